@@ -1,1 +1,1 @@
-"""Measures this server and what it is to be compared with, alternately, in one run."""
+"""Measures this server and its peers alternately, in one run."""

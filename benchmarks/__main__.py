@@ -36,7 +36,7 @@ FILE = click.Path(dir_okay=False, writable=True, path_type=Path)
 UNSEEN_WIDTH = 180
 INTERRUPTED = 130
 UNMEASURED = (NotMeasured, ChowderError, httpx.HTTPError, DockerException, SubprocessError)
-"""What ends a row, but not the run: the other rows are measured all the same."""
+"""Errors that end a row, but not the run."""
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -44,7 +44,7 @@ UNMEASURED = (NotMeasured, ChowderError, httpx.HTTPError, DockerException, Subpr
 @click.option("--rounds", type=click.IntRange(min=1), help="Rounds, instead of each row's own.")
 @click.option("--json", "json_file", type=FILE, help="Write everything, single values included.")
 @click.option("--markdown", "markdown_file", type=FILE, help="Write the table for the README.")
-@click.option("--list", "is_list", is_flag=True, help="Say what rows there are.")
+@click.option("--list", "is_list", is_flag=True, help="List the rows.")
 @click.option("--keep-image", is_flag=True, help="Leave stock OpenClaw's image for the next run.")
 @click.option("--sweep", is_flag=True, help="Remove what killed runs left on the engine.")
 @click.pass_obj
@@ -58,9 +58,9 @@ def bench(
     keep_image: bool,
     sweep: bool,
 ) -> int:
-    """Measure ROWs, or all: ours and what it is compared with by turns, in one run.
+    """Measure ROWs, or all rows: this server and its peers alternately, in one run.
 
-    Ends with 1 if a row could not be measured; a goal that is missed is no failure.
+    The exit code is 1 if a row could not be measured. A missed goal is not a failure.
     """
     if is_list:
         for name, row in ROWS.items():
@@ -86,9 +86,9 @@ def bench(
 def _run(
     env: Mapping[str, str], names: Sequence[str], rounds: int | None, *, keep_image: bool
 ) -> tuple[list[Outcome], dict[str, Any], bool]:
-    """The rows' outcomes, the machine, and whether they are all; an interruption ends them early.
+    """The rows' outcomes, the machine, and whether all rows were measured.
 
-    Raises KeyboardInterrupt if that comes before the first row's end.
+    An interruption ends the run early. Raises KeyboardInterrupt if no row was measured before.
     """
     settings = Settings.read(env)
     ensure_image(settings, env)
@@ -105,7 +105,7 @@ def _run(
     except KeyboardInterrupt:
         if not outcomes:
             raise
-        note("Interrupted; these rows had been measured, and what the run had made is removed.")
+        note("Interrupted: these rows were measured before. What the run made was removed.")
         return outcomes, facts, False
     return outcomes, facts, True
 
@@ -137,7 +137,7 @@ def _interrupted(*_: object) -> NoReturn:
 
 
 def main() -> NoReturn:
-    """Runs the command line; Ctrl-C and SIGTERM clean up as the end does."""
+    """Runs the command line; Ctrl-C and SIGTERM clean up like a normal end."""
     signal.signal(signal.SIGTERM, _interrupted)
     try:
         code = bench.main(prog_name="scripts/bench", obj=dict(os.environ), standalone_mode=False)
@@ -148,7 +148,7 @@ def main() -> NoReturn:
         refusal.show()
         sys.exit(refusal.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        note("Interrupted; what the run had made is removed.")
+        note("Interrupted: what the run made was removed.")
         sys.exit(INTERRUPTED)
     sys.exit(code if isinstance(code, int) else 0)
 

@@ -1,4 +1,4 @@
-"""What a run has at hand for its rows: the engine, a folder, servers; all of it is taken away."""
+"""The resources of a run: the engine, a folder, and servers, which it removes at its end."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ END_TIMEOUT_S = 10.0
 
 @dataclass
 class Bench:
-    """One run; what is entered on a row's own stack ends with the row."""
+    """One run, with the resources that its rows share."""
 
     env: Mapping[str, str]
     client: docker.DockerClient
@@ -41,15 +41,15 @@ class Bench:
     _servers: int = field(default=0)
 
     def rounds_or(self, usual: int) -> int:
-        """As many rounds as the person wants, or as are usual for a row."""
+        """The number of rounds that the user chose, or the row's usual one."""
         return self.rounds or usual
 
     @contextmanager
     def server(self, *, is_up: bool = True, **settings: str) -> Iterator[Server]:
-        """A server on a data directory of its own; settings are written without their prefix.
+        """A server with its own data directory; `settings` have no prefix.
 
-        It has no warm sandboxes unless the settings say so, and then frozen ones. With an
-        `ANTHROPIC_API_KEY` among the settings it calls that provider, else all models are offline.
+        By default it has no warm sandboxes, and freezes those that the settings ask for. With an
+        `ANTHROPIC_API_KEY` it calls that provider; without one, all models are offline.
         """
         self._servers += 1
         key = settings.pop("ANTHROPIC_API_KEY", None)
@@ -79,7 +79,7 @@ class Bench:
 
     @contextmanager
     def python(self, module: str, host: str = "127.0.0.1") -> Iterator[int]:
-        """One of our own little servers as a process; its port."""
+        """Runs a module of the benchmarks as a server process, and yields its port."""
         port = free_port()
         process = subprocess.Popen(  # noqa: S603 - our own command line
             [sys.executable, "-m", module, host, str(port)],
@@ -99,7 +99,7 @@ class Bench:
 def open_bench(
     env: Mapping[str, str], progress: Callable[[str], None], rounds: int | None, *, keep_image: bool
 ) -> Iterator[Bench]:
-    """A run; when it is left, nothing of it is."""
+    """Opens a run, and removes everything that it made at the end."""
     with ExitStack() as stack:
         client = open_client(find_engine(env), timeout_s=ENGINE_TIMEOUT_S)
         stack.callback(client.close)
@@ -108,12 +108,12 @@ def open_bench(
         if not keep_image:
             stack.callback(containers.remove_images, client)
         stack.callback(containers.remove_all, client, run)
-        # Stock OpenClaw's own user reads and writes below it.
+        # The user of stock OpenClaw's container needs access to the folder.
         Path(folder).chmod(0o711)
         yield Bench(env, client, Path(folder), run, progress, rounds)
 
 
 def listens(host: str, port: int) -> bool:
-    """Whether a connection is taken there."""
+    """Whether the address accepts a connection."""
     with socket.socket() as probe:
         return probe.connect_ex((host, port)) == 0

@@ -1,4 +1,4 @@
-"""The rows there are, in the order of the design's table."""
+"""The rows, in the order of the design's table."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Row:
-    """A benchmark that can be run by its name."""
+    """A benchmark with a name."""
 
     summary: str
     measure: Callable[[Bench], Outcome]

@@ -1,4 +1,4 @@
-"""One metric of two subjects as a measure (pure)."""
+"""Makes measures from a metric of two subjects (pure)."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def compare(
 def compare_ways(
     taken: Samples, metric: str, what: str, goal_ms: float | None, goal_of_p99_ms: float | None
 ) -> list[Measure]:
-    """Median and p99 of a metric in milliseconds, through us and straight.
+    """Median and p99 of a metric in milliseconds, through the server and straight to the gateway.
 
-    The medians' difference is that of each round: what drifts with the rounds cancels.
+    The difference is the median of each round's difference, which cancels drift between rounds.
     """
     mine, theirs = column(taken["ours"], metric), column(taken["straight"], metric)
     more = paired_difference(mine, theirs)

@@ -1,4 +1,4 @@
-"""Containers of the benchmarks' own: what marks them, what they use, and how they are removed."""
+"""The benchmarks' own containers: labels, resource use, and removal."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ MB = 1e6
 
 
 def run_label() -> str:
-    """Marks what one run makes."""
+    """The label of everything that a run makes."""
     return secrets.token_hex(4)
 
 
 def cpu_s(container: Container) -> float:
-    """Processor time that a container has used since it was started."""
+    """Processor time of a container since its start, in seconds."""
     return float(_stats(container)["cpu_stats"]["cpu_usage"]["total_usage"]) / NS_PER_S
 
 
 def memory_mb(container: Container) -> float:
-    """What `docker stats` shows: usage without the page cache that could be dropped at once."""
+    """Memory as in `docker stats`: without page cache that can be dropped at once."""
     stats = _stats(container).get("memory_stats") or {}
     if "usage" not in stats:
-        # It does not run.
+        # The container does not run.
         return 0.0
     details = stats.get("stats") or {}
-    # The first is the name in version 1 of cgroups, where it also counts what is below.
+    # The first is the name in cgroups v1, where it includes nested groups.
     cache = details.get("total_inactive_file", details.get("inactive_file", 0))
     return float(stats["usage"] - cache) / MB
 
@@ -44,7 +44,7 @@ def _stats(container: Container) -> dict[str, Any]:
 
 
 def remove(container: Container) -> None:
-    """Away with it, and with its anonymous volumes."""
+    """Removes a container and its anonymous volumes."""
     try:
         container.remove(force=True, v=True)
     except NotFound:
@@ -52,16 +52,16 @@ def remove(container: Container) -> None:
 
 
 def remove_all(client: docker.DockerClient, run: str | None = None) -> int:
-    """Removes the containers that one run left, or all runs; gives how many there were."""
+    """Removes the containers of one run or of all runs, and returns their number."""
     label = LABEL if run is None else f"{LABEL}={run}"
-    found = client.containers.list(all=True, filters={"label": label})
-    for container in found:
+    leftovers = client.containers.list(all=True, filters={"label": label})
+    for container in leftovers:
         remove(container)
-    return len(found)
+    return len(leftovers)
 
 
 def remove_images(client: docker.DockerClient) -> int:
-    """Removes the benchmarks' images; gives how many there were."""
+    """Removes the benchmarks' images, and returns their number."""
     images = client.images.list(filters={"label": LABEL})
     for image in images:
         client.images.remove(str(image.id), force=True)

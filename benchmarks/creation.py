@@ -1,4 +1,4 @@
-"""Rows: how long until a new agent runs, from a warm sandbox and from nothing."""
+"""Rows: the time until a new agent runs, with and without a warm sandbox."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
 WARM_ROUNDS = 10
 COLD_ROUNDS = 5
 COLD_POLL_S = 0.1
-"""To answer more often would be a good part of what the server does meanwhile."""
+"""More frequent polling would be a large part of the server's work meanwhile."""
 
 
 def warm(bench: Bench) -> Outcome:
-    """A create that a warm sandbox waits for, beside the engine's unpause of an agent like it."""
+    """A create with a ready warm sandbox, compared with the engine's unpause of a similar agent."""
     rounds = bench.rounds_or(WARM_ROUNDS)
     with bench.server(WARM_POOL_SIZE="1") as server:
         server.wait_for_pool(1)
         frozen = bench.sandbox(server.create()[0])
 
         def ours() -> Sample:
-            # Nobody is measured while the next warm sandbox boots.
+            # Nothing is measured while the next warm sandbox boots.
             server.wait_for_pool(1)
             instance, took_ms = server.create()
             server.delete(instance)
@@ -58,7 +58,7 @@ def warm(bench: Bench) -> Outcome:
 
 
 def cold(bench: Bench) -> Outcome:
-    """A cold create, beside stock OpenClaw by `docker run` and by its own fleet."""
+    """A cold create, compared with stock OpenClaw by `docker run` and by `openclaw fleet`."""
     rounds = bench.rounds_or(COLD_ROUNDS)
     notes = [
         "Stock OpenClaw: npm's package on the same base image, with the smallest configuration "

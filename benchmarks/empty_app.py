@@ -1,4 +1,4 @@
-"""The least that a Starlette server can do, with the settings of ours: the bound for requests/s.
+"""A minimal Starlette server with this server's settings: the upper bound for requests/s.
 
 Run as `python -m benchmarks.empty_app HOST PORT`.
 """
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 async def empty(_: Request) -> JSONResponse:
-    """Answers with nothing."""
+    """Answers with an empty body."""
     return JSONResponse({})
 
 

@@ -1,4 +1,4 @@
-"""OpenClaw's own `openclaw fleet`, which makes tenants' containers on one machine, as a peer."""
+"""The peer `openclaw fleet`, OpenClaw's own command for containers of tenants on one machine."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ SOCKET = Path("/var/run/docker.sock")
 
 @dataclass(frozen=True)
 class Fleet:
-    """An operator's surroundings: a container that has OpenClaw, the `docker` command and its
-    socket, on the host's network, so that it sees the engine as a host with OpenClaw would.
+    """An operator's environment: a container with OpenClaw, the `docker` command and its socket, on
+    the host's network, so that it sees the engine like a host with OpenClaw.
     """
 
     bench: Bench
@@ -40,7 +40,7 @@ class Fleet:
     operator: Container
 
     def create(self) -> Sample:
-        """One tenant by `fleet create`, until its gateway takes turns and the command is over."""
+        """One tenant by `fleet create`, until its gateway is ready and the command has ended."""
         tenant, port = f"bench-{secrets.token_hex(4)}", free_port()
         used_before_s = containers.cpu_s(self.operator)
         began_s = time.perf_counter()
@@ -59,15 +59,15 @@ class Fleet:
             self._remove(tenant)
 
     def _fleet(self, *arguments: str) -> None:
-        code, said = self.operator.exec_run(["openclaw", "fleet", *arguments])
+        code, output = self.operator.exec_run(["openclaw", "fleet", *arguments])
         if code != 0:
-            text = bytes(said).decode(errors="replace")  # type: ignore[arg-type]  # not streamed
+            text = bytes(output).decode(errors="replace")  # type: ignore[arg-type]  # not streamed
             raise NotMeasured(f"openclaw fleet {arguments[0]}: {text[-400:]}")
 
     def _remove(self, tenant: str) -> None:
-        """Container and network by their names, which are fleet's own; data go with our folder."""
+        """Removes container and network by fleet's names; the data are in the run's folder."""
         client = self.bench.client
-        # It may never have come to be.
+        # It may not exist.
         with suppress(NotFound):
             containers.remove(client.containers.get(f"openclaw-cell-{tenant}"))
         for network in client.networks.list(names=[f"openclaw-cell-{tenant}-net"]):
@@ -76,12 +76,12 @@ class Fleet:
 
 @contextmanager
 def fleet(stock: Stock) -> Iterator[Fleet]:
-    """Fleet with stock OpenClaw's image. Raises NotMeasured where it cannot work."""
+    """Fleet with stock OpenClaw's image. Raises NotMeasured if fleet cannot work here."""
     bench = stock.bench
     command = shutil.which("docker", path=bench.env.get("PATH"))
     if command is None or not SOCKET.is_socket():
         raise NotMeasured(f"openclaw fleet needs the docker command, and its engine at {SOCKET}")
-    # Bind mounts are the host's: what fleet calls a folder has to be the same one there.
+    # Bind mounts use the host's paths, so fleet's folder must have the same path there.
     state = bench.folder / "fleet"
     state.mkdir(mode=0o700)
     places = {str(SOCKET): str(SOCKET), command: "/usr/local/bin/docker", str(state): str(state)}
@@ -106,6 +106,6 @@ def fleet(stock: Stock) -> Iterator[Fleet]:
     try:
         yield Fleet(bench, stock.tag, operator)
     finally:
-        # What it wrote is root's and its tenants', and the folder is ours to remove.
+        # Its files belong to root and tenants, and the run has to remove the folder.
         operator.exec_run(["find", str(state), "-mindepth", "1", "-delete"])
         containers.remove(operator)

@@ -1,4 +1,4 @@
-"""Rows: what an agent holds of the machine's memory, and what the server does while it streams."""
+"""Rows: the memory of an agent, and of the server while it streams."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ RSS_INTERVAL_S = 0.01
 
 
 def agent_memory(bench: Bench) -> Outcome:
-    """What an agent holds after its first turn, beside stock; and once it is released."""
+    """Memory of an agent after its first turn, compared with stock; and after its release."""
     rounds = bench.rounds_or(MEMORY_ROUNDS)
     with (
         bench.server(PAUSED_TTL_S="1", RECONCILE_INTERVAL_S="1") as server,
@@ -76,7 +76,7 @@ def agent_memory(bench: Bench) -> Outcome:
 
 
 def server_memory(bench: Bench) -> Outcome:
-    """The server's own memory while it passes on a long answer, beside a short one."""
+    """The server's memory during a long answer, compared with a short one."""
     rounds = bench.rounds_or(ANSWER_ROUNDS)
     with bench.stand_in_server() as server:
         bench.progress("booting an agent")
@@ -134,7 +134,7 @@ def _readings(container: Container, turn: Callable[[], object]) -> Sample:
 
 
 def _usual_mb(container: Container) -> float:
-    """It goes up and down by itself: readings over some seconds, not one."""
+    """Readings over some seconds, because memory use fluctuates."""
     readings = []
     for _ in range(READINGS):
         readings.append(containers.memory_mb(container))
@@ -144,7 +144,7 @@ def _usual_mb(container: Container) -> float:
 
 def _streamed(server: Server, instance: Mapping[str, Any], pieces: int) -> Sample:
     body = {"model": MODEL, "input": long_answer_prompt(pieces, PIECE_BYTES, 0), "stream": True}
-    # A conversation of its own each time, or the history would grow with every answer.
+    # A new session each time, or the history would grow with every answer.
     session = f"answer-{time.monotonic_ns()}"
     url = f"{server.url}/v1/instances/{instance['id']}/session/{session}/responses"
     length, tail = 0, b""

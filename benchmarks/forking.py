@@ -1,4 +1,4 @@
-"""Row: forking an agent with a past, beside a warm create and a plain copy of the same home."""
+"""Row: a fork of an agent with files, compared with a warm create and a plain copy of its home."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 ROUNDS = 10
 BOUND = 1.5
-"""What «about the time of both» is taken for."""
+"""The meaning of “about the time of both”."""
 TURNS = 5
 FILES = 8
 FILE_BYTES = 2_000_000
@@ -31,7 +31,7 @@ COPY = f"{HOME}/copy"
 
 
 def fork(bench: Bench) -> Outcome:
-    """A fork that a warm sandbox waits for, of an agent that runs and has talked."""
+    """A fork of a running agent with a transcript, with a ready warm sandbox."""
     rounds = bench.rounds_or(ROUNDS)
     with bench.server(WARM_POOL_SIZE="1") as server:
         server.wait_for_pool(1)
@@ -41,7 +41,7 @@ def fork(bench: Bench) -> Outcome:
         source = bench.sandbox(origin)
 
         def ours() -> Sample:
-            # Nobody is measured while the next warm sandbox boots.
+            # Nothing is measured while the next warm sandbox boots.
             server.wait_for_pool(1)
             instance, took_ms = server.fork(origin)
             _look(server, instance)
@@ -51,7 +51,7 @@ def fork(bench: Bench) -> Outcome:
         def peer() -> Sample:
             server.wait_for_pool(1)
             instance, create_ms = server.create()
-            # The next one's boot must not be in the copy's way.
+            # The boot of the next sandbox must not disturb the copy.
             server.wait_for_pool(1)
             copy_ms, size_mb = _copied(source, bench.sandbox(instance))
             server.delete(instance)
@@ -62,7 +62,7 @@ def fork(bench: Bench) -> Outcome:
 
 
 def outcome(taken: Samples, rounds: int) -> Outcome:
-    """The row of its samples: the peer's figure is the two medians together."""
+    """The measures of the samples; the peer's figure is the sum of two medians."""
     forked = column(taken["fork"], "ms")
     created, copied = column(taken["both"], "create"), column(taken["both"], "copy")
     measure = Measure(
@@ -89,13 +89,13 @@ def _live(server: Server, instance: Mapping[str, Any]) -> None:
         server.say(instance, f"Remember the number {number}.")
     path = f"/v1/instances/{instance['id']}/files/content"
     for number in range(FILES):
-        # Nothing that could be packed.
+        # Incompressible content.
         text = secrets.token_hex(FILE_BYTES // 2)
         server.call("PUT", path, {"path": _name(number), "content": text})
 
 
 def _look(server: Server, instance: Mapping[str, Any]) -> None:
-    """Raises NotMeasured if what was forked has not come along."""
+    """Raises NotMeasured if the fork lacks files of the original."""
     transcript = server.call("GET", f"/local/instances/{instance['id']}/transcript")
     messages = [turn for turn in transcript["turns"] if turn["role"] == "user"]
     listed = server.call("GET", f"/v1/instances/{instance['id']}/files?path=workspace")
@@ -112,7 +112,7 @@ def _name(number: int) -> str:
 
 
 def _copied(source: Container, target: Container) -> tuple[float, float]:
-    """Milliseconds until the home of one was in the other, beside its own; its MB."""
+    """Milliseconds to copy the home of one container into another, and its size in MB."""
     target.exec_run(["mkdir", COPY])
     began_s = time.perf_counter()
     stream, _ = source.get_archive(HOME)

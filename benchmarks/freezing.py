@@ -1,4 +1,4 @@
-"""Row: stopping and starting an agent, beside the engine's pause and unpause of the same one."""
+"""Row: stop and start of an agent, compared with the engine's pause and unpause."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BOUND_MS = 100
 
 
 def stop_start(bench: Bench) -> Outcome:
-    """Both calls in each round, on an agent that has taken a turn."""
+    """Both calls in each round, on an agent after a turn."""
     rounds = bench.rounds_or(ROUNDS)
     with bench.server() as server:
         bench.progress("booting an agent")

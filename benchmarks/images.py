@@ -1,4 +1,4 @@
-"""The benchmarks' own images: built from a folder beside this module unless they are there."""
+"""The benchmarks' own images, built from folders beside this module if they are missing."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def has_image(bench: Bench, tag: str) -> bool:
-    """Whether the engine has it."""
+    """Whether the engine has the image."""
     try:
         bench.client.images.get(tag)
     except ImageNotFound:
@@ -35,7 +35,7 @@ def has_image(bench: Bench, tag: str) -> bool:
 
 
 def build(bench: Bench, name: str, tag: str, arguments: Mapping[str, str]) -> None:
-    """Builds the folder of that name. Raises NotMeasured."""
+    """Builds the image of a folder. Raises NotMeasured if the build fails."""
     command = build_command(
         folder=Path(__file__).with_name(name),
         tag=tag,

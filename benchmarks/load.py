@@ -1,4 +1,4 @@
-"""A load generator that costs little itself: kept connections, one request after the other."""
+"""A cheap load generator: persistent connections, with one request at a time on each."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LENGTH = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Target:
-    """A GET, and where it goes."""
+    """A GET request and its address."""
 
     port: int
     path: str
@@ -30,7 +30,7 @@ class Target:
 
     @property
     def request(self) -> bytes:
-        """What is sent."""
+        """The bytes of the request."""
         lines = [f"GET {self.path} HTTP/1.1", f"Host: 127.0.0.1:{self.port}"]
         lines += [f"{name}: {value}" for name, value in self.headers.items()]
         return "\r\n".join([*lines, "", ""]).encode()
@@ -38,19 +38,19 @@ class Target:
 
 @dataclass
 class Load:
-    """What came back: how long each answer took, and how long all of it."""
+    """The result: the duration of each answer, and of all."""
 
     durations_s: list[float] = field(default_factory=list)
     elapsed_s: float = 0.0
 
     @property
     def per_s(self) -> float:
-        """Answers in a second."""
+        """Answers per second."""
         return len(self.durations_s) / self.elapsed_s
 
 
 def run(target: Target, connections: int, seconds: float) -> Load:
-    """Asks for so long. Raises NotMeasured on any answer that is no 200."""
+    """Sends requests for some seconds. Raises NotMeasured if an answer is no 200."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_run(target, connections, seconds))
 
@@ -67,7 +67,7 @@ async def _run(target: Target, connections: int, seconds: float) -> Load:
     try:
         for each in made:
             each.send()
-        # The window of the measurement; one that fails ends it early.
+        # The duration of the measurement; a failure ends it early.
         await asyncio.wait([each.failed for each in made], timeout=seconds)
     finally:
         load.elapsed_s = time.perf_counter() - began_s
@@ -82,7 +82,7 @@ async def _run(target: Target, connections: int, seconds: float) -> Load:
 
 
 class _Connection(asyncio.Protocol):
-    """Sends the next request when the answer to the last is whole."""
+    """Sends the next request when the last answer is complete."""
 
     def __init__(self, request: bytes, load: Load) -> None:
         self.failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -96,7 +96,7 @@ class _Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         if isinstance(transport, asyncio.WriteTransport) or hasattr(transport, "write"):
-            self._transport = transport  # type: ignore[assignment]  # uvloop's is no subclass
+            self._transport = transport  # type: ignore[assignment]  # uvloop's class is not a subclass
 
     def send(self) -> None:
         if self._transport is None:
@@ -114,7 +114,7 @@ class _Connection(asyncio.Protocol):
         if self._is_closing:
             return
         if self._missing:
-            # The body of a long answer need not be kept.
+            # The body of an answer is not needed.
             self._missing -= len(data)
             if not self._missing:
                 self._next()

@@ -1,4 +1,4 @@
-"""What the figures were measured on, and with which versions."""
+"""The machine and the versions of a measurement."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ GIB = 1024**3
 
 
 def facts(client: docker.DockerClient, image: str) -> dict[str, Any]:
-    """Everything that a reader needs to judge a figure."""
+    """The facts that a reader needs to judge a figure."""
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "cpu_count": psutil.cpu_count(),

@@ -1,7 +1,7 @@
-"""A model provider for stock OpenClaw and for long answers: the offline model, or as long as asked.
+"""A stand-in for a model provider: the offline model, and streams of a requested length.
 
-Run as `python -m benchmarks.model_stand_in HOST PORT`. A message that says, e.g., `stream 100
-pieces of 20 bytes every 50 ms` is answered so; anything else as the built-in offline model would.
+Run as `python -m benchmarks.model_stand_in HOST PORT`. A message such as `stream 100 pieces
+of 20 bytes every 50 ms` gets that stream, and any other message the offline model's answer.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ _PROMPT = re.compile(r"stream (\d+) pieces of (\d+) bytes every (\d+) ms")
 
 
 def long_answer_prompt(pieces: int, size_bytes: int, interval_ms: int) -> str:
-    """The message that is answered so."""
+    """The message that requests such a stream."""
     return f"stream {pieces} pieces of {size_bytes} bytes every {interval_ms} ms"
 
 
 def requested_stream(body: bytes) -> tuple[int, int, int] | None:
-    """What the last message demands: pieces, bytes of each, milliseconds between."""
-    # Two messages: after a person's message, OpenClaw adds one of its own.
+    """The requested stream: pieces, bytes of each, milliseconds between them."""
+    # The last two messages, because OpenClaw adds one after the user's message.
     last = json.dumps(json.loads(body)["messages"][-2:])
-    found = _PROMPT.findall(last)
-    return (int(found[-1][0]), int(found[-1][1]), int(found[-1][2])) if found else None
+    requests = _PROMPT.findall(last)
+    return (int(requests[-1][0]), int(requests[-1][1]), int(requests[-1][2])) if requests else None
 
 
 async def messages(request: Request) -> Response:
@@ -69,7 +69,7 @@ async def _long(pieces: int, size_bytes: int, interval_s: float) -> AsyncIterato
     piece = b"".join(_events([{"type": "content_block_delta", "index": 0, "delta": delta}]))
     for _ in range(pieces):
         yield piece
-        # Also with no interval: others are to have their turn.
+        # Also without an interval, to let other tasks run.
         await asyncio.sleep(interval_s)
     yield b"".join(_events(_ending()))
 

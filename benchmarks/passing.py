@@ -1,4 +1,4 @@
-"""Row: what the way through us adds to an answer that is there at once, alone and 64 at a time."""
+"""Row: the time that the server adds to an immediate answer, alone and with 64 at a time."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ NOTE = (
 
 
 def passing(bench: Bench) -> Outcome:
-    """A message through us and straight to the same gateway, which spends no time on it."""
+    """A message through the server and straight to the same gateway, which answers at once."""
     rounds = bench.rounds_or(ROUNDS)
     sandbox = expected_tag(Settings.read(bench.env))
     if not has_image(bench, sandbox):

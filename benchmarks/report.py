@@ -1,4 +1,4 @@
-"""What was found as a table for people, as Markdown for the README and as JSON for machines."""
+"""Renders results as a table for a terminal, Markdown for the README, and JSON."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ HEADINGS = ("what", "ours", "compared with", "ratio", "goal", "met")
 
 
 def number(value: float, unit: str) -> str:
-    """A figure with as many digits as it deserves, and its unit."""
+    """A figure with significant digits and its unit."""
     size = abs(value)
     digits = 0 if size >= 100 else 1 if size >= 10 else 2
     return f"{value:,.{digits}f} {unit}"
 
 
 def describe_goal(goal: Goal, unit: str) -> str:
-    """A goal as the design's table has it."""
+    """A goal in the notation of the design's table."""
     bound = f"{goal.bound:g}"
     return {
         Rule.AT_MOST: f"≤ {bound} {unit}",
@@ -37,7 +37,7 @@ def describe_goal(goal: Goal, unit: str) -> str:
 
 
 def cells(measure: Measure) -> tuple[str, ...]:
-    """A measure under the headings."""
+    """The cells of a measure, in the order of HEADINGS."""
     peer = "" if measure.peer is None else number(measure.peer, measure.unit)
     named = f"{peer} ({measure.peer_name})" if measure.peer_name else peer
     met = {None: "", True: "yes", False: "NO"}[measure.is_met]
@@ -52,7 +52,7 @@ def cells(measure: Measure) -> tuple[str, ...]:
 
 
 def table(outcomes: Sequence[Outcome]) -> Table:
-    """For a terminal."""
+    """A table for a terminal."""
     made = Table(box=None, pad_edge=False, header_style="bold")
     for heading in HEADINGS:
         made.add_column(heading, overflow="fold")
@@ -65,7 +65,7 @@ def table(outcomes: Sequence[Outcome]) -> Table:
 
 
 def markdown(outcomes: Sequence[Outcome], machine: Mapping[str, Any]) -> str:
-    """For the README: the table, and where and when it was measured."""
+    """Markdown for the README: the machine, the date and the table."""
     lines = [f"Measured {describe(machine)}.", "", _line(HEADINGS), _line(["---"] * len(HEADINGS))]
     for outcome in outcomes:
         lines.append(_line([f"**{outcome.title}**", *[""] * (len(HEADINGS) - 1)]))
@@ -77,7 +77,7 @@ def markdown(outcomes: Sequence[Outcome], machine: Mapping[str, Any]) -> str:
 def as_json(
     outcomes: Sequence[Outcome], machine: Mapping[str, Any], options: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Everything, single values included."""
+    """All results, including single values."""
     return {
         "machine": dict(machine),
         "options": dict(options),
@@ -104,7 +104,7 @@ def as_json(
 
 
 def describe(machine: Mapping[str, Any]) -> str:
-    """The machine and the day in one line."""
+    """The machine and the date in one line."""
     return (
         f"{machine['date']} on {machine['cpu_count']} × {machine['cpu_model']}, "
         f"{machine['memory_gib']} GiB, {machine['kernel']}, "

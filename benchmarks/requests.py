@@ -1,4 +1,4 @@
-"""Rows: the rate of light requests, and whether it depends on how much the store holds."""
+"""Rows: the rate of light requests, and whether it depends on the size of the store."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FEW, MANY, SESSIONS, ENDED, KEYS = 10, 10_000, 100_000, 10_000, 1_000
 
 
 def status(bench: Bench) -> Outcome:
-    """`GET …/status` beside an empty Starlette route with the same settings."""
+    """`GET …/status`, compared with an empty Starlette route with the same settings."""
     rounds = bench.rounds_or(ROUNDS)
     with (
         bench.server(is_up=False) as server,

@@ -1,4 +1,4 @@
-"""What a benchmark found, and whether that is what was wanted (pure)."""
+"""Results of a benchmark, and whether they meet their goals (pure)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Rule(StrEnum):
-    """What of a measure a goal is about."""
+    """The figure of a measure that a goal limits."""
 
     AT_MOST = "at most"
     RATIO_AT_MOST = "ratio at most"
@@ -17,7 +17,7 @@ class Rule(StrEnum):
 
 @dataclass(frozen=True)
 class Goal:
-    """A bound; it is met at the bound itself, too."""
+    """A goal with an inclusive bound."""
 
     rule: Rule
     bound: float
@@ -25,7 +25,7 @@ class Goal:
 
 @dataclass(frozen=True)
 class Measure:
-    """A figure of ours beside the same figure of a peer, from the same rounds."""
+    """A figure of this server and of a peer, from the same rounds."""
 
     what: str
     unit: str
@@ -36,18 +36,18 @@ class Measure:
     statistic: str = "median"
     rounds: int = 1
     more: float | None = None
-    """By how much ours is more, where that is not simply the difference of the two figures."""
+    """The difference, if it is not simply that of the two figures."""
     samples: dict[str, list[float]] = field(default_factory=dict)
-    """All single values, so that whoever doubts the figure can look."""
+    """All single values, by subject."""
 
     @property
     def ratio(self) -> float | None:
-        """Ours to the peer's."""
+        """The ratio of the server's figure to the peer's."""
         return None if not self.peer else self.ours / self.peer
 
     @property
     def difference(self) -> float | None:
-        """By how much ours is more."""
+        """The server's figure minus the peer's."""
         if self.more is not None:
             return self.more
         return None if self.peer is None else self.ours - self.peer
@@ -56,7 +56,7 @@ class Measure:
     def is_met(self) -> bool | None:
         """Whether the goal is met; None if there is none.
 
-        A goal without the figure that it is about is not met.
+        A goal without its figure is not met.
         """
         if self.goal is None:
             return None
@@ -71,7 +71,7 @@ class Measure:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A row's measures, or why there are none."""
+    """The measures of a row, or the reason for their absence."""
 
     name: str
     title: str

@@ -1,4 +1,4 @@
-"""The two ways to an agent: by our API, and straight to its gateway, into the same conversation."""
+"""The two ways to an agent: through the API, and straight to its gateway, in one session."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from benchmarks.servers import Server
 
 OUTPUT = b"response.output_text.delta"
-"""In the first event that has any. OpenClaw announces an answer as soon as it is asked for one;
-our stream begins with what the model says, because until then a failure is the request's."""
+"""The first event with output. OpenClaw announces an answer at once; this server's stream begins
+with the model's output, because a failure before it is answered with an error status."""
 
 
 @dataclass(frozen=True)
 class Route:
-    """Where a message of a named session is sent, and with what."""
+    """The address and headers for messages of a named session."""
 
     url: str
     headers: Mapping[str, str]
@@ -36,13 +36,13 @@ class Route:
 
     @classmethod
     def through_us(cls, server: Server, instance: Mapping[str, Any], session: str) -> Self:
-        """By the API."""
+        """The route through the API."""
         path = f"/v1/instances/{instance['id']}/session/{session}/responses"
         return cls(server.url + path, server.headers, MODEL)
 
     @classmethod
     def straight(cls, gateway: Mapping[str, Any], session: str) -> Self:
-        """By the gateway's own endpoint."""
+        """The route through the gateway's endpoint."""
         headers = {
             "Authorization": f"Bearer {gateway['token']}",
             "x-openclaw-model": ModelRoute(ModelProvider.ANTHROPIC, MODEL).openclaw_model,
@@ -51,12 +51,12 @@ class Route:
         return cls(f"{gateway['gateway_url']}/v1/responses", headers, "openclaw")
 
     def body(self, text: str, *, is_streamed: bool = False) -> dict[str, Any]:
-        """The message."""
+        """The body of a message."""
         return {"model": self.model, "input": text} | ({"stream": True} if is_streamed else {})
 
 
 class Caller:
-    """Sends one message after the other, on a connection that is kept."""
+    """Sends messages one after the other on a persistent connection."""
 
     def __init__(self, route: Route) -> None:
         self._route = route
@@ -69,7 +69,7 @@ class Caller:
         self._http.close()
 
     def whole_ms(self) -> float:
-        """Until a whole answer was in."""
+        """Milliseconds until the answer was complete."""
         began_s = time.perf_counter()
         answer = self._http.post(self._route.url, json=self._route.body("Hello."))
         took_ms = ms_since(began_s)
@@ -78,23 +78,23 @@ class Caller:
         return took_ms
 
     def streamed_ms(self) -> tuple[float, float]:
-        """Until the first output of a streamed answer, and until its last byte."""
+        """Milliseconds until the first output of a streamed answer, and until its end."""
         body = self._route.body("Hello.", is_streamed=True)
         began_s = time.perf_counter()
-        first_ms, said = None, bytearray()
+        first_ms, received = None, bytearray()
         with self._http.stream("POST", self._route.url, json=body) as answer:
             for chunk in answer.iter_raw():
-                said += chunk
-                if first_ms is None and OUTPUT in said:
+                received += chunk
+                if first_ms is None and OUTPUT in received:
                     first_ms = ms_since(began_s)
         last_ms = ms_since(began_s)
-        if first_ms is None or b"response.completed" not in said:
-            raise NotMeasured(f"a streamed message: {said[:300].decode(errors='replace')}")
+        if first_ms is None or b"response.completed" not in received:
+            raise NotMeasured(f"a streamed message: {received[:300].decode(errors='replace')}")
         return first_ms, last_ms
 
 
 def streamed_together(routes: Sequence[Route], text: str) -> tuple[list[float], float]:
-    """All at once: the milliseconds until each one's first output, and until all have ended."""
+    """Concurrent streams: milliseconds until the first output of each, and until all have ended."""
     began_s = time.perf_counter()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         first_ms = runner.run(_all(routes, text))
@@ -109,7 +109,7 @@ async def _all(routes: Sequence[Route], text: str) -> list[float]:
 
 async def _streamed(client: httpx.AsyncClient, route: Route, text: str) -> float:
     began_s = time.perf_counter()
-    first_ms, said = None, bytearray()
+    first_ms, received = None, bytearray()
     async with client.stream(
         "POST",
         route.url,
@@ -117,9 +117,11 @@ async def _streamed(client: httpx.AsyncClient, route: Route, text: str) -> float
         headers=dict(route.headers),
     ) as answer:
         async for chunk in answer.aiter_raw():
-            said += chunk
-            if first_ms is None and OUTPUT in said:
+            received += chunk
+            if first_ms is None and OUTPUT in received:
                 first_ms = ms_since(began_s)
-    if first_ms is None or b"response.completed" not in said or b"[DONE]" not in said:
-        raise NotMeasured(f"a stream: {answer.status_code} {said[-400:].decode(errors='replace')}")
+    if first_ms is None or b"response.completed" not in received or b"[DONE]" not in received:
+        raise NotMeasured(
+            f"a stream: {answer.status_code} {received[-400:].decode(errors='replace')}"
+        )
     return first_ms

@@ -1,4 +1,4 @@
-"""Fills a data directory with rows, as if its server had been in use for years."""
+"""Fills a data directory with rows, like those of a server after years of use."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 NEIGHBOUR_SIZE = Tier.LOBSTER.instance_limit or 1
-"""How many living instances each of the other organizations has."""
+"""The number of living instances of each other organization."""
 
 
 def fill(
@@ -35,12 +35,11 @@ def fill(
     terminated: int = 0,
     keys: int = 0,
 ) -> None:
-    """Adds that many living instances, `own` of them the default organization's; blocks.
+    """Adds living instances, `own` of them to the default organization, others to others; blocks.
 
-    All are stopped, so a server that starts there asks nothing of the engine for them; the others
-    belong to other organizations. `sessions` are spread over the living; `terminated` instances
-    and scoped `keys`, for one instance each, are the default organization's. No server may be
-    running in the directory, which is made if need be.
+    All are stopped, so that a server makes no call to the engine for them. The `sessions` are
+    spread over living instances. The `terminated` instances and the scoped `keys`, each for one
+    instance, are the default organization's. No server may be running on the directory.
     """
     path = data_dir / "chowder.db"
     prepare(path)
@@ -71,12 +70,12 @@ def fill(
 
 
 def scoped_key(number: int) -> str:
-    """The token of one of the scoped keys; the n-th is for the n-th own instance, from 0."""
+    """The token of a scoped key; the n-th is for the n-th own instance, from 0."""
     return f"{SCOPED_PREFIX}{_id('key', number)}"
 
 
 def instance_id(number: int) -> str:
-    """The id of a living instance; the default organization's come first."""
+    """The id of a living instance; those of the default organization come first."""
     return _id("living", number)
 
 
@@ -84,11 +83,11 @@ _STOPPED, _TERMINATED = InstanceStatus.STOPPED.value, InstanceStatus.TERMINATED.
 
 
 def _default_organization(connection: Connection) -> str:
-    """The one that `chowder-local up` would make, which gives it a key."""
+    """The id of the default organization, which `chowder-local up` gives a key."""
     meta = METADATA.tables["meta"]
-    known = connection.scalar(select(meta.c.value).where(meta.c.name == META_NAME))
-    if known is not None:
-        return str(known)
+    organization_id = connection.scalar(select(meta.c.value).where(meta.c.name == META_NAME))
+    if organization_id is not None:
+        return str(organization_id)
     made = _id("organization", 0)
     _add(connection, "meta", iter([{"name": META_NAME, "value": made}]))
     _add(connection, "organization", iter([_organization(made, NAME)]))

@@ -1,4 +1,4 @@
-"""Rounds in which subjects take turns, and the few statistics that are made of them (pure)."""
+"""Rounds in which subjects are measured in turn, and statistics of them (pure)."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 Sample = dict[str, float]
-"""What one subject came to in one round, by the name of what was measured."""
+"""The values of one subject in one round, by metric."""
 
 Samples = dict[str, list[Sample]]
-"""The samples of each subject, in the order of the rounds."""
+"""The samples by subject, in the order of the rounds."""
 
 
 def alternately(
@@ -22,10 +22,9 @@ def alternately(
     warm_up: int,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Samples:
-    """Has every subject measured once a round; the warm-up rounds before are thrown away.
+    """Measures every subject once in each round, and discards the warm-up rounds.
 
-    Who comes first changes with each round, so that nobody always finds the machine as the same
-    other left it.
+    The order rotates with each round, so that no subject always follows the same other one.
     """
     kept: Samples = {name: [] for name in subjects}
     names = list(subjects)
@@ -51,16 +50,16 @@ def middle(values: Sequence[float]) -> float:
 
 
 def mean(values: Sequence[float]) -> float:
-    """For what the system counts in ticks that are longer than a single value."""
+    """The mean, for values that the system measures in coarse ticks."""
     return fmean(values)
 
 
 def p99(values: Sequence[float]) -> float:
-    """The smallest value that at least 99 of 100 do not exceed; with fewer, the largest."""
+    """The smallest value that 99 % of all do not exceed."""
     ordered = sorted(values)
     return ordered[math.ceil(0.99 * len(ordered)) - 1]
 
 
 def paired_difference(ours: Sequence[float], peers: Sequence[float]) -> float:
-    """The median of what ours took more in the same round: what drifts with the rounds cancels."""
+    """The median of each round's difference, which cancels drift between rounds."""
     return middle([mine - theirs for mine, theirs in zip(ours, peers, strict=True)])

@@ -1,4 +1,4 @@
-"""A chowder-local server of a benchmark's own, as a process: started, called, and removed."""
+"""A chowder-local server process of a benchmark."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 MODEL = "claude-sonnet-4-20250514"
 KEPT = ("CHOWDER_IMAGE", "CHOWDER_BASE_IMAGE", "CHOWDER_CA_BUNDLE", "CHOWDER_BOOT_TIMEOUT_S")
-"""Settings of the person's that say with what, and not how, the server works."""
+"""The user's settings that a benchmark's server keeps."""
 FOREIGN = ("CHOWDER_", "ANTHROPIC_", "OPENAI_", "GEMINI_")
 UP_TIMEOUT_S = 60.0
 DOWN_TIMEOUT_S = 30.0
@@ -32,7 +32,7 @@ CALL_TIMEOUT_S = 120.0
 
 
 def free_port() -> int:
-    """A port of the loopback that nobody listens on."""
+    """A free port of the loopback."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -40,13 +40,13 @@ def free_port() -> int:
 
 
 def server_environment(env: Mapping[str, str], settings: Mapping[str, str]) -> dict[str, str]:
-    """An environment in which only these settings, and no key of anybody's, count."""
+    """An environment with these settings, and without other settings and keys."""
     bare = {name: value for name, value in env.items() if not name.startswith(FOREIGN)}
     return bare | {name: env[name] for name in KEPT if name in env} | dict(settings)
 
 
 class Server:
-    """`chowder-local up` in a process group of its own, so that Ctrl-C is for us to handle."""
+    """`chowder-local up` in its own process group, so that the benchmark handles Ctrl-C."""
 
     def __init__(self, data_dir: Path, env: Mapping[str, str], *, is_offline: bool = True) -> None:
         self.data_dir = data_dir
@@ -70,23 +70,23 @@ class Server:
 
     @property
     def url(self) -> str:
-        """The server's root."""
+        """The server's root URL."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
     def headers(self) -> dict[str, str]:
-        """Who asks: the default organization."""
+        """The default organization's authorization header."""
         return {"Authorization": f"Bearer {(self.data_dir / 'default.key').read_text()}"}
 
     @property
     def process(self) -> psutil.Process:
-        """The running process."""
+        """The id of the running process."""
         if self._process is None:
             raise NotMeasured("the server does not run")
         return psutil.Process(self._process.pid)
 
     def up(self) -> Sample:
-        """Starts it; how long until it took calls, and what of the processor that took."""
+        """Starts the server; the seconds until it was healthy, and its processor time."""
         began_s = time.perf_counter()
         with self._log_file.open("ab") as log:
             self._process = process = subprocess.Popen(  # noqa: S603 - our own command line
@@ -111,7 +111,7 @@ class Server:
         return {"wall_s": wall_ms / 1000, "cpu_s": self.used_s()}
 
     def down(self) -> None:
-        """Ends it as Ctrl-C would; agents stay."""
+        """Stops the server like Ctrl-C; agents stay."""
         process, self._process = self._process, None
         if process is None or process.poll() is not None:
             return
@@ -123,38 +123,38 @@ class Server:
             process.wait()
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
-        """The JSON that a call gives. Raises NotMeasured with the refusal."""
+        """The JSON answer to a call. Raises NotMeasured if the call is refused."""
         answer = self._http.request(method, self.url + path, json=body, headers=self.headers)
         if not answer.is_success:
             raise NotMeasured(f"{method} {path}: {answer.status_code} {answer.text[:300]}")
         return answer.json() if answer.content else None
 
     def used_s(self) -> float:
-        """Processor time that the server's process has used."""
+        """Processor time of the server's process, in seconds."""
         used = self.process.cpu_times()
         return float(used.user + used.system)
 
     def create(self, poll_s: float = POLL_S) -> tuple[dict[str, Any], float]:
-        """A new instance once it runs, and how many milliseconds that took from the call on."""
+        """A new running instance, and the milliseconds since the call."""
         return self._made("/v1/instances", {"model_provider": "anthropic"}, poll_s)
 
     def fork(self, instance: Mapping[str, Any]) -> tuple[dict[str, Any], float]:
-        """The same of a fork of an instance."""
+        """A running fork of an instance, and the milliseconds since the call."""
         return self._made(f"/local/instances/{instance['id']}/fork", {})
 
     def delete(self, instance: Mapping[str, Any]) -> None:
-        """Destroys an instance."""
+        """Deletes an instance."""
         self.call("DELETE", f"/v1/instances/{instance['id']}")
 
     def say(self, instance: Mapping[str, Any], text: str) -> float:
-        """Sends a message to the main conversation; milliseconds until the whole answer was in."""
+        """Sends a message to the main session; the milliseconds until the answer was complete."""
         began_s = time.perf_counter()
         body = {"model": MODEL, "input": text}
         self.call("POST", f"/v1/instances/{instance['id']}/responses", body)
         return ms_since(began_s)
 
     def wait_for_pool(self, size: int) -> None:
-        """Until so many warm sandboxes are ready; one that could not be made is tried again."""
+        """Waits until a number of warm sandboxes are ready; failed ones are made again."""
         pool: dict[str, Any] = {}
 
         def is_full() -> bool:
@@ -196,7 +196,7 @@ class Server:
             raise NotMeasured(f"a server was not taken away: {done.stderr.strip()[-300:]}")
 
     def _command(self) -> list[str]:
-        # -P: what lies in the current folder must not pass for one of our modules.
+        # -P: files of the current folder must not shadow modules.
         python = [sys.executable, "-P", "-m", "chowder_local"]
         return [*python, "--data-dir", str(self.data_dir)]
 

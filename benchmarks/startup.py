@@ -1,4 +1,4 @@
-"""Row: from `up` to a server that takes calls, beside importing what it is made of."""
+"""Row: the time from `up` to a healthy server, compared with importing its dependencies."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ DEPENDENCIES = (
     "jsonschema_rs", "multipart", "platformdirs", "psutil", "pydantic", "sqlalchemy.ext.asyncio",
     "sqlmodel", "starlette.applications", "uvicorn", "uvloop",
 )  # fmt: skip
-"""What the running server imports of others, all at once."""
+"""A program that imports the server's dependencies."""
 
 
 def up(bench: Bench) -> Outcome:
-    """`up` on a data directory that has been used before, and on a new one."""
+    """`up` on a used data directory and on a new one."""
     rounds = bench.rounds_or(ROUNDS)
     with bench.server() as server:
         server.down()

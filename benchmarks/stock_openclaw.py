@@ -1,4 +1,4 @@
-"""Stock OpenClaw in a plain container: how its image is made, and how one is started."""
+"""Stock OpenClaw in a plain container: its image, and its start."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ PORT = 18789
 STATE = "home/node/.openclaw"
 UID = 1000
 MEMORY = "2g"
-"""What our sandboxes and fleet's cells may use: OpenClaw fits itself to what there is."""
+"""The limits of sandboxes and fleet's cells, because OpenClaw adapts to the memory."""
 READY_TIMEOUT_S = 240.0
 TURN_TIMEOUT_S = 120.0
 
 
 @dataclass(frozen=True)
 class Stock:
-    """The image, and where its agents find a model."""
+    """The image, and the model's URL for its agents."""
 
     bench: Bench
     tag: str
@@ -50,7 +50,7 @@ class Stock:
 
 @dataclass(frozen=True)
 class Agent:
-    """A container in which stock OpenClaw takes turns."""
+    """A container with a ready stock OpenClaw."""
 
     container: Container
     url: str
@@ -59,7 +59,7 @@ class Agent:
     boot_cpu_s: float
 
     def say(self, text: str) -> float:
-        """Sends a message; milliseconds until the whole answer was in. Raises NotMeasured."""
+        """Sends a message; the milliseconds until its answer. Raises NotMeasured if it fails."""
         began_s = time.perf_counter()
         answer = httpx.post(
             f"{self.url}/v1/responses",
@@ -75,7 +75,7 @@ class Agent:
 
 @contextmanager
 def stock(bench: Bench) -> Iterator[Stock]:
-    """Stock OpenClaw's image, and a stand-in model that its containers reach."""
+    """Stock OpenClaw's image, with a stand-in model that its containers can reach."""
     tag = build_image(bench)
     bind, address = _model_place(bench)
     with bench.python("benchmarks.model_stand_in", bind) as port:
@@ -83,7 +83,7 @@ def stock(bench: Bench) -> Iterator[Stock]:
 
 
 def build_image(bench: Bench) -> str:
-    """The image's tag; it is built unless it is there. Raises NotMeasured."""
+    """The image's tag; builds a missing image. Raises NotMeasured if the build fails."""
     versions = read_versions(recipe_dir())
     tag = f"chowder-local/benchmark-stock:{versions['OPENCLAW_VERSION']}"
     if has_image(bench, tag):
@@ -99,13 +99,13 @@ def build_image(bench: Bench) -> str:
 
 
 def start(stock: Stock) -> Agent:
-    """A fresh one, by what `docker run` does, once it takes turns. Raises NotMeasured."""
+    """A new container, as by `docker run`, once it is ready. Raises NotMeasured if it fails."""
     bench, token = stock.bench, secrets.token_hex(16)
     began_s = time.perf_counter()
     container = bench.client.containers.create(
         stock.tag,
         labels={containers.LABEL: bench.run},
-        # The stub does not know that no number lets the engine choose one.
+        # The type stub lacks None, with which the engine chooses a port.
         ports={f"{PORT}/tcp": ("127.0.0.1", None)},  # type: ignore[dict-item]
         extra_hosts={"model.internal": stock.model_address},
         mem_limit=MEMORY,
@@ -124,7 +124,7 @@ def start(stock: Stock) -> Agent:
 
 
 def answers(url: str) -> bool:
-    """Whether a probe's answer is 200."""
+    """Whether a probe answers 200."""
     try:
         return httpx.get(url, trust_env=False, timeout=5).status_code == httpx.codes.OK
     except httpx.TransportError:
@@ -132,7 +132,7 @@ def answers(url: str) -> bool:
 
 
 def config(model_url: str, token: str) -> dict[str, Any]:
-    """The least with which stock OpenClaw answers `/v1/responses` from a model of ours."""
+    """The minimal configuration for `/v1/responses` with the stand-in model."""
     return {
         "gateway": {
             "mode": "local",
@@ -171,19 +171,19 @@ def _ended(container: Container) -> bool:
 
 
 def _base(bench: Bench, node_version: str) -> str:
-    """The image that the sandbox's own was built on."""
-    wanted = Settings.read(bench.env).base_image
+    """The base image of the sandbox image."""
+    configured = Settings.read(bench.env).base_image
     made = f"chowder-local/base:trixie-node{node_version}"
-    return made if not has_image(bench, wanted) and has_image(bench, made) else wanted
+    return made if not has_image(bench, configured) and has_image(bench, made) else configured
 
 
 def _model_place(bench: Bench) -> tuple[str, str]:
-    """Where the stand-in listens, and by what address a plain container reaches that."""
+    """The stand-in's address, and the address by which a plain container reaches it."""
     attributes = bench.client.networks.get("bridge").attrs or {}
     for part in attributes["IPAM"]["Config"]:
         if (gateway := part.get("Gateway")) and _is_ours(gateway):
             return gateway, gateway
-    # The engine is in a virtual machine, which forwards its name for the host to our loopback.
+    # The engine is in a virtual machine, which forwards its host name to this loopback.
     return "127.0.0.1", "host-gateway"
 
 

@@ -1,4 +1,4 @@
-"""Row: sixty-four streamed answers at once, through us and straight from the same gateway."""
+"""Row: 64 concurrent streamed answers, through the server and straight from the same gateway."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PIECES, PIECE_BYTES, INTERVAL_MS = 40, 60, 25
 
 
 def streams(bench: Bench) -> Outcome:
-    """All begin at once, each in a conversation of its own that has begun before."""
+    """All streams begin at once, each in its own session with an earlier message."""
     rounds = bench.rounds_or(ROUNDS)
     with bench.stand_in_server() as server:
         bench.progress("booting an agent")
@@ -38,7 +38,7 @@ def streams(bench: Bench) -> Outcome:
             "ours": lambda: _measured(server, ours),
             "straight": lambda: _measured(server, straight),
         }
-        # The warm-up round begins the conversations.
+        # The warm-up round opens the sessions.
         taken = alternately(subjects, rounds, 1, bench.progress)
     measures = []
     for metric, what, unit in (

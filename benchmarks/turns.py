@@ -1,4 +1,4 @@
-"""Rows: the first message of an agent, and what the way through us adds to a message."""
+"""Rows: the first message of an agent, and the time that the server adds to a message."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ SESSION = "bench"
 
 
 def first_message(bench: Bench) -> Outcome:
-    """A new agent's first message beside its later ones; ours made warm and cold, and stock."""
+    """The first message of a new agent, compared with later ones: warm, cold, and stock."""
     rounds = bench.rounds_or(FIRST_ROUNDS)
     with bench.server(WARM_POOL_SIZE="1") as pooled, bench.server() as plain, stock(bench) as peer:
 
         def warm() -> Sample:
-            # The next warm sandbox has to be there before this one's messages are timed, too.
+            # The next warm sandbox must be ready before these messages are timed.
             pooled.wait_for_pool(1)
             instance, _ = pooled.create()
             pooled.wait_for_pool(1)
@@ -65,7 +65,7 @@ def first_message(bench: Bench) -> Outcome:
 
 
 def message(bench: Bench) -> Outcome:
-    """A message through us and straight to the same gateway, in the same conversation."""
+    """A message through the server and straight to the same gateway, in the same session."""
     rounds = bench.rounds_or(MESSAGE_ROUNDS)
     with bench.server() as server:
         bench.progress("booting an agent")

@@ -1,4 +1,4 @@
-"""Waiting for a condition, with a deadline and an error for when it is missed."""
+"""Waits for a condition with a deadline."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 POLL_S = 0.005
-"""What a wait may be too long by; it is the same for everybody who is measured."""
+"""The precision of a wait, which is the same for all subjects."""
 
 
 class NotMeasured(Exception):
-    """A row could not be measured; the message says why."""
+    """A row could not be measured. The message says why."""
 
 
 def until(
     look: Callable[[], T | None], what: str, timeout_s: float = 180.0, poll_s: float = POLL_S
 ) -> T:
-    """What `look` finds once it finds something. Raises NotMeasured."""
+    """The first true result of `look`. Raises NotMeasured after the timeout."""
     deadline = time.monotonic() + timeout_s
-    while not (found := look()):
+    while not (result := look()):
         if time.monotonic() > deadline:
             raise NotMeasured(f"{what}: not within {timeout_s:g} s")
-        # Another process does not say when it has changed: it has to be asked.
+        # Other processes send no notification, so the condition is polled.
         time.sleep(poll_s)
-    return found
+    return result
 
 
 def ms_since(began_s: float) -> float:

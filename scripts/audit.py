@@ -1,4 +1,4 @@
-"""Asks what is publicly known against what a release ships, and judges the answers."""
+"""Audits the locked packages of a release for known vulnerabilities."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ TIMEOUT_S = 300
 
 
 class NotAsked(Exception):
-    """Somebody gave no answer, or not about everything."""
+    """A service gave no answer, or no complete one."""
 
 
 class ExceptionBroken(Exception):
@@ -47,17 +47,17 @@ class Finding:
     package: str
     id: str
     severity: str
-    words: str
+    title: str
 
     @property
     def fails(self) -> bool:
-        """Whether a release may not go out with it."""
+        """Whether it blocks a release."""
         return self.severity in FAILING_SEVERITIES
 
 
 @dataclass(frozen=True)
 class Exempt:
-    """An advisory that a release may go out with until a day."""
+    """An advisory that does not block a release until a day."""
 
     id: str
     package: str
@@ -66,59 +66,63 @@ class Exempt:
 
 
 def read_exceptions(text: str, today: date) -> list[Exempt]:
-    """The exceptions file. Raises ExceptionBroken."""
-    found = []
+    """Parses the exceptions file. Raises ExceptionBroken if an entry breaks the policy."""
+    exceptions = []
     for entry in tomllib.loads(text).get("exception", []):
         name = entry.get("id", "an entry without id")
         if entry.keys() != {"id", "package", "reason", "expires"}:
-            raise ExceptionBroken(f"{name}: needs id, package, reason and expires, and no more")
+            raise ExceptionBroken(
+                f"{name}: needs id, package, reason and expires, and nothing else"
+            )
         expires = entry["expires"]
         if type(expires) is not date or not str(entry["reason"]).strip():
-            raise ExceptionBroken(f"{name}: needs a day to expire on, and a reason")
+            raise ExceptionBroken(f"{name}: needs a date in expires, and a reason")
         if expires < today:
-            raise ExceptionBroken(f"{name}: expired on {expires}; upgrade, or argue it anew")
+            raise ExceptionBroken(
+                f"{name}: expired on {expires}; upgrade the package, or give a new reason and date"
+            )
         if expires > today + timedelta(days=LONGEST_EXCEPTION_DAYS):
             raise ExceptionBroken(f"{name}: may last {LONGEST_EXCEPTION_DAYS} days at most")
-        found.append(Exempt(**entry))
-    return found
+        exceptions.append(Exempt(**entry))
+    return exceptions
 
 
 def pip_findings(text: str) -> list[Finding]:
-    """What pip-audit says. Raises NotAsked if it passed something over."""
+    """The findings of pip-audit. Raises NotAsked if it skipped a package."""
     dependencies = _object(text, "pip-audit").get("dependencies")
     if not dependencies:
-        raise NotAsked("pip-audit looked at nothing")
-    # pip-audit ends with 0 all the same when the service knows nothing of a package.
+        raise NotAsked("pip-audit checked no packages")
+    # pip-audit ends with 0 even if the service does not know a package.
     skipped = [each["name"] for each in dependencies if "skip_reason" in each]
     if skipped:
-        raise NotAsked(f"pip-audit was told nothing about {len(skipped)} of {len(dependencies)}")
+        raise NotAsked(f"pip-audit skipped {len(skipped)} of {len(dependencies)} packages")
     return [
-        Finding(LOCK, f"{each['name']} {each['version']}", known["id"], "unknown",
-                f"fixed in {', '.join(known['fix_versions']) or 'no version yet'}")
+        Finding(LOCK, f"{each['name']} {each['version']}", entry["id"], "unknown",
+                f"fixed in {', '.join(entry['fix_versions']) or 'no version yet'}")
         for each in dependencies
-        for known in each["vulns"]
+        for entry in each["vulns"]
     ]  # fmt: skip
 
 
 def npm_findings(text: str, folder: str) -> list[Finding]:
-    """What npm audit says of one lock file. Raises NotAsked."""
+    """The findings of npm audit for one lock file. Raises NotAsked if it has no report."""
     report = _object(text, "npm audit")
     if "vulnerabilities" not in report:
-        words = report.get("message") or report.get("error") or "no report"
-        raise NotAsked(f"npm audit of {folder}: {str(words)[:200]}")
-    found = {}
+        reason = report.get("message") or report.get("error") or "no report"
+        raise NotAsked(f"npm audit of {folder}: {str(reason)[:200]}")
+    findings = {}
     for name, vulnerable in report["vulnerabilities"].items():
-        for known in vulnerable["via"]:
-            # A bare name says that the fault is in that package, which has an entry of its own.
-            if isinstance(known, dict):
-                advisory = str(known["url"]).rpartition("/")[2]
-                severity = str(known.get("severity") or "unknown")
-                found[name, advisory] = Finding(folder, name, advisory, severity, known["title"])
-    return list(found.values())
+        for entry in vulnerable["via"]:
+            # A plain name refers to another package, which has its own entry.
+            if isinstance(entry, dict):
+                advisory = str(entry["url"]).rpartition("/")[2]
+                severity = str(entry.get("severity") or "unknown")
+                findings[name, advisory] = Finding(folder, name, advisory, severity, entry["title"])
+    return list(findings.values())
 
 
-def judged(findings: Iterable[Finding], exceptions: Iterable[Exempt]) -> tuple[list[Finding], ...]:
-    """What fails a release, and what does not; an exception is for one package's one advisory."""
+def judge(findings: Iterable[Finding], exceptions: Iterable[Exempt]) -> tuple[list[Finding], ...]:
+    """The findings that block a release, and the others."""
     exempt = {(each.id, each.package) for each in exceptions}
     failing: list[Finding] = []
     passing: list[Finding] = []
@@ -128,56 +132,58 @@ def judged(findings: Iterable[Finding], exceptions: Iterable[Exempt]) -> tuple[l
     return failing, passing
 
 
-def idle(findings: Iterable[Finding], exceptions: Iterable[Exempt]) -> list[Exempt]:
-    """Exceptions for what is not found any more."""
-    found = {(each.id, each.package.partition(" ")[0]) for each in findings}
-    return [each for each in exceptions if (each.id, each.package) not in found]
+def unused(findings: Iterable[Finding], exceptions: Iterable[Exempt]) -> list[Exempt]:
+    """The exceptions without a finding."""
+    pairs = {(each.id, each.package.partition(" ")[0]) for each in findings}
+    return [each for each in exceptions if (each.id, each.package) not in pairs]
 
 
 def main(run: Run, exceptions_text: str, today: date) -> int:
-    """Asks everybody, prints what there is to know, gives the exit code."""
+    """Runs the audits, prints the findings, and returns the exit code."""
     try:
         exceptions = read_exceptions(exceptions_text, today)
     except (ExceptionBroken, tomllib.TOMLDecodeError) as broken:
         print(f"audit: {EXCEPTIONS.name}: {broken}", file=sys.stderr)
         return EXCEPTION_BROKEN
-    findings, silent = _asked(run)
-    failing, passing = judged(findings, exceptions)
-    for words, listed in (("allowed", passing), ("FAILS", failing)):
+    findings, failures = _audit(run)
+    failing, passing = judge(findings, exceptions)
+    for verdict, listed in (("allowed", passing), ("FAILS", failing)):
         for each in listed:
             print(
-                f"{words}: {each.place}: {each.package}: {each.id} ({each.severity}) {each.words}"
+                f"{verdict}: {each.place}: {each.package}: {each.id} ({each.severity}) {each.title}"
             )
-    print(f"audit: {len(failing)} that fail a release, {len(passing)} allowed, {silent} not asked")
+    print(
+        f"audit: {len(failing)} block a release, {len(passing)} allowed, {failures} audits failed"
+    )
     if failing:
         return FOUND
-    if silent:
+    if failures:
         return NOT_ASKED
-    for exempt in idle(findings, exceptions):
-        print(f"audit: {exempt.id} is not found any more: take it out of {EXCEPTIONS.name}")
+    for exempt in unused(findings, exceptions):
+        print(f"audit: {exempt.id} is not found any more: remove it from {EXCEPTIONS.name}")
         return EXCEPTION_BROKEN
     return CLEAN
 
 
-def _asked(run: Run) -> tuple[list[Finding], int]:
-    """What was found, and how many have not answered."""
+def _audit(run: Run) -> tuple[list[Finding], int]:
+    """The findings, and the number of failed audits."""
     findings: list[Finding] = []
-    silent = 0
-    questions = [partial(_ask_pip, run), *(partial(_ask_npm, run, each) for each in NPM_FOLDERS)]
-    for ask in questions:
+    failures = 0
+    audits = [partial(_audit_pip, run), *(partial(_audit_npm, run, each) for each in NPM_FOLDERS)]
+    for audit in audits:
         try:
-            findings += ask()
+            findings += audit()
         except NotAsked as failure:
-            silent += 1
-            print(f"audit: COULD NOT ASK: {failure}", file=sys.stderr)
-    return findings, silent
+            failures += 1
+            print(f"audit: FAILED: {failure}", file=sys.stderr)
+    return findings, failures
 
 
-def _ask_pip(run: Run) -> list[Finding]:
+def _audit_pip(run: Run) -> list[Finding]:
     return pip_findings(run(PIP_AUDIT, ROOT))
 
 
-def _ask_npm(run: Run, folder: str) -> list[Finding]:
+def _audit_npm(run: Run, folder: str) -> list[Finding]:
     return npm_findings(run(NPM_AUDIT, ROOT / folder), folder)
 
 
@@ -185,7 +191,7 @@ def _object(text: str, name: str) -> dict[str, Any]:
     try:
         content = json.loads(text)
     except ValueError:
-        raise NotAsked(f"{name} said nothing that can be read") from None
+        raise NotAsked(f"{name} printed no JSON") from None
     return content if isinstance(content, dict) else {}
 
 

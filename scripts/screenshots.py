@@ -1,4 +1,4 @@
-"""The pictures of the dashboard's main pages: a server, some agents, a browser, files."""
+"""Takes screenshots of the dashboard's main pages, with a server and agents of its own."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Page, ViewportSize
 
-FOLDER = Path(__file__).parent.parent / ".images"
+FOLDER = Path(__file__).parent.parent / "docs/images"
 WIDE: ViewportSize = {"width": 1440, "height": 640}
 TALL: ViewportSize = {"width": 1440, "height": 860}
 NARROW: ViewportSize = {"width": 390, "height": 800}
 CHARTS_MS = 40_000
-"""Until there is something to see in the charts."""
+"""The time until the charts have content."""
 USUAL = """([base, env]) => {
   document.querySelector("#base-url code").textContent = base;
   document.querySelector("#env-command code").textContent = env;
@@ -49,47 +49,47 @@ TALKS = {
 
 @dataclass(frozen=True)
 class Picture:
-    """A page as somebody sees it; an address below the root."""
+    """A screenshot of a page; `address` is its path."""
 
     name: str
     address: str
     size: ViewportSize
     scheme: Literal["light", "dark"]
     prepare: Callable[[Page], None] | None = None
-    """What is done there first."""
+    """An action before the screenshot."""
 
 
 def overview_seen(page: Page) -> None:
-    """Health and charts come behind it."""
+    """Waits for health and charts, which load after the page."""
     timeout_ms = BOOT_TIMEOUT_S * 1000
     page.locator("#findings li").first.wait_for(state="attached", timeout=timeout_ms)
     page.wait_for_timeout(2_500)
-    # What is pasted as an installed server at its usual place has it, not as this one has.
+    # Commands to paste are shown as for an installed server with default settings.
     page.evaluate(USUAL, ["http://127.0.0.1:2469/v1", 'eval "$(chowder-local env)"'])
 
 
 def conversation_read(page: Page) -> None:
-    """The agent is asked for it after the page is there."""
+    """Waits for the conversation, which loads after the page."""
     page.locator("#talk > li").first.wait_for()
 
 
 def log_printed(page: Page) -> None:
-    """Its lines come by a stream."""
+    """Waits for lines, which are streamed."""
     page.locator("#log div").first.wait_for()
 
 
 def channels_asked(page: Page) -> None:
-    """One is open, with its fields."""
+    """Opens a channel with its fields."""
     page.locator("#open-slack").click()
 
 
 def skills_listed(page: Page) -> None:
-    """They come behind the page."""
+    """Waits for the skills, which load after the page."""
     page.locator("#skill-rows tr").first.wait_for()
 
 
 def configuration_refused(page: Page) -> None:
-    """Something that OpenClaw does not take was typed."""
+    """Types an invalid configuration and checks it."""
     document = page.locator("#document")
     typed = json.loads(document.input_value())
     typed["agents"]["defaults"] |= {"timeoutSeconds": "soon", "thinkinDefault": "low"}
@@ -122,7 +122,7 @@ PICTURES = (
 
 
 def main() -> None:
-    """Makes all of them; nothing of the agents is left."""
+    """Takes all screenshots, and removes the agents."""
     FOLDER.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         server = ServerProcess(Path(folder) / "chowder", {"CHOWDER_OFFLINE": "true"})
@@ -137,7 +137,7 @@ def main() -> None:
 
 
 def populate(api: Api) -> dict[str, str]:
-    """Some agents, one of which is stopped; what the addresses of pictures are filled with."""
+    """Makes agents, one of them stopped; the values for the addresses of screenshots."""
     made = {name: api.created(name) for name in TALKS}
     for name, instance_id in made.items():
         api.until(instance_id, "running")
@@ -154,7 +154,7 @@ def populate(api: Api) -> dict[str, str]:
 
 
 def administer(api: Api, made: dict[str, str]) -> None:
-    """Keys, faults and replies, so that there is something to see of them."""
+    """Makes keys, faults and replies."""
     pilot = made["harbour-pilot"]
     for name, permissions in (("the shop's page", ["read", "interact"]), ("backups", ["files"])):
         key = {"name": name, "instance_ids": [pilot], "permissions": permissions}
@@ -174,7 +174,7 @@ def administer(api: Api, made: dict[str, str]) -> None:
 
 
 def spend(database: Path) -> None:
-    """A month of calls, which nobody has time for."""
+    """Inserts the usage of a month into the database."""
     today = datetime.now(UTC).date()
     with closing(sqlite3.connect(database)) as file, file:
         ids = [found for (found,) in file.execute("SELECT id FROM instance ORDER BY name")]
@@ -188,7 +188,7 @@ def spend(database: Path) -> None:
 
 
 def photograph(server: ServerProcess, places: dict[str, str]) -> None:
-    """One visit for each picture, in a browser that looks long enough for charts."""
+    """Visits the page of each picture, in a browser that has waited for the charts."""
     root = server.base_url.removesuffix("/v1")
     command = [*server.command(), "dashboard"]
     link = subprocess.run(command, capture_output=True, text=True, env=server.env, check=True)  # noqa: S603
@@ -198,15 +198,15 @@ def photograph(server: ServerProcess, places: dict[str, str]) -> None:
         page.wait_for_url(f"{root}/")
         page.wait_for_timeout(CHARTS_MS)
         with Api(server.base_url, server.key) as api:
-            # On its way while it is looked at.
+            # It is provisioning in the screenshots.
             api.created("cabin-boy")
         for each in PICTURES:
-            # Another tab: who leaves the first one ends the reading.
+            # A new tab, because leaving the first one ends its samples.
             take(context.new_page(), root, each, places)
 
 
 def take(page: Page, root: str, picture: Picture, places: dict[str, str]) -> None:
-    """One picture."""
+    """Takes one screenshot."""
     page.set_viewport_size(picture.size)
     page.emulate_media(color_scheme=picture.scheme)
     page.goto(f"{root}{picture.address.format(**places)}")

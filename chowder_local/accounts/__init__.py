@@ -1,1 +1,1 @@
-"""Organizations, their keys and who may do what."""
+"""Organizations, API keys, model keys, and permissions."""

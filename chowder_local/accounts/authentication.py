@@ -1,4 +1,4 @@
-"""Finds out who makes a request by its key, and makes new keys."""
+"""Authenticates requests by their key, and makes new keys."""
 
 from __future__ import annotations
 
@@ -20,19 +20,22 @@ FIRST_KEY_NAME = "default"
 
 
 class Authentication:
-    """Bearer tokens in, callers out."""
+    """Turns bearer tokens into callers."""
 
     def __init__(self, keys: KeyQueries, clock: Callable[[], datetime]) -> None:
         self._keys = keys
         self._clock = clock
 
     async def caller(self, raw_key: str | None) -> Caller:
-        """Whose key this is; raises KeyMissing, or KeyInvalid if it is not or no longer good."""
+        """The caller with this key.
+
+        Raises KeyMissing if there is none, and KeyInvalid if it is unknown, revoked or expired.
+        """
         if not raw_key:
             raise KeyMissing
         key = await self._keys.by_digest(digest(raw_key))
         now = self._clock()
-        if key is None or not key.is_good(now):
+        if key is None or not key.is_valid(now):
             raise KeyInvalid
         self._keys.note_use(key.id, now)
         return Caller(
@@ -43,21 +46,21 @@ class Authentication:
         )
 
     async def issue(self, organization_id: OrganizationId) -> str:
-        """One more organization key, as the raw token that only the caller has from now on."""
+        """Adds an organization key, and returns its raw token, which is not stored."""
         key, raw_key = organization_key(organization_id, self._clock())
         await self._keys.add(key, digest(raw_key))
         return raw_key
 
 
 def organization_key(organization_id: OrganizationId, now: datetime) -> tuple[ApiKey, str]:
-    """A new key that may do everything in its organization, and its raw token."""
+    """A new organization key and its raw token."""
     return make_key(ORGANIZATION_PREFIX, organization_id, FIRST_KEY_NAME, now)
 
 
 def make_key(
     prefix: str, organization_id: OrganizationId, name: str, now: datetime, **fields: Any
 ) -> tuple[ApiKey, str]:
-    """A new key and its raw token; `fields` are the other ones of ApiKey."""
+    """A new key and its raw token; `fields` are the other fields of ApiKey."""
     raw_key = new_key(prefix)
     key_id, shown = KeyId(str(uuid.uuid4())), shown_prefix(raw_key)
     return ApiKey(key_id, organization_id, name, shown, now, **fields), raw_key

@@ -1,4 +1,4 @@
-"""Makes the default organization and its key file at the first start."""
+"""Creates the default organization and its key file at the first start."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ MODEL_KEY_VARIABLES = {
 
 
 def default_model_keys(env: Mapping[str, str], offline: bool) -> dict[ModelProvider, str]:
-    """The real keys found in the environment, and the offline model for the other providers."""
-    found = {} if offline else env
+    """The keys in the environment, and the offline model for providers without one."""
+    keys = {} if offline else env
     return {
-        provider: found.get(variable, "").strip() or OFFLINE_KEY
+        provider: keys.get(variable, "").strip() or OFFLINE_KEY
         for provider, variable in MODEL_KEY_VARIABLES.items()
     }
 
 
 async def default_organization_id(meta: MetaQueries) -> OrganizationId:
-    """The id of the default organization, whether it has been made yet or not."""
-    # Decided before the row is made, so that a crash in between leaves no second one.
+    """The id of the default organization, which may not exist yet."""
+    # Stored before the organization, so that a crash in between cannot lead to two of them.
     return OrganizationId(await meta.put_if_absent(META_NAME, str(uuid.uuid4())))
 
 
@@ -57,16 +57,15 @@ async def ensure_default(
     offline: bool,
     tier: Tier | None = None,
 ) -> OrganizationId:
-    """Makes or repairs the default organization and its key file, and sets the model keys again.
+    """Creates or repairs the default organization and its key file, and sets its model keys.
 
-    The offline model fills in at the first start only, unless `offline` asks for it: a key that
-    was set through the API since then is not to be lost because the environment has none. So it
-    is with the tier: one that was moved to since then stays, unless `tier` asks for another.
+    After the first start, providers without a key in the environment keep the key that was set
+    through the API, unless `offline` is set. The tier stays too, unless `tier` is another one.
     """
     organization_id = await default_organization_id(meta)
-    again = {provider: key for provider, key in model_keys.items() if offline or key != OFFLINE_KEY}
+    changed = {each: key for each, key in model_keys.items() if offline or key != OFFLINE_KEY}
     try:
-        details = await organizations.change(organization_id, model_api_keys=again)
+        details = await organizations.change(organization_id, model_api_keys=changed)
         if tier not in {None, details.organization.tier}:
             await organizations.move(organization_id, tier, is_paid_for=False)
     except OrganizationNotFound:
@@ -75,15 +74,15 @@ async def ensure_default(
         )
         await asyncio.to_thread(write_private, default_key_file, raw_key.encode())
         return organization_id
-    if not await _is_good(default_key_file, organization_id, authentication):
-        # Keys given out before stay good: a script may use one that is no longer in the file.
+    if not await _is_valid(default_key_file, organization_id, authentication):
+        # Earlier keys stay valid: a script may use one that is no longer in the file.
         raw_key = await authentication.issue(organization_id)
         await asyncio.to_thread(write_private, default_key_file, raw_key.encode())
-        log.warning("The default organization got a new key: %s held none", default_key_file)
+        log.warning("%s had no valid key, so the server wrote a new one", default_key_file)
     return organization_id
 
 
-async def _is_good(
+async def _is_valid(
     key_file: Path, organization_id: OrganizationId, authentication: Authentication
 ) -> bool:
     try:

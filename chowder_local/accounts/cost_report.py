@@ -1,4 +1,4 @@
-"""What an organization's model calls have come to, in tokens and at list price."""
+"""Reports of an organization's model usage, in tokens and at list price."""
 
 from __future__ import annotations
 
@@ -14,45 +14,45 @@ if TYPE_CHECKING:
     from datetime import date
 
     from chowder_local.core.domain import InstanceId, OrganizationId
-    from chowder_local.store.usage import Kind, Span, UsageQueries, UsageSum
+    from chowder_local.store.usage import Span, UsageKey, UsageQueries, UsageSum
 
 
 @dataclass(frozen=True)
-class Spent:
-    """Calls and tokens; `cost_usd` is None if the price of some of them is not known."""
+class Spending:
+    """Calls and tokens; `cost_usd` is None if the price of some calls is unknown."""
 
     counts: Counts
     cost_usd: float | None
 
 
 @dataclass(frozen=True)
-class SpentOnKind:
-    """What the calls of one conversation, model and day came to."""
+class SpendingRow:
+    """The spending of a session and model on one day."""
 
-    kind: Kind
+    key: UsageKey
     session_name: str | None
-    spent: Spent
+    spending: Spending
 
 
 @dataclass(frozen=True)
 class SpendingReport:
-    """All of it, and in detail the latest."""
+    """The totals, and the latest rows."""
 
-    totals: Spent
-    rows: Sequence[SpentOnKind]
+    totals: Spending
+    rows: Sequence[SpendingRow]
     has_more: bool
 
 
 @dataclass
 class Tally:
-    """Sums over some calls; `unpriced` are the models whose calls are not in the cost."""
+    """Sums over some calls; the cost leaves out the calls of the models `unpriced`."""
 
     counts: Counts = field(default_factory=Counts)
     cost_usd: float = 0.0
     unpriced: set[str] = field(default_factory=set)
 
     def add(self, part: UsageSum) -> None:
-        """Counts some of them in."""
+        """Adds the usage of a model."""
         self.counts.add(part.counts)
         cost = _cost(part, part.counts)
         if cost is None:
@@ -61,15 +61,15 @@ class Tally:
             self.cost_usd += cost
 
     def join(self, other: Tally) -> None:
-        """Counts another one in."""
+        """Adds another tally."""
         self.counts.add(other.counts)
         self.cost_usd += other.cost_usd
         self.unpriced |= other.unpriced
 
 
 @dataclass(frozen=True)
-class ModelUsed:
-    """A model, and whether a provider is paid for it; the name is empty if it is not known."""
+class BilledModel:
+    """A model, and whether a provider bills it; the name is empty if it is unknown."""
 
     name: str
     is_billed: bool
@@ -77,16 +77,18 @@ class ModelUsed:
 
 @dataclass(frozen=True)
 class SpendingOverTime:
-    """What was spent within some days: in all, by day and model, by model, by instance."""
+    """Spending within some days: in total, by day and model, by model, by instance."""
 
     span: Span
     total: Tally
-    days: Mapping[date, Mapping[ModelUsed, Tally]]
-    models: Mapping[ModelUsed, Tally]
+    days: Mapping[date, Mapping[BilledModel, Tally]]
+    models: Mapping[BilledModel, Tally]
     instances: Mapping[InstanceId, Tally]
 
 
 class CostReports:
+    """Makes reports of usage and cost."""
+
     def __init__(self, usage: UsageQueries) -> None:
         self._usage = usage
 
@@ -97,31 +99,31 @@ class CostReports:
         *,
         limit: int,
     ) -> SpendingReport:
-        """What an organization, or one instance of it, has spent; rows the latest days first."""
+        """The spending of an organization, or one instance of it; the latest days first."""
         total = Tally()
         for each in await self._usage.sums(organization_id, instance_id):
             total.add(each)
-        found = await self._usage.rows(organization_id, instance_id, limit=limit + 1)
+        usages = await self._usage.rows(organization_id, instance_id, limit=limit + 1)
         rows = [
-            SpentOnKind(
-                each.kind, each.session_name, Spent(each.counts, _cost(each.kind, each.counts))
+            SpendingRow(
+                each.key, each.session_name, Spending(each.counts, _cost(each.key, each.counts))
             )
-            for each in found[:limit]
+            for each in usages[:limit]
         ]
-        spent = Spent(total.counts, None if total.unpriced else total.cost_usd)
-        return SpendingReport(spent, rows, len(found) > limit)
+        totals = Spending(total.counts, None if total.unpriced else total.cost_usd)
+        return SpendingReport(totals, rows, len(usages) > limit)
 
     async def over_time(
         self, organization_id: OrganizationId, span: Span, instance_id: InstanceId | None = None
     ) -> SpendingOverTime:
-        """What an organization, or one instance of it, has spent within some days."""
+        """The spending of an organization, or one instance of it, within some days."""
         total = Tally()
-        days: dict[date, dict[ModelUsed, Tally]] = {}
-        models: dict[ModelUsed, Tally] = {}
+        days: dict[date, dict[BilledModel, Tally]] = {}
+        models: dict[BilledModel, Tally] = {}
         instances: dict[InstanceId, Tally] = {}
         by_day, by_instance = await self._usage.over_time(organization_id, span, instance_id)
         for part in by_day:
-            model = ModelUsed(part.model, part.is_billed)
+            model = BilledModel(part.model, part.is_billed)
             of_day = days.setdefault(part.of, {})
             of_model = models.setdefault(model, Tally())
             for tally in (total, of_model, of_day.setdefault(model, Tally())):
@@ -131,7 +133,7 @@ class CostReports:
         return SpendingOverTime(span, total, days, models, instances)
 
 
-def _cost(used: Kind | UsageSum, counts: Counts) -> float | None:
+def _cost(used: UsageKey | UsageSum, counts: Counts) -> float | None:
     usage = Usage(
         input_tokens=counts.input_tokens,
         cached_tokens=counts.cached_tokens,

@@ -1,4 +1,4 @@
-"""Model keys: which one an organization's calls of a provider are made with, and for the relay."""
+"""Resolves the model key for an organization's calls, and the credential for the relay."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class ModelKeys:
-    """An organization's own keys, and those of the providers that the operator named."""
+    """The model keys of organizations and of the operator's endpoints."""
 
     def __init__(
         self,
@@ -33,12 +33,12 @@ class ModelKeys:
         self._default_organization_id = default_organization_id
 
     async def find(self, organization_id: OrganizationId, provider: str) -> str | None:
-        """The key, "" if the provider wants none, None if there is none for this organization."""
+        """The key; "" if the provider needs none, None if the organization has none."""
         if (endpoint := self._endpoints.get(provider)) is None:
             if provider not in set(ModelProvider):
                 return None
             return await self._organizations.model_key(organization_id, ModelProvider(provider))
-        # As with all keys of the environment: who signs up does not spend the operator's.
+        # Organizations that sign up must not spend the operator's money.
         if endpoint.has_secret and organization_id != self._default_organization_id:
             return None
         return endpoint.key
@@ -60,14 +60,14 @@ class ModelCredentials:
         self._model_keys = model_keys
 
     async def resolve(self, relay_token: str, provider: str) -> Credential:
-        """The key, read anew for each call, so that a changed one counts at once.
+        """The credential, read for each call, so that a changed key takes effect at once.
 
         A warm sandbox, which belongs to no instance yet, gets the offline model. Raises
-        RelayTokenInvalid if the token is none of ours, or its instance is terminated.
+        RelayTokenInvalid if the token is not valid or its instance is terminated.
         """
-        if (found := self._box.sandbox_of(relay_token)) is None:
+        if (token_sandbox_id := self._box.sandbox_of(relay_token)) is None:
             raise RelayTokenInvalid
-        sandbox_id = SandboxId(found)
+        sandbox_id = SandboxId(token_sandbox_id)
         instance = await self._instances.by_sandbox(sandbox_id)
         if instance is None and await self._warm_sandboxes.has(sandbox_id):
             return Credential(None, None, sandbox_id, OFFLINE_KEY)

@@ -1,4 +1,4 @@
-"""Sessions of the dashboard: each stands for a key, and is good for nothing else."""
+"""Sessions of the dashboard. Each stands for an organization key and opens only the dashboard."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ _LINK = "dashboard"
 
 
 class DashboardSessions:
-    """A session is a random token in a cookie, and a row that says by which key it began.
+    """A session is a random token in a cookie, and a row with the key that began it.
 
-    It ends with its key, by signing out, or after a week. An agent that has one, because browsers
-    send cookies to every port of a name, has no key: it opens the dashboard's pages only.
+    It ends with its key, by signing out, or after a week. Browsers send cookies to every port of a
+    host, so an agent may get a session; it opens the dashboard's pages only, and is no key.
     """
 
     def __init__(
@@ -52,21 +52,21 @@ class DashboardSessions:
         self._clock = clock
         self._used_links: dict[str, float] = {}
         self.cookie = f"chowder_{store_id}"
-        """The cookie's name: browsers do not tell the ports of a name apart."""
+        """The cookie's name, with the store's id: browsers ignore the port of a cookie."""
 
     async def begin(self, raw_key: str | None) -> str:
-        """A new session. Raises KeyMissing, KeyInvalid, and OrganizationKeyRequired.
+        """A new session for an organization key.
 
-        A scoped key is made for a program, which may do the few things that it names; the pages
-        show the whole organization, and no part of that is any scoped key's.
+        Raises KeyMissing if there is no key, KeyInvalid if it is not valid, and
+        OrganizationKeyRequired if it is a scoped key: the pages show the whole organization.
         """
         caller = await self._authentication.caller(raw_key)
         if not caller.is_organization_key:
             raise OrganizationKeyRequired
-        return await self._begun(caller.key_id)
+        return await self._begin(caller.key_id)
 
     async def redeem(self, link: str) -> str:
-        """A new session for the code of a link, once. Raises SignInLinkUsed."""
+        """A new session for a link. Raises SignInLinkUsed if it was used, is too old or invalid."""
         now = self._clock()
         content = self._box.decrypt_link(link, _LINK, now, LINK_LIFE_S)
         self._used_links = {
@@ -76,25 +76,25 @@ class DashboardSessions:
             raise SignInLinkUsed
         self._used_links[content["id"]] = now.timestamp() + LINK_LIFE_S
         key = await self._keys.by_digest(content["key_digest"])
-        if key is None or not key.is_good(now) or not key.is_organization_key:
+        if key is None or not key.is_valid(now) or not key.is_organization_key:
             raise SignInLinkUsed
-        return await self._begun(key.id)
+        return await self._begin(key.id)
 
     async def caller(self, session: str | None) -> Caller:
-        """Whose session this is. Raises SignInNeeded if it is none, or over."""
+        """The caller with this session. Raises SignInNeeded if it is missing or has ended."""
         now = self._clock()
         key_id = await self._sessions.key_id(digest(session), now) if session else None
         key = await self._keys.get(key_id) if key_id is not None else None
-        if key is None or not key.is_good(now):
+        if key is None or not key.is_valid(now):
             raise SignInNeeded
         return Caller(organization_id=key.organization_id, key_id=key.id)
 
     async def end(self, session: str | None) -> None:
-        """Ends a session, wherever it has got to; that of nobody is none to end."""
+        """Ends a session, if there is one."""
         if session:
             await self._sessions.remove(digest(session))
 
-    async def _begun(self, key_id: KeyId) -> str:
+    async def _begin(self, key_id: KeyId) -> str:
         session, now = secrets.token_urlsafe(32), self._clock()
         expires_at = now + timedelta(seconds=SESSION_LIFE_S)
         await self._sessions.add(digest(session), key_id, now=now, expires_at=expires_at)
@@ -102,9 +102,9 @@ class DashboardSessions:
 
 
 def sign_in_link(box: SecretBox, raw_key: str, now: datetime) -> str:
-    """The code of a link that signs in once, soon: made by who has the data directory's secret.
+    """The token of a link that signs in once, within two minutes.
 
-    The key is not in it, only what the store knows it by.
+    It needs the data directory's secret, and has the digest of the key, not the key.
     """
     content = {"id": secrets.token_hex(16), "key_digest": digest(raw_key)}
     return box.encrypt_link(_LINK, content, now)

@@ -1,4 +1,4 @@
-"""The rules of scoped keys: which instances they are for, until when, and who sees them."""
+"""The rules of scoped keys: their instances, expiry and visibility."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class KeyDraft:
-    """A key to be made, with each of the permissions for each of the instances."""
+    """A key to create, which gets each of the permissions for each of the instances."""
 
     name: str
     instance_ids: Sequence[str]
@@ -34,9 +34,9 @@ class KeyDraft:
 
 
 class Keys:
-    """Scoped keys only: an organization's own key is not among them, so that nobody is locked out.
+    """Scoped keys. An organization key is not among them, so that nobody can lock themselves out.
 
-    An expired key comes back as inactive, like a revoked one.
+    An expired key is inactive, like a revoked one.
     """
 
     def __init__(
@@ -47,16 +47,16 @@ class Keys:
         self._clock = clock
 
     async def create(self, organization_id: OrganizationId, draft: KeyDraft) -> tuple[ApiKey, str]:
-        """A new key and its raw token, which cannot be shown again.
+        """A new key and its raw token, which is not stored.
 
-        Raises InstanceNotFound if it has no such instance (any more), and InputInvalid for an
-        expiry that is over.
+        Raises InstanceNotFound if the organization lacks one of the instances, and InputInvalid if
+        the expiry is not in the future.
         """
         now = self._clock()
         if draft.expires_at is not None and draft.expires_at <= now:
-            raise InputInvalid([_NOT_IN_THE_FUTURE])
-        wanted = {InstanceId(each) for each in draft.instance_ids}
-        if not await self._instances.has_all(organization_id, wanted):
+            raise InputInvalid([_PAST_EXPIRY])
+        instance_ids = {InstanceId(each) for each in draft.instance_ids}
+        if not await self._instances.has_all(organization_id, instance_ids):
             raise InstanceNotFound
         key, raw_key = make_key(
             SCOPED_PREFIX,
@@ -65,14 +65,14 @@ class Keys:
             now,
             expires_at=draft.expires_at,
             is_organization_key=False,
-            grants=dict.fromkeys(sorted(wanted), frozenset(draft.permissions)),
+            grants=dict.fromkeys(sorted(instance_ids), frozenset(draft.permissions)),
         )
         await self._keys.add(key, digest(raw_key))
-        log.info("Organization %s got key %s", organization_id, key.id)
+        log.info("Organization %s created key %s", organization_id, key.id)
         return key, raw_key
 
     async def all(self, organization_id: OrganizationId) -> AsyncGenerator[list[ApiKey]]:
-        """All that it ever got, oldest first, without their grants, in pages."""
+        """All scoped keys of an organization in pages, oldest first, without grants."""
         async with aclosing(self._keys.scoped(organization_id)) as pages:
             async for keys in pages:
                 yield [self._with_state(key) for key in keys]
@@ -80,41 +80,41 @@ class Keys:
     async def latest(
         self, organization_id: OrganizationId, *, limit: int, before_id: str | None = None
     ) -> list[ApiKey]:
-        """So many with their grants, newest first, from the one that was made before a key on.
+        """Its latest keys with grants, newest first; with `before_id`, those made before that key.
 
-        Raises KeyNotFound if that key is not there.
+        Raises KeyNotFound if the organization has no key `before_id`.
         """
         before = None if before_id is None else await self.get(organization_id, before_id)
-        found = await self._keys.latest(organization_id, limit=limit, before=before)
-        return [self._with_state(key) for key in found]
+        keys = await self._keys.latest(organization_id, limit=limit, before=before)
+        return [self._with_state(key) for key in keys]
 
     async def get(self, organization_id: OrganizationId, key_id: str) -> ApiKey:
-        """One of them, with its grants. Raises KeyNotFound, also for another organization's."""
+        """A key with grants. Raises KeyNotFound if the organization has no such scoped key."""
         key = await self._keys.get(KeyId(key_id))
         if key is None or key.is_organization_key or key.organization_id != organization_id:
             raise KeyNotFound
         return self._with_state(key)
 
     async def revoke(self, organization_id: OrganizationId, key_id: str) -> None:
-        """The next request with it is refused; one that was let in before goes on to its end.
+        """Revokes a key for later requests; to revoke it again changes nothing.
 
-        To revoke again changes nothing. Raises KeyNotFound.
+        Raises KeyNotFound if the organization has no such scoped key.
         """
         key = await self.get(organization_id, key_id)
         await self._keys.revoke(key.id)
         log.info("Organization %s revoked key %s", organization_id, key.id)
 
     async def remove_all(self, organization_id: OrganizationId) -> int:
-        """Ends and forgets all of them; how many there were."""
+        """Deletes all scoped keys of an organization, and returns their number."""
         count = await self._keys.remove_scoped(organization_id)
-        log.info("Organization %s lost its %d scoped keys", organization_id, count)
+        log.info("Organization %s: %d scoped keys deleted", organization_id, count)
         return count
 
     def _with_state(self, key: ApiKey) -> ApiKey:
-        return replace(key, is_active=key.is_good(self._clock()))
+        return replace(key, is_active=key.is_valid(self._clock()))
 
 
-_NOT_IN_THE_FUTURE = {
+_PAST_EXPIRY = {
     "loc": ["body", "expires_at"],
     "msg": "Input should be in the future",
     "type": "datetime_future",

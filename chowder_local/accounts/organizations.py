@@ -1,4 +1,4 @@
-"""The rules of organizations: signup, what they may have, and the model keys they own."""
+"""The rules of organizations: signup, tiers, and model keys."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class OrganizationDetails:
-    """An organization and how much of its tier it uses."""
+    """An organization and the number of its instances."""
 
     organization: Organization
     instance_count: int
 
     @property
     def instance_limit(self) -> int | None:
-        """How many instances it may have; None is unlimited."""
+        """The most instances that it may have; None is unlimited."""
         return self.organization.tier.instance_limit
 
 
 class Organizations:
-    """Organizations, with their model keys in clear at this border and nowhere below."""
+    """Organizations. Model keys are plain text in its methods, and encrypted below them."""
 
     def __init__(
         self, queries: OrganizationQueries, box: SecretBox, clock: Callable[[], datetime]
@@ -57,7 +57,7 @@ class Organizations:
         model_keys: Mapping[ModelProvider, str] | None = None,
         organization_id: OrganizationId | None = None,
     ) -> tuple[OrganizationDetails, str]:
-        """A new organization and its raw key, which cannot be shown again."""
+        """A new organization and its raw key, which is not stored."""
         now = self._clock()
         encrypted = self._encrypted(model_keys or {})
         organization = Organization(
@@ -74,7 +74,7 @@ class Organizations:
         return OrganizationDetails(organization, instance_count=0), raw_key
 
     async def details(self, organization_id: OrganizationId) -> OrganizationDetails:
-        """What an organization is and has; raises OrganizationNotFound."""
+        """The organization's details. Raises OrganizationNotFound if it does not exist."""
         return await self._detailed(await self._queries.get(organization_id))
 
     async def change(
@@ -84,9 +84,9 @@ class Organizations:
         name: str | None = None,
         model_api_keys: Mapping[ModelProvider, str] | None = None,
     ) -> OrganizationDetails:
-        """Renames, and merges model keys with those that are set; "" removes one.
+        """Changes the name and the given model keys; "" removes a key.
 
-        Raises OrganizationNotFound.
+        Raises OrganizationNotFound if it does not exist.
         """
         changed = await self._queries.change(
             organization_id,
@@ -99,10 +99,10 @@ class Organizations:
     async def move(
         self, organization_id: OrganizationId, tier: Tier, *, is_paid_for: bool
     ) -> OrganizationDetails:
-        """Moves to another tier, whatever it has: instances stay, and new ones meet the new limit.
+        """Moves an organization to a tier. Its instances stay, even beyond the new limit.
 
-        What is paid for has a subscription and a customer who pays it, as Stripe would name them.
-        Raises OrganizationNotFound.
+        If `is_paid_for`, it gets a customer id and, for a paid tier, a subscription id like
+        Stripe's. Raises OrganizationNotFound if it does not exist.
         """
         moved = await self._queries.subscribe(
             organization_id,
@@ -118,14 +118,14 @@ class Organizations:
     async def model_key(
         self, organization_id: OrganizationId, provider: ModelProvider
     ) -> str | None:
-        """The organization's key for a provider, in clear."""
+        """The organization's key for a provider in plain text; None if it has none."""
         ciphertext = await self._queries.model_key(organization_id, provider)
         if ciphertext is None:
             return None
         try:
             return self._box.decrypt(ciphertext)
         except InvalidToken:
-            # As good as not set: the error for that says how to set one, which is the cure.
+            # It counts as not set: the error for a missing key says how to set one.
             log.warning(
                 "The %s key of organization %s was encrypted with another secret.key; set it again",
                 provider,
@@ -142,7 +142,7 @@ class Organizations:
     def _encrypted(
         self, model_keys: Mapping[ModelProvider, str]
     ) -> dict[ModelProvider, bytes | None]:
-        # A pasted key often ends with a line break, which no header can carry.
+        # A pasted key often ends with a line break, which a header cannot contain.
         stripped = {provider: key.strip() for provider, key in model_keys.items()}
         return {
             provider: self._box.encrypt(key) if key else None for provider, key in stripped.items()

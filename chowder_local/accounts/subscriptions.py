@@ -1,4 +1,4 @@
-"""Checkout and portal: links to pages on which an organization moves between tiers."""
+"""Links to the checkout and portal pages, on which an organization changes its tier."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ LINK_LIFE_S = 3600
 
 @dataclass(frozen=True)
 class Checkout:
-    """An organization as it is, and the tier that a checkout is for."""
+    """An organization, and the tier of a checkout."""
 
     details: OrganizationDetails
     tier: Tier
 
 
 class Subscriptions:
-    """A link opens the page that it leads to, for an hour and without a key.
+    """A link opens its page for an hour, without a key.
 
-    A link says itself what it is for, so nothing is kept of those that nobody follows.
+    It contains the organization and the tier, encrypted, so the server stores no links.
     """
 
     def __init__(
@@ -40,32 +40,32 @@ class Subscriptions:
         self._clock = clock
 
     def checkout_session(self, organization_id: OrganizationId, tier: Tier) -> str:
-        """What a checkout's link carries."""
+        """The token of a checkout link."""
         content = {"organization_id": organization_id, "tier": tier}
         return self._box.encrypt_link("checkout", content, self._clock())
 
     def portal_session(self, organization_id: OrganizationId) -> str:
-        """What a portal's link carries."""
+        """The token of a portal link."""
         content = {"organization_id": organization_id}
         return self._box.encrypt_link("portal", content, self._clock())
 
     async def checkout(self, session: str) -> Checkout:
-        """What a checkout's link is about. Raises LinkInvalid."""
+        """The checkout of a link. Raises LinkInvalid if the link has expired or is damaged."""
         details, content = await self._read(session, "checkout")
         return Checkout(details, Tier(content["tier"]))
 
     async def pay(self, session: str) -> None:
-        """Moves the organization to the checkout's tier. Raises LinkInvalid."""
+        """Moves the organization to the checkout's tier. Raises LinkInvalid like `checkout`."""
         checkout = await self.checkout(session)
         await self._move(checkout.details, checkout.tier)
 
     async def portal(self, session: str) -> OrganizationDetails:
-        """The organization that a portal's link is about. Raises LinkInvalid."""
+        """The organization of a portal link. Raises LinkInvalid if it has expired or is damaged."""
         details, _ = await self._read(session, "portal")
         return details
 
     async def choose(self, session: str, tier: Tier) -> None:
-        """Moves a portal's organization to any tier. Raises LinkInvalid."""
+        """Moves a portal's organization to a tier. Raises LinkInvalid like `portal`."""
         await self._move(await self.portal(session), tier)
 
     async def _move(self, details: OrganizationDetails, tier: Tier) -> None:

@@ -1,4 +1,4 @@
-"""Who may call a route: every route needs a key unless the table says otherwise."""
+"""Access to routes: each needs a key unless the route table says otherwise."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Access(Enum):
-    """What a route asks of the caller's key; a permission is one for the path's instance."""
+    """The key that a route needs; a permission is for the instance that the path names."""
 
     ANYONE = "anyone"
     ANY_KEY = "any key"
@@ -30,14 +30,14 @@ class Access(Enum):
 
     @property
     def permission(self) -> Permission | None:
-        """What a scoped key needs for the instance that the path names."""
+        """The permission that a scoped key needs for the instance that the path names."""
         return self.value if isinstance(self.value, Permission) else None
 
 
 class Authorization:
-    """ASGI middleware of a route that needs a key: `caller` then finds who calls.
+    """ASGI middleware of a route that needs a key: checks it, and sets `caller` in the state.
 
-    Behind a permission `instance` finds the instance, too.
+    On a route that needs a permission it sets `instance`, too.
     """
 
     def __init__(self, app: ASGIApp, access: Access) -> None:
@@ -46,14 +46,14 @@ class Authorization:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         state = scope["state"]
-        known: Services = state["services"]
-        caller = state["caller"] = await known.authentication.caller(_bearer_token(scope))
+        services: Services = state["services"]
+        caller = state["caller"] = await services.authentication.caller(_bearer_token(scope))
         if self._access is Access.ORGANIZATION and not caller.is_organization_key:
             raise OrganizationKeyRequired
         permission = self._access.permission
         if permission is not None:
-            # First whether it is there: of another organization's nobody learns that it exists.
-            instance = await known.directory.get(
+            # Another organization's instance is a 404, not a 403, so that it stays unknown.
+            instance = await services.directory.get(
                 caller.organization_id, scope["path_params"]["instance_id"]
             )
             if not caller.may(permission, instance.id):

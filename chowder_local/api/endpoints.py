@@ -1,4 +1,4 @@
-"""The operations of a path: what a request passes before a handler, and how its answer is sent."""
+"""Endpoints of the route table: authorization, fault injection, handler and response."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from starlette.responses import Response
 from chowder_local.api.access import Access, Authorization
 from chowder_local.api.fault_injection import FaultInjection
 from chowder_local.http.bodies import JSON
-from chowder_local.http.endpoints import Endpoint, responding
+from chowder_local.http.endpoints import Endpoint, request_response
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class OperationsEndpoint(Endpoint):
-    """What answers at a path of the route table."""
+    """The endpoint of a path in the route table."""
 
     def __init__(self, operations: Iterable[Operation]) -> None:
         self.operations = list(operations)
@@ -41,7 +41,7 @@ def _app(operation: Operation) -> ASGIApp:
             return Response(status_code=operation.status)
         return Response(to_json(answer), operation.status, media_type=JSON)
 
-    app = responding(handle)
+    app = request_response(handle)
     if operation.access is Access.ANYONE:
         return app
     return Authorization(FaultInjection(app, operation), operation.access)

@@ -1,4 +1,4 @@
-"""Fault injection: an ASGI middleware by which calls fail, wait or break off, as in earnest."""
+"""ASGI middleware that injects faults: calls fail, wait or break off as in a real failure."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ KINDS = {
     ("POST", "/v1/instances/{instance_id}/start"): FaultKind.START,
     ("POST", "/v1/instances/{instance_id}/stop"): FaultKind.STOP,
 }
-"""The calls that have a kind of their own; messages, which have two, are known by their access."""
+"""Calls with a kind of their own; messages, which have two, are recognized by their access."""
 REQUIRED_STATUS = {
     FaultKind.START: InstanceStatus.STOPPED,
     FaultKind.STOP: InstanceStatus.RUNNING,
 }
 CONTROLS = ("/local/faults", "/local/faults/{fault_id}", "/local/reset")
-"""Calls that no fault is injected into: they are how one gets rid of faults."""
-INSIDE = {"files", "skills", "channels"}
-"""Subjects whose calls are answered inside of an agent's sandbox, which has to run for them."""
+"""No fault is injected into these calls, because they remove faults."""
+IN_SANDBOX = {"files", "skills", "channels"}
+"""Tags of the calls that need a running sandbox."""
 EVENT_END = b"\n\n"
 
 
@@ -59,10 +59,10 @@ def kinds_of(operation: Operation) -> set[FaultKind]:
 
 
 class FaultInjection:
-    """ASGI middleware of one operation, behind its authorization.
+    """ASGI middleware of one operation, inside of its authorization.
 
-    A call is authenticated, permitted and found valid before a fault is injected into it, so that
-    none hides what is wrong with the call itself.
+    A call is authorized and validated before a fault is injected, so that no fault hides an error
+    in the call itself.
     """
 
     def __init__(self, app: ASGIApp, operation: Operation) -> None:
@@ -71,8 +71,8 @@ class FaultInjection:
         self._kinds = kinds_of(operation)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        known: Services = scope["state"]["services"]
-        if not known.faults.are_set:
+        registered: Services = scope["state"]["services"]
+        if not registered.faults.are_set:
             await self._app(scope, receive, send)
             return
         request = Request(scope, receive)
@@ -83,7 +83,7 @@ class FaultInjection:
             await self._inject(fault, request, body, send)
 
     async def _take(self, request: Request) -> tuple[FaultDraft | None, BaseModel | None]:
-        """The fault for the request, and its body. Raises what is wrong with the request."""
+        """The fault for the request, if any, and its body. Raises the request's own error."""
         faults, organization_id = services(request).faults, caller(request).organization_id
         instance_id = request.path_params.get("instance_id")
         call = Call(
@@ -101,7 +101,7 @@ class FaultInjection:
         return faults.take(organization_id, call), body
 
     async def _check(self, request: Request, body: BaseModel | None) -> None:
-        """Raises what is wrong with the request beyond its form, as its handler would."""
+        """Raises the error that the handler would raise for the valid body."""
         operation = self._operation
         if operation.access is Access.INTERACT and body is not None:
             message = body.model_dump(exclude_unset=True)
@@ -110,7 +110,7 @@ class FaultInjection:
             await services(request).creation.check(InstanceDraft(**body.model_dump()))
         elif operation.access is Access.ORGANIZATION:
             await self._check_path(request)
-        elif operation.tag in INSIDE:
+        elif operation.tag in IN_SANDBOX:
             running_instance(request)
 
     async def _check_path(self, request: Request) -> None:
@@ -118,16 +118,16 @@ class FaultInjection:
             organization_id = caller(request).organization_id
             await services(request).keys.get(organization_id, request.path_params["key_id"])
         if "instance_id" in request.path_params:
-            found = await instance_of(request)
+            target = await instance_of(request)
             for kind, required in REQUIRED_STATUS.items():
-                if kind in self._kinds and found.status is not required:
-                    raise InstanceStateWrong(found.status, required)
+                if kind in self._kinds and target.status is not required:
+                    raise InstanceStateWrong(target.status, required)
 
     async def _inject(
         self, fault: FaultDraft, request: Request, body: BaseModel | None, send: Send
     ) -> None:
         scope, receive = request.scope, request.receive
-        if not await self._is_waited_for(request, fault.delay_s):
+        if not await self._delay(request, fault.delay_s):
             await Response(status_code=CLIENT_CLOSED_REQUEST)(scope, receive, send)
         elif fault.status is not None:
             error = await self._error(fault, fault.status, request, body)
@@ -138,10 +138,10 @@ class FaultInjection:
         else:
             await self._app(scope, receive, send)
 
-    async def _is_waited_for(self, request: Request, delay_s: float) -> bool:
-        """Whether the client is still there after that time, if it matters.
+    async def _delay(self, request: Request, delay_s: float) -> bool:
+        """Waits; False if the client of a message has left.
 
-        Raises ServerStopping.
+        Raises ServerStopping if the server stops while a message waits.
         """
 
         async def sleep() -> bool:
@@ -151,15 +151,15 @@ class FaultInjection:
         if not delay_s:
             return True
         if self._operation.access is not Access.INTERACT:
-            # Such a call goes on to its end, whether somebody waits for it or not.
+            # Only messages stop when their client leaves.
             return await sleep()
-        # All of its body has come: what can still come is that the client leaves.
+        # The body has been read, so that only a disconnect can follow.
         return bool(await while_connected(request, sleep, services(request).shutdown))
 
     async def _error(
         self, fault: FaultDraft, status: int, request: Request, body: BaseModel | None
     ) -> ChowderError:
-        """What the server itself raises for that status there, if it has such an error."""
+        """The error that the server itself raises for this status and call, if there is one."""
         access = self._operation.access
         if status == HTTPStatus.PAYMENT_REQUIRED and FaultKind.CREATE in self._kinds:
             return await _limit_reached(request)
@@ -182,9 +182,9 @@ class FaultInjection:
 
 
 async def _read(request: Request, operation: Operation) -> BaseModel | None:
-    """The request's body, which its handler can read again. Raises what its handler would.
+    """The request's body, which the handler can read again. Raises what the handler would.
 
-    A form or a file is left unread, because it is checked as it comes.
+    A form or a file is not read, because the handler validates it as it arrives.
     """
     if operation.query is not None:
         bodies.parse_query(request, operation.query)
@@ -201,7 +201,7 @@ PROVIDER_ERRORS = {
     504: "The request timed out.",
     529: "Overloaded.",
 }
-"""What of a message's failures is always a model provider's: we have none of that status."""
+"""Statuses that only a model provider's failure gives a message, with its usual message."""
 _NO_ENGINE = (
     "The container engine does not answer (could not reach the sandbox). Is it running? "
     "Agents boot again by themselves once it is."
@@ -210,21 +210,21 @@ _NO_ENGINE = (
 
 async def _limit_reached(request: Request) -> ChowderError:
     organizations = services(request).organizations
-    known = await organizations.details(caller(request).organization_id)
-    # As if there were no more places than are taken, where the tier has no limit.
-    limit = known.instance_limit or max(known.instance_count, 1)
-    return requests.InstanceLimitReached(max(known.instance_count, limit), limit)
+    details = await organizations.details(caller(request).organization_id)
+    # For a tier without a limit, the present count is taken for it.
+    limit = details.instance_limit or max(details.instance_count, 1)
+    return requests.InstanceLimitReached(max(details.instance_count, limit), limit)
 
 
 def _state_wrong(required: InstanceStatus) -> ChowderError:
     is_stopped = required is InstanceStatus.RUNNING
-    found = InstanceStatus.STOPPED if is_stopped else InstanceStatus.RUNNING
-    return InstanceStateWrong(found, required)
+    status = InstanceStatus.STOPPED if is_stopped else InstanceStatus.RUNNING
+    return InstanceStateWrong(status, required)
 
 
 def _plain(status: int, operation: Operation) -> ChowderError:
     permission = operation.access.permission
-    own: dict[int, ChowderError] = {
+    errors: dict[int, ChowderError] = {
         401: requests.KeyInvalid(),
         403: requests.PermissionMissing(permission)
         if permission
@@ -235,8 +235,8 @@ def _plain(status: int, operation: Operation) -> ChowderError:
         422: InputInvalid([{"loc": ["body"], "msg": "Value error", "type": "value_error"}]),
         500: FaultAnswered(500, "Internal server error."),
     }
-    if status in own:
-        return own[status]
+    if status in errors:
+        return errors[status]
     try:
         message = HTTPStatus(status).phrase
     except ValueError:
@@ -245,8 +245,8 @@ def _plain(status: int, operation: Operation) -> ChowderError:
 
 
 def _rendered(error: ChowderError, fault: FaultDraft, scope: Scope) -> Response:
-    """The error as it is always rendered, but with the fault's own message if it has one."""
-    # A provider's error was made of them.
+    """Renders the error, with the fault's message and `Retry-After` if it has them."""
+    # A provider's error has the message already.
     message = None if isinstance(error, upstream.ProviderFailed) else fault.detail
     response = error_rendering.render(error, scope, message)
     if fault.retry_after_s is not None:
@@ -255,7 +255,7 @@ def _rendered(error: ChowderError, fault: FaultDraft, scope: Scope) -> Response:
 
 
 class TruncatedStream:
-    """Sends so many events of a stream, and then breaks the connection off."""
+    """Sends the first events of a stream, and then closes the connection."""
 
     def __init__(self, receive: Receive, send: Send, event_count: int) -> None:
         self._receive = receive
@@ -264,7 +264,7 @@ class TruncatedStream:
         self._is_cut = False
 
     async def send(self, message: Message) -> None:
-        """Sends a message, or as much of it as there is to be. An answer that is whole is left."""
+        """Sends a message, or the rest up to the cut. A response without a stream is sent whole."""
         if self._is_cut:
             return
         is_cut = False
@@ -274,11 +274,11 @@ class TruncatedStream:
         self._is_cut = is_cut
         await self._send(message)
         if is_cut:
-            # The handler goes on until it notices that its client has left.
+            # The handler runs until it notices the disconnect.
             break_off(self._receive)
 
     def _first_events(self, chunk: bytes) -> tuple[bytes, bool]:
-        """What is to be sent of a chunk, and whether that is the end."""
+        """The part of a chunk to send, and whether the stream ends after it."""
         *events, rest = chunk.split(EVENT_END)
         sent = events[: self._left]
         self._left -= len(sent)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from chowder_local.api.access import Access
 
     Handler = Callable[[Request], Awaitable[Response | BaseModel | Sequence[BaseModel] | None]]
-    """What it gives instead of a response is rendered as JSON, with the operation's status."""
+    """A result that is not a response is sent as JSON, with the operation's status."""
 
 IN_PATH = re.compile(r"\{(\w+)(:\w+)?\}")
 
@@ -25,12 +25,11 @@ IN_PATH = re.compile(r"\{(\w+)(:\w+)?\}")
 class Operation:
     """One method of one path.
 
-    `operation_id` names it in generated clients: to change one breaks them. `body` is its model, or
-    the media type of bytes that are taken as they come. `answer` is the answer's model, a list of
-    one, a media type or None; `other_answers` are media types that it may have instead. `errors`
-    need not name what every such operation can answer: 401, 403 and 404 of its access, 413, 415 and
-    422 of its body, 422 of its query. `headers` are those that its answer may have besides every
-    answer's.
+    `operation_id` names it in generated clients, which a change breaks. `body` is its model, or the
+    media type of raw bytes. `answer` is the model of a successful response, a list of one, a media
+    type or None; `other_answers` are alternative media types. `errors` are statuses besides those
+    that follow from the access (401, 403, 404), the body (413, 415, 422) and the query (422).
+    `headers` are response headers besides those of every response.
     """
 
     method: str

@@ -1,4 +1,4 @@
-"""The one route table: an index of what the server answers, and what /openapi.json is made from."""
+"""The route table: every operation of the API, from which /openapi.json is made."""
 
 from __future__ import annotations
 
@@ -114,17 +114,17 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("GET",    "/v1/instances/{instance_id}",                               instances.show,          READ,      "getInstance",           "Show an instance",            None,               InstanceView),
     Operation("PATCH",  "/v1/instances/{instance_id}",                               instances.change,        CONFIGURE, "updateInstance",        "Change an instance",          InstanceChange,     InstanceView, 200, (400, 409, 502)),
     Operation("DELETE", "/v1/instances/{instance_id}",                               instances.delete,        ORG,       "deleteInstance",        "Delete an instance",          None,               None, 204, (502,), is_audited=True),
-    Operation("GET",    "/v1/instances/{instance_id}/status",                        instances.status,        READ,      "getInstanceStatus",     "Poll an instance",            None,               InstanceStatusView, headers=(QUEUE_POSITION_HEADER,)),
+    Operation("GET",    "/v1/instances/{instance_id}/status",                        instances.status,        READ,      "getInstanceStatus",     "Show an instance's status",   None,               InstanceStatusView, headers=(QUEUE_POSITION_HEADER,)),
     Operation("POST",   "/v1/instances/{instance_id}/stop",                          instances.stop,          ORG,       "stopInstance",          "Stop an instance",            None,               InstanceView, 200, (409, 502)),
     Operation("POST",   "/v1/instances/{instance_id}/start",                         instances.start,         ORG,       "startInstance",         "Start an instance",           None,               InstanceView, 200, (409, 502)),
     Operation("POST",   "/v1/instances/{instance_id}/responses",                     responses.respond,       INTERACT,  "createResponse",        "Send a message",              Message,            ResponseView, 200, (400, 409, 502), other_answers=EVENTS),
     Operation("POST",   "/v1/instances/{instance_id}/session/{session_id:path}/responses",
                                                                                      responses.respond,       INTERACT,  "createSessionResponse", "Send a message to a session", Message,            ResponseView, 200, (400, 409, 502), other_answers=EVENTS),
     Operation("GET",    "/v1/instances/{instance_id}/channels",                      channels.index,          CHANNELS,  "listChannels",          "List channels",               None,               [ChannelView], 200, (409, 502)),
-    Operation("GET",    "/v1/instances/{instance_id}/channels/{channel}",            channels.info,           ANYONE,    "getChannel",            "Show what a channel takes",   None,               ChannelInfoView, 200, (404,)),
+    Operation("GET",    "/v1/instances/{instance_id}/channels/{channel}",            channels.info,           ANYONE,    "getChannel",            "Show a channel's fields",     None,               ChannelInfoView, 200, (404,)),
     Operation("POST",   "/v1/instances/{instance_id}/channels/{channel}/connect",    channels.connect,        CHANNELS,  "connectChannel",        "Connect a channel",           ChannelConnecting,  ConnectionView, 200, (400, 409, 502)),
-    Operation("GET",    "/v1/instances/{instance_id}/channels/{channel}/status",     channels.status,         CHANNELS,  "getChannelStatus",      "Look at a channel",           None,               ChannelStatusView, 200, (409, 502)),
-    Operation("POST",   "/v1/instances/{instance_id}/channels/{channel}/pair",       channels.pair,           CHANNELS,  "pairChannel",           "Let a sender in",             Pairing,            PairingView, 200, (400, 409, 502)),
+    Operation("GET",    "/v1/instances/{instance_id}/channels/{channel}/status",     channels.status,         CHANNELS,  "getChannelStatus",      "Show a channel's status",     None,               ChannelStatusView, 200, (409, 502)),
+    Operation("POST",   "/v1/instances/{instance_id}/channels/{channel}/pair",       channels.pair,           CHANNELS,  "pairChannel",           "Approve a sender",            Pairing,            PairingView, 200, (400, 409, 502)),
     Operation("POST",   "/v1/instances/{instance_id}/channels/{channel}/disconnect", channels.disconnect,     CHANNELS,  "disconnectChannel",     "Disconnect a channel",        None,               None, 204, (409, 502)),
     Operation("GET",    "/v1/instances/{instance_id}/files",                         files.index,             FILES,     "listFiles",             "List a folder",               None,               FolderView, 200, (400, 409, 502), FolderQuery),
     Operation("GET",    "/v1/instances/{instance_id}/files/content",                 files.read,              FILES,     "readFile",              "Read a text file",            None,               FileView, 200, (400, 409, 413, 502), FileQuery),
@@ -140,67 +140,67 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("GET",    "/v1/keys/{key_id}",                                         keys.show,               ORG,       "getKey",                "Show a key",                  None,               KeyDetailsView),
     Operation("DELETE", "/v1/keys/{key_id}",                                         keys.revoke,             ORG,       "revokeKey",             "Revoke a key",                None,               None, 204, is_audited=True),
     Operation("GET",    "/v1/subscription",                                          organization.subscription, ORG,       "getSubscription",       "Show the subscription",       None,               SubscriptionView),
-    Operation("POST",   "/v1/subscription/checkout",                                 organization.checkout,   ORG,       "createCheckout",        "Begin a checkout",            CheckoutCreation,   LinkView),
-    Operation("POST",   "/v1/subscription/portal",                                   organization.portal,     ORG,       "createPortal",          "Open the portal",             None,               LinkView),
-    Operation("GET",    "/local/health",                                             server.health,           ANYONE,    "getHealth",             "How the server is",           None,               HealthView),
-    Operation("GET",    "/local/ready",                                              server.ready,            ANYONE,    "getReadiness",          "Whether calls are taken",     None,               ReadyView),
+    Operation("POST",   "/v1/subscription/checkout",                                 organization.checkout,   ORG,       "createCheckout",        "Create a checkout link",      CheckoutCreation,   LinkView),
+    Operation("POST",   "/v1/subscription/portal",                                   organization.portal,     ORG,       "createPortal",          "Create a portal link",        None,               LinkView),
+    Operation("GET",    "/local/health",                                             server.health,           ANYONE,    "getHealth",             "Show the server's health",    None,               HealthView),
+    Operation("GET",    "/local/ready",                                              server.ready,            ANYONE,    "getReadiness",          "Check readiness",             None,               ReadyView),
     Operation("GET",    "/local/metrics",                                            server.metrics,          ANYONE,    "getMetrics",            "Read the metrics",            None,               "text/plain"),
-    Operation("GET",    "/local/events",                                             server.follow,           ORG,       "streamEvents",          "Follow what happens",         None,               "text/event-stream"),
+    Operation("GET",    "/local/events",                                             server.follow,           ORG,       "streamEvents",          "Stream events",               None,               "text/event-stream"),
     Operation("POST",   "/local/instances/import",                                   snapshots.import_instance,       ORG,       "importInstance",        "Import an instance",          "application/octet-stream", InstanceView, 201, (400, 402, 413), ImportQuery),
-    Operation("GET",    "/local/instances/{instance_id}",                            local_instances.show,    ORG,       "getEgress",             "Show its egress",             None,               LocalInstanceView),
-    Operation("PATCH",  "/local/instances/{instance_id}",                            local_instances.change,  ORG,       "setEgress",             "Choose its egress",           LocalInstanceChange, LocalInstanceView, 200, (400, 409), is_audited=True),
-    Operation("GET",    "/local/instances/{instance_id}/logs",                       local_instances.logs,    ORG,       "readLogs",              "Read a sandbox's log",        None,               "text/plain", 200, (409, 502), LogQuery),
-    Operation("GET",    "/local/instances/{instance_id}/gateway",                    local_instances.gateway, ORG,       "getGateway",            "Reach a gateway directly",    None,               GatewayView, 200, (409,)),
-    Operation("GET",    "/local/instances/{instance_id}/exchanges",                  model_calls.list_exchanges, ORG,       "listExchanges",         "List its model calls",        None,               [ExchangeView], query=ExchangeQuery),
+    Operation("GET",    "/local/instances/{instance_id}",                            local_instances.show,    ORG,       "getEgress",             "Show an instance's egress",   None,               LocalInstanceView),
+    Operation("PATCH",  "/local/instances/{instance_id}",                            local_instances.change,  ORG,       "setEgress",             "Set an instance's egress",    LocalInstanceChange, LocalInstanceView, 200, (400, 409), is_audited=True),
+    Operation("GET",    "/local/instances/{instance_id}/logs",                       local_instances.logs,    ORG,       "readLogs",              "Read an instance's log",      None,               "text/plain", 200, (409, 502), LogQuery),
+    Operation("GET",    "/local/instances/{instance_id}/gateway",                    local_instances.gateway, ORG,       "getGateway",            "Show an instance's gateway",  None,               GatewayView, 200, (409,)),
+    Operation("GET",    "/local/instances/{instance_id}/exchanges",                  model_calls.list_exchanges, ORG,       "listExchanges",         "List model calls",            None,               [ExchangeView], query=ExchangeQuery),
     Operation("GET",    "/local/exchanges/{exchange_id}",                            model_calls.show_exchange, ORG,       "getExchange",           "Show a model call",           None,               ExchangeDetailsView, 200, (404,)),
     Operation("GET",    "/local/replies",                                            model_calls.show_replies, ORG,       "getReplies",            "Show scripted replies",       None,               RepliesView),
-    Operation("PUT",    "/local/replies",                                            model_calls.put_replies, ORG,       "setReplies",            "Script replies",              ReplyScriptChange,  RepliesView),
+    Operation("PUT",    "/local/replies",                                            model_calls.put_replies, ORG,       "setReplies",            "Set scripted replies",        ReplyScriptChange,  RepliesView),
     Operation("DELETE", "/local/replies",                                            model_calls.remove_replies, ORG,       "deleteReplies",         "Remove scripted replies",     None,               None, 204),
-    Operation("GET",    "/local/instances/{instance_id}/replies",                    model_calls.show_replies, ORG,       "getInstanceReplies",    "Show an agent's replies",     None,               RepliesView),
-    Operation("PUT",    "/local/instances/{instance_id}/replies",                    model_calls.put_replies, ORG,       "setInstanceReplies",    "Script an agent's replies",   ReplyScriptChange,  RepliesView),
-    Operation("DELETE", "/local/instances/{instance_id}/replies",                    model_calls.remove_replies, ORG,       "deleteInstanceReplies", "Remove an agent's replies",   None,               None, 204),
-    Operation("GET",    "/local/instances/{instance_id}/recording",                  model_calls.show_recording, ORG,       "getRecording",          "Record an agent",             None,               RecordingView, query=RecordingQuery),
+    Operation("GET",    "/local/instances/{instance_id}/replies",                    model_calls.show_replies, ORG,       "getInstanceReplies",    "Show an instance's replies",  None,               RepliesView),
+    Operation("PUT",    "/local/instances/{instance_id}/replies",                    model_calls.put_replies, ORG,       "setInstanceReplies",    "Set an instance's replies",   ReplyScriptChange,  RepliesView),
+    Operation("DELETE", "/local/instances/{instance_id}/replies",                    model_calls.remove_replies, ORG,       "deleteInstanceReplies", "Remove an instance's replies", None,               None, 204),
+    Operation("GET",    "/local/instances/{instance_id}/recording",                  model_calls.show_recording, ORG,       "getRecording",          "Get a recording",             None,               RecordingView, query=RecordingQuery),
     Operation("PUT",    "/local/instances/{instance_id}/recording",                  model_calls.put_recording, ORG,       "setRecording",          "Replay a recording",          RecordingPlayback,  RecordingView),
     Operation("DELETE", "/local/instances/{instance_id}/recording",                  model_calls.remove_recording, ORG,       "deleteRecording",       "End a replay",                None,               None, 204),
     Operation("POST",   "/local/faults",                                             faults.add,              ORG,       "createFault",           "Set a fault",                 FaultCreation,      FaultView, 201, (404, 409)),
     Operation("GET",    "/local/faults",                                             faults.index,            ORG,       "listFaults",            "List faults",                 None,               [FaultView]),
-    Operation("DELETE", "/local/faults",                                             faults.clear,            ORG,       "deleteFaults",          "Take all faults back",        None,               None, 204),
-    Operation("DELETE", "/local/faults/{fault_id}",                                  faults.remove,           ORG,       "deleteFault",           "Take a fault back",           None,               None, 204),
-    Operation("POST",   "/local/reset",                                              local_instances.reset,  ORG,       "resetOrganization",     "Begin anew",                  None,               ResetView, 200, (502,), is_audited=True),
-    Operation("GET",    "/local/instances/{instance_id}/sessions",                   history.sessions,        ORG,       "listSessions",          "List conversations",          None,               SessionsView, 200, (409, 502)),
-    Operation("GET",    "/local/instances/{instance_id}/transcript",                 history.main,            ORG,       "readTranscript",        "Read what was said",          None,               TranscriptView, 200, (409, 502), KeyedTranscriptQuery),
+    Operation("DELETE", "/local/faults",                                             faults.clear,            ORG,       "deleteFaults",          "Remove all faults",           None,               None, 204),
+    Operation("DELETE", "/local/faults/{fault_id}",                                  faults.remove,           ORG,       "deleteFault",           "Remove a fault",              None,               None, 204),
+    Operation("POST",   "/local/reset",                                              local_instances.reset,  ORG,       "resetOrganization",     "Reset the organization",      None,               ResetView, 200, (502,), is_audited=True),
+    Operation("GET",    "/local/instances/{instance_id}/sessions",                   history.sessions,        ORG,       "listSessions",          "List sessions",               None,               SessionsView, 200, (409, 502)),
+    Operation("GET",    "/local/instances/{instance_id}/transcript",                 history.main,            ORG,       "readTranscript",        "Read a transcript",           None,               TranscriptView, 200, (409, 502), KeyedTranscriptQuery),
     Operation("GET",    "/local/instances/{instance_id}/sessions/{session_id:path}/transcript",
-                                                                                     history.named,           ORG,       "readSessionTranscript", "Read what was said in a session", None,           TranscriptView, 200, (409, 502), TranscriptQuery),
-    Operation("GET",    "/local/instances/{instance_id}/usage",                      history.usage_of_instance, ORG,     "getInstanceUsage",      "Show what an agent has used", None,               UsageReportView, 200, (), UsageQuery),
-    Operation("GET",    "/local/usage",                                              history.usage,           ORG,       "getUsage",              "Show what was used",          None,               UsageReportView, 200, (), UsageQuery),
+                                                                                     history.named,           ORG,       "readSessionTranscript", "Read a session's transcript",     None,           TranscriptView, 200, (409, 502), TranscriptQuery),
+    Operation("GET",    "/local/instances/{instance_id}/usage",                      history.usage_of_instance, ORG,     "getInstanceUsage",      "Show an instance's usage",    None,               UsageReportView, 200, (), UsageQuery),
+    Operation("GET",    "/local/usage",                                              history.usage,           ORG,       "getUsage",              "Show the organization's usage", None,               UsageReportView, 200, (), UsageQuery),
     Operation("POST",   "/local/instances/{instance_id}/snapshots",                  snapshots.create,        ORG,       "createSnapshot",        "Take a snapshot",             SnapshotCreation,   SnapshotView, 201, (400, 409, 502)),
     Operation("GET",    "/local/instances/{instance_id}/snapshots",                  snapshots.of_instance,   ORG,       "listInstanceSnapshots", "List an instance's snapshots", None,              [SnapshotView]),
     Operation("GET",    "/local/snapshots",                                          snapshots.index,         ORG,       "listSnapshots",         "List all snapshots",          None,               [SnapshotView]),
     Operation("GET",    "/local/snapshots/{snapshot_id}",                            snapshots.show,          ORG,       "getSnapshot",           "Show a snapshot",             None,               SnapshotView),
     Operation("DELETE", "/local/snapshots/{snapshot_id}",                            snapshots.delete,        ORG,       "deleteSnapshot",        "Remove a snapshot",           None,               None, 204, is_audited=True),
-    Operation("POST",   "/local/snapshots/{snapshot_id}/fork",                       snapshots.fork_snapshot, ORG,       "forkSnapshot",          "Make an instance of a snapshot", Fork,            InstanceView, 201, (402,)),
+    Operation("POST",   "/local/snapshots/{snapshot_id}/fork",                       snapshots.fork_snapshot, ORG,       "forkSnapshot",          "Fork a snapshot",                Fork,            InstanceView, 201, (402,)),
     Operation("POST",   "/local/instances/{instance_id}/fork",                       snapshots.fork,          ORG,       "forkInstance",          "Fork an instance",            Fork,               InstanceView, 201, (400, 402, 409, 502)),
-    Operation("POST",   "/local/instances/{instance_id}/restore",                    snapshots.restore,       ORG,       "restoreInstance",       "Make an instance what it was", Restoration,       InstanceView, 200, (409,), is_audited=True),
+    Operation("POST",   "/local/instances/{instance_id}/restore",                    snapshots.restore,       ORG,       "restoreInstance",       "Restore an instance",          Restoration,       InstanceView, 200, (409,), is_audited=True),
     Operation("GET",    "/local/instances/{instance_id}/export",                     snapshots.export_instance,        ORG,       "exportInstance",        "Export an instance",          None,               "application/octet-stream", 200, (400, 409, 502)),
 )
 # fmt: on
 
 
 def routes(operations: Iterable[Operation] = OPERATIONS) -> list[Route]:
-    """Starlette's routes for the table, one a path; each request is checked as its row says."""
+    """Starlette's routes for the table, one for each path."""
     by_path: dict[str, list[Operation]] = {}
     for each in operations:
         by_path.setdefault(each.path, []).append(each)
-    # Starlette looks through them one by one, and this one is called more than all others.
+    # Starlette tries the routes in order, and this one gets the most requests.
     in_order = sorted(by_path, key=lambda path: path != POLLED)
     return [
-        # Of that one, other methods would be those of an instance that is called so.
+        # Other methods on IMPORT would match the route of an instance with the id "import".
         path_route(path, OperationsEndpoint(by_path[path]), takes_any_method=path == IMPORT)
         for path in in_order
     ]
 
 
 def chat_completions_routes() -> list[Route]:
-    """Where clients of Chat Completions call, whose base URL is the API's or an instance's."""
+    """The paths of Chat Completions below the API and below an instance, which are refused."""
     refuse = responses.refuse_chat_completions
     return [Route("/v1/{above:path}chat/completions", refuse, methods=["POST"])]

@@ -1,4 +1,4 @@
-"""Reading a form with a file as it comes: the file's bytes go on at once, nothing is kept."""
+"""Reads a form with a file as it arrives, and passes the file's bytes on at once."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MAX_FIELD_BYTES = 64 * 1024
 
 
 class Form:
-    """The parts `path` and `file` of a form, in any order; parts of other names are passed over."""
+    """The parts `path` and `file` of a form, in any order; other parts are ignored."""
 
     def __init__(self, boundary: bytes) -> None:
         self.file_name: str | None = None
@@ -51,7 +51,7 @@ class Form:
 
     @property
     def path(self) -> str:
-        """Where the file is to be, once all was read. Raises InputInvalid."""
+        """The file's path; read the form first. Raises InputInvalid if a part is missing."""
         problems = []
         if self._path is None:
             problems.append(_problem("path", "Field required", "missing"))
@@ -69,7 +69,7 @@ class Form:
     async def read(
         self, chunks: AsyncIterator[bytes], write: Callable[[bytes], Awaitable[None]]
     ) -> None:
-        """Reads it all, handing each piece of the file on. Raises InputInvalid."""
+        """Reads the form and writes each piece of the file. Raises InputInvalid if it is broken."""
         async for chunk in chunks:
             try:
                 self._parser.write(chunk)
@@ -102,7 +102,7 @@ class Form:
             self._part == "file" and self._has_file
         )
         if is_again:
-            raise InputInvalid([_problem(self._part, "Only one is taken", "too_long")])
+            raise InputInvalid([_problem(self._part, "Send only one", "too_long")])
         if self._part == "path":
             self._path = bytearray()
         elif self._part == "file":
@@ -123,9 +123,10 @@ class Form:
 
 
 async def upload_into(request: Request, sandbox_id: SandboxId) -> str:
-    """Puts the request's file into a sandbox, once all of it is there; the path that was named.
+    """Puts the request's file into a sandbox once it is complete, and returns the form's path.
 
-    Raises InputInvalid, ClientStalled, ClientDisconnect, and what `Files.writing` does.
+    Raises InputInvalid if the form is broken, ClientStalled if the client stops sending,
+    ClientDisconnect if it leaves, and the errors of `Files.writing`.
     """
     form = form_of(request)
     files = services(request).files
@@ -137,10 +138,10 @@ async def upload_into(request: Request, sandbox_id: SandboxId) -> str:
 
 
 def form_of(request: Request) -> Form:
-    """The form that a request has for a body, which is not read yet. Raises InputInvalid."""
+    """The form of a request, not read yet. Raises InputInvalid if the body is no form."""
     kind, options = parse_options_header(request.headers.get("Content-Type"))
     if kind.lower() != FORM or not options.get(b"boundary"):
-        raise _broken(f"it is to be sent with Content-Type: {FORM.decode()}; boundary=…")
+        raise _broken(f"send it with Content-Type: {FORM.decode()}; boundary=…")
     try:
         return Form(options[b"boundary"])
     except FormParserError as broken:
@@ -148,7 +149,7 @@ def form_of(request: Request) -> Form:
 
 
 async def steady(chunks: AsyncIterator[bytes], idle_timeout_s: float) -> AsyncIterator[bytes]:
-    """The same chunks. Raises ClientStalled when the next one is not there in time."""
+    """The same chunks. Raises ClientStalled if one takes longer than `idle_timeout_s`."""
     while True:
         try:
             async with asyncio.timeout(idle_timeout_s):
@@ -161,7 +162,7 @@ async def steady(chunks: AsyncIterator[bytes], idle_timeout_s: float) -> AsyncIt
 
 
 def _base_name(name: str) -> str:
-    # Some clients send the whole path that the file has on their side.
+    # Some clients send the file's whole local path.
     return name.replace("\\", "/").rsplit("/", 1)[-1]
 
 

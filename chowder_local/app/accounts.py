@@ -1,4 +1,4 @@
-"""The parts of a server that know organizations, keys and subscriptions."""
+"""The parts of a server for organizations, keys and subscriptions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Accounts(Foundation):
-    """`store_id` tells apart what different data directories have on an engine, or in a browser."""
+    """`store_id` identifies the data directory on the engine and in browsers."""
 
     store_id: str
     default_organization_id: OrganizationId

@@ -1,4 +1,4 @@
-"""The parts of a server that do with agents what users ask for."""
+"""The parts of a server that carry out users' requests on agents."""
 
 from __future__ import annotations
 
@@ -223,7 +223,7 @@ class Agents(Sandboxes):
         return IdempotentMessages(self.idempotent_answers, self.clock)
 
     @cached_property
-    def reading(self) -> ConversationReader:
+    def conversation_reader(self) -> ConversationReader:
         return ConversationReader(
             instances=self.instances,
             sessions=self.sessions,

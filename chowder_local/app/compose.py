@@ -1,4 +1,4 @@
-"""The composition of a server: what its handlers may call, and what goes on by itself."""
+"""The composition of a server: the services of its handlers, and its background tasks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Composition(Agents):
-    """All parts of a server; a test's differs from it in what it is given, and in nothing else."""
+    """All parts of a server. Tests compose it with other constructor arguments."""
 
     engine_facts: Callable[[], Awaitable[EngineFacts]]
 
@@ -62,7 +62,7 @@ class Composition(Agents):
             boot_queue=self.boot_queue,
             conversations=self.conversations,
             idempotency=self.idempotency,
-            reading=self.reading,
+            conversation_reader=self.conversation_reader,
             files=self.files,
             skills=self.skills,
             channels=self.channels,
@@ -84,9 +84,9 @@ class Composition(Agents):
         )
 
     async def begin(self) -> None:
-        """Makes store and engine agree, and starts what runs as long as the server does."""
-        # Before the first request, so that no list ever shows what a crash left behind.
-        await self.reconciler.agree()
+        """Reconciles the store with the engine, and starts the background tasks."""
+        # Before the first request, so that no list shows what a crash left behind.
+        await self.reconciler.reconcile()
         loops: dict[str, Callable[[], Coroutine[None, None, None]]] = {
             "resuming": self._resume,
             "reconciler": self.reconciler.run,
@@ -108,9 +108,9 @@ class Composition(Agents):
             await self.sandbox_control.resume_all()
 
     async def write_back(self) -> None:
-        """Writes what is kept in memory for a while, before the database is closed."""
-        for written in (self.keys.uses, self.sessions.uses, self.usage, self.histories):
-            await written.write()
+        """Writes buffered rows before the database is closed."""
+        for queries in (self.keys.uses, self.sessions.uses, self.usage, self.histories):
+            await queries.write()
 
     def _disk_watch(self, limit_mb: int) -> DiskWatch:
         return DiskWatch(
@@ -130,5 +130,5 @@ def _assets() -> Assets:
 
 @cache
 def _rendering() -> Rendering:
-    """Servers of one process share it, because they change nothing of it."""
+    """Shared by all servers of a process, because it has no state."""
     return Rendering(_assets())

@@ -1,6 +1,6 @@
-"""The settings that a server runs with, as its run file has them, compared with others.
+"""The settings of a running server, as its run file has them, and a comparison with others.
 
-A secret, and an address that may have one in it, is a keyed digest there.
+Secrets, and addresses that may contain one, are stored as keyed digests.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ if TYPE_CHECKING:
 
 SALT = "salt"
 ENGINE = "DOCKER_HOST"
-_ADDRESSES = {"anthropic_base_url", "openai_base_url", "gemini_base_url", "clawhub_url"}
+_SECRET_ADDRESSES = {"anthropic_base_url", "openai_base_url", "gemini_base_url", "clawhub_url"}
 _READ_ONCE = ("replies", "replay", "ca_bundle")
-"""Files and folders whose content at the start is what counts."""
-_ELSEWHERE = {"data_dir", "tier"}
-"""The first is how a server is found; the other one may have been changed since."""
+"""Files and folders that a server reads only when it starts."""
+_NOT_COMPARED = {"data_dir", "tier"}
+"""The data directory is how a server is found, and the tier may have changed since the start."""
 
 
 def effective_settings(
     settings: Settings, env: Mapping[str, str], *, image: str, engine_url: str, salt: str
 ) -> dict[str, Any]:
     """All settings by the names of their variables, with the image and the engine in use."""
-    fields = settings.model_dump(mode="json", exclude=_ELSEWHERE) | {"image": image}
-    found: dict[str, Any] = {SALT: salt}
+    fields = settings.model_dump(mode="json", exclude=_NOT_COMPARED) | {"image": image}
+    values: dict[str, Any] = {SALT: salt}
     for name, value in fields.items():
-        is_secret = name in _ADDRESSES and value is not None
-        found[PREFIX + name.upper()] = _digest(value.encode(), salt) if is_secret else value
+        is_secret = name in _SECRET_ADDRESSES and value is not None
+        values[PREFIX + name.upper()] = _digest(value.encode(), salt) if is_secret else value
     for name in _READ_ONCE:
-        found[_content(name)] = _digest_of(getattr(settings, name), salt)
+        values[_content(name)] = _digest_of(getattr(settings, name), salt)
     secrets = {
         MODEL_KEY_VARIABLES[provider]: key
         for provider, key in default_model_keys(env, settings.offline).items()
@@ -47,19 +47,19 @@ def effective_settings(
         secrets[key_variable(endpoint.name)] = endpoint.key
         if endpoint.name == OLLAMA:
             secrets["OLLAMA_HOST"] = endpoint.url
-    found |= {name: _digest(secret.encode(), salt) for name, secret in secrets.items()}
-    return found | {ENGINE: engine_url}
+    values |= {name: _digest(secret.encode(), salt) for name, secret in secrets.items()}
+    return values | {ENGINE: engine_url}
 
 
-def unmet(
+def mismatches(
     settings: Settings, env: Mapping[str, str], options: Iterable[str], running: Values
 ) -> Iterator[str]:
-    """What was asked for by environment or options, and is not so, each in words.
+    """Yields a sentence for each requested setting that the running server does not have.
 
-    `settings` are what these come to. What was not asked for may be as it likes. Raises
-    EngineRemote.
+    `env` and the names in `options` are the request, and `settings` its values; other settings are
+    not compared. Raises EngineRemote and EngineUnavailable as `find_engine` does.
     """
-    wanted = effective_settings(
+    requested = effective_settings(
         settings,
         env,
         image=settings.image or "",
@@ -68,28 +68,29 @@ def unmet(
     )
     for name in _requested_names(settings, env, options):
         is_field = name.startswith(PREFIX)
-        if wanted[name] != running.get(name):
+        if requested[name] != running.get(name):
             field = name.removeprefix(PREFIX).lower()
-            is_open = name == ENGINE or (is_field and field not in _ADDRESSES)
-            words = f"{_format_value(running.get(name))}, not {_format_value(wanted[name])}"
-            yield f"{name} is {words if is_open else 'not what the server was started with'}"
+            is_public = name == ENGINE or (is_field and field not in _SECRET_ADDRESSES)
+            values = f"{_format_value(running.get(name))}, not {_format_value(requested[name])}"
+            yield f"{name} is {values if is_public else 'not what the server was started with'}"
         elif is_field:
             content = _content(name.removeprefix(PREFIX).lower())
-            if wanted.get(content) != running.get(content):
-                yield f"{name} has changed since it was read"
+            if requested.get(content) != running.get(content):
+                yield f"{name} has changed since the server read it"
 
 
 def _requested_names(
     settings: Settings, env: Mapping[str, str], options: Iterable[str]
 ) -> Iterator[str]:
-    given = {PREFIX + name.upper() for name in options} | set(env)
-    for name in sorted(Settings.model_fields.keys() - _ELSEWHERE):
-        if PREFIX + name.upper() in given:
+    requested = {PREFIX + name.upper() for name in options} | set(env)
+    for name in sorted(Settings.model_fields.keys() - _NOT_COMPARED):
+        if PREFIX + name.upper() in requested:
             yield PREFIX + name.upper()
-    # With the offline model for all, no key is of any use.
-    keyed = [] if settings.offline else [*MODEL_KEY_VARIABLES.values()]
-    keyed += [] if settings.offline else map(key_variable, settings.endpoints(env))
-    for name in (*keyed, "OLLAMA_HOST", ENGINE):
+    keys: list[str] = []
+    # A server that is all offline uses no keys.
+    if not settings.offline:
+        keys = [*MODEL_KEY_VARIABLES.values(), *map(key_variable, settings.endpoints(env))]
+    for name in (*keys, "OLLAMA_HOST", ENGINE):
         if env.get(name, "").strip():
             yield name
 
@@ -109,7 +110,7 @@ def _format_value(value: Any) -> str:
 
 
 def _digest_of(path: Path | None, salt: str) -> str | None:
-    """The content of a file or of a folder's files; None if there is none to read."""
+    """A digest of a file or of a folder's files; None if it cannot be read."""
     if path is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""What every part of a server stands on: its settings, its database, and the queries on that."""
+"""The base of a server's parts: its settings, its database and the queries on it."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ if TYPE_CHECKING:
 
 
 def now() -> datetime:
-    """The clock of a server that is not a test's."""
+    """The clock of a server outside tests."""
     return datetime.now(UTC)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Foundation:
-    """Each part is made when it is first asked for, of those that it names."""
+    """Each part is a cached property, made from other parts at its first use."""
 
     settings: Settings
     endpoints: Mapping[str, Endpoint]

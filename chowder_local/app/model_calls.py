@@ -1,4 +1,4 @@
-"""The parts of a server that carry model calls: the relay, and what keeps count of it."""
+"""The parts of a server for model calls: the relay, its metering and its logs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelCalls(Accounts):
-    """`providers` leads to the model providers, with whatever proxy there is on the way."""
+    """`providers` forwards to the model providers, through a proxy if the environment names one."""
 
     providers: Forwarder
     scripts: ScriptRegistry

@@ -1,4 +1,4 @@
-"""The process: one server a data directory, from its lock to its exit code."""
+"""The server process, one for each data directory, from its lock to its exit code."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from chowder_local.app.server import Machine, create_app
 from chowder_local.core import logs
 from chowder_local.core.data_dir import make_private_folder, touch_private, unusable, write_private
 from chowder_local.core.errors.process import DataDirLocked
-from chowder_local.core.settings import beyond_this_machine
+from chowder_local.core.settings import exposure_warning
 from chowder_local.engine.build_command import find_ca_bundle
 from chowder_local.engine.connection import find_engine
 from chowder_local.engine.container_detection import is_in_container
@@ -46,9 +46,9 @@ LOCK_TIMEOUT_S = 0.5
 
 
 def run(settings: Settings, env: Mapping[str, str]) -> int:
-    """Serves until SIGINT or SIGTERM and gives the exit code.
+    """Serves until SIGINT or SIGTERM, and returns the exit code.
 
-    Raises ChowderError, in words for a person, if the server cannot start.
+    Raises ChowderError if the server cannot start.
     """
     logs.configure(settings.log_level, settings.log_format)
     raise_descriptor_limit()
@@ -80,8 +80,8 @@ def _machine(settings: Settings, env: Mapping[str, str]) -> Machine:
 
 @contextmanager
 def _held_data_dir(settings: Settings) -> Iterator[None]:
-    """Keeps the data directory for this process. Raises DataDirLocked, DataDirUnusable."""
-    # Not at once: whoever asks whether a server runs takes the lock for a moment.
+    """Locks the data directory. Raises DataDirLocked if it is in use, else DataDirUnusable."""
+    # A command that checks whether a server runs takes the lock for a moment.
     lock = FileLock(settings.lock_file, timeout=LOCK_TIMEOUT_S)
     try:
         make_private_folder(settings.data_dir)
@@ -106,15 +106,14 @@ async def _serve(
             grace_s=settings.stop_grace_s,
             shutdown=shutdown,
         )
-        # What is there by now stays; to look through it again for garbage would hold up every
-        # request for some fifty milliseconds.
+        # Objects made so far stay; collecting among them would delay requests by about 50 ms.
         gc.freeze()
         _stop_on_signals(server)
         with _run_file(settings, effective):
             log.info("chowder-local %s listens on %s", __version__, settings.root_url)
             if not settings.is_on_loopback:
                 is_inside = is_in_container()
-                log.warning("%s", beyond_this_machine(settings.host, is_in_container=is_inside))
+                log.warning("%s", exposure_warning(settings.host, is_in_container=is_inside))
             await server.serve(sockets=[bound])
             log.info("stopping; agents stay as they are")
 
@@ -127,7 +126,7 @@ def _stop_on_signals(server: Listener) -> None:
 
 @contextmanager
 def _run_file(settings: Settings, effective: Mapping[str, Any]) -> Iterator[None]:
-    """Tells the CLI what runs here."""
+    """Writes the run file, which tells the CLI about this server, for the time of the block."""
     facts = {
         "pid": os.getpid(),
         "host": settings.host,
@@ -135,9 +134,9 @@ def _run_file(settings: Settings, effective: Mapping[str, Any]) -> Iterator[None
         "base_url": settings.root_url,
         "public_url": settings.client_url,
         "version": __version__,
-        # For `doctor`, which does not have the options of `up`. A URL has no secret in it.
+        # For `doctor`, which lacks the options of `up`. The URLs contain no secret.
         "providers": settings.providers,
-        # For another `up`, which may ask for others.
+        # For another `up`, which compares them with its own.
         "settings": effective,
     }
     write_private(settings.run_file, json.dumps(facts).encode())

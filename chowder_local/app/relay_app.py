@@ -1,4 +1,4 @@
-"""The relay's own HTTP server: what sandboxes reach, and nothing else does."""
+"""The relay's own HTTP server, on the sandboxes' networks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from chowder_local.core.domain import (
-    FORMER_RELAY_HOSTNAME,
     OTHER_PROVIDERS,
     RELAY_HOSTNAME,
     RELAY_PORT,
@@ -47,15 +46,14 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 32 * 1024 * 1024
-LARGEST_AT_ONCE = 8
-LARGEST_OF_ONE = 2
-"""Each sandbox calls from an address of its own."""
+MAX_LARGE_BODIES = 8
+MAX_LARGE_BODIES_PER_ADDRESS = 2
+"""Each sandbox has its own address."""
 RELAY_GRACE_S = 1
-"""When the relay ends, no client waits for an agent any more; agents that were left hang up by
-themselves, and what a messenger's turn asks of a model may take for ever."""
+"""No client waits for an agent any more when the relay stops, and a model call of a messenger's
+turn may have no end."""
 STOPPING = "The server is stopping."
 UNEXPECTED = "The server could not make the model call: its log has the cause."
-RELAY_HOSTNAMES = (RELAY_HOSTNAME, FORMER_RELAY_HOSTNAME)
 
 
 _UNREAD: Mapping[type[Exception], int] = {
@@ -64,18 +62,18 @@ _UNREAD: Mapping[type[Exception], int] = {
 
 
 class _HungUp(Exception):
-    """The sandbox went away before it had its answer."""
+    """The sandbox closed the connection before the response ended."""
 
 
 def create_relay_app(relay: Relay, *, max_body_bytes: int = MAX_BODY_BYTES) -> Starlette:
-    """The application that a second listener serves on the sandboxes' side."""
+    """The ASGI application of the relay."""
     calls = _Calls(relay, max_body_bytes)
     app = Starlette(
         routes=[
             Route("/health", _health),
             Route("/{provider}/{path:path}", calls, methods=["GET", "POST"]),
         ],
-        middleware=[Middleware(OriginGuard, hosts=RELAY_HOSTNAMES, origins=[])],
+        middleware=[Middleware(OriginGuard, hosts=[RELAY_HOSTNAME], origins=[])],
     )
     app.router.redirect_slashes = False
     return app
@@ -84,14 +82,17 @@ def create_relay_app(relay: Relay, *, max_body_bytes: int = MAX_BODY_BYTES) -> S
 async def bind_relay(
     addresses: Sequence[str], meta: MetaQueries, stack: AsyncExitStack
 ) -> tuple[list[socket.socket], int]:
-    """Sockets where sandboxes find the relay, and their port, which is the same at every start."""
-    known = await meta.get("relay_port")
+    """Binds the relay's sockets, one for each address, to one port, the same at every start.
+
+    The first start may choose the port. Raises RelayPortTaken if a later one finds it in use.
+    """
+    stored_port = await meta.get("relay_port")
     host, *others = addresses
-    bound = [_relay_socket(host, None if known is None else int(known))]
+    bound = [_relay_socket(host, None if stored_port is None else int(stored_port))]
     stack.callback(bound[0].close)
     port: int = bound[0].getsockname()[1]
     for other in others:
-        # The same: which network a sandbox is in changes, and what is written in it does not.
+        # One port for all: a sandbox's network can change, but its configuration stays.
         bound.append(_relay_socket(other, port))
         stack.callback(bound[-1].close)
     await meta.put("relay_port", str(port))
@@ -101,17 +102,17 @@ async def bind_relay(
 def serve_relay(
     relay: Relay, sockets: Sequence[socket.socket]
 ) -> AbstractAsyncContextManager[None]:
-    """Answers sandboxes during the block."""
+    """Serves the relay during the block."""
     app = create_relay_app(relay)
     return listening(app, *sockets, grace_s=RELAY_GRACE_S, protocol=SandboxConnection)
 
 
-def _relay_socket(host: str, known_port: int | None) -> socket.socket:
+def _relay_socket(host: str, stored_port: int | None) -> socket.socket:
     try:
-        return bound_socket(host, known_port or RELAY_PORT)
+        return bound_socket(host, stored_port or RELAY_PORT)
     except PortTaken:
-        if known_port is not None:
-            raise RelayPortTaken(host, known_port) from None
+        if stored_port is not None:
+            raise RelayPortTaken(host, stored_port) from None
         return bound_socket(host, 0)
 
 
@@ -120,21 +121,21 @@ async def _health(_: Request) -> JSONResponse:
 
 
 class _Calls:
-    """One model call as ASGI: the sandbox's leaving ends the provider's work at once."""
+    """Serves model calls; a call whose sandbox disconnects is cancelled at once."""
 
     def __init__(self, relay: Relay, max_body_bytes: int) -> None:
         self._relay = relay
         self._max_body_bytes = max_body_bytes
         self._body_memory = BodyMemory(
-            LARGEST_AT_ONCE * max_body_bytes, LARGEST_OF_ONE * max_body_bytes
+            MAX_LARGE_BODIES * max_body_bytes, MAX_LARGE_BODIES_PER_ADDRESS * max_body_bytes
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        # A body's memory is given back once the call is over.
+        # The stack releases the body's memory after the call.
         async with AsyncExitStack() as stack:
-            await self._called(scope, receive, send, stack)
+            await self._handle(scope, receive, send, stack)
 
-    async def _called(
+    async def _handle(
         self, scope: Scope, receive: Receive, send: Send, stack: AsyncExitStack
     ) -> None:
         request = Request(scope, receive)
@@ -150,28 +151,27 @@ class _Calls:
             return await _refusal(provider, status, str(error))(scope, receive, send)
         except ClientDisconnect:
             return None
-        return await self._answered(_call(request, provider, body), scope, receive, send)
+        return await self._respond(_call(request, provider, body), scope, receive, send)
 
-    async def _answered(self, call: ModelCall, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _respond(self, call: ModelCall, scope: Scope, receive: Receive, send: Send) -> None:
         has_begun = False
 
-        async def send_noting(message: Message) -> None:
+        async def tracked_send(message: Message) -> None:
             nonlocal has_begun
             has_begun = True
             await send(message)
 
         try:
-            return await self._serve(call, scope, receive, send_noting)
+            return await self._serve(call, scope, receive, tracked_send)
         except asyncio.CancelledError:
-            # Only a server that stops does that, to calls which have outlasted its grace.
+            # Only a stopping server cancels calls, after the grace period.
             _log.info("A call of %s was cut off by the server's end.", call.provider)
-            words = STOPPING
+            message = STOPPING
         except Exception:  # noqa: BLE001 - logged, with its traceback
-            # What fails within the relay has an answer of its own by then.
             _log.exception("A call of %s failed unexpectedly.", call.provider)
-            words = UNEXPECTED
+            message = UNEXPECTED
         if not has_begun:
-            await _refusal(call.provider, CROSSING_STATUS, words)(scope, receive, send)
+            await _refusal(call.provider, CROSSING_STATUS, message)(scope, receive, send)
         return None
 
     async def _serve(self, call: ModelCall, scope: Scope, receive: Receive, send: Send) -> None:
@@ -185,7 +185,7 @@ class _Calls:
                 except RelayTokenInvalid as error:
                     await _refusal(call.provider, 401, str(error))(scope, receive, send)
                 except StreamBroken:
-                    # So that half an answer is not taken for a whole. The relay has logged why.
+                    # An orderly end would pass for a whole response. The relay has logged why.
                     break_off(receive)
                 watcher.cancel()
         except* _HungUp:
@@ -197,7 +197,7 @@ class _Calls:
 
 def _provider(request: Request) -> str | None:
     provider, path = request.path_params["provider"], request.path_params["path"]
-    # A path that climbs could leave the provider's base URL.
+    # Dot segments could leave the provider's base URL.
     if not {"..", "."}.isdisjoint(path.split("/")):
         return None
     if provider == OTHER_PROVIDERS:
@@ -208,7 +208,7 @@ def _provider(request: Request) -> str | None:
 
 
 async def _watch(receive: Receive) -> None:
-    # The body has been read, so all that can still come is that the sandbox is gone.
+    # The body has been read, so the next message is the disconnect.
     await receive()
     raise _HungUp
 
@@ -222,7 +222,7 @@ async def _stream(answer: ModelAnswer, send: Send) -> None:
 
 
 def _call(request: Request, provider: str, body: bytes) -> ModelCall:
-    # As it was sent: a decoded path would be another one.
+    # Undecoded, because a decoded path may name another resource.
     raw_path: bytes = request.scope.get("raw_path") or request.url.path.encode()
     path = raw_path.decode("latin-1").removeprefix(f"/{provider}/")
     return ModelCall(
@@ -230,6 +230,6 @@ def _call(request: Request, provider: str, body: bytes) -> ModelCall:
     )
 
 
-def _refusal(provider: str, status: int, words: str) -> Response:
-    body = wire_format(provider).error_body(status, words)
+def _refusal(provider: str, status: int, message: str) -> Response:
+    body = wire_format(provider).error_body(status, message)
     return Response(body, status, media_type="application/json")

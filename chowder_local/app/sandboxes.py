@@ -1,4 +1,4 @@
-"""The parts of a server that make sandboxes, freeze them, copy them and let them go."""
+"""The parts of a server that boot, freeze, copy and remove sandboxes."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Sandboxes(ModelCalls):
-    """`exec` runs programs in a running sandbox, `exec_beside` beside the volume of any."""
+    """`exec` runs programs in a running sandbox, `exec_beside` on the volume of any sandbox."""
 
     engine: Engine
     exec: Processes

@@ -1,4 +1,4 @@
-"""The server: what is opened here, in one lifespan, is closed here."""
+"""The server's application, whose lifespan opens and closes all its resources."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from chowder_local.core.metrics import Metrics
 from chowder_local.core.secrets import SecretBox
 from chowder_local.core.shutdown import Shutdown
 from chowder_local.core.tasks import owned_tasks
+from chowder_local.dashboard.documentation import documentation_site
 from chowder_local.dashboard.errors import page_of
 from chowder_local.dashboard.routes import dashboard_routes
 from chowder_local.engine.docker import DockerEngine
@@ -58,7 +59,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Machine:
-    """What the machine, rather than the operator, says about a server."""
+    """What a server takes from the machine and its environment rather than from its settings."""
 
     engine_address: EngineAddress
     image: str
@@ -68,15 +69,15 @@ class Machine:
 
 
 class State(TypedDict):
-    """What a request finds in `request.state`."""
+    """The members of `request.state`."""
 
     services: DashboardServices
 
 
 def create_app(settings: Settings, machine: Machine) -> Starlette:
-    """The API; its lifespan opens the store, the engine and the relay, lowest first.
+    """The application; its lifespan opens the store, the engine and the relay, in this order.
 
-    The lifespan raises ChowderError if one of them cannot be had.
+    The lifespan raises ChowderError if one of them cannot be opened.
     """
     metrics = Metrics()
 
@@ -95,22 +96,23 @@ def api(
     metrics: Metrics,
     hosts: Sequence[str] = (),
 ) -> Starlette:
-    """The HTTP side alone; requests find in their state what the lifespan yields."""
+    """The routes and middleware; what `lifespan` yields becomes the requests' state."""
     return middleware.Api(
-        routes=_every_route(),
+        routes=_all_routes(),
         middleware=middleware.stack(cors_origins, metrics, hosts, page_of),
         lifespan=lifespan,
     )
 
 
 @cache
-def _every_route() -> tuple[BaseRoute, ...]:
-    """Routes have no state, so that all applications of a process have the same."""
+def _all_routes() -> tuple[BaseRoute, ...]:
+    """Shared by all applications of a process, because routes have no state."""
     return (
         *routes(),
         *chat_completions_routes(),
         *documentation_routes(OPERATIONS),
         *dashboard_routes(),
+        *documentation_site(),
     )
 
 
@@ -126,10 +128,10 @@ async def _open(
     engine.set_relay_port(relay_port)
     relay_url = f"http://{RELAY_HOSTNAME}:{relay_port}"
     egress_rule = EgressRule(settings.egress, networks.problem)
-    # Whoever wants no egress is not to find out that every agent had it.
+    # Fail at the start, instead of running agents with egress against the setting.
     egress_rule.check(settings.egress)
     shutdown = Shutdown()
-    # Closed when no task and no gateway needs it any more.
+    # Closed after the tasks and gateways, which use what it holds.
     last = await stack.enter_async_context(AsyncExitStack())
 
     composition = Composition(
@@ -178,13 +180,13 @@ def open_events(shutdown: Shutdown, stack: AsyncExitStack) -> Events:
     """Events that can be followed until the server stops."""
     events = Events()
     stack.callback(events.close)
-    # Followers would otherwise hold up the end for as long as they are allowed to.
+    # Open event streams would delay the server's end for the whole grace period.
     stack.enter_context(shutdown.on_shutdown(events.close))
     return events
 
 
 async def _store_id(settings: Settings, meta: MetaQueries) -> str:
-    """What tells apart what different data directories have on an engine, or in a browser."""
+    """The data directory's id, on the engine and in browsers; created at the first start."""
     store_id = await meta.put_if_absent("store_id", secrets.token_hex(6))
     await asyncio.to_thread(write_private, settings.store_file, store_id.encode())
     return store_id
@@ -217,7 +219,7 @@ async def _open_providers(settings: Settings, stack: AsyncExitStack) -> Forwarde
 
 
 async def _read_scripts(settings: Settings) -> ScriptRegistry:
-    """Replies for the offline model, of the file that the server is started with."""
+    """The offline model's reply scripts, from the file in the settings."""
     if settings.replies is None:
         return ScriptRegistry()
     return ScriptRegistry(await asyncio.to_thread(parser.read_file, settings.replies))

@@ -1,4 +1,4 @@
-"""What a bug report needs, in one archive and without secrets."""
+"""Packs the facts that a bug report needs into one archive, without secrets."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from chowder_local.core.settings import Settings
     from chowder_local.diagnostics.checks import Finding
 
-MARK = "[redacted]"
-SHORTEST = 6
-"""A shorter value is no secret, and to take it out would spoil what it is a part of."""
+REDACTED = "[redacted]"
+MIN_SECRET_LENGTH = 6
+"""A shorter value is no secret, and its removal would spoil other words."""
 
 _SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|AUTH", re.I)
 _SECRETS = re.compile(
-    # Our own keys, then a sandbox's tokens, those of the providers, and what goes with a scheme.
+    # API keys, sandbox tokens, provider keys, bearer tokens, and credentials in URLs.
     r"chd_(?:org|sk)_[\w-]+"
     r"|chowder-[0-9a-f]{12}\.[\w-]{16,}"
     r"|\b(?:sk-|AIza|ghp_|xox[a-z]-)[\w-]{8,}"
@@ -40,32 +40,33 @@ _SECRETS = re.compile(
 )
 
 LOG_BYTES = 512 * 1024
-"""So much of the log's end."""
+"""How much of the log's end is packed."""
 CALL_TIMEOUT_S = 5.0
 
 _SANDBOX_ID = re.compile(r"chowder-[0-9a-f]{12}")
 
 
 def write_bundle(
-    path: Path, settings: Settings, env: Mapping[str, str], found: Sequence[Finding]
+    path: Path, settings: Settings, env: Mapping[str, str], findings: Sequence[Finding]
 ) -> list[str]:
-    """Writes the archive, which only we can read, and gives the names of its files.
+    """Writes the archive with mode 0600, and returns the names of its files.
 
-    What cannot be had is named in its place. Raises ClickException if there is no writing it.
+    A file whose content cannot be read has the error instead. Raises ClickException if the archive
+    exists or cannot be written.
     """
     contents: dict[str, Callable[[], Any]] = {
         "versions.json": _versions,
         "settings.json": lambda: settings.model_dump(mode="json"),
-        "findings.json": lambda: [asdict(finding) for finding in found],
+        "findings.json": lambda: [asdict(finding) for finding in findings],
         "health.json": lambda: _health(settings),
         "containers.json": lambda: _containers(settings, env),
         "server.log": lambda: _log(settings.log_file),
     }
     texts = {name: _text(content) for name, content in contents.items()}
     sandbox_ids = {each for text in texts.values() for each in _SANDBOX_ID.findall(text)}
-    known = {*secret_values(env), *_own_secrets(settings, sandbox_ids)}
-    # As they are within JSON, too.
-    known |= {json.dumps(each, ensure_ascii=False)[1:-1] for each in known}
+    secrets = {*secret_values(env), *_own_secrets(settings, sandbox_ids)}
+    # In JSON some characters of a secret are escaped.
+    secrets |= {json.dumps(each, ensure_ascii=False)[1:-1] for each in secrets}
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with (
@@ -73,7 +74,7 @@ def write_bundle(
             zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive,
         ):
             for name, text in texts.items():
-                archive.writestr(name, redact(text, known))
+                archive.writestr(name, redact(text, secrets))
     except OSError as failure:
         raise click.ClickException(f"{path} cannot be written: {failure.strerror}.") from failure
     return list(texts)
@@ -123,27 +124,27 @@ def _log(path: Path) -> str:
 
 
 def _own_secrets(settings: Settings, sandbox_ids: Iterable[str]) -> set[str]:
-    found: set[str] = set()
-    # What is not there, or not readable for us, is in nothing that we write.
+    secrets: set[str] = set()
+    # A key that cannot be read is in no file of the archive.
     with suppress(OSError):
-        found.add(settings.default_key_file.read_text().strip())
+        secrets.add(settings.default_key_file.read_text().strip())
     if settings.secret_file.is_file():
         with suppress(ChowderError):
             box = SecretBox.load(settings.secret_file)
             for each in sandbox_ids:
-                found |= {box.gateway_token(each), box.relay_token(each)}
-    return found
+                secrets |= {box.gateway_token(each), box.relay_token(each)}
+    return secrets
 
 
 def secret_values(env: Mapping[str, str]) -> set[str]:
-    """The values of variables whose names say that they are secret."""
+    """The values of variables with names of secrets."""
     return {value for name, value in env.items() if _SECRET_NAME.search(name)}
 
 
-def redact(text: str, known: Iterable[str] = ()) -> str:
-    """The text without the secrets that are known, and without what looks like one."""
-    # The longest first: one may be the beginning of another.
-    for secret in sorted(known, key=len, reverse=True):
-        if len(secret) >= SHORTEST:
-            text = text.replace(secret, MARK)
-    return _SECRETS.sub(MARK, text)
+def redact(text: str, secrets: Iterable[str] = ()) -> str:
+    """Replaces the given secrets, and everything that looks like a secret, in a text."""
+    # The longest first, because one may be the beginning of another.
+    for secret in sorted(secrets, key=len, reverse=True):
+        if len(secret) >= MIN_SECRET_LENGTH:
+            text = text.replace(secret, REDACTED)
+    return _SECRETS.sub(REDACTED, text)

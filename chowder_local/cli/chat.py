@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 @click.command(cls=Command)
 @click.argument("instance")
 @click.argument("message", nargs=-1)
-@click.option("-s", "--session", help="A named conversation instead of the main one.")
-@click.option("-m", "--model", help="Model id (one of the instance's provider).")
+@click.option("-s", "--session", help="Named session to use instead of the main one.")
+@click.option("-m", "--model", help="Model id; by default, a model of the agent's provider.")
 @pass_client
 def chat(
     client: Client,
@@ -37,14 +37,14 @@ def chat(
 ) -> None:
     """Talk to INSTANCE (name, id, or beginning of an id).
 
-    With MESSAGE, or with a message piped in, prints the answer and ends. Otherwise it asks for one
-    message after the other, until Ctrl-D.
+    With MESSAGE, or with a message from a pipe, the command prints the answer and ends. Otherwise
+    it prompts for messages until Ctrl-D.
     """
-    found = find_instance(client, instance)
-    chosen = model or DEFAULT_MODELS[ModelProvider(found["model_provider"])]
+    agent = find_instance(client, instance)
+    model_id = model or DEFAULT_MODELS[ModelProvider(agent["model_provider"])]
 
     def send(text: str) -> None:
-        with closing(client.stream_text(found["id"], text, chosen, session)) as pieces:
+        with closing(client.stream_text(agent["id"], text, model_id, session)) as pieces:
             for piece in pieces:
                 click.echo(piece, nl=False)
                 sys.stdout.flush()
@@ -53,11 +53,11 @@ def chat(
     if message:
         send(" ".join(message))
     elif sys.stdin.isatty():
-        _converse(send, f"{found['name']} ({chosen}). Ctrl-D ends the conversation.")
+        _converse(send, f"{agent['name']} ({model_id}). Ctrl-D ends the conversation.")
     elif text := sys.stdin.read().strip():
         send(text)
     else:
-        raise click.UsageError("There is no message: give one as an argument or pipe one in.")
+        raise click.UsageError("There is no message. Give one as an argument, or pipe one in.")
 
 
 def _converse(send: Callable[[str], None], greeting: str) -> None:
@@ -66,13 +66,13 @@ def _converse(send: Callable[[str], None], greeting: str) -> None:
         try:
             text = click.prompt("you", prompt_suffix="> ", err=True)
         except click.Abort:
-            # Ctrl-D and Ctrl-C at the prompt both mean: enough.
+            # Ctrl-D and Ctrl-C at the prompt both end the conversation.
             note("")
             return
         try:
             send(text)
         except KeyboardInterrupt:
-            # Hanging up ended the agent's turn; the conversation goes on.
+            # The agent's turn ended with the stream; the conversation goes on.
             note("\n(interrupted)")
         except ChowderError as failure:
             note(f"Error: {failure}")

@@ -1,4 +1,4 @@
-"""`doctor`: looks at everything that an agent needs, and says what to do about what is wrong."""
+"""`doctor`: checks everything that an agent needs, and says how to fix each problem."""
 
 from __future__ import annotations
 
@@ -33,28 +33,28 @@ MARKS = {Level.OK: ("ok", "green"), Level.WARN: ("warn", "yellow"), Level.FAIL: 
     type=click.Path(dir_okay=False, path_type=Path),
     is_flag=False,
     flag_value="chowder-local-bundle.zip",
-    help="Pack what a bug report needs, without secrets, in this file.",
+    help="Write an archive for a bug report to this file, without secrets.",
 )
 @click.pass_obj
 def doctor(context: Context, as_json: bool, bundle: Path | None) -> int:
-    """Find out what is wrong, and how to cure it. Exits with 1 if something must be cured.
+    """Find problems, and say how to fix them. Exits with 1 if a problem must be fixed.
 
-    It looks at this machine and at the server of the data directory.
+    The checks are of this machine and of the server of the data directory.
     """
     if bundle is not None:
         context.require_local("doctor --bundle")
     settings = context.settings()
-    found = [*_other_server(context), *examine(settings, context.env)]
+    findings = [*_other_server(context), *examine(settings, context.env)]
     if bundle is not None:
         from chowder_local.cli.bundle import write_bundle
 
-        names = write_bundle(bundle, settings, context.env, found)
-        note(f"{bundle} has {', '.join(names)}. Look through it before you show it to anyone.")
-    worst_is_fail = any(finding.level is Level.FAIL for finding in found)
+        names = write_bundle(bundle, settings, context.env, findings)
+        note(f"{bundle} contains {', '.join(names)}. Check it before you share it.")
+    worst_is_fail = any(finding.level is Level.FAIL for finding in findings)
     if as_json:
-        show_json({"ok": not worst_is_fail, "findings": [asdict(finding) for finding in found]})
+        show_json({"ok": not worst_is_fail, "findings": [asdict(finding) for finding in findings]})
         return int(worst_is_fail)
-    for finding in found:
+    for finding in findings:
         word, colour = MARKS[finding.level]
         say(f"{click.style(f'{word:<5}', fg=colour)} {finding.subject}: {finding.words}")
         if finding.cure is not None:
@@ -65,14 +65,15 @@ def doctor(context: Context, as_json: bool, bundle: Path | None) -> int:
 def _other_server(context: Context) -> Iterator[Finding]:
     if (root_url := context.other_server()) is not None:
         words = (
-            f"CHOWDER_BASE_URL names {root_url}; all below is about {context.settings().data_dir}"
+            f"CHOWDER_BASE_URL names {root_url}, but these findings are about "
+            f"{context.settings().data_dir}"
         )
         cure = "Unset it, or run 'doctor' where that server's data directory is."
         yield Finding("environment", Level.WARN, words, cure)
 
 
 def examine(settings: Settings, env: Mapping[str, str]) -> Iterator[Finding]:
-    """Every finding, from the ground up."""
+    """All findings, from the engine up to the model providers."""
     facts = _engine_facts(env)
     image = None if isinstance(facts, ChowderError) else _image(settings, env)
     health, server = _server(settings)
@@ -108,8 +109,8 @@ def _image(settings: Settings, env: Mapping[str, str]) -> Finding:
 def _providers(settings: Settings, env: Mapping[str, str]) -> Iterator[Finding]:
     running = find_running(settings)
     named = settings.providers | dict(running.providers if running else {})
-    found = model_endpoints.known(named, {}, env, is_offline=settings.offline)
-    for endpoint in found.values():
+    endpoints = model_endpoints.endpoints(named, {}, env, is_offline=settings.offline)
+    for endpoint in endpoints.values():
         yield checks.provider(endpoint, is_named=endpoint.name in named)
 
 
@@ -125,14 +126,16 @@ def _server(settings: Settings) -> tuple[dict[str, Any] | None, Finding]:
                 words = f"{health.get('version')} runs as process {health.get('pid')}"
                 return health, Finding("server", Level.OK, words)
             words = f"degraded: {(health.get('engine') or {}).get('error')}"
-            # The engine's error has its cure in it.
+            # The engine's error says how to fix it.
             return health, Finding("server", Level.FAIL, words)
         if not is_locked(settings):
             return None, Finding("server", Level.OK, "not running; 'up --detach' starts it")
-        return None, Finding("server", Level.WARN, "starting or stopping just now", "Look again.")
+        return None, Finding(
+            "server", Level.WARN, "starting or stopping just now", "Run 'doctor' again."
+        )
     except ChowderError as failure:
         if is_locked(settings):
-            cure = f"Read {settings.log_file}; 'down' and 'up' start it anew."
+            cure = f"Read {settings.log_file}; 'down' and then 'up' restart it."
             return None, Finding("server", Level.FAIL, str(failure), cure)
-        words = "died without saying so; agents and data are kept"
+        words = "ended unexpectedly; agents and data are kept"
         return None, Finding("server", Level.WARN, words, "'up --detach' starts it again.")

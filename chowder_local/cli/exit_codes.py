@@ -1,4 +1,4 @@
-"""Which exit code a failure gets: the one table, for scripts to rely on."""
+"""The exit codes of errors, which scripts may rely on."""
 
 from __future__ import annotations
 
@@ -28,9 +28,8 @@ EXIT_CODES: Mapping[type[ChowderError], int] = {
     sandboxes.BootTimedOut: 9,
     ChowderError: FAILURE,
 }
-"""Looked up along the class's bases; what has no row of its own is an ordinary failure."""
+"""The row of the nearest base class counts; an error without one of its own is 1."""
 
 
 def exit_code_of(failure: ChowderError) -> int:
-    """The exit code that a failure ends the command with."""
     return next(EXIT_CODES[kind] for kind in type(failure).__mro__ if kind in EXIT_CODES)

@@ -1,4 +1,4 @@
-"""`files`: what is in an agent's home, and the way in and out of it."""
+"""`files`: lists, reads, downloads and uploads an agent's files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @click.group(cls=Group)
 def files() -> None:
-    """List, read, fetch and send an agent's files.
+    """List, read, download and upload an agent's files.
 
     A PATH is relative to the agent's OpenClaw home, where openclaw.json and workspace/ are.
     """
@@ -35,10 +35,10 @@ def files() -> None:
 @click.argument("path", default=".")
 @pass_client
 def ls(client: Client, as_json: bool, instance: str, path: str) -> None:
-    """List a folder; without PATH the agent's home."""
-    found = client.files(find_instance(client, instance)["id"], path)
+    """List a folder; by default, the agent's home."""
+    entries = client.files(find_instance(client, instance)["id"], path)
     headings = ("MODE", "SIZE", "CHANGED", "NAME")
-    show_list(found, headings, _row, as_json=as_json, if_empty="There is nothing in it.")
+    show_list(entries, headings, _row, as_json=as_json, if_empty="The folder is empty.")
 
 
 @files.command("cat")
@@ -59,19 +59,19 @@ def cat(client: Client, instance: str, path: str) -> None:
 @yes_option
 @click.pass_obj
 def get(context: Context, instance: str, path: str, target: str, yes: bool) -> None:
-    """Fetch a file to TARGET, a file or folder of this machine; without it, to here.
+    """Download a file to TARGET, a file or folder; by default, the current folder.
 
     It asks before it overwrites a file.
     """
-    chosen = Path(target)
-    # With a slash at its end it is to be a folder, whether there is one or not.
-    if chosen.is_dir() or target.endswith("/"):
-        chosen /= PurePosixPath(path).name
-    ensure_writable(chosen, yes=yes)
+    destination = Path(target)
+    # A slash at the end means a folder, even if there is none.
+    if destination.is_dir() or target.endswith("/"):
+        destination /= PurePosixPath(path).name
+    ensure_writable(destination, yes=yes)
     with context.client() as client:
         instance_id = find_instance(client, instance)["id"]
         with closing(client.download(instance_id, path)) as chunks:
-            save(chunks, chosen)
+            save(chunks, destination)
 
 
 @files.command("put")
@@ -80,15 +80,15 @@ def get(context: Context, instance: str, path: str, target: str, yes: bool) -> N
 @click.argument("path", default="workspace/")
 @pass_client
 def put(client: Client, instance: str, source: BinaryIO, path: str) -> None:
-    """Send a file of this machine ("-" is the standard input) to PATH.
+    """Upload a file of this machine ("-" is standard input) to PATH.
 
-    If PATH is a folder or ends with "/", the file keeps its name; without PATH that is workspace/.
+    If PATH is a folder or ends with "/", the file keeps its name. PATH is workspace/ by default.
     """
     client.upload(find_instance(client, instance)["id"], path, source)
 
 
 def save(chunks: Iterable[bytes], path: Path, mode: int = 0o666) -> None:
-    """Writes a file as a whole: what breaks off replaces nothing. `mode` is less the umask."""
+    """Writes a whole file; if the chunks break off, the old one stays. The umask limits `mode`."""
     partial = path.with_name(f"{path.name}.part")
     try:
         partial.touch(mode)

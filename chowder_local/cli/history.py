@@ -1,4 +1,4 @@
-"""`sessions` and `usage`: what was said to an agent, and what it has cost."""
+"""`sessions` and `usage`: an agent's transcripts, and the cost of its model calls."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import click
 from chowder_local.cli.context import Context, pass_client
 from chowder_local.cli.options import Command, Group, json_option
 from chowder_local.cli.output import (
+    count_of,
     format_time,
     note,
     say,
@@ -19,7 +20,7 @@ from chowder_local.cli.output import (
     show_table,
     without_controls,
 )
-from chowder_local.cli.resolve import SHOWN_ID_LENGTH, find_instance, find_instance_id
+from chowder_local.cli.resolve import SHORT_ID_LENGTH, find_instance, find_instance_id
 from chowder_local.openclaw.session_keys import MAIN_KEY
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 @click.group(cls=Group)
 def sessions() -> None:
-    """List and read an agent's conversations, whether it runs or is stopped."""
+    """List and read the sessions of an agent, running or stopped."""
 
 
 @sessions.command("ls")
@@ -38,16 +39,16 @@ def sessions() -> None:
 @click.argument("instance")
 @pass_client
 def ls(client: Client, as_json: bool, instance: str) -> None:
-    """List the conversations of INSTANCE, the main one first, then the last used ones."""
-    found = client.sessions(find_instance(client, instance)["id"])
-    show_list(found, ("NAME", "MESSAGES", "CREATED", "LAST USED"), _session_row, as_json=as_json)
+    """List the sessions of INSTANCE: the main one first, then the last used ones."""
+    rows = client.sessions(find_instance(client, instance)["id"])
+    show_list(rows, ("NAME", "MESSAGES", "CREATED", "LAST USED"), _session_row, as_json=as_json)
 
 
 @sessions.command("show")
 @json_option
 @click.argument("instance")
 @click.argument("name", required=False)
-@click.option("--key", help="OpenClaw's key of a conversation that has no name, as 'ls' shows it.")
+@click.option("--key", help="OpenClaw's key of a session without a name, as 'ls' shows it.")
 @click.option(
     "--limit", default=100, show_default=True, type=click.IntRange(1, 1000), help="Last messages."
 )
@@ -62,20 +63,20 @@ def show(
     limit: int,
     before: int | None,
 ) -> None:
-    """Print what was said in the conversation NAME of INSTANCE, or else in its main one."""
+    """Print the transcript of the session NAME of INSTANCE; by default, the main session."""
     if name is not None and key is not None:
-        raise click.UsageError("A conversation is chosen by its name or by its key, not by both.")
+        raise click.UsageError("Give the name of a session or its --key, not both.")
     with context.client() as client:
         instance_id = find_instance(client, instance)["id"]
-        found = client.transcript(instance_id, name, key=key, limit=limit, before=before)
+        transcript = client.transcript(instance_id, name, key=key, limit=limit, before=before)
     if as_json:
-        show_json(found)
+        show_json(transcript)
         return
-    if found["before"] is not None:
-        note(f"Older ones: --before {found['before']}")
-    if not found["turns"]:
-        note("Nothing was said in it.")
-    for turn in found["turns"]:
+    if transcript["before"] is not None:
+        note(f"Older messages: --before {transcript['before']}")
+    if not transcript["turns"]:
+        note("The session has no messages.")
+    for turn in transcript["turns"]:
         say(without_controls(_heading(turn)))
         if turn["text"]:
             say(indent(without_controls(turn["text"]), "  "))
@@ -89,28 +90,28 @@ def show(
 )
 @pass_client
 def usage(client: Client, as_json: bool, instance: str | None, limit: int) -> None:
-    """Show what the model calls of INSTANCE, or of all instances, have cost at list price."""
-    found = client.usage(find_instance_id(client, instance), limit=limit)
+    """Show what model calls cost at list price: those of INSTANCE, or of all instances."""
+    report = client.usage(find_instance_id(client, instance), limit=limit)
     if as_json:
-        show_json(found)
+        show_json(report)
         return
     rows = [
         (
             row["day"],
-            row["instance_id"][:SHOWN_ID_LENGTH],
+            row["instance_id"][:SHORT_ID_LENGTH],
             session_title(row),
             row["model"] or "-",
             *_figures(row),
         )
-        for row in found["rows"]
+        for row in report["rows"]
     ]
-    if found["has_more"]:
+    if report["has_more"]:
         rows.append(("…", "", "", "", "", "", "", "", ""))
-    rows.append(("all", "", "", "", *_figures(found["totals"])))
+    rows.append(("all", "", "", "", *_figures(report["totals"])))
     show_table(
         ("DAY", "INSTANCE", "SESSION", "MODEL", "CALLS", "INPUT", "CACHED", "OUTPUT", "COST"), rows
     )
-    note(f"List prices as of {found['prices']['as_of']}; '?' where they are not known.")
+    note(f"List prices as of {report['prices']['as_of']}. '?' means that a price is not known.")
 
 
 def _session_row(session: Mapping[str, Any]) -> tuple[str, ...]:
@@ -124,7 +125,7 @@ def _session_row(session: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def session_title(row: Mapping[str, Any]) -> str:
-    """How a row of usage, or a model call, names its conversation."""
+    """The name of the session of a usage row or a model call, for a table."""
     if row["session"] is not None:
         return str(row["session"])
     key = row["session_key"]
@@ -141,9 +142,9 @@ def _heading(turn: Mapping[str, Any]) -> str:
         return f"{heading}{turn['name'] or 'tool'} {verb}"
     heading += turn["role"] if turn["model"] is None else f"{turn['role']} ({turn['model']})"
     if turn["images"]:
-        heading += f" [{turn['images']} images]"
+        heading += f" [{count_of(turn['images'], 'image')}]"
     if turn.get("status") == "cancelled":
-        heading += " cancelled: its client hung up"
+        heading += " cancelled: its client disconnected"
     return heading if turn["error"] is None else f"{heading} failed: {turn['error']}"
 
 

@@ -19,13 +19,15 @@ if TYPE_CHECKING:
 def image() -> None:
     """Build, name, list and remove the images of sandboxes and of the server.
 
-    They are those of this machine's engine, whichever server CHOWDER_BASE_URL names.
+    The images are on this machine's engine, even if CHOWDER_BASE_URL names another server.
     """
 
 
 @image.command("build")
 @click.option("--no-cache", is_flag=True, help="Run every step again.")
-@click.option("--server", is_flag=True, help="The image of the server itself, to run it by Docker.")
+@click.option(
+    "--server", is_flag=True, help="Build the image of the server itself, to run it in a container."
+)
 @click.pass_obj
 def build(context: Context, no_cache: bool, server: bool) -> None:
     """Build the image that this version uses, and print its tag."""
@@ -41,7 +43,7 @@ def build(context: Context, no_cache: bool, server: bool) -> None:
 @image.command("tag")
 @click.pass_obj
 def tag(context: Context) -> None:
-    """Print the tag of the image that this version uses, built or not; asks no engine."""
+    """Print the tag of the image that this version uses, even if it is not built."""
     from chowder_local.engine.image_recipe import expected_tag
 
     say(expected_tag(context.settings()))
@@ -57,7 +59,7 @@ def ls(context: Context, as_json: bool) -> None:
     from chowder_local.engine.server_image import server_tag
 
     used = {expected_tag(context.settings()), server_tag()}
-    found = [
+    rows = [
         {
             **asdict(each),
             "created_at": each.created_at.isoformat(),
@@ -66,7 +68,7 @@ def ls(context: Context, as_json: bool) -> None:
         for each in images.list_images(context.env)
     ]
     show_list(
-        found,
+        rows,
         ("", "TAG", "OPENCLAW", "SIZE", "CREATED"),
         _row,
         as_json=as_json,
@@ -78,7 +80,7 @@ def ls(context: Context, as_json: bool) -> None:
 @click.argument("tag", required=False)
 @click.pass_obj
 def rm(context: Context, tag: str | None) -> None:
-    """Remove an image that was built here; without TAG the one that this version uses."""
+    """Remove an image that was built here; by default, the one that this version uses."""
     from chowder_local.engine import images
     from chowder_local.engine.image_recipe import expected_tag
 

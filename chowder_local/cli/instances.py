@@ -1,4 +1,4 @@
-"""`instances` and `logs`: agents, one by one."""
+"""`instances` and `logs`: creates, shows, changes and removes agents."""
 
 from __future__ import annotations
 
@@ -47,16 +47,16 @@ if TYPE_CHECKING:
 def _parse_overrides(
     context: click.Context, parameter: click.Parameter, texts: tuple[str, ...]
 ) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    overrides: dict[str, Any] = {}
     for text in texts:
         path, equals, value = text.partition("=")
         if not (path and equals):
             raise click.BadParameter(f"{text!r} is not PATH=VALUE.", param_hint="--config")
         try:
-            found[path] = json.loads(value)
+            overrides[path] = json.loads(value)
         except ValueError:
-            found[path] = value
-    return found
+            overrides[path] = value
+    return overrides
 
 
 @click.group(cls=Group)
@@ -72,15 +72,15 @@ def instances() -> None:
 @pass_client
 def ls(client: Client, as_json: bool) -> None:
     """List all instances."""
-    found = client.instances()
+    rows = client.instances()
     show_list(
-        found,
+        rows,
         ("ID", "NAME", "STATUS", "MODELS", "CREATED"),
         _row,
         as_json=as_json,
         if_empty="There are no instances. Create one with: chowder-local instances create NAME",
     )
-    for each in found:
+    for each in rows:
         if each.get("error_message") and not as_json:
             note(f"{each['name']}: {each['error_message']}")
 
@@ -93,7 +93,7 @@ def ls(client: Client, as_json: bool) -> None:
     type=click.Choice([str(provider) for provider in ModelProvider]),
     default=str(ModelProvider.ANTHROPIC),
     show_default=True,
-    help="Whose model the agent uses by default.",
+    help="Provider of the agent's default model.",
 )
 @click.option(
     "--config",
@@ -117,10 +117,10 @@ def create(
 ) -> None:
     """Create an instance, wait until it is running, and print its id.
 
-    How it comes along is told on standard error, so the id alone is what $(…) gets.
+    Progress goes to standard error, so $(…) gets the id alone.
     """
-    made = client.create_instance(name, provider, overrides or None)
-    show_made(client, made, as_json=as_json, wait=wait, timeout=timeout)
+    instance = client.create_instance(name, provider, overrides or None)
+    show_created(client, instance, as_json=as_json, wait=wait, timeout=timeout)
 
 
 @instances.command("wait")
@@ -133,8 +133,8 @@ def wait_for(client: Client, as_json: bool, instance: str, timeout: float) -> No
 
     Exit codes: 8 if it gets into an error or is stopped, 9 if it is not running in time.
     """
-    found = _wait_until_running(client, find_instance(client, instance), timeout)
-    _show_status(found, as_json)
+    agent = _wait_until_running(client, find_instance(client, instance), timeout)
+    _show_status(agent, as_json)
 
 
 @instances.command("rm")
@@ -143,10 +143,10 @@ def wait_for(client: Client, as_json: bool, instance: str, timeout: float) -> No
 @pass_client
 def rm(client: Client, instance: str, yes: bool) -> None:
     """Remove an instance with its files and conversations, after asking."""
-    found = find_instance(client, instance)
-    confirm(f"Remove {found['name']} ({found['id']}) and all its data?", yes=yes)
-    client.delete(found["id"])
-    note(f"{found['name']} is removed.")
+    agent = find_instance(client, instance)
+    confirm(f"Remove {agent['name']} ({agent['id']}) and all its data?", yes=yes)
+    client.delete(agent["id"])
+    note(f"{agent['name']} is removed.")
 
 
 @instances.command("stop")
@@ -154,12 +154,12 @@ def rm(client: Client, instance: str, yes: bool) -> None:
 @click.argument("instance")
 @pass_client
 def stop(client: Client, as_json: bool, instance: str) -> None:
-    """Suspend a running instance; its memory, files and conversations are kept.
+    """Stop a running instance; its memory, files and conversations are kept.
 
-    One that is stopped already is left alone.
+    A stopped instance is left alone.
     """
-    found = find_instance(client, instance)
-    _change_status(client, found, client.stop, InstanceStatus.STOPPED, as_json=as_json)
+    agent = find_instance(client, instance)
+    _change_status(client, agent, client.stop, InstanceStatus.STOPPED, as_json=as_json)
 
 
 @instances.command("start")
@@ -167,9 +167,9 @@ def stop(client: Client, as_json: bool, instance: str) -> None:
 @click.argument("instance")
 @pass_client
 def start(client: Client, as_json: bool, instance: str) -> None:
-    """Wake a stopped instance; one that is running already is left alone."""
-    found = find_instance(client, instance)
-    _change_status(client, found, client.start, InstanceStatus.RUNNING, as_json=as_json)
+    """Start a stopped instance; a running one is left alone."""
+    agent = find_instance(client, instance)
+    _change_status(client, agent, client.start, InstanceStatus.RUNNING, as_json=as_json)
 
 
 @instances.command("gateway")
@@ -178,9 +178,9 @@ def start(client: Client, as_json: bool, instance: str) -> None:
 @pass_client
 def gateway(client: Client, as_json: bool, instance: str) -> None:
     """Print the address and the token of an agent's own OpenClaw gateway."""
-    found = client.gateway(find_instance(client, instance)["id"])
-    url = found["gateway_url"] or "none while it is not running"
-    show_result(found, f"URL    {url}\nToken  {found['token']}", as_json=as_json)
+    view = client.gateway(find_instance(client, instance)["id"])
+    url = view["gateway_url"] or "none while it is not running"
+    show_result(view, f"URL    {url}\nToken  {view['token']}", as_json=as_json)
 
 
 @instances.command("egress")
@@ -190,23 +190,23 @@ def gateway(client: Client, as_json: bool, instance: str) -> None:
 @wait_option
 @pass_client
 def egress(client: Client, as_json: bool, instance: str, choice: str | None, wait: bool) -> None:
-    """Show or choose whether an agent reaches the outside.
+    """Show or choose whether an agent reaches other networks.
 
-    With "off" it reaches its model and nothing else; "default" leaves it to the server's setting
-    (CHOWDER_EGRESS). For another choice than the one in force, the sandbox of a running agent is
-    made anew: files and conversations are kept, what runs in it ends.
+    With "off" it reaches only its model; "default" stands for the server's setting
+    (CHOWDER_EGRESS). If the choice changes what is in force, a running agent gets a new sandbox:
+    files and conversations are kept, running programs end.
     """
-    found = find_instance(client, instance)
+    agent = find_instance(client, instance)
     if choice is None:
-        known = client.egress(found["id"])
+        view = client.egress(agent["id"])
     else:
-        known = client.set_egress(found["id"], None if choice == "default" else choice)
-    if choice is not None and wait and known["status"] == "provisioning":
-        with waiting(f"{found['name']} is made anew"):
-            known |= {"status": client.wait_until_running(known["id"])["status"]}
-    origin = "the server's setting" if known["egress"] is None else "chosen for it"
-    line = f"{found['name']}: egress {known['egress_in_force']} ({origin})"
-    show_result(known, line, as_json=as_json)
+        view = client.set_egress(agent["id"], None if choice == "default" else choice)
+    if choice is not None and wait and view["status"] == "provisioning":
+        with waiting(f"{agent['name']} gets a new sandbox"):
+            view |= {"status": client.wait_until_running(view["id"])["status"]}
+    origin = "the server's setting" if view["egress"] is None else "the agent's own setting"
+    line = f"{agent['name']}: egress {view['egress_in_force']} ({origin})"
+    show_result(view, line, as_json=as_json)
 
 
 @instances.command("fork")
@@ -216,9 +216,9 @@ def egress(client: Client, as_json: bool, instance: str, choice: str | None, wai
 @wait_option
 @pass_client
 def fork(client: Client, as_json: bool, instance: str, name: str, wait: bool) -> None:
-    """Make a new agent that is as INSTANCE is now; then each goes its own way."""
-    made = client.fork(find_instance(client, instance)["id"], name)
-    show_made(client, made, as_json=as_json, wait=wait)
+    """Create an agent as an independent copy of INSTANCE, as it is now."""
+    copy = client.fork(find_instance(client, instance)["id"], name)
+    show_created(client, copy, as_json=as_json, wait=wait)
 
 
 @instances.command("export")
@@ -227,23 +227,23 @@ def fork(client: Client, as_json: bool, instance: str, name: str, wait: bool) ->
 @yes_option
 @pass_client
 def export(client: Client, instance: str, target: Path | None, yes: bool) -> None:
-    """Write an agent to TARGET ("-": standard output), for another machine.
+    """Write an agent to TARGET ("-" is standard output), for another machine.
 
-    Credentials do not go along: no keys, tokens, channels or other secrets of its configuration.
-    What was said, and its files, do. Without TARGET it is NAME.chowder.tar, here. It asks before it
-    overwrites a file.
+    The file has the agent's conversations and files, but no credentials: no keys, tokens, channels
+    or other secrets of its configuration. TARGET is NAME.chowder.tar in the current folder by
+    default. It asks before it overwrites a file.
     """
-    found = find_instance(client, instance)
-    path = _export_file(found["name"]) if target is None else target
+    agent = find_instance(client, instance)
+    path = _export_file(agent["name"]) if target is None else target
     if str(path) != "-":
         ensure_writable(path, yes=yes)
-    with closing(client.export(found["id"])) as chunks:
+    with closing(client.export(agent["id"])) as chunks:
         if str(path) == "-":
             sys.stdout.buffer.writelines(chunks)
             return
-        # Nobody else may read what was said.
+        # Other users must not read the conversations.
         save(chunks, path, mode=0o600)
-    note(f"{found['name']} is in {path}.")
+    note(f"{agent['name']} is exported to {path}.")
 
 
 @instances.command("import")
@@ -253,22 +253,22 @@ def export(client: Client, instance: str, target: Path | None, yes: bool) -> Non
 @wait_option
 @pass_client
 def import_(client: Client, as_json: bool, source: BinaryIO, name: str | None, wait: bool) -> None:
-    """Make an agent of a file that `export` wrote ("-" is the standard input)."""
-    made = client.import_instance(source, name)
-    show_made(client, made, as_json=as_json, wait=wait)
+    """Create an agent from a file that `export` wrote ("-" is standard input)."""
+    instance = client.import_instance(source, name)
+    show_created(client, instance, as_json=as_json, wait=wait)
 
 
 @click.command(cls=Command)
 @click.argument("instance")
-@click.option("-f", "--follow", is_flag=True, help="Go on with each line that comes.")
+@click.option("-f", "--follow", is_flag=True, help="Print new lines as they come.")
 @click.option(
-    "--tail", type=click.IntRange(1), default=200, show_default=True, help="Lines to begin with."
+    "--tail", type=click.IntRange(1), default=200, show_default=True, help="Number of latest lines."
 )
 @pass_client
 def logs(client: Client, instance: str, follow: bool, tail: int) -> None:
-    """Read what the sandbox of INSTANCE (name, id, or beginning of an id) prints."""
-    found = find_instance(client, instance)
-    with closing(client.logs(found["id"], tail, follow=follow)) as lines:
+    """Print the log of the sandbox of INSTANCE (name, id, or beginning of an id)."""
+    agent = find_instance(client, instance)
+    with closing(client.logs(agent["id"], tail, follow=follow)) as lines:
         for line in lines:
             say(line)
 
@@ -283,69 +283,73 @@ def _row(instance: dict[str, Any]) -> tuple[str, ...]:
     )
 
 
-def show_made(
+def show_created(
     client: Client,
-    made: dict[str, Any],
+    instance: dict[str, Any],
     *,
     as_json: bool,
     wait: bool,
     timeout: float = WAIT_TIMEOUT_S,
 ) -> None:
-    """Prints an instance that is being made, and waits for it if `wait`.
+    """Prints a new instance, after waiting until it runs if `wait`.
 
-    The id is printed at once: it is needed also after a wait that failed or was interrupted.
+    The id is printed before the wait, because the wait may fail or be interrupted.
     """
     if not as_json:
-        say(made["id"])
+        say(instance["id"])
     if wait:
-        made = _wait_until_running(client, made, timeout)
+        instance = _wait_until_running(client, instance, timeout)
     if as_json:
-        show_json(made)
+        show_json(instance)
 
 
-def _wait_until_running(client: Client, found: dict[str, Any], timeout: float) -> dict[str, Any]:
-    """The instance once it is running. Raises BootFailed and BootTimedOut, with what to do next."""
-    name, instance_id = found["name"], found["id"]
+def _wait_until_running(client: Client, agent: dict[str, Any], timeout: float) -> dict[str, Any]:
+    """The instance once it is running.
+
+    Raises BootFailed if it fails or is stopped, and BootTimedOut if it is late; the message says
+    what to do next.
+    """
+    name, instance_id = agent["name"], agent["id"]
     try:
-        with waiting(f"{name} is {found['status']}") as update:
+        with waiting(f"{name} is {agent['status']}") as update:
             return client.wait_until_running(
                 instance_id, timeout, on_status=lambda status: update(f"{name} is {status}")
             )
     except KeyboardInterrupt:
         note(
-            f"{name} goes on by itself. Wait for it with: chowder-local instances wait "
+            f"{name} continues to boot. Wait for it with: chowder-local instances wait "
             f"{instance_id}\nRemove it with: chowder-local instances rm {instance_id}"
         )
         raise
     except BootTimedOut as late:
-        cure = f"It goes on. Wait for it with: chowder-local instances wait {instance_id}"
+        cure = f"It continues to boot. Wait for it with: chowder-local instances wait {instance_id}"
         raise BootTimedOut(f"{name}: {late}\n{cure}") from None
     except BootFailed as failed:
         cure = f"\nSee its log with: chowder-local logs {instance_id}"
         if client.status(instance_id)["status"] == InstanceStatus.STOPPED:
             cure = f"\nStart it with: chowder-local instances start {instance_id}"
         elif "chowder-local" in str(failed):
-            # It says itself what to do.
+            # The message already says what to do.
             cure = ""
         raise BootFailed(f"{name}: {failed}{cure}") from None
 
 
 def _change_status(
     client: Client,
-    found: dict[str, Any],
+    agent: dict[str, Any],
     call: Callable[[str], dict[str, Any]],
     status: InstanceStatus,
     *,
     as_json: bool,
 ) -> None:
-    """Brings an instance to a status by a call, unless it has it already, and says so."""
+    """Starts or stops an instance and prints its status, even if it has that status already."""
     already = ""
     try:
-        now = call(found["id"])
+        now = call(agent["id"])
     except ApiRefused as refused:
         if refused.status != HTTPStatus.CONFLICT:
             raise
-        now = client.instance(found["id"])
+        now = client.instance(agent["id"])
         if now["status"] != status:
             raise
         already = " already"
@@ -360,5 +364,5 @@ def _show_status(instance: dict[str, Any], as_json: bool, already: str = "") -> 
 
 
 def _export_file(name: str) -> Path:
-    plain = "".join(each if each.isalnum() or each in "-_. " else "_" for each in name)
-    return Path(f"{plain.lstrip('.')}.chowder.tar")
+    file_name = "".join(each if each.isalnum() or each in "-_. " else "_" for each in name)
+    return Path(f"{file_name.lstrip('.')}.chowder.tar")

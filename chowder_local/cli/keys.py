@@ -1,4 +1,4 @@
-"""`keys`: what others may do with your agents, and until when."""
+"""`keys`: scoped keys, with which others use some of your agents."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 def keys() -> None:
     """List, create and revoke scoped keys.
 
-    A scoped key is for some agents and some things to do with them, and for nothing else. KEY is a
-    key's name, its id, or the beginning of its id.
+    A scoped key has some permissions for some agents, and no others. KEY is a key's name, its id,
+    or the beginning of its id.
     """
 
 
@@ -32,9 +32,8 @@ def keys() -> None:
 @pass_client
 def ls(client: Client, as_json: bool) -> None:
     """List all scoped keys, revoked and expired ones too."""
-    found = client.keys()
     show_list(
-        found,
+        client.keys(),
         ("ID", "NAME", "KEY", "STATE", "EXPIRES", "LAST USED"),
         _row,
         as_json=as_json,
@@ -51,7 +50,7 @@ def ls(client: Client, as_json: bool) -> None:
     "instances",
     multiple=True,
     required=True,
-    help="Agent that it is for: name, id, or beginning of an id. Repeatable.",
+    help="Agent that the key is for: name, id, or beginning of an id. Repeatable.",
 )
 @click.option(
     "-p",
@@ -60,9 +59,9 @@ def ls(client: Client, as_json: bool) -> None:
     multiple=True,
     required=True,
     type=click.Choice([str(permission) for permission in Permission]),
-    help="What it may do; one grants no other. Repeatable.",
+    help="Permission for these agents; none includes another. Repeatable.",
 )
-@click.option("--expires-at", type=click.DateTime(), help="When it ends by itself, in UTC.")
+@click.option("--expires-at", type=click.DateTime(), help="When the key expires, in UTC.")
 @pass_client
 def create(
     client: Client,
@@ -72,13 +71,13 @@ def create(
     permissions: tuple[str, ...],
     expires_at: datetime | None,
 ) -> None:
-    """Create a scoped key and print it: it cannot be shown again."""
+    """Create a scoped key and print it. It cannot be shown again."""
     all_instances = client.instances()
-    ids = [choose_instance(all_instances, wanted)["id"] for wanted in instances]
-    made = client.create_key(name, ids, permissions, expires_at)
-    show_result(made, made["raw_key"], as_json=as_json)
+    ids = [choose_instance(all_instances, each)["id"] for each in instances]
+    key = client.create_key(name, ids, permissions, expires_at)
+    show_result(key, key["raw_key"], as_json=as_json)
     if not as_json:
-        note("Keep it: it is not shown again.")
+        note("Keep the key: it is not shown again.")
 
 
 @keys.command("revoke")
@@ -86,14 +85,14 @@ def create(
 @yes_option
 @pass_client
 def revoke(client: Client, key: str, yes: bool) -> None:
-    """End a scoped key at once and for good, after asking."""
-    found = find_key(client, key)
-    if not found["is_active"]:
-        note(f"{found['name']} is revoked or expired already.")
+    """Revoke a scoped key at once and for good, after asking."""
+    scoped_key = find_key(client, key)
+    if not scoped_key["is_active"]:
+        note(f"{scoped_key['name']} is revoked or expired already.")
         return
-    confirm(f"Revoke {found['name']} ({found['id']})?", yes=yes)
-    client.revoke_key(found["id"])
-    note(f"{found['name']} is revoked.")
+    confirm(f"Revoke {scoped_key['name']} ({scoped_key['id']})?", yes=yes)
+    client.revoke_key(scoped_key["id"])
+    note(f"{scoped_key['name']} is revoked.")
 
 
 def _row(key: dict[str, Any]) -> tuple[str, ...]:

@@ -20,24 +20,24 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 COMMANDS: Mapping[str, tuple[str, str]] = {
-    "up": ("up", "Start the server, and first all that it needs."),
+    "up": ("up", "Start the server; build the sandbox image if it is missing."),
     "down": ("server", "Stop the server; agents stay as they are."),
-    "status": ("server", "Say whether the server runs, and how it is."),
-    "env": ("server", "Print what to export, for eval."),
+    "status": ("server", "Show whether the server runs, and its health."),
+    "env": ("server", "Print the variables that clients need, for eval."),
     "dashboard": ("server", "Print a link that signs in to the dashboard."),
-    "doctor": ("doctor", "Find out what is wrong, and how to cure it."),
+    "doctor": ("doctor", "Find problems, and say how to fix them."),
     "instances": ("instances", "List, create, copy, stop, start and remove agents."),
-    "snapshots": ("snapshots", "Keep agents as they are, and restore them."),
+    "snapshots": ("snapshots", "List, take, restore and remove snapshots of agents."),
     "chat": ("chat", "Talk to an agent."),
-    "logs": ("instances", "Read what an agent's sandbox prints."),
-    "sessions": ("history", "List and read an agent's conversations."),
-    "usage": ("history", "Show what model calls have cost."),
-    "files": ("files", "List, read, fetch and send an agent's files."),
+    "logs": ("instances", "Print the log of an agent's sandbox."),
+    "sessions": ("history", "List and read the sessions of an agent."),
+    "usage": ("history", "Show what model calls cost."),
+    "files": ("files", "List, read, download and upload an agent's files."),
     "keys": ("keys", "List, create and revoke scoped keys."),
     "replies": ("replies", "Script what the offline model says."),
-    "exchanges": ("replies", "Look at what an agent's models were asked, and said."),
+    "exchanges": ("replies", "List an agent's latest model calls, or show one."),
     "seed": ("seed", "Bring the server to what a file declares."),
-    "faults": ("faults", "Let calls fail, wait, or break off, for tests."),
+    "faults": ("faults", "Make calls fail, wait, or break off, for tests."),
     "image": ("image", "Build, list and remove the sandbox image."),
     "reset": ("reset", "Remove every agent and all data, after asking."),
 }
@@ -45,7 +45,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
 
 
 class Commands(click.Group):
-    """Imports a command's module when it is called."""
+    """Imports the module of a command when the command is used."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -69,7 +69,7 @@ class Commands(click.Group):
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name=PROGRAM)
 def chowder_local() -> None:
-    """OpenClaw agents behind the hosted API's contract, on this machine.
+    """Run OpenClaw agents on this machine, behind the contract of the hosted API.
 
     Start with `chowder-local up --detach`. Settings are environment variables CHOWDER_*; options
     win over them. CHOWDER_BASE_URL and CHOWDER_KEY, as `env` prints them, choose another server or
@@ -80,8 +80,8 @@ def chowder_local() -> None:
 
 
 def run(arguments: Sequence[str], env: Mapping[str, str]) -> int:
-    """Runs one command line; its exit code. What fails is one sentence on standard error."""
-    # None leaves it to click, which colours what a terminal shows. See https://no-color.org.
+    """Runs one command line, and returns its exit code. Errors go to standard error."""
+    # With None, click colours the output on a terminal. See https://no-color.org.
     color = False if env.get("NO_COLOR") else None
     try:
         code = chowder_local.main(
@@ -96,13 +96,13 @@ def run(arguments: Sequence[str], env: Mapping[str, str]) -> int:
         return refusal.exit_code
     except click.Abort as abort:
         click.echo("Aborted.", err=True)
-        # click makes the same of Ctrl-C and of a "no" to a question.
+        # click raises Abort for Ctrl-C and for a "no" to a question.
         return INTERRUPTED if isinstance(abort.__cause__, KeyboardInterrupt) else FAILURE
     except SystemExit:
-        # Raised by click for one thing: the reader of a pipe has seen enough.
+        # click raises it only if the reader of a pipe has closed it.
         return BROKEN_PIPE
     except BrokenPipeError:
-        # The same, seen at the last flush; what is still buffered must not fail again at exit.
+        # The pipe was closed before the last flush, which Python repeats at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     except OSError as failure:

@@ -1,4 +1,4 @@
-"""Options, groups and questions that many commands have."""
+"""Options, command classes and questions that several commands share."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WAIT_TIMEOUT_S = 300.0
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for a script.")
 yes_option = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 wait_option = click.option(
-    "--wait/--no-wait", default=True, help="Return once it is running (the default)."
+    "--wait/--no-wait", default=True, help="Wait until it is running (the default)."
 )
 timeout_option = click.option(
     "--timeout", type=float, default=WAIT_TIMEOUT_S, show_default=True, help="Seconds to wait."
@@ -22,7 +22,7 @@ timeout_option = click.option(
 
 
 def data_dir_option() -> click.Option:
-    """`--data-dir`, which every command takes: before its name or after it."""
+    """`--data-dir`, which every command takes before or after its name."""
 
     def choose(context: click.Context, _: click.Parameter, value: Path | None) -> None:
         if value is not None:
@@ -33,8 +33,8 @@ def data_dir_option() -> click.Option:
         type=click.Path(file_okay=False, path_type=Path),
         callback=choose,
         expose_value=False,
-        help="Where the database, keys and logs are kept. With this option the server is that of "
-        "this directory, whatever CHOWDER_BASE_URL names.  [env: CHOWDER_DATA_DIR]",
+        help="Directory of the database, keys and logs. With this option, commands use the server "
+        "of this directory, even if CHOWDER_BASE_URL names another.  [env: CHOWDER_DATA_DIR]",
     )
 
 
@@ -47,7 +47,7 @@ class Command(click.Command):
 
 
 class Group(click.Group):
-    """A group with `--data-dir`, as its commands have; it knows them by their long names, too."""
+    """A group whose commands have `--data-dir`, and may be called by their aliases."""
 
     command_class = Command
 
@@ -60,16 +60,20 @@ class Group(click.Group):
 
 
 def confirm(question: str, *, yes: bool) -> None:
-    """Asks, unless the answer was given as `--yes`. Raises click.Abort for a no."""
+    """Asks the question, unless `yes`. Raises click.Abort if the answer is no."""
     if not yes:
         click.confirm(question, abort=True, err=True)
 
 
 def ensure_writable(path: Path, *, yes: bool) -> None:
-    """Asks before a file is overwritten. Raises ClickException if there is no writing it."""
+    """Asks before a file is overwritten.
+
+    Raises ClickException if its folder is missing or if it exists and is not a file, and
+    click.Abort if the answer is no.
+    """
     if not path.parent.is_dir():
         raise click.ClickException(f"There is no folder {path.parent}. Make it first.")
     if path.exists():
         if not path.is_file():
-            raise click.ClickException(f"{path} is there already, and is no file.")
-        confirm(f"{path} is there already. Overwrite it?", yes=yes)
+            raise click.ClickException(f"{path} exists and is not a file.")
+        confirm(f"{path} exists. Overwrite it?", yes=yes)

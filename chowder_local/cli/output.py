@@ -23,12 +23,12 @@ HAS_LETTER = re.compile(r"[^\W\d_]").search
 
 
 def say(line: str = "") -> None:
-    """Prints what the command was called for, to standard output."""
+    """Prints a line of the result to standard output."""
     click.echo(line)
 
 
 def note(line: str) -> None:
-    """Prints a remark to standard error, where it is in no script's way."""
+    """Prints a remark to standard error, where scripts do not read it."""
     click.echo(line, err=True)
 
 
@@ -45,7 +45,7 @@ def show_result(value: Any, line: str, *, as_json: bool) -> None:
 
 
 def show_list(
-    found: Sequence[Any],
+    items: Sequence[Any],
     headings: Sequence[str],
     row: Callable[[Any], Sequence[str]],
     *,
@@ -54,43 +54,46 @@ def show_list(
 ) -> None:
     """Prints a list as JSON for a script, or else as a table, or as a note that it is empty."""
     if as_json:
-        show_json(found)
-    elif not found and if_empty is not None:
+        show_json(items)
+    elif not items and if_empty is not None:
         note(if_empty)
     else:
-        show_table(headings, [row(each) for each in found])
+        show_table(headings, [row(each) for each in items])
+
+
+def count_of(number: int, noun: str) -> str:
+    """A number with its noun, such as `1 agent` and `2 agents`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def format_time(time: str | None, length: int = 16) -> str:
-    """A time of the API for a person, to the minute; "-" for none."""
+    """A time of the API for people, to the minute; "-" for None."""
     return "-" if time is None else time[:length].replace("T", " ")
 
 
 def without_controls(text: str) -> str:
-    """A text of several lines, such that a terminal shows what it would obey; for an agent may
-    have written it."""
+    """A text without control characters, which a terminal would obey; line breaks stay."""
     return CONTROLS_BUT_BREAKS.sub("\ufffd", text)
 
 
 def show_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Rows for a person, each on one line.
+    """Prints a table for people, each row on one line.
 
-    On a terminal that is too narrow the longest texts are cut, but never those of the first
-    column, by which a person names the row. Elsewhere nothing is.
+    On a narrow terminal the longest cells are cut, except those of the first column, which
+    identifies the row.
     """
     from rich.cells import cell_len, set_cell_size
 
-    # Names may have control characters, which a terminal would obey rather than show.
-    shown = [[CONTROLS.sub("\ufffd", cell) for cell in row] for row in (headings, *rows)]
-    widths = [max(map(cell_len, column)) for column in zip(*shown, strict=True)]
+    # Names may have control characters, which a terminal would obey.
+    table = [[CONTROLS.sub("\ufffd", cell) for cell in row] for row in (headings, *rows)]
+    widths = [max(map(cell_len, column)) for column in zip(*table, strict=True)]
     if sys.stdout.isatty():
-        room = shutil.get_terminal_size().columns
-        columns = enumerate(zip(*shown[1:], strict=True))
+        columns = enumerate(zip(*table[1:], strict=True))
         with_letters = {number for number, cells in columns if HAS_LETTER("".join(cells))}
-        # Figures and times say little once they are cut, so they yield last.
-        for yielding in (with_letters, set(range(len(widths)))):
-            widths = _fitting(widths, list(map(cell_len, headings)), yielding - {0}, room)
-    for number, row in enumerate(shown):
+        # Numbers and times are useless once they are cut, so their columns shrink last.
+        for shrinking in (with_letters, set(range(len(widths)))):
+            widths = _shrink(widths, list(map(cell_len, headings)), shrinking - {0})
+    for number, row in enumerate(table):
         cells = (
             cell if cell_len(cell) <= width else f"{set_cell_size(cell, width - 1)}…"
             for cell, width in zip(row, widths, strict=True)
@@ -99,25 +102,26 @@ def show_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         say(click.style(line, bold=True) if number == 0 else line)
 
 
-def _fitting(
-    widths: Sequence[int], least: Sequence[int], yielding: Collection[int], room: int
+def _shrink(
+    widths: Sequence[int], minimums: Sequence[int], shrinking: Collection[int]
 ) -> list[int]:
-    """The columns' widths in a room; those that yield do so down to a bound, the widest first."""
-    found = list(widths)
-    for _ in range(sum(found) + len(GAP) * (len(found) - 1) - room):
-        left = [each for each in yielding if found[each] > least[each]]
-        if not left:
+    """Column widths for the terminal: the widest shrinking column loses width first."""
+    available = shutil.get_terminal_size().columns
+    result = list(widths)
+    for _ in range(sum(result) + len(GAP) * (len(result) - 1) - available):
+        candidates = [each for each in shrinking if result[each] > minimums[each]]
+        if not candidates:
             break
-        found[max(left, key=found.__getitem__)] -= 1
-    return found
+        result[max(candidates, key=result.__getitem__)] -= 1
+    return result
 
 
 @contextmanager
 def waiting(first: str) -> Iterator[Callable[[str], None]]:
-    """Shows what is waited for, while it is: call what you get with each new state.
+    """Shows progress on standard error; yields a function to call with each new state.
 
-    On a terminal it is one line with a clock, and lines like `[3/9] …` stay; elsewhere each
-    state is a plain line, once.
+    On a terminal it is one line with a clock, and states like `[3/9] …` stay. Elsewhere each new
+    state is a plain line.
     """
     from rich.console import Console
 

@@ -1,4 +1,4 @@
-"""`replies` and `exchanges`: what the models of your agents say, and what they were asked."""
+"""`replies` and `exchanges`: the scripts of the offline model, and the log of model calls."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import click
 from chowder_local.cli.context import Context, pass_client
 from chowder_local.cli.history import session_title
 from chowder_local.cli.options import Command, Group, json_option
-from chowder_local.cli.output import note, say, show_json, show_list, show_table
+from chowder_local.cli.output import count_of, note, say, show_json, show_list, show_table
 from chowder_local.cli.resolve import find_instance, find_instance_id
 
 if TYPE_CHECKING:
     from chowder_local.client import Client
 
 instance_option = click.option(
-    "-i", "--instance", help="One agent's alone: name, id, or beginning of an id."
+    "-i", "--instance", help="For one agent only: name, id, or beginning of an id."
 )
 
 
@@ -26,8 +26,9 @@ instance_option = click.option(
 def replies() -> None:
     """Script what the offline model says.
 
-    A script is a YAML or JSON file with rules: what is asked, and what is replied. It counts for
-    the organization, or for one agent with --instance, until it is cleared or the server ends.
+    A script is a YAML or JSON file of rules: which messages a rule matches, and its reply. It is in
+    force for the organization, or for one agent with --instance, until it is cleared or the server
+    stops.
     """
 
 
@@ -36,13 +37,13 @@ def replies() -> None:
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.pass_obj
 def set_(context: Context, instance: str | None, file: Path) -> None:
-    """Put the script in FILE in force, from its beginning."""
+    """Put the script in FILE in force; no rule counts as used."""
     from chowder_local.relay.scripts.parser import read_file
 
     script = read_file(file).model_dump(mode="json", exclude_unset=True)
     with context.client() as client:
-        shown = client.set_replies(script, find_instance_id(client, instance))
-    note(f"In force: {len(shown['own']['used'])} rules.")
+        scripts = client.set_replies(script, find_instance_id(client, instance))
+    note(f"In force: {count_of(len(scripts['own']['used']), 'rule')}.")
 
 
 @replies.command("show")
@@ -50,15 +51,15 @@ def set_(context: Context, instance: str | None, file: Path) -> None:
 @json_option
 @pass_client
 def show(client: Client, instance: str | None, as_json: bool) -> None:
-    """Show the script, how often its rules have counted, and what none was about."""
-    shown = client.replies(find_instance_id(client, instance))
+    """Show the script, how often each rule was used, and the messages that no rule matched."""
+    scripts = client.replies(find_instance_id(client, instance))
     if as_json:
-        show_json(shown)
+        show_json(scripts)
         return
-    for owner, found in (("own", shown["own"]), ("the server's", shown["server"])):
-        if found is not None:
-            _show_script(owner, found)
-    if shown["own"] is None and shown["server"] is None:
+    for owner, state in (("own", scripts["own"]), ("the server's", scripts["server"])):
+        if state is not None:
+            _show_script(owner, state)
+    if scripts["own"] is None and scripts["server"] is None:
         note("There is no script. Give one with: chowder-local replies set FILE")
 
 
@@ -68,25 +69,25 @@ def show(client: Client, instance: str | None, as_json: bool) -> None:
 def clear(client: Client, instance: str | None) -> None:
     """Remove the script."""
     client.clear_replies(find_instance_id(client, instance))
-    note("There is no script any more.")
+    note("The script is removed.")
 
 
 @click.command(cls=Command)
 @json_option
 @click.argument("instance")
 @click.argument("exchange", required=False)
-@click.option("-n", "--limit", default=20, show_default=True, help="So many of the latest.")
+@click.option("-n", "--limit", default=20, show_default=True, help="Number of latest calls.")
 @pass_client
 def exchanges(
     client: Client, as_json: bool, instance: str, exchange: str | None, limit: int
 ) -> None:
-    """List an agent's latest model calls, or show one as it was sent and answered."""
+    """List an agent's latest model calls, or show the request and answer of one."""
     if exchange is not None:
         _show_exchange(client.exchange(exchange), as_json=as_json)
         return
-    found = client.exchanges(find_instance(client, instance)["id"], limit)
+    rows = client.exchanges(find_instance(client, instance)["id"], limit)
     headings = ("ID", "AT", "SESSION", "SOURCE", "OUTCOME", "TOOK", "SENT", "BACK")
-    show_list(found, headings, _exchange_row, as_json=as_json)
+    show_list(rows, headings, _exchange_row, as_json=as_json)
 
 
 def _exchange_row(exchange: dict[str, Any]) -> tuple[str, ...]:
@@ -102,8 +103,8 @@ def _exchange_row(exchange: dict[str, Any]) -> tuple[str, ...]:
     )
 
 
-def _show_script(owner: str, found: dict[str, Any]) -> None:
-    rules = zip(found["script"].get("replies", []), found["used"], strict=True)
+def _show_script(owner: str, state: dict[str, Any]) -> None:
+    rules = zip(state["script"].get("replies", []), state["used"], strict=True)
     show_table(
         ("SCRIPT", "RULE", "USED", "MATCH"),
         [
@@ -111,24 +112,24 @@ def _show_script(owner: str, found: dict[str, Any]) -> None:
                 owner,
                 rule.get("name", f"replies[{number}]"),
                 str(used),
-                _brief(rule.get("match", {})),
+                _describe_match(rule.get("match", {})),
             )
             for number, (rule, used) in enumerate(rules)
         ],
     )
-    for missed in found["unmatched"]:
-        note(f"No rule was about: turn {missed['turn']}, {missed['text']!r}, of {missed['model']}")
+    for call in state["unmatched"]:
+        note(f"No rule matched: turn {call['turn']}, {call['text']!r}, model {call['model']}")
 
 
-def _show_exchange(found: dict[str, Any], *, as_json: bool) -> None:
+def _show_exchange(exchange: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
-        show_json(found)
+        show_json(exchange)
         return
-    say(json.dumps(found["request"], indent=2, ensure_ascii=False))
-    for chunk in found["chunks"]:
+    say(json.dumps(exchange["request"], indent=2, ensure_ascii=False))
+    for chunk in exchange["chunks"]:
         note(f"# {chunk['after_s']:.3f} s")
         say(chunk["text"].rstrip("\n"))
 
 
-def _brief(match: dict[str, Any]) -> str:
+def _describe_match(match: dict[str, Any]) -> str:
     return ", ".join(f"{name} {value!r}" for name, value in match.items()) or "anything"

@@ -1,4 +1,4 @@
-"""`reset`: everything of one data directory goes, on the engine and on disk."""
+"""`reset`: removes all that a data directory, an organization or a killed test run has."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 from filelock import FileLock, Timeout
 
 from chowder_local.cli.options import Command, confirm, json_option, yes_option
-from chowder_local.cli.output import say, show_json, show_result, waiting
+from chowder_local.cli.output import count_of, say, show_json, show_result, waiting
 from chowder_local.cli.server_process import find_running, stop_running
 from chowder_local.client.abandoned_runs import end_abandoned
 from chowder_local.core.errors.process import DataDirLocked, DataDirUnusable
@@ -29,23 +29,23 @@ if TYPE_CHECKING:
     "--organization",
     "only",
     flag_value="organization",
-    help="Only the organization's agents, scoped keys and faults; the server goes on. It is the "
-    "default one, or that of CHOWDER_KEY.",
+    help="Remove only the agents, snapshots, scoped keys, faults and scripted replies of one "
+    "organization: the default one, or that of CHOWDER_KEY. The server keeps running.",
 )
 @click.option(
     "--abandoned",
     "only",
     flag_value="abandoned",
-    help="Only agents of test runs that were killed; the server goes on, and nothing is asked.",
+    help="Remove only the agents of killed test runs, without asking. The server keeps running.",
 )
 @click.pass_obj
 def reset(context: Context, as_json: bool, yes: bool, only: str | None) -> None:
     """Remove every agent and all data, after asking.
 
     Stops the server, removes each container, volume and network of this data directory, then the
-    database, keys and logs. The sandbox image stays: `image rm` removes it. With --organization,
-    the running server removes what one organization has, and keeps the organization. With
-    --abandoned, it removes what test runs have left that were killed.
+    database, keys, logs and snapshots. The sandbox image stays: `image rm` removes it. With
+    --organization, the running server removes what one organization has, and keeps the
+    organization. With --abandoned, it removes what killed test runs left.
     """
     if only == "abandoned":
         _end_abandoned(context, as_json)
@@ -67,14 +67,14 @@ def reset(context: Context, as_json: bool, yes: bool, only: str | None) -> None:
         return
     confirm(
         f"Remove every agent of {settings.data_dir}, with its files and conversations, "
-        "and the database and keys?",
+        "and the database, keys and snapshots?",
         yes=yes,
     )
     with waiting("Stopping the server") as update:
         stop_running(settings)
         lock = FileLock(settings.lock_file)
         try:
-            # Held to the end, so that no server starts on what is half removed.
+            # Held to the end, so that no server starts on half-removed data.
             with lock.acquire(timeout=0):
                 update("Removing containers, volumes and networks")
                 report = _sweep(settings, context)
@@ -83,8 +83,9 @@ def reset(context: Context, as_json: bool, yes: bool, only: str | None) -> None:
             raise DataDirLocked(str(settings.data_dir)) from None
     show_result(
         {**asdict(report), "files": removed},
-        f"Removed {len(report.containers)} containers, {len(report.volumes)} volumes, "
-        f"{len(report.networks)} networks and {len(removed)} files of {settings.data_dir}.",
+        f"Removed {count_of(len(report.containers), 'container')}, "
+        f"{count_of(len(report.volumes), 'volume')}, {count_of(len(report.networks), 'network')} "
+        f"and {count_of(len(removed), 'file')} of {settings.data_dir}.",
         as_json=as_json,
     )
 
@@ -94,15 +95,16 @@ def _reset_organization(context: Context, as_json: bool, yes: bool) -> None:
         name = client.organization()["name"]
         confirm(
             f"Remove every agent of the organization {name}, with its files and conversations, "
-            "and its scoped keys and faults?",
+            "and its snapshots, scoped keys, faults and scripted replies?",
             yes=yes,
         )
-        with waiting(f"Removing what {name} has"):
+        with waiting(f"Resetting the organization {name}"):
             removed = client.reset()
     show_result(
         removed,
-        f"Removed {removed['instances']} agents, {removed['keys']} scoped keys and "
-        f"{removed['faults']} faults of {name}.",
+        f"Removed {count_of(removed['instances'], 'agent')}, "
+        f"{count_of(removed['snapshots'], 'snapshot')}, {count_of(removed['keys'], 'scoped key')}, "
+        f"{count_of(removed['faults'], 'fault')} and all scripted replies of {name}.",
         as_json=as_json,
     )
 
@@ -111,23 +113,23 @@ def _end_abandoned(context: Context, as_json: bool) -> None:
     settings = context.settings()
     running = find_running(settings)
     base_url = None if running is None else running.root_url
-    with waiting("Removing what killed test runs have left"):
-        ended = list(end_abandoned(settings.leases_dir, context.env, base_url))
-    gone = [name for name, is_gone in ended if is_gone]
-    kept = [name for name, is_gone in ended if not is_gone]
+    with waiting("Removing what killed test runs left"):
+        results = list(end_abandoned(settings.leases_dir, context.env, base_url))
+    removed = [name for name, is_removed in results if is_removed]
+    kept = [name for name, is_removed in results if not is_removed]
     if as_json:
-        show_json({"removed": gone, "kept": kept})
+        show_json({"removed": removed, "kept": kept})
         return
-    say(f"Removed the agents of {len(gone)} test runs.")
+    say(f"Removed the agents of {count_of(len(removed), 'test run')}.")
     for name in kept:
-        say(f"{name}: kept, because its server is not there or refuses.")
+        say(f"{name}: kept, because its server does not answer or refuses.")
     if kept:
         say(f"If a server is gone for good, remove the files in {settings.leases_dir}.")
 
 
 def own_files(settings: Settings) -> list[Path]:
-    """What we have put into the data directory; a person may keep other things there."""
-    known = (
+    """The files that the server keeps in its data directory, where a person may keep others."""
+    names = (
         settings.database_file,
         settings.secret_file,
         settings.default_key_file,
@@ -137,13 +139,13 @@ def own_files(settings: Settings) -> list[Path]:
         settings.log_file,
         settings.lock_file,
     )
-    # SQLite and we ourselves write files beside these, with a suffix: -wal, .part and so on.
-    beside = {path for name in known for path in settings.data_dir.glob(f"{name.name}*")}
+    # SQLite and the server write files beside these, with suffixes such as -wal and .part.
+    files = {path for name in names for path in settings.data_dir.glob(f"{name.name}*")}
     if settings.key_file is not None and settings.key_file.exists():
-        beside.add(settings.key_file)
+        files.add(settings.key_file)
     return sorted(
-        beside | set(settings.snapshots_dir.glob("*")) | set(settings.leases_dir.glob("*")),
-        # The lock goes last: while it is there, nobody else starts.
+        files | set(settings.snapshots_dir.glob("*")) | set(settings.leases_dir.glob("*")),
+        # The lock is removed last: until then, no server starts.
         key=lambda path: (path == settings.lock_file, path),
     )
 
@@ -154,7 +156,7 @@ def _sweep(settings: Settings, context: Context) -> SweepReport:
     try:
         store_id = settings.store_file.read_text().strip()
     except FileNotFoundError:
-        # No server has come as far as making something on the engine.
+        # No server has made anything on the engine.
         return SweepReport()
     return remove_store(store_id, context.env)
 
@@ -166,7 +168,7 @@ def _remove(files: list[Path], settings: Settings) -> list[str]:
             path.unlink(missing_ok=True)
             removed.append(str(path))
         for folder in (settings.snapshots_dir, settings.leases_dir, settings.data_dir):
-            # A volume is not ours to remove.
+            # A mount point cannot be removed.
             if folder.is_dir() and not folder.is_mount() and not any(folder.iterdir()):
                 folder.rmdir()
     except OSError as failure:

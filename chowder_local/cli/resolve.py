@@ -1,4 +1,4 @@
-"""Which instance, key, fault or snapshot a person means by an id, its beginning, or a name."""
+"""Finds an instance, key, fault or snapshot by its id, the beginning of its id, or its name."""
 
 from __future__ import annotations
 
@@ -13,79 +13,81 @@ if TYPE_CHECKING:
 
     from chowder_local.client import Client
 
-SHOWN_ID_LENGTH = 8
+SHORT_ID_LENGTH = 8
 
 
 def short_id(resource: dict[str, Any]) -> str:
-    return str(resource["id"])[:SHOWN_ID_LENGTH]
+    return str(resource["id"])[:SHORT_ID_LENGTH]
 
 
-def find_instance(client: Client, wanted: str) -> dict[str, Any]:
-    """The one instance meant by `wanted`. Raises click.ClickException if it is none or several."""
-    return choose_instance(client.instances(), wanted)
+def find_instance(client: Client, reference: str) -> dict[str, Any]:
+    """An instance. Raises click.ClickException if no instance or several match."""
+    return choose_instance(client.instances(), reference)
 
 
-def find_instance_id(client: Client, wanted: str | None) -> str | None:
-    """The id of the one instance meant, or None if none is named."""
-    return None if wanted is None else str(find_instance(client, wanted)["id"])
+def find_instance_id(client: Client, reference: str | None) -> str | None:
+    """The id of an instance; None if `reference` is None."""
+    return None if reference is None else str(find_instance(client, reference)["id"])
 
 
-def choose_instance(instances: Sequence[dict[str, Any]], wanted: str) -> dict[str, Any]:
-    """A whole id wins over a name, and a name over the beginning of an id."""
-    return _choose(instances, wanted, "instance")
+def choose_instance(instances: Sequence[dict[str, Any]], reference: str) -> dict[str, Any]:
+    """Chooses by id, then by name, then by the beginning of an id."""
+    return _choose(instances, reference, "instance")
 
 
-def find_key(client: Client, wanted: str) -> dict[str, Any]:
-    """The one scoped key meant by `wanted`. Raises click.ClickException if it is none or several.
+def find_key(client: Client, reference: str) -> dict[str, Any]:
+    """A scoped key; an active one wins over those that are revoked or expired.
 
-    A revoked or expired one is meant only if no active one can be.
+    Raises click.ClickException if no key or several match.
     """
-    found = client.keys()
-    active = [each for each in found if each["is_active"] or each["id"] == wanted]
-    return _choose(active if any(_matches(active, wanted)) else found, wanted, "key")
+    keys = client.keys()
+    active = [each for each in keys if each["is_active"] or each["id"] == reference]
+    return _choose(active if any(_matches(active, reference)) else keys, reference, "key")
 
 
-def find_fault(client: Client, wanted: str) -> dict[str, Any]:
-    """The one fault meant by `wanted`. Raises click.ClickException if it is none or several."""
+def find_fault(client: Client, reference: str) -> dict[str, Any]:
+    """A fault, by id or kind. Raises click.ClickException if no fault or several match."""
     named = [{**each, "name": each["kind"]} for each in client.faults()]
-    return _choose(named, wanted, "fault")
+    return _choose(named, reference, "fault")
 
 
-def find_snapshot(client: Client, wanted: str, instance_id: str | None = None) -> dict[str, Any]:
-    """The one snapshot meant by `wanted`. Raises click.ClickException if it is none or several.
+def find_snapshot(client: Client, reference: str, instance_id: str | None = None) -> dict[str, Any]:
+    """A snapshot; one of the instance wins over those of other instances.
 
-    Those of the instance win, if one is given.
+    Raises click.ClickException if no snapshot or several match.
     """
-    found = client.snapshots()
-    own = [each for each in found if each["instance_id"] == instance_id]
-    chosen = own if any(_matches(own, wanted)) else found
-    return _choose(chosen, wanted, "snapshot", describe_snapshot)
+    snapshots = client.snapshots()
+    own = [each for each in snapshots if each["instance_id"] == instance_id]
+    candidates = own if any(_matches(own, reference)) else snapshots
+    return _choose(candidates, reference, "snapshot", describe_snapshot)
 
 
 def describe_snapshot(snapshot: dict[str, Any]) -> str:
-    """What tells snapshots of one name apart."""
+    """The id and time of a snapshot, to tell snapshots of one name apart."""
     return f"{snapshot['id']}, of {format_time(snapshot['created_at'])}"
 
 
-def _matches(found: Sequence[dict[str, Any]], wanted: str) -> Iterator[list[dict[str, Any]]]:
-    """Those that may be meant, the likeliest kind first."""
-    yield [each for each in found if each["id"] == wanted]
-    yield [each for each in found if each["name"] == wanted]
-    yield [each for each in found if wanted and each["id"].startswith(wanted.lower())]
+def _matches(resources: Sequence[dict[str, Any]], reference: str) -> Iterator[list[dict[str, Any]]]:
+    """The matches by id, then those by name, then those by the beginning of an id."""
+    yield [each for each in resources if each["id"] == reference]
+    yield [each for each in resources if each["name"] == reference]
+    yield [each for each in resources if reference and each["id"].startswith(reference.lower())]
 
 
 def _choose(
-    found: Sequence[dict[str, Any]],
-    wanted: str,
+    resources: Sequence[dict[str, Any]],
+    reference: str,
     kind: str,
     describe: Callable[[dict[str, Any]], str] = lambda each: f"{each['id']} ({each['name']})",
 ) -> dict[str, Any]:
-    for matches in _matches(found, wanted):
+    for matches in _matches(resources, reference):
         if len(matches) == 1:
             return matches[0]
         if matches:
             several = "; ".join(map(describe, matches))
-            raise click.ClickException(f"{wanted!r} may be any of {several}: give more of the id.")
+            raise click.ClickException(
+                f"{reference!r} matches several: {several}. Give more of the id."
+            )
     raise click.ClickException(
-        f"No {kind} is called {wanted!r}, by name or id. '{kind}s ls' shows all there are."
+        f"No {kind} is called {reference!r}, by name or id. '{kind}s ls' lists them all."
     )

@@ -1,4 +1,4 @@
-"""`seed`: a server brought to what a file declares."""
+"""`seed`: brings a server to the state that a file declares."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chowder_local.cli.options import Command
-from chowder_local.cli.output import note, say, show_json, waiting
+from chowder_local.cli.output import count_of, note, say, show_json, waiting
 from chowder_local.core.data_dir import make_private_folder
 from chowder_local.core.errors.process import SettingsInvalid
 from chowder_local.core.program_name import program
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from chowder_local.cli.context import Context
     from chowder_local.seeding.memory import Memory
-    from chowder_local.seeding.run import Seeded, SeedFile
+    from chowder_local.seeding.run import SeedFile, SeedResult
 
 SEED_PATH = click.Path(dir_okay=False, path_type=Path)
 
@@ -32,95 +32,103 @@ SEED_PATH = click.Path(dir_okay=False, path_type=Path)
 @click.option(
     "--output",
     type=click.Choice(["env", "json"]),
-    help="Print ids and keys of what is declared: as lines for eval, or for a script.",
+    help="Print the declared ids and keys: as lines for eval, or as JSON for a script.",
 )
 @click.pass_obj
 def seed(context: Context, file: Path, output: str | None) -> None:
-    """Bring the server to what FILE (YAML or JSON) declares.
+    """Bring the server to the state that FILE (YAML or JSON) declares.
 
-    Organizations, agents, files, skills, messages, scoped keys: what is not there is made, what
-    differs is changed, and what the file does not name is left alone. Once all is there, another
-    run changes nothing.
+    Organizations, agents, files, skills, messages and scoped keys that are missing are made, those
+    that differ are changed, and what the file does not name is left alone. A second run changes
+    nothing.
     """
-    seeded = seed_server(context, read_file(context, file))
+    result = seed_server(context, read_file(context, file))
     if output == "json":
-        show_json(seeded.declared)
+        show_json(result.declared)
     elif output == "env":
-        for name, value in env_of(seeded.declared).items():
+        for name, value in shell_variables(result.declared).items():
             say(f"export {name}={shlex.quote(value)}")
 
 
 def read_file(context: Context, file: Path) -> SeedFile:
-    """A seed file that makes sense. Raises SettingsInvalid."""
+    """Reads a seed file. Raises SettingsInvalid if it is invalid."""
     from chowder_local.seeding.run import read_seed
 
     return read_seed(file, context.env)
 
 
-def seed_server(context: Context, file: SeedFile) -> Seeded:
-    """Seeds the running server, and says how. Raises ServerNotRunning, SettingsInvalid."""
+def seed_server(context: Context, file: SeedFile) -> SeedResult:
+    """Seeds the running server, and notes the number of steps.
+
+    Raises ServerNotRunning, and SettingsInvalid if a step is impossible or refused.
+    """
     from chowder_local.seeding.run import seed
     from chowder_local.seeding.target import SeedTarget
 
     is_own = context.other_server() is None
     # `default` in a file is the default organization, whatever key the environment has.
     key = context.for_data_dir().key() if is_own else context.key()
-    root_url, base_url, memory = context.root_url(), context.base_url(), memory_of(context)
+    root_url, base_url, memory = context.root_url(), context.base_url(), open_memory(context)
     removal = partial(removal_command, context)
     with (
-        waiting("Looking at what is there") as update,
+        waiting("Reading the state of the server") as update,
         SeedTarget(root_url, key, memory, update, public_url=base_url, removal=removal) as target,
     ):
-        seeded = seed(file, target, update)
-    steps = f"{seeded.step_count} {'step' if seeded.step_count == 1 else 'steps'}"
-    note(f"Seeded in {steps}." if seeded.step_count else "All is there: nothing was changed.")
-    return seeded
+        result = seed(file, target, update)
+    if result.step_count:
+        note(f"Seeded in {count_of(result.step_count, 'step')}.")
+    else:
+        note("The server is as declared: nothing was changed.")
+    return result
 
 
-def env_of(declared: Mapping[str, Any]) -> dict[str, str]:
-    """Variables for what is declared. Raises SettingsInvalid if two would be called the same."""
-    found: dict[str, str] = {}
+def shell_variables(declared: Mapping[str, Any]) -> dict[str, str]:
+    """Shell variables for the declared ids and keys.
+
+    Raises SettingsInvalid if two would have one name.
+    """
+    variables: dict[str, str] = {}
     for name, value in _variables(declared):
-        if name in found:
-            raise SettingsInvalid(f"{name} would stand for two things: take --output json.")
-        found[name] = value
-    return found
+        if name in variables:
+            raise SettingsInvalid(f"{name} would have two values. Use --output json.")
+        variables[name] = value
+    return variables
 
 
-def memory_of(context: Context) -> Memory:
-    """What is remembered of the context's server. Raises DataDirUnusable."""
+def open_memory(context: Context) -> Memory:
+    """The memory of earlier seedings of the server. Raises DataDirUnusable if it is unreadable."""
     from chowder_local.seeding.memory import Memory
 
     settings = context.settings()
     file = settings.seed_file
     if (root_url := context.other_server()) is not None:
         make_private_folder(settings.data_dir)
-        # Another server's organizations, of the same names perhaps.
+        # Organizations of another server may have the same names.
         file = file.with_name(f"seed-{re.sub(r'[^A-Za-z0-9.]+', '-', root_url)}.json")
     return Memory(file)
 
 
-def seeded_key(context: Context, organization: str) -> str:
-    """The key of an organization. Raises click.ClickException if `seed` has made none so called."""
+def organization_key(context: Context, organization: str) -> str:
+    """The key of a seeded organization. Raises click.ClickException if `seed` did not make it."""
     from chowder_local.accounts.bootstrap import NAME as DEFAULT
 
     if organization == DEFAULT:
         return context.key()
-    kept = memory_of(context).organizations.get(organization)
-    if kept is None or kept.key is None:
+    stored = open_memory(context).organizations.get(organization)
+    if stored is None or stored.key is None:
         raise click.ClickException(
-            f"'seed' has made no organization {organization!r} on this server, by "
-            f"{context.settings().data_dir}."
+            f"'seed' has not made an organization {organization!r} on this server from the data "
+            f"directory {context.settings().data_dir}."
         )
-    return kept.key
+    return stored.key
 
 
 def removal_command(context: Context, organization: str, instance_id: str) -> str:
-    """A command, to be pasted, that removes an agent of a seeded organization."""
+    """The shell command that removes an agent of a seeded organization."""
     from chowder_local.accounts.bootstrap import NAME as DEFAULT
 
     remove = f"instances rm {instance_id}"
-    # Without an option of its own the command heeds the environment.
+    # Without --data-dir the command uses the variables of the environment.
     plain = program(Settings.read({}).data_dir, context.env.get("PATH"))
     own = plain if context.other_server() is not None else context.program()
     if organization == DEFAULT:

@@ -1,4 +1,4 @@
-"""The process of a data directory's server: finding, starting and stopping it."""
+"""Finds, starts and stops the server process of a data directory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 
 from chowder_local.cli.exit_codes import FAILURE
 from chowder_local.cli.output import waiting
-from chowder_local.core.data_dir import opened_log
+from chowder_local.core.data_dir import open_log
 from chowder_local.core.errors import ChowderError
 from chowder_local.core.errors.process import (
     DataDirUnusable,
@@ -43,7 +43,7 @@ FIRST_PROCESS = Path("/proc/1/cmdline")
 
 
 class ServerFailed(click.ClickException):
-    """The server that was started ended at once; its message and exit code are passed on."""
+    """The server ended before it was ready; it has the server's message and exit code."""
 
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
@@ -52,30 +52,30 @@ class ServerFailed(click.ClickException):
 
 @dataclass(frozen=True)
 class RunningServer:
-    """A server as it describes itself in its data directory; `root_url` has no `/v1`."""
+    """The content of a server's run file; `root_url` has no `/v1`."""
 
     pid: int
     root_url: str
     version: str
     providers: Mapping[str, str] = field(default_factory=dict)
-    """The URLs of those that it was started with, by name."""
+    """URLs by name of the model providers that the server was started with."""
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """What it runs with, as `effective_settings` has it."""
+    """The settings that it runs with, in the form of `effective_settings`."""
     published_url: str | None = None
 
     @property
     def public_url(self) -> str:
-        """Where clients find it, without `/v1`: elsewhere than we do if it is in a container."""
+        """The URL for clients, without `/v1`; a server in a container has another root URL."""
         return self.published_url or self.root_url
 
     @property
     def base_url(self) -> str:
-        """What clients are pointed at."""
+        """The URL for clients, with `/v1`."""
         return f"{self.public_url}/v1"
 
 
 def find_running(settings: Settings) -> RunningServer | None:
-    """The server that the run file tells of, if it is whole; it may have died since."""
+    """The server of the run file, if the file is valid; the server may have died since."""
     return _read(settings.run_file)
 
 
@@ -89,19 +89,22 @@ def _read(file: Path) -> RunningServer | None:
         content = json.loads(file.read_bytes())
         root_url = str(content["base_url"]).rstrip("/").removesuffix("/v1")
         providers = dict(content.get("providers", {}))
-        chosen = dict(content.get("settings", {}))
+        effective = dict(content.get("settings", {}))
         pid, version = int(content["pid"]), str(content["version"])
-        published = content.get("public_url")
-        return RunningServer(pid, root_url, version, providers, chosen, published)
+        published_url = content.get("public_url")
+        return RunningServer(pid, root_url, version, providers, effective, published_url)
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
 def is_locked(settings: Settings) -> bool:
-    """Whether a server lives on the data directory; its lock ends with its process, however."""
+    """Whether a server uses the data directory; its lock ends with its process.
+
+    Raises DataDirUnusable if the lock file cannot be opened.
+    """
     if not settings.lock_file.exists():
         return False
-    lock = _lock(settings)
+    lock = FileLock(settings.lock_file)
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -113,15 +116,15 @@ def is_locked(settings: Settings) -> bool:
 
 
 def stop_running(settings: Settings, timeout_s: float = STOP_TIMEOUT_S) -> int | None:
-    """Tells the server to stop and waits until it has; its process id, or None if none ran.
+    """Stops the server, waits for its end, and returns its process id; None if none ran.
 
-    Raises ServerStuck, ServerOfContainer, and ServerNotReady for one that does not say which
-    process it is.
+    Raises ServerStuck if it does not stop in time, ServerOfContainer in the server's own container,
+    ServerNotReady if its process is unknown, and DataDirUnusable if it is another user's.
     """
     if not is_locked(settings):
         return None
     if _is_in_server_container():
-        # The signal would end us too, or in another container not even the right process.
+        # The signal would end this process as well, or reach a wrong process of another container.
         raise ServerOfContainer
     running = _wait_for_run_file(settings)
     if running is None:
@@ -129,13 +132,13 @@ def stop_running(settings: Settings, timeout_s: float = STOP_TIMEOUT_S) -> int |
     try:
         os.kill(running.pid, signal.SIGTERM)
     except ProcessLookupError:
-        # It went by itself in between, or a container's server has another numbering.
+        # The server has just ended, or is in a container, where process ids differ.
         pass
     except PermissionError:
         raise DataDirUnusable(
             f"The server (process {running.pid}) belongs to another user, who can stop it."
         ) from None
-    lock = _lock(settings)
+    lock = FileLock(settings.lock_file)
     try:
         lock.acquire(timeout=timeout_s, poll_interval=POLL_S)
     except Timeout:
@@ -145,7 +148,7 @@ def stop_running(settings: Settings, timeout_s: float = STOP_TIMEOUT_S) -> int |
 
 
 def healthy_server(settings: Settings) -> RunningServer | None:
-    """The server of this data directory, if it takes calls."""
+    """The server of the data directory, if it takes calls."""
     running = find_running(settings)
     if running is None:
         return None
@@ -153,7 +156,7 @@ def healthy_server(settings: Settings) -> RunningServer | None:
 
     try:
         with Client(running.root_url, timeout_s=CALL_TIMEOUT_S) as client:
-            # Another program may have got the port of a server that died.
+            # Another program may have taken the port of a server that died.
             is_ours = client.is_ready() and client.health().get("pid") == running.pid
     except ChowderError:
         return None
@@ -166,14 +169,15 @@ def start_detached(
     env: Mapping[str, str],
     timeout_s: float = READY_TIMEOUT_S,
 ) -> RunningServer:
-    """A server of its own session, once it is ready; one that does not get there is ended.
+    """Starts a server in a process session of its own, and returns it once it is ready.
 
-    Raises ServerFailed with the server's own message, ServerNotReady, DataDirUnusable.
+    Raises ServerFailed with the server's own message if it ends, ServerNotReady if it is not ready
+    in time (the server is ended then), and DataDirUnusable if its log cannot be written.
     """
-    # -P: what lies in the current folder must not pass for one of our modules.
+    # -P: a module in the current folder must not replace one of ours.
     command = [sys.executable, "-P", "-m", "chowder_local"]
     command += ["--data-dir", str(settings.data_dir.absolute()), "up", *options]
-    with opened_log(settings.log_file) as log:
+    with open_log(settings.log_file) as log:
         start = log.tell()
         process = subprocess.Popen(  # noqa: S603 - our own command line
             command,
@@ -190,7 +194,7 @@ def start_detached(
         _terminate(process)
         raise
     if running is not None:
-        # It outlives us, of which Popen would complain.
+        # The server outlives this process, of which Popen would warn.
         process.returncode = 0
         return running
     if (code := process.poll()) is not None:
@@ -209,7 +213,7 @@ def wait_until_ready(
     timeout_s: float = READY_TIMEOUT_S,
     exit_code: Callable[[], int | None] = lambda: None,
 ) -> RunningServer | None:
-    """The server once it takes calls; None if it ended before, or is late."""
+    """The server once it takes calls; None if it ends before or is not ready in time."""
     from chowder_local.client import Client
 
     deadline = time.monotonic() + timeout_s
@@ -224,7 +228,10 @@ def wait_until_ready(
 
 
 def _wait_for_run_file(settings: Settings) -> RunningServer | None:
-    """A server that is starting has the lock before it has written its run file."""
+    """The server, which may have the lock before it has written its run file.
+
+    Raises ServerNotReady if the file is not written in time.
+    """
     deadline = time.monotonic() + START_TIMEOUT_S
     while is_locked(settings):
         if running := find_running(settings):
@@ -239,15 +246,11 @@ def _wait_for_run_file(settings: Settings) -> RunningServer | None:
 
 
 def _is_in_server_container() -> bool:
-    """Whether this is in a container that was started to run the server."""
+    """Whether this process is in a container that was started to run the server."""
     if not is_in_container():
         return False
     command = FIRST_PROCESS.read_bytes()
     return b"chowder-local" in command or b"chowder_local" in command
-
-
-def _lock(settings: Settings) -> FileLock:
-    return FileLock(settings.lock_file)
 
 
 def _terminate(process: subprocess.Popen[bytes]) -> None:
@@ -260,13 +263,13 @@ def _terminate(process: subprocess.Popen[bytes]) -> None:
 
 
 def _error_or_log_tail(log_file: Path, start: int) -> str:
-    """The sentence that the server ended with, or else the last lines of what it logged."""
+    """The error that the server ended with, or else the last lines of its log."""
     with log_file.open("rb") as log:
         log.seek(start)
         lines = log.read().decode("utf-8", "replace").splitlines()
-    # The command line writes one such line, the last thing before it ends.
+    # The command line writes one such line before it ends.
     for index in range(len(lines) - 1, -1, -1):
         if lines[index].startswith("Error: "):
             return "\n".join(lines[index:]).removeprefix("Error: ")
     quoted = "\n".join(f"  {line}" for line in lines[-QUOTED_LINES:])
-    return f"The server ended without a word of why. The last of {log_file}:\n{quoted}"
+    return f"The server ended without an error message. Its log, {log_file}, ends with:\n{quoted}"

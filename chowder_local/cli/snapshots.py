@@ -1,4 +1,4 @@
-"""`snapshots`: agents as they were, to be restored or made anew."""
+"""`snapshots`: takes, lists, restores, forks and removes snapshots of agents."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chowder_local.cli.context import pass_client
-from chowder_local.cli.instances import show_made
+from chowder_local.cli.instances import show_created
 from chowder_local.cli.options import Group, confirm, json_option, wait_option, yes_option
 from chowder_local.cli.output import format_time, note, show_list, show_result, waiting
 from chowder_local.cli.resolve import (
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 def snapshots() -> None:
     """List, take, restore and remove snapshots of agents.
 
-    SNAPSHOT is a snapshot's name, its id, or the beginning of its id; INSTANCE likewise. To restore
-    an agent, its own snapshot wins over another agent's of the same name.
+    SNAPSHOT is a snapshot's name, its id, or the beginning of its id; INSTANCE likewise. If
+    snapshots of several agents have one name, `restore` uses the agent's own.
     """
 
 
@@ -37,7 +37,7 @@ def snapshots() -> None:
 @pass_client
 def ls(client: Client, as_json: bool, instance: str | None) -> None:
     """List all snapshots, or those of INSTANCE."""
-    found, names = client.snapshots(find_instance_id(client, instance)), {}
+    rows, names = client.snapshots(find_instance_id(client, instance)), {}
     if not as_json:
         names = {each["id"]: each["name"] for each in client.instances()}
 
@@ -51,7 +51,7 @@ def ls(client: Client, as_json: bool, instance: str | None) -> None:
         )
 
     show_list(
-        found,
+        rows,
         ("ID", "NAME", "OF", "MB", "TAKEN"),
         row,
         as_json=as_json,
@@ -65,20 +65,20 @@ def ls(client: Client, as_json: bool, instance: str | None) -> None:
 @click.argument("name", required=False)
 @pass_client
 def create(client: Client, as_json: bool, instance: str, name: str | None) -> None:
-    """Keep an agent as it is now: its conversations, files and configuration.
+    """Take a snapshot of an agent: its conversations, files and configuration.
 
-    NAME is one that no other snapshot of the agent has.
+    No other snapshot of the agent may have the same NAME.
     """
-    found = find_instance(client, instance)
-    for each in client.snapshots(found["id"]) if name else ():
+    agent = find_instance(client, instance)
+    for each in client.snapshots(agent["id"]) if name else ():
         if each["name"] == name:
             raise click.ClickException(
-                f"{found['name']} has a snapshot {name!r} already ({describe_snapshot(each)}). "
+                f"{agent['name']} has a snapshot {name!r} already ({describe_snapshot(each)}). "
                 "Choose another name, or remove that one first."
             )
-    with waiting(f"{found['name']} is copied"):
-        made = client.take_snapshot(found["id"], name)
-    show_result(made, made["id"], as_json=as_json)
+    with waiting(f"Copying {agent['name']}"):
+        snapshot = client.take_snapshot(agent["id"], name)
+    show_result(snapshot, snapshot["id"], as_json=as_json)
 
 
 @snapshots.command("rm")
@@ -87,12 +87,11 @@ def create(client: Client, as_json: bool, instance: str, name: str | None) -> No
 @pass_client
 def rm(client: Client, snapshot: str, yes: bool) -> None:
     """Remove a snapshot, after asking; agents that were made of it stay."""
-    found = find_snapshot(client, snapshot)
-    if not yes:
-        question = f"Remove the snapshot {found['name'] or ''} ({describe_snapshot(found)})?"
-        click.confirm(question.replace("  ", " "), abort=True, err=True)
-    client.delete_snapshot(found["id"])
-    note(f"{found['name'] or found['id']} is removed.")
+    old = find_snapshot(client, snapshot)
+    name = f"{old['name']} " if old["name"] else ""
+    confirm(f"Remove the snapshot {name}({describe_snapshot(old)})?", yes=yes)
+    client.delete_snapshot(old["id"])
+    note(f"{old['name'] or old['id']} is removed.")
 
 
 @snapshots.command("restore")
@@ -105,12 +104,16 @@ def rm(client: Client, snapshot: str, yes: bool) -> None:
 def restore(
     client: Client, as_json: bool, instance: str, snapshot: str, yes: bool, wait: bool
 ) -> None:
-    """Make an agent what it was; what it has become since is gone, after asking."""
-    found = find_instance(client, instance)
-    wanted = find_snapshot(client, snapshot, found["id"])
-    confirm(f"Give up what {found['name']} ({found['id']}) has become since?", yes=yes)
-    restored = client.restore(found["id"], wanted["id"])
-    show_made(client, restored, as_json=as_json, wait=wait)
+    """Restore an agent to a snapshot, after asking; all changes since then are lost."""
+    agent = find_instance(client, instance)
+    source = find_snapshot(client, snapshot, agent["id"])
+    confirm(
+        f"Restore {agent['name']} ({agent['id']}) to the snapshot of "
+        f"{format_time(source['created_at'])}? All changes since then are lost.",
+        yes=yes,
+    )
+    restored = client.restore(agent["id"], source["id"])
+    show_created(client, restored, as_json=as_json, wait=wait)
 
 
 @snapshots.command("fork")
@@ -120,6 +123,6 @@ def restore(
 @wait_option
 @pass_client
 def fork(client: Client, as_json: bool, snapshot: str, name: str, wait: bool) -> None:
-    """Make a new agent that is as the snapshot is."""
-    made = client.fork_snapshot(find_snapshot(client, snapshot)["id"], name)
-    show_made(client, made, as_json=as_json, wait=wait)
+    """Create an agent from a snapshot."""
+    copy = client.fork_snapshot(find_snapshot(client, snapshot)["id"], name)
+    show_created(client, copy, as_json=as_json, wait=wait)

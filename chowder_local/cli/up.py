@@ -1,4 +1,4 @@
-"""`up`: from whatever is there to a server that takes calls."""
+"""`up`: starts a server that takes calls, with all that it needs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from chowder_local.client import Client
 from chowder_local.core.domain import Egress, Tier
 from chowder_local.core.errors import ChowderError
 from chowder_local.core.errors.process import ServerDiffers
-from chowder_local.core.settings import beyond_this_machine
+from chowder_local.core.settings import exposure_warning
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,28 +36,29 @@ if TYPE_CHECKING:
     "--offline",
     is_flag=True,
     default=None,
-    help="Use the built-in offline model even for providers whose key the environment has.",
+    help="Use the offline model for all providers, even if the environment has model keys.  "
+    "[env: CHOWDER_OFFLINE]",
 )
 @click.option(
     "--tier",
     type=click.Choice([str(tier) for tier in Tier]),
-    help="Tier of the default organization (whale), to meet its limits.  [env: CHOWDER_TIER]",
+    help="Tier of the default organization, whose limits apply (whale).  [env: CHOWDER_TIER]",
 )
 @click.option("--image", help="Sandbox image to use instead of ours.  [env: CHOWDER_IMAGE]")
 @click.option(
     "--egress",
     type=click.Choice([str(egress) for egress in Egress]),
-    help="off: agents reach their models and nothing else (on).  [env: CHOWDER_EGRESS]",
+    help="off: agents reach only their models (on).  [env: CHOWDER_EGRESS]",
 )
 @click.option(
     "--replies",
     type=click.Path(exists=True, dir_okay=False),
-    help="YAML file of what the offline model says.  [env: CHOWDER_REPLIES]",
+    help="YAML file with a reply script for the offline model.  [env: CHOWDER_REPLIES]",
 )
 @click.option(
     "--record",
     type=click.Path(file_okay=False),
-    help="Folder to add every model call of a real provider to.  [env: CHOWDER_RECORD]",
+    help="Folder to record model calls of real providers in.  [env: CHOWDER_RECORD]",
 )
 @click.option(
     "--replay",
@@ -69,25 +70,26 @@ if TYPE_CHECKING:
     "providers",
     multiple=True,
     metavar="NAME=URL",
-    help="Another model provider: an OpenAI-compatible endpoint, whose models are NAME/model. "
-    "Repeatable. Its key, if it wants one, is in NAME_API_KEY.  [env: CHOWDER_PROVIDERS]",
+    help="Further model provider: an OpenAI-compatible endpoint, whose models are NAME/model. "
+    "Repeatable. Its key, if it needs one, is in NAME_API_KEY.  [env: CHOWDER_PROVIDERS]",
 )
-@click.option("--seed", type=SEED_PATH, help="Then bring the server to what this file declares.")
-@click.option("-d", "--detach", is_flag=True, help="Return once the server is ready.")
+@click.option("--seed", type=SEED_PATH, help="Seed the server from this file once it is ready.")
+@click.option(
+    "-d", "--detach", is_flag=True, help="Run in the background; return once the server is ready."
+)
 @click.pass_obj
 def up(context: Context, /, seed: Path | None, detach: bool, **options: Any) -> int:
-    """Start the server, and first all that it needs.
+    """Start the server; build the sandbox image if it is missing.
 
-    Finds the container engine, builds the sandbox image if it is not there, then serves until
-    Ctrl-C, or in the background with --detach. Does nothing if the server runs already as asked
-    for; an option or variable that asks for something else is an error. The default organization
-    gets the model keys in ANTHROPIC_API_KEY, OPENAI_API_KEY and GEMINI_API_KEY, and the built-in
-    offline model for the other providers. With --offline, those that --provider names are answered
-    by it as well.
+    The server runs until Ctrl-C, or in the background with --detach. If it runs already with the
+    same settings, the command does nothing; with other settings it is an error. The default
+    organization gets the model keys in ANTHROPIC_API_KEY, OPENAI_API_KEY and GEMINI_API_KEY, and
+    the offline model for the other providers. With --offline, the offline model also answers for
+    the providers of --provider.
     """
     options["providers"] = options["providers"] or None
     settings = context.settings(**options)
-    # A seed file that makes no sense is refused before anything is begun.
+    # An invalid seed file is refused before anything is started.
     seeding = None if seed is None else read_file(context, seed)
     if running := healthy_server(settings):
         _check_settings(context, settings, options, running)
@@ -104,7 +106,7 @@ def up(context: Context, /, seed: Path | None, detach: bool, **options: Any) -> 
 
 
 def _check_files(settings: Settings) -> None:
-    """Says at once what is wrong with a script or a recording. Raises SettingsInvalid."""
+    """Raises SettingsInvalid if the reply script or the recording is invalid."""
     if settings.replies is not None:
         from chowder_local.relay.scripts import parser
 
@@ -116,7 +118,7 @@ def _check_files(settings: Settings) -> None:
 
 
 def ensure_image(settings: Settings, env: Mapping[str, str]) -> None:
-    """Builds the sandbox image that the settings ask for, unless the engine has it."""
+    """Builds the sandbox image of the settings, unless the engine has it."""
     from chowder_local.engine import images
     from chowder_local.engine.engine_facts import check_own_container
     from chowder_local.engine.image_recipe import expected_tag
@@ -140,7 +142,7 @@ def _serve(context: Context, settings: Settings, seeding: SeedFile | None) -> in
             if seeding is not None:
                 _seed(context, seeding)
 
-    # A daemon, because a server that cannot start must not wait for its own announcement.
+    # A daemon thread, because a server that fails to start must not wait for it.
     threading.Thread(target=announce, daemon=True, name="announce").start()
     return run(settings, context.env)
 
@@ -149,12 +151,12 @@ def _seed(context: Context, seeding: SeedFile) -> None:
     try:
         seed_server(context.for_data_dir(), seeding)
     except ChowderError as failure:
-        # The server goes on: the file can be mended, and `seed` run.
+        # The server keeps running: the user can correct the file and run `seed`.
         note(f"Error: {failure}")
 
 
 def _options(settings: Settings) -> list[str]:
-    """The settings that options choose, as options for another process."""
+    """The settings as options for another process."""
     options = ["--host", settings.host, "--port", str(settings.port)]
     options += ["--egress", settings.egress]
     if settings.offline:
@@ -174,13 +176,13 @@ def _options(settings: Settings) -> list[str]:
 def _check_settings(
     context: Context, settings: Settings, options: Mapping[str, Any], running: RunningServer
 ) -> None:
-    """Raises ServerDiffers if the server runs with other settings than these."""
-    from chowder_local.app.effective_settings import unmet
+    """Raises ServerDiffers if the running server has other settings than these."""
+    from chowder_local.app.effective_settings import mismatches
 
     chosen = [name for name, value in options.items() if value is not None]
-    differences = list(unmet(settings, context.env, chosen, running.settings))
+    differences = list(mismatches(settings, context.env, chosen, running.settings))
     if settings.tier is not None:
-        # It moves with a subscription, so what it began with says nothing.
+        # A subscription may have changed the tier since the start.
         with Client(running.root_url, context.for_data_dir().key()) as client:
             tier = client.organization()["subscription_tier"]
         if tier != settings.tier:
@@ -192,7 +194,7 @@ def _check_settings(
 def _say_running(context: Context, running: RunningServer) -> None:
     say(f"chowder-local {running.version} runs already (process {running.pid}).")
     if running.version != __version__:
-        note(f"This is {__version__}: 'down' and 'up' again would bring the server to it.")
+        note(f"This command is {__version__}. Run 'down' and 'up' to update the server.")
     _say_lines(context, running)
 
 
@@ -200,13 +202,11 @@ def _say_ready(context: Context, settings: Settings, running: RunningServer) -> 
     say(f"chowder-local {running.version} is ready (process {running.pid}).")
     _say_lines(context, running, _models(settings, context.env))
     if settings.egress is Egress.OFF:
-        note(
-            "\nEgress is off: agents reach their models and nothing else, unless one is set apart."
-        )
+        note("\nEgress is off: agents reach only their models, unless they have their own setting.")
     if not settings.is_on_loopback:
         from chowder_local.engine.container_detection import is_in_container
 
-        warning = beyond_this_machine(settings.host, is_in_container=is_in_container())
+        warning = exposure_warning(settings.host, is_in_container=is_in_container())
         note(f"\nWarning: {warning}")
 
 
@@ -215,12 +215,13 @@ def _say_lines(context: Context, running: RunningServer, models: str | None = No
     say()
     say(f"  Base URL  {running.base_url}")
     say(f"  Dashboard {running.public_url}/  (sign in with '{context.program()} dashboard')")
-    say(f"  Docs      {running.public_url}/docs")
+    say(f"  Guide     {running.public_url}/guide/")
+    say(f"  API       {running.public_url}/docs")
     say(f"  Data      {settings.data_dir}")
     if models is not None:
         say(f"  Models    {models}")
     if (other := context.other_server()) is not None:
-        note(f"\nCHOWDER_BASE_URL still names {other}, which other commands then are for.")
+        note(f"\nCHOWDER_BASE_URL still names {other}, so other commands use that server.")
     say("\nPaste this to create an agent:\n")
     say(f'  eval "$({context.program()} env)"')
     say('  curl -sS "$CHOWDER_BASE_URL/instances" -H "Authorization: Bearer $CHOWDER_KEY" \\')
@@ -228,7 +229,7 @@ def _say_lines(context: Context, running: RunningServer, models: str | None = No
 
 
 def _models(settings: Settings, env: Mapping[str, str]) -> str:
-    """Which providers got a real key from the environment, and which have the offline model."""
+    """The providers with a key from the environment, and those with the offline model."""
     from chowder_local.accounts.bootstrap import default_model_keys
     from chowder_local.core.domain import OFFLINE_KEY
     from chowder_local.core.model_endpoints import OLLAMA
@@ -246,5 +247,5 @@ def _models(settings: Settings, env: Mapping[str, str]) -> str:
             place = "built-in offline model" if endpoint.is_offline else endpoint.url
             lines.append(f"{endpoint.name}/…: {place}{keyed}")
     if OLLAMA not in settings.providers and not settings.offline:
-        lines.append(f"{OLLAMA}/…: Ollama, where it runs ('doctor' looks)")
+        lines.append(f"{OLLAMA}/…: Ollama, if it runs ('doctor' checks)")
     return "; ".join(lines)

@@ -1,4 +1,4 @@
-"""A client of the API and of what the local server adds to it, for the CLI and for test kits."""
+"""The Python client of the API, for the command line and for tests."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from chowder_local.client.v1 import V1Calls
 class Client(V1Calls, LocalCalls, SupportCalls, SnapshotCalls):
     """Calls a chowder-local server; use it as a context manager, or `close()` it.
 
-    `base_url` is what `chowder-local env` prints, with or without its `/v1`; `key` is an
-    organization's API key, which only `health()` does without. `timeout_s` bounds an ordinary
-    call, `turn_timeout_s` a whole turn of an agent, which may use tools for minutes.
+    `base_url` is the value that `chowder-local env` prints, with or without `/v1`. `key` is an
+    organization key; `health()`, `is_ready()` and `signup()` need none. `timeout_s` limits an
+    ordinary call, `turn_timeout_s` a whole turn of an agent, which may use tools for minutes.
 
-    What comes back is the API's JSON as it is: a dict with the contract's field names.
+    Methods return the JSON of the API: a dict with the contract's field names.
 
-    Each method may raise ServerNotRunning (nobody listens there), ServerSilent (the answer did not
-    come in time or broke off) and ApiRefused (`status`, and the server's own message).
+    Each method may raise ServerNotRunning if no server listens there, ServerSilent if the answer
+    does not come in time or breaks off, and ApiRefused if the server answers with an error; it has
+    the `status` and the server's message.
     """

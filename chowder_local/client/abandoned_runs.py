@@ -1,5 +1,4 @@
-"""Ends what killed test runs have left: agents of organizations whose key nobody else has, and
-servers in containers."""
+"""Removes what killed test runs left: organizations' agents, and servers in containers."""
 
 from __future__ import annotations
 
@@ -20,45 +19,44 @@ UNAUTHORIZED = 401
 def organization_facts(
     base_url: str, key: str, name: str, *, is_other_server: bool = False
 ) -> dict[str, str]:
-    """What a lease of an organization's agents has; elsewhere is a server that may have another
-    data directory than that in which the lease is.
-    """
+    """The content of an organization's lease; another server's data directory is unknown."""
     kind = "elsewhere" if is_other_server else "organization"
     return {"kind": kind, "base_url": base_url, "key": key, "name": name}
 
 
 def container_facts(name: str) -> dict[str, str]:
-    """What a lease of a server in a container has; `store_id` is added once it is known."""
+    """The content of the lease of a server in a container; `store_id` is added later."""
     return {"kind": "container", "name": name}
 
 
 def end_abandoned(
     folder: Path, env: Mapping[str, str], base_url: str | None = None
 ) -> Iterator[tuple[str, bool]]:
-    """Ends what the leases in a folder are for, and tells the name of each, and whether it is gone.
+    """Removes the agents and servers of the abandoned leases in a folder.
 
-    `base_url` is where the server of the folder's data directory is now, if it runs: it may have
-    moved. What cannot be ended, because server or engine is not there, is kept.
+    Yields the name of each lease and whether its agents or server are removed; if the server or the
+    engine does not answer, the lease is kept. `base_url` is the current address of the server of
+    the folder's data directory, which may have changed since the lease was taken.
     """
     for lease in leases.abandoned(folder):
         facts = lease.facts
         try:
             if facts["kind"] == "container":
-                is_gone = _remove_container(facts, env)
+                is_removed = _remove_container(facts, env)
             else:
-                is_gone = _reset(facts, base_url)
+                is_removed = _reset(facts, base_url)
         except ChowderError:
-            is_gone = False
-        if is_gone:
+            is_removed = False
+        if is_removed:
             lease.end()
-        yield facts["name"], is_gone
+        yield facts["name"], is_removed
 
 
 def _reset(facts: Mapping[str, str], base_url: str | None) -> bool:
-    own = facts["base_url"]
+    leased_url = facts["base_url"]
     if facts["kind"] == "elsewhere":
-        base_url = own
-    for url in dict.fromkeys(filter(None, (own, base_url))):
+        base_url = leased_url
+    for url in dict.fromkeys(filter(None, (leased_url, base_url))):
         try:
             with Client(url, facts["key"]) as client:
                 client.reset()
@@ -66,7 +64,7 @@ def _reset(facts: Mapping[str, str], base_url: str | None) -> bool:
             if refused.status != UNAUTHORIZED:
                 raise
             if url == base_url:
-                # It has begun anew since, and its agents went then.
+                # The server was reset, which removed the agents.
                 return True
         except ServerNotRunning:
             continue
@@ -80,7 +78,7 @@ def _remove_container(facts: Mapping[str, str], env: Mapping[str, str]) -> bool:
     from chowder_local.engine.store_resources import remove_store
 
     remove_server(facts["name"], env)
-    # Somebody else may have removed the server alone.
+    # The server's container may be gone while its agents are not.
     if store_id := facts.get("store_id"):
         remove_store(store_id, env)
     return True

@@ -1,4 +1,4 @@
-"""The calls that only the local server answers."""
+"""The calls that only the local server has."""
 
 from __future__ import annotations
 
@@ -15,34 +15,33 @@ class LocalCalls(Transport):
     """The calls under `/local`."""
 
     def is_ready(self) -> bool:
-        """Whether a server listens and takes calls; raises nothing when none does."""
+        """Whether a server takes calls; False also if none listens."""
         try:
             return bool(self._call("GET", "/local/ready").get("ready"))
         except (ServerNotRunning, ServerSilent, ApiRefused):
             return False
 
     def health(self) -> Json:
-        """What the server says of itself: `status` (ok or degraded), counts, places.
+        """The server's health report: `status` (ok or degraded), versions, addresses and paths.
 
-        `engine` tells whether the container engine answers, `instances` has counts by status.
+        `engine` says whether the container engine answers; `instances` has counts by status.
         """
         return self._call("GET", "/local/health")
 
     def logs(self, instance_id: str, tail: int = 200, *, follow: bool = False) -> Generator[str]:
-        """The last lines that the instance's sandbox printed; with `follow`, all later ones."""
+        """The last lines of an instance's log; with `follow`, later lines as they come."""
         path = local_path(instance_id, "logs")
         params = {"tail": str(tail), "follow": "true" if follow else "false"}
         with self._stream("GET", path, params=params, timeout=self._endless) as response:
             yield from response.iter_lines()
 
     def sessions(self, instance_id: str) -> list[Json]:
-        """An agent's conversations, running or stopped: the main one, then the last used ones.
+        """The sessions of an agent, running or stopped: the main one, then the last used ones.
 
         Each has `name` (None for the main one and for OpenClaw's own), `key`, `is_main`, `channel`,
-        `created_at`, `last_used_at` and `messages`, the number of them.
+        `created_at`, `last_used_at` and the number of its `messages`.
         """
-        found = self._call("GET", local_path(instance_id, "sessions"))
-        return list(found["sessions"])
+        return list(self._call("GET", local_path(instance_id, "sessions"))["sessions"])
 
     def transcript(
         self,
@@ -53,12 +52,12 @@ class LocalCalls(Transport):
         limit: int = 100,
         before: int | None = None,
     ) -> Json:
-        """What was said in a conversation: `turns`, oldest first, of its last `limit` messages.
+        """The transcript of a session: `turns`, oldest first, of its last `limit` messages.
 
-        Without `session` that is the main one, or the one that OpenClaw knows by `key`. A turn has
-        `role` (user, assistant, tool_call or tool_result), `text`, `name`, `arguments`, `usage` and
-        more; where it does not apply, a member is None. If there are older ones, `before` is what
-        to ask for them with, or else None.
+        The session is the main one by default, or the one with OpenClaw's `key`. A turn has `role`
+        (user, assistant, tool_call or tool_result), `text`, `name`, `arguments`, `usage` and more;
+        members that do not apply are None. If there are older messages, `before` of the answer is
+        the parameter to request them with, else None.
         """
         params: Json = {"limit": limit}
         if before is not None:
@@ -71,16 +70,16 @@ class LocalCalls(Transport):
         return self._call("GET", path, params=params)
 
     def usage(self, instance_id: str | None = None, *, limit: int = 1000) -> Json:
-        """What model calls have cost, of one instance or of the whole organization.
+        """The cost of model calls, of one instance or of the whole organization.
 
-        `totals` and each of `rows` (by day, conversation and model, the latest first) have `calls`,
-        tokens, and `cost_usd` at list price, which is None where a price is not known.
+        `totals` and each of `rows` (by day, session and model, the latest first) have `calls`,
+        tokens, and `cost_usd` at list price, which is None if a price is not known.
         """
         path = "/local/usage" if instance_id is None else local_path(instance_id, "usage")
         return self._call("GET", path, params={"limit": limit})
 
     def gateway(self, instance_id: str) -> Json:
-        """`gateway_url` and `token`, with which this machine reaches the agent's own gateway."""
+        """The `gateway_url` of the agent's own gateway for this machine, and its `token`."""
         return self._call("GET", local_path(instance_id, "gateway"))
 
     def egress(self, instance_id: str) -> Json:
@@ -88,55 +87,56 @@ class LocalCalls(Transport):
         return self._call("GET", local_path(instance_id))
 
     def set_egress(self, instance_id: str, egress: str | None) -> Json:
-        """Chooses whether the sandbox reaches the outside; None leaves that to the server.
+        """Chooses whether the sandbox reaches other networks; None means the server's setting.
 
-        A running instance whose way out changes is `provisioning` then; see `wait_until_running`.
+        If that changes the egress of a running instance, the instance is `provisioning` at first;
+        see `wait_until_running`.
         """
         body = {"egress": egress}
         return self._call("PATCH", local_path(instance_id), json=body, timeout=self._turn_timeout)
 
     def replies(self, instance_id: str | None = None) -> Json:
-        """The script of an instance, or of the organization, as `own`, and the `server`'s.
+        """The reply script of an instance or of the organization as `own`, and the `server`'s.
 
-        Each is None, or has `script` as it was given, `used` with how often each of its rules has
-        counted, and `unmatched` with what no rule was about.
+        Each is None, or has the `script`, `used` with the number of uses of each rule, and
+        `unmatched` with the messages that no rule matched.
         """
         return self._call("GET", _replies_path(instance_id))
 
     def set_replies(self, script: Mapping[str, Any], instance_id: str | None = None) -> Json:
-        """Scripts what the offline model says, in place of an earlier script; as `replies`.
+        """Replaces the reply script of the offline model; returns the same as `replies`.
 
-        `script` is what a file for `up --replies` has: `replies` and `unmatched`.
+        `script` has the members of a file for `up --replies`: `replies` and `unmatched`.
         """
         return self._call("PUT", _replies_path(instance_id), json=dict(script))
 
     def clear_replies(self, instance_id: str | None = None) -> None:
-        """Removes the script, if there is one."""
+        """Removes the reply script, if there is one."""
         self._call("DELETE", _replies_path(instance_id))
 
     def recording(self, instance_id: str, after: str | None = None) -> Json:
         """The instance's latest model calls as `entries` by file name, for a later `replay`.
 
-        With the id of an exchange, those after it only.
+        `after` is the id of a model call; only later calls are recorded then.
         """
         params = {} if after is None else {"after": after}
         return self._call("GET", local_path(instance_id, "recording"), params=params)
 
     def replay(self, instance_id: str, entries: Mapping[str, Any]) -> Json:
-        """Has the instance's model calls answered from a recording, without any provider."""
+        """Answers the instance's model calls from a recording, without any provider."""
         body = {"entries": dict(entries)}
         return self._call("PUT", local_path(instance_id, "recording"), json=body)
 
     def end_replay(self, instance_id: str) -> None:
-        """Has the model calls answered by the instance's models again."""
+        """Ends the replay, so that the instance's models answer again."""
         self._call("DELETE", local_path(instance_id, "recording"))
 
     def exchanges(self, instance_id: str, limit: int = 100) -> list[Json]:
-        """The instance's latest model calls in short, the last first."""
+        """The instance's latest model calls without requests and answers, the last first."""
         return self._list(local_path(instance_id, "exchanges"), limit=limit)
 
     def exchange(self, exchange_id: str) -> Json:
-        """One model call: `request`, and `chunks` of the answer with their times."""
+        """One model call with its `request`, and the `chunks` of the answer with their times."""
         return self._call("GET", url_path("local", "exchanges", exchange_id))
 
 

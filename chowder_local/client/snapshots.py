@@ -1,4 +1,4 @@
-"""The calls that copy agents: snapshots, forks, and files for other machines."""
+"""The calls that copy agents: snapshots, forks and exports."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ class SnapshotCalls(Transport):
     """The calls about snapshots, forks and exports."""
 
     def snapshots(self, instance_id: str | None = None) -> list[Json]:
-        """An instance's snapshots, or all of the organization's; oldest first."""
+        """The snapshots of an instance, or of the whole organization, the oldest first."""
         if instance_id is None:
             return self._list("/local/snapshots")
         return self._list(local_path(instance_id, "snapshots"))
 
     def snapshot(self, snapshot_id: str) -> Json:
+        """One snapshot."""
         return self._call("GET", _path(snapshot_id))
 
     def take_snapshot(self, instance_id: str, name: str | None = None) -> Json:
-        """Keeps an instance as it is now; a turn that runs is let end first."""
+        """Takes a snapshot of an instance, after the running turn has ended."""
         path = local_path(instance_id, "snapshots")
         return self._call("POST", path, json={"name": name}, timeout=self._turn_timeout)
 
@@ -32,31 +33,31 @@ class SnapshotCalls(Transport):
         self._call("DELETE", _path(snapshot_id), timeout=self._turn_timeout)
 
     def restore(self, instance_id: str, snapshot_id: str) -> Json:
-        """Makes an instance what it was; it is `provisioning` then, see `wait_until_running`."""
+        """Restores an instance to a snapshot; the instance is `provisioning` at first."""
         path, body = local_path(instance_id, "restore"), {"snapshot_id": snapshot_id}
         return self._call("POST", path, json=body, timeout=self._turn_timeout)
 
     def fork(self, instance_id: str, name: str) -> Json:
-        """A new instance that is as this one is now, still `provisioning`."""
+        """Creates a copy of an instance, which is `provisioning` at first."""
         path = local_path(instance_id, "fork")
         return self._call("POST", path, json={"name": name}, timeout=self._turn_timeout)
 
     def fork_snapshot(self, snapshot_id: str, name: str) -> Json:
-        """A new instance that is as the snapshot is, still `provisioning`."""
+        """Creates an instance from a snapshot, which is `provisioning` at first."""
         path = _path(snapshot_id, "fork")
         return self._call("POST", path, json={"name": name}, timeout=self._turn_timeout)
 
     def export(self, instance_id: str) -> Generator[bytes]:
-        """An instance as a file for `import_instance`, as it comes; without any credentials.
+        """The bytes of an export for `import_instance`, without credentials.
 
-        Raises ServerSilent when it breaks off.
+        Raises ServerSilent if they break off.
         """
         path = local_path(instance_id, "export")
         with self._stream("GET", path, timeout=self._turn_timeout) as response:
             yield from response.iter_bytes()
 
     def import_instance(self, file: BinaryIO, name: str | None = None) -> Json:
-        """A new instance of such a file, still `provisioning`."""
+        """Creates an instance from an export, which is `provisioning` at first."""
         return self._call(
             "POST",
             "/local/instances/import",

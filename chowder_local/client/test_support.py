@@ -11,33 +11,35 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 CHANGE_TIMEOUT_S = 300.0
-"""For a configuration that the agent starts anew with."""
+"""For a configuration with which the agent must restart."""
 RESET_TIMEOUT_S = 600.0
-"""For as many instances as there may be; each takes a second or two."""
+"""For many instances; each takes a second or two."""
 
 
 class SupportCalls(Transport):
     """The calls that set up tests."""
 
     def signup(self, name: str) -> Json:
-        """A new `organization` on tier shrimp; only this answer has its `api_key`."""
+        """Signs up an `organization` of tier shrimp; only this answer has its `api_key`."""
         return self._call("POST", "/v1/organization/signup", json={"name": name})
 
     def set_model_keys(self, model_api_keys: Mapping[str, str]) -> Json:
-        """Sets the organization's model keys by provider; "offline" is the built-in model's, and
-        an empty one removes what is set. Others stay. Gives the organization."""
+        """Sets model keys by provider and returns the organization; other providers' keys stay.
+
+        The key `offline` selects the offline model, and an empty key removes the key.
+        """
         body = {"model_api_keys": dict(model_api_keys)}
         return self._call("PATCH", "/v1/organization", json=body)
 
     def move(self, tier: str) -> Json:
-        """Moves the organization to another tier, as its portal does; gives the subscription."""
+        """Moves the organization to a tier, as its portal does; returns the subscription."""
         link = urlsplit(str(self._call("POST", "/v1/subscription/portal")["url"]))
         path = f"{link.path}?{link.query}&tier={quote(tier, safe='')}"
         self._value("POST", path, follow_redirects=True)
         return self._call("GET", "/v1/subscription")
 
     def configure(self, instance_id: str, openclaw_config: Mapping[str, Any]) -> Json:
-        """Lays overrides over an instance's OpenClaw configuration, live; gives the instance."""
+        """Changes the OpenClaw configuration of an instance; returns the instance."""
         body = {"openclaw_config": dict(openclaw_config)}
         path = instance_path(instance_id)
         return self._call("PATCH", path, json=body, timeout=CHANGE_TIMEOUT_S)
@@ -56,13 +58,13 @@ class SupportCalls(Transport):
         method: str | None = None,
         path: str | None = None,
     ) -> Json:
-        """Lets the organization's next `times` calls of a kind fail, wait, or break off.
+        """Makes the organization's next `times` calls of a kind fail, wait, or break off.
 
         Kinds are `provisioning`, `create`, `start`, `stop`, `message`, `stream` (breaks off after
         so many events), and `call` with the `path` and `method` of any call, as /openapi.json has
-        them. Left out, `status` is what that kind usually fails with; with a `delay_s` alone,
-        what it befalls is only late. The fault that comes back has an `id`, and `left`: how many
-        calls it still befalls.
+        them. Without a `status`, it is the usual one of the kind. With a `delay_s` alone, calls
+        are late but succeed. The fault has an `id`, and `left`: into how many calls it will still
+        be injected.
         """
         fault = {
             "kind": kind,
@@ -84,13 +86,14 @@ class SupportCalls(Transport):
         return self._list("/local/faults")
 
     def clear_faults(self, fault_id: str | None = None) -> None:
-        """Takes one fault back, or without an id all of the organization's."""
+        """Removes one fault, or without an id all faults of the organization."""
         path = "/local/faults" if fault_id is None else url_path("local", "faults", fault_id)
         self._call("DELETE", path)
 
     def reset(self) -> Json:
-        """Removes the organization's instances, scoped keys and faults; how many of each.
+        """Removes the organization's instances, snapshots, scoped keys, faults and reply scripts.
 
-        The organization, its own key, its model keys and its tier stay. Returns when all is gone.
+        Returns the numbers of `instances`, `snapshots`, `keys` and `faults` once they are removed.
+        The organization, its own key, its model keys and its tier stay.
         """
         return self._call("POST", "/local/reset", timeout=RESET_TIMEOUT_S)

@@ -1,4 +1,4 @@
-"""The connection that calls go over, and what their failures are raised as."""
+"""The HTTP connection of the client, and the errors of its calls."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Json = dict[str, Any]
 
 
 class Transport:
-    """What all calls are made with; see `client.Client`."""
+    """The connection of all calls; see `client.Client`."""
 
     def __init__(
         self,
@@ -36,9 +36,9 @@ class Transport:
             base_url=self._root,
             headers={"Authorization": f"Bearer {key}"} if key else {},
             timeout=timeout_s,
-            # Reading the certificates of all authorities takes longer than most of our calls.
+            # Loading the CA certificates takes longer than most calls.
             verify=address.scheme == "https",
-            # A proxy that the environment names cannot reach this machine's loopback address.
+            # A proxy of the environment cannot reach this machine's loopback address.
             trust_env=not is_loopback(address.hostname or ""),
         )
 
@@ -50,17 +50,18 @@ class Transport:
 
     @property
     def base_url(self) -> str:
-        """What an SDK would be pointed at, with `/v1`."""
+        """The base URL for an SDK, with `/v1`."""
         return f"{self._root}/v1"
 
     def close(self) -> None:
+        """Closes the connections to the server."""
         self._http.close()
 
     def _call(self, method: str, path: str, **options: Any) -> Json:
-        found = self._value(method, path, **options)
-        if isinstance(found, dict):
-            return found
-        raise ServerSilent(f"What listens at {self._root} is no chowder-local server.")
+        value = self._value(method, path, **options)
+        if isinstance(value, dict):
+            return value
+        raise ServerSilent(f"The program at {self._root} is not a chowder-local server.")
 
     def _list(self, path: str, **params: Any) -> list[Json]:
         return list(self._value("GET", path, params=params) or [])
@@ -92,22 +93,22 @@ class Transport:
 
 
 def url_path(*segments: str) -> str:
-    """The path of a resource; what a segment has of slashes and the like is escaped."""
+    """The path of a resource; slashes and other special characters of segments are escaped."""
     return "".join(f"/{quote(segment, safe='')}" for segment in segments)
 
 
 def instance_path(instance_id: str, *segments: str) -> str:
-    """A path of the contract, which the hosted service has as well."""
+    """A path of the contract, for an instance."""
     return url_path("v1", "instances", instance_id, *segments)
 
 
 def local_path(instance_id: str, *segments: str) -> str:
-    """A path that only the local server has."""
+    """A path that only the local server has, for an instance."""
     return url_path("local", "instances", instance_id, *segments)
 
 
 def _message(response: httpx.Response) -> str:
-    """The one sentence in an error response, whichever of the contract's shapes it has."""
+    """The message of an error response, in any of the contract's shapes."""
     try:
         detail = response.json()["detail"]
     except (ValueError, KeyError, TypeError):

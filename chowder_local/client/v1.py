@@ -1,4 +1,4 @@
-"""The contract's calls, which the hosted service answers as well."""
+"""The calls of the contract, which the hosted service has as well."""
 
 from __future__ import annotations
 
@@ -40,17 +40,18 @@ class V1Calls(Transport):
         model_provider: str = "anthropic",
         openclaw_config: Mapping[str, Any] | None = None,
     ) -> Json:
-        """A new instance, still `provisioning`; see `wait_until_running`."""
+        """Creates an instance, which is `provisioning` at first; see `wait_until_running`."""
         body: Json = {"name": name, "model_provider": model_provider}
         if openclaw_config is not None:
             body["openclaw_config"] = dict(openclaw_config)
         return self._call("POST", "/v1/instances", json=body)
 
     def instance(self, instance_id: str) -> Json:
+        """One instance."""
         return self._call("GET", instance_path(instance_id))
 
     def status(self, instance_id: str) -> Json:
-        """`id`, `status` and `gateway_url` of one instance: light enough to poll."""
+        """The `id`, `status` and `gateway_url` of one instance, for polling."""
         return self._call("GET", instance_path(instance_id, "status"))
 
     def wait_until_running(
@@ -59,12 +60,12 @@ class V1Calls(Transport):
         timeout_s: float = 300.0,
         on_status: Callable[[str], None] | None = None,
     ) -> Json:
-        """The instance once it is `running`; `on_status` hears the status at each poll,
-        and the place in the queue for a boot.
+        """Polls until the instance is `running`, and gives it.
 
-        Raises BootFailed with the instance's `error_message` if it gets into `error`, and
-        BootTimedOut, which is one, when it is neither running nor failed after `timeout_s` seconds;
-        it goes on booting then.
+        `on_status` is called at each poll with the status and the place in the boot queue. Raises
+        BootFailed with the instance's `error_message` if its status becomes `error` or `stopped`,
+        and BootTimedOut, a subclass, if it is still booting after `timeout_s` seconds; it goes on
+        booting then.
         """
         deadline = time.monotonic() + timeout_s
         pause_s = FIRST_PAUSE_S
@@ -73,7 +74,9 @@ class V1Calls(Transport):
                 status = str(json.loads(response.read())["status"])
                 position = response.headers.get("X-Queue-Position")
             if on_status is not None:
-                on_status(status if position is None else f"{status}, number {position} in line")
+                on_status(
+                    status if position is None else f"{status}, number {position} in the boot queue"
+                )
             if status == "running":
                 return self.instance(instance_id)
             if status != "provisioning":
@@ -86,15 +89,15 @@ class V1Calls(Transport):
             pause_s = min(pause_s * PAUSE_GROWTH, LONGEST_PAUSE_S)
 
     def stop(self, instance_id: str) -> Json:
-        """Suspends a running instance; files, sessions and memory are kept."""
+        """Stops a running instance; files, sessions and memory are kept."""
         return self._call("POST", instance_path(instance_id, "stop"), timeout=self._turn_timeout)
 
     def start(self, instance_id: str) -> Json:
-        """Wakes a stopped instance."""
+        """Starts a stopped instance."""
         return self._call("POST", instance_path(instance_id, "start"), timeout=self._turn_timeout)
 
     def delete(self, instance_id: str) -> None:
-        """Destroys an instance and all its data."""
+        """Deletes an instance and all its data."""
         self._call("DELETE", instance_path(instance_id), timeout=self._turn_timeout)
 
     def respond(
@@ -104,9 +107,9 @@ class V1Calls(Transport):
         model: str,
         session: str | None = None,
     ) -> Json:
-        """Sends a message and gives the whole answer, an OpenAI Responses resource.
+        """Sends a message and returns the answer, an OpenAI Responses resource.
 
-        Without `session` it goes to the agent's one main conversation; a session may have any name.
+        `session` may be any name; by default, the message goes to the main session.
         """
         return self._call(
             "POST",
@@ -122,10 +125,10 @@ class V1Calls(Transport):
         model: str,
         session: str | None = None,
     ) -> Generator[Json]:
-        """Sends a message and gives the Responses events of the answer as they come.
+        """Sends a message and yields the Responses events of the answer as they come.
 
-        Closing the iterator early ends the agent's run. Raises StreamBroken when the answer breaks
-        off without its end.
+        Closing the iterator early ends the agent's turn. Raises StreamBroken if the answer breaks
+        off before its end.
         """
         body = {"model": model, "input": input, "stream": True}
         path = _responses_path(instance_id, session)
@@ -146,9 +149,9 @@ class V1Calls(Transport):
         model: str,
         session: str | None = None,
     ) -> Generator[str]:
-        """Like `stream`, but gives the pieces of the answer's text only.
+        """Like `stream`, but yields only the pieces of the answer's text.
 
-        Raises StreamBroken with the server's message when the answer ends in an error.
+        Raises StreamBroken with the server's message if the answer ends in an error.
         """
         with closing(self.stream(instance_id, input, model, session)) as events:
             for event in events:
@@ -159,13 +162,13 @@ class V1Calls(Transport):
 
     def files(self, instance_id: str, path: str = ".") -> list[Json]:
         """The entries of a folder; paths are relative to the agent's OpenClaw home."""
-        found = self._call("GET", instance_path(instance_id, "files"), params={"path": path})
-        return list(found["entries"])
+        folder = self._call("GET", instance_path(instance_id, "files"), params={"path": path})
+        return list(folder["entries"])
 
     def upload(self, instance_id: str, path: str, file: BinaryIO) -> None:
-        """Makes or replaces a file with all that `file` has, streamed.
+        """Creates or replaces a file with the content of `file`, which is streamed.
 
-        If `path` is a folder or ends with "/", the name of `file` is used in it.
+        If `path` is a folder or ends with "/", the file in it gets the name of `file`.
         """
         self._call(
             "POST",
@@ -176,17 +179,17 @@ class V1Calls(Transport):
         )
 
     def download(self, instance_id: str, path: str) -> Generator[bytes]:
-        """A file's bytes as they come. Raises ServerSilent when they break off."""
+        """Yields the bytes of a file. Raises ServerSilent if they break off."""
         url = instance_path(instance_id, "files", "download")
         with self._stream("GET", url, params={"path": path}) as response:
             yield from response.iter_bytes()
 
     def keys(self) -> list[Json]:
-        """The organization's scoped keys, revoked and expired ones too; its own is not listed."""
+        """The organization's scoped keys, including revoked and expired ones."""
         return self._list("/v1/keys")
 
     def key(self, key_id: str) -> Json:
-        """One scoped key, with `instances`: what it may do with which of them."""
+        """One scoped key, with its permissions by instance in `instances`."""
         return self._call("GET", url_path("v1", "keys", key_id))
 
     def create_key(
@@ -196,10 +199,10 @@ class V1Calls(Transport):
         permissions: Sequence[str],
         expires_at: datetime | None = None,
     ) -> Json:
-        """A new scoped key; only this answer has its `raw_key`.
+        """Creates a scoped key; only this answer has its `raw_key`.
 
         It gets each of the permissions (read, interact, configure, files, channels) for each of
-        the instances. A time without a zone is taken as UTC.
+        the instances. A time without a zone is in UTC.
         """
         body: Json = {"name": name, "instance_ids": [*instance_ids], "permissions": [*permissions]}
         if expires_at is not None:
@@ -207,7 +210,7 @@ class V1Calls(Transport):
         return self._call("POST", "/v1/keys", json=body)
 
     def revoke_key(self, key_id: str) -> None:
-        """Ends a scoped key: the next request with it is refused."""
+        """Revokes a scoped key: the next request with it is refused."""
         self._call("DELETE", url_path("v1", "keys", key_id))
 
 

@@ -1,1 +1,1 @@
-"""What every layer may use: domain types, errors, settings, events, secrets."""
+"""Code for every layer: domain types, errors, settings, events, secrets."""

@@ -1,4 +1,4 @@
-"""What the name of a host says about where it is (pure)."""
+"""Classifies host names and addresses (pure)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from ipaddress import ip_address
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host is this machine itself; of a name other than localhost nobody knows."""
+    """Whether a host is a loopback address or `localhost`."""
     try:
         return ip_address(host).is_loopback
     except ValueError:

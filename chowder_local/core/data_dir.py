@@ -1,4 +1,4 @@
-"""The data directory as a place for secrets: it and its files are ours alone, by any umask."""
+"""Makes files and folders of the data directory that only this user can read, with any umask."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ PRIVATE_FOLDER = 0o700
 
 
 def make_private_folder(folder: Path) -> None:
-    """Makes the folder if it is not there; one that is empty becomes ours alone, too.
+    """Makes a missing folder, and makes it or an existing empty one private.
 
-    What else is in a folder that is shared with others may have to be shared, so there only our
-    own files are closed. Raises OSError.
+    A folder with content stays as it is: other users may need it. Raises OSError if the folder
+    cannot be made.
     """
     folder.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
     state = folder.stat()
@@ -31,16 +31,13 @@ def make_private_folder(folder: Path) -> None:
 
 
 def touch_private(path: Path) -> None:
-    """Makes the file if it is not there, and closes it to others if it is. Raises OSError."""
+    """Makes a missing file, and makes it private. Raises OSError if that fails."""
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, PRIVATE_FILE))
     path.chmod(PRIVATE_FILE)
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """Writes a whole file that only we can read, or none: no reader ever sees half of it.
-
-    Raises DataDirUnusable.
-    """
+    """Writes a private file atomically. Raises DataDirUnusable if it cannot be written."""
     part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
     try:
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE)
@@ -48,19 +45,19 @@ def write_private(path: Path, content: bytes) -> None:
             file.write(content)
         sync(part)
         part.replace(path)
-        # The new name is in the directory, and survives a power cut only with it.
+        # The new name is an entry of the directory, which needs a sync of its own.
         sync(path.parent)
     except OSError as failed:
         with suppress(OSError):
             part.unlink()
         raise DataDirUnusable(
-            f"{path} cannot be written: {failed.strerror}. Make room or make it writable, "
+            f"{path} cannot be written: {failed.strerror}. Free space or make it writable, "
             "or choose another directory with --data-dir."
         ) from failed
 
 
 def sync(path: Path) -> None:
-    """Lets a file or a directory survive a power cut. Raises OSError."""
+    """Flushes a file or directory to disk, to survive a power cut. Raises OSError on failure."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -68,8 +65,11 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def opened_log(path: Path) -> IO[bytes]:
-    """The log file, to be appended to; its folder is made if need be. Raises DataDirUnusable."""
+def open_log(path: Path) -> IO[bytes]:
+    """Opens a log file for appending, and makes its folder.
+
+    Raises DataDirUnusable if either fails.
+    """
     try:
         make_private_folder(path.parent)
         touch_private(path)
@@ -82,5 +82,5 @@ def unusable(folder: Path, failure: OSError) -> DataDirUnusable:
     """The error for a data directory that cannot be used."""
     return DataDirUnusable(
         f"The data directory {folder} cannot be used: {failure.strerror}. "
-        "Make room or mend its permissions, or choose another one with --data-dir."
+        "Free space or correct its permissions, or choose another one with --data-dir."
     )

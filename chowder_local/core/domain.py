@@ -1,4 +1,4 @@
-"""The contract's terms as plain, frozen types; everything above may use them."""
+"""Domain types: plain, frozen data classes and enumerations of the contract's terms."""
 
 from __future__ import annotations
 
@@ -25,32 +25,29 @@ class ModelProvider(StrEnum):
 
 
 OTHER_PROVIDERS = "other"
-"""A sandbox's name for all providers that the operator named; a model's id says which one."""
+"""The provider in a sandbox that stands for all other providers; the model's id has the name."""
 
 GATEWAY_PORT = 18789
-"""Where the gateway listens inside a sandbox."""
+"""The gateway's port in a sandbox."""
 
 RELAY_HOSTNAME = "relay.local"
-"""A sandbox's name for the host that the model relay is on.
+"""The host name of the model relay in a sandbox.
 
-OpenClaw expects a model below `.local` to be slow, and leaves timeouts to us.
+OpenClaw treats models at `.local` names as slow ones, and sets no timeouts of its own.
 """
 
-FORMER_RELAY_HOSTNAME = "relay.internal"
-"""The name that older agents know."""
-
 RELAY_PORT = 2470
-"""Where the relay listens at first, unless it is taken; a server then keeps the port it had."""
+"""The relay's default port. A server keeps the port that it chose at its first start."""
 
 OFFLINE_KEY = "offline"
 """The model key value that sends a provider's calls to the built-in offline model."""
 
 AGENT_MEMORY_BYTES = 1_300_000_000
-"""What an agent takes after some turns; its limit is a setting and higher."""
+"""Typical memory of an agent after some turns; the limit is a setting and higher."""
 
 
-def places_in(memory_bytes: int) -> int:
-    """How many agents can be in so much memory at once."""
+def agent_capacity(memory_bytes: int) -> int:
+    """How many agents fit into the memory at once."""
     return memory_bytes // AGENT_MEMORY_BYTES
 
 
@@ -72,7 +69,7 @@ class InstanceStatus(StrEnum):
 
 
 class Tier(StrEnum):
-    """A subscription, which bounds how many instances an organization may have."""
+    """A subscription tier, which limits the instances of an organization."""
 
     SHRIMP = "shrimp"
     CRAB = "crab"
@@ -81,17 +78,17 @@ class Tier(StrEnum):
 
     @property
     def instance_limit(self) -> int | None:
-        """How many instances that are not terminated it allows; None is unlimited."""
+        """The most instances that are not terminated; None is unlimited."""
         return {Tier.SHRIMP: 1, Tier.CRAB: 10, Tier.LOBSTER: 500, Tier.WHALE: None}[self]
 
     @property
     def is_paid(self) -> bool:
-        """Whether it needs a subscription; the tier of a signup does not."""
+        """Whether the tier needs a subscription."""
         return self is not Tier.SHRIMP
 
 
 class Permission(StrEnum):
-    """What a scoped key may do with an instance; none implies another."""
+    """A permission of a scoped key for an instance; none implies another."""
 
     READ = "read"
     INTERACT = "interact"
@@ -102,7 +99,7 @@ class Permission(StrEnum):
 
 @dataclass(frozen=True)
 class Organization:
-    """Who owns instances, keys and model keys."""
+    """The owner of instances, keys and model keys."""
 
     id: OrganizationId
     name: str
@@ -116,7 +113,7 @@ class Organization:
 
 @dataclass(frozen=True)
 class ApiKey:
-    """A bearer token as the store knows it: never the token, only what it may do."""
+    """An API key without its token: what it may do, and until when."""
 
     id: KeyId
     organization_id: OrganizationId
@@ -128,16 +125,16 @@ class ApiKey:
     last_used_at: datetime | None = None
     is_organization_key: bool = True
     grants: Mapping[InstanceId, frozenset[Permission]] = field(default_factory=dict)
-    """What a scoped key may do with which instances; an organization key needs none."""
+    """The permissions of a scoped key by instance; an organization key needs none."""
 
-    def is_good(self, now: datetime) -> bool:
-        """Whether it opens anything: neither revoked nor expired."""
+    def is_valid(self, now: datetime) -> bool:
+        """Whether the key is neither revoked nor expired."""
         return self.is_active and (self.expires_at is None or now < self.expires_at)
 
 
 @dataclass(frozen=True)
 class Caller:
-    """Who makes a request, known by its key."""
+    """The sender of a request, identified by its key."""
 
     organization_id: OrganizationId
     key_id: KeyId
@@ -151,7 +148,7 @@ class Caller:
 
 @dataclass(frozen=True)
 class Instance:
-    """An agent that a user has; `sandbox_id` is decided with the row, before the sandbox exists."""
+    """An instance. Its `sandbox_id` is set with the row, before the sandbox exists."""
 
     id: InstanceId
     organization_id: OrganizationId
@@ -168,43 +165,43 @@ class Instance:
     error_message: str | None = None
     gateway_url: str | None = None
     first_ready_at: datetime | None = None
-    """When it was first ready; until then its volume holds nothing that must be kept."""
+    """When it was first ready; until then its volume has nothing to keep."""
     egress: Egress | None = None
-    """None follows the server's own setting."""
+    """None means the server's setting."""
     origin_snapshot_id: SnapshotId | None = None
-    """What its volume is made from until it was ready once; None is a blank one."""
+    """The snapshot from which its volume is made until it is first ready; None for a blank one."""
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """An agent as it was at a moment; its home is in an archive of that id."""
+    """A copy of an instance at a moment; the archive with this id has its home."""
 
     id: SnapshotId
     organization_id: OrganizationId
     model_provider: ModelProvider
     created_at: datetime
     instance_id: InstanceId | None = None
-    """The instance that it was made of; None if it came from another machine."""
+    """The instance that was copied; None if the snapshot was imported."""
     name: str | None = None
     is_kept: bool = True
-    """False for one that only lives for as long as an instance is made of it."""
+    """False for a temporary snapshot, which exists while an instance is made from it."""
     is_whole: bool = False
-    """Whether its archive is complete; else it is being made, or a crash left it."""
+    """Whether its archive is complete. If not, it is being made or a crash left it."""
     size_bytes: int = 0
     egress: Egress | None = None
     content: Mapping[str, Any] = field(default_factory=dict)
-    """What else an agent is: `overrides`, `config` and `sessions`."""
+    """The instance's `overrides`, `config` and `sessions`."""
 
 
 @dataclass(frozen=True)
 class WarmSandbox:
-    """A blank sandbox that waits for an instance; `fingerprint` identifies what it is made of."""
+    """A blank sandbox that waits for an instance; `fingerprint` identifies its configuration."""
 
     sandbox_id: SandboxId
     fingerprint: str
     created_at: datetime
     gateway_url: str | None = None
-    """Set once it may be claimed; None while it is being made."""
+    """None until the sandbox may be claimed."""
 
 
 class SandboxState(StrEnum):
@@ -219,20 +216,20 @@ class SandboxState(StrEnum):
 
 @dataclass(frozen=True)
 class SandboxSpec:
-    """What a sandbox is made of; `files` are put on its volume (path below the home → content)."""
+    """How to make a sandbox; `files` are written to its volume (path below the home → content)."""
 
     id: SandboxId
     files: Mapping[str, bytes] = field(default_factory=dict)
     is_warm: bool = False
-    """A warm sandbox yields to others until it is promoted or parked: no client waits for it."""
+    """A warm sandbox has a low priority until it is promoted or parked: no client waits for it."""
     egress: Egress = Egress.ON
     home: Path | None = None
-    """An archive of a whole home, which is put on the volume before the files are."""
+    """An archive of a home, which is extracted to the volume before `files` are written."""
 
 
 @dataclass(frozen=True)
 class SandboxInfo:
-    """A sandbox as seen on the engine; `gateway_url` is reachable from the host while it runs."""
+    """A sandbox's state on the engine; `gateway_url` is reachable while the sandbox runs."""
 
     id: SandboxId
     state: SandboxState
@@ -240,15 +237,15 @@ class SandboxInfo:
     exit_code: int | None = None
     is_oom_killed: bool = False
     is_signalled: bool = False
-    """Whether it has exited after a signal that was sent through the engine."""
+    """Whether it exited after a signal that was sent through the engine."""
     egress: Egress = Egress.ON
     is_confined: bool = True
-    """False for one that only firewall rules confine, and that was not started by us."""
+    """False if only firewall rules confine it and another program started it."""
 
 
 @dataclass(frozen=True)
 class EngineMemory:
-    """What the engine's machine has; `available_bytes` is None where it cannot be seen."""
+    """Memory of the engine's machine; `available_bytes` is None if it cannot be measured."""
 
     total_bytes: int
     available_bytes: int | None = None
@@ -256,10 +253,10 @@ class EngineMemory:
 
 @dataclass(frozen=True)
 class SandboxUsage:
-    """What a running sandbox takes; `cpu_s` is what it has had of processors in all its life."""
+    """Resources that a running sandbox uses; `cpu_s` is its processor time since its start."""
 
     memory_bytes: int
     memory_limit_bytes: int
     cpu_s: float
     at_s: float
-    """When that was so, by the monotonic clock."""
+    """The time of the measurement on the monotonic clock."""

@@ -1,4 +1,4 @@
-"""Events: what the server decides, published as it happens to all who follow."""
+"""Events: the server publishes its decisions to followers."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from chowder_local.core.domain import InstanceId, OrganizationId
 
 CAPACITY = 1000
-"""Of the latest events, for followers that come back or read slowly."""
+"""The number of events that are kept for followers that reconnect or read slowly."""
 QUIET_S = 15.0
-"""After so long without an event there is a sign of life."""
+"""After this time without an event, a follower gets a keepalive."""
 
 
 class EventType(StrEnum):
-    """The documented list; what each has besides `type` and `at` is in README."""
+    """The types of events; core/event_catalogue.py describes each."""
 
     INSTANCE_STATUS = "instance.status"
     BOOT_QUEUED = "boot.queued"
@@ -46,27 +46,27 @@ class EventType(StrEnum):
     INSTANCE_FORKED = "instance.forked"
     INSTANCE_RESTORED = "instance.restored"
     EVENTS_MISSED = "events.missed"
-    """Never published: sent to a follower that resumes after what is not kept any more."""
+    """Never published: sent to a follower that resumes after an event that is not kept."""
 
 
 @dataclass(frozen=True)
 class Event:
-    """Something that was decided; `organization_id` is None if it concerns all."""
+    """An event; `organization_id` is None if it concerns all organizations."""
 
     number: int
     type: EventType
     at: datetime
     organization_id: OrganizationId | None
     instance_id: InstanceId | None
-    more: Mapping[str, Any]
+    members: Mapping[str, Any]
 
 
 class Events:
-    """The latest events, and those who follow them. Used in one event loop."""
+    """The latest events and their followers. Used in one event loop."""
 
     def __init__(self, capacity: int = CAPACITY, quiet_s: float = QUIET_S) -> None:
-        # Another one in each life of the server, so that nobody resumes in the wrong one.
-        self._life = secrets.token_hex(4)
+        # Ids of events differ in each run of the server, so that no follower resumes wrongly.
+        self._run_id = secrets.token_hex(4)
         self._kept: deque[Event] = deque(maxlen=capacity)
         self._followers: set[Follower] = set()
         self._is_closed = False
@@ -78,25 +78,24 @@ class Events:
         kind: EventType,
         organization_id: OrganizationId | None = None,
         instance_id: InstanceId | None = None,
-        **more: Any,
+        **members: Any,
     ) -> None:
-        """Publishes an event; it costs an entry in a bounded list, and followers render it."""
+        """Publishes an event. It only adds to a bounded list: the followers render it."""
         self._number += 1
         at = datetime.now(UTC)
-        self._kept.append(Event(self._number, kind, at, organization_id, instance_id, more))
+        self._kept.append(Event(self._number, kind, at, organization_id, instance_id, members))
         for follower in self._followers:
-            follower.notice(self._kept[0].number)
+            follower.notify(self._kept[0].number)
 
     @property
     def follower_count(self) -> int:
-        """How many follow."""
         return len(self._followers)
 
     @contextmanager
     def follow(
         self, organization_id: OrganizationId, last_id: str | None = None
     ) -> Iterator[Follower]:
-        """Follows what an organization may see, from now on or from after the event of that id."""
+        """A follower of an organization's events, after the event `last_id` or from now on."""
         follower = Follower(self, organization_id, *self._begin(last_id))
         self._followers.add(follower)
         if self._is_closed:
@@ -107,41 +106,43 @@ class Events:
             self._followers.discard(follower)
 
     def close(self) -> None:
-        """Ends all followers once they have what is there, so that a server can stop."""
+        """Ends all followers after the present events, so that the server can stop."""
         self._is_closed = True
         for follower in self._followers:
             follower.end()
 
     @property
     def last_id(self) -> str:
-        """The id of the latest event, after which a page that is rendered now can follow."""
+        """The id of the latest event, from which a page that is rendered now can follow."""
         return self.id_of(self._number)
 
     def id_of(self, number: int) -> str:
-        """An event's id, as clients know it."""
-        return f"{self._life}-{number}"
+        """An event's public id."""
+        return f"{self._run_id}-{number}"
 
     def after(self, number: int) -> list[Event]:
-        """The events that are kept and later than that one."""
+        """The kept events after an event's number."""
         if not self._kept:
             return []
         return list(islice(self._kept, max(0, number + 1 - self._kept[0].number), None))
 
     def _begin(self, last_id: str | None) -> tuple[int, bool]:
-        """After which event to begin, and whether some before it are lost."""
+        """The number after which a follower begins, and whether earlier events are lost."""
         if last_id is None:
             return self._number, False
         oldest = self._kept[0].number if self._kept else self._number + 1
-        life, _, number = last_id.rpartition("-")
-        # A number that is too long to be one of ours would take its time to be read.
-        if life != self._life or not (number.isascii() and number.isdigit() and len(number) < 20):
+        run_id, _, number = last_id.rpartition("-")
+        # Parsing a very long number is slow, and none of ours is.
+        if run_id != self._run_id or not (
+            number.isascii() and number.isdigit() and len(number) < 20
+        ):
             return oldest - 1, True
         last = min(int(number), self._number)
         return max(last, oldest - 1), last < oldest - 1
 
 
 class Follower:
-    """One that follows; it keeps nothing but its place in the list."""
+    """A follower of events. It stores its position in the list only."""
 
     def __init__(
         self, events: Events, organization_id: OrganizationId, number: int, has_missed: bool
@@ -154,37 +155,37 @@ class Follower:
         self._news = asyncio.Event()
         self._news.set()
         self.is_outrun = asyncio.Event()
-        """Set once it has read so slowly that it would miss events: it has to be dropped."""
+        """Set if it reads so slowly that it would miss events. It then has to be dropped."""
 
-    def notice(self, oldest: int) -> None:
-        """There is an event; the oldest that is kept has that number."""
+    def notify(self, oldest: int) -> None:
+        """Tells the follower that there is an event; `oldest` is the first number that is kept."""
         if self._number < oldest - 1:
             self.is_outrun.set()
         self._news.set()
 
     def end(self) -> None:
-        """Lets it read what is there and then end."""
+        """Ends the follower after the present events."""
         self._is_over = True
         self._news.set()
 
     async def batches(self) -> AsyncIterator[list[Event]]:
-        """New events, as soon as there are any; an empty list is a sign of life."""
+        """New events as soon as there are any; an empty list is a keepalive."""
         if self._has_missed:
             now = datetime.now(UTC)
             yield [Event(self._number, EventType.EVENTS_MISSED, now, None, None, {})]
         sent_s = asyncio.get_running_loop().time()
         while not self.is_outrun.is_set():
             self._news.clear()
-            found = self._events.after(self._number)
-            if found:
-                # Before they are sent, which takes as long as the client takes to read.
-                self._number = found[-1].number
-            seen = [each for each in found if self._may_see(each)]
-            if not found and self._is_over:
+            events = self._events.after(self._number)
+            if events:
+                # Set before the yield, which lasts until the client has read the events.
+                self._number = events[-1].number
+            visible = [each for each in events if self._may_see(each)]
+            if not events and self._is_over:
                 return
-            # Others' events must neither be noticed nor suppress the sign of life.
-            if seen or not (found or await self._has_news(sent_s + self._events.quiet_s)):
-                yield seen
+            # Events of other organizations must neither be noticeable nor delay the keepalive.
+            if visible or not (events or await self._has_news(sent_s + self._events.quiet_s)):
+                yield visible
                 sent_s = asyncio.get_running_loop().time()
 
     def _may_see(self, event: Event) -> bool:

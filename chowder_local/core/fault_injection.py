@@ -1,4 +1,4 @@
-"""Fault injection: which faults are set, and which of them matches a call (pure)."""
+"""Fault injection: the faults that are set, and which of them matches a call (pure)."""
 
 from __future__ import annotations
 
@@ -21,10 +21,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MOST_OF_ONE = 100
-"""Faults that an organization may have at once."""
-MOST = 1000
-"""Faults of all of them together: anybody may sign up."""
+MAX_FAULTS_PER_ORGANIZATION = 100
+MAX_FAULTS = 1000
+"""The limit for all organizations together, because signing up needs no key."""
 
 
 class FaultKind(StrEnum):
@@ -41,10 +40,10 @@ class FaultKind(StrEnum):
 
 @dataclass(frozen=True)
 class FaultDraft:
-    """A fault as it is asked for: which calls it matches, and what happens then.
+    """A fault as a client describes it: which calls it matches, and what it does to them.
 
-    Without a `status`, and for provisioning without a `detail`, the call succeeds; but only after
-    `delay_s`, and of a stream come no more than `after_events`.
+    Without a `status`, or for provisioning without a `detail`, the call succeeds after `delay_s`,
+    and a stream breaks off after `after_events` events.
     """
 
     kind: FaultKind
@@ -61,7 +60,7 @@ class FaultDraft:
 
 @dataclass(frozen=True)
 class Fault:
-    """A fault that waits for its next call."""
+    """A fault that is set; `left` is the number of calls into which it will be injected."""
 
     id: str
     organization_id: OrganizationId
@@ -72,10 +71,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Call:
-    """Something that a fault may be injected into: a request, or an instance's provisioning.
-
-    `path` is the route's template.
-    """
+    """A request or a provisioning that a fault may match; `path` is the route's template."""
 
     kinds: Collection[FaultKind]
     method: str = ""
@@ -93,49 +89,51 @@ def matches(fault: FaultDraft, call: Call) -> bool:
 
 
 class Faults:
-    """The faults that are set, in the order in which they were; none outlives the server."""
+    """The faults that are set, oldest first; they end with the server."""
 
     def __init__(self, events: Events, clock: Callable[[], datetime]) -> None:
         self._events = events
         self._clock = clock
         self._faults: dict[str, Fault] = {}
         self.are_set = False
-        """Whether there is any at all; until then, no call looks for one."""
+        """Whether any organization has a fault; if not, calls skip the search."""
 
     def add(self, organization_id: OrganizationId, draft: FaultDraft) -> Fault:
-        """Sets one. Raises FaultsFull."""
-        if len(self.of(organization_id)) >= MOST_OF_ONE or len(self._faults) >= MOST:
-            raise FaultsFull(MOST_OF_ONE)
+        """Sets a fault. Raises FaultsFull if the organization or the server has too many."""
+        if len(self.of_organization(organization_id)) >= MAX_FAULTS_PER_ORGANIZATION:
+            raise FaultsFull("An organization", MAX_FAULTS_PER_ORGANIZATION)
+        if len(self._faults) >= MAX_FAULTS:
+            raise FaultsFull("The organizations of a server together", MAX_FAULTS)
         fault = Fault(str(uuid.uuid4()), organization_id, self._clock(), draft, draft.times)
         self._faults[fault.id] = fault
         self.are_set = True
         return fault
 
-    def of(self, organization_id: OrganizationId) -> list[Fault]:
-        """An organization's, the oldest first."""
+    def of_organization(self, organization_id: OrganizationId) -> list[Fault]:
+        """The faults of an organization, oldest first."""
         return [each for each in self._faults.values() if each.organization_id == organization_id]
 
     def remove(self, organization_id: OrganizationId, fault_id: str) -> None:
-        """Takes one back. Raises FaultNotFound, for others' ones too."""
+        """Removes a fault. Raises FaultNotFound if the organization has no such fault."""
         fault = self._faults.get(fault_id)
         if fault is None or fault.organization_id != organization_id:
             raise FaultNotFound
         self._forget(fault)
 
     def clear(self, organization_id: OrganizationId) -> int:
-        """Takes all of an organization's back; how many there were."""
-        found = self.of(organization_id)
-        for fault in found:
+        """Removes all faults of an organization, and returns their number."""
+        faults = self.of_organization(organization_id)
+        for fault in faults:
             self._forget(fault)
-        return len(found)
+        return len(faults)
 
     def find(self, organization_id: OrganizationId, call: Call) -> Fault | None:
-        """The next fault for such a call, left as it is."""
-        found = self.of(organization_id)
-        return next((each for each in found if matches(each.draft, call)), None)
+        """The oldest fault that matches the call. Does not use it up."""
+        faults = self.of_organization(organization_id)
+        return next((each for each in faults if matches(each.draft, call)), None)
 
     def take(self, organization_id: OrganizationId, call: Call) -> FaultDraft | None:
-        """The next fault for such a call, which it uses up."""
+        """The oldest fault that matches the call. Uses it up once, and publishes an event."""
         fault = self.find(organization_id, call)
         if fault is None:
             return None

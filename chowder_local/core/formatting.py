@@ -1,4 +1,4 @@
-"""Numbers for people to read."""
+"""Formats numbers for people."""
 
 from __future__ import annotations
 

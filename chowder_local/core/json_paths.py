@@ -1,4 +1,4 @@
-"""Where in JSON or YAML something is wrong, in the names that its writer used (pure)."""
+"""Paths of problems in JSON or YAML, in the writer's own names (pure)."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 MISSING = "missing"
-"""pydantic's type of a problem that is at the end of a path which is not there."""
+"""pydantic's type of the problem that a member is missing."""
 
 
 def written_path(content: Any, location: Sequence[str | int], kind: str) -> list[str | int]:
-    """The steps of pydantic's `location` which `content` has; its kinds of a union are left out.
+    """The steps of pydantic's `location` that exist in `content`, without names of union members.
 
     `kind` is the problem's type: the last step of a missing member stays.
     """
     steps: list[str | int] = []
     for number, step in enumerate(location, start=1):
-        is_there = (isinstance(content, dict) and step in content) or (
+        exists = (isinstance(content, dict) and step in content) or (
             isinstance(content, list) and isinstance(step, int) and step < len(content)
         )
-        if is_there:
+        if exists:
             content = content[step]
-        if is_there or (kind == MISSING and number == len(location)):
+        if exists or (kind == MISSING and number == len(location)):
             steps.append(step)
     return steps

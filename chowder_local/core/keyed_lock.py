@@ -1,4 +1,4 @@
-"""Locks by key: what is done about one thing happens one after the other, and keeps no other up."""
+"""Locks by key: work on one key is done one at a time, without delaying work on other keys."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ if TYPE_CHECKING:
 
 
 class KeyedLocks:
-    """One lock a key, which exists while somebody has it."""
+    """One lock for each key. A lock exists while it is referenced."""
 
     def __init__(self) -> None:
         self._locks: WeakValueDictionary[Hashable, asyncio.Lock] = WeakValueDictionary()
 
     def holding(self, key: Hashable) -> asyncio.Lock:
-        """The key's lock, the same for all who have it at the same time; enter it to hold it."""
+        """The lock of a key, to be entered; all callers of the same moment get the same one."""
         return self._locks.setdefault(key, asyncio.Lock())
 
     def is_held(self, key: Hashable) -> bool:

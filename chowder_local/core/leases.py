@@ -1,7 +1,7 @@
-"""Leases: files that record what a process has made elsewhere and that must not outlive it.
+"""Leases: files that record resources which must not outlive the process that made them.
 
-A lease is in force for as long as its process has locked a file beside it; the kernel unlocks that
-with the process's end, however it ends. Process ids would be reused.
+The process locks a file beside each lease, which the kernel unlocks when the process ends in any
+way. A process id would not do, because it is reused.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SUFFIX = ".json"
 
 @dataclass
 class Lease:
-    """A few facts about what was made, which may be secrets: only its user can read the file."""
+    """Facts about a resource. They may be secrets, so only the user can read the file."""
 
     path: Path
     facts: dict[str, str]
@@ -34,23 +34,23 @@ class Lease:
 
     @classmethod
     def take(cls, folder: Path, facts: Mapping[str, str]) -> Self:
-        """A new one of this process. Raises OSError."""
+        """A new lease of this process. Raises OSError if it cannot be written."""
         make_private_folder(folder)
         path = folder / f"{uuid.uuid4().hex}{SUFFIX}"
         lock = _lock_of(path)
         lock.acquire()
-        began = datetime.now(UTC).isoformat(timespec="seconds")
-        made = cls(path, {"began_at": began, "pid": str(os.getpid()), **facts}, lock)
-        made._write()
-        return made
+        began_at = datetime.now(UTC).isoformat(timespec="seconds")
+        lease = cls(path, {"began_at": began_at, "pid": str(os.getpid()), **facts}, lock)
+        lease._write()
+        return lease
 
     def update(self, **facts: str) -> None:
-        """Adds facts. Raises OSError."""
+        """Adds facts. Raises OSError if they cannot be written."""
         self.facts |= facts
         self._write()
 
     def end(self) -> None:
-        """Removes it, once what was made is gone."""
+        """Removes the lease after its resource was removed."""
         self.path.unlink(missing_ok=True)
         self._lock.release()
         self.path.with_suffix(".lock").unlink(missing_ok=True)
@@ -63,7 +63,7 @@ class Lease:
 
 
 def abandoned(folder: Path) -> Iterator[Lease]:
-    """The leases whose process has ended, each locked until the next one is requested."""
+    """The leases of ended processes, each locked until the iterator advances."""
     for path in sorted(folder.glob(f"*{SUFFIX}")):
         lock = _lock_of(path)
         try:
@@ -71,7 +71,7 @@ def abandoned(folder: Path) -> Iterator[Lease]:
                 facts = json.loads(path.read_text())
                 yield Lease(path, {str(name): str(value) for name, value in facts.items()}, lock)
         except (Timeout, OSError, ValueError, AttributeError):
-            # In use, just ended by another process, or no lease.
+            # It is in use, another process has just ended it, or the file is no lease.
             continue
 
 

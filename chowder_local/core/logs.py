@@ -1,4 +1,4 @@
-"""How the server logs: one event a line, as text or as JSON, to standard error."""
+"""Sets up logging to standard error: one event a line, as text or JSON."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from chowder_local.core import request_context
 
 
 def configure(level: str, log_format: str = "line") -> None:
-    """Sets up logging for the process; uvicorn's own loggers go the same way."""
+    """Sets up logging for the process, including uvicorn's loggers."""
     logging.config.dictConfig(_config(level, log_format))
 
 
 class Line(logging.Formatter):
-    """A line for people; what is logged for a request ends with the request's id."""
+    """A line for people, with the current request's id at its end."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's own name
-        """The line without its traceback."""
+        """The line without a traceback."""
         line = super().formatMessage(record)
         request_id = request_context.request_id()
-        # A request's own line has it already.
+        # The line of the request log has the id already.
         if request_id is None or line.endswith(request_id):
             return line
         return f"{line} [{request_id}]"
@@ -59,7 +59,7 @@ def _config(level: str, log_format: str) -> dict[str, Any]:
         "loggers": {
             "chowder_local": {"level": level.upper()},
             "uvicorn": {"level": "WARNING"},
-            # Our own request log has the id; uvicorn's would print queries.
+            # The server has a request log of its own; uvicorn's would print queries.
             "uvicorn.access": {"level": "ERROR"},
         },
     }

@@ -1,4 +1,4 @@
-"""The metrics of `/local/metrics`: all of them are listed here."""
+"""All metrics of `/local/metrics`."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 METHODS = {"GET", "POST", "PATCH", "PUT", "DELETE", "OPTIONS", "HEAD"}
 OTHER = "other"
-"""For a method or path that clients made up, so that they cannot make up metrics."""
+"""The label for unknown methods and paths, so that clients cannot add metrics."""
 REQUEST_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 BOOT_BUCKETS_S = (0.5, 1, 2.5, 5, 10, 15, 20, 30, 45, 60, 90, 120, 180)
 
 
 @dataclass(frozen=True)
 class Figures:
-    """What is not counted as it happens, but looked up when somebody asks."""
+    """The values that are read for each response, not counted."""
 
     version: str
     started_at_s: float
@@ -36,46 +36,46 @@ class Figures:
 
 
 class Metrics:
-    """Counts what happens; a label never tells whose it is, nor anything that clients made up."""
+    """Counters and histograms. A label names neither an organization nor text of a client."""
 
     def __init__(self) -> None:
         self.open_streams = Gauge(
             "chowder_open_streams",
-            "Event streams that are being sent.",
+            "Event streams that are open.",
             registry=None,
         )
         self._requests = Counter(
             "chowder_requests",
-            "Requests that have ended, by route and class of status.",
+            "Requests that have ended, by method, route template and class of status.",
             ("method", "route", "status"),
             registry=None,
         )
         self._durations = Histogram(
             "chowder_request_duration_seconds",
-            "From a request's arrival to the end of its answer, streamed or not.",
+            "Time from a request's arrival to the end of its answer, streamed or not.",
             ("method", "route"),
             buckets=REQUEST_BUCKETS_S,
             registry=None,
         )
         self._boots = Histogram(
             "chowder_boot_duration_seconds",
-            "From a boot's beginning, its place in the queue left, to its end.",
+            "Time of a boot without its wait in the queue, by outcome: ready, failed, abandoned.",
             ("outcome",),
             buckets=BOOT_BUCKETS_S,
             registry=None,
         )
         self._model_calls = Counter(
             "chowder_model_calls",
-            "Model calls: answered, offline, refused, unreachable, broken, client_disconnected, "
-            "no_credentials, failed.",
+            "Model calls that have ended, by provider and outcome: answered, offline, refused, "
+            "unreachable, broken, client_disconnected, no_credentials, failed.",
             ("provider", "outcome"),
             registry=None,
         )
-        # To find a labelled metric takes the library longer than to count with it.
+        # The library takes longer to find a labelled metric than to count with it.
         self._labelled: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
     def request(self, method: str, route: str | None, status: int, took_s: float) -> None:
-        """Counts a request; `route` is its template, None if no route was found."""
+        """Counts a request; `route` is the template, None if no route matched."""
         key = (method if method in METHODS else OTHER, route or OTHER, status // 100)
         if (labelled := self._labelled.get(key)) is None:
             labelled = self._labelled[key] = self._labelled_for(*key)
@@ -95,38 +95,42 @@ class Metrics:
         self._model_calls.labels(provider, outcome).inc()
 
     def render(self, figures: Figures) -> bytes:
-        """Everything, as Prometheus reads it."""
+        """All metrics in the text format of Prometheus."""
         requests = (self._requests, self._durations)
-        counted = (*requests, self.open_streams, self._boots, self._model_calls)
+        metrics = (*requests, self.open_streams, self._boots, self._model_calls)
         registry = CollectorRegistry(auto_describe=False)
-        registry.register(_Collector(counted, figures))
+        registry.register(_Collector(metrics, figures))
         return generate_latest(registry)
 
 
 class _Collector:
-    """Everything that is counted or looked up, for one answer."""
+    """All metrics of one response."""
 
-    def __init__(self, counted: tuple[MetricWrapperBase, ...], figures: Figures) -> None:
-        self._counted = counted
+    def __init__(self, metrics: tuple[MetricWrapperBase, ...], figures: Figures) -> None:
+        self._metrics = metrics
         self._figures = figures
 
     def collect(self) -> Iterator[Metric]:
-        for each in self._counted:
+        for each in self._metrics:
             for metric in each.collect():
-                # When a counter was made is of no use, and as long again as the counters.
+                # Creation times of counters are useless and double the response.
                 metric.samples = [s for s in metric.samples if not s.name.endswith("_created")]
                 yield metric
-        yield from _looked_up(self._figures)
-        yield from _process()
+        yield from _figure_metrics(self._figures)
+        yield from _process_metrics()
 
 
-def _looked_up(figures: Figures) -> Iterator[Metric]:
+def _figure_metrics(figures: Figures) -> Iterator[Metric]:
     info = GaugeMetricFamily(
         "chowder_info", "Always 1; the version is a label.", labels=["version"]
     )
     info.add_metric([figures.version], 1)
     yield info
-    yield _gauge("process_start_time_seconds", "When the server was started.", figures.started_at_s)
+    yield _gauge(
+        "process_start_time_seconds",
+        "When the server was started, in Unix time.",
+        figures.started_at_s,
+    )
     instances = GaugeMetricFamily(
         "chowder_instances", "Instances in each status.", labels=["status"]
     )
@@ -140,26 +144,28 @@ def _looked_up(figures: Figures) -> Iterator[Metric]:
     )
     yield _gauge(
         "chowder_boots_in_progress",
-        "Instances on their way to running, those in the queue included.",
+        "Instances that are being provisioned, including those in the boot queue.",
         figures.boots_in_progress,
     )
     yield _gauge("chowder_boots_queued", "Boots that wait for their turn.", figures.boots_queued)
     yield CounterMetricFamily(
         "chowder_engine_failures",
-        "Calls that the container engine did not do.",
+        "Calls to the container engine that failed.",
         value=figures.engine_failures,
     )
 
 
-def _process() -> Iterator[Metric]:
+def _process_metrics() -> Iterator[Metric]:
     process = psutil.Process()
     yield _gauge(
-        "process_resident_memory_bytes", "The server's own memory.", process.memory_info().rss
+        "process_resident_memory_bytes",
+        "Memory of the server's process.",
+        process.memory_info().rss,
     )
     yield _gauge(
         "process_open_fds", "Files and sockets that the server has open.", process.num_fds()
     )
 
 
-def _gauge(name: str, words: str, value: float) -> Metric:
-    return GaugeMetricFamily(name, words, value=value)
+def _gauge(name: str, description: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, description, value=value)

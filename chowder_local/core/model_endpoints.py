@@ -1,4 +1,4 @@
-"""Model providers that the operator names: OpenAI-compatible endpoints, by name and URL (pure)."""
+"""Other model providers: OpenAI-compatible endpoints that the operator names (pure)."""
 
 from __future__ import annotations
 
@@ -15,49 +15,49 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 OLLAMA = "ollama"
-"""The one that need not be named: it is looked for where Ollama is by default."""
-USUAL_CONTEXT_TOKENS = 32_768
-LEAST_CONTEXT_TOKENS = 4_000
+"""The endpoint that always exists, at Ollama's default address unless the operator names it."""
+DEFAULT_CONTEXT_TOKENS = 32_768
+MIN_CONTEXT_TOKENS = 4_000
 """OpenClaw refuses to work with less."""
-LONGEST_ANSWER_TOKENS = 8_192
+MAX_ANSWER_TOKENS = 8_192
 
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,31}\Z")
-_TAKEN = {*ModelProvider, "google", OTHER_PROVIDERS}
+_RESERVED_NAMES = {*ModelProvider, "google", OTHER_PROVIDERS}
 _OLLAMA_PORT = 11434
-_USUAL_PORTS = {"http": 80, "https": 443}
+_DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A provider that speaks OpenAI's Chat Completions; `url` is what `/chat/completions` is below.
+    """A provider with OpenAI's Chat Completions API at `url` + `/chat/completions`.
 
-    The key is "" if it wants none; `offline` has the built-in offline model answer in its place.
+    The key is "" if the provider needs none, and `offline` for the built-in offline model.
     """
 
     name: str
     url: str
     key: str = field(default="", repr=False)
     contexts: Mapping[str, int] = field(default_factory=dict)
-    """Tokens by model, or by the provider's own name for all other ones."""
+    """Context lengths in tokens by `provider/model`, or by `provider` for its other models."""
 
     @property
     def is_offline(self) -> bool:
-        """Whether it is not called at all."""
+        """Whether the offline model answers in place of the provider."""
         return self.key == OFFLINE_KEY
 
     @property
     def has_secret(self) -> bool:
-        """Whether somebody may pay for its calls."""
+        """Whether it has a real key, so that its calls may cost money."""
         return bool(self.key) and not self.is_offline
 
     def context_tokens(self, model: str) -> int:
-        """How much of a conversation a model can be shown, its answer included."""
-        named = self.contexts.get(f"{self.name}/{model}")
-        return named or self.contexts.get(self.name, USUAL_CONTEXT_TOKENS)
+        """The context length of a model, including its answer."""
+        tokens = self.contexts.get(f"{self.name}/{model}")
+        return tokens or self.contexts.get(self.name, DEFAULT_CONTEXT_TOKENS)
 
     @property
-    def cure(self) -> str:
-        """What to do if nothing answers there."""
+    def remedy(self) -> str:
+        """What to do if nothing answers at the URL."""
         if self.name == OLLAMA:
             return (
                 f"Is Ollama running at {self.url}? Start it with 'ollama serve', or tell the "
@@ -69,108 +69,115 @@ class Endpoint:
         )
 
 
-def pairs(parts: Iterable[str], what: str) -> dict[str, str]:
-    """`name=value`, each; raises ValueError, without a value in it: that may be a secret."""
-    found: dict[str, str] = {}
+def parse_pairs(parts: Iterable[str], what: str) -> dict[str, str]:
+    """The values by name of parts such as `name=value`; `what` names the values in errors.
+
+    Raises ValueError if a part is incomplete or a name repeats. It has no value, a possible secret.
+    """
+    pairs: dict[str, str] = {}
     for each in parts:
         name, equals, value = (part.strip() for part in each.partition("="))
         if not equals or not value:
             raise ValueError(f"write name={what}, such as {_EXAMPLES[what]}")
-        if name in found:
-            raise ValueError(f"{name!r} is there twice")
-        found[name] = value
-    return found
+        if name in pairs:
+            raise ValueError(f"{name!r} is given twice")
+        pairs[name] = value
+    return pairs
 
 
 _EXAMPLES = {"URL": "lmstudio=http://127.0.0.1:1234/v1", "tokens": "lmstudio=16384"}
 
 
 def check_name(name: str) -> None:
-    """Raises ValueError for what cannot be a provider's name."""
-    if name in _TAKEN:
-        raise ValueError(f"{name!r} is taken: choose another name for this provider")
+    """Raises ValueError if a provider cannot have this name."""
+    if name in _RESERVED_NAMES:
+        raise ValueError(f"{name!r} is reserved: choose another name for this provider")
     if _NAME.match(name) is None:
         raise ValueError(
-            f"{name!r} is no name: write up to 32 small letters, digits and hyphens, a letter first"
+            f"{name!r} is not a valid name: use up to 32 lowercase letters, digits and hyphens, "
+            "beginning with a letter"
         )
 
 
 def checked_url(url: str) -> str:
-    """An endpoint's URL without a slash at its end; raises ValueError, without the URL in it."""
+    """The URL without a slash at its end.
+
+    Raises ValueError if it cannot be an endpoint's. The message does not have the URL.
+    """
     try:
         parts = urlsplit(url)
-        is_whole = parts.scheme in _USUAL_PORTS and bool(parts.hostname) and parts.port != 0
+        is_valid = parts.scheme in _DEFAULT_PORTS and bool(parts.hostname) and parts.port != 0
     except ValueError:
-        is_whole = False
+        is_valid = False
     else:
         if "@" in parts.netloc:
             raise ValueError(
-                "a provider's URL has a name or password in it, which others would see; put its "
-                "key into the environment instead (NAME_API_KEY)"
+                "a provider's URL cannot contain a user name or password, which others would see; "
+                "put the key into the environment instead (NAME_API_KEY)"
             )
         if parts.query or parts.fragment:
-            raise ValueError("a provider's URL may have no ? and no #")
-    if not is_whole or re.search(r"[\s\x00-\x1f]", url):
-        raise ValueError("a provider's URL is such as http://127.0.0.1:1234/v1")
+            raise ValueError("a provider's URL cannot contain ? or #")
+    if not is_valid or re.search(r"[\s\x00-\x1f]", url):
+        raise ValueError("a provider's URL must be such as http://127.0.0.1:1234/v1")
     return url.rstrip("/")
 
 
 def key_variable(name: str) -> str:
-    """Where the key for an endpoint is, if it wants one: `OPENROUTER_API_KEY` for `openrouter`."""
+    """The variable of an endpoint's key, such as `OPENROUTER_API_KEY` for `openrouter`."""
     return f"{name.upper().replace('-', '_')}_API_KEY"
 
 
-def known(
+def endpoints(
     urls: Mapping[str, str],
     contexts: Mapping[str, int],
     env: Mapping[str, str],
     *,
     is_offline: bool,
 ) -> dict[str, Endpoint]:
-    """All that there are, with the keys that the environment has for them; Ollama last."""
-    places = {OLLAMA: ollama_url(env.get("OLLAMA_HOST", ""))} | dict(urls)
-    named = [*(name for name in places if name != OLLAMA), OLLAMA]
+    """The endpoints by name, with their keys from the environment; Ollama is the last."""
+    all_urls = {OLLAMA: ollama_url(env.get("OLLAMA_HOST", ""))} | dict(urls)
+    names = [*(name for name in all_urls if name != OLLAMA), OLLAMA]
     return {
         name: Endpoint(
             name,
-            places[name],
+            all_urls[name],
             OFFLINE_KEY if is_offline else env.get(key_variable(name), "").strip(),
             contexts,
         )
-        for name in named
+        for name in names
     }
 
 
 def models_in(body: bytes) -> list[str] | None:
-    """The ids in an answer of `/models`; None if it is none."""
+    """The model ids in a response of `/models`; None if the body is no such response."""
     try:
-        listed = json.loads(body)["data"]
-        return [each["id"] for each in listed or () if isinstance(each["id"], str)]
+        models = json.loads(body)["data"]
+        return [each["id"] for each in models or () if isinstance(each["id"], str)]
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
-def ollama_url(host: str) -> str:
-    """Where Ollama is, by how it reads OLLAMA_HOST (envconfig/config.go in its sources)."""
-    scheme, has_scheme, rest = host.strip().strip("\"'").strip().rpartition("://")
-    scheme = scheme if has_scheme and scheme in _USUAL_PORTS else "http"
-    port = _USUAL_PORTS[scheme] if has_scheme else _OLLAMA_PORT
-    place, _, path = rest.rpartition("@")[2].partition("/")
+def ollama_url(variable: str) -> str:
+    """The URL that OLLAMA_HOST means to Ollama (envconfig/config.go in its sources)."""
+    scheme, has_scheme, rest = variable.strip().strip("\"'").strip().rpartition("://")
+    scheme = scheme if has_scheme and scheme in _DEFAULT_PORTS else "http"
+    port = _DEFAULT_PORTS[scheme] if has_scheme else _OLLAMA_PORT
+    netloc, _, path = rest.rpartition("@")[2].partition("/")
     try:
-        parts = urlsplit(f"//{place}")
-        name, port = parts.hostname or "127.0.0.1", parts.port or port
+        parts = urlsplit(f"//{netloc}")
+        host, port = parts.hostname or "127.0.0.1", parts.port or port
     except ValueError:
-        name = "127.0.0.1"
-    below = f"/{path.strip('/')}" if path.strip("/") else ""
-    return f"{scheme}://{_called(name)}:{port}{below}/v1"
+        host = "127.0.0.1"
+    prefix = f"/{path.strip('/')}" if path.strip("/") else ""
+    return f"{scheme}://{_url_host(host)}:{port}{prefix}/v1"
 
 
-def _called(host: str) -> str:
+def _url_host(host: str) -> str:
     try:
         address = ip_address(host)
     except ValueError:
         return host
-    # An address that stands for all of them can be listened on, but not called.
+    # Clients cannot connect to a wildcard address.
     if address.is_unspecified:
         return "127.0.0.1"
     return f"[{host}]" if address.version == 6 else host

@@ -1,4 +1,4 @@
-"""The command that calls this program, as it can be pasted into a shell."""
+"""The shell command that runs this program."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ PROGRAM = "chowder-local"
 
 
 def program(data_dir: Path, path: str | None = None) -> str:
-    """The command for that data directory; `path` is where commands are found, if not as usual.
+    """The command for a data directory; `path` is searched in place of the PATH.
 
-    An environment need not be on the PATH, and the shell that this is pasted into may lack what
-    this one has in its environment.
+    The virtual environment may not be on the PATH, and the shell into which a user pastes the
+    command may lack variables of this process.
     """
     script = Path(sys.executable).with_name(PROGRAM)
     command = [PROGRAM]

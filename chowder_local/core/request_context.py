@@ -1,4 +1,4 @@
-"""Which request and which instance the running code works for, as the log shows it."""
+"""The request and the instance that the running code works for, for the log."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 REQUEST_ID_HEADER = "X-Request-Id"
 
 _ACCEPTED = re.compile(r"[A-Za-z0-9._~-]{1,64}")
-# A task that a request begins, such as a boot, inherits its context.
+# A task that a request starts, such as a boot, inherits its context.
 _current: ContextVar[tuple[str | None, InstanceId | None]] = ContextVar(
     "current", default=(None, None)
 )
@@ -27,13 +27,13 @@ def request_id() -> str | None:
 
 
 def instance_id() -> InstanceId | None:
-    """The current instance, once it is known."""
+    """The id of the current instance, once it is known."""
     return _current.get()[1]
 
 
-def may_be_logged(offered_id: str) -> bool:
-    """Whether the id that a client gave its request is short, and harmless in a log."""
-    return _ACCEPTED.fullmatch(offered_id) is not None
+def may_be_logged(client_id: str) -> bool:
+    """Whether the id that a client gave its request is short and harmless in a log."""
+    return _ACCEPTED.fullmatch(client_id) is not None
 
 
 def set_request(request_id: str) -> None:

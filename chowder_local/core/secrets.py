@@ -1,4 +1,4 @@
-"""Making, hashing and deriving secrets, and encrypting what is kept at rest."""
+"""Makes, hashes and derives secrets, and encrypts data at rest."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 ORGANIZATION_PREFIX = "chd_org_"
 SCOPED_PREFIX = "chd_sk_"
-SHOWN_CHARACTERS = 12
+PREFIX_CHARACTERS = 12
 SECRET_BYTES = 32
 _KEY = re.compile(f"(?:{ORGANIZATION_PREFIX}|{SCOPED_PREFIX})[A-Za-z0-9_-]+")
 
@@ -33,34 +33,34 @@ def new_key(prefix: str) -> str:
 
 
 def shown_prefix(raw_key: str) -> str:
-    """The part of a token that may be shown, to distinguish it from others."""
-    return raw_key[:SHOWN_CHARACTERS]
+    """The start of a token, which may be shown to tell tokens apart."""
+    return raw_key[:PREFIX_CHARACTERS]
 
 
-def without_keys(text: str) -> str:
-    """The text, for a log, with only the shown prefix of each key in it."""
-    return _KEY.sub(lambda found: f"{shown_prefix(found[0])}...", text)
+def mask_keys(text: str) -> str:
+    """The text for a log: each key in it is cut to its shown prefix."""
+    return _KEY.sub(lambda match: f"{shown_prefix(match[0])}...", text)
 
 
 def digest(raw_key: str) -> str:
-    """What the store keeps of a token. A plain hash suffices: the token is random, not chosen."""
+    """The SHA-256 of a token, for the store. It needs no salt, because tokens are random."""
     return hashlib.sha256(raw_key.encode()).hexdigest()
 
 
 class SecretBox:
-    """The data directory's secret: encrypts model keys, derives each sandbox's own tokens."""
+    """The data directory's secret: it encrypts data and derives the tokens of sandboxes."""
 
     def __init__(self, secret: bytes) -> None:
         self._secret = secret
         self._fernet = Fernet(base64.urlsafe_b64encode(self._derive("at rest", "fernet")))
-        # Its own key, so that no ciphertext of the store can pass for a link.
+        # A separate key, so that no ciphertext of the store is valid as a link.
         self._links = Fernet(base64.urlsafe_b64encode(self._derive("link", "fernet")))
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """The box whose secret is in `path`; a missing file is made, readable by us only.
+        """The box of the secret in `path`. Creates a missing file, readable by this user only.
 
-        Raises DataDirUnusable.
+        Raises DataDirUnusable if the file cannot be read or written, or has another length.
         """
         try:
             if not path.exists():
@@ -68,10 +68,10 @@ class SecretBox:
             secret = path.read_bytes()
         except OSError as failed:
             raise DataDirUnusable(f"{path} cannot be read: {failed.strerror}.") from failed
-        # A cut or emptied secret would be a guessable one.
+        # A truncated secret could be guessed.
         if len(secret) != SECRET_BYTES:
             raise DataDirUnusable(
-                f"{path} is damaged. Put it back from a copy, or move it away: all agents then "
+                f"{path} is damaged. Restore it from a copy, or move it away: all agents then "
                 "get new tokens, and model keys and openclaw_config have to be set again."
             )
         return cls(secret)
@@ -81,40 +81,40 @@ class SecretBox:
         return self._fernet.encrypt(text.encode())
 
     def decrypt(self, ciphertext: bytes) -> str:
-        """Back from the store; raises InvalidToken if another secret wrote it."""
+        """The text of a ciphertext. Raises InvalidToken if another secret encrypted it."""
         return self._fernet.decrypt(ciphertext).decode()
 
     def encrypt_link(self, kind: str, content: Mapping[str, str], now: datetime) -> str:
-        """A token for an address that says what it is for: nobody else can read or make it."""
+        """An encrypted token for a URL, with content that only this server can read or make."""
         text = json.dumps([kind, dict(content)])
         return self._links.encrypt_at_time(text.encode(), int(now.timestamp())).decode()
 
     def decrypt_link(
         self, token: str, kind: str, now: datetime, life_s: int
     ) -> dict[str, str] | None:
-        """What a token says; None if it is too old, of another kind, or none of ours."""
+        """The content of a link's token; None if it is expired, invalid or of another kind."""
         try:
             ciphertext = token.encode("ascii")
             text = self._links.decrypt_at_time(ciphertext, life_s, int(now.timestamp()))
         except (InvalidToken, UnicodeEncodeError):
             return None
-        found, content = json.loads(text)
-        return content if found == kind else None
+        actual_kind, content = json.loads(text)
+        return content if actual_kind == kind else None
 
     def gateway_token(self, sandbox_id: str) -> str:
-        """The bearer token of one sandbox's gateway; derived, so that no crash can lose it."""
+        """The bearer token of a sandbox's gateway. It is derived, so a crash cannot lose it."""
         return self._derive("gateway", sandbox_id).hex()
 
     def relay_token(self, sandbox_id: str) -> str:
-        """What a sandbox shows the relay in place of a model key; says itself whose it is."""
+        """The token that a sandbox sends the relay in place of a model key; it has the id."""
         return f"{sandbox_id}.{self._derive('relay', sandbox_id).hex()}"
 
     def sandbox_of(self, relay_token: str) -> str | None:
-        """Whose relay token this is, or None if we never gave it out."""
+        """The id of the sandbox with this relay token; None if the token is not valid."""
         sandbox_id, _, _ = relay_token.partition(".")
         expected = self.relay_token(sandbox_id)
-        is_ours = hmac.compare_digest(relay_token.encode(), expected.encode())
-        return sandbox_id if is_ours else None
+        is_valid = hmac.compare_digest(relay_token.encode(), expected.encode())
+        return sandbox_id if is_valid else None
 
     def _derive(self, purpose: str, name: str) -> bytes:
         return hmac.digest(self._secret, f"{purpose}\0{name}".encode(), "sha256")

@@ -1,4 +1,4 @@
-"""What an operator can choose: one frozen object, read once from a mapping that is passed in."""
+"""The settings: one frozen object, read once from a mapping that is passed in."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 PREFIX = "CHOWDER_"
 CLIENT_NAMES = frozenset({"CHOWDER_BASE_URL", "CHOWDER_KEY"})
-"""Names with our prefix that are the clients', printed by `chowder-local env`."""
+"""Variables with our prefix that clients read; `chowder-local env` prints them."""
 
 _LISTS = {"cors_origins", "allowed_hosts", "providers", "provider_context_tokens"}
 
@@ -35,7 +35,7 @@ class _InDataDir:
 
 
 class Settings(BaseModel):
-    """Each field is the environment variable `CHOWDER_<FIELD>`; the CLI's options win over it."""
+    """Each field is the environment variable `CHOWDER_<FIELD>`; the CLI's options override it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -44,22 +44,26 @@ class Settings(BaseModel):
     public_url: str | None = Field(
         None,
         pattern=r"^https?://[^/\s]+/?$",
-        description="Where clients find the server, if not where it listens: for one in a "
-        "container, at the published port.",
+        description="URL at which clients reach the server, if it is not the address that the "
+        "server listens on: for a server in a container, the published port.",
     )
     data_dir: Path = Field(
         default_factory=lambda: user_data_path("chowder-local"),
-        description="Where the database, keys and logs are kept.",
+        description="Directory of the database, keys and logs; by default "
+        "`~/.local/share/chowder-local` on Linux and "
+        "`~/Library/Application Support/chowder-local` on macOS.",
     )
     key_file: Path | None = Field(
         None,
-        description="Where the default organization's key is kept, if not in the data directory.",
+        description="File of the default organization's key, if not in the data directory.",
     )
     offline: bool = Field(
         False, description="The default organization gets the offline model for every provider."
     )
     tier: Tier | None = Field(
-        None, description="Tier of the default organization: shrimp, crab, lobster or whale."
+        None,
+        description="Tier of the default organization: shrimp, crab, lobster or whale; whale at "
+        "the first start.",
     )
     image: str | None = Field(
         None, description="Sandbox image to use instead of the one this version builds."
@@ -68,12 +72,15 @@ class Settings(BaseModel):
         "node:24-trixie-slim", description="Image that the sandbox image is built on."
     )
     ca_bundle: Path | None = Field(
-        None, description="PEM file that sandboxes and image builds trust besides the usual ones."
+        None,
+        description="PEM file of certificates that sandboxes and image builds trust, besides the "
+        "usual ones.",
     )
     egress: Egress = Field(
         Egress.ON,
         description=(
-            "off: sandboxes reach the model relay and nothing outside, unless one is set apart."
+            "off: sandboxes reach the model relay and nothing else, except instances that have a "
+            "setting of their own."
         ),
     )
     memory_limit_mb: int = Field(2048, ge=512, description="Memory a sandbox may use.")
@@ -82,34 +89,42 @@ class Settings(BaseModel):
     disk_limit_mb: int | None = Field(
         None,
         ge=256,
-        description="Disk a sandbox may use; it is ended when it is seen to use more.",
+        description="Disk a sandbox may use; the server ends a sandbox that uses more.",
     )
     disk_interval_s: float = Field(
-        60.0, gt=0, description="How often is looked at what sandboxes use, if that has a limit."
+        60.0,
+        gt=0,
+        description="Seconds between measurements of the sandboxes' disk use, if "
+        "CHOWDER_DISK_LIMIT_MB is set.",
     )
     boot_timeout_s: float = Field(
-        180.0, gt=0, description="How long a sandbox may take to be ready."
+        180.0, gt=0, description="How long a sandbox may take to become ready."
     )
     boot_concurrency: int = Field(2, ge=1, description="Sandboxes that boot at the same time.")
     warm_pool_size: int = Field(
-        2, ge=0, description="Blank agents kept ready, where there is memory for them; 0 for none."
+        2,
+        ge=0,
+        description="Warm sandboxes to keep ready, if there is memory for them; 0 for none.",
     )
     freeze_after_s: float = Field(
         75.0,
         ge=0,
-        description="How long a blank agent stays awake before it is frozen; OpenClaw needs a "
-        "minute to put its databases away.",
+        description="How long a warm sandbox runs before it is frozen; OpenClaw needs a minute "
+        "to write its databases to disk.",
     )
     max_running: int | None = Field(
         None,
         ge=1,
-        description="Agents in memory at once, if not as many as the engine's machine can hold.",
+        description="Sandboxes in memory at once; by default as many as the engine's machine "
+        "can hold.",
     )
     paused_ttl_s: float = Field(
-        900.0, gt=0, description="How long a stopped agent stays in memory; then only on disk."
+        900.0,
+        gt=0,
+        description="How long a stopped agent stays in memory before its sandbox is released.",
     )
     drain_timeout_s: float = Field(
-        10.0, gt=0, description="How long a stop waits for the turn that is running."
+        10.0, gt=0, description="How long a stop waits for the turn in progress."
     )
     stop_grace_s: int = Field(
         3,
@@ -117,7 +132,7 @@ class Settings(BaseModel):
         description="How long requests may go on when the server stops.",
     )
     reconcile_interval_s: float = Field(
-        5.0, gt=0, description="How often the store and the engine are made to agree."
+        5.0, gt=0, description="How often the server reconciles instances and sandboxes."
     )
     engine_timeout_s: float = Field(
         30.0, gt=0, description="How long one call to the engine may take."
@@ -133,57 +148,60 @@ class Settings(BaseModel):
         60.0,
         gt=0,
         description="How long an agent may take within a message to shorten a conversation that "
-        "has outgrown a named provider's model.",
+        "is too long for the model of a provider in CHOWDER_PROVIDERS.",
     )
     anthropic_base_url: str = Field(
-        "https://api.anthropic.com", description="Where the relay finds Anthropic."
+        "https://api.anthropic.com", description="Base URL of Anthropic's API."
     )
     openai_base_url: str = Field(
-        "https://api.openai.com/v1", description="Where the relay finds OpenAI."
+        "https://api.openai.com/v1", description="Base URL of OpenAI's API."
     )
     gemini_base_url: str = Field(
         "https://generativelanguage.googleapis.com/v1beta",
-        description="Where the relay finds Gemini.",
+        description="Base URL of Gemini's API.",
     )
     providers: dict[str, str] = Field(
         default_factory=dict,
-        description="Other model providers: name=URL of an OpenAI-compatible API, with commas.",
+        description="Other model providers: name=URL of an OpenAI-compatible API, separated by "
+        "commas.",
     )
     provider_context_tokens: dict[str, int] = Field(
         default_factory=dict,
         description=(
-            "Tokens that their models can be shown, name=tokens or name/model=tokens, with commas."
+            "Context lengths in tokens: provider=tokens for all models of another provider, or "
+            "provider/model=tokens for one model, separated by commas."
         ),
     )
     clawhub_url: str | None = Field(
         None,
         pattern="^https?://[^/]",
         description=(
-            "Where sandboxes find ClawHub, if not at its own address; from a sandbox this "
-            "machine is `relay.local`."
+            "URL at which sandboxes reach ClawHub, if not the public one; `relay.local` is this "
+            "machine."
         ),
     )
     max_body_bytes: int = Field(
         64 * 1024 * 1024, ge=1024, description="Longest request body that the API takes."
     )
     transfer_idle_timeout_s: float = Field(
-        60.0, gt=0, description="How long an upload or download of a file may stand still."
+        60.0, gt=0, description="How long an upload or download of a file may stall."
     )
     replies: Path | None = Field(
         None, description="YAML file of scripted replies for the offline model."
     )
     record: Path | None = Field(
-        None, description="Folder that every model call of a real provider is added to."
+        None, description="Folder to which the server adds every model call of a real provider."
     )
     replay: Path | None = Field(
-        None, description="Folder of such a recording, from which model calls are answered."
+        None, description="Folder of a recording from which the server answers model calls."
     )
     cors_origins: tuple[str, ...] = Field(
         (), description="Browser origins allowed besides loopback ones, separated by commas."
     )
     allowed_hosts: tuple[str, ...] = Field(
         (),
-        description="Names that the server is called by, besides loopback ones, with commas.",
+        description="Host names by which clients call the server, besides loopback ones, "
+        "separated by commas.",
     )
     log_level: str = Field(
         "info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error."
@@ -194,46 +212,48 @@ class Settings(BaseModel):
 
     @field_validator("providers", mode="before")
     @classmethod
-    def _endpoints(cls, given: Any) -> Any:
-        named = model_endpoints.pairs(given, "URL") if isinstance(given, tuple) else dict(given)
-        for name in named:
+    def _check_providers(cls, value: Any) -> Any:
+        is_text = isinstance(value, tuple)
+        urls = model_endpoints.parse_pairs(value, "URL") if is_text else dict(value)
+        for name in urls:
             model_endpoints.check_name(name)
-        return {name: model_endpoints.checked_url(url) for name, url in named.items()}
+        return {name: model_endpoints.checked_url(url) for name, url in urls.items()}
 
     @field_validator("provider_context_tokens", mode="before")
     @classmethod
-    def _contexts(cls, given: Any) -> Any:
-        return model_endpoints.pairs(given, "tokens") if isinstance(given, tuple) else given
+    def _parse_contexts(cls, value: Any) -> Any:
+        is_text = isinstance(value, tuple)
+        return model_endpoints.parse_pairs(value, "tokens") if is_text else value
 
     @field_validator("provider_context_tokens")
     @classmethod
-    def _long_enough(cls, contexts: dict[str, int]) -> dict[str, int]:
-        least = model_endpoints.LEAST_CONTEXT_TOKENS
+    def _check_contexts(cls, contexts: dict[str, int]) -> dict[str, int]:
+        minimum = model_endpoints.MIN_CONTEXT_TOKENS
         for name, tokens in contexts.items():
-            if tokens < least:
-                raise ValueError(f"{name}: OpenClaw wants {least} tokens at least")
+            if tokens < minimum:
+                raise ValueError(f"{name}: OpenClaw needs at least {minimum} tokens")
         return contexts
 
     @field_validator("allowed_hosts")
     @classmethod
-    def _names(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+    def _check_hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
         for host in hosts:
-            # A star would open what the list is there to close.
+            # A wildcard would defeat the protection against DNS rebinding.
             if re.fullmatch(r"(\[[\w.:]+\]|[\w.:-]+)(:\d+)?", host) is None:
-                raise ValueError(f"{host!r} is no host name; give names such as box.example")
+                raise ValueError(f"{host!r} is not a host name; use names such as box.example")
         return hosts
 
     @field_validator("data_dir", "key_file", "ca_bundle", "replies", "record", "replay")
     @classmethod
-    def _found_from_anywhere(cls, path: Path | None) -> Path | None:
+    def _make_absolute(cls, path: Path | None) -> Path | None:
         # A detached server runs in another directory, and only a shell expands a "~".
         return None if path is None else path.expanduser().absolute()
 
     @classmethod
     def read(cls, env: Mapping[str, str], **options: Any) -> Self:
-        """Settings from the environment, with options (those that are not None) winning.
+        """Settings from the environment; options that are not None override it.
 
-        Raises SettingsInvalid, which names each unknown variable or bad value.
+        Raises SettingsInvalid if a variable is unknown or a value is invalid. It names all of them.
         """
         values: dict[str, Any] = {}
         for name, value in env.items():
@@ -254,17 +274,17 @@ class Settings(BaseModel):
                 f"{PREFIX}{str(problem['loc'][0]).upper()}: {problem['msg']}"
                 for problem in invalid.errors()
             )
-            raise SettingsInvalid(f"Settings that make no sense: {problems}.") from None
+            raise SettingsInvalid(f"Invalid settings: {problems}.") from None
 
     def endpoints(self, env: Mapping[str, str]) -> dict[str, model_endpoints.Endpoint]:
-        """The other providers by name, with the keys that the environment has for them."""
-        return model_endpoints.known(
+        """The other providers by name, with their keys from the environment."""
+        return model_endpoints.endpoints(
             self.providers, self.provider_context_tokens, env, is_offline=self.offline
         )
 
     @property
     def model_base_urls(self) -> dict[str, str]:
-        """Where each provider is found, without a trailing slash."""
+        """The base URL of each provider, without a trailing slash."""
         return {
             ModelProvider.ANTHROPIC: self.anthropic_base_url.rstrip("/"),
             ModelProvider.OPENAI: self.openai_base_url.rstrip("/"),
@@ -273,62 +293,63 @@ class Settings(BaseModel):
 
     @property
     def sandbox_environment(self) -> dict[str, str]:
-        """Variables of OpenClaw's environment in a sandbox."""
+        """Environment variables for OpenClaw in a sandbox."""
         return {} if self.clawhub_url is None else {"OPENCLAW_CLAWHUB_URL": self.clawhub_url}
 
     @property
     def root_url(self) -> str:
-        """Where the server is found from this machine; the contract's calls are below `/v1`."""
-        # An address that stands for all of them can be listened on, but not called.
+        """The server's URL on this machine, without `/v1`."""
+        # Clients cannot connect to a wildcard address.
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
     @property
     def client_url(self) -> str:
-        """The address that clients are given, without `/v1`."""
+        """The server's URL for clients, without `/v1`."""
         return self.root_url if self.public_url is None else self.public_url.rstrip("/")
 
     @property
     def is_on_loopback(self) -> bool:
-        """Whether only this machine reaches the API."""
+        """Whether the API listens on a loopback address only."""
         return is_loopback(self.host)
 
     @property
     def default_key_file(self) -> Path:
-        """The default organization's API key, for `chowder-local env`."""
+        """The file of the default organization's API key."""
         return self.key_file or self.data_dir / "default.key"
 
     database_file: ClassVar = _InDataDir("chowder.db")
     secret_file: ClassVar = _InDataDir("secret.key")
-    """What encrypts everything at rest, and what internal tokens are derived from."""
+    """The secret that encrypts data at rest and from which internal tokens are derived."""
     seed_file: ClassVar = _InDataDir("seed.json")
-    """The keys that `seed` has to know again, because a server shows them only once."""
+    """The keys that `seed` has created: a server returns a key only once."""
     snapshots_dir: ClassVar = _InDataDir("snapshots")
     leases_dir: ClassVar = _InDataDir("leases")
-    """What test runs have made, with keys, so that the next one ends what a killed one left."""
+    """Leases of test runs: the next run removes what a killed one left."""
     store_file: ClassVar = _InDataDir("store.id")
-    """The store's id, which labels all that the data directory has on the engine."""
+    """The store's id, a label of everything that the server makes on the engine."""
     lock_file: ClassVar = _InDataDir("server.lock")
     """Locked while a server runs on the data directory."""
     run_file: ClassVar = _InDataDir("server.json")
     """The running server's `pid`, `base_url`, `version`, `settings` and more."""
     last_run_file: ClassVar = _InDataDir("server.json.last")
-    """The same of the last server that has ended, so that its address still is known."""
+    """The run file of the server that ended last, which has its address."""
     log_file: ClassVar = _InDataDir("server.log")
     """The log of a detached server."""
 
 
-def beyond_this_machine(host: str, *, is_in_container: bool = False) -> str:
-    """The warning for an operator whose server listens elsewhere than on the loopback."""
+def exposure_warning(host: str, *, is_in_container: bool = False) -> str:
+    """The warning for an operator whose server listens on another address than the loopback."""
     if is_in_container:
         return (
-            f"This server listens on {host} in its container, so other containers of its networks "
-            "reach it, unencrypted: to sign up takes no key. Publish its port on 127.0.0.1 only "
-            "(-p 127.0.0.1:2469:2469), and name in CHOWDER_ALLOWED_HOSTS what others call it by."
+            f"This server listens on {host} in its container, so other containers in its networks "
+            "can reach it, unencrypted, and signing up needs no key. Publish its port on 127.0.0.1 "
+            "only (-p 127.0.0.1:2469:2469), and add the host names of its URLs to "
+            "CHOWDER_ALLOWED_HOSTS."
         )
     return (
-        f"This server listens on {host}, so whoever reaches this machine reaches it, unencrypted, "
-        "its own agents among them: to sign up takes no key. Leave CHOWDER_HOST and --host alone "
-        "to serve this machine only; else let only those in whom you trust, by a firewall or a "
-        "proxy with TLS, and name in CHOWDER_ALLOWED_HOSTS what they call it by."
+        f"This server listens on {host}, so every machine that reaches this one can reach it, and "
+        "so can its own agents, unencrypted; signing up needs no key. To serve this machine only, "
+        "unset CHOWDER_HOST and --host. Otherwise admit only trusted clients, with a firewall or "
+        "a TLS proxy, and add the host names of its URLs to CHOWDER_ALLOWED_HOSTS."
     )

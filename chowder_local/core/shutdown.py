@@ -1,4 +1,4 @@
-"""The server's shutdown, which ends streams that would go on for ever."""
+"""The server's shutdown, which ends endless streams."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ if TYPE_CHECKING:
 
 
 class Shutdown:
-    """Begins once, when no new requests are taken any more."""
+    """Calls callbacks when the server stops accepting requests."""
 
     def __init__(self) -> None:
         self.has_begun = False
         self._ends: dict[object, Callable[[], None]] = {}
 
     def begin(self) -> None:
-        """Calls all callbacks; the second time, it does nothing."""
+        """Calls all callbacks; a second call does nothing."""
         self.has_begun = True
         while self._ends:
             _, end = self._ends.popitem()
@@ -25,14 +25,14 @@ class Shutdown:
 
     @contextmanager
     def on_shutdown(self, end: Callable[[], None]) -> Iterator[None]:
-        """Calls `end` if the shutdown begins while inside the block, or has begun before it."""
-        # A callback each, not a task that waits: streams are many, and this happens once.
-        mine = object()
+        """Calls `end` when the shutdown begins within the block, or at once if it has begun."""
+        # Callbacks are cheaper than a waiting task for each of many streams.
+        token = object()
         if self.has_begun:
             end()
         else:
-            self._ends[mine] = end
+            self._ends[token] = end
         try:
             yield
         finally:
-            self._ends.pop(mine, None)
+            self._ends.pop(token, None)

@@ -1,4 +1,4 @@
-"""Tasks that end with the block, or the call, that owns them, and loops that outlive a defect."""
+"""Tasks that end with their block or call, and loops that survive failures."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ Second = TypeVar("Second")
 
 
 class _Over(Exception):
-    """Cancels a task group from inside, which has no other way."""
+    """Cancels a task group from inside, for which the group has no method."""
 
 
 @asynccontextmanager
 async def owned_tasks() -> AsyncIterator[asyncio.TaskGroup]:
-    """A group whose tasks are cancelled, and waited for, at the end of the block.
+    """A group whose tasks are cancelled and awaited at the end of the block.
 
-    An error of the block comes out as it is, where a bare TaskGroup would wrap it; an error
-    of a task cancels the block and comes out in an ExceptionGroup.
+    Raises an error of the block as it is, where a bare TaskGroup would wrap it. An error of a task
+    cancels the block and is raised in an ExceptionGroup.
     """
     failure: Exception | None = None
     try:
@@ -45,23 +45,23 @@ async def owned_tasks() -> AsyncIterator[asyncio.TaskGroup]:
 
 @contextmanager
 def contained(what: str) -> Iterator[None]:
-    """Logs what fails within the block and goes on after it, with a traceback if unexpected.
+    """Logs an error of the block and continues after it; an unexpected one with a traceback.
 
-    For work that nobody waits for: what else the loop or the server does must outlive it. `what`
-    names the work, as in "sandbox chowder-1: reconciling".
+    For work in the background, whose failure must not end its loop. `what` names the work, as in
+    "sandbox chowder-1: reconciling".
     """
     try:
         yield
-    except ChowderError as problem:
-        log.warning("%s put off: %s", what, problem)
+    except ChowderError as error:
+        log.warning("%s postponed: %s", what, error)
     except Exception:
         log.exception("%s failed unexpectedly", what)
 
 
 async def every(interval_s: float, what: str, work: Callable[[], Awaitable[object]]) -> None:
-    """Does some work again and again, with a pause before each round, until it is cancelled.
+    """Repeats the work with a pause before each round, until it is cancelled.
 
-    A round that fails is logged, and the next one may succeed; `what` is as in `contained`.
+    Logs a round that fails, and continues. `what` is as in `contained`.
     """
     while True:
         await asyncio.sleep(interval_s)
@@ -70,7 +70,7 @@ async def every(interval_s: float, what: str, work: Callable[[], Awaitable[objec
 
 
 async def together(first: Awaitable[First], second: Awaitable[Second]) -> tuple[First, Second]:
-    """What two give that go on at once; both have ended when it returns, or raises a failure."""
+    """The results of two concurrent awaitables. Raises a failure after both have ended."""
     one, other = await asyncio.gather(first, second, return_exceptions=True)
     if isinstance(one, BaseException):
         raise one

@@ -1,7 +1,7 @@
-"""JSON of a sandbox, which an agent may have taken over, read such that code can rely on it (pure).
+"""Readers of untrusted JSON from sandboxes (pure).
 
-It may be anything: what gets through here can be used without looking, and written as JSON again.
-The readers raise ValueError.
+Code can use their results without further checks, and write them as JSON again. The readers raise
+ValueError if the text is no JSON, is nested too deeply, or has a number that JSON cannot write.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ import math
 from typing import Any
 
 DEPTH_MAX = 200
-"""Far less than what JSON's own reader and writer can take."""
+"""Far below the limits of Python's json module."""
 
 
 def read(text: bytes | str) -> Any:
-    """JSON that has no more levels than anything honest, and no number that JSON cannot write."""
+    """A JSON value with at most DEPTH_MAX levels and finite numbers only."""
     if isinstance(text, bytes):
         text = text.decode()
     try:
         value = _DECODER.decode(text)
     except RecursionError:
         raise ValueError("nested too deeply") from None
-    # Counting is quick, and most of what comes could not be so deep if it wanted to.
+    # Counting brackets is quick and rules out most texts.
     if text.count("[") + text.count("{") > DEPTH_MAX:
         _check_depth(value)
     return value
@@ -32,46 +32,47 @@ def read_object(text: bytes | str) -> dict[str, Any]:
     """A JSON object."""
     value = read(text)
     if not isinstance(value, dict):
-        raise ValueError("no object")
+        raise ValueError("not a JSON object")
     return value
 
 
-def read_whole_object(text: bytes) -> dict[str, Any]:
-    """A JSON object of which every part can be kept, logged and shown."""
+def read_encodable_object(text: bytes) -> dict[str, Any]:
+    """A JSON object that can be encoded as UTF-8."""
     value = read_object(text)
-    # Only an escape can smuggle half a character in, and most that comes has none.
-    return whole(value) if b"\\ud" in text or b"\\uD" in text else value
+    # Only an escape can produce a lone surrogate, and most texts have none.
+    has_surrogates = b"\\ud" in text or b"\\uD" in text
+    return replace_surrogates(value) if has_surrogates else value
 
 
 def object_of(value: Any) -> dict[str, Any]:
-    """A member that should be an object, or else an empty one."""
+    """The value if it is an object, else an empty one."""
     return value if isinstance(value, dict) else {}
 
 
 def object_at(value: Any, *names: str) -> dict[str, Any]:
-    """The object that names lead to, from object to object, or else an empty one."""
+    """The nested object at the path `names`, or an empty one."""
     for name in names:
         value = object_of(value).get(name)
     return object_of(value)
 
 
 def objects_of(value: Any) -> list[dict[str, Any]]:
-    """Those members of what should be an array of objects that are some."""
+    """The objects in an array; none if the value is no array."""
     return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
 
 
 def text_of(value: Any) -> str:
-    """A member that should be text, or else an empty one."""
+    """The value if it is text, else an empty text."""
     return value if isinstance(value, str) else ""
 
 
 def texts_of(value: Any) -> tuple[str, ...]:
-    """Those members of what should be an array of text that are some."""
+    """The texts in an array that are not empty; none if the value is no array."""
     return tuple(filter(None, map(text_of, value))) if isinstance(value, list) else ()
 
 
-def whole(value: Any) -> Any:
-    """JSON that was read, in which no character is only a half of one."""
+def replace_surrogates(value: Any) -> Any:
+    """The JSON value with `�` in place of each lone surrogate."""
     text = json.dumps(value, ensure_ascii=False)
     try:
         text.encode()
@@ -93,12 +94,12 @@ def _check_depth(value: Any) -> None:
 
 def _float(text: str) -> float:
     if not math.isfinite(number := float(text)):
-        raise ValueError("too large a number")
+        raise ValueError("a number is too large")
     return number
 
 
 def _refuse(text: str) -> float:
-    raise ValueError(f"{text} is no JSON")
+    raise ValueError(f"{text} is not valid JSON")
 
 
 _DECODER = json.JSONDecoder(parse_float=_float, parse_constant=_refuse)

@@ -1,4 +1,4 @@
-"""Static files; each one's address contains its hash, so that browsers may cache it."""
+"""Static files; their addresses contain hashes, so that browsers may cache them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HASH_DIGITS = 12
 
 
 class Assets:
-    """The files of `static/`, some hundred kilobytes, read once."""
+    """The files of `static/`, read once: a few hundred kilobytes."""
 
     def __init__(self) -> None:
         self._addresses: dict[str, str] = {}
@@ -36,10 +36,10 @@ class Assets:
         return self._addresses[name]
 
     def serve(self, hashed: str) -> Response:
-        """The file of that name with its hash. Raises HTTPException 404 for another version's."""
-        if (found := self._contents.get(hashed)) is None:
+        """The file of this name and hash. Raises HTTPException 404 if there is none."""
+        if (file := self._contents.get(hashed)) is None:
             raise HTTPException(404)
-        media_type, content = found
+        media_type, content = file
         headers = {
             "Cache-Control": "public, max-age=31536000, immutable",
             "X-Content-Type-Options": "nosniff",

@@ -1,4 +1,4 @@
-"""One model call: all that was sent and answered, and what can be made of it."""
+"""One model call in full, and the actions that reuse it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from chowder_local.relay.metering import Meter
 from chowder_local.relay.prices import cost_usd
 from chowder_local.relay.prompt_format.user_messages import clean
 from chowder_local.relay.scripts.rules import ReplyScript
-from chowder_local.relay.scripts.serializer import rule_of
+from chowder_local.relay.scripts.serializer import make_rule
 from chowder_local.relay.wire.conversation import AssistantText, ToolCall, UserMessage
 from chowder_local.relay.wire.request_format import ParsedRequest
 
@@ -35,7 +35,7 @@ FAILURE_STATUS = 502
 
 @dataclass(frozen=True)
 class PromptTurn:
-    """A turn of the prompt; `name` is that of a called tool."""
+    """A turn of the prompt; `name` is the name of a called tool."""
 
     role: str
     parts: tuple[str, ...]
@@ -44,7 +44,7 @@ class PromptTurn:
 
 @dataclass(frozen=True)
 class ParsedCall:
-    """A call's content; `prompt` is None for what is no conversation, such as embeddings."""
+    """A call's content; `prompt` is None if it is no conversation, such as embeddings."""
 
     prompt: Conversation | None
     turns: list[PromptTurn]
@@ -57,14 +57,14 @@ class ParsedCall:
 
     @property
     def rule_text(self) -> str | None:
-        """The rule as YAML, for a file of scripted replies."""
+        """The rule as YAML, for a reply script."""
         if self.rule is None:
             return None
-        # Imported here, because few servers need it.
+        # Imported here: few servers need it.
         import yaml
 
-        written = {"replies": [self.rule.model_dump(mode="json", exclude_unset=True)]}
-        return yaml.safe_dump(written, sort_keys=False, allow_unicode=True, width=100)
+        script = {"replies": [self.rule.model_dump(mode="json", exclude_unset=True)]}
+        return yaml.safe_dump(script, sort_keys=False, allow_unicode=True, width=100)
 
 
 async def show(request: Request) -> Response:
@@ -87,17 +87,17 @@ async def show(request: Request) -> Response:
 
 
 async def add_to_script(request: Request) -> Response:
-    """Has the offline model give this answer whenever this agent asks the same."""
+    """Adds a rule: the offline model gives this answer to the same request of this agent."""
     call = _find(request)
     content = await asyncio.to_thread(_parse, call)
     if content.rule is None or call.instance_id is None:
         raise ExchangeNotFound
     scripts = services(request).scripts
-    running = scripts.of(call.instance_id)
-    before = running.script if running is not None else ReplyScript()
-    replies = [content.rule, *before.replies]
-    scripts.put(call.instance_id, before.model_copy(update={"replies": replies}))
-    text = f"In force for this agent, before {len(before.replies)} other rules of its own."
+    running = scripts.get(call.instance_id)
+    script = running.script if running is not None else ReplyScript()
+    replies = [content.rule, *script.replies]
+    scripts.put(call.instance_id, script.model_copy(update={"replies": replies}))
+    text = f"The rule is in force for this agent, before {len(script.replies)} other rules."
     return notice(request, text)
 
 
@@ -110,16 +110,16 @@ async def fail_next_message(request: Request) -> Response:
         detail="Requested on the dashboard.",
     )
     services(request).faults.add(caller(request).organization_id, draft)
-    text = f"The agent's next call for a message fails with {FAILURE_STATUS}; see the faults."
+    text = f"The agent's next message fails with {FAILURE_STATUS}. “Faults” lists this fault."
     return notice(request, text)
 
 
 def _find(request: Request) -> LoggedCall:
     organization_id = caller(request).organization_id
-    found = services(request).exchanges.get(organization_id, request.path_params["exchange_id"])
-    if found is None:
+    call = services(request).exchanges.get(organization_id, request.path_params["exchange_id"])
+    if call is None:
         raise ExchangeNotFound
-    return found
+    return call
 
 
 def _parse(call: LoggedCall) -> ParsedCall:
@@ -138,7 +138,7 @@ def _parse(call: LoggedCall) -> ParsedCall:
         answer=answer,
         usage=usage,
         cost_usd=cost,
-        rule=rule_of(prompt, answer, call.status) if prompt and call.outcome else None,
+        rule=make_rule(prompt, answer, call.status) if prompt and call.outcome else None,
         request_text=_indented(call.request),
         curl=provider_curl(call),
     )
@@ -146,7 +146,7 @@ def _parse(call: LoggedCall) -> ParsedCall:
 
 def _prompt_turn(turn: Turn) -> PromptTurn:
     if isinstance(turn, UserMessage):
-        # OpenClaw writes messages in the user's name, too.
+        # OpenClaw also writes messages in the user's role.
         return PromptTurn("user" if any(map(clean, turn.parts)) else "OpenClaw", turn.parts)
     if isinstance(turn, AssistantText):
         return PromptTurn("model", (turn.text,))
@@ -158,7 +158,7 @@ def _prompt_turn(turn: Turn) -> PromptTurn:
 def _indented(body: bytes) -> str:
     text = body.decode("utf-8", "replace")
     try:
-        found: Any = json.loads(text)
+        content: Any = json.loads(text)
     except (ValueError, RecursionError):
         return text
-    return json.dumps(found, indent=2, ensure_ascii=False)
+    return json.dumps(content, indent=2, ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""An instance's channels: their states, their forms, connecting and pairing."""
+"""An instance's channels: states, forms, connecting and pairing."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ TITLES = {
     "msteams": "Microsoft Teams",
     "line": "LINE",
 }
-"""The names that are more than one capitalized word."""
+"""The names that differ from the capitalized word."""
 FACTS = {"accountId": "Account", "name": "Name", "username": "Name", "e164": "Number", "mode": "By"}
-# What a sandbox sends is shown only if it is a picture.
+# A sandbox may send anything; the page shows only a PNG image.
 _PICTURE = re.compile(r"data:image/png;base64,[A-Za-z0-9+/]+={0,2}")
 
 
-class Seen(BaseModel):
+class StatesQuery(BaseModel):
     seen: str = Field("", max_length=1024)
-    """The states that a page shows, as `seen` of the rows gives them."""
+    """The states on the page, as `seen` encodes them."""
 
     @property
     def digests(self) -> dict[str, str]:
-        """By channel."""
+        """The digest of each channel's state, by channel."""
         pairs = (each.partition(":") for each in self.seen.split(","))
         return {name: digest for name, _, digest in pairs}
 
@@ -69,15 +69,15 @@ class Question:
 
     @property
     def label(self) -> str:
-        words = self.name.replace("_", " ").capitalize()
-        return words.replace(" url", " URL").replace(" id", " ID")
+        label = self.name.replace("_", " ").capitalize()
+        return label.replace(" url", " URL").replace(" id", " ID")
 
 
 @dataclass(frozen=True)
-class Standing:
-    """What the page shows of a channel's state.
+class StateView:
+    """A channel's state as the page shows it.
 
-    `status` is the status of an instance that looks the same; `text` names the state.
+    `status` is the instance status whose style it shares; `text` names the state.
     """
 
     status: str
@@ -90,47 +90,47 @@ class Standing:
     is_scan_over: bool
 
     @classmethod
-    def of(cls, state: ChannelState | None, scan: QrLogin | None) -> Standing:
-        """Without a state nothing is known of the channel."""
+    def from_state(cls, state: ChannelState | None, scan: QrLogin | None) -> StateView:
         status, text = _status(state, scan)
-        shown = scan if state is None or not state.is_connected else None
-        picture = shown.qr if shown is not None and not shown.is_over else ""
+        pending = scan if state is None or not state.is_connected else None
+        picture = pending.qr if pending is not None and not pending.is_over else ""
         is_enabled = state is not None and state.is_enabled
         return cls(
             status=status,
             text=text,
-            # While there is a code to scan, nothing is wrong.
+            # While a code waits for its scan, a failed connection is no error.
             reason=state.reason if state is not None and is_enabled and scan is None else None,
             facts=tuple(_facts(state.account)) if state is not None and is_enabled else (),
             is_enabled=is_enabled,
             qr=picture if _PICTURE.fullmatch(picture) else None,
-            scan=shown.message if shown is not None else None,
-            is_scan_over=shown is not None and shown.is_over,
+            scan=pending.message if pending is not None else None,
+            is_scan_over=pending is not None and pending.is_over,
         )
 
     @property
     def is_changing(self) -> bool:
-        """Whether it is expected to change soon."""
+        """Whether the state is expected to change soon."""
         return self.status == "provisioning"
 
     @property
     def digest(self) -> str:
-        """Differs for each state that looks different."""
+        """Differs whenever the page shows the state differently."""
         return hashlib.sha256(repr(astuple(self)).encode("utf-8", "replace")).hexdigest()[:12]
 
 
 @dataclass(frozen=True)
 class ChannelRow:
-    """A channel of the list."""
-
     channel: Channel
-    standing: Standing
+    view: StateView
     questions: tuple[Question, ...]
 
     @classmethod
-    def of(cls, channel: Channel, state: ChannelState | None, scan: QrLogin | None) -> ChannelRow:
+    def from_state(
+        cls, channel: Channel, state: ChannelState | None, scan: QrLogin | None
+    ) -> ChannelRow:
         configured = {} if state is None else dict(state.configured)
-        return cls(channel, Standing.of(state, scan), tuple(_questions(channel, configured)))
+        view = StateView.from_state(state, scan)
+        return cls(channel, view, tuple(_questions(channel, configured)))
 
     @property
     def title(self) -> str:
@@ -143,7 +143,7 @@ class ChannelRow:
 
     @property
     def is_known(self) -> bool:
-        """Whether the agent has all that the form asks for."""
+        """Whether the agent has a value for every field of the form."""
         return all(each.is_known for each in self.questions)
 
 
@@ -164,13 +164,13 @@ async def index(request: Request) -> Response:
 
 
 async def poll(request: Request) -> Response:
-    """The states that differ from those that the page shows; its forms stay as they are."""
+    """The states that differ from those on the page; the page's forms stay."""
     await instance_of(request)
-    known = parse_query(request, Seen).digests
+    digests = parse_query(request, StatesQuery).digests
 
     async def render(instance: Instance) -> Response:
         rows = await _rows(request, instance)
-        changed = [each for each in rows if known.get(each.channel.name) != each.standing.digest]
+        changed = [each for each in rows if digests.get(each.channel.name) != each.view.digest]
         if not changed:
             return Response(status_code=204, headers=HEADERS)
         return parts(
@@ -182,18 +182,18 @@ async def poll(request: Request) -> Response:
 
 
 async def connect(request: Request) -> Response:
-    """Enables a channel with the form's fields, merged into what the agent has."""
+    """Enables a channel with the form's fields, merged into the agent's configuration."""
     instance, channel = running(await instance_of(request)), _channel(request)
     sent = validated(ChannelConnecting, {"config": await form(request)}, "body")
     connection = await services(request).channels.connect(instance, channel, sent.config)
     text = connection.message
     if connection.status is ConnectionStatus.AWAITING_SCAN:
-        text = f"{_title(channel)} waits for the code to be scanned."
+        text = f"Scan the code to connect {_title(channel)}."
     return await _changed(request, instance, channel, text)
 
 
 async def pair(request: Request) -> Response:
-    """Approves the sender who was given the code."""
+    """Approves the sender that received the code."""
     instance, channel = running(await instance_of(request)), _channel(request)
     sent = await parse_form(request, Pairing)
     message = await services(request).channels.pair(instance, channel, sent.code)
@@ -217,12 +217,12 @@ async def _rows(request: Request, instance: Instance) -> list[ChannelRow]:
     rows = []
     for state in await channels.states(instance):
         channel = CHANNELS[state.channel]
-        rows.append(ChannelRow.of(channel, state, channels.qr_login(instance, channel)))
+        rows.append(ChannelRow.from_state(channel, state, channels.qr_login(instance, channel)))
     return rows
 
 
 async def _changed(request: Request, instance: Instance, channel: Channel, text: str) -> Response:
-    """The channel with its form, and the states of all others."""
+    """The channel with its form, and the states of all other channels."""
     rows = await _rows(request, instance)
     (own,) = (each for each in rows if each.channel is channel)
     return notice(
@@ -237,14 +237,14 @@ async def _changed(request: Request, instance: Instance, channel: Channel, text:
 def _poll(
     request: Request, instance: Instance, rows: Sequence[ChannelRow], *, oob: bool = False
 ) -> Markup:
-    """What has the page ask for changes of what it shows."""
-    is_changing = any(each.standing.is_changing for each in rows)
+    """The element that polls for changes of the states on the page."""
+    is_changing = any(each.view.is_changing for each in rows)
     return part(request, MACROS, "polling", instance, seen(rows), is_changing, oob=oob)
 
 
 def seen(rows: Iterable[ChannelRow]) -> str:
-    """The states that a page shows, for the query `Seen`."""
-    return ",".join(f"{each.channel.name}:{each.standing.digest}" for each in rows)
+    """The states on the page, encoded for the query `StatesQuery`."""
+    return ",".join(f"{each.channel.name}:{each.view.digest}" for each in rows)
 
 
 def _channel(request: Request) -> Channel:
@@ -274,23 +274,23 @@ def _status(state: ChannelState | None, scan: QrLogin | None) -> tuple[str, str]
 
 
 def _facts(account: Any) -> Iterable[tuple[str, str]]:
-    known = dict(account)
-    for member in ("self", "bot", "probe"):
-        inner = untrusted_json.object_of(known.get(member))
-        known = inner | untrusted_json.object_of(inner.get("bot")) | known
+    members = dict(account)
+    for name in ("self", "bot", "probe"):
+        inner = untrusted_json.object_of(members.get(name))
+        members = inner | untrusted_json.object_of(inner.get("bot")) | members
     for name, title in FACTS.items():
-        if value := untrusted_json.text_of(known.get(name)):
+        if value := untrusted_json.text_of(members.get(name)):
             yield title, value
 
 
 def _questions(channel: Channel, configured: dict[str, Any]) -> Iterable[Question]:
-    lacking = missing_fields(channel, configured)
+    missing = missing_fields(channel, configured)
     for each in channel.required:
         value = configured.get(each.openclaw_key)
         yield Question(
             name=each.name,
             description=each.description,
             is_secret=each.is_secret,
-            is_known=each.name not in lacking,
+            is_known=each.name not in missing,
             value="" if each.is_secret or value == HIDDEN else untrusted_json.text_of(value),
         )

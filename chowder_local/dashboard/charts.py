@@ -17,14 +17,14 @@ LINE_WIDTH, LINE_HEIGHT = 96, 24
 LINE_MARGIN = 2
 BARS_WIDTH, BARS_HEIGHT = 720, 150
 BAR_GAP = 0.25
-"""Between two bars, as a part of the width that each has."""
+"""The gap between two bars, as a fraction of the width per bar."""
 SERIES_MAX = 6
 """The number of colours."""
 
 
 @dataclass(frozen=True)
 class Sparkline:
-    """`points` are for an SVG of LINE_WIDTH by LINE_HEIGHT, `description` for screen readers."""
+    """`points` fit an SVG of LINE_WIDTH by LINE_HEIGHT; `description` is for screen readers."""
 
     points: str
     latest: str
@@ -40,7 +40,7 @@ class Sparkline:
 
 
 def memory_sparkline(gauge: Gauge) -> Sparkline:
-    """The used part of the memory that an agent may use."""
+    """An agent's memory, as a fraction of its limit."""
     readings = list(gauge.memory_bytes)
     limit = gauge.memory_limit_bytes or max(readings, default=0)
     latest = size_of(readings[-1])
@@ -49,11 +49,11 @@ def memory_sparkline(gauge: Gauge) -> Sparkline:
 
 
 def cpu_sparkline(gauge: Gauge) -> Sparkline | None:
-    """The used part of the processors; None before there are two readings to compare."""
+    """An agent's processor use; None before the second sample."""
     readings = list(gauge.cpu)
     if not readings:
         return None
-    # Of one processor, unless it has used more: then the top is the highest reading.
+    # The top is one processor, or the highest reading if that is more.
     top = max(1.0, *readings)
     latest = _percent(readings[-1])
     description = f"Processor {latest}; {_between(readings, _percent)}"
@@ -61,7 +61,7 @@ def cpu_sparkline(gauge: Gauge) -> Sparkline | None:
 
 
 def _points(readings: Sequence[float], top: float) -> str:
-    """The latest reading is at the right end."""
+    """The points of a line whose right end is the latest reading."""
     step = LINE_WIDTH / (KEPT - 1)
     left = LINE_WIDTH - step * (len(readings) - 1)
     room = LINE_HEIGHT - 2 * LINE_MARGIN
@@ -73,7 +73,7 @@ def _points(readings: Sequence[float], top: float) -> str:
 
 
 def _between(readings: Sequence[float], to_text: Callable[[float], str]) -> str:
-    return f"between {to_text(min(readings))} and {to_text(max(readings))} of late"
+    return f"between {to_text(min(readings))} and {to_text(max(readings))} recently"
 
 
 def _percent(part: float) -> str:
@@ -82,7 +82,7 @@ def _percent(part: float) -> str:
 
 @dataclass(frozen=True)
 class Series:
-    """What one colour stands for: a value for each time."""
+    """The values of one colour, one for each time."""
 
     name: str
     values: Sequence[float]
@@ -90,7 +90,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Bar:
-    """A rectangle in BARS_WIDTH by BARS_HEIGHT; `series` is its colour."""
+    """A rectangle in an SVG of BARS_WIDTH by BARS_HEIGHT; `series` is its colour."""
 
     x: float
     y: float
@@ -114,7 +114,7 @@ class BarChart:
 def bar_chart(
     title: str, times: Sequence[str], series: Sequence[Series], to_text: Callable[[float], str]
 ) -> BarChart:
-    """The chart of series that have a value for each of the times."""
+    """The chart of series with a value for each of `times`."""
     sums = [sum(each.values[at] for each in series) for at in range(len(times))]
     top = max(sums, default=0)
     width = BARS_WIDTH / max(1, len(times))

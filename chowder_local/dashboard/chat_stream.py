@@ -1,4 +1,4 @@
-"""Messages that were typed on a page, and their answers as they come."""
+"""Messages typed on a page, and their answers as event streams."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import asyncio
 import json
 import logging
 import secrets
-from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import anyio
+from cachetools import LRUCache
 from starlette.responses import Response
 
 from chowder_local.core.errors import ChowderError
@@ -36,12 +36,12 @@ log = logging.getLogger(__name__)
 
 DONE = b"event: done\ndata:\n\n"
 WAITING_MAX = 100
-"""Pages ask for an answer as soon as they have sent a message; older messages are forgotten."""
+"""The number of unsent messages kept; a page opens its stream at once, so older ones are stale."""
 
 
 @dataclass(frozen=True)
 class ChatStream:
-    """A message whose page has not asked for the answer yet; `session` is None for the main one."""
+    """A message whose page has not opened its stream yet; `session` is None for the main one."""
 
     instance: Instance
     session: str | None
@@ -51,9 +51,9 @@ class ChatStream:
 
 @dataclass(frozen=True)
 class ChatEvent:
-    """A piece of an answer, a call of the tool `tool`, all of the answer as HTML, or its failure.
+    """A piece of an answer, a call of the tool `tool`, the whole answer as HTML, or its error.
 
-    `text` is the piece, the call's arguments, the HTML, or the reason.
+    `text` is the piece, the call's arguments, the HTML, or the error message.
     """
 
     name: Literal["piece", "tool", "whole", "failed"]
@@ -62,17 +62,15 @@ class ChatEvent:
 
 
 class ChatStreams:
-    """The messages that wait. Each is sent once: a page that asks again gets nothing."""
+    """The messages that no stream has taken yet. Each is sent to the agent only once."""
 
     def __init__(self) -> None:
-        self._waiting: OrderedDict[str, ChatStream] = OrderedDict()
+        self._waiting: LRUCache[str, ChatStream] = LRUCache(WAITING_MAX)
 
     def add(self, chat_stream: ChatStream) -> str:
-        """The token that takes it."""
+        """Keeps a message, and returns the token that takes it."""
         token = secrets.token_urlsafe(12)
         self._waiting[token] = chat_stream
-        while len(self._waiting) > WAITING_MAX:
-            self._waiting.popitem(last=False)
         return token
 
     def take(self, token: str) -> ChatStream | None:
@@ -80,17 +78,17 @@ class ChatStreams:
 
 
 class Answer(Response):
-    """Sends the message, and streams what comes of it, in order.
+    """Sends the message to the agent, and streams tool calls and answer in order.
 
-    When the client disconnects, the agent's run is cancelled.
+    If the client disconnects, the agent's run is cancelled.
     """
 
     def __init__(
-        self, chat_stream: ChatStream, known: Services, encode: Callable[[ChatEvent], bytes]
+        self, chat_stream: ChatStream, services: Services, encode: Callable[[ChatEvent], bytes]
     ) -> None:
         super().__init__()
         self._chat_stream = chat_stream
-        self._services = known
+        self._services = services
         self._encode = encode
         self._events: asyncio.Queue[ChatEvent | None] = asyncio.Queue()
 
@@ -112,7 +110,7 @@ class Answer(Response):
             group.cancel_scope.cancel()
 
     async def _encoded(self) -> AsyncGenerator[bytes, None]:
-        # The stream begins at once, so that failures are events of it, and a shutdown ends it.
+        # Begins the stream at once, so that errors become events and a shutdown ends it.
         yield b""
         answer = ""
         while (event := await self._events.get()) is not None:
@@ -132,12 +130,12 @@ async def _read_answer(
     try:
         async for event in _events_of(answer):
             events.put_nowait(event)
-    except ChowderError as failure:
-        events.put_nowait(ChatEvent("failed", str(failure)))
+    except ChowderError as error:
+        events.put_nowait(ChatEvent("failed", str(error)))
     except Exception:
-        # Raised, it would break off the page's stream without a reason.
+        # If raised, it would break off the page's stream without a reason.
         log.exception("an answer failed unexpectedly")
-        events.put_nowait(ChatEvent("failed", "Internal error; the server's log says more."))
+        events.put_nowait(ChatEvent("failed", "Internal error; the server's log has the details."))
     finally:
         events.put_nowait(None)
 
@@ -145,35 +143,35 @@ async def _read_answer(
 async def _read_tool_calls(
     chat_stream: ChatStream, exchanges: CallLog, events: asyncio.Queue[ChatEvent | None]
 ) -> None:
-    """The tools that the agent's model calls from now on, each when its model call has ended."""
-    known = {each.id for each in exchanges.of_instance(chat_stream.instance.id)}
+    """Adds the tools that the agent's model calls from now on, when each model call ends."""
+    seen = {each.id for each in exchanges.of_instance(chat_stream.instance.id)}
     with exchanges.watching() as news:
         while True:
             await news.wait()
             news.clear()
             for each in reversed(list(exchanges.of_instance(chat_stream.instance.id))):
-                if each.id in known or each.outcome is None:
+                if each.id in seen or each.outcome is None:
                     continue
-                known.add(each.id)
+                seen.add(each.id)
                 if each.session_key == chat_stream.session_key:
                     for call in each.output.calls:
                         events.put_nowait(ChatEvent("tool", call.arguments_json, call.name))
 
 
 async def _events_of(stream: AsyncIterator[bytes]) -> AsyncIterator[ChatEvent]:
-    """The text in a Responses stream, and its failure."""
-    # Each item has whole events.
-    async for ready in stream:
-        for event in _parse(ready):
+    """The text and the error in a stream of OpenAI's Responses format."""
+    # Each item consists of whole events.
+    async for data in stream:
+        for event in _parse(data):
             kind = event.get("type")
             if kind in {"response.output_text.delta", "response.refusal.delta"}:
                 yield ChatEvent("piece", event["delta"])
             elif kind == "error":
-                # The failed response that follows says the same.
+                # The `response.failed` that follows repeats this error.
                 yield ChatEvent("failed", event["message"])
 
 
-def _parse(ready: bytes) -> Iterator[dict[str, Any]]:
-    for line in ready.split(b"\n"):
+def _parse(data: bytes) -> Iterator[dict[str, Any]]:
+    for line in data.split(b"\n"):
         if line.startswith(b"data: {"):
             yield json.loads(line[6:])

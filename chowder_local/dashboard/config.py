@@ -1,4 +1,4 @@
-"""An instance's configuration: a JSON document that OpenClaw validates, and its errors by line."""
+"""An instance's configuration in an editor, with OpenClaw's validation errors by line."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ if TYPE_CHECKING:
 
     from chowder_local.core.domain import Instance
 
-    Use = Callable[[Request, Instance, dict[str, Any]], Awaitable[Response]]
+    Action = Callable[[Request, Instance, dict[str, Any]], Awaitable[Response]]
 
 MACROS = "_config.html"
 FORM_MAX_BYTES = 2 * 1024 * 1024
-"""The form has two documents, and its encoding makes three bytes of many a character."""
+"""The form holds two documents, and its encoding takes three bytes for some characters."""
 DOCUMENT_MAX_CHARS = 256 * 1024
-"""The limit of one change, too."""
+"""Also the limit of one change."""
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+', re.DOTALL)
 _UNKNOWN_KEYS = re.compile(r"Unrecognized keys?: (.+)", re.DOTALL)
 
 
-class Edit(BaseModel):
-    """The document as it was typed, and as it was before."""
+class ConfigForm(BaseModel):
+    """The document as typed, and as the page had loaded it."""
 
     document: str = Field(min_length=1)
     before: str = "{}"
@@ -47,7 +47,7 @@ class Edit(BaseModel):
 
 @dataclass(frozen=True)
 class LocatedProblem:
-    """A problem, and the line of the typed document that it is about, if that is known."""
+    """A problem, with its line in the typed document if the line is known."""
 
     message: str
     path: str = ""
@@ -67,25 +67,25 @@ async def edit(request: Request) -> Response:
 
 
 async def check(request: Request) -> Response:
-    """Validates what was typed, and changes nothing."""
+    """Validates the typed document, and changes nothing."""
     return await _with_patch(request, _check)
 
 
 async def save(request: Request) -> Response:
-    """Applies what was typed; if OpenClaw refuses it, nothing changes."""
+    """Applies the typed document; if OpenClaw refuses it, nothing changes."""
     return await _with_patch(request, _save)
 
 
-async def _with_patch(request: Request, use: Use) -> Response:
+async def _with_patch(request: Request, action: Action) -> Response:
     instance = running(await instance_of(request))
-    sent = await parse_form(request, Edit, FORM_MAX_BYTES)
+    sent = await parse_form(request, ConfigForm, FORM_MAX_BYTES)
     document = read_document(sent.document)
     if isinstance(document, LocatedProblem):
         return _refused(request, [document])
     try:
         patch = difference(json_of(sent.before.encode()), document)
         validated(InstanceChange, {"openclaw_config": patch}, "body")
-        return await use(request, instance, patch)
+        return await action(request, instance, patch)
     except ConfigRefused as refused:
         problems = refused.problems or (Problem("", str(refused)),)
         return _refused(request, locate(sent.document, problems))
@@ -98,9 +98,9 @@ async def _check(request: Request, instance: Instance, patch: dict[str, Any]) ->
 
 async def _save(request: Request, instance: Instance, patch: dict[str, Any]) -> Response:
     has_restarted = await services(request).config_editing.save(instance, patch)
-    text = "Saved, and in force." if patch else "Nothing has changed, so there was nothing to save."
+    text = "Saved and applied." if patch else "Nothing was saved, because nothing has changed."
     if has_restarted:
-        text = "Saved. OpenClaw has restarted itself for it, and takes messages again."
+        text = "Saved. OpenClaw has restarted, and takes messages again."
     document = await _document(request, instance)
     return notice(request, text, part(request, MACROS, "saved", instance, document, text))
 
@@ -118,7 +118,7 @@ def _refused(request: Request, problems: Sequence[LocatedProblem]) -> Response:
 
 
 def read_document(text: str) -> dict[str, Any] | LocatedProblem:
-    """The typed object, or why it is none."""
+    """The typed object, or the problem that makes it invalid."""
     try:
         document = json_of(text.encode())
     except InputInvalid as invalid:
@@ -128,39 +128,39 @@ def read_document(text: str) -> dict[str, Any] | LocatedProblem:
             problem["msg"], line=None if position is None else _line(text, position)
         )
     if not isinstance(document, dict):
-        return LocatedProblem("A configuration is one object, in braces.", line=1)
+        return LocatedProblem("The configuration must be one JSON object, in braces.", line=1)
     seen: set[tuple[str, ...]] = set()
     for path, line in _members(text):
-        # JSON's reader silently takes the last one.
+        # Python's JSON parser silently keeps the last value.
         if path in seen:
-            return LocatedProblem("This member is there twice.", ".".join(path), line)
+            return LocatedProblem("This key occurs twice.", ".".join(path), line)
         seen.add(path)
     return document
 
 
 def locate(text: str, problems: Iterable[Problem]) -> list[LocatedProblem]:
-    """Problems in the order of their lines; a missing member has the line of its parent."""
+    """Problems with their lines, in order; a missing member gets its parent's line."""
     lines: dict[str, int] = {}
     for path, line in _members(text):
         lines.setdefault(".".join(path), line)
-    found = [LocatedProblem(each.words, each.path, _line_of(lines, each)) for each in problems]
-    return sorted(found, key=lambda each: each.line or 0)
+    located = [LocatedProblem(each.text, each.path, _line_of(lines, each)) for each in problems]
+    return sorted(located, key=lambda each: each.line or 0)
 
 
 def _line_of(lines: dict[str, int], problem: Problem) -> int | None:
     path = problem.path
-    for key in _unknown_keys(problem.words):
-        named = f"{path}.{key}" if path else key
-        if named in lines:
-            return lines[named]
+    for key in _unknown_keys(problem.text):
+        key_path = f"{path}.{key}" if path else key
+        if key_path in lines:
+            return lines[key_path]
     while path and path not in lines:
         path = path.rpartition(".")[0]
     return lines.get(path)
 
 
 def _unknown_keys(message: str) -> Sequence[str]:
-    found = _UNKNOWN_KEYS.match(message)
-    return re.findall(r'"([^"]*)"', found[1]) if found else ()
+    match = _UNKNOWN_KEYS.match(message)
+    return re.findall(r'"([^"]*)"', match[1]) if match else ()
 
 
 def _line(text: str, position: int) -> int:

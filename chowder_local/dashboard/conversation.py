@@ -1,4 +1,4 @@
-"""An instance's conversations: their messages, in parts that a page can hold, and new messages."""
+"""An instance's conversations: messages in portions, long texts, and new messages."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from chowder_local.http.bodies import parse_query, validated
 from chowder_local.http.responses import attachment
 from chowder_local.http.services import caller, instance_of, services
 from chowder_local.openclaw.session_keys import MAIN_KEY, session_key
-from chowder_local.openclaw.transcripts.reader import TEXT_MAX, TEXT_MOST
+from chowder_local.openclaw.transcripts.reader import TEXT_LIMIT, TEXT_MAX
 from chowder_local.upstream import sse
 
 if TYPE_CHECKING:
@@ -40,25 +40,25 @@ if TYPE_CHECKING:
 
 MACROS = "_messages.html"
 PORTION = 60
-"""So many messages are shown at first, and each time that more are asked for."""
+"""The number of messages that a page starts with, and that “Older” adds."""
 SHOWN_MAX_CHARS = 4_000
-"""So many characters of a text are shown at first."""
+"""The page shows this many characters of a text, and a button for the rest."""
 
 
 class ConversationQuery(BaseModel):
     key: str = Field(MAIN_KEY, min_length=1, max_length=8192)
-    """OpenClaw's key of the conversation."""
+    """OpenClaw's session key."""
     before: int | None = Field(None, ge=0, le=(1 << 53) - 1)
 
 
 class TurnQuery(BaseModel):
     key: str = Field(MAIN_KEY, min_length=1, max_length=8192)
     nth: int = Field(0, ge=0, le=1000)
-    """Its index among the turns of its message."""
+    """The turn's index among the turns of its message."""
 
 
-class Typed(BaseModel):
-    """A typed message; without a session it is for the main conversation."""
+class MessageForm(BaseModel):
+    """A typed message; without `session` it goes to the main session."""
 
     text: str = Field(min_length=1)
     model: str = Field(min_length=1, max_length=200)
@@ -75,32 +75,32 @@ class TurnRow:
     characters: int
     is_cut: bool
     html: str | None
-    """An agent's rendered text; None for what is shown as plain text."""
+    """An agent's rendered text; None if the page shows plain text."""
 
     @property
     def fits_page(self) -> bool:
-        """Whether the whole text can be shown on a page."""
+        """Whether a page can show the whole text."""
         return self.characters <= TEXT_MAX and not (self.turn.is_cut and not self.text)
 
 
 async def show(request: Request) -> Response:
-    """The page; the conversation is a part that it asks the agent for."""
+    """The page, which then loads the conversation from the agent."""
     instance = await instance_of(request)
-    wanted = parse_query(request, ConversationQuery)
-    return await instance_page(request, "talk.html", instance, tab="", wanted=wanted)
+    query = parse_query(request, ConversationQuery)
+    return await instance_page(request, "talk.html", instance, tab="", query=query)
 
 
 async def show_conversation(request: Request) -> Response:
-    """A conversation and the list of all; older messages are a part that htmx selects."""
+    """A conversation and the list of all; htmx selects a part of it for older messages."""
     instance = await instance_of(request)
-    wanted = parse_query(request, ConversationQuery)
-    sessions, transcript, problem = await _read(request, instance, wanted)
-    session = next((each for each in sessions if each.key == wanted.key), None)
+    query = parse_query(request, ConversationQuery)
+    sessions, transcript, problem = await _read(request, instance, query)
+    session = next((each for each in sessions if each.key == query.key), None)
     return fragment(
         request,
         "_conversation.html",
         it=instance,
-        wanted=wanted,
+        query=query,
         sessions=sessions,
         session=session.name if session else None,
         can_talk=session is None or session.is_main or session.name is not None,
@@ -113,13 +113,13 @@ async def show_conversation(request: Request) -> Response:
 
 
 async def send(request: Request) -> Response:
-    """Accepts a message; the answered part listens to the answer."""
+    """Accepts a message; the returned part opens the stream of the answer."""
     instance = await instance_of(request)
-    typed = await parse_form(request, Typed)
+    typed = await parse_form(request, MessageForm)
     message = validated(
         Message, {"model": typed.model, "input": typed.text, "stream": True}, "body"
     ).model_dump(exclude_unset=True)
-    # An invalid message is refused at once.
+    # Refuses an invalid message at once.
     await services(request).conversations.check(instance, message)
     chat_stream = ChatStream(instance, typed.session, session_key(typed.session), message)
     token = dashboard(request).chat_streams.add(chat_stream)
@@ -127,23 +127,23 @@ async def send(request: Request) -> Response:
 
 
 async def stream_answer(request: Request) -> Response:
-    """The answer as it comes: its text, the tools that are called, and why it failed."""
+    """Streams the answer: its text, the called tools, and the error if it fails."""
     instance = await instance_of(request)
     token = request.path_params["token"]
     chat_stream = dashboard(request).chat_streams.take(token) if request.method == "GET" else None
     if chat_stream is None or chat_stream.instance.id != instance.id:
-        # A browser's EventSource then does not ask again.
+        # After 204, a browser's EventSource does not reconnect.
         return Response(status_code=204, headers=HEADERS)
 
     def encode(event: ChatEvent) -> bytes:
-        # A piece is escaped like all text: HTML in it is shown, not executed.
+        # The template escapes each piece: HTML in it is shown, not executed.
         return sse.encode(part(request, MACROS, "event", event), event.name)
 
     return Answer(chat_stream, services(request), encode)
 
 
 async def show_turn(request: Request) -> Response:
-    """A whole text, or as much as a page can hold, in the place of its beginning."""
+    """A whole text, or as much as a page can hold, which replaces its beginning."""
     turn = await _find_turn(request, TEXT_MAX)
     text = _text(turn)[:TEXT_MAX]
     html = await asyncio.to_thread(_html, turn, text)
@@ -152,22 +152,22 @@ async def show_turn(request: Request) -> Response:
 
 async def download_turn(request: Request) -> Response:
     """A whole text as a file."""
-    turn = await _find_turn(request, TEXT_MOST)
+    turn = await _find_turn(request, TEXT_LIMIT)
     body = _text(turn).encode()
     name = f"{turn.role}-{turn.position}.txt"
     return Response(body, headers=HEADERS | attachment(name, len(body)))
 
 
 async def _read(
-    request: Request, instance: Instance, wanted: ConversationQuery
+    request: Request, instance: Instance, query: ConversationQuery
 ) -> tuple[list[Session], Transcript | None, str | None]:
-    """The conversations and the wanted one's messages, or why they cannot be read."""
+    """All sessions and the messages of one, or the error that prevents reading them."""
     try:
-        sessions, transcript = await services(request).reading.sessions_and_transcript(
-            instance, wanted.key, limit=PORTION, before=wanted.before, text_max=SHOWN_MAX_CHARS
+        sessions, transcript = await services(request).conversation_reader.sessions_and_transcript(
+            instance, query.key, limit=PORTION, before=query.before, text_max=SHOWN_MAX_CHARS
         )
-    except ChowderError as problem:
-        return [], None, str(problem)
+    except ChowderError as error:
+        return [], None, str(error)
     return sessions, transcript, None
 
 
@@ -180,7 +180,7 @@ def _model(request: Request, instance: Instance) -> str:
 
 
 def _turn_rows(turns: Sequence[Turn]) -> list[TurnRow]:
-    """Takes long if dozens of long texts are rendered."""
+    """Rows of the turns; slow if it renders dozens of long texts."""
     before: Counter[int] = Counter()
     rows = []
     for turn in turns:
@@ -203,19 +203,19 @@ def _turn_rows(turns: Sequence[Turn]) -> list[TurnRow]:
 
 async def _find_turn(request: Request, text_max: int) -> Turn:
     instance = await instance_of(request)
-    wanted = parse_query(request, TurnQuery)
-    given = request.path_params["position"]
-    # Longer digits are no position, and would take long to parse.
-    if not (given.isascii() and given.isdigit() and len(given) < 16):
+    query = parse_query(request, TurnQuery)
+    digits = request.path_params["position"]
+    # More digits are no position, and take long to parse.
+    if not (digits.isascii() and digits.isdigit() and len(digits) < 16):
         raise TurnNotFound
-    position = int(given)
-    found = await services(request).reading.transcript(
-        instance, wanted.key, limit=1, before=position + 1, text_max=text_max
+    position = int(digits)
+    transcript = await services(request).conversation_reader.transcript(
+        instance, query.key, limit=1, before=position + 1, text_max=text_max
     )
-    own = [each for each in found.turns if each.position == position]
-    if wanted.nth >= len(own):
+    turns = [each for each in transcript.turns if each.position == position]
+    if query.nth >= len(turns):
         raise TurnNotFound
-    return own[wanted.nth]
+    return turns[query.nth]
 
 
 def _html(turn: Turn, text: str) -> str | None:

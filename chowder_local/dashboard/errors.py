@@ -1,4 +1,4 @@
-"""Errors as a page, or as a message on the page that htmx has asked from."""
+"""Errors as a page, or as a message on the page whose htmx request failed."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.types import Scope
 
-PROGRAM_PATHS = ("/v1", "/local", "/docs", "/openapi.json", "/assets")
-"""Below these an error is JSON, whatever the client accepts."""
+PROGRAM_PATHS = ("/v1", "/local", "/docs", "/guide", "/openapi.json", "/assets")
+"""Errors below these paths are JSON, whatever the client accepts."""
 TITLES = {
-    400: "That cannot be done",
+    400: "Invalid request",
     401: "Sign in again",
     402: "No more instances on this tier",
     403: "Refused",
     404: "Page not found",
     405: "Page not found",
-    409: "Not now",
+    409: "Not possible now",
     413: "Too large",
     422: "Invalid input",
     502: "The agent or its engine does not answer",
@@ -46,18 +46,18 @@ TITLES_BY_ERROR = {
     ClawHubUnavailable: "ClawHub is unavailable",
     LinkInvalid: "This link does not work",
 }
-"""These take the place of the status's title."""
+"""These titles replace the status's title."""
 
 
 def page_of(raised: Exception, scope: Scope) -> Response | None:
-    """The error for a person; None if the client is a program or has disconnected."""
-    # A link of ours is followed in a browser, whatever it accepts.
-    is_person = isinstance(raised, LinkInvalid) or _is_from_browser(scope)
-    if isinstance(raised, ClientDisconnect) or not is_person:
+    """The error as HTML; None if the client is a program or has disconnected."""
+    # A person follows this link in a browser, whatever the browser accepts.
+    is_browser = isinstance(raised, LinkInvalid) or _is_from_browser(scope)
+    if isinstance(raised, ClientDisconnect) or not is_browser:
         return None
     request = Request(scope)
     if isinstance(raised, SignInNeeded):
-        # After signing in, a page is shown, but no action is repeated.
+        # After the sign-in the browser goes to the page; an action is not repeated.
         onward = scope["path"] if scope["method"] == "GET" and not _is_htmx(scope) else "/"
         return redirect(request, f"/sign-in?next={quote(onward)}")
     status, text = _describe(raised)
@@ -80,14 +80,14 @@ def _is_htmx(scope: Scope) -> bool:
 
 def _describe(raised: Exception) -> tuple[int, str]:
     if isinstance(raised, HTTPException):
-        return raised.status_code, "The address may be misspelt, or of another version."
+        return raised.status_code, "Check the address; it may also belong to another version."
     if isinstance(raised, LinkInvalid):
-        cure = "POST /v1/subscription/checkout or POST /v1/subscription/portal gives a new one."
-        return status_of(raised), f"{raised} {cure}"
+        remedy = "Get a new one with POST /v1/subscription/checkout or /v1/subscription/portal."
+        return status_of(raised), f"{raised} {remedy}"
     if isinstance(raised, InputInvalid):
         problems = ((each["loc"][-1:] or ("",), each["msg"]) for each in raised.problems)
         return 422, "; ".join(f"{name}: {text}" for (name,), text in problems)
     if isinstance(raised, ChowderError):
         detail = detail_of(raised)
         return status_of(raised), str(detail["error"] if isinstance(detail, dict) else detail)
-    return 500, "That is a defect of the server; its log says more."
+    return 500, "The server has failed unexpectedly; its log has the details."

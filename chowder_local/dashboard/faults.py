@@ -1,4 +1,4 @@
-"""The faults that are set: adding and removing them, and their use as it happens."""
+"""The faults: adding and removing them, and a live list of those that are left."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ HERE = "/faults"
 MACROS = "_faults.html"
 CHANGED = "changed"
 KIND_TITLES = {
-    FaultKind.PROVISIONING: "the provisioning of a new instance",
-    FaultKind.CREATE: "a create",
-    FaultKind.START: "a start",
-    FaultKind.STOP: "a stop",
+    FaultKind.PROVISIONING: "provisioning of a new instance",
+    FaultKind.CREATE: "creating an instance",
+    FaultKind.START: "starting an instance",
+    FaultKind.STOP: "stopping an instance",
     FaultKind.MESSAGE: "a message, streamed or not",
-    FaultKind.STREAM: "a message's stream",
-    FaultKind.CALL: "any call of the API",
+    FaultKind.STREAM: "the stream of a message",
+    FaultKind.CALL: "any API call",
 }
 
 
 class FaultFormQuery(BaseModel):
-    """The kind and the instance that the form is for."""
+    """The kind and the instance that the form starts with."""
 
     kind: FaultKind = FaultKind.MESSAGE
     instance: str = Field("", max_length=64)
@@ -59,16 +59,16 @@ class FaultRow:
 
 
 async def show(request: Request) -> Response:
-    """The page; the fields of another kind are a part that htmx selects."""
-    wanted = parse_query(request, FaultFormQuery)
+    """The page; htmx selects the fields from it when the kind changes."""
+    query = parse_query(request, FaultFormQuery)
     return await page(
         request,
         "faults.html",
         here=HERE,
-        wanted=wanted,
+        query=query,
         kinds=KIND_TITLES,
-        usual=USUAL_STATUSES.get(wanted.kind),
-        is_new=wanted.kind in NEW,
+        usual=USUAL_STATUSES.get(query.kind),
+        is_new=query.kind in NEW,
         methods=get_args(Method),
         paths=list(dict.fromkeys(each.path for each in OPERATIONS)),
         instances=await instance_choices(request),
@@ -78,7 +78,7 @@ async def show(request: Request) -> Response:
 
 async def add(request: Request) -> Response:
     fault = await set_fault(request, await parse_form(request, FaultCreation))
-    return await _changed(request, f"Set: {fault.left} × {KIND_TITLES[fault.draft.kind]}.")
+    return await _changed(request, f"Fault set: {fault.left} × {KIND_TITLES[fault.draft.kind]}.")
 
 
 async def remove(request: Request) -> Response:
@@ -89,20 +89,20 @@ async def remove(request: Request) -> Response:
 
 
 async def confirm_clear(request: Request) -> Response:
-    count = len(services(request).faults.of(caller(request).organization_id))
+    count = len(services(request).faults.of_organization(caller(request).organization_id))
     return dialog(request, MACROS, "confirm_clear", count)
 
 
 async def clear(request: Request) -> Response:
     count = services(request).faults.clear(caller(request).organization_id)
-    return await _changed(request, f"Removed: {count}.")
+    return await _changed(request, f"Faults removed: {count}.")
 
 
 async def follow(request: Request) -> Response:
-    """The list, each time that a fault is used."""
+    """The list, whenever a fault is applied."""
 
     async def watch(marks: Marks) -> None:
-        # Once at the beginning: faults may have been used since the page was made.
+        # Once at the beginning: faults may have been applied since the page was rendered.
         marks.add(CHANGED)
         await watch_events(request, {EventType.FAULT_APPLIED}, partial(marks.add, CHANGED))
 
@@ -121,12 +121,12 @@ async def _listing(request: Request) -> Markup:
 
 
 async def _rows(request: Request) -> list[FaultRow]:
-    found = services(request).faults.of(caller(request).organization_id)
-    ids = {each.draft.instance_id for each in found if each.draft.instance_id is not None}
+    faults = services(request).faults.of_organization(caller(request).organization_id)
+    ids = {each.draft.instance_id for each in faults if each.draft.instance_id is not None}
     names = await instance_names(request, ids)
     return [
         FaultRow(each, _target(each.draft, names.get(each.draft.instance_id)), _effect(each.draft))
-        for each in found
+        for each in faults
     ]
 
 
@@ -140,13 +140,13 @@ def _target(draft: FaultDraft, instance_name: str | None) -> str:
 def _effect(draft: FaultDraft) -> str:
     effects = []
     if draft.delay_s:
-        effects.append(f"waits {draft.delay_s:g} s")
+        effects.append(f"delay of {draft.delay_s:g} s")
     if draft.after_events is not None:
         effects.append(f"breaks off after {draft.after_events} events")
     if draft.status is not None:
-        effects.append(f"is answered {draft.status}")
+        effects.append(f"answers {draft.status}")
     if draft.retry_after_s is not None:
-        effects.append(f"to be tried again after {draft.retry_after_s} s")
+        effects.append(f"Retry-After {draft.retry_after_s} s")
     if draft.detail is not None:
         effects.append(f"{'' if draft.status else 'fails: '}“{draft.detail}”")
     return ", ".join(effects)

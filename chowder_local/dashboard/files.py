@@ -34,10 +34,10 @@ if TYPE_CHECKING:
 MACROS = "_files.html"
 TAB = "/files"
 PORTION = 200
-"""So many entries are shown at first, and each time that more are asked for."""
+"""The number of entries that a page starts with, and that “Show more” adds."""
 EDIT_MAX_BYTES = 1024 * 1024
 FORM_MAX_BYTES = 6 * EDIT_MAX_BYTES + 64 * 1024
-"""In a form the end of a line takes six bytes."""
+"""A form encodes a line end in six bytes."""
 
 
 class FolderPageQuery(FolderQuery):
@@ -46,24 +46,24 @@ class FolderPageQuery(FolderQuery):
 
 
 class EditorQuery(FileQuery):
-    """A file; with a name, the file of that name in the folder `path`."""
+    """The file `path`; with a name, the file of this name in the folder `path`."""
 
     name: str = Field("", max_length=255)
 
 
-class Saved(BaseModel):
-    """What an editor sends with the text."""
+class EditorForm(BaseModel):
+    """The fields that the editor sends with the text."""
 
     opened: str = Field(max_length=64)
-    """The digest of the file that was opened."""
+    """The digest of the version that the editor has opened."""
     line_end: str = Field("lf", pattern="^(lf|crlf)$")
     anyway: str | None = Field(None, max_length=64)
-    """The digest of another version that may be replaced."""
+    """The digest of another version that the user agrees to overwrite."""
 
 
 @dataclass(frozen=True)
 class Portion:
-    """Some of a folder's entries, folders first; `count` is the number of all."""
+    """Some of a folder's entries, folders first; `count` is the number of all entries."""
 
     entries: list[Entry]
     count: int
@@ -72,9 +72,9 @@ class Portion:
 
 @dataclass(frozen=True)
 class Text:
-    """A file; without content it cannot be edited, because it is too long or no text.
+    """A file; `content` is None if it is too long to edit or is not text.
 
-    Without a digest there is no such file.
+    The digest is empty if the file does not exist.
     """
 
     size: int
@@ -82,20 +82,20 @@ class Text:
     content: str | None = None
     line_end: str = "lf"
     is_mixed: bool = False
-    """Whether its lines end in several ways, which a browser's field would not keep."""
+    """Whether the file mixes line ends, which a browser's text area cannot keep."""
 
     @property
     def is_too_long(self) -> bool:
         return self.size > EDIT_MAX_BYTES
 
     @classmethod
-    def of(cls, data: bytes) -> Self:
+    def from_bytes(cls, data: bytes) -> Self:
         digest = hashlib.sha256(data).hexdigest()
         try:
             content = data.decode()
         except UnicodeDecodeError:
             return cls(len(data), digest)
-        # No page can hold that character.
+        # HTML cannot represent this character.
         if "\0" in content:
             return cls(len(data), digest)
         pairs = content.count("\r\n")
@@ -105,57 +105,57 @@ class Text:
 
 
 async def show(request: Request) -> Response:
-    """A folder; a search, and more entries, are parts of it that htmx selects."""
+    """A folder; htmx selects a part of it for a search and for more entries."""
     instance = await instance_of(request)
-    wanted = parse_query(request, FolderPageQuery)
+    query = parse_query(request, FolderPageQuery)
     portion, problem, status = None, None, 200
     if instance.status is InstanceStatus.RUNNING:
         try:
-            folder = await services(request).files.folder(instance.sandbox_id, wanted.path)
+            folder = await services(request).files.folder(instance.sandbox_id, query.path)
         except ChowderError as raised:
             if "HX-Request" in request.headers:
                 raise
             problem, status = str(raised), status_of(raised)
         else:
-            wanted.path = folder.path
+            query.path = folder.path
             # Thousands of entries would block the event loop.
-            portion = await asyncio.to_thread(_portion, folder, wanted)
+            portion = await asyncio.to_thread(_portion, folder, query)
     return await instance_page(
         request,
         "files.html",
         instance,
         tab=TAB,
         status=status,
-        wanted=wanted,
-        crumbs=_crumbs(wanted.path),
+        query=query,
+        crumbs=_crumbs(query.path),
         portion=portion,
         problem=problem,
-        more=with_query("", path=wanted.path, q=wanted.q, skip=wanted.skip + PORTION),
+        more=with_query("", path=query.path, q=query.q, skip=query.skip + PORTION),
     )
 
 
 async def upload(request: Request) -> Response:
-    """Writes a file as it arrives; it replaces one of the same name once it is complete."""
+    """Writes a file as it arrives; once complete, it replaces a file of the same name."""
     instance = await instance_of(request)
     await upload_into(request, running(instance).sandbox_id)
     return Response(status_code=204, headers=HEADERS)
 
 
 async def download(request: Request) -> Response:
-    """A file's bytes, which a browser saves and never shows."""
+    """A file's bytes, which the browser saves and never renders."""
     instance = await instance_of(request)
     query = parse_query(request, FileQuery)
-    found = await services(request).files.download(running(instance).sandbox_id, query.path)
-    answer = await download_response(request, found.name, found.size, found.chunks)
-    answer.headers.update(HEADERS)
-    return answer
+    file = await services(request).files.download(running(instance).sandbox_id, query.path)
+    response = await download_response(request, file.name, file.size, file.chunks)
+    response.headers.update(HEADERS)
+    return response
 
 
 async def edit(request: Request) -> Response:
-    """The file in an editor, or why it cannot be edited; a missing one is a new one."""
+    """The file in an editor, or why it cannot be edited; a missing file starts empty."""
     instance = await instance_of(request)
-    wanted = parse_query(request, EditorQuery)
-    path = "/".join(split_path(f"{wanted.path}/{wanted.name}"))
+    query = parse_query(request, EditorQuery)
+    path = "/".join(split_path(f"{query.path}/{query.name}"))
     text: Text | None = None
     problem, status = None, 200
     try:
@@ -177,14 +177,14 @@ async def edit(request: Request) -> Response:
 
 
 async def save(request: Request) -> Response:
-    """Writes the text, unless the file has changed since it was opened and that is not allowed.
+    """Writes the text, unless the file has changed since and the user has not agreed to overwrite.
 
-    The agent may write between the comparison and the write: the last writer wins.
+    If the agent writes between the comparison and the write, the last write wins.
     """
     instance = await instance_of(request)
-    filled = dict(await fields(request, FORM_MAX_BYTES))
-    sent = validated(FileWriting, filled, "body")
-    saved = validated(Saved, filled, "body")
+    sent_fields = dict(await fields(request, FORM_MAX_BYTES))
+    sent = validated(FileWriting, sent_fields, "body")
+    saved = validated(EditorForm, sent_fields, "body")
     files, sandbox_id = services(request).files, running(instance).sandbox_id
     present = await _read(files, sandbox_id, sent.path)
     if present.digest not in {saved.opened, saved.anyway}:
@@ -192,38 +192,38 @@ async def save(request: Request) -> Response:
         return parts(part(request, MACROS, "conflict", instance, sent.path, present, is_new))
     content = with_line_ends(sent.content, saved.line_end)
     await files.write_text(sandbox_id, sent.path, content)
-    text = Text.of(content.encode())
+    text = Text.from_bytes(content.encode())
     return notice(request, f"{sent.path} is saved.", part(request, MACROS, "saved", text))
 
 
 def _crumbs(path: str) -> list[tuple[str, str]]:
     """The names and paths of the folders from the root to a normalized path."""
     names = [] if path == "." else path.split("/")
-    found = [(name, "/".join(names[: at + 1])) for at, name in enumerate(names)]
-    return [("Home", "."), *found]
+    folders = [(name, "/".join(names[: at + 1])) for at, name in enumerate(names)]
+    return [("Home", "."), *folders]
 
 
-def _portion(folder: Folder, wanted: FolderPageQuery) -> Portion:
-    searched = wanted.q.casefold()
-    found = [each for each in folder.entries if searched in each.name.casefold()]
-    found.sort(key=lambda each: (not each.is_dir, each.name.casefold(), each.name))
-    end = wanted.skip + PORTION
-    return Portion(found[wanted.skip : end], len(found), len(found) > end)
+def _portion(folder: Folder, query: FolderPageQuery) -> Portion:
+    text = query.q.casefold()
+    entries = [each for each in folder.entries if text in each.name.casefold()]
+    entries.sort(key=lambda each: (not each.is_dir, each.name.casefold(), each.name))
+    end = query.skip + PORTION
+    return Portion(entries[query.skip : end], len(entries), len(entries) > end)
 
 
 async def _read(files: Files, sandbox_id: SandboxId, path: str) -> Text:
-    """The present file. Raises what `Files.download` raises, except FileMissing."""
+    """The current file. Raises the errors of `Files.download` except FileMissing."""
     try:
-        found = await files.download(sandbox_id, path)
+        file = await files.download(sandbox_id, path)
     except FileMissing:
         return Text(0, "")
-    async with aclosing(found.chunks) as chunks:
-        if found.size > EDIT_MAX_BYTES:
-            return Text(found.size, "too long")
-        return Text.of(b"".join([chunk async for chunk in chunks]))
+    async with aclosing(file.chunks) as chunks:
+        if file.size > EDIT_MAX_BYTES:
+            return Text(file.size, "too long")
+        return Text.from_bytes(b"".join([chunk async for chunk in chunks]))
 
 
 def with_line_ends(content: str, line_end: str) -> str:
-    """A form's text with each of its lines ended as `line_end` says."""
+    """A form's text with its line ends converted to `line_end`, "lf" or "crlf"."""
     unified = content.replace("\r\n", "\n").replace("\r", "\n")
     return unified.replace("\n", "\r\n") if line_end == "crlf" else unified

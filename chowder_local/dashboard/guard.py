@@ -1,4 +1,4 @@
-"""Who may call a page's handler: a signed-in user, and for actions only our own pages."""
+"""Checks before a page's handler: a session, and for actions the dashboard's own origin."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ SAFE_METHODS = frozenset({"GET", "HEAD"})
 
 
 def guarded(handler: Handler, *, is_open: bool) -> Handler:
-    """The handler behind its checks; unless it `is_open`, `caller` finds who is signed in.
+    """The handler behind its checks; unless `is_open`, they set the request's `caller`.
 
-    Actions must come from a page of this very origin: for a browser, a page on another port of
-    this machine is of the same site, so it sends our cookie along. The checked handler raises
-    ActionRefused if they do not, and SignInNeeded without a session.
+    Actions must come from a page of this very origin: to a browser, a page on another port of
+    this machine is the same site, so it sends the session's cookie along. The checked handler
+    raises ActionRefused for actions of other origins, and SignInNeeded without a session.
     """
 
     async def checked(request: Request) -> Response:
@@ -40,12 +40,12 @@ def guarded(handler: Handler, *, is_open: bool) -> Handler:
 
 
 def session(request: Request) -> str | None:
-    """The session that the request's cookie names."""
+    """The session in the request's cookie."""
     return request.cookies.get(dashboard(request).dashboard_sessions.cookie)
 
 
 def _is_same_origin(request: Request) -> bool:
-    """Whether the browser says that one of our own pages has sent it."""
+    """Whether the browser's headers name a page of this origin as the sender."""
     fields = fields_of(request.scope)
     origin, site, host = (
         fields.get(name, b"").decode("latin-1") for name in (b"origin", b"sec-fetch-site", b"host")

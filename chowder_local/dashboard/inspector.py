@@ -1,4 +1,4 @@
-"""The model calls of all agents, latest first, as they begin and end."""
+"""The list of all agents' model calls, latest first, with live updates."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 HERE = "/inspector"
 MACROS = "_calls.html"
 NONE = "none"
-"""The latest call of an empty list."""
+"""Stands for the latest call if the list is empty."""
 PORTION = 50
 TEXT_MAX_CHARS = 160
 
@@ -48,18 +48,18 @@ class CallStatus(StrEnum):
 
 
 class Filters(BaseModel):
-    """Which calls the list shows, and from where on."""
+    """Which calls the list shows, and where it starts."""
 
     q: str = Field("", max_length=128)
     instance: str = Field("", max_length=64)
     model: str = Field("", max_length=200)
-    status: Annotated[CallStatus | None, BeforeValidator(lambda given: given or None)] = None
+    status: Annotated[CallStatus | None, BeforeValidator(lambda text: text or None)] = None
     before: str | None = Field(None, max_length=64)
     since: str | None = Field(None, max_length=64)
-    """The latest call that the page shows, for its stream."""
+    """The latest call on the page; its stream sends what came later."""
 
     def address(self, path: str = HERE, **changes: str | None) -> str:
-        """The page, or another address, with these filters or changed ones."""
+        """The address of the page, or of another path, with these filters or changed ones."""
         values: dict[str, str | None] = {"q": self.q, "instance": self.instance}
         values |= {"model": self.model, "status": self.status}
         return with_query(path, **values | changes)
@@ -80,7 +80,7 @@ class Filters(BaseModel):
 
 @dataclass(frozen=True)
 class Retried:
-    """The failed attempts of OpenClaw's before a call: how many, and the last one."""
+    """OpenClaw's failed attempts before a call: their number, and the last one."""
 
     count: int = 0
     call: LoggedCall | None = None
@@ -88,7 +88,7 @@ class Retried:
 
 @dataclass(frozen=True)
 class CallRow:
-    """A row of the list; `text` is the beginning of the person's last message."""
+    """A row of the list; `text` is the beginning of the user's last message."""
 
     call: LoggedCall
     instance_name: str
@@ -105,24 +105,24 @@ class CallRow:
 
     @property
     def attempt(self) -> int:
-        """The number of this attempt, of OpenClaw's and the relay's own; 1 is the first."""
+        """The number of this attempt, counting retries by OpenClaw and by the relay, from 1."""
         return 1 + self.retried.count + len(self.call.tries)
 
 
 async def show(request: Request) -> Response:
-    """The page; a search, and more rows, are parts of it that htmx selects."""
+    """The page; htmx selects a part of it for a search and for more rows."""
     filters = parse_query(request, Filters)
-    # Before the list is read: what happens in between is sent twice rather than never.
+    # Read before the list: a call in between is then sent twice rather than never.
     latest = next(_calls(request, filters), None)
-    found = await _search(request, filters)
-    shown = found[:PORTION]
+    matches = await _search(request, filters)
+    rows = matches[:PORTION]
     return await page(
         request,
         "inspector.html",
         here=HERE,
         filters=filters,
-        rows=shown,
-        more=filters.address(before=shown[-1].call.id) if len(found) > PORTION else None,
+        rows=rows,
+        more=filters.address(before=rows[-1].call.id) if len(matches) > PORTION else None,
         live=filters.address(f"{HERE}/live", since=latest.id if latest else NONE),
         statuses=list(CallStatus),
         models=await asyncio.to_thread(_models, all_calls(request), filters),
@@ -131,12 +131,12 @@ async def show(request: Request) -> Response:
 
 
 async def follow(request: Request) -> Response:
-    """Calls that begin and end, in the list that the page shows."""
-    inspector = _FollowedCalls(request, parse_query(request, Filters))
+    """Changes of the list: calls that begin, progress and end."""
+    inspector = _LiveCalls(request, parse_query(request, Filters))
     return LiveStream(request, [inspector.watch], inspector.render)
 
 
-class _FollowedCalls:
+class _LiveCalls:
     """The list of one open page."""
 
     def __init__(self, request: Request, filters: Filters) -> None:
@@ -144,26 +144,26 @@ class _FollowedCalls:
         self._filters = filters
 
     async def watch(self, marks: Marks) -> None:
-        known = self._states()
+        before = self._states()
         marks.add(*self._missed())
         async for _ in each_news(services(self._request).exchanges.watching()):
             now = self._states()
             for each, state in now.items():
-                if known.get(each) != state:
-                    marks.add(RowChanged(each, is_new=each not in known))
-            known = now
+                if before.get(each) != state:
+                    marks.add(RowChanged(each, is_new=each not in before))
+            before = now
 
     def _states(self) -> dict[str, Hashable]:
-        """What the row of each call shows of its progress."""
+        """The progress of each call, as its row shows it."""
         calls = _calls(self._request, self._filters)
         return {each.id: (each.outcome, len(each.tries)) for each in calls}
 
     def _missed(self) -> list[RowChanged]:
-        """What may have changed since the page was made, or since its stream broke off."""
-        shown = [each.id for each in islice(_calls(self._request, self._filters), PORTION)]
+        """Rows that may have changed since the page was rendered or its stream broke off."""
+        latest = [each.id for each in islice(_calls(self._request, self._filters), PORTION)]
         since = self._filters.since
-        new = shown.index(since) if since in shown else len(shown)
-        return [RowChanged(each, at < new) for at, each in enumerate(shown)]
+        new_count = latest.index(since) if since in latest else len(latest)
+        return [RowChanged(each, at < new_count) for at, each in enumerate(latest)]
 
     async def render(self, marks: frozenset[Hashable]) -> PageEvent:
         changed = changed_rows(marks)
@@ -171,12 +171,12 @@ class _FollowedCalls:
             return PageEvent(name="stale")
         calls = [each for each in _calls(self._request, self._filters) if each.id in changed]
         rows = await build_rows(self._request, calls)
-        shown = [each for each in rows if self._filters.match(each)]
-        # A call's status may have brought it into the list, or out of it.
+        matches = [each for each in rows if self._filters.match(each)]
+        # A changed status may have added a call to the list, or removed it.
         is_by_status = self._filters.status is not None
-        added = [each for each in shown if is_by_status or changed[each.call.id]]
-        replaced = [each for each in shown if not (is_by_status or changed[each.call.id])]
-        removed = [each for each in rows if each not in shown] if is_by_status else []
+        added = [each for each in matches if is_by_status or changed[each.call.id]]
+        replaced = [each for each in matches if not (is_by_status or changed[each.call.id])]
+        removed = [each for each in rows if each not in matches] if is_by_status else []
         return PageEvent(part(self._request, MACROS, "changes", added, replaced, removed))
 
 
@@ -191,13 +191,13 @@ def all_calls(request: Request) -> list[LoggedCall]:
 
 
 def _models(calls: Sequence[LoggedCall], filters: Filters) -> list[str]:
-    """The models to choose from; takes long, because each call's body is parsed once."""
-    asked = {each.model or each.provider for each in calls}
-    return sorted(asked | ({filters.model} if filters.model else set()))
+    """The models to choose from; slow, because it parses each call's body once."""
+    models = {each.model or each.provider for each in calls}
+    return sorted(models | ({filters.model} if filters.model else set()))
 
 
 def _instances(request: Request, filters: Filters) -> list[InstanceId]:
-    """The instances to choose from, the one with the latest call first."""
+    """The instances to choose from, the instance with the latest call first."""
     ids = [each.instance_id for each in all_calls(request)]
     if filters.instance:
         ids.append(InstanceId(filters.instance))
@@ -205,14 +205,14 @@ def _instances(request: Request, filters: Filters) -> list[InstanceId]:
 
 
 async def _search(request: Request, filters: Filters) -> list[CallRow]:
-    """One row more than a portion, if there are so many."""
+    """Up to PORTION + 1 matching rows; the last one tells whether there are more."""
     calls = _calls(request, filters)
     if filters.before is not None:
         calls = islice(dropwhile(lambda each: each.id != filters.before, calls), 1, None)
-    found: list[CallRow] = []
-    while len(found) <= PORTION and (batch := list(islice(calls, PORTION + 1))):
-        found += [each for each in await build_rows(request, batch) if filters.match(each)]
-    return found[: PORTION + 1]
+    rows: list[CallRow] = []
+    while len(rows) <= PORTION and (batch := list(islice(calls, PORTION + 1))):
+        rows += [each for each in await build_rows(request, batch) if filters.match(each)]
+    return rows[: PORTION + 1]
 
 
 async def build_rows(request: Request, calls: Sequence[LoggedCall]) -> list[CallRow]:
@@ -228,7 +228,7 @@ async def build_rows(request: Request, calls: Sequence[LoggedCall]) -> list[Call
             for each in calls
         ]
 
-    # Parsing each body, once, takes a millisecond.
+    # Parsing takes a millisecond for each body; the call caches the result.
     parsed = await asyncio.to_thread(parse)
     return [
         CallRow(
@@ -245,16 +245,16 @@ async def build_rows(request: Request, calls: Sequence[LoggedCall]) -> list[Call
 
 def _session(request: Request, call: LoggedCall) -> str:
     if call.session_key is None or call.instance_id is None:
-        # What OpenClaw asks by itself, such as for a summary, belongs to no session.
-        return "its own"
-    found = services(request).session_names.find(call.instance_id, call.session_key)
-    if found is None:
+        # OpenClaw's own calls, such as for a summary, belong to no session.
+        return "no session"
+    session = services(request).session_names.find(call.instance_id, call.session_key)
+    if session is None:
         return call.session_key
-    return "main" if found.name is None else found.name
+    return "main" if session.name is None else session.name
 
 
 def _turns(request: Request, turn_ids: set[str]) -> dict[str | None, list[LoggedCall]]:
-    """All calls of some turns, latest first."""
+    """All calls of these turns, latest first."""
     turns: dict[str | None, list[LoggedCall]] = {each: [] for each in turn_ids}
     for each in all_calls(request):
         if each.turn_id in turns:
@@ -263,10 +263,10 @@ def _turns(request: Request, turn_ids: set[str]) -> dict[str | None, list[Logged
 
 
 def retried_by(call: LoggedCall, turn: Sequence[LoggedCall]) -> Retried:
-    """The failed attempts that a call repeats; `turn` are all calls of its turn, latest first.
+    """The failed attempts that a call repeats; `turn` has all calls of its turn, latest first.
 
-    A turn continues after a tool's result, or because its last call has failed or returned
-    nothing. Calls of other sessions, such as OpenClaw's for a summary, are neither.
+    A turn continues after a tool's result, or because its last call failed or returned nothing.
+    Calls of other sessions, such as OpenClaw's own for a summary, do not count.
     """
     own = [each for each in turn if each.session_key == call.session_key]
     before = own[own.index(call) + 1 :] if call in own else []
@@ -277,7 +277,7 @@ def retried_by(call: LoggedCall, turn: Sequence[LoggedCall]) -> Retried:
 
 
 def has_failed(call: LoggedCall) -> bool:
-    """Whether it has ended with an error, or was answered with one, by a script, too."""
+    """Whether the call ended with an error, or its answer is an error, also by a script."""
     return call.error is not None or (call.status or 0) >= 400
 
 
@@ -288,5 +288,4 @@ def _was_useless(call: LoggedCall) -> bool:
         return True
     if not call.is_whole:
         return False
-    said = call.output
-    return not said.text and not said.calls
+    return not call.output.text and not call.output.calls

@@ -1,4 +1,4 @@
-"""Instances in lists: their rows, their names, and the buttons that act on them."""
+"""Rows and names of instances in lists, and the actions of their buttons."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
 
 MACROS = "_overview.html"
 CHOICES = 100
-"""So many instances are in a list to choose from; others are named by their ids."""
+"""The number of instances in a list to choose from; a form takes the ids of others."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the list; `stage` is 0 while a provisioning instance is queued, 1 while it boots."""
+    """A row of the list; `stage` is 0 while an instance waits for its boot, 1 while it boots."""
 
     instance: Instance
     stage: int | None
@@ -52,9 +52,9 @@ class Row:
         return self.instance.status in COPYABLE and self.instance.first_ready_at is not None
 
 
-class Deletion(BaseModel):
+class DeletionQuery(BaseModel):
     leaves: bool = False
-    """Whether the button is on the instance's own page, which is then gone."""
+    """Whether the button is on the instance's own page, which the deletion removes."""
 
 
 async def build_rows(request: Request, instances: Sequence[Instance]) -> list[Row]:
@@ -65,7 +65,7 @@ async def build_rows(request: Request, instances: Sequence[Instance]) -> list[Ro
 
 
 def _parse(calls: Iterable[LoggedCall]) -> None:
-    """Has each call's body parsed, which takes a millisecond, and only once."""
+    """Parses each call's body, which takes a millisecond; the call caches the result."""
     for each in calls:
         _ = each.model, each.last_message
 
@@ -87,15 +87,15 @@ def _row(request: Request, instance: Instance, last_call: LoggedCall | None) -> 
 def _stage(request: Request, instance: Instance) -> tuple[int | None, str | None]:
     if instance.status is not InstanceStatus.PROVISIONING:
         return None, None
-    known = services(request)
-    if (position := known.boot_queue.position(instance.id)) is not None:
+    if (position := services(request).boot_queue.position(instance.id)) is not None:
         return 0, f"number {position} in the queue"
     # Without a boot in progress, the reconciler begins one as soon as it can.
-    return (1, None) if known.provisioner.is_in_progress(instance.id) else (0, None)
+    is_booting = services(request).provisioner.is_in_progress(instance.id)
+    return (1, None) if is_booting else (0, None)
 
 
 async def find_instance(request: Request, instance_id: str) -> Instance | None:
-    """The organization's instance of that id; None if there is none, or not any more."""
+    """The organization's instance with this id, or None."""
     try:
         return await services(request).directory.get(caller(request).organization_id, instance_id)
     except InstanceNotFound:
@@ -105,11 +105,11 @@ async def find_instance(request: Request, instance_id: str) -> Instance | None:
 async def instance_names(
     request: Request, ids: Iterable[InstanceId]
 ) -> dict[InstanceId | None, str]:
-    """The name of each instance; the beginning of the id of one that is gone."""
+    """The name of each instance, or the beginning of its id if it does not exist any more."""
     names: dict[InstanceId | None, str] = {}
     for each in ids:
-        found = await find_instance(request, each)
-        names[each] = each[:8] if found is None else found.name
+        instance = await find_instance(request, each)
+        names[each] = each[:8] if instance is None else instance.name
     return names
 
 
@@ -119,11 +119,11 @@ async def instance_choices(request: Request) -> list[Instance]:
 
 
 async def create(request: Request) -> Response:
-    """A new instance; its row comes by the page's stream."""
+    """Creates an instance; the page's stream adds its row."""
     sent = {"name": f"agent-{secrets.token_hex(2)}"} | await form(request)
     draft = InstanceDraft(**validated(InstanceCreation, sent, "body").model_dump())
-    made = await services(request).creation.create(caller(request).organization_id, draft)
-    return await _changed(request, f"{made.name} is being created.")
+    instance = await services(request).creation.create(caller(request).organization_id, draft)
+    return await _changed(request, f"{instance.name} is being created.")
 
 
 async def choose_import(request: Request) -> Response:
@@ -131,12 +131,13 @@ async def choose_import(request: Request) -> Response:
 
 
 async def import_archive(request: Request) -> Response:
-    """A new instance of an exported file, which is the request's body, read as it arrives."""
+    """Creates an instance from an exported file, which is the request's body."""
     query = parse_query(request, ImportQuery)
-    known = services(request)
-    body = steady(request.stream(), known.files.idle_timeout_s)
-    made = await known.exports.import_archive(caller(request).organization_id, body, query.name)
-    return await _changed(request, f"{made.name} is being created.")
+    body = steady(request.stream(), services(request).files.idle_timeout_s)
+    instance = await services(request).exports.import_archive(
+        caller(request).organization_id, body, query.name
+    )
+    return await _changed(request, f"{instance.name} is being created.")
 
 
 async def stop(request: Request) -> Response:
@@ -157,7 +158,7 @@ async def fork(request: Request) -> Response:
     instance = await instance_of(request)
     sent = await parse_form(request, Fork)
     forked = await services(request).forks.fork(instance, sent.name)
-    return await _changed(request, f"{forked.name} is made of {instance.name}.")
+    return await _changed(request, f"{forked.name} is being created from {instance.name}.")
 
 
 async def confirm_delete(request: Request) -> Response:
@@ -165,7 +166,7 @@ async def confirm_delete(request: Request) -> Response:
 
 
 async def delete(request: Request) -> Response:
-    leaves = parse_query(request, Deletion).leaves
+    leaves = parse_query(request, DeletionQuery).leaves
     instance = await instance_of(request)
     await services(request).lifecycle.delete(instance.organization_id, instance.id)
     if leaves:

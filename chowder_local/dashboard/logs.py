@@ -1,4 +1,4 @@
-"""What an instance's sandbox prints, line by line as it is printed."""
+"""The live log of an instance's sandbox, line by line."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from chowder_local.dashboard.streams import Marks
 
 KEPT = 1000
-"""A page begins with so many lines, and so many wait at most for a slow client."""
+"""The lines that a page starts with, and the most that wait for a slow client."""
 LINE_MAX_CHARS = 4000
-"""A longer line is cut, and ends with an ellipsis."""
+"""Longer lines are cut, and end with an ellipsis."""
 CHANGED = "changed"
 RESTART_EVENTS = {
     EventType.INSTANCE_STATUS,
@@ -39,7 +39,7 @@ RESTART_EVENTS = {
     EventType.SANDBOX_RECONCILED,
     EventType.ENGINE_BACK,
 }
-"""After these a log that had ended, or was not there, may continue."""
+"""After these events, a log that ended or could not be read may continue."""
 # Colours and other control sequences of terminals, as ECMA-48 defines them.
 _CONTROLS = re.compile(
     r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[ -/]*[0-Z\\^-~])"
@@ -47,43 +47,43 @@ _CONTROLS = re.compile(
 
 
 class LineSplitter:
-    """Makes lines of pieces; only the beginning of an unfinished line is kept."""
+    """Splits a stream of bytes into lines; it keeps only the beginning of an unfinished line."""
 
     def __init__(self) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._begun = ""
+        self._unfinished = ""
 
     def feed(self, piece: bytes) -> list[str]:
-        """The lines that this piece has completed."""
-        *ended, begun = self._decoder.decode(piece).split("\n")
+        """The lines that this piece completes."""
+        *ended, unfinished = self._decoder.decode(piece).split("\n")
         if ended:
-            ended[0] = self._begun + ended[0]
-            self._begun = begun
+            ended[0] = self._unfinished + ended[0]
+            self._unfinished = unfinished
         else:
-            # Longer than LINE_MAX_CHARS, so that it is seen to be cut.
-            self._begun = (self._begun + begun)[: 2 * LINE_MAX_CHARS]
+            # More than LINE_MAX_CHARS, so that `_plain` cuts the line and marks the cut.
+            self._unfinished = (self._unfinished + unfinished)[: 2 * LINE_MAX_CHARS]
         return [_plain(each) for each in ended]
 
     def finish(self) -> list[str]:
-        """The last line, if it has no end, once nothing more comes."""
-        begun, self._begun = self._begun + self._decoder.decode(b"", final=True), ""
-        return [_plain(begun)] if begun else []
+        """The last line, if no line end follows it; call it once, after the last piece."""
+        unfinished, self._unfinished = self._unfinished + self._decoder.decode(b"", final=True), ""
+        return [_plain(unfinished)] if unfinished else []
 
 
 async def show(request: Request) -> Response:
-    """The page; all lines come by its stream."""
+    """The page; its stream brings the lines."""
     return await instance_page(
         request, "logs.html", await instance_of(request), tab="/logs", kept=KEPT
     )
 
 
 async def follow(request: Request) -> Response:
-    """The last lines, and those that are printed from now on, by later sandboxes, too."""
-    log = _FollowedLog(request, await instance_of(request))
+    """The last lines, then new lines, also those of the instance's later sandboxes."""
+    log = _LiveLog(request, await instance_of(request))
     return LiveStream(request, [log.read, log.watch_instance], log.render)
 
 
-class _FollowedLog:
+class _LiveLog:
     """The log of one open page."""
 
     def __init__(self, request: Request, instance: Instance) -> None:
@@ -97,21 +97,21 @@ class _FollowedLog:
         self._may_continue = asyncio.Event()
 
     async def read(self, marks: Marks) -> None:
-        """Marks lines; at the end of a log, it waits until there may be another one."""
+        """Reads and marks lines; at the end of a log, waits until the log may continue."""
         while True:
             self._may_continue.clear()
             self._begin()
             marks.add(CHANGED)
             try:
                 await self._read_to_end(marks)
-                self._why = "It has ended; what it prints once it runs again follows here."
-            except ChowderError as problem:
-                self._why = f"There is no log now: {problem}"
+                self._why = "The log has ended. It continues here once the sandbox runs again."
+            except ChowderError as error:
+                self._why = f"The log cannot be read: {error}"
             marks.add(CHANGED)
             await self._may_continue.wait()
 
     async def watch_instance(self, marks: Marks) -> None:
-        """Has an ended log read again, and marks that the instance's status may have changed."""
+        """Makes `read` continue an ended log, and marks a possible change of status."""
 
         def notify() -> None:
             self._may_continue.set()
@@ -122,11 +122,11 @@ class _FollowedLog:
     async def render(self, _: frozenset[Hashable]) -> PageEvent:
         """The lines since the last event, as JSON.
 
-        `is_new`: they replace all earlier ones; `left_out`: the number of lines that were dropped;
-        `why`: why there may be none.
+        `is_new`: the lines replace all earlier ones; `left_out`: the number of dropped lines;
+        `why`: the reason why no lines may come.
         """
         status = (await self._instance()).status
-        why = "It is stopped, and prints nothing until it is started."
+        why = "The instance is stopped. Start it to see its log."
         lines, self._lines = [*self._lines], deque(maxlen=KEPT)
         content = {
             "lines": lines,

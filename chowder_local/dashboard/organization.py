@@ -33,7 +33,7 @@ HERE = "/organization"
 MACROS = "_organization.html"
 PORTION = 50
 NAMED = 4
-"""So many of a key's instances are named; others are counted."""
+"""How many of a key's instances the page names; it counts the others."""
 
 
 class KeysQuery(BaseModel):
@@ -44,13 +44,13 @@ class ProviderQuery(BaseModel):
     provider: ModelProvider
 
 
-class ModelKeyTyped(ProviderQuery):
+class ModelKeyForm(ProviderQuery):
     key: str
 
 
 @dataclass(frozen=True)
 class KeyRow:
-    """A scoped key; `instances` are the names of some of its instances."""
+    """A scoped key; `instances` are the names of up to NAMED of its instances."""
 
     key: ApiKey
     permissions: list[Permission]
@@ -58,7 +58,7 @@ class KeyRow:
 
     @property
     def other_count(self) -> int:
-        """How many more instances there are."""
+        """The number of instances that are not named."""
         return len(self.key.grants) - len(self.instances)
 
     @property
@@ -71,13 +71,13 @@ class KeyRow:
 
 
 async def show(request: Request) -> Response:
-    """The page; more keys are a part of it that htmx selects."""
+    """The page; htmx selects a part of it for more keys."""
     organization_id = caller(request).organization_id
     before = parse_query(request, KeysQuery).before
-    found = await services(request).keys.latest(
+    latest = await services(request).keys.latest(
         organization_id, limit=PORTION + 1, before_id=before
     )
-    shown = found[:PORTION]
+    keys = latest[:PORTION]
     return await page(
         request,
         "organization.html",
@@ -85,8 +85,8 @@ async def show(request: Request) -> Response:
         details=await services(request).organizations.details(organization_id),
         instances=await instance_choices(request),
         choices=CHOICES,
-        keys=await _rows(request, shown),
-        more=with_query(HERE, before=shown[-1].id) if len(found) > PORTION else None,
+        keys=await _rows(request, keys),
+        more=with_query(HERE, before=keys[-1].id) if len(latest) > PORTION else None,
     )
 
 
@@ -96,13 +96,13 @@ async def rename(request: Request) -> Response:
         caller(request).organization_id, name=changed.name
     )
     organization = details.organization
-    text = f"The organization is called {organization.name} now."
+    text = f"The organization is now called {organization.name}."
     return notice(request, text, part(request, MACROS, "renamed", organization))
 
 
 async def set_model_key(request: Request) -> Response:
-    """Sets a provider's key, or replaces the one that is set."""
-    typed = await parse_form(request, ModelKeyTyped)
+    """Sets or replaces a provider's key."""
+    typed = await parse_form(request, ModelKeyForm)
     return await _change_model_key(request, typed.provider, typed.key, "set")
 
 
@@ -117,15 +117,15 @@ async def clear_model_key(request: Request) -> Response:
 
 
 async def create_key(request: Request) -> Response:
-    """Makes a scoped key and shows it, this once."""
+    """Creates a scoped key, and shows it this one time."""
     sent = await fields(request, max_count=MOST_INSTANCES + 50)
-    first = {name: value.strip() for name, value in sent if value.strip()}
-    typed_ids = re.findall(r"[^\s,]+", first.get("more_ids", ""))
+    filled = {name: value.strip() for name, value in sent if value.strip()}
+    typed_ids = re.findall(r"[^\s,]+", filled.get("more_ids", ""))
     creation = {
-        "name": first.get("name"),
+        "name": filled.get("name"),
         "instance_ids": [value for name, value in sent if name == "instance_ids"] + typed_ids,
         "permissions": [value for name, value in sent if name == "permissions"],
-        "expires_at": first.get("expires_at"),
+        "expires_at": filled.get("expires_at"),
     }
     draft = KeyDraft(**validated(KeyCreation, creation, "body").model_dump())
     key, raw_key = await services(request).keys.create(caller(request).organization_id, draft)

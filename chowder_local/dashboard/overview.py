@@ -1,4 +1,4 @@
-"""The first page: the organization's instances as they change, and the server's health."""
+"""The first page: the organization's instances with live updates, and the server's health."""
 
 from __future__ import annotations
 
@@ -38,26 +38,26 @@ if TYPE_CHECKING:
     from chowder_local.dashboard.streams import Marks
 
 PORTION = 50
-"""So many rows are shown at first, and each time that more are asked for."""
+"""The number of rows that a page starts with, and that “Show more” adds."""
 LISTED_STATUSES = tuple(each for each in InstanceStatus if each is not InstanceStatus.TERMINATED)
 BOOT_EVENTS = {EventType.BOOT_QUEUED, EventType.BOOT_BEGUN, EventType.BOOT_ENDED}
 
 
 class Filters(BaseModel):
-    """Which instances the list shows, and from where on."""
+    """Which instances the list shows, and where it starts."""
 
     q: str = Field("", max_length=128)
     status: InstanceStatus | None = None
     after: str | None = Field(None, max_length=64)
-    """The last instance of the portion before; for the stream, the last event before the page."""
+    """The last instance of the previous portion; for the stream, the last event before the page."""
 
     def address(self, path: str = "/", **changes: str | None) -> str:
-        """The page, or another address, with these filters or changed ones."""
+        """The address of the page, or of another path, with these filters or changed ones."""
         values: dict[str, str | None] = {"q": self.q, "status": self.status}
         return with_query(path, **values | changes)
 
     def match(self, instance: Instance) -> bool:
-        """Whether the list shows it, as the store would decide it."""
+        """Whether the list shows the instance, by the same rules as the store's search."""
         if instance.status not in LISTED_STATUSES or self.status not in {None, instance.status}:
             return False
         return self.q.lower() in instance.name.lower() or instance.id.startswith(self.q)
@@ -65,7 +65,7 @@ class Filters(BaseModel):
 
 @dataclass(frozen=True)
 class StatusChanged:
-    """An instance's new status is to be announced."""
+    """The page must announce an instance's new status."""
 
     instance_id: InstanceId
 
@@ -77,27 +77,26 @@ class Mark(Enum):
 
 
 async def show(request: Request) -> Response:
-    """The page; a search, and more rows, are parts of it that htmx selects."""
+    """The page; htmx selects a part of it for a search and for more rows."""
     filters = parse_query(request, Filters)
-    known = services(request)
-    # Before the list is read: what happens in between is sent twice rather than never.
-    last_event = known.events.last_id
-    found = await known.directory.search(
+    # Read before the list: an event in between is then sent twice rather than never.
+    last_event = services(request).events.last_id
+    matches = await services(request).directory.search(
         caller(request).organization_id,
         text=filters.q,
         status=filters.status,
         after_id=filters.after,
         limit=PORTION + 1,
     )
-    shown = await build_rows(request, found[:PORTION])
-    running = (row.instance for row in shown if row.instance.status is InstanceStatus.RUNNING)
+    rows = await build_rows(request, matches[:PORTION])
+    running = (row.instance for row in rows if row.instance.status is InstanceStatus.RUNNING)
     return await page(
         request,
         "overview.html",
         here="/",
         filters=filters,
-        rows=shown,
-        more=filters.address(after=shown[-1].instance.id) if len(found) > PORTION else None,
+        rows=rows,
+        more=filters.address(after=rows[-1].instance.id) if len(matches) > PORTION else None,
         live=filters.address("/live", after=last_event),
         counts=await _counts(request),
         base_url=dashboard(request).base_url,
@@ -107,7 +106,7 @@ async def show(request: Request) -> Response:
 
 
 async def show_health(request: Request) -> Response:
-    """What `doctor` would say now, with its cures."""
+    """The current findings of `doctor`, with their remedies."""
     report, findings = await dashboard(request).server_diagnosis.report()
     return parts(part(request, MACROS, "health", report, findings))
 
@@ -118,12 +117,12 @@ async def _counts(request: Request) -> dict[InstanceStatus, int]:
 
 
 async def follow(request: Request) -> Response:
-    """Rows, counts and charts of the list, as they change."""
-    overview = _FollowedOverview(request, parse_query(request, Filters))
+    """Changes of the list's rows, counts and charts."""
+    overview = _LiveOverview(request, parse_query(request, Filters))
     return LiveStream(request, [overview.watch_events, overview.watch_usage], overview.render)
 
 
-class _FollowedOverview:
+class _LiveOverview:
     """The list of one open page."""
 
     def __init__(self, request: Request, filters: Filters) -> None:
@@ -143,7 +142,7 @@ class _FollowedOverview:
                 marks.add(*_marks_of(event, self._filters.status))
 
     async def watch_usage(self, marks: Marks) -> None:
-        """Marks new samples, and instances that have called their model since."""
+        """Marks new samples, and instances with new model calls since the last sample."""
         async for _ in each_news(self._usage_samples.watching()):
             marks.add(Mark.USAGE_SAMPLED, *self._new_calls())
 
@@ -152,21 +151,21 @@ class _FollowedOverview:
         changed = changed_rows(marks)
         if changed is None or Mark.EVENTS_MISSED in marks:
             return PageEvent(name="stale", event_id=event_id)
-        shown, gone = await self._find(changed)
+        matching, gone = await self._find(changed)
         html = [self._part("removed_row", each) for each in gone]
         if Mark.QUEUE_MOVED in marks:
             html += await self._rows(
                 each for each in await self._queued() if each.id not in changed
             )
-        html += await self._rows(each for each in shown if not changed[each.id])
-        html += await self._rows((each for each in shown if changed[each.id]), "added_row")
+        html += await self._rows(each for each in matching if not changed[each.id])
+        html += await self._rows((each for each in matching if changed[each.id]), "added_row")
         if Mark.USAGE_SAMPLED in marks:
             html += await self._rows(await self._sampled(), "gauges")
         if changed:
             counts = await _counts(self._request)
             html.append(self._part("counted", counts, self._filters, oob=True))
         announced = {each.instance_id for each in marks if isinstance(each, StatusChanged)}
-        if announced_instances := [each for each in (*shown, *gone) if each.id in announced]:
+        if announced_instances := [each for each in (*matching, *gone) if each.id in announced]:
             html.append(self._part("announced", announced_instances))
         return PageEvent("\n".join(html), event_id=event_id)
 
@@ -180,7 +179,7 @@ class _FollowedOverview:
         return part(self._request, MACROS, macro, *args, **options)
 
     def _new_calls(self) -> list[RowChanged]:
-        """The instances whose latest model call is another one, or is over, since the last time."""
+        """The instances whose latest model call began or ended since the last check."""
         latest = {
             instance_id: (each.id, each.outcome is not None)
             for instance_id, each in self._services.exchanges.latest().items()
@@ -190,25 +189,25 @@ class _FollowedOverview:
         return [RowChanged(each) for each, call in latest.items() if before.get(each) != call]
 
     async def _find(self, instance_ids: Iterable[str]) -> tuple[list[Instance], list[Instance]]:
-        """Those that the list shows, and those that it does not, or not any more."""
-        shown: list[Instance] = []
+        """The instances that match the filters, and those that do not, or not any more."""
+        matching: list[Instance] = []
         gone: list[Instance] = []
         for each in instance_ids:
-            if (found := await find_instance(self._request, each)) is not None:
-                (shown if self._filters.match(found) else gone).append(found)
-        return shown, gone
+            if (instance := await find_instance(self._request, each)) is not None:
+                (matching if self._filters.match(instance) else gone).append(instance)
+        return matching, gone
 
     async def _queued(self) -> list[Instance]:
-        found = await self._services.directory.search(
+        instances = await self._services.directory.search(
             self._organization_id, status=InstanceStatus.PROVISIONING, limit=PORTION
         )
-        return [each for each in found if self._filters.match(each)]
+        return [each for each in instances if self._filters.match(each)]
 
     async def _sampled(self) -> list[Instance]:
-        ids = self._usage_samples.known()
-        # Others are of other organizations.
-        found = [await find_instance(self._request, each) for each in ids]
-        return [each for each in found if each is not None]
+        ids = self._usage_samples.instance_ids()
+        # None stands for instances of other organizations.
+        instances = [await find_instance(self._request, each) for each in ids]
+        return [each for each in instances if each is not None]
 
 
 def _marks_of(event: Event, status: InstanceStatus | None) -> list[Hashable]:
@@ -219,8 +218,8 @@ def _marks_of(event: Event, status: InstanceStatus | None) -> list[Hashable]:
     if event.type in BOOT_EVENTS:
         return [RowChanged(event.instance_id), Mark.QUEUE_MOVED]
     if event.type is EventType.INSTANCE_STATUS:
-        before = event.more["before"]
-        # An instance that its status brings into the list is new there.
+        before = event.members["before"]
+        # The new status may have added the instance to the filtered list.
         is_new = before is None or (status is not None and before != status)
         return [RowChanged(event.instance_id, is_new), StatusChanged(event.instance_id)]
     return [RowChanged(event.instance_id)]

@@ -1,4 +1,4 @@
-"""What handlers answer: pages, parts of pages, notices and dialogs."""
+"""Responses of page handlers: pages, parts of pages, notices and dialogs."""
 
 from __future__ import annotations
 
@@ -28,37 +28,34 @@ TABS = (
     ("/snapshots", "Snapshots"),
     ("/logs", "Logs"),
 )
-"""The pages of an instance: what follows its address, and the title."""
+"""An instance's pages: the path below the instance's address, and the title."""
 MACROS = "_macros.html"
 HTMX_STOP_POLLING = 286
 
 
 def fragment(request: Request, template: str, status: int = 200, **context: Any) -> HTMLResponse:
-    """A template by itself, for htmx to put in its place."""
+    """A template without a page around it, which htmx swaps in."""
     html = dashboard(request).rendering.html(template, **context)
     return HTMLResponse(html, status, HEADERS)
 
 
 def part(request: Request, template: str, macro: str, *args: Any, **options: Any) -> Markup:
-    """What a template's macro makes."""
+    """The HTML that a template's macro renders."""
     return dashboard(request).rendering.macro(template, macro, *args, **options)
 
 
 def parts(*html: str, status: int = 200) -> HTMLResponse:
-    """Parts of a page, for htmx to put in their places."""
+    """Parts of a page, which htmx swaps in."""
     return HTMLResponse("\n".join(html), status, HEADERS)
 
 
 def notice(request: Request, text: str, *changed: str) -> HTMLResponse:
-    """A message that something has succeeded, with the parts of the page that it has changed."""
+    """A message of success, with the parts of the page that the action has changed."""
     return parts(part(request, MACROS, "notice", text), *changed)
 
 
 def dialog(request: Request, template: str, macro: str, *args: Any) -> HTMLResponse:
-    """A dialog whose form is posted to the address that the dialog was requested from.
-
-    That address is the macro's first argument.
-    """
+    """A dialog whose form posts to this request's address, the macro's first argument."""
     action = request.url.path + (f"?{request.url.query}" if request.url.query else "")
     return parts(part(request, template, macro, action, *args))
 
@@ -66,7 +63,7 @@ def dialog(request: Request, template: str, macro: str, *args: Any) -> HTMLRespo
 async def page(
     request: Request, template: str, *, here: str, status: int = 200, **context: Any
 ) -> HTMLResponse:
-    """A whole page; the navigation marks the address `here` as the present one."""
+    """A whole page; the navigation marks the address `here` as the current one."""
     details = await services(request).organizations.details(caller(request).organization_id)
     return fragment(
         request, template, status, here=here, organization=details.organization, **context
@@ -83,9 +80,9 @@ async def instance_page(
 async def agent_part(
     request: Request, retry: str, render: Callable[[Instance], Awaitable[Response]]
 ) -> Response:
-    """What `render` makes of a running instance's agent, or else why there is no answer.
+    """The part that `render` makes of a running instance, or the error with a button to retry.
 
-    `retry` is the address of this part, below the instance's.
+    `retry` is the address of this part below the instance's.
     """
     instance = await instance_of(request)
     try:
@@ -98,7 +95,7 @@ async def agent_part(
 
 
 def redirect(request: Request, address: str) -> Response:
-    """Sends the browser to another page of ours, whether htmx or a form has asked."""
+    """Sends the browser to another page of the dashboard, for requests by htmx and by forms."""
     if "HX-Request" in request.headers:
         return Response(headers={**HEADERS, "HX-Redirect": address})
     return Response(status_code=303, headers={**HEADERS, "Location": address})

@@ -1,4 +1,4 @@
-"""Templates in which every value is escaped and defined, Markdown, and every page's headers."""
+"""Rendering of templates and Markdown, and the headers of every page."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ RELOADING = (
     'addEventListener("error", ({ target }) => { if (target.matches?.("script, link") && '
     'performance.getEntriesByType("navigation")[0].type !== "reload") location.reload(); }, true)'
 )
-"""The only inline script: a page of which a file did not arrive is loaded again, once.
+"""The only inline script: it reloads a page once if one of its files fails to load.
 
 Chromium aborts its connections when the engine creates a network interface.
 """
@@ -51,11 +51,11 @@ STREAM_HEADERS = HEADERS | EVENT_STREAM
 HTMX = {
     "allowEval": False,
     "allowScriptTags": False,
-    # Swapped-in elements work at once, not twenty milliseconds later.
+    # Swapped-in elements work at once, not after 20 ms.
     "defaultSettleDelay": 0,
     "historyCacheSize": 0,
     "refreshOnHistoryMiss": True,
-    # They are an inline style, which the policy forbids.
+    # These styles are inline, which the policy forbids.
     "includeIndicatorStyles": False,
     "responseHandling": [
         {"code": "204", "swap": False},
@@ -70,12 +70,12 @@ HTMX = {
         },
     ],
 }
-"""htmx's configuration, in a meta tag: no code from pages, and errors go to `#notice`."""
+"""htmx's configuration, in a meta tag: it runs no code of pages, and errors go to `#notice`."""
 
 RENDERED_MAX_CHARS = 20_000
 """Longer texts stay plain: rendering takes up to a second per 50,000 characters."""
 HEADING_OFFSET = 2
-"""The page and the conversation have the levels above those of an answer."""
+"""Headings of an answer begin below those of the page and of the conversation."""
 
 _LINK_TARGET = re.compile(r"(https?://|mailto:)", re.IGNORECASE)
 
@@ -83,14 +83,14 @@ STEPS = ((60, 1, "s"), (3600, 60, "min"), (2 * 86400, 3600, "h"), (None, 86400, 
 
 
 class Rendering:
-    """Renders templates; all values are text unless a template says otherwise."""
+    """Renders templates, which escape every value that they do not mark as safe."""
 
     def __init__(self, assets: Assets) -> None:
         self._assets = assets
 
     @cached_property
     def _templates(self) -> Environment:
-        # Imported with the first page, because it takes as long as the store.
+        # Imported with the first page: the import takes as long as opening the store.
         from jinja2 import Environment, PackageLoader, StrictUndefined
 
         templates = Environment(
@@ -113,11 +113,11 @@ class Rendering:
         return templates
 
     def html(self, template: str, **context: Any) -> str:
-        """A rendered template. Raises UndefinedError for a name without a value."""
+        """A rendered template. Raises UndefinedError if a name has no value."""
         return self._templates.get_template(template).render(context)
 
     def macro(self, template: str, name: str, *args: Any, **options: Any) -> Markup:
-        """What a macro of a template makes; the template must need no context of its own."""
+        """A rendered macro of a template; the template must need no context itself."""
         html: Markup = getattr(self._templates.get_template(template).module, name)(
             *args, **options
         )
@@ -125,19 +125,19 @@ class Rendering:
 
 
 def iso(moment: datetime) -> str:
-    """A moment in UTC, for a `<time>` element."""
+    """A time in UTC, for a `<time>` element."""
     return moment.astimezone(UTC).isoformat(timespec="seconds")
 
 
 def day(moment: date) -> str:
-    """A day, or a moment's day in UTC, such as 5 May 2026."""
+    """A date, or a time's date in UTC, such as 5 May 2026."""
     if isinstance(moment, datetime):
         moment = moment.astimezone(UTC)
     return f"{moment.day} {moment:%b %Y}"
 
 
 def number(value: float) -> str:
-    """A count with separators of thousands."""
+    """A count with thousands separators."""
     return f"{value:,.0f}"
 
 
@@ -155,7 +155,7 @@ def ordinal(number: int) -> str:
 
 
 def ago(moment: datetime, now: datetime | None = None) -> str:
-    """How long ago that was, such as 5 min; the page's script keeps it current."""
+    """The time since a moment, such as 5 min; the page's script keeps it current."""
     seconds = max(0, int(((now or datetime.now(UTC)) - moment).total_seconds()))
     unit_s, unit = next((each, word) for end, each, word in STEPS if end is None or seconds < end)
     return f"{seconds // unit_s} {unit}"
@@ -180,11 +180,11 @@ def render_markdown(text: str) -> str | None:
 
 @cache
 def _markdown() -> MarkdownIt:
-    # Imported with the first text, because most servers never show one.
+    # Imported with the first text: most servers never render one.
     from markdown_it import MarkdownIt
 
     markdown = MarkdownIt("commonmark", {"html": False, "breaks": True})
-    # A picture would reveal the reader to another server; without the rule it is a link.
+    # An image would reveal the reader to another server; without this rule it becomes a link.
     markdown.enable(["table", "strikethrough"]).disable("image")
     markdown.validateLink = lambda url: _LINK_TARGET.match(url) is not None  # type: ignore[method-assign]  # the documented way
     return markdown

@@ -1,4 +1,4 @@
-"""Scripted replies and recordings, which answer model calls in place of providers."""
+"""Scripted replies and recordings, which answer model calls instead of providers."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from chowder_local.api.schemas.model_calls import RecordingPlayback
 from chowder_local.api.uploads import form_of
 from chowder_local.core.errors.requests import InputInvalid
 from chowder_local.dashboard.forms import fields, parse_form
+from chowder_local.dashboard.inspector import all_calls
 from chowder_local.dashboard.instances import instance_choices, instance_names
 from chowder_local.dashboard.pages import dialog, notice, page, part, parts
 from chowder_local.dashboard.rendering import HEADERS
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from chowder_local.core.domain import Instance
     from chowder_local.dashboard.streams import Marks
     from chowder_local.relay.recordings.entries import Entry
-    from chowder_local.relay.scripts.registry import Owner, Running, Unmatched
+    from chowder_local.relay.scripts.registry import ActiveScript, Owner, Unmatched
     from chowder_local.relay.scripts.rules import Rule
 
 HERE = "/recordings"
@@ -47,18 +48,18 @@ RULE_MAX_CHARS = 200
 UNMATCHED_MAX = 20
 
 
-class Scope(BaseModel):
+class ScopeQuery(BaseModel):
     instance: str = Field("", max_length=64)
-    """Whose rules; empty for those of the organization."""
+    """The instance whose rules the page shows; empty for the organization's rules."""
 
 
-class TypedScript(Scope):
+class ScriptForm(ScopeQuery):
     text: str = Field("", max_length=TEXT_MAX_CHARS)
 
 
 @dataclass(frozen=True)
 class RuleRow:
-    """A rule in words, and how often it was used."""
+    """A rule as text, and how often it was used."""
 
     name: str
     match: str
@@ -69,17 +70,17 @@ class RuleRow:
 
 @dataclass(frozen=True)
 class RecordingRow:
-    """An instance, and how many of its model calls are in memory."""
+    """An instance; `calls` is the number of its model calls in memory."""
 
     instance: Instance
     calls: int
     entries: int | None
-    """The number of recorded calls; None if it is not answered from a recording."""
+    """The number of recorded calls; None if no recording answers the instance."""
 
 
 async def show(request: Request) -> Response:
-    instance = await _instance(request, parse_query(request, Scope))
-    running = services(request).scripts.of(_owner(request, instance))
+    instance = await _instance(request, parse_query(request, ScopeQuery))
+    running = services(request).scripts.get(_owner(request, instance))
     registry = services(request).recordings
     return await page(
         request,
@@ -97,11 +98,11 @@ async def show(request: Request) -> Response:
 
 
 async def follow(request: Request) -> Response:
-    """The rules' and recordings' use, each time that a model is called."""
-    instance = await _instance(request, parse_query(request, Scope))
+    """The use of rules and recordings, after each model call."""
+    instance = await _instance(request, parse_query(request, ScopeQuery))
 
     async def watch(marks: Marks) -> None:
-        # Once at the beginning: rules may have been used since the page was made.
+        # Once at the beginning: rules may have been used since the page was rendered.
         marks.add(CHANGED)
         async for _ in each_news(services(request).exchanges.watching()):
             marks.add(CHANGED)
@@ -114,9 +115,9 @@ async def follow(request: Request) -> Response:
 
 
 async def put(request: Request) -> Response:
-    """Puts the typed script in force, or shows what is wrong with it."""
+    """Puts the typed script in force, or shows its problems."""
     limit_bytes = min(FORM_MAX_BYTES, services(request).max_body_bytes)
-    sent = validated(TypedScript, dict(await fields(request, max_bytes=limit_bytes)), "body")
+    sent = validated(ScriptForm, dict(await fields(request, max_bytes=limit_bytes)), "body")
     instance = await _instance(request, sent)
     try:
         script = await asyncio.to_thread(parse, sent.text)
@@ -130,12 +131,12 @@ async def put(request: Request) -> Response:
 
 
 async def confirm_clear(request: Request) -> Response:
-    instance = await _instance(request, parse_query(request, Scope))
+    instance = await _instance(request, parse_query(request, ScopeQuery))
     return dialog(request, MACROS, "confirm_clear", instance)
 
 
 async def clear(request: Request) -> Response:
-    instance = await _instance(request, await parse_form(request, Scope))
+    instance = await _instance(request, await parse_form(request, ScopeQuery))
     services(request).scripts.remove(_owner(request, instance))
     return await _changed(request, instance, "The rules are cleared.")
 
@@ -144,7 +145,7 @@ def _owner(request: Request, instance: Instance | None) -> Owner:
     return instance.id if instance else caller(request).organization_id
 
 
-async def _instance(request: Request, scope: Scope) -> Instance | None:
+async def _instance(request: Request, scope: ScopeQuery) -> Instance | None:
     if not scope.instance:
         return None
     return await services(request).directory.get(caller(request).organization_id, scope.instance)
@@ -156,13 +157,13 @@ async def _changed(request: Request, instance: Instance | None, text: str) -> Re
 
 
 async def _rules(request: Request, instance: Instance | None, *, oob: bool = True) -> Markup:
-    running = services(request).scripts.of(_owner(request, instance))
+    running = services(request).scripts.get(_owner(request, instance))
     unmatched = await _unmatched(request, running)
     return part(request, MACROS, "rules_of", _rows(running), unmatched, running, oob=oob)
 
 
-async def _unmatched(request: Request, running: Running | None) -> list[tuple[Unmatched, str]]:
-    """The latest messages that no rule matched, with the names of their instances."""
+async def _unmatched(request: Request, running: ActiveScript | None) -> list[tuple[Unmatched, str]]:
+    """The latest messages that no rule matched, with their instances' names."""
     if running is None:
         return []
     own = [
@@ -175,7 +176,7 @@ async def _unmatched(request: Request, running: Running | None) -> list[tuple[Un
     return [(each, names[each.instance_id]) for each in latest]
 
 
-def _rows(running: Running | None) -> list[RuleRow]:
+def _rows(running: ActiveScript | None) -> list[RuleRow]:
     if running is None:
         return []
     rules = zip(running.script.replies[:RULES_MAX], running.used, strict=False)
@@ -204,14 +205,14 @@ def _members(members: dict[str, Any]) -> str:
 
 
 async def _recording_rows(request: Request) -> list[RecordingRow]:
-    """The organization's newest instances."""
-    known = services(request)
+    """Rows of the organization's newest instances."""
+    recordings = services(request).recordings
     counts: dict[str | None, int] = {}
-    for call in known.exchanges.of_organization(caller(request).organization_id):
+    for call in all_calls(request):
         counts[call.instance_id] = counts.get(call.instance_id, 0) + 1
     rows = []
     for each in await instance_choices(request):
-        entries = known.recordings.entries(each.id)
+        entries = recordings.entries(each.id)
         count = None if entries is None else len(entries)
         rows.append(RecordingRow(each, counts.get(each.id, 0), count))
     return rows
@@ -222,7 +223,7 @@ async def _recordings(request: Request) -> Markup:
 
 
 async def download_recording(request: Request) -> Response:
-    """The instance's latest model calls as a file for `load_recording` and the API."""
+    """The instance's latest model calls as a file, for `load_recording` and the API."""
     instance = await instance_of(request)
     entries = await _recorded(request, instance)
     playback = RecordingPlayback(entries=entries)
@@ -233,7 +234,7 @@ async def download_recording(request: Request) -> Response:
 
 
 async def replay_calls(request: Request) -> Response:
-    """Answers the instance from its own latest calls from now on."""
+    """Replays the instance's own latest calls from now on."""
     instance = await instance_of(request)
     return await _played(request, instance, await _recorded(request, instance))
 
@@ -243,11 +244,10 @@ async def choose_recording(request: Request) -> Response:
 
 
 async def load_recording(request: Request) -> Response:
-    """Answers the instance from a file from now on."""
+    """Replays an uploaded recording from now on."""
     instance = await instance_of(request)
-    known = services(request)
     form, content = form_of(request), bytearray()
-    body = await read_body(request, known.max_body_bytes)
+    body = await read_body(request, services(request).max_body_bytes)
 
     async def pieces() -> AsyncIterator[bytes]:
         yield body
@@ -263,7 +263,7 @@ async def load_recording(request: Request) -> Response:
 
 
 async def stop_replay(request: Request) -> Response:
-    """Has the instance call its models again."""
+    """Ends the replay: the instance calls its models again."""
     instance = await instance_of(request)
     services(request).recordings.remove(instance.id)
     return await _recordings_changed(request, f"{instance.name} calls its models again.")
@@ -271,17 +271,17 @@ async def stop_replay(request: Request) -> Response:
 
 async def _recorded(request: Request, instance: Instance) -> dict[str, Entry]:
     calls = list(services(request).exchanges.of_instance(instance.id))
-    # That parses megabytes of JSON.
+    # This parses megabytes of JSON.
     return await asyncio.to_thread(make_recording, calls[::-1])
 
 
 async def _played(request: Request, instance: Instance, entries: dict[str, Entry]) -> Response:
     if not entries:
-        text = "There is no complete model call in it, so nothing could be answered."
+        text = "It has no complete model call, so it cannot answer anything."
         raise InputInvalid([{"loc": ["recording"], "msg": text, "type": "value_error"}])
     services(request).recordings.put(instance.id, entries)
     calls = "1 recorded call" if len(entries) == 1 else f"{len(entries)} recorded calls"
-    return await _recordings_changed(request, f"{instance.name} is answered from {calls}.")
+    return await _recordings_changed(request, f"{instance.name} now replays {calls}.")
 
 
 async def _recordings_changed(request: Request, text: str) -> Response:

@@ -1,11 +1,11 @@
-"""The dashboard's table of pages: no part of the API, and not in its description.
+"""The table of the dashboard's pages, which are not part of the API.
 
 A page is a row here, a handler that calls the same services as the API's (`pages.page` renders a
 template that extends `layout.html`), and a link in `layout.html`. A part of a page that changes has
 an id and a macro, which `pages.part` renders. A `streams.LiveStream` sends it again when one of its
-sources marks a change; a button's POST by htmx is answered with `pages.notice` and the changed
-parts, which replace the shown ones by `hx-swap-oob`. Handlers raise their errors: `errors.py` makes
-a page or a message of them.
+sources marks a change. A button's POST by htmx returns `pages.notice` with the changed parts, which
+replace the old ones by `hx-swap-oob`. Handlers raise errors, and `errors.py` renders them as a page
+or a message.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from chowder_local.dashboard import (
 )
 from chowder_local.dashboard.guard import guarded
 from chowder_local.dashboard.services import dashboard
-from chowder_local.http.endpoints import Endpoint, path_route, responding
+from chowder_local.http.endpoints import Endpoint, path_route, request_response
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -50,14 +50,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Page:
-    """A method of an address; `is_open` to users who are not signed in, too."""
+    """A method of a path; `is_open` if it needs no session."""
 
     method: str
     path: str
     handler: Handler
     is_open: bool = False
     is_audited: bool = False
-    """Whether a call is logged with what it is about, as in the API's table."""
+    """Whether the request log has details of each call, as in the API's table."""
 
 
 INSTANCE = "/instances/{instance_id}"
@@ -166,21 +166,21 @@ LINKED_PAGES: tuple[Page, ...] = (
     Page("GET", "/local/portal", subscription.show_portal),
     Page("POST", "/local/portal", subscription.choose),
 )
-"""Pages whose links stand in for a session; programs may follow them, too."""
+"""Pages whose links authorize instead of a session; programs may follow them, too."""
 
 
 def dashboard_routes(pages: Iterable[Page] = PAGES) -> list[Route]:
-    """Starlette's routes for the tables, one for each path, and that of the static files."""
+    """Starlette's routes for the pages, one for each path, and the route of static files."""
     paths: dict[str, dict[str, ASGIApp]] = {}
     audited: dict[str, set[str]] = {}
     for each in pages:
         if each.is_audited:
             audited.setdefault(each.path, set()).add(each.method)
         handler = guarded(each.handler, is_open=each.is_open)
-        paths.setdefault(each.path, {})[each.method] = responding(handler)
+        paths.setdefault(each.path, {})[each.method] = request_response(handler)
     for each in LINKED_PAGES:
-        paths.setdefault(each.path, {})[each.method] = responding(each.handler)
-    paths[assets.PATH] = {"GET": responding(_serve_asset)}
+        paths.setdefault(each.path, {})[each.method] = request_response(each.handler)
+    paths[assets.PATH] = {"GET": request_response(_serve_asset)}
     return [path_route(path, Endpoint(apps, audited.get(path, ()))) for path, apps in paths.items()]
 
 

@@ -1,4 +1,4 @@
-"""What only the dashboard's handlers need of the server."""
+"""Services that only the dashboard's handlers use."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Dashboard:
-    """The dashboard's parts; `env_command` prints base URL and key in a shell."""
+    """The dashboard's services; `env_command` sets base URL and key in a shell."""
 
     dashboard_sessions: DashboardSessions
     usage_samples: UsageSamples

@@ -1,4 +1,4 @@
-"""Signing in with a key or a link, and signing out."""
+"""Sign-in with a key or a link, and sign-out."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ HOME = "/"
 
 
 async def show(request: Request) -> Response:
-    """The form; a user who is signed in already is sent on."""
+    """The form; redirects a user who is already signed in."""
     onward = _safe_path(request.query_params.get("next"))
     try:
         await dashboard(request).dashboard_sessions.caller(session(request))
@@ -40,7 +40,7 @@ async def show(request: Request) -> Response:
 
 
 async def sign_in(request: Request) -> Response:
-    """Begins a session with the form's key, which is not kept."""
+    """Begins a session with the form's key, which is not stored."""
     sent = await form(request)
     onward = _safe_path(sent.get("next"))
     try:
@@ -63,9 +63,9 @@ async def follow_link(request: Request) -> Response:
 async def sign_out(request: Request) -> Response:
     """Ends the session for every copy of its cookie."""
     await dashboard(request).dashboard_sessions.end(session(request))
-    answer = redirect(request, "/sign-in")
-    answer.delete_cookie(**_cookie(request))
-    return answer
+    response = redirect(request, "/sign-in")
+    response.delete_cookie(**_cookie(request))
+    return response
 
 
 def _form(request: Request, onward: str, refusal: ChowderError | None = None) -> Response:
@@ -77,9 +77,9 @@ def _form(request: Request, onward: str, refusal: ChowderError | None = None) ->
 
 
 def _signed_in(request: Request, new_session: str, onward: str) -> Response:
-    answer = redirect(request, onward)
-    answer.set_cookie(**_cookie(request), value=new_session, max_age=SESSION_LIFE_S)
-    return answer
+    response = redirect(request, onward)
+    response.set_cookie(**_cookie(request), value=new_session, max_age=SESSION_LIFE_S)
+    return response
 
 
 def _cookie(request: Request) -> dict[str, Any]:
@@ -93,9 +93,9 @@ def _cookie(request: Request) -> dict[str, Any]:
 
 
 def _is_https(request: Request) -> bool:
-    """Whether the browser uses HTTPS, to us or to a proxy in front.
+    """Whether the browser uses HTTPS, to this server or to a proxy in front of it.
 
-    A forged header only gives its own sender a cookie for HTTPS, so any client may be believed.
+    The headers of any client are trusted: a forged one only marks its sender's cookie as secure.
     """
     fields = fields_of(request.scope)
     scheme = fields.get(b"x-forwarded-proto", b"").partition(b",")[0].strip().lower()
@@ -104,7 +104,7 @@ def _is_https(request: Request) -> bool:
 
 
 def _safe_path(address: str | None) -> str:
-    """The address if it is a page of ours, else HOME: browsers take `//x` and `/\\x` for a host."""
+    """The address if it is a path here, else HOME: browsers read `//x` and `/\\x` as a host."""
     if address is None or not address.startswith("/") or address[1:2] in {"/", "\\"}:
         return HOME
     parts = urlsplit(address)

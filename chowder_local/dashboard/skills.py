@@ -1,4 +1,4 @@
-"""An instance's skills: listed, installed, enabled and disabled, and their settings."""
+"""An instance's skills: their list, installation, state and settings."""
 
 from __future__ import annotations
 
@@ -29,26 +29,26 @@ READY, LACKING, DISABLED = KINDS = ("ready", "lacking", "disabled")
 BOOLEANS = {"true": True, "false": False}
 
 
-class SkillNamed(BaseModel):
+class SkillQuery(BaseModel):
     name: str = Field(min_length=1, max_length=1024)
-    """Any text, so it is no part of a path."""
+    """A name may be any text, so it is a query parameter and not part of a path."""
 
 
-class Pressed(SkillNamed):
+class SkillForm(SkillQuery):
     row: bool = False
-    """Whether the button is in the list, and not on the skill's own page."""
+    """Whether the button is in the list instead of on the skill's page."""
 
 
 @dataclass(frozen=True)
 class SkillRow:
-    """A skill of the list; `lacks` are the kinds of what would make it ready, and their names."""
+    """A skill of the list; `missing` has kinds of missing requirements with their names."""
 
     skill: Skill
     kind: str
-    lacks: tuple[tuple[str, str], ...]
+    missing: tuple[tuple[str, str], ...]
 
     @classmethod
-    def of(cls, skill: Skill) -> SkillRow:
+    def from_skill(cls, skill: Skill) -> SkillRow:
         if skill.is_ready:
             return cls(skill, READY, ())
         lists = {
@@ -57,22 +57,22 @@ class SkillRow:
             "settings": skill.missing_settings,
             "another system": skill.systems,
         }
-        lacks = tuple((kind, ", ".join(names)) for kind, names in lists.items() if names)
-        return cls(skill, DISABLED if skill.is_disabled else LACKING, lacks)
+        missing = tuple((kind, ", ".join(names)) for kind, names in lists.items() if names)
+        return cls(skill, DISABLED if skill.is_disabled else LACKING, missing)
 
     @property
     def id(self) -> str:
-        """An element's id, which a skill's name cannot be."""
+        """An HTML id; a skill's name may have characters that an id cannot have."""
         return hashlib.sha256(self.skill.name.encode("utf-8", "replace")).hexdigest()[:12]
 
     @property
     def address(self) -> str:
-        """Of its page, below the list's."""
+        """The address of the skill's page, below the list's address."""
         return with_query("/one", name=self.skill.name)
 
     @property
     def homepage(self) -> str | None:
-        """Its author's page, if it is safe to link."""
+        """The author's page, if it is safe to link."""
         return self.skill.homepage if self.skill.homepage.startswith("https://") else None
 
 
@@ -90,14 +90,14 @@ async def index(request: Request) -> Response:
 async def install(request: Request) -> Response:
     instance = running(await instance_of(request))
     sent = await parse_form(request, SkillInstallation)
-    done = await services(request).skills.install(instance, sent.slug, {})
+    installation = await services(request).skills.install(instance, sent.slug, {})
     table = await _table(request, instance)
-    return notice(request, done.message, part(request, MACROS, "replaced_table", table))
+    return notice(request, installation.message, part(request, MACROS, "replaced_table", table))
 
 
 async def show_one(request: Request) -> Response:
     instance = await instance_of(request)
-    name = parse_query(request, SkillNamed).name
+    name = parse_query(request, SkillQuery).name
     return await instance_page(
         request, "skill.html", instance, tab="/skills", name=name, details=_details_address(name)
     )
@@ -105,7 +105,7 @@ async def show_one(request: Request) -> Response:
 
 async def show_details(request: Request) -> Response:
     await instance_of(request)
-    name = parse_query(request, SkillNamed).name
+    name = parse_query(request, SkillQuery).name
 
     async def render(instance: Instance) -> Response:
         return parts(await _sheet(request, instance, name))
@@ -114,10 +114,10 @@ async def show_details(request: Request) -> Response:
 
 
 async def change(request: Request) -> Response:
-    """Changes a skill's settings on the running agent; their values are never shown."""
+    """Changes a skill's settings on the running agent; no page shows their values."""
     instance = running(await instance_of(request))
     fields = await form(request)
-    pressed = validated(Pressed, fields, "body")
+    pressed = validated(SkillForm, fields, "body")
     sent = validated(SkillChange, _change(fields), "body")
     await services(request).skills.change(instance, pressed.name, sent.change)
     text = f"{pressed.name} is changed."
@@ -125,12 +125,14 @@ async def change(request: Request) -> Response:
         text = f"{pressed.name} is {'enabled' if sent.enabled else 'disabled'}."
     if not pressed.row:
         return notice(request, text, await _sheet(request, instance, pressed.name, oob=True))
-    row = SkillRow.of(await services(request).skills.get(instance, pressed.name))
+    row = SkillRow.from_skill(await services(request).skills.get(instance, pressed.name))
     return notice(request, text, part(request, MACROS, "skill_row", instance, row, oob=True))
 
 
 async def _table(request: Request, instance: Instance) -> Markup:
-    rows = [SkillRow.of(each) for each in await services(request).skills.list_skills(instance)]
+    rows = [
+        SkillRow.from_skill(each) for each in await services(request).skills.list_skills(instance)
+    ]
     return part(request, MACROS, "skill_table", instance, rows, KINDS)
 
 
@@ -138,7 +140,7 @@ async def _sheet(request: Request, instance: Instance, name: str, *, oob: bool =
     skills = services(request).skills
     skill = await skills.get(instance, name)
     settings = await skills.settings(instance, skill)
-    return part(request, MACROS, "sheet", instance, SkillRow.of(skill), settings, oob=oob)
+    return part(request, MACROS, "sheet", instance, SkillRow.from_skill(skill), settings, oob=oob)
 
 
 def _details_address(name: str) -> str:
@@ -146,7 +148,7 @@ def _details_address(name: str) -> str:
 
 
 def _change(fields: dict[str, str]) -> dict[str, Any]:
-    """A form's change of a skill's settings; empty fields change nothing."""
+    """A form's fields as a `SkillChange`; empty fields change nothing."""
     change: dict[str, Any] = {}
     if "enabled" in fields:
         change["enabled"] = BOOLEANS.get(fields["enabled"], fields["enabled"])
@@ -175,5 +177,5 @@ def _settings(text: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as invalid:
-        problem = {"loc": ["body", "config"], "msg": f"This is no JSON: {invalid}", "type": "json"}
+        problem = {"loc": ["body", "config"], "msg": f"Invalid JSON: {invalid}", "type": "json"}
         raise InputInvalid([problem]) from None

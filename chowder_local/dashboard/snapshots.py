@@ -1,4 +1,4 @@
-"""An instance's snapshots, what is made of them, and exports."""
+"""An instance's snapshots, their restores and forks, and exports."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ CHANGED = "changed"
 LIST_EVENTS = {EventType.SNAPSHOT_MADE, EventType.SNAPSHOT_REMOVED, EventType.INSTANCE_STATUS}
 
 
-class Followed(BaseModel):
+class StreamQuery(BaseModel):
     after: str | None = Field(None, max_length=64)
-    """The event that the page has been made after."""
+    """The last event before the page was rendered."""
 
 
 async def show(request: Request) -> Response:
     instance = await instance_of(request)
-    # Before the list is read: what happens in between is sent twice rather than never.
+    # Read before the list: an event in between is then sent twice rather than never.
     last_event = services(request).events.last_id
     return await instance_page(
         request,
@@ -51,15 +51,13 @@ async def show(request: Request) -> Response:
 
 
 async def follow(request: Request) -> Response:
-    """Tells the page when to load its list again."""
+    """Tells the page when to reload its list."""
     instance = await instance_of(request)
-    followed = parse_query(request, Followed)
+    query = parse_query(request, StreamQuery)
 
     async def watch(marks: Marks) -> None:
         notify = partial(marks.add, CHANGED)
-        await watch_events(
-            request, LIST_EVENTS, notify, instance_id=instance.id, after=followed.after
-        )
+        await watch_events(request, LIST_EVENTS, notify, instance_id=instance.id, after=query.after)
 
     async def render(_: frozenset[Hashable]) -> PageEvent:
         return PageEvent(name=CHANGED)
@@ -100,7 +98,9 @@ async def fork(request: Request) -> Response:
     forked = await services(request).forks.fork_snapshot(
         instance.organization_id, snapshot.id, sent.name
     )
-    return await _changed(request, instance, f"{forked.name} is made of {_title(snapshot)}.")
+    return await _changed(
+        request, instance, f"{forked.name} is being created from {_title(snapshot)}."
+    )
 
 
 async def confirm_delete(request: Request) -> Response:
@@ -115,15 +115,15 @@ async def delete(request: Request) -> Response:
 
 
 async def export(request: Request) -> Response:
-    """The instance as a file, which a browser saves and never shows."""
-    answer = await export_instance(request)
-    answer.headers.update(HEADERS)
-    return answer
+    """The instance as a file, which the browser saves and never renders."""
+    response = await export_instance(request)
+    response.headers.update(HEADERS)
+    return response
 
 
 async def _find(request: Request) -> tuple[Instance, Snapshot]:
     instance = await instance_of(request)
-    snapshot = await services(request).snapshots.snapshot(
+    snapshot = await services(request).snapshots.get(
         instance.organization_id, request.path_params["snapshot_id"]
     )
     return instance, snapshot

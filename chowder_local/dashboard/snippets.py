@@ -1,4 +1,4 @@
-"""Commands to copy: calls of the API, and a model call for the provider itself (pure)."""
+"""Commands to copy: calls of the API, and a model call to its provider (pure)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ GREETING = "Hey! Who are you and what can you do?"
 
 @dataclass(frozen=True)
 class Snippet:
-    """Text to copy; `id` is for the page's elements."""
+    """Text to copy; `id` is the HTML element's."""
 
     id: str
     title: str
@@ -39,9 +39,9 @@ class Snippet:
 
 
 def snippets(instance: Instance | None) -> list[Snippet]:
-    """A message to a running agent, or else the creation of the first one.
+    """Commands that send a message to a running agent, or create the first instance.
 
-    The key comes from the environment, where `chowder-local env` puts it.
+    They read the key from the environment, as `chowder-local env` sets it.
     """
     if instance is None:
         path, body = "", {"name": "my-first-agent"}
@@ -56,7 +56,7 @@ def snippets(instance: Instance | None) -> list[Snippet]:
 
 
 def model_of(provider: ModelProvider) -> str:
-    """A model of the provider to begin with."""
+    """The provider's default model on the dashboard."""
     return MODELS[provider.value]
 
 
@@ -94,10 +94,9 @@ console.log(JSON.stringify(await answer.json(), null, 2));"""
 
 
 def provider_curl(call: LoggedCall) -> str:
-    """A curl command that sends a model call's body to the provider itself.
+    """A curl command that sends a model call's body to its provider.
 
-    Path and body are what an agent has sent, so they are quoted for the shell; the key is a
-    variable.
+    Path and body come from an agent, so they are quoted for the shell; the key is a variable.
     """
     path = shlex.quote(f"/{call.path.lstrip('/')}")
     if call.provider in set(ModelProvider):
@@ -112,5 +111,5 @@ def provider_curl(call: LoggedCall) -> str:
 
 def _provider_headers(provider: ModelProvider) -> list[str]:
     name, value = wire_format(provider).credential(f"${MODEL_KEY_VARIABLES[provider]}")
-    needed = ["anthropic-version: 2023-06-01"] if provider is ModelProvider.ANTHROPIC else []
-    return [f"{name}: {value}", *needed]
+    others = ["anthropic-version: 2023-06-01"] if provider is ModelProvider.ANTHROPIC else []
+    return [f"{name}: {value}", *others]

@@ -1,4 +1,4 @@
-"""Server-sent events for a page: changes are marked, collected, and rendered together."""
+"""Server-sent events for a page: marks of changes are collected and rendered together."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     Render = Callable[[frozenset[Hashable]], Awaitable["PageEvent"]]
 
 COLLECT_S = 0.15
-"""Changes within that time are sent together."""
+"""Changes within this time are sent together."""
 CHANGES_MAX = 100
 KEEP_ALIVE_S = 15.0
 KEEP_ALIVE = b":\n\n"
@@ -48,7 +48,7 @@ KEEP_ALIVE = b":\n\n"
 
 @dataclass(frozen=True)
 class PageEvent:
-    """HTML with `hx-swap-oob`, or an event of another name for `hx-trigger` or a script."""
+    """HTML with `hx-swap-oob`, or a named event for `hx-trigger` or a script."""
 
     data: str = ""
     name: str = "html"
@@ -61,14 +61,14 @@ class PageEvent:
 
 @dataclass(frozen=True)
 class RowChanged:
-    """A row of a list may differ; `is_new` if the list may not have had it."""
+    """A row of a list may have changed; `is_new` if the page may lack the row."""
 
     row_id: str
     is_new: bool = False
 
 
 class Marks:
-    """What has changed since the last rendering; a set, so that no burst is longer than a page."""
+    """The changes since the last rendering; a set, so that a burst costs no more than a page."""
 
     def __init__(self) -> None:
         self._marks: set[Hashable] = set()
@@ -79,7 +79,7 @@ class Marks:
         self._has_marks.set()
 
     async def take(self) -> frozenset[Hashable]:
-        """All marks, as soon as there are any; none after KEEP_ALIVE_S without one."""
+        """Waits for marks and returns all; returns none after KEEP_ALIVE_S without a mark."""
         try:
             async with asyncio.timeout(KEEP_ALIVE_S):
                 await self._has_marks.wait()
@@ -92,10 +92,10 @@ class Marks:
 
 
 class LiveStream(Response):
-    """Sends what changes until the client disconnects, its session ends, or the server stops.
+    """Sends changes until the client disconnects, its session ends, or the server stops.
 
-    Each of `sources` runs that long and adds marks; `render` makes one event of all marks. A slow
-    client gets fewer events, never fewer changes.
+    Each of `sources` runs for that time and adds marks; `render` makes one event of all marks. A
+    slow client gets fewer events, never fewer changes.
     """
 
     def __init__(self, request: Request, sources: Sequence[Source], render: Render) -> None:
@@ -122,7 +122,7 @@ class LiveStream(Response):
             group.cancel_scope.cancel()
 
     async def _events(self) -> AsyncIterator[bytes]:
-        # At once, so that the browser knows that it is connected.
+        # Tells the browser at once that it is connected.
         yield KEEP_ALIVE
         while True:
             marks = await self._marks.take()
@@ -135,9 +135,9 @@ class LiveStream(Response):
 
 
 def changed_rows(marks: frozenset[Hashable]) -> dict[str, bool] | None:
-    """Whether each changed row is new, by its id; None if there are more than CHANGES_MAX.
+    """Whether each changed row is new, by row id; None if there are more than CHANGES_MAX.
 
-    The page is then to load its list again.
+    After None the page must load its list again.
     """
     changed: dict[str, bool] = {}
     for each in marks:
@@ -147,7 +147,7 @@ def changed_rows(marks: frozenset[Hashable]) -> dict[str, bool] | None:
 
 
 async def event_batches(request: Request, after: str | None = None) -> AsyncIterator[list[Event]]:
-    """The organization's events from `after` or now on; EVENTS_MISSED stands for lost ones."""
+    """The organization's events from `after` or from now on; EVENTS_MISSED stands for lost ones."""
     events, is_outrun = services(request).events, True
     while is_outrun:
         with events.follow(caller(request).organization_id, after) as follower:
@@ -165,21 +165,22 @@ async def watch_events(
     instance_id: InstanceId | None = None,
     after: str | None = None,
 ) -> None:
-    """Calls `notify` for events of these types, and for lost ones, from `after` or now on.
+    """Calls `notify` for events of these types and for lost events, from `after` or from now on.
 
-    With an instance, only for its own events and those of no instance.
+    With `instance_id`, only events of this instance and events without an instance count.
     """
-    wanted = {*types, EventType.EVENTS_MISSED}
+    notified = {*types, EventType.EVENTS_MISSED}
     async for batch in event_batches(request, after):
         if any(
-            each.type in wanted and (instance_id is None or each.instance_id in {None, instance_id})
+            each.type in notified
+            and (instance_id is None or each.instance_id in {None, instance_id})
             for each in batch
         ):
             notify()
 
 
 async def each_news(watching: AbstractContextManager[asyncio.Event]) -> AsyncIterator[None]:
-    """Yields once for all news since the last time, whenever there are some."""
+    """Yields whenever there is news; news that arrives between two yields counts once."""
     with watching as news:
         while True:
             await news.wait()

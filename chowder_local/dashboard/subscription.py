@@ -1,6 +1,7 @@
-"""The subscription: its page, and the pages that checkout and portal lead to.
+"""The subscription's page, and the pages of checkout and portal.
 
-The links to the latter stand in for a key, so these need no session. They run no script.
+A link to checkout or portal authorizes by itself, so these pages need no session. They run no
+script.
 """
 
 from __future__ import annotations
@@ -28,14 +29,14 @@ LINK_PAGE_HEADERS = {
         "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; "
         "base-uri 'none'; frame-ancestors 'none'"
     ),
-    # The address may be all that it takes to use the page.
+    # The address alone authorizes, so it must not leak.
     **{name: HEADERS[name] for name in ("Referrer-Policy", "Cache-Control")},
     "X-Content-Type-Options": "nosniff",
 }
 
 
 async def show(request: Request) -> Response:
-    """The tier, the others, and the ways to them."""
+    """The current tier, and links to the other tiers."""
     return await page(
         request,
         "subscription.html",
@@ -46,44 +47,44 @@ async def show(request: Request) -> Response:
 
 
 async def begin_checkout(request: Request) -> Response:
-    """Goes to the page on which a tier is paid for."""
-    wanted = await parse_form(request, CheckoutCreation)
+    """Redirects to the checkout of a tier."""
+    creation = await parse_form(request, CheckoutCreation)
     session = services(request).subscriptions.checkout_session(
-        caller(request).organization_id, wanted.tier
+        caller(request).organization_id, creation.tier
     )
     return redirect(request, with_query("/local/checkout", session=session))
 
 
 async def open_portal(request: Request) -> Response:
-    """Goes to the page on which any tier can be chosen."""
+    """Redirects to the portal, which offers every tier."""
     session = services(request).subscriptions.portal_session(caller(request).organization_id)
     return redirect(request, with_query("/local/portal", session=session))
 
 
 async def show_checkout(request: Request) -> Response:
-    """Asks for the click that pays nothing, or says that it was made."""
-    found = await services(request).subscriptions.checkout(_session(request))
-    return _link_page(request, details=found.details, tier=found.tier)
+    """The checkout: a button that pays nothing, or the tier that is already paid."""
+    checkout = await services(request).subscriptions.checkout(_session(request))
+    return _link_page(request, details=checkout.details, tier=checkout.tier)
 
 
 async def pay(request: Request) -> Response:
-    """Moves the organization to the tier of its checkout."""
+    """Moves the organization to the checkout's tier."""
     await services(request).subscriptions.pay(_session(request))
     return _see_other(request)
 
 
 async def show_portal(request: Request) -> Response:
-    """The tier, and every other one to choose."""
+    """The current tier, and a button for each other tier."""
     details = await services(request).subscriptions.portal(_session(request))
     return _link_page(request, details=details, tier=None)
 
 
 async def choose(request: Request) -> Response:
-    """Moves the organization to the tier that was chosen in its portal."""
-    chosen = request.query_params.get("tier", "")
-    if chosen not in set(Tier):
+    """Moves the organization to a tier. Raises LinkInvalid if there is no such tier."""
+    tier = request.query_params.get("tier", "")
+    if tier not in set(Tier):
         raise LinkInvalid
-    await services(request).subscriptions.choose(_session(request), Tier(chosen))
+    await services(request).subscriptions.choose(_session(request), Tier(tier))
     return _see_other(request)
 
 

@@ -27,18 +27,18 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from chowder_local.accounts.cost_report import ModelUsed, SpendingOverTime
+    from chowder_local.accounts.cost_report import BilledModel, SpendingOverTime
     from chowder_local.core.domain import InstanceId
 
 HERE = "/usage"
 UNKNOWN_MODEL = "unknown"
 NOT_BILLED = "not billed"
 INSTANCES_MAX = 50
-"""So many are listed, those with most tokens; all others are summed up."""
+"""The number of listed instances, those with most tokens; the others are summed up."""
 
 
 class Range(StrEnum):
-    """The days that are looked back, today included."""
+    """How many days the page covers, today included."""
 
     WEEK = "7d"
     MONTH = "30d"
@@ -55,14 +55,14 @@ class Range(StrEnum):
 
     @property
     def bar(self) -> str:
-        """The length of a bar."""
+        """The unit of time that a bar covers."""
         return {Range.QUARTER: "week", Range.YEAR: "month"}.get(self, "day")
 
-    def first_day(self, of: date) -> date:
-        """The first day of the bar that a day is in."""
+    def first_day(self, any_day: date) -> date:
+        """The first day of the bar that contains a day."""
         if self is Range.QUARTER:
-            return of - timedelta(days=of.weekday())
-        return of.replace(day=1) if self is Range.YEAR else of
+            return any_day - timedelta(days=any_day.weekday())
+        return any_day.replace(day=1) if self is Range.YEAR else any_day
 
 
 class UsagePageQuery(BaseModel):
@@ -70,21 +70,21 @@ class UsagePageQuery(BaseModel):
     instance: str = Field("", max_length=64)
 
     def address(self, **changes: str) -> str:
-        """The page with these values or changed ones."""
+        """The page's address with this query, or with changed values."""
         return with_query(HERE, **{"range": self.range.value, "instance": self.instance} | changes)
 
 
 @dataclass(frozen=True)
 class Group:
-    """Models that share a colour; most have one of their own."""
+    """Models that share a colour; most groups have one model."""
 
     name: str
-    models: Sequence[ModelUsed]
+    models: Sequence[BilledModel]
 
 
 @dataclass(frozen=True)
 class UsageRow:
-    """A row of a table; `part` is relative to the largest row's tokens."""
+    """A row of a table; `part` is its tokens as a fraction of the largest row's."""
 
     name: str
     tally: Tally
@@ -95,30 +95,30 @@ class UsageRow:
 
 
 async def show(request: Request) -> Response:
-    """The page; other ranges are parts of it that htmx selects."""
-    wanted = parse_query(request, UsagePageQuery)
+    """The page; htmx selects a part of it when the range changes."""
+    query = parse_query(request, UsagePageQuery)
     today = datetime.now(UTC).date()
-    span = Span(today - timedelta(days=wanted.range.days - 1), today)
+    span = Span(today - timedelta(days=query.range.days - 1), today)
     organization_id = caller(request).organization_id
     only = None
-    if wanted.instance:
-        only = await services(request).directory.get(organization_id, wanted.instance)
+    if query.instance:
+        only = await services(request).directory.get(organization_id, query.instance)
     spent = await services(request).cost_reports.over_time(
         organization_id, span, only.id if only else None
     )
-    times, groups = _times(spent.span, wanted.range), _groups(spent.models)
+    times, groups = _times(spent.span, query.range), _groups(spent.models)
     return await page(
         request,
         "usage.html",
         here=HERE,
-        wanted=wanted,
+        query=query,
         ranges=list(Range),
         only=only,
         span=span,
         spent=spent,
         groups=groups,
-        charts=_charts(spent, times, wanted.range, groups),
-        over_time=_over_time(spent, times, wanted.range),
+        charts=_charts(spent, times, query.range, groups),
+        over_time=_over_time(spent, times, query.range),
         models=_models(spent.models),
         instances=await _instances(request, spent.instances),
         as_of=prices.AS_OF,
@@ -144,8 +144,8 @@ def _charts(
         title: str, value: Callable[[Tally], float], to_text: Callable[[float], str] = number
     ) -> BarChart:
         series = [
-            Series(group.name, [value(each) for each in of.values()])
-            for group, of in zip(groups, sums, strict=True)
+            Series(group.name, [value(each) for each in by_time.values()])
+            for group, by_time in zip(groups, sums, strict=True)
         ]
         return bar_chart(title, labels, series, to_text)
 
@@ -157,13 +157,13 @@ def _charts(
     ]
 
 
-def _groups(models: Mapping[ModelUsed, Tally]) -> list[Group]:
-    """The largest models, and all others as one if there are more than colours."""
+def _groups(models: Mapping[BilledModel, Tally]) -> list[Group]:
+    """The largest models; the others share one group if there are more models than colours."""
     ranked = sorted(models, key=lambda each: _tokens(models[each]), reverse=True)
     if len(ranked) <= SERIES_MAX:
         return [Group(_title(each), [each]) for each in ranked]
-    shown, others = ranked[: SERIES_MAX - 1], ranked[SERIES_MAX - 1 :]
-    groups = [Group(_title(each), [each]) for each in shown]
+    largest, others = ranked[: SERIES_MAX - 1], ranked[SERIES_MAX - 1 :]
+    groups = [Group(_title(each), [each]) for each in largest]
     return [*groups, Group(f"{len(others)} others", others)]
 
 
@@ -177,7 +177,7 @@ def _over_time(
     return list(sums.items())
 
 
-def _models(models: Mapping[ModelUsed, Tally]) -> list[UsageRow]:
+def _models(models: Mapping[BilledModel, Tally]) -> list[UsageRow]:
     return _ranked(
         UsageRow(each.name or UNKNOWN_MODEL, tally, "" if each.is_billed else NOT_BILLED)
         for each, tally in models.items()
@@ -186,12 +186,12 @@ def _models(models: Mapping[ModelUsed, Tally]) -> list[UsageRow]:
 
 async def _instances(request: Request, instances: Mapping[InstanceId, Tally]) -> list[UsageRow]:
     ranked = sorted(instances.items(), key=lambda each: _tokens(each[1]), reverse=True)
-    shown, others = ranked[:INSTANCES_MAX], ranked[INSTANCES_MAX:]
+    largest, others = ranked[:INSTANCES_MAX], ranked[INSTANCES_MAX:]
     rows = []
-    for each, tally in shown:
-        known = await find_instance(request, each)
-        has_page = known is not None and known.status is not InstanceStatus.TERMINATED
-        name = known.name if known else each[:8]
+    for each, tally in largest:
+        instance = await find_instance(request, each)
+        has_page = instance is not None and instance.status is not InstanceStatus.TERMINATED
+        name = instance.name if instance else each[:8]
         rows.append(UsageRow(name, tally, "" if has_page else "deleted", each, has_page))
     rows = _ranked(rows)
     if others:
@@ -203,7 +203,7 @@ async def _instances(request: Request, instances: Mapping[InstanceId, Tally]) ->
 
 
 def _ranked(rows: Iterable[UsageRow]) -> list[UsageRow]:
-    """The rows with their parts, the largest first."""
+    """The rows with `part` set, largest first."""
     ranked = sorted(rows, key=lambda each: _tokens(each.tally), reverse=True)
     top = max((_tokens(each.tally) for each in ranked), default=0) or 1
     return [replace(each, part=_tokens(each.tally) / top) for each in ranked]
@@ -213,6 +213,6 @@ def _tokens(tally: Tally) -> int:
     return tally.counts.input_tokens + tally.counts.output_tokens
 
 
-def _title(model: ModelUsed) -> str:
+def _title(model: BilledModel) -> str:
     name = model.name or UNKNOWN_MODEL
     return name if model.is_billed else f"{name}, {NOT_BILLED}"

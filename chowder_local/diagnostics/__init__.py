@@ -1,1 +1,1 @@
-"""What `doctor` examines, on this machine and in a running server."""
+"""The checks of `doctor`, on this machine and in a running server."""

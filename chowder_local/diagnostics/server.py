@@ -1,4 +1,4 @@
-"""What `doctor` looks at, as a server finds it that runs: each finding with its cure."""
+"""The checks of `doctor` as a running server makes them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class ServerDiagnosis:
-    """Runs the checks anew for each report, with some calls to the engine."""
+    """Runs all checks for each report, with some calls to the engine."""
 
     def __init__(
         self, settings: Settings, health: Health, engine_facts: Callable[[], Awaitable[EngineFacts]]
@@ -27,7 +27,7 @@ class ServerDiagnosis:
         self._engine_facts = engine_facts
 
     async def report(self) -> tuple[dict[str, Any], list[Finding]]:
-        """What the server says of itself, and every finding, from the ground up."""
+        """The server's health report, and all findings."""
         health = await self._health.report()
         pool = [_pool(health["pool"])]
         facts: EngineFacts | ChowderError
@@ -37,13 +37,13 @@ class ServerDiagnosis:
             image = _image(health)
         except ChowderError as failure:
             facts = failure
-        found = await asyncio.to_thread(list, examine(self._settings, facts, image, health, pool))
-        return health, found
+        checks = examine(self._settings, facts, image, health, pool)
+        return health, await asyncio.to_thread(list, checks)
 
 
 def _image(health: Mapping[str, Any]) -> Finding:
     if (problem := health["engine"]["error"]) is not None:
-        # The problem has its cure in it.
+        # The error's message contains its cure.
         return Finding("image", Level.FAIL, problem)
     return Finding("image", Level.OK, f"{health['image']} is there")
 

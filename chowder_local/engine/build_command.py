@@ -1,4 +1,4 @@
-"""The `docker` command that builds an image: its arguments, its run, and what its output says."""
+"""The `docker build` command: its arguments, how it is run, and how its output is read."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from chowder_local.engine.connection import EngineAddress
 
 LONGEST_QUOTE = 12
-"""Lines of a failed build that its error repeats."""
+"""How many lines of a failed build its error quotes."""
 
 _KEPT_LINES = 200
 _WIDTH = 100
@@ -35,14 +35,14 @@ def build_command(
     no_cache: bool,
     file: Path | None = None,
 ) -> list[str]:
-    """The command line; the folder is the build context, with the Dockerfile in it or in `file`."""
+    """The command line. `folder` is the build context; `file` defaults to its Dockerfile."""
     command = ["docker", "build", "--progress", "plain", "--tag", tag]
     if file is not None:
         command += ["--file", str(file)]
     for name, value in arguments.items():
         command += ["--build-arg", f"{name}={value}"]
     if ca_bundle is not None:
-        # A secret, not a copy: what the host trusts is its own affair, and stays out of the image.
+        # A secret is not copied into the image.
         command += ["--secret", f"id=ca,src={ca_bundle}"]
     if no_cache:
         command.append("--no-cache")
@@ -52,7 +52,7 @@ def build_command(
 def build_arguments(
     base_image: str, versions: Mapping[str, str], env: Mapping[str, str]
 ) -> dict[str, str]:
-    """The Dockerfile's ARGs; the npm registry only where the host has one set."""
+    """The Dockerfile's ARGs, with the npm registry if the environment sets one."""
     arguments = {
         "BASE_IMAGE": base_image,
         "NODE_VERSION": versions["NODE_VERSION"],
@@ -63,25 +63,25 @@ def build_arguments(
 
 
 def command_env(address: EngineAddress, env: Mapping[str, str]) -> dict[str, str]:
-    """The environment in which the `docker` command reaches the very engine that we found."""
-    chosen = {name: value for name, value in env.items() if name != "DOCKER_CONTEXT"}
-    chosen |= {
+    """The environment in which the `docker` command uses the engine at `address`."""
+    variables = {name: value for name, value in env.items() if name != "DOCKER_CONTEXT"}
+    variables |= {
         "DOCKER_HOST": address.url,
         "DOCKER_BUILDKIT": "1",
-        # A builder in a container of its own would not see local images, nor leave one.
+        # A builder in its own container neither sees local images nor leaves one on the engine.
         "BUILDX_BUILDER": "default",
     }
     if address.cert_dir is not None:
-        chosen |= {"DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": str(address.cert_dir)}
-    return chosen
+        variables |= {"DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": str(address.cert_dir)}
+    return variables
 
 
 def find_ca_bundle(chosen: Path | None, env: Mapping[str, str]) -> Path | None:
-    """The CA bundle for the build: the setting's, else the one the host's programs are told of."""
+    """The CA bundle for the build: the chosen one, else the one that the host's programs use."""
     if chosen is not None:
         return chosen
-    named = (env.get("NODE_EXTRA_CA_CERTS"), env.get("SSL_CERT_FILE"))
-    return next((Path(name) for name in named if name and Path(name).is_file()), None)
+    names = (env.get("NODE_EXTRA_CA_CERTS"), env.get("SSL_CERT_FILE"))
+    return next((Path(name) for name in names if name and Path(name).is_file()), None)
 
 
 def run_command(
@@ -91,9 +91,10 @@ def run_command(
     *,
     answer_within_s: float | None = None,
 ) -> tuple[int, list[str]]:
-    """Runs a command to its end; its exit code and last lines.
+    """Runs a command to its end; returns its exit code and its last lines.
 
-    It is killed if its first line does not come within `answer_within_s`.
+    `answer_within_s` bounds the wait for its first line; a command that stays silent is killed.
+    Raises ImageBuildFailed if the command is not installed.
     """
     try:
         process = subprocess.Popen(  # noqa: S603 - our own command line
@@ -110,41 +111,41 @@ def run_command(
             f"Building the image needs the {command[0]!r} command, which is not on the PATH. "
             "It comes with Docker Desktop and Docker Engine (Debian: docker-cli, docker-buildx)."
         ) from None
-    kept: deque[str] = deque(maxlen=_KEPT_LINES)
-    mute = threading.Timer(answer_within_s or 0, process.kill)
+    last_lines: deque[str] = deque(maxlen=_KEPT_LINES)
+    silence = threading.Timer(answer_within_s or 0, process.kill)
     if answer_within_s is not None:
-        mute.start()
+        silence.start()
     with process:
         try:
             for line in process.stdout or ():
-                mute.cancel()
-                kept.append(line.rstrip("\n"))
-                on_line(kept[-1])
+                silence.cancel()
+                last_lines.append(line.rstrip("\n"))
+                on_line(last_lines[-1])
         except BaseException:
-            # Ctrl-C ends the build too, instead of leaving it to go on unseen.
+            # Without this, the build would go on in the background after Ctrl-C.
             process.terminate()
             raise
         finally:
-            mute.cancel()
-    return process.returncode, list(kept)
+            silence.cancel()
+    return process.returncode, list(last_lines)
 
 
 def format_progress(line: str) -> str | None:
-    """A line of BuildKit's plain progress as a person wants it, or None for noise."""
+    """A line of BuildKit's plain progress, shortened; None if it has no information."""
     if step := _STEP.match(line):
-        number, what = step.groups()
-        return _cut(f"[{number}] {' '.join(what.split())}")
+        number, instruction = step.groups()
+        return _cut(f"[{number}] {' '.join(instruction.split())}")
     if output := _OUTPUT.match(line):
         return _cut(output.group(1).rstrip()) or None
     if done := _DONE.match(line):
         seconds, _ = done.groups()
-        # Most steps take no time, and a line for each would hide those that do.
+        # Most steps take no time; lines for them would hide the slow ones.
         return None if seconds is None or float(seconds) < 1 else f"done in {seconds} s"
     return line if line.startswith("ERROR: ") and len(line) < _WIDTH else None
 
 
 def relevant_lines(lines: Sequence[str]) -> list[str]:
-    """The failed step's last output, which BuildKit repeats between two rulers; else the tail."""
+    """The last lines of the failed step, which BuildKit repeats between two rulers; or of all."""
     rulers = [index for index, line in enumerate(lines) if line.startswith("------")]
     if len(rulers) > 1:
         # The first line between them is the step's whole command.

@@ -1,4 +1,4 @@
-"""Finding the container engine that a person really has, and opening a client to it."""
+"""Finds the container engine of this machine and opens a client to it."""
 
 from __future__ import annotations
 
@@ -24,41 +24,42 @@ from chowder_local.engine.container_detection import is_in_container
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-HOW_TO_GET_ONE = (
+INSTALL_HINT = (
     "Start Docker Desktop, OrbStack, Colima, Rancher Desktop or Podman, or install Docker Engine "
     "(Debian, Ubuntu: apt-get install docker.io), or set DOCKER_HOST."
 )
-HOW_TO_MOUNT_ONE = (
-    "This is a container: give it the socket of the engine that runs it "
+MOUNT_HINT = (
+    "This is a container: mount the socket of the engine that runs it "
     "(-v /var/run/docker.sock:/var/run/docker.sock)."
 )
-HOW_TO_RESTART_ONE = (
-    "It is there, but hangs: restart it (systemctl restart docker, or Docker Desktop's Restart). "
+RESTART_HINT = (
+    "The engine hangs: restart it (systemctl restart docker, or Docker Desktop's Restart). "
     "Agents boot again by themselves."
 )
 PROBE_TIMEOUT_S = 2.0
 FIRST_ANSWER_S = 5.0
 VERSION_TIMEOUT_S = 3.0
-"""An engine that works says its version in a few milliseconds."""
+"""A working engine answers in a few milliseconds."""
 
 
 @dataclass(frozen=True)
 class EngineAddress:
-    """Where the engine's API is, and how it was found."""
+    """The URL of the engine's API; `source` names where the URL comes from."""
 
     url: str
     source: str
     cert_dir: Path | None = None
-    """Folder with `ca.pem`, `cert.pem` and `key.pem`, when the engine wants TLS."""
+    """The folder with `ca.pem`, `cert.pem` and `key.pem` if the engine uses TLS."""
 
 
 def find_engine(env: Mapping[str, str]) -> EngineAddress:
-    """The engine this machine's `docker` command would use, or else the first usual socket.
+    """The engine that the `docker` command would use, else the first usual socket that listens.
 
-    An address that somebody chose (DOCKER_HOST, a docker context) is taken as it is, dead or
-    alive: another engine than the chosen one would be a surprise.
+    A chosen address (DOCKER_HOST, a docker context) is returned even if no engine listens there:
+    the server never uses another engine than the chosen one.
 
-    Raises EngineUnavailable, which names what was tried, and EngineRemote.
+    Raises EngineUnavailable if there is no engine or the address is invalid, and EngineRemote if
+    the engine is on another machine.
     """
     chosen = _from_docker_host(env) or _from_context(env)
     if chosen is not None:
@@ -72,12 +73,12 @@ def find_engine(env: Mapping[str, str]) -> EngineAddress:
         tried[path] = problem
     raise EngineUnavailable(
         f"No container engine found. Tried {', '.join(f'{p} ({why})' for p, why in tried.items())}."
-        f" {HOW_TO_MOUNT_ONE if is_in_container() else _cure(' '.join(tried.values()))}"
+        f" {MOUNT_HINT if is_in_container() else _cure(' '.join(tried.values()))}"
     )
 
 
 def usual_sockets(env: Mapping[str, str]) -> Iterator[Path]:
-    """Where engines put their sockets when nobody says otherwise, likeliest first."""
+    """The default sockets of the supported engines, the most likely first."""
     home = _home(env)
     runtime = Path(env.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}")
     yield Path("/var/run/docker.sock")
@@ -94,11 +95,11 @@ def usual_sockets(env: Mapping[str, str]) -> Iterator[Path]:
 def open_client(
     address: EngineAddress, timeout_s: float = 30.0, pool_size: int = 8
 ) -> docker.DockerClient:
-    """A client of the engine, which the caller closes; the engine has answered before it returns.
+    """A client whose engine has answered once; the caller closes it.
 
-    Raises EngineSilent with the reason and a cure.
+    Raises EngineSilent, with the reason and a remedy, if the engine does not answer.
     """
-    # Asked first because the SDK leaks the socket of a connection that fails.
+    # Probed first because the SDK leaks the socket of a failed connection.
     if problem := _problem_with(address):
         raise EngineSilent(_does_not_answer(address, problem))
     try:
@@ -118,10 +119,10 @@ def open_client(
 def engine_client(
     env: Mapping[str, str], refusal: str, timeout_s: float = 30.0
 ) -> Iterator[tuple[docker.DockerClient, EngineAddress]]:
-    """A client of the engine that is found, closed with the block.
+    """A client of the engine that `find_engine` finds, closed with the block.
 
-    Raises EngineRemote and EngineUnavailable; `refusal` begins the latter's words for what the SDK
-    raises within the block.
+    Errors of the SDK within the block become EngineUnavailable; its message begins with `refusal`.
+    Raises what `find_engine` and `open_client` raise.
     """
     address = find_engine(env)
     with closing(open_client(address, timeout_s)) as client:
@@ -132,14 +133,14 @@ def engine_client(
 
 
 def ask_version(address: EngineAddress) -> str:
-    """The engine's name and version, asked on a new connection. Raises EngineSilent."""
+    """The engine's name and version, over a new connection. Raises EngineSilent if none comes."""
     with closing(open_client(address, VERSION_TIMEOUT_S, pool_size=1)) as client:
         try:
-            answer = client.version()
+            version = client.version()
         except (DockerException, RequestException, OSError) as failure:
             raise EngineSilent(_does_not_answer(address, _reason(failure))) from failure
-    platform = answer.get("Platform", {}).get("Name") or "Docker Engine"
-    return f"{platform} {answer.get('Version', '')}".strip()
+    platform = version.get("Platform", {}).get("Name") or "Docker Engine"
+    return f"{platform} {version.get('Version', '')}".strip()
 
 
 def _from_docker_host(env: Mapping[str, str]) -> EngineAddress | None:
@@ -157,7 +158,7 @@ def _from_context(env: Mapping[str, str]) -> EngineAddress | None:
     )
     if not name or name == "default":
         return None
-    # The docker command files a context under the digest of its name.
+    # The docker command names a context's folder by the digest of the context's name.
     folder = hashlib.sha256(str(name).encode()).hexdigest()
     contexts = _config_dir(env) / "contexts"
     meta = _read_json(contexts / "meta" / folder / "meta.json")
@@ -188,7 +189,7 @@ def _local_only(address: EngineAddress) -> EngineAddress:
 
 
 def _problem_with(address: EngineAddress) -> str | None:
-    """Why no engine answers behind a socket; None if one listens, or if it is no socket."""
+    """Why a Unix socket cannot be used; None if it can, or if the address is no Unix socket."""
     scheme, _, path = address.url.partition("://")
     if scheme not in {"unix", "http+unix"}:
         return None
@@ -197,7 +198,7 @@ def _problem_with(address: EngineAddress) -> str | None:
         try:
             probe.connect(path)
         except FileNotFoundError:
-            return "not there"
+            return "no such socket"
         except PermissionError:
             return "permission denied"
         except OSError:
@@ -223,11 +224,11 @@ def _tls(cert_dir: Path | None) -> TLSConfig | bool:
 
 
 def _reason(failure: BaseException) -> str:
-    """The innermost words, which are the system's own; the SDK wraps them four times."""
-    seen: BaseException = failure
-    while (inner := seen.__cause__ or seen.__context__) is not None:
-        seen = inner
-    return (getattr(seen, "strerror", None) or str(seen) or type(seen).__name__).rstrip(".")
+    """The text of the innermost error, the system's own; the SDK wraps it four times."""
+    cause: BaseException = failure
+    while (inner := cause.__cause__ or cause.__context__) is not None:
+        cause = inner
+    return (getattr(cause, "strerror", None) or str(cause) or type(cause).__name__).rstrip(".")
 
 
 def _cure(reason: str) -> str:
@@ -236,7 +237,7 @@ def _cure(reason: str) -> str:
             "Add yourself to the group that owns the socket: sudo usermod -aG docker $USER, "
             "then log in again."
         )
-    return HOW_TO_RESTART_ONE if "timed out" in reason.lower() else HOW_TO_GET_ONE
+    return RESTART_HINT if "timed out" in reason.lower() else INSTALL_HINT
 
 
 def _config_dir(env: Mapping[str, str]) -> Path:

@@ -1,11 +1,11 @@
-"""Whether this process is in a container; apart from what loads the SDK, for quick commands."""
+"""Whether this process runs in a container; imports no SDK, so that quick commands stay quick."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 MARKS = (Path("/.dockerenv"), Path("/run/.containerenv"))
-"""What Docker and Podman put into each container."""
+"""Files that Docker and Podman create in each container."""
 
 
 def is_in_container() -> bool:

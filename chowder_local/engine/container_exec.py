@@ -1,4 +1,4 @@
-"""Programs inside containers: streamed over the engine's own socket, or run to their end."""
+"""Programs inside containers: streamed over the engine's socket, or run to their end."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _STDERR = 2
 
 
 class Frames:
-    """Takes apart what an engine sends of a container's two outputs: frames with a header each.
+    """Parses an engine's stream of a container's two outputs: frames with a header each.
 
     https://docs.docker.com/reference/api/engine/ (ContainerAttach: stream format)
     """
@@ -37,7 +37,7 @@ class Frames:
         self._left = 0
 
     def feed(self, chunk: bytes) -> Iterator[tuple[int, bytes]]:
-        """The number of an output and what it said, piece by piece, in the connection's bytes."""
+        """Yields an output's number (1 or 2) and its bytes, for each part of a frame in `chunk`."""
         rest = memoryview(chunk)
         while rest:
             if self._left:
@@ -54,38 +54,38 @@ class Frames:
 
 
 class DockerProcess:
-    """A program whose input and outputs are one socket, without a thread."""
+    """A program whose input and outputs share one socket. It needs no thread."""
 
     def __init__(self, connection: socket.socket, idle_timeout_s: float) -> None:
         self._connection = connection
         self._idle_timeout_s = idle_timeout_s
         self._frames = Frames()
-        self._arrived: deque[bytes] = deque()
-        self._complaint = bytearray()
+        self._received: deque[bytes] = deque()
+        self._stderr_tail = bytearray()
 
     async def write(self, chunk: bytes) -> None:
-        """Puts bytes into its standard input; waits while it does not read them."""
+        """Writes to the program's standard input; waits until the connection takes the bytes."""
         loop = asyncio.get_running_loop()
         await self._bounded(loop.sock_sendall(self._connection, chunk))
 
     async def read(self) -> bytes:
-        """The next bytes of its standard output; empty when it has ended."""
+        """The next bytes of the program's standard output; empty at its end."""
         loop = asyncio.get_running_loop()
-        while not self._arrived:
+        while not self._received:
             chunk = await self._bounded(loop.sock_recv(self._connection, READ_BYTES))
             if not chunk:
                 return b""
             for output, content in self._frames.feed(chunk):
                 if output != _STDERR:
-                    self._arrived.append(content)
+                    self._received.append(content)
                 else:
-                    self._complaint = (self._complaint + content)[-COMPLAINT_BYTES:]
-        return self._arrived.popleft()
+                    self._stderr_tail = (self._stderr_tail + content)[-COMPLAINT_BYTES:]
+        return self._received.popleft()
 
     @property
-    def complaint(self) -> str:
-        """The end of what it wrote to its standard error so far."""
-        return self._complaint.decode(errors="replace").strip()
+    def stderr_tail(self) -> str:
+        """The end of the program's standard error so far."""
+        return self._stderr_tail.decode(errors="replace").strip()
 
     async def _bounded(self, action: Any) -> Any:
         try:
@@ -93,21 +93,21 @@ class DockerProcess:
                 return await action
         except TimeoutError:
             raise EngineUnavailable(
-                f"The sandbox has not moved for {self._idle_timeout_s:.0f} s."
+                f"The sandbox sent and read no data for {self._idle_timeout_s:.0f} s."
             ) from None
         except OSError as broken:
             raise EngineUnavailable(
-                f"The connection into the sandbox broke off: {broken.strerror}."
+                f"The connection to the sandbox broke: {broken.strerror}."
             ) from broken
 
 
 def take_socket(file: Any) -> socket.socket:
-    """The socket behind what the SDK hands out, for use by the event loop and to be closed.
+    """The non-blocking socket behind a stream of the SDK; the caller closes it.
 
-    The only place where private parts of the SDK are used: `_sock` and `_response`.
+    Uses private parts of the SDK, `_sock` and `_response`, as no other place does.
     """
     connection: socket.socket = getattr(file, "_sock", file).dup()
-    # The SDK's own end hangs on its response, which complains when it is closed from below.
+    # The SDK's response warns if its socket is closed before it.
     file._response.close()
     connection.setblocking(False)
     return connection
@@ -116,9 +116,9 @@ def take_socket(file: Any) -> socket.socket:
 def start_exec(
     client: docker.DockerClient, container: Container, command: Sequence[str], stack: ExitStack
 ) -> socket.socket:
-    """Starts a program in a running container as its own user; the stack closes the connection.
+    """Starts a program in a container as the container's user; the stack closes the connection.
 
-    Blocking. Raises SandboxPaused, and the SDK's errors.
+    Blocks. Raises SandboxPaused if the container is paused, and the SDK's errors.
     """
     if container.status == "paused":
         raise SandboxPaused
@@ -136,7 +136,7 @@ def start_exec(
 def run_exec(
     client: docker.DockerClient, container_id: str | None, command: Sequence[str], **options: Any
 ) -> tuple[bool, str]:
-    """Whether a command ended well, and what it said. Blocking; it must end soon by itself."""
+    """Runs a command, which must end soon: whether it succeeded, and its output. Blocks."""
     exec_id = client.api.exec_create(container_id, list(command), **options)["Id"]
     output_text = client.api.exec_start(exec_id).decode(errors="replace").strip()
     return client.api.exec_inspect(exec_id)["ExitCode"] == 0, output_text
@@ -145,8 +145,13 @@ def run_exec(
 def run_privileged(
     client: docker.DockerClient, container: Container, program: str, *arguments: str
 ) -> tuple[bool, str]:
-    """Runs one of our own programs with rights that the agent does not have; as `run_exec`."""
-    text = (resources.files("chowder_local.engine.programs") / program).read_text("utf-8")
-    # -I and -S: nothing that an agent can write is looked at.
-    command = ["python3", "-I", "-S", "-c", text, *arguments]
+    """Runs a program of `engine.programs` as root with all capabilities; else as `run_exec`."""
+    source = (resources.files("chowder_local.engine.programs") / program).read_text("utf-8")
+    # -I and -S keep Python from importing files that an agent can write.
+    command = ["python3", "-I", "-S", "-c", source, *arguments]
     return run_exec(client, container.id, command, user="0", privileged=True, workdir="/")
+
+
+def last_line(output: str) -> str:
+    """The last line of a failed program's output, as the reason for an error message."""
+    return (output.splitlines() or ["the program printed no reason"])[-1]

@@ -1,4 +1,4 @@
-"""Containers as sandboxes: what Docker tells of one, and how one is paused."""
+"""Containers as sandboxes: parsing what Docker reports of them, and pausing them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from docker.models.containers import Container
 
 PAUSE_ATTEMPTS = 5
-"""Now and then a busy sandbox is not frozen at the first: the kernel does not catch all of it."""
+"""Freezing a busy sandbox sometimes fails at first, because the kernel misses a process."""
 
 _STATES = {
     "created": SandboxState.CREATED,
@@ -27,7 +27,7 @@ _STATES = {
     "exited": SandboxState.EXITED,
     "dead": SandboxState.EXITED,
     "removing": SandboxState.EXITED,
-    # Podman's own.
+    # Podman only.
     "initialized": SandboxState.CREATED,
     "stopping": SandboxState.EXITED,
     "stopped": SandboxState.EXITED,
@@ -35,7 +35,7 @@ _STATES = {
 
 
 def pause(container: Container) -> None:
-    """Freezes a container's processes. Blocking; raises the SDK's errors."""
+    """Freezes a container's processes. Blocks; raises the SDK's errors."""
     for _ in range(PAUSE_ATTEMPTS - 1):
         try:
             container.pause()
@@ -63,7 +63,7 @@ def parse_container(sandbox_id: SandboxId, attributes: dict[str, Any]) -> Sandbo
 
 
 def parse_row(row: dict[str, Any]) -> SandboxInfo | None:
-    """From one row of the engine's list, which tells less than an inspection."""
+    """Parses a row of the engine's list, which has less than an inspection; None if no sandbox."""
     sandbox_id = labels.sandbox_of(row.get("Labels"))
     if sandbox_id is None:
         return None
@@ -79,16 +79,16 @@ def parse_row(row: dict[str, Any]) -> SandboxInfo | None:
 
 
 def was_signalled(client: docker.DockerClient, container: Container) -> bool:
-    """Whether one that has exited was sent a signal since it was started, through the engine.
+    """Whether an exited container was sent a signal through the engine since its start. Blocks.
 
-    An engine keeps its latest 256 events, and some keep none: it is false then.
+    An engine keeps its latest 256 events, and some keep none: the result is then False.
     """
     state = container.attrs["State"]
     began, ended = (_seconds(state.get(name)) for name in ("StartedAt", "FinishedAt"))
     if began is None or ended is None:
         return False
     try:
-        # With an end, which has to be over by then, or the engine waits for it.
+        # `until` must be in the past, or the engine waits for it.
         events = client.events(
             since=began, until=ended + 1, filters={"container": container.id, "event": ["kill"]}
         )
@@ -99,12 +99,12 @@ def was_signalled(client: docker.DockerClient, container: Container) -> bool:
 
 
 def _state(status: str) -> SandboxState:
-    # One in a state that nobody knows is let be, and keeps nobody from seeing the others.
+    # An unknown state must not fail a list of all sandboxes.
     return _STATES.get(status, SandboxState.RUNNING)
 
 
 def _egress(networks: dict[str, Any]) -> Egress:
-    """Off only if there is nothing but the closed network: one more is a way out."""
+    """Off only if all networks are closed ones: any other is a way out."""
     is_closed = bool(networks) and all(name.endswith(CLOSED_SUFFIX) for name in networks)
     return Egress.OFF if is_closed else Egress.ON
 
@@ -112,17 +112,17 @@ def _egress(networks: dict[str, Any]) -> Egress:
 def _gateway_url(port: int | str | None, networks: dict[str, Any]) -> str | None:
     if port is not None:
         return f"http://127.0.0.1:{port}"
-    # These publish nothing; this host has an address on a closed one, and this server on a joined
-    # one, so that no port is needed.
-    for name, known in networks.items():
-        is_beside = name.endswith(CLOSED_SUFFIX) or JOINED_MARK in name
-        if is_beside and (address := known.get("IPAddress")):
+    # Without a published port, the gateway is reached by its address: this host is on each closed
+    # network, and a server in a container is on each joined one.
+    for name, network in networks.items():
+        is_reachable = name.endswith(CLOSED_SUFFIX) or JOINED_MARK in name
+        if is_reachable and (address := network.get("IPAddress")):
             return f"http://{address}:{GATEWAY_PORT}"
     return None
 
 
 def _seconds(time: str | None) -> int | None:
-    # An engine tells nanoseconds, and of what has not been a year 1.
+    # Engines write nanoseconds, and the year 1 for what has not happened.
     try:
         return int(datetime.fromisoformat(f"{str(time)[:19]}+00:00").timestamp())
     except ValueError:

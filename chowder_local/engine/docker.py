@@ -1,4 +1,4 @@
-"""Sandboxes as Docker containers: what instances ask of an engine, done with the Docker SDK."""
+"""The `Engine` protocol of instances, implemented with the Docker SDK."""
 
 from __future__ import annotations
 
@@ -54,13 +54,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 STOP_TIMEOUT_S = 10
-"""OpenClaw ends within a second when it is told to."""
+"""OpenClaw ends within a second of the signal."""
 
 
 class DockerEngine:
-    """One server's view of an engine: it sees and touches only what bears the server's labels.
+    """One server's view of an engine: it sees and changes only what bears the server's labels.
 
-    What instances ask of an engine is said in their `Engine` protocol.
+    `instances.engine_protocol.Engine` documents the methods that instances call.
     """
 
     def __init__(
@@ -81,21 +81,21 @@ class DockerEngine:
         self._prepared: specs.SandboxTemplate | None = None
         self._fingerprint = ""
         self._relay_port: int | None = None
-        self._confined = confinement.Confined(client)
+        self._confinement_checks = confinement.ConfinementChecks(client)
         self.volume_jobs = VolumeJobs(client, threads, self._own, self._template, timeout_s)
-        """Runs programs on the volumes of sandboxes that are paused or ended."""
+        """Runs programs on the volumes of paused and exited sandboxes."""
 
     @classmethod
     @asynccontextmanager
     async def connect(
         cls, address: EngineAddress, store_id: str, *, timeout_s: float, thread_count: int
     ) -> AsyncIterator[Self]:
-        """An engine that has answered once. Raises EngineUnavailable."""
+        """An engine that has answered once. Raises EngineSilent if it does not answer."""
         with (
             closing(EngineProbe(partial(ask_version, address), "engine-probe")) as probe,
             Threads(thread_count, "engine", probe) as threads,
         ):
-            # A kept connection for each thread, or the SDK would throw the surplus away.
+            # One connection for each thread, or the SDK would discard the surplus.
             client = await threads.run(open_client, address, timeout_s, thread_count)
             with closing(client):
                 engine = cls(client, address, threads, store_id, timeout_s)
@@ -111,47 +111,47 @@ class DockerEngine:
         ca_bundle: bytes | None,
         environment: Mapping[str, str],
     ) -> SandboxNetworks:
-        """Checks the image, makes the networks; sandboxes can be booted from then on.
+        """Checks the image and creates the networks; from then on, sandboxes can be booted.
 
-        Raises ImageMissing, EngineUnavailable.
+        Raises ImageMissing if the engine lacks the image, and EngineUnavailable if a call fails.
         """
 
         def call() -> tuple[Image, SandboxNetworks]:
-            with translated_errors("look for the sandbox image", image=image):
-                found = self._client.images.get(image)
-            with translated_errors("take away what was left behind"):
-                self._own.discard_passing()
-            with translated_errors("make the sandbox networks"):
+            with translated_errors("look up the sandbox image", image=image):
+                sandbox_image = self._client.images.get(image)
+            with translated_errors("remove containers of an earlier run"):
+                self._own.discard_temporary_containers()
+            with translated_errors("create the sandbox networks"):
                 own = own_container(self._client)
-                return found, self._networks.ensure(own)
+                return sandbox_image, self._networks.ensure(own)
 
-        found, networks = await self._threads.run(call)
-        config = found.attrs["Config"]
+        sandbox_image, networks = await self._threads.run(call)
+        config = sandbox_image.attrs["Config"]
         command = (*(config.get("Entrypoint") or ()), *(config.get("Cmd") or ()))
         self._prepared = specs.SandboxTemplate(
             self._store_id, image, networks, limits, ca_bundle, environment, command
         )
-        self._fingerprint = specs.fingerprint(str(found.id), self._prepared)
+        self._fingerprint = specs.fingerprint(str(sandbox_image.id), self._prepared)
         return networks
 
     async def leave(self) -> None:
-        """Takes the server's own container, if it is in one, out of the sandboxes' networks."""
+        """Disconnects the server's own container, if there is one, from the sandboxes' networks."""
         if self._prepared is None or self._prepared.networks.joined_by is None:
             return
         try:
             leave = partial(self._networks.leave, self._prepared.networks)
             await self._run("leave the sandbox networks", leave)
-        except EngineUnavailable as problem:
-            # The next start joins them all the same, and whoever removes the container leaves them.
-            log.warning("%s", problem)
+        except EngineUnavailable as failure:
+            # The next start joins them again; removing the container disconnects it, too.
+            log.warning("%s", failure)
 
     def set_relay_port(self, port: int) -> None:
-        """Tells where sandboxes without egress may go; before it is known, none is booted."""
+        """Sets the only port that sandboxes without egress may call; they boot only after this."""
         self._relay_port = port
 
     @property
     def fingerprint(self) -> str:
-        """Tells apart sandboxes that were made of another image, or otherwise, than one now."""
+        """A digest of the image and the options that new sandboxes are created with."""
         return self._fingerprint
 
     @property
@@ -163,16 +163,16 @@ class DockerEngine:
 
     async def check_image(self) -> None:
         get = partial(self._client.images.get, self._template().image)
-        await self._run("look for the sandbox image", get)
+        await self._run("look up the sandbox image", get)
 
     async def file_of_image(self, path: str) -> bytes | None:
         read = partial(volume_archives.read_image_file, self._own, self._template().image, path)
         return await self._run(f"read {path} of the sandbox image", read)
 
     async def boot(self, spec: SandboxSpec) -> SandboxInfo:
-        """Makes and starts the container, replacing one of that id; its volume, if any, is kept.
+        """Creates and starts the container in place of one of that id; an existing volume is kept.
 
-        Raises EgressUnavailable, and then nothing has changed.
+        Raises EgressUnavailable, before any change, if `spec` wants an isolated network in vain.
         """
         template = self._template()
         options = specs.container_options(spec, template)
@@ -180,7 +180,7 @@ class DockerEngine:
 
         def call() -> SandboxInfo:
             self._own.discard(spec.id)
-            # Somebody may have removed them, which takes the relay's addresses with them.
+            # A removed network takes the relay's address with it.
             self._networks.recreate(template.networks)
             self._own.ensure_volume(spec.id)
             container = self._client.containers.create(**options)
@@ -192,14 +192,14 @@ class DockerEngine:
                 container.put_archive(specs.STATE_DIR, specs.tar_of_files(files))
             ensure_awaited()
             container.start()
-            is_kept = confinement.is_needed(spec.egress, template.networks)
-            if is_kept:
+            needs_rules = confinement.is_needed(spec.egress, template.networks)
+            if needs_rules:
                 confinement.confine(
                     self._client, container, template.networks, spec.egress, self._relay_port
                 )
             container.reload()
-            if is_kept:
-                self._confined.mark(container)
+            if needs_rules:
+                self._confinement_checks.mark(container)
             return parse_container(spec.id, container.attrs)
 
         return await self._run(f"boot sandbox {spec.id}", call)
@@ -212,19 +212,19 @@ class DockerEngine:
             info = parse_container(sandbox_id, container.attrs)
             if info.state is SandboxState.EXITED:
                 info = replace(info, is_signalled=was_signalled(self._client, container))
-            return self._confined.checked(info, container.attrs)
+            return self._confinement_checks.check(info, container.attrs)
 
         return await self._run("inspect", call, sandbox_id=sandbox_id)
 
     async def sandboxes(self) -> dict[SandboxId, SandboxInfo]:
-        """Every sandbox of ours, in one call to the engine and one for each without egress."""
+        """Every sandbox of this server; one call, and one for each that needs firewall rules."""
 
         def call() -> dict[SandboxId, SandboxInfo]:
             rows = self._own.container_rows()
-            self._confined.forget_all_but(rows)
-            found = ((parse_row(row), row) for row in rows)
-            listed = (self._confined.checked_row(info, row) for info, row in found if info)
-            return {info.id: info for info in listed}
+            self._confinement_checks.forget_all_but(rows)
+            parsed = ((parse_row(row), row) for row in rows)
+            infos = (self._confinement_checks.check_row(info, row) for info, row in parsed if info)
+            return {info.id: info for info in infos}
 
         return await self._run("list the sandboxes", call)
 
@@ -248,7 +248,7 @@ class DockerEngine:
 
     async def release(self, sandbox_id: SandboxId) -> None:
         def act(container: Container) -> None:
-            # A frozen process would not even hear that it is to end.
+            # A frozen process does not get the signal.
             if container.status == "paused":
                 container.unpause()
                 ensure_awaited()
@@ -264,25 +264,23 @@ class DockerEngine:
         await self._run("remove", call, sandbox_id=sandbox_id)
 
     async def memory(self) -> EngineMemory:
-        return await self._run("ask the engine for its memory", partial(read_memory, self._client))
+        return await self._run("report its memory", partial(read_memory, self._client))
 
     async def facts(self, address: EngineAddress) -> EngineFacts:
-        """What the engine, which is at that address, says of itself."""
-        return await self._run(
-            "ask the engine how it is", partial(read_facts, self._client, address)
-        )
+        """The engine's version and limits; `address` is where it is."""
+        return await self._run("report its state", partial(read_facts, self._client, address))
 
     async def usage(self, sandbox_ids: Collection[SandboxId]) -> dict[SandboxId, SandboxUsage]:
         read = partial(resource_usage.read_usage, self._client, self._own, sandbox_ids)
-        return await self._run("ask what the sandboxes take", read)
+        return await self._run("report the usage of sandboxes", read)
 
     async def disk_bytes(self, sandbox_id: SandboxId, limit: int) -> int:
         measure = partial(resource_usage.disk_bytes, self._client, limit=limit)
-        return await self._act(sandbox_id, "measure", measure)
+        return await self._act(sandbox_id, "measure the disk usage of", measure)
 
     async def disk_free_bytes(self, sandbox_id: SandboxId) -> int:
         measure = partial(resource_usage.disk_free_bytes, self._client)
-        return await self._act(sandbox_id, "look at the disk of", measure)
+        return await self._act(sandbox_id, "measure the free disk space of", measure)
 
     async def log_tail(self, sandbox_id: SandboxId, line_count: int) -> str:
         def call() -> str:
@@ -294,22 +292,21 @@ class DockerEngine:
         return await self._run("read the log of", call, sandbox_id=sandbox_id)
 
     async def follow_log(self, sandbox_id: SandboxId, line_count: int) -> AsyncIterator[bytes]:
-        """The last lines and then each new one as it comes, until the sandbox ends.
+        """Yields the last lines and then new ones, until the sandbox ends or the caller closes it.
 
-        The first piece is empty, and comes once the log is open. Close the iterator to stop
-        early. Raises SandboxMissing.
+        The first chunk is empty, and comes once the log is open. Raises SandboxMissing.
         """
         container_id = await self._act(
             sandbox_id, "follow the log of", lambda container: str(container.id)
         )
-        # In no thread: a follower waits for hours, and a few dozen would stop the server.
+        # Uses no thread: a few dozen followers, which wait for hours, would take them all.
         lines = log_stream.follow(self._address, container_id, line_count, self._timeout_s)
         async with aclosing(lines):
             async for chunk in lines:
                 yield chunk
 
     async def unpack(self, sandbox_id: SandboxId, folder: str, archive: Iterable[bytes]) -> None:
-        """Unpacks a tar in a folder of the sandbox, with more rights than the agent's."""
+        """Unpacks a tar in a folder of the sandbox, with root's rights. Raises SandboxMissing."""
         await self._act(
             sandbox_id,
             "put files into",
@@ -321,7 +318,7 @@ class DockerEngine:
         self, sandbox_id: SandboxId, command: Sequence[str]
     ) -> AsyncIterator[DockerProcess]:
         """Runs a program in the sandbox as the agent's user; see `Processes` for its rules."""
-        # A caller who is cancelled gets no result, but what has begun has to be left by somebody.
+        # A cancelled caller gets no connection, so the stack closes it.
         with ExitStack() as stack:
             start = partial(start_exec, self._client, command=command, stack=stack)
             connection = await self._act(sandbox_id, "run a program in", start)
@@ -330,9 +327,9 @@ class DockerEngine:
     async def read_home(
         self, sandbox_id: SandboxId, work: Callable[[Iterator[bytes]], Result]
     ) -> Result:
-        """What `work`, in a thread, makes of an archive of all that is on the volume.
+        """The result of `work`, which reads a tar of the sandbox's home in a thread.
 
-        Names begin with that of the home's folder. Raises SandboxMissing.
+        Its names begin with the home's folder. Raises SandboxMissing if the volume is gone.
         """
         image = self._template().image
         read = partial(volume_archives.read_home, self._own, sandbox_id, image, work)
@@ -341,10 +338,10 @@ class DockerEngine:
     async def rework_home(
         self, program: str, source: Path, work: Callable[[Iterator[bytes]], Result]
     ) -> Result:
-        """The same of an archive of a home that a Python program without a network changes."""
+        """The same for the home in `source` after a Python program without a network changed it."""
         image = self._template().image
         rework = partial(volume_archives.rework_home, self._own, image, program, source, work)
-        return await self._run("rework a home", rework)
+        return await self._run("rewrite a home", rework)
 
     def _template(self) -> specs.SandboxTemplate:
         if self._prepared is None:
@@ -362,7 +359,7 @@ class DockerEngine:
     async def _run(
         self, doing: str, call: Callable[[], Result], *, sandbox_id: SandboxId | None = None
     ) -> Result:
-        """Runs a call in a thread; `doing` names it in errors, of a sandbox if there is one."""
+        """Runs a call in a thread; `doing` is a verb phrase for errors, before the sandbox's id."""
         image = None if self._prepared is None else self._prepared.image
 
         def translated() -> Result:

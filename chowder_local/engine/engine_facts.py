@@ -1,4 +1,4 @@
-"""What the engine says of itself and of the machine it runs on."""
+"""Facts about the engine and the machine that it runs on."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 TIMEOUT_S = 10.0
 SAME_MACHINE = 0.02
-"""By how much two readings of one machine's memory may differ."""
+"""How much two readings of one machine's memory may differ, as a fraction."""
 
 
 @dataclass(frozen=True)
 class EngineFacts:
-    """An engine that answers; `root_dir` is on its own machine, which may be a virtual one."""
+    """A reachable engine; `root_dir` is a path on its own machine, which may be a virtual one."""
 
     address: EngineAddress
     version: str
@@ -38,24 +38,25 @@ class EngineFacts:
     has_memory_limit: bool
     has_pids_limit: bool
     own_container: str | None = None
-    """The container that we are in ourselves, if that engine runs it."""
+    """The id of the container that this process runs in, if that engine runs it."""
 
 
 def ask_engine(env: Mapping[str, str]) -> EngineFacts:
-    """The facts of the engine that is found. Raises EngineUnavailable and EngineRemote."""
-    with engine_client(env, "The engine does not say how it is", TIMEOUT_S) as (client, address):
+    """The facts of the engine that `find_engine` finds. Raises as `engine_client` does."""
+    refusal = "The engine could not report its state"
+    with engine_client(env, refusal, TIMEOUT_S) as (client, address):
         return read_facts(client, address)
 
 
 def check_own_container(env: Mapping[str, str]) -> None:
-    """Raises EngineUnavailable where `own_container` would, before anything is done there."""
+    """Raises EngineUnavailable if this process is in a container that the engine does not run."""
     if is_in_container():
-        with engine_client(env, "The engine does not show this server's container") as (client, _):
+        with engine_client(env, "The engine could not inspect this container") as (client, _):
             own_container(client)
 
 
 def read_facts(client: docker.DockerClient, address: EngineAddress) -> EngineFacts:
-    """Asks an engine that is connected; blocks."""
+    """The facts of a connected engine. Blocks."""
     info = client.info()
     return EngineFacts(
         address=address,
@@ -65,7 +66,7 @@ def read_facts(client: docker.DockerClient, address: EngineAddress) -> EngineFac
         memory_bytes=int(info.get("MemTotal") or 0),
         cpu_count=int(info.get("NCPU") or 0),
         root_dir=str(info.get("DockerRootDir") or ""),
-        # Podman leaves these out, and has both.
+        # Podman has both limits, but does not report them.
         has_memory_limit=bool(info.get("MemoryLimit", True)),
         has_pids_limit=bool(info.get("PidsLimit", True)),
         own_container=own_container(client),
@@ -73,9 +74,9 @@ def read_facts(client: docker.DockerClient, address: EngineAddress) -> EngineFac
 
 
 def read_memory(client: docker.DockerClient) -> EngineMemory:
-    """How much memory the engine's machine has, and has left; blocks."""
+    """The memory of the engine's machine, and how much of it is available. Blocks."""
     total = int(client.info().get("MemTotal") or 0)
-    seen = psutil.virtual_memory()
-    # A virtual machine's memory is its own, and only its size is told.
-    is_here = abs(seen.total - total) <= SAME_MACHINE * seen.total
-    return EngineMemory(total, seen.available if is_here else None)
+    local = psutil.virtual_memory()
+    # The engine reports only the size of a virtual machine's memory.
+    is_here = abs(local.total - total) <= SAME_MACHINE * local.total
+    return EngineMemory(total, local.available if is_here else None)

@@ -1,4 +1,4 @@
-"""What the Docker SDK raises, turned into the server's errors."""
+"""Translates the Docker SDK's errors into the server's own."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ if TYPE_CHECKING:
     from chowder_local.core.domain import SandboxId
 
 CURES = {
-    "no space left": " Make room on its disk: 'docker system df' shows what takes it.",
-    "pool overlaps": " The addresses of the sandboxes' network are another's now: 'down' and 'up' "
-    "choose others.",
+    "no space left": " Free space on its disk: 'docker system df' shows what uses it.",
+    "pool overlaps": " Another network uses the addresses of the sandboxes' network now: 'down' "
+    "and 'up' choose others.",
 }
-"""What to do about some of an engine's own words."""
+"""What to do about some errors, by a part of the engine's text."""
 
 
 @contextmanager
 def translated_errors(
     doing: str, *, sandbox_id: SandboxId | None = None, image: str | None = None
 ) -> Iterator[None]:
-    """Raises EngineUnavailable, or EngineSilent if the engine gave no answer at all.
+    """Translates errors within the block; `doing` is a verb phrase for their messages.
 
-    What is not found is a SandboxMissing where the call is one of a sandbox, whose id then ends
-    what `doing` says; and an ImageMissing where it is the image.
+    Raises ImageMissing if the engine lacks `image`, SandboxMissing if it lacks the sandbox,
+    EngineSilent if it does not answer, and EngineUnavailable for all other errors.
     """
     if sandbox_id is not None:
         doing = f"{doing} sandbox {sandbox_id}"
@@ -53,8 +53,8 @@ def translated_errors(
         raise EngineUnavailable(f"The engine could not {doing}: {reason}.{cure}") from refused
     except Timeout as silence:
         raise EngineSilent(
-            f"The container engine has not answered in time (could not {doing}). Does it hang? "
-            "'chowder-local doctor' tells."
+            f"The container engine did not answer in time (could not {doing}). If it hangs, "
+            "restart it; 'chowder-local doctor' checks it."
         ) from silence
     except (DockerException, RequestException, OSError) as failure:
         raise EngineSilent(

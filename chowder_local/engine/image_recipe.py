@@ -1,4 +1,4 @@
-"""What the sandbox image is made from: the recipe folder, its versions, and the tag they give."""
+"""The recipe of the sandbox image: its folder, its versions, and the tag derived from them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _DIGEST_LENGTH = 12
 
 
 def recipe_dir() -> Path:
-    """The folder with the Dockerfile: packed into a wheel, or the checkout's own."""
+    """The folder with the Dockerfile, in the wheel or in the checkout."""
     packed = Path(__file__).with_name("recipe")
     return packed if packed.is_dir() else Path(__file__).parents[2] / "docker" / "sandbox"
 
@@ -24,8 +24,8 @@ def recipe_dir() -> Path:
 def read_versions(folder: Path) -> dict[str, str]:
     """The lines `NAME=value` of the recipe's `versions.env`."""
     lines = (folder / "versions.env").read_text(encoding="utf-8").splitlines()
-    wanted = (line for line in lines if line and not line.startswith("#"))
-    return {name: value for name, _, value in (line.partition("=") for line in wanted)}
+    assignments = (line for line in lines if line and not line.startswith("#"))
+    return {name: value for name, _, value in (line.partition("=") for line in assignments)}
 
 
 def openclaw_version() -> str:
@@ -33,10 +33,10 @@ def openclaw_version() -> str:
 
 
 def expected_tag(settings: Settings) -> str:
-    """The image that sandboxes are made of: the operator's own, or the one this recipe builds.
+    """The sandbox image's tag: the operator's own (CHOWDER_IMAGE), or that of this recipe.
 
-    The tag changes with every byte of the recipe, so that a new release builds a new image and
-    an old one is never taken for it.
+    The recipe's tag changes with every byte of the recipe, so that a new release builds a new
+    image.
     """
     return settings.image or tag_of(recipe_dir(), settings.base_image)
 
@@ -48,20 +48,20 @@ def tag_of(folder: Path, base_image: str) -> str:
 
 
 def recipe_digest(folder: Path, base_image: str) -> str:
-    """12 hex digits, which change with every byte of a recipe and with its base."""
+    """12 hex digits of a digest of the folder's files and the base image's name."""
     digest = hashlib.sha256(base_image.encode())
     for path in _files(folder):
         content = path.read_bytes()
         name = path.relative_to(folder).as_posix()
-        # Lengths keep two different folders from being the same run of bytes.
+        # The length keeps different folders from being equal as one run of bytes.
         digest.update(f"\n{name} {len(content)}\n".encode())
         digest.update(content)
     return digest.hexdigest()[:_DIGEST_LENGTH]
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """What people and their desktops leave in a folder (.DS_Store, .swp) is no part of it."""
+    """The files of a folder in order, without those of editors and desktops (.swp, .DS_Store)."""
     for path in sorted(folder.rglob("*")):
-        hidden = path.name.startswith(".") and path.name != ".dockerignore"
-        if path.is_file() and not hidden:
+        is_hidden = path.name.startswith(".") and path.name != ".dockerignore"
+        if path.is_file() and not is_hidden:
             yield path

@@ -1,4 +1,4 @@
-"""Images on the engine: is one there, build the sandbox's, list and remove what we built."""
+"""Images on the engine: finds, builds, lists and removes those of chowder-local."""
 
 from __future__ import annotations
 
@@ -40,17 +40,17 @@ if TYPE_CHECKING:
 LABEL = "dev.chowder-local.image"
 OPENCLAW_LABEL = "dev.chowder-local.openclaw"
 KINDS = ("sandbox", "server")
-REFUSAL = "The engine does not answer about images"
+REFUSAL = "A call to the container engine failed"
 
 PULL_ANSWER_S = 20.0
-"""How long a registry may take to say anything; a pull that has begun may take its time."""
+"""The longest wait for a registry's first answer; a pull that has begun has no limit."""
 
 _CONFLICT = 409
 
 
 @dataclass(frozen=True)
 class ImageInfo:
-    """An image of ours on the engine; that of the server has no OpenClaw."""
+    """An image that chowder-local built; `openclaw_version` is empty for the server's."""
 
     tag: str
     id: str
@@ -61,22 +61,25 @@ class ImageInfo:
 
 
 def is_there(tag: str, env: Mapping[str, str]) -> bool:
-    """Whether the engine has the image. Raises EngineUnavailable."""
+    """Whether the engine has the image. Raises EngineUnavailable if the engine fails."""
     with engine_client(env, REFUSAL) as (client, _):
         return _has(client, tag)
 
 
 def list_images(env: Mapping[str, str]) -> list[ImageInfo]:
-    """Every tag of every image that we built, newest first. Raises EngineUnavailable."""
+    """Every tag of our images, the newest first. Raises EngineUnavailable if the engine fails."""
     with engine_client(env, REFUSAL) as (client, _):
-        found = client.images.list(filters={"label": LABEL})
-        ours = (image for image in found if image.labels[LABEL] in KINDS)
-        infos = [_info(image, tag) for image in ours for tag in image.tags]
+        labelled = client.images.list(filters={"label": LABEL})
+        images = (image for image in labelled if image.labels[LABEL] in KINDS)
+        infos = [_info(image, tag) for image in images for tag in image.tags]
     return sorted(infos, key=lambda info: info.created_at, reverse=True)
 
 
 def remove(tag: str, env: Mapping[str, str]) -> None:
-    """Removes an image of ours. Raises ImageUnknown, ImageKept, EngineUnavailable."""
+    """Removes one of our images.
+
+    Raises ImageUnknown if it does not exist, and ImageKept if it is not ours or is in use.
+    """
     with engine_client(env, REFUSAL) as (client, _):
         try:
             if client.images.get(tag).labels.get(LABEL) not in KINDS:
@@ -99,13 +102,13 @@ def build(
 ) -> str:
     """Builds the image that the settings expect, and returns its tag.
 
-    `progress` gets a line for a person at each step and for all that the step prints.
-    Raises ImageBuildFailed, which quotes the lines that matter, and EngineUnavailable.
+    `progress` gets a line at each step, and the lines that the step prints. Raises
+    ImageBuildFailed, which quotes the failed step, and EngineUnavailable if the engine fails.
     """
     if settings.image is not None:
         raise ImageBuildFailed(
-            f"CHOWDER_IMAGE names an image of your own, {settings.image}; "
-            "build or pull it yourself, or unset it to use ours."
+            f"CHOWDER_IMAGE names your own image, {settings.image}. Build or pull that image "
+            "yourself, or unset CHOWDER_IMAGE to use the built-in one."
         )
     versions = read_versions(recipe_dir())
     return build_folder(
@@ -132,10 +135,10 @@ def build_folder(
     file: Path | None = None,
     no_cache: bool = False,
 ) -> str:
-    """Builds what a folder describes, and returns the tag that it was given.
+    """Builds an image from a folder, and returns its tag.
 
-    `arguments` makes the Dockerfile's ARGs of the name of the base image. Raises ImageBuildFailed
-    and EngineUnavailable.
+    `arguments` returns the Dockerfile's ARGs for the name of the base image; `subject` names the
+    image in errors. Raises ImageBuildFailed and EngineUnavailable as `build` does.
     """
     ca_bundle = find_ca_bundle(settings.ca_bundle, env)
     with engine_client(env, REFUSAL) as (client, address):
@@ -164,45 +167,45 @@ def _base_image(
     env: Mapping[str, str],
     ca_bundle: Path | None,
 ) -> str:
-    """The base that is there, or pulled, or made from Debian's and npm's packages."""
-    wanted = settings.base_image
-    if _has(client, wanted):
-        return wanted
-    progress(f"pulling {wanted}")
+    """The name of a base image that is on the engine, was pulled, or was built from packages."""
+    name = settings.base_image
+    if _has(client, name):
+        return name
+    progress(f"pulling {name}")
     code, lines = run_command(
-        ["docker", "pull", wanted],
+        ["docker", "pull", name],
         env,
-        # A refusal is told below, with what follows from it.
+        # The error is reported below, with its consequence.
         lambda line: None if line.startswith("Error") else progress(line),
         answer_within_s=PULL_ANSWER_S,
     )
     if code == 0:
-        return wanted
+        return name
     reason = lines[-1] if lines else f"no answer within {PULL_ANSWER_S:.0f} s"
-    made = f"chowder-local/base:trixie-node{read_versions(recipe_dir())['NODE_VERSION']}"
-    # Another base than the one that somebody chose would be a surprise.
-    is_default = wanted == Settings.model_fields["base_image"].default
-    is_made = is_default and _has(client, made)
-    if not is_made and not (is_default and _can_make_base()):
+    local_name = f"chowder-local/base:trixie-node{read_versions(recipe_dir())['NODE_VERSION']}"
+    # A base image that the operator chose is never replaced by another.
+    is_default = name == Settings.model_fields["base_image"].default
+    is_built = is_default and _has(client, local_name)
+    if not is_built and not (is_default and _can_build_base()):
         raise ImageBuildFailed(
-            f"The base image {wanted} is not there and could not be pulled ({reason}). Pull it "
-            "where a registry answers and bring it here with 'docker save' and 'docker load', or "
-            "name another with CHOWDER_BASE_IMAGE; as root on Debian it is made without a registry."
+            f"The base image {name} is not on the engine and could not be pulled ({reason}). Copy "
+            "it from another machine with 'docker save' and 'docker load', or name another one "
+            "with CHOWDER_BASE_IMAGE. As root on Debian, it is built without a registry."
         )
-    progress(f"no registry answers: {reason}")
-    if is_made:
-        return made
-    progress("making the base from Debian's and npm's packages instead")
+    progress(f"the pull failed: {reason}")
+    if is_built:
+        return local_name
+    progress("building the base image from Debian and npm packages instead")
     if ca_bundle is not None:
         env = {**env, "NODE_EXTRA_CA_CERTS": str(ca_bundle)}
-    code, lines = run_command(["sh", str(recipe_dir() / "base-image"), made], env, progress)
+    code, lines = run_command(["sh", str(recipe_dir() / "base-image"), local_name], env, progress)
     if code != 0:
         quoted = "\n  ".join(relevant_lines(lines))
-        raise ImageBuildFailed(f"The base image could not be made:\n  {quoted}")
-    return made
+        raise ImageBuildFailed(f"The base image could not be built:\n  {quoted}")
+    return local_name
 
 
-def _can_make_base() -> bool:
+def _can_build_base() -> bool:
     return sys.platform == "linux" and os.geteuid() == 0 and shutil.which("apt-get") is not None
 
 

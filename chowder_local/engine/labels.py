@@ -1,4 +1,4 @@
-"""What marks a container, volume or network as ours, and the filters that find it again."""
+"""Labels that mark containers, volumes and networks as ours, and filters that find them."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 STORE = "dev.chowder-local.store"
-"""The data directory that a thing belongs to, by its store id."""
+"""The store id of the data directory that a resource belongs to."""
 
 SANDBOX = "dev.chowder-local.sandbox"
-"""The sandbox that a container or volume is part of."""
+"""The id of the sandbox that a container or volume belongs to."""
 
 
 def store_labels(store_id: str) -> dict[str, str]:
-    """What a thing that all sandboxes of a data directory share is marked with."""
+    """The labels of a resource that belongs to a data directory, but to no single sandbox."""
     return {STORE: store_id}
 
 
@@ -24,15 +24,15 @@ def sandbox_labels(store_id: str, sandbox_id: str) -> dict[str, str]:
 
 
 def store_filter(store_id: str) -> dict[str, Any]:
-    """Finds everything of one data directory, and nothing of anyone else's."""
+    """The SDK's filter for all resources of one data directory."""
     return {"label": [f"{STORE}={store_id}"]}
 
 
 def is_of_store(labels: Mapping[str, str] | None, store_id: str) -> bool:
-    """Whether a thing with these labels may be touched by the owner of that data directory."""
+    """Whether a resource with these labels belongs to that data directory."""
     return bool(store_id) and (labels or {}).get(STORE) == store_id
 
 
 def sandbox_of(labels: Mapping[str, str] | None) -> str | None:
-    """Which sandbox a thing is part of, or None if it is part of none."""
+    """The id of the sandbox that a resource belongs to; None if it belongs to none."""
     return (labels or {}).get(SANDBOX)

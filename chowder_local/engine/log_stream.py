@@ -1,4 +1,4 @@
-"""Container logs as they are printed, read by the event loop: no thread waits for the next line."""
+"""Follows container logs in the event loop, so that no thread waits for the next line."""
 
 from __future__ import annotations
 
@@ -24,14 +24,15 @@ if TYPE_CHECKING:
 async def follow(
     address: EngineAddress, container_id: str, line_count: int, timeout_s: float
 ) -> AsyncGenerator[bytes, None]:
-    """The last lines of a container's log and each new one, until the container ends.
+    """Yields the last lines of a container's log and then new ones, until the container ends.
 
-    The first piece is empty, and comes once the log is open. `timeout_s` bounds the wait for the
-    engine's answer, not for lines. A connection that breaks ends the log. Raises SandboxMissing,
-    EngineSilent, EngineUnavailable before the first piece.
+    The first chunk is empty, and comes once the log is open. `timeout_s` bounds the wait for the
+    engine's answer, not for lines. A broken connection ends the log. Before the first chunk,
+    raises SandboxMissing if the container is gone, EngineSilent if the engine does not answer,
+    and EngineUnavailable if it refuses.
     """
-    base_url, connector = _way_to(address)
-    # No total time: a follower may wait for hours.
+    base_url, connector = _http_endpoint(address)
+    # No total limit: a follower may wait for hours.
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=timeout_s)
     async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
         url = f"{base_url}/containers/{container_id}/logs"
@@ -45,7 +46,7 @@ async def follow(
             ) from failure
         try:
             if response.status != HTTPStatus.OK:
-                raise _refused(response.status, await response.read())
+                raise _error(response.status, await response.read())
             yield b""
             frames = Frames()
             async for chunk in response.content.iter_any():
@@ -57,8 +58,8 @@ async def follow(
             response.close()
 
 
-def _way_to(address: EngineAddress) -> tuple[str, aiohttp.BaseConnector]:
-    """The URL before a path of the engine's API, and how connections to it are made."""
+def _http_endpoint(address: EngineAddress) -> tuple[str, aiohttp.BaseConnector]:
+    """The base URL of the engine's API, and the connector for it."""
     scheme, _, rest = address.url.partition("://")
     if scheme in {"unix", "http+unix"}:
         return "http://localhost", aiohttp.UnixConnector(rest)
@@ -74,7 +75,7 @@ def _tls(cert_dir: Path) -> ssl.SSLContext:
     return context
 
 
-def _refused(status: int, body: bytes) -> EngineUnavailable | SandboxMissing:
+def _error(status: int, body: bytes) -> EngineUnavailable | SandboxMissing:
     try:
         reason = str(json.loads(body)["message"])
     except (ValueError, KeyError, TypeError):

@@ -1,4 +1,4 @@
-"""The networks that a server's sandboxes share, and where on them they find the model relay."""
+"""The networks of a server's sandboxes, and the addresses of the model relay on them."""
 
 from __future__ import annotations
 
@@ -24,48 +24,47 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CLOSED_SUFFIX = "-closed"
-"""What the name of a network ends with that leads nowhere."""
+"""Ends the name of a network without a way out."""
 
 JOINED_MARK = "-joined"
-"""What is in the name of a network that the server takes part in, being in a container itself."""
+"""Part of the name of a network that the server's own container joins."""
 
 OWN_POOL = IPv4Network("10.214.0.0/16")
-"""Where the addresses of a network come from once the engine's own, some thirty, are used up."""
+"""The address pool for networks once the engine's own subnets, about thirty, are used up."""
 
 OWN_PREFIX = 23
-"""Enough for 500 sandboxes a network."""
+"""The prefix length of a subnet: enough for 500 sandboxes in each network."""
 
 ATTEMPTS = 5
-"""Others make networks as well, and may be given the addresses that were ours a moment ago."""
+"""How often to try a subnet, since other programs may take its addresses in between."""
 
-ELSEWHERE = (
-    "this engine is in a virtual machine, or runs without root (Docker Desktop, Colima, rootless), "
-    "where a network without a way out would not lead to the model relay either. It needs Docker "
-    "Engine on Linux."
+NO_BRIDGE = (
+    "this engine runs in a virtual machine or without root (Docker Desktop, Colima, rootless), "
+    "where an isolated network does not reach the model relay. Use Docker Engine on Linux."
 )
 
 
 @dataclass(frozen=True)
 class SandboxNetwork:
-    """`relay_bind` is where the relay listens, `relay_address` what a sandbox reaches it by."""
+    """The relay listens at `relay_bind`; sandboxes reach it at `relay_address`."""
 
     name: str
     relay_bind: str
     relay_address: str
     addresses: tuple[str, str] | None = None
-    """Its subnet and gateway."""
+    """The subnet and the gateway; None if the network's bridge is not on this host."""
 
 
 @dataclass(frozen=True)
 class SandboxNetworks:
-    """Of sandboxes with egress, and of those without; `problem` says why there is none of them."""
+    """The networks with and without egress; `problem` says why there is no closed one."""
 
     open: SandboxNetwork
     closed: SandboxNetwork | None
     problem: str | None = None
     joined_by: str | None = None
-    """The server's own container, if it is in one. Then neighbours are kept from each other by
-    rules in each sandbox: a bridge that does it would keep them from the server, too."""
+    """The id of the server's own container, if it runs in one. Firewall rules then isolate the
+    sandboxes from each other, because an isolating bridge would also cut off the server."""
 
     @property
     def relay_binds(self) -> list[str]:
@@ -74,7 +73,7 @@ class SandboxNetworks:
 
 
 class Networks:
-    """Makes, finds and leaves the networks of one data directory; all calls block."""
+    """Creates, finds and leaves the networks of one data directory. All calls block."""
 
     def __init__(self, client: docker.DockerClient, store_id: str) -> None:
         self._client = client
@@ -83,60 +82,60 @@ class Networks:
         self._filters = labels.store_filter(store_id)
 
     def ensure(self, own: str | None = None) -> SandboxNetworks:
-        """The server's networks, made if they are not there.
+        """The server's networks, created if they do not exist.
 
-        `own` is the container that the server is in, if this engine runs it; it joins them.
+        `own` is the id of the server's own container, if it runs in one; it joins the networks.
+        Raises the SDK's errors if the open network cannot be created.
         """
         name = self._name if own is None else self._name + JOINED_MARK
-        self._clear({name, name + CLOSED_SUFFIX})
+        self._remove_all_but({name, name + CLOSED_SUFFIX})
         if own is not None:
             network = self._joined(name, own)
         else:
-            # No talk between sandboxes; the host and the outside stay reachable.
+            # Sandboxes cannot reach each other, but the host and the outside.
             opened = self._ensure(name, internal=False)
             if (addresses := _addresses(opened)) is None:
-                # The engine lives in a virtual machine (Docker Desktop, Colima, rootless): its
-                # bridge is not on this host, and it forwards its own name for the host to our
-                # loopback.
-                there = SandboxNetwork(name, relay_bind="127.0.0.1", relay_address="host-gateway")
-                return SandboxNetworks(there, None, ELSEWHERE)
+                # The engine runs in a virtual machine (Docker Desktop, Colima, rootless): its
+                # bridge is not on this host, and it forwards `host-gateway` to our loopback.
+                network = SandboxNetwork(name, "127.0.0.1", relay_address="host-gateway")
+                return SandboxNetworks(network, None, NO_BRIDGE)
             network = _at(name, addresses)
         try:
             closed = self._closed(name + CLOSED_SUFFIX, own)
         except (APIError, ValueError) as refused:
-            # Whoever never wants it must not lose his server over it.
-            log.warning("no network without a way out: %s", refused)
-            problem = f"the engine does not make its network: {refused}"
+            # A server whose agents all have egress works without it.
+            log.warning("the isolated network cannot be created: %s", refused)
+            problem = f"the engine cannot create its network: {refused}"
             return SandboxNetworks(network, None, problem, own)
         return SandboxNetworks(network, closed, None, own)
 
-    def recreate(self, known: SandboxNetworks) -> None:
-        """Makes those that somebody has removed, with the addresses that they had."""
-        for network, internal in ((known.open, False), (known.closed, True)):
+    def recreate(self, networks: SandboxNetworks) -> None:
+        """Creates removed networks again, with the addresses that they had."""
+        for network, internal in ((networks.open, False), (networks.closed, True)):
             if network is not None and self._find(network.name) is None:
-                made = self._create(network.name, network.addresses, internal=internal)
-                if known.joined_by is not None:
-                    self._join(made, known.joined_by, network.relay_bind)
+                created = self._create(network.name, network.addresses, internal=internal)
+                if networks.joined_by is not None:
+                    self._join(created, networks.joined_by, network.relay_bind)
 
-    def leave(self, known: SandboxNetworks) -> None:
-        """Takes the server's own container out of them, so that it can be started without."""
-        if (own := known.joined_by) is None:
+    def leave(self, networks: SandboxNetworks) -> None:
+        """Disconnects the server's own container, so that it can start without the networks."""
+        if (own := networks.joined_by) is None:
             return
-        there = self._networks_of(own)
-        for network in (known.open, known.closed):
-            if network is not None and network.name in there:
+        joined = self._networks_of(own)
+        for network in (networks.open, networks.closed):
+            if network is not None and network.name in joined:
                 with suppress(NotFound):
                     self._client.networks.get(network.name).disconnect(own, force=True)
 
-    def _clear(self, wanted: set[str]) -> None:
-        """Takes away networks of a server that was in a container and is not, or the reverse.
+    def _remove_all_but(self, names: set[str]) -> None:
+        """Removes the networks of a server that moved into a container or out of one.
 
-        Sandboxes in them would not be reached. What they are is on their volumes.
+        Their sandboxes, which the server cannot reach, are removed too; their volumes stay.
         """
         for network in self._client.networks.list(filters=self._filters):
-            if network.name in wanted or not str(network.name).startswith(self._name):
+            if network.name in names or not str(network.name).startswith(self._name):
                 continue
-            log.info("network %s is of a server elsewhere: it goes, and who is in it", network.name)
+            log.info("the server moved: removing network %s and its sandboxes", network.name)
             for row in self._client.api.containers(all=True, filters=self._filters):
                 if network.name in ((row.get("NetworkSettings") or {}).get("Networks") or {}):
                     self._client.api.remove_container(row["Id"], force=True)
@@ -146,14 +145,14 @@ class Networks:
             network.remove()
 
     def _joined(self, name: str, own: str) -> SandboxNetwork:
-        """A network with a place for the server, whose address is the same at each start."""
+        """A network that the server's container joins, with the same address at each start."""
         internal = name.endswith(CLOSED_SUFFIX)
         network = self._ensure(name, internal=internal)
-        subnet, gateway = _addresses_given(network)
+        subnet, gateway = _ipv4_addresses(network)
         for attempt in range(ATTEMPTS):
             if any(part.get("IPRange") for part in _attributes(network)["IPAM"]["Config"]):
                 break
-            # Only to whom chooses the subnet the engine gives an address of his choice.
+            # The engine grants a chosen address only in a subnet that was chosen, too.
             network.remove()
             try:
                 network = self._create(name, (subnet, gateway), internal=internal)
@@ -162,15 +161,15 @@ class Networks:
                     raise
                 network = self._create(name, internal=internal)
             network.reload()
-            subnet, gateway = _addresses_given(network)
-        _, address = place_of_server(subnet)
+            subnet, gateway = _ipv4_addresses(network)
+        _, address = split_subnet(subnet)
         self._join(network, own, address)
         return SandboxNetwork(name, address, address, (subnet, gateway))
 
     def _join(self, network: Network, own: str, address: str) -> None:
-        there = self._networks_of(own).get(str(network.name))
-        if there is not None:
-            if there["IPAddress"] == address:
+        endpoint = self._networks_of(own).get(str(network.name))
+        if endpoint is not None:
+            if endpoint["IPAddress"] == address:
                 return
             network.disconnect(own, force=True)
         network.connect(own, ipv4_address=address)
@@ -182,8 +181,8 @@ class Networks:
     def _closed(self, name: str, own: str | None) -> SandboxNetwork:
         network = self._ensure(name, internal=True)
         if not _attributes(network).get("Internal"):
-            cure = "remove it and start the server again"
-            raise ValueError(f"the network {name} has a way out; {cure}.")
+            remedy = "remove it and start the server again"
+            raise ValueError(f"the network {name} has a way out; {remedy}.")
         if own is not None:
             return self._joined(name, own)
         if (addresses := _addresses(network)) is None:
@@ -196,8 +195,8 @@ class Networks:
         return network
 
     def _find(self, name: str) -> Network | None:
-        found = self._client.networks.list(names=[name], filters=self._filters)
-        return next((network for network in found if network.name == name), None)
+        networks = self._client.networks.list(names=[name], filters=self._filters)
+        return next((network for network in networks if network.name == name), None)
 
     def _create(
         self, name: str, addresses: tuple[str, str] | None = None, *, internal: bool
@@ -209,10 +208,10 @@ class Networks:
                 return network
             if addresses is not None or not _are_taken(refused):
                 raise
-            return self._create_at_ours(name, refused, internal=internal)
+            return self._create_in_own_pool(name, refused, internal=internal)
 
-    def _create_at_ours(self, name: str, refused: APIError, *, internal: bool) -> Network:
-        """A network where the engine has no addresses left, as with many projects on it."""
+    def _create_in_own_pool(self, name: str, refused: APIError, *, internal: bool) -> Network:
+        """Creates a network in `OWN_POOL`. Raises `refused` if none of its subnets is free."""
         for addresses in _own_addresses():
             try:
                 return self._create_at(name, addresses, internal=internal)
@@ -227,9 +226,9 @@ class Networks:
         ipam, is_joined = None, JOINED_MARK in name
         if addresses is not None:
             subnet, gateway = addresses
-            others = place_of_server(subnet)[0] if is_joined else None
-            # The relay listens on an address of it, and goes on when that is there again.
-            pool = IPAMPool(subnet=subnet, gateway=gateway, iprange=others)
+            sandbox_range = split_subnet(subnet)[0] if is_joined else None
+            # The relay's socket is bound to an address of the subnet, and works again with it.
+            pool = IPAMPool(subnet=subnet, gateway=gateway, iprange=sandbox_range)
             ipam = IPAMConfig(pool_configs=[pool])
         return self._client.networks.create(
             name,
@@ -242,14 +241,14 @@ class Networks:
         )
 
 
-def place_of_server(subnet: str) -> tuple[str, str]:
-    """The part of a subnet that others get addresses of, and the server's, beyond it (pure)."""
+def split_subnet(subnet: str) -> tuple[str, str]:
+    """The range of a subnet for sandboxes, and the server's address outside that range (pure)."""
     whole = IPv4Network(subnet)
     return str(next(whole.subnets())), str(whole.broadcast_address - 1)
 
 
-def _addresses_given(network: Network) -> tuple[str, str]:
-    """The network's subnet and gateway, wherever its bridge is."""
+def _ipv4_addresses(network: Network) -> tuple[str, str]:
+    """The network's subnet and gateway, even if its bridge is not on this host."""
     for part in _attributes(network)["IPAM"]["Config"]:
         if "." in part["Subnet"]:
             return part["Subnet"], part["Gateway"]
@@ -266,28 +265,28 @@ def _attributes(network: Network) -> dict[str, Any]:
 
 
 def _addresses(network: Network) -> tuple[str, str] | None:
-    """The network's subnet and this host's own address on it, if its bridge is on this host."""
+    """The network's subnet and gateway; None if its bridge is not on this host."""
     for part in _attributes(network)["IPAM"]["Config"]:
         subnet, gateway = part.get("Subnet"), part.get("Gateway")
-        if subnet and gateway and _is_ours(gateway):
+        if subnet and gateway and _is_local(gateway):
             return subnet, gateway
     return None
 
 
 def _own_addresses() -> Iterator[tuple[str, str]]:
-    """Subnets of our own choice, each with its gateway (pure)."""
+    """The subnets of `OWN_POOL`, each with its gateway (pure)."""
     for subnet in OWN_POOL.subnets(new_prefix=OWN_PREFIX):
         yield str(subnet), str(subnet.network_address + 1)
 
 
 def _are_taken(refused: APIError) -> bool:
-    """Whether what the engine refuses a network for is that its addresses are another's."""
+    """Whether the engine refused a network because its addresses are in use."""
     reason = str(refused.explanation).lower()
     return "non-overlapping" in reason or "pool overlaps" in reason
 
 
-def _is_ours(address: str) -> bool:
-    """Whether a socket can be bound to the address, which only the host itself can."""
+def _is_local(address: str) -> bool:
+    """Whether the address is one of this host's: only then can a socket be bound to it."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         try:

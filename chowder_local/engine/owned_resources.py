@@ -1,4 +1,4 @@
-"""Finds, makes and removes containers and volumes of one data directory, and no one else's."""
+"""Finds, creates and removes the containers and volumes of one data directory."""
 
 from __future__ import annotations
 
@@ -26,36 +26,37 @@ IN_USE_INTERVAL_S = 0.1
 
 
 class OwnedResources:
-    """What bears this data directory's labels; all calls block."""
+    """The resources that bear this data directory's labels. All calls block."""
 
     def __init__(self, client: docker.DockerClient, store_id: str) -> None:
         self._client = client
         self._store_id = store_id
 
     def find(self, sandbox_id: SandboxId) -> Container | None:
-        """The sandbox's container, None if it is gone. Raises EngineUnavailable."""
+        """The sandbox's container; None if gone. Raises EngineUnavailable if it is not ours."""
         try:
             container = self._client.containers.get(sandbox_id)
         except NotFound:
             return None
         if not labels.is_of_store(container.labels, self._store_id):
             raise EngineUnavailable(
-                f"A container named {sandbox_id} exists that is not ours; it is left alone."
+                f"The container {sandbox_id} was created by another program and is left alone. "
+                "Remove or rename it."
             )
-        # What comes next is done to it.
+        # The caller changes it next.
         ensure_awaited()
         return container
 
     def get(self, sandbox_id: SandboxId) -> Container:
-        """The sandbox's container. Raises SandboxMissing."""
+        """The sandbox's container. Raises SandboxMissing if it is gone."""
         container = self.find(sandbox_id)
         if container is None:
             raise SandboxMissing(f"Sandbox {sandbox_id} is gone from the engine.")
         return container
 
     @contextmanager
-    def holding_volume(self, sandbox_id: SandboxId, image: str, home: str) -> Iterator[Container]:
-        """A container that has the sandbox's volume: its own, or else one that never starts.
+    def volume_container(self, sandbox_id: SandboxId, image: str, home: str) -> Iterator[Container]:
+        """The sandbox's container, or else a temporary one, never started, with its volume.
 
         Raises SandboxMissing if there is no volume.
         """
@@ -64,14 +65,14 @@ class OwnedResources:
             return
         self.check_volume(sandbox_id)
         volumes = {str(sandbox_id): {"bind": home, "mode": "ro"}}
-        with self.passing_container(image, ["true"], volumes=volumes) as container:
+        with self.temporary_container(image, ["true"], volumes=volumes) as container:
             yield container
 
     @contextmanager
-    def passing_container(
+    def temporary_container(
         self, image: str, command: list[str], **options: Any
     ) -> Iterator[Container]:
-        """A container without a network, of no sandbox, which goes with the block."""
+        """A container without a network that belongs to no sandbox, removed with the block."""
         container = self._client.containers.create(
             image,
             command,
@@ -91,12 +92,12 @@ class OwnedResources:
         try:
             container.remove(force=True)
         except APIError as refused:
-            # Somebody else is removing it, or already has: what we wanted happens.
+            # It is already gone, or being removed.
             if refused.status_code not in {404, 409}:
                 raise
 
-    def discard_passing(self) -> None:
-        """Removes containers that are no sandboxes: those that an earlier life did not end."""
+    def discard_temporary_containers(self) -> None:
+        """Removes the containers that belong to no sandbox, left by an earlier run."""
         for row in self.container_rows():
             if labels.sandbox_of(row.get("Labels")) is None:
                 ensure_awaited()
@@ -104,7 +105,7 @@ class OwnedResources:
                     self._client.api.remove_container(row["Id"], force=True)
 
     def container_rows(self) -> list[dict[str, Any]]:
-        """The engine's list: the SDK's objects are asked for one by one, of hundreds."""
+        """The engine's list, in one call; the SDK would inspect each container on its own."""
         filters = labels.store_filter(self._store_id)
         rows: list[dict[str, Any]] = self._client.api.containers(all=True, filters=filters)
         return rows
@@ -115,25 +116,25 @@ class OwnedResources:
 
     def ensure_volume(self, sandbox_id: SandboxId) -> None:
         ensure_awaited()
-        # Creating a volume that exists is a no-op that keeps its content.
+        # Creating an existing volume changes nothing.
         self._client.volumes.create(
             sandbox_id, labels=labels.sandbox_labels(self._store_id, sandbox_id)
         )
 
     def check_volume(self, sandbox_id: SandboxId) -> None:
-        """Raises SandboxMissing unless the sandbox has a volume, and it is ours."""
+        """Raises SandboxMissing if the sandbox has no volume with our labels."""
         if self._volume(sandbox_id) is None:
             raise SandboxMissing(f"The volume of sandbox {sandbox_id} is gone from the engine.")
 
     def discard_volume(self, sandbox_id: SandboxId) -> None:
-        """Removes the sandbox's volume, if there is one and it is ours."""
+        """Removes the sandbox's volume, if it exists and has our labels."""
         if (volume := self._volume(sandbox_id)) is not None:
             ensure_awaited()
             with suppress(NotFound):
                 _remove_once_unused(volume)
 
     def _volume(self, sandbox_id: SandboxId) -> Volume | None:
-        # By its name: a list is looked through volume by volume, of everybody's.
+        # By name, because the engine filters a list by going through all volumes.
         with suppress(NotFound):
             volume = self._client.volumes.get(sandbox_id)
             if labels.is_of_store(volume.attrs.get("Labels"), self._store_id):
@@ -142,13 +143,13 @@ class OwnedResources:
 
 
 def _remove_once_unused(volume: Volume) -> None:
-    """A container that is just going, or that was copied from, has it for a moment longer."""
-    until_s = time.monotonic() + IN_USE_TIMEOUT_S
+    """Retries while a container that is being removed or copied from still uses the volume."""
+    deadline_s = time.monotonic() + IN_USE_TIMEOUT_S
     while True:
         try:
             volume.remove(force=True)
         except APIError as refused:
-            if refused.status_code != HTTPStatus.CONFLICT or time.monotonic() >= until_s:
+            if refused.status_code != HTTPStatus.CONFLICT or time.monotonic() >= deadline_s:
                 raise
         else:
             return

@@ -1,4 +1,4 @@
-"""What sandboxes take of memory, processors and the disk."""
+"""Measures the memory, processor time and disk space that sandboxes use."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from docker.errors import APIError
 
 from chowder_local.core.domain import SandboxId, SandboxUsage
 from chowder_local.core.errors.sandboxes import EngineUnavailable
-from chowder_local.engine.container_exec import run_privileged
+from chowder_local.engine.container_exec import last_line, run_privileged
 from chowder_local.engine.specs import HOME
 
 if TYPE_CHECKING:
@@ -24,26 +24,26 @@ if TYPE_CHECKING:
 def read_usage(
     client: docker.DockerClient, own: OwnedResources, sandbox_ids: Collection[SandboxId]
 ) -> dict[SandboxId, SandboxUsage]:
-    """What those that are there take of memory and processors; blocks."""
+    """Memory and processor usage of the sandboxes, without those that are gone. Blocks."""
     usage = {}
     for sandbox_id in sandbox_ids:
         if (container := own.find(sandbox_id)) is None:
             continue
         try:
-            # One reading; two, which it takes otherwise, are a second apart.
+            # Without `one_shot`, the engine takes two readings, a second apart.
             stats = client.api.stats(str(container.id), stream=False, one_shot=True)
         except APIError:
-            # One that is just going stands in no other's way.
+            # A container that is being removed must not fail the others.
             continue
         usage[sandbox_id] = parse_usage(stats, time.monotonic())
     return usage
 
 
 def parse_usage(stats: Mapping[str, Any], at_s: float) -> SandboxUsage:
-    """What a reading says; a sandbox that has just ended has none of its members."""
+    """Parses a reading, whose members are missing if the sandbox has just ended."""
     memory = stats.get("memory_stats") or {}
     parts = memory.get("stats") or {}
-    # Files that the kernel keeps and would give up at once are nobody's need.
+    # The kernel frees cached files on demand, so they do not count.
     cached = parts.get("inactive_file", parts.get("total_inactive_file", 0))
     cpu = (stats.get("cpu_stats") or {}).get("cpu_usage") or {}
     return SandboxUsage(
@@ -55,20 +55,21 @@ def parse_usage(stats: Mapping[str, Any], at_s: float) -> SandboxUsage:
 
 
 def disk_bytes(client: docker.DockerClient, container: Container, limit: int) -> int:
-    """What a sandbox takes of the disk. Blocking; raises EngineUnavailable."""
+    """A sandbox's disk usage in bytes, up to `limit`. Blocks; raises EngineUnavailable."""
     return _measure(client, container, "measure.py", HOME, "/proc", str(limit))
 
 
 def disk_free_bytes(client: docker.DockerClient, container: Container) -> int:
-    """What is left where a sandbox's files are. Blocking; raises EngineUnavailable."""
+    """The free bytes of the disk that holds a sandbox's files. Blocks; raises the same."""
     return _measure(client, container, "free.py", HOME)
 
 
 def _measure(
     client: docker.DockerClient, container: Container, program: str, *arguments: str
 ) -> int:
-    is_done, output = run_privileged(client, container, program, *arguments)
-    if not is_done or not output.isdecimal():
-        reason = (output.splitlines() or ["it does not say why"])[-1]
-        raise EngineUnavailable(f"The sandbox {container.name} cannot be measured: {reason}.")
+    succeeded, output = run_privileged(client, container, program, *arguments)
+    if not succeeded or not output.isdecimal():
+        raise EngineUnavailable(
+            f"The disk of sandbox {container.name} cannot be measured: {last_line(output)}."
+        )
     return int(output)

@@ -1,4 +1,4 @@
-"""Whether this server is itself in a container, and in which one of the engine that it uses."""
+"""Finds the container that this server runs in, if it runs in one of the engine that it uses."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     import docker
 
 MOUNTS = Path("/proc/self/mountinfo")
-_MADE_FOR_IT = frozenset({"/etc/hostname", "/etc/hosts", "/etc/resolv.conf"})
+_ENGINE_MOUNTS = frozenset({"/etc/hostname", "/etc/hosts", "/etc/resolv.conf"})
 _ID = re.compile(r"/([0-9a-f]{64})/")
 _SHORT_ID = re.compile(r"[0-9a-f]{12}")
 
 
 def own_container(client: docker.DockerClient) -> str | None:
-    """The id of the container that this process is in; None on the machine itself. Blocking.
+    """The id of the container that this process runs in; None if it runs on the host. Blocks.
 
-    One that has the machine's network is as good as on the machine. Raises EngineUnavailable for
-    one that neither this engine runs nor runs this engine.
+    A container with the host's network counts as the host. Raises EngineUnavailable for a container
+    that this engine does not run and that does not run this engine.
     """
     if not is_in_container():
         return None
@@ -36,30 +36,30 @@ def own_container(client: docker.DockerClient) -> str | None:
             details = client.api.inspect_container(name)
         except NotFound:
             continue
-        is_hosts = details["HostConfig"]["NetworkMode"] == "host"
-        return None if is_hosts else str(details["Id"])
+        has_host_network = details["HostConfig"]["NetworkMode"] == "host"
+        return None if has_host_network else str(details["Id"])
     if _has_bridge_of(client):
-        # The engine is in this very container, so that its networks are here.
+        # The engine runs in this container, too, so its networks are here.
         return None
     raise EngineUnavailable(
-        "This server is in a container, and the engine that it was given runs other containers "
-        "only. Give it the socket of the engine that runs its container "
-        "(-v /var/run/docker.sock:/var/run/docker.sock), or run it on the engine's machine."
+        "This server runs in a container that its engine does not run. Mount the socket of the "
+        "engine that runs this container (-v /var/run/docker.sock:/var/run/docker.sock), or run "
+        "the server on the engine's machine."
     )
 
 
 def possible_names(mounts: str, hostname: str) -> Iterator[str]:
-    """What this container may be known by, surest first (pure)."""
+    """Ids and names that this container may have, the most certain first (pure)."""
     for line in mounts.splitlines():
-        _, _, _, root, place, *_ = line.split(" ")
-        if place in _MADE_FOR_IT and (found := _ID.search(root)):
-            yield found[1]
+        _, _, _, root, mount_point, *_ = line.split(" ")
+        if mount_point in _ENGINE_MOUNTS and (match := _ID.search(root)):
+            yield match[1]
     if _SHORT_ID.fullmatch(hostname):
         yield hostname
 
 
 def _has_bridge_of(client: docker.DockerClient) -> bool:
-    """Whether the engine's usual bridge is on this machine, as far as one can see from here."""
+    """Whether a bridge of one of the engine's networks is visible from here."""
     name = "com.docker.network.bridge.name"
     options = (network.attrs.get("Options") or {} for network in client.networks.list())
     return any(Path("/sys/class/net", each[name]).exists() for each in options if each.get(name))

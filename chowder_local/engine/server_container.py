@@ -1,4 +1,4 @@
-"""A server in a container, started for tests: found by its name, and removed with its agents."""
+"""Runs a server in a container for tests, found by its name and removed with its agents."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ RIGHTS: Mapping[str, Any] = {
     "security_opt": ["no-new-privileges"],
     "init": True,
 }
-"""As in compose.yaml: what it takes to become a user without rights, and to be ended as one."""
+"""As in compose.yaml: enough to switch to an unprivileged user, and to stop that process."""
 
 _OVERRIDE = "TESTCONTAINERS_DOCKER_SOCKET_OVERRIDE"
 
 
 @dataclass(frozen=True)
 class ServerContainer:
-    """How it is; `port` is on this machine's loopback, `key` the default organization's."""
+    """A server's container; `port` is on the loopback, `key` is the default organization's."""
 
     is_running: bool
     port: int | None
@@ -49,27 +49,26 @@ class ServerContainer:
 
 
 def engine_socket_path(address: EngineAddress, env: Mapping[str, str]) -> str:
-    """Where the engine's own machine has its socket, which a container of it is to be given (pure).
+    """The path of the engine's socket on the engine's own machine, for a mount (pure).
 
-    A virtual machine's is not where this machine has the way to it. Testcontainers' variable for
-    that is heeded.
+    On a virtual machine it differs from the path here. Testcontainers' variable overrides it.
     """
-    if chosen := env.get(_OVERRIDE):
-        return chosen
+    if override := env.get(_OVERRIDE):
+        return override
     path = address.url.partition("://")[2]
     is_usual = not address.url.startswith("unix://") or sys.platform != "linux"
     return SOCKET if is_usual or "/." in path else path
 
 
 def run_server(name: str, tag: str, environment: Mapping[str, str], env: Mapping[str, str]) -> None:
-    """Starts it, unless it runs already, of that very image. Raises EngineUnavailable."""
+    """Starts the container unless it already runs that image. Raises EngineUnavailable."""
     with engine_client(env, REFUSAL) as (client, address):
         image = client.images.get(tag)
-        found = _find(client, name)
-        if found is not None:
-            if found.status == "running" and found.attrs["Image"] == image.id:
+        container = _find(client, name)
+        if container is not None:
+            if container.status == "running" and container.attrs["Image"] == image.id:
                 return
-            _remove(client, found)
+            _remove(client, container)
         options: dict[str, Any] = {
             "name": name,
             "environment": dict(environment),
@@ -80,28 +79,28 @@ def run_server(name: str, tag: str, environment: Mapping[str, str], env: Mapping
 
 
 def inspect_server(name: str, env: Mapping[str, str]) -> ServerContainer | None:
-    """How it is now; None if there is none. Raises EngineUnavailable."""
+    """The container's state; None if it does not exist. Raises EngineUnavailable."""
     with engine_client(env, REFUSAL) as (client, _):
-        if (found := _find(client, name)) is None:
+        if (container := _find(client, name)) is None:
             return None
-        bound = found.attrs["NetworkSettings"]["Ports"].get(f"{PORT}/tcp") or []
+        bindings = container.attrs["NetworkSettings"]["Ports"].get(f"{PORT}/tcp") or []
         return ServerContainer(
-            is_running=found.status == "running",
-            port=next((int(each["HostPort"]) for each in bound), None),
-            key=read_file(found, KEY_FILE),
-            log_tail=found.logs(tail=LOG_LINES).decode(errors="replace"),
+            is_running=container.status == "running",
+            port=next((int(binding["HostPort"]) for binding in bindings), None),
+            key=read_file(container, KEY_FILE),
+            log_tail=container.logs(tail=LOG_LINES).decode(errors="replace"),
         )
 
 
 def remove_server(name: str, env: Mapping[str, str]) -> None:
-    """Removes it, with every agent and all data of it. Raises EngineUnavailable."""
+    """Removes the container, its agents and its data. Raises EngineUnavailable."""
     with engine_client(env, REFUSAL) as (client, _):
-        if (found := _find(client, name)) is not None:
-            _remove(client, found)
+        if (container := _find(client, name)) is not None:
+            _remove(client, container)
 
 
 def read_file(container: Container, path: str) -> str | None:
-    """What is in a file of a container, which need not run; None if there is no such file."""
+    """The text of a container's file, stripped; None if there is no such file."""
     content = read_container_file(container, path)
     return None if content is None else content.decode().strip()
 

@@ -1,4 +1,4 @@
-"""The image of the server itself: this very package and what its lock file pins, on the engine."""
+"""The server's own image: built from this package and its pinned dependencies."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ LOCK = "requirements.lock"
 
 
 def server_tag() -> str:
-    """What the image is called, which a newer build of the same version takes over."""
+    """The image's tag, which a newer build of the same version takes over."""
     return f"{REPOSITORY}:{chowder_local.__version__}"
 
 
 def is_current(settings: Settings, env: Mapping[str, str]) -> bool:
-    """Whether the engine's image of this version is of this very code. Raises EngineUnavailable."""
+    """Whether the engine has an image of exactly this code. Raises EngineUnavailable."""
     with _context() as folder, engine_client(env, REFUSAL) as (client, _):
-        found = client.images.list(name=server_tag())
-        wanted = recipe_digest(folder, settings.base_image)
-        return any(image.labels.get(RECIPE_LABEL) == wanted for image in found)
+        images = client.images.list(name=server_tag())
+        digest = recipe_digest(folder, settings.base_image)
+        return any(image.labels.get(RECIPE_LABEL) == digest for image in images)
 
 
 def build_server(
@@ -44,13 +44,13 @@ def build_server(
     env: Mapping[str, str],
     no_cache: bool = False,
 ) -> str:
-    """Builds the image and returns its tag; the one that had that before goes, if nothing uses it.
+    """Builds the image, removes the unused former one of that tag, and returns the tag.
 
-    Raises ImageBuildFailed, which quotes the lines that matter, and EngineUnavailable.
+    Raises ImageBuildFailed, which quotes the failed step, and EngineUnavailable.
     """
     with _context() as folder:
         digest = recipe_digest(folder, settings.base_image)
-        index = {name: env[name] for name in ("PIP_INDEX_URL",) if env.get(name)}
+        index = {"PIP_INDEX_URL": url} if (url := env.get("PIP_INDEX_URL")) else {}
         tag = build_folder(
             settings,
             progress,
@@ -74,17 +74,17 @@ def build_server(
 
 @contextmanager
 def _context() -> Iterator[Path]:
-    """A folder that is laid out as a checkout is, with what the image is built from and no more."""
+    """A temporary folder with the layout of a checkout and only what the image is built from."""
     packed = PACKAGE / "engine" / "server_recipe"
     recipe = packed if packed.is_dir() else PACKAGE.parent / "docker" / "server"
     lock = (packed if packed.is_dir() else PACKAGE.parent) / LOCK
     with TemporaryDirectory(prefix="chowder-local-") as name:
         folder = Path(name)
-        for source, place, left_out in (
+        for source, target, excluded in (
             (recipe, "docker/server", (LOCK,)),
             (recipe_dir(), "docker/sandbox", ()),
             (PACKAGE, "chowder_local", ("__pycache__", "recipe", "server_recipe")),
         ):
-            shutil.copytree(source, folder / place, ignore=shutil.ignore_patterns(*left_out))
+            shutil.copytree(source, folder / target, ignore=shutil.ignore_patterns(*excluded))
         shutil.copyfile(lock, folder / LOCK)
         yield folder

@@ -1,4 +1,4 @@
-"""What Docker is asked for when a sandbox is made (pure)."""
+"""Options of the containers that Docker creates for sandboxes (pure)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from docker.types import Ulimit
 
 from chowder_local.core.domain import (
-    FORMER_RELAY_HOSTNAME,
     GATEWAY_PORT,
     RELAY_HOSTNAME,
     Egress,
@@ -32,14 +31,14 @@ STATE_DIR = f"{HOME}/.openclaw"
 CA_FILE = "chowder-ca.pem"
 AGENT_UID = 1000
 CPU_SHARES = 1024
-"""What a container has by default."""
+"""Docker's default."""
 WARM_CPU_SHARES = 256
-"""A quarter of what any other sandbox gets, as long as others want to have it."""
+"""A quarter of another sandbox's share, while the processors are busy."""
 
 JOB_MEMORY_MB = 512
 JOB_PIDS = 64
 
-# Engines differ in theirs, up to a billion files. A dump would fill the volume with memory.
+# Engines' defaults differ, up to a billion files. A core dump would fill the volume.
 ULIMITS = {"nofile": 16384, "core": 0}
 
 CONFINED: Mapping[str, Any] = {
@@ -48,13 +47,11 @@ CONFINED: Mapping[str, Any] = {
     "security_opt": ["no-new-privileges"],
     "read_only": True,
 }
-"""What every container of an agent, or of what an agent has written, runs without."""
+"""Restrictions of every container with an agent or an agent's files."""
 
-RELAY_NAMES = (RELAY_HOSTNAME, FORMER_RELAY_HOSTNAME)
-
-# Whether it runs is our business: when OpenClaw does not start, it must not have a model (that
-# somebody pays for) repair it, nor update itself. What needs a restart restarts in its process.
-_SUPERVISED = {"OPENCLAW_SUPERVISOR_MODE": "external", "OPENCLAW_NO_RESPAWN": "1"}
+# The server supervises OpenClaw: an OpenClaw that does not start must not let a paid model repair
+# it, nor update itself. A restart that it needs happens within its process.
+_SUPERVISED_ENVIRONMENT = {"OPENCLAW_SUPERVISOR_MODE": "external", "OPENCLAW_NO_RESPAWN": "1"}
 
 
 @dataclass(frozen=True)
@@ -66,7 +63,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class SandboxTemplate:
-    """What all sandboxes of one server have in common."""
+    """The options that all sandboxes of one server share."""
 
     store_id: str
     image: str
@@ -75,15 +72,15 @@ class SandboxTemplate:
     ca_bundle: bytes | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     command: tuple[str, ...] = ()
-    """What the image runs on its own."""
+    """The image's own entrypoint and command."""
 
 
 def container_options(spec: SandboxSpec, template: SandboxTemplate) -> dict[str, Any]:
-    """Arguments of the SDK's `containers.create`: no rights, bounded, only its volume writable.
+    """Arguments for the SDK's `containers.create`, for a sandbox.
 
-    Raises EgressUnavailable.
+    Raises EgressUnavailable if `spec` wants an isolated network and the template has none.
     """
-    environment = {**template.environment, **_SUPERVISED, "HOME": HOME}
+    environment = {**template.environment, **_SUPERVISED_ENVIRONMENT, "HOME": HOME}
     if template.ca_bundle is not None:
         ca_file = f"{STATE_DIR}/{CA_FILE}"
         environment |= {"NODE_EXTRA_CA_CERTS": ca_file, "SSL_CERT_FILE": ca_file}
@@ -98,15 +95,15 @@ def container_options(spec: SandboxSpec, template: SandboxTemplate) -> dict[str,
         "init": True,
         "tmpfs": {"/tmp": "rw,exec,nosuid,nodev,size=256m,mode=1777"},  # noqa: S108 - inside
         "mem_limit": memory,
-        # Equal to the memory limit: a sandbox gets no swap, so that it cannot grind the host.
+        # Equal to the memory limit, so that a sandbox cannot slow down the host by swapping.
         "memswap_limit": memory,
         "cpu_shares": WARM_CPU_SHARES if spec.is_warm else CPU_SHARES,
         "nano_cpus": int(template.limits.cpus * 1e9),
         "pids_limit": template.limits.pids,
-        "ulimits": [Ulimit(name=name, soft=most, hard=most) for name, most in ULIMITS.items()],
-        **_way_out(spec.egress, template),
+        "ulimits": [Ulimit(name=name, soft=limit, hard=limit) for name, limit in ULIMITS.items()],
+        **_network_options(spec.egress, template),
         "volumes": {str(spec.id): {"bind": HOME, "mode": "rw"}},
-        # We restart what should run; Docker on its own would loop on a broken configuration.
+        # The server restarts sandboxes; Docker would loop on a broken configuration.
         "restart_policy": {"Name": "no"},
         "log_config": {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}},
     }
@@ -115,9 +112,9 @@ def container_options(spec: SandboxSpec, template: SandboxTemplate) -> dict[str,
 def job_options(
     sandbox_id: SandboxId, template: SandboxTemplate, command: Sequence[str]
 ) -> dict[str, Any]:
-    """Arguments for a container that does one thing on a sandbox's volume while that is still.
+    """Arguments for a container that runs one program on the volume of a sandbox that does not run.
 
-    It is worth no more trust than the sandbox, and reaches nothing at all.
+    It is trusted no more than the sandbox, and has no network.
     """
     return {
         "image": template.image,
@@ -133,53 +130,51 @@ def job_options(
         "pids_limit": JOB_PIDS,
         "network_mode": "none",
         "volumes": {str(sandbox_id): {"bind": HOME, "mode": "rw"}},
-        # What it says would otherwise be kept on the engine's disk as well.
+        # Otherwise the engine would also keep the output on its disk.
         "log_config": {"Type": "none"},
     }
 
 
-def _way_out(egress: Egress, template: SandboxTemplate) -> dict[str, Any]:
+def _network_options(egress: Egress, template: SandboxTemplate) -> dict[str, Any]:
     networks = template.networks
+    wait = {"entrypoint": confinement.waiting_command(template.command), "command": []}
     if egress is Egress.ON:
         network = networks.open
         more: dict[str, Any] = {"ports": {f"{GATEWAY_PORT}/tcp": ("127.0.0.1", None)}}
         if networks.joined_by is not None:
-            # The server reaches its own address.
-            more = {"entrypoint": confinement.waiting_command(template.command), "command": []}
+            # The server reaches the sandbox at the sandbox's own address, without a port.
+            more = wait
     elif networks.closed is None:
-        raise EgressUnavailable(networks.problem or "there is no network for it.")
+        raise EgressUnavailable(networks.problem or "there is no isolated network.")
     else:
         network = networks.closed
-        # Engines before 26 would ask the host's own name servers for it (CVE-2024-29018); those
-        # of its own it can only ask from inside, where nobody answers.
-        more = {
-            "dns": ["127.0.0.1"],
-            "entrypoint": confinement.waiting_command(template.command),
-            "command": [],
-        }
-    hosts = dict.fromkeys(RELAY_NAMES, network.relay_address)
+        # Engines before 26 forward its queries to the host's name servers (CVE-2024-29018), but
+        # those for a name server of its own only from inside, where none answers.
+        more = {"dns": ["127.0.0.1"], **wait}
+    hosts = {RELAY_HOSTNAME: network.relay_address}
     return {"network": network.name, "extra_hosts": hosts, **more}
 
 
 def fingerprint(image_id: str, template: SandboxTemplate) -> str:
-    """A digest of all that sandboxes made in these surroundings have in common."""
-    possible = list(Egress) if template.networks.closed is not None else [Egress.ON]
-    specs = [SandboxSpec(SandboxId("any"), egress=egress) for egress in possible]
+    """A digest of the image, options and files of the sandboxes made from this template."""
+    choices = list(Egress) if template.networks.closed is not None else [Egress.ON]
+    specs = [SandboxSpec(SandboxId("any"), egress=egress) for egress in choices]
     files = {path: content.hex() for path, content in volume_files(specs[0], template).items()}
-    made_of = [image_id, [container_options(spec, template) for spec in specs], files]
-    return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
+    parts = [image_id, [container_options(spec, template) for spec in specs], files]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def volume_files(spec: SandboxSpec, template: SandboxTemplate) -> dict[str, bytes]:
-    """All files that are put on the volume. The CA bundle is copied, not mounted: an engine
-    in a virtual machine does not see every folder of the host.
+    """The content of each file to put on the volume, by its path.
+
+    The CA bundle is copied, not mounted: an engine in a virtual machine may not see its folder.
     """
     ca_files = {} if template.ca_bundle is None else {CA_FILE: template.ca_bundle}
     return {**spec.files, **ca_files}
 
 
 def tar_of_files(files: Mapping[str, bytes]) -> bytes:
-    """A tar of files that only the agent can read and write; paths are relative to its state."""
+    """A tar of files of the agent, with mode 0600; paths are relative to its state folder."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         for path, content in files.items():

@@ -1,4 +1,4 @@
-"""All that one data directory has on the engine: shown for a report, or removed."""
+"""Reports or removes everything that one data directory has on the engine."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ log = logging.getLogger(__name__)
 INSPECT_TIMEOUT_S = 10.0
 REMOVE_TIMEOUT_S = 60.0
 
-# A list, so that nothing is shown that an engine may add some day.
-SHOWN: Mapping[str, tuple[str, ...]] = {
+# An allowlist, so that a report never has what future engines add.
+REPORTED_ATTRIBUTES: Mapping[str, tuple[str, ...]] = {
     "State": (
         "Status", "Running", "Paused", "OOMKilled", "Dead", "ExitCode", "Error", "StartedAt",
         "FinishedAt",
@@ -39,7 +39,7 @@ SHOWN: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class SweepReport:
-    """The names of what was removed."""
+    """The names of the removed resources."""
 
     containers: tuple[str, ...] = ()
     volumes: tuple[str, ...] = ()
@@ -47,67 +47,66 @@ class SweepReport:
 
 
 def inspect_store(store_id: str, env: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Its containers as they are, without secrets. Raises EngineUnavailable and EngineRemote."""
-    refusal = "The engine does not show the containers"
+    """The state of the store's containers, without secrets. Raises as `engine_client` does."""
+    refusal = "The engine could not list the containers"
     with engine_client(env, refusal, INSPECT_TIMEOUT_S) as (client, _):
-        found = client.containers.list(
+        containers = client.containers.list(
             all=True, filters=store_filter(store_id), ignore_removed=True
         )
-        return [redacted(each.attrs) for each in found if is_of_store(each.labels, store_id)]
+        return [redacted(each.attrs) for each in containers if is_of_store(each.labels, store_id)]
 
 
 def redacted(attrs: Mapping[str, Any]) -> dict[str, Any]:
-    """Of what an engine says of a container, what is in the list; of its environment the names."""
-    chosen = {
+    """A container's reported attributes, with the names but not the values of its environment."""
+    parts = {
         part: {name: (attrs.get(part) or {}).get(name) for name in names}
-        for part, names in SHOWN.items()
+        for part, names in REPORTED_ATTRIBUTES.items()
     }
     environment = (attrs.get("Config") or {}).get("Env") or []
-    chosen["Config"]["Env"] = sorted(each.partition("=")[0] for each in environment)
+    parts["Config"]["Env"] = sorted(each.partition("=")[0] for each in environment)
     names = ("Name", "Id", "Image", "Created", "RestartCount")
-    return {**{name: attrs.get(name) for name in names}, **chosen}
+    return {**{name: attrs.get(name) for name in names}, **parts}
 
 
 def remove_store(store_id: str, env: Mapping[str, str]) -> SweepReport:
     """Removes each container, volume and network that bears the store's label.
 
-    Raises EngineUnavailable, also when something does not go away; a second call
-    goes on from there.
+    Raises EngineUnavailable if a removal fails; another call continues from there.
     """
-    refusal = "The engine does not remove what this data directory has on it"
+    refusal = "The engine could not remove this data directory's resources"
     with engine_client(env, refusal, REMOVE_TIMEOUT_S) as (client, _):
         return sweep(client, store_id)
 
 
 def sweep(client: docker.DockerClient, store_id: str) -> SweepReport:
-    """The same by a client that is open; raises what that does. Blocking."""
+    """The same with an open client. Blocks; raises the SDK's errors."""
     if not store_id:
-        raise ValueError("an empty store id would match what is not ours")
+        raise ValueError("an empty store id would match resources of other programs")
     filters = store_filter(store_id)
     containers = [
         container.name
         for container in client.containers.list(all=True, filters=filters, ignore_removed=True)
         if is_of_store(container.labels, store_id)
-        and _is_gone(partial(container.remove, force=True, v=True))
+        and _has_removed(partial(container.remove, force=True, v=True))
     ]
     volumes = [
         volume.name
         for volume in client.volumes.list(filters=filters)
         if is_of_store(volume.attrs.get("Labels"), store_id)
-        and _is_gone(partial(volume.remove, force=True))
+        and _has_removed(partial(volume.remove, force=True))
     ]
     networks = [
         network.name
         for network in client.networks.list(filters=filters)
-        if is_of_store(network.attrs.get("Labels"), store_id) and _is_gone(network.remove)
+        if is_of_store(network.attrs.get("Labels"), store_id) and _has_removed(network.remove)
     ]
     report = SweepReport(*(tuple(map(str, names)) for names in (containers, volumes, networks)))
     log.info("store %s swept: %s", store_id, report)
     return report
 
 
-def _is_gone(remove: Callable[[], object]) -> bool:
-    """Whether this call removed it; False when somebody else was faster."""
+def _has_removed(remove: Callable[[], object]) -> bool:
+    """Whether this call removed the resource; False if it was already gone."""
     try:
         remove()
     except NotFound:

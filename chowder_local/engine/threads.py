@@ -1,4 +1,4 @@
-"""The single door to blocking code: a bounded pool of threads that the engine's calls run in."""
+"""A bounded pool of threads for the engine's blocking calls; all of them run there."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 PATIENCE_S = 5.0
-"""After how long a call's caller asks whether the engine still answers at all."""
+"""How often the caller of a slow call probes the engine."""
 
 REST_S = 1.0
-"""How long a question that had no answer is not put again, or callers in a row would all wait."""
+"""How long a failed probe is not repeated, so that callers in a row do not all wait."""
 
 _this_thread = threading.local()
 
 
 class Workers(Executor):
-    """At most `size` threads, made when they are needed.
+    """An executor of at most `size` threads, each started when it is needed.
 
-    A process that ends does not wait for them, unlike for those of the standard library.
+    Unlike the standard library's, it does not delay the end of the process.
     """
 
     def __init__(self, size: int, name: str) -> None:
@@ -44,21 +44,21 @@ class Workers(Executor):
         self._is_closed = False
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Puts a call in the queue. Only one thread may do so."""
+        """Queues a call. Only one thread may call this. Raises RuntimeError after `shutdown`."""
         if self._is_closed:
             raise RuntimeError("the workers are shut down")
         future: Future[T] = Future()
         self._work.put((future, lambda: fn(*args, **kwargs)))
         if not self._idle.acquire(blocking=False) and len(self._threads) < self._size:
             name = f"{self._name}_{len(self._threads)}"
-            # As a daemon: one whose call hangs would keep the process from its end.
+            # A daemon, because a call that hangs must not keep the process from ending.
             thread = threading.Thread(target=self._run, name=name, daemon=True)
             self._threads.append(thread)
             thread.start()
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Lets no more calls in; waits for those that have begun if it is told to."""
+        """Refuses new calls, and with `wait`, waits for those that have begun."""
         self._is_closed = True
         while cancel_futures and not self._work.empty():
             if (queued := self._work.get()) is not None:
@@ -84,9 +84,9 @@ class Workers(Executor):
 
 
 class EngineProbe:
-    """Asks whether the engine answers at all, in a thread that no other call can hold up.
+    """Checks in its own thread whether the engine answers, even while all other calls wait.
 
-    The question must be bounded in time by itself; it raises EngineUnavailable.
+    `question` asks the engine. It must have a timeout, and raises EngineUnavailable.
     """
 
     def __init__(self, question: Callable[[], str], name: str, rest_s: float = REST_S) -> None:
@@ -99,13 +99,13 @@ class EngineProbe:
 
     @property
     def is_lost(self) -> bool:
-        """Whether the last question had no answer."""
+        """Whether the last probe failed."""
         return self._failure is not None
 
     async def ask(self) -> str:
-        """The answer; callers at the same time get the same one.
+        """The engine's answer, which concurrent callers share.
 
-        Raises EngineUnavailable.
+        Raises EngineUnavailable if the probe fails, or failed less than `rest_s` ago.
         """
         pending = self._pending
         if self._failure is not None and time.monotonic() < self._rests_until_s:
@@ -114,11 +114,11 @@ class EngineProbe:
             pending = asyncio.get_running_loop().run_in_executor(self._thread, self._question)
             pending.add_done_callback(self._note)
             self._pending = pending
-        # Of those who wait, one that is cancelled must not take the answer from the others.
+        # A cancelled caller must not cancel the probe of the others.
         return await asyncio.shield(pending)
 
     def close(self) -> None:
-        """Waits for a question that is under way."""
+        """Waits for a running probe."""
         self._thread.shutdown(wait=True, cancel_futures=True)
 
     def _note(self, pending: asyncio.Future[str]) -> None:
@@ -131,10 +131,10 @@ class EngineProbe:
 
 
 class Threads:
-    """A pool of `size` threads; closing it waits for the calls of an engine that answers.
+    """A pool of `size` threads; closing it waits for running calls, if the engine answers.
 
-    An engine that hangs would keep each call for as long as a call may take, and whoever comes
-    after it for as long again; so callers go as soon as it is known to hang, and no others begin.
+    Calls to an engine that hangs would each last until their timeouts, and queue up. So callers
+    stop waiting as soon as a probe fails, and no more calls begin until a probe succeeds.
     """
 
     def __init__(
@@ -148,19 +148,19 @@ class Threads:
         self._probe = probe or EngineProbe(str, f"{name}-probe")
         self._patience_s = patience_s
         self.failure_count = 0
-        """How many calls the engine did not do."""
+        """How many calls raised EngineUnavailable."""
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # Of an engine that hangs, no answers are to come that would be worth waiting for.
+        # An engine that hangs has no answers to wait for.
         self._pool.shutdown(wait=not self._probe.is_lost, cancel_futures=True)
 
     async def run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """The call's result, from a thread; the call must be bounded in time by itself.
+        """Runs a call, which must have a timeout, in a thread, and returns its result.
 
-        Raises EngineUnavailable, at once or within the call, as soon as the engine does not answer.
+        Raises EngineUnavailable as soon as a probe fails, and what the call raises.
         """
         try:
             if self._probe.is_lost:
@@ -173,8 +173,8 @@ class Threads:
             try:
                 return await self._result(work, waiting)
             except asyncio.CancelledError:
-                # A thread cannot be cancelled. Leaving it behind would let a half-made container
-                # appear after its deletion, so the cancelled caller waits for it first.
+                # A thread cannot be cancelled, and could create a container after its deletion.
+                # So a cancelled caller waits for the call first.
                 with suppress(Exception):
                     await self._result(work, waiting)
                 raise
@@ -183,7 +183,7 @@ class Threads:
             raise
 
     async def probe(self) -> str:
-        """What the engine answers, even while no call of the pool gets an answer."""
+        """Probes the engine, past all calls of the pool. Raises EngineUnavailable if it fails."""
         try:
             return await self._probe.ask()
         except EngineUnavailable:
@@ -196,20 +196,20 @@ class Threads:
                 await self._probe.ask()
             except EngineUnavailable:
                 waiting.is_over = True
-                # What has not begun never will; of what has, nobody hears any more.
+                # A call that has not begun never will; the result of one that has is dropped.
                 work.cancel()
                 raise
         return work.result()
 
 
 def ensure_awaited() -> None:
-    """Between the steps of a call: raises EngineUnavailable if its caller has given it up.
+    """Raises EngineUnavailable if the caller has stopped waiting for the call of this thread.
 
-    What it would do next might undo what somebody has done meanwhile.
+    Called between the steps of a call, because a late step could undo newer changes.
     """
     waiting: _Waiting | None = getattr(_this_thread, "waiting", None)
     if waiting is not None and waiting.is_over:
-        raise EngineUnavailable("Nobody waits for this call to the engine any more.")
+        raise EngineUnavailable("This call to the engine was given up by its caller.")
 
 
 @dataclass

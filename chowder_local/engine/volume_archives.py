@@ -1,4 +1,4 @@
-"""Archives of sandboxes' volumes, and single files of containers, as the engine makes them."""
+"""Reads and writes archives of sandboxes' volumes, and reads single files of containers."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from docker.errors import NotFound
 from docker.types import Mount
 
 from chowder_local.core.errors.sandboxes import EngineUnavailable, SandboxMissing
+from chowder_local.engine.container_exec import last_line
 from chowder_local.engine.error_translation import translated_errors
 from chowder_local.engine.specs import CONFINED, HOME
 from chowder_local.engine.threads import ensure_awaited
@@ -34,25 +35,25 @@ def read_home(
     image: str,
     work: Callable[[Iterator[bytes]], Result],
 ) -> Result:
-    """What `work` makes of the archive. Blocking; raises SandboxMissing, and the SDK's errors.
+    """The result of `work`, which reads a tar of the sandbox's home. Blocks.
 
-    Through the engine, and not from volume to volume: to start a container that copies takes
-    longer than to send what a usual agent has.
+    The tar goes through the engine: starting a container that copies from volume to volume takes
+    longer. Raises SandboxMissing if the volume is gone, and the SDK's errors.
     """
-    with own.holding_volume(sandbox_id, image, HOME) as container:
+    with own.volume_container(sandbox_id, image, HOME) as container:
         return work(_archive(container, sandbox_id))
 
 
 def put_home(container: Container, archive: Path) -> None:
-    """Unpacks it in a container that has not started yet. Blocking; raises the SDK's errors.
+    """Unpacks an archive of a home in a container that has not started. Blocks.
 
-    Raises SandboxMissing if it is not there: not the engine is to blame, and to wait is no use.
+    Raises SandboxMissing if the file cannot be read: the boot must not be tried again.
     """
     try:
         file = archive.open("rb")
-    except OSError as lost:
-        message = f"What the sandbox is to be made of cannot be read: {lost.strerror}."
-        raise SandboxMissing(message) from lost
+    except OSError as failure:
+        message = f"The archive of the sandbox's home cannot be read: {failure.strerror}."
+        raise SandboxMissing(message) from failure
     with file:
         container.put_archive(HOME, file)
 
@@ -64,11 +65,11 @@ def rework_home(
     source: Path,
     work: Callable[[Iterator[bytes]], Result],
 ) -> Result:
-    """What `work` makes of an archive that a Python program, which reaches nothing, has changed.
+    """The result of `work`, which reads a tar of a home that a Python program has changed. Blocks.
 
-    Blocking; raises EngineUnavailable if the program fails.
+    The program has no network. Raises EngineUnavailable if it fails.
     """
-    with own.passing_container(
+    with own.temporary_container(
         image,
         ["-I", "-S", "-c", program, HOME],
         entrypoint="/usr/bin/python3",
@@ -83,19 +84,19 @@ def rework_home(
         container.start()
         if container.wait()["StatusCode"]:
             output = container.logs(tail=1).decode(errors="replace").strip()
-            raise EngineUnavailable(f"A home could not be reworked: {output or 'it says nothing'}.")
+            raise EngineUnavailable(f"An agent's home could not be rewritten: {last_line(output)}.")
         return work(_archive(container))
 
 
 def read_image_file(own: OwnedResources, image: str, path: str) -> bytes | None:
-    """A file of an image; None if it has no such file. Blocking; raises the SDK's errors."""
-    # Never started: an engine shows a file of a container only.
-    with own.passing_container(image, ["true"]) as container:
+    """A file of an image; None if it has no such file. Blocks; raises the SDK's errors."""
+    # The engine reads files of containers only; this one never starts.
+    with own.temporary_container(image, ["true"]) as container:
         return read_container_file(container, path)
 
 
 def read_container_file(container: Container, path: str) -> bytes | None:
-    """A file of a container, which need not run; None if it has no such file."""
+    """A file of a container, running or not; None if it has no such file."""
     try:
         return read_single_file(b"".join(container.get_archive(path)[0]))
     except NotFound:
@@ -103,7 +104,7 @@ def read_container_file(container: Container, path: str) -> bytes | None:
 
 
 def read_single_file(content: bytes) -> bytes | None:
-    """What is in a tar of one file; None if it is of something else (pure)."""
+    """The content of the first entry of a tar; None if it is no file (pure)."""
     with tarfile.open(fileobj=io.BytesIO(content)) as tar:
         entry = tar.next()
         file = None if entry is None or not entry.isfile() else tar.extractfile(entry)
@@ -111,7 +112,7 @@ def read_single_file(content: bytes) -> bytes | None:
 
 
 def _archive(container: Container, sandbox_id: SandboxId | None = None) -> Iterator[bytes]:
-    # Translated here: to whoever takes the chunks, a broken connection would look like a full disk.
+    # Translated here, or `work` would take a broken connection for a full disk.
     doing = "copy a home" if sandbox_id is None else "copy the home of"
     with translated_errors(doing, sandbox_id=sandbox_id):
         for chunk in container.get_archive(HOME, chunk_size=CHUNK_BYTES)[0]:

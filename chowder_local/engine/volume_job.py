@@ -1,4 +1,4 @@
-"""Programs that run beside a sandbox: on its volume, while it is paused or ended."""
+"""Programs that run on the volume of a paused or exited sandbox, in their own containers."""
 
 from __future__ import annotations
 
@@ -27,10 +27,7 @@ _STREAMS = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
 
 
 class VolumeJobs:
-    """Runs each program in a container of its own, which is gone afterwards.
-
-    What a program of a sandbox may be asked is asked of it in the same way.
-    """
+    """Implements `Processes`; runs each program in its own container, which is then removed."""
 
     def __init__(
         self,
@@ -52,22 +49,23 @@ class VolumeJobs:
     ) -> AsyncIterator[DockerProcess]:
         """Runs a program on the sandbox's volume; leaving the block ends it.
 
-        Should the server die meanwhile, its input ends, and with that the program; the container
-        is taken away at the next start.
-        The caller sees to it that the volume is not taken away meanwhile.
-        Raises EngineUnavailable, ImageMissing, SandboxMissing.
+        If the server dies, the program's input ends, and so does the program; the next start
+        removes its container. The caller keeps the volume from being removed meanwhile.
+
+        Raises ImageMissing if the engine lacks the sandbox image, SandboxMissing if the volume is
+        gone, and EngineUnavailable if a call fails.
         """
         template = self._template()
         options = specs.job_options(sandbox_id, template, command)
 
-        # A caller who is cancelled gets no result, but what has begun has to be ended by somebody.
-        begun: list[Container] = []
+        # A cancelled caller gets no result, so this list keeps the container to remove.
+        started: list[Container] = []
 
-        def begin(open_ends: ExitStack) -> socket.socket:
+        def start(stack: ExitStack) -> socket.socket:
             with translated_errors(
-                "run a program beside", sandbox_id=sandbox_id, image=template.image
+                "run a program on the volume of", sandbox_id=sandbox_id, image=template.image
             ):
-                # The engine would make a volume that is not there.
+                # The engine would create a missing volume.
                 self._own.check_volume(sandbox_id)
                 ensure_awaited()
                 container = self._client.containers.create(**options)
@@ -84,25 +82,25 @@ class VolumeJobs:
                 except BaseException:
                     _remove(container)
                     raise
-                open_ends.callback(connection.close)
-                begun.append(container)
+                stack.callback(connection.close)
+                started.append(container)
                 return connection
 
         try:
-            with ExitStack() as open_ends:
-                connection = await self._threads.run(begin, open_ends)
+            with ExitStack() as stack:
+                connection = await self._threads.run(start, stack)
                 yield DockerProcess(connection, self._timeout_s)
         finally:
-            for container in begun:
+            for container in started:
                 await self._threads.run(_end, sandbox_id, container)
 
 
 def _end(sandbox_id: SandboxId, container: Container) -> None:
-    with translated_errors("end a program beside", sandbox_id=sandbox_id):
+    with translated_errors("end a program on the volume of", sandbox_id=sandbox_id):
         _remove(container)
 
 
 def _remove(container: Container) -> None:
-    # Not left to the engine: when that is done by itself, the volume is in use a little longer.
+    # Automatic removal by the engine would keep the volume in use a little longer.
     with suppress(NotFound):
         container.remove(force=True)

@@ -1,4 +1,4 @@
-"""Reading a request's body and query: bounded and valid, else an error that says what is wrong."""
+"""Reads and validates the body and query of a request, with bounds on size and time."""
 
 from __future__ import annotations
 
@@ -27,24 +27,26 @@ Model = TypeVar("Model", bound=BaseModel)
 JSON = "application/json"
 VALUES_MAX = 500_000
 UNCOUNTED_BYTES = 2 * 1024 * 1024
-PATIENCE_S = 30.0
-SLOWEST_BYTES_PER_S = 16 * 1024
+BODY_TIMEOUT_S = 30.0
+MIN_BYTES_PER_S = 16 * 1024
 _GZIP_OR_ZLIB = 47
-# Possessive, so that nothing is remembered to go back to: it would take hundreds of megabytes.
+# Possessive quantifiers: backtracking would take hundreds of megabytes.
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
-# What FastAPI says of a body that it has not read as JSON.
+# FastAPI's error type for a body that it does not read as JSON.
 NOT_JSON = "model_attributes_type"
 
 
 async def parse(request: Request, model: type[Model]) -> Model:
-    """The body as `model`. Raises InputInvalid, and what `json_body` does."""
+    """Reads the JSON body as `model`. Raises InputInvalid if it does not fit; see `json_body`."""
     return validated(model, await json_body(request), "body")
 
 
 async def json_body(request: Request, max_bytes: int | None = None) -> Any:
-    """What the body says as JSON, compressed or not.
+    """Reads the body as JSON, decompressed if necessary.
 
-    Raises InputInvalid, BodyTooLarge, BodyEncodingUnknown, ClientStalled.
+    Raises InputInvalid if it is not JSON, BodyTooLarge if it is longer than `max_bytes` or the
+    server's limit, BodyEncodingUnknown if the server cannot decompress it, and ClientStalled if it
+    arrives too slowly.
     """
     limit_bytes = services(request).max_body_bytes
     if max_bytes is not None:
@@ -56,12 +58,12 @@ async def json_body(request: Request, max_bytes: int | None = None) -> Any:
 
 
 def parse_query(request: Request, model: type[Model]) -> Model:
-    """The query as `model`; of a parameter that is given twice the last. Raises InputInvalid."""
+    """Reads the query as `model`; a repeated parameter has its last value. Raises InputInvalid."""
     return validated(model, dict(request.query_params), "query")
 
 
 def validated(model: type[Model], content: Any, place: str) -> Model:
-    """What came in a place of the request, as `model`. Raises InputInvalid."""
+    """Validates a part of the request, such as `body`, as `model`. Raises InputInvalid."""
     try:
         return model.model_validate(content)
     except ValidationError as invalid:
@@ -73,10 +75,11 @@ def validated(model: type[Model], content: Any, place: str) -> Model:
         ) from None
 
 
-async def read_body(request: Request, limit_bytes: int, patience_s: float = PATIENCE_S) -> bytes:
-    """The whole body, which need not come fast, but has to come.
+async def read_body(request: Request, limit_bytes: int, timeout_s: float = BODY_TIMEOUT_S) -> bytes:
+    """Reads the whole body; the time limit grows with the bytes that have arrived.
 
-    Raises BodyTooLarge, ClientStalled, and ClientDisconnect if the client leaves.
+    Raises BodyTooLarge if it is longer than `limit_bytes`, ClientStalled if it arrives too slowly,
+    and ClientDisconnect if the client leaves.
     """
     kept: bytes | None = request.scope["state"].get("body")
     if kept is not None:
@@ -86,26 +89,26 @@ async def read_body(request: Request, limit_bytes: int, patience_s: float = PATI
     body, loop = bytearray(), asyncio.get_running_loop()
     began_s = loop.time()
     try:
-        async with asyncio.timeout_at(began_s + patience_s) as deadline:
+        async with asyncio.timeout_at(began_s + timeout_s) as deadline:
             async for chunk in request.stream():
                 body += chunk
-                # Counted, not believed: Content-Length may be absent or a lie.
+                # Content-Length may be absent or wrong.
                 if len(body) > limit_bytes:
                     raise BodyTooLarge(limit_bytes)
-                # A byte now and then would otherwise be waited for all day.
-                deadline.reschedule(began_s + patience_s + len(body) / SLOWEST_BYTES_PER_S)
+                # A minimum rate, because a client may send a byte now and then without end.
+                deadline.reschedule(began_s + timeout_s + len(body) / MIN_BYTES_PER_S)
     except TimeoutError:
-        raise ClientStalled(patience_s) from None
+        raise ClientStalled(timeout_s) from None
     return bytes(body)
 
 
 async def keep_body(request: Request) -> None:
-    """Reads the whole body, which can then be read again. Raises as `read_body`."""
+    """Reads the whole body and keeps it for a second `read_body`. Raises the errors of that."""
     request.scope["state"]["body"] = await read_body(request, services(request).max_body_bytes)
 
 
 async def _decoded(request: Request, body: bytes, limit_bytes: int) -> bytes:
-    """The uncompressed body, of which no more is made than may be."""
+    """Decompresses the body, up to `limit_bytes`. Raises the errors of `json_body`."""
     encoding = request.headers.get("Content-Encoding", "").strip().lower()
     if not body or encoding in ("", "identity"):
         return body
@@ -116,7 +119,7 @@ async def _decoded(request: Request, body: bytes, limit_bytes: int) -> bytes:
         content = await asyncio.to_thread(decoder.decompress, body, limit_bytes + 1)
     except zlib.error:
         raise _invalid(
-            f"The body is not {encoding}, as its Content-Encoding says", NOT_JSON
+            f"The body is not {encoding}, although its Content-Encoding is", NOT_JSON
         ) from None
     if len(content) > limit_bytes:
         raise BodyTooLarge(limit_bytes)
@@ -126,10 +129,10 @@ async def _decoded(request: Request, body: bytes, limit_bytes: int) -> bytes:
 
 
 def check_values(body: bytes) -> None:
-    """Raises ValueError for JSON of so many values that nobody else would be served meanwhile."""
+    """Raises ValueError if JSON has so many values that parsing it would block the event loop."""
     if len(body) <= UNCOUNTED_BYTES or _separators(body) <= VALUES_MAX:
         return
-    # Most of a long body is text, which may have any number of these itself.
+    # Strings, which are most of a long body, may contain separators themselves.
     quotes = body.count(b'"') - body.count(b'\\"')
     if quotes > 2 * VALUES_MAX or _separators(_STRING.sub(b"", body)) > VALUES_MAX:
         raise ValueError(f"it has more than {VALUES_MAX} values")
@@ -140,10 +143,9 @@ def _separators(body: bytes) -> int:
 
 
 def _is_json(request: Request) -> bool:
-    """Whether the body is said to be JSON, or nothing is said of it.
+    """Whether the request declares JSON, or declares no type and comes from no web page.
 
-    Other types are what a page of any origin may post without being asked first. That such a page
-    can leave the type out as well is why silence is not enough if the request comes from one.
+    A page of any origin may post some other types, or no type, without a CORS preflight.
     """
     media_type = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     if not media_type:
@@ -154,13 +156,13 @@ def _is_json(request: Request) -> bool:
 
 
 def json_of(body: bytes) -> Any:
-    """What is in a body of JSON, if it is of a kind that all code can take. Raises InputInvalid."""
+    """Decodes JSON. Raises InputInvalid if it is empty, invalid, or has a lone surrogate."""
     if not body:
         raise _invalid("Field required", "missing")
     try:
         check_values(body)
         content = untrusted_json.read(body.decode(json.detect_encoding(body)))
-        # Only an escape can smuggle in half of a surrogate pair, and most bodies have none.
+        # Only an escape can write a lone surrogate, and most bodies have none.
         if b"\\ud" in body or b"\\uD" in body:
             json.dumps(content, ensure_ascii=False).encode()
     except ValueError as error:

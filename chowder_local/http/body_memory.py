@@ -1,4 +1,4 @@
-"""What the bodies of all model calls hold in memory together: beyond it, a call waits."""
+"""Bounds the memory of the bodies of all model calls together: beyond it, a call waits."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from chowder_local.core.errors.requests import BodiesTooMany, BodyTooLarge, ClientStalled
-from chowder_local.http.bodies import PATIENCE_S, SLOWEST_BYTES_PER_S
+from chowder_local.http.bodies import BODY_TIMEOUT_S, MIN_BYTES_PER_S
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
 UNCOUNTED_BYTES = 64 * 1024
-"""Of every body: connections are bounded, and most bodies by far are no longer."""
+"""Up to this size a body is not counted: connections are bounded, and few bodies are longer."""
 WAIT_S = 30.0
 
 
 class BodyMemory:
-    """So many bytes for bodies that are longer than a little; the first to come is served first.
+    """`total_bytes` of memory for request bodies; the first to ask is served first.
 
-    Clients of one address hold `per_address_bytes` of them at most.
+    The clients of one address hold at most `per_address_bytes` of it.
     """
 
     def __init__(self, total_bytes: int, per_address_bytes: int, wait_s: float = WAIT_S) -> None:
@@ -41,9 +41,10 @@ class BodyMemory:
 
     @asynccontextmanager
     async def body(self, request: Request, max_bytes: int) -> AsyncIterator[bytes]:
-        """The request's whole body, which holds its memory until the end of the block.
+        """Reads the request's whole body, which holds its memory until the end of the block.
 
-        Raises BodyTooLarge, BodiesTooMany, ClientStalled, and ClientDisconnect if the client
+        Raises BodyTooLarge if it is longer than `max_bytes`, BodiesTooMany if there is no memory
+        for it in time, ClientStalled if it arrives too slowly, and ClientDisconnect if the client
         leaves.
         """
         share = _Share(request.client.host if request.client else "")
@@ -56,33 +57,33 @@ class BodyMemory:
         body, loop = bytearray(), asyncio.get_running_loop()
         began_s = loop.time()
         try:
-            async with asyncio.timeout_at(began_s + PATIENCE_S) as deadline:
+            async with asyncio.timeout_at(began_s + BODY_TIMEOUT_S) as deadline:
                 self._reading[share] = deadline
                 async for chunk in request.stream():
                     body += chunk
-                    # Counted, not believed: Content-Length may be absent or a lie.
+                    # Content-Length may be absent or wrong.
                     if len(body) > max_bytes:
                         raise BodyTooLarge(max_bytes)
                     if len(body) > share.room_bytes:
-                        # For all that it may become: two that wait twice may wait for each other.
+                        # Reserves the final size: two bodies that wait twice could deadlock.
                         deadline.reschedule(None)
                         waits_since_s = loop.time()
                         await self._grow(share, min(_length(request) or max_bytes, max_bytes))
                         began_s += loop.time() - waits_since_s
-                    # A byte now and then would otherwise be waited for all day.
-                    due_s = began_s + PATIENCE_S + len(body) / SLOWEST_BYTES_PER_S
+                    # A minimum rate, because a client may send a byte now and then without end.
+                    due_s = began_s + BODY_TIMEOUT_S + len(body) / MIN_BYTES_PER_S
                     deadline.reschedule(self._latest_s(share, due_s))
         except TimeoutError:
-            if loop.time() < began_s + PATIENCE_S + len(body) / SLOWEST_BYTES_PER_S:
+            if loop.time() < began_s + BODY_TIMEOUT_S + len(body) / MIN_BYTES_PER_S:
                 raise BodiesTooMany(self._total_bytes) from None
-            raise ClientStalled(PATIENCE_S) from None
+            raise ClientStalled(BODY_TIMEOUT_S) from None
         finally:
             self._reading.pop(share, None)
         self._shrink(share, len(body))
         return bytes(body)
 
     async def _grow(self, share: _Share, length: int) -> None:
-        """Waits until the body may be so long. Raises BodiesTooMany."""
+        """Waits until `length` bytes are reserved. Raises BodiesTooMany after `wait_s`."""
         wait = _Wait(share, length - share.held)
         self._waiting.append(wait)
         self._serve()
@@ -99,7 +100,7 @@ class BodyMemory:
                 self._serve()
 
     def _shrink(self, share: _Share, length: int) -> None:
-        """Takes back what a body of this length does not need."""
+        """Releases the memory that a body of this length does not need."""
         kept = length if length > UNCOUNTED_BYTES else 0
         if share.held <= kept:
             return
@@ -112,10 +113,10 @@ class BodyMemory:
     def _serve(self) -> None:
         for wait in list(self._waiting):
             if wait.served.done():
-                # It has been given up, and is about to go.
+                # It has timed out, and is about to be removed.
                 continue
             share = wait.share
-            # An address with its full share stands in nobody's way; a large body, in everyone's.
+            # An address at its limit delays no other; a body that does not fit delays all after it.
             if self._held[share.address] + wait.count > self._per_address_bytes:
                 continue
             if self.held_bytes + wait.count > self._total_bytes:
@@ -127,20 +128,20 @@ class BodyMemory:
             wait.served.set_result(None)
 
     def _hurry(self) -> None:
-        """Bodies that arrive have to be there in time as soon as another waits."""
+        """Shortens the deadlines of the bodies that hold memory for which another one waits."""
         for share, deadline in self._reading.items():
             if (due_s := deadline.when()) is not None and not deadline.expired():
                 deadline.reschedule(self._latest_s(share, due_s))
 
     def _latest_s(self, share: _Share, due_s: float) -> float:
-        """By when a body has to be there that may take until `due_s` if no other waits."""
+        """A body's deadline: `due_s`, or sooner if it holds memory for which another one waits."""
         is_in_the_way = bool(self._waiting and share.held)
         return min(due_s, share.since_s + self._wait_s) if is_in_the_way else due_s
 
 
 @dataclass(eq=False)
 class _Share:
-    """What one body holds."""
+    """The memory that one body holds."""
 
     address: str
     held: int = 0

@@ -1,4 +1,4 @@
-"""What answers at a path: an application for each method, and the route that leads to them."""
+"""An endpoint with an ASGI application for each method of a path, and the path's route."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 
 class Endpoint:
-    """A path's applications by method; what they raise is rendered where everything is."""
+    """Passes a path's requests to the application of their method; lets errors through."""
 
     def __init__(self, apps: Mapping[str, ASGIApp], audited: Collection[str] = ()) -> None:
         self.apps = apps
         self.audited = audited
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        # Starlette lets HEAD in wherever GET is.
+        # Starlette's routes take HEAD wherever they take GET.
         method = "GET" if scope["method"] == "HEAD" else scope["method"]
         app = self.apps.get(method)
         if app is None:
@@ -34,8 +34,8 @@ class Endpoint:
         await app(scope, receive, send)
 
 
-def responding(handler: Handler) -> ASGIApp:
-    """A handler as an application, without Starlette's own rendering of errors."""
+def request_response(handler: Handler) -> ASGIApp:
+    """Wraps a handler as an ASGI application, without Starlette's own rendering of errors."""
 
     async def respond(scope: Scope, receive: Receive, send: Send) -> None:
         response = await handler(Request(scope, receive, send))
@@ -45,13 +45,13 @@ def responding(handler: Handler) -> ASGIApp:
 
 
 def path_route(path: str, endpoint: Endpoint, *, takes_any_method: bool = False) -> Route:
-    """The route of a path, which has to match to its last character.
+    """Makes the one route of a path, which has to match to its last character.
 
-    With a route for each method, a refusal would name that of the path's first one alone. One that
-    `takes_any_method` is tried for those that it has none for, too: no later route is.
+    With a route for each method, a 405 would name only the first one's. If it `takes_any_method`,
+    a method that it lacks is a 405, even if a later route would match.
     """
-    made = Route(path, endpoint, methods=None if takes_any_method else list(endpoint.apps))
-    # A name may have lines, and a path that ends with the end of one is another path.
-    exactly = made.path_regex.pattern.removesuffix("$") + r"\Z"
-    made.path_regex = re.compile(exactly, re.DOTALL)
-    return made
+    route = Route(path, endpoint, methods=None if takes_any_method else list(endpoint.apps))
+    # A parameter may contain a line feed, and `$` would ignore one at the end.
+    exactly = route.path_regex.pattern.removesuffix("$") + r"\Z"
+    route.path_regex = re.compile(exactly, re.DOTALL)
+    return route

@@ -50,14 +50,14 @@ STATUSES: Mapping[type[ChowderError], int] = {
     requests.KeyNotFound: 404,
     requests.FaultNotFound: 404,
     requests.FaultsFull: 409,
-    # Unless it says otherwise, which is what it is for.
+    # `status_of` answers the fault's own.
     requests.FaultAnswered: 500,
     requests.LinkInvalid: 400,
     sandboxes.SandboxMissing: 404,
     sandboxes.OriginMissing: 404,
     requests.InstanceStateWrong: 409,
     sandboxes.SandboxPaused: 409,
-    # Nothing is broken: it is what else the caller has awake that is in the way.
+    # Not a failure: the caller's other running agents take the memory.
     sandboxes.HostFull: 409,
     agents.ChannelNotFound: 404,
     agents.PairingNotFound: 404,
@@ -78,7 +78,7 @@ STATUSES: Mapping[type[ChowderError], int] = {
     agents.ClawHubUnavailable: 502,
     agents.MessageRefused: 400,
     agents.MessageTooLarge: 413,
-    # Not of those that clients try again: the agent has worked, and would do so once more.
+    # Not a status that clients retry: the agent would do its work a second time.
     agents.AnswerUnfit: 400,
     agents.FileMissing: 404,
     agents.FileRefused: 400,
@@ -95,7 +95,7 @@ STATUSES: Mapping[type[ChowderError], int] = {
     sandboxes.DiskFull: 502,
     sandboxes.EngineUnavailable: 502,
     sandboxes.EngineSilent: 502,
-    # The engine does what it can; it is the wish that it cannot fulfil.
+    # The engine works, but cannot provide the requested egress.
     sandboxes.EgressUnavailable: 400,
     sandboxes.ImageMissing: 502,
     upstream.ContextLengthExceeded: 400,
@@ -108,10 +108,10 @@ STATUSES: Mapping[type[ChowderError], int] = {
     requests.IdempotencyKeyInUse: 409,
     ChowderError: 500,
 }
-"""Looked up along the class's bases, so that a new error is a 500 until it has a row."""
+"""Looked up along the class's bases: an error without a row is a 500."""
 
 SHOULD_RETRY_HEADER = "x-should-retry"
-_LASTING = (
+_PERMANENT_CONFLICTS = (
     sandboxes.SandboxPaused,
     agents.SkillInstalled,
     requests.FaultsFull,
@@ -127,33 +127,33 @@ _PROXIED = (
 
 
 def render(raised: Exception, scope: Scope, message: str | None = None) -> Response:
-    """The answer to a request whose handler, or the search for one, raised this.
+    """Renders an error that a handler, or the routing, raised.
 
-    `message` takes the place of that which an error of ours has itself.
+    `message` replaces the message of a ChowderError.
     """
     if isinstance(raised, ChowderError):
         if status_of(raised) >= 500 and not isinstance(raised, upstream.ProviderFailed):
-            # A provider's message may quote the key that it refuses; ours never do.
+            # A provider's message may quote the key that it refuses, so it is not logged.
             log.warning("%s: %s", raised.code, raised)
         return error_response(raised, scope, message)
     if isinstance(raised, HTTPException):
         body = body_of(scope, raised, raised.status_code, raised.detail)
         return JSONResponse(body, raised.status_code, raised.headers)
     if isinstance(raised, ClientDisconnect):
-        # It went away while it sent its body; only the log and the metrics see this.
+        # It left while it sent its body; only the log and the metrics see this.
         return Response(status_code=CLIENT_CLOSED_REQUEST)
-    log.error("a defect of ours", exc_info=raised)
-    # Its message may hold anything, so the client does not get it; the log has the traceback.
+    log.error("unexpected error", exc_info=raised)
+    # The error's message may contain anything, so only the log has it.
     return JSONResponse(body_of(scope, raised, 500, "Internal server error."), 500)
 
 
 def stopping_response(scope: Scope) -> JSONResponse:
-    """The answer to a request that is not over when the server ends."""
+    """The response to a request that is still in progress when the server stops."""
     return error_response(agents.ServerStopping(), scope)
 
 
 def error_response(error: ChowderError, scope: Scope, message: str | None = None) -> JSONResponse:
-    """The response to a request that fails with an error of ours, at a handler or before."""
+    """Renders a ChowderError; `message` replaces its own."""
     status = status_of(error)
     body = body_of(scope, error, status, detail_of(error, message))
     return JSONResponse(body, status, _headers(error, status))
@@ -163,14 +163,14 @@ def status_of(error: ChowderError) -> int:
     if isinstance(error, requests.FaultAnswered):
         return error.status
     if isinstance(error, upstream.ProviderFailed):
-        # The provider's own, so that a client's retry logic does what it would do there.
+        # The provider's own, so that clients retry as they would there.
         is_error = error.status is not None and 400 <= error.status < 600
         return error.status if is_error and error.status is not None else 502
     return next(STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES)
 
 
 def detail_of(error: ChowderError, message: str | None = None) -> Any:
-    """What the response's `detail` says of an error, or the same with another message."""
+    """The response's `detail` for an error; `message` replaces the error's own."""
     if isinstance(error, requests.InputInvalid):
         problems = error.problems
         return problems if message is None else [{**problems[0], "msg": message}]
@@ -186,16 +186,16 @@ def _headers(error: ChowderError, status: int) -> dict[str, str]:
         headers["Retry-After"] = error.retry_after
     if isinstance(error, requests.IdempotencyKeyInUse):
         headers["Retry-After"] = "1"
-    if _is_lasting(error):
+    if _is_permanent_conflict(error):
         headers[SHOULD_RETRY_HEADER] = "false"
     return headers
 
 
-def _is_lasting(error: ChowderError) -> bool:
-    """Whether a conflict stays until somebody does something, so that a retry is in vain.
+def _is_permanent_conflict(error: ChowderError) -> bool:
+    """Whether a conflict stays until the caller resolves it, so that a retry is useless.
 
-    SDKs of OpenAI's try a 409 again unless a header says so.
+    OpenAI's SDKs retry a 409 unless a header forbids it.
     """
     if isinstance(error, requests.InstanceStateWrong):
         return error.status != InstanceStatus.PROVISIONING
-    return isinstance(error, _LASTING)
+    return isinstance(error, _PERMANENT_CONFLICTS)

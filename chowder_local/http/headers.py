@@ -1,4 +1,4 @@
-"""What a request's head says, looked through once for all who ask."""
+"""The header fields of a request, as one mapping that is made once."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ if TYPE_CHECKING:
 
 
 def fields_of(scope: Scope) -> Mapping[bytes, bytes]:
-    """By name in small letters; of a field that comes twice both values, with a comma between.
+    """The fields by name in lower case; the values of a repeated field are joined by a comma.
 
-    Nobody knows which of two that differ counts; together they are neither.
+    Of two values that differ it is unclear which one counts, so that neither is taken.
     """
-    if (known := scope.get("fields")) is None:
-        known = dict(scope["headers"])
-        if len(known) < len(scope["headers"]):
-            known = {}
+    if (fields := scope.get("fields")) is None:
+        fields = dict(scope["headers"])
+        if len(fields) < len(scope["headers"]):
+            fields = {}
             for name, value in scope["headers"]:
-                known[name] = known[name] + b", " + value if name in known else value
-        scope["fields"] = known
-    return cast("Mapping[bytes, bytes]", known)
+                fields[name] = fields[name] + b", " + value if name in fields else value
+        scope["fields"] = fields
+    return cast("Mapping[bytes, bytes]", fields)

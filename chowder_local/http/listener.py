@@ -1,4 +1,4 @@
-"""Sockets that are ours before anything else is opened, and uvicorn servers on them."""
+"""Listening sockets, which are bound before anything else is opened, and uvicorn servers."""
 
 from __future__ import annotations
 
@@ -20,34 +20,39 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-# How long open requests may take to end; without it they would keep the process for ever.
+# How long open requests may take to end when the server stops.
 GRACE_S = 3
-# What is cut off then has its last words to say, and these are not waited for longer.
-CUT_S = 1.0
+# How long cancelled requests may then take to send their error responses.
+CANCEL_S = 1.0
 TICKS_PER_S = 10
-"""Uvicorn's."""
+"""How often uvicorn calls `on_tick`."""
 
 
 def bound_socket(host: str, port: int) -> socket.socket:
-    """A socket that listens nowhere else. Raises PortTaken, SettingsInvalid."""
+    """Makes a listening socket.
+
+    Raises PortTaken if another process listens there, SettingsInvalid if this process cannot.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     bound = socket.socket(family, socket.SOCK_STREAM)
-    # Only lets us take over a port whose last connections still linger, never a living one.
+    # Takes over a port whose old connections linger, but never one that is listened on.
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         bound.bind((host, port))
         bound.listen(2048)
-    except OSError as refused:
+    except OSError as error:
         bound.close()
-        if refused.errno in {errno.EADDRINUSE, errno.EACCES}:
-            raise PortTaken(host, port) from refused
-        raise SettingsInvalid(f"Cannot listen on {host}:{port}: {refused.strerror}.") from refused
+        if error.errno == errno.EADDRINUSE:
+            raise PortTaken(host, port) from error
+        hint = " Choose a port of 1024 or above." if error.errno == errno.EACCES else ""
+        reason = f"Cannot listen on {host}:{port}: {error.strerror}.{hint}"
+        raise SettingsInvalid(reason) from error
     bound.setblocking(False)
     return bound
 
 
 class Listener(uvicorn.Server):
-    """A uvicorn server that leaves signals to whoever runs the process, and tells streams."""
+    """A uvicorn server that leaves signals to its process, and ends streams when it stops."""
 
     def __init__(self, config: uvicorn.Config, shutdown: Shutdown) -> None:
         super().__init__(config)
@@ -58,7 +63,7 @@ class Listener(uvicorn.Server):
         yield
 
     async def on_tick(self, counter: int) -> bool:
-        """Looks for clients that stand still, each second."""
+        """Checks each second for idle clients."""
         if counter % TICKS_PER_S == 0:
             for each in list(self.server_state.connections):
                 if isinstance(each, Connection):
@@ -66,7 +71,7 @@ class Listener(uvicorn.Server):
         return await super().on_tick(counter)
 
     def stop(self) -> None:
-        """Begins to stop; asked once more, it waits for nothing that is still open."""
+        """Begins to stop; a second call cancels the requests that are still open."""
         self.force_exit = self.should_exit
         self.should_exit = True
         if self.force_exit:
@@ -74,13 +79,13 @@ class Listener(uvicorn.Server):
                 task.cancel()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Takes no new connections, ends streams, lets the rest end, and cuts off what does not."""
-        # Whoever is told gets to run only after uvicorn has closed its sockets.
+        """Closes the sockets, ends streams, waits for other requests, and cancels the late ones."""
+        # The streams that this ends run on only after uvicorn has closed its sockets.
         self._shutdown.begin()
         await super().shutdown(sockets)
-        if cut := set(self.server_state.tasks):
-            # uvicorn tells them to end and does not wait until they have.
-            await asyncio.wait(cut, timeout=CUT_S)
+        if cancelled := set(self.server_state.tasks):
+            # uvicorn cancels them, but does not wait for their end.
+            await asyncio.wait(cancelled, timeout=CANCEL_S)
 
 
 def listener(
@@ -90,22 +95,21 @@ def listener(
     shutdown: Shutdown | None = None,
     protocol: type[Connection] = Connection,
 ) -> Listener:
-    """A server for the app, with the settings that all of ours have in common.
+    """Makes a server for the app, with the settings that the API and the relay share.
 
-    The lifespan is run by whoever calls this: uvicorn would turn its errors into tracebacks.
+    The caller runs the lifespan: uvicorn would turn its errors into tracebacks.
     """
     return Listener(
         uvicorn.Config(
             app,
             http=protocol,
             limit_concurrency=connection_limit(),
-            # There are no routes for it.
             ws="none",
             lifespan="off",
             log_config=None,
             access_log=False,
             server_header=False,
-            # Nobody stands before us whose word on a client's address we would take.
+            # No proxy is trusted to name the client's address.
             proxy_headers=False,
             timeout_graceful_shutdown=grace_s,
         ),
@@ -114,7 +118,7 @@ def listener(
 
 
 def with_state(app: ASGIApp, state: Mapping[str, Any]) -> ASGIApp:
-    """The app, whose requests find in `request.state` what its lifespan yielded."""
+    """Gives the app's requests the state that its lifespan yielded, as `request.state`."""
 
     async def stateful(scope: Scope, receive: Receive, send: Send) -> None:
         await app({**scope, "state": dict(state)}, receive, send)
@@ -129,7 +133,7 @@ async def listening(
     grace_s: int = GRACE_S,
     protocol: type[Connection] = Connection,
 ) -> AsyncIterator[None]:
-    """Serves the app on the sockets while inside the block, and closes them."""
+    """Serves the app on the sockets during the block, and closes them."""
     server = listener(app, grace_s=grace_s, protocol=protocol)
     async with owned_tasks() as group:
         serving = group.create_task(server.serve(sockets=[*bound]))

@@ -1,6 +1,6 @@
-"""The `error` beside `detail` in answers of the two message routes, for OpenAI's SDKs (pure).
+"""The `error` member of message routes' error responses, for OpenAI's SDKs (pure).
 
-They show their users `error.message` and nothing else of a body.
+The SDKs show `error.message` and nothing else of a body.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
     from starlette.types import Scope
 
-# And where clients call that speak Chat Completions: they, too, show `error` alone.
+# Includes the paths of Chat Completions, whose clients also show `error` alone.
 _ROUTE = re.compile(
     r"/v1/(?:instances/[^/]+/(?:session/.+/)?responses|(?:.*/)?chat/completions)", re.DOTALL
 )
 _MEMBERS = PASSED_ON | TRANSLATED | DROPPED | REFUSED.keys()
-# "tools[0].name: …", as our own words and OpenClaw's begin where they concern a member.
-_ABOUT = re.compile(r"((\w+)(?:\.\w+|\[\d+\])*): ")
-_ABOUT_THE_MODEL = (
+# "tools[0].name: …": how messages about a member begin, OpenClaw's included.
+_MEMBER_PREFIX = re.compile(r"((\w+)(?:\.\w+|\[\d+\])*): ")
+_MODEL_ERRORS = (
     requests.ModelUnknown,
     requests.ModelMissing,
     requests.ModelKeyMissing,
@@ -36,12 +36,12 @@ RATE_LIMIT_CODE = "rate_limit_exceeded"
 
 
 def is_message_route(scope: Scope) -> bool:
-    """Whether a request is a message to an agent, whatever becomes of it."""
+    """Whether the path is one to which clients send messages for an agent."""
     return _ROUTE.fullmatch(scope["path"]) is not None
 
 
 def error_of(raised: Exception, status: int, detail: Any) -> dict[str, str | None]:
-    """The error of an answer whose `detail` is known; the types are those of OpenAI's API."""
+    """The `error` of a response with this status and `detail`, in OpenAI's format."""
     return {
         "message": _message(detail),
         "type": type_of(status),
@@ -51,7 +51,7 @@ def error_of(raised: Exception, status: int, detail: Any) -> dict[str, str | Non
 
 
 def type_of(status: int) -> str:
-    """OpenAI's type for a status; it has one for everything that is the caller's to mend."""
+    """OpenAI's error type for a status."""
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         return "rate_limit_error"
     return "server_error" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "invalid_request_error"
@@ -75,19 +75,19 @@ def _code(raised: Exception, status: int) -> str:
 
 
 def _param(raised: Exception) -> str | None:
-    """The member of the body that alone is at fault, if there is one."""
+    """The member of the body that is at fault, if it is exactly one."""
     if isinstance(raised, requests.InputInvalid):
-        named = {_dotted(each["loc"]) for each in raised.problems}
-        return named.pop() if len(named) == 1 else None
-    if isinstance(raised, _ABOUT_THE_MODEL):
+        members = {_dotted(each["loc"]) for each in raised.problems}
+        return members.pop() if len(members) == 1 else None
+    if isinstance(raised, _MODEL_ERRORS):
         return "model"
-    if isinstance(raised, MessageRefused) and (about := _ABOUT.match(str(raised))):
-        return about[1] if about[2] in _MEMBERS else None
+    if isinstance(raised, MessageRefused) and (prefix := _MEMBER_PREFIX.match(str(raised))):
+        return prefix[1] if prefix[2] in _MEMBERS else None
     return None
 
 
 def _dotted(loc: Sequence[str | int]) -> str | None:
-    """A place as OpenAI writes it: `input[0].content`."""
+    """A location as OpenAI writes it: `input[0].content`."""
     path = ""
     for each in loc[1:]:
         path += f"[{each}]" if isinstance(each, int) else f".{each}"
@@ -95,8 +95,7 @@ def _dotted(loc: Sequence[str | int]) -> str | None:
 
 
 def body_of(scope: Scope, raised: Exception, status: int, detail: Any) -> Mapping[str, Any]:
-    """An error's whole body: the contract's, and `error` beside it where a message was sent."""
-    is_meant = is_message_route(scope) or isinstance(raised, requests.ChatCompletionsMissing)
-    if not is_meant:
-        return {"detail": detail}
-    return {"detail": detail, "error": error_of(raised, status, detail)}
+    """The body of an error response: `detail`, and `error` on message routes."""
+    if is_message_route(scope) or isinstance(raised, requests.ChatCompletionsMissing):
+        return {"detail": detail, "error": error_of(raised, status, detail)}
+    return {"detail": detail}

@@ -1,4 +1,4 @@
-"""The middleware of every request: its log, CORS for loopback pages, the origin guard, errors."""
+"""The middleware of every request: log, CORS, origin guard and error rendering."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ QUEUE_POSITION_HEADER = "X-Queue-Position"
 
 
 def no_page(_: Exception, __: Scope) -> None:
-    """For a server without a dashboard."""
+    """The error page of a server without a dashboard: none."""
 
 
 def stack(
@@ -42,11 +42,7 @@ def stack(
     hosts: Sequence[str] = (),
     error_page: ErrorPage = no_page,
 ) -> list[Middleware]:
-    """Outermost first.
-
-    `hosts` are names of this server besides the loopback's; `error_page` renders an error for
-    a person in a browser.
-    """
+    """The middleware, outermost first; `hosts` are this server's names besides the loopback's."""
     return [
         Middleware(RequestLog, metrics),
         Middleware(
@@ -64,14 +60,14 @@ def stack(
             ],
             max_age=600,
         ),
-        # Inside of CORS, so that a page which may call can read what it did wrong.
+        # Inside of CORS, so that allowed pages can read the error.
         Middleware(OriginGuard, hosts=hosts, origins=cors_origins),
         Middleware(ErrorMiddleware, error_page),
     ]
 
 
 class PagesCORS(CORSMiddleware):
-    """CORS for pages, which send their origin; other requests skip the work."""
+    """CORS for requests of web pages; other requests have no `Origin` and skip the work."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and b"origin" in fields_of(scope):
@@ -81,10 +77,10 @@ class PagesCORS(CORSMiddleware):
 
 
 class Api(Starlette):
-    """Starlette without its own handlers of errors: `ErrorMiddleware` does their work."""
+    """Starlette without its error handlers, which `ErrorMiddleware` replaces."""
 
     def build_middleware_stack(self) -> ASGIApp:
-        """The router within the middleware of the constructor, and no other."""
+        """The router inside of the constructor's middleware, and no other."""
         app: ASGIApp = self.router
         for kind, args, kwargs in reversed(self.user_middleware):
             app = kind(app, *args, **kwargs)
@@ -92,9 +88,9 @@ class Api(Starlette):
 
 
 class ErrorMiddleware:
-    """Answers in place of code that raised, foreseen or not, or that the server's end cut off.
+    """Renders errors, and answers requests that are cancelled because the server stops.
 
-    Innermost, because pages can read only what has passed CORS.
+    Innermost, because pages can read only responses that pass through CORS.
     """
 
     def __init__(self, app: ASGIApp, error_page: ErrorPage = no_page) -> None:
@@ -104,20 +100,20 @@ class ErrorMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         has_begun = False
 
-        async def send_noting(message: Message) -> None:
+        async def send_and_note(message: Message) -> None:
             nonlocal has_begun
             has_begun = True
             await send(message)
 
         try:
-            await self._app(scope, receive, send_noting)
+            await self._app(scope, receive, send_and_note)
         except asyncio.CancelledError:
-            # Only a server that stops does that, to requests which have outlasted its grace.
+            # Only a stopping server cancels requests: those that outlast the grace period.
             if not has_begun:
                 await error_rendering.stopping_response(scope)(scope, receive, send)
         except Exception as raised:
             if has_begun:
-                log.exception("a defect of ours")
+                log.exception("unexpected error")
                 raise
             response = error_rendering.render(raised, scope)
             await (self._error_page(raised, scope) or response)(scope, receive, send)

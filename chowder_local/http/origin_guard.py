@@ -1,4 +1,4 @@
-"""Lets in only what is meant for this server: neither another name's requests nor other sites'."""
+"""Refuses requests for other host names, and changes that pages of other sites request."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 LOOPBACK_ORIGIN = r"https?://(localhost|[a-z0-9-]+\.localhost|127\.0\.0\.1|\[::1\])(:\d+)?"
 _LOOPBACK_PAGE = re.compile(LOOPBACK_ORIGIN)
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
-_READING = frozenset({"GET", "HEAD", "OPTIONS"})
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _AUTHORITY = re.compile(r"(?:\[([0-9a-f:.]+)\]|([^:/@\s]+))(?::\d*)?", re.IGNORECASE)
 
 
 class OriginGuard:
-    """Refuses before anything has an effect.
+    """Protects against DNS rebinding and cross-site requests.
 
-    A page that has its own name lead to us, by a rebinding of DNS, is of our origin to its browser,
-    which then neither asks us first nor hides our answers; what gives it away is the name. A page
-    of another site may send simple requests without being asked; its browser says whence.
+    After DNS rebinding, a foreign page has this server's origin to its browser, and only the `Host`
+    header differs. A page of another site may send simple requests without a CORS preflight; its
+    browser names the site in `Origin` or `Sec-Fetch-Site`.
     """
 
     def __init__(self, app: ASGIApp, *, hosts: Iterable[str], origins: Iterable[str]) -> None:
@@ -48,7 +48,7 @@ class OriginGuard:
         host = fields.get(b"host", b"").decode("latin-1")
         if not self._is_ours(host_name(host), scope):
             return HostUnknown(host)
-        if scope["method"] in _READING:
+        if scope["method"] in _SAFE_METHODS:
             return None
         origin, site = (
             None if value is None else value.decode("latin-1")
@@ -59,14 +59,13 @@ class OriginGuard:
     def _is_ours(self, name: str, scope: Scope) -> bool:
         if name in self._hosts or name.endswith(".localhost"):
             return True
-        # The very address that the request came to: no name, so nobody can have it lead elsewhere.
+        # The address that the request came to: not a name, so that DNS cannot rebind it.
         server = scope.get("server")
         return bool(name) and server is not None and name == server[0].removeprefix("::ffff:")
 
     def _may_change(self, host: str, origin: str | None, site: str | None) -> bool:
         if origin is None or origin == "null":
-            # Where a page is told not to say who it is, its browser still says whether it is ours.
-            # What says nothing at all is no browser.
+            # A browser that hides the origin still sends Sec-Fetch-Site; a program sends neither.
             return site in {"same-origin", "none"} or (origin is None and site is None)
         if not self._origins.isdisjoint({origin, "*"}) or _LOOPBACK_PAGE.fullmatch(origin):
             return True
@@ -74,14 +73,14 @@ class OriginGuard:
 
 
 def _bracketed(host: str) -> str:
-    """The host as it stands in a request's head; a bare IPv6 address has no port."""
+    """The host as a `Host` header has it; a bare IPv6 address has no port."""
     return f"[{host}]" if host.count(":") > 1 and "[" not in host else host
 
 
 @lru_cache(maxsize=64)
 def host_name(authority: str) -> str:
-    """The name in a `Host`, in small letters and without port; empty if it is none."""
-    found = _AUTHORITY.fullmatch(authority)
-    if found is None:
+    """The name in a `Host` header, in lower case and without port; empty if it is invalid."""
+    match = _AUTHORITY.fullmatch(authority)
+    if match is None:
         return ""
-    return (found[1] or found[2]).lower().removesuffix(".")
+    return (match[1] or match[2]).lower().removesuffix(".")

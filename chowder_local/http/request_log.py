@@ -1,4 +1,4 @@
-"""A request's id, its line in the log, and its count among the metrics."""
+"""Gives each request an id, a line in the log, and its place in the metrics."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from starlette.routing import Route
 from chowder_local.core import request_context
 from chowder_local.core.errors.requests import SHOWN_CHARACTERS
 from chowder_local.core.request_context import REQUEST_ID_HEADER
-from chowder_local.core.secrets import without_keys
+from chowder_local.core.secrets import mask_keys
 from chowder_local.http.headers import fields_of
 
 if TYPE_CHECKING:
@@ -33,23 +33,23 @@ _STREAM = (b"content-type", b"text/event-stream; charset=utf-8")
 
 
 class RequestLog:
-    """Gives each request an id, which the answer carries; counts it, and logs its end in a line."""
+    """Gives each request an id, which its response carries; counts it; logs its end."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
         self._metrics = metrics
         self._templates: dict[Any, str] = {}
-        # They tell requests apart and keep no secret; the kernel need not be asked for each.
+        # Ids are no secrets, so they need no system call each.
         self._ids = random.Random(secrets.randbits(256))  # noqa: S311
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        offered = fields_of(scope).get(_REQUEST_ID, b"").decode("latin-1")
+        sent_id = fields_of(scope).get(_REQUEST_ID, b"").decode("latin-1")
         request_id = (
-            offered
-            if offered and request_context.may_be_logged(offered)
+            sent_id
+            if sent_id and request_context.may_be_logged(sent_id)
             else f"{self._ids.getrandbits(128):032x}"
         )
         began_s = time.perf_counter()
@@ -79,7 +79,7 @@ class RequestLog:
             _log_end(scope, status, took_s, request_id)
 
     def _template(self, scope: Scope) -> str | None:
-        """The path of the route that was found, as the table has it."""
+        """The path of the request's route, as the route table has it."""
         if not self._templates and (app := scope.get("app")) is not None:
             self._templates = {
                 each.endpoint: each.path for each in app.routes if isinstance(each, Route)
@@ -92,36 +92,36 @@ def _log_end(scope: Scope, status: int, took_s: float, request_id: str) -> None:
     is_audited = scope["method"] in getattr(endpoint, "audited", ())
     level = logging.INFO if is_audited else _level(scope["path"])
     if log.isEnabledFor(level):
-        # Without the query, which may carry what no log should, and quoted, because a
-        # decoded path may hold the end of this line and the beginning of another.
-        path = quote(without_keys(scope["path"]))
+        # Without the query, which may contain secrets; quoted, because a decoded path may contain
+        # a line feed.
+        path = quote(mask_keys(scope["path"]))
         audited = _audited(scope) if is_audited else ""
         line = (scope["method"], path, status, took_s * 1000, request_id, audited)
         log.log(level, "%s %s %d %.1f ms %s%s", *line)
 
 
 def _level(path: str) -> int:
-    """What programs ask all the time would drown what people look for."""
+    """DEBUG for routes that programs poll, which would fill the log."""
     is_polled = path.startswith(("/local/", "/assets/")) or path.endswith("/status")
     is_polled = is_polled or path in {"/health", "/live"}
     return logging.DEBUG if is_polled else logging.INFO
 
 
 def note(request: Request, **ids: str) -> None:
-    """Adds to the log line of an audited call what its path does not say: never a secret."""
+    """Adds ids to the log line of an audited call; never a secret."""
     request.scope["state"].setdefault("audited", {}).update(ids)
 
 
 def _audited(scope: Scope) -> str:
-    """Whose key has made the call, and its notes."""
+    """Which key made the call, and the call's notes."""
     state = scope.get("state", {})
     caller: Caller | None = state.get("caller")
     owner = "nobody"
     if caller is not None:
         kind = "organization key" if caller.is_organization_key else "key"
         owner = f"{kind} {caller.key_id} of organization {caller.organization_id}"
-    noted = [
-        f", {name} {quote(without_keys(value[:SHOWN_CHARACTERS]))}"
+    notes = [
+        f", {name} {quote(mask_keys(value[:SHOWN_CHARACTERS]))}"
         for name, value in state.get("audited", {}).items()
     ]
-    return f" by {owner}{''.join(noted)}"
+    return f" by {owner}{''.join(notes)}"

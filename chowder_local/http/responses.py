@@ -1,4 +1,4 @@
-"""Answers that are long: files as they come, and JSON that is made without holding others up."""
+"""Long responses: downloads, and JSON that is made without blocking the event loop."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ JSON = "application/json"
 
 Item = TypeVar("Item")
 
-# Each model serializes itself, whatever the list says that it holds.
+# With Any, each model serializes itself.
 _VIEWS = TypeAdapter(list[Any])
 
 
 class FileStream(ClosingStream):
-    """A file of known length; if it breaks off, so does the connection, which clients notice."""
+    """A file of known length; if reading it fails, the connection is closed, as clients notice."""
 
     def __init__(
         self, chunks: AsyncGenerator[bytes, None], headers: Mapping[str, str], idle_timeout_s: float
@@ -40,7 +40,7 @@ class FileStream(ClosingStream):
         self._idle_timeout_s = idle_timeout_s
 
     async def stream_response(self, send: Send) -> None:
-        """Sends all chunks, as long as the client takes them."""
+        """Sends all chunks. Raises StreamBroken if the client reads nothing for too long."""
 
         async def send_in_time(message: Message) -> None:
             async with asyncio.timeout(self._idle_timeout_s):
@@ -49,13 +49,13 @@ class FileStream(ClosingStream):
         try:
             await super().stream_response(send_in_time)
         except TimeoutError:
-            raise StreamBroken("the download's client takes nothing any more") from None
+            raise StreamBroken("the download's client has stopped reading") from None
 
 
 async def download(
     request: Request, name: str, size: int, chunks: AsyncGenerator[bytes, None]
 ) -> Response:
-    """The answer that is a file, or its headers alone if only these are asked for."""
+    """The response with a file, or with its headers alone to a HEAD request."""
     headers = attachment(name, size)
     if request.method == "HEAD":
         await chunks.aclose()
@@ -64,8 +64,8 @@ async def download(
 
 
 def attachment(name: str, size: int) -> dict[str, str]:
-    """The headers of a file that is to be kept, not shown (RFC 6266)."""
-    # The first is for clients that do not know the second.
+    """The headers of a file that browsers save and do not show (RFC 6266)."""
+    # `filename` is for clients that do not know `filename*`.
     plain = "".join(each if " " <= each <= "~" and each not in '"\\%' else "_" for each in name)
     full = quote(name, safe="")
     return {
@@ -79,15 +79,15 @@ def attachment(name: str, size: int) -> dict[str, str]:
 async def array(
     pages: AsyncGenerator[list[Item]], view_of: Callable[[Item], BaseModel]
 ) -> Response:
-    """One JSON array of the views of everything that comes, sent once it is whole."""
-    written: list[bytes] = []
+    """One JSON array of the views of all items, sent once it is complete."""
+    parts: list[bytes] = []
     async with aclosing(pages):
         async for page in pages:
-            written.append(_VIEWS.dump_json([view_of(each) for each in page])[1:-1])
-    return Response(b"[%b]" % b",".join(written), media_type=JSON)
+            parts.append(_VIEWS.dump_json([view_of(each) for each in page])[1:-1])
+    return Response(b"[%b]" % b",".join(parts), media_type=JSON)
 
 
 async def json_in_thread(make: Callable[[], object]) -> Response:
-    """What is made as JSON, both in a thread: it may be megabytes."""
+    """Makes the content and its JSON in a thread: it may be megabytes."""
     content = await asyncio.to_thread(lambda: to_json(make()))
     return Response(content, media_type=JSON)

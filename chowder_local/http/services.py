@@ -1,4 +1,4 @@
-"""What handlers reach through a request: the services that the lifespan opened."""
+"""The services that the lifespan opened, as handlers reach them through a request."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Services:
     boot_queue: BootQueue
     conversations: Conversations
     idempotency: IdempotentMessages
-    reading: ConversationReader
+    conversation_reader: ConversationReader
     files: Files
     skills: Skills
     channels: Channels
@@ -97,34 +97,34 @@ def services(request: Request) -> Services:
 
 
 def caller(request: Request) -> Caller:
-    """Who makes the request; only there behind a route that needs a key."""
+    """The request's caller; only set on routes that need a key."""
     return cast("Caller", request.scope["state"]["caller"])
 
 
 def instance(request: Request) -> Instance:
-    """The instance that the path names; only there behind a route that needs a permission."""
+    """The instance that the path names; only set on routes that need a permission."""
     return cast("Instance", request.scope["state"]["instance"])
 
 
 def running_instance(request: Request) -> Instance:
-    """The same, if its agent can be asked something now. Raises InstanceStateWrong."""
+    """The instance that the path names. Raises InstanceStateWrong if it does not run."""
     return running(instance(request))
 
 
-def running(found: Instance) -> Instance:
-    """The same instance, if it runs. Raises InstanceStateWrong."""
-    if found.status is not InstanceStatus.RUNNING:
-        raise InstanceStateWrong(found.status, InstanceStatus.RUNNING)
-    return found
+def running(instance: Instance) -> Instance:
+    """Returns the instance. Raises InstanceStateWrong if it does not run."""
+    if instance.status is not InstanceStatus.RUNNING:
+        raise InstanceStateWrong(instance.status, InstanceStatus.RUNNING)
+    return instance
 
 
 async def instance_of(request: Request) -> Instance:
     """The instance that the path names, for a caller with an organization key.
 
-    From now on the log tells that the request is about it. Raises InstanceNotFound.
+    Adds its id to the request's log lines. Raises InstanceNotFound if the organization has none.
     """
-    found = await services(request).directory.get(
+    instance = await services(request).directory.get(
         caller(request).organization_id, request.path_params["instance_id"]
     )
-    request_context.set_instance(found.id)
-    return found
+    request_context.set_instance(instance.id)
+    return instance

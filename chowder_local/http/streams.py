@@ -1,4 +1,4 @@
-"""Answers that are streamed as they come, and given up when the client is gone."""
+"""Streaming responses, which end when the client disconnects."""
 
 from __future__ import annotations
 
@@ -25,20 +25,19 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-# What nginx answers for a client that left; nobody is there to read it.
+# nginx's status for a client that has left; only the log and the metrics see it.
 CLIENT_CLOSED_REQUEST = 499
 
 EVENT_STREAM = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
 class ClosingStream(StreamingResponse):
-    """A streaming response that closes its generator whenever and however it ends.
+    """A streaming response that closes its generator however it ends.
 
-    Starlette leaves that to the garbage collector if the client goes while bytes are sent, or
-    before the first. The first chunk is waited for before anything is sent, so that what fails
-    until then is an ordinary error; it may be empty. With `stopping`, that wait is given up when
-    the server stops, and a stream that has begun ends properly where it is, unless it
-    `ends_itself`.
+    Starlette leaves that to the garbage collector if the client leaves while bytes are sent, or
+    before the first. Nothing is sent before the first chunk, which may be empty: an error before
+    it gets an ordinary error response. With `shutdown`, a stopping server cancels the wait for that
+    chunk, and properly ends a stream that has begun, unless it `ends_itself`.
     """
 
     def __init__(
@@ -55,8 +54,11 @@ class ClosingStream(StreamingResponse):
         self._first = b""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Sends all chunks. Raises what fails before the first, ServerStopping among it."""
-        chunks: AsyncGenerator[bytes, None] = self.body_iterator  # type: ignore[assignment]  # ours is one
+        """Sends all chunks.
+
+        Raises the error that occurs before the first chunk, ServerStopping if the server stops.
+        """
+        chunks: AsyncGenerator[bytes, None] = self.body_iterator  # type: ignore[assignment]  # content is one
         async with aclosing(chunks):
             first = await while_connected(
                 Request(scope, receive), lambda: anext(chunks, b""), self._shutdown
@@ -68,12 +70,12 @@ class ClosingStream(StreamingResponse):
             try:
                 await super().__call__(scope, receive, send)
             except ChowderError as broken:
-                # What has begun can only end in a way that no client takes for a whole answer.
-                log.warning("an answer broke off: %s", broken)
+                # The status is sent: only a closed connection shows that the rest is missing.
+                log.warning("a response broke off: %s", broken)
                 break_off(receive)
 
     async def stream_response(self, send: Send) -> None:
-        """Sends all chunks, or those up to the server's end."""
+        """Sends all chunks, or those that come before the server stops."""
         stops = None if self._ends_itself else self._shutdown
         with (
             anyio.CancelScope() as scope,
@@ -107,9 +109,9 @@ def event_stream(
 async def while_connected(
     request: Request, call: Callable[[], Awaitable[T]], shutdown: Shutdown | None = None
 ) -> T | None:
-    """The call's result; None if the client went away first, and then the call was cancelled.
+    """The call's result; None if the client disconnected first, which cancels the call.
 
-    With `stopping`, it is cancelled when the server stops, too. Raises ServerStopping.
+    With `shutdown`, a stopping server cancels it, too, and ServerStopping is raised.
     """
     result: T | None = None
     failure: Exception | None = None
@@ -124,7 +126,7 @@ async def while_connected(
         with shutdown.on_shutdown(group.cancel_scope.cancel) if shutdown else nullcontext():
             try:
                 result = await call()
-            except Exception as raised:  # noqa: BLE001 - carried out; the group would wrap it
+            except Exception as raised:  # noqa: BLE001 - raised below; the group would wrap it
                 failure = raised
         group.cancel_scope.cancel()
     if failure is not None:

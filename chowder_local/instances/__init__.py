@@ -1,1 +1,1 @@
-"""An instance's life: provisioning, states, conversations, reconciling with the engine."""
+"""Instances: lifecycle, configuration, conversations, snapshots, warm pool, monitoring."""

@@ -1,8 +1,8 @@
-"""Finding instances, as callers may see them."""
+"""Finding the instances that a caller may see."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from chowder_local.core import request_context
 from chowder_local.core.domain import InstanceId
@@ -16,33 +16,41 @@ if TYPE_CHECKING:
 
 
 class InstanceDirectory:
-    """Looks instances up; those of other organizations are not found."""
+    """Looks up instances; those of other organizations count as not found."""
 
     def __init__(self, instances: InstanceQueries) -> None:
         self._instances = instances
 
     async def get(self, organization_id: OrganizationId, instance_id: str) -> Instance:
-        """One of the organization's instances. Raises InstanceNotFound."""
+        """Raises InstanceNotFound if the organization has no instance with that id."""
         instance = await self._instances.get(InstanceId(instance_id))
         if instance is None or instance.organization_id != organization_id:
             raise InstanceNotFound
         return instance
 
-    async def begin(self, organization_id: OrganizationId, instance_id: str) -> Instance:
-        """The instance that the request is about from now on, as the log shows."""
+    async def get_for_request(self, organization_id: OrganizationId, instance_id: str) -> Instance:
+        """As `get`; log lines of this request carry the instance's id from now on."""
         instance = await self.get(organization_id, instance_id)
         request_context.set_instance(instance.id)
         return instance
 
-    async def current(self, seen: Instance, *wanted: InstanceStatus) -> Instance:
-        """The instance as it is now. Raises InstanceNotFound, InstanceStateWrong."""
-        instance = await self.get(seen.organization_id, seen.id)
+    async def current(self, stale: Instance, *wanted: InstanceStatus) -> Instance:
+        """The instance as it is now.
+
+        Raises InstanceNotFound if it is gone, InstanceStateWrong if its status is not `wanted`.
+        """
+        instance = await self.get(stale.organization_id, stale.id)
         if wanted and instance.status not in wanted:
             raise InstanceStateWrong(instance.status, " or ".join(wanted))
         return instance
 
+    async def raise_status_changed(self, stale: Instance) -> NoReturn:
+        """Raises InstanceStateWrong, because another task has moved the instance meanwhile."""
+        current = await self.current(stale)
+        raise InstanceStateWrong(current.status, stale.status)
+
     def all(self, caller: Caller) -> AsyncGenerator[list[Instance]]:
-        """The instances that a key is for and that are not terminated, oldest first, in pages."""
+        """The instances that a key may use, except terminated ones: oldest first, in pages."""
         if caller.is_organization_key:
             return self._instances.of_organization(caller.organization_id)
         return self._instances.of_key(caller.key_id)
@@ -56,9 +64,9 @@ class InstanceDirectory:
         after_id: str | None = None,
         limit: int,
     ) -> list[Instance]:
-        """Some of an organization's instances, newest first, as people look for them.
+        """At most `limit` of an organization's instances, newest first.
 
-        Raises InstanceNotFound if that after which to go on is not there.
+        Raises InstanceNotFound if the organization has no instance `after_id`.
         """
         after = None if after_id is None else await self.get(organization_id, after_id)
         return await self._instances.search(
@@ -66,5 +74,5 @@ class InstanceDirectory:
         )
 
     async def counts(self, organization_id: OrganizationId) -> dict[InstanceStatus, int]:
-        """How many instances an organization has in each status."""
+        """The number of an organization's instances in each status."""
         return await self._instances.counts(organization_id)

@@ -1,4 +1,4 @@
-"""What instances ask of the engine that their sandboxes live on."""
+"""The interface of the container engine that runs sandboxes."""
 
 from __future__ import annotations
 
@@ -20,87 +20,88 @@ Result = TypeVar("Result")
 
 
 class Engine(Protocol):
-    """Runs sandboxes. Every call raises EngineUnavailable if the engine does not do it."""
+    """Runs sandboxes. Every call raises EngineUnavailable if the engine fails it."""
 
     @property
     def fingerprint(self) -> str:
-        """Tells apart sandboxes that were made of another image, or otherwise, than one now."""
+        """Identifies the image and the options that sandboxes are created with now."""
 
     @property
     def failure_count(self) -> int:
-        """How many calls raised EngineUnavailable."""
+        """The number of calls that raised EngineUnavailable."""
 
     async def version(self) -> str:
-        """The engine's name and version; that it answers at all is the point."""
+        """The engine's name and version; shows that the engine answers."""
 
     async def check_image(self) -> None:
-        """Raises ImageMissing if the image that sandboxes are made of is gone."""
+        """Raises ImageMissing if the sandbox image is gone."""
 
     async def file_of_image(self, path: str) -> bytes | None:
-        """A file of that image; None if it has no such file. Raises ImageMissing."""
+        """A file of the sandbox image, or None. Raises ImageMissing if the image is gone."""
 
     async def boot(self, spec: SandboxSpec) -> SandboxInfo:
-        """Makes and starts a sandbox, replacing one of that id; its volume, if any, is kept.
+        """Creates and starts a sandbox. Replaces a container with that id and keeps its volume.
 
-        Raises ImageMissing.
+        Raises ImageMissing if the sandbox image is gone.
         """
 
     async def inspect(self, sandbox_id: SandboxId) -> SandboxInfo:
-        """The sandbox as it is now; MISSING if it is gone."""
+        """The sandbox as it is now; its state is MISSING if it is gone."""
 
     async def sandboxes(self) -> dict[SandboxId, SandboxInfo]:
-        """Every sandbox of ours, in one call."""
+        """All sandboxes of this server, in one call to the engine."""
 
     async def volumes(self) -> set[SandboxId]:
-        """Every sandbox of ours that has a volume, with or without a container."""
+        """The sandboxes of this server that have a volume, with or without a container."""
 
     async def pause(self, sandbox_id: SandboxId) -> None:
-        """Freezes a running sandbox. Raises SandboxMissing, too."""
+        """Freezes a running sandbox. Raises SandboxMissing if it is gone."""
 
     async def unpause(self, sandbox_id: SandboxId) -> None:
-        """Lets a paused sandbox go on; one that runs does. Raises SandboxMissing, too."""
+        """Resumes a sandbox, if it is paused. Raises SandboxMissing if it is gone."""
 
     async def promote(self, sandbox_id: SandboxId) -> None:
-        """Gives a warm sandbox as much of the processor as any other. Raises SandboxMissing."""
+        """Gives a warm sandbox full processor weight. Raises SandboxMissing if it is gone."""
 
     async def release(self, sandbox_id: SandboxId) -> None:
-        """Ends a paused sandbox in good order: its memory is free, its volume stays."""
+        """Shuts down a paused sandbox cleanly: frees its memory and keeps its volume."""
 
     async def memory(self) -> EngineMemory:
-        """What the machine that sandboxes run on has, and has left."""
+        """Total and available memory of the machine that sandboxes run on."""
 
     async def usage(self, sandbox_ids: Collection[SandboxId]) -> dict[SandboxId, SandboxUsage]:
-        """What running ones take of memory and processors; without those that are gone."""
+        """Memory and processor use of running sandboxes; leaves out those that are gone."""
 
     async def disk_bytes(self, sandbox_id: SandboxId, limit: int) -> int:
-        """What a running one takes of the disk, counted until it is more than a limit.
+        """The disk space that a running sandbox uses; counting stops once it exceeds `limit`.
 
-        Raises SandboxMissing, too.
+        Raises SandboxMissing if it is gone.
         """
 
     async def disk_free_bytes(self, sandbox_id: SandboxId) -> int:
-        """What is left of the disk that a running one's files are on. Raises SandboxMissing."""
+        """Free space on a running sandbox's disk. Raises SandboxMissing if it is gone."""
 
     async def read_home(
         self, sandbox_id: SandboxId, work: Callable[[Iterator[bytes]], Result]
     ) -> Result:
-        """What `work` makes, in a thread, of an archive of what is on its volume, as it comes.
+        """Runs `work` in a thread on a tar stream of the sandbox's volume; returns its result.
 
-        Names begin with `data/`. Raises SandboxMissing, and what `work` raises.
+        Names begin with `data/`. Raises SandboxMissing if it is gone, and what `work` raises.
         """
 
     async def rework_home(
         self, program: str, source: Path, work: Callable[[Iterator[bytes]], Result]
     ) -> Result:
-        """The same of an archive of a home that a Python program, which gets its folder as
-        argument, has changed.
+        """Unpacks the archive `source`, runs a Python program on it, then `work` as `read_home`.
+
+        The program gets the folder of the unpacked home as its argument.
         """
 
     async def remove(self, sandbox_id: SandboxId) -> None:
-        """Destroys a sandbox and its volume; nothing happens if they are gone."""
+        """Destroys a sandbox and its volume, if they exist."""
 
     async def log_tail(self, sandbox_id: SandboxId, line_count: int) -> str:
-        """The last lines that the sandbox printed."""
+        """The last lines of the sandbox's output."""
 
     def follow_log(self, sandbox_id: SandboxId, line_count: int) -> AsyncIterator[bytes]:
-        """The last lines and each new one as it comes; an empty piece first, once it is open."""
+        """The last lines, then each new one; yields empty bytes first, once the log is open."""

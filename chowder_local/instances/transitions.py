@@ -1,4 +1,4 @@
-"""The moves that an instance's status can make; every one of them is made here."""
+"""The transitions between the statuses of an instance."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ log = logging.getLogger(__name__)
 PROVISIONING, RUNNING, STOPPED, ERROR, TERMINATED = InstanceStatus
 
 MOVES: Mapping[InstanceStatus, Set[InstanceStatus]] = {
-    # To itself when a boot begins again, because the sandbox is to be another one.
+    # To itself when the sandbox is replaced during a boot.
     PROVISIONING: {PROVISIONING, RUNNING, ERROR, TERMINATED},
     RUNNING: {PROVISIONING, STOPPED, ERROR, TERMINATED},
     STOPPED: {PROVISIONING, RUNNING, ERROR, TERMINATED},
-    # Restored from a snapshot.
+    # By a restore from a snapshot.
     ERROR: {PROVISIONING, TERMINATED},
     TERMINATED: set(),
 }
-"""The statuses that an instance can move to from each. `docs/instance-states.md` draws them."""
+"""The statuses that each status can change to; drawn in `docs/explanation/instance-states.md`."""
 
 
 class Transitions:
     """Moves instances between statuses.
 
-    Every move is a compare-and-set on the status that the caller has seen: of calls that race from
-    one status, one gets the instance and the others get None. The store publishes the event.
+    Each move compares and sets the status that the caller has seen: of calls that race from one
+    status, one gets the instance and the others get None. The store publishes the event.
     """
 
     def __init__(self, instances: InstanceQueries, clock: Callable[[], datetime]) -> None:
@@ -42,7 +42,7 @@ class Transitions:
         self._clock = clock
 
     async def to_running(self, instance: Instance, gateway_url: str) -> Instance | None:
-        """Its gateway takes turns at that address."""
+        """The gateway accepts turns at that address."""
         first_ready_at = instance.first_ready_at or self._clock()
         changes: InstanceChanges = {
             "gateway_url": gateway_url,
@@ -52,23 +52,23 @@ class Transitions:
         return await self._move(instance, RUNNING, changes)
 
     async def to_stopped(self, instance: Instance) -> Instance | None:
-        """Its sandbox is frozen, or gone but for its volume."""
+        """The sandbox is frozen, or only its volume is left."""
         return await self._move(instance, STOPPED, {})
 
     async def to_provisioning(
         self, instance: Instance, **fields: Unpack[InstanceChanges]
     ) -> Instance | None:
-        """Its sandbox is about to be made anew on its volume."""
+        """The sandbox is about to be created again on its volume."""
         return await self._move(instance, PROVISIONING, {**fields, "gateway_url": None})
 
     async def to_error(
         self, instance: Instance, reason: str, **fields: Unpack[InstanceChanges]
     ) -> Instance | None:
-        """It does not run, and is not booted again unasked; its files are kept."""
+        """The instance has failed. It is not booted again automatically; its files are kept."""
         return await self._move(instance, ERROR, {**fields, "error_message": reason})
 
     async def to_terminated(self, instance: Instance) -> Instance | None:
-        """It is deleted, whatever its status has become. None if there is no such instance."""
+        """Deletes the instance from any status. None if there is no such instance."""
         changed = await self.update(instance, status=TERMINATED, gateway_url=None)
         if changed is not None:
             log.info("instance %s: %s", instance.id, TERMINATED)
@@ -82,7 +82,7 @@ class Transitions:
         booting_id: SandboxId | None,
         **fields: Unpack[InstanceChanges],
     ) -> tuple[Instance, WarmSandbox | None] | None:
-        """It is `provisioning` anew, with a warm sandbox that it claims or with that one."""
+        """Back to `provisioning`, with a warm sandbox if one fits, or else with `sandbox_id`."""
         _check(former, PROVISIONING)
         replaced = await self._instances.replace_sandbox(
             former,
@@ -96,8 +96,8 @@ class Transitions:
             log.info("instance %s: %s", former.id, PROVISIONING)
         return replaced
 
-    async def put_off(self, instance: Instance, reason: str) -> Instance | None:
-        """It stays `provisioning`, and tells why; the reconciler tries again."""
+    async def postpone(self, instance: Instance, reason: str) -> Instance | None:
+        """Keeps it `provisioning`, with the reason as its error; the reconciler tries again."""
         return await self._instances.change(
             instance.id, only_from={PROVISIONING}, now=self._clock(), error_message=reason
         )
@@ -105,7 +105,7 @@ class Transitions:
     async def update(
         self, instance: Instance, **fields: Unpack[InstanceChanges]
     ) -> Instance | None:
-        """Changes an instance where it stands. None if there is no such instance."""
+        """Changes fields of an instance. None if there is no such instance."""
         return await self._instances.change(instance.id, now=self._clock(), **fields)
 
     async def _move(

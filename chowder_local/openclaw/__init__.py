@@ -1,1 +1,1 @@
-"""What an agent is: its configuration, gateway, sessions and messages."""
+"""OpenClaw, which runs in every sandbox: its configuration, gateway, sessions and messages."""

@@ -1,4 +1,4 @@
-"""The messengers that an agent is reached by, and what each wants to know (pure)."""
+"""The messengers that an agent can use, and the fields that each requires (pure)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class ConnectionType(StrEnum):
-    """How a channel is connected: with credentials, or by a person with a telephone."""
+    """How a channel is connected: with credentials, or by a person who scans a QR code."""
 
     CREDENTIALS = "token"
     INTERACTIVE = "interactive"
@@ -19,18 +19,18 @@ class ConnectionType(StrEnum):
 
 @dataclass(frozen=True)
 class Field:
-    """Something that connecting takes; `key` is OpenClaw's name of it."""
+    """A required field of a channel; `key` is OpenClaw's name for it if that differs."""
 
     name: str
     description: str
     key: str = ""
-    instead: tuple[tuple[str, ...], ...] = ()
-    """Groups of other fields, each of which makes this one unnecessary."""
+    alternatives: tuple[tuple[str, ...], ...] = ()
+    """Groups of other fields; each group replaces this field."""
     is_secret: bool = False
 
     @property
     def openclaw_key(self) -> str:
-        """Where its value goes, below the channel's own part of the configuration."""
+        """The key of its value in the channel's section of the configuration."""
         return self.key or camel_case(self.name)
 
 
@@ -40,9 +40,9 @@ class Channel:
     required: tuple[Field, ...]
     connection_type: ConnectionType = ConnectionType.CREDENTIALS
     dm_policy: tuple[str, ...] = ("dmPolicy",)
-    """Where its configuration says who may write to the agent."""
-    also: str | None = None
-    """What OpenClaw wants to know besides before it connects."""
+    """The path of the setting that says who may write to the agent."""
+    also_required: str | None = None
+    """A field that OpenClaw also needs before it connects, for error messages."""
 
 
 _CHANNELS = (
@@ -69,7 +69,7 @@ _CHANNELS = (
             Field(
                 "app_token",
                 "The app-level token (xapp-…) with which Socket Mode connects.",
-                instead=(("signing_secret",),),
+                alternatives=(("signing_secret",),),
                 is_secret=True,
             ),
         ),
@@ -81,7 +81,7 @@ _CHANNELS = (
             Field("audience_type", "What the audience is: app-url or project-number."),
             Field("audience", "The app's webhook URL, or the number of its Google Cloud project."),
         ),
-        also="service_account, the service account's key as JSON",
+        also_required="service_account, the service account's key as JSON",
     ),
     Channel(
         "signal",
@@ -94,7 +94,7 @@ _CHANNELS = (
             Field(
                 "access_token",
                 "The bot's access token; or give user_id and password instead.",
-                instead=(("user_id", "password"),),
+                alternatives=(("user_id", "password"),),
                 is_secret=True,
             ),
         ),
@@ -107,11 +107,11 @@ _CHANNELS = (
             Field(
                 "app_password",
                 "The application's client secret.",
-                instead=(("certificate_path",), ("use_managed_identity",)),
+                alternatives=(("certificate_path",), ("use_managed_identity",)),
                 is_secret=True,
             ),
         ),
-        also="tenant_id, the directory (tenant) id in Entra",
+        also_required="tenant_id, the directory (tenant) id in Entra",
     ),
     Channel(
         "mattermost",
@@ -130,13 +130,13 @@ _CHANNELS = (
             Field(
                 "channel_access_token",
                 "The channel's access token, from the LINE developers' console.",
-                instead=(("token_file",),),
+                alternatives=(("token_file",),),
                 is_secret=True,
             ),
             Field(
                 "channel_secret",
                 "The channel's secret.",
-                instead=(("secret_file",),),
+                alternatives=(("secret_file",),),
                 is_secret=True,
             ),
         ),
@@ -147,31 +147,31 @@ CHANNELS: Mapping[str, Channel] = {channel.name: channel for channel in _CHANNEL
 
 
 def camel_case(name: str) -> str:
-    """OpenClaw's way of writing a name; one that it writes itself stays as it is."""
+    """A snake_case name in camelCase, as OpenClaw writes it; a camelCase name stays as it is."""
     first, *others = name.split("_")
     return first + "".join(other[:1].upper() + other[1:] for other in others)
 
 
-def to_openclaw_config(channel: Channel, given: Mapping[str, Any]) -> dict[str, Any]:
-    """A client's fields as OpenClaw names them; those that the table does not have, too."""
-    known = {field.name: field.openclaw_key for field in channel.required}
-    return {known.get(name) or camel_case(name): value for name, value in given.items()}
+def to_openclaw_config(channel: Channel, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """A client's fields under OpenClaw's names; fields that the table does not list are kept."""
+    keys = {field.name: field.openclaw_key for field in channel.required}
+    return {keys.get(name) or camel_case(name): value for name, value in fields.items()}
 
 
 def missing_fields(channel: Channel, configured: Mapping[str, Any]) -> Sequence[str]:
-    """The fields that a configuration of the channel, in OpenClaw's names, still lacks."""
-    lacking: list[str] = []
+    """The required fields that a configuration of the channel, in OpenClaw's names, lacks."""
+    missing: list[str] = []
     for field in channel.required:
         if _has(configured, field.openclaw_key):
             continue
-        # A group that was begun is what the client wants; a whole one leaves nothing to name.
+        # The client wants a group that it has begun. A complete group adds no missing field.
         begun = [
             [name for name in group if not _has(configured, camel_case(name))]
-            for group in field.instead
+            for group in field.alternatives
             if any(_has(configured, camel_case(name)) for name in group)
         ]
-        lacking += sorted(begun, key=len)[0] if begun else [field.name]
-    return lacking
+        missing += sorted(begun, key=len)[0] if begun else [field.name]
+    return missing
 
 
 def _has(configured: Mapping[str, Any], key: str) -> bool:

@@ -1,4 +1,4 @@
-"""The messengers of running agents: OpenClaw connects them, and is asked how they are."""
+"""Connects and disconnects the channels of running agents, and reads their state."""
 
 from __future__ import annotations
 
@@ -40,7 +40,8 @@ if TYPE_CHECKING:
 CONNECT_TIMEOUT_S = 15.0
 LOOK_INTERVAL_S = 0.25
 QR_TIMEOUT_S = 20.0
-PAIR_TIMEOUT_S = 60.0
+PAIR_TIMEOUT_S = 120.0
+"""A pairing starts OpenClaw's command line, which took over 60 s at a load of 14 on two cores."""
 APPROVE = "pairing.approve"
 
 _PNG = "data:image/png;base64,"
@@ -55,9 +56,9 @@ class ConnectionStatus(StrEnum):
 
 @dataclass(frozen=True)
 class ChannelState:
-    """A channel as OpenClaw sees it; `account` and `issues` are its own words about it.
+    """A channel's state; `account` and `issues` are OpenClaw's own report.
 
-    `configured` is what is written about it, with secrets hidden.
+    `configured` is the channel's section of the configuration, with secrets hidden.
     """
 
     channel: str
@@ -70,32 +71,32 @@ class ChannelState:
     def is_connected(self) -> bool:
         if not self.account.get("running"):
             return False
-        # Channels that are called, rather than calling, have no connection to tell of.
+        # A channel that receives webhooks reports no connection.
         connected = self.account.get("connected")
         return connected is True or (connected is None and self._is_ready)
 
     @property
     def is_refused(self) -> bool:
-        """Whether OpenClaw has given up until something is changed."""
+        """Whether OpenClaw has stopped trying until the configuration changes."""
         account = self.account
         return account.get("terminalDisconnect") is True or account.get("configured") is False
 
     @property
     def has_failed(self) -> bool:
-        """Whether a try to connect has failed, even if OpenClaw goes on trying."""
+        """Whether an attempt to connect has failed; OpenClaw may still be trying."""
         account = self.account
         return bool(account.get("lastError")) or account.get("lifecycle") == "recovering"
 
     @property
     def reason(self) -> str | None:
-        """Why it is not connected, if OpenClaw tells."""
+        """Why it is not connected, if OpenClaw says so."""
         if self.is_connected:
             return None
         if self.is_enabled and not self.account:
             return "OpenClaw does not run this channel; the sandbox's log says why."
-        also = CHANNELS[self.channel].also
-        if also and self.account.get("configured") is False:
-            return f"OpenClaw also needs {also}."
+        also_required = CHANNELS[self.channel].also_required
+        if also_required and self.account.get("configured") is False:
+            return f"OpenClaw also needs {also_required}."
         reasons = (
             self.account.get("lastError"),
             *(each.get("message") for each in self.issues),
@@ -111,7 +112,7 @@ class ChannelState:
 
 @dataclass(frozen=True)
 class Connection:
-    """What came of connecting; the QR code is a PNG image in a data URL."""
+    """The result of `Channels.connect`; `qr` is a PNG image in a data URL."""
 
     channel: str
     status: ConnectionStatus
@@ -140,43 +141,45 @@ class Channels:
         self._connect_timeout_s = connect_timeout_s
 
     async def enabled(self, instance: Instance) -> Mapping[str, bool]:
-        """Every channel, and whether it is switched on. Raises GatewayUnavailable."""
+        """Whether each channel is enabled, by name. Raises GatewayUnavailable."""
         configured = await _configured(self._gateway(instance))
         return {name: _is_enabled(configured.get(name)) for name in CHANNELS}
 
     async def states(self, instance: Instance) -> list[ChannelState]:
-        """How all channels are. Raises GatewayUnavailable."""
+        """The state of every channel. Raises GatewayUnavailable."""
         return list((await _states(self._gateway(instance))).values())
 
     def qr_login(self, instance: Instance, channel: Channel) -> QrLogin | None:
-        """The QR code that was made for a channel, until somebody has scanned it."""
+        """The latest QR code of a channel; None if there is none, or it was scanned."""
         return self._logins.latest(instance.sandbox_id, channel.name)
 
     async def state(self, instance: Instance, channel: Channel) -> ChannelState:
-        """How a channel is. Raises GatewayUnavailable."""
+        """The state of one channel. Raises GatewayUnavailable."""
         return (await _states(self._gateway(instance)))[channel.name]
 
     async def connect(
-        self, instance: Instance, channel: Channel, given: Mapping[str, Any]
+        self, instance: Instance, channel: Channel, fields: Mapping[str, Any]
     ) -> Connection:
-        """Lays credentials over those that are there, and waits some seconds for the channel.
+        """Merges the fields into the channel's configuration and waits for the connection.
 
-        Raises InputInvalid for what is missing, ConfigRefused, ChannelRefused, ChannelUnreachable
-        and GatewayUnavailable. Of the last four only the first leaves everything as it was.
+        It waits `connect_timeout_s` at most. Raises InputInvalid if a required field is missing
+        and ConfigRefused if OpenClaw refuses the configuration; neither changes anything. Raises
+        ChannelRefused if OpenClaw has given up, ChannelUnreachable if the channel is not connected
+        in time, and GatewayUnavailable; the configuration may have changed then.
         """
         gateway = self._gateway(instance)
         configured = untrusted_json.object_of((await _configured(gateway)).get(channel.name))
-        change = to_openclaw_config(channel, given)
-        if lacking := missing_fields(channel, merged(configured, change)):
-            raise InputInvalid([_missing(name) for name in lacking])
+        change = to_openclaw_config(channel, fields)
+        if missing := missing_fields(channel, merged(configured, change)):
+            raise InputInvalid([_missing_field_error(name) for name in missing])
         started_s = time.monotonic()
-        wanted = merged(_policy(channel), change, keep_nulls=True) | {"enabled": True}
-        # What is written, but not applied, OpenClaw tries to apply again; the wait below tells.
+        wanted = merged(_dm_policy(channel), change, keep_nulls=True) | {"enabled": True}
+        # OpenClaw applies a written configuration later; the wait below shows whether it did.
         with contextlib.suppress(ConfigNotApplied):
             if await gateway.patch_config(to_merge_patch({"channels": {channel.name: wanted}})):
                 await gateway.wait_for_restart(started_s)
-        if not given and _is_enabled(configured):
-            # Nothing has changed, so OpenClaw sees no cause to try again.
+        if not fields and _is_enabled(configured):
+            # The configuration has not changed, so OpenClaw would not try again by itself.
             with contextlib.suppress(RpcRefused):
                 await gateway.call("channels.start", {"channel": channel.name})
         if channel.connection_type is ConnectionType.INTERACTIVE:
@@ -184,7 +187,7 @@ class Channels:
         return await self._until_connected(gateway, channel)
 
     async def disconnect(self, instance: Instance, channel: Channel) -> None:
-        """Switches a channel off; its credentials are kept. Raises GatewayUnavailable."""
+        """Disables a channel and keeps its credentials. Raises GatewayUnavailable."""
         gateway = self._gateway(instance)
         self._logins.forget(instance.sandbox_id, channel.name)
         if _is_enabled((await _configured(gateway)).get(channel.name)):
@@ -194,23 +197,24 @@ class Channels:
                 await gateway.call("channels.stop", {"channel": channel.name})
 
     async def pair(self, instance: Instance, channel: Channel, code: str) -> str:
-        """Lets the sender in who was given the code; what OpenClaw says to that.
+        """Approves the sender who got the code, and returns OpenClaw's output.
 
-        Raises PairingNotFound, ChannelRefused, GatewayUnavailable.
+        Raises PairingNotFound if no pending request has the code, ChannelRefused if OpenClaw
+        refuses it for another reason, and GatewayUnavailable.
         """
-        question = {"method": APPROVE, "params": {"channel": channel.name, "code": code}}
+        request = {"method": APPROVE, "params": {"channel": channel.name, "code": code}}
         answer = await self._approving.ask(
             instance.sandbox_id,
-            question,
+            request,
             timeout_s=PAIR_TIMEOUT_S,
-            overdue="the pairing code's approval takes too long",
+            timeout_message="the pairing code was not approved in time",
         )
         output = untrusted_json.text_of(answer.get("output"))
         if answer.get("status") == 0:
             return output
         if _NO_SUCH_CODE in output:
             raise PairingNotFound
-        raise ChannelRefused(f"{channel.name} takes no code: {_last_line(output)}")
+        raise ChannelRefused(f"{channel.name} does not accept the code: {_last_line(output)}")
 
     def _gateway(self, instance: Instance) -> Gateway:
         return self._gateway_of(instance.sandbox_id, instance.gateway_url)
@@ -229,25 +233,25 @@ class Channels:
             await asyncio.sleep(LOOK_INTERVAL_S)
 
     async def _link(self, sandbox_id: SandboxId, gateway: Gateway, channel: Channel) -> Connection:
-        """Has a QR code made for a person to scan, unless one was scanned before."""
+        """Requests a QR code for a person to scan, unless the account is linked already."""
         try:
-            begun = await gateway.call(
+            login = await gateway.call(
                 "web.login.start",
                 {"channel": channel.name, "timeoutMs": int(QR_TIMEOUT_S * 1000)},
             )
         except RpcRefused as refused:
             raise ChannelUnreachable(channel.name, str(refused)) from refused
-        message, qr = (untrusted_json.text_of(begun.get(name)) for name in ("message", "qrDataUrl"))
+        message, qr = (untrusted_json.text_of(login.get(name)) for name in ("message", "qrDataUrl"))
         if qr:
             self._logins.follow(sandbox_id, channel.name, gateway, qr, message)
             return Connection(channel.name, ConnectionStatus.AWAITING_SCAN, message, qr)
-        if begun.get("connected") or _ALREADY_LINKED in message:
+        if login.get("connected") or _ALREADY_LINKED in message:
             return await self._until_connected(gateway, channel)
         raise ChannelUnreachable(channel.name, message)
 
 
 async def _configured(gateway: Gateway) -> Mapping[str, Any]:
-    """What is written about each channel; secrets are there, but cannot be read."""
+    """The configuration of each channel; OpenClaw replaces secrets by a placeholder."""
     answer = await gateway.call("config.get", {})
     return untrusted_json.object_at(answer, "sourceConfig", "channels")
 
@@ -261,34 +265,36 @@ async def _states(gateway: Gateway) -> dict[str, ChannelState]:
 def _state_of(
     channel: str, configured: Mapping[str, Any], status: Mapping[str, Any]
 ) -> ChannelState:
-    known = untrusted_json.object_at(status, "channelAccounts")
-    accounts = untrusted_json.objects_of(known.get(channel)) or [{}]
-    first = untrusted_json.object_at(status, "channelDefaultAccountId").get(channel)
+    channel_accounts = untrusted_json.object_at(status, "channelAccounts")
+    accounts = untrusted_json.objects_of(channel_accounts.get(channel)) or [{}]
+    default_id = untrusted_json.object_at(status, "channelDefaultAccountId").get(channel)
     issues = untrusted_json.objects_of(status.get("statusIssues"))
     return ChannelState(
         channel=channel,
         is_enabled=_is_enabled(configured.get(channel)),
         configured=untrusted_json.object_at(configured, channel),
-        account=next((each for each in accounts if each.get("accountId") == first), accounts[0]),
+        account=next(
+            (each for each in accounts if each.get("accountId") == default_id), accounts[0]
+        ),
         issues=tuple(each for each in issues if each.get("channel") == channel),
     )
 
 
 def _is_enabled(configured: Any) -> bool:
-    """OpenClaw takes a channel that is configured for enabled unless it says otherwise."""
+    """OpenClaw enables every configured channel unless `enabled` is false."""
     return isinstance(configured, dict) and configured.get("enabled", True) is not False
 
 
-def _policy(channel: Channel) -> dict[str, Any]:
+def _dm_policy(channel: Channel) -> dict[str, Any]:
     policy: Any = "pairing"
     for name in reversed(channel.dm_policy):
         policy = {name: policy}
     return dict(policy)
 
 
-def _missing(name: str) -> dict[str, Any]:
+def _missing_field_error(name: str) -> dict[str, Any]:
     return {"loc": ["body", "config", name], "msg": "Field required", "type": "missing"}
 
 
 def _last_line(output: str) -> str:
-    return (output.splitlines() or ["it says nothing"])[-1].strip()
+    return (output.splitlines() or ["no output"])[-1].strip()

@@ -1,4 +1,4 @@
-"""Calls of the gateway's own protocol that its HTTP side does not take."""
+"""Calls to the gateway's WebSocket protocol, for methods that its HTTP API does not have."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ CALL_TIMEOUT_S = 30.0
 
 
 class Control:
-    """Calls gateways from inside their sandboxes, in 0.1–0.3 s each.
+    """Calls gateways from inside their sandboxes; a call takes 0.1–0.3 s.
 
-    OpenClaw's command line does the same in seconds; from outside, a gateway asks for a device
-    that was paired by hand.
+    OpenClaw's command line takes seconds, and a call from outside the sandbox needs a device that
+    was paired by hand.
     """
 
     def __init__(self, processes: Processes, token_of: Callable[[SandboxId], str]) -> None:
@@ -39,8 +39,8 @@ class Control:
     ) -> dict[str, Any]:
         """The call's payload.
 
-        Raises RpcRefused with the gateway's words, GatewayUnavailable, EngineUnavailable,
-        SandboxMissing, SandboxPaused.
+        Raises RpcRefused with the gateway's message if it refuses the call, GatewayUnavailable if
+        it does not answer in `timeout_s`, EngineUnavailable, SandboxMissing, SandboxPaused.
         """
         request = {
             "token": self._token_of(sandbox_id),
@@ -48,13 +48,17 @@ class Control:
             "method": method,
             "params": params,
         }
-        overdue = f"no answer to {method} within {timeout_s:.0f} s"
-        answer = await self._program.ask(sandbox_id, request, timeout_s=timeout_s, overdue=overdue)
+        answer = await self._program.ask(
+            sandbox_id,
+            request,
+            timeout_s=timeout_s,
+            timeout_message=f"no answer to {method} within {timeout_s:.0f} s",
+        )
         if answer.get("ok"):
             return untrusted_json.object_of(answer.get("payload"))
         message = error_message(answer) or "the call failed"
         code = untrusted_json.object_at(answer, "error").get("code")
-        # With a payload it is not the gateway that is unavailable: the call itself says no.
+        # An error with a payload is the method's own answer, not an unavailable gateway.
         if code in ("UNREACHABLE", "UNAVAILABLE") and not answer.get("payload"):
             raise GatewayUnavailable(message)
         raise RpcRefused(message)

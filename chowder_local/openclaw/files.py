@@ -1,4 +1,4 @@
-"""An agent's files: listed, read and written inside its sandbox, streamed both ways."""
+"""Lists, reads and writes an agent's files inside its sandbox; content is streamed both ways."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from chowder_local.core.errors.agents import (
     SandboxFull,
 )
 from chowder_local.core.errors.upstream import StreamBroken
-from chowder_local.openclaw.sandbox_exec import command, json_line, last_complaint
+from chowder_local.openclaw.sandbox_exec import command, json_line, last_stderr_line
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
@@ -34,7 +34,7 @@ MAX_LISTING_BYTES = 128 * 1024 * 1024
 MAX_HEADER_BYTES = 64 * 1024
 CHUNK_BYTES = 256 * 1024
 PROGRAMS_PER_SANDBOX = 8
-"""Each is a process in the sandbox, whose memory the agent needs for itself."""
+"""Concurrent transfers per sandbox: each is a process that takes memory from the agent."""
 
 _ROWS = TypeAdapter(list[tuple[str, int, int, int]])
 _END_MARK = bytes(4)
@@ -44,7 +44,7 @@ _FIRST_S, _LAST_S = -62_135_596_800, 253_402_300_799
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One thing in a folder; a symbolic link is shown as itself, never as what it leads to."""
+    """An entry of a folder; a symbolic link is described as a link, not as its target."""
 
     name: str
     path: str
@@ -56,7 +56,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Folder:
-    """What is in a folder; `path` is as short as it can be said, "." for the root."""
+    """A folder's entries; `path` is normalized and relative to the root, "." for the root."""
 
     path: str
     entries: list[Entry]
@@ -72,22 +72,23 @@ class Download:
 
 
 class Writing:
-    """A file on its way into a sandbox; there is nothing of it before `place`."""
+    """A file that is being written to a sandbox; it does not exist there before `place`."""
 
     def __init__(self, process: Process) -> None:
         self._process = process
 
     async def write(self, chunk: bytes) -> None:
-        """Adds to the content. Raises EngineUnavailable."""
+        """Appends to the content. Raises EngineUnavailable."""
         for start in range(0, len(chunk), CHUNK_BYTES):
             piece = chunk[start : start + CHUNK_BYTES]
             await self._process.write(len(piece).to_bytes(4, "big") + piece)
 
     async def place(self, path: str, file_name: str | None = None) -> None:
-        """Ends the content and puts the file in its place, at once and whole.
+        """Ends the content and moves the file to `path` atomically.
 
-        With a file name, the path may be that of a folder: one that is there, or ends with "/".
-        Raises FileRefused, SandboxFull, GatewayUnavailable, EngineUnavailable.
+        With `file_name`, the path may be a folder's: one that exists, or a path that ends with "/".
+        Raises FileRefused if the path cannot be used, SandboxFull if the disk is full,
+        GatewayUnavailable, EngineUnavailable.
         """
         parts = split_path(path)
         if parts and path.endswith("/"):
@@ -98,35 +99,36 @@ class Writing:
 
 
 class Files:
-    """Files below one root folder in every sandbox, by programs that run as the agent's user.
+    """Files below one root folder of every sandbox, through programs that run as the agent's user.
 
-    Paths are relative to the root. Symbolic links are not followed, wherever they lead.
+    Paths are relative to the root. Symbolic links are never followed.
     """
 
     def __init__(self, processes: Processes, root: str, *, idle_timeout_s: float) -> None:
         self._processes = processes
         self._root = root
         self.idle_timeout_s = idle_timeout_s
-        """How long a client may move nothing while it uploads or downloads."""
+        """How long an upload or download may go without progress."""
         self._command = command("files.py")
         self._slots: WeakValueDictionary[SandboxId, asyncio.Semaphore] = WeakValueDictionary()
 
     async def folder(self, sandbox_id: SandboxId, path: str) -> Folder:
-        """What is in a folder, by name.
+        """A folder's entries, sorted by name.
 
-        Raises FileMissing, FileRefused, GatewayUnavailable, EngineUnavailable, SandboxMissing,
-        SandboxPaused, as all calls of this class do.
+        Like all methods of this class, it raises FileMissing if nothing is at the path, FileRefused
+        if the path cannot be used, GatewayUnavailable, EngineUnavailable, SandboxMissing and
+        SandboxPaused.
         """
         parts = split_path(path)
-        async with self._running(sandbox_id, {"op": "list", "parts": parts}) as process:
+        async with self._run(sandbox_id, {"op": "list", "parts": parts}) as process:
             content = await _content(process, MAX_LISTING_BYTES)
-        # Thousands of entries would keep everybody else waiting.
+        # Parsing thousands of entries would block the event loop.
         return await asyncio.to_thread(_folder, parts, content)
 
     async def text(self, sandbox_id: SandboxId, path: str) -> str:
-        """A file's text. Raises FileRefused if it is none, FileTooLarge."""
+        """A file's text. Raises FileRefused if it is no UTF-8, FileTooLarge if too large."""
         request = {"op": "read", "parts": split_path(path), "limit": MAX_TEXT_BYTES}
-        async with self._running(sandbox_id, request) as process:
+        async with self._run(sandbox_id, request) as process:
             content = await _content(process, MAX_TEXT_BYTES)
         try:
             return content.decode()
@@ -136,17 +138,17 @@ class Files:
             ) from None
 
     async def download(self, sandbox_id: SandboxId, path: str) -> Download:
-        """A file's bytes, as many as it has now; whoever takes them closes `chunks`.
+        """A file's bytes, as many as it has now. The caller must close `chunks`.
 
-        `chunks` raises StreamBroken if the file becomes shorter meanwhile.
+        `chunks` raises StreamBroken if the file shrinks in the meantime.
         """
         parts = split_path(path)
-        sending = self._sending(sandbox_id, {"op": "read", "parts": parts})
-        size = int(await anext(sending))
-        return Download(parts[-1] if parts else "", size, sending)
+        chunks = self._send(sandbox_id, {"op": "read", "parts": parts})
+        size = int(await anext(chunks))
+        return Download(parts[-1] if parts else "", size, chunks)
 
     async def write_text(self, sandbox_id: SandboxId, path: str, content: str) -> None:
-        """Makes a file, or replaces one, with the folders above it. Raises SandboxFull."""
+        """Creates or replaces a file and its folders. Raises SandboxFull if the disk is full."""
         split_path(path)
         async with self.writing(sandbox_id) as writing:
             await writing.write(content.encode())
@@ -154,15 +156,15 @@ class Files:
 
     @asynccontextmanager
     async def writing(self, sandbox_id: SandboxId) -> AsyncIterator[Writing]:
-        """A new file; nothing is changed if the block is left before it was placed."""
-        async with self._running(sandbox_id, {"op": "write"}) as process:
+        """A new file; nothing changes unless `place` is called in the block."""
+        async with self._run(sandbox_id, {"op": "write"}) as process:
             yield Writing(process)
 
-    async def _sending(
+    async def _send(
         self, sandbox_id: SandboxId, request: dict[str, Any]
     ) -> AsyncGenerator[bytes, None]:
-        """The size in digits, then the content."""
-        async with self._running(sandbox_id, request) as process:
+        """Yields the size in decimal digits, then the content."""
+        async with self._run(sandbox_id, request) as process:
             rest = bytearray()
             left = await _header(process, rest)
             yield str(left).encode()
@@ -170,10 +172,8 @@ class Files:
                 yield chunk
 
     @asynccontextmanager
-    async def _running(
-        self, sandbox_id: SandboxId, request: dict[str, Any]
-    ) -> AsyncIterator[Process]:
-        """The program, which has been told what to do, once there is room for it."""
+    async def _run(self, sandbox_id: SandboxId, request: dict[str, Any]) -> AsyncIterator[Process]:
+        """Runs the program with the request; waits while PROGRAMS_PER_SANDBOX others run."""
         slots = self._slots.get(sandbox_id)
         if slots is None:
             slots = self._slots[sandbox_id] = asyncio.Semaphore(PROGRAMS_PER_SANDBOX)
@@ -191,9 +191,9 @@ class Files:
 
 
 def split_path(path: str) -> list[str]:
-    """The names that lead from the root to a path, "." and ".." resolved.
+    """The names on the way from the root to a path, with "." and ".." resolved.
 
-    Raises FileRefused if it is absolute, leads out of the root or cannot be a path.
+    Raises FileRefused if it is absolute, leads out of the root or has a NUL byte.
     """
     if "\0" in path:
         raise FileRefused("A path cannot hold a NUL byte.")
@@ -211,19 +211,19 @@ def split_path(path: str) -> list[str]:
 
 
 async def _header(process: Process, rest: bytearray) -> int:
-    """How many bytes of content follow; those that came already are put into `rest`."""
+    """Reads the size of the content; appends content that has come already to `rest`."""
     head = bytearray()
     while b"\n" not in head:
         chunk = await process.read()
         head += chunk
         if not chunk or len(head) > MAX_HEADER_BYTES + CHUNK_BYTES:
             raise _unanswered(process)
-    line, _, behind = bytes(head).partition(b"\n")
-    rest += behind
+    line, _, content = bytes(head).partition(b"\n")
+    rest += content
     try:
         header = json.loads(line)
         if isinstance(header, dict) and "error" in header:
-            raise _failure(str(header["error"]), str(header.get("words"))[:1000])
+            raise _failure(str(header["error"]), str(header.get("message"))[:1000])
         size = header["size"]
         if isinstance(size, int) and size >= 0:
             return size
@@ -241,11 +241,11 @@ def _failure(code: str, reason: str) -> Exception:
         return SandboxFull()
     if code == "refused":
         return FileRefused(reason)
-    return GatewayUnavailable(f"the sandbox could not do it: {reason}")
+    return GatewayUnavailable(f"the file operation failed in the sandbox: {reason}")
 
 
 def _unanswered(process: Process) -> GatewayUnavailable:
-    reason = last_complaint(process, "no answer")
+    reason = last_stderr_line(process, "no answer")
     return GatewayUnavailable(f"the file program in the sandbox ended with: {reason}")
 
 
@@ -261,7 +261,7 @@ async def _content(process: Process, limit_bytes: int) -> bytes:
 
 
 async def _exactly(process: Process, rest: bytearray, size: int) -> AsyncIterator[bytes]:
-    """That many bytes: those that are there already, then those to come."""
+    """Yields `size` bytes: those in `rest`, then those that the process writes."""
     left = size
     while left:
         chunk = bytes(rest) or await process.read()
@@ -276,12 +276,14 @@ def _folder(parts: list[str], content: bytes) -> Folder:
     try:
         rows = _ROWS.validate_json(content)
     except ValidationError:
-        raise GatewayUnavailable("the file program in the sandbox listed nonsense") from None
-    above = "".join(f"{part}/" for part in parts)
+        raise GatewayUnavailable(
+            "the file program in the sandbox returned an invalid listing"
+        ) from None
+    prefix = "".join(f"{part}/" for part in parts)
     entries = [
         Entry(
             name=name,
-            path=above + name,
+            path=prefix + name,
             is_dir=stat.S_ISDIR(mode),
             size=size,
             mod_time=_time(mtime),
@@ -293,5 +295,5 @@ def _folder(parts: list[str], content: bytes) -> Folder:
 
 
 def _time(seconds: int) -> datetime:
-    # A file may claim to be of any year, but a time of ours has four digits for it.
+    # A file may have any year, but a datetime holds the years 1 to 9999 only.
     return _EPOCH + timedelta(seconds=min(max(seconds, _FIRST_S), _LAST_S))

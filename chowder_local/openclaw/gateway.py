@@ -1,4 +1,4 @@
-"""The HTTP server inside a sandbox, as its one client sees it."""
+"""A client of the gateway, OpenClaw's HTTP server inside a sandbox."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ if TYPE_CHECKING:
     GatewayOf = Callable[[SandboxId, str | None], "Gateway"]
 
 KEEPALIVE_S = 2.0
-"""A gateway ends idle connections after five seconds; a message must not meet that moment, even
-if there is so much to do on the machine that we and the gateway are seconds late."""
+"""A gateway closes idle connections after 5 s. The margin keeps a message from being sent on a
+connection that is being closed, even on a busy machine where both sides run seconds late."""
 PROBE_TIMEOUT_S = 2.0
 RPC_TIMEOUT_S = 30.0
 PATCH_ATTEMPTS = 5
 LONGEST_TURN_WAIT_S = 60.0
 LONGEST_UPTIME_MS = 1e15
 MAX_MESSAGE_BYTES = 20 * 1024 * 1024
-"""What OpenClaw takes at `/v1/responses` unless it is configured otherwise."""
+"""OpenClaw's default limit for a body of `/v1/responses`."""
 PROBE_INTERVAL_S = 0.1
 RESTART_TIMEOUT_S = 30.0
-"""A restart begins some seconds after the patch that needs it, once running turns have ended."""
+"""A restart begins some seconds after the patch that requires it, once running turns have ended."""
 
 _UNANSWERED = (UpstreamFailed, StreamBroken, TimeoutError)
 _SUSPENDED = "unavailable during gateway suspension"
@@ -59,7 +59,7 @@ _ARRAYS_LOST = re.compile(r"would remove entries from array path\(s\): (.+?)\. P
 
 @dataclass(frozen=True)
 class Suspension:
-    """A gateway that has been asked to take no new work; `is_drained` once nothing runs."""
+    """A suspension, during which a gateway takes no new turns; `is_drained` if no turn runs."""
 
     id: str
     is_drained: bool
@@ -67,18 +67,17 @@ class Suspension:
 
 @asynccontextmanager
 async def open_gateways() -> AsyncIterator[Forwarder]:
-    """The way to all gateways, which answer as late and as long as their agents work."""
-    # No proxy of the environment may stand between us and a port of our own machine.
+    """A forwarder for all gateways; it has no timeouts, because a turn may take any time."""
+    # A proxy from the environment must not be used for a port of this machine.
     async with open_client(is_proxied=False, keepalive_s=KEEPALIVE_S) as client:
         yield Forwarder(client, first_byte_timeout_s=None, idle_timeout_s=None)
 
 
 class Gateway:
-    """One agent's gateway at `url`, by a forwarder that `open_gateways` made.
+    """The gateway of one agent at `url`, called through a forwarder from `open_gateways`.
 
-    `config_lock` is held while the configuration changes: OpenClaw's own check whether it was
-    changed meanwhile is no bar to two that come at once. Raises GatewayUnavailable if a sandbox
-    has no `url`.
+    `config_lock` serializes changes of the configuration, because OpenClaw's own check for
+    conflicting changes misses simultaneous ones. Raises GatewayUnavailable if `url` is None.
     """
 
     def __init__(
@@ -96,32 +95,32 @@ class Gateway:
         self._config_lock = config_lock or asyncio.Lock()
 
     async def is_started(self) -> bool:
-        """Whether turns are taken. `/readyz` would be no use: one bad channel makes it fail."""
+        """Whether turns are taken. `/readyz` does not tell that: it fails if one channel does."""
         return await self.uptime_s() is not None
 
     async def uptime_s(self) -> float | None:
-        """For how long turns have been taken since the latest start or restart; None if not."""
+        """The time since the latest start or restart; None if the gateway takes no turns."""
         try:
-            # To whoever shows no token it does not tell the time.
+            # The gateway reports the uptime only to a caller with the token.
             status, body = await self._exchange("GET", "/startupz", timeout_s=PROBE_TIMEOUT_S)
             if status != HTTPStatus.OK:
                 return None
             uptime_ms = untrusted_json.read_object(body).get("uptimeMs")
         except (*_UNANSWERED, ValueError):
             return None
-        # Beyond that it is nonsense, and may be more than can be reckoned with.
+        # A larger number is invalid and could overflow.
         if isinstance(uptime_ms, int | float) and uptime_ms < LONGEST_UPTIME_MS:
             return uptime_ms / 1000
         return math.inf
 
     async def call(self, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
-        """A control call's payload. Raises GatewayUnavailable, RpcRefused."""
+        """A control call's payload. Raises RpcRefused if refused, else GatewayUnavailable."""
         request = json.dumps({"method": method, "params": params}).encode()
         try:
             status, answer = await self._exchange(
                 "POST", "/api/v1/admin/rpc", request, timeout_s=RPC_TIMEOUT_S
             )
-            body = untrusted_json.read_whole_object(answer)
+            body = untrusted_json.read_encodable_object(answer)
         except (*_UNANSWERED, ValueError) as failure:
             raise GatewayUnavailable(f"{method}: {_reason(failure)}") from failure
         if body.get("ok"):
@@ -134,106 +133,110 @@ class Gateway:
         raise RpcRefused(message, _problems(error))
 
     async def patch_config(self, patch: Mapping[str, Any]) -> bool:
-        """Lays a merge patch over the agent's configuration; else as `revise_config`."""
+        """Applies a merge patch to the agent's configuration, like `revise_config`."""
         return await self.revise_config(lambda _: patch)
 
     async def revise_config(self, patch_of: PatchOf) -> bool:
-        """Changes the running agent's configuration; True if it restarts itself for that.
+        """Changes the running agent's configuration; True if the gateway restarts for that.
 
-        `patch_of` makes a merge patch of the configuration that is in force, None if nothing is
-        to change; it is called again if that was changed meanwhile.
-        Raises ConfigRefused with OpenClaw's words, and then nothing has changed; but
-        ConfigNotApplied if it has been written, and would be met again at the next start.
+        `patch_of` returns a merge patch for the current configuration, or None to change nothing.
+        It is called again if the configuration has changed in the meantime.
+        Raises ConfigRefused with OpenClaw's message if OpenClaw refuses the patch; nothing has
+        changed then. Raises ConfigNotApplied if OpenClaw has written the configuration but cannot
+        use it; it stays in the file.
         """
-        async with self.holding_config() as revise:
+        async with self.hold_config() as revise:
             return await revise(patch_of)
 
     @asynccontextmanager
-    async def holding_config(self) -> AsyncIterator[Callable[[PatchOf], Awaitable[bool]]]:
-        """Keeps the server's other changes of the configuration out; gives what changes it."""
+    async def hold_config(self) -> AsyncIterator[Callable[[PatchOf], Awaitable[bool]]]:
+        """Holds `config_lock` and yields `revise_config` without the lock."""
         async with self._config_lock:
             yield self._revise
 
     async def _revise(self, patch_of: PatchOf) -> bool:
-        lost: set[str] = set()
+        lost_arrays: set[str] = set()
         for _ in range(PATCH_ATTEMPTS):
-            read = await self.call("config.get", {})
-            patch = patch_of(untrusted_json.object_of(read.get("config")))
+            current = await self.call("config.get", {})
+            patch = patch_of(untrusted_json.object_of(current.get("config")))
             if not patch:
                 return False
-            # OpenClaw would otherwise keep what a new array lacks, or refuse to lose it.
-            replaced = {*_array_paths(patch), *lost}
+            # Otherwise OpenClaw merges arrays, or refuses to remove entries.
+            replaced = {*_array_paths(patch), *lost_arrays}
             params = {
                 "raw": json.dumps(patch),
-                "baseHash": read.get("hash"),
+                "baseHash": current.get("hash"),
                 "replacePaths": sorted(replaced),
             }
             try:
                 return await self._write_config(params)
             except RpcRefused as refused:
-                # Of arrays that go with what a null deletes, only OpenClaw knows.
-                also = set(_lost_arrays(str(refused))) - replaced
-                lost |= also
-                # Or somebody else (the agent, a channel) wrote in between: read again.
-                if not also and "changed since last load" not in str(refused):
+                # Only OpenClaw knows the arrays below an object that a null deletes.
+                more = set(_lost_arrays(str(refused))) - replaced
+                lost_arrays |= more
+                # Read again, too, if the agent or a channel has changed the configuration.
+                if not more and "changed since last load" not in str(refused):
                     raise ConfigRefused(str(refused), refused.problems) from refused
         raise GatewayUnavailable("the configuration changes faster than it can be patched")
 
     async def _write_config(self, params: Mapping[str, Any]) -> bool:
         try:
-            done = await self._in_turn("config.patch", params)
+            result = await self._call_rate_limited("config.patch", params)
         except GatewayUnavailable as unavailable:
             if "persisted but was not applied" in str(unavailable):
                 raise ConfigNotApplied(str(unavailable)) from unavailable
             if "persisted and" in str(unavailable):
-                # It says so if it restarts itself at once, rather than a little later.
+                # OpenClaw answers with this error if it restarts at once.
                 return True
             raise
-        stats = untrusted_json.object_at(done, "sentinel", "payload", "stats")
+        stats = untrusted_json.object_at(result, "sentinel", "payload", "stats")
         return bool(stats.get("requiresRestart"))
 
-    async def _in_turn(self, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
-        """A call of a method that OpenClaw takes some thirty times a minute and no more."""
+    async def _call_rate_limited(self, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Calls a method that OpenClaw limits to about 30 calls a minute; retries once."""
         try:
             return await self.call(method, params)
         except GatewayUnavailable as unavailable:
             limited = _RATE_LIMITED.search(str(unavailable))
             if limited is None:
                 raise
-        # It says when it will take the next one; whoever asked would only have to ask again.
+        # The message says when OpenClaw accepts the next call.
         await asyncio.sleep(min(int(limited[1]), LONGEST_TURN_WAIT_S))
         return await self.call(method, params)
 
     async def wait_for_restart(self, since_s: float) -> None:
-        """Waits for a restart later than `since_s` by the monotonic clock, RESTART_TIMEOUT_S long.
+        """Waits until the gateway has restarted after `since_s` on the monotonic clock.
 
-        That turns are not taken proves nothing: they may be taken again before it begins.
+        It waits RESTART_TIMEOUT_S at most, and compares uptimes: a gateway that takes turns may
+        not have begun its restart yet.
         """
 
         def is_newer(uptime_s: float) -> bool:
             return uptime_s < time.monotonic() - since_s
 
-        await self._reaches(is_newer, RESTART_TIMEOUT_S)
+        await self._wait_for_uptime(is_newer, RESTART_TIMEOUT_S)
 
     async def wait_until_started(self, timeout_s: float) -> bool:
-        """Whether turns are taken by then; one that was thawed late has much to do at first."""
-        return await self._reaches(lambda _: True, timeout_s)
+        """Waits until turns are taken; False if that takes longer than `timeout_s`."""
+        return await self._wait_for_uptime(lambda _: True, timeout_s)
 
-    async def _reaches(self, is_right: Callable[[float], bool], timeout_s: float) -> bool:
-        """Whether turns are taken, and have been for the right time, before the timeout."""
+    async def _wait_for_uptime(
+        self, is_accepted: Callable[[float], bool], timeout_s: float
+    ) -> bool:
+        """Waits until the uptime in seconds is accepted; False after `timeout_s`."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 while True:
                     uptime_s = await self.uptime_s()
-                    if uptime_s is not None and is_right(uptime_s):
+                    if uptime_s is not None and is_accepted(uptime_s):
                         return True
                     await asyncio.sleep(PROBE_INTERVAL_S)
         return False
 
     async def suspend(self, request_id: str) -> Suspension:
-        """Asks for no new turns, and tells whether the running ones have ended.
+        """Stops the gateway from taking new turns; running turns go on.
 
-        Asking again with the same id gives the same suspension, for two minutes more.
+        A call with the same `request_id` extends the same suspension by two minutes.
         """
         answer = await self.call(
             "gateway.suspend.prepare", {"requestId": request_id, "drain": True}
@@ -241,16 +244,16 @@ class Gateway:
         return _suspension(answer)
 
     async def suspension(self, suspension_id: str) -> Suspension:
-        """How far a suspension has come."""
+        """The current state of a suspension."""
         answer = await self.call("gateway.suspend.status", {"suspensionId": suspension_id})
         return _suspension(answer | {"suspensionId": suspension_id})
 
     async def open_conversations(self) -> None:
-        """Has it open its database of conversations, which without a turn it has not made yet.
+        """Makes the gateway create its database of conversations, which else the first turn does.
 
         Raises GatewayUnavailable.
         """
-        # That there is no such conversation is a good answer, too.
+        # A 404 is a good answer, too: the database is open then.
         path = f"/sessions/{quote(MAIN_KEY, safe='')}/history?limit=1"
         try:
             status, _ = await self._exchange("GET", path, timeout_s=RPC_TIMEOUT_S)
@@ -260,23 +263,22 @@ class Gateway:
             raise GatewayUnavailable(f"sessions: HTTP {status}")
 
     async def resume(self, suspension_id: str) -> None:
-        """Takes turns again; harmless if it does already."""
+        """Ends a suspension; does nothing if it has ended already."""
         await self.call("gateway.suspend.resume", {"suspensionId": suspension_id})
 
     @asynccontextmanager
     async def respond(
         self, request: Mapping[str, Any], *, model: str, session: str | None
     ) -> AsyncIterator[Answer]:
-        """Sends a message; leaving the block before the end of the answer ends the agent's run.
+        """Sends a message. Leaving the block before the end of the answer cancels the turn.
 
-        There is no limit on how long an answer may take: that is the agent's affair.
-        Raises GatewayUnavailable if the gateway cannot be reached or breaks off, and
-        MessageTooLarge for what it would not take.
+        The answer has no time limit. Raises GatewayUnavailable if the gateway cannot be reached or
+        breaks off, and MessageTooLarge if the request has more than MAX_MESSAGE_BYTES.
         """
         body = json.dumps(request, ensure_ascii=False, separators=(",", ":")).encode()
         if len(body) > MAX_MESSAGE_BYTES:
-            # Not left to the gateway: it hangs up in the middle of such a message, and its
-            # answer is then lost as often as not.
+            # The gateway closes the connection in the middle of a large body, and its answer is
+            # often lost then.
             raise MessageTooLarge
         headers = self._headers | {
             "Content-Type": "application/json",
@@ -292,7 +294,7 @@ class Gateway:
     async def _exchange(
         self, method: str, path: str, body: bytes = b"", *, timeout_s: float
     ) -> tuple[int, bytes]:
-        """A short call's status and answer. Raises one of `_UNANSWERED`."""
+        """A short call's status and body. Raises one of `_UNANSWERED` if it fails."""
         headers = self._headers | ({"Content-Type": "application/json"} if body else {})
         async with (
             asyncio.timeout(timeout_s),
@@ -322,15 +324,15 @@ def _array_paths(patch: Mapping[str, Any], above: str = "") -> Iterator[str]:
 
 
 def _problems(error: Mapping[str, Any]) -> Iterator[Problem]:
-    """What a refusal says is wrong, where it says so place by place."""
+    """The problems that a refusal lists by path."""
     details = untrusted_json.object_at(error, "details")
     for each in untrusted_json.objects_of(details.get("issues")):
         yield Problem(*(untrusted_json.text_of(each.get(name)) for name in ("path", "message")))
 
 
 def _lost_arrays(refusal: str) -> list[str]:
-    found = _ARRAYS_LOST.search(refusal)
-    return [] if found is None else found[1].split(", ")
+    match = _ARRAYS_LOST.search(refusal)
+    return [] if match is None else match[1].split(", ")
 
 
 def _suspension(answer: Mapping[str, Any]) -> Suspension:
@@ -340,11 +342,11 @@ def _suspension(answer: Mapping[str, Any]) -> Suspension:
 
 
 def _reason(failure: Exception) -> str:
-    """What went wrong on the wire, for a person."""
+    """A message for a failed exchange."""
     if isinstance(failure, UpstreamFailed):
         return "the sandbox broke off" if failure.is_sent else "the sandbox does not answer"
     if isinstance(failure, TimeoutError):
         return "the sandbox takes too long to answer"
     if isinstance(failure, ValueError):
-        return "the sandbox answered with something else than JSON"
+        return "the sandbox answered with something other than JSON"
     return str(failure)

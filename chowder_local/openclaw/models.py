@@ -1,4 +1,4 @@
-"""Which provider a model id belongs to, and what OpenClaw calls the two together (pure)."""
+"""Resolves model ids to providers, and builds OpenClaw's configuration of both (pure)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from chowder_local.core.domain import OTHER_PROVIDERS, ModelProvider
 from chowder_local.core.errors.requests import ModelUnknown
-from chowder_local.core.model_endpoints import LONGEST_ANSWER_TOKENS
+from chowder_local.core.model_endpoints import MAX_ANSWER_TOKENS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -25,7 +25,7 @@ KNOWN_MODELS: Mapping[str, tuple[str, ...]] = {
     ModelProvider.OPENAI: ("gpt-4o", "gpt-4o-mini"),
     ModelProvider.GEMINI: ("gemini-2.0-flash",),
 }
-"""What an agent is told of from the start; it takes any other model as well."""
+"""Models in every initial configuration; an agent can use any other model, too."""
 
 _PREFIXES = {
     "claude-": ModelProvider.ANTHROPIC,
@@ -55,7 +55,7 @@ _MAX_TOKENS = {
     "gpt-4o": 16_384,
     "chatgpt": 16_384,
 }
-"""How long an answer may be, by the beginning of a model's id; the first that fits counts."""
+"""The longest answer by the prefix of a model's id; the first matching prefix counts."""
 _USUAL_MAX_TOKENS = 32_768
 
 _NAMES = {
@@ -73,93 +73,93 @@ class ModelRoute:
 
     @property
     def openclaw_model(self) -> str:
-        """What OpenClaw is told, which leads its call to the relay."""
+        """The model's id in OpenClaw, whose provider is the relay."""
         if self.provider in set(ModelProvider):
             return f"{provider_id(self.provider)}/{self.model}"
         return f"{provider_id(OTHER_PROVIDERS)}/{self.provider}/{self.model}"
 
 
 def provider_id(provider: str) -> str:
-    """The provider's name inside a sandbox. Not the usual one: OpenClaw rewrites or
-    refuses models of the names it knows, and adds calls of its own to them.
+    """The provider's id in OpenClaw, which rewrites or refuses models of ids that it knows, and
+    makes calls of its own to them.
     """
     return f"chowder-{provider}"
 
 
-def route(model: str, named: Collection[str] = ()) -> ModelRoute:
-    """Where a client's model id leads; `named` are other providers. Raises ModelUnknown."""
+def route(model: str, custom_providers: Collection[str] = ()) -> ModelRoute:
+    """The provider and model of a client's model id. Raises ModelUnknown if no provider fits."""
     name, slash, rest = model.partition("/")
     if slash and rest and (provider := _NAMES.get(name)):
         return ModelRoute(provider, rest)
-    if rest and name in named:
+    if rest and name in custom_providers:
         return ModelRoute(name, rest)
     for prefix, provider in _PREFIXES.items():
         if model.startswith(prefix):
             return ModelRoute(provider, model)
-    raise ModelUnknown(model, named)
+    raise ModelUnknown(model, custom_providers)
 
 
 def vision_patch(config: Mapping[str, Any], route: ModelRoute) -> dict[str, Any] | None:
-    """What has to change in an agent's configuration for a model to be shown images, if anything.
+    """The merge patch that lets a model get images; None if the configuration does already.
 
-    OpenClaw takes a model of which it is told nothing for one that reads text alone.
+    OpenClaw sends only text to a model that the configuration does not describe.
     """
     provider = provider_id(route.provider)
-    known = _providers(config).get(provider, {}).get("models") or []
-    if any(model.get("id") == route.model and "image" in model.get("input", []) for model in known):
+    models = _providers(config).get(provider, {}).get("models") or []
+    if any(each.get("id") == route.model and "image" in each.get("input", []) for each in models):
         return None
-    others = [model for model in known if model.get("id") != route.model]
+    others = [model for model in models if model.get("id") != route.model]
     return {"models": {"providers": {provider: {"models": [*others, model_entry(route.model)]}}}}
 
 
 def registration_patch(
     config: Mapping[str, Any], route: ModelRoute, *, endpoint: Endpoint, relay_token: str
 ) -> dict[str, Any] | None:
-    """The same for a model of a named provider, of which OpenClaw also has to know how much it
-    takes: the tokens that it counts on by itself are more than those of most local models.
+    """The merge patch that registers a custom provider's model; None if it is registered already.
+    The context window is in it because OpenClaw's default exceeds that of most local models.
     """
     name = provider_id(OTHER_PROVIDERS)
     providers = _providers(config)
-    known = providers.get(name, {}).get("models") or []
+    models = providers.get(name, {}).get("models") or []
     tokens = endpoint.context_tokens(route.model)
     entry = {
         "id": f"{route.provider}/{route.model}",
         "name": route.model,
         "input": ["text", "image"],
         "contextWindow": tokens,
-        "maxTokens": min(LONGEST_ANSWER_TOKENS, tokens // 4),
+        "maxTokens": min(MAX_ANSWER_TOKENS, tokens // 4),
     }
-    if any(entry.items() <= model.items() for model in known):
+    if any(entry.items() <= model.items() for model in models):
         return None
-    others = [model for model in known if model.get("id") != entry["id"]]
+    others = [model for model in models if model.get("id") != entry["id"]]
     change: dict[str, Any] = {"models": [*others, entry]}
     if name not in providers:
-        # An agent that was made before there were such.
-        beside = str(providers.get(provider_id(ModelProvider.OPENAI), {}).get("baseUrl", ""))
-        relay_url = beside.removesuffix(f"/{ModelProvider.OPENAI}")
+        # Agents of earlier versions lack this provider; OpenAI's has the relay's URL, too.
+        openai_url = str(providers.get(provider_id(ModelProvider.OPENAI), {}).get("baseUrl", ""))
+        relay_url = openai_url.removesuffix(f"/{ModelProvider.OPENAI}")
         change |= provider_entry(OTHER_PROVIDERS, relay_url, relay_token)
     return {"models": {"providers": {name: change}}}
 
 
 def provider_entry(provider: str, relay_url: str, relay_token: str) -> dict[str, Any]:
-    """What OpenClaw is told of a provider, but for its models."""
+    """A provider in OpenClaw's configuration, without its models."""
     return {
         "api": _APIS.get(provider, "openai-completions"),
         "baseUrl": f"{relay_url}/{provider}",
-        # And no `timeoutSeconds`: OpenClaw would keep a megabyte of each call for so
-        # long, and its heap would be full after some hundred turns.
+        # No `timeoutSeconds`: with it, OpenClaw keeps about 1 MB of each call until the timeout,
+        # and its heap is full after about a hundred turns.
         "apiKey": relay_token,
     }
 
 
 def model_entry(model: str) -> dict[str, Any]:
-    """What OpenClaw is told of a model; else it takes it for one that reads text alone."""
+    """A model in OpenClaw's configuration; without an entry, OpenClaw sends it only text."""
     longest = (size for start, size in _MAX_TOKENS.items() if model.startswith(start))
     return {
         "id": model,
         "name": model,
         "input": ["text", "image"],
-        # Its own limit is one that cuts longer answers off.
+        # OpenClaw's default would cut longer answers off.
         "maxTokens": next(longest, _USUAL_MAX_TOKENS),
     }
 

@@ -1,4 +1,4 @@
-"""QR codes that wait to be scanned, followed until somebody has, or the last one is void."""
+"""Follows the QR codes of channel logins until one is scanned or the last one expires."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
     from chowder_local.openclaw.gateway import Gateway
 
 SCAN_TIMEOUT_S = 180.0
-"""For how long a QR code, and those that follow it, can be scanned."""
+"""How long a QR code and its successors can be scanned."""
 SCAN_CALL_S = 20.0
 LOOK_INTERVAL_S = 0.25
-KEPT = 256
+MAX_LOGINS = 256
 LONGEST_QR = 16_384
-"""OpenClaw's own bound for what it is shown again."""
+"""OpenClaw's own bound for `currentQrDataUrl`."""
 _PNG = "data:image/png;base64,"
 
 
 @dataclass
 class QrLogin:
-    """A QR code as a data URL, OpenClaw's words about it, and whether it is void by now."""
+    """A QR code as a data URL, OpenClaw's message, and whether the login has ended."""
 
     qr: str
     message: str
@@ -35,28 +35,28 @@ class QrLogin:
 
 
 class QrLogins:
-    """The latest code of each channel. OpenClaw connects it for whoever waits, and only then."""
+    """The latest login of each channel; OpenClaw connects it only while a task waits for it."""
 
     def __init__(self, group: asyncio.TaskGroup) -> None:
         self._group = group
         self._logins: dict[tuple[SandboxId, str], QrLogin] = {}
 
     def latest(self, sandbox_id: SandboxId, channel: str) -> QrLogin | None:
-        """The code that waits to be scanned, or the one that nobody has scanned in time."""
+        """The channel's current login, or the one that has expired; None after a scan."""
         return self._logins.get((sandbox_id, channel))
 
     def follow(
         self, sandbox_id: SandboxId, channel: str, gateway: Gateway, qr: str, message: str
     ) -> None:
-        """Waits for the code's scan, and for that of those that OpenClaw has follow it."""
-        known = self._logins.pop((sandbox_id, channel), None)
-        if known is not None and not known.is_over:
-            # Whoever waits for that one waits for this one: they are of one login.
-            known.qr, known.message = qr, message
-            self._logins[sandbox_id, channel] = known
+        """Starts to wait for a scan of the code, or of one of its successors."""
+        current = self._logins.pop((sandbox_id, channel), None)
+        if current is not None and not current.is_over:
+            # The code belongs to the same login, whose task goes on waiting.
+            current.qr, current.message = qr, message
+            self._logins[sandbox_id, channel] = current
             return
         login = self._logins[sandbox_id, channel] = QrLogin(qr, message)
-        while len(self._logins) > KEPT:
+        while len(self._logins) > MAX_LOGINS:
             del self._logins[next(iter(self._logins))]
         self._group.create_task(
             self._watch((sandbox_id, channel), gateway, login), name=f"scan {channel}"
@@ -80,20 +80,20 @@ class QrLogins:
 async def _is_scanned(gateway: Gateway, channel: str, login: QrLogin) -> bool:
     ends_s = time.monotonic() + SCAN_TIMEOUT_S
     while (called_s := time.monotonic()) < ends_s:
-        question = {"channel": channel, "timeoutMs": int(SCAN_CALL_S * 1000)}
+        request = {"channel": channel, "timeoutMs": int(SCAN_CALL_S * 1000)}
         if login.qr.startswith(_PNG) and len(login.qr) <= LONGEST_QR:
-            # Then it tells at once when another code has taken the place of this one.
-            question["currentQrDataUrl"] = login.qr
-        waited = await gateway.call("web.login.wait", question)
-        if waited.get("connected"):
+            # With it, OpenClaw answers as soon as another code has replaced this one.
+            request["currentQrDataUrl"] = login.qr
+        reply = await gateway.call("web.login.wait", request)
+        if reply.get("connected"):
             return True
-        message = untrusted_json.text_of(waited.get("message"))
-        if qr := untrusted_json.text_of(waited.get("qrDataUrl")):
+        message = untrusted_json.text_of(reply.get("message"))
+        if qr := untrusted_json.text_of(reply.get("qrDataUrl")):
             login.qr, login.message = qr, message
             await asyncio.sleep(LOOK_INTERVAL_S)
         elif time.monotonic() - called_s < SCAN_CALL_S / 2:
-            # An answer before its time is the end of it.
+            # An early answer without a code means that the login has ended.
             login.message = message
             return False
-    login.message = "Nobody has scanned it in time."
+    login.message = "The QR code was not scanned in time. Connect the channel again for a new one."
     return False

@@ -1,8 +1,8 @@
-"""Takes a message back that got no answer, so that the same words are not said twice.
+"""Takes back a message without an answer, so that a retry does not repeat it.
 
-OpenClaw has no way to go on with a message whose model call failed: it keeps the message, and a
-second one with the same words would follow it. Its `sessions.rewind` puts a conversation back to
-before a message. What was taken back stays in OpenClaw's database, beside the conversation.
+OpenClaw cannot continue with a message whose model call failed: it keeps the message, and a retry
+would add a second one with the same text. Its `sessions.rewind` sets a conversation back to before
+a message. The message stays in OpenClaw's database, off the conversation's active branch.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 ATTEMPTS = 20
 INTERVAL_S = 0.25
-"""An agent whose client has gone takes up to two seconds until it does nothing any more."""
+"""An agent works for up to two seconds after its client has disconnected."""
 BUSY = "while the agent is working"
 
 
@@ -36,10 +36,10 @@ class Rewinding:
         self._control = control
 
     async def take_back(self, sandbox_id: SandboxId, session_key: str, text: str) -> bool:
-        """Whether the latest message was taken back: it must end with these words.
+        """Takes the latest message back if it ends with `text`; whether it did.
 
-        One that the agent has answered stays, and one for which it has used its tools: else it
-        would not know what it has done, and do it once more. What fails is logged.
+        A message stays if the agent has answered it or has used a tool for it: the agent would
+        forget what it has done, and do it again. Errors are logged.
         """
         try:
             latest = await self._transcripts.latest_message(sandbox_id, session_key)

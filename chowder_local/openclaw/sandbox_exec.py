@@ -1,4 +1,4 @@
-"""Programs inside sandboxes: what runs them, and how one is asked a question."""
+"""Runs programs inside sandboxes, and exchanges JSON lines with them."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ _INTERPRETERS = {
 
 
 class Process(Protocol):
-    """A program that runs in a sandbox as the agent's user; what it says is not to be trusted."""
+    """A program that runs in a sandbox as the agent's user; its output is untrusted."""
 
     async def write(self, chunk: bytes) -> None:
-        """Puts bytes into its standard input; waits while it does not read them."""
+        """Writes to its standard input; waits while the program does not read."""
 
     async def read(self) -> bytes:
-        """The next bytes of its standard output; empty when it has ended."""
+        """The next bytes of its standard output; empty once it has ended."""
 
     @property
-    def complaint(self) -> str:
-        """The end of what it wrote to its standard error so far."""
+    def stderr_tail(self) -> str:
+        """The end of its standard error so far."""
 
 
 class Processes(Protocol):
@@ -45,71 +45,76 @@ class Processes(Protocol):
     def process(
         self, sandbox_id: SandboxId, command: Sequence[str]
     ) -> AbstractAsyncContextManager[Process]:
-        """Runs a program; leaving the block closes its input and hears it no more.
+        """Runs a program; leaving the block closes its input and stops reading its output.
 
-        The program must read from its standard input before it writes: what it says before is
-        lost. Secrets go there, too, because a command is there for all processes to see.
+        The program must read from its standard input before it writes, because earlier output is
+        lost. Send secrets there, too: every process in the sandbox can read a command line.
         Raises EngineUnavailable, SandboxMissing, SandboxPaused.
         """
 
 
-class Unpacking(Processes, Protocol):
-    """Puts archives into running sandboxes, too."""
+class Unpacker(Processes, Protocol):
+    """Runs programs inside running sandboxes, and unpacks archives there."""
 
     async def unpack(self, sandbox_id: SandboxId, folder: str, archive: Iterable[bytes]) -> None:
-        """Unpacks a tar of the agent's files in a folder; the archive is read in a thread.
+        """Unpacks a tar archive of the agent's files; the archive is read in a thread.
 
-        It must be known to be fit: this is done with more rights than the agent's.
-        Raises EngineUnavailable, SandboxMissing, and what reading the archive raises.
+        The archive must be sanitized, because it is unpacked with more rights than the agent's.
+        Raises EngineUnavailable, SandboxMissing, and the errors of reading the archive.
         """
 
 
 def command(name: str) -> tuple[str, ...]:
-    """How one of our own programs is run, which is sent along: a sandbox has nothing of ours."""
+    """The command that runs one of our programs; it holds the program's text."""
     program = resources.files("chowder_local.openclaw.programs") / name
     return (*_INTERPRETERS[PurePath(name).suffix], program.read_text("utf-8"))
 
 
 class Program:
-    """One of our own small programs, which answers a line of JSON with a line of JSON."""
+    """One of our programs that reads one line of JSON and answers with one."""
 
     def __init__(self, processes: Processes, name: str) -> None:
         self._processes = processes
         self._command = command(name)
 
     async def ask(
-        self, sandbox_id: SandboxId, question: Mapping[str, Any], *, timeout_s: float, overdue: str
+        self,
+        sandbox_id: SandboxId,
+        request: Mapping[str, Any],
+        *,
+        timeout_s: float,
+        timeout_message: str,
     ) -> dict[str, Any]:
-        """Its answer.
+        """Runs the program with a request and returns its answer.
 
-        Raises GatewayUnavailable for an answer that is none, or is `overdue`, and
-        EngineUnavailable, SandboxMissing, SandboxPaused.
+        Raises GatewayUnavailable if the answer is not JSON, or with `timeout_message` if it does
+        not come in time; EngineUnavailable, SandboxMissing, SandboxPaused.
         """
         try:
             async with (
                 asyncio.timeout(timeout_s),
                 self._processes.process(sandbox_id, self._command) as process,
             ):
-                await process.write(json_line(question))
-                return _answer(await _all(process), process)
+                await process.write(json_line(request))
+                return _parse(await _read_all(process), process)
         except TimeoutError:
-            raise GatewayUnavailable(overdue) from None
+            raise GatewayUnavailable(timeout_message) from None
 
 
-def json_line(question: Mapping[str, Any]) -> bytes:
-    return json.dumps(question).encode() + b"\n"
+def json_line(request: Mapping[str, Any]) -> bytes:
+    return json.dumps(request).encode() + b"\n"
 
 
 def error_message(answer: Mapping[str, Any]) -> str:
-    """Why a program, or a gateway, did not do it; empty if it does not say."""
+    """The message in the `error` of a program's answer; empty if there is none."""
     return untrusted_json.text_of(untrusted_json.object_at(answer, "error").get("message"))
 
 
-def last_complaint(process: Process, otherwise: str = "nothing") -> str:
-    return (process.complaint.splitlines() or [otherwise])[-1]
+def last_stderr_line(process: Process, default: str = "nothing") -> str:
+    return (process.stderr_tail.splitlines() or [default])[-1]
 
 
-async def _all(process: Process) -> bytes:
+async def _read_all(process: Process) -> bytes:
     output = bytearray()
     while chunk := await process.read():
         output += chunk
@@ -118,9 +123,9 @@ async def _all(process: Process) -> bytes:
     return bytes(output)
 
 
-def _answer(output: bytes, process: Process) -> dict[str, Any]:
+def _parse(output: bytes, process: Process) -> dict[str, Any]:
     try:
-        return untrusted_json.read_whole_object(output)
+        return untrusted_json.read_encodable_object(output)
     except ValueError:
-        reason = last_complaint(process)
+        reason = last_stderr_line(process)
         raise GatewayUnavailable(f"the call into the sandbox ended with: {reason}") from None

@@ -1,4 +1,4 @@
-"""From a client's session name to the key that OpenClaw knows the conversation by (pure)."""
+"""Maps session names to OpenClaw's session keys (pure)."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ MAIN_KEY = "agent:main:main"
 
 
 def session_key(name: str | None) -> str:
-    """The key of a named conversation, or of the main one.
+    """The key of a named conversation; of the main one if `name` is None.
 
-    OpenClaw lower-cases keys, mangles what is not ASCII and reserves some words, so a
-    name never gets there itself: its digest does, which no two names share.
+    The key has the name's digest: OpenClaw lower-cases keys, changes characters that are not ASCII
+    and reserves some names.
     """
     if name is None:
         return MAIN_KEY

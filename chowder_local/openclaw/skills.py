@@ -1,4 +1,4 @@
-"""What an agent has been taught: OpenClaw's list of skills, its ClawHub client, its settings."""
+"""Lists, installs and configures an agent's skills."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ REACH_TIMEOUT_S = 5.0
 PROGRAM_TIMEOUT_S = REACH_TIMEOUT_S + 5.0
 INSTALL_TIMEOUT_S = 120.0
 
-# OpenClaw gives no code for most of what can go wrong here, so its words must do.
+# OpenClaw has no error codes for most failures of an installation, so these match its messages.
 _UNKNOWN = "not found on ClawHub"
 _INSTALLED = "Skill already exists"
 _UNAVAILABLE = (
@@ -45,7 +45,7 @@ _UNAVAILABLE = (
 
 @dataclass(frozen=True)
 class Skill:
-    """A skill as OpenClaw sees it; `key` names its settings in the configuration."""
+    """A skill as OpenClaw reports it; `key` is its key in the configuration."""
 
     name: str
     description: str
@@ -59,16 +59,16 @@ class Skill:
     missing_programs: tuple[str, ...] = ()
     missing_settings: tuple[str, ...] = ()
     systems: tuple[str, ...] = ()
-    """Those that it works on, if the sandbox's is none of them."""
+    """The operating systems that it supports, if the sandbox's is not among them."""
     primary_env: str = ""
-    """The variable that `apiKey` is the value of."""
+    """The environment variable that gets the value of `apiKey`."""
     homepage: str = ""
     is_disabled: bool = False
 
 
 @dataclass(frozen=True)
 class SkillSettings:
-    """What is written about a skill: names, never values."""
+    """The names of a skill's configured settings, without their values."""
 
     has_api_key: bool
     env: tuple[str, ...]
@@ -77,7 +77,7 @@ class SkillSettings:
 
 @dataclass(frozen=True)
 class Installation:
-    """What came of an installation."""
+    """The result of `Skills.install`; `output` is OpenClaw's."""
 
     skill: str
     output: str
@@ -96,28 +96,28 @@ class Skills:
     ) -> None:
         self._control = control
         self._gateway_of = gateway_of
-        self._reaching = Program(processes, "reach.mjs")
+        self._clawhub_probe = Program(processes, "reach.mjs")
 
     async def list_skills(self, instance: Instance, *, is_ready_only: bool = False) -> list[Skill]:
-        """The agent's skills by name. Raises GatewayUnavailable, RpcRefused, SandboxPaused."""
+        """The skills, sorted by name. Raises GatewayUnavailable, RpcRefused, SandboxPaused."""
         status = await self._control.call(instance.sandbox_id, "skills.status", {})
-        found = map(_skill, untrusted_json.objects_of(status.get("skills")))
+        skills = map(_skill, untrusted_json.objects_of(status.get("skills")))
         return sorted(
-            (each for each in found if each.is_ready or not is_ready_only),
+            (each for each in skills if each.is_ready or not is_ready_only),
             key=lambda each: each.name,
         )
 
     async def get(self, instance: Instance, name: str) -> Skill:
-        """One of them. Raises SkillNotFound, too."""
+        """The skill with this name. Raises SkillNotFound, too, if there is none."""
         for each in await self.list_skills(instance):
             if each.name == name:
                 return each
         raise SkillNotFound
 
     async def settings(self, instance: Instance, skill: Skill) -> SkillSettings:
-        """What is set for one of them. Raises GatewayUnavailable, RpcRefused."""
-        read = await self._gateway(instance).call("config.get", {})
-        entry = untrusted_json.object_at(read, "sourceConfig", "skills", "entries", skill.key)
+        """A skill's settings. Raises GatewayUnavailable, RpcRefused."""
+        answer = await self._gateway(instance).call("config.get", {})
+        entry = untrusted_json.object_at(answer, "sourceConfig", "skills", "entries", skill.key)
         return SkillSettings(
             has_api_key=bool(entry.get("apiKey")),
             env=tuple(untrusted_json.object_at(entry, "env")),
@@ -125,38 +125,40 @@ class Skills:
         )
 
     async def install(self, instance: Instance, slug: str, env: Mapping[str, str]) -> Installation:
-        """Installs a skill from ClawHub and gives it what it needs of the environment.
+        """Installs a skill from ClawHub and sets its environment variables.
 
-        Raises ClawHubUnavailable, SkillNotFound, SkillInstalled, SkillRefused: nothing was
-        installed then. Raises GatewayUnavailable, too.
+        Raises ClawHubUnavailable if the sandbox cannot reach ClawHub, SkillNotFound if ClawHub has
+        no such skill, SkillInstalled if the agent has it, and SkillRefused if OpenClaw refuses it;
+        nothing is installed then. Raises GatewayUnavailable, too.
         """
-        await self._reach(instance.sandbox_id, slug)
+        await self._check_clawhub(instance.sandbox_id, slug)
         try:
-            done = await self._control.call(
+            result = await self._control.call(
                 instance.sandbox_id,
                 "skills.install",
                 {"source": "clawhub", "slug": slug},
                 timeout_s=INSTALL_TIMEOUT_S,
             )
         except RpcRefused as refused:
-            _explain(str(refused), slug)
-        folder = untrusted_json.text_of(done.get("targetDir"))
+            _raise_for(str(refused), slug)
+        folder = untrusted_json.text_of(result.get("targetDir"))
         skill = await self._installed(instance, folder)
         if env and skill is not None:
             await self._configure(instance, skill, {"env": dict(env)})
             skill = await self._installed(instance, folder)
-        return _installation(done, skill, tuple(env) if skill is not None else ())
+        return _installation(result, skill, tuple(env) if skill is not None else ())
 
     async def change(self, instance: Instance, name: str, change: Mapping[str, Any]) -> None:
-        """Lays settings (`enabled`, `apiKey`, `env`, `config`) over a skill's; null removes.
+        """Merges settings (`enabled`, `apiKey`, `env`, `config`) into a skill's; null removes one.
 
-        Raises SkillNotFound, and ConfigRefused with OpenClaw's words.
+        Raises SkillNotFound if the agent lacks the skill, and ConfigRefused if OpenClaw refuses
+        the settings.
         """
         await self._configure(instance, await self.get(instance, name), change)
 
     async def _installed(self, instance: Instance, folder: str) -> Skill | None:
-        found = await self.list_skills(instance)
-        return next((each for each in found if each.folder == folder), None)
+        skills = await self.list_skills(instance)
+        return next((each for each in skills if each.folder == folder), None)
 
     async def _configure(self, instance: Instance, skill: Skill, change: Mapping[str, Any]) -> None:
         patch = {"skills": {"entries": {skill.key: dict(change)}}}
@@ -165,13 +167,13 @@ class Skills:
     def _gateway(self, instance: Instance) -> Gateway:
         return self._gateway_of(instance.sandbox_id, instance.gateway_url)
 
-    async def _reach(self, sandbox_id: SandboxId, slug: str) -> None:
-        question = {"slug": slug.rpartition("/")[2], "timeoutMs": int(REACH_TIMEOUT_S * 1000)}
-        answer = await self._reaching.ask(
+    async def _check_clawhub(self, sandbox_id: SandboxId, slug: str) -> None:
+        request = {"slug": slug.rpartition("/")[2], "timeoutMs": int(REACH_TIMEOUT_S * 1000)}
+        answer = await self._clawhub_probe.ask(
             sandbox_id,
-            question,
+            request,
             timeout_s=PROGRAM_TIMEOUT_S,
-            overdue="the sandbox does not tell whether it is online",
+            timeout_message="the sandbox did not report in time whether it reaches ClawHub",
         )
         if (error := answer.get("error")) is not None:
             raise ClawHubUnavailable(f"{answer.get('url')} cannot be reached: {error}")
@@ -206,7 +208,7 @@ def _names(lists: Any, kind: str) -> tuple[str, ...]:
     return untrusted_json.texts_of(untrusted_json.object_of(lists).get(kind))
 
 
-def _explain(reason: str, slug: str) -> NoReturn:
+def _raise_for(reason: str, slug: str) -> NoReturn:
     if _UNKNOWN in reason:
         raise SkillNotFound(f"Skill {slug!r} not found on ClawHub.")
     if _INSTALLED in reason:
@@ -217,10 +219,10 @@ def _explain(reason: str, slug: str) -> NoReturn:
 
 
 def _installation(
-    done: Mapping[str, Any], skill: Skill | None, env_applied: tuple[str, ...]
+    result: Mapping[str, Any], skill: Skill | None, env_applied: tuple[str, ...]
 ) -> Installation:
     texts = [
-        untrusted_json.text_of(done.get(part))
+        untrusted_json.text_of(result.get(part))
         for part in ("message", "stdout", "stderr", "warning")
     ]
     message = f"{texts[0] or 'Installed'}."
@@ -231,7 +233,7 @@ def _installation(
     elif skill.missing_programs:
         message += f" It needs {', '.join(skill.missing_programs)}, which the sandbox lacks."
     return Installation(
-        skill=skill.name if skill is not None else untrusted_json.text_of(done.get("slug")),
+        skill=skill.name if skill is not None else untrusted_json.text_of(result.get("slug")),
         output="\n".join(filter(None, texts)),
         env_applied=env_applied,
         required_env=skill.required_env if skill is not None else (),

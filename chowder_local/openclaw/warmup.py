@@ -1,4 +1,4 @@
-"""Throw-away turns, so that an agent's first real one is quick."""
+"""Warms an agent up with throw-away turns, so that its first real turn is fast."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from chowder_local.openclaw.gateway import Gateway
     from chowder_local.openclaw.sandbox_exec import Processes
 
-WORDS = "Hello."
+TEXT = "Hello."
 TURN_COUNT = 2
-"""The second still has some code to load; the third has none."""
+"""OpenClaw still loads some code for the second turn, and none for the third."""
 ERASE_TIMEOUT_S = 60.0
 
 _ERASER = "erase_session.py"
@@ -32,33 +32,34 @@ class WarmUp:
 
     @property
     def fingerprint(self) -> str:
-        """Tells apart what was warmed, and left, otherwise than one is now."""
+        """A digest of the erasing program; sandboxes warmed with another one are replaced."""
         return hashlib.sha256("\0".join(command(_ERASER)).encode()).hexdigest()[:8]
 
     async def warm(self, sandbox_id: SandboxId, gateway: Gateway, model: str) -> None:
-        """Has the agent answer in a conversation of which nothing is left when this returns.
+        """Lets the agent answer in a conversation, and erases that conversation.
 
-        Raises GatewayUnavailable, RpcRefused, EngineUnavailable, SandboxMissing, SandboxPaused.
+        Raises GatewayUnavailable if a turn is not answered or the conversation cannot be erased;
+        RpcRefused, EngineUnavailable, SandboxMissing, SandboxPaused.
         """
-        # A name that no client will ever use for a conversation of its own.
+        # A name that no client uses for its own conversation.
         session = secrets.token_hex(16)
         for _ in range(TURN_COUNT):
             await _turn(gateway, model, session)
-        # The first look at the configuration is a slow one, too.
+        # The first read of the configuration is slow, too.
         await gateway.call("config.get", {})
-        # To have the lines archived as well would cost the next turn more than a second.
-        forgotten = {"key": session_key(session), "deleteTranscript": False}
-        await self._control.call(sandbox_id, "sessions.delete", forgotten)
-        # OpenClaw keeps the lines, its search has their words, and its logs the runs.
+        # To archive the transcript as well would delay the next turn by more than a second.
+        params = {"key": session_key(session), "deleteTranscript": False}
+        await self._control.call(sandbox_id, "sessions.delete", params)
+        # OpenClaw keeps the transcript, its search index and its log of runs.
         await self._erase(sandbox_id, session_key(session))
 
     async def _erase(self, sandbox_id: SandboxId, key: str) -> None:
-        question = {"op": "erase", "home": self._home, "key": key}
+        request = {"op": "erase", "home": self._home, "key": key}
         answer = await self._eraser.ask(
             sandbox_id,
-            question,
+            request,
             timeout_s=ERASE_TIMEOUT_S,
-            overdue="the warm-up takes too long to be erased",
+            timeout_message="the warm-up was not erased in time",
         )
         if not answer.get("ok"):
             reason = error_message(answer)[:300]
@@ -66,7 +67,7 @@ class WarmUp:
 
 
 async def _turn(gateway: Gateway, model: str, session: str) -> None:
-    request = {"model": "openclaw", "input": WORDS, "stream": True}
+    request = {"model": "openclaw", "input": TEXT, "stream": True}
     async with gateway.respond(request, model=model, session=session) as answer:
         output = await answer.read()
         if not answer.is_success or b"response.completed" not in output:

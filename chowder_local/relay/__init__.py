@@ -1,1 +1,1 @@
-"""Lending a model key to a sandbox without giving it away."""
+"""The model relay: sandboxes call models through it and never see a model key."""

@@ -1,4 +1,4 @@
-"""The latest model calls of each instance, as they were sent and answered; kept in memory."""
+"""The latest model calls of each instance with their answers, kept in memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from chowder_local.relay.calls import ModelCall
-from chowder_local.relay.prompt_format.user_messages import view
+from chowder_local.relay.prompt_format.user_messages import make_view
 from chowder_local.relay.wire.formats import wire_format
 from chowder_local.relay.wire.request_format import ParsedRequest
 
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
     from chowder_local.relay.wire.wire_format import ModelOutput
 
 MAX_BYTES = 32 * 1024 * 1024
-"""A call of an agent has about 70 kB, most of it OpenClaw's own instructions."""
+"""An agent's call has about 70 kB, most of it OpenClaw's own instructions."""
 MAX_ANSWER_BYTES = 1024 * 1024
-"""Of each answer; more of it passes by, and is counted only."""
+"""The limit for each answer. Bytes beyond it are counted but not kept."""
 _GOOD_OUTCOMES = ("answered", "offline")
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Bytes of an answer, and how long after the call they came."""
+    """Bytes of an answer, and the seconds from the call's beginning to their arrival."""
 
     after_s: float
     data: bytes
@@ -40,17 +40,17 @@ class Chunk:
 
 @dataclass(frozen=True)
 class FailedAttempt:
-    """An attempt of the relay's that came to nothing, so that it has asked again."""
+    """An attempt that failed, after which the relay has retried the call."""
 
     source: str
     status: int | None
-    """None if there was no answer at all."""
+    """None if there was no answer."""
     waited_s: float
 
 
 @dataclass
 class LoggedCall:
-    """A model call and what has come back by now. Without headers, and so without any key."""
+    """A model call and its answer so far. It has no headers and therefore no key."""
 
     id: str
     organization_id: OrganizationId | None
@@ -62,14 +62,14 @@ class LoggedCall:
     """The same for all calls of a turn."""
     at: datetime = field(default_factory=lambda: datetime.now(UTC))
     source: str = "provider"
-    """Who answers: provider, offline, recording, or the rule of a script of replies."""
+    """What answers: `provider`, `offline`, `recording`, or `script: ` and the rule's name."""
     status: int | None = None
     content_type: str = ""
     outcome: str | None = None
-    """None while it goes on."""
+    """None while the call is in progress."""
     error: str | None = None
     tries: list[FailedAttempt] = field(default_factory=list)
-    """Those before the one that this describes."""
+    """The attempts before the current one."""
     chunks: list[Chunk] = field(default_factory=list)
     answer_bytes: int = 0
     took_s: float | None = None
@@ -77,7 +77,7 @@ class LoggedCall:
     _notify: Callable[[], None] = lambda: None
 
     def append(self, data: bytes) -> int:
-        """Keeps a part of the answer, if there is room for it; returns how much was kept."""
+        """Keeps a part of the answer if there is room for it. Returns the number of bytes kept."""
         is_kept = self.answer_bytes + len(data) <= MAX_ANSWER_BYTES
         self.answer_bytes += len(data)
         if not is_kept:
@@ -96,7 +96,7 @@ class LoggedCall:
 
     @property
     def call(self) -> ModelCall:
-        """The call again; what it parses is not kept for as long as this is."""
+        """A new ModelCall each time, so that its parsed body is not kept in the log."""
         return ModelCall(self.provider, "POST", self.path, "", (), self.request)
 
     @cached_property
@@ -110,11 +110,11 @@ class LoggedCall:
 
     @cached_property
     def last_message(self) -> str | None:
-        """What a person said last; None if this is no conversation. Reads all of the request."""
+        """The latest user message; None if the call has none. Parses the whole request."""
         parsed = self.call.parse()
         if not isinstance(parsed, ParsedRequest):
             return None
-        messages = view(parsed.conversation.turns).messages
+        messages = make_view(parsed.conversation.turns).messages
         return messages[-1] if messages else None
 
     @property
@@ -123,7 +123,7 @@ class LoggedCall:
 
     @property
     def output(self) -> ModelOutput:
-        """What was kept of the answer, read."""
+        """The kept part of the answer, parsed."""
         return wire_format(self.provider).read_output(self.answer)
 
     @property
@@ -132,7 +132,7 @@ class LoggedCall:
 
     @property
     def is_whole(self) -> bool:
-        """Whether it has come to its end, and all of the answer is here."""
+        """Whether the call has succeeded and all bytes of its answer are kept."""
         return self.outcome in _GOOD_OUTCOMES and self._kept_bytes == self.answer_bytes
 
     @property
@@ -145,7 +145,7 @@ class LoggedCall:
 
 
 class CallLog:
-    """The latest ones, as many as there is room for. Used in one event loop."""
+    """The latest calls, up to `max_bytes` in total. Use it in one event loop only."""
 
     def __init__(self, max_bytes: int = MAX_BYTES) -> None:
         self._max_bytes = max_bytes
@@ -163,7 +163,7 @@ class CallLog:
         request: bytes,
         turn_id: str | None = None,
     ) -> LoggedCall:
-        """A new entry, which the caller goes on with; a warm sandbox's is not kept."""
+        """Adds an entry for the caller to complete. That of a warm sandbox is not kept."""
         logged = LoggedCall(
             f"ex-{next(self._numbers)}",
             organization_id,
@@ -185,17 +185,17 @@ class CallLog:
             self._grow(logged.append(data))
 
     def of_instance(self, instance_id: InstanceId) -> Iterator[LoggedCall]:
-        """An instance's, the latest first."""
+        """The instance's calls, latest first."""
         return (each for each in reversed(self._kept.values()) if each.instance_id == instance_id)
 
     def of_organization(self, organization_id: OrganizationId) -> Iterator[LoggedCall]:
-        """An organization's, the latest first."""
+        """The organization's calls, latest first."""
         kept = reversed(self._kept.values())
         return (each for each in kept if each.organization_id == organization_id)
 
     @contextmanager
     def watching(self) -> Iterator[asyncio.Event]:
-        """An event that is set each time that one of them begins, is repeated or ends."""
+        """An event that is set whenever a call begins, is retried or ends."""
         changed = asyncio.Event()
         self._viewers.add(changed)
         try:
@@ -204,15 +204,15 @@ class CallLog:
             self._viewers.discard(changed)
 
     def latest(self) -> dict[InstanceId, LoggedCall]:
-        """The latest of each instance that has any."""
+        """The latest call of each instance that has made one."""
         return {
             each.instance_id: each for each in self._kept.values() if each.instance_id is not None
         }
 
     def get(self, organization_id: OrganizationId, logged_id: str) -> LoggedCall | None:
-        """One of them, if it is that organization's."""
-        found = self._kept.get(logged_id)
-        return found if found is not None and found.organization_id == organization_id else None
+        """The call with the id; None if it is gone or belongs to another organization."""
+        logged = self._kept.get(logged_id)
+        return logged if logged is not None and logged.organization_id == organization_id else None
 
     def _notify(self) -> None:
         for changed in self._viewers:

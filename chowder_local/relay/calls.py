@@ -1,4 +1,4 @@
-"""A sandbox's model call, whose it is, and what it gets."""
+"""A sandbox's model call, its credential, and its answer."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Credential:
-    """The owner of a call, None if its sandbox is a warm one, and the provider's key."""
+    """The owner of a call and the provider's key. A warm sandbox has no owner: None."""
 
     organization_id: OrganizationId | None
     instance_id: InstanceId | None
     sandbox_id: SandboxId
     key: str | None = field(repr=False)
-    """None if none is set, "" for a provider that wants none."""
+    """None if the organization has none; "" for a provider that needs none."""
 
 
 class CredentialResolver(Protocol):
-    """Knows which organization's key a sandbox may use."""
+    """Finds the key that a sandbox may use."""
 
     async def resolve(self, relay_token: str, provider: str) -> Credential:
-        """The credential for a call; raises RelayTokenInvalid for a token that is not ours."""
+        """The credential for a call. Raises RelayTokenInvalid if the token is unknown."""
 
 
 @dataclass(frozen=True)
 class ModelCall:
-    """A sandbox's request; header names are in lower case, the path has no leading slash.
+    """A sandbox's request. Header names are in lower case; the path has no leading slash.
 
-    Its body is parsed only if something needs that, and then once.
+    The body is parsed on first use, once.
     """
 
     provider: str
@@ -59,7 +59,7 @@ class ModelCall:
 
     @cached_property
     def content(self) -> Any:
-        """The body's JSON. Raises ValueError, RecursionError."""
+        """The parsed body. Raises ValueError or RecursionError if it is not valid JSON."""
         return json.loads(self.body)
 
     @cached_property
@@ -69,7 +69,7 @@ class ModelCall:
 
     @cached_property
     def system_prompt(self) -> str:
-        """Its system prompt; empty if there is none that can be read."""
+        """The system prompt; empty if the request has none or cannot be read."""
         try:
             return self.wire.system_prompt(self.content)
         except MALFORMED:
@@ -77,25 +77,25 @@ class ModelCall:
 
     @cached_property
     def session(self) -> Session | None:
-        """The OpenClaw session that it is made for, if it says so."""
+        """The OpenClaw session of the call; None if its system prompt does not name one."""
         return find_session(self.body, lambda: self.system_prompt)
 
     def parse(self, created: int = 0) -> ParsedRequest | RenderedAnswer:
-        """What it asks a model; or else the offline model's whole answer, such as an error."""
+        """The parsed request; or the offline model's whole answer, such as an error."""
         return self.wire.parse(self.path, self.query, lambda: self.content, created)
 
     def with_content(self, content: Any, *, provider: str | None = None) -> ModelCall:
-        """The same call with another body. Raises ValueError for text that is no Unicode."""
+        """The call with another body. Raises ValueError if a text is not valid Unicode."""
         body = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
         changed = replace(self, body=body, provider=provider or self.provider)
-        # Where `content` keeps what it has parsed.
+        # The cache of the `content` property.
         vars(changed)["content"] = content
         return changed
 
 
 @dataclass(frozen=True)
 class ModelAnswer:
-    """What a sandbox gets. Its holder closes it, read or not, and its chunks with it."""
+    """The answer for a sandbox. Its owner closes it in any case, and `chunks` with it."""
 
     status: int
     headers: Sequence[tuple[str, str]]
@@ -108,12 +108,12 @@ class ModelAnswer:
 
     @property
     def is_page(self) -> bool:
-        """Whether something on the way answers with a page for people, as proxies do."""
+        """Whether the answer is an HTML page, such as a proxy's error page."""
         return self.content_type.startswith("text/html")
 
 
 def local_answer(rendered: RenderedAnswer, *more_headers: tuple[str, str]) -> ModelAnswer:
-    """An answer that is made here, with nothing to close behind its chunks."""
+    """An answer that this process makes itself."""
     headers = [("content-type", rendered.content_type), *more_headers]
     chunks = play(rendered.steps)
     return ModelAnswer(rendered.status, headers, chunks, chunks.aclose)

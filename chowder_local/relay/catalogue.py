@@ -1,4 +1,4 @@
-"""Which models a named provider has, for those that are asked before an agent is."""
+"""Checks that a named provider has a model before an agent uses it."""
 
 from __future__ import annotations
 
@@ -22,47 +22,47 @@ if TYPE_CHECKING:
 
 TIMEOUT_S = 5.0
 TRUSTED_S = 60.0
-"""How long a model that was there is believed to be there; if it is not, its provider says so."""
+"""How long a listed model counts as available. If it is removed meanwhile, its calls fail."""
 USUAL_TAG = ":latest"
-_KEPT = 1024
+_CAPACITY = 1024
 
 
 class Catalogue:
-    """Asks a provider when a model is first used, and never at the server's start."""
+    """Lists a provider's models when one is first used, not at the server's start."""
 
     def __init__(self, forwarder: Forwarder, clock_s: Callable[[], float] = time.monotonic) -> None:
         self._forwarder = forwarder
-        self._seen: TTLCache[tuple[str, str], bool] = TTLCache(_KEPT, TRUSTED_S, clock_s)
+        self._known: TTLCache[tuple[str, str], bool] = TTLCache(_CAPACITY, TRUSTED_S, clock_s)
 
     async def check(self, endpoint: Endpoint, model: str) -> None:
-        """Raises ModelMissing, or ProviderFailed if nothing answers.
-
-        What lists no models is left to say for itself what it has.
+        """Raises ModelMissing if the provider lists other models only, and ProviderFailed if it
+        does not answer. A provider that lists no models passes.
         """
         key = (endpoint.name, model)
-        if endpoint.is_offline or key in self._seen:
+        if endpoint.is_offline or key in self._known:
             return
-        there = await self._list(endpoint)
-        if there is None:
+        models = await self._list(endpoint)
+        if models is None:
             return
-        if not {model, f"{model}{USUAL_TAG}"}.isdisjoint(there):
-            self._seen[key] = True
+        if not {model, f"{model}{USUAL_TAG}"}.isdisjoint(models):
+            self._known[key] = True
             return
-        raise ModelMissing(endpoint.name, model, there)
+        raise ModelMissing(endpoint.name, model, models)
 
     async def _list(self, endpoint: Endpoint) -> list[str] | None:
         credential = bearer(endpoint.key) if endpoint.has_secret else None
-        sent = headers.for_upstream([("accept", "application/json")], credential)
+        request_headers = headers.for_upstream([("accept", "application/json")], credential)
         try:
             async with asyncio.timeout(TIMEOUT_S):
-                answer = await self._forwarder.open("GET", f"{endpoint.url}/models", sent, b"")
+                url = f"{endpoint.url}/models"
+                answer = await self._forwarder.open("GET", url, request_headers, b"")
                 try:
                     body = await answer.read()
                 finally:
                     await answer.close()
         except (UpstreamFailed, StreamBroken) as failed:
-            raise ProviderFailed(endpoint.name, None, f"{failed}. {endpoint.cure}") from failed
+            raise ProviderFailed(endpoint.name, None, f"{failed}. {endpoint.remedy}") from failed
         except TimeoutError:
-            words = f"no answer within {TIMEOUT_S:g} seconds. {endpoint.cure}"
-            raise ProviderFailed(endpoint.name, None, words) from None
+            message = f"no answer within {TIMEOUT_S:g} seconds. {endpoint.remedy}"
+            raise ProviderFailed(endpoint.name, None, message) from None
         return models_in(body) if answer.is_success else None

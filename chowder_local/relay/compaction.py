@@ -1,8 +1,8 @@
-"""What an agent may spend within a turn on shortening a conversation that outgrew its model.
+"""Bounds the compaction of a conversation that is longer than its model takes.
 
-OpenClaw calls it compaction: it has the model summarize parts of the conversation, and repeats that
-when the summaries are not to its liking. Before, it has the agent save what it has to remember. A
-small model may write summaries for ever, and OpenClaw wait three minutes for each.
+Compaction is OpenClaw's: the model summarizes parts of the conversation, again and again until
+OpenClaw accepts the summaries. Before that, the agent saves what it has to remember. A small model
+may never write an acceptable summary, and OpenClaw waits up to three minutes for each.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ if TYPE_CHECKING:
     from chowder_local.relay.wire.errors import Overflow
 
 MAX_CALLS = 12
-"""A summary of each of three parts and one of all, the latest turn, and everything once more."""
+"""Summaries of three parts, of the whole and of the latest turn, and one repetition of each."""
 
 SETTING = "CHOWDER_COMPACTION_TIMEOUT_S"
-"""Which setting says how long, for those whose machines take longer."""
+"""The setting for the time limit, quoted in the error."""
 
-_LENIENCE = "agents.defaults.compaction.qualityGuard.enabled=false makes it take any"
+_LENIENCE = "agents.defaults.compaction.qualityGuard.enabled=false makes it accept any"
 T = TypeVar("T")
 
 _KEPT_TURNS = 256
 _MARGIN = 1.3
-"""By how much what stays has to be too long; a token may be two characters or five."""
+"""How far the rest must exceed the limit: a token may have two characters or five."""
 
 
 @dataclass
@@ -48,13 +48,13 @@ class Compaction:
     began_s: float
     calls: int = 0
     hopeless: ProviderFailed | None = None
-    """The provider's refusal of a prompt that no compaction makes short enough."""
+    """The provider's refusal of a prompt that no compaction can make short enough."""
     marker: str | None = None
-    """Of the failure that is reported if nothing comes after the compaction."""
+    """Marker of the failure that is reported if no call follows the compaction."""
 
 
 class Compactions:
-    """The compactions of turns by the trace that OpenClaw gives to each."""
+    """The compactions by the trace id that OpenClaw gives to each turn."""
 
     def __init__(
         self,
@@ -70,24 +70,28 @@ class Compactions:
     def find(
         self, call: ModelCall, turn_id: str | None, sandbox_id: SandboxId
     ) -> Compaction | None:
-        """The compaction that a call is a part of, if it is one of a compaction."""
+        """The compaction that a call belongs to, if any."""
         if turn_id is None:
             return None
         if is_summary(call) or is_saving(call):
             compaction = self._of_turn(turn_id)
             if compaction.marker is None and is_summary(call):
-                # OpenClaw ends a turn without a word of it if it makes nothing of the summaries.
+                # OpenClaw ends a turn without an error if it rejects all summaries.
                 failure = self._outgrown(call, f"with that model's summaries ({_LENIENCE})")
                 compaction.marker = self._failures.remember(failure, sandbox_id)
             return compaction
         if (ended := self._turns.get(turn_id)) and ended.marker is not None:
-            # The turn goes on.
+            # A call after the compaction: the turn continues.
             self._failures.forget(ended.marker)
             ended.marker = None
         return None
 
     def count(self, call: ModelCall, compaction: Compaction) -> None:
-        """Counts a call. Raises ContextLengthExceeded, ProviderFailed if it is not to be made."""
+        """Counts a call of a compaction.
+
+        Raises ContextLengthExceeded if the compaction has used up its calls or its time, and
+        ProviderFailed if the prompt cannot become short enough.
+        """
         if compaction.hopeless is not None:
             raise compaction.hopeless
         if compaction.calls >= MAX_CALLS:
@@ -99,30 +103,30 @@ class Compactions:
     def overflow_message(
         self, call: ModelCall, turn_id: str | None, failure: ProviderFailed
     ) -> str:
-        """What OpenClaw is to hear of a prompt that is too long: nothing if it cannot help it."""
-        known, overflow = self._turns.get(turn_id or ""), read_overflow(failure.words)
-        if (known is not None and known.hopeless is not None) or is_saving(call):
+        """The text that makes OpenClaw compact a prompt; empty if compaction would not help."""
+        compaction, overflow = self._turns.get(turn_id or ""), read_overflow(failure.reason)
+        if (compaction is not None and compaction.hopeless is not None) or is_saving(call):
             return ""
         if overflow is None:
-            return f" {failure.words}"
+            return f" {failure.reason}"
         if is_hopeless(call, overflow) and not is_summary(call):
             if turn_id is not None:
                 self._of_turn(turn_id).hopeless = failure
             return ""
-        return f" {failure.words} ({overflow})"
+        return f" {failure.reason} ({overflow})"
 
-    async def in_time(self, call: ModelCall, compaction: Compaction, waited: Awaitable[T]) -> T:
-        """What is waited for, if the compaction has the time. Raises ContextLengthExceeded."""
+    async def in_time(self, call: ModelCall, compaction: Compaction, result: Awaitable[T]) -> T:
+        """The result. Raises ContextLengthExceeded if the compaction's time ends before."""
         try:
             async with asyncio.timeout(max(0.0, self._left_s(compaction))):
-                return await waited
+                return await result
         except TimeoutError:
             raise self._timed_out(call) from None
 
     async def bound_chunks(
         self, call: ModelCall, compaction: Compaction, chunks: AsyncGenerator[bytes, None]
     ) -> AsyncGenerator[bytes, None]:
-        """The same pieces, for as long as the compaction may take. Raises ContextLengthExceeded."""
+        """The same chunks. Raises ContextLengthExceeded when the compaction's time ends."""
         async with aclosing(chunks):
             while (chunk := await self.in_time(call, compaction, anext(chunks, None))) is not None:
                 yield chunk
@@ -143,23 +147,23 @@ class Compactions:
 
 
 def is_summary(call: ModelCall) -> bool:
-    """Whether a call has a part of a conversation summarized."""
+    """Whether a call asks for a summary of a part of a conversation."""
     return SUMMARIZER.encode() in call.body and SUMMARIZER in call.system_prompt
 
 
 def is_saving(call: ModelCall) -> bool:
-    """Whether a call is of the turn in which an agent saves what it has to remember.
+    """Whether a call belongs to the turn in which an agent saves what it has to remember.
 
-    OpenClaw does without if it fails, and would have its conversation summarized apart.
+    If that turn fails, OpenClaw continues without it. It would compact that turn separately.
     """
     return call.session is not None and SAVING_SESSION in call.session.key
 
 
 def is_hopeless(call: ModelCall, overflow: Overflow) -> bool:
-    """Whether what stays of a call of Chat Completions is too long without the conversation.
+    """Whether a Chat Completions prompt is too long even without the conversation.
 
-    OpenClaw shortens a conversation whose prompt was refused. Its system prompt, its tools and what
-    the person said last stay, so there are prompts for which that is of no use.
+    Compaction keeps the system prompt, the tools and the latest user message. If these alone exceed
+    the limit, it cannot help.
     """
     try:
         messages = call.content["messages"]
@@ -176,7 +180,7 @@ def is_hopeless(call: ModelCall, overflow: Overflow) -> bool:
 
 
 def _length(value: Any) -> int:
-    """Characters of the text in a value; those of images are no measure of their tokens."""
+    """Characters of the text in a value, without images: their length says nothing about tokens."""
     if isinstance(value, str):
         return 0 if value.startswith("data:") else len(value)
     if isinstance(value, dict):

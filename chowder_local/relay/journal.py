@@ -1,4 +1,4 @@
-"""What is kept of model calls: log entries, metrics, events, failures, recordings."""
+"""Records model calls: log entries, metrics, events, failures and recordings."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 
 class CallJournal:
-    """Follows each call from its beginning to its end."""
+    """Records each call from its beginning to its end."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class CallJournal:
         self._recorder = recorder
 
     def begin(self, call: ModelCall, credential: Credential) -> LoggedCall:
-        # OpenClaw makes a trace of each turn, and a span of each of its calls.
+        # OpenClaw sends one trace id a turn and one span id a call.
         _, _, trace = dict(call.headers).get("traceparent", "").partition("-")
         return self._call_log.begin(
             credential.organization_id,
@@ -55,7 +55,6 @@ class CallJournal:
         self._call_log.append(logged, chunk)
 
     def finish(self, logged: LoggedCall, outcome: str, error: str | None = None) -> None:
-        """Notes how a call went."""
         self._metrics.model_call(logged.provider, outcome)
         _log.debug(
             "Instance %s: model call of %s: %s", logged.instance_id, logged.provider, outcome
@@ -63,10 +62,10 @@ class CallJournal:
         logged.finish(outcome, error)
 
     def remember(self, logged: LoggedCall, sandbox_id: SandboxId, failure: ChowderError) -> str:
-        """The marker by which a failure is found again; it is published as an event as well."""
+        """Publishes a failure as an event and returns the marker by which it is found again."""
         if not isinstance(failure, RelayFailed):
             _log.warning("Instance %s: %s", logged.instance_id, failure)
-        # Without its message: that is the provider's, and may quote what it was asked.
+        # Without the message: a provider may quote the request in it.
         status = failure.status if isinstance(failure, ProviderFailed) else None
         self._events.publish(
             EventType.MODEL_FAILED,
@@ -79,16 +78,16 @@ class CallJournal:
         return self._failures.remember(failure, sandbox_id)
 
     def remember_unowned(self, failure: ChowderError) -> str:
-        """The marker of a failure of a call whose owner is not known."""
+        """The marker of a failure whose sandbox is unknown."""
         return self._failures.remember(failure, None)
 
     def record(self, call: ModelCall, answer: ModelAnswer, key: str) -> ModelAnswer:
-        """A provider's answer, which is recorded as it passes by, if the server records."""
+        """A provider's answer; if the server records, its chunks are recorded as they pass."""
         if self._recorder is None:
             return answer
-        return replace(answer, chunks=self._recorder.listen(call, answer, key))
+        return replace(answer, chunks=self._recorder.record_answer(call, answer, key))
 
     async def record_failure(self, call: ModelCall, failure: ProviderFailed, key: str) -> None:
         """Records a provider's refusal, if the server records."""
         if self._recorder is not None:
-            await self._recorder.keep_failure(call, failure, key)
+            await self._recorder.record_failure(call, failure, key)

@@ -1,4 +1,4 @@
-"""The model that answers without any provider: from a recording, a script, or by itself."""
+"""Answers model calls without a provider: from a recording, a script or the offline model."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from chowder_local.core.domain import OFFLINE_KEY
 from chowder_local.relay.calls import local_answer
 from chowder_local.relay.offline.decision import decide
-from chowder_local.relay.recordings.entries import Asked
-from chowder_local.relay.scripts.matching import Ask, Refusal
+from chowder_local.relay.recordings.entries import RecordedRequest
+from chowder_local.relay.scripts.matching import ModelRequest, Refusal
 from chowder_local.relay.wire.request_format import ParsedRequest, RenderedAnswer
 
 if TYPE_CHECKING:
@@ -25,36 +25,39 @@ if TYPE_CHECKING:
     from chowder_local.relay.scripts.registry import ScriptRegistry
     from chowder_local.relay.wire.conversation import Conversation
 
-    NameOf = Callable[[InstanceId, str], "SessionName | None"]
+    FindSessionName = Callable[[InstanceId, str], "SessionName | None"]
 
 MISSING_STATUS = 400
-"""Clients try again after most others, and would only be told the same more slowly."""
+"""Clients retry after most other statuses, and would only get the same error later."""
 
-ASKED_TWICE = (
-    "(This message asked the model twice, and the script counts both: a 429 with a retry_after_s "
-    "of up to 10 is waited for once, as a real provider's is. A longer one fails at once.)"
+RETRIED = (
+    "(The relay has called the model twice for this message, and the script counts both calls: it "
+    "retries a 429 once if retry_after_s is at most 10. With a longer one the call fails at once.)"
 )
 
 
 @dataclass(frozen=True)
 class SessionName:
-    """A session as its people know it; None is the main one."""
+    """The name that clients use for a session; None is the main session."""
 
     name: str | None
 
 
 class LocalModel:
-    """Answers model calls; `name_of` tells from OpenClaw's key what a session is called."""
+    """Answers model calls; `find_session_name` maps OpenClaw's session key to a name."""
 
     def __init__(
-        self, scripts: ScriptRegistry, recordings: RecordingRegistry, name_of: NameOf
+        self,
+        scripts: ScriptRegistry,
+        recordings: RecordingRegistry,
+        find_session_name: FindSessionName,
     ) -> None:
         self._scripts = scripts
         self._recordings = recordings
-        self._name_of = name_of
+        self._find_session_name = find_session_name
 
-    def is_asked(self, credential: Credential) -> bool:
-        """Whether a call is for this model, and not for a provider."""
+    def handles(self, credential: Credential) -> bool:
+        """Whether this model answers a call instead of a provider."""
         return (
             credential.key == OFFLINE_KEY
             or self._recordings.playback(credential.instance_id) is not None
@@ -63,14 +66,15 @@ class LocalModel:
     async def answer(
         self, call: ModelCall, credential: Credential, logged: LoggedCall
     ) -> ModelAnswer:
-        """The answer, which may be a failure such as a provider's."""
+        """The answer, which may be an error in the provider's format."""
         logged.source = "offline"
         parsed = call.parse(int(time.time()))
         if not isinstance(parsed, ParsedRequest):
             return local_answer(parsed)
         if (playback := self._recordings.playback(credential.instance_id)) is not None:
             logged.source = "recording"
-            return await _replay(call, playback, Asked.of(call.provider, parsed.conversation))
+            request = RecordedRequest.from_conversation(call.provider, parsed.conversation)
+            return await _replay(call, playback, request)
         scripted = await self._find_scripted(call, credential, parsed.conversation)
         if scripted is None:
             return local_answer(parsed.render(decide(parsed.conversation)))
@@ -83,34 +87,35 @@ class LocalModel:
     async def _find_scripted(
         self, call: ModelCall, credential: Credential, conversation: Conversation
     ) -> ScriptedAnswer | None:
-        """What a script says to a message; what OpenClaw asks on its own no script is about."""
+        """A script's answer. None for calls without a session, which OpenClaw makes on its own."""
         organization_id, instance_id = credential.organization_id, credential.instance_id
         if organization_id is None or instance_id is None or call.session is None:
             return None
-        if not self._scripts.in_force(organization_id, instance_id):
+        if not self._scripts.active_for(organization_id, instance_id):
             return None
-        session = self._name_of(instance_id, call.session.key)
-        ask = Ask.of(
+        session = self._find_session_name(instance_id, call.session.key)
+        request = ModelRequest.from_conversation(
             call.provider,
             conversation,
             session.name if session else None,
             is_session_known=session is not None,
         )
-        return await self._scripts.answer(organization_id, instance_id, ask, conversation.digest)
+        return await self._scripts.answer(organization_id, instance_id, request)
 
 
-async def _replay(call: ModelCall, playback: Playback, asked: Asked) -> ModelAnswer:
-    found = playback.answer(asked)
-    if found is None:
-        # Compared with all that was recorded, which others are not to wait for.
-        message = await asyncio.to_thread(playback.describe_nearest, asked)
+async def _replay(call: ModelCall, playback: Playback, request: RecordedRequest) -> ModelAnswer:
+    recorded = playback.answer(request)
+    if recorded is None:
+        # In a thread: the comparison with the whole recording takes long.
+        message = await asyncio.to_thread(playback.describe_nearest, request)
         return local_answer(call.wire.refuse(MISSING_STATUS, message))
-    more = [] if found.retry_after is None else [("retry-after", found.retry_after)]
-    return local_answer(RenderedAnswer(found.status, found.content_type, found.chunks()), *more)
+    extra_headers = [] if recorded.retry_after is None else [("retry-after", recorded.retry_after)]
+    rendered = RenderedAnswer(recorded.status, recorded.content_type, recorded.chunks())
+    return local_answer(rendered, *extra_headers)
 
 
 def _refuse(call: ModelCall, refusal: Refusal, *, is_retry: bool) -> ModelAnswer:
-    message = f"{refusal.words} {ASKED_TWICE}" if is_retry else refusal.words
+    message = f"{refusal.message} {RETRIED}" if is_retry else refusal.message
     wait_s = refusal.retry_after_s
-    more = [] if wait_s is None else [("retry-after", f"{wait_s:g}")]
-    return local_answer(call.wire.refuse(refusal.status, message), *more)
+    extra_headers = [] if wait_s is None else [("retry-after", f"{wait_s:g}")]
+    return local_answer(call.wire.refuse(refusal.status, message), *extra_headers)

@@ -1,4 +1,4 @@
-"""Counts the tokens of model calls, while their answers pass by."""
+"""Counts the tokens of model calls while their answers pass."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Protocol
 
 from chowder_local.relay.wire.wire_format import MALFORMED
-from chowder_local.store.usage import ELSEWHERE, Counts, Kind
+from chowder_local.store.usage import UNSPECIFIED, Counts, UsageKey
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     from chowder_local.relay.wire.wire_format import Usage, WireFormat
 
 LONGEST_BYTES = 8 * 1024
-"""More than any provider's usage is long; what goes on beyond that is none."""
+"""No provider's usage object is longer."""
 
 _COLON = re.compile(rb"[ \t\r\n]*:[ \t\r\n]*")
 _DECODER = json.JSONDecoder()
 
 
 class Ledger(Protocol):
-    """Keeps what was counted."""
+    """Stores the counts."""
 
-    def note(self, kind: Kind, counts: Counts) -> None:
-        """Counts a call, without waiting for anything."""
+    def note(self, key: UsageKey, counts: Counts) -> None:
+        """Adds a call to the counts, without blocking."""
 
 
 class Metering:
@@ -47,7 +47,7 @@ class Metering:
         *,
         is_billed: bool,
     ) -> AsyncGenerator[bytes, None]:
-        """The same pieces; whether a provider is paid for them is `is_billed`."""
+        """The same chunks; `is_billed` says whether a provider is paid for them."""
         meter = Meter(call.wire)
         try:
             async with aclosing(chunks):
@@ -55,26 +55,26 @@ class Metering:
                     meter.feed(chunk)
                     yield chunk
         finally:
-            # At the end, when no client waits for it any more.
+            # At the end, when no client waits any more.
             if credential.instance_id is not None:
-                kind = Kind(
+                key = UsageKey(
                     credential.instance_id,
                     self._clock().date(),
-                    call.session.key if call.session else ELSEWHERE,
+                    call.session.key if call.session else UNSPECIFIED,
                     call.provider,
-                    call.model or ELSEWHERE,
+                    call.model or UNSPECIFIED,
                     is_billed,
                 )
                 usage = meter.usage
                 tokens = {"unmetered_calls": 1} if usage is None else asdict(usage)
-                self._ledger.note(kind, Counts(calls=1, **tokens))
+                self._ledger.note(key, Counts(calls=1, **tokens))
 
 
 class Meter:
-    """Follows one answer, streamed or whole, piece by piece; what was told last counts.
+    """Reads the usage from one answer, streamed or whole, chunk by chunk. The latest value counts.
 
-    Nothing is parsed but the one object that tells the usage. Text cannot look like it: within a
-    JSON string the quotes of its name would be escaped.
+    Only the usage object is parsed. Text cannot look like one: within a JSON string the quotes of
+    the member's name are escaped.
     """
 
     def __init__(self, wire: WireFormat) -> None:
@@ -85,16 +85,16 @@ class Meter:
 
     def feed(self, chunk: bytes) -> None:
         if self._held:
-            self._look(self._held + chunk)
+            self._scan(self._held + chunk)
         elif self._mark in chunk:
-            self._look(chunk)
+            self._scan(chunk)
         elif not chunk.endswith((b"\n", b"}")):
-            # Nearly every event ends so; what does not may end within a mark.
+            # Nearly every event ends so. Any other chunk may end within the mark.
             self._held = _beginning(chunk, self._mark)
 
     @property
     def usage(self) -> Usage | None:
-        """What was told so far; None if nothing was."""
+        """The usage so far; None if the answer has not reported any."""
         if not self._counts:
             return None
         try:
@@ -102,30 +102,30 @@ class Meter:
         except MALFORMED:
             return None
 
-    def _look(self, seen: bytes) -> None:
+    def _scan(self, data: bytes) -> None:
         at = 0
-        while (found := seen.find(self._mark, at)) >= 0:
-            at = found + len(self._mark)
-            value, is_cut = _object_at(seen, at)
+        while (start := data.find(self._mark, at)) >= 0:
+            at = start + len(self._mark)
+            value, is_cut = _object_at(data, at)
             if value is not None:
-                # Anthropic tells the input when it begins and the output when it ends.
+                # Anthropic reports the input at the beginning and the output at the end.
                 self._counts |= {name: each for name, each in value.items() if each is not None}
-            elif is_cut and len(seen) - found <= LONGEST_BYTES and self._mark not in seen[at:]:
-                self._held = seen[found:]
+            elif is_cut and len(data) - start <= LONGEST_BYTES and self._mark not in data[at:]:
+                self._held = data[start:]
                 return
-        self._held = _beginning(seen[at:], self._mark)
+        self._held = _beginning(data[at:], self._mark)
 
 
-def _object_at(seen: bytes, at: int) -> tuple[dict[str, Any] | None, bool]:
-    """The object behind a name, if there is one, and whether there may be with more bytes."""
-    colon = _COLON.match(seen, at)
+def _object_at(data: bytes, at: int) -> tuple[dict[str, Any] | None, bool]:
+    """The object after a member's name, if any; and whether more bytes may complete one."""
+    colon = _COLON.match(data, at)
     if colon is None:
-        return None, not seen[at:].strip()
-    begins = colon.end()
-    if seen[begins : begins + 1] != b"{":
-        return None, begins == len(seen)
+        return None, not data[at:].strip()
+    start = colon.end()
+    if data[start : start + 1] != b"{":
+        return None, start == len(data)
     try:
-        value, _ = _DECODER.raw_decode(seen[begins : begins + LONGEST_BYTES].decode("latin-1"))
+        value, _ = _DECODER.raw_decode(data[start : start + LONGEST_BYTES].decode("latin-1"))
     except ValueError:
         return None, True
     except RecursionError:
@@ -133,9 +133,9 @@ def _object_at(seen: bytes, at: int) -> tuple[dict[str, Any] | None, bool]:
     return value, False
 
 
-def _beginning(seen: bytes, mark: bytes) -> bytes:
-    """The end of what was seen, if a mark may begin there."""
-    for length in range(min(len(mark) - 1, len(seen)), 0, -1):
-        if mark.startswith(seen[-length:]):
-            return seen[-length:]
+def _beginning(data: bytes, mark: bytes) -> bytes:
+    """The end of the data if it may be the beginning of a mark; else empty."""
+    for length in range(min(len(mark) - 1, len(data)), 0, -1):
+        if mark.startswith(data[-length:]):
+            return data[-length:]
     return b""

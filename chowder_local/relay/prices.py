@@ -1,4 +1,4 @@
-"""What providers ask for a model's tokens, as their public lists have it (pure)."""
+"""Prices of tokens, from the providers' public lists (pure)."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ if TYPE_CHECKING:
     from chowder_local.relay.wire.wire_format import Usage
 
 AS_OF = "2026-11-25"
-"""When the lists were looked at."""
+"""Date of the lists."""
 
 SOURCES = (
     "https://platform.claude.com/docs/en/about-claude/pricing",
     "https://developers.openai.com/api/docs/pricing",
     "https://ai.google.dev/gemini-api/docs/pricing",
 )
-"""Standard tier, without the discounts of batches and the like."""
+"""Standard tier, without discounts such as for batches."""
 
 _MILLION = 1_000_000
 
 
 @dataclass(frozen=True)
 class Price:
-    """USD for a million tokens. What no list names costs like other input."""
+    """USD for a million tokens. Cache writes without a price cost as much as other input."""
 
     input: float
     output: float
@@ -59,14 +59,14 @@ PRICES: Mapping[str, Price] = {
     "gpt-4o-2024-11-20": _GPT_4O,
     "gpt-4o-mini": _GPT_4O_MINI,
     "gpt-4o-mini-2024-07-18": _GPT_4O_MINI,
-    # Text and images; sound costs more, and cannot be told apart.
+    # Text and images. Audio costs more, but the usage does not distinguish it.
     "gemini-2.0-flash": Price(0.10, 0.40, 0.025),
 }
-"""By the id that is asked for. What is not here has no known price."""
+"""Prices by the requested model id."""
 
 
 def cost_usd(model: str | None, usage: Usage, *, is_billed: bool) -> float | None:
-    """What a usage costs at list price; nothing if no provider is paid, None if nobody knows."""
+    """List price of a usage: 0 if no provider is paid, None if the model has no known price."""
     if not is_billed:
         return 0.0
     price = PRICES.get(model or "")

@@ -1,4 +1,4 @@
-"""Lends an organization's model keys to its sandboxes, call by call."""
+"""Forwards the model calls of sandboxes with their organization's model key."""
 
 from __future__ import annotations
 
@@ -42,32 +42,32 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _MAX_WAIT_S = 10.0
-# OpenClaw neither retries after this status nor blocks the provider for a while, as it does
-# after 401, 403, 429 and 5xx.
+# After this status OpenClaw neither retries nor blocks the provider for a while, as it does after
+# 401, 403, 429 and 5xx.
 CROSSING_STATUS = 400
 _EVENT_STREAM = "text/event-stream"
-_FORGOTTEN = "The agent does not remember the conversation; the message is sent again, whole."
+_FORGOTTEN = "The agent has forgotten the conversation; the whole message is sent again."
 
 
 @dataclass
 class _Active:
-    """A call that is being answered: whose it is, its entry in the log, and where it goes."""
+    """A call in progress: its credential, its log entry and its destination."""
 
     call: ModelCall
     credential: Credential
     logged: LoggedCall
     is_local: bool
     is_of_endpoint: bool
-    """Whether it goes to a provider that the operator named."""
+    """Whether the provider is one that the operator named."""
 
     @property
     def key(self) -> str:
-        """What the provider is paid with; empty if it is not paid."""
+        """The provider's key; empty if the call needs none."""
         return "" if self.is_local else self.credential.key or ""
 
 
 class Relay:
-    """Forwards model calls with the organization's key, and remembers how they fail."""
+    """Answers model calls and remembers their failures."""
 
     def __init__(
         self,
@@ -89,28 +89,28 @@ class Relay:
         self._compactions = compactions
 
     async def answer(self, call: ModelCall) -> ModelAnswer:
-        """The provider's answer as it comes; a failure is remembered, and its marker answered.
+        """The provider's answer, streamed; or an error with the marker of a remembered failure.
 
-        Raises RelayTokenInvalid.
+        Raises RelayTokenInvalid if the call has no valid relay token.
         """
         call = self._upstreams.route(call)
         try:
             credential = await self._authenticate(call)
         except RelayTokenInvalid:
             raise
-        except Exception as problem:  # noqa: BLE001 - logged, and told to the message's client
+        except Exception as problem:  # noqa: BLE001 - logged, and reported to the client
             return _marked(call, self._journal.remember_unowned(_unexpected(call, None, problem)))
         active = _Active(
             call,
             credential,
             self._journal.begin(call, credential),
-            is_local=self._local_model.is_asked(credential),
+            is_local=self._local_model.handles(credential),
             is_of_endpoint=self._upstreams.is_endpoint(call.provider),
         )
         if credential.key is None:
             return self._fail(active, "no_credentials", self._upstreams.missing_key(call))
         if self._session_watch.is_lost(credential.sandbox_id, call):
-            # The message is going to come once more.
+            # The client's message is sent to the agent again, as a whole.
             self._journal.finish(active.logged, "refused", _FORGOTTEN)
             return _marked(call, _FORGOTTEN)
         try:
@@ -120,7 +120,7 @@ class Relay:
             return self._fail(active, "unreachable", failure)
         except (ContextLengthExceeded, ProviderFailed) as failed:
             return self._fail(active, "refused", failed)
-        except Exception as problem:  # noqa: BLE001 - logged, and told to the message's client
+        except Exception as problem:  # noqa: BLE001 - logged, and reported to the client
             return self._fail(active, "failed", _unexpected(call, credential, problem))
 
     async def _authenticate(self, call: ModelCall) -> Credential:
@@ -132,7 +132,7 @@ class Relay:
         return credential
 
     async def _forward(self, active: _Active) -> ModelAnswer:
-        """A good answer, which is recorded; raises ProviderFailed for any other one."""
+        """A successful answer, recorded. Raises ProviderFailed if the provider refuses the call."""
         answer = await self._open_in_time(active)
         active.logged.status, active.logged.content_type = answer.status, answer.content_type
         if answer.status >= 300 or answer.is_page:
@@ -145,7 +145,7 @@ class Relay:
         return self._journal.record(active.call, answer, active.key)
 
     async def _open_in_time(self, active: _Active) -> ModelAnswer:
-        """An answer that ends in time, if it is a part of a compaction."""
+        """An answer; in a compaction, one that is bounded by the compaction's time."""
         call, compaction = active.call, None
         if active.is_of_endpoint:
             turn_id, sandbox_id = active.logged.turn_id, active.credential.sandbox_id
@@ -158,7 +158,10 @@ class Relay:
         return replace(answer, chunks=chunks)
 
     async def _open(self, active: _Active) -> ModelAnswer:
-        """The first answer, or the second where trying again is right; raises UpstreamFailed."""
+        """The answer, after one retry if the call was not sent or may be repeated soon (429).
+
+        Raises UpstreamFailed if no answer comes.
+        """
         send: Callable[[], Awaitable[ModelAnswer]]
         if active.is_local:
             send = partial(self._local_model.answer, active.call, active.credential, active.logged)
@@ -182,7 +185,7 @@ class Relay:
     def _meter(self, active: _Active, answer: ModelAnswer) -> ModelAnswer:
         chunks = self._observe(active, answer)
         if active.call.method == "POST":
-            # Nobody is paid where no key is wanted.
+            # A provider that needs no key is not paid.
             chunks = self._metering.meter(
                 active.call, active.credential, chunks, is_billed=bool(active.key)
             )
@@ -190,7 +193,7 @@ class Relay:
         async def close() -> None:
             await chunks.aclose()
             if active.logged.outcome is None:
-                # The sandbox has left before the first byte, which chunks know nothing of.
+                # The sandbox left before the first byte, so `chunks` never ran.
                 self._journal.finish(active.logged, "client_disconnected")
             await answer.close()
 
@@ -205,7 +208,7 @@ class Relay:
                     self._journal.append(active.logged, chunk)
                     if observer is not None and observer.problem is None:
                         observer.feed(chunk)
-                        # OpenClaw may hang up at the very chunk.
+                        # Noted before the chunk is sent: OpenClaw may disconnect on receiving it.
                         error = self._note_problem(active, observer)
                     yield chunk
             if observer is not None and observer.problem is None:
@@ -222,21 +225,21 @@ class Relay:
             raise StreamBroken(error) from problem
         finally:
             if outcome == "client_disconnected" and observer is not None and observer.is_whole:
-                # It left a connection that had no more to say.
+                # It disconnected after the answer was complete.
                 outcome = active.logged.good_outcome
             self._journal.finish(active.logged, outcome, error)
 
     def _observer(self, active: _Active) -> StreamObserver | None:
-        """What follows a stream; the large providers need no judge, and have their own formats."""
+        """The observer of an answer; None if it is no stream. Only named providers are judged."""
         if _EVENT_STREAM not in active.logged.content_type:
             return None
-        # A script's faults are meant.
+        # Broken answers of a script are intended.
         if active.is_of_endpoint and active.logged.source in {"provider", "recording"}:
             return CompletionObserver()
         return EndObserver(active.call.wire)
 
     def _note_problem(self, active: _Active, observer: StreamObserver) -> str | None:
-        """Remembers what is wrong with an answer, for the case that OpenClaw does not say."""
+        """Remembers what is wrong with an answer, because OpenClaw may not report it."""
         if observer.problem is None:
             return None
         failure = ProviderFailed(active.call.provider, None, observer.problem, has_begun=True)
@@ -245,8 +248,7 @@ class Relay:
 
     def _stream_failure(self, active: _Active, problem: Exception) -> ChowderError:
         if isinstance(problem, StreamBroken):
-            words = f"it broke off its answer: {problem}"
-            return ProviderFailed(active.call.provider, None, words)
+            return ProviderFailed(active.call.provider, None, str(problem), has_begun=True)
         if isinstance(problem, ContextLengthExceeded):
             return problem
         return _unexpected(active.call, active.credential, problem)
@@ -254,8 +256,8 @@ class Relay:
     def _fail(self, active: _Active, outcome: str, failure: ChowderError) -> ModelAnswer:
         self._journal.finish(active.logged, outcome, str(failure))
         message = self._remember(active, failure)
-        # Other words would make OpenClaw block the provider; these make it shorten the prompt.
-        if isinstance(failure, ProviderFailed) and is_overflow(failure.words):
+        # This text makes OpenClaw compact the conversation. Others make it block the provider.
+        if isinstance(failure, ProviderFailed) and is_overflow(failure.reason):
             turn_id = active.logged.turn_id
             message += self._compactions.overflow_message(active.call, turn_id, failure)
         return _marked(active.call, message)
@@ -265,13 +267,13 @@ class Relay:
 
 
 def _marked(call: ModelCall, message: str) -> ModelAnswer:
-    """The answer that stands for a failure."""
+    """The error that carries a marker through OpenClaw."""
     return local_answer(call.wire.refuse(CROSSING_STATUS, message))
 
 
 def _unexpected(call: ModelCall, credential: Credential | None, problem: Exception) -> RelayFailed:
-    """What a message's client is told of a failure of our own, which is logged here."""
+    """Logs an unexpected exception and returns the error for the message's client."""
     instance_id = None if credential is None else credential.instance_id
     _log.error("Instance %s: a call of %s failed", instance_id, call.provider, exc_info=problem)
-    # Others' words may hold anything.
+    # The text of a foreign exception may contain anything, such as a key.
     return RelayFailed(str(problem) if isinstance(problem, ChowderError) else None)

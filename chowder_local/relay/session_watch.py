@@ -1,8 +1,8 @@
-"""Whether an agent still remembers what was left out of the messages that it answers.
+"""Detects whether an agent has forgotten the session that a message relies on.
 
-OpenClaw tells a model in its system prompt which session it is in, and begins another one when it
-forgets: by its own rules, or because a person in a messenger asked for it. A message that relies
-on an earlier session is not put to a model, and goes to the agent once more as a whole.
+OpenClaw names the session in each system prompt and starts another one when it forgets: by its own
+rules, or because a person in a messenger asks for it. A message that leaves out the history and
+relies on an earlier session does not reach a model; it is sent to the agent again as a whole.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ if TYPE_CHECKING:
 
 
 class WatchedMessage:
-    """A message that an agent works on; `expected` is the session that it relies on, if any."""
+    """A message in progress; `expected` is the id of the session that it relies on, if any."""
 
     def __init__(self, expected: str | None) -> None:
         self.expected = expected
         self.session_id: str | None = None
-        """OpenClaw's session, once a model call has told it."""
+        """The session that the first model call named; None before it."""
         self.is_lost = False
-        """Whether the session is another one than expected."""
+        """Whether the session differs from the expected one."""
 
     @property
     def is_certain(self) -> bool:
-        """Whether nothing can come any more of which the client must not hear."""
+        """Whether output may go to the client: the message will not have to be sent again."""
         return self.expected is None or (self.session_id is not None and not self.is_lost)
 
-    def see(self, session_id: str) -> None:
+    def note_session(self, session_id: str) -> None:
         self.session_id = session_id
         self.is_lost = self.expected not in (None, session_id)
 
 
 class SessionWatch:
-    """The messages that agents work on, by sandbox and OpenClaw's key of the conversation."""
+    """The messages in progress by sandbox and OpenClaw's session key."""
 
     def __init__(self) -> None:
         self._messages: dict[tuple[SandboxId, str], list[WatchedMessage]] = {}
@@ -47,7 +47,7 @@ class SessionWatch:
     def watching(
         self, sandbox_id: SandboxId, session_key: str, expected: str | None
     ) -> Iterator[WatchedMessage]:
-        """A message that is answered in this block."""
+        """Watches a message for as long as the block runs."""
         messages = self._messages.setdefault((sandbox_id, session_key), [])
         messages.append(message := WatchedMessage(expected))
         try:
@@ -61,10 +61,10 @@ class SessionWatch:
         return (sandbox_id, session_key) in self._messages
 
     def is_lost(self, sandbox_id: SandboxId, call: ModelCall) -> bool:
-        """Whether a model call is of a message that relies on what is forgotten."""
+        """Whether a model call belongs to a message whose session is forgotten."""
         if not self._messages or (session := call.session) is None:
             return False
         messages = self._messages.get((sandbox_id, session.key), [])
         for message in messages:
-            message.see(session.id)
+            message.note_session(session.id)
         return any(message.is_lost for message in messages)

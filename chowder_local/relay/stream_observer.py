@@ -1,6 +1,6 @@
-"""Follows a streamed answer: whether all of it has come, and whether it is of use (pure).
+"""Observes a streamed answer: whether it is complete, and whether it is usable (pure).
 
-A client may hang up at the event that says why the answer ends, and read no more of the stream.
+A client may disconnect at the event with the finish reason, before the stream ends.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ if TYPE_CHECKING:
     from chowder_local.upstream.sse import Event
 
 _DONE = "[DONE]"
-_SHOWN_CHARACTERS = 100
+_QUOTED_CHARACTERS = 100
 
 
 class StreamObserver:
-    """Follows one stream; `problem` says what is wrong with the answer, if anything is."""
+    """Observes one stream; `problem` says what is wrong with the answer, if anything."""
 
     problem: str | None = None
     is_whole = False
-    """Whether all of a good answer has come, whatever becomes of its connection."""
+    """Whether a usable answer is complete, even if the connection breaks now."""
 
     def feed(self, chunk: bytes) -> None:
-        """The next bytes of the answer. May raise StreamBroken at an event that is too long."""
+        """Takes the next bytes. Raises StreamBroken if an event is too long."""
 
     def end(self) -> None:
-        """The stream has ended."""
+        """Notes that the stream has ended."""
 
 
 class EndObserver(StreamObserver):
-    """Looks for the end of an answer only, in any provider's format; finds no problem."""
+    """Detects the end of an answer in any provider's format; never sets `problem`."""
 
     def __init__(self, wire: WireFormat) -> None:
         self._reader: EventReader | None = EventReader()
@@ -48,7 +48,7 @@ class EndObserver(StreamObserver):
         try:
             events = self._reader.feed(chunk)
         except StreamBroken:
-            # No event that ends an answer is so long.
+            # An event that ends an answer is never this long.
             self._reader = None
         else:
             self.is_whole = any(self._is_end(event) for event in events)
@@ -63,10 +63,9 @@ class EndObserver(StreamObserver):
 
 
 class CompletionObserver(StreamObserver):
-    """Judges chat completion chunks of a provider that the operator named.
+    """Judges the chat completion chunks of a provider that the operator named.
 
-    OpenClaw has no message for most answers that it cannot use: its turn ends as an "internal
-    error".
+    For most answers that it cannot use, OpenClaw reports just an "internal error".
     """
 
     def __init__(self) -> None:
@@ -80,47 +79,48 @@ class CompletionObserver(StreamObserver):
         for event in self._reader.feed(chunk):
             if self.problem is None and not self._is_done:
                 self.problem = self._find_problem(event)
-        # Why it ends is said before its mark of the end, and some clients read no further.
+        # Some clients stop reading at the finish reason, before `[DONE]`.
         is_over = self._is_done or self._finish_reason is not None
-        self.is_whole = is_over and self.problem is None and self._find_lack() is None
+        self.is_whole = is_over and self.problem is None and self._find_defect() is None
 
     def end(self) -> None:
         if self.problem is None and not self._is_done:
-            is_finished = self._finish_reason is not None
-            self.problem = self._find_lack() if is_finished else "it broke off before its end"
+            is_cut_off = self._finish_reason is None
+            broken = "the answer broke off before its end"
+            self.problem = broken if is_cut_off else self._find_defect()
 
     def _find_problem(self, event: Event) -> str | None:
         data = event.data
         if data is None:
-            # llama.cpp writes its errors into a field of that name.
+            # llama.cpp sends errors in a field `error:` instead of `data:`.
             name, _, error = event.raw.decode("utf-8", "replace").partition(":")
             return error_message(error.encode()) if name == "error" else None
         if data == _DONE:
             self._is_done = True
-            return self._find_lack()
+            return self._find_defect()
         try:
             chunk = json.loads(data)
             if "error" in chunk or chunk.get("object") == "error" or event.name == "error":
                 return error_message(data.encode())
             for choice in chunk.get("choices") or []:
-                self._see(choice)
+                self._note(choice)
         except MALFORMED:
-            return f"it sent something else than a chunk of an answer: {data[:_SHOWN_CHARACTERS]}"
+            return f"an event is not a completion chunk: {data[:_QUOTED_CHARACTERS]}"
         return None
 
-    def _see(self, choice: dict[str, Any]) -> None:
+    def _note(self, choice: dict[str, Any]) -> None:
         delta = choice.get("delta") or {}
         self._has_text |= bool(delta.get("content") or delta.get("refusal"))
         self._has_calls |= bool(delta.get("tool_calls") or delta.get("function_call"))
         self._finish_reason = choice.get("finish_reason") or self._finish_reason
 
-    def _find_lack(self) -> str | None:
-        """Why a whole answer is of no use, if it is not."""
+    def _find_defect(self) -> str | None:
+        """Why a complete answer is unusable; None if it is usable."""
         is_cut = self._finish_reason == "length"
         if is_cut and self._has_calls:
-            return "it met its limit of tokens within a tool call"
+            return "the answer reached the token limit within a tool call"
         if self._has_text or self._has_calls:
             return None
         if is_cut:
-            return "it met its limit of tokens before it said anything"
-        return "it ended without saying anything"
+            return "the answer reached the token limit before it had any text"
+        return "the answer has no text and no tool call"

@@ -1,8 +1,8 @@
-"""Tool choices that OpenClaw states in words, put into the model call as what they are (pure).
+"""Turns a tool choice in the system prompt into the provider's own parameter (pure).
 
-OpenClaw's gateway hands a client's `tool_choice` on as a sentence of the system prompt, which a
-model may overlook. A model call whose system prompt has that sentence is made to end in a tool
-call by the provider's own means: the agent may use its own tools first, but not answer in words.
+OpenClaw's gateway turns a client's `tool_choice` into a sentence of the system prompt, which a
+model may ignore. For a call with that sentence the provider's parameter forces a tool call: the
+agent may use its own tools first, but cannot answer in text.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ _MAX_CALLS = 25
 
 
 def enforce_tool_choice(call: ModelCall) -> ModelCall:
-    """The call, changed only if its system prompt restricts the choice of tools."""
-    # Parsing costs more than looking, and hardly a call has one of these.
+    """The call; changed only if its system prompt restricts the choice of tools."""
+    # Searching costs less than parsing, and few calls have a mark.
     if not any(mark in call.body for mark in TOOL_RULE_MARKS):
         return call
     try:
@@ -41,24 +41,24 @@ def enforce_tool_choice(call: ModelCall) -> ModelCall:
         changes = call.wire.restrict_tools(content, is_demanded=is_demanded, is_single=is_single)
         return call.with_content({**content, **changes})
     except MALFORMED:
-        # A shape that we do not know is the provider's to judge.
+        # The provider judges requests of an unknown shape.
         return call
 
 
 def _is_done(content: Mapping[str, Any]) -> bool:
-    """Whether nothing is to be demanded any more since the user spoke last.
+    """Whether the demand has ended since the latest user message.
 
-    Either the call was made, beside one of the agent's own, or there were so many of them that a
-    model which finds no way to make it must be let go.
+    Either the demanded call was made, or the model has made so many others that it seems unable
+    to make it.
     """
     turns = content.get("messages") or content.get("input") or content.get("contents")
-    latest = list(takewhile(_is_not_said, reversed(turns) if isinstance(turns, list) else []))
+    latest = list(takewhile(_is_after_user, reversed(turns) if isinstance(turns, list) else []))
     results = [turn for turn in latest if _is_result(turn)]
     is_met = any(HANDED_OVER in json.dumps(turn) for turn in takewhile(_is_result, latest))
     return is_met or len(results) >= _MAX_CALLS
 
 
-def _is_not_said(turn: Mapping[str, Any]) -> bool:
+def _is_after_user(turn: Mapping[str, Any]) -> bool:
     return _is_result(turn) or turn.get("role") not in ("user", "system", "developer")
 
 

@@ -1,4 +1,4 @@
-"""The providers that model calls go to: which one, and how a call is put to it."""
+"""Routes model calls to providers and sends them."""
 
 from __future__ import annotations
 
@@ -24,16 +24,15 @@ if TYPE_CHECKING:
     from chowder_local.upstream.forward import Forwarder
 
 ENDPOINT_PATH = "chat/completions"
-"""All that is called of a named provider: others of its paths may load, change and remove things.
-"""
+"""The only path called at a named provider: others may load, change or remove models."""
 LEAST_ANSWER_TOKENS = 16
-"""Clients may not ask for less (OpenAI's Responses API), so it is not they who do."""
+"""The least that clients may ask for (OpenAI's Responses API). OpenClaw may ask for less."""
 _MAX_ERROR_BYTES = 64 * 1024
 _ERROR_TIMEOUT_S = 10.0
 
 
 class Upstreams:
-    """The large providers by their base URLs, and the endpoints that the operator named."""
+    """The large providers by base URL, and the endpoints that the operator named."""
 
     def __init__(
         self, base_urls: Mapping[str, str], endpoints: Mapping[str, Endpoint], forwarder: Forwarder
@@ -47,10 +46,10 @@ class Upstreams:
         return provider in self._endpoints
 
     def route(self, call: ModelCall) -> ModelCall:
-        """The call as its provider gets it; one that names no endpoint stays as it is.
+        """The call for its endpoint; unchanged if it does not name one.
 
-        A sandbox has one provider for all endpoints, whose model ids are `name/model`: so a blank
-        agent is the same whatever endpoints there are.
+        A sandbox has one provider for all endpoints, with model ids `name/model`. So warm sandboxes
+        do not depend on the endpoints.
         """
         if call.provider != OTHER_PROVIDERS:
             return call
@@ -60,30 +59,30 @@ class Upstreams:
             if name not in self._endpoints or not model:
                 return call
             content["model"] = model
-            # Ollama understands the older name only, and the others both.
-            longest = content.pop("max_completion_tokens", None)
-            # OpenClaw asks for a single token where it takes the prompt for too long, which is a
-            # guess.
-            if longest is not None and longest >= LEAST_ANSWER_TOKENS:
-                content["max_tokens"] = longest
+            # Ollama knows the older name only; the others know both.
+            limit = content.pop("max_completion_tokens", None)
+            # OpenClaw asks for a single token if it guesses that the prompt is too long.
+            if limit is not None and limit >= LEAST_ANSWER_TOKENS:
+                content["max_tokens"] = limit
             return call.with_content(content, provider=name)
         except MALFORMED:
             return call
 
     async def send(self, call: ModelCall, key: str) -> ModelAnswer:
-        """The provider's answer as it comes; raises UpstreamFailed."""
+        """The provider's answer, streamed. Raises UpstreamFailed if none comes."""
         query = strip_key(call.query)
         url = f"{self._base_urls[call.provider]}/{call.path}" + (f"?{query}" if query else "")
-        sent = headers.for_upstream(call.headers, call.wire.credential(key) if key else None)
-        # A model that runs on somebody's own machine may have to be loaded, and reads slowly.
+        credential = call.wire.credential(key) if key else None
+        request_headers = headers.for_upstream(call.headers, credential)
+        # A local model may have to be loaded first, and reads prompts slowly.
         is_patient = self.is_endpoint(call.provider)
         answer = await self._forwarder.open(
-            call.method, url, sent, call.body, is_patient=is_patient
+            call.method, url, request_headers, call.body, is_patient=is_patient
         )
         return ModelAnswer(answer.status, answer.headers, answer.chunks(), answer.close)
 
     def missing_key(self, call: ModelCall) -> ChowderError:
-        """Why there is no key for a call."""
+        """The error for a call without a key."""
         if self.is_endpoint(call.provider):
             return ProviderReserved(call.provider)
         if call.provider not in self._base_urls:
@@ -91,14 +90,14 @@ class Upstreams:
         return ModelKeyMissing(call.provider)
 
     def unreachable(self, call: ModelCall, failed: UpstreamFailed) -> ProviderFailed:
-        """What to report of a provider that does not answer."""
+        """The error for a provider that does not answer."""
         endpoint = self._endpoints.get(call.provider)
-        message = str(failed) if endpoint is None else f"{failed}. {endpoint.cure}"
+        message = str(failed) if endpoint is None else f"{failed}. {endpoint.remedy}"
         return ProviderFailed(call.provider, None, message)
 
 
 async def read_failure(call: ModelCall, answer: ModelAnswer, key: str) -> ProviderFailed:
-    """A provider's refusal, without the key; closes the answer."""
+    """The provider's refusal, with the key removed from its message. Closes the answer."""
     body = b""
     try:
         async with asyncio.timeout(_ERROR_TIMEOUT_S), aclosing(answer.chunks) as chunks:
@@ -107,7 +106,7 @@ async def read_failure(call: ModelCall, answer: ModelAnswer, key: str) -> Provid
                 if len(body) > _MAX_ERROR_BYTES:
                     break
     except (TimeoutError, StreamBroken):
-        # The status and what has come of the message are better than nothing.
+        # The status and a part of the message are better than nothing.
         pass
     finally:
         await answer.close()
@@ -117,7 +116,7 @@ async def read_failure(call: ModelCall, answer: ModelAnswer, key: str) -> Provid
     return ProviderFailed(
         call.provider,
         answer.status,
-        message or "no words",
+        message or "no error message",
         dict(answer.headers).get("retry-after"),
         provider_code=error_code(body),
     )

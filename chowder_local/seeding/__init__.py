@@ -1,1 +1,1 @@
-"""Bringing a server to what a seed file declares."""
+"""Brings a server to the state that a seed file declares."""

@@ -1,4 +1,4 @@
-"""What a server has of what a seed file declares."""
+"""The current state of the resources that a seed file declares."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CurrentInstance:
-    """An agent of a declared name; `files` are digests of those that are declared and there.
+    """An existing agent with a declared name.
 
-    `sent` are the digests of the messages that its conversations were seeded with.
+    `files` has the digests of its declared files, and `sent` the digests of the messages that were
+    seeded, by session.
     """
 
     id: str
@@ -28,7 +29,7 @@ class CurrentInstance:
 
 @dataclass(frozen=True)
 class CurrentKey:
-    """A scoped key that an earlier seeding made and that still is good, by ids of instances."""
+    """An active scoped key of an earlier seeding; `grants` has permissions by instance id."""
 
     id: str
     grants: Mapping[str, frozenset[Permission]]
@@ -37,9 +38,9 @@ class CurrentKey:
 
 @dataclass(frozen=True)
 class CurrentOrganization:
-    """An organization; `model_keys` are digests of what it was last seeded with and still has.
+    """An organization; `tier` is None if it does not exist yet.
 
-    `tier` is None for one that is not there yet.
+    `model_keys` has the digests of the keys that it was last seeded with and still has.
     """
 
     tier: Tier | None = None

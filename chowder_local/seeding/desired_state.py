@@ -1,4 +1,4 @@
-"""What a seed file declares, with the files, folders and variables that it refers to read."""
+"""The state that a seed file declares, with the content of all files and variables in it."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-REFERENCE = re.compile(r"offline|env:[A-Za-z_][A-Za-z0-9_]*")
+MODEL_KEY = re.compile(r"offline|env:[A-Za-z_][A-Za-z0-9_]*")
 
 
 @dataclass(frozen=True)
 class Sources:
-    """What a seed file may refer to: the environment, and files relative to its own folder."""
+    """The environment, and the folder that paths in a seed file are relative to."""
 
     folder: Path
     env: Mapping[str, str]
@@ -51,7 +51,7 @@ def _sources(info: ValidationInfo) -> Sources:
 
 
 def _model_key(reference: str, info: ValidationInfo) -> str:
-    if REFERENCE.fullmatch(reference) is None:
+    if MODEL_KEY.fullmatch(reference) is None:
         raise ValueError("write env:NAME, with the key in that variable, or offline")
     if reference == OFFLINE_KEY:
         return OFFLINE_KEY
@@ -111,7 +111,7 @@ def _nested_config(value: dict[str, Any]) -> dict[str, Any]:
     try:
         json.dumps(value, allow_nan=False)
     except (TypeError, ValueError) as failure:
-        raise ValueError(f"it should be what JSON can say; {failure}") from None
+        raise ValueError(f"it should be valid as JSON: {failure}") from None
     try:
         return agent_config.to_merge_patch(value)
     except ConfigRefused as refused:
@@ -129,7 +129,7 @@ Text = Annotated[str, Field(min_length=1)]
 
 
 class _Part(BaseModel):
-    # What a person writes in place of env:NAME may be the key itself.
+    # Somebody may write a key itself instead of env:NAME.
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
     _location: Location = PrivateAttr(())
 
@@ -138,7 +138,7 @@ class _Part(BaseModel):
         return self._location
 
     def set_location(self, location: Location) -> None:
-        """Tells this part, and the lists of parts in it, where in the file they are."""
+        """Sets the location in the file of this part and of the parts in its lists."""
         self._location = location
         for name in type(self).model_fields:
             value = getattr(self, name)
@@ -149,10 +149,12 @@ class _Part(BaseModel):
 
 
 class DesiredFile(_Part):
-    """A file's content, or `from` which file beside the seed file it comes."""
+    """A file's content: either `content` or `from`."""
 
-    content: str | None = None
-    from_: Annotated[bytes, BeforeValidator(_file)] | None = Field(None, alias="from")
+    content: str | None = Field(None, description="Text of the file.")
+    from_: Annotated[bytes, BeforeValidator(_file, json_schema_input_type=str)] | None = Field(
+        None, alias="from", description="Path of the file to copy, relative to the seed file."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -168,37 +170,52 @@ class DesiredFile(_Part):
 
 
 class DesiredSession(_Part):
-    """Messages to a conversation, once and in order; without a name, to the main one."""
+    """Messages that are sent to a session, once and in order."""
 
-    name: Name | None = None
-    model: ModelId | None = None
-    messages: list[Text] = Field(min_length=1)
+    name: Name | None = Field(None, description="Name of the session; without it, the main one.")
+    model: ModelId | None = Field(
+        None, description="Model of the messages; without it, the default one of the provider."
+    )
+    messages: list[Text] = Field(
+        min_length=1, description="The messages. Later versions of the file may only add some."
+    )
 
     @property
     def digests(self) -> tuple[str, ...]:
-        """The messages as an agent's marker has them."""
+        """The digests of the messages, for an agent's marker."""
         return tuple(map(digest, self.messages))
 
 
 class DesiredInstance(_Part):
-    """An agent with what it has and knows.
+    """An instance with its configuration, files, skills and sessions."""
 
-    `openclaw_config` may be written with dot paths, and is nested once it is read.
-    """
-
-    name: Name
-    model_provider: ModelProvider = ModelProvider.ANTHROPIC
-    openclaw_config: Annotated[dict[str, Any], AfterValidator(_nested_config)] = Field(
-        default_factory=dict
+    name: Name = Field(description="Name of the instance, unique in the organization.")
+    model_provider: ModelProvider = Field(
+        ModelProvider.ANTHROPIC,
+        description="Provider of the default model; it cannot change once the instance exists.",
     )
-    files: dict[HomePath, Annotated[DesiredFile, BeforeValidator(_as_file)]] = Field(
-        default_factory=dict
+    openclaw_config: Annotated[dict[str, Any], AfterValidator(_nested_config)] = Field(
+        default_factory=dict,
+        description="Overrides of OpenClaw's configuration, nested or with dotted paths.",
+    )
+    files: dict[
+        HomePath,
+        Annotated[DesiredFile, BeforeValidator(_as_file, json_schema_input_type=str | DesiredFile)],
+    ] = Field(
+        default_factory=dict,
+        description="Files by their path below the agent's home, such as `workspace/notes.md`.",
     )
     skills: dict[
         Annotated[Name, AfterValidator(_folder_name)],
-        Annotated[dict[str, bytes], BeforeValidator(_skill)],
-    ] = Field(default_factory=dict)
-    sessions: list[DesiredSession] = Field(default_factory=list)
+        Annotated[dict[str, bytes], BeforeValidator(_skill, json_schema_input_type=str)],
+    ] = Field(
+        default_factory=dict,
+        description="Skills by name: the path of a folder with a `SKILL.md`, relative to the seed "
+        "file.",
+    )
+    sessions: list[DesiredSession] = Field(
+        default_factory=list, description="Sessions, and the messages to send to them."
+    )
 
     @model_validator(mode="after")
     def _check_names(self) -> Self:
@@ -206,52 +223,68 @@ class DesiredInstance(_Part):
         return self
 
     def home_files(self) -> dict[str, tuple[bytes, Location]]:
-        """Content and location of each file by its path, those of skills among them."""
-        found: dict[str, tuple[bytes, Location]] = {}
+        """Content and location of each file by its path, including those of skills."""
+        files: dict[str, tuple[bytes, Location]] = {}
         for name, contents in self.skills.items():
             for path, content in contents.items():
                 location = (*self.location, "skills", name)
-                found[f"workspace/skills/{name}/{path}"] = (content, location)
+                files[f"workspace/skills/{name}/{path}"] = (content, location)
         for path, file in self.files.items():
-            found[path] = (file.read(), (*self.location, "files", path))
-        return found
+            files[path] = (file.read(), (*self.location, "files", path))
+        return files
 
 
 class DesiredKey(_Part):
-    """A scoped key for agents of the same file."""
+    """A scoped key for instances of the same organization."""
 
-    name: Name
-    instances: list[Name] = Field(min_length=1)
-    permissions: list[Permission] = Field(min_length=1)
-    expires_at: Annotated[datetime, AfterValidator(_in_utc)] | None = None
+    name: Name = Field(description="Name of the key, unique in the organization.")
+    instances: list[Name] = Field(min_length=1, description="Names of the instances.")
+    permissions: list[Permission] = Field(
+        min_length=1, description="What the key may do with each of the instances."
+    )
+    expires_at: Annotated[datetime, AfterValidator(_in_utc)] | None = Field(
+        None, description="When the key expires, in UTC unless a zone is given; without it, never."
+    )
 
 
 class DesiredOrganization(_Part):
-    """An organization with its model keys; the one called `default` is the one that `up` makes."""
+    """An organization with its model keys, instances and scoped keys."""
 
-    name: Name
-    tier: Tier | None = None
-    model_keys: dict[ModelProvider, Annotated[str, AfterValidator(_model_key)]] = Field(
-        default_factory=dict, repr=False
+    name: Name = Field(
+        description="Name of the organization. `default` is the server's default organization; "
+        "any other is signed up for."
     )
-    instances: list[DesiredInstance] = Field(default_factory=list)
-    keys: list[DesiredKey] = Field(default_factory=list)
+    tier: Tier | None = Field(None, description="Tier to move to; without it, the tier stays.")
+    model_keys: dict[ModelProvider, Annotated[str, AfterValidator(_model_key)]] = Field(
+        default_factory=dict,
+        repr=False,
+        description="Model keys by provider: `env:NAME` for the key in that environment variable, "
+        "or `offline` for the offline model.",
+    )
+    instances: list[DesiredInstance] = Field(
+        default_factory=list, description="Instances of the organization."
+    )
+    keys: list[DesiredKey] = Field(
+        default_factory=list, description="Scoped keys of the organization."
+    )
 
     @model_validator(mode="after")
     def _check_names(self) -> Self:
         _check_unique("instance", (each.name for each in self.instances))
         _check_unique("key", (each.name for each in self.keys))
-        known = {each.name for each in self.instances}
+        names = {each.name for each in self.instances}
         for key in self.keys:
-            if missing := [name for name in key.instances if name not in known]:
-                raise ValueError(f"key {key.name}: {missing[0]} is none of the instances here")
+            if missing := [name for name in key.instances if name not in names]:
+                raise ValueError(f"key {key.name}: the organization has no instance {missing[0]}")
         return self
 
 
 class Document(_Part):
     """All that a seed file declares."""
 
-    organizations: list[DesiredOrganization] = Field(min_length=1)
+    organizations: list[DesiredOrganization] = Field(
+        min_length=1, description="Organizations. What the file does not name stays as it is."
+    )
 
     @model_validator(mode="after")
     def _check_names(self) -> Self:
@@ -260,10 +293,11 @@ class Document(_Part):
 
 
 def read_document(file: Path, env: Mapping[str, str]) -> tuple[Document, SourceLocations]:
-    """Reads a seed file with all that it refers to. Raises SettingsInvalid."""
+    """Reads a seed file and the files in it. Raises SettingsInvalid if one is invalid."""
     content, locations = read(file)
     if not isinstance(content, dict):
-        locations.fail((), "It should begin with 'organizations:'; README shows an example.")
+        example = "docs/guides/seeding-and-reset.md has an example."
+        locations.fail((), f"It should begin with 'organizations:'; {example}")
     try:
         document = Document.model_validate(content, context=Sources(file.parent, env))
     except ValidationError as invalid:
@@ -278,4 +312,4 @@ def read_document(file: Path, env: Mapping[str, str]) -> tuple[Document, SourceL
 def _check_unique(kind: str, names: Iterable[str]) -> None:
     repeated = [name for name, count in Counter(names).items() if count > 1]
     if repeated:
-        raise ValueError(f"{kind} {repeated[0]} is there twice; names tell them apart")
+        raise ValueError(f"{kind} {repeated[0]} is there twice; names must be unique")

@@ -1,8 +1,7 @@
-"""The file in an agent's home that tells which messages it was seeded with (pure).
+"""The marker: a file in an agent's home with the messages that it was seeded with (pure).
 
-It is there, and not with the server or the seeding client, because it has to go where the
-conversations go: it is gone with the agent's volume, is in a copy of it, and is found from any
-machine.
+It is in the home because it belongs to the sessions there: it is copied and deleted with them, and
+every machine that seeds finds it.
 """
 
 from __future__ import annotations
@@ -14,19 +13,19 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 PATH = ".chowder-seed.json"
-"""Beside the workspace, where the agent does not look by itself."""
+"""Beside the workspace, because an agent reads the workspace by itself."""
 
 Sent = dict[str | None, tuple[str, ...]]
 
 
 def serialize(sent: Mapping[str | None, tuple[str, ...]]) -> bytes:
-    """The file's content, for digests of messages by conversation."""
+    """The file's content, from digests of messages by session name."""
     sessions = [{"name": name, "messages": list(digests)} for name, digests in sent.items()]
     return json.dumps({"sessions": sessions}, indent=2).encode()
 
 
 def parse(content: bytes | None) -> Sent:
-    """What was sent: nothing, if there is no file. Raises ValueError for a spoilt one."""
+    """Digests of messages by session name. Raises ValueError if the file is invalid."""
     if content is None:
         return {}
     try:

@@ -1,4 +1,4 @@
-"""What a seeding has to know of those before it: keys, which a server shows only once."""
+"""The memory of earlier seedings, with the keys, which a server shows only once."""
 
 from __future__ import annotations
 
@@ -14,50 +14,50 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-class KeptKey(BaseModel):
-    """A scoped key that was made."""
+class StoredKey(BaseModel):
+    """A scoped key that a seeding made."""
 
     id: str
     raw_key: str
 
 
-class KeptOrganization(BaseModel):
-    """An organization that was seeded; `key` is None for the default one, whose key has a file.
+class StoredOrganization(BaseModel):
+    """A seeded organization; `key` is None for the default one, whose key is in a file.
 
-    `model_keys` are digests of what was set, and `started_at` is which life of the server it was
-    set in: each sets the default organization's anew.
+    `model_keys` has the digests of the keys that were set. `started_at` is the start of the server
+    that they were set on, because each start sets those of the default organization again.
     """
 
     id: str
     key: str | None = None
     model_keys: dict[ModelProvider, str] = Field(default_factory=dict)
     started_at: str | None = None
-    keys: dict[str, KeptKey] = Field(default_factory=dict)
+    keys: dict[str, StoredKey] = Field(default_factory=dict)
 
 
 ORGANIZATIONS = TypeAdapter(
-    dict[str, KeptOrganization], config=ConfigDict(hide_input_in_errors=True)
+    dict[str, StoredOrganization], config=ConfigDict(hide_input_in_errors=True)
 )
 
 
 class Memory:
-    """A file in the data directory that only its owner can read; written with every change."""
+    """A file in the data directory with mode 0600."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
         self.organizations = self._read()
 
     def write(self) -> None:
-        """Keeps what is known now. Raises DataDirUnusable."""
+        """Writes the file. Raises DataDirUnusable if it cannot be written."""
         write_private(self._file, ORGANIZATIONS.dump_json(self.organizations, indent=2))
 
-    def _read(self) -> dict[str, KeptOrganization]:
+    def _read(self) -> dict[str, StoredOrganization]:
         try:
             return ORGANIZATIONS.validate_json(self._file.read_bytes())
         except FileNotFoundError:
             return {}
         except (OSError, ValueError) as failure:
             raise DataDirUnusable(
-                f"{self._file} cannot be read: {failure}. It has the keys of seeded "
-                "organizations; mend it, or remove it and they are made anew."
+                f"{self._file} cannot be read: {failure}. It has the keys of seeded organizations. "
+                "Correct it, or remove it to have the organizations made again."
             ) from None

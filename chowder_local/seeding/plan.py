@@ -1,4 +1,4 @@
-"""From the current and the desired state of a server to the steps between them (pure)."""
+"""Plans the steps from the current to the desired state of a server (pure)."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ def plan(
     locations: SourceLocations,
     removal: Removal,
 ) -> list[Step]:
-    """The steps in their order: agents are made first, and boot while the rest is done.
+    """The steps in order: agents are created early, and boot during the other steps.
 
-    `removal` gives a command that removes an organization's agent, by its id. Raises
-    SettingsInvalid for what cannot be had without destroying something.
+    `removal` returns the command that removes an agent of an organization, by its id. Raises
+    SettingsInvalid if the desired state would need something to be destroyed.
     """
     planner = _Planner(locations, removal)
-    found = [
+    unordered = [
         step for each in desired for step in planner.organization(each, current.get(each.name))
     ]
-    return sorted(found, key=lambda step: PHASES.index(type(step)))
+    return sorted(unordered, key=lambda step: PHASES.index(type(step)))
 
 
 PHASES = (
@@ -61,11 +61,11 @@ class _Planner:
     removal: Removal
 
     def organization(
-        self, desired: DesiredOrganization, there: CurrentOrganization | None
+        self, desired: DesiredOrganization, existing: CurrentOrganization | None
     ) -> Iterator[Step]:
         name, location = desired.name, desired.location
-        current = there or CurrentOrganization()
-        if there is None:
+        current = existing or CurrentOrganization()
+        if existing is None:
             yield steps.SignUp(name, location, "sign up")
         if desired.tier is not None and desired.tier is not current.tier:
             where, tier = (*location, "tier"), desired.tier
@@ -97,11 +97,11 @@ class _Planner:
         elif current.model_provider is not desired.model_provider:
             self.locations.fail(
                 (*location, "model_provider"),
-                f"{desired.name} is there with {current.model_provider}, which cannot be changed. "
-                "Write that, use another name, or remove it with: "
+                f"{desired.name} exists with {current.model_provider}, which cannot be changed. "
+                "Write that provider, use another name, or remove the agent with: "
                 f"{self.removal(organization, current.id)}",
             )
-        elif not has(current.openclaw_config, desired.openclaw_config):
+        elif not contains(current.openclaw_config, desired.openclaw_config):
             where, description = (*location, "openclaw_config"), f"configure {desired.name}"
             yield steps.Configure(organization, where, description, desired)
         digests = current.files if current else {}
@@ -121,15 +121,15 @@ class _Planner:
         session: DesiredSession,
         current: CurrentInstance | None,
     ) -> Iterator[Step]:
-        """The messages of a session that were not sent yet."""
+        """The steps for messages of a session that were not sent yet."""
         location = (*session.location, "messages")
         sent = current.sent.get(session.name, ()) if current else ()
         if current is not None and sent != session.digests[: len(sent)]:
             self.locations.fail(
                 location,
-                f"{instance.name} was sent other messages there by an earlier seeding, which it "
-                "cannot forget. Only add messages at the end, use another session name, or remove "
-                f"the agent with: {self.removal(organization, current.id)}",
+                f"An earlier seeding sent other messages to this session of {instance.name}. Add "
+                "messages at the end only, use another session name, or remove the agent with: "
+                f"{self.removal(organization, current.id)}",
             )
         model = session.model or DEFAULT_MODELS[instance.model_provider]
         conversation = session.name or "the main conversation"
@@ -147,16 +147,16 @@ class _Planner:
             )
 
 
-def has(current: Mapping[str, Any], desired: Mapping[str, Any]) -> bool:
-    """Whether a configuration has all that is desired, and maybe more."""
+def contains(current: Mapping[str, Any], desired: Mapping[str, Any]) -> bool:
+    """Whether a configuration has all desired values; it may have more."""
     missing = object()
     for name, value in desired.items():
-        there = current.get(name, missing)
-        if isinstance(value, dict) and isinstance(there, dict):
-            if not has(there, value):
+        current_value = current.get(name, missing)
+        if isinstance(value, dict) and isinstance(current_value, dict):
+            if not contains(current_value, value):
                 return False
-        # 1 is no true, though they are equal.
-        elif there != value or type(there) is not type(value):
+        # In Python 1 equals True, but in JSON it does not.
+        elif current_value != value or type(current_value) is not type(value):
             return False
     return True
 

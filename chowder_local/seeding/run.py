@@ -1,4 +1,4 @@
-"""Seeding from beginning to end: read, look, plan, do, and report what was declared."""
+"""Seeds a server: reads the file, plans the steps, takes them, and returns ids and keys."""
 
 from __future__ import annotations
 
@@ -23,30 +23,30 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SeedFile:
-    """A seed file that makes sense by itself."""
+    """A valid seed file."""
 
     desired: Sequence[DesiredOrganization]
     locations: SourceLocations
 
 
 @dataclass(frozen=True)
-class Seeded:
-    """How many steps it took, and the ids and keys of all that the file declares."""
+class SeedResult:
+    """The number of steps, and the ids and keys of everything that the file declares."""
 
     step_count: int
     declared: Mapping[str, Any]
 
 
 def read_seed(file: Path, env: Mapping[str, str]) -> SeedFile:
-    """Reads a seed file with all that it refers to. Raises SettingsInvalid."""
+    """Reads a seed file and the files in it. Raises SettingsInvalid if one is invalid."""
     document, locations = read_document(file, env)
     return SeedFile(document.organizations, locations)
 
 
-def seed(file: SeedFile, target: SeedTarget, report: Callable[[str], None]) -> Seeded:
-    """Brings a server to what the file says; `report` gets each step before it is taken.
+def seed(file: SeedFile, target: SeedTarget, report: Callable[[str], None]) -> SeedResult:
+    """Brings a server to the declared state; `report` is called with each step before it is taken.
 
-    Raises SettingsInvalid for what is in the way of it; the steps before it stay taken.
+    Raises SettingsInvalid if a step is impossible or refused; earlier steps are not undone.
     """
     current = target.current_state(file.desired, file.locations)
     steps = plan(file.desired, current, file.locations, target.removal)
@@ -55,7 +55,7 @@ def seed(file: SeedFile, target: SeedTarget, report: Callable[[str], None]) -> S
         _take(step, target, file.locations)
     _wait_for_created(steps, target, file.locations)
     organizations = [_declared(each, target) for each in file.desired]
-    return Seeded(len(steps), {"base_url": target.public_url, "organizations": organizations})
+    return SeedResult(len(steps), {"base_url": target.public_url, "organizations": organizations})
 
 
 def _take(step: Step, target: SeedTarget, locations: SourceLocations) -> None:
@@ -78,17 +78,18 @@ def _wait_for_created(
 
 
 def _declared(desired: DesiredOrganization, target: SeedTarget) -> dict[str, Any]:
-    kept = target.memory.organizations[desired.name]
+    stored = target.memory.organizations[desired.name]
+    keys = stored.keys
     return {
         "name": desired.name,
-        "id": kept.id,
+        "id": stored.id,
         "key": target.key(desired.name),
         "instances": [
             {"name": each.name, "id": target.instance_id(desired.name, each.name)}
             for each in desired.instances
         ],
         "keys": [
-            {"name": each.name, "id": kept.keys[each.name].id, "key": kept.keys[each.name].raw_key}
+            {"name": each.name, "id": keys[each.name].id, "key": keys[each.name].raw_key}
             for each in desired.keys
         ],
     }

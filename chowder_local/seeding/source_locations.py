@@ -1,4 +1,4 @@
-"""Reading YAML and JSON such that whatever is wrong with it can be found in the file."""
+"""Reads YAML and JSON files, and finds the lines of their parts for error messages."""
 
 from __future__ import annotations
 
@@ -14,39 +14,39 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 Location = tuple[int | str, ...]
-"""The way to a part of a file's content, by names and indexes."""
+"""The names and indexes that lead to a part of a file's content."""
 
 
 class SourceLocations:
-    """In which lines the parts of a file's content are."""
+    """The lines of the parts of a file's content."""
 
     def __init__(self, file: Path, root: yaml.Node | None) -> None:
         self._file = file
         self._root = root
 
     def fail(self, location: Sequence[int | str], message: str) -> NoReturn:
-        """Raises SettingsInvalid with file, line, location, and what to do."""
+        """Raises SettingsInvalid with the file, the line, the location and the message."""
         line = self._line(location)
         where = str(self._file) if line is None else f"{self._file}, line {line}"
         raise SettingsInvalid(f"{where}{_format(location)}: {message}")
 
     def _line(self, location: Sequence[int | str]) -> int | None:
-        """The line of the part, or of what it would be in."""
+        """The line of a part; if it is missing, that of the part around it."""
         if (node := self._root) is None:
             return None
         line = node.start_mark.line
         for part in location:
-            found = [(key, value) for name, key, value in _parts(node) if name == str(part)]
-            if not found:
+            matches = [(key, value) for name, key, value in _parts(node) if name == str(part)]
+            if not matches:
                 break
-            # Of a name that is there twice, the one that is too many.
-            key, node = found[-1]
+            # If a name is there twice, the second one is the error.
+            key, node = matches[-1]
             line = key.start_mark.line
         return int(line) + 1
 
 
 def read(file: Path) -> tuple[Any, SourceLocations]:
-    """The content of a seed file. Raises SettingsInvalid."""
+    """The content of a seed file. Raises SettingsInvalid if it cannot be read or parsed."""
     try:
         text = file.read_text("utf-8")
     except OSError as failure:
@@ -54,7 +54,7 @@ def read(file: Path) -> tuple[Any, SourceLocations]:
     except UnicodeDecodeError:
         raise SettingsInvalid(f"{file} is not text in UTF-8.") from None
     try:
-        # Most of JSON is YAML, too; what is not has no lines, which is all that is lost.
+        # Most JSON is YAML as well. For the rest, messages have no lines.
         content = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
     except json.JSONDecodeError as broken:
         raise SettingsInvalid(f"{file}, line {broken.lineno}: {broken.msg}.") from None
@@ -77,11 +77,11 @@ def _compose(text: str) -> yaml.Node | None:
 def _syntax_error(file: Path, broken: yaml.YAMLError) -> str:
     if isinstance(broken, yaml.MarkedYAMLError) and broken.problem_mark is not None:
         return f"{file}, line {broken.problem_mark.line + 1}: {broken.problem}."
-    return f"{file} is no YAML: {broken}"
+    return f"{file} is not valid YAML: {broken}"
 
 
 def _check_unique_names(locations: SourceLocations, node: yaml.Node, location: Location) -> None:
-    """Raises SettingsInvalid for a name that is there twice: YAML lets the last one win."""
+    """Raises SettingsInvalid if a name is there twice, because YAML uses the last one silently."""
     seen: set[str] = set()
     for name, _, value in _parts(node):
         if name in seen:
@@ -92,7 +92,7 @@ def _check_unique_names(locations: SourceLocations, node: yaml.Node, location: L
 
 
 def _parts(node: yaml.Node) -> Iterator[tuple[str, yaml.Node, yaml.Node]]:
-    """What is in a node: each part's name or index, the node that it begins with, and itself."""
+    """The parts of a node: name or index, the node where the part begins, and its value."""
     if isinstance(node, yaml.SequenceNode):
         for index, each in enumerate(node.value):
             yield str(index), each, each

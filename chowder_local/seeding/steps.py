@@ -1,4 +1,4 @@
-"""The steps that bring a server to what a seed file declares."""
+"""The steps that bring a server to the state that a seed file declares."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from chowder_local.accounts.bootstrap import NAME as DEFAULT
 from chowder_local.seeding import marker
 from chowder_local.seeding.desired_state import digest
-from chowder_local.seeding.memory import KeptKey
+from chowder_local.seeding.memory import StoredKey
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,20 +22,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Step(ABC):
-    """One thing to do for an organization; `str()` describes it to a person."""
+    """One change of an organization; `str()` describes it for people."""
 
     organization: str
     location: Location
-    """Where in the file it is declared."""
+    """Where the file declares it."""
     description: str
-    """What is done, with no secret in it."""
+    """The change, without secrets."""
 
     def __str__(self) -> str:
         return f"{self.organization}: {self.description}"
 
     @abstractmethod
     def take(self, target: SeedTarget) -> None:
-        """Does it, and remembers what later seedings must know. Raises ApiRefused, BootFailed."""
+        """Makes the change, and remembers it for later seedings.
+
+        Raises ApiRefused if the server refuses it, and BootFailed if its agent does not run.
+        """
 
 
 @dataclass(frozen=True)
@@ -63,10 +66,10 @@ class SetModelKeys(Step):
     def take(self, target: SeedTarget) -> None:
         keys = {str(provider): key for provider, key in self.model_keys.items()}
         target.client(self.organization).set_model_keys(keys)
-        kept = target.memory.organizations[self.organization]
-        kept.model_keys |= {each: digest(key) for each, key in self.model_keys.items()}
+        stored = target.memory.organizations[self.organization]
+        stored.model_keys |= {each: digest(key) for each, key in self.model_keys.items()}
         if self.organization == DEFAULT:
-            kept.started_at = target.started_at()
+            stored.started_at = target.started_at()
         target.memory.write()
 
 
@@ -75,15 +78,15 @@ class Create(Step):
     instance: DesiredInstance = field(repr=False)
 
     def take(self, target: SeedTarget) -> None:
-        made = target.client(self.organization).create_instance(
+        instance = target.client(self.organization).create_instance(
             self.instance.name, self.instance.model_provider, self.instance.openclaw_config or None
         )
-        target.add_instance(self.organization, self.instance.name, made["id"])
+        target.add_instance(self.organization, self.instance.name, instance["id"])
 
 
 @dataclass(frozen=True)
 class Configure(Step):
-    """Changes the configuration of an agent that is there."""
+    """Changes the configuration of an existing agent."""
 
     instance: DesiredInstance = field(repr=False)
 
@@ -94,7 +97,7 @@ class Configure(Step):
 
 @dataclass(frozen=True)
 class WriteFile(Step):
-    """Writes a file that is new or has another content."""
+    """Writes a file that is new or has other content."""
 
     instance: str
     path: str
@@ -102,14 +105,14 @@ class WriteFile(Step):
 
     def take(self, target: SeedTarget) -> None:
         agent = target.running_agent(self.organization, self.instance)
-        # An upload to a folder would go into it.
+        # Refused for a folder: an upload would add a file to it.
         agent.digest_of(self.path)
         agent.write(self.path, self.content)
 
 
 @dataclass(frozen=True)
 class Send(Step):
-    """A message; `before` are the digests of those that its conversation was seeded with so far."""
+    """Sends a message; `before` has the digests of the earlier messages of its session."""
 
     instance: str
     session: str | None
@@ -120,7 +123,7 @@ class Send(Step):
     def take(self, target: SeedTarget) -> None:
         agent = target.running_agent(self.organization, self.instance)
         agent.client.respond(agent.instance_id, self.message, self.model, self.session)
-        # After the answer: a message that broke off was not taken in by the agent.
+        # After the answer, because a message without an answer must be sent again.
         sent = marker.parse(agent.read(marker.PATH))
         sent[self.session] = (*self.before, digest(self.message))
         agent.write(marker.PATH, marker.serialize(sent))
@@ -128,7 +131,7 @@ class Send(Step):
 
 @dataclass(frozen=True)
 class MakeKey(Step):
-    """A scoped key, in place of a former one of its name, if there is one."""
+    """Creates a scoped key, and revokes the former one of its name."""
 
     key: DesiredKey
     former_id: str | None = None
@@ -137,9 +140,9 @@ class MakeKey(Step):
         client = target.client(self.organization)
         ids = {target.instance_id(self.organization, name) for name in self.key.instances}
         permissions = sorted(set(self.key.permissions))
-        made = client.create_key(self.key.name, sorted(ids), permissions, self.key.expires_at)
-        kept = KeptKey(id=made["id"], raw_key=made["raw_key"])
-        target.memory.organizations[self.organization].keys[self.key.name] = kept
+        key = client.create_key(self.key.name, sorted(ids), permissions, self.key.expires_at)
+        stored = StoredKey(id=key["id"], raw_key=key["raw_key"])
+        target.memory.organizations[self.organization].keys[self.key.name] = stored
         target.memory.write()
         if self.former_id is not None:
             client.revoke_key(self.former_id)

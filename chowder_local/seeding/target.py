@@ -1,4 +1,4 @@
-"""The server that is seeded: a client for each organization of the file, and what is there."""
+"""The server that is seeded: clients by organization, and its current state."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from chowder_local.core.errors.process import ApiRefused
 from chowder_local.openclaw.config import agent_config
 from chowder_local.seeding import marker
 from chowder_local.seeding.current_state import CurrentInstance, CurrentKey, CurrentOrganization
-from chowder_local.seeding.memory import KeptOrganization, Memory
+from chowder_local.seeding.memory import Memory, StoredOrganization
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     Json = dict[str, Any]
 
 BOOT_TIMEOUT_S = 600.0
-"""Agents of a file boot two at a time, and the last of them waits for all others."""
+"""For many agents, which boot two at a time."""
 
 
 @dataclass(frozen=True)
 class Agent:
-    """An agent whose files can be read and written, since it runs."""
+    """A running agent, whose files can be read and written."""
 
     client: Client
     instance_id: str
@@ -45,12 +45,12 @@ class Agent:
 
     def digest_of(self, path: str) -> str | None:
         """A file's digest; None if there is no such file. Raises ApiRefused for a folder."""
-        taken = sha256()
-        return taken.hexdigest() if self._download(path, taken.update) else None
+        file_digest = sha256()
+        return file_digest.hexdigest() if self._download(path, file_digest.update) else None
 
     def write(self, path: str, content: bytes) -> None:
         file = io.BytesIO(content)
-        # What is uploaded has a name, which counts only where the path is a folder's.
+        # An upload needs a name, which is used only if the path is a folder.
         file.name = path.rsplit("/", 1)[-1]
         self.client.upload(self.instance_id, path, file)
 
@@ -67,7 +67,7 @@ class Agent:
 
 
 class SeedTarget(ExitStack):
-    """Use it as a context manager: agents that it had to wake are stopped again at its end."""
+    """A context manager: at its end, stopped agents that it has started are stopped again."""
 
     def __init__(
         self,
@@ -79,9 +79,9 @@ class SeedTarget(ExitStack):
         public_url: str,
         removal: Callable[[str, str], str],
     ) -> None:
-        """`public_url` is where clients find the server, with `/v1`.
+        """`public_url` is the server's URL for clients, with `/v1`.
 
-        `removal` gives a command that removes an organization's agent, by its id.
+        `removal` returns the command that removes an agent of an organization, by its id.
         """
         super().__init__()
         self.public_url = public_url
@@ -94,17 +94,17 @@ class SeedTarget(ExitStack):
         self._ids: dict[tuple[str, str], str] = {}
 
     def client(self, organization: str) -> Client:
-        """The client of an organization that is there."""
+        """The client of an existing organization."""
         return self._clients[organization]
 
     def sign_up(self, organization: str) -> None:
-        """Makes an organization, and remembers its key before anything else is done."""
+        """Signs up an organization, and stores its key at once."""
         with Client(self._base_url) as client:
-            made = client.signup(organization)
-        kept = KeptOrganization(id=made["organization"]["id"], key=made["api_key"])
-        self.memory.organizations[organization] = kept
+            answer = client.signup(organization)
+        stored = StoredOrganization(id=answer["organization"]["id"], key=answer["api_key"])
+        self.memory.organizations[organization] = stored
         self.memory.write()
-        self._connect(organization, made["api_key"])
+        self._connect(organization, answer["api_key"])
 
     def instance_id(self, organization: str, name: str) -> str:
         return self._ids[organization, name]
@@ -113,17 +113,19 @@ class SeedTarget(ExitStack):
         self._ids[organization, name] = instance_id
 
     def key(self, organization: str) -> str:
-        """The key of an organization that is there."""
+        """The key of an existing organization."""
         return self.memory.organizations[organization].key or self._default_key
 
     def started_at(self) -> str:
-        """Which life of the server this is."""
+        """The start time of the server, as text."""
         with Client(self._base_url) as client:
             return str(client.health()["started_at"])
 
     def running_agent(self, organization: str, name: str) -> Agent:
-        """An agent that takes calls: one that boots is waited for, and a stopped one is woken
-        until the end. Raises BootFailed."""
+        """The agent once it runs; a stopped one is started, and stopped again at the end.
+
+        Raises BootFailed if it does not run.
+        """
         client, instance_id = self.client(organization), self.instance_id(organization, name)
         status = client.status(instance_id)["status"]
         if status == "stopped":
@@ -138,23 +140,26 @@ class SeedTarget(ExitStack):
     def current_state(
         self, desired: Iterable[DesiredOrganization], locations: SourceLocations
     ) -> dict[str, CurrentOrganization]:
-        """What is there of what is desired. Raises SettingsInvalid for what is in its way."""
-        found = {}
+        """The state of the desired organizations that exist.
+
+        Raises SettingsInvalid if an agent cannot be seeded.
+        """
+        organizations = {}
         for each in desired:
-            kept = self._kept(each.name)
-            if kept is not None:
-                found[each.name] = self._organization(each, kept, locations)
-        return found
+            stored = self._stored(each.name)
+            if stored is not None:
+                organizations[each.name] = self._organization(each, stored, locations)
+        return organizations
 
     def _connect(self, organization: str, key: str) -> Client:
         client = self.enter_context(Client(self._base_url, key))
         self._clients[organization] = client
         return client
 
-    def _kept(self, name: str) -> KeptOrganization | None:
-        """What is remembered of an organization, if that still is there."""
-        kept = self.memory.organizations.get(name)
-        key = self._default_key if name == DEFAULT else kept and kept.key
+    def _stored(self, name: str) -> StoredOrganization | None:
+        """The memory of an organization, if the organization still exists."""
+        stored = self.memory.organizations.get(name)
+        key = self._default_key if name == DEFAULT else stored and stored.key
         if not key:
             return None
         client = self._connect(name, key)
@@ -163,47 +168,51 @@ class SeedTarget(ExitStack):
         except ApiRefused as refused:
             if name == DEFAULT or refused.status != HTTPStatus.UNAUTHORIZED:
                 raise
-            # The server's data is another by now.
+            # The server was reset since the last seeding.
             del self._clients[name], self.memory.organizations[name]
             return None
-        if kept is None or kept.id != organization_id:
-            kept = KeptOrganization(id=organization_id, key=None if name == DEFAULT else key)
-            self.memory.organizations[name] = kept
-        return kept
+        if stored is None or stored.id != organization_id:
+            stored = StoredOrganization(id=organization_id, key=None if name == DEFAULT else key)
+            self.memory.organizations[name] = stored
+        return stored
 
     def _organization(
-        self, desired: DesiredOrganization, kept: KeptOrganization, locations: SourceLocations
+        self, desired: DesiredOrganization, stored: StoredOrganization, locations: SourceLocations
     ) -> CurrentOrganization:
         client = self.client(desired.name)
-        known = client.organization()
-        listed = client.instances()
-        # What `up` may have set since then is to be set again.
-        is_set = desired.name != DEFAULT or kept.started_at == self.started_at()
+        organization = client.organization()
+        instances = client.instances()
+        # A start of the server may have replaced the keys of the default organization.
+        is_set = desired.name != DEFAULT or stored.started_at == self.started_at()
         return CurrentOrganization(
-            Tier(known["subscription_tier"]),
+            Tier(organization["subscription_tier"]),
             {
                 provider: digest
-                for provider, digest in kept.model_keys.items()
-                if is_set and provider in known["model_providers"]
+                for provider, digest in stored.model_keys.items()
+                if is_set and provider in organization["model_providers"]
             },
             {
-                each.name: self._instance(desired.name, each, there, locations)
+                each.name: self._instance(desired.name, each, instance, locations)
                 for each in desired.instances
-                if (there := _find_by_name(listed, each, locations)) is not None
+                if (instance := _find_by_name(instances, each, locations)) is not None
             },
-            _keys(client, kept),
+            _keys(client, stored),
         )
 
     def _instance(
-        self, organization: str, desired: DesiredInstance, there: Json, locations: SourceLocations
+        self,
+        organization: str,
+        desired: DesiredInstance,
+        instance: Json,
+        locations: SourceLocations,
     ) -> CurrentInstance:
-        instance_id = there["id"]
+        instance_id = instance["id"]
         self.add_instance(organization, desired.name, instance_id)
-        if there["status"] == "error":
+        if instance["status"] == "error":
             locations.fail(
                 desired.location,
-                f"{desired.name} is in error: {there['error_message']} Remove it, and seed again: "
-                f"{self.removal(organization, instance_id)}",
+                f"{desired.name} is in error: {instance['error_message']} Remove it and seed again "
+                f"with: {self.removal(organization, instance_id)}",
             )
         files: dict[str, str] = {}
         sent: marker.Sent = {}
@@ -214,23 +223,23 @@ class SeedTarget(ExitStack):
                 sent = _sent_messages(agent, desired, locations)
         return CurrentInstance(
             instance_id,
-            ModelProvider(there["model_provider"]),
-            agent_config.to_merge_patch(there["openclaw_config"] or {}),
+            ModelProvider(instance["model_provider"]),
+            agent_config.to_merge_patch(instance["openclaw_config"] or {}),
             files,
             sent,
         )
 
 
 def _digests(agent: Agent, desired: DesiredInstance, locations: SourceLocations) -> dict[str, str]:
-    found = {}
+    digests = {}
     for path, (_, location) in desired.home_files().items():
         try:
             digest = agent.digest_of(path)
         except ApiRefused as refused:
             locations.fail(location, f"{desired.name}: {refused}")
         if digest is not None:
-            found[path] = digest
-    return found
+            digests[path] = digest
+    return digests
 
 
 def _sent_messages(
@@ -238,18 +247,18 @@ def _sent_messages(
 ) -> marker.Sent:
     try:
         return marker.parse(agent.read(marker.PATH))
-    except ValueError as spoilt:
+    except ValueError as invalid:
         locations.fail(
             (*desired.location, "sessions"),
-            f"{desired.name}: {spoilt}. It tells what was sent; remove the file, and all messages "
-            "are sent again.",
+            f"{desired.name}: {invalid}. It lists the messages that were sent. Remove the file to "
+            "have all messages sent again.",
         )
 
 
 def _find_by_name(
-    listed: list[Json], desired: DesiredInstance, locations: SourceLocations
+    instances: list[Json], desired: DesiredInstance, locations: SourceLocations
 ) -> Json | None:
-    named = [each for each in listed if each["name"] == desired.name]
+    named = [each for each in instances if each["name"] == desired.name]
     if len(named) > 1:
         ids = ", ".join(each["id"] for each in named)
         locations.fail(
@@ -260,21 +269,21 @@ def _find_by_name(
     return named[0] if named else None
 
 
-def _keys(client: Client, kept: KeptOrganization) -> Mapping[str, CurrentKey]:
-    """Those that were made by a seeding: others of the same name are somebody else's."""
+def _keys(client: Client, stored: StoredOrganization) -> Mapping[str, CurrentKey]:
+    """The active keys that seedings made; other keys of the same names do not count."""
     listed = client.keys()
     active = {each["id"]: each for each in listed if each["is_active"]}
     return {
         name: _key(client.key(each.id), active[each.id]["expires_at"])
-        for name, each in kept.keys.items()
+        for name, each in stored.keys.items()
         if each.id in active
     }
 
 
-def _key(found: Json, expires_at: str | None) -> CurrentKey:
+def _key(key: Json, expires_at: str | None) -> CurrentKey:
     grants = {
         grant["instance_id"]: frozenset(map(Permission, grant["permissions"]))
-        for grant in found["instances"]
+        for grant in key["instances"]
     }
     expiry = None if expires_at is None else datetime.fromisoformat(expires_at)
-    return CurrentKey(found["id"], grants, expiry)
+    return CurrentKey(key["id"], grants, expiry)

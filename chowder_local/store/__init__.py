@@ -1,1 +1,1 @@
-"""SQLite: the truth about organizations, keys and instances."""
+"""The SQLite database and the queries on it."""

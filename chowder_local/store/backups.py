@@ -1,4 +1,4 @@
-"""Copies of the database as it was before a migration, and which of them to put back."""
+"""Backups of the database, made before migrations."""
 
 from __future__ import annotations
 
@@ -15,30 +15,31 @@ if TYPE_CHECKING:
     from collections.abc import Collection
     from pathlib import Path
 
-KEPT = 3
-"""Of the newest ones; a migration comes with a release, so these reach back some releases."""
+KEPT_BACKUPS = 3
+"""The number of the newest backups that are kept; they cover some releases."""
 
 _TIME = "%Y%m%dT%H%M%S.%fZ"
-_TAKEN = re.compile(r"\.backup-(?P<revision>[^-]+)-(?P<time>[^-]+Z)$")
+_NAME = re.compile(r"\.backup-(?P<revision>[^-]+)-(?P<time>[^-]+Z)$")
 
 
-def take(path: Path, revision: str) -> Path:
-    """Copies the database, whose schema is of that revision; the older copies go.
+def create(path: Path, revision: str) -> Path:
+    """Copies the database, whose schema has the revision, and removes the oldest backups.
 
-    Nobody else may write meanwhile. Raises sqlite3.Error, OSError; then there is no new copy.
+    No other process may write meanwhile. Raises sqlite3.Error or OSError if the copy fails, which
+    leaves no new backup.
     """
-    taken_at = datetime.now(UTC).strftime(_TIME)
-    backup = path.with_name(f"{path.name}.backup-{revision}-{taken_at}")
+    created_at = datetime.now(UTC).strftime(_TIME)
+    backup = path.with_name(f"{path.name}.backup-{revision}-{created_at}")
     part = backup.with_name(f"{backup.name}.part")
-    for half in path.parent.glob(f"{path.name}.backup-*Z.part*"):
-        # Left by a process that was killed.
-        half.unlink()
+    for leftover in path.parent.glob(f"{path.name}.backup-*Z.part*"):
+        # A killed process left it.
+        leftover.unlink()
     try:
         os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-        # SQLite's own way, because what was committed last may be in the WAL alone.
+        # SQLite's backup API, because the latest commits may be in the WAL only.
         with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(part)) as copy:
             source.backup(copy)
-            # The copy shall be one file, which nothing beside it can belong to.
+            # The backup must be a single file, without a WAL.
             copy.execute("PRAGMA journal_mode = DELETE")
         sync(part)
         part.replace(backup)
@@ -46,16 +47,16 @@ def take(path: Path, revision: str) -> Path:
     finally:
         with suppress(FileNotFoundError):
             part.unlink()
-    for old in taken(path)[KEPT:]:
+    for old in find(path)[KEPT_BACKUPS:]:
         old.unlink()
     return backup
 
 
-def taken(path: Path, revisions: Collection[str] | None = None) -> list[Path]:
-    """The copies of a database, newest first; with `revisions`, those of one of these."""
-    found = []
+def find(path: Path, revisions: Collection[str] | None = None) -> list[Path]:
+    """The backups of a database, newest first; with `revisions`, only those of one of them."""
+    backups = []
     for each in path.parent.glob(f"{path.name}.backup-*"):
-        named = _TAKEN.search(each.name)
-        if named and (revisions is None or named["revision"] in revisions):
-            found.append((named["time"], each))
-    return [each for _, each in sorted(found, reverse=True)]
+        name = _NAME.search(each.name)
+        if name and (revisions is None or name["revision"] in revisions):
+            backups.append((name["time"], each))
+    return [each for _, each in sorted(backups, reverse=True)]

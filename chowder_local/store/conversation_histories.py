@@ -1,7 +1,7 @@
-"""The history of conversations: digests of what was said and answered.
+"""Conversation histories: digests of the items of each session.
 
-Every message needs one, so the histories used last are kept in memory; what is new is written a
-moment after the answer, which waits for no disk.
+Every message needs one, so recently used histories are kept in memory, and changes are written a
+moment after the answer.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
     from chowder_local.store.database import Database
 
-MOST_ITEMS = 2000
-"""Of a conversation; older ones are forgotten, and would be context again."""
+MAX_ITEMS = 2000
+"""The most items of a history. Older ones are dropped, and are new if a client resends them."""
 CAPACITY = 1000
-"""Histories in memory, of up to 0.2 MB each."""
+"""The number of histories in memory, of up to 0.2 MB each."""
 DIGEST_BYTES = 16
 RETRY_INTERVAL_S = 10.0
 
@@ -40,7 +40,7 @@ Identity = tuple[InstanceId, str]
 
 
 class ItemStatus(StrEnum):
-    """What became of the message that an item came with; the first letter is what is stored."""
+    """The result of the message that had an item. The store has the first letter."""
 
     ANSWERED = "answered"
     FAILED = "failed"
@@ -50,8 +50,8 @@ class ItemStatus(StrEnum):
 _BY_LETTER = {each.value[0]: each for each in ItemStatus}
 
 
-class KnownItem(NamedTuple):
-    """An item of a conversation by its digest."""
+class HistoryItem(NamedTuple):
+    """The digest of an item of a conversation, and its status."""
 
     digest: bytes
     status: ItemStatus = ItemStatus.ANSWERED
@@ -61,21 +61,21 @@ class KnownItem(NamedTuple):
 class ConversationHistory:
     """The items of a conversation, oldest first.
 
-    `openclaw_session_id` is OpenClaw's own id of what it remembers: if that is another one now,
-    the agent has forgotten them.
+    `openclaw_session_id` is OpenClaw's id of the session's memory. If OpenClaw has another id now,
+    the agent has forgotten the items.
     """
 
     openclaw_session_id: str | None = None
-    items: tuple[KnownItem, ...] = ()
+    items: tuple[HistoryItem, ...] = ()
 
     @property
-    def answered(self) -> tuple[KnownItem, ...]:
+    def answered(self) -> tuple[HistoryItem, ...]:
         """The items up to the latest answer."""
         return self.items[: self._end]
 
     @property
-    def unanswered(self) -> tuple[KnownItem, ...]:
-        """The items of the latest messages, as far as they got no answer."""
+    def unanswered(self) -> tuple[HistoryItem, ...]:
+        """The items after the latest answer."""
         return self.items[self._end :]
 
     @property
@@ -85,39 +85,39 @@ class ConversationHistory:
             end -= 1
         return end
 
-    def packed(self) -> bytes:
-        """The latest items for a column; `unpacked` is the way back."""
-        latest = self.items[-MOST_ITEMS:]
+    def to_bytes(self) -> bytes:
+        """The latest items for a column."""
+        latest = self.items[-MAX_ITEMS:]
         return b"".join(each.status.value[0].encode() + each.digest for each in latest)
 
     def to_json(self) -> dict[str, str | None]:
-        """The history for an archive; `from_json` is the way back."""
+        """The history for an archive."""
         return {
             "openclaw_session_id": self.openclaw_session_id,
-            "items": base64.b64encode(self.packed()).decode(),
+            "items": base64.b64encode(self.to_bytes()).decode(),
         }
 
     @classmethod
     def from_json(cls, content: Mapping[str, str | None]) -> Self:
-        """A history from an archive. Raises ValueError for anything else."""
+        """A history from an archive. Raises ValueError if the content is no history."""
         packed = base64.b64decode(content["items"] or "", validate=True)
-        return cls.unpacked(content["openclaw_session_id"], packed)
+        return cls.from_bytes(content["openclaw_session_id"], packed)
 
     @classmethod
-    def unpacked(cls, openclaw_session_id: str | None, packed: bytes) -> Self:
-        """A history from a column. Raises ValueError for anything else."""
+    def from_bytes(cls, openclaw_session_id: str | None, packed: bytes) -> Self:
+        """A history from a column. Raises ValueError if the bytes are no history."""
         if len(packed) % (size := DIGEST_BYTES + 1):
-            raise ValueError("cut off in the middle of an item")
+            raise ValueError("the last item is incomplete")
         entries = [packed[at : at + size] for at in range(0, len(packed), size)]
         try:
-            items = [KnownItem(each[1:], _BY_LETTER[chr(each[0])]) for each in entries]
+            items = [HistoryItem(each[1:], _BY_LETTER[chr(each[0])]) for each in entries]
         except KeyError as unknown:
-            raise ValueError(f"no status {unknown}") from None
+            raise ValueError(f"{unknown} is not a status") from None
         return cls(openclaw_session_id, tuple(items))
 
 
 async def forget_histories(session: AsyncSession, instance_id: InstanceId) -> None:
-    """Forgets an instance's histories and kept answers, in a transaction."""
+    """Deletes the histories and stored answers of an instance within a transaction."""
     is_history = col(ConversationHistoryRow.instance_id) == instance_id
     await session.exec(delete(ConversationHistoryRow).where(is_history))
     is_answer = col(IdempotentAnswerRow.instance_id) == instance_id
@@ -125,42 +125,41 @@ async def forget_histories(session: AsyncSession, instance_id: InstanceId) -> No
 
 
 class ConversationHistoryQueries:
-    """Histories by instance and OpenClaw's key of the conversation."""
+    """Histories by instance and OpenClaw's session key."""
 
     def __init__(self, database: Database, capacity: int = CAPACITY) -> None:
         self._database = database
-        self._known = LRUCache[Identity, ConversationHistory](capacity)
+        self._cache = LRUCache[Identity, ConversationHistory](capacity)
         self._unwritten = WriteBehind[Identity, ConversationHistory](
-            database, "writing the history of conversations", _save
+            database, "writing conversation histories", _save
         )
         self._is_new = asyncio.Event()
 
     async def get(self, instance_id: InstanceId, session_key: str) -> ConversationHistory:
-        """A conversation's history; that of a new one is empty."""
+        """The history of a session; a new session has an empty one."""
         identity = (instance_id, session_key)
-        if (known := self._now(identity)) is not None:
-            return known
-        found = await self._of(instance_id, session_key)
-        # It may have been put meanwhile.
-        known = self._now(identity) or found.get(session_key, ConversationHistory())
-        self._known[identity] = known
-        return known
+        if (history := self._in_memory(identity)) is not None:
+            return history
+        stored = await self._read(instance_id, session_key)
+        # Another task may have put a newer one meanwhile.
+        history = self._in_memory(identity) or stored.get(session_key, ConversationHistory())
+        self._cache[identity] = history
+        return history
 
     def latest(self, instance_id: InstanceId, session_key: str) -> ConversationHistory:
-        """What is known of a conversation, without reading the file."""
-        return self._now((instance_id, session_key)) or ConversationHistory()
+        """The history of a session as far as it is in memory."""
+        return self._in_memory((instance_id, session_key)) or ConversationHistory()
 
     def put(self, instance_id: InstanceId, session_key: str, history: ConversationHistory) -> None:
-        """Keeps a history as it is now; it is on the disk a moment later."""
+        """Replaces the history of a session; it is written to disk a moment later."""
         identity = (instance_id, session_key)
-        self._known[identity] = history
+        self._cache[identity] = history
         self._unwritten.pending[identity] = history
         self._is_new.set()
 
     async def of_instance(self, instance_id: InstanceId) -> dict[str, ConversationHistory]:
-        """All of an instance's histories, by OpenClaw's keys."""
-        found = await self._of(instance_id)
-        return found | {
+        """All histories of an instance by OpenClaw's session keys."""
+        return await self._read(instance_id) | {
             key: history
             for (each, key), history in self._unwritten.pending.items()
             if each == instance_id
@@ -169,77 +168,77 @@ class ConversationHistoryQueries:
     async def replace(
         self, instance_id: InstanceId, histories: Mapping[str, ConversationHistory]
     ) -> None:
-        """Lets an instance have these and no others."""
+        """Replaces all histories of an instance."""
         async with self._database.writing(invalidates_caches=False) as session:
-            for known in (self._unwritten.pending, self._known):
-                for identity in [each for each in known if each[0] == instance_id]:
-                    del known[identity]
+            for histories_in_memory in (self._unwritten.pending, self._cache):
+                for identity in [each for each in histories_in_memory if each[0] == instance_id]:
+                    del histories_in_memory[identity]
             await forget_histories(session, instance_id)
             if histories:
                 rows = [_row((instance_id, key), each) for key, each in histories.items()]
-                await session.exec(_KEPT, params=rows)
+                await session.exec(_UPSERT, params=rows)
 
     async def run(self) -> None:
-        """Writes what is new, until cancelled."""
+        """Writes changed histories, until cancelled."""
         while True:
             await self._is_new.wait()
             self._is_new.clear()
-            with contained("writing the history of conversations"):
+            with contained("writing conversation histories"):
                 await self.write()
             if self._unwritten.pending and not self._is_new.is_set():
                 await asyncio.sleep(RETRY_INTERVAL_S)
                 self._is_new.set()
 
     async def write(self) -> None:
-        """Writes all that is new."""
+        """Writes all changed histories."""
         await self._unwritten.write()
 
-    def _now(self, identity: Identity) -> ConversationHistory | None:
-        known = self._unwritten.pending.get(identity) or self._known.get(identity)
-        if known is not None:
-            self._known[identity] = known
-        return known
+    def _in_memory(self, identity: Identity) -> ConversationHistory | None:
+        history = self._unwritten.pending.get(identity) or self._cache.get(identity)
+        if history is not None:
+            self._cache[identity] = history
+        return history
 
-    async def _of(
+    async def _read(
         self, instance_id: InstanceId, session_key: str | None = None
     ) -> dict[str, ConversationHistory]:
-        wanted = select(
+        query = select(
             ConversationHistoryRow.session_key,
             ConversationHistoryRow.openclaw_session_id,
             ConversationHistoryRow.items,
         ).where(ConversationHistoryRow.instance_id == instance_id)
         if session_key is not None:
-            wanted = wanted.where(ConversationHistoryRow.session_key == session_key)
+            query = query.where(ConversationHistoryRow.session_key == session_key)
         async with self._database.reading() as session:
-            rows = await session.exec(wanted)
+            rows = await session.exec(query)
             return {
-                key: ConversationHistory.unpacked(session_id, items)
+                key: ConversationHistory.from_bytes(session_id, items)
                 for key, session_id, items in rows
             }
 
 
-_NEW = insert(ConversationHistoryRow)
-_KEPT = _NEW.on_conflict_do_update(
+_INSERT = insert(ConversationHistoryRow)
+_UPSERT = _INSERT.on_conflict_do_update(
     index_elements=["instance_id", "session_key"],
     set_={
-        "openclaw_session_id": _NEW.excluded.openclaw_session_id,
-        "items": _NEW.excluded["items"],
+        "openclaw_session_id": _INSERT.excluded.openclaw_session_id,
+        "items": _INSERT.excluded["items"],
     },
 )
 
 
 async def _save(session: AsyncSession, histories: Mapping[Identity, ConversationHistory]) -> None:
-    await session.exec(_KEPT, params=[_row(*each) for each in histories.items()])
-    # One that was deleted while it answered must not leave anything.
-    await session.exec(_of_deleted({each for each, _ in histories}))
+    await session.exec(_UPSERT, params=[_row(*each) for each in histories.items()])
+    # An instance that was deleted during its answer must not leave a history.
+    await session.exec(_delete_of_terminated({each for each, _ in histories}))
 
 
-def _of_deleted(instance_ids: set[InstanceId]) -> Delete:
-    are_written = col(InstanceRow.id).in_(instance_ids)
-    is_deleted = InstanceRow.status == InstanceStatus.TERMINATED.value
+def _delete_of_terminated(instance_ids: set[InstanceId]) -> Delete:
+    is_listed = col(InstanceRow.id).in_(instance_ids)
+    is_terminated = InstanceRow.status == InstanceStatus.TERMINATED.value
     return delete(ConversationHistoryRow).where(
         col(ConversationHistoryRow.instance_id).in_(
-            select(InstanceRow.id).where(are_written, is_deleted)
+            select(InstanceRow.id).where(is_listed, is_terminated)
         )
     )
 
@@ -250,5 +249,5 @@ def _row(identity: Identity, history: ConversationHistory) -> dict[str, object]:
         "instance_id": instance_id,
         "session_key": session_key,
         "openclaw_session_id": history.openclaw_session_id,
-        "items": history.packed(),
+        "items": history.to_bytes(),
     }

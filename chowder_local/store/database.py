@@ -1,4 +1,4 @@
-"""Opens the SQLite file and hands out sessions: many that read, one at a time that writes."""
+"""Opens the SQLite file and provides sessions: many readers, one writer at a time."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ Value = TypeVar("Value")
 _READERS = 4
 
 CACHE_CAPACITY = 10_000
-"""After so many values a cache begins anew: that costs less than knowing which are read again."""
+"""A cache with this many values is cleared, which is cheaper than tracking their use."""
 
 PAGE_SIZE = 200
-"""Of rows that are made into something in one go, while which nobody else is served."""
+"""The number of rows that are processed at once, during which the event loop is blocked."""
 
-# A 2xx follows its commit. After kill -9 the kernel still has what was committed, with any setting.
-# A power cut takes back the last commits unless each is synced: with a WAL, FULL does that, and
-# NORMAL only at checkpoints. It costs 0.3 to 3 ms a commit (ext4), and no message or poll waits for
-# one; what waits a while to be written, last uses, nobody was promised. fullfsync is for macOS.
+# A 2xx follows its commit. After kill -9 the kernel still has all commits, with any setting. A
+# power cut loses the last commits unless each is synced: with a WAL, FULL does that, and NORMAL
+# only at checkpoints. It costs 0.3 to 3 ms a commit (ext4), for which no message or poll waits.
+# fullfsync is for macOS.
 _PRAGMAS = (
     "PRAGMA foreign_keys = ON",
     "PRAGMA synchronous = FULL",
@@ -43,7 +43,7 @@ _PRAGMAS = (
 
 
 class Database:
-    """The store's file while it is open; made by `open` only."""
+    """The open database; only `open` makes one."""
 
     def __init__(self, path: Path, readers: AsyncEngine, writer: AsyncEngine) -> None:
         self._path = path
@@ -51,12 +51,15 @@ class Database:
         self._writer = writer
         self._write_lock = asyncio.Lock()
         self.generation = 0
-        """Grows with each write that invalidates what a `ReadCache` holds."""
+        """A number that grows with each write that invalidates the `ReadCache`s."""
 
     @classmethod
     @asynccontextmanager
     async def open(cls, path: Path) -> AsyncIterator[Self]:
-        """The database in `path`, made or migrated if need be; raises DataDirUnusable."""
+        """The database in `path`, which it creates or migrates if necessary.
+
+        Raises DataDirUnusable if the file cannot be used.
+        """
         await asyncio.to_thread(prepare, path)
         readers = _engine(path, _READERS, "BEGIN", (*_PRAGMAS, "PRAGMA query_only = ON"))
         writer = _engine(path, 1, "BEGIN IMMEDIATE", _PRAGMAS)
@@ -65,34 +68,34 @@ class Database:
         finally:
             with uninterrupted():
                 await readers.dispose()
-                # The last to close moves the WAL into the file, which no reader may.
+                # The last connection merges the WAL into the file, which readers may not.
                 await writer.dispose()
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncSession]:
-        """A session that sees one state of the database and can change nothing."""
+        """A read-only session that sees one state of the database."""
         with uninterrupted(), translated_errors(self._path):
             async with AsyncSession(self._readers, expire_on_commit=False) as session:
                 yield session
 
-    async def pages(self, question: Select[Any]) -> AsyncGenerator[list[dict[str, Any]]]:
-        """The rows that a question finds, in one state of the database, in pages, by column.
+    async def pages(self, query: Select[Any]) -> AsyncGenerator[list[dict[str, Any]]]:
+        """The rows of a query as mappings by column, in pages, from one state of the database.
 
-        Close the iterator to stop early. Rows that are objects would take three times as long.
+        Close the iterator to stop early. Row objects would take three times as long.
         """
         async with self.reading() as session:
-            found = await session.stream(question, execution_options={"yield_per": PAGE_SIZE})
-            names = tuple(found.keys())
-            async for page in found.partitions():
+            results = await session.stream(query, execution_options={"yield_per": PAGE_SIZE})
+            names = tuple(results.keys())
+            async for page in results.partitions():
                 yield [dict(zip(names, row, strict=True)) for row in page]
 
     @asynccontextmanager
     async def writing(self, *, invalidates_caches: bool = True) -> AsyncIterator[AsyncSession]:
-        """The only transaction that writes; committed at the end, rolled back on an error.
+        """The only writing transaction: committed at the end, rolled back on an error.
 
-        `invalidates_caches` is whether it changes anything that a `ReadCache` holds.
+        `invalidates_caches` says whether it changes values that a `ReadCache` holds.
         """
-        # Waiting here is fair and costs nothing; SQLite's own waiting is a sleep that may fail.
+        # Waiting for this lock is fair; SQLite itself would sleep, and then may fail.
         async with self._write_lock:
             try:
                 with uninterrupted(), translated_errors(self._path):
@@ -100,15 +103,14 @@ class Database:
                         yield session
                         await session.commit()
             finally:
-                # Also after an error: who was cancelled may have written all the same.
+                # Also after an error: a cancelled transaction may have been committed.
                 self.generation += invalidates_caches
 
 
 class ReadCache(Generic[Value]):
-    """Values of one kind; sound because this process is the only one that writes.
+    """A cache of values from the database, which only this process writes.
 
-    Every request reads its key and its instance, and reading the file takes longer than answering
-    the request.
+    Every request needs its key and its instance, and reading these takes longer than the rest.
     """
 
     def __init__(self, database: Database, capacity: int = CACHE_CAPACITY) -> None:
@@ -118,7 +120,7 @@ class ReadCache(Generic[Value]):
         self._values: dict[Hashable, Value] = {}
 
     async def get(self, key: Hashable, read: Callable[[], Awaitable[Value | None]]) -> Value | None:
-        """What `read` finds, or found since the last write."""
+        """The cached value, or the result of `read`."""
         generation = self._database.generation
         if generation != self._generation:
             self._values.clear()
@@ -126,8 +128,8 @@ class ReadCache(Generic[Value]):
         elif key in self._values:
             return self._values[key]
         value = await read()
-        # A write that overtook the read may have changed the value. What is not there is not
-        # kept, so that made-up keys cannot fill the memory.
+        # A write during the read may have changed the value. Missing values are not cached, so
+        # that invented keys cannot fill the memory.
         if value is not None and generation == self._database.generation:
             if len(self._values) >= self._capacity:
                 self._values.clear()
@@ -137,7 +139,7 @@ class ReadCache(Generic[Value]):
 
 def _engine(path: Path, size: int, begin: str, pragmas: tuple[str, ...]) -> AsyncEngine:
     engine = create_async_engine(
-        # `connect` opens the path; that it is here too tells SQLAlchemy that it is a file.
+        # `connect` opens the path; here it tells SQLAlchemy that the database is a file.
         URL.create("sqlite+aiosqlite", database=str(path)),
         async_creator=partial(connect, path),
         pool_size=size,
@@ -145,15 +147,15 @@ def _engine(path: Path, size: int, begin: str, pragmas: tuple[str, ...]) -> Asyn
         pool_timeout=None,
     )
 
-    def connected(connection: Any, _: object) -> None:
+    def on_connect(connection: Any, _: object) -> None:
         cursor = connection.cursor()
         for pragma in pragmas:
             cursor.execute(pragma)
         cursor.close()
 
-    def begun(connection: Connection) -> None:
+    def on_begin(connection: Connection) -> None:
         connection.exec_driver_sql(begin)
 
-    event.listen(engine.sync_engine, "connect", connected)
-    event.listen(engine.sync_engine, "begin", begun)
+    event.listen(engine.sync_engine, "connect", on_connect)
+    event.listen(engine.sync_engine, "begin", on_begin)
     return engine

@@ -1,4 +1,4 @@
-"""JSON objects that may hold secrets: encrypted on disk, and decrypted when they are read."""
+"""JSON objects that may contain secrets: encrypted on disk, decrypted at the first access."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ log = logging.getLogger(__name__)
 
 
 def encrypt_json(content: Mapping[str, Any], box: SecretBox) -> bytes:
-    """The column's value for an object; `EncryptedJson` is the way back."""
+    """The ciphertext of an object, for a column; `EncryptedJson` reads it."""
     return box.encrypt(json.dumps(dict(content)))
 
 
 class EncryptedJson(Mapping[str, Any]):
-    """An object from a column, decrypted at the first access: most readers of a row need none.
+    """An object from a column, decrypted at the first access, because most readers need none.
 
-    Its `repr` shows nothing of it. One that was encrypted with another secret is empty.
+    Its `repr` shows no content. An object that was encrypted with another secret is empty.
     """
 
     def __init__(self, ciphertext: bytes, box: SecretBox, name: str) -> None:
@@ -39,7 +39,7 @@ class EncryptedJson(Mapping[str, Any]):
         try:
             content: dict[str, Any] = json.loads(self._box.decrypt(self._ciphertext))
         except InvalidToken:
-            # As good as not set, like a model key.
+            # It counts as not set, like a model key.
             log.warning("%s was encrypted with another secret.key; set it again", self._name)
             return {}
         return content

@@ -1,4 +1,4 @@
-"""Translates errors of SQLite and the file system into ours, which say the cure."""
+"""Translates errors of SQLite and the file system into errors with a remedy."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 # The low byte of an extended result code is the primary one: https://sqlite.org/rescode.html
 _PRIMARY = 0xFF
 
-_ELSEWHERE = "or choose another directory with --data-dir."
+_OTHERWISE = "or choose another directory with --data-dir."
 
 
 @contextmanager
 def translated_errors(path: Path) -> Iterator[None]:
-    """Raises DataDirUnusable in place of a failure of the file or its disk; others pass."""
+    """Raises DataDirUnusable in place of errors of the file or its disk; others pass."""
     try:
         yield
     except (sqlite3.Error, DBAPIError) as failed:
@@ -34,7 +34,7 @@ def translated_errors(path: Path) -> Iterator[None]:
 
 
 def unwritable(path: Path, failed: OSError) -> DataDirUnusable:
-    """What a failure to make or open the file means."""
+    """The error for a file that cannot be made or opened."""
     is_full = failed.errno in {errno.ENOSPC, errno.EDQUOT}
     return DataDirUnusable(
         _messages(path)[sqlite3.SQLITE_FULL if is_full else sqlite3.SQLITE_CANTOPEN]
@@ -42,7 +42,7 @@ def unwritable(path: Path, failed: OSError) -> DataDirUnusable:
 
 
 def _sqlite_code(failed: BaseException | None) -> int:
-    """SQLAlchemy wraps the driver's error once or twice, so the code is somewhere below."""
+    """The result code of the driver's error, which SQLAlchemy wraps once or twice."""
     while failed is not None:
         code = getattr(failed, "sqlite_errorcode", None)
         if code is not None:
@@ -53,12 +53,15 @@ def _sqlite_code(failed: BaseException | None) -> int:
 
 def _messages(path: Path) -> dict[int, str]:
     folder = path.parent
-    denied = f"{path} cannot be written. Make it and {folder} writable for this user, {_ELSEWHERE}"
-    damaged = f"{path} is damaged or not a database. Move it away to begin anew, {_ELSEWHERE}"
-    locked = f"Another program keeps {path} locked. Close it, {_ELSEWHERE}"
+    denied = f"{path} cannot be written. Make it and {folder} writable for this user, {_OTHERWISE}"
+    damaged = (
+        f"{path} is damaged or not a database. Move it away to begin with an empty one, "
+        f"{_OTHERWISE}"
+    )
+    locked = f"Another program keeps {path} locked. Close that program, {_OTHERWISE}"
     return {
-        sqlite3.SQLITE_FULL: f"The disk that holds {folder} is full. Free some space, {_ELSEWHERE}",
-        sqlite3.SQLITE_IOERR: f"The disk that holds {path} fails. Check it, {_ELSEWHERE}",
+        sqlite3.SQLITE_FULL: f"The disk that holds {folder} is full. Free some space, {_OTHERWISE}",
+        sqlite3.SQLITE_IOERR: f"The disk that holds {path} fails. Check it, {_OTHERWISE}",
         sqlite3.SQLITE_CANTOPEN: denied,
         sqlite3.SQLITE_READONLY: denied,
         sqlite3.SQLITE_PERM: denied,

@@ -1,4 +1,4 @@
-"""Answers that are kept for messages with an idempotency key."""
+"""Stored answers to messages with an idempotency key."""
 
 from __future__ import annotations
 
@@ -25,16 +25,15 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 KEPT_FOR = timedelta(hours=24)
-MOST_OF_ONE = 200
-"""Answers of an instance; older ones go first."""
-MOST_BYTES = 512 * 1024
-"""Of a compressed answer; a longer one is not kept."""
-_LEVEL = 1
+MAX_ANSWERS_PER_INSTANCE = 200
+MAX_ANSWER_BYTES = 512 * 1024
+"""The size of a compressed answer; a larger one is not stored."""
+_COMPRESSION_LEVEL = 1
 
 
 @dataclass(frozen=True)
 class MessageKey:
-    """A client's key within the conversation that the message is for; only its digest is kept."""
+    """The digest of a client's idempotency key, which is unique within a session."""
 
     instance_id: InstanceId
     session_key: str
@@ -43,7 +42,7 @@ class MessageKey:
 
 @dataclass(frozen=True)
 class KeptAnswer:
-    """An answer, and the digest of the message that it is the answer to."""
+    """An answer, and the digest of its message."""
 
     request_sha256: str
     media_type: str
@@ -51,14 +50,14 @@ class KeptAnswer:
 
 
 class IdempotentAnswerQueries:
-    """Answers by their keys, encrypted: they contain conversations."""
+    """Queries on answers, which are encrypted because they contain conversations."""
 
     def __init__(self, database: Database, box: SecretBox) -> None:
         self._database = database
         self._box = box
 
     async def get(self, key: MessageKey, now: datetime) -> KeptAnswer | None:
-        """The answer that is kept for a key."""
+        """The stored answer of a key, unless it has expired."""
         async with self._database.reading() as session:
             row = await session.get(
                 IdempotentAnswerRow, (key.instance_id, key.session_key, key.sha256)
@@ -68,14 +67,14 @@ class IdempotentAnswerQueries:
         try:
             packed = base64.b64decode(self._box.decrypt(row.body_ciphertext))
         except InvalidToken:
-            log.warning("an answer was encrypted with another secret.key, and is forgotten")
+            log.warning("a stored answer was encrypted with another secret.key and is ignored")
             return None
         return KeptAnswer(row.request_sha256, row.media_type, zlib.decompress(packed))
 
     async def add(self, key: MessageKey, answer: KeptAnswer, now: datetime) -> None:
-        """Keeps an answer, unless it is too long; it is safe when this returns."""
-        packed = zlib.compress(answer.body, _LEVEL)
-        if len(packed) > MOST_BYTES:
+        """Stores an answer, unless it is too long. It is on disk when this returns."""
+        packed = zlib.compress(answer.body, _COMPRESSION_LEVEL)
+        if len(packed) > MAX_ANSWER_BYTES:
             return
         row = {
             "instance_id": key.instance_id,
@@ -92,7 +91,7 @@ class IdempotentAnswerQueries:
             .where(of_instance)
             .order_by(col(IdempotentAnswerRow.created_at).desc())
             .limit(1)
-            .offset(MOST_OF_ONE - 1)
+            .offset(MAX_ANSWERS_PER_INSTANCE - 1)
         )
         async with self._database.writing(invalidates_caches=False) as session:
             await session.exec(insert(IdempotentAnswerRow).prefix_with("OR REPLACE"), params=[row])
@@ -103,7 +102,7 @@ class IdempotentAnswerQueries:
             )
 
     async def expire(self, now: datetime) -> None:
-        """Forgets the answers whose time is over."""
-        is_over = col(IdempotentAnswerRow.created_at) <= now - KEPT_FOR
+        """Deletes expired answers."""
+        is_expired = col(IdempotentAnswerRow.created_at) <= now - KEPT_FOR
         async with self._database.writing(invalidates_caches=False) as session:
-            await session.exec(delete(IdempotentAnswerRow).where(is_over))
+            await session.exec(delete(IdempotentAnswerRow).where(is_expired))

@@ -1,4 +1,4 @@
-"""Instances; every change of their status is a compare-and-set."""
+"""Queries on instances; every change of a status is a compare-and-set."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ if TYPE_CHECKING:
     from chowder_local.store.database import Database
 
 _LIVING = tuple(status for status in InstanceStatus if status is not InstanceStatus.TERMINATED)
-"""For lists, which have nothing better to go by: SQLite's indexes serve IN, and never <>."""
+"""For queries without a selective condition: SQLite's indexes support IN, but not <>."""
 _IS_LIVING = col(InstanceRow.status) != InstanceStatus.TERMINATED
-"""For rows that are found by their ids: a status is not to look like a shorter way to them."""
+"""For queries by id: it keeps SQLite from choosing an index on the status."""
 BATCH_SIZE = 500
-"""Of values in one statement; SQLite takes no more than some ten thousand."""
+"""The number of values in one statement, which SQLite limits."""
 _TABLE = METADATA.tables["instance"]
 
-Found = TypeVar("Found")
+Value = TypeVar("Value")
 
 
 class InstanceChanges(TypedDict, total=False):
-    """What of an instance can change."""
+    """The fields of an instance that can change."""
 
     name: str
     status: InstanceStatus
@@ -63,7 +63,7 @@ class InstanceChanges(TypedDict, total=False):
 
 
 class InstanceQueries:
-    """Instances, the terminated ones too; each change of a status is published as an event."""
+    """Queries on instances, including terminated ones. Changes of a status publish events."""
 
     def __init__(self, database: Database, box: SecretBox, events: Events | None = None) -> None:
         self._database = database
@@ -78,11 +78,10 @@ class InstanceQueries:
         fingerprint: str | None = None,
         booting: SandboxId | None = None,
     ) -> tuple[Instance, WarmSandbox | None]:
-        """Keeps a new instance, unless its organization has `limit` living ones already.
+        """Adds an instance, and claims a warm sandbox of the fingerprint, or the booting one.
 
-        If a warm sandbox of that fingerprint is ready, or else the booting one has it, it becomes
-        the instance's. Raises InstanceLimitReached. All of it is one transaction, so that racing
-        calls can neither pass the limit together, nor claim one sandbox twice.
+        Raises InstanceLimitReached if the organization has `limit` living instances. All of it is
+        one transaction, so that racing calls cannot exceed the limit or claim a sandbox twice.
         """
         async with self._database.writing() as session:
             if limit is not None:
@@ -97,56 +96,56 @@ class InstanceQueries:
         return instance, claimed
 
     async def get(self, instance_id: InstanceId) -> Instance | None:
-        """The instance, in whatever status."""
+        """The instance in any status."""
         return await self._read_cache.get(
             instance_id, lambda: self._one(col(InstanceRow.id) == instance_id)
         )
 
     async def by_sandbox(self, sandbox_id: SandboxId) -> Instance | None:
-        """The instance that a sandbox belongs or belonged to."""
+        """The instance that owns or owned a sandbox."""
         return await self._read_cache.get(
             ("sandbox", sandbox_id), lambda: self._one(col(InstanceRow.sandbox_id) == sandbox_id)
         )
 
     async def owners(self, sandbox_ids: Collection[SandboxId]) -> list[Instance]:
-        """The living instances that the sandboxes belong to."""
+        """The living instances that own the sandboxes."""
         rows = await self._living(select(InstanceRow), col(InstanceRow.sandbox_id), sandbox_ids)
         return [self._instance(row.model_dump()) for row in rows]
 
     async def owned(self, sandbox_ids: Collection[SandboxId]) -> set[SandboxId]:
-        """Those of the sandboxes that belong to living instances, which may be thousands."""
+        """The sandboxes that living instances own; there may be thousands."""
         sandbox_id = col(InstanceRow.sandbox_id)
-        found = await self._living(select(sandbox_id), sandbox_id, sandbox_ids)
-        return {SandboxId(each) for each in found}
+        owned = await self._living(select(sandbox_id), sandbox_id, sandbox_ids)
+        return {SandboxId(each) for each in owned}
 
     def of_organization(self, organization_id: OrganizationId) -> AsyncGenerator[list[Instance]]:
-        """Its living instances, oldest first, in pages; close the iterator to stop early."""
+        """Its living instances in pages, oldest first; close the iterator to stop early."""
         return self._pages(
             col(InstanceRow.organization_id) == organization_id,
             col(InstanceRow.status).in_(_LIVING),
         )
 
     def of_key(self, key_id: KeyId) -> AsyncGenerator[list[Instance]]:
-        """The living instances that a scoped key is for, in the same way."""
+        """The living instances that a scoped key opens, in pages like `of_organization`."""
         granted = select(KeyGrantRow.instance_id).where(KeyGrantRow.key_id == key_id)
         return self._pages(col(InstanceRow.id).in_(granted), _IS_LIVING)
 
     async def has_all(
         self, organization_id: OrganizationId, instance_ids: Collection[InstanceId]
     ) -> bool:
-        """Whether these, each named once, are all living instances of the organization."""
+        """Whether these distinct ids all belong to living instances of the organization."""
         owner = select(InstanceRow.organization_id)
-        found = await self._living(owner, col(InstanceRow.id), instance_ids)
-        return found == [organization_id] * len(instance_ids)
+        owners = await self._living(owner, col(InstanceRow.id), instance_ids)
+        return owners == [organization_id] * len(instance_ids)
 
     async def running_or_provisioning(self) -> list[Instance]:
-        """Oldest first."""
+        """The running and provisioning instances, oldest first."""
         statuses = (InstanceStatus.RUNNING, InstanceStatus.PROVISIONING)
-        found = select(InstanceRow).where(col(InstanceRow.status).in_(statuses))
-        return await self._found(found.order_by(col(InstanceRow.created_at), col(InstanceRow.id)))
+        query = select(InstanceRow).where(col(InstanceRow.status).in_(statuses))
+        return await self._list(query.order_by(col(InstanceRow.created_at), col(InstanceRow.id)))
 
     async def running(self) -> dict[InstanceId, SandboxId]:
-        """The sandbox of every instance that runs."""
+        """The sandbox of each running instance."""
         async with self._database.reading() as session:
             rows = await session.exec(
                 select(InstanceRow.id, InstanceRow.sandbox_id).where(
@@ -164,24 +163,24 @@ class InstanceQueries:
         after: Instance | None = None,
         limit: int,
     ) -> list[Instance]:
-        """Its living instances with a text in their name, or at their id's beginning, newest first.
+        """Its living instances with the text in their name or at the start of their id.
 
-        `after` is the last one of those that were found before.
+        The newest is first. `after` is the last instance of the page before.
         """
-        wanted = _LIVING if status is None else (status,)
-        found = select(InstanceRow).where(
-            InstanceRow.organization_id == organization_id, col(InstanceRow.status).in_(wanted)
+        statuses = _LIVING if status is None else (status,)
+        query = select(InstanceRow).where(
+            InstanceRow.organization_id == organization_id, col(InstanceRow.status).in_(statuses)
         )
         if text:
-            found = found.where(
+            query = query.where(
                 col(InstanceRow.name).contains(text, autoescape=True)
                 | col(InstanceRow.id).startswith(text, autoescape=True)
             )
-        place = (col(InstanceRow.created_at), col(InstanceRow.id))
+        order = (col(InstanceRow.created_at), col(InstanceRow.id))
         if after is not None:
-            found = found.where(tuple_(*place) < (after.created_at, after.id))
-        newest = (each.desc() for each in place)
-        return await self._found(found.order_by(*newest).limit(limit))
+            query = query.where(tuple_(*order) < (after.created_at, after.id))
+        newest_first = (each.desc() for each in order)
+        return await self._list(query.order_by(*newest_first).limit(limit))
 
     async def change(
         self,
@@ -191,9 +190,9 @@ class InstanceQueries:
         now: datetime,
         **fields: Unpack[InstanceChanges],
     ) -> Instance | None:
-        """The changed instance, or None if it is gone or in none of the statuses `only_from`.
+        """The changed instance; None if it is gone or in none of the statuses `only_from`.
 
-        Of calls that race from the same status, one gets the instance.
+        Of calls that race from the same status, only one gets the instance.
         """
         async with self._database.writing() as session:
             row = await session.get(InstanceRow, instance_id)
@@ -218,9 +217,9 @@ class InstanceQueries:
         now: datetime,
         **fields: Unpack[InstanceChanges],
     ) -> tuple[Instance, WarmSandbox | None] | None:
-        """The instance as one that is provisioned anew in another sandbox: a warm one, if any fits.
+        """Sets the instance to `provisioning` in another sandbox: a warm one, if any fits.
 
-        None if it is not any more in the status in which it was. Its former sandbox is nobody's.
+        None if the status has changed. Nothing owns the former sandbox afterwards.
         """
         async with self._database.writing() as session:
             row = await session.get(InstanceRow, former.id)
@@ -244,14 +243,14 @@ class InstanceQueries:
     async def counts(
         self, organization_id: OrganizationId | None = None
     ) -> dict[InstanceStatus, int]:
-        """How many instances, of all or one organization, are in each status, if none then 0."""
-        counted_rows = select(InstanceRow.status, func.count()).group_by(col(InstanceRow.status))
+        """The number of instances in each status, of all organizations or of one."""
+        query = select(InstanceRow.status, func.count()).group_by(col(InstanceRow.status))
         if organization_id is not None:
-            counted_rows = counted_rows.where(InstanceRow.organization_id == organization_id)
+            query = query.where(InstanceRow.organization_id == organization_id)
         async with self._database.reading() as session:
-            rows = await session.exec(counted_rows)
-            counted = dict(rows.all())
-            return {status: counted.get(status, 0) for status in InstanceStatus}
+            rows = await session.exec(query)
+            counts = dict(rows.all())
+            return {status: counts.get(status, 0) for status in InstanceStatus}
 
     def _publish(
         self, instance: Instance, before: str | None, claimed: WarmSandbox | None = None
@@ -270,29 +269,29 @@ class InstanceQueries:
         )
 
     async def _living(
-        self, question: SelectOfScalar[Found], column: Mapped[str], wanted: Collection[str]
-    ) -> list[Found]:
-        """What a question finds of the living instances with one of the wanted values."""
-        values, found = sorted(wanted), list[Found]()
+        self, query: SelectOfScalar[Value], column: Mapped[str], values: Collection[str]
+    ) -> list[Value]:
+        """The results of a query on the living instances with one of the column's values."""
+        ordered, results = sorted(values), list[Value]()
         async with self._database.reading() as session:
-            for start in range(0, len(values), BATCH_SIZE):
-                some = values[start : start + BATCH_SIZE]
-                found += await session.exec(question.where(column.in_(some), _IS_LIVING))
-        return found
+            for start in range(0, len(ordered), BATCH_SIZE):
+                batch = ordered[start : start + BATCH_SIZE]
+                results += await session.exec(query.where(column.in_(batch), _IS_LIVING))
+        return results
 
     async def _pages(self, *conditions: ColumnElement[bool]) -> AsyncGenerator[list[Instance]]:
-        found = _TABLE.select().where(*conditions).order_by(_TABLE.c.created_at, _TABLE.c.id)
-        async with aclosing(self._database.pages(found)) as pages:
+        query = _TABLE.select().where(*conditions).order_by(_TABLE.c.created_at, _TABLE.c.id)
+        async with aclosing(self._database.pages(query)) as pages:
             async for rows in pages:
                 yield [self._instance(fields) for fields in rows]
 
     async def _one(self, condition: ColumnElement[bool]) -> Instance | None:
-        found = await self._found(select(InstanceRow).where(condition))
-        return found[0] if found else None
+        instances = await self._list(select(InstanceRow).where(condition))
+        return instances[0] if instances else None
 
-    async def _found(self, question: SelectOfScalar[InstanceRow]) -> list[Instance]:
+    async def _list(self, query: SelectOfScalar[InstanceRow]) -> list[Instance]:
         async with self._database.reading() as session:
-            rows = await session.exec(question)
+            rows = await session.exec(query)
             return [self._instance(row.model_dump()) for row in rows]
 
     def _columns(self, fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -305,14 +304,14 @@ class InstanceQueries:
 
     def _instance(self, fields: dict[str, Any]) -> Instance:
         if (ciphertext := fields.pop("openclaw_config_ciphertext")) is not None:
-            whose = f"The openclaw_config of instance {fields['id']}"
-            fields["openclaw_config"] = EncryptedJson(ciphertext, self._box, whose)
+            name = f"The openclaw_config of instance {fields['id']}"
+            fields["openclaw_config"] = EncryptedJson(ciphertext, self._box, name)
         return Instance(**fields)
 
 
 async def count_living(session: AsyncSession, organization_id: str) -> int:
-    """How many instances of an organization are not terminated."""
-    counted = select(func.count()).where(
+    """The number of instances of an organization that are not terminated."""
+    query = select(func.count()).where(
         InstanceRow.organization_id == organization_id, col(InstanceRow.status).in_(_LIVING)
     )
-    return (await session.exec(counted)).one()
+    return (await session.exec(query)).one()

@@ -1,4 +1,4 @@
-"""API keys, and the dashboard sessions that begin with one."""
+"""Queries on API keys, and on dashboard sessions, which begin with a key."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _TABLE = METADATA.tables["api_key"]
 
 
 class KeyQueries:
-    """API keys, found by the SHA-256 of the token and never holding it."""
+    """Queries on API keys, which are found by the SHA-256 of their token."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -44,91 +44,89 @@ class KeyQueries:
         self.uses = WriteBehind[KeyId, datetime](
             database, "writing when keys were used", _save_uses
         )
-        """Run by who opens the store."""
+        """The opener of the store runs it."""
 
     async def add(self, key: ApiKey, key_digest: str) -> None:
-        """Keeps a key of an organization, and for instances, that are there."""
+        """Adds a key. Its organization and instances must exist."""
         async with self._database.writing() as session:
             session.add(row_of_key(key, key_digest))
-            # The rows name each other by id only, so their order is ours to keep.
+            # Rows refer to each other by id only, so the code has to order the inserts.
             await session.flush()
             session.add_all(_grant_rows(key))
 
     async def scoped(self, organization_id: OrganizationId) -> AsyncGenerator[list[ApiKey]]:
-        """Its scoped keys, revoked and expired ones too, oldest first, without their grants.
+        """Its scoped keys in pages, oldest first, without grants; also revoked and expired ones.
 
-        They come in pages; close the iterator to stop early.
+        Close the iterator to stop early.
         """
-        found = _TABLE.select().where(*_scoped(organization_id))
-        found = found.order_by(_TABLE.c.created_at, _TABLE.c.id)
-        async with aclosing(self._database.pages(found)) as pages:
+        query = _TABLE.select().where(*_scoped(organization_id))
+        query = query.order_by(_TABLE.c.created_at, _TABLE.c.id)
+        async with aclosing(self._database.pages(query)) as pages:
             async for rows in pages:
                 yield [self._with_last_use(_key(fields)) for fields in rows]
 
     async def latest(
         self, organization_id: OrganizationId, *, limit: int, before: ApiKey | None = None
     ) -> list[ApiKey]:
-        """The same with their grants, newest first: so many, or those made before one of them."""
-        found = select(ApiKeyRow).where(*_scoped(organization_id))
+        """Its latest scoped keys with grants, newest first; with `before`, those made before it."""
+        query = select(ApiKeyRow).where(*_scoped(organization_id))
         order = (col(ApiKeyRow.created_at), col(ApiKeyRow.id))
         if before is not None:
-            found = found.where(tuple_(*order) < tuple_(before.created_at, before.id))
-        found = found.order_by(*(each.desc() for each in order)).limit(limit)
-        return [self._with_last_use(key) for _, key in await self._found(found)]
+            query = query.where(tuple_(*order) < tuple_(before.created_at, before.id))
+        query = query.order_by(*(each.desc() for each in order)).limit(limit)
+        return [self._with_last_use(key) for _, key in await self._list(query)]
 
     async def get(self, key_id: KeyId) -> ApiKey | None:
-        """The key, in whatever state."""
-        found = await self._found(select(ApiKeyRow).where(ApiKeyRow.id == key_id))
-        return self._with_last_use(found[0][1]) if found else None
+        """The key in any state."""
+        keys = await self._list(select(ApiKeyRow).where(ApiKeyRow.id == key_id))
+        return self._with_last_use(keys[0][1]) if keys else None
 
     async def revoke(self, key_id: KeyId) -> None:
-        """From its return on, this key authenticates nothing."""
+        """Revokes a key: it authenticates nothing after this returns."""
         async with self._database.writing() as session:
             row = await session.get(ApiKeyRow, key_id)
             if row is not None:
                 row.is_active = False
 
     async def remove_scoped(self, organization_id: OrganizationId) -> int:
-        """Forgets all of its scoped keys, which then open nothing; how many there were."""
-        theirs = _scoped(organization_id)
+        """Deletes all scoped keys of an organization, and returns their number."""
+        is_scoped = _scoped(organization_id)
         async with self._database.writing() as session:
-            ids = select(ApiKeyRow.id).where(*theirs)
+            ids = select(ApiKeyRow.id).where(*is_scoped)
             await session.exec(delete(KeyGrantRow).where(col(KeyGrantRow.key_id).in_(ids)))
-            removed = await session.exec(delete(ApiKeyRow).where(*theirs))
-            return removed.rowcount
+            result = await session.exec(delete(ApiKeyRow).where(*is_scoped))
+            return result.rowcount
 
     async def by_digest(self, key_digest: str) -> ApiKey | None:
-        """The key whose token has this digest, whether it is still good or not."""
+        """The key whose token has this digest, valid or not."""
 
         async def read() -> tuple[str, ApiKey] | None:
-            found = await self._found(select(ApiKeyRow).where(ApiKeyRow.sha256 == key_digest))
-            return found[0] if found else None
+            keys = await self._list(select(ApiKeyRow).where(ApiKeyRow.sha256 == key_digest))
+            return keys[0] if keys else None
 
-        found = await self._read_cache.get(key_digest, read)
-        if found is None:
+        stored = await self._read_cache.get(key_digest, read)
+        if stored is None:
             return None
-        stored_digest, key = found
-        # An index and a dict take longer for a longer common beginning, though whoever can steer
-        # a digest can guess the token as well. What lets in is this, which takes the same for all.
+        stored_digest, key = stored
+        # Lookups in an index or a dict do not take constant time; this comparison does.
         return key if hmac.compare_digest(stored_digest, key_digest) else None
 
     def note_use(self, key_id: KeyId, now: datetime) -> None:
-        """A key has just authenticated a request."""
+        """Notes that a key has authenticated a request."""
         self.uses.pending[key_id] = now
 
     def _with_last_use(self, key: ApiKey) -> ApiKey:
         return replace(key, last_used_at=self.uses.pending.get(key.id, key.last_used_at))
 
-    async def _found(self, question: SelectOfScalar[ApiKeyRow]) -> list[tuple[str, ApiKey]]:
-        """Keys with their grants, each after its digest."""
+    async def _list(self, query: SelectOfScalar[ApiKeyRow]) -> list[tuple[str, ApiKey]]:
+        """The digests and keys that a query finds, with grants."""
         async with self._database.reading() as session:
-            rows = (await session.exec(question)).all()
-            granted = await _grants(session, [row.id for row in rows])
-        return [(row.sha256, _key(row.model_dump(), granted.get(row.id))) for row in rows]
+            rows = (await session.exec(query)).all()
+            grants = await _grants(session, [row.id for row in rows])
+        return [(row.sha256, _key(row.model_dump(), grants.get(row.id))) for row in rows]
 
 
 def row_of_key(key: ApiKey, key_digest: str) -> ApiKeyRow:
-    """The row that keeps a key."""
     return ApiKeyRow(**vars(key), sha256=key_digest)
 
 
@@ -139,8 +137,8 @@ async def _save_uses(session: AsyncSession, uses: Mapping[KeyId, datetime]) -> N
 
 
 def _scoped(organization_id: OrganizationId) -> tuple[ColumnElement[bool], ...]:
-    is_theirs = col(ApiKeyRow.organization_id) == organization_id
-    return is_theirs, col(ApiKeyRow.is_organization_key).is_(False)
+    is_owned = col(ApiKeyRow.organization_id) == organization_id
+    return is_owned, col(ApiKeyRow.is_organization_key).is_(False)
 
 
 def _grant_rows(key: ApiKey) -> Iterable[KeyGrantRow]:
@@ -153,19 +151,19 @@ def _grant_rows(key: ApiKey) -> Iterable[KeyGrantRow]:
 
 
 async def _grants(session: AsyncSession, key_ids: Sequence[str]) -> dict[str, Grants]:
-    """Those of each key that has any."""
+    """Grants by key id; keys without grants are left out."""
     if not key_ids:
         return {}
-    found = await session.exec(
+    rows = await session.exec(
         select(KeyGrantRow)
         .where(col(KeyGrantRow.key_id).in_(key_ids))
         .order_by(col(KeyGrantRow.key_id), col(KeyGrantRow.instance_id))
     )
-    granted: dict[str, Grants] = {}
-    for row in found:
+    grants: dict[str, Grants] = {}
+    for row in rows:
         permissions = frozenset(map(Permission, row.permissions))
-        granted.setdefault(row.key_id, {})[InstanceId(row.instance_id)] = permissions
-    return granted
+        grants.setdefault(row.key_id, {})[InstanceId(row.instance_id)] = permissions
+    return grants
 
 
 def _key(fields: dict[str, Any], grants: Grants | None = None) -> ApiKey:
@@ -174,7 +172,7 @@ def _key(fields: dict[str, Any], grants: Grants | None = None) -> ApiKey:
 
 
 class DashboardSessionQueries:
-    """Sessions, found by the SHA-256 of the token in the browser's cookie."""
+    """Queries on sessions, which are found by the SHA-256 of the cookie's token."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -182,21 +180,21 @@ class DashboardSessionQueries:
     async def add(
         self, token_digest: str, key_id: KeyId, *, now: datetime, expires_at: datetime
     ) -> None:
-        """Keeps a new session, and forgets those that have expired."""
-        expired = col(DashboardSessionRow.expires_at) <= now
+        """Adds a session, and deletes expired ones."""
+        is_expired = col(DashboardSessionRow.expires_at) <= now
         async with self._database.writing() as session:
-            await session.exec(delete(DashboardSessionRow).where(expired))
+            await session.exec(delete(DashboardSessionRow).where(is_expired))
             row = DashboardSessionRow(sha256=token_digest, key_id=key_id, expires_at=expires_at)
             session.add(row)
 
     async def key_id(self, token_digest: str, now: datetime) -> KeyId | None:
-        """By which key a session began; None if there is no such session, or it has expired."""
+        """The key of a session; None if the session does not exist or has expired."""
         async with self._database.reading() as session:
             row = await session.get(DashboardSessionRow, token_digest)
             return None if row is None or row.expires_at <= now else KeyId(row.key_id)
 
     async def remove(self, token_digest: str) -> None:
-        """Ends a session, if it is there."""
-        ended = col(DashboardSessionRow.sha256) == token_digest
+        """Deletes a session, if it exists."""
+        has_digest = col(DashboardSessionRow.sha256) == token_digest
         async with self._database.writing() as session:
-            await session.exec(delete(DashboardSessionRow).where(ended))
+            await session.exec(delete(DashboardSessionRow).where(has_digest))

@@ -1,4 +1,4 @@
-"""What the server remembers about itself: a few values by name."""
+"""The server's values about itself, such as its id, by name."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class MetaQueries:
             return None if row is None else row.value
 
     async def put_if_absent(self, name: str, value: str) -> str:
-        """What is stored afterwards: the value that was there, or else this one."""
+        """The existing value, or else the new one, which it stores."""
         async with self._database.writing() as session:
             row = await session.get(MetaRow, name)
             if row is not None:

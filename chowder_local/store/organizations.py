@@ -1,4 +1,4 @@
-"""Organizations and the model keys they own."""
+"""Queries on organizations and their model keys."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class OrganizationQueries:
-    """Organizations and their model keys, which are ciphertext here."""
+    """Queries on organizations and their model keys, which are encrypted here."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -36,16 +36,16 @@ class OrganizationQueries:
         key_digest: str,
         model_keys: Mapping[ModelProvider, bytes | None],
     ) -> None:
-        """Keeps an organization with its first key and model keys: all of it or nothing."""
+        """Adds an organization with its first key and model keys in one transaction."""
         async with self._database.writing() as session:
             session.add(OrganizationRow(**vars(organization)))
-            # The rows name each other by id only, so their order is ours to keep.
+            # Rows refer to each other by id only, so the code has to order the inserts.
             await session.flush()
             session.add(row_of_key(key, key_digest))
             await _put_model_keys(session, organization.id, model_keys)
 
     async def get(self, organization_id: OrganizationId) -> Organization | None:
-        """The organization, with the providers that it has keys for."""
+        """The organization, including the providers for which it has keys."""
         async with self._database.reading() as session:
             return await _organization(session, organization_id)
 
@@ -75,7 +75,7 @@ class OrganizationQueries:
         model_keys: Mapping[ModelProvider, bytes | None],
         now: datetime,
     ) -> Organization | None:
-        """Renames, and puts or (None) removes model keys; the others stay."""
+        """Changes the name and the given model keys; None removes a key."""
         async with self._database.writing() as session:
             row = await session.get(OrganizationRow, organization_id)
             if row is None:
@@ -96,9 +96,9 @@ class OrganizationQueries:
         subscription_id: str | None,
         now: datetime,
     ) -> Organization | None:
-        """Moves it to a tier; it keeps the customer and subscription ids that it has.
+        """Moves an organization to a tier. Existing customer and subscription ids stay.
 
-        Without a `subscription_id` it has no subscription afterwards.
+        Without a `subscription_id`, it has no subscription afterwards.
         """
         async with self._database.writing() as session:
             row = await session.get(OrganizationRow, organization_id)

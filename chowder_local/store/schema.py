@@ -1,4 +1,4 @@
-"""Brings a database file, new or of an older version, to the schema that the code knows."""
+"""Creates the database file, or upgrades its schema to the newest revision."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 REVISION = "v0001"
-"""The newest migration; a file that has it is opened without importing Alembic."""
+"""The newest revision; a file that has it is opened without importing Alembic."""
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -29,24 +29,24 @@ _HAS_LEFTOVERS = 1
 
 
 def prepare(path: Path) -> None:
-    """Makes or upgrades the file, readable by us only; blocks. What is upgraded is copied first.
+    """Makes or upgrades the file, private to this user; blocks. Makes a backup before an upgrade.
 
-    Raises DataDirUnusable if that cannot be, or if the file is another program's, a newer
-    version's, or one from before the first release.
+    Raises DataDirUnusable if it cannot be read or written, or if the file is another program's, a
+    newer version's, or from before the first release.
     """
     with translated_errors(path):
         _make_private(path)
         with closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)) as file:
-            # A migration counts as done only if a power cut cannot undo it.
+            # A power cut must not undo a migration.
             file.execute("PRAGMA synchronous = FULL")
             file.execute("PRAGMA journal_mode = WAL")
-            # Says now, and not at the first request, that a file is read-only.
+            # Fails now, and not at the first request, if the file is read-only.
             file.execute("BEGIN IMMEDIATE")
             current = _revision(path, file)
             file.execute("ROLLBACK")
         if current != REVISION:
             _upgrade(path, current)
-        _forget_what_was_replaced(path)
+        _erase_leftovers(path)
 
 
 def _make_private(path: Path) -> None:
@@ -72,7 +72,7 @@ def _revision(path: Path, file: sqlite3.Connection) -> str | None:
 
 
 def _upgrade(path: Path, current: str | None) -> None:
-    # Alembic takes longer to import than a start may take, and is seldom needed.
+    # Importing Alembic takes long, and is seldom needed.
     from alembic.config import Config
     from alembic.runtime.environment import EnvironmentContext
     from alembic.script import ScriptDirectory
@@ -80,17 +80,17 @@ def _upgrade(path: Path, current: str | None) -> None:
     from sqlalchemy.pool import NullPool
 
     scripts = ScriptDirectory(str(MIGRATIONS))
-    known = {script.revision for script in scripts.walk_revisions()}
+    revisions = {script.revision for script in scripts.walk_revisions()}
     if current is not None:
-        if current not in known:
-            raise _unknown(path, current, known)
-        _keep_a_copy(path, current)
+        if current not in revisions:
+            raise _unknown_revision(path, current, revisions)
+        _back_up(path, current)
     engine = create_engine(
         URL.create("sqlite", database=str(path)),
         poolclass=NullPool,
         connect_args={"isolation_level": None, "timeout": BUSY_TIMEOUT_S},
     )
-    # All steps are one transaction: a crash in the middle leaves the old schema whole.
+    # All migrations are one transaction: a crash leaves the old schema.
     event.listen(engine, "begin", lambda begun: begun.exec_driver_sql("BEGIN IMMEDIATE"))
     with (
         engine.begin() as connection,
@@ -105,13 +105,13 @@ def _upgrade(path: Path, current: str | None) -> None:
     engine.dispose()
 
 
-def _forget_what_was_replaced(path: Path) -> None:
-    """Leaves nothing of what an upgrade has removed or encrypted in the file or its WAL.
+def _erase_leftovers(path: Path) -> None:
+    """Erases content that an upgrade has removed or encrypted from the file and its WAL.
 
-    SQLite keeps it in pages that it does not use any more, even with secure_delete.
+    SQLite keeps it in unused pages, even with secure_delete.
     """
     with closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)) as file:
-        # The mark is of the upgrade's transaction, so a crash between the two is made good.
+        # The upgrade's transaction sets the mark, so the next start resumes after a crash.
         (mark,) = file.execute("PRAGMA user_version").fetchone()
         if mark == _HAS_LEFTOVERS:
             file.execute("VACUUM")
@@ -119,38 +119,38 @@ def _forget_what_was_replaced(path: Path) -> None:
             file.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
-def _keep_a_copy(path: Path, current: str) -> None:
+def _back_up(path: Path, current: str) -> None:
     try:
-        backup = backups.take(path, current)
+        backup = backups.create(path, current)
     except OSError as failed:
         raise unwritable(path, failed) from failed
     log.warning(
-        "the database goes from schema %s to %s; as it was before, it is kept in %s",
+        "upgrading the database from schema %s to %s; the backup from before is %s",
         current,
         REVISION,
         backup,
     )
 
 
-def _unknown(path: Path, current: str, known: Collection[str]) -> DataDirUnusable:
-    """No way down is tried: a step back would have to throw away what only the newer one knows."""
+def _unknown_revision(path: Path, current: str, revisions: Collection[str]) -> DataDirUnusable:
+    """The error for a revision that this version does not have; downgrades would lose data."""
     if current.isdecimal():
-        # How revisions were named before the first release.
+        # Revisions were numbers before the first release.
         reset = shlex.join(["chowder-local", "reset", "--data-dir", str(path.parent)])
         return DataDirUnusable(
             f"{path} was written by a chowder-local from before its first release (schema "
             f"{current}), which cannot be upgraded; nothing was changed. Remove its agents and all "
             f"its data with: {reset} – or choose another directory with --data-dir."
         )
-    back = "There is no copy of it here from before it was upgraded"
-    if fitting := backups.taken(path, known):
-        back = (
-            f"To go back to what it was before it was upgraded, remove {path}-wal and {path}-shm "
-            f"if they are there, and copy {fitting[0]} over {path}; agents made since then are "
-            "removed at the next start, with their files"
+    remedy = "There is no backup from before the upgrade here"
+    if usable := backups.find(path, revisions):
+        remedy = (
+            f"To go back to the state before the upgrade, remove {path}-wal and {path}-shm if they "
+            f"exist, and copy {usable[0]} over {path}; the next start removes agents that were "
+            "created since then, with their files"
         )
     return DataDirUnusable(
         f"{path} was written by a newer chowder-local (schema {current}, this one knows "
         f"{REVISION}); nothing was changed. Upgrade chowder-local, or choose another directory "
-        f"with --data-dir. {back}."
+        f"with --data-dir. {remedy}."
     )

@@ -1,4 +1,4 @@
-"""Conversations: their readable names, beside OpenClaw's keys."""
+"""Sessions: their names by OpenClaw's session keys."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ Identity = tuple[InstanceId, str]
 
 
 @dataclass(frozen=True)
-class RememberedSession:
-    """A named conversation of an instance."""
+class NamedSession:
+    """A named session of an instance."""
 
     instance_id: InstanceId
     name: str
@@ -40,88 +40,87 @@ class RememberedSession:
 
     @property
     def identity(self) -> Identity:
-        """What no two of them share."""
         return self.instance_id, self.session_key
 
 
 class SessionQueries:
-    """The conversations that were used, by instance."""
+    """The named sessions of instances."""
 
     def __init__(self, database: Database, capacity: int = CAPACITY) -> None:
         self._database = database
-        # One that falls out is merely written once more.
+        # A session that the cache drops is written once more, which is harmless.
         self._names = LRUCache[Identity, str](capacity)
-        self._new: dict[Identity, RememberedSession] = {}
+        self._new: dict[Identity, NamedSession] = {}
         self._new_lock = asyncio.Lock()
         self.uses = WriteBehind[Identity, datetime](
-            database, "writing when conversations were used", _save_uses
+            database, "writing when sessions were used", _save_uses
         )
-        """Run by who opens the store."""
+        """The opener of the store runs it."""
 
     async def remember(
         self, instance_id: InstanceId, name: str, session_key: str, now: datetime
     ) -> None:
-        """Keeps that a conversation is used; of a new one the name is safe when this returns."""
-        used = RememberedSession(instance_id, name, session_key, now, now)
-        if self._names.get(used.identity) == name:
-            # Every message comes by here, and a write would make it wait for the disk.
-            self.uses.pending[used.identity] = now
+        """Stores the use of a session. The name of a new one is on disk when this returns."""
+        new = NamedSession(instance_id, name, session_key, now, now)
+        if self._names.get(new.identity) == name:
+            # Every message runs this code, and must not wait for the disk.
+            self.uses.pending[new.identity] = now
             return
-        self._new[used.identity] = used
+        self._new[new.identity] = new
         try:
             async with self._new_lock:
-                if self._new.get(used.identity) is used:
+                if self._new.get(new.identity) is new:
                     await self._write(list(self._new.values()))
         finally:
-            if self._new.get(used.identity) is used:
-                del self._new[used.identity]
+            if self._new.get(new.identity) is new:
+                del self._new[new.identity]
 
-    async def _write(self, opened: list[RememberedSession]) -> None:
-        """Writes what waits, so that those who came during one write share the next."""
+    async def _write(self, sessions: list[NamedSession]) -> None:
+        """Writes all new sessions, so that calls during one write share the next."""
         async with self._database.writing(invalidates_caches=False) as session:
-            await session.exec(_KEPT, params=[asdict(each) for each in opened])
-        for each in opened:
+            await session.exec(_UPSERT, params=[asdict(each) for each in sessions])
+        for each in sessions:
             self._names[each.identity] = each.name
             if self._new.get(each.identity) is each:
                 del self._new[each.identity]
 
     def name_of(self, instance_id: InstanceId, session_key: str) -> str | None:
-        """What a conversation is called that was used lately; without asking the database."""
+        """The name of a recently used session, from memory."""
         return self._names.get((instance_id, session_key))
 
-    async def replace(self, instance_id: InstanceId, wanted: list[RememberedSession]) -> None:
-        """Lets an instance have these and no others; what has the same key twice is one."""
+    async def replace(self, instance_id: InstanceId, sessions: list[NamedSession]) -> None:
+        """Replaces the sessions of an instance; of two with the same key, one is stored."""
         async with self._database.writing(invalidates_caches=False) as session:
             await session.exec(delete(SessionRow).where(col(SessionRow.instance_id) == instance_id))
-            if wanted:
-                await session.exec(_KEPT, params=[asdict(each) for each in wanted])
+            if sessions:
+                await session.exec(_UPSERT, params=[asdict(each) for each in sessions])
         for identity in [each for each in self._names if each[0] == instance_id]:
             del self._names[identity]
 
-    async def of_instance(self, instance_id: InstanceId) -> list[RememberedSession]:
-        """An instance's named conversations, last used first."""
+    async def of_instance(self, instance_id: InstanceId) -> list[NamedSession]:
+        """The named sessions of an instance, last used first."""
         async with self._database.reading() as session:
             rows = await session.exec(
                 select(SessionRow)
                 .where(SessionRow.instance_id == instance_id)
                 .order_by(col(SessionRow.session_key))
             )
-            kept = [RememberedSession(**row.model_dump()) for row in rows]
-        latest = self.uses.pending
-        kept = [
-            replace(each, last_used_at=latest.get(each.identity, each.last_used_at))
-            for each in kept
+            sessions = [NamedSession(**row.model_dump()) for row in rows]
+        uses = self.uses.pending
+        sessions = [
+            replace(each, last_used_at=uses.get(each.identity, each.last_used_at))
+            for each in sessions
         ]
-        return sorted(kept, key=lambda each: each.last_used_at, reverse=True)
+        return sorted(sessions, key=lambda each: each.last_used_at, reverse=True)
 
 
-_NEW = insert(SessionRow)
-_KEPT = _NEW.on_conflict_do_update(
+_INSERT = insert(SessionRow)
+_UPSERT = _INSERT.on_conflict_do_update(
     index_elements=["instance_id", "session_key"],
     set_={
-        "name": _NEW.excluded.name,
+        "name": _INSERT.excluded.name,
         # The clock may have been set back since.
-        "last_used_at": func.max(col(SessionRow.last_used_at), _NEW.excluded.last_used_at),
+        "last_used_at": func.max(col(SessionRow.last_used_at), _INSERT.excluded.last_used_at),
     },
 )
 

@@ -1,4 +1,4 @@
-"""Snapshots: agents as they were, to be made again."""
+"""Queries on snapshots."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class SnapshotQueries:
-    """Snapshots, those that are still being made included; events tell of those that are kept."""
+    """Queries on snapshots, complete or not. Changes of kept snapshots publish events."""
 
     def __init__(self, database: Database, box: SecretBox, events: Events | None = None) -> None:
         self._database = database
@@ -30,7 +30,7 @@ class SnapshotQueries:
         self._events = events or Events()
 
     async def add(self, snapshot: Snapshot) -> None:
-        """Keeps one that is about to be made."""
+        """Adds a snapshot before it is made."""
         async with self._database.writing(invalidates_caches=False) as session:
             ciphertext = encrypt_json(snapshot.content, self._box)
             session.add(SnapshotRow(**vars(snapshot), content_ciphertext=ciphertext))
@@ -38,34 +38,34 @@ class SnapshotQueries:
     async def finish(
         self, snapshot_id: SnapshotId, size_bytes: int, content: Mapping[str, Any]
     ) -> Snapshot | None:
-        """The snapshot, whose archive is there now; None if it was forgotten meanwhile."""
+        """Marks a snapshot as complete; None if it was dropped meanwhile."""
         async with self._database.writing(invalidates_caches=False) as session:
             row = await session.get(SnapshotRow, snapshot_id)
             if row is None:
                 return None
             row.is_whole, row.size_bytes = True, size_bytes
             row.content_ciphertext = encrypt_json(content, self._box)
-            made = self._snapshot(row)
-        if made.is_kept:
-            self._publish(EventType.SNAPSHOT_MADE, made)
-        return made
+            snapshot = self._snapshot(row)
+        if snapshot.is_kept:
+            self._publish(EventType.SNAPSHOT_MADE, snapshot)
+        return snapshot
 
     async def get(self, snapshot_id: SnapshotId) -> Snapshot | None:
-        """The snapshot, whole or not, kept or not."""
+        """The snapshot, complete or not, kept or not."""
         async with self._database.reading() as session:
             row = await session.get(SnapshotRow, snapshot_id)
             return None if row is None else self._snapshot(row)
 
     async def of_organization(self, organization_id: OrganizationId) -> list[Snapshot]:
-        """Its whole snapshots that are kept, oldest first."""
-        return await self._listed(col(SnapshotRow.organization_id) == organization_id)
+        """Its complete, kept snapshots, oldest first."""
+        return await self._list(col(SnapshotRow.organization_id) == organization_id)
 
     async def of_instance(self, instance_id: InstanceId) -> list[Snapshot]:
-        """Those made of an instance, in the same way."""
-        return await self._listed(col(SnapshotRow.instance_id) == instance_id)
+        """The complete, kept snapshots of an instance, oldest first."""
+        return await self._list(col(SnapshotRow.instance_id) == instance_id)
 
     async def release(self, snapshot_id: SnapshotId) -> None:
-        """Keeps it no longer; it goes once no instance is being made of it."""
+        """Marks a snapshot as not kept: it is removed when no instance is being made from it."""
         async with self._database.writing(invalidates_caches=False) as session:
             row = await session.get(SnapshotRow, snapshot_id)
             if row is None or not row.is_kept:
@@ -75,32 +75,32 @@ class SnapshotQueries:
         self._publish(EventType.SNAPSHOT_REMOVED, released)
 
     async def ids(self) -> set[SnapshotId]:
-        """Of all that there are."""
+        """The ids of all snapshots."""
         async with self._database.reading() as session:
             return {SnapshotId(each) for each in await session.exec(select(SnapshotRow.id))}
 
     async def leftovers(self) -> set[SnapshotId]:
-        """Those that are not whole, or that are not kept and that no instance is being made of."""
-        making = select(InstanceRow.origin_snapshot_id).where(
+        """Snapshots that are incomplete, or neither kept nor needed by a provisioning instance."""
+        needed = select(InstanceRow.origin_snapshot_id).where(
             col(InstanceRow.status) == InstanceStatus.PROVISIONING,
             col(InstanceRow.first_ready_at).is_(None),
             col(InstanceRow.origin_snapshot_id).is_not(None),
         )
         async with self._database.reading() as session:
-            found = await session.exec(
+            ids = await session.exec(
                 select(SnapshotRow.id).where(
                     col(SnapshotRow.is_whole).is_(False)
-                    | (col(SnapshotRow.is_kept).is_(False) & col(SnapshotRow.id).not_in(making))
+                    | (col(SnapshotRow.is_kept).is_(False) & col(SnapshotRow.id).not_in(needed))
                 )
             )
-            return {SnapshotId(each) for each in found}
+            return {SnapshotId(each) for each in ids}
 
     async def drop(self, snapshot_id: SnapshotId) -> None:
-        """Forgets it; its archive is removed before, or belongs to nothing from now on."""
+        """Deletes a snapshot's row. An archive that is left belongs to no row afterwards."""
         async with self._database.writing(invalidates_caches=False) as session:
             await session.exec(delete(SnapshotRow).where(col(SnapshotRow.id) == snapshot_id))
 
-    async def _listed(self, condition: ColumnElement[bool]) -> list[Snapshot]:
+    async def _list(self, condition: ColumnElement[bool]) -> list[Snapshot]:
         async with self._database.reading() as session:
             rows = await session.exec(
                 select(SnapshotRow)

@@ -1,4 +1,4 @@
-"""A SQLite connection whose calls run to their end, even if the waiting task is cancelled."""
+"""A SQLite connection whose calls complete even if the waiting task is cancelled."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BUSY_TIMEOUT_S = 5.0
 
 
 async def connect(path: Path) -> aiosqlite.Connection:
-    """A connection that opens no transactions by itself; use it within `uninterrupted` only."""
+    """A connection that begins no transaction by itself; use it within `uninterrupted` only."""
     return await _Connection(
         partial(sqlite3.connect, path, isolation_level=None, timeout=BUSY_TIMEOUT_S),
         iter_chunk_size=64,
@@ -27,7 +27,7 @@ async def connect(path: Path) -> aiosqlite.Connection:
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Puts off a cancellation that comes during a driver's call until the end of the block."""
+    """Delays a cancellation during a driver's call until the end of the block."""
     task = asyncio.current_task()
     requested_before = task.cancelling() if task else 0
     try:
@@ -38,28 +38,28 @@ def uninterrupted() -> Iterator[None]:
 
 
 class _Connection(aiosqlite.Connection):
-    # A cancellation that enters SQLAlchemy in the middle of a call makes it lose a connection
-    # whose transaction is open, and then nobody can write for seconds.
+    # If a cancellation interrupts a call, SQLAlchemy loses a connection with an open transaction,
+    # which blocks all writers for seconds.
     async def _execute(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         if not self._running or not self._connection:
             raise ValueError("Connection closed")
-        return await self._called(partial(fn, *args, **kwargs))
+        return await self._call(partial(fn, *args, **kwargs))
 
-    # A connection whose task was cancelled would be left to the garbage collector.
+    # Without this, only the garbage collector would close a connection whose task was cancelled.
     async def _connect(self) -> aiosqlite.Connection:
         try:
-            self._connection = await self._called(self._connector)
+            self._connection = await self._call(self._connector)
         finally:
             if self._connection is None:
                 self.stop()
         return self
 
-    async def _called(self, function: Callable[[], Any]) -> Any:
-        called = asyncio.get_running_loop().create_future()
-        self._tx.put_nowait((called, function))
-        while not called.done():
+    async def _call(self, function: Callable[[], Any]) -> Any:
+        result = asyncio.get_running_loop().create_future()
+        self._tx.put_nowait((result, function))
+        while not result.done():
             try:
-                await asyncio.wait((called,))
+                await asyncio.wait((result,))
             except asyncio.CancelledError:
                 continue
-        return called.result()
+        return result.result()

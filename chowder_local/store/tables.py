@@ -1,6 +1,6 @@
-"""The tables; their rows are this package's own and become domain types at its border.
+"""The tables. Only this package uses their rows; its queries return domain types.
 
-Classes with `table=True` do not validate what they are made of, so they never parse a request.
+Classes with `table=True` do not validate their values, so they never parse a request.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ METADATA = MetaData(
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """SQLite keeps no time zone: aware times go in as UTC and come out aware."""
+    """Stores aware times as UTC and returns them aware, because SQLite stores no time zone."""
 
     impl = DateTime
     cache_ok = True
@@ -53,7 +53,7 @@ class EnumText(TypeDecorator[StrEnum]):
     def __init__(self, kind: type[StrEnum]) -> None:
         super().__init__()
         self.kind = kind
-        # Faster than calling the class, which lists of thousands of rows notice.
+        # Faster than calling the class, which matters for thousands of rows.
         self._members = {member.value: member for member in kind}
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
@@ -64,11 +64,11 @@ class EnumText(TypeDecorator[StrEnum]):
 
 
 class Table(SQLModel, registry=registry(metadata=METADATA)):
-    """What all tables share: metadata of their own, apart from any other user of SQLModel."""
+    """The base class, with metadata apart from other users of SQLModel."""
 
 
 class OrganizationRow(Table, table=True):
-    """Who owns instances and keys."""
+    """An organization, which owns instances and keys."""
 
     __tablename__: ClassVar[str] = "organization"
 
@@ -92,7 +92,7 @@ class ModelKeyRow(Table, table=True):
 
 
 class ApiKeyRow(Table, table=True):
-    """A bearer token, of which only the SHA-256 is kept."""
+    """An API key; the table has only the SHA-256 of its token."""
 
     __tablename__: ClassVar[str] = "api_key"
     __table_args__ = (UniqueConstraint("sha256"),)
@@ -110,7 +110,7 @@ class ApiKeyRow(Table, table=True):
 
 
 class KeyGrantRow(Table, table=True):
-    """What a scoped key may do with one instance."""
+    """The permissions of a scoped key for one instance."""
 
     __tablename__: ClassVar[str] = "key_grant"
 
@@ -120,7 +120,7 @@ class KeyGrantRow(Table, table=True):
 
 
 class DashboardSessionRow(Table, table=True):
-    """A session of the dashboard; of the cookie only the SHA-256 is kept."""
+    """A session of the dashboard; the table has only the SHA-256 of its cookie."""
 
     __tablename__: ClassVar[str] = "dashboard_session"
 
@@ -135,7 +135,7 @@ class InstanceRow(Table, table=True):
     __tablename__: ClassVar[str] = "instance"
     __table_args__ = (
         UniqueConstraint("sandbox_id"),
-        # Terminated rows only ever become more; what lists the others must not read them.
+        # Terminated rows accumulate, and lists of the other rows must not read them.
         Index(None, "organization_id", "status"),
         Index(None, "status"),
     )
@@ -160,7 +160,7 @@ class InstanceRow(Table, table=True):
 
 
 class WarmSandboxRow(Table, table=True):
-    """A blank sandbox; the row goes in the transaction in which an instance takes its place."""
+    """A warm sandbox; the transaction in which an instance claims it deletes the row."""
 
     __tablename__: ClassVar[str] = "warm_sandbox"
 
@@ -171,7 +171,7 @@ class WarmSandboxRow(Table, table=True):
 
 
 class SessionRow(Table, table=True):
-    """The readable name of a conversation whose key OpenClaw cannot be given as it is."""
+    """The name of a session. OpenClaw's session key is derived from it."""
 
     __tablename__: ClassVar[str] = "session"
 
@@ -183,7 +183,7 @@ class SessionRow(Table, table=True):
 
 
 class ConversationHistoryRow(Table, table=True):
-    """What was said and answered in a conversation, by digests: a status and 16 bytes an item."""
+    """The items of a conversation: a status byte and a digest of 16 bytes for each."""
 
     __tablename__: ClassVar[str] = "conversation_history"
 
@@ -194,7 +194,7 @@ class ConversationHistoryRow(Table, table=True):
 
 
 class IdempotentAnswerRow(Table, table=True):
-    """The answer to a message that had an idempotency key, encrypted."""
+    """The encrypted answer to a message with an idempotency key."""
 
     __tablename__: ClassVar[str] = "idempotent_answer"
     __table_args__ = (Index(None, "created_at"), Index(None, "instance_id", "created_at"))
@@ -217,23 +217,22 @@ COUNTED = (
     "long_cache_write_tokens",
     "output_tokens",
 )
-"""The columns of usage that can be summed up."""
+"""The columns of `usage` with counts."""
 
 
 class UsageRow(Table, table=True):
-    """What the model calls of a day have cost, by conversation and model."""
+    """The model calls of a day, by session and model."""
 
     __tablename__: ClassVar[str] = "usage"
     __table_args__ = (
-        # All that sums are made of, so that the rows themselves, of which a model and day may have
-        # many, need not be read.
+        # A covering index for sums: a model and day may have many rows.
         Index("ix_usage_sums", "instance_id", "day", "model", "is_billed", *COUNTED),
     )
 
     instance_id: str = Field(primary_key=True, foreign_key="instance.id")
     day: date = Field(primary_key=True)
     session_key: str = Field(primary_key=True)
-    """Empty where it is not known, as a key may not be null."""
+    """Empty if it is unknown, because a primary key may not be null."""
     provider: str = Field(primary_key=True)
     model: str = Field(primary_key=True)
     is_billed: bool = Field(primary_key=True)
@@ -247,13 +246,13 @@ class UsageRow(Table, table=True):
 
 
 class SnapshotRow(Table, table=True):
-    """An agent as it was; its home is a file in the data directory, named by the id."""
+    """A snapshot; its home is a file in the data directory with the id as its name."""
 
     __tablename__: ClassVar[str] = "snapshot"
 
     id: str = Field(primary_key=True)
     organization_id: str = Field(foreign_key="organization.id", index=True)
-    # No foreign key: it outlives its instance, and may have come from another machine.
+    # No foreign key: a snapshot outlives its instance and may be imported.
     instance_id: str | None
     name: str | None
     model_provider: ModelProvider = Field(sa_type=EnumText(ModelProvider))
@@ -266,7 +265,7 @@ class SnapshotRow(Table, table=True):
 
 
 class MetaRow(Table, table=True):
-    """What the server remembers about itself."""
+    """A value of the server about itself."""
 
     __tablename__: ClassVar[str] = "meta"
 

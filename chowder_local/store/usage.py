@@ -1,4 +1,4 @@
-"""What model calls cost: counted at once, written now and then, read in sums."""
+"""Usage of model calls: counted in memory, written every few seconds, read in sums."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ Part = TypeVar("Part")
 
 log = logging.getLogger(__name__)
 
-KINDS_MAX = 10_000
-"""So many rows a day may be of one instance: names are an agent's to choose, and disks are not."""
-ELSEWHERE = ""
-"""In place of a session's key that is not known, or is one too many; of a model's name, too."""
+MAX_KEYS_PER_DAY = 10_000
+"""The most rows of an instance and day: an agent chooses names, and must not fill the disk."""
+UNSPECIFIED = ""
+"""The session key or model name if it is unknown, or if there are too many of them."""
 
 
 @dataclass(frozen=True)
-class Kind:
-    """What is counted together."""
+class UsageKey:
+    """Calls with the same key are counted together."""
 
     instance_id: InstanceId
     day: date
@@ -48,7 +48,7 @@ class Kind:
 
 @dataclass
 class Counts:
-    """Sums over some calls; those of the cache are among those of the input."""
+    """Sums over some calls; `input_tokens` include the cached ones."""
 
     calls: int = 0
     unmetered_calls: int = 0
@@ -59,14 +59,14 @@ class Counts:
     output_tokens: int = 0
 
     def add(self, other: Counts) -> None:
-        """Counts another sum in."""
+        """Adds another sum."""
         for name, count in asdict(other).items():
             setattr(self, name, getattr(self, name) + count)
 
 
 @dataclass(frozen=True)
 class UsageSum:
-    """What the calls of a model came to."""
+    """The usage of a model."""
 
     model: str
     is_billed: bool
@@ -75,14 +75,14 @@ class UsageSum:
 
 @dataclass(frozen=True)
 class UsagePart(UsageSum, Generic[Part]):
-    """What they came to on one day or of one instance."""
+    """The usage of a model on one day or by one instance."""
 
     of: Part
 
 
 @dataclass(frozen=True)
 class Span:
-    """Some days, the first and the last included."""
+    """A range of days, including the first and the last."""
 
     first: date
     last: date
@@ -90,77 +90,77 @@ class Span:
 
 @dataclass(frozen=True)
 class UsageOfDay:
-    """What the calls of a kind came to; the name is that of a named conversation."""
+    """The usage of a key; `session_name` is None if the session has no name."""
 
-    kind: Kind
+    key: UsageKey
     session_name: str | None
     counts: Counts
 
 
 class UsageQueries:
-    """What was used, by instance, conversation, model and day.
+    """Usage by instance, session, model and day.
 
-    A server that is killed forgets the calls of its last ten seconds.
+    A server that is killed loses the calls of its last ten seconds.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._unwritten: dict[Kind, Counts] = {}
+        self._unwritten: dict[UsageKey, Counts] = {}
         self._writing = asyncio.Lock()
         self._day: date | None = None
-        self._kinds: dict[InstanceId, set[Kind]] = {}
+        self._keys: dict[InstanceId, set[UsageKey]] = {}
 
-    def note(self, kind: Kind, counts: Counts) -> None:
-        """Counts a call, without waiting for anything."""
-        self._unwritten.setdefault(self._bounded(kind), Counts()).add(counts)
+    def note(self, key: UsageKey, counts: Counts) -> None:
+        """Counts a call in memory."""
+        self._unwritten.setdefault(self._limited(key), Counts()).add(counts)
 
     async def run(self) -> None:
-        """Writes again and again, until cancelled; a server that nobody uses writes nothing."""
-        await every(WRITE_INTERVAL_S, "writing what model calls cost", self.write)
+        """Writes new counts every ten seconds, until cancelled."""
+        await every(WRITE_INTERVAL_S, "writing usage", self.write)
 
     async def write(self) -> None:
-        """Writes all that was counted, in one transaction; what fails is put off with a warning."""
-        # A read after this must find what another task is just writing.
+        """Writes all new counts in one transaction. Logs a failure, and keeps the counts."""
+        # A read after this must find the counts that another task is writing.
         async with self._writing:
             writing, self._unwritten = self._unwritten, {}
-            rows = [asdict(kind) | asdict(counts) for kind, counts in writing.items()]
+            rows = [asdict(key) | asdict(counts) for key, counts in writing.items()]
             try:
                 if rows:
                     async with self._database.writing(invalidates_caches=False) as session:
-                        await session.exec(_ADDED, params=rows)
+                        await session.exec(_UPSERT, params=rows)
                 writing = {}
-            except DataDirUnusable as problem:
-                log.warning("writing what model calls cost put off: %s", problem)
+            except DataDirUnusable as error:
+                log.warning("writing usage postponed: %s", error)
             finally:
-                for kind, counts in writing.items():
-                    self.note(kind, counts)
+                for key, counts in writing.items():
+                    self.note(key, counts)
 
     async def sums(
         self, organization_id: OrganizationId, instance_id: InstanceId | None = None
     ) -> list[UsageSum]:
-        """What an organization, or one instance of it, has used by now, by model."""
+        """The total usage of an organization, or one instance of it, by model."""
         await self.write()
         model, is_billed = col(UsageRow.model), col(UsageRow.is_billed)
         counts = [func.sum(getattr(UsageRow, name)) for name in COUNTED]
-        question = select(model, is_billed, *counts).where(*_whose(organization_id, instance_id))
+        query = select(model, is_billed, *counts).where(*_of_owner(organization_id, instance_id))
         async with self._database.reading() as session:
-            rows = await session.exec(question.group_by(model, is_billed).order_by(model))
+            rows = await session.exec(query.group_by(model, is_billed).order_by(model))
             return [UsageSum(row[0], row[1], Counts(*row[2:])) for row in rows]
 
     async def over_time(
         self, organization_id: OrganizationId, span: Span, instance_id: InstanceId | None = None
     ) -> tuple[list[UsagePart[date]], list[UsagePart[InstanceId]]]:
-        """What an organization, or one instance of it, has used within some days.
+        """The usage of an organization, or one instance of it, by day and by instance.
 
-        By day, and by instance: both are sums of the same, for which all is read only once.
+        Both are sums of the same rows, which are read once.
         """
         await self.write()
         day = col(UsageRow.day)
         by = (col(UsageRow.instance_id), day, col(UsageRow.model), col(UsageRow.is_billed))
         sums = [func.sum(getattr(UsageRow, name)).label(name) for name in COUNTED]
-        whose = (*_whose(organization_id, instance_id), day.between(span.first, span.last))
-        # In the order of the index, so that nothing has to be sorted.
-        read = select(*by, *sums).where(*whose).group_by(*by).cte("read").c
+        conditions = (*_of_owner(organization_id, instance_id), day.between(span.first, span.last))
+        # Grouped in the order of the index, which avoids a sort.
+        read = select(*by, *sums).where(*conditions).group_by(*by).cte("read").c
         days, instances = (
             select(
                 literal(number),
@@ -172,8 +172,8 @@ class UsageQueries:
             for number, of in enumerate((read.day, read.instance_id))
         )
         async with self._database.reading() as session:
-            found = await session.exec(union_all(days, instances))  # type: ignore[call-overload]  # SQLModel knows its own selects only
-            rows = sorted(tuple(row) for row in found)
+            results = await session.exec(union_all(days, instances))  # type: ignore[call-overload]  # SQLModel knows its own selects only
+            rows = sorted(tuple(row) for row in results)
         return (
             [_part(date.fromisoformat(row[1]), row) for row in rows if row[0] == 0],
             [_part(InstanceId(row[1]), row) for row in rows if row[0] == 1],
@@ -186,40 +186,40 @@ class UsageQueries:
         *,
         limit: int,
     ) -> list[UsageOfDay]:
-        """What it has used by day, conversation and model, the latest days first."""
+        """The usage of an organization or instance by day, session and model, latest day first."""
         await self.write()
         is_named = and_(
             col(SessionRow.instance_id) == col(UsageRow.instance_id),
             col(SessionRow.session_key) == col(UsageRow.session_key),
         )
-        question = (
+        query = (
             select(UsageRow, SessionRow.name)
             .join(SessionRow, is_named, isouter=True)
-            .where(*_whose(organization_id, instance_id))
+            .where(*_of_owner(organization_id, instance_id))
             .order_by(col(UsageRow.day).desc(), *(col(getattr(UsageRow, each)) for each in _KEY))
             .limit(limit)
         )
         async with self._database.reading() as session:
-            found = await session.exec(question)
-            return [_of_day(row, name) for row, name in found]
+            rows = await session.exec(query)
+            return [_usage_of_day(row, name) for row, name in rows]
 
-    def _bounded(self, kind: Kind) -> Kind:
-        """The kind, or a coarser one if its instance has too many of them today."""
-        if kind.day != self._day:
-            self._day, self._kinds = kind.day, {}
-        known = self._kinds.setdefault(kind.instance_id, set())
-        if kind not in known:
-            if len(known) >= KINDS_MAX:
-                return replace(kind, session_key=ELSEWHERE, model=ELSEWHERE)
-            known.add(kind)
-        return kind
+    def _limited(self, key: UsageKey) -> UsageKey:
+        """The key, or a coarser one if its instance has too many keys today."""
+        if key.day != self._day:
+            self._day, self._keys = key.day, {}
+        keys = self._keys.setdefault(key.instance_id, set())
+        if key not in keys:
+            if len(keys) >= MAX_KEYS_PER_DAY:
+                return replace(key, session_key=UNSPECIFIED, model=UNSPECIFIED)
+            keys.add(key)
+        return key
 
 
 def _part(of: Part, row: tuple[Any, ...]) -> UsagePart[Part]:
     return UsagePart(row[2], bool(row[3]), Counts(*row[4:]), of)
 
 
-def _whose(
+def _of_owner(
     organization_id: OrganizationId, instance_id: InstanceId | None
 ) -> list[ColumnElement[bool]]:
     if instance_id is not None:
@@ -228,15 +228,15 @@ def _whose(
     return [col(UsageRow.instance_id).in_(owned)]
 
 
-def _of_day(row: UsageRow, session_name: str | None) -> UsageOfDay:
+def _usage_of_day(row: UsageRow, session_name: str | None) -> UsageOfDay:
     columns = row.model_dump()
     counts = Counts(**{name: columns.pop(name) for name in COUNTED})
-    return UsageOfDay(Kind(**columns), session_name, counts)
+    return UsageOfDay(UsageKey(**columns), session_name, counts)
 
 
 _KEY = ("instance_id", "session_key", "provider", "model", "is_billed")
-_NEW = insert(UsageRow)
-_ADDED = _NEW.on_conflict_do_update(
+_INSERT = insert(UsageRow)
+_UPSERT = _INSERT.on_conflict_do_update(
     index_elements=["day", *_KEY],
-    set_={name: getattr(UsageRow, name) + getattr(_NEW.excluded, name) for name in COUNTED},
+    set_={name: getattr(UsageRow, name) + getattr(_INSERT.excluded, name) for name in COUNTED},
 )

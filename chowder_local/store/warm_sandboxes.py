@@ -1,4 +1,4 @@
-"""Warm sandboxes: blank ones that wait for an instance."""
+"""Queries on warm sandboxes."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ if TYPE_CHECKING:
 
 
 class WarmSandboxQueries:
-    """Warm sandboxes, also those that are still being made; `InstanceQueries` claims them."""
+    """Queries on warm sandboxes, ready or not; `InstanceQueries` claims them."""
 
     def __init__(self, database: Database, events: Events | None = None) -> None:
         self._database = database
         self._events = events or Events()
 
     async def add(self, sandbox: WarmSandbox) -> None:
-        """Keeps one that is about to be made."""
+        """Adds a warm sandbox before it is made."""
         async with self._database.writing() as session:
             session.add(WarmSandboxRow(**vars(sandbox)))
 
     async def all(self) -> list[WarmSandbox]:
-        """All of them, oldest first."""
+        """All warm sandboxes, oldest first."""
         oldest_first = (col(WarmSandboxRow.created_at), col(WarmSandboxRow.sandbox_id))
         async with self._database.reading() as session:
             rows = await session.exec(select(WarmSandboxRow).order_by(*oldest_first))
             return [WarmSandbox(**row.model_dump()) for row in rows]
 
     async def has(self, sandbox_id: SandboxId) -> bool:
-        """Whether a sandbox is one of them."""
+        """Whether a sandbox is a warm one."""
         async with self._database.reading() as session:
             return await session.get(WarmSandboxRow, sandbox_id) is not None
 
     async def ready(self, sandbox_id: SandboxId, gateway_url: str) -> None:
-        """Lets it be claimed from now on."""
+        """Marks a warm sandbox as ready to be claimed."""
         async with self._database.writing() as session:
             if (row := await session.get(WarmSandboxRow, sandbox_id)) is not None:
                 row.gateway_url = gateway_url
@@ -49,7 +49,7 @@ class WarmSandboxQueries:
             self._events.publish(EventType.WARM_SANDBOX_MADE, sandbox_id=sandbox_id)
 
     async def drop(self, sandbox_id: SandboxId) -> bool:
-        """Forgets one; False if it is one no more, because an instance has claimed it."""
+        """Deletes a warm sandbox; False if an instance has claimed it."""
         dropped = delete(WarmSandboxRow).where(col(WarmSandboxRow.sandbox_id) == sandbox_id)
         async with self._database.writing() as session:
             is_dropped = (await session.exec(dropped)).rowcount > 0
@@ -61,9 +61,9 @@ class WarmSandboxQueries:
 async def claim(
     session: AsyncSession, fingerprint: str | None, booting: SandboxId | None
 ) -> WarmSandbox | None:
-    """Takes the oldest ready one of that fingerprint, or else the one that is booting.
+    """Claims the oldest ready sandbox of the fingerprint, or else the sandbox `booting`.
 
-    None if neither fits, or without a fingerprint.
+    None if none has the fingerprint, or if that is None.
     """
     is_ready = col(WarmSandboxRow.gateway_url).is_not(None)
     fitting = (

@@ -1,4 +1,4 @@
-"""Values that are known at once and written a moment later, so that no request waits for it."""
+"""A write-behind buffer: values are written a moment later, so that no request waits for disk."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ Value = TypeVar("Value")
 
 
 class WriteBehind(Generic[Key, Value]):
-    """The latest values of some keys, as far as they are not written yet.
+    """The latest values by key that are not written yet.
 
-    A server that is killed forgets those of its last ten seconds. `save` writes some of them in a
-    transaction; `what` names that in the log, as in "writing when keys were used".
+    A server that is killed loses the values of its last ten seconds. `save` writes values in a
+    transaction; `what` names that work in the log, as in "writing when keys were used".
     """
 
     def __init__(
@@ -42,22 +42,22 @@ class WriteBehind(Generic[Key, Value]):
         self.pending: dict[Key, Value] = {}
 
     async def run(self) -> None:
-        """Writes again and again, until cancelled; a server that nobody uses writes nothing."""
+        """Writes pending values every ten seconds, until cancelled."""
         await every(WRITE_INTERVAL_S, self._what, self.write)
 
     async def write(self) -> None:
-        """Writes all that is pending, in one transaction; what fails is put off with a warning."""
+        """Writes all pending values in one transaction. Logs a failure, and keeps the values."""
         saving = dict(self.pending)
         if not saving:
             return
         try:
-            # No `ReadCache` answers what is written here.
+            # No `ReadCache` holds these values.
             async with self._database.writing(invalidates_caches=False) as session:
                 await self._save(session, saving)
-        except DataDirUnusable as problem:
-            log.warning("%s put off: %s", self._what, problem)
+        except DataDirUnusable as error:
+            log.warning("%s postponed: %s", self._what, error)
             return
-        # Kept until here, so that who reads in between finds it; a newer value stays.
+        # Removed only now, so that readers always find the values; a newer value stays.
         for key, value in saving.items():
             if self.pending.get(key) is value:
                 del self.pending[key]

@@ -1,1 +1,1 @@
-"""For tests against agents: a pytest plugin, and what it hands to tests."""
+"""The pytest plugin and the testcontainers class, for tests against agents."""

@@ -1,4 +1,4 @@
-"""The server for testcontainers: ready when agents can boot, and takes them along when it ends."""
+"""A testcontainers class for the server, which removes its agents when it stops."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ if TYPE_CHECKING:
     from testcontainers.core.waiting_utils import WaitStrategyTarget
 
 STARTUP_TIMEOUT_S = 900
-"""A first start builds the sandbox image."""
+"""A first start builds the sandbox image in this time."""
 
 CALL_TIMEOUT_S = 10.0
 
 
 class AgentsCanBoot(WaitStrategy):
-    """Waits until the server says by its published port that it is well, or its container ends.
+    """Waits until the server is healthy, by a call of its published port.
 
-    Its log may say that it listens while there is no image for its agents.
+    Its log does not tell: the server listens before the image of its agents is built.
     """
 
     def __init__(self) -> None:
@@ -51,46 +51,50 @@ class AgentsCanBoot(WaitStrategy):
         self.with_poll_interval(0.2)
 
     def wait_until_ready(self, container: WaitStrategyTarget) -> None:
-        """Raises ContainerStartException with the end of the log, and TimeoutError."""
+        """Raises ContainerStartException if the container ends, and TimeoutError if it is late."""
 
-        def is_well() -> bool:
+        def is_healthy() -> bool:
             container.reload()
             if container.status not in {"created", "running"}:
-                raise ContainerStartException(f"The server has ended: {_log_tail(container)}")
+                raise ContainerStartException(
+                    f"The server has ended. The end of its log:\n{_log_tail(container)}"
+                )
             host = container.get_container_host_ip()
             port = container.get_exposed_port(server_container.PORT)
             with Client(f"http://{host}:{port}", timeout_s=CALL_TIMEOUT_S) as client:
                 return client.is_ready() and client.health()["status"] == "ok"
 
-        if not self._poll(is_well, [ChowderError]):
-            raise TimeoutError(f"No agent can boot: {_log_tail(container)}")
+        if not self._poll(is_healthy, [ChowderError]):
+            raise TimeoutError(
+                f"No agent can boot. The end of the server's log:\n{_log_tail(container)}"
+            )
 
 
 class ChowderLocalContainer(DockerContainer):
-    """A server of chowder-local, with the engine's socket, for as long as a test needs it.
+    """A chowder-local server in a container that has the engine's socket.
 
     ```python
     with ChowderLocalContainer() as server:
         agent = OpenAI(base_url=f"{server.base_url}/instances/{instance}", api_key=server.key)
     ```
 
-    Without `image` it is this version's own, which is built if it is not there. The agents, which
-    are containers beside it, go with it. `env` are settings of the server; its models are the
-    offline ones, unless CHOWDER_OFFLINE says otherwise. Other services reach it by the name
-    `chowder-local`, or by its aliases in a network that it is given.
+    `image` is this version's server image by default; it is built if it is missing. Agents are
+    containers beside the server, and are removed with it. `env` has settings of the server. Models
+    are offline unless CHOWDER_OFFLINE is `false` in it. Other containers reach the server by the
+    name `chowder-local`, or by its aliases in a network.
 
-    Testcontainers' own reaper (Ryuk) watches over it where its image is there; it is not fetched.
-    In any case a run that was killed is cleared up after by the next one, here or by the pytest
-    plugin, and by `chowder-local reset --abandoned`.
+    Testcontainers' reaper (Ryuk) is used if its image is on the engine; it is not pulled. The next
+    run, the pytest plugin and `chowder-local reset --abandoned` remove what a killed run left.
 
-    Raises ImageBuildFailed, EngineUnavailable, and what testcontainers raises.
+    Raises ImageBuildFailed if the image cannot be built, EngineUnavailable if the engine does not
+    answer, and the errors of testcontainers.
     """
 
     def __init__(
         self, image: str | None = None, *, env: Mapping[str, str] | None = None, **options: Any
     ) -> None:
-        chosen = {"CHOWDER_OFFLINE": "true", **(env or {})}
-        super().__init__(image or server_tag(), env=chosen, **options)
+        settings = {"CHOWDER_OFFLINE": "true", **(env or {})}
+        super().__init__(image or server_tag(), env=settings, **options)
         self._is_ours = image is None
         self._lease: Lease | None = None
         self.with_kwargs(**server_container.RIGHTS)
@@ -98,25 +102,27 @@ class ChowderLocalContainer(DockerContainer):
 
     @property
     def base_url(self) -> str:
-        """Where clients find the API, with `/v1`."""
+        """The URL of the API, with `/v1`."""
         port = self.get_exposed_port(server_container.PORT)
         return f"http://{self.get_container_host_ip()}:{port}/v1"
 
     @property
     def key(self) -> str:
-        """The key of its default organization, which has any number of instances."""
+        """The key of the default organization, which may have any number of instances."""
         path = server_container.KEY_FILE
         key = server_container.read_file(self.get_wrapped_container(), path)
         if key is None:
-            raise ContainerStartException(f"The server has no {path}: CHOWDER_KEY_FILE is set.")
+            raise ContainerStartException(
+                f"The server has no {path}, because CHOWDER_KEY_FILE is set. Unset it."
+            )
         return key
 
     def client(self) -> Client:
-        """All calls of the API as methods, with that key; close it, or use it in a `with`."""
+        """A client with `key`; close it, or use it as a context manager."""
         return Client(self.base_url, self.key)
 
     def start(self) -> Self:
-        """Builds the image if that is not there, starts the server, waits until agents can boot."""
+        """Builds the image if it is missing, starts the server, and waits until agents can boot."""
         env = dict(os.environ)
         if self._is_ours:
             settings = Settings.read({})
@@ -126,17 +132,17 @@ class ChowderLocalContainer(DockerContainer):
         socket = server_container.engine_socket_path(address, env)
         self.with_volume_mapping(socket, server_container.SOCKET, "rw")
         names = ["chowder-local", *(self._network_aliases or ())]
-        # Elsewhere than on the loopback, strangers would reach it as well.
-        place: Any = ("127.0.0.1", None)
+        # On another address than the loopback, other machines would reach the server.
+        binding: Any = ("127.0.0.1", None)
         if self.get_docker_client().get_connection_mode() is not ConnectionMode.docker_host:
-            place = None
+            binding = None
         elif (host := self.get_docker_client().host()) not in {"localhost", "127.0.0.1"}:
             names.append(host)
-            place = None
-        self.ports[str(server_container.PORT)] = place
+            binding = None
+        self.ports[str(server_container.PORT)] = binding
         self.env.setdefault("CHOWDER_ALLOWED_HOSTS", ",".join(names))
         folder = Settings.read(env).leases_dir
-        # What a killed run has left; what cannot be ended is the next one's.
+        # Removes what killed runs left; what cannot be removed now is left for the next run.
         list(end_abandoned(folder, env))
         if self._name is None:
             self.with_name(f"chowder-tests-{uuid.uuid4().hex[:12]}")
@@ -150,7 +156,7 @@ class ChowderLocalContainer(DockerContainer):
         return self
 
     def stop(self, force: bool = True, delete_volume: bool = True) -> None:
-        """Ends the server and removes every agent that it has made, with all data."""
+        """Stops the server and removes all its agents, with all data."""
         store_id, engine = None, self.get_docker_client().client
         if self._container is not None:
             path = server_container.STORE_FILE
@@ -167,7 +173,7 @@ class ChowderLocalContainer(DockerContainer):
 
 @contextmanager
 def _reaper_if_there(env: Mapping[str, str]) -> Iterator[None]:
-    """Does without Ryuk where it would have to be fetched: there may be no registry to reach."""
+    """Disables Ryuk if its image would have to be pulled, because there may be no registry."""
     was_disabled = testcontainers_config.ryuk_disabled
     if not is_there(testcontainers_config.ryuk_image, env):
         testcontainers_config.ryuk_disabled = True

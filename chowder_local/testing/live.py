@@ -1,4 +1,4 @@
-"""The organization and the instances that a test works with."""
+"""The organization and the instances of a test."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
     from chowder_local.client.transport import Json
 
 DEFAULT_MODEL = DEFAULT_MODELS[ModelProvider.ANTHROPIC]
-SHOWN_CALLS = 20
-SHOWN_LINES = 60
-SHOWN_SESSIONS = 3
-SHOWN_TURNS = 20
+MAX_CALLS = 20
+MAX_LINES = 60
+MAX_SESSIONS = 3
+MAX_TURNS = 20
 
 
 class LiveOrganization:
     """An organization for tests, with the offline model for every provider.
 
-    `base_url` and `key` are for an SDK of your own choice, `client` has the calls as methods.
-    `replies` is what the model says to all of its instances, and `instances` are those that were
-    made by it and not deleted.
+    `base_url` and `key` are for an SDK, and `client` has all calls as methods. `replies` is the
+    script for all instances of the organization. `instances` are those that it created and that
+    `LiveInstance.delete` has not deleted.
     """
 
     def __init__(self, client: Client, key: str) -> None:
@@ -39,14 +39,14 @@ class LiveOrganization:
         self.replies = Replies(client)
         self.instances: list[LiveInstance] = []
         self.on_instance: Callable[[LiveInstance], None] | None = None
-        """Called with each new instance, once it runs."""
+        """A function that is called with each new instance, once it runs."""
 
     @classmethod
     @contextmanager
-    def signed_up(cls, base_url: str, name: str, env: Mapping[str, str]) -> Iterator[Self]:
-        """A new one with any number of instances, of which none is left at the end.
+    def sign_up(cls, base_url: str, name: str, env: Mapping[str, str]) -> Iterator[Self]:
+        """Signs up an organization of tier whale, and resets it at the end.
 
-        Its model keys are those of the environment, as for `chowder-local up`.
+        `env` may have its model keys, in the variables that `chowder-local up` reads.
         """
         with Client(base_url) as client:
             key = client.signup(name)["api_key"]
@@ -61,14 +61,18 @@ class LiveOrganization:
                 client.reset()
 
     def create_instance(self, name: str = "test", **options: Any) -> LiveInstance:
-        """A new instance, running; `options` are those of `Client.create_instance`.
+        """Creates an instance and waits until it runs; `options` are those of
+        `Client.create_instance`.
 
-        Raises BootFailed.
+        Raises BootFailed if it fails, and BootTimedOut if it does not run in time.
         """
         return self.adopt(self.client.create_instance(name, **options)["id"])
 
     def adopt(self, instance_id: str) -> LiveInstance:
-        """An instance that the API has made, once it runs. Raises BootFailed."""
+        """Adds an instance that was created by the API, once it runs.
+
+        Raises BootFailed if it fails, and BootTimedOut if it does not run in time.
+        """
         resource = self.client.wait_until_running(instance_id)
         instance = LiveInstance(self.client, resource, self.key, self)
         self.instances.append(instance)
@@ -78,7 +82,7 @@ class LiveOrganization:
 
 
 class LiveInstance:
-    """A running instance; `base_url` leads an SDK to its main session, with `key`."""
+    """A running instance; `base_url` and `key` give an SDK its main session."""
 
     def __init__(
         self, client: Client, instance: Json, key: str, organization: LiveOrganization
@@ -93,7 +97,7 @@ class LiveInstance:
         self._organization = organization
 
     def session_url(self, session: str) -> str:
-        """What leads an SDK to a session of any name."""
+        """The base URL for an SDK to use a named session, which may have any name."""
         return f"{self.base_url}/session/{quote(session, safe='')}"
 
     def respond(
@@ -102,11 +106,11 @@ class LiveInstance:
         session: str | None = None,
         model: str = DEFAULT_MODEL,
     ) -> Json:
-        """Sends a message and gives the whole answer, an OpenAI Responses resource."""
+        """Sends a message and returns the answer, an OpenAI Responses resource."""
         return self.client.respond(self.id, input, model, session)
 
     def say(self, text: str, session: str | None = None, model: str = DEFAULT_MODEL) -> str:
-        """Sends a message and gives the answer's text."""
+        """Sends a message and returns the text of the answer."""
         return "".join(
             part["text"]
             for item in self.respond(text, session, model)["output"]
@@ -116,50 +120,51 @@ class LiveInstance:
         )
 
     def fork(self, name: str | None = None) -> LiveInstance:
-        """A new instance that is as this one is now: conversations, files, configuration.
+        """Creates a copy with the same conversations, files and configuration, and waits for it.
 
-        Raises BootFailed.
+        Raises BootFailed if it fails, and BootTimedOut if it does not run in time.
         """
-        made = self.client.fork(self.id, name or f"{self.name} (fork)")
-        return self._organization.adopt(made["id"])
+        fork = self.client.fork(self.id, name or f"{self.name} (fork)")
+        return self._organization.adopt(fork["id"])
 
     def transcript(self, session: str | None = None) -> list[Json]:
-        """The last hundred messages of a session; each turn has `role` and `text`."""
+        """The last 100 messages of a session, the oldest first; each has `role` and `text`."""
         return list(self.client.transcript(self.id, session)["turns"])
 
     def exchanges(self) -> list[Json]:
-        """Its model calls with requests and answers, the first of them first."""
-        listed = self.client.exchanges(self.id)
-        return [self.client.exchange(each["id"]) for each in reversed(listed)]
+        """The latest 100 model calls with requests and answers, the oldest first."""
+        calls = self.client.exchanges(self.id)
+        return [self.client.exchange(each["id"]) for each in reversed(calls)]
 
     def delete(self) -> None:
+        """Deletes the instance with all its data."""
         self.client.delete(self.id)
         self._organization.instances.remove(self)
 
     @property
     def is_there(self) -> bool:
-        """Whether it was not deleted by `delete`."""
+        """Whether `delete` has not been called."""
         return self in self._organization.instances
 
     def report(self, since: datetime) -> Iterator[tuple[str, str]]:
-        """What goes with the report of a test that began then and has failed: what was said
-        meanwhile and where, the model calls, and the log's end.
+        """Titles and texts for the report of a failed test that started at `since`: transcripts,
+        model calls, and the end of the log.
 
-        Nothing of an instance that is older and had no model call meanwhile.
+        There are none for an older instance without model calls since then.
         """
-        listed = self.client.exchanges(self.id)
-        calls = [each for each in listed if datetime.fromisoformat(each["at"]) >= since]
+        latest = self.client.exchanges(self.id)
+        calls = [each for each in latest if datetime.fromisoformat(each["at"]) >= since]
         if not calls and self.created_at < since:
             return
         keys = {each["session_key"]: each["session"] for each in calls if each["session_key"]}
-        for key, session in list(keys.items())[:SHOWN_SESSIONS]:
-            turns = self.client.transcript(self.id, key=key, limit=SHOWN_TURNS)["turns"]
+        for key, session in list(keys.items())[:MAX_SESSIONS]:
+            turns = self.client.transcript(self.id, key=key, limit=MAX_TURNS)["turns"]
             new = [_describe_turn(each) for each in turns if _is_since(each, since)]
             if new:
-                yield f"said to {self.name} in {session or key}", "\n".join(new)
-        described = [_describe_call(each) for each in reversed(calls[:SHOWN_CALLS])]
+                yield f"transcript of {self.name}, session {session or key}", "\n".join(new)
+        described = [_describe_call(each) for each in reversed(calls[:MAX_CALLS])]
         yield f"model calls of {self.name}", "\n".join(described) or "none"
-        yield f"log of {self.name}", "\n".join(self.client.logs(self.id, SHOWN_LINES))
+        yield f"log of {self.name}", "\n".join(self.client.logs(self.id, MAX_LINES))
 
 
 def _is_since(turn: Json, since: datetime) -> bool:
@@ -172,7 +177,7 @@ def _describe_turn(turn: Json) -> str:
 
 
 def _describe_call(call: Json) -> str:
-    outcome = call["outcome"] or "goes on"
+    outcome = call["outcome"] or "in progress"
     error = f": {call['error']}" if call["error"] else ""
     session = call["session"] or call["session_key"] or "no session"
     return f"{call['id']} {call['at']} {session}: {call['source']}, {outcome}{error}"

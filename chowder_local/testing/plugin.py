@@ -22,23 +22,23 @@ if TYPE_CHECKING:
     from chowder_local.testing.replies import Replies
     from chowder_local.testing.servers import Server
 
-# Where the package is installed, every run of pytest imports this module: what takes time to import
-# is imported where it is used.
+# Every run of pytest imports this module if the package is installed, so slow imports are inside
+# functions.
 
 REPLIES = "chowder_replies"
 RECORDING = "chowder_recording"
-STARTED = "chowder-local/started"
-"""In pytest's cache: whether any run ever started a server; without one there is nothing to end."""
-LIVE = pytest.StashKey["LiveOrganization"]()
-"""The process's organization, once there is one."""
+SERVER_STARTED = "chowder-local/started"
+"""The key in pytest's cache of whether a run of the project ever started a server."""
+ORGANIZATION = pytest.StashKey["LiveOrganization"]()
+"""The organization of this process, once there is one."""
 NEW_RECORDING = pytest.StashKey["NewRecording"]()
 """The recording that a test makes."""
 LEASES = pytest.StashKey["Path"]()
-"""The folder of leases, in the data directory of the server that the run has, if that is known."""
+"""The folder of leases, in the data directory of the run's server if that is known."""
 IS_NAMED = pytest.StashKey[bool]()
-"""Whether the environment names the server, whose data directory may be anywhere."""
-BEGAN = pytest.StashKey[datetime]()
-FAILED = pytest.StashKey[bool]()
+"""Whether the environment names the server; its data directory is unknown then."""
+START_TIME = pytest.StashKey[datetime]()
+HAS_FAILED = pytest.StashKey[bool]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -47,36 +47,38 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--chowder",
         choices=("auto", "running", "start", "container"),
         default="auto",
-        help="Which server: the one that CHOWDER_BASE_URL and CHOWDER_KEY name or that runs, or "
-        "else one that is started for the tests (auto); the former only; the latter only; the "
-        "latter in a container.",
+        help="Which server to use. running: the one that CHOWDER_BASE_URL and CHOWDER_KEY name, or "
+        "that runs on this machine. start: one that is started for the tests. container: the same, "
+        "in a container. auto: a running one, or else one that is started.",
     )
     group.addoption(
         "--chowder-keep",
         action="store_true",
-        help="Leave the server that was started for the tests, so that the next run begins warm.",
+        help="Leave the server running that was started for the tests, for the next run.",
     )
     group.addoption(
         "--chowder-record",
         action="store_true",
-        help="Make the recordings of marked tests anew, with the model keys of the environment.",
+        help="Record the marked tests again, with the model keys of the environment.",
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
-        f"{REPLIES}(path, unused='ignore'): scripted replies for the test's instances, by a path "
-        "from the test file; unused='fail' fails the test if one of them was never used.",
+        f"{REPLIES}(path, unused='ignore'): The test's instances get the scripted replies of a "
+        "file; the path is relative to the test file. unused='fail' fails the test if a rule was "
+        "never used.",
     )
     config.addinivalue_line(
         "markers",
-        f"{RECORDING}(path): model calls of the test's instances are answered from that folder.",
+        f"{RECORDING}(path): Model calls of the test's instances are answered from a folder with a "
+        "recording; the path is relative to the test file.",
     )
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Has marked tests ask for what their markers need."""
+    """Adds the fixtures of their markers to marked tests."""
     for name in (REPLIES, RECORDING):
         if not item.get_closest_marker(name):
             continue
@@ -87,63 +89,63 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Ends the server that was started for the tests, once all processes of the run are done."""
+    """Ends the server that was started for the tests, after the last run that uses it."""
     cache: pytest.Cache | None = getattr(session.config, "cache", None)
     if cache is None or hasattr(session.config, "workerinput"):
         return
-    if not cache.get(STARTED, False):
+    if not cache.get(SERVER_STARTED, False):
         return
     from chowder_local.testing.server_leases import ServerLeases
 
     def end(kind: str) -> None:
-        # A server that is kept is the next run's to end, if that has to do with it at all.
+        # A server that is kept is ended by a later run that uses it.
         if not session.config.getoption("--chowder-keep"):
             from chowder_local.testing.servers import Server
 
             stop = Server.remove_container if kind == "container" else Server.stop
             stop(_data_dir(cache), _environment())
 
-    ServerLeases(_leases(cache)).give_up(_run(session.config), end)
+    ServerLeases(_leases(cache)).release(_run_id(session.config), end)
 
 
 @pytest.fixture(scope="session")
 def chowder_server(request: pytest.FixtureRequest) -> Server:
-    """The server of the run: `base_url` and an organization's `key`."""
+    """The server of the run, with `base_url` and the `key` of an organization."""
     from chowder_local.core.settings import Settings
     from chowder_local.testing.server_leases import ServerLeases
     from chowder_local.testing.servers import Server
 
     config, env = request.config, _environment()
-    wish = config.getoption("--chowder")
+    choice = config.getoption("--chowder")
     config.stash[LEASES] = Settings.read(env).leases_dir
     config.stash[IS_NAMED] = False
-    if wish not in {"start", "container"}:
-        named = Server.named(env)
+    if choice not in {"start", "container"}:
+        named = Server.from_environment(env)
         config.stash[IS_NAMED] = named is not None
-        found = named or Server.running(env)
-        if found is not None:
-            return found
-        if wish == "running":
+        server = named or Server.running(env)
+        if server is not None:
+            return server
+        if choice == "running":
             pytest.exit("No server runs. Start one with: chowder-local up --detach", returncode=2)
     cache: pytest.Cache | None = getattr(config, "cache", None)
     if cache is None:
-        pytest.exit("A server for the tests needs pytest's cache: leave out -p no:cacheprovider", 2)
-    kind = "container" if wish == "container" else "start"
-    begin = Server.in_container if kind == "container" else Server.start
+        pytest.exit("A server for the tests needs pytest's cache. Remove -p no:cacheprovider.", 2)
+    kind = "container" if choice == "container" else "start"
+    start = Server.in_container if kind == "container" else Server.start
 
-    # All processes of a run have the same one, and the first of them starts it.
-    with ServerLeases(_leases(cache)).take(_run(config), kind):
-        if not cache.get(STARTED, False):
-            cache.set(STARTED, True)
+    # All processes of a run share one server, which the first of them starts.
+    with ServerLeases(_leases(cache)).take(_run_id(config), kind):
+        if not cache.get(SERVER_STARTED, False):
+            cache.set(SERVER_STARTED, True)
         config.stash[LEASES] = Settings.read({}, data_dir=_data_dir(cache)).leases_dir
-        return begin(_data_dir(cache), env)
+        return start(_data_dir(cache), env)
 
 
 @pytest.fixture(scope="session")
 def chowder_organization(
     request: pytest.FixtureRequest, chowder_server: Server
 ) -> Iterator[LiveOrganization]:
-    """An organization of this process's own, so that parallel tests do not meet."""
+    """An organization of the test process alone, so that parallel tests do not share one."""
     from chowder_local.client.abandoned_runs import end_abandoned, organization_facts
     from chowder_local.testing.live import LiveOrganization
 
@@ -151,19 +153,19 @@ def chowder_organization(
     base_url = None if is_named else chowder_server.base_url
     for name, is_gone in end_abandoned(folder, _environment(), base_url):
         if not is_gone:
-            warnings.warn(f"{name}, of a killed test run, is left: see {folder}", stacklevel=1)
+            warnings.warn(f"Cannot clean up the killed test run {name}: see {folder}", stacklevel=1)
     worker = getattr(request.config, "workerinput", {}).get("workerid", "")
     name = f"pytest {worker}".strip()
-    # A recording is of what real models say, where there are keys for them.
+    # Recordings need real models, with the keys of the environment.
     env = _environment() if request.config.getoption("--chowder-record") else {}
-    with LiveOrganization.signed_up(chowder_server.base_url, name, env) as organization:
-        request.config.stash[LIVE] = organization
+    with LiveOrganization.sign_up(chowder_server.base_url, name, env) as organization:
+        request.config.stash[ORGANIZATION] = organization
         facts = organization_facts(
             organization.base_url, organization.key, name, is_other_server=is_named
         )
         lease = _take_lease(folder, facts)
         yield organization
-    # A lease of agents that could not be removed stays, for the next run.
+    # If the reset fails, the lease stays, and the next run removes the agents.
     if lease is not None:
         lease.end()
 
@@ -172,7 +174,7 @@ def chowder_organization(
 def chowder_instance(
     request: pytest.FixtureRequest, chowder_organization: LiveOrganization
 ) -> Iterator[LiveInstance]:
-    """A running instance for this test alone."""
+    """A running instance for one test."""
     instance = chowder_organization.create_instance(request.node.name[:128])
     yield instance
     _delete(instance)
@@ -180,7 +182,7 @@ def chowder_instance(
 
 @pytest.fixture(scope="session")
 def chowder_common_instance(chowder_organization: LiveOrganization) -> LiveInstance:
-    """A running instance for all tests of this process, each of which has a session of its own."""
+    """A running instance for all tests of the process; `chowder_session` gives each a session."""
     return chowder_organization.create_instance("common")
 
 
@@ -188,7 +190,7 @@ def chowder_common_instance(chowder_organization: LiveOrganization) -> LiveInsta
 def chowder_session(
     request: pytest.FixtureRequest, chowder_common_instance: LiveInstance
 ) -> Iterator[str]:
-    """The name of a new session of the common instance; `chowder_common_instance.session_url`."""
+    """The name of a new session of the common instance, for `session_url` and `respond`."""
     yield f"{request.node.name}-{uuid.uuid4().hex[:8]}"
     chowder_common_instance.replies.clear()
 
@@ -197,7 +199,7 @@ def chowder_session(
 def chowder_fork(
     request: pytest.FixtureRequest,
 ) -> Iterator[Callable[[LiveInstance], LiveInstance]]:
-    """Forks an instance for this test alone: seed one for all tests, and fork it in each."""
+    """A function that forks an instance for this test alone, and deletes the fork afterwards."""
     forks: list[LiveInstance] = []
 
     def fork(instance: LiveInstance) -> LiveInstance:
@@ -205,18 +207,18 @@ def chowder_fork(
         return forks[-1]
 
     yield fork
-    for made in forks:
-        _delete(made)
+    for each in forks:
+        _delete(each)
 
 
 @pytest.fixture
 def chowder_replies(
     request: pytest.FixtureRequest, chowder_organization: LiveOrganization
 ) -> Iterator[Replies]:
-    """What the model says to the test's instances, whichever they are: forks, too.
+    """The scripted replies of all of the test's instances, forks included.
 
-    The marker `chowder_replies("file.yaml")` has those of the file in force from the start, and is
-    enough where nothing is added to them.
+    The marker `chowder_replies("file.yaml")` loads a file before the test. A test that adds no rule
+    needs the marker only.
     """
     replies = chowder_organization.replies
     try:
@@ -234,15 +236,14 @@ def chowder_replies(
 def chowder_recording(
     request: pytest.FixtureRequest, chowder_organization: LiveOrganization
 ) -> Iterator[None]:
-    """Answers the model calls of the test's instances from a recording, or makes it.
+    """Answers the model calls of the test's instances from a recording, or makes the recording.
 
-    The marker `chowder_recording("folder")` is enough. `--chowder-record` makes it anew, unless
-    the test fails or no real model has answered.
+    A test needs the marker `chowder_recording("folder")` only. With `--chowder-record` the test
+    records the folder again, unless it fails or no real model has answered.
     """
     from chowder_local.testing.recording import NewRecording, Replay
 
-    marker = request.node.get_closest_marker(RECORDING)
-    folder = request.path.parent / str(marker.args[0])
+    folder = _recording_folder(request.node)
     recording: Replay | NewRecording
     if request.config.getoption("--chowder-record"):
         recording = request.node.stash[NEW_RECORDING] = NewRecording(folder)
@@ -256,25 +257,23 @@ def chowder_recording(
     chowder_organization.on_instance = None
     if isinstance(recording, Replay):
         recording.end()
-    elif not request.node.stash.get(FAILED, False):
+    elif not request.node.stash.get(HAS_FAILED, False):
         recording.write()
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Remembers since when a test has its instances, also if it is run once more."""
-    item.stash[BEGAN], item.stash[FAILED] = datetime.now(UTC), False
+    """Keeps the start time of a test, also if the test is run again."""
+    item.stash[START_TIME], item.stash[HAS_FAILED] = datetime.now(UTC), False
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
-    """Fails a test whose agents got messages that no rule is about, if its script says so, or whose
-    recording would not be of real models.
-    """
+    """Fails a test for mistakes in its scripted replies, or for a recording without real models."""
     yield
     if REPLIES in getattr(item, "fixturenames", ()):
-        organization = item.config.stash[LIVE]
-        new = [each for each in organization.instances if each.created_at >= item.stash[BEGAN]]
+        organization = item.config.stash[ORGANIZATION]
+        new = [each for each in organization.instances if each.created_at >= item.stash[START_TIME]]
         for replies in (organization.replies, *(each.replies for each in new)):
             for problem in replies.problems():
                 pytest.fail(problem, pytrace=False)
@@ -287,24 +286,31 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Adds what a failed test's instances were sent and answered to its report."""
+    """Adds transcripts, model calls and logs of its instances to the report of a failed test."""
     report = yield
     names = getattr(item, "fixturenames", ())
     if not report.failed or not any(each.startswith("chowder_") for each in names):
         return report
-    item.stash[FAILED] = True
+    item.stash[HAS_FAILED] = True
     from chowder_local.core.errors import ChowderError
 
-    organization = item.config.stash.get(LIVE, None)
+    organization = item.config.stash.get(ORGANIZATION, None)
     for instance in organization.instances if organization is not None else ():
         try:
-            report.sections += instance.report(item.stash[BEGAN])
+            report.sections += instance.report(item.stash[START_TIME])
         except ChowderError as problem:
-            report.sections.append((f"of {instance.name}", f"nothing more: {problem}"))
+            report.sections.append((f"report of {instance.name}", f"incomplete: {problem}"))
     if RECORDING in names and NEW_RECORDING not in item.stash:
         command = _command_to_record(item)
-        report.sections.append(("recording", f"Answered from it. Make it anew with: {command}"))
+        report.sections.append(("recording", f"It was replayed. Record again with: {command}"))
     return report
+
+
+def _recording_folder(item: pytest.Item) -> Path:
+    marker = item.get_closest_marker(RECORDING)
+    if marker is None or not marker.args:
+        pytest.fail(f'Name the folder: mark the test with {RECORDING}("folder").', pytrace=False)
+    return item.path.parent / str(marker.args[0])
 
 
 def _command_to_record(item: pytest.Item) -> str:
@@ -322,7 +328,7 @@ def _errors_fail_the_test() -> Iterator[None]:
 
 
 def _delete(instance: LiveInstance) -> None:
-    """Deletes it, unless the test has done so itself."""
+    """Deletes an instance, unless the test has deleted it."""
     if instance.is_there:
         instance.delete()
 
@@ -333,7 +339,7 @@ def _take_lease(folder: Path, facts: Mapping[str, str]) -> Lease | None:
     try:
         return Lease.take(folder, facts)
     except OSError as problem:
-        warnings.warn(f"If this run is killed, its agents go on: {problem}", stacklevel=1)
+        warnings.warn(f"If this run is killed, its agents keep running: {problem}", stacklevel=1)
         return None
 
 
@@ -342,7 +348,7 @@ def _environment() -> dict[str, str]:
 
 
 def _data_dir(cache: pytest.Cache) -> Path:
-    """Where a server for the tests has its data: always the same place for a project."""
+    """The data directory of the server for the tests, the same for all runs of a project."""
     return cache.mkdir("chowder-local") / "server"
 
 
@@ -350,6 +356,6 @@ def _leases(cache: pytest.Cache) -> Path:
     return cache.mkdir("chowder-local") / "runs"
 
 
-def _run(config: pytest.Config) -> int:
-    """The process of this run that outlives all others of it."""
+def _run_id(config: pytest.Config) -> int:
+    """The id of the main process of the run, which outlives its workers."""
     return os.getppid() if hasattr(config, "workerinput") else os.getpid()

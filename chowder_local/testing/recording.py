@@ -1,4 +1,4 @@
-"""Recordings of single tests, in folders beside them."""
+"""Replays and makes the recordings of single tests."""
 
 from __future__ import annotations
 
@@ -19,14 +19,17 @@ END_TIMEOUT_S = 10.0
 POLL_S = 0.05
 LISTED_CALLS = 1_000
 REAL = "provider"
-"""The source of a call that a model of a provider has answered."""
+"""The `source` of a model call that a real provider answered."""
 
 
 class Replay:
-    """Answers instances' model calls from a folder, until `end`."""
+    """Answers the model calls of instances from a folder, until `end`."""
 
     def __init__(self, folder: Path, command: str) -> None:
-        """`command` makes the recording. Raises SettingsInvalid if there is none."""
+        """`command` is the command that records.
+
+        Raises SettingsInvalid if there is no recording in the folder or if it is invalid.
+        """
         entries = folders.read(folder, f"{command}, with a model key in the environment")
         self._entries = {name: entry.model_dump(mode="json") for name, entry in entries.items()}
         self._instances: list[LiveInstance] = []
@@ -36,43 +39,46 @@ class Replay:
         self._instances.append(instance)
 
     def end(self) -> None:
-        """Has the models themselves answer again."""
+        """Lets the instances' models answer again."""
         for instance in self._instances:
             if instance.is_there:
                 instance.client.end_replay(instance.id)
 
 
 class NewRecording:
-    """Records what instances ask real models, in place of a folder's recording."""
+    """Records instances' calls of real models, and replaces the recording of a folder."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._begun: list[tuple[LiveInstance, str | None]] = []
+        self._instances: list[tuple[LiveInstance, str | None]] = []
 
     def begin(self, instance: LiveInstance) -> None:
-        """Records the instance's calls from now on."""
+        """Records the instance's model calls from now on."""
         before = instance.client.exchanges(instance.id, limit=1)
-        self._begun.append((instance, before[0]["id"] if before else None))
+        self._instances.append((instance, before[0]["id"] if before else None))
 
     def check(self) -> None:
-        """Raises SettingsInvalid unless real models have answered."""
+        """Raises SettingsInvalid unless there are calls, all of them answered by real models."""
         calls = [
             call
             for instance, last_id in self._present()
             for call in _calls_after(instance, last_id)
         ]
-        kept = f"What is in {self._folder} stays as it was."
+        unchanged = f"The folder {self._folder} is unchanged."
         if others := sorted({call["provider"] for call in calls if call["source"] != REAL}):
             keys = ", ".join(f"{each.upper()}_API_KEY" for each in others)
             raise SettingsInvalid(
                 f"No recording is made: no real model of {', '.join(others)} has answered. "
-                f"Set {keys} in the environment of pytest. {kept}"
+                f"Set {keys} in the environment of pytest. {unchanged}"
             )
         if not any(call["outcome"] in (None, "answered") for call in calls):
-            raise SettingsInvalid(f"No recording is made: no model call was answered. {kept}")
+            raise SettingsInvalid(f"No recording is made: no model call was answered. {unchanged}")
 
     def write(self) -> None:
-        """Puts the calls into the folder, in place of all. Raises SettingsInvalid as `check`."""
+        """Replaces the recording in the folder.
+
+        Raises SettingsInvalid as `check` does, and ServerSilent if a model call does not end.
+        """
         _wait_for_the_end([instance for instance, _ in self._present()])
         self.check()
         entries: list[Any] = []
@@ -86,11 +92,11 @@ class NewRecording:
             folders.write(self._folder, number, Entry.model_validate(entry))
 
     def _present(self) -> list[tuple[LiveInstance, str | None]]:
-        return [begun for begun in self._begun if begun[0].is_there]
+        return [each for each in self._instances if each[0].is_there]
 
 
 def _calls_after(instance: LiveInstance, last_id: str | None) -> Iterator[dict[str, Any]]:
-    """The calls that are recorded, which embeddings are not."""
+    """The calls that are recorded: those after `last_id`, except embeddings."""
     for call in instance.client.exchanges(instance.id, LISTED_CALLS):
         if call["id"] == last_id:
             return
@@ -99,11 +105,13 @@ def _calls_after(instance: LiveInstance, last_id: str | None) -> Iterator[dict[s
 
 
 def _wait_for_the_end(instances: list[LiveInstance]) -> None:
-    """Waits for model calls that go on: an agent may answer before its model's answer has ended."""
+    """Waits for running model calls: an agent may answer before its model's answer has ended."""
     deadline = time.monotonic() + END_TIMEOUT_S
     while any(
         call["outcome"] is None for each in instances for call in each.client.exchanges(each.id)
     ):
         if time.monotonic() > deadline:
-            raise ServerSilent("A model call goes on: the recording would not be whole.")
+            raise ServerSilent(
+                "A model call has not ended: the recording would be incomplete. Run the test again."
+            )
         time.sleep(POLL_S)

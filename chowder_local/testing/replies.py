@@ -1,4 +1,4 @@
-"""What the offline model says in a test, and what of it fails the test."""
+"""The scripted replies of a test, and the mistakes in them that fail the test."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 class Replies:
-    """What the offline model says to one instance, or to all of the organization's; what no rule
-    is about is an error.
+    """The rules by which the offline model answers one instance, or all of the organization's.
 
-    With `unused = "fail"` a rule that was never used is one as well.
+    A message that no rule matches fails the test. With `unused = "fail"`, a rule that was never
+    used fails it as well.
     """
 
     def __init__(self, client: Client, instance_id: str | None = None) -> None:
@@ -33,13 +33,13 @@ class Replies:
     def add(self, reply: Any, *, times: int | None = None, **match: Any) -> None:
         """Adds a rule, which counts after those before it: `add("Sunny.", text="weather")`.
 
-        `reply` is a text, an answer, or a list of them; README has all that they and `match` may
-        be.
+        `reply` is a text, an action, or a list of them, and `match` the members of a rule's match;
+        the reply script reference lists the members of both.
         """
         rule = {"match": match, "reply": reply} | ({} if times is None else {"times": times})
         used, unmatched = self.used, self.unmatched
         self._put([*self._rules, rule])
-        # The server begins to count anew.
+        # The server counts a new script from zero.
         self._used_before, self._unmatched_before = used, unmatched
 
     def set(
@@ -48,14 +48,17 @@ class Replies:
         unmatched: str = "fail",
         unused: str | None = None,
     ) -> None:
-        """Replaces all rules, and counts anew."""
+        """Replaces all rules, and sets all counts to zero."""
         self._unmatched = unmatched
         self.unused = unused or self.unused
         self._put(list(rules))
         self._used_before, self._unmatched_before = [], []
 
     def load(self, path: Path) -> None:
-        """Replaces all rules by those of a file, and takes over its settings."""
+        """Replaces all rules and settings by those of a file.
+
+        Raises SettingsInvalid if the file is invalid.
+        """
         from chowder_local.relay.scripts.parser import read_file
 
         script = read_file(path).model_dump(mode="json", exclude_unset=True)
@@ -64,7 +67,7 @@ class Replies:
         )
 
     def clear(self) -> None:
-        """Removes all rules: the offline model answers again."""
+        """Removes all rules, so that the offline model gives its usual answers."""
         self._client.clear_replies(self._instance_id)
         self._rules, self._is_set = [], False
         self._unmatched, self._unused = "fail", "ignore"
@@ -72,36 +75,36 @@ class Replies:
 
     @property
     def unused(self) -> str:
-        """Whether a rule that was never used fails the test: `fail`, or `ignore`."""
+        """Whether a rule that was never used fails the test: `fail` or `ignore`."""
         return self._unused
 
     @unused.setter
     def unused(self, value: str) -> None:
         if value not in ("fail", "ignore"):
-            raise ValueError(f"unused is 'fail' or 'ignore', not {value!r}")
+            raise ValueError(f"unused must be 'fail' or 'ignore', not {value!r}")
         self._unused = value
 
     @property
     def used(self) -> list[int]:
-        """How often each rule was used."""
+        """The number of uses of each rule."""
         now = self._own()["used"] if self._rules else []
         return [a + b for a, b in zip_longest(now, self._used_before, fillvalue=0)]
 
     @property
     def unmatched(self) -> list[Json]:
-        """What no rule was about, the first of it first."""
+        """The messages that no rule matched, the oldest first."""
         return [*self._unmatched_before, *(self._own()["unmatched"] if self._is_set else [])]
 
     @property
     def misses(self) -> list[str]:
-        """What no rule was about as texts, if that is an error."""
+        """The messages that no rule matched as texts, if they are an error."""
         if self._unmatched != "fail":
             return []
         return [json.dumps(each, ensure_ascii=False) for each in self.unmatched]
 
     @property
     def leftovers(self) -> list[str]:
-        """The rules that were never used as texts, if that is an error."""
+        """The rules that were never used as texts, if they are an error."""
         if self._unused != "fail":
             return []
         pairs = zip(self._rules, self.used, strict=True)
@@ -112,9 +115,9 @@ class Replies:
         ]
 
     def problems(self) -> Iterator[str]:
-        """What fails a test: questions without a rule, and rules without a question."""
+        """Why the test fails: messages without a rule, and rules without a message."""
         if misses := self.misses:
-            yield "No scripted reply is about:\n" + "\n".join(misses)
+            yield "No scripted reply matched:\n" + "\n".join(misses)
         if leftovers := self.leftovers:
             yield "These scripted replies were never used:\n" + "\n".join(leftovers)
 

@@ -1,4 +1,4 @@
-"""Which runs of pytest need the tests' server, so that the last of them ends it."""
+"""Leases of pytest runs on the tests' server, so that the last run ends it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 
 class ServerLeases:
-    """A folder with a file for each run: named by its process, with the kind of server in it, and
-    when that process was started, since its number may be another's by the time it is read.
+    """A folder with a file for each run, named by its process id.
 
-    Two runs in one project may use one server at a time. Whoever starts or ends it does so within
-    a lock, so that no run is given a server that another one is about to end.
+    The file has the kind of server, and the start time of the process, because process ids are used
+    again. Runs of one project may share a server. It is started and ended within a lock, so that no
+    run gets a server that another run is about to end.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -26,35 +26,33 @@ class ServerLeases:
 
     @contextmanager
     def take(self, run: int, kind: str) -> Iterator[None]:
-        """A time to start a server, for the process `run` until it gives that up or is no more."""
+        """Takes a lease for the process `run`; the server is to be started within this context."""
         with self._lock:
             self._folder.mkdir(exist_ok=True)
-            # Before it is started: one that comes only half up is to be ended as well.
-            (self._folder / str(run)).write_text(f"{kind} {_started(run)}")
+            # Before the start, so that a server that fails to start is ended as well.
+            (self._folder / str(run)).write_text(f"{kind} {_start_time(run)}")
             yield
 
-    def give_up(self, run: int, end: Callable[[str], None]) -> None:
-        """Ends each kind of server that was for `run`, or for one that was killed, alone."""
-        if not self._over(run):
-            # No lock: another run may be building an image within it.
+    def release(self, run: int, end: Callable[[str], None]) -> None:
+        """Removes the leases of `run` and of killed runs, and ends servers without a lease."""
+        if not self._ended(run):
+            # Not within the lock: another run may hold it to build an image.
             return
         with self._lock:
-            over = self._over(run)
-            unwanted = {_kind(lease) for lease in over}
-            for lease in over:
+            ended = self._ended(run)
+            unused = {_kind(lease) for lease in ended}
+            for lease in ended:
                 lease.unlink()
-            wanted = {_kind(lease) for lease in self._all()}
-            for kind in sorted(unwanted - wanted):
+            unused -= {_kind(lease) for lease in self._all()}
+            for kind in sorted(unused):
                 end(kind)
 
-    def _over(self, run: int) -> list[Path]:
-        """The leases of that run, and of those that were killed."""
-        return [
-            lease for lease in self._all() if int(lease.name) == run or not _is_process_there(lease)
-        ]
+    def _ended(self, run: int) -> list[Path]:
+        """The leases of the run, and those of killed runs."""
+        return [lease for lease in self._all() if int(lease.name) == run or not _is_running(lease)]
 
     def _all(self) -> list[Path]:
-        # Desktops leave files of their own in folders that somebody has looked at.
+        # Desktops add files of their own to folders, such as .DS_Store.
         return [each for each in self._folder.glob("*") if each.name.isdecimal()]
 
 
@@ -62,21 +60,21 @@ def _kind(lease: Path) -> str:
     return lease.read_text().partition(" ")[0]
 
 
-def _is_process_there(lease: Path) -> bool:
+def _is_running(lease: Path) -> bool:
     try:
-        _, _, started = lease.read_text().partition(" ")
+        _, _, start_time = lease.read_text().partition(" ")
     except FileNotFoundError:
-        # Its run has just ended it.
+        # Its run has just released it.
         return True
-    return started == _started(int(lease.name))
+    return start_time == _start_time(int(lease.name))
 
 
-def _started(process: int) -> str | None:
-    """What tells a process from a later one of the same number; None if it is not there."""
+def _start_time(process: int) -> str | None:
+    """The start time of a process, which tells it from others of its id; None without a process."""
     import psutil
 
     try:
-        # The kernel's own count does not move with the clock.
+        # Unlike psutil's time, the kernel's does not change with the clock.
         stat = Path(f"/proc/{process}/stat").read_text()
     except OSError:
         try:

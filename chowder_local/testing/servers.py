@@ -1,4 +1,4 @@
-"""A server for tests: one that is there, or one that is started for them and ended after them."""
+"""The server of a test run: an existing one, or one that is started for the tests."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 PORT_TAKEN = 3
-"""The exit code of `chowder-local up` for that."""
+"""The exit code of `chowder-local up` if its port is taken."""
 
 CONTAINER_TIMEOUT_S = 900.0
-"""A first start of a server in a container may have to build the sandbox image."""
+"""The first start in a container may have to build the sandbox image."""
 
 POLL_S = 0.2
 
@@ -41,21 +41,21 @@ MACHINE_VARIABLES = frozenset(
         "CHOWDER_REPLIES",
     }
 )
-"""Addresses and paths of this machine, which mean nothing to a server in a container."""
+"""Settings with addresses and paths of this machine, which a server in a container cannot use."""
 
 
 @dataclass(frozen=True)
 class Server:
-    """Where a server is; `base_url` has `/v1`, and `key` is an organization's."""
+    """The address of a server, with `/v1`, and the key of an organization."""
 
     base_url: str
     key: str
 
     @classmethod
-    def named(cls, env: Mapping[str, str]) -> Self | None:
-        """The one that `CHOWDER_BASE_URL` and `CHOWDER_KEY` name, or the file CHOWDER_KEY_FILE.
+    def from_environment(cls, env: Mapping[str, str]) -> Self | None:
+        """The server in CHOWDER_BASE_URL, with the key in CHOWDER_KEY or CHOWDER_KEY_FILE.
 
-        Raises SettingsInvalid if that cannot be read.
+        Raises SettingsInvalid if the key file cannot be read.
         """
         base_url, key, file = (
             env.get(name) for name in ("CHOWDER_BASE_URL", "CHOWDER_KEY", "CHOWDER_KEY_FILE")
@@ -69,7 +69,7 @@ class Server:
 
     @classmethod
     def running(cls, env: Mapping[str, str]) -> Self | None:
-        """The one that `chowder-local up` has started, if it is ready."""
+        """The server of the data directory, if it is ready."""
         from chowder_local.client import Client
 
         server = cls._find([], env)
@@ -80,90 +80,90 @@ class Server:
 
     @classmethod
     def start(cls, data_dir: Path, env: Mapping[str, str]) -> Self:
-        """Starts one on a data directory of its own, at a free port, without any real model key.
+        """Starts a server with offline models on a data directory and a free port.
 
-        One that runs there already, of an earlier run, is as good. The sandbox image is built
-        first if it is not there. Raises ServerNotReady with what `chowder-local up` says.
+        The server of an earlier run is used again if it still runs. The sandbox image is built if
+        it is missing. Raises ServerNotReady with the message of `chowder-local up` if that fails.
         """
-        place = ["--data-dir", str(data_dir)]
-        up = ["up", *place, "--detach", "--offline", "--port"]
-        ended = _run_cli([*up, _port_of(place, env) or _free_port()], env)
-        if ended.returncode != 0 and (ended.returncode == PORT_TAKEN or _port_of(place, env)):
-            # Another process was quicker than the server.
-            ended = _run_cli([*up, _port_of(place, env) or _free_port()], env)
-        if ended.returncode != 0:
-            raise ServerNotReady(f"No server for the tests: {ended.stderr.strip()}")
-        server = cls._find(place, env)
+        option = ["--data-dir", str(data_dir)]
+        up = ["up", *option, "--detach", "--offline", "--port"]
+        done = _run_cli([*up, _port_of(option, env) or _free_port()], env)
+        if done.returncode != 0 and (done.returncode == PORT_TAKEN or _port_of(option, env)):
+            # Another process took the port or started the server first.
+            done = _run_cli([*up, _port_of(option, env) or _free_port()], env)
+        if done.returncode != 0:
+            raise ServerNotReady(f"No server for the tests: {done.stderr.strip()}")
+        server = cls._find(option, env)
         if server is None:
             raise ServerNotReady(f"The server for the tests on {data_dir} is gone.")
         return server
 
     @classmethod
-    def _find(cls, place: Sequence[str], env: Mapping[str, str]) -> Self | None:
-        """The server of a data directory, as the command line knows it."""
-        found = _run_cli(["env", *place, "--format", "json"], env)
-        if found.returncode != 0:
+    def _find(cls, option: Sequence[str], env: Mapping[str, str]) -> Self | None:
+        """The server of a data directory, running or not, from `chowder-local env`."""
+        done = _run_cli(["env", *option, "--format", "json"], env)
+        if done.returncode != 0:
             return None
-        variables = json.loads(found.stdout)
+        variables = json.loads(done.stdout)
         return cls(variables["CHOWDER_BASE_URL"], variables["CHOWDER_KEY"])
 
     @staticmethod
     def stop(data_dir: Path, env: Mapping[str, str]) -> None:
-        """Ends the one that was started there, with every agent and all data of it.
+        """Stops the server of `start`, and removes its agents and data.
 
-        Raises ServerNotReady with what `chowder-local reset` says.
+        Raises ServerNotReady with the message of `chowder-local reset` if that fails.
         """
-        ended = _run_cli(["reset", "--data-dir", str(data_dir), "--yes"], env)
-        if ended.returncode != 0:
-            raise ServerNotReady(f"The tests' server cannot be removed: {ended.stderr.strip()}")
+        done = _run_cli(["reset", "--data-dir", str(data_dir), "--yes"], env)
+        if done.returncode != 0:
+            raise ServerNotReady(f"The tests' server cannot be removed: {done.stderr.strip()}")
 
     @classmethod
     def in_container(cls, data_dir: Path, env: Mapping[str, str]) -> Self:
-        """Starts one in a container, as `start` does in a process; `data_dir` only tells it apart.
+        """Starts a server with offline models in a container; `data_dir` only gives it a name.
 
-        The image is built first if it is not there, or of other code. Settings of the environment
-        are passed on, but for those that are of this machine. Raises ServerNotReady,
-        EngineUnavailable and ImageBuildFailed.
+        The server image is built if it is missing or of other code. The container gets the settings
+        of the environment, except MACHINE_VARIABLES. Raises ServerNotReady if the server does not
+        become healthy, EngineUnavailable without an engine, and ImageBuildFailed.
         """
         from chowder_local.core.settings import PREFIX, Settings
         from chowder_local.engine import server_container, server_image
 
         settings = Settings.read(env)
         if not server_image.is_current(settings, env):
-            # An error quotes the steps of the build.
+            # Progress is not shown; an error quotes the steps of the build.
             server_image.build_server(settings, lambda _: None, env=env)
-        chosen = {
+        variables = {
             name: value
             for name, value in env.items()
             if name.startswith(PREFIX) and name not in MACHINE_VARIABLES
         }
-        chosen["CHOWDER_OFFLINE"] = "true"
+        variables["CHOWDER_OFFLINE"] = "true"
         name = _container_name(data_dir)
-        server_container.run_server(name, server_image.server_tag(), chosen, env)
+        server_container.run_server(name, server_image.server_tag(), variables, env)
         deadline = time.monotonic() + CONTAINER_TIMEOUT_S
-        while (seen := server_container.inspect_server(name, env)) and seen.is_running:
-            if seen.port is not None and seen.key is not None:
-                server = cls(f"http://127.0.0.1:{seen.port}/v1", seen.key)
+        while (state := server_container.inspect_server(name, env)) and state.is_running:
+            if state.port is not None and state.key is not None:
+                server = cls(f"http://127.0.0.1:{state.port}/v1", state.key)
                 if server.is_healthy():
                     return server
             if time.monotonic() > deadline:
                 break
             time.sleep(POLL_S)
-        reason = "it is gone" if seen is None else seen.log_tail
+        reason = "it is gone" if state is None else state.log_tail
         raise ServerNotReady(f"No server for the tests in the container {name}: {reason}")
 
     @staticmethod
     def remove_container(data_dir: Path, env: Mapping[str, str]) -> None:
-        """Ends the one that was started so, with every agent and all data of it.
+        """Removes the server of `in_container`, with its agents and data.
 
-        Raises EngineUnavailable.
+        Raises EngineUnavailable if the engine does not answer.
         """
         from chowder_local.engine.server_container import remove_server
 
         remove_server(_container_name(data_dir), env)
 
     def is_healthy(self) -> bool:
-        """Whether it takes calls, and agents can boot."""
+        """Whether the server takes calls and agents can boot."""
         from chowder_local.client import Client
 
         with Client(self.base_url, self.key) as client:
@@ -174,22 +174,22 @@ def _container_name(data_dir: Path) -> str:
     return f"chowder-tests-{hashlib.sha256(str(data_dir).encode()).hexdigest()[:12]}"
 
 
-def _port_of(place: list[str], env: Mapping[str, str]) -> str | None:
-    """Where a server runs on that data directory, which `up` is not to ask for elsewhere."""
-    found = _run_cli(["status", *place, "--json"], env)
-    if found.returncode != 0:
+def _port_of(option: list[str], env: Mapping[str, str]) -> str | None:
+    """The port of the server that runs on a data directory; `up` must name the same one."""
+    done = _run_cli(["status", *option, "--json"], env)
+    if done.returncode != 0:
         return None
-    return str(urlsplit(json.loads(found.stdout)["base_url"]).port)
+    return str(urlsplit(json.loads(done.stdout)["base_url"]).port)
 
 
 def _free_port() -> str:
-    with socket.socket() as tried:
-        tried.bind(("127.0.0.1", 0))
-        return str(tried.getsockname()[1])
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        return str(unused.getsockname()[1])
 
 
 def _run_cli(arguments: list[str], env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
-    """Runs the command line as a process of its own: it belongs to another layer."""
+    """Runs the command line as a process, because this layer must not import it."""
     command = [sys.executable, "-m", "chowder_local", *arguments]
     return subprocess.run(  # noqa: S603 - our own program
         command, env=dict(env), capture_output=True, text=True, check=False

@@ -1,1 +1,1 @@
-"""HTTP out, streaming: what forwarding needs."""
+"""Outgoing HTTP: streamed requests, headers and server-sent events."""

@@ -1,4 +1,4 @@
-"""Opens a request to an upstream and streams its answer; owns every timeout there is."""
+"""Sends requests to upstreams and streams their answers; owns all timeouts."""
 
 from __future__ import annotations
 
@@ -26,33 +26,33 @@ if TYPE_CHECKING:
 
 LONGEST_HEADER_BYTES = 64 * 1024
 LONGEST_WHOLE_BYTES = 16 * 1024 * 1024
-"""Of an answer that is read as a whole; what is passed on as it comes may be of any length."""
+"""The limit for an answer that is read as a whole; streamed answers have none."""
 _UNSENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL)
-# What goes out is what the caller says, and no more.
+# Headers that aiohttp must not add by itself.
 _OWN_HEADERS = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 
 
 class _Connector(aiohttp.TCPConnector):
-    """Passes over kept connections that the other side has ended, even if we have yet to hear it.
+    """Discards pooled connections that the other side has closed.
 
-    With much to do, a loop hears it late, and what it sends meanwhile is lost.
+    A busy event loop notices the close late, and a request that it sends before then is lost.
     """
 
     async def _get(self, key: ConnectionKey, traces: list[Trace]) -> Connection | None:
-        while (found := await super()._get(key, traces)) is not None:
-            if not _is_readable(found):
-                return found
-            found.close()
+        while (connection := await super()._get(key, traces)) is not None:
+            if not _is_readable(connection):
+                return connection
+            connection.close()
         return None
 
 
-def _is_readable(kept: Connection) -> bool:
-    """Whether there is something to read where nothing was asked: an end, or what is no answer."""
-    kept_socket = kept.transport and kept.transport.get_extra_info("socket")
-    if not kept_socket:
+def _is_readable(connection: Connection) -> bool:
+    """Whether an idle connection has something to read: its end, or unexpected data."""
+    socket = connection.transport and connection.transport.get_extra_info("socket")
+    if not socket:
         return True
     poll = select.poll()
-    poll.register(kept_socket.fileno(), select.POLLIN)
+    poll.register(socket.fileno(), select.POLLIN)
     return bool(poll.poll(0))
 
 
@@ -60,16 +60,16 @@ def _is_readable(kept: Connection) -> bool:
 async def open_client(
     *, ca_bundle: Path | None = None, is_proxied: bool = True, keepalive_s: float = 20.0
 ) -> AsyncIterator[aiohttp.ClientSession]:
-    """A client for many callers; `is_proxied` heeds HTTPS_PROXY and its like.
+    """A client for many callers; with `is_proxied` it uses HTTPS_PROXY and similar variables.
 
-    By aiohttp: with HTTPX, each of 64 streams at once waited 47 ms for its first byte, not 3.
+    aiohttp: with HTTPX, each of 64 parallel streams waited 47 ms for its first byte, not 3.
     """
     async with aiohttp.ClientSession(
         connector=_Connector(limit=0, keepalive_timeout=keepalive_s, ssl=_authorities(ca_bundle)),
         trust_env=is_proxied,
-        # A cookie that one caller was given must not be sent with another's request.
+        # One caller's cookies must not be sent with another's request.
         cookie_jar=aiohttp.DummyCookieJar(),
-        # Bytes are passed on as they come.
+        # Bytes are forwarded unchanged.
         auto_decompress=False,
         skip_auto_headers=_OWN_HEADERS,
         max_line_size=LONGEST_HEADER_BYTES,
@@ -80,7 +80,7 @@ async def open_client(
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer whose body is still coming; its holder closes it, read or not."""
+    """An answer whose body is still arriving. Its owner closes it in any case."""
 
     status: int
     headers: Sequence[tuple[str, str]]
@@ -92,17 +92,17 @@ class Answer:
         return self.status in range(200, 300)
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
-        """The body as it comes off the wire; raises StreamBroken if it breaks off or stops."""
+        """The body, streamed. Raises StreamBroken if it breaks off or no data comes in time."""
         try:
             async for chunk in self._response.content.iter_any():
                 yield chunk
         except aiohttp.SocketTimeoutError as error:
-            raise StreamBroken("nothing has come for too long") from error
+            raise StreamBroken("no data has arrived for too long") from error
         except aiohttp.ClientError as error:
             raise StreamBroken("the answer broke off before its end") from error
 
     async def read(self) -> bytes:
-        """The whole body; raises StreamBroken, also for one that is too long to hold."""
+        """The whole body. Raises StreamBroken as `chunks` does, and if the body is too long."""
         body = bytearray()
         async for chunk in self.chunks():
             body += chunk
@@ -111,16 +111,16 @@ class Answer:
         return bytes(body)
 
     def break_off(self) -> None:
-        """Ends the request at once; a reader of the body gets StreamBroken."""
+        """Ends the request at once. A reader of the body gets StreamBroken."""
         self._response.close()
 
     async def close(self) -> None:
-        """Ends the request, at once if the body is not finished."""
+        """Ends the request, even if the body is incomplete."""
         self._response.close()
 
 
 class Forwarder:
-    """Sends requests on; a stream may take as long as it likes if only something comes."""
+    """Forwards requests. A stream may take any time as long as data keeps arriving."""
 
     def __init__(
         self,
@@ -146,9 +146,9 @@ class Forwarder:
         *,
         is_patient: bool = False,
     ) -> Answer:
-        """The answer once its status is there; raises UpstreamFailed if none comes.
+        """The answer, as soon as its status is there. Raises UpstreamFailed if none comes in time.
 
-        With `is_patient` it may take as long as what comes after.
+        With `is_patient` the status may take as long as a pause within the body.
         """
         timeout_s = self._idle_timeout_s if is_patient else self._first_byte_timeout_s
         try:
@@ -157,7 +157,7 @@ class Forwarder:
                     method,
                     url,
                     headers=list(headers),
-                    # A file, because bytes of more than a megabyte are warned of.
+                    # A file, because aiohttp warns about bytes of more than a megabyte.
                     data=BytesIO(body) if body else None,
                     timeout=self._timeout,
                     allow_redirects=False,
@@ -174,8 +174,9 @@ class Forwarder:
 
 @cache
 def _authorities(ca_bundle: Path | None) -> ssl.SSLContext:
-    """The certificate authorities to trust: the system's, or certifi's if it has none, and the
-    bundle's. Loading them takes 30 ms.
+    """A context that trusts the system's authorities (certifi's if it has none) and the bundle's.
+
+    Loading them takes 30 ms.
     """
     tls = ssl.create_default_context()
     if not tls.cert_store_stats()["x509_ca"]:
@@ -190,5 +191,5 @@ def _describe(error: Exception, timeout_s: float | None) -> str:
         return f"no answer within {timeout_s:g} seconds"
     if isinstance(error, aiohttp.ClientResponseError):
         return f"the answer is not HTTP: {error.message.partition(chr(10))[0]}"
-    # Some errors have a name and no text.
+    # Some exceptions have no text.
     return str(error) or type(error).__name__

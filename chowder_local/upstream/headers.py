@@ -1,4 +1,4 @@
-"""Which headers of a request go on to an upstream, and which of its answer come back."""
+"""Filters the headers of requests to an upstream and of its answers."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ _NOT_BACK = frozenset({"set-cookie", "date", "server"})
 def for_upstream(
     headers: Iterable[tuple[str, str]], credential: tuple[str, str] | None
 ) -> list[tuple[str, str]]:
-    """What an upstream gets: the caller's headers without its credentials, with ours, if any."""
+    """The caller's headers with its credentials replaced by ours, if there is one."""
     ours = [] if credential is None else [credential]
     kept = _without(headers, _REPLACED | _CREDENTIALS | {name.lower() for name, _ in ours})
-    # Bytes are passed on as they come, so they must come as the caller can read them.
+    # Bytes are forwarded unchanged, and the caller may not know a compression.
     return [*kept, ("accept-encoding", "identity"), *ours]
 
 
 def for_caller(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """What the caller gets of an answer whose body is passed on byte for byte."""
+    """The headers of an answer that the caller gets; its body is forwarded unchanged."""
     return _without(headers, _NOT_BACK)
 
 
 def _without(headers: Iterable[tuple[str, str]], dropped: Collection[str]) -> list[tuple[str, str]]:
     pairs = [(name.lower(), value) for name, value in headers]
-    # A header that `Connection` names is for the next hop only, too.
+    # Headers that `Connection` names are for one hop only, too.
     named = {
         token.strip().lower()
         for name, value in pairs

@@ -1,4 +1,4 @@
-"""Server-sent events: bytes in, whole events out, and events to bytes."""
+"""Parses and encodes server-sent events."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from chowder_local.core.errors.upstream import StreamBroken
 
 _BLANK_LINE = re.compile(rb"\r?\n\r?\n")
-# The longest piece of a blank line that can be at the end of what was searched.
+# The longest incomplete blank line at the end of the searched bytes.
 _OVERLAP = 3
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True)
 class Event:
-    """One event; `raw` is what arrived, its blank line included, to be passed on untouched."""
+    """One event; `raw` has its bytes with the blank line, for forwarding them unchanged."""
 
     raw: bytes
     name: str | None = None
@@ -24,7 +24,7 @@ class Event:
 
 
 class EventReader:
-    """Cuts a stream into events, wherever the network splits it; CRLF and LF both end lines."""
+    """Splits a stream into events, whatever its chunks are. Lines end with CRLF or LF."""
 
     def __init__(self, max_event_bytes: int = 16 * 1024 * 1024) -> None:
         self._max_event_bytes = max_event_bytes
@@ -32,13 +32,13 @@ class EventReader:
         self._searched = 0
 
     def feed(self, chunk: bytes) -> list[Event]:
-        """The events that are whole now; raises StreamBroken when one is too long to hold."""
+        """The events that are complete now. Raises StreamBroken if one is too long."""
         self._buffer += chunk
         events = []
         start = 0
-        while found := _BLANK_LINE.search(self._buffer, max(start, self._searched - _OVERLAP)):
-            events.append(parse(bytes(self._buffer[start : found.end()])))
-            start = self._searched = found.end()
+        while match := _BLANK_LINE.search(self._buffer, max(start, self._searched - _OVERLAP)):
+            events.append(parse(bytes(self._buffer[start : match.end()])))
+            start = self._searched = match.end()
         del self._buffer[:start]
         self._searched = len(self._buffer)
         if len(self._buffer) > self._max_event_bytes:
@@ -46,7 +46,7 @@ class EventReader:
         return events
 
     def rest(self) -> bytes:
-        """What is left when the stream has ended: nothing, unless it broke off."""
+        """The incomplete event at the end of a stream that broke off; usually empty."""
         return bytes(self._buffer)
 
 

@@ -1,4 +1,4 @@
-"""The API in process, with everything real behind it but the engine."""
+"""The API in process; only the engine behind it is scripted."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class Api:
         return key
 
     async def add_key(self, raw_key: str, **fields: Any) -> None:
-        """Gives the organization one more key, of whatever kind."""
+        """Gives the organization one more key."""
         known: dict[str, Any] = {
             "id": KeyId(raw_key),
             "organization_id": self.world.organization_id,
@@ -116,7 +116,7 @@ class Api:
 
 @cache
 def _documented() -> list[tuple[re.Pattern[str], dict[str, Any]]]:
-    """What the document has of each path, in the order in which paths are looked for."""
+    """The document's paths as patterns, in the order in which routes match."""
     paths = document(OPERATIONS)["paths"]
     return [
         (route.path_regex, paths[route.path.replace(":path}", "}")]) for route in routes(OPERATIONS)
@@ -124,7 +124,7 @@ def _documented() -> list[tuple[re.Pattern[str], dict[str, Any]]]:
 
 
 def is_in_document(answer: httpx.Response) -> bool:
-    """Whether the answer's status is one that the document has of its operation, if it has one."""
+    """Whether the document has the answer's status; true for paths that it lacks."""
     method, path = answer.request.method.lower(), answer.request.url.path
     for regex, operations in _documented():
         if method in operations and regex.match(path):

@@ -1,4 +1,4 @@
-"""Who may call what: every route with every kind of key, each cell with the status it must have."""
+"""Every route with every kind of key, and the status that each combination must have."""
 
 from __future__ import annotations
 
@@ -169,22 +169,22 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "GET /local/portal": {"params": {"session": "{portal}"}},
     "POST /local/portal": {"params": {"session": "{portal}", "tier": "shrimp"}},
 }
-"""What is sent, so that whoever is let in succeeds; a route that takes nothing is not here."""
+"""Valid requests of the routes that need a body or a query."""
 
 PERMISSIONS = dict(zip(("read", "intr", "conf", "file", "chan"), Permission, strict=True))
 
 
 def rows() -> dict[str, list[int]]:
     """The table's cells, by route."""
-    found: dict[str, list[int]] = {}
-    # A path that leaves no room has its cells in the next line.
+    result: dict[str, list[int]] = {}
+    # The cells of a long path are in the next line.
     lines = re.sub(r"\n\s+(?=\d)", " ", TABLE).strip().splitlines()
     assert lines[0].split() == list(COLUMNS)
     for line in lines[1:]:
         method, path, *cells = line.split()
         assert len(cells) == len(COLUMNS), line
-        found[f"{method} {path}"] = [int(cell) for cell in cells]
-    return found
+        result[f"{method} {path}"] = [int(cell) for cell in cells]
+    return result
 
 
 def route(operation: Operation | Page) -> str:
@@ -192,9 +192,9 @@ def route(operation: Operation | Page) -> str:
 
 
 def filled(value: Any, names: dict[str, str]) -> Any:
-    """The value with each `{name}` in it replaced, wherever that is."""
+    """Replaces each `{name}` anywhere in the value."""
     if isinstance(value, str):
-        return re.sub(r"\{(\w+)(:\w+)?\}", lambda found: names[found[1]], value)
+        return re.sub(r"\{(\w+)(:\w+)?\}", lambda result: names[result[1]], value)
     if isinstance(value, dict):
         return {key: filled(each, names) for key, each in value.items()}
     return [filled(each, names) for each in value] if isinstance(value, list) else value
@@ -229,7 +229,7 @@ async def scoped(http: Api, instance_id: InstanceId, *permissions: Permission, *
 
 
 async def keys_of(http: Api, agent: InstanceId, another: InstanceId) -> dict[str, list[str]]:
-    """By column, the values of the header that are tried; an empty one stands for none."""
+    """By column, the values of the header to try; an empty one stands for no header."""
     expired = {"expires_at": http.world.clock.now}
     revoked_key, expired_key = [
         f"{ORGANIZATION_PREFIX}{what}{agent}" for what in ("revoked", "expired")
@@ -259,13 +259,13 @@ async def keys_of(http: Api, agent: InstanceId, another: InstanceId) -> dict[str
     }
 
 
-def test_every_route_has_a_row_and_every_row_a_route() -> None:
+def test_the_table_has_one_row_for_each_route() -> None:
     assert sorted(rows()) == sorted(route(each) for each in ROUTES)
 
 
 @dataclass(frozen=True)
 class Cast:
-    """An agent to call about, what is named in paths, and the headers of each column."""
+    """An agent, the names in paths, and the headers of each column."""
 
     names: dict[str, str]
     headers: dict[str, list[str]]
@@ -286,29 +286,29 @@ async def statuses(
     """
     path = filled(operation.path, cast.names)
     request = filled(REQUESTS.get(route(operation), {}), cast.names)
-    found = {}
+    result = {}
     for column in COLUMNS:
         header = cast.headers[column][number % len(cast.headers[column])]
         carried = {"Authorization": header} if header else {}
         answer = await http.call(operation.method, path, key=None, headers=carried, **request)
-        found[column] = answer.status_code
+        result[column] = answer.status_code
         if answer.status_code == 401:
             assert answer.headers["WWW-Authenticate"] == "Bearer", route(operation)
-    return found
+    return result
 
 
 def uses_up(operation: Operation | Page) -> bool:
-    """Whether it may leave an agent, a key, a snapshot or a fault of the cast changed or gone."""
+    """Whether the call may change or remove an agent, key, snapshot or fault of the cast."""
     if operation.method not in {"POST", "DELETE"} or INSIDE.search(operation.path):
         return False
     return "{" in operation.path or operation.path in {"/local/reset", "/local/faults"}
 
 
-async def test_each_kind_of_key_gets_what_the_table_says(http: Api) -> None:
+async def test_each_kind_of_key_gets_the_status_of_the_table(http: Api) -> None:
     world = http.world
-    # Several operations make agents.
+    # Several operations create agents.
     await world.organizations.move(world.organization_id, Tier.LOBSTER, is_paid_for=False)
-    world.engine.memory_found = EngineMemory(4_000_000_000_000, 4_000_000_000_000)
+    world.engine.memory_reading = EngineMemory(4_000_000_000_000, 4_000_000_000_000)
     # What is read beside a stopped one is there.
     world.beside.answers |= {
         "list": done(sessions=[]),
@@ -317,22 +317,22 @@ async def test_each_kind_of_key_gets_what_the_table_says(http: Api) -> None:
     # Who follows events is then answered and sent away.
     world.events.close()
     casts: dict[bool, Cast] = {}
-    found = {}
+    result = {}
     for number, operation in enumerate(ROUTES):
         is_stopped = bool(INSIDE.search(operation.path))
         if is_stopped not in casts:
             casts[is_stopped] = await new_cast(http, is_stopped=is_stopped)
-        found[route(operation)] = await statuses(http, operation, casts[is_stopped], number)
+        result[route(operation)] = await statuses(http, operation, casts[is_stopped], number)
         if uses_up(operation):
             casts.clear()
     expected = {name: dict(zip(COLUMNS, cells, strict=True)) for name, cells in rows().items()}
-    assert found == expected
+    assert result == expected
 
 
 @pytest.mark.parametrize(
     "header", ["", "Bearer", "Bearer ", "Basic dTpw", "chd_org_x", "Token chd_org_x", "Bearer\t"]
 )
-async def test_a_header_without_a_bearer_token_is_no_key(shared: Api, header: str) -> None:
+async def test_a_header_without_a_bearer_token_is_a_401(shared: Api, header: str) -> None:
     answer = await shared.get("/v1/organization", key=None, headers={"Authorization": header})
     assert answer.status_code == 401
     assert answer.json() == {
@@ -341,31 +341,31 @@ async def test_a_header_without_a_bearer_token_is_no_key(shared: Api, header: st
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
-async def test_the_schemes_name_may_be_written_in_any_case(shared: Api, scheme: str) -> None:
+async def test_the_bearer_scheme_is_case_insensitive(shared: Api, scheme: str) -> None:
     header = {"Authorization": f"{scheme}  {shared.world.key} "}
     answer = await shared.get("/v1/organization", key=None, headers=header)
     assert answer.status_code == 200
 
 
-async def test_a_refusal_says_what_is_missing(http: Api) -> None:
+async def test_a_refusal_names_the_missing_permission(http: Api) -> None:
     agent = await http.world.created()
     reader = await scoped(http, agent.id, Permission.READ)
     path = f"/v1/instances/{agent.id}"
-    told = {
+    expected = {
         "DELETE": "This call needs an organization key.",
         "PATCH": "This key lacks the 'configure' permission for this instance.",
     }
-    for method, words in told.items():
+    for method, words in expected.items():
         answer = await http.call(method, path, key=reader)
         assert (answer.status_code, answer.json()) == (403, {"detail": words})
     answer = await http.get("/v1/organization", key="chd_org_unknown")
     assert (answer.status_code, answer.json()) == (401, {"detail": "Invalid API key."})
 
 
-async def test_an_instance_that_is_not_there_is_not_found(shared: Api, agent: Instance) -> None:
+async def test_an_unknown_instance_is_a_404(shared: Api, agent: Instance) -> None:
     names = await names_in_paths(shared, agent.id) | {"instance_id": "none"}
     key = await scoped(shared, agent.id, *Permission, name="every")
-    found, expected = {}, {}
+    result, expected = {}, {}
     for operation in OPERATIONS:
         if "{instance_id}" not in operation.path or operation.access is Access.ANYONE:
             continue
@@ -375,24 +375,24 @@ async def test_an_instance_that_is_not_there_is_not_found(shared: Api, agent: In
             await shared.call(operation.method, path, key=each, **request)
             for each in (shared.world.key, key)
         ]
-        found[route(operation)] = [answer.status_code for answer in answers]
+        result[route(operation)] = [answer.status_code for answer in answers]
         expected[route(operation)] = [404, 404 if operation.access.permission else 403]
-    assert found == expected
-    assert len(found) > 30
+    assert result == expected
+    assert len(result) > 30
 
 
-async def test_a_scoped_key_sees_its_own_instances_in_the_list(http: Api) -> None:
+async def test_a_scoped_key_lists_its_own_instances_only(http: Api) -> None:
     agent, another = await http.world.created(), await http.world.created()
     listed = (await http.get("/v1/instances")).json()
     assert {each["id"] for each in listed} == {agent.id, another.id}
-    # Which of the permissions it has does not matter.
+    # The list does not depend on the permissions.
     key = await scoped(http, another.id, Permission.FILES)
     assert [each["id"] for each in (await http.get("/v1/instances", key=key)).json()] == [
         another.id
     ]
 
 
-async def test_what_read_guards_is_null_to_a_scoped_key_without_it(http: Api) -> None:
+async def test_a_scoped_key_without_read_gets_null_for_what_read_guards(http: Api) -> None:
     config = {"agents.defaults.thinkingDefault": "low"}
     read, hidden = [await http.world.created(openclaw_config=config) for _ in range(2)]
     await http.world.instances.change(hidden.id, now=http.world.clock.now, error_message="Words.")
@@ -407,14 +407,14 @@ async def test_what_read_guards_is_null_to_a_scoped_key_without_it(http: Api) ->
     expected = {read.id: whole[read.id], hidden.id: whole[hidden.id] | dict.fromkeys(guarded)}
     listed = (await http.get("/v1/instances", key="chd_sk_two")).json()
     assert {each["id"]: each for each in listed} == expected
-    # Nor does a change tell it, which answers with the instance.
+    # The answer of a change has null for it, too.
     path = f"/v1/instances/{hidden.id}"
     changed = await http.call("PATCH", path, key="chd_sk_two", json={"name": "Bea"})
     moved = {"name": "Bea", "updated_at": changed.json()["updated_at"]}
     assert changed.json() == expected[hidden.id] | moved
 
 
-async def test_a_key_is_good_until_it_expires(http: Api) -> None:
+async def test_a_key_works_until_it_expires(http: Api) -> None:
     expires_at = http.world.clock.now + timedelta(seconds=10)
     await http.add_key("chd_org_passing", expires_at=expires_at)
     assert (await http.get("/v1/organization", key="chd_org_passing")).status_code == 200
@@ -422,7 +422,7 @@ async def test_a_key_is_good_until_it_expires(http: Api) -> None:
     assert (await http.get("/v1/organization", key="chd_org_passing")).status_code == 401
 
 
-async def test_every_key_of_an_organization_opens_the_same(http: Api) -> None:
+async def test_all_organization_keys_have_the_same_access(http: Api) -> None:
     another = await http.world.authentication.issue(http.world.organization_id)
     first, second = [await http.get("/v1/organization", key=key) for key in (None, another)]
     assert (first.status_code, second.status_code) == (401, 200)

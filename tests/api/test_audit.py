@@ -1,4 +1,4 @@
-"""Who has destroyed or opened what: a line in the log, at the level that is shown."""
+"""Audited calls: a log line at the default level with caller, target and result."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 SECRET = "sk-ant-a-secret"
 
 
-async def test_each_call_that_destroys_or_opens_something_is_logged_with_who_what_and_result(
+async def test_each_audited_call_is_logged_with_caller_target_and_result(
     http: Api, caplog: pytest.LogCaptureFixture
 ) -> None:
     world = http.world
@@ -26,10 +26,10 @@ async def test_each_call_that_destroys_or_opens_something_is_logged_with_who_wha
     reader = await scoped(http, agent.id, Permission.READ)
     snapshot = (await http.post(f"/local/instances/{agent.id}/snapshots", json={})).json()["id"]
     visitor = Visitor(http)
-    await visitor.signed_in()
+    await visitor.sign_in()
     caplog.set_level(logging.INFO, "chowder_local.http.request_log")
     caplog.clear()
-    found: list[str] = []
+    result: list[str] = []
 
     async def lines(answer: Any, *words: str) -> None:
         (record,) = [
@@ -41,7 +41,7 @@ async def test_each_call_that_destroys_or_opens_something_is_logged_with_who_wha
             each for each in (str(answer.status_code), " by ", *words) if each not in line
         ] == []
         assert world.organization_id in line or "nobody" in line
-        found.append(line)
+        result.append(line)
 
     async def call(method: str, path: str, *words: str, **request: Any) -> Any:
         answer = await http.call(method, path, **request)
@@ -58,14 +58,14 @@ async def test_each_call_that_destroys_or_opens_something_is_logged_with_who_wha
     await call("DELETE", f"/local/snapshots/{snapshot}", snapshot)
     await call("DELETE", f"/local/snapshots/{snapshot}", "404")
     body = {"name": SECRET, "instance_ids": [agent.id], "permissions": ["read"]}
-    made = (await call("POST", "/v1/keys", owner, json=body)).json()
-    await call("DELETE", f"/v1/keys/{made['id']}", made["id"], owner)
+    new = (await call("POST", "/v1/keys", owner, json=body)).json()
+    await call("DELETE", f"/v1/keys/{new['id']}", new["id"], owner)
     await call("DELETE", f"/v1/instances/{agent.id}", "403", f"by key {reader}", key=reader)
     await call("DELETE", f"/v1/instances/{agent.id}", "401 ", "nobody", key=None)
     keys = {"model_api_keys": {"anthropic": SECRET}}
     await call("PATCH", "/v1/organization", "model_keys anthropic", json=keys)
-    await lines(await visitor.sent(f"/instances/{other.id}/delete"), other.id, owner)
+    await lines(await visitor.post(f"/instances/{other.id}/delete"), other.id, owner)
     form = {"provider": "openai", "key": SECRET}
-    await lines(await visitor.sent("/organization/model-keys", form), "model_keys openai", owner)
+    await lines(await visitor.post("/organization/model-keys", form), "model_keys openai", owner)
     await call("POST", "/local/reset", owner)
-    assert [each for each in (made["raw_key"], SECRET) if each in "".join(found)] == []
+    assert [each for each in (new["raw_key"], SECRET) if each in "".join(result)] == []

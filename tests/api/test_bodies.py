@@ -1,4 +1,4 @@
-"""What is wrong with a request is said field by field, and nothing gets through unbounded."""
+"""Validation of bodies and queries: errors name their fields, and everything has bounds."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ MISSING = [
 
 
 def address_of(operation: Operation) -> str:
-    """The path with all but the instance filled in."""
+    """The path with every parameter but the instance filled in."""
     named = {"session_id": "s", "skill_name": "weather", "channel": "telegram"}
     path = operation.path.replace("{instance_id}", "{id}")
     for name, value in named.items():
@@ -158,38 +158,38 @@ def address_of(operation: Operation) -> str:
 
 
 def problems(answer: httpx.Response) -> list[dict[str, Any]]:
-    """The problems of a 422, whose shape is judged on the way."""
+    """The problems of a 422, after a check of its shape."""
     request = answer.request
     assert answer.status_code == 422, (request.method, request.url.path, request.content[:200])
-    found: list[dict[str, Any]] = answer.json()["detail"]
-    for problem in found:
+    result: list[dict[str, Any]] = answer.json()["detail"]
+    for problem in result:
         assert set(problem) == {"loc", "msg", "type"}
         assert problem["msg"]
-    return found
+    return result
 
 
-async def test_a_field_that_breaks_a_bound_is_named(shared: Api, agent: Instance) -> None:
+async def test_a_field_that_breaks_a_bound_is_a_422_that_names_it(
+    shared: Api, agent: Instance
+) -> None:
     wrong = []
     for (method, path, good), broken, loc, kind in BREAKING:
         body = good | broken
         answer = await shared.call(method, path.replace("{id}", agent.id), json=body)
-        found = problems(answer)
-        kinds = {problem["type"] for problem in found}
-        places = {tuple(problem["loc"][: 1 + len(loc)]) for problem in found}
+        result = problems(answer)
+        kinds = {problem["type"] for problem in result}
+        places = {tuple(problem["loc"][: 1 + len(loc)]) for problem in result}
         if kind not in kinds or places != {("body", *loc)}:
-            wrong.append((method, path, broken, found))
+            wrong.append((method, path, broken, result))
     assert wrong == []
 
 
-async def test_a_field_that_is_missing_is_named_as_fastapi_would(
-    shared: Api, agent: Instance
-) -> None:
-    found = {}
+async def test_a_missing_field_is_named_in_fastapis_format(shared: Api, agent: Instance) -> None:
+    result = {}
     for (method, path, good), field in MISSING:
         body = {key: value for key, value in good.items() if key != field}
         answer = await shared.call(method, path.replace("{id}", agent.id), json=body)
-        found[method, path, field] = problems(answer)
-    assert found == {
+        result[method, path, field] = problems(answer)
+    assert result == {
         (method, path, field): [
             {"loc": ["body", field], "msg": "Field required", "type": "missing"}
         ]
@@ -203,7 +203,7 @@ async def test_a_name_may_be_as_long_as_the_contract_says(shared: Api, length: i
     assert answer.status_code == 201
 
 
-async def test_what_a_request_does_not_echo_is_not_told_to_strangers(shared: Api) -> None:
+async def test_a_422_does_not_repeat_the_input(shared: Api) -> None:
     secret = {"model_api_keys": {"openai": ["sk-secret"]}}
     answer = await shared.patch("/v1/organization", json=secret)
     assert "sk-secret" not in answer.text
@@ -229,7 +229,7 @@ NO_JSON_OBJECTS = [
 ]
 
 
-async def test_a_body_that_is_no_json_object_is_refused_everywhere(
+async def test_every_operation_refuses_a_body_that_is_not_a_json_object(
     shared: Api, agent: Instance
 ) -> None:
     wrong = {}
@@ -237,13 +237,13 @@ async def test_a_body_that_is_no_json_object_is_refused_everywhere(
         path = address_of(operation).replace("{id}", agent.id)
         for body, kind in NO_JSON_OBJECTS:
             answer = await shared.call(operation.method, path, content=body)
-            found = [(each["type"], each["loc"][0]) for each in problems(answer)]
-            if found != [(kind, "body")]:
-                wrong[described(operation), body[:20]] = found
+            result = [(each["type"], each["loc"][0]) for each in problems(answer)]
+            if result != [(kind, "body")]:
+                wrong[described(operation), body[:20]] = result
     assert wrong == {}
 
 
-async def test_a_whole_pair_of_surrogates_is_the_text_it_stands_for(shared: Api) -> None:
+async def test_an_escaped_surrogate_pair_is_decoded(shared: Api) -> None:
     body = b'{"name": "\\ud83e\\udd9e"}'
     answer = await shared.post("/v1/organization/signup", content=body, key=None)
     assert answer.json()["organization"]["name"] == "🦞"
@@ -259,7 +259,7 @@ async def test_a_whole_pair_of_surrogates_is_the_text_it_stands_for(shared: Api)
         "application/vnd.api+json",
     ],
 )
-async def test_json_is_taken_when_it_is_said_to_be_that_or_nothing_is_said(
+async def test_a_json_body_is_accepted_with_a_json_content_type_or_none(
     shared: Api, content_type: str | None
 ) -> None:
     answer = await signup_with(
@@ -273,7 +273,7 @@ async def test_json_is_taken_when_it_is_said_to_be_that_or_nothing_is_said(
     ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x",
      "application/jsonp", "text/json", "nonsense"],
 )  # fmt: skip
-async def test_what_is_said_to_be_no_json_is_refused_with_a_word_of_what_to_do(
+async def test_another_content_type_is_refused_with_the_right_one(
     shared: Api, content_type: str
 ) -> None:
     answer = await signup_with(shared, {"Content-Type": content_type})
@@ -286,8 +286,8 @@ async def test_what_is_said_to_be_no_json_is_refused_with_a_word_of_what_to_do(
     ]
 
 
-async def test_a_page_has_to_say_that_it_sends_json(shared: Api) -> None:
-    """Of a page that says so, its browser asks first whether it may."""
+async def test_a_web_page_must_send_a_json_content_type(shared: Api) -> None:
+    """With that type, its browser sends a CORS preflight first."""
     answer = await signup_with(shared, {"Origin": "http://localhost:5173"})
     assert problems(answer)[0]["type"] == "model_attributes_type"
 
@@ -299,7 +299,7 @@ async def signup_with(shared: Api, headers: dict[str, str]) -> httpx.Response:
 
 @pytest.mark.parametrize(("depth", "status"), [(150, 201), (DEPTH_MAX + 2, 422), (950, 422)])
 @pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}")])
-async def test_content_is_nested_only_so_deep(
+async def test_json_that_is_nested_too_deep_is_refused(
     shared: Api, depth: int, status: int, opening: str, closing: str
 ) -> None:
     nested = opening * depth + "1" + closing * depth
@@ -311,7 +311,7 @@ async def test_content_is_nested_only_so_deep(
 
 
 @pytest.mark.parametrize("name", ["\x00", "a\nb", "\u2028", "\x1b[31m", "\uffff", "' OR 1=1 --"])
-async def test_any_text_is_a_name_and_comes_back_as_it_was(shared: Api, name: str) -> None:
+async def test_any_text_is_a_valid_name_and_is_returned_unchanged(shared: Api, name: str) -> None:
     answer = await shared.post("/v1/organization/signup", json={"name": name}, key=None)
     assert answer.json()["organization"]["name"] == name
 
@@ -322,7 +322,7 @@ OF_INSTANCES = [
 ]
 
 
-async def test_an_instance_that_never_was_is_not_found_by_any_operation(shared: Api) -> None:
+async def test_every_operation_answers_404_for_an_unknown_instance(shared: Api) -> None:
     body = {"name": "Bea", "model": "gpt-4o", "input": "Hi"}
     wrong = {}
     for operation in OF_INSTANCES:
@@ -331,7 +331,7 @@ async def test_an_instance_that_never_was_is_not_found_by_any_operation(shared: 
             answer = await shared.call(operation.method, path, json=body)
             if (answer.status_code, answer.json()["detail"]) != (404, "Instance not found."):
                 wrong[described(operation), instance_id[:20]] = answer.text
-        # With an escaped slash it may be another route, or none.
+        # With an escaped slash it may match another route, or none.
         path = address_of(operation).replace("{id}", "..%2F..")
         answer = await shared.call(operation.method, path, json=body)
         if answer.status_code != 404:
@@ -339,13 +339,13 @@ async def test_an_instance_that_never_was_is_not_found_by_any_operation(shared: 
     assert wrong == {}
 
 
-async def test_members_that_nobody_knows_are_ignored(shared: Api) -> None:
+async def test_unknown_members_are_ignored(shared: Api) -> None:
     answer = await shared.post("/v1/organization/signup", json={"name": "x", "more": 1}, key=None)
     assert answer.status_code == 201
 
 
 def sized(size: int) -> bytes:
-    """A valid signup of exactly that many bytes."""
+    """A valid signup of exactly `size` bytes."""
     head, tail = b'{"name": "x", "padding": "', b'"}'
     return head + b"x" * (size - len(head) - len(tail)) + tail
 
@@ -353,12 +353,12 @@ def sized(size: int) -> bytes:
 BOMB = gzip.compress(b" " * 100 * MAX_BODY_BYTES)
 
 
-async def test_a_body_up_to_the_limit_is_taken(shared: Api) -> None:
+async def test_a_body_up_to_the_limit_is_accepted(shared: Api) -> None:
     body = sized(MAX_BODY_BYTES)
     assert (await shared.post("/v1/organization/signup", content=body)).status_code == 201
 
 
-async def test_a_body_over_the_limit_is_refused_everywhere(shared: Api, agent: Instance) -> None:
+async def test_every_operation_refuses_a_body_over_the_limit(shared: Api, agent: Instance) -> None:
     body = sized(MAX_BODY_BYTES + 1)
     refused = (413, f"The request body is larger than {MAX_BODY_BYTES} bytes.")
     wrong = {}
@@ -376,9 +376,9 @@ async def test_a_body_over_the_limit_is_refused_everywhere(shared: Api, agent: I
         ("gzip", gzip.compress(sized(MAX_BODY_BYTES)), 201, ""),
         ("deflate", zlib.compress(sized(100)), 201, ""),
         ("identity", sized(100), 201, ""),
-        # A few kilobytes that would be megabytes, were all of them decoded.
+        # A few kilobytes that decompress to megabytes.
         ("gzip", BOMB, 413, f"larger than {MAX_BODY_BYTES} bytes"),
-        ("gzip", sized(100), 422, "The body is not gzip, as its Content-Encoding says"),
+        ("gzip", sized(100), 422, "The body is not gzip, although its Content-Encoding is"),
         ("gzip", gzip.compress(sized(100))[:-9], 422, "does not end where its gzip data ends"),
         ("gzip", gzip.compress(sized(100)) + b"x", 422, "does not end where its gzip data ends"),
         ("br", b"x", 415, "Send it uncompressed, or as gzip or deflate."),
@@ -394,7 +394,7 @@ async def test_a_compressed_body_is_decoded_up_to_the_limit(
     assert (answer.status_code, words in answer.text) == (status, True), answer.text
 
 
-async def test_a_bomb_is_decoded_no_further_than_shows_that_it_is_one(
+async def test_a_compression_bomb_is_decompressed_only_just_over_the_limit(
     shared: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoded = 0
@@ -433,7 +433,7 @@ async def test_a_body_without_a_length_is_not_read_beyond_the_limit(shared: Api)
     assert sent <= MAX_BODY_BYTES * 2
 
 
-def test_every_call_with_a_body_is_tried_here() -> None:
+def test_every_operation_with_a_body_is_in_the_table() -> None:
     tried = {json.dumps([method, path]) for method, path, _ in
              [call for call, *_ in BREAKING]}  # fmt: skip
     known = {json.dumps([each.method, address_of(each)])
@@ -448,13 +448,13 @@ def test_every_call_with_a_body_is_tried_here() -> None:
         (b"[" + b'"",' * UNCOUNTED_BYTES + b"1]", False),
         (b"[" + b'"\\\\",' * UNCOUNTED_BYTES + b"1]", False),
         (b'{"' + b'":1,"'.join([b"a"] * UNCOUNTED_BYTES) + b'":1}', False),
-        # Text has as many of the signs as it likes, escaped quotes among them.
+        # Strings may contain any number of separators and escaped quotes.
         (json.dumps("[1,2],{3:4}," * VALUES_MAX).encode(), True),
         (json.dumps('"a","b"\n\\' * VALUES_MAX).encode(), True),
         (b'["' + b'","'.join([b"x" * 100] * 50_000) + b'"]', True),
     ],
 )
-def test_content_has_only_so_many_values_which_would_keep_everybody_waiting(
+def test_json_with_too_many_values_is_refused_before_parsing(
     content: bytes, is_taken: bool
 ) -> None:
     assert len(content) > UNCOUNTED_BYTES / 2
@@ -465,7 +465,7 @@ def test_content_has_only_so_many_values_which_would_keep_everybody_waiting(
         check_values(content * (1 + UNCOUNTED_BYTES // len(content)))
 
 
-async def test_a_client_is_told_of_too_many_values(
+async def test_too_many_values_are_a_422_that_says_so(
     shared: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bodies, "VALUES_MAX", 1000)

@@ -1,4 +1,4 @@
-"""The messengers of an agent, as a client sees them."""
+"""Channels over HTTP."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ REFUSED = {
 RETRYING = STARTING | {"lastError": "getaddrinfo ENOTFOUND discord.com"}
 
 
-def has(world: World, **channels: dict[str, Any]) -> None:
-    """What is written about channels; OpenClaw shows no secret."""
+def set_config(world: World, **channels: dict[str, Any]) -> None:
+    """Sets OpenClaw's configuration of channels; it shows no secret."""
     world.gateway.rpc_answers["config.get"] = ok(
         {"hash": "hmac-sha256:v1:abc", "sourceConfig": {"channels": channels}}
     )
 
 
-def becomes(world: World, channel: str, *accounts: dict[str, Any], **more: Any) -> None:
-    """How a channel is from now on, one look after the other."""
+def set_states(world: World, channel: str, *accounts: dict[str, Any], **more: Any) -> None:
+    """Sets the channel's accounts in the next status answers, one for each."""
     world.gateway.rpc_answers["channels.status"] = [
         ok({"channelAccounts": {channel: [each]}, **more}) for each in accounts
     ]
@@ -54,22 +54,24 @@ def patches(world: World) -> list[dict[str, Any]]:
 @pytest.fixture
 async def path(world: World) -> str:
     instance = await world.created()
-    has(world)
+    set_config(world)
     return f"/v1/instances/{instance.id}/channels"
 
 
 async def test_all_channels_are_listed_as_the_configuration_has_them(http: Api, path: str) -> None:
-    has(http.world, telegram={"botToken": "…"}, slack={"enabled": False}, line={"enabled": True})
+    set_config(
+        http.world, telegram={"botToken": "…"}, slack={"enabled": False}, line={"enabled": True}
+    )
     answer = await http.get(path)
     assert answer.status_code == 200
-    found = {each["channel"]: each for each in answer.json()}
-    assert len(found) == len(answer.json()) == 11
-    assert {name for name, each in found.items() if each["enabled"]} == {"telegram", "line"}
-    assert found["whatsapp"]["connection_type"] == "interactive"
-    assert found["telegram"]["connection_type"] == "token"
+    result = {each["channel"]: each for each in answer.json()}
+    assert len(result) == len(answer.json()) == 11
+    assert {name for name, each in result.items() if each["enabled"]} == {"telegram", "line"}
+    assert result["whatsapp"]["connection_type"] == "interactive"
+    assert result["telegram"]["connection_type"] == "token"
 
 
-async def test_what_a_channel_takes_is_told_without_a_key(http: Api) -> None:
+async def test_a_channels_required_fields_need_no_key(http: Api) -> None:
     answer = await http.get("/v1/instances/whatever/channels/matrix", key=None)
     assert answer.status_code == 200
     assert answer.json() == {
@@ -82,7 +84,7 @@ async def test_what_a_channel_takes_is_told_without_a_key(http: Api) -> None:
     }
 
 
-async def test_an_unknown_channel_is_not_found(http: Api, path: str) -> None:
+async def test_an_unknown_channel_is_a_404(http: Api, path: str) -> None:
     for answer in (
         await http.get(f"{path}/pigeon", key=None),
         await http.get(f"{path}/pigeon/status"),
@@ -96,7 +98,7 @@ async def test_an_unknown_channel_is_not_found(http: Api, path: str) -> None:
 async def test_connecting_writes_the_credentials_and_waits_for_the_channel(
     http: Api, path: str
 ) -> None:
-    becomes(http.world, "telegram", {}, STARTING, UP)
+    set_states(http.world, "telegram", {}, STARTING, UP)
     config = {"token": "123:secret", "api_root": "http://bots.test"}
     answer = await http.post(f"{path}/telegram/connect", json={"config": config})
     assert answer.status_code == 200, answer.text
@@ -113,8 +115,8 @@ async def test_connecting_writes_the_credentials_and_waits_for_the_channel(
     ]
 
 
-async def test_who_may_write_can_be_said_where_the_channel_has_it(http: Api, path: str) -> None:
-    becomes(http.world, "matrix", UP)
+async def test_a_dm_policy_can_be_set_if_the_channel_has_one(http: Api, path: str) -> None:
+    set_states(http.world, "matrix", UP)
     config: dict[str, Any] = {"homeserver": "https://m.test", "access_token": "x"}
     config["dm"] = {"allowFrom": ["@b:m.test"]}
     await http.post(f"{path}/matrix/connect", json={"config": config})
@@ -122,13 +124,13 @@ async def test_who_may_write_can_be_said_where_the_channel_has_it(http: Api, pat
     assert patch["channels"]["matrix"]["dm"] == {"policy": "pairing", "allowFrom": ["@b:m.test"]}
     assert "dmPolicy" not in patch["channels"]["matrix"]
 
-    becomes(http.world, "telegram", UP)
+    set_states(http.world, "telegram", UP)
     config = {"token": "1:x", "dm_policy": "disabled"}
     await http.post(f"{path}/telegram/connect", json={"config": config})
     assert patches(http.world)[-1]["channels"]["telegram"]["dmPolicy"] == "disabled"
 
 
-async def test_what_is_missing_is_named(http: Api, path: str) -> None:
+async def test_a_missing_field_is_named(http: Api, path: str) -> None:
     answer = await http.post(f"{path}/slack/connect", json={"config": {"bot_token": ""}})
     assert answer.status_code == 422
     assert answer.json()["detail"] == [
@@ -139,15 +141,15 @@ async def test_what_is_missing_is_named(http: Api, path: str) -> None:
 
 
 @pytest.mark.parametrize("body", [{}, {"config": None}, {"config": "token"}])
-async def test_a_config_must_be_there(shared: Api, agent: Instance, body: dict[str, Any]) -> None:
+async def test_config_is_required(shared: Api, agent: Instance, body: dict[str, Any]) -> None:
     answer = await shared.post(f"/v1/instances/{agent.id}/channels/telegram/connect", json=body)
     assert answer.status_code == 422
     assert answer.json()["detail"][0]["loc"] == ["body", "config"]
 
 
-async def test_credentials_that_are_there_need_not_be_sent_again(http: Api, path: str) -> None:
-    has(http.world, telegram={"botToken": "__OPENCLAW_REDACTED__", "enabled": False})
-    becomes(http.world, "telegram", UP)
+async def test_saved_credentials_need_not_be_sent_again(http: Api, path: str) -> None:
+    set_config(http.world, telegram={"botToken": "__OPENCLAW_REDACTED__", "enabled": False})
+    set_states(http.world, "telegram", UP)
     answer = await http.post(f"{path}/telegram/connect", json={"config": {}})
     assert answer.json()["status"] == "connected"
     assert patches(http.world) == [
@@ -156,16 +158,16 @@ async def test_credentials_that_are_there_need_not_be_sent_again(http: Api, path
     assert http.world.gateway.called("channels.start") == []
 
 
-async def test_a_channel_that_gave_up_tries_again(http: Api, path: str) -> None:
-    has(http.world, telegram={"botToken": "__OPENCLAW_REDACTED__", "enabled": True})
-    becomes(http.world, "telegram", UP)
+async def test_connecting_restarts_a_channel_that_gave_up(http: Api, path: str) -> None:
+    set_config(http.world, telegram={"botToken": "__OPENCLAW_REDACTED__", "enabled": True})
+    set_states(http.world, "telegram", UP)
     http.world.gateway.rpc_answers["channels.start"] = ok({})
     await http.post(f"{path}/telegram/connect", json={"config": {}})
     assert http.world.gateway.called("channels.start") == [{"channel": "telegram"}]
 
 
-async def test_a_token_that_is_refused_is_no_success(http: Api, path: str) -> None:
-    becomes(http.world, "telegram", STARTING, REFUSED)
+async def test_a_refused_token_is_a_400(http: Api, path: str) -> None:
+    set_states(http.world, "telegram", STARTING, REFUSED)
     answer = await http.post(f"{path}/telegram/connect", json={"config": {"token": "1:secret"}})
     assert answer.status_code == 400
     reason = "Telegram bot token unauthorized"
@@ -173,8 +175,8 @@ async def test_a_token_that_is_refused_is_no_success(http: Api, path: str) -> No
     assert "secret" not in answer.text
 
 
-async def test_a_messenger_that_cannot_be_reached_is_a_gateway_error(http: Api, path: str) -> None:
-    becomes(http.world, "discord", STARTING, RETRYING)
+async def test_an_unreachable_messenger_is_a_gateway_error(http: Api, path: str) -> None:
+    set_states(http.world, "discord", STARTING, RETRYING)
     answer = await http.post(f"{path}/discord/connect", json={"config": {"token": "x"}})
     assert answer.status_code == 502
     assert answer.json()["detail"] == {
@@ -182,17 +184,15 @@ async def test_a_messenger_that_cannot_be_reached_is_a_gateway_error(http: Api, 
     }
 
 
-async def test_a_channel_that_does_not_come_up_is_not_waited_for_forever(
-    http: Api, path: str
-) -> None:
-    becomes(http.world, "signal", STARTING)
+async def test_waiting_for_a_channel_ends_at_a_deadline(http: Api, path: str) -> None:
+    set_states(http.world, "signal", STARTING)
     answer = await http.post(f"{path}/signal/connect", json={"config": {"account": "+1555"}})
     assert answer.status_code == 502
     assert answer.json()["detail"]["error"].endswith("not connected yet: starting.")
 
 
-async def test_a_channel_that_tries_again_and_again_is_not_waited_for(http: Api, path: str) -> None:
-    becomes(http.world, "nostr", UP | {"connected": False, "lifecycle": "recovering"})
+async def test_waiting_for_a_channel_ends_when_it_keeps_reconnecting(http: Api, path: str) -> None:
+    set_states(http.world, "nostr", UP | {"connected": False, "lifecycle": "recovering"})
     answer = await http.post(f"{path}/nostr/connect", json={"config": {"private_key": "x"}})
     assert answer.status_code == 502
     assert answer.json()["detail"]["error"].endswith("not connected yet: recovering.")
@@ -205,32 +205,32 @@ async def test_a_channel_that_tries_again_and_again_is_not_waited_for(http: Api,
         ("googlechat", {"audience_type": "app-url", "audience": "x"}, "service_account"),
     ],
 )
-async def test_what_openclaw_wants_besides_is_named(
+async def test_a_field_that_openclaw_requires_in_addition_is_named(
     http: Api, path: str, channel: str, config: dict[str, Any], also: str
 ) -> None:
     unconfigured = {"configured": False, "running": False, "stateReason": "not configured"}
-    becomes(http.world, channel, unconfigured)
+    set_states(http.world, channel, unconfigured)
     answer = await http.post(f"{path}/{channel}/connect", json={"config": config})
     assert answer.status_code == 400
     assert f"OpenClaw also needs {also}" in answer.json()["detail"]
     assert also in (await http.get(f"{path}/{channel}/status")).json()["details"]["reason"]
 
 
-async def test_what_is_written_but_not_applied_at_once_is_waited_for(http: Api, path: str) -> None:
+async def test_connecting_waits_until_the_configuration_is_applied(http: Api, path: str) -> None:
     http.world.gateway.rpc_answers["config.patch"] = refused(
         "config.patch persisted but was not applied to the active Gateway (failed)", 503
     )
-    becomes(http.world, "telegram", {}, UP)
+    set_states(http.world, "telegram", {}, UP)
     answer = await http.post(f"{path}/telegram/connect", json={"config": {"token": "1:x"}})
     assert answer.json()["status"] == "connected"
 
-    has(http.world, telegram={"botToken": "…"})
+    set_config(http.world, telegram={"botToken": "…"})
     http.world.gateway.rpc_answers["channels.stop"] = ok({})
     assert (await http.post(f"{path}/telegram/disconnect")).status_code == 204
     assert http.world.gateway.called("channels.stop") == [{"channel": "telegram"}]
 
 
-async def test_what_openclaw_refuses_is_said_in_its_words(http: Api, path: str) -> None:
+async def test_a_refusal_by_openclaw_has_its_message(http: Api, path: str) -> None:
     words = 'invalid config: channels.telegram: Unrecognized key: "colour"'
     http.world.gateway.rpc_answers["config.patch"] = refused(words)
     config = {"token": "1:x", "colour": "red"}
@@ -238,7 +238,7 @@ async def test_what_openclaw_refuses_is_said_in_its_words(http: Api, path: str) 
     assert (answer.status_code, answer.json()) == (400, {"detail": words})
 
 
-async def test_whatsapp_shows_a_code_and_waits_for_its_scan(http: Api, path: str) -> None:
+async def test_whatsapp_returns_a_qr_code_and_waits_for_its_scan(http: Api, path: str) -> None:
     world = http.world
     message = "Scan this QR in WhatsApp → Linked Devices."
     world.gateway.rpc_answers |= {
@@ -258,10 +258,10 @@ async def test_whatsapp_shows_a_code_and_waits_for_its_scan(http: Api, path: str
     await eventually(lambda: world.gateway.called("web.login.wait") != [], "the scan is awaited")
 
 
-async def test_whatsapp_that_is_linked_already_needs_no_scan(http: Api, path: str) -> None:
+async def test_a_linked_whatsapp_needs_no_scan(http: Api, path: str) -> None:
     message = "WhatsApp is already linked (+1555). Say “relink” if you want a fresh QR."
     http.world.gateway.rpc_answers["web.login.start"] = ok({"message": message})
-    becomes(http.world, "whatsapp", STARTING, UP)
+    set_states(http.world, "whatsapp", STARTING, UP)
     answer = await http.post(f"{path}/whatsapp/connect", json={"config": {}})
     assert (answer.json()["status"], answer.json()["qr_data"]) == ("connected", None)
 
@@ -273,7 +273,7 @@ async def test_whatsapp_that_is_linked_already_needs_no_scan(http: Api, path: st
         refused("WhatsApp login failed: getaddrinfo ENOTFOUND web.whatsapp.com"),
     ],
 )
-async def test_whatsapp_out_of_reach_is_a_gateway_error(
+async def test_an_unreachable_whatsapp_is_a_gateway_error(
     http: Api, path: str, said: tuple[int, dict[str, Any]]
 ) -> None:
     http.world.gateway.rpc_answers["web.login.start"] = said
@@ -282,10 +282,12 @@ async def test_whatsapp_out_of_reach_is_a_gateway_error(
     assert "ENOTFOUND web.whatsapp.com" in answer.json()["detail"]["error"]
 
 
-async def test_the_status_tells_why_a_channel_is_not_connected(http: Api, path: str) -> None:
-    has(http.world, telegram={"botToken": "…"})
+async def test_the_status_has_the_reason_why_a_channel_is_not_connected(
+    http: Api, path: str
+) -> None:
+    set_config(http.world, telegram={"botToken": "…"})
     issue = {"channel": "telegram", "message": "Not authorized"}
-    becomes(http.world, "telegram", REFUSED, statusIssues=[issue, {"channel": "line"}])
+    set_states(http.world, "telegram", REFUSED, statusIssues=[issue, {"channel": "line"}])
     answer = await http.get(f"{path}/telegram/status")
     assert answer.status_code == 200
     assert answer.json() == {
@@ -310,18 +312,18 @@ async def test_the_status_tells_why_a_channel_is_not_connected(http: Api, path: 
         (UP | {"running": False}, False),
     ],
 )
-async def test_a_status_says_whether_messages_come_through(
+async def test_the_status_says_whether_messages_come_through(
     http: Api, path: str, account: dict[str, Any], is_connected: bool
 ) -> None:
-    has(http.world, line={"channelSecret": "…"})
-    becomes(http.world, "line", account)
+    set_config(http.world, line={"channelSecret": "…"})
+    set_states(http.world, "line", account)
     status = (await http.get(f"{path}/line/status")).json()
     assert status["connected"] is is_connected
     reason = None if is_connected else account.get("lastError", account["lifecycle"])
     assert status["details"]["reason"] == reason
 
 
-async def test_a_channel_that_nobody_set_up_has_nothing_to_tell(http: Api, path: str) -> None:
+async def test_a_channel_without_configuration_has_an_empty_status(http: Api, path: str) -> None:
     http.world.gateway.rpc_answers["channels.status"] = ok({})
     assert (await http.get(f"{path}/nostr/status")).json() == {
         "channel": "nostr",
@@ -331,18 +333,18 @@ async def test_a_channel_that_nobody_set_up_has_nothing_to_tell(http: Api, path:
     }
 
 
-async def test_a_channel_that_openclaw_does_not_run_has_that_for_a_reason(
+async def test_the_reason_of_a_channel_that_openclaw_does_not_run_says_so(
     http: Api, path: str
 ) -> None:
-    has(http.world, nostr={"privateKey": "…"})
+    set_config(http.world, nostr={"privateKey": "…"})
     http.world.gateway.rpc_answers["channels.status"] = ok({})
     status = (await http.get(f"{path}/nostr/status")).json()
     assert (status["enabled"], status["connected"]) == (True, False)
     assert "does not run this channel" in status["details"]["reason"]
 
 
-async def test_the_first_of_several_accounts_is_the_one_openclaw_says(http: Api, path: str) -> None:
-    has(http.world, line={})
+async def test_openclaws_default_account_is_the_one_in_the_status(http: Api, path: str) -> None:
+    set_config(http.world, line={})
     http.world.gateway.rpc_answers["channels.status"] = ok(
         {
             "channelAccounts": {"line": [{"accountId": "a"}, UP | {"accountId": "b"}]},
@@ -353,20 +355,20 @@ async def test_the_first_of_several_accounts_is_the_one_openclaw_says(http: Api,
 
 
 async def test_disconnecting_keeps_the_credentials(http: Api, path: str) -> None:
-    has(http.world, telegram={"botToken": "…"})
+    set_config(http.world, telegram={"botToken": "…"})
     answer = await http.post(f"{path}/telegram/disconnect")
     assert (answer.status_code, answer.content) == (204, b"")
     assert patches(http.world) == [{"channels": {"telegram": {"enabled": False}}}]
 
 
-async def test_disconnecting_what_is_not_connected_changes_nothing(http: Api, path: str) -> None:
-    has(http.world, telegram={"botToken": "…", "enabled": False})
+async def test_disconnecting_twice_changes_nothing(http: Api, path: str) -> None:
+    set_config(http.world, telegram={"botToken": "…", "enabled": False})
     for channel in ("telegram", "discord"):
         assert (await http.post(f"{path}/{channel}/disconnect")).status_code == 204
     assert patches(http.world) == []
 
 
-async def test_a_pairing_code_lets_its_sender_in(http: Api, path: str) -> None:
+async def test_a_pairing_code_approves_its_sender(http: Api, path: str) -> None:
     output = "Approved telegram sender 555."
     http.world.programs.answers[APPROVE] = {"status": 0, "output": output}
     answer = await http.post(f"{path}/telegram/pair", json={"code": " abcd2345 "})
@@ -380,7 +382,7 @@ async def test_a_pairing_code_lets_its_sender_in(http: Api, path: str) -> None:
     assert http.world.programs.called(APPROVE) == [{"channel": "telegram", "code": "abcd2345"}]
 
 
-async def test_a_code_that_nobody_was_given_is_not_found(http: Api, path: str) -> None:
+async def test_an_unknown_pairing_code_is_a_404(http: Api, path: str) -> None:
     said = 'Reason: No pending pairing request found for code "ZZZZ9999".'
     http.world.programs.answers[APPROVE] = {"status": 1, "output": said}
     answer = await http.post(f"{path}/telegram/pair", json={"code": "ZZZZ9999"})
@@ -390,7 +392,7 @@ async def test_a_code_that_nobody_was_given_is_not_found(http: Api, path: str) -
     )
 
 
-async def test_a_channel_without_pairing_says_so(http: Api, path: str) -> None:
+async def test_pairing_on_a_channel_without_pairing_is_refused(http: Api, path: str) -> None:
     said = "Failed.\nReason: Channel mattermost does not support pairing"
     http.world.programs.answers[APPROVE] = {"status": 1, "output": said}
     answer = await http.post(f"{path}/mattermost/pair", json={"code": "ZZZZ9999"})
@@ -399,7 +401,7 @@ async def test_a_channel_without_pairing_says_so(http: Api, path: str) -> None:
 
 
 @pytest.mark.parametrize("code", [None, "", "  ", "A B", "--notify", "A" * 65, 12345678])
-async def test_what_is_no_code_is_refused(shared: Api, agent: Instance, code: Any) -> None:
+async def test_a_malformed_pairing_code_is_a_422(shared: Api, agent: Instance, code: Any) -> None:
     answer = await shared.post(
         f"/v1/instances/{agent.id}/channels/telegram/pair", json={"code": code}
     )
@@ -407,11 +409,11 @@ async def test_what_is_no_code_is_refused(shared: Api, agent: Instance, code: An
     assert answer.json()["detail"][0]["loc"] == ["body", "code"]
 
 
-async def test_an_approval_that_takes_too_long_is_given_up(http: Api, path: str) -> None:
+async def test_an_approval_that_takes_too_long_is_a_gateway_error(http: Api, path: str) -> None:
     http.world.programs.failing = TimeoutError()
     answer = await http.post(f"{path}/telegram/pair", json={"code": "ZZZZ9999"})
     assert answer.status_code == 502
-    assert "takes too long" in answer.json()["detail"]["error"]
+    assert "was not approved in time" in answer.json()["detail"]["error"]
 
 
 async def test_a_gateway_that_does_not_answer_is_a_gateway_error(http: Api, path: str) -> None:
@@ -420,7 +422,7 @@ async def test_a_gateway_that_does_not_answer_is_a_gateway_error(http: Api, path
     assert answer.status_code == 502
 
 
-async def test_only_a_running_agent_has_channels(http: Api) -> None:
+async def test_channels_need_a_running_agent(http: Api) -> None:
     instance = await http.world.placed(InstanceStatus.STOPPED)
     path = f"/v1/instances/{instance.id}/channels"
     for answer in (

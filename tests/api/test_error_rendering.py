@@ -1,4 +1,4 @@
-"""What each failure is to a client: its status and its shape."""
+"""The status and shape of each error."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ def all_below(kind: type[ChowderError]) -> set[type[ChowderError]]:
 EVERY = sorted(all_below(ChowderError), key=lambda kind: kind.__name__)
 
 NEVER_ANSWERED: set[type[ChowderError]] = {
-    # Before there is a server, or instead of one.
+    # Raised before or instead of a server.
     process.DataDirLocked,
     sandboxes.EngineRemote,
     process.PortTaken,
     process.RelayPortTaken,
     process.SettingsInvalid,
-    # The command line's own.
+    # Raised by the command line.
     process.ApiRefused,
     sandboxes.ImageBuildFailed,
     sandboxes.ImageKept,
@@ -36,36 +36,36 @@ NEVER_ANSWERED: set[type[ChowderError]] = {
     process.ServerSilent,
     process.ServerOfContainer,
     process.ServerStuck,
-    # The model relay's, which words its refusals as the provider would.
+    # Raised by the model relay, which renders errors in the provider's format.
     requests.BodiesTooMany,
     upstream.RelayTokenInvalid,
-    # Its status is the provider's own.
+    # Has the provider's own status.
     upstream.ProviderFailed,
 }
-"""Failures without a row, because no client of the API ever gets one."""
+"""Errors without a row, because no client of the API gets them."""
 
 
 @pytest.mark.parametrize("kind", EVERY)
-def test_every_failure_that_can_reach_a_client_has_its_status(
+def test_every_error_that_can_reach_a_client_has_a_status(
     kind: type[ChowderError],
 ) -> None:
     assert (kind in STATUSES) != (kind in NEVER_ANSWERED)
 
 
-def test_every_status_is_one_of_the_contract() -> None:
+def test_every_status_is_in_the_contract() -> None:
     assert set(STATUSES.values()) <= {400, 401, 402, 403, 404, 409, 413, 422, 500, 502} | {
-        # Where the contract is silent: an unknown compression.
+        # Not in the contract: an unknown compression.
         415,
     }
 
 
-def test_every_failure_has_a_code_of_its_own() -> None:
+def test_every_error_has_a_code_of_its_own() -> None:
     codes = [kind.code for kind in EVERY]
     assert len(set(codes)) == len(codes)
     assert all(re.fullmatch(r"[a-z]+(_[a-z]+)*", code) for code in codes)
 
 
-def test_a_failure_that_is_new_is_a_500_until_it_has_a_row() -> None:
+def test_an_error_without_a_row_is_a_500() -> None:
     class BrandNew(ChowderError):
         """Has no row."""
 
@@ -78,9 +78,7 @@ def test_a_failure_that_is_new_is_a_500_until_it_has_a_row() -> None:
     [(400, 400), (401, 401), (403, 403), (429, 429), (500, 500), (529, 529), (None, 502),
      (200, 502), (302, 502), (0, 502), (999, 502)],
 )  # fmt: skip
-def test_a_providers_failure_keeps_its_status_if_it_is_one(
-    status: int | None, expected: int
-) -> None:
+def test_a_providers_error_status_is_kept(status: int | None, expected: int) -> None:
     assert status_of(upstream.ProviderFailed("openai", status, "words")) == expected
 
 
@@ -92,13 +90,13 @@ def test_a_providers_failure_keeps_its_status_if_it_is_one(
         agents.RpcRefused("no"),
     ],
 )
-def test_what_fails_behind_the_proxy_has_the_contracts_shape(
+def test_gateway_and_provider_errors_have_the_contracts_shape(
     failure: ChowderError,
 ) -> None:
     assert detail_of(failure) == {"error": str(failure)}
 
 
-def test_a_gateways_failure_reads_as_the_contract_has_it() -> None:
+def test_a_gateway_error_has_the_contracts_message() -> None:
     assert detail_of(agents.GatewayUnavailable("x")) == {"error": "Gateway unavailable – x"}
 
 
@@ -107,7 +105,7 @@ def test_an_invalid_request_lists_its_problems() -> None:
     assert detail_of(requests.InputInvalid([problem])) == [problem]
 
 
-def test_every_other_failure_is_one_sentence() -> None:
+def test_the_detail_of_every_other_error_is_text() -> None:
     assert detail_of(requests.InstanceNotFound()) == "Instance not found."
     assert detail_of(requests.InstanceLimitReached(1, 1)) == (
         "Instance limit reached (1/1). Upgrade your subscription."

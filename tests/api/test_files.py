@@ -1,4 +1,4 @@
-"""The files API: its answers, and that uploads and downloads stream, stall and break off well."""
+"""The files API: responses, and uploads and downloads that stream, stall and break off."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ DEADLINE_S = 10.0
 
 @pytest.fixture
 def home(world: World) -> Path:
-    """The instance root, with nothing in it."""
+    """The empty instance root."""
     for file in world.root.iterdir():
         file.unlink()
     return world.root
@@ -41,7 +41,7 @@ def home(world: World) -> Path:
 
 @pytest.fixture
 async def url(world: World) -> str:
-    """Where the files of a running agent are."""
+    """The files URL of a running agent."""
     instance = await world.placed(InstanceStatus.RUNNING)
     return f"/v1/instances/{instance.id}/files"
 
@@ -104,7 +104,7 @@ async def raw(
 
     async with asyncio.timeout(DEADLINE_S) as deadline:
         await app(scope, receive, send)
-    # Who is cancelled need not say so.
+    # A cancelled request may raise or return.
     assert not deadline.expired()
     return sent
 
@@ -142,7 +142,7 @@ async def test_a_folder_is_listed(http: Api, url: str, home: Path) -> None:
     }
 
 
-async def test_a_text_is_written_and_read(http: Api, url: str, home: Path) -> None:
+async def test_a_text_file_is_written_and_read(http: Api, url: str, home: Path) -> None:
     body = {"path": "workspace/déjà/vu.md", "content": "naïve 日本語\r\n\0"}
     answer = await http.call("PUT", f"{url}/content", json=body)
     assert (answer.status_code, answer.content) == (204, b"")
@@ -155,7 +155,7 @@ async def test_a_text_is_written_and_read(http: Api, url: str, home: Path) -> No
 @pytest.mark.parametrize(
     "content", [b"", b"\x00\xff\r\n--a-boundar\r\n-", bytes(range(256)) * 4000]
 )
-async def test_a_file_of_any_bytes_goes_up_and_down(
+async def test_a_binary_file_is_uploaded_and_downloaded(
     http: Api, url: str, home: Path, content: bytes, is_path_first: bool
 ) -> None:
     parts = [part("path", b"a/x.bin"), part("file", content, file_name="y.bin")]
@@ -166,9 +166,7 @@ async def test_a_file_of_any_bytes_goes_up_and_down(
     assert (answer.status_code, answer.content) == (200, content)
 
 
-async def test_an_upload_is_longer_than_other_bodies_may_be(
-    http: Api, url: str, home: Path
-) -> None:
+async def test_an_upload_may_be_longer_than_other_bodies(http: Api, url: str, home: Path) -> None:
     content = bytes(3 * MAX_BODY_BYTES)
     answer = await http.post(f"{url}/upload", data={"path": "x"}, files={"file": content})
     assert answer.status_code == 204
@@ -205,7 +203,7 @@ async def test_an_upload_into_a_folder_keeps_its_name(
 
 
 @pytest.mark.parametrize("file_name", [None, "", ".", "..", "folder/", "a\0b"])
-async def test_an_upload_without_a_name_cannot_become_a_folder(
+async def test_an_upload_into_a_folder_needs_a_file_name(
     http: Api, url: str, home: Path, file_name: str | None
 ) -> None:
     (home / "folder").mkdir()
@@ -216,7 +214,7 @@ async def test_an_upload_without_a_name_cannot_become_a_folder(
     assert [each.name for each in home.rglob("*")] == ["folder"]
 
 
-async def test_parts_that_nobody_asked_for_are_passed_over(http: Api, url: str, home: Path) -> None:
+async def test_unknown_parts_of_a_form_are_ignored(http: Api, url: str, home: Path) -> None:
     more = part("more", b"x" * 100_000)
     file = part("file", b"new", file_name="x")
     answer = await send_form(http, url, more, part("path", b"y"), more, file, more, END)
@@ -241,7 +239,7 @@ BAD_FORMS = {
 
 
 @pytest.mark.parametrize(("parts", "place"), BAD_FORMS.values(), ids=BAD_FORMS)
-async def test_a_bad_form_is_refused_and_changes_nothing(
+async def test_an_invalid_form_is_refused_and_changes_nothing(
     http: Api, url: str, home: Path, parts: list[bytes], place: list[str]
 ) -> None:
     answer = await send_form(http, url, *parts)
@@ -250,7 +248,7 @@ async def test_a_bad_form_is_refused_and_changes_nothing(
     assert list(home.iterdir()) == []
 
 
-async def test_a_path_without_end_is_not_read_beyond_its_bound(
+async def test_an_endless_path_is_not_read_beyond_its_bound(
     http: Api, url: str, home: Path
 ) -> None:
     sent = 0
@@ -280,9 +278,7 @@ async def test_a_path_without_end_is_not_read_beyond_its_bound(
         "multipart/mixed; boundary=a-boundary",
     ],
 )
-async def test_an_upload_says_that_it_is_a_form(
-    http: Api, url: str, home: Path, kind: str | None
-) -> None:
+async def test_an_upload_must_be_a_form(http: Api, url: str, home: Path, kind: str | None) -> None:
     headers = {} if kind is None else {"Content-Type": kind}
     answer = await http.post(f"{url}/upload", content=PATH + FILE + END, headers=headers)
     assert answer.status_code == 422
@@ -293,7 +289,7 @@ async def test_an_upload_says_that_it_is_a_form(
 @pytest.mark.parametrize(
     "name", ["x.bin", "naïve 日本語.txt", 'q"\\;%41.txt', "a\r\nSet-Cookie: x", "😀"]
 )
-async def test_a_download_is_kept_under_its_name_and_never_shown(
+async def test_a_download_is_an_attachment_with_its_name(
     http: Api, url: str, home: Path, name: str
 ) -> None:
     (home / name).write_bytes(b"<script>")
@@ -310,7 +306,7 @@ async def test_a_download_is_kept_under_its_name_and_never_shown(
     assert disposition.count('"') == 2
 
 
-async def test_the_head_of_a_download_tells_its_length(
+async def test_a_head_request_has_the_downloads_length(
     http: Api, url: str, home: Path, world: World
 ) -> None:
     (home / "x").write_bytes(bytes(1_000_000))
@@ -340,14 +336,16 @@ async def call(http: Api, url: str, name: str, path: str) -> httpx.Response:
     return await http.call(method, url + below, **more)
 
 
-async def test_what_is_not_there_is_not_found(http: Api, url: str) -> None:
+async def test_a_missing_file_is_a_404(http: Api, url: str) -> None:
     for name in READING:
         answer = await call(http, url, name, "nowhere/x")
         assert (answer.status_code, answer.json()) == (404, {"detail": "File not found."})
 
 
 @pytest.mark.parametrize("path", ["../x", "a/../../x", "/etc/passwd", "//x", "a\0b"])
-async def test_a_path_that_leads_out_is_refused(http: Api, url: str, home: Path, path: str) -> None:
+async def test_a_path_outside_of_the_home_is_refused(
+    http: Api, url: str, home: Path, path: str
+) -> None:
     for name in ALL_CALLS:
         answer = await call(http, url, name, path)
         assert answer.status_code == 400
@@ -356,7 +354,7 @@ async def test_a_path_that_leads_out_is_refused(http: Api, url: str, home: Path,
 
 
 @pytest.mark.parametrize("name", ALL_CALLS)
-async def test_a_link_that_the_agent_has_planted_is_not_followed(
+async def test_a_symbolic_link_is_not_followed(
     http: Api, url: str, home: Path, tmp_path: Path, name: str
 ) -> None:
     (tmp_path / "secrets").mkdir()
@@ -370,14 +368,14 @@ async def test_a_link_that_the_agent_has_planted_is_not_followed(
     assert [each.read_bytes() for each in (tmp_path / "secrets").iterdir()] == [b"secret"]
 
 
-async def test_a_folder_is_no_file(http: Api, url: str, home: Path) -> None:
+async def test_a_folder_cannot_be_read_as_a_file(http: Api, url: str, home: Path) -> None:
     (home / "folder").mkdir()
     for name in ("read", "write", "download"):
         answer = await call(http, url, name, "folder")
         assert (answer.status_code, answer.json()) == (400, {"detail": "folder is a directory."})
 
 
-async def test_a_file_that_is_no_text_is_to_be_downloaded(http: Api, url: str, home: Path) -> None:
+async def test_reading_a_binary_file_is_refused(http: Api, url: str, home: Path) -> None:
     (home / "x").write_bytes(b"\xff")
     answer = await http.get(f"{url}/content", params={"path": "x"})
     assert answer.status_code == 400
@@ -389,7 +387,7 @@ async def test_a_file_that_is_no_text_is_to_be_downloaded(http: Api, url: str, h
     assert "download" in answer.json()["detail"]
 
 
-async def test_a_path_is_asked_for_by_name(http: Api, url: str) -> None:
+async def test_a_path_is_required(http: Api, url: str) -> None:
     for name in ("read", "download"):
         method, below, _ = calls("")[name]
         answer = await http.call(method, url + below)
@@ -397,14 +395,14 @@ async def test_a_path_is_asked_for_by_name(http: Api, url: str) -> None:
         assert answer.json()["detail"][0]["loc"] == ["query", "path"]
 
 
-async def test_a_path_has_a_bound(http: Api, url: str) -> None:
+async def test_a_path_that_is_too_long_is_a_422(http: Api, url: str) -> None:
     for name in ALL_CALLS:
         answer = await call(http, url, name, "x" * (MAX_PATH_CHARS + 1))
         assert answer.status_code == 422
         assert answer.json()["detail"][0]["loc"][-1] == "path"
 
 
-async def test_an_agent_that_does_not_run_has_no_files_to_give(http: Api, world: World) -> None:
+async def test_files_need_a_running_agent(http: Api, world: World) -> None:
     instance = await world.placed(InstanceStatus.STOPPED)
     for name in ALL_CALLS:
         answer = await call(http, f"/v1/instances/{instance.id}/files", name, "x")
@@ -412,7 +410,7 @@ async def test_an_agent_that_does_not_run_has_no_files_to_give(http: Api, world:
         assert answer.json() == {"detail": "Instance is stopped, but must be running for this."}
 
 
-async def test_an_agent_that_is_stopped_at_that_moment_is_a_conflict_too(
+async def test_an_agent_that_stops_during_the_call_is_a_conflict(
     http: Api, url: str, world: World
 ) -> None:
     world.processes.failing = SandboxPaused()
@@ -421,7 +419,7 @@ async def test_an_agent_that_is_stopped_at_that_moment_is_a_conflict_too(
 
 
 @pytest.mark.parametrize("name", ["write", "upload"])
-async def test_a_full_disk_is_told(
+async def test_a_full_disk_is_reported(
     http: Api, url: str, home: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def place(*_: object) -> None:
@@ -445,14 +443,14 @@ async def test_a_client_that_leaves_during_an_upload_changes_nothing(
     assert "Traceback" not in caplog.text
 
 
-async def test_a_client_that_stalls_during_an_upload_is_given_up(
+async def test_an_upload_that_stalls_is_refused(
     http: Api, app: ASGIApp, url: str, home: Path, world: World
 ) -> None:
     world.files.idle_timeout_s = 0.5
     said = [sent_body(PATH + FILE[:-4])]
     start, body = await raw(app, http, "POST", f"{url}/upload", said, headers=FORM)
     assert start["status"] == 400
-    assert b"has not moved for 0.5 s" in body["body"]
+    assert b"sent nothing for 0.5 s" in body["body"]
     assert list(home.iterdir()) == []
     assert world.processes.running == 0
 
@@ -469,7 +467,7 @@ async def test_a_client_that_leaves_during_a_download_ends_it(
     assert "Traceback" not in caplog.text
 
 
-async def test_a_client_that_stalls_during_a_download_is_given_up(
+async def test_a_download_whose_client_stalls_is_ended(
     http: Api, app: ASGIApp, url: str, home: Path, world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     (home / "x").write_bytes(bytes(8 * 1024 * 1024))
@@ -477,10 +475,10 @@ async def test_a_client_that_stalls_during_a_download_is_given_up(
     sent = await raw(app, http, "GET", f"{url}/download?path=x", [], is_stalling=True)
     assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]
     assert world.processes.running == 0
-    assert "takes nothing any more" in caplog.text
+    assert "has stopped reading" in caplog.text
 
 
-async def test_a_download_that_breaks_off_is_not_ended_as_if_it_were_whole(
+async def test_a_download_that_fails_closes_the_connection(
     http: Api, app: ASGIApp, url: str, home: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (home / "x").write_bytes(bytes(8 * 1024 * 1024))
@@ -495,5 +493,5 @@ async def test_a_download_that_breaks_off_is_not_ended_as_if_it_were_whole(
     sent = await raw(shrinking, http, "GET", f"{url}/download?path=x", [])
     assert sent[0]["status"] == 200
     assert all(message.get("more_body", True) for message in sent)
-    assert "an answer broke off" in caplog.text
+    assert "a response broke off" in caplog.text
     assert "Traceback" not in caplog.text

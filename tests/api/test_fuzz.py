@@ -1,4 +1,4 @@
-"""Every operation does what the OpenAPI document says, for thousands of requests made from it."""
+"""Every operation answers as documented to thousands of generated requests."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from starlette.applications import Starlette
 
-# To count coverage about doubles its time.
+# Measuring coverage about doubles its time.
 pytestmark = [pytest.mark.slow, pytest.mark.no_cover]
 
 MAX_EXAMPLES = 2
@@ -36,7 +36,7 @@ ENDING = [
     "POST /v1/instances/{instance_id}/start",
     "DELETE /v1/instances/{instance_id}",
 ]
-"""What no other operation should meet the effects of."""
+"""Operations whose effects would disturb the others."""
 
 SKILL = {
     "name": "weather",
@@ -61,10 +61,10 @@ PROGRAMS = {
         ok=True, message="Installed", slug="weather", targetDir=SKILL["baseDir"]
     ),
 }
-"""What is answered inside of every sandbox."""
+"""Answers of the programs in every sandbox."""
 CALLS = {
     "config.get": ok({"hash": "1", "sourceConfig": {"channels": {"telegram": {"botToken": "…"}}}}),
-    # Also while another operation suspends it: all agents have this one gateway.
+    # Also while another operation drains it: all agents share this gateway.
     "config.patch": ok(
         {"sentinel": {"persisted": True, "payload": {"stats": {"requiresRestart": False}}}}
     ),
@@ -72,12 +72,12 @@ CALLS = {
         {"channelAccounts": {"telegram": [{"running": True, "connected": True}]}}
     ),
 }
-"""What every gateway answers."""
+"""Answers of every gateway."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """A server on a socket, and what its organization has there."""
+    """A server on a socket, with one organization's data."""
 
     url: str
     key: str
@@ -88,7 +88,7 @@ class Place:
     exchange_id: str
 
     def new_fault(self) -> str:
-        """The id of a new fault, of a call that nobody makes."""
+        """The id of a new fault for a call that no test makes."""
         body = {"kind": "start", "instance_id": self.instance_id}
         headers = {"Authorization": f"Bearer {self.key}"}
         answer = httpx.post(f"{self.url}/local/faults", json=body, headers=headers)
@@ -121,8 +121,8 @@ async def open_place(tmp_path: Path) -> AsyncIterator[Place]:
             yield {"services": services}
 
         ids = [(await world.created(name=name)).id for name in ("used", "stopping", "deleted")]
-        # Several operations make agents; each has to succeed once, and none to be in another's way.
-        world.engine.memory_found = EngineMemory(4_000_000_000_000, 4_000_000_000_000)
+        # Several operations create agents; each has to succeed once without disturbing another.
+        world.engine.memory_reading = EngineMemory(4_000_000_000_000, 4_000_000_000_000)
         await world.organizations.move(world.organization_id, Tier.LOBSTER, is_paid_for=False)
         world.programs.answers |= PROGRAMS
         world.beside.answers |= PROGRAMS
@@ -131,7 +131,7 @@ async def open_place(tmp_path: Path) -> AsyncIterator[Place]:
             world.organization_id, InstanceId(ids[0]), ModelProvider.OPENAI, "responses", b"{}"
         )
         ids.append(InstanceId(exchange.id))
-        # What follows them has its end at once.
+        # Event streams end at once.
         world.events.close()
         _, other_key = await world.organizations.signup("Others")
         app = with_state(api([], lifespan, world.metrics), {"services": services})
@@ -141,7 +141,7 @@ async def open_place(tmp_path: Path) -> AsyncIterator[Place]:
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
-    """In a thread of its own: schemathesis blocks the test's."""
+    """Runs in its own thread, because schemathesis blocks the test's."""
     with (
         start_blocking_portal("asyncio") as portal,
         portal.wrap_async_context_manager(open_place(tmp_path)) as place,
@@ -150,7 +150,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
 
 
 # Some 4,000 requests: each parameter of each operation at its bounds and beyond them.
-def test_no_operation_answers_otherwise_than_the_document_says(
+def test_every_operation_answers_as_documented(
     place: Place, record_testsuite_property: Callable[[str, object], None]
 ) -> None:
     from tests.fuzz import fuzz
@@ -204,7 +204,7 @@ def test_no_operation_answers_otherwise_than_the_document_says(
                 "include-name": "DELETE /local/snapshots/{snapshot_id}",
                 "parameters": {"path.snapshot_id": place.new_snapshot()},
             },
-            # Another's, so that the agents' own one keeps its model keys.
+            # Another organization, so that the agents' one keeps its model keys.
             {
                 "include-path": "/v1/organization",
                 "headers": {"Authorization": f"Bearer {place.other_key}"},

@@ -1,4 +1,4 @@
-"""Conversations and usage, as a client reads them back."""
+"""Sessions, transcripts and usage over HTTP."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from chowder_local.core.domain import ModelProvider
 from chowder_local.openclaw.session_keys import session_key
-from chowder_local.store.usage import Counts, Kind
+from chowder_local.store.usage import Counts, UsageKey
 from tests.scripted.programs import done, undone
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ NAMES = [
 ]
 
 
-async def test_a_conversation_of_any_name_is_read(http: Api) -> None:
+async def test_a_session_of_any_name_can_be_read(http: Api) -> None:
     agent = await http.world.created()
     http.world.programs.answers["read"] = page(HI, has_more=True)
     for name in NAMES:
@@ -46,8 +46,8 @@ async def test_a_conversation_of_any_name_is_read(http: Api) -> None:
         answer = await http.get(path, params={"limit": 5, "before": 9})
         assert answer.status_code == 200, name
         assert answer.json()["before"] == 3
-        (asked,) = [asked for op, asked in http.world.programs.calls if op == "read"]
-        assert (asked["key"], asked["limit"], asked["before"]) == (session_key(name), 5, 9)
+        (body,) = [body for op, body in http.world.programs.calls if op == "read"]
+        assert (body["key"], body["limit"], body["before"]) == (session_key(name), 5, 9)
 
 
 async def test_a_turn_has_every_member(http: Api) -> None:
@@ -62,7 +62,7 @@ async def test_a_turn_has_every_member(http: Api) -> None:
     }  # fmt: skip
 
 
-async def test_what_a_turn_cost_is_told_with_it(http: Api) -> None:
+async def test_a_turn_has_its_usage(http: Api) -> None:
     agent = await http.world.created()
     http.world.programs.answers["read"] = page(
         HI | {"role": "assistant", "usage": {"input": 10, "output": 2, "cache_read": 5}}
@@ -73,7 +73,7 @@ async def test_what_a_turn_cost_is_told_with_it(http: Api) -> None:
     }  # fmt: skip
 
 
-async def test_a_messengers_conversation_is_read_by_its_key(http: Api) -> None:
+async def test_a_messengers_session_is_read_by_its_key(http: Api) -> None:
     agent = await http.world.created()
     http.world.programs.answers["read"] = page()
     path, key = f"/local/instances/{agent.id}/transcript", "agent:main:telegram:direct:5"
@@ -82,13 +82,15 @@ async def test_a_messengers_conversation_is_read_by_its_key(http: Api) -> None:
 
 
 @pytest.mark.parametrize("query", ["limit=0", "limit=1001", "limit=x", "before=-1", "key="])
-async def test_a_bound_that_is_broken_is_named(shared: Api, agent: Instance, query: str) -> None:
+async def test_an_invalid_query_is_a_422_that_names_the_parameter(
+    shared: Api, agent: Instance, query: str
+) -> None:
     answer = await shared.get(f"/local/instances/{agent.id}/transcript?{query}")
     assert answer.status_code == 422
     assert answer.json()["detail"][0]["loc"] == ["query", query.partition("=")[0]]
 
 
-async def test_failures_are_told_as_what_they_are(http: Api) -> None:
+async def test_failures_have_their_own_errors(http: Api) -> None:
     agent = await http.world.created()
     path = f"/local/instances/{agent.id}/sessions/nope/transcript"
     http.world.programs.answers["read"] = done(is_known=False, messages=[], has_more=False)
@@ -99,7 +101,7 @@ async def test_failures_are_told_as_what_they_are(http: Api) -> None:
     assert "malformed" in answer.json()["detail"]["error"]
 
 
-async def test_conversations_are_listed_of_a_stopped_agent_too(http: Api) -> None:
+async def test_sessions_of_a_stopped_agent_are_listed(http: Api) -> None:
     agent = await http.world.stopped()
     http.world.beside.answers["list"] = done(sessions=[{"key": "agent:main:x", "updated_at": 1000}])
     main, other = (await http.get(f"/local/instances/{agent.id}/sessions")).json()["sessions"]
@@ -110,34 +112,36 @@ async def test_conversations_are_listed_of_a_stopped_agent_too(http: Api) -> Non
     assert (other["key"], other["last_used_at"]) == ("agent:main:x", "1970-01-01T00:00:01Z")
 
 
-async def test_usage_is_told_of_one_agent_and_of_all(http: Api) -> None:
+async def test_usage_is_reported_for_one_agent_and_for_all(http: Api) -> None:
     one, other = await http.world.created(), await http.world.created(name="Bea")
     for agent, model in ((one, "gpt-4o"), (other, "gpt-99")):
         day, provider = http.world.clock.now.date(), ModelProvider.OPENAI
-        kind = Kind(agent.id, day, "", provider, model, is_billed=True)
+        kind = UsageKey(agent.id, day, "", provider, model, is_billed=True)
         http.world.usage.note(kind, Counts(1, 0, 1000, 400, 0, 0, 100))
-    found = (await http.get(f"/local/instances/{one.id}/usage")).json()
+    result = (await http.get(f"/local/instances/{one.id}/usage")).json()
     figures = {
         "calls": 1, "unmetered_calls": 0, "input_tokens": 1000, "cached_tokens": 400,
         "cache_write_tokens": 0, "output_tokens": 100, "cost_usd": 0.003,
     }  # fmt: skip
-    assert found["totals"] == figures
-    assert found["rows"] == [
+    assert result["totals"] == figures
+    assert result["rows"] == [
         figures | {
             "instance_id": one.id, "day": http.world.clock.now.date().isoformat(), "session": None,
             "session_key": None, "provider": "openai", "model": "gpt-4o", "is_billed": True,
         }
     ]  # fmt: skip
-    assert found["prices"]["as_of"]
+    assert result["prices"]["as_of"]
     whole = (await http.get("/local/usage", params={"limit": 1})).json()
     assert (whole["totals"]["calls"], whole["totals"]["cost_usd"]) == (2, None)
     assert (len(whole["rows"]), whole["has_more"]) == (1, True)
 
 
-async def test_what_a_deleted_agent_has_cost_stays(http: Api) -> None:
+async def test_the_usage_of_a_deleted_agent_is_kept(http: Api) -> None:
     agent = await http.world.created()
     day, provider = http.world.clock.now.date(), ModelProvider.OPENAI
-    http.world.usage.note(Kind(agent.id, day, "", provider, "gpt-4o", is_billed=True), Counts(1))
+    http.world.usage.note(
+        UsageKey(agent.id, day, "", provider, "gpt-4o", is_billed=True), Counts(1)
+    )
     await http.world.lifecycle.delete(http.world.organization_id, agent.id)
     assert (await http.get("/local/usage")).json()["totals"]["calls"] == 1
     other = await http.other_key()

@@ -1,4 +1,4 @@
-"""Messages with an `Idempotency-Key`: the agent hears them once, and answers are the same."""
+"""Messages with an `Idempotency-Key`: the agent gets them once, and answers are repeated."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from tests.api.conftest import Api
 
-ASKED: dict[str, Any] = {"model": "gpt-4o", "input": "Hi", "metadata": {"a": "1", "b": "2"}}
+REQUEST: dict[str, Any] = {"model": "gpt-4o", "input": "Hi", "metadata": {"a": "1", "b": "2"}}
 DAY_S = 24 * 3600
 
 
@@ -29,7 +29,7 @@ async def message(
 ) -> httpx.Response:
     path = f"/v1/instances/{instance_id}{session}/responses"
     headers = {"Idempotency-Key": key}
-    return await http.post(path, json=ASKED | more, headers=headers)
+    return await http.post(path, json=REQUEST | more, headers=headers)
 
 
 @pytest.mark.parametrize("is_streamed", [False, True])
@@ -38,7 +38,7 @@ async def test_the_same_message_with_the_same_key_gets_the_same_answer(
 ) -> None:
     instance = await http.world.created()
     first = await message(http, instance.id, stream=is_streamed)
-    # Written in another order; the answer is read from the database, as after a restart.
+    # In another member order; the answer is read from the database, as after a restart.
     again = await message(http, instance.id, metadata={"b": "2", "a": "1"}, stream=is_streamed)
     assert first.status_code == again.status_code == 200
     assert again.content == first.content
@@ -50,7 +50,7 @@ async def test_the_same_message_with_the_same_key_gets_the_same_answer(
     assert len(http.world.gateway.messages) == 1
 
 
-async def test_another_key_session_or_day_is_another_message(http: Api) -> None:
+async def test_another_key_session_or_day_sends_the_message_again(http: Api) -> None:
     instance = await http.world.created()
     await message(http, instance.id)
     await message(http, instance.id, key="k2")
@@ -60,7 +60,7 @@ async def test_another_key_session_or_day_is_another_message(http: Api) -> None:
     assert len(http.world.gateway.messages) == 4
 
 
-async def test_a_key_of_another_message_is_refused(http: Api) -> None:
+async def test_a_key_that_was_used_for_another_message_is_refused(http: Api) -> None:
     instance = await http.world.created()
     await message(http, instance.id)
     answer = await message(http, instance.id, input="Something else.")
@@ -70,13 +70,13 @@ async def test_a_key_of_another_message_is_refused(http: Api) -> None:
 
 
 @pytest.mark.parametrize("is_streamed", [False, True])
-async def test_a_key_in_use_is_to_be_tried_again_in_a_moment(http: Api, is_streamed: bool) -> None:
+async def test_a_key_in_use_is_a_409_with_retry_after(http: Api, is_streamed: bool) -> None:
     instance = await http.world.created()
     may_go_on = asyncio.Event()
 
-    async def handler(asked: Any, receive: Any, send: Any) -> None:
+    async def handler(payload: Any, receive: Any, send: Any) -> None:
         await may_go_on.wait()
-        await scripted.friendly(asked, receive, send)
+        await scripted.friendly(payload, receive, send)
 
     http.world.gateway.handler = handler
     async with asyncio.TaskGroup() as group:
@@ -93,7 +93,7 @@ async def test_a_key_in_use_is_to_be_tried_again_in_a_moment(http: Api, is_strea
 
 
 @pytest.mark.parametrize("is_streamed", [False, True])
-async def test_a_message_that_failed_may_be_tried_again_with_its_key(
+async def test_a_failed_message_can_be_sent_again_with_its_key(
     http: Api, is_streamed: bool
 ) -> None:
     instance = await http.world.created()
@@ -107,28 +107,28 @@ async def test_a_message_that_failed_may_be_tried_again_with_its_key(
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256])
-async def test_what_cannot_be_a_key_is_refused(http: Api, key: str) -> None:
+async def test_an_invalid_key_is_refused(http: Api, key: str) -> None:
     instance = await http.world.created()
     answer = await message(http, instance.id, key=key)
     assert answer.status_code == 400
     assert "255" in answer.json()["detail"]
 
 
-async def test_kept_answers_are_encrypted_bounded_and_forgotten(
+async def test_kept_answers_are_encrypted_bounded_and_expire(
     http: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = http.world
     instance = await world.created()
     queries = IdempotentAnswerQueries(world.database, world.box)
-    monkeypatch.setattr(idempotent_answers, "MOST_OF_ONE", 2)
-    monkeypatch.setattr(idempotent_answers, "MOST_BYTES", 1000)
+    monkeypatch.setattr(idempotent_answers, "MAX_ANSWERS_PER_INSTANCE", 2)
+    monkeypatch.setattr(idempotent_answers, "MAX_ANSWER_BYTES", 1000)
     keys = [MessageKey(instance.id, "agent:main:main", str(number)) for number in range(4)]
     incompressible = bytes(random.Random(0).randbytes(1001))
     for key, body in zip(keys, [b"A secret."] * 3 + [incompressible], strict=True):
         world.clock.advance(1)
         await queries.add(key, KeptAnswer("digest", "text/plain", body), world.clock())
-    found = [await queries.get(key, world.clock()) for key in keys]
-    assert [each is not None for each in found] == [False, True, True, False]
+    results = [await queries.get(key, world.clock()) for key in keys]
+    assert [each is not None for each in results] == [False, True, True, False]
     files = [world.root.parent / name for name in ("chowder.db", "chowder.db-wal")]
     assert not any(b"A secret." in file.read_bytes() for file in files)
     await queries.expire(world.clock() + timedelta(days=1))

@@ -1,4 +1,4 @@
-"""An instance's life, as a client sees it."""
+"""The life cycle of instances over HTTP."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ BODIES: dict[str, Any] = {
 }
 
 
-async def test_a_new_instance_is_provisioning_and_keeps_to_itself_what_is_not_ready(
+async def test_a_new_instance_is_provisioning_and_has_no_address(
     http: Api,
 ) -> None:
     hold = http.world.engine.holds["boot"] = Hold()
     answer = await http.post("/v1/instances", json={"name": "Ada"})
     assert answer.status_code == 201
-    made = answer.json()
-    assert set(made) == MEMBERS
-    assert made["organization_id"] == http.world.organization_id
+    new = answer.json()
+    assert set(new) == MEMBERS
+    assert new["organization_id"] == http.world.organization_id
     expected = {
         "name": "Ada",
         "status": "provisioning",
@@ -56,21 +56,21 @@ async def test_a_new_instance_is_provisioning_and_keeps_to_itself_what_is_not_re
         "region": None,
         "error_message": None,
     }
-    assert {key: made[key] for key in expected} == expected
+    assert {key: new[key] for key in expected} == expected
     hold.may_end.set()
 
 
-async def test_an_instance_that_is_ready_says_where(http: Api) -> None:
+async def test_a_running_instance_has_its_sandbox_and_address(http: Api) -> None:
     instance = await http.world.created()
-    shown = (await http.get(f"/v1/instances/{instance.id}")).json()
-    assert set(shown) == MEMBERS
-    assert shown["status"] == "running"
-    assert shown["sandbox_id"] == instance.sandbox_id
-    assert shown["gateway_url"] == http.world.engine.gateway_url
+    view = (await http.get(f"/v1/instances/{instance.id}")).json()
+    assert set(view) == MEMBERS
+    assert view["status"] == "running"
+    assert view["sandbox_id"] == instance.sandbox_id
+    assert view["gateway_url"] == http.world.engine.gateway_url
 
 
-async def test_what_was_asked_for_is_kept(http: Api) -> None:
-    asked = {
+async def test_the_fields_of_a_creation_are_stored(http: Api) -> None:
+    payload = {
         "name": "Bea",
         "model_provider": "openai",
         "sandbox_provider": "other",
@@ -78,18 +78,18 @@ async def test_what_was_asked_for_is_kept(http: Api) -> None:
         "openclaw_config": {"a.b": 1},
         "region": "eu",
     }
-    made = (await http.post("/v1/instances", json=asked)).json()
-    assert {key: made[key] for key in asked} == asked
+    new = (await http.post("/v1/instances", json=payload)).json()
+    assert {key: new[key] for key in payload} == payload
 
 
-async def test_without_a_model_key_the_instance_says_what_is_missing(http: Api) -> None:
+async def test_without_a_model_key_the_error_message_says_so(http: Api) -> None:
     instance = await http.world.created(model_provider=ModelProvider.GEMINI)
-    shown = (await http.get(f"/v1/instances/{instance.id}")).json()
-    assert shown["status"] == "error"
-    assert "No API key for gemini" in shown["error_message"]
+    view = (await http.get(f"/v1/instances/{instance.id}")).json()
+    assert view["status"] == "error"
+    assert "No API key for gemini" in view["error_message"]
 
 
-async def test_polling_answers_three_members(http: Api) -> None:
+async def test_the_status_has_three_members(http: Api) -> None:
     instance = await http.world.created()
     answer = await http.get(f"/v1/instances/{instance.id}/status")
     assert answer.json() == {
@@ -99,7 +99,7 @@ async def test_polling_answers_three_members(http: Api) -> None:
     }
 
 
-async def test_polling_tells_whoever_waits_for_his_boot_his_place(http: Api) -> None:
+async def test_the_status_of_a_queued_instance_has_its_place_in_the_boot_queue(http: Api) -> None:
     hold = http.world.engine.holds["boot"] = Hold()
     # Two boot at a time.
     provisioner, _, waits = [
@@ -112,7 +112,7 @@ async def test_polling_tells_whoever_waits_for_his_boot_his_place(http: Api) -> 
     hold.may_end.set()
 
 
-async def test_the_list_has_the_organizations_living_instances_alone(http: Api) -> None:
+async def test_the_list_has_the_organizations_instances_without_terminated_ones(http: Api) -> None:
     ada, bea = await http.world.created(name="Ada"), await http.world.created(name="Bea")
     await http.call("DELETE", f"/v1/instances/{ada.id}")
     listed = (await http.get("/v1/instances")).json()
@@ -121,7 +121,7 @@ async def test_the_list_has_the_organizations_living_instances_alone(http: Api) 
     assert (await http.get("/v1/instances", key=await http.other_key())).json() == []
 
 
-async def test_another_organizations_instance_is_not_found(shared: Api, agent: Instance) -> None:
+async def test_another_organizations_instance_is_a_404(shared: Api, agent: Instance) -> None:
     other_key, wrong = await shared.other_key(), {}
     for operation in OF_AN_INSTANCE:
         path = operation.path.replace("{instance_id}", agent.id)
@@ -134,7 +134,7 @@ async def test_another_organizations_instance_is_not_found(shared: Api, agent: I
     assert await shared.world.now(agent) == agent
 
 
-async def test_over_the_limit_no_instance_is_made(http: Api) -> None:
+async def test_over_the_limit_no_instance_is_created(http: Api) -> None:
     key = await http.other_key()
     first = await http.post("/v1/instances", json={"name": "one"}, key=key)
     assert first.status_code == 201
@@ -145,7 +145,7 @@ async def test_over_the_limit_no_instance_is_made(http: Api) -> None:
     )
 
 
-async def test_stop_and_start_answer_the_instance_in_its_new_status(http: Api) -> None:
+async def test_stop_and_start_return_the_instance_with_its_new_status(http: Api) -> None:
     instance = await http.world.created()
     stopped = await http.post(f"/v1/instances/{instance.id}/stop")
     assert (stopped.status_code, stopped.json()["status"]) == (200, "stopped")
@@ -169,7 +169,7 @@ async def test_the_wrong_status_is_a_conflict(http: Api, status: InstanceStatus,
     )
 
 
-async def test_an_engine_that_is_down_is_a_502_in_words(http: Api) -> None:
+async def test_an_absent_engine_is_a_502_that_says_so(http: Api) -> None:
     instance = await http.world.created()
     http.world.engine.failing["pause"] = EngineUnavailable("The engine is on holiday.")
     answer = await http.post(f"/v1/instances/{instance.id}/stop")
@@ -177,19 +177,19 @@ async def test_an_engine_that_is_down_is_a_502_in_words(http: Api) -> None:
 
 
 @pytest.mark.parametrize("status", list(InstanceStatus))
-async def test_deleting_answers_nothing_and_leaves_a_terminated_row(
+async def test_deleting_has_an_empty_answer_and_leaves_a_terminated_row(
     http: Api, status: InstanceStatus
 ) -> None:
     instance = await http.world.placed(status)
     http.world.engine.put(instance.sandbox_id, SandboxState.RUNNING)
     answer = await http.call("DELETE", f"/v1/instances/{instance.id}")
     assert (answer.status_code, answer.content) == (204, b"")
-    shown = await http.get(f"/v1/instances/{instance.id}")
-    assert (shown.status_code, shown.json()["status"]) == (200, "terminated")
-    assert http.world.engine.found == {}
+    view = await http.get(f"/v1/instances/{instance.id}")
+    assert (view.status_code, view.json()["status"]) == (200, "terminated")
+    assert http.world.engine.containers == {}
 
 
-async def test_a_change_answers_the_changed_instance(http: Api) -> None:
+async def test_a_change_returns_the_changed_instance(http: Api) -> None:
     instance = await http.world.created()
     body = {"name": "Bea", "openclaw_config": {"a.b": 1}}
     answer = await http.patch(f"/v1/instances/{instance.id}", json=body)
@@ -198,7 +198,7 @@ async def test_a_change_answers_the_changed_instance(http: Api) -> None:
     assert (await http.get(f"/v1/instances/{instance.id}")).json() == answer.json()
 
 
-async def test_a_configuration_that_openclaw_refuses_is_a_400_in_its_words(http: Api) -> None:
+async def test_a_configuration_that_openclaw_refuses_is_a_400_with_its_message(http: Api) -> None:
     instance = await http.world.created()
     words = 'invalid config: agents: Unrecognized key: "nonsense"'
     http.world.gateway.rpc_answers["config.patch"] = refused(words)
@@ -207,7 +207,7 @@ async def test_a_configuration_that_openclaw_refuses_is_a_400_in_its_words(http:
     assert (answer.status_code, answer.json()) == (400, {"detail": words})
 
 
-async def test_a_configuration_that_openclaw_would_refuse_makes_no_instance_and_takes_no_place(
+async def test_an_invalid_configuration_creates_no_instance_and_takes_no_place(
     http: Api,
 ) -> None:
     _, key = await http.world.organizations.signup("Small", tier=Tier.SHRIMP)
@@ -223,16 +223,14 @@ async def test_a_configuration_that_openclaw_would_refuse_makes_no_instance_and_
 
 
 @pytest.mark.parametrize("config", [{"gateway.port": 1}, {"a..b": 1}])
-async def test_a_configuration_that_cannot_be_set_makes_no_instance(
-    http: Api, config: dict[str, Any]
-) -> None:
+async def test_a_reserved_setting_creates_no_instance(http: Api, config: dict[str, Any]) -> None:
     answer = await http.post("/v1/instances", json={"name": "Ada", "openclaw_config": config})
     assert answer.status_code == 400
     assert isinstance(answer.json()["detail"], str)
     assert (await http.get("/v1/instances")).json() == []
 
 
-async def test_who_polls_or_talks_has_nothing_decrypted(
+async def test_polls_and_messages_decrypt_nothing(
     http: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     instance = await http.world.created(openclaw_config={"logging": {"level": "debug"}})
@@ -244,13 +242,13 @@ async def test_who_polls_or_talks_has_nothing_decrypted(
 
     monkeypatch.setattr(SecretBox, "decrypt", counting)
     path = f"/v1/instances/{instance.id}"
-    # A write, after which nothing is known by heart.
+    # A write empties the read cache.
     assert (await http.patch(path, json={"name": "Bea"})).status_code == 200
     decrypted.clear()
     assert (await http.get(f"{path}/status")).status_code == 200
     body = {"model": "gpt-4o", "input": "Hello"}
     assert (await http.post(f"{path}/responses", json=body)).status_code == 200
     assert not [text for text in decrypted if "logging" in text]
-    # Or it would prove nothing.
+    # Otherwise the test would prove nothing.
     assert (await http.get(path)).json()["openclaw_config"] == {"logging": {"level": "debug"}}
     assert len([text for text in decrypted if "logging" in text]) == 1

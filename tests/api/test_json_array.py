@@ -1,4 +1,4 @@
-"""A long array is whole JSON, and whoever else is there gets his turn meanwhile."""
+"""Long JSON arrays are valid, and do not block the event loop."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class View(BaseModel):
-    """What is told of a number."""
+    """The view of a number."""
 
     number: int
     name: str
@@ -40,12 +40,12 @@ async def test_the_pages_become_one_array(pages: list[list[int]]) -> None:
     assert response.headers["content-length"] == str(len(response.body))
 
 
-async def test_it_is_written_as_every_other_answer() -> None:
+async def test_it_is_serialized_as_other_responses_are() -> None:
     written = (await array(of([1]), view_of)).body
     assert written == '[{"number":1,"name":"Nº 1"}]'.encode()
 
 
-async def test_the_pages_are_closed_when_one_cannot_be_shown() -> None:
+async def test_the_pages_are_closed_when_a_view_fails() -> None:
     closed = asyncio.Event()
 
     async def pages() -> AsyncGenerator[list[int]]:

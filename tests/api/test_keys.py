@@ -1,4 +1,4 @@
-"""Scoped keys, as a client sees them."""
+"""Scoped keys over HTTP."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ MEMBERS = {
 }  # fmt: skip
 
 
-async def made(http: Api, **fields: Any) -> dict[str, Any]:
+async def create_key(http: Api, **fields: Any) -> dict[str, Any]:
     """A new key of the organization."""
-    answer = await http.post("/v1/keys", json=await asked(http) | fields)
+    answer = await http.post("/v1/keys", json=await key_request(http) | fields)
     assert answer.status_code == 201, answer.text
     view: dict[str, Any] = answer.json()
     return view
 
 
-async def asked(http: Api) -> dict[str, Any]:
-    return asked_of(await http.world.created())
+async def key_request(http: Api) -> dict[str, Any]:
+    return key_request_for(await http.world.created())
 
 
-def asked_of(instance: Instance) -> dict[str, Any]:
+def key_request_for(instance: Instance) -> dict[str, Any]:
     return {"name": "ci", "instance_ids": [instance.id], "permissions": ["read", "interact"]}
 
 
-async def test_a_new_key_is_shown_whole_this_once(http: Api) -> None:
-    body = await asked(http)
+async def test_only_a_new_key_has_its_token(http: Api) -> None:
+    body = await key_request(http)
     answer = await http.post("/v1/keys", json=body)
     key = answer.json()
     assert answer.status_code == 201
@@ -52,32 +52,32 @@ async def test_a_new_key_is_shown_whole_this_once(http: Api) -> None:
         assert key["raw_key"] not in (await http.get(path)).text
 
 
-async def test_the_list_has_every_key_and_each_its_members(http: Api) -> None:
+async def test_the_list_has_every_key_with_its_members(http: Api) -> None:
     keys = []
     for name in ("one", "two"):
-        keys.append(await made(http, name=name))
+        keys.append(await create_key(http, name=name))
         http.world.clock.advance(1)
     listed = (await http.get("/v1/keys")).json()
     assert [each["id"] for each in listed] == [each["id"] for each in keys]
     assert all(set(each) == MEMBERS for each in listed)
 
 
-async def test_one_key_tells_what_it_may_do(http: Api) -> None:
+async def test_one_key_has_its_permissions(http: Api) -> None:
     one, two = await http.world.created(), await http.world.created()
-    key = await made(
+    key = await create_key(
         http, instance_ids=[one.id, two.id, one.id], permissions=["files", "read", "files"]
     )
-    shown = (await http.get(f"/v1/keys/{key['id']}")).json()
-    assert set(shown) == {*MEMBERS, "instances"}
+    details = (await http.get(f"/v1/keys/{key['id']}")).json()
+    assert set(details) == {*MEMBERS, "instances"}
     permissions = ["read", "files"]
-    assert shown["instances"] == [
+    assert details["instances"] == [
         {"instance_id": instance_id, "permissions": permissions}
         for instance_id in sorted([one.id, two.id])
     ]
 
 
-async def test_a_revoked_key_fails_with_the_very_next_request(http: Api) -> None:
-    key = await made(http)
+async def test_a_revoked_key_is_refused_at_once(http: Api) -> None:
+    key = await create_key(http)
     assert (await http.get("/v1/instances", key=key["raw_key"])).status_code == 200
     answer = await http.call("DELETE", f"/v1/keys/{key['id']}")
     assert (answer.status_code, answer.content) == (204, b"")
@@ -85,12 +85,12 @@ async def test_a_revoked_key_fails_with_the_very_next_request(http: Api) -> None
     assert (refused.status_code, refused.json()) == (401, {"detail": "Invalid API key."})
     assert [each["is_active"] for each in (await http.get("/v1/keys")).json()] == [False]
     assert (await http.get(f"/v1/keys/{key['id']}")).json()["is_active"] is False
-    # Again, because the first answer may have been lost on its way.
+    # Again, as a client does if the first answer was lost.
     assert (await http.call("DELETE", f"/v1/keys/{key['id']}")).status_code == 204
 
 
-async def test_the_last_use_is_in_the_next_list(http: Api) -> None:
-    key = await made(http)
+async def test_the_next_list_has_the_last_use(http: Api) -> None:
+    key = await create_key(http)
     for _ in range(2):
         http.world.clock.advance(1)
         await http.get("/v1/instances", key=key["raw_key"])
@@ -98,9 +98,9 @@ async def test_the_last_use_is_in_the_next_list(http: Api) -> None:
         assert listed["last_used_at"] == http.world.clock.now.isoformat().replace("+00:00", "Z")
 
 
-async def test_an_expired_key_opens_nothing_and_is_inactive(http: Api) -> None:
+async def test_an_expired_key_is_refused_and_inactive(http: Api) -> None:
     expires_at = http.world.clock.now + timedelta(hours=1)
-    key = await made(http, expires_at=expires_at.isoformat())
+    key = await create_key(http, expires_at=expires_at.isoformat())
     assert (await http.get("/v1/instances", key=key["raw_key"])).status_code == 200
     http.world.clock.advance(3600)
     assert (await http.get("/v1/instances", key=key["raw_key"])).status_code == 401
@@ -116,8 +116,8 @@ async def test_an_expired_key_opens_nothing_and_is_inactive(http: Api) -> None:
         ("9999-12-31T23:59:59.999999Z", "9999-12-31T23:59:59.999999Z"),
     ],
 )
-async def test_an_expiry_is_kept_in_utc(http: Api, given: str, kept: str) -> None:
-    assert (await made(http, expires_at=given))["expires_at"] == kept
+async def test_an_expiry_is_stored_in_utc(http: Api, given: str, kept: str) -> None:
+    assert (await create_key(http, expires_at=given))["expires_at"] == kept
 
 
 @pytest.mark.parametrize(
@@ -140,10 +140,10 @@ async def test_an_expiry_is_kept_in_utc(http: Api, given: str, kept: str) -> Non
         ("expires_at", "0001-01-01T00:00:00+14:00", "value_error"),
     ],
 )
-async def test_a_key_that_makes_no_sense_is_refused_by_field(
+async def test_an_invalid_key_is_a_422_that_names_the_field(
     shared: Api, agent: Instance, field: str, value: Any, kind: str
 ) -> None:
-    answer = await shared.post("/v1/keys", json=asked_of(agent) | {field: value})
+    answer = await shared.post("/v1/keys", json=key_request_for(agent) | {field: value})
     assert answer.status_code == 422
     problem = answer.json()["detail"][0]
     assert problem["loc"][:2] == ["body", field]
@@ -152,44 +152,48 @@ async def test_a_key_that_makes_no_sense_is_refused_by_field(
 
 
 @pytest.mark.parametrize("field", ["name", "instance_ids", "permissions"])
-async def test_a_key_needs_all_of_its_parts(shared: Api, agent: Instance, field: str) -> None:
-    body = asked_of(agent)
+async def test_every_field_of_a_key_but_the_expiry_is_required(
+    shared: Api, agent: Instance, field: str
+) -> None:
+    body = key_request_for(agent)
     del body[field]
     answer = await shared.post("/v1/keys", json=body)
     assert answer.status_code == 422
     assert [each["type"] for each in answer.json()["detail"]] == ["missing"]
 
 
-async def test_a_key_for_an_instance_that_is_not_there_is_refused(http: Api) -> None:
+async def test_a_key_for_an_unknown_instance_is_a_404(http: Api) -> None:
     gone = await http.world.placed(InstanceStatus.TERMINATED)
     foreign = await http.post("/v1/instances", json={"name": "Eve"}, key=await http.other_key())
     for wrong in (gone.id, foreign.json()["id"], "x\0y"):
-        answer = await http.post("/v1/keys", json=await asked(http) | {"instance_ids": [wrong]})
+        answer = await http.post(
+            "/v1/keys", json=await key_request(http) | {"instance_ids": [wrong]}
+        )
         assert (answer.status_code, answer.json()) == (404, {"detail": "Instance not found."})
 
 
-async def test_a_key_that_is_not_there_is_not_found(http: Api) -> None:
+async def test_an_unknown_key_is_a_404(http: Api) -> None:
     for method in ("GET", "DELETE"):
         answer = await http.call(method, "/v1/keys/none")
         assert (answer.status_code, answer.json()) == (404, {"detail": "Key not found."})
 
 
-async def test_the_organizations_own_key_is_no_scoped_one(http: Api) -> None:
+async def test_the_organization_key_is_not_a_scoped_key(http: Api) -> None:
     own = (await http.world.authentication.caller(http.world.key)).key_id
     assert (await http.get("/v1/keys")).json() == []
     assert (await http.call("DELETE", f"/v1/keys/{own}")).status_code == 404
     assert (await http.get("/v1/organization")).status_code == 200
 
 
-async def test_a_key_outlives_its_instance_and_opens_nothing_of_it(http: Api) -> None:
+async def test_a_key_of_a_terminated_instance_stays_and_gives_no_access(http: Api) -> None:
     one, two = await http.world.created(), await http.world.created()
     every = [str(permission) for permission in Permission]
-    key = await made(http, instance_ids=[one.id, two.id], permissions=every)
+    key = await create_key(http, instance_ids=[one.id, two.id], permissions=every)
     assert (await http.call("DELETE", f"/v1/instances/{one.id}")).status_code == 204
     listed = (await http.get("/v1/instances", key=key["raw_key"])).json()
     assert [each["id"] for each in listed] == [two.id]
     message = {"model": "gpt-4o", "input": "Hi"}
     answer = await http.post(f"/v1/instances/{one.id}/responses", json=message, key=key["raw_key"])
     assert answer.status_code == 409
-    shown = (await http.get(f"/v1/keys/{key['id']}")).json()
-    assert {each["instance_id"] for each in shown["instances"]} == {one.id, two.id}
+    details = (await http.get(f"/v1/keys/{key['id']}")).json()
+    assert {each["instance_id"] for each in details["instances"]} == {one.id, two.id}

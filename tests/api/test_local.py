@@ -1,4 +1,4 @@
-"""What only the local server answers."""
+"""Operations that only the local server has."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tests.api.conftest import Api
 
 
-async def test_health_is_told_to_anyone(http: Api) -> None:
+async def test_health_needs_no_key(http: Api) -> None:
     await http.world.placed(InstanceStatus.RUNNING)
     answer = await http.get("/local/health", key=None)
     assert answer.status_code == 200
@@ -37,7 +37,7 @@ async def test_a_server_that_answers_is_ready(http: Api) -> None:
     assert (answer.status_code, answer.json()) == (200, {"ready": True})
 
 
-async def test_a_log_is_plain_text_of_so_many_lines(http: Api) -> None:
+async def test_a_log_is_plain_text_with_the_requested_lines(http: Api) -> None:
     instance = await http.world.created()
     http.world.engine.log = "".join(f"line {number}\n" for number in range(300))
     path = f"/local/instances/{instance.id}/logs"
@@ -60,7 +60,7 @@ async def test_a_log_can_be_followed(http: Api, follow: str) -> None:
     ("failure", "status"),
     [(SandboxMissing("It is gone."), 404), (EngineUnavailable("It is away."), 502)],
 )
-async def test_a_log_that_cannot_be_followed_is_an_ordinary_error(
+async def test_a_log_that_cannot_be_followed_is_an_error_response(
     http: Api, failure: ChowderError, status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     instance = await http.world.created()
@@ -71,17 +71,13 @@ async def test_a_log_that_cannot_be_followed_is_an_ordinary_error(
 
 
 @pytest.mark.parametrize("follow", ["0", "false", "no"])
-async def test_a_log_is_not_followed_unless_asked(
-    shared: Api, agent: Instance, follow: str
-) -> None:
+async def test_a_log_is_not_followed_by_default(shared: Api, agent: Instance, follow: str) -> None:
     await shared.get(f"/local/instances/{agent.id}/logs?follow={follow}")
     assert shared.world.engine.made("follow_log") == 0
 
 
 @pytest.mark.parametrize("tail", ["0", "-1", "1.5", "all", "", "100001", "٣x", "9" * 5000])
-async def test_a_number_of_lines_that_makes_no_sense_is_a_422(
-    shared: Api, agent: Instance, tail: str
-) -> None:
+async def test_an_invalid_number_of_lines_is_a_422(shared: Api, agent: Instance, tail: str) -> None:
     answer = await shared.get(f"/local/instances/{agent.id}/logs", params={"tail": tail})
     assert answer.status_code == 422
     (problem,) = answer.json()["detail"]
@@ -99,7 +95,7 @@ async def test_a_follow_that_is_neither_true_nor_false_is_a_422(
     assert (problem["loc"], problem["type"]) == (["query", "follow"], "bool_parsing")
 
 
-async def test_the_owner_learns_how_to_reach_the_gateway(shared: Api, agent: Instance) -> None:
+async def test_the_gateway_has_an_address_and_a_token(shared: Api, agent: Instance) -> None:
     answer = await shared.get(f"/local/instances/{agent.id}/gateway")
     assert answer.json() == {
         "gateway_url": shared.world.engine.gateway_url,
@@ -108,7 +104,7 @@ async def test_the_owner_learns_how_to_reach_the_gateway(shared: Api, agent: Ins
 
 
 @pytest.mark.parametrize("what", ["gateway", "logs", "logs?follow=true"])
-async def test_of_a_deleted_one_there_is_nothing_to_look_into(http: Api, what: str) -> None:
+async def test_a_deleted_instance_has_no_log_and_no_gateway(http: Api, what: str) -> None:
     instance = await http.world.created()
     await http.call("DELETE", f"/v1/instances/{instance.id}")
     answer = await http.get(f"/local/instances/{instance.id}/{what}")
@@ -116,7 +112,7 @@ async def test_of_a_deleted_one_there_is_nothing_to_look_into(http: Api, what: s
     assert (answer.status_code, answer.json()) == (409, words)
 
 
-async def test_an_instances_egress_is_shown_and_chosen(http: Api) -> None:
+async def test_an_instances_egress_is_shown_and_set(http: Api) -> None:
     instance = await http.world.created()
     path = f"/local/instances/{instance.id}"
     view = {"id": instance.id, "name": "Ada", "status": "running"}
@@ -128,12 +124,12 @@ async def test_an_instances_egress_is_shown_and_chosen(http: Api) -> None:
     await http.world.settled(instance)
     assert (await http.get(path)).json() == expected | {"status": "running"}
     assert (await http.patch(path, json={"egress": None})).json()["egress_in_force"] == "on"
-    # The contract's own view knows nothing of it.
+    # The contract's view does not have it.
     assert "egress" not in (await http.get(f"/v1/instances/{instance.id}")).text
 
 
 @pytest.mark.parametrize("body", [{}, {"egress": "maybe"}, {"egress": True}, {"egress": ""}])
-async def test_an_egress_that_makes_no_sense_is_a_422(
+async def test_an_invalid_egress_is_a_422(
     shared: Api, agent: Instance, body: dict[str, Any]
 ) -> None:
     answer = await shared.patch(f"/local/instances/{agent.id}", json=body)
@@ -141,7 +137,7 @@ async def test_an_egress_that_makes_no_sense_is_a_422(
     assert answer.json()["detail"][0]["loc"] == ["body", "egress"]
 
 
-async def test_metrics_are_told_to_anyone_by_the_templates_of_routes(http: Api) -> None:
+async def test_metrics_need_no_key_and_name_routes_by_template(http: Api) -> None:
     instance = await http.world.created()
     for path in ("", "/status", "/session/secret%2Fname/responses", "/nowhere"):
         await http.get(f"/v1/instances/{instance.id}{path}")
@@ -161,7 +157,7 @@ async def test_metrics_are_told_to_anyone_by_the_templates_of_routes(http: Api) 
     }
 
 
-async def test_metrics_tell_nothing_that_is_somebodys(http: Api) -> None:
+async def test_metrics_have_no_data_of_organizations(http: Api) -> None:
     world = http.world
     instance = await world.created(name="planted-name")
     await http.get("/v1/instances?planted-query=1", headers={"X-Request-Id": "planted-id"})
@@ -172,13 +168,13 @@ async def test_metrics_tell_nothing_that_is_somebodys(http: Api) -> None:
     assert not [each for each in secrets if each.lower() in text.lower()]
 
 
-async def test_metrics_are_told_while_the_engine_does_not_answer(http: Api) -> None:
+async def test_metrics_answer_while_the_engine_does_not(http: Api) -> None:
     for call in ("version", "memory", "sandboxes"):
         http.world.engine.failing[call] = EngineUnavailable("The engine is on holiday.")
     assert (await http.get("/local/metrics", key=None)).status_code == 200
 
 
-async def test_who_only_asks_for_the_head_of_the_events_is_not_kept(http: Api) -> None:
+async def test_a_head_request_for_events_ends_at_once(http: Api) -> None:
     answer = await http.call("HEAD", "/local/events")
     assert (answer.status_code, answer.content) == (200, b"")
     assert answer.headers["Content-Type"].startswith("text/event-stream")

@@ -1,4 +1,4 @@
-"""What every request passes through: CORS, an id, a log line, and words for a defect."""
+"""The middleware: CORS, request ids, log lines and unexpected errors."""
 
 from __future__ import annotations
 
@@ -50,9 +50,7 @@ async def preflight(http: Api, origin: str, method: str = "POST") -> Any:
 
 
 @pytest.mark.parametrize("origin", [*LOOPBACK, ALLOWED_ORIGIN])
-async def test_a_page_on_this_machine_or_an_allowed_one_may_call_with_a_key(
-    shared: Api, origin: str
-) -> None:
+async def test_a_local_or_allowed_page_may_call_with_a_key(shared: Api, origin: str) -> None:
     answer = await preflight(shared, origin)
     assert answer.status_code == 200
     assert answer.headers["Access-Control-Allow-Origin"] == origin
@@ -90,7 +88,7 @@ async def test_a_page_can_read_an_error_and_the_requests_id(shared: Api, key: st
     assert {"X-Request-Id", "Retry-After"} <= set(exposed.split(", "))
 
 
-async def test_every_answer_has_an_id_of_its_own(shared: Api) -> None:
+async def test_every_response_has_a_unique_id(shared: Api) -> None:
     paths = ["/v1/organization", "/v1/nowhere", "/local/ready", "/docs"]
     answers = [await shared.get(path) for path in paths]
     answers.append(await shared.call("PUT", "/v1/organization"))
@@ -100,14 +98,14 @@ async def test_every_answer_has_an_id_of_its_own(shared: Api) -> None:
     assert len(set(ids)) == len(ids)
 
 
-async def test_a_requests_own_id_is_kept_if_it_is_harmless(shared: Api) -> None:
+async def test_a_requests_own_id_is_kept_if_it_is_valid(shared: Api) -> None:
     kept = await shared.get("/local/ready", headers={"X-Request-Id": "my-id.1"})
     replaced = await shared.get("/local/ready", headers={"X-Request-Id": "my id\tERROR"})
     assert kept.headers.get_list("X-Request-Id") == ["my-id.1"]
     assert re.fullmatch("[0-9a-f]{32}", replaced.headers["X-Request-Id"])
 
 
-async def test_what_a_request_begins_is_logged_with_its_id_and_what_it_is_about(
+async def test_background_work_is_logged_with_its_request_and_instance(
     http: Api, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "chowder_local")
@@ -120,11 +118,11 @@ async def test_what_a_request_begins_is_logged_with_its_id_and_what_it_is_about(
     lines = [json.loads(line) for line in caplog.text.splitlines()]
     about = {(each["request_id"], each.get("instance_id")) for each in lines}
     assert about == {("create-1", instance_id), ("look-1", None)}
-    # The end of the request, and the beginning and the end of its boot.
+    # The end of the request, and the start and end of its boot.
     assert len(lines) == 4
 
 
-async def test_a_request_is_logged_with_the_instance_of_its_path_and_no_other(
+async def test_a_request_is_logged_with_the_instance_of_its_path_only(
     http: Api, caplog: pytest.LogCaptureFixture
 ) -> None:
     one, other = await http.world.created(), await http.world.created()
@@ -133,7 +131,7 @@ async def test_a_request_is_logged_with_the_instance_of_its_path_and_no_other(
     await http.get(f"/v1/instances/{one.id}")
     await http.post(f"/v1/instances/{one.id}/stop")
     await http.get(f"/local/instances/{one.id}/logs")
-    # It looks this one up, but is about all.
+    # It looks this instance up, but concerns all.
     fault = {"kind": "stop", "status": 500, "instance_id": other.id}
     assert (await http.post("/local/faults", json=fault)).status_code == 201
     lines = [json.loads(line) for line in caplog.text.splitlines()]
@@ -153,7 +151,7 @@ async def test_a_request_is_one_line_in_the_log_without_query_or_key(
     assert shared.world.key not in caplog.text
 
 
-async def test_what_polls_the_server_does_not_fill_the_log(
+async def test_polled_routes_do_not_fill_the_log(
     shared: Api, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "chowder_local.http.request_log")
@@ -161,7 +159,7 @@ async def test_what_polls_the_server_does_not_fill_the_log(
     assert caplog.records == []
 
 
-async def test_a_status_that_is_polled_does_not_fill_the_log(
+async def test_a_polled_status_does_not_fill_the_log(
     shared: Api, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "chowder_local.http.request_log")
@@ -169,7 +167,7 @@ async def test_a_status_that_is_polled_does_not_fill_the_log(
     assert caplog.records == []
 
 
-async def test_a_path_cannot_begin_a_line_of_its_own_in_the_log(
+async def test_a_path_cannot_start_a_new_log_line(
     shared: Api, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "chowder_local.http.request_log")
@@ -178,7 +176,7 @@ async def test_a_path_cannot_begin_a_line_of_its_own_in_the_log(
     assert "%0AERROR%20forged" in caplog.text
 
 
-async def test_a_defect_is_a_500_without_its_words_that_a_page_can_read(
+async def test_an_unexpected_error_is_a_500_without_its_message(
     http: Api, caplog: pytest.LogCaptureFixture
 ) -> None:
     http.world.engine.failing["log_tail"] = RuntimeError("secret words")
@@ -192,7 +190,7 @@ async def test_a_defect_is_a_500_without_its_words_that_a_page_can_read(
     assert "secret words" in caplog.text
 
 
-async def test_a_defect_in_the_middle_of_an_answer_breaks_it_off(
+async def test_an_unexpected_error_in_the_middle_of_a_response_breaks_it_off(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     sent: list[Message] = []
@@ -207,11 +205,11 @@ async def test_a_defect_in_the_middle_of_an_answer_breaks_it_off(
     with pytest.raises(RuntimeError, match="half"):
         await ErrorMiddleware(half)({"type": "http"}, _nothing, send)
     assert [message["type"] for message in sent] == ["http.response.start"]
-    assert "a defect of ours" in caplog.text
+    assert "unexpected error" in caplog.text
 
 
 @pytest.mark.parametrize("has_begun", [False, True])
-async def test_a_request_that_the_servers_end_cuts_off_is_told_so_if_it_can_be(
+async def test_a_request_that_a_stopping_server_cancels_is_answered_if_possible(
     has_begun: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     sent: list[Message] = []
@@ -240,14 +238,14 @@ async def test_a_request_that_the_servers_end_cuts_off_is_told_so_if_it_can_be(
     assert caplog.records == []
 
 
-async def test_what_is_no_request_passes_through_untouched() -> None:
-    seen: list[str] = []
+async def test_other_scopes_than_requests_pass_through() -> None:
+    recorded: list[str] = []
 
     async def app(scope: Scope, _: Receive, __: Send) -> None:
-        seen.append(scope["type"])
+        recorded.append(scope["type"])
 
     await RequestLog(app, Metrics())({"type": "lifespan"}, _nothing, _ignore)
-    assert seen == ["lifespan"]
+    assert recorded == ["lifespan"]
 
 
 async def _as_coroutine(app: ASGIApp, send: Send) -> None:

@@ -1,4 +1,4 @@
-"""The OpenAPI document, judged by an independent validator, and the page that shows it."""
+"""The OpenAPI document, checked by an independent validator, and the page that shows it."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ DOCUMENT = document(OPERATIONS)
 
 def described(operation: Operation) -> dict[str, Any]:
     path = operation.path.replace(":path}", "}")
-    found: dict[str, Any] = DOCUMENT["paths"][path][operation.method.lower()]
-    return found
+    result: dict[str, Any] = DOCUMENT["paths"][path][operation.method.lower()]
+    return result
 
 
 def name(operation: Operation) -> str:
@@ -40,7 +40,7 @@ def test_the_document_is_valid() -> None:
     assert [str(problem) for problem in problems] == []
 
 
-def test_it_describes_exactly_what_the_table_has() -> None:
+def test_the_document_has_exactly_the_operations_of_the_table() -> None:
     in_document = {
         (method.upper(), path) for path, item in DOCUMENT["paths"].items() for method in item
     }
@@ -50,7 +50,7 @@ def test_it_describes_exactly_what_the_table_has() -> None:
     assert DOCUMENT["servers"]
 
 
-def test_every_operation_and_schema_has_a_name_of_its_own_for_generated_clients() -> None:
+def test_every_operation_and_schema_has_a_unique_name() -> None:
     ids = [described(each)["operationId"] for each in OPERATIONS]
     assert len(set(ids)) == len(ids)
     assert [each for each in ids if not re.fullmatch(r"[a-z]+([A-Z][a-z]+)*", each)] == []
@@ -58,7 +58,7 @@ def test_every_operation_and_schema_has_a_name_of_its_own_for_generated_clients(
     assert [name for name in schemas if not re.fullmatch(r"([A-Z][a-z]+)+", name)] == []
 
 
-def test_what_may_be_left_out_has_no_default_that_makes_generators_require_it() -> None:
+def test_optional_members_have_no_default() -> None:
     defaults = {
         f"{model}.{member}"
         for model, schema in DOCUMENT["components"]["schemas"].items()
@@ -78,13 +78,13 @@ def test_what_may_be_left_out_has_no_default_that_makes_generators_require_it() 
         {"type": "unheard_of"},
     ],
 )
-def test_an_item_of_an_answer_has_the_members_of_its_type(item: dict[str, Any]) -> None:
+def test_a_response_item_has_the_members_of_its_type(item: dict[str, Any]) -> None:
     response = DOCUMENT["components"]["schemas"]["ResponseView"]
     schema = {**response["properties"]["output"], "components": DOCUMENT["components"]}
     assert not OAS31Validator(schema).is_valid([item])
 
 
-def test_who_polls_is_told_of_the_place_in_the_queue() -> None:
+def test_the_status_documents_the_queue_position_header() -> None:
     of_it = [each for each in OPERATIONS if each.headers]
     assert [name(each) for each in of_it] == ["GET /v1/instances/{instance_id}/status"]
     (header,) = of_it[0].headers
@@ -102,8 +102,8 @@ def test_every_operation_says_whether_it_needs_a_key() -> None:
         answers = described(operation)["responses"]
         needs_key = operation.access is not Access.ANYONE
         needs_more = needs_key and operation.access is not Access.ANY_KEY
-        found = ("security" in described(operation), "401" in answers, "403" in answers)
-        return found == (needs_key, needs_key, needs_more)
+        result = ("security" in described(operation), "401" in answers, "403" in answers)
+        return result == (needs_key, needs_key, needs_more)
 
     assert failing(says_so) == []
 
@@ -132,7 +132,7 @@ def test_every_operation_has_a_summary_and_a_description() -> None:
     assert failing(lambda each: described(each)["description"]) == []
 
 
-def test_every_parameter_is_explained_and_has_a_schema() -> None:
+def test_every_parameter_has_a_description_and_a_schema() -> None:
     def is_explained(parameter: dict[str, Any]) -> bool:
         schema = parameter["schema"]
         return bool(parameter["description"] and ("anyOf" in schema or schema["type"]))
@@ -140,7 +140,7 @@ def test_every_parameter_is_explained_and_has_a_schema() -> None:
     assert failing(lambda each: all(map(is_explained, described(each)["parameters"]))) == []
 
 
-def test_every_operation_that_takes_a_body_or_a_query_and_no_other_can_answer_422() -> None:
+def test_exactly_the_operations_with_a_body_or_query_document_422() -> None:
     def says_so(operation: Operation) -> bool:
         takes = operation.body is not None or bool(operation.query)
         return ("422" in described(operation)["responses"]) == takes
@@ -148,7 +148,7 @@ def test_every_operation_that_takes_a_body_or_a_query_and_no_other_can_answer_42
     assert failing(says_so) == []
 
 
-def test_every_operation_that_takes_json_and_no_other_can_refuse_a_body_unread() -> None:
+def test_exactly_the_operations_with_a_json_body_document_413_and_415() -> None:
     def says_so(operation: Operation) -> bool:
         takes_json = isinstance(operation.body, type) and operation.body_type == JSON
         known = set(described(operation)["responses"]) - set(map(str, operation.errors))
@@ -157,7 +157,7 @@ def test_every_operation_that_takes_json_and_no_other_can_refuse_a_body_unread()
     assert failing(says_so) == []
 
 
-def test_every_operation_on_something_with_an_id_can_answer_404() -> None:
+def test_every_operation_with_an_id_documents_404() -> None:
     def says_so(operation: Operation) -> bool:
         has_id = "{" in operation.path and operation.access is not Access.ANYONE
         return not has_id or "404" in described(operation)["responses"]
@@ -166,14 +166,14 @@ def test_every_operation_on_something_with_an_id_can_answer_404() -> None:
 
 
 def contents() -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every body and answer: what it is called, and what the document says of it."""
+    """The name and content of every body and response."""
     for operation in OPERATIONS:
         known = described(operation)
         bodies = {"body": known.get("requestBody", {})} | known["responses"]
         for what, body in bodies.items():
             target = body.get("$ref", "").removeprefix("#/components/responses/")
-            found = DOCUMENT["components"]["responses"][target] if target else body
-            for media_type, content in found.get("content", {}).items():
+            result = DOCUMENT["components"]["responses"][target] if target else body
+            for media_type, content in result.get("content", {}).items():
                 yield f"{name(operation)} {what} {media_type}", content
 
 
@@ -195,11 +195,11 @@ def test_every_example_fits_its_schema() -> None:
         schema = {**content["schema"], "components": DOCUMENT["components"]}
         validator = OAS31Validator(schema, format_checker=oas31_format_checker)
         for example in examples_of(content):
-            found = [problem.message for problem in validator.iter_errors(example)]
+            result = [problem.message for problem in validator.iter_errors(example)]
             if UNKNOWN in texts(example):
-                found.append(f"a text has no example of its own: {example}")
-            if found:
-                problems[what] = found
+                result.append(f"a text has no example of its own: {example}")
+            if result:
+                problems[what] = result
     assert problems == {}
 
 
@@ -212,12 +212,12 @@ def texts(content: Any) -> Iterator[str]:
             yield from texts(each)
 
 
-def test_every_subject_is_explained() -> None:
+def test_every_tag_has_a_description() -> None:
     assert {each["name"] for each in DOCUMENT["tags"]} == {each.tag for each in OPERATIONS}
     assert all(each["description"] for each in DOCUMENT["tags"])
 
 
-def test_no_answer_is_an_object_that_nobody_described() -> None:
+def test_no_response_is_an_undescribed_object() -> None:
     free = {
         f"{model}.{member}"
         for model, schema in DOCUMENT["components"]["schemas"].items()
@@ -244,13 +244,13 @@ def is_free(schema: dict[str, Any]) -> bool:
     )
 
 
-async def test_the_server_gives_the_document_to_anyone(shared: Api) -> None:
+async def test_the_document_needs_no_key(shared: Api) -> None:
     answer = await shared.get("/openapi.json", key=None)
     assert answer.status_code == 200
     assert answer.json() == DOCUMENT
 
 
-async def test_the_page_asks_nothing_of_the_internet(shared: Api) -> None:
+async def test_the_page_loads_nothing_from_the_internet(shared: Api) -> None:
     page = (await shared.get("/docs", key=None)).text
     assert "//" not in re.sub(r"<!doctype[^>]*>", "", page)
     addresses = re.findall(r'(?:src|href|url)(?:=|: )"([^"]+)"', page)
@@ -260,12 +260,12 @@ async def test_the_page_asks_nothing_of_the_internet(shared: Api) -> None:
         assert (await shared.get(address, key=None)).status_code == 200
 
 
-async def test_an_asset_that_is_not_there_is_not_found(shared: Api) -> None:
+async def test_a_missing_asset_is_a_404(shared: Api) -> None:
     answer = await shared.get("/docs/assets/nowhere.js", key=None)
     assert answer.status_code == 404
 
 
 @pytest.mark.parametrize("path", ["../__init__.py", "%2e%2e/__init__.py", "..%2f__init__.py"])
-async def test_the_assets_folder_cannot_be_left(shared: Api, path: str) -> None:
+async def test_an_asset_path_cannot_leave_its_folder(shared: Api, path: str) -> None:
     answer = await shared.get(f"/docs/assets/{path}", key=None)
     assert answer.status_code == 404

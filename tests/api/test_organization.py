@@ -1,4 +1,4 @@
-"""Signing up, and what an organization is."""
+"""Sign-up and organizations over HTTP."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MEMBERS = {
 }
 
 
-async def test_a_signup_needs_no_key_and_shows_one(http: Api) -> None:
+async def test_a_signup_needs_no_key_and_returns_one(http: Api) -> None:
     answer = await http.post("/v1/organization/signup", json={"name": "Bakery"}, key=None)
     assert answer.status_code == 201
     assert set(answer.json()) == {"organization", "api_key"}
@@ -35,11 +35,11 @@ async def test_a_signup_needs_no_key_and_shows_one(http: Api) -> None:
     assert organization["instance_limit"] == 1
     assert organization["instance_count"] == 0
     assert organization["model_providers"] == []
-    shown = await http.get("/v1/organization", key=answer.json()["api_key"])
-    assert shown.json() == organization
+    view = await http.get("/v1/organization", key=answer.json()["api_key"])
+    assert view.json() == organization
 
 
-async def test_an_organization_says_whose_keys_it_has_and_never_which(http: Api) -> None:
+async def test_an_organization_names_its_providers_but_never_its_model_keys(http: Api) -> None:
     answer = await http.get("/v1/organization")
     assert set(answer.json()) == MEMBERS
     assert answer.json()["model_providers"] == ["anthropic", "openai"]
@@ -81,7 +81,7 @@ async def test_a_change_of_nothing_changes_nothing(http: Api, body: dict[str, No
     assert (await http.patch("/v1/organization", json=body)).json() == before
 
 
-async def test_every_living_instance_counts(http: Api) -> None:
+async def test_every_instance_that_is_not_terminated_counts(http: Api) -> None:
     first, _ = await http.world.created(), await http.world.created()
     assert (await http.get("/v1/organization")).json()["instance_count"] == 2
     await http.call("DELETE", f"/v1/instances/{first.id}")

@@ -1,4 +1,4 @@
-"""Who is let in: by the name that a request is for, and by the page that it comes from."""
+"""The origin guard: unknown hosts and other sites' changes are refused."""
 
 from __future__ import annotations
 
@@ -65,18 +65,18 @@ async def signup(http: Api, **headers: str) -> httpx.Response:
 
 
 @pytest.mark.parametrize("host", OURS)
-async def test_a_request_for_a_name_of_ours_is_taken(host: str) -> None:
-    assert await _judged(ALLOWED_HOSTS, host, "127.0.0.1") == 200
+async def test_a_request_for_a_known_host_is_accepted(host: str) -> None:
+    assert await _status_for(ALLOWED_HOSTS, host, "127.0.0.1") == 200
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", *WRITING])
 @pytest.mark.parametrize("host", NOT_OURS)
-async def test_a_request_for_another_name_is_refused(host: str, method: str) -> None:
-    assert await _judged(ALLOWED_HOSTS, host, "127.0.0.1", method=method) == 403
+async def test_a_request_for_an_unknown_host_is_refused(host: str, method: str) -> None:
+    assert await _status_for(ALLOWED_HOSTS, host, "127.0.0.1", method=method) == 403
 
 
-async def test_every_path_is_behind_the_gate(shared: Api) -> None:
-    """Also those that are nobody's."""
+async def test_every_path_is_behind_the_guard(shared: Api) -> None:
+    """Unknown paths, too."""
     paths = {each.path for each in OPERATIONS} | {each.path for each in PAGES + LINKED_PAGES}
     paths |= {"/docs", "/openapi.json", "/x"}
     paths |= {"/local/ready", "/local/health", "/v1/organization", "/dashboard"}
@@ -93,20 +93,20 @@ async def test_every_path_is_behind_the_gate(shared: Api) -> None:
     assert wrong == {}
 
 
-def test_only_what_logs_and_lets_pages_read_refusals_is_before_the_gate() -> None:
+def test_only_the_log_and_cors_are_outside_of_the_guard() -> None:
     kinds: list[object] = [each.cls for each in stack([], Metrics(), [])]
     assert kinds[:3] == [RequestLog, PagesCORS, OriginGuard]
 
 
-async def test_a_page_whose_name_was_led_to_us_makes_no_organization(shared: Api) -> None:
-    """As its browser sees it, such a page is of our origin, and asks with any content type."""
+async def test_a_page_with_a_rebound_name_creates_no_organization(shared: Api) -> None:
+    """To its browser, such a page has this server's origin, and may send any content type."""
     headers = {"Host": "evil.example:2469", "Origin": "http://evil.example:2469"}
     answer = await signup(shared, Sec_Fetch_Site="same-origin", **headers)
     assert answer.status_code == 403
     assert "evil.example:2469" in answer.json()["detail"]
 
 
-async def test_a_page_that_may_call_can_read_that_it_called_the_wrong_name(shared: Api) -> None:
+async def test_an_allowed_page_can_read_the_refusal_of_an_unknown_host(shared: Api) -> None:
     headers = {"Host": "box.lan", "Origin": LOOPBACK[0]}
     answer = await shared.get("/local/ready", headers=headers, is_documented=False)
     assert answer.status_code == 403
@@ -115,7 +115,7 @@ async def test_a_page_that_may_call_can_read_that_it_called_the_wrong_name(share
     assert answer.headers["X-Request-Id"]
 
 
-async def test_a_foreign_page_makes_no_organization_though_no_browser_asks_first(
+async def test_a_foreign_page_creates_no_organization_with_a_simple_request(
     shared: Api,
 ) -> None:
     wrong = {}
@@ -147,11 +147,11 @@ async def test_a_foreign_page_makes_no_organization_though_no_browser_asks_first
         {"origin": ""},
     ],
 )
-async def test_what_another_site_sends_is_refused(method: str, headers: dict[str, str]) -> None:
-    assert await _judged_at_ours(method, headers) == 403
+async def test_a_change_from_another_site_is_refused(method: str, headers: dict[str, str]) -> None:
+    assert await _status_at_known_host(method, headers) == 403
 
 
-async def test_what_another_site_sends_changes_nothing_even_with_a_key(http: Api) -> None:
+async def test_a_request_of_another_site_changes_nothing_even_with_a_key(http: Api) -> None:
     for method in WRITING:
         headers = {"Origin": "https://evil.example"}
         answer = await http.call(method, "/v1/organization", headers=headers, json={"name": "Mine"})
@@ -172,20 +172,20 @@ async def test_what_another_site_sends_changes_nothing_even_with_a_key(http: Api
         *({"origin": origin, "sec-fetch-site": "same-site"} for origin in LOOPBACK),
     ],
 )
-async def test_programs_our_own_pages_and_allowed_ones_may_change_things(
+async def test_programs_own_pages_and_allowed_pages_may_make_changes(
     method: str, headers: dict[str, str]
 ) -> None:
-    assert await _judged_at_ours(method, headers) == 200
+    assert await _status_at_known_host(method, headers) == 200
 
 
-async def test_an_allowed_page_changes_what_it_sends_with_a_key(http: Api) -> None:
+async def test_an_allowed_page_with_a_key_may_make_changes(http: Api) -> None:
     headers = {"Origin": ALLOWED_ORIGIN, "Sec-Fetch-Site": "cross-site"}
     answer = await http.patch("/v1/organization", headers=headers, json={"name": "Mine"})
     assert (answer.status_code, answer.json()["name"]) == (200, "Mine")
 
 
 @pytest.mark.parametrize(("page", "body"), [("checkout", {"tier": "lobster"}), ("portal", {})])
-async def test_a_foreign_page_cannot_press_the_buttons_of_ours(
+async def test_a_foreign_page_cannot_submit_the_forms_of_own_pages(
     http: Api, page: str, body: dict[str, str]
 ) -> None:
     link = (await http.post(f"/v1/subscription/{page}", json=body)).json()["url"]
@@ -207,11 +207,11 @@ async def test_reading_is_left_to_cors(shared: Api) -> None:
     [("A.example:1", "a.example"), ("[FE80::1]:2", "fe80::1"), ("a:b", ""), ("a:1:2", ""),
      ("[::1", ""), ("user@a", ""), ("a b", ""), ("a:", "a")],
 )  # fmt: skip
-def test_a_name_is_told_from_its_port(authority: str, name: str) -> None:
+def test_the_host_name_is_separated_from_its_port(authority: str, name: str) -> None:
     assert host_name(authority) == name
 
 
-async def _judged(gate_hosts: list[str], host: str, server: str, **more: Any) -> int:
+async def _status_for(hosts_allowed: list[str], host: str, server: str, **more: Any) -> int:
     sent: list[Message] = []
 
     async def app(_: Scope, __: Receive, send: Send) -> None:
@@ -227,22 +227,22 @@ async def _judged(gate_hosts: list[str], host: str, server: str, **more: Any) ->
     headers += [(name.encode(), value.encode()) for name, value in more.pop("headers", {}).items()]
     request = {"type": "http", "method": more.pop("method", "POST"), "path": "/"}
     scope = request | {"headers": headers, "server": (server, 2469)}
-    gate = OriginGuard(app, hosts=gate_hosts, origins=more.pop("origins", ()))
+    gate = OriginGuard(app, hosts=hosts_allowed, origins=more.pop("origins", ()))
     await gate(scope, receive, send)
     status: int = sent[0]["status"]
     return status
 
 
-async def _judged_at_ours(method: str, headers: dict[str, str]) -> int:
-    """Of what is for a name of ours."""
+async def _status_at_known_host(method: str, headers: dict[str, str]) -> int:
+    """The status of a request for a known host."""
     hosts, origins = ALLOWED_HOSTS, [ALLOWED_ORIGIN]
-    return await _judged(
+    return await _status_for(
         hosts, "server.test", "127.0.0.1", method=method, headers=headers, origins=origins
     )
 
 
 @pytest.mark.parametrize(
-    ("told", "host", "arrived_at", "status"),
+    ("allowed", "host", "arrived_at", "status"),
     [
         (["0.0.0.0"], "192.168.1.5:2469", "192.168.1.5", 200),
         (["0.0.0.0"], "192.168.1.6:2469", "192.168.1.5", 403),
@@ -255,36 +255,36 @@ async def _judged_at_ours(method: str, headers: dict[str, str]) -> int:
         ([RELAY_HOSTNAME], f"{RELAY_HOSTNAME}:2470", "172.18.0.1", 200),
     ],
 )
-async def test_a_server_that_is_told_to_listen_elsewhere_is_called_by_that_address(
-    told: list[str], host: str, arrived_at: str, status: int
+async def test_a_server_is_known_by_the_address_that_it_listens_on(
+    allowed: list[str], host: str, arrived_at: str, status: int
 ) -> None:
-    assert await _judged(told, host, arrived_at) == status
+    assert await _status_for(allowed, host, arrived_at) == status
 
 
-async def test_a_page_of_a_server_elsewhere_may_press_its_own_buttons() -> None:
+async def test_a_page_of_a_server_on_another_address_may_submit_its_forms() -> None:
     headers = {"origin": "http://192.168.1.5:2469"}
-    assert await _judged(["0.0.0.0"], "192.168.1.5:2469", "192.168.1.5", headers=headers) == 200
+    assert await _status_for(["0.0.0.0"], "192.168.1.5:2469", "192.168.1.5", headers=headers) == 200
     headers = {"origin": "http://192.168.1.5:80"}
-    assert await _judged(["0.0.0.0"], "192.168.1.5:2469", "192.168.1.5", headers=headers) == 403
+    assert await _status_for(["0.0.0.0"], "192.168.1.5:2469", "192.168.1.5", headers=headers) == 403
 
 
-async def test_a_star_lets_any_page_call_as_the_hosted_service_does() -> None:
+async def test_a_star_allows_any_page_like_the_hosted_service() -> None:
     headers = {"origin": "https://any.example"}
-    assert await _judged([], "localhost", "127.0.0.1", headers=headers, origins=["*"]) == 200
+    assert await _status_for([], "localhost", "127.0.0.1", headers=headers, origins=["*"]) == 200
 
 
-async def test_two_names_are_none() -> None:
-    assert await _judged([], "localhost", "127.0.0.1", headers={"host": "localhost"}) == 403
+async def test_a_repeated_host_header_is_refused() -> None:
+    assert await _status_for([], "localhost", "127.0.0.1", headers={"host": "localhost"}) == 403
 
 
-async def test_what_is_no_request_passes_the_gate() -> None:
-    seen: list[str] = []
+async def test_other_scopes_than_requests_pass_the_guard() -> None:
+    recorded: list[str] = []
 
     async def app(scope: Scope, _: Receive, __: Send) -> None:
-        seen.append(scope["type"])
+        recorded.append(scope["type"])
 
     async def nothing(*_: Any) -> Any:
         return None
 
     await OriginGuard(app, hosts=(), origins=())({"type": "lifespan"}, nothing, nothing)
-    assert seen == ["lifespan"]
+    assert recorded == ["lifespan"]

@@ -1,4 +1,4 @@
-"""Recordings of an instance's model calls, as the API tells and takes them."""
+"""Recordings of an instance's model calls over HTTP."""
 
 from __future__ import annotations
 
@@ -24,30 +24,30 @@ ENTRY: dict[str, Any] = {
 }
 
 
-def called(
+def log_call(
     http: Api, instance_id: InstanceId, *, outcome: str = "answered", bytes_: int = 0
 ) -> None:
     body = json.dumps({"model": "gpt-4o", "input": "Hi", "stream": True}).encode()
     exchanges = http.services.exchanges
-    made = exchanges.begin(
+    call = exchanges.begin(
         http.world.organization_id, instance_id, ModelProvider.OPENAI, "responses", body
     )
-    made.status, made.content_type = 200, "text/event-stream"
-    exchanges.append(made, b"data: 1\n\n" + b"x" * bytes_)
-    made.finish(outcome)
+    call.status, call.content_type = 200, "text/event-stream"
+    exchanges.append(call, b"data: 1\n\n" + b"x" * bytes_)
+    call.finish(outcome)
 
 
 async def test_an_agents_model_calls_are_a_recording(http: Api) -> None:
     instance = await http.world.created()
-    called(http, instance.id)
-    told = (await http.get(f"/local/instances/{instance.id}/recording")).json()
-    assert told == {"entries": {NAME: ENTRY}, "is_replayed": False}
+    log_call(http, instance.id)
+    recording = (await http.get(f"/local/instances/{instance.id}/recording")).json()
+    assert recording == {"entries": {NAME: ENTRY}, "is_replayed": False}
 
 
-async def test_a_recording_may_begin_after_a_call(http: Api) -> None:
+async def test_a_recording_can_begin_after_a_call(http: Api) -> None:
     instance = await http.world.created()
     for _ in range(3):
-        called(http, instance.id)
+        log_call(http, instance.id)
     path = f"/local/instances/{instance.id}/recording"
     counts = [
         len((await http.get(f"{path}?after={after}")).json()["entries"])
@@ -56,18 +56,18 @@ async def test_a_recording_may_begin_after_a_call(http: Api) -> None:
     assert counts == [2, 0, 3]
 
 
-async def test_what_failed_or_is_not_whole_is_not_in_it(http: Api) -> None:
+async def test_failed_or_truncated_calls_are_not_recorded(http: Api) -> None:
     instance = await http.world.created()
-    called(http, instance.id, outcome="broken")
-    called(http, instance.id, bytes_=2 * 1024 * 1024)
+    log_call(http, instance.id, outcome="broken")
+    log_call(http, instance.id, bytes_=2 * 1024 * 1024)
     http.services.exchanges.begin(
         http.world.organization_id, instance.id, ModelProvider.OPENAI, "embeddings", b"{}"
     ).finish("answered")
-    told = (await http.get(f"/local/instances/{instance.id}/recording")).json()
-    assert told["entries"] == {}
+    recording = (await http.get(f"/local/instances/{instance.id}/recording")).json()
+    assert recording["entries"] == {}
 
 
-async def test_a_recording_is_put_in_force_and_removed(http: Api) -> None:
+async def test_a_recording_is_replayed_and_removed(http: Api) -> None:
     instance = await http.world.created()
     path = f"/local/instances/{instance.id}/recording"
     put = await http.call("PUT", path, json={"entries": {"2": ENTRY, "1": ENTRY}})
@@ -77,7 +77,7 @@ async def test_a_recording_is_put_in_force_and_removed(http: Api) -> None:
     assert (await http.get(path)).json()["is_replayed"] is False
 
 
-async def test_a_deleted_agents_recording_is_forgotten(http: Api) -> None:
+async def test_a_deleted_agents_recording_is_removed(http: Api) -> None:
     instance = await http.world.created()
     await http.call("PUT", f"/local/instances/{instance.id}/recording", json={"entries": {}})
     await http.call("DELETE", f"/v1/instances/{instance.id}")

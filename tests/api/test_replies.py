@@ -1,4 +1,4 @@
-"""Scripted replies and the journal of model calls, as the API tells and takes them."""
+"""Scripted replies and the call log over HTTP."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from chowder_local.api.local import model_calls
 from chowder_local.core.domain import InstanceId, ModelProvider, OrganizationId
-from chowder_local.relay.scripts.matching import Ask
-from chowder_local.relay.scripts.registry import Running
+from chowder_local.relay.scripts.matching import ModelRequest
+from chowder_local.relay.scripts.registry import ActiveScript
 from chowder_local.relay.scripts.rules import ReplyScript
 
 if TYPE_CHECKING:
@@ -23,17 +23,17 @@ SCRIPT = {
 NOTHING: dict[str, Any] = {"own": None, "server": None}
 
 
-async def test_a_script_is_put_shown_and_removed(http: Api) -> None:
+async def test_a_script_is_set_shown_and_removed(http: Api) -> None:
     assert (await http.get("/local/replies")).json() == NOTHING
     put = await http.call("PUT", "/local/replies", json=SCRIPT)
-    shown = {"script": SCRIPT, "used": [0], "unmatched": []}
-    assert (put.status_code, put.json()) == (200, {"own": shown, "server": None})
+    view = {"script": SCRIPT, "used": [0], "unmatched": []}
+    assert (put.status_code, put.json()) == (200, {"own": view, "server": None})
     assert (await http.get("/local/replies")).json() == put.json()
     assert (await http.call("DELETE", "/local/replies")).status_code == 204
     assert (await http.get("/local/replies")).json() == NOTHING
 
 
-async def test_what_is_wrong_with_a_script_is_told_by_the_path_of_what_was_written(
+async def test_an_invalid_script_is_a_422_with_the_path_of_the_error(
     http: Api,
 ) -> None:
     wrong = {"replies": [{"reply": ["Hi", {"txt": "Ho"}]}]}
@@ -42,7 +42,7 @@ async def test_what_is_wrong_with_a_script_is_told_by_the_path_of_what_was_writt
     assert ["body", "replies", 0, "reply", 1, "txt"] in problems
 
 
-async def test_a_script_has_a_bound_of_its_own(http: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_script_has_its_own_size_limit(http: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     script = json.dumps(SCRIPT)
     monkeypatch.setattr(model_calls, "MAX_BYTES", len(script))
     for content, status in ((script, 200), (f"{script} ", 413)):
@@ -50,7 +50,7 @@ async def test_a_script_has_a_bound_of_its_own(http: Api, monkeypatch: pytest.Mo
         assert answer.status_code == status
 
 
-async def test_an_agents_script_is_its_own(http: Api) -> None:
+async def test_an_agent_has_its_own_script(http: Api) -> None:
     instance = await http.world.created()
     path = f"/local/instances/{instance.id}/replies"
     await http.call("PUT", path, json=SCRIPT)
@@ -58,16 +58,16 @@ async def test_an_agents_script_is_its_own(http: Api) -> None:
     assert (await http.get(path)).json()["own"]["script"] == SCRIPT
 
 
-async def test_what_has_come_of_a_script_is_told_of_the_organizations_own_asks(http: Api) -> None:
+async def test_a_scripts_unmatched_calls_are_those_of_the_organization_only(http: Api) -> None:
     scripts, world = http.services.scripts, http.world
-    scripts.own = Running(ReplyScript.model_validate(SCRIPT))
+    scripts.own = ActiveScript(ReplyScript.model_validate(SCRIPT))
     for text in ("hi", "bye"):
-        ask = Ask(ModelProvider.OPENAI, "gpt-4o", 1, text, is_session_known=True)
+        request = ModelRequest(ModelProvider.OPENAI, "gpt-4o", 1, text, is_session_known=True)
         for organization_id in (world.organization_id, OrganizationId("other")):
-            await scripts.answer(organization_id, InstanceId("i"), ask, "d" * 64)
-    told = (await http.get("/local/replies")).json()["server"]
-    assert told["used"] == [2]
-    (missed,) = told["unmatched"]
+            await scripts.answer(organization_id, InstanceId("i"), request)
+    view = (await http.get("/local/replies")).json()["server"]
+    assert view["used"] == [2]
+    (missed,) = view["unmatched"]
     assert (missed["text"], missed["turn"], missed["model"]) == ("bye", 1, "gpt-4o")
     assert (missed["instance_id"], missed["session"], missed["tool"]) == ("i", None, None)
 
@@ -76,12 +76,12 @@ async def test_model_calls_are_listed_and_shown(http: Api) -> None:
     instance = await http.world.created()
     exchanges = http.services.exchanges
     for body in (b'{"model": "gpt-4o"}', b"\xff no JSON"):
-        made = exchanges.begin(
+        new = exchanges.begin(
             http.world.organization_id, instance.id, ModelProvider.OPENAI, "responses", body, "t1"
         )
-        made.session_key = "agent:main:main"
-        exchanges.append(made, b"data: {}\n\n")
-        made.finish("offline")
+        new.session_key = "agent:main:main"
+        exchanges.append(new, b"data: {}\n\n")
+        new.finish("offline")
     listed = (await http.get(f"/local/instances/{instance.id}/exchanges")).json()
     assert [each["id"] for each in listed] == ["ex-2", "ex-1"]
     assert {"request", "chunks"}.isdisjoint(listed[0])
@@ -94,7 +94,7 @@ async def test_model_calls_are_listed_and_shown(http: Api) -> None:
     assert (await http.get("/local/exchanges/ex-2")).json()["request"] == "\ufffd no JSON"
 
 
-async def test_another_organizations_model_call_is_not_found(http: Api) -> None:
+async def test_another_organizations_model_call_is_a_404(http: Api) -> None:
     http.services.exchanges.begin(
         OrganizationId("other"), InstanceId("i"), ModelProvider.OPENAI, "responses", b"{}"
     )
@@ -103,17 +103,17 @@ async def test_another_organizations_model_call_is_not_found(http: Api) -> None:
     assert answer.json()["detail"].startswith("Exchange not found: only the latest are kept")
 
 
-async def test_a_model_calls_session_is_told_by_its_name(http: Api) -> None:
+async def test_a_model_call_has_its_sessions_name(http: Api) -> None:
     world = http.world
     instance = await world.created()
     await world.sessions.remember(instance.id, "Zürich/7", "agent:main:s-1", world.clock())
     exchanges = http.services.exchanges
     keys = ("agent:main:s-1", "agent:main:telegram", None)
     for key in keys:
-        made = exchanges.begin(
+        new = exchanges.begin(
             world.organization_id, instance.id, ModelProvider.OPENAI, "responses", b"{}"
         )
-        made.session_key = key
+        new.session_key = key
     listed = (await http.get(f"/local/instances/{instance.id}/exchanges")).json()
     named = [(each["session"], each["session_key"]) for each in reversed(listed)]
     assert named == [("Zürich/7", keys[0]), (None, keys[1]), (None, None)]

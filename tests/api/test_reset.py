@@ -1,4 +1,4 @@
-"""A reset takes from an organization what its tests made, and from nobody else anything."""
+"""A reset removes what an organization's tests made, and nothing of other organizations."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from chowder_local.core.domain import InstanceStatus, Permission
 from chowder_local.core.errors.sandboxes import EngineUnavailable
 from chowder_local.instances.lifecycle.creation import InstanceDraft
-from chowder_local.instances.lifecycle.organization_reset import AT_ONCE
+from chowder_local.instances.lifecycle.organization_reset import DELETE_CONCURRENCY
 from tests.api.test_access import scoped
 from tests.scripted.engine import Hold
 from tests.scripted.serving import eventually
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tests.api.conftest import Api
 
 
-async def test_what_tests_made_is_gone_and_the_organization_is_as_it_was(
+async def test_a_reset_removes_everything_but_the_organization(
     http: Api,
 ) -> None:
     world = http.world
@@ -43,13 +43,13 @@ async def test_what_tests_made_is_gone_and_the_organization_is_as_it_was(
     assert (await world.created()).status is InstanceStatus.RUNNING
 
 
-async def test_where_there_is_nothing_nothing_is_removed(http: Api) -> None:
+async def test_a_reset_of_an_empty_organization_removes_nothing(http: Api) -> None:
     for _ in range(2):
         answer = await http.post("/local/reset")
         assert answer.json() == {"instances": 0, "keys": 0, "faults": 0, "snapshots": 0}
 
 
-async def test_other_organizations_keep_what_they_have(http: Api) -> None:
+async def test_a_reset_leaves_other_organizations_alone(http: Api) -> None:
     theirs = await http.other_key()
     await http.patch(
         "/v1/organization", json={"model_api_keys": {"anthropic": "offline"}}, key=theirs
@@ -66,7 +66,7 @@ async def test_other_organizations_keep_what_they_have(http: Api) -> None:
     assert len(await http.world.engine.sandboxes()) == 1
 
 
-async def test_what_still_boots_is_removed_as_well(http: Api) -> None:
+async def test_a_reset_removes_instances_that_are_booting(http: Api) -> None:
     world = http.world
     hold = world.engine.holds["boot"] = Hold()
     made = await world.creation.create(world.organization_id, InstanceDraft("Ada"))
@@ -78,20 +78,22 @@ async def test_what_still_boots_is_removed_as_well(http: Api) -> None:
 
 async def test_a_few_instances_are_removed_at_a_time(http: Api) -> None:
     world = http.world
-    for number in range(AT_ONCE + 2):
+    for number in range(DELETE_CONCURRENCY + 2):
         await world.placed(InstanceStatus.STOPPED, number)
     hold = world.engine.holds["remove"] = Hold()
     async with asyncio.TaskGroup() as tasks:
-        asked = tasks.create_task(http.post("/local/reset"))
-        await eventually(lambda: world.engine.made("remove") == AT_ONCE, "some are under way")
-        # Once around the loop, in which more would have begun.
+        resetting = tasks.create_task(http.post("/local/reset"))
+        await eventually(
+            lambda: world.engine.made("remove") == DELETE_CONCURRENCY, "some are under way"
+        )
+        # One turn of the loop, in which more removals could begin.
         await http.get("/local/ready")
-        assert world.engine.made("remove") == AT_ONCE
+        assert world.engine.made("remove") == DELETE_CONCURRENCY
         hold.may_end.set()
-    assert asked.result().json()["instances"] == AT_ONCE + 2
+    assert resetting.result().json()["instances"] == DELETE_CONCURRENCY + 2
 
 
-async def test_what_the_engine_does_not_remove_is_told_once_all_else_is_gone(http: Api) -> None:
+async def test_an_engine_error_is_reported_after_everything_else_is_removed(http: Api) -> None:
     world = http.world
     await world.created()
     await world.created()
@@ -101,7 +103,7 @@ async def test_what_the_engine_does_not_remove_is_told_once_all_else_is_gone(htt
     assert (answer.status_code, answer.json()) == (502, {"detail": "The engine is on holiday."})
     assert (await http.get("/v1/instances")).json() == []
     assert (await http.get("/local/faults")).json() == []
-    # As after any other removal that was put off.
+    # The reconciler removes the rest later.
     del world.engine.failing["remove"]
-    await world.reconciler.agree()
+    await world.reconciler.reconcile()
     assert await world.engine.sandboxes() == {}

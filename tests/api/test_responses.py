@@ -1,4 +1,4 @@
-"""Messages in the Responses format, plain and streamed, and how their failures look."""
+"""Messages in the Responses format, plain and streamed, and their errors."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ MODEL = "claude-sonnet-4-20250514"
 ASKED: dict[str, Any] = {"model": MODEL, "input": "Hi"}
 
 
-async def send(http: Api, asked: dict[str, Any] = ASKED) -> httpx.Response:
-    """A message to a new running instance."""
-    return await send_to(http, await http.world.created(), asked)
+async def send(http: Api, payload: dict[str, Any] = ASKED) -> httpx.Response:
+    """Sends a message to a new running instance."""
+    return await send_to(http, await http.world.created(), payload)
 
 
-async def send_to(http: Api, agent: Instance, asked: dict[str, Any] = ASKED) -> httpx.Response:
-    return await http.post(f"/v1/instances/{agent.id}/responses", json=asked)
+async def send_to(http: Api, agent: Instance, payload: dict[str, Any] = ASKED) -> httpx.Response:
+    return await http.post(f"/v1/instances/{agent.id}/responses", json=payload)
 
 
-async def test_an_answer_is_a_responses_resource_of_the_model_that_was_asked_for(
+async def test_an_answer_is_a_response_object_with_the_requested_model(
     shared: Api,
     agent: Instance,
 ) -> None:
@@ -46,7 +46,7 @@ async def test_an_answer_is_a_responses_resource_of_the_model_that_was_asked_for
     assert answer.json()["output"][0]["content"][0]["text"] == "Hello there."
 
 
-async def test_a_stream_is_events_up_to_the_end_mark_which_no_proxy_may_hold_back(
+async def test_a_stream_is_unbuffered_events_up_to_the_end_mark(
     http: Api,
 ) -> None:
     answer = await send(http, ASKED | {"stream": True})
@@ -64,18 +64,18 @@ async def test_a_stream_is_events_up_to_the_end_mark_which_no_proxy_may_hold_bac
 
 
 @pytest.mark.parametrize("stream", [False, None])
-async def test_an_answer_is_whole_unless_a_stream_is_asked_for(
+async def test_an_answer_is_not_streamed_by_default(
     shared: Api, agent: Instance, stream: bool | None
 ) -> None:
     answer = await send_to(shared, agent, ASKED | {"stream": stream})
     assert answer.headers["Content-Type"] == "application/json"
 
 
-async def test_members_that_nobody_listed_reach_the_agent(http: Api) -> None:
+async def test_unknown_members_reach_the_agent(http: Api) -> None:
     more = {"instructions": "Be brief.", "metadata": {"a": "b"}, "temperature": 0.5}
     await send(http, ASKED | more | {"include": []})
-    (asked,) = http.world.gateway.messages
-    assert asked.body == {"model": "openclaw", "input": "Hi"} | more
+    (payload,) = http.world.gateway.messages
+    assert payload.body == {"model": "openclaw", "input": "Hi"} | more
 
 
 NAMES = [
@@ -84,7 +84,7 @@ NAMES = [
 ]  # fmt: skip
 
 
-async def test_any_string_names_a_session(http: Api) -> None:
+async def test_any_text_is_a_session_name(http: Api) -> None:
     agent = await http.world.created()
     for name in NAMES:
         path = f"/v1/instances/{agent.id}/session/{quote(name, safe='')}/responses"
@@ -94,25 +94,25 @@ async def test_any_string_names_a_session(http: Api) -> None:
 
 
 @pytest.mark.parametrize("status", [each for each in InstanceStatus if each != "running"])
-async def test_only_a_running_instance_can_be_talked_to(http: Api, status: InstanceStatus) -> None:
+async def test_messages_need_a_running_instance(http: Api, status: InstanceStatus) -> None:
     instance = await http.world.placed(status)
     for is_streamed in (False, True):
         answer = await send_to(http, instance, ASKED | {"stream": is_streamed})
         words = f"Instance is {status}, but must be running for this."
         assert (answer.status_code, answer.json()["detail"]) == (409, words)
-        # A retry helps while it boots, and otherwise nobody who waits.
+        # A retry helps only while it boots.
         retries = None if status is InstanceStatus.PROVISIONING else "false"
         assert answer.headers.get("x-should-retry") == retries
 
 
 @pytest.mark.parametrize("is_streamed", [False, True])
 @pytest.mark.parametrize(
-    ("asked", "words"),
+    ("payload", "words"),
     [
         ({"model": "llama3"}, "Unknown model 'llama3'"),
         ({"model": "gemini-2.0-flash"}, "No API key for gemini is set"),
         ({"model": "nobody/model"}, "gemini, lab, cloud, ollama; up --provider name=URL"),
-        ({"model": "cloud/model"}, "to its own default organization only"),
+        ({"model": "cloud/model"}, "is for its default organization only"),
         ({"tools": [{"type": "mcp"}]}, "'mcp' is not available"),
         ({"background": True}, "background: "),
         ({"tool_choice": "required"}, "tool_choice: "),
@@ -125,10 +125,10 @@ async def test_only_a_running_instance_can_be_talked_to(http: Api, status: Insta
         ({"text": {"format": {"type": "json_schema"}}}, "needs the answer's JSON schema"),
     ],
 )
-async def test_what_cannot_be_honoured_is_a_400_in_words(
-    shared: Api, agent: Instance, asked: dict[str, Any], words: str, is_streamed: bool
+async def test_an_unsupported_request_is_a_400_that_says_so(
+    shared: Api, agent: Instance, payload: dict[str, Any], words: str, is_streamed: bool
 ) -> None:
-    answer = await send_to(shared, agent, ASKED | {"stream": is_streamed} | asked)
+    answer = await send_to(shared, agent, ASKED | {"stream": is_streamed} | payload)
     assert answer.status_code == 400
     assert words in answer.json()["detail"]
 
@@ -202,7 +202,7 @@ async def test_every_error_of_a_message_has_openais_error_beside_the_contracts_d
     assert (await http.get(f"/v1/instances/{uuid.uuid4()}")).json().keys() == {"detail"}
 
 
-async def test_a_null_asks_for_the_default(shared: Api, agent: Instance) -> None:
+async def test_a_null_selects_the_default(shared: Api, agent: Instance) -> None:
     members = [
         "instructions", "tools", "tool_choice", "text", "reasoning", "metadata", "temperature",
         "top_p", "max_output_tokens", "max_tool_calls", "previous_response_id", "store", "user",
@@ -218,14 +218,14 @@ async def test_a_gateway_that_does_not_answer_is_a_502_in_the_contracts_shape(
 ) -> None:
     running = InstanceStatus.RUNNING
     instance = await http.world.placed(running, gateway_url="http://127.0.0.1:9")
-    asked = ASKED | {"stream": is_streamed}
-    answer = await http.post(f"/v1/instances/{instance.id}/responses", json=asked)
+    payload = ASKED | {"stream": is_streamed}
+    answer = await http.post(f"/v1/instances/{instance.id}/responses", json=payload)
     words = "Gateway unavailable – the sandbox does not answer"
     assert (answer.status_code, answer.json()["detail"]) == (502, {"error": words})
 
 
 @pytest.mark.parametrize("is_streamed", [False, True])
-async def test_a_providers_refusal_keeps_its_status_words_and_when_to_come_back(
+async def test_a_providers_error_keeps_its_status_message_and_retry_after(
     http: Api, is_streamed: bool
 ) -> None:
     instance = await http.world.created()
@@ -233,13 +233,13 @@ async def test_a_providers_refusal_keeps_its_status_words_and_when_to_come_back(
     marker = http.world.model_failures.remember(failure, instance.sandbox_id)
     content = {"status": "failed", "error": {"code": "x", "message": f"400: {marker}"}}
     http.world.gateway.handler = scripted.failing(400, content)
-    asked = ASKED | {"stream": is_streamed}
-    answer = await http.post(f"/v1/instances/{instance.id}/responses", json=asked)
+    payload = ASKED | {"stream": is_streamed}
+    answer = await http.post(f"/v1/instances/{instance.id}/responses", json=payload)
     assert (answer.status_code, answer.json()["detail"]) == (429, {"error": str(failure)})
     assert answer.headers["Retry-After"] == "7"
 
 
-async def test_a_providers_401_is_no_call_to_log_in_here(http: Api) -> None:
+async def test_a_providers_401_has_no_www_authenticate_header(http: Api) -> None:
     instance = await http.world.created()
     failure = ProviderFailed("anthropic", 401, "Bad key.")
     marker = http.world.model_failures.remember(failure, instance.sandbox_id)
@@ -249,7 +249,7 @@ async def test_a_providers_401_is_no_call_to_log_in_here(http: Api) -> None:
     assert "WWW-Authenticate" not in answer.headers
 
 
-async def test_a_stream_that_breaks_off_ends_with_an_error_and_the_end_mark(http: Api) -> None:
+async def test_a_broken_stream_ends_with_an_error_and_the_end_mark(http: Api) -> None:
     http.world.gateway.handler = scripted.breaking_off
     answer = await send(http, ASKED | {"stream": True})
     assert answer.status_code == 200

@@ -1,4 +1,4 @@
-"""The one route table."""
+"""The route table."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ METHODS = {"GET", "POST", "PATCH", "PUT", "DELETE"}
 PATHS = sorted({each.path for each in OPERATIONS})
 
 
-def test_no_two_rows_answer_the_same() -> None:
+def test_no_two_rows_have_the_same_method_and_path() -> None:
     keys = [(each.method, each.path) for each in OPERATIONS]
     assert len(set(keys)) == len(keys)
 
 
-def test_every_row_says_in_a_few_words_what_it_is_for() -> None:
+def test_every_row_has_a_short_summary() -> None:
     summaries = [each.summary for each in OPERATIONS]
     assert all(summaries)
     assert len(set(summaries)) == len(summaries)
@@ -30,7 +30,7 @@ def test_every_row_says_in_a_few_words_what_it_is_for() -> None:
 
 @pytest.mark.parametrize("path", ["/v1/nowhere", "/v1", "/v2/instances", "/local", "/nowhere"])
 @pytest.mark.parametrize("method", sorted(METHODS))
-async def test_an_unknown_path_is_not_found(shared: Api, method: str, path: str) -> None:
+async def test_an_unknown_path_is_a_404(shared: Api, method: str, path: str) -> None:
     answer = await shared.call(method, path)
     assert (answer.status_code, answer.json()) == (404, {"detail": "Not Found"})
 
@@ -43,17 +43,17 @@ async def test_an_unknown_path_is_not_found(shared: Api, method: str, path: str)
         ("/v1/instances/x/session/a b/chat/completions", "/v1/instances/{id}/responses "),
     ],
 )
-async def test_who_calls_chat_completions_is_told_where_responses_are(
+async def test_a_call_of_chat_completions_is_refused_with_the_responses_path(
     shared: Api, path: str, instead: str
 ) -> None:
     answer = await shared.post(path, json={"model": "gpt-4o", "messages": []}, key=None)
     assert answer.status_code == 404
     assert f"POST to {instead}" in answer.json()["detail"]
-    # Where OpenAI's SDKs look for it.
+    # The member that OpenAI's SDKs show.
     assert answer.json()["error"]["message"] == answer.json()["detail"]
 
 
-async def test_a_method_that_a_path_has_not_is_not_allowed(shared: Api) -> None:
+async def test_a_method_that_a_path_lacks_is_a_405(shared: Api) -> None:
     wrong = {}
     for path in PATHS:
         address = re.sub(r"\{\w+(:path)?\}", "x", path)
@@ -67,9 +67,9 @@ async def test_a_method_that_a_path_has_not_is_not_allowed(shared: Api) -> None:
         for method in sorted(METHODS - known):
             answer = await shared.call(method, address)
             allowed = set(answer.headers.get("Allow", "").split(", ")) - {"HEAD"}
-            found = (answer.status_code, answer.json()["detail"], allowed)
-            if found != (405, "Method Not Allowed", own):
-                wrong[method, path] = found
+            result = (answer.status_code, answer.json()["detail"], allowed)
+            if result != (405, "Method Not Allowed", own):
+                wrong[method, path] = result
     assert wrong == {}
 
 
@@ -80,7 +80,7 @@ async def test_head_is_answered_like_get_without_a_body(shared: Api) -> None:
 
 
 @pytest.mark.parametrize("end", ["%0A", "%0D%0A", "%20", "%00", "/"])
-async def test_a_path_is_met_to_its_last_character(shared: Api, end: str) -> None:
+async def test_a_path_must_match_to_its_last_character(shared: Api, end: str) -> None:
     for path in ("/v1/instances", "/v1/instances/none/responses", "/local/health"):
         answer = await shared.call("GET", f"{path}{end}", follow_redirects=False)
         assert answer.status_code in {307, 404}, path

@@ -1,4 +1,4 @@
-"""An agent's skills, as a client sees them."""
+"""Skills over HTTP."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ WEATHER = entry("weather")
 PAGER = needing("pager", "PAGER_KEY", "PAGER_ROOM", missing=("PAGER_KEY",))
 
 
-def has(world: World, *entries: dict[str, Any]) -> None:
+def set_skills(world: World, *entries: dict[str, Any]) -> None:
     world.programs.answers["skills.status"] = done(skills=list(entries))
 
 
-def installs(world: World, slug: str, *afterwards: list[dict[str, Any]]) -> None:
-    """ClawHub is there and has it; `afterwards` is what the agent has from then on."""
+def set_clawhub(world: World, slug: str, *afterwards: list[dict[str, Any]]) -> None:
+    """Makes ClawHub answer for the skill; `afterwards` are the agent's skills from then on."""
     world.programs.answers |= {
         REACH: {"url": "https://clawhub.ai", "status": 200},
         "skills.install": done(
@@ -71,7 +71,7 @@ async def path(world: World) -> str:
 
 
 async def test_skills_are_listed_by_name(http: Api, path: str) -> None:
-    has(http.world, WEATHER, PAGER)
+    set_skills(http.world, WEATHER, PAGER)
     answer = await http.get(path)
     assert answer.status_code == 200
     source = "openclaw-workspace"
@@ -81,23 +81,23 @@ async def test_skills_are_listed_by_name(http: Api, path: str) -> None:
     ]
 
 
-async def test_those_that_cannot_be_used_are_left_out_if_so_asked(http: Api, path: str) -> None:
-    has(http.world, WEATHER, PAGER, entry("kept", blockedByAgentFilter=True))
-    found = (await http.get(f"{path}?eligible_only=true")).json()
-    assert [each["name"] for each in found] == ["weather"]
+async def test_skills_that_are_not_ready_can_be_left_out(http: Api, path: str) -> None:
+    set_skills(http.world, WEATHER, PAGER, entry("kept", blockedByAgentFilter=True))
+    result = (await http.get(f"{path}?eligible_only=true")).json()
+    assert [each["name"] for each in result] == ["weather"]
     assert len((await http.get(f"{path}?eligible_only=false")).json()) == 3
 
 
-async def test_what_is_no_truth_value_is_refused(http: Api, path: str) -> None:
+async def test_an_invalid_boolean_is_refused(http: Api, path: str) -> None:
     answer = await http.get(f"{path}?eligible_only=perhaps")
     assert answer.status_code == 422
     assert answer.json()["detail"][0]["loc"] == ["query", "eligible_only"]
 
 
 async def test_one_skill_has_its_path(http: Api, path: str) -> None:
-    has(http.world, WEATHER, entry("of/two parts"))
-    shown = (await http.get(f"{path}/weather")).json()
-    assert shown == {
+    set_skills(http.world, WEATHER, entry("of/two parts"))
+    view = (await http.get(f"{path}/weather")).json()
+    assert view == {
         "name": "weather",
         "description": "About weather.",
         "source": "openclaw-workspace",
@@ -108,8 +108,8 @@ async def test_one_skill_has_its_path(http: Api, path: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["nobody", "..%2F..%2Fopenclaw.json", "", "Weather"])
-async def test_an_unknown_skill_is_not_found(http: Api, path: str, name: str) -> None:
-    has(http.world, WEATHER)
+async def test_an_unknown_skill_is_a_404(http: Api, path: str, name: str) -> None:
+    set_skills(http.world, WEATHER)
     for answer in (
         await http.get(f"{path}/{name}"),
         await http.patch(f"{path}/{name}", json={"enabled": False}),
@@ -117,7 +117,7 @@ async def test_an_unknown_skill_is_not_found(http: Api, path: str, name: str) ->
         assert (answer.status_code, answer.json()) == (404, {"detail": "Skill not found."})
 
 
-async def test_only_a_running_agent_has_skills(http: Api) -> None:
+async def test_skills_need_a_running_agent(http: Api) -> None:
     instance = await http.world.placed(InstanceStatus.STOPPED)
     path = f"/v1/instances/{instance.id}/skills"
     for answer in (
@@ -130,14 +130,14 @@ async def test_only_a_running_agent_has_skills(http: Api) -> None:
         assert answer.json() == {"detail": "Instance is stopped, but must be running for this."}
 
 
-async def test_a_body_is_judged_before_the_state(http: Api) -> None:
+async def test_the_body_is_validated_before_the_status(http: Api) -> None:
     instance = await http.world.placed(InstanceStatus.STOPPED)
     answer = await http.post(f"/v1/instances/{instance.id}/skills/install", json={})
     assert answer.status_code == 422
 
 
-async def test_a_skill_that_needs_nothing_is_installed(http: Api, path: str) -> None:
-    installs(http.world, "weather", [WEATHER])
+async def test_a_skill_without_requirements_is_installed(http: Api, path: str) -> None:
+    set_clawhub(http.world, "weather", [WEATHER])
     answer = await http.post(f"{path}/install", json={"slug": "@somebody/weather"})
     assert answer.status_code == 200
     assert answer.json() == {
@@ -148,42 +148,40 @@ async def test_a_skill_that_needs_nothing_is_installed(http: Api, path: str) -> 
         "required_env": [],
         "message": "Installed weather@1.0.0.",
     }
-    (asked,) = http.world.programs.called("skills.install")
-    assert asked == {"source": "clawhub", "slug": "@somebody/weather"}
+    (payload,) = http.world.programs.called("skills.install")
+    assert payload == {"source": "clawhub", "slug": "@somebody/weather"}
 
 
-async def test_variables_go_to_the_skill_and_only_their_names_come_back(
-    http: Api, path: str
-) -> None:
+async def test_variables_are_set_and_only_their_names_are_returned(http: Api, path: str) -> None:
     after = needing("pager", "PAGER_KEY", "PAGER_ROOM", missing=())
-    installs(http.world, "pager", [PAGER], [after])
+    set_clawhub(http.world, "pager", [PAGER], [after])
     env = {"PAGER_KEY": "hush", "PAGER_ROOM": "kitchen"}
     answer = await http.post(f"{path}/install", json={"slug": "pager", "env": env})
-    made = answer.json()
-    assert (made["status"], made["env_applied"]) == ("installed", ["PAGER_KEY", "PAGER_ROOM"])
-    assert made["required_env"] == ["PAGER_KEY", "PAGER_ROOM"]
+    new = answer.json()
+    assert (new["status"], new["env_applied"]) == ("installed", ["PAGER_KEY", "PAGER_ROOM"])
+    assert new["required_env"] == ["PAGER_KEY", "PAGER_ROOM"]
     assert "hush" not in answer.text
     assert patches(http) == [{"skills": {"entries": {"pager": {"env": env}}}}]
 
 
-async def test_what_a_skill_still_needs_is_said(http: Api, path: str) -> None:
-    installs(http.world, "pager", [PAGER])
-    made = (await http.post(f"{path}/install", json={"slug": "pager"})).json()
-    assert made["status"] == "installed_missing_env"
-    assert made["required_env"] == ["PAGER_KEY", "PAGER_ROOM"]
-    assert "PAGER_KEY to be set" in made["message"]
+async def test_missing_variables_are_named(http: Api, path: str) -> None:
+    set_clawhub(http.world, "pager", [PAGER])
+    new = (await http.post(f"{path}/install", json={"slug": "pager"})).json()
+    assert new["status"] == "installed_missing_env"
+    assert new["required_env"] == ["PAGER_KEY", "PAGER_ROOM"]
+    assert "PAGER_KEY to be set" in new["message"]
     lame = entry("lame", eligible=False, missing={"bins": ["ffmpeg"], "anyBins": [], "env": []})
-    installs(http.world, "lame", [lame])
-    made = (await http.post(f"{path}/install", json={"slug": "lame"})).json()
-    assert (made["status"], made["required_env"]) == ("installed", [])
-    assert "ffmpeg" in made["message"]
+    set_clawhub(http.world, "lame", [lame])
+    new = (await http.post(f"{path}/install", json={"slug": "lame"})).json()
+    assert (new["status"], new["required_env"]) == ("installed", [])
+    assert "ffmpeg" in new["message"]
 
 
-async def test_a_folder_that_openclaw_makes_nothing_of_is_told(http: Api, path: str) -> None:
-    installs(http.world, "empty", [WEATHER])
-    made = await http.post(f"{path}/install", json={"slug": "empty", "env": {"A": "b"}})
-    assert (made.json()["skill"], made.json()["env_applied"]) == ("empty", [])
-    assert "does not list it" in made.json()["message"]
+async def test_an_installed_folder_without_a_skill_is_reported(http: Api, path: str) -> None:
+    set_clawhub(http.world, "empty", [WEATHER])
+    new = await http.post(f"{path}/install", json={"slug": "empty", "env": {"A": "b"}})
+    assert (new.json()["skill"], new.json()["env_applied"]) == ("empty", [])
+    assert "does not list it" in new.json()["message"]
     assert patches(http) == []
 
 
@@ -194,7 +192,7 @@ async def test_a_folder_that_openclaw_makes_nothing_of_is_told(http: Api, path: 
         ({"status": 503}, "answered 503"),
     ],
 )
-async def test_a_clawhub_that_cannot_be_had_is_told_before_anything_is_tried(
+async def test_an_unreachable_clawhub_is_reported_before_the_installation(
     http: Api, path: str, reached: dict[str, Any], words: str
 ) -> None:
     http.world.programs.answers[REACH] = {"url": "https://clawhub.ai"} | reached
@@ -213,17 +211,19 @@ async def test_a_clawhub_that_cannot_be_had_is_told_before_anything_is_tried(
         ("Skill is ambiguous on ClawHub.", 400, "Skill is ambiguous on ClawHub."),
     ],
 )
-async def test_what_openclaw_does_not_install(
+async def test_an_installation_that_openclaw_refuses_is_an_error(
     http: Api, path: str, words: str, status: int, detail: str
 ) -> None:
-    installs(http.world, "x", [])
+    set_clawhub(http.world, "x", [])
     http.world.programs.answers["skills.install"] = undone(words)
     answer = await http.post(f"{path}/install", json={"slug": "x"})
     assert (answer.status_code, answer.json()) == (status, {"detail": detail})
 
 
-async def test_a_clawhub_that_fails_later_is_unavailable_too(http: Api, path: str) -> None:
-    installs(http.world, "x", [])
+async def test_a_clawhub_that_fails_during_the_installation_is_unavailable(
+    http: Api, path: str
+) -> None:
+    set_clawhub(http.world, "x", [])
     http.world.programs.answers["skills.install"] = undone("fetch failed | ECONNRESET")
     answer = await http.post(f"{path}/install", json={"slug": "x"})
     assert answer.status_code == 502
@@ -248,7 +248,7 @@ async def test_a_clawhub_that_fails_later_is_unavailable_too(http: Api, path: st
         {"slug": "weather", "env": {f"A{number}": "x" for number in range(100)}},
     ],
 )
-async def test_an_installation_has_bounds(
+async def test_an_invalid_installation_is_a_422(
     shared: Api, agent: Instance, body: dict[str, Any]
 ) -> None:
     answer = await shared.post(f"/v1/instances/{agent.id}/skills/install", json=body)
@@ -256,8 +256,8 @@ async def test_an_installation_has_bounds(
     assert shared.world.programs.calls == []
 
 
-async def test_settings_are_laid_over_those_of_the_skill(http: Api, path: str) -> None:
-    has(http.world, entry("pager", skillKey="paging"))
+async def test_settings_are_merged_with_those_of_the_skill(http: Api, path: str) -> None:
+    set_skills(http.world, entry("pager", skillKey="paging"))
     change = {
         "enabled": False,
         "apiKey": " hush\n",
@@ -280,14 +280,14 @@ async def test_settings_are_laid_over_those_of_the_skill(http: Api, path: str) -
     [{"apiKey": None}, {"apiKey": ""}, {"env": None}, {"config": None}, {"enabled": None}],
 )
 async def test_null_removes_a_setting(http: Api, path: str, change: dict[str, Any]) -> None:
-    has(http.world, WEATHER)
+    set_skills(http.world, WEATHER)
     assert (await http.patch(f"{path}/weather", json=change)).status_code == 204
     (name,) = change
     assert patches(http) == [{"skills": {"entries": {"weather": {name: None}}}}]
 
 
-async def test_a_change_names_something(http: Api, path: str) -> None:
-    has(http.world, WEATHER)
+async def test_an_empty_change_is_refused(http: Api, path: str) -> None:
+    set_skills(http.world, WEATHER)
     for body in ({}, {"api_key": "misspelt"}):
         answer = await http.patch(f"{path}/weather", json=body)
         assert answer.status_code == 422
@@ -305,33 +305,35 @@ async def test_a_change_names_something(http: Api, path: str) -> None:
         {"config": {"a": ["x" * 300_000]}},
     ],
 )
-async def test_a_change_has_bounds(shared: Api, agent: Instance, change: dict[str, Any]) -> None:
+async def test_an_invalid_change_is_a_422(
+    shared: Api, agent: Instance, change: dict[str, Any]
+) -> None:
     assert (
         await shared.patch(f"/v1/instances/{agent.id}/skills/weather", json=change)
     ).status_code in {413, 422}
     assert patches(shared) == []
 
 
-async def test_settings_that_openclaw_refuses_are_refused_in_its_words(
+async def test_settings_that_openclaw_refuses_are_a_400_with_its_message(
     http: Api, path: str
 ) -> None:
-    has(http.world, WEATHER)
+    set_skills(http.world, WEATHER)
     http.world.gateway.rpc_answers["config.patch"] = refused("invalid config: skills")
     answer = await http.patch(f"{path}/weather", json={"config": {"a": 1}})
     assert (answer.status_code, answer.json()) == (400, {"detail": "invalid config: skills"})
 
 
-async def test_a_gateway_that_cannot_be_asked_is_unavailable(http: Api, path: str) -> None:
+async def test_an_unreachable_gateway_is_a_gateway_error(http: Api, path: str) -> None:
     http.world.programs.answers["skills.status"] = {
         "ok": False,
         "error": {"code": "UNREACHABLE", "message": "the gateway does not answer"},
     }
     answer = await http.get(path)
     assert answer.status_code == 502
-    assert said(answer) == "Gateway unavailable – the gateway does not answer"
+    assert detail_of(answer) == "Gateway unavailable – the gateway does not answer"
 
 
-def said(answer: httpx.Response) -> str:
+def detail_of(answer: httpx.Response) -> str:
     error: str = answer.json()["detail"]["error"]
     return error
 

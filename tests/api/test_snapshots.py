@@ -1,4 +1,4 @@
-"""Copies over HTTP: what is answered, and what is refused."""
+"""Snapshots, forks, restores, exports and imports over HTTP."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def test_a_snapshot_needs_no_name(http: Api) -> None:
     assert (await http.post(path, json={})).json()["name"] is None
 
 
-async def test_a_fork_is_an_instance_on_its_way(http: Api) -> None:
+async def test_a_fork_is_a_provisioning_instance(http: Api) -> None:
     instance = await agent(http)
     forked = await http.post(f"/local/instances/{instance.id}/fork", json={"name": "Bea"})
     assert forked.status_code == 201
@@ -57,14 +57,14 @@ async def test_a_fork_is_an_instance_on_its_way(http: Api) -> None:
 
 
 @pytest.mark.parametrize("body", [{}, {"name": ""}, {"name": "x" * 129}])
-async def test_a_fork_has_a_name(http: Api, body: dict[str, Any]) -> None:
+async def test_a_fork_needs_a_valid_name(http: Api, body: dict[str, Any]) -> None:
     instance = await agent(http)
     answer = await http.post(f"/local/instances/{instance.id}/fork", json=body)
     assert answer.status_code == 422
     assert answer.json()["detail"][0]["loc"] == ["body", "name"]
 
 
-async def test_an_agent_leaves_and_comes_back_as_a_file(http: Api) -> None:
+async def test_an_agent_is_exported_and_imported(http: Api) -> None:
     instance = await agent(http)
     path = f"/local/instances/{instance.id}/export"
     given = await http.get(path)
@@ -74,21 +74,21 @@ async def test_an_agent_leaves_and_comes_back_as_a_file(http: Api) -> None:
     assert int(given.headers["Content-Length"]) == len(given.content)
     head = await http.call("HEAD", path)
     assert (head.status_code, head.content) == (200, b"")
-    made = await http.post(
+    new = await http.post(
         "/local/instances/import", params={"name": "Bea"}, content=given.content, headers=TAR
     )
-    assert (made.status_code, made.json()["name"]) == (201, "Bea")
-    found = await http.world.instances.get(made.json()["id"])
-    assert found is not None
-    settled = await http.world.settled(found)
+    assert (new.status_code, new.json()["name"]) == (201, "Bea")
+    result = await http.world.instances.get(new.json()["id"])
+    assert result is not None
+    settled = await http.world.settled(result)
     assert contents(http.world.engine.homes[settled.sandbox_id], "data/")[NOTES] == b"teal"
 
 
-async def test_a_file_that_is_none_of_ours_is_refused_in_words(http: Api) -> None:
+async def test_an_invalid_archive_is_a_400_that_says_so(http: Api) -> None:
     answer = await http.post("/local/instances/import", content=b"PK\x03\x04", headers=TAR)
     assert answer.status_code == 400
     assert answer.json() == {
-        "detail": "This archive of an agent is not taken: it is no plain tar archive."
+        "detail": "This archive cannot be imported: it is not a plain tar archive."
     }
     answer = await http.post(
         "/local/instances/import", params={"name": ""}, content=exported(), headers=TAR
@@ -97,19 +97,19 @@ async def test_a_file_that_is_none_of_ours_is_refused_in_words(http: Api) -> Non
     assert (await http.get("/v1/instances")).json() == []
 
 
-async def test_a_tier_that_is_full_takes_no_copy(http: Api) -> None:
+async def test_a_fork_counts_towards_the_instance_limit(http: Api) -> None:
     key = await http.other_key()
     first = await http.post("/local/instances/import", content=exported(), key=key, headers=TAR)
     assert first.status_code == 201
     again = await http.post("/local/instances/import", content=exported(), key=key, headers=TAR)
     assert again.status_code == 402
     path = f"/local/instances/{first.json()['id']}/fork"
-    # It has no model key, so it never ran, and there is nothing to be copied.
+    # It has no model key, so it never ran, and there is nothing to copy.
     await http.world.settled(await http.world.instances.get(first.json()["id"]))  # type: ignore[arg-type]  # it is there
     assert (await http.post(path, json={"name": "Bea"}, key=key)).status_code == 409
 
 
-async def test_what_is_on_its_way_cannot_be_restored(http: Api) -> None:
+async def test_a_provisioning_instance_cannot_be_restored(http: Api) -> None:
     instance = await agent(http)
     snapshot = await http.world.snapshots.take(instance)
     path, body = f"/local/instances/{instance.id}/restore", {"snapshot_id": snapshot.id}

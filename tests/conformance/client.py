@@ -1,4 +1,4 @@
-"""A client of the contract with plain HTTP, and the waiting that an agent takes."""
+"""A plain HTTP client of the contract, with waiting for agents."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ MODEL = "claude-sonnet-4-20250514"
 
 
 class Client(httpx.Client):
-    """One key's calls, and the removal of what they made."""
+    """Calls with one key, and the removal of what they make."""
 
     def __init__(self, base_url: str, key: str | None) -> None:
         headers = {} if key is None else {"Authorization": f"Bearer {key}"}
-        # With a slash at its end, paths below it are taken relative to it.
+        # The slash makes paths relative to the base URL.
         super().__init__(
             base_url=base_url.rstrip("/") + "/", headers=headers, timeout=CALL_TIMEOUT_S
         )
         self._made: list[str] = []
 
     def with_key(self, key: str | None) -> Client:
-        """The same place with another key, or with none."""
+        """A client of the same service with another key, or none."""
         return Client(str(self.base_url), key)
 
     def note(self, path: str) -> None:
-        """Remembers to delete what was made."""
+        """Notes a path to delete at the end."""
         self._made.append(path)
 
     def clean_up(self) -> list[str]:
-        """Deletes what was made, the last first; says what could not be deleted."""
+        """Deletes noted paths, the last first; the errors of those that could not be deleted."""
         left = []
         for path in reversed(self._made):
             answer = None
@@ -50,19 +50,19 @@ class Client(httpx.Client):
         return left
 
     def created(self, **fields: Any) -> httpx.Response:
-        """The answer to the creation of an instance, which is deleted in the end."""
+        """The answer to the creation of an instance, which is deleted at the end."""
         answer = self.post("instances", json=fields)
         if answer.status_code == 201:
             self.note(f"instances/{answer.json()['id']}")
         return answer
 
     def status(self, instance_id: str) -> str:
-        """An instance's status now."""
+        """The current status of an instance."""
         status: str = self.get(f"instances/{instance_id}/status").json()["status"]
         return status
 
     def until(self, instance_id: str, *statuses: str) -> str:
-        """The status, once it is one of those."""
+        """Waits until an instance has one of the statuses, and returns it."""
         return eventually(
             lambda: next((s for s in [self.status(instance_id)] if s in statuses), None),
             f"{instance_id} is {' or '.join(statuses)}",
@@ -75,7 +75,7 @@ class Client(httpx.Client):
         return self.post(responses_path(instance_id, session), json={"model": MODEL, **fields})
 
     def say(self, instance_id: str, text: str, session: str | None = None, **fields: Any) -> str:
-        """What the agent says to a message."""
+        """The text of the answer to a message."""
         answer = self.message(instance_id, session, input=text, **fields)
         assert answer.status_code == 200, f"{answer.status_code}: {answer.text[:500]}"
         return text_of(answer.json())
@@ -99,7 +99,7 @@ class Client(httpx.Client):
 
 
 def responses_path(instance_id: str, session: str | None = None) -> str:
-    """Where messages go, to the main conversation or to a named one."""
+    """The path for messages to the main or a named session."""
     if session is None:
         return f"instances/{instance_id}/responses"
     return f"instances/{instance_id}/session/{quote(session, safe='')}/responses"
@@ -117,7 +117,7 @@ def text_of(response: dict[str, Any]) -> str:
 
 
 def eventually(look: Callable[[], str | None], what: str) -> str:
-    """What `look` finds once it finds something; fails with `what` at the deadline."""
+    """The first result of `look` that is not None; fails with `what` at the deadline."""
     deadline_s = time.monotonic() + AGENT_TIMEOUT_S
     while (found := look()) is None:
         assert time.monotonic() < deadline_s, f"not within {AGENT_TIMEOUT_S:g} s: {what}"

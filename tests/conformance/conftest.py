@@ -1,4 +1,4 @@
-"""The service that is judged, and the few things that the run makes there and removes again."""
+"""The service under test, and what the run makes and removes there."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 NAME = f"conformance-{secrets.token_hex(4)}"
-"""Begins the name of all that this run makes, so that a person can tell it."""
+"""The prefix of the names of everything that this run makes."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -26,14 +26,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    # Without a service to judge, one is made here, and this project's markers apply.
+    # Without a service in the environment, a local one is started, for which these markers apply.
     if "CHOWDER_BASE_URL" not in os.environ:
         item.add_marker("docker")
 
 
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
-    """Base URL and organization key: the environment's, else of a server made for the run."""
+    """Base URL and organization key: from the environment, or of a server for the run."""
     if base_url := os.environ.get("CHOWDER_BASE_URL"):
         key = os.environ.get("CHOWDER_KEY")
         assert key, "CHOWDER_BASE_URL is set, CHOWDER_KEY is not"
@@ -45,7 +45,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str
 
 @pytest.fixture(scope="session")
 def api(service: tuple[str, str]) -> Iterator[Client]:
-    """The organization's client; what it notes is deleted at the end, and if not, that is said."""
+    """The organization's client; fails at the end if something noted cannot be deleted."""
     with Client(*service) as client:
         yield client
         left = client.clean_up()
@@ -61,13 +61,13 @@ def anyone(api: Client) -> Iterator[Client]:
 
 @pytest.fixture(scope="session")
 def began_at() -> datetime:
-    """When the run made its agent; tests that look at it may come much later."""
+    """The time at which the run made its agent, for tests that run much later."""
     return datetime.now(UTC)
 
 
 @pytest.fixture(scope="session")
 def creation(api: Client, began_at: datetime) -> dict[str, Any]:
-    """What was answered when the run's one agent was created."""
+    """The answer to the creation of the run's agent."""
     answer = api.created(name=NAME, openclaw_config={"agents.defaults.thinkingDefault": "off"})
     if answer.status_code == 402:
         pytest.skip(f"No agent, so most calls cannot be judged: {answer.json()['detail']}")
@@ -78,7 +78,7 @@ def creation(api: Client, began_at: datetime) -> dict[str, Any]:
 
 @pytest.fixture
 def agent(api: Client, creation: dict[str, Any]) -> str:
-    """The id of the run's one agent, which is running, whatever the test before did to it."""
+    """The id of the run's agent, which is running at the start of each test."""
     instance_id: str = creation["id"]
     if api.until(instance_id, "running", "stopped", "error") == "stopped":
         assert api.post(f"instances/{instance_id}/start").status_code == 200
@@ -96,7 +96,7 @@ def stopped(api: Client, agent: str) -> str:
 
 @pytest.fixture(scope="session")
 def newcomer(anyone: Client) -> Iterator[Client]:
-    """The client of a new organization without model keys; what it made is deleted at the end."""
+    """The client of a new organization without model keys; what it makes is deleted."""
     answer = anyone.post("organization/signup", json={"name": NAME})
     assert answer.status_code == 201, answer.text
     with anyone.with_key(answer.json()["api_key"]) as client:
@@ -124,7 +124,7 @@ def new_key(api: Client) -> Callable[..., dict[str, Any]]:
 def scoped(
     api: Client, creation: dict[str, Any], new_key: Callable[..., dict[str, Any]]
 ) -> Iterator[dict[str, Client]]:
-    """By permission: the client of a key that has no other one, for the run's agent."""
+    """Clients by permission: each has a key with that permission only, for the run's agent."""
     instance_id = creation["id"]
     clients = {each: api.with_key(new_key(instance_id, each)["raw_key"]) for each in PERMISSIONS}
     yield clients

@@ -1,4 +1,4 @@
-"""A server of this project for a run that names no service: on a folder and port of its own."""
+"""A server of this project for a run without a service, with its own folder and port."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
 
 @contextmanager
 def local_service(data_dir: Path) -> Iterator[tuple[str, str]]:
-    """Base URL and key of a server with offline models, which is gone afterwards."""
+    """Base URL and key of a server with offline models, which is removed afterwards."""
     program = Path(sys.executable).with_name("chowder-local")
     command = [str(program), "--data-dir", str(data_dir)]
-    # What is set for another server must not change this one.
+    # Settings for another server must not affect this one.
     env = {name: value for name, value in os.environ.items() if not name.startswith("CHOWDER_")}
-    # Nobody waits for the second agent of a run that makes one.
+    # A run makes few agents, so warm sandboxes would be wasted.
     env["CHOWDER_WARM_POOL_SIZE"] = "0"
     up = [*command, "up", "--detach", "--offline", "--port", str(_free_port())]
     try:
         subprocess.run(up, env=env, check=True, capture_output=True)
-        told = subprocess.run(
+        result = subprocess.run(
             [*command, "env", "--format", "json"], env=env, check=True, capture_output=True
         )
-        values = json.loads(told.stdout)
+        values = json.loads(result.stdout)
         yield values["CHOWDER_BASE_URL"], values["CHOWDER_KEY"]
     finally:
         subprocess.run([*command, "reset", "--yes"], env=env, check=True, capture_output=True)

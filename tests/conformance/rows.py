@@ -1,4 +1,4 @@
-"""One test about many rows: all of them are judged, and those that fail are named."""
+"""Tests of many rows, which run all rows and name those that fail."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def every_row() -> Iterator[Row]:
-    """Gives what takes a row's failure down under its name; fails at the end if there is one."""
+    """A context manager for each row that records its failure; fails at the end if there is any."""
     failed: list[str] = []
 
     @contextmanager

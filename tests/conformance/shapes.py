@@ -1,4 +1,4 @@
-"""What the contract says that things look like: exactly these members, each of such a kind."""
+"""The shapes of the contract's resources: their exact members and the kinds of values."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def is_time(value: Any) -> bool:
 
 
 def is_recent(value: Any, now: datetime | None = None) -> bool:
-    """A time that is about now, or was then; machines' clocks differ."""
+    """A time close to `now`, with a tolerance for differing clocks."""
     distance = timedelta.max
     if is_time(value):
         distance = abs((now or datetime.now(UTC)) - datetime.fromisoformat(value))
@@ -66,17 +66,17 @@ def is_mode(value: Any) -> bool:
 
 
 def maybe(kind: Kind) -> Kind:
-    """Null is good, too."""
+    """The kind, or null."""
     return lambda value: value is None or kind(value)
 
 
 def one_of(*words: Any) -> Kind:
-    """One of some words."""
+    """One of the values."""
     return lambda value: value in words
 
 
 def list_of(kind: Kind) -> Kind:
-    """A list with such items."""
+    """A list with items of the kind."""
     return lambda value: isinstance(value, list) and all(map(kind, value))
 
 
@@ -183,7 +183,7 @@ MESSAGE_ERROR: Shape = {
 
 
 def fits(value: Any, shape: Shape) -> None:
-    """Fails unless a value has exactly the shape's members, each of its kind."""
+    """Fails unless an object has exactly the shape's members with values of their kinds."""
     assert isinstance(value, dict), f"no object: {value!r}"
     assert set(value) == set(shape), f"members differ: {sorted(set(value) ^ set(shape))}"
     wrong = {name: value[name] for name, kind in shape.items() if not kind(value[name])}
@@ -191,7 +191,7 @@ def fits(value: Any, shape: Shape) -> None:
 
 
 def answered(answer: httpx.Response, status: int, shape: Shape | None = None) -> Any:
-    """The content of an answer with that status and shape; None without a body."""
+    """The content of an answer; fails unless it has the status and shape. None without a body."""
     assert answer.status_code == status, f"{answer.status_code}: {answer.text[:500]}"
     if status == 204:
         assert answer.content == b""
@@ -204,7 +204,7 @@ def answered(answer: httpx.Response, status: int, shape: Shape | None = None) ->
 
 
 def listed(answer: httpx.Response, shape: Shape) -> list[Any]:
-    """The items of a list, each of that shape."""
+    """The items of a list; fails unless each has the shape."""
     content = answered(answer, 200)
     assert isinstance(content, list)
     for each in content:
@@ -213,18 +213,18 @@ def listed(answer: httpx.Response, shape: Shape) -> list[Any]:
 
 
 def refused(answer: httpx.Response, *statuses: int, words: str | None = None) -> str:
-    """What a refusal with one of those statuses says, in the contract's one shape."""
+    """The message of an error; fails unless it has one of the statuses and the contract's shape."""
     assert answer.status_code in statuses, f"{answer.status_code}: {answer.text[:500]}"
     assert answer.headers["Content-Type"].split(";")[0] == "application/json"
     content = answer.json()
     if answer.request.url.path.endswith("/responses"):
-        # The hosted service has no such member; what has one writes it as OpenAI's API does.
+        # The hosted service has no `error`; a service that has one follows OpenAI's API.
         error = content.pop("error", dict.fromkeys(MESSAGE_ERROR))
         fits(error, MESSAGE_ERROR)
     assert set(content) == {"detail"}
     detail = content["detail"]
     if isinstance(detail, dict):
-        # A gateway's or a model provider's failure.
+        # A failure of a gateway or model provider.
         assert set(detail) == {"error"}
         detail = detail["error"]
     assert isinstance(detail, str)
@@ -234,13 +234,13 @@ def refused(answer: httpx.Response, *statuses: int, words: str | None = None) ->
 
 
 def invalid(answer: httpx.Response, *loc: str) -> list[dict[str, Any]]:
-    """The problems of a 422; one of them is at `loc`, if that is given."""
+    """The problems of a 422; fails unless one is at `loc`, if given."""
     assert answer.status_code == 422, f"{answer.status_code}: {answer.text[:500]}"
     problems: list[dict[str, Any]] = answer.json()["detail"]
     assert isinstance(problems, list)
     assert problems
     for each in problems:
-        # The service may say more, such as the input; a client needs these.
+        # Other members, such as the input, are allowed; clients need these.
         fits({name: each.get(name) for name in PROBLEM}, PROBLEM)
     places = [tuple(each["loc"]) for each in problems]
     assert not loc or loc in [place[: len(loc)] for place in places], f"{loc} is not in {places}"

@@ -1,4 +1,4 @@
-"""Keys: who may do what, in which order that is checked, and when a key ends."""
+"""Keys: permissions, the order of checks, and the end of keys."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ OF_INSTANCE: list[tuple[str, str, str, Any]] = [
     ("channels", "GET", "/channels/telegram/status", None),
     ("channels", "POST", "/channels/telegram/pair", {}),
 ]
-"""What a permission opens; with these bodies no call changes anything."""
+"""The calls of each permission; with these bodies, no call changes anything."""
 
 OF_ORGANIZATION: list[tuple[str, str, Any]] = [
     ("GET", "organization", None),
@@ -73,7 +73,7 @@ OF_ORGANIZATION: list[tuple[str, str, Any]] = [
     ("POST", "instances/{id}/start", None),
     ("DELETE", "instances/{id}", None),
 ]
-"""What needs an organization key; with these bodies no call but the last three changes anything."""
+"""Calls that need an organization key; with these bodies, only the last three change anything."""
 
 
 BREACHES: list[tuple[str, Any]] = [
@@ -84,7 +84,7 @@ BREACHES: list[tuple[str, Any]] = [
     ("permissions", "read"),
     ("expires_at", "tomorrow"),
 ]
-"""Values that no member of a new key may have."""
+"""Invalid values for the members of a new key."""
 
 
 def call(client: Client, method: str, path: str, body: Any) -> Any:
@@ -108,7 +108,7 @@ def test_a_call_without_a_key_or_with_a_bad_one_is_refused(api: Client, anyone: 
                     refused(call(client, method, path.replace("{id}", NOWHERE), body), 401)
 
 
-def test_a_permission_opens_its_calls_and_no_other(agent: str, scoped: dict[str, Client]) -> None:
+def test_a_permission_allows_its_calls_only(agent: str, scoped: dict[str, Client]) -> None:
     with every_row() as row:
         for needed, method, below, body in OF_INSTANCE:
             for permission, client in scoped.items():
@@ -120,7 +120,7 @@ def test_a_permission_opens_its_calls_and_no_other(agent: str, scoped: dict[str,
                         refused(answer, 403)
 
 
-def test_a_scoped_key_opens_nothing_of_the_organizations(
+def test_a_scoped_key_allows_no_call_for_organization_keys(
     api: Client, agent: str, new_key: NewKey
 ) -> None:
     with api.with_key(new_key(agent, *PERMISSIONS)["raw_key"]) as client, every_row() as row:
@@ -134,7 +134,7 @@ def test_a_scoped_key_sees_its_own_instance(agent: str, scoped: dict[str, Client
     assert seen == [agent]
 
 
-def test_an_instance_that_is_not_there_is_not_found_before_the_body_is_judged(api: Client) -> None:
+def test_an_unknown_instance_is_not_found_before_the_body_is_checked(api: Client) -> None:
     with every_row() as row:
         for _, method, below, body in OF_INSTANCE:
             for instance_id in (NOWHERE, "no-uuid"):
@@ -168,7 +168,7 @@ def test_a_key_of_another_organization_is_not_found(
     refused(newcomer.delete(f"keys/{key['id']}"), 404)
 
 
-def test_a_new_key_is_shown_with_its_token_this_once(
+def test_a_new_key_is_returned_with_its_token_once(
     api: Client, agent: str, new_key: NewKey
 ) -> None:
     key = new_key(agent, "read", "interact")
@@ -187,14 +187,14 @@ def test_a_new_key_is_shown_with_its_token_this_once(
     assert found == {name: shown[name] for name in KEY}
 
 
-def test_a_key_that_was_used_says_when(api: Client, agent: str, new_key: NewKey) -> None:
+def test_a_used_key_has_the_time_of_its_last_use(api: Client, agent: str, new_key: NewKey) -> None:
     key = new_key(agent, "read")
     with api.with_key(key["raw_key"]) as client:
         answered(client.get(f"instances/{agent}/status"), 200)
     assert answered(api.get(f"keys/{key['id']}"), 200)["last_used_at"] is not None
 
 
-def test_a_revoked_key_opens_nothing_at_once(api: Client, agent: str, new_key: NewKey) -> None:
+def test_a_revoked_key_is_refused_at_once(api: Client, agent: str, new_key: NewKey) -> None:
     key = new_key(agent, "read")
     with api.with_key(key["raw_key"]) as client:
         answered(client.get(f"instances/{agent}"), 200)
@@ -217,7 +217,7 @@ def test_a_key_ends_when_it_expires(api: Client, agent: str, new_key: NewKey) ->
     assert answered(api.get(f"keys/{key['id']}"), 200)["is_active"] is False
 
 
-def test_a_key_that_breaks_a_bound_or_lacks_something_is_refused(api: Client, agent: str) -> None:
+def test_an_invalid_or_incomplete_new_key_is_refused(api: Client, agent: str) -> None:
     body = {"name": "never made", "instance_ids": [agent], "permissions": ["read"]}
     with every_row() as row:
         for field, value in BREACHES:
@@ -230,11 +230,11 @@ def test_a_key_that_breaks_a_bound_or_lacks_something_is_refused(api: Client, ag
                 assert problem["type"] == "missing"
 
 
-def test_a_key_that_is_not_there_is_not_found(api: Client) -> None:
+def test_an_unknown_key_is_not_found(api: Client) -> None:
     for key_id in (NOWHERE, "no-uuid"):
         refused(api.get(f"keys/{key_id}"), 404)
         refused(api.delete(f"keys/{key_id}"), 404)
 
 
-def test_every_permission_is_tried_here() -> None:
+def test_every_permission_is_tested() -> None:
     assert {needed for needed, *_ in OF_INSTANCE} == set(PERMISSIONS)

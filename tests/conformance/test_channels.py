@@ -1,4 +1,4 @@
-"""Channels; none is ever connected with what would reach anybody."""
+"""Channels, without credentials that would reach a messenger's users."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_all_channels_are_listed(api: Client, agent: str) -> None:
     assert len(channels) == len(found)
 
 
-def test_what_a_channel_needs_is_told_to_anyone(anyone: Client, creation: dict[str, Any]) -> None:
+def test_the_fields_of_a_channel_need_no_key(anyone: Client, creation: dict[str, Any]) -> None:
     with every_row() as row:
         for channel, fields in FIELDS.items():
             with row(channel):
@@ -71,13 +71,13 @@ def test_an_unknown_channel_is_not_found(api: Client, anyone: Client, agent: str
 def test_a_missing_field_is_named(api: Client, agent: str) -> None:
     with every_row() as row:
         for channel, fields in FIELDS.items():
-            # Another test connects it, and what was set once need not be given again.
+            # Another test connects this channel, and stored credentials need not be sent again.
             for field in sorted(fields) if channel != "telegram" else ():
                 with row(f"{channel} without {field}"):
-                    is_missed(api, agent, channel, field)
+                    check_missing_field(api, agent, channel, field)
 
 
-def is_missed(api: Client, agent: str, channel: str, field: str) -> None:
+def check_missing_field(api: Client, agent: str, channel: str, field: str) -> None:
     config = dict.fromkeys(FIELDS[channel] - {field}, "x")
     path = f"instances/{agent}/channels/{channel}/connect"
     answer = api.post(path, json={"config": config})
@@ -91,7 +91,7 @@ def test_a_connection_needs_a_config_and_a_pairing_a_code(api: Client, agent: st
     invalid(api.post(f"{telegram}/pair", json={}), "body", "code")
 
 
-def test_a_channel_that_nobody_connected_says_so(api: Client, agent: str) -> None:
+def test_an_unconnected_channel_has_that_status(api: Client, agent: str) -> None:
     with every_row() as row:
         for channel in sorted(set(FIELDS) - {"telegram"}):
             with row(channel):
@@ -103,11 +103,11 @@ def test_a_channel_that_nobody_connected_says_so(api: Client, agent: str) -> Non
 
 @pytest.mark.slow
 def test_a_channel_is_connected_and_disconnected(api: Client, agent: str) -> None:
-    is_missed(api, agent, "telegram", "token")
+    check_missing_field(api, agent, "telegram", "token")
     path = f"instances/{agent}/channels/telegram"
     answer = api.post(f"{path}/connect", json={"config": {"token": WRONG_TOKEN}})
     if answer.status_code != 200:
-        # A service may ask the messenger first, which does not know this token.
+        # A service may ask the messenger first, which refuses this token.
         refused(answer, 400, 409, 502)
         return
     assert answered(answer, 200, CONNECTION)["channel"] == "telegram"
@@ -124,8 +124,8 @@ def test_a_channel_is_connected_and_disconnected(api: Client, agent: str) -> Non
     assert answered(api.get(f"{path}/status"), 200, CHANNEL_STATUS)["enabled"] is False
 
 
-# OpenClaw starts its whole command line for it.
+# OpenClaw runs its command line for this call, which is slow.
 @pytest.mark.slow
-def test_a_pairing_code_that_was_never_given_out_is_refused(api: Client, agent: str) -> None:
+def test_an_unknown_pairing_code_is_refused(api: Client, agent: str) -> None:
     answer = api.post(f"instances/{agent}/channels/telegram/pair", json={"code": "ZZZZ9999"})
     assert 400 <= answer.status_code < 500, answer.text

@@ -1,4 +1,4 @@
-"""What no call answers: unknown paths and methods, and pages of other origins."""
+"""Unknown paths and methods, and CORS."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_an_unknown_path_is_not_found(api: Client) -> None:
                     refused(api.request(method, path), 404)
 
 
-def test_a_method_that_a_path_has_not_is_not_allowed(api: Client) -> None:
+def test_an_unknown_method_is_not_allowed(api: Client) -> None:
     unknown = [
         ("PUT", "organization"),
         ("GET", "organization/signup"),
@@ -36,14 +36,14 @@ def test_a_method_that_a_path_has_not_is_not_allowed(api: Client) -> None:
                 refused(api.request(method, path), 405)
 
 
-def test_a_page_on_the_developers_machine_may_ask(anyone: Client) -> None:
+def test_a_page_of_a_loopback_origin_may_send_requests(anyone: Client) -> None:
     with every_row() as row:
         for method in METHODS:
             with row(method):
-                may_ask(anyone, method)
+                check_preflight(anyone, method)
 
 
-def may_ask(anyone: Client, method: str) -> None:
+def check_preflight(anyone: Client, method: str) -> None:
     headers = {
         "Origin": ORIGIN,
         "Access-Control-Request-Method": method,
@@ -59,7 +59,7 @@ def may_ask(anyone: Client, method: str) -> None:
     )
 
 
-def test_a_page_can_read_answers_and_refusals(api: Client, anyone: Client) -> None:
+def test_a_page_can_read_answers_and_errors(api: Client, anyone: Client) -> None:
     headers = {"Origin": ORIGIN}
     good = api.get("organization", headers=headers)
     answered(good, 200)

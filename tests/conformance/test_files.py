@@ -1,4 +1,4 @@
-"""Files: written, listed, read, and sent there and back as they are."""
+"""Files: written, listed, read, uploaded and downloaded."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_the_root_is_the_agents_home(api: Client, agent: str) -> None:
     def listing(query: str) -> Any:
         return answered(api.get(f"instances/{agent}/files{query}"), 200, FOLDER)
 
-    # The agent may write there in between.
+    # The agent may write files meanwhile.
     eventually(lambda: "" if listing("") == listing("?path=.") else None, "they are the same")
     entries = listing("")["entries"]
     kinds = {entry["name"]: entry["is_dir"] for entry in entries}
@@ -38,7 +38,7 @@ def test_the_root_is_the_agents_home(api: Client, agent: str) -> None:
         fits(entry, ENTRY)
 
 
-def test_what_is_written_is_listed_and_read(api: Client, agent: str) -> None:
+def test_a_written_file_is_listed_and_read(api: Client, agent: str) -> None:
     files, path = f"instances/{agent}/files", f"{FOLDER_PATH}/deep/er/\u00fcber \U0001f99e.md"
     answered(api.put(f"{files}/content", json={"path": path, "content": TEXT}), 204)
 
@@ -55,7 +55,7 @@ def test_what_is_written_is_listed_and_read(api: Client, agent: str) -> None:
     assert is_recent(entry["mod_time"])
 
 
-def test_a_file_can_be_written_anew(api: Client, agent: str) -> None:
+def test_a_file_can_be_overwritten(api: Client, agent: str) -> None:
     files, path = f"instances/{agent}/files", f"{FOLDER_PATH}/anew.md"
     for content in (TEXT, "", "shorter"):
         answered(api.put(f"{files}/content", json={"path": path, "content": content}), 204)
@@ -63,7 +63,7 @@ def test_a_file_can_be_written_anew(api: Client, agent: str) -> None:
         assert read["content"] == content
 
 
-def test_bytes_come_back_as_they_were_sent(api: Client, agent: str) -> None:
+def test_an_uploaded_file_is_downloaded_unchanged(api: Client, agent: str) -> None:
     files, path = f"instances/{agent}/files", f"{FOLDER_PATH}/bytes.bin"
     sent = api.post(f"{files}/upload", data={"path": path}, files={"file": ("b.bin", BYTES)})
     answered(sent, 204)
@@ -76,7 +76,7 @@ def test_bytes_come_back_as_they_were_sent(api: Client, agent: str) -> None:
 OUTSIDE = ("../outside", "/etc/passwd", "workspace/../../outside", "workspace/../../../etc/passwd")
 
 
-def test_nothing_outside_of_the_root_is_touched(api: Client, agent: str) -> None:
+def test_paths_outside_the_root_are_refused(api: Client, agent: str) -> None:
     files = f"instances/{agent}/files"
     with every_row() as row:
         for path in OUTSIDE:
@@ -91,14 +91,14 @@ def test_nothing_outside_of_the_root_is_touched(api: Client, agent: str) -> None
                     assert 400 <= answer.status_code < 500, answer.text[:200]
 
 
-def test_a_file_that_is_not_there_is_not_found(api: Client, agent: str) -> None:
+def test_a_missing_file_is_not_found(api: Client, agent: str) -> None:
     files, params = f"instances/{agent}/files", {"path": f"{FOLDER_PATH}/nowhere.md"}
     refused(api.get(files, params=params), 404)
     refused(api.get(f"{files}/content", params=params), 404)
     refused(api.get(f"{files}/download", params=params), 404)
 
 
-def test_a_path_is_needed(api: Client, agent: str) -> None:
+def test_a_path_is_required(api: Client, agent: str) -> None:
     files = f"instances/{agent}/files"
     invalid(api.get(f"{files}/content"), "query", "path")
     invalid(api.get(f"{files}/download"), "query", "path")

@@ -1,4 +1,4 @@
-"""An instance's life: created, seen, changed, stopped, started, deleted."""
+"""Instances: created, read, changed, stopped, started and deleted."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ def test_a_status_is_a_part_of_the_instance(api: Client, agent: str) -> None:
     assert status == {name: shown[name] for name in INSTANCE_STATUS}
 
 
-def test_the_list_has_the_instance_as_it_is_shown(api: Client, agent: str) -> None:
+def test_the_list_has_the_instance_unchanged(api: Client, agent: str) -> None:
     (found,) = [each for each in listed(api.get("instances"), INSTANCE) if each["id"] == agent]
     assert found == answered(api.get(f"instances/{agent}"), 200)
 
 
-def test_an_instance_counts(api: Client, agent: str) -> None:
+def test_an_instance_counts_for_the_limit(api: Client, agent: str) -> None:
     count = answered(api.get("organization"), 200)["instance_count"]
     assert count == len(listed(api.get("instances"), INSTANCE))
     assert agent
@@ -77,7 +77,7 @@ def test_the_configuration_of_a_running_instance_can_be_changed(api: Client, age
     assert changed["openclaw_config"]["agents.defaults.thinkingDefault"] == "low"
 
 
-def test_a_configuration_that_makes_no_sense_is_refused(api: Client, agent: str) -> None:
+def test_an_invalid_configuration_is_refused(api: Client, agent: str) -> None:
     body = {"openclaw_config": {"agents.defaults.thinkingDefault": {"no": "such thing"}}}
     answer = api.patch(f"instances/{agent}", json=body)
     assert 400 <= answer.status_code < 500, answer.text
@@ -97,10 +97,10 @@ BREACHES: list[tuple[str, Any]] = [
     ("openclaw_config", ["list"]),
     ("region", 5),
 ]
-"""Values that no member of a new instance may have."""
+"""Invalid values for the members of a new instance."""
 
 
-def test_a_field_that_breaks_its_bounds_is_named(api: Client) -> None:
+def test_an_invalid_field_is_named(api: Client) -> None:
     with every_row() as row:
         for field, value in BREACHES:
             with row(f"{field}={value!r}"):
@@ -133,13 +133,13 @@ def test_an_instance_is_stopped_and_started(api: Client, agent: str) -> None:
     assert (started["id"], started["status"]) == (agent, "running")
 
 
-def test_a_stopped_instance_takes_no_messages_and_no_files(api: Client, stopped: str) -> None:
+def test_a_stopped_instance_refuses_messages_and_files(api: Client, stopped: str) -> None:
     refused(api.message(stopped, input="Hello"), 409)
     refused(api.message(stopped, "a-session", input="Hello"), 409)
     refused(api.get(f"instances/{stopped}/files"), 409)
 
 
-def test_an_instance_can_be_deleted_while_it_is_provisioned(api: Client) -> None:
+def test_a_provisioning_instance_can_be_deleted(api: Client) -> None:
     answer = api.created(name="deleted at once")
     if answer.status_code == 402:
         pytest.skip(f"No second agent, which could be deleted: {answer.json()['detail']}")

@@ -21,7 +21,7 @@ SESSIONS = ("project-alpha", "Project-Alpha", "user@example.com", "a/b", "\u00fc
 
 
 def check_response(response: dict[str, Any], model: str = MODEL) -> None:
-    """Fails unless this is a completed answer with text."""
+    """Fails unless the answer is completed and has text."""
     assert response["id"].startswith("resp_")
     assert (response["object"], response["status"]) == ("response", "completed")
     assert response["model"] == model
@@ -49,7 +49,7 @@ def test_a_message_may_be_a_list_of_items(api: Client, agent: str) -> None:
 
 
 @costs
-def test_other_members_of_the_format_are_taken(api: Client, agent: str) -> None:
+def test_other_members_of_the_format_are_accepted(api: Client, agent: str) -> None:
     answer = api.message(
         agent, "more", input="Say hello.", instructions="Be brief.", max_output_tokens=512,
         metadata={"ticket": "42"}, user="someone", store=True, temperature=0.5,
@@ -65,7 +65,7 @@ def test_the_main_conversation_remembers(api: Client, agent: str) -> None:
 
 
 @costs
-def test_a_conversation_outlives_stop_and_start(api: Client, agent: str) -> None:
+def test_a_conversation_survives_stop_and_start(api: Client, agent: str) -> None:
     word = f"word{secrets.token_hex(3)}"
     api.say(agent, f"Remember this word: {word}", "outlives")
     answered(api.post(f"instances/{agent}/stop"), 200)
@@ -120,7 +120,7 @@ def test_a_message_needs_a_model_and_an_input(api: Client, agent: str) -> None:
                     assert "missing" in [each["type"] for each in problems]
 
 
-def test_a_model_that_nobody_knows_is_refused(api: Client, agent: str) -> None:
+def test_an_unknown_model_is_refused(api: Client, agent: str) -> None:
     answer = api.message(agent, input="Hello", model="no-such-model")
     assert 400 <= answer.status_code < 500
     if answer.status_code != 422:

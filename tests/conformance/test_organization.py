@@ -1,4 +1,4 @@
-"""Signing up, what an organization is, and its subscription."""
+"""Signup, organizations and subscriptions."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_an_organization_is_shown(api: Client) -> None:
     assert organization["instance_limit"] == TIERS[organization["subscription_tier"]]
 
 
-def test_a_change_of_nothing_changes_nothing(api: Client) -> None:
+def test_an_empty_change_changes_nothing(api: Client) -> None:
     before = answered(api.get("organization"), 200)
     after = answered(api.patch("organization", json={}), 200, ORGANIZATION)
     changing = {"updated_at", "instance_count"}
@@ -39,7 +39,7 @@ def test_a_change_of_nothing_changes_nothing(api: Client) -> None:
     }
 
 
-def test_a_name_that_breaks_its_bounds_is_refused(api: Client, anyone: Client) -> None:
+def test_an_invalid_name_is_refused(api: Client, anyone: Client) -> None:
     names: list[Any] = ["", "x" * 129, 5, None, ["x"]]
     with every_row() as row:
         for name in names:
@@ -54,12 +54,12 @@ def test_a_signup_needs_a_name(anyone: Client) -> None:
     assert problem["type"] == "missing"
 
 
-def test_a_model_key_is_for_a_known_provider(api: Client) -> None:
+def test_a_model_key_for_an_unknown_provider_is_refused(api: Client) -> None:
     invalid(api.patch("organization", json={"model_api_keys": {"nobody": "x"}}), "body")
 
 
 @pytest.mark.stays
-def test_a_newcomer_begins_with_one_instance_and_no_model_key(newcomer: Client) -> None:
+def test_a_new_organization_may_have_one_instance_and_has_no_model_key(newcomer: Client) -> None:
     organization = answered(newcomer.get("organization"), 200, ORGANIZATION)
     assert organization["subscription_tier"] == "shrimp"
     assert organization["instance_limit"] == 1
@@ -118,7 +118,7 @@ def test_an_instance_without_a_model_key_ends_in_error_and_counts_until_it_is_de
     assert answered(newcomer.get("organization"), 200)["instance_count"] == 0
 
 
-def test_the_subscription_says_what_the_organization_says(api: Client) -> None:
+def test_the_subscription_agrees_with_the_organization(api: Client) -> None:
     subscription = answered(api.get("subscription"), 200, SUBSCRIPTION)
     organization = answered(api.get("organization"), 200)
     assert subscription["tier"] == organization["subscription_tier"]
@@ -126,7 +126,7 @@ def test_the_subscription_says_what_the_organization_says(api: Client) -> None:
 
 
 @pytest.mark.stays
-def test_a_checkout_is_a_page_to_open(newcomer: Client) -> None:
+def test_a_checkout_has_a_url(newcomer: Client) -> None:
     with every_row() as row:
         for tier in ("crab", "lobster"):
             with row(tier):
@@ -134,7 +134,7 @@ def test_a_checkout_is_a_page_to_open(newcomer: Client) -> None:
                 assert answered(answer, 200, LINK)["url"].startswith("http")
 
 
-def test_there_is_no_checkout_of_other_tiers(api: Client) -> None:
+def test_a_checkout_of_another_tier_is_refused(api: Client) -> None:
     tiers: list[Any] = ["shrimp", "whale", "", 1]
     with every_row() as row:
         for tier in tiers:
@@ -143,10 +143,10 @@ def test_there_is_no_checkout_of_other_tiers(api: Client) -> None:
 
 
 @pytest.mark.stays
-def test_the_portal_is_a_page_to_open(newcomer: Client) -> None:
+def test_the_portal_has_a_url(newcomer: Client) -> None:
     answer = newcomer.post("subscription/portal")
     if answer.status_code != 200:
-        # Without anything ever paid for, a payment service may know no customer.
+        # Without a payment, a payment service may have no customer.
         refused(answer, 400, 404)
         return
     assert answered(answer, 200, LINK)["url"].startswith("http")

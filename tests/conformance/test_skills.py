@@ -1,4 +1,4 @@
-"""Skills: listed, shown, switched, installed."""
+"""Skills: listed, read, configured and installed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_skills_are_listed(api: Client, agent: str) -> None:
     assert len(set(names)) == len(names)
 
 
-def test_those_that_are_ready_are_some_of_them(api: Client, agent: str) -> None:
+def test_eligible_skills_are_a_part_of_all(api: Client, agent: str) -> None:
     path = f"instances/{agent}/skills"
     every = listed(api.get(path), SKILL)
     assert every == listed(api.get(f"{path}?eligible_only=false"), SKILL)
@@ -46,7 +46,7 @@ def test_a_skill_is_shown_with_its_path(api: Client, agent: str) -> None:
     assert {name: shown[name] for name in SKILL} == first
 
 
-def test_a_skill_that_is_not_there_is_not_found(api: Client, agent: str) -> None:
+def test_an_unknown_skill_is_not_found(api: Client, agent: str) -> None:
     path = f"instances/{agent}/skills/{NAMELESS}"
     refused(api.get(path), 404)
 
@@ -64,13 +64,13 @@ def test_a_skill_can_be_switched_off_and_on(api: Client, agent: str) -> None:
 
 
 @pytest.mark.slow
-def test_settings_of_a_skill_are_taken(api: Client, agent: str) -> None:
+def test_the_settings_of_a_skill_can_be_changed(api: Client, agent: str) -> None:
     first = listed(api.get(f"instances/{agent}/skills"), SKILL)[0]
     body = {"env": {"CONFORMANCE": "1"}, "config": {"conformance": True}}
     answered(api.patch(f"instances/{agent}/skills/{first['name']}", json=body), 204)
 
 
-def test_settings_that_make_no_sense_are_refused(api: Client, agent: str) -> None:
+def test_invalid_settings_are_refused(api: Client, agent: str) -> None:
     bodies: list[dict[str, Any]] = [
         {"enabled": "neither"},
         {"env": "text"},
@@ -85,11 +85,11 @@ def test_settings_that_make_no_sense_are_refused(api: Client, agent: str) -> Non
                 invalid(api.patch(path, json=body), "body", *body)
 
 
-def test_an_installation_needs_a_slug(api: Client, agent: str) -> None:
+def test_an_installation_without_a_slug_is_refused(api: Client, agent: str) -> None:
     invalid(api.post(f"instances/{agent}/skills/install", json={}), "body", "slug")
 
 
-def test_a_skill_that_clawhub_has_not_is_not_installed(api: Client, agent: str) -> None:
+def test_a_skill_that_clawhub_does_not_have_is_not_installed(api: Client, agent: str) -> None:
     answer = api.post(f"instances/{agent}/skills/install", json={"slug": NAMELESS})
     refused(answer, 400, 404, 409, 502)
 

@@ -81,11 +81,11 @@ def test_what_an_agent_is_told_to_be_is_edited(
     assert inside(container, "echo mine >> /data/.openclaw/workspace/AGENTS.md")[0] == 0
     text.fill(was)
     page.get_by_role("button", name="Save").click()
-    page.get_by_text("The file has been changed since you opened it").wait_for()
+    page.get_by_text("has changed the file since you opened it").wait_for()
     assert content(quick_api, agent, "workspace/AGENTS.md").endswith("\nmine\n")
-    page.get_by_label("Save mine all the same").check()
+    page.get_by_label("Save my version anyway").check()
     page.get_by_role("button", name="Save").click()
-    page.get_by_text("The file has been changed").wait_for(state="detached")
+    page.get_by_text("has changed the file").wait_for(state="detached")
     assert content(quick_api, agent, "workspace/AGENTS.md") == was
     assert page.title() != "owned"
 
@@ -125,9 +125,9 @@ def test_a_log_goes_on_while_one_looks_and_after_a_stop(
     page.get_by_label("Show only lines with these words").fill("")
     # A frozen agent's log is there, and goes on with it.
     quick_api.stop(agent)
-    page.get_by_text("It is stopped, and prints nothing until it is started.").wait_for()
+    page.get_by_text("The instance is stopped. Start it to see its log.").wait_for()
     page.reload()
-    page.get_by_text("It is stopped, and prints nothing until it is started.").wait_for()
+    page.get_by_text("The instance is stopped. Start it to see its log.").wait_for()
     log.get_by_text(word).first.wait_for()
     page.locator("#head").get_by_role("button", name="Start").click()
     page.locator("#head").get_by_role("button", name="Stop").wait_for()
@@ -165,7 +165,7 @@ def test_an_agent_is_made_what_it_was_by_clicking(
     quick_api.stop(agent)
     page.locator("#head").get_by_text("stopped").wait_for()
     page.get_by_role("button", name="Take a snapshot").click()
-    page.locator("#snapshots").get_by_text("Without a name").first.wait_for()
+    page.locator("#snapshots").get_by_text("Unnamed").first.wait_for()
     with page.expect_download() as fetched:
         page.get_by_role("link", name="Export").click()
     with tarfile.open(fetched.value.path()) as tar:

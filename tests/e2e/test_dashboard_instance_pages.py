@@ -59,9 +59,9 @@ def test_they_are_in_nobodys_way(page: Page, served: Served) -> None:
         (f"/files?path=workspace/{'deep' * 20}/{'deeper' * 20}", "This folder is empty."),
         ("/files?path=nowhere", "File not found."),
         ("/files/edit?path=openclaw.json", "2 B"),
-        ("/files/edit?path=picture.png", "It is no text"),
-        ("/files/edit?path=nowhere", "There is no such file yet"),
-        ("/logs", "It has ended"),
+        ("/files/edit?path=picture.png", "The file is not text"),
+        ("/files/edit?path=nowhere", "The file does not exist yet"),
+        ("/logs", "The log has ended"),
         ("/snapshots", "Take a snapshot"),
     ):
         show(page, served, ada, tab)
@@ -80,7 +80,7 @@ def test_they_are_in_nobodys_way(page: Page, served: Served) -> None:
     show(page, served, ada, "/files/edit?path=openclaw.json")
     (home / "openclaw.json").write_text("[]")
     page.get_by_role("button", name="Save").click()
-    page.get_by_label("Save mine all the same").wait_for()
+    page.get_by_label("Save my version anyway").wait_for()
     judge_in_all_looks(page)
     page.goto(f"{served.root_url}/")
     page.get_by_role("button", name="Import").click()
@@ -147,7 +147,7 @@ def test_a_file_is_begun_saved_and_looked_after(page: Page, served: Served) -> N
     (home / "notes/today.md").write_text("# The agent's\n")
     text.fill("# Mine\n")
     page.keyboard.press("Control+s")
-    page.get_by_text("The file has been changed since you opened it").wait_for()
+    page.get_by_text("has changed the file since you opened it").wait_for()
     assert (home / "notes/today.md").read_text() == "# The agent's\n"
     # Who leaves now is asked, and may stay.
     asked: list[str] = []
@@ -161,11 +161,11 @@ def test_a_file_is_begun_saved_and_looked_after(page: Page, served: Served) -> N
     eventually(lambda: bool(asked), "the browser asks")
     assert asked == ["beforeunload"]
     with page.expect_popup() as other:
-        page.get_by_role("link", name="See what is there now").click()
+        page.get_by_role("link", name="Open the current file").click()
     assert other.value.get_by_label("Content of").input_value() == "# The agent's\n"
-    page.get_by_label("Save mine all the same").check()
+    page.get_by_label("Save my version anyway").check()
     page.get_by_role("button", name="Save").click()
-    page.get_by_text("The file has been changed").wait_for(state="detached")
+    page.get_by_text("has changed the file").wait_for(state="detached")
     assert (home / "notes/today.md").read_text() == "# Mine\n"
     page.get_by_role("link", name="notes", exact=True).click()
     entry(page, "today.md").wait_for()
@@ -198,7 +198,7 @@ def test_a_log_is_followed_filtered_and_held_back(page: Page, served: Served) ->
     assert log.get_by_text("first").is_hidden()
     page.get_by_role("button", name="Pause").click()
     printed(served, "some later error", "and more")
-    page.get_by_role("button", name="Go on (2 new)").click()
+    page.get_by_role("button", name="Resume (2 new)").click()
     page.get_by_text("2 of 6 lines").wait_for()
     page.get_by_label("Show only lines with these words").fill("")
     log.get_by_text("and more").wait_for()
@@ -207,7 +207,7 @@ def test_a_log_is_followed_filtered_and_held_back(page: Page, served: Served) ->
     printed(served, *(f"more {number}" for number in range(2 * KEPT)))
     log.get_by_text(f"more {2 * KEPT - 1}", exact=True).wait_for()
     assert log.locator("div").count() <= 2 * KEPT
-    log.get_by_text("lines are left out here").wait_for()
+    log.get_by_text("lines omitted").wait_for()
     assert page.title() != "owned"
 
 
@@ -238,12 +238,12 @@ def test_an_agent_goes_out_as_a_file_and_comes_in_as_another(
     page.goto(f"{served.root_url}/")
     page.get_by_role("button", name="Import").click()
     dialog = page.get_by_role("dialog", name="Import an agent")
-    dialog.get_by_label("The file").set_input_files(tmp_path / "other.tar")
+    dialog.get_by_label("File", exact=True).set_input_files(tmp_path / "other.tar")
     refuse(page, 400)
     dialog.get_by_role("button", name="Import").click()
-    dialog.get_by_text("This archive of an agent is not taken").wait_for()
-    dialog.get_by_label("The file").set_input_files(tmp_path / "agent.tar")
-    dialog.get_by_label("Its name").fill("Bea")
+    dialog.get_by_text("This archive cannot be imported").wait_for()
+    dialog.get_by_label("File", exact=True).set_input_files(tmp_path / "agent.tar")
+    dialog.get_by_label("Name of the new instance").fill("Bea")
     dialog.get_by_role("button", name="Import").click()
     dialog.wait_for(state="hidden")
     page.locator("#rows").get_by_role("link", name="Bea").wait_for()

@@ -61,7 +61,7 @@ def test_an_agents_whole_life_by_clicking(page: Page) -> None:
     until(page, HOSTILE, "running")
 
     line(page, HOSTILE).get_by_role("button", name="Fork").click()
-    page.get_by_label("Name of the new one").fill("copy")
+    page.get_by_role("dialog").get_by_label("Name of the new instance").fill("copy")
     page.get_by_role("dialog").get_by_role("button", name="Fork").click()
     until(page, "copy", "running")
 
@@ -84,7 +84,7 @@ def test_a_server_that_comes_back_is_followed_again(
     page.locator("#verdict .good").wait_for()
     quick_server.down()
     page.get_by_text("The server does not answer.").wait_for()
-    page.locator("#verdict").get_by_text("Not known while the server").wait_for()
+    page.locator("#verdict").get_by_text("Unknown while the server").wait_for()
     # Unless it is there again before the browser tries once more.
     provoke(page, "net::ERR_", is_certain=False)
     quick_server.up()

@@ -14,7 +14,7 @@ import httpx
 import pytest
 from playwright.sync_api import expect
 
-from chowder_local.store.usage import Counts, Kind
+from chowder_local.store.usage import Counts, UsageKey
 from tests.e2e.dashboards import Served, judge, judge_in_all_looks, open_all, refuse
 from tests.scripted.programs import done
 
@@ -68,7 +68,9 @@ def spend(served: Served, agent: Instance) -> None:
         today = datetime.now(UTC).date()
         for days in range(40):
             for model, is_billed in (("gpt-4o", True), ("lab/tiny", True), ("gpt-4o-mini", False)):
-                kind = Kind(agent.id, today - timedelta(days=days), "", "openai", model, is_billed)
+                kind = UsageKey(
+                    agent.id, today - timedelta(days=days), "", "openai", model, is_billed
+                )
                 counts = Counts(calls=2, input_tokens=1_000_000, output_tokens=1000)
                 served.world.usage.note(kind, counts)
 
@@ -79,14 +81,14 @@ def test_a_key_is_made_seen_once_used_and_revoked(page: Page, served: Served) ->
     ada = served.created("Ada")
     go(page, served, "/organization")
     page.get_by_text("There are no scoped keys yet.").wait_for()
-    page.get_by_text("Make a key").click()
+    page.get_by_text("Create a key").click()
     page.get_by_label("Name", exact=True).first.fill("the shop's page")
     refuse(page, 422)
-    page.get_by_role("button", name="Make the key").click()
+    page.get_by_role("button", name="Create the key").click()
     page.get_by_role("alert").get_by_text("instance_ids").wait_for()
     page.get_by_role("button", name="Dismiss this message").click()
     page.get_by_label("Ada").check()
-    page.get_by_role("button", name="Make the key").click()
+    page.get_by_role("button", name="Create the key").click()
     page.get_by_role("dialog", name="The key “the shop's page”").wait_for()
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     page.get_by_role("button", name="Copy the key").click()
@@ -138,7 +140,7 @@ def test_the_organization_is_renamed_and_its_model_keys_are_set_and_cleared(
 def test_usage_is_drawn_and_told_for_a_range(page: Page, served: Served) -> None:
     ada = served.created("Ada")
     go(page, served, "/usage")
-    page.get_by_text("There were no model calls in that time.").wait_for()
+    page.get_by_text("There were no model calls in this time.").wait_for()
     spend(served, ada)
     page.reload()
     totals = page.locator(".totals")
@@ -149,7 +151,7 @@ def test_usage_is_drawn_and_told_for_a_range(page: Page, served: Served) -> None
     expect(totals).to_contain_text("without lab/tiny")
     chart = page.get_by_role("img", name="Calls: 180 in all, 6 at most")
     assert chart.locator("rect").count() == 90
-    page.get_by_text("The same as a table").click()
+    page.get_by_text("Show as a table").click()
     assert page.get_by_role("table", name="Usage by day").locator("tbody tr").count() == 30
     expect(page.locator("#models tr", has_text="lab/tiny")).to_contain_text("not known")
     page.get_by_role("link", name="7 days").click()
@@ -158,7 +160,7 @@ def test_usage_is_drawn_and_told_for_a_range(page: Page, served: Served) -> None
     page.get_by_role("link", name="A year").click()
     expect(totals).to_contain_text("240")
     page.locator("#instances").get_by_role("link", name="Ada").click()
-    page.get_by_text("alone.").wait_for()
+    page.get_by_text("Only Ada.").wait_for()
     expect(totals).to_contain_text("240")
 
 
@@ -178,7 +180,7 @@ def test_a_fault_is_set_used_and_taken_back(page: Page, served: Served) -> None:
     page.get_by_label("Status").fill("429")
     page.get_by_role("button", name="Set", exact=True).click()
     line = page.locator("#faults tbody tr")
-    expect(line).to_contain_text("is answered 429, to be tried again after 1 s")
+    expect(line).to_contain_text("answers 429, Retry-After 1 s")
     judge(page)
     path = f"{served.root_url}/v1/instances/{ada.id}"
     headers = {"Authorization": f"Bearer {served.world.key}"}
@@ -254,7 +256,7 @@ def test_an_agent_is_answered_from_its_calls_and_from_a_file(
 
 def test_a_tier_is_changed_by_the_contracts_own_pages(page: Page, served: Served) -> None:
     go(page, served, "/subscription")
-    page.get_by_role("button", name="Go to lobster").click()
+    page.get_by_role("button", name="Move to lobster").click()
     page.get_by_role("heading", name="Move to lobster").wait_for()
     judge(page)
     page.get_by_role("button", name="Pay nothing and move to lobster").click()

@@ -95,7 +95,7 @@ def test_it_is_used_by_keyboard_alone(page: Page, served: Served) -> None:
 def told(page: Page, words: str) -> None:
     """Returns once that is told twice: by the answer, and by the stream for who cannot see."""
     page.locator("#notice").get_by_text(words).wait_for()
-    page.locator("#said").get_by_text(words).wait_for(state="attached")
+    page.locator("#announcement").get_by_text(words).wait_for(state="attached")
 
 
 def focused(page: Page) -> str:
@@ -122,7 +122,7 @@ def test_calls_and_conversations_are_in_nobodys_way(page: Page, served: Served) 
     for path, words in (
         ("/inspector", "Which way is north?"),
         (f"/inspector/{call}", "Replay as script"),
-        (f"/instances/{ada.id}", "Begin another"),
+        (f"/instances/{ada.id}", "New conversation"),
     ):
         page.goto(f"{served.root_url}{path}")
         page.get_by_text(words).first.wait_for()
@@ -158,7 +158,7 @@ def test_a_call_comes_into_the_list_while_one_looks(page: Page, served: Served) 
     line = page.locator(f"#call-{call}")
     line.get_by_text("200").wait_for()
     page.get_by_role("searchbox").fill("south")
-    page.get_by_text("There is no such call.").wait_for()
+    page.get_by_text("No call matches.").wait_for()
     page.get_by_role("searchbox").fill("north")
     line.get_by_role("link").click()
     page.get_by_role("heading", name="Which way is north?").wait_for()
@@ -189,7 +189,7 @@ def test_what_is_refused_is_said_in_the_page(page: Page, served: Served) -> None
     served.call(served.world.lifecycle.delete, ada.organization_id, ada.id)
     refuse(page, 409)
     page.get_by_role("dialog").get_by_role("button", name="Fork").click()
-    page.get_by_role("alert").get_by_text("Not now.").wait_for()
+    page.get_by_role("alert").get_by_text("Not possible now.").wait_for()
     page.get_by_role("button", name="Dismiss this message").click()
     page.get_by_role("alert").wait_for(state="detached")
 
@@ -275,7 +275,7 @@ def test_health_is_not_known_while_the_server_is_away(page: Page, served: Served
     with page.expect_event("requestfailed"):
         served.created("Ada")
     page.get_by_text("The server does not answer.").wait_for()
-    verdict.get_by_text("Not known while the server does not answer").wait_for()
+    verdict.get_by_text("Unknown while the server does not answer").wait_for()
     assert verdict.locator(".good").count() == 0
     assert page.locator("#findings li").count() == 0
     page.unroute("**/health")

@@ -11,7 +11,7 @@ from chowder_local.core.domain import InstanceStatus
 from chowder_local.openclaw.channels import APPROVE
 from chowder_local.openclaw.config.edits import HIDDEN
 from chowder_local.openclaw.config.schema import SCHEMA_FILE
-from tests.api.test_channels import REFUSED, UP, becomes, has
+from tests.api.test_channels import REFUSED, UP, set_config, set_states
 from tests.api.test_skills import WEATHER, entry, needing
 from tests.e2e import qr
 from tests.e2e.dashboards import Served, judge_in_all_looks, open_all, refuse, served_in_thread
@@ -57,7 +57,7 @@ def ada(served: Served) -> Instance:
     world = served.world
     hostile = entry("evil", description=HOSTILE * 3, disabled=True, eligible=False)
     world.programs.answers["skills.status"] = done(skills=[WEATHER, PAGER, hostile])
-    becomes(world, "telegram", {})
+    set_states(world, "telegram", {})
     world.gateway.rpc_answers["config.get"] = ok({"hash": "h", "sourceConfig": SOURCE})
     world.gateway.rpc_answers["config.schema.lookup"] = ok({"reloadKind": "restart"})
     return served.created("Ada")
@@ -77,8 +77,8 @@ def test_a_code_on_the_screen_can_be_scanned_until_it_is(
 ) -> None:
     world = served.world
     page.emulate_media(color_scheme="light")
-    has(world)
-    becomes(world, "whatsapp", UNLINKED)
+    set_config(world)
+    set_states(world, "whatsapp", UNLINKED)
     waiting = {"connected": False, "message": "Scan the latest code."}
     world.gateway.rpc_answers |= {
         "web.login.start": ok({"qrDataUrl": qr.data_url("2@first,code=="), "message": "Scan it."}),
@@ -88,7 +88,7 @@ def test_a_code_on_the_screen_can_be_scanned_until_it_is(
     opened(page, served, ada, "channels")
     page.locator("#open-whatsapp").click()
     # OpenClaw has it switched on from then on.
-    has(world, whatsapp={"enabled": True})
+    set_config(world, whatsapp={"enabled": True})
     page.get_by_role("button", name="Show a QR code for WhatsApp").click()
     page.get_by_role("img", name="QR code that connects WhatsApp").wait_for()
     page.locator("#mark-whatsapp").get_by_text("waits for a scan").wait_for()
@@ -97,10 +97,10 @@ def test_a_code_on_the_screen_can_be_scanned_until_it_is(
     page.emulate_media(color_scheme="dark")
     assert qr.read(page) == ["2@second,code=="]
     world.gateway.rpc_answers["web.login.wait"] = ok({"connected": True, "message": "Linked!"})
-    becomes(world, "whatsapp", UP)
+    set_states(world, "whatsapp", UP)
     page.locator("#mark-whatsapp").get_by_text("connected", exact=True).wait_for()
     page.get_by_role("img", name="QR code").wait_for(state="detached")
-    page.locator("#said").get_by_text("WhatsApp is connected.").wait_for(state="attached")
+    page.locator("#announcement").get_by_text("WhatsApp is connected.").wait_for(state="attached")
     # Without a reload, what can be done with it now is there.
     page.get_by_role("button", name="Disconnect WhatsApp").wait_for()
 
@@ -109,8 +109,8 @@ def test_a_code_that_has_expired_is_told_and_made_anew(
     page: Page, served: Served, ada: Instance
 ) -> None:
     world = served.world
-    has(world, whatsapp={"enabled": True})
-    becomes(world, "whatsapp", UNLINKED)
+    set_config(world, whatsapp={"enabled": True})
+    set_states(world, "whatsapp", UNLINKED)
     void = ok({"connected": False, "message": "The login QR expired."})
     world.gateway.rpc_answers |= {
         "web.login.start": ok({"qrDataUrl": qr.data_url("2@first"), "message": "Scan it."}),
@@ -131,8 +131,8 @@ def test_a_code_that_has_expired_is_told_and_made_anew(
 def test_a_stranger_with_a_code_is_let_in(page: Page, served: Served, ada: Instance) -> None:
     output = f"Approved telegram sender {ADA}."
     served.world.programs.answers[APPROVE] = {"status": 0, "output": output}
-    has(served.world, telegram={"enabled": True})
-    becomes(served.world, "telegram", UP)
+    set_config(served.world, telegram={"enabled": True})
+    set_states(served.world, "telegram", UP)
     opened(page, served, ada, "channels")
     page.locator("#code-telegram").fill("abcd2345")
     page.keyboard.press("Enter")
@@ -142,12 +142,12 @@ def test_a_stranger_with_a_code_is_let_in(page: Page, served: Served, ada: Insta
 
 def test_what_is_typed_stays_while_states_change(page: Page, served: Served, ada: Instance) -> None:
     world = served.world
-    has(world, telegram={"enabled": True})
-    becomes(world, "telegram", UP | {"connected": False, "lifecycle": "starting"})
+    set_config(world, telegram={"enabled": True})
+    set_states(world, "telegram", UP | {"connected": False, "lifecycle": "starting"})
     page.clock.install()
     opened(page, served, ada, "channels")
     page.get_by_label("Pairing code").locator("visible=true").fill("ABCD")
-    becomes(world, "telegram", REFUSED)
+    set_states(world, "telegram", REFUSED)
     look_again(page)
     page.locator("#state-telegram").get_by_text("Telegram bot token unauthorized").wait_for()
     assert page.get_by_label("Pairing code").locator("visible=true").input_value() == "ABCD"
@@ -173,14 +173,14 @@ def test_skills_are_found_while_one_types(page: Page, served: Served, ada: Insta
     eventually(lambda: rows.count() == 3, "all are there")
     page.get_by_label("Search the skills").fill("ABOUT pag")
     assert rows.count() == 1
-    assert page.locator("#said").text_content() == "1 found"
+    assert page.locator("#announcement").text_content() == "1 found"
     page.keyboard.press("Enter")
     assert rows.count() == 1
     page.get_by_label("Search the skills").fill("")
     page.get_by_label("State").select_option("disabled")
     assert rows.count() == 1
     page.get_by_label("Search the skills").fill("nothing like it")
-    page.get_by_text("There is no such skill.").wait_for()
+    page.get_by_text("No skill matches.").wait_for()
     page.get_by_label("Search the skills").fill("")
     page.get_by_label("State").select_option("ready")
     # The line is another one afterwards, and the focus is where it was.
@@ -208,7 +208,7 @@ def test_a_refused_configuration_stays_as_it_was_typed(
     assert HIDDEN not in page.locator("#verdict").inner_text()
     document.fill('{"agents": {"defaults": {}}, "skills": {"entries": {}}}')
     page.get_by_role("button", name="Validate").click()
-    page.get_by_text("OpenClaw restarts itself for").wait_for()
+    page.get_by_text("OpenClaw restarts for").wait_for()
 
 
 def test_the_tabs_are_in_nobodys_way(page: Page, served: Served, ada: Instance) -> None:
@@ -226,8 +226,8 @@ def test_the_tabs_are_in_nobodys_way(page: Page, served: Served, ada: Instance) 
     page.get_by_role("button", name="Validate").click()
     page.get_by_role("button", name="Line 1").wait_for()
     judge_in_all_looks(page)
-    has(world, telegram={"enabled": True}, whatsapp={"enabled": True})
-    becomes(world, "whatsapp", UNLINKED)
+    set_config(world, telegram={"enabled": True}, whatsapp={"enabled": True})
+    set_states(world, "whatsapp", UNLINKED)
     world.gateway.rpc_answers |= {
         "web.login.start": ok({"qrDataUrl": qr.data_url("2@code"), "message": "Scan it."}),
         "web.login.wait": ok({"qrDataUrl": qr.data_url("2@code")}),

@@ -14,7 +14,7 @@ from tests.scripted.programs import done
 if TYPE_CHECKING:
     from playwright.sync_api import Page, ViewportSize
 
-    from tests.scripted.gateway import Asked
+    from tests.scripted.gateway import ReceivedMessage
 
 pytestmark = pytest.mark.slow
 
@@ -47,7 +47,7 @@ def kept(served: Served, *messages: dict[str, Any]) -> None:
     )
 
 
-async def in_pieces(_: Asked, __: Any, send: Any) -> None:
+async def in_pieces(_: ReceivedMessage, __: Any, send: Any) -> None:
     """Streams ANSWER."""
     pieces = [ANSWER[at : at + 30] for at in range(0, len(ANSWER), 30)]
     content = [{"type": "output_text", "text": ANSWER}]
@@ -69,7 +69,7 @@ def test_it_opens_at_the_newest_message_and_follows_the_answer(
     page.set_viewport_size(size)
     page.goto(f"{served.root_url}/instances/{ada.id}")
     expect(page.locator("#talk > li").last).to_be_in_viewport()
-    page.get_by_label("What to say").first.fill("Which way is north?")
+    page.get_by_label("Message", exact=True).first.fill("Which way is north?")
     page.keyboard.press("Enter")
     # What comes is rendered when it is over; then its end is what is seen.
     page.locator("#talk .markdown").get_by_text(ENDS_WITH).wait_for()

@@ -19,13 +19,9 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.docker
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 FAILING = """
 import pytest
-
-@pytest.mark.chowder_replies("replies.yaml", unused="fail")
-def test_with_a_file_and_the_marker_alone(chowder_common_instance, chowder_session):
-    assert chowder_common_instance.say("Hi", chowder_session) == "Hello from a file."
 
 def test_the_common_instance_without_a_session(
     chowder_common_instance, chowder_organization, chowder_replies
@@ -46,7 +42,7 @@ def test_that_asks_what_no_rule_is_about(
     chowder_common_instance, chowder_session, chowder_replies
 ):
     chowder_replies.add("Yes.", text="something else")
-    with pytest.raises(Exception, match="No rule of the script"):
+    with pytest.raises(Exception, match="No rule of the reply script"):
         chowder_common_instance.respond("How deep is the sea?", chowder_session)
 
 def test_with_a_rule_too_many(chowder_common_instance, chowder_session, chowder_replies):
@@ -55,17 +51,15 @@ def test_with_a_rule_too_many(chowder_common_instance, chowder_session, chowder_
     assert chowder_common_instance.say("hi", chowder_session) == "Yes."
     chowder_replies.add("No.", text="bye")
 """
-REPLIES = "- match: {text: hi}\n  reply: Hello from a file.\n"
 
 
 # The agent that its tests have in common is a new one.
 def test_the_order_desk_example_passes_and_a_failure_beside_it_tells_what_was_said_in_it(
     own_server: ServerProcess, tmp_path: Path
 ) -> None:
-    shutil.copytree(EXAMPLES, tmp_path, dirs_exist_ok=True)
+    shutil.copytree(EXAMPLES / "pytest", tmp_path, dirs_exist_ok=True)
     (tmp_path / "test_forks.py").unlink()
     (tmp_path / "test_mine.py").write_text(FAILING)
-    (tmp_path / "replies.yaml").write_text(REPLIES)
     done = run(tmp_path, own_server)
     assert "3 failed, 6 passed" in done.stdout, done.stdout + done.stderr
     _, fails, asks, unused = re.split(r"^_+ (?=test_)", done.stdout, flags=re.MULTILINE)
@@ -77,7 +71,7 @@ def test_the_order_desk_example_passes_and_a_failure_beside_it_tells_what_was_sa
     said = fails.partition("log of common")[0]
     assert "Yes." not in said
     assert "ex-" not in said.partition("model calls of common")[0]
-    assert "No scripted reply is about:" in asks
+    assert "No scripted reply matched:" in asks
     assert "How deep is the sea?" in asks
     assert 'never used:\nreplies[1]: {"match": {"text": "bye"}, "reply": "No."}' in unused
     assert own_server.key not in done.stdout
@@ -88,7 +82,7 @@ def test_the_order_desk_example_passes_and_a_failure_beside_it_tells_what_was_sa
 def test_the_example_for_node_passes_as_it_stands(
     own_server: ServerProcess, tmp_path: Path
 ) -> None:
-    shutil.copy(EXAMPLES / "order-desk.test.mjs", tmp_path)
+    shutil.copy(EXAMPLES / "node" / "order-desk.test.mjs", tmp_path)
     # As npm would have put them there.
     (tmp_path / "node_modules").symlink_to(node_modules())
     named = {"CHOWDER_BASE_URL": own_server.base_url, "CHOWDER_KEY": own_server.key}

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tests.e2e.serving import ServerProcess
     from tests.e2e.stand_in import StandIn
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples" / "pytest"
 OF_A_WORKER = """
 def test_of_a_worker(chowder_common_instance, chowder_organization, chowder_fork, chowder_replies):
     assert chowder_organization.instances == [chowder_common_instance]
@@ -120,7 +120,7 @@ def test_a_recording_is_made_of_real_models_and_then_answers_or_says_what_differ
     assert file.read_text() == recorded
     differs = run(tmp_path, quick_relay)
     assert "1 failed, 1 error" in differs.stdout, differs.stdout + differs.stderr
-    assert f"{file.name}, but recorded was [said: Good morning]" in differs.stdout
+    assert f"{file.name}: recorded [said: Good morning]" in differs.stdout
     for name in ("recorded", "unrecorded"):
         assert f"pytest --chowder-record test_mine.py::test_{name}" in differs.stdout
 
@@ -143,7 +143,7 @@ def test_what_a_killed_run_leaves_is_named_with_its_cure_and_ended_by_the_next_r
         killed.kill()
     (found,) = [each for each in findings(served) if each.subject == "test runs"]
     assert f"pytest (process {killed.pid}, " in found.words
-    assert "'reset --abandoned' does now" in str(found.cure)
+    assert "Remove them with 'reset --abandoned'" in str(found.cure)
     running = served.call(served.world.instances.running)
     assert len(running) == 1
     again = subprocess.run(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,29 +14,13 @@ from tests.e2e.api import Api
 from tests.e2e.containers import config_of, container_of, names_of_sandboxes
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import docker
 
     from tests.e2e.serving import ServerProcess
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
-FILE = """
-organizations:
-  - name: seeded
-    model_keys: {anthropic: offline}
-    instances:
-      - name: ada
-        openclaw_config: {agents.defaults.thinkingDefault: "off"}
-        files: {workspace/notes.md: The tide turns at noon.}
-        skills: {tides: tides}
-        sessions:
-          - messages: [My name is Ada., I like fish.]
-    keys:
-      - {name: page, instances: [ada], permissions: [interact]}
-"""
-SKILL = "---\nname: tides\ndescription: Tells when the tide turns.\n---\nAt noon.\n"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "seed"
 
 
 def seeded(server: ServerProcess, file: Path) -> tuple[dict[str, Any], str]:
@@ -48,12 +33,9 @@ def seeded(server: ServerProcess, file: Path) -> tuple[dict[str, Any], str]:
 
 
 def test_an_agent_is_seeded_once_and_gone_after_a_reset(
-    quick_server: ServerProcess, engine: docker.DockerClient, tmp_path: Path
+    quick_server: ServerProcess, engine: docker.DockerClient
 ) -> None:
-    file = tmp_path / "seed.yaml"
-    file.write_text(FILE)
-    (tmp_path / "tides").mkdir()
-    (tmp_path / "tides" / "SKILL.md").write_text(SKILL)
+    file = EXAMPLE / "seed.yaml"
     first, _ = seeded(quick_server, file)
     instance_id = first["instances"][0]["id"]
 
@@ -62,7 +44,7 @@ def test_an_agent_is_seeded_once_and_gone_after_a_reset(
     quick_server.up()
     second, said = seeded(quick_server, file)
     assert second == first
-    assert "All is there: nothing was changed." in said
+    assert "The server is as declared: nothing was changed." in said
 
     with Api(quick_server.base_url, first["keys"][0]["key"]) as page:
         answer = page.say(instance_id, "What do I like?")
@@ -76,7 +58,7 @@ def test_an_agent_is_seeded_once_and_gone_after_a_reset(
         assert config["agents"]["defaults"]["thinkingDefault"] == "off"
         for path, content in (
             ("workspace/notes.md", "The tide turns at noon."),
-            ("workspace/skills/tides/SKILL.md", SKILL),
+            ("workspace/skills/tides/SKILL.md", (EXAMPLE / "tides/SKILL.md").read_text()),
         ):
             file_of = api.get(f"instances/{instance_id}/files/content", params={"path": path})
             assert file_of.json()["content"] == content

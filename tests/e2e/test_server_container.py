@@ -37,31 +37,8 @@ pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
 COMPOSE = Path(__file__).parents[2] / "docker" / "compose.yaml"
 SERVICE = "chowder-local"
-# As the example in compose.yaml, but of images that are there.
-NEIGHBOUR = """
-services:
-  chowder-local:
-    environment:
-      CHOWDER_IMAGE: {sandbox_image}
-      CHOWDER_OFFLINE: "true"
-  tests:
-    image: {server_image}
-    depends_on:
-      chowder-local: {{condition: service_healthy}}
-    environment:
-      CHOWDER_BASE_URL: http://chowder-local:2469/v1
-      CHOWDER_KEY_FILE: /key/default.key
-    volumes: ["key:/key:ro"]
-    entrypoint: [/opt/venv/bin/python, -c]
-    command:
-      - |
-        import json, os
-        from chowder_local.testing.servers import Server
-        from chowder_local.client import Client
-        server = Server.named(os.environ)
-        with Client(server.base_url, server.key) as client:
-            print(json.dumps([each["name"] for each in client.instances()]))
-"""
+TESTS = Path(__file__).parents[2] / "examples" / "compose" / "tests.yaml"
+OVERRIDE = "services: {{chowder-local: {{environment: {{CHOWDER_IMAGE: {sandbox_image}}}}}}}"
 WITH_TESTCONTAINERS = """
 import os
 
@@ -87,11 +64,9 @@ class Composed:
         self.engine = engine
         self.name = f"chowder-test-{uuid.uuid4().hex[:8]}"
         self.port = free_port()
-        neighbour = folder / "neighbour.yaml"
-        neighbour.write_text(
-            NEIGHBOUR.format(sandbox_image=sandbox_image, server_image=server_tag())
-        )
-        self.files = ["-f", str(COMPOSE), "-f", str(neighbour)]
+        override = folder / "override.yaml"
+        override.write_text(OVERRIDE.format(sandbox_image=sandbox_image))
+        self.files = ["-f", str(COMPOSE), "-f", str(TESTS), "-f", str(override)]
         self.env = bare_environment() | {
             "CHOWDER_PUBLISHED_PORT": str(self.port), "CHOWDER_WARM_POOL_SIZE": "0",
         }  # fmt: skip
@@ -178,7 +153,7 @@ def test_the_file_names_the_image_of_this_version(composed: Composed) -> None:
 
 def test_the_service_is_a_user_without_rights_and_knows_where_it_is(composed: Composed) -> None:
     findings = composed.told("doctor")
-    assert f"we are in {composed.container.short_id}" in findings
+    assert f"this is {composed.container.short_id}" in findings
     assert "fail" not in findings
     # Not its own command line, nor that of a health check.
     script = "for p in /proc/[0-9]*; do grep -q '[c]howder_local' $p/cmdline && cat $p/status; done"
@@ -280,10 +255,9 @@ def test_a_sandbox_reaches_the_relay_and_no_neighbour_and_no_api(
 
 
 def test_a_neighbour_service_calls_it_by_its_name_with_the_key_of_the_volume(
-    composed: Composed, pair: tuple[str, str]
+    composed: Composed,
 ) -> None:
-    names = json.loads(composed("run", "--rm", "-T", "tests"))
-    assert sorted(names) == ["first", "second"]
+    assert composed("run", "--rm", "-T", "tests") == "1 passed\n"
 
 
 def test_another_name_is_refused_as_on_the_machine_itself(composed: Composed) -> None:

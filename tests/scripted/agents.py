@@ -1,4 +1,4 @@
-"""Homes on this machine that look like an agent's, with databases that somebody has open."""
+"""Agents' homes on this machine, with databases in OpenClaw's format."""
 
 from __future__ import annotations
 
@@ -20,36 +20,40 @@ BLANK_TABLES = {
 }
 
 
-def agent_at(home: Path, *said: str, version: int = 23) -> Path:
-    """An agent's folder, whose conversations have these words; its WAL is not checkpointed."""
+def agent_at(home: Path, *texts: str, version: int = 23) -> Path:
+    """Creates an agent's state folder whose conversations contain `texts`."""
     state = home / ".openclaw"
     for folder in ("agents/main/agent", "state", "workspace", "tmp"):
         (state / folder).mkdir(parents=True)
     (state / "workspace/AGENTS.md").write_text("# Agents\n")
-    with opened(state / CONVERSATIONS) as conversations:
+    with connect(state / CONVERSATIONS) as conversations:
         conversations.execute(f"PRAGMA user_version = {version}")
         conversations.execute("CREATE TABLE transcript_events (words TEXT)")
-        conversations.executemany("INSERT INTO transcript_events VALUES (?)", [(w,) for w in said])
-    with opened(state / STATE) as kept:
-        kept.execute("PRAGMA user_version = 18")
+        conversations.executemany(
+            "INSERT INTO transcript_events VALUES (?)", [(text,) for text in texts]
+        )
+    with connect(state / STATE) as database:
+        database.execute("PRAGMA user_version = 18")
         for table, columns in BLANK_TABLES.items():
-            kept.execute(f"CREATE TABLE {table} ({columns})")
-        kept.execute("INSERT INTO state_leases VALUES (?)", (str(home),))
-        kept.execute("INSERT INTO cron_jobs VALUES ('heartbeat:main', 0, ?)", (str(home),))
-        kept.executemany(
-            "INSERT INTO worker_session_placements VALUES (?, 'local')", [(w,) for w in said]
+            database.execute(f"CREATE TABLE {table} ({columns})")
+        database.execute("INSERT INTO state_leases VALUES (?)", (str(home),))
+        database.execute("INSERT INTO cron_jobs VALUES ('heartbeat:main', 0, ?)", (str(home),))
+        database.executemany(
+            "INSERT INTO worker_session_placements VALUES (?, 'local')", [(text,) for text in texts]
         )
     return state
 
 
-def opened(path: Path) -> closing[sqlite3.Connection]:
-    """A connection as OpenClaw has one: with a WAL, and each statement by itself."""
+def connect(path: Path) -> closing[sqlite3.Connection]:
+    """A connection like OpenClaw's: with a WAL, in autocommit mode."""
     connection = sqlite3.connect(path, isolation_level=None)
     connection.execute("PRAGMA journal_mode = WAL")
     return closing(connection)
 
 
-def told(state: Path, table: str = "transcript_events", name: str = CONVERSATIONS) -> list[str]:
-    """The first column of a table, as whoever opens the database sees it."""
-    with opened(state / name) as database:
+def first_column(
+    state: Path, table: str = "transcript_events", name: str = CONVERSATIONS
+) -> list[str]:
+    """The first column of a table, read over a new connection."""
+    with connect(state / name) as database:
         return [row[0] for row in database.execute(f"SELECT * FROM {table}")]

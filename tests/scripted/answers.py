@@ -1,13 +1,13 @@
-"""Answers as OpenClaw's gateway writes them, to be made whole."""
+"""Responses as OpenClaw's gateway sends them, for tests of their normalization."""
 
 from typing import Any
 
 NOW_S = 1_800_000_000
 MODEL = "claude-sonnet-4-20250514"
-ASKED = {"model": MODEL, "input": "Hi"}
+REQUEST = {"model": MODEL, "input": "Hi"}
 PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}}
 
-# As the gateway writes them: no annotations, no sequence numbers, hardly a member too many.
+# The gateway sends no annotations, no sequence numbers and few optional members.
 USAGE = {
     "input_tokens": 12003,
     "output_tokens": 42,
@@ -33,8 +33,8 @@ CALL = {
 }
 
 
-def answered(**members: Any) -> dict[str, Any]:
-    whole = {
+def gateway_response(**members: Any) -> dict[str, Any]:
+    defaults = {
         "id": "resp_1",
         "object": "response",
         "created_at": NOW_S - 5,
@@ -43,23 +43,23 @@ def answered(**members: Any) -> dict[str, Any]:
         "output": [MESSAGE],
         "usage": USAGE,
     }
-    return whole | members
+    return defaults | members
 
 
 ANSWERS = {
-    "plain": answered(),
-    "tool call": answered(output=[MESSAGE | {"phase": "commentary"}, CALL]),
-    "cut short": answered(
+    "plain": gateway_response(),
+    "tool call": gateway_response(output=[MESSAGE | {"phase": "commentary"}, CALL]),
+    "cut short": gateway_response(
         status="incomplete",
         output=[MESSAGE | {"status": "incomplete"}],
         incomplete_details={"reason": "max_output_tokens"},
     ),
-    "failed": answered(
+    "failed": gateway_response(
         status="failed",
         output=[],
         usage=NO_USAGE,
         error={"code": "api_error", "message": "upstream provider error"},
     ),
-    "under way": answered(status="in_progress", output=[], usage=NO_USAGE),
-    "without usage": answered(usage=None),
+    "under way": gateway_response(status="in_progress", output=[], usage=NO_USAGE),
+    "without usage": gateway_response(usage=None),
 }

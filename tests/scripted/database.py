@@ -1,4 +1,4 @@
-"""Databases for tests, copied from a template that each process makes once."""
+"""Databases for tests, copied from a template that each process creates once."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Kitchen:
     path: Path
     organization_id: OrganizationId
     key: str
-    """Of the organization."""
+    """The organization's key."""
 
 
 def empty_database(folder: Path) -> Path:
@@ -47,9 +47,9 @@ def empty_database(folder: Path) -> Path:
 
 
 async def kitchen_database(folder: Path, clock: Callable[[], datetime]) -> Kitchen:
-    """A new database file in `folder` with an organization; `SECRET` encrypts it.
+    """A new database file in `folder` with an organization, encrypted with `SECRET`.
 
-    All files of a process have the same one, signed up when the first of them was made.
+    All files of a process contain the same organization, created at the first call's `clock`.
     """
     template = await asyncio.to_thread(_kitchen, clock())
     return Kitchen(_copied(template.path, folder), template.organization_id, template.key)
@@ -63,23 +63,20 @@ def _copied(template: Path, folder: Path) -> Path:
 
 @cache
 def _compile_once() -> None:
-    """Lets every database of the process have the SQL that another one has compiled.
-
-    That takes a fifth of a short test's time.
-    """
-    make, compiled = create_async_engine, dict[Any, Any]()
+    """Shares compiled SQL among all databases of the process: a fifth of a short test's time."""
+    create, compiled = create_async_engine, dict[Any, Any]()
     shared: list[Dialect] = []
 
-    def made(*args: Any, **options: Any) -> AsyncEngine:
-        engine = make(*args, **options)
-        # What is compiled is found again by the dialect object that it was compiled for.
+    def create_shared(*args: Any, **options: Any) -> AsyncEngine:
+        engine = create(*args, **options)
+        # The cache is keyed by the dialect object.
         shared.append(engine.sync_engine.dialect)
         engine.sync_engine.dialect = shared[0]
         engine.sync_engine.update_execution_options(compiled_cache=compiled)
         del shared[1:]
         return engine
 
-    patch.object(database_module, "create_async_engine", made).start()
+    patch.object(database_module, "create_async_engine", create_shared).start()
 
 
 @cache
@@ -106,5 +103,5 @@ async def _signed_up(now: datetime) -> Kitchen:
 
 @cache
 def _folder() -> tempfile.TemporaryDirectory[str]:
-    """Kept, because it is swept away with the object."""
+    """Cached, because the folder is deleted with the object."""
     return tempfile.TemporaryDirectory(prefix="chowder-template-")

@@ -1,4 +1,4 @@
-"""An engine in memory that fails, or takes its time, where a test says."""
+"""An engine in memory whose calls fail or wait as a test says."""
 
 from __future__ import annotations
 
@@ -20,57 +20,57 @@ if TYPE_CHECKING:
 
 @dataclass
 class Hold:
-    """Keeps a call from returning, after it has had its effect."""
+    """Delays the return of a call after its effect."""
 
     has_begun: asyncio.Event = field(default_factory=asyncio.Event)
     may_end: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class ScriptedEngine:
-    """What `Engine` asks for, with `failing` and `holds` by the name of a call."""
+    """Implements `Engine`; `failing` and `holds` are by the name of a call."""
 
     def __init__(self, gateway_url: str) -> None:
         self.gateway_url = gateway_url
-        self.found: dict[SandboxId, SandboxInfo] = {}
-        self.having_volumes: set[SandboxId] = set()
+        self.containers: dict[SandboxId, SandboxInfo] = {}
+        self.volume_ids: set[SandboxId] = set()
         self.files: dict[SandboxId, dict[str, bytes]] = {}
         self.image_files: dict[str, bytes] = {}
         self.homes: dict[SandboxId, bytes] = {}
-        """Archives of what is on volumes; a blank agent's if it is not here."""
+        """Archives of volumes by sandbox; others have a blank agent's home."""
         self.calls: list[tuple[str, str]] = []
         self.failing: dict[str, Exception] = {}
         self.holds: dict[str, Hold] = {}
         self.log = ""
         self.printed: asyncio.Queue[bytes] | None = None
-        """What a log that is followed goes on with, up to an empty piece; None: it has ended."""
+        """Later chunks of a followed log, up to an empty one; None if the log has ended."""
         self.failure_count = 0
         self.fingerprint = "like-this"
-        self.memory_found = EngineMemory(64_000_000_000, 32_000_000_000)
+        self.memory_reading = EngineMemory(64_000_000_000, 32_000_000_000)
         self.usages: dict[SandboxId, SandboxUsage] = {}
         self.disk: dict[SandboxId, int] = {}
         self.disk_free: int = 10_000_000_000
         self.warm_sandboxes: list[SandboxId] = []
-        """What was booted as a warm sandbox."""
+        """Sandboxes that were booted as warm ones."""
         self.booted = SandboxInfo(SandboxId(""), SandboxState.RUNNING, gateway_url)
-        """What a sandbox is like once it was booted, but for its id."""
+        """The state of a booted sandbox, except for its id."""
         self.after_boot: Callable[[], None] = lambda: None
 
     def put(self, sandbox_id: SandboxId, state: SandboxState, **fields: object) -> None:
-        """Makes a sandbox be in a state, with its volume; MISSING takes the container away."""
-        self.having_volumes.add(sandbox_id)
+        """Sets a sandbox's state and creates its volume; MISSING removes the container."""
+        self.volume_ids.add(sandbox_id)
         if state is SandboxState.MISSING:
-            self.found.pop(sandbox_id, None)
+            self.containers.pop(sandbox_id, None)
             return
-        known = {"gateway_url": self.gateway_url if _has_port(state) else None} | fields
-        self.found[sandbox_id] = replace(SandboxInfo(sandbox_id, state), **known)  # type: ignore[arg-type]  # fields of the dataclass
+        members = {"gateway_url": self.gateway_url if _has_port(state) else None} | fields
+        self.containers[sandbox_id] = replace(SandboxInfo(sandbox_id, state), **members)  # type: ignore[arg-type]  # fields of the dataclass
 
     def state(self, sandbox_id: SandboxId) -> SandboxState:
-        """The state that a sandbox is in."""
-        known = self.found.get(sandbox_id)
-        return SandboxState.MISSING if known is None else known.state
+        """The state of a sandbox."""
+        info = self.containers.get(sandbox_id)
+        return SandboxState.MISSING if info is None else info.state
 
     def made(self, name: str) -> int:
-        """How often a call was made."""
+        """How often the call `name` was made."""
         return sum(call == name for call, _ in self.calls)
 
     async def version(self) -> str:
@@ -86,44 +86,44 @@ class ScriptedEngine:
 
     async def boot(self, spec: SandboxSpec) -> SandboxInfo:
         await self._fail("boot", spec.id)
-        self.having_volumes.add(spec.id)
+        self.volume_ids.add(spec.id)
         if spec.is_warm:
             self.warm_sandboxes.append(spec.id)
         self.files.setdefault(spec.id, {}).update(spec.files)
         if spec.home is not None:
-            self.homes[spec.id] = homes.as_given(spec.home.read_bytes(), spec.files)
-        self.found[spec.id] = replace(self.booted, id=spec.id, egress=spec.egress)
+            self.homes[spec.id] = homes.volume_archive(spec.home.read_bytes(), spec.files)
+        self.containers[spec.id] = replace(self.booted, id=spec.id, egress=spec.egress)
         self.after_boot()
         await self._hold("boot")
-        return self.found.get(spec.id) or SandboxInfo(spec.id, SandboxState.MISSING)
+        return self.containers.get(spec.id) or SandboxInfo(spec.id, SandboxState.MISSING)
 
     async def inspect(self, sandbox_id: SandboxId) -> SandboxInfo:
         await self._call("inspect", sandbox_id)
-        return self.found.get(sandbox_id) or SandboxInfo(sandbox_id, SandboxState.MISSING)
+        return self.containers.get(sandbox_id) or SandboxInfo(sandbox_id, SandboxState.MISSING)
 
     async def sandboxes(self) -> dict[SandboxId, SandboxInfo]:
         await self._call("sandboxes")
-        return dict(self.found)
+        return dict(self.containers)
 
     async def volumes(self) -> set[SandboxId]:
         await self._call("volumes")
-        return set(self.having_volumes)
+        return set(self.volume_ids)
 
     async def pause(self, sandbox_id: SandboxId) -> None:
-        await self._turn("pause", sandbox_id, SandboxState.PAUSED)
+        await self._change_state("pause", sandbox_id, SandboxState.PAUSED)
 
     async def unpause(self, sandbox_id: SandboxId) -> None:
-        await self._turn("unpause", sandbox_id, SandboxState.RUNNING)
+        await self._change_state("unpause", sandbox_id, SandboxState.RUNNING)
 
     async def promote(self, sandbox_id: SandboxId) -> None:
         await self._call("promote", sandbox_id)
 
     async def release(self, sandbox_id: SandboxId) -> None:
-        await self._turn("release", sandbox_id, SandboxState.EXITED)
+        await self._change_state("release", sandbox_id, SandboxState.EXITED)
 
     async def memory(self) -> EngineMemory:
         await self._call("memory")
-        return self.memory_found
+        return self.memory_reading
 
     async def usage(self, sandbox_ids: Collection[SandboxId]) -> dict[SandboxId, SandboxUsage]:
         await self._call("usage")
@@ -141,20 +141,20 @@ class ScriptedEngine:
         self, sandbox_id: SandboxId, work: Callable[[Iterator[bytes]], Result]
     ) -> Result:
         await self._call("read_home", sandbox_id)
-        if sandbox_id not in self.having_volumes:
+        if sandbox_id not in self.volume_ids:
             raise SandboxMissing(f"The volume {sandbox_id} is gone from the engine.")
-        return await _worked(self.homes.get(sandbox_id) or homes.blank(), work)
+        return await _read_home(self.homes.get(sandbox_id) or homes.blank(), work)
 
     async def rework_home(
         self, program: str, source: Path, work: Callable[[Iterator[bytes]], Result]
     ) -> Result:
         await self._call("rework_home")
-        return await _worked(homes.archive(homes.contents(source.read_bytes())), work)
+        return await _read_home(homes.archive(homes.contents(source.read_bytes())), work)
 
     async def remove(self, sandbox_id: SandboxId) -> None:
         await self._fail("remove", sandbox_id)
-        self.found.pop(sandbox_id, None)
-        self.having_volumes.discard(sandbox_id)
+        self.containers.pop(sandbox_id, None)
+        self.volume_ids.discard(sandbox_id)
         await self._hold("remove")
 
     async def log_tail(self, sandbox_id: SandboxId, line_count: int) -> str:
@@ -166,20 +166,22 @@ class ScriptedEngine:
         yield b""
         for line in self.log.splitlines()[-line_count:]:
             yield f"{line}\n".encode()
-        while self.printed is not None and (piece := await self.printed.get()):
-            yield piece
+        while self.printed is not None and (chunk := await self.printed.get()):
+            yield chunk
 
-    async def _turn(self, name: str, sandbox_id: SandboxId, state: SandboxState) -> None:
+    async def _change_state(self, name: str, sandbox_id: SandboxId, state: SandboxState) -> None:
         await self._fail(name, sandbox_id)
-        known = self.found.get(sandbox_id)
-        if known is None:
+        info = self.containers.get(sandbox_id)
+        if info is None:
             raise SandboxMissing(f"Sandbox {sandbox_id} is gone from the engine.")
         is_freezing = state is SandboxState.PAUSED
-        fit = {SandboxState.RUNNING} if is_freezing else {SandboxState.RUNNING, SandboxState.PAUSED}
-        # What ends anyway may have ended.
-        if known.state not in fit and state is not SandboxState.EXITED:
-            raise EngineUnavailable(f"The engine could not {name} a sandbox that is {known.state}.")
-        self.found[sandbox_id] = replace(known, state=state)
+        allowed = (
+            {SandboxState.RUNNING} if is_freezing else {SandboxState.RUNNING, SandboxState.PAUSED}
+        )
+        # Releasing an exited sandbox is allowed.
+        if info.state not in allowed and state is not SandboxState.EXITED:
+            raise EngineUnavailable(f"The engine could not {name} a sandbox that is {info.state}.")
+        self.containers[sandbox_id] = replace(info, state=state)
         await self._hold(name)
 
     async def _call(self, name: str, sandbox_id: str = "") -> None:
@@ -188,7 +190,7 @@ class ScriptedEngine:
 
     async def _fail(self, name: str, sandbox_id: str) -> None:
         self.calls.append((name, sandbox_id))
-        # A real engine answers from another thread, so whoever waits next gets its turn here.
+        # A real engine answers from another thread, so other tasks run meanwhile.
         await asyncio.sleep(0)
         failure = self.failing.get(f"{name} {sandbox_id}") or self.failing.get(name)
         if failure is not None:
@@ -200,7 +202,7 @@ class ScriptedEngine:
             await hold.may_end.wait()
 
 
-async def _worked(home: bytes, work: Callable[[Iterator[bytes]], Result]) -> Result:
+async def _read_home(home: bytes, work: Callable[[Iterator[bytes]], Result]) -> Result:
     return await asyncio.to_thread(work, iter([home[:700], home[700:]]))
 
 

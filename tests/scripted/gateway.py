@@ -1,4 +1,4 @@
-"""A gateway on a socket that answers as OpenClaw's does, or as a test says."""
+"""A gateway that answers as OpenClaw's does, or as a test says."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from starlette.types import Receive, Scope, Send
 
-    Handler = Callable[["Asked", Receive, Send], Awaitable[None]]
+    Handler = Callable[["ReceivedMessage", Receive, Send], Awaitable[None]]
     RpcAnswer = tuple[int, dict[str, Any]]
 
 MESSAGE = {
@@ -45,8 +45,8 @@ SUSPENDED = "Gateway is temporarily unavailable while suspending or restarting"
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A message that came to the gateway."""
+class ReceivedMessage:
+    """A message that the gateway received."""
 
     headers: dict[str, str]
     body: dict[str, Any]
@@ -54,32 +54,32 @@ class Asked:
 
 @dataclass
 class ScriptedGateway:
-    """Is itself the ASGI application; one stands for the gateways of all sandboxes."""
+    """The ASGI application that serves as the gateway of all sandboxes."""
 
     is_started: bool = True
     uptime_ms: int = 0
     busy_rounds: int = 0
-    """How often a suspension is asked about before the running turn has ended."""
+    """How many suspend requests find the turn still running."""
     requires_restart: bool = False
     rpc_answers: dict[str, RpcAnswer | list[RpcAnswer]] = field(default_factory=dict)
-    """By method: what is answered instead, or one after the other with the last for good."""
+    """Replies by method; of a list, one for each call, and the last for all further calls."""
     handler: Handler | None = None
-    """Answers messages; None is a friendly answer, streamed if so asked."""
-    messages: list[Asked] = field(default_factory=list)
+    """Answers messages; None answers with `friendly`."""
+    messages: list[ReceivedMessage] = field(default_factory=list)
     rpc_calls: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     tokens: set[str] = field(default_factory=set)
     is_suspended: bool = False
     refusals: int = 0
-    """How many messages, and calls for its configuration, came while it was suspended."""
+    """How many messages and configuration calls came while it was suspended."""
     probes: int = 0
     history_status: int = 404
     on_history: Callable[[], object] = lambda: None
-    """Called when it is asked for a conversation, of which it has none."""
+    """Called when a client requests a conversation; the gateway has none."""
     has_left: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set when the sender of a message hangs up before the answer's end."""
+    """Set when the sender of a message disconnects before the response ends."""
 
     def called(self, method: str) -> list[dict[str, Any]]:
-        """The parameters of the control calls of a method."""
+        """The parameters of all control calls of a method."""
         return [params for each, params in self.rpc_calls if each == method]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -105,22 +105,22 @@ class ScriptedGateway:
                 send, 503, {"error": {"message": SUSPENDED, "code": "gateway_unavailable"}}
             )
             return
-        asked = Asked(headers, content)
-        self.messages.append(asked)
-        await (self.handler or friendly)(asked, self._receiver(receive), send)
+        message = ReceivedMessage(headers, content)
+        self.messages.append(message)
+        await (self.handler or friendly)(message, self._receiver(receive), send)
 
     def booted(self) -> None:
-        """A new process has never been suspended."""
+        """Resets the suspension, as a new process does."""
         self.is_suspended = False
 
     def _receiver(self, receive: Receive) -> Receive:
-        async def noticing() -> Any:
+        async def receive_and_note() -> Any:
             message = await receive()
             if message["type"] == "http.disconnect":
                 self.has_left.set()
             return message
 
-        return noticing
+        return receive_and_note
 
     def _rpc(self, method: str, params: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         self.rpc_calls.append((method, params))
@@ -149,29 +149,29 @@ class ScriptedGateway:
 
 
 def ok(payload: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-    """A control call's good answer."""
+    """A successful response to a control call."""
     return 200, {"ok": True, "payload": payload}
 
 
 def refused(message: str, status: int = 400) -> tuple[int, dict[str, Any]]:
-    """A control call's refusal."""
+    """An error response to a control call."""
     return status, {"ok": False, "error": {"code": "INVALID_REQUEST", "message": message}}
 
 
 async def answer(send: Send, status: int, content: dict[str, Any]) -> None:
-    """A whole JSON answer."""
+    """Sends a JSON response."""
     await begin(send, status, "application/json")
     await send({"type": "http.response.body", "body": json.dumps(content).encode()})
 
 
 async def begin(send: Send, status: int, media_type: str) -> None:
-    """Status and headers, before a body."""
+    """Sends the status and headers."""
     headers = [(b"content-type", media_type.encode())]
     await send({"type": "http.response.start", "status": status, "headers": headers})
 
 
 async def events(send: Send, *contents: dict[str, Any] | str) -> None:
-    """Some events of a stream that has begun."""
+    """Sends events of a stream."""
     for content in contents:
         data = content if isinstance(content, str) else json.dumps(content)
         name = "" if isinstance(content, str) else f"event: {content['type']}\n"
@@ -180,13 +180,13 @@ async def events(send: Send, *contents: dict[str, Any] | str) -> None:
 
 
 async def end(send: Send) -> None:
-    """The proper end of a body."""
+    """Ends a body."""
     await send({"type": "http.response.body", "body": b""})
 
 
-async def friendly(asked: Asked, _: Receive, send: Send) -> None:
-    """A short answer."""
-    if not asked.body.get("stream"):
+async def friendly(message: ReceivedMessage, _: Receive, send: Send) -> None:
+    """Sends a short response, streamed if the message asks for that."""
+    if not message.body.get("stream"):
         await answer(send, 200, RESPONSE)
         return
     await begin(send, 200, "text/event-stream")
@@ -198,29 +198,29 @@ async def friendly(asked: Asked, _: Receive, send: Send) -> None:
 def failing(status: int, content: dict[str, Any]) -> Handler:
     """Answers every message with an error."""
 
-    async def handler(_: Asked, __: Receive, send: Send) -> None:
+    async def handler(_: ReceivedMessage, __: Receive, send: Send) -> None:
         await answer(send, status, content)
 
     return handler
 
 
-async def endless(asked: Asked, receive: Receive, send: Send) -> None:
-    """Begins an answer and never ends it, until the sender of the message hangs up."""
-    if asked.body.get("stream"):
+async def endless(message: ReceivedMessage, receive: Receive, send: Send) -> None:
+    """Begins a response, and does not end it until the sender disconnects."""
+    if message.body.get("stream"):
         await begin(send, 200, "text/event-stream")
         await events(send, {"type": "response.created", "response": STARTED}, DELTA)
-    await silent(asked, receive, send)
+    await silent(message, receive, send)
 
 
-async def silent(_: Asked, receive: Receive, __: Send) -> None:
-    """Answers nothing at all."""
+async def silent(_: ReceivedMessage, receive: Receive, __: Send) -> None:
+    """Sends nothing until the sender disconnects."""
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
-async def breaking_off(asked: Asked, _: Receive, send: Send) -> None:
-    """Begins an answer and dies: the server cuts the connection of an answer without an end."""
-    is_stream = bool(asked.body.get("stream"))
+async def breaking_off(message: ReceivedMessage, _: Receive, send: Send) -> None:
+    """Begins a response and returns, so that the server closes the connection in the middle."""
+    is_stream = bool(message.body.get("stream"))
     await begin(send, 200, "text/event-stream" if is_stream else "application/json")
     if is_stream:
         await events(send, {"type": "response.created", "response": STARTED}, DELTA)

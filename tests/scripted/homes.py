@@ -1,4 +1,4 @@
-"""Archives of agents' homes, as an engine gives them."""
+"""Archives of agents' homes in the engine's format."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import tarfile
 from typing import TYPE_CHECKING
 
-from chowder_local.instances.snapshots.exports import FORMAT, VERSION, entry_of
+from chowder_local.instances.snapshots.exports import FORMAT, VERSION, manifest_entry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,7 +16,7 @@ CONFIG = ".openclaw/openclaw.json"
 
 
 def archive(files: Mapping[str, bytes], *entries: tarfile.TarInfo, prefix: str = "data/") -> bytes:
-    """An archive of these files, with the folders above them, and of further entries."""
+    """An archive of files, with their parent folders, and of further entries."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         folders: set[str] = set()
@@ -52,30 +52,30 @@ def link(name: str, target: str, *, is_hard: bool = False) -> tarfile.TarInfo:
 
 
 def blank(config: Mapping[str, object] | None = None) -> bytes:
-    """A fresh agent's."""
+    """The archive of a new agent's home."""
     return archive(
         {CONFIG: json.dumps(config or {}).encode(), ".openclaw/workspace/AGENTS.md": b"# Agents\n"}
     )
 
 
-def exported(files: Mapping[str, bytes] | None = None, **told: object) -> bytes:
-    """What another machine has exported."""
-    manifest = {"format": FORMAT, "version": VERSION, "name": "Bea"} | told
-    head = entry_of(json.dumps(manifest).encode())
+def exported(files: Mapping[str, bytes] | None = None, **members: object) -> bytes:
+    """An export of another machine, whose manifest has `members`."""
+    manifest = {"format": FORMAT, "version": VERSION, "name": "Bea"} | members
+    head = manifest_entry(json.dumps(manifest).encode())
     return head + archive(files or {".openclaw/workspace/AGENTS.md": b"# Agents\n"}, prefix="")
 
 
-def as_given(home: bytes, files: Mapping[str, bytes]) -> bytes:
-    """What an engine gives of a volume on which an archive and some files were put."""
-    put = contents(home) | {f".openclaw/{name}": content for name, content in files.items()}
-    return archive(put)
+def volume_archive(home: bytes, files: Mapping[str, bytes]) -> bytes:
+    """The archive of a volume with a home and further files of its state folder."""
+    state_files = {f".openclaw/{name}": content for name, content in files.items()}
+    return archive(contents(home) | state_files)
 
 
 def contents(home: bytes, prefix: str = "") -> dict[str, bytes]:
     """The names and contents of an archive's files."""
-    found: dict[str, bytes] = {}
+    files: dict[str, bytes] = {}
     with tarfile.open(fileobj=io.BytesIO(home)) as tar:
         for entry in tar.getmembers():
             if entry.isreg() and (file := tar.extractfile(entry)) is not None:
-                found[entry.name.removeprefix(prefix)] = file.read()
-    return found
+                files[entry.name.removeprefix(prefix)] = file.read()
+    return files

@@ -1,4 +1,4 @@
-"""A gateway that means harm: on a real socket, and with whatever bytes a test wants."""
+"""A hostile gateway on a real socket that sends the bytes that a test chooses."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ CLOSED = b"Connection: close\r\n"
 
 
 class HostileGateway:
-    """Answers each request with `pieces`, one after the other, as long as somebody listens."""
+    """Answers each request with `pieces`, one after the other, until the client disconnects."""
 
     def __init__(self) -> None:
         self.pieces: Iterable[bytes] = ()
         self.hangs = False
-        """Whether it then says nothing more, instead of hanging up."""
+        """Whether the connection then stays open, instead of being closed."""
         self.connections = 0
-        """How many are open."""
+        """How many connections are open."""
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -31,13 +31,13 @@ class HostileGateway:
             for piece in self.pieces:
                 writer.write(piece)
                 await writer.drain()
-                # A sandbox is another process, which takes no turns from the server's loop.
+                # A real sandbox is another process, which does not block the server's loop.
                 await asyncio.sleep(0)
             if self.hangs:
                 while await reader.read(65536):
                     pass
         except (OSError, asyncio.IncompleteReadError):
-            # Whoever asked has had enough.
+            # The client has disconnected.
             pass
         finally:
             self.connections -= 1
@@ -46,7 +46,7 @@ class HostileGateway:
 
 @asynccontextmanager
 async def serve_hostile() -> AsyncIterator[tuple[HostileGateway, str]]:
-    """One that listens, and its URL."""
+    """A listening gateway and its URL."""
     gateway = HostileGateway()
     server = await asyncio.start_server(gateway.handle, "127.0.0.1", 0)
     async with server:
@@ -54,25 +54,25 @@ async def serve_hostile() -> AsyncIterator[tuple[HostileGateway, str]]:
         server.close()
 
 
-def whole(body: bytes, media_type: str = "application/json", status: str = "200 OK") -> bytes:
-    """An answer that is HTTP, whatever its body is."""
+def response(body: bytes, media_type: str = "application/json", status: str = "200 OK") -> bytes:
+    """A complete HTTP response with any body."""
     head = f"HTTP/1.1 {status}\r\nContent-Type: {media_type}\r\nContent-Length: {len(body)}\r\n"
     return head.encode() + CLOSED + b"\r\n" + body
 
 
-def said(content: Any) -> bytes:
-    """An answer of JSON."""
-    return whole(json.dumps(content).encode())
+def json_response(content: Any) -> bytes:
+    """A complete JSON response."""
+    return response(json.dumps(content).encode())
 
 
-def begun(media_type: str = "application/json", more: bytes = b"") -> bytes:
-    """The head of an answer that ends when the connection does."""
+def response_head(media_type: str = "application/json", more: bytes = b"") -> bytes:
+    """The head of a response whose body ends with the connection."""
     return b"HTTP/1.1 200 OK\r\nContent-Type: " + media_type.encode() + b"\r\n" + more + b"\r\n"
 
 
-def streamed(*contents: Any) -> bytes:
-    """An event stream."""
+def event_stream(*contents: Any) -> bytes:
+    """A response with an event stream."""
     events = [
         f"data: {each if isinstance(each, str) else json.dumps(each)}\n\n" for each in contents
     ]
-    return begun("text/event-stream") + "".join(events).encode()
+    return response_head("text/event-stream") + "".join(events).encode()

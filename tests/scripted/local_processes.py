@@ -1,4 +1,4 @@
-"""Programs that are meant for a sandbox, run on this machine: only where they run is untrue."""
+"""Runs programs for sandboxes on this machine, as child processes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ READ_BYTES = 256 * 1024
 
 
 class LocalProcess:
-    """A child of the test's own process."""
+    """A child of the test process."""
 
     def __init__(self, child: asyncio.subprocess.Process) -> None:
         assert child.stdin is not None
@@ -36,11 +36,11 @@ class LocalProcess:
         return await self._output.read(READ_BYTES)
 
     @property
-    def complaint(self) -> str:
+    def stderr_tail(self) -> str:
         return ""
 
     async def leave(self) -> None:
-        """Closes both ends and waits, so that what the program leaves behind can be looked at."""
+        """Closes the input and waits for the end; then the program's files can be inspected."""
         self._input.close()
         while await self.read():
             pass
@@ -50,7 +50,7 @@ class LocalProcess:
 
 
 class LocalProcesses:
-    """What `Processes` asks for; Python programs only."""
+    """Implements `Processes`, for Python programs only."""
 
     def __init__(self) -> None:
         self.failing: Exception | None = None
@@ -70,7 +70,7 @@ class LocalProcesses:
         try:
             child = await asyncio.shield(creating)
         except asyncio.CancelledError:
-            # It is there all the same.
+            # The child was created nevertheless.
             await to_its_end(LocalProcess(await to_its_end(creating)).leave())
             raise
         self.running += 1
@@ -79,7 +79,7 @@ class LocalProcesses:
         try:
             yield process
         finally:
-            # A real one is left at once, even by what is being cancelled.
+            # Leaving a real process does not wait, even in a cancelled task.
             try:
                 await to_its_end(process.leave())
             finally:
@@ -93,16 +93,16 @@ class LocalProcesses:
 
 
 def unpack(folder: str, archive: Iterable[bytes]) -> None:
-    """Puts in a folder what is in an archive."""
+    """Unpacks an archive in a folder."""
     with tarfile.open(fileobj=io.BytesIO(b"".join(archive))) as tar:
         if hasattr(tarfile, "fully_trusted_filter"):
             tar.extraction_filter = tarfile.fully_trusted_filter
         tar.extractall(folder)
 
 
-async def to_its_end(doing: Awaitable[Done]) -> Done:
-    """Waits for it, however often that is cancelled meanwhile."""
-    task, cancelled = asyncio.ensure_future(doing), None
+async def to_its_end(awaitable: Awaitable[Done]) -> Done:
+    """Waits for an awaitable to end, and only then raises a cancellation."""
+    task, cancelled = asyncio.ensure_future(awaitable), None
     while not task.done():
         try:
             await asyncio.wait([task])

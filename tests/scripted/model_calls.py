@@ -1,4 +1,4 @@
-"""A model call for a test, in a provider's format."""
+"""Model calls for tests, in a provider's format."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ Body = bytes | dict[str, Any]
 
 
 def model_call(provider: str, path: str, body: Body, query: str = "") -> ModelCall:
-    """A POST of that body."""
+    """A POST with that body."""
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     return ModelCall(provider, "POST", path, query, (), raw)
 
 
 def parse(provider: str, path: str, body: Body, query: str = "", created: int = 7) -> ParsedRequest:
-    """The same, parsed."""
+    """The parsed request of such a call."""
     parsed = model_call(provider, path, body, query).parse(created)
     assert isinstance(parsed, ParsedRequest)
     return parsed
 
 
 def conversation_of(provider: str, path: str, body: dict[str, Any]) -> Conversation:
-    """What it asks."""
+    """The conversation in such a call."""
     return parse(provider, path, body).conversation

@@ -1,4 +1,4 @@
-"""All pages of a list as one."""
+"""Collects the pages of a list."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ Item = TypeVar("Item")
 
 
 async def all_of(pages: AsyncGenerator[list[Item]]) -> list[Item]:
-    """What comes, in order."""
+    """The items of all pages, in order."""
     async with aclosing(pages):
         return [each async for page in pages for each in page]

@@ -1,4 +1,4 @@
-"""Our node programs inside sandboxes, which answer as a test says."""
+"""Stand-ins for the node programs in sandboxes, which answer as a test says."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ REACH = "reach"
 
 
 class ScriptedProgram:
-    """A program that reads a question and has its answer."""
+    """A program that reads one request and writes one response."""
 
-    complaint = ""
+    stderr_tail = ""
 
     def __init__(self, programs: ScriptedPrograms) -> None:
         self._programs = programs
-        self._said = b""
+        self._output = b""
 
     async def write(self, chunk: bytes) -> None:
-        self._said = json.dumps(self._programs.answer(json.loads(chunk))).encode() + b"\n"
+        self._output = json.dumps(self._programs.answer(json.loads(chunk))).encode() + b"\n"
 
     async def read(self) -> bytes:
-        said, self._said = self._said, b""
-        return said
+        output, self._output = self._output, b""
+        return output
 
 
 @dataclass
 class ScriptedPrograms:
-    """What `Processes` asks for: calls of the gateway, and the question who can be reached."""
+    """Implements `Processes` for calls to the gateway and for checks of what can be reached."""
 
     answers: dict[str, Any] = field(default_factory=dict)
-    """By method or operation, or REACH: the answer, or one after the other, the last for good."""
+    """Responses by method, operation or REACH; of a list, one for each call, then the last."""
     calls: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     failing: Exception | None = None
 
@@ -48,34 +48,34 @@ class ScriptedPrograms:
         yield ScriptedProgram(self)
 
     def called(self, method: str) -> list[dict[str, Any]]:
-        """The parameters of the calls of a method."""
+        """The parameters of all calls of a method."""
         return [params for each, params in self.calls if each == method]
 
-    def answer(self, question: dict[str, Any]) -> Any:
-        """The answer to a question, which is noted."""
-        method = question.get("method") or question.get("op", REACH)
-        self.calls.append((method, question.get("params", question)))
+    def answer(self, request: dict[str, Any]) -> Any:
+        """Records a request and returns the response to it."""
+        method = request.get("method") or request.get("op", REACH)
+        self.calls.append((method, request.get("params", request)))
         if method == "both":
-            # One program tells what two do.
-            told = [self.answer({**question, "op": each}) for each in ("list", "read")]
-            failed = [each for each in told if not each["ok"]]
-            return failed[0] if failed else _joined(told)
+            # One program does the work of two operations.
+            responses = [self.answer({**request, "op": each}) for each in ("list", "read")]
+            failed = [each for each in responses if not each["ok"]]
+            return failed[0] if failed else _joined(responses)
         answers = self.answers[method]
         if not isinstance(answers, list):
             return answers
         return answers.pop(0) if len(answers) > 1 else answers[0]
 
 
-def _joined(told: list[Any]) -> Any:
-    return done(**{name: value for each in told for name, value in each["payload"].items()})
+def _joined(responses: list[Any]) -> Any:
+    return done(**{name: value for each in responses for name, value in each["payload"].items()})
 
 
 def done(**payload: Any) -> dict[str, Any]:
-    """The good answer of a call."""
+    """The response of a successful call."""
     return {"ok": True, "payload": payload}
 
 
 def undone(message: str) -> dict[str, Any]:
-    """The answer of a call that cannot do what it should."""
+    """The response of a failed call."""
     error = {"code": "UNAVAILABLE", "message": message}
     return {"ok": False, "payload": {"ok": False, "error": message}, "error": error}

@@ -1,4 +1,4 @@
-"""What calls are refused with, as values that a table can be compared with."""
+"""The texts of raised errors, as values to compare with a table."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def refusal(
     *args: Arguments.args,
     **kwargs: Arguments.kwargs,
 ) -> str:
-    """The words of the error of a kind that a call raises; empty if it raises none."""
+    """The text of the error that a call raises; empty if it raises none of that kind."""
     try:
         call(*args, **kwargs)
     except kind as refused:
@@ -27,7 +27,7 @@ def refusal(
 async def refusal_of(
     kind: type[Exception] | tuple[type[Exception], ...], awaited: Awaitable[object]
 ) -> str:
-    """The words of the error of a kind that comes of waiting for it; empty if none comes."""
+    """The same for an awaitable."""
     try:
         await awaited
     except kind as refused:

@@ -1,6 +1,6 @@
-"""A whole server as a process of its own, real but for the engine: `python -m` this module.
+"""A server process with a scripted engine, for `python -m`.
 
-It says in lines of JSON what it has (`key`, `instance_id`), and then each message that has begun.
+It prints lines of JSON: its `key` and `instance_id`, and then a line for each message that begins.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 POLL_S = 0.01
 GO = "go"
-"""A file in the data directory, for which messages of that input wait."""
+"""The name of a file in the data directory, and the input of messages that wait for it."""
 
 
 def main() -> int:
@@ -55,11 +55,11 @@ def say(**facts: Any) -> None:
 def _app(data_dir: Path) -> Starlette:
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[State]:
-        # A world begins with an empty folder.
+        # A world needs an empty folder.
         folder = data_dir / f"world-{os.getpid()}"
         folder.mkdir()
         async with open_world(folder) as world:
-            world.gateway.handler = _answered(data_dir / GO)
+            world.gateway.handler = _message_handler(data_dir / GO)
             world.engine.follow_log = _endless_log  # type: ignore[method-assign,assignment]
             instance = await world.created()
             say(key=world.key, instance_id=instance.id)
@@ -68,18 +68,18 @@ def _app(data_dir: Path) -> Starlette:
     return api([], lifespan, Metrics())
 
 
-def _answered(go: Path) -> scripted.Handler:
-    async def handler(asked: scripted.Asked, receive: Receive, send: Send) -> None:
-        words = asked.body["input"]
-        say(begun=words)
-        if words == GO:
+def _message_handler(go: Path) -> scripted.Handler:
+    async def handler(message: scripted.ReceivedMessage, receive: Receive, send: Send) -> None:
+        text = message.body["input"]
+        say(begun=text)
+        if text == GO:
             while not go.exists():  # noqa: ASYNC110 - another process makes it
                 await asyncio.sleep(POLL_S)
-            await scripted.friendly(asked, receive, send)
-        elif words == "silent":
-            await scripted.silent(asked, receive, send)
+            await scripted.friendly(message, receive, send)
+        elif text == "silent":
+            await scripted.silent(message, receive, send)
         else:
-            await scripted.endless(asked, receive, send)
+            await scripted.endless(message, receive, send)
 
     return handler
 

@@ -1,4 +1,4 @@
-"""A real server on a real socket, in the test's own event loop."""
+"""Serves an application on a real socket, in the test's event loop."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ POLL_S = 0.005
 
 
 class _Server(uvicorn.Server):
-    """Says when it has started, and stops when told, not at its next tick."""
+    """Sets an event once it has started, and stops at once instead of at its next tick."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -36,7 +36,7 @@ class _Server(uvicorn.Server):
         await self.must_stop.wait()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        # uvicorn's own waits a tenth of a second for nothing, which hundreds of tests would pay.
+        # uvicorn's own shutdown waits 0.1 s without need, in hundreds of tests.
         for server in self.servers:
             server.close()
         for connection in list(self.server_state.connections):
@@ -48,8 +48,8 @@ class _Server(uvicorn.Server):
 
 @asynccontextmanager
 async def serve(app: ASGIApp) -> AsyncIterator[str]:
-    """Serves an application on a free port of the loopback; gives its URL."""
-    # asyncio sends small writes at once only on sockets that say they are TCP, others wait 40 ms.
+    """Serves an application on a free port of the loopback; yields its URL."""
+    # Only on a socket with this protocol does asyncio disable the delay of small writes (40 ms).
     with socket.socket(proto=socket.IPPROTO_TCP) as listener:
         listener.bind(("127.0.0.1", 0))
         server = _Server(
@@ -66,15 +66,15 @@ async def serve(app: ASGIApp) -> AsyncIterator[str]:
 
 
 def loopback_client(**options: Any) -> httpx.AsyncClient:
-    """A client of a server here: without TLS it need not read the certificates, for 15 ms."""
+    """A client for servers on this machine; it skips reading certificates, which takes 15 ms."""
     return httpx.AsyncClient(verify=False, **options)
 
 
-async def eventually(holds: Callable[[], object], what: str) -> None:
-    """Waits until a condition holds; fails with `what` at the deadline."""
+async def eventually(condition: Callable[[], object], what: str) -> None:
+    """Waits until a condition holds; fails with the text `what` at the deadline."""
     try:
         async with asyncio.timeout(DEADLINE_S):
-            while not holds():  # noqa: ASYNC110 - the condition may be anyone's
+            while not condition():  # noqa: ASYNC110 - any condition
                 await asyncio.sleep(POLL_S)
     except TimeoutError:
         raise AssertionError(f"not within {DEADLINE_S:g} s: {what}") from None

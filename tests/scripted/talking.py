@@ -1,4 +1,4 @@
-"""Messages to the agents of a scripted world, and what its gateway answers them with."""
+"""Sends messages to the agents of a scripted world, and makes its gateway's responses."""
 
 from __future__ import annotations
 
@@ -13,34 +13,36 @@ if TYPE_CHECKING:
 
     from chowder_local.core.domain import Instance
     from chowder_local.core.errors import ChowderError
-    from tests.scripted.gateway import Asked, Handler
+    from tests.scripted.gateway import Handler, ReceivedMessage
     from tests.scripted.world import World
 
 CLAUDE = "claude-sonnet-4-20250514"
-ASKED: dict[str, Any] = {"model": CLAUDE, "input": "Hi"}
-STREAMED = ASKED | {"stream": True}
+REQUEST: dict[str, Any] = {"model": CLAUDE, "input": "Hi"}
+STREAM_REQUEST = REQUEST | {"stream": True}
 IMAGE = {"type": "input_image", "image_url": "https://x.example/y.png"}
-SHOWN = ASKED | {"input": [{"role": "user", "content": [IMAGE]}]}
+IMAGE_REQUEST = REQUEST | {"input": [{"role": "user", "content": [IMAGE]}]}
 
 
 async def respond(
-    world: World, instance: Instance, asked: dict[str, Any] = ASKED, session: str | None = None
+    world: World, instance: Instance, request: dict[str, Any] = REQUEST, session: str | None = None
 ) -> dict[str, Any]:
-    return await world.conversations.respond(instance, asked, session)
+    return await world.conversations.respond(instance, request, session)
 
 
-async def stream(world: World, instance: Instance, asked: dict[str, Any] = STREAMED) -> list[Any]:
-    """What a client reads of the events, in their order; "[DONE]" as itself."""
+async def stream(
+    world: World, instance: Instance, request: dict[str, Any] = STREAM_REQUEST
+) -> list[Any]:
+    """The contents of the events that a client gets, in order."""
     reader = sse.EventReader()
     events: list[Any] = []
-    async for chunk in world.conversations.stream(instance, asked):
+    async for chunk in world.conversations.stream(instance, request):
         events += [content(event) for event in reader.feed(chunk)]
     assert reader.rest() == b""
     return events
 
 
 def content(event: sse.Event) -> Any:
-    """An event's data, read if it is JSON."""
+    """An event's data, parsed unless it is "[DONE]"."""
     if event.data is None or event.data == "[DONE]":
         return event.data
     content = json.loads(event.data)
@@ -49,12 +51,12 @@ def content(event: sse.Event) -> Any:
 
 
 async def ask(world: World, instance: Instance, is_streamed: bool) -> Any:
-    """A message in one of the two ways, for what both have in common."""
+    """Sends a message, streamed or not."""
     return await (stream(world, instance) if is_streamed else respond(world, instance))
 
 
 def relayed(failure: ChowderError, world: World, instance: Instance) -> str:
-    """A model call's failure as OpenClaw words it, with the relay's marker in it."""
+    """A model call's failure in OpenClaw's words, with the relay's marker."""
     marker = world.model_failures.remember(failure, instance.sandbox_id)
     return f'400: {{"error":{{"message":"{marker}"}}}}'
 
@@ -68,7 +70,7 @@ def failed(message: str, code: str = "api_error") -> dict[str, Any]:
 
 
 def streaming(*events: dict[str, Any] | str, status: int = 200) -> Handler:
-    async def handler(_: Asked, __: Receive, send: Send) -> None:
+    async def handler(_: ReceivedMessage, __: Receive, send: Send) -> None:
         await scripted.begin(send, status, "text/event-stream")
         await scripted.events(send, *events)
         await scripted.end(send)

@@ -1,4 +1,4 @@
-"""The composition of a server that is real but for its engine and gateway, which are scripted."""
+"""A server with a scripted engine and gateway; everything else is real."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 ENDPOINTS = {
     "lab": Endpoint("lab", "http://127.0.0.1:9/v1", contexts={"lab": 16_000}),
     "cloud": Endpoint("cloud", "http://127.0.0.1:9/v1", key="sk-cloud"),
-    # Nobody listens there.
+    # No server listens there.
     "ollama": Endpoint("ollama", "http://127.0.0.1:9/v1"),
 }
 RELAY_URL = "http://relay.local:2470"
@@ -72,7 +72,7 @@ class Clock:
 
 @dataclass(frozen=True, kw_only=True)
 class World(Composition):
-    """The parts of a server, to be looked at and played upon, and the doubles among them."""
+    """The parts of a server, and its test doubles."""
 
     clock: Clock
     engine: ScriptedEngine
@@ -81,36 +81,36 @@ class World(Composition):
     programs: ScriptedPrograms
     beside: ScriptedPrograms
     root: Path
-    """The agent's home, of all sandboxes."""
+    """The home that the agents of all sandboxes share."""
     organization_id: OrganizationId
     key: str
 
     async def now(self, instance: Instance) -> Instance:
-        """The instance as the store has it."""
-        known = await self.instances.get(instance.id)
-        assert known is not None
-        return known
+        """The instance as the store has it now."""
+        current = await self.instances.get(instance.id)
+        assert current is not None
+        return current
 
     async def settled(self, instance: Instance) -> Instance:
-        """The instance when no boot of it is under way any more."""
+        """Waits for the instance's boot to end; returns the instance."""
         await eventually(
             lambda: not self.provisioner.is_in_progress(instance.id), "the boot has ended"
         )
         return await self.now(instance)
 
     async def created(self, **fields: Any) -> Instance:
-        """A new instance, whose boot has ended."""
+        """Creates an instance and waits for its boot to end."""
         draft = InstanceDraft(name=fields.pop("name", "Ada"), **fields)
         return await self.settled(await self.creation.create(self.organization_id, draft))
 
     async def stopped(self) -> Instance:
-        """A new instance that was stopped."""
+        """Creates an instance and stops it."""
         instance = await self.created()
         return await self.lifecycle.stop(self.organization_id, instance.id)
 
     async def placed(self, status: InstanceStatus, number: int = 1, **fields: Any) -> Instance:
-        """A row as an earlier life of the server may have left it."""
-        earlier: dict[str, Any] = {
+        """Adds a row as an earlier run of the server may have left it."""
+        defaults: dict[str, Any] = {
             "first_ready_at": self.clock.now,
             "gateway_url": self.engine.gateway_url,
             "organization_id": self.organization_id,
@@ -123,7 +123,7 @@ class World(Composition):
             sandbox_id=SandboxId(f"chowder-{number:012x}"),
             created_at=self.clock.now,
             updated_at=self.clock.now,
-            **earlier | fields,
+            **defaults | fields,
         )
         await self.instances.add(instance, limit=None)
         return instance
@@ -137,9 +137,9 @@ async def open_world(
     egress: EgressRule | None = None,
     **settings: Any,
 ) -> AsyncIterator[World]:
-    """A world with an organization that has keys for two of the three providers."""
+    """A world whose organization has keys for two of the three providers."""
     clock, gateway, egress_rule = Clock(), ScriptedGateway(), egress or EgressRule()
-    # No step of the way to it may be a link.
+    # The path must not contain links.
     processes, home = LocalProcesses(), tmp_path.resolve() / "home"
     home.mkdir()
     (home / CONFIG_FILE).write_text("{}")
@@ -191,8 +191,8 @@ async def open_world(
 
 
 def _settings(folder: Path, **settings: Any) -> Settings:
-    """Quick ones, without a warm pool; `settings` wins."""
-    quick: dict[str, Any] = {
+    """Settings for quick tests, without a warm pool; `settings` override them."""
+    defaults: dict[str, Any] = {
         "public_url": "http://server.test",
         "boot_timeout_s": 10.0,
         "drain_timeout_s": 10.0,
@@ -203,11 +203,11 @@ def _settings(folder: Path, **settings: Any) -> Settings:
         "max_body_bytes": MAX_BODY_BYTES,
         "transfer_idle_timeout_s": TRANSFER_IDLE_TIMEOUT_S,
     }
-    return Settings(data_dir=folder, **quick | settings)
+    return Settings(data_dir=folder, **defaults | settings)
 
 
 async def _engine_facts() -> EngineFacts:
-    raise EngineUnavailable("Nobody asks a scripted engine. Start a real one.")
+    raise EngineUnavailable("A scripted engine has no facts. Start a real one.")
 
 
 def _facts(clock: Clock) -> ServerFacts:

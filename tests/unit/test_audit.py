@@ -1,4 +1,4 @@
-"""The audit's judgement: what fails a release, what is allowed, and what was not asked at all."""
+"""The audit: blocking findings, exceptions, and failed audits."""
 
 from __future__ import annotations
 
@@ -70,11 +70,11 @@ def exception(id: str = "PYSEC-1", package: str = "httpx", expires: str = "2026-
     return EXCEPTION.format(id=id, package=package, expires=expires)
 
 
-def test_nothing_known_is_clean() -> None:
+def test_no_findings_are_clean() -> None:
     assert judge() == CLEAN
 
 
-def test_anything_known_against_a_python_package_fails(capsys: pytest.CaptureFixture[str]) -> None:
+def test_any_finding_for_a_python_package_blocks(capsys: pytest.CaptureFixture[str]) -> None:
     assert judge(pip=BAD_PIP) == FOUND
     assert "FAILS: requirements.lock: httpx 1.0: PYSEC-1" in capsys.readouterr().out
 
@@ -83,7 +83,7 @@ def test_anything_known_against_a_python_package_fails(capsys: pytest.CaptureFix
     ("severity", "code"),
     [("low", CLEAN), ("moderate", CLEAN), ("high", FOUND), ("critical", FOUND)],
 )
-def test_of_the_image_what_is_high_or_critical_fails_and_the_rest_is_told(
+def test_high_and_critical_findings_of_the_image_block_and_others_are_printed(
     severity: str, code: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert judge(npm=bad_npm(severity)) == code
@@ -95,14 +95,14 @@ def test_of_the_image_what_is_high_or_critical_fails_and_the_rest_is_told(
     [(SILENT_PIP, CLEAN_NPM), ({"dependencies": []}, CLEAN_NPM), ("", CLEAN_NPM),
      (CLEAN_PIP, SILENT_NPM), (CLEAN_PIP, "<html>"), (CLEAN_PIP, [])],
 )  # fmt: skip
-def test_who_could_not_be_asked_has_not_said_that_all_is_well(
+def test_a_failed_audit_is_not_clean(
     pip: object, npm: object, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert judge(pip, npm) == NOT_ASKED
-    assert "COULD NOT ASK" in capsys.readouterr().err
+    assert "audit: FAILED" in capsys.readouterr().err
 
 
-def test_what_is_found_counts_though_somebody_else_was_silent() -> None:
+def test_findings_count_if_another_audit_failed() -> None:
     assert judge(pip=BAD_PIP, npm=SILENT_NPM) == FOUND
 
 
@@ -124,17 +124,17 @@ def test_an_exception_lets_one_advisory_of_one_package_pass() -> None:
     ],
     ids=["expired", "too long", "no day", "no reason", "no such member", "idle", "broken"],
 )
-def test_an_exception_that_does_not_hold_fails_the_audit(exceptions: str) -> None:
+def test_an_invalid_or_unused_exception_fails_the_audit(exceptions: str) -> None:
     assert judge(exceptions=exceptions) == EXCEPTION_BROKEN
 
 
-def test_the_exceptions_file_is_one_that_can_be_read() -> None:
-    # By the day of its earliest: that one has expired is for the audit to say, not for a test.
+def test_the_exceptions_file_is_valid() -> None:
+    # On the earliest expiry: the audit reports an expired exception, not this test.
     text = EXCEPTIONS.read_text()
     days = [each["expires"] for each in tomllib.loads(text).get("exception", [])]
     assert len(read_exceptions(text, min(days, default=TODAY))) == len(days)
 
 
-def test_every_lock_file_of_the_image_is_asked_about() -> None:
+def test_every_lock_file_of_the_image_is_audited() -> None:
     found = {path.parent for path in (ROOT / "docker").rglob("package-lock.json")}
     assert found == {ROOT / folder for folder in NPM_FOLDERS}

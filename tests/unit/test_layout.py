@@ -1,4 +1,4 @@
-"""What every module, and README, has to keep to."""
+"""What every module has to keep to."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import grimp
 import pytest
 
 import chowder_local
-from chowder_local.core.settings import PREFIX, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,7 +70,7 @@ def test_a_name_is_of_the_glossary(texts: dict[str, str]) -> None:
         for name in _defined(node)
         if PRIVATE_WORDS & set(name.lower().split("_"))
     }
-    assert not private, "docs/glossary.md has the words for these"
+    assert not private, "docs/contributing/glossary.md has the words for these"
 
 
 def _defined(node: ast.AST) -> list[str]:
@@ -120,23 +119,9 @@ def test_the_version_is_written_once(texts: dict[str, str]) -> None:
     assert holders == ["chowder_local/__init__.py"]
 
 
-def test_readme_explains_every_setting_as_the_server_does() -> None:
-    readme = (ROOT / "README.md").read_text()
-    rows = dict(re.findall(rf"^\| `{PREFIX}(\w+)` \|(.*)$", readme, re.M))
-    descriptions = {
-        name.upper(): field.description for name, field in Settings.model_fields.items()
-    }
-    assert set(rows) == set(descriptions)
-    unlike = {
-        name: description
-        for name, description in descriptions.items()
-        if not description or description not in rows[name]
-    }
-    assert not unlike, "README and settings.py explain these differently"
-
-
 def test_every_test_that_backs_a_claim_on_security_is_there() -> None:
-    named = set(re.findall(r"[\w/]*\btest_\w+(?:\.py)?", (ROOT / "SECURITY.md").read_text()))
+    model = (ROOT / "docs/explanation/threat-model.md").read_text()
+    named = set(re.findall(r"[\w/]*\btest_\w+(?:\.py)?", model))
     tests = {path: path.read_text() for path in (ROOT / "tests").rglob("test_*.py")}
     assert len(named) > 10
     for name in named:
@@ -146,4 +131,4 @@ def test_every_test_that_backs_a_claim_on_security_is_there() -> None:
             if is_file
             else any(f"def {name}(" in text for text in tests.values())
         )
-        assert found, f"SECURITY.md names {name}, which is not there"
+        assert found, f"the threat model names {name}, which is not there"

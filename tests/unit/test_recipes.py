@@ -1,4 +1,4 @@
-"""The recipes for CI services, and README's examples of them, are what those services take."""
+"""The recipes for CI services, and the examples of their use, are what those services take."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 ACTION = ROOT / "action.yml"
+WORKFLOW = ROOT / "examples" / "github" / "agents.yml"
 TEMPLATE = ROOT / "scripts" / "gitlab-ci.yml"
-BLOCK = re.compile(r"^```yaml\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^```yaml[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LONGEST_RUN_LINES = 10
 
 
-def example(begins: str) -> str:
-    """README's YAML that begins so."""
-    blocks = BLOCK.findall((ROOT / "README.md").read_text())
-    (found,) = (block for block in blocks if block.startswith(begins))
-    return str(found)
+def examples(begins: str) -> list[str]:
+    """The documentation's YAML that begins so, and the example's."""
+    pages = [ROOT / "README.md", ROOT / "docs/guides/ci.md"]
+    blocks = [block for page in pages for block in BLOCK.findall(page.read_text())]
+    found = [str(block) for block in blocks if re.search(f"^{begins}", block, re.M)]
+    return [*found, WORKFLOW.read_text()] if begins == "on:" else found
 
 
 def assert_valid(schema: str, file: Path) -> None:
@@ -43,30 +45,35 @@ def test_a_recipe_has_the_form_that_its_service_wants(schema: str, file: Path) -
 
 
 @pytest.mark.parametrize(
-    ("schema", "begins"), [("github-workflows", "on: push"), ("gitlab-ci", "include:")]
+    ("schema", "begins"), [("github-workflows", "on:"), ("gitlab-ci", "include:")]
 )
-def test_an_example_in_readme_has_the_form_that_its_service_wants(
+def test_an_example_has_the_form_that_its_service_wants(
     schema: str, begins: str, tmp_path: Path
 ) -> None:
-    (tmp_path / "example.yml").write_text(example(begins))
-    assert_valid(schema, tmp_path / "example.yml")
+    found = examples(begins)
+    assert found
+    for text in found:
+        (tmp_path / "example.yml").write_text(text)
+        assert_valid(schema, tmp_path / "example.yml")
 
 
-def test_readmes_workflow_names_only_inputs_that_there_are() -> None:
+def test_an_examples_workflow_names_only_inputs_that_there_are() -> None:
     declared = yaml.safe_load(ACTION.read_text())["inputs"].keys()
-    # `on` is YAML's word for true.
-    (job,) = yaml.safe_load(example("on: push"))["jobs"].values()
-    given = [step["with"] for step in job["steps"] if "chowder-local@" in step.get("uses", "")]
-    assert len(given) == 2
-    assert {name for each in given for name in each} <= declared
+    for text in examples("on:"):
+        for job in yaml.safe_load(text)["jobs"].values():
+            for step in job["steps"]:
+                if "/chowder-local@" in step.get("uses", ""):
+                    assert step.get("with", {}).keys() <= declared, text
 
 
-def test_readmes_pipeline_names_only_what_the_template_has() -> None:
-    told = yaml.safe_load(example("include:"))
+def test_an_examples_pipeline_names_only_what_the_template_has() -> None:
     template = yaml.safe_load(TEMPLATE.read_text())
-    assert (ROOT / told["include"][0]["file"]) == TEMPLATE
-    own = {name for name in told["agents"]["variables"] if not name.startswith("CHOWDER_")}
-    assert own <= template[told["agents"]["extends"]]["variables"].keys()
+    for text in examples("include:"):
+        pipeline = yaml.safe_load(text)
+        assert (ROOT / pipeline["include"][0]["file"]) == TEMPLATE
+        for job in (each for each in pipeline.values() if "extends" in each):
+            own = {name for name in job.get("variables", {}) if not name.startswith("CHOWDER_")}
+            assert own <= template[job["extends"]].get("variables", {}).keys()
 
 
 def test_what_the_action_uses_is_pinned_to_a_commit_and_its_scripts_are_short() -> None:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from chowder_local.core.model_endpoints import Endpoint
     from chowder_local.relay.calls import CredentialResolver
-    from chowder_local.store.usage import Counts, Kind
+    from chowder_local.store.usage import Counts, UsageKey
 
 RELAY_TOKEN = "sandbox-1.relay-token"
 
@@ -67,7 +67,7 @@ class RelayUnderTest:
     exchanges: CallLog = field(default_factory=CallLog)
     scripts: ScriptRegistry = field(default_factory=ScriptRegistry)
     recordings: RecordingRegistry = field(default_factory=RecordingRegistry)
-    usage: list[tuple[Kind, Counts]] = field(default_factory=list)
+    usage: list[tuple[UsageKey, Counts]] = field(default_factory=list)
     session_watch: SessionWatch = field(default_factory=SessionWatch)
 
 
@@ -75,10 +75,10 @@ class RelayUnderTest:
 class Noted:
     """What a relay has counted, call by call."""
 
-    noted: list[tuple[Kind, Counts]] = field(default_factory=list)
+    noted: list[tuple[UsageKey, Counts]] = field(default_factory=list)
 
-    def note(self, kind: Kind, counts: Counts) -> None:
-        self.noted.append((kind, counts))
+    def note(self, key: UsageKey, counts: Counts) -> None:
+        self.noted.append((key, counts))
 
 
 @dataclass

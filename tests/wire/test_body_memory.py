@@ -1,4 +1,4 @@
-"""Many large bodies at once, on real sockets: what they hold together has a bound on the relay."""
+"""Many large bodies at once on real sockets: their memory together is bounded."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ BEGUN = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % LARGEST + 
 
 @dataclass
 class Server:
-    """Reads bodies, and answers no one before it may."""
+    """Reads bodies, and answers when it is released."""
 
     body_memory: BodyMemory
     may_answer: asyncio.Event = field(default_factory=asyncio.Event)
@@ -55,7 +55,7 @@ class Server:
 
 
 def memory(limit_bytes: int, wait_s: float = WAIT_S) -> BodyMemory:
-    """One that clients of the same address may use up."""
+    """A budget that the clients of one address may use up."""
     return BodyMemory(limit_bytes, limit_bytes, wait_s)
 
 
@@ -74,13 +74,13 @@ async def serving(body_memory: BodyMemory) -> AsyncIterator[tuple[Server, httpx.
 
 
 async def in_pieces(length: int) -> AsyncIterator[bytes]:
-    """A body of which nobody is told how long it will be."""
+    """A body without a Content-Length."""
     for _ in range(length // 65_536):
         yield b"x" * 65_536
 
 
 @pytest.mark.parametrize("is_told", [True, False])
-async def test_all_large_bodies_are_taken_but_only_so_many_at_once(is_told: bool) -> None:
+async def test_all_large_bodies_are_read_but_only_some_at_once(is_told: bool) -> None:
     async with (
         serving(memory(AT_ONCE * LARGEST)) as (server, client),
         asyncio.TaskGroup() as group,
@@ -92,7 +92,7 @@ async def test_all_large_bodies_are_taken_but_only_so_many_at_once(is_told: bool
             for _ in range(CLIENTS)
         ]
         await eventually(lambda: server.read == AT_ONCE, "as many were read as may be")
-        # The others have come as far as they get.
+        # The others wait for memory.
         await eventually(
             lambda: len(server.body_memory._waiting) == CLIENTS - AT_ONCE, "others wait"
         )
@@ -104,7 +104,7 @@ async def test_all_large_bodies_are_taken_but_only_so_many_at_once(is_told: bool
     assert server.body_memory.held_bytes == 0
 
 
-async def test_small_bodies_wait_for_nobody() -> None:
+async def test_small_bodies_do_not_wait() -> None:
     async with serving(memory(LARGEST)) as (server, client), asyncio.TaskGroup() as group:
         for length in (LARGEST, LARGEST, *[UNCOUNTED_BYTES] * CLIENTS):
             group.create_task(client.post("/", content=b"x" * length))
@@ -112,7 +112,7 @@ async def test_small_bodies_wait_for_nobody() -> None:
         server.may_answer.set()
 
 
-async def test_who_waits_too_long_is_told_to_try_again() -> None:
+async def test_a_body_that_waits_too_long_is_refused_with_a_retry_hint() -> None:
     async with (
         serving(memory(LARGEST, wait_s=SOON_S)) as (server, client),
         asyncio.TaskGroup() as group,
@@ -124,19 +124,19 @@ async def test_who_waits_too_long_is_told_to_try_again() -> None:
         assert f"all of the {LARGEST} bytes" in refused.text
         server.may_answer.set()
         assert (await first).status_code == 200
-        # Nothing is kept of it.
+        # Its memory is released.
         assert (await client.post("/", content=b"x" * LARGEST)).status_code == 200
     assert server.body_memory.held_bytes == 0
 
 
-async def test_a_client_that_drips_has_to_go_as_soon_as_others_wait_for_long() -> None:
+async def test_a_slow_client_is_refused_once_others_wait() -> None:
     async with serving(memory(LARGEST, wait_s=0.3)) as (server, client):
         host, port = server.url.removeprefix("http://").split(":")
         reader, writer = await asyncio.open_connection(host, int(port))
         writer.write(BEGUN)
         await eventually(lambda: server.body_memory.held_bytes, "it has begun")
         server.may_answer.set()
-        # By itself it would have half a minute, and more with every byte.
+        # Without others it would have half a minute, and more with every byte.
         waiting = asyncio.gather(*(client.post("/", content=b"x" * LARGEST) for _ in range(2)))
         assert b" 503 " in await reader.readline()
         writer.close()
@@ -144,7 +144,7 @@ async def test_a_client_that_drips_has_to_go_as_soon_as_others_wait_for_long() -
     assert server.body_memory.held_bytes == 0
 
 
-async def test_to_say_that_a_body_is_large_takes_nothing_from_anyone() -> None:
+async def test_a_large_content_length_alone_reserves_nothing() -> None:
     async with serving(memory(LARGEST)) as (server, client):
         host, port = server.url.removeprefix("http://").split(":")
         writers = []
@@ -159,7 +159,7 @@ async def test_to_say_that_a_body_is_large_takes_nothing_from_anyone() -> None:
             writer.close()
 
 
-async def test_a_client_that_leaves_gives_back_what_it_held() -> None:
+async def test_a_client_that_leaves_releases_its_memory() -> None:
     async with serving(memory(LARGEST)) as (server, client):
         host, port = server.url.removeprefix("http://").split(":")
         _, writer = await asyncio.open_connection(host, int(port))
@@ -170,21 +170,21 @@ async def test_a_client_that_leaves_gives_back_what_it_held() -> None:
         assert (await client.post("/", content=b"x" * LARGEST)).status_code == 200
 
 
-async def test_one_address_takes_no_more_than_its_part() -> None:
+async def test_one_address_gets_no_more_than_its_limit() -> None:
     body_memory = BodyMemory(4 * UNCOUNTED_BYTES, 2 * UNCOUNTED_BYTES)
     first, second, other = _Share("a"), _Share("a"), _Share("b")
     await body_memory._grow(first, 2 * UNCOUNTED_BYTES)
     async with asyncio.TaskGroup() as group:
         waiting = group.create_task(body_memory._grow(second, UNCOUNTED_BYTES))
         await eventually(lambda: body_memory._waiting, "it waits for its own like")
-        # Who comes later from elsewhere is not held up.
+        # A later body from another address does not wait.
         await body_memory._grow(other, 2 * UNCOUNTED_BYTES)
         assert not waiting.done()
         body_memory._shrink(first, 0)
     assert body_memory.held_bytes == 3 * UNCOUNTED_BYTES
 
 
-async def test_one_that_is_given_up_as_its_turn_comes_takes_nothing() -> None:
+async def test_a_wait_that_is_cancelled_as_it_is_served_releases_its_memory() -> None:
     body_memory = memory(2)
     first, second, third = (_Share("a") for _ in range(3))
     await body_memory._grow(first, 2)
@@ -194,7 +194,7 @@ async def test_one_that_is_given_up_as_its_turn_comes_takes_nothing() -> None:
         staying = group.create_task(body_memory._grow(third, 2))
         await eventually(lambda: len(body_memory._waiting) == 2, "the third waits")
         leaving.cancel()
-        # Before the one that leaves has heard of it.
+        # Before the cancelled task runs.
         body_memory._shrink(first, 0)
     assert leaving.cancelled()
     assert staying.done()

@@ -1,4 +1,4 @@
-"""The client against a real socket: what it sends, what it makes of each answer and failure."""
+"""The client's requests, answers and errors, on a real socket."""
 
 import json
 import socket
@@ -22,11 +22,11 @@ Answer = Callable[[BaseHTTPRequestHandler], None]
 
 @dataclass
 class Script:
-    """A server that answers each path as told, in turn, and remembers what it was asked."""
+    """A server that answers each path with its answers in turn, and keeps the requests."""
 
     root_url: str = ""
     answers: dict[str, list[Answer]] = field(default_factory=dict)
-    asked: list[tuple[str, Any]] = field(default_factory=list)
+    requests: list[tuple[str, Any]] = field(default_factory=list)
     keys: list[str | None] = field(default_factory=list)
 
     def on(self, call: str, *answers: Answer) -> None:
@@ -36,7 +36,7 @@ class Script:
         call = f"{request.command} {request.path}"
         body = request.rfile.read(int(request.headers.get("Content-Length", 0)))
         is_form = "form" in request.headers.get("Content-Type", "")
-        self.asked.append((call, body if is_form else json.loads(body) if body else None))
+        self.requests.append((call, body if is_form else json.loads(body) if body else None))
         self.keys.append(request.headers.get("Authorization"))
         answers = self.answers[call]
         (answers.pop(0) if len(answers) > 1 else answers[0])(request)
@@ -107,7 +107,7 @@ def test_without_a_key_none_is_sent(script: Script) -> None:
     assert script.keys == [None]
 
 
-def test_each_call_is_the_contracts(script: Script, client: Client) -> None:
+def test_each_method_makes_the_call_of_the_contract(script: Script, client: Client) -> None:
     one = {"id": "i 1", "status": "running"}
     script.on("GET /v1/instances", value([one]))
     script.on("POST /v1/instances", value(one, 201))
@@ -128,14 +128,14 @@ def test_each_call_is_the_contracts(script: Script, client: Client) -> None:
     assert client.gateway("i 1") == {"token": "t"}
     assert client.egress("i 1") == {"egress": None}
     assert client.set_egress("i 1", "off") == {"egress": "off"}
-    assert [body for call, body in script.asked if body] == [
+    assert [body for call, body in script.requests if body] == [
         {"name": "a", "model_provider": "openai", "openclaw_config": {"x.y": 1}},
         {"name": "b", "model_provider": "anthropic"},
         {"egress": "off"},
     ]
 
 
-def test_replies_are_told_shown_and_removed(script: Script, client: Client) -> None:
+def test_replies_are_set_read_and_removed(script: Script, client: Client) -> None:
     calls: list[tuple[str, Any]] = []
     for path in ("/local/replies", "/local/instances/i%201/replies"):
         for method in ("GET", "PUT"):
@@ -147,7 +147,7 @@ def test_replies_are_told_shown_and_removed(script: Script, client: Client) -> N
         assert client.replies(instance_id) == {"own": path}
         client.clear_replies(instance_id)
         calls += [(f"PUT {path}", rules), (f"GET {path}", None), (f"DELETE {path}", None)]
-    assert script.asked == calls
+    assert script.requests == calls
 
 
 def test_a_recording_is_taken_and_replayed(script: Script, client: Client) -> None:
@@ -159,7 +159,7 @@ def test_a_recording_is_taken_and_replayed(script: Script, client: Client) -> No
     entries = client.recording("i")["entries"]
     assert client.recording("i", after="ex-1") == {"entries": {}}
     assert client.replay("i", entries)["is_replayed"]
-    assert script.asked[-1] == (f"PUT {path}", {"entries": {"1": {}}})
+    assert script.requests[-1] == (f"PUT {path}", {"entries": {"1": {}}})
     client.end_replay("i")
 
 
@@ -184,14 +184,14 @@ def test_keys_are_made_listed_shown_and_revoked(script: Script, client: Client) 
     assert client.create_key("ci", ("i", "j"), ["read"]) == one
     client.revoke_key("k 1")
     first = {"name": "ci", "instance_ids": ["i"], "permissions": ["read", "files"]}
-    assert [body for _, body in script.asked if body] == [
+    assert [body for _, body in script.requests if body] == [
         {**first, "expires_at": "2027-01-01T00:00:00+00:00"},
         {"name": "ci", "instance_ids": ["i", "j"], "permissions": ["read"]},
     ]
 
 
 @pytest.mark.parametrize(
-    ("body", "words"),
+    ("body", "text"),
     [
         (b'{"detail": "Instance not found."}', "Instance not found."),
         (b'{"detail": {"error": "Gateway unavailable"}}', "Gateway unavailable"),
@@ -201,17 +201,17 @@ def test_keys_are_made_listed_shown_and_revoked(script: Script, client: Client) 
         (b"[]", "[]"),
     ],
 )
-def test_a_refusal_has_the_servers_words(
-    script: Script, client: Client, body: bytes, words: str
+def test_a_refusal_has_the_servers_message(
+    script: Script, client: Client, body: bytes, text: str
 ) -> None:
     script.on("GET /v1/instances/x", content(body, 404))
     with pytest.raises(ApiRefused) as refused:
         client.instance("x")
     assert refused.value.status == 404
-    assert str(refused.value) == f"{words} (HTTP 404)"
+    assert str(refused.value) == f"{text} (HTTP 404)"
 
 
-def test_nobody_listening_is_a_server_that_does_not_run() -> None:
+def test_a_closed_port_means_that_no_server_runs() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unused.getsockname()[1]}"
@@ -221,7 +221,7 @@ def test_nobody_listening_is_a_server_that_does_not_run() -> None:
                 client.health()
 
 
-def test_a_server_that_says_nothing_is_told_from_one_that_is_not_there() -> None:
+def test_a_silent_server_is_another_error_than_a_missing_one() -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute:
         url = f"http://127.0.0.1:{mute.getsockname()[1]}"
         with (
@@ -231,7 +231,7 @@ def test_a_server_that_says_nothing_is_told_from_one_that_is_not_there() -> None
             client.health()
 
 
-def test_a_connection_that_breaks_is_said_to(script: Script, client: Client) -> None:
+def test_a_broken_connection_is_an_error(script: Script, client: Client) -> None:
     script.on("GET /local/health", lambda request: None)
     with pytest.raises(ServerSilent, match="broke off"):
         client.health()
@@ -244,7 +244,7 @@ def test_another_program_on_the_port_is_not_taken_for_ours(
     script.on("GET /local/health", content(body))
     script.on("GET /local/ready", content(body))
     assert not client.is_ready()
-    with pytest.raises(ServerSilent, match="no chowder-local server"):
+    with pytest.raises(ServerSilent, match="not a chowder-local server"):
         client.health()
 
 
@@ -268,18 +268,18 @@ def test_waiting_polls_until_it_runs(script: Script, client: Client) -> None:
 
 
 @pytest.mark.parametrize(
-    ("message", "words"), [("no key", "no key"), (None, "The instance is error.")]
+    ("message", "text"), [("no key", "no key"), (None, "The instance is error.")]
 )
-def test_waiting_ends_with_the_words_of_a_failed_boot(
-    script: Script, client: Client, message: str | None, words: str
+def test_waiting_ends_with_the_message_of_a_failed_boot(
+    script: Script, client: Client, message: str | None, text: str
 ) -> None:
     script.on("GET /v1/instances/x/status", value({"status": "error"}))
     script.on("GET /v1/instances/x", value({"error_message": message}))
-    with pytest.raises(BootFailed, match=words):
+    with pytest.raises(BootFailed, match=text):
         client.wait_until_running("x")
 
 
-def test_waiting_has_an_end(script: Script, client: Client) -> None:
+def test_waiting_ends_at_the_timeout(script: Script, client: Client) -> None:
     script.on("GET /v1/instances/x/status", value({"status": "provisioning"}))
     with pytest.raises(BootFailed, match=r"still provisioning after 0\.2 s"):
         client.wait_until_running("x", timeout_s=0.2)
@@ -290,7 +290,7 @@ def test_a_message_goes_to_main_or_to_a_session_of_any_name(script: Script, clie
     script.on("POST /v1/instances/x/session/a%2Fb%20%C3%BC/responses", value({"id": "resp_2"}))
     assert client.respond("x", "hi", "gpt-4o") == {"id": "resp_1"}
     assert client.respond("x", [{"role": "user"}], "gpt-4o", "a/b ü") == {"id": "resp_2"}
-    assert [body for _, body in script.asked] == [
+    assert [body for _, body in script.requests] == [
         {"model": "gpt-4o", "input": "hi"},
         {"model": "gpt-4o", "input": [{"role": "user"}]},
     ]
@@ -308,17 +308,17 @@ def test_a_stream_gives_every_event_and_its_text(script: Script, client: Client)
     )
     assert list(client.stream("x", "hi", "gpt-4o")) == [{"type": "response.created"}, *pieces]
     assert list(client.stream_text("x", "hi", "gpt-4o")) == ["He", "llo"]
-    assert script.asked[0][1]["stream"] is True
+    assert script.requests[0][1]["stream"] is True
 
 
-def test_a_stream_that_ends_too_early_is_not_a_whole_answer(script: Script, client: Client) -> None:
+def test_a_stream_that_ends_too_early_is_an_error(script: Script, client: Client) -> None:
     script.on("POST /v1/instances/x/responses", events({"type": "response.created"}))
     with pytest.raises(StreamBroken, match="broke off"):
         list(client.stream("x", "hi", "gpt-4o"))
 
 
 @pytest.mark.parametrize(
-    ("event", "words"),
+    ("event", "text"),
     [
         ({"type": "response.failed", "response": {"error": {"message": "limited"}}}, "limited"),
         ({"type": "error", "message": "limited"}, "limited"),
@@ -326,11 +326,11 @@ def test_a_stream_that_ends_too_early_is_not_a_whole_answer(script: Script, clie
         ({"type": "response.failed", "response": {}}, "failed"),
     ],
 )
-def test_a_failure_inside_a_stream_is_an_error_with_its_words(
-    script: Script, client: Client, event: dict[str, Any], words: str
+def test_an_error_event_of_a_stream_is_raised_with_its_message(
+    script: Script, client: Client, event: dict[str, Any], text: str
 ) -> None:
     script.on("POST /v1/instances/x/responses", events(event, "[DONE]"))
-    with pytest.raises(StreamBroken, match=words):
+    with pytest.raises(StreamBroken, match=text):
         list(client.stream_text("x", "hi", "gpt-4o"))
 
 
@@ -340,7 +340,7 @@ def test_a_stream_that_is_refused_is_an_ordinary_refusal(script: Script, client:
         list(client.stream("x", "hi", "gpt-4o"))
 
 
-def test_a_stream_given_up_closes_its_connection(script: Script, client: Client) -> None:
+def test_closing_a_stream_closes_its_connection(script: Script, client: Client) -> None:
     is_closed = threading.Event()
 
     def endless(request: BaseHTTPRequestHandler) -> None:
@@ -367,7 +367,7 @@ def test_logs_come_line_by_line(script: Script, client: Client) -> None:
     assert list(client.logs("x", 2, follow=True)) == ["one", "two"]
 
 
-def test_a_proxy_of_the_environment_does_not_stand_before_this_machine(
+def test_the_environments_proxy_is_not_used_for_the_loopback(
     script: Script, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
@@ -379,7 +379,7 @@ def test_a_proxy_of_the_environment_does_not_stand_before_this_machine(
         client.health()
 
 
-def test_conversations_are_read_back_under_any_name(script: Script, client: Client) -> None:
+def test_transcripts_are_read_for_any_session_name(script: Script, client: Client) -> None:
     page: dict[str, Any] = {"turns": [], "before": None}
     script.on("GET /local/instances/x/sessions", value({"sessions": [{"name": "a/b"}]}))
     script.on("GET /local/instances/x/transcript?limit=100", value(page))
@@ -392,14 +392,14 @@ def test_conversations_are_read_back_under_any_name(script: Script, client: Clie
     assert client.transcript("x", "a/b é", limit=5, before=0) == page
 
 
-def test_usage_is_of_one_or_of_all(script: Script, client: Client) -> None:
+def test_usage_is_of_one_instance_or_of_all(script: Script, client: Client) -> None:
     script.on("GET /local/instances/x/usage?limit=1000", value({"rows": [1]}))
     script.on("GET /local/usage?limit=2", value({"rows": [2]}))
     assert client.usage("x") == {"rows": [1]}
     assert client.usage(limit=2) == {"rows": [2]}
 
 
-def test_files_are_listed_sent_and_fetched(script: Script, tmp_path: Path) -> None:
+def test_files_are_listed_uploaded_and_downloaded(script: Script, tmp_path: Path) -> None:
     entry = {"name": "x", "path": "a/x"}
     script.on("GET /v1/instances/i-1/files?path=a", value({"path": "a", "entries": [entry]}))
     script.on("POST /v1/instances/i-1/files/upload", content(b"", 204))
@@ -410,13 +410,13 @@ def test_files_are_listed_sent_and_fetched(script: Script, tmp_path: Path) -> No
         with (tmp_path / "x.bin").open("rb") as file:
             client.upload("i-1", "a/", file)
         assert b"".join(client.download("i-1", "a/x")) == b"\x00\xff"
-    form = script.asked[1][1]
+    form = script.requests[1][1]
     assert b'name="path"\r\n\r\na/\r\n' in form
     assert b'name="file"; filename="x.bin"' in form
     assert b"\r\n\r\n\x00sent\r\n" in form
 
 
-def test_a_download_that_breaks_off_is_no_whole_one(script: Script) -> None:
+def test_a_download_that_breaks_off_is_an_error(script: Script) -> None:
     def broken(request: BaseHTTPRequestHandler) -> None:
         request.send_response(200)
         request.send_header("Content-Length", "10")
@@ -429,7 +429,7 @@ def test_a_download_that_breaks_off_is_no_whole_one(script: Script) -> None:
         list(client.download("i-1", "x"))
 
 
-def test_faults_are_set_listed_and_taken_back(script: Script, client: Client) -> None:
+def test_faults_are_set_listed_and_removed(script: Script, client: Client) -> None:
     one = {"id": "f 1", "kind": "message"}
     script.on("POST /local/faults", value(one, 201))
     script.on("GET /local/faults", value([one]))
@@ -441,7 +441,7 @@ def test_faults_are_set_listed_and_taken_back(script: Script, client: Client) ->
     assert client.faults() == [one]
     client.clear_faults("f 1")
     client.clear_faults()
-    sent = [body for _, body in script.asked[:3]]
+    sent = [body for _, body in script.requests[:3]]
     assert sent[0] | {"times": 1, "delay_s": 0.0} == sent[0]
     assert [{k: v for k, v in each.items() if v not in (1, 0.0)} for each in sent] == [
         {"kind": "message", "status": 429, "retry_after_s": 3, "instance_id": "i"},
@@ -449,17 +449,17 @@ def test_faults_are_set_listed_and_taken_back(script: Script, client: Client) ->
         {"kind": "call", "method": "GET", "path": "/v1/keys", "detail": "No."},
     ]
     assert sent[1]["after_events"] == 0
-    assert [call for call, _ in script.asked[4:]] == [
+    assert [call for call, _ in script.requests[4:]] == [
         "DELETE /local/faults/f%201", "DELETE /local/faults",
     ]  # fmt: skip
 
 
-def test_a_reset_tells_what_is_gone(script: Script, client: Client) -> None:
+def test_a_reset_returns_the_numbers_of_removed_resources(script: Script, client: Client) -> None:
     script.on("POST /local/reset", value({"instances": 2, "keys": 1, "faults": 0}))
     assert client.reset() == {"instances": 2, "keys": 1, "faults": 0}
 
 
-def test_an_organization_is_made_and_set_up(script: Script, client: Client) -> None:
+def test_an_organization_is_signed_up_and_configured(script: Script, client: Client) -> None:
     link = f"{script.root_url}/local/portal?session=s.x"
     script.on("POST /v1/organization/signup", value({"api_key": "chd_org_x"}, 201))
     script.on("PATCH /v1/organization", value({"model_providers": ["openai"]}))
@@ -472,7 +472,7 @@ def test_an_organization_is_made_and_set_up(script: Script, client: Client) -> N
     assert client.set_model_keys({"openai": "offline"}) == {"model_providers": ["openai"]}
     assert client.move("crab") == {"tier": "crab"}
     assert client.configure("i 1", {"a": None}) == {"id": "i 1"}
-    assert [body for _, body in script.asked if body] == [
+    assert [body for _, body in script.requests if body] == [
         {"name": "kitchen"},
         {"model_api_keys": {"openai": "offline"}},
         {"openclaw_config": {"a": None}},

@@ -1,4 +1,4 @@
-"""The client's calls for copies, against a real server's routes."""
+"""The client's calls for snapshots, forks and exports, against a real server's routes."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ async def test_a_conversation_that_no_summary_makes_short_enough_is_not_shortene
     assert words not in told
     failure = relay.failures.find(told)
     assert isinstance(failure, ProviderFailed)
-    assert failure.words == words
+    assert failure.reason == words
     assert relay.failures.find(unmade) is failure
     assert len(upstream.requests) == 1
 

@@ -1,4 +1,4 @@
-"""Clients that stand still, flood or never stop: what a connection may take has bounds."""
+"""Connections of clients that stall, flood or never stop have limits."""
 
 from __future__ import annotations
 
@@ -34,33 +34,33 @@ TIMEOUT_S = 30.0
 GET = b"GET /hello HTTP/1.1\r\nHost: localhost\r\n\r\n"
 SHORT_S = 0.3
 HEAD_BYTES = 8192
-PATIENCE_S = 0.3
+BODY_TIMEOUT_S = 0.3
 PIECE = b"x" * 65_536
 
 
 class Lasting(Connection):
-    """As the API's, but for shorter heads."""
+    """The API's connection with a shorter head limit."""
 
-    head_bytes = HEAD_BYTES
+    max_head_bytes = HEAD_BYTES
 
 
 class Hasty(Lasting):
-    """As the API's, but for less patience."""
+    """The API's connection with shorter timeouts."""
 
     head_s = SHORT_S
 
 
 class HastySandbox(SandboxConnection):
-    """As the relay's, but for less patience."""
+    """The relay's connection with shorter timeouts."""
 
-    head_bytes = HEAD_BYTES
+    max_head_bytes = HEAD_BYTES
     head_s = SHORT_S
     unread_s = SHORT_S
 
 
 @dataclass
 class Server:
-    """What serves, what became of its endless streams, and when its held ones may end."""
+    """A server, the state of its endless streams, and when its held ones may end."""
 
     port: int
     left: asyncio.Event = field(default_factory=asyncio.Event)
@@ -69,8 +69,8 @@ class Server:
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         return await asyncio.open_connection("127.0.0.1", self.port)
 
-    async def told(self, *pieces: bytes) -> bytes:
-        """All that is answered to what is sent, until the server hangs up."""
+    async def exchange(self, *pieces: bytes) -> bytes:
+        """Sends the pieces, and returns the response up to the end of the connection."""
         reader, writer = await self.connect()
         try:
             for piece in pieces:
@@ -87,7 +87,7 @@ async def hello(_: Request) -> Response:
 
 async def length(request: Request) -> Response:
     length = len(await read_body(request, 10**9))
-    # Asked for as late as this, when there may be trailers.
+    # Only now, because trailers follow the body.
     return PlainTextResponse(f"{length} {[name.decode() for name, _ in request.scope['headers']]}")
 
 
@@ -96,14 +96,14 @@ async def refuse(_: Request) -> Response:
 
 
 async def impatient(request: Request) -> Response:
-    body = await read_body(request, 10**9, patience_s=PATIENCE_S)
+    body = await read_body(request, 10**9, timeout_s=BODY_TIMEOUT_S)
     return PlainTextResponse(str(len(body)))
 
 
 async def quiet(_: Request) -> Response:
     async def pieces() -> AsyncIterator[bytes]:
         yield b"first"
-        # Longer than a head may take, or a client may read nothing.
+        # Longer than the timeouts of heads and unread data.
         await asyncio.sleep(2 * SHORT_S)
         yield b"last"
 
@@ -118,7 +118,7 @@ def _app(server: Server) -> Api:
             try:
                 while True:
                     yield PIECE
-                    # As what comes from elsewhere does.
+                    # Like a source that waits for the network.
                     await asyncio.sleep(0)
             finally:
                 left.set()
@@ -150,7 +150,7 @@ def _app(server: Server) -> Api:
 @asynccontextmanager
 async def serving(protocol: type[Connection]) -> AsyncIterator[Server]:
     bound = bound_socket("127.0.0.1", 0)
-    # Or the system takes some megabytes for a client that reads nothing.
+    # Otherwise the system buffers megabytes for a client that reads nothing.
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16_384)
     server = Server(bound.getsockname()[1])
     async with listening(_app(server), bound, grace_s=0, protocol=protocol):
@@ -164,7 +164,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="module", params=[Hasty, HastySandbox])
 async def _hasty_server(request: pytest.FixtureRequest) -> AsyncIterator[Server]:
-    """One that soon gives clients up, and looks for them at each of uvicorn's ticks."""
+    """A server with short timeouts, which it checks at each of uvicorn's ticks."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(listener, "TICKS_PER_S", 1)
         async with serving(request.param) as server:
@@ -173,7 +173,7 @@ async def _hasty_server(request: pytest.FixtureRequest) -> AsyncIterator[Server]
 
 @pytest.fixture
 async def relay_server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Server]:
-    """One that soon gives up clients that read nothing."""
+    """A server that soon disconnects clients that read nothing."""
     monkeypatch.setattr(listener, "TICKS_PER_S", 1)
     async with asyncio.timeout(TIMEOUT_S), serving(HastySandbox) as server:
         yield server
@@ -181,7 +181,7 @@ async def relay_server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Server]
 
 @pytest.fixture(scope="module")
 async def _server() -> AsyncIterator[Server]:
-    """One that gives nobody up within a test."""
+    """A server that disconnects nobody within a test."""
     async with serving(Lasting) as server:
         yield server
 
@@ -198,32 +198,34 @@ async def server(_server: Server) -> AsyncIterator[Server]:
         yield _server
 
 
-async def test_a_head_that_never_ends_is_given_up_in_words(hasty_server: Server) -> None:
+async def test_a_head_that_never_ends_is_a_408(hasty_server: Server) -> None:
     heads = (GET[:1], GET[:20], GET[:-2])
-    for head, told in zip(heads, await asyncio.gather(*map(hasty_server.told, heads)), strict=True):
-        assert told.startswith(b"HTTP/1.1 408 "), head
-        assert told.endswith(b'{"detail":"The request\'s head did not come in time."}'), head
+    for head, reply in zip(
+        heads, await asyncio.gather(*map(hasty_server.exchange, heads)), strict=True
+    ):
+        assert reply.startswith(b"HTTP/1.1 408 "), head
+        assert reply.endswith(b'{"detail":"The request\'s head did not arrive in time."}'), head
 
 
 NO_HTTP = {
-    "GET /größe HTTP/1.1\r\n\r\n".encode(): b"path or query has bytes that have to be percent-",
-    b"GET /hello?q=\xe9 HTTP/1.1\r\n\r\n": b"path or query has bytes that have to be percent-",
+    "GET /größe HTTP/1.1\r\n\r\n".encode(): b"path or query has bytes that must be percent-",
+    b"GET /hello?q=\xe9 HTTP/1.1\r\n\r\n": b"path or query has bytes that must be percent-",
     b"HELLO\r\n\r\n": b"Invalid HTTP request received.",
     b"POST /length HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nx": b"Invalid HTTP request",
 }
 
 
-async def test_what_is_no_http_is_a_400_in_json(server: Server) -> None:
+async def test_invalid_http_is_a_400_in_json(server: Server) -> None:
     for sent, words in NO_HTTP.items():
-        head, _, body = (await server.told(sent)).partition(b"\r\n\r\n")
+        head, _, body = (await server.exchange(sent)).partition(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 400 "), sent
         assert b"content-type: application/json" in head, sent
         assert words in json.loads(body)["detail"].encode(), sent
 
 
-async def test_who_says_nothing_is_given_up(hasty_server: Server) -> None:
+async def test_a_silent_connection_is_closed(hasty_server: Server) -> None:
     nothing, one_and_a_half = await asyncio.gather(
-        hasty_server.told(b""), hasty_server.told(GET + GET[:-2])
+        hasty_server.exchange(b""), hasty_server.exchange(GET + GET[:-2])
     )
     assert nothing == b""
     assert b"hello" in one_and_a_half
@@ -238,19 +240,19 @@ BEGINNINGS = (
 )
 
 
-async def test_a_head_or_trailer_of_any_length_is_not_kept(server: Server) -> None:
+async def test_a_long_head_or_trailer_is_not_read_to_its_end(server: Server) -> None:
     for beginning in BEGINNINGS:
         reader, writer = await server.connect()
         writer.write(beginning)
         sent_bytes = await _sent(writer, 100 * 1024 * 1024)
-        # What is on its way may be megabytes.
+        # Megabytes may be in transit.
         assert sent_bytes < 50 * 1024 * 1024, beginning
         writer.close()
         assert b"200" not in await _rest(reader), beginning
 
 
 async def _sent(writer: asyncio.StreamWriter, limit_bytes: int) -> int:
-    """How much of so much could be sent before the server hung up."""
+    """How many bytes could be sent before the server closed the connection."""
     sent_bytes = 0
     with contextlib.suppress(ConnectionError):
         while sent_bytes < limit_bytes:
@@ -267,15 +269,15 @@ async def _rest(reader: asyncio.StreamReader) -> bytes:
         return b""
 
 
-async def test_a_head_that_is_too_long_is_told_so(server: Server) -> None:
-    told = await server.told(b"GET /hello HTTP/1.1\r\nX-Long: " + b"x" * 9000)
-    assert told.startswith(b"HTTP/1.1 431 ")
-    assert told.endswith(b'{"detail":"The request\'s head is too large."}')
+async def test_a_head_that_is_too_long_is_a_431(server: Server) -> None:
+    reply = await server.exchange(b"GET /hello HTTP/1.1\r\nX-Long: " + b"x" * 9000)
+    assert reply.startswith(b"HTTP/1.1 431 ")
+    assert reply.endswith(b'{"detail":"The request\'s head is too large."}')
 
 
-async def test_many_short_requests_in_one_piece_are_all_answered(server: Server) -> None:
+async def test_many_pipelined_requests_are_all_answered(server: Server) -> None:
     reader, writer = await server.connect()
-    # Together they are longer than a head may be.
+    # Together they are longer than the limit of a head.
     count = 3 * HEAD_BYTES // len(GET)
     writer.write(GET * count)
     for _ in range(count):
@@ -285,14 +287,14 @@ async def test_many_short_requests_in_one_piece_are_all_answered(server: Server)
     writer.close()
 
 
-async def test_a_body_is_of_any_length_and_trailers_are_no_headers(server: Server) -> None:
+async def test_a_body_may_have_any_length_and_trailers_are_not_headers(server: Server) -> None:
     pieces = [b"%x\r\n%b\r\n" % (len(PIECE), PIECE)] * 100
     head = b"POST /length HTTP/1.1\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
-    told = await server.told(head, *pieces, b"0\r\nAuthorization: Bearer x\r\n\r\n")
-    assert told.endswith(b"%d ['transfer-encoding', 'connection']" % (100 * len(PIECE)))
+    reply = await server.exchange(head, *pieces, b"0\r\nAuthorization: Bearer x\r\n\r\n")
+    assert reply.endswith(b"%d ['transfer-encoding', 'connection']" % (100 * len(PIECE)))
 
 
-async def test_an_agent_that_reads_nothing_of_a_stream_is_dropped_and_the_stream_is_closed(
+async def test_a_sandbox_that_reads_nothing_of_a_stream_is_disconnected(
     relay_server: Server,
 ) -> None:
     left = relay_server.left
@@ -302,7 +304,7 @@ async def test_an_agent_that_reads_nothing_of_a_stream_is_dropped_and_the_stream
     writer.close()
 
 
-async def test_who_reads_slowly_gets_on(hasty_server: Server) -> None:
+async def test_a_slow_reader_stays_connected(hasty_server: Server) -> None:
     hasty_server.left = left = asyncio.Event()
     with socket.socket() as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -317,12 +319,12 @@ async def test_who_reads_slowly_gets_on(hasty_server: Server) -> None:
         assert not left.is_set()
 
 
-async def test_a_stream_may_be_quiet_for_as_long_as_it_likes(hasty_server: Server) -> None:
-    told = await hasty_server.told(b"GET /quiet HTTP/1.1\r\nConnection: close\r\n\r\n")
-    assert b"last" in told
+async def test_a_stream_may_be_quiet_for_any_time(hasty_server: Server) -> None:
+    reply = await hasty_server.exchange(b"GET /quiet HTTP/1.1\r\nConnection: close\r\n\r\n")
+    assert b"last" in reply
 
 
-async def test_who_sends_on_after_the_answer_gets_the_answer_and_is_given_up(
+async def test_a_client_that_sends_after_its_answer_is_disconnected(
     hasty_server: Server,
 ) -> None:
     reader, writer = await hasty_server.connect()
@@ -333,7 +335,7 @@ async def test_who_sends_on_after_the_answer_gets_the_answer_and_is_given_up(
 
 
 @pytest.mark.parametrize("protocol", [Connection, SandboxConnection])
-async def test_a_connection_that_waits_for_nothing_makes_room_for_a_request(
+async def test_an_idle_connection_is_closed_for_a_new_one(
     monkeypatch: pytest.MonkeyPatch, protocol: type[Connection]
 ) -> None:
     monkeypatch.setattr(listener, "connection_limit", lambda: 6)
@@ -345,7 +347,7 @@ async def test_a_connection_that_waits_for_nothing_makes_room_for_a_request(
             assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
             writer.close()
             await writer.wait_closed()
-        # The one that had waited longest.
+        # The one that was idle for longest.
         assert await _rest(idle[0][0]) == b""
         for _, writer in idle:
             writer.close()
@@ -361,30 +363,30 @@ async def test_without_an_idle_connection_a_request_beyond_the_limit_is_a_503(
         for reader, writer in busy:
             writer.write(b"GET /held HTTP/1.1\r\n\r\n")
             await reader.readuntil(b"first")
-        told = await server.told(GET)
-        assert told.startswith(b"HTTP/1.1 503 ")
-        # Those that are there go on.
+        reply = await server.exchange(GET)
+        assert reply.startswith(b"HTTP/1.1 503 ")
+        # Existing connections go on.
         server.may_end.set()
         for reader, writer in busy:
             assert await reader.readuntil(b"last")
             writer.close()
 
 
-async def test_one_address_has_no_more_than_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Only the loopback can be called from in a test, so it has to pass for a sandbox's.
+async def test_the_connections_of_one_address_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Tests can only call from the loopback, so it has to count as a sandbox's address.
     monkeypatch.setattr(SandboxConnection, "_address", "172.17.0.9")
     monkeypatch.setattr(listener, "connection_limit", lambda: 17)
     async with asyncio.timeout(TIMEOUT_S), serving(SandboxConnection) as server:
         first = [await server.connect() for _ in range(16)]
-        told = await server.told(b"")
-        assert told.startswith(b"HTTP/1.1 429 ")
+        reply = await server.exchange(b"")
+        assert reply.startswith(b"HTTP/1.1 429 ")
         for reader, writer in first:
             writer.write(GET)
             assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
             writer.close()
 
 
-def test_a_process_keeps_descriptors_for_all_that_a_message_needs(
+def test_the_connection_limit_leaves_descriptors_for_messages(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     import resource
@@ -393,7 +395,7 @@ def test_a_process_keeps_descriptors_for_all_that_a_message_needs(
     assert connection_limit() * 4 < 1024
 
 
-def test_a_process_may_have_as_many_descriptors_as_it_is_let_have() -> None:
+def test_the_descriptor_limit_is_raised_to_the_hard_limit() -> None:
     program = (
         "import resource as r; from chowder_local.http import connections as c;"
         "r.setrlimit(r.RLIMIT_NOFILE, (200, 300)); c.raise_descriptor_limit();"
@@ -402,14 +404,14 @@ def test_a_process_may_have_as_many_descriptors_as_it_is_let_have() -> None:
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0
 
 
-async def test_a_body_that_stands_still_is_given_up_in_words(server: Server) -> None:
+async def test_a_body_that_stalls_is_a_400_that_says_so(server: Server) -> None:
     head = b"POST /impatient HTTP/1.1\r\nContent-Length: 9\r\nConnection: close\r\n\r\n"
-    told = await server.told(head, b"half")
-    assert told.startswith(b"HTTP/1.1 400 ")
-    assert b"has not moved for %g s" % PATIENCE_S in told
+    reply = await server.exchange(head, b"half")
+    assert reply.startswith(b"HTTP/1.1 400 ")
+    assert b"sent nothing for %g s" % BODY_TIMEOUT_S in reply
 
 
-async def test_a_body_that_drips_is_given_up_as_well(server: Server) -> None:
+async def test_a_body_that_drips_is_refused(server: Server) -> None:
     reader, writer = await server.connect()
     writer.write(b"POST /impatient HTTP/1.1\r\nContent-Length: 999\r\n\r\n")
     answer = asyncio.ensure_future(reader.readline())
@@ -420,28 +422,28 @@ async def test_a_body_that_drips_is_given_up_as_well(server: Server) -> None:
     writer.close()
 
 
-async def test_a_body_that_moves_may_take_longer(
+async def test_a_body_at_the_minimum_rate_may_take_longer(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bodies, "SLOWEST_BYTES_PER_S", len(PIECE))
+    monkeypatch.setattr(bodies, "MIN_BYTES_PER_S", len(PIECE))
     reader, writer = await server.connect()
     writer.write(b"POST /impatient HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % (4 * len(PIECE)))
     for _ in range(4):
         writer.write(PIECE)
         await writer.drain()
-        # Four of these are longer than the patience.
-        await asyncio.sleep(PATIENCE_S / 3)
+        # Four of these are longer than the timeout.
+        await asyncio.sleep(BODY_TIMEOUT_S / 3)
     assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
     writer.close()
 
 
-async def test_who_leaves_in_the_middle_of_a_body_is_no_defect_of_ours(
+async def test_a_client_that_leaves_in_the_middle_of_a_body_is_not_an_error(
     server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
     _, writer = await server.connect()
     writer.write(b"POST /length HTTP/1.1\r\nContent-Length: 9\r\n\r\nhalf")
     await writer.drain()
     writer.transport.abort()
-    # What was asked before is over when this is answered.
-    await server.told(GET[:-2] + b"Connection: close\r\n\r\n")
+    # The earlier request has ended when this one is answered.
+    await server.exchange(GET[:-2] + b"Connection: close\r\n\r\n")
     assert not [each for each in caplog.records if each.exc_info]

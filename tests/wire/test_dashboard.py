@@ -13,7 +13,7 @@ from chowder_local.core.events import EventType
 from chowder_local.core.fault_injection import Call, FaultDraft, FaultKind
 from chowder_local.core.tasks import owned_tasks
 from chowder_local.dashboard.streams import CHANGES_MAX
-from chowder_local.relay.scripts.matching import Ask
+from chowder_local.relay.scripts.matching import ModelRequest
 from chowder_local.relay.scripts.rules import ReplyScript
 from chowder_local.upstream import sse
 from tests.api.conftest import app_of
@@ -220,8 +220,8 @@ async def test_what_rules_have_come_to_is_told(
     world.scripts.put(agent.id, script)
     async with looking(client, f"/recordings/live?instance={agent.id}") as page:
         await page.until("sun")
-        ask = Ask("openai", "gpt-4o", 1, "How is it?")
-        await world.scripts.answer(world.organization_id, agent.id, ask, "")
+        request = ModelRequest("openai", "gpt-4o", 1, "How is it?")
+        await world.scripts.answer(world.organization_id, agent.id, request)
         services.exchanges.begin(world.organization_id, agent.id, "openai", "responses", b"{}")
         told = await page.until("<span>1</span>")
         assert f'id="recording-{agent.id}"' in told

@@ -76,7 +76,7 @@ async def test_a_log_begins_with_its_last_lines_and_goes_on(
     client: httpx.AsyncClient, world: World, is_stopped: bool
 ) -> None:
     agent = await (world.stopped() if is_stopped else world.created())
-    why = "It is stopped, and prints nothing until it is started." if is_stopped else ""
+    why = "The instance is stopped. Start it to see its log." if is_stopped else ""
     world.engine.log = "".join(f"line {number}\n" for number in range(KEPT + 5))
     world.engine.printed = asyncio.Queue()
     async with looking(client, of_log(agent)) as page:
@@ -112,7 +112,7 @@ async def test_a_log_that_ends_begins_anew_with_its_sandbox(
     async with looking(client, of_log(agent)) as page:
         content = await told(page)
         assert (content["lines"], content["is_new"]) == (["one"], True)
-        assert content["why"].startswith("It has ended")
+        assert content["why"].startswith("The log has ended")
         world.engine.log = "two\n"
         world.events.publish(
             EventType.SANDBOX_RECONCILED, agent.organization_id, agent.id, reason="exited"
@@ -130,7 +130,7 @@ async def test_why_there_is_no_log_is_said_until_there_is_one(
     agent = await world.created()
     world.engine.failing["follow_log"] = EngineUnavailable("The engine is on holiday.")
     async with looking(client, of_log(agent)) as page:
-        assert (await told(page))["why"] == "There is no log now: The engine is on holiday."
+        assert (await told(page))["why"] == "The log cannot be read: The engine is on holiday."
         del world.engine.failing["follow_log"]
         world.engine.log = "back\n"
         await world.lifecycle.stop(agent.organization_id, agent.id)

@@ -1,4 +1,4 @@
-"""Faults on a real socket: streams that break off, and messages that nobody waits for any more."""
+"""Faults on a real socket: streams that break off, and clients that leave during a delay."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ASKED: dict[str, Any] = {"model": "claude-sonnet-4-20250514", "input": "Hi", "st
 
 @asynccontextmanager
 async def serving(world: World) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of the API on a connection as the product has it."""
+    """A client of the API over the product's own connection class."""
     services = world.services
 
     @asynccontextmanager
@@ -56,13 +56,13 @@ async def client(world: World) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-async def set_fault(client: httpx.AsyncClient, **asked: Any) -> None:
-    answer = await client.post("/local/faults", json=asked)
+async def set_fault(client: httpx.AsyncClient, **body: Any) -> None:
+    answer = await client.post("/local/faults", json=body)
     assert answer.status_code == 201, answer.text
 
 
 async def read(client: httpx.AsyncClient, instance_id: str) -> tuple[int, bytes, bool]:
-    """An answer's status, its bytes, and whether they came to their end."""
+    """An answer's status, its bytes, and whether it was complete."""
     content = b""
     path = f"/v1/instances/{instance_id}/responses"
     async with client.stream("POST", path, json=ASKED) as answer:
@@ -74,7 +74,7 @@ async def read(client: httpx.AsyncClient, instance_id: str) -> tuple[int, bytes,
     return answer.status_code, content, True
 
 
-async def test_a_dropped_stream_breaks_off_after_so_many_events(
+async def test_a_stream_fault_closes_the_connection_after_its_events(
     world: World, client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     instance = await world.created()
@@ -88,7 +88,7 @@ async def test_a_dropped_stream_breaks_off_after_so_many_events(
         assert [kinds(content), content.endswith(b"\n\n") or not content] == [
             kinds(whole)[:count], True,
         ]  # fmt: skip
-        # It is no mistake of ours, and the next one is well.
+        # It is not logged as an error, and the next message succeeds.
         assert errors(caplog) == [], count
         assert (await read(client, instance.id))[2], count
 
@@ -101,7 +101,7 @@ def errors(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
     return [each for each in caplog.records if each.levelname in {"ERROR", "CRITICAL"}]
 
 
-async def test_a_stream_that_is_shorter_comes_to_its_end(
+async def test_a_stream_shorter_than_the_fault_ends_properly(
     world: World, client: httpx.AsyncClient
 ) -> None:
     instance = await world.created()
@@ -112,9 +112,7 @@ async def test_a_stream_that_is_shorter_comes_to_its_end(
     assert not world.faults.are_set
 
 
-async def test_a_dropped_stream_ends_the_agents_run(
-    world: World, client: httpx.AsyncClient
-) -> None:
+async def test_a_stream_fault_ends_the_agents_run(world: World, client: httpx.AsyncClient) -> None:
     instance = await world.created()
     world.gateway.handler = endless
     await set_fault(client, kind="stream", after_events=1)
@@ -123,7 +121,7 @@ async def test_a_dropped_stream_ends_the_agents_run(
 
 
 async def endless(_: Any, receive: Any, send: Any) -> None:
-    """Begins an answer, and ends only when nobody listens any more."""
+    """Begins an answer that ends only when the client disconnects."""
     head = [(b"content-type", b"text/event-stream")]
     await send({"type": "http.response.start", "status": 200, "headers": head})
     event = b'data: {"type": "response.output_text.delta", "delta": "Hello"}\n\n'
@@ -132,7 +130,7 @@ async def endless(_: Any, receive: Any, send: Any) -> None:
         pass
 
 
-async def test_who_leaves_while_a_message_waits_has_not_sent_it(
+async def test_a_client_that_leaves_during_a_delay_has_sent_no_message(
     world: World, client: httpx.AsyncClient
 ) -> None:
     instance = await world.created()
@@ -140,7 +138,9 @@ async def test_who_leaves_while_a_message_waits_has_not_sent_it(
     path = f"/v1/instances/{instance.id}/responses"
     with pytest.raises(httpx.ReadTimeout):
         await client.post(path, json=ASKED, timeout=httpx.Timeout(5.0, read=0.2))
-    await eventually(lambda: not world.faults.of(OrganizationId(world.organization_id)), "taken")
-    # It is free again for the next one, and the agent has heard nothing of the first.
+    await eventually(
+        lambda: not world.faults.of_organization(OrganizationId(world.organization_id)), "taken"
+    )
+    # The agent takes the next message, and never got the first.
     assert (await client.post(path, json=ASKED | {"stream": False})).status_code == 200
     assert len(world.gateway.messages) == 1

@@ -113,7 +113,7 @@ async def test_a_stream_that_stops_is_given_up(serve: Serve) -> None:
         await receive()
 
     async with serve(stopping) as url, open_client(is_proxied=False) as client:
-        with pytest.raises(StreamBroken, match="nothing has come for too long"):
+        with pytest.raises(StreamBroken, match="no data has arrived for too long"):
             await read(Forwarder(client, idle_timeout_s=0.05), url)
 
 

@@ -1,4 +1,4 @@
-"""A sandbox that hangs up within a model's answer: whether it has had all of it."""
+"""A sandbox that disconnects during a model's answer: was the answer complete?"""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     ),
     "a reason of Gemini's": ("gemini", OF_GEMINI, {"candidates": [{"finishReason": "STOP"}]}),
 }
-"""The provider, the words of an answer, and the event that says why it ends there."""
+"""Provider, text of an answer, and the event with its finish reason."""
 CHAT = {"model": "lab/any", "stream": True, "messages": [{"role": "user", "content": "Hi"}]}
 ASKED = {
     **{str(provider): (path, body) for provider, (path, body) in REQUESTS.items()},
@@ -55,7 +55,7 @@ def has_ended(exchange: LoggedCall) -> bool:
 
 
 async def outcomes(serve: Serve, open_relay: OpenRelay, *, is_whole: bool) -> dict[str, str]:
-    """By case: what became of a call whose sandbox leaves when the last event has come."""
+    """By case: the outcome of a call whose sandbox leaves at the last event."""
     events: list[dict[str, Any]] = []
 
     async def linger(_: Any, receive: Any, send: Any) -> None:
@@ -68,7 +68,7 @@ async def outcomes(serve: Serve, open_relay: OpenRelay, *, is_whole: bool) -> di
         while (await receive())["type"] != "http.disconnect":
             pass
 
-    found: dict[str, str] = {}
+    result: dict[str, str] = {}
     async with (
         serve(linger) as url,
         open_relay("sk-key", url, endpoints=lab(url)) as relay,
@@ -84,17 +84,19 @@ async def outcomes(serve: Serve, open_relay: OpenRelay, *, is_whole: bool) -> di
                 await anext(line async for line in answer.aiter_lines() if last in line)
             (exchange,) = relay.exchanges.latest().values()
             await eventually(partial(has_ended, exchange), f"{case}: the call has ended")
-            found[case] = exchange.outcome
-    return found
+            result[case] = exchange.outcome
+    return result
 
 
-async def test_a_sandbox_that_hangs_up_once_it_knows_why_an_answer_ends_was_answered(
+async def test_a_sandbox_that_disconnects_after_the_finish_reason_was_answered(
     serve: Serve, open_relay: OpenRelay
 ) -> None:
-    found = await outcomes(serve, open_relay, is_whole=True)
-    assert found == dict.fromkeys(CASES, "answered")
+    result = await outcomes(serve, open_relay, is_whole=True)
+    assert result == dict.fromkeys(CASES, "answered")
 
 
-async def test_a_sandbox_that_hangs_up_before_has_left(serve: Serve, open_relay: OpenRelay) -> None:
-    found = await outcomes(serve, open_relay, is_whole=False)
-    assert found == dict.fromkeys(CASES, "client_disconnected")
+async def test_a_sandbox_that_disconnects_earlier_counts_as_disconnected(
+    serve: Serve, open_relay: OpenRelay
+) -> None:
+    result = await outcomes(serve, open_relay, is_whole=False)
+    assert result == dict.fromkeys(CASES, "client_disconnected")

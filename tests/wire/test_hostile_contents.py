@@ -1,4 +1,4 @@
-"""Well-formed answers of a sandbox whose members are something else than they should be.
+"""Well-formed answers of a sandbox whose members are something other than they should be.
 
 Which bytes they come in is the subject of `test_hostile_gateway`, so here no socket carries them.
 """

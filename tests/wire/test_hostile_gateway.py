@@ -17,7 +17,14 @@ from chowder_local.core.domain import SandboxState
 from chowder_local.http.listener import with_state
 from chowder_local.instances.lifecycle import healing
 from tests.scripted.gateway import DELTA, RESPONSE, STARTED
-from tests.scripted.hostile import PIECE, begun, said, serve_hostile, streamed, whole
+from tests.scripted.hostile import (
+    PIECE,
+    event_stream,
+    json_response,
+    response,
+    response_head,
+    serve_hostile,
+)
 from tests.scripted.serving import eventually, loopback_client, serve
 from tests.scripted.world import World, open_world
 
@@ -43,21 +50,24 @@ NOT_HTTP: dict[str, Iterable[bytes]] = {
     "headers without end": [b"HTTP/1.1 200 OK\r\n", *repeat(b"X-A: b\r\n" * 1000, 100)],
     "one header without end": [b"HTTP/1.1 200 OK\r\nX-A: ", *repeat(PIECE, 100)],
     "a status line without end": [b"HTTP/1.1 200 ", *repeat(PIECE, 100)],
-    "a chunk that is none": [begun(more=b"Transfer-Encoding: chunked\r\n"), b"zz\r\n{}\r\n"],
-    "two lengths": [begun(more=b"Content-Length: 2\r\nContent-Length: 40\r\n"), b"{}"],
-    "an end before its time": [begun(more=b"Content-Length: 1000\r\n"), b"{}"],
+    "a chunk that is none": [
+        response_head(more=b"Transfer-Encoding: chunked\r\n"),
+        b"zz\r\n{}\r\n",
+    ],
+    "two lengths": [response_head(more=b"Content-Length: 2\r\nContent-Length: 40\r\n"), b"{}"],
+    "an end before its time": [response_head(more=b"Content-Length: 1000\r\n"), b"{}"],
 }
 
 
 def too_long() -> dict[str, Iterable[bytes]]:
     """Each of 640 MB, if anybody read it all."""
     return {
-        "without end": [begun(), *repeat(PIECE, 10_000)],
+        "without end": [response_head(), *repeat(PIECE, 10_000)],
         "of a length like no other": [
-            begun(more=b"Content-Length: 1%s\r\n" % (b"0" * 15)),
+            response_head(more=b"Content-Length: 1%s\r\n" % (b"0" * 15)),
             *repeat(PIECE, 10_000),
         ],
-        "of blanks": [begun(), *repeat(b" " * 64 * 1024, 10_000)],
+        "of blanks": [response_head(), *repeat(b" " * 64 * 1024, 10_000)],
     }
 
 
@@ -181,14 +191,14 @@ async def test_an_answer_that_is_longer_than_any_is_a_502(victim: Victim) -> Non
 async def test_what_is_no_object_of_json_is_a_502(victim: Victim) -> None:
     statuses = ("200 OK", "400 Bad Request", "503 Service Unavailable")
     for status, (what, body) in product(statuses, NOT_JSON.items()):
-        victim.gateway.pieces = [whole(body, status=status)]
+        victim.gateway.pieces = [response(body, status=status)]
         assert_502(await victim.say(victim.taken), f"{what}, {status}")
     await victim.is_answered()
 
 
 async def test_an_answer_in_no_shape_is_a_502(victim: Victim) -> None:
     for what, wrong in MISSHAPEN.items():
-        victim.gateway.pieces = [said(RESPONSE | wrong)]
+        victim.gateway.pieces = [json_response(RESPONSE | wrong)]
         assert_502(await victim.say(victim.taken), what)
 
 
@@ -196,7 +206,7 @@ async def test_a_stream_with_an_event_in_no_shape_ends_with_words(victim: Victim
     kinds = ("response.created", "response.completed")
     for kind, (what, wrong) in product(kinds, MISSHAPEN.items()):
         event = {"type": kind, "response": RESPONSE | wrong}
-        victim.gateway.pieces = [streamed(CREATED, DELTA, event)]
+        victim.gateway.pieces = [event_stream(CREATED, DELTA, event)]
         answer = await victim.say(victim.taken, stream=True)
         assert answer.status_code == 200, (kind, what)
         assert_ends_with_words(answer.text, f"{kind}: {what}")
@@ -225,7 +235,7 @@ EVENTS: dict[str, Any] = {
 
 async def test_a_stream_of_something_else_than_events_ends_with_words(victim: Victim) -> None:
     for what, content in EVENTS.items():
-        victim.gateway.pieces = [streamed(CREATED, DELTA, content)]
+        victim.gateway.pieces = [event_stream(CREATED, DELTA, content)]
         answer = await victim.say(victim.taken, stream=True)
         assert answer.status_code == 200, what
         assert_ends_with_words(answer.text, what)
@@ -240,7 +250,7 @@ def assert_ends_with_words(text: str, what: str) -> None:
 
 
 async def test_an_event_without_end_ends_the_stream_with_words(victim: Victim) -> None:
-    victim.gateway.pieces = [streamed(CREATED, DELTA), b"data: ", *repeat(PIECE, 10_000)]
+    victim.gateway.pieces = [event_stream(CREATED, DELTA), b"data: ", *repeat(PIECE, 10_000)]
     answer = await victim.say(victim.taken, stream=True)
     assert_ends_with_words(answer.text, "without end")
     await eventually(lambda: victim.gateway.connections == 0, "nobody listens to it any more")
@@ -249,8 +259,8 @@ async def test_an_event_without_end_ends_the_stream_with_words(victim: Victim) -
 async def test_half_a_character_is_no_defect(victim: Victim) -> None:
     event = {"type": "response.completed", "response": HALF_A_CHARACTER}
     for stream, piece in (
-        (True, streamed(CREATED, event, "[DONE]")),
-        (False, said(HALF_A_CHARACTER)),
+        (True, event_stream(CREATED, event, "[DONE]")),
+        (False, json_response(HALF_A_CHARACTER)),
     ):
         victim.gateway.pieces = [piece]
         answer = await victim.say(victim.taken, stream=stream)
@@ -260,9 +270,9 @@ async def test_half_a_character_is_no_defect(victim: Victim) -> None:
 SILENCES: dict[str, Iterable[bytes]] = {
     "from the start": [],
     "in its headers": [b"HTTP/1.1 200 OK\r\n"],
-    "in its body": [begun(), b"{"],
-    "in a stream": [streamed(CREATED, DELTA)],
-    "in a stream before its first event": [begun("text/event-stream"), b": \n\n"],
+    "in its body": [response_head(), b"{"],
+    "in a stream": [event_stream(CREATED, DELTA)],
+    "in a stream before its first event": [response_head("text/event-stream"), b": \n\n"],
 }
 
 
@@ -315,8 +325,8 @@ CONTROL: dict[str, Any] = {
 
 EVERY_NONSENSE = (
     NOT_HTTP
-    | {name: [whole(body)] for name, body in NOT_JSON.items()}
-    | {f"control: {name}": [said(content)] for name, content in CONTROL.items()}
+    | {name: [response(body)] for name, body in NOT_JSON.items()}
+    | {f"control: {name}": [json_response(content)] for name, content in CONTROL.items()}
 )
 
 

@@ -1,4 +1,4 @@
-"""Sockets that are ours, and servers on them that end when they are told to."""
+"""Listening sockets, and servers on them that stop when they are told to."""
 
 from __future__ import annotations
 
@@ -47,17 +47,17 @@ def url_of(bound: socket.socket) -> str:
     return f"http://{LOOPBACK}:{bound.getsockname()[1]}"
 
 
-def test_a_taken_port_is_said_to_be_so() -> None:
+def test_a_taken_port_is_reported() -> None:
     with bound_socket(LOOPBACK, 0) as ours:
         port = ours.getsockname()[1]
         with pytest.raises(PortTaken, match=f"Port {port} on 127.0.0.1 is taken"):
             bound_socket(LOOPBACK, port)
 
 
-def test_a_port_that_was_given_back_can_be_had_again_at_once() -> None:
+def test_a_released_port_can_be_bound_again_at_once() -> None:
     with bound_socket(LOOPBACK, 0) as first:
         port = first.getsockname()[1]
-        # A connection that lingers on our side would keep the port for a minute.
+        # Without SO_REUSEADDR, this connection would keep the port for a minute.
         with socket.create_connection((LOOPBACK, port)):
             first.setblocking(True)
             accepted, _ = first.accept()
@@ -66,23 +66,24 @@ def test_a_port_that_was_given_back_can_be_had_again_at_once() -> None:
         assert second.getsockname()[1] == port
 
 
-def test_a_privileged_port_is_as_good_as_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Tests may run as root, whom no port is refused.
+def test_a_privileged_port_is_refused_with_a_hint(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Tests may run as root, which may bind every port.
     def refuse(*_: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr(socket.socket, "bind", refuse)
-    with pytest.raises(PortTaken):
+    hint = r"Cannot listen on 127\.0\.0\.1:80: Permission denied\. Choose a port of 1024 or above\."
+    with pytest.raises(SettingsInvalid, match=hint):
         bound_socket(LOOPBACK, 80)
 
 
 @pytest.mark.parametrize("host", ["203.0.113.1", "2001:db8::1"])
-def test_an_address_of_another_machine_is_no_setting_that_makes_sense(host: str) -> None:
+def test_an_address_of_another_machine_is_refused(host: str) -> None:
     with pytest.raises(SettingsInvalid, match="Cannot listen on"):
         bound_socket(host, 0)
 
 
-def test_a_name_that_nobody_knows_is_no_setting_that_makes_sense() -> None:
+def test_an_unknown_host_name_is_refused() -> None:
     with pytest.raises(SettingsInvalid, match="Cannot listen on"):
         bound_socket("no-such-host.invalid", 0)
 
@@ -96,7 +97,7 @@ async def test_a_server_answers_inside_the_block_and_its_port_is_free_after_it()
         pass
 
 
-async def test_a_client_that_comes_before_the_server_is_up_waits_and_is_served() -> None:
+async def test_a_client_that_connects_before_the_server_starts_is_served() -> None:
     bound = bound_socket(LOOPBACK, 0)
     async with asyncio.TaskGroup() as group, loopback_client() as client:
         early = group.create_task(client.get(url_of(bound)))
@@ -105,7 +106,7 @@ async def test_a_client_that_comes_before_the_server_is_up_waits_and_is_served()
             assert (await early).text == "hello"
 
 
-async def test_an_open_stream_keeps_no_server_for_ever() -> None:
+async def test_an_open_stream_does_not_keep_the_server_from_stopping() -> None:
     bound = bound_socket(LOOPBACK, 0)
     assert listener(APP).config.timeout_graceful_shutdown == GRACE_S
     async with loopback_client() as client, asyncio.timeout(30):
@@ -117,7 +118,7 @@ async def test_an_open_stream_keeps_no_server_for_ever() -> None:
             await anext(chunks)
 
 
-async def test_what_stops_has_told_so_before_it_waits() -> None:
+async def test_a_stopping_server_notifies_streams_before_it_waits() -> None:
     shutdown, may_end = Shutdown(), asyncio.Event()
 
     async def until_told(_: Request) -> Response:
@@ -142,7 +143,7 @@ async def test_what_stops_has_told_so_before_it_waits() -> None:
         assert (await asking).text == "told"
 
 
-async def test_asked_to_stop_twice_it_cuts_off_what_is_open() -> None:
+async def test_a_second_stop_cancels_open_requests() -> None:
     was_cut, has_begun = asyncio.Event(), asyncio.Event()
 
     async def stubborn(_: Request) -> Response:
@@ -171,7 +172,7 @@ async def test_asked_to_stop_twice_it_cuts_off_what_is_open() -> None:
         await serving
 
 
-async def test_what_fails_inside_the_block_ends_the_server_too() -> None:
+async def test_an_error_inside_the_block_stops_the_server() -> None:
     bound = bound_socket(LOOPBACK, 0)
     with pytest.raises(Exception, match="inside") as failed:
         async with listening(APP, bound):
@@ -179,7 +180,7 @@ async def test_what_fails_inside_the_block_ends_the_server_too() -> None:
     assert isinstance(failed.value, ValueError)
 
 
-async def test_requests_find_in_their_state_what_the_lifespan_yielded() -> None:
+async def test_requests_have_the_state_that_the_lifespan_yielded() -> None:
     bound = bound_socket(LOOPBACK, 0)
     async with (
         listening(with_state(APP, {"word": "yielded"}), bound),
@@ -188,7 +189,7 @@ async def test_requests_find_in_their_state_what_the_lifespan_yielded() -> None:
         assert (await client.get(url_of(bound))).text == "yielded"
 
 
-async def test_one_requests_state_is_not_anothers() -> None:
+async def test_requests_do_not_share_their_state() -> None:
     async def count(request: Request) -> Response:
         request.state.seen = getattr(request.state, "seen", 0) + 1
         return PlainTextResponse(str(request.state.seen))
@@ -200,7 +201,7 @@ async def test_one_requests_state_is_not_anothers() -> None:
     assert answers == ["1", "1"]
 
 
-def test_signals_are_left_to_whoever_runs_the_process() -> None:
+def test_the_server_installs_no_signal_handlers() -> None:
     before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
     with listener(APP).capture_signals():
         assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == before

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Send
 
     from chowder_local.core.domain import Instance
-    from tests.scripted.gateway import Asked
+    from tests.scripted.gateway import ReceivedMessage
 
 DEADLINE_S = 20.0
 PIECE = "x" * 64 * 1024
@@ -86,7 +86,7 @@ async def test_every_delta_is_there_before_the_next_one_is_sent(talk: ChatStream
     has_read = asyncio.Semaphore(0)
     words = [f"word {number}" for number in range(20)]
 
-    async def handler(_: Asked, __: Receive, send: Send) -> None:
+    async def handler(_: ReceivedMessage, __: Receive, send: Send) -> None:
         await scripted.begin(send, 200, "text/event-stream")
         for each in words:
             await _send(send, each)
@@ -109,7 +109,7 @@ async def test_a_client_that_reads_nothing_holds_its_own_agent_back_and_nobody_e
 ) -> None:
     sent_bytes = 0
 
-    async def handler(asked: Asked, receive: Receive, send: Send) -> None:
+    async def handler(asked: ReceivedMessage, receive: Receive, send: Send) -> None:
         nonlocal sent_bytes
         if asked.body["input"] != "stalled":
             await scripted.friendly(asked, receive, send)
@@ -144,7 +144,7 @@ async def _when_it_stays(number: Callable[[], int]) -> None:
 
 
 async def test_the_server_does_not_grow_with_the_length_of_an_answer(talk: ChatStream) -> None:
-    async def handler(_: Asked, __: Receive, send: Send) -> None:
+    async def handler(_: ReceivedMessage, __: Receive, send: Send) -> None:
         await scripted.begin(send, 200, "text/event-stream")
         for _number in range(LONG_ANSWER_BYTES // len(PIECE)):
             await _send(send, PIECE)
@@ -169,7 +169,7 @@ async def test_the_server_does_not_grow_with_the_length_of_an_answer(talk: ChatS
 async def test_64_streams_at_once_are_all_whole_and_leave_nothing_open(talk: ChatStream) -> None:
     together = asyncio.Barrier(64)
 
-    async def handler(asked: Asked, receive: Receive, send: Send) -> None:
+    async def handler(asked: ReceivedMessage, receive: Receive, send: Send) -> None:
         # All 64 are under way before one of them goes on.
         await together.wait()
         await scripted.friendly(asked, receive, send)

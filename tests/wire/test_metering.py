@@ -17,7 +17,7 @@ from llmock.simulation import MockResponseSettings
 from chowder_local.core.domain import InstanceId, ModelProvider, SandboxId
 from chowder_local.relay.calls import Credential, ModelCall
 from chowder_local.relay.metering import Metering
-from chowder_local.store.usage import Counts, Kind
+from chowder_local.store.usage import Counts, UsageKey
 from tests.scripted.serving import eventually, loopback_client
 from tests.wire.conftest import RELAY_TOKEN, Noted
 
@@ -81,7 +81,7 @@ async def test_an_independent_stand_in_and_the_offline_model_are_metered(
                 assert answered.status_code == 200, (path, answered.text)
                 ((kind, counts),) = relay.usage
                 model = str(body.get("model", "gemini-x"))
-                assert kind == Kind(
+                assert kind == UsageKey(
                     InstanceId("i"), date(2026, 5, 4), "agent:main:s-1", ModelProvider(provider),
                     model, is_billed,
                 ), path  # fmt: skip

@@ -137,7 +137,7 @@ async def test_a_refusal_is_remembered_with_its_status_and_words(
     assert found.status_code == 400
     failure = relay.failures.find(error_message(found.content))
     assert isinstance(failure, ProviderFailed)
-    assert (failure.provider, failure.status, failure.words) == ("lab", 404, "model 'a' not found")
+    assert (failure.provider, failure.status, failure.reason) == ("lab", 404, "model 'a' not found")
 
 
 async def test_an_overflow_is_told_so_that_openclaw_shortens_the_prompt(

@@ -98,7 +98,7 @@ async def test_a_refusal_is_recorded_and_is_one_again(
         answer = await ask(http, relay.url, "Hello")
         failure = relay.failures.find(answer.text)
     assert isinstance(failure, ProviderFailed)
-    assert (failure.status, failure.words, failure.retry_after) == (429, "Slow down.", "60")
+    assert (failure.status, failure.reason, failure.retry_after) == (429, "Slow down.", "60")
 
 
 async def test_a_call_that_was_not_recorded_fails_and_says_what_differs(
@@ -114,7 +114,7 @@ async def test_a_call_that_was_not_recorded_fails_and_says_what_differs(
         offline = await ask(http, relay.url, "Good night")
     assert isinstance(failure, ProviderFailed)
     assert failure.status == 400
-    assert "0001-openai-gpt-x.json, but recorded was [said: Good morning]" in failure.words
+    assert "0001-openai-gpt-x.json: recorded [said: Good morning]" in failure.reason
     assert "[offline]" in offline.text
 
 

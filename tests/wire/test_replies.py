@@ -102,7 +102,7 @@ async def test_a_scripted_failure_crosses_as_a_providers_does(
     failure = relay.failures.find(answer.text)
     assert answer.status_code == 400
     assert isinstance(failure, ProviderFailed)
-    assert (failure.status, failure.words, failure.retry_after) == (429, "Slow down.", "600")
+    assert (failure.status, failure.reason, failure.retry_after) == (429, "Slow down.", "600")
 
 
 async def test_a_limit_that_is_soon_over_is_waited_for_as_a_providers_is(
@@ -127,7 +127,7 @@ async def test_a_limit_that_outlasts_the_relays_patience_says_that_it_was_met_tw
 
     failure = relay.failures.find(answer.text)
     assert isinstance(failure, ProviderFailed)
-    assert "Slow down. (This message asked the model twice" in failure.words
+    assert "Slow down. (The relay has called the model twice" in failure.reason
     assert running.used == [2, 0]
 
 
@@ -141,7 +141,7 @@ async def test_what_no_rule_is_about_may_be_a_failure_that_says_what_was_asked(
     failure = relay.failures.find(answer.text)
     assert isinstance(failure, ProviderFailed)
     assert failure.status == 400
-    assert "in 'alpha', \"How deep is the sea?\", of claude-x" in failure.words
+    assert "in 'alpha', \"How deep is the sea?\", model claude-x" in failure.reason
 
 
 async def test_an_answer_that_is_cut_breaks_off_on_the_wire_and_is_no_error_of_ours(
@@ -154,7 +154,7 @@ async def test_an_answer_that_is_cut_breaks_off_on_the_wire_and_is_no_error_of_o
         (exchange,) = relay.exchanges.of_instance(INSTANCE)
 
     assert exchange.outcome == "broken"
-    assert "cut it off" in (exchange.error or "")
+    assert "cut the answer off" in (exchange.error or "")
     assert not [each for each in caplog.records if each.levelno >= logging.ERROR]
 
 

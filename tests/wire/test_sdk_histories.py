@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Send
 
     from chowder_local.core.domain import SandboxId
-    from tests.scripted.gateway import Asked
+    from tests.scripted.gateway import ReceivedMessage
 
 LINE = f"Runtime: agent=main | session={MAIN_KEY} | sessionId=session-1 | host=agent"
 CALL = {
@@ -74,7 +74,7 @@ async def _no_lifespan(_: object) -> AsyncIterator[Any]:
 def _agent(world: World, sandbox_id: SandboxId) -> Any:
     """Calls the weather function when asked for the weather, and says hello otherwise."""
 
-    async def handler(asked: Asked, _: Receive, send: Send) -> None:
+    async def handler(asked: ReceivedMessage, _: Receive, send: Send) -> None:
         body = b'{"input": [{"role": "developer", "content": "%s"}]}' % LINE.encode()
         call = model_call(ModelProvider.OPENAI, "responses", body)
         assert not world.session_watch.is_lost(sandbox_id, call)

@@ -1,4 +1,4 @@
-"""How a server ends: a real process, its signals, its lock, and clients on real sockets."""
+"""Shutdown of a real server process: signals, lock, and clients on real sockets."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
 DEADLINE_S = 30.0
 FOR_EVER_S = "3600"
-"""A grace that no test outlasts: what ends within it was not waited for."""
+"""A grace period longer than any test: requests that end within it were not waited for."""
 POLL_S = 0.02
 STOPPING = "Gateway unavailable – the server is stopping"
 
 
 class Server:
-    """A process, and what it says of itself."""
+    """A server process and its output."""
 
     def __init__(self, forks: ForkedServers, data_dir: Path, grace_s: str) -> None:
         self.forks = forks
@@ -46,27 +46,27 @@ class Server:
         self.process_id = forks.start(self.env, write_end)
         os.close(write_end)
         self.has_ended = False
-        facts = self.said()
+        facts = self.next_line()
         self.path = f"/v1/instances/{facts['instance_id']}"
         self.client = httpx.Client(
-            verify=False,  # On the loopback it needs no certificates.
+            verify=False,  # The loopback needs no certificates.
             base_url=f"http://127.0.0.1:{self.port}",
             headers={"Authorization": f"Bearer {facts['key']}"},
             timeout=DEADLINE_S,
             trust_env=False,
         )
 
-    def said(self) -> dict[str, Any]:
-        """The next line of what it says."""
-        found: dict[str, Any] = json.loads(self.output.readline())
-        return found
+    def next_line(self) -> dict[str, Any]:
+        """The next line of its output."""
+        results: dict[str, Any] = json.loads(self.output.readline())
+        return results
 
     def message(self, words: str, **more: Any) -> httpx.Response:
-        asked = {"model": "gpt-4o", "input": words} | more
-        return self.client.post(f"{self.path}/responses", json=asked)
+        payload = {"model": "gpt-4o", "input": words} | more
+        return self.client.post(f"{self.path}/responses", json=payload)
 
     def terminate(self) -> None:
-        """Tells it to end, and waits until it takes no new connections."""
+        """Sends SIGTERM, and waits until it accepts no new connections."""
         self.send_signal(signal.SIGTERM)
         deadline = time.monotonic() + DEADLINE_S
         while not is_refused(self.port):
@@ -112,7 +112,7 @@ def forks() -> Iterator[ForkedServers]:
 
 @pytest.fixture
 def start(forks: ForkedServers, tmp_path: Path) -> Iterator[Callable[[str], Server]]:
-    """Starts a server with so much grace, in seconds."""
+    """Starts a server with a grace period in seconds."""
     with ExitStack() as stack:
 
         def started(grace_s: str = FOR_EVER_S) -> Server:
@@ -129,15 +129,15 @@ def events_of(lines: Iterator[str]) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_open_streams_are_told_why_they_end_and_end_properly(
+def test_open_streams_get_the_reason_and_end_properly(
     start: Callable[..., Server], number: signal.Signals
 ) -> None:
     server = start()
-    asked = {"model": "gpt-4o", "input": "endless", "stream": True}
+    payload = {"model": "gpt-4o", "input": "endless", "stream": True}
     with ExitStack() as stack:
         streams = []
         for path in ("responses", "session/a/responses"):
-            request = server.client.stream("POST", f"{server.path}/{path}", json=asked)
+            request = server.client.stream("POST", f"{server.path}/{path}", json=payload)
             events = events_of(stack.enter_context(request).iter_lines())
             created, delta = json.loads(next(events)), json.loads(next(events))
             assert (created["type"], delta["type"]) == (
@@ -147,16 +147,16 @@ def test_open_streams_are_told_why_they_end_and_end_properly(
             streams.append(events)
         server.send_signal(number)
         for events in streams:
-            # To the end of what comes: a connection that broke would raise.
+            # To the end of the stream: a broken connection would raise.
             error, _, done = list(events)
-            told = json.loads(error)
-            assert (told["type"], told["code"]) == ("error", "server_error")
-            assert (told["message"], told["sequence_number"]) == (STOPPING, 2)
+            reply = json.loads(error)
+            assert (reply["type"], reply["code"]) == ("error", "server_error")
+            assert (reply["message"], reply["sequence_number"]) == (STOPPING, 2)
             assert done == "[DONE]"
     assert server.exit_code() == 0
 
 
-def test_who_follows_a_log_gets_its_proper_end(start: Callable[..., Server]) -> None:
+def test_a_followed_log_ends_properly(start: Callable[..., Server]) -> None:
     server = start()
     path = server.path.replace("/v1", "/local") + "/logs?follow=true"
     with server.client.stream("GET", path) as answer:
@@ -171,20 +171,20 @@ def test_a_stream_that_has_not_begun_is_refused_at_once(start: Callable[..., Ser
     server = start()
     with ThreadPoolExecutor() as pool:
         sending = pool.submit(server.message, "silent", stream=True)
-        assert server.said() == {"begun": "silent"}
+        assert server.next_line() == {"begun": "silent"}
         server.send_signal(signal.SIGTERM)
         answer = sending.result()
     assert (answer.status_code, answer.json()["detail"]) == (502, {"error": STOPPING})
     assert server.exit_code() == 0
 
 
-def test_a_message_may_be_answered_within_the_grace_while_nothing_new_is_let_in(
+def test_a_message_is_answered_within_the_grace_and_new_ones_are_refused(
     start: Callable[..., Server], tmp_path: Path
 ) -> None:
     server = start()
     with ThreadPoolExecutor() as pool:
         sending = pool.submit(server.message, GO)
-        assert server.said() == {"begun": GO}
+        assert server.next_line() == {"begun": GO}
         server.terminate()
         assert not sending.done()
         (tmp_path / "data" / GO).touch()
@@ -194,11 +194,11 @@ def test_a_message_may_be_answered_within_the_grace_while_nothing_new_is_let_in(
     assert server.exit_code() == 0
 
 
-def test_a_message_that_outlasts_the_grace_is_told_so(start: Callable[..., Server]) -> None:
+def test_a_message_that_outlasts_the_grace_gets_an_error(start: Callable[..., Server]) -> None:
     server = start("0")
     with ThreadPoolExecutor() as pool:
         sending = pool.submit(server.message, "silent")
-        assert server.said() == {"begun": "silent"}
+        assert server.next_line() == {"begun": "silent"}
         server.send_signal(signal.SIGTERM)
         answer = sending.result()
     assert (answer.status_code, answer.json()["detail"]) == (502, {"error": STOPPING})
@@ -209,7 +209,7 @@ def test_a_second_signal_waits_for_nothing(start: Callable[..., Server]) -> None
     server = start()
     with ThreadPoolExecutor() as pool:
         sending = pool.submit(server.message, "silent")
-        assert server.said() == {"begun": "silent"}
+        assert server.next_line() == {"begun": "silent"}
         server.terminate()
         assert not sending.done()
         server.send_signal(signal.SIGINT)
@@ -225,30 +225,30 @@ def test_a_second_server_cannot_take_the_data_directory_before_the_first_has_die
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr("chowder_local.engine.images.is_there", lambda tag, env: True)
-    # Or the command would find the first one healthy and be content.
+    # Otherwise the command would find the first server healthy and succeed.
     monkeypatch.setattr("chowder_local.cli.up.healthy_server", lambda _: None)
-    # It would set up the logging of this process, for all tests that come after.
+    # It would configure logging in this process for all later tests.
     monkeypatch.setattr("chowder_local.core.logs.configure", lambda *_: None)
     first = start()
     assert first.client.get("/local/ready").status_code == 200
     before = (tmp_path / "data" / "server.json").read_bytes()
     for port in (first.port, free_port()):
         assert run(["up", "--port", str(port)], first.env) == 4
-        told = capsys.readouterr().err
-        assert f"Another chowder-local server uses {tmp_path / 'data'}." in told
-        assert "chowder-local down" in told
+        reply = capsys.readouterr().err
+        assert f"Another chowder-local server uses {tmp_path / 'data'}." in reply
+        assert "chowder-local down" in reply
     assert (tmp_path / "data" / "server.json").read_bytes() == before
     assert first.client.get("/local/ready").status_code == 200
 
     first.send_signal(signal.SIGKILL)
     assert first.exit_code() == -signal.SIGKILL
-    # It could not take anything away; the lock goes with the process all the same.
+    # It could not clean up; the lock ends with the process all the same.
     assert (tmp_path / "data" / "server.json").exists()
     second = start()
     assert second.client.get("/local/ready").status_code == 200
 
 
-def test_what_was_answered_with_a_2xx_is_there_after_kill_9(
+def test_changes_that_were_confirmed_survive_kill_9(
     start: Callable[..., Server], tmp_path: Path
 ) -> None:
     server = start()

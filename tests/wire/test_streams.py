@@ -1,4 +1,4 @@
-"""Streamed answers on a real socket: given up at once, and never piled up."""
+"""Streams on a real socket: they end with their client, and are never buffered without bound."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 
 DEADLINE_S = 10.0
 CHUNK_BYTES = 64 * 1024
-# Far more than what the sockets of both sides and the server's own buffers hold together.
+# Far more than all socket and server buffers together.
 FAR_TOO_MUCH_BYTES = 256 * 1024 * 1024
 SOCKETS_HOLD_BYTES = 32 * 1024 * 1024
 
 
 class Source:
-    """A generator of events that knows how far it came and whether it was closed."""
+    """A generator of events that counts them and notices when it is closed."""
 
     def __init__(self, event: bytes = b"data: x\n\n", *, is_endless: bool = False) -> None:
         self._event = event
@@ -51,9 +51,9 @@ class Source:
             while True:
                 self.sent_bytes += len(self._event)
                 yield self._event
-                # Like every real source, it waits for something between two events.
+                # Real sources wait for something between two events.
                 await (asyncio.sleep(0) if self._is_endless else asyncio.Event().wait())
-                # As every real source does; else nobody could tell it that the client is gone.
+                # As every real source does; otherwise a disconnect could not be noticed.
                 await asyncio.sleep(0)
         finally:
             self.is_closed.set()
@@ -66,7 +66,7 @@ class Source:
 
 @asynccontextmanager
 async def serving(handler: Handler) -> AsyncIterator[str]:
-    """The handler behind all that requests pass through here, at a URL."""
+    """Serves the handler behind the middleware; yields its URL."""
     app = middleware.Api(
         routes=[Route("/", handler, methods=["GET", "POST"])],
         middleware=middleware.stack([], Metrics()),
@@ -91,7 +91,7 @@ async def asking(url: str) -> AsyncIterator[httpx.Response]:
         yield answer
 
 
-async def test_a_client_that_hangs_up_in_the_middle_of_a_stream_closes_its_source_at_once() -> None:
+async def test_a_client_that_disconnects_from_a_stream_closes_its_source_at_once() -> None:
     source = Source()
     async with serving(streamed(source)) as url:
         async with asking(url) as answer:
@@ -100,7 +100,7 @@ async def test_a_client_that_hangs_up_in_the_middle_of_a_stream_closes_its_sourc
         await source.closed()
 
 
-async def test_a_client_that_hangs_up_before_the_first_event_closes_its_source_at_once() -> None:
+async def test_a_client_that_disconnects_before_the_first_event_closes_the_source() -> None:
     has_begun, is_closed = asyncio.Event(), asyncio.Event()
 
     async def silent() -> AsyncIterator[bytes]:
@@ -128,7 +128,7 @@ async def _read(url: str) -> str:
         return (await answer.aread()).decode()
 
 
-async def test_a_client_that_reads_nothing_does_not_make_the_server_pile_up() -> None:
+async def test_the_server_buffers_little_for_a_client_that_reads_nothing() -> None:
     source = Source(b"data: " + b"x" * CHUNK_BYTES + b"\n\n", is_endless=True)
     async with serving(streamed(source)) as url:
         host, port = url.removeprefix("http://").split(":")
@@ -142,14 +142,14 @@ async def test_a_client_that_reads_nothing_does_not_make_the_server_pile_up() ->
             await source.has_begun.wait()
             sent_bytes = await _when_it_stalls(source)
             assert CHUNK_BYTES < sent_bytes < SOCKETS_HOLD_BYTES
-            # It goes on as soon as the client reads.
+            # It continues when the client reads.
             await _drain(client, sent_bytes)
             await eventually(lambda: source.sent_bytes > sent_bytes, "the source goes on")
         await source.closed()
 
 
 async def _when_it_stalls(source: Source) -> int:
-    """How much was sent when nothing was sent any more for a while."""
+    """How much was sent once sending has stalled."""
     before = -1
     while source.sent_bytes != before and source.sent_bytes < FAR_TOO_MUCH_BYTES:
         before = source.sent_bytes
@@ -183,7 +183,7 @@ async def test_a_slow_client_gets_every_byte_in_order() -> None:
     assert bytes(received) == b"".join(events)
 
 
-async def test_what_fails_before_the_first_event_is_an_ordinary_error() -> None:
+async def test_an_error_before_the_first_event_is_an_error_response() -> None:
     async def broken() -> AsyncIterator[bytes]:
         for event in list[bytes]():
             yield event
@@ -200,7 +200,7 @@ async def test_what_fails_before_the_first_event_is_an_ordinary_error() -> None:
     )
 
 
-async def test_a_stream_without_an_event_is_an_empty_answer() -> None:
+async def test_a_stream_without_events_is_an_empty_response() -> None:
     async def empty() -> AsyncIterator[bytes]:
         for event in list[bytes]():
             yield event
@@ -213,7 +213,7 @@ async def test_a_stream_without_an_event_is_an_empty_answer() -> None:
     assert (answer.status_code, answer.content) == (200, b"")
 
 
-async def test_a_stream_that_fails_in_the_middle_is_broken_off_and_not_taken_for_a_whole(
+async def test_a_stream_that_fails_in_the_middle_closes_the_connection(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def broken() -> AsyncIterator[bytes]:
@@ -226,10 +226,10 @@ async def test_a_stream_that_fails_in_the_middle_is_broken_off_and_not_taken_for
     async with serving(handler) as url:
         with pytest.raises(httpx.RemoteProtocolError):
             await _read(url)
-    assert "a defect of ours" in caplog.text
+    assert "unexpected error" in caplog.text
 
 
-async def test_a_stream_that_an_error_of_ours_ends_is_broken_off_without_a_traceback(
+async def test_a_chowder_error_in_a_stream_closes_the_connection_without_a_traceback(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def broken() -> AsyncIterator[bytes]:
@@ -242,11 +242,11 @@ async def test_a_stream_that_an_error_of_ours_ends_is_broken_off_without_a_trace
     async with serving(handler) as url:
         with pytest.raises(httpx.RemoteProtocolError):
             await _read(url)
-    assert "an answer broke off: The engine is away." in caplog.text
+    assert "a response broke off: The engine is away." in caplog.text
     assert not any(record.levelno >= logging.ERROR for record in caplog.records)
 
 
-async def test_a_stream_whose_reader_leaves_is_closed_even_if_it_never_pauses() -> None:
+async def test_a_busy_stream_is_closed_when_its_client_leaves() -> None:
     source = Source(b"x" * CHUNK_BYTES, is_endless=True)
 
     async def handler(_: Request) -> Response:
@@ -284,7 +284,7 @@ async def test_a_call_whose_client_leaves_is_cancelled() -> None:
             await is_cancelled.wait()
 
 
-async def test_a_call_whose_client_stays_gives_its_result_or_its_failure() -> None:
+async def test_a_call_whose_client_stays_returns_or_raises() -> None:
     async def handler(request: Request) -> Response:
         content = await request.json()
 
@@ -303,7 +303,7 @@ async def test_a_call_whose_client_stays_gives_its_result_or_its_failure() -> No
     assert bad.status_code == 502
 
 
-async def test_a_stream_ends_properly_when_the_server_stops_and_its_source_is_closed() -> None:
+async def test_a_stream_ends_properly_when_the_server_stops() -> None:
     source, shutdown = Source(), Shutdown()
 
     async def handler(_: Request) -> Response:
@@ -313,12 +313,12 @@ async def test_a_stream_ends_properly_when_the_server_stops_and_its_source_is_cl
         chunks = answer.aiter_bytes()
         assert await anext(chunks) == b"data: x\n\n"
         shutdown.begin()
-        # A connection that broke would raise.
+        # A broken connection would raise.
         assert [chunk async for chunk in chunks] == []
     await source.closed()
 
 
-async def test_a_stream_with_an_end_of_its_own_is_left_to_it() -> None:
+async def test_a_stream_that_ends_itself_is_not_cut_when_the_server_stops() -> None:
     shutdown, has_ended = Shutdown(), asyncio.Event()
 
     async def events() -> AsyncIterator[bytes]:
@@ -337,7 +337,7 @@ async def test_a_stream_with_an_end_of_its_own_is_left_to_it() -> None:
         assert [chunk async for chunk in chunks] == [b"data: last\n\n"]
 
 
-async def test_a_stream_that_has_not_begun_when_the_server_stops_is_refused() -> None:
+async def test_a_stream_without_a_first_event_is_refused_when_the_server_stops() -> None:
     shutdown, has_begun = Shutdown(), asyncio.Event()
 
     async def silent() -> AsyncIterator[bytes]:
@@ -359,7 +359,7 @@ async def test_a_stream_that_has_not_begun_when_the_server_stops_is_refused() ->
 
 
 @pytest.mark.parametrize("has_stopped", [False, True])
-async def test_an_answer_that_comes_while_the_server_stops_is_the_clients(
+async def test_a_result_that_arrives_while_the_server_stops_is_sent(
     has_stopped: bool,
 ) -> None:
     shutdown = Shutdown()

@@ -1,4 +1,4 @@
-"""Handlers: faults, which tests set and take back."""
+"""Handlers: fault injection."""
 
 from __future__ import annotations
 
@@ -27,31 +27,35 @@ if TYPE_CHECKING:
 async def add(request: Request) -> FaultView:
     """Sets a fault: the organization's next calls of a kind fail, wait, or break off.
 
-    A call takes one fault, the one that was set first. It is authenticated, permitted and found
-    valid before that. Faults are gone once they are used up, and when the server ends.
+    A call takes one fault, the oldest that matches, once its key and its body are found valid. A
+    fault is gone when it is used up, and when the server stops.
     """
-    return FaultView.of(await set_fault(request, await parse(request, FaultCreation)))
+    return FaultView.from_fault(await set_fault(request, await parse(request, FaultCreation)))
 
 
 async def index(request: Request) -> list[FaultView]:
     """The organization's faults that are not used up, in the order in which they were set."""
-    found = services(request).faults.of(caller(request).organization_id)
-    return [FaultView.of(each) for each in found]
+    faults = services(request).faults.of_organization(caller(request).organization_id)
+    return [FaultView.from_fault(each) for each in faults]
 
 
 async def remove(request: Request) -> None:
-    """Takes one fault back."""
+    """Removes one fault."""
     organization_id, fault_id = caller(request).organization_id, request.path_params["fault_id"]
     services(request).faults.remove(organization_id, fault_id)
 
 
 async def clear(request: Request) -> None:
-    """Takes all of the organization's faults back."""
+    """Removes all of the organization's faults."""
     services(request).faults.clear(caller(request).organization_id)
 
 
 async def set_fault(request: Request, creation: FaultCreation) -> Fault:
-    """Sets one for the caller's organization. Raises InputInvalid, InstanceNotFound, FaultsFull."""
+    """Sets a fault for the caller's organization.
+
+    Raises InputInvalid if its path matches no call, InstanceNotFound if its instance does not
+    exist, and FaultsFull if there are too many faults.
+    """
     draft = creation.draft()
     _check_path(request, draft)
     organization_id = caller(request).organization_id
@@ -61,12 +65,12 @@ async def set_fault(request: Request, creation: FaultCreation) -> Fault:
 
 
 def _check_path(request: Request, draft: FaultDraft) -> None:
-    """Raises InputInvalid for a fault that no request would ever match."""
+    """Raises InputInvalid if no request can match the fault."""
     anywhere = replace(draft, instance_id=None)
     if draft.path is None or any(matches(anywhere, each) for each in _calls(request.app.routes)):
         return
     message = (
-        "Value error, No call that needs a key has such a method and path. Paths are those of "
+        "Value error, No call that needs a key has this method and path. Use a path of "
         "/openapi.json, such as /v1/instances/{instance_id}/files; * stands for any part"
     )
     raise InputInvalid([{"loc": ["body", "path"], "msg": message, "type": "value_error"}])

@@ -1,4 +1,4 @@
-"""Handlers: what was said to an agent, and what it has cost."""
+"""Handlers: sessions, transcripts and usage."""
 
 from __future__ import annotations
 
@@ -23,43 +23,44 @@ if TYPE_CHECKING:
 
 
 async def sessions(request: Request) -> Response:
-    """The agent's conversations, running or stopped."""
-    found = await services(request).reading.sessions(await instance_of(request))
-    return await json_in_thread(lambda: SessionsView.model_validate({"sessions": found}))
+    """The agent's sessions, whether it runs or is stopped."""
+    reader = services(request).conversation_reader
+    listed = await reader.sessions(await instance_of(request))
+    return await json_in_thread(lambda: SessionsView.model_validate({"sessions": listed}))
 
 
 async def main(request: Request) -> Response:
-    """What was said in the main conversation, or in the one of OpenClaw's own that `key` names."""
+    """The transcript of the main session, or of the session with OpenClaw's `key`."""
     query = parse_query(request, KeyedTranscriptQuery)
     return await _transcript(request, query.key, query)
 
 
 async def named(request: Request) -> Response:
-    """What was said in a named conversation."""
+    """The transcript of a named session."""
     query = parse_query(request, TranscriptQuery)
     return await _transcript(request, session_key(session_of(request)), query)
 
 
 async def usage(request: Request) -> Response:
-    """What the organization's model calls have cost, those of deleted instances included."""
+    """The cost of the organization's model calls, with those of deleted instances."""
     query = parse_query(request, UsageQuery)
     cost_reports = services(request).cost_reports
     report = await cost_reports.report(caller(request).organization_id, limit=query.limit)
-    return await json_in_thread(lambda: UsageReportView.of_report(report))
+    return await json_in_thread(lambda: UsageReportView.from_report(report))
 
 
 async def usage_of_instance(request: Request) -> Response:
-    """What the instance's model calls have cost."""
+    """The cost of the instance's model calls."""
     query = parse_query(request, UsageQuery)
     instance = await instance_of(request)
     cost_reports = services(request).cost_reports
     report = await cost_reports.report(instance.organization_id, instance.id, limit=query.limit)
-    return await json_in_thread(lambda: UsageReportView.of_report(report))
+    return await json_in_thread(lambda: UsageReportView.from_report(report))
 
 
 async def _transcript(request: Request, key: str, query: TranscriptQuery) -> Response:
     instance = await instance_of(request)
-    found = await services(request).reading.transcript(
+    transcript = await services(request).conversation_reader.transcript(
         instance, key, limit=query.limit, before=query.before
     )
-    return await json_in_thread(lambda: TranscriptView.of(found))
+    return await json_in_thread(lambda: TranscriptView.model_validate(transcript))

@@ -1,4 +1,4 @@
-"""Handlers: what only the local server does with instances."""
+"""Handlers: operations on instances that only the local server has."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 
 
 async def show(request: Request) -> LocalInstanceView:
-    """What only the local server tells of an instance."""
+    """The instance's egress: its own setting, and the one in force."""
     return _view(request, await instance_of(request))
 
 
 async def change(request: Request) -> LocalInstanceView:
-    """Chooses whether the instance's sandbox reaches the outside."""
+    """Sets whether the instance's sandbox reaches the outside."""
     instance = await instance_of(request)
     body = await parse(request, LocalInstanceChange)
     note(request, egress=body.egress or "default")
@@ -40,7 +40,7 @@ async def change(request: Request) -> LocalInstanceView:
 
 
 async def logs(request: Request) -> Response:
-    """What the instance's sandbox printed; with `follow`, what it goes on to print."""
+    """The log of the instance's sandbox; with `follow`, a stream that goes on."""
     instance = await _living(request)
     query = parse_query(request, LogQuery)
     engine = services(request).engine
@@ -53,26 +53,24 @@ async def logs(request: Request) -> Response:
 
 
 async def gateway(request: Request) -> GatewayView:
-    """The address and token by which this machine reaches the agent's gateway directly."""
+    """The address and token with which this machine reaches the agent's gateway directly."""
     instance = await _living(request)
     token = services(request).box.gateway_token(instance.sandbox_id)
     return GatewayView(gateway_url=instance.gateway_url, token=token)
 
 
 async def reset(request: Request) -> ResetView:
-    """Removes the organization's instances with all their data, and what was made for them.
+    """Removes the organization's instances, snapshots, scoped keys, faults and scripted replies.
 
-    That is its scoped keys, faults, snapshots and scripted replies.
-
-    The organization, its own key, its model keys and its tier stay, and other organizations are
-    not touched. The answer comes when all is gone.
+    The organization, its own key, its model keys and its tier stay. Other organizations are not
+    affected. The answer comes when all is removed.
     """
     removed = await services(request).organization_reset.reset(caller(request).organization_id)
     return ResetView(**vars(removed))
 
 
 async def _living(request: Request) -> Instance:
-    """The instance, if it still has a sandbox. Raises InstanceNotFound, InstanceStateWrong."""
+    """The path's instance. Raises InstanceNotFound, and InstanceStateWrong if it is terminated."""
     instance = await instance_of(request)
     if instance.status is InstanceStatus.TERMINATED:
         raise InstanceStateWrong(instance.status, "alive")
@@ -80,4 +78,5 @@ async def _living(request: Request) -> Instance:
 
 
 def _view(request: Request, instance: Instance) -> LocalInstanceView:
-    return LocalInstanceView.of(instance, services(request).egress.rule.effective(instance))
+    egress_in_force = services(request).egress.rule.effective(instance)
+    return LocalInstanceView.from_instance(instance, egress_in_force)

@@ -1,4 +1,4 @@
-"""Handlers: the model calls of agents: as they were made, recorded, and answered by scripts."""
+"""Handlers: the call log, recordings and scripted replies."""
 
 from __future__ import annotations
 
@@ -30,45 +30,45 @@ if TYPE_CHECKING:
     from chowder_local.core.domain import Instance
     from chowder_local.relay.call_log import LoggedCall
     from chowder_local.relay.local_model import SessionName
-    from chowder_local.relay.scripts.registry import Owner, Running
+    from chowder_local.relay.scripts.registry import ActiveScript, Owner
 
 
 async def list_exchanges(request: Request) -> list[ExchangeView]:
-    """The instance's latest model calls, the last first; as many as are still in memory."""
+    """The instance's model calls that are still in memory, latest first."""
     instance = await instance_of(request)
     limit = parse_query(request, ExchangeQuery).limit
-    found = islice(services(request).exchanges.of_instance(instance.id), limit)
-    return [ExchangeView.of(each, _session(request, each)) for each in found]
+    latest = islice(services(request).exchanges.of_instance(instance.id), limit)
+    return [ExchangeView.from_call(each, _session(request, each)) for each in latest]
 
 
 async def show_exchange(request: Request) -> ExchangeDetailsView:
-    """One model call: the whole request, without headers, and its answer piece by piece."""
+    """One model call: the request without its headers, and the answer in the chunks that came."""
     organization_id = caller(request).organization_id
-    found = services(request).exchanges.get(organization_id, request.path_params["exchange_id"])
-    if found is None:
+    call = services(request).exchanges.get(organization_id, request.path_params["exchange_id"])
+    if call is None:
         raise ExchangeNotFound
-    return ExchangeDetailsView.of(found, _session(request, found))
+    return ExchangeDetailsView.from_call(call, _session(request, call))
 
 
-def _session(request: Request, exchange: LoggedCall) -> SessionName | None:
-    if exchange.session_key is None or exchange.instance_id is None:
+def _session(request: Request, call: LoggedCall) -> SessionName | None:
+    if call.session_key is None or call.instance_id is None:
         return None
-    return services(request).session_names.find(exchange.instance_id, exchange.session_key)
+    return services(request).session_names.find(call.instance_id, call.session_key)
 
 
 async def show_recording(request: Request) -> JSONResponse:
-    """The instance's latest model calls as a recording: as many as are still in memory.
+    """The instance's model calls that are still in memory, as a recording.
 
-    Those that failed, or whose answer was longer than a megabyte, are not in it.
+    Calls that failed, or whose answer is longer than a megabyte, are left out.
     """
     instance = await instance_of(request)
     return await _recording(request, instance, parse_query(request, RecordingQuery).after)
 
 
 async def put_recording(request: Request) -> JSONResponse:
-    """Has the instance's model calls answered from a recording, without any provider.
+    """Answers the instance's model calls from a recording, without any provider.
 
-    A call that it does not have fails, and says what differs from the nearest one.
+    A call that the recording lacks fails, and the error says what differs from the nearest one.
     """
     instance = await instance_of(request)
     playback = await parse(request, RecordingPlayback)
@@ -77,51 +77,50 @@ async def put_recording(request: Request) -> JSONResponse:
 
 
 async def remove_recording(request: Request) -> None:
-    """Leaves the instance's model calls to its models again."""
+    """Ends the replay: the instance's models answer again."""
     services(request).recordings.remove((await instance_of(request)).id)
 
 
 async def _recording(
     request: Request, instance: Instance, after: str | None = None
 ) -> JSONResponse:
-    known = services(request)
-    # The oldest are dropped first: where that one is not there any more, all are after it.
-    of_instance = known.exchanges.of_instance(instance.id)
-    latest = list(takewhile(lambda each: each.id != after, of_instance))
+    log, recordings = services(request).exchanges, services(request).recordings
+    # The log drops its oldest calls: if it has dropped `after`, all of its calls are later.
+    latest = list(takewhile(lambda each: each.id != after, log.of_instance(instance.id)))
     view = RecordingView(
-        # Megabytes of JSON are read for that.
+        # It parses megabytes of JSON.
         entries=await asyncio.to_thread(make_recording, latest[::-1]),
-        is_replayed=known.recordings.entries(instance.id) is not None,
+        is_replayed=recordings.entries(instance.id) is not None,
     )
     return JSONResponse(view.model_dump(mode="json", exclude_none=True))
 
 
 async def show_replies(request: Request) -> JSONResponse:
-    """The script, how often each of its rules has counted, and what none was about."""
+    """The script, how often each of its rules was used, and the calls that no rule matched."""
     return _replies(request, await _owner(request))
 
 
 async def put_replies(request: Request) -> JSONResponse:
-    """Puts a script in force from its beginning, in place of the present one.
+    """Sets the reply script, and counts its rules' uses from 0.
 
-    Of an instance's rules, its organization's and the server's own (`up --replies`), the first
-    that matches counts. A script ends with the server.
+    An instance's rules come before its organization's, and those before the server's own
+    (`up --replies`); the first that matches applies. The script is lost when the server stops.
     """
     owner = await _owner(request)
     content = await json_body(request, MAX_BYTES)
-    # Regular expressions are compiled, which takes its time.
+    # It compiles regular expressions, which may be slow.
     script = await asyncio.to_thread(_script, content)
     services(request).scripts.put(owner, script)
     return _replies(request, owner)
 
 
 async def remove_replies(request: Request) -> None:
-    """Ends the script, if there is one."""
+    """Removes the script, if there is one."""
     services(request).scripts.remove(await _owner(request))
 
 
 def _script(content: Any) -> ReplyScriptChange:
-    """Raises InputInvalid, with places as they are written: without the kinds of a union."""
+    """Validates a script. Raises InputInvalid with locations as the user wrote them."""
     try:
         return validated(ReplyScriptChange, content, "body")
     except InputInvalid as invalid:
@@ -139,11 +138,11 @@ async def _owner(request: Request) -> Owner:
 
 def _replies(request: Request, owner: Owner) -> JSONResponse:
     scripts = services(request).scripts
-    views = {"own": scripts.of(owner), "server": scripts.own}
+    views = {"own": scripts.get(owner), "server": scripts.own}
     return JSONResponse({name: _running(request, each) for name, each in views.items()})
 
 
-def _running(request: Request, running: Running | None) -> dict[str, Any] | None:
+def _running(request: Request, running: ActiveScript | None) -> dict[str, Any] | None:
     if running is None:
         return None
-    return ScriptView.of(running, caller(request).organization_id).as_given()
+    return ScriptView.from_running(running, caller(request).organization_id).to_json()

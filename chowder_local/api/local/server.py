@@ -1,4 +1,4 @@
-"""Handlers: what the server says of itself, and what it decides, as it happens."""
+"""Handlers: health, readiness, metrics and events."""
 
 from __future__ import annotations
 
@@ -26,30 +26,29 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "text/event-stream"
-SIGN_OF_LIFE = b":\n\n"
+COMMENT = b":\n\n"
 
 
 async def health(request: Request) -> JSONResponse:
-    """Versions, places, counts, and whether the engine answers."""
+    """Versions, paths, counts, and whether the engine answers."""
     return JSONResponse(await services(request).health.report())
 
 
 async def ready(_: Request) -> ReadyView:
-    """That calls are taken: before the lifespan has begun, nothing answers here."""
+    """Answers once the server takes calls; before that nothing listens."""
     return ReadyView(ready=True)
 
 
 async def metrics(request: Request) -> Response:
-    """Counts, durations and states in the text format of Prometheus; README lists them all."""
-    known = services(request)
-    rendered = known.metrics.render(await known.health.figures())
-    return Response(rendered, media_type=CONTENT_TYPE)
+    """Counts, durations and states in the text format of Prometheus; see the metrics reference."""
+    figures = await services(request).health.figures()
+    return Response(services(request).metrics.render(figures), media_type=CONTENT_TYPE)
 
 
 async def follow(request: Request) -> Response:
-    """The events of the organization's instances, and those of the server that are nobody's.
+    """The events of the organization's instances, and those that concern no instance.
 
-    With `Last-Event-ID`, those that came after it first; README lists the types.
+    The header `Last-Event-ID` resumes after that event. The events reference lists the types.
     """
     if request.method == "HEAD":
         return Response(media_type=MEDIA_TYPE, headers=EVENT_STREAM)
@@ -59,7 +58,7 @@ async def follow(request: Request) -> Response:
 
 
 class _Following(Response):
-    """Sends events until the client goes, the server ends, or the client reads too slowly."""
+    """Sends events until the client leaves or reads too slowly, or the server stops."""
 
     def __init__(self, events: Events, following: AbstractContextManager[Follower]) -> None:
         super().__init__()
@@ -76,22 +75,22 @@ class _Following(Response):
 
 
 async def _drop(follower: Follower, sending: anyio.CancelScope) -> None:
-    """Ends the sending once the follower is outrun, even while the client reads nothing."""
+    """Stops sending once the follower is outrun, even while the client reads nothing."""
     await follower.is_outrun.wait()
-    log.info("a follower of events reads too slowly and is dropped")
+    log.info("a client of the event stream reads too slowly and is disconnected")
     sending.cancel()
 
 
 async def _encoded(events: Events, follower: Follower) -> AsyncIterator[bytes]:
-    # At once, so that the client knows that it is heard.
-    yield SIGN_OF_LIFE
+    # At once, so that the client knows that the stream has begun.
+    yield COMMENT
     async for batch in follower.batches():
-        yield b"".join(encoded(events.id_of(each.number), each) for each in batch) or SIGN_OF_LIFE
+        yield b"".join(encoded(events.id_of(each.number), each) for each in batch) or COMMENT
 
 
 def encoded(event_id: str, event: Event) -> bytes:
-    """An event as the stream has it."""
+    """An event in the format of server-sent events."""
     whose = {} if event.instance_id is None else {"instance_id": event.instance_id}
     at = event.at.isoformat(timespec="milliseconds")
-    data = json.dumps({"type": event.type, "at": at, **whose, **event.more})
+    data = json.dumps({"type": event.type, "at": at, **whose, **event.members})
     return f"id: {event_id}\nevent: {event.type}\ndata: {data}\n\n".encode()

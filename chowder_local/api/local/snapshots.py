@@ -1,4 +1,4 @@
-"""Handlers: snapshots of agents, and what is made of them."""
+"""Handlers: snapshots, forks, restores, exports and imports."""
 
 from __future__ import annotations
 
@@ -27,84 +27,84 @@ if TYPE_CHECKING:
 
 
 async def create(request: Request) -> SnapshotView:
-    """Keeps an instance as it is now; a turn that runs is let end first."""
+    """Takes a snapshot of an instance, after the turn in progress if there is one."""
     instance = await instance_of(request)
     body = await parse(request, SnapshotCreation)
     snapshot = await services(request).snapshots.take(instance, body.name)
-    return SnapshotView.of(snapshot)
+    return SnapshotView.model_validate(snapshot)
 
 
 async def of_instance(request: Request) -> list[SnapshotView]:
-    """The snapshots made of an instance, oldest first."""
+    """The snapshots of an instance, oldest first."""
     instance = await instance_of(request)
-    found = await services(request).snapshots.of_instance(instance.id)
-    return [SnapshotView.of(each) for each in found]
+    snapshots = await services(request).snapshots.of_instance(instance.id)
+    return [SnapshotView.model_validate(each) for each in snapshots]
 
 
 async def index(request: Request) -> list[SnapshotView]:
-    """All snapshots, oldest first: those of instances that are gone included."""
+    """All snapshots, oldest first, with those of deleted instances."""
     organization_id = caller(request).organization_id
-    found = await services(request).snapshots.of_organization(organization_id)
-    return [SnapshotView.of(each) for each in found]
+    snapshots = await services(request).snapshots.of_organization(organization_id)
+    return [SnapshotView.model_validate(each) for each in snapshots]
 
 
 async def show(request: Request) -> SnapshotView:
     """One snapshot."""
-    snapshot = await services(request).snapshots.snapshot(
+    snapshot = await services(request).snapshots.get(
         caller(request).organization_id, request.path_params["snapshot_id"]
     )
-    return SnapshotView.of(snapshot)
+    return SnapshotView.model_validate(snapshot)
 
 
 async def delete(request: Request) -> None:
-    """Removes a snapshot; instances that were made of it stay."""
+    """Removes a snapshot, but not the instances that were made from it."""
     await services(request).snapshots.remove(
         caller(request).organization_id, request.path_params["snapshot_id"]
     )
 
 
 async def fork(request: Request) -> InstanceView:
-    """A new instance that is as this one is now; from then on each goes its own way."""
+    """A new instance with a copy of this one's conversations, files and configuration."""
     instance = await instance_of(request)
     body = await parse(request, Fork)
     forked = await services(request).forks.fork(instance, body.name)
-    return InstanceView.of(forked, caller(request))
+    return InstanceView.from_instance(forked, caller(request))
 
 
 async def fork_snapshot(request: Request) -> InstanceView:
-    """A new instance that is as the snapshot is."""
+    """A new instance with the snapshot's conversations, files and configuration."""
     body = await parse(request, Fork)
     forked = await services(request).forks.fork_snapshot(
         caller(request).organization_id, request.path_params["snapshot_id"], body.name
     )
-    return InstanceView.of(forked, caller(request))
+    return InstanceView.from_instance(forked, caller(request))
 
 
 async def restore(request: Request) -> InstanceView:
-    """Makes an instance what it was; what it has become since is gone."""
+    """Takes an instance back to a snapshot; what it has done since then is lost."""
     instance = await instance_of(request)
     body = await parse(request, Restoration)
     note(request, snapshot=body.snapshot_id)
     restored = await services(request).restores.restore(
         instance.organization_id, instance, body.snapshot_id
     )
-    return InstanceView.of(restored, caller(request))
+    return InstanceView.from_instance(restored, caller(request))
 
 
 async def export_instance(request: Request) -> Response:
-    """An instance as one file for another machine, without credentials of any kind."""
+    """The instance as one file for another machine, without any credentials."""
     instance = await instance_of(request)
-    found = await services(request).exports.export(instance)
-    return await download(request, found.file_name, found.size, found.chunks)
+    export = await services(request).exports.export(instance)
+    return await download(request, export.file_name, export.size, export.chunks)
 
 
 async def import_instance(request: Request) -> InstanceView | Response:
-    """A new instance of such a file, which is the request's body."""
+    """A new instance, made of an exported file, which is the request's body."""
     query = parse_query(request, ImportQuery)
-    known = services(request)
-    body = steady(request.stream(), known.files.idle_timeout_s)
+    exports, by = services(request).exports, caller(request)
+    body = steady(request.stream(), services(request).files.idle_timeout_s)
     try:
-        made = await known.exports.import_archive(caller(request).organization_id, body, query.name)
+        imported = await exports.import_archive(by.organization_id, body, query.name)
     except ClientDisconnect:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
-    return InstanceView.of(made, caller(request))
+    return InstanceView.from_instance(imported, by)

@@ -1,4 +1,4 @@
-"""The document's own words: what the whole is, its subjects, and texts that have no model."""
+"""Texts of the document: introduction, tags, and descriptions that belong to no model."""
 
 from __future__ import annotations
 
@@ -9,47 +9,46 @@ from chowder_local.core.events import EventType
 SUMMARY = "The hosted OpenClaw agents API, on your own machine."
 
 ABOUT = """\
-The calls under `/v1` are those of the hosted service, with the same shapes, statuses and errors;
-behind each instance is a container in which OpenClaw really runs. The calls under `/local` are
-this server's alone.
+The calls under `/v1` are those of the hosted service, with the same shapes, statuses and errors.
+Each instance is a container in which OpenClaw runs. The calls under `/local` exist only here.
 
-- Bodies are JSON in UTF-8, sent with `Content-Type: application/json`. Members that a body's
-  schema does not name are ignored, those of a message are passed on to the agent.
+- Bodies are JSON in UTF-8, sent with `Content-Type: application/json`. The server ignores members
+  that a body's schema does not name; it passes those of a message on to the agent.
 - Ids are UUIDs; times are ISO 8601 in UTC.
-- An error is `{"detail": "…"}`. If an agent's gateway or a model provider is at fault, it is
-  `{"detail": {"error": "…"}}`, and of a request that breaks a bound
-  `{"detail": [{"loc": […], "msg": "…", "type": "…"}]}`. Where a message is sent, OpenAI's
-  `"error": {"message": "…", "type": "…", "code": "…", "param": "…"}` stands beside `detail`.
-- A request for a name that the server is not known by, and a change that a page of another site
-  wants, are refused with a 403, whatever the key.
-- What belongs to another organization is not found; that it exists is told to nobody.
+- An error is `{"detail": "…"}`. If an agent's gateway or a model provider fails, it is
+  `{"detail": {"error": "…"}}`. If the request is invalid, it is
+  `{"detail": [{"loc": […], "msg": "…", "type": "…"}]}`. The answer to a message has OpenAI's
+  `"error": {"message": "…", "type": "…", "code": "…", "param": "…"}` beside `detail`.
+- The server refuses with a 403, whatever the key, a request whose `Host` it does not know, and a
+  change that a page of another site requests.
+- What belongs to another organization is a 404.
 """
 
 KEY = (
-    "`chd_org_…` is an organization's key, for everything that belongs to it; `chd_sk_…` is "
-    "scoped, for named instances with named permissions."
+    "`chd_org_…` is an organization key, for everything that belongs to the organization; "
+    "`chd_sk_…` is a scoped key, for chosen instances and permissions."
 )
 
 TAGS = {
-    "organization": "Signing up, and what an organization is.",
-    "instances": "An agent's life: created, stopped, started, deleted.",
-    "messages": "Talking with an agent in the OpenAI Responses format.",
-    "keys": "Scoped keys.",
-    "channels": "Messengers that an agent is reached by.",
-    "skills": "What an agent has learnt.",
-    "files": "The files of an agent's home.",
-    "subscription": "How many instances an organization may have.",
+    "organization": "Sign up, and show or change the organization.",
+    "instances": "Create, change, stop, start and delete instances.",
+    "messages": "Send messages to an agent in the OpenAI Responses format.",
+    "keys": "Create, list and revoke scoped keys.",
+    "channels": "Connect an agent to messengers.",
+    "skills": "Install and change an agent's skills.",
+    "files": "Read and write the files of an agent's home.",
+    "subscription": "The tier, which limits how many instances an organization may have.",
     "local": "What only the local server has.",
 }
 
 ITEM_SCHEMA = "x-item-schema"
-"""Of a stream: the schema of each of its events."""
+"""In a stream's content: the schema of each event."""
 
 EVENT = {
     "type": "object",
-    "description": "One event of a stream, whose last one has the data `[DONE]`.",
+    "description": "One event of the stream; the data of the last one is `[DONE]`.",
     "properties": {
-        "event": {"type": "string", "description": "The type that the data has, too."},
+        "event": {"type": "string", "description": "The event's type, which the data has, too."},
         "data": {
             "type": "string",
             "description": "A streaming event of the OpenAI Responses format, as JSON.",
@@ -60,11 +59,11 @@ EVENT = {
 
 LOCAL_EVENT: dict[str, Any] = {
     "type": "object",
-    "description": "One event of the server's; comments keep the connection alive.",
+    "description": "One event of the server; comments keep the connection alive.",
     "properties": {
-        "id": {"type": "string", "description": "What `Last-Event-ID` resumes after."},
+        "id": {"type": "string", "description": "The id to resume after, as `Last-Event-ID`."},
         "event": {"type": "string", "enum": [str(each) for each in EventType]},
-        "data": {"type": "string", "description": "A JSON object with `type`, `at` and more."},
+        "data": {"type": "string", "description": "A JSON object: `type`, `at` and more."},
     },
     "required": ["id", "event", "data"],
     "example": (
@@ -87,12 +86,11 @@ MEDIA_EXAMPLES = {
     ),
     "application/octet-stream": "any bytes",
 }
-"""By media type: what such an answer looks like."""
+"""Example responses, by media type."""
 
 REQUEST_ID = (
-    "The request's id, which the server's log has, too: what the request's own header of that name "
-    "says, if that is of 1 to 64 letters, digits, `.`, `_`, `~` and `-`, or else a new one."
+    "It is the request's id, which the server's log has, too: the value of the request's own "
+    "header of that name, if that has 1 to 64 letters, digits, `.`, `_`, `~` or `-`, or else a new "
+    "id."
 )
-QUEUE_POSITION = (
-    "Its place among the instances that wait for their boot to begin, while it is one of them."
-)
+QUEUE_POSITION = "The instance's place in the boot queue, from 1, while it waits there."

@@ -51,7 +51,7 @@ def document(operations: Iterable[Operation]) -> dict[str, Any]:
         described = _operation(operation, schemas)
         paths.setdefault(operation.template, {})[operation.method.lower()] = described
     used = {operation.tag for operation in table}
-    # A query's model is told by its parameters alone.
+    # A query's model is described by its parameters.
     queries = {each.query.__name__ for each in table if each.query is not None}
     return {
         "openapi": "3.1.0",
@@ -63,7 +63,7 @@ def document(operations: Iterable[Operation]) -> dict[str, Any]:
         },
         "servers": [{"url": "/", "description": "The server that this document is from."}],
         "tags": [
-            {"name": name, "description": words} for name, words in TAGS.items() if name in used
+            {"name": name, "description": text} for name, text in TAGS.items() if name in used
         ],
         "paths": paths,
         "components": {
@@ -87,10 +87,10 @@ def document(operations: Iterable[Operation]) -> dict[str, Any]:
 
 
 def _operation(operation: Operation, schemas: Mapping[str, Any]) -> dict[str, Any]:
-    words = (operation.handler.__doc__ or "").strip()
+    text = (operation.handler.__doc__ or "").strip()
     described: dict[str, Any] = {
         "summary": operation.summary,
-        "description": f"{words}\n\n{_who(operation.access)}",
+        "description": f"{text}\n\n{_required_key(operation.access)}",
         "operationId": operation.operation_id,
         "tags": [operation.tag],
         "parameters": parameters_of(operation, schemas),
@@ -110,7 +110,7 @@ def _operation(operation: Operation, schemas: Mapping[str, Any]) -> dict[str, An
     return described
 
 
-def _who(access: Access) -> str:
+def _required_key(access: Access) -> str:
     if access is Access.ANYONE:
         return "Needs no key."
     if access is Access.ANY_KEY:
@@ -148,7 +148,7 @@ def _content(media_type: str, schema: dict[str, Any], schemas: Mapping[str, Any]
 
 
 def _events(event: dict[str, Any], example: str) -> dict[str, Any]:
-    """A stream as generators take it, which is a text; OpenAPI 3.2 has a word for its events."""
+    """A stream, as text for generators; OpenAPI before 3.2 cannot describe its events."""
     described = {"schema": {"type": "string"}, "example": example, ITEM_SCHEMA: event}
     return {"text/event-stream": described}
 
@@ -163,9 +163,9 @@ def _schemas(operations: list[Operation]) -> dict[str, Any]:
     models: dict[tuple[type[BaseModel], Mode], None] = {}
     for operation in operations:
         answer = operation.answer[0] if isinstance(operation.answer, list) else operation.answer
-        for taken in (operation.body, operation.query):
-            if isinstance(taken, type):
-                models[taken, "validation"] = None
+        for model in (operation.body, operation.query):
+            if isinstance(model, type):
+                models[model, "validation"] = None
         if isinstance(answer, type):
             models[answer, "serialization"] = None
     for model in errors.MODELS:
@@ -175,15 +175,15 @@ def _schemas(operations: list[Operation]) -> dict[str, Any]:
     _close_patterns(schemas)
     queries = {each.query.__name__ for each in operations if each.query is not None}
     for name, each in schemas.items():
-        _tell_defaults(each, is_query=name in queries)
+        _describe_defaults(each, is_query=name in queries)
     return schemas
 
 
-def _tell_defaults(schema: dict[str, Any], *, is_query: bool) -> None:
-    """Keeps generators from taking a member that has a default for one that is always there.
+def _describe_defaults(schema: dict[str, Any], *, is_query: bool) -> None:
+    """Moves defaults into descriptions, because generators require members that have one.
 
-    openapi-typescript requires it in what is sent, too. A null says no more than leaving it out;
-    other defaults are told in words, but for parameters, of which none is taken so.
+    A default of null is dropped. Query parameters keep their other defaults, which generators do
+    not require.
     """
     optional = set(schema.get("properties", {})) - set(schema.get("required", ()))
     for name in optional:
@@ -192,12 +192,12 @@ def _tell_defaults(schema: dict[str, Any], *, is_query: bool) -> None:
             continue
         default = member.pop("default")
         if default is not None:
-            words = [member.get("description"), f"Default: `{json.dumps(default)}`."]
-            member["description"] = " ".join(filter(None, words))
+            texts = [member.get("description"), f"Default: `{json.dumps(default)}`."]
+            member["description"] = " ".join(filter(None, texts))
 
 
 def _close_patterns(part: Any) -> None:
-    """Says that a mapping's keys have to fit their pattern, which pydantic leaves open."""
+    """Requires a mapping's keys to match their pattern, which pydantic does not declare."""
     if isinstance(part, dict):
         if "patternProperties" in part:
             part["additionalProperties"] = False

@@ -1,4 +1,4 @@
-"""What the document says of each error: its shape, and the messages that the code has (pure)."""
+"""The document's error responses, with examples made of the code's own errors (pure)."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 
     from chowder_local.api.operations import Operation
 
-_OF_MESSAGES: Mapping[type[BaseModel], type[BaseModel]] = {
+_MESSAGE_MODELS: Mapping[type[BaseModel], type[BaseModel]] = {
     ErrorView: MessageErrorView,
     GatewayErrorView: MessageGatewayErrorView,
     ValidationErrorView: MessageValidationErrorView,
 }
-"""What the shapes are where a message is sent."""
-MODELS: tuple[type[BaseModel], ...] = (*_OF_MESSAGES, *_OF_MESSAGES.values())
+"""The models of message routes, which add `error`."""
+MODELS: tuple[type[BaseModel], ...] = (*_MESSAGE_MODELS, *_MESSAGE_MODELS.values())
 
 _MISSING = {"loc": ["body", "name"], "msg": "Field required", "type": "missing"}
 _REQUEST_ID = {"X-Request-Id": {"$ref": "#/components/headers/RequestId"}}
@@ -40,7 +40,7 @@ _REQUEST_ID = {"X-Request-Id": {"$ref": "#/components/headers/RequestId"}}
 
 @dataclass(frozen=True)
 class Explanation:
-    """A status as the document explains it."""
+    """A status and its description, examples and models."""
 
     description: str
     examples: tuple[ChowderError, ...]
@@ -52,7 +52,7 @@ _PROVIDER = upstream.ProviderFailed("openai", 429, "Rate limit reached for gpt-4
 
 EXPLANATIONS: Mapping[str, Explanation] = {
     "400": Explanation(
-        "The request makes no sense here.",
+        "The request cannot be fulfilled as it is; the message says why.",
         (requests.ModelUnknown("llama"), requests.ModelKeyMissing("openai")),
     ),
     "401": Explanation(
@@ -68,7 +68,7 @@ EXPLANATIONS: Mapping[str, Explanation] = {
         (requests.OrganizationKeyRequired(), requests.PermissionMissing("read")),
     ),
     "404": Explanation(
-        "There is no such thing in the key's organization.", (requests.InstanceNotFound(),)
+        "The key's organization has nothing with this id or name.", (requests.InstanceNotFound(),)
     ),
     "409": Explanation(
         "The instance is in the wrong state.",
@@ -81,12 +81,12 @@ EXPLANATIONS: Mapping[str, Explanation] = {
         (requests.BodyEncodingUnknown("br"),),
     ),
     "422": Explanation(
-        "Parts of the request break a bound; each is named.",
+        "The request is invalid; `loc` names each invalid part.",
         (requests.InputInvalid([_MISSING]),),
         (ValidationErrorView,),
     ),
     "502": Explanation(
-        "Gateway, sandbox or engine cannot be reached, or failed.",
+        "The gateway, sandbox or engine failed or cannot be reached.",
         (
             agents.GatewayUnavailable("it does not answer"),
             sandboxes.EngineUnavailable("The container engine does not answer."),
@@ -107,32 +107,32 @@ EXPLANATIONS: Mapping[str, Explanation] = {
 
 
 def statuses_of(operation: Operation) -> Iterator[str]:
-    """What an operation can answer besides its own status, in order."""
-    found = set(operation.errors)
+    """The error statuses of an operation, in order."""
+    statuses = set(operation.errors)
     if operation.access is not Access.ANYONE:
-        found.add(401)
+        statuses.add(401)
     if operation.access not in (Access.ANYONE, Access.ANY_KEY):
-        found.add(403)
+        statuses.add(403)
         if "{" in operation.path:
-            found.add(404)
+            statuses.add(404)
     if isinstance(operation.body, type):
-        found.add(422)
+        statuses.add(422)
         if operation.body_type == "application/json":
-            found |= {413, 415}
+            statuses |= {413, 415}
     if operation.query is not None:
-        found.add(422)
-    yield from map(str, sorted(found))
+        statuses.add(422)
+    yield from map(str, sorted(statuses))
     if is_passing(operation):
         yield from ("4XX", "5XX")
 
 
 def is_passing(operation: Operation) -> bool:
-    """Whether a model provider's failure is passed on, whose status may be any of an error."""
+    """Whether the operation passes on a model provider's failure with any error status."""
     return operation.access is Access.INTERACT
 
 
 def answers(operation: Operation) -> dict[str, Any]:
-    """An operation's error answers, by status."""
+    """An operation's error responses, by status."""
     return {
         status: {"$ref": f"#/components/responses/{_name(status, is_passing(operation))}"}
         for status in statuses_of(operation)
@@ -140,7 +140,7 @@ def answers(operation: Operation) -> dict[str, Any]:
 
 
 def components(operations: Iterable[Operation]) -> dict[str, Any]:
-    """The answers that `answers` refers to."""
+    """The responses that `answers` refers to."""
     used = {
         (status, is_passing(operation))
         for operation in operations
@@ -168,14 +168,14 @@ def _described(status: str, is_passing: bool) -> dict[str, Any]:
     models = dict.fromkeys(explanation.models)
     if is_passing:
         models[GatewayErrorView] = None
-        models = {_OF_MESSAGES[model]: None for model in models}
+        models = {_MESSAGE_MODELS[model]: None for model in models}
     shapes = [{"$ref": f"#/components/schemas/{model.__name__}"} for model in models]
     examples = {each.code: {"value": _example(each, is_passing)} for each in explanation.examples}
     headers: dict[str, Any] = dict(_REQUEST_ID)
     if explanation.header is not None:
         headers[explanation.header] = {"schema": {"type": "string"}}
     if explanation.examples == (_PROVIDER,):
-        headers["Retry-After"] = {"schema": {"type": "string"}, "description": "As it said, if so."}
+        headers["Retry-After"] = {"schema": {"type": "string"}, "description": "The provider's."}
     return {
         "description": explanation.description,
         "headers": headers,

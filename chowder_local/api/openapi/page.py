@@ -1,4 +1,4 @@
-"""`/openapi.json`, and the page that shows it without asking anything of the Internet."""
+"""`/openapi.json`, and a page that shows it without access to the Internet."""
 
 from __future__ import annotations
 
@@ -22,15 +22,13 @@ if TYPE_CHECKING:
 
 
 def documentation_routes(operations: Sequence[Operation]) -> list[Route | Mount]:
-    """The routes of both."""
-
-    # Few servers are ever asked for it, and it takes longer than all else that is made here.
+    # Made at the first request: few servers get one, and it would slow every start.
     @cache
-    def described() -> dict[str, Any]:
+    def made_once() -> dict[str, Any]:
         return document(operations)
 
     async def openapi(_: Request) -> JSONResponse:
-        return JSONResponse(await asyncio.to_thread(described))
+        return JSONResponse(await asyncio.to_thread(made_once))
 
     async def docs(_: Request) -> HTMLResponse:
         return HTMLResponse(_PAGE)

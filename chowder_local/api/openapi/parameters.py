@@ -1,4 +1,4 @@
-"""What the document says of an operation's parameters (pure)."""
+"""The parameters of an operation in the document (pure)."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 _UUID = {"type": "string", "format": "uuid"}
 
 PATH_PARAMETERS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
-    "instance_id": ("The instance's id; of what is no id there is no instance.", _UUID),
+    "instance_id": ("The instance's id; an unknown or malformed one is a 404.", _UUID),
     "key_id": ("The key's id.", _UUID),
     "exchange_id": ("The model call's id.", {"type": "string", "examples": ["ex-1"]}),
     "fault_id": ("The fault's id.", _UUID),
     "snapshot_id": ("The snapshot's id.", _UUID),
     "session_id": (
-        "The conversation's name: any text, `/` included when it is percent-encoded.",
+        "The session's name: any text. Percent-encode a `/` in it.",
         {"type": "string", "minLength": 1, "examples": ["project-alpha"]},
     ),
     "channel": ("The channel's name.", {"type": "string", "enum": list(CHANNELS)}),
@@ -32,7 +32,7 @@ PATH_PARAMETERS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
         {"type": "string", "minLength": 1, "examples": ["weather"]},
     ),
 }
-"""By the name in the path: what it is, and its schema."""
+"""By the name in the path: description and schema."""
 
 
 IDEMPOTENCY_KEY: dict[str, Any] = {
@@ -40,34 +40,34 @@ IDEMPOTENCY_KEY: dict[str, Any] = {
     "in": "header",
     "required": False,
     "description": "Any text. For 24 hours the same message with the same key gets the same "
-    "answer, and the agent hears it once; with another body the key is a 409, and so it is, with "
-    "`Retry-After`, while the message is being answered.",
+    "answer, and the agent gets it once. The same key with another body is a 409. While the "
+    "message is being answered, the key is a 409 with `Retry-After`.",
     "schema": {"type": "string", "minLength": 1, "maxLength": KEY_CHARACTERS},
 }
 
 
 def parameters_of(operation: Operation, schemas: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The parameters of path and query; `schemas` holds the query's model."""
-    found: list[dict[str, Any]] = []
+    parameters: list[dict[str, Any]] = []
     for name, _ in IN_PATH.findall(operation.path):
-        words, schema = PATH_PARAMETERS[name]
-        found.append(
-            {"name": name, "in": "path", "required": True, "description": words, "schema": schema}
+        text, schema = PATH_PARAMETERS[name]
+        parameters.append(
+            {"name": name, "in": "path", "required": True, "description": text, "schema": schema}
         )
     if operation.query is not None:
         query = schemas[operation.query.__name__]
         required = query.get("required", ())
-        for name, known in query["properties"].items():
-            schema = {key: value for key, value in known.items() if key != "description"}
-            found.append(
+        for name, member in query["properties"].items():
+            schema = {key: value for key, value in member.items() if key != "description"}
+            parameters.append(
                 {
                     "name": name,
                     "in": "query",
                     "required": name in required,
-                    "description": known.get("description", ""),
+                    "description": member.get("description", ""),
                     "schema": schema,
                 }
             )
     if operation.body is Message:
-        found.append(IDEMPOTENCY_KEY)
-    return found
+        parameters.append(IDEMPOTENCY_KEY)
+    return parameters

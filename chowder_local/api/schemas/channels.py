@@ -1,4 +1,4 @@
-"""Bodies: the messengers that an agent is reached by."""
+"""Bodies: the channels of an agent, which connect it to messengers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Code = Annotated[
 
 
 class ChannelView(BaseModel):
-    """A channel, and whether OpenClaw's configuration has it switched on."""
+    """A channel, and whether OpenClaw's configuration enables it."""
 
     channel: ChannelName
     connection_type: ConnectionType
@@ -30,17 +30,17 @@ class ChannelView(BaseModel):
 
 
 class ChannelInfoView(BaseModel):
-    """What connecting a channel takes."""
+    """The fields that connecting a channel requires."""
 
     channel: ChannelName
     connection_type: ConnectionType
     required_fields: dict[str, str] = Field(
-        description="What each field is.",
+        description="A description of each field.",
         examples=[{"token": "The bot's token, from @BotFather."}],
     )
 
     @classmethod
-    def of(cls, channel: Channel) -> Self:
+    def from_channel(cls, channel: Channel) -> Self:
         return cls(
             channel=channel.name,
             connection_type=channel.connection_type,
@@ -49,18 +49,18 @@ class ChannelInfoView(BaseModel):
 
 
 class ChannelConnecting(BaseModel):
-    """A channel's credentials; those that OpenClaw has already need not be named again."""
+    """A channel's credentials; OpenClaw keeps those that it already has."""
 
     config: Overrides = Field(
         description="The channel's required fields, and any other of OpenClaw's settings for it: "
-        "`snake_case` names become OpenClaw's `camelCase` ones. Private messages of unknown "
-        "senders are answered with a pairing code unless `dm_policy` says otherwise.",
+        "`snake_case` names become OpenClaw's `camelCase` ones. An unknown sender of a private "
+        "message gets a pairing code unless `dm_policy` says otherwise.",
         examples=[{"token": "123456:ABC-DEF"}],
     )
 
 
 class ConnectionView(View):
-    """What came of connecting. The QR code is there if a person is to scan one."""
+    """The result of connecting, with a QR code if a person has to scan one."""
 
     channel: ChannelName
     status: ConnectionStatus
@@ -78,19 +78,19 @@ class ConnectionView(View):
 
 
 class ChannelStatusView(BaseModel):
-    """How a channel is."""
+    """The status of a channel."""
 
     channel: ChannelName
     enabled: bool
     connected: bool
     details: dict[str, Any] = Field(
-        description="`reason`: why it is not connected, if OpenClaw tells. `account` and `issues`: "
-        "what else OpenClaw tells of it.",
+        description="`reason`: why it is not connected, if OpenClaw reports it. `account` and "
+        "`issues`: what else OpenClaw reports.",
         examples=[{"reason": "Telegram bot token unauthorized", "account": {}, "issues": []}],
     )
 
     @classmethod
-    def of(cls, state: ChannelState) -> Self:
+    def from_state(cls, state: ChannelState) -> Self:
         details = {
             "reason": state.reason,
             "account": dict(state.account),
@@ -105,17 +105,17 @@ class ChannelStatusView(BaseModel):
 
 
 class Pairing(BaseModel):
-    """A code that an unknown sender was given, and showed you."""
+    """The pairing code that an unknown sender got from the agent."""
 
     code: Code = Field(examples=["ABCD2345"])
 
 
 class PairingView(BaseModel):
-    """A sender who may write to the agent from now on."""
+    """A sender who is approved."""
 
     channel: ChannelName
     code: str = Field(examples=["ABCD2345"])
     status: Literal["approved"]
     output: str = Field(
-        description="What OpenClaw said.", examples=["Approved telegram sender 555."]
+        description="OpenClaw's output.", examples=["Approved telegram sender 555."]
     )

@@ -1,4 +1,4 @@
-"""Bodies: what an error says."""
+"""Bodies: error responses."""
 
 from __future__ import annotations
 
@@ -6,28 +6,28 @@ from pydantic import BaseModel, Field
 
 
 class ErrorView(BaseModel):
-    """What went wrong."""
+    """An error."""
 
     detail: str = Field(examples=["Instance not found."])
 
 
 class GatewayError(BaseModel):
-    """What went wrong behind this server."""
+    """An error of an agent's gateway or a model provider."""
 
     error: str = Field(examples=["Gateway unavailable – it does not answer"])
 
 
 class GatewayErrorView(BaseModel):
-    """An agent's gateway or a model provider failed, or refused."""
+    """An agent's gateway or a model provider failed, or refused the request."""
 
     detail: GatewayError
 
 
 class Problem(BaseModel):
-    """A part of the request that breaks a bound."""
+    """An invalid part of the request."""
 
     loc: list[str | int] = Field(
-        description="Where: `body` or `query`, then the way to the part.",
+        description="The location: `body`, `query` or `path`, then the names and indexes below it.",
         examples=[["body", "name"]],
     )
     msg: str = Field(examples=["Field required"])
@@ -35,13 +35,13 @@ class Problem(BaseModel):
 
 
 class ValidationErrorView(BaseModel):
-    """Which parts of the request break a bound."""
+    """The request is invalid."""
 
     detail: list[Problem]
 
 
 class MessageError(BaseModel):
-    """What went wrong, as OpenAI's API writes it and its SDKs read it."""
+    """The error in the format of OpenAI's API, which its SDKs read."""
 
     message: str = Field(examples=["Instance is stopped, but must be running for this."])
     type: str = Field(
@@ -52,20 +52,20 @@ class MessageError(BaseModel):
         description="This server's name for the error, or the model provider's own.",
         examples=["instance_state_wrong"],
     )
-    param: str | None = Field(description="The member of the body that is at fault, if it is one.")
+    param: str | None = Field(description="The invalid member of the body, if it is exactly one.")
 
 
 class _OfMessage(BaseModel):
-    error: MessageError = Field(description="The same once more, for SDKs of OpenAI's API.")
+    error: MessageError = Field(description="The same error, for SDKs of OpenAI's API.")
 
 
 class MessageErrorView(_OfMessage, ErrorView):
-    """What went wrong with a message."""
+    """An error of a message."""
 
 
 class MessageGatewayErrorView(_OfMessage, GatewayErrorView):
-    """An agent's gateway or a model provider failed, or refused a message."""
+    """An agent's gateway or a model provider failed, or refused the message."""
 
 
 class MessageValidationErrorView(_OfMessage, ValidationErrorView):
-    """Which parts of a message break a bound."""
+    """The message is invalid."""

@@ -1,4 +1,4 @@
-"""Bodies: faults that are set, and what a reset has removed."""
+"""Bodies: faults, and the result of a reset."""
 
 from __future__ import annotations
 
@@ -22,29 +22,30 @@ USUAL_STATUSES: Mapping[FaultKind, int] = {
     FaultKind.MESSAGE: 502,
     FaultKind.CALL: 500,
 }
-USUAL_WORDS = "Provisioning failed: a fault was asked for."
+USUAL_DETAIL = "Provisioning failed: a fault was injected."
 TOO_MANY = 429
 NEW = {FaultKind.PROVISIONING, FaultKind.CREATE}
-"""Kinds of calls that make an instance, so that they name none."""
+"""Kinds that concern a new instance, so that they have no `instance_id`."""
 
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 Kind = Annotated[
     FaultKind,
     Field(
-        description="What it is injected into. `provisioning`: a new instance, on its way; "
-        "`create`, `start`, `stop`: that call; `message`: a message, streamed or not; `stream`: a "
-        "message's stream; `call`: the calls that `method` and `path` name.",
+        description="Where it is injected. `provisioning`: into the provisioning of a new "
+        "instance; `create`, `start`, `stop`: into that call; `message`: into a message, streamed "
+        "or not; `stream`: into the stream of a message; `call`: into calls that match `method` "
+        "and `path`.",
         examples=["message"],
     ),
 ]
-OfInstance = Annotated[Id | None, Field(description="Only calls for that instance.")]
+OfInstance = Annotated[Id | None, Field(description="Only calls for this instance.")]
 Status = Annotated[
     int | None,
     Field(
         ge=400,
         le=599,
-        description="What the call is answered with, in the words that it has there. Left out: "
-        "402 for `create`, 500 for `call`, else 502; but if there is a delay, the call only waits.",
+        description="The status of the answer, which has the server's own message for it. By "
+        "default 402 for `create`, 500 for `call`, else 502, or none if there is only a delay.",
         examples=[429],
     ),
 ]
@@ -53,19 +54,18 @@ Detail = Annotated[
     Field(
         min_length=1,
         max_length=1000,
-        description="Other words; of an instance that is not provisioned, its `error_message`.",
+        description="The message instead; for `provisioning` it is the instance's `error_message`.",
     ),
 ]
 RetryAfter = Annotated[
-    int | None, Field(ge=0, le=86_400, description="`Retry-After`; of a 429 it is 1 if left out.")
+    int | None, Field(ge=0, le=86_400, description="`Retry-After`; by default 1 for a 429.")
 ]
 AfterEvents = Annotated[
     int | None,
     Field(
         ge=0,
         le=100_000,
-        description="So many events come of a `stream`, then the connection breaks off; 1 if left "
-        "out.",
+        description="Events of a `stream` before the connection breaks off; 1 if left out.",
     ),
 ]
 
@@ -74,21 +74,19 @@ class FaultCreation(BaseModel):
     """A fault for the organization's next calls of a kind."""
 
     kind: Kind
-    times: int = Field(1, ge=1, le=1000, description="How many calls it is injected into.")
+    times: int = Field(1, ge=1, le=1000, description="How many calls get the fault.")
     instance_id: OfInstance = None
     status: Status = None
     detail: Detail = None
     retry_after_s: RetryAfter = None
-    delay_s: float = Field(
-        0.0, ge=0, le=600, description="How long the call waits before anything happens."
-    )
+    delay_s: float = Field(0.0, ge=0, le=600, description="How long the call waits first.")
     after_events: AfterEvents = None
-    method: Method | None = Field(None, description="Of a `call`: any, if left out.")
+    method: Method | None = Field(None, description="For `call`: the method; by default any.")
     path: str | None = Field(
         None,
         min_length=1,
         max_length=256,
-        description="Of a `call`: a path as this document has it, `*` standing for any part of it.",
+        description="For `call`: a path of this document; `*` stands for any part of it.",
         examples=["/v1/instances/{instance_id}/files*"],
     )
 
@@ -96,28 +94,28 @@ class FaultCreation(BaseModel):
     def _makes_sense(self) -> Self:
         kind = self.kind
         if kind in NEW and self.instance_id is not None:
-            raise ValueError(f"A fault of kind {kind} has no instance_id: it is for a new instance")
+            raise ValueError(f"A fault of kind {kind} is for a new instance: omit instance_id")
         if self.status is not None and kind not in USUAL_STATUSES:
-            raise ValueError(f"A fault of kind {kind} has no status")
+            raise ValueError(f"A fault of kind {kind} takes no status")
         if self.after_events is not None and kind is not FaultKind.STREAM:
-            raise ValueError(f"A fault of kind {kind} has no after_events, which kind stream has")
+            raise ValueError("Only a fault of kind stream takes after_events")
         if kind is FaultKind.CALL:
             if self.path is None:
-                raise ValueError("A fault of kind call has a path")
+                raise ValueError("A fault of kind call needs a path")
         elif self.path is not None or self.method is not None:
-            raise ValueError(f"A fault of kind {kind} has no method or path, which kind call has")
+            raise ValueError("Only a fault of kind call takes method and path")
         return self
 
     def draft(self) -> FaultDraft:
-        """The fault with everything that was left out."""
+        """The fault with its defaults."""
         status, detail = self.status, self.detail
         retry_after_s, after_events = self.retry_after_s, self.after_events
-        # With a message it fails, too; with a delay alone it is only late.
+        # With a delay alone, the call is only late.
         fails = not self.delay_s or detail is not None or retry_after_s is not None
         if fails and status is None:
             status = USUAL_STATUSES.get(self.kind)
         if fails and self.kind is FaultKind.PROVISIONING:
-            detail = detail or USUAL_WORDS
+            detail = detail or USUAL_DETAIL
         if status == TOO_MANY and retry_after_s is None:
             retry_after_s = 1
         if self.kind is FaultKind.STREAM and after_events is None:
@@ -132,11 +130,11 @@ class FaultCreation(BaseModel):
 
 
 class FaultView(BaseModel):
-    """A fault that waits for its next call. With no `status`, that call is not refused."""
+    """A fault that is not used up. Without a `status`, its call is not refused."""
 
     id: Id
     kind: Kind
-    left: Annotated[int, Field(description="For how many calls it still is.", examples=[1])]
+    left: Annotated[int, Field(description="How many more calls get it.", examples=[1])]
     instance_id: OfInstance
     status: Annotated[int | None, Field(examples=[429])]
     detail: Annotated[str | None, Field(examples=[None])]
@@ -148,14 +146,14 @@ class FaultView(BaseModel):
     created_at: datetime
 
     @classmethod
-    def of(cls, fault: Fault) -> Self:
+    def from_fault(cls, fault: Fault) -> Self:
         return cls(**vars(fault.draft), **vars(fault))
 
 
 class ResetView(BaseModel):
-    """What a reset has removed."""
+    """How many of each a reset removed."""
 
     instances: Annotated[int, Field(examples=[3])]
-    keys: Annotated[int, Field(description="Scoped ones.", examples=[1])]
+    keys: Annotated[int, Field(description="Scoped keys.", examples=[1])]
     faults: Annotated[int, Field(examples=[0])]
     snapshots: Annotated[int, Field(examples=[0])]

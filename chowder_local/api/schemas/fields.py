@@ -1,9 +1,9 @@
-"""What bodies of several subjects share: fields with their bounds, and views of attributes."""
+"""Fields with their bounds, and a base class, that bodies of several subjects share."""
 
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -12,7 +12,7 @@ Name = Annotated[str, Field(min_length=1, max_length=128, examples=["my-first-ag
 ShortText = Annotated[str, Field(max_length=128)]
 
 Id = Annotated[str, Field(json_schema_extra={"format": "uuid"})]
-"""In a view; what a client names is looked up, and of what is no id there is nothing."""
+"""An id; its format is not validated, because an unknown or malformed one is a 404."""
 
 OVERRIDES_DEPTH_MAX = 32
 OVERRIDES_MAX_BYTES = 256 * 1024
@@ -20,7 +20,7 @@ OVERRIDES_MAX_BYTES = 256 * 1024
 
 def _bounded(overrides: dict[str, Any]) -> dict[str, Any]:
     for key, value in overrides.items():
-        # A dot in a key is a level, too.
+        # A dot in a key adds a level.
         if key.count(".") + 1 + _depth(value) > OVERRIDES_DEPTH_MAX:
             raise ValueError(f"It should be nested no deeper than {OVERRIDES_DEPTH_MAX} levels")
     if len(json.dumps(overrides)) > OVERRIDES_MAX_BYTES:
@@ -29,7 +29,7 @@ def _bounded(overrides: dict[str, Any]) -> dict[str, Any]:
 
 
 def _depth(value: Any) -> int:
-    """How many levels a value has; bodies have no more than can be walked like this."""
+    """How many levels a value has; the JSON parser bounds them, so that recursion is safe."""
     if isinstance(value, dict):
         value = list(value.values())
     return 1 + max(map(_depth, value), default=0) if isinstance(value, list) else 0
@@ -40,11 +40,6 @@ Overrides = Annotated[dict[str, Any], AfterValidator(_bounded)]
 
 
 class View(BaseModel):
-    """An answer that is made from the attributes of what it shows."""
+    """A body that `model_validate` makes from an object with its fields as attributes."""
 
     model_config = ConfigDict(from_attributes=True, validate_by_name=True)
-
-    @classmethod
-    def of(cls, source: object) -> Self:
-        """The view of a source that has each field as an attribute."""
-        return cls.model_validate(source)

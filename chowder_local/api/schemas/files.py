@@ -20,7 +20,7 @@ Path = Annotated[
 
 
 class FolderQuery(BaseModel):
-    """Which folder is to be listed."""
+    """The folder to list."""
 
     path: Annotated[
         str,
@@ -33,31 +33,31 @@ class FolderQuery(BaseModel):
 
 
 class FileQuery(BaseModel):
-    """Which file is meant."""
+    """The file to read."""
 
     path: Path
 
 
 class FileWriting(BaseModel):
-    """A text file as it is to be. Folders above it are made; one that is there is replaced."""
+    """A text file to create or replace, with the folders above it."""
 
     path: Path
     content: Annotated[str, Field(examples=["# Notes\n"])]
 
 
 class FileUpload(BaseModel):
-    """A form with a file. The two parts may come in any order."""
+    """A form with a file; its two parts may come in any order."""
 
     path: Annotated[
         str,
         Field(
             max_length=MAX_PATH_CHARS,
-            description="The file it becomes; or a folder, if one is there or the path ends with "
-            '"/": then the upload\'s own file name is used in it.',
+            description='The file to create. If the path ends with "/", or is a folder, the file '
+            "gets its name from the upload.",
             examples=["workspace/logo.png"],
         ),
     ]
-    file: Annotated[bytes, Field(description="The content, of any length.", examples=["any bytes"])]
+    file: Annotated[bytes, Field(description="The content, of any size.", examples=["any bytes"])]
 
 
 class FileView(BaseModel):
@@ -68,7 +68,7 @@ class FileView(BaseModel):
 
 
 class EntryView(BaseModel):
-    """One thing in a folder. Bytes of a name that are not UTF-8 are shown as U+FFFD."""
+    """An entry of a folder. Bytes of its name that are not UTF-8 are shown as U+FFFD."""
 
     name: Annotated[str, Field(examples=["notes.md"])]
     path: Annotated[str, Field(examples=["workspace/notes.md"])]
@@ -79,7 +79,7 @@ class EntryView(BaseModel):
 
 
 class FolderView(BaseModel):
-    """What is in a folder, sorted by name."""
+    """The entries of a folder, sorted by name."""
 
     path: Annotated[str, Field(examples=["workspace"])]
     entries: list[EntryView]

@@ -1,4 +1,4 @@
-"""Bodies: conversations, read back."""
+"""Bodies: sessions and transcripts."""
 
 from __future__ import annotations
 
@@ -16,63 +16,63 @@ KEY_CHARACTERS = 8192
 
 
 class TranscriptQuery(BaseModel):
-    """Which part of a transcript."""
+    """The part of a transcript to read."""
 
     limit: int = Field(
         100,
         ge=1,
         le=MESSAGES_MAX,
-        description="So many of the last messages, at most; long ones make a page shorter.",
+        description="How many of the last messages, at most; fewer if they are long.",
     )
     before: int | None = Field(
         None,
         ge=0,
         le=POSITION_MAX,
-        description="Only of those before this position, as the page after this one says.",
+        description="Only messages before this position: `before` of the answer with later ones.",
     )
 
 
 class KeyedTranscriptQuery(TranscriptQuery):
-    """Which part of which conversation's transcript."""
+    """The part of a transcript to read, and OpenClaw's key of its session."""
 
     key: str = Field(
         MAIN_KEY,
         min_length=1,
         max_length=KEY_CHARACTERS,
-        description="OpenClaw's key of a conversation that has no name here, as a messenger's.",
+        description="OpenClaw's key of a conversation without a name, such as a channel's.",
     )
 
 
 class SessionView(View):
-    """A conversation of an agent."""
+    """A session of an agent."""
 
     name: Annotated[
         str | None,
         Field(
-            description="What messages call it; null: the main one, or one of OpenClaw's own.",
+            description="The session's name; null for the main session and OpenClaw's own.",
             examples=["project-alpha"],
         ),
     ]
-    key: Annotated[str, Field(description="OpenClaw's own name of it.", examples=[MAIN_KEY])]
+    key: Annotated[str, Field(description="OpenClaw's key of it.", examples=[MAIN_KEY])]
     is_main: bool
     channel: Annotated[
-        str | None, Field(description="The messenger that it is held by.", examples=[None])
+        str | None, Field(description="The channel that it belongs to.", examples=[None])
     ]
     created_at: datetime | None
     last_used_at: datetime | None
     messages: Annotated[
-        int, Field(description="What OpenClaw keeps of it, tool results included.", examples=[4])
+        int, Field(description="How many OpenClaw keeps, with tool results.", examples=[4])
     ]
 
 
 class SessionsView(BaseModel):
-    """An agent's conversations, the main one first, then the last used ones."""
+    """An agent's sessions: the main one first, then by last use."""
 
     sessions: list[SessionView]
 
 
 class TurnUsageView(View):
-    """Tokens of the model call that a turn came from; those of the cache are among the input."""
+    """Tokens of a turn's model call; the input tokens include those of the cache."""
 
     input_tokens: Annotated[int, Field(examples=[16_480])]
     cached_tokens: Annotated[int, Field(examples=[0])]
@@ -81,7 +81,7 @@ class TurnUsageView(View):
 
 
 class AttemptView(View):
-    """A message of which nothing came, and whose words were sent again."""
+    """An earlier attempt to send a message, which got no answer."""
 
     at: datetime | None
     status: Literal["failed", "cancelled"]
@@ -91,40 +91,40 @@ class AttemptView(View):
 
 
 class TurnView(View):
-    """One thing that was said, called or answered."""
+    """A message, a tool call or a tool result."""
 
     position: Annotated[
-        int, Field(description="Of OpenClaw's message that it is of, from 0.", examples=[1])
+        int, Field(description="The position of OpenClaw's message, from 0.", examples=[1])
     ]
     role: Literal["user", "assistant", "tool_call", "tool_result"]
     at: datetime | None
     text: Annotated[
         str | None,
-        Field(description="What was said, or came of a call.", examples=["Hello!"]),
+        Field(description="The text of a message or tool result.", examples=["Hello!"]),
     ]
-    name: Annotated[str | None, Field(description="The tool's.", examples=[None])]
+    name: Annotated[str | None, Field(description="The tool's name.", examples=[None])]
     call_id: Annotated[
-        str | None, Field(description="Joins a call and its result.", examples=[None])
+        str | None, Field(description="The same for a call and its result.", examples=[None])
     ]
     arguments: Annotated[
-        dict[str, Any] | None, Field(description="Those of a call.", examples=[None])
+        dict[str, Any] | None, Field(description="The arguments of a call.", examples=[None])
     ]
     is_error: Annotated[
-        bool | None, Field(description="Whether a tool's result is a failure.", examples=[None])
+        bool | None, Field(description="Whether a tool result is an error.", examples=[None])
     ]
-    images: Annotated[int, Field(description="How many came with it.", examples=[0])]
+    images: Annotated[int, Field(description="How many images it has.", examples=[0])]
     is_cut: Annotated[
-        bool, Field(description="Whether it was longer than 200,000 characters.", examples=[False])
+        bool, Field(description="Whether it is cut at 200,000 characters.", examples=[False])
     ]
     model: Annotated[str | None, Field(examples=["gpt-4o"])]
     usage: Annotated[
         TurnUsageView | None,
-        Field(description="Of the first turn that came from a model call; else null."),
+        Field(description="For the first turn of a model call; else null."),
     ]
     response_id: Annotated[
         str | None,
         Field(
-            description="The id of the answer that it belongs to, if it has one.",
+            description="The id of the response that it belongs to, if any.",
             examples=["resp_1c9d278b"],
         ),
     ]
@@ -134,25 +134,26 @@ class TurnView(View):
     status: Annotated[
         Literal["completed", "failed", "cancelled", "in_progress"] | None,
         Field(
-            description="What became of a user's message; `cancelled`: its client hung up before "
-            "the answer's end. Null for other turns, and if the answer is on the next page.",
+            description="The status of a user's message; `cancelled`: its client disconnected "
+            "before the end of the answer. Null for other turns, and if the answer is on the next "
+            "page.",
             examples=["completed"],
         ),
     ]
     attempts: Annotated[
         list[AttemptView],
         Field(
-            description="Of a user's message: the earlier ones of which nothing came, oldest "
-            "first. The agent knows the last one only."
+            description="For a user's message: earlier attempts without an answer, oldest first. "
+            "The agent's own history has only the last one."
         ),
     ]
 
 
 class TranscriptView(View):
-    """A conversation, or its latest part, oldest first."""
+    """A page of a transcript, oldest turn first."""
 
     turns: list[TurnView]
     before: Annotated[
         int | None,
-        Field(description="To be asked for with the next older part; null: none.", examples=[None]),
+        Field(description="`before` of the next older page; null: there is none.", examples=[None]),
     ]

@@ -1,4 +1,4 @@
-"""Bodies: an instance's life, its snapshots, and what only the local server tells of it."""
+"""Bodies: instances, their snapshots, and their settings on the local server."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 LINES_MAX = 100_000
 OVERRIDES_DESCRIPTION = (
-    "Overrides of OpenClaw's configuration: paths with dots as keys, or nested objects, whose "
-    "own keys may contain dots. null removes a setting."
+    "Overrides of OpenClaw's configuration. A key is a path with dots, or the name of a nested "
+    "object, whose own keys may contain dots. null removes a setting."
 )
 
 GatewayUrl = Annotated[str | None, Field(examples=["http://127.0.0.1:32768"])]
@@ -38,12 +38,12 @@ class InstanceCreation(BaseModel):
 
 
 class InstanceChange(BaseModel):
-    """What of an instance is to change."""
+    """Changes to an instance."""
 
     name: Name | None = None
     openclaw_config: Overrides | None = Field(
         None,
-        description=f"{OVERRIDES_DESCRIPTION} They are laid over those in force.",
+        description=f"{OVERRIDES_DESCRIPTION} They are merged with the present ones.",
         examples=[{"agents.defaults.thinkingDefault": "low", "logging": {"level": None}}],
     )
 
@@ -67,14 +67,14 @@ class InstanceView(BaseModel):
     gateway_url: GatewayUrl
     region: Annotated[str | None, Field(examples=[None])]
     error_message: Annotated[
-        str | None, Field(description="What went wrong, if the status is `error`.", examples=[None])
+        str | None, Field(description="The error, if the status is `error`.", examples=[None])
     ]
     created_at: datetime
     updated_at: datetime
 
     @classmethod
-    def of(cls, instance: Instance, caller: Caller) -> Self:
-        """The view of an instance that its caller's key allows."""
+    def from_instance(cls, instance: Instance, caller: Caller) -> Self:
+        """The instance, without what the caller's key may not read."""
         view = cls.model_validate(instance, from_attributes=True)
         if not caller.may(Permission.READ, instance.id):
             view.sandbox_id = view.openclaw_config = view.gateway_url = view.error_message = None
@@ -84,7 +84,7 @@ class InstanceView(BaseModel):
 
 
 class InstanceStatusView(BaseModel):
-    """An instance's status, light enough to poll."""
+    """An instance's status, cheap to poll."""
 
     id: Id
     status: InstanceStatus
@@ -98,77 +98,76 @@ class SnapshotCreation(BaseModel):
 
 
 class SnapshotView(View):
-    """An agent as it was: its conversations, files and configuration."""
+    """A copy of an agent's conversations, files and configuration at one moment."""
 
     id: Id
     instance_id: Annotated[
         Id | None,
-        Field(description="Of which instance it was made, which may be gone since."),
+        Field(description="The instance that it was taken of, which may be deleted."),
     ]
     name: Annotated[str | None, Field(examples=["after-onboarding"])]
     model_provider: ModelProvider
-    size_bytes: Annotated[int, Field(description="Of its archive.", examples=[2_935_296])]
+    size_bytes: Annotated[int, Field(description="The size of its archive.", examples=[2_935_296])]
     created_at: datetime
 
 
 class Fork(BaseModel):
-    """The instance that is to be made."""
+    """The new instance."""
 
     name: Name
 
 
 class Restoration(BaseModel):
-    """What an instance is to be again."""
+    """The snapshot to restore."""
 
     snapshot_id: Id
 
 
 class ImportQuery(BaseModel):
-    """How an imported agent is to be called."""
+    """The name of the imported instance."""
 
-    name: Annotated[Name | None, Field(description="Else as it was called there.")] = None
+    name: Annotated[Name | None, Field(description="Without it, the exported name.")] = None
 
 
 class LogQuery(BaseModel):
-    """Which part of a log."""
+    """The part of a log to read."""
 
-    tail: int = Field(200, ge=1, le=LINES_MAX, description="So many of the last lines.")
-    follow: bool = Field(False, description="Whether to go on with what is printed from now on.")
+    tail: int = Field(200, ge=1, le=LINES_MAX, description="How many of the last lines.")
+    follow: bool = Field(False, description="Whether to stream later lines as well.")
 
 
 class LocalInstanceChange(BaseModel):
-    """What only the local server lets choose for an instance."""
+    """Settings of an instance that only the local server has."""
 
     egress: Annotated[
         Egress | None,
         Field(
             description="`off`: its sandbox reaches the model relay and nothing outside; "
-            "null: as the server's own setting has it.",
+            "null: the server's own setting.",
             examples=["off"],
         ),
     ]
 
 
 class LocalInstanceView(BaseModel):
-    """What only the local server tells of an instance."""
+    """The settings of an instance that only the local server has."""
 
     id: Id
     name: Annotated[str, Field(examples=["my-first-agent"])]
     status: Annotated[
         InstanceStatus,
-        Field(description="`provisioning` while its sandbox is made anew.", examples=["running"]),
+        Field(description="`provisioning` while its sandbox is replaced.", examples=["running"]),
     ]
     egress: Annotated[
         Egress | None,
-        Field(description="What was chosen for it; null: nothing.", examples=[None]),
+        Field(description="Its own setting; null: the server's applies.", examples=[None]),
     ]
     egress_in_force: Annotated[
-        Egress, Field(description="What its sandbox is, or will be, made by.", examples=["on"])
+        Egress, Field(description="The setting that its sandbox has.", examples=["on"])
     ]
 
     @classmethod
-    def of(cls, instance: Instance, egress_in_force: Egress) -> Self:
-        """The view; the server's own setting is for the caller to know."""
+    def from_instance(cls, instance: Instance, egress_in_force: Egress) -> Self:
         return cls(
             id=instance.id,
             name=instance.name,
@@ -179,7 +178,7 @@ class LocalInstanceView(BaseModel):
 
 
 class GatewayView(BaseModel):
-    """How this machine reaches an agent's gateway directly."""
+    """The address and token of an agent's gateway, for direct calls from this machine."""
 
     gateway_url: Annotated[str | None, Field(examples=["http://127.0.0.1:32768"])]
     token: Annotated[str, Field(examples=["9f2c4e…"])]

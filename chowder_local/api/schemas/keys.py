@@ -32,16 +32,16 @@ class KeyCreation(BaseModel):
     instance_ids: list[Id] = Field(
         min_length=1,
         max_length=MOST_INSTANCES,
-        description="The instances that it is for; none that is terminated.",
+        description="The instances that it is for. None may be terminated.",
     )
     permissions: list[Permission] = Field(
         min_length=1,
         max_length=MOST_INSTANCES,
-        description="What it may do with them. Each is independent: one grants no other.",
+        description="What it may do with them. No permission includes another one.",
         examples=[["read", "interact"]],
     )
     expires_at: Annotated[datetime, AfterValidator(_in_utc)] | None = Field(
-        None, description="When it ends by itself; a time without a zone is taken as UTC."
+        None, description="When it expires; a time without a zone is in UTC."
     )
 
 
@@ -59,12 +59,12 @@ class KeyView(View):
 
 
 class NewKeyView(KeyView):
-    """A new key with its token, which is shown this once."""
+    """A new key with its token, which no other answer has."""
 
     raw_key: Annotated[str, Field(examples=["chd_sk_…"])]
 
     @classmethod
-    def of_new(cls, key: ApiKey, raw_key: str) -> Self:
+    def from_key(cls, key: ApiKey, raw_key: str) -> Self:
         return cls(**vars(key), raw_key=raw_key)
 
 
@@ -76,12 +76,12 @@ class GrantView(BaseModel):
 
 
 class KeyDetailsView(KeyView):
-    """A key with what it may do; an instance that is terminated since then is still named."""
+    """A key with its permissions, those for terminated instances included."""
 
     instances: list[GrantView]
 
     @classmethod
-    def of_key(cls, key: ApiKey) -> Self:
+    def from_key(cls, key: ApiKey) -> Self:
         instances = [
             GrantView(
                 instance_id=instance_id,

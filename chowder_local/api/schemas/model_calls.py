@@ -1,4 +1,4 @@
-"""Bodies: model calls, as they were sent and answered, and recordings of them."""
+"""Bodies: model calls and recordings."""
 
 from __future__ import annotations
 
@@ -35,20 +35,22 @@ Entries = Annotated[
     dict[str, Entry],
     Field(
         max_length=ENTRIES_MAX,
-        description="Model calls by the names of their files, in whose order they are.",
+        description="Model calls by file name, in the order of the names.",
         examples=[EXAMPLE],
     ),
 ]
 
 
 class ExchangeQuery(BaseModel):
-    """Which model calls."""
+    """The model calls to list."""
 
-    limit: int = Field(100, ge=1, le=LISTED_MAX, description="So many of the latest.")
+    limit: int = Field(
+        100, ge=1, le=LISTED_MAX, description="How many of the latest calls, at most."
+    )
 
 
 class ExchangeView(BaseModel):
-    """A model call, in short."""
+    """A summary of a model call."""
 
     id: Annotated[str, Field(examples=["ex-1"])]
     at: datetime
@@ -56,14 +58,14 @@ class ExchangeView(BaseModel):
     session: Annotated[
         str | None,
         Field(
-            description="Its name; null for the main one and those that are nobody's here.",
+            description="The session's name; null for the main session and OpenClaw's own.",
             examples=["project-alpha"],
         ),
     ]
     session_key: Annotated[
         str | None,
         Field(
-            description="OpenClaw's own; null of what it asks on its own, such as a summary.",
+            description="OpenClaw's key of the session; null for its own calls, such as summaries.",
             examples=["agent:main:main"],
         ),
     ]
@@ -76,58 +78,58 @@ class ExchangeView(BaseModel):
         str,
         Field(description="provider, offline, or `script: ` and the rule.", examples=["offline"]),
     ]
-    status: Annotated[int | None, Field(description="The provider's.", examples=[200])]
+    status: Annotated[int | None, Field(description="The provider's status.", examples=[200])]
     outcome: Annotated[
         str | None,
-        Field(description="As in the metrics; null while it goes on.", examples=["offline"]),
+        Field(description="As in the metrics; null while it is in progress.", examples=["offline"]),
     ]
     error: Annotated[
-        str | None, Field(description="What the client was told, if it failed.", examples=[None])
+        str | None, Field(description="The error that the agent got.", examples=[None])
     ]
     took_s: float | None
     request_bytes: int
     answer_bytes: int
 
     @classmethod
-    def of(cls, exchange: LoggedCall, session: SessionName | None) -> Self:
-        return cls(**_fields(exchange, session))
+    def from_call(cls, call: LoggedCall, session: SessionName | None) -> Self:
+        return cls(**_fields(call, session))
 
 
 class ChunkView(BaseModel):
-    """A part of an answer, as it came."""
+    """A chunk of an answer."""
 
-    after_s: Annotated[float, Field(description="How long after the call.")]
+    after_s: Annotated[float, Field(description="Seconds since the call.")]
     text: Annotated[str, Field(examples=["event: message_start\ndata: {…}\n\n"])]
 
 
 class ExchangeDetailsView(ExchangeView):
-    """A model call, whole: what the agent really sent, and what came back."""
+    """A model call with its request and its answer."""
 
     request: Annotated[
         Any,
-        Field(description="The body; as text if it is no JSON.", examples=[{"model": "gpt-4o"}]),
+        Field(description="The body; as text if it is not JSON.", examples=[{"model": "gpt-4o"}]),
     ]
     chunks: Annotated[
         list[ChunkView],
-        Field(description="The answer in the pieces in which it came; its first megabyte."),
+        Field(description="The first megabyte of the answer, in the chunks that arrived."),
     ]
 
     @classmethod
-    def of(cls, exchange: LoggedCall, session: SessionName | None) -> Self:
+    def from_call(cls, call: LoggedCall, session: SessionName | None) -> Self:
         chunks = [
             ChunkView(after_s=each.after_s, text=each.data.decode("utf-8", "replace"))
-            for each in exchange.chunks
+            for each in call.chunks
         ]
-        details = {"request": _content(exchange.request), "chunks": chunks}
-        return cls(**_fields(exchange, session) | details)
+        details = {"request": _content(call.request), "chunks": chunks}
+        return cls(**_fields(call, session) | details)
 
 
-def _fields(exchange: LoggedCall, session: SessionName | None) -> dict[str, Any]:
+def _fields(call: LoggedCall, session: SessionName | None) -> dict[str, Any]:
     return {
-        **vars(exchange),
+        **vars(call),
         "session": session.name if session else None,
-        "session_key": exchange.session_key,
-        "request_bytes": len(exchange.request),
+        "session_key": call.session_key,
+        "request_bytes": len(call.request),
     }
 
 
@@ -139,23 +141,23 @@ def _content(body: bytes) -> Any:
 
 
 class RecordingQuery(BaseModel):
-    """Which model calls are to be in a recording."""
+    """The model calls to record."""
 
     after: str | None = Field(
-        None, description="Those after the one with this id only.", examples=["ex-1"]
+        None, description="Id of a model call: only later ones.", examples=["ex-1"]
     )
 
 
 class RecordingPlayback(BaseModel):
-    """What an instance's model calls are to be answered from."""
+    """The recording to replay."""
 
     entries: Entries
 
 
 class RecordingView(BaseModel):
-    """A recording of the instance's latest model calls, and what they are answered from."""
+    """A recording of the instance's latest model calls."""
 
     entries: Entries
     is_replayed: Annotated[
-        bool, Field(description="Whether they are answered from a recording.", examples=[False])
+        bool, Field(description="Whether a recording is replayed.", examples=[False])
     ]

@@ -1,4 +1,4 @@
-"""Bodies: signing up, what an organization is, and its subscription."""
+"""Bodies: sign-up, organizations and subscriptions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from chowder_local.core.domain import ModelProvider, Tier
 if TYPE_CHECKING:
     from chowder_local.accounts.organizations import OrganizationDetails
 
-# It travels in a header, where anything else would end the request or begin another.
+# It is sent as a header, which other characters could end or split.
 ModelKey = Annotated[str, Field(max_length=512, pattern=r"^[\x21-\x7e]*$")]
 
 
@@ -24,7 +24,7 @@ class Signup(BaseModel):
 
 
 class OrganizationChange(BaseModel):
-    """What of an organization is to change; model keys are merged with those set."""
+    """Changes to an organization; model keys are merged with those that are set."""
 
     name: Name | None = None
     model_api_keys: dict[ModelProvider, ModelKey] | None = Field(
@@ -36,7 +36,7 @@ class OrganizationChange(BaseModel):
 
 
 class OrganizationView(BaseModel):
-    """An organization; its model keys are never shown, only whose are set."""
+    """An organization; `model_providers` are those that it has a key for, which is never shown."""
 
     id: Id
     name: Annotated[str, Field(examples=["Kitchen"])]
@@ -48,7 +48,7 @@ class OrganizationView(BaseModel):
     updated_at: datetime
 
     @classmethod
-    def of(cls, details: OrganizationDetails) -> Self:
+    def from_details(cls, details: OrganizationDetails) -> Self:
         organization = details.organization
         return cls(
             id=organization.id,
@@ -63,14 +63,14 @@ class OrganizationView(BaseModel):
 
 
 class SignupView(BaseModel):
-    """A new organization and its key, which is shown this once."""
+    """A new organization and its key, which no other answer has."""
 
     organization: OrganizationView
     api_key: Annotated[str, Field(examples=["chd_org_…"])]
 
 
 class SubscriptionView(BaseModel):
-    """A tier and how much of it is used; the ids are null until something was paid for."""
+    """A tier and its use; the Stripe ids are null until the first checkout."""
 
     tier: Tier
     instance_limit: int | None
@@ -79,7 +79,7 @@ class SubscriptionView(BaseModel):
     stripe_subscription_id: Annotated[str | None, Field(examples=["sub_0a1b2c"])]
 
     @classmethod
-    def of(cls, details: OrganizationDetails) -> Self:
+    def from_details(cls, details: OrganizationDetails) -> Self:
         organization = details.organization
         return cls(
             tier=organization.tier,
@@ -91,12 +91,12 @@ class SubscriptionView(BaseModel):
 
 
 class CheckoutCreation(BaseModel):
-    """The tier that is to be paid for."""
+    """The tier to pay for."""
 
     tier: Literal[Tier.CRAB, Tier.LOBSTER]
 
 
 class LinkView(BaseModel):
-    """A page for a browser; the link works for an hour."""
+    """A link to a page for a browser; it works for an hour."""
 
-    url: Annotated[str, Field(examples=["http://127.0.0.1:2469/local/portal?token=…"])]
+    url: Annotated[str, Field(examples=["http://127.0.0.1:2469/local/portal?session=…"])]

@@ -1,4 +1,4 @@
-"""Bodies: scripts of replies, and what has come of them."""
+"""Bodies: scripted replies and their use."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from chowder_local.relay.scripts.rules import ReplyScript
 
 if TYPE_CHECKING:
     from chowder_local.core.domain import OrganizationId
-    from chowder_local.relay.scripts.registry import Running
+    from chowder_local.relay.scripts.registry import ActiveScript
 
 
 EXAMPLE: JsonDict = {
@@ -23,13 +23,13 @@ EXAMPLE: JsonDict = {
 
 
 class ReplyScriptChange(ReplyScript):
-    """A script of replies, as a file has it."""
+    """A script of replies, in the format of a script file."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
 
 
 class UnmatchedView(BaseModel):
-    """Something that no rule was about."""
+    """A model call that no rule matched."""
 
     at: datetime
     instance_id: Id
@@ -38,56 +38,54 @@ class UnmatchedView(BaseModel):
     session: Annotated[
         str | None,
         Field(
-            description="Its name; null for the main one and those that are nobody's here.",
+            description="The session's name; null for the main session and OpenClaw's own.",
             examples=["project-alpha"],
         ),
     ]
     turn: int
-    text: Annotated[str, Field(description="What the person said.", examples=["Hello!"])]
+    text: Annotated[str, Field(description="The user's message.", examples=["Hello!"])]
     tool: Annotated[
-        str | None, Field(description="What came back since, if anything did.", examples=["exec"])
+        str | None, Field(description="The tool whose result follows, if any.", examples=["exec"])
     ]
-    result: Annotated[str | None, Field(description="What it came to.", examples=["1000"])]
+    result: Annotated[str | None, Field(description="The tool's result.", examples=["1000"])]
 
 
 class ScriptView(BaseModel):
-    """A script in force, and what has come of it."""
+    """An active script and its use."""
 
-    script: Annotated[ReplyScript, Field(description="As it was given.", examples=[EXAMPLE])]
-    used: Annotated[
-        list[int], Field(description="How often each rule has counted.", examples=[[1]])
-    ]
+    script: Annotated[ReplyScript, Field(description="As it was set.", examples=[EXAMPLE])]
+    used: Annotated[list[int], Field(description="How often each rule was used.", examples=[[1]])]
     unmatched: Annotated[
-        list[UnmatchedView], Field(description="The latest that no rule was about.")
+        list[UnmatchedView], Field(description="The latest calls that no rule matched.")
     ]
 
     @classmethod
-    def of(cls, running: Running, organization_id: OrganizationId) -> Self:
-        """The view; of what others asked, nothing is in it."""
+    def from_running(cls, running: ActiveScript, organization_id: OrganizationId) -> Self:
+        """The script, with the unmatched calls of one organization only."""
         return cls(
             script=running.script,
             used=running.used,
             unmatched=[
-                UnmatchedView(at=each.at, instance_id=each.instance_id, **vars(each.ask))
+                UnmatchedView(at=each.at, instance_id=each.instance_id, **vars(each.request))
                 for each in running.unmatched
                 if each.organization_id == organization_id
             ],
         )
 
-    def as_given(self) -> dict[str, Any]:
-        """As JSON; all that a script leaves out would hide what it says."""
-        shown = self.model_dump(mode="json")
-        return shown | {"script": self.script.model_dump(mode="json", exclude_unset=True)}
+    def to_json(self) -> dict[str, Any]:
+        """The view as JSON; the script without its defaults."""
+        view = self.model_dump(mode="json")
+        return view | {"script": self.script.model_dump(mode="json", exclude_unset=True)}
 
 
 class RepliesView(BaseModel):
-    """What the offline model says instead."""
+    """The scripts of an organization or instance, and of the server."""
 
     own: Annotated[
         ScriptView | None,
-        Field(description="The organization's script, or the instance's; null: none."),
+        Field(description="The script of the organization or instance; null: none."),
     ]
     server: Annotated[
         ScriptView | None,
-        Field(description="The one that the server was started with, which is asked last."),
+        Field(description="The script that the server was started with, which is tried last."),
     ]

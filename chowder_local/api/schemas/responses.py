@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-# It travels in a header, where anything else would end the request or begin another.
+# It is sent as a header, which other characters could end or split.
 ModelId = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[\x21-\x7e]+$")]
 
 MESSAGE_EXAMPLE = {
@@ -18,14 +18,14 @@ MESSAGE_EXAMPLE = {
 }
 
 
-def _filled(given: str | list[dict[str, Any]]) -> str | list[dict[str, Any]]:
-    if not given:
+def _not_empty(value: str | list[dict[str, Any]]) -> str | list[dict[str, Any]]:
+    if not value:
         raise ValueError("It should not be empty")
-    return given
+    return value
 
 
-class ToolGiven(BaseModel):
-    """A tool that the agent may call besides its own; functions have a name and parameters."""
+class Tool(BaseModel):
+    """A tool of the client that the agent may call; a function needs a name."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -47,7 +47,7 @@ class ToolGiven(BaseModel):
 
 
 class Message(BaseModel):
-    """A request in the OpenAI Responses format; members not listed here are taken, too."""
+    """A request in the OpenAI Responses format; it may have members that are not listed here."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -55,16 +55,16 @@ class Message(BaseModel):
     input: Annotated[
         str | list[dict[str, Any]],
         Field(
-            description="What is said: text, or items of the Responses format.",
+            description="The message: text, or items of the Responses format.",
             examples=["Hey! Who are you and what can you do?"],
         ),
-        AfterValidator(_filled),
+        AfterValidator(_not_empty),
     ]
-    stream: Annotated[bool | None, Field(description="Answers with server-sent events.")] = None
+    stream: Annotated[bool | None, Field(description="Stream server-sent events.")] = None
     instructions: Annotated[
-        str | None, Field(description="What the agent is told for this message alone.")
+        str | None, Field(description="Instructions for this message alone.")
     ] = None
-    tools: list[ToolGiven] | None = None
+    tools: list[Tool] | None = None
     tool_choice: Annotated[
         str | dict[str, Any] | None,
         Field(description="auto, none, required, or an object that names a function."),
@@ -76,7 +76,7 @@ class Message(BaseModel):
     ] = None
     previous_response_id: Annotated[
         str | None,
-        Field(description="Taken and told; a conversation always goes on where it is."),
+        Field(description="Echoed only; a session always goes on from its last message."),
     ] = None
     max_output_tokens: Annotated[int | None, Field(ge=1)] = None
     max_tool_calls: Annotated[int | None, Field(ge=1)] = None
@@ -94,7 +94,7 @@ class Message(BaseModel):
 
 
 class OutputTextView(BaseModel):
-    """What the agent says."""
+    """Text of the agent."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -105,7 +105,7 @@ class OutputTextView(BaseModel):
 
 
 class RefusalView(BaseModel):
-    """What the agent says instead of an answer in the format that was asked for."""
+    """The agent's refusal to answer in the requested format."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -129,14 +129,14 @@ class OutputMessageView(BaseModel):
 
 
 class FunctionCallView(BaseModel):
-    """A call of one of the client's functions, whose result the next message brings."""
+    """A call of a client's function; send its result as the next message."""
 
     model_config = ConfigDict(extra="allow")
 
     type: Literal["function_call"]
     id: Annotated[str, Field(examples=["fc_0a1b2c"])]
     call_id: Annotated[
-        str, Field(description="What the result names it by.", examples=["call_0a1b2c"])
+        str, Field(description="The id that the result refers to.", examples=["call_0a1b2c"])
     ]
     name: Annotated[str, Field(examples=["get_weather"])]
     arguments: Annotated[str, Field(description="As JSON.", examples=['{"city": "Oslo"}'])]
@@ -144,7 +144,7 @@ class FunctionCallView(BaseModel):
 
 
 class ResponseUsageView(BaseModel):
-    """How many tokens it took."""
+    """The tokens that the answer took."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -154,17 +154,15 @@ class ResponseUsageView(BaseModel):
 
 
 class ResponseView(BaseModel):
-    """A resource of the OpenAI Responses format, with all the members that this requires."""
+    """A response in the OpenAI Responses format, with all required members."""
 
     model_config = ConfigDict(extra="allow")
 
     id: Annotated[str, Field(examples=["resp_0a1b2c"])]
     object: Literal["response"]
-    created_at: Annotated[int, Field(description="In seconds.", examples=[1_777_777_777])]
+    created_at: Annotated[int, Field(description="Unix time in seconds.", examples=[1_777_777_777])]
     status: Literal["completed", "incomplete", "failed", "in_progress"]
-    model: Annotated[
-        str, Field(description="As it was asked for.", examples=["claude-sonnet-4-20250514"])
-    ]
+    model: Annotated[str, Field(description="As requested.", examples=["claude-sonnet-4-20250514"])]
     output: Annotated[
         list[Annotated[OutputMessageView | FunctionCallView, Field(discriminator="type")]],
         Field(examples=[[MESSAGE_EXAMPLE]]),

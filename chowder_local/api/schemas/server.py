@@ -1,4 +1,4 @@
-"""Bodies: what the server says of itself."""
+"""Bodies: health and readiness."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from chowder_local.core.domain import InstanceStatus
 
 
 class ReadyView(BaseModel):
-    """The server takes calls."""
+    """Whether the server takes calls."""
 
     ready: bool
 
@@ -24,37 +24,37 @@ class EngineHealth(BaseModel):
     error: Annotated[
         str | None,
         Field(
-            description="Why no agent could boot: it does not answer, or the image is gone.",
+            description="Why no agent can boot: no answer of the engine, or no image.",
             examples=[None],
         ),
     ]
 
 
 class RelayHealth(BaseModel):
-    """Where sandboxes find the model relay."""
+    """The model relay's address for sandboxes."""
 
     url: Annotated[str, Field(examples=["http://relay.local:2470"])]
 
 
 class BootsHealth(BaseModel):
-    """How many instances are on their way, and how many of them wait for their turn."""
+    """How many instances are being provisioned, and how many wait in the boot queue."""
 
     in_progress: int
     queued: int
 
 
 class PoolHealth(BaseModel):
-    """Warm sandboxes: blank agents that wait for an instance."""
+    """The pool of warm sandboxes: blank agents that new instances claim."""
 
-    size: Annotated[int, Field(description="How many are wanted.", examples=[2])]
+    size: Annotated[int, Field(description="The target size.", examples=[2])]
     ready: Annotated[int, Field(description="How many may be claimed.", examples=[2])]
     error: Annotated[
-        str | None, Field(description="Why the last one could not be made.", examples=[None])
+        str | None, Field(description="Why the last one failed to boot.", examples=[None])
     ]
 
 
 class HealthView(BaseModel):
-    """What the server says of itself."""
+    """The health of the server."""
 
     status: Literal["ok", "degraded"]
     version: Annotated[str, Field(examples=["1.2.3"])]
@@ -62,17 +62,17 @@ class HealthView(BaseModel):
     image: Annotated[str, Field(description="The sandbox image.", examples=["chowder-sandbox:1"])]
     base_url: Annotated[str, Field(examples=["http://127.0.0.1:2469"])]
     data_dir: Annotated[str, Field(examples=["/home/me/.local/share/chowder-local"])]
-    pid: Annotated[int, Field(description="The server's process.", examples=[4242])]
+    pid: Annotated[int, Field(description="The server's process id.", examples=[4242])]
     started_at: datetime
     engine: EngineHealth
     relay: RelayHealth
     places: Annotated[
         int | None,
-        Field(description="Agents that the machine has memory for, if known.", examples=[12]),
+        Field(description="How many agents the machine has memory for, if known.", examples=[12]),
     ]
     boots: BootsHealth
     pool: PoolHealth
     instances: Annotated[
         dict[InstanceStatus, int],
-        Field(description="How many there are in each status.", examples=[{"running": 2}]),
+        Field(description="How many have each status.", examples=[{"running": 2}]),
     ]

@@ -26,18 +26,18 @@ Slug = Annotated[
 ]
 Variable = Annotated[str, StringConstraints(max_length=128, pattern="^[A-Za-z_][A-Za-z0-9_]*$")]
 Value = Annotated[str, StringConstraints(max_length=SECRET_MAX, pattern=r"^[^\x00]*$")]
-GivenValue = Annotated[Value, StringConstraints(min_length=1)]
+NonEmptyValue = Annotated[Value, StringConstraints(min_length=1)]
 Secret = Annotated[Value, StringConstraints(strip_whitespace=True)]
 
 
 class SkillQuery(BaseModel):
-    """Which skills."""
+    """The skills to list."""
 
     eligible_only: bool = Field(False, description="Only those that the agent can use now.")
 
 
 class SkillView(View):
-    """A skill. `ready`: it is enabled and has all that it requires."""
+    """A skill; `ready` if it is enabled and has all that it requires."""
 
     name: str = Field(examples=["weather"])
     description: str = Field(examples=["Says how the weather is."])
@@ -46,19 +46,19 @@ class SkillView(View):
 
 
 class SkillDetailsView(SkillView):
-    """A skill and where it is inside the sandbox."""
+    """A skill and its path in the sandbox."""
 
     path: str = Field(examples=["/data/.openclaw/workspace/skills/weather/SKILL.md"])
 
 
 class SkillInstallation(BaseModel):
-    """A skill to be installed from ClawHub."""
+    """A skill to install from ClawHub."""
 
     slug: Slug = Field(
         description="`slug`, `@owner/slug` or `skills-sh:owner/repository/slug`.",
         examples=["weather", "@steipete/weather"],
     )
-    env: dict[Variable, GivenValue] | None = Field(
+    env: dict[Variable, NonEmptyValue] | None = Field(
         None,
         max_length=VARIABLES_MAX,
         description="Environment variables for the skill, by name.",
@@ -67,25 +67,25 @@ class SkillInstallation(BaseModel):
 
 
 class SkillInstallationView(BaseModel):
-    """What came of an installation. Of variables there are only names, never values."""
+    """The result of an installation, with the names of variables, never their values."""
 
     skill: str = Field(examples=["weather"])
     status: Literal["installed", "installed_missing_env"]
-    output: str = Field(description="What OpenClaw said.", examples=["Installed weather@1.0.0"])
+    output: str = Field(description="OpenClaw's output.", examples=["Installed weather@1.0.0"])
     env_applied: list[str] = Field(examples=[["WEATHER_KEY"]])
     required_env: list[str] = Field(examples=[["WEATHER_KEY"]])
     message: str = Field(examples=["Installed weather@1.0.0."])
 
     @classmethod
-    def of(cls, installation: Installation) -> Self:
+    def from_installation(cls, installation: Installation) -> Self:
         status = "installed_missing_env" if installation.missing_env else "installed"
         return cls(status=status, **vars(installation))
 
 
 class SkillChange(BaseModel):
-    """Settings of a skill, laid over those it has: null, or an empty string, removes one."""
+    """Settings of a skill, merged with its present ones; null or an empty text removes one."""
 
-    # What the validator below asks for, as far as generators understand it.
+    # The validator below, as far as JSON Schema can express it.
     model_config = ConfigDict(json_schema_extra={"minProperties": 1})
 
     enabled: bool | None = None
@@ -99,7 +99,7 @@ class SkillChange(BaseModel):
         examples=[{"PAGER_KEY": "…", "PAGER_ROOM": None}],
     )
     config: Overrides | None = Field(
-        None, description="Settings of the skill's own.", examples=[{"units": "metric"}]
+        None, description="The skill's own settings.", examples=[{"units": "metric"}]
     )
 
     @model_validator(mode="after")
@@ -110,10 +110,10 @@ class SkillChange(BaseModel):
 
     @property
     def change(self) -> dict[str, Any]:
-        """What was named, as a merge patch."""
-        named = self.model_dump(exclude_unset=True)
-        if named.get("env"):
-            named["env"] = {name: value or None for name, value in named["env"].items()}
-        if named.get("apiKey") == "":
-            named["apiKey"] = None
-        return named
+        """The members that are set, as a merge patch."""
+        patch = self.model_dump(exclude_unset=True)
+        if patch.get("env"):
+            patch["env"] = {name: value or None for name, value in patch["env"].items()}
+        if patch.get("apiKey") == "":
+            patch["apiKey"] = None
+        return patch

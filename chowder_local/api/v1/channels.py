@@ -1,4 +1,4 @@
-"""Handlers: the messengers that an agent is reached by."""
+"""Handlers: the channels of an agent, which connect it to messengers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 async def index(request: Request) -> list[ChannelView]:
-    """All channels that there are, with those that are switched on marked."""
+    """All channels, and whether each is enabled."""
     enabled = await services(request).channels.enabled(running_instance(request))
     return [
         ChannelView(
@@ -36,28 +36,28 @@ async def index(request: Request) -> list[ChannelView]:
 
 
 async def info(request: Request) -> ChannelInfoView:
-    """What connecting a channel takes; the same for every agent."""
-    return ChannelInfoView.of(_channel(request))
+    """The fields that connecting a channel requires; the same for every agent."""
+    return ChannelInfoView.from_channel(_channel(request))
 
 
 async def connect(request: Request) -> ConnectionView:
-    """Switches a channel on with the credentials given, or with those it has."""
+    """Enables a channel with the credentials of the body, or with those that it has."""
     channel = _channel(request)
     body = await parse(request, ChannelConnecting)
     agent = running_instance(request)
     connection = await services(request).channels.connect(agent, channel, body.config)
-    return ConnectionView.of(connection)
+    return ConnectionView.model_validate(connection)
 
 
 async def status(request: Request) -> ChannelStatusView:
     """Whether a channel is connected, and if not, why."""
     channel = _channel(request)
     state = await services(request).channels.state(running_instance(request), channel)
-    return ChannelStatusView.of(state)
+    return ChannelStatusView.from_state(state)
 
 
 async def pair(request: Request) -> PairingView:
-    """Lets a sender write to the agent who has shown a pairing code."""
+    """Approves the sender who got the pairing code, so that the agent answers."""
     channel = _channel(request)
     body = await parse(request, Pairing)
     agent = running_instance(request)
@@ -66,7 +66,7 @@ async def pair(request: Request) -> PairingView:
 
 
 async def disconnect(request: Request) -> None:
-    """Switches a channel off; its credentials are kept for the next time."""
+    """Disables a channel, and keeps its credentials for the next connection."""
     channel = _channel(request)
     await services(request).channels.disconnect(running_instance(request), channel)
 

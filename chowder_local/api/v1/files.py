@@ -17,35 +17,34 @@ if TYPE_CHECKING:
 
 
 async def index(request: Request) -> Response:
-    """What is in a folder, sorted by name. A symbolic link is shown as what it is."""
+    """The entries of a folder, sorted by name. Symbolic links are listed, not followed."""
     query = parse_query(request, FolderQuery)
     folder = await services(request).files.folder(running_instance(request).sandbox_id, query.path)
-    # Of thousands of entries there need be no copy.
     return await json_in_thread(lambda: folder)
 
 
 async def read(request: Request) -> FileView:
-    """A text file's content; what is not UTF-8, or over 10 MiB, can be downloaded."""
+    """A text file's content. Download a file that is not UTF-8, or is larger than 10 MiB."""
     query = parse_query(request, FileQuery)
     content = await services(request).files.text(running_instance(request).sandbox_id, query.path)
     return FileView(path=query.path, content=content)
 
 
 async def write(request: Request) -> None:
-    """Makes or replaces a text file, at once and whole, with the folders above it."""
+    """Creates or replaces a text file atomically, and creates the folders above it."""
     body = await parse(request, FileWriting)
     sandbox_id = running_instance(request).sandbox_id
     await services(request).files.write_text(sandbox_id, body.path, body.content)
 
 
 async def upload(request: Request) -> None:
-    """Makes or replaces a file of any size; nothing is changed before all of it is there."""
+    """Creates or replaces a file of any size, once all of it has arrived."""
     await upload_into(request, running_instance(request).sandbox_id)
 
 
 async def download(request: Request) -> Response:
-    """A file's bytes."""
+    """The bytes of a file."""
     query = parse_query(request, FileQuery)
     sandbox_id = running_instance(request).sandbox_id
-    found = await services(request).files.download(sandbox_id, query.path)
-    return await responses.download(request, found.name, found.size, found.chunks)
+    file = await services(request).files.download(sandbox_id, query.path)
+    return await responses.download(request, file.name, file.size, file.chunks)

@@ -1,4 +1,4 @@
-"""Handlers: an instance's life."""
+"""Handlers: the life cycle of instances."""
 
 from __future__ import annotations
 
@@ -23,42 +23,43 @@ if TYPE_CHECKING:
 
 
 async def create(request: Request) -> InstanceView:
-    """A new instance, which is provisioned in the background."""
+    """Creates an instance, which is provisioned in the background."""
     body = await parse(request, InstanceCreation)
     draft = InstanceDraft(**body.model_dump())
     created = await services(request).creation.create(caller(request).organization_id, draft)
-    return InstanceView.of(created, caller(request))
+    return InstanceView.from_instance(created, caller(request))
 
 
 async def index(request: Request) -> Response:
-    """The instances that are not terminated: the organization's, or those the key is for.
+    """The organization's instances, or those that a scoped key is for; no terminated ones.
 
-    Of one that the key may not `read`, what `GET /v1/instances/{instance_id}` would tell beyond its
-    name, status and provider is null.
+    `sandbox_id`, `gateway_url`, `openclaw_config` and `error_message` of an instance that the key
+    may not `read` are null.
     """
     by = caller(request)
-    return await array(services(request).directory.all(by), lambda each: InstanceView.of(each, by))
+    instances = services(request).directory.all(by)
+    return await array(instances, lambda each: InstanceView.from_instance(each, by))
 
 
 async def show(request: Request) -> InstanceView:
     """One instance."""
-    return InstanceView.of(instance(request), caller(request))
+    return InstanceView.from_instance(instance(request), caller(request))
 
 
 async def status(request: Request) -> Response:
-    """One instance's status, light enough to poll, and its place among those that wait to boot."""
-    found = instance(request)
-    view = InstanceStatusView(id=found.id, status=found.status, gateway_url=found.gateway_url)
-    position = services(request).boot_queue.position(found.id)
-    # A header, because clients know the body: it is the hosted service's.
+    """The instance's status, cheap to poll. A header has its place in the boot queue."""
+    polled = instance(request)
+    view = InstanceStatusView(id=polled.id, status=polled.status, gateway_url=polled.gateway_url)
+    position = services(request).boot_queue.position(polled.id)
+    # In a header, because the body is the hosted service's.
     headers = None if position is None else {QUEUE_POSITION_HEADER: str(position)}
     return Response(view.model_dump_json(), headers=headers, media_type="application/json")
 
 
 async def change(request: Request) -> InstanceView:
-    """Renames an instance, or changes its OpenClaw configuration live.
+    """Renames an instance, or changes its OpenClaw configuration while it runs.
 
-    A scoped key that may not `read` the instance gets the same answer as in the list.
+    A scoped key that may not `read` the instance gets the same members as null as in the list.
     """
     body = await parse(request, InstanceChange)
     changed = await services(request).reconfiguration.change(
@@ -67,26 +68,26 @@ async def change(request: Request) -> InstanceView:
         name=body.name,
         overrides=body.openclaw_config,
     )
-    return InstanceView.of(changed.instance, caller(request))
+    return InstanceView.from_instance(changed.instance, caller(request))
 
 
 async def stop(request: Request) -> InstanceView:
-    """Pauses a running instance; files, sessions and memory are kept."""
+    """Pauses a running instance, and keeps its files, sessions and memory."""
     organization_id = caller(request).organization_id
     instance_id = request.path_params["instance_id"]
     stopped = await services(request).lifecycle.stop(organization_id, instance_id)
-    return InstanceView.of(stopped, caller(request))
+    return InstanceView.from_instance(stopped, caller(request))
 
 
 async def start(request: Request) -> InstanceView:
-    """Lets a stopped instance go on."""
+    """Starts a stopped instance again, where it was."""
     organization_id = caller(request).organization_id
     instance_id = request.path_params["instance_id"]
     started = await services(request).lifecycle.start(organization_id, instance_id)
-    return InstanceView.of(started, caller(request))
+    return InstanceView.from_instance(started, caller(request))
 
 
 async def delete(request: Request) -> None:
-    """Destroys an instance's sandbox and data."""
+    """Terminates an instance, and deletes its sandbox and data."""
     instance_id = request.path_params["instance_id"]
     await services(request).lifecycle.delete(caller(request).organization_id, instance_id)

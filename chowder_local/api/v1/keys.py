@@ -17,32 +17,33 @@ if TYPE_CHECKING:
 
 
 async def create(request: Request) -> NewKeyView:
-    """A new key for some of the organization's instances; its token is shown this once."""
+    """A new key for some of the organization's instances. Only this answer has its token."""
     body = await parse(request, KeyCreation)
     draft = KeyDraft(**body.model_dump())
     key, raw_key = await services(request).keys.create(caller(request).organization_id, draft)
     note(request, key=key.id)
-    return NewKeyView.of_new(key, raw_key)
+    return NewKeyView.from_key(key, raw_key)
 
 
 async def index(request: Request) -> Response:
-    """The organization's scoped keys, revoked and expired ones too, oldest first.
+    """The organization's scoped keys, oldest first, with revoked and expired ones.
 
-    Its own key is not among them: it cannot be revoked.
+    The organization key, which cannot be revoked, is not listed.
     """
-    return await array(services(request).keys.all(caller(request).organization_id), KeyView.of)
+    keys = services(request).keys.all(caller(request).organization_id)
+    return await array(keys, KeyView.model_validate)
 
 
 async def show(request: Request) -> KeyDetailsView:
-    """One key, with what it may do."""
+    """One key with its permissions."""
     organization_id, key_id = caller(request).organization_id, request.path_params["key_id"]
-    return KeyDetailsView.of_key(await services(request).keys.get(organization_id, key_id))
+    return KeyDetailsView.from_key(await services(request).keys.get(organization_id, key_id))
 
 
 async def revoke(request: Request) -> None:
-    """Ends a key: the next request with it gets a 401. It stays in the list as inactive.
+    """Revokes a key: the next request with it gets a 401. It stays in the list as inactive.
 
-    An answer that is streaming goes on to its end. Revoking again changes nothing.
+    Streams that have begun go on to their end. Revoking again changes nothing.
     """
     organization_id, key_id = caller(request).organization_id, request.path_params["key_id"]
     await services(request).keys.revoke(organization_id, key_id)

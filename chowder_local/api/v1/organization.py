@@ -1,4 +1,4 @@
-"""Handlers: signing up, what an organization is, its tier, and the links that change it."""
+"""Handlers: sign-up, the organization, its tier, and links to the pages that change the tier."""
 
 from __future__ import annotations
 
@@ -23,37 +23,37 @@ if TYPE_CHECKING:
 
 
 async def signup(request: Request) -> SignupView:
-    """Makes an organization and its key, which is shown this once."""
+    """Creates an organization and its key, which no other answer has."""
     body = await parse(request, Signup)
     details, api_key = await services(request).organizations.signup(body.name)
-    return SignupView(organization=OrganizationView.of(details), api_key=api_key)
+    return SignupView(organization=OrganizationView.from_details(details), api_key=api_key)
 
 
 async def show(request: Request) -> OrganizationView:
     """The caller's organization."""
-    organizations = services(request).organizations
-    return OrganizationView.of(await organizations.details(caller(request).organization_id))
+    details = await services(request).organizations.details(caller(request).organization_id)
+    return OrganizationView.from_details(details)
 
 
 async def change(request: Request) -> OrganizationView:
-    """Renames the organization, sets or removes model keys."""
+    """Renames the organization, or sets or removes model keys."""
     body = await parse(request, OrganizationChange)
     if body.model_api_keys:
         note(request, model_keys="+".join(sorted(body.model_api_keys)))
     details = await services(request).organizations.change(
         caller(request).organization_id, name=body.name, model_api_keys=body.model_api_keys
     )
-    return OrganizationView.of(details)
+    return OrganizationView.from_details(details)
 
 
 async def subscription(request: Request) -> SubscriptionView:
-    """The organization's tier and how much of it is used."""
-    organizations = services(request).organizations
-    return SubscriptionView.of(await organizations.details(caller(request).organization_id))
+    """The organization's tier, and how many of its instances are used."""
+    details = await services(request).organizations.details(caller(request).organization_id)
+    return SubscriptionView.from_details(details)
 
 
 async def checkout(request: Request) -> LinkView:
-    """A link to a page of this server on which one click pays nothing and moves the tier."""
+    """A link to a page of this server where one click changes the tier; nothing is paid."""
     body = await parse(request, CheckoutCreation)
     session = services(request).subscriptions.checkout_session(
         caller(request).organization_id, body.tier
@@ -62,11 +62,11 @@ async def checkout(request: Request) -> LinkView:
 
 
 async def portal(request: Request) -> LinkView:
-    """A link to a page of this server on which any tier can be chosen."""
+    """A link to a page of this server where any tier can be chosen."""
     session = services(request).subscriptions.portal_session(caller(request).organization_id)
     return _link(request, "portal", session)
 
 
 def _link(request: Request, page: str, session: str) -> LinkView:
-    # By the name that the client called: the server may not know it.
+    # The host that the client used: the server may not know it.
     return LinkView(url=f"{request.base_url}local/{page}?{urlencode({'session': session})}")

@@ -31,10 +31,10 @@ _INSTANCE = re.compile(r"instances/[\w-]{1,64}/\Z")
 
 
 async def respond(request: Request) -> Response:
-    """Sends a message to the agent's main conversation, or to the one that the path names.
+    """Sends a message to the agent's main session, or to the session that the path names.
 
     With an `Idempotency-Key`, the same message gets the same answer for 24 hours, and the agent
-    hears it once.
+    gets it once.
     """
     agent = instance(request)
     message = (await parse(request, Message)).model_dump(exclude_unset=True)
@@ -42,7 +42,7 @@ async def respond(request: Request) -> Response:
     raw_key = request.headers.get(IDEMPOTENCY_KEY_HEADER)
     attempt = (agent.id, session_key(session), raw_key or "", message)
     idempotency, conversations = services(request).idempotency, services(request).conversations
-    if raw_key is not None and (kept := await idempotency.kept(*attempt)) is not None:
+    if raw_key is not None and (kept := await idempotency.get(*attempt)) is not None:
         headers = {REPLAYED_HEADER: "true"}
         if kept.media_type == EVENTS:
             headers |= EVENT_STREAM
@@ -66,16 +66,16 @@ async def respond(request: Request) -> Response:
 
 
 async def refuse_chat_completions(request: Request) -> Response:
-    """Raises ChatCompletionsMissing with the address to call instead."""
+    """Refuses the call with the path to call instead."""
     above = request.path_params["above"]
     raise ChatCompletionsMissing(above if _INSTANCE.match(above) else "instances/{id}/")
 
 
 def session_of(request: Request) -> str | None:
-    """The name of the conversation, if the path has one. Raises InputInvalid."""
+    """The name of the path's session, if it has one. Raises InputInvalid if it is not UTF-8."""
     name: str | None = request.path_params.get("session_id")
     if name is not None and "\ufffd" in name:
-        # It stands for whatever is not UTF-8, so that unlike names would share a conversation.
+        # It replaces bytes that are not UTF-8, so that different names would share a session.
         try:
             unquote_to_bytes(request.scope["raw_path"]).decode()
         except UnicodeDecodeError:
@@ -89,5 +89,5 @@ def _rendered(answer: dict[str, Any]) -> bytes:
     try:
         return json.dumps(answer, ensure_ascii=False, separators=(",", ":")).encode()
     except UnicodeEncodeError:
-        # Half of a character that takes two: a model may stop in the middle of one.
+        # A lone surrogate: a model may stop in the middle of a pair.
         return json.dumps(answer).encode()

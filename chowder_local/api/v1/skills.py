@@ -20,31 +20,31 @@ if TYPE_CHECKING:
 
 
 async def index(request: Request) -> list[SkillView]:
-    """The agent's skills, whether they came with OpenClaw, from ClawHub or as a folder."""
+    """The agent's skills: OpenClaw's own, those from ClawHub, and those in its workspace."""
     query = parse_query(request, SkillQuery)
-    found = await services(request).skills.list_skills(
+    skills = await services(request).skills.list_skills(
         running_instance(request), is_ready_only=query.eligible_only
     )
-    return [SkillView.of(each) for each in found]
+    return [SkillView.model_validate(each) for each in skills]
 
 
 async def show(request: Request) -> SkillDetailsView:
     """One skill."""
     agent = running_instance(request)
     skill = await services(request).skills.get(agent, request.path_params["skill_name"])
-    return SkillDetailsView.of(skill)
+    return SkillDetailsView.model_validate(skill)
 
 
 async def install(request: Request) -> SkillInstallationView:
     """Installs a skill from ClawHub, as OpenClaw's own client does."""
     body = await parse(request, SkillInstallation)
     agent = running_instance(request)
-    done = await services(request).skills.install(agent, body.slug, body.env or {})
-    return SkillInstallationView.of(done)
+    installation = await services(request).skills.install(agent, body.slug, body.env or {})
+    return SkillInstallationView.from_installation(installation)
 
 
 async def change(request: Request) -> None:
-    """Changes a skill's settings, live."""
+    """Changes a skill's settings while the agent runs."""
     body = await parse(request, SkillChange)
     agent = running_instance(request)
     await services(request).skills.change(agent, request.path_params["skill_name"], body.change)

@@ -1,6 +1,8 @@
-"""Every error that can be explained: one shallow tree, each a fact with a stable code.
+"""The base class of all errors that the server explains.
 
-http/error_rendering.py gives an error its HTTP status, and cli/exit_codes.py its exit code.
+http/error_rendering.py gives an error its HTTP status, and cli/exit_codes.py its exit code. A
+class's docstring says when the error is raised, and its `Remedy:` paragraph what to do then;
+docs/reference/errors.md is generated from both.
 """
 
 from __future__ import annotations
@@ -10,12 +12,12 @@ from typing import ClassVar
 
 
 class ChowderError(Exception):
-    """Something went wrong in a way that we can explain; `str()` is one sentence for a person."""
+    """An error that the server explains; `str()` is a message for people."""
 
     code: ClassVar[str] = "error"
     """The class's name in snake case, which clients see: renaming a class changes the API."""
     message: ClassVar[str]
-    """The sentence, where it is always the same."""
+    """The message, if it is always the same."""
 
     def __init_subclass__(cls) -> None:
         cls.code = re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()

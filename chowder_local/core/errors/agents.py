@@ -1,4 +1,4 @@
-"""Errors: what an agent's gateway, channels, skills and files do not do."""
+"""Errors of an agent's gateway, channels, skills and files."""
 
 from __future__ import annotations
 
@@ -11,55 +11,77 @@ if TYPE_CHECKING:
 
 
 class GatewayUnavailable(ChowderError):
-    """An agent's gateway does not answer."""
+    """The instance's gateway does not answer, or it cannot do what the call needs.
+
+    Remedy: Send the request again. If it fails again, read the sandbox's log with `chowder-local
+    logs INSTANCE`.
+    """
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"Gateway unavailable – {reason}")
 
 
 class GatewaySuspended(GatewayUnavailable):
-    """It takes nothing new for as long as a stop or a copy of its agent is under way."""
+    """The gateway takes no new turn while a stop or a snapshot of the instance is in progress.
+
+    Remedy: Send the message again in a moment.
+    """
 
 
 class ServerStopping(GatewayUnavailable):
-    """The server ends before an agent's answer does."""
+    """The server stopped before the answer was complete.
+
+    Remedy: Send the request again once the server runs.
+    """
 
     def __init__(self) -> None:
         super().__init__("the server is stopping")
 
 
 class AgentDiskFull(GatewayUnavailable):
-    """An agent can do nothing, because nothing more fits on the disk that its files are on."""
+    """The disk that holds the instance's files is full, so the agent cannot work.
+
+    Remedy: Free disk space on the engine's machine and send the message again.
+    """
 
     def __init__(self) -> None:
         super().__init__(
-            "no space is left on the disk that the agent's files are on. Make room there "
-            "('docker system df' shows what takes it), and send the message again"
+            "no space is left on the disk that the agent's files are on. Free space there "
+            "('docker system df' shows what uses it), and send the message again"
         )
 
 
 class AgentRenewed(GatewayUnavailable):
-    """An agent cannot recover, so it is booted again on its volume."""
+    """The agent cannot recover from a failure, so the server boots the instance again on its
+    volume.
 
-    def __init__(self, what: str) -> None:
+    Remedy: Wait until the instance is `running` and send the message again.
+    """
+
+    def __init__(self, failure: str) -> None:
         super().__init__(
-            f"the agent has not got over {what}, so it is started again. Send the message again "
-            "in a moment"
+            f"the agent cannot recover from {failure}, so the server starts it again. Send the "
+            "message again in a moment"
         )
 
 
 class Problem(NamedTuple):
-    """What is wrong at a place of a configuration; the path is dotted, as OpenClaw writes it."""
+    """A problem in a configuration, at a dotted path as OpenClaw writes it."""
 
     path: str
-    words: str
+    text: str
 
     def __str__(self) -> str:
-        return f"{self.path or '<root>'}: {self.words}"
+        return f"{self.path or '<root>'}: {self.text}"
 
 
 class RpcRefused(ChowderError):
-    """A gateway refuses a control call; the message and all problems are its own."""
+    """The gateway refuses a control call. The message is OpenClaw's.
+
+    Remedy: Correct what the message names.
+
+    `problems` has the problems whose paths are known.
+    """
 
     def __init__(self, message: str, problems: Iterable[Problem] = ()) -> None:
         super().__init__(message)
@@ -67,9 +89,11 @@ class RpcRefused(ChowderError):
 
 
 class ConfigRefused(ChowderError):
-    """OpenClaw does not take a configuration; the message is its own.
+    """A configuration is invalid for OpenClaw, or sets what the server reserves for itself.
 
-    `problems` has all of them with their places, as far as these are known.
+    Remedy: Correct the paths that the message names. The instance keeps its former configuration.
+
+    `problems` has the problems whose paths are known.
     """
 
     def __init__(self, message: str, problems: Iterable[Problem] = ()) -> None:
@@ -78,35 +102,67 @@ class ConfigRefused(ChowderError):
 
 
 class ConfigNotApplied(ConfigRefused):
-    """OpenClaw has written a configuration that it then cannot use; the message is its own."""
+    """OpenClaw has written a configuration that it then cannot use. The message is OpenClaw's.
+
+    Remedy: Correct the paths that the message names.
+    """
 
 
 class MessageRefused(ChowderError):
-    """The gateway does not take a message; the message is its own."""
+    """The body of a message has a member or an item that the agent does not take.
+
+    Remedy: Correct the member that the text names.
+    """
 
 
 class MessageTooLarge(MessageRefused):
+    """The message is larger than the gateway takes.
+
+    Remedy: Send a shorter message, or upload the content as a file.
+    """
+
     message = "The message is larger than the agent's gateway takes."
 
 
 class AnswerUnfit(ChowderError):
-    """A model did not answer in the demanded form; the message says how."""
+    """The model's answer does not fit `text.format`, or calls no function although `tool_choice`
+    demands one.
+
+    Remedy: Send the message again, or demand less. SDKs do not retry by themselves, because the
+    agent has already done its work.
+    """
 
 
 class ChannelNotFound(ChowderError):
+    """No channel has the name in the path.
+
+    Remedy: Use a name from `GET /v1/instances/{instance_id}/channels`.
+    """
+
     message = "Channel not found."
 
 
 class PairingNotFound(ChowderError):
+    """No pending pairing request of the channel has the code.
+
+    Remedy: Let the sender write to the agent again, and use the new code.
+    """
+
     message = "No pending pairing request has this code."
 
 
 class ChannelRefused(ChowderError):
-    """A messenger does not take what it is given; the message is OpenClaw's."""
+    """The messenger refuses the credentials or the code. The message is OpenClaw's.
+
+    Remedy: Correct the credentials and connect the channel again.
+    """
 
 
 class ChannelUnreachable(ChowderError):
-    """A messenger is set up, but not connected; the message is OpenClaw's."""
+    """The channel is configured, but OpenClaw has not connected it in time.
+
+    Remedy: Poll the status of the channel: OpenClaw keeps trying.
+    """
 
     def __init__(self, channel: str, reason: str | None) -> None:
         cause = (reason or "OpenClaw does not say why").rstrip(".")
@@ -114,34 +170,65 @@ class ChannelUnreachable(ChowderError):
 
 
 class SkillNotFound(ChowderError):
+    """The agent has no such skill, or ClawHub has none for the slug.
+
+    Remedy: Use a name from `GET /v1/instances/{instance_id}/skills`, or a slug that ClawHub lists.
+    """
+
     message = "Skill not found."
 
 
 class SkillInstalled(ChowderError):
+    """The skill is installed already.
+
+    Remedy: Change its settings with `PATCH /v1/instances/{instance_id}/skills/{skill_name}`
+    instead.
+    """
+
     def __init__(self, slug: str) -> None:
         super().__init__(f"Skill {slug!r} is installed already.")
 
 
 class SkillRefused(ChowderError):
-    """OpenClaw does not install a skill; the message is its own."""
+    """OpenClaw does not install the skill. The message is OpenClaw's.
+
+    Remedy: Correct what the message names.
+    """
 
 
 class ClawHubUnavailable(ChowderError):
-    """ClawHub cannot be reached from a sandbox, or does not do what it should."""
+    """The sandbox cannot reach ClawHub, or ClawHub fails.
+
+    Remedy: Check that the instance's egress is `on`, or set `CHOWDER_CLAWHUB_URL`, and try again.
+    """
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"ClawHub unavailable – {reason}. Nothing was installed.")
 
 
 class FileMissing(ChowderError):
+    """No file or folder is at the path.
+
+    Remedy: List the folder with `GET /v1/instances/{instance_id}/files`.
+    """
+
     message = "File not found."
 
 
 class FileRefused(ChowderError):
-    """A path cannot be used for the operation; the message says why."""
+    """The path cannot be used for the operation: it is absolute, leads out of the home, or is not a
+    text file.
+
+    Remedy: Correct the path as the message says.
+    """
 
 
 class FileTooLarge(ChowderError):
+    """The file is too large to be read as text.
+
+    Remedy: Download it with `GET /v1/instances/{instance_id}/files/download`.
+    """
+
     def __init__(self, path: str, limit_bytes: int) -> None:
         super().__init__(
             f"{path} is longer than the {limit_bytes} bytes that can be read as text; "
@@ -150,4 +237,9 @@ class FileTooLarge(ChowderError):
 
 
 class SandboxFull(ChowderError):
+    """The disk has no space for the agent's files.
+
+    Remedy: Remove files of the agent or free disk space on the engine's machine, and try again.
+    """
+
     message = "No space is left for the agent's files; nothing was changed."

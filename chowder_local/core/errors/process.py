@@ -1,4 +1,4 @@
-"""Errors: settings, the data directory, and a server as its command line sees it."""
+"""Errors of settings, the data directory, and the server's process."""
 
 from __future__ import annotations
 
@@ -6,11 +6,17 @@ from chowder_local.core.errors import ChowderError
 
 
 class SettingsInvalid(ChowderError):
-    """A setting is unknown or has a value that makes no sense."""
+    """A setting is unknown or has an invalid value, or a file of the user's is invalid.
+
+    Remedy: Correct the variable, option or file that the message names.
+    """
 
 
 class PortTaken(ChowderError):
-    """The address to listen on belongs to another process."""
+    """Another process listens on the API's port.
+
+    Remedy: Stop that process, or choose another port with `--port`.
+    """
 
     def __init__(self, host: str, port: int) -> None:
         super().__init__(
@@ -20,29 +26,44 @@ class PortTaken(ChowderError):
 
 
 class RelayPortTaken(ChowderError):
-    """The model relay's port, which running agents know it by, belongs to another process."""
+    """Another process listens on the model relay's port, by which running agents know the relay.
+
+    Remedy: Stop that process. The port cannot change while there are agents.
+    """
 
     def __init__(self, host: str, port: int) -> None:
         super().__init__(
             f"Port {port} on {host}, where agents expect the model relay, is taken by another "
-            "program. Stop that program; the number cannot change while there are agents."
+            "program. Stop that program; the port cannot change while there are agents."
         )
 
 
 class DataDirLocked(ChowderError):
+    """Another server uses the data directory.
+
+    Remedy: Stop it with `chowder-local down`, or choose another directory with `--data-dir`.
+    """
+
     def __init__(self, data_dir: str) -> None:
         super().__init__(
             f"Another chowder-local server uses {data_dir}. "
-            "Stop it with 'chowder-local down', or choose another one with --data-dir."
+            "Stop it with 'chowder-local down', or choose another directory with --data-dir."
         )
 
 
 class DataDirUnusable(ChowderError):
-    """The data directory cannot be written: full, read-only or not ours."""
+    """The data directory or a file in it cannot be used: the disk is full, it is read-only, or it
+    is damaged.
+
+    Remedy: Do what the message says, or choose another directory with `--data-dir`.
+    """
 
 
 class ServerNotRunning(ChowderError):
-    """The CLI finds no server to talk to."""
+    """No server answers at the address that the command or client calls.
+
+    Remedy: Start one with `chowder-local up --detach`.
+    """
 
     def __init__(self, base_url: str) -> None:
         super().__init__(
@@ -52,38 +73,54 @@ class ServerNotRunning(ChowderError):
 
 
 class ServerElsewhere(ChowderError):
-    """A command needs the server's data directory, but CHOWDER_BASE_URL names another server."""
+    """A command needs the server's data directory, but `CHOWDER_BASE_URL` names another server.
+
+    Remedy: Unset `CHOWDER_BASE_URL`, or name the data directory with `--data-dir`.
+    """
 
     def __init__(self, command: str, root_url: str, data_dir: str) -> None:
         super().__init__(
-            f"'{command}' is for the server of a data directory on this machine, such as "
-            f"{data_dir}, but CHOWDER_BASE_URL names another one, {root_url}. Run it where that "
-            "server's data directory is (for a container: docker compose exec), or unset "
-            "CHOWDER_BASE_URL, or name the data directory that is meant with --data-dir."
+            f"'{command}' needs a server's data directory on this machine, such as {data_dir}, "
+            f"but CHOWDER_BASE_URL names another server, {root_url}. Unset CHOWDER_BASE_URL, name "
+            "the data directory with --data-dir, or run the command where that server's data "
+            "directory is (for a container: docker compose exec)."
         )
 
 
 class ServerDiffers(ChowderError):
-    """`up` was given settings that the running server does not have."""
+    """`up` was given settings that the running server does not have.
+
+    Remedy: Stop the server with `chowder-local down`, and run `up` again. Instances stay as they
+    are.
+    """
 
     def __init__(self, pid: int, differences: str, program: str) -> None:
         super().__init__(
-            f"A server runs already (process {pid}), but not as asked for: "
+            f"A server runs already (process {pid}), but its settings differ: "
             f"{differences}. Settings of a running server cannot change. Stop it with "
-            f"'{program} down', which leaves agents as they are, and run 'up' again."
+            f"'{program} down', which keeps agents as they are, and run 'up' again."
         )
 
 
 class ServerNotReady(ChowderError):
-    """A server that was started did not become healthy."""
+    """A server was started, but it did not become healthy.
+
+    Remedy: Read the end of its log, which the message quotes, and run `chowder-local doctor`.
+    """
 
 
 class ServerSilent(ChowderError):
-    """The server was reached, but its answer did not come in time or broke off."""
+    """The server was reached, but its answer did not come in time or broke off.
+
+    Remedy: Try again, and run `chowder-local doctor` if it happens again.
+    """
 
 
 class ServerStuck(ChowderError):
-    """A server does not stop."""
+    """A server does not stop in time.
+
+    Remedy: Run `chowder-local down` again, or end the process that the message names.
+    """
 
     def __init__(self, pid: int, waited_s: float) -> None:
         super().__init__(
@@ -93,17 +130,23 @@ class ServerStuck(ChowderError):
 
 
 class ServerOfContainer(ChowderError):
-    """The server is its container's main process, so only the engine can end it properly."""
+    """The server is its container's main process, so only the engine can stop it properly.
+
+    Remedy: Stop the container with `docker stop` or `docker compose stop`.
+    """
 
     message = (
-        "This container is there for the server, and ends with it. Stop it by the engine "
-        "(docker stop, docker compose stop); what is to be done without the server is done in "
-        "another one: docker compose run --rm chowder-local reset --yes"
+        "The server is this container's main process and cannot be stopped from inside. Stop "
+        "the container with docker stop or docker compose stop. To run a command without the "
+        "server, use another container: docker compose run --rm chowder-local reset --yes"
     )
 
 
 class ApiRefused(ChowderError):
-    """The server answered a client's call with an error; the message is the answer's."""
+    """The server answered a client's call with an error. The message is the answer's.
+
+    Remedy: Look the message up among the errors of the HTTP API.
+    """
 
     def __init__(self, status: int, detail: str) -> None:
         super().__init__(f"{detail} (HTTP {status})")

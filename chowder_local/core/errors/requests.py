@@ -1,4 +1,4 @@
-"""Errors: what a request may not do, or says wrongly."""
+"""Errors of requests that are invalid or not allowed."""
 
 from __future__ import annotations
 
@@ -10,79 +10,117 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 SHOWN_CHARACTERS = 100
-"""Of what a caller says and an error repeats."""
+"""The most characters of a caller's text that an error repeats."""
 
 
 class HostUnknown(ChowderError):
-    """The request is for a name that is not this server's, as after a rebinding of DNS."""
+    """The `Host` header has a name that is not this server's, as after DNS rebinding.
+
+    Remedy: Add the name to `CHOWDER_ALLOWED_HOSTS`, and start the server again.
+    """
 
     def __init__(self, host: str) -> None:
         super().__init__(
-            f"This server is not known as {host[:SHOWN_CHARACTERS]!r}. If it is to be called by "
-            "that name, start it with the name in CHOWDER_ALLOWED_HOSTS (several: with commas)."
+            f"This server does not answer to the host name {host[:SHOWN_CHARACTERS]!r}. To allow "
+            "it, add it to CHOWDER_ALLOWED_HOSTS (with commas) and start the server again."
         )
 
 
 class PageRefused(ChowderError):
-    """A page of another site sends a request that changes something."""
+    """A page of another site sends a request that changes something.
+
+    Remedy: Add the page's origin to `CHOWDER_CORS_ORIGINS`, and start the server again.
+    """
 
     def __init__(self, origin: str) -> None:
         super().__init__(
-            f"Pages of {origin[:SHOWN_CHARACTERS]!r} may change nothing here. If they are to, "
-            "start the server with their origin in CHOWDER_CORS_ORIGINS (several: with commas)."
+            f"Pages of {origin[:SHOWN_CHARACTERS]!r} may not change anything on this server. To "
+            "allow it, add the origin to CHOWDER_CORS_ORIGINS (with commas) and start it again."
         )
 
 
 class KeyMissing(ChowderError):
+    """The request has no API key.
+
+    Remedy: Send `Authorization: Bearer` and a key; `chowder-local env` prints one.
+    """
+
     message = "Missing API key. Send it as 'Authorization: Bearer chd_org_…'."
 
 
 class KeyInvalid(ChowderError):
-    """The key is unknown, revoked or expired."""
+    """The key is unknown, revoked or expired.
+
+    Remedy: Use another key; `chowder-local env` prints the default organization's.
+    """
 
     message = "Invalid API key."
 
 
 class ActionRefused(ChowderError):
-    """The dashboard was asked for an action, but not by one of its own pages."""
+    """The dashboard got a request for an action that none of its own pages sent.
 
-    message = (
-        "The dashboard does what its own pages ask for, with scripts on, and nothing else. "
-        "Open the page anew and try again; programs call the API."
-    )
+    Remedy: Reload the page with JavaScript enabled, and try again. Programs call the API instead.
+    """
+
+    message = "The dashboard takes actions from its own pages only. Reload it, with JavaScript on."
 
 
 class SignInNeeded(ChowderError):
-    """A page of the dashboard was requested without a session."""
+    """A page of the dashboard was requested without a session.
+
+    Remedy: Sign in with an organization key, or run `chowder-local dashboard`.
+    """
 
     message = "Sign in with your organization's key."
 
 
 class SignInLinkUsed(ChowderError):
-    """A sign-in link was followed too late, or a second time."""
+    """A sign-in link was followed too late, or a second time.
+
+    Remedy: Get a new link with `chowder-local dashboard`.
+    """
 
     message = (
-        "This link was used already, or is too old. Get a new one with 'chowder-local "
+        "This link was used already or is too old. Get a new one with 'chowder-local "
         "dashboard', or sign in with your organization's key."
     )
 
 
 class OrganizationKeyRequired(ChowderError):
+    """The call needs an organization key, and the request has a scoped key.
+
+    Remedy: Use the organization's key.
+    """
+
     message = "This call needs an organization key."
 
 
 class PermissionMissing(ChowderError):
+    """The scoped key lacks the permission that the call needs for this instance.
+
+    Remedy: Create a key that has the permission, or use the organization's key.
+    """
+
     def __init__(self, permission: str) -> None:
         super().__init__(f"This key lacks the '{permission}' permission for this instance.")
 
 
 class InstanceLimitReached(ChowderError):
+    """The organization has as many instances as its tier allows.
+
+    Remedy: Delete an instance, or move to a higher tier with `POST /v1/subscription/portal`.
+    """
+
     def __init__(self, count: int, limit: int) -> None:
         super().__init__(f"Instance limit reached ({count}/{limit}). Upgrade your subscription.")
 
 
 class ChatCompletionsMissing(ChowderError):
-    """A client calls the Chat Completions API, which agents do not have."""
+    """A client calls the Chat Completions API, which agents do not have.
+
+    Remedy: Call the Responses API at the address that the message names.
+    """
 
     def __init__(self, path: str) -> None:
         super().__init__(
@@ -92,62 +130,105 @@ class ChatCompletionsMissing(ChowderError):
 
 
 class InstanceNotFound(ChowderError):
+    """The organization has no such instance, or it is terminated.
+
+    Remedy: Use an id from `GET /v1/instances`.
+    """
+
     message = "Instance not found."
 
 
 class TurnNotFound(ChowderError):
+    """The conversation has no message at the position that a page of the dashboard requests.
+
+    Remedy: Reload the conversation's page.
+    """
+
     message = "Message not found."
 
 
 class ExchangeNotFound(ChowderError):
-    """No such model call of the caller's organization; it may have been one."""
+    """The organization has no such model call, or it is not in memory any more.
+
+    Remedy: Use an id from `GET /local/instances/{instance_id}/exchanges`.
+    """
 
     message = "Exchange not found: only the latest are kept, until the server ends."
 
 
 class SessionNotFound(ChowderError):
-    message = "Session not found: nobody has spoken to this agent in it."
+    """The instance has no such session.
+
+    Remedy: Use a name from `GET /local/instances/{instance_id}/sessions`.
+    """
+
+    message = "Session not found: a session exists from its first message on."
 
 
 class SnapshotNotFound(ChowderError):
+    """The organization has no such snapshot.
+
+    Remedy: Use an id from `GET /local/snapshots`.
+    """
+
     message = "Snapshot not found."
 
 
 class ArchiveRefused(ChowderError):
-    """An agent's archive is broken, or has what none of ours would have."""
+    """The file to import is broken, or has content that no export has.
+
+    Remedy: Export the instance again and import that file.
+    """
 
     def __init__(self, reason: str) -> None:
-        super().__init__(f"This archive of an agent is not taken: {reason}")
+        super().__init__(f"This archive cannot be imported: {reason}")
 
 
 class OrganizationNotFound(ChowderError):
+    """The key's organization does not exist any more.
+
+    Remedy: Use another organization's key, or sign up for a new organization.
+    """
+
     message = "Organization not found."
 
 
 class KeyNotFound(ChowderError):
-    """No such scoped key in the caller's organization."""
+    """The organization has no such scoped key.
+
+    Remedy: Use an id from `GET /v1/keys`.
+    """
 
     message = "Key not found."
 
 
 class FaultNotFound(ChowderError):
-    """No such fault in the caller's organization, or it is used up."""
+    """The organization has no such fault, or it is used up.
+
+    Remedy: Use an id from `GET /local/faults`.
+    """
 
     message = "Fault not found."
 
 
 class FaultsFull(ChowderError):
-    """There are so many faults that there can be no more."""
+    """The organization has 100 faults, or all organizations of the server together have 1000.
 
-    def __init__(self, limit: int) -> None:
+    Remedy: Remove faults with `DELETE /local/faults`.
+    """
+
+    def __init__(self, owner: str, limit: int) -> None:
         super().__init__(
-            f"There can be no more faults: an organization may have {limit} at once. Take some "
-            "back with DELETE /local/faults/{id}, or all with DELETE /local/faults."
+            f"{owner} can have at most {limit} faults at once. Remove one with DELETE "
+            "/local/faults/{id}, or all of the organization's with DELETE /local/faults."
         )
 
 
 class FaultAnswered(ChowderError):
-    """An injected fault whose status none of our own errors has."""
+    """An injected fault has a status that no error of the server has.
+
+    Remedy: Nothing: a test has set the fault. Its status and message are those of the answer.
+    """
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -155,11 +236,19 @@ class FaultAnswered(ChowderError):
 
 
 class LinkInvalid(ChowderError):
-    message = "This link has expired, or it is not whole."
+    """A checkout or portal link has expired, or is incomplete.
+
+    Remedy: Get a new link with `POST /v1/subscription/checkout` or `POST /v1/subscription/portal`.
+    """
+
+    message = "This link has expired or is incomplete. Request a new one."
 
 
 class InstanceStateWrong(ChowderError):
-    """The instance is in a state in which the call makes no sense."""
+    """The instance's status does not allow the call.
+
+    Remedy: Wait while it is `provisioning`; else bring it to the status that the message names.
+    """
 
     def __init__(self, status: str, wanted: str) -> None:
         super().__init__(f"Instance is {status}, but must be {wanted} for this.")
@@ -167,20 +256,31 @@ class InstanceStateWrong(ChowderError):
 
 
 class InputInvalid(ChowderError):
-    """A request's body, path or query breaks a bound; `problems` are FastAPI-shaped."""
+    """The body, path or query of a request is invalid.
+
+    Remedy: Correct each place that `loc` names.
+    """
 
     def __init__(self, problems: Sequence[Mapping[str, Any]]) -> None:
         super().__init__("The request is not valid.")
-        self.problems = [dict(problem) for problem in problems]
+        self.problems = [dict(problem) for problem in problems]  # in FastAPI's shape
 
 
 class BodyTooLarge(ChowderError):
+    """The request body is larger than the server takes.
+
+    Remedy: Send less, raise `CHOWDER_MAX_BODY_BYTES`, or upload the content as a file.
+    """
+
     def __init__(self, limit_bytes: int) -> None:
         super().__init__(f"The request body is larger than {limit_bytes} bytes.")
 
 
 class BodyEncodingUnknown(ChowderError):
-    """A request's body is compressed in a way that the server does not read."""
+    """The request body is compressed in a way that the server does not read.
+
+    Remedy: Send the body uncompressed, or as `gzip` or `deflate`.
+    """
 
     def __init__(self, encoding: str) -> None:
         super().__init__(
@@ -190,58 +290,72 @@ class BodyEncodingUnknown(ChowderError):
 
 
 class BodiesTooMany(ChowderError):
-    """The bodies of all requests together take all the memory that they may have."""
+    """A sandbox calls the model relay while other calls' bodies use all of the memory for bodies.
+
+    Remedy: Nothing: the agent tries again.
+    """
 
     def __init__(self, limit_bytes: int) -> None:
         super().__init__(
-            f"The bodies of other requests take all of the {limit_bytes} bytes that they may take "
+            f"The bodies of other requests use all of the {limit_bytes} bytes that bodies may use "
             "together. Try again in a moment."
         )
 
 
 class ClientStalled(ChowderError):
-    """A client that uploads has sent nothing for too long."""
+    """A client that uploads has sent nothing for too long.
+
+    Remedy: Upload again. `CHOWDER_TRANSFER_IDLE_TIMEOUT_S` sets the limit for files.
+    """
 
     def __init__(self, waited_s: float) -> None:
-        super().__init__(f"The upload has not moved for {waited_s:g} s; nothing was changed.")
+        super().__init__(f"The upload sent nothing for {waited_s:g} s; nothing was changed.")
 
 
 class ModelUnknown(ChowderError):
-    """The requested model belongs to no known provider."""
+    """The requested model belongs to no provider that the server knows.
+
+    Remedy: Use a model id that the message lists, or add a provider with `up --provider NAME=URL`.
+    """
 
     def __init__(self, model: str, named: Iterable[str] = ()) -> None:
-        known = ", ".join(["anthropic", "openai", "gemini", *named])
+        providers = ", ".join(["anthropic", "openai", "gemini", *named])
         super().__init__(
-            f"Unknown model {model!r}. Understood are claude-* (anthropic), gpt-*, o1*, o3*, o4*, "
-            f"chatgpt-* (openai), gemini-* (gemini) and provider/model with one of {known}; "
-            "up --provider name=URL makes another one known."
+            f"Unknown model {model!r}. Use claude-*, gpt-*, o1*, o3*, o4*, chatgpt-*, gemini-*, or "
+            f"provider/model with one of {providers}; up --provider name=URL adds a provider."
         )
 
 
 class ModelMissing(ChowderError):
-    """The provider runs, and says that it does not have the model."""
+    """Ollama runs, but does not have the model.
 
-    def __init__(self, provider: str, model: str, there: Sequence[str]) -> None:
-        shown = ", ".join(f"{provider}/{each}" for each in there[:20]) or "none"
-        more = f" and {len(there) - 20} more" if len(there) > 20 else ""
+    Remedy: Run `ollama pull` with the model's name.
+    """
+
+    def __init__(self, provider: str, model: str, models: Sequence[str]) -> None:
+        listed = ", ".join(f"{provider}/{each}" for each in models[:20]) or "none"
+        more = f" and {len(models) - 20} more" if len(models) > 20 else ""
         super().__init__(
-            f"Ollama does not have the model {model!r}. It has: {shown}{more}. "
+            f"Ollama does not have the model {model!r}. It has: {listed}{more}. "
             f"Get it with: ollama pull {model}"
         )
 
 
 class ProviderReserved(ChowderError):
-    """A named provider has a key, which this organization may not use."""
+    """The provider has a key, and the server uses it for its default organization only.
+
+    Remedy: Call with the default organization's key.
+    """
 
     def __init__(self, provider: str) -> None:
-        super().__init__(
-            f"The model provider {provider} takes a key, which this server lends to its own "
-            "default organization only."
-        )
+        super().__init__(f"The server's key for {provider} is for its default organization only.")
 
 
 class ModelKeyMissing(ChowderError):
-    """The organization has no key for the provider that a message or instance needs."""
+    """The organization has no key for the model's provider.
+
+    Remedy: Set one with `PATCH /v1/organization`; the value `offline` selects the offline model.
+    """
 
     def __init__(self, provider: str) -> None:
         super().__init__(
@@ -252,12 +366,20 @@ class ModelKeyMissing(ChowderError):
 
 
 class IdempotencyKeyInvalid(ChowderError):
+    """The `Idempotency-Key` header is empty or too long.
+
+    Remedy: Send a key of a length that the message names.
+    """
+
     def __init__(self, longest: int) -> None:
         super().__init__(f"Idempotency-Key should have 1 to {longest} characters.")
 
 
 class IdempotencyKeyReused(ChowderError):
-    """A message has the key of another one."""
+    """Another message had the same `Idempotency-Key` within the last 24 hours.
+
+    Remedy: Send the same body again, or choose another key.
+    """
 
     message = (
         "Idempotency-Key: this key was used for another message within the last 24 hours. "
@@ -266,6 +388,11 @@ class IdempotencyKeyReused(ChowderError):
 
 
 class IdempotencyKeyInUse(ChowderError):
+    """The message with this `Idempotency-Key` is still being answered.
+
+    Remedy: Try again after the seconds in `Retry-After` to get its answer.
+    """
+
     message = (
         "Idempotency-Key: the message with this key is still being answered. Try again in a "
         "moment to get its answer."

@@ -1,4 +1,4 @@
-"""Errors: the container engine, the sandbox image, and sandboxes."""
+"""Errors of the container engine, the sandbox image, and sandboxes."""
 
 from __future__ import annotations
 
@@ -6,86 +6,136 @@ from chowder_local.core.errors import ChowderError
 
 
 class EngineUnavailable(ChowderError):
-    """The container engine cannot be reached or does not do what it should."""
+    """The container engine cannot be reached, or refuses a call.
+
+    Remedy: Start the engine, and run `chowder-local doctor`.
+    """
 
 
 class EngineSilent(EngineUnavailable):
-    """The container engine does not answer, so it may or may not have done its work."""
+    """The container engine does not answer in time, so it may or may not have done the work.
+
+    Remedy: Check the engine, and try again. `CHOWDER_ENGINE_TIMEOUT_S` sets the limit.
+    """
 
 
 class EngineRemote(ChowderError):
-    """The engine found is on another machine, where ports and relay would not meet."""
+    """The container engine is on another machine, where its sandboxes cannot reach the server.
+
+    Remedy: Run `chowder-local` on that machine, and forward its port.
+    """
 
     def __init__(self, host: str) -> None:
         super().__init__(
-            f"The container engine at {host} is on another machine; sandbox ports and the "
-            "model relay live beside the engine. Run chowder-local there and tunnel its port."
+            f"The container engine at {host} is on another machine, where sandboxes cannot reach "
+            "this server. Run chowder-local on that machine and tunnel its port."
         )
 
 
 class ImageMissing(ChowderError):
+    """The sandbox image is not on the engine.
+
+    Remedy: Build it with `chowder-local image build`, or pull the one that `CHOWDER_IMAGE` names.
+    """
+
     def __init__(self, image: str) -> None:
         is_ours = image.startswith("chowder-local/")
-        cure = "chowder-local image build" if is_ours else f"docker pull {image}"
-        super().__init__(f"The sandbox image {image} is not there. Get it with: {cure}")
+        remedy = "chowder-local image build" if is_ours else f"docker pull {image}"
+        super().__init__(f"The sandbox image {image} is not there. Get it with: {remedy}")
 
 
 class ImageUnknown(ChowderError):
+    """`image rm` names an image that is not there.
+
+    Remedy: Use a tag from `chowder-local image ls`.
+    """
+
     def __init__(self, image: str) -> None:
         super().__init__(f"There is no image {image}. 'image ls' shows those that are there.")
 
 
 class ImageBuildFailed(ChowderError):
-    """The sandbox image could not be built."""
+    """The sandbox image could not be built. The message quotes the build.
+
+    Remedy: Correct what the message names, and run `chowder-local image build`.
+    """
 
 
 class ImageKept(ChowderError):
-    """An image is not removed, because it is not ours or in use."""
+    """`image rm` does not remove the image, because another program built it or a container uses
+    it.
+
+    Remedy: Remove the containers that use it first.
+    """
 
     def __init__(self, image: str, reason: str) -> None:
         super().__init__(f"The image {image} is kept: {reason}.")
 
 
 class SandboxMissing(ChowderError):
-    """A sandbox, or the volume it lives on, is gone from the engine."""
+    """A sandbox, or the volume of one, is gone from the engine.
+
+    Remedy: Delete the instance and create another one, or restore it from a snapshot.
+    """
 
 
 class OriginMissing(SandboxMissing):
-    """The snapshot that an instance was to be made of was never finished, or is gone."""
+    """The snapshot from which an instance was to be created was never finished, or is gone.
 
-    message = "The snapshot that the agent was to be made of is gone."
+    Remedy: Fork again, from a snapshot that `GET /local/snapshots` lists.
+    """
+
+    message = "The snapshot from which the agent was to be created is gone."
 
 
 class SandboxPaused(ChowderError):
-    """A sandbox is paused, so nothing can be run in it; its instance has just been stopped."""
+    """The instance has just been stopped, so nothing can run in its sandbox.
+
+    Remedy: Start the instance, and try again.
+    """
 
     message = "Instance is stopped, but must be running for this."
 
 
 class EgressUnavailable(EngineUnavailable):
-    """A sandbox cannot be kept from the outside on this engine; the message says why."""
+    """The engine cannot keep a sandbox from the outside. The message says why.
+
+    Remedy: Use `egress` `on`, or correct what the message names.
+    """
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"Egress cannot be off here: {reason}")
 
 
 class HostFull(ChowderError):
-    """The engine's machine has no memory for one more sandbox, and none can be freed."""
+    """The engine's machine has no memory for one more sandbox, and none can be freed.
 
-    def __init__(self, places: int) -> None:
+    Remedy: Stop or delete an instance, or raise `CHOWDER_MAX_RUNNING`.
+    """
+
+    def __init__(self, limit: int) -> None:
         super().__init__(
-            f"This machine has memory for {places} agents at a time, and as many are awake. "
-            "Stop or delete one and try again, or allow more with CHOWDER_MAX_RUNNING."
+            f"This machine has memory for {limit} agents at a time, and that many are running. "
+            "Stop or delete one and try again, or raise CHOWDER_MAX_RUNNING."
         )
 
 
 class BootFailed(ChowderError):
-    """A sandbox did not become ready; the message quotes what its log says."""
+    """A sandbox did not become ready. The message quotes its log.
+
+    Remedy: Read the log with `chowder-local logs INSTANCE`.
+    """
 
 
 class BootTimedOut(BootFailed):
-    """A client has waited for as long as it wanted; the sandbox goes on booting."""
+    """A client stopped waiting for an instance. The sandbox goes on booting.
+
+    Remedy: Wait again with `chowder-local instances wait INSTANCE`.
+    """
 
 
 class DiskFull(BootFailed):
-    """A sandbox did not become ready for lack of disk."""
+    """A sandbox did not become ready, because its disk is full.
+
+    Remedy: Free disk space on the engine's machine, and start the instance again.
+    """

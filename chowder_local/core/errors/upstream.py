@@ -1,4 +1,4 @@
-"""Errors: calls to model providers, and answers that break off."""
+"""Errors of calls to model providers, and of answers that break off."""
 
 from __future__ import annotations
 
@@ -6,17 +6,20 @@ from chowder_local.core.errors import ChowderError
 
 
 class ProviderFailed(ChowderError):
-    """A model provider refused or failed a call; `status` is what it answered, if anything.
+    """A model provider refuses or fails a model call. The status is the provider's, or 502 if it
+    gave none.
 
-    `provider_code` is its own code for that, if it has one; `has_begun` is whether it failed
-    within an answer that it had begun.
+    Remedy: Do what the provider's message says. Honour `Retry-After` if the answer has it.
+
+    `status` is what the provider answered, if anything. `provider_code` is its own code, if it has
+    one. `has_begun` is whether it failed within an answer that it had begun.
     """
 
     def __init__(
         self,
         provider: str,
         status: int | None,
-        words: str,
+        reason: str,
         retry_after: str | None = None,
         *,
         provider_code: str | None = None,
@@ -25,18 +28,20 @@ class ProviderFailed(ChowderError):
         answered = f"answered {status}" if status is not None else "did not answer"
         if has_begun:
             answered = "failed within its answer"
-        super().__init__(f"The model provider {provider} {answered}: {words}")
+        super().__init__(f"The model provider {provider} {answered}: {reason}")
         self.provider = provider
         self.status = status
-        self.words = words
+        self.reason = reason
         self.retry_after = retry_after
         self.provider_code = provider_code
 
 
 class ContextLengthExceeded(ChowderError):
-    """A conversation is longer than its model takes, and OpenClaw cannot shorten it.
+    """The conversation is longer than its model takes, and OpenClaw cannot shorten it.
 
-    `bound` is what it could not do so within, or with.
+    Remedy: Go on in another session, or with a model that takes more.
+
+    `bound` says what kept OpenClaw from shortening it.
     """
 
     def __init__(self, model: str, bound: str) -> None:
@@ -47,11 +52,19 @@ class ContextLengthExceeded(ChowderError):
 
 
 class RelayTokenInvalid(ChowderError):
+    """A sandbox calls the model relay with a token that belongs to no living instance.
+
+    Remedy: Nothing: only processes in sandboxes call the relay.
+    """
+
     message = "Invalid relay token."
 
 
 class RelayFailed(ChowderError):
-    """The model relay could not do its own part of a call; the provider is not to blame."""
+    """The model relay failed, not the provider.
+
+    Remedy: Read the server's log, and send the message again.
+    """
 
     def __init__(self, cause: str | None) -> None:
         super().__init__(
@@ -60,7 +73,9 @@ class RelayFailed(ChowderError):
 
 
 class UpstreamFailed(ChowderError):
-    """No answer came from where a request was forwarded; the message says why.
+    """No answer came from where a request was forwarded. The message says why.
+
+    Remedy: Send the request again.
 
     `is_sent` is False when the request cannot have had an effect there.
     """
@@ -71,4 +86,7 @@ class UpstreamFailed(ChowderError):
 
 
 class StreamBroken(ChowderError):
-    """An answer that had begun broke off, or cannot be read; the message says how."""
+    """An answer that had begun broke off, or cannot be read. The message says how.
+
+    Remedy: Send the request again.
+    """

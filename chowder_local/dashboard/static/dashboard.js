@@ -1,11 +1,11 @@
-// What htmx does not do: dialogs, copying, dismissing, and counting how long ago something was.
+// What htmx lacks: dialogs, copying, dismissing, search in the page, and the age of times.
 (() => {
   "use strict";
 
   const dialog = () => document.getElementById("dialog");
 
-  // A part of an answer whose place is not on this page is left out: a line further down than the
-  // list goes, or one that the search does not find.
+  // Drops parts of a response whose target is not on this page: a row further down than the list
+  // goes, or a row that the search excludes.
   htmx.defineExtension("placed", {
     transformResponse(text) {
       if (!text.includes("hx-swap-oob=") || /^\s*<!doctype/i.test(text)) return text;
@@ -20,8 +20,8 @@
   });
   const placeOf = (part) => part.getAttribute("hx-swap-oob").split(/:(.*)/s)[1] ?? `#${CSS.escape(part.id)}`;
 
-  // What is refused, and a server that is away, are told on the page. htmx and its extension would
-  // put them in the console as well, as if they were errors of the page.
+  // The page shows refusals and an unreachable server itself. htmx and its extension would also log
+  // them in the console, as if they were errors of the page.
   document.addEventListener("htmx:beforeRequest", (event) => (event.detail.error = null));
   htmx.createEventSource = (url) => new Stream(url);
   class Stream extends EventSource {
@@ -39,7 +39,7 @@
     if (button.dataset.copies) await copy(button);
   });
 
-  // Goes to the line of a field that something is said of.
+  // Selects the line of a text field that a problem names.
   function select(button) {
     const field = document.getElementById(button.dataset.of);
     const lines = field.value.split("\n");
@@ -52,40 +52,41 @@
 
   async function copy(button) {
     const source = document.getElementById(button.dataset.copies);
-    const words = button.firstChild;
+    const label = button.firstChild;
     try {
       await navigator.clipboard.writeText(source.textContent);
-      words.data = "Copied";
+      label.data = "Copied";
     } catch {
-      // Pages of other machines may not write to the clipboard; the keyboard may.
+      // Without HTTPS, pages of other machines may not write to the clipboard; the keyboard may.
       getSelection().selectAllChildren(source);
-      words.data = "Press Ctrl+C";
+      label.data = "Press Ctrl+C";
     }
-    say(words.data);
-    setTimeout(() => (words.data = "Copy"), 2000);
+    announce(label.data);
+    setTimeout(() => (label.data = "Copy"), 2000);
   }
 
-  function say(words) {
-    const said = document.getElementById("said");
-    if (said) said.textContent = words;
+  // Tells screen readers.
+  function announce(text) {
+    const announcement = document.getElementById("announcement");
+    if (announcement) announcement.textContent = text;
   }
 
-  // A list that is in the page as a whole is searched in the page.
+  // Filters a list that the page holds completely.
   document.addEventListener("input", (event) => {
     const form = event.target.closest("[data-filters]");
     if (!form) return;
-    const [words, kind] = [form.elements.q.value.trim().toLowerCase(), form.elements.kind.value];
+    const [text, kind] = [form.elements.q.value.trim().toLowerCase(), form.elements.kind.value];
     const rows = [...document.getElementById(form.dataset.filters).rows];
     for (const row of rows) {
-      row.hidden = (kind && row.dataset.kind !== kind) || !row.textContent.toLowerCase().includes(words);
+      row.hidden = (kind && row.dataset.kind !== kind) || !row.textContent.toLowerCase().includes(text);
     }
-    say(`${rows.filter((row) => !row.hidden).length} found`);
+    announce(`${rows.filter((row) => !row.hidden).length} found`);
   });
   document.addEventListener("submit", (event) => {
     if (event.target.closest("[data-filters]")) event.preventDefault();
   });
 
-  // What is put in the dialog opens it; what was sent from there, with whatever outcome, closes it.
+  // Content in the dialog opens it. A form sent from the dialog closes it, whatever the outcome.
   document.addEventListener("htmx:afterSwap", (event) => {
     if (event.detail.target === dialog() && !dialog().open) dialog().showModal();
   });
@@ -100,19 +101,19 @@
     "close",
     () => {
       dialog().replaceChildren();
-      // The button that opened it may be gone with its line.
+      // The button that opened it may be gone with its row.
       if (document.activeElement === document.body) document.getElementById("main").focus();
     },
     true,
   );
 
-  // What went well is seen in the list as well; what did not stays until it was read.
+  // Messages of success disappear by themselves; errors stay until the user dismisses them.
   document.addEventListener("htmx:oobAfterSwap", (event) => {
-    const word = event.detail.target.id === "notice" && event.detail.target.firstElementChild;
-    if (word) setTimeout(() => word.remove(), 6000);
+    const notice = event.detail.target.id === "notice" && event.detail.target.firstElementChild;
+    if (notice) setTimeout(() => notice.remove(), 6000);
   });
 
-  // A line may go while something in it has the focus, which would then be nowhere.
+  // An update may remove the row that has the focus; the focus then moves to the page.
   let focused = null;
   document.addEventListener("focusin", (event) => (focused = event.target));
   document.addEventListener("htmx:sseMessage", () => {
@@ -122,8 +123,8 @@
 
   document.addEventListener("htmx:sseClose", (event) => event.target.removeAttribute("aria-busy"));
 
-  // A conversation opens at its newest message, and the page follows it down as it grows, unless
-  // somebody has scrolled up. What is below it on narrow pages is not followed.
+  // A conversation opens at its newest message, and the page scrolls down as it grows, unless the
+  // user has scrolled up. On narrow pages it does not scroll to what is below the conversation.
   const NEAR = 240;
   let follows = true;
   let lastY = 0;
@@ -149,19 +150,19 @@
   document.addEventListener("htmx:afterSwap", (event) => {
     const talk = document.getElementById("talk");
     if (!talk) return;
-    // Who has said something wants to see what comes of it.
+    // After sending a message, the user wants to see the answer.
     if (event.detail.requestConfig?.elt.matches(".say, .begin")) follows = true;
     growth.observe(talk);
   });
 
-  // Enter sends, as everywhere; with Shift it begins a line.
+  // Enter sends; Shift+Enter begins a line.
   document.addEventListener("keydown", (event) => {
     if (event.target.id !== "text" || event.key !== "Enter" || event.shiftKey || event.isComposing) return;
     event.preventDefault();
     event.target.form.requestSubmit();
   });
 
-  // What comes in the place of something inherits its focus.
+  // A replacement gets the focus of the element that it replaces.
   document.addEventListener("htmx:afterRequest", () => {
     if (document.activeElement !== document.body || !focused || focused.isConnected) return;
     let place = focused.closest("[id]");
@@ -170,13 +171,13 @@
     (heir ?? document.getElementById("main")).focus({ preventScroll: true });
   });
 
-  const AWAY = "The server does not answer. This page goes on by itself once it does.";
+  const AWAY = "The server does not answer. This page continues by itself once it does.";
   let isAway = false;
   function away(is) {
     if (is === isAway) return;
     isAway = is;
     document.getElementById("away")?.replaceChildren(is ? AWAY : "");
-    // What it was like before is not what it is like now; it is looked at again once that can be.
+    // The last known health is outdated; the page checks it again once the server answers.
     const unknown = document.getElementById("unknown");
     if (is && unknown) {
       document.getElementById("verdict").replaceChildren(unknown.content.cloneNode(true));
@@ -186,11 +187,11 @@
   }
   document.addEventListener("htmx:sseError", () => away(true));
   document.addEventListener("htmx:sseOpen", () => away(false));
-  // Pages without a stream look again and again instead.
+  // Pages without a stream poll instead.
   document.addEventListener("htmx:sendError", () => away(true));
   document.addEventListener("htmx:afterOnLoad", () => away(false));
 
-  // A line that is new to the stream may be in the list already.
+  // A row that is new to the stream may already be in the list.
   document.addEventListener("htmx:oobBeforeSwap", (event) => {
     const { target, fragment } = event.detail;
     if (target.id !== "rows") return;
@@ -201,13 +202,13 @@
   setInterval(() => {
     for (const time of document.querySelectorAll("time[data-ago]")) {
       const seconds = Math.max(0, (Date.now() - Date.parse(time.dateTime)) / 1000);
-      const [, unit, word] = STEPS.find(([end]) => seconds < end);
-      const words = `${Math.floor(seconds / unit)} ${word}`;
-      if (time.textContent !== words) time.textContent = words;
+      const [, unit, name] = STEPS.find(([end]) => seconds < end);
+      const text = `${Math.floor(seconds / unit)} ${name}`;
+      if (time.textContent !== text) time.textContent = text;
     }
   }, 5000);
 
-  // The code of a sign-in link is behind the #, so that it is in no log and in no referrer.
+  // The code of a sign-in link is behind the #, so that no log and no referrer has it.
   const link = document.getElementById("link");
   if (link && location.hash.startsWith("#code=")) {
     link.elements.code.value = location.hash.slice("#code=".length);

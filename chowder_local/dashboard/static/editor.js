@@ -1,4 +1,4 @@
-// Ctrl+S saves, and nobody leaves with something unsaved without being asked.
+// Ctrl+S saves, and the browser warns before unsaved text is lost.
 (() => {
   "use strict";
 
@@ -13,7 +13,7 @@
     text.form.requestSubmit();
   });
   text.form.addEventListener("htmx:beforeRequest", () => (sent = text.value));
-  // Only what was saved is answered with another version.
+  // Only a successful save replaces the digest.
   document.addEventListener("htmx:oobAfterSwap", (event) => {
     if (event.detail.target.id === "opened") saved = sent;
   });

@@ -1,4 +1,4 @@
-// Lines of a log as they come: text and nothing else, so many at most, filtered and held back here.
+// Shows a live log as plain text: keeps the latest lines, filters them, and pauses.
 (() => {
   "use strict";
 
@@ -6,35 +6,35 @@
     document.getElementById(id),
   );
   if (!log) return;
-  const MOST = 2 * Number(log.dataset.kept);
+  const LINES_MAX = 2 * Number(log.dataset.kept);
   let words = [];
   let held = null;
 
   document.addEventListener("htmx:sseBeforeMessage", (event) => {
     if (event.target.id !== "log-stream") return;
-    // Nothing of it is HTML.
+    // The event is JSON, not HTML.
     event.preventDefault();
-    const told = JSON.parse(event.detail.data);
-    if (why.textContent !== told.why) why.textContent = told.why;
-    if (log.dataset.status !== told.status) {
-      log.dataset.status = told.status;
+    const update = JSON.parse(event.detail.data);
+    if (why.textContent !== update.why) why.textContent = update.why;
+    if (log.dataset.status !== update.status) {
+      log.dataset.status = update.status;
       htmx.trigger("#again", "changed");
     }
-    if (!held) return show(told);
-    if (told.is_new) held = { lines: [], left_out: 0, is_new: true };
-    held.lines.push(...told.lines);
-    held.left_out += told.left_out + Math.max(0, held.lines.length - MOST);
-    held.lines = held.lines.slice(-MOST);
+    if (!held) return show(update);
+    if (update.is_new) held = { lines: [], left_out: 0, is_new: true };
+    held.lines.push(...update.lines);
+    held.left_out += update.left_out + Math.max(0, held.lines.length - LINES_MAX);
+    held.lines = held.lines.slice(-LINES_MAX);
     return label();
   });
 
-  function show(told) {
+  function show(update) {
     const isAtEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
-    if (told.is_new) log.replaceChildren();
-    if (told.left_out) add(`(${told.left_out} lines are left out here)`).className = "left-out";
-    for (const line of told.lines) add(line);
-    while (log.childElementCount > MOST) log.firstElementChild.remove();
-    if (isAtEnd || told.is_new) log.scrollTop = log.scrollHeight;
+    if (update.is_new) log.replaceChildren();
+    if (update.left_out) add(`(${update.left_out} lines omitted)`).className = "left-out";
+    for (const line of update.lines) add(line);
+    while (log.childElementCount > LINES_MAX) log.firstElementChild.remove();
+    if (isAtEnd || update.is_new) log.scrollTop = log.scrollHeight;
     count();
   }
 
@@ -66,9 +66,9 @@
 
   pause.addEventListener("click", () => {
     if (held) {
-      const told = held;
+      const update = held;
       held = null;
-      show(told);
+      show(update);
     } else {
       held = { lines: [], left_out: 0, is_new: false };
     }
@@ -76,6 +76,6 @@
   });
 
   function label() {
-    pause.textContent = held ? `Go on (${held.lines.length} new)` : "Pause";
+    pause.textContent = held ? `Resume (${held.lines.length} new)` : "Pause";
   }
 })();

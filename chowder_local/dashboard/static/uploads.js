@@ -1,4 +1,4 @@
-// Sends files one after another, each as it is read, and shows how far it is.
+// Uploads files one after another, and shows their progress.
 (() => {
   "use strict";
 
@@ -21,13 +21,13 @@
   });
 
   function enqueue(form, file) {
-    const line = lineOf(file);
+    const line = createLine(file);
     document.getElementById("uploads").append(line.item);
     count += 1;
     last = last.then(() => send(form, file, line)).finally(() => (count -= 1));
   }
 
-  function lineOf(file) {
+  function createLine(file) {
     const item = document.createElement("li");
     const name = document.createElement("span");
     name.textContent = file.name;
@@ -44,61 +44,61 @@
   }
 
   function send(form, file, line) {
-    const sent = new XMLHttpRequest();
+    const request = new XMLHttpRequest();
     line.button.addEventListener("click", () => {
       line.isCancelled = true;
-      sent.abort();
+      request.abort();
       line.item.remove();
     });
-    // Whoever closes a dialog wants nothing of it any more.
+    // Closing the dialog or cancelling the line cancels the upload.
     if (!form.isConnected || !line.item.isConnected) return undefined;
     return new Promise((resolve) => {
-      sent.upload.onprogress = (event) => {
+      request.upload.onprogress = (event) => {
         line.progress.value = event.total ? event.loaded / event.total : 1;
-        if (!form.isConnected) sent.abort();
+        if (!form.isConnected) request.abort();
       };
-      sent.onloadend = () => {
-        if (!line.isCancelled) told(form, file, line, sent);
+      request.onloadend = () => {
+        if (!line.isCancelled) showOutcome(form, file, line, request);
         resolve();
       };
       const body = new FormData(form);
       if ("isWhole" in form.dataset) {
-        sent.open("POST", `${form.getAttribute("action")}?${asked(body)}`);
+        request.open("POST", `${form.getAttribute("action")}?${queryOf(body)}`);
       } else {
-        sent.open("POST", form.getAttribute("action"));
+        request.open("POST", form.getAttribute("action"));
         body.append("file", file);
       }
-      sent.setRequestHeader("HX-Request", "true");
-      sent.send("isWhole" in form.dataset ? file : body);
+      request.setRequestHeader("HX-Request", "true");
+      request.send("isWhole" in form.dataset ? file : body);
     });
   }
 
-  // What was left empty is not asked for.
-  function asked(body) {
+  // The query of the fields that are not empty.
+  function queryOf(body) {
     return new URLSearchParams([...body].filter(([, value]) => typeof value === "string" && value));
   }
 
-  function told(form, file, line, sent) {
-    const moved = sent.getResponseHeader("HX-Redirect");
-    if (moved) return location.assign(moved);
+  function showOutcome(form, file, line, request) {
+    const address = request.getResponseHeader("HX-Redirect");
+    if (address) return location.assign(address);
     line.button.remove();
-    const isGood = sent.status >= 200 && sent.status < 300;
-    const words = document.createElement("span");
-    words.className = isGood ? "muted" : "why";
-    words.textContent = isGood ? "done" : reason(sent);
-    line.item.append(words);
+    const isGood = request.status >= 200 && request.status < 300;
+    const outcome = document.createElement("span");
+    outcome.className = isGood ? "muted" : "why";
+    outcome.textContent = isGood ? "done" : reason(request);
+    line.item.append(outcome);
     if (!isGood) line.progress.remove();
     else line.progress.value = 1;
-    const said = document.getElementById("said");
-    if (said) said.textContent = `${file.name}: ${words.textContent}`;
+    const announcement = document.getElementById("announcement");
+    if (announcement) announcement.textContent = `${file.name}: ${outcome.textContent}`;
     if (!isGood) return undefined;
     if (form.dataset.uploads) htmx.trigger(form.dataset.uploads, "uploaded");
     return form.closest("dialog")?.close();
   }
 
-  function reason(sent) {
-    if (!sent.status) return "It broke off.";
-    const page = new DOMParser().parseFromString(sent.responseText, "text/html");
-    return page.querySelector(".notice p")?.textContent || `The server answered ${sent.status}.`;
+  function reason(request) {
+    if (!request.status) return "The connection broke off.";
+    const page = new DOMParser().parseFromString(request.responseText, "text/html");
+    return page.querySelector(".notice p")?.textContent || `The server answered ${request.status}.`;
   }
 })();

@@ -1,1 +1,1 @@
-"""Programs that the engine runs in sandboxes: they know nothing of this package."""
+"""Programs that the engine runs in sandboxes; they import nothing of this package."""

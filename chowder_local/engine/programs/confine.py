@@ -1,9 +1,8 @@
-"""Leaves a sandbox one way: to the model relay, and back to who calls its gateway from there.
+"""Installs a sandbox's firewall rules: only the model relay, and replies of the gateway, may pass.
 
-With a subnet, everything beyond that subnet is open as well. Run once in a sandbox, as root with
-all capabilities, before its agent can do anything: what it tells the kernel of that sandbox's
-network stays until the sandbox ends, and no agent may change it. By nftables' own protocol, because
-its command is not in the image.
+With a subnet, addresses outside that subnet are allowed, too. The program runs once in a sandbox,
+as root with all capabilities, before the agent starts. The rules stay until the sandbox ends, and
+no agent may change them. It speaks nftables' netlink protocol, because `nft` is not in the image.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ HOOK_INPUT, HOOK_OUTPUT = 1, 3
 DROP, ACCEPT = 0, 1
 META_IN_INDEX, META_OUT_INDEX, META_FAMILY, META_PROTOCOL = 4, 5, 15, 16
 FROM, TO = 12, 16
-"""Where an IPv4 header has the two addresses."""
+"""Offsets of the two addresses in an IPv4 header."""
 NETWORK_HEADER, TRANSPORT_HEADER = 1, 2
 LOOPBACK_INDEX = 1
 SYN, ACK_FLAG = 0x02, 0x10
@@ -32,7 +31,7 @@ INPUT, OUTPUT = b"input\0", b"output\0"
 
 
 def attribute(kind: int, value: bytes) -> bytes:
-    """One netlink attribute, filled up to four bytes."""
+    """One netlink attribute, padded to a multiple of four bytes."""
     return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
 
 
@@ -41,7 +40,7 @@ def nested(kind: int, *attributes: bytes) -> bytes:
 
 
 def number(kind: int, value: int) -> bytes:
-    """A number in the order of the network."""
+    """A number in network byte order."""
     return attribute(kind, struct.pack(">I", value))
 
 
@@ -50,12 +49,12 @@ def expression(name: str, *attributes: bytes) -> bytes:
 
 
 def equals(value: bytes, operator: int = 0) -> bytes:
-    """Goes on if what was loaded last is that, or with 1 as the operator, if it is not."""
+    """Matches if the loaded bytes are `value`, or with 1 as the operator, if they are not."""
     return expression("cmp", number(1, 1), number(2, operator), nested(3, attribute(1, value)))
 
 
 def meta(key: int, value: bytes) -> bytes:
-    """Goes on if the packet has that about it."""
+    """Matches if the packet's metadata `key` is `value`."""
     return expression("meta", number(1, 1), number(2, key)) + equals(value)
 
 
@@ -79,38 +78,40 @@ def ipv4() -> bytes:
 
 
 def tcp_to(host: str) -> bytes:
-    """Goes on if the packet is TCP to that address."""
+    """Matches TCP packets to that address."""
     is_tcp = meta(META_PROTOCOL, bytes([socket.IPPROTO_TCP]))
     return ipv4() + is_tcp + loaded(NETWORK_HEADER, TO, 4) + equals(socket.inet_aton(host))
 
 
 def beyond(subnet: str, which: int) -> bytes:
-    """Goes on if the packet is to, or from, one address elsewhere: not many, which are here too."""
+    """Matches packets to or from (`which`) addresses outside the subnet, without multicast."""
     network, _, length = subnet.partition("/")
     mask = struct.pack(">I", 0xFFFFFFFF << (32 - int(length)) & 0xFFFFFFFF)
-    is_here = loaded(NETWORK_HEADER, which, 4) + masked(mask)
-    is_many = loaded(NETWORK_HEADER, which, 1) + masked(b"\xe0")
-    return ipv4() + is_here + equals(socket.inet_aton(network), 1) + is_many + equals(b"\xe0", 1)
+    prefix = loaded(NETWORK_HEADER, which, 4) + masked(mask)
+    is_outside = prefix + equals(socket.inet_aton(network), 1)
+    # Multicast and broadcast addresses begin with three set bits.
+    top_bits = loaded(NETWORK_HEADER, which, 1) + masked(b"\xe0")
+    return ipv4() + is_outside + top_bits + equals(b"\xe0", 1)
 
 
 def way_out(host: str, relay_port: int, gateway_port: int, subnet: str) -> list[bytes]:
-    """What may leave: calls within the sandbox, calls of the relay, and answers of the gateway."""
+    """Rules for outgoing packets: to itself, to the relay, and as replies of the gateway."""
     to_relay = loaded(TRANSPORT_HEADER, 2, 2) + equals(struct.pack(">H", relay_port))
     from_gateway = loaded(TRANSPORT_HEADER, 0, 2) + equals(struct.pack(">H", gateway_port))
-    # Or else a call could be begun from the gateway's port.
-    is_answer = loaded(TRANSPORT_HEADER, 13, 1) + masked(bytes([SYN | ACK_FLAG]))
+    # Without this, the agent could open a connection from the gateway's port.
+    is_reply = loaded(TRANSPORT_HEADER, 13, 1) + masked(bytes([SYN | ACK_FLAG]))
     return [
         meta(META_OUT_INDEX, struct.pack("=I", LOOPBACK_INDEX)) + accepted(),
         tcp_to(host) + to_relay + accepted(),
-        tcp_to(host) + from_gateway + is_answer + equals(bytes([SYN]), 1) + accepted(),
+        tcp_to(host) + from_gateway + is_reply + equals(bytes([SYN]), 1) + accepted(),
         *([beyond(subnet, TO) + accepted()] if subnet else ()),
     ]
 
 
 def way_in(host: str, subnet: str) -> list[bytes]:
-    """What may come: what is from within, from where the relay is, and answers from beyond."""
+    """Rules for incoming packets: from itself, from the relay's host, and from outside."""
     from_host = loaded(NETWORK_HEADER, FROM, 4) + equals(socket.inet_aton(host))
-    # The first router, which may say that a packet is too long for what lies beyond, is within.
+    # The gateway, within the subnet, may report that a packet is too long for the way outside.
     is_icmp = ipv4() + meta(META_PROTOCOL, bytes([socket.IPPROTO_ICMP]))
     return [
         meta(META_IN_INDEX, struct.pack("=I", LOOPBACK_INDEX)) + accepted(),
@@ -142,15 +143,15 @@ def chain(name: bytes, hook: int, rules: list[bytes]) -> list[tuple[int, bytes]]
 
 
 def batch(outgoing: list[bytes], incoming: list[bytes]) -> tuple[bytes, int]:
-    """All of it, to be taken as a whole or not at all, and how many answers there will be."""
-    whole = [
+    """One netlink batch, applied as a whole or not at all, and the number of expected replies."""
+    objects = [
         (NEW_TABLE, attribute(1, TABLE)),
         *chain(OUTPUT, HOOK_OUTPUT, outgoing),
         *chain(INPUT, HOOK_INPUT, incoming),
     ]
     messages = [
         message(kind, ACK | CREATE, index, FAMILY_INET, 0, body)
-        for index, (kind, body) in enumerate(whole, 1)
+        for index, (kind, body) in enumerate(objects, 1)
     ]
     begin = message(BATCH_BEGIN, 0, 0, 0, NFTABLES, b"")
     end = message(BATCH_END, 0, len(messages) + 1, 0, NFTABLES, b"")
@@ -158,21 +159,21 @@ def batch(outgoing: list[bytes], incoming: list[bytes]) -> tuple[bytes, int]:
 
 
 def main(host: str, relay_port: str, gateway_port: str, mark: str, subnet: str = "") -> None:
-    """Leaves a mark when it is done. Raises OSError with what the kernel has against it."""
+    """Installs the rules, then creates the file `mark`. Raises OSError if the kernel refuses."""
     outgoing = way_out(host, int(relay_port), int(gateway_port), subnet)
-    sent, answer_count = batch(outgoing, way_in(host, subnet))
+    request, reply_count = batch(outgoing, way_in(host, subnet))
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER) as kernel:
         kernel.settimeout(10)
-        kernel.send(sent)
-        while answer_count > 0:
-            answers = kernel.recv(65536)
-            while answers:
-                (length,) = struct.unpack_from("=I", answers)
-                (error,) = struct.unpack_from("=i", answers, 16)
+        kernel.send(request)
+        while reply_count > 0:
+            replies = kernel.recv(65536)
+            while replies:
+                (length,) = struct.unpack_from("=I", replies)
+                (error,) = struct.unpack_from("=i", replies, 16)
                 if error:
-                    raise OSError(-error, "the kernel does not take the rules")
-                answers = answers[(length + 3) & ~3 :]
-                answer_count -= 1
+                    raise OSError(-error, "the kernel refuses the rules")
+                replies = replies[(length + 3) & ~3 :]
+                reply_count -= 1
     with open(mark, "x"):
         pass
 

@@ -1,4 +1,4 @@
-"""Says how many bytes more an agent may write; none, too, where no more files can be."""
+"""Prints how many more bytes an agent can write; 0 also if the disk has no free inodes."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import sys
 
 
 def free_bytes(root: str) -> int:
-    """What is left for everybody: root may have a reserve."""
-    found = os.statvfs(root)
-    # Some file systems make room for as many files as there are, and count none.
-    is_out_of_files = found.f_files > 0 and found.f_favail == 0
-    return 0 if is_out_of_files else found.f_bavail * found.f_frsize
+    """The free bytes for unprivileged users, without root's reserve."""
+    status = os.statvfs(root)
+    # File systems with unlimited inodes report 0 of them.
+    is_out_of_inodes = status.f_files > 0 and status.f_favail == 0
+    return 0 if is_out_of_inodes else status.f_bavail * status.f_frsize
 
 
 if __name__ == "__main__":
-    print(free_bytes(sys.argv[1]))  # noqa: T201 - its answer
+    print(free_bytes(sys.argv[1]))  # noqa: T201 - the result

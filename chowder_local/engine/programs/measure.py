@@ -1,7 +1,7 @@
-"""Says how much of the disk a sandbox takes, up to a limit, in bytes.
+"""Prints how many bytes of disk a sandbox uses, counted up to a limit.
 
-Run as root with all capabilities: an agent may close its own folders to itself, and keep open what
-it has deleted. Nobody counts further than the limit, nor more files than anybody has.
+It runs as root with all capabilities, because an agent may lock its own folders and keep deleted
+files open. It stops at the limit, and at a number of files that no real agent has.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ FILES_MAX = 1_000_000
 
 
 def entries(root: str, processes: str) -> Iterator[os.stat_result]:
-    """Everything on the volume, also what only a process still holds; a file may come twice."""
+    """All files on the volume, with deleted ones that are still open; some may come twice."""
     yield os.lstat(root)
     for folder, folders, files in os.walk(root):
         for name in folders + files:
@@ -29,20 +29,20 @@ def entries(root: str, processes: str) -> Iterator[os.stat_result]:
         yield from deleted_files(os.path.join(processes, process, "fd"))
 
 
-def deleted_files(held: str) -> Iterator[os.stat_result]:
-    """What a process holds that has no name any more."""
+def deleted_files(descriptors: str) -> Iterator[os.stat_result]:
+    """Deleted files that a process keeps open; `descriptors` is its `fd` folder."""
     names: list[str] = []
     with suppress(OSError):
-        names = os.listdir(held)
+        names = os.listdir(descriptors)
     for name in names:
         with suppress(OSError):
-            status = os.stat(os.path.join(held, name))
+            status = os.stat(os.path.join(descriptors, name))
             if status.st_nlink == 0:
                 yield status
 
 
 def measure(root: str, processes: str, limit: int) -> int:
-    """The bytes; more than the limit, if there are more files than anybody has."""
+    """The used bytes; more than the limit if there are more than FILES_MAX files."""
     device = os.lstat(root).st_dev
     seen: set[int] = set()
     total = 0
@@ -59,4 +59,4 @@ def measure(root: str, processes: str, limit: int) -> int:
 
 
 if __name__ == "__main__":
-    print(measure(sys.argv[1], sys.argv[2], int(sys.argv[3])))  # noqa: T201 - its answer
+    print(measure(sys.argv[1], sys.argv[2], int(sys.argv[3])))  # noqa: T201 - the result

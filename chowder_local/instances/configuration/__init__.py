@@ -1,1 +1,1 @@
-"""The OpenClaw configuration of an instance: the first one, edits, validation."""
+"""The OpenClaw configuration of an instance: creation, validation, changes."""

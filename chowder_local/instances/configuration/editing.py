@@ -1,4 +1,4 @@
-"""Editing a running agent's configuration as a document: reading, judging, saving it."""
+"""Editing a running agent's configuration as a document: read, check, save."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
     from chowder_local.openclaw.gateway import Gateway, GatewayOf
 
 MAX_LOOKUPS = 24
-"""Of so many changes OpenClaw is asked at most whether they need a restart."""
+"""At most so many changed paths are looked up in OpenClaw's schema."""
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What a change comes to, as far as that is known beforehand."""
+class ChangePreview:
+    """What a configuration change would do."""
 
     changed: tuple[str, ...]
     restarting: tuple[str, ...]
-    """The paths for which OpenClaw says that it will restart itself."""
+    """The changed paths for which OpenClaw will restart itself."""
 
 
 class ConfigEditing:
-    """What the dashboard's editor asks for."""
+    """The operations of the dashboard's configuration editor."""
 
     def __init__(
         self,
@@ -45,25 +45,27 @@ class ConfigEditing:
         self._gateway_of = gateway_of
 
     async def read(self, instance: Instance) -> dict[str, Any]:
-        """What is written, without what belongs to the server, and with secrets hidden.
+        """The written configuration, without the parts that are the server's, and secrets hidden.
 
         Raises GatewayUnavailable, RpcRefused.
         """
         config = await self._gateway(instance).call("config.get", {})
         return visible_config(untrusted_json.object_of(config.get("sourceConfig")))
 
-    async def check(self, instance: Instance, patch: Mapping[str, Any]) -> Verdict:
-        """Judges a merge patch by OpenClaw's schema, and changes nothing. Raises ConfigRefused."""
+    async def check(self, instance: Instance, patch: Mapping[str, Any]) -> ChangePreview:
+        """Previews a merge patch. Raises ConfigRefused if it does not fit OpenClaw's schema."""
         await self._config_validator.check_overrides(patch)
         changed = tuple(changed_paths(agent_config.to_merge_patch(patch)))
         gateway = self._gateway(instance)
         kinds = {path: await _reload_kind(gateway, path) for path in changed[:MAX_LOOKUPS]}
-        return Verdict(changed, tuple(path for path in changed if kinds.get(path) == "restart"))
+        return ChangePreview(
+            changed, tuple(path for path in changed if kinds.get(path) == "restart")
+        )
 
     async def save(self, instance: Instance, patch: Mapping[str, Any]) -> bool:
-        """Has OpenClaw take a merge patch; True if it has restarted itself for that.
+        """Applies a merge patch; True if OpenClaw has restarted itself for it.
 
-        Raises ConfigRefused and then nothing has changed; InstanceStateWrong, GatewayUnavailable.
+        Raises as `Reconfiguration.change`, and GatewayUnavailable.
         """
         changed = await self._reconfiguration.change(
             instance.organization_id, instance.id, overrides=patch
@@ -75,13 +77,13 @@ class ConfigEditing:
 
 
 async def _reload_kind(gateway: Gateway, path: str) -> str:
-    """How a change at a path is taken: hot, by a restart, or not at all; empty if nobody knows."""
+    """How OpenClaw applies a change at a path: `hot`, `restart` or `none`; empty if unknown."""
     while path:
         try:
-            found = await gateway.call("config.schema.lookup", {"path": path})
+            entry = await gateway.call("config.schema.lookup", {"path": path})
         except RpcRefused:
-            # Names of one's own are in no schema, but what they are in is.
+            # Names that users choose are not in the schema, but their parents are.
             path = path.rpartition(".")[0]
         else:
-            return untrusted_json.text_of(found.get("reloadKind"))
+            return untrusted_json.text_of(entry.get("reloadKind"))
     return ""

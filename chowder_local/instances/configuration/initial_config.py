@@ -1,4 +1,4 @@
-"""The first configuration of a sandbox, with the tokens that only it has."""
+"""The initial configuration of a sandbox, with its own tokens."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Origin:
-    """What an instance is made of that is not to be blank."""
+    """The snapshot that an instance is created from."""
 
     archive: Path
     config: Mapping[str, Any] | None
-    """What is not any sandbox's own; None if that cannot be told."""
+    """The part that does not belong to one sandbox; None if it cannot be read."""
 
 
 class InitialConfigs:
-    """Writes first configurations; `relay_url` is where sandboxes find the relay."""
+    """Writes initial configurations; `relay_url` is the relay's address in sandboxes."""
 
     def __init__(self, organizations: Organizations, box: SecretBox, relay_url: str) -> None:
         self._organizations = organizations
@@ -38,33 +38,33 @@ class InitialConfigs:
         self._relay_url = relay_url
 
     async def first(self, instance: Instance, origin: Origin | None) -> bytes:
-        """The content of an instance's first `openclaw.json`. Raises ModelKeyMissing."""
+        """An instance's initial `openclaw.json`. Raises ModelKeyMissing if it has no model key."""
         provider = instance.model_provider
         if await self._organizations.model_key(instance.organization_id, provider) is None:
             raise ModelKeyMissing(provider)
-        return agent_config.serialize_config(self._whole(origin, instance))
+        return agent_config.serialize_config(self._config(origin, instance))
 
     def blank(self, sandbox_id: SandboxId) -> bytes:
-        """The same of a warm sandbox, which is nobody's yet."""
-        return agent_config.serialize_config(self._seed(sandbox_id, BLANK_PROVIDER, None))
+        """The initial `openclaw.json` of a warm sandbox."""
+        return agent_config.serialize_config(self._base(sandbox_id, BLANK_PROVIDER, None))
 
     def patch_of_blank(self, instance: Instance, origin: Origin | None) -> dict[str, Any]:
-        """What makes of a blank sandbox's configuration the one that the instance is to have."""
+        """The merge patch from a blank sandbox's configuration to the instance's own."""
         if origin is None:
             return agent_config.blank_patch(instance.model_provider, instance.openclaw_config)
-        blank = self._seed(instance.sandbox_id, BLANK_PROVIDER, None)
-        return edits.merge_patch_between(blank, self._whole(origin, instance))
+        blank = self._base(instance.sandbox_id, BLANK_PROVIDER, None)
+        return edits.merge_patch_between(blank, self._config(origin, instance))
 
-    def _whole(self, origin: Origin | None, instance: Instance) -> dict[str, Any]:
+    def _config(self, origin: Origin | None, instance: Instance) -> dict[str, Any]:
         provider = instance.model_provider
         if origin is None or origin.config is None:
-            # What the agent itself has made of it cannot be read; then as it was asked for.
-            return self._seed(instance.sandbox_id, provider, instance.openclaw_config)
+            # Without the agent's own version, the overrides are the best that is known.
+            return self._base(instance.sandbox_id, provider, instance.openclaw_config)
         return transfer.with_reserved(
-            self._seed(instance.sandbox_id, provider, None), origin.config
+            self._base(instance.sandbox_id, provider, None), origin.config
         )
 
-    def _seed(
+    def _base(
         self, sandbox_id: SandboxId, provider: ModelProvider, overrides: Mapping[str, Any] | None
     ) -> dict[str, Any]:
         return agent_config.initial_config(
@@ -77,8 +77,8 @@ class InitialConfigs:
 
     @property
     def fingerprint(self) -> str:
-        """Tells apart warm sandboxes whose first configuration was another than one now."""
-        seed = agent_config.initial_config(
+        """Identifies the blank configuration that warm sandboxes are created with now."""
+        blank = agent_config.initial_config(
             gateway_token="", relay_url=self._relay_url, relay_token="", provider=BLANK_PROVIDER
         )
-        return hashlib.sha256(json.dumps(seed, sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(blank, sort_keys=True).encode()).hexdigest()

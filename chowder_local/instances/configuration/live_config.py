@@ -1,4 +1,4 @@
-"""Changing a running agent's configuration: as a whole, or not at all."""
+"""Changing a running agent's configuration atomically."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ LOG_LINES = 20
 
 
 class LiveConfig:
-    """Patches configurations, and puts the former one back where OpenClaw cannot live with it."""
+    """Patches configurations, and restores the former one if OpenClaw cannot use the new one."""
 
     def __init__(
         self,
@@ -55,27 +55,26 @@ class LiveConfig:
         self._vision_models = vision_models
 
     async def change(self, instance: Instance, url: str | None, patch: Mapping[str, Any]) -> bool:
-        """Lays a merge patch over the agent's configuration; it takes turns when this returns.
+        """Applies a merge patch; the agent accepts turns when this returns.
 
-        True if the gateway has restarted itself for it.
-        Raises ConfigRefused with OpenClaw's words, and then nothing has changed. Raises
-        GatewayUnavailable, BootFailed, EngineUnavailable, too.
+        True if the gateway has restarted itself for it. Raises ConfigRefused with OpenClaw's
+        message if it refuses the patch or does not start with it, and nothing has changed then;
+        raises GatewayUnavailable, BootFailed, EngineUnavailable.
         """
         gateway = self._gateway_of(instance.sandbox_id, url)
-        # Until it is certain that nothing is put back, which would undo what others change.
-        async with gateway.holding_config() as revise:
+        # Held until no restore can follow, which would undo other changes.
+        async with gateway.hold_config() as revise:
             try:
-                return await self._changed(instance, gateway, lambda: revise(lambda _: patch))
+                return await self._apply(instance, gateway, lambda: revise(lambda _: patch))
             finally:
-                # The patch, or the former content, may have another list of models.
+                # The configuration may have another list of models now.
                 self._vision_models.forget(instance.sandbox_id)
 
-    async def _changed(
+    async def _apply(
         self, instance: Instance, gateway: Gateway, patch: Callable[[], Awaitable[bool]]
     ) -> bool:
-        # Not everything that cannot work is refused before it is written: the former content
-        # is the only way back from that.
-        former = await self._content(instance.sandbox_id)
+        # OpenClaw writes some configurations before it finds that they cannot work.
+        former = await self._read(instance.sandbox_id)
         began_s = time.monotonic()
         try:
             if has_restarted := await patch():
@@ -90,11 +89,11 @@ class LiveConfig:
             raise ConfigRefused(f"OpenClaw does not start with this: {failure}") from None
         return has_restarted
 
-    async def _content(self, sandbox_id: SandboxId) -> str:
+    async def _read(self, sandbox_id: SandboxId) -> str:
         try:
             return await self._files.text(sandbox_id, CONFIG_FILE)
         except (FileMissing, FileRefused, FileTooLarge) as failure:
-            # It is the agent's own to spoil.
+            # The agent can damage its own configuration file.
             raise GatewayUnavailable(f"its configuration cannot be read: {failure}") from None
 
     async def _boot_with(self, instance: Instance, former: str) -> None:
@@ -103,6 +102,6 @@ class LiveConfig:
 
 
 def _reason(log_text: str) -> str:
-    """What a sandbox's log says of the reload that has just failed."""
+    """Why the latest reload failed, according to the sandbox's log."""
     last = (significant_lines(log_text) or ["its log does not say why"])[-1]
     return last.partition("reload failed: ")[2] or last

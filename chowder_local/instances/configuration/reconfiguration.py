@@ -1,4 +1,4 @@
-"""Renaming an instance, and laying configuration overrides over those in force."""
+"""Renaming an instance, and merging overrides into its configuration."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ChangedInstance:
-    """An instance that was changed; `has_restarted` if its gateway restarted itself for that."""
+    """A changed instance, and whether its gateway has restarted itself for the change."""
 
     instance: Instance
     has_restarted: bool
 
 
 class Reconfiguration:
-    """Changes the agent's own configuration first: what OpenClaw refuses changes nothing."""
+    """Changes the agent first, then the row: if OpenClaw refuses, nothing changes."""
 
     def __init__(
         self,
@@ -59,14 +59,15 @@ class Reconfiguration:
         name: str | None = None,
         overrides: Mapping[str, Any] | None = None,
     ) -> ChangedInstance:
-        """Renames, and lays overrides over those in force.
+        """Renames the instance and merges overrides into those that it has.
 
-        Raises InstanceNotFound, InstanceStateWrong, ConfigRefused.
+        Raises InstanceNotFound; InstanceStateWrong if it is deleted, or is to get overrides and is
+        neither running nor stopped; ConfigRefused if OpenClaw refuses the overrides.
         """
-        seen = await self._directory.begin(organization_id, instance_id)
+        stale = await self._directory.get_for_request(organization_id, instance_id)
         has_restarted = False
-        async with self._locks.holding(seen.id):
-            instance = await self._directory.current(seen)
+        async with self._locks.holding(stale.id):
+            instance = await self._directory.current(stale)
             fields: InstanceChanges = {} if name is None else {"name": name}
             if overrides:
                 has_restarted = await self._configure(
@@ -86,7 +87,7 @@ class Reconfiguration:
         if instance.status is InstanceStatus.RUNNING:
             return await self._live_config.change(instance, instance.gateway_url, patch)
         if instance.status is InstanceStatus.STOPPED:
-            # Only the agent itself can judge a configuration, so it is woken for that.
+            # Only the agent itself can validate its configuration, so it is resumed for that.
             url = await self._waking.wake(instance)
             try:
                 return await self._live_config.change(instance, url, patch)

@@ -1,4 +1,4 @@
-"""Judging the configuration of an agent that is not there yet, by what the sandbox image knows."""
+"""Validating the configuration of a new agent against the schema in the sandbox image."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAX_PROBLEMS = 3
-"""How many OpenClaw names itself."""
+"""As many as OpenClaw's own messages list."""
 
 
 class ConfigValidator:
-    """Refuses at once what OpenClaw would refuse when it boots, as far as its schema tells."""
+    """Refuses configurations that OpenClaw would refuse at its boot, as far as its schema says."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -34,40 +34,40 @@ class ConfigValidator:
         self._reading = asyncio.Lock()
 
     async def check_overrides(self, overrides: Mapping[str, Any]) -> None:
-        """Raises ConfigRefused for overrides that no agent could be given."""
+        """Raises ConfigRefused if overrides are not valid for any agent."""
         await self.check(agent_config.to_merge_patch(overrides))
 
     async def check(self, patch: Mapping[str, Any]) -> None:
-        """Raises ConfigRefused, with words like OpenClaw's own, for a nested merge patch."""
+        """Raises ConfigRefused, phrased as by OpenClaw, if a nested merge patch is not valid."""
         if not patch:
             return
         try:
-            schema = await self._known_schema()
+            schema = await self._get_schema()
         except (EngineUnavailable, ImageMissing) as failure:
-            # Whether the agent can be made at all is for its boot to tell.
-            log.warning("a configuration is not judged before the boot: %s", failure)
+            # The boot will fail with the same problem.
+            log.warning("a configuration is not validated before the boot: %s", failure)
             return
         if schema is not None and (problems := find_problems(schema, patch)):
             raise ConfigRefused(f"invalid config: {_message(problems)}", problems)
 
-    async def _known_schema(self) -> Mapping[str, Any] | None:
+    async def _get_schema(self) -> Mapping[str, Any] | None:
         async with self._reading:
             if not self._is_read:
-                self._schema = _parsed(await self._engine.file_of_image(SCHEMA_FILE))
+                self._schema = _parse_schema(await self._engine.file_of_image(SCHEMA_FILE))
                 self._is_read = True
             return self._schema
 
 
 def _message(problems: Sequence[Problem]) -> str:
-    words = "; ".join(map(str, problems[:MAX_PROBLEMS]))
+    text = "; ".join(map(str, problems[:MAX_PROBLEMS]))
     more = len(problems) - MAX_PROBLEMS
-    return f"{words} (+{more} more issue{'s' if more > 1 else ''})" if more > 0 else words
+    return f"{text} (+{more} more issue{'s' if more > 1 else ''})" if more > 0 else text
 
 
-def _parsed(content: bytes | None) -> Mapping[str, Any] | None:
-    """The schema; None for an image of the operator's own that has none."""
+def _parse_schema(content: bytes | None) -> Mapping[str, Any] | None:
+    """The schema; None for a custom image without one."""
     if content is None:
-        log.info("the sandbox image has no %s: only a boot judges configurations", SCHEMA_FILE)
+        log.info("the sandbox image has no %s: only boots validate configurations", SCHEMA_FILE)
         return None
     try:
         schema = json.loads(content)
@@ -75,5 +75,5 @@ def _parsed(content: bytes | None) -> Mapping[str, Any] | None:
         schema = None
     if isinstance(schema, dict):
         return schema
-    log.warning("%s of the sandbox image is no JSON schema", SCHEMA_FILE)
+    log.warning("%s in the sandbox image is not a JSON schema", SCHEMA_FILE)
     return None

@@ -1,1 +1,1 @@
-"""Messages to agents, and the record of their conversations."""
+"""Messages to agents, and the records of their conversations."""

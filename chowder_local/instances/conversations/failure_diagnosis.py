@@ -1,4 +1,4 @@
-"""What it means that an agent refuses a message, or answers none."""
+"""Diagnosing why an agent refuses a message or does not answer."""
 
 from __future__ import annotations
 
@@ -25,25 +25,26 @@ if TYPE_CHECKING:
     from chowder_local.instances.lifecycle.healing import Healing
     from chowder_local.relay.prompt_format.failure_markers import FailureMarkers
 
-    Known = Callable[[str], ChowderError | None]
+    FindFailure = Callable[[str], ChowderError | None]
+    """Finds the failed model call that a message of the gateway is about, if any."""
 
 log = logging.getLogger(__name__)
 
-EMPTY_WORDS = "internal error"
-"""What OpenClaw says of what it did not foresee, a full disk for one."""
-LITTLE_DISK_BYTES = 1024 * 1024
-"""What is left of a disk when nothing more fits on it: a database takes it by pages."""
-FULL_KEPT = 256
-"""Sandboxes whose disk is remembered to have been full."""
-STUCK_SIGN = 'error="Agent database cleanup failed"'
-"""What OpenClaw writes into its log when all turns fail until it is started again. It closes a
-worker's database a minute after a turn, and its own after half an hour; frozen before the first,
-and thawed when both are due, it often fails to."""
-STUCK_SIGN_LINES = 10
-"""From the end: the failure is written just before it is answered."""
-OWN_WORDS = {"upstream provider timeout", "upstream provider error", EMPTY_WORDS}
-"""What OpenClaw says in place of a model call's error, which then carries no marker of ours."""
-PLAINER_WORDS = {
+UNSPECIFIC_ERROR = "internal error"
+"""OpenClaw's message for all that it does not handle, such as a full disk."""
+MIN_FREE_DISK_BYTES = 1024 * 1024
+"""With less free space a disk counts as full: databases grow by pages."""
+FULL_DISKS_KEPT = 256
+"""So many sandboxes are remembered whose disk was full."""
+STUCK_MARKER = 'error="Agent database cleanup failed"'
+"""OpenClaw logs this when all turns fail until it is started again. It closes a worker's database
+a minute after a turn, and its own after half an hour. If it was frozen before the first and resumed
+when both are due, it often fails to."""
+STUCK_MARKER_LINES = 10
+"""The marker is among the last lines, because it is logged just before the answer."""
+UNMARKED_ERRORS = {"upstream provider timeout", "upstream provider error", UNSPECIFIC_ERROR}
+"""OpenClaw's messages for a failed model call that lose the relay's failure marker."""
+EXPLANATIONS = {
     "invalid request": "input: an image or file of the message could not be taken. It may be "
     "broken or too large (images 10 MB, files 5 MB), or be at an address that the agent does not "
     "reach; it fetches nothing from private addresses.",
@@ -51,81 +52,85 @@ PLAINER_WORDS = {
     "or gave up waiting for it",
     "invalid tool configuration": "tools: a function is called like one of the agent's own tools.",
 }
-"""What some of OpenClaw's own words are about; it writes the cause into its own log alone."""
-CHOICE_UNMET = "tool_choice"
-"""How OpenClaw's words begin when a model called none of the functions that it had to."""
+"""The causes behind some of OpenClaw's messages, which it names only in its own log."""
+TOOL_CHOICE_PREFIX = "tool_choice"
+"""OpenClaw's message begins with this if the model called none of the required functions."""
 
 
 class FailureDiagnosis:
-    """Finds the cause that OpenClaw does not name, and mends it where that can be done."""
+    """Finds causes that OpenClaw does not name, and repairs the agent where possible."""
 
     def __init__(self, engine: Engine, healing: Healing, failures: FailureMarkers) -> None:
         self._engine = engine
         self._healing = healing
         self._failures = failures
-        # Those that are deleted like that never have their turn to be removed.
-        self._were_full: deque[SandboxId] = deque(maxlen=FULL_KEPT)
+        # Bounded, because instances that are deleted while it is full are never removed.
+        self._full_disks: deque[SandboxId] = deque(maxlen=FULL_DISKS_KEPT)
 
-    def known(self, sandbox_id: SandboxId, since_s: float, message: str) -> ChowderError | None:
-        """The model call's failure that the gateway speaks of, if it is one that we remember."""
+    def find_failure(
+        self, sandbox_id: SandboxId, since_s: float, message: str
+    ) -> ChowderError | None:
+        """The failed model call that the gateway's message is about, if it is on record."""
         if (marked := self._failures.find(message)) is not None:
             return marked
-        return self._failures.latest(sandbox_id, since_s) if message in OWN_WORDS else None
+        return self._failures.latest(sandbox_id, since_s) if message in UNMARKED_ERRORS else None
 
-    async def of_refusal(
-        self, instance: Instance, status: int, body: Mapping[str, Any], known: Known
+    async def diagnose(
+        self,
+        instance: Instance,
+        status: int,
+        body: Mapping[str, Any],
+        find_failure: FindFailure,
     ) -> ChowderError:
-        """What the gateway's refusal means to the client."""
-        failure = _failure(status, body, known)
-        is_empty = type(failure) is GatewayUnavailable and _words(status, body) == EMPTY_WORDS
-        return (await self._cause(instance) if is_empty else None) or failure
+        """The error that the client gets for the gateway's refusal."""
+        message = _message(status, body)
+        error = find_failure(message) or _error(status, message)
+        if type(error) is GatewayUnavailable and message == UNSPECIFIC_ERROR:
+            return await self._find_cause(instance) or error
+        return error
 
-    async def _cause(self, instance: Instance) -> GatewayUnavailable | None:
-        """Why an agent failed that says nothing of it, as far as that can be seen."""
+    async def _find_cause(self, instance: Instance) -> GatewayUnavailable | None:
+        """The cause of an unspecific error, if the disk or the log shows it."""
         try:
             free_bytes = await self._engine.disk_free_bytes(instance.sandbox_id)
-            log_end = await self._engine.log_tail(instance.sandbox_id, STUCK_SIGN_LINES)
+            log_end = await self._engine.log_tail(instance.sandbox_id, STUCK_MARKER_LINES)
         except ChowderError as problem:
-            log.warning("instance %s: it could not be looked at: %s", instance.id, problem)
+            log.warning("instance %s: its failure has no known cause: %s", instance.id, problem)
             return None
-        if free_bytes < LITTLE_DISK_BYTES:
-            if instance.sandbox_id not in self._were_full:
-                self._were_full.append(instance.sandbox_id)
+        if free_bytes < MIN_FREE_DISK_BYTES:
+            if instance.sandbox_id not in self._full_disks:
+                self._full_disks.append(instance.sandbox_id)
             return AgentDiskFull()
-        if instance.sandbox_id in self._were_full:
-            # OpenClaw takes a turn whose end did not fit on the disk for one that runs.
-            self._were_full.remove(instance.sandbox_id)
-            what = "the disk that was full"
-        elif STUCK_SIGN in log_end:
-            what = "the time in which it was frozen"
+        if instance.sandbox_id in self._full_disks:
+            # To OpenClaw, a turn whose end did not fit on the disk is still running.
+            self._full_disks.remove(instance.sandbox_id)
+            failure = "a full disk"
+        elif STUCK_MARKER in log_end:
+            failure = "a freeze"
         else:
             return None
-        await self._healing.renew(instance)
-        return AgentRenewed(what)
+        await self._healing.reboot(instance)
+        return AgentRenewed(failure)
 
-    async def look_after(self, instance: Instance) -> None:
-        """Heals an agent that does not answer, as far as that can be done now."""
+    async def heal(self, instance: Instance) -> None:
+        """Heals an agent that does not answer. Logs failures."""
         try:
             await self._healing.check(instance)
         except ChowderError as problem:
-            log.warning("instance %s: could not be looked after: %s", instance.id, problem)
+            log.warning("instance %s: could not be healed: %s", instance.id, problem)
 
 
-def _failure(status: int, body: Mapping[str, Any], known: Known) -> ChowderError:
-    """What the gateway's refusal means to the client."""
-    message = _words(status, body)
-    if (failure := known(message)) is not None:
-        return failure
-    if message.startswith(CHOICE_UNMET):
-        return AnswerUnfit(f"The model called no function of those that it had to: {message}.")
-    message = PLAINER_WORDS.get(message, message)
+def _error(status: int, message: str) -> ChowderError:
+    if message.startswith(TOOL_CHOICE_PREFIX):
+        return AnswerUnfit(f"The model called none of the required functions: {message}.")
+    message = EXPLANATIONS.get(message, message)
     if status in {HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND}:
         return MessageRefused(message)
     return GatewayUnavailable(message)
 
 
-def _words(status: int, body: Mapping[str, Any]) -> str:
-    words: str = untrusted_json.whole(
+def _message(status: int, body: Mapping[str, Any]) -> str:
+    message: str = untrusted_json.replace_surrogates(
         str((body.get("error") or {}).get("message") or f"HTTP {status}")
     )
-    return words
+    return message

@@ -1,10 +1,11 @@
-"""The first turn of a session, which has to begin alone."""
+"""Serializing the first turns of a session."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
+
+from cachetools import LRUCache
 
 from chowder_local.core.keyed_lock import KeyedLocks
 
@@ -15,21 +16,20 @@ CAPACITY = 10_000
 
 
 class FirstTurnLocks:
-    """Which sessions have had a turn; to one that has not, messages go one after the other.
+    """Sends messages to a new session one at a time, until the session exists.
 
-    OpenClaw fails all but one of the messages that race to make a session. Once it is there, it
-    puts them in a queue of its own.
+    OpenClaw fails all but one of the messages that race to create a session. Once it exists,
+    OpenClaw queues them itself.
     """
 
     def __init__(self, capacity: int = CAPACITY) -> None:
-        self._capacity = capacity
-        # A session that falls out is merely opened once more.
-        self._opened: OrderedDict[Hashable, None] = OrderedDict()
+        # An evicted session costs one more serialized turn.
+        self._opened: LRUCache[Hashable, None] = LRUCache(capacity)
         self._locks = KeyedLocks()
 
     @asynccontextmanager
     async def turn(self, session: Hashable) -> AsyncIterator[Callable[[], None]]:
-        """A message's turn; call what you get once it is seen that the session is there."""
+        """Holds a message's turn. The yielded function reports that the session exists."""
         lock = self._locks.holding(session)
         is_alone = session not in self._opened
         if is_alone:
@@ -38,9 +38,6 @@ class FirstTurnLocks:
         def opened() -> None:
             nonlocal is_alone
             self._opened[session] = None
-            self._opened.move_to_end(session)
-            if len(self._opened) > self._capacity:
-                self._opened.popitem(last=False)
             if is_alone:
                 is_alone = False
                 lock.release()

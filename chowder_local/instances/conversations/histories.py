@@ -1,4 +1,4 @@
-"""What of a message an agent gets, and what is known of a conversation afterwards."""
+"""Leaving out of messages the items that the agent has, and recording its new ones."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from chowder_local.core.errors.requests import InstanceStateWrong
 from chowder_local.openclaw.responses import history, item_digests
 from chowder_local.store.conversation_histories import (
     ConversationHistory,
+    HistoryItem,
     ItemStatus,
-    KnownItem,
 )
 
 if TYPE_CHECKING:
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 
 ANSWERED_STATUSES = {"completed", "incomplete"}
 _NOT_SENT = (MessageRefused, MessageTooLarge, InstanceStateWrong)
-"""After these the agent has not heard of the message."""
+"""After these errors the agent has not received the message."""
 
 
 class Delivery:
-    """A message on its way to an agent, made by `Histories.delivery` only.
+    """A message on its way to an agent; created by `Histories.delivery` only.
 
-    `turn` is what goes to the agent; it may be less than the client has sent.
+    `turn` goes to the agent; it may have fewer items than the client has sent.
     """
 
     def __init__(self, turn: Turn, digests: list[bytes], watched: WatchedMessage) -> None:
@@ -43,29 +43,29 @@ class Delivery:
         self.watched = watched
         self.answer: list[bytes] | None = None
         self.is_sent = False
-        """Whether the agent may have heard of it."""
+        """Whether the agent may have received it."""
 
     @property
     def is_lost(self) -> bool:
-        """Whether the agent turns out not to remember what was left out.
+        """Whether the agent turns out to have forgotten the items that were left out.
 
-        That is so before it has said anything; `Histories.ask_again` is the cure.
+        This shows before its first output; `Histories.make_whole` prepares another attempt.
         """
         return self.watched.is_lost
 
     @property
     def is_certain(self) -> bool:
-        """Whether that cannot be so any more."""
+        """Whether `is_lost` can no longer become true."""
         return self.watched.is_certain
 
-    def ended(self, response: Mapping[str, Any]) -> None:
-        """Takes note of the answer as the client gets it."""
+    def record_answer(self, response: Mapping[str, Any]) -> None:
+        """Keeps the digests of the answer that the client gets."""
         if response.get("status") in ANSWERED_STATUSES:
             self.answer = item_digests.digests_of_output(response.get("output", []))
 
 
 class Histories:
-    """Leaves out of messages what their conversations have already, and keeps what is new."""
+    """Leaves out of messages the items that their conversations have, and records new ones."""
 
     def __init__(
         self,
@@ -84,19 +84,20 @@ class Histories:
     ) -> AsyncIterator[Delivery]:
         """A message that is sent and answered in this block.
 
-        What became of it is known from how the block ends, and from `Delivery.ended`.
+        Its outcome is recorded from how the block ends, and from `Delivery.record_answer`.
         """
-        known = await self._queries.get(instance.id, session_key)
-        items = turn.given.items
-        if known.openclaw_session_id is not None and turn.given.history:
-            answered = [each.digest for each in known.answered]
-            items = (*history.unknown_items(turn.given.history, answered), *turn.given.new)
-        if known.unanswered:
-            await self._take_back(instance, session_key, items)
-        is_shorter = len(items) < len(turn.given.items)
-        expected = known.openclaw_session_id if is_shorter else None
+        record = await self._queries.get(instance.id, session_key)
+        items = turn.client_input.items
+        if record.openclaw_session_id is not None and turn.client_input.history:
+            answered = [each.digest for each in record.answered]
+            unknown = history.unknown_items(turn.client_input.history, answered)
+            items = (*unknown, *turn.client_input.new)
+        if record.unanswered:
+            await self._rewind(instance, session_key, items)
+        is_shorter = len(items) < len(turn.client_input.items)
+        expected = record.openclaw_session_id if is_shorter else None
         with self._watch.watching(instance.sandbox_id, session_key, expected) as watched:
-            sent = turn.of_items(items) if is_shorter else turn
+            sent = turn.with_items(items) if is_shorter else turn
             delivery = Delivery(sent, item_digests.digests_of_items(items), watched)
             status = ItemStatus.FAILED
             try:
@@ -105,7 +106,7 @@ class Histories:
                 status = ItemStatus.CANCELLED
                 raise
             except AnswerUnfit:
-                # There is an answer, which the agent remembers and nobody else has.
+                # The agent remembers an answer that the client does not get.
                 delivery.answer = []
                 raise
             except _NOT_SENT:
@@ -116,31 +117,31 @@ class Histories:
                     status = ItemStatus.ANSWERED
                 self._record(instance.id, session_key, delivery, status)
 
-    async def ask_again(
+    async def make_whole(
         self, instance: Instance, session_key: str, turn: Turn, delivery: Delivery
     ) -> None:
-        """Has a delivery go on with the whole message, of an agent that has forgotten the rest."""
+        """Resets a lost delivery so that it can be sent again, with the whole message."""
         self._queries.put(instance.id, session_key, ConversationHistory())
-        words = _words(delivery.turn.given.new)
-        await self._rewinding.take_back(instance.sandbox_id, session_key, words)
+        text = _last_text(delivery.turn.client_input.new)
+        await self._rewinding.take_back(instance.sandbox_id, session_key, text)
         delivery.turn = turn
-        delivery.digests = item_digests.digests_of_items(turn.given.items)
+        delivery.digests = item_digests.digests_of_items(turn.client_input.items)
         delivery.watched.expected, delivery.watched.is_lost = None, False
 
-    async def _take_back(self, instance: Instance, session_key: str, items: Sequence[Item]) -> None:
-        """Takes the latest messages back that got no answer and are said again now."""
-        known = await self._queries.get(instance.id, session_key)
-        again = {each: item for item in items if (each := item_digests.digest(item)) is not None}
-        unanswered = list(known.unanswered)
-        # OpenClaw itself sees it if the only message whose client had gone is said again.
-        is_left = unanswered == [KnownItem(each, ItemStatus.CANCELLED) for each in again]
-        while unanswered and unanswered[-1].digest in again:
-            words = item_digests.item_text(again[unanswered.pop().digest])
-            if words and not is_left:
-                await self._rewinding.take_back(instance.sandbox_id, session_key, words)
-        if len(unanswered) < len(known.unanswered):
-            items_left = (*known.answered, *unanswered)
-            self._queries.put(instance.id, session_key, replace(known, items=items_left))
+    async def _rewind(self, instance: Instance, session_key: str, items: Sequence[Item]) -> None:
+        """Removes the latest unanswered messages from the session if they are being sent again."""
+        record = await self._queries.get(instance.id, session_key)
+        resent = {each: item for item in items if (each := item_digests.digest(item)) is not None}
+        unanswered = list(record.unanswered)
+        # OpenClaw itself recognizes a single message that was cancelled and is sent again.
+        is_recognized = unanswered == [HistoryItem(each, ItemStatus.CANCELLED) for each in resent]
+        while unanswered and unanswered[-1].digest in resent:
+            text = item_digests.item_text(resent[unanswered.pop().digest])
+            if text and not is_recognized:
+                await self._rewinding.take_back(instance.sandbox_id, session_key, text)
+        if len(unanswered) < len(record.unanswered):
+            items_left = (*record.answered, *unanswered)
+            self._queries.put(instance.id, session_key, replace(record, items=items_left))
 
     def _record(
         self, instance_id: InstanceId, session_key: str, delivery: Delivery, status: ItemStatus
@@ -148,28 +149,27 @@ class Histories:
         """Adds a message, and its answer if it got one."""
         if not delivery.is_sent:
             return
-        known = self._queries.latest(instance_id, session_key)
-        items = [KnownItem(each, status) for each in delivery.digests]
-        earlier = known.items
+        record = self._queries.latest(instance_id, session_key)
+        items = [HistoryItem(each, status) for each in delivery.digests]
+        earlier = record.items
         if status is ItemStatus.ANSWERED:
-            items += [KnownItem(each) for each in delivery.answer or ()]
-            earlier = (*known.answered, *map(_remembered, known.unanswered))
+            items += [HistoryItem(each) for each in delivery.answer or ()]
+            earlier = (*record.answered, *map(_remembered, record.unanswered))
             earlier = tuple(each for each in earlier if each.status is ItemStatus.ANSWERED)
-        session_id = delivery.watched.session_id or known.openclaw_session_id
+        session_id = delivery.watched.session_id or record.openclaw_session_id
         self._queries.put(
             instance_id, session_key, ConversationHistory(session_id, (*earlier, *items))
         )
 
 
-def _remembered(item: KnownItem) -> KnownItem:
-    """An item once a later one is answered.
+def _remembered(item: HistoryItem) -> HistoryItem:
+    """An unanswered item once a later one is answered.
 
-    A message whose model call failed stays in the conversation. One whose client had gone is only
-    quoted in the next one, and forgotten after it.
+    A message whose model call failed stays in the conversation. A cancelled one is only quoted in
+    the next message, and then forgotten.
     """
-    return KnownItem(item.digest) if item.status is ItemStatus.FAILED else item
+    return HistoryItem(item.digest) if item.status is ItemStatus.FAILED else item
 
 
-def _words(items: Iterable[Item]) -> str:
-    """What a message says last."""
+def _last_text(items: Iterable[Item]) -> str:
     return next(filter(None, map(item_digests.item_text, reversed(list(items)))), "")

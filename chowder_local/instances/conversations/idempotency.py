@@ -1,6 +1,6 @@
-"""Messages with an `Idempotency-Key`: sent again, they get the same answer.
+"""Messages with an `Idempotency-Key`, which get the same answer when they are sent again.
 
-Only answers are kept, for 24 hours; a message that failed may be tried again with its key.
+Only answers are stored, for 24 hours: a message that failed may be tried again with its key.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 KEY_CHARACTERS = 255
-MOST_STREAM_BYTES = 4 * 1024 * 1024
+MAX_STREAM_BYTES = 4 * 1024 * 1024
 EXPIRY_INTERVAL_S = 3600.0
 JSON = "application/json"
 EVENTS = "text/event-stream"
@@ -48,24 +48,23 @@ _END = re.compile(rb"(?:\A|\n)event: response\.(?:completed|incomplete)\n")
 
 
 class IdempotentMessages:
-    """Answers each message with a key once."""
+    """Sends each message with a key to its agent once."""
 
     def __init__(self, queries: IdempotentAnswerQueries, clock: Callable[[], datetime]) -> None:
         self._queries = queries
         self._clock = clock
         self._in_use: dict[MessageKey, str] = {}
 
-    async def kept(
+    async def get(
         self, instance_id: InstanceId, session_key: str, raw_key: str, request: Mapping[str, Any]
     ) -> KeptAnswer | None:
-        """The answer that a message has got already.
+        """The stored answer to a message, if any.
 
-        Raises IdempotencyKeyInvalid; IdempotencyKeyReused, if another message had the key;
-        IdempotencyKeyInUse, while the same one is being answered.
+        Raises IdempotencyKeyInvalid if the key is empty or too long; IdempotencyKeyReused if
+        another message has used it; IdempotencyKeyInUse while this message is being answered.
         """
         key, digest = _key(instance_id, session_key, raw_key), _digest(request)
-        if (used_for := self._in_use.get(key)) is not None:
-            raise IdempotencyKeyInUse if used_for == digest else IdempotencyKeyReused
+        self._check_unused(key, digest)
         if (answer := await self._queries.get(key, self._clock())) is None:
             return None
         if answer.request_sha256 != digest:
@@ -80,9 +79,9 @@ class IdempotentMessages:
         request: Mapping[str, Any],
         ask: Callable[[], Awaitable[bytes | None]],
     ) -> bytes | None:
-        """The answer to a message for which none is kept; None is not kept either.
+        """The answer of `ask`, which is stored unless it is None.
 
-        Raises IdempotencyKeyInUse and what `ask` does.
+        Raises as `get`, and what `ask` raises.
         """
         key, digest = _key(instance_id, session_key, raw_key), _digest(request)
         with self._using(key, digest):
@@ -98,34 +97,37 @@ class IdempotentMessages:
         request: Mapping[str, Any],
         events: AsyncIterator[bytes],
     ) -> AsyncGenerator[bytes]:
-        """The same of a stream, whose end is passed on once it is kept."""
+        """As `answer`, for a stream; its last event is passed on once the answer is stored."""
         key, digest = _key(instance_id, session_key, raw_key), _digest(request)
-        come, end = bytearray(), bytearray()
+        received, end = bytearray(), bytearray()
         with self._using(key, digest):
             async with aclosing(events):  # type: ignore[type-var]  # generators, which can be closed
                 async for event in events:
-                    if len(come) <= MOST_STREAM_BYTES:
-                        come += event
+                    if len(received) <= MAX_STREAM_BYTES:
+                        received += event
                     if end or _END.search(event):
                         end += event
                     else:
                         yield event
             if end:
-                if len(come) <= MOST_STREAM_BYTES:
-                    await self._keep(key, KeptAnswer(digest, EVENTS, bytes(come)))
+                if len(received) <= MAX_STREAM_BYTES:
+                    await self._keep(key, KeptAnswer(digest, EVENTS, bytes(received)))
                 yield bytes(end)
 
     async def run(self) -> None:
-        """Forgets the answers whose time is over, now and then, until cancelled."""
+        """Removes expired answers at intervals, until cancelled."""
         while True:
-            with contained("forgetting old answers"):
+            with contained("removing expired answers"):
                 await self._queries.expire(self._clock())
             await asyncio.sleep(EXPIRY_INTERVAL_S)
 
-    @contextmanager
-    def _using(self, key: MessageKey, digest: str) -> Iterator[None]:
+    def _check_unused(self, key: MessageKey, digest: str) -> None:
         if (used_for := self._in_use.get(key)) is not None:
             raise IdempotencyKeyInUse if used_for == digest else IdempotencyKeyReused
+
+    @contextmanager
+    def _using(self, key: MessageKey, digest: str) -> Iterator[None]:
+        self._check_unused(key, digest)
         self._in_use[key] = digest
         try:
             yield
@@ -136,8 +138,8 @@ class IdempotentMessages:
         try:
             await self._queries.add(key, answer, self._clock())
         except DataDirUnusable as problem:
-            # The agent has answered; who asks again will have it answer again.
-            log.warning("an answer could not be kept for its key: %s", problem)
+            # The client still gets this answer; a repeated message goes to the agent again.
+            log.warning("an answer could not be stored for its key: %s", problem)
 
 
 def _key(instance_id: InstanceId, session_key: str, raw_key: str) -> MessageKey:
@@ -147,5 +149,5 @@ def _key(instance_id: InstanceId, session_key: str, raw_key: str) -> MessageKey:
 
 
 def _digest(request: Mapping[str, Any]) -> str:
-    """Of a request, however it is written."""
+    """A digest of the request's content, independent of its formatting."""
     return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""The model that a message asks for: where it leads, whether it may, and what its agent is told."""
+"""Resolving the model that a message asks for, and registering it with the agent."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class ModelResolver:
-    """Judges models before an agent is bothered with them."""
+    """Checks models before a message goes to an agent."""
 
     def __init__(
         self,
@@ -42,35 +42,36 @@ class ModelResolver:
         self._vision_models = vision_models
 
     def route(self, model: str) -> models.ModelRoute:
-        """Where a model's id leads. Raises ModelUnknown."""
+        """The provider and model of a model id. Raises ModelUnknown if it names none."""
         return models.route(model, self._endpoints)
 
     async def resolve(self, instance: Instance, model: str) -> models.ModelRoute:
-        """The same, if the model can be had.
+        """As `route`, and checks that the organization can use the model.
 
-        Raises ModelUnknown, ModelKeyMissing, ProviderReserved, ModelMissing, ProviderFailed.
+        Raises ModelUnknown; ModelKeyMissing if the provider's key is missing; ProviderReserved if
+        the endpoint is for other organizations; ModelMissing, ProviderFailed from the catalogue.
         """
         route = self.route(model)
         endpoint = self._endpoints.get(route.provider)
         if await self._model_keys.find(instance.organization_id, route.provider) is None:
             raise (ModelKeyMissing if endpoint is None else ProviderReserved)(route.provider)
         is_called = self._recordings.playback(instance.id) is None
-        # Others that are named may list nothing, or less than they have.
+        # The lists of other endpoints may be empty or incomplete.
         if endpoint is not None and endpoint.name == OLLAMA and is_called:
             await self._catalogue.check(endpoint, route.model)
         return route
 
     async def register(
-        self, instance: Instance, gateway: Gateway, route: models.ModelRoute, *, is_shown: bool
+        self, instance: Instance, gateway: Gateway, route: models.ModelRoute, *, has_images: bool
     ) -> None:
-        """Tells an agent of a model what it has to know, such as whether `is_shown` images.
+        """Registers a model with the agent if it is of a named endpoint or gets images.
 
         Raises GatewayUnavailable, ConfigRefused.
         """
         sandbox_id = instance.sandbox_id
         if (endpoint := self._endpoints.get(route.provider)) is not None:
             token = self._relay_token_of(sandbox_id)
-            tell = partial(models.registration_patch, endpoint=endpoint, relay_token=token)
-            await self._vision_models.ensure_registered(sandbox_id, gateway, route, tell)
-        elif is_shown:
+            patch_of = partial(models.registration_patch, endpoint=endpoint, relay_token=token)
+            await self._vision_models.ensure_registered(sandbox_id, gateway, route, patch_of)
+        elif has_images:
             await self._vision_models.ensure_registered(sandbox_id, gateway, route)

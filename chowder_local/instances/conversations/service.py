@@ -1,4 +1,4 @@
-"""Talking with an agent: which model, which session, and what comes back when it fails."""
+"""Sending messages to agents and returning their answers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from chowder_local.core.errors.agents import (
 from chowder_local.core.errors.requests import InstanceStateWrong
 from chowder_local.instances.conversations.first_turn_lock import FirstTurnLocks
 from chowder_local.openclaw.responses import requests, response_normalizer
-from chowder_local.openclaw.responses.events import EventWriter, error_of
+from chowder_local.openclaw.responses.events import EventWriter, error_members
 from chowder_local.openclaw.responses.gateway_shapes import check_response
 from chowder_local.openclaw.session_keys import session_key
 
@@ -30,7 +30,10 @@ if TYPE_CHECKING:
     from chowder_local.core.domain import Instance
     from chowder_local.core.errors import ChowderError
     from chowder_local.core.shutdown import Shutdown
-    from chowder_local.instances.conversations.failure_diagnosis import FailureDiagnosis, Known
+    from chowder_local.instances.conversations.failure_diagnosis import (
+        FailureDiagnosis,
+        FindFailure,
+    )
     from chowder_local.instances.conversations.histories import Delivery, Histories
     from chowder_local.instances.conversations.model_resolver import ModelResolver
     from chowder_local.instances.conversations.session_names import SessionNames
@@ -43,7 +46,7 @@ log = logging.getLogger(__name__)
 
 
 class Conversations:
-    """Carries messages to the gateways of running instances and their answers back."""
+    """Sends messages to the gateways of running instances."""
 
     def __init__(
         self,
@@ -70,11 +73,12 @@ class Conversations:
     ) -> dict[str, Any]:
         """The agent's whole answer, as a Responses resource.
 
-        Raises InstanceStateWrong, MessageRefused, AnswerUnfit, GatewayUnavailable, and what
-        `ModelResolver` does, ProviderFailed among it. Cancelling it ends the agent's run.
+        Raises InstanceStateWrong if the instance does not run, MessageRefused if OpenClaw refuses
+        the message, AnswerUnfit if the answer lacks what the message requires, GatewayUnavailable,
+        and what `ModelResolver.resolve` raises. Cancelling it ends the agent's run.
         """
         gateway, route, turn = await self._open(instance, request, session)
-        known = partial(self._diagnosis.known, instance.sandbox_id, time.monotonic())
+        find_failure = partial(self._diagnosis.find_failure, instance.sandbox_id, time.monotonic())
         key = session_key(session)
         async with (
             self._first_turn_locks.turn((instance.sandbox_id, session)) as opened,
@@ -82,13 +86,13 @@ class Conversations:
         ):
             answer, body = await self._whole(instance, gateway, delivery, route, session)
             if delivery.is_lost:
-                await self._histories.ask_again(instance, key, turn, delivery)
+                await self._histories.make_whole(instance, key, turn, delivery)
                 answer, body = await self._whole(instance, gateway, delivery, route, session)
             if not answer.is_success:
-                raise await self._diagnosis.of_refusal(instance, answer.status, body, known)
+                raise await self._diagnosis.diagnose(instance, answer.status, body, find_failure)
             opened()
             response = response_normalizer.normalize_output(body, turn)
-            delivery.ended(response)
+            delivery.record_answer(response)
         return response_normalizer.normalize(response, request, int(time.time()))
 
     async def _whole(
@@ -104,15 +108,15 @@ class Conversations:
             async with self._send(instance, gateway, delivery.turn, route, session) as answer:
                 return answer, _json(await answer.read())
         except GatewayUnavailable:
-            await self._diagnosis.look_after(instance)
+            await self._diagnosis.heal(instance)
             raise
 
     async def stream(
         self, instance: Instance, request: Mapping[str, Any], session: str | None = None
     ) -> AsyncIterator[bytes]:
-        """The answer's events as they come, each as bytes of the event stream.
+        """The answer's events as they come, as bytes of the event stream.
 
-        Raises as `respond` does until the first event; what fails later is an event.
+        Raises as `respond` before the first event; a later failure is an event of its own.
         Closing it ends the agent's run.
         """
         gateway, route, turn = await self._open(instance, request, session)
@@ -128,7 +132,7 @@ class Conversations:
                 async for ready in events:
                     yield ready
             if delivery.is_lost:
-                await self._histories.ask_again(instance, key, turn, delivery)
+                await self._histories.make_whole(instance, key, turn, delivery)
                 async with aclosing(ask()) as events:
                     async for ready in events:
                         yield ready
@@ -144,7 +148,7 @@ class Conversations:
         opened: Callable[[], None],
     ) -> AsyncGenerator[bytes]:
         """The events of an answer, or none if the delivery is lost."""
-        known = partial(self._diagnosis.known, instance.sandbox_id, time.monotonic())
+        find_failure = partial(self._diagnosis.find_failure, instance.sandbox_id, time.monotonic())
         writer = EventWriter(request, delivery.turn, time.time)
         delivery.is_sent = True
         broken: ChowderError | None = None
@@ -154,7 +158,9 @@ class Conversations:
                     body = _json(await answer.read())
                     if delivery.is_lost:
                         return
-                    raise await self._diagnosis.of_refusal(instance, answer.status, body, known)
+                    raise await self._diagnosis.diagnose(
+                        instance, answer.status, body, find_failure
+                    )
                 rewritten = self._rewritten(answer, writer, delivery, opened)
                 async with aclosing(rewritten) as events:
                     async for ready in events:
@@ -163,7 +169,7 @@ class Conversations:
             broken = raised
         if broken is None and delivery.is_lost:
             return
-        if last := await self._end(instance, writer, known, broken):
+        if last := await self._end(instance, writer, find_failure, broken):
             yield last
 
     async def _rewritten(
@@ -174,24 +180,24 @@ class Conversations:
         opened: Callable[[], None],
     ) -> AsyncGenerator[bytes]:
         with self._shutdown.on_shutdown(answer.break_off):
-            async for arrived in answer.chunks():
-                writer.feed(arrived)
+            async for chunk in answer.chunks():
+                writer.feed(chunk)
                 if delivery.is_lost or writer.error is not None:
                     return
-                if writer.has_words or writer.is_over:
+                if writer.has_text or writer.is_over:
                     opened()
                 if writer.response is not None:
-                    delivery.ended(writer.response)
-                # What came together goes on together.
+                    delivery.record_answer(writer.response)
+                # Events that came in one chunk are passed on in one.
                 if delivery.is_certain and (ready := writer.ready()):
                     yield ready
 
     def provider_of(self, model: str) -> str:
-        """Whose model that is. Raises ModelUnknown."""
+        """The provider of a model id. Raises ModelUnknown if it names none."""
         return self._models.route(model).provider
 
     async def check(self, instance: Instance, request: Mapping[str, Any]) -> None:
-        """Raises what a message is refused with before its agent is request, as `respond` does."""
+        """Raises as `respond` for a message that is refused before it is sent."""
         await self._resolve(instance, request)
 
     async def _resolve(
@@ -210,12 +216,12 @@ class Conversations:
             await self._session_names.remember(instance.id, session)
         gateway = self._gateway_of(instance.sandbox_id, gateway_url)
         register = partial(
-            self._models.register, instance, gateway, route, is_shown=turn.may_show_images
+            self._models.register, instance, gateway, route, has_images=turn.may_show_images
         )
         try:
             await register()
         except GatewaySuspended:
-            await self._lift(instance)
+            await self._wait_until_resumed(instance)
             await register()
         return gateway, route, turn
 
@@ -228,21 +234,21 @@ class Conversations:
         route: ModelRoute,
         session: str | None,
     ) -> AsyncIterator[Answer]:
-        """The gateway's answer; asked a second time if it was suspended the first, and took none.
+        """The gateway's answer. Sends a second time if the gateway was suspended at first.
 
-        Raises InstanceStateWrong if that was by a stop; else it was by one that came to nothing.
+        Raises InstanceStateWrong if a stop has suspended it.
         """
         ask = partial(gateway.respond, turn.request, model=route.openclaw_model, session=session)
         async with ask() as answer:
             if answer.status != HTTPStatus.SERVICE_UNAVAILABLE:
                 yield answer
                 return
-        await self._lift(instance)
+        await self._wait_until_resumed(instance)
         async with ask() as answer:
             yield answer
 
-    async def _lift(self, instance: Instance) -> None:
-        """Waits until what keeps turns from the agent is over. Raises InstanceStateWrong."""
+    async def _wait_until_resumed(self, instance: Instance) -> None:
+        """Waits for a stop in progress. Raises InstanceStateWrong if the agent is stopped then."""
         current = await self._sandbox_control.resume(instance)
         if current.status is not InstanceStatus.RUNNING:
             raise InstanceStateWrong(current.status, InstanceStatus.RUNNING)
@@ -251,33 +257,32 @@ class Conversations:
         self,
         instance: Instance,
         writer: EventWriter,
-        known: Known,
+        find_failure: FindFailure,
         broken: ChowderError | None,
     ) -> bytes:
-        """What ends a stream from which nothing more comes; raises its failure before any output.
+        """The last events of a stream; raises its failure if there was no output yet.
 
-        `broken` is what broke it off, unless it ended on the wire.
+        `broken` is the error that broke it off, or None if it ended on the wire.
         """
         if writer.error is not None:
-            # As the gateway refuses a message that is not streamed.
+            # The status with which the gateway refuses a message that is not streamed.
             is_refused = writer.error.get("code") == "invalid_request_error"
             status = HTTPStatus.BAD_REQUEST if is_refused else HTTPStatus.BAD_GATEWAY
-            failure = await self._diagnosis.of_refusal(
-                instance, status, {"error": writer.error}, known
+            failure = await self._diagnosis.diagnose(
+                instance, status, {"error": writer.error}, find_failure
             )
         elif writer.is_over:
             return writer.ready()
         elif isinstance(broken, AnswerUnfit):
             failure = broken
         elif self._shutdown.has_begun:
-            # It was us who broke it.
             failure = ServerStopping()
         else:
-            await self._diagnosis.look_after(instance)
+            await self._diagnosis.heal(instance)
             failure = broken or GatewayUnavailable("the answer broke off before its end")
         if not writer.has_begun:
             raise failure
-        return writer.ready() + writer.failed(error_of(failure))
+        return writer.ready() + writer.failure_events(error_members(failure))
 
 
 def _json(body: bytes) -> dict[str, Any]:
@@ -285,5 +290,5 @@ def _json(body: bytes) -> dict[str, Any]:
         content = untrusted_json.read_object(body)
         check_response(content)
     except ValueError:
-        raise GatewayUnavailable("the sandbox answered with something else than JSON") from None
+        raise GatewayUnavailable("the sandbox answered with something other than JSON") from None
     return content

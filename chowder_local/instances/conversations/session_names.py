@@ -1,4 +1,4 @@
-"""The names of sessions, and the keys by which OpenClaw knows them."""
+"""The names of sessions, and their keys in OpenClaw."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 
 
 class SessionNames:
-    """Remembers names, and knows those that were used since the server was started."""
+    """Stores names, and finds those that were used since the server was started."""
 
     def __init__(self, sessions: SessionQueries, clock: Callable[[], datetime]) -> None:
         self._sessions = sessions
         self._clock = clock
 
     async def remember(self, instance_id: InstanceId, name: str) -> None:
-        """Notes that a session is used now."""
+        """Stores a name, and that its session is used now."""
         await self._sessions.remember(instance_id, name, session_key(name), self._clock())
 
     def find(self, instance_id: InstanceId, session_key: str) -> SessionName | None:
-        """The session's name; None if it is not ours, as that of a messenger's chat."""
+        """The session's name; None if the API did not name it, as in a messenger's chat."""
         if session_key == MAIN_KEY:
             return SessionName(None)
         name = self._sessions.name_of(instance_id, session_key)

@@ -1,4 +1,4 @@
-"""Reading back what was said to an agent, whatever state it is in."""
+"""Reading an agent's sessions and transcripts, whether it runs or not."""
 
 from __future__ import annotations
 
@@ -24,25 +24,23 @@ if TYPE_CHECKING:
     from chowder_local.openclaw.transcripts.reader import Transcript, Transcripts
     from chowder_local.relay.session_watch import SessionWatch
     from chowder_local.store.instances import InstanceQueries
-    from chowder_local.store.sessions import RememberedSession, SessionQueries
+    from chowder_local.store.sessions import NamedSession, SessionQueries
 
-Found = TypeVar("Found")
-Answer = TypeVar("Answer", covariant=True)
+Result = TypeVar("Result")
+ResultOut = TypeVar("ResultOut", covariant=True)
 
-_UNBORN = {InstanceStatus.PROVISIONING, InstanceStatus.TERMINATED}
-"""What has no conversations yet, or none any more."""
+_WITHOUT_CONVERSATIONS = {InstanceStatus.PROVISIONING, InstanceStatus.TERMINATED}
 
 
-class Read(Protocol[Answer]):
-    """A question about conversations, asked in one of the two ways."""
+class Read(Protocol[ResultOut]):
+    """Reads from the agent's database: inside its sandbox if it runs, or else from its volume."""
 
-    async def __call__(self, *, is_running: bool) -> Answer:
-        """The answer."""
+    async def __call__(self, *, is_running: bool) -> ResultOut: ...
 
 
 @dataclass(frozen=True)
 class Session:
-    """A conversation; without a name it is the main one, or one of OpenClaw's own."""
+    """A session; without a name it is the main one, or one that OpenClaw created itself."""
 
     key: str
     name: str | None
@@ -53,12 +51,12 @@ class Session:
 
     @property
     def is_main(self) -> bool:
-        """Whether it is the one that messages go to which name none."""
+        """Whether messages without a session go to it."""
         return self.key == MAIN_KEY
 
 
 class ConversationReader:
-    """Tells of conversations: of a running instance from inside, of a still one from beside it."""
+    """Reads sessions and transcripts of instances."""
 
     def __init__(
         self,
@@ -76,22 +74,21 @@ class ConversationReader:
         self._watch = watch
 
     async def sessions(self, instance: Instance) -> list[Session]:
-        """The main conversation, then all others, last used first.
+        """The main session, then all others, last used first.
 
-        Raises InstanceStateWrong, GatewayUnavailable, EngineUnavailable, ImageMissing,
-        SandboxMissing.
+        Raises InstanceStateWrong if the instance is `provisioning` or `terminated`;
+        GatewayUnavailable, EngineUnavailable, ImageMissing, SandboxMissing.
         """
-
         read = partial(self._transcripts.sessions, instance.sandbox_id)
-        return await self._all(instance, await self._read(instance, read))
+        return await self._merge(instance, await self._read(instance, read))
 
-    async def _all(self, instance: Instance, kept: Sequence[KeptSession]) -> list[Session]:
-        known = {each.key: each for each in kept}
+    async def _merge(self, instance: Instance, kept: Sequence[KeptSession]) -> list[Session]:
+        stored = {each.key: each for each in kept}
         named = {each.session_key: each for each in await self._sessions.of_instance(instance.id)}
-        keys = [key for key in {**known, **named} if key != MAIN_KEY]
-        others = [_session(key, known.get(key), named.get(key)) for key in keys]
+        keys = [key for key in {**stored, **named} if key != MAIN_KEY]
+        others = [_session(key, stored.get(key), named.get(key)) for key in keys]
         others.sort(key=_latest, reverse=True)
-        return [_session(MAIN_KEY, known.get(MAIN_KEY), None), *others]
+        return [_session(MAIN_KEY, stored.get(MAIN_KEY), None), *others]
 
     async def transcript(
         self,
@@ -102,66 +99,67 @@ class ConversationReader:
         before: int | None,
         text_max: int = TEXT_MAX,
     ) -> Transcript:
-        """The latest messages of a conversation, or the latest before a position.
+        """The latest messages of a session, or the latest before a position.
 
-        Texts are cut to so many characters. Raises SessionNotFound, and what `sessions` does.
+        Texts are cut to `text_max` characters. Raises SessionNotFound if there is no such session,
+        and what `sessions` raises.
         """
-
         read = partial(
             self._transcripts.transcript, instance.sandbox_id, key,
             limit=limit, before=before, text_max=text_max,
         )  # fmt: skip
-        found = self._with_statuses(instance, key, before, await self._read(instance, read))
-        if not found.is_known and key != MAIN_KEY:
+        transcript = self._with_statuses(instance, key, before, await self._read(instance, read))
+        if not transcript.is_known and key != MAIN_KEY:
             named = await self._sessions.of_instance(instance.id)
             if all(each.session_key != key for each in named):
                 raise SessionNotFound
-        return found
+        return transcript
 
     async def sessions_and_transcript(
         self, instance: Instance, key: str, *, limit: int, before: int | None, text_max: int
     ) -> tuple[list[Session], Transcript]:
-        """What `sessions` and `transcript` tell, at once; raises what these do."""
-
+        """The results of `sessions` and `transcript` in one read; raises what these raise."""
         read = partial(
             self._transcripts.sessions_and_transcript, instance.sandbox_id, key,
             limit=limit, before=before, text_max=text_max,
         )  # fmt: skip
-        kept, found = await self._read(instance, read)
-        sessions = await self._all(instance, kept)
-        if not found.is_known and all(each.key != key for each in sessions):
+        kept, transcript = await self._read(instance, read)
+        sessions = await self._merge(instance, kept)
+        if not transcript.is_known and all(each.key != key for each in sessions):
             raise SessionNotFound
-        return sessions, self._with_statuses(instance, key, before, found)
+        return sessions, self._with_statuses(instance, key, before, transcript)
 
     def _with_statuses(
-        self, instance: Instance, key: str, before: int | None, found: Transcript
+        self, instance: Instance, key: str, before: int | None, transcript: Transcript
     ) -> Transcript:
         is_answering = self._watch.is_active(instance.sandbox_id, key)
-        turns = with_statuses(found.turns, is_end=before is None, is_answering=is_answering)
-        return replace(found, turns=turns)
+        turns = with_statuses(transcript.turns, is_end=before is None, is_answering=is_answering)
+        return replace(transcript, turns=turns)
 
-    async def _read(self, instance: Instance, read: Read[Found]) -> Found:
+    async def _read(self, instance: Instance, read: Read[Result]) -> Result:
         if instance.status is InstanceStatus.RUNNING:
-            # One that is just being stopped is frozen already.
+            # It may be frozen already, by a stop that is in progress.
             with suppress(SandboxPaused):
                 return await read(is_running=True)
-        # A sandbox that is still must not be removed, nor go on, under the program's feet.
+        # A sandbox must not be resumed or removed while a program reads its volume.
         async with self._locks.holding(instance.id):
             current = await self._instances.get(instance.id)
-            if current is None or current.status in _UNBORN:
+            if current is None or current.status in _WITHOUT_CONVERSATIONS:
                 status = InstanceStatus.TERMINATED if current is None else current.status
                 raise InstanceStateWrong(status, "running or stopped")
             return await read(is_running=current.status is InstanceStatus.RUNNING)
 
 
-def _session(key: str, kept: KeptSession | None, named: RememberedSession | None) -> Session:
-    # The name is safe before OpenClaw hears of it, and its use is known before it is done.
-    known = [each for each in (kept, named) if each is not None]
+def _session(key: str, kept: KeptSession | None, named: NamedSession | None) -> Session:
+    # The name is stored before OpenClaw creates the session, so either may be missing.
+    records = [each for each in (kept, named) if each is not None]
     return Session(
         key=key,
         name=None if named is None else named.name,
-        created_at=min((each.created_at for each in known if each.created_at), default=None),
-        last_used_at=max((each.last_used_at for each in known if each.last_used_at), default=None),
+        created_at=min((each.created_at for each in records if each.created_at), default=None),
+        last_used_at=max(
+            (each.last_used_at for each in records if each.last_used_at), default=None
+        ),
         messages=0 if kept is None else kept.messages,
         channel=None if kept is None else kept.channel,
     )

@@ -1,9 +1,10 @@
-"""Telling agents which models can see: OpenClaw shows images to no model that it does not know."""
+"""Registering vision models: OpenClaw sends images only to models that it knows."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
+
+from cachetools import LRUCache
 
 from chowder_local.openclaw import models
 
@@ -19,15 +20,14 @@ CAPACITY = 10_000
 
 
 class VisionModels:
-    """Which models have been made known as seeing, to which sandbox.
+    """Registers models with sandboxes, and remembers which ones it has registered.
 
-    Any model id is taken, so they are made known with the first image that one is sent.
+    Any model id is accepted, so a model is registered with the first image that it gets.
     """
 
     def __init__(self, capacity: int = CAPACITY) -> None:
-        self._capacity = capacity
-        # A model that falls out is merely looked up once more.
-        self._given: OrderedDict[tuple[SandboxId, str], None] = OrderedDict()
+        # An evicted model is only looked up once more.
+        self._registered: LRUCache[tuple[SandboxId, str], None] = LRUCache(capacity)
 
     async def ensure_registered(
         self,
@@ -36,20 +36,17 @@ class VisionModels:
         route: models.ModelRoute,
         patch_of: PatchOf = models.vision_patch,
     ) -> None:
-        """Makes sure that a model is shown images, or of what else `patch_of` makes a patch.
+        """Makes sure that the patch of `patch_of`, by default for images, is in the configuration.
 
         Raises GatewayUnavailable, ConfigRefused.
         """
         key = (sandbox_id, route.openclaw_model)
-        if key not in self._given:
-            # A patch replaces the list of models whole, so it is made of the list in force.
+        if key not in self._registered:
+            # A patch replaces the whole list of models, so it is made from the current list.
             await gateway.revise_config(lambda config: patch_of(config, route))
-        self._given[key] = None
-        self._given.move_to_end(key)
-        if len(self._given) > self._capacity:
-            self._given.popitem(last=False)
+        self._registered[key] = None
 
     def forget(self, sandbox_id: SandboxId) -> None:
-        """Says that a sandbox may no longer know what it was told."""
-        for key in [each for each in self._given if each[0] == sandbox_id]:
-            del self._given[key]
+        """Forgets a sandbox's registrations, because its configuration may have changed."""
+        for key in [each for each in self._registered if each[0] == sandbox_id]:
+            del self._registered[key]

@@ -1,4 +1,4 @@
-"""Boots take turns: a few at a time, in the order in which they were asked for."""
+"""The queue of boots: a few run at once, first in, first out."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 class BootQueue:
-    """Bounds how many sandboxes boot at once, and publishes what each boot came to."""
+    """Bounds how many sandboxes boot at once, and publishes the outcome of each boot."""
 
     def __init__(self, concurrency: int, events: Events, metrics: Metrics) -> None:
-        # A boot is bound by the processor: more at once would only make all of them late.
+        # A boot is bound by the processor: more at once would only delay all of them.
         self._slots = asyncio.Semaphore(concurrency)
         self._events = events
         self._metrics = metrics
@@ -30,11 +30,11 @@ class BootQueue:
 
     @property
     def length(self) -> int:
-        """How many instances wait for their boot to begin."""
+        """The number of instances that wait for their boot to begin."""
         return len(self._waiting)
 
     def position(self, instance_id: InstanceId) -> int | None:
-        """The instance's place among those that wait, from 1; None if it does not wait."""
+        """The instance's position in the queue, from 1; None if it does not wait."""
         return next((n for n, each in enumerate(self._waiting, 1) if each == instance_id), None)
 
     @asynccontextmanager

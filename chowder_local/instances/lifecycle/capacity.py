@@ -1,4 +1,4 @@
-"""Memory for sandboxes: how many may be in it at once, and which go when it is full."""
+"""Memory for sandboxes: how many fit at once, and which are evicted when it is full."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from chowder_local.core.domain import (
     InstanceStatus,
     SandboxId,
     SandboxState,
-    places_in,
+    agent_capacity,
 )
 from chowder_local.core.errors.sandboxes import HostFull
 from chowder_local.core.tasks import contained
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 WARM_SHARE = 4
-"""One in so many sandboxes may be a warm one that waits for an instance."""
+"""At most one sandbox in so many is a warm one that waits for an instance."""
 
 IN_MEMORY = {SandboxState.RUNNING, SandboxState.PAUSED}
 
 
 class Capacity:
-    """Counts the sandboxes in memory; stopped and warm ones make way for those that are needed."""
+    """Counts the sandboxes in memory; evicts stopped and warm ones when instances need room."""
 
     def __init__(
         self,
@@ -58,22 +58,22 @@ class Capacity:
         self._deciding = asyncio.Lock()
 
     async def limit(self) -> int:
-        """How many sandboxes can be in memory at once."""
+        """The number of sandboxes that fit in memory at once."""
         if self._max_running is not None:
             return self._max_running
-        return max(1, places_in((await self._engine.memory()).total_bytes))
+        return max(1, agent_capacity((await self._engine.memory()).total_bytes))
 
     @asynccontextmanager
     async def reserve(self, sandbox_id: SandboxId) -> AsyncIterator[None]:
-        """Keeps memory for a sandbox that is booted in this block. Raises HostFull."""
-        # One after the other, or two would take the last place.
+        """Reserves memory for a boot in this block. Raises HostFull if nothing can be evicted."""
+        # One at a time, or two boots would take the last place.
         async with self._deciding:
             limit = await self.limit()
             while True:
-                found = await self._engine.sandboxes()
-                if len(self._in_memory(found) - {sandbox_id}) < limit:
+                sandboxes = await self._engine.sandboxes()
+                if len(self._in_memory(sandboxes) - {sandbox_id}) < limit:
                     break
-                if not await self._make_room(found):
+                if not await self._evict_one(sandboxes):
                     raise HostFull(limit)
             self._reserved.add(sandbox_id)
         try:
@@ -82,31 +82,31 @@ class Capacity:
             self._reserved.discard(sandbox_id)
 
     async def has_room_for_warm_sandbox(self, warm_count: int) -> bool:
-        """Whether one more warm sandbox would leave enough for instances."""
+        """Whether one more warm sandbox would leave enough memory for instances."""
         limit = await self.limit()
         if warm_count >= limit // WARM_SHARE:
             return False
         available = (await self._engine.memory()).available_bytes
         if available is not None and available < 2 * AGENT_MEMORY_BYTES:
             return False
-        # Memory for one stays free, or a warm one would be made only to make way again.
+        # Memory for one stays free, or the new warm sandbox would soon be evicted.
         return len(self._in_memory(await self._engine.sandboxes())) + 1 < limit
 
-    def _in_memory(self, found: dict[SandboxId, SandboxInfo]) -> set[SandboxId]:
-        return self._reserved | {each.id for each in found.values() if each.state in IN_MEMORY}
+    def _in_memory(self, sandboxes: dict[SandboxId, SandboxInfo]) -> set[SandboxId]:
+        return self._reserved | {each.id for each in sandboxes.values() if each.state in IN_MEMORY}
 
-    async def _make_room(self, found: dict[SandboxId, SandboxInfo]) -> bool:
-        paused = [each.id for each in found.values() if each.state is SandboxState.PAUSED]
+    async def _evict_one(self, sandboxes: dict[SandboxId, SandboxInfo]) -> bool:
+        paused = [each.id for each in sandboxes.values() if each.state is SandboxState.PAUSED]
         owners = await self._instances.owners(paused)
         stopped = [each for each in owners if each.status is InstanceStatus.STOPPED]
-        # The longest stopped first: it is the one that is missed last.
+        # The one that was stopped longest ago is the least likely to be started soon.
         for instance in sorted(stopped, key=lambda each: each.updated_at):
-            with contained(f"sandbox {instance.sandbox_id}: making way"):
+            with contained(f"sandbox {instance.sandbox_id}: eviction"):
                 if await self._eviction.release(instance):
                     return True
         for warm in await self._warm_queries.all():
-            with contained(f"sandbox {warm.sandbox_id}: making way"):
+            with contained(f"sandbox {warm.sandbox_id}: eviction"):
                 if warm.gateway_url is not None and await self._warm_sandboxes.discard(warm):
-                    log.info("warm sandbox %s: made way", warm.sandbox_id)
+                    log.info("warm sandbox %s: evicted for an instance", warm.sandbox_id)
                     return True
         return False

@@ -1,4 +1,4 @@
-"""Creating an instance: what a user asks for becomes a row, and a sandbox for it."""
+"""Creating instances: the row, and the allocation of a sandbox."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class InstanceDraft:
-    """What a user asks for."""
+    """The fields of a create request."""
 
     name: str
     model_provider: ModelProvider = ModelProvider.ANTHROPIC
@@ -40,7 +40,7 @@ class InstanceDraft:
 
 
 class InstanceCreation:
-    """Makes instances, within the limit of their organization's tier."""
+    """Creates instances within the limit of their organization's tier."""
 
     def __init__(
         self,
@@ -58,16 +58,16 @@ class InstanceCreation:
         self._clock = clock
 
     async def create(self, organization_id: OrganizationId, draft: InstanceDraft) -> Instance:
-        """A new instance, `provisioning`. Raises InstanceLimitReached, ConfigRefused."""
+        """A new instance, `provisioning`. Raises as `check` and `add`."""
         await self.check(draft)
         return await self.add(organization_id, **vars(draft))
 
     async def check(self, draft: InstanceDraft) -> None:
-        """Raises ConfigRefused for what nobody could be given."""
+        """Raises ConfigRefused if the configuration is not valid for any agent."""
         await self._config_validator.check_overrides(draft.openclaw_config or {})
 
     async def add(self, organization_id: OrganizationId, **fields: Any) -> Instance:
-        """An instance, `provisioning`, whose sandbox is on its way. Raises InstanceLimitReached."""
+        """As `create`, from the fields of the row and unchecked. Raises InstanceLimitReached."""
         now = self._clock()
         instance = Instance(
             id=InstanceId(str(uuid.uuid4())),
@@ -91,5 +91,5 @@ class InstanceCreation:
 
 
 def new_sandbox_id() -> SandboxId:
-    """A name for a container, its volume and its tokens."""
+    """A new random id, which names the container and its volume."""
     return SandboxId(f"chowder-{secrets.token_hex(6)}")

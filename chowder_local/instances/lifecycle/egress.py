@@ -14,22 +14,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EgressRule:
-    """The server's own setting, and why the engine cannot keep a sandbox in, if it cannot."""
+    """The server's default, and why the engine cannot isolate sandboxes, if it cannot."""
 
     default: Egress = Egress.ON
     problem: str | None = None
 
     def effective(self, instance: Instance) -> Egress:
-        """What is in force for an instance."""
+        """The instance's own setting, or else the server's default."""
         return instance.egress or self.default
 
     def fits(self, instance: Instance, sandbox: SandboxInfo) -> bool:
-        """Whether a sandbox, if there is one, is as the rule has it now."""
+        """Whether the sandbox has the network that this rule gives it, or does not exist."""
         if sandbox.state is SandboxState.MISSING:
             return True
         return sandbox.is_confined and sandbox.egress is self.effective(instance)
 
     def check(self, egress: Egress) -> None:
-        """Raises EgressUnavailable."""
+        """Raises EgressUnavailable if egress is to be off and the engine cannot isolate."""
         if egress is Egress.OFF and self.problem is not None:
             raise EgressUnavailable(self.problem)

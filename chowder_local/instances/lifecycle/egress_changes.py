@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 class EgressChanges:
-    """Gives an instance network egress, or takes it: by a sandbox made anew on its volume."""
+    """Turns egress on or off by creating the sandbox again on its volume."""
 
     def __init__(
         self,
@@ -40,35 +40,35 @@ class EgressChanges:
         self._provisioner = provisioner
         self._sandbox_control = sandbox_control
 
-    async def change(self, seen: Instance, egress: Egress | None) -> Instance:
-        """The instance with what was chosen for it; None leaves it to the server.
+    async def change(self, stale: Instance, egress: Egress | None) -> Instance:
+        """The instance with its new setting; None means the server's default.
 
-        A running one whose egress changes is `provisioning` then: its turn was let end, and its
-        sandbox is made anew. A stopped one's is when it is started, and until then it is frozen.
-        Raises InstanceStateWrong, EgressUnavailable.
+        If the effective egress of a running instance changes, the running turn ends first and the
+        instance goes back to `provisioning`. A stopped one gets its new sandbox when it is started.
+        Raises InstanceStateWrong if it has failed or is deleted, EgressUnavailable.
         """
         wanted = egress or self.rule.default
         self.rule.check(wanted)
-        async with self._locks.holding(seen.id):
-            instance = await self._alive(seen)
+        async with self._locks.holding(stale.id):
+            instance = await self._alive(stale)
             if wanted is self.rule.effective(instance) or instance.status is InstanceStatus.STOPPED:
                 return await self._transitions.update(instance, egress=egress) or instance
             if instance.status is InstanceStatus.RUNNING:
-                await self._sandbox_control.end_turns(instance)
+                await self._sandbox_control.drain(instance)
             else:
                 await self._provisioner.abandon(instance.id)
-                # It may have come to its end just before.
-                instance = await self._alive(seen)
+                # The boot may have ended just before.
+                instance = await self._alive(stale)
             changed = await self._transitions.to_provisioning(instance, egress=egress)
             if changed is None:
-                raise InstanceStateWrong("another by now", instance.status)
+                await self._directory.raise_status_changed(instance)
             self._sandbox_control.forget(instance.sandbox_id)
             self._provisioner.begin(changed)
-            log.info("instance %s: its egress is %s from now on", instance.id, wanted)
+            log.info("instance %s: egress changed to %s", instance.id, wanted)
             return changed
 
-    async def _alive(self, seen: Instance) -> Instance:
-        instance = await self._directory.current(seen)
+    async def _alive(self, stale: Instance) -> Instance:
+        instance = await self._directory.current(stale)
         if instance.status in {InstanceStatus.ERROR, InstanceStatus.TERMINATED}:
             raise InstanceStateWrong(instance.status, "running or stopped")
         return instance

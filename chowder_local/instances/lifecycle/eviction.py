@@ -1,4 +1,4 @@
-"""Letting stopped instances go from memory; what they are is on their volumes."""
+"""Evicting stopped instances from memory; their state stays on their volumes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 class Eviction:
-    """Ends the sandboxes of stopped instances in good order; `start` boots them again."""
+    """Shuts down the sandboxes of stopped instances cleanly; a start boots them again."""
 
     def __init__(
         self, instances: InstanceQueries, engine: Engine, locks: KeyedLocks, events: Events
@@ -29,16 +29,16 @@ class Eviction:
         self._locks = locks
         self._events = events
 
-    async def release(self, seen: Instance) -> bool:
-        """Gives a stopped instance's memory back; False if it is stopped no more, or gone.
+    async def release(self, stale: Instance) -> bool:
+        """Frees a stopped instance's memory; False if it is in use, not stopped or not in memory.
 
         Raises EngineUnavailable.
         """
-        # Whoever holds the lock is about to move it; to wait for him might be to wait for us.
-        if self._locks.is_held(seen.id):
+        # The lock's holder is about to move the instance, and may itself wait for an eviction.
+        if self._locks.is_held(stale.id):
             return False
-        async with self._locks.holding(seen.id):
-            instance = await self._instances.get(seen.id)
+        async with self._locks.holding(stale.id):
+            instance = await self._instances.get(stale.id)
             if instance is None or instance.status is not InstanceStatus.STOPPED:
                 return False
             sandbox = await self._engine.inspect(instance.sandbox_id)
@@ -51,5 +51,5 @@ class Eviction:
                 instance.id,
                 sandbox_id=instance.sandbox_id,
             )
-            log.info("instance %s: released from memory", instance.id)
+            log.info("instance %s: evicted from memory", instance.id)
             return True

@@ -1,4 +1,4 @@
-"""Mending one instance whose row and sandbox disagree."""
+"""Healing an instance whose row and sandbox disagree."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 DEATHS_ALLOWED = 3
-"""After so many it is booted again; the next one within the window is an error."""
+"""After each of so many deaths the sandbox is booted again; one more is an error."""
 DEATHS_WINDOW_S = 300.0
 CHECKS = 5
 CHECK_INTERVAL_S = 0.1
 
 
 class Healing:
-    """Does what makes an instance's sandbox as its row says, or its row as its sandbox is."""
+    """Repairs an instance's sandbox to match its row, or its row to match its sandbox."""
 
     def __init__(
         self,
@@ -60,36 +60,36 @@ class Healing:
         )
 
     async def check(self, instance: Instance) -> None:
-        """Looks after an instance at once, because a message to it failed."""
+        """Heals an instance at once, because a message to it failed."""
         for _ in range(CHECKS):
             if await self.heal(instance):
                 return
-            # Its connections break a moment before the engine knows that a sandbox has ended.
+            # Connections break a moment before the engine knows that the sandbox has ended.
             await asyncio.sleep(CHECK_INTERVAL_S)
 
-    async def renew(self, instance: Instance) -> None:
-        """Boots a running one again on its volume, because it does not get over something."""
+    async def reboot(self, instance: Instance) -> None:
+        """Boots a running instance again on its volume, because it does not recover by itself."""
         async with self._locks.holding(instance.id):
             current = await self._instances.get(instance.id)
             if current is None or self._provisioner.is_in_progress(instance.id):
                 return
             if current.status is InstanceStatus.RUNNING:
-                log.warning("instance %s: does not get over something, is booted anew", instance.id)
-                await self._boot_anew(current)
+                log.warning("instance %s: does not recover, is booted again", instance.id)
+                await self._boot_again(current)
 
-    async def heal(self, seen: Instance) -> bool:
-        """Whether there was something to mend, or somebody mends it. Raises EngineUnavailable."""
-        if self._provisioner.is_in_progress(seen.id):
+    async def heal(self, stale: Instance) -> bool:
+        """Whether a repair was made, or is in progress. Raises EngineUnavailable."""
+        if self._provisioner.is_in_progress(stale.id):
             return True
-        async with self._locks.holding(seen.id):
-            instance = await self._instances.get(seen.id)
-            if instance is None or self._provisioner.is_in_progress(seen.id):
+        async with self._locks.holding(stale.id):
+            instance = await self._instances.get(stale.id)
+            if instance is None or self._provisioner.is_in_progress(stale.id):
                 return True
             sandbox = await self._engine.inspect(instance.sandbox_id)
             if not self.is_needed(instance, sandbox):
                 return False
-            log.info("instance %s is %s, its sandbox %s", seen.id, instance.status, sandbox.state)
-            await self._mend(instance, sandbox)
+            log.info("instance %s is %s, its sandbox %s", stale.id, instance.status, sandbox.state)
+            await self._repair(instance, sandbox)
             self._events.publish(
                 EventType.SANDBOX_RECONCILED,
                 instance.organization_id,
@@ -101,11 +101,11 @@ class Healing:
             return True
 
     def is_due(self, instance: Instance, sandbox: SandboxInfo | None) -> bool:
-        """Whether `heal` is needed, and nobody moves the instance just now, maybe for minutes."""
+        """Whether `heal` is needed, and no other task holds the instance's lock."""
         return self.is_needed(instance, sandbox) and not self._locks.is_held(instance.id)
 
     def is_needed(self, instance: Instance, sandbox: SandboxInfo | None) -> bool:
-        """Whether row and sandbox disagree in a way that is ours to mend."""
+        """Whether row and sandbox disagree in a way that `heal` can repair."""
         state = SandboxState.MISSING if sandbox is None else sandbox.state
         if instance.status is InstanceStatus.PROVISIONING:
             return True
@@ -115,15 +115,15 @@ class Healing:
             return is_down or has_moved or self._has_wrong_egress(instance, sandbox)
         if instance.status is InstanceStatus.ERROR:
             return state is SandboxState.RUNNING and self._has_wrong_egress(instance, sandbox)
-        # A stopped one may well be gone: its volume is what counts, and `start` boots it.
+        # The container of a stopped instance may be gone: a start boots it from its volume.
         return instance.status is InstanceStatus.STOPPED and state is SandboxState.RUNNING
 
     def forget_deaths(self) -> None:
-        """Forgets all of them: agents that went down with their engine have not died."""
+        """Forgets all deaths, because the engine itself was down."""
         self._deaths.clear()
 
     def forget_old_deaths(self) -> None:
-        """Forgets those beyond the window, also of instances that were deleted since."""
+        """Forgets the deaths before the window, also of instances that are deleted."""
         now = self._clock()
         for instance_id, deaths in list(self._deaths.items()):
             if (now - deaths[-1]).total_seconds() >= DEATHS_WINDOW_S:
@@ -132,16 +132,16 @@ class Healing:
     def _has_wrong_egress(self, instance: Instance, sandbox: SandboxInfo | None) -> bool:
         return sandbox is not None and not self._egress.fits(instance, sandbox)
 
-    async def _mend(self, instance: Instance, sandbox: SandboxInfo) -> None:
+    async def _repair(self, instance: Instance, sandbox: SandboxInfo) -> None:
         if instance.status is InstanceStatus.PROVISIONING:
             self._provisioner.begin(instance)
         elif instance.status is InstanceStatus.STOPPED:
             await self._engine.pause(instance.sandbox_id)
         elif instance.status is InstanceStatus.ERROR:
-            # Nobody asks it for anything any more, so it is not worth a boot.
+            # A failed instance takes no messages, so it needs no boot.
             await self._engine.release(instance.sandbox_id)
         elif not self._egress.fits(instance, sandbox):
-            await self._boot_anew(instance)
+            await self._boot_again(instance)
         elif sandbox.state is SandboxState.PAUSED:
             await self._engine.unpause(instance.sandbox_id)
         elif sandbox.state is SandboxState.RUNNING and sandbox.gateway_url is not None:
@@ -150,12 +150,12 @@ class Healing:
             await self._revive(instance, sandbox)
 
     async def _revive(self, instance: Instance, sandbox: SandboxInfo) -> None:
-        # Of itself, no sandbox vanishes, leaves its network or gets a signal by the engine: those
-        # are no signs of a bad one.
+        # If the sandbox is gone or was signalled by the engine, the agent did not end it
+        # itself, so this is no death.
         has_died = sandbox.state in {SandboxState.EXITED, SandboxState.CREATED}
         has_died = has_died and (sandbox.is_oom_killed or not sandbox.is_signalled)
         if not has_died or not self._dies_too_often(instance):
-            await self._boot_anew(instance)
+            await self._boot_again(instance)
             return
         what = "ran out of memory" if sandbox.is_oom_killed else f"is {sandbox.state}"
         await self._transitions.to_error(
@@ -165,7 +165,7 @@ class Healing:
             f"chowder-local logs {instance.id}",
         )
 
-    async def _boot_anew(self, instance: Instance) -> None:
+    async def _boot_again(self, instance: Instance) -> None:
         revived = await self._transitions.to_provisioning(instance)
         if revived is not None:
             self._provisioner.begin(revived)

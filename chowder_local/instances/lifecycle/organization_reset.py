@@ -1,4 +1,4 @@
-"""Taking from an organization all that its tests have made, and nothing else from anybody."""
+"""Resetting an organization: removing its instances, scoped keys, faults and snapshots."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-AT_ONCE = 4
-"""Instances that are deleted at a time: others have calls to the engine to make as well."""
+DELETE_CONCURRENCY = 4
+"""So few instances are deleted at once, because other requests need the engine as well."""
 
 
 @dataclass(frozen=True)
 class ResetReport:
-    """What there was, and is no more."""
+    """How many of each were removed."""
 
     instances: int
     keys: int
@@ -36,7 +36,7 @@ class ResetReport:
 
 
 class OrganizationReset:
-    """Leaves an organization itself, its own key, its model keys and its tier."""
+    """Resets organizations; keeps their own key, model keys and tier."""
 
     def __init__(
         self,
@@ -56,21 +56,21 @@ class OrganizationReset:
         self._snapshots = snapshots
 
     async def reset(self, organization_id: OrganizationId) -> ResetReport:
-        """Removes what there is when it begins, and answers when it is gone.
+        """Removes what exists when it begins; returns when it is gone.
 
-        Of what cannot be removed now, the row is terminated and the reconciler goes on; then
-        raises what the first of them raised, once all the others are gone.
+        If instances cannot be removed now, their rows are terminated and the reconciler removes
+        their sandboxes later; then raises the first of their errors, after the others are gone.
         """
         faults = self._faults.clear(organization_id)
         self._scripts.remove(organization_id)
-        # Before the instances, so that nobody uses them while they go.
+        # Before the instances, so that no key uses them while they are deleted.
         keys = await self._keys.remove_all(organization_id)
         async with aclosing(self._instances.of_organization(organization_id)) as pages:
-            found = [instance async for page in pages for instance in page]
-        places = asyncio.Semaphore(AT_ONCE)
+            instances = [instance async for page in pages for instance in page]
+        slots = asyncio.Semaphore(DELETE_CONCURRENCY)
 
         async def delete(instance: Instance) -> ChowderError | None:
-            async with places:
+            async with slots:
                 try:
                     await self._lifecycle.delete(organization_id, instance.id)
                 except ChowderError as failure:
@@ -78,11 +78,11 @@ class OrganizationReset:
                     return failure
                 return None
 
-        outcomes = await asyncio.gather(*map(delete, found))
+        outcomes = await asyncio.gather(*map(delete, instances))
         snapshots = await self._snapshots.of_organization(organization_id)
         for snapshot in snapshots:
             await self._snapshots.remove(organization_id, snapshot.id)
-        log.info("Organization %s was reset: %d instances", organization_id, len(found))
+        log.info("organization %s: reset, %d instances deleted", organization_id, len(instances))
         for failure in filter(None, outcomes):
             raise failure
-        return ResetReport(len(found), keys, faults, len(snapshots))
+        return ResetReport(len(instances), keys, faults, len(snapshots))

@@ -1,4 +1,4 @@
-"""Bringing instances up in the background, where nobody waits for them."""
+"""Provisioning instances in background tasks."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FULL_PAUSE_S = 30.0
-"""Between attempts to boot on a full disk, each of which costs as much as a boot that succeeds."""
+DISK_FULL_PAUSE_S = 30.0
+"""Between attempts to boot on a full disk; each costs as much as a boot that succeeds."""
 
 
 class Provisioner:
@@ -59,9 +59,9 @@ class Provisioner:
         self._not_before_s: dict[InstanceId, float] = {}
 
     def begin(self, instance: Instance, warm_sandbox: WarmSandbox | None = None) -> None:
-        """Boots an instance that is `provisioning`, unless that is in progress.
+        """Boots an instance that is `provisioning`, unless its boot is in progress.
 
-        With a warm sandbox that it has claimed, it need not be booted, only woken.
+        Resumes the warm sandbox instead, if the instance has claimed one.
         """
         is_resting = time.monotonic() < self._not_before_s.get(instance.id, 0.0)
         if instance.id in self._in_progress or is_resting:
@@ -76,22 +76,22 @@ class Provisioner:
         self._in_progress[instance.id] = task
         task.add_done_callback(lambda _: self._in_progress.pop(instance.id, None))
 
-    def is_to_fail(self, organization_id: OrganizationId) -> bool:
-        """Whether an injected fault will fail the organization's next new instance."""
+    def next_creation_fails(self, organization_id: OrganizationId) -> bool:
+        """Whether an injected fault fails the organization's next new instance."""
         fault = self._faults.find(organization_id, Call({FaultKind.PROVISIONING}))
         return fault is not None and fault.draft.detail is not None
 
     def is_in_progress(self, instance_id: InstanceId) -> bool:
-        """Whether a boot that was begun has not ended."""
+        """Whether the instance is being provisioned now."""
         return instance_id in self._in_progress
 
     @property
     def in_progress_count(self) -> int:
-        """How many instances are on their way to `running`, those that wait for it included."""
+        """The number of instances that are being provisioned, including those in the queue."""
         return len(self._in_progress)
 
     async def abandon(self, instance_id: InstanceId) -> None:
-        """Ends a boot that is in progress; when this returns, it does nothing more."""
+        """Cancels the provisioning of an instance, and returns once it has ended."""
         if (task := self._in_progress.get(instance_id)) is not None:
             task.cancel()
             await asyncio.wait([task])
@@ -100,8 +100,8 @@ class Provisioner:
     async def _contained(
         self, instance: Instance, warm_sandbox: WarmSandbox | None, fault: FaultDraft | None
     ) -> None:
-        # If what has come of it cannot even be written, the reconciler begins again.
-        with contained(f"instance {instance.id}: its boot"):
+        # If the outcome cannot be written, the reconciler begins again.
+        with contained(f"instance {instance.id}: boot"):
             try:
                 await self._provision(instance, warm_sandbox, fault)
             finally:
@@ -118,21 +118,21 @@ class Provisioner:
                 await self._inject(instance, fault)
             gateway_url = await self._gateway_url(instance, warm_sandbox)
         except (EngineUnavailable, HostFull, ImageMissing) as unavailable:
-            log.warning("instance %s: boot put off: %s", instance.id, unavailable)
-            await self._put_off(instance, str(unavailable))
+            log.warning("instance %s: boot postponed: %s", instance.id, unavailable)
+            await self._postpone(instance, str(unavailable))
         except OriginMissing as missing:
-            log.info("instance %s: withdrawn: %s", instance.id, missing)
+            log.info("instance %s: deleted: %s", instance.id, missing)
             await self._transitions.to_terminated(instance)
             await self._sandbox_control.discard(instance.sandbox_id)
         except DiskFull as full:
-            log.warning("instance %s: boot put off: %s", instance.id, full)
-            self._not_before_s[instance.id] = time.monotonic() + FULL_PAUSE_S
-            await self._put_off(instance, str(full))
+            log.warning("instance %s: boot postponed: %s", instance.id, full)
+            self._not_before_s[instance.id] = time.monotonic() + DISK_FULL_PAUSE_S
+            await self._postpone(instance, str(full))
         except ChowderError as failure:
             log.warning("instance %s: boot failed: %s", instance.id, failure)
             await self._transitions.to_error(instance, str(failure))
         except Exception:
-            # A defect of ours must not take the server's other work down with it.
+            # A defect in this server must not end its other work.
             log.exception("instance %s: boot failed unexpectedly", instance.id)
             reason = "An internal error; the server's log has the details."
             await self._transitions.to_error(instance, reason)
@@ -140,31 +140,30 @@ class Provisioner:
             await self._transitions.to_running(instance, gateway_url)
 
     async def _gateway_url(self, instance: Instance, warm_sandbox: WarmSandbox | None) -> str:
-        """The address of its gateway, once it is all that it is to be. Raises ChowderError."""
+        """The gateway's address, once the instance is ready. Raises ChowderError."""
         gateway_url = None
         if warm_sandbox is not None:
             try:
                 gateway_url = await self._warm_sandboxes.wake(instance, warm_sandbox)
             except ChowderError as failure:
-                # Nobody was promised that it is a warm one.
-                log.warning("instance %s: its warm sandbox is no good: %s", instance.id, failure)
+                log.warning("instance %s: its warm sandbox failed: %s", instance.id, failure)
         if gateway_url is None:
             gateway_url = await self._sandbox_boot.boot(instance)
         await self._snapshots.restore_conversations(instance)
         return gateway_url
 
     async def _inject(self, instance: Instance, fault: FaultDraft) -> None:
-        """Delays the boot, and fails it if the fault says so; but first what is wrong anyway."""
+        """Delays the boot, or fails it; but raises errors first that it would have anyway."""
         await self._sandbox_boot.check(instance)
-        # Without a turn: the boots of others do not wait for it.
+        # Outside the queue, so that no other boot waits for the delay.
         await asyncio.sleep(fault.delay_s)
         if fault.detail is not None:
             await self._sandbox_boot.fail(instance, fault.detail)
 
-    async def _put_off(self, instance: Instance, reason: str) -> None:
+    async def _postpone(self, instance: Instance, reason: str) -> None:
         if instance.first_ready_at is None:
-            # Nobody was promised anything yet; whoever asked for it may ask again.
+            # A new instance has no data to lose: its client may create another.
             await self._transitions.to_error(instance, reason)
         else:
-            # Its files are there, so the reconciler tries again until the engine has what it needs.
-            await self._transitions.put_off(instance, reason)
+            # It has files, so the reconciler tries again until the engine has what it needs.
+            await self._transitions.postpone(instance, reason)

@@ -1,4 +1,4 @@
-"""Waiting until a sandbox's gateway takes turns, and saying why when it never does."""
+"""Waiting until a sandbox's gateway accepts turns, and explaining why if it never does."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _SIGNIFICANT = re.compile(
 
 
 class Readiness:
-    """Watches gateways come up; `gateway_of` makes a gateway's client for a sandbox's address."""
+    """Waits for gateways to start."""
 
     def __init__(
         self,
@@ -42,10 +42,10 @@ class Readiness:
         self._boot_timeout_s = boot_timeout_s
 
     async def wait(self, sandbox: SandboxInfo) -> str:
-        """The gateway's address once it takes turns.
+        """The gateway's address once it accepts turns.
 
-        Raises BootFailed, at once if the container ends, else after the boot timeout; its
-        message quotes the lines of the sandbox's log that matter.
+        Raises BootFailed at once if the container ends, or else after the boot timeout; raises
+        DiskFull if the log shows that as the cause. The message quotes the relevant log lines.
         """
         try:
             async with asyncio.timeout(self._boot_timeout_s):
@@ -77,7 +77,7 @@ class Readiness:
 
 
 def significant_lines(text: str) -> list[str]:
-    """The last lines of a log that say what went wrong, or else simply its last lines."""
+    """The last lines of a log that mention an error, or else its last lines."""
     lines = [_ANSI.sub("", line).strip() for line in text.splitlines()]
     lines = [line for line in lines if line]
     significant = [line for line in lines if _SIGNIFICANT.search(line)]

@@ -1,4 +1,4 @@
-"""Making the store and the engine agree: after a crash, a reboot, or somebody's `docker rm`."""
+"""Reconciling the store with the engine: after a crash, a reboot or a manual `docker rm`."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-ROUNDS_TO_VOLUMES = 60
-"""How seldom volumes are listed: there may be thousands, of stopped instances."""
+ROUNDS_PER_VOLUME_LISTING = 60
+"""Volumes are listed so rarely because there may be thousands, of stopped instances."""
 
 
 class Reconciler:
-    """Compares what should be (rows) with what is (sandboxes), and has the difference mended."""
+    """Compares rows with sandboxes, and heals the instances for which they disagree."""
 
     def __init__(
         self,
@@ -60,57 +60,58 @@ class Reconciler:
         self._clock = clock
         self._rounds = 0
         self.engine_problem: str | None = None
-        """Why the engine could not be asked the last time; None if it could."""
+        """Why the engine did not answer the last time; None if it did."""
 
     async def run(self) -> None:
-        """Agrees again and again, until cancelled."""
-        await every(self._interval_s, "reconciling", self.agree)
+        """Reconciles at intervals, until cancelled."""
+        await every(self._interval_s, "reconciling", self.reconcile)
 
-    async def agree(self) -> None:
-        """One round over everything that is ours."""
+    async def reconcile(self) -> None:
+        """One round over all instances and sandboxes of this server."""
+        is_volume_round = self._rounds % ROUNDS_PER_VOLUME_LISTING == 0
         try:
-            # The engine first: a row is written before its sandbox is made, so whatever is
-            # seen here and has no row afterwards is nobody's.
-            found = await self._engine.sandboxes()
-            volumes = set() if self._rounds % ROUNDS_TO_VOLUMES else await self._engine.volumes()
+            # The engine first: a row is written before its sandbox is created, so a sandbox that
+            # is listed here and has no row afterwards is an orphan.
+            sandboxes = await self._engine.sandboxes()
+            volumes = await self._engine.volumes() if is_volume_round else set()
         except EngineUnavailable as unavailable:
-            self._note(str(unavailable))
+            self._set_engine_problem(str(unavailable))
             raise
         self._rounds += 1
-        self._note(None)
+        self._set_engine_problem(None)
         # Warm ones before instances: one that is claimed in between is seen as both, not neither.
         warm = {each.sandbox_id for each in await self._warm_queries.all()}
-        owners = await self._instances.owners(found)
+        owners = await self._instances.owners(sandboxes)
         owned = {each.sandbox_id for each in owners} | await self._instances.owned(volumes)
         rows = {
             each.id: each for each in [*owners, *await self._instances.running_or_provisioning()]
         }
         for instance in rows.values():
-            sandbox = found.get(instance.sandbox_id)
-            with request_context.for_instance(instance.id), _by_itself(instance.sandbox_id):
+            sandbox = sandboxes.get(instance.sandbox_id)
+            with request_context.for_instance(instance.id), _isolated(instance.sandbox_id):
                 if self._healing.is_due(instance, sandbox):
                     await self._healing.heal(instance)
-                elif self._is_to_be_evicted(instance, sandbox):
+                elif self._is_eviction_due(instance, sandbox):
                     await self._eviction.release(instance)
-        with contained("clearing away snapshots"):
+        with contained("removing unneeded snapshots"):
             await self._snapshots.clear_unneeded()
-        for sandbox_id in (found.keys() | volumes) - warm - owned:
-            log.info("removing sandbox %s, which no instance has", sandbox_id)
-            # Unless it is removed, the next round looks at the volumes again.
+        for sandbox_id in (sandboxes.keys() | volumes) - warm - owned:
+            log.info("removing sandbox %s, which belongs to no instance", sandbox_id)
+            # If the removal fails, the next round lists the volumes again.
             rounds, self._rounds = self._rounds, 0
-            with _by_itself(sandbox_id):
+            with _isolated(sandbox_id):
                 await self._engine.remove(sandbox_id)
                 self._rounds = rounds
                 self._events.publish(EventType.SANDBOX_REMOVED, sandbox_id=sandbox_id)
         self._healing.forget_old_deaths()
 
-    def _is_to_be_evicted(self, instance: Instance, sandbox: SandboxInfo | None) -> bool:
+    def _is_eviction_due(self, instance: Instance, sandbox: SandboxInfo | None) -> bool:
         if instance.status is not InstanceStatus.STOPPED or sandbox is None:
             return False
         stopped_s = (self._clock() - instance.updated_at).total_seconds()
         return sandbox.state is SandboxState.PAUSED and stopped_s >= self._paused_ttl_s
 
-    def _note(self, problem: str | None) -> None:
+    def _set_engine_problem(self, problem: str | None) -> None:
         if problem != self.engine_problem:
             log.warning("engine: %s", problem or "answers again")
             is_new = (problem is None) is not (self.engine_problem is None)
@@ -118,12 +119,12 @@ class Reconciler:
                 lost, back = EventType.ENGINE_LOST, EventType.ENGINE_BACK
                 self._events.publish(back if problem is None else lost)
             if problem is None:
-                # What went down with it has not died, and what was not removed then is now.
+                # What went down with the engine has not died. Failed removals are tried again.
                 self._healing.forget_deaths()
                 self._rounds = 0
         self.engine_problem = problem
 
 
-def _by_itself(sandbox_id: SandboxId) -> AbstractContextManager[None]:
-    """Lets one sandbox that cannot be dealt with stand in no other's way."""
+def _isolated(sandbox_id: SandboxId) -> AbstractContextManager[None]:
+    """Logs a failure with one sandbox, so that the round goes on with the others."""
     return contained(f"sandbox {sandbox_id}: reconciling")

@@ -1,4 +1,4 @@
-"""Booting the sandbox of an instance, from its volume or from nothing."""
+"""Booting the sandbox of an instance, from its volume or a new one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class SandboxBoot:
-    """Makes sandboxes, each in its turn and where there is memory for it."""
+    """Boots sandboxes in the order of the queue, once there is memory for each."""
 
     def __init__(
         self,
@@ -44,12 +44,12 @@ class SandboxBoot:
         self._readiness = readiness
 
     async def boot(self, instance: Instance, files: Mapping[str, bytes] | None = None) -> str:
-        """Makes the instance's sandbox anew and gives its gateway's address when it is ready.
+        """Creates the instance's sandbox and returns the gateway's address once it is ready.
 
-        An instance that was ready before keeps its volume; leftovers of one that never was
-        are swept away first. `files` are put on the volume. Raises ChowderError.
+        An instance that was ready before keeps its volume; leftovers of one that never was are
+        removed first. `files` are written to the volume. Raises ChowderError.
         """
-        # It may still be copied: whoever waits for that is in nobody's way.
+        # Waits for a copy that is in progress, and so must not hold a place in the queue yet.
         origin = await self._snapshots.origin(instance)
         async with self._capacity.reserve(instance.sandbox_id), self._queue.turn(instance):
             content = dict(files or {})
@@ -71,10 +71,10 @@ class SandboxBoot:
             return await self._readiness.wait(await self._engine.boot(spec))
 
     async def check(self, instance: Instance) -> None:
-        """Raises what a first boot would be refused for before it takes its turn."""
+        """Raises the errors that a first boot would have before it is queued."""
         await self._initial_configs.first(instance, await self._snapshots.origin(instance))
 
     async def fail(self, instance: Instance, reason: str) -> None:
-        """Takes a turn that comes to nothing, because a tester wants it. Raises BootFailed."""
+        """Queues a boot that fails, for an injected fault. Raises BootFailed."""
         async with self._queue.turn(instance):
             raise BootFailed(reason)

@@ -1,4 +1,4 @@
-"""Freezing the sandbox of an instance between two turns, letting it go on, and discarding it."""
+"""Freezing the sandbox of an instance between turns, resuming it and discarding it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 class SandboxControl:
-    """What stop, start, snapshots and configuration do to a sandbox in the same way."""
+    """Operations on sandboxes that stop, start, snapshots and configuration share."""
 
     def __init__(
         self, engine: Engine, drain: Drain, instances: InstanceQueries, locks: KeyedLocks
@@ -37,10 +37,9 @@ class SandboxControl:
         self._locks = locks
 
     async def freeze(self, instance: Instance, gateway_url: str | None) -> None:
-        """Freezes a sandbox once its turn has ended, or the wait for that is over.
+        """Freezes a sandbox after a drain. Does nothing to one that has died.
 
-        One that has died is as good as frozen: it is booted from its volume. Raises ChowderError,
-        and then it takes turns again.
+        Raises ChowderError if the engine fails; the sandbox accepts turns again then.
         """
         await self._drain.drain(instance, gateway_url)
         try:
@@ -51,15 +50,15 @@ class SandboxControl:
             await self._drain.resume_if_suspended(instance)
             raise
 
-    async def end_turns(self, instance: Instance) -> None:
-        """Lets the running turn end and no other begin, in a sandbox that is about to go."""
+    async def drain(self, instance: Instance) -> None:
+        """Drains a sandbox that is about to be discarded."""
         await self._drain.drain(instance, instance.gateway_url)
 
     @asynccontextmanager
     async def frozen(self, instance: Instance) -> AsyncIterator[None]:
-        """Nothing of the instance moves in this block, if it runs; its turn is let end before.
+        """Keeps a running instance frozen during the block, after a drain.
 
-        Frozen, all its files are of one moment, as after a power cut: SQLite is made for that.
+        All its files are then of one moment, as after a power cut, which SQLite survives.
         """
         if instance.status is not InstanceStatus.RUNNING:
             yield
@@ -76,7 +75,7 @@ class SandboxControl:
             await self._end_drain(instance)
 
     async def resume(self, instance: Instance) -> Instance:
-        """The instance as it is once no stop is in progress that keeps turns from it."""
+        """The instance as it is once no stop is in progress; ends a drain that is left over."""
         async with self._locks.holding(instance.id):
             current = await self._instances.get(instance.id) or instance
             if current.status is InstanceStatus.RUNNING:
@@ -84,7 +83,7 @@ class SandboxControl:
             return current
 
     async def resume_all(self) -> None:
-        """Ends what stops have left during which the server died."""
+        """Ends the drains of stops that the end of an earlier server process interrupted."""
         running = [
             each
             for each in await self._instances.running_or_provisioning()
@@ -93,15 +92,15 @@ class SandboxControl:
         await asyncio.gather(*(self._resume_contained(each) for each in running))
 
     async def discard(self, sandbox_id: SandboxId) -> None:
-        """Destroys a sandbox that is no instance's any more, or leaves that to the reconciler."""
+        """Destroys a sandbox that belongs to no instance; if that fails, the reconciler does."""
         self._drain.forget(sandbox_id)
         try:
             await self._engine.remove(sandbox_id)
         except ChowderError as problem:
-            log.warning("sandbox %s: removal put off: %s", sandbox_id, problem)
+            log.warning("sandbox %s: removal postponed: %s", sandbox_id, problem)
 
     def forget(self, sandbox_id: SandboxId) -> None:
-        """Drops what is known of a sandbox that is about to be made anew."""
+        """Drops the drain of a sandbox that is about to be replaced."""
         self._drain.forget(sandbox_id)
 
     async def remove(self, sandbox_id: SandboxId) -> None:
@@ -110,7 +109,7 @@ class SandboxControl:
         await self._engine.remove(sandbox_id)
 
     async def _pause(self, sandbox_id: SandboxId) -> bool:
-        """False if there is nothing to freeze, because it has died; the reconciler revives it."""
+        """False if the sandbox has died; the reconciler boots it again."""
         try:
             await self._engine.pause(sandbox_id)
         except ChowderError:
@@ -123,8 +122,8 @@ class SandboxControl:
         try:
             await self._drain.resume(instance, instance.gateway_url)
         except (GatewayUnavailable, RpcRefused) as reason:
-            # The next message to it lifts what is left of it.
-            log.warning("instance %s: not resumed: %s", instance.id, reason)
+            # The next message ends the drain.
+            log.warning("instance %s: still drained: %s", instance.id, reason)
 
     async def _resume_contained(self, instance: Instance) -> None:
         with (

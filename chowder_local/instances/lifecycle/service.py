@@ -1,13 +1,12 @@
-"""Stopping, starting and deleting instances, as users ask for it."""
+"""Stopping, starting and deleting instances."""
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from chowder_local.core.domain import InstanceStatus
 from chowder_local.core.errors import ChowderError
-from chowder_local.core.errors.requests import InstanceStateWrong
 from chowder_local.core.errors.sandboxes import (
     DiskFull,
     EngineSilent,
@@ -31,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 class Lifecycle:
-    """Moves instances as their users want; one move at a time for each instance."""
+    """Stops, starts and deletes instances; one operation at a time for each instance."""
 
     def __init__(
         self,
@@ -53,60 +52,55 @@ class Lifecycle:
         self._on_delete = on_delete
 
     async def stop(self, organization_id: OrganizationId, instance_id: str) -> Instance:
-        """Freezes a running instance once its turn has ended, or the wait for that is over."""
-        seen = await self._directory.begin(organization_id, instance_id)
-        async with self._locks.holding(seen.id):
-            instance = await self._directory.current(seen, InstanceStatus.RUNNING)
+        """Drains and freezes a running instance."""
+        stale = await self._directory.get_for_request(organization_id, instance_id)
+        async with self._locks.holding(stale.id):
+            instance = await self._directory.current(stale, InstanceStatus.RUNNING)
             await self._sandbox_control.freeze(instance, instance.gateway_url)
             stopped = await self._transitions.to_stopped(instance)
-        return stopped or await self._lost(instance)
+        return stopped or await self._directory.raise_status_changed(instance)
 
     async def start(self, organization_id: OrganizationId, instance_id: str) -> Instance:
-        """Lets a stopped instance go on where it was; it takes turns when this returns."""
-        seen = await self._directory.begin(organization_id, instance_id)
-        async with self._locks.holding(seen.id):
-            instance = await self._directory.current(seen, InstanceStatus.STOPPED)
+        """Resumes a stopped instance; it accepts turns when this returns."""
+        stale = await self._directory.get_for_request(organization_id, instance_id)
+        async with self._locks.holding(stale.id):
+            instance = await self._directory.current(stale, InstanceStatus.STOPPED)
             try:
                 gateway_url = await self._waking.wake(instance)
             except (EngineUnavailable, HostFull, ImageMissing, DiskFull):
-                # It may be started once the engine is back or has what it needs; nothing is lost.
+                # It stays stopped: a later start may succeed.
                 raise
             except ChowderError as failure:
                 await self._transitions.to_error(instance, str(failure))
                 raise
             started = await self._transitions.to_running(instance, gateway_url)
-        return started or await self._lost(instance)
+        return started or await self._directory.raise_status_changed(instance)
 
     async def delete(self, organization_id: OrganizationId, instance_id: str) -> None:
         """Destroys the sandbox with its data; the row stays as `terminated`.
 
-        While the engine does not answer, nobody reaches the agent any more, nor does it reach a
-        model; the reconciler destroys it as soon as the engine is back.
+        If the engine does not answer, the agent can neither be reached nor reach a model, and the
+        reconciler destroys it as soon as the engine is back.
         """
-        instance = await self._directory.begin(organization_id, instance_id)
+        instance = await self._directory.get_for_request(organization_id, instance_id)
         async with self._locks.holding(instance.id):
             await self._provisioner.abandon(instance.id)
-            # The row first: should we die before the sandbox is gone, the reconciler goes on.
+            # The row first: if the server dies before the sandbox is gone, the reconciler goes on.
             await self._transitions.to_terminated(instance)
             self._on_delete(instance.id)
             try:
                 await self._sandbox_control.remove(instance.sandbox_id)
             except EngineSilent as silent:
-                # Asking again would do no more than the reconciler does unasked.
+                # Another request would do no more than the reconciler does by itself.
                 log.warning(
                     "instance %s: deleted, but its sandbox not yet: %s", instance.id, silent
                 )
             else:
                 log.info("instance %s: deleted with sandbox %s", instance.id, instance.sandbox_id)
 
-    async def withdraw(self, made: Instance) -> None:
-        """Takes back an instance that nobody was told of."""
-        async with self._locks.holding(made.id):
-            await self._provisioner.abandon(made.id)
-            await self._transitions.to_terminated(made)
-            await self._sandbox_control.discard(made.sandbox_id)
-
-    async def _lost(self, instance: Instance) -> NoReturn:
-        """Raises InstanceStateWrong: something else has moved the instance meanwhile."""
-        current = await self._directory.current(instance)
-        raise InstanceStateWrong(current.status, instance.status)
+    async def withdraw(self, instance: Instance) -> None:
+        """Deletes an instance whose id no client has received."""
+        async with self._locks.holding(instance.id):
+            await self._provisioner.abandon(instance.id)
+            await self._transitions.to_terminated(instance)
+            await self._sandbox_control.discard(instance.sandbox_id)

@@ -1,4 +1,4 @@
-"""Letting a frozen sandbox go on where it was, or booting it from its volume where that fails."""
+"""Resuming a frozen sandbox, or booting it from its volume if that fails."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 class Waking:
-    """Makes the sandbox of a stopped instance take turns."""
+    """Lets the sandbox of a stopped instance accept turns again."""
 
     def __init__(
         self,
@@ -43,10 +43,10 @@ class Waking:
         self._events = events
 
     async def wake(self, instance: Instance) -> str:
-        """The address of its gateway once it takes turns. Raises ChowderError."""
+        """The gateway's address once it accepts turns. Raises ChowderError."""
         sandbox = await self._engine.inspect(instance.sandbox_id)
         if not self._egress.fits(instance, sandbox):
-            # Frozen where it must not go on; a container's networks are chosen when it is made.
+            # A container's networks are set when it is created, so this needs another one.
             return await self._sandbox_boot.boot(instance)
         if sandbox.state is SandboxState.PAUSED:
             await self._engine.unpause(instance.sandbox_id)
@@ -62,6 +62,8 @@ class Waking:
                 await self._drain.resume(instance, sandbox.gateway_url)
                 return await self._readiness.wait(sandbox)
             except (GatewayUnavailable, RpcRefused, BootFailed) as reason:
-                log.warning("instance %s: did not wake, is booted anew: %s", instance.id, reason)
-        # It died, or the host or the engine was restarted: all but its memory is on the volume.
+                log.warning(
+                    "instance %s: resuming failed, is booted again: %s", instance.id, reason
+                )
+        # It died, or the host or the engine was restarted: its files are on the volume.
         return await self._sandbox_boot.boot(instance)

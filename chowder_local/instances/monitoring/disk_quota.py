@@ -1,4 +1,4 @@
-"""Ending instances that take more of the disk than they may: engines' volumes have no quota."""
+"""The disk quota of instances, enforced here because engines' volumes have none."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MB = 1024 * 1024
 
 
 class DiskWatch:
-    """Looks at what runs, one after the other; what is stopped cannot grow."""
+    """Checks running instances, one at a time; stopped ones cannot grow."""
 
     def __init__(
         self,
@@ -42,33 +42,32 @@ class DiskWatch:
         self._interval_s = interval_s
 
     async def run(self) -> None:
-        """Looks again and again, until cancelled."""
-        await every(self._interval_s, "looking at disks", self.look)
+        """Checks at intervals, until cancelled."""
+        await every(self._interval_s, "checking disk use", self.check)
 
-    async def look(self) -> None:
-        """One look at everything that runs."""
+    async def check(self) -> None:
+        """Checks every running instance once, and ends those over the limit."""
         for instance in await self._instances.running_or_provisioning():
             if instance.status is not InstanceStatus.RUNNING:
                 continue
-            # One that cannot be looked at stands in no other's way.
             with (
                 request_context.for_instance(instance.id),
-                contained(f"instance {instance.id}: looking at its disk"),
+                contained(f"instance {instance.id}: checking its disk use"),
             ):
                 used = await self._engine.disk_bytes(instance.sandbox_id, self._limit_mb * MB)
                 if used > self._limit_mb * MB:
                     await self._end(instance)
 
-    async def _end(self, seen: Instance) -> None:
-        async with self._locks.holding(seen.id):
-            # The row first: what is `running` and has ended would be booted again.
+    async def _end(self, stale: Instance) -> None:
+        async with self._locks.holding(stale.id):
+            # The row first: the reconciler boots ended sandboxes of `running` instances again.
             ended = await self._transitions.to_error(
-                seen,
+                stale,
                 f"The agent's files take more than the {self._limit_mb} MB of disk that it "
                 "may use (CHOWDER_DISK_LIMIT_MB), so it was ended. They are kept on the "
-                f"volume {seen.sandbox_id} until it is deleted.",
+                f"volume {stale.sandbox_id} until it is deleted.",
                 gateway_url=None,
             )
             if ended is not None:
-                log.warning("instance %s: ended, because its disk is full", seen.id)
-                await self._engine.release(seen.sandbox_id)
+                log.warning("instance %s: ended, because it exceeds its disk quota", stale.id)
+                await self._engine.release(stale.sandbox_id)

@@ -1,4 +1,4 @@
-"""What the server says of itself: is it ready, and what is wrong if something is."""
+"""The server's health report and its metrics."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ServerFacts:
-    """What does not change while the server runs."""
+    """Facts that do not change while the server runs."""
 
     version: str
     openclaw_version: str
@@ -37,12 +37,12 @@ class ServerFacts:
     relay_url: str
 
 
-LOOK_AGE = timedelta(seconds=1)
+PROBE_MAX_AGE = timedelta(seconds=1)
 
 
 @dataclass(frozen=True)
 class _EngineProbe:
-    """What the engine answered, and when."""
+    """The engine's latest answers."""
 
     at: datetime
     engine: dict[str, Any]
@@ -50,9 +50,9 @@ class _EngineProbe:
 
 
 class Health:
-    """Asks the parts how they are: the store each time, and the engine once a second at most.
+    """Reports on the parts of the server. Reads the store each time.
 
-    Whoever asks needs no key, and the engine has other work.
+    Asks the engine at most once a second, because requests for health need no key.
     """
 
     def __init__(
@@ -106,9 +106,9 @@ class Health:
         }
 
     async def _engine_probe(self) -> _EngineProbe:
-        # All that ask during a probe wait for it, however long the engine takes.
+        # Requests that come during a probe wait for it.
         async with self._probing:
-            if self._probe is None or self._clock() - self._probe.at >= LOOK_AGE:
+            if self._probe is None or self._clock() - self._probe.at >= PROBE_MAX_AGE:
                 self._probe = await self._probe_engine()
             return self._probe
 
@@ -126,7 +126,7 @@ class Health:
         return _EngineProbe(self._clock(), engine, limit)
 
     async def figures(self) -> Figures:
-        """What metrics tell of the state; the engine, which may take its time, is not asked."""
+        """The state as metrics, without a call to the engine, which may be slow."""
         return Figures(
             version=self._facts.version,
             started_at_s=self._facts.started_at.timestamp(),

@@ -1,4 +1,4 @@
-"""Memory and processor time of running agents over the last minutes, read while somebody looks."""
+"""Recent memory and processor use of running agents, sampled while there are viewers."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ log = logging.getLogger(__name__)
 
 INTERVAL_S = 2.0
 KEPT = 60
-"""Readings of each agent: two minutes."""
+"""Samples of each agent: two minutes."""
 
 
 @dataclass
 class Gauge:
-    """An agent's readings, oldest first."""
+    """An agent's samples, oldest first."""
 
     memory_limit_bytes: int = 0
     memory_bytes: deque[int] = field(default_factory=lambda: deque(maxlen=KEPT))
     cpu: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT))
-    """Of one processor, so 1.5 is one and a half of them."""
+    """In processors, so 1.5 is one and a half."""
     _last: SandboxUsage | None = None
 
     def read(self, usage: SandboxUsage) -> None:
-        """Adds a reading; how much a processor did is known from the second on."""
+        """Adds a sample; processor use is known from the second sample on."""
         last, self._last = self._last, usage
         self.memory_limit_bytes = usage.memory_limit_bytes
         self.memory_bytes.append(usage.memory_bytes)
         if last is not None and usage.at_s > last.at_s:
-            # A sandbox that was made anew begins to count from nothing.
+            # The counter of a sandbox that was created again starts at zero.
             self.cpu.append(max(0.0, usage.cpu_s - last.cpu_s) / (usage.at_s - last.at_s))
 
 
 class UsageSamples:
-    """One reader for all who look; while nobody does, the engine is not asked."""
+    """Samples once for all viewers; without viewers, the engine is not asked."""
 
     def __init__(
         self, engine: Engine, instances: InstanceQueries, interval_s: float = INTERVAL_S
@@ -54,62 +54,62 @@ class UsageSamples:
         self._engine = engine
         self._instances = instances
         self._interval_s = interval_s
-        self._known: dict[InstanceId, Gauge] = {}
+        self._gauges: dict[InstanceId, Gauge] = {}
         self._viewers: set[asyncio.Event] = set()
-        self._looked_at = asyncio.Event()
+        self._has_viewers = asyncio.Event()
 
     def get(self, instance_id: InstanceId) -> Gauge | None:
-        """An agent's readings; None if it does not run, or nobody has looked."""
-        return self._known.get(instance_id)
+        """An agent's samples; None if it does not run, or there are no viewers."""
+        return self._gauges.get(instance_id)
 
-    def known(self) -> list[InstanceId]:
-        """The agents that were read last."""
-        return list(self._known)
+    def instance_ids(self) -> list[InstanceId]:
+        """The agents that have samples."""
+        return list(self._gauges)
 
     @property
     def is_watched(self) -> bool:
-        """Whether somebody looks."""
-        return self._looked_at.is_set()
+        """Whether there are viewers."""
+        return self._has_viewers.is_set()
 
     @contextmanager
     def watching(self) -> Iterator[asyncio.Event]:
-        """Has agents read during the block; the event is set after each reading."""
+        """Samples agents during the block; the event is set after each round."""
         news = asyncio.Event()
         self._viewers.add(news)
-        self._looked_at.set()
+        self._has_viewers.set()
         try:
             yield news
         finally:
             self._viewers.discard(news)
             if not self._viewers:
-                self._looked_at.clear()
+                self._has_viewers.clear()
 
     async def run(self) -> None:
-        """Reads for as long as the server lives."""
+        """Samples at intervals while there are viewers, until cancelled."""
         while True:
-            if not self._looked_at.is_set():
-                # What was read before says nothing of the time in between.
-                self._known.clear()
-                await self._looked_at.wait()
+            if not self._has_viewers.is_set():
+                # A series must not have a gap.
+                self._gauges.clear()
+                await self._has_viewers.wait()
             try:
                 await self.read()
             except ChowderError as problem:
-                log.debug("what agents take is not known: %s", problem)
+                log.debug("usage of agents not sampled: %s", problem)
             except Exception:
-                # The loop outlives a defect in one round: the next may meet another state.
-                log.exception("reading what agents take failed unexpectedly")
+                # The loop survives a defect in one round: the next may succeed.
+                log.exception("sampling the usage of agents failed unexpectedly")
             for news in self._viewers:
                 news.set()
             await asyncio.sleep(self._interval_s)
 
     async def read(self) -> None:
-        """Reads every running agent once; of others, which are frozen or gone, nothing is kept."""
+        """Samples every running agent once; drops the samples of all others."""
         running = await self._instances.running()
         usages = await self._engine.usage(list(running.values()))
-        self._known = {
-            instance_id: self._known.get(instance_id, Gauge())
+        self._gauges = {
+            instance_id: self._gauges.get(instance_id, Gauge())
             for instance_id, sandbox_id in running.items()
             if sandbox_id in usages
         }
-        for instance_id, gauge in self._known.items():
+        for instance_id, gauge in self._gauges.items():
             gauge.read(usages[running[instance_id]])

@@ -1,1 +1,1 @@
-"""Snapshots of agents, and what is made from them: forks, restores, archives."""
+"""Snapshots of agents, and forks, restores and exports from them."""

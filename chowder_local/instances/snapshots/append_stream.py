@@ -1,4 +1,4 @@
-"""A file that one thread writes and others read meanwhile."""
+"""A file that one thread writes while others read it."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
 CHUNK_BYTES = 1024 * 1024
 STEP_BYTES = 256 * 1024
-"""Readers are not woken for less."""
+"""Readers are notified after at least so many new bytes."""
 
 
 class AppendStream:
-    """Is written through `write`; `chunks` gives all of it, from its beginning, as it comes."""
+    """Appends to a file through `write`; `chunks` reads all of it from the beginning meanwhile."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -25,22 +25,21 @@ class AppendStream:
         self._is_whole: bool | None = None
 
     def write(self, content: bytes) -> int:
-        """Puts all of it at the end."""
         count = self._file.write(content)
         self._written += count
         if self._written - self._readable >= STEP_BYTES:
-            self._tell()
+            self._publish()
         return count
 
     def tell(self) -> int:
-        """How much was written."""
+        """The number of bytes written."""
         return self._written
 
     def end(self, *, is_whole: bool) -> None:
-        """Nothing more is written, because that was all, or because something went wrong."""
+        """Ends the stream: the file `is_whole`, or writing it has failed."""
         try:
             if is_whole:
-                self._tell()
+                self._publish()
         except OSError:
             is_whole = False
             raise
@@ -50,22 +49,22 @@ class AppendStream:
                 self._changed.notify_all()
 
     def chunks(self, file: IO[bytes]) -> Iterator[bytes]:
-        """What a file that was opened for reading has and will have. Blocking.
+        """The content of the file, which is open for reading, to the end of the stream. Blocks.
 
-        Raises SandboxMissing if that comes to nothing.
+        Raises SandboxMissing if writing the file fails.
         """
-        while (size := self._beyond(file.tell())) > 0:
+        while (size := self._wait_for_more(file.tell())) > 0:
             yield file.read(min(size, CHUNK_BYTES))
 
-    def _beyond(self, position: int) -> int:
-        """How much more can be read, waited for unless that is all."""
+    def _wait_for_more(self, position: int) -> int:
+        """Waits for readable bytes after the position; their number, 0 at the end."""
         with self._changed:
             self._changed.wait_for(lambda: self._readable > position or self._is_whole is not None)
             if self._is_whole is False:
-                raise SandboxMissing("The copy that the agent was to be made of came to nothing.")
+                raise SandboxMissing("The copy that the agent was to be created from has failed.")
             return self._readable - position
 
-    def _tell(self) -> None:
+    def _publish(self) -> None:
         self._file.flush()
         with self._changed:
             self._readable = self._written

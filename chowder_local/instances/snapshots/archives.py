@@ -1,4 +1,4 @@
-"""The files that snapshots' homes are kept in, in the data directory."""
+"""The archives of snapshots' homes, as files in the data directory."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ RAW, PART, WHOLE = ".raw", ".part", ".tar"
 
 
 class Archives:
-    """A file for each snapshot, and beside it what it is being made of; all calls block."""
+    """One archive for each snapshot, and the files that it is written from; all calls block."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._growing: dict[SnapshotId, AppendStream] = {}
+        self._streams: dict[SnapshotId, AppendStream] = {}
 
     def path(self, snapshot_id: SnapshotId) -> Path:
-        """Where its archive is, or will be."""
+        """The path of a snapshot's archive, whether it exists or not."""
         return self._folder / f"{snapshot_id}{WHOLE}"
 
     def raw(self, snapshot_id: SnapshotId) -> Path:
-        """Where an archive from elsewhere comes first. Raises DataDirUnusable."""
-        return self._made(snapshot_id, RAW)
+        """A new file for an uploaded archive. Raises DataDirUnusable."""
+        return self._create(snapshot_id, RAW)
 
     def fill(
         self,
@@ -44,10 +44,10 @@ class Archives:
         is_strict: bool = False,
         begun: Callable[[], object] | None = None,
     ) -> sanitize.SanitizedHome:
-        """Makes of another archive what `keep` then makes this one; see `sanitize_home`.
+        """Writes the archive from another one, as `sanitize_home` does; `keep` then keeps it.
 
-        Tells when it has begun, and `chunks` is as good as if it were whole.
-        Raises ArchiveRefused, DataDirUnusable, and what the source raises.
+        Calls `begun` once `chunks` can read the archive. Raises ArchiveRefused, DataDirUnusable,
+        and what the source raises.
         """
         with self.writing(snapshot_id) as target:
             if begun is not None:
@@ -58,77 +58,74 @@ class Archives:
 
     @contextmanager
     def writing(self, snapshot_id: SnapshotId) -> Iterator[AppendStream]:
-        """What is to become the archive, for `keep` once the block has ended well.
-
-        Raises DataDirUnusable.
-        """
-        part = self._made(snapshot_id, PART)
-        with _in_words(part), part.open("wb") as file:
-            growing = self._growing[snapshot_id] = AppendStream(file)
+        """A stream for the content that `keep` then keeps. Raises DataDirUnusable."""
+        part = self._create(snapshot_id, PART)
+        with _explained_errors(part), part.open("wb") as file:
+            stream = self._streams[snapshot_id] = AppendStream(file)
             is_whole = False
             try:
-                yield growing
+                yield stream
                 is_whole = True
             finally:
-                growing.end(is_whole=is_whole)
+                stream.end(is_whole=is_whole)
 
     def keep(self, snapshot_id: SnapshotId) -> None:
-        """Makes what was written the archive, which then lasts. Raises DataDirUnusable."""
+        """Makes what was written the snapshot's archive, durably. Raises DataDirUnusable."""
         part = self._folder / f"{snapshot_id}{PART}"
-        with _in_words(part), part.open("r+b") as file:
+        with _explained_errors(part), part.open("r+b") as file:
             os.fsync(file.fileno())
             part.replace(self.path(snapshot_id))
-        self._growing.pop(snapshot_id, None)
+        self._streams.pop(snapshot_id, None)
 
     def chunks(self, snapshot_id: SnapshotId) -> Iterator[bytes]:
-        """The archive's content, even while it is written; waits for it.
+        """The archive's content; waits for more while it is being written.
 
-        Raises DataDirUnusable, and SandboxMissing if it is gone, or does not become whole.
+        Raises DataDirUnusable, and SandboxMissing if it is gone or writing it fails.
         """
-        growing = self._growing.get(snapshot_id)
+        stream = self._streams.get(snapshot_id)
         path = self.path(snapshot_id)
-        with _in_words(path), self._opened(snapshot_id) as file:
-            if growing is not None:
-                yield from growing.chunks(file)
+        with _explained_errors(path), self._open(snapshot_id) as file:
+            if stream is not None:
+                yield from stream.chunks(file)
             while chunk := file.read(CHUNK_BYTES):
                 yield chunk
 
     def remove(self, snapshot_id: SnapshotId) -> None:
-        """Takes away all that there is of it. Raises DataDirUnusable."""
-        with _in_words(self._folder):
+        """Removes all files of a snapshot. Raises DataDirUnusable."""
+        with _explained_errors(self._folder):
             for suffix in (WHOLE, RAW, PART):
                 with suppress(FileNotFoundError):
                     (self._folder / f"{snapshot_id}{suffix}").unlink()
-        self._growing.pop(snapshot_id, None)
+        self._streams.pop(snapshot_id, None)
 
     def ids(self) -> set[SnapshotId]:
-        """Of what there are files of."""
+        """The snapshots that have files."""
         if not self._folder.is_dir():
             return set()
-        with _in_words(self._folder):
+        with _explained_errors(self._folder):
             return {SnapshotId(path.name.partition(".")[0]) for path in self._folder.iterdir()}
 
-    def _opened(self, snapshot_id: SnapshotId) -> IO[bytes]:
-        # In the order in which it goes from one to the other.
+    def _open(self, snapshot_id: SnapshotId) -> IO[bytes]:
+        # In this order, because `keep` may rename the first to the second meanwhile.
         for suffix in (PART, WHOLE):
             with suppress(FileNotFoundError):
                 return (self._folder / f"{snapshot_id}{suffix}").open("rb")
-        raise SandboxMissing("The copy that the agent was to be made of is gone.")
+        raise SandboxMissing("The copy that the agent was to be created from is gone.")
 
-    def _made(self, snapshot_id: SnapshotId, suffix: str) -> Path:
-        with _in_words(self._folder):
+    def _create(self, snapshot_id: SnapshotId, suffix: str) -> Path:
+        with _explained_errors(self._folder):
             self._folder.mkdir(mode=0o700, exist_ok=True)
             path = self._folder / f"{snapshot_id}{suffix}"
-            # Whoever writes it finds it there, for us only.
+            # Created with its mode, which opening it for writing then keeps.
             path.touch(mode=0o600)
         return path
 
 
 @contextmanager
-def _in_words(path: Path) -> Iterator[None]:
+def _explained_errors(path: Path) -> Iterator[None]:
     try:
         yield
-    except OSError as failed:
+    except OSError as error:
         raise DataDirUnusable(
-            f"{path} cannot be written: {failed.strerror}. Make room or make it writable."
-        ) from failed
+            f"{path} cannot be written: {error.strerror}. Make room or make it writable."
+        ) from error

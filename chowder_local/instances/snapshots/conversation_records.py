@@ -1,4 +1,4 @@
-"""What the store knows of an instance's conversations, as a snapshot carries it."""
+"""The store's records of an instance's conversations, as content of a snapshot."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from chowder_local.openclaw.session_keys import session_key
 from chowder_local.store.conversation_histories import ConversationHistory
-from chowder_local.store.sessions import RememberedSession
+from chowder_local.store.sessions import NamedSession
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 
 class ConversationRecords:
-    """The names of sessions and what is known of their histories; texts are the agent's own."""
+    """Reads and writes session names and histories; the texts are in the agent's home."""
 
     def __init__(self, sessions: SessionQueries, histories: ConversationHistoryQueries) -> None:
         self._sessions = sessions
         self._histories = histories
 
     async def read(self, instance_id: InstanceId) -> dict[str, Any]:
-        """`sessions` and `histories`, for a snapshot's content."""
+        """The `sessions` and `histories` of a snapshot's content."""
         sessions = await self._sessions.of_instance(instance_id)
         histories = await self._histories.of_instance(instance_id)
         return {
@@ -41,7 +41,7 @@ class ConversationRecords:
         }
 
     async def write(self, instance_id: InstanceId, content: Mapping[str, Any]) -> None:
-        """Replaces an instance's by those of a snapshot's content, or by none."""
+        """Replaces an instance's records by those of a snapshot's content."""
         histories = content.get("histories") or {}
         await self._histories.replace(
             instance_id,
@@ -50,7 +50,7 @@ class ConversationRecords:
         await self._sessions.replace(
             instance_id,
             [
-                RememberedSession(
+                NamedSession(
                     instance_id,
                     each["name"],
                     session_key(each["name"]),

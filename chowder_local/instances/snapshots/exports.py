@@ -1,4 +1,4 @@
-"""Agents as files: what one machine gives away and another takes in."""
+"""Exporting agents to files, and importing them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ FORMAT = "chowder-local agent"
 VERSION = 1
 MAX_MANIFEST_BYTES = 1024 * 1024
 MAX_HISTORIES_CHARACTERS = 512 * 1024
-"""Of conversations beyond that, what clients send again is context in the imported agent."""
+"""Histories beyond it are left out: the imported agent gets what clients resend as context."""
 OVERHEAD_CHARACTERS = 120
 CHUNK_BYTES = 256 * 1024
 NAME_CHARS = 128
@@ -53,7 +53,7 @@ class _History(BaseModel):
     items: str = Field("", max_length=MAX_HISTORIES_CHARACTERS)
 
     @model_validator(mode="after")
-    def _is_one(self) -> Self:
+    def _is_parsable(self) -> Self:
         ConversationHistory.from_json(self.model_dump())
         return self
 
@@ -62,7 +62,7 @@ _Key = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 class Manifest(BaseModel):
-    """The first file of an archive; a later version may say more, and then counts one up."""
+    """The first file of an archive. An incompatible change of it increases `version`."""
 
     format: str
     version: int
@@ -80,7 +80,7 @@ class Manifest(BaseModel):
 
 @dataclass(frozen=True)
 class Export:
-    """An archive that is there until `chunks` is closed."""
+    """An archive, which is removed when `chunks` is closed."""
 
     file_name: str
     size: int
@@ -88,7 +88,7 @@ class Export:
 
 
 class Exports:
-    """Writes and reads archives: a manifest, and then the home."""
+    """Writes and reads archives: a manifest, then the home."""
 
     def __init__(
         self,
@@ -108,11 +108,11 @@ class Exports:
         self._scrub = program.read_text("utf-8")
 
     async def export(self, instance: Instance) -> Export:
-        """An instance as it is now, without any secret of its channels, machine or organization.
+        """An instance as it is now, without secrets of its channels, machine or organization.
 
-        Raises InstanceStateWrong, EngineUnavailable, ArchiveRefused.
+        Raises as `Snapshots.take`.
         """
-        chunks = self._sending(instance)
+        chunks = self._archive(instance)
         size = int(await anext(chunks))
         return Export(f"{instance.name}.chowder.tar", size, chunks)
 
@@ -123,16 +123,17 @@ class Exports:
         name: str | None = None,
         max_bytes: int = sanitize.MAX_BYTES,
     ) -> Instance:
-        """A new instance, `provisioning`, of an archive that is read as it comes.
+        """A new instance, `provisioning`, from the archive in a request's body.
 
-        Raises ArchiveRefused, BodyTooLarge, ConfigRefused, InstanceLimitReached.
+        Raises ArchiveRefused if it is not a valid export, BodyTooLarge over `max_bytes`,
+        ConfigRefused for its overrides, InstanceLimitReached if the tier allows no more.
         """
         snapshot_id = SnapshotId(str(uuid.uuid4()))
         with self._snapshots.using(snapshot_id):
             raw = await asyncio.to_thread(self._snapshots.archives.raw, snapshot_id)
             try:
                 with raw.open("r+b") as file:
-                    await _received(body, file, max_bytes)
+                    await _receive(body, file, max_bytes)
                     manifest = await asyncio.to_thread(read_manifest, file)
                     content = _content(manifest)
                     await self._snapshots.add(
@@ -151,7 +152,7 @@ class Exports:
                 await asyncio.to_thread(raw.unlink, missing_ok=True)
             return await self._forks.make(snapshot, name or manifest.name)
 
-    async def _sending(self, instance: Instance) -> AsyncGenerator[bytes, None]:
+    async def _archive(self, instance: Instance) -> AsyncGenerator[bytes, None]:
         """The size in digits, then the archive."""
         async with AsyncExitStack() as stack:
             snapshot = await stack.enter_async_context(
@@ -161,7 +162,9 @@ class Exports:
             path = self._snapshots.archives.path(snapshot.id)
             file = await asyncio.to_thread(path.open, "rb")
             stack.callback(file.close)
-            head = entry_of(self._manifest(instance, snapshot).model_dump_json(indent=2).encode())
+            head = manifest_entry(
+                self._manifest(instance, snapshot).model_dump_json(indent=2).encode()
+            )
             yield str(len(head) + snapshot.size_bytes).encode()
             yield head
             while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
@@ -190,7 +193,7 @@ class Exports:
 
 
 def _portable(histories: Mapping[str, Mapping[str, str]]) -> dict[str, Mapping[str, str]]:
-    """As many histories as there is room for in a manifest."""
+    """As many histories as fit in a manifest."""
     kept: dict[str, Mapping[str, str]] = {}
     left = MAX_HISTORIES_CHARACTERS
     for key, each in histories.items():
@@ -201,8 +204,8 @@ def _portable(histories: Mapping[str, Mapping[str, str]]) -> dict[str, Mapping[s
     return kept
 
 
-def entry_of(content: bytes) -> bytes:
-    """A manifest as the first entry of an archive, of which more follows."""
+def manifest_entry(content: bytes) -> bytes:
+    """A serialized manifest as the first entry of a tar archive."""
     entry = tarfile.TarInfo(MANIFEST)
     entry.size, entry.mode = len(content), 0o644
     padding = bytes(-len(content) % tarfile.BLOCKSIZE)
@@ -210,14 +213,14 @@ def entry_of(content: bytes) -> bytes:
 
 
 def read_manifest(file: IO[bytes]) -> Manifest:
-    """The manifest, after which the file stands at the home. Raises ArchiveRefused."""
+    """Reads the manifest; the file is then positioned at the home. Raises ArchiveRefused."""
     file.seek(0)
     try:
         header = tarfile.TarInfo.frombuf(file.read(tarfile.BLOCKSIZE), "utf-8", "strict")
     except (tarfile.HeaderError, UnicodeError):
-        raise ArchiveRefused("it is no plain tar archive.") from None
-    is_one = header.type == tarfile.REGTYPE and header.name == MANIFEST
-    if not is_one or not 0 < header.size <= MAX_MANIFEST_BYTES:
+        raise ArchiveRefused("it is not a plain tar archive.") from None
+    is_manifest = header.type == tarfile.REGTYPE and header.name == MANIFEST
+    if not is_manifest or not 0 < header.size <= MAX_MANIFEST_BYTES:
         raise ArchiveRefused(f"it does not begin with {MANIFEST}.")
     content = file.read(header.size)
     file.seek(-header.size % tarfile.BLOCKSIZE, 1)
@@ -226,10 +229,10 @@ def read_manifest(file: IO[bytes]) -> Manifest:
     except (ValueError, RecursionError):
         raise ArchiveRefused(f"{MANIFEST} is not JSON.") from None
     if manifest.get("format") != FORMAT or not isinstance(manifest.get("version"), int):
-        raise ArchiveRefused(f"{MANIFEST} is of something else than an agent.")
+        raise ArchiveRefused(f"{MANIFEST} does not describe an agent.")
     if manifest["version"] > VERSION:
         raise ArchiveRefused(
-            f"it is of version {manifest['version']}, and this server knows {VERSION}; upgrade it."
+            f"its version is {manifest['version']}, but this server supports {VERSION}; upgrade it."
         )
     try:
         return Manifest.model_validate(manifest)
@@ -240,7 +243,7 @@ def read_manifest(file: IO[bytes]) -> Manifest:
 
 
 def _content(manifest: Manifest) -> dict[str, Any]:
-    """What a snapshot keeps of it. Raises ConfigRefused."""
+    """The content of an imported snapshot. Raises ArchiveRefused, ConfigRefused for overrides."""
     overrides = manifest.overrides
     if any(path.count(".") > PATH_DEPTH_MAX for path in overrides or {}):
         raise ArchiveRefused(f"{MANIFEST}: overrides: a path has too many parts.")
@@ -252,7 +255,7 @@ def _content(manifest: Manifest) -> dict[str, Any]:
     }
 
 
-async def _received(body: AsyncIterator[bytes], file: IO[bytes], max_bytes: int) -> None:
+async def _receive(body: AsyncIterator[bytes], file: IO[bytes], max_bytes: int) -> None:
     left = max_bytes
     async for chunk in body:
         left -= len(chunk)

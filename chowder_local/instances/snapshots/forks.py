@@ -1,4 +1,4 @@
-"""Making new instances of other ones, and of snapshots."""
+"""Forking instances and snapshots."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Forks:
-    """Makes instances of snapshots; their sandboxes are allocated as for `create`."""
+    """Creates instances from snapshots; their sandboxes are allocated as for new ones."""
 
     def __init__(
         self,
@@ -31,36 +31,36 @@ class Forks:
         self._events = events
 
     async def fork(self, instance: Instance, name: str) -> Instance:
-        """A new instance, `provisioning`, that is as this one is now; both go on by themselves.
+        """A new instance, `provisioning`, with a copy of this one's present state.
 
-        It is there, and a warm sandbox woken for it, before the copy is: both take their time.
-        Raises InstanceStateWrong, InstanceLimitReached, EngineUnavailable, ArchiveRefused.
+        Its row is written and its warm sandbox resumed while the state is copied, to save time.
+        Raises InstanceLimitReached if the tier allows no more, and as `Snapshots.take`.
         """
-        made: list[Instance] = []
+        forks: list[Instance] = []
 
         async def make(snapshot: Snapshot) -> None:
-            made.append(await self.make(snapshot, name))
+            forks.append(await self.make(snapshot, name))
 
         try:
             async with self._snapshots.capture(instance, meanwhile=make):
-                return made[0]
+                return forks[0]
         except BaseException:
-            # Nobody is told of it, neither if it fails nor if the request or the server ends.
-            for each in made:
+            # No client gets its id, whether the copy fails or the request or the server ends.
+            for each in forks:
                 await self._lifecycle.withdraw(each)
             raise
 
     async def fork_snapshot(
         self, organization_id: OrganizationId, snapshot_id: str, name: str
     ) -> Instance:
-        """The same of a snapshot. Raises SnapshotNotFound, InstanceLimitReached."""
+        """A new instance, `provisioning`. Raises SnapshotNotFound, InstanceLimitReached."""
         with self._snapshots.using(SnapshotId(snapshot_id)):
-            snapshot = await self._snapshots.snapshot(organization_id, snapshot_id)
+            snapshot = await self._snapshots.get(organization_id, snapshot_id)
             return await self.make(snapshot, name)
 
     async def make(self, snapshot: Snapshot, name: str) -> Instance:
-        """A new instance of a snapshot that is in use. Raises InstanceLimitReached."""
-        made = await self._creation.add(
+        """As `fork_snapshot`, from a snapshot that is in use. Raises InstanceLimitReached."""
+        fork = await self._creation.add(
             snapshot.organization_id,
             name=name,
             model_provider=snapshot.model_provider,
@@ -70,9 +70,9 @@ class Forks:
         )
         self._events.publish(
             EventType.INSTANCE_FORKED,
-            made.organization_id,
-            made.id,
+            fork.organization_id,
+            fork.id,
             of_instance_id=snapshot.instance_id,
             snapshot_id=snapshot.id,
         )
-        return made
+        return fork

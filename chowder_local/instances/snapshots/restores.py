@@ -1,4 +1,4 @@
-"""Taking an instance back to what it was at a snapshot."""
+"""Restoring an instance from a snapshot."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Restores:
-    """Replaces an instance's sandbox by one that is made of a snapshot."""
+    """Replaces an instance's sandbox by one that is created from a snapshot."""
 
     def __init__(
         self,
@@ -44,22 +44,22 @@ class Restores:
         self._events = events
 
     async def restore(
-        self, organization_id: OrganizationId, seen: Instance, snapshot_id: str
+        self, organization_id: OrganizationId, stale: Instance, snapshot_id: str
     ) -> Instance:
-        """The instance, `provisioning`: what it has become since the snapshot is gone.
+        """The instance, `provisioning`, with the snapshot's state. Its egress setting stays.
 
-        It gets another sandbox, so that nothing that remembers the former one is misled.
-        Raises SnapshotNotFound, InstanceStateWrong.
+        It gets another sandbox id, so that nothing cached for the former one is used.
+        Raises SnapshotNotFound; InstanceStateWrong if it is `provisioning` or `terminated`.
         """
         with self._snapshots.using(SnapshotId(snapshot_id)):
-            snapshot = await self._snapshots.snapshot(organization_id, snapshot_id)
-            async with self._locks.holding(seen.id):
-                former = await self._directory.current(seen)
+            snapshot = await self._snapshots.get(organization_id, snapshot_id)
+            async with self._locks.holding(stale.id):
+                former = await self._directory.current(stale)
                 if former.status not in COPYABLE:
                     raise InstanceStateWrong(former.status, "running or stopped")
                 if former.status is InstanceStatus.RUNNING:
-                    await self._sandbox_control.end_turns(former)
-                restored = await self._replaced(former, snapshot)
+                    await self._sandbox_control.drain(former)
+                restored = await self._replace_sandbox(former, snapshot)
                 self._events.publish(
                     EventType.INSTANCE_RESTORED,
                     restored.organization_id,
@@ -69,7 +69,7 @@ class Restores:
                 await self._sandbox_control.discard(former.sandbox_id)
         return restored
 
-    async def _replaced(self, former: Instance, snapshot: Snapshot) -> Instance:
+    async def _replace_sandbox(self, former: Instance, snapshot: Snapshot) -> Instance:
         async def write(
             fingerprint: str | None, booting_id: SandboxId | None
         ) -> tuple[Instance, WarmSandbox | None]:
@@ -83,8 +83,7 @@ class Restores:
                 origin_snapshot_id=snapshot.id,
             )
             if replaced is None:
-                current = await self._directory.current(former)
-                raise InstanceStateWrong(current.status, former.status)
+                await self._directory.raise_status_changed(former)
             return replaced
 
         return await self._allocation.claim_or_boot(former, write)

@@ -1,4 +1,4 @@
-"""Snapshots: an agent as it was at a moment, from which it, or others, can be made again."""
+"""Taking, storing and removing snapshots of instances."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 HOME_PREFIX = "data/"
-"""What names in an engine's archive of a home begin with."""
+"""The prefix of names in an engine's archive of a home."""
 COPYABLE = {InstanceStatus.RUNNING, InstanceStatus.STOPPED, InstanceStatus.ERROR}
 
 
-class _Copying:
-    """How far the copy of one that is being taken is."""
+class _CopyProgress:
+    """The progress of a snapshot's copy."""
 
     def __init__(self) -> None:
         self.begun, self.ended = asyncio.Event(), asyncio.Event()
@@ -60,7 +60,7 @@ class _Copying:
 
 
 class Snapshots:
-    """Takes, keeps and forgets them; the row is written first, so a crash leaves what heals."""
+    """Takes, stores and removes snapshots. Writes the row first, so a crash leaves no orphans."""
 
     def __init__(
         self,
@@ -83,30 +83,32 @@ class Snapshots:
         self._sandbox_control = sandbox_control
         self._clock = clock
         self._in_use: Counter[SnapshotId] = Counter()
-        self._settling = asyncio.Lock()
-        self._used: set[SnapshotId] = set()
-        self._copying: dict[SnapshotId, _Copying] = {}
+        self._clearing = asyncio.Lock()
+        self._used_while_clearing: set[SnapshotId] = set()
+        self._copying: dict[SnapshotId, _CopyProgress] = {}
 
     async def of_instance(self, instance_id: InstanceId) -> list[Snapshot]:
-        """The snapshots made of an instance, oldest first."""
+        """The snapshots of an instance, oldest first."""
         return await self._queries.of_instance(instance_id)
 
     async def of_organization(self, organization_id: OrganizationId) -> list[Snapshot]:
-        """All of an organization's, those of instances that are gone included."""
+        """The snapshots of an organization, including those of deleted instances."""
         return await self._queries.of_organization(organization_id)
 
-    async def snapshot(self, organization_id: OrganizationId, snapshot_id: str) -> Snapshot:
-        """One that is kept. Raises SnapshotNotFound, for others' ones too."""
-        found = await self._queries.get(SnapshotId(snapshot_id))
-        is_there = found is not None and found.is_kept and found.is_whole
-        if found is None or not is_there or found.organization_id != organization_id:
+    async def get(self, organization_id: OrganizationId, snapshot_id: str) -> Snapshot:
+        """A kept snapshot. Raises SnapshotNotFound if the organization has none with that id."""
+        snapshot = await self._queries.get(SnapshotId(snapshot_id))
+        if snapshot is None or snapshot.organization_id != organization_id:
             raise SnapshotNotFound
-        return found
+        if not (snapshot.is_kept and snapshot.is_whole):
+            raise SnapshotNotFound
+        return snapshot
 
     async def take(self, instance: Instance, name: str | None = None) -> Snapshot:
-        """A snapshot of an instance that runs or is stopped; its running turn is let end.
+        """A new snapshot of an instance, after a drain.
 
-        Raises InstanceNotFound, InstanceStateWrong, EngineUnavailable, ArchiveRefused.
+        Raises InstanceNotFound; InstanceStateWrong if it is `provisioning`, deleted or was never
+        ready; EngineUnavailable; ArchiveRefused if its home is invalid.
         """
         async with self.capture(instance, name=name, is_kept=True) as snapshot:
             return snapshot
@@ -121,15 +123,15 @@ class Snapshots:
         is_wanted: Callable[[str], bool] = sanitize.is_in_snapshot,
         meanwhile: Callable[[Snapshot], Awaitable[None]] | None = None,
     ) -> AsyncIterator[Snapshot]:
-        """The same; one that is not kept is there until the block ends, and as long as
-        an instance is being made of it.
+        """As `take`. A snapshot that is not kept exists until the block has ended and no instance
+        is being created from it.
 
-        `meanwhile` is called once it is sure that there is something to copy, with the snapshot as
-        it is known then: `origin` and `chunks` wait for the rest.
+        `meanwhile` is called during the copy with the unfinished snapshot; `origin` and `chunks`
+        wait for the rest.
         """
         snapshot_id = SnapshotId(str(uuid.uuid4()))
         with self.using(snapshot_id):
-            self._copying[snapshot_id] = copying = _Copying()
+            self._copying[snapshot_id] = copying = _CopyProgress()
             try:
                 snapshot = await self._copy(
                     instance, snapshot_id, name, is_wanted, meanwhile, is_kept=is_kept
@@ -140,7 +142,7 @@ class Snapshots:
             yield snapshot
 
     async def rework(self, snapshot: Snapshot, program: str) -> Snapshot:
-        """The snapshot, which is in use, with what a program has made of its home."""
+        """Runs a program on the home of a snapshot that is in use; returns the changed snapshot."""
         source = self.archives.path(snapshot.id)
         fill = partial(
             self.archives.fill, snapshot.id, prefix=HOME_PREFIX, is_wanted=sanitize.is_exported
@@ -152,7 +154,7 @@ class Snapshots:
     async def import_archive(
         self, snapshot_id: SnapshotId, source: IO[bytes], content: Mapping[str, Any]
     ) -> Snapshot:
-        """The snapshot, whose row is there, of a stranger's archive. Raises ArchiveRefused."""
+        """Finishes a snapshot from an uploaded archive. Raises ArchiveRefused if it is invalid."""
         chunks = iter(partial(source.read, CHUNK_BYTES), b"")
         fill = partial(
             self.archives.fill, snapshot_id, chunks, is_wanted=sanitize.is_exported, is_strict=True
@@ -161,20 +163,20 @@ class Snapshots:
             return await self._finish(snapshot_id, await asyncio.to_thread(fill), content)
 
     async def add(self, snapshot: Snapshot) -> None:
-        """Keeps the row of one whose archive is about to be made; to be used within `using`."""
+        """Writes the row of a snapshot before its archive is written; call it within `using`."""
         await self._queries.add(snapshot)
 
     async def remove(self, organization_id: OrganizationId, snapshot_id: str) -> None:
-        """Forgets one; instances that are being made of it are made. Raises SnapshotNotFound."""
-        snapshot = await self.snapshot(organization_id, snapshot_id)
+        """Removes a snapshot once no instance is being created from it. Raises SnapshotNotFound."""
+        snapshot = await self.get(organization_id, snapshot_id)
         await self._queries.release(snapshot.id)
         await self.clear_unneeded()
 
     @contextmanager
     def using(self, snapshot_id: SnapshotId) -> Iterator[None]:
-        """Keeps a snapshot, kept by somebody or not, from being cleared away in this block."""
+        """Protects a snapshot from `clear_unneeded` during the block."""
         self._in_use[snapshot_id] += 1
-        self._used.add(snapshot_id)
+        self._used_while_clearing.add(snapshot_id)
         try:
             yield
         finally:
@@ -183,9 +185,9 @@ class Snapshots:
                 del self._in_use[snapshot_id]
 
     async def origin(self, instance: Instance) -> Origin | None:
-        """What an instance that is not born yet is made of; None if it is to be blank.
+        """The origin of an instance that was never ready; None if it is to be blank.
 
-        Waits until it is copied. Raises OriginMissing if that has come to nothing.
+        Waits for the copy. Raises OriginMissing if the copy has failed or is gone.
         """
         if instance.first_ready_at is not None or instance.origin_snapshot_id is None:
             return None
@@ -195,43 +197,43 @@ class Snapshots:
         if snapshot is None or not snapshot.is_whole:
             raise OriginMissing
         config = snapshot.content.get("config")
-        # An agent that is taken back to what it was is the only one with its channels.
+        # A fork must not use the channels of its original; a restored agent keeps them.
         if isinstance(config, dict) and snapshot.instance_id != instance.id:
             config = transfer.with_channels_disabled(config)
         return Origin(self.archives.path(snapshot.id), config)
 
     async def chunks(self, instance: Instance) -> Iterator[bytes]:
-        """The archive of an instance's `origin`, to be read in a thread while it is written.
+        """The archive of an instance's origin, to be read in a thread while it is written.
 
-        Waits until that has begun: a thread that waits for one which waits for a thread would
-        wait for ever. What is given raises SandboxMissing if the copy comes to nothing.
+        Waits until the copy has begun, so that no reading thread takes the place of the writing
+        one. Raises SandboxMissing if there is no origin; the iterator raises it if the copy fails.
         """
         if instance.origin_snapshot_id is None:
-            raise SandboxMissing("There is nothing that the agent could be made of.")
+            raise SandboxMissing("The instance has no snapshot that it could be created from.")
         if (copying := self._copying.get(instance.origin_snapshot_id)) is not None:
             await copying.begun.wait()
         return self.archives.chunks(instance.origin_snapshot_id)
 
     async def restore_conversations(self, instance: Instance) -> None:
-        """Gives an instance that was just made of a snapshot the names of its conversations."""
+        """Writes the conversation records of the snapshot that an instance was created from."""
         if instance.first_ready_at is not None or instance.origin_snapshot_id is None:
             return
         snapshot = await self._queries.get(instance.origin_snapshot_id)
         await self._conversations.write(instance.id, {} if snapshot is None else snapshot.content)
 
     async def clear_unneeded(self) -> None:
-        """Clears away what a crash has left, and what nobody keeps and nothing is made of."""
-        async with self._settling:
-            # What is in use at any moment from now on may be wanted when its turn comes below.
-            self._used = set(self._in_use)
-            # Files first: a row is older than its file, so one without a row then is nobody's.
+        """Removes files without rows, unfinished snapshots, and those neither kept nor needed."""
+        async with self._clearing:
+            # A snapshot that is used at any moment from now on must stay.
+            self._used_while_clearing = set(self._in_use)
+            # Files first: a row is older than its file, so a file without a row is an orphan.
             files = await asyncio.to_thread(self.archives.ids)
             rows = await self._queries.ids()
             unneeded = (files - rows) | (await self._queries.leftovers() if rows else set())
             for snapshot_id in unneeded:
-                if snapshot_id in self._used:
+                if snapshot_id in self._used_while_clearing:
                     continue
-                # Its row stays, or its file does: either is met again.
+                # If this fails, its row or its file is left for the next time.
                 with contained(f"snapshot {snapshot_id}: removal"):
                     await self._forget(snapshot_id)
 
@@ -241,7 +243,7 @@ class Snapshots:
 
     async def _copy(
         self,
-        seen: Instance,
+        stale: Instance,
         snapshot_id: SnapshotId,
         name: str | None,
         is_wanted: Callable[[str], bool],
@@ -249,8 +251,8 @@ class Snapshots:
         *,
         is_kept: bool,
     ) -> Snapshot:
-        async with self._locks.holding(seen.id), AsyncExitStack() as stillness:
-            instance = await self._instances.get(seen.id)
+        async with self._locks.holding(stale.id), AsyncExitStack() as stillness:
+            instance = await self._instances.get(stale.id)
             if instance is None:
                 raise InstanceNotFound
             if instance.status not in COPYABLE or instance.first_ready_at is None:
@@ -270,7 +272,7 @@ class Snapshots:
             await self._queries.add(snapshot)
             async with self._forget_unless_whole(snapshot_id):
                 still = stillness.enter_async_context(self._sandbox_control.frozen(instance))
-                # What somebody waits for is begun first.
+                # `meanwhile` first, because a client waits for it.
                 await (still if meanwhile is None else together(meanwhile(snapshot), still))
                 fill = partial(
                     self.archives.fill, snapshot_id,
@@ -282,7 +284,7 @@ class Snapshots:
                     self._conversations.read(instance.id),
                 )
                 content = {**snapshot.content, **conversations}
-                # It need not stand still any longer, nor need anybody wait for it to go on.
+                # The agent is resumed while the copy is finished.
                 finished, _ = await together(
                     self._finish(snapshot_id, home, content), stillness.pop_all().aclose()
                 )
@@ -299,13 +301,13 @@ class Snapshots:
     async def _finish(
         self, snapshot_id: SnapshotId, home: sanitize.SanitizedHome, content: Mapping[str, Any]
     ) -> Snapshot:
-        """The snapshot of an archive that was filled. Raises SnapshotNotFound, DataDirUnusable."""
+        """Keeps the filled archive. Raises DataDirUnusable, SnapshotNotFound if its row is gone."""
         await asyncio.to_thread(self.archives.keep, snapshot_id)
         if "config" not in content:
             content = {**content, "config": transfer.read_config(home.config)}
-        made = await self._queries.finish(snapshot_id, home.size_bytes, content)
-        if made is None:
+        snapshot = await self._queries.finish(snapshot_id, home.size_bytes, content)
+        if snapshot is None:
             raise SnapshotNotFound
         if (copying := self._copying.get(snapshot_id)) is not None:
             copying.end()
-        return made
+        return snapshot

@@ -1,1 +1,1 @@
-"""Warm sandboxes: booted before anybody asks, and given to the next instance."""
+"""Warm sandboxes: booted in advance, and claimed by new instances."""

@@ -1,4 +1,4 @@
-"""Giving an instance a sandbox: a warm one if any fits, or else one that is booted for it."""
+"""Allocating a sandbox for an instance: a warm one that fits, or else a new one."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from chowder_local.instances.warm_pool.pool import WarmPool
 
     Write = Callable[[str | None, SandboxId | None], Awaitable[tuple[Instance, WarmSandbox | None]]]
-    """Writes the row in one transaction with the claim. It gets the fingerprint of a warm sandbox
-    that fits, and the one that boots just now; it gives the instance and what it has claimed."""
+    """Writes the row in one transaction with the claim. Takes the fingerprint that a warm sandbox
+    must have, and the id of one that is booting; returns the instance and the claimed sandbox."""
 
 
 class Allocation:
-    """What create, fork and restore share once they know what is to be made."""
+    """The allocation of sandboxes for create, fork and restore."""
 
     def __init__(
         self,
@@ -34,9 +34,9 @@ class Allocation:
         self._egress = egress
 
     async def claim_or_boot(self, instance: Instance, write: Write) -> Instance:
-        """The instance, `provisioning`, once its row is written; the rest goes on by itself.
+        """The instance, `provisioning`, once its row is written; a task then provisions it.
 
-        Raises what `write` does.
+        Raises what `write` raises.
         """
         fingerprint = await self._fingerprint(instance)
         async with self._pool.reserve_booting() as booting_id:
@@ -47,11 +47,11 @@ class Allocation:
         return instance
 
     async def _fingerprint(self, instance: Instance) -> str | None:
-        """What a warm sandbox must be like to do for the instance; None if none would."""
+        """The fingerprint of a warm sandbox that fits the instance; None if none fits."""
         organization_id, provider = instance.organization_id, instance.model_provider
         has_key = await self._organizations.model_key(organization_id, provider) is not None
-        # Without a key, or with a fault, it comes to nothing: a warm one would be lost on it.
-        if not has_key or self._provisioner.is_to_fail(organization_id):
+        # Without a key, or with a fault, the boot fails, and a warm sandbox would be wasted.
+        if not has_key or self._provisioner.next_creation_fails(organization_id):
             return None
         if self._egress.effective(instance) is not self._egress.default:
             return None

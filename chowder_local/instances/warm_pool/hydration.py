@@ -1,4 +1,4 @@
-"""Giving a blank sandbox the home and the configuration that its instance is to have."""
+"""Hydrating a blank sandbox with the home and configuration of its instance."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Hydration:
-    """Transfers the state of a snapshot into a warm sandbox, if the instance is made of one."""
+    """Transfers a snapshot's state into a warm sandbox, if the instance has an origin."""
 
     def __init__(
         self,
@@ -33,7 +33,7 @@ class Hydration:
         self._gateway_of = gateway_of
 
     async def prepare(self, sandbox_id: SandboxId) -> None:
-        """Starts the program that receives a state, while nobody waits for it."""
+        """Starts the program that receives a state in advance."""
         await self._state_transfers.prepare(sandbox_id)
 
     async def forget(self, sandbox_id: SandboxId) -> None:
@@ -43,10 +43,10 @@ class Hydration:
     async def patch(
         self, instance: Instance, when_booted: Callable[[], Awaitable[str]] | None = None
     ) -> dict[str, Any]:
-        """What is to be changed in the sandbox's configuration, once its home is as it is to be.
+        """Transfers the instance's home; returns the configuration patch that remains to be made.
 
-        `when_booted` gives the gateway's address of a sandbox that still boots. What the instance
-        is made of may still be copied. Raises ChowderError.
+        `when_booted` returns the gateway's address of a sandbox that still boots. The snapshot may
+        still be being copied. Raises ChowderError.
         """
         if instance.origin_snapshot_id is None:
             return self._initial_configs.patch_of_blank(instance, None)
@@ -58,5 +58,5 @@ class Hydration:
                 await gateway.open_conversations()
             _, origin = await together(transfer.apply(), self._snapshots.origin(instance))
         if origin is None:
-            raise SandboxMissing("There is nothing that the agent could be made of.")
+            raise SandboxMissing("The instance has no snapshot that it could be created from.")
         return self._initial_configs.patch_of_blank(instance, origin)

@@ -1,4 +1,4 @@
-"""Keeps as many warm sandboxes as wanted, where there is memory and no instance waits to boot."""
+"""Keeping the configured number of warm sandboxes, while instances leave memory and boots."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LOOK_INTERVAL_S = 5.0
-LONGEST_PAUSE_S = 300.0
-"""Between attempts to make one, once they have failed again and again."""
+CHECK_INTERVAL_S = 5.0
+MAX_PAUSE_S = 300.0
+"""Between attempts to make a warm sandbox, after repeated failures."""
 
 
 class WarmPool:
-    """Replaces warm sandboxes that were claimed, that died, or that are out of date."""
+    """Replaces warm sandboxes that were claimed, have died, or are out of date."""
 
     def __init__(
         self,
@@ -43,45 +43,45 @@ class WarmPool:
         self._queries = queries
         self._provisioner = provisioner
         self._capacity = capacity
-        self._look = asyncio.Event()
+        self._is_refill_due = asyncio.Event()
         self._failures = 0
         self.problem: str | None = None
-        """Why the last one could not be made; None if it could."""
+        """Why the latest warm sandbox could not be made; None if it could."""
 
     @property
     def size(self) -> int:
-        """How many are wanted."""
+        """The configured number of warm sandboxes."""
         return self._size
 
     @property
     def fingerprint(self) -> str | None:
-        """What a warm sandbox that may be claimed must be like; None if none are wanted."""
+        """The fingerprint that a claimed warm sandbox must have; None if the pool is off."""
         return self._warm_sandboxes.fingerprint if self._size else None
 
     def reserve_booting(self) -> AbstractAsyncContextManager[SandboxId | None]:
-        """The one that boots just now, for an instance that finds none ready."""
+        """The warm sandbox that is booting, for an instance that finds none ready."""
         return self._warm_sandboxes.reserve_booting()
 
     def refill(self) -> None:
-        """Makes another soon, because one was claimed."""
-        self._look.set()
+        """Starts the next check at once, because a warm sandbox was claimed."""
+        self._is_refill_due.set()
 
     async def run(self) -> None:
-        """Looks again and again, until cancelled."""
+        """Adjusts the pool at intervals, until cancelled."""
         while True:
-            self._look.clear()
-            with contained("looking after warm sandboxes"):
+            self._is_refill_due.clear()
+            with contained("adjusting the warm pool"):
                 while await self.adjust():
                     pass
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._pause_s()):
-                    await self._look.wait()
+                    await self._is_refill_due.wait()
 
     async def adjust(self) -> bool:
-        """One look; True if one was made, and there may be more to do."""
+        """Discards and makes warm sandboxes; True if one was made, and more may be missing."""
         fit = [each for each in await self._queries.all() if await self._is_kept(each)]
         for surplus in fit[self._size :]:
-            with _by_itself(surplus):
+            with _isolated(surplus):
                 await self._warm_sandboxes.discard(surplus)
         await self._warm_sandboxes.freeze_idle()
         if len(fit) >= self._size or self._provisioner.in_progress_count:
@@ -91,9 +91,9 @@ class WarmPool:
         return await self._make()
 
     async def _is_kept(self, warm: WarmSandbox) -> bool:
-        """Whether it is fit; one that is not is discarded."""
-        # This is the only place that makes them: one without an address was left by a crash.
-        with _by_itself(warm):
+        """Whether it is fit; discards it otherwise."""
+        # Only this task makes them, so one without an address was left by a crash.
+        with _isolated(warm):
             if await self._warm_sandboxes.is_fit(warm):
                 return True
             if await self._warm_sandboxes.discard(warm):
@@ -113,9 +113,9 @@ class WarmPool:
         return True
 
     def _pause_s(self) -> float:
-        return min(LOOK_INTERVAL_S * 2.0 ** min(self._failures, 10), LONGEST_PAUSE_S)
+        return min(CHECK_INTERVAL_S * 2.0 ** min(self._failures, 10), MAX_PAUSE_S)
 
 
-def _by_itself(warm: WarmSandbox) -> AbstractContextManager[None]:
-    """Lets one that cannot be dealt with stand in no other's way."""
-    return contained(f"warm sandbox {warm.sandbox_id}: looking after it")
+def _isolated(warm: WarmSandbox) -> AbstractContextManager[None]:
+    """Logs a failure with one warm sandbox, so that the check goes on with the others."""
+    return contained(f"warm sandbox {warm.sandbox_id}: check")

@@ -1,4 +1,4 @@
-"""Warm sandboxes: blank ones, made before anybody asks, and what turns one into an instance's."""
+"""Making blank sandboxes in advance, and resuming them for the instances that claim them."""
 
 from __future__ import annotations
 
@@ -34,40 +34,40 @@ log = logging.getLogger(__name__)
 
 NEVER_READY = "the warm sandbox never became ready"
 WAKE_TIMEOUT_S = 15.0
-"""Several that are woken at once keep each other; to throw one away costs a boot, and more."""
+"""Warm sandboxes that are resumed at once slow each other down; discarding one costs a boot."""
 
 
-class _Booting:
-    """How far a warm sandbox is that boots."""
+class _BootProgress:
+    """The progress of a warm sandbox's boot."""
 
     def __init__(self) -> None:
         loop = asyncio.get_running_loop()
-        self._is_there: asyncio.Future[bool] = loop.create_future()
+        self._has_started: asyncio.Future[bool] = loop.create_future()
         self._url: asyncio.Future[str | None] = loop.create_future()
 
-    def begun(self) -> None:
-        self._is_there.set_result(True)
+    def container_started(self) -> None:
+        self._has_started.set_result(True)
 
     def ended(self, url: str | None) -> None:
-        """Notes the address of its gateway, or that it has none."""
-        if not self._is_there.done():
-            self._is_there.set_result(False)
+        """Sets the gateway's address, or None if the boot has failed."""
+        if not self._has_started.done():
+            self._has_started.set_result(False)
         self._url.set_result(url)
 
-    async def sandbox(self) -> None:
-        """Waits until it has a sandbox that runs. Raises GatewayUnavailable if that fails."""
-        if not await asyncio.shield(self._is_there):
+    async def wait_for_container(self) -> None:
+        """Waits until the container runs. Raises GatewayUnavailable if the boot fails before."""
+        if not await asyncio.shield(self._has_started):
             raise GatewayUnavailable(NEVER_READY)
 
-    async def gateway_url(self) -> str:
-        """Waits until it is booted. Raises GatewayUnavailable if that fails."""
+    async def wait_for_gateway(self) -> str:
+        """The gateway's address, once it is booted. Raises GatewayUnavailable if that fails."""
         if (url := await asyncio.shield(self._url)) is None:
             raise GatewayUnavailable(NEVER_READY)
         return url
 
 
 class WarmSandboxes:
-    """Makes, freezes, wakes and discards them; the store decides which instance gets one."""
+    """Makes, freezes, resumes and discards warm sandboxes; the store assigns them."""
 
     def __init__(
         self,
@@ -95,44 +95,42 @@ class WarmSandboxes:
         self._clock = clock
         self._booting_id: SandboxId | None = None
         self._reserving = asyncio.Lock()
-        self._booting: dict[SandboxId, _Booting] = {}
+        self._booting: dict[SandboxId, _BootProgress] = {}
         self._awake_since: dict[SandboxId, datetime] = {}
         self._freezing = asyncio.Lock()
 
     @property
     def fingerprint(self) -> str:
-        """What a warm sandbox must have been made of to be as good as a sandbox made now."""
-        made_of = (self._engine.fingerprint, self._initial_configs.fingerprint, self._egress)
-        return ".".join((*made_of, self._warm_up.fingerprint))
+        """Identifies everything that a warm sandbox is made of now."""
+        parts = (self._engine.fingerprint, self._initial_configs.fingerprint, self._egress)
+        return ".".join((*parts, self._warm_up.fingerprint))
 
     @asynccontextmanager
     async def reserve_booting(self) -> AsyncIterator[SandboxId | None]:
-        """The one that boots just now, for an instance that finds none ready.
+        """The warm sandbox that is booting, for an instance that finds none ready.
 
-        It is the instance's once its row is dropped within the block; `wake` then waits for it.
+        The instance claims it by dropping its row within the block; `wake` then waits for it.
         """
         async with self._reserving:
             yield self._booting_id
 
     async def make(self) -> None:
-        """One more: booted, and warmed by a turn; or a booted one that was claimed.
+        """Boots one and warms it up, unless an instance claims it during the boot.
 
-        Raises ChowderError.
+        Raises ChowderError if the boot or the warm-up fails.
         """
         sandbox_id = SandboxId(f"chowder-{secrets.token_hex(6)}")
-        # The row first: should we die on the way, it tells that the sandbox is nobody's.
+        # The row first: if the server dies meanwhile, it marks the sandbox as unclaimed.
         await self._queries.add(WarmSandbox(sandbox_id, self.fingerprint, self._clock()))
-        if (url := await self._booted(sandbox_id)) is None:
+        if (url := await self._boot(sandbox_id)) is None:
             return
         model = ModelRoute(BLANK_PROVIDER, DEFAULT_MODELS[BLANK_PROVIDER]).openclaw_model
         await self._warm_up.warm(sandbox_id, self._gateway_of(sandbox_id, url), model)
         try:
-            # Nobody waits now; for a fork, its start would be a fifth of all the work.
+            # Started in advance, because this would take a fifth of the time of a fork.
             await self._hydration.prepare(sandbox_id)
         except ChowderError as problem:
-            log.warning(
-                "warm sandbox %s: less than ready to become a fork: %s", sandbox_id, problem
-            )
+            log.warning("warm sandbox %s: not prepared for forks: %s", sandbox_id, problem)
         await self._engine.promote(sandbox_id)
         self._awake_since[sandbox_id] = self._clock()
         if not self._freeze_after_s:
@@ -140,23 +138,23 @@ class WarmSandboxes:
         await self._queries.ready(sandbox_id, url)
         log.info("warm sandbox %s: ready", sandbox_id)
 
-    async def _booted(self, sandbox_id: SandboxId) -> str | None:
-        """The address of its gateway; None if an instance has claimed it meanwhile."""
-        booting = self._booting[sandbox_id] = _Booting()
+    async def _boot(self, sandbox_id: SandboxId) -> str | None:
+        """The gateway's address; None if an instance has claimed the sandbox meanwhile."""
+        progress = self._booting[sandbox_id] = _BootProgress()
         self._booting_id = sandbox_id
         url, failure = None, None
         try:
             files = {agent_config.CONFIG_FILE: self._initial_configs.blank(sandbox_id)}
             spec = SandboxSpec(sandbox_id, files, is_warm=True, egress=self._egress)
             sandbox = await self._engine.boot(spec)
-            booting.begun()
+            progress.container_started()
             url = await self._readiness.wait(sandbox)
         except ChowderError as problem:
             failure = problem
         finally:
             self._booting_id = None
-            booting.ended(url)
-        # Not offered any more: a warm-up's turns must not be answered with a user's key.
+            progress.ended(url)
+        # No claim is possible from now on: a warm-up must not use an organization's model key.
         async with self._reserving:
             is_claimed = not await self._queries.has(sandbox_id)
         if is_claimed:
@@ -170,31 +168,31 @@ class WarmSandboxes:
         return url
 
     async def is_fit(self, warm: WarmSandbox) -> bool:
-        """Whether it would be as good as a sandbox made now."""
+        """Whether an instance could claim it."""
         if warm.gateway_url is None or warm.fingerprint != self.fingerprint:
             return False
         state = (await self._engine.inspect(warm.sandbox_id)).state
         if state is SandboxState.RUNNING:
-            # The server that made it has ended before it froze it.
+            # The server process that made it ended before it froze it.
             self._awake_since.setdefault(warm.sandbox_id, self._clock())
         return state in {SandboxState.RUNNING, SandboxState.PAUSED}
 
     async def freeze_idle(self) -> None:
-        """Freezes those that were left alone for long enough, each by itself."""
+        """Freezes the warm sandboxes that have been awake for long enough."""
         for sandbox_id, since in list(self._awake_since.items()):
             if (self._clock() - since).total_seconds() >= self._freeze_after_s:
                 with contained(f"warm sandbox {sandbox_id}: freezing it"):
                     await self._freeze(sandbox_id)
 
     async def _freeze(self, sandbox_id: SandboxId) -> None:
-        # Whoever has claimed it waits for this, or has it awake.
+        # A task that has claimed it waits for this lock, or has removed it from `_awake_since`.
         async with self._freezing:
             if sandbox_id in self._awake_since and await self._queries.has(sandbox_id):
                 await self._engine.pause(sandbox_id)
             self._awake_since.pop(sandbox_id, None)
 
     async def discard(self, warm: WarmSandbox) -> bool:
-        """Destroys one; False if an instance was quicker."""
+        """Destroys a warm sandbox; False if an instance has claimed it before."""
         if not await self._queries.drop(warm.sandbox_id):
             return False
         await self.forget(warm.sandbox_id)
@@ -202,16 +200,16 @@ class WarmSandboxes:
         return True
 
     async def forget(self, sandbox_id: SandboxId) -> None:
-        """Ends what goes on for one that is in the pool no more; what is an instance's stays."""
+        """Drops the state of a warm sandbox that left the pool; the sandbox itself stays."""
         self._booting.pop(sandbox_id, None)
         self._awake_since.pop(sandbox_id, None)
         await self._hydration.forget(sandbox_id)
 
     async def wake(self, instance: Instance, warm: WarmSandbox) -> str:
-        """Turns one into the sandbox of an instance that has claimed it.
+        """Turns a claimed warm sandbox into the instance's own; returns the gateway's address.
 
-        What that is to be like, if not blank, may still be copied.
-        Gives its gateway's address; turns are taken when this returns. Raises ChowderError.
+        It accepts turns when this returns. The instance's origin may still be being copied.
+        Raises ChowderError.
         """
         try:
             return await self._wake(instance, warm)
@@ -220,10 +218,10 @@ class WarmSandboxes:
 
     async def _wake(self, instance: Instance, warm: WarmSandbox) -> str:
         if (url := warm.gateway_url) is None:
-            booting = await self._handed_over(warm.sandbox_id)
-            # Not at once: what takes another boot need not wait for this one.
-            patch = await self._hydration.patch(instance, booting.gateway_url)
-            url = await booting.gateway_url()
+            progress = await self._take_booting(warm.sandbox_id)
+            # Before the gateway is ready: a home that needs another boot need not wait for it.
+            patch = await self._hydration.patch(instance, progress.wait_for_gateway)
+            url = await progress.wait_for_gateway()
             gateway = self._gateway_of(warm.sandbox_id, url)
             is_started = await gateway.wait_until_started(WAKE_TIMEOUT_S)
         else:
@@ -239,13 +237,13 @@ class WarmSandboxes:
             await gateway.wait_for_restart(began_s)
             is_started = await gateway.wait_until_started(WAKE_TIMEOUT_S)
         if not is_started:
-            raise GatewayUnavailable("the warm sandbox does not take turns")
+            raise GatewayUnavailable("the warm sandbox does not accept turns")
         return url
 
-    async def _handed_over(self, sandbox_id: SandboxId) -> _Booting:
-        """One that was still booting when it was claimed, once it has a sandbox that runs."""
-        if (booting := self._booting.pop(sandbox_id, None)) is None:
+    async def _take_booting(self, sandbox_id: SandboxId) -> _BootProgress:
+        """A warm sandbox that was claimed during its boot, once its container runs."""
+        if (progress := self._booting.pop(sandbox_id, None)) is None:
             raise GatewayUnavailable(NEVER_READY)
-        await booting.sandbox()
+        await progress.wait_for_container()
         await self._engine.promote(sandbox_id)
-        return booting
+        return progress

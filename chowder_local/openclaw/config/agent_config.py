@@ -1,4 +1,4 @@
-"""What an agent's `openclaw.json` says, and how a user's overrides change it (pure)."""
+"""Builds an agent's `openclaw.json`, and applies a user's overrides to it (pure)."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 CONFIG_FILE = "openclaw.json"
-"""Where it is, relative to the agent's home."""
+"""Its path relative to the agent's home."""
 
 BLANK_PROVIDER = ModelProvider.ANTHROPIC
-"""Whose model an agent uses by default as long as it is nobody's."""
+"""The provider of a blank agent's default model."""
 
 
 def initial_config(
@@ -35,9 +35,10 @@ def initial_config(
     provider: ModelProvider,
     overrides: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """A fresh agent's whole configuration.
+    """A new agent's complete configuration.
 
-    `overrides` are laid over it as `openclaw config set` would do, one after the other.
+    `overrides` are applied to it in order, as `openclaw config set` would. Raises ConfigRefused if
+    one sets a reserved path.
     """
     default = ModelRoute(provider, DEFAULT_MODELS[provider])
     config: dict[str, Any] = {
@@ -49,8 +50,8 @@ def initial_config(
             "controlUi": {"enabled": False},
             "http": {"endpoints": {"responses": {"enabled": True}}},
         },
-        # Calls that nobody asked for would cost money and colour tests: no recaps by a small
-        # model, no heartbeat, no embeddings (the memory tools then search by keyword).
+        # Unrequested model calls would cost money and disturb tests: no recaps by a small model,
+        # no heartbeat, no embeddings (the memory tools then search by keyword).
         "agents": {
             "defaults": {
                 "model": {"primary": default.openclaw_model},
@@ -59,7 +60,7 @@ def initial_config(
             }
         },
         "memory": {"search": {"provider": "none"}},
-        # Otherwise a client's function tools are hidden behind OpenClaw's tool search.
+        # Otherwise OpenClaw's tool search hides a client's function tools.
         "tools": {"toolSearch": {"mode": "directory"}},
         "plugins": {"entries": {"admin-http-rpc": {"enabled": True}}},
         "models": {
@@ -76,16 +77,16 @@ def initial_config(
 
 
 def blank_patch(provider: ModelProvider, overrides: Mapping[str, Any] | None) -> dict[str, Any]:
-    """What makes of a blank agent's configuration the one that `seed` gives; may be nothing."""
+    """The merge patch from a blank agent's configuration to `initial_config`'s; may be empty."""
     default = ModelRoute(provider, DEFAULT_MODELS[provider]).openclaw_model
-    own = {} if provider is BLANK_PROVIDER else {"agents.defaults.model.primary": default}
-    return merged(to_merge_patch(own), to_merge_patch(overrides or {}), keep_nulls=True)
+    model = {} if provider is BLANK_PROVIDER else {"agents.defaults.model.primary": default}
+    return merged(to_merge_patch(model), to_merge_patch(overrides or {}), keep_nulls=True)
 
 
 def to_merge_patch(overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """A user's overrides (dot paths as keys, or nested objects) as one nested merge patch.
+    """A user's overrides (dotted paths as keys, or nested objects) as one nested merge patch.
 
-    Raises ConfigRefused for a path that the server's own hold on the sandbox hangs on.
+    Raises ConfigRefused if a path is reserved or has an empty part.
     """
     nested = _nest(overrides)
     reserved.check(nested)
@@ -95,65 +96,65 @@ def to_merge_patch(overrides: Mapping[str, Any]) -> dict[str, Any]:
 def apply_change(
     overrides: Mapping[str, Any] | None, change: Mapping[str, Any], provider: ModelProvider
 ) -> dict[str, Any]:
-    """Overrides in force after a user's change, each in the form in which it was given.
+    """The overrides after a user's change, each with the key that the user wrote.
 
-    What the change replaces is taken out, so that no setting is in it twice. A null stays where it
-    takes one of the seed's settings away, and else leaves nothing.
+    Overrides that the change replaces are removed, so that no setting occurs twice. A null stays
+    if it removes a setting of the initial configuration, and is dropped otherwise.
     """
     result = dict(overrides or {})
     for key, value in change.items():
-        patched = _nest({key: value})
-        same = result.get(key)
+        patch = _nest({key: value})
+        same_key = result.get(key)
         result = {
             other: left
             for other, former in result.items()
             if other != key
-            and (left := _outlasting(former, other.split("."), patched)) is not _GONE
+            and (left := _unreplaced(former, other.split("."), patch)) is not _ABSENT
         }
-        if isinstance(same, dict) and isinstance(value, dict):
-            value = merged(same, value, keep_nulls=True)
+        if isinstance(same_key, dict) and isinstance(value, dict):
+            value = merged(same_key, value, keep_nulls=True)
         result[key] = value
-    fresh = initial_config(gateway_token="", relay_url="", relay_token="", provider=provider)
+    initial = initial_config(gateway_token="", relay_url="", relay_token="", provider=provider)
     left = {
-        key: _drop_idle_nulls(value, _below(fresh, *key.split(".")))
+        key: _drop_idle_nulls(value, _value_at(initial, *key.split(".")))
         for key, value in result.items()
     }
-    return {key: value for key, value in left.items() if value is not _GONE}
+    return {key: value for key, value in left.items() if value is not _ABSENT}
 
 
-_GONE = object()
-"""In place of a setting that is not there, or not any more."""
+_ABSENT = object()
+"""Stands for a setting that does not exist; None is a valid value."""
 
 
-def _outlasting(former: Any, names: list[str], patched: Any) -> Any:
-    """What of an override, whose path begins with `names`, a nested patch does not replace."""
+def _unreplaced(former: Any, names: list[str], patch: Any) -> Any:
+    """The part of the override at the path `names` that a nested patch does not replace."""
     for name in names:
-        if not isinstance(patched, dict):
-            return _GONE
-        if name not in patched:
+        if not isinstance(patch, dict):
+            return _ABSENT
+        if name not in patch:
             return former
-        patched = patched[name]
-    if not isinstance(patched, dict):
-        return _GONE
+        patch = patch[name]
+    if not isinstance(patch, dict):
+        return _ABSENT
     if not isinstance(former, dict):
-        return former if former == patched else _GONE
-    left = {name: _outlasting(value, [name], patched) for name, value in former.items()}
-    return {name: value for name, value in left.items() if value is not _GONE} or _GONE
+        return former if former == patch else _ABSENT
+    left = {name: _unreplaced(value, [name], patch) for name, value in former.items()}
+    return {name: value for name, value in left.items() if value is not _ABSENT} or _ABSENT
 
 
-def _below(fresh: Any, *names: str) -> Any:
+def _value_at(config: Any, *names: str) -> Any:
     for name in names:
-        fresh = fresh.get(name, _GONE) if isinstance(fresh, dict) else _GONE
-    return fresh
+        config = config.get(name, _ABSENT) if isinstance(config, dict) else _ABSENT
+    return config
 
 
-def _drop_idle_nulls(value: Any, fresh: Any) -> Any:
+def _drop_idle_nulls(value: Any, initial: Any) -> Any:
     if value is None:
-        return _GONE if fresh is _GONE else None
+        return _ABSENT if initial is _ABSENT else None
     if not isinstance(value, dict):
         return value
-    left = {name: _drop_idle_nulls(each, _below(fresh, name)) for name, each in value.items()}
-    return {name: each for name, each in left.items() if each is not _GONE}
+    left = {name: _drop_idle_nulls(each, _value_at(initial, name)) for name, each in value.items()}
+    return {name: each for name, each in left.items() if each is not _ABSENT}
 
 
 def _nest(overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -171,7 +172,7 @@ def _nest(overrides: Mapping[str, Any]) -> dict[str, Any]:
 def merged(
     config: Mapping[str, Any], change: Mapping[str, Any], *, keep_nulls: bool = False
 ) -> dict[str, Any]:
-    """A configuration with a merge patch laid over it (RFC 7396: null deletes)."""
+    """A configuration with a merge patch applied (RFC 7396: null deletes)."""
     result = dict(config)
     for key, value in change.items():
         if value is None and not keep_nulls:

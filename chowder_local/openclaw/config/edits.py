@@ -1,4 +1,4 @@
-"""What a person sees of an agent's configuration, and what an edit of that changes (pure)."""
+"""The part of an agent's configuration that users see, and the patches that edits make (pure)."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
     Path = tuple[str, ...]
 
 HIDDEN = "__OPENCLAW_REDACTED__"
-"""What OpenClaw shows in the place of a secret, and takes for the secret that is there."""
+"""OpenClaw's placeholder for a secret; in a patch it means the current value."""
 
-_MOVED = f"{HIDDEN} stands for a value that is hidden at another place: write the value itself."
-_IN_LIST = f"A list is replaced as a whole, so write its values themselves where it has {HIDDEN}."
+_MOVED = f"{HIDDEN} stands for a hidden value of another path: write the value itself."
+_IN_LIST = f"A list is replaced as a whole: write the values themselves in place of {HIDDEN}."
 
 
 def visible_config(source: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration as OpenClaw tells it, without what belongs to the server.
+    """OpenClaw's view of a configuration, without reserved paths and environment values.
 
-    OpenClaw hides what it knows for a secret. Of the agent's and its skills' environments it knows
-    that of names like KEY only, so all values are hidden there.
+    OpenClaw itself hides known secrets. In environments it hides only values with names like KEY,
+    so all values of the agent's and the skills' environments are hidden here.
     """
     visible = reserved.without_reserved(source)
     _hide(visible.get("env"), "vars")
@@ -35,9 +35,9 @@ def visible_config(source: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
-    """The merge patch that makes one of the other; what is hidden in both is no part of it.
+    """The merge patch from one configuration to another, without values hidden in both.
 
-    Raises ConfigRefused where something hidden would be taken for something else.
+    Raises ConfigRefused if a placeholder is at a path where `before` has no hidden value.
     """
     if problems := list(_misplaced(before, after, ())):
         raise ConfigRefused("; ".join(map(str, problems)), problems)
@@ -47,16 +47,16 @@ def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str,
 def merge_patch_between(
     before: Mapping[str, Any], after: Mapping[str, Any], above: Path = ()
 ) -> dict[str, Any]:
-    """The merge patch that makes one configuration of another, whatever is hidden; null deletes."""
+    """The merge patch from one configuration to another, without that check; null deletes."""
     patch: dict[str, Any] = {}
     for key in [*before, *(each for each in after if each not in before)]:
         path, old = (*above, key), before.get(key)
         if key in after and _is_same(old, new := after[key]) and key in before:
             continue
         if key not in after:
-            # What is not shown may be there as well, and is not to go with it.
-            may_have_more = isinstance(old, dict) and old and reserved.is_held(path)
-            patch[key] = merge_patch_between(dict(old or {}), {}, path) if may_have_more else None
+            # The object may have reserved members, which must stay, so delete the others singly.
+            has_reserved = isinstance(old, dict) and old and reserved.is_reserved(path)
+            patch[key] = merge_patch_between(dict(old or {}), {}, path) if has_reserved else None
         elif isinstance(old, dict) and isinstance(new, dict):
             patch[key] = merge_patch_between(old, new, path)
         else:
@@ -76,7 +76,7 @@ def _hide(holder: Any, name: str) -> None:
 
 
 def _is_same(old: Any, new: Any) -> bool:
-    """As JSON has it: to Python true is 1."""
+    """Equality of JSON values, where true is not 1."""
     if isinstance(old, dict) and isinstance(new, dict):
         return old.keys() == new.keys() and all(_is_same(old[key], new[key]) for key in old)
     if isinstance(old, list) and isinstance(new, list):
@@ -86,11 +86,11 @@ def _is_same(old: Any, new: Any) -> bool:
 
 def _misplaced(before: Any, after: Any, path: Path) -> Iterator[Problem]:
     if isinstance(after, dict):
-        known = before if isinstance(before, dict) else {}
+        members = before if isinstance(before, dict) else {}
         for key, value in after.items():
-            yield from _misplaced(known.get(key), value, (*path, key))
+            yield from _misplaced(members.get(key), value, (*path, key))
     elif isinstance(after, list):
-        # Which of its items is which, nobody can tell.
+        # A changed list does not tell which item a placeholder stands for.
         if not _is_same(before, after) and _has_hidden(after):
             yield Problem(".".join(path), _IN_LIST)
     elif after == HIDDEN and before != HIDDEN:

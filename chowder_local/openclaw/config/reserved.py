@@ -1,4 +1,4 @@
-"""What of an agent's configuration the server's own hold on its sandbox hangs on (pure)."""
+"""The paths of an agent's configuration that the server reserves for itself (pure)."""
 
 from __future__ import annotations
 
@@ -13,55 +13,55 @@ if TYPE_CHECKING:
 
 RPC_PLUGIN = "admin-http-rpc"
 
-_HELD = (
-    # Where the gateway listens, whom it believes, what it answers, whether it reloads.
+_OWN = (
+    # The gateway's address, token, endpoints and reloads.
     "gateway.",
-    # Calls of the gateway go through a plugin.
+    # The plugin that serves the server's control calls.
     f"plugins.entries.{RPC_PLUGIN}.",
-    # The way to the relay.
+    # The relay's address and token.
     "models.providers.chowder-",
 )
-"""Beginnings of dotted paths, in lower case, that every agent's configuration has."""
+"""Lower-case prefixes of dotted paths that the server sets in every configuration."""
 
-_CLOSED = (
-    # Another plugin of that name would displace it.
+_FORBIDDEN = (
+    # Another plugin of the same name would replace the server's.
     "plugins.load.",
-    # OpenClaw's own notes: a version that is still to come would keep it from starting.
+    # OpenClaw's own metadata: a newer version there would keep OpenClaw from starting.
     "meta.",
-    # What a sandbox's environment decides; both spellings are read.
+    # Variables that the sandbox sets; OpenClaw reads both spellings.
     *(
         f"env.{below}{name}"
         for below in ("", "vars.")
         for name in ("openclaw_", "clawhub_url.", "node_", "home.")
     ),
 )
-"""Beginnings of paths at which nothing may be put."""
+"""Prefixes of paths that nobody may set."""
 
 _ROUTES = {"api", "v1", "startupz", "readyz", "healthz"}
-"""First parts of the gateway's addresses that are called."""
+"""The first segments of the gateway's routes that the server calls."""
 
 
 def check(patch: Mapping[str, Any]) -> None:
-    """Raises ConfigRefused, by name, for a nested merge patch that would break the hold."""
+    """Raises ConfigRefused if a nested merge patch sets a reserved path; the error names it."""
     for names, value in leaves(patch):
-        if objection := _objection(names, value):
+        if reason := _refusal(names, value):
             path = ".".join(names)
-            problem = Problem(path, f"It {objection}")
-            raise ConfigRefused(f"The configuration path {path!r} {objection}", [problem])
+            problem = Problem(path, f"It {reason}")
+            raise ConfigRefused(f"The configuration path {path!r} {reason}", [problem])
 
 
 def without_reserved(nested: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration of another agent's, without all that `check` would not let be set."""
-    return _filtered(nested, lambda names, value: _objection(names, value) is None, ())
+    """A configuration without everything that `check` refuses."""
+    return _filtered(nested, lambda names, value: _refusal(names, value) is None, ())
 
 
 def only_reserved(nested: Mapping[str, Any]) -> dict[str, Any]:
-    """The rest: of a seed, what is an agent's own and cannot be another's."""
-    return _filtered(nested, lambda names, _: is_held(names), ())
+    """The reserved part of a configuration, which belongs to one sandbox."""
+    return _filtered(nested, lambda names, _: is_reserved(names), ())
 
 
 def leaves(nested: Mapping[str, Any], above: Path = ()) -> Iterator[tuple[Path, Any]]:
-    """The paths that a merge patch sets or removes, and what to."""
+    """The paths that a merge patch sets or removes, with their new values."""
     for key, value in nested.items():
         if isinstance(value, dict) and value:
             yield from leaves(value, (*above, key))
@@ -83,38 +83,38 @@ def _filtered(
     return kept
 
 
-def _objection(names: Path, value: Any) -> str | None:
-    if is_held(names):
+def _refusal(names: Path, value: Any) -> str | None:
+    if is_reserved(names):
         return "belongs to chowder-local and cannot be set."
     if _turns_plugin_off(names, value):
-        return f"cannot be set so: chowder-local needs the plugin {RPC_PLUGIN}."
+        return f"cannot have this value: chowder-local needs the plugin {RPC_PLUGIN}."
     if _takes_route(names, value):
-        return "cannot be set so: chowder-local calls the gateway at that address."
+        return "cannot have this value: chowder-local calls the gateway at that address."
     return None
 
 
-def is_held(names: Path) -> bool:
-    """Whether setting a value there changes what is held, from above or from below."""
-    # OpenClaw trims and lower-cases some names itself.
+def is_reserved(names: Path) -> bool:
+    """Whether a path is reserved, or is above a path that the server sets."""
+    # OpenClaw trims and lower-cases some names.
     path = "".join(f"{name.strip().lower()}." for name in names)
-    if path.startswith((*_HELD, *_CLOSED)):
+    if path.startswith((*_OWN, *_FORBIDDEN)):
         return True
-    return any(held.startswith(path) for held in _HELD)
+    return any(own.startswith(path) for own in _OWN)
 
 
 def _turns_plugin_off(names: Path, value: Any) -> bool:
     if value is None or names[0] != "plugins":
         return False
-    named = RPC_PLUGIN in value if isinstance(value, list) else False
+    is_listed = isinstance(value, list) and RPC_PLUGIN in value
     return (
         (names == ("plugins", "enabled") and value is not True)
-        or (names == ("plugins", "allow") and not named)
-        or (names == ("plugins", "deny") and named)
+        or (names == ("plugins", "allow") and not is_listed)
+        or (names == ("plugins", "deny") and is_listed)
     )
 
 
 def _takes_route(names: Path, value: Any) -> bool:
-    """Whether a webhook is put where the server's own calls would end up in it."""
+    """Whether a webhook's path would receive the server's own calls."""
     if not isinstance(value, str) or names[0] not in {"channels", "hooks", "plugins"}:
         return False
     if names[-1] not in {"path", "webhookPath", "callbackPath"}:

@@ -1,4 +1,4 @@
-"""What OpenClaw's own JSON schema of its configuration says of a user's overrides (pure)."""
+"""Checks overrides against OpenClaw's JSON schema of its configuration (pure)."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     Path = tuple[str, ...]
 
 SCHEMA_FILE = "/opt/openclaw/config-schema.json"
-"""Where the sandbox image has it, as OpenClaw said it when the image was built."""
+"""Its path in the sandbox image, where the image build writes OpenClaw's schema."""
 
 _FORMER = {"contextTokens", "contextWindow", "discovery"}
-"""Settings that are in no schema any more, and that OpenClaw takes in a change nevertheless."""
+"""Former settings that the schema lacks, but that OpenClaw still accepts in a change."""
 
 _BOUNDS: dict[str, tuple[Callable[[Any, Any], bool], str]] = {
     "minimum": (operator.ge, "Too small: expected number to be >="),
@@ -28,19 +28,19 @@ _BOUNDS: dict[str, tuple[Callable[[Any, Any], bool], str]] = {
 
 
 def find_problems(schema: Mapping[str, Any], patch: Mapping[str, Any]) -> list[Problem]:
-    """What is wrong with a nested merge patch, in OpenClaw's manner of words; empty if nothing.
+    """The problems of a nested merge patch, worded as OpenClaw does; empty if there are none.
 
-    Only what can be told for sure: unknown keys, wrong types, values out of an enumeration or a
-    range. What the schema says beyond that, OpenClaw does not always hold to itself.
+    It finds only certain problems: unknown keys, wrong types, and values outside of an enumeration
+    or a range. OpenClaw itself does not enforce the rest of the schema in all cases.
     """
     return [Problem(".".join(path), message) for path, message in _problems(schema, patch, ())]
 
 
 def _problems(schema: Any, value: Any, path: Path) -> Iterator[tuple[Path, str]]:
-    if not isinstance(schema, dict) or _is_open(schema, value):
+    if not isinstance(schema, dict) or _is_unknown(schema, value):
         return
     if branches := schema.get("anyOf") or schema.get("oneOf"):
-        yield from _problems_of_all(branches, value, path)
+        yield from _branch_problems(branches, value, path)
     elif message := _misfit(schema, value):
         yield path, message
     elif isinstance(value, dict):
@@ -50,8 +50,8 @@ def _problems(schema: Any, value: Any, path: Path) -> Iterator[tuple[Path, str]]
             yield from _problems(schema.get("items"), item, (*path, str(index)))
 
 
-def _is_open(schema: Mapping[str, Any], value: Any) -> bool:
-    """Whether nothing can be said: of a part that is put in elsewhere, on either side."""
+def _is_unknown(schema: Mapping[str, Any], value: Any) -> bool:
+    """Whether the value or the schema is substituted elsewhere, so that nothing can be checked."""
     if isinstance(value, str):
         return "${" in value
     if isinstance(value, dict) and "$include" in value:
@@ -59,13 +59,13 @@ def _is_open(schema: Mapping[str, Any], value: Any) -> bool:
     return not schema.keys().isdisjoint({"$ref", "allOf"})
 
 
-def _problems_of_all(branches: Sequence[Any], value: Any, path: Path) -> Iterator[tuple[Path, str]]:
-    """None if one branch fits; else those of the branch that was most likely meant."""
-    tried = [list(_problems(branch, value, path)) for branch in branches]
-    if not all(tried):
+def _branch_problems(branches: Sequence[Any], value: Any, path: Path) -> Iterator[tuple[Path, str]]:
+    """No problems if one branch matches; else those of the branch that is most likely meant."""
+    results = [list(_problems(branch, value, path)) for branch in branches]
+    if not all(results):
         return
-    deeper = [problems for problems in tried if all(len(at) > len(path) for at, _ in problems)]
-    unknown = [problems for problems in tried if problems[0][1].startswith("Unrecognized")]
+    deeper = [problems for problems in results if all(len(at) > len(path) for at, _ in problems)]
+    unknown = [problems for problems in results if problems[0][1].startswith("Unrecognized")]
     if len(likely := deeper or unknown) == 1:
         yield from likely[0]
         return
@@ -76,14 +76,14 @@ def _problems_of_all(branches: Sequence[Any], value: Any, path: Path) -> Iterato
 def _problems_inside(
     schema: Mapping[str, Any], value: Mapping[str, Any], path: Path
 ) -> Iterator[tuple[Path, str]]:
-    known, others = schema.get("properties", {}), schema.get("additionalProperties")
+    properties, others = schema.get("properties", {}), schema.get("additionalProperties")
     unknown = []
     for key, below in value.items():
         if below is None:
-            # It deletes what is there.
+            # A null deletes the setting.
             continue
-        if key in known or others is not False:
-            yield from _problems(known.get(key, others), below, (*path, key))
+        if key in properties or others is not False:
+            yield from _problems(properties.get(key, others), below, (*path, key))
         elif key not in _FORMER:
             unknown.append(json.dumps(key, ensure_ascii=False))
     if unknown:
@@ -92,15 +92,17 @@ def _problems_inside(
 
 
 def _misfit(schema: Mapping[str, Any], value: Any) -> str | None:
-    """What is wrong with a value itself, whatever is inside it."""
+    """The problem of a value itself, apart from its members; None if there is none."""
     expected, received = schema.get("type"), _type_of(value)
     if isinstance(expected, str) and not _is_type(expected, value):
         wanted = "number" if expected == "integer" and received != "number" else expected
         return f"Invalid input: expected {wanted.replace('integer', 'int')}, received {received}"
     if (allowed := _values(schema)) and value not in allowed:
-        shown = "|".join(json.dumps(each, ensure_ascii=False) for each in allowed)
-        many = "Invalid option: expected one of" if len(allowed) > 1 else "Invalid input: expected"
-        return f"{many} {shown}"
+        options = "|".join(json.dumps(each, ensure_ascii=False) for each in allowed)
+        prefix = (
+            "Invalid option: expected one of" if len(allowed) > 1 else "Invalid input: expected"
+        )
+        return f"{prefix} {options}"
     if received == "number":
         for name, (holds, message) in _BOUNDS.items():
             if name in schema and not holds(value, schema[name]):
@@ -109,19 +111,19 @@ def _misfit(schema: Mapping[str, Any], value: Any) -> str | None:
 
 
 def _values(schema: Mapping[str, Any]) -> list[Any]:
-    """The only values that a schema allows; none if it is not about that."""
+    """The values of an enumeration; empty if the schema has none."""
     return [schema["const"]] if "const" in schema else list(schema.get("enum", []))
 
 
 def _is_type(expected: str, value: Any) -> bool:
     if expected == "integer":
-        # JSON has one kind of number: 5.0 is one, too.
+        # JSON has one number type, so 5.0 is an integer, too.
         return _type_of(value) == "number" and value % 1 == 0
     return _type_of(value) == expected
 
 
 def _type_of(value: Any) -> str:
-    """What JSON calls it; a boolean is no number there."""
+    """The name of a value's JSON type."""
     if value is None:
         return "null"
     if isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""What of one agent's configuration another one gets that is made of it (pure)."""
+"""The configuration that a fork, restore or import takes over from another agent (pure)."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _SECRET = re.compile(
     re.I,
 )
 _PRIVATE = {"channels", "env", "headers", "secrets", "auth"}
-"""What is left out of an export at whatever depth, whatever is in it."""
+"""Members that an export omits at any depth."""
 
 
 def read_config(content: bytes | None) -> dict[str, Any] | None:
-    """What an `openclaw.json` says that is not its own sandbox's; None if it is not read.
+    """An `openclaw.json` without reserved paths; None if it cannot be parsed.
 
-    It is the agent's to write, and OpenClaw takes more than JSON.
+    The agent can write the file, and OpenClaw accepts more than JSON.
     """
     if content is None:
         return None
@@ -33,30 +33,30 @@ def read_config(content: bytes | None) -> dict[str, Any] | None:
         return None
 
 
-def with_reserved(seed: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
-    """A new sandbox's configuration: its own seed in what is held, and all else as carried."""
-    return agent_config.merged(config, reserved.only_reserved(seed))
+def with_reserved(initial: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    """A new sandbox's configuration: reserved paths of `initial`, everything else of `config`."""
+    return agent_config.merged(config, reserved.only_reserved(initial))
 
 
 def with_channels_disabled(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The same with all channels disabled: two agents cannot both read one mailbox."""
+    """The settings with all channels disabled: two agents cannot share one account."""
     channels = settings.get("channels")
     if not isinstance(channels, dict):
         return dict(settings)
-    quiet = {
+    disabled = {
         name: {**each, "enabled": False} if isinstance(each, dict) and name != "defaults" else each
         for name, each in channels.items()
     }
-    return {**settings, "channels": quiet}
+    return {**settings, "channels": disabled}
 
 
 def portable(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The same without channels, and without whatever may be a credential."""
+    """The settings without channels, and without members that may be credentials."""
     kept: dict[str, Any] = {}
     for key, value in settings.items():
         if key in _PRIVATE:
             continue
-        # Of numbers and switches with such a name there are many: maxTokens.
+        # Many numbers and booleans have such a name: maxTokens.
         if _SECRET.search(key) and not isinstance(value, bool | int | float):
             continue
         kept[key] = _portable(value)

@@ -1,1 +1,1 @@
-"""Agents' homes as archives: checked, cleaned, and moved between sandboxes."""
+"""Agents' homes as archives: checked, sanitized, and moved between sandboxes."""

@@ -1,4 +1,4 @@
-"""Tar archives as they come: every header is looked at before anything believes it."""
+"""Checks every header of an untrusted tar archive before tarfile reads it."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 MAX_EXTENSION_BYTES = 64 * 1024
-"""Of what says more of an entry than its header has room for; tarfile reads it as a whole."""
+"""The largest extended header (pax, long name), which tarfile reads into memory."""
 
 DRAIN_BYTES = 1024 * 1024
 
 _PAX = {tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE}
 _EXTENSIONS = _PAX | {tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK}
-_WITHOUT = {tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, b"3", b"4", b"6"}
-"""Links, folders, devices and pipes have no content, whatever they say; what is unknown has."""
+_WITHOUT_CONTENT = {tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, b"3", b"4", b"6"}
+"""Types without content, whatever size their header has; unknown types have content."""
 
 
 class Stream:
-    """Bytes that come in chunks, as a file that is only read forwards."""
+    """A forward-only file over chunks of bytes."""
 
     def __init__(self, chunks: Iterable[bytes | memoryview]) -> None:
         self._chunks = iter(chunks)
@@ -30,15 +30,15 @@ class Stream:
         self._position = 0
 
     def read(self, size: int) -> bytes:
-        """So many bytes, or fewer if it ends before."""
+        """`size` bytes, or fewer at the end."""
         pieces = []
-        while size and (piece := self.some(size)):
+        while size and (piece := self.read_some(size)):
             pieces.append(piece)
             size -= len(piece)
         return b"".join(pieces)
 
-    def some(self, size: int) -> memoryview:
-        """As many of so many bytes as are there, and nothing only at its end."""
+    def read_some(self, size: int) -> memoryview:
+        """Up to `size` bytes of the current chunk; empty only at the end."""
         while not self._chunk:
             chunk = next(self._chunks, None)
             if chunk is None:
@@ -49,8 +49,8 @@ class Stream:
         return piece
 
     def seek(self, position: int) -> int:
-        """Goes on to there, or to its end if that is before."""
-        while self._position < position and self.some(position - self._position):
+        """Skips to the position, or to the end if that comes first."""
+        while self._position < position and self.read_some(position - self._position):
             pass
         return self._position
 
@@ -58,24 +58,24 @@ class Stream:
         return self._position
 
     def drain(self) -> None:
-        """Goes on to its end, so that whoever sends is not cut off."""
-        while self.some(DRAIN_BYTES):
+        """Skips to the end, so that the sender is not cut off."""
+        while self.read_some(DRAIN_BYTES):
             pass
 
 
 def checked_chunks(
     chunks: Iterable[bytes], max_bytes: int, max_entries: int
 ) -> Iterator[bytes | memoryview]:
-    """An archive's bytes, in chunks that each have a header whole or none.
+    """Yields an archive's bytes, with each header and its extension in one chunk.
 
-    Raises ArchiveRefused before a header goes on that does not truly say what follows it: tarfile
-    reads some as they say.
+    Raises ArchiveRefused if the archive exceeds a bound, is truncated, or has a header whose size
+    is wrong; tarfile never sees that header.
     """
     source, count = Stream(_bounded(chunks, max_bytes)), 0
     while block := source.read(tarfile.BLOCKSIZE):
         if block == bytes(tarfile.BLOCKSIZE):
             yield block
-            # What comes after the end is nobody's.
+            # Data after the end mark is ignored.
             source.drain()
             return
         count += 1
@@ -90,8 +90,8 @@ def checked_chunks(
             block += extension
         yield block
         while left:
-            if not (piece := source.some(left)):
-                raise ArchiveRefused("it is not whole.")
+            if not (piece := source.read_some(left)):
+                raise ArchiveRefused("it is truncated.")
             left -= len(piece)
             yield piece
 
@@ -109,21 +109,21 @@ def _header(block: bytes) -> tarfile.TarInfo:
     try:
         return tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
     except tarfile.HeaderError as broken:
-        raise ArchiveRefused(f"it is no plain tar archive, or broken: {broken}.") from None
+        raise ArchiveRefused(f"it is not a plain tar archive, or is broken: {broken}.") from None
 
 
 def _length(header: tarfile.TarInfo) -> int:
-    """How many bytes follow a header."""
+    """The size in bytes of what follows a header. Raises ArchiveRefused if it is invalid."""
     if header.size < 0:
-        raise ArchiveRefused("an entry has less than no bytes.")
+        raise ArchiveRefused("an entry has a negative size.")
     if header.type in _EXTENSIONS and header.size > MAX_EXTENSION_BYTES:
         raise ArchiveRefused("an entry has an extension that is too long.")
     if header.type == tarfile.GNUTYPE_SPARSE:
         raise ArchiveRefused("an entry is sparse.")
-    return 0 if header.type in _WITHOUT else header.size
+    return 0 if header.type in _WITHOUT_CONTENT else header.size
 
 
 def _check_extension(header: tarfile.TarInfo, extension: bytes) -> None:
-    """Raises ArchiveRefused if it says that there is more, or less, than headers say."""
+    """Raises ArchiveRefused if an extension overrides the size in the header."""
     if header.type in _PAX and (b" size=" in extension or b" GNU.sparse" in extension):
-        raise ArchiveRefused("an entry has another size than its header says.")
+        raise ArchiveRefused("an entry's extension overrides the size in its header.")

@@ -1,4 +1,4 @@
-"""Archives of agents' homes: what is in one is looked at, and only what is fit goes on."""
+"""Sanitizes archives of agents' homes: only safe entries are copied."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ CONFIG = ".openclaw/openclaw.json"
 MAX_CONFIG_BYTES = 2 * 1024 * 1024
 AGENT_UID = 1000
 OUTSIDE_LINKS = ("/data/", "/usr/", "/opt/", "/bin/", "/lib/")
-"""Where links may lead that are absolute: the home, and what every sandbox's image has."""
+"""Where absolute links may lead: the home, and folders of the sandbox image."""
 
-_NOT_CARRIED = (
+_NOT_IN_SNAPSHOT = (
     ".cache/",
     ".npm/",
-    # Ours, or made anew: it names tokens, and a port, that only one sandbox has.
+    # Each sandbox gets its own: the configuration has its tokens and port.
     CONFIG,
     ".openclaw/chowder-ca.pem",
-    # Locks of processes, copies of plugins.
+    # Process locks and copies of plugins.
     ".openclaw/tmp/",
 )
 _NOT_EXPORTED = (
-    # Keys of devices, senders that were let in, secrets that OpenClaw was given to keep, logs.
+    # Device keys, paired senders, stored secrets, logs.
     *(
         f".openclaw/{name}"
         for name in (
@@ -66,34 +66,36 @@ _NOT_EXPORTED = (
 
 
 class Target(Protocol):
-    """All that is asked of what an archive is written to."""
+    """The file to which an archive is written."""
 
     def write(self, content: bytes) -> int:
-        """Puts all of it at the end."""
+        """Appends the whole content."""
 
     def tell(self) -> int:
-        """How much was written."""
+        """The number of bytes written."""
 
 
 @dataclass(frozen=True)
 class SanitizedHome:
-    """What `sanitize_home` has found."""
+    """The result of `sanitize_home`; the size is that of the written archive."""
 
     size_bytes: int
     config: bytes | None
-    """The agent's own configuration file, which is not in the archive that was written."""
+    """The agent's `openclaw.json`, which the written archive does not contain."""
 
 
 def is_in_snapshot(name: str) -> bool:
-    """Whether a snapshot has it."""
+    """Whether a snapshot contains the path."""
     is_shared_memory = name.endswith(".sqlite-shm")
-    return not (is_shared_memory or f"{name}/".startswith(_NOT_CARRIED) or name.startswith(CONFIG))
+    return not (
+        is_shared_memory or f"{name}/".startswith(_NOT_IN_SNAPSHOT) or name.startswith(CONFIG)
+    )
 
 
 def is_exported(name: str) -> bool:
-    """Whether an archive for another machine has it."""
-    private = f"{name}/".startswith(_NOT_EXPORTED) or name.startswith(_NOT_EXPORTED)
-    return is_in_snapshot(name) and not private
+    """Whether an export contains the path."""
+    is_private = f"{name}/".startswith(_NOT_EXPORTED) or name.startswith(_NOT_EXPORTED)
+    return is_in_snapshot(name) and not is_private
 
 
 def sanitize_home(
@@ -106,27 +108,27 @@ def sanitize_home(
     max_bytes: int = MAX_BYTES,
     max_entries: int = MAX_ENTRIES,
 ) -> SanitizedHome:
-    """Writes an archive of regular files, folders and links that stay where they should.
+    """Copies the wanted files, folders and safe links of an archive; the archive is streamed.
 
-    It is written as the source's chunks come; `prefix` is what all names there begin with. What is
-    unfit (devices, sockets, links that lead out) is left out, or refused if `is_strict`.
-    Raises ArchiveRefused. Blocking.
+    All names in the source begin with `prefix`. Unsafe entries (devices, sockets, links that lead
+    out of the home) are omitted, or refused if `is_strict`. Raises ArchiveRefused if the archive is
+    broken or exceeds a bound, or for a refused entry. Blocking.
     """
     stream = safe_tar.Stream(safe_tar.checked_chunks(source, max_bytes, max_entries))
-    cleaner = _Cleaner(stream, target, prefix, is_wanted, is_strict=is_strict)
+    writer = _Writer(stream, target, prefix, is_wanted, is_strict=is_strict)
     try:
         with tarfile.open(fileobj=cast("IO[bytes]", stream), mode="r:") as tar:
             while (entry := tar.next()) is not None:
-                # Or it keeps all that it has seen.
-                tar.members.clear()  # type: ignore[attr-defined]  # a list, and so documented
-                cleaner.take(entry)
+                # Otherwise it keeps every entry in memory.
+                tar.members.clear()  # type: ignore[attr-defined]  # a documented list
+                writer.add(entry)
         stream.drain()
     except (tarfile.TarError, EOFError, UnicodeError, OverflowError) as broken:
         raise ArchiveRefused(f"it is broken: {broken}") from None
-    return cleaner.finish()
+    return writer.finish()
 
 
-class _Cleaner:
+class _Writer:
     def __init__(
         self,
         stream: safe_tar.Stream,
@@ -151,56 +153,56 @@ class _Cleaner:
         self._files: set[str] = set()
         self._config: bytes | None = None
 
-    def take(self, entry: tarfile.TarInfo) -> None:
-        """What is written of an entry, at whose content the stream is."""
+    def add(self, entry: tarfile.TarInfo) -> None:
+        """Copies an entry if it is wanted and safe; the stream is at its content."""
         name = entry.name.rstrip("/")
         if self._prefix and f"{name}/" == self._prefix:
             return
         if not name.startswith(self._prefix) or not _is_path(name := name[len(self._prefix) :]):
-            raise ArchiveRefused(f"{_shown(name)} is no path inside of the home.")
+            raise ArchiveRefused(f"{_display(name)} is not a path inside the home.")
         if name == CONFIG and entry.isreg() and entry.size <= MAX_CONFIG_BYTES:
             self._config = self._stream.read(entry.size)
         if not self._is_wanted(name):
             return
         if name.rpartition("/")[0] not in self._folders:
-            # Above it is something else than a folder, or something that was left out.
-            self._leave(f"{_shown(name)} is not in a folder of the archive.")
+            # Its parent is not a folder, or was omitted.
+            self._omit(f"{_display(name)} is not in a folder of the archive.")
         elif name in self._files or (name in self._folders and not entry.isdir()):
-            raise ArchiveRefused(f"{_shown(name)} is there twice.")
+            raise ArchiveRefused(f"{_display(name)} occurs twice.")
         else:
             self._write(entry, name)
 
     def _write(self, entry: tarfile.TarInfo, name: str) -> None:
-        made = tarfile.TarInfo(name)
-        # Neither another user's rights nor anything but whole seconds.
-        made.mode, made.mtime = entry.mode & 0o777, max(0, int(entry.mtime))
-        made.uid = made.gid = AGENT_UID
+        copy = tarfile.TarInfo(name)
+        # No set-user-ID bits and no foreign owner; times in whole seconds.
+        copy.mode, copy.mtime = entry.mode & 0o777, max(0, int(entry.mtime))
+        copy.uid = copy.gid = AGENT_UID
         if entry.isreg():
-            made.size = entry.size
+            copy.size = entry.size
             self._files.add(name)
-            self._out.addfile(made, cast("IO[bytes]", self._stream))
+            self._out.addfile(copy, cast("IO[bytes]", self._stream))
             return
-        made.type = entry.type
+        copy.type = entry.type
         if entry.isdir():
-            # Or what is in it could not be put there.
-            made.mode |= 0o700
+            # Otherwise its entries could not be unpacked.
+            copy.mode |= 0o700
             self._folders.add(name)
-        elif entry.issym() and _stays(name, entry.linkname):
-            made.linkname = entry.linkname
+        elif entry.issym() and _is_safe_link(name, entry.linkname):
+            copy.linkname = entry.linkname
             self._files.add(name)
         elif entry.islnk() and entry.linkname.removeprefix(self._prefix) in self._files:
-            made.linkname = entry.linkname.removeprefix(self._prefix)
+            copy.linkname = entry.linkname.removeprefix(self._prefix)
             self._files.add(name)
         else:
-            self._leave(f"{_shown(name)} is a device, or a link that leads out of the home.")
+            self._omit(f"{_display(name)} is a device, or a link that leads out of the home.")
             return
-        self._out.addfile(made)
+        self._out.addfile(copy)
 
     def finish(self) -> SanitizedHome:
         self._out.close()
         return SanitizedHome(self._target.tell(), self._config)
 
-    def _leave(self, reason: str) -> None:
+    def _omit(self, reason: str) -> None:
         if self._is_strict:
             raise ArchiveRefused(reason)
 
@@ -211,8 +213,8 @@ def _is_path(name: str) -> bool:
     return all(part not in {"", ".", ".."} for part in name.split("/"))
 
 
-def _stays(name: str, target: str) -> bool:
-    """Whether a symbolic link leads to something in the home, or in the image."""
+def _is_safe_link(name: str, target: str) -> bool:
+    """Whether a symbolic link stays in the home, or leads to a folder of the image."""
     if not target or len(target) > MAX_PATH_CHARS or "\0" in target:
         return False
     if target.startswith("/"):
@@ -228,5 +230,5 @@ def _stays(name: str, target: str) -> bool:
     return True
 
 
-def _shown(name: str) -> str:
+def _display(name: str) -> str:
     return repr(name[:100])

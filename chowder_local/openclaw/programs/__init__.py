@@ -1,1 +1,1 @@
-"""Programs that the server runs inside sandboxes; their text travels with each call."""
+"""Programs that the server runs inside sandboxes; each call sends the program's text."""

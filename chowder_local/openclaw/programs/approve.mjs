@@ -1,4 +1,4 @@
-// Approves a pairing code by OpenClaw's command line: its protocol knows requests, but not codes.
+// Approves a pairing code with OpenClaw's command line, because its protocol has no call for codes.
 // In: one line of JSON {params: {channel, code}}. Out: one line of JSON {status, output}.
 import { spawn } from "node:child_process";
 import { createInterface } from "node:readline";
@@ -6,8 +6,8 @@ import { createInterface } from "node:readline";
 const { value: line } = await createInterface({ input: process.stdin })[Symbol.asyncIterator]().next();
 const { channel, code } = JSON.parse(line).params;
 
-// The command takes longer than a program may be silent where there is much to do on the machine;
-// JSON may begin with spaces.
+// On a busy machine the command takes longer than a program may be silent. Leading spaces are
+// valid JSON.
 setInterval(() => process.stdout.write(" "), 2_000).unref();
 
 let output = "";

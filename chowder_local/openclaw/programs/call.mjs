@@ -1,5 +1,5 @@
 // Makes one call of the gateway's WebSocket protocol from inside the sandbox, where the shared
-// token alone is enough: from outside it would want a paired device, and HTTP takes few methods.
+// token suffices. From outside, the gateway demands a paired device, and HTTP has few methods.
 // In: one line of JSON {token, port, method, params}. Out: one line of JSON {ok, payload | error}.
 import { createInterface } from "node:readline";
 
@@ -11,12 +11,11 @@ function end(answer) {
 }
 const unreachable = (message) => end({ ok: false, error: { code: "UNREACHABLE", message } });
 
-// Some calls take minutes, and a silent program is taken for a dead one; JSON may begin with spaces.
+// Some calls take minutes, and a silent program counts as dead. Leading spaces are valid JSON.
 setInterval(() => process.stdout.write(" "), 10_000).unref();
 
 const socket = new WebSocket(`ws://127.0.0.1:${port}`);
-const send = (id, what, withParams) =>
-  socket.send(JSON.stringify({ type: "req", id, method: what, params: withParams }));
+const send = (id, method, params) => socket.send(JSON.stringify({ type: "req", id, method, params }));
 
 socket.onerror = (event) => unreachable(event.message || "the gateway does not answer");
 socket.onclose = (event) => unreachable(event.reason || "the gateway hung up");

@@ -1,9 +1,8 @@
 """Reads and writes an agent's files from inside its sandbox, as the agent's own user.
 
-Its text is sent with each call. In: one line of JSON {op, root, parts, limit}; for a write
-{op, root}, then the content as chunks with their length before them, an empty one as the end
-mark, and a line {parts, into}. Out: one line of JSON {size, …} and as many bytes of content, or
-{error, words}. Input that ends before its time changes nothing.
+In: one line of JSON {op, root, parts, limit}; for a write {op, root}, then the content as chunks,
+each with its length before it, an empty chunk as end mark, and a line {parts, into}. Out: one line
+of JSON {size} and as many bytes of content, or {error, message}. Truncated input changes nothing.
 """
 
 from __future__ import annotations
@@ -30,30 +29,30 @@ MAX_ENTRIES = 200_000
 WALK_ATTEMPTS = 16
 NEW_FILE_MODE, NEW_DIRECTORY_MODE = 0o644, 0o755
 LENGTH = struct.Struct(">I")
-# A folder to go through. A symbolic link is none, so no walk ever follows one.
+# Opens a folder on the way to a file, and refuses symbolic links.
 FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-# Opening a FIFO would wait for its other end, and a terminal would become ours.
+# Opening a FIFO could block, and a terminal could become the controlling one.
 READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_NOCTTY | os.O_CLOEXEC
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 NO_UNNAMED_FILES = {errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL}
-IN_THE_WAY = {errno.ENOTDIR, errno.ELOOP}
+NOT_A_FOLDER = {errno.ENOTDIR, errno.ELOOP}
 SWAPPED = {errno.ELOOP, errno.ENXIO}
 
 
 class Refusal(Exception):
-    """Something cannot be done; `code` is for the server, the words are for a person."""
+    """The operation cannot be done; `code` is for the server, the message is for a person."""
 
-    def __init__(self, code: str, words: str) -> None:
-        super().__init__(words)
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
         self.code = code
 
 
-class Vanished(Exception):
-    """The input ended before its time, so whoever asked is gone."""
+class Truncated(Exception):
+    """The input, or a file that is being sent, ended too early."""
 
 
 class Temporary:
-    """A new file that has no name, or a hidden one where there are no files without."""
+    """A new file without a name; with a hidden one if the file system has no unnamed files."""
 
     def __init__(self, descriptor: int, folder: int, name: str | None) -> None:
         self.descriptor = descriptor
@@ -61,12 +60,12 @@ class Temporary:
         self._name = name
 
     def place(self, folder: int, name: str) -> None:
-        """Puts the file where another may be, which nobody ever sees half written or missing."""
+        """Moves the file to its place atomically; an existing file there is replaced."""
         if self._name is not None:
             os.rename(self._name, name, src_dir_fd=self._folder, dst_dir_fd=folder)
             self._name = None
             return
-        # A link cannot replace what is there, a rename can.
+        # link() cannot replace a file, rename() can.
         hidden = hidden_name()
         unnamed = f"/proc/self/fd/{self.descriptor}"
         os.link(unnamed, hidden, dst_dir_fd=folder, follow_symlinks=True)
@@ -76,8 +75,8 @@ class Temporary:
             os.unlink(hidden, dir_fd=folder)
             raise
 
-    def sweep(self) -> None:
-        """Leaves no trace of it but where it was placed."""
+    def close(self) -> None:
+        """Closes the file, and deletes it unless it was placed."""
         os.close(self.descriptor)
         if self._name is not None:
             with suppress(OSError):
@@ -85,42 +84,44 @@ class Temporary:
 
 
 def main(source: BinaryIO, sink: BinaryIO, watch: Callable[[], object] | None = None) -> None:
-    """Does what one request says and answers; `watch` is called before a long answer."""
+    """Executes one request and answers it; `watch` is called before an answer that may be long."""
     os.umask(0o022)
     request = read_line(source)
     if watch is not None and request["op"] != "write":
         watch()
     try:
-        # The root may not be a link either, because the agent could make it one.
+        # The agent could replace the root by a link, so it must not be one either.
         with folder_at("/", request["root"].strip("/").split("/")) as root:
             OPERATIONS[request["op"]](root, request, source, sink)
     except Refusal as refusal:
-        answer(sink, error=refusal.code, words=str(refusal))
+        answer(sink, error=refusal.code, message=str(refusal))
     except FileNotFoundError:
-        answer(sink, error="missing", words="")
+        answer(sink, error="missing", message="")
     except PermissionError:
-        answer(sink, error="refused", words="The agent's own user has no permission for that.")
+        answer(sink, error="refused", message="The agent's user has no permission for that.")
     except OSError as failure:
         code = "full" if failure.errno in NO_SPACE else "failed"
-        answer(sink, error=code, words=failure.strerror or "unknown error")
+        answer(sink, error=code, message=failure.strerror or "unknown error")
 
 
 def list_folder(root: int, request: dict[str, Any], _: BinaryIO, sink: BinaryIO) -> None:
     """Answers with a JSON array of [name, mode, size, mtime] for each entry of a folder."""
-    parts = checked(request["parts"])
+    parts = check_names(request["parts"])
     rows: list[list[str | int]] = []
     with folder_at(root, parts) as folder:
-        opened = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
+        descriptor = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
         try:
-            with os.scandir(opened) as entries:
+            with os.scandir(descriptor) as entries:
                 for entry in entries:
                     if len(rows) == MAX_ENTRIES:
-                        raise Refusal("refused", f"{shown(parts)} has over {MAX_ENTRIES} entries.")
-                    # It may be gone by now.
+                        raise Refusal(
+                            "refused", f"{display(parts)} has over {MAX_ENTRIES} entries."
+                        )
+                    # The entry may have been deleted since.
                     with suppress(FileNotFoundError):
                         rows.append(row_of(entry))
         finally:
-            os.close(opened)
+            os.close(descriptor)
     rows.sort()
     content = json.dumps(rows).encode()
     answer(sink, size=len(content))
@@ -129,35 +130,35 @@ def list_folder(root: int, request: dict[str, Any], _: BinaryIO, sink: BinaryIO)
 
 
 def read_file(root: int, request: dict[str, Any], _: BinaryIO, sink: BinaryIO) -> None:
-    """Answers with a file's bytes: as many as it had when it was opened."""
-    parts, limit = checked(request["parts"]), request.get("limit")
+    """Answers with a file's bytes, as many as it had when it was opened."""
+    parts, limit = check_names(request["parts"]), request.get("limit")
     with folder_at(root, parts[:-1]) as folder:
-        # Looked at before it is opened, too: to open a FIFO would wake the other end.
+        # Checked before it is opened, too: opening a FIFO would wake its writer.
         name = parts[-1] if parts else "."
         must_be_file(os.stat(name, dir_fd=folder, follow_symlinks=False), parts)
         try:
-            opened = os.open(name, READ, dir_fd=folder)
+            descriptor = os.open(name, READ, dir_fd=folder)
         except OSError as failure:
             if failure.errno not in SWAPPED:
                 raise
-            raise Refusal("refused", f"{shown(parts)} is not a regular file.") from None
+            raise Refusal("refused", f"{display(parts)} is not a regular file.") from None
     try:
-        info = os.fstat(opened)
+        info = os.fstat(descriptor)
         must_be_file(info, parts)
         if limit is not None and info.st_size > limit:
-            raise Refusal("too_large", shown(parts))
+            raise Refusal("too_large", display(parts))
         answer(sink, size=info.st_size)
-        send(opened, info.st_size, sink)
+        send(descriptor, info.st_size, sink)
     finally:
-        os.close(opened)
+        os.close(descriptor)
 
 
 def write_file(root: int, _: dict[str, Any], source: BinaryIO, sink: BinaryIO) -> None:
-    """Takes a file's content and then its place; nothing is changed before all is there."""
+    """Receives a file's content, then its path; changes nothing before both are complete."""
     with temporary(root) as file:
         receive(source, file.descriptor)
         target = read_line(source)
-        place(root, file, checked(target["parts"]), target.get("into"))
+        place(root, file, check_names(target["parts"]), target.get("into"))
     answer(sink, size=0)
 
 
@@ -165,35 +166,35 @@ OPERATIONS = {"list": list_folder, "read": read_file, "write": write_file}
 
 
 def place(root: int, file: Temporary, parts: list[str], into: str | None) -> None:
-    """Puts a file in its place; `into` is its name if the place turns out to be a folder.
+    """Moves a file to its path; `into` is its name if the path is a folder's.
 
-    An end of "" says that the place is to be a folder.
+    A last part of "" says that the path must be a folder's.
     """
     if parts and parts[-1] == "":
         if into is None:
-            raise Refusal("refused", f"{shown(parts)} is to be a directory.")
-        parts, into = [*parts[:-1], *checked([into])], None
-    with folder_at(root, parts[:-1], is_made=True) as folder:
+            raise Refusal("refused", f"{display(parts)}/ names a directory, not a file.")
+        parts, into = [*parts[:-1], *check_names([into])], None
+    with folder_at(root, parts[:-1], create=True) as folder:
         name = parts[-1] if parts else "."
         try:
-            known = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            existing = os.stat(name, dir_fd=folder, follow_symlinks=False)
         except FileNotFoundError:
             mode = NEW_FILE_MODE
         else:
-            if stat.S_ISDIR(known.st_mode) and into is not None:
-                place(root, file, [*parts, *checked([into])], None)
+            if stat.S_ISDIR(existing.st_mode) and into is not None:
+                place(root, file, [*parts, *check_names([into])], None)
                 return
-            must_be_file(known, parts)
-            mode = known.st_mode & 0o777
+            must_be_file(existing, parts)
+            mode = existing.st_mode & 0o777
         os.fchmod(file.descriptor, mode)
         try:
             file.place(folder, name)
         except (IsADirectoryError, FileExistsError):
-            raise Refusal("refused", f"{shown(parts)} is a directory.") from None
+            raise Refusal("refused", f"{display(parts)} is a directory.") from None
 
 
 def receive(source: BinaryIO, descriptor: int) -> None:
-    """Writes chunks until the end mark. After a failure it reads on, to be able to answer."""
+    """Writes chunks until the end mark; reads them all even after a failure, to answer it."""
     failure: OSError | None = None
     unsynced = 0
     while chunk := read_chunk(source):
@@ -202,7 +203,7 @@ def receive(source: BinaryIO, descriptor: int) -> None:
         try:
             write_all(descriptor, chunk)
             unsynced += len(chunk)
-            # In steps, because a single one at the end might be taken for a standstill.
+            # In steps, because one long sync at the end could exceed the idle timeout.
             if unsynced >= SYNC_BYTES:
                 os.fdatasync(descriptor)
                 unsynced = 0
@@ -220,40 +221,40 @@ def receive(source: BinaryIO, descriptor: int) -> None:
 
 
 def read_chunk(source: BinaryIO) -> bytes:
-    """The next chunk; empty at the end mark. Raises Vanished."""
+    """The next chunk; empty at the end mark. Raises Truncated if the input ends first."""
     header = source.read(LENGTH.size)
     if len(header) < LENGTH.size:
-        raise Vanished
+        raise Truncated
     (length,) = LENGTH.unpack(header)
     chunk = source.read(length)
     if len(chunk) < length:
-        raise Vanished
+        raise Truncated
     return chunk
 
 
 def read_line(source: BinaryIO) -> dict[str, Any]:
-    """The next line. Raises Vanished."""
+    """The next line. Raises Truncated if the input ends first."""
     line = source.readline(LINE_BYTES)
     if not line.endswith(b"\n"):
-        raise Vanished
+        raise Truncated
     request: dict[str, Any] = json.loads(line)
     return request
 
 
 def write_all(descriptor: int, chunk: bytes) -> None:
-    """Writes all of a chunk, however little the system takes at a time."""
+    """Writes a whole chunk, with as many system calls as it takes."""
     rest = memoryview(chunk)
     while rest:
         rest = rest[os.write(descriptor, rest) :]
 
 
-def send(opened: int, size: int, sink: BinaryIO) -> None:
-    """Sends that many bytes of a file. Raises Vanished if it has become shorter."""
+def send(descriptor: int, size: int, sink: BinaryIO) -> None:
+    """Sends `size` bytes of a file. Raises Truncated if the file has become shorter."""
     left = size
     while left:
-        chunk = os.read(opened, min(left, COPY_BYTES))
+        chunk = os.read(descriptor, min(left, COPY_BYTES))
         if not chunk:
-            raise Vanished
+            raise Truncated
         sink.write(chunk)
         left -= len(chunk)
     sink.flush()
@@ -265,17 +266,17 @@ def answer(sink: BinaryIO, **fields: Any) -> None:
 
 
 @contextmanager
-def folder_at(start: int | str, parts: list[str], *, is_made: bool = False) -> Iterator[int]:
-    """The folder at the end of a walk from name to name, none of which may be a link.
+def folder_at(start: int | str, parts: list[str], *, create: bool = False) -> Iterator[int]:
+    """Opens the folder at a path none of whose parts may be a link.
 
-    Each step starts from a folder that is held open, so nothing that is moved or swapped
-    meanwhile leads the walk elsewhere.
+    Each step starts from an open folder, so moving or replacing a folder in the meantime cannot
+    lead outside of the root.
     """
     where = {} if isinstance(start, str) else {"dir_fd": start}
     folder = os.open(start if isinstance(start, str) else ".", FOLDER, **where)
     try:
         for count in range(1, len(parts) + 1):
-            deeper = step(folder, parts[:count], is_made=is_made)
+            deeper = step(folder, parts[:count], create=create)
             os.close(folder)
             folder = deeper
         yield folder
@@ -283,74 +284,74 @@ def folder_at(start: int | str, parts: list[str], *, is_made: bool = False) -> I
         os.close(folder)
 
 
-def step(folder: int, parts: list[str], *, is_made: bool) -> int:
-    """The folder of that last name, made if it is missing and is to be."""
+def step(folder: int, parts: list[str], *, create: bool) -> int:
+    """Opens the last of `parts` in the folder; creates it if it is missing and `create`."""
     name = parts[-1]
     for _ in range(WALK_ATTEMPTS):
         try:
             return os.open(name, FOLDER, dir_fd=folder)
         except FileNotFoundError:
-            if not is_made:
+            if not create:
                 raise
-            # Somebody may make it, or take it away, at the same time.
+            # The agent may create or delete it at the same time.
             with suppress(FileExistsError):
                 os.mkdir(name, NEW_DIRECTORY_MODE, dir_fd=folder)
         except OSError as failure:
-            if failure.errno not in IN_THE_WAY:
+            if failure.errno not in NOT_A_FOLDER:
                 raise
-            raise Refusal("refused", in_the_way(folder, parts)) from None
-    raise Refusal("refused", f"{shown(parts)} does not stay in place.")
+            raise Refusal("refused", not_a_folder(folder, parts)) from None
+    raise Refusal("refused", f"{display(parts)} keeps changing; try again.")
 
 
-def in_the_way(folder: int, parts: list[str]) -> str:
-    """Words for what is where a folder should be."""
+def not_a_folder(folder: int, parts: list[str]) -> str:
+    """The message for something else at the path of a folder."""
     with suppress(OSError):
-        known = os.stat(parts[-1], dir_fd=folder, follow_symlinks=False)
-        if stat.S_ISLNK(known.st_mode):
-            return f"{shown(parts)} is a symbolic link, and links are not followed."
-    return f"{shown(parts)} is not a directory."
+        info = os.stat(parts[-1], dir_fd=folder, follow_symlinks=False)
+        if stat.S_ISLNK(info.st_mode):
+            return f"{display(parts)} is a symbolic link, and links are not followed."
+    return f"{display(parts)} is not a directory."
 
 
 def must_be_file(info: os.stat_result, parts: list[str]) -> None:
     if stat.S_ISREG(info.st_mode):
         return
     if stat.S_ISDIR(info.st_mode):
-        words = "is a directory."
+        problem = "is a directory."
     elif stat.S_ISLNK(info.st_mode):
-        words = "is a symbolic link, and links are not followed."
+        problem = "is a symbolic link, and links are not followed."
     else:
-        words = "is not a regular file."
-    raise Refusal("refused", f"{shown(parts)} {words}")
+        problem = "is not a regular file."
+    raise Refusal("refused", f"{display(parts)} {problem}")
 
 
 @contextmanager
 def temporary(root: int) -> Iterator[Temporary]:
-    """A new file on the root's file system, gone afterwards unless it was placed."""
+    """A new file on the root's file system; it is deleted unless it was placed."""
     name = None
     flags = os.O_WRONLY | os.O_CLOEXEC
     try:
-        opened = os.open(".", flags | os.O_TMPFILE, 0o600, dir_fd=root)
+        descriptor = os.open(".", flags | os.O_TMPFILE, 0o600, dir_fd=root)
     except OSError as failure:
         if failure.errno not in NO_UNNAMED_FILES:
             raise
         name = hidden_name()
         flags |= os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-        opened = os.open(name, flags, 0o600, dir_fd=root)
-    file = Temporary(opened, root, name)
+        descriptor = os.open(name, flags, 0o600, dir_fd=root)
+    file = Temporary(descriptor, root, name)
     try:
         yield file
     finally:
-        file.sweep()
+        file.close()
 
 
 def hidden_name() -> str:
     return f".{os.urandom(8).hex()}.part"
 
 
-def checked(parts: list[str]) -> list[str]:
-    """The names, if each is one: the server has parsed them, but here is where it counts.
+def check_names(parts: list[str]) -> list[str]:
+    """Returns the names of a path. Raises Refusal if one is no valid file name.
 
-    An empty one is allowed at the end; see `place`.
+    The last one may be empty; see `place`.
     """
     for index, part in enumerate(parts):
         is_folder_mark = part == "" and index > 0 and index == len(parts) - 1
@@ -362,31 +363,31 @@ def checked(parts: list[str]) -> list[str]:
 
 
 def row_of(entry: os.DirEntry[str]) -> list[str | int]:
-    """What the list tells of an entry. Bytes of its name that are not UTF-8 become U+FFFD."""
+    """An entry's row in a listing. Bytes of its name that are not UTF-8 become U+FFFD."""
     info = entry.stat(follow_symlinks=False)
     name = os.fsencode(entry.name).decode("utf-8", "replace")
     return [name, info.st_mode, info.st_size, int(info.st_mtime)]
 
 
-def shown(parts: list[str]) -> str:
+def display(parts: list[str]) -> str:
     return "/".join(part for part in parts if part) or "."
 
 
-def end_when_alone() -> None:
-    """Ends the program once its input is closed: to write to nobody would block for ever."""
-    closed = select.poll()
-    closed.register(sys.stdin.fileno(), 0)
-    closed.poll()
+def exit_on_hangup() -> None:
+    """Ends the program once its input is closed, because a write without a reader blocks."""
+    poll = select.poll()
+    poll.register(sys.stdin.fileno(), 0)
+    poll.poll()
     os._exit(1)
 
 
 if __name__ == "__main__":
-    # A client that leaves, or a file that shrinks while it is sent: nobody can be told.
+    # If the client has gone or a file shrinks while it is sent, no answer is possible.
     try:
         main(
             sys.stdin.buffer,
             sys.stdout.buffer,
-            lambda: _thread.start_new_thread(end_when_alone, ()),
+            lambda: _thread.start_new_thread(exit_on_hangup, ()),
         )
-    except (Vanished, BrokenPipeError):
+    except (Truncated, BrokenPipeError):
         os._exit(1)

@@ -1,5 +1,5 @@
-// Whether ClawHub can be reached from inside the sandbox, where OpenClaw's client would go. That
-// client itself tries four times, over 14 s or more, before it says that it cannot.
+// Checks whether the sandbox reaches ClawHub at the address that OpenClaw's client uses. That
+// client itself reports a failure only after four attempts, which take 14 s or more.
 // In: one line of JSON {slug, timeoutMs}. Out: one line of JSON {url, status | error}.
 import { createInterface } from "node:readline";
 

@@ -1,7 +1,7 @@
-"""Takes OpenClaw's own log of runs out of an agent's databases, before they leave the machine.
+"""Removes OpenClaw's log of runs from an agent's databases before they leave the machine.
 
-It has each run's configuration, with the environment that was set in it and the relay's address.
-Runs in a container of its own, because the databases are an agent's: nobody else should read them.
+The log has each run's configuration, with environment variables and the relay's address. The
+program runs in its own container, because the databases come from an agent and are untrusted.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ LOGS = "SELECT name FROM sqlite_master WHERE type = 'table' AND substr(name, 1, 
 
 
 def databases(home: str) -> Iterator[str]:
-    """What may be one, by its name; links are not followed."""
+    """The paths of the agent's SQLite files, by their extension; links are not followed."""
     for folder, _, names in os.walk(os.path.join(home, ".openclaw", "agents")):
         for name in names:
             path = os.path.join(folder, name)
@@ -28,9 +28,9 @@ def databases(home: str) -> Iterator[str]:
 
 
 def scrub(path: str) -> None:
-    """Leaves nothing of the log, neither in pages that are free now nor in the WAL."""
+    """Erases the log, also from free pages and the WAL."""
     with closing(sqlite3.connect(path, isolation_level=None)) as database:
-        # Nothing that is written in it is to be run.
+        # Do not run functions that the schema names.
         database.execute("PRAGMA trusted_schema = OFF")
         for (table,) in database.execute(LOGS).fetchall():
             quoted = table.replace('"', '""')

@@ -1,9 +1,9 @@
-"""Gives a running agent another one's conversations and files, once they are unpacked beside it.
+"""Replaces a running agent's conversations and files by those of another home.
 
-Runs in the sandbox as the agent's user, with its home as argument. Each line that comes in is
-answered by a line of JSON: `ready`; `stage`, which gives the folder that the other home is to be
-unpacked in; `check`, while the gateway may still start; `apply`. What the gateway would only read
-when it starts is not applied: the answer is then that it is not done, and nothing has changed.
+Runs in the sandbox as the agent's user, with its home as argument. Each input line is answered by a
+line of JSON: `ready`; `stage` returns the folder into which the other home must be unpacked;
+`check` may come while the gateway still starts; `apply` replaces the state. State that the gateway
+reads only when it starts is not applied: the answer is `done: false`, and nothing has changed.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 AGENT = "agents/main/agent/openclaw-agent.sqlite"
 STATE = "state/openclaw.sqlite"
 BLANK = "/opt/openclaw/blank.sqlite"
-"""What every new agent's state begins as, in the image."""
+"""The image's copy of a new agent's state database."""
 BUSY_TIMEOUT_S = 20.0
-MAKING_S = 2.0
-"""A gateway that was asked for its conversations has made its database."""
+CREATE_TIMEOUT_S = 2.0
+"""How long to wait for a database; a gateway that has opened its conversations has created it."""
 
 AT_START = {
     ".env",
@@ -64,10 +64,10 @@ AT_START = {
     "telegram",
     "worktrees",
 }
-"""What OpenClaw reads when it starts, and then keeps in mind."""
+"""Entries of the home that OpenClaw reads only when it starts."""
 
 MIRRORED = ("workspace", "media")
-"""Folders in which what the agent itself had is not to be left."""
+"""Folders whose former content is removed."""
 
 COPIED = (
     "worker_session_placements",
@@ -78,7 +78,7 @@ COPIED = (
     "workspace_path_aliases",
     "workspace_generated_bootstrap_hashes",
 )
-"""Tables that the gateway reads when it needs them."""
+"""Tables that the gateway reads on demand."""
 
 OF_THE_SANDBOX = {
     "agent_database_leases",
@@ -104,13 +104,13 @@ OF_THE_SANDBOX = {
     "user_profile_identities",
     "user_profiles",
 }
-"""Tables of which every sandbox has its own."""
+"""Tables that stay as they are in the sandbox."""
 
 NAMED = {
     "cron_jobs": ("declaration_key", "enabled"),
     "plugin_state_entries": ("plugin_id", "entry_key"),
 }
-"""Tables that OpenClaw fills itself; with other rows than those, they are kept in its mind."""
+"""Key columns of tables whose rows OpenClaw keeps in memory, unless it creates them itself."""
 
 DECLARED = {
     ("memory-core:memory-dreaming-promotion", 1),
@@ -118,23 +118,23 @@ DECLARED = {
     ("skill-collection-review:main", 1),
     ("matrix", "sqlite-json-to-claimable-v1"),
 }
-"""Rows that every agent gets of OpenClaw, if it has run for long enough."""
+"""Rows of these tables that OpenClaw creates in every agent after some time."""
 
 
 class Unfit(Exception):
-    """Only a start would bring this agent to that state."""
+    """The state can be applied only by a start of the gateway."""
 
 
 class Agent:
-    """One whose gateway goes on while it gets another one's state; leaving it tidies up."""
+    """An agent whose gateway keeps running while its state is replaced."""
 
     def __init__(self, home: str) -> None:
         self.home = home
         self.state = os.path.join(home, ".openclaw")
-        # On the same volume, so that nothing is copied twice.
-        beside = os.path.join(self.state, "tmp")
-        os.makedirs(beside, exist_ok=True)
-        self.folder = tempfile.mkdtemp(dir=beside)
+        # On the same volume, so that files can be renamed into place.
+        parent = os.path.join(self.state, "tmp")
+        os.makedirs(parent, exist_ok=True)
+        self.folder = tempfile.mkdtemp(dir=parent)
         self.staged = os.path.join(self.folder, "new")
         self.new = os.path.join(self.staged, ".openclaw")
         os.mkdir(self.staged)
@@ -142,65 +142,65 @@ class Agent:
         self.aside_count = 0
 
     def close(self) -> None:
-        """Makes what was put in place last, and takes away all else."""
+        """Syncs the databases to disk and deletes the temporary folder."""
         for path, database in self.databases.items():
             database.close()
             for name in (path, f"{path}-wal"):
                 sync(os.path.join(self.state, name))
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def open(self, patience_s: float) -> None:
-        """Opens the databases of a gateway that may have only just started. Raises Unfit."""
-        until_s = time.monotonic() + patience_s
-        # In this order: a gateway that starts must have its state's database for itself.
+    def open(self, timeout_s: float) -> None:
+        """Opens the gateway's databases. Raises Unfit if one is not created within the timeout."""
+        ends_s = time.monotonic() + timeout_s
+        # In this order: a gateway that starts needs its state database for itself.
         for name in [each for each in (AGENT, STATE) if each not in self.databases]:
-            while (database := opened_if_made(os.path.join(self.state, name))) is None:
-                if time.monotonic() >= until_s:
-                    raise Unfit("its database is not made")
-                # The gateway makes it, and tells nobody.
+            while (database := connect_if_created(os.path.join(self.state, name))) is None:
+                if time.monotonic() >= ends_s:
+                    raise Unfit("the gateway has not created its database")
+                # The gateway creates it without a signal.
                 time.sleep(0.1)
             self.databases[name] = database
 
     def check(self) -> None:
-        """Checks the other home, in the staged folder; nothing of the agent is opened.
+        """Checks the staged home against a new agent's state, without the agent's own databases.
 
-        Raises Unfit if it would not fit an agent whose state is as all begin.
+        Raises Unfit if the staged home cannot be applied.
         """
         self.check_files()
         if not os.path.exists(BLANK):
             return
         with (
             closing(sqlite3.connect(f"file:{BLANK}?immutable=1", uri=True)) as blank,
-            closing(opened(os.path.join(self.new, AGENT))) as theirs,
+            closing(connect(os.path.join(self.new, AGENT))) as theirs,
         ):
             if release(theirs) != release(blank):
                 raise Unfit("it may be of another version of OpenClaw")
             self.attach_state(blank)
 
     def apply(self) -> None:
-        """Takes over the other home, in the staged folder. Raises Unfit."""
+        """Replaces the agent's state by the staged home. Raises Unfit if it cannot be applied."""
         self.check_files()
-        self.open(MAKING_S)
-        with closing(opened(os.path.join(self.new, AGENT))) as theirs:
+        self.open(CREATE_TIMEOUT_S)
+        with closing(connect(os.path.join(self.new, AGENT))) as theirs:
             ours = self.databases[AGENT]
             check_version(ours, theirs)
             has_state = self.attach_state(self.databases[STATE])
-            # In SQLite's own way, so that whoever has it open sees all of it, or nothing.
+            # SQLite's backup is atomic for the gateway, which has the database open.
             theirs.backup(ours)
         if has_state:
             copy_state(self.databases[STATE])
         self.take_files()
 
     def check_files(self) -> None:
-        if found := sorted(AT_START & set(os.listdir(self.new))):
-            raise Unfit(f"it has {found[0]}")
+        if names := sorted(AT_START & set(os.listdir(self.new))):
+            raise Unfit(f"it has {names[0]}")
         if set(os.listdir(os.path.join(self.new, "agents"))) != {"main"}:
             raise Unfit("it has more than one agent")
         if not os.path.exists(os.path.join(self.new, AGENT)):
             raise Unfit("it has no conversations")
 
     def attach_state(self, database: sqlite3.Connection) -> bool:
-        """Attaches the other home's state as `theirs`, if there is one. Raises Unfit."""
+        """Attaches the staged state database, if any, as `theirs`. Raises Unfit if it is unfit."""
         path = os.path.join(self.new, STATE)
         if not os.path.exists(path):
             return False
@@ -232,24 +232,24 @@ class Agent:
             os.rename(source, target)
 
     def put_aside(self, path: str) -> None:
-        """Takes it away; to delete many files takes longer than to move their folder."""
+        """Moves a file or folder away, which is faster than deleting many files."""
         self.aside_count += 1
         os.rename(path, os.path.join(self.folder, f"former-{self.aside_count}"))
 
 
-def opened_if_made(path: str) -> sqlite3.Connection | None:
+def connect_if_created(path: str) -> sqlite3.Connection | None:
     if not os.path.exists(path):
         return None
-    database = opened(path)
+    database = connect(path)
     if version(database) != (0,):
         return database
     database.close()
     return None
 
 
-def opened(path: str) -> sqlite3.Connection:
+def connect(path: str) -> sqlite3.Connection:
     database = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
-    # Somebody waits: `close` waits for the disk, and the gateway clears the log when it writes.
+    # For speed: `close` syncs to disk, and the gateway checkpoints the WAL when it writes.
     database.execute("PRAGMA synchronous = OFF")
     database.execute("PRAGMA wal_autocheckpoint = 0")
     return database
@@ -265,7 +265,7 @@ def version(database: sqlite3.Connection, name: str = "main") -> Any:
 
 
 def release(database: sqlite3.Connection) -> Any:
-    """Which OpenClaw has made it."""
+    """The version of OpenClaw that created the database."""
     return database.execute(
         "SELECT app_version FROM schema_meta WHERE meta_key = 'primary'"
     ).fetchone()
@@ -294,8 +294,8 @@ def check_state(database: sqlite3.Connection) -> None:
 def copy_state(database: sqlite3.Connection) -> None:
     database.execute("BEGIN IMMEDIATE")
     for table in COPIED:
-        known = "SELECT 1 FROM theirs.sqlite_master WHERE type = 'table' AND name = ?"
-        if database.execute(known, (table,)).fetchone():
+        query = "SELECT 1 FROM theirs.sqlite_master WHERE type = 'table' AND name = ?"
+        if database.execute(query, (table,)).fetchone():
             database.execute(f"DELETE FROM main.{table}")  # noqa: S608 - ours
             database.execute(f"INSERT INTO main.{table} SELECT * FROM theirs.{table}")  # noqa: S608 - ours
     database.execute("COMMIT")
@@ -314,21 +314,21 @@ def sync(path: str) -> None:
 
 
 def outcome_of(action: Callable[[], None]) -> dict[str, Any]:
-    """Does something, and says whether it is done, or takes a start, or went wrong."""
+    """The answer after an action: `done`, or not done with a `reason`, or `error`."""
     try:
         action()
     except Unfit as unfit:
-        return {"done": False, "words": str(unfit)}
-    except (OSError, sqlite3.Error) as failure:
-        return {"error": f"{type(failure).__name__}: {failure}"}
+        return {"done": False, "reason": str(unfit)}
+    except (OSError, sqlite3.Error) as error:
+        return {"error": f"{type(error).__name__}: {error}"}
     return {"done": True}
 
 
-def serve(home: str, questions: TextIO, answers: TextIO) -> None:
-    """Answers until nothing more is asked."""
+def serve(home: str, requests: TextIO, answers: TextIO) -> None:
+    """Answers requests until the input ends."""
     agent = None
     try:
-        for line in questions:
+        for line in requests:
             answer: dict[str, Any] = {}
             if line == "stage\n" and agent is None:
                 agent = Agent(home)
@@ -339,7 +339,7 @@ def serve(home: str, questions: TextIO, answers: TextIO) -> None:
                 answer = outcome_of(agent.apply)
             print(json.dumps(answer), file=answers, flush=True)
             if line == "stage\n" and agent is not None:
-                # While it is filled; what cannot be opened yet is waited for later.
+                # Opened while the server unpacks; `apply` retries what cannot be opened yet.
                 with suppress(Unfit, OSError, sqlite3.Error):
                     agent.open(0)
     finally:

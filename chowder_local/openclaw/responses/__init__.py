@@ -1,1 +1,1 @@
-"""From the Responses API to OpenClaw's gateway and back (pure)."""
+"""Translates between the Responses API and OpenClaw's gateway (pure)."""

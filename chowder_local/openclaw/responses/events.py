@@ -1,4 +1,4 @@
-"""The events of a streamed answer, from the gateway's to those that the Responses API promises."""
+"""Translates the events of a streamed answer from the gateway to the Responses API."""
 
 from __future__ import annotations
 
@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 
 DONE = "[DONE]"
 
-# Of the codes that OpenAI's ResponseError has, these three are about something that can happen
-# here; its API has a type for each of them.
+# The codes of OpenAI's ResponseError that can occur here; OpenAI's API has a type for each.
 SERVER_ERROR, RATE_LIMIT, INVALID_PROMPT = "server_error", "rate_limit_exceeded", "invalid_prompt"
 _ERROR_TYPES = {
     SERVER_ERROR: "server_error",
@@ -35,31 +34,31 @@ _DELTA = "response.output_text.delta"
 _TEXT_EVENTS = {_DELTA, "response.output_text.done"}
 _FAILED = "response.failed"
 _TERMINAL = {"response.completed", "response.incomplete", _FAILED}
-_BEGINNINGS = {"response.created", "response.in_progress"}
+_START_EVENTS = {"response.created", "response.in_progress"}
 _ADDED = "response.output_item.added"
 _DONE = "response.output_item.done"
 
-# Halves of surrogate pairs are left to the slow way, which knows what to do with them.
+# Escaped surrogates do not match: only the slow path handles unpaired ones.
 _ESCAPE = r'\\(?:["\\/bfnrt]|u(?![dD][89a-fA-F])[0-9a-fA-F]{4})'
 _LITERALLY = r'[^"\\\x00-\x1f]*+'
 _STRING = rf'"{_LITERALLY}(?:{_ESCAPE}{_LITERALLY})*+"'
-_WORDS = re.compile(
+_PLAIN_DELTA = re.compile(
     rf'\{{"type":"{re.escape(_DELTA)}"'
     rf'(?:,"(?:item_id|output_index|content_index|delta)":(?:{_STRING}|0|[1-9][0-9]*))*+\}}'
 )
-"""A piece of text just as the gateway writes it, to which members can be added as it is."""
+"""A text delta in the gateway's own form; members can be added without parsing it."""
 
-_as_read = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-_escaped = json.JSONEncoder(separators=(",", ":")).encode
+_to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_to_ascii_json = json.JSONEncoder(separators=(",", ":")).encode
 
 Event = dict[str, Any]
 
 
 class EventWriter:
-    """Rewrites the events of one stream, one after the other.
+    """Rewrites the events of one stream in order.
 
-    Those that tell of no output yet are held back, so that a failure before any is one of the
-    request, not of a stream.
+    Events before the first output are held back, so that an early failure can still become an HTTP
+    error.
     """
 
     def __init__(
@@ -73,29 +72,30 @@ class EventWriter:
         self._ready = bytearray()
         self._sequence_number = 0
         self._response: Event | None = None
-        self._beginnings: list[Event] = []
+        self._start_events: list[Event] = []
         self._held: list[Event] = []
-        self._is_wordless = False
+        self._has_empty_message = False
         self._calls = 0
         self.has_begun = False
-        """Whether anything has come that goes to the client."""
-        self.has_words = False
-        """Whether any of the agent's words have come."""
+        """Whether anything for the client has come."""
+        self.has_text = False
+        """Whether any text of the agent has come."""
         self.response: Event | None = None
-        """The response with which the answer ended, once it has."""
+        """The final response, once the answer has ended."""
         self.is_over = False
-        """Whether the stream has ended as it should; else it broke off."""
+        """Whether the stream has ended regularly; otherwise it broke off."""
         self.error: Event | None = None
-        """The gateway's error, once its response has failed; `failed` then ends the stream."""
+        """The gateway's error, if its response has failed; send `failure_events` then."""
 
-    def feed(self, arrived: bytes) -> None:
-        """Takes what came of the gateway's stream.
+    def feed(self, chunk: bytes) -> None:
+        """Parses a chunk of the gateway's stream.
 
-        Raises StreamBroken at what is no event, AnswerUnfit at an answer in a wrong form.
+        Raises StreamBroken if it has an invalid event, AnswerUnfit if the answer does not fit the
+        requested format.
         """
-        for event in self._reader.feed(arrived):
+        for event in self._reader.feed(chunk):
             if self.error is not None:
-                # After a failure comes nothing but the end.
+                # Only the end follows a failure.
                 return
             if event.data is not None:
                 self._ready += self.write(event.data)
@@ -103,76 +103,77 @@ class EventWriter:
                 self._ready += event.raw
 
     def ready(self) -> bytes:
-        """What has to go to the client of all that was taken, and has not gone yet."""
+        """Takes the bytes that are ready for the client."""
         ready = bytes(self._ready)
         self._ready.clear()
         return ready
 
     def write(self, data: str) -> bytes:
-        """The bytes that go to the client for one event's data. Raises as `feed` does."""
+        """The bytes for the client that one event's data makes. Raises as `feed` does."""
         if data == DONE:
             self.is_over = self.has_begun = True
             return sse.encode(data)
-        if self._is_plain and not (self._beginnings or self._held) and _WORDS.fullmatch(data):
-            return self._spliced(data)
+        pending = self._start_events or self._held
+        if self._is_plain and not pending and _PLAIN_DELTA.fullmatch(data):
+            return self._extend_delta(data)
         event = _event(data)
         if event["type"] == _FAILED:
             self._response = event["response"]
             self.error = event["response"].get("error") or {}
             return b""
-        if event["type"] in _BEGINNINGS and not self.has_begun:
+        if event["type"] in _START_EVENTS and not self.has_begun:
             self._response = event.get("response")
-            self._beginnings.append(event)
+            self._start_events.append(event)
             return b""
-        events = [*self._translated(event)]
-        if events and self._beginnings:
-            events = [*self._beginnings, *events]
-            self._beginnings = []
+        events = [*self._translate(event)]
+        if events and self._start_events:
+            events = [*self._start_events, *events]
+            self._start_events = []
         self.has_begun |= bool(events)
-        return b"".join(map(self._numbered, events))
+        return b"".join(map(self._encode, events))
 
-    def failed(self, error: Mapping[str, Any]) -> bytes:
-        """The end of a stream that has begun and then failed."""
-        # Open Responses nests what OpenAI's own clients have always found at the top. Most of
-        # all clients raise at the first event, and know nothing of what the second one says.
+    def failure_events(self, error: Mapping[str, Any]) -> bytes:
+        """The end of a stream that fails after its beginning."""
+        # OpenAI's clients read the members at the top, Open Responses nests them. Most clients
+        # raise at the first event, so it must have the message.
         top = {name: error[name] for name in ("code", "message", "param")}
         events: list[Event] = [{"type": "error", **top, "error": dict(error)}]
         if self._response is not None:
             details = {"code": error["code"], "message": error["message"]}
             response = {**self._response, "status": "failed", "error": details}
             events.append({"type": _FAILED, "response": response})
-        return b"".join(map(self._numbered, events)) + sse.encode(DONE)
+        return b"".join(map(self._encode, events)) + sse.encode(DONE)
 
-    def _spliced(self, data: str) -> bytes:
-        """A piece of text as `_numbered` would write it; most events by far are such ones."""
-        self.has_begun = self.has_words = True
+    def _extend_delta(self, data: str) -> bytes:
+        """Encodes a text delta as `_encode` does, but without parsing; most events are deltas."""
+        self.has_begun = self.has_text = True
         text = f'{data[:-1]},"logprobs":[],"sequence_number":{self._sequence_number}}}'
         self._sequence_number += 1
         return sse.encode(text, _DELTA)
 
-    def _translated(self, event: Event) -> Iterator[Event]:
+    def _translate(self, event: Event) -> Iterator[Event]:
         kind = event["type"]
-        self.has_words |= kind == _DELTA
+        self.has_text |= kind == _DELTA
         if kind in _TERMINAL:
-            yield from self._ended(event)
+            yield from self._final_events(event)
         elif self._turn.format is None:
-            yield from self._spoken_events(event)
+            yield from self._output_events(event)
         elif not kind.startswith("response."):
-            # Of an answer in a format nothing is told before all of it is known to fit.
+            # A structured output is sent only once it is complete and valid.
             yield event
 
-    def _ended(self, event: Event) -> Iterator[Event]:
+    def _final_events(self, event: Event) -> Iterator[Event]:
         response = response_normalizer.normalize_output(event["response"], self._turn)
         if self._turn.format is not None:
             for index, item in enumerate(response["output"]):
-                yield from _unrolled(response_normalizer.complete_item(item), index)
+                yield from _item_events(response_normalizer.complete_item(item), index)
         self.response = response
         yield event | {"response": response}
 
-    def _spoken_events(self, event: Event) -> Iterator[Event]:
-        """The event, unless it tells of a message without words or of a call too many.
+    def _output_events(self, event: Event) -> Iterator[Event]:
+        """The event, unless it belongs to an empty message or to a call that is not allowed.
 
-        The gateway begins every stream with a message, also where only a call follows.
+        The gateway begins every stream with a message, even if only a call follows.
         """
         kind, item = event["type"], event.get("item") or {}
         if item.get("type") == "function_call":
@@ -180,8 +181,8 @@ class EventWriter:
         elif kind in (_ADDED, "response.content_part.added"):
             self._held.append(event)
         elif kind == "response.output_text.done" and not event.get("text"):
-            self._held, self._is_wordless = [], True
-        elif not (self._is_wordless and kind.startswith(("response.content_part.", _DONE))):
+            self._held, self._has_empty_message = [], True
+        elif not (self._has_empty_message and kind.startswith(("response.content_part.", _DONE))):
             yield from self._held
             self._held = []
             yield event
@@ -192,22 +193,22 @@ class EventWriter:
         if self._turn.is_single and self._calls > 1:
             return
         item = response_normalizer.with_client_name(event["item"], self._turn.names)
-        index = event.get("output_index", 0) - self._is_wordless
+        index = event.get("output_index", 0) - self._has_empty_message
         if is_new:
-            # The gateway has the arguments whole in this event, where no SDK looks for them.
-            yield from _begun_call(item, index)
+            # The gateway sends the arguments in this event, but SDKs expect them in later ones.
+            yield from _call_start_events(item, index)
         else:
             yield event | {"output_index": index, "item": item}
 
-    def _numbered(self, event: Event) -> bytes:
+    def _encode(self, event: Event) -> bytes:
         self._complete(event)
         event["sequence_number"] = self._sequence_number
         self._sequence_number += 1
         try:
-            return sse.encode(_as_read(event), event["type"])
+            return sse.encode(_to_json(event), event["type"])
         except UnicodeEncodeError:
-            # Half of a character that takes two; the other half may be in the next event.
-            return sse.encode(_escaped(event), event["type"])
+            # An unpaired surrogate; the other half may be in the next event.
+            return sse.encode(_to_ascii_json(event), event["type"])
 
     def _complete(self, event: Event) -> None:
         if "response" in event:
@@ -223,20 +224,20 @@ class EventWriter:
             event.setdefault("logprobs", [])
 
 
-def _unrolled(item: Event, index: int) -> Iterator[Event]:
-    """A whole item as the events that it would have come in."""
+def _item_events(item: Event, index: int) -> Iterator[Event]:
+    """The events of a complete item, as if it had been streamed."""
     if item["type"] == "function_call":
-        yield from _begun_call(item, index)
+        yield from _call_start_events(item, index)
     else:
-        begun = item | {"content": [], "status": "in_progress"}
-        yield {"type": _ADDED, "output_index": index, "item": begun}
+        empty = item | {"content": [], "status": "in_progress"}
+        yield {"type": _ADDED, "output_index": index, "item": empty}
         for number, part in enumerate(item["content"]):
             where = {"item_id": item.get("id"), "output_index": index, "content_index": number}
-            yield from _unrolled_part(part, where)
+            yield from _part_events(part, where)
     yield {"type": _DONE, "output_index": index, "item": item}
 
 
-def _unrolled_part(part: Event, where: Mapping[str, Any]) -> Iterator[Event]:
+def _part_events(part: Event, where: Mapping[str, Any]) -> Iterator[Event]:
     member = "refusal" if part["type"] == "refusal" else "text"
     kind = "refusal" if member == "refusal" else "output_text"
     text = part.get(member, "")
@@ -246,12 +247,12 @@ def _unrolled_part(part: Event, where: Mapping[str, Any]) -> Iterator[Event]:
     yield {"type": "response.content_part.done", **where, "part": part}
 
 
-def _begun_call(item: Event, index: int) -> Iterator[Event]:
+def _call_start_events(item: Event, index: int) -> Iterator[Event]:
     arguments = item.get("arguments") or ""
     where = {"item_id": item.get("id"), "output_index": index}
     kind = "response.function_call_arguments"
-    begun = {**item, "arguments": "", "status": "in_progress"}
-    yield {"type": _ADDED, "output_index": index, "item": begun}
+    empty = {**item, "arguments": "", "status": "in_progress"}
+    yield {"type": _ADDED, "output_index": index, "item": empty}
     yield {"type": f"{kind}.delta", **where, "delta": arguments}
     yield {"type": f"{kind}.done", **where, "name": item.get("name"), "arguments": arguments}
 
@@ -263,12 +264,12 @@ def _event(data: str) -> Event:
         if event["type"] in _TERMINAL and "response" not in event:
             raise ValueError("no response")
     except ValueError:
-        raise StreamBroken("the sandbox sent something else than an event") from None
+        raise StreamBroken("the sandbox sent something other than an event") from None
     return event
 
 
-def error_of(failure: ChowderError) -> dict[str, Any]:
-    """What `failed` says of an error: the members of an `error` event."""
+def error_members(failure: ChowderError) -> dict[str, Any]:
+    """The members of an `error` event, for `failure_events`."""
     code = _error_code(failure)
     return {"type": _ERROR_TYPES[code], "code": code, "message": str(failure), "param": None}
 

@@ -1,4 +1,4 @@
-"""What a gateway's responses and events must look like before their members are used (pure)."""
+"""Validates a gateway's responses and events before their members are used (pure)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 
 class _Shape(BaseModel):
-    """Members that have to be of these types if they are there; others may be anything."""
+    """Declared members must have these types if they are present; other members are ignored."""
 
     model_config = ConfigDict(strict=True)
 
@@ -52,10 +52,10 @@ class _Event(_Shape):
 
 
 def check_response(value: dict[str, Any]) -> None:
-    """Raises ValueError unless a response's members are of the types that they are taken for."""
+    """Raises ValueError if a response's members have wrong types."""
     _Response.model_validate(value)
 
 
 def check_event(value: dict[str, Any]) -> None:
-    """The same for an event of a stream."""
+    """Raises ValueError if the members of a stream's event have wrong types."""
     _Event.model_validate(value)

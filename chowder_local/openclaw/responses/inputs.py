@@ -1,9 +1,9 @@
-"""The input of a message, item by item, as the gateway takes it (pure).
+"""Translates the input items of a message for the gateway (pure).
 
-Of a conversation that the client sends along, the gateway makes one message: the last thing said,
-and before it the rest as its context. It looks at images and files of the last user message
-alone; so those of everything since the agent's latest answer are put there, results of tools
-included, and earlier ones, which the agent has seen, are named in words.
+The gateway makes one message of all items: the last one, and before it the others as context. It
+reads only the images and files of the last user message. So all images and files since the agent's
+latest answer, also those of tool results, are moved there. Earlier ones, which the agent has seen,
+are replaced by placeholders.
 
 Items of earlier turns that only their provider can read or continue (`DROPPED`) are left out.
 """
@@ -28,7 +28,7 @@ DROPPED = frozenset(
         "shell_call_output", "tool_search_call", "tool_search_output", "web_search_call",
     }
 )  # fmt: skip
-"""Types of items that are left out: a model's thoughts and what a provider's own tools did."""
+"""Item types that are left out: reasoning, and calls of a provider's own tools."""
 
 _ROLES = ("user", "assistant", "system", "developer")
 _STATUSES = ("in_progress", "completed", "incomplete")
@@ -40,15 +40,15 @@ Item = dict[str, Any]
 
 
 def gateway_input(items: list[Item]) -> list[Item]:
-    """Items that were translated one by one, as the gateway's `input`."""
-    return _with_media_at_the_end(_with_somebody_who_speaks(items))
+    """The gateway's `input` for items that `to_gateway_item` has translated."""
+    return _with_media_at_the_end(_with_user_message(items))
 
 
 def is_blank(value: str | list[Item]) -> bool:
-    """Whether a gateway's `input` has messages to answer, but nothing but white space in them."""
+    """Whether the messages to answer in a gateway's `input` have only white space."""
     if isinstance(value, str):
         return not value.strip()
-    latest = value[_beginning_of_the_turn(value) :]
+    latest = value[_turn_start(value) :]
     return bool(latest) and all(map(_is_blank_message, latest))
 
 
@@ -59,7 +59,7 @@ def _is_blank_message(item: Item) -> bool:
 
 
 def to_gateway_item(item: Mapping[str, Any]) -> Item | None:
-    """An item as the gateway takes it; None for one that is left out. Raises MessageRefused."""
+    """An item in the gateway's form; None if left out. Raises MessageRefused if unsupported."""
     kind = item.get("type") or "message"
     if kind == "message":
         return _message(item)
@@ -118,26 +118,26 @@ def _part(part: Mapping[str, Any]) -> Item:
     raise MessageRefused(f"input: content of type {kind!r} is not supported.")
 
 
-def _with_somebody_who_speaks(items: list[Item]) -> list[Item]:
-    """The items; rules with nothing said become what is said, for the gateway wants a message."""
-    is_ruled = [item.get("role") in ("system", "developer") for item in items]
-    return [*items[:-1], items[-1] | {"role": "user"}] if items and all(is_ruled) else items
+def _with_user_message(items: list[Item]) -> list[Item]:
+    """The items; if all are rules, the last becomes a user message, which the gateway requires."""
+    is_rule = [item.get("role") in ("system", "developer") for item in items]
+    return [*items[:-1], items[-1] | {"role": "user"}] if items and all(is_rule) else items
 
 
 def _with_media_at_the_end(items: list[Item]) -> list[Item]:
-    found = [part for item in items[_beginning_of_the_turn(items) :] for part in _media(item)]
+    parts = [part for item in items[_turn_start(items) :] for part in _media(item)]
     place = _last_user_message(items)
-    if found and place is None:
-        # Results of tools have no room for media.
+    if parts and place is None:
+        # Tool results cannot hold images or files.
         items, place = [*items, {"type": "message", "role": "user", "content": []}], len(items)
     return [
-        item | {"content": [*_texts(item), *found]} if found and at == place else _as_text(item)
+        item | {"content": [*_texts(item), *parts]} if parts and at == place else _as_text(item)
         for at, item in enumerate(items)
     ]
 
 
 def _last_user_message(items: list[Item]) -> int | None:
-    """Where the user message is that the gateway takes for what is to be answered."""
+    """The index of the user message that the gateway answers; None if there is none."""
     for at in range(len(items) - 1, -1, -1):
         if items[at]["type"] != "message" or items[at]["role"] == "assistant":
             return None
@@ -146,8 +146,8 @@ def _last_user_message(items: list[Item]) -> int | None:
     return None
 
 
-def _beginning_of_the_turn(items: list[Item]) -> int:
-    """Where what came after the agent's latest answer begins."""
+def _turn_start(items: list[Item]) -> int:
+    """The index of the first item after the agent's latest answer."""
     for number in range(len(items), 0, -1):
         item = items[number - 1]
         if item["type"] == "function_call" or item.get("role") == "assistant":
@@ -171,9 +171,9 @@ def _media(item: Item) -> list[Item]:
 
 
 def _as_text(item: Item) -> Item:
-    """The item with text alone, whatever it had besides named in words."""
+    """The item with placeholders in place of images and files."""
     if item["type"] == "function_call_output":
-        texts = [_text_for(part) for part in _parts(item)]
+        texts = [_part_text(part) for part in _parts(item)]
         return item | {"output": "\n".join(texts)} if texts else item
     if not _media(item):
         return item
@@ -186,5 +186,5 @@ def _as_text(item: Item) -> Item:
     }
 
 
-def _text_for(part: Item) -> str:
+def _part_text(part: Item) -> str:
     return media.placeholder(part) if media.is_medium(part) else str(part["text"])

@@ -1,7 +1,7 @@
-"""Digests of the items of a conversation, by which one that was sent before is recognized (pure).
+"""Digests that recognize items of a conversation that were sent before (pure).
 
-SDKs write the same item in different forms: content as a string or as parts, with ids, statuses
-and annotations or without. A digest is made of what an item says and leaves the rest out.
+SDKs write the same item in different forms: content as a string or as parts, with or without ids,
+statuses and annotations. A digest covers only an item's content.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _RULES = ("system", "developer")
 
 
 def digest(item: Item) -> bytes | None:
-    """The digest of an item that was translated for the gateway.
+    """The digest of an item in the gateway's form.
 
-    None for one that leaves no trace in a conversation: a rule for one message, or no content.
+    None if the item leaves no trace in a conversation: a rule for one message, or no content.
     """
     if item["type"] == "function_call":
         call_id = item.get("call_id") or item.get("id")
@@ -38,7 +38,7 @@ def digest(item: Item) -> bytes | None:
 
 
 def digests_of_items(items: Iterable[Item]) -> list[bytes]:
-    """The digests of those that leave a trace."""
+    """The digests of the items that leave a trace."""
     return [each for item in items if (each := digest(item)) is not None]
 
 
@@ -49,23 +49,23 @@ def digests_of_output(output: Iterable[Mapping[str, Any]]) -> list[bytes]:
             item for each in output if (item := inputs.to_gateway_item(each)) is not None
         )
     except MessageRefused:
-        # An agent may have put anything there; nobody will be able to send it back.
+        # An agent may write an unsupported item; a client could not send it back either.
         return []
 
 
 def item_text(item: Item) -> str:
-    """The text of what a user says or gives back, without differences that nobody sees."""
+    """The text of a user message or function output, with collapsed white space."""
     content = item.get("content") if item.get("role") == "user" else item.get("output")
     return "" if content is None else next(_content(content))
 
 
 def collapse_whitespace(text: str) -> str:
-    """A text without differences that nobody sees."""
+    """A text with each run of white space as one space."""
     return " ".join(text.split())
 
 
 def _content(content: str | list[Item]) -> Iterator[str]:
-    """The text, then a digest of each image and file."""
+    """Yields the text, then a digest of each image and file."""
     if isinstance(content, str):
         yield collapse_whitespace(content)
         return
@@ -86,6 +86,5 @@ def _canonical(arguments: str) -> str:
 
 
 def _digest(*parts: object) -> bytes:
-    # A digest of parts that may hold anything, so their borders must be certain; halves of
-    # characters that take two are escaped.
+    # JSON separates parts unambiguously and escapes unpaired surrogates.
     return hashlib.sha256(json.dumps(parts).encode()).digest()[:DIGEST_BYTES]

@@ -1,4 +1,4 @@
-"""Images and files of a message, from OpenAI's ways to write them to the gateway's (pure)."""
+"""Translates images and files of a message from OpenAI's forms to the gateway's (pure)."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ FILE_TYPES = frozenset(
         "application/pdf",
     }
 )
-"""What the gateway reads; every other text goes to it as plain text."""
+"""File types that the gateway reads; other text files are sent as plain text."""
 
 _UNTYPED = "application/octet-stream"
 
 
 def to_gateway_image(part: Mapping[str, Any]) -> dict[str, Any]:
-    """An image as the gateway takes it. Raises MessageRefused."""
+    """An image in the gateway's form. Raises MessageRefused for a missing URL or a wrong type."""
     if "source" in part:
         return pick(part, "type", "source")
     url = part.get("image_url")
@@ -49,7 +49,7 @@ def to_gateway_image(part: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def to_gateway_file(part: Mapping[str, Any]) -> dict[str, Any]:
-    """A file as the gateway takes it; one that is an image, as an image. Raises MessageRefused."""
+    """A file, or the image in it. Raises MessageRefused if it is neither text, PDF nor image."""
     if "source" in part:
         return pick(part, "type", "source")
     if url := part.get("file_url"):
@@ -71,12 +71,12 @@ def to_gateway_file(part: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def is_medium(part: Mapping[str, Any]) -> bool:
-    """Whether a part for the gateway is an image or a file."""
+    """Whether a part in the gateway's form is an image or a file."""
     return part["type"] in ("input_image", "input_file")
 
 
 def placeholder(part: Mapping[str, Any]) -> str:
-    """What stands for an image or a file where the gateway takes only text."""
+    """The text for an image or a file where the gateway takes only text."""
     if part["type"] == "input_image":
         return "[image]"
     name = as_object(part.get("source"), "input: source").get("filename")
@@ -84,7 +84,7 @@ def placeholder(part: Mapping[str, Any]) -> str:
 
 
 def may_show_images(part: Mapping[str, Any]) -> bool:
-    """Whether a model may have to look at it: pages of a PDF may be shown as images."""
+    """Whether the part may need a vision model: a PDF's pages may be sent as images."""
     source = as_object(part.get("source"), "input: source")
     is_text = str(source.get("media_type")).startswith(("text/", "application/json"))
     return is_medium(part) and not is_text
@@ -98,8 +98,8 @@ def _link(url: str) -> dict[str, Any]:
 
 def _inline_image(media_type: str, content: bytes) -> dict[str, Any]:
     if media_type not in IMAGE_TYPES:
-        known = ", ".join(sorted(IMAGE_TYPES))
-        raise MessageRefused(f"input: an image of type {media_type} is not one of {known}.")
+        types = ", ".join(sorted(IMAGE_TYPES))
+        raise MessageRefused(f"input: an image of type {media_type} is not one of {types}.")
     return {"type": "input_image", "source": _inline(media_type, content)}
 
 
@@ -113,7 +113,7 @@ def _inline(media_type: str, content: bytes) -> dict[str, Any]:
 def _data_url(url: str) -> tuple[str, bytes]:
     head, comma, data = url.removeprefix("data:").partition(",")
     if not comma:
-        raise MessageRefused("input: a data URL has no comma, and so no data.")
+        raise MessageRefused("input: a data URL has no comma before its data.")
     media_type = head.partition(";")[0].strip().lower() or _UNTYPED
     is_base64 = head.rstrip().lower().endswith(";base64")
     return media_type, _decoded(data) if is_base64 else unquote_to_bytes(data)
@@ -121,7 +121,7 @@ def _data_url(url: str) -> tuple[str, bytes]:
 
 def _decoded(data: str) -> bytes:
     try:
-        # Some clients leave the padding out, and some break lines.
+        # Some clients omit the padding, and some break lines.
         text = "".join(data.split()).rstrip("=")
         return base64.b64decode(text + "=" * (-len(text) % 4), altchars=None, validate=True)
     except (binascii.Error, ValueError):
@@ -129,7 +129,7 @@ def _decoded(data: str) -> bytes:
 
 
 def _readable_type(declared: str, content: bytes, name: str) -> str:
-    """The type under which the gateway reads a file. Raises MessageRefused."""
+    """The type as which the gateway reads a file. Raises MessageRefused if there is none."""
     if content.startswith(b"%PDF-"):
         return "application/pdf"
     if _is_text(content):

@@ -1,8 +1,8 @@
-"""From what clients of the Responses API send to what OpenClaw's gateway takes (pure).
+"""Translates requests of the Responses API for OpenClaw's gateway (pure).
 
-Liberal in: each SDK has its habits, and the gateway refuses most of them (a missing item type,
-an unknown key, OpenAI's own form of an image). What has no meaning here is dropped (`DROPPED`),
-what cannot be honoured is refused with words.
+It accepts the forms that SDKs send and the gateway refuses: a missing item type, an unknown key,
+OpenAI's own form of an image. Members without a meaning here are dropped (`DROPPED`), and members
+that cannot be honoured are refused (`REFUSED`).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ PASSED_ON = frozenset(
         "previous_response_id",
     }
 )
-"""Members that go to the gateway as they are."""
+"""Members that go to the gateway unchanged."""
 
 TRANSLATED = frozenset(
     {
@@ -47,7 +47,7 @@ TRANSLATED = frozenset(
         "reasoning",
     }
 )
-"""Members of which something else becomes."""
+"""Members that are translated."""
 
 DROPPED = frozenset(
     {
@@ -56,9 +56,9 @@ DROPPED = frozenset(
         "service_tier", "stream_options", "top_logprobs", "truncation",
     }
 )  # fmt: skip
-"""Members that are taken and have no effect, as is every member that nobody knows. Nor have
-`store` (an agent always remembers), `previous_response_id` (a conversation goes on where it is),
-`max_tool_calls`, `text.verbosity` and `reasoning`, of which the agent's own settings decide."""
+"""Members that are accepted without effect, like every unknown member. No effect either have
+`store` (an agent always remembers), `previous_response_id` (the path selects the conversation),
+`max_tool_calls`, `text.verbosity` and `reasoning` (the agent's own settings decide)."""
 
 REFUSED = {
     "background": "a response in the background is not available; stream it instead.",
@@ -66,28 +66,28 @@ REFUSED = {
     "…/session/<any name>/responses.",
     "prompt": "prompt templates are not kept here; send the prompt's text.",
 }
-"""Members that cannot be honoured, with what is said of each."""
+"""Members that cannot be honoured, with the reason for each."""
 
 EFFORTS = ("low", "medium", "high")
 
 
 @dataclass(frozen=True)
 class Turn:
-    """A message on its way: the gateway's request, and what is to be made of its answer."""
+    """A translated message: the gateway's request, and how to normalize its answer."""
 
     request: dict[str, Any]
     format: Format | None = None
     is_single: bool = False
     """Whether an answer may hold one function call at most."""
     names: Mapping[str, str] = field(default_factory=dict)
-    """From names by which the agent knows functions to the client's."""
+    """The client's names of functions by their names at the gateway."""
     may_show_images: bool = False
-    """Whether a model that sees is needed."""
-    given: Input = field(default_factory=lambda: history.Input((), ()))
-    """What the client has sent, of which `request` has all."""
+    """Whether a vision model may be needed."""
+    client_input: Input = field(default_factory=lambda: history.Input((), ()))
+    """All items that the client has sent."""
 
-    def of_items(self, items: Iterable[dict[str, Any]]) -> Turn:
-        """The same with these items of the input and no others."""
+    def with_items(self, items: Iterable[dict[str, Any]]) -> Turn:
+        """A copy whose request has only these items as its input."""
         value = inputs.gateway_input(list(items))
         return replace(
             self,
@@ -97,25 +97,25 @@ class Turn:
 
 
 def parse_request(body: Mapping[str, Any]) -> Turn:
-    """The turn that a client asks for. Raises MessageRefused."""
+    """Translates a request's body. Raises MessageRefused if a member cannot be honoured."""
     for member, reason in REFUSED.items():
         if body.get(member):
             raise MessageRefused(f"{member}: {reason}")
     offer = tools.parse_tools(body)
-    # A call that is demanded of a client's function comes before the answer.
-    wanted = structured_outputs.parse_format(as_object(body.get("text"), "text"))
-    answer_format = None if offer.is_demanding else wanted
+    text_format = structured_outputs.parse_format(as_object(body.get("text"), "text"))
+    # If a call of a client's function is required, it comes before the formatted answer.
+    answer_format = None if offer.is_call_required else text_format
     request = {key: body[key] for key in PASSED_ON if body.get(key) is not None}
     request["model"] = "openclaw"
-    given = history.parse_input(body["input"])
+    client_input = history.parse_input(body["input"])
     is_text = isinstance(body["input"], str)
-    request["input"] = body["input"] if is_text else inputs.gateway_input(list(given.items))
+    request["input"] = body["input"] if is_text else inputs.gateway_input(list(client_input.items))
     if inputs.is_blank(request["input"]):
         raise MessageRefused("input: there is nothing but white space in it.")
     rules = [body.get("instructions"), offer.rule]
     if answer_format is not None:
-        theirs = offer.tools if offer.mode == "auto" else []
-        request["tools"] = [*theirs, answer_format.tool]
+        client_tools = offer.tools if offer.mode == "auto" else []
+        request["tools"] = [*client_tools, answer_format.tool]
         rules.append(answer_format.rule(offer))
     elif offer.tools:
         request |= {"tools": offer.tools, "tool_choice": offer.choice}
@@ -129,7 +129,7 @@ def parse_request(body: Mapping[str, Any]) -> Turn:
         is_single=offer.is_single,
         names=offer.names,
         may_show_images=any(media.may_show_images(part) for part in _parts(request["input"])),
-        given=given,
+        client_input=client_input,
     )
 
 

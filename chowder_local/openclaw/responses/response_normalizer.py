@@ -1,7 +1,7 @@
-"""From what OpenClaw's gateway answers to what the Responses API promises (pure).
+"""Normalizes the gateway's responses to the Responses API's schema (pure).
 
-Exact out: the asked-for model's id, the output in the form that was asked for, and every member
-that the schema requires.
+A normalized response has the requested model's id, the output in the requested form, and every
+member that the schema requires.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from chowder_local.openclaw.responses.tools import AGENT_BUILT_INS, to_gateway_function
+from chowder_local.openclaw.responses.tools import to_gateway_function
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from chowder_local.openclaw.responses.requests import Turn
     from chowder_local.openclaw.responses.structured_outputs import Format
 
-# OpenClaw ends a whole answer with it that met its `max_output_tokens`, and no stream; the status
-# says so without it.
+# OpenClaw appends this to an answer that reached `max_output_tokens`, but not to a stream. The
+# status says the same.
 _NOTICE = re.compile(r"\n\n⚠️ Reply truncated at the model's output token limit\.[^\n]*\Z")
 _TRUNCATIONS = ("auto", "disabled")
 _EFFORTS = ("none", "low", "medium", "high", "xhigh")
@@ -27,41 +27,41 @@ _MODES = ("none", "auto", "required")
 
 
 def normalize_output(response: Mapping[str, Any], turn: Turn) -> dict[str, Any]:
-    """The gateway's answer with the output that the client asked for. Raises AnswerUnfit."""
+    """A response with the requested form of output. Raises AnswerUnfit if it does not fit."""
     output = [with_client_name(each, turn.names) for each in response.get("output", [])]
     if response.get("status") == "incomplete":
         output = [_without_notice(each) for each in output]
     calls = [each for each in output if each["type"] == "function_call"]
-    # Where a stream was to begin with words, there is a message even if none came.
+    # The gateway adds an empty message to an answer that has only calls.
     messages = [each for each in output if each["type"] != "function_call" and _text_of(each)]
     if turn.format is not None and response.get("status") == "completed":
         calls, messages = _formatted(calls, messages, turn.format, f"msg_{response.get('id')}")
     return {**response, "output": [*messages, *(calls[:1] if turn.is_single else calls)]}
 
 
-def _without_notice(given: dict[str, Any]) -> dict[str, Any]:
-    """An item of an answer that was cut off, as a stream has it: with the model's words alone."""
-    if given.get("type") != "message":
-        return given
+def _without_notice(item: dict[str, Any]) -> dict[str, Any]:
+    """An item of a truncated answer without OpenClaw's notice, as a stream has it."""
+    if item.get("type") != "message":
+        return item
     content = [
         part | {"text": _NOTICE.sub("", part.get("text", ""))} if "text" in part else part
-        for part in given.get("content", [])
+        for part in item.get("content", [])
     ]
-    return given | {"content": content}
+    return item | {"content": content}
 
 
-def with_client_name(given: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
-    """An output item; a call goes by the client's name of the function."""
-    if given.get("type") != "function_call":
-        return dict(given)
-    name = given.get("name", "")
-    return {**given, "name": names.get(name, name)}
+def with_client_name(item: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """An output item; a call has the client's name of the function."""
+    if item.get("type") != "function_call":
+        return dict(item)
+    name = item.get("name", "")
+    return {**item, "name": names.get(name, name)}
 
 
 def _formatted(
     calls: list[dict[str, Any]], messages: list[dict[str, Any]], form: Format, id_: str
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The calls of a client's functions, or else the answer as a message of JSON alone."""
+    """The calls of a client's functions; without any, the answer as one JSON message."""
     answers = [each.get("arguments") or "" for each in calls if each["name"] == form.tool["name"]]
     others = [each for each in calls if each["name"] != form.tool["name"]]
     if others:
@@ -72,7 +72,7 @@ def _formatted(
     else:
         text = "".join(map(_text_of, messages))
         answer = form.from_text(text)
-    # Whoever says in words what was asked for in JSON will not do it.
+    # A model that answers in prose where JSON is required has refused.
     content = (
         {"type": "refusal", "refusal": text}
         if answer is None
@@ -89,12 +89,12 @@ def _text_of(message: Mapping[str, Any]) -> str:
 def normalize(
     response: Mapping[str, Any], requested: Mapping[str, Any], now_s: int
 ) -> dict[str, Any]:
-    """A whole Responses resource for the request that `asked` was, if it ends at `now_s`."""
-    # An explicit null asks for the default, as leaving it out does.
+    """A complete Response resource for the request `requested` at the time `now_s`."""
+    # An explicit null means the default, like a missing member.
     requested = {key: value for key, value in requested.items() if value is not None}
     status = response.get("status")
     is_over = status in {"completed", "incomplete", "failed"}
-    # What people read comes first; the rest is there because the schema requires it.
+    # The members that people read come first; the schema requires the rest.
     whole: dict[str, Any] = {
         "id": None,
         "object": "response",
@@ -135,20 +135,20 @@ def normalize(
     return whole
 
 
-def complete_item(given: Mapping[str, Any]) -> dict[str, Any]:
+def complete_item(item: Mapping[str, Any]) -> dict[str, Any]:
     """An output item with the members that the schema requires."""
-    whole = {key: value for key, value in given.items() if key != "phase"}
+    whole = {key: value for key, value in item.items() if key != "phase"}
     whole.setdefault("status", "completed")
     if whole.get("type") == "message":
         whole["content"] = [complete_part(each) for each in whole.get("content", [])]
     return whole
 
 
-def complete_part(given: Mapping[str, Any]) -> dict[str, Any]:
+def complete_part(part: Mapping[str, Any]) -> dict[str, Any]:
     """A content part with the members that the schema requires."""
-    if given.get("type") != "output_text":
-        return dict(given)
-    return {"annotations": [], "logprobs": [], **given}
+    if part.get("type") != "output_text":
+        return dict(part)
+    return {"annotations": [], "logprobs": [], **part}
 
 
 def _reasoning(requested: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -159,13 +159,13 @@ def _reasoning(requested: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def _tools(requested: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
     for tool in requested:
-        # Only functions have a place in the published schema.
-        if tool.get("type") not in AGENT_BUILT_INS and (given := to_gateway_function(tool)):
-            yield {"description": None, "parameters": None, "strict": None, **given}
+        # The published schema has only functions, so `to_gateway_function` drops the others.
+        if function := to_gateway_function(tool):
+            yield {"description": None, "parameters": None, "strict": None, **function}
 
 
 def _tool_choice(requested: Any) -> Any:
-    """The choice as the Responses API writes it; some clients write it as Chat Completions does."""
+    """The choice in the Responses API's form; some clients send that of Chat Completions."""
     if not isinstance(requested, dict):
         return requested
     kind = str(requested.get("type"))
@@ -179,33 +179,33 @@ def _tool_choice(requested: Any) -> Any:
 
 
 def _text(requested: Mapping[str, Any]) -> dict[str, Any]:
-    given = requested.get("format") or {"type": "text"}
+    text_format = requested.get("format") or {"type": "text"}
     whole = {key: value for key, value in requested.items() if value is not None}
-    if given.get("type") == "json_schema":
-        # Chat Completions has it one level deeper.
-        inner = given.get("json_schema")
-        given = {"description": None, **(inner if isinstance(inner, dict) else given)}
-        given |= {"type": "json_schema", "strict": bool(given.get("strict"))}
-    return {**whole, "format": given}
+    if text_format.get("type") == "json_schema":
+        # Chat Completions nests it one level deeper.
+        inner = text_format.get("json_schema")
+        text_format = {"description": None, **(inner if isinstance(inner, dict) else text_format)}
+        text_format |= {"type": "json_schema", "strict": bool(text_format.get("strict"))}
+    return {**whole, "format": text_format}
 
 
-def _one_of(requested: Any, understood: tuple[str, ...]) -> str | None:
-    return requested if requested in understood else None
+def _one_of(requested: Any, allowed: tuple[str, ...]) -> str | None:
+    return requested if requested in allowed else None
 
 
-def _usage(given: Mapping[str, Any] | None) -> dict[str, Any]:
-    usage = given or {}
+def _usage(reported: Mapping[str, Any] | None) -> dict[str, Any]:
+    usage = reported or {}
     tokens_in, tokens_out = usage.get("input_tokens", 0), usage.get("output_tokens", 0)
-    cached = usage.get("input_tokens_details") or {}
-    reasoned = (usage.get("output_tokens_details") or {}).get("reasoning_tokens", 0)
+    input_details = usage.get("input_tokens_details") or {}
+    reasoning_tokens = (usage.get("output_tokens_details") or {}).get("reasoning_tokens", 0)
     return {
         "input_tokens": tokens_in,
         "output_tokens": tokens_out,
         "total_tokens": usage.get("total_tokens", tokens_in + tokens_out),
-        # Written ones are OpenAI's own addition to the published schema.
+        # OpenAI has added `cache_write_tokens` to the published schema.
         "input_tokens_details": {
-            "cached_tokens": cached.get("cached_tokens", 0),
-            "cache_write_tokens": cached.get("cache_write_tokens", 0),
+            "cached_tokens": input_details.get("cached_tokens", 0),
+            "cache_write_tokens": input_details.get("cache_write_tokens", 0),
         },
-        "output_tokens_details": {"reasoning_tokens": reasoned},
+        "output_tokens_details": {"reasoning_tokens": reasoning_tokens},
     }

@@ -1,8 +1,8 @@
-"""Structured outputs: an answer asked for as a function call, and turned back into text (pure).
+"""Structured outputs: requested as a function call, and turned back into text (pure).
 
-OpenClaw's gateway knows no formats but text, and what providers have for them either excludes
-an agent's own tools or is missing in older models. So the model is offered a function whose
-arguments are the answer, and made to end with a call of it.
+OpenClaw's gateway has no format but text. The providers' structured outputs exclude an agent's own
+tools, or older models lack them. So the model gets a function whose arguments are the answer, and
+must end with a call of it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _ANY_OBJECT = {
     "required": [_TEXT_MEMBER],
     "additionalProperties": False,
 }
-"""For an answer of any shape: some providers take no function whose arguments are not told."""
+"""The parameters for any JSON object: some providers refuse a function without declared ones."""
 
 _FENCED = re.compile(r"\A```(?:json)?\s*\n(.*)\n```\Z", re.DOTALL)
 _SHOWN_CHARACTERS = 300
@@ -43,14 +43,14 @@ _SHOWN_CHARACTERS = 300
 
 @dataclass(frozen=True)
 class Format:
-    """What an answer has to be: JSON that fits a schema, or any JSON object if there is none."""
+    """The format of an answer: JSON that fits a schema, or any JSON object without a schema."""
 
     schema: Mapping[str, Any] | None = None
     description: str | None = None
 
     @property
     def tool(self) -> dict[str, Any]:
-        """The function that the answer is asked for with."""
+        """The function whose arguments are the answer."""
         text = "Gives your whole answer to the user, who sees nothing else of it."
         return {
             "type": "function",
@@ -60,76 +60,78 @@ class Format:
         }
 
     def rule(self, offer: Offer) -> str:
-        """What the model is told about it, beside a client's functions."""
+        """The instruction to the model to use the function."""
         text = f"Give your answer to the user by calling the {ANSWER_TOOL} tool, and only so."
         if offer.tools and offer.mode == "auto":
             return f"{text} To call another function of the user's comes before that. {ANY_TOOL}"
         return f"{text} {ONE_AT_A_TIME} {ONE_TOOL.format(ANSWER_TOOL)}"
 
     def from_arguments(self, arguments: str) -> str:
-        """The answer that is the function's arguments. Raises AnswerUnfit."""
+        """The answer from the function's arguments. Raises AnswerUnfit if it does not fit."""
         if self.schema is None:
-            arguments = str(_parsed(arguments).get(_TEXT_MEMBER))
-        return self._checked(arguments)
+            arguments = str(_parse(arguments).get(_TEXT_MEMBER))
+        return self._check(arguments)
 
     def from_text(self, text: str) -> str | None:
-        """An answer that was given as text; None if it is not JSON. Raises AnswerUnfit."""
+        """The answer from a text; None if it is not JSON. Raises AnswerUnfit if it does not fit."""
         text = text.strip()
         if fenced := _FENCED.match(text):
             text = fenced[1].strip()
-        return self._checked(text) if text.startswith("{") else None
+        return self._check(text) if text.startswith("{") else None
 
-    def _checked(self, text: str) -> str:
-        answer = _parsed(text)
+    def _check(self, text: str) -> str:
+        answer = _parse(text)
         if self.schema is not None and (problem := _misfit(self.schema, answer)):
             raise AnswerUnfit(f"The model's answer does not fit text.format.schema: {problem}")
         return text
 
 
 def parse_format(text: Mapping[str, Any]) -> Format | None:
-    """The format that a request's `text` asks for; None for text. Raises MessageRefused."""
-    given = as_object(text.get("format"), "text.format")
-    kind = given.get("type", "text")
+    """The format in a request's `text`; None for text. Raises MessageRefused if unsupported."""
+    requested = as_object(text.get("format"), "text.format")
+    kind = requested.get("type", "text")
     if kind == "text":
         return None
     if kind == "json_object":
         return Format()
     if kind != "json_schema":
         raise MessageRefused(f"text.format: {kind!r} is none of text, json_object, json_schema.")
-    if isinstance(given.get("json_schema"), dict):
-        # As Chat Completions writes it.
-        given = given["json_schema"]
-    if given.get("schema") is None:
+    if isinstance(requested.get("json_schema"), dict):
+        # The form of Chat Completions.
+        requested = requested["json_schema"]
+    if requested.get("schema") is None:
         raise MessageRefused(
-            "text.format: json_schema needs the answer's JSON schema as `schema`; for any JSON "
-            "object without one, ask for json_object."
+            "text.format: json_schema needs the answer's JSON schema as `schema`; request "
+            "json_object for any JSON object."
         )
-    schema = as_object(given["schema"], "text.format.schema")
+    schema = as_object(requested["schema"], "text.format.schema")
     _validator(schema)
-    description = given.get("description") or ""
-    return Format(_rooted(schema), as_string(description, "text.format.description") or None)
+    description = requested.get("description") or ""
+    return Format(
+        _with_object_root(schema), as_string(description, "text.format.description") or None
+    )
 
 
-def _rooted(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema with an object's at its root, where a function's arguments need one."""
+def _with_object_root(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema without a reference at its root. Raises MessageRefused if that is no object."""
     root = schema
     reference = str(schema.get("$ref", ""))
-    if found := re.fullmatch(r"#/(\$defs|definitions)/([^/]+)", reference):
-        below = schema.get(found[1], {}).get(found[2])
-        if isinstance(below, dict):
+    if match := re.fullmatch(r"#/(\$defs|definitions)/([^/]+)", reference):
+        target = schema.get(match[1], {}).get(match[2])
+        if isinstance(target, dict):
             rest = {key: value for key, value in schema.items() if key != "$ref"}
-            root = {**below, **rest}
+            root = {**target, **rest}
     if root.get("type") != "object":
         raise MessageRefused("text.format.schema: its root must be of type 'object'.")
     return root
 
 
-def _parsed(text: str) -> dict[str, Any]:
+def _parse(text: str) -> dict[str, Any]:
     try:
         answer = json.loads(text)
-    except ValueError as problem:
-        shown = text[:_SHOWN_CHARACTERS]
-        raise AnswerUnfit(f"The model's answer is not JSON ({problem}): {shown}") from None
+    except ValueError as error:
+        start = text[:_SHOWN_CHARACTERS]
+        raise AnswerUnfit(f"The model's answer is not JSON ({error}): {start}") from None
     if not isinstance(answer, dict):
         raise AnswerUnfit("The model's answer is JSON, but not an object.")
     return answer
@@ -137,16 +139,16 @@ def _parsed(text: str) -> dict[str, Any]:
 
 def _misfit(schema: Mapping[str, Any], answer: Any) -> str | None:
     """Why an answer does not fit; None if it does."""
-    problem = next(_validator(schema).iter_errors(answer), None)
-    if problem is None:
+    error = next(_validator(schema).iter_errors(answer), None)
+    if error is None:
         return None
-    where = "/".join(str(step) for step in problem.instance_path)
-    return f"{where}: {problem.message}" if where else str(problem.message)
+    path = "/".join(str(step) for step in error.instance_path)
+    return f"{path}: {error.message}" if path else str(error.message)
 
 
 def _validator(schema: Mapping[str, Any]) -> Any:
-    """What judges answers by a schema. Raises MessageRefused for one that cannot be understood."""
-    # Loaded for those who ask for a format, not at every start.
+    """A validator for answers. Raises MessageRefused if the schema is invalid."""
+    # Imported when a format is requested, not at every start.
     import jsonschema_rs
 
     def fetch(address: str) -> Any:
@@ -155,6 +157,6 @@ def _validator(schema: Mapping[str, Any]) -> Any:
 
     try:
         return jsonschema_rs.validator_for(dict(schema), retriever=fetch)
-    except (ValueError, jsonschema_rs.ReferencingError) as problem:
-        text = str(problem).splitlines()[0]
+    except (ValueError, jsonschema_rs.ReferencingError) as error:
+        text = str(error).splitlines()[0]
         raise MessageRefused(f"text.format.schema: it is not a JSON schema: {text}") from None

@@ -1,9 +1,8 @@
-"""A client's tools and what it says of their use, as the gateway takes them (pure).
+"""Translates a client's tools and tool choice for the gateway (pure).
 
-The agent has tools of its own, which it uses as it sees fit. So a provider's tool that the agent
-can do itself is left out of a request (`AGENT_BUILT_INS`); any other that is not a function of
-the client's cannot be honoured. A function that is called like a tool of the agent's goes by
-another name there.
+The agent has its own tools. A provider's built-in tool is left out if the agent has an equivalent
+(`AGENT_BUILT_INS`); any other tool that is not a function is refused. A function gets another name
+at the gateway if the agent has a tool of that name.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ AGENT_BUILT_INS = frozenset(
         "web_search_preview_2025_03_11",
     }
 )  # fmt: skip
-"""Built-in tools for which the agent has its own: it can search the web and run programs."""
+"""Built-in tools with an equivalent in the agent: it can search the web and run programs."""
 
 AGENT_TOOL_NAMES = frozenset(
     {
@@ -43,25 +42,25 @@ AGENT_TOOL_NAMES = frozenset(
         ANSWER_TOOL,
     }
 )  # fmt: skip
-"""Names that OpenClaw's own tools have, which refuses a request with one of them; and ours."""
+"""Names of OpenClaw's own tools, which it refuses in a request, and of ours."""
 
 _PREFIX = "client_"
-# A function that says nothing of them is offered to no model.
+# OpenClaw does not offer a function without parameters to a model.
 _NO_PARAMETERS = {"type": "object", "properties": {}}
 _MODES = ("auto", "none", "required")
 
 
 class _Choice(NamedTuple):
     mode: str
-    among: frozenset[str] | None = None
+    allowed: frozenset[str] | None = None
     is_pinned: bool = False
 
 
 @dataclass(frozen=True)
 class Offer:
-    """The functions that a model may call, and whether it has to: `none`, `auto`, `required`.
+    """The functions that a model may call; `mode` is `none`, `auto` or `required`.
 
-    `pinned` is the one that has to be called; `names` leads from other names to the client's.
+    `pinned` is the function that it must call. `names` has the client's names of renamed functions.
     """
 
     tools: list[dict[str, Any]]
@@ -71,8 +70,8 @@ class Offer:
     names: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def is_demanding(self) -> bool:
-        """Whether an answer without a call is none."""
+    def is_call_required(self) -> bool:
+        """Whether the answer must have a call."""
         return self.mode == "required"
 
     @property
@@ -81,23 +80,23 @@ class Offer:
 
     @property
     def rule(self) -> str | None:
-        """What the model is told about calls besides."""
+        """An instruction to the model about calls."""
         return ONE_AT_A_TIME if self.is_single and self.tools else None
 
 
 def parse_tools(body: Mapping[str, Any]) -> Offer:
-    """What a request says of tools. Raises MessageRefused."""
-    given = [
+    """Parses the tools and `tool_choice`. Raises MessageRefused if they cannot be honoured."""
+    requested = [
         as_object(tool, "tools: a tool") for tool in as_array(body.get("tools") or [], "tools")
     ]
-    tools = [tool for each in given if (tool := to_gateway_function(each)) is not None]
-    _refuse_doubles(tool["name"] for tool in tools)
+    tools = [tool for each in requested if (tool := to_gateway_function(each)) is not None]
+    _refuse_duplicates(tool["name"] for tool in tools)
     choice = _choice(body.get("tool_choice"))
-    if choice.among is not None:
-        tools = [tool for tool in tools if tool["name"] in choice.among]
+    if choice.allowed is not None:
+        tools = [tool for tool in tools if tool["name"] in choice.allowed]
     if choice.mode == "required" and not tools:
-        raise MessageRefused("tool_choice: it demands a function that is not among the tools.")
-    names = _other_names(tool["name"] for tool in tools)
+        raise MessageRefused("tool_choice: it requires a function that is not among the tools.")
+    names = _gateway_names(tool["name"] for tool in tools)
     return Offer(
         tools=[
             {"parameters": _NO_PARAMETERS, **tool, "name": names.get(tool["name"], tool["name"])}
@@ -111,9 +110,9 @@ def parse_tools(body: Mapping[str, Any]) -> Offer:
 
 
 def to_gateway_function(tool: Mapping[str, Any]) -> dict[str, Any] | None:
-    """A function as the gateway takes it; None for a tool that is left to the agent.
+    """A function in the gateway's form; None for a built-in tool that the agent has.
 
-    Raises MessageRefused for one that cannot be honoured.
+    Raises MessageRefused if the agent does not have the built-in tool.
     """
     kind = tool.get("type")
     if kind in AGENT_BUILT_INS:
@@ -124,12 +123,12 @@ def to_gateway_function(tool: Mapping[str, Any]) -> dict[str, Any] | None:
             "and takes function tools."
         )
     if isinstance(tool.get("function"), dict):
-        # As Chat Completions writes it.
+        # The form of Chat Completions.
         tool = tool["function"]
     return {"type": "function"} | pick(tool, "name", "description", "parameters", "strict")
 
 
-def _refuse_doubles(names: Iterable[str]) -> None:
+def _refuse_duplicates(names: Iterable[str]) -> None:
     seen: set[str] = set()
     for name in names:
         if name.lower() in seen:
@@ -137,16 +136,16 @@ def _refuse_doubles(names: Iterable[str]) -> None:
         seen.add(name.lower())
 
 
-def _choice(given: Any) -> _Choice:
-    if given is None or given in _MODES:
-        return _Choice(given or "auto")
-    if isinstance(given, str):
+def _choice(requested: Any) -> _Choice:
+    if requested is None or requested in _MODES:
+        return _Choice(requested or "auto")
+    if isinstance(requested, str):
         raise MessageRefused(
-            f"tool_choice: {given[:SHOWN_CHARACTERS]!r} is none of {', '.join(_MODES)}; an object "
-            'names a function: {"type": "function", "name": "…"}.'
+            f"tool_choice: {requested[:SHOWN_CHARACTERS]!r} is none of {', '.join(_MODES)}; an "
+            'object names a function: {"type": "function", "name": "…"}.'
         )
-    choice = as_object(given, "tool_choice")
-    # Chat Completions has the same one level deeper.
+    choice = as_object(requested, "tool_choice")
+    # Chat Completions nests it one level deeper.
     inner = choice.get(str(choice.get("type")))
     inner = inner if isinstance(inner, dict) else choice
     if choice.get("type") == "function" and isinstance(inner.get("name"), str):
@@ -154,21 +153,21 @@ def _choice(given: Any) -> _Choice:
     if choice.get("type") == "allowed_tools":
         tools = as_array(inner.get("tools") or [], "tool_choice: tools")
         functions = [to_gateway_function(as_object(tool, "tool_choice: a tool")) for tool in tools]
-        among = frozenset(str(each.get("name")) for each in functions if each is not None)
-        return _Choice("required" if inner.get("mode") == "required" else "auto", among)
+        allowed = frozenset(str(each.get("name")) for each in functions if each is not None)
+        return _Choice("required" if inner.get("mode") == "required" else "auto", allowed)
     raise MessageRefused(
-        "tool_choice: understood are 'auto', 'none', 'required', a function, and allowed_tools."
+        "tool_choice: it must be 'auto', 'none', 'required', a function, or allowed_tools."
     )
 
 
-def _other_names(names: Iterable[str]) -> dict[str, str]:
-    """For each name that is taken, another that is not."""
-    known = list(names)
-    others: dict[str, str] = {}
-    for name in known:
+def _gateway_names(names: Iterable[str]) -> dict[str, str]:
+    """Unused names for functions that are called like an agent's tool, by the client's names."""
+    client_names = list(names)
+    gateway_names: dict[str, str] = {}
+    for name in client_names:
         if name.lower() in AGENT_TOOL_NAMES:
             other = _PREFIX + name
-            while other in known:
+            while other in client_names:
                 other = _PREFIX + other
-            others[name] = other
-    return others
+            gateway_names[name] = other
+    return gateway_names

@@ -1,4 +1,4 @@
-"""Members of what a client sends, read as the kind they have to be (pure)."""
+"""Checks the types of members that a client sends (pure)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def as_object(value: Any, what: str) -> dict[str, Any]:
-    """An object; nothing at all is an empty one. Raises MessageRefused."""
+    """The value as an object; None is an empty one. Raises MessageRefused if it is another type."""
     if value is None:
         return {}
     if not isinstance(value, dict):
@@ -20,19 +20,17 @@ def as_object(value: Any, what: str) -> dict[str, Any]:
 
 
 def as_array(value: Any, what: str) -> list[Any]:
-    """An array. Raises MessageRefused."""
     if not isinstance(value, list):
         raise MessageRefused(f"{what} must be an array.")
     return value
 
 
 def as_string(value: Any, what: str) -> str:
-    """A string. Raises MessageRefused."""
     if not isinstance(value, str):
         raise MessageRefused(f"{what} must be a string.")
     return value
 
 
 def pick(source: Mapping[str, Any], *keys: str) -> dict[str, Any]:
-    """Some of an object's members, those that are there and not null."""
+    """The members with these keys that are present and not null."""
     return {key: source[key] for key in keys if source.get(key) is not None}

@@ -1,1 +1,1 @@
-"""Conversations as OpenClaw keeps them, read from an agent's home."""
+"""Reads conversations from OpenClaw's database in an agent's home."""

@@ -1,4 +1,4 @@
-"""What the program that reads conversations answers; an agent may have had a hand in it."""
+"""The output of `transcripts.mjs`; it is untrusted, because the agent can write the database."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _LAST_MS = 253_402_300_799_000
 
 
 def _time(at_ms: Any) -> Any:
-    """From milliseconds; None for a time that cannot be."""
+    """A time from milliseconds since 1970; None if it is out of range."""
     if not isinstance(at_ms, int | float):
         return at_ms
     return datetime.fromtimestamp(at_ms / 1000, UTC) if 0 <= at_ms <= _LAST_MS else None
@@ -46,7 +46,7 @@ class Tokens(_Shape):
 
 
 class Message(_Shape):
-    """A message as OpenClaw keeps it; one that is beside its conversation was taken back."""
+    """A message in OpenClaw's database; one off the active branch was taken back or sent again."""
 
     position: int
     id: str | None = None
@@ -61,7 +61,7 @@ class Message(_Shape):
     usage: Tokens | None = None
     run_id: str | None = None
     error: str | None = None
-    is_beside: bool = False
+    is_off_branch: bool = False
 
 
 class Page(_Shape):
@@ -71,7 +71,7 @@ class Page(_Shape):
 
 
 class KeptSession(_Shape):
-    """A conversation that OpenClaw has, by its key."""
+    """A conversation in OpenClaw's database."""
 
     key: str
     created_at: Time = None
@@ -85,4 +85,4 @@ class Sessions(_Shape):
 
 
 class SessionsAndPage(Page, Sessions):
-    """Conversations, and one of them."""
+    """All conversations, and a page of one of them."""

@@ -1,4 +1,4 @@
-"""Conversations as OpenClaw keeps them, told as what was said, called and answered."""
+"""Reads the sessions and transcripts of agents as turns."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from chowder_local.openclaw.transcripts.program_output import (
 from chowder_local.openclaw.transcripts.turns import (
     Turn,
     TurnUsage,
-    messages_beside,
-    with_messages_beside,
+    off_branch_messages,
+    with_off_branch_turns,
 )
 from chowder_local.relay.prompt_format.failure_markers import read_marked_message
 from chowder_local.relay.prompt_format.system_prompt import ANSWER_TOOL, HANDED_OVER
@@ -35,23 +35,23 @@ if TYPE_CHECKING:
     from chowder_local.openclaw.sandbox_exec import Processes
 
 DATABASE = "agents/main/agent/openclaw-agent.sqlite"
-"""Where OpenClaw keeps them, below its home."""
+"""The path of OpenClaw's database below its state directory."""
 READ_TIMEOUT_S = 30.0
 TEXT_MAX = 200_000
-"""Characters of a text; the program's own."""
-TEXT_MOST = 4_000_000
-"""The same, where one text alone is asked for."""
+"""The most characters of a text; the same as in the program."""
+TEXT_LIMIT = 4_000_000
+"""The most characters where only one text is requested."""
 LATEST_MESSAGES = 50
-"""Among which the latest one of a person's is looked for."""
+"""How many messages are searched for the latest one of the user."""
 FROM_THE_END = 1 << 53
-"""Before this comes every message."""
+"""A position after every message."""
 
 Shape = TypeVar("Shape", bound=BaseModel)
 
 _BROKEN_OFF = "terminated"
-"""What Node's HTTP client says of a connection that ends too early."""
+"""The error of Node's HTTP client for a connection that ends too early."""
 _PROGRAM = "transcripts.mjs"
-# What OpenClaw's gateway writes around a person's words; other words are kept to the letter.
+# Markers that OpenClaw's gateway adds to a user's text; text without one stays unchanged.
 _FOLDED = (
     "[Chat messages since your last reply",
     "[Recent chat messages",
@@ -64,17 +64,17 @@ _FOLDED = (
 
 @dataclass(frozen=True)
 class LatestMessage:
-    """What a person said last; `entry_id` is OpenClaw's own id of it."""
+    """The user's latest message; `entry_id` is OpenClaw's id."""
 
     entry_id: str
     text: str
     is_unanswered: bool
-    """Whether nothing has come of it but failures: no answer, and no use of a tool."""
+    """Whether only failures followed it: no answer, and no tool call."""
 
 
 @dataclass(frozen=True)
 class Transcript:
-    """The turns of some messages in a row; `before` is asked for with the next older ones."""
+    """A page of turns; `before` is the position to request the next older page with."""
 
     is_known: bool
     turns: Sequence[Turn]
@@ -82,20 +82,21 @@ class Transcript:
 
 
 class Transcripts:
-    """Reads them by a program in the sandbox while it runs, and beside it when it does not."""
+    """Reads conversations with a program in the running sandbox, or on a stopped one's volume."""
 
-    def __init__(self, inside: Processes, beside: Processes, root: str) -> None:
-        self._inside = Program(inside, _PROGRAM)
-        self._beside = Program(beside, _PROGRAM)
+    def __init__(self, in_sandbox: Processes, on_volume: Processes, root: str) -> None:
+        self._in_sandbox = Program(in_sandbox, _PROGRAM)
+        self._on_volume = Program(on_volume, _PROGRAM)
         self._path = f"{root}/{DATABASE}"
 
     async def sessions(self, sandbox_id: SandboxId, *, is_running: bool) -> list[KeptSession]:
-        """All that OpenClaw has, last used first.
+        """All conversations, the last used first.
 
-        Raises GatewayUnavailable, EngineUnavailable, SandboxMissing, SandboxPaused, ImageMissing.
+        Raises GatewayUnavailable if they cannot be read, EngineUnavailable, SandboxMissing,
+        SandboxPaused, ImageMissing.
         """
-        found = await self._ask(sandbox_id, {"op": "list"}, Sessions, is_running=is_running)
-        return found.sessions
+        answer = await self._ask(sandbox_id, {"op": "list"}, Sessions, is_running=is_running)
+        return answer.sessions
 
     async def transcript(
         self,
@@ -107,21 +108,20 @@ class Transcripts:
         before: int | None = None,
         text_max: int = TEXT_MAX,
     ) -> Transcript:
-        """The latest messages, or the latest before a position. Raises as `sessions` does.
+        """The latest `limit` messages, or the latest before a position. Raises as `sessions` does.
 
-        Texts are cut to so many characters, but what a person said to no less than TEXT_MAX.
+        Texts are cut to `text_max` characters, but a user's to TEXT_MAX at least.
         """
         request = _page_request("read", key, limit, before, text_max)
         return _transcript(await self._ask(sandbox_id, request, Page, is_running=is_running))
 
     async def latest_message(self, sandbox_id: SandboxId, key: str) -> LatestMessage | None:
-        """What was said last in a conversation of a running agent. Raises as `sessions` does."""
-        # Of an answer only that there is one counts: with their texts, a few readers at once would
-        # take hundreds of megabytes.
+        """The user's latest message to a running agent. Raises as `sessions` does."""
+        # Texts of answers are not needed, and would take hundreds of megabytes with a few readers.
         request = _page_request("read", key, LATEST_MESSAGES, None, text_max=0)
-        found = await self._ask(sandbox_id, request, Page, is_running=True)
+        page = await self._ask(sandbox_id, request, Page, is_running=True)
         is_unanswered = True
-        for message in reversed([each for each in found.messages if not each.is_beside]):
+        for message in reversed([each for each in page.messages if not each.is_off_branch]):
             if message.role == "user":
                 text = _base_turn(message).text or ""
                 return LatestMessage(message.id or "", text, is_unanswered)
@@ -138,10 +138,10 @@ class Transcripts:
         before: int | None = None,
         text_max: int = TEXT_MAX,
     ) -> tuple[list[KeptSession], Transcript]:
-        """What `sessions` and `transcript` tell, in the time of one of them; raises as these do."""
+        """The results of `sessions` and `transcript` in one call. Raises as `sessions` does."""
         request = _page_request("both", key, limit, before, text_max)
-        found = await self._ask(sandbox_id, request, SessionsAndPage, is_running=is_running)
-        return found.sessions, _transcript(found)
+        answer = await self._ask(sandbox_id, request, SessionsAndPage, is_running=is_running)
+        return answer.sessions, _transcript(answer)
 
     async def _ask(
         self,
@@ -151,20 +151,20 @@ class Transcripts:
         *,
         is_running: bool,
     ) -> Shape:
-        program = self._inside if is_running else self._beside
+        program = self._in_sandbox if is_running else self._on_volume
         answer = await program.ask(
             sandbox_id,
             {**request, "path": self._path},
             timeout_s=READ_TIMEOUT_S,
-            overdue=f"its conversations could not be read within {READ_TIMEOUT_S:.0f} s",
+            timeout_message=f"the conversations could not be read within {READ_TIMEOUT_S:.0f} s",
         )
         if not answer.get("ok"):
             reason = error_message(answer)[:500]
-            raise GatewayUnavailable(f"its conversations could not be read: {reason}")
+            raise GatewayUnavailable(f"the conversations could not be read: {reason}")
         try:
             return shape.model_validate(answer.get("payload"))
         except ValidationError:
-            raise GatewayUnavailable("its conversations are not what they should be") from None
+            raise GatewayUnavailable("the conversations have an unknown form") from None
 
 
 def _page_request(
@@ -174,23 +174,23 @@ def _page_request(
     return {"op": op, "key": key, "limit": limit, "before": last, "textMax": text_max}
 
 
-def _transcript(found: Page) -> Transcript:
-    older = found.messages[0].position if found.has_more and found.messages else None
-    on_it = [each for each in found.messages if not each.is_beside]
-    turns = with_messages_beside(
-        _turns(on_it), [_turns(each) for each in messages_beside(found.messages)]
+def _transcript(page: Page) -> Transcript:
+    before = page.messages[0].position if page.has_more and page.messages else None
+    on_branch = [each for each in page.messages if not each.is_off_branch]
+    turns = with_off_branch_turns(
+        _turns(on_branch), [_turns(each) for each in off_branch_messages(page.messages)]
     )
-    return Transcript(found.is_known, turns, older)
+    return Transcript(page.is_known, turns, before)
 
 
 def _turns(messages: Sequence[Message]) -> list[Turn]:
-    """What the messages tell; the results that a client gives are joined with its calls."""
+    """The turns of the messages; a client's function results get the ids of their calls."""
     turns: list[Turn] = []
     handed_over: list[Turn] = []
     for message in messages:
         for turn in _turns_of(message):
             if turn.role == "tool_result" and message.role == "user" and handed_over:
-                # OpenClaw tells a client another id than the model's own.
+                # A client gets another call id from OpenClaw than the model's.
                 call = handed_over.pop(0)
                 turns.append(replace(turn, call_id=call.call_id, name=call.name))
             else:
@@ -217,7 +217,7 @@ def _turns_of(message: Message) -> Iterator[Turn]:
 
 
 def _base_turn(message: Message) -> Turn:
-    """What all turns of a message have in common, and its text."""
+    """The members that all turns of a message share, and its text."""
     parts = message.parts
     texts = [part for part in parts if part.type == "text"]
     is_cut = any(part.is_cut for part in texts)
@@ -240,37 +240,36 @@ def _from_user(message: Message, base: Turn) -> Iterator[Turn]:
         return
     turns = list(unfold([UserMessage(tuple(texts))]))
     for number, turn in enumerate(turns, 1):
-        # Its images came with the words that it ends with.
-        one = base if number == len(turns) else replace(base, images=0)
+        # Images belong to the last text of the message.
+        common = base if number == len(turns) else replace(base, images=0)
         if isinstance(turn, UserMessage):
-            yield replace(one, role="user", text="\n".join(turn.parts))
+            yield replace(common, role="user", text="\n".join(turn.parts))
         elif isinstance(turn, AssistantText):
-            yield replace(one, role="assistant", text=turn.text)
+            yield replace(common, role="assistant", text=turn.text)
         elif isinstance(turn, ToolCall):
-            yield replace(one, role="tool_call", text=None, call_id=turn.id, name=turn.name)
+            yield replace(common, role="tool_call", text=None, call_id=turn.id, name=turn.name)
         else:
             yield replace(
-                one, role="tool_result", text=turn.text, call_id=turn.call_id, is_error=False
+                common, role="tool_result", text=turn.text, call_id=turn.call_id, is_error=False
             )
 
 
 def _from_assistant(message: Message, base: Turn) -> Iterator[Turn]:
     error = message.error and _plain(message.error)
-    made = replace(base, model=message.model, usage=_usage(message), error=error)
+    template = replace(base, model=message.model, usage=_usage(message), error=error)
     calls = [part for part in message.parts if part.type == "call"]
     if base.text or not calls:
-        yield made
-        # Of one model call, one turn tells what it cost.
-        made = replace(made, usage=None)
+        yield template
+        # Only one turn of a model call has its usage.
+        template = replace(template, usage=None)
     for call in calls:
         if call.name == ANSWER_TOOL:
-            # A structured output: what the client got was its arguments.
-            # As OpenClaw writes it to the client.
+            # A structured output: the client got the arguments as text, in OpenClaw's own form.
             text = json.dumps(call.arguments or {}, ensure_ascii=False, separators=(",", ":"))
-            yield replace(made, text=text, is_cut=call.is_cut)
+            yield replace(template, text=text, is_cut=call.is_cut)
         else:
             yield replace(
-                made,
+                template,
                 role="tool_call",
                 text=None,
                 call_id=_id(call.id),
@@ -279,11 +278,11 @@ def _from_assistant(message: Message, base: Turn) -> Iterator[Turn]:
                 is_cut=call.is_cut,
                 characters=None,
             )
-        made = replace(made, usage=None)
+        template = replace(template, usage=None)
 
 
 def _plain(error: str) -> str:
-    """Why a model call failed: the relay's marker, which OpenClaw has, has the provider's words."""
+    """The provider's message, from the relay's marker in OpenClaw's error; else that error."""
     if error == _BROKEN_OFF:
         return "The model provider broke off its answer."
     return read_marked_message(error) or error
@@ -309,5 +308,5 @@ def _usage(message: Message) -> TurnUsage | None:
 
 
 def _id(call_id: str | None) -> str | None:
-    """A call's own id, without the one of the item that it came in."""
+    """A call's id, without the id of its output item."""
     return None if call_id is None else call_id.partition("|")[0]

@@ -1,8 +1,8 @@
-"""What transcripts consist of: things that were said, called or answered, and what became of them.
+"""The turns of transcripts, and the statuses of the user's turns.
 
-The status of a user's message is `completed`: answered; `failed`: the model call failed;
-`cancelled`: the client hung up before the answer's end; `in_progress`: it is being answered. A
-message of which nothing came, and whose words were sent again, is an attempt of the one after it.
+A user's turn is `completed` if it was answered, `failed` if the model call failed, `cancelled` if
+the client disconnected before the end of the answer, and `in_progress` while it is being answered.
+An unanswered message that was sent again is an attempt of the later message.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ IN_PROGRESS = "in_progress"
 
 @dataclass(frozen=True)
 class TurnUsage:
-    """Tokens of the model call that a turn came from."""
+    """The tokens of the model call that produced a turn."""
 
     input_tokens: int
     cached_tokens: int
@@ -32,7 +32,7 @@ class TurnUsage:
 
 @dataclass(frozen=True)
 class Attempt:
-    """A message of which nothing came, and whose words were sent again."""
+    """An unanswered message that was sent again."""
 
     at: datetime | None
     status: str
@@ -41,7 +41,7 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Turn:
-    """One thing that was said, called or answered; `position` counts OpenClaw's messages.
+    """A text, tool call or tool result; `position` is the index of its message in OpenClaw.
 
     `role` is user, assistant, tool_call or tool_result.
     """
@@ -57,32 +57,32 @@ class Turn:
     images: int = 0
     is_cut: bool = False
     characters: int | None = None
-    """How long the whole text is of one that is cut."""
+    """The length of the whole text, if it is cut."""
     model: str | None = None
     usage: TurnUsage | None = None
     response_id: str | None = None
     error: str | None = None
     status: str | None = None
-    """What became of a user's message, as far as it is known."""
+    """The status of a user's message; None if it is unknown."""
     attempts: tuple[Attempt, ...] = ()
 
 
-def messages_beside(messages: Iterable[Message]) -> list[list[Message]]:
-    """The messages beside a conversation: each a user's, then the failures that it ended in.
+def off_branch_messages(messages: Iterable[Message]) -> list[list[Message]]:
+    """The messages off the active branch, in groups: a user's message, then its failures.
 
-    OpenClaw may leave others there when it tidies up; those are told where they are now.
+    Other groups are omitted: OpenClaw leaves moved messages there, which are on the branch, too.
     """
     groups: list[list[Message]] = []
     for message in messages:
-        if message.is_beside and message.role == "user":
+        if message.is_off_branch and message.role == "user":
             groups.append([message])
-        elif message.is_beside and groups:
+        elif message.is_off_branch and groups:
             groups[-1].append(message)
     return [group for group in groups if all(map(_is_failure, group[1:]))]
 
 
-def with_messages_beside(turns: Sequence[Turn], groups: Iterable[Sequence[Turn]]) -> list[Turn]:
-    """The turns of a conversation, and those beside it where they were."""
+def with_off_branch_turns(turns: Sequence[Turn], groups: Iterable[Sequence[Turn]]) -> list[Turn]:
+    """The turns with the off-branch groups as attempts, or as turns at their former places."""
     result = list(turns)
     for group in groups:
         sent = next((turn for turn in reversed(group) if turn.role == "user"), None)
@@ -91,10 +91,10 @@ def with_messages_beside(turns: Sequence[Turn], groups: Iterable[Sequence[Turn]]
         error = next((turn.error for turn in group if turn.error), None)
         status = CANCELLED if error is None else FAILED
         place = next((at for at, each in enumerate(result) if each.position >= sent.position), None)
-        again = next((at for at, each in enumerate(result) if _is_again(each, sent)), None)
-        if again is not None:
+        retry = next((at for at, each in enumerate(result) if _is_retry(each, sent)), None)
+        if retry is not None:
             attempt = Attempt(sent.at, status, error)
-            result[again] = replace(result[again], attempts=(*result[again].attempts, attempt))
+            result[retry] = replace(result[retry], attempts=(*result[retry].attempts, attempt))
         else:
             result.insert(
                 len(result) if place is None else place,
@@ -104,10 +104,10 @@ def with_messages_beside(turns: Sequence[Turn], groups: Iterable[Sequence[Turn]]
 
 
 def with_statuses(turns: Sequence[Turn], *, is_end: bool, is_answering: bool) -> list[Turn]:
-    """The turns with the statuses of the user's.
+    """The turns with the statuses of the user's turns.
 
-    Of messages that came together, the latest one's answer is that of all. Without an answer the
-    last status is known only at the end of a conversation.
+    Consecutive messages share the answer of the last one. A last turn without an answer gets a
+    status only if `is_end`, at the end of the conversation.
     """
     result = list(turns)
     answer: Turn | None = None
@@ -127,12 +127,12 @@ def with_statuses(turns: Sequence[Turn], *, is_end: bool, is_answering: bool) ->
 
 def _status(answer: Turn, unanswered: str | None) -> str | None:
     if answer.role == "tool_result":
-        # The agent had its tools work, and did not come to say anything.
+        # The agent has used tools, but has not answered.
         return unanswered
     return COMPLETED if answer.error is None else FAILED
 
 
-def _is_again(turn: Turn, sent: Turn) -> bool:
+def _is_retry(turn: Turn, sent: Turn) -> bool:
     return turn.role == "user" and turn.position == sent.position and turn.text == sent.text
 
 

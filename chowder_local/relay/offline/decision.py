@@ -1,4 +1,4 @@
-"""What the offline model replies to a conversation: a quote that proves memory, or a tool call."""
+"""Decides the offline model's reply: a quote that proves memory, or a tool call."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from chowder_local.relay.prompt_format.system_prompt import (
     find_tool_demand,
     own_tools,
 )
-from chowder_local.relay.prompt_format.user_messages import view
+from chowder_local.relay.prompt_format.user_messages import make_view
 from chowder_local.relay.wire.conversation import Tool, ToolCall, ToolChoice
 from chowder_local.relay.wire.reply import Reply
 
@@ -24,31 +24,30 @@ if TYPE_CHECKING:
     from chowder_local.relay.wire.conversation import Conversation
 
 _MAX_QUOTE = 2000
-# The one argument of an answer that may be any JSON object: its text.
+# The only argument of an answer tool that takes any JSON object, as a text.
 _ANY_OBJECT = "json"
-_ASKED_FOR = re.compile(r"\bcall\s+[`'\"]?([A-Za-z_][\w.-]*)[`'\"]?\s*", re.IGNORECASE)
+_CALL_REQUEST = re.compile(r"\bcall\s+[`'\"]?([A-Za-z_][\w.-]*)[`'\"]?\s*", re.IGNORECASE)
 
 
 def decide(conversation: Conversation) -> Reply:
-    """The same conversation always gets the same reply."""
-    seen = view(conversation.turns)
-    if seen.returned is None and (calls := tuple(_calls(conversation, seen))):
+    """The reply; always the same for the same conversation."""
+    view = make_view(conversation.turns)
+    if view.tool_result is None and (calls := tuple(_calls(conversation, view))):
         return Reply(calls=calls[:1] if ONE_AT_A_TIME in conversation.system else calls)
-    # An answer that came back was no good, and there is no other.
-    is_tried = seen.returned is not None and seen.returned.name == ANSWER_TOOL
+    # A structured answer that came back was rejected, and there is no other.
+    is_tried = view.tool_result is not None and view.tool_result.name == ANSWER_TOOL
     if not is_tried and (tool := _answer_tool(conversation)):
-        return Reply(calls=(_structured(conversation, seen, tool),))
-    return Reply(_answer(seen))
+        return Reply(calls=(_structured_answer(conversation, view, tool),))
+    return Reply(_answer(view))
 
 
-def _answer(seen: ConversationView) -> str:
-    turn = len(seen.messages)
-    said = seen.latest
-    text = f'[offline] Turn {turn}. You said: "{_quote(said)}"'
-    if seen.returned is not None:
-        return f'{text} Tool {seen.returned.name} answered: "{_quote(seen.returned.text)}"'
+def _answer(view: ConversationView) -> str:
+    turn, result = len(view.messages), view.tool_result
+    text = f'[offline] Turn {turn}. You said: "{_quote(view.latest)}"'
+    if result is not None:
+        return f'{text} Tool {result.name} answered: "{_quote(result.text)}"'
     if turn > 1:
-        return f'{text} Before that: "{_quote(seen.messages[-2])}"'
+        return f'{text} Before that: "{_quote(view.messages[-2])}"'
     return text
 
 
@@ -56,41 +55,43 @@ def _quote(text: str) -> str:
     return text if len(text) <= _MAX_QUOTE else text[:_MAX_QUOTE] + "…"
 
 
-def _calls(conversation: Conversation, seen: ConversationView) -> Iterator[ToolCall]:
+def _calls(conversation: Conversation, view: ConversationView) -> Iterator[ToolCall]:
     choice = _choice(conversation)
-    if choice.mode == "none" or not conversation.tools or not seen.messages:
+    if choice.mode == "none" or not conversation.tools or not view.messages:
         return
-    said = seen.messages[-1]
-    wanted = list(_asked_for(conversation, said))
-    if not wanted and choice.name is None:
-        wanted = list(_fitting(conversation, said))
-    if not wanted and choice.mode == "required" and not _answer_tool(conversation):
-        tool = _offered(conversation, choice.name) or _first_of_client(conversation)
-        wanted = [(tool, _object_in(said))]
-    for number, (tool, arguments) in enumerate(wanted):
+    message = view.messages[-1]
+    calls = list(_requested_calls(conversation, message))
+    if not calls and choice.name is None:
+        calls = list(_matching_calls(conversation, message))
+    if not calls and choice.mode == "required" and not _answer_tool(conversation):
+        tool = _find_tool(conversation, choice.name) or _first_client_tool(conversation)
+        calls = [(tool, _first_object(message))]
+    for number, (tool, arguments) in enumerate(calls):
         id_ = conversation.digest[:22] + f"{number:02}" if number else conversation.digest[:24]
-        given = minimal(tool.parameters) if arguments is None else arguments
-        yield ToolCall(f"call_{id_}", tool.name, given)
+        filled = minimal(tool.parameters) if arguments is None else arguments
+        yield ToolCall(f"call_{id_}", tool.name, filled)
 
 
-def _asked_for(
-    conversation: Conversation, said: str
+def _requested_calls(
+    conversation: Conversation, message: str
 ) -> Iterator[tuple[Tool, dict[str, Any] | None]]:
     at = 0
-    while at >= 0 and (found := _ASKED_FOR.search(said, at)):
-        at = found.end(1)
-        if tool := _offered(conversation, found[1].rstrip(".-")):
-            arguments, end = _object_at(said, found.end())
+    while at >= 0 and (match := _CALL_REQUEST.search(message, at)):
+        at = match.end(1)
+        if tool := _find_tool(conversation, match[1].rstrip(".-")):
+            arguments, end = _object_at(message, match.end())
             yield tool, arguments
-            at = said.find("\n", at if arguments is None else end)
+            at = message.find("\n", at if arguments is None else end)
 
 
-def _fitting(conversation: Conversation, said: str) -> Iterator[tuple[Tool, dict[str, Any] | None]]:
-    theirs = [each for each in client_functions(conversation) if each.name != ANSWER_TOOL]
-    if tool := match_function(said, theirs):
-        given = _object_in(said)
-        is_fit = given is not None and fits(tool.parameters, given)
-        yield tool, given if is_fit else arguments_from(said, tool.parameters)
+def _matching_calls(
+    conversation: Conversation, message: str
+) -> Iterator[tuple[Tool, dict[str, Any] | None]]:
+    functions = [each for each in client_functions(conversation) if each.name != ANSWER_TOOL]
+    if tool := match_function(message, functions):
+        values = _first_object(message)
+        is_fit = values is not None and fits(tool.parameters, values)
+        yield tool, values if is_fit else arguments_from(message, tool.parameters)
 
 
 def _choice(conversation: Conversation) -> ToolChoice:
@@ -101,40 +102,41 @@ def _choice(conversation: Conversation) -> ToolChoice:
 
 
 def _answer_tool(conversation: Conversation) -> Tool | None:
-    return _offered(conversation, ANSWER_TOOL) if find_tool_demand(conversation.system)[0] else None
+    is_demanded, _ = find_tool_demand(conversation.system)
+    return _find_tool(conversation, ANSWER_TOOL) if is_demanded else None
 
 
-def _structured(conversation: Conversation, seen: ConversationView, tool: Tool) -> ToolCall:
-    """The object in the person's words if it is one that is wanted, else the smallest one."""
+def _structured_answer(conversation: Conversation, view: ConversationView, tool: Tool) -> ToolCall:
+    """A call with the object in the user's message if it fits, else with the smallest one."""
     arguments = minimal(tool.parameters)
-    said = _object_in(seen.latest)
+    written = _first_object(view.latest)
     if list(arguments) == [_ANY_OBJECT]:
-        answer = {"answer": _answer(seen)} if said is None else said
+        answer = {"answer": _answer(view)} if written is None else written
         arguments = {_ANY_OBJECT: json.dumps(answer, ensure_ascii=False)}
-    elif said is not None and fits(tool.parameters, said):
-        arguments = said
+    elif written is not None and fits(tool.parameters, written):
+        arguments = written
     return ToolCall(f"call_{conversation.digest[:24]}", tool.name, arguments)
 
 
-def _offered(conversation: Conversation, name: str | None) -> Tool | None:
+def _find_tool(conversation: Conversation, name: str | None) -> Tool | None:
     return next((tool for tool in conversation.tools if tool.name == name), None)
 
 
-def _first_of_client(conversation: Conversation) -> Tool:
+def _first_client_tool(conversation: Conversation) -> Tool:
     return (client_functions(conversation) or list(conversation.tools))[0]
 
 
 def client_functions(conversation: Conversation) -> list[Tool]:
-    """The agent's own tools are listed in OpenClaw's system prompt; a client's are not."""
+    """The tools that are not the agent's own, which OpenClaw lists in its system prompt."""
     own = own_tools(conversation.system)
     if own is None:
-        # They cannot be told apart.
+        # Without that list they cannot be distinguished.
         return []
     return [tool for tool in conversation.tools if tool.name not in own]
 
 
 def _object_at(text: str, start: int) -> tuple[dict[str, Any] | None, int]:
-    """The JSON object that begins there, if one does, and where it ends."""
+    """The JSON object at a place, None if there is none, and the index of its end."""
     try:
         value, end = json.JSONDecoder().raw_decode(text, start)
     except ValueError:
@@ -142,8 +144,8 @@ def _object_at(text: str, start: int) -> tuple[dict[str, Any] | None, int]:
     return (value, end) if isinstance(value, dict) else (None, start)
 
 
-def _object_in(text: str) -> dict[str, Any] | None:
-    for found in re.finditer(r"\{", text):
-        if (value := _object_at(text, found.start())[0]) is not None:
+def _first_object(text: str) -> dict[str, Any] | None:
+    for match in re.finditer(r"\{", text):
+        if (value := _object_at(text, match.start())[0]) is not None:
             return value
     return None

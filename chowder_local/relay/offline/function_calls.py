@@ -1,4 +1,4 @@
-"""Which of a client's functions a message is about, and the smallest arguments for it (pure)."""
+"""Matches a message to a client's function and makes the smallest arguments (pure)."""
 
 from __future__ import annotations
 
@@ -31,26 +31,26 @@ _COMMON = """
     which who why will with you your
 """
 _STOP_WORDS = frozenset(_COMMON.split())
-"""Words that tell nothing about what a function or a message is about."""
+"""Words that say nothing about the topic of a function or a message."""
 
 _WORD_OF_NAME = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 _WORD = re.compile(r"[^\W\d_]+")
 _PHRASE = re.compile(r'"([^"\n]+)"|“([^”\n]+)”|((?:\b[A-Z][\w-]*)(?: [A-Z][\w-]*)*)')
 _MAX_CHARACTERS = 10_000
-"""Of a message that are looked at."""
+"""The part of a message that is searched."""
 _PLACEHOLDER = "text"
 
 
 def match_function(message: str, functions: Iterable[Tool]) -> Tool | None:
-    """The one function that has a word of its name in the message; None if there are several."""
-    said = _topics(_WORD.findall(message[:_MAX_CHARACTERS]))
-    fitting = [each for each in functions if said & _topics(_WORD_OF_NAME.findall(each.name))]
+    """The only function whose name shares a word with the message; None if there are several."""
+    topics = _topics(_WORD.findall(message[:_MAX_CHARACTERS]))
+    fitting = [each for each in functions if topics & _topics(_WORD_OF_NAME.findall(each.name))]
     return fitting[0] if len(fitting) == 1 else None
 
 
 def arguments_from(message: str, schema: Mapping[str, Any]) -> dict[str, Any]:
-    """The smallest arguments of a schema, with names and quotations of the message in its texts."""
-    # What an object in the message says is another thing.
+    """The smallest arguments of a schema; names and quotations of the message fill its texts."""
+    # Text within a JSON object of the message does not count.
     arguments, phrases = minimal(schema), _phrases(message[:_MAX_CHARACTERS].partition("{")[0])
     properties = schema.get("properties") or {}
     for name, value in arguments.items():
@@ -61,15 +61,15 @@ def arguments_from(message: str, schema: Mapping[str, Any]) -> dict[str, Any]:
 
 def _topics(words: Iterable[str]) -> set[str]:
     lowered = {word.lower() for word in words if len(word) > 1} - _STOP_WORDS
-    # As singulars, so that list_orders is about an order.
+    # Singular, so that list_orders matches "order".
     return {word.removesuffix("s") if len(word) > 3 else word for word in lowered} - _STOP_WORDS
 
 
 def _phrases(message: str) -> Iterator[str]:
-    for found in _PHRASE.finditer(message):
-        phrase: str = found[1] or found[2] or found[3]
-        if found[3] and _begins_sentence(message, found.start()):
-            # The first word of a sentence has a capital anyway.
+    for match in _PHRASE.finditer(message):
+        phrase: str = match[1] or match[2] or match[3]
+        if match[3] and _begins_sentence(message, match.start()):
+            # The first word of a sentence is always capitalized.
             first, _, rest = phrase.partition(" ")
             phrase = rest if first.lower() in _STOP_WORDS or not rest else phrase
         if phrase and phrase.lower() not in {"i", *_STOP_WORDS}:
@@ -86,40 +86,41 @@ def _is_free_text(schema: Any) -> bool:
 
 
 def minimal(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """An object with the required properties, each with the plainest value of its type."""
+    """An object with the required properties, each with the simplest value of its type."""
     return _Values(schema).object(schema, _MAX_DEPTH)
 
 
 def fits(schema: Mapping[str, Any], value: Mapping[str, Any]) -> bool:
-    """Whether an object has what is required and nothing that is unknown; not how it is inside."""
+    """Whether an object has all required and only known properties. Values are not checked."""
     properties = schema.get("properties") or {}
     return set(schema.get("required") or []) <= value.keys() <= properties.keys()
 
 
 class _Values:
-    """Values for the parts of one schema, which its references lead to."""
+    """Makes values for parts of one schema and resolves its references."""
 
     def __init__(self, root: Mapping[str, Any]) -> None:
         self._root = root
 
     def object(self, schema: Mapping[str, Any], depth: int) -> dict[str, Any]:
         properties = schema.get("properties")
-        known = properties if isinstance(properties, dict) else {}
+        if not isinstance(properties, dict):
+            properties = {}
         names = list(schema.get("required") or [])
-        # Whatever is optional makes up the number, if there is one.
+        # Optional properties fill up to `minProperties`.
         missing = int(schema.get("minProperties") or 0) - len(names)
-        names += [name for name in known if name not in names][: max(0, missing)]
-        return {name: self.value(known.get(name), depth - 1) for name in names}
+        names += [name for name in properties if name not in names][: max(0, missing)]
+        return {name: self.value(properties.get(name), depth - 1) for name in names}
 
     def value(self, schema: Any, depth: int) -> Any:
         if not isinstance(schema, dict) or depth <= 0:
             return ""
         if "$ref" in schema:
             return self.value(self._referenced(str(schema["$ref"])), depth - 1)
-        if given := [schema[key] for key in ("const", "default") if key in schema]:
-            return given[0]
-        if listed := schema.get("enum") or schema.get("examples"):
-            return listed[0]
+        if fixed := [schema[key] for key in ("const", "default") if key in schema]:
+            return fixed[0]
+        if allowed := schema.get("enum") or schema.get("examples"):
+            return allowed[0]
         if schemas := schema.get("anyOf") or schema.get("oneOf"):
             return self._one_of(schemas, depth)
         if schema.get("allOf"):
@@ -127,16 +128,16 @@ class _Values:
         return self._of_type(schema, depth)
 
     def _referenced(self, reference: str) -> Any:
-        found: Any = self._root
+        part: Any = self._root
         for step in reference.removeprefix("#").strip("/").split("/"):
             name = step.replace("~1", "/").replace("~0", "~")
-            found = found.get(name) if name and isinstance(found, dict) else found
-        return found
+            part = part.get(name) if name and isinstance(part, dict) else part
+        return part
 
     def _one_of(self, schemas: list[Any], depth: int) -> Any:
-        # What refers to itself would go on for ever, if there is a way out.
-        if depth <= _MAX_DEPTH // 2 and (plain := [each for each in schemas if _is_null(each)]):
-            schemas = plain
+        # A schema that refers to itself ends with null, if that is allowed.
+        if depth <= _MAX_DEPTH // 2 and (simplest := [each for each in schemas if _is_null(each)]):
+            schemas = simplest
         return self.value(schemas[0], depth - 1)
 
     def _merged(self, schema: Mapping[str, Any]) -> dict[str, Any]:
@@ -154,7 +155,7 @@ class _Values:
         kind = schema.get("type")
         if isinstance(kind, list):
             kind = kind[0] if kind else None
-        # Gemini's schemas shout their types.
+        # Gemini's schemas have types in capitals.
         kind = str(kind or ("object" if "properties" in schema else "string")).lower()
         if kind == "object":
             return self.object(schema, depth)
@@ -162,8 +163,8 @@ class _Values:
             return self._array(schema, depth)
         if kind in {"integer", "number"}:
             return _number(schema, is_whole=kind == "integer")
-        plain: dict[str, Any] = {"boolean": False, "null": None}
-        return plain.get(kind, _text(schema))
+        simplest: dict[str, Any] = {"boolean": False, "null": None}
+        return simplest.get(kind, _text(schema))
 
     def _array(self, schema: Mapping[str, Any], depth: int) -> list[Any]:
         if before := schema.get("prefixItems"):
@@ -176,7 +177,7 @@ def _is_null(schema: Any) -> bool:
 
 
 def _number(schema: Mapping[str, Any], *, is_whole: bool) -> Any:
-    """The smallest number that is allowed; 1 or, if that is too much, the largest."""
+    """The minimum if there is one; else 1, or the largest allowed number if 1 is too large."""
     step = schema.get("multipleOf") or (1 if is_whole else 0.5)
     if "minimum" in schema or "exclusiveMinimum" in schema:
         above = schema.get("exclusiveMinimum")
@@ -192,7 +193,7 @@ def _number(schema: Mapping[str, Any], *, is_whole: bool) -> Any:
 
 
 def _text(schema: Mapping[str, Any]) -> str:
-    if found := _FORMATS.get(str(schema.get("format"))):
-        return found
+    if example := _FORMATS.get(str(schema.get("format"))):
+        return example
     text = _PLACEHOLDER[: schema.get("maxLength")]
     return text.ljust(int(schema.get("minLength") or 0), "x")

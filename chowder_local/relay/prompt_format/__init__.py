@@ -1,1 +1,1 @@
-"""What OpenClaw writes into prompts, and what we write into them across OpenClaw."""
+"""The texts that OpenClaw writes into prompts, and the markers that cross OpenClaw."""

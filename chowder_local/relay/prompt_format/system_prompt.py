@@ -1,4 +1,4 @@
-"""What OpenClaw's system prompts say: the session, the agent's own tools, demands of tool calls."""
+"""Reads OpenClaw's system prompts: the session, the agent's own tools, demanded tool calls."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 LONGEST_NAME = 200
-"""A longer name of a model or a session is no real one, and would only fill the store."""
+"""Longer names of models and sessions are not real ones and would only fill the store."""
 
 ANSWER_TOOL = "final_answer"
-"""The function that structured outputs are asked for with."""
+"""The function by which a structured output is requested."""
 
 ANY_TOOL = "You must call one of the available tools before responding."
 ONE_TOOL = "You must call the {} tool before responding."
 ONE_AT_A_TIME = "Call at most one tool at a time."
 TOOL_RULE_MARKS = (b"before responding.", ONE_AT_A_TIME.encode())
-"""One of them is in every request whose system prompt restricts the choice of tools."""
+"""Each request whose system prompt restricts the choice of tools contains one of these."""
 
 HANDED_OVER = "Tool execution delegated to client"
-"""What OpenClaw puts in place of the result of a function that the client has to call."""
+"""OpenClaw's placeholder for the result of a function that the client has to call."""
 
 SUMMARIZER = "You are a context summarization assistant."
-"""What the system prompt of a request says that has a part of a conversation summarized."""
+"""In the system prompt of each request for a summary of a part of a conversation."""
 SAVING_SESSION = ":internal-session-effects:"
-"""Part of the key of the session in which an agent saves what it has to remember."""
+"""In the key of each session in which an agent saves what it has to remember."""
 
 _DEMAND = re.compile(r"You must call (?:the (\S+) tool|one of the available tools) before resp")
 _RUNTIME_MARK = b"Runtime: agent="
-# As it is written in JSON and in a text alike: no quote, no line's end, no backslash.
+# Without quotes, line ends and backslashes, so that it is the same in JSON and in text.
 _RUNTIME = re.compile(
     r"Runtime: agent=[^|\"\\\n]* \| session=(?P<key>[^\"\\\n]+?) \| sessionId=(?P<id>[\w-]*)"
 )
@@ -39,38 +39,38 @@ _OWN_TOOL = re.compile(r"^- (\S+?)(?=[:\s]|$)", re.MULTILINE)
 
 
 class Session(NamedTuple):
-    """OpenClaw's key of a conversation, and its id of what the agent remembers of it."""
+    """OpenClaw's key of a session, and the id of its current memory."""
 
     key: str
     id: str
 
 
 def find_session(body: bytes, read_system_prompt: Callable[[], str]) -> Session | None:
-    """The session that a model request is made for, if it says so.
+    """The session of a model request; None if its system prompt does not name one.
 
-    OpenClaw ends its system prompt with a line about its own surroundings. A person may quote such
-    a line; then the system prompt is read, which takes longer.
+    OpenClaw's system prompt ends with a line about its runtime. If the body has several such lines,
+    because a message quotes one, the system prompt is parsed, which takes longer.
     """
     first = body.find(_RUNTIME_MARK)
     if first < 0:
         return None
     if body.find(_RUNTIME_MARK, first + 1) < 0:
-        # The line is ASCII up to the key's end, or is none of ours.
+        # A line of ours is ASCII up to the end of its key.
         text = body[first : first + 4 * LONGEST_NAME].decode("utf-8", "replace")
     else:
         text = read_system_prompt()
-    found = [Session(each["key"], each["id"]) for each in _RUNTIME.finditer(text)]
-    return found[-1] if found and len(found[-1].key) <= LONGEST_NAME else None
+    sessions = [Session(each["key"], each["id"]) for each in _RUNTIME.finditer(text)]
+    return sessions[-1] if sessions and len(sessions[-1].key) <= LONGEST_NAME else None
 
 
 def find_tool_demand(system: str) -> tuple[bool, str | None]:
-    """Whether a system prompt demands a tool call, and of which tool if it says so."""
-    found = _DEMAND.search(system)
-    return found is not None, found and found[1]
+    """Whether a system prompt demands a tool call, and the tool if it names one."""
+    match = _DEMAND.search(system)
+    return match is not None, match and match[1]
 
 
 def own_tools(system: str) -> set[str] | None:
-    """The agent's own tools; None if OpenClaw's system prompt does not list them."""
+    """Names of the agent's own tools; None if OpenClaw's system prompt does not list them."""
     tooling = _TOOLING.search(system)
     if tooling is not None:
         return set(_OWN_TOOL.findall(tooling[1]))

@@ -1,4 +1,4 @@
-"""Conversations freed of what OpenClaw puts around a person's words."""
+"""Extracts what users and tools wrote from conversations that OpenClaw has wrapped."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ _NUDGES = (
     "revised final answer. ",
     "Continue the current task from the existing transcript, preserving completed work. ",
 )
-"""How OpenClaw asks a model again that has said nothing it can show, as if a person did."""
+"""Messages that OpenClaw writes in the user's name to repeat a call without visible answer."""
 _NUDGE = re.compile(
-    # Only the one about compaction is put after the person's words, instead of by itself.
+    # Only the one about compaction follows the user's text; the others stand alone.
     rf"(?:\A(?:{'|'.join(map(re.escape, _NUDGES))})|\n\n{re.escape(_COMPACTED)}).*\Z",
     re.DOTALL,
 )
@@ -51,55 +51,55 @@ _RENDERED_CALL = re.compile(r"\Atool_call id=(\S*) name=(\S+) arguments=(.*)\Z",
 
 @dataclass(frozen=True)
 class ConversationView:
-    """The person's messages, and what came back since the last of them."""
+    """The user messages, and the tool results since the latest of them."""
 
     messages: tuple[str, ...]
-    returned: ToolResult | None
+    tool_result: ToolResult | None
     rounds: int
-    """How often tools have come back; those of one answer are one round."""
+    """Rounds of tool results; those of one answer are one round."""
 
     @property
     def latest(self) -> str:
-        """The last message; empty if there is none."""
+        """The latest user message; empty if there is none."""
         return self.messages[-1] if self.messages else ""
 
 
-def view(turns: Iterable[Turn]) -> ConversationView:
-    """The view of a conversation, freed of what OpenClaw puts around it."""
+def make_view(turns: Iterable[Turn]) -> ConversationView:
+    """The view of a conversation, without what OpenClaw adds."""
     messages: list[str] = []
     names: dict[str, str] = {}
-    returned: ToolResult | None = None
-    latest = ""
+    tool_result: ToolResult | None = None
+    latest_tool = ""
     rounds = 0
     is_in_round = False
     for turn in unfold(turns):
         if isinstance(turn, UserMessage):
             messages.append(turn.parts[0])
-            returned, rounds, is_in_round = None, 0, False
+            tool_result, rounds, is_in_round = None, 0, False
         elif isinstance(turn, ToolResult):
-            # OpenClaw shows its client another id than the model's.
-            name = turn.name or names.get(turn.call_id) or latest or turn.call_id
-            returned = ToolResult(turn.call_id, turn.text, name)
+            # The client sees another call id than the model, so the name may be unknown.
+            name = turn.name or names.get(turn.call_id) or latest_tool or turn.call_id
+            tool_result = ToolResult(turn.call_id, turn.text, name)
             if not is_in_round and HANDED_OVER not in turn.text:
                 rounds, is_in_round = rounds + 1, True
         else:
             is_in_round = False
             if isinstance(turn, ToolCall):
-                names[turn.id] = latest = turn.name
-    return ConversationView(tuple(messages), returned, rounds)
+                names[turn.id] = latest_tool = turn.name
+    return ConversationView(tuple(messages), tool_result, rounds)
 
 
 def clean(part: str) -> str:
-    """The person's words in one part of a user message; empty if there are none."""
+    """The user's own text in a part of a message; empty if it has none."""
     text = _RUNTIME.sub("", _INTERNAL.sub("", part)).strip()
     return _NUDGE.sub("", _TIMESTAMP.sub("", text)).strip()
 
 
 def unfold(turns: Iterable[Turn]) -> Iterator[Turn]:
-    """The turns as they were before OpenClaw's gateway folded them into one user message.
+    """The turns before OpenClaw's gateway folded them into one user message.
 
     A client's history and tool results arrive as lines `User: …`, `Assistant: …`, `Tool:id: …`.
-    What has nothing of the person's in it is left out.
+    Messages without text of the user are left out.
     """
     for turn in turns:
         if not isinstance(turn, UserMessage):
@@ -107,10 +107,10 @@ def unfold(turns: Iterable[Turn]) -> Iterator[Turn]:
             continue
         text = "\n".join(filter(None, map(clean, turn.parts)))
         if _QUEUED.match(text):
-            # A message that got no answer, and the one that does. Nothing marks where the first
-            # ends: a blank line, so that none of the second is lost.
-            waiting, _, text = _QUEUED.sub("", text).partition("\n\n")
-            yield UserMessage((waiting,))
+            # An unanswered message before the current one. Nothing marks its end: a blank line is
+            # taken for it, so that nothing of the current one is lost.
+            queued, _, text = _QUEUED.sub("", text).partition("\n\n")
+            yield UserMessage((queued,))
         if folded := _HISTORY.match(text):
             yield from _lines(folded["history"] or "")
             yield from _lines(folded["current"])
@@ -121,19 +121,19 @@ def unfold(turns: Iterable[Turn]) -> Iterator[Turn]:
 
 
 def _lines(text: str) -> Iterator[Turn]:
-    # re.split with one group gives: before, speaker, words, speaker, words, …
-    before, *spoken = _SPEAKER.split(text)
+    # re.split with one group returns: before, speaker, text, speaker, text, …
+    before, *lines = _SPEAKER.split(text)
     if before.strip():
         yield UserMessage((before.strip(),))
-    for speaker, words in zip(spoken[::2], spoken[1::2], strict=True):
-        yield _read_line(speaker, words.removesuffix("\n"))
+    for speaker, text in zip(lines[::2], lines[1::2], strict=True):
+        yield _read_line(speaker, text.removesuffix("\n"))
 
 
-def _read_line(speaker: str, words: str) -> Turn:
+def _read_line(speaker: str, text: str) -> Turn:
     if speaker == "User":
-        return UserMessage((words,))
+        return UserMessage((text,))
     if speaker.startswith("Tool:"):
-        return ToolResult(speaker.removeprefix("Tool:"), words)
-    if call := _RENDERED_CALL.match(words):
+        return ToolResult(speaker.removeprefix("Tool:"), text)
+    if call := _RENDERED_CALL.match(text):
         return ToolCall(call[1], call[2])
-    return AssistantText(words)
+    return AssistantText(text)

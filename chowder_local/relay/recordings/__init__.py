@@ -1,1 +1,1 @@
-"""Recordings: model calls and their answers, kept in files to be answered from again."""
+"""Recordings: model calls and their answers in files, to be replayed."""

@@ -1,13 +1,13 @@
-"""A model call and its answer as a person reads and keeps them, and what two calls have in common.
+"""The files of a recording: a model call and its answer, readable and comparable.
 
-Of a request there is what matters: the model, and what was said, called and returned, freed of what
-OpenClaw adds. Its instructions and tools are the image's; they would be nine tenths of each file.
+A request is reduced to the model and the turns, without what OpenClaw adds. OpenClaw's instructions
+and tools come with the image and would be nine tenths of each file.
 """
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -38,22 +38,22 @@ _VARYING = (
 
 
 class _Strict(BaseModel):
-    """A misspelt member would otherwise be an answer that never comes."""
+    """Refuses unknown members: a misspelt one would be ignored silently."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Asked(_Strict):
-    """What matters of a model call."""
+class RecordedRequest(_Strict):
+    """A model call, reduced to what distinguishes it."""
 
     provider: str
     model: str
     is_streamed: Annotated[bool, Field(strict=True)]
     turns: list[dict[str, Any]]
-    """Each has one of `said`, `answered`, `called` and `returned`."""
+    """Each turn has one of `said`, `answered`, `called` and `returned`."""
 
     @classmethod
-    def of(cls, provider: str, conversation: Conversation) -> Asked:
+    def from_conversation(cls, provider: str, conversation: Conversation) -> Self:
         return cls(
             provider=provider,
             model=conversation.model,
@@ -62,21 +62,21 @@ class Asked(_Strict):
         )
 
     @classmethod
-    def of_call(cls, call: ModelCall) -> Asked | None:
-        """What a call asks; None if it asks no model, as one for embeddings."""
+    def from_call(cls, call: ModelCall) -> Self | None:
+        """The request of a call; None if it has no conversation, as for embeddings."""
         parsed = call.parse()
         if not isinstance(parsed, ParsedRequest):
             return None
-        return cls.of(call.provider, parsed.conversation)
+        return cls.from_conversation(call.provider, parsed.conversation)
 
     def lines(self) -> list[str]:
-        """The same a line a thing, without what is another each time: times, and ids."""
+        """The request as lines for comparison, with times and ids masked."""
         head = [f"provider: {self.provider}", f"model: {self.model}"]
         return [*head, f"is_streamed: {self.is_streamed}", *map(_line, self.turns)]
 
 
-class AnsweredCall(_Strict):
-    """What came back: `events` of a stream, or else the `text` of the body."""
+class RecordedAnswer(_Strict):
+    """An answer: the `events` of a stream, or the `text` of any other body."""
 
     status: int = Field(ge=100, le=599)
     content_type: str = "application/json"
@@ -85,9 +85,9 @@ class AnsweredCall(_Strict):
     text: str | None = None
 
     @classmethod
-    def of(
+    def from_body(
         cls, status: int, content_type: str, body: bytes, retry_after: str | None = None
-    ) -> AnsweredCall:
+    ) -> Self:
         text = body.decode("utf-8", "replace")
         if not content_type.startswith("text/event-stream"):
             return cls(status=status, content_type=content_type, retry_after=retry_after, text=text)
@@ -95,7 +95,7 @@ class AnsweredCall(_Strict):
         return cls(status=status, content_type=content_type, retry_after=retry_after, events=events)
 
     def chunks(self) -> Iterator[bytes]:
-        """The body, in the pieces in which it is sent again."""
+        """The body in chunks, one an event."""
         for event in self.events or ():
             yield f"{event}\n\n".encode()
         if self.text is not None:
@@ -103,15 +103,15 @@ class AnsweredCall(_Strict):
 
 
 class Entry(_Strict):
-    """One model call with its answer: a file of a recording."""
+    """A model call with its answer: one file of a recording."""
 
     format: Annotated[int, Field(ge=FORMAT, le=FORMAT)] = FORMAT
-    asked: Asked
-    answered: AnsweredCall
+    asked: RecordedRequest
+    answered: RecordedAnswer
 
 
-def without_what_varies(text: str) -> str:
-    """Times and ids replaced by what they are."""
+def mask_variable_parts(text: str) -> str:
+    """Replaces times by `<time>` and ids by `<id>`."""
     for pattern, name in _VARYING:
         text = pattern.sub(name, text)
     return text
@@ -130,4 +130,4 @@ def _turn(turn: Turn) -> dict[str, Any]:
 def _line(turn: dict[str, Any]) -> str:
     kind, value = next(iter(turn.items()), ("", ""))
     more = f" {turn['with']}" if "with" in turn else ""
-    return without_what_varies(f"{kind}: {value}{more}")
+    return mask_variable_parts(f"{kind}: {value}{more}")

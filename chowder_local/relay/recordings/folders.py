@@ -1,4 +1,4 @@
-"""A recording as a folder of files, one a model call, that a person can read, compare and keep."""
+"""Reads and writes a recording: a folder with one JSON file a model call."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ SUFFIX = ".json"
 
 
 def read(folder: Path, command: str | None = None) -> dict[str, Entry]:
-    """The entries by file name, in order; blocks. Raises SettingsInvalid, which names the file, or
-    the `command` that makes a recording where there is none.
+    """The entries by file name, in order; blocks.
+
+    Raises SettingsInvalid if a file is invalid, or if there is no such folder. The message then
+    quotes the `command` that makes a recording.
     """
     if not folder.is_dir():
         command = command or f"chowder-local up --record {folder}"
@@ -35,18 +37,19 @@ def _entry(path: Path) -> Entry:
     except ValidationError as invalid:
         problem = invalid.errors()[0]
         where = ".".join(map(str, problem["loc"]))
-        raise SettingsInvalid(f"{path} is no model call: {where}: {problem['msg']}") from None
+        cause = f"{where}: {problem['msg']}"
+        raise SettingsInvalid(f"{path} is not a recorded model call: {cause}") from None
 
 
 def write(folder: Path, number: int, entry: Entry) -> Path:
-    """Adds an entry as a file; blocks. Its place in the order is its number."""
+    """Writes an entry to a new file whose name begins with the number; blocks."""
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / name_of(number, entry)
-    # Indented, so that a comparison of two recordings shows lines.
+    path = folder / file_name(number, entry)
+    # Indented, so that a diff of two recordings shows lines.
     text = json.dumps(
         entry.model_dump(mode="json", exclude_none=True), indent=2, ensure_ascii=False
     )
-    # Renamed when it is whole, for readers of the folder.
+    # Renamed when complete, so that readers of the folder see no partial file.
     part = path.with_suffix(".part")
     part.write_text(text + "\n", encoding="utf-8")
     part.replace(path)
@@ -54,12 +57,12 @@ def write(folder: Path, number: int, entry: Entry) -> Path:
 
 
 def last_number(folder: Path) -> int:
-    """The highest place that is taken, whatever was deleted before it; 0 if none is."""
-    found = (re.match(r"\d+", path.name) for path in folder.glob(f"*{SUFFIX}"))
-    return max((int(number[0]) for number in found if number), default=0)
+    """The highest number of a file in the folder; 0 if it has none."""
+    numbers = (re.match(r"\d+", path.name) for path in folder.glob(f"*{SUFFIX}"))
+    return max((int(number[0]) for number in numbers if number), default=0)
 
 
-def name_of(number: int, entry: Entry) -> str:
-    """What the file of an entry is called: its place, and who was asked."""
+def file_name(number: int, entry: Entry) -> str:
+    """The file name of an entry: its number, provider and model."""
     model = re.sub(r"[^A-Za-z0-9.-]+", "-", entry.asked.model).strip("-.") or "model"
     return f"{number:04}-{entry.asked.provider}-{model[:60]}{SUFFIX}"

@@ -1,4 +1,4 @@
-"""Writes each model call that a provider has answered into a recording's folder."""
+"""Writes each model call that a provider answers to a recording's folder."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from chowder_local.relay.recordings import folders
-from chowder_local.relay.recordings.entries import AnsweredCall, Asked, Entry
+from chowder_local.relay.recordings.entries import Entry, RecordedAnswer, RecordedRequest
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -23,45 +23,45 @@ SCRUBBED = "…"
 
 
 class Recorder:
-    """Adds to a folder; calls are in the order in which their answers have ended."""
+    """Adds calls to a folder, in the order in which their answers end."""
 
     def __init__(self, folder: Path, number: int = 0) -> None:
-        """`number` is that of the last one which is there."""
+        """`number` is the highest number that is taken."""
         self._folder = folder
         self._number = number
 
-    async def listen(
+    async def record_answer(
         self, call: ModelCall, answer: ModelAnswer, key: str
     ) -> AsyncGenerator[bytes, None]:
-        """The answer's bytes as they come; it is kept once it has come to its end."""
+        """The same chunks. Records the answer once it is complete."""
         body = bytearray()
         async with aclosing(answer.chunks) as chunks:
             async for chunk in chunks:
                 body += chunk
                 yield chunk
-        answered = AnsweredCall.of(answer.status, answer.content_type, bytes(body))
-        await self._keep(call, answered, key)
+        recorded = RecordedAnswer.from_body(answer.status, answer.content_type, bytes(body))
+        await self._write(call, recorded, key)
 
-    async def keep_failure(self, call: ModelCall, failure: ProviderFailed, key: str) -> None:
+    async def record_failure(self, call: ModelCall, failure: ProviderFailed, key: str) -> None:
         status = failure.status or 502
-        body = call.wire.error_body(status, failure.words)
-        answered = AnsweredCall.of(status, "application/json", body, failure.retry_after)
-        await self._keep(call, answered, key)
+        body = call.wire.error_body(status, failure.reason)
+        recorded = RecordedAnswer.from_body(status, "application/json", body, failure.retry_after)
+        await self._write(call, recorded, key)
 
-    async def _keep(self, call: ModelCall, answered: AnsweredCall, key: str) -> None:
-        """Writes a call with its answer, without the key, wherever it may be."""
-        asked = Asked.of_call(call)
-        if asked is None:
+    async def _write(self, call: ModelCall, answer: RecordedAnswer, key: str) -> None:
+        """Writes a call with its answer, with the key removed from both."""
+        request = RecordedRequest.from_call(call)
+        if request is None:
             return
         self._number += 1
-        entry = Entry(asked=asked, answered=answered)
+        entry = Entry(asked=request, answered=answer)
         if key:
             text = entry.model_dump_json().replace(key, SCRUBBED)
             entry = Entry.model_validate_json(text)
         try:
             path = await asyncio.to_thread(folders.write, self._folder, self._number, entry)
         except OSError as error:
-            # The agent has its answer all the same.
+            # The agent has its answer nevertheless.
             log.error("a model call could not be recorded: %s", error)
             return
         log.info("recorded: %s", path)

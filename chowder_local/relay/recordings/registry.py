@@ -1,4 +1,4 @@
-"""Which recordings are made and answered from, and what differs where one has no answer."""
+"""The recordings in use, and the differences to the nearest call where one has no answer."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Self
 
 from chowder_local.relay.recordings import folders
-from chowder_local.relay.recordings.entries import AnsweredCall, Asked, Entry
+from chowder_local.relay.recordings.entries import Entry, RecordedAnswer, RecordedRequest
 from chowder_local.relay.recordings.recorder import Recorder
 
 if TYPE_CHECKING:
@@ -24,40 +24,40 @@ SHOWN_CHARACTERS = 200
 
 
 class Playback:
-    """A recording that is answered from; answers to the same question come one after another."""
+    """A recording that is replayed. The answers to equal requests come in their order."""
 
     def __init__(self, entries: Mapping[str, Entry]) -> None:
-        """The entries by the names of their files, in order."""
+        """`entries` are by file name, in order."""
         self.entries = entries
-        self._questions = {name: entry.asked.lines() for name, entry in entries.items()}
-        self._answers: dict[tuple[str, ...], list[AnsweredCall]] = {}
+        self._requests = {name: entry.asked.lines() for name, entry in entries.items()}
+        self._answers: dict[tuple[str, ...], list[RecordedAnswer]] = {}
         for name, entry in entries.items():
-            self._answers.setdefault(tuple(self._questions[name]), []).append(entry.answered)
+            self._answers.setdefault(tuple(self._requests[name]), []).append(entry.answered)
         self._used: Counter[tuple[str, ...]] = Counter()
 
-    def answer(self, asked: Asked) -> AnsweredCall | None:
-        """What was answered then; of a question that is asked more often now, the last answer."""
-        question = tuple(asked.lines())
-        answers = self._answers.get(question)
+    def answer(self, request: RecordedRequest) -> RecordedAnswer | None:
+        """The next recorded answer to the request; the last one again if there are no more."""
+        lines = tuple(request.lines())
+        answers = self._answers.get(lines)
         if answers is None:
             return None
-        number = self._used[question]
-        self._used[question] += 1
+        number = self._used[lines]
+        self._used[lines] += 1
         return answers[min(number, len(answers) - 1)]
 
-    def describe_nearest(self, asked: Asked) -> str:
-        """What is nearest to a question that has no answer, and how it differs."""
-        question = asked.lines()
-        if not self._questions:
-            return "The recording has no model calls at all."
+    def describe_nearest(self, request: RecordedRequest) -> str:
+        """The message for a request without an answer: the nearest call and the differences."""
+        lines = request.lines()
+        if not self._requests:
+            return "The recording has no model calls."
         nearest, recorded = max(
-            self._questions.items(), key=lambda item: _similarity(item[1], question)
+            self._requests.items(), key=lambda item: _similarity(item[1], lines)
         )
-        differences = list(_differences(recorded, question))
-        more = len(differences) - SHOWN_DIFFERENCES
-        shown = "; ".join(differences[:SHOWN_DIFFERENCES])
-        rest = f"; and {more} more" if more > 0 else ""
-        return f"The recording has no such model call. The nearest is {nearest}, but {shown}{rest}."
+        differences = list(_differences(recorded, lines))
+        omitted = len(differences) - SHOWN_DIFFERENCES
+        listed = "; ".join(differences[:SHOWN_DIFFERENCES])
+        rest = f"; and {omitted} more" if omitted > 0 else ""
+        return f"The recording has no such model call. The nearest is {nearest}: {listed}{rest}."
 
 
 class RecordingRegistry:
@@ -66,14 +66,14 @@ class RecordingRegistry:
     def __init__(self, recorder: Recorder | None = None, playback: Playback | None = None) -> None:
         self.recorder = recorder
         self._playback = playback
-        self._of: dict[InstanceId, Playback] = {}
+        self._by_instance: dict[InstanceId, Playback] = {}
 
     @classmethod
     async def open(cls, record: Path | None, replay: Path | None) -> Self:
-        """As the server is started. Raises SettingsInvalid for what is no recording."""
+        """The server's own, from its options. Raises SettingsInvalid if `replay` is invalid."""
         recorder = playback = None
         if record is not None:
-            # What is there is gone on with.
+            # An existing recording is continued.
             recorder = Recorder(record, await asyncio.to_thread(folders.last_number, record))
         if replay is not None:
             playback = Playback(await asyncio.to_thread(folders.read, replay))
@@ -81,36 +81,36 @@ class RecordingRegistry:
 
     @property
     def is_replayed(self) -> bool:
-        """Whether all are answered from a recording that the server was started with."""
+        """Whether the server was started with a recording that answers all model calls."""
         return self._playback is not None
 
     def put(self, instance_id: InstanceId, entries: Mapping[str, Entry]) -> None:
-        """Has an instance's model calls answered from these, in place of earlier ones."""
-        self._of[instance_id] = Playback(entries)
+        """Answers the instance's model calls from these entries, instead of earlier ones."""
+        self._by_instance[instance_id] = Playback(entries)
 
     def entries(self, instance_id: InstanceId) -> Mapping[str, Entry] | None:
-        found = self._of.get(instance_id)
-        return None if found is None else found.entries
+        playback = self._by_instance.get(instance_id)
+        return None if playback is None else playback.entries
 
     def remove(self, instance_id: InstanceId) -> None:
-        self._of.pop(instance_id, None)
+        self._by_instance.pop(instance_id, None)
 
     def playback(self, instance_id: InstanceId | None) -> Playback | None:
-        """What an instance's model calls are answered from; those of the warm pool are not."""
+        """The playback for an instance; None for a warm sandbox, whose calls are not replayed."""
         if instance_id is None:
             return None
-        return self._of.get(instance_id) or self._playback
+        return self._by_instance.get(instance_id) or self._playback
 
 
 def make_recording(calls: Iterable[LoggedCall]) -> dict[str, Entry]:
-    """A recording of logged calls, by file name; those without a whole answer are left out."""
+    """The entries of logged calls by file name, without calls whose answer is incomplete."""
     entries: dict[str, Entry] = {}
     for call in calls:
-        asked = Asked.of_call(call.call)
-        if asked is not None and call.is_whole and call.status is not None:
-            answered = AnsweredCall.of(call.status, call.content_type, call.answer)
-            entry = Entry(asked=asked, answered=answered)
-            entries[folders.name_of(len(entries) + 1, entry)] = entry
+        request = RecordedRequest.from_call(call.call)
+        if request is not None and call.is_whole and call.status is not None:
+            answer = RecordedAnswer.from_body(call.status, call.content_type, call.answer)
+            entry = Entry(asked=request, answered=answer)
+            entries[folders.file_name(len(entries) + 1, entry)] = entry
     return entries
 
 
@@ -123,9 +123,9 @@ def _differences(before: list[str], now: list[str]) -> Iterable[str]:
     for kind, start, end, now_start, now_end in matcher.get_opcodes():
         if kind == "equal":
             continue
-        then = " / ".join(map(_cut, before[start:end])) or "nothing"
-        today = " / ".join(map(_cut, now[now_start:now_end])) or "nothing"
-        yield f"recorded was [{then}], asked is [{today}]"
+        recorded = " / ".join(map(_cut, before[start:end])) or "nothing"
+        requested = " / ".join(map(_cut, now[now_start:now_end])) or "nothing"
+        yield f"recorded [{recorded}], requested [{requested}]"
 
 
 def _cut(line: str) -> str:

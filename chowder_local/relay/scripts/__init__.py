@@ -1,1 +1,1 @@
-"""Scripted replies: what the offline model says instead, as a test tells it."""
+"""Scripted replies: rules for the offline model's answers in tests."""

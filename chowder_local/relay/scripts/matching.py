@@ -1,4 +1,4 @@
-"""Whether a rule is about what a model is asked, and what it answers then (pure)."""
+"""Whether a rule matches a model request, and the answer that it makes (pure)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
 from chowder_local.core.domain import ModelProvider
-from chowder_local.relay.prompt_format.user_messages import view
+from chowder_local.relay.prompt_format.user_messages import make_view
 from chowder_local.relay.scripts import rules
 from chowder_local.relay.scripts.patterns import search
 from chowder_local.relay.scripts.templates import TemplateInvalid, render
@@ -25,31 +25,33 @@ if TYPE_CHECKING:
     from chowder_local.relay.wire.conversation import Conversation
 
 _OVERLOADED_STATUSES: Mapping[str, int] = {ModelProvider.ANTHROPIC: 529}
-_DEFAULT_WORDS = "The script of replies says so."
+_DEFAULT_MESSAGE = "The reply script asks for this error."
 _QUOTED_CHARACTERS = 200
 
 
 @dataclass(frozen=True)
-class Ask:
-    """What a model is asked, as far as rules can tell one from another."""
+class ModelRequest:
+    """A model request, reduced to what rules can match."""
 
     provider: str
     model: str
     turn: int
-    """How many messages the person has sent in this conversation."""
+    """The number of user messages in the conversation."""
     text: str
-    """The latest of them."""
+    """The latest user message."""
     round: int = 0
-    """How often tools have come back since."""
+    """The number of rounds of tool results since that message."""
     tool: str | None = None
     result: str | None = None
     session: str | None = None
-    """Its name; None for the main one."""
+    """Name of the session; None is the main session."""
     is_session_known: bool = False
-    """Not of a turn that a messenger began, say."""
+    """False for a turn that a messenger began, for example."""
+    digest: str = ""
+    """Source of the ids in the answer, the same for equal requests."""
 
     @classmethod
-    def of(
+    def from_conversation(
         cls,
         provider: str,
         conversation: Conversation,
@@ -57,23 +59,24 @@ class Ask:
         *,
         is_session_known: bool,
     ) -> Self:
-        """What is asked, freed of what OpenClaw adds to it."""
-        seen = view(conversation.turns)
+        """The request of a conversation, without what OpenClaw adds to it."""
+        view = make_view(conversation.turns)
         return cls(
             provider=provider,
             model=conversation.model,
-            turn=len(seen.messages),
-            text=seen.latest,
-            round=seen.rounds,
-            tool=seen.returned.name if seen.returned else None,
-            result=seen.returned.text if seen.returned else None,
+            turn=len(view.messages),
+            text=view.latest,
+            round=view.rounds,
+            tool=view.tool_result.name if view.tool_result else None,
+            result=view.tool_result.text if view.tool_result else None,
             session=session,
             is_session_known=is_session_known,
+            digest=conversation.digest,
         )
 
     @cached_property
     def folded_text(self) -> str:
-        """The text for comparisons in any case: every rule would make it anew."""
+        """The case-folded text, cached because each rule compares it."""
         return self.text.casefold()
 
     @cached_property
@@ -84,62 +87,62 @@ class Ask:
         where = ""
         if self.is_session_known:
             where = " in the main session" if self.session is None else f" in {self.session!r}"
-        words = f"turn {self.turn}{where}, {_quoted(self.text)}"
+        description = f"turn {self.turn}{where}, {_quoted(self.text)}"
         if self.tool is not None:
-            words += f", after {self.tool} came to {_quoted(self.result or '')}"
-        return f"{words}, of {self.model}"
+            description += f", after {self.tool} returned {_quoted(self.result or '')}"
+        return f"{description}, model {self.model}"
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """A failure of the provider."""
+    """An error in the provider's place."""
 
     status: int
-    words: str
+    message: str
     retry_after_s: float | None = None
 
 
 @dataclass(frozen=True)
 class ScriptedAnswer:
     rule: str
-    """Which rule that was, in words; or that there was none."""
+    """The rule's name, or its place such as `replies[0]`; `unmatched` if no rule matched."""
     answer: Reply | Refusal
     delay_s: float = 0.0
 
 
-def find_answer(rule: Rule, ask: Ask, limit: TimeLimit) -> int | None:
-    """The index of a rule's answer to this; None if the rule is not about it at all.
+def find_answer(rule: Rule, request: ModelRequest, limit: TimeLimit) -> int | None:
+    """The index of the rule's answer to the request; None if the rule does not match.
 
-    Raises MatchingTooSlow.
+    Raises MatchingTooSlow if the time limit ends.
     """
-    if not _fits(rule.match, ask, limit):
+    if not _fits(rule.match, request, limit):
         return None
-    # A rule about a result begins with that; any other one with the message.
-    index = 0 if rule.match.is_of_result else ask.round
+    # The answers of a rule about a tool result begin at the result, others at the message.
+    index = 0 if rule.match.is_of_result else request.round
     return index if index < len(rule.answers) else None
 
 
-def _fits(match: Match, ask: Ask, limit: TimeLimit) -> bool:
-    if match.is_of_session and not (ask.is_session_known and match.session == ask.session):
+def _fits(match: Match, request: ModelRequest, limit: TimeLimit) -> bool:
+    if match.is_of_session and not (request.is_session_known and match.session == request.session):
         return False
     return (
-        (match.turn is None or match.turn == ask.turn)
-        and (match.provider is None or match.provider == ask.provider)
-        and (match.model is None or fnmatchcase(ask.model, match.model))
-        and _is(ask.text, match.equals, limit)
-        and _has(ask.text, ask.folded_text, match.text, match.pattern, limit)
-        and _fits_result(match, ask, limit)
+        (match.turn is None or match.turn == request.turn)
+        and (match.provider is None or match.provider == request.provider)
+        and (match.model is None or fnmatchcase(request.model, match.model))
+        and _is(request.text, match.equals, limit)
+        and _has(request.text, request.folded_text, match.text, match.pattern, limit)
+        and _fits_result(match, request, limit)
     )
 
 
-def _fits_result(match: Match, ask: Ask, limit: TimeLimit) -> bool:
+def _fits_result(match: Match, request: ModelRequest, limit: TimeLimit) -> bool:
     if not match.is_of_result:
         return True
-    if ask.tool is None or match.tool not in (None, ask.tool):
+    if request.tool is None or match.tool not in (None, request.tool):
         return False
-    result = ask.result or ""
+    result = request.result or ""
     return _is(result, match.result_equals, limit) and _has(
-        result, ask.folded_result, match.result, match.result_pattern, limit
+        result, request.folded_result, match.result, match.result_pattern, limit
     )
 
 
@@ -161,25 +164,25 @@ def _has(
 
 
 def make_answer(
-    rule: Rule, action: Action, ask: Ask, digest: str, limit: TimeLimit
+    rule: Rule, action: Action, request: ModelRequest, limit: TimeLimit
 ) -> tuple[Reply | Refusal, float]:
-    """An action as an answer, and its delay; ids are always the same, action of the digest.
+    """The answer of an action, and its delay in seconds.
 
-    Raises MatchingTooSlow.
+    Raises MatchingTooSlow if the time limit ends.
     """
     if action.error is not None:
         status = action.error
         if status == rules.OVERLOADED:
-            status = _OVERLOADED_STATUSES.get(ask.provider, 503)
-        message = action.message or _DEFAULT_WORDS
+            status = _OVERLOADED_STATUSES.get(request.provider, 503)
+        message = action.message or _DEFAULT_MESSAGE
         return Refusal(int(status), message, action.retry_after_s), action.delay_s
     try:
-        text, steps = _text(rule, action, ask, limit)
+        text, steps = _text(rule, action, request, limit)
     except TemplateInvalid as invalid:
-        return Refusal(400, f"The script of replies: {invalid}"), 0.0
+        return Refusal(400, f"The reply script: {invalid}"), 0.0
     reply = Reply(
         text=text,
-        calls=tuple(_calls(action, digest)),
+        calls=tuple(_calls(action, request.digest)),
         steps=steps,
         stated_input_tokens=action.usage.input_tokens,
         stated_output_tokens=action.usage.output_tokens,
@@ -188,14 +191,14 @@ def make_answer(
 
 
 def _text(
-    rule: Rule, action: Action, ask: Ask, limit: TimeLimit
+    rule: Rule, action: Action, request: ModelRequest, limit: TimeLimit
 ) -> tuple[str, tuple[str | StreamStep, ...]]:
     if action.chunks is not None:
         text = "".join(chunk for chunk in action.chunks if isinstance(chunk, str))
         return text, tuple(_paced(action.chunks, action.pace_s))
     text = action.text or ""
     if action.template is not None:
-        values = _values(rule.match.pattern, ask, limit)
+        values = _values(rule.match.pattern, request, limit)
         text = render(action.template, values, lambda: limit.left_s(str(action.template)))
     return text, tuple(_paced(split_text(text), action.pace_s)) if action.pace_s else ()
 
@@ -217,21 +220,23 @@ def _calls(action: Action, digest: str) -> Iterator[ToolCall]:
         yield ToolCall(f"call_{digest[:22]}{number:02}", each.name, each.arguments)
 
 
-def _values(pattern: Pattern[str] | None, ask: Ask, limit: TimeLimit) -> dict[str, Any]:
-    found = search(pattern, ask.text, limit) if pattern is not None else None
+def _values(
+    pattern: Pattern[str] | None, request: ModelRequest, limit: TimeLimit
+) -> dict[str, Any]:
+    match = search(pattern, request.text, limit) if pattern is not None else None
     groups: dict[str | int, str | None] = {}
-    if found is not None:
-        groups.update(enumerate((found[0], *found.groups())))
-        groups.update(found.groupdict())
+    if match is not None:
+        groups.update(enumerate((match[0], *match.groups())))
+        groups.update(match.groupdict())
     return {
-        "text": ask.text,
-        "turn": ask.turn,
-        "session": ask.session,
-        "model": ask.model,
-        "provider": str(ask.provider),
+        "text": request.text,
+        "turn": request.turn,
+        "session": request.session,
+        "model": request.model,
+        "provider": str(request.provider),
         "groups": groups,
-        "tool": ask.tool,
-        "result": ask.result,
+        "tool": request.tool,
+        "result": request.result,
     }
 
 

@@ -1,4 +1,4 @@
-"""Reads a script of replies from text, in YAML or JSON, and says where it makes no sense."""
+"""Parses reply scripts in YAML or JSON, with the line of each problem."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 VALUES_MAX = 100_000
-"""With what is only referred to counted each time: a few lines can name millions."""
+"""Aliases count each time that they are used: a few lines of YAML can stand for millions."""
 DEPTH_MAX = 100
 
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong, where in the script, and at which line; None if nobody knows."""
+    """A problem, its place in the script such as `replies.0.reply`, and its line if known."""
 
-    words: str
+    message: str
     place: str = ""
     line: int | None = None
 
 
 class TextInvalid(Exception):
-    """A text is no YAML, or no script."""
+    """A text is not valid YAML, or not a valid script."""
 
     def __init__(self, problems: Sequence[Problem], *, is_yaml: bool = True) -> None:
-        super().__init__("; ".join(f"{each.place}: {each.words}" for each in problems))
+        super().__init__("; ".join(f"{each.place}: {each.message}" for each in problems))
         self.problems = problems
         self.is_yaml = is_yaml
 
 
 def read_file(path: Path) -> ReplyScript:
-    """The file's script; blocks. Raises SettingsInvalid, which says what is wrong and where."""
+    """The script in a file; blocks. Raises SettingsInvalid if it is unreadable or invalid."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -48,19 +48,19 @@ def read_file(path: Path) -> ReplyScript:
         return parse(text)
     except TextInvalid as invalid:
         problems = "\n".join(f"  {_locate(path, each)}" for each in invalid.problems)
-        wrong = "make no sense" if invalid.is_yaml else "are no YAML"
-        raise SettingsInvalid(f"The replies in {path} {wrong}:\n{problems}") from None
+        cause = "are invalid" if invalid.is_yaml else "are not valid YAML"
+        raise SettingsInvalid(f"The replies in {path} {cause}:\n{problems}") from None
 
 
 def _locate(path: Path, problem: Problem) -> str:
-    """A problem on a line of its own, which an editor can jump to."""
+    """A problem as `path:line: place: message`, which editors can jump to."""
     where = str(path) if problem.line is None else f"{path}:{problem.line}"
-    return ": ".join(filter(None, (where, problem.place, problem.words)))
+    return ": ".join(filter(None, (where, problem.place, problem.message)))
 
 
 def parse(text: str) -> ReplyScript:
-    """The script; takes seconds for megabytes. Raises TextInvalid."""
-    # Few servers are given one.
+    """The script in a text; takes seconds for megabytes. Raises TextInvalid if it is invalid."""
+    # Imported here because few servers have a script.
     import yaml
 
     try:
@@ -71,11 +71,11 @@ def parse(text: str) -> ReplyScript:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         line = None if mark is None else mark.line + 1
-        words = " ".join(filter(None, (error.context, error.problem)))
-        raise TextInvalid([Problem(words, "", line)], is_yaml=False) from error
+        message = " ".join(filter(None, (error.context, error.problem)))
+        raise TextInvalid([Problem(message, "", line)], is_yaml=False) from error
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise TextInvalid([Problem(str(error))], is_yaml=False) from error
-    # Plain rules without a head are what one begins with.
+    # A list of rules alone is a script, too.
     script = {"replies": content} if isinstance(content, list) else content or {}
     try:
         return ReplyScript.model_validate(script)
@@ -83,7 +83,7 @@ def parse(text: str) -> ReplyScript:
         head = ("replies",) if isinstance(content, list) else ()
         problems = [
             Problem(
-                words=problem["msg"],
+                message=problem["msg"],
                 place=".".join(map(str, written_path(script, problem["loc"], problem["type"]))),
                 line=_line(node, problem["loc"][len(head) :]),
             )
@@ -93,7 +93,7 @@ def parse(text: str) -> ReplyScript:
 
 
 def _line(node: Any, place: Sequence[str | int]) -> int | None:
-    """Where the nearest thing to a place begins; a place may name kinds, which no text has."""
+    """The line of the nearest node to a place, which may have steps that are not in the text."""
     if node is None:
         return None
     line: int = node.start_mark.line + 1
@@ -108,7 +108,7 @@ def _line(node: Any, place: Sequence[str | int]) -> int | None:
 
 
 def _parts(node: Any) -> Iterator[tuple[str, tuple[Any, Any]]]:
-    """What is in a node: by its name, where it is told of, and what it is."""
+    """The children of a node: the name of each, with its key node and its value node."""
     for number, each in enumerate(node.value):
         if isinstance(each, tuple):
             yield str(each[0].value), each
@@ -117,14 +117,14 @@ def _parts(node: Any) -> Iterator[tuple[str, tuple[Any, Any]]]:
 
 
 def _count(node: Any) -> None:
-    waiting = [(node, 1)]
+    pending = [(node, 1)]
     count = 0
-    while waiting:
-        each, depth = waiting.pop()
+    while pending:
+        each, depth = pending.pop()
         count += 1
         if depth > DEPTH_MAX:
             raise ValueError(f"it is nested deeper than {DEPTH_MAX} levels")
         if count > VALUES_MAX:
             raise ValueError(f"it has more than {VALUES_MAX} values")
         if not isinstance(each.value, str):
-            waiting += [(part, depth + 1) for _, pair in _parts(each) for part in set(pair)]
+            pending += [(part, depth + 1) for _, pair in _parts(each) for part in set(pair)]

@@ -1,4 +1,4 @@
-"""Regular expressions of a script, which take little time and memory, read or searched for."""
+"""Regular expressions of a script, with bounds on their time and memory."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ if TYPE_CHECKING:
     from regex import Match, Pattern
 
 LIMIT_S = 0.5
-"""Of a processor, for all that is searched for one model call: what people write takes a few ms."""
+"""Processor time for all searches of one model call. Usual expressions take a few ms."""
 LENGTH_MAX = 1_000
 SIZE_MAX = 2_000
-"""Of one expression, with what has to be repeated counted as often: all of it is in memory."""
+"""The limit for an expression with its repetitions written out, as it is kept in memory."""
 SEARCHED_MAX = 100_000
-"""Characters; to go back in more than that takes memory by the hundred megabytes."""
+"""Characters. Backtracking in longer texts takes hundreds of megabytes."""
 
 _QUOTED_CHARACTERS = 200
 _REPEAT = re.compile(r"(.?)\{\s*(\d+)", re.DOTALL)
@@ -23,38 +23,38 @@ _VERBOSE = re.compile(r"\(\?[^):<>=!]*x")
 
 
 class PatternInvalid(Exception):
-    """A pattern cannot be read; the words say what of it."""
+    """A pattern is invalid; the message says why."""
 
 
 class MatchingTooSlow(Exception):
-    """All that a script has to search for one model call took too long."""
+    """The search for a rule has used up the time limit of its model call."""
 
-    def __init__(self, looked_at: str) -> None:
+    def __init__(self, part: str) -> None:
         super().__init__(
-            f"to find the rule took longer than {LIMIT_S} s, when it came to "
-            f"{looked_at[:_QUOTED_CHARACTERS]!r}. In regular expressions, repeat nothing that can "
-            "be read in several ways, as (a|aa)+ does"
+            f"the search for a rule took longer than {LIMIT_S} s and stopped at "
+            f"{part[:_QUOTED_CHARACTERS]!r}. In regular expressions, do not repeat what can match "
+            "the same text in several ways, as (a|aa)+ does"
         )
 
 
 class TimeLimit:
-    """What the thread that makes it may spend on the rules of one model call."""
+    """The processor time that the current thread may spend on the rules of one model call."""
 
     def __init__(self) -> None:
-        # Of this thread: that others keep the processor busy is no fault of the rules.
+        # Thread time: a busy processor is not the rules' fault.
         self._until_s = time.thread_time() + LIMIT_S
 
-    def left_s(self, looked_at: str) -> float:
-        """What is left for a pattern or a text. Raises MatchingTooSlow."""
+    def left_s(self, part: str) -> float:
+        """Seconds left. Raises MatchingTooSlow, which quotes the part, if there are none."""
         if (left_s := self._until_s - time.thread_time()) <= 0:
-            raise MatchingTooSlow(looked_at)
+            raise MatchingTooSlow(part)
         return left_s
 
 
 def size(pattern: str) -> int:
-    """How long a pattern is at most with what it repeats written out, as the compiled one has it.
+    """An upper bound of the pattern's length with its repetitions written out, as when compiled.
 
-    It is not read for that, only looked at, so it may be taken for longer than it is.
+    The pattern is not parsed, so the bound may be higher than needed.
     """
     repeated, once = 1, len(pattern)
     for before, count in _REPEAT.findall(pattern):
@@ -62,40 +62,39 @@ def size(pattern: str) -> int:
         if before.isalnum() or before in "_.]":
             once += number
         else:
-            # What ends with something else may be a group, with such repetitions in it.
+            # Anything else may end a group, which may contain repetitions.
             repeated *= max(number, 1)
     return once * repeated
 
 
 def compile_pattern(pattern: str) -> Pattern[str]:
-    """The pattern. Raises PatternInvalid."""
-    # Few servers are given a script. It reads what Python's own module reads, and that one cannot
-    # be stopped.
+    """The compiled pattern. Raises PatternInvalid if it is invalid or too long."""
+    # Imported here because few servers have a script. Unlike `re`, it has a timeout.
     import regex
 
     if _VERBOSE.search(pattern):
         if "#" in pattern:
-            raise PatternInvalid("has a # in a verbose part, which is not taken")
-        # In such a one a number may be written in pieces.
+            raise PatternInvalid("has a # in a verbose part, which is not supported")
+        # In a verbose pattern a number may contain white space.
         bare = "".join(pattern.split())
     else:
         bare = pattern
     if len(pattern) > LENGTH_MAX or max(size(pattern), size(bare)) > SIZE_MAX:
         raise PatternInvalid(
-            f"is too long: it may have {LENGTH_MAX} characters, and {SIZE_MAX} with what has to be "
-            "repeated, as in (abc){100}, counted as often"
+            f"is too long: it may have {LENGTH_MAX} characters, and {SIZE_MAX} with repetitions "
+            "such as (abc){100} written out"
         )
     try:
-        # With the rule it is forgotten.
+        # The rule keeps it; a cache would keep it longer.
         return regex.compile(pattern, cache_pattern=False)
     except regex.error as error:
-        raise PatternInvalid(f"is no regular expression: {error}") from None
+        raise PatternInvalid(f"is not a valid regular expression: {error}") from None
     except RecursionError:
         raise PatternInvalid("is nested too deeply") from None
 
 
 def search(pattern: Pattern[str], text: str, limit: TimeLimit) -> Match[str] | None:
-    """Where the pattern is found first, in the text's beginning. Raises MatchingTooSlow."""
+    """The first match in the first SEARCHED_MAX characters. Raises MatchingTooSlow."""
     left_s = limit.left_s(pattern.pattern)
     try:
         return pattern.search(text[:SEARCHED_MAX], timeout=left_s, concurrent=True)

@@ -1,4 +1,4 @@
-"""The scripts of replies that are in force, and how far each has come."""
+"""The active reply scripts, and how often each of their rules was used."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from chowder_local.relay.scripts.patterns import MatchingTooSlow, TimeLimit
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from chowder_local.relay.scripts.matching import Ask
+    from chowder_local.relay.scripts.matching import ModelRequest
     from chowder_local.relay.scripts.rules import ReplyScript, Rule
 
 Owner = OrganizationId | InstanceId
@@ -25,26 +25,26 @@ Owner = OrganizationId | InstanceId
 THREADS = 4
 UNMATCHED_KEPT = 100
 UNMATCHED_STATUS = 400
-"""Clients try again after most others, and would only be told the same more slowly."""
+"""Clients retry after most other statuses, and would only get the same error later."""
 
 
 @dataclass(frozen=True)
 class Unmatched:
-    """Something that a model was asked and that no rule was about."""
+    """A model request that no rule matched."""
 
     at: datetime
-    ask: Ask
+    request: ModelRequest
     organization_id: OrganizationId
     instance_id: InstanceId
 
 
 @dataclass
-class Running:
-    """A script in force."""
+class ActiveScript:
+    """A script that is in force, with its state."""
 
     script: ReplyScript
     used: list[int] = field(default_factory=list)
-    """How often each of its rules has counted."""
+    """How often each rule was used."""
     unmatched: deque[Unmatched] = field(default_factory=lambda: deque(maxlen=UNMATCHED_KEPT))
 
     def __post_init__(self) -> None:
@@ -52,91 +52,94 @@ class Running:
 
 
 class ScriptRegistry:
-    """Scripts of instances, of organizations, and the server's own, asked in this order.
+    """Scripts of instances, of organizations, and the server's own, tried in this order.
 
-    They end with the server, but for its own, which it is started with.
+    They are kept in memory. Only the server's own comes back with a restart.
     """
 
     def __init__(self, own: ReplyScript | None = None) -> None:
-        self.own = None if own is None else Running(own)
-        self._of: dict[Owner, Running] = {}
+        self.own = None if own is None else ActiveScript(own)
+        self._by_owner: dict[Owner, ActiveScript] = {}
         self._threads = CapacityLimiter(THREADS)
         self._turns = KeyedLocks()
 
-    def put(self, owner: Owner, script: ReplyScript) -> Running:
-        """Puts a script in force from its beginning, in place of the owner's present one."""
-        self._of[owner] = Running(script)
-        return self._of[owner]
+    def put(self, owner: Owner, script: ReplyScript) -> ActiveScript:
+        """Activates a script, instead of the owner's present one. Its counts begin at 0."""
+        self._by_owner[owner] = ActiveScript(script)
+        return self._by_owner[owner]
 
-    def of(self, owner: Owner) -> Running | None:
-        return self._of.get(owner)
+    def get(self, owner: Owner) -> ActiveScript | None:
+        return self._by_owner.get(owner)
 
     def remove(self, owner: Owner) -> None:
-        self._of.pop(owner, None)
+        self._by_owner.pop(owner, None)
 
-    def in_force(self, organization_id: OrganizationId, instance_id: InstanceId) -> list[Running]:
-        """What counts for an instance, first of all what is nearest to it."""
-        found = [self._of.get(instance_id), self._of.get(organization_id), self.own]
-        return [each for each in found if each is not None]
+    def active_for(
+        self, organization_id: OrganizationId, instance_id: InstanceId
+    ) -> list[ActiveScript]:
+        """The scripts that apply to an instance, in the order in which they are tried."""
+        scripts = [self.get(instance_id), self.get(organization_id), self.own]
+        return [each for each in scripts if each is not None]
 
     async def answer(
-        self, organization_id: OrganizationId, instance_id: InstanceId, ask: Ask, digest: str
+        self, organization_id: OrganizationId, instance_id: InstanceId, request: ModelRequest
     ) -> ScriptedAnswer | None:
-        """What is to be answered; None if that is left to the offline model."""
-        running = self.in_force(organization_id, instance_id)
-        if not running:
+        """The answer to a request; None if the offline model has to answer."""
+        scripts = self.active_for(organization_id, instance_id)
+        if not scripts:
             return None
-        # One at a time of each organization, so that slow rules of one keep no other waiting.
+        # One at a time for each organization, so that slow rules of one delay no other.
         async with self._turns.holding(organization_id):
-            found = await self._find(running, ask, digest)
-        if found is not None:
-            return found
-        missed = Unmatched(datetime.now(UTC), ask, organization_id, instance_id)
-        running[0].unmatched.append(missed)
-        if running[0].script.unmatched == "offline":
+            answer = await self._find(scripts, request)
+        if answer is not None:
+            return answer
+        unmatched = Unmatched(datetime.now(UTC), request, organization_id, instance_id)
+        scripts[0].unmatched.append(unmatched)
+        if scripts[0].script.unmatched == "offline":
             return None
-        refusal = Refusal(UNMATCHED_STATUS, f"No rule of the script of replies is about {ask}.")
+        refusal = Refusal(UNMATCHED_STATUS, f"No rule of the reply script matches {request}.")
         return ScriptedAnswer("unmatched", refusal)
 
-    async def _find(self, running: list[Running], ask: Ask, digest: str) -> ScriptedAnswer | None:
+    async def _find(
+        self, scripts: list[ActiveScript], request: ModelRequest
+    ) -> ScriptedAnswer | None:
         while True:
-            states = [(each.script.replies, tuple(each.used)) for each in running]
-            found, use = await to_thread.run_sync(
-                _look_up, states, ask, digest, limiter=self._threads
-            )
+            states = [(each.script.replies, tuple(each.used)) for each in scripts]
+            answer, use = await to_thread.run_sync(_look_up, states, request, limiter=self._threads)
             if use is None:
-                return found
-            each, number = running[use[0]], use[1]
-            # In the server's own script another organization may have used it up meanwhile.
-            if not _is_over(each.script.replies[number], each.used[number]):
-                each.used[number] += 1
-                return found
+                return answer
+            script, number = scripts[use[0]], use[1]
+            # Another organization may have used up a rule of the server's own script meanwhile.
+            if not _is_used_up(script.script.replies[number], script.used[number]):
+                script.used[number] += 1
+                return answer
 
 
 def _look_up(
-    states: Sequence[tuple[Sequence[Rule], Sequence[int]]], ask: Ask, digest: str
+    states: Sequence[tuple[Sequence[Rule], Sequence[int]]], request: ModelRequest
 ) -> tuple[ScriptedAnswer | None, tuple[int, int] | None]:
-    """The answer of the first rule that counts, for how often each has by now.
+    """The answer of the first rule that matches; runs in a thread because it may take long.
 
-    With it, of which script which rule has counted once more, if one has. Takes long: for a thread.
+    `states` are the rules of each script and how often each was used. The second value is the index
+    of the script and of the rule whose count goes up; None if no count does.
     """
     limit = TimeLimit()
     for order, (rules, used) in enumerate(states):
         for number, rule in enumerate(rules):
             name = rule.name or f"replies[{number}]"
             try:
-                at = find_answer(rule, ask, limit)
-                # A list of answers is one use, which begins with the first.
-                if at is None or (at == 0 and _is_over(rule, used[number])):
+                index = find_answer(rule, request, limit)
+                # A list of answers counts as one use, at its first answer.
+                if index is None or (index == 0 and _is_used_up(rule, used[number])):
                     continue
-                answer, delay_s = make_answer(rule, rule.answers[at], ask, digest, limit)
+                answer, delay_s = make_answer(rule, rule.answers[index], request, limit)
             except MatchingTooSlow as slow:
-                refusal = Refusal(UNMATCHED_STATUS, f"The script of replies: {slow}.")
+                refusal = Refusal(UNMATCHED_STATUS, f"The reply script: {slow}.")
                 return ScriptedAnswer(name, refusal), None
-            use = (order, number) if at == 0 else None
+            use = (order, number) if index == 0 else None
             return ScriptedAnswer(name, answer, delay_s), use
     return None, None
 
 
-def _is_over(rule: Rule, used: int) -> bool:
+def _is_used_up(rule: Rule, used: int) -> bool:
     return rule.times is not None and used >= rule.times

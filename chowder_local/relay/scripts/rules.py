@@ -1,4 +1,4 @@
-"""What a script of replies may say; a file and the API take the same."""
+"""The members of a reply script, in a file as in the API."""
 
 from __future__ import annotations
 
@@ -31,62 +31,72 @@ if TYPE_CHECKING:
 MAX_RULES = 1_000
 MAX_CHUNKS = 10_000
 MAX_BYTES = 4_000_000
-"""Of a script that comes by the API."""
+"""The limit for a script that the API takes."""
 MAX_PATTERN_SIZE = 50_000
-"""Of all regular expressions of a script together."""
+"""The limit for all regular expressions of a script together."""
 MAX_WAIT_S = 600.0
 OVERLOADED = "overloaded"
 
 
 def _no_flag(value: Any) -> Any:
-    # YAML has `yes` and `no`, and Python counts with them.
+    # YAML's `yes` and `no` are booleans, which Python takes for numbers.
     if isinstance(value, bool):
         raise ValueError("should be a number")
     return value
 
 
 Number = BeforeValidator(_no_flag)
-Seconds = Annotated[float, Number, Field(ge=0, le=MAX_WAIT_S)]
-Count = Annotated[int, Number, Field(ge=0)]
-Ordinal = Annotated[int, Number, Field(ge=1)]
-Looked = Annotated[str, Field(max_length=10_000)]
+Seconds = Annotated[float, Field(ge=0, le=MAX_WAIT_S), Number]
+Count = Annotated[int, Field(ge=0), Number]
+Ordinal = Annotated[int, Field(ge=1), Number]
+MatchText = Annotated[str, Field(max_length=10_000)]
 Id = Annotated[str, Field(max_length=200)]
 
 
 class _Strict(BaseModel):
-    """A misspelt member would otherwise be a rule that never does what it says."""
+    """Refuses unknown members: a misspelt one would be ignored silently."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Match(_Strict):
-    """When a rule counts; all that is given must be so, and nothing given is always so."""
+    """When a rule applies: all members that are given must match. Without any it always applies."""
 
-    text: Looked | None = Field(None, description="Is in the person's latest words, in any case.")
-    equals: Looked | None = Field(
-        None, description="Is all of them, to the letter; white space around them aside."
+    text: MatchText | None = Field(
+        None, description="Text that the latest user message contains, in any case."
+    )
+    equals: MatchText | None = Field(
+        None, description="The whole latest user message; case matters, outer white space does not."
     )
     regex: str | None = Field(
-        None, description="Is found in them, as a regular expression of Python."
+        None,
+        description="Regular expression of Python that is found in the latest user message; case "
+        "matters.",
     )
     turn: Ordinal | None = Field(
-        None, description="How many messages the conversation has, this one included."
+        None, description="How many user messages the conversation has, including this one."
     )
-    session: Looked | None = Field(
-        None, description="The name of the session; null, if it is there, is the main one."
+    session: MatchText | None = Field(
+        None, description="Name of the session; an explicit null is the main session."
     )
-    model: Id | None = Field(None, description="The model's id; * and ? stand for anything.")
-    provider: ModelProvider | None = Field(None, description="Whose model is asked.")
-    tool: str | None = Field(None, description="The tool that has come back since.")
-    result: Looked | None = Field(None, description="Is in what that tool came to, in any case.")
-    result_equals: Looked | None = Field(
-        None, description="Is all of it, to the letter; white space around it aside."
+    model: Id | None = Field(None, description="Id of the model; `*` and `?` are wildcards.")
+    provider: ModelProvider | None = Field(None, description="Provider of the model.")
+    tool: str | None = Field(
+        None, description="Name of the tool whose result has come since the message."
     )
-    result_regex: str | None = Field(None, description="Is found in what that tool came to.")
+    result: MatchText | None = Field(
+        None, description="Text that the tool's result contains, in any case."
+    )
+    result_equals: MatchText | None = Field(
+        None, description="The whole result; case matters, outer white space does not."
+    )
+    result_regex: str | None = Field(
+        None, description="Regular expression of Python that is found in the result; case matters."
+    )
 
     @model_validator(mode="after")
     def _compiled(self) -> Self:
-        # Now, because the model calls for which they are needed have no time for that.
+        # Compiled now, because that takes too long during a model call.
         _ = self.pattern, self.result_pattern
         return self
 
@@ -108,20 +118,20 @@ class Match(_Strict):
 
     @property
     def is_of_session(self) -> bool:
-        """Whether it matters which session it is; null counts, too."""
+        """Whether `session` is given; null counts, too."""
         return "session" in self.model_fields_set
 
     @property
     def is_of_result(self) -> bool:
-        """Whether it is about a tool's result, so that it never counts before there is one."""
-        given = (self.tool, self.result, self.result_equals, self.result_regex)
-        return any(each is not None for each in given)
+        """Whether a member is about a tool's result; then the rule needs one to match."""
+        members = (self.tool, self.result, self.result_equals, self.result_regex)
+        return any(each is not None for each in members)
 
 
 class Pause(_Strict, StreamStep):
-    """Nothing is sent for a while."""
+    """Sends nothing for a while."""
 
-    wait_s: Seconds
+    wait_s: Seconds = Field(description="Seconds to wait.")
 
     async def play(self) -> bytes:
         await asyncio.sleep(self.wait_s)
@@ -129,72 +139,85 @@ class Pause(_Strict, StreamStep):
 
 
 class Verbatim(_Strict, StreamStep):
-    """These bytes are sent as they are: a broken event, say."""
+    """Sends text as it is, such as a broken event."""
 
-    raw: str
+    raw: str = Field(description="Text to send, in UTF-8.")
 
     async def play(self) -> bytes:
         return self.raw.encode()
 
 
 class Break(_Strict, StreamStep):
-    """The connection breaks here."""
+    """Breaks the connection."""
 
-    cut: Literal[True]
+    cut: Literal[True] = Field(description="Always true.")
 
     async def play(self) -> bytes:
-        raise StreamBroken("the script of its replies cut it off")
+        raise StreamBroken("the reply script cut the answer off")
 
 
 class ToolCall(_Strict):
-    """A tool for the agent, or for the client whose function it is, to use."""
+    """A call of one of the agent's tools, or of a function of the client's."""
 
-    name: str = Field(min_length=1, validation_alias=AliasChoices("name", "call"))
-    arguments: dict[str, Any] = Field(default_factory=dict)
+    name: str = Field(
+        min_length=1,
+        validation_alias=AliasChoices("name", "call"),
+        description="Name of the tool; this member may be called `call`, too.",
+    )
+    arguments: dict[str, Any] = Field(
+        default_factory=dict, description="Arguments of the call, by name."
+    )
 
 
 class TokenCounts(_Strict):
-    """What the answer says it took; about what a real model would count, where nothing is said."""
+    """Token counts that the answer reports. Without one, it is about what a real model counts."""
 
-    input_tokens: Count | None = None
-    output_tokens: Count | None = None
+    input_tokens: Count | None = Field(None, description="Tokens of the request.")
+    output_tokens: Count | None = Field(None, description="Tokens of the answer.")
 
 
 class Action(_Strict):
-    """One answer of the model: words, tool calls, both, or an error."""
+    """One answer of the model: text, tool calls, both, or an error."""
 
-    text: str | None = Field(None, description="What is said.")
+    text: str | None = Field(None, description="Text of the answer.")
     template: str | None = Field(
         None,
-        description="The same with names in double braces: text, turn, session, model, provider, "
-        "tool, result, and of the regex groups[1] or groups.name (groups[0] is all of it); filters "
-        "may follow, as in {{ text | upper }}.",
+        description="Text of the answer with names in double braces: `text`, `turn`, `session`, "
+        "`model`, `provider`, `tool`, `result`, and `groups[1]` or `groups.name` of the `regex` "
+        "(`groups[0]` is the whole match). Filters may follow, as in `{{ text | upper }}`: "
+        "`upper`, `lower`, `capitalize`, `trim`, `length`, `tojson`, `default('…')`.",
     )
     chunks: list[str | Pause | Verbatim | Break] | None = Field(
         None,
         min_length=1,
         max_length=MAX_CHUNKS,
-        description="What is said, in the pieces in which it is streamed.",
+        description="Pieces in which the text is streamed, and what happens between them.",
     )
     call: str | None = Field(
         None,
         min_length=1,
         validation_alias=AliasChoices("call", "name"),
-        description="The one tool that is called.",
+        description="Name of the one tool to call; this member may be called `name`, too.",
     )
-    arguments: dict[str, Any] | None = Field(None, description="With what it is called.")
-    calls: list[ToolCall] | None = Field(None, min_length=1, description="Several, at once.")
-    usage: TokenCounts = Field(default_factory=TokenCounts)
-    delay_s: Seconds = Field(0.0, description="How long nothing comes at first.")
-    pace_s: Seconds = Field(0.0, description="How long nothing comes between two pieces.")
-    error: Annotated[int, Number, Field(ge=400, le=599)] | Literal["overloaded"] | None = Field(
-        None, description="The status with which the provider fails; overloaded is its own."
+    arguments: dict[str, Any] | None = Field(None, description="Arguments of `call`, by name.")
+    calls: list[ToolCall] | None = Field(
+        None, min_length=1, description="Several tool calls at once, instead of `call`."
     )
-    message: str | None = Field(None, description="What the provider says with it.")
+    usage: TokenCounts = Field(
+        default_factory=TokenCounts, description="Token counts that the answer reports."
+    )
+    delay_s: Seconds = Field(0.0, description="Seconds before the answer begins.")
+    pace_s: Seconds = Field(0.0, description="Seconds between two pieces of the text.")
+    error: Annotated[int, Field(ge=400, le=599), Number] | Literal["overloaded"] | None = Field(
+        None,
+        description="HTTP status of the provider's error; `overloaded` is the status that the "
+        "provider has for that.",
+    )
+    message: str | None = Field(None, description="Message of the error.")
     retry_after_s: Seconds | None = Field(
         None,
-        description="When to try again, it says. With a 429 and up to 10 s the relay waits and "
-        "asks once more, which counts as another use of the rule.",
+        description="Seconds in the error's `Retry-After`. With a 429 and up to 10 s the relay "
+        "waits and calls once more, which counts as another use of the rule.",
     )
 
     @field_validator("template")
@@ -207,15 +230,15 @@ class Action(_Strict):
 
     @model_validator(mode="after")
     def _one_thing(self) -> Self:
-        said = [self.text, self.template, self.chunks]
-        called = [self.call, self.calls]
-        if sum(each is not None for each in said) > 1:
+        texts = [self.text, self.template, self.chunks]
+        calls = [self.call, self.calls]
+        if sum(each is not None for each in texts) > 1:
             raise ValueError("give one of text, template and chunks")
         if self.call is not None and self.calls is not None:
-            raise ValueError("give call or calls")
+            raise ValueError("give call or calls, not both")
         if self.arguments is not None and self.call is None:
             raise ValueError("arguments go with call")
-        is_answer = any(each is not None for each in said + called)
+        is_answer = any(each is not None for each in texts + calls)
         if self.error is None and (self.message, self.retry_after_s) != (None, None):
             raise ValueError("message and retry_after_s go with error")
         if is_answer == (self.error is not None):
@@ -224,7 +247,7 @@ class Action(_Strict):
 
 
 def _kind(value: Any) -> str:
-    """Of which kind a reply is, so that what is wrong with it is said of that kind alone."""
+    """The kind of a reply, so that problems are reported for that kind only."""
     if isinstance(value, str):
         return "text"
     return "answer" if isinstance(value, (dict, Action)) else "answers"
@@ -242,60 +265,66 @@ Reply = Annotated[
 
 
 class Rule(_Strict):
-    """What is replied, and when."""
+    """A reply, and when the model gives it."""
 
-    name: str | None = Field(None, description="What it is called where it is told of.")
-    match: Match = Field(default_factory=Match)
-    reply: Reply = Field(
-        description="Words, an answer, or a list: one for the message, the next for what its tool "
-        "calls came to, and so on."
+    name: str | None = Field(None, description="Name of the rule in error messages and reports.")
+    match: Match = Field(
+        default_factory=Match, description="When the rule applies; without it, always."
     )
-    times: Ordinal | None = Field(None, description="How often it counts; for ever, if not set.")
+    reply: Reply = Field(
+        description="A text, an action, or a list of them: the first for the message, the next "
+        "for the results of its tool calls, and so on."
+    )
+    times: Ordinal | None = Field(
+        None, description="How often the rule applies; without it, always."
+    )
 
     @property
     def answers(self) -> list[Action]:
-        """What is answered: to the message, to what came back first, and so on."""
-        given = self.reply if isinstance(self.reply, list) else [self.reply]
-        return [Action(text=each) if isinstance(each, str) else each for each in given]
+        """The actions: the first for the message, the next for its tool results, and so on."""
+        replies = self.reply if isinstance(self.reply, list) else [self.reply]
+        return [Action(text=each) if isinstance(each, str) else each for each in replies]
 
 
 class ReplyScript(_Strict):
-    """Rules, of which the first that matches counts, and what becomes of all else."""
+    """Rules, of which the first that matches applies, and what happens without one."""
 
     unmatched: Literal["offline", "fail"] = Field(
         "offline",
-        description="offline: what no rule matches is answered as if there were none. fail: it is "
-        "an error that says what was asked.",
+        description="`offline`: the offline model answers calls that no rule matches as it does "
+        "without a script. `fail`: such a call is an error that quotes the message.",
     )
     unused: Literal["ignore", "fail"] = Field(
         "ignore",
-        description="fail: a test with the pytest plugin fails if a rule was never used. The "
-        "server tells how often each was used, and does nothing about it.",
+        description="`fail`: a test with the pytest plugin fails if a rule was never used. The "
+        "server itself only counts the uses.",
     )
     replies: list[Rule] = Field(
-        default_factory=list, max_length=MAX_RULES, description="The rules, in their order."
+        default_factory=list,
+        max_length=MAX_RULES,
+        description="The rules, in the order in which they are tried.",
     )
 
     @model_validator(mode="before")
     @classmethod
     def _not_too_much(cls, script: Any) -> Any:
-        # Before any is compiled: each takes a millisecond, some of them twenty.
+        # Before any is compiled, which takes 1 to 20 ms each.
         if isinstance(script, dict) and _pattern_size(script.get("replies")) > MAX_PATTERN_SIZE:
             raise ValueError(
                 f"all regular expressions together may have {MAX_PATTERN_SIZE:,} characters, with "
-                "what has to be repeated, as in (abc){100}, counted as often"
+                "repetitions such as (abc){100} written out"
             )
         return script
 
 
 def _pattern_size(rules: Any) -> int:
-    """Of what has not been looked at yet, so it may be anything."""
+    """The size of all patterns of rules that are not validated yet and may be anything."""
     matches = [each.get("match") for each in rules or () if isinstance(each, dict)]
-    found = [
+    patterns = [
         match.get(name)
         for match in matches
         if isinstance(match, dict)
         for name in ("regex", "result_regex")
     ]
-    # One that is too long by itself is refused where it stands, with its place.
-    return sum(min(size(each), SIZE_MAX) for each in found if isinstance(each, str))
+    # A pattern that is too long by itself is refused later, with its place.
+    return sum(min(size(each), SIZE_MAX) for each in patterns if isinstance(each, str))

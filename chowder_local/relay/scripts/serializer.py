@@ -1,11 +1,11 @@
-"""Writes scripts of replies, and rules that say again what a model has said (pure)."""
+"""Writes reply scripts, and makes rules that repeat a model's answer (pure)."""
 
 from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any
 
-from chowder_local.relay.prompt_format.user_messages import view
+from chowder_local.relay.prompt_format.user_messages import make_view
 from chowder_local.relay.scripts.rules import Rule
 
 if TYPE_CHECKING:
@@ -13,36 +13,35 @@ if TYPE_CHECKING:
     from chowder_local.relay.wire.conversation import Conversation
     from chowder_local.relay.wire.wire_format import ModelOutput
 
-WORDS_MAX = 200
-"""Of what a person said; more would make the rule depend on every word of it."""
+MATCHED_TEXT_MAX = 200
+"""Characters of the message that a rule matches; more would make the rule too specific."""
 
-LONG = 100
-"""Rules."""
+LONG_SCRIPT_RULES = 100
+"""From this number of rules on a script is written as JSON, which is much faster."""
 
 
 def serialize(script: ReplyScript) -> str:
-    """The script as a person writes it, or a long one at least so that it is quickly there."""
-    # Few servers are given one.
+    """The script as YAML; a long one as JSON, which is YAML as well."""
+    # Imported here because few servers have a script.
     import yaml
 
     content = script.model_dump(mode="json", exclude_unset=True)
-    if len(script.replies) > LONG:
-        # YAML as well, and written in a hundredth of the time.
+    if len(script.replies) > LONG_SCRIPT_RULES:
         return json.dumps(content, indent=2, ensure_ascii=False)
     text: str = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100)
     return text
 
 
-def rule_of(conversation: Conversation, output: ModelOutput, status: int | None) -> Rule:
-    """A rule about what was asked, which replies with what was said, or with the same failure."""
-    seen = view(conversation.turns)
+def make_rule(conversation: Conversation, output: ModelOutput, status: int | None) -> Rule:
+    """A rule that matches the conversation and repeats its answer or its error."""
+    view = make_view(conversation.turns)
     match = {
-        "text": seen.latest[:WORDS_MAX],
-        "tool": seen.returned.name if seen.returned is not None else None,
+        "text": view.latest[:MATCHED_TEXT_MAX],
+        "tool": view.tool_result.name if view.tool_result is not None else None,
     }
-    # What is not set is not written down either.
-    set_ = {name: value for name, value in match.items() if value}
-    return Rule.model_validate({"match": set_, "reply": _reply(output, status)})
+    # Only members with a value, so that the rule is written without the others.
+    match = {name: value for name, value in match.items() if value}
+    return Rule.model_validate({"match": match, "reply": _reply(output, status)})
 
 
 def _reply(output: ModelOutput, status: int | None) -> dict[str, Any] | str:

@@ -1,4 +1,4 @@
-"""Replies that are made of what was asked: names in double braces, and nothing that could loop."""
+"""Templates of replies: names and filters in double braces, without loops."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NAMES = ("text", "turn", "session", "model", "provider", "groups", "tool", "resu
 TEMPLATE_MAX = 20_000
 FILTERS_MAX = 5
 RENDERED_MAX = 1_000_000
-"""Characters, of what is said and of each value on the way there."""
+"""Characters of the result, and of each value on which a filter works."""
 
 _FILTERS: Mapping[str, Callable[[Any], Any]] = {
     "upper": lambda value: str(value).upper(),
@@ -25,54 +25,54 @@ _FILTERS: Mapping[str, Callable[[Any], Any]] = {
     "length": lambda value: len(str(value)),
     "tojson": lambda value: json.dumps(value, ensure_ascii=False),
 }
-UNDERSTOOD = (
-    "A template has names in double braces: {{ text }}, turn, session, model, provider, tool, "
-    "result, and of groups one, {{ groups[1] }} or {{ groups.name }}; or a text in quotes. "
-    f"Filters may follow, {FILTERS_MAX} at most: {', '.join(_FILTERS)}, and "
-    "{{ tool | default('none') }} for what there is not"
+SYNTAX = (
+    "Double braces take a name: {{ text }}, turn, session, model, provider, tool, result, "
+    "{{ groups[1] }} or {{ groups.name }}; or a text in quotes. "
+    f"Up to {FILTERS_MAX} filters may follow: {', '.join(_FILTERS)}, and "
+    "{{ tool | default('none') }} for a missing value"
 )
-_OTHERS = ("{%", "{#")
+_UNSUPPORTED = ("{%", "{#")
 _TOKEN = re.compile(
     r"""\s*(?:(?P<end>\}\})|(?P<word>[A-Za-z_]\w*)|(?P<number>\d+)"""
     r"""|"(?P<double>[^"]*)"|'(?P<single>[^']*)'|(?P<mark>[][|().]))"""
 )
-_NOTHING = object()
+_MISSING = object()
 
 
 class TemplateInvalid(Exception):
-    """A template cannot be read, or what it names is not there; the words say what."""
+    """A template is invalid, or a value is missing or too long; the message says which."""
 
 
 @dataclass(frozen=True)
 class _Slot:
-    """One pair of double braces: a value, and what is done to it."""
+    """The content of double braces: a value and its filters."""
 
     name: str | None
-    """None: the value is `key` itself."""
+    """None if the value is `key` itself."""
     key: str | int | None
     filters: tuple[tuple[str, str | None], ...]
 
     def value(self, values: Mapping[str, Any]) -> str:
-        found = self._resolve(values)
+        value = self._resolve(values)
         for name, default in self.filters:
             if name == "default":
-                found = default if found in (_NOTHING, None) else found
-            elif found is not _NOTHING:
-                _check_length(found)
-                found = _FILTERS[name](found)
-        if found is _NOTHING:
-            raise TemplateInvalid(f"there is no {self.name} {self.key!r}")
-        return str(found)
+                value = default if value in (_MISSING, None) else value
+            elif value is not _MISSING:
+                _check_length(value)
+                value = _FILTERS[name](value)
+        if value is _MISSING:
+            raise TemplateInvalid(f"there is no group {self.key!r}")
+        return str(value)
 
     def _resolve(self, values: Mapping[str, Any]) -> Any:
         if self.name is None:
             return self.key
-        found = values[self.name]
-        return found if self.key is None else found.get(self.key, _NOTHING)
+        value = values[self.name]
+        return value if self.key is None else value.get(self.key, _MISSING)
 
 
 def check(template: str) -> str:
-    """The template, if it can be read. Raises TemplateInvalid."""
+    """The same template. Raises TemplateInvalid if it is invalid."""
     _read(template)
     return template
 
@@ -80,9 +80,10 @@ def check(template: str) -> str:
 def render(
     template: str, values: Mapping[str, Any], before_part: Callable[[], object] = lambda: None
 ) -> str:
-    """What a template says of the values of NAMES, of which groups are by number and name.
+    """The template's text. `values` are by NAMES; those of `groups` are by number and name.
 
-    `before_part` is called before each part, and may raise. Raises TemplateInvalid.
+    `before_part` is called before each part and may raise. Raises TemplateInvalid if a group is
+    missing or a text too long.
     """
     parts, length = [], 0
     try:
@@ -98,19 +99,19 @@ def render(
 def _check_length(value: Any, before: int = 0) -> int:
     length = len(value) if isinstance(value, str) else 0
     if before + length > RENDERED_MAX:
-        raise TemplateInvalid(f"it comes to more than {RENDERED_MAX:,} characters")
+        raise TemplateInvalid(f"the text has more than {RENDERED_MAX:,} characters")
     return length
 
 
 @lru_cache(maxsize=32)
 def _read(template: str) -> tuple[str | _Slot, ...]:
     if len(template) > TEMPLATE_MAX:
-        raise TemplateInvalid(f"is no template: it has more than {TEMPLATE_MAX:,} characters")
+        raise TemplateInvalid(f"is not a valid template: more than {TEMPLATE_MAX:,} characters")
     return tuple(_Reader(template).parts())
 
 
 class _Reader:
-    """Reads a template from its beginning to its end, each character once."""
+    """Parses a template in one pass."""
 
     def __init__(self, template: str) -> None:
         self._template = template
@@ -124,11 +125,11 @@ class _Reader:
         yield self._plain(self._template[self._at :])
 
     def _plain(self, text: str) -> str:
-        for mark in _OTHERS:
+        for mark in _UNSUPPORTED:
             if (place := text.find(mark)) >= 0:
                 self._at += place
                 raise self._invalid(
-                    f"{mark} is not understood; to say it, write {{{{ '{mark}' }}}}"
+                    f"{mark} is not supported; for the characters, write {{{{ '{mark}' }}}}"
                 )
         return text
 
@@ -143,7 +144,7 @@ class _Reader:
             if name == "groups":
                 key = self._key()
         else:
-            raise self._invalid(f"{text!r} is no name that it knows")
+            raise self._invalid(f"{text!r} is not a known name")
         return _Slot(name, key, tuple(self._filters()))
 
     def _key(self) -> str | int:
@@ -153,7 +154,7 @@ class _Reader:
             return int(text) if kind == "number" else text
         if mark == "[" and kind in {"number", "double", "single"} and self._next()[1] == "]":
             return int(text) if kind == "number" else text
-        raise self._invalid("of groups, say which")
+        raise self._invalid("groups needs a number or a name")
 
     def _filters(self) -> Iterator[tuple[str, str | None]]:
         for _ in range(FILTERS_MAX + 1):
@@ -161,15 +162,15 @@ class _Reader:
             if kind == "end":
                 return
             if text != "|":
-                raise self._invalid(f"{text!r} is out of place")
+                raise self._invalid(f"{text!r} is not expected here")
             _, name = self._next()
             if name == "default":
                 yield name, self._default()
             elif name in _FILTERS:
                 yield name, None
             else:
-                raise self._invalid(f"{name!r} is no filter that it knows")
-        raise self._invalid("these are too many filters")
+                raise self._invalid(f"{name!r} is not a known filter")
+        raise self._invalid("there are too many filters")
 
     def _default(self) -> str:
         opened, (kind, text), closed = self._next(), self._next(), self._next()
@@ -180,13 +181,14 @@ class _Reader:
     def _next(self) -> tuple[str, str]:
         token = _TOKEN.match(self._template, self._at)
         if token is None:
-            raise self._invalid("it breaks off" if self._is_over() else "this is not understood")
+            is_over = not self._template[self._at :].strip()
+            raise self._invalid(
+                "it ends within braces" if is_over else "this is not a name or filter"
+            )
         self._at = token.end()
         kind = str(token.lastgroup)
         return kind, token[kind]
 
-    def _is_over(self) -> bool:
-        return not self._template[self._at :].strip()
-
-    def _invalid(self, words: str) -> TemplateInvalid:
-        return TemplateInvalid(f"is no template at character {self._at}: {words}. {UNDERSTOOD}")
+    def _invalid(self, reason: str) -> TemplateInvalid:
+        place = f"is not a valid template at character {self._at}"
+        return TemplateInvalid(f"{place}: {reason}. {SYNTAX}")

@@ -1,1 +1,1 @@
-"""Providers' HTTP formats: one class a provider parses, renders, meters and chooses tools."""
+"""The providers' HTTP formats, one class a provider: parsing, rendering, usage, tool choice."""

@@ -58,7 +58,7 @@ class Anthropic(WireFormat):
         self, content: Mapping[str, Any], *, is_demanded: bool, is_single: bool
     ) -> dict[str, Any]:
         choice = dict(content.get("tool_choice") or {"type": "auto"})
-        # Anthropic refuses to force a model that thinks.
+        # Anthropic refuses a forced tool call together with thinking.
         is_thinking = (content.get("thinking") or {}).get("type", "disabled") != "disabled"
         if is_demanded and not is_thinking and choice["type"] == "auto":
             choice["type"] = "any"
@@ -88,7 +88,7 @@ class Anthropic(WireFormat):
         written = read_count(counts, "cache_creation_input_tokens")
         kinds = counts.get("cache_creation") or {}
         return Usage(
-            # Its own count leaves out what has to do with the cache.
+            # Anthropic's own count leaves out the tokens of the cache.
             input_tokens=read_count(counts, "input_tokens", is_needed=True) + read + written,
             cached_tokens=read,
             cache_write_tokens=written,
@@ -142,8 +142,8 @@ class Messages(RequestFormat):
         start = message | {"content": [], "stop_reason": None, "usage": usage}
         yield {"type": "message_start", "message": start}
         for index, block in enumerate(reply.blocks):
-            begun = _block("" if isinstance(block, str) else replace(block, arguments={}))
-            yield {"type": "content_block_start", "index": index, "content_block": begun}
+            started = _block("" if isinstance(block, str) else replace(block, arguments={}))
+            yield {"type": "content_block_start", "index": index, "content_block": started}
             for delta in _deltas(reply, block):
                 if isinstance(delta, StreamStep):
                     yield delta
@@ -178,7 +178,7 @@ def _turns(message: Mapping[str, Any]) -> Iterator[Turn]:
 def _block(block: str | ToolCall) -> dict[str, Any]:
     if isinstance(block, str):
         return {"type": "text", "text": block}
-    # Anthropic's ids have this beginning, and clients may look at it.
+    # Anthropic's ids have this prefix, which clients may check.
     call_id = block.id.replace("call_", "toolu_")
     return {"type": "tool_use", "id": call_id, "name": block.name, "input": dict(block.arguments)}
 

@@ -1,4 +1,4 @@
-"""A request to a model, in no provider's format."""
+"""A request to a model, independent of the provider's format."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ CHARACTERS_PER_TOKEN = 4
 
 @dataclass(frozen=True)
 class UserMessage:
-    """A user message; its parts are the person's words and what OpenClaw adds to them."""
+    """A user message; its parts are the user's text and additions of OpenClaw."""
 
     parts: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class AssistantText:
-    """An earlier answer of the model."""
+    """Text of an earlier answer of the model."""
 
     text: str
 
@@ -42,7 +42,7 @@ class ToolCall:
 
 @dataclass(frozen=True)
 class ToolResult:
-    """What a tool call returned; the name is empty where the format has none."""
+    """The result of a tool call; the name is empty if the format has none."""
 
     call_id: str
     text: str
@@ -54,7 +54,7 @@ Turn = UserMessage | AssistantText | ToolCall | ToolResult
 
 @dataclass(frozen=True)
 class Tool:
-    """A tool on offer, with the JSON schema of its arguments."""
+    """A tool that the model may call; `parameters` is the JSON schema of its arguments."""
 
     name: str
     parameters: Mapping[str, Any] = field(default_factory=dict)
@@ -80,13 +80,13 @@ class Conversation:
     is_streamed: bool = False
     has_usage_in_stream: bool = True
     digest: str = ""
-    """What ids of the answer are made of, so that the same request gets the same ones."""
+    """Source of the ids in the answer, so that equal requests get equal ids."""
     input_tokens: int = 0
     max_output_tokens: int | None = None
 
 
 def first_limit(*candidates: Any) -> int | None:
-    """The first candidate that is a limit of tokens."""
+    """The first candidate that is a positive integer."""
     return next((each for each in candidates if isinstance(each, int) and each > 0), None)
 
 

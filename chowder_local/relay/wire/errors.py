@@ -1,4 +1,4 @@
-"""What providers say of their failures, in whatever shape (pure)."""
+"""Reads the providers' error bodies and headers (pure)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _OVERFLOW = re.compile(
 _NUMBERS = (
     # llama.cpp
     r"request \((?P<prompt>\d+) tokens\) exceeds the available context size \((?P<limit>\d+) tok",
-    # OpenAI, vLLM, llama-cpp-python; newer ones of vLLM
+    # OpenAI, vLLM, llama-cpp-python; newer vLLM
     r"maximum context length is (?P<limit>\d+) tok.*?(?P<prompt>\d+) (?:tokens )?in the messages",
     r"maximum context length is (?P<limit>\d+) tok.*?(?:has|resulted in) (?P<prompt>\d+) (?:inp|t)",
     # LM Studio
@@ -29,31 +29,31 @@ _SHOWN_CHARACTERS = 300
 
 
 class Overflow(NamedTuple):
-    """Tokens of a prompt, and how many the model takes."""
+    """Tokens of a prompt, and the limit of the model."""
 
     prompt_tokens: int
     limit_tokens: int
 
     def __str__(self) -> str:
-        """The message that OpenClaw knows and takes the numbers from."""
+        """The message from which OpenClaw reads both numbers."""
         return f"prompt is too long: {self.prompt_tokens} tokens > {self.limit_tokens} maximum"
 
 
 def is_overflow(message: str) -> bool:
-    """Whether a provider says that the prompt is longer than the model takes."""
+    """Whether a provider's message says that the prompt is too long for the model."""
     return _OVERFLOW.search(message) is not None
 
 
 def read_overflow(message: str) -> Overflow | None:
-    """The numbers in a provider's refusal of a prompt, if it states them."""
+    """The numbers in a provider's message that a prompt is too long; None if it has none."""
     for pattern in _OVERFLOW_NUMBERS:
-        if found := pattern.search(message):
-            return Overflow(int(found["prompt"]), int(found["limit"]))
+        if match := pattern.search(message):
+            return Overflow(int(match["prompt"]), int(match["limit"]))
     return None
 
 
 def error_message(body: bytes) -> str:
-    """A provider's message for a person; the text's beginning where there is none."""
+    """The message in an error body; the beginning of the body if it has none."""
     text = body.decode("utf-8", "replace").strip()
     return _message(_load(text)) or text[:_SHOWN_CHARACTERS]
 
@@ -64,17 +64,16 @@ def error_code(body: bytes) -> str | None:
     error = answer.get("error") if isinstance(answer, dict) else None
     if not isinstance(error, dict):
         return None
-    # OpenAI has both, and `type` is none.
+    # OpenAI has `type` as well, but its code is `code`.
     is_anthropic = answer.get("type") == "error"
     codes = (error.get(name) for name in (("type",) if is_anthropic else ("code", "status")))
     return next((each for each in codes if isinstance(each, str) and _CODE.fullmatch(each)), None)
 
 
 def retry_wait_s(headers: Mapping[str, str]) -> float | None:
-    """How many seconds a refused caller has to wait; a date counts as nothing."""
+    """Seconds until a retry is allowed; None if no header says so. Dates are ignored."""
     for name, unit_s in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         try:
-            # A negative wait is no wait.
             return max(0.0, float(headers[name]) * unit_s)
         except (KeyError, ValueError):
             continue
@@ -82,7 +81,7 @@ def retry_wait_s(headers: Mapping[str, str]) -> float | None:
 
 
 def load_json(text: str) -> Any:
-    """The JSON; None for what is none."""
+    """The parsed JSON; None if the text is invalid."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -91,7 +90,7 @@ def load_json(text: str) -> Any:
 
 def _load(text: str) -> Any:
     answer = load_json(text)
-    # Gemini's stream of JSON begins with a bracket, errors included.
+    # Gemini's JSON streams are arrays, also for an error.
     return answer[0] if isinstance(answer, list) and answer else answer
 
 

@@ -18,5 +18,5 @@ WIRE_FORMATS: dict[str, WireFormat] = {
 
 
 def wire_format(provider: str) -> WireFormat:
-    """The format of a provider's calls; those that the operator named speak OpenAI's."""
+    """The format of a provider's calls; named endpoints use OpenAI's."""
     return WIRE_FORMATS.get(provider, _OPENAI)

@@ -59,23 +59,23 @@ class Gemini(WireFormat):
         return super().read_token(headers, query)
 
     def read_model(self, path: str, body: bytes) -> str | None:
-        found = _PATH.search(unquote(path))
-        return found and found["model"]
+        match = _PATH.search(unquote(path))
+        return match and match["model"]
 
     def system_prompt(self, content: Mapping[str, Any]) -> str:
         return _system_prompt(content)
 
     def _find_format(self, path: str, query: str, created: int) -> RequestFormat | None:
-        found = _PATH.search(unquote(path))
-        if found is None or found["verb"] not in {"generateContent", _STREAMED_VERB}:
+        match = _PATH.search(unquote(path))
+        if match is None or match["verb"] not in {"generateContent", _STREAMED_VERB}:
             return None
         is_sse = parse_qs(query).get("alt") == ["sse"]
-        return GenerateContent(found["model"], found["verb"] == _STREAMED_VERB, is_sse)
+        return GenerateContent(match["model"], match["verb"] == _STREAMED_VERB, is_sse)
 
     def restrict_tools(
         self, content: Mapping[str, Any], *, is_demanded: bool, is_single: bool
     ) -> dict[str, Any]:
-        # There is no way to ask Gemini for one call at a time.
+        # Gemini has no parameter for one call at a time.
         config = content.get("toolConfig") or {}
         calling = config.get("functionCallingConfig") or {}
         if not is_demanded or calling.get("mode", "AUTO") != "AUTO":
@@ -91,12 +91,12 @@ class Gemini(WireFormat):
             yield part.get("text", "")
             if call := part.get("functionCall"):
                 arguments = json.dumps(call.get("args") or {})
-                # Each is whole, so nothing comes to the same key.
+                # Each call is complete, so the key is unique.
                 yield CallPiece(object(), call.get("id") or "", call["name"], arguments)
 
     def read_usage(self, counts: Mapping[str, Any]) -> Usage:
         prompt_tokens = read_count(counts, "promptTokenCount", is_needed=True)
-        # What it thinks is counted apart, and paid like the rest.
+        # Thinking is counted separately and billed as output.
         thought_tokens = read_count(counts, "thoughtsTokenCount")
         return Usage(
             input_tokens=prompt_tokens + read_count(counts, "toolUsePromptTokenCount"),
@@ -112,7 +112,7 @@ class Gemini(WireFormat):
 class GenerateContent(RequestFormat):
     """`POST /models/<model>:generateContent` and `:streamGenerateContent`.
 
-    What is streamed without `alt=sse` is one JSON array.
+    A stream without `alt=sse` is one JSON array.
     """
 
     model: str
@@ -120,9 +120,9 @@ class GenerateContent(RequestFormat):
     is_sse: bool = True
 
     def parse(self, content: Mapping[str, Any]) -> Conversation:
-        wish = (content.get("toolConfig") or {}).get("functionCallingConfig") or {}
-        names = wish.get("allowedFunctionNames") or [None]
-        mode: Any = _CHOICES.get(str(wish.get("mode", "AUTO")).upper(), "auto")
+        calling = (content.get("toolConfig") or {}).get("functionCallingConfig") or {}
+        names = calling.get("allowedFunctionNames") or [None]
+        mode: Any = _CHOICES.get(str(calling.get("mode", "AUTO")).upper(), "auto")
         contents = content["contents"]
         if not isinstance(contents, list):
             contents = [contents]
@@ -187,7 +187,7 @@ def _result(response: Mapping[str, Any]) -> str:
 
 
 def _chunks(conversation: Conversation, reply: Reply) -> Iterator[dict[str, Any] | StreamStep]:
-    # Held back until it is known whether more comes, because the last one is another.
+    # Each chunk is held back until the next one comes, because the last has other members.
     held: list[dict[str, Any]] = []
     for step in _steps(reply):
         if held:
@@ -221,7 +221,7 @@ def _chunk(
     input_tokens = reply.input_tokens(conversation)
     usage = {"promptTokenCount": input_tokens, "totalTokenCount": input_tokens}
     if is_last:
-        # STOP for a tool call too: OpenClaw takes every other reason for a failure.
+        # STOP for a tool call, too: OpenClaw treats any other reason as a failure.
         candidate["finishReason"] = "MAX_TOKENS" if reply.is_cut else "STOP"
         usage["candidatesTokenCount"] = reply.output_tokens
         usage["totalTokenCount"] += reply.output_tokens

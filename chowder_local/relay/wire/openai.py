@@ -1,4 +1,4 @@
-"""OpenAI's two formats, Responses and Chat Completions, which have much in common; embeddings."""
+"""OpenAI's formats: Responses, Chat Completions and embeddings."""
 
 from __future__ import annotations
 
@@ -94,11 +94,11 @@ class OpenAI(WireFormat):
 
 
 def render_embeddings(body: Mapping[str, Any]) -> bytes:
-    """The answer to a request for embeddings: small vectors that depend on nothing but the text."""
-    given = body["input"]
-    # A list of numbers is one text, in tokens.
-    is_one = isinstance(given, str) or (bool(given) and isinstance(given[0], int))
-    texts = [given if isinstance(given, str) else json.dumps(given)] if is_one else list(given)
+    """The answer to a request for embeddings: small vectors that depend on the text only."""
+    inputs = body["input"]
+    # A list of numbers is one text as tokens.
+    is_one = isinstance(inputs, str) or (bool(inputs) and isinstance(inputs[0], int))
+    texts = [inputs if isinstance(inputs, str) else json.dumps(inputs)] if is_one else list(inputs)
     size = int(body.get("dimensions") or _DIMENSIONS)
     vectors = [_vector(text if isinstance(text, str) else json.dumps(text), size) for text in texts]
     count = sum(count_tokens(str(text)) for text in texts)

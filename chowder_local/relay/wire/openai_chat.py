@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ChatCompletions(RequestFormat):
-    """`POST /chat/completions`; `created` is the time of its answers, in seconds."""
+    """`POST /chat/completions`; `created` is the answer's Unix time in seconds."""
 
     created: int = 0
 
@@ -134,19 +134,19 @@ def _deltas(reply: Reply) -> Iterator[dict[str, Any] | StreamStep]:
         for step in reply.stream():
             yield step if isinstance(step, StreamStep) else {"content": step}
     for index, call in enumerate(reply.calls):
-        begun = {"index": index, **_call(call)}
-        begun["function"] = {"name": call.name, "arguments": ""}
-        yield {"role": "assistant", "content": None, "tool_calls": [begun]}
+        started = {"index": index, **_call(call)}
+        started["function"] = {"name": call.name, "arguments": ""}
+        yield {"role": "assistant", "content": None, "tool_calls": [started]}
         for piece in split_text(call.arguments_json):
             yield {"tool_calls": [{"index": index, "function": {"arguments": piece}}]}
 
 
 def read_message(message: Mapping[str, Any]) -> Iterator[str | CallPiece]:
-    """What a whole answer or a chunk says; may raise MALFORMED."""
+    """The text and tool calls of an answer or a chunk; may raise MALFORMED."""
     for choice in message["choices"]:
-        said = choice.get("delta") or choice.get("message") or {}
-        yield said.get("content") or ""
-        for index, call in enumerate(said.get("tool_calls") or ()):
+        part = choice.get("delta") or choice.get("message") or {}
+        yield part.get("content") or ""
+        for index, call in enumerate(part.get("tool_calls") or ()):
             key, call_id = call.get("index", index), call.get("id") or ""
             function = call.get("function") or {}
             name, arguments = function.get("name") or "", function.get("arguments") or ""

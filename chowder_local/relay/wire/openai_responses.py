@@ -40,13 +40,14 @@ def system_prompt(content: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class Responses(RequestFormat):
-    """`POST /responses`; `created` is the time of its answers, in seconds."""
+    """`POST /responses`; `created` is the answer's Unix time in seconds."""
 
     created: int = 0
 
     def parse(self, content: Mapping[str, Any]) -> Conversation:
-        given = content["input"]
-        items = [{"role": "user", "content": given}] if isinstance(given, str) else given
+        items = content["input"]
+        if isinstance(items, str):
+            items = [{"role": "user", "content": items}]
         return Conversation(
             model=str(content.get("model", "")),
             system=system_prompt(content),
@@ -78,9 +79,9 @@ class Responses(RequestFormat):
     def _events(
         self, conversation: Conversation, reply: Reply
     ) -> Iterator[dict[str, Any] | StreamStep]:
-        begun, status = self._response(conversation, reply, "in_progress"), _last_status(reply)
-        yield {"type": "response.created", "response": begun}
-        yield {"type": "response.in_progress", "response": begun}
+        started, status = self._response(conversation, reply, "in_progress"), _last_status(reply)
+        yield {"type": "response.created", "response": started}
+        yield {"type": "response.in_progress", "response": started}
         for number, each in enumerate(reply.blocks):
             item = _item(conversation, number, each, "in_progress")
             yield {"type": "response.output_item.added", "output_index": number, "item": item}
@@ -157,7 +158,7 @@ def _item(
     conversation: Conversation, number: int, each: str | ToolCall, status: str
 ) -> dict[str, Any]:
     is_over = status != "in_progress"
-    # The first one's id needs no number to be its own.
+    # The first item's id has no number.
     id_ = conversation.digest[:48] + (f"_{number}" if number else "")
     if isinstance(each, ToolCall):
         return {
@@ -202,7 +203,7 @@ def _call_events(call: ToolCall, place: Mapping[str, Any]) -> Iterator[dict[str,
 
 
 def read_message(message: Mapping[str, Any]) -> Iterator[str | CallPiece]:
-    """What a whole answer or an event says; may raise MALFORMED."""
+    """The text and tool calls of an answer or an event; may raise MALFORMED."""
     kind = message.get("type", "")
     if kind == "response.output_text.delta":
         yield message["delta"]

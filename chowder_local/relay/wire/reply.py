@@ -1,4 +1,4 @@
-"""What a model replies, in no provider's format, and what may happen within its stream."""
+"""A model's reply and the steps of its stream, independent of the provider's format."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
     from chowder_local.relay.wire.conversation import Conversation, ToolCall
 
 USUAL_LIMIT_TOKENS = 4096
-"""From here on a limit may be one that OpenClaw sets by itself, which is not meant."""
+"""Limits from here on are ignored: OpenClaw may have set them by itself."""
 _PIECE = re.compile(r"\s*\S+(?:\s+\S+){0,2}\s*|\s+")
 
 
 class StreamStep(ABC):
-    """Something in a stream besides its text."""
+    """A step of a stream that is no text, such as a pause."""
 
     @abstractmethod
     async def play(self) -> bytes:
-        """What is sent, if anything; may wait, or raise StreamBroken."""
+        """The bytes to send, if any. May wait; raises StreamBroken to break the stream."""
 
 
 async def play(steps: Iterable[bytes | StreamStep]) -> AsyncGenerator[bytes, None]:
-    """The answer's bytes at its pace; raises StreamBroken where it is cut."""
+    """The answer's bytes at its pace. Raises StreamBroken if a step breaks the stream."""
     for step in steps:
         if data := step if isinstance(step, bytes) else await step.play():
             yield data
@@ -36,20 +36,20 @@ async def play(steps: Iterable[bytes | StreamStep]) -> AsyncGenerator[bytes, Non
 
 @dataclass(frozen=True)
 class Reply:
-    """What the model answers: text, tool calls, or text before them."""
+    """The model's reply: text, tool calls, or text and then tool calls."""
 
     text: str = ""
     calls: tuple[ToolCall, ...] = ()
     steps: tuple[str | StreamStep, ...] = ()
-    """The text in the pieces and at the pace of its stream; empty for a few words at a time."""
+    """The text's pieces and what happens between them; empty for pieces of a few words."""
     stated_input_tokens: int | None = None
-    """What the answer says it took; None for about what a real model would count."""
+    """The input tokens that the answer reports; None for an estimate."""
     stated_output_tokens: int | None = None
     is_cut: bool = False
-    """Whether its text ends where no more tokens were allowed."""
+    """Whether the text ends at the limit of tokens."""
 
     def truncate(self, limit_tokens: int | None) -> Reply:
-        """The reply with its text cut off at a limit, and then without calls; those stay whole."""
+        """The reply cut off at the limit. If the text is cut, the calls are dropped."""
         if limit_tokens is None or limit_tokens >= USUAL_LIMIT_TOKENS:
             return self
         length = limit_tokens * CHARACTERS_PER_TOKEN
@@ -60,7 +60,7 @@ class Reply:
 
     @property
     def blocks(self) -> tuple[str | ToolCall, ...]:
-        """What the answer consists of, in its order; never nothing at all."""
+        """The text and the calls in order; at least one block."""
         return ((self.text,) if self.text or not self.calls else ()) + self.calls
 
     @property
@@ -75,16 +75,16 @@ class Reply:
         return conversation.input_tokens if stated is None else stated
 
     def stream(self) -> Iterator[str | StreamStep]:
-        """The text's pieces, and what happens between them."""
+        """The text's pieces and the steps between them."""
         yield from self.steps or split_text(self.text)
 
     def interruptions(self) -> Iterator[StreamStep]:
-        """What happens before an answer that is sent whole."""
+        """The steps without the text, which come before an answer that is not streamed."""
         yield from (step for step in self.steps if isinstance(step, StreamStep))
 
 
 def split_text(text: str) -> Iterator[str]:
-    """The text in a few words at a time, so that a stream is one; never nothing at all."""
+    """The text in pieces of a few words; at least one piece."""
     yield from _PIECE.findall(text) or [""]
 
 

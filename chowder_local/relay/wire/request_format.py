@@ -1,4 +1,4 @@
-"""What a provider's path takes and answers: conversations parsed, replies rendered (pure)."""
+"""The format of one API path: parses conversations and renders replies (pure)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ EVENTS_TYPE = "text/event-stream; charset=utf-8"
 
 @dataclass(frozen=True)
 class RenderedAnswer:
-    """A whole answer, its body in the pieces in which it is to be sent."""
+    """A complete answer; `steps` are the chunks of its body and what happens between them."""
 
     status: int
     content_type: str
@@ -29,35 +29,35 @@ class RenderedAnswer:
 
 
 class RequestFormat(ABC):
-    """The format of a path's requests and answers."""
+    """The request and answer format of one path."""
 
     is_sse: bool = True
-    """Whether an answer that is streamed is sent as events."""
+    """Whether a streamed answer is sent as server-sent events."""
 
     @abstractmethod
     def parse(self, content: Mapping[str, Any]) -> Conversation:
-        """A request's conversation; may raise MALFORMED."""
+        """The conversation of a request; may raise MALFORMED."""
 
     @abstractmethod
     def render(self, conversation: Conversation, reply: Reply) -> dict[str, Any]:
-        """The answer as a whole."""
+        """The answer as one JSON object."""
 
     @abstractmethod
     def stream(
         self, conversation: Conversation, reply: Reply
     ) -> Iterator[dict[str, Any] | bytes | StreamStep]:
-        """The answer's events, what is sent as it is, and what happens between them."""
+        """The events of a streamed answer, raw bytes, and the steps between them."""
 
 
 @dataclass(frozen=True)
 class ParsedRequest:
-    """A request for a reply, in whatever format; any reply can be rendered as its answer."""
+    """A parsed request, which renders any reply in its own format."""
 
     conversation: Conversation
     format: RequestFormat
 
     def render(self, reply: Reply) -> RenderedAnswer:
-        """The answer that says this, as far as the request's limit of tokens goes."""
+        """The answer with the reply, cut off at the request's limit of tokens."""
         reply = reply.truncate(self.conversation.max_output_tokens)
         if not self.conversation.is_streamed:
             return RenderedAnswer(200, JSON_TYPE, self._whole(reply))

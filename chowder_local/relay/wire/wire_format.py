@@ -1,4 +1,4 @@
-"""What every provider's HTTP format can do, and what they share (pure)."""
+"""The base class of the providers' HTTP formats (pure)."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ if TYPE_CHECKING:
     from chowder_local.core.domain import ModelProvider
 
 MALFORMED = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
-"""What reading JSON of an unexpected shape may raise."""
+"""The exceptions of reading JSON of an unexpected shape."""
 _MODEL = re.compile(rb'"model"\s*:\s*"([^"\\]+)"')
 MAX_TOKENS = 1 << 40
-"""No call has so many tokens, and a database's integers end somewhere."""
+"""A bound for integers in the database; no call has so many tokens."""
 
 
 @dataclass(frozen=True)
 class Usage:
-    """Tokens of a call; those of the cache are among those of the input."""
+    """Tokens of a call. Input tokens include those of the cache."""
 
     input_tokens: int = 0
     cached_tokens: int = 0
     cache_write_tokens: int = 0
     long_cache_write_tokens: int = 0
-    """Those of the writes that are kept for an hour, which costs more."""
+    """The part of the cache writes that is kept for an hour, which costs more."""
     output_tokens: int = 0
 
 
 @dataclass(frozen=True)
 class ModelOutput:
-    """What a model answered: text, tool calls, or an error."""
+    """A model's output: text, tool calls, or an error."""
 
     text: str = ""
     calls: tuple[ToolCall, ...] = ()
@@ -52,7 +52,7 @@ class ModelOutput:
 
 
 class CallPiece(NamedTuple):
-    """A tool call in an answer; with the key of an earlier one, the next piece of that."""
+    """A tool call in an answer, or the next piece of the one with the same key."""
 
     key: Any
     call_id: str
@@ -62,16 +62,19 @@ class CallPiece(NamedTuple):
 
 
 class WireFormat(ABC):
-    """One provider's format: what its clients send and expect."""
+    """The format of one provider's API."""
 
     provider: ClassVar[ModelProvider]
     key_header: ClassVar[str]
     usage_member: ClassVar[bytes] = b'"usage"'
     end_marks: ClassVar[tuple[bytes, ...]]
-    """One of them is in every event that ends an answer; few others need to be parsed."""
+    """Each event that ends an answer contains one of these; few other events do."""
 
     def read_token(self, headers: Mapping[str, str], query: str) -> str | None:
-        """A request's key, from where this provider's clients put it; names in lower case."""
+        """The key of a request, from where this provider's clients put it.
+
+        Header names are in lower case.
+        """
         return headers.get(self.key_header) or read_bearer(headers)
 
     def credential(self, key: str) -> tuple[str, str]:
@@ -79,26 +82,27 @@ class WireFormat(ABC):
         return self.key_header, key
 
     def read_model(self, path: str, body: bytes) -> str | None:
-        """The model that a request names, if it names one."""
-        found = _MODEL.search(body)
-        return found and found[1].decode("utf-8", "replace")
+        """The model that a request names; None if it names none."""
+        match = _MODEL.search(body)
+        return match and match[1].decode("utf-8", "replace")
 
     @abstractmethod
     def system_prompt(self, content: Mapping[str, Any]) -> str:
-        """A request's system prompt; may raise MALFORMED."""
+        """The system prompt of a request; may raise MALFORMED."""
 
     @abstractmethod
     def restrict_tools(
         self, content: Mapping[str, Any], *, is_demanded: bool, is_single: bool
     ) -> dict[str, Any]:
-        """The members that make a request end in a tool call, or in one at a time."""
+        """The members of a request that demand a tool call, or allow one at a time only."""
 
     def parse(
         self, path: str, query: str, load: Callable[[], Any], created: int
     ) -> ParsedRequest | RenderedAnswer:
-        """A request whose JSON is loaded if the path is served; or else its whole answer.
+        """The parsed request; or its whole answer if no reply is needed.
 
-        Such are embeddings, and errors for what the offline model does not serve or cannot read.
+        Such answers are embeddings, and errors for paths that the offline model does not serve and
+        for requests that it cannot parse. `load` is called only for a path that is served.
         """
         request_format = self._find_format(path.strip("/"), query, created)
         if request_format is None:
@@ -122,7 +126,7 @@ class WireFormat(ABC):
     def _find_format(
         self, path: str, query: str, created: int
     ) -> RequestFormat | Callable[[Any], bytes] | None:
-        """The format of a path's requests; or what answers them without a model."""
+        """The format of a path; or a function that answers its requests without a reply."""
 
     def refuse(self, status: int, message: str) -> RenderedAnswer:
         return RenderedAnswer(status, JSON_TYPE, iter([self.error_body(status, message)]))
@@ -134,7 +138,7 @@ class WireFormat(ABC):
     def _error(self, status: int, message: str) -> dict[str, Any]: ...
 
     def read_output(self, body: bytes) -> ModelOutput:
-        """What an answer says; of one that broke off, what had come by then."""
+        """The output of an answer, which may be incomplete."""
         text: list[str] = []
         error = None
         calls: dict[Any, CallPiece] = {}
@@ -148,21 +152,21 @@ class WireFormat(ABC):
                     else:
                         calls[piece.key] = _join(calls.get(piece.key), piece)
             except MALFORMED:
-                # A malformed event is none; what came before and after it is there all the same.
+                # A malformed event is skipped; the others still count.
                 continue
         return ModelOutput("".join(text), tuple(map(_tool_call, calls.values())), error)
 
     @abstractmethod
     def _read_message(self, message: Mapping[str, Any]) -> Iterator[str | CallPiece]:
-        """What one event or a whole answer says; may raise MALFORMED."""
+        """The text and tool calls of an event or of a whole answer; may raise MALFORMED."""
 
     @abstractmethod
     def read_usage(self, counts: Mapping[str, Any]) -> Usage:
-        """The tokens that the usage member of an answer counts; may raise MALFORMED."""
+        """The usage in the usage member of an answer; may raise MALFORMED."""
 
     @abstractmethod
     def is_end(self, event: Mapping[str, Any]) -> bool:
-        """Whether an event says why the answer ends; may raise MALFORMED."""
+        """Whether an event has the reason why the answer ends; may raise MALFORMED."""
 
 
 def read_bearer(headers: Mapping[str, str]) -> str | None:
@@ -171,12 +175,12 @@ def read_bearer(headers: Mapping[str, str]) -> str | None:
 
 
 def bearer(key: str) -> tuple[str, str]:
-    """The header that carries a key to OpenAI, and to all that do as it does."""
+    """The header that carries a key to OpenAI and to compatible providers."""
     return "authorization", f"Bearer {key}"
 
 
 def strip_key(query: str) -> str:
-    """A query string without the `key` that Gemini's clients may put there."""
+    """The query string without `key`, in which Gemini's clients may send their key."""
     pairs = parse_qsl(query, keep_blank_values=True)
     if all(name != "key" for name, _ in pairs):
         return query
@@ -184,7 +188,7 @@ def strip_key(query: str) -> str:
 
 
 def read_texts(content: Any) -> list[str]:
-    """The texts of a member that is one text, or a list of parts of which some have one."""
+    """The texts of a member that is one text, or a list of parts with or without text."""
     if isinstance(content, str):
         return [content]
     return [part["text"] for part in content or [] if isinstance(part.get("text"), str)]
@@ -195,35 +199,36 @@ def read_text(content: Any) -> str:
 
 
 def read_count(counts: Mapping[str, Any], name: str, *, is_needed: bool = False) -> int:
-    """A number of tokens. Raises ValueError for what is no such number."""
+    """A number of tokens. Raises ValueError if the member is not a valid count."""
     count = counts.get(name)
     if count is None and not is_needed:
         return 0
     if not isinstance(count, int) or not 0 <= count <= MAX_TOKENS:
-        raise ValueError(f"{name} is no number of tokens")
+        raise ValueError(f"{name} is not a number of tokens")
     return int(count)
 
 
 def _messages(body: bytes) -> Iterator[dict[str, Any]]:
-    """The JSON objects of an answer: those of its events, of its list, or the one that it is."""
+    """The JSON objects of an answer: of its events, of its array, or the single one."""
     text = body.decode("utf-8", "replace")
     if text.lstrip()[:1] in {"{", "["}:
-        found = load_json(text)
-        yield from (each for each in (found if isinstance(found, list) else [found]) if each)
+        content = load_json(text)
+        yield from (each for each in (content if isinstance(content, list) else [content]) if each)
         return
     for line in text.splitlines():
-        if line.startswith("data:") and isinstance(found := load_json(line[5:]), dict):
-            yield found
+        if line.startswith("data:") and isinstance(event := load_json(line[5:]), dict):
+            yield event
 
 
-def _join(known: CallPiece | None, piece: CallPiece) -> CallPiece:
-    if known is None:
+def _join(start: CallPiece | None, piece: CallPiece) -> CallPiece:
+    if start is None:
         return piece
-    call_id, name = known.call_id or piece.call_id, known.name or piece.name
-    return CallPiece(piece.key, call_id, name, known.arguments + piece.arguments)
+    call_id, name = start.call_id or piece.call_id, start.name or piece.name
+    return CallPiece(piece.key, call_id, name, start.arguments + piece.arguments)
 
 
 def _tool_call(call: CallPiece) -> ToolCall:
-    found = load_json(call.arguments)
-    unread = {"…": call.arguments} if call.arguments else {}
-    return ToolCall(call.call_id, call.name, found if isinstance(found, dict) else unread)
+    arguments = load_json(call.arguments)
+    if not isinstance(arguments, dict):
+        arguments = {"…": call.arguments} if call.arguments else {}
+    return ToolCall(call.call_id, call.name, arguments)

@@ -1,4 +1,4 @@
-"""A browser's way with the dashboard: cookies, and the headers that it sends by itself."""
+"""A browser for tests of the dashboard: its cookies and the headers that it adds."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ NAVIGATING = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 
 @dataclass
 class Visitor:
-    """Somebody with a browser; pages are asked for with what its cookies hold."""
+    """A user with a browser; requests carry its cookies."""
 
     http: Api
 
     async def get(self, path: str, **headers: str) -> httpx.Response:
         return await self.http.client.get(path, headers=NAVIGATING | named(headers))
 
-    async def sent(
+    async def post(
         self, path: str, form: dict[str, str] | None = None, **headers: str
     ) -> httpx.Response:
-        """What htmx sends for a form or a button."""
+        """Sends a form or a button's request as htmx does."""
         usual = {"Origin": ORIGIN, "Sec-Fetch-Site": "same-origin", "HX-Request": "true"}
         return await self.http.client.post(
             path, data=form or {}, headers=usual | NAVIGATING | named(headers)
         )
 
-    async def signed_in(self, key: str | None = None) -> httpx.Response:
-        """The answer to the sign-in form, which a browser sends without htmx."""
+    async def sign_in(self, key: str | None = None) -> httpx.Response:
+        """Sends the sign-in form, as a browser does without htmx."""
         form = {"key": self.http.world.key if key is None else key}
         headers = {"Origin": ORIGIN} | NAVIGATING
         return await self.http.client.post("/sign-in", data=form, headers=headers)
@@ -55,27 +55,27 @@ def stranger(http: Api) -> Visitor:
 
 @pytest.fixture
 async def visitor(http: Api) -> Visitor:
-    """One who is signed in."""
+    """A visitor with a session."""
     visitor = Visitor(http)
-    assert (await visitor.signed_in()).status_code == 303
+    assert (await visitor.sign_in()).status_code == 303
     return visitor
 
 
 class Elements(HTMLParser):
-    """The elements of a page with their attributes, as a browser would find them."""
+    """The elements of a page with their attributes."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
-        self.found: list[tuple[str, dict[str, str | None]]] = []
-        # The one script in a page itself, which the policy names by its hash.
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        # The only inline script, which the policy allows by its hash.
         self.feed(html.replace(f"<script>{RELOADING}</script>", "", 1))
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attrs)))
+        self.tags.append((tag, dict(attrs)))
 
     def all(self, tag: str, **attributes: Any) -> list[dict[str, str | None]]:
         return [
-            found
-            for each, found in self.found
-            if each == tag and attributes.items() <= found.items()
+            present
+            for each, present in self.tags
+            if each == tag and attributes.items() <= present.items()
         ]

@@ -1,4 +1,4 @@
-"""Static files: ours and others', kept by browsers for as long as they stay the same."""
+"""Static files: their content and their addresses."""
 
 from __future__ import annotations
 
@@ -28,18 +28,16 @@ OURS = {"dashboard.css", "dashboard.js", "editor.js", "icon.svg", "logs.js", "up
 
 
 @pytest.mark.parametrize("name", sorted(PUBLISHED))
-def test_what_others_made_is_what_they_published(name: str) -> None:
+def test_third_party_files_match_their_published_hashes(name: str) -> None:
     content = STATIC.joinpath(name).read_bytes()
     assert hashlib.sha256(content).hexdigest() == PUBLISHED[name]
 
 
-def test_there_is_nothing_else() -> None:
+def test_the_static_folder_has_only_the_listed_files() -> None:
     assert {each.name for each in STATIC.iterdir()} == OURS | set(PUBLISHED)
 
 
-async def test_every_file_of_a_page_is_there_and_may_be_kept_for_ever(
-    http: Api, stranger: Visitor
-) -> None:
+async def test_every_file_of_a_page_is_served_and_cacheable(http: Api, stranger: Visitor) -> None:
     elements = Elements((await stranger.get("/sign-in")).text)
     found = [each["src"] for each in elements.all("script") + elements.all("img")]
     found += [each["href"] for each in elements.all("link")]
@@ -55,11 +53,11 @@ async def test_every_file_of_a_page_is_there_and_may_be_kept_for_ever(
 @pytest.mark.parametrize(
     "path", ["/assets/dashboard.css", "/assets/dashboard.000000000000.css", "/assets/htmx.LICENSE"]
 )
-async def test_another_versions_file_is_not_there(http: Api, path: str) -> None:
+async def test_a_file_with_another_hash_is_not_found(http: Api, path: str) -> None:
     assert (await http.client.get(path)).status_code == 404
 
 
-def test_a_file_that_changes_has_another_address() -> None:
+def test_a_changed_file_has_another_address() -> None:
     address = Assets().address("dashboard.css")
     digest = hashlib.sha256(STATIC.joinpath("dashboard.css").read_bytes()).hexdigest()
     assert address == f"/assets/dashboard.{digest[:12]}.css"

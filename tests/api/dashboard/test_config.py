@@ -1,4 +1,4 @@
-"""An instance's configuration in the dashboard: shown, judged, saved, and no secret in it."""
+"""An instance's configuration: shown without secrets, validated and saved."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ SCHEMA = {
 
 
 class Texts(HTMLParser):
-    """What is in the text areas of a page, by name."""
+    """The texts of a page's text areas, by name."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -82,114 +82,114 @@ def patches(visitor: Visitor) -> list[Any]:
     return [json.loads(each["raw"]) for each in visitor.http.world.gateway.called("config.patch")]
 
 
-async def test_it_is_shown_without_what_belongs_to_the_server(visitor: Visitor, path: str) -> None:
+async def test_the_document_hides_settings_of_the_server(visitor: Visitor, path: str) -> None:
     assert f'hx-get="{path}/editor"' in (await visitor.get(path)).text
     html = (await visitor.get(f"{path}/editor")).text
     texts = Texts(html).found
     assert json.loads(texts["document"]) == json.loads(texts["before"]) == SHOWN
 
 
-async def test_an_edit_is_saved_and_hidden_values_stay(visitor: Visitor, path: str) -> None:
+async def test_an_edit_is_saved_and_hidden_values_are_kept(visitor: Visitor, path: str) -> None:
     agents = {"defaults": {"thinkingDefault": "high"}}
-    answer = await visitor.sent(path, edited(agents=agents))
+    answer = await visitor.post(path, edited(agents=agents))
     assert answer.status_code == 200, answer.text
-    assert "Saved, and in force." in answer.text
+    assert "Saved and applied." in answer.text
     assert patches(visitor) == [{"agents": agents}]
     (instance,) = (await visitor.http.get("/v1/instances")).json()
     assert instance["openclaw_config"] == {"agents": agents}
 
 
-async def test_a_restart_is_told(visitor: Visitor, path: str) -> None:
+async def test_a_restart_is_reported(visitor: Visitor, path: str) -> None:
     visitor.http.world.gateway.requires_restart = True
-    answer = await visitor.sent(path, edited(agents={"defaults": {"thinkingDefault": "high"}}))
-    assert "OpenClaw has restarted itself" in answer.text
+    answer = await visitor.post(path, edited(agents={"defaults": {"thinkingDefault": "high"}}))
+    assert "OpenClaw has restarted" in answer.text
 
 
-async def test_nothing_is_saved_where_nothing_was_changed(visitor: Visitor, path: str) -> None:
-    answer = await visitor.sent(path, edited())
-    assert "nothing to save" in answer.text
-    assert "Nothing has been changed yet." in (await visitor.sent(f"{path}/check", edited())).text
+async def test_an_unchanged_document_is_not_saved(visitor: Visitor, path: str) -> None:
+    answer = await visitor.post(path, edited())
+    assert "nothing has changed" in answer.text
+    assert "Nothing has been changed yet." in (await visitor.post(f"{path}/check", edited())).text
     assert patches(visitor) == []
 
 
-async def test_validating_changes_nothing_and_tells_of_a_restart(
+async def test_validating_changes_nothing_and_predicts_a_restart(
     visitor: Visitor, path: str
 ) -> None:
     form = edited(agents={"defaults": {"thinkingDefault": "high"}})
-    answer = await visitor.sent(f"{path}/check", form)
-    assert "schema accepts it" in answer.text
+    answer = await visitor.post(f"{path}/check", form)
+    assert "schema accepts the document" in answer.text
     assert "<code>agents.defaults.thinkingDefault</code>" in answer.text
     assert "No restart is needed." in answer.text
-    # What is not in the schema itself is asked about by what it is in.
+    # A setting outside the schema is looked up by its parent.
     visitor.http.world.gateway.rpc_answers["config.schema.lookup"] = [
         refused("config schema path not found"),
         ok({"reloadKind": "restart"}),
     ]
-    answer = await visitor.sent(f"{path}/check", form)
-    assert "OpenClaw restarts itself for" in answer.text
-    asked = visitor.http.world.gateway.called("config.schema.lookup")
-    assert [each["path"] for each in asked[-2:]] == [
+    answer = await visitor.post(f"{path}/check", form)
+    assert "OpenClaw restarts for" in answer.text
+    lookups = visitor.http.world.gateway.called("config.schema.lookup")
+    assert [each["path"] for each in lookups[-2:]] == [
         "agents.defaults.thinkingDefault",
         "agents.defaults",
     ]
     assert patches(visitor) == []
 
 
-async def test_the_schemas_refusals_are_told_at_their_places(visitor: Visitor, path: str) -> None:
+async def test_schema_problems_are_shown_with_their_lines(visitor: Visitor, path: str) -> None:
     form = edited(agents={"defaults": {"thinkingDefault": 5, "nonsense": 1}})
-    answer = await visitor.sent(f"{path}/check", form)
+    answer = await visitor.post(f"{path}/check", form)
     assert answer.status_code == 200
     assert "for 2 reasons" in answer.text
     lines = [each["data-line"] for each in Elements(answer.text).all("button")]
     assert lines == ["4", "5"]
     assert "<code>agents.defaults.thinkingDefault</code>" in answer.text
     assert "Unrecognized key: &#34;nonsense&#34;" in answer.text
-    # What was typed is still in the page, which this does not touch.
+    # The typed text is still in the page, because the response does not replace it.
     assert not Elements(answer.text).all("textarea")
 
 
-async def test_openclaws_own_refusals_are_told_at_their_places(visitor: Visitor, path: str) -> None:
+async def test_openclaws_refusals_are_shown_with_their_lines(visitor: Visitor, path: str) -> None:
     status, body = refused("invalid config: channels.telegram: no <b>")
     body["error"]["details"] = {
         "issues": [{"path": "channels.telegram.x", "message": "no <b>"}, "?", {"path": 5}]
     }
     visitor.http.world.gateway.rpc_answers["config.patch"] = (status, body)
-    answer = await visitor.sent(path, edited(channels={"telegram": {"botToken": HIDDEN, "x": 1}}))
+    answer = await visitor.post(path, edited(channels={"telegram": {"botToken": HIDDEN, "x": 1}}))
     assert answer.status_code == 200
     assert "no &lt;b&gt;" in answer.text
     assert [each["data-line"] for each in Elements(answer.text).all("button")] == ["10"]
 
 
-HELD: list[tuple[dict[str, Any], str]] = [
+REFUSED_CHANGES: list[tuple[dict[str, Any], str]] = [
     ({"gateway": {"port": 5}}, "gateway.port"),
     ({"plugins": {"allow": ["x"]}}, "plugins.allow"),
-    ({"agents": {"defaults": {"thinkingDefault": HIDDEN}}}, "hidden at another place"),
+    ({"agents": {"defaults": {"thinkingDefault": HIDDEN}}}, "hidden value of another path"),
 ]
 
 
-async def test_what_would_break_the_servers_hold_is_refused(visitor: Visitor, path: str) -> None:
-    for changes, words in HELD:
+async def test_changes_of_the_servers_settings_are_refused(visitor: Visitor, path: str) -> None:
+    for changes, words in REFUSED_CHANGES:
         for address in (path, f"{path}/check"):
-            answer = await visitor.sent(address, edited(**changes))
+            answer = await visitor.post(address, edited(**changes))
             assert "Refused" in answer.text, (changes, address)
             assert words in answer.text, (changes, address)
         assert patches(visitor) == [], changes
 
 
-async def test_what_is_no_document_is_told_with_its_line(visitor: Visitor, path: str) -> None:
+async def test_an_invalid_document_is_reported_with_its_line(visitor: Visitor, path: str) -> None:
     for document in ("{", "[]", '{"a": 1, "a": 2}', '{"a": 1e999}'):
-        answer = await visitor.sent(path, {"document": document, "before": "{}"})
+        answer = await visitor.post(path, {"document": document, "before": "{}"})
         assert answer.status_code == 200, document
         assert "Refused" in answer.text, document
         assert Elements(answer.text).all("button", **{"data-line": "1"}), document
 
 
 async def test_a_form_without_a_document_is_refused(visitor: Visitor, path: str) -> None:
-    assert (await visitor.sent(path, {})).status_code == 422
-    assert (await visitor.sent(path, {"document": "{}", "before": "{"})).status_code == 422
+    assert (await visitor.post(path, {})).status_code == 422
+    assert (await visitor.post(path, {"document": "{}", "before": "{"})).status_code == 422
 
 
-async def test_a_configuration_is_no_html(visitor: Visitor, path: str) -> None:
+async def test_a_configuration_is_shown_as_text(visitor: Visitor, path: str) -> None:
     hostile = "</textarea><script>alert(1)</script>"
     source = {"agents": {"defaults": {"thinkingDefault": hostile}}}
     visitor.http.world.gateway.rpc_answers["config.get"] = ok({"hash": "h", "sourceConfig": source})
@@ -198,7 +198,7 @@ async def test_a_configuration_is_no_html(visitor: Visitor, path: str) -> None:
     assert json.loads(Texts(html).found["document"]) == source
 
 
-async def test_one_that_is_too_long_for_a_page_says_so(visitor: Visitor, path: str) -> None:
+async def test_a_document_too_long_for_a_page_is_reported(visitor: Visitor, path: str) -> None:
     source = {"agents": {"defaults": {"thinkingDefault": "x" * DOCUMENT_MAX_CHARS}}}
     visitor.http.world.gateway.rpc_answers["config.get"] = ok({"hash": "h", "sourceConfig": source})
     answer = await visitor.get(f"{path}/editor")

@@ -1,4 +1,4 @@
-"""A text file in the browser: opened, changed, saved, and what is in the way of that."""
+"""The editor of text files: opening, saving and conflicts."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def home(world: World) -> Path:
 
 @pytest.fixture
 async def files(visitor: Visitor) -> str:
-    """Where the files of a running agent are."""
+    """The address of a running agent's files."""
     return f"/instances/{(await visitor.http.world.created()).id}/files"
 
 
 class Editor:
-    """A file that somebody has opened."""
+    """A file in the editor."""
 
     def __init__(self, visitor: Visitor, files: str, page: httpx.Response) -> None:
         self.visitor, self.files, self.page = visitor, files, page
@@ -43,10 +43,10 @@ class Editor:
         area = re.search(r"<textarea[^>]*>\n(.*)</textarea>", page.text, re.DOTALL)
         self.content = None if area is None else html.unescape(area[1])
 
-    async def saved(self, content: str, **more: str) -> httpx.Response:
-        """What the form sends: lines end in it as browsers have it."""
+    async def save(self, content: str, **more: str) -> httpx.Response:
+        """Sends the form, with the CRLF line ends of browsers."""
         form = self.form | {"content": content.replace("\n", "\r\n")} | more
-        answer = await self.visitor.sent(f"{self.files}/save", form)
+        answer = await self.visitor.post(f"{self.files}/save", form)
         opened = Elements(answer.text).all("input", id="opened")
         self.form["opened"] = (opened[0]["value"] or "") if opened else self.form["opened"]
         return answer
@@ -59,7 +59,7 @@ async def opened(visitor: Visitor, files: str, path: str) -> Editor:
 
 
 def anyway(answer: httpx.Response) -> str | None:
-    """What the box sends that says to save all the same; None if there is none."""
+    """The value of the checkbox that agrees to overwrite; None without a checkbox."""
     boxes = Elements(answer.text).all("input", name="anyway")
     return boxes[0]["value"] if boxes else None
 
@@ -67,84 +67,82 @@ def anyway(answer: httpx.Response) -> str | None:
 CONTENTS = ["", "\n\n# Notes  \n\n", "no end", HOSTILE, "Größe ⚠ \ufeff\x0b\n", "\n"]
 
 
-async def test_a_file_is_shown_as_it_is_and_saved_as_it_was(
-    visitor: Visitor, files: str, home: Path
-) -> None:
+async def test_a_file_is_saved_byte_for_byte(visitor: Visitor, files: str, home: Path) -> None:
     for content in CONTENTS:
         (home / "note.md").write_bytes(content.encode())
         editor = await opened(visitor, files, "note.md")
         assert editor.content == content
         assert all("src" in each for each in Elements(editor.page.text).all("script"))
-        answer = await editor.saved(content)
+        answer = await editor.save(content)
         assert "note.md is saved." in answer.text, content
         assert (home / "note.md").read_bytes() == content.encode()
-        # It goes on from what was saved.
-        assert "is saved." in (await editor.saved(f"{content} more")).text, content
+        # The next save starts from the saved version.
+        assert "is saved." in (await editor.save(f"{content} more")).text, content
         assert (home / "note.md").read_bytes() == f"{content} more".encode()
 
 
-async def test_windows_ends_of_lines_stay(visitor: Visitor, files: str, home: Path) -> None:
+async def test_crlf_line_ends_are_kept(visitor: Visitor, files: str, home: Path) -> None:
     (home / "note.md").write_bytes(b"one\r\ntwo\r\n")
     editor = await opened(visitor, files, "note.md")
-    assert "lines end as on Windows" in editor.page.text
-    await editor.saved("one\n2\n")
+    assert "CRLF line ends" in editor.page.text
+    await editor.save("one\n2\n")
     assert (home / "note.md").read_bytes() == b"one\r\n2\r\n"
     (home / "note.md").write_bytes(b"one\r\ntwo\n")
     editor = await opened(visitor, files, "note.md")
-    assert "lines end in several ways" in editor.page.text
-    await editor.saved("one\ntwo\n")
+    assert "mixed line ends" in editor.page.text
+    await editor.save("one\ntwo\n")
     assert (home / "note.md").read_bytes() == b"one\ntwo\n"
 
 
-async def test_what_somebody_else_has_changed_is_not_overwritten_unasked(
+async def test_a_changed_file_is_not_overwritten_without_consent(
     visitor: Visitor, files: str, home: Path
 ) -> None:
     (home / "note.md").write_text("old")
     editor = await opened(visitor, files, "note.md")
     (home / "note.md").write_text("the agent's")
-    answer = await editor.saved("mine")
-    assert "has been changed since you opened it" in answer.text
+    answer = await editor.save("mine")
+    assert "has changed the file since you opened it" in answer.text
     assert (home / "note.md").read_text() == "the agent's"
-    # What was seen may be replaced, and nothing that has come since.
+    # The consent covers the version that the user has seen, but no later one.
     seen = anyway(answer)
     (home / "note.md").write_text("the agent's again")
-    answer = await editor.saved("mine", anyway=seen or "")
+    answer = await editor.save("mine", anyway=seen or "")
     assert (home / "note.md").read_text() == "the agent's again"
-    answer = await editor.saved("mine", anyway=anyway(answer) or "")
+    answer = await editor.save("mine", anyway=anyway(answer) or "")
     assert "is saved." in answer.text
     assert (home / "note.md").read_text() == "mine"
 
 
-async def test_what_is_gone_meanwhile_is_not_made_again_unasked(
+async def test_a_deleted_file_is_not_created_again_without_consent(
     visitor: Visitor, files: str, home: Path
 ) -> None:
     (home / "note.md").write_text("old")
     editor = await opened(visitor, files, "note.md")
     (home / "note.md").unlink()
-    answer = await editor.saved("mine")
-    assert "The file is gone since you opened it." in answer.text
+    answer = await editor.save("mine")
+    assert "The file has been deleted since you opened it." in answer.text
     assert not (home / "note.md").exists()
     assert anyway(answer) == ""
-    await editor.saved("mine", anyway="")
+    await editor.save("mine", anyway="")
     assert (home / "note.md").read_text() == "mine"
 
 
-async def test_a_new_file_is_made_when_it_is_saved(
-    visitor: Visitor, files: str, home: Path
-) -> None:
+async def test_saving_creates_a_new_file(visitor: Visitor, files: str, home: Path) -> None:
     editor = await opened(visitor, files, "workspace&name=ideas/new.md")
-    assert "There is no such file yet" in editor.page.text
+    assert "The file does not exist yet" in editor.page.text
     assert editor.content == ""
     assert not (home / "workspace").exists()
-    await editor.saved("# New\n")
+    await editor.save("# New\n")
     assert (home / "workspace/ideas/new.md").read_text() == "# New\n"
 
 
-async def test_a_new_file_takes_the_place_of_none(visitor: Visitor, files: str, home: Path) -> None:
+async def test_a_new_file_does_not_overwrite_an_existing_one(
+    visitor: Visitor, files: str, home: Path
+) -> None:
     editor = await opened(visitor, files, ".&name=note.md")
     (home / "note.md").write_text("the agent's")
-    answer = await editor.saved("mine")
-    assert "There is a file of that name by now" in answer.text
+    answer = await editor.save("mine")
+    assert "has created a file with this name" in answer.text
     assert anyway(answer)
     assert (home / "note.md").read_text() == "the agent's"
 
@@ -152,12 +150,12 @@ async def test_a_new_file_takes_the_place_of_none(visitor: Visitor, files: str, 
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"\x89PNG\r\n\x1a\n\xff", "It is no text"),
-        (b"a\0b", "It is no text"),
-        (b"x" * (EDIT_MAX_BYTES + 1), "up to 1 MB are edited here"),
+        (b"\x89PNG\r\n\x1a\n\xff", "The file is not text"),
+        (b"a\0b", "The file is not text"),
+        (b"x" * (EDIT_MAX_BYTES + 1), "this page edits up to 1 MB"),
     ],
 )
-async def test_what_cannot_be_edited_can_be_fetched(
+async def test_a_file_that_cannot_be_edited_can_be_downloaded(
     visitor: Visitor, files: str, home: Path, content: bytes, words: str
 ) -> None:
     (home / "data").write_bytes(content)
@@ -169,31 +167,31 @@ async def test_what_cannot_be_edited_can_be_fetched(
     assert (await visitor.get(link)).content == content
 
 
-async def test_a_text_may_be_longer_than_other_forms(
+async def test_the_editors_form_may_be_longer_than_others(
     visitor: Visitor, files: str, home: Path
 ) -> None:
     content = "é\n" * 15_000
     (home / "note.md").write_text(content)
     editor = await opened(visitor, files, "note.md")
-    await editor.saved(content + "more")
+    await editor.save(content + "more")
     assert (home / "note.md").read_text() == content + "more"
 
 
 @pytest.mark.parametrize("path", [".", "folder", "../x", "/x"])
-async def test_what_is_no_file_is_not_edited(
+async def test_folders_and_links_cannot_be_edited(
     visitor: Visitor, files: str, home: Path, path: str
 ) -> None:
     (home / "folder").mkdir()
     assert (await visitor.get(f"{files}/edit?path={path}")).status_code == 400
     form = {"path": path, "content": "x", "opened": "", "anyway": ""}
-    answer = await visitor.sent(f"{files}/save", form)
+    answer = await visitor.post(f"{files}/save", form)
     assert answer.status_code == 400
     assert "notice bad" in answer.text
 
 
 @pytest.mark.parametrize("form", [{}, {"path": "a"}, {"path": "a", "content": "b"}])
-async def test_a_form_that_lacks_something_is_refused(
+async def test_an_incomplete_form_is_refused(
     visitor: Visitor, files: str, home: Path, form: dict[str, str]
 ) -> None:
-    assert (await visitor.sent(f"{files}/save", form)).status_code == 422
+    assert (await visitor.post(f"{files}/save", form)).status_code == 422
     assert not (home / "a").exists()

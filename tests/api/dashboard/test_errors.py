@@ -1,4 +1,4 @@
-"""What goes wrong, for people: a page for a page, a line for an action, JSON for programs."""
+"""Errors: a page in a browser, a message for an action, JSON for programs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tests.api.dashboard.conftest import Visitor
 
 
-async def test_a_page_that_is_not_there_is_told_to_people_in_html(stranger: Visitor) -> None:
+async def test_an_unknown_page_is_an_html_error_in_a_browser(stranger: Visitor) -> None:
     answer = await stranger.get("/nowhere/<script>")
     assert answer.status_code == 404
     assert answer.headers["Content-Type"].startswith("text/html")
@@ -22,31 +22,31 @@ async def test_a_page_that_is_not_there_is_told_to_people_in_html(stranger: Visi
     assert Elements(answer.text).all("a", href="/")
 
 
-async def test_and_to_programs_in_json(http: Api) -> None:
+async def test_an_unknown_page_is_a_json_error_for_programs(http: Api) -> None:
     answer = await http.client.get("/nowhere")
     assert (answer.status_code, answer.json()) == (404, {"detail": "Not Found"})
 
 
 @pytest.mark.parametrize("path", ["/v1/nowhere", "/v1", "/local/nowhere", "/assets/nowhere"])
-async def test_below_the_api_a_failure_is_json_whoever_asks(http: Api, path: str) -> None:
+async def test_errors_of_the_api_are_json_even_in_a_browser(http: Api, path: str) -> None:
     answer = await http.client.get(path, headers=NAVIGATING)
     assert (answer.status_code, answer.json()) == (404, {"detail": "Not Found"})
 
 
-async def test_a_method_that_a_page_has_not_is_not_allowed(visitor: Visitor) -> None:
+async def test_another_method_of_a_page_is_not_allowed(visitor: Visitor) -> None:
     answer = await visitor.http.client.put("/", headers={"Origin": "http://server.test"})
     assert answer.status_code == 405
     assert set(answer.headers["Allow"].split(", ")) == {"GET", "HEAD"}
 
 
-async def test_an_action_on_what_is_gone_is_a_line_in_the_page(visitor: Visitor) -> None:
-    answer = await visitor.sent("/instances/none/stop")
+async def test_an_action_on_a_deleted_instance_shows_an_error_in_the_page(visitor: Visitor) -> None:
+    answer = await visitor.post("/instances/none/stop")
     assert answer.status_code == 404
     (notice,) = Elements(answer.text).all("div")
     assert notice["class"] == "notice bad"
 
 
-async def test_a_defect_of_ours_tells_nothing_but_that(
+async def test_an_unexpected_error_reveals_no_details(
     visitor: Visitor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def broken(*_: object, **__: object) -> None:
@@ -57,4 +57,4 @@ async def test_a_defect_of_ours_tells_nothing_but_that(
     assert answer.status_code == 500
     assert "a secret" not in answer.text
     assert "Something went wrong" in answer.text
-    assert "a defect of ours" in caplog.text
+    assert "unexpected error" in caplog.text

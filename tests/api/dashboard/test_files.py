@@ -1,4 +1,4 @@
-"""The files of an instance: its folders, what is sent there, and what is fetched."""
+"""An instance's files: folders, uploads and downloads."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ BINARY = bytes(range(256))
 
 @pytest.fixture
 def home(world: World) -> Path:
-    """The instance root, with nothing in it."""
+    """The empty instance root."""
     for file in world.root.iterdir():
         file.unlink()
     return world.root
@@ -35,28 +35,28 @@ def home(world: World) -> Path:
 
 @pytest.fixture
 async def files(visitor: Visitor) -> str:
-    """Where the files of a running agent are."""
+    """The address of a running agent's files."""
     return f"/instances/{(await visitor.http.world.created()).id}/files"
 
 
-async def uploaded(
+async def upload(
     visitor: Visitor, files: str, path: str, name: str, content: bytes
 ) -> httpx.Response:
-    """What the page's own script sends for a file."""
+    """Sends a file as the page's script does."""
     headers = {"Origin": ORIGIN, "HX-Request": "true"} | NAVIGATING
     return await visitor.http.client.post(
         f"{files}/upload", data={"path": path}, files={"file": (name, content)}, headers=headers
     )
 
 
-def linked(html: str, way: str) -> list[str]:
-    """The paths that a page's links of that kind lead to."""
+def linked(html: str, ending: str) -> list[str]:
+    """The paths in a page's links whose addresses end with `ending`."""
     links = [urlsplit(each.get("href") or "") for each in Elements(html).all("a")]
-    queries = [parse_qs(each.query) for each in links if each.path.endswith(way)]
+    queries = [parse_qs(each.query) for each in links if each.path.endswith(ending)]
     return [each["path"][0] for each in queries if "path" in each]
 
 
-async def test_folders_come_first(visitor: Visitor, files: str, home: Path) -> None:
+async def test_folders_are_listed_first(visitor: Visitor, files: str, home: Path) -> None:
     for name in ("b.md", "A.md", "c.md"):
         (home / name).write_text("x" * 1500)
     for name in ("z", "y"):
@@ -68,7 +68,7 @@ async def test_folders_come_first(visitor: Visitor, files: str, home: Path) -> N
     assert html.count("2 kB") == 3
 
 
-async def test_the_way_back_is_shown(visitor: Visitor, files: str, home: Path) -> None:
+async def test_a_folder_links_to_its_parents(visitor: Visitor, files: str, home: Path) -> None:
     (home / "one" / "two" / "three").mkdir(parents=True)
     html = (await visitor.get(f"{files}?path=one/./two/three/..//three")).text
     assert linked(html, "/files") == [".", "one", "one/two"]
@@ -78,7 +78,7 @@ async def test_the_way_back_is_shown(visitor: Visitor, files: str, home: Path) -
 NAMES = [HOSTILE.replace("/", ""), "n" * 255, "Größe 100%+1.md", " x ", "..."]
 
 
-async def test_a_name_is_text_whatever_it_is(visitor: Visitor, files: str, home: Path) -> None:
+async def test_any_file_name_is_shown_as_text(visitor: Visitor, files: str, home: Path) -> None:
     (home / "folder").mkdir()
     for name in NAMES:
         (home / name).write_text(f"content of {name}")
@@ -87,7 +87,7 @@ async def test_a_name_is_text_whatever_it_is(visitor: Visitor, files: str, home:
         html = (await visitor.get(f"{files}?path={path}")).text
         elements = Elements(html)
         assert all("src" in each for each in elements.all("script"))
-        assert not [each for _, each in elements.found if "onerror" in each]
+        assert not [each for _, each in elements.tags if "onerror" in each]
         assert "{{ 7*7 }}" in html
     root = (await visitor.get(files)).text
     assert sorted(linked(root, "/edit")) == sorted(NAMES)
@@ -101,25 +101,25 @@ async def test_a_name_is_text_whatever_it_is(visitor: Visitor, files: str, home:
         assert (await visitor.get(f"{files}?path={path}")).status_code == 200, name
 
 
-async def test_a_large_folder_comes_in_portions_and_is_searched(
+async def test_a_large_folder_is_listed_in_portions_and_searched(
     visitor: Visitor, files: str, home: Path
 ) -> None:
     for number in range(2 * PORTION + 1):
         (home / f"note-{number:04}.md").touch()
-    shown: list[str] = []
+    names: list[str] = []
     address: str | None = files
     while address is not None:
         html = (await visitor.get(address)).text
         assert len(linked(html, "/edit")) <= PORTION
-        shown += linked(html, "/edit")
+        names += linked(html, "/edit")
         more = Elements(html).all("a", id="show-more")
         address = more[0]["href"] if more else None
-    assert shown == [f"note-{number:04}.md" for number in range(2 * PORTION + 1)]
+    assert names == [f"note-{number:04}.md" for number in range(2 * PORTION + 1)]
     assert linked((await visitor.get(f"{files}?q=TE-0399")).text, "/edit") == ["note-0399.md"]
-    assert "There is nothing of that name" in (await visitor.get(f"{files}?q=no-such")).text
+    assert "Nothing in this folder has this text" in (await visitor.get(f"{files}?q=no-such")).text
 
 
-async def test_what_is_no_file_is_shown_and_not_opened(
+async def test_links_and_special_files_are_listed_but_not_opened(
     visitor: Visitor, files: str, home: Path
 ) -> None:
     (home / "link").symlink_to("/etc/passwd")
@@ -141,7 +141,7 @@ NO_FOLDERS = [
 ]
 
 
-async def test_why_there_is_no_such_folder_is_said_in_the_page(
+async def test_a_wrong_folder_is_explained_in_the_page(
     visitor: Visitor, files: str, home: Path
 ) -> None:
     (home / "file").touch()
@@ -152,17 +152,17 @@ async def test_why_there_is_no_such_folder_is_said_in_the_page(
         assert linked(answer.text, "/files")[0] == ".", path
 
 
-async def test_one_that_is_stopped_says_what_to_do(visitor: Visitor) -> None:
+async def test_the_page_of_a_stopped_instance_says_what_to_do(visitor: Visitor) -> None:
     agent = await visitor.http.world.stopped()
     files = f"/instances/{agent.id}/files"
     for address in (files, f"{files}/edit?path=AGENTS.md"):
         answer = await visitor.get(address)
         assert "is stopped. Start it above to see its files." in answer.text
     assert (await visitor.get(f"{files}/download?path=AGENTS.md")).status_code == 409
-    assert (await uploaded(visitor, files, "./", "a", b"")).status_code == 409
+    assert (await upload(visitor, files, "./", "a", b"")).status_code == 409
 
 
-async def test_one_that_is_just_being_stopped_says_so(
+async def test_a_stop_during_the_request_is_reported(
     visitor: Visitor, files: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def folder(*_: object) -> None:
@@ -174,14 +174,14 @@ async def test_one_that_is_just_being_stopped_says_so(
 
 
 @pytest.mark.parametrize("name", ["chart.png", HOSTILE.replace("/", ""), "ü.bin"])
-async def test_an_upload_is_put_into_its_folder_whole(
+async def test_an_upload_is_written_to_its_folder_completely(
     visitor: Visitor, files: str, home: Path, name: str
 ) -> None:
     (home / "workspace").mkdir()
-    # More than any body may be that is held in memory.
+    # Longer than any body that the server holds in memory.
     content = BINARY * (2 * MAX_BODY_BYTES // len(BINARY))
     for path, place in (("./", home), ("workspace/", home / "workspace")):
-        answer = await uploaded(visitor, files, path, name, content)
+        answer = await upload(visitor, files, path, name, content)
         assert answer.status_code == 204, answer.text
         (kept,) = [each for each in place.iterdir() if each.is_file()]
         assert kept.read_bytes() == content
@@ -190,14 +190,14 @@ async def test_an_upload_is_put_into_its_folder_whole(
         ]
 
 
-async def test_why_an_upload_is_refused_is_said_in_a_line(visitor: Visitor, files: str) -> None:
-    answer = await uploaded(visitor, files, "../", "a", b"")
+async def test_a_refused_upload_is_explained(visitor: Visitor, files: str) -> None:
+    answer = await upload(visitor, files, "../", "a", b"")
     assert answer.status_code == 400
     assert "leads out of the instance root" in answer.text
     assert Elements(answer.text).all("div")[0]["class"] == "notice bad"
 
 
-async def test_what_is_fetched_is_never_a_page_of_ours(
+async def test_a_download_is_never_rendered_as_a_page(
     visitor: Visitor, files: str, home: Path
 ) -> None:
     (home / "page.html").write_bytes(b"<script>alert(1)</script>" + BINARY)
@@ -208,7 +208,7 @@ async def test_what_is_fetched_is_never_a_page_of_ours(
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
     assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'")
     assert answer.headers["Cache-Control"] == "no-store"
-    asked = await visitor.http.client.head(f"{files}/download?path=page.html", headers=NAVIGATING)
-    assert (asked.status_code, asked.content) == (200, b"")
-    assert asked.headers["Content-Length"] == answer.headers["Content-Length"]
+    head = await visitor.http.client.head(f"{files}/download?path=page.html", headers=NAVIGATING)
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["Content-Length"] == answer.headers["Content-Length"]
     assert (await visitor.get(f"{files}/download?path=none")).status_code == 404

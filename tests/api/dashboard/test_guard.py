@@ -1,4 +1,4 @@
-"""Every page of the dashboard: who opens it, from where it may be told to act, and its headers."""
+"""Every page of the dashboard: its session, the origin of its actions, and its headers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ OTHERS = [
     {"Sec-Fetch-Site": "cross-site"},
     {},
 ]
-"""Where a request may come from that is none of our pages; a browser says at least one of them."""
+"""Headers of requests from other origins; a browser sends at least one of them."""
 
 
 OURS = [
@@ -56,7 +56,7 @@ def name(page: Page) -> str:
 
 
 async def addresses(visitor: Visitor) -> dict[str, str]:
-    """Where each page of the visitor's organization is, by its name; all of it is really there."""
+    """The address of each page of the visitor's organization, by name; everything in it exists."""
     agent, services = await visitor.http.world.created(), visitor.http.services
     call = services.exchanges.begin(
         agent.organization_id, agent.id, "openai", "v1/chat/completions", b"{}"
@@ -73,7 +73,7 @@ async def addresses(visitor: Visitor) -> dict[str, str]:
 
 
 async def belongings(visitor: Visitor) -> list[object]:
-    """What the organization has that a page could change."""
+    """All data of the organization that a page could change."""
     services, mine = visitor.http.services, visitor.http.world.organization_id
     return [
         await services.organizations.details(mine),
@@ -84,45 +84,45 @@ async def belongings(visitor: Visitor) -> list[object]:
         ],
         [each async for page in services.keys.all(mine) for each in page],
         await services.snapshots.of_organization(mine),
-        services.faults.of(mine),
+        services.faults.of_organization(mine),
     ]
 
 
-def test_only_signing_in_is_open_to_strangers() -> None:
+def test_only_the_sign_in_needs_no_session() -> None:
     opened = {name(page) for page in PAGES if page.is_open}
     assert opened == {"GET /sign-in", "POST /sign-in", "POST /sign-in/link"}
 
 
-async def test_nothing_is_shown_or_done_without_signing_in(stranger: Visitor) -> None:
+async def test_every_other_page_and_action_needs_a_session(stranger: Visitor) -> None:
     paths, had = await addresses(stranger), await belongings(stranger)
-    unlike = {}
+    wrong = {}
     for page in CLOSED:
         path = paths[name(page)]
         got = {}
         if page.method == "GET":
             answer = await stranger.get(path)
             got["read"] = (answer.status_code, answer.headers.get("Location"))
-            # Of a program that asks for a page, nobody knows what it would do with another one.
+            # A program that requests a page is not redirected to another one.
             got["program"] = ((await stranger.http.client.get(path)).status_code, None)
             answer = await stranger.get(path, HX_Request="true")
         else:
-            answer = await stranger.sent(path)
+            answer = await stranger.post(path)
         got["htmx"] = (answer.status_code, answer.headers.get("HX-Redirect"))
-        wanted = {"read": (303, f"/sign-in?next={path}"), "program": (401, None)}
-        wanted = wanted if page.method == "GET" else {}
-        if got != wanted | {"htmx": (200, "/sign-in?next=/")}:
-            unlike[name(page)] = got
-    assert not unlike
+        expected = {"read": (303, f"/sign-in?next={path}"), "program": (401, None)}
+        expected = expected if page.method == "GET" else {}
+        if got != expected | {"htmx": (200, "/sign-in?next=/")}:
+            wrong[name(page)] = got
+    assert not wrong
     assert await belongings(stranger) == had
 
 
-async def test_nothing_of_another_organization_is_there(stranger: Visitor) -> None:
+async def test_pages_of_another_organization_are_not_found(stranger: Visitor) -> None:
     paths, had = await addresses(stranger), await belongings(stranger)
-    await stranger.signed_in(await stranger.http.other_key())
+    await stranger.sign_in(await stranger.http.other_key())
     found = {}
     for page in CLOSED:
         if "{" in page.path:
-            ask = stranger.get if page.method == "GET" else stranger.sent
+            ask = stranger.get if page.method == "GET" else stranger.post
             answer = await ask(paths[name(page)])
             if answer.status_code != 404:
                 found[name(page)] = answer.status_code
@@ -130,26 +130,26 @@ async def test_nothing_of_another_organization_is_there(stranger: Visitor) -> No
     assert await belongings(stranger) == had
 
 
-async def test_only_our_own_pages_can_have_something_done(visitor: Visitor) -> None:
+async def test_only_pages_of_this_origin_can_act(visitor: Visitor) -> None:
     paths, had = await addresses(visitor), await belongings(visitor)
     form = {"name": "forged", "key": visitor.http.world.key}
-    obeyed = {}
+    accepted = {}
     for page in ACTIONS:
-        # A form of another page can send everything but a header of its own choice.
+        # A form of another page can send anything except a header of its choice.
         foreign = [{"Origin": "http://localhost:3000"}, {}]
         attempts = [headers | more for headers in foreign for more in ({}, {"HX-Request": "true"})]
-        # So one without htmx's may be of another page, whatever else it says.
+        # A request without htmx's header may come from another page, whatever its other headers.
         attempts += [] if page.is_open else [{"Origin": ORIGIN}]
         for headers in attempts:
             answer = await visitor.http.client.post(paths[name(page)], data=form, headers=headers)
             if answer.status_code != 403 or "Set-Cookie" in answer.headers:
-                obeyed[name(page), str(headers)] = answer.status_code
-    assert not obeyed
+                accepted[name(page), str(headers)] = answer.status_code
+    assert not accepted
     assert await belongings(visitor) == had
 
 
 @pytest.mark.parametrize("is_open", [True, False])
-async def test_an_action_from_anywhere_else_does_not_get_to_its_handler(is_open: bool) -> None:
+async def test_an_action_of_another_origin_does_not_reach_its_handler(is_open: bool) -> None:
     async def handler(_: Request) -> Response:
         raise AssertionError("the handler has been called")
 
@@ -159,7 +159,7 @@ async def test_an_action_from_anywhere_else_does_not_get_to_its_handler(is_open:
                 await guarded(handler, is_open=is_open)(action(headers | more))
 
 
-async def test_an_action_of_our_own_pages_gets_to_its_handler() -> None:
+async def test_an_action_of_this_origin_reaches_its_handler() -> None:
     async def handler(_: Request) -> Response:
         return Response("done")
 
@@ -173,11 +173,11 @@ def action(headers: dict[str, str]) -> Request:
     return Request({"type": "http", "method": "POST", "path": "/", "headers": raw})
 
 
-async def test_pages_of_other_origins_read_nothing_with_our_cookie(visitor: Visitor) -> None:
+async def test_pages_of_other_origins_cannot_read_with_the_cookie(visitor: Visitor) -> None:
     for origin in ("http://localhost:3000", ALLOWED_ORIGIN):
         answer = await visitor.get("/", Origin=origin)
         assert "Access-Control-Allow-Credentials" not in answer.headers
-        asked = await visitor.http.client.options(
+        preflight = await visitor.http.client.options(
             "/instances",
             headers={
                 "Origin": origin,
@@ -185,18 +185,18 @@ async def test_pages_of_other_origins_read_nothing_with_our_cookie(visitor: Visi
                 "Access-Control-Request-Headers": "hx-request",
             },
         )
-        assert "Access-Control-Allow-Credentials" not in asked.headers
+        assert "Access-Control-Allow-Credentials" not in preflight.headers
 
 
-async def test_a_page_may_load_and_run_nothing_but_our_own_files_and_one_script(
+async def test_a_page_may_load_only_its_own_files_and_one_inline_script(
     visitor: Visitor,
 ) -> None:
     pages = [await visitor.get(path) for path in ("/", "/health", "/nowhere")]
     visitor.http.client.cookies.clear()
     for answer in (*pages, await visitor.get("/sign-in")):
         assert answer.headers["Content-Type"].startswith("text/html"), answer.url
-        said = answer.headers["Content-Security-Policy"].split(";")
-        assert dict(each.strip().split(" ", 1) for each in said) == {
+        policy = answer.headers["Content-Security-Policy"].split(";")
+        assert dict(each.strip().split(" ", 1) for each in policy) == {
             "default-src": "'none'",
             "script-src": f"'self' '{RELOADING_HASH}'",
             "style-src": "'self'",
@@ -209,7 +209,7 @@ async def test_a_page_may_load_and_run_nothing_but_our_own_files_and_one_script(
         assert {name: answer.headers.get(name) for name in ISOLATING} == ISOLATING, answer.url
 
 
-async def test_nothing_in_a_page_is_code_or_style_of_its_own(visitor: Visitor) -> None:
+async def test_a_page_has_no_inline_code_or_style(visitor: Visitor) -> None:
     agent = await visitor.http.world.created()
     paths = ["/", *(f"/instances/{agent.id}{part}" for part, _ in TABS)]
     pages = [(await visitor.get(path)).text for path in paths]
@@ -217,18 +217,18 @@ async def test_nothing_in_a_page_is_code_or_style_of_its_own(visitor: Visitor) -
     for html in (*pages, (await visitor.get("/sign-in")).text):
         elements = Elements(html)
         assert not elements.all("style")
-        for _, attributes in elements.found:
+        for _, attributes in elements.tags:
             assert "style" not in attributes
             assert not [each for each in attributes if re.match(r"on|hx-on|hx-vals", each)]
         for script in elements.all("script"):
             assert (script["src"] or "").startswith("/assets/")
 
 
-async def test_the_dashboard_is_no_part_of_the_api(visitor: Visitor) -> None:
+async def test_the_dashboard_is_not_part_of_the_api(visitor: Visitor) -> None:
     described = (await visitor.http.client.get("/openapi.json")).json()["paths"]
     assert not set(described) & {each.path for each in PAGES + LINKED_PAGES}
 
 
-async def test_head_is_answered_as_get_is(visitor: Visitor) -> None:
+async def test_head_is_answered_like_get(visitor: Visitor) -> None:
     answer = await visitor.http.client.head("/", headers=NAVIGATING)
     assert (answer.status_code, answer.content) == (200, b"")

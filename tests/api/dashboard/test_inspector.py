@@ -1,4 +1,4 @@
-"""The inspector: model calls in a list, one of them whole, and what can be made of it."""
+"""The inspector: the list of model calls, one call in full, and its actions."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(1)>{{ 7*7 }}'
 PATH = "v1/chat/completions"
 
 
-def asked(words: str, model: str = "gpt-4o") -> dict[str, Any]:
+def model_request(words: str, model: str = "gpt-4o") -> dict[str, Any]:
     system = {"role": "system", "content": "You are an agent."}
     tool = {"type": "function", "function": {"name": "exec", "parameters": {"type": "object"}}}
     messages = [system, {"role": "user", "content": words}]
@@ -45,8 +45,8 @@ def called(
     path: str = PATH,
     turn_id: str | None = None,
 ) -> LoggedCall:
-    """A call of an agent's; without a reply it goes on."""
-    body = json.dumps(asked(words)).encode()
+    """Adds a call of an agent; without a reply it stays open."""
+    body = json.dumps(model_request(words)).encode()
     exchanges = visitor.http.services.exchanges
     made = exchanges.begin(
         agent.organization_id, agent.id, ModelProvider.OPENAI, path, body, turn_id
@@ -79,11 +79,11 @@ async def test_calls_are_listed_latest_first(visitor: Visitor) -> None:
 async def test_an_organization_sees_its_own_only(visitor: Visitor) -> None:
     agent = await visitor.http.world.created()
     made = called(visitor, agent, reply=Reply("Up."))
-    await visitor.signed_in(await visitor.http.other_key())
+    await visitor.sign_in(await visitor.http.other_key())
     assert listed((await visitor.get("/inspector")).text) == []
     assert (await visitor.get(f"/inspector/{made.id}")).status_code == 404
     for action in ("script", "fail"):
-        assert (await visitor.sent(f"/inspector/{made.id}/{action}")).status_code == 404
+        assert (await visitor.post(f"/inspector/{made.id}/{action}")).status_code == 404
 
 
 SEARCHES: list[tuple[dict[str, str], list[int]]] = [
@@ -106,15 +106,15 @@ async def test_calls_are_searched(visitor: Visitor) -> None:
         called(visitor, agent, "Which way is north?", reply=Reply("Up.")),
         called(visitor, agent, "And south?", status=429, error="Slow down."),
     ]
-    unlike = []
+    wrong = []
     for query, found in SEARCHES:
         answer = await visitor.http.client.get("/inspector", params=query)
         if (got := listed(answer.text)) != [made[each].id for each in found]:
-            unlike.append((query, got))
-    assert not unlike
+            wrong.append((query, got))
+    assert not wrong
 
 
-async def test_more_is_shown_when_it_is_asked_for(visitor: Visitor) -> None:
+async def test_more_rows_are_loaded_by_a_link(visitor: Visitor) -> None:
     agent = await visitor.http.world.created()
     made = [called(visitor, agent, str(each)).id for each in range(PORTION + 3)][::-1]
     first = (await visitor.get("/inspector")).text
@@ -123,7 +123,7 @@ async def test_more_is_shown_when_it_is_asked_for(visitor: Visitor) -> None:
     assert listed((await visitor.get(more["href"] or "")).text) == made[PORTION:]
 
 
-async def test_a_call_is_shown_whole(visitor: Visitor) -> None:
+async def test_a_calls_page_shows_request_and_response(visitor: Visitor) -> None:
     agent = await visitor.http.world.created()
     reply = Reply("Let me look.", (ToolCall("c1", "exec", {"command": "date"}),))
     made = called(visitor, agent, reply=reply, turn_id="t1")
@@ -136,7 +136,7 @@ async def test_a_call_is_shown_whole(visitor: Visitor) -> None:
     assert "$OPENAI_API_KEY" in html
 
 
-async def test_what_agents_and_models_say_is_text_wherever_it_stands(visitor: Visitor) -> None:
+async def test_texts_of_agents_and_models_are_escaped(visitor: Visitor) -> None:
     agent = await visitor.http.world.created()
     reply = Reply(HOSTILE, (ToolCall("c1", HOSTILE, {HOSTILE: HOSTILE}),))
     made = called(visitor, agent, HOSTILE, reply=reply, path=PATH)
@@ -146,47 +146,47 @@ async def test_what_agents_and_models_say_is_text_wherever_it_stands(visitor: Vi
         assert "alert(1)" in html
         elements = Elements(html)
         assert all("src" in each for each in elements.all("script"))
-        assert not [each for _, each in elements.found if "onerror" in each]
+        assert not [each for _, each in elements.tags if "onerror" in each]
 
 
-async def test_a_call_becomes_a_scripted_reply_before_those_that_there_are(
+async def test_a_call_becomes_the_first_rule_of_the_agents_script(
     visitor: Visitor,
 ) -> None:
     agent = await visitor.http.world.created()
     scripts = visitor.http.services.scripts
     for words in ("One", "Two"):
         made = called(visitor, agent, words, reply=Reply(f"{words}!"))
-        answer = await visitor.sent(f"/inspector/{made.id}/script")
+        answer = await visitor.post(f"/inspector/{made.id}/script")
         assert answer.status_code == 200, answer.text
-    running = scripts.of(agent.id)
+    running = scripts.get(agent.id)
     assert running is not None
     assert [each.match.text for each in running.script.replies] == ["Two", "One"]
     assert [each.reply for each in running.script.replies] == ["Two!", "One!"]
 
 
-async def test_the_next_message_fails_if_that_is_asked_for(visitor: Visitor) -> None:
+async def test_the_next_message_fails_on_request(visitor: Visitor) -> None:
     agent = await visitor.http.world.created()
     made = called(visitor, agent, reply=Reply("Up."))
-    assert (await visitor.sent(f"/inspector/{made.id}/fail")).status_code == 200
-    (fault,) = visitor.http.services.faults.of(agent.organization_id)
+    assert (await visitor.post(f"/inspector/{made.id}/fail")).status_code == 200
+    (fault,) = visitor.http.services.faults.of_organization(agent.organization_id)
     assert (fault.draft.kind, fault.draft.instance_id, fault.draft.status) == (
         FaultKind.MESSAGE, agent.id, 502,
     )  # fmt: skip
 
 
 @pytest.mark.parametrize("path", ["/inspector/ex-99", "/inspector/none"])
-async def test_a_call_that_is_not_there_is_not_found(visitor: Visitor, path: str) -> None:
+async def test_an_unknown_call_is_not_found(visitor: Visitor, path: str) -> None:
     assert (await visitor.get(path)).status_code == 404
 
 
-async def test_a_call_that_is_no_conversation_is_shown_as_it_is(visitor: Visitor) -> None:
+async def test_a_call_without_a_conversation_is_shown(visitor: Visitor) -> None:
     agent = await visitor.http.world.created()
     made = called(visitor, agent, reply=Reply("x"), path="v1/embeddings")
     html = (await visitor.get(f"/inspector/{made.id}")).text
     assert "This is not a conversation." in html
 
 
-async def test_an_attempt_leads_to_the_one_before_it(visitor: Visitor) -> None:
+async def test_a_retry_links_to_the_attempt_before_it(visitor: Visitor) -> None:
     agent = await visitor.http.world.created()
     called(visitor, agent, turn_id="another", error="Slow down.")
     first = called(visitor, agent, turn_id="t", error="Slow down.")

@@ -1,4 +1,4 @@
-"""An instance's page: its conversations, and an answer as it comes."""
+"""An instance's page: its conversations and streamed answers."""
 
 from __future__ import annotations
 
@@ -25,87 +25,89 @@ HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(1)>{{ 7*7 }}'
 MODEL = "claude-sonnet-4-20250514"
 
 
-def said(role: str, text: str, position: int = 1) -> dict[str, Any]:
+def message(role: str, text: str, position: int = 1) -> dict[str, Any]:
     parts = [{"type": "text", "text": text}]
     return {"position": position, "role": role, "at": 0, "parts": parts}
 
 
-def kept(visitor: Visitor, *messages: dict[str, Any], has_more: bool = False) -> None:
-    """What OpenClaw has of the main conversation."""
+def set_transcript(visitor: Visitor, *messages: dict[str, Any], has_more: bool = False) -> None:
+    """Sets the messages of the main conversation."""
     for place in (visitor.http.world.programs, visitor.http.world.beside):
         place.answers["list"] = done(sessions=[])
         place.answers["read"] = done(is_known=True, messages=list(messages), has_more=has_more)
 
 
-async def spoken(visitor: Visitor, agent: Instance, text: str, **more: str) -> str:
-    """The address that a page listens to for the answer."""
+async def send_message(visitor: Visitor, agent: Instance, text: str, **more: str) -> str:
+    """Sends a message; returns the address of its answer's stream."""
     form = {"text": text, "model": MODEL} | more
-    answer = await visitor.sent(f"/instances/{agent.id}/messages", form)
+    answer = await visitor.post(f"/instances/{agent.id}/messages", form)
     assert answer.status_code == 200, answer.text
-    (listener,) = [each for _, each in Elements(answer.text).found if "sse-connect" in each]
+    (listener,) = [each for _, each in Elements(answer.text).tags if "sse-connect" in each]
     return listener["sse-connect"] or ""
 
 
 def events(body: str) -> list[tuple[str, str]]:
-    """The events of a stream with their data, as a browser hears them."""
-    heard = []
+    """The events of a stream as pairs of name and data."""
+    received = []
     for block in body.split("\n\n"):
         lines = block.split("\n")
         name = next((each[7:] for each in lines if each.startswith("event: ")), "")
         data = "\n".join(each[6:] for each in lines if each.startswith("data:"))
         if name:
-            heard.append((name, data))
-    return heard
+            received.append((name, data))
+    return received
 
 
-async def test_it_shows_what_was_said_and_the_other_conversations(visitor: Visitor) -> None:
+async def test_a_conversation_shows_its_messages_as_text(visitor: Visitor) -> None:
     agent = await visitor.http.world.created()
-    kept(visitor, said("user", "Which way?"), said("assistant", HOSTILE, 2), has_more=True)
+    set_transcript(
+        visitor, message("user", "Which way?"), message("assistant", HOSTILE, 2), has_more=True
+    )
     html = (await visitor.get(f"/instances/{agent.id}/conversation")).text
     assert "Which way?" in html
     assert "alert(1)" in html
     elements = Elements(html)
     assert all("src" in each for each in elements.all("script"))
-    assert not [each for _, each in elements.found if "onerror" in each]
+    assert not [each for _, each in elements.tags if "onerror" in each]
     assert elements.all("a", id="older")
 
 
-async def test_a_message_is_answered_as_it_comes(visitor: Visitor) -> None:
+async def test_an_answer_is_streamed_in_pieces_and_then_rendered(visitor: Visitor) -> None:
     agent = await visitor.http.world.created()
-    answer = await visitor.get(await spoken(visitor, agent, "Hello!"))
+    answer = await visitor.get(await send_message(visitor, agent, "Hello!"))
     assert answer.headers["Content-Type"].startswith("text/event-stream")
-    heard = events(answer.text)
-    assert heard[-1] == ("done", "")
-    assert "".join(data for name, data in heard if name == "piece")
-    # Once it is over, all of it comes rendered in the place of its pieces.
-    assert heard[-2][0] == "whole"
-    assert "<p>Hello there.</p>" in heard[-2][1]
-    (asked,) = visitor.http.world.gateway.messages
-    assert asked.body["stream"] is True
-    assert "Hello!" in json.dumps(asked.body["input"])
+    received = events(answer.text)
+    assert received[-1] == ("done", "")
+    assert "".join(data for name, data in received if name == "piece")
+    # At the end, the rendered answer replaces its pieces.
+    assert received[-2][0] == "whole"
+    assert "<p>Hello there.</p>" in received[-2][1]
+    (request,) = visitor.http.world.gateway.messages
+    assert request.body["stream"] is True
+    assert "Hello!" in json.dumps(request.body["input"])
 
 
-async def test_a_message_to_a_named_conversation_goes_there(visitor: Visitor) -> None:
+async def test_a_message_to_a_named_conversation_goes_to_its_session(visitor: Visitor) -> None:
     agent = await visitor.http.world.created()
-    await visitor.get(await spoken(visitor, agent, "Hello!", session="Größe 1"))
-    (asked,) = visitor.http.world.gateway.messages
-    assert session_key("Größe 1") in asked.headers.values()
+    await visitor.get(await send_message(visitor, agent, "Hello!", session="Größe 1"))
+    (request,) = visitor.http.world.gateway.messages
+    assert session_key("Größe 1") in request.headers.values()
 
 
-async def test_a_message_is_sent_once_whoever_listens_again(visitor: Visitor) -> None:
+async def test_opening_the_stream_twice_sends_the_message_once(visitor: Visitor) -> None:
     agent = await visitor.http.world.created()
-    address = await spoken(visitor, agent, "Hello!")
+    address = await send_message(visitor, agent, "Hello!")
     await visitor.get(address)
-    # A browser's stream does not ask again after that.
+    # After 204, a browser's stream does not reconnect.
     assert (await visitor.get(address)).status_code == 204
     assert len(visitor.http.world.gateway.messages) == 1
 
 
-async def test_a_page_that_is_left_ends_the_agents_run(visitor: Visitor) -> None:
+async def test_a_disconnect_cancels_the_agents_run(visitor: Visitor) -> None:
     world = visitor.http.world
     world.gateway.handler = scripted.endless
     agent = await world.created()
-    address = await spoken(visitor, agent, "Hello!")
+    address = await send_message(visitor, agent, "Hello!")
     chat_stream = visitor.http.services.dashboard.chat_streams.take(address.rpartition("/")[2])
     assert chat_stream is not None
     has_begun = asyncio.Event()
@@ -124,33 +126,33 @@ async def test_a_page_that_is_left_ends_the_agents_run(visitor: Visitor) -> None
         await world.gateway.has_left.wait()
 
 
-async def test_an_answer_that_has_not_begun_when_the_server_stops_ends_its_stream(
+async def test_a_shutdown_ends_the_stream_of_an_answer_that_has_not_begun(
     visitor: Visitor, caplog: pytest.LogCaptureFixture
 ) -> None:
     world = visitor.http.world
     world.gateway.handler = scripted.silent
-    address = await spoken(visitor, await world.created(), "Hello!")
+    address = await send_message(visitor, await world.created(), "Hello!")
     async with asyncio.TaskGroup() as group:
         listening = group.create_task(visitor.get(address))
-        await eventually(lambda: world.gateway.messages, "the agent was asked")
+        await eventually(lambda: world.gateway.messages, "the agent has the message")
         visitor.http.services.shutdown.begin()
     assert listening.result().status_code == 200
     assert "defect" not in caplog.text
 
 
-async def test_why_there_is_no_answer_is_said(visitor: Visitor) -> None:
+async def test_a_failed_answer_is_streamed_as_an_error(visitor: Visitor) -> None:
     world = visitor.http.world
     world.gateway.handler = scripted.failing(500, {"error": {"message": "no", "code": "x"}})
     agent = await world.created()
-    body = (await visitor.get(await spoken(visitor, agent, "Hello!"))).text
+    body = (await visitor.get(await send_message(visitor, agent, "Hello!"))).text
     names = [name for name, _ in events(body)]
     assert names == ["failed", "done"]
 
 
-async def test_nobody_else_hears_the_answer(visitor: Visitor) -> None:
+async def test_another_organization_cannot_open_the_stream(visitor: Visitor) -> None:
     agent = await visitor.http.world.created()
-    address = await spoken(visitor, agent, "Hello!")
-    await visitor.signed_in(await visitor.http.other_key())
+    address = await send_message(visitor, agent, "Hello!")
+    await visitor.sign_in(await visitor.http.other_key())
     assert (await visitor.get(address)).status_code == 404
     assert not visitor.http.world.gateway.messages
 
@@ -163,28 +165,28 @@ async def test_nobody_else_hears_the_answer(visitor: Visitor) -> None:
         ({"text": "Hi"}, 422),
     ],
 )
-async def test_what_is_wrong_with_a_message_is_told_at_once(
+async def test_an_invalid_message_is_refused_at_once(
     visitor: Visitor, form: dict[str, str], status: int
 ) -> None:
     agent = await visitor.http.world.created()
-    answer = await visitor.sent(f"/instances/{agent.id}/messages", form)
+    answer = await visitor.post(f"/instances/{agent.id}/messages", form)
     assert answer.status_code == status
     assert "notice bad" in answer.text
 
 
-async def test_one_that_is_stopped_takes_no_messages_and_says_so(visitor: Visitor) -> None:
+async def test_a_stopped_instance_takes_no_messages(visitor: Visitor) -> None:
     agent = await visitor.http.world.stopped()
-    kept(visitor)
+    set_transcript(visitor)
     html = (await visitor.get(f"/instances/{agent.id}/conversation")).text
-    assert "It is stopped." in html
-    answer = await visitor.sent(f"/instances/{agent.id}/messages", {"text": "Hi", "model": MODEL})
+    assert "The instance is stopped." in html
+    answer = await visitor.post(f"/instances/{agent.id}/messages", {"text": "Hi", "model": MODEL})
     assert answer.status_code == 409
 
 
-async def test_a_long_text_is_cut_and_can_be_had_whole(visitor: Visitor) -> None:
+async def test_a_long_text_is_cut_and_available_in_full(visitor: Visitor) -> None:
     agent = await visitor.http.world.created()
     text = HOSTILE + "x" * SHOWN_MAX_CHARS
-    kept(visitor, said("user", text, 7))
+    set_transcript(visitor, message("user", text, 7))
     html = (await visitor.get(f"/instances/{agent.id}/conversation")).text
     assert text[:SHOWN_MAX_CHARS] not in html
     assert html.count("x" * 1000) < SHOWN_MAX_CHARS / 1000
@@ -202,12 +204,12 @@ async def test_a_long_text_is_cut_and_can_be_had_whole(visitor: Visitor) -> None
     assert answer.headers["Content-Type"] == "application/octet-stream"
 
 
-async def test_what_is_longer_than_a_page_bears_can_be_taken_along_only(visitor: Visitor) -> None:
+async def test_a_text_too_long_for_a_page_can_only_be_downloaded(visitor: Visitor) -> None:
     agent = await visitor.http.world.created()
-    cut = said("assistant", "x" * SHOWN_MAX_CHARS, 7)
+    cut = message("assistant", "x" * SHOWN_MAX_CHARS, 7)
     cut["parts"][0] |= {"is_cut": True, "length": TEXT_MAX + 1}
     call = {"type": "call", "id": "1", "name": "exec", "arguments": None, "is_cut": True}
-    kept(visitor, cut, {"position": 8, "role": "assistant", "parts": [call]})
+    set_transcript(visitor, cut, {"position": 8, "role": "assistant", "parts": [call]})
     html = (await visitor.get(f"/instances/{agent.id}/conversation")).text
     assert "200,001 characters" in html
     assert "too long for a page" in html
@@ -216,9 +218,9 @@ async def test_what_is_longer_than_a_page_bears_can_be_taken_along_only(visitor:
     assert len([each for each in elements.all("a") if "download" in each]) == 2
 
 
-async def test_a_message_that_is_not_there_is_not_found(visitor: Visitor) -> None:
+async def test_an_unknown_message_is_not_found(visitor: Visitor) -> None:
     agent = await visitor.http.world.created()
-    kept(visitor, said("user", "Hi", 7))
+    set_transcript(visitor, message("user", "Hi", 7))
     for turn in ("8", "7?nth=1", "x", "9" * 400, "-1", "²"):
         answer = await visitor.get(f"/instances/{agent.id}/turns/{turn}")
         assert answer.status_code == 404, turn

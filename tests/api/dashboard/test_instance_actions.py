@@ -1,4 +1,4 @@
-"""What is done by a click: the same as by the API, with a word about it."""
+"""Actions on instances: create, stop, start, fork and delete."""
 
 from __future__ import annotations
 
@@ -19,108 +19,108 @@ async def all_of(visitor: Visitor) -> list[Instance]:
 
 
 def row(html: str) -> dict[str, str | None]:
-    """The one line that is put in place anew."""
+    """The only row that the response replaces."""
     (found,) = Elements(html).all("tr", **{"hx-swap-oob": "true"})
     return found
 
 
-async def test_one_click_creates_an_agent_and_names_it(visitor: Visitor) -> None:
-    answer = await visitor.sent("/instances")
+async def test_a_create_without_a_name_names_the_agent(visitor: Visitor) -> None:
+    answer = await visitor.post("/instances")
     assert answer.status_code == 200
     (made,) = await all_of(visitor)
     assert made.status is InstanceStatus.RUNNING
     assert f"{made.name} is being created." in answer.text
 
 
-async def test_name_and_provider_may_be_chosen(visitor: Visitor) -> None:
-    await visitor.sent("/instances", {"name": " Ada ", "model_provider": "openai"})
+async def test_a_create_takes_a_name_and_a_provider(visitor: Visitor) -> None:
+    await visitor.post("/instances", {"name": " Ada ", "model_provider": "openai"})
     (made,) = await all_of(visitor)
     assert (made.name, made.model_provider) == ("Ada", ModelProvider.OPENAI)
 
 
-async def test_stop_and_start_answer_with_the_line(visitor: Visitor) -> None:
+async def test_stop_and_start_return_the_instances_row(visitor: Visitor) -> None:
     agent = await visitor.http.world.created()
-    stopped = await visitor.sent(f"/instances/{agent.id}/stop")
+    stopped = await visitor.post(f"/instances/{agent.id}/stop")
     assert row(stopped.text) == {
         "role": "row",
         "id": f"instance-{agent.id}",
         "data-status": "stopped",
         "hx-swap-oob": "true",
     }
-    started = await visitor.sent(f"/instances/{agent.id}/start")
+    started = await visitor.post(f"/instances/{agent.id}/start")
     assert row(started.text)["data-status"] == "running"
     assert "Ada is running." in started.text
 
 
-async def test_a_fork_has_the_name_that_was_chosen(visitor: Visitor) -> None:
+async def test_a_fork_gets_the_typed_name(visitor: Visitor) -> None:
     agent = await visitor.http.world.created()
-    asked = await visitor.get(f"/instances/{agent.id}/fork")
-    assert Elements(asked.text).all("input", value="Ada (fork)")
-    answer = await visitor.sent(f"/instances/{agent.id}/fork", {"name": "Bea"})
-    assert "Bea is made of Ada." in answer.text
+    dialog = await visitor.get(f"/instances/{agent.id}/fork")
+    assert Elements(dialog.text).all("input", value="Ada (fork)")
+    answer = await visitor.post(f"/instances/{agent.id}/fork", {"name": "Bea"})
+    assert "Bea is being created from Ada." in answer.text
     assert {each.name for each in await all_of(visitor)} == {"Ada", "Bea"}
 
 
-async def test_it_is_asked_before_anything_is_destroyed(visitor: Visitor) -> None:
+async def test_deleting_asks_for_confirmation(visitor: Visitor) -> None:
     agent = await visitor.http.world.created()
-    asked = await visitor.get(f"/instances/{agent.id}/delete")
-    assert "Delete Ada?" in asked.text
+    dialog = await visitor.get(f"/instances/{agent.id}/delete")
+    assert "Delete Ada?" in dialog.text
     assert len(await all_of(visitor)) == 1
-    answer = await visitor.sent(f"/instances/{agent.id}/delete")
+    answer = await visitor.post(f"/instances/{agent.id}/delete")
     assert "Ada is deleted." in answer.text
 
 
-async def test_who_deletes_it_on_its_own_page_is_led_back(visitor: Visitor) -> None:
+async def test_deleting_on_the_instances_page_redirects_to_the_overview(visitor: Visitor) -> None:
     agent = await visitor.http.world.created()
     elements = Elements((await visitor.get(f"/instances/{agent.id}/logs")).text)
     (button,) = elements.all("button", id="delete")
     (form,) = Elements((await visitor.get(button["hx-get"] or "")).text).all("form")
-    answer = await visitor.sent(form["hx-post"] or "")
+    answer = await visitor.post(form["hx-post"] or "")
     assert answer.headers["HX-Redirect"] == "/"
     assert [each.status for each in await all_of(visitor)] == []
     assert await all_of(visitor) == []
 
 
-async def test_what_cannot_be_done_now_says_why_in_the_page(visitor: Visitor) -> None:
+async def test_a_conflict_is_explained_in_the_page(visitor: Visitor) -> None:
     agent = await visitor.http.world.stopped()
-    answer = await visitor.sent(f"/instances/{agent.id}/stop")
+    answer = await visitor.post(f"/instances/{agent.id}/stop")
     assert answer.status_code == 409
     assert Elements(answer.text).all("div", role="alert")
-    assert "Not now." in answer.text
+    assert "Not possible now." in answer.text
     assert "stopped" in answer.text
 
 
-async def test_the_tiers_limit_is_told(visitor: Visitor) -> None:
+async def test_the_tiers_limit_is_reported(visitor: Visitor) -> None:
     for number in range(10):
         await visitor.http.world.placed(InstanceStatus.STOPPED, number)
-    answer = await visitor.sent("/instances")
+    answer = await visitor.post("/instances")
     assert answer.status_code == 402
     assert "No more instances on this tier." in answer.text
 
 
-async def test_a_form_that_makes_no_sense_names_the_field(visitor: Visitor) -> None:
+async def test_an_invalid_form_names_the_field(visitor: Visitor) -> None:
     agent = await visitor.http.world.created()
     for path, form, field in (
         ("/instances", {"model_provider": "abacus"}, "model_provider"),
         ("/instances", {"name": "x" * 129}, "name"),
         (f"/instances/{agent.id}/fork", {}, "name"),
     ):
-        answer = await visitor.sent(path, form)
+        answer = await visitor.post(path, form)
         assert answer.status_code == 422
         assert f"{field}: " in answer.text
     assert len(await all_of(visitor)) == 1
 
 
-async def test_a_form_is_bounded(visitor: Visitor) -> None:
-    too_long = await visitor.sent("/instances", {"name": "x" * 70_000})
+async def test_a_form_is_limited_in_bytes_and_fields(visitor: Visitor) -> None:
+    too_long = await visitor.post("/instances", {"name": "x" * 70_000})
     assert too_long.status_code == 413
-    too_many = await visitor.sent("/instances", {f"f{number}": "x" for number in range(60)})
+    too_many = await visitor.post("/instances", {f"f{number}": "x" for number in range(60)})
     assert too_many.status_code == 422
 
 
-async def test_an_engine_that_is_away_is_told_with_the_cure(visitor: Visitor) -> None:
+async def test_an_unavailable_engine_is_reported_with_the_remedy(visitor: Visitor) -> None:
     agent = await visitor.http.world.created()
     visitor.http.world.engine.failing["pause"] = EngineUnavailable("Start Docker, please.")
-    answer = await visitor.sent(f"/instances/{agent.id}/stop")
+    answer = await visitor.post(f"/instances/{agent.id}/stop")
     assert answer.status_code == 502
     assert "Start Docker, please." in answer.text

@@ -1,4 +1,4 @@
-"""The page of a log, and what has its stream look again."""
+"""The log page, and the events that make its stream read again."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(1)>{{ 7*7 }}'
 KIND = EventType.SANDBOX_RECONCILED
 
 
-async def test_there_is_a_page_of_every_instance(visitor: Visitor) -> None:
+async def test_every_instance_has_a_log_page(visitor: Visitor) -> None:
     for number, status in enumerate(InstanceStatus):
         agent = await visitor.http.world.placed(status, number, name=HOSTILE)
         answer = await visitor.get(f"/instances/{agent.id}/logs")
@@ -28,18 +28,18 @@ async def test_there_is_a_page_of_every_instance(visitor: Visitor) -> None:
         elements = Elements(answer.text)
         assert elements.all("div", id="log"), status
         assert all("src" in each for each in elements.all("script")), status
-        assert not [each for _, each in elements.found if "onerror" in each], status
+        assert not [each for _, each in elements.tags if "onerror" in each], status
 
 
 @pytest.mark.parametrize("path", ["logs/live", "snapshots/live"])
-async def test_a_stream_is_known_by_its_head(visitor: Visitor, path: str) -> None:
+async def test_head_of_a_stream_has_its_media_type(visitor: Visitor, path: str) -> None:
     agent = await visitor.http.world.created()
     answer = await visitor.http.client.head(f"/instances/{agent.id}/{path}", headers=NAVIGATING)
     assert answer.status_code == 200
     assert answer.headers["Content-Type"].startswith("text/event-stream")
 
 
-async def test_only_what_happens_to_the_instance_or_to_all_is_noticed(visitor: Visitor) -> None:
+async def test_only_events_of_the_instance_or_of_none_notify(visitor: Visitor) -> None:
     world, events = visitor.http.world, visitor.http.world.events
     agent = await world.created()
     noticed = asyncio.Queue[None]()
@@ -51,9 +51,9 @@ async def test_only_what_happens_to_the_instance_or_to_all_is_noticed(visitor: V
         },
     })  # fmt: skip
 
-    async def happens(instance_id: InstanceId | None, kind: EventType = KIND) -> None:
+    async def publish(instance_id: InstanceId | None, kind: EventType = KIND) -> None:
         events.publish(kind, agent.organization_id, instance_id)
-        # Until whoever follows has heard of it.
+        # Until the follower has received it.
         for _ in range(10):
             await asyncio.sleep(0)
 
@@ -61,14 +61,14 @@ async def test_only_what_happens_to_the_instance_or_to_all_is_noticed(visitor: V
         watching = group.create_task(
             watch_events(request, {KIND}, lambda: noticed.put_nowait(None), instance_id=agent.id)
         )
-        await happens(InstanceId("another"))
-        await happens(agent.id, EventType.BOOT_QUEUED)
+        await publish(InstanceId("another"))
+        await publish(agent.id, EventType.BOOT_QUEUED)
         assert noticed.empty()
-        await happens(agent.id)
-        await happens(None)
+        await publish(agent.id)
+        await publish(None)
         await noticed.get()
         await noticed.get()
-        # More than are kept, and none of them is its own: what it has missed may have been.
+        # More events than are kept, all of another instance: the lost ones may be its own.
         for _ in range(2 * CAPACITY):
             events.publish(KIND, agent.organization_id, InstanceId("another"))
         await noticed.get()

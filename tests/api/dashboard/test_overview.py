@@ -1,4 +1,4 @@
-"""The first page: what it lists, how it is searched, and that all of it is text."""
+"""The first page: its list, search, escaping, charts and health."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(1)>{{ 7*7 }}'
 
 
 def ids(html: str) -> list[str]:
-    """The instances of the list, from top to bottom."""
+    """The ids of the listed instances, from top to bottom."""
     rows = [each["id"] or "" for each in Elements(html).all("tr") if "data-status" in each]
     return [each.removeprefix("instance-") for each in rows]
 
 
 async def many(visitor: Visitor, count: int, **fields: object) -> list[str]:
-    """Instances that were made one after another, newest first."""
+    """Creates instances one after another; returns them newest first."""
     made = []
     for number in range(count):
         visitor.http.world.clock.advance(1)
@@ -43,14 +43,14 @@ async def test_instances_are_listed_newest_first(visitor: Visitor) -> None:
 
 async def test_an_organization_sees_its_own_only(visitor: Visitor) -> None:
     await many(visitor, 2)
-    await visitor.signed_in(await visitor.http.other_key())
+    await visitor.sign_in(await visitor.http.other_key())
     html = (await visitor.get("/")).text
     assert ids(html) == []
     assert "0</strong> all" in html
     assert "There are no instances yet." in html
 
 
-async def test_what_is_gone_is_not_listed(visitor: Visitor) -> None:
+async def test_deleted_instances_are_not_listed(visitor: Visitor) -> None:
     await visitor.http.world.placed(InstanceStatus.TERMINATED)
     assert ids((await visitor.get("/")).text) == []
 
@@ -67,14 +67,14 @@ SEARCHES: list[tuple[dict[str, str], list[str]]] = [
 ]
 
 
-async def test_it_is_searched_by_name_the_ids_beginning_and_status(visitor: Visitor) -> None:
+async def test_instances_are_searched_by_name_id_prefix_and_status(visitor: Visitor) -> None:
     await many(visitor, 3)
     pages = [await visitor.http.client.get("/", params=query) for query, _ in SEARCHES]
     got = [(query, ids(page.text)) for (query, _), page in zip(SEARCHES, pages, strict=True)]
     assert got == SEARCHES
 
 
-async def test_more_is_shown_when_it_is_asked_for(visitor: Visitor) -> None:
+async def test_more_rows_are_loaded_by_a_link(visitor: Visitor) -> None:
     made = await many(visitor, PORTION + 3)
     first = (await visitor.get("/?q=agent")).text
     assert ids(first) == made[:PORTION]
@@ -85,17 +85,17 @@ async def test_more_is_shown_when_it_is_asked_for(visitor: Visitor) -> None:
 
 
 @pytest.mark.parametrize("query", ["status=dead", f"q={'x' * 129}"])
-async def test_a_search_that_makes_no_sense_is_refused(visitor: Visitor, query: str) -> None:
+async def test_an_invalid_search_is_refused(visitor: Visitor, query: str) -> None:
     answer = await visitor.get(f"/?{query}")
     assert answer.status_code == 422
     assert "Invalid input" in answer.text
 
 
-async def test_a_place_in_the_list_that_is_not_there_is_not_found(visitor: Visitor) -> None:
+async def test_an_unknown_position_in_the_list_is_not_found(visitor: Visitor) -> None:
     assert (await visitor.get("/?after=none")).status_code == 404
 
 
-async def test_names_and_errors_are_text_wherever_they_stand(visitor: Visitor) -> None:
+async def test_names_and_errors_are_escaped(visitor: Visitor) -> None:
     agent = await visitor.http.world.placed(
         InstanceStatus.ERROR, name=HOSTILE, error_message=HOSTILE
     )
@@ -105,12 +105,12 @@ async def test_names_and_errors_are_text_wherever_they_stand(visitor: Visitor) -
         assert "{{ 7*7 }}" in html
         elements = Elements(html)
         assert all("src" in each for each in elements.all("script"))
-        assert not [each for _, each in elements.found if "onerror" in each]
+        assert not [each for _, each in elements.tags if "onerror" in each]
     html = (await visitor.http.client.get("/", params={"q": HOSTILE[:60]})).text
-    assert not [each for _, each in Elements(html).found if "onerror" in each]
+    assert not [each for _, each in Elements(html).tags if "onerror" in each]
 
 
-async def test_a_running_agent_has_its_charts_and_what_was_said_last(visitor: Visitor) -> None:
+async def test_a_running_agents_row_has_charts_and_its_last_message(visitor: Visitor) -> None:
     world = visitor.http.world
     agent = await world.created()
     usage_samples = visitor.http.services.dashboard.usage_samples
@@ -126,15 +126,15 @@ async def test_a_running_agent_has_its_charts_and_what_was_said_last(visitor: Vi
     html = (await visitor.get("/")).text
     labels = [each["aria-label"] for each in Elements(html).all("svg")]
     assert labels == [
-        "Memory 600 MB of 2.0 GB; between 600 MB and 600 MB of late",
-        "Processor 50 %; between 50 % and 50 % of late",
+        "Memory 600 MB of 2.0 GB; between 600 MB and 600 MB recently",
+        "Processor 50 %; between 50 % and 50 % recently",
     ]
     assert "<q>Which way is &lt;b&gt;north&lt;/b&gt;?</q>" in html
     assert "gpt-4o" in html
     assert "answering" in html
 
 
-async def test_one_on_its_way_says_at_which_stage_it_is(visitor: Visitor) -> None:
+async def test_a_provisioning_instance_shows_its_stage(visitor: Visitor) -> None:
     await visitor.http.world.placed(InstanceStatus.PROVISIONING)
     html = (await visitor.get("/")).text
     assert Elements(html).all("li", **{"aria-current": "step"})
@@ -142,7 +142,7 @@ async def test_one_on_its_way_says_at_which_stage_it_is(visitor: Visitor) -> Non
     assert (stop["id"], fork["id"]) == ("turn-instance-1", "fork-instance-1")
 
 
-async def test_what_to_paste_has_no_key_in_it(visitor: Visitor) -> None:
+async def test_the_commands_to_copy_contain_no_key(visitor: Visitor) -> None:
     agent = await visitor.http.world.created()
     html = (await visitor.get("/")).text
     assert "http://server.test/v1" in html
@@ -151,7 +151,7 @@ async def test_what_to_paste_has_no_key_in_it(visitor: Visitor) -> None:
     assert "chd_org_" not in html
 
 
-async def test_health_says_what_doctor_says_with_its_cures(visitor: Visitor) -> None:
+async def test_health_shows_the_findings_of_doctor_with_their_remedies(visitor: Visitor) -> None:
     html = (await visitor.get("/health")).text
     assert "1 problem" in html
     assert "Start a real one." in html

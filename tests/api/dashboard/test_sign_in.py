@@ -1,4 +1,4 @@
-"""Signing in with a key, once: what the browser then has, what it opens, and when that ends."""
+"""Sign-in with a key or a link: the cookie, what it opens, and when it ends."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ async def link(visitor: Visitor, code: str) -> httpx.Response:
     )
 
 
-async def test_whoever_is_not_signed_in_is_asked_for_a_key_and_led_back(stranger: Visitor) -> None:
-    asked = await stranger.get("/?q=ada")
-    assert (asked.status_code, asked.headers["Location"]) == (303, "/sign-in?next=/")
+async def test_the_sign_in_asks_for_a_key_and_leads_back_to_the_page(stranger: Visitor) -> None:
+    answer = await stranger.get("/?q=ada")
+    assert (answer.status_code, answer.headers["Location"]) == (303, "/sign-in?next=/")
     form = await stranger.get("/sign-in?next=/somewhere")
     assert form.status_code == 200
     assert Elements(form.text).all("input", name="next", value="/somewhere")
@@ -35,10 +35,10 @@ async def test_whoever_is_not_signed_in_is_asked_for_a_key_and_led_back(stranger
     assert field["type"] == "password"
 
 
-async def test_the_cookie_is_for_pages_of_this_server_only_and_is_not_the_key(
+async def test_the_cookie_is_strict_and_does_not_contain_the_key(
     stranger: Visitor,
 ) -> None:
-    answer = await stranger.signed_in()
+    answer = await stranger.sign_in()
     assert (answer.status_code, answer.headers["Location"]) == (303, "/")
     (cookie,) = SimpleCookie(answer.headers["Set-Cookie"]).values()
     assert cookie.key == COOKIE
@@ -58,7 +58,7 @@ async def test_the_cookie_is_for_pages_of_this_server_only_and_is_not_the_key(
         ({"Origin": ORIGIN.replace("http:", "https:")}, True),
     ],
 )
-async def test_behind_a_proxy_with_tls_the_cookie_is_for_https_only(
+async def test_behind_a_tls_proxy_the_cookie_is_secure(
     stranger: Visitor, headers: dict[str, str], is_secure: bool
 ) -> None:
     sent = {"Origin": ORIGIN} | headers
@@ -68,27 +68,27 @@ async def test_behind_a_proxy_with_tls_the_cookie_is_for_https_only(
     assert bool(cookie["secure"]) is is_secure
 
 
-async def test_a_session_opens_nothing_of_the_api(visitor: Visitor) -> None:
+async def test_a_session_is_no_key_for_the_api(visitor: Visitor) -> None:
     session = visitor.http.client.cookies[COOKIE]
     for key in (None, session):
         assert (await visitor.http.get("/v1/instances", key=key)).status_code == 401
         assert (await visitor.http.get("/local/events", key=key)).status_code == 401
 
 
-async def test_a_wrong_key_is_refused_with_words_and_not_repeated(stranger: Visitor) -> None:
+async def test_a_wrong_key_is_refused_without_repeating_it(stranger: Visitor) -> None:
     for key in ("", "chd_org_unknown", "hello"):
-        answer = await stranger.signed_in(key)
+        answer = await stranger.sign_in(key)
         assert answer.status_code == 401, key
         assert "Set-Cookie" not in answer.headers, key
         assert "API key" in answer.text, key
         assert not key or key not in answer.text.replace("chd_org_…", ""), key
 
 
-async def test_a_scoped_key_opens_no_page(http: Api, stranger: Visitor) -> None:
+async def test_a_scoped_key_cannot_sign_in(http: Api, stranger: Visitor) -> None:
     agent = await http.world.created()
     grants = {InstanceId(agent.id): frozenset(Permission)}
     await http.add_key("chd_sk_all", is_organization_key=False, grants=grants)
-    answer = await stranger.signed_in("chd_sk_all")
+    answer = await stranger.sign_in("chd_sk_all")
     assert answer.status_code == 403
     assert "needs an organization key" in answer.text
     assert "Set-Cookie" not in answer.headers
@@ -96,7 +96,7 @@ async def test_a_scoped_key_opens_no_page(http: Api, stranger: Visitor) -> None:
 
 async def test_a_session_ends_with_its_key(http: Api, stranger: Visitor) -> None:
     await http.add_key("chd_org_second")
-    await stranger.signed_in("chd_org_second")
+    await stranger.sign_in("chd_org_second")
     assert (await stranger.get("/")).status_code == 200
     await http.world.keys.revoke(KeyId("chd_org_second"))
     assert (await stranger.get("/")).status_code == 303
@@ -111,29 +111,29 @@ async def test_a_session_ends_after_a_week(visitor: Visitor) -> None:
 
 async def test_signing_out_ends_every_copy_of_the_cookie(visitor: Visitor) -> None:
     session = visitor.http.client.cookies[COOKIE]
-    answer = await visitor.sent("/sign-out")
+    answer = await visitor.post("/sign-out")
     assert answer.headers["HX-Redirect"] == "/sign-in"
     assert COOKIE not in visitor.http.client.cookies
     visitor.http.client.cookies.set(COOKIE, session)
     assert (await visitor.get("/")).status_code == 303
 
 
-async def test_who_signs_out_elsewhere_stays_signed_in_here(visitor: Visitor) -> None:
+async def test_signing_out_ends_only_its_own_session(visitor: Visitor) -> None:
     first = visitor.http.client.cookies[COOKIE]
-    await visitor.signed_in()
-    await visitor.sent("/sign-out")
+    await visitor.sign_in()
+    await visitor.post("/sign-out")
     visitor.http.client.cookies.set(COOKIE, first)
     assert (await visitor.get("/")).status_code == 200
 
 
-async def test_what_is_no_session_of_ours_opens_nothing(stranger: Visitor) -> None:
+async def test_an_invalid_cookie_opens_no_page(stranger: Visitor) -> None:
     for forged in ("", "x", "é", "gAAAAA==", "chd_org_x"):
         cookie = f"{COOKIE}={forged}".encode()
         answer = await stranger.http.client.get("/", headers=[(b"cookie", cookie)])
         assert answer.status_code == 401, forged
 
 
-async def test_a_checkouts_link_is_no_session_and_a_session_no_checkouts(visitor: Visitor) -> None:
+async def test_sessions_and_checkout_links_are_not_interchangeable(visitor: Visitor) -> None:
     world, client = visitor.http.world, visitor.http.client
     session = client.cookies[COOKIE]
     answer = await client.get("/local/portal", params={"session": session})
@@ -154,7 +154,7 @@ async def test_a_link_signs_in_once(stranger: Visitor) -> None:
     assert "used already" in again.text
 
 
-async def test_a_link_is_good_for_two_minutes_and_for_a_good_key(stranger: Visitor) -> None:
+async def test_a_link_expires_after_two_minutes_and_with_its_key(stranger: Visitor) -> None:
     world = stranger.http.world
     late = sign_in_link(world.box, world.key, world.clock())
     unknown = sign_in_link(world.box, "chd_org_unknown", world.clock())
@@ -167,17 +167,17 @@ async def test_a_link_is_good_for_two_minutes_and_for_a_good_key(stranger: Visit
 ELSEWHERE = ["//evil.example", "/\\evil.example", "https://evil.example", "evil", "/\t/x", "/é"]
 
 
-async def test_signing_in_leads_nowhere_else(stranger: Visitor) -> None:
-    led = {}
+async def test_signing_in_redirects_to_no_other_site(stranger: Visitor) -> None:
+    targets = {}
     for elsewhere in ELSEWHERE:
         form = {"key": stranger.http.world.key, "next": elsewhere}
         sent = {"Origin": ORIGIN}
         answer = await stranger.http.client.post("/sign-in", data=form, headers=sent)
-        led[elsewhere] = answer.headers["Location"]
+        targets[elsewhere] = answer.headers["Location"]
         stranger.http.client.cookies.clear()
-    assert led == dict.fromkeys(ELSEWHERE, "/")
+    assert targets == dict.fromkeys(ELSEWHERE, "/")
 
 
-async def test_who_is_signed_in_need_not_sign_in(visitor: Visitor) -> None:
+async def test_the_sign_in_redirects_a_signed_in_user(visitor: Visitor) -> None:
     answer = await visitor.get("/sign-in?next=/%3Fq%3Dada")
     assert (answer.status_code, answer.headers["Location"]) == (303, "/?q=ada")

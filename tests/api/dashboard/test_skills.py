@@ -1,4 +1,4 @@
-"""An instance's skills in the dashboard: found, switched, given what they need, installed."""
+"""An instance's skills: list, settings and installation."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.api.dashboard.conftest import Elements
-from tests.api.test_skills import PAGER, WEATHER, entry, has, installs, needing
+from tests.api.test_skills import PAGER, WEATHER, entry, needing, set_clawhub, set_skills
 from tests.scripted.gateway import ok, refused
 from tests.scripted.programs import REACH
 
@@ -25,8 +25,8 @@ async def path(visitor: Visitor) -> str:
     return f"/instances/{instance.id}/skills"
 
 
-def given(visitor: Visitor, **settings: Any) -> None:
-    """What is written about the pager."""
+def set_settings(visitor: Visitor, **settings: Any) -> None:
+    """Sets the pager's settings in the configuration."""
     source = {"skills": {"entries": {"pager": settings}}}
     visitor.http.world.gateway.rpc_answers["config.get"] = ok({"hash": "h", "sourceConfig": source})
 
@@ -36,24 +36,26 @@ def changes(visitor: Visitor) -> list[dict[str, Any]]:
     return [json.loads(each["raw"])["skills"]["entries"] for each in patches]
 
 
-async def test_they_are_listed_with_what_they_lack(visitor: Visitor, path: str) -> None:
+async def test_the_list_shows_each_skill_with_its_missing_requirements(
+    visitor: Visitor, path: str
+) -> None:
     off = entry("off", disabled=True, eligible=False)
-    has(visitor.http.world, WEATHER, PAGER, off, entry("evil", description=HOSTILE))
+    set_skills(visitor.http.world, WEATHER, PAGER, off, entry("evil", description=HOSTILE))
     assert f'hx-get="{path}/list"' in (await visitor.get(path)).text
     html = (await visitor.get(f"{path}/list")).text
     elements = Elements(html)
     kinds = [each["data-kind"] for each in elements.all("tr") if "data-kind" in each]
     assert kinds == ["ready", "disabled", "lacking", "ready"]
     assert "needs variables: PAGER_KEY" in html
-    # What an author writes is text.
+    # An author's description is shown as text.
     assert "alert(1)" in html
     assert not elements.all("script")
     assert not elements.all("img")
     assert "{{ 7*7 }}" in html
 
 
-async def test_a_name_is_never_part_of_a_path(visitor: Visitor, path: str) -> None:
-    has(visitor.http.world, entry("../../stop"), entry(HOSTILE))
+async def test_a_skills_name_is_never_part_of_a_path(visitor: Visitor, path: str) -> None:
+    set_skills(visitor.http.world, entry("../../stop"), entry(HOSTILE))
     elements = Elements((await visitor.get(f"{path}/list")).text)
     assert {each["hx-post"] for each in elements.all("form") if "hx-post" in each} == {
         f"{path}/one"
@@ -67,24 +69,24 @@ async def test_a_name_is_never_part_of_a_path(visitor: Visitor, path: str) -> No
         assert not Elements(details.text).all("script")
 
 
-async def test_one_is_disabled_and_enabled(visitor: Visitor, path: str) -> None:
-    given(visitor)
+async def test_a_skill_is_disabled_and_enabled(visitor: Visitor, path: str) -> None:
+    set_settings(visitor)
     for enabled, words in (("false", "disabled"), ("true", "enabled")):
-        has(visitor.http.world, WEATHER | {"disabled": enabled == "false"})
+        set_skills(visitor.http.world, WEATHER | {"disabled": enabled == "false"})
         form = {"name": "weather", "enabled": enabled, "row": "true"}
-        answer = await visitor.sent(f"{path}/one", form)
+        answer = await visitor.post(f"{path}/one", form)
         assert answer.status_code == 200, answer.text
         assert f"weather is {words}." in answer.text
         assert [each for each in Elements(answer.text).all("tr") if "data-kind" in each]
     assert changes(visitor) == [{"weather": {"enabled": False}}, {"weather": {"enabled": True}}]
 
 
-async def test_a_skill_is_shown_with_the_names_of_what_it_was_given(
+async def test_a_skills_page_names_its_settings_without_their_values(
     visitor: Visitor, path: str
 ) -> None:
-    has(visitor.http.world, NEEDY | {"homepage": "https://pager.example/"})
+    set_skills(visitor.http.world, NEEDY | {"homepage": "https://pager.example/"})
     env = {"PAGER_ROOM": "hush-room", "OTHER": "hush-other"}
-    given(visitor, apiKey="hush-key", env=env, config={"units": "hush-units"})
+    set_settings(visitor, apiKey="hush-key", env=env, config={"units": "hush-units"})
     page = await visitor.get(f"{path}/one?name=pager")
     assert f"{path}/one/details?name=pager" in page.text
     html = (await visitor.get(f"{path}/one/details?name=pager")).text
@@ -108,14 +110,14 @@ TYPED: list[tuple[dict[str, str], dict[str, Any]]] = [
 ]
 
 
-async def test_what_is_typed_is_given_and_what_is_left_empty_stays(
+async def test_filled_fields_change_a_skill_and_empty_fields_do_not(
     visitor: Visitor, path: str
 ) -> None:
-    has(visitor.http.world, NEEDY)
-    given(visitor)
+    set_skills(visitor.http.world, NEEDY)
+    set_settings(visitor)
     empty = {"apiKey": "", "env.PAGER_KEY": "", "variable": "", "value": "", "config": ""}
     for fields, _ in TYPED:
-        answer = await visitor.sent(f"{path}/one", {"name": "pager"} | empty | fields)
+        answer = await visitor.post(f"{path}/one", {"name": "pager"} | empty | fields)
         assert answer.status_code == 200, (fields, answer.text)
         assert "pager is changed." in answer.text, fields
         for value in fields.values():
@@ -133,42 +135,42 @@ SENSELESS: list[dict[str, str]] = [
 ]
 
 
-async def test_what_makes_no_sense_changes_nothing(visitor: Visitor, path: str) -> None:
-    has(visitor.http.world, NEEDY)
+async def test_an_invalid_form_changes_no_skill(visitor: Visitor, path: str) -> None:
+    set_skills(visitor.http.world, NEEDY)
     for fields in SENSELESS:
-        assert (await visitor.sent(f"{path}/one", fields)).status_code == 422, fields
+        assert (await visitor.post(f"{path}/one", fields)).status_code == 422, fields
         assert changes(visitor) == [], fields
 
 
-async def test_one_that_is_not_there_says_so(visitor: Visitor, path: str) -> None:
-    has(visitor.http.world, WEATHER)
+async def test_an_unknown_skill_is_reported(visitor: Visitor, path: str) -> None:
+    set_skills(visitor.http.world, WEATHER)
     details = await visitor.get(f"{path}/one/details?name=nobody")
     assert "Skill not found." in details.text
-    answer = await visitor.sent(f"{path}/one", {"name": "nobody", "enabled": "false"})
+    answer = await visitor.post(f"{path}/one", {"name": "nobody", "enabled": "false"})
     assert answer.status_code == 404
 
 
-async def test_one_is_installed_from_clawhub(visitor: Visitor, path: str) -> None:
-    installs(visitor.http.world, "weather", [WEATHER])
-    answer = await visitor.sent(path, {"slug": "weather"})
+async def test_a_skill_is_installed_from_clawhub(visitor: Visitor, path: str) -> None:
+    set_clawhub(visitor.http.world, "weather", [WEATHER])
+    answer = await visitor.post(path, {"slug": "weather"})
     assert answer.status_code == 200, answer.text
     assert "Installed weather@1.0.0." in answer.text
     assert "About weather." in answer.text
 
 
-async def test_a_clawhub_out_of_reach_is_said_plainly(visitor: Visitor, path: str) -> None:
+async def test_an_unreachable_clawhub_is_reported(visitor: Visitor, path: str) -> None:
     error = {"url": "https://clawhub.ai", "error": "getaddrinfo ENOTFOUND clawhub.ai"}
     visitor.http.world.programs.answers[REACH] = error
-    answer = await visitor.sent(path, {"slug": "weather"})
+    answer = await visitor.post(path, {"slug": "weather"})
     assert answer.status_code == 502
     assert "<strong>ClawHub is unavailable.</strong>" in answer.text
     assert "Nothing was installed." in answer.text
-    assert (await visitor.sent(path, {"slug": "no such name"})).status_code == 422
+    assert (await visitor.post(path, {"slug": "no such name"})).status_code == 422
 
 
-async def test_what_openclaw_refuses_is_told_in_its_words(visitor: Visitor, path: str) -> None:
-    has(visitor.http.world, NEEDY)
+async def test_openclaws_refusal_is_shown_verbatim(visitor: Visitor, path: str) -> None:
+    set_skills(visitor.http.world, NEEDY)
     visitor.http.world.gateway.rpc_answers["config.patch"] = refused("invalid config: no")
-    answer = await visitor.sent(f"{path}/one", {"name": "pager", "config": "{}"})
+    answer = await visitor.post(f"{path}/one", {"name": "pager", "config": "{}"})
     assert answer.status_code == 400
     assert "invalid config: no" in answer.text

@@ -1,4 +1,4 @@
-"""An instance's snapshots, and what is made of them; agents as files."""
+"""An instance's snapshots, their restores and forks, and exports."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def at(agent: Instance, snapshot: Snapshot | None = None, action: str = "") -> s
 
 
 def listed(html: str) -> list[str]:
-    """The snapshots of the list, from top to bottom."""
+    """The ids of the listed snapshots, from top to bottom."""
     rows = [each.get("id") or "" for each in Elements(html).all("tr")]
     return [each.removeprefix("snapshot-") for each in rows if each.startswith("snapshot-")]
 
 
-async def brought(visitor: Visitor, content: bytes, query: str = "") -> httpx.Response:
-    """What the page's own script sends for an agent's file."""
+async def import_file(visitor: Visitor, content: bytes, query: str = "") -> httpx.Response:
+    """Sends an exported file as the page's script does."""
     headers = {"Origin": ORIGIN, "HX-Request": "true"} | NAVIGATING
     return await visitor.http.client.post(
         f"/instances/import{query}", content=content, headers=headers
@@ -39,92 +39,92 @@ async def brought(visitor: Visitor, content: bytes, query: str = "") -> httpx.Re
 
 
 @pytest.mark.parametrize("name", ["before the storm", HOSTILE])
-async def test_one_is_taken_and_is_first_in_the_list(visitor: Visitor, name: str) -> None:
+async def test_a_new_snapshot_is_first_in_the_list(visitor: Visitor, name: str) -> None:
     world = visitor.http.world
     agent = await world.created(name=HOSTILE)
     earlier = await world.snapshots.take(agent)
     world.clock.advance(60)
-    answer = await visitor.sent(at(agent), {"name": name})
+    answer = await visitor.post(at(agent), {"name": name})
     (latest, _) = listed(answer.text)
     assert listed((await visitor.get(at(agent))).text) == [latest, earlier.id]
-    taken = await world.snapshots.snapshot(agent.organization_id, latest)
+    taken = await world.snapshots.get(agent.organization_id, latest)
     assert taken.name == name
     for html in (answer.text, (await visitor.get(at(agent))).text):
         assert all("src" in each for each in Elements(html).all("script"))
-        assert not [each for _, each in Elements(html).found if "onerror" in each]
+        assert not [each for _, each in Elements(html).tags if "onerror" in each]
 
 
-async def test_one_without_a_name_is_called_by_its_id(visitor: Visitor) -> None:
+async def test_a_snapshot_without_a_name_is_called_by_its_id(visitor: Visitor) -> None:
     agent = await visitor.http.world.stopped()
-    answer = await visitor.sent(at(agent), {"name": " "})
+    answer = await visitor.post(at(agent), {"name": " "})
     (taken,) = listed(answer.text)
     assert f"snapshot {taken[:8]} is taken." in answer.text
 
 
-async def test_there_is_something_to_read_where_there_is_none(visitor: Visitor) -> None:
+async def test_an_empty_list_says_so(visitor: Visitor) -> None:
     agent = await visitor.http.world.created()
     assert "There are no snapshots of Ada yet." in (await visitor.get(at(agent))).text
 
 
-async def test_an_instance_is_made_what_it_was(visitor: Visitor) -> None:
+async def test_an_instance_is_restored_to_a_snapshot(visitor: Visitor) -> None:
     world = visitor.http.world
     agent = await world.created()
     snapshot = await world.snapshots.take(agent, "calm")
-    asked = await visitor.get(at(agent, snapshot, "restore"))
-    assert "Restore Ada?" in asked.text
-    answer = await visitor.sent(at(agent, snapshot, "restore"))
+    dialog = await visitor.get(at(agent, snapshot, "restore"))
+    assert "Restore Ada?" in dialog.text
+    answer = await visitor.post(at(agent, snapshot, "restore"))
     assert "Ada is being restored to calm." in answer.text
     restored = await world.settled(agent)
     assert restored.status is InstanceStatus.RUNNING
     assert restored.sandbox_id != agent.sandbox_id
 
 
-async def test_an_instance_is_made_of_one(visitor: Visitor) -> None:
+async def test_a_snapshot_is_forked(visitor: Visitor) -> None:
     world = visitor.http.world
     agent = await world.created()
     snapshot = await world.snapshots.take(agent, "calm")
     assert "Ada (calm)" in (await visitor.get(at(agent, snapshot, "fork"))).text
-    answer = await visitor.sent(at(agent, snapshot, "fork"), {"name": "Bea"})
-    assert "Bea is made of calm." in answer.text
+    answer = await visitor.post(at(agent, snapshot, "fork"), {"name": "Bea"})
+    assert "Bea is being created from calm." in answer.text
     found = await world.directory.search(agent.organization_id, limit=10)
     assert {each.name for each in found} == {"Ada", "Bea"}
-    assert (await visitor.sent(at(agent, snapshot, "fork"))).status_code == 422
+    assert (await visitor.post(at(agent, snapshot, "fork"))).status_code == 422
 
 
-async def test_one_is_deleted(visitor: Visitor) -> None:
+async def test_a_snapshot_is_deleted(visitor: Visitor) -> None:
     world = visitor.http.world
     agent = await world.created()
     snapshot = await world.snapshots.take(agent, "calm")
     assert "Delete calm?" in (await visitor.get(at(agent, snapshot, "delete"))).text
-    answer = await visitor.sent(at(agent, snapshot, "delete"))
+    answer = await visitor.post(at(agent, snapshot, "delete"))
     assert "calm is deleted." in answer.text
     assert listed(answer.text) == []
     for action in ("restore", "fork", "delete"):
         assert (await visitor.get(at(agent, snapshot, action))).status_code == 404
-        assert (await visitor.sent(at(agent, snapshot, action))).status_code == 404
+        assert (await visitor.post(at(agent, snapshot, action))).status_code == 404
 
 
-async def test_those_of_others_are_not_there(visitor: Visitor) -> None:
+async def test_snapshots_of_other_organizations_are_not_found(visitor: Visitor) -> None:
     world = visitor.http.world
     theirs = await world.snapshots.take(await world.created(), "theirs")
     details, key = await world.organizations.signup("Others")
     mine = await world.placed(InstanceStatus.STOPPED, organization_id=details.organization.id)
-    await visitor.signed_in(key)
+    await visitor.sign_in(key)
     for action in ("restore", "fork", "delete"):
         assert (await visitor.get(at(mine, theirs, action))).status_code == 404
-        assert (await visitor.sent(at(mine, theirs, action), {"name": "x"})).status_code == 404
+        assert (await visitor.post(at(mine, theirs, action), {"name": "x"})).status_code == 404
     assert await world.snapshots.of_organization(world.organization_id) == [theirs]
 
 
-async def test_one_that_is_on_its_way_is_not_kept(visitor: Visitor) -> None:
+async def test_a_provisioning_instance_cannot_be_copied(visitor: Visitor) -> None:
     agent = await visitor.http.world.placed(InstanceStatus.PROVISIONING)
-    answer = await visitor.sent(at(agent), {"name": "x"})
+    answer = await visitor.post(at(agent), {"name": "x"})
     assert answer.status_code == 409
-    assert "Not now." in answer.text
+    assert "Not possible now." in answer.text
     assert "Instance is provisioning" in answer.text
 
 
-async def test_an_agent_leaves_as_a_file_and_comes_as_another(visitor: Visitor) -> None:
+async def test_an_exported_agent_is_imported_as_a_new_instance(visitor: Visitor) -> None:
     world = visitor.http.world
     agent = await world.stopped()
     answer = await visitor.get(f"/instances/{agent.id}/export")
@@ -133,10 +133,10 @@ async def test_an_agent_leaves_as_a_file_and_comes_as_another(visitor: Visitor) 
     assert answer.content.startswith(MANIFEST.encode())
     assert "Import an agent" in (await visitor.get("/instances/import")).text
     for query, name in (("", "Ada"), ("?name=Bea", "Bea")):
-        made = await brought(visitor, answer.content, query)
+        made = await import_file(visitor, answer.content, query)
         assert f"{name} is being created." in made.text
     found = await world.directory.search(agent.organization_id, limit=10)
     assert sorted(each.name for each in found) == ["Ada", "Ada", "Bea"]
-    refused = await brought(visitor, b"anything")
+    refused = await import_file(visitor, b"anything")
     assert refused.status_code == 400
-    assert "This archive of an agent is not taken" in refused.text
+    assert "This archive cannot be imported" in refused.text

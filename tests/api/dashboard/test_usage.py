@@ -1,4 +1,4 @@
-"""Usage: its numbers for a range, an instance, and what is not known of their cost."""
+"""Usage: sums for a range and an instance, and unknown costs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from chowder_local.dashboard import usage
-from chowder_local.store.usage import Counts, Kind
+from chowder_local.store.usage import Counts, UsageKey
 from tests.api.dashboard.conftest import Elements
 
 if TYPE_CHECKING:
@@ -22,9 +22,9 @@ HOSTILE = '"><script>alert(1)</script>'
 def spend(
     visitor: Visitor, agent: Instance, days: int, model: str = "gpt-4o", *, is_billed: bool = True
 ) -> None:
-    """A call so many days ago."""
+    """Adds a call of some days ago."""
     day = datetime.now(UTC).date() - timedelta(days=days)
-    kind = Kind(agent.id, day, "", "openai", model, is_billed)
+    kind = UsageKey(agent.id, day, "", "openai", model, is_billed)
     visitor.http.world.usage.note(kind, Counts(1, 0, 1_000_000, 0, 0, 0, 100))
 
 
@@ -36,7 +36,7 @@ def totals(html: str) -> list[str]:
 RANGES = [("7d", "1", 1), ("30d", "2", 2), ("90d", "3", 3), ("365d", "4", 4)]
 
 
-async def test_a_range_has_its_own_sums(visitor: Visitor) -> None:
+async def test_each_range_has_its_own_sums(visitor: Visitor) -> None:
     agent = await visitor.http.world.created()
     for days in (0, 29, 89, 364, 365):
         spend(visitor, agent, days)
@@ -50,7 +50,7 @@ async def test_a_range_has_its_own_sums(visitor: Visitor) -> None:
     assert got == RANGES
 
 
-async def test_costs_that_nobody_knows_are_said(visitor: Visitor) -> None:
+async def test_unknown_costs_are_reported(visitor: Visitor) -> None:
     agent = await visitor.http.world.created()
     spend(visitor, agent, 0)
     spend(visitor, agent, 0, HOSTILE)
@@ -69,7 +69,7 @@ async def test_costs_that_nobody_knows_are_said(visitor: Visitor) -> None:
     ]
 
 
-async def test_more_models_than_colours_are_one(visitor: Visitor) -> None:
+async def test_models_beyond_the_colours_share_one_group(visitor: Visitor) -> None:
     agent = await visitor.http.world.created()
     for number in range(9):
         spend(visitor, agent, 0, f"m{number}")
@@ -78,7 +78,7 @@ async def test_more_models_than_colours_are_one(visitor: Visitor) -> None:
     assert "series-6" not in html
 
 
-async def test_of_many_instances_those_are_listed_that_used_most(
+async def test_the_instances_with_most_tokens_are_listed(
     visitor: Visitor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(usage, "INSTANCES_MAX", 2)
@@ -91,10 +91,10 @@ async def test_of_many_instances_those_are_listed_that_used_most(
     html = (await visitor.get("/usage")).text
     listed = html.split('id="instances"')[1]
     assert re.findall(r'class="name"[^>]*>([^<]*)<', listed) == ["agent-3", "agent-2", "2 others"]
-    # What a deleted one has used is not forgotten, but there is no page of it.
+    # A deleted instance's usage still counts, but the instance has no page.
     assert "deleted" in listed
     own = (await visitor.get(f"/usage?instance={agents[2].id}")).text
     assert totals(own)[0] == "3"
-    await visitor.signed_in(await visitor.http.other_key())
+    await visitor.sign_in(await visitor.http.other_key())
     assert (await visitor.get(f"/usage?instance={agents[2].id}")).status_code == 404
     assert "There were no model calls" in (await visitor.get("/usage")).text

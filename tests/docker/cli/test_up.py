@@ -1,4 +1,4 @@
-"""`up` and what comes after it, with the real server on a real engine; no agents are made."""
+"""`up` and later commands, with the real server on a real engine and without agents."""
 
 import io
 import json
@@ -58,7 +58,7 @@ def test_a_detached_server_is_ready_and_what_it_printed_can_be_pasted(
     up = call("up", "--detach", ANTHROPIC_API_KEY="sk-ant-test")
     assert up.returncode == 0, up.stderr
     assert "anthropic: key from the environment; openai, gemini: built-in offline" in up.stdout
-    assert f"Docs      http://127.0.0.1:{env['CHOWDER_PORT']}/docs" in up.stdout
+    assert f"Guide     http://127.0.0.1:{env['CHOWDER_PORT']}/guide/" in up.stdout
 
     line = next(line for line in up.stdout.splitlines() if "eval" in line)
     script = (
@@ -116,7 +116,7 @@ def test_in_the_foreground_it_serves_until_it_is_interrupted(
     assert server.returncode == 0
 
 
-def test_a_taken_port_is_one_sentence_and_its_exit_code(call: Call, env: dict[str, str]) -> None:
+def test_a_taken_port_is_an_error_with_its_exit_code(call: Call, env: dict[str, str]) -> None:
     with socket.create_server(("127.0.0.1", int(env["CHOWDER_PORT"]))):
         up = call("up", "--detach")
     assert up.returncode == 3
@@ -130,7 +130,7 @@ def test_an_image_that_is_not_there_and_not_ours_to_build_is_refused(call: Call)
     assert "chowder-local/not-there:1" in up.stderr
 
 
-def test_reset_asks_and_takes_everything_away(call: Call, env: dict[str, str]) -> None:
+def test_reset_asks_and_removes_everything(call: Call, env: dict[str, str]) -> None:
     folder = Path(env["CHOWDER_DATA_DIR"])
     assert call("up", "--detach").returncode == 0
     (folder / "of-mine.txt").touch()
@@ -143,7 +143,7 @@ def test_reset_asks_and_takes_everything_away(call: Call, env: dict[str, str]) -
     opened, closed = sorted(report["networks"])
     assert closed == f"{opened}-closed"
     assert str(folder / "chowder.db") in report["files"]
-    # What others put there is not ours to remove.
+    # Files of other programs stay.
     assert [path.name for path in folder.iterdir()] == ["of-mine.txt"]
     assert call("status").returncode == 1
     assert "There is nothing" in call("reset").stdout

@@ -32,5 +32,5 @@ def test_an_engine_that_goes_in_the_middle_is_one_sentence(monkeypatch: pytest.M
         raise APIError("gone")
 
     monkeypatch.setattr(docker.DockerClient, "info", gone)
-    with pytest.raises(EngineUnavailable, match="does not say how it is: gone"):
+    with pytest.raises(EngineUnavailable, match="could not report its state: gone"):
         ask_engine(os.environ)

@@ -115,7 +115,7 @@ async def test_complaints_are_told_from_answers(
         await process.write(b"go\n")
         assert await process.read() == b"good\n"
         assert await process.read() == b""
-        assert process.complaint == "bad"
+        assert process.stderr_tail == "bad"
 
 
 async def test_whoever_leaves_ends_the_programs_input(
@@ -134,7 +134,7 @@ async def test_a_program_that_does_not_move_is_given_up(sandbox_id: SandboxId) -
         DockerEngine.connect(address, STORE_ID, timeout_s=0.5, thread_count=2) as engine,
         engine.process(sandbox_id, ["sleep", "60"]) as process,
     ):
-        with pytest.raises(EngineUnavailable, match="not moved"):
+        with pytest.raises(EngineUnavailable, match="sent and read no data"):
             await process.read()
 
 
@@ -159,7 +159,7 @@ async def test_a_sandbox_that_is_gone_runs_nothing(engine: DockerEngine) -> None
 async def test_another_stores_sandbox_is_left_alone(sandbox_id: SandboxId) -> None:
     address = find_engine(os.environ)
     async with DockerEngine.connect(address, "other", timeout_s=5, thread_count=1) as engine:
-        with pytest.raises(EngineUnavailable, match="not ours"):
+        with pytest.raises(EngineUnavailable, match="created by another program"):
             async with engine.process(sandbox_id, ["true"]):
                 pytest.fail("it ran")
 

@@ -18,7 +18,7 @@ from chowder_local.engine.networks import (
     CLOSED_SUFFIX,
     JOINED_MARK,
     Networks,
-    place_of_server,
+    split_subnet,
 )
 from chowder_local.engine.store_resources import remove_store
 
@@ -87,7 +87,7 @@ def test_where_the_bridge_is_not_on_this_host_nobody_can_be_kept_in(
     client: docker.DockerClient, store_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As with Docker Desktop, whose bridges are in its virtual machine.
-    monkeypatch.setattr(module, "_is_ours", lambda _: False)
+    monkeypatch.setattr(module, "_is_local", lambda _: False)
     made = Networks(client, store_id).ensure()
     assert made.open.relay_address == "host-gateway"
     assert (made.closed, made.relay_binds) == (None, ["127.0.0.1"])
@@ -105,7 +105,7 @@ def test_a_server_in_a_container_joins_them_at_an_address_that_stays(
         assert attributes["Internal"] is is_internal
         assert attributes["Options"] == {"com.docker.network.bridge.enable_icc": "true"}
         assert network.addresses is not None
-        others, place = place_of_server(network.addresses[0])
+        others, place = split_subnet(network.addresses[0])
         assert attributes["IPAM"]["Config"][0]["IPRange"] == others
         assert network.relay_bind == network.relay_address == place
     expected = {each.name: each.relay_bind for each in (made.open, made.closed)}

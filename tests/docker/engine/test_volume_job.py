@@ -195,7 +195,7 @@ async def test_what_an_earlier_life_left_is_taken_away_and_a_sandbox_is_not(
     name = f"chowder-beside-{secrets.token_hex(4)}"
     for labels in (store_labels(STORE_ID), sandbox_labels(STORE_ID, name)):
         client.containers.create(IMAGE, ["true"], network_mode="none", labels=labels)
-    engine._own.discard_passing()
+    engine._own.discard_temporary_containers()
     (left,) = client.containers.list(all=True, filters=store_filter(STORE_ID))
     left.remove(v=True)
     assert left.labels[SANDBOX] == name

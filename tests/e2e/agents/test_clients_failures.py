@@ -242,7 +242,7 @@ def test_a_failure_inside_a_stream_brings_its_words_to_every_sdk(
     assert api.put(path, json={"replies": [told]}).status_code == 200
     try:
         assert_all_streams_fail(
-            javascript, conversation, server.key, APIError, "it broke off its answer"
+            javascript, conversation, server.key, APIError, "failed within its answer"
         )
     finally:
         assert api.delete(path).status_code == 204

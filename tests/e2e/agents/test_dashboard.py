@@ -54,7 +54,7 @@ def test_a_call_is_found_looked_into_and_said_again(
     page.get_by_text("System prompt").click()
     page.get_by_text("Runtime: agent=main").first.wait_for()
     page.get_by_role("button", name="Replay as script").click()
-    page.locator("#notice").get_by_text("In force for this agent").wait_for()
+    page.locator("#notice").get_by_text("The rule is in force for this agent").wait_for()
     assert api.say(instance, f"Remember {word}.", session=session) == said
     page.get_by_role("button", name="Fail the next message").click()
     page.locator("#notice").get_by_text("fails with 502").wait_for()

@@ -54,7 +54,7 @@ def test_a_call_that_the_relay_repeats_is_told_from_a_first_one(
     line = page.locator("#rows tr", has_text=word)
     expect(line).to_contain_text("2nd attempt")
     line.get_by_role("link", name=f"Say {word}.").click()
-    page.get_by_text("The relay has retried: script: replies[0] answered 429").wait_for()
+    page.get_by_text("The relay retried: script: replies[0] answered 429").wait_for()
 
 
 def test_a_call_that_openclaw_repeats_leads_to_the_former_one(

@@ -178,7 +178,7 @@ def test_a_configuration_is_refused_and_then_taken(
     page.get_by_role("button", name="Validate").click()
     page.get_by_text("No restart is needed.").wait_for()
     assert config(engine, api, agent) == before
-    save(page, "Saved, and in force.")
+    save(page, "Saved and applied.")
     after = config(engine, api, agent)
     assert after["agents"]["defaults"]["thinkingDefault"] == "low"
     assert after["gateway"] == before["gateway"]
@@ -186,7 +186,7 @@ def test_a_configuration_is_refused_and_then_taken(
     assert after["models"] == before["models"]
 
     document.fill(json.dumps(shown))
-    save(page, "Saved, and in force.")
+    save(page, "Saved and applied.")
     assert config(engine, api, agent)["agents"] == before["agents"]
 
 
@@ -232,6 +232,6 @@ def test_a_stopped_agent_is_started_from_its_tabs(
     api.stop(agent)
     for tab, words in (("channels", "channels"), ("skills", "skills"), ("config", "configuration")):
         page.goto(f"{pages}/{tab}")
-        page.get_by_text(f"It is stopped, and {words} can only be seen").wait_for()
+        page.get_by_text(f"Start it to see and change its {words}.").wait_for()
     page.get_by_role("button", name=re.compile("^Start ")).click()
     page.locator("#document").wait_for()

@@ -251,7 +251,7 @@ def test_a_choice_is_made_in_the_providers_own_way(
     }[provider] == call.get("tool_choice", call.get("toolConfig"))
     # The stand-in calls nothing, whatever it is asked. No client must try such a thing again.
     assert answer.status_code == 400
-    assert "called no function" in answer.json()["detail"]
+    assert "none of the required functions" in answer.json()["detail"]
     assert len(stand_in.requests) == 1
 
 

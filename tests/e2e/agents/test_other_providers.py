@@ -93,7 +93,7 @@ def test_an_answer_that_is_cut_off_within_a_tool_call_says_so(
     with stand_in.behaving(cut_off):
         answer = keyed.message(instance, "Reckon.", model=MODEL, session=SESSION)
     assert answer.status_code == 502, answer.text
-    assert "limit of tokens within a tool call" in answer.json()["detail"]["error"]
+    assert "token limit within a tool call" in answer.json()["detail"]["error"]
 
 
 def test_a_long_conversation_that_cannot_fit_is_not_summarized_in_vain(

@@ -111,7 +111,7 @@ def test_an_answer_that_is_cut_or_broken_is_a_failure_at_once_and_no_error_of_ou
     )
     cut, broken = (api.message(instance, word, session=session) for word in ("cut", "broken"))
     assert (cut.status_code, broken.status_code) == (502, 502)
-    assert "cut it off" in cut.text
+    assert "cut the answer off" in cut.text
     assert list(api.events(instance, "cut", session=session))[-1]["type"] == "response.failed"
     assert " ERROR " not in server.log()[logged:]
 

@@ -34,7 +34,7 @@ class Clock:
 
 @dataclass
 class Accounts:
-    """What a server has of this layer, wired as the server wires it."""
+    """The services of this layer, composed as in the server."""
 
     database: Database
     path: Path

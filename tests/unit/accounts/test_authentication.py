@@ -1,4 +1,4 @@
-"""A caller is told by its key while the key is good."""
+"""A valid key identifies its caller."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 @pytest.fixture
 async def organization_id(accounts: Any) -> OrganizationId:
     details, _ = await accounts.organizations.signup("Kitchen")
-    found: OrganizationId = details.organization.id
-    return found
+    organization_id: OrganizationId = details.organization.id
+    return organization_id
 
 
 async def added(
@@ -47,7 +47,9 @@ async def test_an_unknown_key_is_invalid(
         await accounts.authentication.caller(raw_key)
 
 
-async def test_a_good_key_tells_the_caller(accounts: Any, organization_id: OrganizationId) -> None:
+async def test_a_valid_key_identifies_the_caller(
+    accounts: Any, organization_id: OrganizationId
+) -> None:
     key, raw_key = await added(accounts, organization_id)
     expected = Caller(organization_id, key.id, is_organization_key=True)
     assert await accounts.authentication.caller(raw_key) == expected
@@ -71,7 +73,7 @@ async def test_a_revoked_key_is_invalid(accounts: Any, organization_id: Organiza
         await accounts.authentication.caller(raw_key)
 
 
-async def test_a_key_is_good_until_it_expires(
+async def test_a_key_is_valid_until_it_expires(
     accounts: Any, organization_id: OrganizationId
 ) -> None:
     expires_at = accounts.clock() + timedelta(hours=1)
@@ -83,7 +85,7 @@ async def test_a_key_is_good_until_it_expires(
         await accounts.authentication.caller(raw_key)
 
 
-async def test_an_issued_key_works_and_is_an_organizations(
+async def test_an_issued_key_is_a_valid_organization_key(
     accounts: Any, organization_id: OrganizationId
 ) -> None:
     raw_key = await accounts.authentication.issue(organization_id)

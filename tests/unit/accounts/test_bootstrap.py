@@ -1,4 +1,4 @@
-"""The default organization is there after any start, whatever was lost before."""
+"""The default organization exists after every start, whatever was lost before."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def start(
     offline: bool = False,
     tier: Tier | None = None,
 ) -> OrganizationId:
-    """What a start does; whose key is in the file then, and that it works."""
+    """Starts, checks the key in the file, and returns its organization."""
     await ensure_default(
         accounts.organizations,
         key_file,
@@ -41,8 +41,8 @@ async def start(
     )
     caller = await accounts.authentication.caller(key_file.read_text())
     assert caller.is_organization_key
-    found: OrganizationId = caller.organization_id
-    return found
+    organization_id: OrganizationId = caller.organization_id
+    return organization_id
 
 
 async def keys(accounts: Any, organization_id: OrganizationId) -> dict[ModelProvider, str | None]:
@@ -60,11 +60,11 @@ def test_keys_in_the_environment_are_real_and_the_rest_is_offline() -> None:
     assert default_model_keys(every, offline=False) == expected
 
 
-def test_offline_wants_no_key_of_the_environment() -> None:
+def test_with_offline_no_key_of_the_environment_is_used() -> None:
     assert default_model_keys({"OPENAI_API_KEY": "sk-o"}, offline=True) == OFFLINE
 
 
-async def test_the_first_start_makes_a_whale_with_a_private_key_file(
+async def test_the_first_start_creates_a_whale_and_a_private_key_file(
     accounts: Any, key_file: Path
 ) -> None:
     organization_id = await start(accounts, key_file, OFFLINE | {OPENAI: "sk-o"})
@@ -87,7 +87,7 @@ async def test_a_changed_key_in_the_environment_takes_effect(accounts: Any, key_
     assert await keys(accounts, organization_id) == OFFLINE | {OPENAI: "sk-new"}
 
 
-async def test_a_key_set_through_the_api_outlives_a_start_without_one(
+async def test_a_key_set_through_the_api_survives_a_start_without_one(
     accounts: Any, key_file: Path
 ) -> None:
     organization_id = await start(accounts, key_file)
@@ -99,14 +99,14 @@ async def test_a_key_set_through_the_api_outlives_a_start_without_one(
     assert await keys(accounts, organization_id) == expected
 
 
-async def test_a_start_that_asks_for_offline_gets_it(accounts: Any, key_file: Path) -> None:
+async def test_a_start_with_offline_replaces_all_keys(accounts: Any, key_file: Path) -> None:
     organization_id = await start(accounts, key_file, OFFLINE | {OPENAI: "sk-o"})
     await start(accounts, key_file, OFFLINE, offline=True)
     assert await keys(accounts, organization_id) == OFFLINE
 
 
 @pytest.mark.parametrize("content", [None, b"", b"chd_org_unknown", b"\xff\xfe"])
-async def test_a_lost_or_spoilt_key_file_gets_a_new_key_of_the_same_organization(
+async def test_a_missing_or_damaged_key_file_gets_a_new_key_of_the_same_organization(
     accounts: Any, key_file: Path, content: bytes | None
 ) -> None:
     first = await start(accounts, key_file)
@@ -117,7 +117,7 @@ async def test_a_lost_or_spoilt_key_file_gets_a_new_key_of_the_same_organization
         key_file.write_bytes(content)
     assert await start(accounts, key_file) == first
     assert key_file.read_text() != old_key
-    # Somebody may still hold the key that was in the file.
+    # A script may still use the key that was in the file.
     assert (await accounts.authentication.caller(old_key)).organization_id == first
 
 
@@ -138,14 +138,16 @@ async def test_a_key_file_of_a_lost_database_gets_a_key_of_the_new_one(
     assert key_file.read_text() != "chd_org_of_the_lost_one"
 
 
-async def test_a_crash_after_the_id_was_decided_makes_no_second_organization(
+async def test_a_crash_after_the_id_was_stored_creates_no_second_organization(
     accounts: Any, key_file: Path
 ) -> None:
     await accounts.meta.put(META_NAME, "decided-before-the-crash")
     assert await start(accounts, key_file) == "decided-before-the-crash"
 
 
-async def test_a_crash_before_the_key_was_written_heals(accounts: Any, key_file: Path) -> None:
+async def test_a_start_after_a_crash_before_the_key_was_written_writes_one(
+    accounts: Any, key_file: Path
+) -> None:
     decided = OrganizationId("decided")
     await accounts.meta.put(META_NAME, decided)
     await accounts.organizations.signup("default", tier=Tier.WHALE, organization_id=decided)
@@ -157,23 +159,23 @@ async def tier_of(accounts: Any, organization_id: OrganizationId) -> Tier:
     return tier
 
 
-async def test_the_first_start_makes_what_was_asked_for(accounts: Any, key_file: Path) -> None:
+async def test_the_first_start_uses_the_tier_of_the_settings(accounts: Any, key_file: Path) -> None:
     organization_id = await start(accounts, key_file, tier=Tier.SHRIMP)
     assert await tier_of(accounts, organization_id) is Tier.SHRIMP
 
 
-async def test_a_later_start_moves_to_the_tier_that_it_asks_for(
+async def test_a_later_start_moves_to_the_tier_of_the_settings(
     accounts: Any, key_file: Path
 ) -> None:
     organization_id = await start(accounts, key_file)
     await start(accounts, key_file, tier=Tier.CRAB)
     assert await tier_of(accounts, organization_id) is Tier.CRAB
-    # One that asks for none changes nothing.
+    # A start without a tier changes nothing.
     await start(accounts, key_file)
     assert await tier_of(accounts, organization_id) is Tier.CRAB
 
 
-async def test_a_start_that_asks_for_the_tier_it_has_keeps_its_subscription(
+async def test_a_start_with_the_same_tier_keeps_the_subscription(
     accounts: Any, key_file: Path
 ) -> None:
     organization_id = await start(accounts, key_file)

@@ -1,4 +1,4 @@
-"""The relay gets the key of the organization whose sandbox calls, and of no other."""
+"""The relay gets the model key of the calling sandbox's organization."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def token(accounts: Any, instance: Instance) -> str:
     return str(accounts.box.relay_token(instance.sandbox_id))
 
 
-async def test_a_sandbox_is_lent_its_organizations_key(
+async def test_a_sandbox_gets_its_organizations_key(
     resolver: CredentialResolver, instance: Instance, token: str
 ) -> None:
     expected = Credential(instance.organization_id, instance.id, instance.sandbox_id, key="sk-o")
@@ -68,7 +68,7 @@ async def test_a_sandbox_is_lent_its_organizations_key(
     assert (await resolver.resolve(token, GEMINI)).key is None
 
 
-async def test_a_changed_key_is_lent_at_once(
+async def test_a_changed_key_takes_effect_at_once(
     accounts: Any, resolver: CredentialResolver, instance: Instance, token: str
 ) -> None:
     await resolver.resolve(token, OPENAI)
@@ -77,7 +77,7 @@ async def test_a_changed_key_is_lent_at_once(
         assert (await resolver.resolve(token, OPENAI)).key == (key or None)
 
 
-async def test_a_terminated_instances_sandbox_is_lent_nothing(
+async def test_the_sandbox_of_a_terminated_instance_gets_no_credential(
     accounts: Any, resolver: CredentialResolver, instance: Instance, token: str
 ) -> None:
     await accounts.instances.change(
@@ -87,7 +87,7 @@ async def test_a_terminated_instances_sandbox_is_lent_nothing(
         await resolver.resolve(token, OPENAI)
 
 
-async def test_a_warm_sandbox_is_lent_the_offline_model_until_it_is_dropped(
+async def test_a_warm_sandbox_gets_the_offline_model_until_it_is_dropped(
     accounts: Any, resolver: CredentialResolver
 ) -> None:
     warm_sandbox = WarmSandbox(SandboxId("chowder-9"), "alike", accounts.clock())
@@ -101,7 +101,7 @@ async def test_a_warm_sandbox_is_lent_the_offline_model_until_it_is_dropped(
         await resolver.resolve(token, OPENAI)
 
 
-async def test_a_token_that_we_never_gave_out_is_refused(
+async def test_an_invalid_token_is_refused(
     accounts: Any, resolver: CredentialResolver, instance: Instance, token: str, tmp_path: Path
 ) -> None:
     other = SecretBox.load(tmp_path / "other.key")
@@ -111,20 +111,20 @@ async def test_a_token_that_we_never_gave_out_is_refused(
         token[:-1],
         other.relay_token(instance.sandbox_id),
         accounts.box.gateway_token(instance.sandbox_id),
-        # Ours, but of a sandbox that no instance has.
+        # A valid token of a sandbox without an instance.
         accounts.box.relay_token("chowder-2"),
     ):
         with pytest.raises(RelayTokenInvalid):
             await resolver.resolve(wrong, OPENAI)
 
 
-async def test_a_provider_that_wants_no_key_is_everybodys(
+async def test_an_endpoint_without_a_key_is_for_all_organizations(
     resolver: CredentialResolver, token: str
 ) -> None:
     assert (await resolver.resolve(token, "lab")).key == ""
 
 
-async def test_a_named_providers_key_is_lent_to_the_default_organization_only(
+async def test_the_key_of_an_endpoint_is_for_the_default_organization_only(
     accounts: Any, resolver: CredentialResolver, instance: Instance, token: str
 ) -> None:
     assert (await resolver.resolve(token, "cloud")).key is None
@@ -133,7 +133,5 @@ async def test_a_named_providers_key_is_lent_to_the_default_organization_only(
     assert (await own.resolve(token, "cloud")).key == "sk-cloud"
 
 
-async def test_there_is_no_key_for_a_provider_that_nobody_named(
-    resolver: CredentialResolver, token: str
-) -> None:
+async def test_an_unknown_provider_has_no_key(resolver: CredentialResolver, token: str) -> None:
     assert (await resolver.resolve(token, "other")).key is None

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def dashboard_sessions(accounts: Accounts) -> DashboardSessions:
-    """As a server has them that has just started."""
+    """The sessions of a server that has just started."""
     return DashboardSessions(
         authentication=accounts.authentication,
         keys=accounts.keys,
@@ -39,7 +39,7 @@ async def rows(accounts: Accounts) -> int:
         return len((await session.exec(select(DashboardSessionRow))).all())
 
 
-async def test_a_session_outlives_the_server_and_so_does_its_end(accounts: Accounts) -> None:
+async def test_sessions_and_signing_out_survive_a_restart(accounts: Accounts) -> None:
     details, key = await accounts.organizations.signup("Kitchen")
     kept, ended = [await dashboard_sessions(accounts).begin(key) for _ in range(2)]
     await dashboard_sessions(accounts).end(ended)
@@ -50,7 +50,7 @@ async def test_a_session_outlives_the_server_and_so_does_its_end(accounts: Accou
         await dashboard_sessions(accounts).caller(ended)
 
 
-async def test_what_is_over_anyway_is_forgotten(accounts: Accounts) -> None:
+async def test_expired_sessions_are_deleted(accounts: Accounts) -> None:
     _, key = await accounts.organizations.signup("Kitchen")
     for _ in range(2):
         await dashboard_sessions(accounts).begin(key)
@@ -58,44 +58,44 @@ async def test_what_is_over_anyway_is_forgotten(accounts: Accounts) -> None:
     assert await rows(accounts) == 1
 
 
-async def test_those_who_sign_in_and_out_at_once_do_not_undo_each_others(
+async def test_concurrent_signing_in_and_out_affects_no_other_session(
     accounts: Accounts,
 ) -> None:
     _, key = await accounts.organizations.signup("Kitchen")
-    known = dashboard_sessions(accounts)
-    ended = [await known.begin(key) for _ in range(10)]
-    begun = await asyncio.gather(*(known.begin(key) for _ in ended), *map(known.end, ended))
+    sessions = dashboard_sessions(accounts)
+    ended = [await sessions.begin(key) for _ in range(10)]
+    begun = await asyncio.gather(*(sessions.begin(key) for _ in ended), *map(sessions.end, ended))
     for session in ended:
         with pytest.raises(SignInNeeded):
-            await known.caller(session)
+            await sessions.caller(session)
     for kept in begun[: len(ended)]:
-        assert (await known.caller(kept)).is_organization_key
+        assert (await sessions.caller(kept)).is_organization_key
 
 
 @pytest.mark.parametrize("session", [None, "", "x", "é"])
-async def test_what_is_no_session_is_nobodys(accounts: Accounts, session: str | None) -> None:
+async def test_an_invalid_session_needs_signing_in(accounts: Accounts, session: str | None) -> None:
     with pytest.raises(SignInNeeded):
         await dashboard_sessions(accounts).caller(session)
     await dashboard_sessions(accounts).end(session)
 
 
-async def test_no_key_and_a_wrong_one_begin_nothing(accounts: Accounts) -> None:
+async def test_a_missing_or_invalid_key_begins_no_session(accounts: Accounts) -> None:
     with pytest.raises(KeyMissing):
         await dashboard_sessions(accounts).begin(None)
     with pytest.raises(KeyInvalid):
         await dashboard_sessions(accounts).begin("chd_org_x")
 
 
-async def test_used_links_are_forgotten_once_they_are_too_old(accounts: Accounts) -> None:
+async def test_used_links_are_dropped_after_they_expire(accounts: Accounts) -> None:
     _, key = await accounts.organizations.signup("Kitchen")
-    known = dashboard_sessions(accounts)
+    sessions = dashboard_sessions(accounts)
     link = sign_in_link(accounts.box, key, accounts.clock())
-    assert (await known.caller(await known.redeem(link))).is_organization_key
+    assert (await sessions.caller(await sessions.redeem(link))).is_organization_key
     for seconds in (0, LINK_LIFE_S + 1):
         accounts.clock.now += timedelta(seconds=seconds)
         with pytest.raises(SignInLinkUsed):
-            await known.redeem(link)
+            await sessions.redeem(link)
 
 
-async def test_two_data_directories_have_cookies_of_their_own(accounts: Accounts) -> None:
+async def test_two_data_directories_have_different_cookie_names(accounts: Accounts) -> None:
     assert dashboard_sessions(accounts).cookie == "chowder_abc"

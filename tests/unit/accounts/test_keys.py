@@ -1,4 +1,4 @@
-"""Scoped keys: for which instances, until when, and who sees them."""
+"""Scoped keys: their instances, expiry, and visibility."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ async def placed(
     return instance.id
 
 
-async def test_a_new_key_may_do_each_thing_with_each_instance(
+async def test_a_new_key_has_each_permission_for_each_instance(
     accounts: Accounts, keys: Keys, organization_id: OrganizationId
 ) -> None:
     one, two = [await placed(accounts, organization_id, number) for number in (1, 2)]
@@ -75,8 +75,8 @@ async def test_a_new_key_may_do_each_thing_with_each_instance(
     caller = await accounts.authentication.caller(raw_key)
     assert (caller.key_id, caller.is_organization_key) == (key.id, False)
     assert caller.grants == {one: {READ, FILES}, two: {READ, FILES}}
-    found = await keys.get(organization_id, key.id)
-    assert found == replace(key, last_used_at=accounts.clock.now)
+    stored = await keys.get(organization_id, key.id)
+    assert stored == replace(key, last_used_at=accounts.clock.now)
 
 
 async def test_the_store_keeps_the_hash_and_not_the_token(
@@ -92,7 +92,7 @@ async def test_the_store_keeps_the_hash_and_not_the_token(
 
 
 @pytest.mark.parametrize("status", list(InstanceStatus))
-async def test_every_instance_that_lives_can_have_keys(
+async def test_every_living_instance_can_have_keys(
     accounts: Accounts, keys: Keys, organization_id: OrganizationId, status: InstanceStatus
 ) -> None:
     instance_id = await placed(accounts, organization_id, status=status)
@@ -104,7 +104,7 @@ async def test_every_instance_that_lives_can_have_keys(
         assert await keys.create(organization_id, draft)
 
 
-async def test_one_foreign_instance_is_enough_to_be_refused(
+async def test_a_key_for_an_instance_of_another_organization_is_refused(
     accounts: Accounts, keys: Keys, organization_id: OrganizationId
 ) -> None:
     own = await placed(accounts, organization_id)
@@ -116,7 +116,7 @@ async def test_one_foreign_instance_is_enough_to_be_refused(
     assert await all_of(keys.all(organization_id)) == []
 
 
-async def test_a_key_ends_when_it_was_told_to(
+async def test_a_key_is_inactive_after_its_expiry(
     accounts: Accounts, keys: Keys, organization_id: OrganizationId
 ) -> None:
     instance_id = await placed(accounts, organization_id)
@@ -133,7 +133,7 @@ async def test_a_key_ends_when_it_was_told_to(
 
 
 @pytest.mark.parametrize("ago", [timedelta(0), timedelta(days=1)])
-async def test_a_key_that_ends_before_it_begins_is_refused(
+async def test_an_expiry_in_the_past_is_refused(
     accounts: Accounts, keys: Keys, organization_id: OrganizationId, ago: timedelta
 ) -> None:
     instance_id = await placed(accounts, organization_id)
@@ -143,7 +143,7 @@ async def test_a_key_that_ends_before_it_begins_is_refused(
     assert refused.value.problems[0]["loc"] == ["body", "expires_at"]
 
 
-async def test_a_revoked_key_stays_and_opens_nothing(
+async def test_a_revoked_key_stays_listed_and_is_invalid(
     accounts: Accounts, keys: Keys, organization_id: OrganizationId
 ) -> None:
     instance_id = await placed(accounts, organization_id)
@@ -156,7 +156,7 @@ async def test_a_revoked_key_stays_and_opens_nothing(
     assert [each.is_active for each in await all_of(keys.all(organization_id))] == [False]
 
 
-async def test_an_organizations_own_key_is_no_scoped_one(
+async def test_an_organization_key_is_not_among_the_scoped_keys(
     accounts: Accounts, keys: Keys, organization_id: OrganizationId
 ) -> None:
     raw_key = await accounts.authentication.issue(organization_id)
@@ -169,7 +169,7 @@ async def test_an_organizations_own_key_is_no_scoped_one(
     assert (await accounts.authentication.caller(raw_key)).key_id == own
 
 
-async def test_another_organizations_key_is_not_there(
+async def test_a_key_of_another_organization_is_not_found(
     accounts: Accounts, keys: Keys, organization_id: OrganizationId
 ) -> None:
     details, _ = await accounts.organizations.signup("Cellar")
@@ -184,7 +184,7 @@ async def test_another_organizations_key_is_not_there(
     assert (await accounts.authentication.caller(raw_key)).key_id == key.id
 
 
-async def test_the_last_use_is_told_at_once_and_refused_ones_are_none(
+async def test_a_use_is_visible_at_once_and_a_refused_request_is_no_use(
     accounts: Accounts, keys: Keys, organization_id: OrganizationId
 ) -> None:
     instance_id = await placed(accounts, organization_id)

@@ -1,4 +1,4 @@
-"""Organizations: signup, limits, and model keys that nobody but the relay reads."""
+"""Organizations: signup, limits, and encrypted model keys."""
 
 from __future__ import annotations
 
@@ -59,24 +59,24 @@ async def test_model_keys_are_merged_and_an_empty_one_is_removed(accounts: Any) 
     assert await organizations.model_key(organization_id, GEMINI) == "sk-g"
 
 
-async def test_an_empty_model_key_at_signup_is_none(accounts: Any) -> None:
+async def test_an_empty_model_key_at_signup_is_ignored(accounts: Any) -> None:
     details, _ = await accounts.organizations.signup("Kitchen", model_keys={OPENAI: " "})
     assert details.organization.model_providers == ()
 
 
-async def test_a_name_changes_alone(accounts: Any) -> None:
+async def test_changing_the_name_keeps_the_rest(accounts: Any) -> None:
     details, _ = await accounts.organizations.signup("Kitchen", model_keys={OPENAI: "sk-o"})
     changed = await accounts.organizations.change(details.organization.id, name="Harbour")
     assert changed.organization.model_providers == (OPENAI,)
 
 
-async def test_what_is_not_there_is_not_found(accounts: Any) -> None:
-    nobody = OrganizationId("nobody")
+async def test_an_unknown_organization_is_not_found(accounts: Any) -> None:
+    unknown = OrganizationId("unknown")
     with pytest.raises(OrganizationNotFound):
-        await accounts.organizations.details(nobody)
+        await accounts.organizations.details(unknown)
     with pytest.raises(OrganizationNotFound):
-        await accounts.organizations.change(nobody, name="x")
-    assert await accounts.organizations.model_key(nobody, OPENAI) is None
+        await accounts.organizations.change(unknown, name="x")
+    assert await accounts.organizations.model_key(unknown, OPENAI) is None
 
 
 async def test_a_model_key_of_another_secret_counts_as_not_set(
@@ -106,7 +106,7 @@ async def test_no_secret_is_on_the_disk_or_in_the_log(
     )
     issued = await accounts.authentication.issue(details.organization.id)
     await accounts.authentication.caller(raw_key)
-    # The files while they are in use: what is written stands in the WAL.
+    # The database is open, so its latest content is in the WAL.
     written = {file.name: file.read_bytes() for file in tmp_path.glob("chowder.db*")}
     assert {"chowder.db", "chowder.db-wal"} <= written.keys()
     assert any(b"Kitchen" in content for content in written.values())

@@ -1,4 +1,4 @@
-"""Links to the pages that move an organization between tiers."""
+"""Checkout and portal links."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ async def tier(accounts: Accounts, organization_id: OrganizationId) -> Tier:
     return (await accounts.organizations.details(organization_id)).organization.tier
 
 
-async def test_to_look_at_a_checkout_moves_nothing(
+async def test_viewing_a_checkout_changes_nothing(
     accounts: Accounts, subscriptions: Subscriptions, organization_id: OrganizationId
 ) -> None:
     session = subscriptions.checkout_session(organization_id, Tier.CRAB)
-    found = await subscriptions.checkout(session)
-    assert (found.details.organization.id, found.tier) == (organization_id, Tier.CRAB)
+    checkout = await subscriptions.checkout(session)
+    assert (checkout.details.organization.id, checkout.tier) == (organization_id, Tier.CRAB)
     assert await tier(accounts, organization_id) is Tier.SHRIMP
 
 
-async def test_to_pay_moves_to_the_tier_and_gives_the_ids(
+async def test_paying_moves_to_the_tier_and_sets_the_ids(
     accounts: Accounts, subscriptions: Subscriptions, organization_id: OrganizationId
 ) -> None:
     await subscriptions.pay(subscriptions.checkout_session(organization_id, Tier.CRAB))
@@ -81,7 +81,7 @@ async def test_a_link_works_until_it_expires(
     assert await tier(accounts, organization_id) is Tier.SHRIMP
 
 
-async def test_a_checkouts_link_opens_no_portal_and_the_other_way_round(
+async def test_a_checkout_link_opens_no_portal_and_a_portal_link_no_checkout(
     accounts: Accounts, subscriptions: Subscriptions, organization_id: OrganizationId
 ) -> None:
     checkout = subscriptions.checkout_session(organization_id, Tier.CRAB)
@@ -94,14 +94,12 @@ async def test_a_checkouts_link_opens_no_portal_and_the_other_way_round(
 
 
 @pytest.mark.parametrize("session", ["", "x", "gAAAAA==", "Ærø", "a" * 10_000, "\0"])
-async def test_what_we_never_gave_out_is_no_link(
-    subscriptions: Subscriptions, session: str
-) -> None:
+async def test_an_invented_link_is_invalid(subscriptions: Subscriptions, session: str) -> None:
     with pytest.raises(LinkInvalid):
         await subscriptions.checkout(session)
 
 
-async def test_another_servers_link_is_none(
+async def test_a_link_of_another_server_is_invalid(
     accounts: Accounts, subscriptions: Subscriptions, organization_id: OrganizationId
 ) -> None:
     other = Subscriptions(accounts.organizations, SecretBox(b"o" * 32), accounts.clock)
@@ -109,13 +107,13 @@ async def test_another_servers_link_is_none(
         await subscriptions.portal(other.portal_session(organization_id))
 
 
-async def test_a_link_of_an_organization_that_is_gone_is_none(
+async def test_a_link_of_an_unknown_organization_is_invalid(
     subscriptions: Subscriptions,
 ) -> None:
     with pytest.raises(LinkInvalid):
         await subscriptions.portal(subscriptions.portal_session(OrganizationId("gone")))
 
 
-async def test_an_organization_that_is_not_there_moves_nowhere(accounts: Accounts) -> None:
+async def test_an_unknown_organization_cannot_change_its_tier(accounts: Accounts) -> None:
     with pytest.raises(OrganizationNotFound):
         await accounts.organizations.move(OrganizationId("gone"), Tier.CRAB, is_paid_for=True)

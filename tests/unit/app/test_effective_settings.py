@@ -1,11 +1,11 @@
-"""The settings that a server runs with, compared with those that are asked for."""
+"""Comparing the settings of a running server with requested ones."""
 
 import json
 from pathlib import Path
 
 import pytest
 
-from chowder_local.app.effective_settings import effective_settings, unmet
+from chowder_local.app.effective_settings import effective_settings, mismatches
 from chowder_local.core.settings import Settings
 
 URL = "https://me:hidden-1@models.example"
@@ -22,24 +22,24 @@ STARTED = {
 }
 
 
-def kept(env: dict[str, str]) -> dict[str, object]:
-    """As a run file gives it back."""
-    found = effective_settings(
+def read_back(env: dict[str, str]) -> dict[str, object]:
+    """The settings as a run file stores them."""
+    values = effective_settings(
         Settings.read(env),
         env,
         image="image:1",
         engine_url=env.get("DOCKER_HOST", "unix:///var/run/docker.sock"),
         salt="salt",
     )
-    given: dict[str, object] = json.loads(json.dumps(found))
-    return given
+    stored: dict[str, object] = json.loads(json.dumps(values))
+    return stored
 
 
 def differences(env: dict[str, str], started: dict[str, str]) -> list[str]:
-    return list(unmet(Settings.read(env), env, (), kept(started)))
+    return list(mismatches(Settings.read(env), env, (), read_back(started)))
 
 
-def test_what_a_server_was_started_with_is_met_whether_all_is_asked_for_or_nothing() -> None:
+def test_equal_settings_and_settings_that_are_not_requested_match() -> None:
     assert differences(STARTED, STARTED) == []
     assert differences({}, STARTED) == []
     assert differences({"CHOWDER_TIER": "crab", "CHOWDER_MAX_RUNNING": "3"}, STARTED) == [
@@ -47,12 +47,12 @@ def test_what_a_server_was_started_with_is_met_whether_all_is_asked_for_or_nothi
     ]
 
 
-def test_no_secret_is_kept_or_told() -> None:
-    assert "hidden" not in json.dumps(kept(STARTED))
+def test_no_secret_is_stored_or_shown() -> None:
+    assert "hidden" not in json.dumps(read_back(STARTED))
     others = {name: value.replace("hidden", "veiled") for name, value in STARTED.items()}
-    told = differences(others, STARTED)
+    sentences = differences(others, STARTED)
     names = ("CHOWDER_OPENAI_BASE_URL", "ANTHROPIC_API_KEY", "LAB_API_KEY")
-    assert told == [f"{name} is not what the server was started with" for name in names]
+    assert sentences == [f"{name} is not what the server was started with" for name in names]
 
 
 @pytest.mark.parametrize(
@@ -70,17 +70,17 @@ def test_no_secret_is_kept_or_told() -> None:
         ("OPENAI_API_KEY", "sk-x", "is not what the server was started with"),
     ],
 )
-def test_what_is_asked_for_otherwise_is_told(name: str, value: str, words: str) -> None:
+def test_a_different_setting_is_named_with_both_values(name: str, value: str, words: str) -> None:
     assert differences({name: value}, STARTED) == [f"{name} {words}"]
 
 
-def test_with_the_offline_model_a_key_asks_for_nothing() -> None:
+def test_keys_are_not_compared_if_all_models_are_offline() -> None:
     env = {"CHOWDER_OFFLINE": "on", "OPENAI_API_KEY": "sk-x"}
     assert differences(env, {"CHOWDER_OFFLINE": "on"}) == []
 
 
 @pytest.mark.parametrize("is_folder", [False, True])
-def test_a_file_that_has_changed_since_the_start_is_told(tmp_path: Path, is_folder: bool) -> None:
+def test_a_file_that_has_changed_since_the_start_is_named(tmp_path: Path, is_folder: bool) -> None:
     name = "CHOWDER_REPLAY" if is_folder else "CHOWDER_REPLIES"
     path = tmp_path / "given"
     if is_folder:
@@ -88,10 +88,10 @@ def test_a_file_that_has_changed_since_the_start_is_told(tmp_path: Path, is_fold
     file = path / "0001.json" if is_folder else path
     file.write_text("one")
     env = {name: str(path)}
-    running = kept(env)
-    assert list(unmet(Settings.read(env), env, (), running)) == []
+    running = read_back(env)
+    assert list(mismatches(Settings.read(env), env, (), running)) == []
     file.write_text("two")
-    told = list(unmet(Settings.read(env), env, (), running))
-    assert told == [f"{name} has changed since it was read"]
+    sentences = list(mismatches(Settings.read(env), env, (), running))
+    assert sentences == [f"{name} has changed since the server read it"]
     file.unlink()
-    assert list(unmet(Settings.read(env), env, (), running)) == told
+    assert list(mismatches(Settings.read(env), env, (), running)) == sentences

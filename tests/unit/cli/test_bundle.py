@@ -1,37 +1,37 @@
-"""Secrets are taken out of texts, and nothing else is."""
+"""The redaction of secrets."""
 
 from __future__ import annotations
 
 import pytest
 
-from chowder_local.cli.bundle import MARK, redact, secret_values
+from chowder_local.cli.bundle import REDACTED, redact, secret_values
 
 
 @pytest.mark.parametrize(
     ("text", "left"),
     [
-        ("key chd_org_aB3-_x.", f"key {MARK}."),
-        ('"chd_sk_aB3"', f'"{MARK}"'),
-        ("sk-proj-abcdefgh12", MARK),
-        ("Bearer abc.def, more", f"Bearer {MARK} more"),
-        ("https://me:word@host/v1", f"https://{MARK}@host/v1"),
-        ("chowder-0123456789ab.abcdefghijklmnop", MARK),
+        ("key chd_org_aB3-_x.", f"key {REDACTED}."),
+        ('"chd_sk_aB3"', f'"{REDACTED}"'),
+        ("sk-proj-abcdefgh12", REDACTED),
+        ("Bearer abc.def, more", f"Bearer {REDACTED} more"),
+        ("https://me:word@host/v1", f"https://{REDACTED}@host/v1"),
+        ("chowder-0123456789ab.abcdefghijklmnop", REDACTED),
         ("sandbox chowder-0123456789ab: ready", "sandbox chowder-0123456789ab: ready"),
         ("a task-force of risk-averse", "a task-force of risk-averse"),
         ("write to me@host", "write to me@host"),
     ],
 )
-def test_what_looks_like_a_secret_is_taken_out(text: str, left: str) -> None:
+def test_what_looks_like_a_secret_is_redacted(text: str, left: str) -> None:
     assert redact(text) == left
 
 
-def test_known_secrets_are_taken_out_wherever_they_are_the_longest_first() -> None:
+def test_given_secrets_are_redacted_the_longest_first() -> None:
     assert redact("a planted-long b planted c", ["planted", "planted-long"]) == (
-        f"a {MARK} b {MARK} c"
+        f"a {REDACTED} b {REDACTED} c"
     )
 
 
-def test_a_value_of_a_few_letters_is_no_secret() -> None:
+def test_a_short_value_is_not_redacted() -> None:
     assert redact("a, b, true", ["a", "", "true"]) == "a, b, true"
 
 

@@ -1,4 +1,4 @@
-"""What commands are given."""
+"""The context of commands."""
 
 import sys
 from pathlib import Path
@@ -37,7 +37,7 @@ def test_before_the_first_start_there_is_no_key_and_no_server(tmp_path: Path) ->
         pass
 
 
-def test_a_key_that_cannot_be_read_is_said_to(tmp_path: Path) -> None:
+def test_an_unreadable_key_file_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "default.key").mkdir()
     with pytest.raises(DataDirUnusable, match="cannot be read"):
         Context({}, tmp_path).key()
@@ -50,9 +50,7 @@ def test_a_client_talks_to_the_server_of_the_run_file(tmp_path: Path) -> None:
         assert client.base_url == "http://h:1/v1"
 
 
-def test_the_program_is_called_as_it_can_be_pasted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_program_command_can_be_pasted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = tmp_path / "chowder-local"
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     assert Context({"PATH": "/nope"}).program() == f"{tmp_path}/python -m chowder_local"
@@ -61,12 +59,12 @@ def test_the_program_is_called_as_it_can_be_pasted(
     assert Context({"PATH": str(tmp_path)}).program() == "chowder-local"
 
 
-def test_a_chosen_data_directory_is_part_of_what_is_pasted(tmp_path: Path) -> None:
+def test_the_program_command_contains_the_data_directory(tmp_path: Path) -> None:
     path = {"PATH": str(tmp_path)}
     (tmp_path / "chowder-local").touch(mode=0o755)
-    words = f"chowder-local --data-dir '{tmp_path}/a b'"
-    assert Context(path, tmp_path / "a b").program() == words
-    assert Context({**path, "CHOWDER_DATA_DIR": f"{tmp_path}/a b"}).program() == words
+    message = f"chowder-local --data-dir '{tmp_path}/a b'"
+    assert Context(path, tmp_path / "a b").program() == message
+    assert Context({**path, "CHOWDER_DATA_DIR": f"{tmp_path}/a b"}).program() == message
 
 
 RUNNING = '{"pid": 1, "base_url": "http://127.0.0.1:7", "version": "1"}'
@@ -83,7 +81,7 @@ def test_the_environments_server_and_key_win_over_its_data_directory_and_an_opti
     assert (context.root_url(), context.key()) == ("http://other:5", "chd_org_other")
     for own in (Context(env, tmp_path), context.for_data_dir()):
         assert (own.root_url(), own.key()) == ("http://127.0.0.1:7", "chd_org_own")
-    # For another organization of the data directory's own server.
+    # The same server, with the key of another organization.
     named = Context({**env, "CHOWDER_BASE_URL": "http://localhost:7/v1"})
     assert (named.other_server(), named.root_url()) == (None, "http://127.0.0.1:7")
     assert named.key() == "chd_org_other"
@@ -92,7 +90,7 @@ def test_the_environments_server_and_key_win_over_its_data_directory_and_an_opti
 def test_another_server_never_gets_the_data_directorys_key(tmp_path: Path) -> None:
     (tmp_path / "default.key").write_text("chd_org_own")
     named = {"CHOWDER_DATA_DIR": str(tmp_path), "CHOWDER_BASE_URL": "http://other:5/v1"}
-    with pytest.raises(SettingsInvalid, match=r"http://other:5, for which there is no key"):
+    with pytest.raises(SettingsInvalid, match=r"http://other:5, but there is no key for it"):
         Context(named).key()
     file = tmp_path / "shared.key"
     file.write_text("chd_org_shared")
@@ -103,18 +101,18 @@ def test_a_server_that_has_ended_is_still_the_data_directorys_own(tmp_path: Path
     (tmp_path / "server.json.last").write_text(RUNNING)
     env = {"CHOWDER_DATA_DIR": str(tmp_path), "CHOWDER_BASE_URL": "http://127.0.0.1:7/v1"}
     Context(env).require_local("reset")
-    with pytest.raises(ServerElsewhere, match=r"names another one, http://127\.0\.0\.1:2469"):
+    with pytest.raises(ServerElsewhere, match=r"names another server, http://127\.0\.0\.1:2469"):
         Context({**env, "CHOWDER_BASE_URL": "http://127.0.0.1:2469/v1"}).require_local("reset")
 
 
 @pytest.mark.parametrize("url", ["other:5/v1", "http://", "http://[/v1", "ftp://other/v1"])
-def test_a_base_url_that_is_none_is_refused(tmp_path: Path, url: str) -> None:
+def test_an_invalid_base_url_is_refused(tmp_path: Path, url: str) -> None:
     env = {"CHOWDER_DATA_DIR": str(tmp_path), "CHOWDER_BASE_URL": url}
-    with pytest.raises(SettingsInvalid, match="CHOWDER_BASE_URL is no URL"):
+    with pytest.raises(SettingsInvalid, match="CHOWDER_BASE_URL is not a URL"):
         Context(env).root_url()
 
 
-def test_what_is_printed_to_be_called_is_where_clients_find_a_server_in_a_container(
+def test_the_base_url_of_a_server_in_a_container_is_its_public_url(
     tmp_path: Path,
 ) -> None:
     facts = RUNNING.replace("}", ', "public_url": "http://127.0.0.1:3000"}')

@@ -1,4 +1,4 @@
-"""One command line from its words to its exit code."""
+"""One command line, from its arguments to its exit code."""
 
 import io
 import subprocess
@@ -31,7 +31,7 @@ def fail_with(monkeypatch: pytest.MonkeyPatch) -> Raising:
     return arrange
 
 
-def test_each_command_of_the_list_is_there(capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_command_of_the_list_exists(capsys: pytest.CaptureFixture[str]) -> None:
     for name in COMMANDS:
         assert run([name, "--help"], {}) == 0, name
         assert f"Usage: chowder-local {name}" in capsys.readouterr().out
@@ -39,11 +39,11 @@ def test_each_command_of_the_list_is_there(capsys: pytest.CaptureFixture[str]) -
 
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--help"], {}) == 0
-    words = capsys.readouterr().out
-    assert all(summary in words for _, summary in COMMANDS.values())
+    text = capsys.readouterr().out
+    assert all(summary in text for _, summary in COMMANDS.values())
 
 
-def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--version"], {}) == 0
     assert __version__ in capsys.readouterr().out
 
@@ -66,7 +66,7 @@ def test_a_failure_is_one_sentence_and_an_exit_code(
     assert capsys.readouterr().err == "Error: The engine is down.\n"
 
 
-def test_a_failure_of_the_system_is_one_sentence_too(
+def test_an_error_of_the_operating_system_is_one_sentence(
     fail_with: Raising, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fail_with(OSError(28, "No space left on device", "/data"))
@@ -82,17 +82,17 @@ def test_an_interrupt_ends_quietly_with_its_own_code(
     assert "Traceback" not in capsys.readouterr().err
 
 
-def test_a_question_that_is_denied_is_a_failure(fail_with: Raising) -> None:
+def test_a_question_answered_with_no_is_a_failure(fail_with: Raising) -> None:
     fail_with(click.Abort())
     assert run(["up"], {}) == 1
 
 
-def test_the_data_directory_may_be_told_before_and_after_the_command(
+def test_the_data_directory_option_may_be_before_and_after_the_command(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "default.key").write_text("chd_org_x")
-    for words in (["--data-dir", str(tmp_path), "env"], ["env", "--data-dir", str(tmp_path)]):
-        assert run(words, {"CHOWDER_DATA_DIR": "/nowhere"}) == 0
+    for arguments in (["--data-dir", str(tmp_path), "env"], ["env", "--data-dir", str(tmp_path)]):
+        assert run(arguments, {"CHOWDER_DATA_DIR": "/nowhere"}) == 0
         assert "chd_org_x" in capsys.readouterr().out
 
 
@@ -108,7 +108,7 @@ def test_the_console_script_reads_arguments_and_environment(
     assert "chd_org_x" in capsys.readouterr().out
 
 
-def test_a_reader_that_has_seen_enough_is_no_traceback() -> None:
+def test_a_closed_pipe_causes_no_traceback() -> None:
     with subprocess.Popen(
         [sys.executable, "-m", "chowder_local", "--help"],
         stdout=subprocess.PIPE,
@@ -121,7 +121,7 @@ def test_a_reader_that_has_seen_enough_is_no_traceback() -> None:
     assert process.returncode == 141
 
 
-def test_a_last_flush_that_nobody_reads_is_no_traceback(
+def test_a_pipe_closed_before_the_last_flush_causes_no_traceback(
     fail_with: Raising, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Closed:
@@ -145,16 +145,16 @@ def test_quick_commands_load_nothing_heavy(tmp_path: Path) -> None:
     heavy = "docker|sqlalchemy|sqlmodel|starlette|uvicorn|alembic|cryptography"
     code = (
         "import sys; from chowder_local.cli.main import run\n"
-        "for words in (['--help'], ['env'], ['status'], ['down']):\n"
-        f"    run(words, {{'CHOWDER_DATA_DIR': {str(tmp_path)!r}}})\n"
+        "for arguments in (['--help'], ['env'], ['status'], ['down']):\n"
+        f"    run(arguments, {{'CHOWDER_DATA_DIR': {str(tmp_path)!r}}})\n"
         f"    loaded = {{*{heavy.split('|')!r}}} & sys.modules.keys()\n"
-        "    if loaded: sys.exit(f'{words} loads {loaded}')"
+        "    if loaded: sys.exit(f'{arguments} loads {loaded}')"
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
 
 
-def test_a_reader_that_click_saw_leaving_has_the_same_code(fail_with: Raising) -> None:
+def test_a_closed_pipe_that_click_notices_has_the_same_exit_code(fail_with: Raising) -> None:
     fail_with(SystemExit(1))
     assert run(["up"], {}) == 141
 
@@ -166,7 +166,7 @@ def test_completion_knows_each_command_and_no_other() -> None:
 
 
 @pytest.mark.parametrize(("env", "is_coloured"), [({}, True), ({"NO_COLOR": "1"}, False)])
-def test_no_colour_is_shown_where_none_is_wanted(
+def test_no_color_disables_colours(
     monkeypatch: pytest.MonkeyPatch, env: dict[str, str], is_coloured: bool
 ) -> None:
     terminal = io.StringIO()

@@ -1,4 +1,4 @@
-"""What a person and a script get to see."""
+"""The output of commands for people and scripts."""
 
 import io
 import json
@@ -14,13 +14,13 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_words_and_notes_go_different_ways(capsys: pytest.CaptureFixture[str]) -> None:
+def test_results_go_to_stdout_and_remarks_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     say("result")
     note("remark")
     assert capsys.readouterr() == ("result\n", "remark\n")
 
 
-def test_json_keeps_every_letter(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_keeps_non_ascii_letters(capsys: pytest.CaptureFixture[str]) -> None:
     show_json({"name": "Müsli"})
     written = capsys.readouterr().out
     assert "Müsli" in written
@@ -39,8 +39,8 @@ def test_waiting_without_a_terminal_prints_each_state_once(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with waiting("one") as update:
-        for words in ("one", "two [b]", "two [b]", "three " + "x" * 200):
-            update(words)
+        for message in ("one", "two [b]", "two [b]", "three " + "x" * 200):
+            update(message)
     assert capsys.readouterr() == ("", f"one\ntwo [b]\nthree {'x' * 200}\n")
 
 
@@ -68,12 +68,12 @@ def test_a_table_fits_a_narrow_terminal_on_one_line_a_row_with_whole_ids(
     _, *lines = terminal.getvalue().splitlines()
     assert [len(line) for line in lines] == [60, 60]
     assert lines[0] == "0a1b2c3d  an-agent-wi…  running  anthropic  2026-11-24 10:11"
-    # Narrower than that, lines are longer than the terminal rather than unreadable.
+    # On a terminal that is even narrower, lines are too long rather than unreadable.
     monkeypatch.setenv("COLUMNS", "10")
     show_table(("ID", "NAME"), [("0a1b2c3d-4e5f", "日本語")])
     assert terminal.getvalue().splitlines()[-1] == "0a1b2c3d-4e5f  日 …"
 
 
-def test_what_a_terminal_would_obey_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+def test_control_characters_are_replaced_in_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     show_table(("NAME",), [("a\x1b[31mb\nc",)])
     assert capsys.readouterr().out == "NAME\na\ufffd[31mb\ufffdc\n"

@@ -1,4 +1,4 @@
-"""What a person may call an instance."""
+"""Finding instances by id, beginning of an id, or name."""
 
 import click
 import pytest
@@ -24,17 +24,17 @@ ALL = [
         ("aaaa-1", "aaaa-1"),
     ],
 )
-def test_an_id_a_name_or_the_beginning_of_an_id_will_do(wanted: str, found: str) -> None:
+def test_an_instance_is_found_by_id_name_or_beginning_of_its_id(wanted: str, found: str) -> None:
     assert choose_instance(ALL, wanted)["id"] == found
 
 
 @pytest.mark.parametrize(("wanted", "several"), [("aa", "aaaa-1"), ("twin", "eeff-4")])
-def test_what_may_be_several_is_refused_with_their_ids(wanted: str, several: str) -> None:
+def test_an_ambiguous_name_is_refused_with_the_ids(wanted: str, several: str) -> None:
     with pytest.raises(click.ClickException, match=several):
         choose_instance(ALL, wanted)
 
 
 @pytest.mark.parametrize("wanted", ["gone", ""])
-def test_what_is_none_is_refused_by_name(wanted: str) -> None:
+def test_an_unknown_name_is_refused(wanted: str) -> None:
     with pytest.raises(click.ClickException, match=repr(wanted)):
         choose_instance(ALL, wanted)

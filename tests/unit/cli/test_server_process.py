@@ -1,4 +1,4 @@
-"""Finding and stopping what runs on a data directory, with real processes and locks."""
+"""Finding and stopping the server of a data directory, with real processes and locks."""
 
 import json
 import os
@@ -65,7 +65,7 @@ def write_run_file(settings: Settings, **facts: object) -> None:
 
 
 @pytest.mark.parametrize("base_url", ["http://127.0.0.1:5", "http://127.0.0.1:5/v1"])
-def test_the_run_file_tells_what_runs(settings: Settings, base_url: str) -> None:
+def test_the_run_file_describes_the_server(settings: Settings, base_url: str) -> None:
     write_run_file(settings, pid=7, base_url=base_url, version="1.2")
     found = find_running(settings)
     assert found is not None
@@ -73,7 +73,7 @@ def test_the_run_file_tells_what_runs(settings: Settings, base_url: str) -> None
     assert found.base_url == "http://127.0.0.1:5/v1"
 
 
-def test_the_run_file_tells_which_providers_were_named(settings: Settings) -> None:
+def test_the_run_file_has_the_named_providers(settings: Settings) -> None:
     facts = {"pid": 7, "base_url": "http://127.0.0.1:5", "version": "1.2"}
     write_run_file(settings, **facts, providers={"lab": "http://lab.example/v1"})
     found = find_running(settings)
@@ -82,30 +82,30 @@ def test_the_run_file_tells_which_providers_were_named(settings: Settings) -> No
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"pid": null, "base_url": "x"}'])
-def test_a_run_file_that_is_not_whole_tells_of_nothing(settings: Settings, content: str) -> None:
+def test_an_incomplete_run_file_is_ignored(settings: Settings, content: str) -> None:
     settings.run_file.write_text(content)
     assert find_running(settings) is None
 
 
-def test_no_lock_file_is_no_server_and_none_is_made(settings: Settings) -> None:
+def test_without_a_lock_file_there_is_no_server(settings: Settings) -> None:
     assert not is_locked(settings)
     assert not settings.lock_file.exists()
     assert stop_running(settings) is None
 
 
-def test_a_lock_that_is_held_is_a_server(settings: Settings) -> None:
+def test_a_held_lock_means_that_a_server_runs(settings: Settings) -> None:
     with FileLock(settings.lock_file):
         assert is_locked(settings)
     assert not is_locked(settings)
 
 
-def test_a_lock_that_cannot_be_opened_is_said_to(settings: Settings) -> None:
+def test_a_lock_file_that_cannot_be_opened_is_an_error(settings: Settings) -> None:
     settings.lock_file.mkdir()
     with pytest.raises(DataDirUnusable, match=r"server\.lock cannot be opened"):
         is_locked(settings)
 
 
-def test_stopping_waits_until_the_process_has_let_go(
+def test_stopping_waits_until_the_lock_is_released(
     settings: Settings, hold: Callable[..., int]
 ) -> None:
     pid = hold()
@@ -121,7 +121,7 @@ def test_a_server_that_does_not_stop_is_named_with_its_process(
         stop_running(settings, timeout_s=0.2)
 
 
-def test_a_server_that_goes_by_itself_is_stopped(
+def test_a_server_that_ends_before_the_signal_is_stopped(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_run_file(settings, pid=7, base_url="http://x", version="1")
@@ -136,7 +136,7 @@ def test_a_server_that_goes_by_itself_is_stopped(
     assert stop_running(settings) == 7
 
 
-def test_somebody_elses_server_is_not_ours_to_stop(
+def test_another_users_server_cannot_be_stopped(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_run_file(settings, pid=7, base_url="http://x", version="1")
@@ -149,7 +149,7 @@ def test_somebody_elses_server_is_not_ours_to_stop(
         stop_running(settings)
 
 
-def test_a_server_that_never_says_who_it_is_can_be_found_by_its_lock(
+def test_a_server_without_a_run_file_can_be_found_by_its_lock(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server_process, "START_TIMEOUT_S", 0.1)
@@ -166,7 +166,7 @@ def test_a_server_that_ends_while_it_starts_is_no_server(
 
 
 @pytest.mark.parametrize("command", [b"/sbin/docker-init\0--\0chowder-local\0up\0", b"bash\0"])
-def test_who_is_in_the_servers_own_container_does_not_end_it(
+def test_a_server_is_not_stopped_from_inside_its_own_container(
     settings: Settings,
     hold: Callable[..., int],
     monkeypatch: pytest.MonkeyPatch,

@@ -1,4 +1,4 @@
-"""Files of the data directory: closed to others, whatever the umask and whatever was there."""
+"""Files of the data directory are private, with any umask."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from chowder_local.core.data_dir import (
     make_private_folder,
-    opened_log,
+    open_log,
     touch_private,
     write_private,
 )
@@ -33,24 +33,24 @@ def mode(path: Path) -> int:
 
 
 @pytest.mark.usefixtures("umask")
-def test_a_log_and_its_folder_are_made_for_us_alone(tmp_path: Path) -> None:
-    with opened_log(tmp_path / "data" / "server.log") as log:
+def test_a_new_log_and_its_folder_are_private(tmp_path: Path) -> None:
+    with open_log(tmp_path / "data" / "server.log") as log:
         log.write(b"hello")
     assert mode(tmp_path / "data") == 0o700
     assert mode(tmp_path / "data" / "server.log") == 0o600
 
 
-def test_a_file_that_others_could_read_is_closed_and_kept(tmp_path: Path) -> None:
+def test_a_log_that_others_could_read_becomes_private_and_keeps_its_content(tmp_path: Path) -> None:
     path = tmp_path / "server.log"
     path.write_bytes(b"one\n")
     path.chmod(0o644)
-    with opened_log(path) as log:
+    with open_log(path) as log:
         log.write(b"two\n")
     assert mode(path) == 0o600
     assert path.read_bytes() == b"one\ntwo\n"
 
 
-def test_an_empty_folder_becomes_ours_alone(tmp_path: Path) -> None:
+def test_an_empty_folder_becomes_private(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     folder.mkdir()
     folder.chmod(0o755)
@@ -58,7 +58,7 @@ def test_an_empty_folder_becomes_ours_alone(tmp_path: Path) -> None:
     assert mode(folder) == 0o700
 
 
-def test_a_folder_that_others_use_stays_as_it_is(tmp_path: Path) -> None:
+def test_a_folder_with_content_keeps_its_mode(tmp_path: Path) -> None:
     folder = tmp_path / "shared"
     folder.mkdir()
     (folder / "theirs").touch()
@@ -67,7 +67,7 @@ def test_a_folder_that_others_use_stays_as_it_is(tmp_path: Path) -> None:
     assert mode(folder) == 0o1777
 
 
-def test_a_link_that_someone_has_put_in_place_of_a_file_is_not_followed(tmp_path: Path) -> None:
+def test_a_symbolic_link_in_place_of_a_file_is_not_followed(tmp_path: Path) -> None:
     target = tmp_path / "theirs"
     (tmp_path / "server.lock").symlink_to(target)
     with pytest.raises(OSError, match="symbolic"):
@@ -75,13 +75,13 @@ def test_a_link_that_someone_has_put_in_place_of_a_file_is_not_followed(tmp_path
     assert not target.exists()
 
 
-def test_a_place_that_cannot_be_used_is_told_with_a_cure(tmp_path: Path) -> None:
+def test_an_unusable_data_directory_raises_an_error_with_a_remedy(tmp_path: Path) -> None:
     (tmp_path / "data").touch()
     with pytest.raises(DataDirUnusable, match="choose another one with --data-dir"):
-        opened_log(tmp_path / "data" / "server.log")
+        open_log(tmp_path / "data" / "server.log")
 
 
-def test_a_private_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
+def test_a_private_file_is_replaced_atomically(tmp_path: Path) -> None:
     path = tmp_path / "default.key"
     path.write_text("old")
     path.chmod(0o644)
@@ -91,7 +91,7 @@ def test_a_private_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_private_file_is_closed_even_under_an_open_umask(tmp_path: Path) -> None:
+def test_a_private_file_is_private_with_umask_0(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
         write_private(tmp_path / "default.key", b"new")
@@ -100,7 +100,7 @@ def test_a_private_file_is_closed_even_under_an_open_umask(tmp_path: Path) -> No
     assert (tmp_path / "default.key").stat().st_mode & 0o777 == 0o600
 
 
-def test_a_full_disk_is_told_in_words_and_leaves_the_old_file(
+def test_a_full_disk_raises_an_error_and_keeps_the_old_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "default.key"
@@ -116,6 +116,6 @@ def test_a_full_disk_is_told_in_words_and_leaves_the_old_file(
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_directory_that_is_not_there_is_told_in_words(tmp_path: Path) -> None:
+def test_a_missing_directory_raises_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataDirUnusable, match="cannot be written: No such file"):
         write_private(tmp_path / "gone" / "default.key", b"new")

@@ -1,4 +1,4 @@
-"""The contract's words have the contract's values."""
+"""The enumerations have the contract's values."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from chowder_local.core.domain import (
 )
 
 
-def test_values_are_the_ones_that_the_contract_publishes() -> None:
+def test_values_are_those_of_the_contract() -> None:
     assert list(ModelProvider) == ["anthropic", "openai", "gemini"]
     assert list(InstanceStatus) == ["provisioning", "running", "stopped", "error", "terminated"]
     assert list(Tier) == ["shrimp", "crab", "lobster", "whale"]
@@ -29,7 +29,7 @@ def test_each_tier_has_its_limit() -> None:
     assert limits == {Tier.SHRIMP: 1, Tier.CRAB: 10, Tier.LOBSTER: 500, Tier.WHALE: None}
 
 
-def test_what_was_told_cannot_be_changed() -> None:
+def test_a_caller_is_immutable() -> None:
     caller = Caller(OrganizationId("org"), KeyId("key"))
     with pytest.raises(FrozenInstanceError):
         caller.is_organization_key = False  # type: ignore[misc]  # what the test is about

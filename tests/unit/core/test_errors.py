@@ -1,4 +1,4 @@
-"""Errors: each a fact with a code of its own and words for a person."""
+"""Each error has a unique code and a message for people."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SAMPLES: dict[str, Any] = {
 
 
 def sample(kind: type[ChowderError]) -> ChowderError:
-    """An error of a kind, made from its constructor's annotations."""
+    """An error of a class, made from the annotations of its constructor."""
     if hasattr(kind, "message"):
         return kind()
     if "__init__" not in vars(kind):
@@ -40,17 +40,17 @@ def sample(kind: type[ChowderError]) -> ChowderError:
     return kind(*(SAMPLES[p.annotation] for p in required if p.kind is not p.KEYWORD_ONLY), **named)
 
 
-def test_an_error_is_a_sentence_for_a_person() -> None:
-    words = {kind: str(sample(kind)) for kind in KINDS}
+def test_every_error_has_a_docstring_and_a_message_of_one_line() -> None:
+    messages = {kind: str(sample(kind)) for kind in KINDS}
     assert not [
-        (kind, said)
-        for kind, said in words.items()
-        if not (said[0].isupper() or said.startswith(("sample", "'"))) or "\n" in said
+        (kind, text)
+        for kind, text in messages.items()
+        if not (text[0].isupper() or text.startswith(("sample", "'"))) or "\n" in text
     ]
     assert not [kind for kind in KINDS if not inspect.getdoc(kind)]
 
 
-def test_codes_are_names_and_no_two_errors_share_one() -> None:
+def test_codes_are_class_names_in_snake_case_and_unique() -> None:
     codes = [kind.code for kind in KINDS]
     assert len(set(codes)) == len(codes)
     assert "error" not in codes
@@ -62,7 +62,7 @@ def test_the_tree_is_shallow() -> None:
     assert all(len(kind.__mro__) <= len(ChowderError.__mro__) + 2 for kind in KINDS)
 
 
-def test_the_contracts_words_are_exact() -> None:
+def test_the_contracts_messages_are_exact() -> None:
     assert str(requests.InstanceLimitReached(1, 1)) == (
         "Instance limit reached (1/1). Upgrade your subscription."
     )
@@ -71,14 +71,14 @@ def test_the_contracts_words_are_exact() -> None:
 
 
 def test_a_missing_model_key_says_which_and_how_to_set_it() -> None:
-    words = str(requests.ModelKeyMissing("openai"))
-    assert 'PATCH /v1/organization {"model_api_keys": {"openai": "…"}}' in words
-    assert "offline" in words
+    message = str(requests.ModelKeyMissing("openai"))
+    assert 'PATCH /v1/organization {"model_api_keys": {"openai": "…"}}' in message
+    assert "offline" in message
 
 
-def test_a_providers_failure_keeps_what_it_said() -> None:
+def test_a_providers_failure_keeps_its_status_text_and_retry_after() -> None:
     failed = upstream.ProviderFailed("openai", 429, "Slow down.", retry_after="7")
-    assert (failed.status, failed.words, failed.retry_after) == (429, "Slow down.", "7")
+    assert (failed.status, failed.reason, failed.retry_after) == (429, "Slow down.", "7")
     assert "did not answer" in str(upstream.ProviderFailed("openai", None, "No route."))
 
 

@@ -1,4 +1,4 @@
-"""Numbers of bytes in words."""
+"""Numbers are formatted for people."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from chowder_local.core.formatting import size_of
 
 
 @pytest.mark.parametrize(
-    ("size", "words"),
+    ("size", "text"),
     [
         (0, "0 B"),
         (999, "999 B"),
@@ -18,5 +18,5 @@ from chowder_local.core.formatting import size_of
         (2.5e10, "25.0 GB"),
     ],
 )
-def test_a_size_is_told_in_the_unit_that_fits(size: float, words: str) -> None:
-    assert size_of(size) == words
+def test_a_size_has_a_fitting_unit(size: float, text: str) -> None:
+    assert size_of(size) == text

@@ -1,4 +1,4 @@
-"""One at a time for each key."""
+"""Work on the same key is done one at a time."""
 
 import asyncio
 import gc
@@ -11,7 +11,7 @@ from chowder_local.core.keyed_lock import KeyedLocks
 ADA, BEA = InstanceId("ada"), InstanceId("bea")
 
 
-async def test_who_comes_second_waits_for_the_first() -> None:
+async def test_work_on_the_same_key_waits() -> None:
     locks, order = KeyedLocks(), []
 
     async def change(name: str) -> None:
@@ -42,7 +42,7 @@ async def test_a_lock_is_held_only_inside_the_block() -> None:
     assert not locks.is_held(ADA)
 
 
-async def test_a_failure_inside_lets_the_next_one_in() -> None:
+async def test_a_failure_releases_the_lock() -> None:
     locks = KeyedLocks()
     with pytest.raises(ValueError, match="no"):
         async with locks.holding(ADA):
@@ -51,7 +51,7 @@ async def test_a_failure_inside_lets_the_next_one_in() -> None:
         pass
 
 
-async def test_locks_that_nobody_uses_are_forgotten() -> None:
+async def test_unused_locks_are_removed() -> None:
     locks = KeyedLocks()
     for number in range(100):
         async with locks.holding(InstanceId(str(number))):

@@ -1,4 +1,4 @@
-"""Leases of what a process has made: seen to be abandoned once that is no more."""
+"""A lease is abandoned once its process has ended."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ input()
 
 @pytest.fixture
 def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    """Another process with a lease, for as long as it is not killed."""
+    """Another process with a lease, until a test kills it."""
     command = [sys.executable, "-c", HOLDER, str(tmp_path / "leases")]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -38,7 +38,7 @@ def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
         process.kill()
 
 
-def test_a_lease_is_abandoned_when_its_process_was_killed(
+def test_the_lease_of_a_killed_process_is_abandoned(
     tmp_path: Path, holder: subprocess.Popen[str]
 ) -> None:
     folder = tmp_path / "leases"
@@ -46,16 +46,16 @@ def test_a_lease_is_abandoned_when_its_process_was_killed(
     assert list(leases.abandoned(folder)) == []
     holder.kill()
     holder.wait()
-    (found,) = leases.abandoned(folder)
-    assert (found.facts["name"], found.facts["key"]) == ("pytest", "chd_org_1")
-    assert found.path.stat().st_mode & 0o077 == folder.stat().st_mode & 0o077 == 0
-    found.end()
+    (lease,) = leases.abandoned(folder)
+    assert (lease.facts["name"], lease.facts["key"]) == ("pytest", "chd_org_1")
+    assert lease.path.stat().st_mode & 0o077 == folder.stat().st_mode & 0o077 == 0
+    lease.end()
     assert list(leases.abandoned(folder)) == []
     own.end()
     assert list(folder.iterdir()) == []
 
 
-def test_a_folder_without_leases_or_with_something_else_has_none(tmp_path: Path) -> None:
+def test_a_missing_folder_or_one_with_other_files_has_no_leases(tmp_path: Path) -> None:
     assert list(leases.abandoned(tmp_path / "nowhere")) == []
     (tmp_path / "notes.json").write_text("no JSON")
     assert list(leases.abandoned(tmp_path)) == []

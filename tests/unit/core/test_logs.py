@@ -1,4 +1,4 @@
-"""Log lines: as text or as JSON, with what they are about."""
+"""Log lines as text or JSON, with the ids of request and instance."""
 
 from __future__ import annotations
 
@@ -16,39 +16,39 @@ from chowder_local.core.domain import InstanceId
 from chowder_local.core.logs import JsonLine, Line
 
 
-def record(words: str, *args: object, **more: Any) -> logging.LogRecord:
+def record(message: str, *args: object, **fields: Any) -> logging.LogRecord:
     return logging.LogRecord(
-        "chowder_local.x", logging.WARNING, "x.py", 1, words, args, None, **more
+        "chowder_local.x", logging.WARNING, "x.py", 1, message, args, None, **fields
     )
 
 
-def told(entry: logging.LogRecord) -> dict[str, Any]:
+def json_line(entry: logging.LogRecord) -> dict[str, Any]:
     line = JsonLine().format(entry)
     assert "\n" not in line
-    found: dict[str, Any] = json.loads(line)
-    return found
+    content: dict[str, Any] = json.loads(line)
+    return content
 
 
-def test_a_json_line_tells_when_what_and_from_where() -> None:
-    found = told(record("instance %s: running", "i-1"))
-    assert datetime.fromisoformat(found.pop("time")).utcoffset() == timedelta(0)
-    assert found == {
+def test_a_json_line_has_time_level_logger_and_message() -> None:
+    content = json_line(record("instance %s: running", "i-1"))
+    assert datetime.fromisoformat(content.pop("time")).utcoffset() == timedelta(0)
+    assert content == {
         "level": "warning",
         "logger": "chowder_local.x",
         "message": "instance i-1: running",
     }
 
 
-def test_a_json_line_tells_request_and_instance_where_they_are_known() -> None:
+def test_a_json_line_has_the_current_request_and_instance() -> None:
     def work() -> dict[str, object]:
         request_context.set_request("r-1")
-        assert "instance_id" not in told(record("x"))
+        assert "instance_id" not in json_line(record("x"))
         request_context.set_instance(InstanceId("i-1"))
-        return told(record("x"))
+        return json_line(record("x"))
 
-    found = copy_context().run(work)
-    assert (found["request_id"], found["instance_id"]) == ("r-1", "i-1")
-    assert {"request_id", "instance_id"}.isdisjoint(told(record("x")))
+    content = copy_context().run(work)
+    assert (content["request_id"], content["instance_id"]) == ("r-1", "i-1")
+    assert {"request_id", "instance_id"}.isdisjoint(json_line(record("x")))
 
 
 def test_a_traceback_is_in_the_same_json_line() -> None:
@@ -57,12 +57,12 @@ def test_a_traceback_is_in_the_same_json_line() -> None:
         raise RuntimeError("line\nbreak")
     except RuntimeError:
         entry.exc_info = sys.exc_info()
-    assert "RuntimeError: line\nbreak" in told(entry)["exception"]
+    assert "RuntimeError: line\nbreak" in json_line(entry)["exception"]
 
 
-def test_what_is_logged_cannot_begin_a_json_line_of_its_own() -> None:
+def test_a_message_cannot_begin_a_new_json_line() -> None:
     forged = 'x\n{"level": "error"}\r\u2028'
-    assert told(record("%s", forged))["message"] == forged
+    assert json_line(record("%s", forged))["message"] == forged
 
 
 def test_a_text_line_for_a_request_ends_with_its_id() -> None:
@@ -74,13 +74,15 @@ def test_a_text_line_for_a_request_ends_with_its_id() -> None:
     assert context.run(line.format, record("GET / 200 r-1")) == "WARNING: GET / 200 r-1"
 
 
-@pytest.mark.parametrize("offered", ["a", "my-id_1.2~3", "9" * 64, "3f6d8a52-0c1e-4b7a-9d54-1e2f"])
-def test_a_short_and_harmless_id_of_a_clients_is_kept(offered: str) -> None:
-    assert request_context.may_be_logged(offered)
+@pytest.mark.parametrize(
+    "client_id", ["a", "my-id_1.2~3", "9" * 64, "3f6d8a52-0c1e-4b7a-9d54-1e2f"]
+)
+def test_a_short_harmless_id_of_a_client_may_be_logged(client_id: str) -> None:
+    assert request_context.may_be_logged(client_id)
 
 
 UNFIT = ["", "9" * 65, "a b", "a\n", "a\nb", "é", "a/b", '"', "{}", "\x00", "٣", "chd,org"]
 
 
-def test_no_other_is() -> None:
-    assert not [offered for offered in UNFIT if request_context.may_be_logged(offered)]
+def test_other_ids_of_clients_may_not_be_logged() -> None:
+    assert not [client_id for client_id in UNFIT if request_context.may_be_logged(client_id)]

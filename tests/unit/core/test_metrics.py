@@ -1,15 +1,11 @@
-"""Metrics: what is counted under which name, and that clients cannot make any up."""
+"""Metrics: names, labels, and bounds against invented labels."""
 
 from __future__ import annotations
-
-import re
-from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
 from chowder_local.core.metrics import Figures, Metrics
 
-README = Path(__file__).parents[3] / "README.md"
 FIGURES = Figures(
     version="1.2.3",
     started_at_s=1000.0,
@@ -21,8 +17,8 @@ FIGURES = Figures(
 )
 
 
-def told(metrics: Metrics) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
-    """Every sample, as an independent reader of the format finds it."""
+def samples(metrics: Metrics) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    """All samples, as prometheus_client's parser reads them."""
     text = metrics.render(FIGURES).decode()
     return {
         (sample.name, frozenset(sample.labels.items())): sample.value
@@ -32,11 +28,11 @@ def told(metrics: Metrics) -> dict[tuple[str, frozenset[tuple[str, str]]], float
 
 
 def value(metrics: Metrics, name: str, **labels: str) -> float:
-    return told(metrics)[name, frozenset(labels.items())]
+    return samples(metrics)[name, frozenset(labels.items())]
 
 
-def busy() -> Metrics:
-    """Metrics in which everything has happened once."""
+def used_metrics() -> Metrics:
+    """Metrics after one request, boot and model call."""
     metrics = Metrics()
     metrics.request("GET", "/v1/keys", 200, 0.02)
     metrics.boot("ready", 3.0)
@@ -45,7 +41,7 @@ def busy() -> Metrics:
 
 
 def test_a_request_is_counted_by_route_and_class_of_status() -> None:
-    metrics = busy()
+    metrics = used_metrics()
     metrics.request("GET", "/v1/keys", 204, 0.02)
     metrics.request("GET", "/v1/keys", 404, 0.2)
     labels = {"method": "GET", "route": "/v1/keys"}
@@ -56,26 +52,26 @@ def test_a_request_is_counted_by_route_and_class_of_status() -> None:
     assert value(metrics, bucket, le="0.025", **labels) == 2
 
 
-def test_a_method_or_path_that_clients_make_up_makes_no_metric() -> None:
+def test_unknown_methods_and_paths_share_one_metric() -> None:
     metrics = Metrics()
-    before = len(told(metrics))
+    before = len(samples(metrics))
     for number in range(100):
         metrics.request(f"X{number}", None, 405, 0.001)
     labels = {"method": "other", "route": "other", "status": "4xx"}
     assert value(metrics, "chowder_requests_total", **labels) == 100
-    # A counter, and a histogram with its buckets, its sum and its count.
-    assert len(told(metrics)) - before == 1 + 16 + 2
+    # A counter, and a histogram's buckets, sum and count.
+    assert len(samples(metrics)) - before == 1 + 16 + 2
 
 
-def test_a_request_that_got_no_answer_is_counted_as_such() -> None:
+def test_a_request_without_an_answer_is_counted_with_status_none() -> None:
     metrics = Metrics()
     metrics.request("GET", "/v1/keys", 0, 0.001)
     labels = {"method": "GET", "route": "/v1/keys", "status": "none"}
     assert value(metrics, "chowder_requests_total", **labels) == 1
 
 
-def test_what_is_looked_up_is_told_as_it_is() -> None:
-    metrics = busy()
+def test_figures_and_process_metrics_are_rendered() -> None:
+    metrics = used_metrics()
     assert value(metrics, "chowder_info", version="1.2.3") == 1
     assert value(metrics, "chowder_instances", status="running") == 2
     assert value(metrics, "chowder_warm_sandboxes_ready") == 3
@@ -88,7 +84,7 @@ def test_what_is_looked_up_is_told_as_it_is() -> None:
 
 
 def test_boots_and_model_calls_are_counted_by_their_outcome() -> None:
-    metrics = busy()
+    metrics = used_metrics()
     metrics.boot("failed", 100.0)
     assert value(metrics, "chowder_boot_duration_seconds_count", outcome="ready") == 1
     assert value(metrics, "chowder_boot_duration_seconds_sum", outcome="failed") == 100
@@ -96,17 +92,8 @@ def test_boots_and_model_calls_are_counted_by_their_outcome() -> None:
     assert value(metrics, "chowder_model_calls_total", **labels) == 1
 
 
-def test_two_servers_in_one_process_count_apart() -> None:
-    one, two = busy(), Metrics()
+def test_two_servers_in_one_process_have_separate_counters() -> None:
+    one, two = used_metrics(), Metrics()
     labels = {"provider": "openai", "outcome": "answered"}
     assert value(one, "chowder_model_calls_total", **labels) == 1
-    assert ("chowder_model_calls_total", frozenset(labels.items())) not in told(two)
-
-
-def test_readme_lists_every_metric_with_its_words_and_no_other() -> None:
-    text = busy().render(FIGURES).decode()
-    words = dict(re.findall(r"^# HELP (\w+) (.+)$", text, re.M))
-    listed = dict(
-        re.findall(r"^\| `((?:chowder|process)_\w+)` \|.*?\| (.+) \|$", README.read_text(), re.M)
-    )
-    assert listed == words
+    assert ("chowder_model_calls_total", frozenset(labels.items())) not in samples(two)

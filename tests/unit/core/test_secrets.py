@@ -1,4 +1,4 @@
-"""Secrets: random where made, the same where derived, private where kept."""
+"""Secrets: new keys are random, derived tokens are constant, and files are private."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from chowder_local.core.secrets import (
     SCOPED_PREFIX,
     SecretBox,
     digest,
+    mask_keys,
     new_key,
     shown_prefix,
-    without_keys,
 )
 
 if TYPE_CHECKING:
@@ -29,14 +29,14 @@ def box() -> SecretBox:
     return SecretBox(b"s" * 32)
 
 
-def test_keys_are_new_each_time_and_tell_their_kind() -> None:
+def test_keys_are_random_and_have_the_prefix_of_their_kind() -> None:
     keys = {new_key(ORGANIZATION_PREFIX) for _ in range(100)}
     assert len(keys) == 100
     assert all(key.startswith("chd_org_") and len(key) >= 8 + 43 for key in keys)
     assert new_key(SCOPED_PREFIX).startswith("chd_sk_")
 
 
-def test_what_is_shown_of_a_key_leaves_enough_unsaid() -> None:
+def test_the_shown_prefix_of_a_key_has_twelve_characters() -> None:
     key = new_key(ORGANIZATION_PREFIX)
     assert key.startswith(shown_prefix(key))
     assert len(shown_prefix(key)) == 12
@@ -46,19 +46,19 @@ def test_a_digest_is_the_keys_sha256() -> None:
     assert digest("abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 
-def test_what_is_encrypted_comes_back_and_cannot_be_read(box: SecretBox) -> None:
+def test_an_encrypted_text_is_unreadable_and_can_be_decrypted(box: SecretBox) -> None:
     ciphertext = box.encrypt("sk-ärø")
     assert b"sk-" not in ciphertext
     assert box.decrypt(ciphertext) == "sk-ärø"
     assert box.encrypt("sk-ärø") != ciphertext
 
 
-def test_another_secret_decrypts_nothing(box: SecretBox) -> None:
+def test_another_secret_cannot_decrypt(box: SecretBox) -> None:
     with pytest.raises(InvalidToken):
         SecretBox(b"o" * 32).decrypt(box.encrypt("sk"))
 
 
-def test_tokens_of_a_sandbox_are_its_own_and_always_the_same(box: SecretBox) -> None:
+def test_the_tokens_of_a_sandbox_are_unique_and_constant(box: SecretBox) -> None:
     again = SecretBox(b"s" * 32)
     assert box.gateway_token("chowder-1") == again.gateway_token("chowder-1")
     assert box.relay_token("chowder-1") == again.relay_token("chowder-1")
@@ -71,24 +71,24 @@ def test_tokens_of_a_sandbox_are_its_own_and_always_the_same(box: SecretBox) -> 
     assert len(tokens) == 8
 
 
-def test_a_relay_token_says_whose_it_is(box: SecretBox) -> None:
+def test_a_relay_token_contains_the_sandbox_id(box: SecretBox) -> None:
     token = box.relay_token("chowder-1")
     assert token.startswith("chowder-1.")
     assert box.sandbox_of(token) == "chowder-1"
 
 
 @pytest.mark.parametrize("wrong", ["", ".", "chowder-1", "chowder-1.", "chowder-1.00", "Ærø.x"])
-def test_a_made_up_relay_token_is_nobodys(box: SecretBox, wrong: str) -> None:
+def test_an_invented_relay_token_is_not_valid(box: SecretBox, wrong: str) -> None:
     assert box.sandbox_of(wrong) is None
 
 
-def test_no_part_of_a_relay_token_can_be_swapped(box: SecretBox) -> None:
+def test_a_relay_token_with_a_swapped_part_is_not_valid(box: SecretBox) -> None:
     _, _, proof = box.relay_token("chowder-1").partition(".")
     assert box.sandbox_of(f"chowder-2.{proof}") is None
     assert box.sandbox_of(f"chowder-1.{box.gateway_token('chowder-1')}") is None
 
 
-def test_a_vault_is_made_once_and_is_ours_only(tmp_path: Path) -> None:
+def test_a_secret_file_is_made_once_and_is_private(tmp_path: Path) -> None:
     path = tmp_path / "secret.key"
     made = SecretBox.load(path)
     assert path.stat().st_mode & 0o777 == 0o600
@@ -97,7 +97,7 @@ def test_a_vault_is_made_once_and_is_ours_only(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"short", b"x" * 33])
-def test_a_secret_that_was_cut_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_a_secret_of_another_length_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "secret.key"
     path.write_bytes(content)
     with pytest.raises(DataDirUnusable, match=r"secret\.key is damaged"):
@@ -105,13 +105,13 @@ def test_a_secret_that_was_cut_is_refused(tmp_path: Path, content: bytes) -> Non
     assert path.read_bytes() == content
 
 
-def test_a_secret_that_cannot_be_read_is_told_in_words(tmp_path: Path) -> None:
+def test_an_unreadable_secret_raises_an_error(tmp_path: Path) -> None:
     (tmp_path / "secret.key").mkdir()
     with pytest.raises(DataDirUnusable, match="cannot be read: Is a directory"):
         SecretBox.load(tmp_path / "secret.key")
 
 
-def test_a_link_is_read_while_it_is_fresh() -> None:
+def test_a_link_is_valid_until_it_expires() -> None:
     box, now = SecretBox(b"s" * 32), datetime(2026, 5, 4, tzinfo=UTC)
     token = box.encrypt_link("checkout", {"tier": "Ærø"}, now)
     later = now + timedelta(seconds=60)
@@ -119,7 +119,7 @@ def test_a_link_is_read_while_it_is_fresh() -> None:
     assert box.decrypt_link(token, "checkout", later + timedelta(seconds=1), 60) is None
 
 
-def test_nothing_else_passes_for_a_link() -> None:
+def test_damaged_foreign_and_other_tokens_are_no_valid_links() -> None:
     box, now = SecretBox(b"s" * 32), datetime(2026, 5, 4, tzinfo=UTC)
     token = box.encrypt_link("checkout", {}, now)
     changed = token[:20] + ("A" if token[20] != "A" else "B") + token[21:]
@@ -130,15 +130,15 @@ def test_nothing_else_passes_for_a_link() -> None:
         assert box.decrypt_link(wrong, "checkout", now, 60) is None
 
 
-def test_a_link_can_be_a_part_of_an_address() -> None:
+def test_a_link_token_has_only_characters_of_a_url() -> None:
     now = datetime(2026, 5, 4, tzinfo=UTC)
     token = SecretBox(b"s" * 32).encrypt_link("checkout", {"tier": "text" * 100}, now)
     assert re.fullmatch(r"[A-Za-z0-9_=-]+", token)
 
 
 @pytest.mark.parametrize("prefix", ["chd_org_", "chd_sk_"])
-def test_of_a_key_in_a_text_no_more_is_told_than_may_be_shown(prefix: str) -> None:
+def test_keys_in_a_text_are_cut_to_their_prefix(prefix: str) -> None:
     key = new_key(prefix)
-    told = without_keys(f"/v1/instances/{key}/files/{key}")
-    assert told == f"/v1/instances/{key[:12]}.../files/{key[:12]}..."
-    assert without_keys("/v1/keys/chd") == "/v1/keys/chd"
+    masked = mask_keys(f"/v1/instances/{key}/files/{key}")
+    assert masked == f"/v1/instances/{key[:12]}.../files/{key[:12]}..."
+    assert mask_keys("/v1/keys/chd") == "/v1/keys/chd"

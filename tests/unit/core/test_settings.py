@@ -1,4 +1,4 @@
-"""Settings: read once from a mapping, and strict about it."""
+"""Settings: names, values, defaults and errors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from chowder_local.core.domain import ModelProvider
 from chowder_local.core.errors.process import SettingsInvalid
-from chowder_local.core.settings import Settings, beyond_this_machine
+from chowder_local.core.settings import Settings, exposure_warning
 
 
 def test_an_empty_environment_gives_the_published_defaults() -> None:
@@ -35,7 +35,7 @@ def test_each_setting_is_an_environment_variable() -> None:
     assert settings.cors_origins == ("https://a.example", "https://b.example")
 
 
-def test_an_option_wins_over_the_environment_unless_it_is_not_given() -> None:
+def test_an_option_overrides_the_environment_if_it_is_given() -> None:
     env = {"CHOWDER_PORT": "3000", "CHOWDER_HOST": "127.0.0.2"}
     settings = Settings.read(env, port=4000, host=None)
     assert (settings.port, settings.host) == (4000, "127.0.0.2")
@@ -47,7 +47,7 @@ def test_a_misspelt_setting_is_refused_by_name() -> None:
         Settings.read(env)
 
 
-def test_what_env_prints_for_clients_is_no_setting() -> None:
+def test_the_variables_of_clients_are_no_settings() -> None:
     env = {"CHOWDER_BASE_URL": "http://127.0.0.1:2469/v1", "CHOWDER_KEY": "chd_org_x"}
     assert Settings.read(env) == Settings.read({})
 
@@ -66,22 +66,22 @@ def test_what_env_prints_for_clients_is_no_setting() -> None:
         ("LOG_FORMAT", "xml"),
     ],
 )
-def test_a_value_that_makes_no_sense_is_refused_by_name(name: str, value: str) -> None:
+def test_an_invalid_value_is_refused_with_its_name(name: str, value: str) -> None:
     with pytest.raises(SettingsInvalid, match=f"CHOWDER_{name}: "):
         Settings.read({f"CHOWDER_{name}": value})
 
 
-def test_every_bad_value_is_named_at_once() -> None:
+def test_all_invalid_values_are_in_one_error() -> None:
     with pytest.raises(SettingsInvalid, match=r"CHOWDER_PORT.*; CHOWDER_LOG_LEVEL"):
         Settings.read({"CHOWDER_PORT": "0", "CHOWDER_LOG_LEVEL": "loud"})
 
 
-def test_settings_cannot_change_later() -> None:
+def test_settings_are_immutable() -> None:
     with pytest.raises(ValidationError):
         Settings.read({}).port = 1  # type: ignore[misc]  # what the test is about
 
 
-def test_a_path_means_the_same_from_every_directory(
+def test_paths_are_absolute_and_expand_the_home(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -107,16 +107,16 @@ def test_all_files_are_in_the_data_directory() -> None:
     assert {file.parent for file in files} == {Path("/data")}
 
 
-def test_the_key_may_be_elsewhere_for_who_is_not_to_see_the_data() -> None:
+def test_the_key_file_may_be_outside_the_data_directory() -> None:
     settings = Settings.read({"CHOWDER_DATA_DIR": "/data", "CHOWDER_KEY_FILE": "/key/default.key"})
     assert settings.default_key_file == Path("/key/default.key")
     assert settings.secret_file == Path("/data/secret.key")
 
 
-def test_in_a_container_who_reaches_it_is_another_matter() -> None:
-    outside, inside = (beyond_this_machine("0.0.0.0", is_in_container=it) for it in (False, True))
+def test_the_exposure_warning_differs_in_a_container() -> None:
+    outside, inside = (exposure_warning("0.0.0.0", is_in_container=it) for it in (False, True))
     assert "-p 127.0.0.1:2469:2469" in inside
-    assert "its own agents among them" in outside
+    assert "its own agents" in outside
     assert "agents" not in inside
 
 
@@ -135,17 +135,17 @@ def test_every_provider_has_a_base_url_without_a_trailing_slash() -> None:
         ("box.local", "http://box.local:2469"),
     ],
 )
-def test_a_server_is_called_at_an_address_that_can_be_called(host: str, url: str) -> None:
+def test_the_root_url_has_no_wildcard_address(host: str, url: str) -> None:
     assert Settings.read({}, host=host).root_url == url
 
 
-def test_names_that_the_server_is_called_by_are_a_list_with_commas() -> None:
+def test_allowed_hosts_are_separated_by_commas() -> None:
     env = {"CHOWDER_ALLOWED_HOSTS": "box.example, 192.168.1.5,[fd00::5]:2469,"}
     assert Settings.read(env).allowed_hosts == ("box.example", "192.168.1.5", "[fd00::5]:2469")
 
 
 @pytest.mark.parametrize("host", ["*", "*.example", "http://box.example", "box example", "a/b"])
-def test_what_is_no_name_is_none_that_the_server_is_called_by(host: str) -> None:
+def test_an_invalid_allowed_host_is_refused(host: str) -> None:
     with pytest.raises(SettingsInvalid, match="CHOWDER_ALLOWED_HOSTS: "):
         Settings.read({"CHOWDER_ALLOWED_HOSTS": host})
 
@@ -155,5 +155,7 @@ def test_what_is_no_name_is_none_that_the_server_is_called_by(host: str) -> None
     [("127.0.0.1", True), ("127.0.0.2", True), ("::1", True), ("LOCALHOST", True),
      ("0.0.0.0", False), ("::", False), ("192.168.1.5", False), ("box.local", False)],
 )  # fmt: skip
-def test_a_server_knows_whether_others_reach_it(host: str, is_on_loopback: bool) -> None:
+def test_a_server_knows_whether_it_listens_on_loopback_only(
+    host: str, is_on_loopback: bool
+) -> None:
     assert Settings.read({}, host=host).is_on_loopback is is_on_loopback

@@ -1,4 +1,4 @@
-"""What is called when the server stops: each once, and only what still runs."""
+"""Callbacks of a shutdown are called once, and only within their block."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from chowder_local.core.shutdown import Shutdown
 
 
-def test_what_runs_is_called_once_and_what_has_ended_is_not() -> None:
+def test_callbacks_within_their_block_are_called_once() -> None:
     shutdown, called = Shutdown(), []
     with shutdown.on_shutdown(lambda: called.append("ended")):
         pass
@@ -23,7 +23,7 @@ def test_what_runs_is_called_once_and_what_has_ended_is_not() -> None:
     assert sorted(called) == ["one", "two"]
 
 
-def test_what_comes_too_late_is_called_at_once() -> None:
+def test_a_callback_after_the_shutdown_began_is_called_at_once() -> None:
     shutdown, called = Shutdown(), []
     shutdown.begin()
     with shutdown.on_shutdown(lambda: called.append("late")):
@@ -31,7 +31,7 @@ def test_what_comes_too_late_is_called_at_once() -> None:
     assert called == ["late"]
 
 
-def test_what_is_called_may_end_others() -> None:
+def test_a_callback_may_end_another_block() -> None:
     shutdown, called = Shutdown(), []
     with shutdown.on_shutdown(lambda: called.append("other")):
         inner = ExitStack()

@@ -1,4 +1,4 @@
-"""Tasks end with the block that owns them, and errors come out unwrapped."""
+"""Tasks end with their block, and its errors are raised unwrapped."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from chowder_local.core.errors import ChowderError
 from chowder_local.core.tasks import contained, every, owned_tasks, together
 
 
-async def test_tasks_are_cancelled_and_waited_for_at_the_end_of_the_block() -> None:
+async def test_tasks_are_cancelled_and_awaited_at_the_end_of_the_block() -> None:
     ended = asyncio.Event()
 
     async def forever() -> None:
@@ -26,7 +26,7 @@ async def test_tasks_are_cancelled_and_waited_for_at_the_end_of_the_block() -> N
     assert task.cancelled()
 
 
-async def test_an_error_of_the_block_comes_out_as_it_is_and_ends_the_tasks() -> None:
+async def test_an_error_of_the_block_is_raised_unwrapped_and_ends_the_tasks() -> None:
     async def failing() -> None:
         async with owned_tasks() as group:
             tasks.append(group.create_task(asyncio.Event().wait()))
@@ -69,7 +69,7 @@ async def test_cancelling_the_owner_cancels_the_tasks() -> None:
     assert tasks[0].cancelled()
 
 
-async def test_of_two_both_have_ended_even_if_one_fails() -> None:
+async def test_both_of_two_awaitables_end_even_if_one_fails() -> None:
     async def fail() -> None:
         raise LookupError("the first")
 
@@ -90,11 +90,11 @@ async def test_of_two_both_have_ended_even_if_one_fails() -> None:
 @pytest.mark.parametrize(
     ("failure", "line", "has_traceback"),
     [
-        (ChowderError("No."), "the work put off: No.", False),
+        (ChowderError("No."), "the work postponed: No.", False),
         (RuntimeError("x"), "the work failed unexpectedly", True),
     ],
 )
-def test_work_that_fails_is_logged_and_outlived(
+def test_a_failure_of_background_work_is_logged(
     caplog: pytest.LogCaptureFixture, failure: Exception, line: str, has_traceback: bool
 ) -> None:
     def fail() -> None:
@@ -106,7 +106,7 @@ def test_work_that_fails_is_logged_and_outlived(
     assert (record.getMessage(), record.exc_info is not None) == (line, has_traceback)
 
 
-async def test_work_is_done_again_and_again_and_outlives_a_defect() -> None:
+async def test_work_is_repeated_after_a_failure() -> None:
     rounds = 0
     done = asyncio.Event()
 

@@ -1,4 +1,4 @@
-"""What the page says of a channel: never more than it may, and always something."""
+"""States and forms of channels, without secrets."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from chowder_local.dashboard.channels import ChannelRow, Seen, Standing, seen
+from chowder_local.dashboard.channels import ChannelRow, StatesQuery, StateView, seen
 from chowder_local.openclaw.channel_table import CHANNELS
 from chowder_local.openclaw.channels import ChannelState
 from chowder_local.openclaw.config.edits import HIDDEN
@@ -31,11 +31,11 @@ def row(
     **account: Any,
 ) -> ChannelRow:
     state = ChannelState(channel, is_enabled, written or {}, account)
-    return ChannelRow.of(CHANNELS[channel], state, scan)
+    return ChannelRow.from_state(CHANNELS[channel], state, scan)
 
 
-def standing(channel: str = "telegram", /, **options: Any) -> Standing:
-    return row(channel, **options).standing
+def view(channel: str = "telegram", /, **options: Any) -> StateView:
+    return row(channel, **options).view
 
 
 @pytest.mark.parametrize(
@@ -50,25 +50,27 @@ def standing(channel: str = "telegram", /, **options: Any) -> Standing:
         ({"linked": False, "running": False}, "stopped", "not linked"),
     ],
 )
-def test_a_state_has_a_word_and_a_look(account: dict[str, Any], status: str, words: str) -> None:
-    found = standing(**account)
-    assert (found.status, found.text) == (status, words)
-    assert (found.reason is not None) is (status in {"error", "provisioning"})
+def test_each_state_has_a_text_and_a_style(
+    account: dict[str, Any], status: str, words: str
+) -> None:
+    shown = view(**account)
+    assert (shown.status, shown.text) == (status, words)
+    assert (shown.reason is not None) is (status in {"error", "provisioning"})
 
 
-def test_what_is_switched_off_is_told_from_what_was_never_set_up() -> None:
-    assert standing(is_enabled=False).text == "not set up"
-    assert standing(is_enabled=False, written={"botToken": HIDDEN}).text == "switched off"
-    assert Standing.of(None, None).text == "not set up"
+def test_a_disabled_channel_differs_from_one_never_set_up() -> None:
+    assert view(is_enabled=False).text == "not set up"
+    assert view(is_enabled=False, written={"botToken": HIDDEN}).text == "switched off"
+    assert StateView.from_state(None, None).text == "not set up"
 
 
 def test_a_code_is_shown_while_it_can_be_scanned() -> None:
-    waiting = standing("whatsapp", scan=QrLogin(PNG, "Scan."), linked=False)
+    waiting = view("whatsapp", scan=QrLogin(PNG, "Scan."), linked=False)
     assert (waiting.qr, waiting.scan, waiting.text) == (PNG, "Scan.", "waits for a scan")
     assert waiting.is_changing
-    void = standing("whatsapp", scan=QrLogin(PNG, "Expired.", is_over=True), linked=False)
+    void = view("whatsapp", scan=QrLogin(PNG, "Expired.", is_over=True), linked=False)
     assert (void.qr, void.is_scan_over, void.text) == (None, True, "not scanned")
-    scanned = standing("whatsapp", scan=QrLogin(PNG, "Scan."), **UP)
+    scanned = view("whatsapp", scan=QrLogin(PNG, "Scan."), **UP)
     assert (scanned.qr, scanned.scan, scanned.text) == (None, None, "connected")
 
 
@@ -83,12 +85,12 @@ def test_a_code_is_shown_while_it_can_be_scanned() -> None:
         "",
     ],
 )
-def test_what_is_no_picture_is_not_shown_as_one(qr: str) -> None:
-    found = standing("whatsapp", scan=QrLogin(qr, "Scan."), linked=False)
-    assert (found.qr, found.scan) == (None, "Scan.")
+def test_only_png_images_are_shown_as_a_code(qr: str) -> None:
+    shown = view("whatsapp", scan=QrLogin(qr, "Scan."), linked=False)
+    assert (shown.qr, shown.scan) == (None, "Scan.")
 
 
-def test_the_fields_are_those_of_the_contract_and_no_secret_has_a_value() -> None:
+def test_no_secret_field_has_a_value() -> None:
     assert [(each.name, each.is_secret) for each in row("mattermost").questions] == [
         ("base_url", False),
         ("bot_token", True),
@@ -101,40 +103,40 @@ def test_the_fields_are_those_of_the_contract_and_no_secret_has_a_value() -> Non
     assert (account.value, account.is_known) == ("", True)
 
 
-def test_every_field_that_is_named_like_a_secret_is_one() -> None:
+def test_every_field_named_like_a_secret_is_secret() -> None:
     for channel in CHANNELS.values():
         for field in channel.required:
             is_named_so = any(word in field.name for word in ("token", "secret", "password", "key"))
             assert field.is_secret == is_named_so, f"{channel.name}: {field.name}"
 
 
-def test_what_may_stand_instead_makes_a_field_known() -> None:
+def test_an_alternative_setting_makes_a_field_known() -> None:
     _, token = row("matrix", written={"homeserver": "x", "userId": "u", "password": HIDDEN}
                     ).questions  # fmt: skip
     assert token.is_known
     assert not row("matrix", written={"homeserver": "x"}).is_known
 
 
-def test_the_account_is_named() -> None:
-    assert standing(**UP, bot={"username": "the_bot"}).facts == (
+def test_the_account_is_shown() -> None:
+    assert view(**UP, bot={"username": "the_bot"}).facts == (
         ("Account", "default"),
         ("Name", "the_bot"),
     )
-    assert standing(accountId=5, name=["?"]).facts == ()
-    assert standing(is_enabled=False, accountId="default").facts == ()
+    assert view(accountId=5, name=["?"]).facts == ()
+    assert view(is_enabled=False, accountId="default").facts == ()
 
 
-def test_a_page_says_what_it_shows() -> None:
+def test_the_states_on_a_page_are_encoded_and_parsed() -> None:
     one, other = row(**UP), row("line", is_enabled=False)
-    assert Seen(seen=seen([one, other])).digests == {
-        "telegram": one.standing.digest,
-        "line": other.standing.digest,
+    assert StatesQuery(seen=seen([one, other])).digests == {
+        "telegram": one.view.digest,
+        "line": other.view.digest,
     }
-    assert one.standing.digest == standing(**UP).digest
-    assert one.standing.digest != standing(**UP, name="New").digest
-    assert one.standing.digest != standing(lastError="\ud800", running=True).digest
+    assert one.view.digest == view(**UP).digest
+    assert one.view.digest != view(**UP, name="New").digest
+    assert one.view.digest != view(lastError="\ud800", running=True).digest
 
 
-def test_messengers_have_their_own_names() -> None:
-    titles = {ChannelRow.of(each, None, None).title for each in CHANNELS.values()}
+def test_channels_have_their_proper_names() -> None:
+    titles = {ChannelRow.from_state(each, None, None).title for each in CHANNELS.values()}
     assert {"WhatsApp", "LINE", "Telegram", "Microsoft Teams"} <= titles

@@ -1,4 +1,4 @@
-"""Sparklines, stacked bars, and the words for them."""
+"""Sparklines and bar charts, and their descriptions."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def words(value: float) -> str:
     return f"{value:g}"
 
 
-def test_the_highest_bar_is_as_high_as_there_is_room() -> None:
+def test_the_highest_stack_fills_the_height() -> None:
     chart = bar_chart("Calls", TIMES, [Series("a", [1, 3, 0]), Series("b", [0, 1, 2])], words)
     assert (chart.top, chart.total) == ("4", "7")
     assert chart.description == "Calls: 7 in all, 4 at most, in the bar of 2 May"
-    # What is nothing has no bar.
+    # Zero has no bar.
     assert [(each.series, each.description) for each in chart.bars] == [
         (0, "1 May, a: 1"),
         (0, "2 May, a: 3"),
@@ -43,28 +43,28 @@ def test_the_highest_bar_is_as_high_as_there_is_room() -> None:
     assert all(each.x >= 0 and each.x + each.width <= BARS_WIDTH for each in chart.bars)
 
 
-def test_nothing_is_drawn_of_nothing() -> None:
+def test_no_values_make_no_bars() -> None:
     assert bar_chart("Cost", TIMES, [Series("a", [0, 0, 0])], words).bars == []
     assert bar_chart("Cost", [], [], words).description == "Cost: 0 in all"
 
 
 def gauge(*usages: tuple[int, float]) -> Gauge:
-    """One that was read once a second: bytes, and processor seconds so far."""
+    """A gauge with one sample a second: bytes, and processor seconds so far."""
     made = Gauge()
     for at_s, (memory_bytes, cpu_s) in enumerate(usages):
         made.read(SandboxUsage(memory_bytes, 2_000_000_000, cpu_s, float(at_s)))
     return made
 
 
-def test_memory_is_drawn_as_a_part_of_what_may_be_used() -> None:
+def test_memory_is_drawn_relative_to_its_limit() -> None:
     chart = memory_sparkline(gauge((0, 0.0), (1_000_000_000, 0.0), (2_000_000_000, 0.0)))
     heights = [float(each.split(",")[1]) for each in chart.points.split()]
     assert heights == [LINE_HEIGHT - LINE_MARGIN, LINE_HEIGHT / 2, LINE_MARGIN]
     assert chart.latest == "2.0 GB"
-    assert chart.description == "Memory 2.0 GB of 2.0 GB; between 0 B and 2.0 GB of late"
+    assert chart.description == "Memory 2.0 GB of 2.0 GB; between 0 B and 2.0 GB recently"
 
 
-def test_the_latest_reading_is_at_the_right_and_the_oldest_leaves_at_the_left() -> None:
+def test_the_latest_reading_is_at_the_right_end() -> None:
     places = [
         [
             float(each.split(",")[0])
@@ -83,17 +83,17 @@ def test_the_area_is_closed_at_the_bottom() -> None:
     assert chart.area.endswith(f" {LINE_WIDTH:.1f},{LINE_HEIGHT}")
 
 
-def test_processor_time_is_known_from_the_second_reading_on() -> None:
+def test_processor_use_is_known_from_the_second_reading() -> None:
     assert cpu_sparkline(gauge((1, 5.0))) is None
     chart = cpu_sparkline(gauge((1, 5.0), (1, 5.5), (1, 5.5)))
     assert chart is not None
     assert (chart.latest, chart.description) == (
         "0 %",
-        "Processor 0 %; between 0 % and 50 % of late",
+        "Processor 0 %; between 0 % and 50 % recently",
     )
 
 
-def test_more_than_one_processor_fits() -> None:
+def test_the_use_of_several_processors_fits_the_chart() -> None:
     chart = cpu_sparkline(gauge((1, 0.0), (1, 2.0), (1, 3.0)))
     assert chart is not None
     assert [float(each.split(",")[1]) for each in chart.points.split()] == [

@@ -1,4 +1,4 @@
-"""A document that a person types: what is wrong with it, and in which line."""
+"""A typed configuration: its problems and their lines."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ TEXT = """{
         ("hooks.token", "no", None),
     ],
 )
-def test_a_problem_is_placed_where_it_is(path: str, words: str, line: int | None) -> None:
+def test_a_problem_gets_the_line_of_its_path(path: str, words: str, line: int | None) -> None:
     assert locate(TEXT, [Problem(path, words)]) == [LocatedProblem(words, path, line)]
 
 
-def test_problems_come_in_the_order_of_the_text() -> None:
-    found = locate(TEXT, [Problem("a.b", "x"), Problem("", "y"), Problem("agents", "z")])
-    assert [each.message for each in found] == ["y", "z", "x"]
+def test_problems_are_sorted_by_line() -> None:
+    result = locate(TEXT, [Problem("a.b", "x"), Problem("", "y"), Problem("agents", "z")])
+    assert [each.message for each in result] == ["y", "z", "x"]
 
 
-def test_what_is_fine_is_read() -> None:
+def test_a_valid_document_is_read() -> None:
     assert read_document(TEXT) == json.loads(TEXT)
     assert read_document("{}") == {}
 
@@ -66,13 +66,13 @@ def test_what_is_fine_is_read() -> None:
         ('{"a": "\\ud800"}', "", 1),
     ],
 )
-def test_what_is_wrong_is_said_with_its_line(text: str, words: str, line: int) -> None:
-    found = read_document(text)
-    assert isinstance(found, LocatedProblem)
-    assert words in found.message
-    assert found.line == line
+def test_an_invalid_document_has_a_problem_with_its_line(text: str, words: str, line: int) -> None:
+    result = read_document(text)
+    assert isinstance(result, LocatedProblem)
+    assert words in result.message
+    assert result.line == line
 
 
-def test_the_same_name_in_different_places_is_fine() -> None:
+def test_equal_keys_in_different_objects_are_valid() -> None:
     assert read_document('{"a": {"b": 1}, "c": [{"b": 1}, {"b": 1}]}') is not None
     assert not isinstance(read_document('{"b": {"b": {"b": 1}}}'), LocatedProblem)

@@ -1,4 +1,4 @@
-"""Which model calls repeat one that came to nothing."""
+"""Which model calls are retries of failed ones."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ MAIN = "agent:main:main"
 
 
 class Turn:
-    """A turn of an agent, call by call."""
+    """A turn of an agent, to which calls are added."""
 
     def __init__(self) -> None:
         self.exchanges = CallLog()
         self.calls: list[LoggedCall] = []
 
     def call(
-        self, key: str = MAIN, *, said: str | None = None, error: str | None = None
+        self, key: str = MAIN, *, reply: str | None = None, error: str | None = None
     ) -> Retried:
-        """One more call, with what came back; what it repeats."""
+        """Adds a call with its answer or error; returns what it retries."""
         system = f"Runtime: agent=main | session={key} | sessionId=1"
-        asked = {"model": "gpt-4o", "messages": [{"role": "system", "content": system}]}
+        request = {"model": "gpt-4o", "messages": [{"role": "system", "content": system}]}
         made = self.exchanges.begin(
             OrganizationId("o"), InstanceId("i"), "openai", "chat/completions",
-            json.dumps(asked).encode(), "t",
+            json.dumps(request).encode(), "t",
         )  # fmt: skip
         self.calls.insert(0, made)
         retried = retried_by(made, self.calls)
-        if said is not None:
-            answer: dict[str, Any] = {"choices": [{"message": {"content": said}}]}
+        if reply is not None:
+            answer: dict[str, Any] = {"choices": [{"message": {"content": reply}}]}
             self.exchanges.append(made, json.dumps(answer).encode())
             made.status = 200
             made.finish("answered")
@@ -41,30 +41,30 @@ class Turn:
         return retried
 
 
-def test_a_call_after_a_tools_result_is_a_first_one() -> None:
+def test_a_call_after_a_tools_result_is_no_retry() -> None:
     turn = Turn()
-    assert turn.call(said="Let me see.") == Retried()
-    assert turn.call(said="It is north.") == Retried()
+    assert turn.call(reply="Let me see.") == Retried()
+    assert turn.call(reply="It is north.") == Retried()
 
 
-def test_calls_after_failures_and_silence_are_counted() -> None:
+def test_retries_of_failed_and_empty_calls_are_counted() -> None:
     turn = Turn()
-    turn.call(said="Let me see.")
+    turn.call(reply="Let me see.")
     turn.call(error="No.")
-    assert turn.call(said="").count == 1
-    latest = turn.call(said="North.")
+    assert turn.call(reply="").count == 1
+    latest = turn.call(reply="North.")
     assert (latest.count, latest.call) == (2, turn.calls[1])
     assert turn.call() == Retried()
 
 
-def test_what_openclaw_asks_on_its_own_is_no_attempt() -> None:
+def test_openclaws_own_calls_are_no_attempts() -> None:
     turn = Turn()
     turn.call(error="Too long.")
-    assert turn.call("agent:main:summary", said="Short.") == Retried()
+    assert turn.call("agent:main:summary", reply="Short.") == Retried()
     assert turn.call().count == 1
 
 
-def test_one_that_goes_on_has_not_come_to_nothing() -> None:
+def test_a_running_call_has_not_failed() -> None:
     turn = Turn()
     turn.call()
     assert turn.call() == Retried()

@@ -1,4 +1,4 @@
-"""What agents say as HTML: readable, and with nothing in it that does anything."""
+"""Markdown of agents as HTML without active content."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def tags(html: str | None) -> set[str]:
     return set(re.findall(r"<([a-z0-9]+)", html or ""))
 
 
-def test_the_usual_forms_are_rendered() -> None:
+def test_common_markdown_is_rendered() -> None:
     html = render_markdown(
         "# A\n\n**b** `c` ~~d~~\n\n1. e\n\n> f\n\n```sh\ng <h>\n```\n\n|i|\n|---|\n|j|"
     )
@@ -23,7 +23,7 @@ def test_the_usual_forms_are_rendered() -> None:
     assert "g &lt;h&gt;" in html
 
 
-def test_links_lead_to_other_pages_and_tell_them_nothing() -> None:
+def test_links_open_new_pages_without_a_referrer() -> None:
     html = render_markdown("[a](https://a.example/?x=1&y=2) <mailto:b@b.example>")
     assert html is not None
     assert html.count('rel="noopener noreferrer" target="_blank"') == 2
@@ -46,12 +46,12 @@ ACTIVE = [
 ]
 
 
-def test_whatever_is_active_is_text() -> None:
-    shown = {text: tags(render_markdown(text)) for text in ACTIVE}
-    assert not {text: found for text, found in shown.items() if found != {"p"}}
+def test_active_content_is_escaped() -> None:
+    rendered = {text: tags(render_markdown(text)) for text in ACTIVE}
+    assert not {text: found for text, found in rendered.items() if found != {"p"}}
 
 
-def test_what_would_break_out_of_an_attribute_is_escaped() -> None:
+def test_attribute_values_are_escaped() -> None:
     html = render_markdown(
         '[a](https://x/"onmouseover="alert(1) "t\\" onclick=\\"alert(1)")\n\n```"><b>\n```'
     )
@@ -59,9 +59,9 @@ def test_what_would_break_out_of_an_attribute_is_escaped() -> None:
     assert not re.search(r'<[^>]*" on|<b>', html)
 
 
-def test_pictures_of_elsewhere_are_links() -> None:
+def test_images_become_links() -> None:
     assert tags(render_markdown("![seen](https://elsewhere.example/seen.png)")) == {"p", "a"}
 
 
-def test_a_text_that_would_take_long_is_not_rendered() -> None:
+def test_a_long_text_is_not_rendered() -> None:
     assert render_markdown("x" * (RENDERED_MAX_CHARS + 1)) is None

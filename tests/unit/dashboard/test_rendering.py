@@ -1,4 +1,4 @@
-"""What templates may count on."""
+"""Filters and escaping of templates."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ NOW = datetime(2026, 5, 4, 12, tzinfo=UTC)
         (timedelta(days=400), "400 d"),
     ],
 )
-def test_how_long_ago_something_was(passed: timedelta, words: str) -> None:
+def test_the_age_of_a_time_is_rounded_down_to_a_unit(passed: timedelta, words: str) -> None:
     assert ago(NOW - passed, NOW) == words
 
 
-def test_a_moment_for_the_pages_script_is_in_utc() -> None:
+def test_the_time_for_the_pages_script_is_in_utc() -> None:
     assert iso(NOW.astimezone(timezone(timedelta(hours=9)))) == "2026-05-04T12:00:00+00:00"
 
 
-def test_a_day_is_one_in_utc() -> None:
+def test_a_day_is_in_utc() -> None:
     late = datetime(2026, 5, 4, 23, tzinfo=timezone(timedelta(hours=-9)))
     assert (day(late), day(date(2026, 5, 4))) == ("5 May 2026", "4 May 2026")
 
@@ -43,7 +43,7 @@ def test_a_day_is_one_in_utc() -> None:
 @pytest.mark.parametrize(
     ("count", "words"), [(1, "1st"), (2, "2nd"), (3, "3rd"), (4, "4th"), (11, "11th"), (22, "22nd")]
 )
-def test_which_one_it_is(count: int, words: str) -> None:
+def test_ordinals_have_their_endings(count: int, words: str) -> None:
     assert ordinal(count) == words
 
 
@@ -57,12 +57,12 @@ def test_which_one_it_is(count: int, words: str) -> None:
         (12345, "$12,345.00"),
     ],
 )
-def test_small_sums_are_told_by_more_digits(usd: float, words: str) -> None:
+def test_small_sums_have_more_digits(usd: float, words: str) -> None:
     assert money(usd) == words
     assert number(12345.0) == "12,345"
 
 
-def test_values_are_escaped_and_none_may_be_missing() -> None:
+def test_values_are_escaped_and_a_missing_one_is_an_error() -> None:
     rendering = Rendering(Assets())
     html = rendering.html("error.html", title="<b>", text='"<i>"', number=404)
     assert "&lt;b&gt;" in html

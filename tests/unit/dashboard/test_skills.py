@@ -1,4 +1,4 @@
-"""What the page says of a skill, whatever its author has written."""
+"""Rows of skills, whatever their authors have written."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from chowder_local.openclaw.skills import Skill
 
 
 def skill(name: str = "pager", **more: Any) -> Skill:
-    known: dict[str, Any] = {
+    defaults: dict[str, Any] = {
         "name": name,
         "description": "Pages.",
         "source": "openclaw-workspace",
@@ -20,38 +20,39 @@ def skill(name: str = "pager", **more: Any) -> Skill:
         "key": name,
         "folder": "/",
     }
-    return Skill(**known | more)
+    return Skill(**defaults | more)
 
 
-def test_what_it_lacks_is_said_until_it_is_ready() -> None:
-    lacking = SkillRow.of(
+def test_a_skill_lists_missing_requirements_until_it_is_ready() -> None:
+    lacking = SkillRow.from_skill(
         skill(missing_env=("A", "B"), missing_programs=("jq",), missing_settings=("x",),
               systems=("darwin",))
     )  # fmt: skip
     assert lacking.kind == LACKING
-    assert lacking.lacks == (
+    assert lacking.missing == (
         ("variables", "A, B"),
         ("programs", "jq"),
         ("settings", "x"),
         ("another system", "darwin"),
     )
-    ready = SkillRow.of(skill(is_ready=True, missing_programs=("one of these",)))
-    assert (ready.kind, ready.lacks) == (READY, ())
-    assert SkillRow.of(skill(is_disabled=True)).kind == DISABLED
+    ready = SkillRow.from_skill(skill(is_ready=True, missing_programs=("one of these",)))
+    assert (ready.kind, ready.missing) == (READY, ())
+    assert SkillRow.from_skill(skill(is_disabled=True)).kind == DISABLED
 
 
 @pytest.mark.parametrize("name", ["../../stop", "a b", "x&row=true", "größe", '"><script>'])
-def test_any_name_is_an_id_and_an_address(name: str) -> None:
-    row = SkillRow.of(skill(name))
+def test_any_name_has_a_valid_id_and_address(name: str) -> None:
+    row = SkillRow.from_skill(skill(name))
     assert row.id.isalnum()
     path, _, query = row.address.partition("?name=")
     assert path == "/one"
     assert not set(query) & set('/<>" &=')
 
 
-def test_only_pages_of_the_web_are_linked() -> None:
+def test_only_https_home_pages_are_linked() -> None:
     assert (
-        SkillRow.of(skill(homepage="https://pager.example/")).homepage == "https://pager.example/"
+        SkillRow.from_skill(skill(homepage="https://pager.example/")).homepage
+        == "https://pager.example/"
     )
     for homepage in ("javascript:alert(1)", "http://10.0.0.1/", "", "data:text/html,x"):
-        assert SkillRow.of(skill(homepage=homepage)).homepage is None
+        assert SkillRow.from_skill(skill(homepage=homepage)).homepage is None

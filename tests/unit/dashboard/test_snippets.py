@@ -1,4 +1,4 @@
-"""What is pasted; that it runs is shown where there are agents to talk to."""
+"""Commands to copy; tests with real agents run them."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ AGENT = Instance(
 )
 
 
-def test_an_agent_is_greeted_with_a_model_of_its_own_provider() -> None:
+def test_the_message_uses_a_model_of_the_agents_provider() -> None:
     for each in snippets(AGENT):
         assert "/instances/instance-1/responses" in each.text
         assert "gpt-4o" in each.text
-        # Names are anybody's words, and what is pasted into a shell is no place for them.
+        # Anybody may choose a name, so no command for a shell contains one.
         assert "rm -rf" not in each.text
 
 
-def test_without_one_the_first_is_made() -> None:
+def test_without_an_agent_the_snippets_create_one() -> None:
     for each in snippets(None):
         assert "my-first-agent" in each.text
         assert "/responses" not in each.text
@@ -52,25 +52,25 @@ def test_every_provider_has_a_model() -> None:
     assert all(model_of(each) for each in ModelProvider)
 
 
-def test_python_is_python() -> None:
+def test_the_python_snippet_compiles() -> None:
     (python,) = [each.text for each in snippets(AGENT) if each.id == "python"]
     compile(python, "snippet", "exec")
 
 
 @pytest.mark.parametrize("provider", ["anthropic", "openai", "gemini", "ollama", "x$(id)"])
-def test_a_shell_finds_nothing_to_do_in_what_an_agent_sent(provider: str) -> None:
+def test_the_curl_command_quotes_what_an_agent_sent(provider: str) -> None:
     call = LoggedCall("ex-1", None, None, provider, f"v1/{HOSTILE}", HOSTILE.encode(), None)
-    shown = provider_curl(call).replace("curl -sS", "printf '%s\\n'", 1)
-    said = subprocess.run(
-        ["sh", "-uc", shown], capture_output=True, text=True, check=False,
+    command = provider_curl(call).replace("curl -sS", "printf '%s\\n'", 1)
+    result = subprocess.run(
+        ["sh", "-uc", command], capture_output=True, text=True, check=False,
         env=dict.fromkeys(VARIABLES, "secret"),
     )  # fmt: skip
-    assert said.returncode == 0, said.stderr
-    lines = said.stdout.splitlines()
+    assert result.returncode == 0, result.stderr
+    lines = result.stdout.splitlines()
     assert lines[0].endswith(f"/v1/{HOSTILE}")
     assert lines[-1] == HOSTILE
 
 
-def test_a_key_is_the_environments_variable() -> None:
+def test_the_curl_command_reads_the_key_from_the_environment() -> None:
     call = LoggedCall("ex-1", None, None, "openai", "v1/responses", b"{}", None)
     assert "authorization: Bearer $OPENAI_API_KEY" in shlex.split(provider_curl(call))

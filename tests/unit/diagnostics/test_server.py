@@ -1,4 +1,4 @@
-"""What a running server finds out about itself."""
+"""The checks of `doctor` in a running server."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         yield world
 
 
-async def found(
+async def findings_of(
     world: World, tmp_path: Path, failure: EngineUnavailable | None = None
 ) -> dict[str, Finding]:
     async def engine_facts() -> EngineFacts:
@@ -49,8 +49,8 @@ async def found(
     return {each.subject: each for each in (await server_diagnosis.report())[1]}
 
 
-async def test_all_that_doctor_looks_at_is_looked_at(world: World, tmp_path: Path) -> None:
-    findings = await found(world, tmp_path)
+async def test_the_report_has_all_findings(world: World, tmp_path: Path) -> None:
+    findings = await findings_of(world, tmp_path)
     assert set(findings) == {
         "versions", "data directory", "engine", "image", "disk, data", "memory", "port, API",
         "port, relay", "pool",
@@ -58,17 +58,17 @@ async def test_all_that_doctor_looks_at_is_looked_at(world: World, tmp_path: Pat
     assert findings["memory"].words.startswith("64.0 GB and 8 processors")
 
 
-async def test_an_engine_that_is_away_is_a_finding_and_the_rest_is_looked_at(
+async def test_an_unreachable_engine_is_a_finding_and_the_other_checks_run(
     world: World, tmp_path: Path
 ) -> None:
-    findings = await found(world, tmp_path, EngineUnavailable("Start Docker."))
+    findings = await findings_of(world, tmp_path, EngineUnavailable("Start Docker."))
     assert findings["engine"] == Finding("engine", Level.FAIL, "Start Docker.")
     assert "image" not in findings
     assert findings["pool"].level is Level.OK
 
 
-async def test_an_image_that_is_gone_is_a_finding(world: World, tmp_path: Path) -> None:
+async def test_a_missing_image_is_a_finding(world: World, tmp_path: Path) -> None:
     world.engine.failing["check_image"] = ImageMissing("chowder-sandbox:1")
-    image = (await found(world, tmp_path))["image"]
+    image = (await findings_of(world, tmp_path))["image"]
     assert image.level is Level.FAIL
     assert "chowder-sandbox:1" in image.words

@@ -1,4 +1,4 @@
-"""The build's command line, and its output as a person reads it."""
+"""The build's command line, and the parsing of its output."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_the_command_passes_arguments_secret_and_folder() -> None:
     ]
 
 
-def test_no_secret_and_no_flag_are_passed_unless_asked_for() -> None:
+def test_no_secret_and_no_flag_are_passed_by_default() -> None:
     command = build_command(
         folder=Path("/recipe"), tag="box:1", arguments={}, ca_bundle=None, no_cache=False
     )
@@ -51,7 +51,7 @@ def test_the_arguments_are_the_base_and_the_exact_versions() -> None:
 
 
 @pytest.mark.parametrize("name", ["NPM_CONFIG_REGISTRY", "npm_config_registry"])
-def test_an_npm_registry_that_the_host_has_set_is_passed_on(name: str) -> None:
+def test_the_npm_registry_of_the_environment_is_passed_on(name: str) -> None:
     arguments = build_arguments("debian:13", VERSIONS, {name: "https://npm.example"})
     assert arguments["NPM_CONFIG_REGISTRY"] == "https://npm.example"
 
@@ -67,12 +67,12 @@ def test_the_command_reaches_the_engine_that_was_found() -> None:
     }
 
 
-def test_the_command_uses_the_certificates_that_the_engine_wants() -> None:
+def test_the_command_uses_the_certificates_of_the_engine_address() -> None:
     env = command_env(EngineAddress("tcp://127.0.0.1:2376", "a test", Path("/certs")), {})
     assert (env["DOCKER_TLS_VERIFY"], env["DOCKER_CERT_PATH"]) == ("1", "/certs")
 
 
-def test_the_settings_bundle_wins_over_the_hosts(tmp_path: Path) -> None:
+def test_the_setting_overrides_the_hosts_ca_bundle(tmp_path: Path) -> None:
     host = tmp_path / "host.pem"
     host.touch()
     chosen = tmp_path / "chosen.pem"
@@ -80,19 +80,19 @@ def test_the_settings_bundle_wins_over_the_hosts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE"])
-def test_the_hosts_bundle_is_taken_where_the_host_has_one(tmp_path: Path, name: str) -> None:
+def test_the_hosts_ca_bundle_is_used_if_there_is_one(tmp_path: Path, name: str) -> None:
     bundle = tmp_path / "host.pem"
     bundle.touch()
     assert find_ca_bundle(None, {name: str(bundle)}) == bundle
 
 
-def test_a_bundle_that_is_not_there_is_no_bundle(tmp_path: Path) -> None:
+def test_a_missing_ca_bundle_is_ignored(tmp_path: Path) -> None:
     assert find_ca_bundle(None, {"SSL_CERT_FILE": str(tmp_path / "gone.pem")}) is None
     assert find_ca_bundle(None, {}) is None
 
 
 @pytest.mark.parametrize(
-    ("line", "shown"),
+    ("line", "expected"),
     [
         ("#4 [stage-0 1/8] FROM docker.io/library/x", "[1/8] FROM docker.io/library/x"),
         ("#9 [2/8] RUN set -eu;     true", "[2/8] RUN set -eu; true"),
@@ -107,18 +107,18 @@ def test_a_bundle_that_is_not_there_is_no_bundle(tmp_path: Path) -> None:
         ("ERROR: no space left on device", "ERROR: no space left on device"),
     ],
 )
-def test_a_line_of_progress_is_shown_without_noise(line: str, shown: str | None) -> None:
-    assert format_progress(line) == shown
+def test_a_line_of_progress_is_shortened_or_dropped(line: str, expected: str | None) -> None:
+    assert format_progress(line) == expected
 
 
 def test_a_long_step_is_cut() -> None:
-    shown = format_progress(f"#9 [stage-0 2/8] RUN {'x' * 500}")
-    assert shown is not None
-    assert len(shown) == 100
-    assert shown.endswith("…")
+    text = format_progress(f"#9 [stage-0 2/8] RUN {'x' * 500}")
+    assert text is not None
+    assert len(text) == 100
+    assert text.endswith("…")
 
 
-def test_a_failed_build_is_told_by_what_the_failed_step_said() -> None:
+def test_a_failed_build_quotes_the_output_of_the_failed_step() -> None:
     lines = [
         "#7 ERROR: process did not complete",
         "------",
@@ -135,13 +135,13 @@ def test_a_failed_build_is_told_by_what_the_failed_step_said() -> None:
     ]
 
 
-def test_a_build_that_failed_before_any_step_is_told_by_its_last_lines() -> None:
+def test_a_build_that_failed_before_any_step_quotes_its_last_lines() -> None:
     lines = [f"line {number}" for number in range(40)] + ["", "ERROR: no builder"]
     quoted = relevant_lines(lines)
     assert len(quoted) == LONGEST_QUOTE
     assert quoted[-1] == "ERROR: no builder"
 
 
-def test_a_failed_step_that_said_nothing_is_told_by_the_last_lines() -> None:
+def test_a_failed_step_without_output_quotes_the_last_lines() -> None:
     lines = ["------", " > [2/8] RUN false:", "------", "ERROR: exit code 1"]
     assert relevant_lines(lines)[-1] == "ERROR: exit code 1"

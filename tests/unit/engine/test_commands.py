@@ -1,4 +1,4 @@
-"""Running a command line by line."""
+"""Running a command and reading its output line by line."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ def python(code: str) -> list[str]:
     return [sys.executable, "-u", "-c", code]
 
 
-def test_each_line_is_heard_as_it_comes_from_either_output() -> None:
-    heard: list[str] = []
+def test_each_line_of_both_outputs_is_reported() -> None:
+    lines: list[str] = []
     code = "import sys; print('one'); print('two', file=sys.stderr); sys.exit(3)"
-    assert run_command(python(code), ENV, heard.append) == (3, ["one", "two"])
-    assert heard == ["one", "two"]
+    assert run_command(python(code), ENV, lines.append) == (3, ["one", "two"])
+    assert lines == ["one", "two"]
 
 
-def test_the_environment_is_the_one_given() -> None:
+def test_the_command_gets_only_the_given_environment() -> None:
     code = "import os; print(os.environ.get('HOME'), os.environ['MARK'])"
     assert run_command(python(code), {"MARK": "x"}, print) == (0, ["None x"])
 
 
-def test_output_that_is_not_text_is_no_trouble() -> None:
+def test_output_that_is_not_utf8_is_replaced() -> None:
     code = "import sys; sys.stdout.buffer.write(bytes([255, 10]))"
     assert run_command(python(code), ENV, print) == (0, ["\N{REPLACEMENT CHARACTER}"])
 
@@ -40,7 +40,7 @@ def test_only_the_last_lines_are_kept() -> None:
     assert (len(lines), lines[-1]) == (200, "999")
 
 
-def test_a_command_that_stays_mute_is_killed() -> None:
+def test_a_command_that_stays_silent_is_killed() -> None:
     started = time.monotonic()
     code, lines = run_command(
         python("import time; time.sleep(60)"), ENV, print, answer_within_s=0.2
@@ -49,14 +49,14 @@ def test_a_command_that_stays_mute_is_killed() -> None:
     assert time.monotonic() - started < 30
 
 
-def test_a_command_that_has_spoken_may_take_its_time() -> None:
+def test_a_command_with_output_has_no_time_limit() -> None:
     # The deadline starts with the process, and Python itself needs a part of it to start.
     code = "print('begun'); import time; time.sleep(2.5); print('done')"
     result = run_command(python(code), ENV, print, answer_within_s=2)
     assert result == (0, ["begun", "done"])
 
 
-def test_a_listener_that_fails_ends_the_command() -> None:
+def test_a_callback_that_raises_ends_the_command() -> None:
     def refuse(_: str) -> None:
         raise KeyboardInterrupt
 
@@ -66,6 +66,6 @@ def test_a_listener_that_fails_ends_the_command() -> None:
     assert time.monotonic() - started < 30
 
 
-def test_a_command_that_is_not_installed_is_named_with_a_cure() -> None:
+def test_the_error_for_a_missing_command_says_how_to_get_it() -> None:
     with pytest.raises(ImageBuildFailed, match=r"'docker-that-is-not-there'.*Docker Desktop"):
         run_command(["docker-that-is-not-there"], ENV, print)

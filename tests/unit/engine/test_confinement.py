@@ -1,4 +1,4 @@
-"""Which sandboxes are confined, asked of the engine no oftener than it can have changed."""
+"""Firewall rules are checked once for each start of a sandbox, and installed at its boot."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from docker.errors import APIError
 
 from chowder_local.core.domain import Egress, SandboxId, SandboxInfo, SandboxState
 from chowder_local.core.errors.sandboxes import EgressUnavailable, EngineUnavailable
-from chowder_local.engine.confinement import Confined, confine
+from chowder_local.engine.confinement import ConfinementChecks, confine
 from chowder_local.engine.networks import SandboxNetwork, SandboxNetworks
 
 if TYPE_CHECKING:
@@ -22,12 +22,12 @@ ROW = {"Id": "c1"}
 
 
 class Api:
-    """The engine's, of one container; `is_marked` is whether the rules are in force in it."""
+    """The SDK's API for one container; `is_marked` is whether rules are in force in it."""
 
     def __init__(self) -> None:
         self.is_marked = True
         self.start = "10:00"
-        self.asked = 0
+        self.check_count = 0
         self.failing = ""
 
     def _fail(self, call: str) -> None:
@@ -40,7 +40,7 @@ class Api:
 
     def exec_create(self, *_: Any) -> dict[str, str]:
         self._fail("exec")
-        self.asked += 1
+        self.check_count += 1
         return {"Id": "e1"}
 
     def exec_start(self, _: str) -> bytes:
@@ -56,43 +56,45 @@ def api() -> Api:
 
 
 @pytest.fixture
-def confined(api: Api) -> Confined:
-    return Confined(cast("docker.DockerClient", SimpleNamespace(api=api)))
+def confined(api: Api) -> ConfinementChecks:
+    return ConfinementChecks(cast("docker.DockerClient", SimpleNamespace(api=api)))
 
 
-def test_each_start_is_looked_at_once(api: Api, confined: Confined) -> None:
-    assert confined.checked_row(CLOSED, ROW).is_confined
-    assert confined.checked_row(CLOSED, ROW).is_confined
-    assert api.asked == 1
+def test_each_start_is_checked_once(api: Api, confined: ConfinementChecks) -> None:
+    assert confined.check_row(CLOSED, ROW).is_confined
+    assert confined.check_row(CLOSED, ROW).is_confined
+    assert api.check_count == 1
     api.start = "11:00"
-    assert confined.checked(CLOSED, api.inspect_container("c1")).is_confined
-    assert api.asked == 2
+    assert confined.check(CLOSED, api.inspect_container("c1")).is_confined
+    assert api.check_count == 2
 
 
-def test_one_that_was_started_by_somebody_else_is_told_until_it_is_gone(
-    api: Api, confined: Confined
+def test_a_sandbox_started_by_another_program_is_reported_as_unconfined(
+    api: Api, confined: ConfinementChecks
 ) -> None:
     confined.mark(cast("Container", SimpleNamespace(id="c1", attrs=api.inspect_container("c1"))))
     api.start, api.is_marked = "11:00", False
-    assert not confined.checked_row(CLOSED, ROW).is_confined
-    assert not confined.checked_row(CLOSED, ROW).is_confined
+    assert not confined.check_row(CLOSED, ROW).is_confined
+    assert not confined.check_row(CLOSED, ROW).is_confined
 
 
-def test_what_we_have_confined_ourselves_needs_no_look(api: Api, confined: Confined) -> None:
+def test_a_sandbox_that_was_just_confined_is_not_checked(
+    api: Api, confined: ConfinementChecks
+) -> None:
     confined.mark(cast("Container", SimpleNamespace(id="c1", attrs=api.inspect_container("c1"))))
-    assert confined.checked_row(CLOSED, ROW).is_confined
-    assert api.asked == 0
+    assert confined.check_row(CLOSED, ROW).is_confined
+    assert api.check_count == 0
     confined.forget_all_but([])
-    assert confined.checked_row(CLOSED, ROW).is_confined
-    assert api.asked == 1
+    assert confined.check_row(CLOSED, ROW).is_confined
+    assert api.check_count == 1
 
 
 @pytest.mark.parametrize("call", ["inspect", "exec"])
-def test_one_that_goes_meanwhile_is_left_to_the_next_look(
-    api: Api, confined: Confined, call: str
+def test_a_sandbox_that_ends_during_the_check_stays_as_it_is(
+    api: Api, confined: ConfinementChecks, call: str
 ) -> None:
     api.is_marked, api.failing = False, call
-    assert confined.checked_row(CLOSED, ROW) == CLOSED
+    assert confined.check_row(CLOSED, ROW) == CLOSED
 
 
 @pytest.mark.parametrize(
@@ -102,40 +104,42 @@ def test_one_that_goes_meanwhile_is_left_to_the_next_look(
         SandboxInfo(SandboxId("chowder-1"), SandboxState.PAUSED, egress=Egress.OFF),
     ],
 )
-def test_what_has_egress_or_does_not_run_is_not_looked_at(
-    api: Api, confined: Confined, info: SandboxInfo
+def test_a_sandbox_with_egress_or_not_running_is_not_checked(
+    api: Api, confined: ConfinementChecks, info: SandboxInfo
 ) -> None:
     api.failing = "inspect"
-    assert confined.checked_row(info, ROW) == info
-    assert confined.checked(info, {}) == info
+    assert confined.check_row(info, ROW) == info
+    assert confined.check(info, {}) == info
 
 
-def test_beside_a_server_in_a_container_those_with_egress_are_looked_at_as_well(
-    api: Api, confined: Confined
+def test_on_a_joined_network_sandboxes_with_egress_are_checked_too(
+    api: Api, confined: ConfinementChecks
 ) -> None:
     api.is_marked = False
     info = SandboxInfo(SandboxId("chowder-1"), SandboxState.RUNNING, egress=Egress.ON)
     networks: dict[str, Any] = {"NetworkSettings": {"Networks": {"chowder-s-joined": {}}}}
-    assert not confined.checked(info, api.inspect_container("c1") | networks).is_confined
+    assert not confined.check(info, api.inspect_container("c1") | networks).is_confined
     networks = {"NetworkSettings": {"Networks": {"chowder-s": {}}}}
-    assert confined.checked(info, api.inspect_container("c1") | networks).is_confined
+    assert confined.check(info, api.inspect_container("c1") | networks).is_confined
 
 
-def test_what_is_not_kept_from_its_neighbours_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[str, ...]] = []
+def test_a_sandbox_without_its_rules_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[str, ...]] = []
 
-    def refused(*words: Any) -> tuple[bool, str]:
-        asked.append(words[2:])
-        return False, "Traceback\nOSError: the kernel does not take the rules"
+    def refuse(*arguments: Any) -> tuple[bool, str]:
+        calls.append(arguments[2:])
+        return False, "Traceback\nOSError: the kernel refuses the rules"
 
-    monkeypatch.setattr("chowder_local.engine.confinement.run_privileged", refused)
-    place = SandboxNetwork("n", "172.22.255.254", "172.22.255.254", ("172.22.0.0/16", "172.22.0.1"))
-    networks = SandboxNetworks(place, place, joined_by="c0ffee")
+    monkeypatch.setattr("chowder_local.engine.confinement.run_privileged", refuse)
+    network = SandboxNetwork(
+        "n", "172.22.255.254", "172.22.255.254", ("172.22.0.0/16", "172.22.0.1")
+    )
+    networks = SandboxNetworks(network, network, joined_by="c0ffee")
     nothing: Any = None
-    with pytest.raises(EngineUnavailable, match=r"from its neighbours.*does not take the rules"):
+    with pytest.raises(EngineUnavailable, match=r"from each other.*refuses the rules"):
         confine(nothing, nothing, networks, Egress.ON, 2470)
-    with pytest.raises(EgressUnavailable, match="does not take the rules"):
+    with pytest.raises(EgressUnavailable, match="refuses the rules"):
         confine(nothing, nothing, networks, Egress.OFF, 2470)
-    opened, closed = asked
+    opened, closed = calls
     assert opened == (*closed, "172.22.0.0/16")
     assert closed[:4] == ("confine.py", "172.22.255.254", "2470", "18789")

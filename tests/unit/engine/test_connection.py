@@ -1,4 +1,4 @@
-"""Which engine is found in which environment, and what is said when there is none."""
+"""Which engine is found in which environment, and the errors if there is none."""
 
 import hashlib
 import json
@@ -59,7 +59,7 @@ def put_context(home: Path, name: str, host: str, *, has_tls: bool = False) -> P
     return certificates
 
 
-def test_docker_host_wins_over_everything(home: Path, env: dict[str, str]) -> None:
+def test_docker_host_overrides_everything(home: Path, env: dict[str, str]) -> None:
     put_context(home, "colima", "unix:///colima.sock")
     env |= {"DOCKER_HOST": "unix:///chosen.sock", "DOCKER_CONTEXT": "colima"}
     assert find_engine(env) == EngineAddress("unix:///chosen.sock", "DOCKER_HOST")
@@ -77,7 +77,7 @@ def test_the_current_context_is_used(home: Path, env: dict[str, str]) -> None:
     assert find_engine(env) == EngineAddress("unix:///colima.sock", "the docker context 'colima'")
 
 
-def test_docker_context_wins_over_the_current_one(home: Path, env: dict[str, str]) -> None:
+def test_docker_context_overrides_the_current_context(home: Path, env: dict[str, str]) -> None:
     certificates = put_context(home, "other", "unix:///other.sock", has_tls=True)
     put_context(home, "colima", "unix:///colima.sock")
     (home / ".docker/config.json").write_text('{"currentContext": "colima"}')
@@ -85,14 +85,14 @@ def test_docker_context_wins_over_the_current_one(home: Path, env: dict[str, str
     assert (found.url, found.cert_dir) == ("unix:///other.sock", certificates)
 
 
-def test_docker_config_moves_the_contexts(home: Path, env: dict[str, str]) -> None:
+def test_docker_config_sets_the_folder_of_the_contexts(home: Path, env: dict[str, str]) -> None:
     put_context(home, "colima", "unix:///colima.sock")
     (home / ".docker").rename(home / "moved")
     env |= {"DOCKER_CONFIG": str(home / "moved"), "DOCKER_CONTEXT": "colima"}
     assert find_engine(env).url == "unix:///colima.sock"
 
 
-def test_a_context_that_does_not_exist_is_refused_by_name(env: dict[str, str]) -> None:
+def test_an_unknown_context_is_refused_by_name(env: dict[str, str]) -> None:
     with pytest.raises(EngineUnavailable, match="docker context 'gone' does not exist"):
         find_engine({**env, "DOCKER_CONTEXT": "gone"})
 
@@ -109,26 +109,26 @@ def test_without_a_chosen_context_the_usual_sockets_are_tried(
     assert found.source == "the socket .orbstack/run/docker.sock"
 
 
-def test_a_socket_that_nobody_serves_is_passed_over(home: Path, env: dict[str, str]) -> None:
+def test_a_socket_without_a_listener_is_skipped(home: Path, env: dict[str, str]) -> None:
     listening(home / ".colima/default/docker.sock").close()
     with closing(listening(home / "run/podman/podman.sock")):
         assert find_engine(env).url == "unix://run/podman/podman.sock"
 
 
-def test_no_engine_at_all_names_what_was_tried_and_how_to_get_one(
+def test_the_error_without_an_engine_names_the_sockets_and_a_remedy(
     home: Path, env: dict[str, str]
 ) -> None:
     listening(home / ".rd/docker.sock").close()
     with pytest.raises(EngineUnavailable) as refused:
         find_engine(env)
-    words = str(refused.value)
-    assert ".rd/docker.sock (nothing listens)" in words
-    assert ".colima/default/docker.sock (not there)" in words
-    assert "Docker Desktop" in words
-    assert "DOCKER_HOST" in words
+    message = str(refused.value)
+    assert ".rd/docker.sock (nothing listens)" in message
+    assert ".colima/default/docker.sock (no such socket)" in message
+    assert "Docker Desktop" in message
+    assert "DOCKER_HOST" in message
 
 
-def test_a_socket_that_is_forbidden_is_cured_by_a_group(
+def test_a_forbidden_socket_names_the_group_as_the_remedy(
     env: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connection, "_problem_with", lambda address: "permission denied")
@@ -136,7 +136,7 @@ def test_a_socket_that_is_forbidden_is_cured_by_a_group(
         find_engine(env)
 
 
-def test_a_forbidden_socket_is_told_from_a_dead_one(
+def test_a_forbidden_socket_is_reported_as_such(
     env: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def forbidden(self: socket.socket, address: str) -> None:
@@ -148,7 +148,7 @@ def test_a_forbidden_socket_is_told_from_a_dead_one(
 
 
 @pytest.mark.parametrize("url", ["tcp://10.0.0.7:2375", "ssh://me@build.example", "tcp://docker"])
-def test_an_engine_on_another_machine_is_refused_with_words(env: dict[str, str], url: str) -> None:
+def test_an_engine_on_another_machine_is_refused(env: dict[str, str], url: str) -> None:
     with pytest.raises(EngineRemote, match="on another machine"):
         find_engine({**env, "DOCKER_HOST": url})
 
@@ -156,16 +156,16 @@ def test_an_engine_on_another_machine_is_refused_with_words(env: dict[str, str],
 @pytest.mark.parametrize(
     "url", ["tcp://127.0.0.1:2375", "tcp://localhost:2375", "tcp://[::1]:2375", "unix:///a.sock"]
 )
-def test_an_engine_on_this_machine_is_taken(env: dict[str, str], url: str) -> None:
+def test_an_engine_on_this_machine_is_accepted(env: dict[str, str], url: str) -> None:
     assert find_engine({**env, "DOCKER_HOST": url}).url == url
 
 
-def test_an_address_of_no_known_kind_is_refused(env: dict[str, str]) -> None:
+def test_an_address_without_a_known_scheme_is_refused(env: dict[str, str]) -> None:
     with pytest.raises(EngineUnavailable, match="is not understood"):
         find_engine({**env, "DOCKER_HOST": "/var/run/docker.sock"})
 
 
-def test_in_a_container_the_way_to_an_engine_is_a_mount(
+def test_in_a_container_the_remedy_is_a_mount(
     env: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connection, "is_in_container", lambda: True)
@@ -173,30 +173,32 @@ def test_in_a_container_the_way_to_an_engine_is_a_mount(
         find_engine(env)
 
 
-def test_home_and_runtime_folder_are_known_without_being_told() -> None:
+def test_home_and_runtime_folder_have_defaults() -> None:
     sockets = list(usual_sockets({}))
     assert Path.home() / ".rd/docker.sock" in sockets
     assert Path(f"/run/user/{os.getuid()}/docker.sock") in sockets
 
 
-def test_an_engine_that_is_down_is_one_sentence_with_the_address_and_the_cause(
+def test_the_error_for_an_engine_that_is_down_has_address_and_cause(
     tmp_path: Path,
 ) -> None:
     address = EngineAddress(f"unix://{tmp_path}/no.sock", "DOCKER_HOST")
     with pytest.raises(EngineUnavailable) as refused:
         open_client(address)
-    assert f"{tmp_path}/no.sock (from DOCKER_HOST) does not answer: not there" in str(refused.value)
+    assert f"{tmp_path}/no.sock (from DOCKER_HOST) does not answer: no such socket" in str(
+        refused.value
+    )
 
 
-def test_certificates_that_are_missing_are_one_sentence_too(tmp_path: Path) -> None:
+def test_missing_certificates_are_an_error_of_the_connection(tmp_path: Path) -> None:
     address = EngineAddress("tcp://127.0.0.1:1", "DOCKER_HOST", tmp_path)
     with pytest.raises(EngineUnavailable, match="does not answer"):
         open_client(address)
 
 
-def test_an_engine_that_talks_nonsense_is_one_sentence_too() -> None:
+def test_an_invalid_response_is_an_error_of_the_connection() -> None:
     def serve_one(server: socket.socket) -> None:
-        server.accept()[0].close()  # the probe, which asks nothing
+        server.accept()[0].close()  # the probe, which sends nothing
         peer, _ = server.accept()
         with peer:
             peer.recv(65536)
@@ -214,11 +216,11 @@ def test_an_engine_that_talks_nonsense_is_one_sentence_too() -> None:
         thread.join()
 
 
-def test_the_client_has_heard_the_engine() -> None:
+def test_opening_a_client_asks_for_the_version() -> None:
     answer = b'{"ApiVersion": "1.45"}'
 
     def serve_one(server: socket.socket) -> None:
-        server.accept()[0].close()  # the probe, which asks nothing
+        server.accept()[0].close()  # the probe, which sends nothing
         peer, _ = server.accept()
         with peer:
             assert peer.recv(65536).startswith(b"GET /version")
@@ -239,13 +241,13 @@ def test_the_client_has_heard_the_engine() -> None:
 
 
 @pytest.mark.parametrize("ask", [lambda address: open_client(address, timeout_s=0.1), ask_version])
-def test_an_engine_that_hangs_is_told_from_one_that_is_not_there(
+def test_an_engine_that_hangs_is_reported_as_such(
     ask: Callable[[EngineAddress], object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connection, "VERSION_TIMEOUT_S", 0.1)
     with (
         tempfile.TemporaryDirectory() as short,
-        # A connection that nobody accepts is made all the same, and never answered.
+        # The kernel makes a connection that is not accepted, and never answers it.
         closing(listening(Path(short) / "engine.sock")),
         pytest.raises(EngineUnavailable, match=r"timed out.* hangs: restart it"),
     ):

@@ -1,4 +1,4 @@
-"""The engine's stream format, cut anywhere, and what its socket may do."""
+"""The engine's stream format, split anywhere, and the socket behind it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def process_on(connection: socket.socket, idle_timeout_s: float = 5.0) -> Docker
 
 
 @pytest.mark.parametrize("piece_bytes", [1, 3, 8, 9, 1000])
-async def test_frames_are_read_however_they_are_cut(
+async def test_frames_are_parsed_however_they_are_split(
     ends: tuple[socket.socket, socket.socket], piece_bytes: int
 ) -> None:
     ours, engines = ends
@@ -48,17 +48,17 @@ async def test_frames_are_read_however_they_are_cut(
     sent = b"".join(
         [frame(STDOUT, b"one "), frame(STDERR, b"oh"), frame(STDOUT, b""), frame(STDOUT, b"two")]
     )
-    said = b""
+    output = b""
     for start in range(0, len(sent), piece_bytes):
         engines.sendall(sent[start : start + piece_bytes])
     engines.shutdown(socket.SHUT_WR)
     while chunk := await process.read():
-        said += chunk
-    assert said == b"one two"
-    assert process.complaint == "oh"
+        output += chunk
+    assert output == b"one two"
+    assert process.stderr_tail == "oh"
 
 
-async def test_of_many_complaints_the_last_are_kept(
+async def test_only_the_end_of_standard_error_is_kept(
     ends: tuple[socket.socket, socket.socket],
 ) -> None:
     ours, engines = ends
@@ -66,11 +66,11 @@ async def test_of_many_complaints_the_last_are_kept(
     engines.sendall(frame(STDERR, b"early " + b"x" * COMPLAINT_BYTES) + frame(STDERR, b"late"))
     engines.shutdown(socket.SHUT_WR)
     assert await process.read() == b""
-    assert len(process.complaint) == COMPLAINT_BYTES
-    assert process.complaint.endswith("late")
+    assert len(process.stderr_tail) == COMPLAINT_BYTES
+    assert process.stderr_tail.endswith("late")
 
 
-async def test_what_is_written_arrives(
+async def test_written_bytes_arrive(
     ends: tuple[socket.socket, socket.socket],
 ) -> None:
     ours, engines = ends
@@ -79,27 +79,27 @@ async def test_what_is_written_arrives(
     assert engines.recv(100) == b"hello"
 
 
-async def test_a_reader_that_stalls_is_given_up(
+async def test_a_write_to_a_stalled_reader_times_out(
     ends: tuple[socket.socket, socket.socket],
 ) -> None:
     ours, _ = ends
     process = process_on(ours, idle_timeout_s=0.05)
-    with pytest.raises(EngineUnavailable, match="not moved"):
+    with pytest.raises(EngineUnavailable, match="sent and read no data"):
         await process.write(b"x" * 50_000_000)
 
 
-async def test_a_connection_that_breaks_is_told_in_words(
+async def test_a_broken_connection_is_an_error_with_its_cause(
     ends: tuple[socket.socket, socket.socket],
 ) -> None:
     ours, engines = ends
     process = process_on(ours)
     engines.close()
-    with pytest.raises(EngineUnavailable, match="broke off"):
+    with pytest.raises(EngineUnavailable, match="broke: "):
         await process.write(b"x")
 
 
-def test_the_sdk_still_hands_out_what_its_socket_hangs_on(tmp_path: Path) -> None:
-    """Fails on a release of the SDK that keeps the private parts elsewhere."""
+def test_the_sdk_still_has_the_private_parts_of_its_socket(tmp_path: Path) -> None:
+    """Fails on a release of the SDK without `_sock` and `_response`."""
     path = tmp_path / "engine.sock"
     hijacked = b"HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
     with socket.create_server(str(path), family=socket.AF_UNIX) as engine:

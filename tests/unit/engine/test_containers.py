@@ -1,4 +1,4 @@
-"""What Docker tells of a container, read as a sandbox."""
+"""Parsing what Docker reports of a container as a sandbox."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ def listed(port: int | None, networks: dict[str, Any] | None) -> dict[str, Any]:
         (None, GONE, None, Egress.OFF),
         (None, JOINED, "http://172.22.0.2:18789", Egress.ON),
         (None, JOINED_CLOSED, "http://172.23.0.2:18789", Egress.OFF),
-        # One more network is a way out, and none at all proves nothing.
+        # One more network is a way out; a container without networks does not count as closed.
         (None, CLOSED | OPEN, "http://172.21.0.2:18789", Egress.ON),
         (None, {}, None, Egress.ON),
         (None, None, None, Egress.ON),
     ],
 )
-def test_where_the_gateway_is_and_whether_there_is_a_way_out(
+def test_the_gateways_url_and_the_egress_follow_from_the_networks(
     port: int | None, networks: dict[str, Any] | None, url: str | None, egress: Egress
 ) -> None:
     one = parse_container(ID, inspected({} if port is None else PORTS, networks))
@@ -57,11 +57,11 @@ def test_where_the_gateway_is_and_whether_there_is_a_way_out(
     assert (row.gateway_url, row.egress, row.id) == (url, egress, ID)
 
 
-def test_a_state_that_nobody_knows_keeps_nobody_from_seeing_the_others() -> None:
-    found = parse_row(listed(32768, OPEN) | {"State": "improving"})
-    assert found is not None
-    assert found.state is SandboxState.RUNNING
+def test_an_unknown_state_counts_as_running() -> None:
+    info = parse_row(listed(32768, OPEN) | {"State": "improving"})
+    assert info is not None
+    assert info.state is SandboxState.RUNNING
 
 
-def test_what_is_no_sandbox_is_none() -> None:
+def test_a_container_without_a_sandbox_label_is_no_sandbox() -> None:
     assert parse_row({"Labels": {}, "State": "running"}) is None

@@ -1,4 +1,4 @@
-"""What Docker does not do on demand: a sandbox that is not frozen at the first."""
+"""Retries of a pause that fails, which Docker does not do on demand."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 STORE_ID, SANDBOX_ID = "store", SandboxId("chowder-1")
 
 
-class Restless:
+class FlakyContainer:
     """A container whose first pauses fail with a status."""
 
     labels = sandbox_labels(STORE_ID, SANDBOX_ID)
@@ -41,7 +41,7 @@ class Restless:
             raise APIError("no", response, "OCI runtime pause failed: unable to freeze: unknown")
 
 
-async def pause(container: Restless) -> None:
+async def pause(container: FlakyContainer) -> None:
     client = SimpleNamespace(containers=SimpleNamespace(get=lambda _: container))
     with Threads(1, "engine") as threads:
         address = EngineAddress("unix:///nowhere", "a test")
@@ -49,17 +49,17 @@ async def pause(container: Restless) -> None:
         await engine.pause(SANDBOX_ID)
 
 
-async def test_a_sandbox_that_is_too_busy_to_be_frozen_is_tried_again() -> None:
-    container = Restless(PAUSE_ATTEMPTS - 1, 500)
+async def test_a_failed_pause_is_tried_again() -> None:
+    container = FlakyContainer(PAUSE_ATTEMPTS - 1, 500)
     await pause(container)
     assert container.pauses == PAUSE_ATTEMPTS
 
 
 @pytest.mark.parametrize(("status", "pauses"), [(500, PAUSE_ATTEMPTS), (409, 1)])
-async def test_a_sandbox_that_cannot_be_paused_is_told_in_the_engines_words(
+async def test_a_pause_that_keeps_failing_raises_the_engines_error(
     status: int, pauses: int
 ) -> None:
-    container = Restless(PAUSE_ATTEMPTS, status)
+    container = FlakyContainer(PAUSE_ATTEMPTS, status)
     with pytest.raises(EngineUnavailable, match="unable to freeze"):
         await pause(container)
     assert container.pauses == pauses

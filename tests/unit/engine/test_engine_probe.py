@@ -1,4 +1,4 @@
-"""Hearing whether the engine answers, past all calls that wait for it."""
+"""Probing whether the engine answers, past all calls that wait for it."""
 
 import asyncio
 import threading
@@ -19,19 +19,19 @@ def anyio_backend() -> str:
 
 
 class Engine:
-    """Answers, or not, once it may."""
+    """Answers or fails once `may_answer` is set."""
 
     def __init__(self) -> None:
-        self.is_there = True
-        self.asked = 0
+        self.is_up = True
+        self.question_count = 0
         self.may_answer = threading.Event()
 
     def question(self) -> str:
-        self.asked += 1
+        self.question_count += 1
         assert self.may_answer.wait(DEADLINE_S)
-        if not self.is_there:
-            raise EngineUnavailable("nobody there")
-        return f"answer {self.asked}"
+        if not self.is_up:
+            raise EngineUnavailable("engine away")
+        return f"answer {self.question_count}"
 
 
 @pytest.fixture
@@ -40,25 +40,23 @@ def engine() -> Engine:
 
 
 @pytest.fixture
-def hearing(engine: Engine) -> Iterator[EngineProbe]:
-    with closing(EngineProbe(engine.question, "hearing", rest_s=0)) as hearing:
-        yield hearing
+def probe(engine: Engine) -> Iterator[EngineProbe]:
+    with closing(EngineProbe(engine.question, "probe", rest_s=0)) as probe:
+        yield probe
 
 
-async def test_whoever_asks_meanwhile_gets_the_same_answer(
-    engine: Engine, hearing: EngineProbe
-) -> None:
-    asking = [asyncio.ensure_future(hearing.ask()) for _ in range(20)]
+async def test_concurrent_callers_share_an_answer(engine: Engine, probe: EngineProbe) -> None:
+    callers = [asyncio.ensure_future(probe.ask()) for _ in range(20)]
     await asyncio.sleep(0)
     engine.may_answer.set()
-    assert set(await asyncio.gather(*asking)) == {"answer 1"}
-    assert await hearing.ask() == "answer 2"
+    assert set(await asyncio.gather(*callers)) == {"answer 1"}
+    assert await probe.ask() == "answer 2"
 
 
-async def test_one_that_leaves_takes_the_answer_from_nobody(
-    engine: Engine, hearing: EngineProbe
+async def test_a_cancelled_caller_leaves_the_answer_to_the_others(
+    engine: Engine, probe: EngineProbe
 ) -> None:
-    leaving, staying = (asyncio.ensure_future(hearing.ask()) for _ in range(2))
+    leaving, staying = (asyncio.ensure_future(probe.ask()) for _ in range(2))
     await asyncio.sleep(0)
     leaving.cancel()
     engine.may_answer.set()
@@ -66,37 +64,35 @@ async def test_one_that_leaves_takes_the_answer_from_nobody(
     assert leaving.cancelled()
 
 
-async def test_an_engine_is_lost_until_it_has_answered_again(
-    engine: Engine, hearing: EngineProbe
-) -> None:
+async def test_an_engine_is_lost_until_it_answers_again(engine: Engine, probe: EngineProbe) -> None:
     engine.may_answer.set()
-    engine.is_there = False
-    with pytest.raises(EngineUnavailable, match="nobody there"):
-        await hearing.ask()
-    assert hearing.is_lost
-    engine.is_there = True
-    await hearing.ask()
-    assert not hearing.is_lost
+    engine.is_up = False
+    with pytest.raises(EngineUnavailable, match="engine away"):
+        await probe.ask()
+    assert probe.is_lost
+    engine.is_up = True
+    await probe.ask()
+    assert not probe.is_lost
 
 
-async def test_a_question_whose_askers_have_left_is_no_ones_surprise(
-    engine: Engine, hearing: EngineProbe
+async def test_a_failure_without_callers_is_no_unhandled_exception(
+    engine: Engine, probe: EngineProbe
 ) -> None:
-    engine.is_there = False
-    asking = asyncio.ensure_future(hearing.ask())
+    engine.is_up = False
+    callers = asyncio.ensure_future(probe.ask())
     await asyncio.sleep(0)
-    asking.cancel()
+    callers.cancel()
     engine.may_answer.set()
-    # Asked while it is under way or after it: a failure either way, and looked at.
+    # During the question or after it, this call retrieves the failure.
     with pytest.raises(EngineUnavailable):
-        await hearing.ask()
+        await probe.ask()
 
 
-async def test_callers_in_a_row_do_not_each_wait_for_one_that_is_silent(engine: Engine) -> None:
+async def test_a_failed_probe_is_not_repeated_at_once(engine: Engine) -> None:
     engine.may_answer.set()
-    engine.is_there = False
-    with closing(EngineProbe(engine.question, "hearing", rest_s=DEADLINE_S)) as hearing:
+    engine.is_up = False
+    with closing(EngineProbe(engine.question, "probe", rest_s=DEADLINE_S)) as probe:
         for _ in range(5):
-            with pytest.raises(EngineUnavailable, match="nobody there"):
-                await hearing.ask()
-    assert engine.asked == 1
+            with pytest.raises(EngineUnavailable, match="engine away"):
+                await probe.ask()
+    assert engine.question_count == 1

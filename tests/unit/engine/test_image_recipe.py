@@ -1,4 +1,4 @@
-"""The recipe's versions and the tag that they give."""
+"""The recipe's versions, files and tag."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_another_base_changes_the_tag(folder: Path) -> None:
     assert tag_of(folder, BASE) != tag_of(folder, "node:26")
 
 
-def test_what_a_desktop_leaves_in_the_folder_does_not_change_the_tag(folder: Path) -> None:
+def test_a_desktops_hidden_files_do_not_change_the_tag(folder: Path) -> None:
     before = tag_of(folder, BASE)
     (folder / "seed" / ".DS_Store").write_bytes(b"\0")
     assert tag_of(folder, BASE) == before
@@ -74,16 +74,16 @@ def test_moving_bytes_from_one_file_to_the_next_changes_the_tag(folder: Path) ->
     assert tag_of(folder, BASE) != before
 
 
-def test_an_image_of_the_operators_own_is_expected_as_it_is_called() -> None:
+def test_the_operators_own_image_is_expected_by_its_name() -> None:
     assert expected_tag(Settings(image="mine:1")) == "mine:1"
 
 
-def test_the_expected_image_is_the_one_this_recipe_builds() -> None:
+def test_the_default_image_is_the_one_of_this_recipe() -> None:
     settings = Settings()
     assert expected_tag(settings) == tag_of(recipe_dir(), settings.base_image)
 
 
-def test_a_wheels_recipe_is_preferred_to_a_checkouts(
+def test_the_recipe_in_a_wheel_is_preferred_to_a_checkouts(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "recipe").mkdir()
@@ -103,20 +103,20 @@ def test_package_json_and_lock_agree_with_the_versions() -> None:
 @pytest.mark.parametrize("place", [".", "channels", "flatten"])
 def test_the_npm_locks_pin_by_hash_and_name_no_registry(place: str) -> None:
     lock = json.loads((recipe_dir() / place / "package-lock.json").read_text())
-    # What is bundled comes inside a package that is pinned.
+    # Bundled packages come inside a pinned one.
     entries = lock["packages"].items()
     packages = [entry for path, entry in entries if path and not entry.get("inBundle")]
     assert all("integrity" in entry and "resolved" not in entry for entry in packages)
 
 
-def test_what_makes_few_files_of_many_is_pinned_exactly() -> None:
+def test_the_dependencies_of_the_bundler_are_pinned_exactly() -> None:
     folder = recipe_dir() / "flatten"
     wanted = json.loads((folder / "package.json").read_text())["dependencies"]
     lock = json.loads((folder / "package-lock.json").read_text())["packages"]
     assert wanted == {name: lock[f"node_modules/{name}"]["version"] for name in wanted}
 
 
-def test_all_that_the_recipe_copies_is_sent_to_the_engine() -> None:
+def test_the_build_context_is_what_the_dockerfile_copies() -> None:
     folder = recipe_dir()
     sent = {line[1:] for line in (folder / ".dockerignore").read_text().splitlines()[1:]}
     copies = re.findall(r"^COPY (?:--\S+ )*(.+) \S+$", (folder / "Dockerfile").read_text(), re.M)

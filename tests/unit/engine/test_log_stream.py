@@ -1,4 +1,4 @@
-"""What an engine sends of a container's outputs, in whatever pieces it comes."""
+"""Parsing an engine's log stream, split anywhere, and following it."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from chowder_local.engine.log_stream import follow
 if TYPE_CHECKING:
     from pathlib import Path
 
-SAID = [(1, b"one\n"), (2, b""), (2, b"two\n"), (1, b"\x01\x00\x00\x00" * 1000)]
-SENT = b"".join(struct.pack(">BxxxL", output, len(text)) + text for output, text in SAID)
+FRAMES = [(1, b"one\n"), (2, b""), (2, b"two\n"), (1, b"\x01\x00\x00\x00" * 1000)]
+SENT = b"".join(struct.pack(">BxxxL", output, len(text)) + text for output, text in FRAMES)
 
 
 @pytest.mark.parametrize("size", [1, 7, len(SENT)])
-def test_frames_are_taken_apart_wherever_they_are_cut(size: int) -> None:
+def test_frames_are_parsed_wherever_they_are_split(size: int) -> None:
     frames = Frames()
-    pieces = (SENT[at : at + size] for at in range(0, len(SENT), size))
-    said = b"".join(content for piece in pieces for _, content in frames.feed(piece))
-    assert said == b"".join(text for _, text in SAID)
+    chunks = (SENT[at : at + size] for at in range(0, len(SENT), size))
+    output = b"".join(content for chunk in chunks for _, content in frames.feed(chunk))
+    assert output == b"".join(text for _, text in FRAMES)
 
 
-async def test_an_engine_that_is_gone_is_told_before_the_first_line(tmp_path: Path) -> None:
+async def test_an_unreachable_engine_is_an_error_before_the_first_line(tmp_path: Path) -> None:
     address = EngineAddress(f"unix://{tmp_path / 'gone.sock'}", "a test")
     with pytest.raises(EngineSilent, match="follow a log"):
         await anext(follow(address, "some", 10, timeout_s=5))

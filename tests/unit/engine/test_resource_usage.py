@@ -1,4 +1,4 @@
-"""What the engine's readings say."""
+"""Parsing the engine's resource readings."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ READING: dict[str, Any] = {
 }
 
 
-def test_memory_that_the_kernel_would_give_up_is_not_counted() -> None:
+def test_cached_files_do_not_count_as_memory() -> None:
     assert parse_usage(READING, 7.0) == SandboxUsage(600, 2_000, 1.5, 7.0)
     older = READING | {"memory_stats": {"usage": 50, "stats": {"total_inactive_file": 60}}}
     assert parse_usage(older, 7.0).memory_bytes == 0
 
 
-def test_one_that_has_just_ended_takes_nothing() -> None:
+def test_a_sandbox_that_has_just_ended_uses_nothing() -> None:
     readings: list[dict[str, Any]] = [
         {}, {"memory_stats": {}, "cpu_stats": {}}, {"memory_stats": None},
     ]  # fmt: skip
@@ -35,7 +35,7 @@ def test_one_that_has_just_ended_takes_nothing() -> None:
         assert parse_usage(empty, 1.0) == SandboxUsage(0, 0, 0.0, 1.0)
 
 
-def test_those_that_are_gone_are_left_out() -> None:
+def test_missing_sandboxes_are_left_out() -> None:
     def stats(container_id: str, **options: bool) -> dict[str, Any]:
         assert options == {"stream": False, "one_shot": True}
         if container_id == "going":

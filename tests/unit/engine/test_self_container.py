@@ -1,4 +1,4 @@
-"""Finding out which container one is in, from what the kernel shows and the engine says."""
+"""Finding the container of this process from its mounts, its hostname and the engine."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ MOUNTS = f"""\
 
 
 class Engine:
-    """One that knows some containers; `bridges` are the names of its networks' bridges."""
+    """An engine with some containers; `bridges` are the names of its networks' bridges."""
 
-    def __init__(self, *known: str, mode: str = "bridge", bridges: tuple[str, ...] = ()) -> None:
-        self.known = known
+    def __init__(self, *names: str, mode: str = "bridge", bridges: tuple[str, ...] = ()) -> None:
+        self.names = names
         self.mode = mode
         self.api = self
         self.networks = SimpleNamespace(list=lambda: [
@@ -40,56 +40,56 @@ class Engine:
         ])  # fmt: skip
 
     def inspect_container(self, name: str) -> dict[str, Any]:
-        if name not in self.known:
+        if name not in self.names:
             raise NotFound("no such container")
         return {"Id": ID, "HostConfig": {"NetworkMode": self.mode}}
 
 
-def asked(engine: Engine) -> str | None:
+def find(engine: Engine) -> str | None:
     return own_container(cast("docker.DockerClient", engine))
 
 
 @pytest.fixture(autouse=True)
 def _within(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a container, as far as it can be seen."""
+    """Makes the process look like one in a container."""
     (tmp_path / "mountinfo").write_text(MOUNTS)
     monkeypatch.setattr(module, "MOUNTS", tmp_path / "mountinfo")
     monkeypatch.setattr(module, "is_in_container", lambda: True)
     monkeypatch.setattr("socket.gethostname", lambda: ID[:12])
 
 
-def test_the_files_that_an_engine_mounts_tell_surer_than_the_name() -> None:
+def test_the_mounts_name_the_container_before_the_hostname_does() -> None:
     assert list(possible_names(MOUNTS, ID[:12])) == [ID, ID[:12]]
     assert list(possible_names(MOUNTS, "my-server")) == [ID]
     assert list(possible_names("", "my-server")) == []
 
 
 @pytest.mark.parametrize("known", [ID, ID[:12]])
-def test_it_is_the_one_that_the_engine_knows(known: str) -> None:
-    assert asked(Engine(known)) == ID
+def test_the_first_name_that_the_engine_has_is_used(known: str) -> None:
+    assert find(Engine(known)) == ID
 
 
-def test_with_the_machines_network_it_is_as_on_the_machine() -> None:
-    assert asked(Engine(ID, mode="host")) is None
+def test_a_container_with_the_hosts_network_counts_as_the_host() -> None:
+    assert find(Engine(ID, mode="host")) is None
 
 
-def test_an_engine_within_the_same_container_is_as_one_on_the_machine() -> None:
-    assert asked(Engine(bridges=("not-there", "lo"))) is None
+def test_an_engine_in_the_same_container_counts_as_one_on_the_host() -> None:
+    assert find(Engine(bridges=("not-there", "lo"))) is None
 
 
-def test_another_engine_is_refused_with_what_to_do() -> None:
+def test_an_engine_of_other_containers_is_refused_with_a_remedy() -> None:
     with pytest.raises(EngineUnavailable, match=r"docker\.sock"):
-        asked(Engine(bridges=("not-there",)))
+        find(Engine(bridges=("not-there",)))
 
 
-def test_that_is_found_out_before_anything_is_done_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_check_closes_its_client(monkeypatch: pytest.MonkeyPatch) -> None:
     closed: list[bool] = []
     engine = Engine(bridges=("not-there",))
     monkeypatch.setattr(engine, "close", lambda: closed.append(True), raising=False)
     monkeypatch.setattr(connection, "find_engine", lambda _: None)
     monkeypatch.setattr(connection, "open_client", lambda *_: engine)
     monkeypatch.setattr(engine_facts, "is_in_container", lambda: True)
-    with pytest.raises(EngineUnavailable, match="other containers"):
+    with pytest.raises(EngineUnavailable, match="does not run"):
         check_own_container({})
     assert closed == [True]
     monkeypatch.setattr(engine_facts, "is_in_container", lambda: False)
@@ -97,6 +97,6 @@ def test_that_is_found_out_before_anything_is_done_to_it(monkeypatch: pytest.Mon
     assert closed == [True]
 
 
-def test_on_the_machine_itself_nobody_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_the_host_the_engine_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "is_in_container", lambda: False)
-    assert asked(Engine(ID)) is None
+    assert find(Engine(ID)) is None

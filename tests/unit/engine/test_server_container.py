@@ -1,4 +1,4 @@
-"""Where a server in a container is given the engine's socket; the rest is in e2e."""
+"""The path of the engine's socket for a server in a container; e2e tests the rest."""
 
 import sys
 
@@ -19,13 +19,13 @@ USUAL = "/var/run/docker.sock"
         ("tcp://127.0.0.1:2375", "linux", USUAL),
     ],
 )
-def test_it_is_where_the_engines_own_machine_has_it(
+def test_the_path_is_the_one_on_the_engines_own_machine(
     url: str, platform: str, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "platform", platform)
     assert engine_socket_path(EngineAddress(url, "a test"), {}) == path
 
 
-def test_who_knows_better_says_so_as_to_testcontainers() -> None:
+def test_the_variable_of_testcontainers_overrides_the_path() -> None:
     env = {"TESTCONTAINERS_DOCKER_SOCKET_OVERRIDE": "/run/mine.sock"}
     assert engine_socket_path(EngineAddress("unix:///x", "a test"), env) == "/run/mine.sock"

@@ -1,4 +1,4 @@
-"""What the server's image is built from, and when it has to be built again."""
+"""The build context of the server's image, and whether the image is current."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ ROOT = Path(__file__).parents[3]
 
 @pytest.fixture
 def images(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The engine's, by that name."""
-    found: list[Any] = []
+    """The engine's images with the server's tag."""
+    images: list[Any] = []
     client = SimpleNamespace(
-        images=SimpleNamespace(list=lambda name: found, prune=lambda _: found.clear())
+        images=SimpleNamespace(list=lambda name: images, prune=lambda _: images.clear())
     )
 
     class Engine:
@@ -35,10 +35,10 @@ def images(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         def __exit__(self, *_: object) -> None: ...
 
     monkeypatch.setattr(module, "engine_client", Engine)
-    return found
+    return images
 
 
-def test_it_is_built_of_the_package_and_its_recipes_as_a_checkout_has_them() -> None:
+def test_the_context_has_the_package_and_its_recipes_in_a_checkouts_layout() -> None:
     with module._context() as folder:
         top = {path.name for path in folder.iterdir()}
         assert top == {"chowder_local", "docker", "requirements.lock"}
@@ -49,7 +49,7 @@ def test_it_is_built_of_the_package_and_its_recipes_as_a_checkout_has_them() -> 
     assert not folder.exists()
 
 
-def test_a_wheel_builds_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wheel_has_the_same_context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with module._context() as folder:
         before = recipe_digest(folder, "x")
     installed = tmp_path / "chowder_local"
@@ -72,22 +72,22 @@ def test_an_image_of_other_code_is_not_current(images: list[Any]) -> None:
     assert is_current(Settings(), {})
 
 
-def test_the_build_is_told_the_version_and_the_hosts_index(
+def test_the_build_gets_the_version_and_the_hosts_package_index(
     images: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: dict[str, Any] = {}
+    options: dict[str, Any] = {}
 
-    def build_folder(*_: Any, **options: Any) -> str:
-        asked.update(options, made=options["arguments"]("debian:13"))
-        return str(options["tag"])
+    def build_folder(*_: Any, **given: Any) -> str:
+        options.update(given)
+        return str(given["tag"])
 
     monkeypatch.setattr(module, "build_folder", build_folder)
     env = {"PIP_INDEX_URL": "https://pypi.example", "OTHER": "x"}
     assert build_server(Settings(), print, env=env) == server_tag()
     assert server_tag() == f"chowder-local/server:{chowder_local.__version__}"
-    made = asked["made"]
-    assert made.pop("DIGEST")
-    assert made == {
+    arguments = options["arguments"]("debian:13")
+    assert arguments.pop("DIGEST")
+    assert arguments == {
         "BASE_IMAGE": "debian:13",
         "VERSION": chowder_local.__version__,
         "PIP_INDEX_URL": "https://pypi.example",

@@ -1,4 +1,4 @@
-"""Of what an engine says of a container, only what is listed is told."""
+"""A report has only the listed attributes of a container."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ ATTRS = {
 }
 
 
-def test_values_of_the_environment_and_what_is_not_listed_are_not_told() -> None:
+def test_other_attributes_and_values_of_the_environment_are_left_out() -> None:
     assert "planted" not in str(redacted(ATTRS))
 
 
-def test_what_a_diagnosis_needs_is_told() -> None:
-    found = redacted(ATTRS)
-    assert found["Name"] == "/chowder-0123456789ab"
-    assert found["State"]["OOMKilled"] is True
-    assert found["Config"]["Env"] == ["BARE", "EMPTY", "TOKEN"]
-    assert found["HostConfig"]["Memory"] == 5
-    assert found["NetworkSettings"]["Ports"] is None
+def test_a_report_has_what_a_diagnosis_needs() -> None:
+    report = redacted(ATTRS)
+    assert report["Name"] == "/chowder-0123456789ab"
+    assert report["State"]["OOMKilled"] is True
+    assert report["Config"]["Env"] == ["BARE", "EMPTY", "TOKEN"]
+    assert report["HostConfig"]["Memory"] == 5
+    assert report["NetworkSettings"]["Ports"] is None

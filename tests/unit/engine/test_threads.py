@@ -1,4 +1,4 @@
-"""The door to blocking code: bounded, and nothing is left behind."""
+"""Running blocking calls in a bounded pool of threads."""
 
 import asyncio
 import threading
@@ -20,7 +20,7 @@ def anyio_backend() -> str:
 
 
 class Blocking:
-    """Calls that block until they are let go, and what is known of them."""
+    """Calls that block until `may_end` is set, and counts of them."""
 
     def __init__(self) -> None:
         self.begun = threading.Semaphore(0)
@@ -57,12 +57,12 @@ async def test_a_call_runs_in_a_thread_of_the_pool_and_gives_its_result(blocking
         assert await threads.run(max, [1, 3, 2], key=lambda number: -number) == 1
 
 
-async def test_what_a_call_raises_is_raised_to_its_caller() -> None:
+async def test_an_exception_of_a_call_is_raised_to_its_caller() -> None:
     with Threads(1, "engine") as threads, pytest.raises(ZeroDivisionError):
         await threads.run(divmod, 1, 0)
 
 
-async def test_what_the_engine_did_not_do_is_counted() -> None:
+async def test_failed_calls_of_the_engine_are_counted() -> None:
     def fail(failure: Exception) -> None:
         raise failure
 
@@ -109,7 +109,7 @@ async def test_a_cancelled_caller_waits_for_its_call(blocking: Blocking) -> None
     assert blocking.ended == 1
 
 
-async def test_a_caller_cancelled_before_its_turn_leaves_nothing_to_happen_later(
+async def test_a_call_that_was_cancelled_in_the_queue_does_not_run_later(
     blocking: Blocking,
 ) -> None:
     late: list[str] = []
@@ -122,13 +122,13 @@ async def test_a_caller_cancelled_before_its_turn_leaves_nothing_to_happen_later
             waiting.cancel()
             blocking.may_end.set()
         assert waiting.cancelled()
-        # Whether it ran or not, it is over when its caller is.
+        # Whether it ran or not, it does not run after its caller has ended.
         before = list(late)
         await threads.run(lambda: None)
         assert late == before
 
 
-async def test_a_failure_of_a_call_whose_caller_was_cancelled_is_no_ones_surprise() -> None:
+async def test_a_failure_after_a_cancellation_is_no_unhandled_exception() -> None:
     may_end = threading.Event()
     begun = threading.Event()
 
@@ -147,7 +147,7 @@ async def test_a_failure_of_a_call_whose_caller_was_cancelled_is_no_ones_surpris
     assert task.cancelled()
 
 
-async def test_closing_waits_for_the_calls_that_are_under_way(blocking: Blocking) -> None:
+async def test_closing_waits_for_running_calls(blocking: Blocking) -> None:
     threads = Threads(1, "engine")
     async with asyncio.TaskGroup() as group:
         with threads:
@@ -161,7 +161,7 @@ async def test_closing_waits_for_the_calls_that_are_under_way(blocking: Blocking
         await threads.run(blocking.call)
 
 
-async def test_closing_calls_off_what_has_not_begun(blocking: Blocking) -> None:
+async def test_closing_cancels_queued_calls(blocking: Blocking) -> None:
     late: list[str] = []
     async with asyncio.TaskGroup() as group:
         with Threads(1, "engine") as threads:
@@ -181,58 +181,58 @@ async def test_closing_calls_off_what_has_not_begun(blocking: Blocking) -> None:
 # An engine that hangs
 
 
-class Deaf:
-    """A question that has no answer as long as the engine hangs."""
+class Hanging:
+    """A question that fails as long as the engine hangs."""
 
     def __init__(self) -> None:
         self.hangs = True
-        self.asked = 0
+        self.question_count = 0
 
     def question(self) -> str:
-        self.asked += 1
+        self.question_count += 1
         if self.hangs:
             raise EngineUnavailable("It hangs.")
         return "Engine 1.0"
 
 
 @pytest.fixture
-def deaf() -> Deaf:
-    return Deaf()
+def engine() -> Hanging:
+    return Hanging()
 
 
 @pytest.fixture
-def hanging(deaf: Deaf, blocking: Blocking) -> Iterator[Threads]:
-    """Two threads, whose callers have next to no patience."""
+def hanging(engine: Hanging, blocking: Blocking) -> Iterator[Threads]:
+    """A pool of two threads whose callers probe the engine almost at once."""
     with (
-        closing(EngineProbe(deaf.question, "hearing", rest_s=0)) as hearing,
-        Threads(2, "engine", hearing, patience_s=0.01) as threads,
+        closing(EngineProbe(engine.question, "probe", rest_s=0)) as probe,
+        Threads(2, "engine", probe, patience_s=0.01) as threads,
     ):
         yield threads
         blocking.may_end.set()
 
 
-async def test_nobody_waits_for_an_engine_that_is_known_to_hang(
-    hanging: Threads, blocking: Blocking, deaf: Deaf
+async def test_all_callers_stop_waiting_for_an_engine_that_hangs(
+    hanging: Threads, blocking: Blocking, engine: Hanging
 ) -> None:
-    # More than there are threads: those whose turn has not come go, too.
+    # More calls than threads, so queued callers are tested, too.
     calls = [hanging.run(blocking.call) for _ in range(5)]
     outcomes = await asyncio.gather(*calls, return_exceptions=True)
     assert [str(outcome) for outcome in outcomes] == ["It hangs."] * 5
     assert hanging.failure_count == 5
-    # None but those two whose answers may still come has begun, or ever will.
+    # Only the first two have begun; no other ever will.
     with pytest.raises(EngineUnavailable):
         await hanging.run(blocking.call)
     assert blocking.running <= 2
     blocking.may_end.set()
-    deaf.hangs = False
+    engine.hangs = False
     assert await hanging.run(max, [1, 3, 2]) == 3
     assert blocking.ended <= 2
 
 
-async def test_what_an_engine_answers_is_heard_while_all_threads_wait_for_it(
-    hanging: Threads, blocking: Blocking, deaf: Deaf
+async def test_the_probe_answers_while_all_threads_are_blocked(
+    hanging: Threads, blocking: Blocking, engine: Hanging
 ) -> None:
-    deaf.hangs = False
+    engine.hangs = False
     async with asyncio.TaskGroup() as group:
         for _ in range(3):
             group.create_task(hanging.run(blocking.call))
@@ -242,33 +242,35 @@ async def test_what_an_engine_answers_is_heard_while_all_threads_wait_for_it(
         blocking.may_end.set()
 
 
-async def test_a_slow_call_of_an_engine_that_answers_is_waited_for(
-    hanging: Threads, blocking: Blocking, deaf: Deaf
+async def test_a_slow_call_is_awaited_while_the_engine_answers(
+    hanging: Threads, blocking: Blocking, engine: Hanging
 ) -> None:
-    deaf.hangs = False
+    engine.hangs = False
     async with asyncio.TaskGroup() as group:
         slow = group.create_task(hanging.run(blocking.call))
-        await eventually(lambda: deaf.asked >= 3, "it was asked after again and again")
+        await eventually(
+            lambda: engine.question_count >= 3, "the engine was probed again and again"
+        )
         assert not slow.done()
         blocking.may_end.set()
     assert slow.result().startswith("engine")
 
 
 async def test_a_cancelled_caller_does_not_wait_for_an_engine_that_hangs(
-    hanging: Threads, blocking: Blocking, deaf: Deaf
+    hanging: Threads, blocking: Blocking, engine: Hanging
 ) -> None:
-    deaf.hangs = False
+    engine.hangs = False
     waiting = asyncio.ensure_future(hanging.run(blocking.call))
     await blocking.has_begun()
-    deaf.hangs = True
+    engine.hangs = True
     waiting.cancel()
-    # Its call has not ended, and does only when this test lets it.
+    # Its call still blocks.
     await asyncio.wait([waiting])
     assert waiting.cancelled()
     assert blocking.ended == 0
 
 
-async def test_a_call_that_was_given_up_does_not_take_its_next_step(
+async def test_an_abandoned_call_does_not_take_its_next_step(
     hanging: Threads, blocking: Blocking
 ) -> None:
     ended, steps = threading.Event(), []
@@ -289,8 +291,8 @@ async def test_a_call_that_was_given_up_does_not_take_its_next_step(
     assert steps == ["first"]
 
 
-async def test_a_call_that_is_awaited_takes_its_next_step() -> None:
+async def test_an_awaited_call_takes_its_next_step() -> None:
     with Threads(1, "engine") as threads:
         await threads.run(ensure_awaited)
-    # Outside of any call there is nobody to give it up.
+    # Outside of a call, nothing is raised.
     ensure_awaited()

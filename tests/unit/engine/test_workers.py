@@ -1,4 +1,4 @@
-"""Threads that nobody waits for who is in a hurry."""
+"""The executor whose threads do not delay the end of the process."""
 
 import subprocess
 import sys
@@ -16,7 +16,7 @@ def name_of_thread() -> str:
     return threading.current_thread().name
 
 
-def test_calls_share_no_more_threads_than_there_may_be() -> None:
+def test_calls_use_no_more_threads_than_allowed() -> None:
     workers = Workers(3, "work")
     futures: list[Future[str]] = [workers.submit(name_of_thread) for _ in range(50)]
     names = {future.result(DEADLINE_S) for future in futures}
@@ -24,17 +24,17 @@ def test_calls_share_no_more_threads_than_there_may_be() -> None:
     workers.shutdown()
 
 
-def test_a_thread_is_made_only_when_none_is_idle() -> None:
+def test_a_thread_is_started_only_if_none_is_idle() -> None:
     workers, may_end = Workers(2, "work"), threading.Event()
     slow = workers.submit(may_end.wait, DEADLINE_S)
-    # Beside the one that waits another is made, or this would never be done.
+    # Without a second thread, this would never end.
     assert workers.submit(name_of_thread).result(DEADLINE_S) == "work_1"
     may_end.set()
     assert slow.result(DEADLINE_S)
     workers.shutdown()
 
 
-def test_what_a_call_raises_is_its_futures() -> None:
+def test_an_exception_of_a_call_is_set_on_its_future() -> None:
     workers = Workers(1, "work")
     with pytest.raises(ZeroDivisionError):
         workers.submit(divmod, 1, 0).result(DEADLINE_S)
@@ -42,7 +42,7 @@ def test_what_a_call_raises_is_its_futures() -> None:
     workers.shutdown()
 
 
-def test_who_is_in_a_hurry_waits_for_nothing_and_calls_off_the_rest() -> None:
+def test_a_shutdown_without_waiting_cancels_queued_calls() -> None:
     workers, begun, may_end = Workers(1, "work"), threading.Event(), threading.Event()
 
     def call() -> str:
@@ -62,7 +62,7 @@ def test_who_is_in_a_hurry_waits_for_nothing_and_calls_off_the_rest() -> None:
         workers.submit(name_of_thread)
 
 
-def test_a_process_ends_although_a_call_does_not() -> None:
+def test_a_process_ends_while_a_call_still_runs() -> None:
     program = (
         "import threading; from chowder_local.engine.threads import Workers; "
         "begun = threading.Event(); workers = Workers(1, 'work'); "

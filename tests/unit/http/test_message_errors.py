@@ -1,4 +1,4 @@
-"""OpenAI's form of an error: what SDKs show, and which member it concerns."""
+"""Errors in OpenAI's format: message, type, code and param."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from chowder_local.http.message_errors import error_of, is_message_route
         ("/local/instances/x/responses", False),
     ],
 )
-def test_the_two_message_routes_are_known_by_their_paths(path: str, is_one: bool) -> None:
+def test_message_routes_are_recognized_by_their_paths(path: str, is_one: bool) -> None:
     assert is_message_route({"path": path}) == is_one
 
 
@@ -64,7 +64,7 @@ def problem(*loc: str | int) -> dict[str, object]:
         ),
     ],
 )  # fmt: skip
-def test_an_error_says_what_happened_whose_fault_it_is_and_where(
+def test_an_error_has_message_type_code_and_param(
     failure: ChowderError, expected: tuple[str | None, ...]
 ) -> None:
     error = error_of(failure, status_of(failure), detail_of(failure))

@@ -1,4 +1,4 @@
-"""A world of instances for each test."""
+"""A world for each test."""
 
 from __future__ import annotations
 

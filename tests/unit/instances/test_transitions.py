@@ -1,4 +1,4 @@
-"""The moves of an instance's status."""
+"""The transitions between statuses."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from chowder_local.instances.transitions import MOVES
 if TYPE_CHECKING:
     from tests.scripted.world import World
 
-PICTURE = Path(__file__).parents[3] / "docs" / "instance-states.md"
+PICTURE = Path(__file__).parents[3] / "docs" / "explanation" / "instance-states.md"
 
 
-def test_the_picture_in_the_docs_shows_every_move_and_no_other() -> None:
+def test_the_diagram_in_the_docs_shows_exactly_the_allowed_transitions() -> None:
     drawn = re.findall(r"^ +(\w+) --> (\w+):", PICTURE.read_text(), re.M)
     assert sorted(drawn) == sorted((each, to) for each in MOVES for to in MOVES[each])
 
 
-async def test_a_move_that_makes_no_sense_is_a_defect_and_changes_nothing(world: World) -> None:
+async def test_a_transition_that_is_not_allowed_raises_and_changes_nothing(world: World) -> None:
     instance = await world.placed(InstanceStatus.TERMINATED)
     with pytest.raises(ValueError, match="cannot move from terminated to running"):
         await world.transitions.to_running(instance, "http://127.0.0.1:1")
     assert await world.now(instance) == instance
 
 
-async def test_a_move_from_a_status_that_is_no_more_gets_nothing(world: World) -> None:
+async def test_a_transition_from_an_outdated_status_returns_none(world: World) -> None:
     seen = await world.created()
     stopped = await world.transitions.to_stopped(seen)
     assert await world.transitions.to_error(seen, "too late") is None

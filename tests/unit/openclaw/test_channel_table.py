@@ -1,4 +1,4 @@
-"""What each messenger takes, and how that is written in OpenClaw's configuration."""
+"""The fields of each channel, and their form in OpenClaw's configuration."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ REQUIRED = {
 
 
 def test_every_channel_has_its_fields_by_openclaws_names() -> None:
-    found = {
+    required_names = {
         name: {field.name: field.openclaw_key for field in channel.required}
         for name, channel in CHANNELS.items()
     }
-    assert found == REQUIRED
+    assert required_names == REQUIRED
 
 
-def test_only_whatsapp_is_connected_by_a_person() -> None:
+def test_only_whatsapp_is_interactive() -> None:
     interactive = {
         name
         for name, channel in CHANNELS.items()
@@ -66,9 +66,9 @@ def test_names_become_openclaws(name: str, expected: str) -> None:
     assert camel_case(name) == expected
 
 
-def test_fields_are_mapped_and_others_pass() -> None:
-    given = {"token": "t", "api_root": "http://bots.test", "network": {"proxy_url": 1}}
-    assert to_openclaw_config(CHANNELS["telegram"], given) == {
+def test_fields_are_mapped_and_others_pass_unchanged() -> None:
+    client_fields = {"token": "t", "api_root": "http://bots.test", "network": {"proxy_url": 1}}
+    assert to_openclaw_config(CHANNELS["telegram"], client_fields) == {
         "botToken": "t",
         "apiRoot": "http://bots.test",
         "network": {"proxy_url": 1},
@@ -77,7 +77,7 @@ def test_fields_are_mapped_and_others_pass() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(REQUIRED))
-def test_all_that_is_required_is_missed_at_first_and_nothing_in_the_end(name: str) -> None:
+def test_an_empty_configuration_lacks_all_fields_and_a_full_one_none(name: str) -> None:
     channel = CHANNELS[name]
     assert list(missing_fields(channel, {})) == list(REQUIRED[name])
     assert missing_fields(channel, dict.fromkeys(REQUIRED[name].values(), "x")) == []
@@ -98,7 +98,7 @@ def test_all_that_is_required_is_missed_at_first_and_nothing_in_the_end(name: st
         ("line", {"tokenFile": "x", "secretFile": "y"}, []),
     ],
 )
-def test_some_fields_have_others_instead(
+def test_some_fields_have_alternatives(
     name: str, configured: dict[str, Any], lacking: list[str]
 ) -> None:
     assert missing_fields(CHANNELS[name], configured) == lacking

@@ -1,4 +1,4 @@
-"""What OpenClaw's words about a channel are taken for; the calls are tried elsewhere."""
+"""How OpenClaw's report of a channel is read; other tests make the calls."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def state(*issues: dict[str, Any], **account: Any) -> ChannelState:
     return ChannelState("msteams", is_enabled=True, account=account, issues=issues)
 
 
-def test_words_about_a_failure_come_first() -> None:
+def test_the_error_message_precedes_other_reasons() -> None:
     issue = {"message": "Not linked"}
-    told = {"lastError": "unauthorized", "stateReason": "stopped", "lifecycle": "blocked"}
-    assert state(issue, **told).reason == "unauthorized"
-    assert state(issue, **told | {"lastError": None}).reason == "Not linked"
-    assert state({}, **told | {"lastError": None}).reason == "stopped"
+    report = {"lastError": "unauthorized", "stateReason": "stopped", "lifecycle": "blocked"}
+    assert state(issue, **report).reason == "unauthorized"
+    assert state(issue, **report | {"lastError": None}).reason == "Not linked"
+    assert state({}, **report | {"lastError": None}).reason == "stopped"
     assert state(lifecycle="blocked").reason == "blocked"
     assert state(running=True, connected=False).reason is None
     assert state(running=True, connected=True, lastError="once").reason is None
@@ -51,11 +51,11 @@ def test_words_about_a_failure_come_first() -> None:
         ({"lifecycle": "recovering"}, False, True),
     ],
 )
-def test_giving_up_is_another_thing_than_trying_again(
+def test_a_refused_channel_differs_from_one_that_is_retried(
     account: dict[str, Any], is_refused: bool, has_failed: bool
 ) -> None:
-    found = state(**account)
-    assert (found.is_refused, found.has_failed) == (is_refused, has_failed)
+    channel_state = state(**account)
+    assert (channel_state.is_refused, channel_state.has_failed) == (is_refused, has_failed)
 
 
 def test_the_image_alone_is_in_the_data_url() -> None:
@@ -67,7 +67,7 @@ def test_the_image_alone_is_in_the_data_url() -> None:
 @pytest.mark.parametrize(
     "answer", [ok({"connected": True}), ok({"connected": False}), refused("gone", 503)]
 )
-async def test_a_scan_is_awaited_until_there_is_no_more_to_await(
+async def test_waiting_for_a_scan_ends_with_openclaws_answer(
     world: World, answer: tuple[int, dict[str, Any]]
 ) -> None:
     instance = await world.created()

@@ -1,4 +1,4 @@
-"""What can go wrong in a call from inside a sandbox; that it works is seen on real ones."""
+"""Failures of calls from inside a sandbox; end-to-end tests cover successful ones."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ SANDBOX_ID = SandboxId("chowder-1")
 
 
 class Program:
-    """A program in a sandbox that says what a test wants."""
+    """A program in a sandbox with a test's output."""
 
-    def __init__(self, said: Sequence[bytes], complaint: str = "", *, is_stuck: bool = False):
+    def __init__(self, output: Sequence[bytes], stderr_tail: str = "", *, is_stuck: bool = False):
         self.commands: list[Sequence[str]] = []
         self.written = b""
-        self.complaint = complaint
-        self._said = list(said)
+        self.stderr_tail = stderr_tail
+        self._output = list(output)
         self._is_stuck = is_stuck
 
     @asynccontextmanager
@@ -41,7 +41,7 @@ class Program:
     async def read(self) -> bytes:
         if self._is_stuck:
             await asyncio.Event().wait()
-        return self._said.pop(0) if self._said else b""
+        return self._output.pop(0) if self._output else b""
 
 
 async def call(program: Program, **options: Any) -> dict[str, Any]:
@@ -71,11 +71,11 @@ async def test_the_token_goes_in_by_the_input_and_not_by_the_command() -> None:
     assert not any("token of" in part for part in program.commands[0])
 
 
-async def test_a_payload_that_is_no_object_is_as_good_as_none() -> None:
+async def test_a_payload_that_is_no_object_counts_as_empty() -> None:
     assert await call(Program([answer(ok=True, payload=["what"])])) == {}
 
 
-async def test_a_refusal_has_the_gateways_words() -> None:
+async def test_a_refusal_has_the_gateways_message() -> None:
     refused = answer(ok=False, error={"code": "INVALID_REQUEST", "message": "no such skill"})
     with pytest.raises(RpcRefused, match="no such skill"):
         await call(Program([refused]))
@@ -87,17 +87,17 @@ async def test_a_gateway_that_is_not_there_is_told_from_one_that_refuses(code: s
         await call(Program([answer(ok=False, error={"code": code, "message": "hung up"})]))
 
 
-async def test_what_a_call_itself_cannot_do_is_a_refusal() -> None:
+async def test_an_error_with_a_payload_is_a_refusal() -> None:
     error = {"code": "UNAVAILABLE", "message": "fetch failed"}
     failed = answer(ok=False, payload={"ok": False, "error": "fetch failed"}, error=error)
     with pytest.raises(RpcRefused, match="fetch failed"):
         await call(Program([failed]))
 
 
-@pytest.mark.parametrize("said", [b"", b"not json\n", b"[1]\n"])
-async def test_an_answer_that_cannot_be_read_is_the_gateways_failure(said: bytes) -> None:
+@pytest.mark.parametrize("output", [b"", b"not json\n", b"[1]\n"])
+async def test_an_answer_that_cannot_be_read_is_the_gateways_failure(output: bytes) -> None:
     with pytest.raises(GatewayUnavailable):
-        await call(Program([said] if said else [], "first line\nnode: not found"))
+        await call(Program([output] if output else [], "first line\nnode: not found"))
 
 
 async def test_a_program_that_dies_is_quoted() -> None:
@@ -105,12 +105,14 @@ async def test_a_program_that_dies_is_quoted() -> None:
         await call(Program([], "first line\nnode: not found"))
 
 
-async def test_a_call_takes_no_longer_than_it_may() -> None:
+async def test_a_call_that_exceeds_its_timeout_fails() -> None:
     with pytest.raises(GatewayUnavailable, match=r"skills\.status"):
         await call(Program([], is_stuck=True), timeout_s=0.01)
 
 
-async def test_a_flood_is_not_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_output_that_is_too_long_is_not_read_to_its_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(sandbox_exec, "MAX_ANSWER_BYTES", 10)
     with pytest.raises(GatewayUnavailable, match="more than"):
         await call(Program([b"x" * 8] * 100))

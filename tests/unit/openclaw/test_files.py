@@ -1,4 +1,4 @@
-"""An agent's files as the server sees them: with the real program, and with one that lies."""
+"""An agent's files, with the real program and with one that answers wrongly."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SANDBOX_ID, OTHER_ID = SandboxId("chowder-1"), SandboxId("chowder-2")
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    # No step of the way to it may be a link.
+    # The path to it may have no link.
     home = tmp_path.resolve() / "home"
     home.mkdir()
     return home
@@ -53,27 +53,31 @@ def files(processes: LocalProcesses, home: Path) -> Files:
     return Files(processes, str(home), idle_timeout_s=5.0)
 
 
-class Liar:
-    """A program that says what a test wants, whatever it is asked."""
+class ScriptedProcesses:
+    """A program that answers with a test's output, whatever the request is."""
 
-    def __init__(self, *said: bytes, complaint: str = "") -> None:
-        self.complaint = complaint
+    def __init__(self, *reply: bytes, stderr_tail: str = "") -> None:
+        self.stderr_tail = stderr_tail
         self.written = b""
-        self._said = list(said)
+        self._replies = list(reply)
 
     @asynccontextmanager
-    async def process(self, _: SandboxId, command: Sequence[str]) -> AsyncIterator[Liar]:
+    async def process(
+        self, _: SandboxId, command: Sequence[str]
+    ) -> AsyncIterator[ScriptedProcesses]:
         yield self
 
     async def write(self, chunk: bytes) -> None:
         self.written += chunk
 
     async def read(self) -> bytes:
-        return self._said.pop(0) if self._said else b""
+        return self._replies.pop(0) if self._replies else b""
 
 
-def lied_to(*said: bytes, complaint: str = "") -> Files:
-    return Files(Liar(*said, complaint=complaint), "/data/.openclaw", idle_timeout_s=5.0)
+def files_with(*reply: bytes, stderr_tail: str = "") -> Files:
+    return Files(
+        ScriptedProcesses(*reply, stderr_tail=stderr_tail), "/data/.openclaw", idle_timeout_s=5.0
+    )
 
 
 async def taken(files: Files, path: str) -> bytes:
@@ -123,14 +127,14 @@ async def test_a_text_comes_back_as_it_was_written(files: Files, content: str) -
     assert await taken(files, "a/b.txt") == content.encode()
 
 
-async def test_what_is_no_text_is_to_be_downloaded(files: Files, home: Path) -> None:
+async def test_a_file_that_is_not_utf8_is_refused(files: Files, home: Path) -> None:
     (home / "x").write_bytes(b"\xff\xfe")
     with pytest.raises(FileRefused, match=r"x is not UTF-8 text; .*download"):
         await files.text(SANDBOX_ID, "x")
     assert await taken(files, "x") == b"\xff\xfe"
 
 
-async def test_a_text_that_is_too_long_is_to_be_downloaded(
+async def test_a_text_over_the_limit_is_refused(
     files: Files, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MAX_TEXT_BYTES", 4)
@@ -172,25 +176,25 @@ async def test_the_root_is_a_dot(files: Files, home: Path) -> None:
 )
 async def test_a_file_may_claim_to_be_of_any_year(seconds: int, year: int) -> None:
     rows = json.dumps([["x", stat.S_IFREG | 0o600, 1, seconds]]).encode()
-    files = lied_to(b'{"size": %d}\n' % len(rows), rows)
+    files = files_with(b'{"size": %d}\n' % len(rows), rows)
     (entry,) = (await files.folder(SANDBOX_ID, ".")).entries
     assert entry.mod_time.year == year
 
 
-async def test_what_is_not_there_is_missing(files: Files) -> None:
+async def test_a_missing_path_is_reported(files: Files) -> None:
     for call in (files.folder, files.text, files.download):
         with pytest.raises(FileMissing):
             await call(SANDBOX_ID, "nowhere")
 
 
-async def test_a_refusal_comes_with_the_programs_words(files: Files, home: Path) -> None:
+async def test_a_refusal_has_the_programs_message(files: Files, home: Path) -> None:
     (home / "link").symlink_to("/etc/passwd")
     for call in (files.folder, files.text, files.download):
         with pytest.raises(FileRefused, match="link is a symbolic link"):
             await call(SANDBOX_ID, "link")
     with pytest.raises(FileRefused, match="link is a symbolic link"):
         await files.write_text(SANDBOX_ID, "link", "x")
-    with pytest.raises(FileRefused, match="is to be a directory"):
+    with pytest.raises(FileRefused, match="names a directory, not a file"):
         await files.write_text(SANDBOX_ID, "folder/", "x")
 
 
@@ -233,7 +237,7 @@ async def test_a_download_that_is_given_up_ends_the_program(
     assert processes.running == 0
 
 
-async def test_only_so_many_programs_run_in_a_sandbox_at_a_time(
+async def test_the_number_of_programs_in_a_sandbox_is_limited(
     files: Files, home: Path, processes: LocalProcesses
 ) -> None:
     (home / "x").write_bytes(b"x")
@@ -245,7 +249,7 @@ async def test_only_so_many_programs_run_in_a_sandbox_at_a_time(
     assert processes.most_running == PROGRAMS_PER_SANDBOX
 
 
-async def test_whoever_finds_no_room_is_told_so_in_time_and_other_sandboxes_have_theirs(
+async def test_a_transfer_over_the_limit_fails_in_time_and_other_sandboxes_go_on(
     files: Files, home: Path
 ) -> None:
     (home / "x").write_bytes(bytes(8 * 1024 * 1024))
@@ -259,7 +263,7 @@ async def test_whoever_finds_no_room_is_told_so_in_time_and_other_sandboxes_have
     await files.folder(SANDBOX_ID, ".")
 
 
-async def test_a_sandbox_that_was_just_stopped_is_told_as_such(
+async def test_a_paused_sandbox_raises_sandbox_paused(
     files: Files, processes: LocalProcesses
 ) -> None:
     processes.failing = SandboxPaused()
@@ -286,29 +290,31 @@ LIES = {
 }
 
 
-async def test_a_program_that_lies_is_not_believed() -> None:
-    said = {}
+async def test_an_answer_with_a_wrong_size_is_refused() -> None:
+    refusals = {}
     for lie, chunks in LIES.items():
-        for call in (lied_to(*chunks).folder, lied_to(*chunks).text):
+        for call in (files_with(*chunks).folder, files_with(*chunks).text):
             doing = call(SANDBOX_ID, "x")
-            said[lie, call.__name__] = await refusal_of((GatewayUnavailable, StreamBroken), doing)
-    assert not [lie for lie, words in said.items() if not words]
+            refusals[lie, call.__name__] = await refusal_of(
+                (GatewayUnavailable, StreamBroken), doing
+            )
+    assert not [lie for lie, words in refusals.items() if not words]
 
 
 @pytest.mark.parametrize(
     "rows", [b"{}", b"[1]", b'[["x",1,1]]', b'[["\\ud800",1,1,1]]', b'[["x",1,1,null]]', b"[[", b""]
 )
-async def test_a_list_that_is_none_is_not_believed(rows: bytes) -> None:
-    with pytest.raises(GatewayUnavailable, match="nonsense"):
-        await lied_to(b'{"size": %d}\n' % len(rows) + rows).folder(SANDBOX_ID, ".")
+async def test_an_invalid_listing_is_refused(rows: bytes) -> None:
+    with pytest.raises(GatewayUnavailable, match="invalid listing"):
+        await files_with(b'{"size": %d}\n' % len(rows) + rows).folder(SANDBOX_ID, ".")
 
 
-async def test_what_a_program_says_behind_its_content_is_not_taken() -> None:
-    assert await lied_to(b'{"size": 3}\nab', b"cde").text(SANDBOX_ID, "x") == "abc"
+async def test_output_after_the_content_is_ignored() -> None:
+    assert await files_with(b'{"size": 3}\nab', b"cde").text(SANDBOX_ID, "x") == "abc"
 
 
-async def test_a_download_breaks_off_if_not_all_comes() -> None:
-    download = await lied_to(b'{"size": 5}\n12', b"34").download(SANDBOX_ID, "a/x")
+async def test_a_truncated_download_breaks_off() -> None:
+    download = await files_with(b'{"size": 5}\n12', b"34").download(SANDBOX_ID, "a/x")
     assert (download.name, download.size) == ("x", 5)
     with pytest.raises(StreamBroken):
         [chunk async for chunk in download.chunks]
@@ -318,25 +324,25 @@ async def test_a_download_breaks_off_if_not_all_comes() -> None:
     ("code", "failure", "words"),
     [
         ("full", SandboxFull, "No space is left"),
-        ("failed", GatewayUnavailable, "could not do it: Input/output error"),
-        ("whatever", GatewayUnavailable, "could not do it: Input/output error"),
+        ("failed", GatewayUnavailable, "failed in the sandbox: Input/output error"),
+        ("whatever", GatewayUnavailable, "failed in the sandbox: Input/output error"),
     ],
 )
 async def test_a_failure_of_the_sandbox_is_told(
     code: str, failure: type[ChowderError], words: str
 ) -> None:
-    said = json.dumps({"error": code, "words": "Input/output error"}).encode() + b"\n"
+    reply = json.dumps({"error": code, "message": "Input/output error"}).encode() + b"\n"
     with pytest.raises(failure, match=words):
-        await lied_to(said).write_text(SANDBOX_ID, "x", "")
+        await files_with(reply).write_text(SANDBOX_ID, "x", "")
 
 
-async def test_words_of_a_program_are_bounded() -> None:
-    said = json.dumps({"error": "refused", "words": "x" * 60_000}).encode() + b"\n"
+async def test_a_programs_message_is_cut() -> None:
+    reply = json.dumps({"error": "refused", "message": "x" * 60_000}).encode() + b"\n"
     with pytest.raises(FileRefused) as refused:
-        await lied_to(said).text(SANDBOX_ID, "x")
+        await files_with(reply).text(SANDBOX_ID, "x")
     assert len(str(refused.value)) == 1000
 
 
 async def test_a_program_that_cannot_run_is_quoted() -> None:
     with pytest.raises(GatewayUnavailable, match="ended with: python3: not found"):
-        await lied_to(complaint="exec\npython3: not found").text(SANDBOX_ID, "x")
+        await files_with(stderr_tail="exec\npython3: not found").text(SANDBOX_ID, "x")

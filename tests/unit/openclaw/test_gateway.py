@@ -1,4 +1,4 @@
-"""The gateway's one client, against a gateway on a real socket."""
+"""The gateway's client, against a scripted gateway on a real socket."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ async def test_a_patch_waits_its_turn_where_openclaw_limits_their_rate() -> None
     assert len(scripted.called("config.patch")) == 2
 
 
-async def test_a_patch_that_gets_no_turn_is_told() -> None:
+async def test_a_patch_over_the_rate_limit_fails() -> None:
     scripted = ScriptedGateway(rpc_answers={"config.patch": refused(LIMITED, 503)})
     async with reaching(scripted) as gateway:
         with pytest.raises(GatewayUnavailable, match="rate limit"):
@@ -57,14 +57,14 @@ async def test_a_gateway_that_is_not_there_is_not_started() -> None:
         assert not await Gateway(forwarder, "http://127.0.0.1:9", "gw-token").is_started()
 
 
-async def test_a_control_call_shows_the_token_and_gives_the_payload() -> None:
+async def test_a_control_call_sends_the_token_and_returns_the_payload() -> None:
     scripted = ScriptedGateway()
     async with reaching(scripted) as gateway:
         assert await gateway.call("config.get", {}) == {"hash": "hmac-sha256:v1:abc"}
     assert scripted.tokens == {"Bearer gw-token"}
 
 
-async def test_a_gateway_is_told_for_which_request_it_works() -> None:
+async def test_a_gateway_gets_the_request_id() -> None:
     scripted = ScriptedGateway()
     async with reaching(scripted) as gateway:
 
@@ -78,11 +78,11 @@ async def test_a_gateway_is_told_for_which_request_it_works() -> None:
 
         await asyncio.create_task(ask_for_a_request())
         await ask()
-    ids = [asked.headers.get("x-request-id") for asked in scripted.messages]
+    ids = [sent_request.headers.get("x-request-id") for sent_request in scripted.messages]
     assert ids == ["my-id", None]
 
 
-async def test_a_refused_control_call_has_the_gateways_words() -> None:
+async def test_a_refused_control_call_has_the_gateways_message() -> None:
     scripted = ScriptedGateway(rpc_answers={"config.get": refused("no such thing")})
     async with reaching(scripted) as gateway:
         with pytest.raises(RpcRefused, match="no such thing"):
@@ -106,7 +106,7 @@ async def test_an_answer_that_is_no_json_is_no_answer() -> None:
             await gateway.call("config.get", {})
 
 
-async def test_a_configuration_that_openclaw_refuses_is_refused_with_its_words() -> None:
+async def test_a_refused_configuration_has_openclaws_message() -> None:
     scripted = ScriptedGateway(rpc_answers={"config.patch": refused("Unrecognized key")})
     async with reaching(scripted) as gateway:
         with pytest.raises(ConfigRefused, match="Unrecognized key"):
@@ -129,7 +129,7 @@ async def test_changes_of_one_configuration_wait_for_each_other() -> None:
             Gateway(forwarder, url, "gw-token", locks.holding(SandboxId(each)))
             for each in ("box", "box", "another")
         )
-        async with one.holding_config():
+        async with one.hold_config():
             waiting = group.create_task(two.patch_config({"a": 1}))
             await other.patch_config({"b": 2})
             assert not waiting.done()
@@ -148,8 +148,8 @@ async def test_an_array_is_replaced_and_not_merged() -> None:
     scripted = ScriptedGateway()
     async with reaching(scripted) as gateway:
         await gateway.patch_config({"a": {"b": [1], "c": {"d": []}}, "e": 1})
-    (asked,) = scripted.called("config.patch")
-    assert asked["replacePaths"] == ["a.b", "a.c.d"]
+    (sent_request,) = scripted.called("config.patch")
+    assert sent_request["replacePaths"] == ["a.b", "a.c.d"]
 
 
 async def test_arrays_below_what_is_deleted_may_go_with_it() -> None:
@@ -167,14 +167,14 @@ NOT_APPLIED = "config.patch persisted but was not applied to the active Gateway 
 RESTARTING = "config.patch persisted and was accepted for restart; wait for the Gateway"
 
 
-async def test_a_patch_that_was_written_and_cannot_be_used_is_told_from_a_refusal() -> None:
+async def test_a_written_but_unusable_patch_is_not_a_refusal() -> None:
     scripted = ScriptedGateway(rpc_answers={"config.patch": refused(NOT_APPLIED, 503)})
     async with reaching(scripted) as gateway:
         with pytest.raises(ConfigNotApplied, match="not applied"):
             await gateway.patch_config({"a": 1})
 
 
-async def test_a_gateway_that_restarts_itself_at_once_has_taken_the_patch() -> None:
+async def test_a_patch_succeeds_if_the_gateway_restarts_at_once() -> None:
     scripted = ScriptedGateway(rpc_answers={"config.patch": refused(RESTARTING, 503)})
     async with reaching(scripted) as gateway:
         assert await gateway.patch_config({"a": 1})
@@ -187,7 +187,7 @@ async def test_a_gateway_that_cannot_be_patched_now_is_unavailable() -> None:
             await gateway.patch_config({"a": 1})
 
 
-async def test_a_restart_is_over_when_turns_are_taken_for_less_time_than_was_waited() -> None:
+async def test_a_restart_has_ended_when_the_uptime_is_less_than_the_wait() -> None:
     scripted = ScriptedGateway(uptime_ms=60_000)
     async with reaching(scripted) as gateway, asyncio.TaskGroup() as group:
         waiting = group.create_task(gateway.wait_for_restart(time.monotonic()))
@@ -230,7 +230,7 @@ async def test_a_message_goes_as_utf8_with_its_model_and_session() -> None:
         ) as answer,
     ):
         await answer.read()
-    (asked,) = scripted.messages
-    assert asked.body == {"input": "Zoë 🦞"}
-    assert asked.headers["x-openclaw-model"] == "chowder-openai/gpt-4o"
-    assert asked.headers["x-openclaw-session-key"].startswith("agent:main:s-")
+    (sent_request,) = scripted.messages
+    assert sent_request.body == {"input": "Zoë 🦞"}
+    assert sent_request.headers["x-openclaw-model"] == "chowder-openai/gpt-4o"
+    assert sent_request.headers["x-openclaw-session-key"].startswith("agent:main:s-")

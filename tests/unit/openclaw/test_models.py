@@ -1,4 +1,4 @@
-"""Which provider a model id leads to."""
+"""Model ids, their providers, and their configuration in OpenClaw."""
 
 from typing import Any
 
@@ -38,7 +38,7 @@ def test_a_models_name_tells_its_provider(model: str, provider: ModelProvider) -
 
 
 @pytest.mark.parametrize(
-    ("asked", "provider", "model"),
+    ("model_id", "provider", "model"),
     [
         ("anthropic/claude-x", ANTHROPIC, "claude-x"),
         ("openai/ft:gpt-4o:acme/v1", OPENAI, "ft:gpt-4o:acme/v1"),
@@ -47,24 +47,24 @@ def test_a_models_name_tells_its_provider(model: str, provider: ModelProvider) -
         ("openai/claude-like", OPENAI, "claude-like"),
     ],
 )
-def test_a_named_provider_wins_over_what_the_models_name_says(
-    asked: str, provider: ModelProvider, model: str
+def test_a_custom_provider_precedes_the_models_prefix(
+    model_id: str, provider: ModelProvider, model: str
 ) -> None:
-    assert route(asked) == ModelRoute(provider, model)
+    assert route(model_id) == ModelRoute(provider, model)
 
 
 @pytest.mark.parametrize(
     "model", ["llama3", "", "/", "anthropic/", "nosuch/model", "Claude-3", " gpt-4o", "claude"]
 )
-def test_a_model_of_no_known_provider_is_refused_with_what_is_understood(model: str) -> None:
+def test_a_model_of_an_unknown_provider_is_refused_with_the_known_forms(model: str) -> None:
     with pytest.raises(ModelUnknown, match=r"claude-\*.*gpt-\*.*gemini-\*") as refused:
         route(model)
     assert repr(model) in str(refused.value)
 
 
-def test_openclaw_is_told_a_provider_that_it_has_no_ideas_of_its_own_about() -> None:
-    told = {provider: route(model).openclaw_model for provider, model in DEFAULT_MODELS.items()}
-    assert told == {
+def test_providers_have_names_that_openclaw_does_not_know() -> None:
+    change = {provider: route(model).openclaw_model for provider, model in DEFAULT_MODELS.items()}
+    assert change == {
         ANTHROPIC: "chowder-anthropic/claude-sonnet-4-20250514",
         OPENAI: "chowder-openai/gpt-4o",
         GEMINI: "chowder-gemini/gemini-2.0-flash",
@@ -79,7 +79,7 @@ def config(*models: dict[str, Any]) -> dict[str, Any]:
     return {"models": {"providers": {"chowder-openai": {"models": list(models)}}}}
 
 
-def test_a_model_is_made_known_as_one_that_sees() -> None:
+def test_a_model_is_registered_as_a_vision_model() -> None:
     assert vision_patch(config(), ModelRoute(OPENAI, "gpt-4o")) == config(KNOWN)
     assert vision_patch({}, ModelRoute(OPENAI, "gpt-4o")) == config(KNOWN)
 
@@ -89,11 +89,11 @@ def test_the_models_that_are_known_stay_known() -> None:
     assert vision_patch(config(other), ModelRoute(OPENAI, "gpt-4o")) == config(other, KNOWN)
 
 
-def test_a_model_that_is_known_to_see_needs_nothing() -> None:
+def test_a_registered_vision_model_needs_no_patch() -> None:
     assert vision_patch(config(KNOWN), ModelRoute(OPENAI, "gpt-4o")) is None
 
 
-def test_a_model_that_is_known_for_text_alone_is_known_better() -> None:
+def test_a_text_only_model_is_replaced_by_a_vision_model() -> None:
     blind = KNOWN | {"input": ["text"]}
     assert vision_patch(config(blind), ModelRoute(OPENAI, "gpt-4o")) == config(KNOWN)
 
@@ -132,7 +132,7 @@ def others(*models: dict[str, Any]) -> dict[str, Any]:
     return {"models": {"providers": {"chowder-other": {"models": list(models)}}}}
 
 
-def test_a_named_providers_models_lead_to_it_through_one_of_openclaws() -> None:
+def test_custom_providers_share_one_provider_in_openclaw() -> None:
     assert route("lab/Some/model:8b", {"lab"}) == LAB_ROUTE
     assert LAB_ROUTE.openclaw_model == "chowder-other/lab/Some/model:8b"
     with pytest.raises(ModelUnknown, match="anthropic, openai, gemini, lab; up --provider"):
@@ -141,25 +141,25 @@ def test_a_named_providers_models_lead_to_it_through_one_of_openclaws() -> None:
         route("lab/", {"lab"})
 
 
-def test_a_named_providers_model_is_introduced_with_what_it_takes() -> None:
+def test_a_custom_providers_model_is_registered_with_its_context_window() -> None:
     other = {"id": "lab/other"}
-    told = registration_patch(others(other), LAB_ROUTE, endpoint=LAB, relay_token="t")
-    assert told == others(other, LAB_MODEL)
+    change = registration_patch(others(other), LAB_ROUTE, endpoint=LAB, relay_token="t")
+    assert change == others(other, LAB_MODEL)
     assert registration_patch(others(LAB_MODEL), LAB_ROUTE, endpoint=LAB, relay_token="t") is None
 
 
-def test_a_context_that_was_changed_since_is_told_anew() -> None:
+def test_a_changed_context_window_is_registered_again() -> None:
     before = others({**LAB_MODEL, "contextWindow": 32_768})
-    told = registration_patch(before, LAB_ROUTE, endpoint=LAB, relay_token="t")
-    assert told == others(LAB_MODEL)
+    change = registration_patch(before, LAB_ROUTE, endpoint=LAB, relay_token="t")
+    assert change == others(LAB_MODEL)
 
 
-def test_an_agent_that_was_made_before_is_told_of_the_provider_as_well() -> None:
+def test_an_older_agent_gets_the_custom_provider_too() -> None:
     url = "http://relay.local:2470"
     before = {"models": {"providers": {"chowder-openai": {"baseUrl": f"{url}/openai"}}}}
-    told = registration_patch(before, LAB_ROUTE, endpoint=LAB, relay_token="t")
-    assert told is not None
-    assert told["models"]["providers"]["chowder-other"] == {
+    change = registration_patch(before, LAB_ROUTE, endpoint=LAB, relay_token="t")
+    assert change is not None
+    assert change["models"]["providers"]["chowder-other"] == {
         "api": "openai-completions",
         "baseUrl": f"{url}/other",
         "apiKey": "t",

@@ -1,4 +1,4 @@
-"""Taking back a message that got no answer, and leaving alone everything else."""
+"""Only a message without an answer is taken back."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ async def taken_back(words: str, *messages: dict[str, Any], rewound: Any) -> tup
 
 
 async def test_a_message_whose_model_call_failed_is_taken_back() -> None:
-    said = message("user", "[Current message] User: Hello  there")
-    is_done, calls = await taken_back("Hello there", said, FAILED, rewound=done())
+    sent = message("user", "[Current message] User: Hello  there")
+    is_done, calls = await taken_back("Hello there", sent, FAILED, rewound=done())
     assert is_done
-    assert calls == [{"sessionKey": "agent:main:main", "entryId": said["id"]}]
+    assert calls == [{"sessionKey": "agent:main:main", "entryId": sent["id"]}]
 
 
 @pytest.mark.parametrize(
@@ -60,9 +60,9 @@ async def test_a_message_whose_model_call_failed_is_taken_back() -> None:
         ],
     ],
 )
-async def test_what_the_agent_has_answered_or_acted_upon_stays(after: list[dict[str, Any]]) -> None:
-    told = await taken_back("Hello", message("user", "Hello"), *after, rewound=done())
-    assert told == (False, [])
+async def test_a_message_with_an_answer_or_a_tool_call_stays(after: list[dict[str, Any]]) -> None:
+    result = await taken_back("Hello", message("user", "Hello"), *after, rewound=done())
+    assert result == (False, [])
 
 
 async def test_an_agent_that_still_works_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,6 +72,6 @@ async def test_an_agent_that_still_works_is_waited_for(monkeypatch: pytest.Monke
     assert len(calls) == 2
 
 
-async def test_what_cannot_be_taken_back_stays() -> None:
+async def test_a_message_stays_if_the_rewind_fails() -> None:
     is_done, _ = await taken_back("Hi", message("user", "Hi"), rewound=undone("session not found"))
     assert not is_done

@@ -1,4 +1,4 @@
-"""What OpenClaw knows a conversation by."""
+"""Session names become OpenClaw's session keys."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_messages_without_a_name_go_to_the_main_conversation() -> None:
 
 def test_any_name_becomes_a_key_that_openclaw_leaves_as_it_is() -> None:
     keys = {name: session_key(name) for name in NAMES}
-    # Lower-case ASCII of a bounded length, with none of the reserved words in it.
+    # Lower-case ASCII of a bounded length, without reserved words.
     left = re.compile(r"agent:main:s-[0-9a-f]{64}")
     assert not {name: key for name, key in keys.items() if not left.fullmatch(key)}
 

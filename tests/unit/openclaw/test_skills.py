@@ -1,4 +1,4 @@
-"""What OpenClaw's answers about skills are taken for; the calls are tried elsewhere."""
+"""How OpenClaw's answers about skills are read; other tests make the calls."""
 
 from __future__ import annotations
 
@@ -27,31 +27,29 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 
 @pytest.mark.parametrize("skills", [None, [], ["what"], [{}], [{"name": None, "missing": 1}]])
-async def test_a_list_that_makes_little_sense_is_no_defect_of_ours(
-    world: World, skills: Any
-) -> None:
+async def test_malformed_skills_are_listed_as_not_ready(world: World, skills: Any) -> None:
     instance = await world.created()
     world.programs.answers["skills.status"] = done(skills=skills)
-    found = await world.skills.list_skills(instance)
-    assert [each.name for each in found if each.is_ready] == []
+    skills_ = await world.skills.list_skills(instance)
+    assert [each.name for each in skills_ if each.is_ready] == []
 
 
 @pytest.mark.parametrize(
-    ("slug", "asked"),
+    ("slug", "requested_slug"),
     [("weather", "weather"), ("@who/weather", "weather"), ("skills-sh:a/b/c", "c")],
 )
-async def test_clawhub_is_asked_for_the_skill_before_openclaw_is(
-    world: World, slug: str, asked: str
+async def test_clawhub_is_probed_before_the_installation(
+    world: World, slug: str, requested_slug: str
 ) -> None:
     instance = await world.created()
     world.programs.answers[REACH] = {"url": "https://clawhub.ai", "error": "ENOTFOUND"}
     with pytest.raises(ClawHubUnavailable, match=r"https://clawhub\.ai cannot be reached"):
         await world.skills.install(instance, slug, {})
-    assert world.programs.called(REACH) == [{"slug": asked, "timeoutMs": 5000}]
+    assert world.programs.called(REACH) == [{"slug": requested_slug, "timeoutMs": 5000}]
 
 
 @pytest.mark.parametrize(
-    ("words", "failure"),
+    ("message", "failure"),
     [
         ('Skill "x" not found on ClawHub.', SkillNotFound),
         ("ClawHub rate limit reached while installing skill.", ClawHubUnavailable),
@@ -59,19 +57,19 @@ async def test_clawhub_is_asked_for_the_skill_before_openclaw_is(
         ("ClawHub blocked this release; install was not started.", SkillRefused),
     ],
 )
-async def test_words_tell_what_went_wrong(
-    world: World, words: str, failure: type[Exception]
+async def test_openclaws_message_selects_the_error(
+    world: World, message: str, failure: type[Exception]
 ) -> None:
     instance = await world.created()
-    world.programs.answers |= {REACH: {"status": 200}, "skills.install": undone(words)}
+    world.programs.answers |= {REACH: {"status": 200}, "skills.install": undone(message)}
     with pytest.raises(failure):
         await world.skills.install(instance, "x", {})
 
 
-async def test_a_sandbox_that_does_not_say_whether_it_is_online_is_not_waited_for(
+async def test_a_clawhub_probe_that_exceeds_its_timeout_fails(
     world: World,
 ) -> None:
     instance = await world.created()
     world.programs.failing = TimeoutError()
-    with pytest.raises(GatewayUnavailable, match="online"):
+    with pytest.raises(GatewayUnavailable, match="did not report in time"):
         await world.skills.install(instance, "x", {})

@@ -1,4 +1,4 @@
-"""A warm-up that was not answered, or whose conversation stays, has failed."""
+"""Warm-ups: their turns, and their failures."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def warming(
         yield WarmUp(control, programs, "/data"), Gateway(forwarder, url, "token")
 
 
-async def test_an_agent_is_warmed_by_turns_and_a_look_at_its_configuration() -> None:
+async def test_a_warm_up_takes_turns_and_reads_the_configuration() -> None:
     scripted = ScriptedGateway()
     async with warming(scripted, done()) as (warm_up, gateway):
         await warm_up.warm(SANDBOX, gateway, "model")

@@ -1,4 +1,4 @@
-"""The latest model calls, and no more of them than there is room for."""
+"""The log of the latest model calls and its bounds."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def begun(exchanges: CallLog, body: bytes = b"{}", instance: str = "i") -> Logge
     )
 
 
-def test_the_latest_come_first_and_each_instance_has_its_own() -> None:
+def test_calls_are_listed_by_instance_latest_first() -> None:
     exchanges = CallLog()
     first, _, third = begun(exchanges), begun(exchanges, instance="other"), begun(exchanges)
 
     assert list(exchanges.of_instance(INSTANCE)) == [third, first]
 
 
-def test_one_is_found_by_its_id_by_its_organization_alone() -> None:
+def test_a_call_is_found_by_id_only_by_its_own_organization() -> None:
     exchanges = CallLog()
     made = begun(exchanges)
 
@@ -35,7 +35,7 @@ def test_one_is_found_by_its_id_by_its_organization_alone() -> None:
     assert exchanges.get(ORGANIZATION, "ex-99") is None
 
 
-def test_an_answer_is_kept_as_it_comes_up_to_a_size() -> None:
+def test_an_answer_is_kept_chunk_by_chunk_up_to_a_size() -> None:
     exchanges = CallLog()
     made = begun(exchanges)
     for data in (b"a", b"b" * MAX_ANSWER_BYTES, b"c"):
@@ -49,19 +49,19 @@ def test_an_answer_is_kept_as_it_comes_up_to_a_size() -> None:
     assert 0 <= made.chunks[0].after_s <= made.took_s
 
 
-def test_the_oldest_make_room_for_the_latest() -> None:
+def test_the_oldest_calls_make_room_for_new_ones() -> None:
     exchanges = CallLog(max_bytes=100)
     first, second = begun(exchanges, b"x" * 60), begun(exchanges, b"x" * 30)
     exchanges.append(second, b"y" * 20)
 
     assert list(exchanges.of_instance(INSTANCE)) == [second]
-    # What still comes to one that is gone is nobody's.
+    # Chunks for a dropped call are ignored.
     exchanges.append(first, b"z" * 50)
     assert first.chunks == []
     assert list(exchanges.of_instance(INSTANCE)) == [second]
 
 
-def test_one_that_is_too_large_by_itself_is_kept_until_the_next() -> None:
+def test_a_call_larger_than_the_log_is_kept_until_the_next_one() -> None:
     exchanges = CallLog(max_bytes=10)
     large = begun(exchanges, b"x" * 60)
     assert list(exchanges.of_instance(INSTANCE)) == [large]
@@ -69,7 +69,7 @@ def test_one_that_is_too_large_by_itself_is_kept_until_the_next() -> None:
     assert list(exchanges.of_instance(INSTANCE)) == [small]
 
 
-def test_what_a_warm_sandbox_asks_is_not_kept() -> None:
+def test_calls_of_a_warm_sandbox_are_not_kept() -> None:
     exchanges = CallLog()
     made = exchanges.begin(None, None, ModelProvider.ANTHROPIC, "v1/messages", b"{}")
     exchanges.append(made, b"x")
@@ -77,7 +77,7 @@ def test_what_a_warm_sandbox_asks_is_not_kept() -> None:
     assert made.chunks == []
 
 
-def test_who_looks_is_told_that_it_is_tried_again() -> None:
+def test_viewers_are_notified_of_a_retry() -> None:
     exchanges = CallLog()
     made = begun(exchanges)
     made.source = "script: slow"
@@ -119,6 +119,6 @@ def test_the_latest_message_is_found(
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b'{"model":"m","messages":[]}', b"\xff"])
-def test_where_there_is_none_there_is_none(body: bytes) -> None:
+def test_a_request_without_a_message_has_no_latest_message(body: bytes) -> None:
     assert last_message(ModelProvider.ANTHROPIC, "v1/messages", body) is None
     assert last_message(ModelProvider.OPENAI, "embeddings", body) is None

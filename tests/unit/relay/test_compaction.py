@@ -1,4 +1,4 @@
-"""Which prompts no compaction makes short enough."""
+"""Prompts that no compaction can make short enough."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ def body_of(*, history: int, last: str = "x" * 400) -> bytes:
         (body_of(history=0), 1000, True),
         (body_of(history=4000), 2000, True),
         (body_of(history=8000), 1000, False),
-        # It is the message that is too long.
+        # The message itself is too long.
         (body_of(history=400, last="x" * 40_000), 10_000, True),
-        # An image's characters are no measure.
+        # An image's characters do not count.
         (body_of(history=8000, last=f"data:image/png;base64,{'A' * 90_000}"), 1000, False),
         (b"{}", 9000, False),
         (b"oops", 9000, False),
     ],
 )
-def test_what_stays_of_a_prompt_may_be_too_long_by_itself(
+def test_a_prompt_is_hopeless_if_the_parts_that_stay_exceed_the_limit(
     body: bytes, prompt_tokens: int, is_so: bool
 ) -> None:
     call = model_call("lab", "chat/completions", body)

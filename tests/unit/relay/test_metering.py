@@ -103,7 +103,7 @@ STREAMS = [
 ]
 
 
-def test_a_stream_tells_the_same_however_it_is_cut() -> None:
+def test_usage_does_not_depend_on_how_a_stream_is_chunked() -> None:
     unlike = {}
     for (provider, answer, usage), size in product(STREAMS, SIZES):
         if (told := measured(provider, answer, size)) != usage:
@@ -112,7 +112,7 @@ def test_a_stream_tells_the_same_however_it_is_cut() -> None:
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_a_whole_answer_is_read_pretty_or_not(size: int) -> None:
+def test_usage_is_read_from_compact_and_indented_json(size: int) -> None:
     answer = {"content": [{"input": {"usage": "none"}}], "usage": {"input_tokens": 5}}
     for indent in (None, 2):
         text = json.dumps(answer, indent=indent).encode()
@@ -177,20 +177,20 @@ NO_USAGE = [
 ]
 
 
-def test_what_is_no_usage_is_none() -> None:
+def test_an_answer_without_valid_usage_has_none() -> None:
     # Byte by byte, too, unless that takes seconds.
     sized = [(each, size) for each in NO_USAGE for size in (1 + len(each) // 100, 1_000_000)]
     assert not [each for each in sized if measured(ANTHROPIC, *each) is not None]
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_one_that_never_ends_does_not_hide_the_next(size: int) -> None:
+def test_an_unterminated_usage_object_does_not_hide_the_next_one(size: int) -> None:
     lost = b'{"usage": {"input_tokens": 1, "x": "' + b"y" * (LONGEST_BYTES + 10)
     assert measured(ANTHROPIC, lost + b'"usage": {"input_tokens": 5}', size) == Usage(5)
     assert measured(ANTHROPIC, b'"usage": {,"usage": {"input_tokens": 5}', size) == Usage(5)
 
 
-def test_no_more_is_held_than_a_usage_is_long() -> None:
+def test_the_meter_buffers_no_more_than_a_usage_object() -> None:
     meter = Meter(wire_format(ANTHROPIC))
     meter.feed(b'{"usage": {"x": "')
     longest = 0

@@ -1,4 +1,4 @@
-"""What tokens cost at list price; of what has no price, nothing is guessed."""
+"""Costs at list price; unknown models have none."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_each_kind_of_token_has_its_price(model: str, usage: Usage, cost: float)
     assert cost_usd(model, usage, is_billed=True) == pytest.approx(cost)
 
 
-def test_what_no_provider_is_paid_for_costs_nothing() -> None:
+def test_unbilled_usage_costs_nothing() -> None:
     assert cost_usd("gpt-4o", Usage(MILLION), is_billed=False) == 0
     assert cost_usd("who knows", Usage(MILLION), is_billed=False) == 0
 
@@ -40,7 +40,7 @@ def test_the_price_of_an_unknown_model_is_not_guessed(model: str | None) -> None
     assert cost_usd(model, Usage(MILLION), is_billed=True) is None
 
 
-def test_every_model_that_agents_are_told_of_has_a_price() -> None:
+def test_every_model_of_the_agent_configuration_has_a_price() -> None:
     assert {each for models in KNOWN_MODELS.values() for each in models} <= set(PRICES)
 
 

@@ -1,4 +1,4 @@
-"""Whether an agent remembers what was left out of the message that it answers."""
+"""Detecting that an agent has forgotten the session that a message relies on."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_a_message_that_relies_on_an_earlier_session_is_lost_in_another_one() ->
     assert not is_lost(watch, call("second"))
 
 
-def test_a_message_that_relies_on_nothing_is_told_its_session() -> None:
+def test_a_message_without_an_expected_session_gets_the_current_one() -> None:
     watch = SessionWatch()
     with watch.watching(SANDBOX, KEY, None) as message:
         assert message.is_certain

@@ -1,4 +1,4 @@
-"""Which streamed answers OpenClaw can make nothing of, and when all of one has come."""
+"""Which streamed answers are unusable, and when an answer is complete."""
 
 from __future__ import annotations
 
@@ -34,22 +34,22 @@ def problem(stream: str) -> str | None:
 @pytest.mark.parametrize(
     ("stream", "words"),
     [
-        (WORDS, "it broke off before its end"),
-        ("", "it broke off before its end"),
-        (WORDS + "data: {oops\n\n", "it sent something else than a chunk of an answer: {oops"),
-        ("data: [1]\n\n", "it sent something else than a chunk of an answer: [1]"),
+        (WORDS, "the answer broke off before its end"),
+        ("", "the answer broke off before its end"),
+        (WORDS + "data: {oops\n\n", "an event is not a completion chunk: {oops"),
+        ("data: [1]\n\n", "an event is not a completion chunk: [1]"),
         (WORDS + 'data: {"error": {"message": "out of memory", "code": 500}}\n\n' + DONE,
          "out of memory"),
         (WORDS + 'error: {"code": 500, "message": "the context size is exceeded"}\n\n',
          "the context size is exceeded"),
         ('data: {"object": "error", "message": "engine is dead"}\n\n' + DONE, "engine is dead"),
         (chunk(reasoning_content="Hm") + chunk("length") + DONE,
-         "it met its limit of tokens before it said anything"),
-        (CALL + chunk("length") + DONE, "it met its limit of tokens within a tool call"),
-        (chunk("stop", content="") + DONE, "it ended without saying anything"),
+         "the answer reached the token limit before it had any text"),
+        (CALL + chunk("length") + DONE, "the answer reached the token limit within a tool call"),
+        (chunk("stop", content="") + DONE, "the answer has no text and no tool call"),
     ],
 )  # fmt: skip
-def test_an_answer_of_no_use_has_words_that_say_why(stream: str, words: str) -> None:
+def test_an_unusable_answer_has_a_problem_that_says_why(stream: str, words: str) -> None:
     assert problem(stream) == words
 
 
@@ -59,11 +59,11 @@ def test_an_answer_of_no_use_has_words_that_say_why(stream: str, words: str) -> 
         WORDS + chunk("stop") + 'data: {"choices": [], "usage": {}}\n\n' + DONE,
         WORDS + chunk("length") + DONE,
         ": waiting\n\n" + CALL + chunk("tool_calls") + DONE,
-        # Some end without the mark of OpenAI's.
+        # Some providers send no `[DONE]`.
         WORDS + chunk("stop"),
     ],
 )
-def test_an_answer_that_can_be_used_has_none(stream: str) -> None:
+def test_a_usable_answer_has_no_problem(stream: str) -> None:
     assert problem(stream) is None
 
 
@@ -79,13 +79,13 @@ def event(data: Any) -> str:
     return f"data: {json.dumps(data)}\n\n"
 
 
-def test_an_answer_of_a_named_provider_is_whole_once_its_end_or_the_reason_of_it_has_come() -> None:
+def test_a_named_providers_answer_is_whole_at_its_finish_reason_or_done_mark() -> None:
     cases = {
         WORDS: False,
         WORDS + DONE: True,
         WORDS + chunk("stop"): True,
         CALL + chunk("tool_calls"): True,
-        # What is of no use to the agent is no answer, however it ends.
+        # An unusable answer is never whole.
         chunk("stop"): False,
         CALL + chunk("length"): False,
         WORDS + "data: {oops\n\n" + chunk("stop"): False,
@@ -93,7 +93,7 @@ def test_an_answer_of_a_named_provider_is_whole_once_its_end_or_the_reason_of_it
     assert {stream: is_whole(CompletionObserver(), stream) for stream in cases} == cases
 
 
-def test_an_answer_of_a_large_provider_is_whole_once_the_reason_of_its_end_has_come() -> None:
+def test_a_large_providers_answer_is_whole_at_its_finish_reason() -> None:
     cases = [
         (ANTHROPIC, {"type": "message_start", "message": {"stop_reason": None}}, False),
         (ANTHROPIC, {"type": "message_delta", "delta": {"stop_reason": None}}, False),
@@ -107,7 +107,7 @@ def test_an_answer_of_a_large_provider_is_whole_once_the_reason_of_its_end_has_c
         (OPENAI, {"choices": [{"finish_reason": "length"}]}, True),
         (GEMINI, {"candidates": [{"content": {"parts": [{"text": "finishReason"}]}}]}, False),
         (GEMINI, {"candidates": [{"finishReason": "STOP"}]}, True),
-        # No provider's, but they come by all the same.
+        # Shapes that no provider sends.
         (ANTHROPIC, ["message_stop"], False),
         (OPENAI, {"finish_reason": "stop"}, False),
         (GEMINI, "finishReason", False),
@@ -120,7 +120,7 @@ def test_an_answer_of_a_large_provider_is_whole_once_the_reason_of_its_end_has_c
     assert wrong == []
 
 
-def test_what_comes_after_the_end_and_what_is_too_long_for_an_event_is_let_by() -> None:
+def test_events_after_the_end_and_oversized_events_are_ignored() -> None:
     after = event({"type": "response.completed"}) + event({"type": "response.output_text.delta"})
     assert is_whole(EndObserver(wire_format(OPENAI)), after)
     endless = EndObserver(wire_format(OPENAI))

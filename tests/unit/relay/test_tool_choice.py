@@ -1,4 +1,4 @@
-"""What a system prompt says of tools, and what the model call says of them then."""
+"""Tool rules of the system prompt as parameters of the model call."""
 
 import json
 from typing import Any
@@ -42,7 +42,7 @@ def call(provider: ModelProvider, system: str, **more: Any) -> dict[str, Any]:
 
 
 def sent(provider: ModelProvider, body: dict[str, Any]) -> dict[str, Any]:
-    """What is added to it or changed."""
+    """The members that are added or changed."""
     after: dict[str, Any] = json.loads(enforce_tool_choice(model_call(provider, "", body)).body)
     return {key: value for key, value in after.items() if body.get(key) != value}
 
@@ -70,7 +70,7 @@ def test_a_demand_is_read_from_the_system_prompt(
         (GEMINI, {"toolConfig": {"functionCallingConfig": {"mode": "ANY"}}}),
     ],
 )
-def test_a_demand_becomes_the_providers_own(
+def test_a_demand_becomes_the_providers_own_parameter(
     provider: ModelProvider, expected: dict[str, Any], system: str
 ) -> None:
     assert sent(provider, call(provider, system)) == expected
@@ -84,11 +84,13 @@ def test_a_demand_becomes_the_providers_own(
         (GEMINI, {}),
     ],
 )
-def test_so_does_a_call_at_a_time(provider: ModelProvider, expected: dict[str, Any]) -> None:
+def test_one_call_at_a_time_becomes_the_providers_own_parameter(
+    provider: ModelProvider, expected: dict[str, Any]
+) -> None:
     assert sent(provider, call(provider, ONE_AT_A_TIME)) == expected
 
 
-def test_both_go_together() -> None:
+def test_a_demand_and_one_call_at_a_time_combine() -> None:
     body = call(ANTHROPIC, f"{ONE_AT_A_TIME} {ANY_TOOL}")
     assert sent(ANTHROPIC, body) == {
         "tool_choice": {"type": "any", "disable_parallel_tool_use": True}
@@ -96,13 +98,13 @@ def test_both_go_together() -> None:
 
 
 @pytest.mark.parametrize("provider", list(ModelProvider))
-def test_a_call_is_left_byte_for_byte_unless_its_system_prompt_says_so(
+def test_a_call_without_a_tool_rule_stays_byte_for_byte(
     provider: ModelProvider,
 ) -> None:
     quiet = json.dumps(call(provider, "Be kind."), indent=3).encode()
     asked = model_call(provider, "", quiet)
     assert enforce_tool_choice(asked) is asked
-    # Said by a person, it is no rule.
+    # In a user message it is no rule.
     quoted = call(provider, "Be kind.", metadata={"x": ANY_TOOL})
     assert sent(provider, quoted) == {}
     without_tools = call(provider, ANY_TOOL) | {"tools": []}
@@ -126,7 +128,7 @@ def test_a_model_that_thinks_is_not_forced() -> None:
         (GEMINI, {"toolConfig": {"functionCallingConfig": {"mode": "NONE"}}}),
     ],
 )
-def test_a_choice_that_was_made_stands(provider: ModelProvider, choice: dict[str, Any]) -> None:
+def test_an_explicit_tool_choice_stays(provider: ModelProvider, choice: dict[str, Any]) -> None:
     assert sent(provider, call(provider, ANY_TOOL, **choice)) == {}
 
 
@@ -179,7 +181,7 @@ def test_a_demand_is_met_once_a_clients_function_was_called_in_this_turn(
         ),
     ],
 )
-def test_a_model_that_finds_no_way_is_let_go_after_many_calls(
+def test_a_demand_ends_after_many_other_calls(
     provider: ModelProvider, turns: list[dict[str, Any]]
 ) -> None:
     member = {ANTHROPIC: "messages", OPENAI: "input", GEMINI: "contents"}[provider]
@@ -191,7 +193,7 @@ def test_a_model_that_finds_no_way_is_let_go_after_many_calls(
     assert sent(provider, body | {member: [*said, *turns * 25, *said]})
 
 
-def test_chat_completions_have_their_rules_among_the_messages() -> None:
+def test_chat_completions_have_tool_rules_in_their_system_messages() -> None:
     messages = [{"role": "system", "content": ANY_TOOL}, {"role": "user", "content": "Hi"}]
     body = {"messages": messages, "tools": [{"type": "function"}]}
     assert sent(OPENAI, body) == {"tool_choice": "required"}
@@ -209,7 +211,7 @@ def test_chat_completions_have_their_rules_among_the_messages() -> None:
         b"[" * 99_999 + b'"before responding."' + b"]" * 99_999,
     ],
 )
-def test_what_cannot_be_read_is_the_providers_to_judge(
+def test_an_unknown_shape_goes_to_the_provider_unchanged(
     provider: ModelProvider, body: bytes
 ) -> None:
     asked = model_call(provider, "", body)

@@ -1,4 +1,4 @@
-"""A call for one of the named providers: which one, and what of it is changed."""
+"""Routing and changing calls for named providers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def call(body: bytes | dict[str, Any], provider: str = "other") -> ModelCall:
     return ModelCall(provider, "POST", "chat/completions", "", [], raw)
 
 
-def test_the_models_id_says_whose_it_is_and_the_provider_gets_the_rest() -> None:
+def test_the_prefix_of_a_model_id_selects_the_provider_and_is_removed() -> None:
     asked = {"model": "lab/Qwen/Qwen3:8b", "messages": [{"role": "user", "content": "Ünï"}]}
     found = route(call(asked))
     assert found.provider == "lab"
@@ -31,12 +31,12 @@ def test_the_models_id_says_whose_it_is_and_the_provider_gets_the_rest() -> None
     assert json.loads(found.body) == {**asked, "model": "Qwen/Qwen3:8b"}
 
 
-def test_the_longest_answer_is_told_in_the_word_that_all_understand() -> None:
+def test_the_token_limit_is_sent_by_its_older_name() -> None:
     found = route(call({"model": "ollama/a", "max_completion_tokens": 16}))
     assert json.loads(found.body) == {"model": "a", "max_tokens": 16}
 
 
-def test_an_answer_is_not_cut_off_by_a_guess_of_openclaws_about_the_prompt() -> None:
+def test_a_tiny_token_limit_of_openclaws_is_dropped() -> None:
     found = route(call({"model": "ollama/a", "max_completion_tokens": 1}))
     assert json.loads(found.body) == {"model": "a"}
 
@@ -48,11 +48,11 @@ def test_an_answer_is_not_cut_off_by_a_guess_of_openclaws_about_the_prompt() -> 
         {"model": 1}, {}, [], b"", b"\xff", b"[" * 100_000,
     ],
 )  # fmt: skip
-def test_what_names_none_of_them_stays_as_it_is(body: Any) -> None:
+def test_a_call_without_a_known_endpoint_stays_as_it_is(body: Any) -> None:
     asked = call(body)
     assert route(asked) is asked
 
 
-def test_a_providers_own_call_is_not_looked_into() -> None:
+def test_a_large_providers_call_is_not_parsed() -> None:
     asked = call({"model": "lab/a"}, provider="openai")
     assert route(asked) is asked

@@ -1,4 +1,4 @@
-"""Seed files, written and read."""
+"""A fixture that writes and reads seed files."""
 
 from __future__ import annotations
 

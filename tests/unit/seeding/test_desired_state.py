@@ -1,52 +1,33 @@
-"""What a seed file may say, and how it is told what is wrong with it."""
+"""Reading seed files, and the errors in them."""
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from chowder_local.core.domain import ModelProvider, Permission, Tier
 from chowder_local.core.errors.process import SettingsInvalid
-from chowder_local.seeding.desired_state import read_document
 from chowder_local.seeding.run import read_seed
 from chowder_local.seeding.source_locations import read
 from tests.scripted.refusals import refusal
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.unit.seeding.conftest import Reading
 
-README = Path(__file__).parents[3] / "README.md"
 ADA = "organizations: [{name: kitchen, instances: [{name: ada, %s}]}]"
 
 
-def test_readmes_example_is_a_seed_file(tmp_path: Path) -> None:
-    (example,) = re.findall(r"```yaml\n(organizations:.*?)```", README.read_text(), re.S)
-    file = tmp_path / "seed.yaml"
-    file.write_text(example)
-    (tmp_path / "fixtures").mkdir()
-    (tmp_path / "fixtures" / "prices.csv").write_text("1")
-    (tmp_path / "skills" / "pager").mkdir(parents=True)
-    (tmp_path / "skills" / "pager" / "SKILL.md").write_text("Page.")
-    document, _ = read_document(file, {"OPENAI_API_KEY": "sk-x"})
-    (kitchen,) = document.organizations
-    assert kitchen.tier is Tier.CRAB
-    assert kitchen.instances[0].openclaw_config == {
-        "agents": {"defaults": {"thinkingDefault": "off"}}
-    }
-    assert kitchen.instances[0].sessions[0].name is None
-
-
-def test_json_says_the_same(reading: Reading) -> None:
+def test_a_seed_file_may_be_json(reading: Reading) -> None:
     text = '{"organizations":\n\t[{"name": "kitchen", "tier": "whale"}]}'
     (kitchen,) = reading(text, name="seed.json").desired
     assert (kitchen.name, kitchen.tier) == ("kitchen", Tier.WHALE)
 
 
-def test_all_is_read_that_the_file_refers_to(reading: Reading, tmp_path: Path) -> None:
+def test_files_skills_and_variables_are_read(reading: Reading, tmp_path: Path) -> None:
     (tmp_path / "pager" / "bin").mkdir(parents=True)
     (tmp_path / "pager" / "SKILL.md").write_text("Page.")
     (tmp_path / "pager" / "bin" / "page").write_bytes(b"\xff")
@@ -91,7 +72,7 @@ WRONG = [
     ("organizations: []", ", line 1, organizations: List should have at least 1 item"),
     ("a: [", ", line 1: expected the node content"),
     ("a: !!python/object:os.system x", ", line 1: could not determine a constructor"),
-    ("a: \x07", " is no YAML: "),
+    ("a: \x07", " is not valid YAML: "),
     ("organizations:\n- name: a\n  teir: crab\n", ", line 3, organizations[0].teir: Extra"),
     ("organizations:\n- name: a\n  tier: cod\n", ", line 3, organizations[0].tier: Input"),
     ("organizations:\n- tier: crab\n", ", line 2, organizations[0].name: Field required."),
@@ -102,7 +83,7 @@ WRONG = [
     ("organizations:\n- name: a\n  model_keys:\n    openai: env:NO_SUCH\n",
      ", line 4, organizations[0].model_keys.openai: Set NO_SUCH in the environment, or write"),
     ("organizations:\n- name: a\n  keys: [{name: k, instances: [b], permissions: [read]}]\n",
-     ", line 2, organizations[0]: Key k: b is none of the instances here."),
+     ", line 2, organizations[0]: Key k: the organization has no instance b."),
     (ADA % "files: {../x: y}", "It should be a path below the agent's home"),
     (ADA % "files: {/x: y}", "It should be a path below the agent's home"),
     (ADA % "files: {x: {}}", ".files.x: Write its content, or {from: path}."),
@@ -113,12 +94,12 @@ WRONG = [
     (ADA % "sessions: [{messages: []}]", ".sessions[0].messages: List should have at least"),
     (ADA % "sessions: [{messages: [a]}, {messages: [b]}]",
      "Session the main one is there twice;"),
-    (ADA % "openclaw_config: {a: 2020-01-01}", ".openclaw_config: It should be what JSON can"),
+    (ADA % "openclaw_config: {a: 2020-01-01}", ".openclaw_config: It should be valid as JSON: "),
     (ADA % "openclaw_config: {gateway.port: 1}", ".openclaw_config: "),
 ]  # fmt: skip
 
 
-def test_what_is_wrong_is_told_with_file_place_and_cure(reading: Reading) -> None:
+def test_errors_have_the_file_the_location_and_a_remedy(reading: Reading) -> None:
     told = [(text, words, refusal(SettingsInvalid, reading, text)) for text, words in WRONG]
     assert not [each for each in told if "seed.yaml" not in each[2] or each[1] not in each[2]]
 
@@ -131,12 +112,12 @@ def test_a_key_that_is_written_into_the_file_is_not_quoted(reading: Reading) -> 
     assert "sk-planted" not in str(refused.value.__context__)
 
 
-def test_broken_json_is_told_with_its_line(reading: Reading) -> None:
+def test_an_error_in_json_has_its_line(reading: Reading) -> None:
     with pytest.raises(SettingsInvalid, match=r"seed.json, line 2: Expecting"):
         reading('{"organizations":\n', name="seed.json")
 
 
-def test_of_json_that_is_no_yaml_the_place_is_told_without_a_line(reading: Reading) -> None:
+def test_an_error_in_json_that_is_not_yaml_has_a_location_without_a_line(reading: Reading) -> None:
     with pytest.raises(SettingsInvalid, match=r"seed.json, organizations\[0\].tier: Input"):
         reading('{"organizations":\n\t[{"name": "a", "tier": "cod"}]}', name="seed.json")
 
@@ -153,7 +134,7 @@ def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("location", [("a", "b"), ("a", 0), ("c", 7), ("c", "d"), ("e",)])
-def test_of_what_is_nowhere_the_nearest_place_is_told(
+def test_a_missing_location_has_the_line_of_the_nearest_one(
     tmp_path: Path, location: tuple[str | int, ...]
 ) -> None:
     file = tmp_path / "seed.yaml"

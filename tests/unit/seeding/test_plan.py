@@ -1,4 +1,4 @@
-"""From what is there and what is wanted to what is to be done."""
+"""The steps from the current to the desired state."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from chowder_local.core.domain import ModelProvider, Permission, Tier
 from chowder_local.core.errors.process import SettingsInvalid
 from chowder_local.seeding.current_state import CurrentInstance, CurrentKey, CurrentOrganization
 from chowder_local.seeding.desired_state import DesiredOrganization, Sources, digest
-from chowder_local.seeding.plan import has, plan
+from chowder_local.seeding.plan import contains, plan
 from chowder_local.seeding.source_locations import SourceLocations
 from chowder_local.seeding.steps import Send, Step
 
@@ -61,17 +61,17 @@ def steps(*wanted: DesiredOrganization, found: Mapping[str, CurrentOrganization]
 
 
 def words(found: CurrentOrganization | None, wanted: DesiredOrganization = KITCHEN) -> list[str]:
-    """What is to be done for the kitchen, in words."""
+    """The descriptions of the steps for the organization `kitchen`."""
     known = {} if found is None else {"kitchen": found}
     return [step.description for step in steps(wanted, found=known)]
 
 
 def changed(**fields: Any) -> CurrentOrganization:
-    """All that is wanted is there, but for something of the agent."""
+    """The desired state, except for some fields of the agent."""
     return replace(FOUND, instances={"ada": replace(FOUND_ADA, **fields)})
 
 
-def test_where_nothing_is_all_is_to_be_done_in_order() -> None:
+def test_an_empty_server_needs_all_steps_in_order() -> None:
     assert words(None) == [
         "sign up",
         "move to crab",
@@ -84,7 +84,7 @@ def test_where_nothing_is_all_is_to_be_done_in_order() -> None:
     ]
 
 
-def test_where_all_is_nothing_is_to_be_done() -> None:
+def test_a_server_as_declared_needs_no_step() -> None:
     assert words(FOUND) == []
 
 
@@ -128,7 +128,7 @@ DIFFERING = [
 ]  # fmt: skip
 
 
-def test_what_differs_is_brought_to_what_the_file_says() -> None:
+def test_each_difference_needs_its_steps() -> None:
     assert [(found, words(found)) for found, _ in DIFFERING] == DIFFERING
 
 
@@ -138,7 +138,7 @@ def test_agents_of_all_organizations_are_created_before_one_is_waited_for() -> N
     assert made.index("cellar: create ada") < made.index("kitchen: write x of ada")
 
 
-def test_a_message_knows_those_before_it() -> None:
+def test_a_message_step_has_the_digests_of_earlier_messages() -> None:
     sending = [each for each in steps(KITCHEN, found={}) if isinstance(each, Send)]
     assert {each.model for each in sending} == {"gpt-4o"}
     assert [each.before for each in sending] == [(), MAIN.digests[:1]]
@@ -152,13 +152,15 @@ def test_no_step_shows_a_secret() -> None:
 
 
 @pytest.mark.parametrize("sent", [("x",), (digest("one"), "x"), (*MAIN.digests, "x")])
-def test_what_was_said_otherwise_is_told(sent: tuple[str, ...]) -> None:
-    with pytest.raises(SettingsInvalid, match=r"ada was sent other messages.* rm kitchen i1"):
+def test_changed_earlier_messages_are_refused(sent: tuple[str, ...]) -> None:
+    with pytest.raises(
+        SettingsInvalid, match=r"sent other messages to this session of ada.* rm kitchen i1"
+    ):
         words(changed(sent={None: sent}))
 
 
-def test_another_provider_is_told_because_an_agent_keeps_its_own() -> None:
-    with pytest.raises(SettingsInvalid, match=r"ada is there with gemini.* rm kitchen i1"):
+def test_another_provider_of_an_agent_is_refused() -> None:
+    with pytest.raises(SettingsInvalid, match=r"ada exists with gemini.* rm kitchen i1"):
         words(changed(model_provider=ModelProvider.GEMINI))
 
 
@@ -178,7 +180,7 @@ def test_another_provider_is_told_because_an_agent_keeps_its_own() -> None:
         ({"a": 1}, {"a": True}, False),
     ],
 )
-def test_a_configuration_has_what_is_wanted_or_has_it_not(
+def test_a_configuration_contains_the_desired_values_or_not(
     current: dict[str, Any], wanted: dict[str, Any], expected: bool
 ) -> None:
-    assert has(current, wanted) == expected
+    assert contains(current, wanted) == expected

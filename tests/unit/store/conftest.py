@@ -50,7 +50,7 @@ async def database(tmp_path: Path) -> AsyncIterator[Database]:
 
 @pytest.fixture
 def writes(database: Database, monkeypatch: pytest.MonkeyPatch) -> list[None]:
-    """Grows by one with each transaction that writes."""
+    """A list with an entry for each writing transaction."""
     begun: list[None] = []
     writing = database.writing
 

@@ -1,4 +1,4 @@
-"""What was said in conversations is known at once, and still after a restart."""
+"""Conversation histories are visible at once, and survive a restart."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import pytest
 from chowder_local.core.domain import Instance, InstanceId, InstanceStatus, ModelProvider, SandboxId
 from chowder_local.core.secrets import SecretBox
 from chowder_local.store.conversation_histories import (
-    MOST_ITEMS,
+    MAX_ITEMS,
     ConversationHistory,
     ConversationHistoryQueries,
+    HistoryItem,
     ItemStatus,
-    KnownItem,
 )
 from chowder_local.store.instances import InstanceQueries
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 INSTANCE, KEY = InstanceId("instance-1"), "agent:main:main"
 HISTORY = ConversationHistory(
-    "session-1", (KnownItem(b"1" * 16), KnownItem(b"2" * 16, ItemStatus.FAILED))
+    "session-1", (HistoryItem(b"1" * 16), HistoryItem(b"2" * 16, ItemStatus.FAILED))
 )
 EMPTY = ConversationHistory()
 
@@ -46,7 +46,7 @@ async def instances(database: Database, organization: Organization) -> InstanceQ
 
 
 @pytest.mark.usefixtures("instances")
-async def test_a_history_is_known_at_once_and_after_a_restart(database: Database) -> None:
+async def test_a_history_is_visible_at_once_and_after_a_restart(database: Database) -> None:
     queries = ConversationHistoryQueries(database)
     assert await queries.get(INSTANCE, KEY) == EMPTY
     queries.put(INSTANCE, KEY, HISTORY)
@@ -59,7 +59,7 @@ async def test_a_history_is_known_at_once_and_after_a_restart(database: Database
 
 
 @pytest.mark.usefixtures("instances")
-async def test_histories_are_replaced_by_those_of_a_snapshot(database: Database) -> None:
+async def test_the_histories_of_an_instance_are_replaced(database: Database) -> None:
     queries = ConversationHistoryQueries(database)
     queries.put(INSTANCE, "agent:main:s-1", HISTORY)
     await queries.replace(INSTANCE, {KEY: ConversationHistory.from_json(HISTORY.to_json())})
@@ -77,19 +77,19 @@ async def test_a_deleted_instance_leaves_no_history(
     ended = {"status": InstanceStatus.TERMINATED}
     await instances.change(INSTANCE, now=organization.created_at, **ended)  # type: ignore[arg-type]
     assert await ConversationHistoryQueries(database).of_instance(INSTANCE) == {}
-    # It may have been answering still.
+    # The instance may still have been answering.
     queries.put(INSTANCE, KEY, HISTORY)
     await queries.write()
     assert await queries.of_instance(INSTANCE) == {}
 
 
-def test_of_a_long_history_the_latest_items_are_stored() -> None:
-    items = tuple(KnownItem(number.to_bytes(16)) for number in range(MOST_ITEMS + 1))
-    packed = ConversationHistory("session-1", items).packed()
-    assert ConversationHistory.unpacked("session-1", packed).items == items[1:]
+def test_only_the_latest_items_of_a_long_history_are_stored() -> None:
+    items = tuple(HistoryItem(number.to_bytes(16)) for number in range(MAX_ITEMS + 1))
+    packed = ConversationHistory("session-1", items).to_bytes()
+    assert ConversationHistory.from_bytes("session-1", packed).items == items[1:]
 
 
 @pytest.mark.parametrize("packed", [b"a", b"x" + b"1" * 16])
-def test_what_is_no_history_is_refused(packed: bytes) -> None:
-    with pytest.raises(ValueError, match=r"status|cut off"):
-        ConversationHistory.unpacked(None, packed)
+def test_invalid_bytes_are_refused(packed: bytes) -> None:
+    with pytest.raises(ValueError, match=r"status|incomplete"):
+        ConversationHistory.from_bytes(None, packed)

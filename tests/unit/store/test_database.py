@@ -1,4 +1,4 @@
-"""The database file: durable, private, one writer, and clear about what is wrong with it."""
+"""The database: durability, privacy, one writer, and errors with a remedy."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ DEADLINE_S = 10.0
 
 
 async def sql(session: AsyncSession, statement: str) -> Any:
-    """The first value that a statement answers, if it answers any."""
+    """The first value of a statement's result, if it has any."""
     answered = await (await session.connection()).exec_driver_sql(statement)
     return answered.scalar() if answered.returns_rows else None
 
 
-async def test_the_file_and_what_sqlite_puts_beside_it_are_ours_only(tmp_path: Path) -> None:
+async def test_the_file_the_wal_and_the_shm_are_private(tmp_path: Path) -> None:
     path = tmp_path / "new" / "chowder.db"
     async with Database.open(path) as database:
         await MetaQueries(database).put("a", "b")
@@ -47,7 +47,7 @@ async def test_the_file_and_what_sqlite_puts_beside_it_are_ours_only(tmp_path: P
     assert path.parent.stat().st_mode & 0o777 == 0o700
 
 
-async def test_a_file_that_others_could_read_is_closed_to_them(tmp_path: Path) -> None:
+async def test_a_file_that_others_could_read_becomes_private(tmp_path: Path) -> None:
     path = tmp_path / "chowder.db"
     async with Database.open(path):
         path.chmod(0o644)
@@ -65,7 +65,9 @@ async def test_a_file_that_others_could_read_is_closed_to_them(tmp_path: Path) -
         ("busy_timeout", 5000),
     ],
 )
-async def test_every_connection_is_safe(database: Database, pragma: str, value: object) -> None:
+async def test_every_connection_has_the_pragmas(
+    database: Database, pragma: str, value: object
+) -> None:
     async with database.reading() as session:
         read = await sql(session, f"PRAGMA {pragma}")
     async with database.writing() as session:
@@ -73,7 +75,7 @@ async def test_every_connection_is_safe(database: Database, pragma: str, value: 
     assert (read, written) == (value, value)
 
 
-async def test_pages_that_nobody_reads_to_the_end_give_their_reader_back(
+async def test_pages_that_are_closed_early_release_their_reader(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(database_module, "PAGE_SIZE", 1)
@@ -81,7 +83,7 @@ async def test_pages_that_nobody_reads_to_the_end_give_their_reader_back(
     for name in "abc":
         await meta.put(name, name)
     question = METADATA.tables["meta"].select()
-    # More often than there are readers.
+    # There are fewer readers than rounds.
     for _ in range(10):
         async with asyncio.timeout(DEADLINE_S), aclosing(database.pages(question)) as pages:
             assert len(await anext(pages)) == 1
@@ -108,7 +110,7 @@ async def test_closing_leaves_one_file(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["chowder.db"]
 
 
-async def test_a_reading_session_can_write_nothing(database: Database) -> None:
+async def test_a_reading_session_cannot_write(database: Database) -> None:
     async def write() -> None:
         async with database.reading() as session:
             session.add(MetaRow(name="a", value="b"))
@@ -130,13 +132,13 @@ async def test_an_error_rolls_the_whole_write_back(database: Database) -> None:
     assert await MetaQueries(database).get("a") is None
 
 
-async def test_a_row_cannot_name_an_owner_that_is_not_there(database: Database) -> None:
+async def test_a_row_cannot_refer_to_a_missing_owner(database: Database) -> None:
     with pytest.raises(DBAPIError, match="FOREIGN KEY"):
         async with database.writing() as session:
             await sql(session, "INSERT INTO model_key VALUES ('nobody', 'openai', 'x')")
 
 
-async def test_a_read_sees_one_state_while_a_write_goes_on(database: Database) -> None:
+async def test_a_read_sees_one_state_during_a_write(database: Database) -> None:
     async with database.reading() as reader:
         before = (await reader.exec(select(MetaRow))).all()
         await MetaQueries(database).put("a", "b")
@@ -174,7 +176,7 @@ async def test_a_write_may_be_cancelled_at_any_await_and_the_next_one_works(
     assert (await meta.get("cancelled") or "0").isdigit()
 
 
-async def test_a_second_process_that_writes_is_waited_for(
+async def test_a_write_waits_for_the_write_of_another_process(
     database: Database, tmp_path: Path
 ) -> None:
     with closing(sqlite3.connect(tmp_path / "chowder.db", isolation_level=None)) as other:
@@ -206,7 +208,7 @@ asyncio.run(write())
 """
 
 
-async def test_what_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:
+async def test_acknowledged_writes_survive_kill_9(tmp_path: Path) -> None:
     path = tmp_path / "chowder.db"
     writer = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE)
     with writer:
@@ -218,12 +220,12 @@ async def test_what_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:
         kept = {int(row.name) for row in (await session.exec(select(MetaRow))).all()}
         intact = await sql(session, "PRAGMA integrity_check")
     assert set(acknowledged) <= kept
-    # At most the one write that was under way and not acknowledged.
+    # At most one more write was in progress and not acknowledged.
     assert len(kept) <= len(acknowledged) + 1
     assert intact == "ok"
 
 
-async def test_a_disk_that_fills_up_is_told_in_words_and_loses_nothing(
+async def test_a_full_disk_raises_an_error_and_loses_nothing(
     database: Database,
 ) -> None:
     meta = MetaQueries(database)
@@ -240,7 +242,7 @@ async def test_a_disk_that_fills_up_is_told_in_words_and_loses_nothing(
     await meta.put("big", "x" * 1_000_000)
 
 
-async def test_a_disk_that_takes_nothing_is_told_at_open(tmp_path: Path) -> None:
+async def test_a_disk_that_is_full_at_open_raises_an_error(tmp_path: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
     try:
@@ -251,7 +253,7 @@ async def test_a_disk_that_takes_nothing_is_told_at_open(tmp_path: Path) -> None
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-async def test_a_path_that_cannot_be_a_file_is_told_in_words(tmp_path: Path) -> None:
+async def test_a_path_that_cannot_be_a_file_raises_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for path in (tmp_path / "file" / "chowder.db", tmp_path):
         with pytest.raises(DataDirUnusable, match=r"cannot be written.*--data-dir"):
@@ -260,7 +262,7 @@ async def test_a_path_that_cannot_be_a_file_is_told_in_words(tmp_path: Path) -> 
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write any file")
-async def test_a_read_only_file_is_told_in_words(tmp_path: Path) -> None:
+async def test_a_read_only_file_raises_an_error(tmp_path: Path) -> None:
     path = tmp_path / "chowder.db"
     async with Database.open(path):
         pass
@@ -273,7 +275,7 @@ async def test_a_read_only_file_is_told_in_words(tmp_path: Path) -> None:
         tmp_path.chmod(0o700)
 
 
-async def test_a_file_that_is_no_database_is_told_and_left_alone(tmp_path: Path) -> None:
+async def test_a_file_that_is_no_database_is_refused_and_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "chowder.db"
     path.write_bytes(b"Dear diary, " * 1000)
     with pytest.raises(DataDirUnusable, match="damaged or not a database"):
@@ -282,7 +284,7 @@ async def test_a_file_that_is_no_database_is_told_and_left_alone(tmp_path: Path)
     assert path.read_bytes() == b"Dear diary, " * 1000
 
 
-async def test_a_file_that_is_damaged_later_is_told_in_words(
+async def test_a_file_that_is_damaged_later_raises_an_error(
     database: Database, tmp_path: Path
 ) -> None:
     with closing(sqlite3.connect(tmp_path / "chowder.db")) as other:
@@ -296,7 +298,7 @@ async def test_a_file_that_is_damaged_later_is_told_in_words(
             await session.exec(select(InstanceRow))
 
 
-async def test_a_failure_that_says_nothing_about_the_disk_stays_what_it_is(
+async def test_other_errors_of_sqlite_are_not_translated(
     database: Database,
 ) -> None:
     with pytest.raises(DBAPIError, match="no such table"):
@@ -304,11 +306,11 @@ async def test_a_failure_that_says_nothing_about_the_disk_stays_what_it_is(
             await sql(session, "SELECT * FROM nowhere")
 
 
-async def test_many_opens_leave_no_descriptor_and_no_thread(tmp_path: Path) -> None:
+async def test_repeated_opening_leaks_no_descriptor_and_no_thread(tmp_path: Path) -> None:
     def held() -> int:
         for thread in threading.enumerate():
             if "_connection_worker_thread" in thread.name:
-                # It has said that it is done, and needs a moment to be gone.
+                # The thread has reported its end, and needs a moment to exit.
                 thread.join(timeout=10)
         return threading.active_count() + len(list(Path("/dev/fd").iterdir()))
 
@@ -321,11 +323,11 @@ async def test_many_opens_leave_no_descriptor_and_no_thread(tmp_path: Path) -> N
     before = held()
     for _ in range(12):
         await open_and_use()
-    # The loop may keep one more thread for work that blocks.
+    # The event loop may keep one more thread for blocking work.
     assert held() <= before + 1
 
 
-async def test_closing_may_be_cancelled_and_closes_all_the_same(tmp_path: Path) -> None:
+async def test_a_cancelled_close_still_closes(tmp_path: Path) -> None:
     opened = asyncio.Event()
 
     async def use() -> None:

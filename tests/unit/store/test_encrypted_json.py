@@ -1,4 +1,4 @@
-"""Encrypted objects: read like others, and decrypted only when somebody looks."""
+"""Encrypted objects behave like mappings, and are decrypted at the first access."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ CONFIG = {"channels": {"line": {"channelSecret": "PLANTED-é"}}, "list": [1, Non
 
 
 class Counting(SecretBox):
-    """One that knows how often something was decrypted."""
+    """A box that counts decryptions."""
 
     decrypted = 0
 
@@ -25,7 +25,7 @@ def box() -> Counting:
     return Counting(b"s" * 32)
 
 
-def test_what_was_encrypted_is_read_like_the_object_that_it_was(box: SecretBox) -> None:
+def test_an_encrypted_object_equals_the_original(box: SecretBox) -> None:
     encrypted = EncryptedJson(encrypt_json(CONFIG, box), box, "This")
     assert encrypted == CONFIG
     assert dict(encrypted) == CONFIG
@@ -37,7 +37,7 @@ def test_what_was_encrypted_is_read_like_the_object_that_it_was(box: SecretBox) 
     assert not EncryptedJson(encrypt_json({}, box), box, "This")
 
 
-def test_it_is_decrypted_once_and_not_before_somebody_looks(box: Counting) -> None:
+def test_an_object_is_decrypted_once_at_the_first_access(box: Counting) -> None:
     encrypted = EncryptedJson(encrypt_json(CONFIG, box), box, "This")
     assert "PLANTED" not in repr(encrypted)
     assert box.decrypted == 0
@@ -46,13 +46,13 @@ def test_it_is_decrypted_once_and_not_before_somebody_looks(box: Counting) -> No
     assert box.decrypted == 1
 
 
-def test_its_ciphertext_tells_nothing(box: SecretBox) -> None:
+def test_ciphertext_and_repr_show_no_content(box: SecretBox) -> None:
     ciphertext = encrypt_json(CONFIG, box)
     assert b"PLANTED" not in ciphertext
     assert b"channels" not in ciphertext
 
 
-def test_what_another_secret_has_encrypted_is_as_good_as_not_set_and_the_log_says_what_to_do(
+def test_an_object_of_another_secret_is_empty_and_logged(
     box: SecretBox, caplog: pytest.LogCaptureFixture
 ) -> None:
     encrypted = EncryptedJson(

@@ -1,4 +1,4 @@
-"""Every failure of the file or its disk that SQLite knows gets words."""
+"""Errors of the file and its disk are translated into messages with a remedy."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def refusal(code: int) -> sqlite3.OperationalError:
         (sqlite3.SQLITE_BUSY, "Another program keeps /data/chowder.db locked"),
     ],
 )
-def test_each_code_has_words_and_a_cure(code: int, words: str) -> None:
+def test_each_code_has_a_message_with_a_remedy(code: int, words: str) -> None:
     for failed in (refusal(code), OperationalError("SELECT 1", {}, refusal(code))):
-        with pytest.raises(DataDirUnusable, match=words) as told, translated_errors(PATH):
+        with pytest.raises(DataDirUnusable, match=words) as error, translated_errors(PATH):
             raise failed
-        assert "--data-dir" in str(told.value)
+        assert "--data-dir" in str(error.value)
 
 
-def test_another_failure_passes_as_it_is() -> None:
+def test_other_errors_pass_unchanged() -> None:
     with pytest.raises(sqlite3.OperationalError), translated_errors(PATH):
         raise refusal(sqlite3.SQLITE_ERROR)
     with pytest.raises(sqlite3.OperationalError), translated_errors(PATH):
@@ -50,7 +50,7 @@ def test_another_failure_passes_as_it_is() -> None:
         raise KeyError
 
 
-def test_the_file_systems_failures_have_words_too() -> None:
+def test_errors_of_the_file_system_are_translated_too() -> None:
     assert "is full" in str(unwritable(PATH, OSError(errno.ENOSPC, "No space left")))
     assert "is full" in str(unwritable(PATH, OSError(errno.EDQUOT, "Quota exceeded")))
     assert "cannot be written" in str(unwritable(PATH, OSError(errno.EROFS, "Read-only")))

@@ -1,4 +1,4 @@
-"""Instances: the limit holds under racing calls, and one of racing changes wins."""
+"""Instances: limits and changes under racing calls, and lists."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ PROVISIONING, RUNNING, STOPPED, TERMINATED = (
 )
 
 
-async def test_an_instance_comes_back_as_it_was_put(
+async def test_a_stored_instance_is_read_unchanged(
     instances: InstanceQueries, make: Callable[..., Instance]
 ) -> None:
     bare = make(1)
@@ -69,7 +69,7 @@ async def test_an_instance_comes_back_as_it_was_put(
     assert await instances.by_sandbox(SandboxId("other")) is None
 
 
-async def test_racing_adds_cannot_pass_the_limit_together(
+async def test_racing_adds_cannot_exceed_the_limit(
     instances: InstanceQueries, make: Callable[..., Instance]
 ) -> None:
     async def add(number: int) -> str:
@@ -109,7 +109,7 @@ async def test_two_instances_never_share_a_sandbox(
         await instances.add(make(2, sandbox_id=make(1).sandbox_id), None)
 
 
-async def test_lists_are_oldest_first_and_leave_out_the_terminated(
+async def test_lists_are_oldest_first_without_terminated_instances(
     instances: InstanceQueries, make: Callable[..., Instance]
 ) -> None:
     for number in (3, 1, 2):
@@ -120,7 +120,7 @@ async def test_lists_are_oldest_first_and_leave_out_the_terminated(
     assert await all_of(instances.of_organization(OrganizationId("other"))) == []
 
 
-async def test_a_list_of_many_pages_is_whole_and_in_order(
+async def test_a_list_of_many_pages_is_complete_and_in_order(
     instances: InstanceQueries, make: Callable[..., Instance], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(database_module, "PAGE_SIZE", 2)
@@ -131,7 +131,7 @@ async def test_a_list_of_many_pages_is_whole_and_in_order(
     assert [each for page in pages for each in page] == [make(number) for number in range(1, 6)]
 
 
-async def test_a_key_lists_the_living_instances_that_it_is_for(
+async def test_a_scoped_key_lists_its_living_instances(
     database: Database,
     organization: Organization,
     instances: InstanceQueries,
@@ -155,7 +155,7 @@ async def test_a_key_lists_the_living_instances_that_it_is_for(
     assert await all_of(instances.of_key(KeyId("other"))) == []
 
 
-async def test_an_organization_has_all_only_of_its_own_living_instances(
+async def test_has_all_is_true_for_living_instances_of_the_organization_only(
     instances: InstanceQueries, make: Callable[..., Instance], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(instances_module, "BATCH_SIZE", 2)
@@ -169,7 +169,7 @@ async def test_an_organization_has_all_only_of_its_own_living_instances(
     assert not await instances.has_all(OrganizationId("other"), ids)
 
 
-async def test_sandboxes_of_living_instances_are_owned_and_no_others(
+async def test_only_sandboxes_of_living_instances_are_owned(
     instances: InstanceQueries, make: Callable[..., Instance], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(instances_module, "BATCH_SIZE", 2)
@@ -199,7 +199,7 @@ async def test_one_of_racing_changes_from_a_status_wins(
     assert await instances.get(running.id) == won[0]
 
 
-async def test_a_change_names_what_changes_and_keeps_the_rest(
+async def test_a_change_keeps_the_other_fields(
     instances: InstanceQueries, make: Callable[..., Instance]
 ) -> None:
     before = make(1, openclaw_config={"a": 1})
@@ -222,7 +222,7 @@ async def test_a_change_names_what_changes_and_keeps_the_rest(
     assert await instances.get(before.id) == cleared
 
 
-async def test_what_is_not_there_is_not_changed(
+async def test_an_unknown_instance_is_not_changed(
     instances: InstanceQueries, make: Callable[..., Instance]
 ) -> None:
     now = make(1).created_at
@@ -258,7 +258,7 @@ async def test_a_time_without_a_zone_is_refused(
         await instances.add(make(1, created_at=naive), None)
 
 
-async def test_what_is_configured_is_in_no_file_in_clear(
+async def test_the_configuration_is_encrypted_in_all_files(
     database: Database,
     instances: InstanceQueries,
     make: Callable[..., Instance],
@@ -268,17 +268,17 @@ async def test_what_is_configured_is_in_no_file_in_clear(
     await instances.add(made, None)
     config = {"skills": {"entries": {"pager": {"env": {"ROOM": "PLANTED-2"}}}}}
     await instances.change(made.id, now=made.created_at, openclaw_config=config)
-    found = await instances.get(made.id)
-    assert found is not None
-    assert found.openclaw_config == config
-    backup = backups.take(tmp_path / "chowder.db", REVISION)
+    stored = await instances.get(made.id)
+    assert stored is not None
+    assert stored.openclaw_config == config
+    backup = backups.create(tmp_path / "chowder.db", REVISION)
     files = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
     assert set(files) >= {"chowder.db", "chowder.db-wal", backup.name}
     assert any(made.name.encode() in content for content in files.values())
     assert not [name for name, content in files.items() if b"PLANTED" in content]
 
 
-async def test_a_configuration_that_cannot_be_decrypted_does_not_keep_the_rest_from_changing(
+async def test_an_instance_with_an_unreadable_configuration_can_be_changed(
     database: Database, instances: InstanceQueries, make: Callable[..., Instance]
 ) -> None:
     made = make(1, openclaw_config={"a": 1})
@@ -287,7 +287,7 @@ async def test_a_configuration_that_cannot_be_decrypted_does_not_keep_the_rest_f
     changed = await strangers.change(made.id, now=made.created_at, name="chef")
     assert changed is not None
     assert (changed.name, changed.openclaw_config) == ("chef", {})
-    found = await instances.get(made.id)
-    assert found is not None
-    # With the right secret put back, it is as it was.
-    assert (found.name, found.openclaw_config) == ("chef", {"a": 1})
+    stored = await instances.get(made.id)
+    assert stored is not None
+    # With the right secret, the configuration is readable again.
+    assert (stored.name, stored.openclaw_config) == ("chef", {"a": 1})

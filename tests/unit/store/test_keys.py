@@ -1,4 +1,4 @@
-"""API keys are found by digest, good ones and others."""
+"""API keys are found by their digest, valid or not."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ async def instance_ids(
     return first, second
 
 
-async def test_a_key_comes_back_as_it_was_put(database: Database, key: ApiKey) -> None:
+async def test_a_stored_key_is_read_unchanged(database: Database, key: ApiKey) -> None:
     await KeyQueries(database).add(key, "digest-2")
     assert await KeyQueries(database).by_digest("digest-2") == key
 
@@ -76,23 +76,23 @@ async def test_an_unknown_digest_finds_nothing(database: Database) -> None:
     assert await KeyQueries(database).by_digest("digest-2") is None
 
 
-async def test_what_lets_a_key_in_takes_as_long_for_every_digest_and_never_sees_a_token(
+async def test_digests_are_compared_in_constant_time(
     database: Database, key: ApiKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # SQLite's index and a dict find a digest; how long they take tells of a digest at most, from
-    # which nobody gets to a token of 256 random bits. The decision is made in constant time.
+    # Lookups in SQLite's index and a dict may reveal a part of a digest, which does not reveal a
+    # token of 256 random bits. The decision takes constant time.
     compared: list[tuple[str, str]] = []
     answers = iter([True, True, False])
 
-    def compare(stored: str, shown: str) -> bool:
-        compared.append((stored, shown))
+    def compare(stored: str, given: str) -> bool:
+        compared.append((stored, given))
         return next(answers)
 
     monkeypatch.setattr(hmac, "compare_digest", compare)
     raw_key = new_key(SCOPED_PREFIX)
     keys = KeyQueries(database)
     await keys.add(key, digest(raw_key))
-    # Read, remembered, and refused although both found it: nothing else lets in.
+    # The key is read, then cached, and refused both times: only the comparison admits it.
     assert await keys.by_digest(digest(raw_key)) == key
     assert await keys.by_digest(digest(raw_key)) == key
     assert await keys.by_digest(digest(raw_key)) is None
@@ -126,18 +126,14 @@ async def test_grants_come_back_with_their_key(
     assert await keys.get(key.id) == granted
 
 
-async def test_a_key_whose_instance_is_not_there_is_not_kept(
-    database: Database, key: ApiKey
-) -> None:
+async def test_a_key_for_a_missing_instance_is_not_stored(database: Database, key: ApiKey) -> None:
     keys = KeyQueries(database)
     with pytest.raises(IntegrityError):
         await keys.add(replace(key, grants={InstanceId("no"): frozenset(Permission)}), "digest-2")
     assert await keys.get(key.id) is None
 
 
-async def test_the_scoped_keys_are_listed_in_order_and_no_others(
-    database: Database, key: ApiKey
-) -> None:
+async def test_only_scoped_keys_are_listed_in_order(database: Database, key: ApiKey) -> None:
     keys = KeyQueries(database)
     later = replace(key, id=KeyId("a"), created_at=key.created_at + timedelta(seconds=1))
     await keys.add(later, "digest-3")
@@ -146,9 +142,7 @@ async def test_the_scoped_keys_are_listed_in_order_and_no_others(
     assert await all_of(keys.scoped(OrganizationId("org-2"))) == []
 
 
-async def test_a_revoked_key_is_inactive_for_the_very_next_question(
-    database: Database, key: ApiKey
-) -> None:
+async def test_a_revoked_key_is_inactive_for_the_next_read(database: Database, key: ApiKey) -> None:
     keys = KeyQueries(database)
     await keys.add(replace(key, is_active=True), "digest-2")
     before = await keys.by_digest("digest-2")
@@ -159,11 +153,11 @@ async def test_a_revoked_key_is_inactive_for_the_very_next_question(
     assert (before.is_active, after.is_active) == (True, False)
 
 
-async def test_to_revoke_what_is_not_there_does_nothing(database: Database) -> None:
+async def test_revoking_an_unknown_key_does_nothing(database: Database) -> None:
     await KeyQueries(database).revoke(KeyId("no"))
 
 
-async def test_a_use_is_told_before_it_is_written(database: Database, key: ApiKey) -> None:
+async def test_a_use_is_visible_before_it_is_written(database: Database, key: ApiKey) -> None:
     keys = KeyQueries(database)
     await keys.add(key, "digest-2")
     generation = database.generation
@@ -192,7 +186,7 @@ async def test_the_latest_keys_come_with_their_grants(
         await keys.add(each, f"digest-of-{each.id}")
     organization_id = key.organization_id
     assert await keys.latest(organization_id, limit=2) == [made[4], made[3]]
-    # Two of the same moment are told apart by their ids.
+    # Keys of the same moment are ordered by their ids.
     assert await keys.latest(organization_id, limit=2, before=made[3]) == [made[2], made[1]]
     assert await keys.latest(organization_id, limit=9, before=made[1]) == [made[0]]
     assert await keys.latest(OrganizationId("another"), limit=9) == []

@@ -1,4 +1,4 @@
-"""What the server remembers about itself."""
+"""The server's values about itself."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def meta(database: Database) -> MetaQueries:
     return MetaQueries(database)
 
 
-async def test_what_was_put_is_got(meta: MetaQueries) -> None:
+async def test_a_stored_value_is_read(meta: MetaQueries) -> None:
     assert await meta.get("relay_port") is None
     await meta.put("relay_port", "2470")
     await meta.put("relay_port", "2471")

@@ -27,14 +27,14 @@ def queries(database: Database) -> OrganizationQueries:
     return OrganizationQueries(database)
 
 
-async def test_an_organization_comes_back_as_it_was_put(
+async def test_a_stored_organization_is_read_unchanged(
     queries: OrganizationQueries, organization: Organization
 ) -> None:
     assert await queries.get(organization.id) == organization
     assert await queries.get(OrganizationId("other")) is None
 
 
-async def test_an_organization_is_added_with_its_keys_or_not_at_all(
+async def test_an_organization_and_its_keys_are_added_atomically(
     database: Database, queries: OrganizationQueries, organization: Organization
 ) -> None:
     other = replace(organization, id=OrganizationId("org-2"))
@@ -54,7 +54,7 @@ async def test_an_organization_is_added_with_its_keys_or_not_at_all(
     assert await queries.model_key(other.id, OPENAI) == b"x"
 
 
-async def test_a_change_puts_and_removes_what_it_names_and_keeps_the_rest(
+async def test_a_change_keeps_the_other_fields_and_model_keys(
     queries: OrganizationQueries, organization: Organization
 ) -> None:
     now = organization.created_at + timedelta(seconds=1)
@@ -77,7 +77,7 @@ async def test_a_change_puts_and_removes_what_it_names_and_keeps_the_rest(
     assert await queries.model_key(organization.id, GEMINI) is None
 
 
-async def test_what_is_not_there_is_not_changed(
+async def test_an_unknown_organization_is_not_changed(
     queries: OrganizationQueries, organization: Organization
 ) -> None:
     changed = await queries.change(
@@ -95,13 +95,13 @@ async def test_a_subscription_keeps_its_ids_until_it_ends(
     queries = OrganizationQueries(database)
 
     async def moved(tier: Tier, customer: str | None, subscription: str | None) -> Any:
-        found = await queries.subscribe(
+        changed = await queries.subscribe(
             organization.id, tier, customer_id=customer, subscription_id=subscription, now=LATER
         )
-        assert found == await queries.get(organization.id)
-        assert found is not None
-        assert found.updated_at == LATER
-        return found.tier, found.stripe_customer_id, found.stripe_subscription_id
+        assert changed == await queries.get(organization.id)
+        assert changed is not None
+        assert changed.updated_at == LATER
+        return changed.tier, changed.stripe_customer_id, changed.stripe_subscription_id
 
     assert await moved(Tier.CRAB, "cus-1", "sub-1") == (Tier.CRAB, "cus-1", "sub-1")
     assert await moved(Tier.LOBSTER, "cus-2", "sub-2") == (Tier.LOBSTER, "cus-1", "sub-1")
@@ -109,7 +109,7 @@ async def test_a_subscription_keeps_its_ids_until_it_ends(
     assert await moved(Tier.WHALE, "cus-4", "sub-4") == (Tier.WHALE, "cus-1", "sub-4")
 
 
-async def test_an_organization_that_is_not_there_moves_nowhere(database: Database) -> None:
+async def test_an_unknown_organization_cannot_change_its_tier(database: Database) -> None:
     moved = await OrganizationQueries(database).subscribe(
         OrganizationId("no"), Tier.CRAB, customer_id=None, subscription_id=None, now=LATER
     )

@@ -1,4 +1,4 @@
-"""What a cache answers is always what the file says."""
+"""A cache never returns a value that the database no longer has."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Reader:
-    """Reads a value and counts how often."""
+    """A reader that counts its reads."""
 
     def __init__(self, database: Database) -> None:
         self.meta = MetaQueries(database)
@@ -24,27 +24,27 @@ class Reader:
         return await self.meta.get("a")
 
 
-async def test_a_second_question_is_answered_from_memory(database: Database) -> None:
+async def test_a_second_read_is_answered_from_memory(database: Database) -> None:
     reader, read_cache = Reader(database), ReadCache[str](database)
     await reader.meta.put("a", "1")
     assert [await read_cache.get("a", reader.read) for _ in range(3)] == ["1", "1", "1"]
     assert reader.reads == 1
 
 
-async def test_a_write_is_seen_by_the_next_question(database: Database) -> None:
+async def test_a_read_after_a_write_is_not_answered_from_memory(database: Database) -> None:
     reader, read_cache = Reader(database), ReadCache[str](database)
     for value in ("1", "2", "3"):
         await reader.meta.put("a", value)
         assert await read_cache.get("a", reader.read) == value
 
 
-async def test_what_is_not_there_is_asked_for_each_time(database: Database) -> None:
+async def test_a_missing_value_is_not_cached(database: Database) -> None:
     reader, read_cache = Reader(database), ReadCache[str](database)
     assert [await read_cache.get("a", reader.read) for _ in range(2)] == [None, None]
     assert reader.reads == 2
 
 
-async def test_a_read_that_a_write_overtook_is_not_kept(database: Database) -> None:
+async def test_a_value_read_during_a_write_is_not_cached(database: Database) -> None:
     reader, read_cache = Reader(database), ReadCache[str](database)
     await reader.meta.put("a", "old")
     has_read, may_answer = asyncio.Event(), asyncio.Event()
@@ -59,18 +59,18 @@ async def test_a_read_that_a_write_overtook_is_not_kept(database: Database) -> N
         overtaken = tasks.create_task(read_cache.get("a", read_slowly))
         await has_read.wait()
         await reader.meta.put("a", "new")
-        # Another question in between must not make the overtaken answer look current.
+        # A read in between must not make the outdated value look current.
         await read_cache.get("b", reader.read)
         may_answer.set()
     assert overtaken.result() == "old"
     assert await read_cache.get("a", reader.read) == "new"
 
 
-async def test_it_grows_no_further_than_it_may(database: Database) -> None:
+async def test_the_size_of_a_cache_is_limited(database: Database) -> None:
     reader, read_cache = Reader(database), ReadCache[str](database, capacity=2)
     await reader.meta.put("a", "1")
-    for asked in ("one", "two", "three"):
-        await read_cache.get(asked, reader.read)
+    for key in ("one", "two", "three"):
+        await read_cache.get(key, reader.read)
     await read_cache.get("three", reader.read)
     assert reader.reads == 3
     await read_cache.get("one", reader.read)

@@ -1,4 +1,4 @@
-"""Migrations: the tables they make are the tables the code reads, and no file is misread."""
+"""Migrations: their result, backups, crashes, and files of other versions."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def second_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Path]:
-    """Lets the code know one revision more; the result is that revision's file."""
+    """Adds a second revision, and returns its file."""
 
     def add() -> Path:
         migrations = Path(shutil.copytree(MIGRATIONS, tmp_path / "code" / "migrations"))
@@ -61,7 +61,7 @@ def second_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable
     return add
 
 
-def test_the_migrated_schema_is_the_one_of_the_tables(path: Path) -> None:
+def test_the_migrated_schema_equals_that_of_the_tables(path: Path) -> None:
     prepare(path)
     engine = create_engine(f"sqlite:///{path}")
     with engine.connect() as connection:
@@ -79,7 +79,7 @@ def test_the_migrated_schema_is_the_one_of_the_tables(path: Path) -> None:
     engine.dispose()
 
 
-def test_the_code_knows_the_newest_migration() -> None:
+def test_the_revision_of_the_code_is_the_newest_migration() -> None:
     assert ScriptDirectory(str(MIGRATIONS)).get_heads() == [REVISION]
 
 
@@ -92,7 +92,7 @@ def test_a_current_file_is_opened_without_alembic(path: Path) -> None:
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0
 
 
-def test_preparing_again_keeps_what_is_there(path: Path) -> None:
+def test_preparing_again_keeps_the_content(path: Path) -> None:
     prepare(path)
     with closing(sqlite3.connect(path)) as file, file:
         file.execute("INSERT INTO meta VALUES ('a', 'b')")
@@ -101,17 +101,15 @@ def test_preparing_again_keeps_what_is_there(path: Path) -> None:
         assert file.execute("SELECT * FROM meta").fetchall() == [("a", "b")]
 
 
-def test_every_row_of_an_older_schema_comes_through_an_upgrade(
-    path: Path, second_revision: Callable[[], Path]
-) -> None:
+def test_an_upgrade_keeps_every_row(path: Path, second_revision: Callable[[], Path]) -> None:
     prepare(path)
-    filled(path, "first")
-    before = {name: told(path, name) for name in tables(path)}
+    fill(path, "first")
+    before = {name: rows_of(path, name) for name in tables(path)}
     assert set(before) == set(METADATA.tables)
     assert all(before.values())
     second_revision()
     prepare(path)
-    after = {name: told(path, name) for name in tables(path)}
+    after = {name: rows_of(path, name) for name in tables(path)}
     (owner,) = before["organization"]
     (meta,) = before["meta"]
     changed = {"organization": [{**owner, "tier": "whale"}], "meta": [{**meta, "note": None}]}
@@ -121,48 +119,48 @@ def test_every_row_of_an_older_schema_comes_through_an_upgrade(
         assert file.execute("PRAGMA foreign_key_check").fetchall() == []
 
 
-def test_an_upgrade_keeps_a_copy_of_what_was_there_and_says_where(
+def test_an_upgrade_makes_a_backup_and_logs_its_path(
     path: Path, second_revision: Callable[[], Path], caplog: pytest.LogCaptureFixture
 ) -> None:
     prepare(path)
-    # A new database is no upgrade.
-    assert backups.taken(path) == []
-    filled(path, "first")
-    before = {name: told(path, name) for name in tables(path)}
+    # Creating a database is not an upgrade.
+    assert backups.find(path) == []
+    fill(path, "first")
+    before = {name: rows_of(path, name) for name in tables(path)}
     second_revision()
     prepare(path)
-    (backup,) = backups.taken(path)
+    (backup,) = backups.find(path)
     assert "from schema v0001 to v0002" in caplog.text
     assert str(backup) in caplog.text
-    assert {name: told(backup, name) for name in tables(backup)} == before
+    assert {name: rows_of(backup, name) for name in tables(backup)} == before
 
 
-def test_an_upgrade_leaves_nothing_of_what_it_replaced_in_the_file_or_its_wal(
+def test_an_upgrade_erases_replaced_content_from_the_file_and_its_wal(
     path: Path, second_revision: Callable[[], Path]
 ) -> None:
     prepare(path)
     with closing(sqlite3.connect(path)) as file, file:
-        # One that was changed before, so that there are pages which only its former text is in.
+        # The update leaves pages that have the former text only.
         file.execute("INSERT INTO meta VALUES ('a', ?)", ["PLANTED" * 2000])
         file.execute("UPDATE meta SET value = 'PLANTED'")
     second_revision()
     with closing(sqlite3.connect(path)) as reader:
-        # Who has the file open keeps its WAL, as a crash does.
+        # An open reader keeps the WAL, like a crash.
         reader.execute("SELECT * FROM meta").fetchall()
         prepare(path)
-        (backup,) = backups.taken(path)
+        (backup,) = backups.find(path)
         beside = [each for each in path.parent.iterdir() if each.is_file() and each != backup]
         files = {each.name: each.read_bytes() for each in beside}
     assert set(files) == {"chowder.db", "chowder.db-wal", "chowder.db-shm"}
     assert not [name for name, content in files.items() if b"PLANTED" in content]
-    assert told(path, "meta") == [{"name": "a", "value": "encrypted", "note": None}]
-    # The copy is what the older version can read.
+    assert rows_of(path, "meta") == [{"name": "a", "value": "encrypted", "note": None}]
+    # The backup has the content before the upgrade.
     assert b"PLANTED" in backup.read_bytes()
-    later = backups.take(path, schema.REVISION)
+    later = backups.create(path, schema.REVISION)
     assert b"PLANTED" not in later.read_bytes()
 
 
-def test_a_crash_right_after_an_upgrade_leaves_the_rest_of_it_to_the_next_start(
+def test_after_a_crash_the_next_start_completes_an_upgrade(
     path: Path, second_revision: Callable[[], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def crash(path: Path) -> None:
@@ -170,22 +168,22 @@ def test_a_crash_right_after_an_upgrade_leaves_the_rest_of_it_to_the_next_start(
 
     prepare(path)
     with closing(sqlite3.connect(path)) as file, file:
-        # As some builds of SQLite are.
+        # Some builds of SQLite have this default.
         file.execute("PRAGMA secure_delete = OFF")
         file.execute("INSERT INTO meta VALUES ('a', ?)", ["PLANTED" * 9999])
         file.execute("UPDATE meta SET value = 'PLANTED'")
     second_revision()
     with monkeypatch.context() as patched:
-        patched.setattr(schema, "_forget_what_was_replaced", crash)
+        patched.setattr(schema, "_erase_leftovers", crash)
         with pytest.raises(RuntimeError):
             prepare(path)
-    assert told(path, "alembic_version") == [{"version_num": "v0002"}]
+    assert rows_of(path, "alembic_version") == [{"version_num": "v0002"}]
     assert b"PLANTED" in path.read_bytes()
     prepare(path)
     assert b"PLANTED" not in path.read_bytes()
 
 
-def test_without_room_for_a_copy_nothing_is_upgraded(
+def test_without_space_for_a_backup_nothing_is_upgraded(
     path: Path, second_revision: Callable[[], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(path: Path, revision: str) -> Path:
@@ -193,13 +191,13 @@ def test_without_room_for_a_copy_nothing_is_upgraded(
 
     prepare(path)
     second_revision()
-    monkeypatch.setattr(backups, "take", full)
+    monkeypatch.setattr(backups, "create", full)
     with pytest.raises(DataDirUnusable, match=r"is full\. Free some space"):
         prepare(path)
-    assert told(path, "alembic_version") == [{"version_num": "v0001"}]
+    assert rows_of(path, "alembic_version") == [{"version_num": "v0001"}]
 
 
-def test_a_newer_schema_is_refused_and_left_alone(path: Path) -> None:
+def test_a_newer_schema_is_refused_and_unchanged(path: Path) -> None:
     prepare(path)
     with closing(sqlite3.connect(path)) as file, file:
         file.execute("CREATE TABLE of_tomorrow (id TEXT)")
@@ -208,12 +206,12 @@ def test_a_newer_schema_is_refused_and_left_alone(path: Path) -> None:
     with pytest.raises(DataDirUnusable, match=r"newer chowder-local \(schema v9999") as refused:
         prepare(path)
     assert "Upgrade chowder-local" in str(refused.value)
-    assert "There is no copy" in str(refused.value)
+    assert "There is no backup" in str(refused.value)
     assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize("revision", ["0001", "0011"])
-def test_a_schema_from_before_the_first_release_is_refused_and_left_alone(
+def test_a_schema_from_before_the_first_release_is_refused_and_unchanged(
     tmp_path: Path, revision: str
 ) -> None:
     path = tmp_path / "my data" / "chowder.db"
@@ -225,55 +223,55 @@ def test_a_schema_from_before_the_first_release_is_refused_and_left_alone(
         prepare(path)
     assert f"chowder-local reset --data-dir '{path.parent}'" in str(refused.value)
     assert path.read_bytes() == before
-    assert backups.taken(path) == []
+    assert backups.find(path) == []
 
 
-def test_whoever_goes_back_to_an_older_version_is_told_which_copy_to_put_back(
+def test_the_error_for_a_newer_schema_names_the_backup_to_restore(
     path: Path, second_revision: Callable[[], Path]
 ) -> None:
     prepare(path)
-    filled(path, "first")
+    fill(path, "first")
     second_revision()
-    before = told(path, "instance")
-    # Upgraded twice, of which the second is unknown to us.
+    before = rows_of(path, "instance")
+    # The second of two upgrades has an unknown revision.
     prepare(path)
-    backups.take(path, "v0002")
+    backups.create(path, "v0002")
     with closing(sqlite3.connect(path)) as file, file:
         file.execute("UPDATE alembic_version SET version_num = 'v9999'")
-    (newest, older) = backups.taken(path)
+    (newest, older) = backups.find(path)
     with pytest.raises(DataDirUnusable) as refused:
         prepare(path)
-    words = re.search(r"remove (\S+) and (\S+) if .* copy (\S+) over (\S+);", str(refused.value))
-    assert words is not None
-    assert words[3] == str(newest)
-    # Just as it says, with what a crash may have left beside the file.
-    Path(words[1]).write_bytes(b"of the newer file")
-    Path(words[1]).unlink()
-    Path(words[2]).unlink(missing_ok=True)
-    shutil.copyfile(words[3], words[4])
+    paths = re.search(r"remove (\S+) and (\S+) if .* copy (\S+) over (\S+);", str(refused.value))
+    assert paths is not None
+    assert paths[3] == str(newest)
+    # As the message says, with a WAL that a crash may have left.
+    Path(paths[1]).write_bytes(b"of the newer file")
+    Path(paths[1]).unlink()
+    Path(paths[2]).unlink(missing_ok=True)
+    shutil.copyfile(paths[3], paths[4])
     prepare(path)
-    assert told(path, "alembic_version") == [{"version_num": "v0002"}]
+    assert rows_of(path, "alembic_version") == [{"version_num": "v0002"}]
     shutil.copyfile(older, path)
     prepare(path)
-    assert told(path, "instance") == before
+    assert rows_of(path, "instance") == before
 
 
 def tables(path: Path) -> list[str]:
-    """The names of its tables, without Alembic's own."""
+    """The names of the tables, without Alembic's."""
     with closing(sqlite3.connect(path)) as file:
         found = file.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
         return [name for (name,) in found if name != "alembic_version"]
 
 
-def told(path: Path, table: str) -> list[dict[str, Any]]:
+def rows_of(path: Path, table: str) -> list[dict[str, Any]]:
     """The rows of a table, oldest first."""
     with closing(sqlite3.connect(path)) as file:
         file.row_factory = sqlite3.Row
         return [dict(row) for row in file.execute(f"SELECT * FROM {table} ORDER BY rowid")]
 
 
-def filled(path: Path, name: str) -> None:
-    """Adds to each table of a database a row in which every column has a value."""
+def fill(path: Path, name: str) -> None:
+    """Adds a row with a value in every column to each table."""
     values = {
         "INTEGER": 1,
         "BOOLEAN": 1,
@@ -290,7 +288,7 @@ def filled(path: Path, name: str) -> None:
             file.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(row))})", row)
 
 
-def test_another_programs_database_is_refused_and_left_alone(path: Path) -> None:
+def test_a_database_of_another_program_is_refused_and_unchanged(path: Path) -> None:
     with closing(sqlite3.connect(path)) as file, file:
         file.execute("CREATE TABLE instance (mine TEXT)")
     with pytest.raises(DataDirUnusable, match="another program's database"):
@@ -299,7 +297,7 @@ def test_another_programs_database_is_refused_and_left_alone(path: Path) -> None
         assert file.execute("SELECT name FROM sqlite_master").fetchall() == [("instance",)]
 
 
-def test_a_migration_that_fails_in_the_middle_leaves_nothing(
+def test_a_migration_that_fails_changes_nothing(
     path: Path, second_revision: Callable[[], Path]
 ) -> None:
     revision = second_revision()
@@ -313,7 +311,7 @@ def test_a_migration_that_fails_in_the_middle_leaves_nothing(
     prepare(path)
 
 
-def test_a_version_table_without_a_version_is_an_empty_database(path: Path) -> None:
+def test_a_version_table_without_a_version_counts_as_an_empty_database(path: Path) -> None:
     with closing(sqlite3.connect(path)) as file, file:
         file.execute("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)")
     prepare(path)

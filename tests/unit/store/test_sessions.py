@@ -1,4 +1,4 @@
-"""Named conversations keep the names they were given."""
+"""Sessions: names, last uses, and shared writes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from chowder_local.core.domain import Instance, InstanceId, InstanceStatus, Mode
 from chowder_local.core.errors.process import DataDirUnusable
 from chowder_local.core.secrets import SecretBox
 from chowder_local.store.instances import InstanceQueries
-from chowder_local.store.sessions import RememberedSession, SessionQueries
+from chowder_local.store.sessions import NamedSession, SessionQueries
 
 if TYPE_CHECKING:
     from chowder_local.core.domain import Organization
@@ -37,19 +37,17 @@ async def now(database: Database, organization: Organization) -> datetime:
     return organization.created_at
 
 
-async def test_a_session_is_remembered_by_its_readable_name(
-    database: Database, now: datetime
-) -> None:
+async def test_a_session_is_stored_with_its_name(database: Database, now: datetime) -> None:
     sessions = SessionQueries(database)
     name = "cron:x / Ærø 🍲" * 30
     await sessions.remember(INSTANCE, name, "agent:main:s-1", now)
     assert await sessions.of_instance(INSTANCE) == [
-        RememberedSession(INSTANCE, name, "agent:main:s-1", now, now)
+        NamedSession(INSTANCE, name, "agent:main:s-1", now, now)
     ]
     assert await sessions.of_instance(InstanceId("other")) == []
 
 
-async def test_the_last_used_comes_first(database: Database, now: datetime) -> None:
+async def test_the_last_used_session_is_first(database: Database, now: datetime) -> None:
     sessions = SessionQueries(database)
     for minutes, name in enumerate(["a", "b", "a"]):
         await sessions.remember(INSTANCE, name, f"key-{name}", now + timedelta(minutes=minutes))
@@ -59,7 +57,7 @@ async def test_the_last_used_comes_first(database: Database, now: datetime) -> N
     assert remembered[0].last_used_at == now + timedelta(minutes=2)
 
 
-async def test_a_session_that_is_in_use_is_not_written_with_every_message(
+async def test_a_used_session_is_not_written_for_every_message(
     database: Database, now: datetime, writes: list[None]
 ) -> None:
     sessions = SessionQueries(database)
@@ -72,7 +70,7 @@ async def test_a_session_that_is_in_use_is_not_written_with_every_message(
     assert (kept.created_at, kept.last_used_at) == (now, now + timedelta(minutes=2))
 
 
-async def test_a_new_sessions_name_is_in_the_file_before_its_message_goes_on(
+async def test_the_name_of_a_new_session_is_written_before_its_message_continues(
     database: Database, now: datetime
 ) -> None:
     await SessionQueries(database).remember(INSTANCE, "a", "key-a", now)
@@ -80,21 +78,21 @@ async def test_a_new_sessions_name_is_in_the_file_before_its_message_goes_on(
     assert kept.name == "a"
 
 
-async def test_a_session_that_was_replaced_is_new_to_its_next_message(
+async def test_a_replaced_session_is_new_for_its_next_message(
     database: Database, now: datetime
 ) -> None:
     sessions = SessionQueries(database)
     await sessions.remember(INSTANCE, "a", "key-a", now)
-    await sessions.replace(INSTANCE, [RememberedSession(INSTANCE, "b", "key-b", now, now)])
+    await sessions.replace(INSTANCE, [NamedSession(INSTANCE, "b", "key-b", now, now)])
     await sessions.remember(INSTANCE, "a", "key-a", now)
     kept = await SessionQueries(database).of_instance(INSTANCE)
     assert sorted(each.name for each in kept) == ["a", "b"]
 
 
-async def test_a_server_that_starts_anew_keeps_when_a_session_began(
+async def test_a_restart_keeps_the_creation_time_of_a_session(
     database: Database, now: datetime
 ) -> None:
-    # At the second start the clock has been set back.
+    # At the second start, the clock has been set back.
     for minutes, latest in ((5, 5), (0, 5), (9, 9)):
         at = now + timedelta(minutes=minutes)
         await SessionQueries(database).remember(INSTANCE, "a", "key-a", at)
@@ -103,7 +101,7 @@ async def test_a_server_that_starts_anew_keeps_when_a_session_began(
         assert kept.last_used_at == now + timedelta(minutes=latest)
 
 
-async def test_sessions_that_open_at_once_share_their_writes(
+async def test_sessions_that_open_concurrently_share_writes(
     database: Database, now: datetime, writes: list[None]
 ) -> None:
     sessions = SessionQueries(database)
@@ -114,7 +112,7 @@ async def test_sessions_that_open_at_once_share_their_writes(
     assert len(writes) == 2
 
 
-async def test_a_session_that_cannot_be_kept_fails_its_own_message_and_no_other(
+async def test_a_session_that_cannot_be_stored_fails_only_its_own_message(
     database: Database, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sessions = SessionQueries(database)
@@ -132,29 +130,27 @@ async def test_a_session_that_cannot_be_kept_fails_its_own_message_and_no_other(
     assert [each.name for each in await sessions.of_instance(INSTANCE)] == ["a", "b"]
 
 
-async def test_a_session_that_was_long_forgotten_is_written_again(
+async def test_a_session_that_the_cache_dropped_is_written_again(
     database: Database, now: datetime, writes: list[None]
 ) -> None:
     sessions = SessionQueries(database, capacity=2)
     for name in ("a", "b", "a", "c", "a", "b"):
         await sessions.remember(INSTANCE, name, f"key-{name}", now)
-    # The second "b" only: "a" was used more lately, and "c" once.
+    # Only the second "b": "a" was used later, and "c" once.
     assert len(writes) == 4
     assert len(await sessions.of_instance(INSTANCE)) == 3
 
 
-async def test_a_new_session_makes_nobody_ask_the_file_again(
-    database: Database, now: datetime
-) -> None:
-    known = database.generation
+async def test_a_new_session_does_not_invalidate_caches(database: Database, now: datetime) -> None:
+    generation = database.generation
     sessions = SessionQueries(database)
     await sessions.remember(INSTANCE, "a", "key-a", now)
     await sessions.remember(INSTANCE, "a", "key-a", now)
     await sessions.uses.write()
-    assert database.generation == known
+    assert database.generation == generation
 
 
-async def test_racing_messages_remember_one_session(database: Database, now: datetime) -> None:
+async def test_racing_messages_store_one_session(database: Database, now: datetime) -> None:
     sessions = SessionQueries(database)
     async with asyncio.TaskGroup() as tasks:
         for second in range(20):

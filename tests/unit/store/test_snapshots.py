@@ -1,4 +1,4 @@
-"""Snapshots as the store keeps them."""
+"""Snapshots in the store."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from chowder_local.core.domain import (
     SnapshotId,
     WarmSandbox,
 )
-from chowder_local.store.sessions import RememberedSession, SessionQueries
+from chowder_local.store.sessions import NamedSession, SessionQueries
 from chowder_local.store.snapshots import SnapshotQueries
 from chowder_local.store.warm_sandboxes import WarmSandboxQueries
 from tests.unit.store.conftest import BOX, NOW
@@ -52,14 +52,14 @@ def snapshot(organization: Organization, number: int, **more: Any) -> Snapshot:
     )
 
 
-async def test_a_snapshot_comes_back_as_it_went_in(
+async def test_a_stored_snapshot_is_read_unchanged(
     snapshots: SnapshotQueries, organization: Organization
 ) -> None:
     kept = snapshot(organization, 1)
     await snapshots.add(kept)
-    found = await snapshots.get(kept.id)
-    assert found is not None
-    assert replace(found, content={}) == kept
+    stored = await snapshots.get(kept.id)
+    assert stored is not None
+    assert replace(stored, content={}) == kept
     finished = await snapshots.finish(kept.id, 123, CONTENT)
     assert finished is not None
     assert (finished.is_whole, finished.size_bytes, dict(finished.content)) == (True, 123, CONTENT)
@@ -67,7 +67,7 @@ async def test_a_snapshot_comes_back_as_it_went_in(
     assert await snapshots.finish(SnapshotId("none"), 1, {}) is None
 
 
-async def test_what_may_be_a_credential_is_not_written_in_clear(
+async def test_the_content_of_a_snapshot_is_encrypted(
     snapshots: SnapshotQueries, organization: Organization, database: Database
 ) -> None:
     await snapshots.add(snapshot(organization, 1, content=CONTENT))
@@ -77,7 +77,7 @@ async def test_what_may_be_a_credential_is_not_written_in_clear(
     assert b"bot-secret" not in written
 
 
-async def test_lists_have_what_is_whole_and_kept_oldest_first(
+async def test_lists_have_complete_kept_snapshots_oldest_first(
     snapshots: SnapshotQueries, organization: Organization
 ) -> None:
     for number in (3, 1, 2):
@@ -95,7 +95,7 @@ async def test_lists_have_what_is_whole_and_kept_oldest_first(
     assert len(await snapshots.ids()) == 4
 
 
-async def test_what_an_unborn_instance_is_made_of_is_no_leftover(
+async def test_a_snapshot_that_a_provisioning_instance_needs_is_no_leftover(
     snapshots: SnapshotQueries,
     instances: InstanceQueries,
     organization: Organization,
@@ -108,15 +108,15 @@ async def test_what_an_unborn_instance_is_made_of_is_no_leftover(
     await snapshots.release(SnapshotId("none"))
     seeded = make(1, origin_snapshot_id=SnapshotId("snapshot-1"))
     await instances.add(seeded, None)
-    found = await instances.get(seeded.id)
-    assert found is not None
-    assert found.origin_snapshot_id == "snapshot-1"
+    stored = await instances.get(seeded.id)
+    assert stored is not None
+    assert stored.origin_snapshot_id == "snapshot-1"
     assert await snapshots.leftovers() == {"snapshot-2", "snapshot-4"}
     await instances.change(seeded.id, now=NOW, status=InstanceStatus.RUNNING, first_ready_at=NOW)
     assert await snapshots.leftovers() == {"snapshot-1", "snapshot-2", "snapshot-4"}
 
 
-async def test_a_remade_instance_gets_another_sandbox_and_a_warm_sandboxes_if_one_fits(
+async def test_replacing_a_sandbox_claims_a_warm_one_if_one_fits(
     database: Database, instances: InstanceQueries, make: Callable[..., Instance]
 ) -> None:
     former = make(1, status=InstanceStatus.RUNNING, first_ready_at=NOW, gateway_url="http://x")
@@ -134,7 +134,7 @@ async def test_a_remade_instance_gets_another_sandbox_and_a_warm_sandboxes_if_on
     assert (anew.first_ready_at, anew.gateway_url, anew.origin_snapshot_id) == (None, None, "s")
     assert (anew.model_provider, dict(anew.openclaw_config)) == ("gemini", {"a": 1})
     assert await instances.by_sandbox(former.sandbox_id) is None
-    # Who acts on what is not so any more changes nothing.
+    # A change based on an outdated status has no effect.
     assert await remade(former, None) is None
     assert await remade(replace(former, id=InstanceId("none")), None) is None
     waiting = WarmSandbox(SandboxId("chowder-warm sandbox"), "like", NOW, "http://warm sandbox")
@@ -144,7 +144,7 @@ async def test_a_remade_instance_gets_another_sandbox_and_a_warm_sandboxes_if_on
     assert await WarmSandboxQueries(database).all() == []
 
 
-async def test_an_instances_conversations_are_replaced_by_a_snapshots(
+async def test_the_sessions_of_an_instance_are_replaced(
     database: Database, instances: InstanceQueries, make: Callable[..., Instance]
 ) -> None:
     for number in (1, 2):
@@ -153,12 +153,12 @@ async def test_an_instances_conversations_are_replaced_by_a_snapshots(
     sessions = SessionQueries(database)
     for instance_id in (one, two):
         await sessions.remember(instance_id, "old", "key-old", NOW)
-    wanted = RememberedSession(one, "new", "key-new", NOW, NOW + timedelta(days=1))
+    wanted = NamedSession(one, "new", "key-new", NOW, NOW + timedelta(days=1))
     await sessions.replace(one, [wanted])
     assert await sessions.of_instance(one) == [wanted]
     assert [each.name for each in await sessions.of_instance(two)] == ["old"]
     await sessions.replace(one, [])
     assert await sessions.of_instance(one) == []
-    # It is not taken for written that it was once.
+    # The cache does not claim that the former session is still stored.
     await sessions.remember(one, "old", "key-old", NOW)
     assert [each.name for each in await sessions.of_instance(one)] == ["old"]

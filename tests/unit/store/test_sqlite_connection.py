@@ -1,4 +1,4 @@
-"""The driver's calls run to their end, and a cancellation in the meantime is not forgotten."""
+"""Calls of the driver complete, and a cancellation during a call is raised afterwards."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-async def test_a_cancelled_call_ends_first_and_the_task_is_cancelled_then(tmp_path: Path) -> None:
+async def test_a_cancelled_call_completes_before_its_task_is_cancelled(tmp_path: Path) -> None:
     started, finish = asyncio.Event(), threading.Event()
     loop = asyncio.get_running_loop()
     steps: list[str] = []
@@ -48,7 +48,7 @@ async def test_a_cancelled_call_ends_first_and_the_task_is_cancelled_then(tmp_pa
 
 
 @pytest.mark.parametrize("yields", [1, 2, 3])
-async def test_what_is_opened_for_somebody_who_is_cancelled_is_open_and_theirs_to_close(
+async def test_a_connection_opened_during_a_cancellation_can_be_closed(
     tmp_path: Path, yields: int
 ) -> None:
     connecting = asyncio.create_task(connect(tmp_path / "some.db"))
@@ -60,7 +60,7 @@ async def test_what_is_opened_for_somebody_who_is_cancelled_is_open_and_theirs_t
     await connection.close()
 
 
-async def test_a_cancellation_counts_more_than_an_error_of_the_block(tmp_path: Path) -> None:
+async def test_a_cancellation_replaces_an_error_of_the_block(tmp_path: Path) -> None:
     async def work() -> None:
         connection = await connect(tmp_path / "some.db")
         try:
@@ -78,7 +78,7 @@ async def test_a_cancellation_counts_more_than_an_error_of_the_block(tmp_path: P
     assert task.cancelled()
 
 
-async def test_a_timeout_is_a_timeout(tmp_path: Path) -> None:
+async def test_a_timeout_raises_timeout_error(tmp_path: Path) -> None:
     connection = await connect(tmp_path / "some.db")
 
     async def wait_long() -> None:
@@ -97,7 +97,7 @@ async def test_an_error_of_the_block_passes(tmp_path: Path) -> None:
         raise KeyError
 
 
-async def test_a_closed_connection_says_so(tmp_path: Path) -> None:
+async def test_a_closed_connection_raises_an_error(tmp_path: Path) -> None:
     connection = await connect(tmp_path / "some.db")
     cursor = await connection.cursor()
     await connection.close()

@@ -1,4 +1,4 @@
-"""What model calls cost is counted at once, written seldom, and told in full."""
+"""Usage is usage_queries at once, written seldom, and complete in every read."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from chowder_local.core.errors.process import DataDirUnusable
 from chowder_local.core.tasks import owned_tasks
 from chowder_local.store import usage
 from chowder_local.store.sessions import SessionQueries
-from chowder_local.store.usage import Counts, Kind, Span, UsagePart, UsageQueries
+from chowder_local.store.usage import Counts, Span, UsageKey, UsagePart, UsageQueries
 from tests.scripted.serving import eventually
 from tests.unit.store.conftest import NOW
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from chowder_local.store.database import Database
     from chowder_local.store.instances import InstanceQueries
 
-KIND = Kind(
+KEY = UsageKey(
     InstanceId("instance-1"),
     date(2026, 5, 4),
     "agent:main:main",
@@ -38,7 +38,7 @@ ONE = Counts(1, 0, 100, 50, 5, 2, 20)
 
 
 @pytest.fixture
-async def counted(
+async def usage_queries(
     database: Database, instances: InstanceQueries, make: Callable[..., Instance]
 ) -> UsageQueries:
     for number in (1, 2):
@@ -53,76 +53,78 @@ def added(*counts: Counts) -> Counts:
     return total
 
 
-async def test_many_calls_are_one_write(counted: UsageQueries, writes: list[None]) -> None:
+async def test_many_calls_share_one_write(usage_queries: UsageQueries, writes: list[None]) -> None:
     for _ in range(100):
-        counted.note(KIND, ONE)
-    await counted.write()
+        usage_queries.note(KEY, ONE)
+    await usage_queries.write()
     assert len(writes) == 1
 
 
-async def test_what_nobody_uses_is_not_written(counted: UsageQueries, writes: list[None]) -> None:
-    await counted.write()
+async def test_without_calls_nothing_is_written(
+    usage_queries: UsageQueries, writes: list[None]
+) -> None:
+    await usage_queries.write()
     assert writes == []
 
 
-async def test_a_later_write_is_added_and_a_new_server_knows(
-    counted: UsageQueries, database: Database, organization: Organization
+async def test_a_later_write_is_added_and_survives_a_restart(
+    usage_queries: UsageQueries, database: Database, organization: Organization
 ) -> None:
-    counted.note(KIND, ONE)
-    await counted.write()
-    counted.note(KIND, ONE)
-    await counted.write()
+    usage_queries.note(KEY, ONE)
+    await usage_queries.write()
+    usage_queries.note(KEY, ONE)
+    await usage_queries.write()
     (row,) = await UsageQueries(database).rows(organization.id, limit=9)
-    assert (row.kind, row.counts) == (KIND, added(ONE, ONE))
+    assert (row.key, row.counts) == (KEY, added(ONE, ONE))
 
 
-async def test_what_is_not_written_yet_is_told(
-    counted: UsageQueries, organization: Organization
+async def test_counts_that_are_not_written_yet_are_read(
+    usage_queries: UsageQueries, organization: Organization
 ) -> None:
-    counted.note(KIND, ONE)
-    (total,) = await counted.sums(organization.id)
+    usage_queries.note(KEY, ONE)
+    (total,) = await usage_queries.sums(organization.id)
     assert (total.model, total.is_billed, total.counts) == ("gpt-4o", True, ONE)
-    counted.note(KIND, ONE)
-    (row,) = await counted.rows(organization.id, limit=9)
+    usage_queries.note(KEY, ONE)
+    (row,) = await usage_queries.rows(organization.id, limit=9)
     assert row.counts.calls == 2
 
 
-async def test_sums_are_by_model_and_of_whom_is_asked_for(
-    counted: UsageQueries, organization: Organization
+async def test_sums_are_by_model_for_an_organization_or_instance(
+    usage_queries: UsageQueries, organization: Organization
 ) -> None:
-    other = replace(KIND, instance_id=InstanceId("instance-2"), session_key="")
-    offline = replace(KIND, is_billed=False)
-    for kind in (KIND, other, offline):
-        counted.note(kind, ONE)
-    sums = {each.is_billed: each.counts.calls for each in await counted.sums(organization.id)}
+    other = replace(KEY, instance_id=InstanceId("instance-2"), session_key="")
+    offline = replace(KEY, is_billed=False)
+    for kind in (KEY, other, offline):
+        usage_queries.note(kind, ONE)
+    sums = {each.is_billed: each.counts.calls for each in await usage_queries.sums(organization.id)}
     assert sums == {True: 2, False: 1}
-    (one,) = await counted.sums(organization.id, InstanceId("instance-2"))
+    (one,) = await usage_queries.sums(organization.id, InstanceId("instance-2"))
     assert one.counts.calls == 1
-    assert await counted.sums(OrganizationId("another")) == []
-    assert await counted.rows(OrganizationId("another"), limit=9) == []
+    assert await usage_queries.sums(OrganizationId("another")) == []
+    assert await usage_queries.rows(OrganizationId("another"), limit=9) == []
 
 
-async def test_rows_come_latest_day_first_and_no_more_than_wanted(
-    counted: UsageQueries, organization: Organization
+async def test_rows_are_latest_day_first_and_limited(
+    usage_queries: UsageQueries, organization: Organization
 ) -> None:
     days = [date(2026, 5, day) for day in (3, 5, 4)]
     for day in days:
-        counted.note(replace(KIND, day=day), ONE)
-    found = await counted.rows(organization.id, limit=2)
-    assert [row.kind.day.day for row in found] == [5, 4]
+        usage_queries.note(replace(KEY, day=day), ONE)
+    rows = await usage_queries.rows(organization.id, limit=2)
+    assert [row.key.day.day for row in rows] == [5, 4]
 
 
-async def test_a_named_conversation_is_told_by_its_name(
-    counted: UsageQueries, database: Database, organization: Organization
+async def test_a_named_session_has_its_name(
+    usage_queries: UsageQueries, database: Database, organization: Organization
 ) -> None:
-    named = replace(KIND, session_key="agent:main:s-1")
-    await SessionQueries(database).remember(KIND.instance_id, "a/b", named.session_key, NOW)
-    # Another instance has one with the same key, of course.
+    named = replace(KEY, session_key="agent:main:s-1")
+    await SessionQueries(database).remember(KEY.instance_id, "a/b", named.session_key, NOW)
+    # Another instance may have a session with the same key.
     namesake = replace(named, instance_id=InstanceId("instance-2"))
-    for kind in (KIND, named, namesake):
-        counted.note(kind, ONE)
-    found = await counted.rows(organization.id, limit=9)
-    names = {(row.kind.instance_id, row.kind.session_key): row.session_name for row in found}
+    for kind in (KEY, named, namesake):
+        usage_queries.note(kind, ONE)
+    rows = await usage_queries.rows(organization.id, limit=9)
+    names = {(row.key.instance_id, row.key.session_key): row.session_name for row in rows}
     assert names == {
         ("instance-1", "agent:main:main"): None,
         ("instance-1", "agent:main:s-1"): "a/b",
@@ -131,24 +133,24 @@ async def test_a_named_conversation_is_told_by_its_name(
 
 
 async def test_an_agent_cannot_fill_the_disk_with_names(
-    counted: UsageQueries, organization: Organization, monkeypatch: pytest.MonkeyPatch
+    usage_queries: UsageQueries, organization: Organization, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(usage, "KINDS_MAX", 3)
+    monkeypatch.setattr(usage, "MAX_KEYS_PER_DAY", 3)
     for number in range(9):
-        counted.note(replace(KIND, model=f"m{number}"), ONE)
-    counted.note(replace(KIND, model="m1"), ONE)
+        usage_queries.note(replace(KEY, model=f"m{number}"), ONE)
+    usage_queries.note(replace(KEY, model="m1"), ONE)
     rows = {
-        (row.kind.session_key, row.kind.model): row.counts.calls
-        for row in await counted.rows(organization.id, limit=99)
+        (row.key.session_key, row.key.model): row.counts.calls
+        for row in await usage_queries.rows(organization.id, limit=99)
     }
     main = "agent:main:main"
     assert rows == {(main, "m0"): 1, (main, "m1"): 2, (main, "m2"): 1, ("", ""): 6}
-    counted.note(replace(KIND, day=date(2026, 5, 5), model="m8"), ONE)
-    assert (await counted.rows(organization.id, limit=1))[0].kind.model == "m8"
+    usage_queries.note(replace(KEY, day=date(2026, 5, 5), model="m8"), ONE)
+    assert (await usage_queries.rows(organization.id, limit=1))[0].key.model == "m8"
 
 
 async def test_a_full_disk_loses_nothing(
-    counted: UsageQueries,
+    usage_queries: UsageQueries,
     database: Database,
     organization: Organization,
     monkeypatch: pytest.MonkeyPatch,
@@ -157,53 +159,53 @@ async def test_a_full_disk_loses_nothing(
     def full(**_: object) -> None:
         raise DataDirUnusable("The disk is full.")
 
-    counted.note(KIND, ONE)
+    usage_queries.note(KEY, ONE)
     with monkeypatch.context() as patched, caplog.at_level(logging.WARNING):
         patched.setattr(database, "writing", full)
-        await counted.write()
-    assert "put off" in caplog.text
-    counted.note(KIND, ONE)
-    (row,) = await counted.rows(organization.id, limit=9)
+        await usage_queries.write()
+    assert "postponed" in caplog.text
+    usage_queries.note(KEY, ONE)
+    (row,) = await usage_queries.rows(organization.id, limit=9)
     assert row.counts.calls == 2
 
 
 async def test_a_write_that_is_cancelled_loses_nothing(
-    counted: UsageQueries, database: Database, organization: Organization
+    usage_queries: UsageQueries, database: Database, organization: Organization
 ) -> None:
-    counted.note(KIND, ONE)
+    usage_queries.note(KEY, ONE)
     async with database.writing():
-        waiting = asyncio.ensure_future(counted.write())
+        waiting = asyncio.ensure_future(usage_queries.write())
         await asyncio.sleep(0)
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
-    (row,) = await counted.rows(organization.id, limit=9)
+    (row,) = await usage_queries.rows(organization.id, limit=9)
     assert row.counts.calls == 1
 
 
-async def test_it_is_written_again_and_again(
-    counted: UsageQueries, writes: list[None], monkeypatch: pytest.MonkeyPatch
+async def test_counts_are_written_repeatedly(
+    usage_queries: UsageQueries, writes: list[None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(usage, "WRITE_INTERVAL_S", 0.001)
     async with owned_tasks() as tasks:
-        tasks.create_task(counted.run())
-        counted.note(KIND, ONE)
+        tasks.create_task(usage_queries.run())
+        usage_queries.note(KEY, ONE)
         await eventually(lambda: len(writes) == 1, "it is written")
-        counted.note(KIND, ONE)
+        usage_queries.note(KEY, ONE)
         await eventually(lambda: len(writes) == 2, "it is written once more")
 
 
-async def test_some_days_are_summed_by_day_and_by_instance(
-    counted: UsageQueries, organization: Organization
+async def test_a_span_is_summed_by_day_and_by_instance(
+    usage_queries: UsageQueries, organization: Organization
 ) -> None:
     for day in (3, 4, 5, 6):
-        kind = replace(KIND, day=date(2026, 5, day))
+        kind = replace(KEY, day=date(2026, 5, day))
         for each in (kind, replace(kind, session_key="other"), replace(kind, is_billed=False)):
-            counted.note(each, ONE)
+            usage_queries.note(each, ONE)
     second = InstanceId("instance-2")
-    counted.note(replace(KIND, instance_id=second), ONE)
+    usage_queries.note(replace(KEY, instance_id=second), ONE)
     span = Span(date(2026, 5, 4), date(2026, 5, 5))
-    days, parts = await counted.over_time(organization.id, span)
+    days, parts = await usage_queries.over_time(organization.id, span)
     assert [(part.of, part.is_billed, part.counts.calls) for part in days] == [
         (date(2026, 5, 4), False, 1),
         (date(2026, 5, 4), True, 3),
@@ -212,8 +214,8 @@ async def test_some_days_are_summed_by_day_and_by_instance(
     ]
     assert days[1] == UsagePart("gpt-4o", True, added(ONE, ONE, ONE), date(2026, 5, 4))
     assert [(part.of, part.counts.calls) for part in parts] == [
-        (KIND.instance_id, 2), (KIND.instance_id, 4), (second, 1),
+        (KEY.instance_id, 2), (KEY.instance_id, 4), (second, 1),
     ]  # fmt: skip
-    (own,), (part,) = await counted.over_time(organization.id, span, second)
+    (own,), (part,) = await usage_queries.over_time(organization.id, span, second)
     assert own.counts == part.counts == ONE
-    assert await counted.over_time(OrganizationId("another"), span) == ([], [])
+    assert await usage_queries.over_time(OrganizationId("another"), span) == ([], [])

@@ -1,4 +1,4 @@
-"""Warm sandboxes are kept, claimed once, and forgotten."""
+"""Warm sandboxes are stored, claimed once, and deleted."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def warm(make: Callable[..., Instance]) -> WarmSandbox:
     return WarmSandbox(SandboxId("chowder-warm"), "alike", make(1).created_at)
 
 
-async def test_a_warm_sandbox_is_kept_as_it_is(
+async def test_a_stored_warm_sandbox_is_read_unchanged(
     warm_sandboxes: WarmSandboxQueries, warm: WarmSandbox
 ) -> None:
     await warm_sandboxes.add(warm)
@@ -43,7 +43,7 @@ async def test_a_warm_sandbox_is_kept_as_it_is(
     assert await warm_sandboxes.has(warm.sandbox_id)
 
 
-async def test_a_dropped_warm_sandbox_is_gone_and_only_the_first_drop_says_so(
+async def test_only_the_first_drop_of_a_warm_sandbox_returns_true(
     warm_sandboxes: WarmSandboxQueries, warm: WarmSandbox
 ) -> None:
     await warm_sandboxes.add(warm)
@@ -52,7 +52,7 @@ async def test_a_dropped_warm_sandbox_is_gone_and_only_the_first_drop_says_so(
     assert not await warm_sandboxes.has(warm.sandbox_id)
 
 
-async def test_an_instance_takes_the_place_of_a_warm_sandbox_of_its_fingerprint(
+async def test_an_instance_claims_a_warm_sandbox_of_its_fingerprint(
     warm_sandboxes: WarmSandboxQueries,
     warm: WarmSandbox,
     instances: InstanceQueries,
@@ -69,7 +69,7 @@ async def test_an_instance_takes_the_place_of_a_warm_sandbox_of_its_fingerprint(
 @pytest.mark.parametrize(
     ("fingerprint", "url"), [(None, URL), ("other", URL), ("alike", None)], ids=str
 )
-async def test_what_is_not_wanted_or_not_ready_is_not_claimed(
+async def test_a_warm_sandbox_that_does_not_fit_or_is_not_ready_is_not_claimed(
     warm_sandboxes: WarmSandboxQueries,
     warm: WarmSandbox,
     instances: InstanceQueries,
@@ -82,7 +82,7 @@ async def test_what_is_not_wanted_or_not_ready_is_not_claimed(
     assert await warm_sandboxes.has(warm.sandbox_id)
 
 
-async def test_the_booting_one_goes_to_whoever_finds_none_ready(
+async def test_a_booting_sandbox_is_claimed_if_none_is_ready(
     warm_sandboxes: WarmSandboxQueries,
     warm: WarmSandbox,
     instances: InstanceQueries,
@@ -98,7 +98,7 @@ async def test_the_booting_one_goes_to_whoever_finds_none_ready(
     assert (await instances.add(make(4), None, "alike", booting))[1] is None
 
 
-async def test_who_is_over_the_limit_claims_nothing(
+async def test_an_instance_over_the_limit_claims_nothing(
     warm_sandboxes: WarmSandboxQueries,
     warm: WarmSandbox,
     instances: InstanceQueries,
@@ -110,7 +110,7 @@ async def test_who_is_over_the_limit_claims_nothing(
     assert await warm_sandboxes.has(warm.sandbox_id)
 
 
-async def test_of_creates_that_race_each_warm_sandbox_goes_to_one(
+async def test_racing_creates_claim_different_warm_sandboxes(
     warm_sandboxes: WarmSandboxQueries,
     warm: WarmSandbox,
     instances: InstanceQueries,

@@ -1,4 +1,4 @@
-"""What waits to be written is never lost between a reader and the file, and costs few writes."""
+"""Pending values are visible to readers, share writes, and survive failures."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def uses(database: Database) -> WriteBehind[KeyId, datetime]:
 
 
 async def in_file(database: Database) -> datetime | None:
-    """What a server that starts now would know."""
+    """The value in the database."""
     key = await KeyQueries(database).get(KEY)
     assert key is not None
     return key.last_used_at
 
 
-async def test_many_uses_are_one_write_of_the_last(
+async def test_many_uses_share_one_write_of_the_last(
     uses: WriteBehind[KeyId, datetime], database: Database, writes: list[None]
 ) -> None:
     for number in range(100):
@@ -51,7 +51,7 @@ async def test_many_uses_are_one_write_of_the_last(
     assert await in_file(database) == NOW + timedelta(seconds=99)
 
 
-async def test_what_nobody_uses_is_not_written(
+async def test_without_uses_nothing_is_written(
     uses: WriteBehind[KeyId, datetime], writes: list[None]
 ) -> None:
     uses.pending[KEY] = NOW
@@ -60,21 +60,21 @@ async def test_what_nobody_uses_is_not_written(
     assert len(writes) == 1
 
 
-async def test_writing_them_makes_nobody_ask_the_file_again(
+async def test_writing_uses_does_not_invalidate_caches(
     uses: WriteBehind[KeyId, datetime], database: Database
 ) -> None:
-    known = database.generation
+    generation = database.generation
     uses.pending[KEY] = NOW
     await uses.write()
-    assert database.generation == known
+    assert database.generation == generation
 
 
-async def test_a_use_during_the_write_is_kept_for_the_next(
+async def test_a_use_during_a_write_is_kept_for_the_next(
     uses: WriteBehind[KeyId, datetime], database: Database
 ) -> None:
     uses.pending[KEY] = NOW
     async with asyncio.TaskGroup() as tasks, database.writing():
-        # It waits for us, and has taken what it will write.
+        # The writer has copied the pending values and waits for the lock.
         tasks.create_task(uses.write())
         await asyncio.sleep(0)
         uses.pending[KEY] = LATER
@@ -84,7 +84,7 @@ async def test_a_use_during_the_write_is_kept_for_the_next(
     assert await in_file(database) == LATER
 
 
-async def test_a_use_of_a_key_that_is_gone_is_forgotten(
+async def test_a_use_of_a_deleted_key_is_ignored(
     uses: WriteBehind[KeyId, datetime], database: Database
 ) -> None:
     uses.pending[KeyId("gone")] = NOW
@@ -93,7 +93,7 @@ async def test_a_use_of_a_key_that_is_gone_is_forgotten(
     assert await in_file(database) == NOW
 
 
-async def test_it_is_written_again_and_again(
+async def test_uses_are_written_repeatedly(
     uses: WriteBehind[KeyId, datetime],
     database: Database,
     writes: list[None],
@@ -109,7 +109,7 @@ async def test_it_is_written_again_and_again(
     assert len(writes) == 2
 
 
-async def test_a_full_disk_puts_it_off(
+async def test_a_full_disk_postpones_the_write(
     uses: WriteBehind[KeyId, datetime],
     database: Database,
     monkeypatch: pytest.MonkeyPatch,

@@ -1,4 +1,4 @@
-"""Which of the runs that use one server ends it."""
+"""The last of several runs ends their server."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ OURS = os.getpid()
 
 @pytest.fixture
 def other() -> Iterator[subprocess.Popen[bytes]]:
-    """Another run, for as long as it is not killed."""
+    """The process of another run."""
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
         yield process
         process.kill()
@@ -37,22 +37,22 @@ def take(leases: ServerLeases, run: int, kind: str = "start") -> None:
 
 
 def test_a_run_alone_ends_its_server(leases: ServerLeases, ended: list[str]) -> None:
-    # By each of its processes.
+    # Each process of a run takes the lease.
     for _ in range(2):
         take(leases, OURS)
-    leases.give_up(OURS, ended.append)
-    leases.give_up(OURS, ended.append)
+    leases.release(OURS, ended.append)
+    leases.release(OURS, ended.append)
     assert ended == ["start"]
 
 
-def test_a_server_that_another_run_uses_is_left_to_that(
+def test_a_server_that_another_run_uses_is_not_ended(
     leases: ServerLeases, ended: list[str], other: subprocess.Popen[bytes]
 ) -> None:
     take(leases, OURS)
     take(leases, other.pid)
-    leases.give_up(OURS, ended.append)
+    leases.release(OURS, ended.append)
     assert ended == []
-    leases.give_up(other.pid, ended.append)
+    leases.release(other.pid, ended.append)
     assert ended == ["start"]
 
 
@@ -61,51 +61,49 @@ def test_a_server_of_another_kind_is_another_server(
 ) -> None:
     take(leases, OURS)
     take(leases, other.pid, "container")
-    leases.give_up(OURS, ended.append)
+    leases.release(OURS, ended.append)
     assert ended == ["start"]
 
 
-def test_a_run_that_uses_none_waits_for_nobody_and_ends_nothing(
+def test_a_run_without_a_server_does_not_wait_for_the_lock(
     leases: ServerLeases, ended: list[str], other: subprocess.Popen[bytes]
 ) -> None:
-    leases.give_up(OURS, ended.append)
+    leases.release(OURS, ended.append)
     with leases.take(other.pid, "start"):
-        leases.give_up(OURS, ended.append)
+        leases.release(OURS, ended.append)
     assert ended == []
 
 
-def test_what_a_killed_run_left_is_ended_by_the_next_one(
+def test_the_server_of_a_killed_run_is_ended_by_the_next_run(
     leases: ServerLeases, ended: list[str], other: subprocess.Popen[bytes]
 ) -> None:
     take(leases, other.pid)
     other.kill()
     other.wait()
-    leases.give_up(OURS, ended.append)
+    leases.release(OURS, ended.append)
     assert ended == ["start"]
 
 
-def test_a_process_that_has_the_number_of_a_killed_run_is_not_that_run(
+def test_a_new_process_with_the_id_of_a_killed_run_is_not_that_run(
     leases: ServerLeases, ended: list[str], other: subprocess.Popen[bytes], tmp_path: Path
 ) -> None:
     take(leases, OURS)
     (tmp_path / "runs" / str(OURS)).write_text("start 1")
-    leases.give_up(other.pid, ended.append)
+    leases.release(other.pid, ended.append)
     assert ended == ["start"]
 
 
-def test_what_a_desktop_leaves_in_the_folder_is_no_run(
+def test_files_of_a_desktop_in_the_folder_are_ignored(
     leases: ServerLeases, ended: list[str], tmp_path: Path
 ) -> None:
     take(leases, OURS)
     (tmp_path / "runs" / ".DS_Store").touch()
-    leases.give_up(OURS, ended.append)
+    leases.release(OURS, ended.append)
     assert ended == ["start"]
 
 
-def test_a_server_that_does_not_start_is_ended_all_the_same(
-    leases: ServerLeases, ended: list[str]
-) -> None:
+def test_a_server_that_fails_to_start_is_ended(leases: ServerLeases, ended: list[str]) -> None:
     with pytest.raises(TimeoutError), leases.take(OURS, "start"):
         raise TimeoutError
-    leases.give_up(OURS, ended.append)
+    leases.release(OURS, ended.append)
     assert ended == ["start"]

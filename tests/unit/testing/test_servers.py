@@ -1,4 +1,4 @@
-"""Which server a run of tests finds by its environment."""
+"""The server that the environment of a test run names."""
 
 from pathlib import Path
 
@@ -10,20 +10,25 @@ from chowder_local.testing.servers import Server
 URL = {"CHOWDER_BASE_URL": "http://chowder-local:2469/v1/"}
 
 
-def test_one_is_named_by_its_address_and_a_key_or_the_file_that_has_it(tmp_path: Path) -> None:
+def test_the_environment_names_a_server_by_url_and_key_or_key_file(tmp_path: Path) -> None:
     file = tmp_path / "default.key"
     file.write_text("chd_org_of_the_file\n")
-    named = Server.named(URL | {"CHOWDER_KEY": "chd_org_1", "CHOWDER_KEY_FILE": str(file)})
+    named = Server.from_environment(
+        URL | {"CHOWDER_KEY": "chd_org_1", "CHOWDER_KEY_FILE": str(file)}
+    )
     assert named == Server("http://chowder-local:2469/v1", "chd_org_1")
-    named = Server.named(URL | {"CHOWDER_KEY_FILE": str(file)})
+    named = Server.from_environment(URL | {"CHOWDER_KEY_FILE": str(file)})
     assert named == Server("http://chowder-local:2469/v1", "chd_org_of_the_file")
 
 
-def test_without_both_none_is_named() -> None:
-    assert Server.named(URL) is None
-    assert Server.named({"CHOWDER_KEY": "chd_org_1", "CHOWDER_KEY_FILE": "/not/there"}) is None
+def test_a_server_needs_both_url_and_key() -> None:
+    assert Server.from_environment(URL) is None
+    assert (
+        Server.from_environment({"CHOWDER_KEY": "chd_org_1", "CHOWDER_KEY_FILE": "/not/there"})
+        is None
+    )
 
 
-def test_a_file_that_cannot_be_read_is_no_reason_to_take_another_server() -> None:
+def test_an_unreadable_key_file_is_an_error() -> None:
     with pytest.raises(SettingsInvalid, match="CHOWDER_KEY_FILE cannot be read"):
-        Server.named(URL | {"CHOWDER_KEY_FILE": "/not/there"})
+        Server.from_environment(URL | {"CHOWDER_KEY_FILE": "/not/there"})

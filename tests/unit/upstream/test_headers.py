@@ -5,7 +5,7 @@ from chowder_local.upstream.headers import for_caller, for_upstream
 CREDENTIAL = ("x-api-key", "sk-organization")
 
 
-def test_a_request_goes_on_with_its_own_headers_and_our_credential() -> None:
+def test_a_request_is_forwarded_with_its_headers_and_our_credential() -> None:
     given = [("Content-Type", "application/json"), ("anthropic-version", "2023-06-01")]
 
     assert for_upstream(given, CREDENTIAL) == [
@@ -16,7 +16,7 @@ def test_a_request_goes_on_with_its_own_headers_and_our_credential() -> None:
     ]
 
 
-def test_no_credential_of_the_caller_goes_on() -> None:
+def test_no_credential_of_the_caller_is_forwarded() -> None:
     given = [
         ("Authorization", "Bearer relay"),
         ("X-Api-Key", "relay"),
@@ -30,7 +30,7 @@ def test_no_credential_of_the_caller_goes_on() -> None:
     ]
 
 
-def test_what_belongs_to_one_connection_stays_there() -> None:
+def test_hop_by_hop_headers_are_not_forwarded() -> None:
     given = [
         ("host", "relay.local"),
         ("content-length", "3"),

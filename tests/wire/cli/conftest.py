@@ -1,4 +1,4 @@
-"""A server that answers as told, and a data directory whose run file leads to it."""
+"""A scripted server, and a data directory whose run file names it."""
 
 import json
 import os
@@ -13,12 +13,12 @@ import pytest
 
 
 class Scripted(ThreadingHTTPServer):
-    """Answers `METHOD /path` with what the table has: bytes, a value, or (status, value)."""
+    """Answers `METHOD /path` from a table of bytes, values, or (status, value)."""
 
     def __init__(self, table: Mapping[str, Any]) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.table = table
-        self.asked: list[tuple[str, Any]] = []
+        self.requests: list[tuple[str, Any]] = []
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -28,7 +28,7 @@ class Handler(BaseHTTPRequestHandler):
         call = f"{self.command} {self.path}"
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         is_form = "form" in self.headers.get("Content-Type", "")
-        self.server.asked.append((call, body if is_form else json.loads(body) if body else None))
+        self.server.requests.append((call, body if is_form else json.loads(body) if body else None))
         answer = self.server.table.get(call, (404, {"detail": f"{call} is not in the script."}))
         status, value = answer if isinstance(answer, tuple) else (200, answer)
         self.send_response(status)
@@ -43,7 +43,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Callable[..., tuple[dict[str, str], list[Any]]]]:
-    """Starts a server; gives the environment that leads to it, and what it gets asked."""
+    """Starts a server; returns the environment that names it, and a list of its requests."""
     with ExitStack() as stack:
 
         def start(table: Mapping[str, Any]) -> tuple[dict[str, str], list[Any]]:
@@ -57,6 +57,6 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., tuple[dict[str, str], list[A
             (tmp_path / "server.json").write_text(json.dumps(facts))
             (tmp_path / "default.key").write_text("chd_org_k")
             (tmp_path / "default.key").chmod(0o600)
-            return {"CHOWDER_DATA_DIR": str(tmp_path), "PATH": "/nowhere"}, server.asked
+            return {"CHOWDER_DATA_DIR": str(tmp_path), "PATH": "/nowhere"}, server.requests
 
         yield start

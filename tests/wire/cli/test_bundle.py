@@ -1,4 +1,4 @@
-"""`doctor --bundle`: what a bug report needs is there, and none of the planted secrets is."""
+"""`doctor --bundle`: the archive has the facts for a bug report, and no secrets."""
 
 import json
 import stat
@@ -37,7 +37,7 @@ def read(path: Path) -> dict[str, str]:
 
 @pytest.fixture
 def bundled(serve: Serve, tmp_path: Path) -> dict[str, str]:
-    """The files of an archive that was made where every secret had a way in."""
+    """The files of an archive that was written where secrets are in every source."""
     env, _ = serve({"GET /local/health": {"status": "ok", "said": f"key {SECRETS[0]}"}})
     (tmp_path / "default.key").write_text(SECRETS[0])
     (tmp_path / "secret.key").write_bytes(SECRET)
@@ -75,7 +75,7 @@ def test_no_secret_is_in_a_bundle(bundled: dict[str, str], secret: str) -> None:
     assert [name for name, text in bundled.items() for form in forms if form in text] == []
 
 
-def test_what_cannot_be_had_is_told_in_its_place(tmp_path: Path) -> None:
+def test_content_that_cannot_be_read_is_replaced_by_its_error(tmp_path: Path) -> None:
     path = tmp_path / "bundle.zip"
     env = {**NO_ENGINE, "CHOWDER_DATA_DIR": str(tmp_path / "empty")}
     run(["doctor", "--bundle", str(path)], env)
@@ -85,7 +85,7 @@ def test_what_cannot_be_had_is_told_in_its_place(tmp_path: Path) -> None:
     assert json.loads(files["containers.json"]) == {"problem": "No such file or directory"}
 
 
-def test_an_archive_that_is_there_is_not_written_over(tmp_path: Path, capsys: Output) -> None:
+def test_an_existing_archive_is_not_overwritten(tmp_path: Path, capsys: Output) -> None:
     path = tmp_path / "bundle.zip"
     path.write_text("mine")
     env = {**NO_ENGINE, "CHOWDER_DATA_DIR": str(tmp_path / "empty")}

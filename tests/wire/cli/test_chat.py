@@ -30,30 +30,30 @@ class Typed(io.StringIO):
         return True
 
 
-def test_a_message_is_answered_and_that_is_all(serve: Serve, capsys: Output) -> None:
-    env, asked = serve({**LISTED, MAIN: answer("Hel", "lo.")})
+def test_a_message_as_argument_is_answered(serve: Serve, capsys: Output) -> None:
+    env, requests = serve({**LISTED, MAIN: answer("Hel", "lo.")})
     assert run(["chat", "fish", "how", "are", "you"], env) == 0
     assert capsys.readouterr() == ("Hello.\n", "")
-    assert asked[-1][1] == {"model": "gpt-4o", "input": "how are you", "stream": True}
+    assert requests[-1][1] == {"model": "gpt-4o", "input": "how are you", "stream": True}
 
 
 def test_session_and_model_can_be_chosen(serve: Serve) -> None:
-    env, asked = serve({**LISTED, "POST /v1/instances/abc/session/a%2Fb/responses": answer("x")})
+    env, requests = serve({**LISTED, "POST /v1/instances/abc/session/a%2Fb/responses": answer("x")})
     assert run(["chat", "fish", "hi", "--session", "a/b", "--model", "claude-x"], env) == 0
-    assert asked[-1][1]["model"] == "claude-x"
+    assert requests[-1][1]["model"] == "claude-x"
 
 
 def test_a_message_may_be_piped_in(
     serve: Serve, capsys: Output, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    env, asked = serve({**LISTED, MAIN: answer("ok")})
+    env, requests = serve({**LISTED, MAIN: answer("ok")})
     monkeypatch.setattr(sys, "stdin", io.StringIO("two\nlines\n"))
     assert run(["chat", "fish"], env) == 0
-    assert asked[-1][1]["input"] == "two\nlines"
+    assert requests[-1][1]["input"] == "two\nlines"
     assert capsys.readouterr().out == "ok\n"
 
 
-def test_nothing_piped_in_is_wrong_usage(
+def test_an_empty_pipe_is_wrong_usage(
     serve: Serve, capsys: Output, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     env, _ = serve(LISTED)
@@ -62,37 +62,37 @@ def test_nothing_piped_in_is_wrong_usage(
     assert "There is no message" in capsys.readouterr().err
 
 
-def test_at_a_prompt_it_goes_on_until_the_end_of_input(
+def test_the_prompt_continues_until_the_end_of_input(
     serve: Serve, capsys: Output, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    env, asked = serve({**LISTED, MAIN: answer("ok")})
+    env, requests = serve({**LISTED, MAIN: answer("ok")})
     monkeypatch.setattr(sys, "stdin", Typed("one\ntwo\n"))
     assert run(["chat", "fish"], env) == 0
-    assert [body["input"] for _, body in asked[1:]] == ["one", "two"]
+    assert [body["input"] for _, body in requests[1:]] == ["one", "two"]
     printed, notes = capsys.readouterr()
     assert printed.count("ok\n") == 2
     assert "fish (gpt-4o)" in notes
 
 
-def test_at_a_prompt_a_failure_does_not_end_the_conversation(
+def test_an_error_does_not_end_the_prompt(
     serve: Serve, capsys: Output, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    env, asked = serve({**LISTED, MAIN: (409, {"detail": "Instance is stopped."})})
+    env, requests = serve({**LISTED, MAIN: (409, {"detail": "Instance is stopped."})})
     monkeypatch.setattr(sys, "stdin", Typed("one\ntwo\n"))
     assert run(["chat", "fish"], env) == 0
-    assert len(asked) == 3
+    assert len(requests) == 3
     assert capsys.readouterr().err.count("Error: Instance is stopped.") == 2
 
 
-def test_an_interrupt_ends_the_answer_but_not_the_conversation(
+def test_an_interrupt_ends_the_answer_but_not_the_prompt(
     capsys: Output, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def typed() -> Iterator[str]:
         yield "one"
         raise click.Abort
 
-    words = typed()
-    monkeypatch.setattr(click, "prompt", lambda *_, **__: next(words))
+    lines = typed()
+    monkeypatch.setattr(click, "prompt", lambda *_, **__: next(lines))
 
     def tell(_: str) -> None:
         raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""`dashboard`: a link for a person, of which a browser keeps the code to itself."""
+"""`dashboard`: a sign-in link whose code a browser does not send."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Output = pytest.CaptureFixture[str]
 
 
 def test_the_link_has_a_code_behind_the_hash_and_no_key(serve: Serve, capsys: Output) -> None:
-    env, asked = serve({})
+    env, requests = serve({})
     assert run(["dashboard"], env) == 0
     address, _, code = capsys.readouterr().out.strip().partition("#code=")
     assert address.startswith("http://127.0.0.1:")
@@ -32,7 +32,7 @@ def test_the_link_has_a_code_behind_the_hash_and_no_key(serve: Serve, capsys: Ou
     content = box.decrypt_link(code, "dashboard", datetime.now(UTC), LINK_LIFE_S)
     assert content is not None
     assert "chd_org_k" not in str(content)
-    assert asked == []
+    assert requests == []
 
 
 def test_no_two_links_are_the_same(serve: Serve, capsys: Output) -> None:
@@ -43,9 +43,9 @@ def test_no_two_links_are_the_same(serve: Serve, capsys: Output) -> None:
     assert first != second
 
 
-@pytest.mark.parametrize(("code", "words"), [(0, ""), (1, "open the link yourself")])
-def test_it_is_opened_when_that_is_asked_for(
-    serve: Serve, capsys: Output, monkeypatch: pytest.MonkeyPatch, code: int, words: str
+@pytest.mark.parametrize(("code", "message"), [(0, ""), (1, "open the link yourself")])
+def test_the_link_is_opened_with_the_option(
+    serve: Serve, capsys: Output, monkeypatch: pytest.MonkeyPatch, code: int, message: str
 ) -> None:
     opened: list[str] = []
 
@@ -58,7 +58,7 @@ def test_it_is_opened_when_that_is_asked_for(
     assert run(["dashboard", "--open"], env) == 0
     said = capsys.readouterr()
     assert opened == [said.out.strip()]
-    assert words in said.err
+    assert message in said.err
 
 
 def test_without_a_server_there_is_nothing_to_open(tmp_path: Path, capsys: Output) -> None:

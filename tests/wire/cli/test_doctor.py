@@ -53,7 +53,7 @@ def put_image(monkeypatch: pytest.MonkeyPatch, answer: bool | Exception) -> None
     monkeypatch.setattr("chowder_local.engine.images.is_there", is_there)
 
 
-def test_no_engine_fails_with_the_cure(tmp_path: Path, capsys: Output) -> None:
+def test_a_missing_engine_is_a_failure_with_a_remedy(tmp_path: Path, capsys: Output) -> None:
     assert run(["doctor"], {**NO_ENGINE, "CHOWDER_DATA_DIR": str(tmp_path)}) == 1
     lines = capsys.readouterr().out.splitlines()
     (line,) = [line for line in lines if line.startswith("FAIL  engine")]
@@ -61,7 +61,7 @@ def test_no_engine_fails_with_the_cure(tmp_path: Path, capsys: Output) -> None:
     assert "Docker Desktop" in line
 
 
-def test_for_a_script_every_finding_has_the_same_fields(tmp_path: Path, capsys: Output) -> None:
+def test_every_finding_as_json_has_the_same_fields(tmp_path: Path, capsys: Output) -> None:
     assert run(["doctor", "--json"], {**NO_ENGINE, "CHOWDER_DATA_DIR": str(tmp_path)}) == 1
     report = json.loads(capsys.readouterr().out)
     assert report["ok"] is False
@@ -71,7 +71,7 @@ def test_for_a_script_every_finding_has_the_same_fields(tmp_path: Path, capsys: 
 
 
 @pytest.mark.usefixtures("engine")
-def test_a_machine_where_all_is_well(
+def test_a_healthy_machine_has_only_ok_findings(
     serve: Serve, capsys: Output, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put_image(monkeypatch, True)
@@ -81,11 +81,11 @@ def test_a_machine_where_all_is_well(
     lines = capsys.readouterr().out.splitlines()
     assert all(line.startswith("ok    ") for line in lines)
     assert f"ok    server: 0.1.0 runs as process {os.getpid()}" in lines
-    assert any("2 there now" in line for line in lines)
+    assert any("2 running" in line for line in lines)
 
 
 @pytest.mark.usefixtures("engine")
-def test_an_image_that_is_missing_has_a_cure_that_fits(
+def test_a_missing_image_has_a_remedy_for_its_kind(
     tmp_path: Path, capsys: Output, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put_image(monkeypatch, False)
@@ -99,7 +99,7 @@ def test_an_image_that_is_missing_has_a_cure_that_fits(
     put_image(monkeypatch, EngineUnavailable("gone meanwhile"))
     found = by_subject(list(examine(settings, {})))["image"]
     assert (found.level, found.words) == (Level.FAIL, "gone meanwhile")
-    # The same on a terminal: a cure is a line of its own.
+    # As text, a remedy is on a line of its own.
     put_image(monkeypatch, False)
     run(["doctor"], {"CHOWDER_DATA_DIR": str(tmp_path)})
     assert "      → 'up' builds it" in capsys.readouterr().out
@@ -114,7 +114,7 @@ def test_a_server_whose_engine_is_gone_is_a_failure(serve: Serve) -> None:
     assert (found["server"].level, found["server"].words) == (Level.FAIL, "degraded: no socket")
 
 
-def test_a_server_that_does_not_run_is_told_from_one_that_died_and_one_that_hangs(
+def test_a_stopped_a_dead_and_a_hanging_server_have_different_findings(
     tmp_path: Path,
 ) -> None:
     settings = Settings.read({}, data_dir=tmp_path)
@@ -126,7 +126,7 @@ def test_a_server_that_does_not_run_is_told_from_one_that_died_and_one_that_hang
     with FileLock(settings.lock_file):
         assert server().level is Level.WARN
     settings.run_file.write_text('{"pid": 1, "base_url": "http://127.0.0.1:1", "version": "1"}')
-    assert "died without saying so" in server().words
+    assert "ended unexpectedly" in server().words
     with FileLock(settings.lock_file):
         assert (server().level, "server.log" in str(server().cure)) == (Level.FAIL, True)
 

@@ -26,12 +26,12 @@ FISH = {"id": "0a1b2c3d-4e5f", "name": "fish"}
 
 def test_a_fault_is_set_and_its_id_printed(serve: Serve, capsys: Output) -> None:
     table = {"GET /v1/instances": [FISH], "POST /local/faults": (201, ONE)}
-    env, asked = serve(table)
-    words = ["faults", "add", "message", "-n", "2", "-i", "fish", "--status", "429"]
-    words += ["--retry-after", "3", "--delay", "1.5"]
-    assert run([*words, "--detail", "Slow down."], env) == 0
+    env, requests = serve(table)
+    arguments = ["faults", "add", "message", "-n", "2", "-i", "fish", "--status", "429"]
+    arguments += ["--retry-after", "3", "--delay", "1.5"]
+    assert run([*arguments, "--detail", "Slow down."], env) == 0
     assert capsys.readouterr().out == "11112222-3333\n"
-    assert asked[-1] == (
+    assert requests[-1] == (
         "POST /local/faults",
         {
             "kind": "message", "times": 2, "instance_id": "0a1b2c3d-4e5f", "status": 429,
@@ -41,16 +41,16 @@ def test_a_fault_is_set_and_its_id_printed(serve: Serve, capsys: Output) -> None
 
 
 def test_a_fault_of_a_call_is_named_by_its_path(serve: Serve, capsys: Output) -> None:
-    env, asked = serve({"POST /local/faults": (201, CALL)})
-    words = ["faults", "add", "call", "--path", "/v1/keys", "--method", "GET", "--json"]
-    assert run(words, env) == 0
+    env, requests = serve({"POST /local/faults": (201, CALL)})
+    arguments = ["faults", "add", "call", "--path", "/v1/keys", "--method", "GET", "--json"]
+    assert run(arguments, env) == 0
     assert json.loads(capsys.readouterr().out) == CALL
-    assert asked[-1][1] == {
+    assert requests[-1][1] == {
         "kind": "call", "times": 1, "delay_s": 0.0, "path": "/v1/keys", "method": "GET",
     }  # fmt: skip
 
 
-def test_the_list_says_what_each_does(serve: Serve, capsys: Output) -> None:
+def test_the_list_has_the_effects_of_each_fault(serve: Serve, capsys: Output) -> None:
     env, _ = serve({LIST: [ONE, STREAM, {**CALL, "method": "GET", "status": 500}]})
     assert run(["faults", "ls"], env) == 0
     _, one, stream, call = [" ".join(x.split()) for x in capsys.readouterr().out.splitlines()]
@@ -59,7 +59,7 @@ def test_the_list_says_what_each_does(serve: Serve, capsys: Output) -> None:
     assert call == "66667777 call 1 GET /v1/keys, answers 500"
 
 
-def test_the_list_for_a_script_is_the_apis(serve: Serve, capsys: Output) -> None:
+def test_the_list_as_json_is_that_of_the_api(serve: Serve, capsys: Output) -> None:
     env, _ = serve({LIST: [ONE]})
     assert run(["faults", "ls", "--json"], env) == 0
     assert json.loads(capsys.readouterr().out) == [ONE]
@@ -71,26 +71,28 @@ def test_an_empty_list_says_how_to_set_one(serve: Serve, capsys: Output) -> None
     assert "faults add KIND" in capsys.readouterr().err
 
 
-def test_a_fault_is_taken_back_by_the_beginning_of_its_id(serve: Serve) -> None:
-    env, asked = serve({LIST: [ONE, STREAM], "DELETE /local/faults/44445555": (204, b"")})
+def test_a_fault_is_removed_by_the_beginning_of_its_id(serve: Serve) -> None:
+    env, requests = serve({LIST: [ONE, STREAM], "DELETE /local/faults/44445555": (204, b"")})
     assert run(["faults", "rm", "4444"], env) == 0
-    assert asked[-1][0] == "DELETE /local/faults/44445555"
+    assert requests[-1][0] == "DELETE /local/faults/44445555"
 
 
-def test_all_faults_are_taken_back(serve: Serve) -> None:
-    env, asked = serve({"DELETE /local/faults": (204, b"")})
+def test_all_faults_are_removed(serve: Serve) -> None:
+    env, requests = serve({"DELETE /local/faults": (204, b"")})
     assert run(["faults", "rm", "--all"], env) == 0
-    assert [call for call, _ in asked] == ["DELETE /local/faults"]
+    assert [call for call, _ in requests] == ["DELETE /local/faults"]
 
 
-@pytest.mark.parametrize("words", [["rm"], ["rm", "x", "--all"], ["add"], ["add", "boredom"]])
-def test_what_makes_no_sense_is_wrong_usage(serve: Serve, words: list[str]) -> None:
-    env, asked = serve({})
-    assert run(["faults", *words], env) == 2
-    assert asked == []
+@pytest.mark.parametrize("arguments", [["rm"], ["rm", "x", "--all"], ["add"], ["add", "boredom"]])
+def test_missing_or_contradictory_arguments_are_wrong_usage(
+    serve: Serve, arguments: list[str]
+) -> None:
+    env, requests = serve({})
+    assert run(["faults", *arguments], env) == 2
+    assert requests == []
 
 
-def test_a_fault_that_is_not_there_is_told(serve: Serve, capsys: Output) -> None:
+def test_an_unknown_fault_is_an_error(serve: Serve, capsys: Output) -> None:
     env, _ = serve({LIST: [ONE]})
     assert run(["faults", "rm", "9"], env) == 1
     assert "No fault is called '9'" in capsys.readouterr().err

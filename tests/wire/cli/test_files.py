@@ -42,10 +42,10 @@ def test_a_folder_is_a_table(serve: Serve, capsys: Output) -> None:
 def test_the_home_is_listed_when_no_path_is_given(serve: Serve, capsys: Output) -> None:
     env, _ = serve({LIST: [INSTANCE], f"GET {FILES}?path=.": {"path": ".", "entries": []}})
     assert run(["files", "ls", "0a1b"], env) == 0
-    assert capsys.readouterr().err == "There is nothing in it.\n"
+    assert capsys.readouterr().err == "The folder is empty.\n"
 
 
-def test_a_folder_for_a_script_is_the_apis(serve: Serve, capsys: Output) -> None:
+def test_a_folder_as_json_is_that_of_the_api(serve: Serve, capsys: Output) -> None:
     listing = {"path": ".", "entries": [FOLDER, FILE]}
     env, _ = serve({LIST: [INSTANCE], f"GET {FILES}?path=.": listing})
     assert run(["files", "ls", "fish", "--json"], env) == 0
@@ -63,7 +63,7 @@ def test_a_file_is_printed_byte_for_byte(
 @pytest.mark.parametrize(
     ("target", "becomes"), [([], "x.bin"), (["folder"], "folder/x.bin"), (["y"], "y")]
 )
-def test_a_file_is_fetched(
+def test_a_file_is_downloaded(
     serve: Serve,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -79,9 +79,7 @@ def test_a_file_is_fetched(
     assert found[0].read_bytes() == CONTENT
 
 
-def test_what_cannot_be_fetched_leaves_what_was_there(
-    serve: Serve, tmp_path: Path, capsys: Output
-) -> None:
+def test_a_failed_download_keeps_the_old_file(serve: Serve, tmp_path: Path, capsys: Output) -> None:
     env, _ = serve({LIST: [INSTANCE], DOWNLOAD: (404, {"detail": "File not found."})})
     target = tmp_path / "target"
     target.mkdir()
@@ -94,45 +92,45 @@ def test_what_cannot_be_fetched_leaves_what_was_there(
 def test_a_file_is_overwritten_after_asking(
     serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    env, asked = serve({LIST: [INSTANCE], DOWNLOAD: CONTENT})
+    env, requests = serve({LIST: [INSTANCE], DOWNLOAD: CONTENT})
     (tmp_path / "y").write_bytes(b"old")
-    words = ["files", "get", "fish", "workspace/x.bin", str(tmp_path / "y")]
+    arguments = ["files", "get", "fish", "workspace/x.bin", str(tmp_path / "y")]
     monkeypatch.setattr("click.termui.visible_prompt_func", lambda _: "n")
-    assert run(words, env) == 1
-    assert ((tmp_path / "y").read_bytes(), asked) == (b"old", [])
+    assert run(arguments, env) == 1
+    assert ((tmp_path / "y").read_bytes(), requests) == (b"old", [])
     monkeypatch.setattr("click.termui.visible_prompt_func", lambda _: "y")
-    assert run(words, env) == 0
+    assert run(arguments, env) == 0
     assert (tmp_path / "y").read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize("target", ["none/", "none/y", "/dev/null"])
-def test_what_is_no_place_for_a_file_is_told_before_anything_is_fetched(
+def test_an_impossible_target_is_refused_before_the_download(
     serve: Serve, tmp_path: Path, capsys: Output, monkeypatch: pytest.MonkeyPatch, target: str
 ) -> None:
-    env, asked = serve({LIST: [INSTANCE], DOWNLOAD: CONTENT})
+    env, requests = serve({LIST: [INSTANCE], DOWNLOAD: CONTENT})
     monkeypatch.chdir(tmp_path)
     assert run(["files", "get", "fish", "workspace/x.bin", target, "-y"], env) == 1
-    told = "is no file" if "null" in target else "There is no folder none. Make it first."
+    told = "is not a file" if "null" in target else "There is no folder none. Make it first."
     assert told in capsys.readouterr().err
-    assert asked == []
+    assert requests == []
 
 
 @pytest.mark.parametrize(
     ("path", "sent"), [([], b"workspace/"), (["workspace/y.bin"], b"workspace/y.bin")]
 )
-def test_a_file_is_sent(serve: Serve, tmp_path: Path, path: list[str], sent: bytes) -> None:
-    env, asked = serve({LIST: [INSTANCE], f"POST {FILES}/upload": (204, b"")})
+def test_a_file_is_uploaded(serve: Serve, tmp_path: Path, path: list[str], sent: bytes) -> None:
+    env, requests = serve({LIST: [INSTANCE], f"POST {FILES}/upload": (204, b"")})
     source = tmp_path / "x.bin"
     source.write_bytes(CONTENT)
     assert run(["files", "put", "fish", str(source), *path], env) == 0
-    form = asked[-1][1]
+    form = requests[-1][1]
     assert b'name="path"\r\n\r\n' + sent + b"\r\n" in form
     assert b'name="file"; filename="x.bin"' in form
     assert b"\r\n\r\n" + CONTENT + b"\r\n" in form
 
 
-def test_what_is_piped_in_is_sent(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    env, asked = serve({LIST: [INSTANCE], f"POST {FILES}/upload": (204, b"")})
+def test_standard_input_is_uploaded(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    env, requests = serve({LIST: [INSTANCE], f"POST {FILES}/upload": (204, b"")})
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(CONTENT)))
     assert run(["files", "put", "fish", "-", "workspace/y.bin"], env) == 0
-    assert CONTENT in asked[-1][1]
+    assert CONTENT in requests[-1][1]

@@ -28,9 +28,7 @@ def turn(role: str, text: str | None = None, **more: Any) -> dict[str, Any]:
     return empty | known | more
 
 
-def test_sessions_are_listed_by_name_or_by_what_else_they_have(
-    serve: Serve, capsys: Output
-) -> None:
+def test_sessions_are_listed_by_name_or_key(serve: Serve, capsys: Output) -> None:
     found = [session(None, MAIN_KEY), session("a/b é\x1b[31m"), session(None, "agent:main:irc:5")]
     env, _ = serve({LIST: [ONE], f"{LOCAL}/sessions": {"sessions": found}})
     assert run(["sessions", "ls", "fish"], env) == 0
@@ -46,7 +44,7 @@ def test_sessions_are_listed_by_name_or_by_what_else_they_have(
     assert json.loads(capsys.readouterr().out) == found
 
 
-def test_a_transcript_is_one_that_a_person_can_read(serve: Serve, capsys: Output) -> None:
+def test_a_transcript_is_printed_for_people(serve: Serve, capsys: Output) -> None:
     turns = [
         turn("user", "Look!\nThere", images=1),
         turn("tool_call", name="exec", arguments={"command": "ls"}),
@@ -63,7 +61,7 @@ def test_a_transcript_is_one_that_a_person_can_read(serve: Serve, capsys: Output
     said = capsys.readouterr()
     at = "2026-05-04 03:02:01"
     assert said.out.splitlines() == [
-        f"{at}  user [1 images]",
+        f"{at}  user [1 image]",
         "  Look!",
         "  There",
         f'{at}  calls exec {{"command": "ls"}}',
@@ -75,10 +73,10 @@ def test_a_transcript_is_one_that_a_person_can_read(serve: Serve, capsys: Output
         "  Done.",
         f"{at}  assistant (gpt-4o) failed: 400: no",
     ]
-    assert said.err == "Older ones: --before 7\n"
+    assert said.err == "Older messages: --before 7\n"
 
 
-def test_a_conversation_is_chosen_by_name_or_key(serve: Serve, capsys: Output) -> None:
+def test_a_session_is_chosen_by_name_or_key(serve: Serve, capsys: Output) -> None:
     empty: dict[str, Any] = {"turns": [], "before": None}
     env, _ = serve(
         {
@@ -91,7 +89,7 @@ def test_a_conversation_is_chosen_by_name_or_key(serve: Serve, capsys: Output) -
     assert run([*show, "a/b", "--limit", "5", "--before", "9", "--json"], env) == 0
     assert json.loads(capsys.readouterr().out) == empty
     assert run([*show, "--key", "agent:main:irc"], env) == 0
-    assert capsys.readouterr().err == "Nothing was said in it.\n"
+    assert capsys.readouterr().err == "The session has no messages.\n"
     assert run([*show, "a/b", "--key", "agent:main:irc"], env) == 2
 
 

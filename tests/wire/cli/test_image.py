@@ -1,4 +1,4 @@
-"""`image` as it asks the engine; building and removing for real is in tests/docker."""
+"""`image` with a scripted engine; tests/docker builds and removes real images."""
 
 import json
 from collections.abc import Callable
@@ -29,7 +29,7 @@ def put_images(monkeypatch: pytest.MonkeyPatch, *images: ImageInfo) -> None:
     monkeypatch.setattr("chowder_local.engine.images.list_images", lambda env: list(images))
 
 
-def test_the_one_that_is_used_is_marked(
+def test_the_used_image_is_marked(
     env: dict[str, str], capsys: Output, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put_images(monkeypatch, USED, OLD)
@@ -51,7 +51,7 @@ def test_no_image_says_how_to_get_one(
     assert "image build" in capsys.readouterr().err
 
 
-def test_the_tag_is_told_without_asking_an_engine(env: dict[str, str], capsys: Output) -> None:
+def test_the_tag_is_printed_without_an_engine(env: dict[str, str], capsys: Output) -> None:
     away = {**env, "DOCKER_HOST": "unix:///nonexistent.sock"}
     assert run(["image", "tag"], away) == 0
     assert capsys.readouterr().out == "my:1\n"
@@ -74,7 +74,7 @@ def test_a_build_shows_its_steps_and_prints_the_tag(
     assert capsys.readouterr() == ("built:1\n", "Building the sandbox image\nno_cache=True\n")
 
 
-def test_the_servers_own_image_is_built_and_listed_as_well(
+def test_the_server_image_is_built_and_listed(
     env: dict[str, str], capsys: Output, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tag = f"chowder-local/server:{__version__}"
@@ -87,16 +87,16 @@ def test_the_servers_own_image_is_built_and_listed_as_well(
     assert listed.split()[:3] == ["*", tag, "server"]
 
 
-@pytest.mark.parametrize(("words", "tag"), [([], "my:1"), (["other:1"], "other:1")])
-def test_rm_takes_the_one_named_or_else_the_one_used(
+@pytest.mark.parametrize(("arguments", "tag"), [([], "my:1"), (["other:1"], "other:1")])
+def test_rm_removes_the_named_image_or_the_used_one(
     env: dict[str, str],
     capsys: Output,
     monkeypatch: pytest.MonkeyPatch,
-    words: list[str],
+    arguments: list[str],
     tag: str,
 ) -> None:
     removed: list[str] = []
     monkeypatch.setattr("chowder_local.engine.images.remove", lambda tag, env: removed.append(tag))
-    assert run(["image", "rm", *words], env) == 0
+    assert run(["image", "rm", *arguments], env) == 0
     assert removed == [tag]
     assert capsys.readouterr().err == f"{tag} is removed.\n"

@@ -42,7 +42,7 @@ def test_an_empty_list_says_how_to_get_one(serve: Serve, capsys: Output) -> None
     assert "instances create NAME" in capsys.readouterr().err
 
 
-def test_the_list_for_a_script_is_the_apis(serve: Serve, capsys: Output) -> None:
+def test_the_list_as_json_is_that_of_the_api(serve: Serve, capsys: Output) -> None:
     env, _ = serve({LIST: [ONE]})
     assert run(["instances", "ls", "--json"], env) == 0
     assert json.loads(capsys.readouterr().out) == [ONE]
@@ -50,27 +50,27 @@ def test_the_list_for_a_script_is_the_apis(serve: Serve, capsys: Output) -> None
 
 def test_create_waits_and_prints_the_id_alone(serve: Serve, capsys: Output) -> None:
     status = {"id": ONE["id"], "status": "running"}
-    env, asked = serve(
+    env, requests = serve(
         {f"POST {LIST[4:]}": (201, ONE), f"GET {PATH}/status": status, f"GET {PATH}": ONE}
     )
-    words = ["instances", "create", "fish", "--provider", "gemini"]
-    assert run([*words, "--config", "a.b=1", "--config", "c=x=y"], env) == 0
+    arguments = ["instances", "create", "fish", "--provider", "gemini"]
+    assert run([*arguments, "--config", "a.b=1", "--config", "c=x=y"], env) == 0
     assert capsys.readouterr().out == f"{ONE['id']}\n"
-    assert asked[0][1] == {
+    assert requests[0][1] == {
         "name": "fish",
         "model_provider": "gemini",
         "openclaw_config": {"a.b": 1, "c": "x=y"},
     }
 
 
-def test_create_need_not_wait(serve: Serve, capsys: Output) -> None:
-    env, asked = serve({f"POST {LIST[4:]}": (201, ONE)})
+def test_create_with_no_wait_returns_at_once(serve: Serve, capsys: Output) -> None:
+    env, requests = serve({f"POST {LIST[4:]}": (201, ONE)})
     assert run(["instances", "create", "fish", "--no-wait", "--json"], env) == 0
     assert json.loads(capsys.readouterr().out) == ONE
-    assert asked == [("POST /v1/instances", {"name": "fish", "model_provider": "anthropic"})]
+    assert requests == [("POST /v1/instances", {"name": "fish", "model_provider": "anthropic"})]
 
 
-def test_create_fails_with_the_words_of_the_boot(serve: Serve, capsys: Output) -> None:
+def test_create_fails_with_the_error_message_of_the_instance(serve: Serve, capsys: Output) -> None:
     path = "GET /v1/instances/ffff"
     env, _ = serve({f"POST {LIST[4:]}": (201, FAILED), f"{path}/status": FAILED, path: FAILED})
     assert run(["instances", "create", "crab"], env) == 8
@@ -84,7 +84,7 @@ STOPPED = {**ONE, "status": "stopped"}
 
 
 @pytest.mark.parametrize(
-    ("there", "code", "words"),
+    ("there", "code", "message"),
     [
         (ONE, 0, "fish is running.\n"),
         (STOPPED, 8, "Start it with: chowder-local instances start 0a1b2c3d-4e5f\n"),
@@ -93,52 +93,56 @@ STOPPED = {**ONE, "status": "stopped"}
             8,
             "Error: fish: no key\nSee its log",
         ),
-        (WAITING, 9, "It goes on. Wait for it with: chowder-local instances wait 0a1b2c3d-4e5f\n"),
+        (
+            WAITING,
+            9,
+            "It continues to boot. Wait for it with: chowder-local instances wait 0a1b2c3d-4e5f\n",
+        ),
     ],
 )
-def test_wait_says_by_its_code_what_came_of_it(
-    serve: Serve, capsys: Output, there: dict[str, Any], code: int, words: str
+def test_wait_has_an_exit_code_for_each_outcome(
+    serve: Serve, capsys: Output, there: dict[str, Any], code: int, message: str
 ) -> None:
     env, _ = serve({LIST: [WAITING], f"GET {PATH}/status": there, f"GET {PATH}": there})
     assert run(["instances", "wait", "fish", "--timeout", "0.1"], env) == code
     told, notes = capsys.readouterr()
     assert told == ""
-    assert words in notes
+    assert message in notes
 
 
-def test_wait_prints_the_instance_for_a_script(serve: Serve, capsys: Output) -> None:
+def test_wait_prints_the_instance_as_json(serve: Serve, capsys: Output) -> None:
     env, _ = serve({LIST: [WAITING], f"GET {PATH}/status": ONE, f"GET {PATH}": ONE})
     assert run(["instances", "wait", "0a1b", "--json"], env) == 0
     assert json.loads(capsys.readouterr().out) == ONE
 
 
 def test_an_override_without_a_value_is_wrong_usage(serve: Serve, capsys: Output) -> None:
-    env, asked = serve({})
+    env, requests = serve({})
     assert run(["instances", "create", "fish", "--config", "a.b"], env) == 2
     assert "PATH=VALUE" in capsys.readouterr().err
-    assert asked == []
+    assert requests == []
 
 
 def test_rm_asks_first(serve: Serve, capsys: Output, monkeypatch: pytest.MonkeyPatch) -> None:
-    env, asked = serve({LIST: [ONE], f"DELETE {PATH}": (204, b"")})
+    env, requests = serve({LIST: [ONE], f"DELETE {PATH}": (204, b"")})
     monkeypatch.setattr(sys, "stdin", io.StringIO("n\n"))
     assert run(["instances", "rm", "fish"], env) == 1
     assert "Remove fish" in capsys.readouterr().err
-    assert [call for call, _ in asked] == [LIST]
+    assert [call for call, _ in requests] == [LIST]
     monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
     assert run(["instances", "rm", "fish"], env) == 0
-    assert asked[-1][0] == f"DELETE {PATH}"
+    assert requests[-1][0] == f"DELETE {PATH}"
 
 
 def test_rm_with_yes_does_not_ask(serve: Serve, capsys: Output) -> None:
-    env, asked = serve({LIST: [ONE], f"DELETE {PATH}": (204, b"")})
+    env, requests = serve({LIST: [ONE], f"DELETE {PATH}": (204, b"")})
     assert run(["instances", "rm", "0a1b", "--yes"], env) == 0
-    assert asked[-1][0] == f"DELETE {PATH}"
+    assert requests[-1][0] == f"DELETE {PATH}"
     assert capsys.readouterr().err == "fish is removed.\n"
 
 
 @pytest.mark.parametrize("verb", ["stop", "start"])
-def test_stop_and_start_say_what_became_of_it(serve: Serve, capsys: Output, verb: str) -> None:
+def test_stop_and_start_print_the_new_status(serve: Serve, capsys: Output, verb: str) -> None:
     env, _ = serve({LIST: [ONE], f"POST {PATH}/{verb}": {**ONE, "status": f"{verb}ped"}})
     assert run(["instances", verb, "fish"], env) == 0
     assert capsys.readouterr().err == f"fish is {verb}ped.\n"
@@ -146,7 +150,7 @@ def test_stop_and_start_say_what_became_of_it(serve: Serve, capsys: Output, verb
     assert json.loads(capsys.readouterr().out)["status"] == f"{verb}ped"
 
 
-def test_a_wrong_state_is_a_failure_in_the_servers_words(serve: Serve, capsys: Output) -> None:
+def test_a_wrong_state_is_an_error_with_the_servers_message(serve: Serve, capsys: Output) -> None:
     refusal = (409, {"detail": "Instance is provisioning."})
     now = {**ONE, "status": "provisioning"}
     env, _ = serve({LIST: [ONE], f"POST {PATH}/stop": refusal, f"GET {PATH}": now})
@@ -155,7 +159,7 @@ def test_a_wrong_state_is_a_failure_in_the_servers_words(serve: Serve, capsys: O
 
 
 @pytest.mark.parametrize(("verb", "status"), [("stop", "stopped"), ("start", "running")])
-def test_an_instance_that_is_already_as_wanted_is_no_failure(
+def test_an_instance_that_has_the_status_already_is_no_error(
     serve: Serve, capsys: Output, verb: str, status: str
 ) -> None:
     refusal = (409, {"detail": f"Instance is {status}."})
@@ -165,7 +169,7 @@ def test_an_instance_that_is_already_as_wanted_is_no_failure(
     assert capsys.readouterr().err == f"fish is {status} already.\n"
 
 
-def test_ctrl_c_while_one_is_made_says_that_it_goes_on(
+def test_ctrl_c_during_create_says_how_to_wait(
     serve: Serve, capsys: Output, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(*_: object, **__: object) -> None:
@@ -179,7 +183,7 @@ def test_ctrl_c_while_one_is_made_says_that_it_goes_on(
     assert f"Wait for it with: chowder-local instances wait {ONE['id']}\n" in notes
 
 
-def test_the_long_name_of_ls_is_taken_too(serve: Serve, capsys: Output) -> None:
+def test_list_is_an_alias_of_ls(serve: Serve, capsys: Output) -> None:
     env, _ = serve({LIST: [ONE]})
     assert run(["instances", "list", "--json"], env) == 0
     assert json.loads(capsys.readouterr().out) == [ONE]
@@ -209,7 +213,7 @@ def test_logs_are_printed_line_by_line(serve: Serve, capsys: Output) -> None:
     assert capsys.readouterr().out == "one\ntwo\n"
 
 
-def test_an_unknown_instance_is_said_to_be(serve: Serve, capsys: Output) -> None:
+def test_an_unknown_instance_is_an_error(serve: Serve, capsys: Output) -> None:
     env, _ = serve({LIST: [ONE]})
     assert run(["logs", "shark"], env) == 1
     assert "'shark'" in capsys.readouterr().err
@@ -220,7 +224,7 @@ def egress_view(choice: str | None, in_force: str, status: str = "running") -> d
     return shown | {"egress": choice, "egress_in_force": in_force}
 
 
-def test_egress_says_what_is_in_force_and_why(serve: Serve, capsys: Output) -> None:
+def test_egress_prints_the_choice_in_force_and_its_origin(serve: Serve, capsys: Output) -> None:
     local = f"GET /local{PATH.removeprefix('/v1')}"
     env, _ = serve({LIST: [ONE], local: egress_view(None, "on")})
     assert run(["instances", "egress", "fish"], env) == 0
@@ -237,9 +241,9 @@ def test_egress_is_chosen_and_waits_until_the_agent_runs_again(
         f"GET {PATH}/status": {"id": ONE["id"], "status": "running"},
         f"GET {PATH}": ONE,
     }
-    env, asked = serve(answers)
+    env, requests = serve(answers)
     assert run(["instances", "egress", "fish", word, "--json"], env) == 0
     assert json.loads(capsys.readouterr().out) == egress_view(sent, sent or "on")
-    assert [body for call, body in asked if call.startswith("PATCH")] == [{"egress": sent}]
+    assert [body for call, body in requests if call.startswith("PATCH")] == [{"egress": sent}]
     assert run(["instances", "egress", "fish", word, "--json", "--no-wait"], env) == 0
     assert json.loads(capsys.readouterr().out)["status"] == "provisioning"

@@ -41,7 +41,7 @@ def test_an_empty_list_says_how_to_get_one(serve: Serve, capsys: Output) -> None
     assert "keys create NAME" in capsys.readouterr().err
 
 
-def test_the_list_for_a_script_is_the_apis(serve: Serve, capsys: Output) -> None:
+def test_the_list_as_json_is_that_of_the_api(serve: Serve, capsys: Output) -> None:
     env, _ = serve({LIST: [ONE]})
     assert run(["keys", "ls", "--json"], env) == 0
     assert json.loads(capsys.readouterr().out) == [ONE]
@@ -49,13 +49,13 @@ def test_the_list_for_a_script_is_the_apis(serve: Serve, capsys: Output) -> None
 
 def test_create_prints_the_key_alone(serve: Serve, capsys: Output) -> None:
     made = {**ONE, "raw_key": "chd_sk_abcdefgh"}
-    env, asked = serve({"GET /v1/instances": [FISH], "POST /v1/keys": (201, made)})
-    words = ["keys", "create", "page", "-i", "fish", "-p", "read", "-p", "interact"]
-    assert run([*words, "--expires-at", "2027-01-01"], env) == 0
+    env, requests = serve({"GET /v1/instances": [FISH], "POST /v1/keys": (201, made)})
+    arguments = ["keys", "create", "page", "-i", "fish", "-p", "read", "-p", "interact"]
+    assert run([*arguments, "--expires-at", "2027-01-01"], env) == 0
     printed, notes = capsys.readouterr()
     assert printed == "chd_sk_abcdefgh\n"
     assert "not shown again" in notes
-    assert asked[-1] == (
+    assert requests[-1] == (
         "POST /v1/keys",
         {
             "name": "page",
@@ -64,9 +64,9 @@ def test_create_prints_the_key_alone(serve: Serve, capsys: Output) -> None:
             "expires_at": "2027-01-01T00:00:00",
         },
     )
-    assert run([*words, "--json"], env) == 0
+    assert run([*arguments, "--json"], env) == 0
     assert json.loads(capsys.readouterr().out) == made
-    assert "expires_at" not in asked[-1][1]
+    assert "expires_at" not in requests[-1][1]
 
 
 @pytest.mark.parametrize(
@@ -74,29 +74,29 @@ def test_create_prints_the_key_alone(serve: Serve, capsys: Output) -> None:
     [["-i", "fish"], ["-p", "read"], ["-i", "fish", "-p", "write"],
      ["-i", "fish", "-p", "read", "--expires-at", "soon"]],
 )  # fmt: skip
-def test_a_key_for_nothing_or_of_no_sense_is_wrong_usage(
+def test_missing_or_invalid_options_are_wrong_usage(
     serve: Serve, capsys: Output, options: list[str]
 ) -> None:
-    env, asked = serve({})
+    env, requests = serve({})
     assert run(["keys", "create", "page", *options], env) == 2
-    assert asked == []
+    assert requests == []
 
 
 def test_revoke_asks_first(serve: Serve, capsys: Output, monkeypatch: pytest.MonkeyPatch) -> None:
     call = f"DELETE /v1/keys/{ONE['id']}"
-    env, asked = serve({LIST: [OLD, ONE], call: (204, b"")})
+    env, requests = serve({LIST: [OLD, ONE], call: (204, b"")})
     monkeypatch.setattr(sys, "stdin", io.StringIO("n\n"))
     assert run(["keys", "revoke", "page"], env) == 1
     assert f"Revoke page ({ONE['id']})?" in capsys.readouterr().err
-    assert [each for each, _ in asked] == [LIST]
+    assert [each for each, _ in requests] == [LIST]
     assert run(["keys", "revoke", "page", "--yes"], env) == 0
-    assert asked[-1][0] == call
+    assert requests[-1][0] == call
     assert capsys.readouterr().err == "page is revoked.\n"
 
 
-def test_to_revoke_an_inactive_key_again_is_no_failure(serve: Serve, capsys: Output) -> None:
-    env, asked = serve({LIST: [OLD]})
+def test_revoking_an_inactive_key_is_no_error(serve: Serve, capsys: Output) -> None:
+    env, requests = serve({LIST: [OLD]})
     for wanted in ("page", "4444", OLD["id"]):
         assert run(["keys", "revoke", str(wanted)], env) == 0
         assert capsys.readouterr().err == "page is revoked or expired already.\n"
-    assert {call for call, _ in asked} == {LIST}
+    assert {call for call, _ in requests} == {LIST}

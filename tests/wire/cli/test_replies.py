@@ -30,48 +30,48 @@ CALL: dict[str, Any] = {
 def test_a_script_of_a_file_is_put_in_force(tmp_path: Path, serve: Serve, capsys: Output) -> None:
     file = tmp_path / "replies.yaml"
     file.write_text("- match: {text: hi}\n  reply: Hello\n")
-    env, asked = serve({"PUT /local/replies": {"own": SHOWN, "server": None}})
+    env, requests = serve({"PUT /local/replies": {"own": SHOWN, "server": None}})
     assert run(["replies", "set", str(file)], env) == 0
     rule = {"match": {"text": "hi"}, "reply": "Hello"}
-    assert asked == [("PUT /local/replies", {"replies": [rule]})]
-    assert "2 rules" in capsys.readouterr().err
+    assert requests == [("PUT /local/replies", {"replies": [rule]})]
+    assert "In force: 2 rules." in capsys.readouterr().err
 
 
-def test_a_script_may_be_one_agents(tmp_path: Path, serve: Serve) -> None:
+def test_a_script_may_be_for_one_agent(tmp_path: Path, serve: Serve) -> None:
     file = tmp_path / "replies.json"
     file.write_text('{"unmatched": "fail"}')
     path = f"/local/instances/{FISH['id']}/replies"
     shown = {"own": SHOWN, "server": None}
-    env, asked = serve(
+    env, requests = serve(
         {"GET /v1/instances": [FISH], f"PUT {path}": shown, f"DELETE {path}": (204, b"")}
     )
     assert run(["replies", "set", "-i", "fish", str(file)], env) == 0
     assert run(["replies", "clear", "-i", "fish"], env) == 0
-    assert [call for call, _ in asked if path in call] == [f"PUT {path}", f"DELETE {path}"]
+    assert [call for call, _ in requests if path in call] == [f"PUT {path}", f"DELETE {path}"]
 
 
-def test_a_file_that_makes_no_sense_is_told_before_anyone_is_asked(
+def test_an_invalid_script_is_refused_without_a_call(
     tmp_path: Path, serve: Serve, capsys: Output
 ) -> None:
     file = tmp_path / "replies.yaml"
     file.write_text("- reply: {tekst: Hello}\n")
-    env, asked = serve({})
+    env, requests = serve({})
     assert run(["replies", "set", str(file)], env) == 2
     assert "replies.0.reply.tekst" in capsys.readouterr().err
-    assert asked == []
+    assert requests == []
 
 
-def test_scripts_are_shown_with_what_has_come_of_them(serve: Serve, capsys: Output) -> None:
+def test_scripts_are_shown_with_uses_and_unmatched_messages(serve: Serve, capsys: Output) -> None:
     env, _ = serve({"GET /local/replies": {"own": SHOWN, "server": {**SHOWN, "unmatched": []}}})
     assert run(["replies", "show"], env) == 0
     printed, notes = capsys.readouterr()
     rows = [line.split() for line in printed.splitlines()]
     assert ["own", "greeting", "3", "text", "'hi'"] in rows
     assert ["the", "server's", "replies[1]", "0", "anything"] in rows
-    assert notes == "No rule was about: turn 2, 'bye', of gpt-4o\n"
+    assert notes == "No rule matched: turn 2, 'bye', model gpt-4o\n"
 
 
-def test_where_there_is_no_script_it_says_how_to_get_one(serve: Serve, capsys: Output) -> None:
+def test_without_a_script_show_says_how_to_set_one(serve: Serve, capsys: Output) -> None:
     nothing = {"own": None, "server": None}
     env, _ = serve({"GET /local/replies": nothing})
     assert run(["replies", "show"], env) == 0
@@ -97,7 +97,7 @@ def test_model_calls_are_a_table(serve: Serve, capsys: Output) -> None:
     assert json.loads(capsys.readouterr().out) == [CALL, done, own]
 
 
-def test_a_model_call_is_shown_as_it_was_sent_and_answered(serve: Serve, capsys: Output) -> None:
+def test_a_model_call_is_shown_with_request_and_answer(serve: Serve, capsys: Output) -> None:
     chunks = [{"after_s": 0.5, "text": "data: {}\n\n"}]
     found = {**CALL, "request": {"model": "gpt-4o"}, "chunks": chunks}
     env, _ = serve({"GET /local/exchanges/ex-1": found})

@@ -33,11 +33,11 @@ def settings(tmp_path: Path) -> Settings:
     return settings
 
 
-def reset(settings: Settings, *words: str, **env: str) -> int:
-    return run(["reset", *words], {"CHOWDER_DATA_DIR": str(settings.data_dir), **env})
+def reset(settings: Settings, *arguments: str, **env: str) -> int:
+    return run(["reset", *arguments], {"CHOWDER_DATA_DIR": str(settings.data_dir), **env})
 
 
-def test_what_we_wrote_is_known_and_the_lock_goes_last(settings: Settings) -> None:
+def test_own_files_are_listed_with_the_lock_last(settings: Settings) -> None:
     (settings.data_dir / "notes.txt").touch()
     names = [path.name for path in own_files(settings)]
     assert names == ["chowder.db", "chowder.db-wal", "server.log", "server.lock"]
@@ -49,15 +49,13 @@ def test_without_a_store_only_files_are_removed(settings: Settings, capsys: Outp
     assert "and 4 files of" in capsys.readouterr().out
 
 
-def test_nothing_on_disk_goes_before_the_engine_has_let_go(
-    settings: Settings, capsys: Output
-) -> None:
+def test_files_are_kept_if_the_engine_fails(settings: Settings, capsys: Output) -> None:
     settings.store_file.write_text("s1")
     assert reset(settings, "-y", DOCKER_HOST="unix:///nowhere") == 6
     assert len(own_files(settings)) == 5
 
 
-def test_the_store_that_is_swept_is_the_data_directorys(
+def test_the_resources_of_the_data_directorys_store_are_removed(
     settings: Settings, capsys: Output, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def remove_store(store_id: str, env: object) -> SweepReport:
@@ -72,7 +70,7 @@ def test_the_store_that_is_swept_is_the_data_directorys(
     assert str(settings.lock_file) == report["files"][-1]
 
 
-def test_a_server_that_starts_in_between_is_not_pulled_away_from_under(
+def test_reset_is_refused_if_a_server_starts_meanwhile(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "stop_running", lambda settings: None)
@@ -99,48 +97,49 @@ def test_nothing_is_removed_unless_it_is_confirmed(
     assert not settings.database_file.exists()
 
 
-def test_a_directory_that_is_not_there_has_nothing(tmp_path: Path, capsys: Output) -> None:
+def test_resetting_a_missing_directory_is_no_error(tmp_path: Path, capsys: Output) -> None:
     assert run(["reset"], {"CHOWDER_DATA_DIR": str(tmp_path / "none")}) == 0
     assert "There is nothing" in capsys.readouterr().out
     assert run(["reset", "--json"], {"CHOWDER_DATA_DIR": str(tmp_path / "none")}) == 0
     assert json.loads(capsys.readouterr().out)["files"] == []
 
 
-def test_what_a_person_keeps_there_stays(settings: Settings) -> None:
+def test_files_of_other_programs_are_kept(settings: Settings) -> None:
     (settings.data_dir / "notes.txt").touch()
     assert reset(settings, "-y") == 0
     assert [path.name for path in settings.data_dir.iterdir()] == ["notes.txt"]
 
 
 ORGANIZATION = {"GET /v1/organization": {"name": "default"}}
-REMOVED = {"instances": 2, "keys": 1, "faults": 0}
+REMOVED = {"instances": 2, "keys": 1, "faults": 0, "snapshots": 1}
 
 
 def test_an_organization_is_reset_by_the_server(serve: Serve, capsys: Output) -> None:
-    env, asked = serve({**ORGANIZATION, "POST /local/reset": REMOVED})
+    env, requests = serve({**ORGANIZATION, "POST /local/reset": REMOVED})
     assert run(["reset", "--organization", "-y"], env) == 0
-    assert "2 agents, 1 scoped keys and 0 faults of default" in capsys.readouterr().out
+    removed = "2 agents, 1 snapshot, 1 scoped key, 0 faults and all scripted replies of default"
+    assert f"Removed {removed}.\n" in capsys.readouterr().out
     assert run(["reset", "--organization", "-y", "--json"], env) == 0
     assert json.loads(capsys.readouterr().out) == REMOVED
-    assert [call for call, _ in asked].count("POST /local/reset") == 2
-    # The data directory is as it was.
+    assert [call for call, _ in requests].count("POST /local/reset") == 2
+    # The data directory is unchanged.
     assert (Path(env["CHOWDER_DATA_DIR"]) / "default.key").exists()
 
 
 def test_an_organization_is_reset_only_if_that_is_confirmed(
     serve: Serve, capsys: Output, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    env, asked = serve({**ORGANIZATION, "POST /local/reset": REMOVED})
+    env, requests = serve({**ORGANIZATION, "POST /local/reset": REMOVED})
     monkeypatch.setattr(sys, "stdin", io.StringIO("n\n"))
     assert run(["reset", "--organization"], env) == 1
     assert "of the organization default" in capsys.readouterr().err
-    assert [call for call, _ in asked] == ["GET /v1/organization"]
+    assert [call for call, _ in requests] == ["GET /v1/organization"]
 
 
-def test_what_killed_test_runs_have_left_is_named_by_doctor_and_ended(
+def test_abandoned_test_runs_are_named_by_doctor_and_removed(
     serve: Serve, capsys: Output, tmp_path: Path
 ) -> None:
-    env, asked = serve({"POST /local/reset": REMOVED})
+    env, requests = serve({"POST /local/reset": REMOVED})
     url = json.loads((tmp_path / "server.json").read_text())["base_url"]
     folder = Settings.read(env).leases_dir
     nowhere = "http://127.0.0.1:1"
@@ -148,15 +147,15 @@ def test_what_killed_test_runs_have_left_is_named_by_doctor_and_ended(
         ("pytest gw0", url, False), ("pytest gw1", nowhere, False), ("other", nowhere, True),
     ):  # fmt: skip
         facts = organization_facts(f"{root}/v1", "chd_org_lost", name, is_other_server=is_elsewhere)
-        # Nobody keeps it, as at the end of its process.
+        # The lease is dropped, as at the end of its process.
         Lease.take(folder, facts)
     (finding,) = checks.test_runs(Settings.read(env))
     assert "pytest gw0 (process" in finding.words
     assert "chd_org_lost" not in f"{finding}"
     assert run(["reset", "--abandoned", "--json"], env) == 0
     report = json.loads(capsys.readouterr().out)
-    # One of this data directory's that is not where it was is looked for where the server is now.
+    # Agents of this data directory are removed at the server's current address.
     assert (sorted(report["removed"]), report["kept"]) == (["pytest gw0", "pytest gw1"], ["other"])
-    assert [call for call, _ in asked].count("POST /local/reset") == 2
+    assert [call for call, _ in requests].count("POST /local/reset") == 2
     (finding,) = checks.test_runs(Settings.read(env))
     assert "other" in finding.words

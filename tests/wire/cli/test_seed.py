@@ -1,4 +1,4 @@
-"""`seed` against the API itself, with everything real behind it but the engine."""
+"""`seed` against a real server with a scripted engine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from chowder_local.app.server import State, api
 from chowder_local.cli.main import run
-from chowder_local.cli.seed import env_of
+from chowder_local.cli.seed import shell_variables
 from chowder_local.client import Client
 from chowder_local.core.domain import InstanceStatus
 from chowder_local.core.errors.process import SettingsInvalid
@@ -50,7 +50,7 @@ organizations:
     keys:
       - {name: page, instances: [ada], permissions: [read, interact]}
 """
-# Each file and each skill is some processes in the sandbox.
+# Each file and each skill needs several processes in the sandbox.
 LIGHT = FILE.replace(", workspace/deep/data.csv: {from: data.csv}", "").replace(
     "        skills: {pager: pager}\n", ""
 )
@@ -63,7 +63,7 @@ OURS = "organizations: [{name: default, instances: [{name: ada%s}]%s}]"
 
 @dataclass
 class Place:
-    """A server, a data directory that leads to it, and a seed file."""
+    """A server, a data directory that names it, and a seed file."""
 
     portal: BlockingPortal
     world: World
@@ -77,8 +77,8 @@ class Place:
     def seed(self, *options: str) -> int:
         return run(["seed", str(self.folder / "seed.yaml"), *options], self.env)
 
-    def said(self) -> list[Any]:
-        """What the agents have heard so far."""
+    def messages(self) -> list[Any]:
+        """The messages that the agents have received."""
         return [each.body["input"] for each in self.world.gateway.messages]
 
     @property
@@ -107,7 +107,7 @@ async def open_place(tmp_path: Path) -> AsyncIterator[tuple[World, str]]:
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
-    """In a thread of its own: the command line blocks the test's."""
+    """A server in a thread of its own, because the command line blocks the test's thread."""
     data = tmp_path / "data"
     data.mkdir()
     (tmp_path / "pager").mkdir()
@@ -130,7 +130,7 @@ def declared(capsys: Output) -> dict[str, Any]:
     return found
 
 
-def test_all_that_a_file_declares_is_there_afterwards_and_no_model_key_is_told_or_kept(
+def test_everything_declared_is_made_and_no_model_key_is_printed_or_stored(
     place: Place, capsys: Output
 ) -> None:
     assert place.seed("--output", "json") == 0
@@ -153,26 +153,24 @@ def test_all_that_a_file_declares_is_there_afterwards_and_no_model_key_is_told_o
     assert (home / "workspace/notes.md").read_text() == "noon"
     assert (home / "workspace/deep/data.csv").read_bytes() == b"1,\xff"
     assert (home / "workspace/skills/pager/SKILL.md").read_text() == "Page."
-    assert place.said() == ["My name is Ada.", "I like fish.", "It is broken."]
+    assert place.messages() == ["My name is Ada.", "I like fish.", "It is broken."]
 
 
 def test_a_second_run_changes_nothing_and_says_so(place: Place, capsys: Output) -> None:
     assert place.seed("--output", "json") == 0
     first = declared(capsys)
     events = place.world.events
-    before, said = len(events.after(0)), place.said()
+    before, messages = len(events.after(0)), place.messages()
     stamps = {each: each.stat().st_mtime_ns for each in place.world.root.rglob("*")}
     assert place.seed("--output", "json") == 0
     out, err = capsys.readouterr()
     assert json.loads(out)["organizations"] == [first]
-    assert "All is there: nothing was changed." in err
-    assert (len(events.after(0)), place.said()) == (before, said)
+    assert "The server is as declared: nothing was changed." in err
+    assert (len(events.after(0)), place.messages()) == (before, messages)
     assert {each: each.stat().st_mtime_ns for each in place.world.root.rglob("*")} == stamps
 
 
-def test_what_differs_is_brought_to_the_file_and_all_else_stays(
-    place: Place, capsys: Output
-) -> None:
+def test_differences_are_changed_and_everything_else_stays(place: Place, capsys: Output) -> None:
     assert place.seed("--output", "json") == 0
     first = declared(capsys)
     (place.world.root / "workspace/mine.md").write_text("mine")
@@ -188,63 +186,67 @@ def test_what_differs_is_brought_to_the_file_and_all_else_stays(
     assert "[5/5] kitchen: renew the key page" in err
     assert (place.world.root / "workspace/notes.md").read_text() == "midnight"
     assert (place.world.root / "workspace/mine.md").read_text() == "mine"
-    assert place.said()[3:] == ["Still is."]
+    assert place.messages()[3:] == ["Still is."]
     with place.client(first["key"]) as client:
         assert client.organization()["subscription_tier"] == "whale"
         assert client.instances()[0]["openclaw_config"] == {"logging": {"level": "debug"}}
         listed = client.keys()
     active = {each["id"] for each in listed if each["is_active"]}
-    # What somebody else calls the same is not the seed's.
+    # Another key of the same name is not changed.
     assert active == {second["keys"][0]["id"], other["id"]}
     assert second["instances"] == first["instances"]
 
 
-def test_a_stopped_agent_is_woken_for_it_and_stopped_again(place: Place, capsys: Output) -> None:
+def test_a_stopped_agent_is_started_for_seeding_and_stopped_again(
+    place: Place, capsys: Output
+) -> None:
     place.write(LIGHT)
     assert place.seed("--output", "json") == 0
     kitchen = declared(capsys)
     instance_id = kitchen["instances"][0]["id"]
     with place.client(kitchen["key"]) as client:
         client.stop(instance_id)
-        for text, words in (
+        for text, message in (
             (LIGHT, "nothing was changed"),
             (LIGHT.replace("noon", "x"), "1 step."),
         ):
             place.write(text)
             assert place.seed() == 0
-            assert words in capsys.readouterr().err
+            assert message in capsys.readouterr().err
             assert client.status(instance_id)["status"] == "stopped"
     assert (place.world.root / "workspace/notes.md").read_text() == "x"
 
 
-def test_an_agent_that_is_deleted_is_made_anew(place: Place, capsys: Output) -> None:
+def test_a_deleted_agent_is_made_again(place: Place, capsys: Output) -> None:
     place.write(LIGHT)
     assert place.seed("--output", "json") == 0
     first = declared(capsys)
     with place.client(first["key"]) as client:
         client.delete(first["instances"][0]["id"])
-    # The volume is gone with it; the scripted engine's agents all have one home.
+    # The real volume would be removed; the scripted engine's agents share one home.
     (place.world.root / MARKER).unlink()
     assert place.seed("--output", "json") == 0
     second = declared(capsys)
     assert (second["id"], second["key"]) == (first["id"], first["key"])
     assert second["instances"] != first["instances"]
     assert second["keys"] != first["keys"]
-    assert len(place.said()) == 6
+    assert len(place.messages()) == 6
 
 
-def test_the_default_organization_is_the_one_that_is_there(place: Place, capsys: Output) -> None:
+def test_default_in_a_file_is_the_servers_default_organization(
+    place: Place, capsys: Output
+) -> None:
     place.write(OURS % ("", ", model_keys: {anthropic: offline}"))
-    for words in ("[1/2] default: set the model keys of anthropic", "nothing was changed"):
+    for message in ("[1/2] default: set the model keys of anthropic", "nothing was changed"):
         assert place.seed("--output", "env") == 0
         out, err = capsys.readouterr()
-        assert words in err
+        assert message in err
         assert f"export SEED_DEFAULT_KEY={place.world.key}\n" in out
         assert f"export SEED_BASE_URL={place.url}/v1\n" in out
     assert place.world.key not in place.memory.read_text()
 
 
-def test_what_up_may_have_set_anew_is_set_again_in_the_next_life_of_the_server(
+def test_model_keys_of_the_default_organization_are_set_again_after_a_restart(
     place: Place, capsys: Output
 ) -> None:
     place.write(OURS % ("", ", model_keys: {anthropic: offline}"))
@@ -256,7 +258,7 @@ def test_what_up_may_have_set_anew_is_set_again_in_the_next_life_of_the_server(
     assert "set the model keys of anthropic" in capsys.readouterr().err
 
 
-def test_after_the_servers_data_has_gone_all_is_made_anew(place: Place, capsys: Output) -> None:
+def test_after_a_reset_everything_is_made_again(place: Place, capsys: Output) -> None:
     place.write(LIGHT)
     assert place.seed("--output", "json") == 0
     first = declared(capsys)
@@ -273,38 +275,40 @@ def test_a_message_that_is_not_answered_is_sent_by_the_next_run(
 ) -> None:
     place.write(OURS % (", sessions: [{messages: [one, two]}]", ""))
 
-    async def once(asked: Any, receive: Any, send: Any) -> None:
+    async def once(request: Any, receive: Any, send: Any) -> None:
         refused = failing(400, {"error": {"message": "No."}})
-        await (refused if asked.body["input"] == "two" else friendly)(asked, receive, send)
+        await (refused if request.body["input"] == "two" else friendly)(request, receive, send)
 
     place.world.gateway.handler = once
     assert place.seed() == 2
-    words = "seed.yaml, line 1, organizations[0].instances[0].sessions[0].messages[1]: Could not"
-    assert words in capsys.readouterr().err
+    message = "seed.yaml, line 1, organizations[0].instances[0].sessions[0].messages[1]: Could not"
+    assert message in capsys.readouterr().err
     place.world.gateway.handler = None
     assert place.seed() == 0
-    assert place.said() == ["one", "two", "two"]
+    assert place.messages() == ["one", "two", "two"]
 
 
 @pytest.mark.parametrize(
-    ("more", "words"),
+    ("more", "message"),
     [
         ((", model_provider: gemini", ""), "ada was created, but does not run: No API key for"),
         ((", sessions: [{model: llama, messages: [Hi]}]", ""), "messages[0]: Could not send"),
         (("", ", model_keys: {anthropic: 'env:EMPTY'}"), "Set EMPTY in the environment"),
     ],
 )
-def test_what_the_server_does_not_want_is_told_with_its_place(
-    place: Place, capsys: Output, more: tuple[str, str], words: str
+def test_a_refusal_of_the_server_has_the_location_in_the_file(
+    place: Place, capsys: Output, more: tuple[str, str], message: str
 ) -> None:
     place.write(OURS % more)
     assert place.seed() == 2
     err = capsys.readouterr().err
-    assert words in err
+    assert message in err
     assert "seed.yaml, line 1, organizations[0]" in err
 
 
-def test_an_agent_in_error_is_in_the_way(place: Place, capsys: Output) -> None:
+def test_an_agent_in_error_is_refused_with_the_command_to_remove_it(
+    place: Place, capsys: Output
+) -> None:
     place.portal.call(place.world.placed, InstanceStatus.ERROR)
     place.write((OURS % ("", "")).replace("ada", "Ada"))
     assert place.seed() == 2
@@ -312,15 +316,15 @@ def test_an_agent_in_error_is_in_the_way(place: Place, capsys: Output) -> None:
     assert cure in capsys.readouterr().err
 
 
-def test_the_cure_for_another_organizations_agent_can_be_pasted(
+def test_the_command_to_remove_another_organizations_agent_can_be_pasted(
     place: Place, tmp_path: Path, capsys: Output
 ) -> None:
     place.write(KITCHEN % "openai")
     assert place.seed() == 0
     place.write(KITCHEN % "gemini")
     assert place.seed() == 2
-    cure = capsys.readouterr().err.strip().rpartition("remove it with: ")[2]
-    # As a user's shell has it, who has found our command.
+    cure = capsys.readouterr().err.strip().rpartition("remove the agent with: ")[2]
+    # A user's shell has the command in its PATH.
     programs = tmp_path / "bin"
     programs.mkdir()
     (programs / "chowder-local").symlink_to(Path(sys.executable).with_name("chowder-local"))
@@ -347,7 +351,7 @@ def test_another_server_is_seeded_by_its_url_and_key_with_a_memory_of_its_own(
     assert "kitchen" in json.loads(kept.read_text())
 
 
-def test_two_agents_of_one_name_are_in_the_way(place: Place, capsys: Output) -> None:
+def test_two_agents_of_one_name_are_refused(place: Place, capsys: Output) -> None:
     for number in (1, 2):
         place.portal.call(place.world.placed, InstanceStatus.STOPPED, number)
     place.write((OURS % ("", "")).replace("ada", "Ada"))
@@ -355,7 +359,7 @@ def test_two_agents_of_one_name_are_in_the_way(place: Place, capsys: Output) -> 
     assert "There are several agents called Ada" in capsys.readouterr().err
 
 
-def test_a_spoilt_note_of_what_was_sent_is_in_the_way(place: Place, capsys: Output) -> None:
+def test_an_invalid_marker_is_refused(place: Place, capsys: Output) -> None:
     place.write(LIGHT)
     assert place.seed() == 0
     (place.world.root / MARKER).write_text("?")
@@ -363,11 +367,11 @@ def test_a_spoilt_note_of_what_was_sent_is_in_the_way(place: Place, capsys: Outp
     assert f"{MARKER} in its home cannot be read" in capsys.readouterr().err
 
 
-def test_where_a_folder_is_no_file_is_put_into_it(place: Place, capsys: Output) -> None:
+def test_a_file_in_place_of_a_folder_is_refused(place: Place, capsys: Output) -> None:
     (place.world.root / "workspace").mkdir()
     place.write(OURS % (", files: {workspace: x}", ""))
     for _ in range(2):
-        # New, and there already.
+        # A new agent, then an existing one.
         assert place.seed() == 2
         assert "seed.yaml, line 1, organizations[0].instances[0].files.workspace: " in (
             capsys.readouterr().err
@@ -375,14 +379,14 @@ def test_where_a_folder_is_no_file_is_put_into_it(place: Place, capsys: Output) 
     assert list((place.world.root / "workspace").iterdir()) == []
 
 
-def test_without_a_server_there_is_nothing_to_seed(place: Place, capsys: Output) -> None:
+def test_seeding_without_a_server_is_an_error(place: Place, capsys: Output) -> None:
     (place.folder / "data" / "server.json").unlink()
     assert place.seed() == 1
     assert "chowder-local up" in capsys.readouterr().err
 
 
-def test_names_that_would_be_one_variable_are_told() -> None:
+def test_names_that_give_the_same_variable_are_refused() -> None:
     twins = [{"name": name, "id": "i"} for name in ("a b", "a-b")]
     organization = {"name": "x", "id": "o", "key": "k", "instances": twins, "keys": []}
-    with pytest.raises(SettingsInvalid, match="SEED_X_INSTANCE_A_B would stand for two things"):
-        env_of({"base_url": "u", "organizations": [organization]})
+    with pytest.raises(SettingsInvalid, match="SEED_X_INSTANCE_A_B would have two values"):
+        shell_variables({"base_url": "u", "organizations": [organization]})

@@ -22,15 +22,17 @@ HEALTH: dict[str, Any] = {
     "base_url": "http://elsewhere",
     "engine": {"reachable": True, "version": "Docker 26"},
     "instances": {"running": 2, "error": 1, "stopped": 0},
+    "pool": {"ready": 1, "size": 2},
 }
 
 
-def test_status_tells_a_person_how_it_is(serve: Serve, capsys: Output) -> None:
+def test_status_prints_the_health_as_lines(serve: Serve, capsys: Output) -> None:
     env, _ = serve({"GET /local/health": HEALTH})
     assert run(["status"], env) == 0
     lines = capsys.readouterr().out.splitlines()
     assert "Engine     Docker 26" in lines
     assert "Agents     2 running, 1 error" in lines
+    assert "Warm pool  1 of 2 ready" in lines
 
 
 def test_status_says_why_the_engine_is_down(serve: Serve, capsys: Output) -> None:
@@ -40,9 +42,7 @@ def test_status_says_why_the_engine_is_down(serve: Serve, capsys: Output) -> Non
     assert "Engine     down: gone" in capsys.readouterr().out
 
 
-def test_status_for_a_script_has_the_base_url_that_clients_use(
-    serve: Serve, capsys: Output
-) -> None:
+def test_status_as_json_has_the_base_url_for_clients(serve: Serve, capsys: Output) -> None:
     env, _ = serve({"GET /local/health": HEALTH})
     assert run(["status", "--json"], env) == 0
     health = json.loads(capsys.readouterr().out)
@@ -66,7 +66,7 @@ def test_a_server_that_was_killed_does_not_run(tmp_path: Path) -> None:
     assert run(["status"], {"CHOWDER_DATA_DIR": str(tmp_path)}) == 1
 
 
-def test_a_server_that_starts_is_told_from_none(tmp_path: Path, capsys: Output) -> None:
+def test_status_of_a_starting_server_says_so(tmp_path: Path, capsys: Output) -> None:
     with FileLock(tmp_path / "server.lock"):
         assert run(["status"], {"CHOWDER_DATA_DIR": str(tmp_path)}) == 1
     assert "is starting" in capsys.readouterr().err
@@ -88,7 +88,7 @@ def test_env_prints_what_to_export(
     assert notes == ""
 
 
-def test_env_without_a_server_has_the_settings_url_and_a_remark(
+def test_env_without_a_server_prints_the_url_of_the_settings_and_a_remark(
     tmp_path: Path, capsys: Output
 ) -> None:
     (tmp_path / "default.key").write_text("k")
@@ -104,12 +104,12 @@ def test_env_before_the_first_start_prints_nothing_to_eval(tmp_path: Path, capsy
     assert capsys.readouterr().out == ""
 
 
-def test_down_without_a_server_is_done_already(tmp_path: Path, capsys: Output) -> None:
+def test_down_without_a_server_does_nothing(tmp_path: Path, capsys: Output) -> None:
     assert run(["down"], {"CHOWDER_DATA_DIR": str(tmp_path)}) == 0
     assert "No server runs" in capsys.readouterr().out
 
 
-def test_down_waits_for_the_server_to_let_go(
+def test_down_waits_until_the_server_releases_its_lock(
     serve: Serve, tmp_path: Path, capsys: Output, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     env, _ = serve({})
@@ -127,7 +127,7 @@ def test_down_waits_for_the_server_to_let_go(
     assert f"stopped (process {os.getpid()})" in capsys.readouterr().out
 
 
-def test_a_server_that_ended_meanwhile_has_no_process_to_name(
+def test_down_names_no_process_if_the_server_ended_meanwhile(
     tmp_path: Path, capsys: Output, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("chowder_local.cli.server.is_locked", lambda settings: True)
@@ -136,35 +136,37 @@ def test_a_server_that_ended_meanwhile_has_no_process_to_name(
 
 
 @pytest.mark.parametrize(
-    "words", [["down"], ["reset", "--yes"], ["dashboard"], ["doctor", "--bundle", "x.zip"]]
+    "arguments", [["down"], ["reset", "--yes"], ["dashboard"], ["doctor", "--bundle", "x.zip"]]
 )
-def test_what_needs_the_data_directory_is_refused_while_another_server_is_named(
-    serve: Serve, tmp_path: Path, capsys: Output, words: list[str]
+def test_commands_on_the_data_directory_are_refused_while_another_server_is_named(
+    serve: Serve, tmp_path: Path, capsys: Output, arguments: list[str]
 ) -> None:
-    env, asked = serve({})
+    env, requests = serve({})
     before = set(tmp_path.iterdir())
     named = {**env, "CHOWDER_BASE_URL": "http://other.example:5/v1", "CHOWDER_KEY": "k"}
-    assert run(words, named) == 2
+    assert run(arguments, named) == 2
     printed, notes = capsys.readouterr()
     assert printed == ""
-    assert "CHOWDER_BASE_URL names another one, http://other.example:5" in notes
-    assert (set(tmp_path.iterdir()), asked) == (before, [])
+    assert "CHOWDER_BASE_URL names another server, http://other.example:5" in notes
+    assert (set(tmp_path.iterdir()), requests) == (before, [])
 
 
-def test_a_named_server_and_its_key_are_called_and_what_is_wrong_with_them_is_told(
+def test_a_server_and_key_of_the_environment_are_used_and_named_in_errors(
     serve: Serve, tmp_path: Path, capsys: Output
 ) -> None:
-    env, asked = serve({"GET /local/health": HEALTH, "GET /v1/instances": (401, {"detail": "No."})})
+    env, requests = serve(
+        {"GET /local/health": HEALTH, "GET /v1/instances": (401, {"detail": "No."})}
+    )
     url = json.loads((tmp_path / "server.json").read_bytes())["base_url"]
     elsewhere = {"CHOWDER_DATA_DIR": str(tmp_path / "none"), "CHOWDER_BASE_URL": f"{url}/v1"}
     assert run(["status"], elsewhere) == 0
     assert f"Base URL   {url}/v1" in capsys.readouterr().out
     assert run(["instances", "ls"], {**elsewhere, "CHOWDER_KEY": "chd_org_x"}) == 1
-    assert "The key is that in CHOWDER_KEY; unset it" in capsys.readouterr().err
-    assert [call for call, _ in asked] == ["GET /local/health", "GET /v1/instances"]
+    assert "The key is from CHOWDER_KEY. Unset it" in capsys.readouterr().err
+    assert [call for call, _ in requests] == ["GET /local/health", "GET /v1/instances"]
     nobody = {**elsewhere, "CHOWDER_BASE_URL": "http://127.0.0.1:9/v1", "CHOWDER_KEY": "k"}
     assert run(["instances", "ls"], nobody) == 1
     assert "CHOWDER_BASE_URL names that server" in capsys.readouterr().err
-    # What is printed to be exported is of the data directory, or it would stay wrong for ever.
+    # `env` uses the data directory, or a wrong variable would never be corrected.
     assert run(["env"], {**env, **nobody, "CHOWDER_DATA_DIR": str(tmp_path)}) == 0
     assert f"export CHOWDER_BASE_URL={url}/v1" in capsys.readouterr().out

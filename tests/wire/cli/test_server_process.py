@@ -1,4 +1,4 @@
-"""Starting a server in the background, with real child processes that do what servers may do."""
+"""Starting a server in the background, with real child processes as servers."""
 
 import os
 import socket
@@ -44,7 +44,7 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def become(tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Become:
-    """Makes the server that is started a program of the test's; gives its environment."""
+    """Replaces the server's program by Python code; returns its environment."""
 
     def arrange(code: str) -> dict[str, str]:
         (tmp_path / "code.py").write_text(code)
@@ -57,12 +57,12 @@ def become(tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch) 
     return arrange
 
 
-def test_a_server_is_there_once_it_takes_calls(settings: Settings, become: Become) -> None:
+def test_starting_returns_once_the_server_takes_calls(settings: Settings, become: Become) -> None:
     running = start_detached(settings, [], become(SERVES))
     try:
         assert healthy_server(settings) == running
         assert os.getsid(running.pid) == running.pid
-        # Its words go to the log, not to this terminal.
+        # Its output goes to the log, not to this terminal.
         assert b"/local/ready" in settings.log_file.read_bytes()
     finally:
         os.kill(running.pid, 9)
@@ -70,17 +70,24 @@ def test_a_server_is_there_once_it_takes_calls(settings: Settings, become: Becom
     assert healthy_server(settings) is None
 
 
-def test_it_is_told_where_its_data_is_and_what_was_chosen(
-    settings: Settings, become: Become
-) -> None:
+def test_the_server_gets_its_data_directory_and_options(settings: Settings, become: Become) -> None:
     env = become("import sys; print('Error:', sys.argv[1:]); sys.exit(1)")
     with pytest.raises(ServerFailed) as failed:
         start_detached(settings, ["--port", "7"], env)
-    words = ["-P", "-m", "chowder_local", "--data-dir", str(settings.data_dir), "up", "--port", "7"]
-    assert str(failed.value) == str(words)
+    arguments = [
+        "-P",
+        "-m",
+        "chowder_local",
+        "--data-dir",
+        str(settings.data_dir),
+        "up",
+        "--port",
+        "7",
+    ]
+    assert str(failed.value) == str(arguments)
 
 
-def test_its_own_words_and_exit_code_are_passed_on(settings: Settings, become: Become) -> None:
+def test_the_servers_error_and_exit_code_are_passed_on(settings: Settings, become: Become) -> None:
     settings.data_dir.mkdir()
     settings.log_file.write_text("Error: of yesterday\n")
     env = become("import sys; print('starting\\nError: Port 7 is taken.\\nReally.'); sys.exit(3)")
@@ -89,17 +96,17 @@ def test_its_own_words_and_exit_code_are_passed_on(settings: Settings, become: B
     assert (str(failed.value), failed.value.exit_code) == ("Port 7 is taken.\nReally.", 3)
 
 
-def test_one_that_ends_without_a_word_is_quoted_from_its_log(
+def test_the_log_of_a_server_that_ends_without_an_error_is_quoted(
     settings: Settings, become: Become
 ) -> None:
     env = become("import os; print('starting', flush=True); os.kill(os.getpid(), 9)")
-    with pytest.raises(ServerFailed, match="without a word of why") as failed:
+    with pytest.raises(ServerFailed, match="without an error message") as failed:
         start_detached(settings, [], env)
     assert str(failed.value).endswith("\n  starting")
     assert failed.value.exit_code == 1
 
 
-def test_one_that_does_not_get_ready_is_ended(settings: Settings, become: Become) -> None:
+def test_a_server_that_does_not_become_ready_is_ended(settings: Settings, become: Become) -> None:
     code = "import os, sys, time; print(os.getpid(), flush=True); time.sleep(60)"
     with pytest.raises(ServerNotReady, match=r"within 1 s and was ended"):
         start_detached(settings, [], become(code), timeout_s=1)
@@ -107,7 +114,7 @@ def test_one_that_does_not_get_ready_is_ended(settings: Settings, become: Become
         os.kill(int(settings.log_file.read_text()), 0)
 
 
-def test_one_that_does_not_listen_to_reason_is_killed(
+def test_a_server_that_ignores_sigterm_is_killed(
     settings: Settings, become: Become, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server_process, "END_TIMEOUT_S", 0.1)
@@ -137,20 +144,20 @@ def test_an_interrupted_wait_ends_the_server(
         os.kill(started[0], 0)
 
 
-def test_a_data_directory_that_cannot_be_made_is_said_to(tmp_path: Path) -> None:
+def test_a_data_directory_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     settings = Settings.read({}, data_dir=tmp_path / "file" / "data")
     with pytest.raises(DataDirUnusable, match="Not a directory"):
         start_detached(settings, [], {})
 
 
-def test_another_servers_run_file_is_not_waited_on(settings: Settings) -> None:
+def test_the_run_file_of_another_process_is_ignored(settings: Settings) -> None:
     settings.data_dir.mkdir()
     settings.run_file.write_text('{"pid": 1, "base_url": "http://127.0.0.1:1", "version": "1"}')
     assert wait_until_ready(settings, 2, timeout_s=0.1) is None
 
 
-def test_one_that_does_not_listen_yet_is_waited_for(settings: Settings) -> None:
+def test_a_server_that_does_not_listen_yet_is_not_ready(settings: Settings) -> None:
     settings.data_dir.mkdir()
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))

@@ -38,13 +38,13 @@ def test_snapshots_are_a_table(serve: Serve, capsys: Output) -> None:
     assert second.split() == ["6a5b5c5d", "(gone)", "3.9", "2026-11-24", "10:11"]
 
 
-def test_an_instances_own_are_listed_for_a_script(serve: Serve, capsys: Output) -> None:
+def test_the_snapshots_of_an_instance_are_listed_as_json(serve: Serve, capsys: Output) -> None:
     env, _ = serve({LIST: [INSTANCE], f"GET {OF_FISH}/snapshots": [SNAPSHOT]})
     assert run(["snapshots", "ls", "fish", "--json"], env) == 0
     assert json.loads(capsys.readouterr().out) == [SNAPSHOT]
 
 
-def test_where_there_is_none_it_says_how_to_take_one(serve: Serve, capsys: Output) -> None:
+def test_an_empty_list_says_how_to_take_a_snapshot(serve: Serve, capsys: Output) -> None:
     env, _ = serve({LIST: [], SNAPSHOTS: []})
     assert run(["snapshots", "ls"], env) == 0
     assert "snapshots create INSTANCE" in capsys.readouterr().err
@@ -56,49 +56,47 @@ def test_a_snapshot_is_taken(
 ) -> None:
     call = f"POST {OF_FISH}/snapshots"
     others = f"GET {OF_FISH}/snapshots"
-    env, asked = serve({LIST: [INSTANCE], others: [], call: (201, SNAPSHOT)})
+    env, requests = serve({LIST: [INSTANCE], others: [], call: (201, SNAPSHOT)})
     assert run(["snapshots", "create", "fish", *more], env) == 0
     assert capsys.readouterr().out.strip() == SNAPSHOT["id"]
-    assert asked[-1] == (call, {"name": name})
+    assert requests[-1] == (call, {"name": name})
     assert run(["snapshots", "create", "fish", *more, "--json"], env) == 0
     assert json.loads(capsys.readouterr().out) == SNAPSHOT
 
 
-def test_a_second_one_of_an_agent_needs_another_name(serve: Serve, capsys: Output) -> None:
-    env, asked = serve({LIST: [INSTANCE], f"GET {OF_FISH}/snapshots": [SNAPSHOT]})
+def test_a_second_snapshot_of_an_agent_needs_another_name(serve: Serve, capsys: Output) -> None:
+    env, requests = serve({LIST: [INSTANCE], f"GET {OF_FISH}/snapshots": [SNAPSHOT]})
     assert run(["snapshots", "create", "fish", "before"], env) == 1
     told = "fish has a snapshot 'before' already (5a5b5c5d-0000, of 2026-11-24 10:11)"
     assert told in capsys.readouterr().err
-    assert all(call.startswith("GET") for call, _ in asked)
+    assert all(call.startswith("GET") for call, _ in requests)
 
 
-def test_of_snapshots_of_one_name_an_agent_is_restored_from_its_own(
-    serve: Serve, capsys: Output
-) -> None:
+def test_restore_prefers_the_agents_own_snapshot_of_a_name(serve: Serve, capsys: Output) -> None:
     other = SNAPSHOT | {"id": "9999", "instance_id": "another"}
     call = f"POST {OF_FISH}/restore"
     table = {LIST: [INSTANCE], SNAPSHOTS: [other, SNAPSHOT], call: INSTANCE}
-    env, asked = serve(table)
+    env, requests = serve(table)
     assert run(["snapshots", "restore", "fish", "before", "--yes", "--no-wait"], env) == 0
-    assert asked[-1] == (call, {"snapshot_id": SNAPSHOT["id"]})
+    assert requests[-1] == (call, {"snapshot_id": SNAPSHOT["id"]})
     assert run(["snapshots", "rm", "before", "--yes"], env) == 1
     assert "9999, of 2026-11-24 10:11; 5a5b5c5d-0000, of" in capsys.readouterr().err
 
 
-def test_one_is_removed_by_name_after_asking(
+def test_a_snapshot_is_removed_by_name_after_asking(
     serve: Serve, capsys: Output, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     call = "DELETE /local/snapshots/5a5b5c5d-0000"
-    env, asked = serve({SNAPSHOTS: [SNAPSHOT], call: (204, b"")})
+    env, requests = serve({SNAPSHOTS: [SNAPSHOT], call: (204, b"")})
     monkeypatch.setattr("click.termui.visible_prompt_func", lambda _: "n")
     assert run(["snapshots", "rm", "before"], env) == 1
-    assert call not in [each for each, _ in asked]
+    assert call not in [each for each, _ in requests]
     assert run(["snapshots", "rm", "before", "--yes"], env) == 0
-    assert asked[-1][0] == call
+    assert requests[-1][0] == call
     assert "before is removed" in capsys.readouterr().err
 
 
-def test_an_unknown_one_is_said_to_be_so(serve: Serve, capsys: Output) -> None:
+def test_an_unknown_snapshot_is_an_error(serve: Serve, capsys: Output) -> None:
     env, _ = serve({SNAPSHOTS: [SNAPSHOT]})
     assert run(["snapshots", "rm", "after", "--yes"], env) == 1
     assert "No snapshot is called 'after'" in capsys.readouterr().err
@@ -110,13 +108,13 @@ def test_an_agent_is_restored_after_asking(
     call = f"POST {OF_FISH}/restore"
     table = {LIST: [INSTANCE], SNAPSHOTS: [SNAPSHOT], call: INSTANCE | {"status": "provisioning"}}
     own = f"/v1/instances/{INSTANCE['id']}"
-    env, asked = serve(table | {f"GET {own}/status": INSTANCE, f"GET {own}": INSTANCE})
+    env, requests = serve(table | {f"GET {own}/status": INSTANCE, f"GET {own}": INSTANCE})
     monkeypatch.setattr("click.termui.visible_prompt_func", lambda _: "n")
     assert run(["snapshots", "restore", "fish", "before"], env) == 1
-    assert call not in [each for each, _ in asked]
+    assert call not in [each for each, _ in requests]
     capsys.readouterr()
     assert run(["snapshots", "restore", "fish", "before", "--yes"], env) == 0
-    assert (call, {"snapshot_id": SNAPSHOT["id"]}) in asked
+    assert (call, {"snapshot_id": SNAPSHOT["id"]}) in requests
     assert capsys.readouterr().out.strip() == INSTANCE["id"]
 
 
@@ -130,9 +128,9 @@ def test_an_agent_is_restored_after_asking(
 def test_a_fork_is_made_and_waited_for(
     serve: Serve, capsys: Output, command: list[str], call: str
 ) -> None:
-    env, asked = serve({LIST: [INSTANCE], SNAPSHOTS: [SNAPSHOT], call: (201, MADE), **WAITED})
+    env, requests = serve({LIST: [INSTANCE], SNAPSHOTS: [SNAPSHOT], call: (201, MADE), **WAITED})
     assert run([*command, "carp"], env) == 0
-    assert (call, {"name": "carp"}) in asked
+    assert (call, {"name": "carp"}) in requests
     assert capsys.readouterr().out.strip() == MADE["id"]
     assert run([*command, "carp", "--no-wait", "--json"], env) == 0
     assert json.loads(capsys.readouterr().out) == MADE
@@ -161,7 +159,7 @@ def test_an_agent_is_written_to_a_pipe(
     assert capsysbinary.readouterr().out == b"\x00tar"
 
 
-def test_what_breaks_off_takes_nothings_place(serve: Serve, tmp_path: Path, capsys: Output) -> None:
+def test_a_failed_export_keeps_the_old_file(serve: Serve, tmp_path: Path, capsys: Output) -> None:
     env, _ = serve({LIST: [INSTANCE], f"GET {OF_FISH}/export": (409, {"detail": "Not now."})})
     (tmp_path / "old.tar").write_bytes(b"old")
     assert run(["instances", "export", "fish", str(tmp_path / "old.tar"), "--yes"], env) == 1

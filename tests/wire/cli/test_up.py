@@ -1,4 +1,4 @@
-"""What `up` says and decides; the server and the engine themselves are in tests/docker."""
+"""The output and decisions of `up`; the real server and engine are in tests/docker."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from chowder_local.cli.main import run
 from chowder_local.cli.server_process import RunningServer
 from chowder_local.core.errors.process import SettingsInvalid
 from chowder_local.core.settings import Settings
-from chowder_local.seeding.run import Seeded, SeedFile
+from chowder_local.seeding.run import SeedFile, SeedResult
 
 Serve = Callable[[dict[str, Any]], tuple[dict[str, str], list[Any]]]
 Output = pytest.CaptureFixture[str]
@@ -29,7 +29,7 @@ def has_image(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("chowder_local.engine.images.is_there", lambda tag, env: True)
 
 
-def test_a_server_that_runs_is_left_alone(serve: Serve, tmp_path: Path, capsys: Output) -> None:
+def test_a_running_server_is_left_alone(serve: Serve, tmp_path: Path, capsys: Output) -> None:
     env, _ = serve(HEALTHY)
     assert run(["up"], env) == 0
     printed, notes = capsys.readouterr()
@@ -37,11 +37,11 @@ def test_a_server_that_runs_is_left_alone(serve: Serve, tmp_path: Path, capsys: 
     assert 'eval "$(' in printed
     root_url = json.loads((tmp_path / "server.json").read_text())["base_url"]
     assert f"  Dashboard {root_url}/  (sign in with '" in printed
-    # It is of another version than this command line.
-    assert "'down' and 'up' again" in notes
+    # The server has another version than this command line.
+    assert "Run 'down' and 'up' to update" in notes
 
 
-def test_what_a_server_that_runs_is_not_is_an_error_with_the_cure_and_what_it_is_is_silent(
+def test_other_settings_than_those_of_the_running_server_are_an_error(
     serve: Serve, tmp_path: Path, capsys: Output, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     organization = {"subscription_tier": "whale"}
@@ -53,8 +53,8 @@ def test_what_a_server_that_runs_is_not_is_an_error_with_the_cure_and_what_it_is
     )
     (tmp_path / "server.json").write_text(json.dumps(facts | {"settings": effective}))
     monkeypatch.setattr(module, "__version__", "0.0.1")
-    asked = ["up", "--egress", "off", "--tier", "whale", "--port", "2469", "--image", "image:1"]
-    assert run(asked, started) == 0
+    arguments = ["up", "--egress", "off", "--tier", "whale", "--port", "2469", "--image", "image:1"]
+    assert run(arguments, started) == 0
     assert run(["up"], env) == 0
     assert capsys.readouterr().err == ""
     other = {**env, "CHOWDER_EGRESS": "on", "OPENAI_API_KEY": "sk-other"}
@@ -62,7 +62,7 @@ def test_what_a_server_that_runs_is_not_is_an_error_with_the_cure_and_what_it_is
     printed, notes = capsys.readouterr()
     assert printed == ""
     assert (
-        "not as asked for: CHOWDER_EGRESS is off, not on; CHOWDER_PORT is 2469, not 5; "
+        "but its settings differ: CHOWDER_EGRESS is off, not on; CHOWDER_PORT is 2469, not 5; "
         "OPENAI_API_KEY is not what the server was started with; CHOWDER_TIER is whale, not crab. "
     ) in notes
     assert f"--data-dir {tmp_path} down'" in notes
@@ -77,7 +77,7 @@ def test_what_a_server_that_runs_is_not_is_an_error_with_the_cure_and_what_it_is
     ],
     ids=["silent", "strange", "another's"],
 )
-def test_what_has_the_port_of_a_server_that_died_is_not_taken_for_it(
+def test_another_program_on_the_port_of_a_dead_server_is_not_taken_for_it(
     serve: Serve, capsys: Output, table: dict[str, Any]
 ) -> None:
     env, _ = serve(table)
@@ -85,7 +85,7 @@ def test_what_has_the_port_of_a_server_that_died_is_not_taken_for_it(
     assert "does not answer" in capsys.readouterr().err
 
 
-def test_a_missing_image_is_built_with_its_steps_in_sight(
+def test_a_missing_image_is_built_and_its_steps_are_shown(
     tmp_path: Path, capsys: Output, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def build(settings: Settings, progress: Callable[[str], None], *, env: object) -> str:
@@ -108,9 +108,9 @@ def test_in_the_foreground_it_announces_itself_once_it_takes_calls(
     announced: list[str] = []
     is_announced = threading.Event()
 
-    def say(words: str = "") -> None:
-        announced.append(words)
-        if "Ctrl-C" in words:
+    def say(message: str = "") -> None:
+        announced.append(message)
+        if "Ctrl-C" in message:
             is_announced.set()
 
     def serve_for_a_while(settings: Settings, env: object) -> int:
@@ -126,7 +126,7 @@ def test_in_the_foreground_it_announces_itself_once_it_takes_calls(
 
 
 @pytest.mark.usefixtures("has_image")
-def test_detached_it_hands_its_options_to_the_server(
+def test_a_detached_server_gets_the_options(
     tmp_path: Path, capsys: Output, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     handed: list[str] = []
@@ -137,8 +137,8 @@ def test_detached_it_hands_its_options_to_the_server(
 
     monkeypatch.setattr(module, "start_detached", start)
     env = {"CHOWDER_DATA_DIR": str(tmp_path), "OPENAI_API_KEY": "sk-x"}
-    words = ["up", "-d", "--host", "localhost", "--port", "8", "--offline", "--image", "my:1"]
-    assert run(words, env) == 0
+    arguments = ["up", "-d", "--host", "localhost", "--port", "8", "--offline", "--image", "my:1"]
+    assert run(arguments, env) == 0
     assert handed == [
         "--host", "localhost", "--port", "8", "--egress", "on", "--offline", "--image", "my:1",
     ]  # fmt: skip
@@ -146,7 +146,7 @@ def test_detached_it_hands_its_options_to_the_server(
     handed.clear()
     assert run(["up", "-d"], env) == 0
     assert handed == ["--host", "127.0.0.1", "--port", "2469", "--egress", "on"]
-    # What an option takes back must not come again by the environment.
+    # An option must win over the environment in the new process as well.
     handed.clear()
     assert run(["up", "-d", "--egress", "on"], env | {"CHOWDER_EGRESS": "off"}) == 0
     assert handed[-2:] == ["--egress", "on"]
@@ -167,16 +167,16 @@ def test_a_server_that_ends_before_it_is_ready_announces_nothing(
     assert capsys.readouterr().out == ""
 
 
-def test_real_keys_for_all_leave_nothing_offline(tmp_path: Path) -> None:
+def test_with_all_model_keys_no_provider_is_offline(tmp_path: Path) -> None:
     names = ("ANTHROPIC_API_KEY", "OPENAI_API_KEY", "GEMINI_API_KEY")
-    words = module._models(Settings.read({}, data_dir=tmp_path), dict.fromkeys(names, "k"))
-    assert words == (
+    message = module._models(Settings.read({}, data_dir=tmp_path), dict.fromkeys(names, "k"))
+    assert message == (
         "anthropic, openai, gemini: key from the environment; "
-        "ollama/…: Ollama, where it runs ('doctor' looks)"
+        "ollama/…: Ollama, if it runs ('doctor' checks)"
     )
 
 
-def test_named_providers_are_told_with_their_urls_and_without_their_keys(tmp_path: Path) -> None:
+def test_named_providers_are_listed_with_urls_and_without_keys(tmp_path: Path) -> None:
     named = {"CHOWDER_PROVIDERS": "lab=http://lab.example/v1,ollama=http://gpu.example/v1"}
     settings = Settings.read(named, data_dir=tmp_path)
     assert module._models(settings, {"LAB_API_KEY": "sk-lab"}).endswith(
@@ -186,7 +186,7 @@ def test_named_providers_are_told_with_their_urls_and_without_their_keys(tmp_pat
     assert module._models(offline, {}).endswith("; ollama/…: built-in offline model")
 
 
-def test_what_options_chose_is_passed_on_to_a_detached_server(tmp_path: Path) -> None:
+def test_settings_become_options_of_a_detached_server(tmp_path: Path) -> None:
     chosen = {"port": 3000, "offline": True, "tier": "shrimp", "image": "my:1", "egress": "off"}
     files = {name: f"/a/{name}" for name in ("replies", "record", "replay")}
     named = ("lab=http://lab.example/v1", "far=https://far.example")
@@ -205,7 +205,7 @@ def test_what_options_chose_is_passed_on_to_a_detached_server(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("host", "is_warned"), [("0.0.0.0", True), ("192.168.1.5", True), ("::1", False)]
 )
-def test_a_server_that_others_reach_is_warned_of_with_what_to_do(
+def test_a_server_that_other_machines_reach_prints_a_warning(
     tmp_path: Path, capsys: Output, monkeypatch: pytest.MonkeyPatch, host: str, is_warned: bool
 ) -> None:
     running = RunningServer(7, "http://127.0.0.1:8", "1")
@@ -218,14 +218,14 @@ def test_a_server_that_others_reach_is_warned_of_with_what_to_do(
 
 @pytest.fixture
 def seeded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of the organizations that servers are seeded with."""
+    """The names of the seeded organizations."""
     names: list[str] = []
 
-    def seed_server(_: object, file: SeedFile) -> Seeded:
+    def seed_server(_: object, file: SeedFile) -> SeedResult:
         names.extend(each.name for each in file.desired)
         if "broken" in names:
             raise SettingsInvalid("No.")
-        return Seeded(1, {})
+        return SeedResult(1, {})
 
     monkeypatch.setattr(module, "seed_server", seed_server)
     return names
@@ -237,14 +237,14 @@ def seed_file(tmp_path: Path, name: str = "kitchen") -> str:
     return str(file)
 
 
-def test_a_server_that_runs_is_seeded(serve: Serve, tmp_path: Path, seeded: list[str]) -> None:
+def test_a_running_server_is_seeded(serve: Serve, tmp_path: Path, seeded: list[str]) -> None:
     env, _ = serve(HEALTHY)
     assert run(["up", "--seed", seed_file(tmp_path)], env) == 0
     assert seeded == ["kitchen"]
 
 
 @pytest.mark.usefixtures("has_image")
-def test_a_server_that_is_started_is_seeded_once_it_is_ready(
+def test_a_new_server_is_seeded_once_it_is_ready(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seeded: list[str]
 ) -> None:
     def start(*_: object) -> RunningServer:
@@ -260,22 +260,22 @@ def test_a_server_that_is_started_is_seeded_once_it_is_ready(
 
 @pytest.mark.usefixtures("has_image")
 @pytest.mark.parametrize("name", ["kitchen", "broken"])
-def test_in_the_foreground_it_is_seeded_and_goes_on_whatever_comes_of_it(
+def test_a_server_in_the_foreground_survives_a_failed_seeding(
     serve: Serve, tmp_path: Path, capsys: Output, monkeypatch: pytest.MonkeyPatch,
     seeded: list[str], name: str,
 ) -> None:  # fmt: skip
     is_over = threading.Event()
     seeding = module._seed
 
-    def seed_and_tell(*words: Any) -> None:
-        seeding(*words)
+    def seed_and_report(*arguments: Any) -> None:
+        seeding(*arguments)
         is_over.set()
 
     def serve_for_a_while(settings: Settings, env: object) -> int:
         serve(READY)
         return 5 if is_over.wait(10) else 0
 
-    monkeypatch.setattr(module, "_seed", seed_and_tell)
+    monkeypatch.setattr(module, "_seed", seed_and_report)
     monkeypatch.setattr("chowder_local.app.process.run", serve_for_a_while)
     env = {"CHOWDER_DATA_DIR": str(tmp_path)}
     assert run(["up", "--seed", seed_file(tmp_path, name)], env) == 5
@@ -283,9 +283,7 @@ def test_in_the_foreground_it_is_seeded_and_goes_on_whatever_comes_of_it(
     assert ("Error: No." in capsys.readouterr().err) == (name == "broken")
 
 
-def test_a_seed_file_that_makes_no_sense_is_told_before_anything_is_begun(
-    tmp_path: Path, capsys: Output
-) -> None:
+def test_an_invalid_seed_file_is_refused_before_the_start(tmp_path: Path, capsys: Output) -> None:
     (tmp_path / "seed.yaml").write_text("organisations: []")
     env = {"CHOWDER_DATA_DIR": str(tmp_path / "data"), "DOCKER_HOST": "unix:///nowhere"}
     assert run(["up", "--seed", str(tmp_path / "seed.yaml")], env) == 2

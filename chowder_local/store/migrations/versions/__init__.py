@@ -1,1 +1,1 @@
-"""One module a step; a released one is never changed."""
+"""One module for each migration; released ones never change."""

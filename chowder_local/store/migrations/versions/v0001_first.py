@@ -12,5 +12,5 @@ down_revision = None
 
 def upgrade() -> None:
     """Makes all tables."""
-    # Once there is a second revision, this one has to spell out the tables as they were.
+    # When a second revision is added, this one has to list its tables itself.
     METADATA.create_all(op.get_bind())

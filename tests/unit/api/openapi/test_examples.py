@@ -1,4 +1,4 @@
-"""Examples that are put together from a schema."""
+"""Examples that are made from a schema."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ SCHEMAS: list[tuple[dict[str, Any], Any]] = [
 ]
 
 
-def test_an_example_is_what_the_schema_says_first() -> None:
+def test_an_example_is_the_first_that_the_schema_has() -> None:
     made = [(schema, example_of(schema, {"Item": ITEM})) for schema, _ in SCHEMAS]
     assert made == SCHEMAS
 
 
-def test_an_object_has_what_it_needs_and_what_has_an_example() -> None:
+def test_an_object_has_its_required_members_and_those_with_examples() -> None:
     schema = {
         "type": "object",
         "properties": {

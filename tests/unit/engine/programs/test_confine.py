@@ -1,4 +1,4 @@
-"""The rules that confine a sandbox, as the bytes that the kernel is told; e2e has the kernel."""
+"""The firewall rules of a sandbox, as netlink messages; e2e installs them."""
 
 from __future__ import annotations
 
@@ -30,29 +30,29 @@ def messages(content: bytes) -> Iterator[tuple[int, bytes]]:
         content = content[length:]
 
 
-def test_all_of_it_is_one_batch_whose_every_part_is_answered() -> None:
+def test_all_rules_are_in_one_batch_with_a_reply_for_each_message() -> None:
     way_out, way_in = confine.way_out(HOST, 2470, 18789, ""), confine.way_in(HOST, "")
-    sent, answer_count = confine.batch(way_out, way_in)
-    kinds = [kind for kind, _ in messages(sent)]
+    request, reply_count = confine.batch(way_out, way_in)
+    kinds = [kind for kind, _ in messages(request)]
     assert kinds == [
         confine.BATCH_BEGIN, confine.NEW_TABLE,
         confine.NEW_CHAIN, *[confine.NEW_RULE] * 3,
         confine.NEW_CHAIN, *[confine.NEW_RULE] * 2,
         confine.BATCH_END,
     ]  # fmt: skip
-    assert answer_count == 8
+    assert reply_count == 8
 
 
-def test_what_no_rule_lets_out_or_in_does_not_pass() -> None:
+def test_packets_that_match_no_rule_are_dropped() -> None:
     sent, _ = confine.batch([], [])
     chains = [body for kind, body in messages(sent) if kind == confine.NEW_CHAIN]
     for chain, hook in zip(chains, (confine.HOOK_OUTPUT, confine.HOOK_INPUT), strict=True):
-        told = dict(attributes(chain))
-        assert told[5] == struct.pack(">I", confine.DROP)
-        assert dict(attributes(told[4]))[1] == struct.pack(">I", hook)
+        values = dict(attributes(chain))
+        assert values[5] == struct.pack(">I", confine.DROP)
+        assert dict(attributes(values[4]))[1] == struct.pack(">I", hook)
 
 
-def test_every_rule_but_that_of_the_inside_names_the_host_and_a_port() -> None:
+def test_every_outgoing_rule_but_the_loopbacks_names_the_host_and_a_port() -> None:
     inside, *others = confine.way_out(HOST, 2470, 18789, "")
     address = bytes([172, 21, 0, 1])
     assert address not in inside
@@ -64,7 +64,7 @@ def test_every_rule_but_that_of_the_inside_names_the_host_and_a_port() -> None:
         assert struct.pack(">H", port) in rule
 
 
-def test_where_the_outside_is_open_neither_neighbours_nor_many_at_once_are() -> None:
+def test_with_egress_neighbours_and_multicast_stay_blocked() -> None:
     closed, opened = (
         [*confine.way_out(HOST, 2470, 18789, each), *confine.way_in(HOST, each)]
         for each in ("", "172.21.0.0/16")
@@ -79,7 +79,7 @@ def test_where_the_outside_is_open_neither_neighbours_nor_many_at_once_are() -> 
         assert b"\xe0" in rule
 
 
-def test_a_command_waits_for_the_mark_that_the_program_leaves() -> None:
+def test_a_command_waits_for_the_mark_of_the_program() -> None:
     *shell, name, first, second = confinement.waiting_command(["gateway", "--bind"])
     assert (name, first, second) == ("sh", "gateway", "--bind")
     assert confinement.MARK in shell[-1]

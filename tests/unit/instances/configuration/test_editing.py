@@ -1,4 +1,4 @@
-"""Editing a running agent's configuration: what is read, judged and saved."""
+"""Editing a running agent's configuration: read, check, save."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tests.scripted.world import World
 
 
-async def test_what_is_read_is_what_is_written_but_for_the_servers_part(world: World) -> None:
+async def test_the_configuration_is_read_without_reserved_settings(world: World) -> None:
     instance = await world.created()
     source = {"gateway": {"port": 1}, "tools": {"a": 1}}
     world.gateway.rpc_answers["config.get"] = ok({"hash": "h", "sourceConfig": source})
@@ -26,7 +26,7 @@ async def test_what_is_read_is_what_is_written_but_for_the_servers_part(world: W
     assert await world.config_editing.read(instance) == {}
 
 
-async def test_one_without_an_address_cannot_be_read(world: World) -> None:
+async def test_an_instance_without_a_gateway_address_cannot_be_read(world: World) -> None:
     instance = replace(await world.created(), gateway_url=None)
     with pytest.raises(GatewayUnavailable, match="no address"):
         await world.config_editing.read(instance)
@@ -42,7 +42,7 @@ async def test_one_without_an_address_cannot_be_read(world: World) -> None:
         ([ok({"reloadKind": ["?"]})], ()),
     ],
 )
-async def test_openclaw_is_asked_what_needs_a_restart(
+async def test_the_preview_lists_changes_that_need_a_restart(
     world: World, answers: list[Any], restarting: tuple[str, ...]
 ) -> None:
     instance = await world.created()
@@ -52,7 +52,7 @@ async def test_openclaw_is_asked_what_needs_a_restart(
     assert world.gateway.called("config.patch") == []
 
 
-async def test_openclaw_is_not_asked_without_end(world: World) -> None:
+async def test_the_number_of_schema_lookups_is_bounded(world: World) -> None:
     instance = await world.created()
     world.gateway.rpc_answers["config.schema.lookup"] = ok({"reloadKind": "hot"})
     verdict = await world.config_editing.check(instance, {f"a{n}": 1 for n in range(100)})
@@ -60,7 +60,7 @@ async def test_openclaw_is_not_asked_without_end(world: World) -> None:
     assert len(world.gateway.called("config.schema.lookup")) == MAX_LOOKUPS
 
 
-async def test_all_problems_have_their_places(world: World) -> None:
+async def test_all_problems_have_their_paths(world: World) -> None:
     instance = await world.created()
     schema = {"type": "object", "additionalProperties": {"type": "string"}}
     world.engine.image_files[SCHEMA_FILE] = json.dumps(schema).encode()
@@ -73,7 +73,9 @@ async def test_all_problems_have_their_places(world: World) -> None:
 
 
 @pytest.mark.parametrize("requires_restart", [False, True])
-async def test_saving_tells_whether_it_took_a_restart(world: World, requires_restart: bool) -> None:
+async def test_save_returns_whether_the_agent_has_restarted(
+    world: World, requires_restart: bool
+) -> None:
     instance = await world.created()
     world.gateway.requires_restart = requires_restart
     assert await world.config_editing.save(instance, {"a": {"b": 1}}) is requires_restart

@@ -1,4 +1,4 @@
-"""A running agent's configuration changes as a whole or not at all."""
+"""Changing a running agent's configuration atomically."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from chowder_local.openclaw.config.agent_config import CONFIG_FILE
 from tests.scripted.engine import Hold
 from tests.scripted.gateway import refused
 from tests.scripted.serving import eventually
-from tests.scripted.talking import SHOWN, respond
+from tests.scripted.talking import IMAGE_REQUEST, respond
 
 if TYPE_CHECKING:
     from chowder_local.core.domain import Instance
@@ -31,7 +31,7 @@ async def change(world: World, instance: Instance) -> None:
     )
 
 
-async def test_what_openclaw_wrote_and_cannot_use_is_taken_back(world: World) -> None:
+async def test_a_configuration_that_openclaw_cannot_apply_is_reverted(world: World) -> None:
     instance = await world.created()
     (world.root / CONFIG_FILE).write_text(FORMER)
     world.engine.log = "fine\n12:00 [reload] config reload failed: Error: hooks need a token\nlater"
@@ -42,7 +42,7 @@ async def test_what_openclaw_wrote_and_cannot_use_is_taken_back(world: World) ->
     assert await world.now(instance) == instance
 
 
-async def test_nobody_changes_a_configuration_that_may_be_taken_back(world: World) -> None:
+async def test_no_other_change_begins_before_a_revert_is_ruled_out(world: World) -> None:
     instance = await world.created()
     world.gateway.rpc_answers["config.patch"] = refused(NOT_APPLIED, 503)
     hold = world.engine.holds["log_tail"] = Hold()
@@ -56,25 +56,27 @@ async def test_nobody_changes_a_configuration_that_may_be_taken_back(world: Worl
     assert not lock.locked()
 
 
-async def test_after_a_change_a_model_is_made_known_as_one_that_sees_once_more(
+async def test_after_a_change_vision_models_are_registered_again(
     world: World,
 ) -> None:
     instance = await world.created()
-    await respond(world, instance, SHOWN)
+    await respond(world, instance, IMAGE_REQUEST)
     await change(world, instance)
-    await respond(world, instance, SHOWN)
+    await respond(world, instance, IMAGE_REQUEST)
     patches = [json.loads(each["raw"]) for each in world.gateway.called("config.patch")]
     assert [[*patch] for patch in patches] == [["models"], ["hooks"], ["models"]]
 
 
-async def test_a_log_that_says_nothing_leaves_it_at_that(world: World) -> None:
+async def test_without_a_reason_in_the_log_the_refusal_says_so(world: World) -> None:
     instance = await world.created()
     world.gateway.rpc_answers["config.patch"] = refused(NOT_APPLIED, 503)
     with pytest.raises(ConfigRefused, match="does not say why"):
         await change(world, instance)
 
 
-async def test_an_agent_that_does_not_start_again_is_booted_as_it_was(world: World) -> None:
+async def test_an_agent_that_does_not_restart_is_booted_with_the_former_configuration(
+    world: World,
+) -> None:
     instance = await world.created()
     (world.root / CONFIG_FILE).write_text(FORMER)
     world.gateway.requires_restart = True
@@ -82,7 +84,7 @@ async def test_an_agent_that_does_not_start_again_is_booted_as_it_was(world: Wor
     async with asyncio.TaskGroup() as group:
         changing = group.create_task(refusal_of_change(world, instance))
         await eventually(lambda: world.gateway.probes > 2, "the restart is waited for")
-        # It restarts, and then ends.
+        # It restarts, then ends.
         world.gateway.uptime_ms = 0
         world.engine.put(instance.sandbox_id, SandboxState.EXITED, exit_code=1)
         world.engine.log = "Gateway failed to start: hooks.enabled requires hooks.token"
@@ -101,7 +103,7 @@ async def refusal_of_change(world: World, instance: Instance) -> str:
     return str(refusal.value)
 
 
-async def test_a_configuration_that_cannot_be_read_is_not_changed(world: World) -> None:
+async def test_an_unreadable_configuration_is_not_changed(world: World) -> None:
     instance = await world.created()
     (world.root / CONFIG_FILE).unlink()
     with pytest.raises(GatewayUnavailable, match="cannot be read"):

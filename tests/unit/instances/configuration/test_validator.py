@@ -1,4 +1,4 @@
-"""When the overrides of an instance to come are judged, and by what."""
+"""Validating the overrides of new instances."""
 
 from __future__ import annotations
 
@@ -24,58 +24,60 @@ def engine() -> ScriptedEngine:
     return engine
 
 
-async def test_the_schema_is_read_once_and_only_when_something_is_to_be_judged(
+async def test_the_schema_is_read_once_and_only_if_needed(
     engine: ScriptedEngine,
 ) -> None:
-    judge = ConfigValidator(engine)
-    await judge.check({})
+    validator = ConfigValidator(engine)
+    await validator.check({})
     assert engine.made("file_of_image") == 0
-    found = await asyncio.gather(*(judge.check(BAD) for _ in range(5)), return_exceptions=True)
-    assert [type(each) for each in found] == [ConfigRefused] * 5
+    outcomes = await asyncio.gather(
+        *(validator.check(BAD) for _ in range(5)), return_exceptions=True
+    )
+    assert [type(each) for each in outcomes] == [ConfigRefused] * 5
     assert engine.made("file_of_image") == 1
 
 
 @pytest.mark.parametrize(
     ("names", "more"), [("abc", ""), ("abcd", " (+1 more issue)"), ("abcdef", " (+3 more issues)")]
 )
-async def test_as_many_problems_are_told_as_openclaw_tells(
+async def test_as_many_problems_are_listed_as_by_openclaw(
     engine: ScriptedEngine, names: str, more: str
 ) -> None:
     schema = {"type": "object", "additionalProperties": {"type": "string"}}
     engine.image_files[SCHEMA_FILE] = json.dumps(schema).encode()
     with pytest.raises(ConfigRefused) as refusal:
         await ConfigValidator(engine).check(dict.fromkeys(names, 1))
-    told = "; ".join(
+    message = "; ".join(
         f"{name}: Invalid input: expected string, received number" for name in names[:3]
     )
-    assert str(refusal.value) == f"invalid config: {told}{more}"
+    assert str(refusal.value) == f"invalid config: {message}{more}"
 
 
 @pytest.mark.parametrize("content", [None, b"", b"[]", b"\xff"])
-async def test_an_image_without_a_schema_leaves_the_judgement_to_the_boot(
+async def test_without_a_schema_the_boot_validates(
     engine: ScriptedEngine, content: bytes | None
 ) -> None:
     del engine.image_files[SCHEMA_FILE]
     if content is not None:
         engine.image_files[SCHEMA_FILE] = content
-    judge = ConfigValidator(engine)
-    await judge.check(BAD)
-    await judge.check(BAD)
+    validator = ConfigValidator(engine)
+    await validator.check(BAD)
+    await validator.check(BAD)
     assert engine.made("file_of_image") == 1
 
 
-async def test_an_engine_that_is_away_refuses_nothing_and_is_asked_again(
+async def test_without_the_engine_nothing_is_refused_and_the_schema_is_read_later(
     engine: ScriptedEngine,
 ) -> None:
-    judge = ConfigValidator(engine)
+    validator = ConfigValidator(engine)
     engine.failing["file_of_image"] = EngineUnavailable("The engine is on holiday.")
-    await judge.check(BAD)
+    await validator.check(BAD)
     del engine.failing["file_of_image"]
     with pytest.raises(ConfigRefused):
-        await judge.check(BAD)
+        await validator.check(BAD)
 
 
-async def test_an_image_that_is_gone_leaves_the_judgement_to_the_boot(
+async def test_without_the_image_nothing_is_refused(
     engine: ScriptedEngine,
 ) -> None:
     engine.failing["file_of_image"] = ImageMissing("mine:1")

@@ -1,4 +1,4 @@
-"""What becomes of a message whose gateway stops, breaks off, or makes no sense."""
+"""Messages whose gateway is stopped, breaks off or answers nonsense."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from tests.scripted.engine import Hold
 from tests.scripted.refusals import refusal_of
 from tests.scripted.serving import eventually
 from tests.scripted.talking import (
-    SHOWN,
-    STREAMED,
+    IMAGE_REQUEST,
+    STREAM_REQUEST,
     ask,
     content,
     failed,
@@ -40,18 +40,17 @@ if TYPE_CHECKING:
 
     from chowder_local.core.domain import Instance
     from chowder_local.core.errors import ChowderError
-    from tests.scripted.gateway import Asked
+    from tests.scripted.gateway import ReceivedMessage
     from tests.scripted.world import World
 
 
 @pytest.fixture(autouse=True)
-def _check_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An agent whose sandbox runs on is not looked at for half a second after each failure."""
+def short_check_interval(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(healing, "CHECK_INTERVAL_S", 0.001)
 
 
 @pytest.mark.parametrize("is_streamed", [False, True])
-async def test_a_sandbox_that_is_gone_is_said_to_be_so_and_is_looked_after(
+async def test_a_message_to_a_missing_sandbox_fails_and_heals_the_instance(
     world: World, is_streamed: bool
 ) -> None:
     instance = await world.placed(InstanceStatus.RUNNING, gateway_url="http://127.0.0.1:9")
@@ -64,7 +63,7 @@ async def test_a_sandbox_that_is_gone_is_said_to_be_so_and_is_looked_after(
 
 
 @pytest.mark.parametrize("is_streamed", [False, True])
-async def test_a_stop_that_our_death_cut_off_keeps_no_message_from_the_agent(
+async def test_a_message_ends_the_drain_of_an_interrupted_stop(
     world: World, is_streamed: bool
 ) -> None:
     instance = await world.created()
@@ -75,7 +74,7 @@ async def test_a_stop_that_our_death_cut_off_keeps_no_message_from_the_agent(
 
 
 @pytest.mark.parametrize("is_streamed", [False, True])
-async def test_a_message_that_meets_a_stop_waits_for_it_and_is_refused(
+async def test_a_message_during_a_stop_waits_and_is_refused(
     world: World, is_streamed: bool
 ) -> None:
     instance = await world.created()
@@ -92,13 +91,13 @@ async def test_a_message_that_meets_a_stop_waits_for_it_and_is_refused(
 
 
 @pytest.mark.parametrize("is_stopped", [False, True])
-async def test_a_message_whose_model_cannot_be_made_known_now_waits_as_any_other(
+async def test_a_message_whose_model_cannot_be_registered_during_a_stop_waits_too(
     world: World, is_stopped: bool
 ) -> None:
     instance = await world.created()
     async with asyncio.TaskGroup() as tasks, world.locks.holding(instance.id):
         world.gateway.is_suspended = True
-        asking = tasks.create_task(_outcome(respond(world, instance, SHOWN)))
+        asking = tasks.create_task(_outcome(respond(world, instance, IMAGE_REQUEST)))
         await eventually(lambda: world.gateway.refusals == 1, "it cannot be made known")
         if is_stopped:
             status = InstanceStatus.STOPPED
@@ -119,7 +118,7 @@ async def _refused(world: World, instance: Instance, is_streamed: bool) -> str:
     return str(refused.value)
 
 
-async def test_a_gateway_that_breaks_off_is_unavailable_and_the_sandbox_is_looked_after(
+async def test_an_answer_that_breaks_off_fails_and_heals_the_instance(
     world: World,
 ) -> None:
     instance = await world.created()
@@ -130,7 +129,7 @@ async def test_a_gateway_that_breaks_off_is_unavailable_and_the_sandbox_is_looke
     assert world.engine.made("inspect") > asked_before
 
 
-async def test_a_stream_that_breaks_off_ends_with_an_error_and_the_sandbox_is_looked_after(
+async def test_a_stream_that_breaks_off_ends_with_an_error_and_heals_the_instance(
     world: World,
 ) -> None:
     instance = await world.created()
@@ -147,7 +146,7 @@ async def test_a_stream_that_breaks_off_ends_with_an_error_and_the_sandbox_is_lo
     assert world.engine.made("inspect") > asked_before
 
 
-async def test_a_stream_that_runs_when_the_server_stops_is_told_so_and_its_agent_ends(
+async def test_a_shutdown_ends_a_stream_with_an_error_and_ends_the_run(
     world: World,
 ) -> None:
     instance = await world.created()
@@ -155,7 +154,7 @@ async def test_a_stream_that_runs_when_the_server_stops_is_told_so_and_its_agent
     asked_before = world.engine.made("inspect")
     events = []
     reader = sse.EventReader()
-    async for chunk in world.conversations.stream(instance, STREAMED):
+    async for chunk in world.conversations.stream(instance, STREAM_REQUEST):
         events += [content(event) for event in reader.feed(chunk)]
         if DELTA in {event["type"] for event in events if event != "[DONE]"}:
             world.shutdown.begin()
@@ -166,14 +165,14 @@ async def test_a_stream_that_runs_when_the_server_stops_is_told_so_and_its_agent
     assert end == "[DONE]"
     async with asyncio.timeout(10):
         await world.gateway.has_left.wait()
-    # Nothing is wrong with the sandbox.
+    # The sandbox is not healed.
     assert world.engine.made("inspect") == asked_before
 
 
-async def test_a_stream_that_has_ended_says_nothing_more_when_the_server_stops(
+async def test_a_shutdown_adds_nothing_to_a_stream_that_has_ended(
     world: World,
 ) -> None:
-    async def lingering(_: Asked, receive: Receive, send: Send) -> None:
+    async def lingering(_: ReceivedMessage, receive: Receive, send: Send) -> None:
         await scripted.begin(send, 200, "text/event-stream")
         await scripted.events(send, {"type": "response.completed", "response": scripted.RESPONSE})
         await scripted.events(send, "[DONE]")
@@ -182,7 +181,7 @@ async def test_a_stream_that_has_ended_says_nothing_more_when_the_server_stops(
     instance = await world.created()
     world.gateway.handler = lingering
     content = b""
-    async for chunk in world.conversations.stream(instance, STREAMED):
+    async for chunk in world.conversations.stream(instance, STREAM_REQUEST):
         content += chunk
         if b"[DONE]" in content:
             world.shutdown.begin()
@@ -191,7 +190,7 @@ async def test_a_stream_that_has_ended_says_nothing_more_when_the_server_stops(
     assert b"server_stopping" not in content
 
 
-async def test_a_stream_that_begins_when_the_server_stops_is_refused(world: World) -> None:
+async def test_a_stream_that_begins_during_a_shutdown_is_refused(world: World) -> None:
     instance = await world.created()
     world.gateway.handler = scripted.endless
     world.shutdown.begin()
@@ -202,13 +201,13 @@ async def test_a_stream_that_begins_when_the_server_stops_is_refused(world: Worl
 DELTA = "response.output_text.delta"
 
 
-async def test_a_stream_that_cannot_be_right_ends_with_an_error(world: World) -> None:
+async def test_an_invalid_stream_ends_with_an_error(world: World) -> None:
     instance = await world.created()
     for events, words in (
-        # Ends properly on the wire, but never said that it is over.
+        # Ends properly on the wire, but without a final event.
         ([scripted.DELTA], "the answer broke off"),
-        ([scripted.DELTA, "no json"], "something else than an event"),
-        ([scripted.DELTA, '["no", "event"]'], "something else than an event"),
+        ([scripted.DELTA, "no json"], "something other than an event"),
+        ([scripted.DELTA, '["no", "event"]'], "something other than an event"),
     ):
         world.gateway.handler = streaming(*events)
         delta, error, end = await stream(world, instance)
@@ -217,35 +216,35 @@ async def test_a_stream_that_cannot_be_right_ends_with_an_error(world: World) ->
         assert end == "[DONE]", events
 
 
-async def test_a_stream_that_breaks_before_its_first_event_is_an_ordinary_failure(
+async def test_a_stream_that_breaks_before_its_first_event_raises(
     world: World,
 ) -> None:
     instance = await world.created()
-    for words, events in {"broke off": [], "something else than": ["no json"]}.items():
+    for words, events in {"broke off": [], "something other than": ["no json"]}.items():
         world.gateway.handler = streaming(*events)
         with pytest.raises(GatewayUnavailable, match=words):
-            await anext(world.conversations.stream(instance, STREAMED))
+            await anext(world.conversations.stream(instance, STREAM_REQUEST))
 
 
-async def test_an_answer_that_is_no_json_object_is_a_failure_of_the_gateway(
+async def test_an_answer_that_is_no_json_object_raises(
     world: World,
 ) -> None:
     instance = await world.created()
     for body in (b"<html>", b"[]", b""):
         world.gateway.handler = html(body)
-        with pytest.raises(GatewayUnavailable, match="something else than"):
+        with pytest.raises(GatewayUnavailable, match="something other than"):
             await respond(world, instance)
 
 
 def html(body: bytes) -> scripted.Handler:
-    async def handler(_: Asked, __: Receive, send: Send) -> None:
+    async def handler(_: ReceivedMessage, __: Receive, send: Send) -> None:
         await scripted.begin(send, 200, "text/html")
         await send({"type": "http.response.body", "body": body})
 
     return handler
 
 
-async def test_an_engine_that_is_down_as_well_hides_no_failure_of_the_gateway(
+async def test_a_failure_of_the_engine_does_not_hide_one_of_the_gateway(
     world: World,
 ) -> None:
     instance = await world.created()
@@ -272,17 +271,22 @@ REFUSALS: list[tuple[int, dict[str, Any], type[ChowderError], str]] = [
         MessageRefused,
         "called like one of the agent's own tools",
     ),
-    (502, failed("tool_choice=required was not satisfied"), AnswerUnfit, "called no function"),
+    (
+        502,
+        failed("tool_choice=required was not satisfied"),
+        AnswerUnfit,
+        "none of the required functions",
+    ),
 ]
 
 
 @pytest.mark.parametrize("is_streamed", [False, True])
-async def test_a_refusal_comes_back_in_the_gateways_words(world: World, is_streamed: bool) -> None:
+async def test_a_refusal_has_the_message_of_the_gateway(world: World, is_streamed: bool) -> None:
     instance = await world.created()
-    unlike = {}
+    mismatches = {}
     for status, body, failure, words in REFUSALS:
         world.gateway.handler = scripted.failing(status, body)
-        told = await refusal_of(failure, ask(world, instance, is_streamed))
-        if words not in told:
-            unlike[status, str(body)] = told
-    assert not unlike
+        message = await refusal_of(failure, ask(world, instance, is_streamed))
+        if words not in message:
+            mismatches[status, str(body)] = message
+    assert not mismatches

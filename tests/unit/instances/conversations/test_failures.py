@@ -1,4 +1,4 @@
-"""What a client is told of an agent that fails: its provider's words, or a cause that is found."""
+"""The errors of a failing agent: the provider's failure, or a cause that is found."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from chowder_local.core.errors.agents import (
 from chowder_local.core.errors.requests import ModelKeyMissing
 from chowder_local.core.errors.sandboxes import EngineUnavailable
 from chowder_local.core.errors.upstream import ProviderFailed
-from chowder_local.instances.conversations.failure_diagnosis import LITTLE_DISK_BYTES, STUCK_SIGN
+from chowder_local.instances.conversations.failure_diagnosis import (
+    MIN_FREE_DISK_BYTES,
+    STUCK_MARKER,
+)
 from tests.scripted import gateway as scripted
 from tests.scripted.talking import ask, failed, relayed, respond, stream, streaming
 
@@ -24,18 +27,18 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Send
 
     from chowder_local.core.errors import ChowderError
-    from tests.scripted.gateway import Asked, Handler
+    from tests.scripted.gateway import Handler, ReceivedMessage
     from tests.scripted.world import World
 
 LIMIT = ProviderFailed("anthropic", 429, "Slow down.", retry_after="7")
 
 
-# Failures of the model's provider
+# Failures of the model provider
 
 
 @pytest.mark.parametrize("is_streamed", [False, True])
 @pytest.mark.parametrize("failure", [LIMIT, ModelKeyMissing("anthropic")])
-async def test_a_providers_failure_that_the_relay_marked_comes_back_as_it_was(
+async def test_a_marked_failure_of_the_provider_is_returned(
     world: World, failure: ChowderError, is_streamed: bool
 ) -> None:
     instance = await world.created()
@@ -49,11 +52,11 @@ async def test_a_providers_failure_that_the_relay_marked_comes_back_as_it_was(
 @pytest.mark.parametrize(
     "words", ["upstream provider timeout", "upstream provider error", "internal error"]
 )
-async def test_a_failure_that_lost_its_marker_is_found_again(world: World, words: str) -> None:
+async def test_a_failure_that_lost_its_marker_is_found(world: World, words: str) -> None:
     instance = await world.created()
 
-    async def handler(_: Asked, __: Receive, send: Send) -> None:
-        # The model call of this very message fails while it is answered.
+    async def handler(_: ReceivedMessage, __: Receive, send: Send) -> None:
+        # The model call of this message fails.
         world.model_failures.remember(LIMIT, instance.sandbox_id)
         await scripted.answer(send, 500, failed(words))
 
@@ -63,7 +66,7 @@ async def test_a_failure_that_lost_its_marker_is_found_again(world: World, words
 
 
 @pytest.mark.parametrize("is_streamed", [False, True])
-async def test_an_older_failure_or_another_agents_is_not_blamed(
+async def test_an_older_failure_or_one_of_another_agent_is_not_returned(
     world: World, is_streamed: bool
 ) -> None:
     instance = await world.created()
@@ -72,7 +75,7 @@ async def test_an_older_failure_or_another_agents_is_not_blamed(
     response = failed("internal error")
     failing = failing_stream(response) if is_streamed else scripted.failing(500, response)
 
-    async def handler(asked: Asked, receive: Receive, send: Send) -> None:
+    async def handler(asked: ReceivedMessage, receive: Receive, send: Send) -> None:
         world.model_failures.remember(LIMIT, other.sandbox_id)
         await failing(asked, receive, send)
 
@@ -90,7 +93,7 @@ def failing_stream(response: dict[str, Any], *, has_words: bool = False) -> Hand
 
 
 @pytest.mark.parametrize("failure", [LIMIT, ModelKeyMissing("anthropic")])
-async def test_a_stream_that_fails_before_any_output_fails_as_the_message_would(
+async def test_a_stream_that_fails_before_any_output_raises(
     world: World, failure: ChowderError
 ) -> None:
     instance = await world.created()
@@ -110,7 +113,7 @@ async def test_a_stream_that_fails_before_any_output_fails_as_the_message_would(
         (ModelKeyMissing("anthropic"), "server_error"),
     ],
 )
-async def test_a_providers_failure_in_a_stream_is_an_error_in_its_words(
+async def test_a_failure_of_the_provider_during_a_stream_is_an_error_event(
     world: World, failure: ChowderError, code: str
 ) -> None:
     instance = await world.created()
@@ -125,7 +128,7 @@ async def test_a_providers_failure_in_a_stream_is_an_error_in_its_words(
     ("code", "kind"),
     [("api_error", GatewayUnavailable), ("invalid_request_error", MessageRefused)],
 )
-async def test_a_failed_response_that_is_none_of_the_providers_keeps_its_words(
+async def test_a_failed_response_without_a_failed_model_call_keeps_its_message(
     world: World, code: str, kind: type[ChowderError]
 ) -> None:
     world.gateway.handler = failing_stream(failed("It cannot be represented.", code))
@@ -133,11 +136,11 @@ async def test_a_failed_response_that_is_none_of_the_providers_keeps_its_words(
         await stream(world, await world.created())
 
 
-# A full disk, of which OpenClaw says nothing
+# Causes that OpenClaw does not name
 
 
 async def failing_with(world: World, words: str, is_streamed: bool) -> str:
-    """What a client is told who gets a failed response."""
+    """The error message that a client gets for a failed response."""
     response = failed(words)
     if not is_streamed:
         world.gateway.handler = scripted.failing(500, response)
@@ -151,17 +154,15 @@ async def failing_with(world: World, words: str, is_streamed: bool) -> str:
 
 
 @pytest.mark.parametrize("is_streamed", [False, True])
-async def test_a_message_to_an_agent_whose_disk_is_full_is_answered_with_that_and_the_cure(
-    world: World, is_streamed: bool
-) -> None:
-    world.engine.disk_free = LITTLE_DISK_BYTES - 1
-    told = await failing_with(world, "internal error", is_streamed)
-    assert "no space is left on the disk" in told
-    assert "docker system df" in told
+async def test_a_full_disk_is_reported_with_its_remedy(world: World, is_streamed: bool) -> None:
+    world.engine.disk_free = MIN_FREE_DISK_BYTES - 1
+    message = await failing_with(world, "internal error", is_streamed)
+    assert "no space is left on the disk" in message
+    assert "docker system df" in message
 
 
 @pytest.mark.parametrize("is_streamed", [False, True])
-async def test_an_agent_that_does_not_get_over_a_full_disk_is_booted_again_and_once_only(
+async def test_an_agent_is_booted_once_after_its_disk_was_full(
     world: World, is_streamed: bool
 ) -> None:
     instance = await world.created()
@@ -170,7 +171,7 @@ async def test_an_agent_that_does_not_get_over_a_full_disk_is_booted_again_and_o
     with pytest.raises(AgentDiskFull):
         await ask(world, instance, is_streamed)
     assert (await world.now(instance)).status is InstanceStatus.RUNNING
-    world.engine.disk_free = LITTLE_DISK_BYTES
+    world.engine.disk_free = MIN_FREE_DISK_BYTES
     with pytest.raises(AgentRenewed, match="again in a moment"):
         await ask(world, instance, is_streamed)
     assert (await world.settled(instance)).status is InstanceStatus.RUNNING
@@ -181,13 +182,13 @@ async def test_an_agent_that_does_not_get_over_a_full_disk_is_booted_again_and_o
 
 
 @pytest.mark.parametrize("is_streamed", [False, True])
-async def test_an_agent_that_does_not_get_over_having_been_frozen_is_booted_again(
+async def test_an_agent_that_is_stuck_after_a_freeze_is_booted_again(
     world: World, is_streamed: bool
 ) -> None:
     instance = await world.created()
     world.gateway.handler = scripted.failing(500, failed("internal error"))
-    world.engine.log = f"[diagnostic] lane task error: lane=main durationMs=36 {STUCK_SIGN} x=y\n"
-    with pytest.raises(AgentRenewed, match="frozen, so it is started again"):
+    world.engine.log = f"[diagnostic] lane task error: lane=main durationMs=36 {STUCK_MARKER} x=y\n"
+    with pytest.raises(AgentRenewed, match="recover from a freeze"):
         await ask(world, instance, is_streamed)
     world.engine.log = "[gateway] ready\n"
     assert (await world.settled(instance)).status is InstanceStatus.RUNNING
@@ -196,13 +197,13 @@ async def test_an_agent_that_does_not_get_over_having_been_frozen_is_booted_agai
     assert world.engine.made("boot") == 2
 
 
-async def test_an_agent_that_is_stopped_meanwhile_is_not_booted(world: World) -> None:
+async def test_an_agent_that_was_stopped_meanwhile_is_not_booted(world: World) -> None:
     instance = await world.stopped()
-    await world.healing.renew(instance)
+    await world.healing.reboot(instance)
     assert (await world.now(instance)).status is InstanceStatus.STOPPED
 
 
-async def test_a_stream_that_is_refused_on_a_full_disk_says_so_too(world: World) -> None:
+async def test_a_refused_stream_reports_a_full_disk_too(world: World) -> None:
     world.engine.disk_free = 0
     world.gateway.handler = scripted.failing(500, failed("internal error"))
     with pytest.raises(AgentDiskFull):
@@ -210,21 +211,21 @@ async def test_a_stream_that_is_refused_on_a_full_disk_says_so_too(world: World)
 
 
 @pytest.mark.parametrize("is_streamed", [False, True])
-@pytest.mark.parametrize("seen", [LITTLE_DISK_BYTES, EngineUnavailable("On holiday.")])
-async def test_a_failure_that_no_disk_explains_keeps_its_words(
+@pytest.mark.parametrize("seen", [MIN_FREE_DISK_BYTES, EngineUnavailable("On holiday.")])
+async def test_a_failure_without_a_known_cause_keeps_its_message(
     world: World, seen: int | Exception, is_streamed: bool
 ) -> None:
     if isinstance(seen, int):
         world.engine.disk_free = seen
     else:
         world.engine.failing["disk_free_bytes"] = seen
-    told = await failing_with(world, "internal error", is_streamed)
-    assert told.endswith("internal error")
+    message = await failing_with(world, "internal error", is_streamed)
+    assert message.endswith("internal error")
     assert world.engine.made("disk_free_bytes") == 1
 
 
 @pytest.mark.parametrize("is_streamed", [False, True])
-async def test_no_disk_is_looked_at_while_all_is_well_or_the_cause_is_told(
+async def test_the_disk_is_not_measured_without_an_unspecific_error(
     world: World, is_streamed: bool
 ) -> None:
     await ask(world, await world.created(), is_streamed)

@@ -1,4 +1,4 @@
-"""Which messages wait for a session's first turn, and for how long."""
+"""Messages that wait for the first turn of a session."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ TIMEOUT_S = 10.0
 
 
 class Turns:
-    """Messages that take a turn and stay in it until they are told to end."""
+    """Messages that hold their turns until `end`."""
 
     def __init__(self, first_turn_locks: FirstTurnLocks, group: asyncio.TaskGroup) -> None:
         self._first_turn_locks = first_turn_locks
@@ -46,7 +46,7 @@ class Turns:
                 opened()
 
 
-async def test_messages_to_a_new_session_wait_until_it_is_opened_and_then_go_together() -> None:
+async def test_messages_to_a_new_session_wait_until_it_exists() -> None:
     async with asyncio.TaskGroup() as group:
         turns = Turns(FirstTurnLocks(), group)
         for name in ("first", "second", "third"):
@@ -61,7 +61,7 @@ async def test_messages_to_a_new_session_wait_until_it_is_opened_and_then_go_tog
             turns.end(name)
 
 
-async def test_a_session_that_is_open_makes_nobody_wait() -> None:
+async def test_messages_to_an_existing_session_do_not_wait() -> None:
     first_turn_locks = FirstTurnLocks()
     async with first_turn_locks.turn("s") as opened:
         opened()
@@ -71,7 +71,7 @@ async def test_a_session_that_is_open_makes_nobody_wait() -> None:
 
 
 @pytest.mark.parametrize("is_cancelled", [False, True])
-async def test_after_a_turn_that_opened_nothing_the_next_one_tries(is_cancelled: bool) -> None:
+async def test_after_a_failed_first_turn_the_next_one_is_the_first(is_cancelled: bool) -> None:
     async with asyncio.TaskGroup() as group:
         turns = Turns(FirstTurnLocks(), group)
         turns.send("first", "s", is_opening=False)
@@ -87,7 +87,7 @@ async def test_after_a_turn_that_opened_nothing_the_next_one_tries(is_cancelled:
         turns.end("third")
 
 
-async def test_only_the_latest_sessions_are_known_and_a_forgotten_one_is_opened_again() -> None:
+async def test_only_the_latest_sessions_are_remembered() -> None:
     first_turn_locks = FirstTurnLocks(capacity=2)
     for session in ("a", "b", "a", "c"):
         async with first_turn_locks.turn(session) as opened:

@@ -1,4 +1,4 @@
-"""Nothing is kept in memory of instances that are gone."""
+"""Memory of deleted instances is freed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from chowder_local.core.domain import InstanceStatus, SandboxState
 from chowder_local.core.errors.agents import AgentDiskFull
 from chowder_local.instances.lifecycle.healing import DEATHS_WINDOW_S
 from tests.scripted import gateway as scripted
-from tests.scripted.talking import SHOWN, failed, respond
+from tests.scripted.talking import IMAGE_REQUEST, failed, respond
 from tests.scripted.world import World, open_world
 
 if TYPE_CHECKING:
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 
 LIVES = 4
 BOUNDED = (
-    "vision_models._given", "first_turn_locks._opened", "_were_full",
-    "sessions._names", "histories._known",
+    "vision_models._registered", "first_turn_locks._opened", "_full_disks",
+    "sessions._names", "histories._cache",
     "events._kept",
 )  # fmt: skip
-"""What may grow, for it has a capacity."""
+"""These may grow up to their capacity."""
 WRITTEN = ("usage._unwritten", ".pending")
-"""What a writer, which does not run here, puts away a moment later."""
+"""A writer, which does not run here, empties these."""
 SCRIPTED = ("engine", "gateway", "programs", "beside", "processes")
 
 
 def sizes(part: Any, name: str, seen: set[int]) -> dict[str, int]:
-    """How much each collection of our objects has, by the way to it."""
+    """The size of each collection in our objects, by its path."""
     if id(part) in seen:
         return {}
     seen.add(id(part))
@@ -39,25 +39,25 @@ def sizes(part: Any, name: str, seen: set[int]) -> dict[str, int]:
         return {name: len(part)}
     if not type(part).__module__.startswith("chowder_local"):
         return {}
-    found: dict[str, int] = {}
+    collections: dict[str, int] = {}
     for key, value in getattr(part, "__dict__", {}).items():
-        found |= sizes(value, f"{name}.{key}", seen)
-    return found
+        collections |= sizes(value, f"{name}.{key}", seen)
+    return collections
 
 
-def grown(world: World) -> dict[str, int]:
+def sizes_of_world(world: World) -> dict[str, int]:
     seen: set[int] = set()
-    found: dict[str, int] = {}
+    collections: dict[str, int] = {}
     for name, part in vars(world).items():
         if name not in SCRIPTED:
-            found |= sizes(part, name, seen)
-    return found
+            collections |= sizes(part, name, seen)
+    return collections
 
 
-async def live(world: World) -> None:
-    """A life with everything in it that somebody makes a note of."""
+async def use_everything(world: World) -> None:
+    """Uses every feature that stores something about an instance."""
     instance = await world.created()
-    await respond(world, instance, SHOWN, "notes")
+    await respond(world, instance, IMAGE_REQUEST, "notes")
     world.gateway.handler = scripted.failing(500, failed("internal error"))
     world.engine.disk_free = 0
     with pytest.raises(AgentDiskFull):
@@ -71,21 +71,21 @@ async def live(world: World) -> None:
     world.engine.booted = replace(good, state=SandboxState.EXITED, exit_code=78)
     world.engine.log = "ENOSPC: no space left on device"
     world.engine.put(instance.sandbox_id, SandboxState.EXITED)
-    await world.reconciler.agree()
+    await world.reconciler.reconcile()
     assert (await world.settled(instance)).status is InstanceStatus.PROVISIONING
     world.engine.booted, world.engine.log = good, log
     for each in (instance, fork):
         await world.lifecycle.delete(world.organization_id, each.id)
     world.clock.advance(DEATHS_WINDOW_S)
-    await world.reconciler.agree()
+    await world.reconciler.reconcile()
 
 
-async def test_nothing_is_kept_of_instances_that_are_gone(tmp_path: Path) -> None:
+async def test_no_memory_is_kept_for_deleted_instances(tmp_path: Path) -> None:
     async with open_world(tmp_path) as world:
-        await live(world)
-        before = grown(world)
+        await use_everything(world)
+        before = sizes_of_world(world)
         for _ in range(LIVES):
-            await live(world)
-        after = grown(world)
+            await use_everything(world)
+        after = sizes_of_world(world)
     left = {name: size for name, size in after.items() if size >= before.get(name, 0) + LIVES}
     assert [name for name in left if not name.endswith((*BOUNDED, *WRITTEN))] == []

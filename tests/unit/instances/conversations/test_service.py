@@ -1,4 +1,4 @@
-"""Talking with an agent through a real socket: what is passed on, and what is refused before."""
+"""Messages to an agent through a real socket."""
 
 from __future__ import annotations
 
@@ -20,20 +20,29 @@ from chowder_local.core.errors.upstream import ProviderFailed
 from chowder_local.openclaw.session_keys import session_key
 from tests.scripted import gateway as scripted
 from tests.scripted.serving import eventually
-from tests.scripted.talking import ASKED, CLAUDE, SHOWN, STREAMED, ask, respond, stream, streaming
+from tests.scripted.talking import (
+    CLAUDE,
+    IMAGE_REQUEST,
+    REQUEST,
+    STREAM_REQUEST,
+    ask,
+    respond,
+    stream,
+    streaming,
+)
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Send
 
     from chowder_local.core.errors import ChowderError
-    from tests.scripted.gateway import Asked
+    from tests.scripted.gateway import ReceivedMessage
     from tests.scripted.world import World
 
 
-# What goes well
+# Answers
 
 
-async def test_a_message_gets_the_agents_answer_under_the_name_that_was_asked_for(
+async def test_an_answer_has_the_requested_model_name(
     world: World,
 ) -> None:
     answer = await respond(world, await world.created())
@@ -41,7 +50,7 @@ async def test_a_message_gets_the_agents_answer_under_the_name_that_was_asked_fo
     assert answer["output"][0]["content"][0]["text"] == "Hello there."
 
 
-async def test_the_gateway_is_told_the_model_the_conversation_and_its_own_token(
+async def test_the_gateway_gets_the_model_the_session_and_its_token(
     world: World,
 ) -> None:
     instance = await world.created()
@@ -56,13 +65,13 @@ async def test_the_gateway_is_told_the_model_the_conversation_and_its_own_token(
 
 async def test_the_model_may_change_with_every_message(world: World) -> None:
     instance = await world.created()
-    answer = await respond(world, instance, ASKED | {"model": "gpt-4o"})
+    answer = await respond(world, instance, REQUEST | {"model": "gpt-4o"})
     assert answer["model"] == "gpt-4o"
     assert world.gateway.messages[0].headers["x-openclaw-model"] == "chowder-openai/gpt-4o"
 
 
 @pytest.mark.parametrize("name", ["project-alpha", "a/b c", "名前 🦞", "cron:x", "x" * 300, ""])
-async def test_a_named_session_goes_by_its_key_and_is_remembered_by_its_name(
+async def test_a_named_session_is_sent_by_its_key_and_stored_by_its_name(
     world: World, name: str
 ) -> None:
     instance = await world.created()
@@ -72,7 +81,7 @@ async def test_a_named_session_goes_by_its_key_and_is_remembered_by_its_name(
     assert (known.name, known.session_key) == (name, session_key(name))
 
 
-async def test_a_stream_passes_each_event_on_with_its_number_and_ends_with_the_end_mark(
+async def test_a_stream_has_numbered_events_and_an_end_mark(
     world: World,
 ) -> None:
     *events, end = await stream(world, await world.created())
@@ -86,17 +95,17 @@ async def test_a_stream_passes_each_event_on_with_its_number_and_ends_with_the_e
     assert events[-1]["response"]["model"] == CLAUDE
 
 
-async def test_an_event_is_passed_on_before_the_next_one_is_there(world: World) -> None:
+async def test_an_event_is_passed_on_at_once(world: World) -> None:
     world.gateway.handler = scripted.endless
-    events = world.conversations.stream(await world.created(), STREAMED)
+    events = world.conversations.stream(await world.created(), STREAM_REQUEST)
     async with asyncio.timeout(5):
         first = await anext(events)
     assert first.startswith(b"event: response.created\n")
     await events.aclose()  # type: ignore[attr-defined]  # a generator, which can be closed
 
 
-async def test_a_comment_in_a_stream_is_passed_on_as_it_is(world: World) -> None:
-    async def handler(asked: Asked, receive: Receive, send: Send) -> None:
+async def test_a_comment_in_a_stream_is_passed_on(world: World) -> None:
+    async def handler(asked: ReceivedMessage, receive: Receive, send: Send) -> None:
         await scripted.begin(send, 200, "text/event-stream")
         await scripted.events(send, scripted.DELTA)
         await send({"type": "http.response.body", "body": b": ping\n\n", "more_body": True})
@@ -107,12 +116,12 @@ async def test_a_comment_in_a_stream_is_passed_on_as_it_is(world: World) -> None
     assert (await stream(world, await world.created()))[1:] == [None, "[DONE]"]
 
 
-# What is refused before any sandbox is bothered
+# Refusals
 
 
 @pytest.mark.parametrize("is_streamed", [False, True])
 @pytest.mark.parametrize("status", [each for each in InstanceStatus if each != "running"])
-async def test_only_a_running_instance_is_talked_to(
+async def test_only_a_running_instance_accepts_messages(
     world: World, status: InstanceStatus, is_streamed: bool
 ) -> None:
     with pytest.raises(InstanceStateWrong, match=f"is {status}"):
@@ -125,68 +134,68 @@ async def test_only_a_running_instance_is_talked_to(
         ({"model": "llama3"}, ModelUnknown),
         ({"model": "gemini-2.0-flash"}, ModelKeyMissing),
         ({"model": "cloud/model"}, ProviderReserved),
-        # Which does not run.
+        # Ollama does not run.
         ({"model": "ollama/llama3.2"}, ProviderFailed),
         ({"tools": [{"type": "mcp"}]}, MessageRefused),
     ],
 )
-async def test_what_cannot_work_is_refused_before_the_gateway_is_asked(
+async def test_an_invalid_message_is_refused_before_the_gateway_is_called(
     world: World, asked: dict[str, Any], failure: type[ChowderError]
 ) -> None:
     instance = await world.created()
     with pytest.raises(failure):
-        await respond(world, instance, ASKED | asked)
+        await respond(world, instance, REQUEST | asked)
     with pytest.raises(failure):
-        await stream(world, instance, STREAMED | asked)
+        await stream(world, instance, STREAM_REQUEST | asked)
     assert world.gateway.messages == []
 
 
-async def test_an_agent_is_told_of_a_named_providers_model_with_its_first_message(
+async def test_the_model_of_a_named_endpoint_is_registered_with_the_first_message(
     world: World,
 ) -> None:
     instance = await world.created()
     for _ in range(2):
-        await respond(world, instance, ASKED | {"model": "lab/model"})
+        await respond(world, instance, REQUEST | {"model": "lab/model"})
     (sent, _) = world.gateway.messages
     assert sent.headers["x-openclaw-model"] == "chowder-other/lab/model"
     (patch,) = world.gateway.called("config.patch")
-    (told,) = json.loads(patch["raw"])["models"]["providers"]["chowder-other"]["models"]
-    assert (told["id"], told["contextWindow"]) == ("lab/model", 16_000)
+    (model,) = json.loads(patch["raw"])["models"]["providers"]["chowder-other"]["models"]
+    assert (model["id"], model["contextWindow"]) == ("lab/model", 16_000)
 
 
-# Answers in a form
+# Structured answers
 
 
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
-STRUCTURED = ASKED | {
+STRUCTURED = REQUEST | {
     "text": {"format": {"type": "json_schema", "name": "place", "schema": SCHEMA}}
 }
 
 
-def told(arguments: str) -> dict[str, Any]:
-    """An answer whose model has called the answer's function."""
+def tool_call(arguments: str) -> dict[str, Any]:
+    """A response in which the model has called the answer function."""
     call = {"type": "function_call", "id": "call_1", "call_id": "toolu_1", "name": "final_answer"}
     return scripted.RESPONSE | {"output": [call | {"arguments": arguments}]}
 
 
-async def test_a_structured_answer_is_asked_for_with_a_function_and_comes_back_as_text(
+async def test_a_structured_answer_is_requested_by_a_function_and_returned_as_text(
     world: World,
 ) -> None:
-    world.gateway.handler = scripted.failing(200, told('{"city":"Rome"}'))
+    world.gateway.handler = scripted.failing(200, tool_call('{"city":"Rome"}'))
     answer = await respond(world, await world.created(), STRUCTURED)
     assert answer["output"][0]["content"][0]["text"] == '{"city":"Rome"}'
     (tool,) = world.gateway.messages[0].body["tools"]
     assert tool["parameters"] == SCHEMA
 
 
-async def test_a_structured_answer_that_does_not_fit_is_a_failure_with_words(world: World) -> None:
-    world.gateway.handler = scripted.failing(200, told('{"city":5}'))
+async def test_a_structured_answer_that_does_not_fit_raises(world: World) -> None:
+    world.gateway.handler = scripted.failing(200, tool_call('{"city":5}'))
     with pytest.raises(AnswerUnfit, match="does not fit"):
         await respond(world, await world.created(), STRUCTURED)
 
 
-async def test_a_structured_answer_that_is_streamed_comes_as_text(world: World) -> None:
-    completed = {"type": "response.completed", "response": told('{"city":"Rome"}')}
+async def test_a_streamed_structured_answer_is_text(world: World) -> None:
+    completed = {"type": "response.completed", "response": tool_call('{"city":"Rome"}')}
     world.gateway.handler = streaming(
         {"type": "response.created", "response": scripted.STARTED},
         scripted.DELTA,
@@ -201,20 +210,20 @@ async def test_a_structured_answer_that_is_streamed_comes_as_text(world: World) 
 # Images
 
 
-async def test_a_model_is_made_known_as_one_that_sees_with_the_first_image_it_is_sent(
+async def test_a_model_is_registered_for_vision_with_its_first_image(
     world: World,
 ) -> None:
     instance = await world.created()
     await respond(world, instance)
     assert world.gateway.called("config.patch") == []
     for _ in range(2):
-        await respond(world, instance, SHOWN)
+        await respond(world, instance, IMAGE_REQUEST)
     (patch,) = world.gateway.called("config.patch")
     models = json.loads(patch["raw"])["models"]["providers"]["chowder-anthropic"]["models"]
     assert [(model["id"], model["input"]) for model in models] == [(CLAUDE, ["text", "image"])]
 
 
-# Clients that leave
+# Clients that disconnect
 
 
 async def test_a_cancelled_message_ends_the_agents_run(world: World) -> None:
@@ -230,7 +239,7 @@ async def test_a_cancelled_message_ends_the_agents_run(world: World) -> None:
 
 async def test_a_stream_that_is_closed_ends_the_agents_run(world: World) -> None:
     world.gateway.handler = scripted.endless
-    events = world.conversations.stream(await world.created(), STREAMED)
+    events = world.conversations.stream(await world.created(), STREAM_REQUEST)
     await anext(events)
     await events.aclose()  # type: ignore[attr-defined]  # a generator, which can be closed
     async with asyncio.timeout(5):

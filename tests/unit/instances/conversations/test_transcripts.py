@@ -1,4 +1,4 @@
-"""From where conversations are read, and what is told of those that one side alone knows."""
+"""Reading sessions and transcripts of running and stopped instances."""
 
 from __future__ import annotations
 
@@ -27,24 +27,26 @@ def kept(key: str, used_s: int) -> dict[str, Any]:
 
 
 async def read(world: World, instance: Any, key: str = MAIN_KEY) -> int:
-    found = await world.reading.transcript(instance, key, limit=9, before=None)
-    return len(found.turns)
+    result = await world.conversation_reader.transcript(instance, key, limit=9, before=None)
+    return len(result.turns)
 
 
-async def test_a_running_one_is_asked_inside(world: World) -> None:
+async def test_a_running_instance_is_read_inside_its_sandbox(world: World) -> None:
     world.programs.answers["read"] = PAGE
     assert await read(world, await world.created()) == 1
     assert world.beside.calls == []
 
 
 @pytest.mark.parametrize("status", [InstanceStatus.STOPPED, InstanceStatus.ERROR])
-async def test_a_still_one_is_read_from_beside(world: World, status: InstanceStatus) -> None:
+async def test_a_stopped_instance_is_read_from_its_volume(
+    world: World, status: InstanceStatus
+) -> None:
     world.beside.answers["read"] = PAGE
     assert await read(world, await world.placed(status)) == 1
     assert world.programs.calls == []
 
 
-async def test_one_that_is_stopped_just_now_is_read_all_the_same(world: World) -> None:
+async def test_an_instance_that_is_being_stopped_can_be_read(world: World) -> None:
     seen = await world.created()
     await world.lifecycle.stop(world.organization_id, seen.id)
     world.programs.failing = SandboxPaused()
@@ -52,7 +54,7 @@ async def test_one_that_is_stopped_just_now_is_read_all_the_same(world: World) -
     assert await read(world, seen) == 1
 
 
-async def test_one_that_is_started_just_now_is_asked_inside(world: World) -> None:
+async def test_an_instance_that_was_just_started_is_read_inside_its_sandbox(world: World) -> None:
     seen = await world.stopped()
     await world.lifecycle.start(world.organization_id, seen.id)
     world.programs.answers["read"] = PAGE
@@ -60,15 +62,15 @@ async def test_one_that_is_started_just_now_is_asked_inside(world: World) -> Non
 
 
 @pytest.mark.parametrize("status", [InstanceStatus.PROVISIONING, InstanceStatus.TERMINATED])
-async def test_what_has_no_conversations_is_in_the_wrong_state(
+async def test_an_instance_without_conversations_raises(
     world: World, status: InstanceStatus
 ) -> None:
     instance = await world.placed(status)
     with pytest.raises(InstanceStateWrong):
-        await world.reading.sessions(instance)
+        await world.conversation_reader.sessions(instance)
 
 
-async def test_a_still_one_stays_as_it_is_while_it_is_read(world: World) -> None:
+async def test_a_stopped_instance_keeps_its_status_during_a_read(world: World) -> None:
     instance = await world.stopped()
     world.beside.answers["read"] = PAGE
     async with world.locks.holding(instance.id):
@@ -79,14 +81,14 @@ async def test_a_still_one_stays_as_it_is_while_it_is_read(world: World) -> None
     assert await reading == 1
 
 
-async def test_the_main_one_is_first_and_there_before_anything_was_said(world: World) -> None:
+async def test_the_main_session_is_first_and_always_there(world: World) -> None:
     world.programs.answers["list"] = done(sessions=[])
-    (main,) = await world.reading.sessions(await world.created())
+    (main,) = await world.conversation_reader.sessions(await world.created())
     assert (main.is_main, main.key, main.name, main.messages) == (True, MAIN_KEY, None, 0)
     assert main.last_used_at is None
 
 
-async def test_openclaws_keys_and_our_names_are_put_together(world: World) -> None:
+async def test_stored_sessions_and_names_are_merged(world: World) -> None:
     instance = await world.created()
     alpha = session_key("a/b é")
     now = datetime(2026, 5, 4, tzinfo=UTC)
@@ -100,19 +102,21 @@ async def test_openclaws_keys_and_our_names_are_put_together(world: World) -> No
             kept(alpha, 10),
         ]
     )
-    found = await world.reading.sessions(instance)
-    assert [(each.name, each.key.removeprefix("agent:main:"), each.messages) for each in found] == [
+    result = await world.conversation_reader.sessions(instance)
+    assert [
+        (each.name, each.key.removeprefix("agent:main:"), each.messages) for each in result
+    ] == [
         (None, "main", 2),
         ("a/b é", alpha.removeprefix("agent:main:"), 2),
         ("unheard", session_key("unheard").removeprefix("agent:main:"), 0),
         (None, "telegram:direct:5", 2),
         (None, "timeless", 0),
     ]
-    assert (found[1].created_at, found[1].last_used_at) == (datetime.fromtimestamp(1, UTC), now)
-    assert found[3].channel == "telegram"
+    assert (result[1].created_at, result[1].last_used_at) == (datetime.fromtimestamp(1, UTC), now)
+    assert result[3].channel == "telegram"
 
 
-async def test_a_conversation_that_nobody_knows_is_not_found(world: World) -> None:
+async def test_an_unknown_session_is_not_found(world: World) -> None:
     instance = await world.created()
     world.programs.answers["read"] = UNKNOWN
     with pytest.raises(SessionNotFound):
@@ -122,24 +126,24 @@ async def test_a_conversation_that_nobody_knows_is_not_found(world: World) -> No
     assert await read(world, instance, session_key("n")) == 0
 
 
-async def test_conversations_and_one_of_them_are_told_at_once(world: World) -> None:
+async def test_sessions_and_a_transcript_come_from_one_read(world: World) -> None:
     instance = await world.created()
     await world.sessions.remember(instance.id, "deck", "agent:main:s-1", world.clock.now)
     world.programs.answers |= {"list": done(sessions=[kept("agent:main:irc:5", 5)]), "read": PAGE}
-    sessions, found = await world.reading.sessions_and_transcript(
+    sessions, result = await world.conversation_reader.sessions_and_transcript(
         instance, MAIN_KEY, limit=9, before=None, text_max=40
     )
     assert [each.key for each in sessions] == [MAIN_KEY, "agent:main:s-1", "agent:main:irc:5"]
-    assert [turn.text for turn in found.turns] == ["Hi"]
+    assert [turn.text for turn in result.turns] == ["Hi"]
     (asked,) = world.programs.called("both")
     assert (asked["limit"], asked["textMax"]) == (9, 40)
     world.programs.answers["read"] = UNKNOWN
     for key in (MAIN_KEY, "agent:main:s-1"):
-        _, found = await world.reading.sessions_and_transcript(
+        _, result = await world.conversation_reader.sessions_and_transcript(
             instance, key, limit=9, before=None, text_max=40
         )
-        assert not found.turns
+        assert not result.turns
     with pytest.raises(SessionNotFound):
-        await world.reading.sessions_and_transcript(
+        await world.conversation_reader.sessions_and_transcript(
             instance, "agent:x", limit=9, before=None, text_max=40
         )

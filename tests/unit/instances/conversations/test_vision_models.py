@@ -1,4 +1,4 @@
-"""Which models are made known as seeing ones, and how often."""
+"""Registering vision models with sandboxes."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ SANDBOX, OTHER = SandboxId("chowder-1"), SandboxId("chowder-2")
 GPT, MINI = (ModelRoute(ModelProvider.OPENAI, model) for model in ("gpt-4o", "gpt-4o-mini"))
 
 
-class Remembering(ScriptedGateway):
-    """Keeps the configuration that it is patched with."""
+class ConfigKeepingGateway(ScriptedGateway):
+    """Stores the configuration that patches make."""
 
     def _rpc(self, method: str, params: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         status, body = super()._rpc(method, params)
@@ -35,25 +35,25 @@ class Remembering(ScriptedGateway):
 
     @property
     def known(self) -> list[list[str]]:
-        """The models that each patch made known."""
+        """The registered models after each patch."""
         patches = [json.loads(params["raw"]) for params in self.called("config.patch")]
         models = [patch["models"]["providers"]["chowder-openai"]["models"] for patch in patches]
         return [[model["id"] for model in each] for each in models]
 
 
 @pytest.fixture
-def scripted() -> Remembering:
-    return Remembering()
+def scripted() -> ConfigKeepingGateway:
+    return ConfigKeepingGateway()
 
 
 @pytest.fixture
-async def gateway(scripted: Remembering) -> AsyncIterator[Gateway]:
+async def gateway(scripted: ConfigKeepingGateway) -> AsyncIterator[Gateway]:
     async with serve(scripted) as url, open_gateways() as forwarder:
         yield Gateway(forwarder, url, "token")
 
 
-async def test_models_that_are_sent_images_at_once_are_all_made_known(
-    scripted: Remembering, gateway: Gateway
+async def test_models_that_get_images_at_the_same_time_are_all_registered(
+    scripted: ConfigKeepingGateway, gateway: Gateway
 ) -> None:
     vision_models = VisionModels()
     await asyncio.gather(
@@ -62,7 +62,9 @@ async def test_models_that_are_sent_images_at_once_are_all_made_known(
     assert scripted.known == [["gpt-4o"], ["gpt-4o", "gpt-4o-mini"]]
 
 
-async def test_each_sandbox_has_models_of_its_own(scripted: Remembering, gateway: Gateway) -> None:
+async def test_each_sandbox_has_its_own_registrations(
+    scripted: ConfigKeepingGateway, gateway: Gateway
+) -> None:
     vision_models = VisionModels()
     await vision_models.ensure_registered(SANDBOX, gateway, GPT)
     scripted.rpc_answers.clear()
@@ -70,15 +72,17 @@ async def test_each_sandbox_has_models_of_its_own(scripted: Remembering, gateway
     assert scripted.known == [["gpt-4o"], ["gpt-4o"]]
 
 
-async def test_what_an_earlier_server_made_known_is_known(
-    scripted: Remembering, gateway: Gateway
+async def test_registrations_of_an_earlier_server_process_are_kept(
+    scripted: ConfigKeepingGateway, gateway: Gateway
 ) -> None:
     await VisionModels().ensure_registered(SANDBOX, gateway, GPT)
     await VisionModels().ensure_registered(SANDBOX, gateway, GPT)
     assert len(scripted.known) == 1
 
 
-async def test_what_falls_out_is_looked_up_again(scripted: Remembering, gateway: Gateway) -> None:
+async def test_an_evicted_model_is_looked_up_again(
+    scripted: ConfigKeepingGateway, gateway: Gateway
+) -> None:
     vision_models = VisionModels(capacity=1)
     for route in (GPT, MINI, GPT):
         await vision_models.ensure_registered(SANDBOX, gateway, route)
@@ -86,8 +90,8 @@ async def test_what_falls_out_is_looked_up_again(scripted: Remembering, gateway:
     assert len(scripted.called("config.get")) == 3
 
 
-async def test_what_another_writes_meanwhile_is_kept(
-    scripted: Remembering, gateway: Gateway
+async def test_a_concurrent_change_of_the_configuration_is_kept(
+    scripted: ConfigKeepingGateway, gateway: Gateway
 ) -> None:
     theirs = {"id": "theirs"}
     provider = {"chowder-openai": {"models": [theirs]}}
@@ -101,8 +105,8 @@ async def test_what_another_writes_meanwhile_is_kept(
     assert [patch["baseHash"] for patch in scripted.called("config.patch")] == ["1", "2"]
 
 
-async def test_a_failure_is_tried_again_with_the_next_image(
-    scripted: Remembering, gateway: Gateway
+async def test_a_failed_registration_is_retried_with_the_next_image(
+    scripted: ConfigKeepingGateway, gateway: Gateway
 ) -> None:
     vision_models = VisionModels()
     scripted.rpc_answers["config.get"] = refused("not now", 503)

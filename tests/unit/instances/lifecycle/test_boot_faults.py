@@ -1,4 +1,4 @@
-"""Provisioning that fails or crawls because a tester wants it to."""
+"""Injected faults that fail or delay provisioning."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ def set_fault(world: World, fault: FaultDraft = FAILING) -> None:
     world.faults.add(world.organization_id, fault)
 
 
-async def test_the_next_new_instance_fails_as_a_boot_does_and_the_one_after_it_runs(
+async def test_a_fault_fails_one_new_instance_as_a_failed_boot_would(
     world: World,
 ) -> None:
     set_fault(world)
     failed, well = await world.created(), await world.created()
     assert (failed.status, failed.error_message) == (ERROR, "No room in the harbour.")
     assert well.status is RUNNING
-    told = [each for each in world.events.after(0) if each.instance_id == failed.id]
-    assert [each.type for each in told] == [
+    events = [each for each in world.events.after(0) if each.instance_id == failed.id]
+    assert [each.type for each in events] == [
         EventType.INSTANCE_STATUS,
         EventType.FAULT_APPLIED,
         EventType.BOOT_QUEUED,
@@ -47,10 +47,10 @@ async def test_the_next_new_instance_fails_as_a_boot_does_and_the_one_after_it_r
         EventType.BOOT_ENDED,
         EventType.INSTANCE_STATUS,
     ]
-    assert told[4].more["outcome"] == "failed"
+    assert events[4].members["outcome"] == "failed"
 
 
-async def test_a_slow_one_is_provisioning_meanwhile_and_keeps_no_other_waiting(
+async def test_a_delayed_boot_is_provisioning_and_delays_no_other(
     tmp_path: Path,
 ) -> None:
     async with open_world(tmp_path, boot_concurrency=1) as world:
@@ -58,34 +58,34 @@ async def test_a_slow_one_is_provisioning_meanwhile_and_keeps_no_other_waiting(
         slow = await world.creation.create(world.organization_id, InstanceDraft("Ada"))
         assert (await world.created()).status is RUNNING
         assert (await world.now(slow)).status is PROVISIONING
-        # The round of the reconciler that comes by has nothing to mend.
-        await world.reconciler.agree()
+        # The reconciler does not begin a second boot.
+        await world.reconciler.reconcile()
         await world.lifecycle.delete(world.organization_id, slow.id)
         assert (await world.now(slow)).status is InstanceStatus.TERMINATED
 
 
-async def test_a_slow_one_runs_in_the_end(world: World) -> None:
+async def test_a_delayed_instance_runs_in_the_end(world: World) -> None:
     set_fault(world, FaultDraft(FaultKind.PROVISIONING, delay_s=0.01))
     assert (await world.created()).status is RUNNING
     assert not world.faults.are_set
 
 
-async def test_what_is_wrong_anyway_is_not_hidden(world: World) -> None:
+async def test_a_fault_does_not_hide_a_missing_model_key(world: World) -> None:
     set_fault(world)
     failed = await world.created(model_provider=ModelProvider.GEMINI)
     assert "No API key for gemini" in (failed.error_message or "")
 
 
-async def test_anothers_fault_is_none(world: World) -> None:
+async def test_a_fault_of_another_organization_has_no_effect(world: World) -> None:
     world.faults.add(OrganizationId("others"), FAILING)
     assert (await world.created()).status is RUNNING
 
 
-async def test_an_agent_that_has_lived_boots_again_whatever_faults_there_are(world: World) -> None:
+async def test_faults_do_not_affect_instances_that_were_ready_before(world: World) -> None:
     instance = await world.created()
     set_fault(world)
-    del world.engine.found[instance.sandbox_id]
-    await world.reconciler.agree()
+    del world.engine.containers[instance.sandbox_id]
+    await world.reconciler.reconcile()
     assert (await world.settled(instance)).status is RUNNING
     assert world.faults.are_set
 
@@ -94,7 +94,7 @@ async def test_an_agent_that_has_lived_boots_again_whatever_faults_there_are(wor
     ("fault", "is_used"),
     [(FAILING, False), (FaultDraft(FaultKind.PROVISIONING, delay_s=0.01), True)],
 )
-async def test_no_warm_sandbox_is_lost_on_one_that_is_to_fail(
+async def test_an_instance_that_a_fault_fails_claims_no_warm_sandbox(
     tmp_path: Path, fault: FaultDraft, is_used: bool
 ) -> None:
     async with open_world(tmp_path, warm_pool_size=1) as world:
@@ -107,14 +107,14 @@ async def test_no_warm_sandbox_is_lost_on_one_that_is_to_fail(
         assert (instance.sandbox_id == warm_sandbox.sandbox_id) == is_used
         assert bool(await world.warm_queries.all()) != is_used
         if not is_used:
-            assert world.engine.found[warm_sandbox.sandbox_id].state is SandboxState.PAUSED
+            assert world.engine.containers[warm_sandbox.sandbox_id].state is SandboxState.PAUSED
             assert len(world.gateway.messages) == TURN_COUNT
 
 
-async def test_a_fault_that_waits_ends_with_the_server(tmp_path: Path) -> None:
+async def test_a_delay_ends_with_the_server(tmp_path: Path) -> None:
     async with open_world(tmp_path) as world:
         set_fault(world, FaultDraft(FaultKind.PROVISIONING, delay_s=NEVER_S, detail="No."))
         instance = await world.creation.create(world.organization_id, InstanceDraft("Ada"))
         await eventually(lambda: world.provisioner.in_progress_count, "it waits")
-    # What it was on the way to is left as it is, for the next life of the server to take up.
+    # The row stays `provisioning`, so that the next server process boots it.
     assert instance.status is PROVISIONING

@@ -1,4 +1,4 @@
-"""How many sandboxes are in memory at once, and who makes way."""
+"""The limit of sandboxes in memory, and the eviction of those that are not needed."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         yield world
 
 
-async def test_what_the_machine_cannot_hold_fails_with_words(world: World) -> None:
+async def test_a_boot_without_room_fails_with_a_message(world: World) -> None:
     awake = [await world.created(), await world.created()]
     third = await world.created()
     assert third.status is ERROR
@@ -44,24 +44,24 @@ async def test_what_the_machine_cannot_hold_fails_with_words(world: World) -> No
     assert [(await world.now(each)).status for each in awake] == [RUNNING, RUNNING]
 
 
-async def test_of_creates_that_race_as_many_are_made_as_there_are_places(world: World) -> None:
+async def test_of_creates_that_race_only_as_many_succeed_as_there_is_room_for(world: World) -> None:
     drafts = [world.creation.create(world.organization_id, InstanceDraft("Ada")) for _ in range(6)]
     made = await asyncio.gather(*drafts)
     statuses = [(await world.settled(each)).status for each in made]
     assert (statuses.count(RUNNING), statuses.count(ERROR)) == (2, 4)
 
 
-async def test_the_longest_stopped_makes_way(world: World) -> None:
+async def test_the_instance_that_was_stopped_longest_ago_is_evicted(world: World) -> None:
     first = await world.stopped()
     world.clock.advance(1)
     second = await world.stopped()
     assert (await world.created()).status is RUNNING
     assert world.engine.state(first.sandbox_id) is SandboxState.EXITED
     assert world.engine.state(second.sandbox_id) is SandboxState.PAUSED
-    assert first.sandbox_id in world.engine.having_volumes
+    assert first.sandbox_id in world.engine.volume_ids
 
 
-async def test_one_that_cannot_make_way_leaves_it_to_the_next(world: World) -> None:
+async def test_if_one_eviction_fails_the_next_instance_is_evicted(world: World) -> None:
     first = await world.stopped()
     world.clock.advance(1)
     second = await world.stopped()
@@ -70,7 +70,7 @@ async def test_one_that_cannot_make_way_leaves_it_to_the_next(world: World) -> N
     assert world.engine.state(second.sandbox_id) is SandboxState.EXITED
 
 
-async def test_one_that_made_way_is_booted_by_its_start(world: World) -> None:
+async def test_an_evicted_instance_is_booted_by_its_start(world: World) -> None:
     first = await world.stopped()
     await world.created()
     other = await world.created()
@@ -82,7 +82,7 @@ async def test_one_that_made_way_is_booted_by_its_start(world: World) -> None:
     assert world.engine.state(other.sandbox_id) is SandboxState.EXITED
 
 
-async def test_a_start_for_which_there_is_no_room_changes_nothing(world: World) -> None:
+async def test_a_start_without_room_changes_nothing(world: World) -> None:
     first = await world.stopped()
     await world.created()
     await world.created()
@@ -91,7 +91,7 @@ async def test_a_start_for_which_there_is_no_room_changes_nothing(world: World) 
     assert (await world.now(first)).status is STOPPED
 
 
-async def test_a_warm_sandbox_makes_way(tmp_path: Path) -> None:
+async def test_a_warm_sandbox_is_evicted_for_an_instance(tmp_path: Path) -> None:
     async with open_world(tmp_path, max_running=8, warm_pool_size=2) as world:
         world.programs.answers["sessions.delete"] = done()
         while await world.pool.adjust():
@@ -102,30 +102,30 @@ async def test_a_warm_sandbox_makes_way(tmp_path: Path) -> None:
         assert await world.warm_queries.all() == []
 
 
-async def test_one_that_died_and_has_no_room_is_tried_again(world: World) -> None:
+async def test_a_boot_after_a_death_is_retried_until_there_is_room(world: World) -> None:
     died = await world.created()
     world.engine.put(died.sandbox_id, SandboxState.EXITED)
     strangers = [await world.placed(RUNNING, number) for number in (8, 9)]
     for each in strangers:
         world.engine.put(each.sandbox_id, SandboxState.RUNNING)
-    await world.reconciler.agree()
+    await world.reconciler.reconcile()
     waiting = await world.settled(died)
     assert waiting.status is InstanceStatus.PROVISIONING
     assert "memory for 2 agents" in (waiting.error_message or "")
     await world.lifecycle.delete(world.organization_id, strangers[0].id)
-    await world.reconciler.agree()
+    await world.reconciler.reconcile()
     assert (await world.settled(died)).status is RUNNING
 
 
-async def test_places_are_what_the_memory_is_for(tmp_path: Path) -> None:
+async def test_the_limit_follows_from_the_memory_of_the_engine(tmp_path: Path) -> None:
     async with open_world(tmp_path) as world:
-        world.engine.memory_found = EngineMemory(3 * AGENT_MEMORY_BYTES + 1)
+        world.engine.memory_reading = EngineMemory(3 * AGENT_MEMORY_BYTES + 1)
         assert await world.capacity.limit() == 3
-        world.engine.memory_found = EngineMemory(AGENT_MEMORY_BYTES // 2)
+        world.engine.memory_reading = EngineMemory(AGENT_MEMORY_BYTES // 2)
         assert await world.capacity.limit() == 1
 
 
-async def test_who_waits_for_a_boot_is_told_his_place(world: World) -> None:
+async def test_a_queued_instance_has_a_position(world: World) -> None:
     hold = world.engine.holds["boot"] = Hold()
     made = [
         await world.creation.create(world.organization_id, InstanceDraft("Ada")) for _ in range(2)
@@ -141,20 +141,20 @@ async def test_who_waits_for_a_boot_is_told_his_place(world: World) -> None:
         assert world.boot_queue.position(each.id) is None
 
 
-async def test_a_stopped_instance_is_released_after_a_while(tmp_path: Path) -> None:
+async def test_a_stopped_instance_is_evicted_after_the_ttl(tmp_path: Path) -> None:
     async with open_world(tmp_path, paused_ttl_s=60) as world:
         instance = await world.stopped()
         world.clock.advance(59)
-        await world.reconciler.agree()
+        await world.reconciler.reconcile()
         assert world.engine.state(instance.sandbox_id) is SandboxState.PAUSED
         world.clock.advance(1)
-        await world.reconciler.agree()
+        await world.reconciler.reconcile()
         assert world.engine.state(instance.sandbox_id) is SandboxState.EXITED
         assert (await world.now(instance)).status is STOPPED
         assert (await world.lifecycle.start(world.organization_id, instance.id)).status is RUNNING
 
 
-async def test_an_instance_that_is_being_moved_is_not_released(tmp_path: Path) -> None:
+async def test_an_instance_whose_lock_is_held_is_not_evicted(tmp_path: Path) -> None:
     async with open_world(tmp_path) as world:
         instance = await world.stopped()
         async with world.locks.holding(instance.id):
@@ -164,7 +164,7 @@ async def test_an_instance_that_is_being_moved_is_not_released(tmp_path: Path) -
         assert world.engine.state(started.sandbox_id) is SandboxState.RUNNING
 
 
-async def test_an_engine_that_does_not_let_go_is_no_reason_to_fail_the_round(
+async def test_a_failed_eviction_does_not_fail_the_round(
     tmp_path: Path,
 ) -> None:
     async with open_world(tmp_path, paused_ttl_s=1) as world:
@@ -172,6 +172,6 @@ async def test_an_engine_that_does_not_let_go_is_no_reason_to_fail_the_round(
         world.clock.advance(2)
         world.engine.failing["release"] = EngineUnavailable("The engine is on holiday.")
         world.engine.put(SandboxId("chowder-strange"), SandboxState.EXITED)
-        await world.reconciler.agree()
-        assert "chowder-strange" not in world.engine.found
+        await world.reconciler.reconcile()
+        assert "chowder-strange" not in world.engine.containers
         assert (await world.now(instance)).status is STOPPED

@@ -1,4 +1,4 @@
-"""Who reaches the outside: what is chosen, what it takes, and that nothing else lets one out."""
+"""Network egress: settings, changes, and the repair of sandboxes that do not match."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ON, OFF = Egress.ON, Egress.OFF
 
 @pytest.fixture
 async def closed(tmp_path: Path) -> AsyncIterator[World]:
-    """A server whose own setting is `off`, and which keeps a warm sandbox."""
+    """A server whose default is `off`, with a warm pool of one."""
     folder = tmp_path / "closed"
     folder.mkdir()
     async with open_world(folder, egress=EgressRule(OFF), warm_pool_size=1) as world:
@@ -37,27 +37,30 @@ async def closed(tmp_path: Path) -> AsyncIterator[World]:
         yield world
 
 
-def found(world: World, instance: Instance) -> Egress:
-    """What the instance's sandbox was made with."""
-    return world.engine.found[instance.sandbox_id].egress
+def egress_of(world: World, instance: Instance) -> Egress:
+    return world.engine.containers[instance.sandbox_id].egress
 
 
-async def test_an_instance_follows_the_servers_setting_until_one_is_chosen(
+async def test_an_instance_has_the_default_of_the_server_unless_it_has_its_own_setting(
     world: World, closed: World
 ) -> None:
-    assert found(world, await world.created()) is ON
-    assert found(closed, await closed.created()) is OFF
+    assert egress_of(world, await world.created()) is ON
+    assert egress_of(closed, await closed.created()) is OFF
 
 
 @pytest.mark.parametrize("chosen", [ON, OFF])
-async def test_what_is_chosen_for_an_instance_wins(world: World, chosen: Egress) -> None:
+async def test_the_setting_of_an_instance_overrides_the_default(
+    world: World, chosen: Egress
+) -> None:
     rule = EgressRule(OFF if chosen is ON else ON)
     instance = await world.placed(InstanceStatus.RUNNING)
     assert rule.effective(replace(instance, egress=chosen)) is chosen
     assert rule.effective(instance) is rule.default
 
 
-async def test_a_running_ones_sandbox_is_made_anew_on_its_volume(world: World) -> None:
+async def test_a_change_of_a_running_instance_replaces_the_container_and_keeps_the_volume(
+    world: World,
+) -> None:
     instance = await world.created()
     provisioner, removals = world.engine.made("boot"), world.engine.made("remove")
     changed = await world.egress.change(instance, OFF)
@@ -65,14 +68,14 @@ async def test_a_running_ones_sandbox_is_made_anew_on_its_volume(world: World) -
     assert changed.gateway_url is None
     settled = await world.settled(instance)
     assert (settled.status, settled.egress) == (InstanceStatus.RUNNING, OFF)
-    assert found(world, instance) is OFF
-    # Its volume was not: that would be a removal.
+    assert egress_of(world, instance) is OFF
+    # The volume was kept: nothing was removed.
     assert (world.engine.made("boot"), world.engine.made("remove")) == (provisioner + 1, removals)
-    # Its turn was let end first.
+    # It was drained first.
     assert "gateway.suspend.prepare" in [method for method, _ in world.gateway.rpc_calls]
 
 
-async def test_choosing_what_is_in_force_already_disturbs_nothing(world: World) -> None:
+async def test_setting_the_effective_egress_again_keeps_the_sandbox(world: World) -> None:
     instance = await world.created()
     provisioner = world.engine.made("boot")
     changed = await world.egress.change(instance, ON)
@@ -81,19 +84,19 @@ async def test_choosing_what_is_in_force_already_disturbs_nothing(world: World) 
     assert world.engine.made("boot") == provisioner
 
 
-async def test_a_stopped_one_is_made_anew_when_it_is_started(world: World) -> None:
+async def test_a_stopped_instance_gets_its_new_sandbox_when_it_is_started(world: World) -> None:
     instance = await world.stopped()
     changed = await world.egress.change(instance, OFF)
     assert changed.status is InstanceStatus.STOPPED
     assert world.engine.state(instance.sandbox_id) is SandboxState.PAUSED
     unpaused = world.engine.made("unpause")
     await world.lifecycle.start(world.organization_id, instance.id)
-    assert found(world, instance) is OFF
-    # Not for a moment did it go on where it was.
+    assert egress_of(world, instance) is OFF
+    # The old container was never resumed.
     assert world.engine.made("unpause") == unpaused
 
 
-async def test_one_on_its_way_is_booted_as_it_was_chosen_meanwhile(world: World) -> None:
+async def test_a_change_during_provisioning_restarts_the_boot(world: World) -> None:
     hold = world.engine.holds["boot"] = Hold()
     instance = await world.creation.create(world.organization_id, InstanceDraft("Ada"))
     await hold.has_begun.wait()
@@ -101,11 +104,11 @@ async def test_one_on_its_way_is_booted_as_it_was_chosen_meanwhile(world: World)
     changed = await world.egress.change(instance, OFF)
     assert changed.status is InstanceStatus.PROVISIONING
     assert (await world.settled(instance)).status is InstanceStatus.RUNNING
-    assert found(world, instance) is OFF
+    assert egress_of(world, instance) is OFF
 
 
 @pytest.mark.parametrize("status", [InstanceStatus.ERROR, InstanceStatus.TERMINATED])
-async def test_what_has_no_sandbox_to_speak_of_has_nothing_to_choose(
+async def test_a_failed_or_deleted_instance_cannot_be_changed(
     world: World, status: InstanceStatus
 ) -> None:
     instance = await world.placed(status)
@@ -115,7 +118,7 @@ async def test_what_has_no_sandbox_to_speak_of_has_nothing_to_choose(
         await world.egress.change(replace(instance, id=InstanceId("none")), OFF)
 
 
-async def test_where_the_engine_cannot_keep_one_in_it_is_told_and_nothing_changes(
+async def test_egress_off_is_refused_if_the_engine_cannot_isolate_sandboxes(
     tmp_path: Path,
 ) -> None:
     async with open_world(tmp_path, egress=EgressRule(problem="it is a ship.")) as world:
@@ -129,63 +132,65 @@ async def test_where_the_engine_cannot_keep_one_in_it_is_told_and_nothing_change
 
 
 @pytest.mark.parametrize("state", [SandboxState.RUNNING, SandboxState.PAUSED, SandboxState.EXITED])
-async def test_what_runs_otherwise_than_the_rule_has_it_is_made_anew(
+async def test_the_reconciler_replaces_a_sandbox_with_the_wrong_egress(
     closed: World, state: SandboxState
 ) -> None:
-    # As after a restart of the server with another setting.
+    # As after a restart of the server with another default.
     instance = await closed.placed(InstanceStatus.RUNNING)
     closed.engine.put(instance.sandbox_id, state, egress=ON)
-    await closed.reconciler.agree()
+    await closed.reconciler.reconcile()
     assert (await closed.settled(instance)).status is InstanceStatus.RUNNING
-    assert found(closed, instance) is OFF
+    assert egress_of(closed, instance) is OFF
     assert closed.engine.made("unpause") == 0
 
 
-async def test_one_that_somebody_else_has_started_is_made_anew_while_it_waits(
+async def test_a_sandbox_that_was_resumed_manually_with_the_wrong_egress_is_replaced(
     closed: World,
 ) -> None:
     instance = await closed.placed(InstanceStatus.RUNNING)
     closed.engine.put(instance.sandbox_id, SandboxState.RUNNING, egress=OFF, is_confined=False)
-    await closed.reconciler.agree()
+    await closed.reconciler.reconcile()
     assert (await closed.settled(instance)).status is InstanceStatus.RUNNING
-    assert closed.engine.found[instance.sandbox_id].is_confined
+    assert closed.engine.containers[instance.sandbox_id].is_confined
     assert closed.engine.made("boot") == 1
-    # Nor has it died: that may happen as often as it likes.
+    # These replacements do not count as deaths.
     for _ in range(DEATHS_ALLOWED + 1):
         closed.engine.put(instance.sandbox_id, SandboxState.RUNNING, egress=OFF, is_confined=False)
-        await closed.reconciler.agree()
+        await closed.reconciler.reconcile()
         assert (await closed.settled(instance)).status is InstanceStatus.RUNNING
 
 
-async def test_a_failed_one_that_still_runs_and_reaches_out_is_ended(closed: World) -> None:
+async def test_the_running_sandbox_of_a_failed_instance_with_the_wrong_egress_is_ended(
+    closed: World,
+) -> None:
     instance = await closed.placed(InstanceStatus.ERROR)
     closed.engine.put(instance.sandbox_id, SandboxState.RUNNING, egress=ON)
-    await closed.reconciler.agree()
+    await closed.reconciler.reconcile()
     assert closed.engine.state(instance.sandbox_id) is SandboxState.EXITED
     closed.engine.put(instance.sandbox_id, SandboxState.RUNNING, egress=OFF)
-    await closed.reconciler.agree()
+    await closed.reconciler.reconcile()
     assert closed.engine.state(instance.sandbox_id) is SandboxState.RUNNING
 
 
-async def test_warm_sandboxes_are_made_as_the_servers_setting_has_it_and_fit_no_other(
+async def test_warm_sandboxes_have_the_default_egress_and_fit_no_other_setting(
     tmp_path: Path, closed: World
 ) -> None:
     await closed.pool.adjust()
     (warm_sandbox,) = await closed.warm_queries.all()
-    assert closed.engine.found[warm_sandbox.sandbox_id].egress is OFF
+    assert closed.engine.containers[warm_sandbox.sandbox_id].egress is OFF
     (tmp_path / "open").mkdir()
     async with open_world(tmp_path / "open", warm_pool_size=1) as opened:
-        # It has the same engine and the same first configuration.
+        # It has the same engine and the same initial configuration.
         await opened.warm_queries.add(warm_sandbox)
         assert warm_sandbox.fingerprint != opened.pool.fingerprint
         instance = await opened.created()
         assert instance.sandbox_id != warm_sandbox.sandbox_id
-        assert found(opened, instance) is ON
+        assert egress_of(opened, instance) is ON
 
 
-async def test_two_who_choose_at_once_leave_it_as_one_of_them_did(world: World) -> None:
+async def test_of_two_simultaneous_changes_one_wins(world: World) -> None:
     instance = await world.created()
     await asyncio.gather(*(world.egress.change(instance, each) for each in (OFF, ON, OFF)))
     settled = await world.settled(instance)
     assert settled.status is InstanceStatus.RUNNING
-    assert found(world, instance) is world.egress.rule.effective(settled)
+    assert egress_of(world, instance) is world.egress.rule.effective(settled)

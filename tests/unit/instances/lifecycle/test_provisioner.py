@@ -28,7 +28,7 @@ async def test_a_new_instance_becomes_running_with_an_address(world: World) -> N
     assert instance.error_message is None
 
 
-async def test_a_new_sandbox_finds_its_configuration_with_its_own_tokens(world: World) -> None:
+async def test_a_new_sandbox_has_a_configuration_with_its_own_tokens(world: World) -> None:
     instance = await world.created(
         model_provider=ModelProvider.OPENAI,
         openclaw_config={"agents.defaults.thinkingDefault": "off"},
@@ -41,7 +41,7 @@ async def test_a_new_sandbox_finds_its_configuration_with_its_own_tokens(world: 
     assert keys == {world.box.relay_token(instance.sandbox_id)}
 
 
-async def test_a_boot_whose_end_cannot_be_written_ends_nothing_else(
+async def test_a_boot_whose_outcome_cannot_be_written_ends_no_other_task(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     change = world.instances.change
@@ -53,17 +53,17 @@ async def test_a_boot_whose_end_cannot_be_written_ends_nothing_else(
     monkeypatch.setattr(world.instances, "change", full)
     instance = await world.created()
     assert instance.status is PROVISIONING
-    await world.reconciler.agree()
+    await world.reconciler.reconcile()
     assert (await world.settled(instance)).status is RUNNING
 
 
-async def test_no_key_of_the_organization_gets_into_a_sandbox(world: World) -> None:
+async def test_no_model_key_gets_into_a_sandbox(world: World) -> None:
     instance = await world.created()
     written = b"".join(world.engine.files[instance.sandbox_id].values())
     assert b"sk-ant" not in written
 
 
-async def test_without_a_model_key_no_sandbox_is_made_and_the_row_says_what_to_do(
+async def test_without_a_model_key_nothing_boots_and_the_error_says_what_to_do(
     world: World,
 ) -> None:
     instance = await world.created(model_provider=ModelProvider.GEMINI)
@@ -75,7 +75,9 @@ async def test_without_a_model_key_no_sandbox_is_made_and_the_row_says_what_to_d
 
 
 @pytest.mark.parametrize("call", ["boot", "remove"])
-async def test_an_engine_that_fails_leaves_an_error_with_its_words(world: World, call: str) -> None:
+async def test_a_failure_of_the_engine_leaves_an_error_with_its_message(
+    world: World, call: str
+) -> None:
     world.engine.failing[call] = EngineUnavailable("The engine is on holiday.")
     instance = await world.created()
     assert instance.status is ERROR
@@ -94,7 +96,7 @@ async def test_a_sandbox_that_ends_leaves_an_error_that_quotes_its_log(world: Wo
     assert "Invalid config" in instance.error_message
 
 
-async def test_a_defect_of_ours_leaves_an_error_without_its_words(
+async def test_an_unexpected_exception_leaves_an_error_without_its_message(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     world.engine.failing["boot"] = RuntimeError("secret words")
@@ -104,7 +106,7 @@ async def test_a_defect_of_ours_leaves_an_error_without_its_words(
     assert "secret words" in caplog.text
 
 
-async def test_leftovers_of_an_instance_that_never_was_ready_are_swept_away(world: World) -> None:
+async def test_leftovers_of_an_instance_that_was_never_ready_are_removed(world: World) -> None:
     instance = await world.placed(PROVISIONING, first_ready_at=None, gateway_url=None)
     world.engine.put(instance.sandbox_id, SandboxState.EXITED)
     world.provisioner.begin(instance)
@@ -125,7 +127,7 @@ async def test_an_instance_that_was_ready_before_keeps_its_volume_and_files(worl
     assert world.engine.files[instance.sandbox_id] == {}
 
 
-async def test_a_volume_that_is_gone_is_not_replaced_by_an_empty_one(world: World) -> None:
+async def test_a_missing_volume_is_not_replaced_by_an_empty_one(world: World) -> None:
     instance = await world.placed(PROVISIONING, gateway_url=None)
     world.provisioner.begin(instance)
     failed = await world.settled(instance)
@@ -135,7 +137,7 @@ async def test_a_volume_that_is_gone_is_not_replaced_by_an_empty_one(world: Worl
     assert world.engine.made("boot") == 0
 
 
-async def test_a_boot_that_is_under_way_is_not_begun_again(world: World) -> None:
+async def test_a_boot_in_progress_is_not_begun_again(world: World) -> None:
     hold = world.engine.holds["boot"] = Hold()
     instance = await world.placed(PROVISIONING, first_ready_at=None)
     world.provisioner.begin(instance)
@@ -147,7 +149,7 @@ async def test_a_boot_that_is_under_way_is_not_begun_again(world: World) -> None
     assert world.engine.made("boot") == 1
 
 
-async def test_no_more_sandboxes_boot_at_once_than_the_processor_serves(tmp_path: Path) -> None:
+async def test_the_number_of_concurrent_boots_is_bounded(tmp_path: Path) -> None:
     async with open_world(tmp_path, boot_concurrency=2) as world:
         hold = world.engine.holds["boot"] = Hold()
         instances = [await world.placed(PROVISIONING, number) for number in range(1, 5)]
@@ -155,7 +157,7 @@ async def test_no_more_sandboxes_boot_at_once_than_the_processor_serves(tmp_path
             world.engine.put(instance.sandbox_id, SandboxState.EXITED)
             world.provisioner.begin(instance)
         await eventually(lambda: world.engine.made("boot") == 2, "two boots have begun")
-        # The others have had their chance: whoever had a slot is at the engine by now.
+        # Every boot with a slot has called the engine by now.
         for _ in range(50):
             await asyncio.sleep(0)
         assert world.engine.made("boot") == 2
@@ -175,14 +177,14 @@ async def test_an_abandoned_boot_does_nothing_more(world: World) -> None:
     assert (await world.now(instance)).status is PROVISIONING
 
 
-async def test_to_abandon_what_does_not_boot_is_harmless(world: World) -> None:
+async def test_abandoning_an_instance_that_does_not_boot_does_nothing(world: World) -> None:
     instance = await world.placed(RUNNING)
     await world.provisioner.abandon(instance.id)
     assert await world.now(instance) == instance
 
 
 @pytest.mark.parametrize("outcome", [RUNNING, ERROR])
-async def test_a_boot_that_ends_after_its_row_has_moved_on_changes_nothing(
+async def test_a_boot_that_ends_after_the_status_has_changed_changes_nothing(
     world: World, outcome: InstanceStatus
 ) -> None:
     hold = world.engine.holds["boot"] = Hold()

@@ -1,4 +1,4 @@
-"""Waiting for a gateway, and the words when it never comes."""
+"""Waiting for gateways, and the messages when they do not start."""
 
 import asyncio
 from pathlib import Path
@@ -32,13 +32,13 @@ ID = SandboxId("chowder-1")
         ("Refusing to bind to lan", ["Refusing to bind to lan"]),
     ],
 )  # fmt: skip
-def test_of_a_log_the_last_lines_that_say_what_went_wrong_are_quoted(
+def test_the_last_lines_of_a_log_that_mention_an_error_are_quoted(
     text: str, lines: list[str]
 ) -> None:
     assert significant_lines(text) == lines
 
 
-async def test_a_gateway_that_has_started_gives_its_address(world: World) -> None:
+async def test_the_address_of_a_started_gateway_is_returned(world: World) -> None:
     sandbox = SandboxInfo(ID, SandboxState.RUNNING, world.engine.gateway_url)
     assert await world.readiness.wait(sandbox) == world.engine.gateway_url
 
@@ -55,7 +55,7 @@ async def test_a_gateway_that_starts_later_is_waited_for(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    ("sandbox", "words"),
+    ("sandbox", "ending"),
     [
         (SandboxInfo(ID, SandboxState.MISSING), "is gone from the engine"),
         (SandboxInfo(ID, SandboxState.EXITED, exit_code=78), "ended with exit code 78"),
@@ -67,47 +67,47 @@ async def test_a_gateway_that_starts_later_is_waited_for(world: World) -> None:
         (SandboxInfo(ID, SandboxState.CREATED), "is created instead of running"),
     ],
 )
-async def test_a_sandbox_that_does_not_run_fails_at_once_with_how_it_ended(
-    world: World, sandbox: SandboxInfo, words: str
+async def test_a_sandbox_that_does_not_run_fails_at_once_with_its_ending(
+    world: World, sandbox: SandboxInfo, ending: str
 ) -> None:
     world.engine.log = "starting\nGateway failed to start: Invalid config\n"
     with pytest.raises(BootFailed) as failed:
         await world.readiness.wait(sandbox)
     assert str(failed.value) == (
-        f"The sandbox {words}. Its log says: Gateway failed to start: Invalid config"
+        f"The sandbox {ending}. Its log says: Gateway failed to start: Invalid config"
     )
 
 
-async def test_a_log_without_a_word_is_said_to_be_so(world: World) -> None:
+async def test_an_empty_log_is_reported_as_empty(world: World) -> None:
     with pytest.raises(BootFailed, match="Its log says nothing"):
         await world.readiness.wait(SandboxInfo(ID, SandboxState.EXITED, exit_code=1))
 
 
 @pytest.mark.parametrize(
-    "said",
+    "log",
     [
         "write failed: ENOSPC",
         "tar: no space left on device",
         "state is unreadable: database or disk is full (SQLite errcode=13)",
     ],
 )
-async def test_a_full_disk_is_told_with_its_cure(world: World, said: str) -> None:
-    world.engine.log = said
+async def test_a_full_disk_is_reported_with_its_remedy(world: World, log: str) -> None:
+    world.engine.log = log
     with pytest.raises(DiskFull) as failed:
         await world.readiness.wait(SandboxInfo(ID, SandboxState.EXITED, exit_code=78))
     assert str(failed.value) == (
         "The sandbox ended with exit code 78, as its disk is full. Make room on the engine's "
-        f"disk: 'docker system df' shows what takes it. Its log says: {said}"
+        f"disk: 'docker system df' shows what takes it. Its log says: {log}"
     )
 
 
-async def test_a_log_that_cannot_be_read_hides_nothing_else(world: World) -> None:
+async def test_an_unreadable_log_does_not_hide_how_the_sandbox_ended(world: World) -> None:
     world.engine.failing["log_tail"] = EngineUnavailable("The engine does not answer.")
     with pytest.raises(BootFailed, match=r"exit code 1\. The engine does not answer"):
         await world.readiness.wait(SandboxInfo(ID, SandboxState.EXITED, exit_code=1))
 
 
-async def test_a_gateway_that_never_starts_is_given_up_after_the_boot_timeout(
+async def test_a_gateway_that_never_starts_fails_after_the_boot_timeout(
     tmp_path: Path,
 ) -> None:
     async with open_world(tmp_path, boot_timeout_s=0.05) as world:
@@ -118,7 +118,7 @@ async def test_a_gateway_that_never_starts_is_given_up_after_the_boot_timeout(
             await world.readiness.wait(await world.engine.inspect(ID))
 
 
-async def test_a_container_that_dies_while_it_is_waited_for_ends_the_wait(world: World) -> None:
+async def test_a_container_that_dies_during_the_wait_ends_it(world: World) -> None:
     world.gateway.is_started = False
     world.engine.put(ID, SandboxState.RUNNING)
     sandbox = await world.engine.inspect(ID)
@@ -127,7 +127,7 @@ async def test_a_container_that_dies_while_it_is_waited_for_ends_the_wait(world:
         await world.readiness.wait(sandbox)
 
 
-async def test_an_address_where_nothing_listens_counts_as_not_started(tmp_path: Path) -> None:
+async def test_an_address_without_a_listener_counts_as_not_started(tmp_path: Path) -> None:
     async with open_world(tmp_path, boot_timeout_s=0.3) as world:
         world.engine.put(ID, SandboxState.RUNNING, gateway_url="http://127.0.0.1:9")
         with pytest.raises(BootFailed, match="was not ready"):

@@ -1,10 +1,9 @@
-"""Store and engine are made to agree, whatever happened in between."""
+"""Reconciling the store with the engine, and healing instances."""
 
 from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,7 +12,7 @@ from chowder_local.core.domain import InstanceId, InstanceStatus, SandboxId, San
 from chowder_local.core.errors.sandboxes import EngineUnavailable, ImageMissing
 from chowder_local.instances.lifecycle import provisioner
 from chowder_local.instances.lifecycle.healing import DEATHS_ALLOWED, DEATHS_WINDOW_S
-from chowder_local.instances.lifecycle.reconciler import ROUNDS_TO_VOLUMES
+from chowder_local.instances.lifecycle.reconciler import ROUNDS_PER_VOLUME_LISTING
 from tests.scripted.engine import Hold
 from tests.scripted.serving import eventually
 
@@ -27,93 +26,93 @@ DOWN = EngineUnavailable("The engine is on holiday.")
 STRANGER = SandboxId("chowder-strange")
 
 TABLE = [
-    # A boot that was cut off is begun again, whatever it has left.
+    # An interrupted boot is begun again.
     *[(PROVISIONING, state, RUNNING, UP, "boot") for state in SandboxState],
-    # What runs goes on; what died is booted from its volume; what was paused is let go on.
+    # A running instance whose sandbox died is booted from its volume; a paused one is resumed.
     (RUNNING, UP, RUNNING, UP, None),
     (RUNNING, PAUSED, RUNNING, UP, "unpause"),
     *[(RUNNING, state, RUNNING, UP, "boot") for state in (CREATED, EXITED, MISSING)],
-    # What is stopped does not run. That it is gone is no harm: its volume counts.
+    # A stopped instance must not run; its container may be gone.
     (STOPPED, UP, STOPPED, PAUSED, "pause"),
     *[(STOPPED, state, STOPPED, state, None) for state in (CREATED, PAUSED, EXITED, MISSING)],
-    # An error stays for somebody to look at.
+    # A failed instance is kept as it is.
     *[(ERROR, state, ERROR, state, None) for state in SandboxState],
-    # What was deleted is destroyed.
+    # The sandbox of a deleted instance is destroyed.
     *[(TERMINATED, state, TERMINATED, MISSING, "remove") for state in SandboxState],
 ]
 VERBS = ("boot", "pause", "unpause", "remove")
 
 
-async def agreed(world: World) -> list[Instance]:
-    """An instance for each row of the table, once there is no boot under way any more."""
+async def reconcile_table(world: World) -> list[Instance]:
+    """An instance for each row of the table, after one round and its boots."""
     placed = []
     for number, (status, state, *_) in enumerate(TABLE):
         instance = await world.placed(status, number)
         world.engine.put(instance.sandbox_id, state)
         placed.append(instance)
     world.engine.calls.clear()
-    await world.reconciler.agree()
+    await world.reconciler.reconcile()
     return [await world.settled(instance) for instance in placed]
 
 
 async def test_row_and_sandbox_agree_after_one_round(world: World) -> None:
-    unlike = {}
-    for (status, state, *wanted), instance in zip(TABLE, await agreed(world), strict=True):
+    mismatches = {}
+    for (status, state, *wanted), instance in zip(TABLE, await reconcile_table(world), strict=True):
         verbs = [
             name for name, of in world.engine.calls if name in VERBS and of == instance.sandbox_id
         ]
         verb = ", ".join(verbs) or None
         got = [instance.status, world.engine.state(instance.sandbox_id), verb]
-        has_volume = instance.sandbox_id in world.engine.having_volumes
+        has_volume = instance.sandbox_id in world.engine.volume_ids
         if got != wanted or has_volume == (status is TERMINATED):
-            unlike[status, state] = got, has_volume
-    assert not unlike
+            mismatches[status, state] = got, has_volume
+    assert not mismatches
 
 
-async def test_a_second_round_has_nothing_to_do(world: World) -> None:
-    settled = await agreed(world)
+async def test_a_second_round_changes_nothing(world: World) -> None:
+    settled = await reconcile_table(world)
     world.engine.calls.clear()
-    await world.reconciler.agree()
+    await world.reconciler.reconcile()
     assert [await world.settled(instance) for instance in settled] == settled
     assert [name for name, _ in world.engine.calls] == ["sandboxes"]
 
 
 @pytest.mark.parametrize("state", list(SandboxState))
-async def test_a_sandbox_that_no_instance_has_is_removed_with_its_volume(
+async def test_an_orphaned_sandbox_is_removed_with_its_volume(
     world: World, state: SandboxState
 ) -> None:
     world.engine.put(STRANGER, state)
-    await world.reconciler.agree()
-    assert world.engine.found == {}
-    assert world.engine.having_volumes == set()
+    await world.reconciler.reconcile()
+    assert world.engine.containers == {}
+    assert world.engine.volume_ids == set()
 
 
-async def test_a_volume_without_a_container_is_found_by_a_later_round(world: World) -> None:
-    for _ in range(ROUNDS_TO_VOLUMES):
-        await world.reconciler.agree()
-    world.engine.having_volumes.add(STRANGER)
-    await world.reconciler.agree()
-    assert world.engine.having_volumes == set()
+async def test_an_orphaned_volume_is_removed_by_a_later_round(world: World) -> None:
+    for _ in range(ROUNDS_PER_VOLUME_LISTING):
+        await world.reconciler.reconcile()
+    world.engine.volume_ids.add(STRANGER)
+    await world.reconciler.reconcile()
+    assert world.engine.volume_ids == set()
     assert world.engine.made("volumes") == 2
 
 
-async def test_a_volume_that_cannot_be_removed_is_tried_again_in_the_next_round(
+async def test_a_failed_removal_of_a_volume_is_retried_in_the_next_round(
     world: World,
 ) -> None:
-    world.engine.having_volumes.add(STRANGER)
+    world.engine.volume_ids.add(STRANGER)
     world.engine.failing["remove"] = EngineUnavailable("volume is in use")
-    await world.reconciler.agree()
+    await world.reconciler.reconcile()
     del world.engine.failing["remove"]
-    await world.reconciler.agree()
-    assert world.engine.having_volumes == set()
+    await world.reconciler.reconcile()
+    assert world.engine.volume_ids == set()
 
 
-async def test_a_sandbox_whose_row_was_written_while_the_engine_was_asked_is_left_alone(
+async def test_a_sandbox_whose_row_is_written_during_the_round_is_kept(
     world: World,
 ) -> None:
     hold = world.engine.holds["volumes"] = Hold()
     async with asyncio.TaskGroup() as group:
-        group.create_task(world.reconciler.agree())
+        group.create_task(world.reconciler.reconcile())
         await hold.has_begun.wait()
         instance = await world.placed(RUNNING)
         world.engine.put(instance.sandbox_id, UP)
@@ -121,14 +120,14 @@ async def test_a_sandbox_whose_row_was_written_while_the_engine_was_asked_is_lef
     assert world.engine.state(instance.sandbox_id) is UP
 
 
-async def test_a_sandbox_that_moved_to_another_port_is_found_there(world: World) -> None:
+async def test_a_changed_port_of_a_sandbox_is_written_to_its_row(world: World) -> None:
     instance = await world.placed(RUNNING, gateway_url="http://127.0.0.1:1")
     world.engine.put(instance.sandbox_id, UP)
-    await world.reconciler.agree()
+    await world.reconciler.reconcile()
     assert (await world.now(instance)).gateway_url == world.engine.gateway_url
 
 
-async def test_an_instance_is_looked_after_when_a_message_to_it_failed(world: World) -> None:
+async def test_an_instance_is_healed_at_once_after_a_failed_message(world: World) -> None:
     instance = await world.placed(RUNNING)
     world.engine.put(instance.sandbox_id, EXITED)
     await world.healing.check(instance)
@@ -136,7 +135,7 @@ async def test_an_instance_is_looked_after_when_a_message_to_it_failed(world: Wo
     assert world.engine.made("boot") == 1
 
 
-async def test_a_death_that_the_engine_learns_of_a_moment_later_is_noticed(world: World) -> None:
+async def test_a_death_that_the_engine_reports_late_is_noticed(world: World) -> None:
     instance = await world.placed(RUNNING)
     world.engine.put(instance.sandbox_id, UP)
     async with asyncio.TaskGroup() as group:
@@ -147,7 +146,7 @@ async def test_a_death_that_the_engine_learns_of_a_moment_later_is_noticed(world
     assert world.engine.made("boot") == 1
 
 
-async def test_an_instance_is_judged_by_what_it_is_now_not_by_what_was_seen(world: World) -> None:
+async def test_healing_uses_the_current_status(world: World) -> None:
     seen = await world.placed(RUNNING)
     world.engine.put(seen.sandbox_id, EXITED)
     await world.instances.change(seen.id, now=world.clock.now, status=STOPPED)
@@ -156,36 +155,36 @@ async def test_an_instance_is_judged_by_what_it_is_now_not_by_what_was_seen(worl
     assert world.engine.made("boot") == 0
 
 
-async def test_an_instance_without_a_row_is_nobodys(world: World) -> None:
+async def test_healing_an_instance_without_a_row_does_nothing(world: World) -> None:
     instance = await world.placed(RUNNING)
     await world.healing.check(replace(instance, id=InstanceId("no-such")))
     assert world.engine.calls == []
 
 
-async def test_a_boot_that_is_under_way_is_let_be(world: World) -> None:
+async def test_a_boot_in_progress_is_not_disturbed(world: World) -> None:
     hold = world.engine.holds["boot"] = Hold()
     instance = await world.placed(PROVISIONING)
     world.engine.put(instance.sandbox_id, EXITED)
     world.provisioner.begin(instance)
     await hold.has_begun.wait()
-    await world.reconciler.agree()
+    await world.reconciler.reconcile()
     await world.healing.check(instance)
     hold.may_end.set()
     assert (await world.settled(instance)).status is RUNNING
     assert world.engine.made("boot") == 1
 
 
-async def test_an_instance_that_somebody_moves_holds_up_no_round(world: World) -> None:
+async def test_an_instance_whose_lock_is_held_does_not_delay_the_round(world: World) -> None:
     instance = await world.placed(RUNNING)
     world.engine.put(instance.sandbox_id, PAUSED)
     async with world.locks.holding(instance.id), asyncio.timeout(5):
-        await world.reconciler.agree()
+        await world.reconciler.reconcile()
     assert world.engine.state(instance.sandbox_id) is PAUSED
-    await world.reconciler.agree()
+    await world.reconciler.reconcile()
     assert world.engine.state(instance.sandbox_id) is UP
 
 
-async def test_one_that_was_moved_just_before_its_turn_is_looked_at_again(world: World) -> None:
+async def test_an_instance_that_changed_during_the_round_is_read_again(world: World) -> None:
     instance = await world.placed(RUNNING)
     world.engine.put(instance.sandbox_id, PAUSED)
     async with asyncio.TaskGroup() as group, world.locks.holding(instance.id):
@@ -197,9 +196,9 @@ async def test_one_that_was_moved_just_before_its_turn_is_looked_at_again(world:
 
 @pytest.mark.parametrize(
     ("failure", "told"),
-    [(DOWN, "put off"), (RuntimeError("a defect"), "failed unexpectedly")],
+    [(DOWN, "postponed"), (RuntimeError("a defect"), "failed unexpectedly")],
 )
-async def test_one_sandbox_that_cannot_be_dealt_with_stands_in_no_others_way(
+async def test_a_failure_with_one_sandbox_does_not_stop_the_round(
     world: World, caplog: pytest.LogCaptureFixture, failure: Exception, told: str
 ) -> None:
     bad, good = await world.placed(RUNNING, 1), await world.placed(RUNNING, 2)
@@ -210,7 +209,7 @@ async def test_one_sandbox_that_cannot_be_dealt_with_stands_in_no_others_way(
     world.engine.put(other, EXITED)
     world.engine.failing[f"inspect {bad.sandbox_id}"] = failure
     world.engine.failing[f"remove {STRANGER}"] = failure
-    await world.reconciler.agree()
+    await world.reconciler.reconcile()
     assert world.engine.state(good.sandbox_id) is UP
     assert world.engine.state(other) is MISSING
     lines = [each.getMessage() for each in caplog.records]
@@ -218,16 +217,16 @@ async def test_one_sandbox_that_cannot_be_dealt_with_stands_in_no_others_way(
     assert [each for each in lines if STRANGER in each and told in each] != []
 
 
-# Dying
+# Deaths
 
 
 async def died(world: World, instance: Instance, **how: object) -> Instance:
     world.engine.put(instance.sandbox_id, EXITED, **how)
-    await world.reconciler.agree()
+    await world.reconciler.reconcile()
     return await world.settled(instance)
 
 
-async def test_an_agent_that_cannot_be_revived_yet_is_tried_again_until_the_engine_is_back(
+async def test_a_reboot_is_retried_until_the_engine_is_back(
     world: World,
 ) -> None:
     instance = await world.created()
@@ -236,13 +235,13 @@ async def test_an_agent_that_cannot_be_revived_yet_is_tried_again_until_the_engi
     assert waiting.status is PROVISIONING
     assert waiting.error_message == "The engine is on holiday."
     del world.engine.failing["boot"]
-    await world.reconciler.agree()
+    await world.reconciler.reconcile()
     revived = await world.settled(instance)
     assert revived.status is RUNNING
     assert revived.error_message is None
 
 
-async def test_an_agent_that_dies_too_often_is_given_up_with_words(world: World) -> None:
+async def test_an_agent_that_dies_too_often_gets_an_error(world: World) -> None:
     instance = await world.created()
     for _ in range(DEATHS_ALLOWED):
         world.clock.advance(10)
@@ -252,86 +251,77 @@ async def test_an_agent_that_dies_too_often_is_given_up_with_words(world: World)
     assert given_up.error_message is not None
     assert "ran out of memory and has died 4 times within 300 s" in given_up.error_message
     assert f"chowder-local logs {instance.id}" in given_up.error_message
-    assert instance.sandbox_id in world.engine.having_volumes
+    assert instance.sandbox_id in world.engine.volume_ids
 
 
-def test_the_documents_count_as_the_code_does() -> None:
-    assert (DEATHS_ALLOWED, DEATHS_WINDOW_S) == (3, 300)
-    told = {each: " ".join(Path(each).read_text().split()) for each in ("README.md", "SECURITY.md")}
-    assert "ended four times within five minutes is `error`" in told["README.md"]
-    assert (
-        "three times in five minutes, and the fourth time it is an `error`" in told["SECURITY.md"]
-    )
-
-
-async def test_who_is_stopped_or_killed_by_somebody_has_not_died(world: World) -> None:
+async def test_a_sandbox_that_was_stopped_or_killed_manually_has_not_died(world: World) -> None:
     instance = await world.created()
     for _ in range(DEATHS_ALLOWED * 2):
         assert (await died(world, instance, is_signalled=True)).status is RUNNING
-    # Nor is it held against it later.
+    # It does not count later either.
     assert (await died(world, instance)).status is RUNNING
 
 
-async def test_deaths_that_are_long_past_do_not_count(world: World) -> None:
+async def test_deaths_before_the_window_do_not_count(world: World) -> None:
     instance = await world.created()
     for _ in range(DEATHS_ALLOWED * 3):
         world.clock.advance(DEATHS_WINDOW_S / DEATHS_ALLOWED)
         assert (await died(world, instance)).status is RUNNING
 
 
-async def test_one_agents_deaths_are_not_held_against_another(world: World) -> None:
+async def test_deaths_are_counted_for_each_agent(world: World) -> None:
     ada, bea = await world.created(), await world.created()
     for _ in range(DEATHS_ALLOWED):
         await died(world, ada)
     assert (await died(world, bea)).status is RUNNING
 
 
-async def test_an_agent_that_comes_back_remembers_when_it_was_born(world: World) -> None:
+async def test_a_reboot_keeps_the_time_when_the_agent_was_first_ready(world: World) -> None:
     instance = await world.created()
     world.clock.advance(60)
     assert (await died(world, instance)).first_ready_at == instance.first_ready_at
 
 
-# The engine itself
+# Failures of the engine
 
 
 async def test_an_engine_that_is_down_changes_no_row(world: World) -> None:
     instance = await world.placed(RUNNING)
     world.engine.failing["sandboxes"] = DOWN
     with pytest.raises(EngineUnavailable):
-        await world.reconciler.agree()
+        await world.reconciler.reconcile()
     assert await world.now(instance) == instance
     assert world.reconciler.engine_problem == "The engine is on holiday."
 
 
-async def test_an_engines_trouble_is_logged_once_and_its_return_as_well(
+async def test_the_loss_and_return_of_the_engine_are_logged_once(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     world.engine.failing["sandboxes"] = DOWN
     for _ in range(3):
         with pytest.raises(EngineUnavailable):
-            await world.reconciler.agree()
+            await world.reconciler.reconcile()
     world.engine.failing.clear()
-    await world.reconciler.agree()
-    await world.reconciler.agree()
+    await world.reconciler.reconcile()
+    await world.reconciler.reconcile()
     told = [record.getMessage() for record in caplog.records if "engine" in record.getMessage()]
     assert told == ["engine: The engine is on holiday.", "engine: answers again"]
     assert world.reconciler.engine_problem is None
 
 
 @pytest.mark.parametrize("failure", [DOWN, RuntimeError("a defect")])
-async def test_the_loop_outlives_whatever_one_round_meets(world: World, failure: Exception) -> None:
+async def test_the_loop_survives_a_failed_round(world: World, failure: Exception) -> None:
     instance = await world.placed(RUNNING)
     world.engine.put(instance.sandbox_id, PAUSED)
     world.engine.failing["sandboxes"] = failure
     loop = world.tasks.create_task(world.reconciler.run())
     await eventually(lambda: world.engine.made("sandboxes") > 1, "a second round")
     world.engine.failing.clear()
-    await eventually(lambda: world.engine.state(instance.sandbox_id) is UP, "it is mended")
+    await eventually(lambda: world.engine.state(instance.sandbox_id) is UP, "it is repaired")
     loop.cancel()
 
 
-async def test_what_a_stop_has_left_in_which_the_server_died_is_ended_at_the_start(
+async def test_a_drain_of_an_interrupted_stop_is_ended_at_startup(
     world: World,
 ) -> None:
     await world.created()
@@ -340,7 +330,7 @@ async def test_what_a_stop_has_left_in_which_the_server_died_is_ended_at_the_sta
     await eventually(lambda: not world.gateway.is_suspended, "it takes turns again")
 
 
-async def test_an_agent_that_takes_turns_is_not_bothered_at_the_start(world: World) -> None:
+async def test_an_agent_that_accepts_turns_is_not_resumed_at_startup(world: World) -> None:
     await world.created()
     probes = world.gateway.probes
     await world.begin()
@@ -349,51 +339,49 @@ async def test_an_agent_that_takes_turns_is_not_bothered_at_the_start(world: Wor
     assert world.gateway.called("gateway.suspend.prepare") == []
 
 
-async def test_agents_that_went_down_with_the_engine_have_not_died(world: World) -> None:
+async def test_going_down_with_the_engine_is_no_death(world: World) -> None:
     instance = await world.created()
     for _ in range(DEATHS_ALLOWED + 1):
         world.engine.failing["sandboxes"] = DOWN
         with pytest.raises(EngineUnavailable):
-            await world.reconciler.agree()
+            await world.reconciler.reconcile()
         world.engine.failing.clear()
         assert (await died(world, instance)).status is RUNNING
 
 
-async def test_what_could_not_be_removed_with_the_engine_away_is_removed_when_it_is_back(
+async def test_removals_that_failed_with_the_engine_down_are_retried_when_it_is_back(
     world: World,
 ) -> None:
-    # The first round has looked at the volumes; but for this, it would be long until the next.
-    await world.reconciler.agree()
+    # The first round has listed the volumes; the next listing would be many rounds later.
+    await world.reconciler.reconcile()
     world.engine.failing["sandboxes"] = DOWN
     with pytest.raises(EngineUnavailable):
-        await world.reconciler.agree()
+        await world.reconciler.reconcile()
     world.engine.put(STRANGER, MISSING)
     world.engine.failing.clear()
-    await world.reconciler.agree()
-    await world.reconciler.agree()
-    assert STRANGER not in world.engine.having_volumes
+    await world.reconciler.reconcile()
+    await world.reconciler.reconcile()
+    assert STRANGER not in world.engine.volume_ids
 
 
 @pytest.mark.parametrize("fields", [{"state": MISSING}, {"state": UP, "gateway_url": None}])
-async def test_what_no_sandbox_does_to_itself_is_no_death(
-    world: World, fields: dict[str, Any]
-) -> None:
+async def test_an_ending_from_outside_is_no_death(world: World, fields: dict[str, Any]) -> None:
     instance = await world.created()
     for _ in range(DEATHS_ALLOWED + 1):
         world.engine.put(instance.sandbox_id, **fields)
-        await world.reconciler.agree()
+        await world.reconciler.reconcile()
         assert (await world.settled(instance)).status is RUNNING
     assert world.engine.made("boot") == DEATHS_ALLOWED + 2
 
 
-async def test_an_agent_waits_for_its_image_and_says_so(world: World) -> None:
+async def test_an_agent_waits_for_a_missing_image(world: World) -> None:
     instance = await world.created()
     world.engine.failing["boot"] = ImageMissing("chowder-local/sandbox:1")
     waiting = await died(world, instance)
     assert waiting.status is PROVISIONING
     assert "Get it with: chowder-local image build" in str(waiting.error_message)
     world.engine.failing.clear()
-    await world.reconciler.agree()
+    await world.reconciler.reconcile()
     assert (await world.settled(instance)).status is RUNNING
 
 
@@ -406,7 +394,7 @@ async def died_of_a_full_disk(world: World) -> Instance:
     return waiting
 
 
-async def test_an_agent_waits_for_room_on_the_disk_and_is_not_booted_all_the_time(
+async def test_on_a_full_disk_boots_are_paused(
     world: World,
 ) -> None:
     waiting = await died_of_a_full_disk(world)
@@ -414,15 +402,15 @@ async def test_an_agent_waits_for_room_on_the_disk_and_is_not_booted_all_the_tim
     assert "docker system df" in str(waiting.error_message)
     assert "ENOSPC" in str(waiting.error_message)
     attempts = world.engine.made("boot")
-    await world.reconciler.agree()
+    await world.reconciler.reconcile()
     assert not world.provisioner.is_in_progress(waiting.id)
     assert world.engine.made("boot") == attempts
 
 
-async def test_an_agent_is_booted_once_there_may_be_room_on_the_disk(
+async def test_an_agent_is_booted_again_after_the_pause(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(provisioner, "FULL_PAUSE_S", 0.0)
+    monkeypatch.setattr(provisioner, "DISK_FULL_PAUSE_S", 0.0)
     waiting = await died_of_a_full_disk(world)
-    await world.reconciler.agree()
+    await world.reconciler.reconcile()
     assert (await world.settled(waiting)).status is RUNNING

@@ -1,4 +1,4 @@
-"""An instance whose files take more than they may is ended, with words, and no other is."""
+"""The disk quota of instances."""
 
 from __future__ import annotations
 
@@ -30,62 +30,64 @@ def watch(world: World) -> DiskWatch:
     )
 
 
-async def test_one_that_takes_too_much_is_ended_and_says_why(
+async def test_an_instance_over_its_quota_is_ended_with_an_error(
     world: World, watch: DiskWatch
 ) -> None:
     hog, fits = await world.created(), await world.created()
     world.engine.disk = {hog.sandbox_id: LIMIT_MB * MB + 1, fits.sandbox_id: LIMIT_MB * MB}
-    await watch.look()
+    await watch.check()
     ended = await world.now(hog)
     assert (ended.status, ended.gateway_url) == (InstanceStatus.ERROR, None)
     assert "more than the 300 MB of disk" in str(ended.error_message)
     assert world.engine.state(hog.sandbox_id) is SandboxState.EXITED
     assert await world.now(fits) == fits
-    # What has ended this way is nobody's to boot again.
-    await world.reconciler.agree()
+    # The reconciler does not boot it again.
+    await world.reconciler.reconcile()
     assert world.engine.state(hog.sandbox_id) is SandboxState.EXITED
 
 
-async def test_what_is_stopped_is_not_looked_at(world: World, watch: DiskWatch) -> None:
+async def test_a_stopped_instance_is_not_measured(world: World, watch: DiskWatch) -> None:
     await world.stopped()
-    await watch.look()
+    await watch.check()
     assert world.engine.made("disk_bytes") == 0
 
 
-async def test_one_that_was_stopped_meanwhile_is_left_alone(world: World, watch: DiskWatch) -> None:
+async def test_an_instance_that_was_stopped_meanwhile_is_not_ended(
+    world: World, watch: DiskWatch
+) -> None:
     hog = await world.created()
     world.engine.disk = {hog.sandbox_id: LIMIT_MB * MB + 1}
     async with asyncio.TaskGroup() as group, world.locks.holding(hog.id):
-        group.create_task(watch.look())
-        await eventually(lambda: world.engine.made("disk_bytes"), "it was looked at")
+        group.create_task(watch.check())
+        await eventually(lambda: world.engine.made("disk_bytes"), "its disk use was measured")
         await world.instances.change(hog.id, now=world.clock(), status=InstanceStatus.STOPPED)
     assert (await world.now(hog)).status is InstanceStatus.STOPPED
 
 
 @pytest.mark.parametrize("problem", [EngineUnavailable("No."), RuntimeError("a defect")])
-async def test_one_that_cannot_be_looked_at_stands_in_no_others_way(
+async def test_a_failure_with_one_instance_does_not_affect_others(
     world: World, watch: DiskWatch, problem: Exception
 ) -> None:
     broken, hog = await world.created(), await world.created()
     world.engine.failing[f"disk_bytes {broken.sandbox_id}"] = problem
     world.engine.disk = {hog.sandbox_id: LIMIT_MB * MB + 1}
-    await watch.look()
+    await watch.check()
     assert (await world.now(hog)).status is InstanceStatus.ERROR
     assert (await world.now(broken)).status is InstanceStatus.RUNNING
 
 
 @pytest.mark.parametrize("problem", [EngineUnavailable("No."), RuntimeError("a defect")])
-async def test_the_loop_outlives_what_goes_wrong(
+async def test_the_loop_survives_failures(
     world: World, watch: DiskWatch, monkeypatch: pytest.MonkeyPatch, problem: Exception
 ) -> None:
     rounds = 0
 
-    async def look() -> None:
+    async def check() -> None:
         nonlocal rounds
         rounds += 1
         raise problem
 
-    monkeypatch.setattr(watch, "look", look)
+    monkeypatch.setattr(watch, "check", check)
     running = world.tasks.create_task(watch.run())
     await eventually(lambda: rounds > 2, "it goes on")
     running.cancel()

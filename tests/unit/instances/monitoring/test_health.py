@@ -1,15 +1,15 @@
-"""What the server says of itself."""
+"""The server's health report."""
 
 import asyncio
 import json
 
 from chowder_local.core.domain import InstanceStatus
 from chowder_local.core.errors.sandboxes import EngineUnavailable, ImageMissing
-from chowder_local.instances.monitoring.health import LOOK_AGE
+from chowder_local.instances.monitoring.health import PROBE_MAX_AGE
 from tests.scripted.world import World
 
 
-async def test_all_is_well_while_the_engine_answers(world: World) -> None:
+async def test_the_status_is_ok_while_the_engine_answers(world: World) -> None:
     report = await world.health.report()
     assert report == {
         "status": "ok",
@@ -30,7 +30,7 @@ async def test_all_is_well_while_the_engine_answers(world: World) -> None:
     assert json.loads(json.dumps(report)) == report
 
 
-async def test_an_engine_that_does_not_answer_degrades_and_says_why(world: World) -> None:
+async def test_without_the_engine_the_status_is_degraded(world: World) -> None:
     world.engine.failing["version"] = EngineUnavailable("The engine is on holiday.")
     report = await world.health.report()
     assert report["status"] == "degraded"
@@ -55,7 +55,7 @@ async def test_instances_are_counted_by_their_status(world: World) -> None:
     }
 
 
-async def test_an_image_that_is_gone_degrades_although_the_engine_answers(world: World) -> None:
+async def test_without_the_image_the_status_is_degraded(world: World) -> None:
     world.engine.failing["check_image"] = ImageMissing("chowder-local/sandbox:1")
     report = await world.health.report()
     assert report["status"] == "degraded"
@@ -63,16 +63,16 @@ async def test_an_image_that_is_gone_degrades_although_the_engine_answers(world:
     assert "chowder-local image build" in report["engine"]["error"]
 
 
-async def test_the_engine_is_asked_once_a_second_for_all_who_ask(world: World) -> None:
+async def test_the_engine_is_asked_at_most_once_a_second(world: World) -> None:
     await asyncio.gather(*(world.health.report() for _ in range(50)))
     asked = ["version", "memory", "check_image"]
     assert [world.engine.made(each) for each in asked] == [1, 1, 1]
     world.engine.failing["version"] = EngineUnavailable("The engine is on holiday.")
     assert (await world.health.report())["status"] == "ok"
-    # What is counted is told as it is.
+    # Counts are always current.
     await world.placed(InstanceStatus.RUNNING)
     assert (await world.health.report())["instances"]["running"] == 1
-    world.clock.advance(LOOK_AGE.total_seconds())
-    found = await asyncio.gather(*(world.health.report() for _ in range(50)))
-    assert {each["status"] for each in found} == {"degraded"}
+    world.clock.advance(PROBE_MAX_AGE.total_seconds())
+    reports = await asyncio.gather(*(world.health.report() for _ in range(50)))
+    assert {each["status"] for each in reports} == {"degraded"}
     assert world.engine.made("version") == 2

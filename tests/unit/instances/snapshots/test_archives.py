@@ -1,4 +1,4 @@
-"""Files of snapshots: whole or not there, and for us only."""
+"""The archives of snapshots: written, read, kept and removed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 ONE = SnapshotId("one")
 
 
-def test_an_archive_is_there_once_it_is_kept_and_for_us_only(tmp_path: Path) -> None:
+def test_an_archive_exists_once_it_is_kept_and_is_private(tmp_path: Path) -> None:
     archives = Archives(tmp_path / "snapshots")
     archives.raw(ONE).write_bytes(b"raw")
     with archives.writing(ONE) as file:
@@ -41,12 +41,12 @@ def test_an_archive_is_there_once_it_is_kept_and_for_us_only(tmp_path: Path) -> 
     assert archives.ids() == set()
 
 
-def test_one_that_was_broken_off_is_not_there(tmp_path: Path) -> None:
+def test_an_archive_that_broke_off_does_not_exist(tmp_path: Path) -> None:
     archives = Archives(tmp_path)
     archives.raw(ONE)
     with pytest.raises(ArchiveRefused):
         archives.fill(ONE, [b"no archive" * 1000], is_wanted=lambda _: True)
-    with pytest.raises(SandboxMissing, match="came to nothing"):
+    with pytest.raises(SandboxMissing, match="has failed"):
         next(archives.chunks(ONE))
     assert not archives.path(ONE).exists()
     archives.remove(ONE)
@@ -55,7 +55,7 @@ def test_one_that_was_broken_off_is_not_there(tmp_path: Path) -> None:
         next(archives.chunks(ONE))
 
 
-def test_a_home_is_read_while_it_is_written(tmp_path: Path) -> None:
+def test_an_archive_is_read_while_it_is_written(tmp_path: Path) -> None:
     archives, has_begun = Archives(tmp_path), threading.Event()
     whole = archive({"a": bytes(600_000), "b": bytes(100_000)})
 
@@ -93,19 +93,19 @@ def test_a_home_is_read_while_it_is_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="there is no /dev/full")
-def test_who_reads_is_told_if_what_was_written_finds_no_room() -> None:
+def test_a_reader_gets_an_error_if_the_disk_is_full() -> None:
     file = open("/dev/full", "wb")  # noqa: SIM115 - it cannot be closed well
     growing = AppendStream(file)
     growing.write(b"content")
     with pytest.raises(OSError, match="No space left"):
         growing.end(is_whole=True)
-    with pytest.raises(SandboxMissing, match="came to nothing"):
+    with pytest.raises(SandboxMissing, match="has failed"):
         next(growing.chunks(io.BytesIO()))
     with pytest.raises(OSError, match="No space left"):
         file.close()
 
 
-def test_whoever_comes_when_it_was_just_kept_reads_it_all_the_same(tmp_path: Path) -> None:
+def test_an_archive_that_is_kept_meanwhile_can_be_read(tmp_path: Path) -> None:
     archives = Archives(tmp_path)
     with archives.writing(ONE) as file:
         file.write(b"content")
@@ -114,13 +114,13 @@ def test_whoever_comes_when_it_was_just_kept_reads_it_all_the_same(tmp_path: Pat
     assert b"".join(early) == b"content"
 
 
-def test_without_a_folder_there_are_none(tmp_path: Path) -> None:
+def test_without_a_folder_there_are_no_archives(tmp_path: Path) -> None:
     archives = Archives(tmp_path / "none")
     archives.remove(ONE)
     assert archives.ids() == set()
 
 
-def test_a_folder_that_cannot_be_written_is_said_to_be_so(tmp_path: Path) -> None:
+def test_an_unwritable_folder_raises_with_its_path(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     archives = Archives(tmp_path / "file" / "below")
     with pytest.raises(DataDirUnusable, match="cannot be written"):

@@ -1,4 +1,4 @@
-"""Agents as files: all that they are goes along, and nothing that is somebody's."""
+"""Exporting agents to files and importing them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from chowder_local.core.errors.requests import (
     InstanceStateWrong,
 )
 from chowder_local.core.errors.sandboxes import EngineUnavailable
-from chowder_local.instances.snapshots.exports import MANIFEST, MAX_MANIFEST_BYTES, entry_of
+from chowder_local.instances.snapshots.exports import MANIFEST, MAX_MANIFEST_BYTES, manifest_entry
 from chowder_local.openclaw.session_keys import session_key
 from tests.scripted.homes import archive, contents, exported, link
 from tests.scripted.refusals import refusal_of
@@ -66,20 +66,20 @@ async def agent(world: World) -> Instance:
     return instance
 
 
-async def given(world: World, instance: Instance) -> bytes:
+async def export(world: World, instance: Instance) -> bytes:
     export = await world.exports.export(instance)
     content = b"".join([chunk async for chunk in export.chunks])
     assert len(content) == export.size
     return content
 
 
-async def coming(*chunks: bytes) -> AsyncIterator[bytes]:
+async def body_of(*chunks: bytes) -> AsyncIterator[bytes]:
     for chunk in chunks:
         yield chunk
 
 
-async def taken(world: World, content: bytes, **more: Any) -> Instance:
-    made = await world.exports.import_archive(world.organization_id, coming(content), **more)
+async def import_archive(world: World, content: bytes, **more: Any) -> Instance:
+    made = await world.exports.import_archive(world.organization_id, body_of(content), **more)
     return await world.settled(made)
 
 
@@ -88,13 +88,13 @@ def files_left(world: World) -> list[str]:
     return [path.name for path in folder.iterdir()]
 
 
-async def test_an_export_has_no_secret_of_anybodys(world: World) -> None:
-    content = await given(world, await agent(world))
+async def test_an_export_has_no_secrets(world: World) -> None:
+    content = await export(world, await agent(world))
     assert b"secret" not in content
     assert b"2470" not in content
-    found = contents(content)
-    manifest = json.loads(found.pop(MANIFEST))
-    assert found == {NOTES: b"teal"}
+    files = contents(content)
+    manifest = json.loads(files.pop(MANIFEST))
+    assert files == {NOTES: b"teal"}
     assert (manifest["format"], manifest["version"]) == ("chowder-local agent", 1)
     assert (manifest["name"], manifest["openclaw_version"]) == ("Ada", "2026.9.6")
     thinking = {"agents": {"defaults": {"thinkingDefault": "off"}}}
@@ -102,7 +102,7 @@ async def test_an_export_has_no_secret_of_anybodys(world: World) -> None:
     assert [each["name"] for each in manifest["sessions"]] == ["Ticket 1"]
 
 
-async def test_an_export_that_cannot_be_scrubbed_is_none(world: World) -> None:
+async def test_an_export_fails_if_its_home_cannot_be_scrubbed(world: World) -> None:
     original = await agent(world)
     world.engine.failing["rework_home"] = EngineUnavailable("gone")
     with pytest.raises(EngineUnavailable):
@@ -110,22 +110,24 @@ async def test_an_export_that_cannot_be_scrubbed_is_none(world: World) -> None:
     assert (files_left(world), await world.snapshot_queries.ids()) == ([], set())
 
 
-async def test_an_export_is_for_the_moment_alone(world: World) -> None:
-    await given(world, await agent(world))
-    await world.reconciler.agree()
+async def test_the_snapshot_of_an_export_is_removed(world: World) -> None:
+    await export(world, await agent(world))
+    await world.reconciler.reconcile()
     assert (files_left(world), await world.snapshot_queries.ids()) == ([], set())
 
 
-async def test_what_runs_no_more_is_exported_and_what_never_ran_is_not(world: World) -> None:
-    assert contents(await given(world, await world.stopped()))
+async def test_a_stopped_instance_can_be_exported_and_one_that_was_never_ready_cannot(
+    world: World,
+) -> None:
+    assert contents(await export(world, await world.stopped()))
     unborn = await world.placed(InstanceStatus.ERROR, first_ready_at=None)
     with pytest.raises(InstanceStateWrong):
         await world.exports.export(unborn)
 
 
-async def test_an_agent_goes_from_one_machine_to_another(world: World) -> None:
+async def test_an_import_has_the_files_and_conversations_of_the_export(world: World) -> None:
     original = await agent(world)
-    made = await taken(world, await given(world, original))
+    made = await import_archive(world, await export(world, original))
     assert (made.name, made.status) == ("Ada", InstanceStatus.RUNNING)
     assert contents(world.engine.homes[made.sandbox_id], "data/")[NOTES] == b"teal"
     (session,) = await world.sessions.of_instance(made.id)
@@ -134,51 +136,51 @@ async def test_an_agent_goes_from_one_machine_to_another(world: World) -> None:
     assert config["gateway"]["auth"]["token"] == world.box.gateway_token(made.sandbox_id)
     assert config["agents"]["defaults"]["thinkingDefault"] == "off"
     assert "channels" not in config
-    await world.reconciler.agree()
+    await world.reconciler.reconcile()
     assert (files_left(world), await world.snapshot_queries.ids()) == ([], set())
 
 
-async def test_an_imported_one_may_be_called_otherwise(world: World) -> None:
+async def test_an_import_may_have_another_name(world: World) -> None:
     content = exported(sessions=[SESSION], model_provider="openai", made_at=None)
-    made = await taken(world, content, name="Cid")
+    made = await import_archive(world, content, name="Cid")
     assert (made.name, made.model_provider) == ("Cid", "openai")
     (session,) = await world.sessions.of_instance(made.id)
     assert session.last_used_at == datetime(2026, 5, 5, 3, 2, 1, tzinfo=UTC)
 
 
-async def test_an_imported_configuration_has_no_hold_on_the_server(world: World) -> None:
+async def test_an_imported_configuration_cannot_set_reserved_settings(world: World) -> None:
     evil = {
         "gateway": {"auth": {"token": "mine"}, "bind": "x"},
         "models": {"providers": {"chowder-openai": {"baseUrl": "http://evil"}}},
     }
-    made = await taken(world, exported(config=evil))
+    made = await import_archive(world, exported(config=evil))
     told = world.engine.files[made.sandbox_id]["openclaw.json"]
     assert b"evil" not in told
     assert json.loads(told)["gateway"]["bind"] == "lan"
     with pytest.raises(ConfigRefused):
-        await taken(world, exported(overrides=evil))
+        await import_archive(world, exported(overrides=evil))
 
 
-def first(name: str, content: bytes) -> bytes:
+def first_entry(name: str, content: bytes) -> bytes:
     entry = tarfile.TarInfo(name)
     entry.size = len(content)
     return entry.tobuf() + content + bytes(-len(content) % 512)
 
 
 WRONG = {
-    "no archive": (b"PK\x03\x04" + bytes(2000), "no plain tar"),
-    "nothing": (b"", "no plain tar"),
+    "no archive": (b"PK\x03\x04" + bytes(2000), "not a plain tar"),
+    "nothing": (b"", "not a plain tar"),
     "no manifest": (archive({NOTES: b""}, prefix=""), f"does not begin with {MANIFEST}"),
-    "another file": (first("a.json", b"{}"), f"does not begin with {MANIFEST}"),
+    "another file": (first_entry("a.json", b"{}"), f"does not begin with {MANIFEST}"),
     "an endless manifest": (
-        first(MANIFEST, bytes(MAX_MANIFEST_BYTES + 1)),
+        first_entry(MANIFEST, bytes(MAX_MANIFEST_BYTES + 1)),
         f"does not begin with {MANIFEST}",
     ),
-    "no JSON": (entry_of(b"{ a: 1 }"), "is not JSON"),
-    "too deep JSON": (entry_of(b"[" * 100_000), "is not JSON"),
-    "another format": (exported(format="docker"), "something else"),
-    "no version": (exported(version="1"), "something else"),
-    "a later version": (exported(version=2), "version 2, and this server knows 1"),
+    "no JSON": (manifest_entry(b"{ a: 1 }"), "is not JSON"),
+    "too deep JSON": (manifest_entry(b"[" * 100_000), "is not JSON"),
+    "another format": (exported(format="docker"), "does not describe an agent"),
+    "no version": (exported(version="1"), "does not describe an agent"),
+    "a later version": (exported(version=2), "version is 2, but this server supports 1"),
     "another provider": (exported(model_provider="mine"), "model_provider"),
     "an endless path": (exported(overrides={"a." * 100_000 + "a": 1}), "too many parts"),
     "no name": (exported(name=""), "name"),
@@ -186,32 +188,32 @@ WRONG = {
         exported(sessions=[SESSION | {"created_at": "2026-05-04T03:02:01"}]),
         "sessions.0.created_at",
     ),
-    "a home that breaks off": (exported({NOTES: bytes(20_000)})[:-15_000], "not whole"),
+    "a home that breaks off": (exported({NOTES: bytes(20_000)})[:-15_000], "truncated"),
     "a link": (
-        entry_of(json.dumps({"format": "chowder-local agent", "version": 1}).encode())
+        manifest_entry(json.dumps({"format": "chowder-local agent", "version": 1}).encode())
         + archive({}, link("l", "/etc/shadow"), prefix=""),
         "leads out",
     ),
 }
 
 
-async def test_what_is_no_export_of_ours_is_refused_and_leaves_nothing(world: World) -> None:
-    unlike = {}
+async def test_an_invalid_archive_is_refused_and_leaves_nothing(world: World) -> None:
+    mismatches = {}
     for what, (content, words) in WRONG.items():
-        told = await refusal_of(ArchiveRefused, taken(world, content))
+        told = await refusal_of(ArchiveRefused, import_archive(world, content))
         left = (files_left(world), await world.snapshot_queries.ids(), world.engine.calls)
         if words not in told or left != ([], set(), []):
-            unlike[what] = told, left
-    assert not unlike
+            mismatches[what] = told, left
+    assert not mismatches
 
 
-async def test_what_never_ends_is_refused_on_the_way(world: World) -> None:
+async def test_an_archive_over_the_limit_is_refused(world: World) -> None:
     with pytest.raises(BodyTooLarge):
-        await taken(world, bytes(2000), max_bytes=1999)
+        await import_archive(world, bytes(2000), max_bytes=1999)
     assert files_left(world) == []
 
 
-async def test_an_import_that_breaks_off_leaves_nothing(world: World) -> None:
+async def test_an_interrupted_import_leaves_nothing(world: World) -> None:
     async def breaking() -> AsyncIterator[bytes]:
         yield bytes(100)
         raise ConnectionError
@@ -221,10 +223,10 @@ async def test_an_import_that_breaks_off_leaves_nothing(world: World) -> None:
     assert files_left(world) == []
 
 
-async def test_an_imported_one_counts_as_an_instance(world: World) -> None:
+async def test_an_import_counts_towards_the_limit(world: World) -> None:
     for number in range(10):
         await world.placed(InstanceStatus.STOPPED, number)
     with pytest.raises(InstanceLimitReached):
-        await taken(world, exported())
-    await world.reconciler.agree()
+        await import_archive(world, exported())
+    await world.reconciler.reconcile()
     assert (files_left(world), await world.snapshot_queries.ids()) == ([], set())

@@ -1,4 +1,4 @@
-"""Instances that are made of others: new ones, and the same ones as they were."""
+"""Forks and restores."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from chowder_local.core.errors.requests import (
 from chowder_local.core.errors.sandboxes import EngineUnavailable
 from chowder_local.core.events import EventType
 from chowder_local.openclaw.session_keys import session_key
-from tests.scripted.agents import CONVERSATIONS, agent_at, told
+from tests.scripted.agents import CONVERSATIONS, agent_at, first_column
 from tests.scripted.engine import Hold
 from tests.scripted.homes import archive, contents
 from tests.scripted.programs import done
@@ -64,12 +64,12 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 async def agent(world: World, notes: bytes = b"teal") -> Instance:
     instance = await world.created(openclaw_config={"a.b": 1})
-    changed(world, instance, notes)
+    change_notes(world, instance, notes)
     await world.sessions.remember(instance.id, "Ticket 1", session_key("Ticket 1"), world.clock.now)
     return instance
 
 
-def changed(world: World, instance: Instance, notes: bytes) -> None:
+def change_notes(world: World, instance: Instance, notes: bytes) -> None:
     files = {CONFIG: json.dumps(OWN).encode(), NOTES: notes}
     world.engine.homes[instance.sandbox_id] = archive(files)
 
@@ -83,7 +83,7 @@ def config_of(world: World, instance: Instance) -> dict[str, Any]:
     return told
 
 
-async def living(world: World) -> list[Instance]:
+async def list_alive(world: World) -> list[Instance]:
     pages = world.instances.of_organization(world.organization_id)
     return [each async for page in pages for each in page]
 
@@ -92,7 +92,7 @@ async def names(world: World, instance: Instance) -> list[str]:
     return [each.name for each in await world.sessions.of_instance(instance.id)]
 
 
-async def test_a_fork_has_the_originals_files_conversations_and_configuration(
+async def test_a_fork_has_the_files_conversations_and_configuration_of_its_original(
     world: World,
 ) -> None:
     original = await agent(world)
@@ -108,25 +108,25 @@ async def test_a_fork_has_the_originals_files_conversations_and_configuration(
     assert config["agents"] == OWN["agents"]
     assert config["gateway"]["auth"]["token"] == world.box.gateway_token(fork.sandbox_id)
     assert "the original's" not in json.dumps(config)
-    # Two that read one mailbox would take each other's messages.
+    # Two agents with one channel would take each other's messages.
     assert config["channels"] == {"telegram": {"enabled": False, "botToken": "bot"}}
 
 
-async def test_what_a_fork_was_made_of_is_cleared_away_once_it_is_born(world: World) -> None:
+async def test_the_snapshot_of_a_fork_is_removed_once_the_fork_is_ready(world: World) -> None:
     original = await agent(world)
     hold = world.engine.holds["boot"] = Hold()
     fork = await world.forks.fork(original, "Bea")
     await hold.has_begun.wait()
-    await world.reconciler.agree()
+    await world.reconciler.reconcile()
     assert len(await world.snapshot_queries.ids()) == 1
     hold.may_end.set()
     await world.settled(fork)
-    await world.reconciler.agree()
+    await world.reconciler.reconcile()
     assert await world.snapshot_queries.ids() == set()
     assert await world.snapshots.of_organization(world.organization_id) == []
 
 
-async def test_a_fork_that_a_crash_interrupted_is_made_at_the_next_start(world: World) -> None:
+async def test_an_interrupted_fork_is_finished_at_the_next_startup(world: World) -> None:
     snapshot = await world.snapshots.take(await agent(world))
     await world.snapshot_queries.release(snapshot.id)
     fork = await world.placed(
@@ -135,18 +135,18 @@ async def test_a_fork_that_a_crash_interrupted_is_made_at_the_next_start(world: 
         gateway_url=None,
         origin_snapshot_id=snapshot.id,
     )
-    await world.reconciler.agree()
+    await world.reconciler.reconcile()
     assert (await world.settled(fork)).status is RUNNING
     assert notes_of(world, fork) == b"teal"
     assert await names(world, fork) == ["Ticket 1"]
 
 
-async def test_two_forks_of_a_snapshot_are_equal_whatever_becomes_of_the_original(
+async def test_forks_of_a_snapshot_are_independent_of_later_changes_to_the_original(
     world: World,
 ) -> None:
     original = await agent(world)
     snapshot = await world.snapshots.take(original)
-    changed(world, original, b"later")
+    change_notes(world, original, b"later")
     await world.lifecycle.delete(world.organization_id, original.id)
     forks = [
         await world.settled(
@@ -158,29 +158,27 @@ async def test_two_forks_of_a_snapshot_are_equal_whatever_becomes_of_the_origina
     assert [await names(world, each) for each in forks] == [["Ticket 1"], ["Ticket 1"]]
 
 
-async def test_a_fork_counts_as_an_instance(world: World) -> None:
+async def test_a_fork_counts_towards_the_limit(world: World) -> None:
     original = await agent(world)
     await world.organizations.move(world.organization_id, Tier.SHRIMP, is_paid_for=False)
     with pytest.raises(InstanceLimitReached):
         await world.forks.fork(original, "Bea")
-    await world.reconciler.agree()
+    await world.reconciler.reconcile()
     assert await world.snapshot_queries.ids() == set()
 
 
-async def test_a_fork_that_cannot_be_copied_was_never_there(world: World) -> None:
+async def test_a_fork_whose_copy_fails_is_removed(world: World) -> None:
     original = await agent(world)
     world.engine.failing["read_home"] = EngineUnavailable("busy")
     with pytest.raises(EngineUnavailable):
         await world.forks.fork(original, "Bea")
-    assert [each.id for each in await living(world)] == [original.id]
+    assert [each.id for each in await list_alive(world)] == [original.id]
     assert await world.snapshot_queries.ids() == set()
-    assert world.engine.having_volumes == {original.sandbox_id}
+    assert world.engine.volume_ids == {original.sandbox_id}
 
 
 @pytest.mark.parametrize("pool_size", [0, 1])
-async def test_a_fork_whose_request_ends_before_its_copy_was_never_there(
-    tmp_path: Path, pool_size: int
-) -> None:
+async def test_a_fork_whose_request_is_cancelled_is_removed(tmp_path: Path, pool_size: int) -> None:
     async with open_world(tmp_path, warm_pool_size=pool_size) as world:
         world.programs.answers["sessions.delete"] = done()
         original = await agent(world)
@@ -189,18 +187,18 @@ async def test_a_fork_whose_request_ends_before_its_copy_was_never_there(
         hold = world.engine.holds["read_home"] = Hold()
         forking = asyncio.create_task(world.forks.fork(original, "Bea"))
         await hold.has_begun.wait()
-        (fork,) = [each for each in await living(world) if each.id != original.id]
+        (fork,) = [each for each in await list_alive(world) if each.id != original.id]
         forking.cancel()
         await asyncio.wait([forking])
         assert forking.cancelled()
-        assert [each.id for each in await living(world)] == [original.id]
-        assert world.engine.having_volumes == {original.sandbox_id}
+        assert [each.id for each in await list_alive(world)] == [original.id]
+        assert world.engine.volume_ids == {original.sandbox_id}
         assert not world.provisioner.is_in_progress(fork.id)
-        await world.reconciler.agree()
+        await world.reconciler.reconcile()
         assert await world.snapshot_queries.ids() == set()
 
 
-async def test_a_fork_whose_copy_a_crash_has_ended_was_never_there(world: World) -> None:
+async def test_a_fork_whose_copy_was_interrupted_by_a_crash_is_removed(world: World) -> None:
     original = await agent(world)
     unborn = await world.placed(
         InstanceStatus.PROVISIONING,
@@ -209,16 +207,18 @@ async def test_a_fork_whose_copy_a_crash_has_ended_was_never_there(world: World)
         origin_snapshot_id=SnapshotId("unfinished"),
     )
     world.engine.put(unborn.sandbox_id, SandboxState.RUNNING)
-    await world.reconciler.agree()
+    await world.reconciler.reconcile()
     assert (await world.settled(unborn)).status is InstanceStatus.TERMINATED
-    assert [each.id for each in await living(world)] == [original.id]
+    assert [each.id for each in await list_alive(world)] == [original.id]
     await eventually(
-        lambda: world.engine.having_volumes == {original.sandbox_id}, "its sandbox is gone"
+        lambda: world.engine.volume_ids == {original.sandbox_id}, "its sandbox is gone"
     )
 
 
 @pytest.mark.parametrize("pool_size", [0, 1])
-async def test_a_fork_waits_for_its_copy_and_in_nobodys_way(tmp_path: Path, pool_size: int) -> None:
+async def test_a_fork_that_waits_for_its_copy_delays_no_other_boot(
+    tmp_path: Path, pool_size: int
+) -> None:
     async with open_world(tmp_path, warm_pool_size=pool_size) as world:
         world.programs.answers["sessions.delete"] = done()
         original = await agent(world)
@@ -228,9 +228,9 @@ async def test_a_fork_waits_for_its_copy_and_in_nobodys_way(tmp_path: Path, pool
         async with asyncio.TaskGroup() as group:
             forking = group.create_task(world.forks.fork(original, "Bea"))
             await hold.has_begun.wait()
-            (fork,) = [each for each in await living(world) if each.id != original.id]
+            (fork,) = [each for each in await list_alive(world) if each.id != original.id]
             assert (fork.status, world.boot_queue.length) == (InstanceStatus.PROVISIONING, 0)
-            # Others are made meanwhile.
+            # Another instance boots meanwhile.
             assert (await world.created()).status is RUNNING
             hold.may_end.set()
         fork = await world.settled(await forking)
@@ -238,7 +238,7 @@ async def test_a_fork_waits_for_its_copy_and_in_nobodys_way(tmp_path: Path, pool
 
 
 @pytest.mark.parametrize("is_restored", [False, True])
-async def test_what_is_made_of_an_agent_that_is_kept_in_is_so_too_and_takes_no_open_warm_sandbox(
+async def test_a_fork_keeps_the_egress_setting_and_claims_no_warm_sandbox_with_another(
     tmp_path: Path, *, is_restored: bool
 ) -> None:
     async with open_world(tmp_path, warm_pool_size=1) as world:
@@ -260,7 +260,7 @@ async def test_what_is_made_of_an_agent_that_is_kept_in_is_so_too_and_takes_no_o
         assert await world.warm_queries.all() == [warm_sandbox]
 
 
-async def test_a_configuration_that_cannot_be_read_is_made_as_it_was_asked_for(
+async def test_without_a_readable_configuration_a_fork_gets_the_overrides(
     world: World,
 ) -> None:
     original = await agent(world)
@@ -270,7 +270,7 @@ async def test_a_configuration_that_cannot_be_read_is_made_as_it_was_asked_for(
     assert config_of(world, fork)["a"] == {"b": 1}
 
 
-async def test_without_a_model_key_there_is_no_fork(world: World) -> None:
+async def test_a_fork_without_a_model_key_fails(world: World) -> None:
     original = await agent(world)
     await world.organizations.change(
         world.organization_id, model_api_keys={ModelProvider.ANTHROPIC: ""}
@@ -279,24 +279,24 @@ async def test_without_a_model_key_there_is_no_fork(world: World) -> None:
     assert (fork.status, "No API key" in str(fork.error_message)) == (ERROR, True)
 
 
-async def test_an_instance_becomes_what_it_was(world: World) -> None:
+async def test_a_restore_brings_back_the_state_of_the_snapshot(world: World) -> None:
     original = await agent(world)
     snapshot = await world.snapshots.take(original)
-    changed(world, original, b"later")
+    change_notes(world, original, b"later")
     await world.sessions.remember(original.id, "Ticket 2", session_key("Ticket 2"), world.clock.now)
     restored = await world.restores.restore(world.organization_id, original, snapshot.id)
     assert (restored.id, restored.status) == (original.id, InstanceStatus.PROVISIONING)
     restored = await world.settled(restored)
     assert (restored.status, notes_of(world, restored)) == (RUNNING, b"teal")
     assert await names(world, restored) == ["Ticket 1"]
-    # It is the one with the mailbox.
+    # A restored agent keeps its channels.
     assert config_of(world, restored)["channels"] == OWN["channels"]
-    assert original.sandbox_id not in world.engine.having_volumes
+    assert original.sandbox_id not in world.engine.volume_ids
     assert await world.snapshots.of_instance(original.id) != []
 
 
 @pytest.mark.parametrize("status", [InstanceStatus.STOPPED, InstanceStatus.ERROR])
-async def test_one_that_does_not_run_is_restored_to_run(
+async def test_a_stopped_or_failed_instance_runs_after_a_restore(
     world: World, status: InstanceStatus
 ) -> None:
     original = await agent(world)
@@ -310,19 +310,19 @@ async def test_one_that_does_not_run_is_restored_to_run(
     assert (restored.status, restored.error_message) == (RUNNING, None)
 
 
-async def test_a_sandbox_that_cannot_be_removed_now_is_removed_later(world: World) -> None:
+async def test_the_former_sandbox_is_removed_later_if_that_fails_at_first(world: World) -> None:
     original = await agent(world)
     snapshot = await world.snapshots.take(original)
     key = f"remove {original.sandbox_id}"
     world.engine.failing[key] = EngineUnavailable("busy")
     await world.settled(await world.restores.restore(world.organization_id, original, snapshot.id))
-    assert original.sandbox_id in world.engine.having_volumes
+    assert original.sandbox_id in world.engine.volume_ids
     del world.engine.failing[key]
-    await world.reconciler.agree()
-    assert original.sandbox_id not in world.engine.having_volumes
+    await world.reconciler.reconcile()
+    assert original.sandbox_id not in world.engine.volume_ids
 
 
-async def test_what_cannot_be_restored_is_left_as_it_is(world: World) -> None:
+async def test_a_refused_restore_changes_nothing(world: World) -> None:
     original = await agent(world)
     snapshot = await world.snapshots.take(original)
     with pytest.raises(SnapshotNotFound):
@@ -337,7 +337,7 @@ async def test_what_cannot_be_restored_is_left_as_it_is(world: World) -> None:
         await world.restores.restore(world.organization_id, unknown, snapshot.id)
 
 
-async def test_what_is_decided_is_told(world: World) -> None:
+async def test_forks_and_restores_publish_events(world: World) -> None:
     original = await agent(world)
     with world.events.follow(world.organization_id) as follower:
         snapshot = await world.snapshots.take(original)
@@ -352,7 +352,7 @@ async def test_what_is_decided_is_told(world: World) -> None:
         EventType.SNAPSHOT_MADE, EventType.INSTANCE_FORKED, EventType.INSTANCE_RESTORED,
         EventType.SNAPSHOT_REMOVED,
     }  # fmt: skip
-    found = [(each.type, each.instance_id, dict(each.more)) for each in events]
+    found = [(each.type, each.instance_id, dict(each.members)) for each in events]
     of = {"snapshot_id": snapshot.id}
     assert [each for each in found if each[0] in wanted] == [
         (EventType.SNAPSHOT_MADE, original.id, of),
@@ -363,7 +363,7 @@ async def test_what_is_decided_is_told(world: World) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the program runs in sandboxes only")
-async def test_a_warm_sandbox_is_brought_to_the_originals_state_without_a_boot(
+async def test_a_warm_sandbox_becomes_a_fork_without_a_boot(
     tmp_path: Path,
 ) -> None:
     async with open_world(tmp_path, warm_pool_size=1) as world:
@@ -378,7 +378,7 @@ async def test_a_warm_sandbox_is_brought_to_the_originals_state_without_a_boot(
             while await world.pool.adjust():
                 pass
             booted = world.engine.made("boot")
-            # One gateway stands for all, and a running one would be suspended for this.
+            # All sandboxes share the scripted gateway, which a running original would suspend.
             await world.instances.change(
                 original.id, now=world.clock.now, status=InstanceStatus.STOPPED
             )
@@ -390,12 +390,12 @@ async def test_a_warm_sandbox_is_brought_to_the_originals_state_without_a_boot(
             made = await world.settled(made)
             assert (made.status, made.sandbox_id) == (RUNNING, world.engine.warm_sandboxes[-1])
             assert world.engine.made("boot") == booted
-            assert told(warm_sandbox) == ["teal"]
+            assert first_column(warm_sandbox) == ["teal"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the program runs in sandboxes only")
 @pytest.mark.parametrize("is_fit", [True, False])
-async def test_a_warm_sandbox_that_still_boots_becomes_a_fork_unless_that_takes_another_boot(
+async def test_a_booting_warm_sandbox_becomes_a_fork_unless_the_home_needs_another_boot(
     tmp_path: Path, *, is_fit: bool
 ) -> None:
     async with open_world(tmp_path, warm_pool_size=1) as world:
@@ -413,7 +413,7 @@ async def test_a_warm_sandbox_that_still_boots_becomes_a_fork_unless_that_takes_
         warm_sandbox = agent_at(world.root, "none yet")
         database, unmade = warm_sandbox / CONVERSATIONS, warm_sandbox / "unmade"
         database.rename(unmade)
-        # Without a turn, OpenClaw makes it for whoever asks for a conversation.
+        # Without a turn, OpenClaw creates the database when a session is requested.
         world.gateway.on_history = lambda: unmade.rename(database)
         world.gateway.is_started = False
         booted = world.gateway.probes
@@ -425,31 +425,31 @@ async def test_a_warm_sandbox_that_still_boots_becomes_a_fork_unless_that_takes_
             await eventually(lambda: world.processes.unpacked == 1, "the home is there")
             assert unmade.exists()
         else:
-            await eventually(lambda: world.engine.made("boot") == 3, "it is booted anew")
-            # At once: the warm sandbox's boot has not ended.
+            await eventually(lambda: world.engine.made("boot") == 3, "it is booted again")
+            # This does not wait for the warm sandbox's boot.
             assert not making.done()
         world.gateway.is_started = True
         fork = await world.settled(fork)
         await making
         assert (fork.status, world.engine.made("boot")) == (RUNNING, 2 if is_fit else 3)
         if is_fit:
-            assert told(warm_sandbox) == ["teal"]
+            assert first_column(warm_sandbox) == ["teal"]
 
 
-async def test_a_warm_sandbox_that_cannot_be_brought_there_is_booted_anew(tmp_path: Path) -> None:
+async def test_a_warm_sandbox_that_cannot_be_hydrated_is_booted_again(tmp_path: Path) -> None:
     async with open_world(tmp_path, warm_pool_size=1) as world:
         world.programs.answers["sessions.delete"] = done()
         original = await agent(world)
         while await world.pool.adjust():
             pass
-        # There is nothing in its home that could be poured to.
+        # The home of the warm sandbox lacks the databases for the transfer.
         fork = await world.settled(await world.forks.fork(original, "Bea"))
         assert fork.status is RUNNING
         assert world.engine.made("boot") == 3
         assert notes_of(world, fork) == b"teal"
 
 
-async def test_a_turn_that_runs_is_let_end_before_the_copy(world: World) -> None:
+async def test_a_running_turn_ends_before_the_copy(world: World) -> None:
     original = await agent(world)
     world.gateway.busy_rounds = 3
     fork = await world.forks.fork(original, "Bea")

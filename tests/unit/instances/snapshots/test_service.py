@@ -1,4 +1,4 @@
-"""Snapshots are whole or not there, whatever fails on the way; and what a crash leaves, heals."""
+"""Taking and removing snapshots, and recovery from failures and crashes."""
 
 from __future__ import annotations
 
@@ -56,10 +56,10 @@ async def agent(world: World) -> Instance:
     return instance
 
 
-async def settled_beside(
+async def run_after_leftovers(
     world: World, monkeypatch: pytest.MonkeyPatch, hold: Hold, work: asyncio.Task[object]
 ) -> None:
-    """Has work go on and end just after the store has said what nobody needs."""
+    """Lets work end just after the store has listed the unneeded snapshots."""
     leftovers = world.snapshot_queries.leftovers
 
     async def outrun() -> set[SnapshotId]:
@@ -73,7 +73,7 @@ async def settled_beside(
         await world.snapshots.clear_unneeded()
 
 
-def kept(world: World) -> list[str]:
+def archive_names(world: World) -> list[str]:
     folder = world.snapshots.archives.path(SnapshotId("x")).parent
     return sorted(path.name for path in folder.glob("*"))
 
@@ -89,7 +89,7 @@ async def test_a_snapshot_has_files_conversations_and_configuration(world: World
     assert snapshot.content["overrides"] == {"logging.level": "debug"}
     (session,) = snapshot.content["sessions"]
     assert session["name"] == "Ticket 1"
-    assert kept(world) == [f"{snapshot.id}.tar"]
+    assert archive_names(world) == [f"{snapshot.id}.tar"]
 
 
 async def test_a_running_agent_is_frozen_while_it_is_copied_and_then_goes_on(world: World) -> None:
@@ -112,38 +112,38 @@ async def test_a_stopped_agent_stays_as_it_is(world: World) -> None:
     assert world.engine.made("unpause") == 0
 
 
-async def test_one_whose_sandbox_has_died_is_copied_from_its_volume(world: World) -> None:
+async def test_a_dead_sandbox_is_copied_from_its_volume(world: World) -> None:
     instance = await agent(world)
     world.engine.put(instance.sandbox_id, SandboxState.EXITED)
     assert (await world.snapshots.take(instance)).is_whole
     assert world.engine.made("unpause") == 0
 
 
-async def test_a_failure_leaves_nothing_and_the_agent_running(world: World) -> None:
+async def test_after_a_failure_nothing_is_left_and_the_agent_runs(world: World) -> None:
     instance = await agent(world)
     world.engine.failing["read_home"] = EngineUnavailable("gone")
     with pytest.raises(EngineUnavailable):
         await world.snapshots.take(instance)
     assert world.engine.state(instance.sandbox_id) is RUNNING
-    assert (kept(world), await world.snapshot_queries.ids()) == ([], set())
+    assert (archive_names(world), await world.snapshot_queries.ids()) == ([], set())
 
 
-async def test_a_home_that_is_none_leaves_nothing_either(world: World) -> None:
+async def test_an_invalid_home_leaves_nothing(world: World) -> None:
     instance = await agent(world)
     world.engine.homes[instance.sandbox_id] = b"no archive" * 1000
     with pytest.raises(ArchiveRefused):
         await world.snapshots.take(instance)
-    assert (kept(world), await world.snapshot_queries.ids()) == ([], set())
+    assert (archive_names(world), await world.snapshot_queries.ids()) == ([], set())
 
 
-async def test_an_agent_that_cannot_be_resumed_is_copied_all_the_same(world: World) -> None:
+async def test_a_snapshot_succeeds_even_if_the_agent_cannot_be_resumed(world: World) -> None:
     instance = await agent(world)
     await world.instances.change(instance.id, now=world.clock.now, gateway_url=None)
     assert (await world.snapshots.take(instance)).is_whole
     assert world.engine.state(instance.sandbox_id) is RUNNING
 
 
-async def test_a_cancelled_one_lets_the_agent_go_on_and_is_cleared_away(world: World) -> None:
+async def test_a_cancelled_snapshot_resumes_the_agent_and_is_removed(world: World) -> None:
     instance = await agent(world)
     hold = world.engine.holds["read_home"] = Hold()
     taking = asyncio.ensure_future(world.snapshots.take(instance))
@@ -153,14 +153,14 @@ async def test_a_cancelled_one_lets_the_agent_go_on_and_is_cleared_away(world: W
         await taking
     del world.engine.holds["read_home"]
     assert world.engine.state(instance.sandbox_id) is RUNNING
-    await world.reconciler.agree()
-    assert (kept(world), await world.snapshot_queries.ids()) == ([], set())
+    await world.reconciler.reconcile()
+    assert (archive_names(world), await world.snapshot_queries.ids()) == ([], set())
 
 
 @pytest.mark.parametrize(
     "status", [InstanceStatus.PROVISIONING, InstanceStatus.TERMINATED, InstanceStatus.ERROR]
 )
-async def test_what_was_never_ready_has_nothing_to_keep(
+async def test_an_instance_that_was_never_ready_has_no_snapshot(
     world: World, status: InstanceStatus
 ) -> None:
     instance = await world.placed(status, first_ready_at=None)
@@ -168,7 +168,7 @@ async def test_what_was_never_ready_has_nothing_to_keep(
         await world.snapshots.take(instance)
 
 
-async def test_one_that_has_failed_is_kept_as_it_was_last(world: World) -> None:
+async def test_a_failed_instance_can_be_copied(world: World) -> None:
     instance = await world.placed(InstanceStatus.ERROR)
     world.engine.put(instance.sandbox_id, SandboxState.EXITED)
     assert (await world.snapshots.take(instance)).is_whole
@@ -177,7 +177,7 @@ async def test_one_that_has_failed_is_kept_as_it_was_last(world: World) -> None:
         await world.snapshots.take(lost)
 
 
-async def test_what_is_not_there_has_no_snapshot(world: World) -> None:
+async def test_a_snapshot_of_a_missing_instance_raises(world: World) -> None:
     instance = await world.created()
     with pytest.raises(InstanceNotFound):
         await world.snapshots.take(replace(instance, id="none"))  # type: ignore[arg-type]  # no id
@@ -185,36 +185,36 @@ async def test_what_is_not_there_has_no_snapshot(world: World) -> None:
 
 async def test_snapshots_are_listed_oldest_first_and_outlive_their_instance(world: World) -> None:
     instance, other = await agent(world), await world.created()
-    taken = []
+    snapshot_ids = []
     for each in (instance, other, instance):
         world.clock.advance(1)
-        taken.append((await world.snapshots.take(each)).id)
+        snapshot_ids.append((await world.snapshots.take(each)).id)
     await world.lifecycle.delete(world.organization_id, instance.id)
     listed = await world.snapshots.of_instance(instance.id)
-    assert [each.id for each in listed] == [taken[0], taken[2]]
+    assert [each.id for each in listed] == [snapshot_ids[0], snapshot_ids[2]]
     everything = await world.snapshots.of_organization(world.organization_id)
-    assert [each.id for each in everything] == taken
-    await world.reconciler.agree()
-    assert len(kept(world)) == 3
+    assert [each.id for each in everything] == snapshot_ids
+    await world.reconciler.reconcile()
+    assert len(archive_names(world)) == 3
 
 
-async def test_a_removed_one_is_gone_with_its_archive(world: World) -> None:
+async def test_a_removed_snapshot_is_gone_with_its_archive(world: World) -> None:
     snapshot = await world.snapshots.take(await agent(world))
     await world.snapshots.remove(world.organization_id, snapshot.id)
-    assert kept(world) == []
+    assert archive_names(world) == []
     with pytest.raises(SnapshotNotFound):
-        await world.snapshots.snapshot(world.organization_id, snapshot.id)
+        await world.snapshots.get(world.organization_id, snapshot.id)
     with pytest.raises(SnapshotNotFound):
         await world.snapshots.remove(world.organization_id, snapshot.id)
 
 
-async def test_anothers_is_not_found(world: World) -> None:
+async def test_a_snapshot_of_another_organization_is_not_found(world: World) -> None:
     snapshot = await world.snapshots.take(await agent(world))
     with pytest.raises(SnapshotNotFound):
-        await world.snapshots.snapshot("another", snapshot.id)  # type: ignore[arg-type]  # no id
+        await world.snapshots.get("another", snapshot.id)  # type: ignore[arg-type]  # no id
 
 
-async def test_what_a_crash_left_is_cleared_away_and_what_is_used_is_not(world: World) -> None:
+async def test_unneeded_snapshots_are_removed_and_used_ones_stay(world: World) -> None:
     whole = await world.snapshots.take(await agent(world))
     archives = world.snapshots.archives
     half = replace(whole, id=SnapshotId("half"), is_whole=False)
@@ -225,38 +225,38 @@ async def test_what_a_crash_left_is_cleared_away_and_what_is_used_is_not(world: 
         archives.raw(each.id).write_bytes(b"")
     archives.path(SnapshotId("nobody")).write_bytes(b"")
     with world.snapshots.using(used.id):
-        await world.reconciler.agree()
-        assert kept(world) == sorted([f"{whole.id}.tar", "used.raw"])
-    await world.reconciler.agree()
-    assert kept(world) == [f"{whole.id}.tar"]
+        await world.reconciler.reconcile()
+        assert archive_names(world) == sorted([f"{whole.id}.tar", "used.raw"])
+    await world.reconciler.reconcile()
+    assert archive_names(world) == [f"{whole.id}.tar"]
     assert await world.snapshot_queries.ids() == {whole.id}
 
 
-async def test_one_that_is_finished_while_others_are_cleared_away_stays(
+async def test_a_snapshot_that_is_finished_during_a_clearing_stays(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     instance = await agent(world)
     hold = world.engine.holds["read_home"] = Hold()
     taking = world.tasks.create_task(world.snapshots.take(instance))
     await hold.has_begun.wait()
-    await settled_beside(world, monkeypatch, hold, taking)
+    await run_after_leftovers(world, monkeypatch, hold, taking)
     snapshot = taking.result()
-    assert await world.snapshots.snapshot(world.organization_id, snapshot.id) == snapshot
-    assert kept(world) == [f"{snapshot.id}.tar"]
+    assert await world.snapshots.get(world.organization_id, snapshot.id) == snapshot
+    assert archive_names(world) == [f"{snapshot.id}.tar"]
 
 
-async def test_what_a_fork_is_made_of_stays_while_others_are_cleared_away(
+async def test_the_snapshot_of_a_fork_stays_during_a_clearing(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     instance = await agent(world)
     hold = world.engine.holds["read_home"] = Hold()
     forking = world.tasks.create_task(world.forks.fork(instance, "Bea"))
     await hold.has_begun.wait()
-    await settled_beside(world, monkeypatch, hold, forking)
+    await run_after_leftovers(world, monkeypatch, hold, forking)
     assert (await world.settled(forking.result())).status is InstanceStatus.RUNNING
 
 
-async def test_one_that_was_cleared_away_while_it_was_written_is_not_told_of(
+async def test_a_snapshot_that_was_removed_during_its_copy_raises(
     world: World,
 ) -> None:
     snapshot_id = SnapshotId("lost")
@@ -264,10 +264,10 @@ async def test_one_that_was_cleared_away_while_it_was_written_is_not_told_of(
     raw.write_bytes(blank())
     with raw.open("rb") as source, pytest.raises(SnapshotNotFound):
         await world.snapshots.import_archive(snapshot_id, source, {})
-    assert kept(world) == []
+    assert archive_names(world) == []
 
 
-async def test_an_instance_whose_snapshot_is_gone_says_so(world: World) -> None:
+async def test_reading_the_archive_of_a_missing_snapshot_raises(world: World) -> None:
     instance = await world.created()
     unborn = replace(instance, first_ready_at=None, origin_snapshot_id=SnapshotId("gone"))
     with pytest.raises(SandboxMissing, match="is gone"):
@@ -276,7 +276,7 @@ async def test_an_instance_whose_snapshot_is_gone_says_so(world: World) -> None:
     assert await world.sessions.of_instance(instance.id) == []
 
 
-async def test_a_snapshot_of_another_machine_has_no_instance(world: World) -> None:
+async def test_an_imported_snapshot_has_no_instance(world: World) -> None:
     imported = Snapshot(
         SnapshotId("imported"),
         world.organization_id,
@@ -285,11 +285,11 @@ async def test_a_snapshot_of_another_machine_has_no_instance(world: World) -> No
         is_whole=True,
     )
     await world.snapshots.add(imported)
-    found = await world.snapshots.snapshot(world.organization_id, "imported")
+    found = await world.snapshots.get(world.organization_id, "imported")
     assert (found.instance_id, dict(found.content)) == (None, {})
 
 
-async def test_an_archive_that_cannot_be_removed_is_removed_later(
+async def test_a_failed_removal_of_an_archive_is_retried(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     snapshot = await world.snapshots.take(await agent(world))
@@ -300,6 +300,6 @@ async def test_an_archive_that_cannot_be_removed_is_removed_later(
     with monkeypatch.context() as broken:
         broken.setattr(world.snapshots.archives, "remove", refusing)
         await world.snapshots.remove(world.organization_id, snapshot.id)
-        assert kept(world) == [f"{snapshot.id}.tar"]
-    await world.reconciler.agree()
-    assert kept(world) == []
+        assert archive_names(world) == [f"{snapshot.id}.tar"]
+    await world.reconciler.reconcile()
+    assert archive_names(world) == []

@@ -1,4 +1,4 @@
-"""Warm sandboxes are made, kept, claimed and replaced."""
+"""Making, freezing, claiming and replacing warm sandboxes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from starlette.types import Receive, Send
 
-    from tests.scripted.gateway import Asked
+    from tests.scripted.gateway import ReceivedMessage
 
 NO_PROCESS = EngineUnavailable("no room")
 PAUSED, RUNNING = SandboxState.PAUSED, SandboxState.RUNNING
@@ -44,7 +44,7 @@ PAUSED, RUNNING = SandboxState.PAUSED, SandboxState.RUNNING
 
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
-    """A world whose warm sandboxes have no program waiting for a fork, which is a process each."""
+    """A world whose warm sandboxes run no program for forks, which would be a process each."""
     async with open_world(tmp_path, warm_pool_size=2) as world:
         world.programs.answers["sessions.delete"] = done()
         world.processes.failing = NO_PROCESS
@@ -52,14 +52,14 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 
 async def full(world: World) -> list[WarmSandbox]:
-    """The warm sandboxes once there is nothing more to do."""
+    """The warm sandboxes of a full pool."""
     while await world.pool.adjust():
         pass
     return await world.warm_queries.all()
 
 
 async def ready(world: World, count: int, made: int) -> None:
-    """Waits until so many warm sandboxes may be claimed, of those that were made."""
+    """Waits until `count` of the `made` warm sandboxes are ready."""
     await eventually(lambda: world.engine.made("pause") == made, "they are frozen")
     for _ in range(1000):
         if (await world.health.report())["pool"]["ready"] == count:
@@ -68,7 +68,7 @@ async def ready(world: World, count: int, made: int) -> None:
     raise AssertionError(f"the pool has not {count} warm sandboxes")
 
 
-async def test_as_many_warm_sandboxes_as_wanted_are_made_and_frozen(world: World) -> None:
+async def test_the_configured_number_of_warm_sandboxes_is_made_and_frozen(world: World) -> None:
     warm_sandboxes = await full(world)
     assert len(warm_sandboxes) == 2
     assert {world.engine.state(each.sandbox_id) for each in warm_sandboxes} == {PAUSED}
@@ -76,16 +76,16 @@ async def test_as_many_warm_sandboxes_as_wanted_are_made_and_frozen(world: World
     assert {each.gateway_url for each in warm_sandboxes} == {world.engine.gateway_url}
 
 
-async def test_a_warm_sandbox_has_had_turns_in_a_conversation_that_is_deleted(world: World) -> None:
+async def test_a_warm_up_runs_turns_in_a_session_that_is_deleted(world: World) -> None:
     await full(world)
     assert len(world.gateway.messages) == 2 * TURN_COUNT
     keys = {each.headers["x-openclaw-session-key"] for each in world.gateway.messages}
     assert {params["key"] for params in world.programs.called("sessions.delete")} == keys
-    # No two are called alike, so that none is called like a conversation of a user's.
+    # The names are random, so that they do not collide with a user's session.
     assert len(keys) == 2
 
 
-async def test_a_program_for_a_fork_waits_in_a_warm_sandbox_for_as_long_as_it_is_one(
+async def test_the_program_for_forks_runs_until_the_warm_sandbox_leaves_the_pool(
     world: World,
 ) -> None:
     world.processes.failing = None
@@ -102,7 +102,7 @@ async def test_a_program_for_a_fork_waits_in_a_warm_sandbox_for_as_long_as_it_is
     assert world.processes.running == 1
 
 
-async def test_without_that_program_it_is_a_warm_sandbox_all_the_same(world: World) -> None:
+async def test_a_warm_sandbox_without_the_program_for_forks_is_usable(world: World) -> None:
     assert world.processes.failing
     assert len(await full(world)) == 2
     assert (await world.created()).status is InstanceStatus.RUNNING
@@ -132,8 +132,8 @@ async def test_a_claimed_warm_sandbox_is_replaced(world: World) -> None:
 async def test_the_pool_is_filled_again_in_the_background(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # While the claimed one is brought to its owner's state, no other is made.
-    monkeypatch.setattr(pool_module, "LOOK_INTERVAL_S", 0.01)
+    # No other is made until the claimed one is ready.
+    monkeypatch.setattr(pool_module, "CHECK_INTERVAL_S", 0.01)
     world.tasks.create_task(world.pool.run())
     await ready(world, 2, made=2)
     await world.created()
@@ -141,7 +141,7 @@ async def test_the_pool_is_filled_again_in_the_background(
     assert len(world.engine.warm_sandboxes) == 3
 
 
-async def test_what_differs_from_blank_is_one_patch(world: World) -> None:
+async def test_a_claimed_warm_sandbox_is_configured_by_one_patch(world: World) -> None:
     await full(world)
     provisioner = world.engine.made("boot")
     await world.created(
@@ -157,7 +157,7 @@ async def test_what_differs_from_blank_is_one_patch(world: World) -> None:
     assert world.engine.made("boot") == provisioner
 
 
-async def test_a_patch_that_is_refused_is_left_to_a_boot(world: World) -> None:
+async def test_a_refused_patch_leads_to_a_boot(world: World) -> None:
     await full(world)
     world.gateway.rpc_answers["config.patch"] = refused("invalid config")
     provisioner = world.engine.made("boot")
@@ -168,7 +168,7 @@ async def test_a_patch_that_is_refused_is_left_to_a_boot(world: World) -> None:
     assert config["agents"]["defaults"]["model"]["primary"] == "chowder-openai/gpt-4o"
 
 
-async def test_a_warm_sandbox_that_does_not_wake_costs_a_boot_and_nothing_else(
+async def test_a_warm_sandbox_that_cannot_be_resumed_leads_to_a_boot(
     world: World,
 ) -> None:
     await full(world)
@@ -178,7 +178,7 @@ async def test_a_warm_sandbox_that_does_not_wake_costs_a_boot_and_nothing_else(
     assert world.engine.state(instance.sandbox_id) is RUNNING
 
 
-async def test_a_warm_sandbox_that_needs_a_moment_is_waited_for(world: World) -> None:
+async def test_a_claim_waits_until_the_gateway_accepts_turns(world: World) -> None:
     await full(world)
     world.gateway.is_started, probes = False, world.gateway.probes
     instance = await world.creation.create(world.organization_id, InstanceDraft("Ada"))
@@ -188,7 +188,7 @@ async def test_a_warm_sandbox_that_needs_a_moment_is_waited_for(world: World) ->
     assert world.engine.made("boot") == 2
 
 
-async def test_a_warm_sandbox_that_never_takes_turns_is_not_waited_for_much_longer(
+async def test_a_warm_sandbox_that_never_accepts_turns_leads_to_a_boot(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await full(world)
@@ -200,7 +200,7 @@ async def test_a_warm_sandbox_that_never_takes_turns_is_not_waited_for_much_long
     assert (await world.settled(instance)).status is InstanceStatus.RUNNING
 
 
-async def test_who_has_no_model_key_gets_no_warm_sandbox(world: World) -> None:
+async def test_an_instance_without_a_model_key_claims_no_warm_sandbox(world: World) -> None:
     warm_sandboxes = await full(world)
     instance = await world.created(model_provider=ModelProvider.GEMINI)
     assert instance.status is InstanceStatus.ERROR
@@ -209,7 +209,7 @@ async def test_who_has_no_model_key_gets_no_warm_sandbox(world: World) -> None:
 
 @asynccontextmanager
 async def booting(world: World) -> AsyncIterator[Hold]:
-    """A warm sandbox that is held in its boot; when the block is left, its making has ended."""
+    """Holds a warm sandbox in its boot; lets it end at the end of the block."""
     hold = world.engine.holds["boot"] = Hold()
     making = asyncio.create_task(world.pool.adjust())
     await hold.has_begun.wait()
@@ -219,14 +219,14 @@ async def booting(world: World) -> AsyncIterator[Hold]:
     await making
 
 
-async def test_who_finds_none_ready_gets_the_one_that_boots(world: World) -> None:
+async def test_without_a_ready_one_an_instance_claims_the_booting_one(world: World) -> None:
     async with booting(world) as hold:
         (offered,) = await world.warm_queries.all()
         draft = InstanceDraft("Ada", ModelProvider.OPENAI)
         instance = await world.creation.create(world.organization_id, draft)
         assert instance.sandbox_id == offered.sandbox_id
         assert (await world.now(instance)).status is InstanceStatus.PROVISIONING
-        # Another's create is a boot of its own.
+        # A second instance gets a boot of its own.
         assert (await world.created()).sandbox_id != offered.sandbox_id
         hold.may_end.set()
         instance = await world.settled(instance)
@@ -235,17 +235,17 @@ async def test_who_finds_none_ready_gets_the_one_that_boots(world: World) -> Non
     assert world.engine.state(instance.sandbox_id) is RUNNING
     assert world.engine.made("boot") == 2
     assert world.engine.calls.count(("promote", instance.sandbox_id)) == 1
-    # With a user's key, a warm-up's turns would be a user's turns.
+    # Nothing warms it up: the turns would use the organization's model key.
     assert world.gateway.messages == []
     assert world.engine.made("pause") == 0
     assert len(world.gateway.called("config.patch")) == 1
     assert len(await full(world)) == 2
 
 
-async def test_one_that_is_being_warmed_is_nobodys_yet(world: World) -> None:
+async def test_a_sandbox_cannot_be_claimed_during_its_warm_up(world: World) -> None:
     is_asked, may_answer = asyncio.Event(), asyncio.Event()
 
-    async def slow(asked: Asked, receive: Receive, send: Send) -> None:
+    async def slow(asked: ReceivedMessage, receive: Receive, send: Send) -> None:
         is_asked.set()
         await may_answer.wait()
         await friendly(asked, receive, send)
@@ -260,7 +260,7 @@ async def test_one_that_is_being_warmed_is_nobodys_yet(world: World) -> None:
     assert (await world.warm_queries.all())[0].gateway_url is not None
 
 
-async def test_a_claimed_one_that_does_not_boot_is_booted_again(
+async def test_a_sandbox_whose_boot_fails_after_the_claim_is_booted_again(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with booting(world) as hold:
@@ -272,21 +272,21 @@ async def test_a_claimed_one_that_does_not_boot_is_booted_again(
     assert instance.status is InstanceStatus.RUNNING
     assert instance.sandbox_id == offered.sandbox_id
     assert world.engine.made("boot") == 2
-    # It was not the pool's failure.
+    # The pool does not count it as its failure.
     assert world.pool.problem is None
     assert "claimed, but not booted: The sandbox ended with exit code" in caplog.text
 
 
-async def test_a_claimed_one_that_is_deleted_at_once_leaves_nothing(world: World) -> None:
+async def test_deleting_the_claimer_of_a_booting_sandbox_leaves_nothing(world: World) -> None:
     async with booting(world):
         instance = await world.creation.create(world.organization_id, InstanceDraft("Ada"))
         await world.lifecycle.delete(world.organization_id, instance.id)
-    assert world.engine.found == {}
+    assert world.engine.containers == {}
     assert world.pool.problem is None
     assert len(await full(world)) == 2
 
 
-async def test_a_claimed_one_that_is_deleted_before_it_is_woken_leaves_nothing(
+async def test_deleting_the_claimer_before_its_sandbox_is_resumed_leaves_nothing(
     world: World,
 ) -> None:
     world.processes.failing = None
@@ -294,11 +294,11 @@ async def test_a_claimed_one_that_is_deleted_before_it_is_woken_leaves_nothing(
     world.faults.add(world.organization_id, FaultDraft(FaultKind.PROVISIONING, delay_s=600.0))
     slow = await world.creation.create(world.organization_id, InstanceDraft("Ada"))
     await world.lifecycle.delete(world.organization_id, slow.id)
-    # The other warm sandbox's.
+    # The other warm sandbox is left.
     assert world.processes.running == 1
 
 
-async def test_one_that_does_not_boot_and_that_nobody_wanted_is_told(world: World) -> None:
+async def test_a_failed_boot_without_a_claim_is_the_problem_of_the_pool(world: World) -> None:
     async with booting(world):
         (offered,) = await world.warm_queries.all()
         world.engine.put(offered.sandbox_id, SandboxState.EXITED)
@@ -307,19 +307,17 @@ async def test_one_that_does_not_boot_and_that_nobody_wanted_is_told(world: Worl
 
 
 @pytest.mark.parametrize("state", [SandboxState.EXITED, SandboxState.MISSING])
-async def test_a_warm_sandbox_that_is_not_as_it_was_left_is_replaced(
-    world: World, state: SandboxState
-) -> None:
+async def test_a_dead_warm_sandbox_is_replaced(world: World, state: SandboxState) -> None:
     dead, living = await full(world)
     world.engine.put(dead.sandbox_id, state)
     warm_sandboxes = await full(world)
     assert len(warm_sandboxes) == 2
     assert living in warm_sandboxes
-    assert dead.sandbox_id not in world.engine.found
+    assert dead.sandbox_id not in world.engine.containers
 
 
 @pytest.mark.parametrize("what", ["image", "crash"])
-async def test_warm_sandboxes_of_another_make_or_half_made_are_replaced(
+async def test_warm_sandboxes_with_another_fingerprint_or_no_address_are_replaced(
     world: World, what: str
 ) -> None:
     old = await full(world)
@@ -332,10 +330,10 @@ async def test_warm_sandboxes_of_another_make_or_half_made_are_replaced(
     new = await full(world)
     assert len(new) == 2
     assert not {each.sandbox_id for each in old} & {each.sandbox_id for each in new}
-    assert world.engine.found.keys() == {each.sandbox_id for each in new}
+    assert world.engine.containers.keys() == {each.sandbox_id for each in new}
 
 
-async def test_no_warm_sandbox_of_another_make_is_claimed(world: World) -> None:
+async def test_a_warm_sandbox_with_another_fingerprint_is_not_claimed(world: World) -> None:
     old = await full(world)
     world.engine.fingerprint = "another"
     instance = await world.created()
@@ -343,8 +341,8 @@ async def test_no_warm_sandbox_of_another_make_is_claimed(world: World) -> None:
 
 
 @pytest.fixture
-async def unhurried(tmp_path: Path) -> AsyncIterator[World]:
-    """A world whose warm sandboxes are frozen a minute after their last turn."""
+async def slow_freezing(tmp_path: Path) -> AsyncIterator[World]:
+    """A world whose warm sandboxes are frozen a minute after they are ready."""
     async with open_world(tmp_path, warm_pool_size=2, freeze_after_s=60.0) as world:
         world.programs.answers["sessions.delete"] = done()
         world.processes.failing = NO_PROCESS
@@ -355,60 +353,64 @@ def states(world: World, warm_sandboxes: list[WarmSandbox]) -> set[SandboxState]
     return {world.engine.state(each.sandbox_id) for each in warm_sandboxes}
 
 
-async def test_a_warm_sandbox_stays_awake_until_its_databases_are_put_away(
-    unhurried: World,
+async def test_a_warm_sandbox_is_frozen_only_after_a_while(
+    slow_freezing: World,
 ) -> None:
-    warm_sandboxes = await full(unhurried)
-    unhurried.clock.advance(59)
-    assert await full(unhurried) == warm_sandboxes
-    assert states(unhurried, warm_sandboxes) == {RUNNING}
-    unhurried.clock.advance(1)
-    assert await full(unhurried) == warm_sandboxes
-    assert states(unhurried, warm_sandboxes) == {PAUSED}
-    assert unhurried.engine.made("boot") == 2
+    warm_sandboxes = await full(slow_freezing)
+    slow_freezing.clock.advance(59)
+    assert await full(slow_freezing) == warm_sandboxes
+    assert states(slow_freezing, warm_sandboxes) == {RUNNING}
+    slow_freezing.clock.advance(1)
+    assert await full(slow_freezing) == warm_sandboxes
+    assert states(slow_freezing, warm_sandboxes) == {PAUSED}
+    assert slow_freezing.engine.made("boot") == 2
 
 
-async def test_one_that_is_awake_is_claimed_and_stays_so(unhurried: World) -> None:
-    first, second = await full(unhurried)
-    instance = await unhurried.created()
+async def test_a_claimed_sandbox_that_was_not_frozen_yet_stays_awake(slow_freezing: World) -> None:
+    first, second = await full(slow_freezing)
+    instance = await slow_freezing.created()
     assert (instance.sandbox_id, instance.status) == (first.sandbox_id, InstanceStatus.RUNNING)
-    unhurried.clock.advance(60)
-    await full(unhurried)
-    assert unhurried.engine.state(instance.sandbox_id) is RUNNING
-    assert unhurried.engine.state(second.sandbox_id) is PAUSED
-    # Two at first, and one for that which was claimed.
-    assert unhurried.engine.made("boot") == 3
+    slow_freezing.clock.advance(60)
+    await full(slow_freezing)
+    assert slow_freezing.engine.state(instance.sandbox_id) is RUNNING
+    assert slow_freezing.engine.state(second.sandbox_id) is PAUSED
+    # Two at first, and a replacement for the claimed one.
+    assert slow_freezing.engine.made("boot") == 3
 
 
-async def test_who_claims_one_that_is_being_frozen_has_it_thawed(unhurried: World) -> None:
-    first, _ = await full(unhurried)
-    unhurried.clock.advance(60)
-    hold = unhurried.engine.holds["pause"] = Hold()
-    settling = asyncio.create_task(unhurried.pool.adjust())
+async def test_a_claim_during_a_freeze_resumes_the_sandbox(slow_freezing: World) -> None:
+    first, _ = await full(slow_freezing)
+    slow_freezing.clock.advance(60)
+    hold = slow_freezing.engine.holds["pause"] = Hold()
+    settling = asyncio.create_task(slow_freezing.pool.adjust())
     await hold.has_begun.wait()
-    instance = await unhurried.creation.create(unhurried.organization_id, InstanceDraft("Ada"))
+    instance = await slow_freezing.creation.create(
+        slow_freezing.organization_id, InstanceDraft("Ada")
+    )
     assert instance.sandbox_id == first.sandbox_id
     hold.may_end.set()
-    assert (await unhurried.settled(instance)).status is InstanceStatus.RUNNING
+    assert (await slow_freezing.settled(instance)).status is InstanceStatus.RUNNING
     await settling
-    assert unhurried.engine.state(first.sandbox_id) is RUNNING
-    assert unhurried.engine.made("boot") == 2
+    assert slow_freezing.engine.state(first.sandbox_id) is RUNNING
+    assert slow_freezing.engine.made("boot") == 2
 
 
-async def test_one_that_a_former_server_has_left_awake_is_frozen_later(world: World) -> None:
+async def test_an_awake_warm_sandbox_of_an_earlier_server_process_is_frozen_later(
+    world: World,
+) -> None:
     warm_sandboxes = await full(world)
     world.engine.put(warm_sandboxes[0].sandbox_id, RUNNING)
     assert await full(world) == warm_sandboxes
     assert states(world, warm_sandboxes) == {PAUSED}
 
 
-async def test_the_reconciler_takes_warm_sandboxes_for_somebodys(world: World) -> None:
+async def test_the_reconciler_keeps_warm_sandboxes(world: World) -> None:
     warm_sandboxes = await full(world)
-    await world.reconciler.agree()
-    assert world.engine.found.keys() == {each.sandbox_id for each in warm_sandboxes}
+    await world.reconciler.reconcile()
+    assert world.engine.containers.keys() == {each.sandbox_id for each in warm_sandboxes}
 
 
-async def test_a_warm_sandbox_that_cannot_be_made_is_told_and_tried_again(world: World) -> None:
+async def test_a_failure_to_make_a_warm_sandbox_is_reported_and_retried(world: World) -> None:
     world.gateway.handler = failing(500, {"error": {"message": "no"}})
     assert not await world.pool.adjust()
     problem = (await world.health.report())["pool"]["error"]
@@ -416,10 +418,10 @@ async def test_a_warm_sandbox_that_cannot_be_made_is_told_and_tried_again(world:
     world.gateway.handler = None
     assert len(await full(world)) == 2
     assert (await world.health.report())["pool"]["error"] is None
-    assert len(world.engine.found) == 2
+    assert len(world.engine.containers) == 2
 
 
-async def test_the_loop_outlives_what_goes_wrong(world: World) -> None:
+async def test_the_loop_survives_failures(world: World) -> None:
     world.engine.failing["memory"] = EngineUnavailable("The engine is on holiday.")
     world.tasks.create_task(world.pool.run())
     await eventually(lambda: world.engine.made("memory") > 0, "a look was taken")
@@ -429,7 +431,7 @@ async def test_the_loop_outlives_what_goes_wrong(world: World) -> None:
 
 
 @pytest.mark.parametrize("problem", [EngineUnavailable("No."), RuntimeError("a defect")])
-async def test_a_warm_sandbox_that_cannot_be_looked_at_stands_in_no_others_way(
+async def test_a_failure_with_one_warm_sandbox_does_not_affect_others(
     world: World, problem: Exception
 ) -> None:
     bad, dead = await full(world)
@@ -442,7 +444,7 @@ async def test_a_warm_sandbox_that_cannot_be_looked_at_stands_in_no_others_way(
     assert len(ids) == 1 + 2
 
 
-async def test_nobody_who_waits_for_a_boot_waits_for_a_warm_sandbox(world: World) -> None:
+async def test_no_warm_sandbox_is_made_while_instances_boot(world: World) -> None:
     world.gateway.is_started = False
     await world.creation.create(world.organization_id, InstanceDraft("Ada"))
     assert not await world.pool.adjust()
@@ -450,7 +452,7 @@ async def test_nobody_who_waits_for_a_boot_waits_for_a_warm_sandbox(world: World
     world.gateway.is_started = True
 
 
-async def test_a_smaller_pool_lets_the_surplus_go(world: World) -> None:
+async def test_surplus_warm_sandboxes_are_discarded(world: World) -> None:
     oldest, _ = await full(world)
     small = WarmPool(
         size=1,
@@ -461,7 +463,7 @@ async def test_a_smaller_pool_lets_the_surplus_go(world: World) -> None:
     )
     assert not await small.adjust()
     assert [each.sandbox_id for each in await world.warm_queries.all()] == [oldest.sandbox_id]
-    assert len(world.engine.found) == 1
+    assert len(world.engine.containers) == 1
 
 
 @pytest.mark.parametrize(
@@ -469,14 +471,14 @@ async def test_a_smaller_pool_lets_the_surplus_go(world: World) -> None:
     [(5_000_000_000, None), (64_000_000_000, 2_000_000_000)],
     ids=["small machine", "busy machine"],
 )
-async def test_where_memory_is_scarce_no_warm_sandbox_is_made(
+async def test_no_warm_sandbox_is_made_if_memory_is_scarce(
     world: World, total: int, available: int | None
 ) -> None:
-    world.engine.memory_found = EngineMemory(total, available)
+    world.engine.memory_reading = EngineMemory(total, available)
     assert await full(world) == []
 
 
-async def test_a_claim_while_warm_sandboxes_are_looked_at_wins(world: World) -> None:
+async def test_a_claim_during_a_check_wins(world: World) -> None:
     warm_sandbox = (await full(world))[0]
     await world.warm_queries.drop(warm_sandbox.sandbox_id)
     assert not await world.warm_sandboxes.discard(warm_sandbox)

@@ -1,4 +1,4 @@
-"""An agent's configuration, and what users may change of it."""
+"""An agent's initial configuration, and a user's overrides."""
 
 import json
 from typing import Any
@@ -43,17 +43,17 @@ def test_every_provider_is_reached_through_the_relay_in_its_own_wire_format() ->
         "chowder-anthropic": ("anthropic-messages", f"{RELAY}/anthropic"),
         "chowder-openai": ("openai-responses", f"{RELAY}/openai"),
         "chowder-gemini": ("google-generative-ai", f"{RELAY}/gemini"),
-        # All that the operator names, whatever they are: a blank agent is always the same.
+        # Always present, so that a blank agent does not depend on custom providers.
         "chowder-other": ("openai-completions", f"{RELAY}/other"),
     }
     assert {each["apiKey"] for each in providers.values()} == {"relay-token"}
 
 
-def test_openclaw_keeps_no_clock_on_a_model_call() -> None:
-    # One that ran for ten minutes kept what belonged to its turn, until the heap was full.
+def test_a_model_call_has_no_timeout_in_openclaw() -> None:
+    # A timeout of ten minutes kept each turn's data until the heap was full.
     seed = seeded()
     assert all("timeoutSeconds" not in each for each in seed["models"]["providers"].values())
-    # Without one, it gives up a silent model after two minutes, unless it is below `.local`.
+    # Without one, OpenClaw gives up a silent model after 2 min, unless its host ends with `.local`.
     assert RELAY_HOSTNAME.endswith(".local")
 
 
@@ -69,7 +69,7 @@ def test_the_instances_provider_has_the_default_model(provider: ModelProvider, m
     assert seeded(provider)["agents"]["defaults"]["model"] == {"primary": model}
 
 
-def test_an_agent_makes_no_model_call_that_nobody_asked_for() -> None:
+def test_an_agent_makes_no_unrequested_model_calls() -> None:
     config = seeded()
     assert config["agents"]["defaults"]["utilityModel"] == ""
     assert config["agents"]["defaults"]["heartbeat"] == {"every": "0m"}
@@ -80,7 +80,7 @@ def test_a_clients_function_tools_are_not_hidden_behind_openclaws_tool_search() 
     assert seeded()["tools"] == {"toolSearch": {"mode": "directory"}}
 
 
-def test_overrides_are_laid_over_the_seed_and_leave_the_rest() -> None:
+def test_overrides_change_only_their_settings() -> None:
     config = seeded(overrides={"agents.defaults.thinkingDefault": "off", "logging": {"level": "x"}})
     assert config["agents"]["defaults"] == {
         **seeded()["agents"]["defaults"],
@@ -89,7 +89,7 @@ def test_overrides_are_laid_over_the_seed_and_leave_the_rest() -> None:
     assert config["logging"] == {"level": "x"}
 
 
-def test_a_null_override_takes_a_setting_of_the_seed_away() -> None:
+def test_a_null_override_removes_an_initial_setting() -> None:
     config = seeded(overrides={"agents.defaults.heartbeat": None, "nothing.there": None})
     assert "heartbeat" not in config["agents"]["defaults"]
     assert config["nothing"] == {}
@@ -116,7 +116,7 @@ def test_dot_paths_and_nested_objects_become_one_patch_in_their_order(
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "expected"),
     [
         ([{"a.b": 1}, {"a": {"b": 2}}], {"a": {"b": 2}}),
         ([{"a": {"b": 1}}, {"a.b": 2}, {"a.c": 3}], {"a.b": 2, "a.c": 3}),
@@ -131,29 +131,31 @@ def test_dot_paths_and_nested_objects_become_one_patch_in_their_order(
         ([{}, {"a": {"b": 1}, "a.b": 2}, {"x.y": None}], {"a.b": 2}),
     ],
 )
-def test_after_changes_each_setting_is_told_once_and_as_openclaw_has_it(
-    changes: list[dict[str, Any]], told: dict[str, Any]
+def test_after_changes_each_setting_occurs_once_with_openclaws_value(
+    changes: list[dict[str, Any]], expected: dict[str, Any]
 ) -> None:
     overrides, live = changes[0], merged(seeded(), to_merge_patch(changes[0]))
     for change in changes[1:]:
         overrides = apply_change(overrides, change, ModelProvider.ANTHROPIC)
         live = merged(live, to_merge_patch(change))
-    assert overrides == told
+    assert overrides == expected
     assert without_empty(seeded(overrides=overrides)) == without_empty(live)
 
 
 def without_empty(config: dict[str, Any]) -> dict[str, Any]:
-    """A configuration without the objects that say nothing."""
+    """A configuration without empty objects."""
     left = {key: without_empty(each) if isinstance(each, dict) else each
             for key, each in config.items()}  # fmt: skip
     return {key: each for key, each in left.items() if each != {}}
 
 
-def test_a_null_is_told_as_long_as_it_takes_a_setting_of_the_seed_away() -> None:
+def test_a_null_stays_while_it_removes_an_initial_setting() -> None:
     change = {"agents": {"defaults": {"heartbeat": None, "nonsense": None}}}
-    told = apply_change({"agents.defaults.heartbeat.every": "5m"}, change, ModelProvider.ANTHROPIC)
-    assert told == {"agents": {"defaults": {"heartbeat": None}}}
-    assert "heartbeat" not in seeded(overrides=told)["agents"]["defaults"]
+    overrides = apply_change(
+        {"agents.defaults.heartbeat.every": "5m"}, change, ModelProvider.ANTHROPIC
+    )
+    assert overrides == {"agents": {"defaults": {"heartbeat": None}}}
+    assert "heartbeat" not in seeded(overrides=overrides)["agents"]["defaults"]
 
 
 @pytest.mark.parametrize("path", ["", ".", "a.", ".a", "a..b"])
@@ -163,7 +165,7 @@ def test_a_path_with_an_empty_part_is_refused_by_name(path: str) -> None:
     assert repr(path) in str(refused.value)
 
 
-def test_what_the_servers_hold_hangs_on_is_refused() -> None:
+def test_reserved_paths_are_refused() -> None:
     with pytest.raises(ConfigRefused, match=r"'gateway\.port' belongs to chowder-local"):
         to_merge_patch({"gateway": {"port": 1}})
 

@@ -1,4 +1,4 @@
-"""What an edit of a configuration changes, and that nothing hidden is lost by it."""
+"""Edits of a configuration keep hidden values."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from chowder_local.openclaw.config.edits import HIDDEN, changed_paths, differenc
 RELAY = {"apiKey": HIDDEN}
 
 
-def test_what_belongs_to_the_server_is_not_shown() -> None:
+def test_reserved_paths_are_hidden() -> None:
     source = {
         "gateway": {"port": 1, "auth": {"token": HIDDEN}},
         "models": {"providers": {"chowder-openai": RELAY, "mine": {"apiKey": HIDDEN}}},
@@ -34,14 +34,14 @@ def test_an_environment_is_hidden_whatever_its_names_are() -> None:
     }
     entry = {"enabled": True, "env": {"ROOM": "kitchen"}, "config": {"units": "metric"}}
     source = {"skills": {"entries": {"pager": entry, "broken": "?", "bare": {}}}}
-    found = visible_config(source)["skills"]["entries"]
-    assert found["pager"] == entry | {"env": {"ROOM": HIDDEN}}
-    assert (found["broken"], found["bare"]) == ("?", {})
+    skill_entries = visible_config(source)["skills"]["entries"]
+    assert skill_entries["pager"] == entry | {"env": {"ROOM": HIDDEN}}
+    assert (skill_entries["broken"], skill_entries["bare"]) == ("?", {})
     assert entry["env"] == {"ROOM": "kitchen"}
 
 
 @pytest.mark.parametrize("skills", ["?", {"entries": "?"}, {"entries": {"a": {"env": "?"}}}])
-def test_nonsense_is_shown_as_it_is(skills: Any) -> None:
+def test_malformed_configuration_stays_unchanged(skills: Any) -> None:
     assert visible_config({"skills": skills}) == {"skills": skills}
 
 
@@ -61,13 +61,15 @@ def test_nonsense_is_shown_as_it_is(skills: Any) -> None:
         ({"a": {}}, {"a": {"b": {}}}),
     ],
 )
-def test_the_patch_makes_one_of_the_other(before: dict[str, Any], after: dict[str, Any]) -> None:
-    made = merged(before, difference(before, after))
-    # As JSON has it: true is not 1.
-    assert repr(made) == repr(after)
+def test_the_patch_turns_the_first_into_the_second(
+    before: dict[str, Any], after: dict[str, Any]
+) -> None:
+    result = merged(before, difference(before, after))
+    # repr, because 1 == True in Python but not in JSON.
+    assert repr(result) == repr(after)
 
 
-def test_what_is_the_same_is_no_part_of_it() -> None:
+def test_equal_values_are_not_in_the_patch() -> None:
     before = {"a": {"secret": HIDDEN, "b": 1}, "list": [{"secret": HIDDEN}]}
     assert difference(before, before) == {}
     assert difference(before, before | {"c": 1}) == {"c": 1}
@@ -85,7 +87,7 @@ def test_a_secret_is_replaced_or_removed() -> None:
         ({}, {"a": {"secret": HIDDEN}}, "a.secret"),
         ({"a": {"secret": HIDDEN}}, {"b": {"secret": HIDDEN}}, "b.secret"),
         ({"a": {"secret": 1}}, {"a": {"secret": HIDDEN}}, "a.secret"),
-        # Which one of them is left, nobody could tell.
+        # The remaining item is ambiguous.
         (
             {"a": [{"id": 1, "secret": HIDDEN}, {"id": 2, "secret": HIDDEN}]},
             {"a": [{"id": 2, "secret": HIDDEN}]},
@@ -95,7 +97,7 @@ def test_a_secret_is_replaced_or_removed() -> None:
         ({}, {"a": [[HIDDEN]]}, "a"),
     ],
 )
-def test_a_hidden_value_is_never_taken_for_another(
+def test_a_placeholder_at_another_path_is_refused(
     before: dict[str, Any], after: dict[str, Any], path: str
 ) -> None:
     with pytest.raises(ConfigRefused) as refused:
@@ -109,7 +111,7 @@ def test_a_list_with_a_secret_is_replaced_by_what_is_written_out() -> None:
     assert difference(before, {}) == {"a": None}
 
 
-def test_what_is_not_shown_stays_when_all_around_it_goes() -> None:
+def test_reserved_members_stay_when_their_object_is_deleted() -> None:
     before = {"plugins": {"entries": {"telegram": {"enabled": True}}}}
     assert difference(before, {}) == {"plugins": {"entries": {"telegram": None}}}
     assert difference({"models": {"providers": {"mine": {"a": 1}}}}, {}) == {

@@ -1,4 +1,4 @@
-"""Which settings would take an agent out of the server's hands, and which would not."""
+"""Settings that the server reserves, and their neighbours."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from chowder_local.core.errors.agents import ConfigRefused
 from chowder_local.openclaw.config.agent_config import to_merge_patch
 from tests.scripted.refusals import refusal
 
-HELD: list[dict[str, Any]] = [
+RESERVED: list[dict[str, Any]] = [
     {"gateway.auth.token": "x"},
     {"gateway": {"port": 1}},
     {"gateway.reload.mode": "off"},
@@ -35,9 +35,11 @@ HELD: list[dict[str, Any]] = [
 ]
 
 
-def test_what_the_hold_hangs_on_cannot_be_set() -> None:
-    told = [(overrides, refusal(ConfigRefused, to_merge_patch, overrides)) for overrides in HELD]
-    assert not [each for each in told if "belongs to chowder-local" not in each[1]]
+def test_reserved_paths_cannot_be_set() -> None:
+    refused = [
+        (overrides, refusal(ConfigRefused, to_merge_patch, overrides)) for overrides in RESERVED
+    ]
+    assert not [each for each in refused if "belongs to chowder-local" not in each[1]]
 
 
 @pytest.mark.parametrize(
@@ -50,7 +52,7 @@ def test_what_the_hold_hangs_on_cannot_be_set() -> None:
         {"plugins.deny": ["browser", "admin-http-rpc"]},
     ],
 )
-def test_the_plugin_that_is_called_stays(overrides: dict[str, Any]) -> None:
+def test_the_control_plugin_cannot_be_disabled(overrides: dict[str, Any]) -> None:
     with pytest.raises(ConfigRefused, match="needs the plugin admin-http-rpc"):
         to_merge_patch(overrides)
 
@@ -65,7 +67,7 @@ def test_the_plugin_that_is_called_stays(overrides: dict[str, Any]) -> None:
         {"plugins.entries.webhooks.config.routes.mine.path": "/v1/responses"},
     ],
 )
-def test_the_addresses_that_are_called_are_not_given_away(overrides: dict[str, Any]) -> None:
+def test_a_webhook_on_a_route_of_the_server_is_refused(overrides: dict[str, Any]) -> None:
     with pytest.raises(ConfigRefused, match="calls the gateway at that address"):
         to_merge_patch(overrides)
 
@@ -88,6 +90,6 @@ NEIGHBOURS: list[dict[str, Any]] = [
 ]
 
 
-def test_neighbours_of_what_is_held_can_be_set() -> None:
+def test_neighbours_of_reserved_paths_can_be_set() -> None:
     for overrides in NEIGHBOURS:
         assert to_merge_patch(overrides), overrides

@@ -1,4 +1,4 @@
-"""What a schema says of a user's overrides, and what it is not trusted to say."""
+"""Problems that the schema check finds in overrides, and values that it accepts."""
 
 from __future__ import annotations
 
@@ -51,18 +51,18 @@ DELETED: list[dict[str, Any]] = [
     {"name": None, "nonsense": None, "model": {"primary": None}, "entries": {"a": None}},
 ]
 NOT_TOLD: list[dict[str, Any]] = [
-    # Put in before OpenClaw looks at it.
+    # Substituted before OpenClaw validates.
     {"enabled": "${ENABLED}", "level": "${LEVEL}", "model": {"$include": "./model.json"}},
-    # What is not given may be there already, or be OpenClaw's own default.
+    # A missing member may be set already, or have a default.
     {"needy": {"here": "a"}},
     {"shaped": "b"},
     {"elsewhere": 5, "both": {"c": 1}},
-    # OpenClaw moves former names by itself.
+    # OpenClaw migrates former names by itself.
     {"contextTokens": 5, "entries": {"a": {"contextWindow": 5}}},
 ]
 
 
-def test_what_openclaw_may_take_is_not_a_problem() -> None:
+def test_values_that_openclaw_may_accept_are_no_problem() -> None:
     judged = [(patch, find_problems(SCHEMA, patch)) for patch in GOOD + DELETED + NOT_TOLD]
     assert not [each for each in judged if each[1]]
 
@@ -96,12 +96,12 @@ BAD: list[tuple[dict[str, Any], str]] = [
 ]  # fmt: skip
 
 
-def test_what_openclaw_does_not_take_is_told_in_its_words() -> None:
-    told = [(patch, [str(each) for each in find_problems(SCHEMA, patch)]) for patch, _ in BAD]
-    assert told == [(patch, [words]) for patch, words in BAD]
+def test_problems_have_openclaws_wording() -> None:
+    problems = [(patch, [str(each) for each in find_problems(SCHEMA, patch)]) for patch, _ in BAD]
+    assert problems == [(patch, [words]) for patch, words in BAD]
 
 
-def test_every_problem_is_told_where_it_is() -> None:
+def test_every_problem_has_its_path() -> None:
     patch = {"nonsense": 1, "name": 5, "entries": {"a": {"alias": []}}}
     assert [str(each) for each in find_problems(SCHEMA, patch)] == [
         "name: Invalid input: expected string, received number",

@@ -1,4 +1,4 @@
-"""What an agent gets of another one's configuration."""
+"""The configuration that an agent takes over from another one."""
 
 from __future__ import annotations
 
@@ -21,39 +21,39 @@ def seed(name: str, **more: Any) -> dict[str, Any]:
     )
 
 
-def test_a_configuration_is_carried_without_what_is_its_own_sandboxs() -> None:
+def test_a_configuration_is_read_without_reserved_paths() -> None:
     mine = {"agents.defaults.thinkingDefault": "off", "channels.telegram.botToken": "b"}
-    told = transfer.read_config(
+    parsed = transfer.read_config(
         agent_config.serialize_config(seed("old", overrides=mine) | {"meta": {"a": 1}})
     )
-    assert told is not None
-    assert "old" not in json.dumps(told)
-    assert told["agents"]["defaults"]["thinkingDefault"] == "off"
-    assert told["channels"] == {"telegram": {"botToken": "b"}}
-    assert not {"gateway", "meta", "models", "plugins"} & set(told)
+    assert parsed is not None
+    assert "old" not in json.dumps(parsed)
+    assert parsed["agents"]["defaults"]["thinkingDefault"] == "off"
+    assert parsed["channels"] == {"telegram": {"botToken": "b"}}
+    assert not {"gateway", "meta", "models", "plugins"} & set(parsed)
 
 
-def test_with_a_seed_it_is_whole_again() -> None:
-    told = transfer.read_config(
+def test_with_the_initial_configuration_it_is_complete_again() -> None:
+    parsed = transfer.read_config(
         agent_config.serialize_config(seed("old", overrides={"logging.level": "debug"}))
     )
-    assert told is not None
-    whole = transfer.with_reserved(seed("new"), told)
+    assert parsed is not None
+    whole = transfer.with_reserved(seed("new"), parsed)
     assert whole == seed("new", overrides={"logging.level": "debug"})
 
 
-def test_what_was_removed_from_a_seed_does_not_come_back() -> None:
-    told = transfer.read_config(
+def test_a_removed_initial_setting_does_not_come_back() -> None:
+    parsed = transfer.read_config(
         agent_config.serialize_config(seed("old", overrides={"memory": None}))
     )
-    assert told is not None
-    assert "memory" not in transfer.with_reserved(seed("new"), told)
+    assert parsed is not None
+    assert "memory" not in transfer.with_reserved(seed("new"), parsed)
 
 
 @pytest.mark.parametrize(
     "content", [None, b"", b"{ a: 1 }", b"[]", b"\xff", b"[" * 5000, b'{"a":' * 300 + b"1"]
 )
-def test_what_is_not_read_as_json_is_not_carried(content: bytes | None) -> None:
+def test_a_broken_configuration_is_not_read(content: bytes | None) -> None:
     assert transfer.read_config(content) is None
 
 
@@ -67,14 +67,14 @@ def test_what_is_not_read_as_json_is_not_carried(content: bytes | None) -> None:
         {"channels": {"telegram": {"webhookPath": "/v1/x"}}},
     ],
 )
-def test_what_could_not_be_set_is_not_carried_in_either(settings: dict[str, Any]) -> None:
+def test_reserved_paths_are_not_taken_over(settings: dict[str, Any]) -> None:
     assert reserved.without_reserved(settings) == {}
     assert transfer.with_reserved(
         seed("new"), reserved.without_reserved(settings)
     ) == transfer.with_reserved(seed("new"), {})
 
 
-def test_a_fork_reads_nobodys_mailbox() -> None:
+def test_a_forks_channels_are_disabled() -> None:
     settings = {
         "channels": {
             "telegram": {"enabled": True, "botToken": "b"},
@@ -93,7 +93,7 @@ def test_a_fork_reads_nobodys_mailbox() -> None:
     assert transfer.with_channels_disabled({"a": 1}) == {"a": 1}
 
 
-def test_what_may_be_a_credential_does_not_leave_the_machine() -> None:
+def test_possible_credentials_are_not_exported() -> None:
     settings = {
         "channels": {"telegram": {"botToken": "secret"}},
         "env": {"K": "secret"},
@@ -125,7 +125,7 @@ def test_what_may_be_a_credential_does_not_leave_the_machine() -> None:
         ({"a": [1, 2]}, {"a": [1]}),
     ],
 )
-def test_a_difference_laid_over_the_one_gives_the_other(
+def test_a_difference_applied_to_the_first_gives_the_second(
     before: dict[str, Any], after: dict[str, Any]
 ) -> None:
     patch = edits.merge_patch_between(before, after)

@@ -1,4 +1,4 @@
-"""Archives of homes: what is fit goes on, and a hostile one is refused before it is believed."""
+"""Archives of homes: safe entries are copied, and hostile archives are refused."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ NOTES = ".openclaw/workspace/notes.md"
 
 def clean(source: bytes, **options: Any) -> tuple[SanitizedHome, dict[str, tarfile.TarInfo], bytes]:
     target = io.BytesIO()
-    known: dict[str, Any] = {"is_strict": True, "prefix": "data/"}
-    home = sanitize_home([source], target, **known | options)
+    defaults: dict[str, Any] = {"is_strict": True, "prefix": "data/"}
+    home = sanitize_home([source], target, **defaults | options)
     written = target.getvalue()
     with tarfile.open(fileobj=io.BytesIO(written)) as tar:
         return home, {entry.name: entry for entry in tar.getmembers()}, written
@@ -34,39 +34,45 @@ def device(name: str, kind: bytes = tarfile.CHRTYPE) -> tarfile.TarInfo:
 
 
 def test_files_and_folders_go_on_below_no_prefix() -> None:
-    home, found, written = clean(archive({NOTES: b"hello"}))
-    assert list(found) == [".openclaw", ".openclaw/workspace", NOTES]
+    home, members, written = clean(archive({NOTES: b"hello"}))
+    assert list(members) == [".openclaw", ".openclaw/workspace", NOTES]
     assert contents(written) == {NOTES: b"hello"}
     assert home.size_bytes == len(written)
 
 
 @pytest.mark.parametrize("size", [1, 511, 513, 4000])
-def test_it_does_not_matter_in_which_pieces_an_archive_comes(size: int) -> None:
+def test_an_archive_may_come_in_chunks_of_any_size(size: int) -> None:
     entry = tarfile.TarInfo(f"data/{'long/' * 30}name")
     source = archive({NOTES: b"x" * 3000, "b": b"y" * 512}, link("data/l", "b"), entry)
     pieces = iter([source[at : at + size] for at in range(0, len(source), size)])
     target = io.BytesIO()
     sanitize_home(pieces, target, prefix="data/", is_strict=False)
     assert target.getvalue() == clean(source, is_strict=False)[2]
-    # Whoever sends is let send all of it, also what comes after the archive's end.
+    # The source is read to its end, also after the archive's end mark.
     assert list(pieces) == []
 
 
-def test_an_entry_keeps_what_it_may_do_but_no_ones_rights() -> None:
+def test_an_entry_keeps_its_permissions_but_not_its_owner() -> None:
     entry = tarfile.TarInfo("data/run.sh")
     entry.mode, entry.uid, entry.gid, entry.uname, entry.mtime = 0o6755, 0, 0, "root", 12.7
-    _, found, _ = clean(archive({}, entry))
-    made = found["run.sh"]
-    assert (made.mode, made.uid, made.gid, made.uname, made.mtime) == (0o755, 1000, 1000, "", 12)
+    _, members, _ = clean(archive({}, entry))
+    member = members["run.sh"]
+    assert (member.mode, member.uid, member.gid, member.uname, member.mtime) == (
+        0o755,
+        1000,
+        1000,
+        "",
+        12,
+    )
 
 
-def test_the_owner_can_always_go_into_a_folder() -> None:
+def test_the_owner_can_always_enter_a_folder() -> None:
     entry = folder("data/closed")
     entry.mode = 0o000
     assert clean(archive({}, entry))[1]["closed"].mode == 0o700
 
 
-def test_what_belongs_to_one_sandbox_alone_is_not_carried() -> None:
+def test_a_sandboxs_own_files_are_not_copied() -> None:
     of_the_sandbox = {
         sanitize.CONFIG: b'{"gateway": {}}',
         f"{sanitize.CONFIG}.bak": b"{}",
@@ -81,12 +87,12 @@ def test_what_belongs_to_one_sandbox_alone_is_not_carried() -> None:
     assert home.config == b'{"gateway": {}}'
 
 
-def test_a_configuration_that_nobody_wrote_by_hand_is_not_read() -> None:
+def test_a_configuration_over_the_limit_is_not_read() -> None:
     source = archive({sanitize.CONFIG: bytes(sanitize.MAX_CONFIG_BYTES + 1)})
     assert clean(source)[0].config is None
 
 
-def test_an_export_has_no_keys_and_no_secrets() -> None:
+def test_an_export_has_no_keys_or_secrets() -> None:
     kept = {NOTES, ".openclaw/agents/main/agent/openclaw-agent.sqlite"}
     private = {
         ".openclaw/state/openclaw.sqlite", ".openclaw/credentials/x", ".openclaw/identity/device",
@@ -102,14 +108,14 @@ def test_an_export_has_no_keys_and_no_secrets() -> None:
 )
 def test_a_link_that_stays_goes_on(target: str) -> None:
     entry = link("data/.openclaw/l", target)
-    _, found, _ = clean(archive({NOTES: b""}, entry))
-    assert (found[".openclaw/l"].issym(), found[".openclaw/l"].linkname) == (True, target)
+    _, members, _ = clean(archive({NOTES: b""}, entry))
+    assert (members[".openclaw/l"].issym(), members[".openclaw/l"].linkname) == (True, target)
 
 
-def test_a_second_name_of_a_file_goes_on() -> None:
+def test_a_hard_link_is_copied() -> None:
     entry = link("data/.openclaw/twin", f"data/{NOTES}", is_hard=True)
-    _, found, _ = clean(archive({NOTES: b"x"}, entry))
-    assert (found[".openclaw/twin"].islnk(), found[".openclaw/twin"].linkname) == (True, NOTES)
+    _, members, _ = clean(archive({NOTES: b"x"}, entry))
+    assert (members[".openclaw/twin"].islnk(), members[".openclaw/twin"].linkname) == (True, NOTES)
 
 
 UNFIT = {
@@ -127,7 +133,7 @@ UNFIT = {
 
 
 @pytest.mark.parametrize("entry", UNFIT.values(), ids=UNFIT)
-def test_what_is_unfit_is_refused_of_a_stranger_and_left_out_of_an_agent(
+def test_unsafe_entries_are_refused_if_strict_and_omitted_otherwise(
     entry: tarfile.TarInfo,
 ) -> None:
     source = archive({NOTES: b"kept"}, entry)
@@ -149,13 +155,13 @@ CLIMBING = [
 
 
 @pytest.mark.parametrize("is_strict", [True, False])
-def test_a_path_that_climbs_is_refused_of_anybody(is_strict: bool) -> None:
+def test_a_path_with_dots_is_refused(is_strict: bool) -> None:
     archives = {name: archive({}, tarfile.TarInfo(name)) for name in CLIMBING}
-    told = {
+    refused = {
         name: refusal(ArchiveRefused, clean, source, is_strict=is_strict)
         for name, source in archives.items()
     }
-    assert not {name: words for name, words in told.items() if "no path inside" not in words}
+    assert not {name: words for name, words in refused.items() if "not a path inside" not in words}
 
 
 def test_nothing_is_written_through_a_link() -> None:
@@ -172,7 +178,7 @@ def test_a_name_that_is_there_twice_is_refused(second: tarfile.TarInfo) -> None:
         clean(archive({"b/c": b""}, tarfile.TarInfo("data/b")))
 
 
-def test_what_is_too_large_is_refused_before_it_is_read() -> None:
+def test_a_large_file_is_refused_before_it_is_read() -> None:
     with pytest.raises(ArchiveRefused, match="more than 100 bytes"):
         clean(archive({}), max_bytes=100)
     with pytest.raises(ArchiveRefused, match="more than 2 entries"):
@@ -205,17 +211,17 @@ BOMBS = {
 
 
 @pytest.mark.parametrize("bomb", BOMBS.values(), ids=BOMBS)
-def test_a_bomb_is_refused(bomb: bytes) -> None:
+def test_an_archive_that_exceeds_its_bounds_is_refused(bomb: bytes) -> None:
     with pytest.raises(ArchiveRefused):
         clean(bomb)
 
 
-def test_a_size_below_nothing_is_refused() -> None:
+def test_a_negative_size_is_refused() -> None:
     block = bytearray(header(tarfile.REGTYPE, 0))
     block[124:136] = b"\xff" * 4 + struct.pack(">q", -512)
     total = sum(block[:148]) + 8 * 32 + sum(block[156:])
     block[148:156] = f"{total:06o}\0 ".encode()
-    with pytest.raises(ArchiveRefused, match="less than no bytes"):
+    with pytest.raises(ArchiveRefused, match="negative size"):
         clean(raw(bytes(block)))
 
 

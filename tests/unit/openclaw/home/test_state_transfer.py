@@ -1,4 +1,4 @@
-"""Sending archives into sandboxes, and what is made of the answers."""
+"""State transfers: archives go into sandboxes, and the program's answers are checked."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from chowder_local.core.errors.agents import GatewayUnavailable
 from chowder_local.openclaw.home import state_transfer as module
 from chowder_local.openclaw.home.sanitize import sanitize_home
 from chowder_local.openclaw.home.state_transfer import StateTransfers
-from tests.scripted.agents import agent_at, told
+from tests.scripted.agents import agent_at, first_column
 from tests.scripted.local_processes import LocalProcesses
 
 if TYPE_CHECKING:
@@ -30,18 +30,18 @@ linux_only = pytest.mark.skipif(
 )
 
 
-class Saying:
-    """A program that takes what comes and says what a test wants, a line at a time."""
+class Answering:
+    """A program that discards its input and answers with the lines of a test."""
 
-    complaint = "Traceback\nMemoryError"
+    stderr_tail = "Traceback\nMemoryError"
 
-    def __init__(self, *said: bytes) -> None:
-        self.said = [READY, STAGED, *said]
+    def __init__(self, *answer: bytes) -> None:
+        self.answer = [READY, STAGED, *answer]
         self.started = self.ended = 0
         self.unpacked: list[tuple[str, bytes]] = []
 
     @asynccontextmanager
-    async def process(self, _: SandboxId, __: Sequence[str]) -> AsyncIterator[Saying]:
+    async def process(self, _: SandboxId, __: Sequence[str]) -> AsyncIterator[Answering]:
         self.started += 1
         try:
             yield self
@@ -55,9 +55,9 @@ class Saying:
         pass
 
     async def read(self) -> bytes:
-        if not self.said:
+        if not self.answer:
             await asyncio.sleep(0)
-        return self.said.pop(0) if self.said else b""
+        return self.answer.pop(0) if self.answer else b""
 
 
 @pytest.fixture
@@ -85,13 +85,13 @@ async def test_an_archive_arrives_whole(
             await transfer.unpack([archive[:5000], archive[5000:]])
             await transfer.check()
             await transfer.apply()
-    assert told(warm_sandbox) == ["teal"]
+    assert first_column(warm_sandbox) == ["teal"]
     assert (programs.running, programs.most_running) == (0, 1)
     assert list((warm_sandbox / "tmp").iterdir()) == []
 
 
 @linux_only
-async def test_programs_that_nobody_needed_end(tmp_path: Path) -> None:
+async def test_unused_programs_end(tmp_path: Path) -> None:
     programs = LocalProcesses()
     async with StateTransfers(programs, str(tmp_path)) as state_transfers:
         for number in range(3):
@@ -104,9 +104,9 @@ async def test_programs_that_nobody_needed_end(tmp_path: Path) -> None:
     assert programs.running == 0
 
 
-async def test_one_that_was_lost_is_replaced() -> None:
-    programs = Saying(b"", READY, STAGED, b'{"done": true}\n')
-    programs.said.remove(STAGED)
+async def test_a_lost_program_is_replaced() -> None:
+    programs = Answering(b"", READY, STAGED, b'{"done": true}\n')
+    programs.answer.remove(STAGED)
     async with StateTransfers(programs, "/data") as state_transfers:
         await state_transfers.prepare(SANDBOX_ID)
         async with state_transfers.open(SANDBOX_ID) as transfer:
@@ -118,28 +118,28 @@ async def test_one_that_was_lost_is_replaced() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "words"),
+    ("answer", "words"),
     [
-        (b'{"done": false, "words": "it has npm"}\n', "takes a start .*: it has npm"),
+        (b'{"done": false, "reason": "it has npm"}\n', "needs a start: it has npm"),
         (b'{"error": "OSError: full"}\n', "OSError: full"),
-        (b'{"done": 1}\n', "does not say why"),
+        (b'{"done": 1}\n', "no reason given"),
         (b"nonsense\n", "ended with: MemoryError"),
         (b"", "ended with: MemoryError"),
         (b"x" * module.MAX_ANSWER_BYTES, "ended with: MemoryError"),
     ],
 )
-async def test_any_other_answer_than_yes_is_a_no(said: bytes, words: str) -> None:
+async def test_any_answer_but_done_is_a_failure(answer: bytes, words: str) -> None:
     async with (
-        StateTransfers(Saying(said), "/data") as state_transfers,
+        StateTransfers(Answering(answer), "/data") as state_transfers,
         state_transfers.open(SANDBOX_ID) as transfer,
     ):
         with pytest.raises(GatewayUnavailable, match=words):
             await transfer.apply()
 
 
-async def test_one_that_names_no_folder_is_no_good() -> None:
-    programs = Saying()
-    programs.said[1] = b'{"staged": 1}\n'
+async def test_an_answer_without_a_folder_is_a_failure() -> None:
+    programs = Answering()
+    programs.answer[1] = b'{"staged": 1}\n'
     async with StateTransfers(programs, "/data") as state_transfers:
         with pytest.raises(GatewayUnavailable, match="names no folder"):
             async with state_transfers.open(SANDBOX_ID):
@@ -147,11 +147,11 @@ async def test_one_that_names_no_folder_is_no_good() -> None:
     assert (programs.started, programs.ended) == (1, 1)
 
 
-async def test_an_answer_that_does_not_come_is_not_waited_for(
+async def test_an_answer_that_does_not_come_in_time_fails(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with (
-        StateTransfers(Saying(), "/data") as state_transfers,
+        StateTransfers(Answering(), "/data") as state_transfers,
         state_transfers.open(SANDBOX_ID) as transfer,
     ):
         monkeypatch.setattr(module, "ANSWER_TIMEOUT_S", 0.0)

@@ -1,4 +1,4 @@
-"""The program that approves a pairing code, run by this machine's node with a command of ours."""
+"""The program that approves a pairing code, run by this machine's node with a fake command."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PROGRAM = resources.files("chowder_local.openclaw.programs") / "approve.mjs"
 DEADLINE_S = 60
 
 
-async def test_an_approval_that_takes_long_gives_signs_of_life(tmp_path: Path) -> None:
+async def test_a_slow_approval_writes_spaces(tmp_path: Path) -> None:
     may_end = tmp_path / "may-end"
     os.mkfifo(may_end)
     command = tmp_path / "openclaw"
@@ -28,14 +28,14 @@ async def test_an_approval_that_takes_long_gives_signs_of_life(tmp_path: Path) -
     )  # fmt: skip
     assert program.stdin is not None
     assert program.stdout is not None
-    asked = {"params": {"channel": "telegram", "code": "ABCD2345"}}
+    request = {"params": {"channel": "telegram", "code": "ABCD2345"}}
     try:
         async with asyncio.timeout(DEADLINE_S):
-            program.stdin.write(json.dumps(asked).encode() + b"\n")
-            # The command waits, and all the same something comes.
+            program.stdin.write(json.dumps(request).encode() + b"\n")
+            # The program writes spaces while the command runs.
             assert await program.stdout.read(1) == b" "
     finally:
-        # Nobody writes, which is the end of what it reads.
+        # No writer is left, which ends its input.
         os.close(os.open(may_end, os.O_RDWR))
     async with asyncio.timeout(DEADLINE_S):
         answer = json.loads(await program.stdout.read())

@@ -1,4 +1,4 @@
-"""The program that takes a conversation out of an agent's databases."""
+"""The program that erases a conversation from an agent's databases."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from chowder_local.openclaw.programs import erase_session as program
-from tests.scripted.agents import CONVERSATIONS, STATE, agent_at, opened, told
+from tests.scripted.agents import CONVERSATIONS, STATE, agent_at, connect, first_column
 
 if TYPE_CHECKING:
     import sqlite3
@@ -24,12 +24,12 @@ KEY, WINDOW, RUN = "agent:main:s-warm-up", "5d1c47d3", "resp_0b1c1d16"
 
 @pytest.fixture
 def state(tmp_path: Path) -> Path:
-    """An agent with two conversations; of one nothing is to be left."""
+    """An agent with two conversations, one of which the tests erase."""
     state = agent_at(tmp_path)
-    with opened(state / CONVERSATIONS) as agent:
-        said(agent, "agent:main:kept", "b7c4a6ef", "salmon")
-        said(agent, KEY, WINDOW, "marmalade")
-    with opened(state / STATE) as shared:
+    with connect(state / CONVERSATIONS) as agent:
+        add_message(agent, "agent:main:kept", "b7c4a6ef", "salmon")
+        add_message(agent, KEY, WINDOW, "marmalade")
+    with connect(state / STATE) as shared:
         shared.execute("CREATE TABLE audit (n INTEGER PRIMARY KEY AUTOINCREMENT, k, run_id)")
         shared.execute("CREATE TABLE later (run_id TEXT, text TEXT)")
         shared.execute("INSERT INTO audit VALUES (7, ?, ?)", (KEY, RUN))
@@ -37,7 +37,7 @@ def state(tmp_path: Path) -> Path:
     return state
 
 
-def said(agent: sqlite3.Connection, key: str, window: str, words: str) -> None:
+def add_message(agent: sqlite3.Connection, key: str, window: str, words: str) -> None:
     agent.executescript("""
         CREATE TABLE IF NOT EXISTS nodes (key TEXT PRIMARY KEY, current_session_id TEXT);
         CREATE TABLE IF NOT EXISTS windows (
@@ -49,16 +49,16 @@ def said(agent: sqlite3.Connection, key: str, window: str, words: str) -> None:
     """)
     agent.execute("INSERT INTO nodes VALUES (?, ?)", (key, window))
     agent.execute("INSERT INTO windows VALUES (?, ?)", (window, key))
-    made = agent.execute("INSERT INTO texts (path, text) VALUES (?, ?)", (f"s/{window}.l", words))
-    agent.execute("INSERT INTO search (rowid, text) VALUES (?, ?)", (made.lastrowid, words))
+    cursor = agent.execute("INSERT INTO texts (path, text) VALUES (?, ?)", (f"s/{window}.l", words))
+    agent.execute("INSERT INTO search (rowid, text) VALUES (?, ?)", (cursor.lastrowid, words))
 
 
 def erased(state: Path) -> dict[str, Any]:
-    answered = io.StringIO()
+    output = io.StringIO()
     question = json.dumps({"op": "erase", "home": str(state.parent), "key": KEY})
-    program.serve(io.StringIO(f"{question}\n"), answered)
-    told: dict[str, Any] = json.loads(answered.getvalue())
-    return told
+    program.serve(io.StringIO(f"{question}\n"), output)
+    answer: dict[str, Any] = json.loads(output.getvalue())
+    return answer
 
 
 def written(state: Path) -> bytes:
@@ -66,24 +66,24 @@ def written(state: Path) -> bytes:
     return b"".join(path.read_bytes() for path in files)
 
 
-def test_nothing_is_left_of_a_conversation_and_all_of_the_others(state: Path) -> None:
-    # Whoever has it open goes on; the words are not even in what is free now.
-    with opened(state / CONVERSATIONS) as live:
+def test_one_conversation_is_erased_and_the_others_stay(state: Path) -> None:
+    # An open connection stays valid, and free pages have no text left.
+    with connect(state / CONVERSATIONS) as live:
         assert live.execute("SELECT count(*) FROM search('marmalade')").fetchone() == (1,)
         assert erased(state) == {"ok": True, "payload": {}}
         assert live.execute("SELECT key FROM nodes").fetchall() == [("agent:main:kept",)]
         assert live.execute("SELECT count(*) FROM search('salmon')").fetchone() == (1,)
         for gone in (KEY, WINDOW, RUN, "marmalade"):
             assert gone.encode() not in written(state)
-    assert told(state, "windows") == ["b7c4a6ef"]
-    # Not even by the next one's number.
-    with opened(state / STATE) as shared:
+    assert first_column(state, "windows") == ["b7c4a6ef"]
+    # The next row's number does not reveal it either.
+    with connect(state / STATE) as shared:
         shared.execute("INSERT INTO audit (k) VALUES ('first')")
         assert shared.execute("SELECT n FROM audit").fetchall() == [(1,)]
 
 
-def test_what_comes_back_is_told(state: Path) -> None:
-    with opened(state / CONVERSATIONS) as agent:
+def test_a_trigger_that_restores_an_id_makes_the_erasure_fail(state: Path) -> None:
+    with connect(state / CONVERSATIONS) as agent:
         agent.executescript("""
             CREATE TABLE tombstones (id TEXT);
             CREATE TRIGGER noted AFTER DELETE ON nodes
@@ -91,7 +91,9 @@ def test_what_comes_back_is_told(state: Path) -> None:
             CREATE TRIGGER kept AFTER DELETE ON tombstones
                 BEGIN INSERT INTO tombstones VALUES (OLD.id); END;
         """)
-    assert erased(state)["error"]["message"] == "Remaining: tombstones still mentions it"
+    assert (
+        erased(state)["error"]["message"] == "Remaining: tombstones still mentions the conversation"
+    )
 
 
 def test_an_agent_without_databases_gets_none(state: Path) -> None:
@@ -101,14 +103,14 @@ def test_an_agent_without_databases_gets_none(state: Path) -> None:
     assert list((state / "agents/main/agent").iterdir()) == []
 
 
-def test_a_log_that_somebody_reads_is_waited_for_no_longer_than_it_matters(
+def test_a_reader_of_the_wal_delays_the_erasure_only_for_a_while(
     state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(program, "CHECKPOINT_TIMEOUT_S", 0.06)
-    with opened(state / CONVERSATIONS) as reading:
+    with connect(state / CONVERSATIONS) as reading:
         reading.execute("BEGIN")
         reading.execute("SELECT count(*) FROM nodes").fetchone()
-        with closing(program.opened(str(state / CONVERSATIONS))) as database:
+        with closing(program.connect(str(state / CONVERSATIONS))) as database:
             database.execute("PRAGMA busy_timeout = 0")
             database.execute("DELETE FROM nodes")
             program.truncate_log(database)

@@ -1,4 +1,4 @@
-"""The program that touches an agent's files: what it does, and every way to lead it astray."""
+"""The program that reads and writes an agent's files, also against links and races."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ ODD_NAMES = ["naïve.txt", "nai\u0308ve.txt", "日本語", "😀", " ", "-rf", "
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    # No step of the way to it may be a link.
+    # The path to it may have no link.
     home = tmp_path.resolve() / "home"
     home.mkdir()
     return home
@@ -43,7 +43,7 @@ def home(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def outside(tmp_path: Path) -> Path:
-    """A folder that nobody may reach, with a file that nobody may read."""
+    """A folder outside of the root, with a secret file."""
     outside = tmp_path.resolve() / "outside"
     outside.mkdir()
     (outside / "passwd").write_bytes(SECRET)
@@ -60,9 +60,9 @@ def upload(home: Path, parts: list[str], content: bytes, into: str | None = None
     return line(op="write", root=str(home)) + chunk + bytes(4) + target
 
 
-def run(said: bytes) -> tuple[dict[str, Any], bytes]:
+def run(request: bytes) -> tuple[dict[str, Any], bytes]:
     sink = io.BytesIO()
-    program.main(io.BytesIO(said), sink)
+    program.main(io.BytesIO(request), sink)
     header, _, content = sink.getvalue().partition(b"\n")
     return json.loads(header), content
 
@@ -83,7 +83,7 @@ def listed(home: Path, *parts: str) -> list[Any]:
 
 
 def everything(home: Path) -> dict[str, Any]:
-    """All that there is below a folder, with mode and content."""
+    """Everything below a folder, with mode and content."""
     return {
         str(each.relative_to(home)): (
             each.lstat().st_mode,
@@ -94,18 +94,18 @@ def everything(home: Path) -> dict[str, Any]:
 
 
 def started() -> subprocess.Popen[bytes]:
-    """The program as it is run in a sandbox: from its text, with nothing of ours."""
+    """The program as it runs in a sandbox: from its text, without our packages."""
     command = [sys.executable, "-I", "-S", "-c", TEXT]
     return subprocess.Popen(command, stdin=PIPE, stdout=PIPE)
 
 
-def alone(said: bytes) -> subprocess.CompletedProcess[bytes]:
-    """How it ends when its input has ended."""
+def alone(request: bytes) -> subprocess.CompletedProcess[bytes]:
+    """Runs the program in a process, and ends its input."""
     command = [sys.executable, "-I", "-S", "-c", TEXT]
-    return subprocess.run(command, input=said, capture_output=True, timeout=20, check=False)
+    return subprocess.run(command, input=request, capture_output=True, timeout=20, check=False)
 
 
-def test_it_needs_nothing_but_its_text_and_fits_into_an_argument(home: Path) -> None:
+def test_the_program_needs_only_its_text_and_fits_into_an_argument(home: Path) -> None:
     assert len(TEXT.encode()) < 128 * 1024
     ended = alone(upload(home, ["a", "b.txt"], b"hello"))
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, b'{"size": 0}\n', b"")
@@ -118,7 +118,7 @@ def test_it_needs_nothing_but_its_text_and_fits_into_an_argument(home: Path) -> 
     assert child.returncode == 0
 
 
-def test_an_answer_that_nobody_takes_any_more_ends_the_program(home: Path) -> None:
+def test_an_answer_without_a_reader_ends_the_program(home: Path) -> None:
     (home / "x").write_bytes(bytes(1024 * 1024))
     with started() as child:
         assert child.stdin is not None
@@ -131,13 +131,13 @@ def test_an_answer_that_nobody_takes_any_more_ends_the_program(home: Path) -> No
 
 
 @pytest.mark.parametrize("content", [b"", b"x", bytes(range(256)) * 5000, b"\r\n\x00\xff"])
-def test_what_was_written_is_read_byte_for_byte(home: Path, content: bytes) -> None:
+def test_written_content_is_read_byte_for_byte(home: Path, content: bytes) -> None:
     assert write(home, "a/b/c.bin", content) == {"size": 0}
     assert read(home, "a/b/c.bin") == ({"size": len(content)}, content)
 
 
 @pytest.mark.parametrize("name", ODD_NAMES)
-def test_any_name_is_taken_as_it_is(home: Path, name: str) -> None:
+def test_any_file_name_stays_unchanged(home: Path, name: str) -> None:
     write(home, name)
     assert os.listdir(home) == [name]
     assert [row[0] for row in listed(home)] == [name]
@@ -186,7 +186,7 @@ def test_a_path_with_a_slash_at_its_end_is_made_a_folder(home: Path) -> None:
 def test_the_root_itself_is_a_folder(home: Path) -> None:
     assert run(upload(home, [], b"new", "x.txt"))[0] == {"size": 0}
     assert (home / "x.txt").read_bytes() == b"new"
-    assert run(upload(home, [], b"new"))[0] == {"error": "refused", "words": ". is a directory."}
+    assert run(upload(home, [], b"new"))[0] == {"error": "refused", "message": ". is a directory."}
 
 
 def test_a_folder_is_listed_by_name_with_mode_size_and_time(home: Path) -> None:
@@ -219,19 +219,19 @@ def test_thousands_of_entries_are_listed(home: Path) -> None:
     assert [row[0] for row in listed(home)] == [f"{number:05}" for number in range(5000)]
 
 
-def test_a_list_without_bounds_is_refused(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_over_the_limit_is_refused(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(program, "MAX_ENTRIES", 2)
     for name in "ab":
         (home / name).touch()
     assert len(listed(home)) == 2
     (home / "c").touch()
     header, _ = run(line(op="list", root=str(home), parts=[]))
-    assert header == {"error": "refused", "words": ". has over 2 entries."}
+    assert header == {"error": "refused", "message": ". has over 2 entries."}
 
 
 @pytest.mark.parametrize("op", ["list", "read"])
 @pytest.mark.parametrize("path", ["nowhere", "nowhere/deeper"])
-def test_what_is_not_there_is_missing(home: Path, op: str, path: str) -> None:
+def test_a_missing_path_is_reported(home: Path, op: str, path: str) -> None:
     header, _ = run(line(op=op, root=str(home), parts=path.split("/")))
     assert header["error"] == "missing"
 
@@ -239,32 +239,30 @@ def test_what_is_not_there_is_missing(home: Path, op: str, path: str) -> None:
 def test_a_folder_is_no_file_and_a_file_no_folder(home: Path) -> None:
     (home / "folder").mkdir()
     (home / "file").touch()
-    said = {"error": "refused", "words": "folder is a directory."}
-    assert read(home, "folder")[0] == said
-    assert write(home, "folder") == said
-    said = {"error": "refused", "words": "file is not a directory."}
-    assert run(line(op="list", root=str(home), parts=["file"]))[0] == said
-    assert read(home, "file/x")[0] == said
-    assert write(home, "file/x/y") == said
+    refused = {"error": "refused", "message": "folder is a directory."}
+    assert read(home, "folder")[0] == refused
+    assert write(home, "folder") == refused
+    refused = {"error": "refused", "message": "file is not a directory."}
+    assert run(line(op="list", root=str(home), parts=["file"]))[0] == refused
+    assert read(home, "file/x")[0] == refused
+    assert write(home, "file/x/y") == refused
 
 
 def test_a_file_over_the_limit_is_not_read(home: Path) -> None:
     (home / "x").write_bytes(b"12345")
     assert read(home, "x", limit=5)[1] == b"12345"
-    assert read(home, "x", limit=4)[0] == {"error": "too_large", "words": "x"}
+    assert read(home, "x", limit=4)[0] == {"error": "too_large", "message": "x"}
 
 
-def test_what_the_agent_itself_may_not_do_is_refused(
-    home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_agents_own_permissions_apply(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    # To root, who may run these tests, everything is allowed.
+    # Root may run these tests, and may do everything.
     monkeypatch.setattr(os, "mkdir", refuse)
     assert write(home, "folder/x") == {
         "error": "refused",
-        "words": "The agent's own user has no permission for that.",
+        "message": "The agent's user has no permission for that.",
     }
 
 
@@ -275,11 +273,11 @@ def test_what_the_agent_itself_may_not_do_is_refused(
 def test_only_names_are_taken_even_from_the_server(
     home: Path, outside: Path, op: str, parts: list[str]
 ) -> None:
-    said = upload(home, parts, b"new") if op == "write" else line(
+    request = upload(home, parts, b"new") if op == "write" else line(
         op=op, root=str(home), parts=parts
     )  # fmt: skip
     before = everything(home.parent)
-    header, content = run(said)
+    header, content = run(request)
     assert (header["error"], content) == ("refused", b"")
     assert everything(home.parent) == before
 
@@ -307,11 +305,11 @@ def test_no_link_is_followed_on_the_way_wherever_it_leads(
     (home / "link").symlink_to(target)
     words = "link is a symbolic link, and links are not followed."
     before = everything(home.parent)
-    assert read(home, "link/passwd") == ({"error": "refused", "words": words}, b"")
-    assert write(home, "link/passwd") == {"error": "refused", "words": words}
-    assert write(home, "link/deep/er") == {"error": "refused", "words": words}
+    assert read(home, "link/passwd") == ({"error": "refused", "message": words}, b"")
+    assert write(home, "link/passwd") == {"error": "refused", "message": words}
+    assert write(home, "link/deep/er") == {"error": "refused", "message": words}
     header, _ = run(line(op="list", root=str(home), parts=["link"]))
-    assert header == {"error": "refused", "words": words}
+    assert header == {"error": "refused", "message": words}
     assert everything(home.parent) == before
 
 
@@ -324,8 +322,8 @@ def test_no_link_is_followed_at_the_end(
     (home / "link").symlink_to(target)
     words = "link is a symbolic link, and links are not followed."
     before = everything(home.parent)
-    assert read(home, "link") == ({"error": "refused", "words": words}, b"")
-    assert write(home, "link", into=into) == {"error": "refused", "words": words}
+    assert read(home, "link") == ({"error": "refused", "message": words}, b"")
+    assert write(home, "link", into=into) == {"error": "refused", "message": words}
     assert everything(home.parent) == before
 
 
@@ -346,23 +344,23 @@ def special(path: Path) -> Iterator[None]:
         yield
     else:
         with socket.socket(socket.AF_UNIX) as bound:
-            # The address of a socket is short; the path to it may not be.
+            # A socket's address has a short limit, and tmp_path may be longer.
             bound.bind(path.name)
             yield
 
 
 @pytest.mark.parametrize("name", ["fifo", "socket"])
-def test_what_is_no_regular_file_is_refused_and_waited_for_by_nobody(
+def test_special_files_are_refused_without_blocking(
     home: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(home)
     with special(home / name):
         words = f"{name} is not a regular file."
-        assert read(home, name)[0] == {"error": "refused", "words": words}
-        assert write(home, name) == {"error": "refused", "words": words}
-        # Swapped in after it was looked at.
+        assert read(home, name)[0] == {"error": "refused", "message": words}
+        assert write(home, name) == {"error": "refused", "message": words}
+        # As if it replaced the file after the check.
         monkeypatch.setattr(program, "must_be_file", blind_at_first())
-        assert read(home, name)[0] == {"error": "refused", "words": words}
+        assert read(home, name)[0] == {"error": "refused", "message": words}
     assert name in os.listdir(home)
 
 
@@ -376,19 +374,19 @@ def blind_at_first() -> Callable[[os.stat_result, list[str]], None]:
     return look
 
 
-def test_input_that_ends_anywhere_before_its_end_changes_nothing(home: Path) -> None:
+def test_truncated_input_changes_nothing(home: Path) -> None:
     (home / "x").write_bytes(b"old")
     before = everything(home)
     whole = upload(home, ["a", "x"], b"new content")
     for cut in range(len(whole)):
-        with pytest.raises(program.Vanished):
+        with pytest.raises(program.Truncated):
             run(whole[:cut])
         assert everything(home) == before
     run(whole)
     assert everything(home) != before
 
 
-def test_a_client_that_vanishes_ends_the_program_without_words(home: Path) -> None:
+def test_a_client_that_disconnects_ends_the_program_without_output(home: Path) -> None:
     ended = alone(upload(home, ["x"], b"new")[:-1])
     assert (ended.returncode, ended.stdout, ended.stderr) == (1, b"", b"")
     assert os.listdir(home) == []
@@ -396,7 +394,7 @@ def test_a_client_that_vanishes_ends_the_program_without_words(home: Path) -> No
 
 @contextmanager
 def longest_file(length: int) -> Iterator[None]:
-    """To write more is refused by the system, as on a full disk."""
+    """Lets the system refuse larger files, like a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (length, before[1]))
     try:
@@ -405,13 +403,13 @@ def longest_file(length: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_full_disk_is_told_after_all_was_taken_and_leaves_nothing(home: Path) -> None:
+def test_a_full_disk_is_reported_after_the_upload_and_leaves_nothing(home: Path) -> None:
     (home / "x").write_bytes(b"old")
     content = bytes(1024 * 1024)
     chunk = len(content).to_bytes(4, "big") + content
-    said = line(op="write", root=str(home)) + chunk * 8 + bytes(4) + line(parts=["x"])
+    request = line(op="write", root=str(home)) + chunk * 8 + bytes(4) + line(parts=["x"])
     with longest_file(len(content) * 2):
-        header, _ = run(said)
+        header, _ = run(request)
     assert header["error"] == "full"
     assert everything(home) == {"x": ((home / "x").stat().st_mode, b"old")}
 
@@ -423,7 +421,7 @@ def test_a_disk_that_fails_at_the_end_leaves_nothing(
         raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr(os, "fsync", fsync)
-    assert write(home, "x") == {"error": "failed", "words": "Input/output error"}
+    assert write(home, "x") == {"error": "failed", "message": "Input/output error"}
     assert os.listdir(home) == []
 
 
@@ -433,14 +431,14 @@ def test_long_content_is_brought_to_the_disk_in_steps(
     synced: list[int] = []
     monkeypatch.setattr(program, "SYNC_BYTES", 2)
     monkeypatch.setattr(os, "fdatasync", synced.append)
-    said = line(op="write", root=str(home)) + b"\0\0\0\1x" * 5 + bytes(4) + line(parts=["x"])
-    run(said)
+    request = line(op="write", root=str(home)) + b"\0\0\0\1x" * 5 + bytes(4) + line(parts=["x"])
+    run(request)
     assert len(synced) == 2
     assert (home / "x").read_bytes() == b"xxxxx"
 
 
 @pytest.mark.parametrize("failing", [os.O_TMPFILE, program.FOLDER])
-def test_a_disk_that_fails_is_told_in_its_words(
+def test_a_disk_failure_has_the_systems_message(
     home: Path, monkeypatch: pytest.MonkeyPatch, failing: int
 ) -> None:
     real = os.open
@@ -451,7 +449,7 @@ def test_a_disk_that_fails_is_told_in_its_words(
         return real(path, flags, *arguments, **more)
 
     monkeypatch.setattr(os, "open", fail)
-    assert write(home, "a/x") == {"error": "failed", "words": "Input/output error"}
+    assert write(home, "a/x") == {"error": "failed", "message": "Input/output error"}
     assert everything(home) == {}
 
 
@@ -472,7 +470,7 @@ def test_a_file_system_without_unnamed_files_serves_as_well(home: Path) -> None:
     assert write(home, "a/x") == {"size": 0}
     assert (home / "a/x").read_bytes() == b"new"
     assert write(home, "a")["error"] == "refused"
-    with pytest.raises(program.Vanished):
+    with pytest.raises(program.Truncated):
         run(upload(home, ["y"], b"new")[:-1])
     assert sorted(everything(home)) == ["a", "a/x"]
 
@@ -481,15 +479,15 @@ def test_a_folder_that_takes_the_place_at_the_last_moment_stays(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "fchmod", lambda *_: (home / "x").mkdir())
-    assert write(home, "x") == {"error": "refused", "words": "x is a directory."}
+    assert write(home, "x") == {"error": "refused", "message": "x is a directory."}
     assert os.listdir(home) == ["x"]
 
 
-def test_a_folder_that_is_taken_away_again_and_again_ends_the_walk(
+def test_a_folder_that_is_removed_again_and_again_ends_the_walk(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "mkdir", lambda *_, **__: None)
-    assert write(home, "a/x")["words"] == "a does not stay in place."
+    assert write(home, "a/x")["message"] == "a keeps changing; try again."
 
 
 def test_an_entry_that_goes_while_its_folder_is_listed_is_left_out(
@@ -524,12 +522,12 @@ def test_a_file_that_shrinks_while_it_is_sent_ends_the_program(
 ) -> None:
     (home / "x").write_bytes(b"12345")
     monkeypatch.setattr(program, "answer", lambda *_, **__: os.truncate(home / "x", 2))
-    with pytest.raises(program.Vanished):
+    with pytest.raises(program.Truncated):
         read(home, "x")
 
 
 class Swapping(threading.Thread):
-    """Swaps what is at a path for a link and back, as fast as it can, until told to end."""
+    """Swaps a path for a link and back, as fast as possible, until the block ends."""
 
     def __init__(self, path: Path, make: Callable[[Path], None], target: Path) -> None:
         super().__init__()
@@ -537,7 +535,7 @@ class Swapping(threading.Thread):
         self._is_over = threading.Event()
 
     def run(self) -> None:
-        # Whoever writes there at the same time may be faster at each step.
+        # A concurrent writer may win at each step.
         while not self._is_over.is_set():
             self._clear()
             with suppress(OSError):
@@ -560,7 +558,7 @@ class Swapping(threading.Thread):
         self.join()
 
 
-def test_a_folder_that_is_swapped_for_a_link_all_the_time_lets_nobody_out(
+def test_a_folder_that_is_constantly_swapped_for_a_link_never_leads_out(
     home: Path, outside: Path
 ) -> None:
     def make(folder: Path) -> None:
@@ -586,7 +584,10 @@ def test_a_file_that_is_swapped_for_a_link_after_it_was_looked_at_is_refused(
 ) -> None:
     (home / "link").symlink_to(outside / "passwd")
     monkeypatch.setattr(program, "must_be_file", blind_at_first())
-    assert read(home, "link") == ({"error": "refused", "words": "link is not a regular file."}, b"")
+    assert read(home, "link") == (
+        {"error": "refused", "message": "link is not a regular file."},
+        b"",
+    )
 
 
 def test_a_link_that_takes_the_place_at_the_last_moment_is_replaced_itself(

@@ -1,4 +1,4 @@
-"""The program that gives a running agent another one's state."""
+"""The program that replaces a running agent's state."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 
 from chowder_local.openclaw.home.sanitize import sanitize_home
 from chowder_local.openclaw.programs import transfer_state as program
-from tests.scripted.agents import CONVERSATIONS, STATE, agent_at, opened, told
+from tests.scripted.agents import CONVERSATIONS, STATE, agent_at, connect, first_column
 from tests.scripted.local_processes import unpack
 
 if TYPE_CHECKING:
@@ -49,31 +49,34 @@ def outcome(warm_sandbox: Path, archive: bytes) -> dict[str, Any]:
         return program.outcome_of(agent.apply)
 
 
-def test_whoever_has_the_conversations_open_sees_the_others(
+def test_a_process_with_an_open_database_sees_the_new_conversations(
     original: Path, warm_sandbox: Path
 ) -> None:
-    with opened(warm_sandbox / CONVERSATIONS) as live, opened(original / CONVERSATIONS) as writing:
-        # What is in the WAL alone counts, and what the warm sandbox has read before does not.
+    with (
+        connect(warm_sandbox / CONVERSATIONS) as live,
+        connect(original / CONVERSATIONS) as writing,
+    ):
+        # Rows that are only in the WAL count; rows that the warm sandbox has read do not.
         writing.execute("INSERT INTO transcript_events VALUES ('in the WAL')")
         assert live.execute("SELECT * FROM transcript_events").fetchall() == [("warm-up",)]
         assert outcome(warm_sandbox, archive_of(original)) == {"done": True}
         rows = live.execute("SELECT * FROM transcript_events").fetchall()
         assert rows == [("teal",), ("what did I ask?",), ("in the WAL",)]
         live.execute("INSERT INTO transcript_events VALUES ('goes on')")
-    assert "goes on" in told(warm_sandbox)
-    assert "goes on" not in told(original)
+    assert "goes on" in first_column(warm_sandbox)
+    assert "goes on" not in first_column(original)
 
 
 def test_tables_that_are_read_when_needed_come_along_and_the_sandboxs_own_stay(
     original: Path, warm_sandbox: Path
 ) -> None:
     assert outcome(warm_sandbox, archive_of(original)) == {"done": True}
-    placements = told(warm_sandbox, "worker_session_placements", STATE)
+    placements = first_column(warm_sandbox, "worker_session_placements", STATE)
     assert placements == ["teal", "what did I ask?"]
-    assert told(warm_sandbox, "state_leases", STATE) == [str(warm_sandbox.parent)]
+    assert first_column(warm_sandbox, "state_leases", STATE) == [str(warm_sandbox.parent)]
 
 
-def test_files_are_those_of_the_archive_and_no_others(original: Path, warm_sandbox: Path) -> None:
+def test_files_are_replaced_by_those_of_the_archive(original: Path, warm_sandbox: Path) -> None:
     (original / "workspace/deep").mkdir()
     (original / "workspace/deep/notes.md").write_text("hello")
     (original / "upload.txt").write_text("at the root")
@@ -95,13 +98,13 @@ def test_files_are_those_of_the_archive_and_no_others(original: Path, warm_sandb
     assert list((warm_sandbox / "tmp").iterdir()) == []
 
 
-def test_without_a_database_of_the_state_the_warm_sandboxes_own_stays(
+def test_without_a_state_database_the_sandboxs_own_stays(
     original: Path, warm_sandbox: Path
 ) -> None:
     for path in (original / "state").iterdir():
         path.unlink()
     assert outcome(warm_sandbox, archive_of(original)) == {"done": True}
-    assert told(warm_sandbox, "worker_session_placements", STATE) == ["warm-up"]
+    assert first_column(warm_sandbox, "worker_session_placements", STATE) == ["warm-up"]
 
 
 def with_plugins(state: Path) -> None:
@@ -118,17 +121,17 @@ def without_conversations(state: Path) -> None:
 
 
 def of_another_version(state: Path) -> None:
-    with opened(state / CONVERSATIONS) as database:
+    with connect(state / CONVERSATIONS) as database:
         database.execute("PRAGMA user_version = 24")
 
 
 def with_tasks(state: Path) -> None:
-    with opened(state / STATE) as database:
+    with connect(state / STATE) as database:
         database.execute("INSERT INTO task_runs VALUES ('t')")
 
 
 def with_a_schedule(state: Path) -> None:
-    with opened(state / STATE) as database:
+    with connect(state / STATE) as database:
         database.execute("INSERT INTO cron_jobs VALUES (NULL, 1, 'mine')")
 
 
@@ -143,69 +146,69 @@ def with_a_schedule(state: Path) -> None:
         (with_a_schedule, "cron_jobs of its own"),
     ],
 )
-def test_what_takes_a_start_is_left_to_a_start_and_changes_nothing(
+def test_state_that_needs_a_start_is_not_applied(
     original: Path, warm_sandbox: Path, change: Any, words: str
 ) -> None:
     change(original)
     answer = outcome(warm_sandbox, archive_of(original))
     assert answer["done"] is False
-    assert words in answer["words"]
-    assert told(warm_sandbox) == ["warm-up"]
+    assert words in answer["reason"]
+    assert first_column(warm_sandbox) == ["warm-up"]
     assert list((warm_sandbox / "tmp").iterdir()) == []
 
 
 def test_rows_that_every_agent_gets_are_no_reason_for_a_start(
     original: Path, warm_sandbox: Path
 ) -> None:
-    with opened(original / STATE) as database:
+    with connect(original / STATE) as database:
         row = "('matrix', 'sqlite-json-to-claimable-v1')"
         database.execute(f"INSERT INTO plugin_state_entries VALUES {row}")
         database.execute("INSERT INTO cron_jobs VALUES ('skill-collection-review:main', 1, 'j')")
     assert outcome(warm_sandbox, archive_of(original)) == {"done": True}
 
 
-def test_a_database_that_is_none_changes_nothing(original: Path, warm_sandbox: Path) -> None:
+def test_a_broken_database_changes_nothing(original: Path, warm_sandbox: Path) -> None:
     (original / STATE).write_bytes(b"none" * 1000)
     assert "DatabaseError" in outcome(warm_sandbox, archive_of(original))["error"]
-    assert told(warm_sandbox) == ["warm-up"]
+    assert first_column(warm_sandbox) == ["warm-up"]
 
 
-def test_it_answers_line_by_line_and_leaves_nothing_behind(
+def test_the_program_answers_line_by_line_and_leaves_nothing(
     original: Path, warm_sandbox: Path
 ) -> None:
-    said = io.StringIO()
+    output = io.StringIO()
 
-    def asked() -> Iterator[str]:
+    def requests() -> Iterator[str]:
         yield "ready\n"
         assert list((warm_sandbox / "tmp").iterdir()) == []
         yield "apply\n"
         yield "stage\n"
-        folder = json.loads(said.getvalue().splitlines()[-1])["staged"]
+        folder = json.loads(output.getvalue().splitlines()[-1])["staged"]
         unpack(folder, [archive_of(original)])
         yield "stage\n"
         yield "apply\n"
 
-    program.serve(str(warm_sandbox.parent), asked(), said)  # type: ignore[arg-type]  # lines will do
-    answers = [json.loads(line) for line in said.getvalue().splitlines()]
+    program.serve(str(warm_sandbox.parent), requests(), output)  # type: ignore[arg-type]  # lines will do
+    answers = [json.loads(line) for line in output.getvalue().splitlines()]
     assert answers[0] == answers[1] == answers[3] == {}
     assert answers[4] == {"done": True}
-    assert told(warm_sandbox) == ["teal", "what did I ask?"]
+    assert first_column(warm_sandbox) == ["teal", "what did I ask?"]
     assert list((warm_sandbox / "tmp").iterdir()) == []
 
 
-def test_one_that_nothing_is_asked_of_leaves_no_folder(warm_sandbox: Path) -> None:
+def test_a_program_without_requests_leaves_no_folder(warm_sandbox: Path) -> None:
     program.serve(str(warm_sandbox.parent), io.StringIO("ready\n"), io.StringIO())
     program.serve(str(warm_sandbox.parent), io.StringIO("ready\nstage\n"), io.StringIO())
     assert list((warm_sandbox / "tmp").iterdir()) == []
-    assert told(warm_sandbox) == ["warm-up"]
+    assert first_column(warm_sandbox) == ["warm-up"]
 
 
-def test_a_database_that_is_not_made_yet_is_waited_for(
+def test_apply_waits_for_the_gateways_database(
     original: Path, warm_sandbox: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     later = warm_sandbox / "later.sqlite"
     (warm_sandbox / CONVERSATIONS).rename(later)
-    # Not in the module itself: other threads sleep, too.
+    # Not patched in the module itself, because other threads sleep, too.
     waiting = SimpleNamespace(
         monotonic=time.monotonic, sleep=lambda _: later.rename(warm_sandbox / CONVERSATIONS)
     )
@@ -213,28 +216,28 @@ def test_a_database_that_is_not_made_yet_is_waited_for(
     assert outcome(warm_sandbox, archive_of(original)) == {"done": True}
 
 
-def test_a_database_that_is_never_made_takes_a_start(
+def test_a_missing_database_needs_a_start(
     original: Path, warm_sandbox: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(program, "MAKING_S", 0.05)
-    with opened(warm_sandbox / CONVERSATIONS) as database:
+    monkeypatch.setattr(program, "CREATE_TIMEOUT_S", 0.05)
+    with connect(warm_sandbox / CONVERSATIONS) as database:
         database.execute("PRAGMA user_version = 0")
-    assert "is not made" in outcome(warm_sandbox, archive_of(original))["words"]
+    assert "has not created its database" in outcome(warm_sandbox, archive_of(original))["reason"]
 
 
 @pytest.fixture
 def blank(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What an image's agents begin with."""
+    """The blank database of an image."""
     state = agent_at(tmp_path / "image")
     for name in (CONVERSATIONS, STATE):
         made_by(state, name, "2026.9.6")
-    with opened(state / STATE) as database:
+    with connect(state / STATE) as database:
         database.execute("PRAGMA journal_mode = DELETE")
     monkeypatch.setattr(program, "BLANK", str(state / STATE))
 
 
 def made_by(state: Path, name: str, release: str) -> None:
-    with opened(state / name) as database:
+    with connect(state / name) as database:
         database.execute("CREATE TABLE schema_meta (meta_key TEXT, app_version TEXT)")
         database.execute("INSERT INTO schema_meta VALUES ('primary', ?)", (release,))
 
@@ -243,7 +246,7 @@ def checked(warm_sandbox: Path, archive: bytes) -> dict[str, Any]:
     with closing(program.Agent(str(warm_sandbox.parent))) as agent:
         unpack(agent.staged, [archive])
         answer = program.outcome_of(agent.check)
-        # Not even opened: a gateway that starts must have them for itself.
+        # They are not opened: a gateway that starts needs them for itself.
         assert agent.databases == {}
         return answer
 
@@ -258,7 +261,7 @@ def checked(warm_sandbox: Path, archive: bytes) -> dict[str, Any]:
         (with_a_schedule, "cron_jobs of its own"),
     ],
 )
-def test_what_takes_a_start_is_known_before_the_gateway_has_started(
+def test_check_finds_state_that_needs_a_start_before_the_gateway_runs(
     original: Path, tmp_path: Path, change: Any, words: str | None
 ) -> None:
     made_by(original, CONVERSATIONS, "2026.9.6")
@@ -267,10 +270,10 @@ def test_what_takes_a_start_is_known_before_the_gateway_has_started(
     (booting := tmp_path / "booting/.openclaw").mkdir(parents=True)
     answer = checked(booting, archive_of(original))
     assert answer["done"] is (words is None)
-    assert words is None or words in answer["words"]
+    assert words is None or words in answer["reason"]
 
 
 @pytest.mark.usefixtures("blank")
-def test_what_another_release_has_made_takes_a_start(original: Path, warm_sandbox: Path) -> None:
+def test_a_database_of_another_release_needs_a_start(original: Path, warm_sandbox: Path) -> None:
     made_by(original, CONVERSATIONS, "2026.9.5")
-    assert "another version" in checked(warm_sandbox, archive_of(original))["words"]
+    assert "another version" in checked(warm_sandbox, archive_of(original))["reason"]

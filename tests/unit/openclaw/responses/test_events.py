@@ -1,4 +1,4 @@
-"""Streams, event by event, in the gateway's order; the published schema's models are the judge."""
+"""Streams in the gateway's order, validated with the models of the published schema."""
 
 import json
 from typing import Any
@@ -15,17 +15,17 @@ from chowder_local.openclaw.responses.structured_outputs import Format
 from chowder_local.upstream import sse
 from tests.scripted.answers import (
     ANSWERS,
-    ASKED,
     CALL,
     MESSAGE,
     MODEL,
     NO_USAGE,
     NOW_S,
     PARAMETERS,
-    answered,
+    REQUEST,
+    gateway_response,
 )
 
-STARTED = answered(status="in_progress", output=[], usage=NO_USAGE)
+STARTED = gateway_response(status="in_progress", output=[], usage=NO_USAGE)
 AT = {"item_id": "msg_1", "output_index": 0, "content_index": 0}
 OPENING: list[dict[str, Any]] = [
     {"type": "response.created", "response": STARTED},
@@ -63,7 +63,7 @@ CALLING: list[dict[str, Any]] = [
     },
 ]
 STREAMS = {
-    "plain": [*OPENING, *CLOSING, {"type": "response.completed", "response": answered()}],
+    "plain": [*OPENING, *CLOSING, {"type": "response.completed", "response": gateway_response()}],
     "tool call": [
         *OPENING,
         *CLOSING,
@@ -97,19 +97,19 @@ JUDGES: dict[str, type[BaseModel]] = {
 
 
 def writer(**options: Any) -> EventWriter:
-    return EventWriter(ASKED, options.pop("turn", Turn({})), lambda: NOW_S + 0.9, **options)
+    return EventWriter(REQUEST, options.pop("turn", Turn({})), lambda: NOW_S + 0.9, **options)
 
 
-def written(data: str, through: EventWriter) -> dict[str, Any]:
-    """The one event that comes out, judged by its schema."""
-    (event,) = all_written(data, through)
+def written(data: str, stream: EventWriter) -> dict[str, Any]:
+    """The only event that is written, validated by its schema."""
+    (event,) = all_written(data, stream)
     return event
 
 
-def all_written(data: str, through: EventWriter) -> list[dict[str, Any]]:
-    """The events that come out, each judged by its schema."""
+def all_written(data: str, stream: EventWriter) -> list[dict[str, Any]]:
+    """The events that are written, each validated by its schema."""
     contents = []
-    for event in sse.EventReader().feed(through.write(data)):
+    for event in sse.EventReader().feed(stream.write(data)):
         content: dict[str, Any] = json.loads(event.data or "")
         assert event.name == content["type"]
         JUDGES[content["type"]].model_validate(content)
@@ -117,16 +117,16 @@ def all_written(data: str, through: EventWriter) -> list[dict[str, Any]]:
     return contents
 
 
-def told(events: list[dict[str, Any]], through: EventWriter) -> list[dict[str, Any]]:
-    return [each for event in events for each in all_written(json.dumps(event), through)]
+def rewrite(events: list[dict[str, Any]], stream: EventWriter) -> list[dict[str, Any]]:
+    return [each for event in events for each in all_written(json.dumps(event), stream)]
 
 
 @pytest.mark.parametrize("events", STREAMS.values(), ids=STREAMS.keys())
 def test_every_event_of_a_stream_is_one_of_the_schema(events: list[dict[str, Any]]) -> None:
-    through = writer()
-    out = told(events, through)
-    said = [event["type"] for event in out if "function_call_arguments" not in event["type"]]
-    assert said == [event["type"] for event in events]
+    stream = writer()
+    out = rewrite(events, stream)
+    event_types = [event["type"] for event in out if "function_call_arguments" not in event["type"]]
+    assert event_types == [event["type"] for event in events]
     assert [event["sequence_number"] for event in out] == list(range(len(out)))
     named = [event["response"]["model"] for event in out if "response" in event]
     assert set(named) == {MODEL}
@@ -141,8 +141,8 @@ def test_the_start_of_a_function_call_is_followed_by_its_arguments() -> None:
 
 
 def test_a_streams_texts_come_through_unchanged() -> None:
-    through = writer()
-    out = told(STREAMS["plain"], through)
+    stream = writer()
+    out = rewrite(STREAMS["plain"], stream)
     deltas = [event["delta"] for event in out if event["type"] == "response.output_text.delta"]
     assert deltas == ["Hello ", "there."]
     assert out[-1]["response"]["output"][0]["content"][0]["text"] == "Hello there."
@@ -158,10 +158,10 @@ def test_text_is_written_as_it_is_read() -> None:
 
 
 def test_the_end_mark_goes_through_and_tells_that_the_stream_is_over() -> None:
-    through = writer()
-    assert not through.is_over
-    assert through.write("[DONE]") == b"data: [DONE]\n\n"
-    assert through.is_over
+    stream = writer()
+    assert not stream.is_over
+    assert stream.write("[DONE]") == b"data: [DONE]\n\n"
+    assert stream.is_over
 
 
 FAILED = {"type": "response.failed", "response": ANSWERS["failed"]}
@@ -169,20 +169,20 @@ ERROR = {"type": "server_error", "code": "server_error", "message": "It broke of
 
 
 @pytest.mark.parametrize("has_failed", [False, True])
-def test_a_stream_that_fails_ends_with_an_error_that_every_client_finds(has_failed: bool) -> None:
+def test_a_failed_stream_ends_with_an_error_that_every_client_reads(has_failed: bool) -> None:
     from openai.types.responses import ResponseError, ResponseErrorEvent
 
-    through = writer()
-    before = told(OPENING, through)
+    stream = writer()
+    before = rewrite(OPENING, stream)
     if has_failed:
-        assert all_written(json.dumps(FAILED), through) == []
-        assert through.error == {"code": "api_error", "message": "upstream provider error"}
-    *events, done = sse.EventReader().feed(through.failed(ERROR))
+        assert all_written(json.dumps(FAILED), stream) == []
+        assert stream.error == {"code": "api_error", "message": "upstream provider error"}
+    *events, done = sse.EventReader().feed(stream.failure_events(ERROR))
     error, failed = (json.loads(event.data or "") for event in events)
     assert [event.name for event in events] == [error["type"], failed["type"]]
     judged = spec.ErrorStreamingEvent.model_validate(error)
     assert judged.error.message == "It broke off."
-    # OpenAI's own clients look for these at the top.
+    # OpenAI's clients read these at the top.
     assert ResponseErrorEvent.model_validate(error).message == "It broke off."
     spec.ResponseFailedStreamingEvent.model_validate(failed)
     assert failed["response"]["id"] == ANSWERS["failed"]["id"]
@@ -192,17 +192,17 @@ def test_a_stream_that_fails_ends_with_an_error_that_every_client_finds(has_fail
     assert done.data == "[DONE]"
 
 
-def test_nothing_is_told_of_a_response_that_fails_before_any_output() -> None:
-    through = writer()
+def test_a_response_that_fails_early_writes_no_events() -> None:
+    stream = writer()
     for data in (*map(json.dumps, [*OPENING[:4], FAILED]), "[DONE]"):
-        through.feed(b": a comment\n\n" + sse.encode(data))
-    assert through.error == {"code": "api_error", "message": "upstream provider error"}
-    assert (through.ready(), through.has_begun, through.is_over) == (b"", False, False)
+        stream.feed(b": a comment\n\n" + sse.encode(data))
+    assert stream.error == {"code": "api_error", "message": "upstream provider error"}
+    assert (stream.ready(), stream.has_begun, stream.is_over) == (b"", False, False)
 
 
 @pytest.mark.parametrize("data", ["", "{", "nonsense", "[]", "null", "{}", '{"type": 5}'])
-def test_what_is_no_event_breaks_the_stream(data: str) -> None:
-    with pytest.raises(StreamBroken, match="something else than an event"):
+def test_an_invalid_event_breaks_the_stream(data: str) -> None:
+    with pytest.raises(StreamBroken, match="something other than an event"):
         writer().write(data)
 
 
@@ -225,7 +225,7 @@ def test_each_kind_of_event_that_the_gateway_sends_has_a_judge() -> None:
     assert sent | ours == JUDGES.keys()
 
 
-# A call alone: the gateway begins with a message all the same.
+# Only a call: the gateway begins with a message even then.
 WORDLESS = MESSAGE | {"content": [{"type": "output_text", "text": ""}]}
 CALL_ALONE: list[dict[str, Any]] = [
     *OPENING[:4],
@@ -233,7 +233,7 @@ CALL_ALONE: list[dict[str, Any]] = [
     {"type": "response.content_part.done", **AT, "part": {"type": "output_text", "text": ""}},
     {"type": "response.output_item.done", "output_index": 0, "item": WORDLESS},
     *CALLING,
-    {"type": "response.completed", "response": answered(output=[WORDLESS, CALL])},
+    {"type": "response.completed", "response": gateway_response(output=[WORDLESS, CALL])},
 ]
 CALL_EVENTS = [
     "response.output_item.added",
@@ -243,8 +243,8 @@ CALL_EVENTS = [
 ]
 
 
-def test_of_a_call_without_words_nothing_but_the_call_is_told() -> None:
-    out = told(CALL_ALONE, writer())
+def test_a_call_without_text_writes_no_message() -> None:
+    out = rewrite(CALL_ALONE, writer())
     kinds = [event["type"] for event in out]
     begun = ["response.created", "response.in_progress"]
     assert kinds == [*begun, *CALL_EVENTS, "response.completed"]
@@ -253,10 +253,10 @@ def test_of_a_call_without_words_nothing_but_the_call_is_told() -> None:
     assert [event["sequence_number"] for event in out] == list(range(len(out)))
 
 
-def test_the_begin_of_an_answer_is_told_with_its_first_words() -> None:
-    through = writer()
-    assert told(OPENING[:4], through) == []
-    assert [event["type"] for event in told(OPENING[4:5], through)] == [
+def test_the_first_events_are_written_with_the_first_text() -> None:
+    stream = writer()
+    assert rewrite(OPENING[:4], stream) == []
+    assert [event["type"] for event in rewrite(OPENING[4:5], stream)] == [
         "response.created",
         "response.in_progress",
         "response.output_item.added",
@@ -265,20 +265,23 @@ def test_the_begin_of_an_answer_is_told_with_its_first_words() -> None:
     ]
 
 
-def test_a_function_goes_by_the_clients_name_in_every_event() -> None:
+def test_a_call_has_the_clients_name_in_every_event() -> None:
     named = json.loads(json.dumps(CALL_ALONE).replace("get_weather", "client_read"))
-    out = told(named, writer(turn=Turn({}, names={"client_read": "read"})))
+    out = rewrite(named, writer(turn=Turn({}, names={"client_read": "read"})))
     assert "client_read" not in json.dumps(out)
     assert out[-1]["response"]["output"][0]["name"] == "read"
 
 
-def test_of_calls_one_at_a_time_the_first_is_told() -> None:
+def test_without_parallel_calls_only_the_first_call_is_written() -> None:
     second = [
         json.loads(json.dumps(event).replace("toolu_1", "toolu_2")) | {"output_index": 2}
         for event in CALLING
     ]
-    end = {"type": "response.completed", "response": answered(output=[WORDLESS, CALL, CALL])}
-    out = told([*CALL_ALONE[:-1], *second, end], writer(turn=Turn({}, is_single=True)))
+    end = {
+        "type": "response.completed",
+        "response": gateway_response(output=[WORDLESS, CALL, CALL]),
+    }
+    out = rewrite([*CALL_ALONE[:-1], *second, end], writer(turn=Turn({}, is_single=True)))
     assert "toolu_2" not in json.dumps(out)
     assert len(out[-1]["response"]["output"]) == 1
 
@@ -288,12 +291,12 @@ ANSWER = CALL | {"name": "final_answer"}
 
 
 def ended(*items: dict[str, Any], status: str = "completed") -> list[dict[str, Any]]:
-    response = answered(output=list(items), status=status)
+    response = gateway_response(output=list(items), status=status)
     return [*CALL_ALONE[:-1], {"type": f"response.{status}", "response": response}]
 
 
 def test_an_answer_in_a_format_is_streamed_as_text() -> None:
-    out = told(ended(WORDLESS, ANSWER), writer(turn=STRUCTURED))
+    out = rewrite(ended(WORDLESS, ANSWER), writer(turn=STRUCTURED))
     assert [event["type"] for event in out] == [event["type"] for event in STREAMS["plain"][:5]] + [
         event["type"] for event in STREAMS["plain"][6:]
     ]
@@ -303,37 +306,37 @@ def test_an_answer_in_a_format_is_streamed_as_text() -> None:
 
 
 def test_a_clients_function_beside_a_format_is_streamed_as_a_call() -> None:
-    out = told(ended(WORDLESS, CALL), writer(turn=STRUCTURED))
+    out = rewrite(ended(WORDLESS, CALL), writer(turn=STRUCTURED))
     assert [event["type"] for event in out][2:-1] == CALL_EVENTS
     assert out[-1]["response"]["output"][0]["name"] == "get_weather"
 
 
-def test_words_instead_of_the_answer_are_streamed_as_a_refusal() -> None:
-    out = told(ended(MESSAGE), writer(turn=STRUCTURED))
+def test_prose_instead_of_the_answer_is_streamed_as_a_refusal() -> None:
+    out = rewrite(ended(MESSAGE), writer(turn=STRUCTURED))
     assert out[4]["type"] == "response.refusal.delta"
     assert out[5]["refusal"] == "Hello there."
     assert out[-1]["response"]["output"][0]["content"][0]["type"] == "refusal"
 
 
-def test_an_answer_that_does_not_fit_fails_before_anything_is_told() -> None:
-    through = writer(turn=STRUCTURED)
+def test_an_answer_that_does_not_fit_fails_before_any_output() -> None:
+    stream = writer(turn=STRUCTURED)
     with pytest.raises(AnswerUnfit, match="not an object"):
-        told(ended(ANSWER | {"arguments": "5"}), through)
-    assert not through.has_begun
+        rewrite(ended(ANSWER | {"arguments": "5"}), stream)
+    assert not stream.has_begun
 
 
-def test_what_is_no_event_of_a_response_is_passed_on_in_a_format_too() -> None:
+def test_other_events_are_passed_on_with_a_format_too() -> None:
     error = {"type": "error", "code": "x", "message": "y", "param": None}
     event = error | {"error": {"type": "server_error", **error}}
-    assert [each["type"] for each in told([event], writer(turn=STRUCTURED))] == ["error"]
+    assert [each["type"] for each in rewrite([event], writer(turn=STRUCTURED))] == ["error"]
 
 
-def spoken(delta: str, **members: Any) -> dict[str, Any]:
+def delta_event(delta: str, **members: Any) -> dict[str, Any]:
     return {"type": "response.output_text.delta", **AT, "delta": delta, **members}
 
 
 DELTAS: list[str] = [
-    json.dumps(spoken(text), ensure_ascii=is_ascii, separators=(",", ":"))
+    json.dumps(delta_event(text), ensure_ascii=is_ascii, separators=(",", ":"))
     for is_ascii in (False, True)
     for text in (
         "", "Hello there.", "Zoë 🦞", 'a "quote", a \\ and a /', "\n\r\t\b\f\x00\x1f\x7f\u2028",
@@ -344,29 +347,30 @@ DELTAS: list[str] = [
 UNUSUAL: list[str] = [
     json.dumps(each)
     for each in (
-        spoken("spaced"),
-        spoken("judged", logprobs=[{"token": "x"}]),
-        spoken("numbered", sequence_number=9),
-        spoken("guarded", obfuscation="abc"),
-        spoken("negative", output_index=-1),
-        spoken("nested", item_id={"a": [1]}),
-        spoken("half of a lobster \ud83e"),
+        delta_event("spaced"),
+        delta_event("judged", logprobs=[{"token": "x"}]),
+        delta_event("numbered", sequence_number=9),
+        delta_event("guarded", obfuscation="abc"),
+        delta_event("negative", output_index=-1),
+        delta_event("nested", item_id={"a": [1]}),
+        delta_event("half of a lobster \ud83e"),
         {"delta": "turned round", "type": "response.output_text.delta"},
     )
 ]
 
 
-def slowly(data: str) -> bytes:
-    """What the way that every other event takes makes of it."""
-    through = writer()
-    return b"".join(through._numbered(event) for event in through._translated(json.loads(data)))
+def write_slowly(data: str) -> bytes:
+    """The event as the slow path writes it."""
+    stream = writer()
+    return b"".join(stream._encode(event) for event in stream._translate(json.loads(data)))
 
 
-def test_a_piece_of_text_means_the_same_whichever_way_it_takes() -> None:
+def test_the_fast_and_the_slow_path_write_the_same_delta() -> None:
     unlike = []
     for data in [*DELTAS, *UNUSUAL]:
         (quick,), (slow,) = (
-            sse.EventReader().feed(written) for written in (writer().write(data), slowly(data))
+            sse.EventReader().feed(written)
+            for written in (writer().write(data), write_slowly(data))
         )
         meant = [(each.name, json.loads(each.data or "")) for each in (quick, slow)]
         if meant[0] != meant[1]:
@@ -374,7 +378,7 @@ def test_a_piece_of_text_means_the_same_whichever_way_it_takes() -> None:
     assert not unlike
 
 
-def test_what_the_gateway_writes_is_not_taken_apart() -> None:
+def test_deltas_in_the_gateways_form_are_not_parsed() -> None:
     whole = [each for each in DELTAS if "\\ud" not in each]
     begins = {data: f"event: response.output_text.delta\ndata: {data[:-1]}," for data in whole}
     assert len(whole) > 20
@@ -403,44 +407,44 @@ def test_text_that_is_no_json_breaks_the_stream_all_the_same(data: str) -> None:
 
 
 def test_a_text_is_numbered_like_every_event_and_comes_after_what_was_held() -> None:
-    through = writer()
+    stream = writer()
     out = b"".join(
-        through.write(json.dumps(event, separators=(",", ":"))) for event in [*OPENING, *CLOSING]
+        stream.write(json.dumps(event, separators=(",", ":"))) for event in [*OPENING, *CLOSING]
     )
     contents = [json.loads(event.data or "") for event in sse.EventReader().feed(out)]
     assert [each["type"] for each in contents] == [each["type"] for each in [*OPENING, *CLOSING]]
     assert [each["sequence_number"] for each in contents] == list(range(len(contents)))
 
 
-def test_halves_of_a_character_come_through_as_they_were_sent() -> None:
-    data = [json.dumps(spoken(half)) for half in ("\ud83e", "\udd9e")]
-    through = writer()
-    out = b"".join(map(through.write, data))
+def test_unpaired_surrogates_pass_unchanged() -> None:
+    data = [json.dumps(delta_event(half)) for half in ("\ud83e", "\udd9e")]
+    stream = writer()
+    out = b"".join(map(stream.write, data))
     first, second = (json.loads(event.data or "") for event in sse.EventReader().feed(out))
     assert (first["delta"], second["delta"]) == ("\ud83e", "\udd9e")
 
 
-def test_whether_words_have_come_is_known_whichever_way_they_took() -> None:
+def test_both_paths_record_that_text_has_come() -> None:
     for is_quick in (True, False):
-        through = writer()
-        through.feed(sse.encode(json.dumps(OPENING[0])))
-        assert (through.has_begun, through.has_words) == (False, False)
+        stream = writer()
+        stream.feed(sse.encode(json.dumps(OPENING[0])))
+        assert (stream.has_begun, stream.has_text) == (False, False)
         separators = (",", ":") if is_quick else None
-        through.feed(sse.encode(json.dumps(spoken("Hello."), separators=separators)))
-        assert (through.has_begun, through.has_words) == (True, True)
+        stream.feed(sse.encode(json.dumps(delta_event("Hello."), separators=separators)))
+        assert (stream.has_begun, stream.has_text) == (True, True)
 
 
-def test_what_came_before_that_which_is_no_event_is_ready_all_the_same() -> None:
-    through = writer()
+def test_events_before_an_invalid_one_are_written() -> None:
+    stream = writer()
     with pytest.raises(StreamBroken):
-        through.feed(sse.encode(json.dumps(OPENING[4])) + sse.encode("no json"))
-    (delta,) = sse.EventReader().feed(through.ready())
+        stream.feed(sse.encode(json.dumps(OPENING[4])) + sse.encode("no json"))
+    (delta,) = sse.EventReader().feed(stream.ready())
     assert delta.name == "response.output_text.delta"
-    assert through.ready() == b""
+    assert stream.ready() == b""
 
 
-def test_comments_go_on_as_they_are() -> None:
-    through = writer()
-    through.write(json.dumps(OPENING[4]))
-    through.feed(b": ping\n\n")
-    assert through.ready() == b": ping\n\n"
+def test_comments_pass_unchanged() -> None:
+    stream = writer()
+    stream.write(json.dumps(OPENING[4]))
+    stream.feed(b": ping\n\n")
+    assert stream.ready() == b": ping\n\n"

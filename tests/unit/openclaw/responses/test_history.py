@@ -1,4 +1,4 @@
-"""Which part of a message a conversation has already."""
+"""The part of a message that a conversation has already."""
 
 from __future__ import annotations
 
@@ -35,21 +35,21 @@ def unknown(*items: dict[str, Any]) -> list[dict[str, Any]]:
         ([user("yes")], [user("yes")]),
         ([*SAID, user("a"), RULE, user("b")], [user("a"), RULE, user("b")]),
         ([user("Look!"), CALL, OUTPUT], [OUTPUT]),
-        # The Vercel AI SDK sends the id of an answer in its place.
+        # The Vercel AI SDK sends an answer's id in place of the answer.
         ([user("a"), {"type": "item_reference", "id": "msg_1"}, user("b")], [user("b")]),
         ([user("a"), {"type": "reasoning", "id": "rs_1", "summary": []}, user("b")], [user("b")]),
-        # Nothing is new: the latest message is answered once more.
+        # Without new items, the latest message is answered again.
         ([user("a"), answer("b"), user("c"), answer("d")], [user("c"), answer("d")]),
         ([RULE], [RULE]),
     ],
 )
-def test_what_follows_the_latest_answer_is_new(
+def test_items_after_the_latest_answer_are_new(
     items: list[dict[str, Any]], new: list[dict[str, Any]]
 ) -> None:
     assert list(history.parse_input(items).new) == new
 
 
-def test_a_history_that_was_said_is_known() -> None:
+def test_a_history_that_was_sent_before_is_known() -> None:
     assert unknown(*SAID) == []
 
 
@@ -58,16 +58,16 @@ def test_a_client_may_send_the_end_of_a_history_or_leave_some_of_it_out() -> Non
     assert unknown(SAID[0], SAID[4], SAID[5]) == []
 
 
-def test_rules_are_told_with_every_message() -> None:
+def test_rules_are_sent_with_every_message() -> None:
     assert unknown(RULE, *SAID) == [RULE]
 
 
-def test_what_is_foreign_or_edited_is_unknown_from_there_on() -> None:
+def test_history_is_unknown_from_the_first_foreign_or_edited_item_on() -> None:
     edited = [user("No!"), *SAID[3:]]
     assert unknown(RULE, *SAID[:2], *edited) == [RULE, *edited]
     assert unknown(user("Foreign."), answer("Yes.")) == [user("Foreign."), answer("Yes.")]
 
 
-def test_with_an_unknown_answer_goes_what_it_answers() -> None:
+def test_an_unknown_answer_comes_with_its_user_message() -> None:
     edited = [SAID[2], answer("Something else."), *SAID[4:]]
     assert unknown(*SAID[:2], *edited) == edited

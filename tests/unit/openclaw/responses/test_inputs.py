@@ -1,4 +1,4 @@
-"""The input of a message: every form that clients write it in, and what the gateway gets."""
+"""The input of a message: the clients' forms, and what the gateway gets."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ SENT_FILE = {
 CALL = {"type": "function_call", "call_id": "c", "name": "look", "arguments": "{}"}
 
 
-def said(*parts: dict[str, Any] | str, role: str = "user") -> dict[str, Any]:
+def message_of(*parts: dict[str, Any] | str, role: str = "user") -> dict[str, Any]:
     kind = "output_text" if role == "assistant" else "input_text"
     content = [{"type": kind, "text": part} if isinstance(part, str) else part for part in parts]
     return {"type": "message", "role": role, "content": content}
@@ -37,8 +37,10 @@ def returned(output: Any) -> dict[str, Any]:
     return {"type": "function_call_output", "call_id": "c", "output": output}
 
 
-def translated(given: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return gateway_input([told for each in given if (told := to_gateway_item(each)) is not None])
+def translated(client_items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return gateway_input(
+        [item for each in client_items if (item := to_gateway_item(each)) is not None]
+    )
 
 
 @pytest.mark.parametrize(
@@ -54,7 +56,7 @@ def translated(given: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 "content": [{"type": "input_text", "text": "Be kind"}],
             },
         ),
-        # The Agents SDK hands back what it got, with everything that the schema knows.
+        # The Agents SDK sends back items with all members of the schema.
         (
             {
                 "id": "msg_1",
@@ -137,17 +139,17 @@ def translated(given: list[dict[str, Any]]) -> list[dict[str, Any]]:
         ),
     ],
 )
-def test_each_sdks_way_to_write_an_item_becomes_the_gateways(
+def test_each_sdks_form_of_an_item_becomes_the_gateways(
     item: dict[str, Any], expected: dict[str, Any]
 ) -> None:
-    items = translated([item, said("Well?")])
+    items = translated([item, message_of("Well?")])
     assert items[0] == expected
 
 
-def test_what_only_a_provider_could_go_on_with_is_left_out() -> None:
+def test_a_providers_own_items_are_left_out() -> None:
     items = [{"type": kind, "id": "x", "summary": []} for kind in sorted(DROPPED)]
-    left = [(each["type"], translated([each, said("Hi")])) for each in items]
-    assert not [each for each in left if each[1] != [said("Hi")]]
+    left = [(each["type"], translated([each, message_of("Hi")])) for each in items]
+    assert not [each for each in left if each[1] != [message_of("Hi")]]
 
 
 def test_custom_tools_of_earlier_turns_are_calls_like_others() -> None:
@@ -159,76 +161,80 @@ def test_custom_tools_of_earlier_turns_are_calls_like_others() -> None:
     ]
 
 
-def test_rules_alone_are_what_is_said() -> None:
-    rules = [said("Be kind.", role="system"), said("Say hi.", role="developer")]
-    assert translated(rules) == [rules[0], said("Say hi.")]
+def test_rules_alone_become_a_user_message() -> None:
+    rules = [message_of("Be kind.", role="system"), message_of("Say hi.", role="developer")]
+    assert translated(rules) == [rules[0], message_of("Say hi.")]
     assert translated([]) == []
 
 
 def test_images_and_files_of_a_message_stay_with_it_behind_its_words() -> None:
-    assert translated([said(IMAGE, "What is it?", FILE)]) == [
-        said("What is it?", SENT_IMAGE, SENT_FILE)
+    assert translated([message_of(IMAGE, "What is it?", FILE)]) == [
+        message_of("What is it?", SENT_IMAGE, SENT_FILE)
     ]
 
 
-def test_all_that_was_shown_since_the_latest_answer_goes_to_the_last_message() -> None:
-    history = [said("Hi"), said("Hello.", role="assistant")]
-    shown = [said("See:", IMAGE), said("Be brief.", role="system"), said("And this:", FILE)]
-    assert translated([*history, *shown, said("What is it?")]) == [
+def test_images_since_the_latest_answer_go_to_the_last_message() -> None:
+    history = [message_of("Hi"), message_of("Hello.", role="assistant")]
+    images = [
+        message_of("See:", IMAGE),
+        message_of("Be brief.", role="system"),
+        message_of("And this:", FILE),
+    ]
+    assert translated([*history, *images, message_of("What is it?")]) == [
         *history,
-        said("See:", "[image]"),
-        said("Be brief.", role="system"),
-        said("And this:", "[file a.txt]"),
-        said("What is it?", SENT_IMAGE, SENT_FILE),
+        message_of("See:", "[image]"),
+        message_of("Be brief.", role="system"),
+        message_of("And this:", "[file a.txt]"),
+        message_of("What is it?", SENT_IMAGE, SENT_FILE),
     ]
 
 
 def test_rules_after_a_message_do_not_take_its_images() -> None:
-    rules = said("Be brief.", role="system")
-    assert translated([said("See:", IMAGE), rules]) == [said("See:", SENT_IMAGE), rules]
+    rules = message_of("Be brief.", role="system")
+    assert translated([message_of("See:", IMAGE), rules]) == [message_of("See:", SENT_IMAGE), rules]
 
 
-def test_a_refusal_of_an_earlier_turn_is_words() -> None:
+def test_a_refusal_of_an_earlier_turn_becomes_text() -> None:
     refusal = {"role": "assistant", "content": [{"type": "refusal", "refusal": "No."}]}
-    assert translated([refusal, said("Why?")])[0] == said("No.", role="assistant")
+    assert translated([refusal, message_of("Why?")])[0] == message_of("No.", role="assistant")
 
 
 def test_a_last_message_of_plain_text_takes_them_too() -> None:
     plain = {"type": "message", "role": "user", "content": "What is it?"}
-    assert translated([said(IMAGE), plain])[1] == said("What is it?", SENT_IMAGE)
+    assert translated([message_of(IMAGE), plain])[1] == message_of("What is it?", SENT_IMAGE)
 
 
-def test_what_was_shown_before_an_answer_is_named_in_words() -> None:
-    history = [said("What is it?", IMAGE), said("A dot.", role="assistant")]
-    assert translated([*history, said("Sure?")]) == [
-        said("What is it?", "[image]"),
-        said("A dot.", role="assistant"),
-        said("Sure?"),
+def test_images_before_an_answer_become_placeholders() -> None:
+    history = [message_of("What is it?", IMAGE), message_of("A dot.", role="assistant")]
+    assert translated([*history, message_of("Sure?")]) == [
+        message_of("What is it?", "[image]"),
+        message_of("A dot.", role="assistant"),
+        message_of("Sure?"),
     ]
 
 
-def test_an_image_in_an_answer_is_named_as_the_answers_words() -> None:
-    assert translated([said("Here:", IMAGE, role="assistant"), said("Thanks.")]) == [
-        said("Here:", "[image]", role="assistant"),
-        said("Thanks."),
+def test_an_image_in_an_answer_becomes_a_placeholder() -> None:
+    assert translated([message_of("Here:", IMAGE, role="assistant"), message_of("Thanks.")]) == [
+        message_of("Here:", "[image]", role="assistant"),
+        message_of("Thanks."),
     ]
 
 
 def test_images_that_a_tool_gave_back_follow_its_output() -> None:
     output = returned([{"type": "input_text", "text": "Here:"}, IMAGE])
-    assert translated([said("Look.", FILE), CALL, output]) == [
-        said("Look.", "[file a.txt]"),
+    assert translated([message_of("Look.", FILE), CALL, output]) == [
+        message_of("Look.", "[file a.txt]"),
         CALL,
         returned("Here:\n[image]"),
-        said(SENT_IMAGE),
+        message_of(SENT_IMAGE),
     ]
 
 
 def test_images_that_a_tool_gave_back_go_to_the_message_that_follows() -> None:
-    assert translated([CALL, returned([IMAGE]), said("Well?")]) == [
+    assert translated([CALL, returned([IMAGE]), message_of("Well?")]) == [
         CALL,
         returned("[image]"),
-        said("Well?", SENT_IMAGE),
+        message_of("Well?", SENT_IMAGE),
     ]
 
 
@@ -273,12 +279,14 @@ UNCLEAR: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-def test_an_item_that_cannot_be_understood_is_refused_with_words() -> None:
-    told = [(each, words, refusal(MessageRefused, translated, [each])) for each, words in UNCLEAR]
-    assert not [each for each in told if each[1] not in each[2]]
+def test_an_unsupported_item_is_refused_with_a_reason() -> None:
+    refused = [
+        (each, words, refusal(MessageRefused, translated, [each])) for each, words in UNCLEAR
+    ]
+    assert not [each for each in refused if each[1] not in each[2]]
 
 
-BLANK = said(" \n")
+BLANK = message_of(" \n")
 
 
 @pytest.mark.parametrize(
@@ -287,9 +295,9 @@ BLANK = said(" \n")
         (" \t\n", True),
         ("Hi", False),
         ([BLANK], True),
-        ([BLANK, said("  "), said("x", role="assistant"), BLANK], True),
-        ([said("Hi"), BLANK], False),
-        ([said(SENT_IMAGE)], False),
+        ([BLANK, message_of("  "), message_of("x", role="assistant"), BLANK], True),
+        ([message_of("Hi"), BLANK], False),
+        ([message_of(SENT_IMAGE)], False),
         ([{"type": "function_call_output", "call_id": "c", "output": ""}, BLANK], False),
         ([], False),
     ],

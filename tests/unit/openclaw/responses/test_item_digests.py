@@ -1,4 +1,4 @@
-"""Digests of items: one for all forms in which clients write the same thing."""
+"""Digests of items: the same one for all forms of the same content."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PIXEL = "data:image/png;base64,iVBORw0KGgo="
 
 def digests(*items: dict[str, Any]) -> list[bytes]:
     return digests_of_items(
-        told for each in items if (told := inputs.to_gateway_item(each)) is not None
+        gateway_item for each in items if (gateway_item := inputs.to_gateway_item(each)) is not None
     )
 
 
@@ -51,17 +51,17 @@ def test_an_answer_is_recognized_in_the_form_in_which_a_client_sends_it_back(
 
 def test_a_users_text_and_images_are_recognized_in_any_form() -> None:
     image = {"type": "input_image", "image_url": PIXEL, "detail": "low"}
-    said = {"role": "user", "content": [{"type": "input_text", "text": "Look:"}, image]}
+    original = {"role": "user", "content": [{"type": "input_text", "text": "Look:"}, image]}
     chat = {"type": "image_url", "image_url": {"url": PIXEL}}
     again = {
         "type": "message",
         "role": "user",
         "content": [{"type": "text", "text": "Look: "}, chat],
     }
-    assert digests(said) == digests(again)
+    assert digests(original) == digests(again)
 
 
-def test_what_says_something_else_has_another_digest() -> None:
+def test_other_content_has_another_digest() -> None:
     others: list[dict[str, Any]] = [
         {"role": "user", "content": "Hello there."},
         {"role": "assistant", "content": "Hello there."},
@@ -85,7 +85,7 @@ def test_an_output_that_no_client_could_send_back_has_no_digest() -> None:
     assert digests_of_output([{"type": "hologram"}]) == []
 
 
-def test_words_are_those_that_a_user_says_or_gives_back() -> None:
+def test_item_text_covers_user_messages_and_function_outputs() -> None:
     output = {"type": "function_call_output", "call_id": "c", "output": "Rain\n later"}
     assert item_text(output) == "Rain later"
     assert item_text({"type": "message", "role": "user", "content": " Hi "}) == "Hi"

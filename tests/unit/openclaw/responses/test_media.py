@@ -1,4 +1,4 @@
-"""Images and files of messages, as clients write them and as the gateway takes them."""
+"""Images and files of messages in the clients' and the gateway's forms."""
 
 import base64
 from typing import Any
@@ -17,7 +17,9 @@ from chowder_local.openclaw.responses.media import (
 PIXEL = "iVBORw0KGgo="
 
 
-def given(content: bytes, name: str | None = None, declared: str | None = None) -> dict[str, Any]:
+def file_part(
+    content: bytes, name: str | None = None, declared: str | None = None
+) -> dict[str, Any]:
     data = base64.b64encode(content).decode()
     if declared is not None:
         data = f"data:{declared};base64,{data}"
@@ -91,14 +93,14 @@ def given(content: bytes, name: str | None = None, declared: str | None = None) 
         ),
     ],
 )
-def test_openais_way_to_write_a_part_becomes_the_gateways(
+def test_openais_form_of_a_part_becomes_the_gateways(
     part: dict[str, Any], expected: dict[str, Any]
 ) -> None:
     read = to_gateway_image if part["type"] == "input_image" else to_gateway_file
     assert read(part) == expected
 
 
-def test_chats_way_to_write_an_images_address_is_understood() -> None:
+def test_an_image_in_the_chat_completions_form_is_accepted() -> None:
     part = {"type": "image_url", "image_url": {"url": "https://x.example/y.png", "detail": "low"}}
     assert to_gateway_image(part)["source"] == {"type": "url", "url": "https://x.example/y.png"}
 
@@ -106,14 +108,14 @@ def test_chats_way_to_write_an_images_address_is_understood() -> None:
 @pytest.mark.parametrize(
     ("part", "media_type"),
     [
-        (given(b"a,b", "a.csv"), "text/csv"),
-        (given(b"{}", "a.json"), "application/json"),
-        (given(b"# Hi", declared="text/markdown"), "text/markdown"),
-        (given(b"print(1)", "a.py"), "text/plain"),
-        (given(b"<a/>", "a.xml", "application/xml"), "text/plain"),
-        (given(b"no PDF", "a.pdf"), "text/plain"),
-        (given("Grüße".encode("utf-16")), "text/plain"),
-        (given(b"%PDF-1.7 \xff", "a.bin"), "application/pdf"),
+        (file_part(b"a,b", "a.csv"), "text/csv"),
+        (file_part(b"{}", "a.json"), "application/json"),
+        (file_part(b"# Hi", declared="text/markdown"), "text/markdown"),
+        (file_part(b"print(1)", "a.py"), "text/plain"),
+        (file_part(b"<a/>", "a.xml", "application/xml"), "text/plain"),
+        (file_part(b"no PDF", "a.pdf"), "text/plain"),
+        (file_part("Grüße".encode("utf-16")), "text/plain"),
+        (file_part(b"%PDF-1.7 \xff", "a.bin"), "application/pdf"),
     ],
 )
 def test_a_file_goes_as_what_the_gateway_reads(part: dict[str, Any], media_type: str) -> None:
@@ -127,11 +129,11 @@ def test_a_file_that_is_an_image_is_shown() -> None:
         "type": "input_image",
         "source": {"type": "base64", "media_type": "image/png", "data": PIXEL},
     }
-    assert to_gateway_file(given(base64.b64decode(PIXEL), "a.png")) == expected
-    assert to_gateway_file(given(base64.b64decode(PIXEL), "a", "image/png")) == expected
+    assert to_gateway_file(file_part(base64.b64decode(PIXEL), "a.png")) == expected
+    assert to_gateway_file(file_part(base64.b64decode(PIXEL), "a", "image/png")) == expected
 
 
-def test_data_may_be_written_in_other_ways() -> None:
+def test_data_may_have_line_breaks_or_a_data_url() -> None:
     assert to_gateway_file({"file_data": "SG\nk"})["source"]["data"] == "SGk="
     assert to_gateway_file({"file_data": "data:text/plain,a%20b"})["source"]["data"] == "YSBi"
     assert (
@@ -143,9 +145,9 @@ def test_data_may_be_written_in_other_ways() -> None:
 @pytest.mark.parametrize(
     ("part", "words"),
     [
-        (given(b"\0\1", "a.docx"), "'a.docx' is neither text, PDF nor image.*files API"),
-        (given(b"\xff\x00"), "'file' is neither text"),
-        (given(b"<svg/>", "a.svg"), "an image of type image/svg"),
+        (file_part(b"\0\1", "a.docx"), "'a.docx' is neither text, PDF nor image.*files API"),
+        (file_part(b"\xff\x00"), "'file' is neither text"),
+        (file_part(b"<svg/>", "a.svg"), "an image of type image/svg"),
         ({"file_data": "data:text/plain;base64"}, "no comma"),
         ({"file_data": "data:text/plain;base64,"}, "is empty"),
         ({"file_data": "5%"}, "not base64"),
@@ -174,8 +176,8 @@ def test_an_image_that_no_agent_could_see_is_refused(url: str | None, words: str
         to_gateway_image({"type": "input_image", "image_url": url})
 
 
-def test_where_there_is_room_for_text_alone_media_are_named() -> None:
-    assert placeholder(to_gateway_file(given(b"Hi", "a.txt"))) == "[file a.txt]"
+def test_placeholders_name_media_where_only_text_fits() -> None:
+    assert placeholder(to_gateway_file(file_part(b"Hi", "a.txt"))) == "[file a.txt]"
     assert (
         placeholder(to_gateway_file({"type": "input_file", "file_url": "https://x.example/a"}))
         == "[file]"
@@ -186,13 +188,13 @@ def test_where_there_is_room_for_text_alone_media_are_named() -> None:
     )
 
 
-def test_what_is_not_plain_text_may_have_to_be_looked_at() -> None:
+def test_files_other_than_text_may_show_images() -> None:
     assert may_show_images(to_gateway_image({"type": "input_image", "image_url": "https://x"}))
-    assert may_show_images(to_gateway_file(given(b"%PDF-1.7")))
+    assert may_show_images(to_gateway_file(file_part(b"%PDF-1.7")))
     assert may_show_images(
         to_gateway_file({"type": "input_file", "file_url": "https://x.example/a"})
     )
-    assert not may_show_images(to_gateway_file(given(b"Hi")))
+    assert not may_show_images(to_gateway_file(file_part(b"Hi")))
     text = {"type": "input_text", "text": "Hi"}
     assert not may_show_images(text)
     assert not is_medium(text)

@@ -1,4 +1,4 @@
-"""What clients send, and what the gateway is sent for it."""
+"""Requests of clients, and the gateway's requests that are made of them."""
 
 import re
 from typing import Any
@@ -20,20 +20,20 @@ TOOL = {"type": "function", "name": "get_weather", "parameters": PARAMETERS}
 IMAGE = {"type": "input_image", "image_url": "https://x.example/y.png"}
 
 
-def made(**asked: Any) -> Turn:
-    return parse_request({"model": "gpt-4o", "input": "Hi", **asked})
+def parse_with(**members: Any) -> Turn:
+    return parse_request({"model": "gpt-4o", "input": "Hi", **members})
 
 
-def sent(**asked: Any) -> dict[str, Any]:
-    return made(**asked).request
+def sent(**members: Any) -> dict[str, Any]:
+    return parse_with(**members).request
 
 
 def test_a_plain_message_goes_to_the_gateways_own_model() -> None:
     assert sent() == {"model": "openclaw", "input": "Hi"}
 
 
-def test_what_the_gateway_understands_is_passed_on_as_it_is() -> None:
-    asked = {
+def test_members_that_the_gateway_understands_pass_unchanged() -> None:
+    members = {
         "instructions": "Be brief.",
         "stream": True,
         "max_output_tokens": 99,
@@ -45,7 +45,7 @@ def test_what_the_gateway_understands_is_passed_on_as_it_is() -> None:
         "store": False,
         "previous_response_id": "resp_1",
     }
-    assert sent(**asked) == {"model": "openclaw", "input": "Hi", **asked}
+    assert sent(**members) == {"model": "openclaw", "input": "Hi", **members}
 
 
 MEANINGLESS: list[dict[str, Any]] = [
@@ -75,7 +75,7 @@ MEANINGLESS: list[dict[str, Any]] = [
 ]
 
 
-def test_what_has_no_meaning_here_is_dropped() -> None:
+def test_members_without_a_meaning_are_dropped() -> None:
     passed_on = [(habit, sent(**habit)) for habit in MEANINGLESS]
     plain = {"model": "openclaw", "input": "Hi"}
     assert not [each for each in passed_on if each[1] != plain]
@@ -101,9 +101,11 @@ IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-def test_what_cannot_be_honoured_is_refused_with_words() -> None:
-    told = [(asked, words, refusal(MessageRefused, sent, **asked)) for asked, words in IMPOSSIBLE]
-    assert not [each for each in told if not re.search(each[1], each[2])]
+def test_members_that_cannot_be_honoured_are_refused_with_a_reason() -> None:
+    refused = [
+        (members, words, refusal(MessageRefused, sent, **members)) for members, words in IMPOSSIBLE
+    ]
+    assert not [each for each in refused if not re.search(each[1], each[2])]
 
 
 def test_each_member_of_the_api_is_in_one_list_alone() -> None:
@@ -120,16 +122,16 @@ def names(request: dict[str, Any]) -> list[str]:
 
 
 def test_a_structured_answer_is_asked_for_with_a_function() -> None:
-    asked = made(text=TEXT, instructions="Be brief.")
-    assert asked.format is not None
-    (tool,) = asked.request["tools"]
+    turn = parse_with(text=TEXT, instructions="Be brief.")
+    assert turn.format is not None
+    (tool,) = turn.request["tools"]
     assert (tool["name"], tool["parameters"]) == ("final_answer", SCHEMA)
-    assert asked.request["instructions"].startswith("Be brief.\n\n")
-    assert "You must call the final_answer tool before resp" in asked.request["instructions"]
-    assert "tool_choice" not in asked.request
+    assert turn.request["instructions"].startswith("Be brief.\n\n")
+    assert "You must call the final_answer tool before resp" in turn.request["instructions"]
+    assert "tool_choice" not in turn.request
 
 
-def test_beside_a_clients_functions_any_call_will_do() -> None:
+def test_with_client_functions_any_call_is_allowed() -> None:
     request = sent(text=TEXT, tools=[TOOL])
     assert names(request) == ["get_weather", "final_answer"]
     assert "You must call one of the available tools" in request["instructions"]
@@ -141,28 +143,28 @@ def test_a_choice_against_functions_leaves_the_answer_alone() -> None:
     assert "You must call the final_answer tool" in request["instructions"]
 
 
-def test_a_call_that_is_demanded_comes_before_the_answer() -> None:
-    asked = made(text=TEXT, tools=[TOOL], tool_choice="required")
-    assert asked.format is None
-    assert names(asked.request) == ["get_weather"]
-    assert asked.request["tool_choice"] == "required"
+def test_a_required_call_comes_before_the_formatted_answer() -> None:
+    turn = parse_with(text=TEXT, tools=[TOOL], tool_choice="required")
+    assert turn.format is None
+    assert names(turn.request) == ["get_weather"]
+    assert turn.request["tool_choice"] == "required"
 
 
 def test_calls_one_at_a_time_are_a_rule_for_the_model_and_for_the_answer() -> None:
-    asked = made(tools=[TOOL], parallel_tool_calls=False)
-    assert asked.is_single
-    assert asked.request["instructions"] == ONE_AT_A_TIME
+    turn = parse_with(tools=[TOOL], parallel_tool_calls=False)
+    assert turn.is_single
+    assert turn.request["instructions"] == ONE_AT_A_TIME
 
 
-def test_a_model_that_sees_is_needed_for_what_is_to_be_seen() -> None:
-    assert made(input=[{"role": "user", "content": [IMAGE]}]).may_show_images
-    assert not made(input=[{"role": "user", "content": "Hi"}]).may_show_images
-    assert not made().may_show_images
+def test_images_need_a_vision_model() -> None:
+    assert parse_with(input=[{"role": "user", "content": [IMAGE]}]).may_show_images
+    assert not parse_with(input=[{"role": "user", "content": "Hi"}]).may_show_images
+    assert not parse_with().may_show_images
 
 
 def test_translating_leaves_the_clients_request_as_it_was() -> None:
     item = {"role": "user", "content": [{"type": "text", "text": "Hi"}]}
-    asked = {"model": "m", "input": [item], "tools": [dict(TOOL)], "include": []}
-    parse_request(asked)
+    members = {"model": "m", "input": [item], "tools": [dict(TOOL)], "include": []}
+    parse_request(members)
     assert item == {"role": "user", "content": [{"type": "text", "text": "Hi"}]}
-    assert asked == {"model": "m", "input": [item], "tools": [TOOL], "include": []}
+    assert members == {"model": "m", "input": [item], "tools": [TOOL], "include": []}

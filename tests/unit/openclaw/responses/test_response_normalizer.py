@@ -1,4 +1,4 @@
-"""What the gateway answers, made whole; the published schema's own models are the judge."""
+"""Normalized responses, validated with the models of the published schema."""
 
 import json
 from itertools import product
@@ -13,15 +13,15 @@ from chowder_local.openclaw.responses.response_normalizer import normalize, norm
 from chowder_local.openclaw.responses.structured_outputs import Format
 from tests.scripted.answers import (
     ANSWERS,
-    ASKED,
     CALL,
     MESSAGE,
     MODEL,
     NO_USAGE,
     NOW_S,
     PARAMETERS,
+    REQUEST,
     USAGE,
-    answered,
+    gateway_response,
 )
 
 HABITS: dict[str, dict[str, Any]] = {
@@ -80,10 +80,10 @@ HABITS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def test_every_answer_is_a_responses_resource_whatever_was_asked() -> None:
+def test_every_response_matches_the_published_schema() -> None:
     unlike = {}
     for (habit, more), (kind, answer) in product(HABITS.items(), ANSWERS.items()):
-        whole = normalize(answer, ASKED | more, NOW_S)
+        whole = normalize(answer, REQUEST | more, NOW_S)
         judged = spec.ResponseResource.model_validate(whole)
         got = [judged.id, judged.status, judged.model, judged.created_at]
         if got != ["resp_1", answer["status"], MODEL, NOW_S - 5]:
@@ -91,15 +91,15 @@ def test_every_answer_is_a_responses_resource_whatever_was_asked() -> None:
     assert not unlike
 
 
-def test_an_answer_says_what_was_asked_for() -> None:
-    asked = ASKED | HABITS["everything"]
-    whole = normalize(answered(), asked, NOW_S)
+def test_a_response_echoes_the_request() -> None:
+    request = REQUEST | HABITS["everything"]
+    whole = normalize(gateway_response(), request, NOW_S)
     echoed = {
         "instructions", "max_output_tokens", "max_tool_calls", "metadata", "parallel_tool_calls",
         "previous_response_id", "prompt_cache_key", "safety_identifier", "service_tier", "store",
         "temperature", "text", "tool_choice", "top_p", "truncation",
     }  # fmt: skip
-    assert {key: whole[key] for key in echoed} == {key: asked[key] for key in echoed}
+    assert {key: whole[key] for key in echoed} == {key: request[key] for key in echoed}
     assert whole["reasoning"] == {"effort": "low", "summary": "auto"}
     assert whole["tools"] == [
         {
@@ -112,14 +112,14 @@ def test_an_answer_says_what_was_asked_for() -> None:
     ]
 
 
-def test_what_a_person_reads_comes_first() -> None:
-    assert list(normalize(answered(), ASKED, NOW_S))[:7] == [
+def test_the_members_that_people_read_come_first() -> None:
+    assert list(normalize(gateway_response(), REQUEST, NOW_S))[:7] == [
         "id", "object", "created_at", "status", "model", "output", "usage",
     ]  # fmt: skip
 
 
-def test_text_says_the_same_and_gets_the_members_that_sdks_insist_on() -> None:
-    (message,) = normalize(answered(), ASKED, NOW_S)["output"]
+def test_text_events_stay_and_get_the_members_that_sdks_require() -> None:
+    (message,) = normalize(gateway_response(), REQUEST, NOW_S)["output"]
     assert message == {
         "type": "message",
         "id": "msg_1",
@@ -131,21 +131,21 @@ def test_text_says_the_same_and_gets_the_members_that_sdks_insist_on() -> None:
     }
 
 
-def test_a_part_that_is_no_text_stays_as_it_is() -> None:
+def test_a_part_without_text_stays_unchanged() -> None:
     refusal = {"type": "refusal", "refusal": "No."}
-    (message,) = normalize(answered(output=[MESSAGE | {"content": [refusal]}]), ASKED, NOW_S)[
-        "output"
-    ]
+    (message,) = normalize(
+        gateway_response(output=[MESSAGE | {"content": [refusal]}]), REQUEST, NOW_S
+    )["output"]
     assert message["content"] == [refusal]
 
 
 def test_a_function_call_has_a_status() -> None:
-    (call,) = normalize(answered(output=[CALL]), ASKED, NOW_S)["output"]
+    (call,) = normalize(gateway_response(output=[CALL]), REQUEST, NOW_S)["output"]
     assert call == CALL | {"status": "completed"}
 
 
 @pytest.mark.parametrize(
-    ("given", "expected"),
+    ("value", "expected"),
     [
         (USAGE, (12003, 42, 12045, 100, 3, 7)),
         ({"input_tokens": 2, "output_tokens": 3}, (2, 3, 5, 0, 0, 0)),
@@ -153,10 +153,10 @@ def test_a_function_call_has_a_status() -> None:
         (None, (0, 0, 0, 0, 0, 0)),
     ],
 )
-def test_usage_has_exactly_the_members_that_schema_and_sdk_insist_on(
-    given: dict[str, Any] | None, expected: tuple[int, ...]
+def test_usage_has_exactly_the_members_of_the_schema(
+    value: dict[str, Any] | None, expected: tuple[int, ...]
 ) -> None:
-    usage = normalize(answered(usage=given), ASKED, NOW_S)["usage"]
+    usage = normalize(gateway_response(usage=value), REQUEST, NOW_S)["usage"]
     assert usage == {
         "input_tokens": expected[0],
         "output_tokens": expected[1],
@@ -176,43 +176,49 @@ def test_usage_has_exactly_the_members_that_schema_and_sdk_insist_on(
         ("queued", None, False),
     ],
 )
-def test_only_an_answer_that_is_over_has_an_end_and_a_usage(
+def test_only_a_finished_response_has_an_end_and_a_usage(
     status: str, completed_at: int | None, has_usage: bool
 ) -> None:
-    whole = normalize(answered(status=status), ASKED, NOW_S)
+    whole = normalize(gateway_response(status=status), REQUEST, NOW_S)
     assert whole["completed_at"] == completed_at
     assert (whole["usage"] is not None) == has_usage
 
 
-def test_an_answer_made_whole_leaves_the_gateways_as_it_was() -> None:
-    given = answered(output=[MESSAGE, CALL])
-    before = json.dumps(given)
-    normalize(given, ASKED, NOW_S)
-    assert json.dumps(given) == before
+def test_normalizing_does_not_change_the_gateways_response() -> None:
+    response = gateway_response(output=[MESSAGE, CALL])
+    before = json.dumps(response)
+    normalize(response, REQUEST, NOW_S)
+    assert json.dumps(response) == before
 
 
 JSON_SCHEMA = {"type": "json_schema", "name": "place", "schema": PARAMETERS, "strict": None}
 
 
 @pytest.mark.parametrize(
-    "given",
+    "value",
     [
         JSON_SCHEMA,
         JSON_SCHEMA | {"json_schema": 5},
         {"type": "json_schema", "json_schema": JSON_SCHEMA},
     ],
 )
-def test_a_schema_that_was_asked_for_is_told_as_openais_clients_know_it(
-    given: dict[str, Any],
+def test_a_requested_schema_is_echoed_in_openais_form(
+    value: dict[str, Any],
 ) -> None:
     from openai.types.responses import Response
 
-    whole = normalize(answered(), ASKED | {"text": {"format": given, "verbosity": None}}, NOW_S)
-    told = whole["text"]["format"]
-    assert (told["schema"], told["strict"], told["description"]) == (PARAMETERS, False, None)
+    whole = normalize(
+        gateway_response(), REQUEST | {"text": {"format": value, "verbosity": None}}, NOW_S
+    )
+    text_format = whole["text"]["format"]
+    assert (text_format["schema"], text_format["strict"], text_format["description"]) == (
+        PARAMETERS,
+        False,
+        None,
+    )
     assert Response.model_validate(whole).text
-    # The published schema has no room for one, which cannot be meant.
-    told["schema"] = None
+    # The published schema does not allow a schema here, by mistake.
+    text_format["schema"] = None
     judged = spec.ResponseResource.model_validate(whole).text.format
     assert isinstance(judged, spec.JsonSchemaResponseFormat)
     assert judged.name == "place"
@@ -224,23 +230,23 @@ TOLD = CALL | {"name": "final_answer"}
 
 
 def output(turn: Turn, *items: dict[str, Any], status: str = "completed") -> list[dict[str, Any]]:
-    whole = normalize_output(answered(output=list(items), status=status), turn)
-    return list(normalize(whole, ASKED, NOW_S)["output"])
+    whole = normalize_output(gateway_response(output=list(items), status=status), turn)
+    return list(normalize(whole, REQUEST, NOW_S)["output"])
 
 
-def test_a_message_without_words_is_none() -> None:
+def test_an_empty_message_is_omitted() -> None:
     empty = MESSAGE | {"content": [{"type": "output_text", "text": ""}]}
     assert [each["type"] for each in output(TURN, empty, CALL)] == ["function_call"]
     assert [each["type"] for each in output(TURN, MESSAGE, CALL)] == ["message", "function_call"]
 
 
-def test_a_function_goes_by_the_clients_name_again() -> None:
+def test_a_call_has_the_clients_name_of_the_function() -> None:
     turn = Turn({}, names={"client_read": "read"})
     calls = output(turn, CALL | {"name": "client_read"}, CALL)
     assert [call["name"] for call in calls] == ["read", "get_weather"]
 
 
-def test_of_calls_one_at_a_time_the_first_counts() -> None:
+def test_without_parallel_calls_only_the_first_call_counts() -> None:
     turn = Turn({}, is_single=True)
     assert [call["call_id"] for call in output(turn, CALL, CALL | {"call_id": "2"})] == ["toolu_1"]
 
@@ -268,13 +274,13 @@ def test_a_clients_function_comes_before_the_answer() -> None:
     assert [each["type"] for each in items] == ["message", "function_call"]
 
 
-def test_an_answer_in_text_that_fits_is_taken() -> None:
+def test_a_text_answer_that_fits_is_accepted() -> None:
     fits = MESSAGE | {"content": [{"type": "output_text", "text": '{"city": "Rome"}'}]}
     (message,) = output(STRUCTURED, fits)
     assert message["content"][0]["text"] == '{"city": "Rome"}'
 
 
-def test_words_instead_of_the_answer_are_a_refusal() -> None:
+def test_prose_instead_of_the_answer_is_a_refusal() -> None:
     (message,) = output(STRUCTURED, MESSAGE)
     assert message["content"] == [{"type": "refusal", "refusal": "Hello there."}]
     spec.Message.model_validate(message)
@@ -286,17 +292,17 @@ def test_an_answer_that_does_not_fit_is_a_failure() -> None:
 
 
 @pytest.mark.parametrize("status", ["incomplete", "failed"])
-def test_an_answer_that_is_not_whole_stays_as_it_is(status: str) -> None:
+def test_an_incomplete_answer_stays_unchanged(status: str) -> None:
     (message,) = output(STRUCTURED, MESSAGE, status=status)
     assert message["content"][0]["text"] == "Hello there."
 
 
-def test_an_answer_that_was_cut_off_has_the_models_words_alone() -> None:
+def test_a_truncated_answer_has_only_the_models_text() -> None:
     notice = "⚠️ Reply truncated at the model's output token limit. The text above is partial."
     part = {"type": "output_text", "text": f"One\n\ntwo\n\n{notice}"}
     message = MESSAGE | {"content": [part], "status": "incomplete"}
     cut = normalize_output(ANSWERS["cut short"] | {"output": [message]}, Turn({}))
     assert cut["output"][0]["content"][0]["text"] == "One\n\ntwo"
-    # A model may say it, too.
-    whole = normalize_output(answered(output=[message]), Turn({}))
+    # A model may write the same text.
+    whole = normalize_output(gateway_response(output=[message]), Turn({}))
     assert whole["output"][0]["content"] == [part]

@@ -1,4 +1,4 @@
-"""Structured outputs: what is asked for, and which answers are taken."""
+"""Structured outputs: the requested function, and the answers that fit."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ SCHEMA: dict[str, Any] = {
 JSON_SCHEMA = {"type": "json_schema", "name": "shirt", "schema": SCHEMA, "strict": True}
 
 
-def asked(**members: Any) -> Format:
+def requested(**members: Any) -> Format:
     form = parse_format({"format": JSON_SCHEMA | members})
     assert form is not None
     return form
@@ -28,15 +28,15 @@ def test_text_is_no_format(text: dict[str, Any]) -> None:
     assert parse_format(text) is None
 
 
-def test_the_schema_is_what_the_function_takes() -> None:
-    tool = asked(description="A shirt.").tool
+def test_the_schema_is_the_functions_parameters() -> None:
+    tool = requested(description="A shirt.").tool
     assert tool["name"] == "final_answer"
     assert tool["parameters"] == SCHEMA
     assert tool["description"].endswith("The answer: A shirt.")
-    assert "The answer" not in asked().tool["description"]
+    assert "The answer" not in requested().tool["description"]
 
 
-def test_chats_way_to_write_a_format_is_understood() -> None:
+def test_a_format_in_the_chat_completions_form_is_accepted() -> None:
     nested = {"type": "json_schema", "json_schema": {"name": "shirt", "schema": SCHEMA}}
     assert parse_format({"format": nested}) == Format(SCHEMA)
 
@@ -44,7 +44,7 @@ def test_chats_way_to_write_a_format_is_understood() -> None:
 @pytest.mark.parametrize("place", ["$defs", "definitions"])
 def test_a_root_that_is_elsewhere_in_the_schema_is_put_at_the_root(place: str) -> None:
     shirt = {"type": "object", "properties": {"next": {"$ref": f"#/{place}/shirt"}}}
-    form = asked(schema={"$ref": f"#/{place}/shirt", place: {"shirt": shirt}})
+    form = requested(schema={"$ref": f"#/{place}/shirt", place: {"shirt": shirt}})
     assert form.tool["parameters"] == {**shirt, place: {"shirt": shirt}}
 
 
@@ -59,17 +59,17 @@ def test_a_root_that_is_elsewhere_in_the_schema_is_put_at_the_root(place: str) -
         ({"$ref": "#/$defs/nosuch"}, "it is not a JSON schema: "),
         ({"$ref": "http://127.0.0.1:9/x.json"}, "is outside of the schema"),
         ([], "schema must be an object"),
-        (None, "json_schema needs the answer's JSON schema as `schema`; .* ask for json_object"),
+        (None, "json_schema needs the answer's JSON schema as `schema`; request json_object"),
     ],
 )
-def test_a_schema_that_no_answer_could_be_held_to_is_refused(schema: Any, words: str) -> None:
+def test_an_unusable_schema_is_refused(schema: Any, words: str) -> None:
     with pytest.raises(MessageRefused, match=words):
-        asked(schema=schema)
+        requested(schema=schema)
 
 
 def test_a_description_is_text() -> None:
     with pytest.raises(MessageRefused, match="description must be a string"):
-        asked(description=["A shirt."])
+        requested(description=["A shirt."])
 
 
 def test_a_format_that_nobody_knows_is_refused_with_the_known_ones() -> None:
@@ -77,20 +77,20 @@ def test_a_format_that_nobody_knows_is_refused_with_the_known_ones() -> None:
         parse_format({"format": {"type": "grammar"}})
 
 
-def test_a_model_is_told_to_call_nothing_but_the_answer() -> None:
-    rule = asked().rule(Offer([]))
+def test_a_model_must_call_only_the_answers_function() -> None:
+    rule = requested().rule(Offer([]))
     assert "You must call the final_answer tool before responding." in rule
     assert "Call at most one tool at a time." in rule
-    assert asked().rule(Offer([{"name": "f"}], mode="none")) == rule
+    assert requested().rule(Offer([{"name": "f"}], mode="none")) == rule
 
 
-def test_beside_a_clients_functions_a_model_has_the_choice() -> None:
-    rule = asked().rule(Offer([{"name": "f"}]))
+def test_with_client_functions_a_model_may_choose() -> None:
+    rule = requested().rule(Offer([{"name": "f"}]))
     assert "You must call one of the available tools before responding." in rule
 
 
 def test_arguments_that_fit_are_the_answer() -> None:
-    assert asked().from_arguments('{"size":"s","inner":[1]}') == '{"size":"s","inner":[1]}'
+    assert requested().from_arguments('{"size":"s","inner":[1]}') == '{"size":"s","inner":[1]}'
 
 
 @pytest.mark.parametrize(
@@ -104,9 +104,9 @@ def test_arguments_that_fit_are_the_answer() -> None:
         ("Hello.", "is not JSON.*Hello"),
     ],
 )
-def test_arguments_that_do_not_fit_are_none(arguments: str, words: str) -> None:
+def test_arguments_that_do_not_fit_are_unfit(arguments: str, words: str) -> None:
     with pytest.raises(AnswerUnfit, match=words):
-        asked().from_arguments(arguments)
+        requested().from_arguments(arguments)
 
 
 @pytest.mark.parametrize(
@@ -118,23 +118,23 @@ def test_arguments_that_do_not_fit_are_none(arguments: str, words: str) -> None:
         '```\n{"size": "s"}\n```',
     ],
 )
-def test_an_answer_in_text_is_taken_if_it_fits(text: str) -> None:
-    assert asked().from_text(text) == '{"size": "s"}'
+def test_a_text_answer_is_accepted_if_it_fits(text: str) -> None:
+    assert requested().from_text(text) == '{"size": "s"}'
 
 
-def test_an_answer_in_text_that_does_not_fit_is_none() -> None:
+def test_a_text_answer_that_does_not_fit_is_unfit() -> None:
     with pytest.raises(AnswerUnfit, match="required property"):
-        asked().from_text('{"colour": "red"}')
+        requested().from_text('{"colour": "red"}')
     with pytest.raises(AnswerUnfit, match="is not JSON"):
-        asked().from_text('{"colour": ')
+        requested().from_text('{"colour": ')
 
 
 @pytest.mark.parametrize("text", ["", "I am sorry, but no.", "[1]"])
-def test_words_are_no_answer_but_no_failure_either(text: str) -> None:
-    assert asked().from_text(text) is None
+def test_prose_is_neither_an_answer_nor_a_failure(text: str) -> None:
+    assert requested().from_text(text) is None
 
 
-def test_an_answer_of_any_shape_is_a_text_of_json() -> None:
+def test_without_a_schema_the_answer_is_json_in_a_string() -> None:
     form = parse_format({"format": {"type": "json_object"}})
     assert form == Format()
     assert form.tool["parameters"]["required"] == ["json"]

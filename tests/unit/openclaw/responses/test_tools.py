@@ -1,4 +1,4 @@
-"""A client's tools and its choice among them, as the gateway takes them."""
+"""A client's tools and tool choice in the gateway's form."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ def offered(choice: Any = None, *tools: dict[str, Any], **more: Any) -> Offer:
     ("tool", "expected"),
     [
         (TOOL, TOOL),
-        # LangChain and the Agents SDK write out what is not set.
+        # LangChain and the Agents SDK send unset members as null.
         ({**TOOL, "strict": None, "description": None, "defer_loading": False}, TOOL),
         (
             {**TOOL, "strict": True, "description": "Weather"},
@@ -40,7 +40,7 @@ def test_function_tools_are_passed_on(tool: dict[str, Any], expected: dict[str, 
     assert offered(None, tool).tools == [expected]
 
 
-def test_chats_way_to_write_a_function_is_understood() -> None:
+def test_a_function_in_the_chat_completions_form_is_accepted() -> None:
     nested = {"type": "function", "function": {k: v for k, v in TOOL.items() if k != "type"}}
     assert to_gateway_function(nested) == TOOL
 
@@ -51,14 +51,14 @@ def test_a_function_without_parameters_takes_an_empty_object() -> None:
 
 
 @pytest.mark.parametrize("kind", sorted(AGENT_BUILT_INS))
-def test_what_the_agent_does_itself_is_left_to_it(kind: str) -> None:
+def test_built_in_tools_that_the_agent_has_are_left_out(kind: str) -> None:
     assert offered("auto", {"type": kind}, TOOL).tools == [TOOL]
 
 
 @pytest.mark.parametrize(
     "kind", ["mcp", "file_search", "computer_use_preview", "image_generation", "custom", None]
 )
-def test_a_tool_that_nobody_has_here_is_refused_by_name(kind: str | None) -> None:
+def test_an_unavailable_built_in_tool_is_refused_by_name(kind: str | None) -> None:
     with pytest.raises(MessageRefused, match=f"built-in tool {kind!r} is not available"):
         offered(None, {"type": kind})
 
@@ -98,10 +98,10 @@ NAMES = {"get_weather", "get_time"}
     ],
 )
 def test_a_choice_narrows_what_is_offered(choice: Any, sent: Any, names: set[str]) -> None:
-    made = offered(choice)
-    assert made.choice == sent
-    assert {tool["name"] for tool in made.tools} == names
-    assert made.is_demanding == (sent not in ("auto", "none"))
+    offer = offered(choice)
+    assert offer.choice == sent
+    assert {tool["name"] for tool in offer.tools} == names
+    assert offer.is_call_required == (sent not in ("auto", "none"))
 
 
 @pytest.mark.parametrize(
@@ -109,8 +109,8 @@ def test_a_choice_narrows_what_is_offered(choice: Any, sent: Any, names: set[str
     [
         ({"type": "function", "name": "nosuch"}, "not among the tools"),
         ({"type": "allowed_tools", "mode": "required", "tools": []}, "not among the tools"),
-        ({"type": "web_search_preview"}, "understood are"),
-        ({"type": "function"}, "understood are"),
+        ({"type": "web_search_preview"}, "it must be"),
+        ({"type": "function"}, "it must be"),
         ("sometimes", "'sometimes' is none of auto, none, required; an object names a function"),
     ],
 )
@@ -119,7 +119,7 @@ def test_a_choice_that_cannot_be_made_is_refused(choice: Any, words: str) -> Non
         offered(choice)
 
 
-def test_demanding_a_call_needs_a_function() -> None:
+def test_a_required_call_needs_a_function() -> None:
     with pytest.raises(MessageRefused, match="not among the tools"):
         parse_tools({"tool_choice": "required"})
 
@@ -133,19 +133,19 @@ def test_two_functions_of_one_name_are_refused() -> None:
 def test_a_function_called_like_one_of_the_agents_goes_by_another_name(name: str) -> None:
     assert name.lower() in AGENT_TOOL_NAMES
     choice = {"type": "function", "name": name}
-    made = offered(choice, {**TOOL, "name": name}, TOOL)
-    assert made.choice == {"type": "function", "name": f"client_{name}"}
-    assert [tool["name"] for tool in made.tools] == [f"client_{name}"]
-    assert made.names == {f"client_{name}": name}
+    offer = offered(choice, {**TOOL, "name": name}, TOOL)
+    assert offer.choice == {"type": "function", "name": f"client_{name}"}
+    assert [tool["name"] for tool in offer.tools] == [f"client_{name}"]
+    assert offer.names == {f"client_{name}": name}
 
 
-def test_the_other_name_is_nobodys() -> None:
-    made = offered(None, {**TOOL, "name": "read"}, {**TOOL, "name": "client_read"})
-    assert [tool["name"] for tool in made.tools] == ["client_client_read", "client_read"]
-    assert made.names == {"client_client_read": "read"}
+def test_another_name_is_unused() -> None:
+    offer = offered(None, {**TOOL, "name": "read"}, {**TOOL, "name": "client_read"})
+    assert [tool["name"] for tool in offer.tools] == ["client_client_read", "client_read"]
+    assert offer.names == {"client_client_read": "read"}
 
 
-def test_one_call_at_a_time_is_a_rule_if_there_is_anything_to_call() -> None:
+def test_one_call_at_a_time_is_a_rule_only_with_functions() -> None:
     assert offered(parallel_tool_calls=False).rule == ONE_AT_A_TIME
     assert offered(parallel_tool_calls=True).rule is None
     assert parse_tools({"parallel_tool_calls": False}).rule is None
@@ -155,6 +155,6 @@ def test_one_call_at_a_time_is_a_rule_if_there_is_anything_to_call() -> None:
     ("tools", "words"),
     [("web_search", "tools must be an array"), (["web_search"], "a tool must be an object")],
 )
-def test_what_is_no_list_of_tools_is_refused(tools: Any, words: str) -> None:
+def test_tools_that_are_no_array_are_refused(tools: Any, words: str) -> None:
     with pytest.raises(MessageRefused, match=words):
         parse_tools({"tools": tools})

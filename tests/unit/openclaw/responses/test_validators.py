@@ -1,4 +1,4 @@
-"""Members that are what they have to be, or refused by name."""
+"""Members have the right type, or are refused by name."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +9,7 @@ from chowder_local.core.errors.agents import MessageRefused
 from chowder_local.openclaw.responses.validators import as_array, as_object, as_string, pick
 
 
-def test_what_is_as_it_should_be_stays() -> None:
+def test_values_of_the_right_type_are_returned() -> None:
     assert as_object({"a": 1}, "it") == {"a": 1}
     assert as_object(None, "it") == {}
     assert as_array([1], "it") == [1]
@@ -20,12 +20,12 @@ def test_what_is_as_it_should_be_stays() -> None:
     ("read", "value", "kind"),
     [(as_object, [], "object"), (as_array, None, "array"), (as_string, 5, "string")],
 )
-def test_what_is_something_else_is_refused_by_name(
+def test_values_of_a_wrong_type_are_refused_by_name(
     read: Callable[[Any, str], Any], value: Any, kind: str
 ) -> None:
     with pytest.raises(MessageRefused, match=f"that thing must be an? {kind}"):
         read(value, "that thing")
 
 
-def test_only_what_is_asked_for_and_there_is_kept() -> None:
+def test_pick_keeps_only_present_members() -> None:
     assert pick({"a": 1, "b": None, "c": 3}, "a", "b", "d") == {"a": 1}

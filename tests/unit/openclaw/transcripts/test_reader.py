@@ -1,4 +1,4 @@
-"""What a transcript is made of what OpenClaw keeps; that it is read is seen on real ones."""
+"""Transcripts from OpenClaw's messages; end-to-end tests read real databases."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ def message(position: int, role: str, *parts: dict[str, Any], **more: Any) -> di
 async def read(*messages: dict[str, Any], has_more: bool = False) -> Transcript:
     inside = ScriptedPrograms()
     inside.answers["read"] = done(is_known=True, messages=list(messages), has_more=has_more)
-    found = Transcripts(inside, ScriptedPrograms(), "/home")
-    return await found.transcript(SANDBOX_ID, "agent:main:main", is_running=True, limit=9)
+    page = Transcripts(inside, ScriptedPrograms(), "/home")
+    return await page.transcript(SANDBOX_ID, "agent:main:main", is_running=True, limit=9)
 
 
-async def told(*messages: dict[str, Any]) -> list[tuple[str, str | None]]:
+async def roles_and_texts(*messages: dict[str, Any]) -> list[tuple[str, str | None]]:
     return [(turn.role, turn.text) for turn in (await read(*messages)).turns]
 
 
 async def test_question_and_answer_are_two_turns() -> None:
-    found = await read(
+    page = await read(
         message(0, "user", text("Hello")),
         message(
             1, "assistant", text("Hi "), text("there"),
@@ -49,21 +49,21 @@ async def test_question_and_answer_are_two_turns() -> None:
             usage={"input": 10, "output": 2, "cache_read": 5, "cache_write": 1},
         ),
     )  # fmt: skip
-    assert found.turns == [
+    assert page.turns == [
         Turn(0, "user", AT, "Hello"),
         Turn(
             1, "assistant", AT, "Hi there", model="gpt-4o", response_id="resp_1",
             usage=TurnUsage(16, 5, 1, 2),
         ),
     ]  # fmt: skip
-    assert found.before is None
+    assert page.before is None
 
 
 @pytest.mark.parametrize(
     "words", ["  kept \n as it is  ", "", "[Wed 2026-11-25 21:50 UTC] a line of a log", "User: x"]
 )
-async def test_a_persons_words_are_kept_to_the_letter(words: str) -> None:
-    assert await told(message(0, "user", text(words))) == [("user", words)]
+async def test_a_users_text_stays_unchanged(words: str) -> None:
+    assert await roles_and_texts(message(0, "user", text(words))) == [("user", words)]
 
 
 async def test_a_history_that_was_sent_along_is_unfolded() -> None:
@@ -71,15 +71,15 @@ async def test_a_history_that_was_sent_along_is_unfolded() -> None:
         "[Chat messages since your last reply - for context]\nUser: first\nAssistant: answer\n\n"
         "[Current message - respond to this]\nUser: look"
     )
-    found = await read(message(0, "user", text(folded), {"type": "image"}))
-    assert [(turn.role, turn.text, turn.images) for turn in found.turns] == [
+    page = await read(message(0, "user", text(folded), {"type": "image"}))
+    assert [(turn.role, turn.text, turn.images) for turn in page.turns] == [
         ("user", "first", 0),
         ("assistant", "answer", 0),
         ("user", "look", 1),
     ]
 
 
-async def test_a_call_that_a_history_tells_of_is_one() -> None:
+async def test_a_tool_call_in_a_folded_history_is_a_turn() -> None:
     folded = (
         "[Chat messages since your last reply - for context]\nUser: go\n"
         'Assistant: tool_call id=c1 name=add arguments={"a": 1}\nTool:c1: 2\n\n'
@@ -94,15 +94,15 @@ async def test_a_call_that_a_history_tells_of_is_one() -> None:
     ]
 
 
-async def test_the_agents_own_call_and_its_result_belong_together() -> None:
+async def test_an_agents_call_and_its_result_have_one_id() -> None:
     call = {"type": "call", "id": "call_1|fc_1", "name": "exec", "arguments": {"command": "ls"}}
-    found = await read(
+    page = await read(
         message(1, "assistant", text("I look."), call, model="gpt-4o", usage={"input": 3}),
         message(2, "toolResult", text("a.txt"), call_id="call_1|fc_1", name="exec", is_error=True),
     )
-    said, called, result = found.turns
-    assert (said.text, said.usage) == ("I look.", TurnUsage(3, 0, 0, 0))
-    # What the model call cost is told once.
+    spoken, called, result = page.turns
+    assert (spoken.text, spoken.usage) == ("I look.", TurnUsage(3, 0, 0, 0))
+    # Only one turn has the usage of the model call.
     assert (called.role, called.call_id, called.usage) == ("tool_call", "call_1", None)
     assert called.arguments == {"command": "ls"}
     assert (result.role, result.call_id, result.text, result.is_error) == (
@@ -110,9 +110,9 @@ async def test_the_agents_own_call_and_its_result_belong_together() -> None:
     )  # fmt: skip
 
 
-async def test_what_a_client_answers_to_a_call_is_its_result() -> None:
+async def test_a_clients_function_output_is_the_calls_result() -> None:
     pending = text('{"message": "Tool execution delegated to client"}')
-    found = await read(
+    page = await read(
         message(
             1, "assistant",
             {"type": "call", "id": "toolu_1", "name": "weather", "arguments": {"city": "Oslo"}},
@@ -122,7 +122,7 @@ async def test_what_a_client_answers_to_a_call_is_its_result() -> None:
         message(3, "toolResult", pending, call_id="toolu_2", name="time", is_pending=True),
         message(4, "user", text("Tool:5b95: rain\nTool:77aa: noon")),
     )  # fmt: skip
-    results = [turn for turn in found.turns if turn.role == "tool_result"]
+    results = [turn for turn in page.turns if turn.role == "tool_result"]
     assert [(turn.call_id, turn.name, turn.text) for turn in results] == [
         ("toolu_1", "weather", "rain"),
         ("toolu_2", "time", "noon"),
@@ -132,7 +132,7 @@ async def test_what_a_client_answers_to_a_call_is_its_result() -> None:
 async def test_a_structured_output_is_what_the_client_got() -> None:
     call = {"type": "call", "id": "toolu_1", "name": "final_answer", "arguments": {"a": "é"}}
     pending = text("Tool execution delegated to client")
-    assert await told(
+    assert await roles_and_texts(
         message(1, "assistant", call),
         message(2, "toolResult", pending, call_id="toolu_1", is_pending=True),
     ) == [("assistant", '{"a":"é"}')]
@@ -149,39 +149,39 @@ async def test_a_failed_answer_has_its_reason() -> None:
     assert turn.error == "The model provider broke off its answer."
 
 
-async def test_what_was_too_long_says_so() -> None:
+async def test_cut_texts_are_marked() -> None:
     call = {"type": "call", "id": "c", "name": "write", "arguments": None, "is_cut": True}
-    found = await read(
+    page = await read(
         message(0, "user", text("x", is_cut=True)),
         message(1, "assistant", text("short"), call),
     )
-    assert [turn.is_cut for turn in found.turns] == [True, False, True]
+    assert [turn.is_cut for turn in page.turns] == [True, False, True]
 
 
-async def test_of_other_roles_nothing_is_told() -> None:
-    assert await told(message(0, "system", text("x")), message(1, "user", {"type": "other"})) == [
-        ("user", "")
-    ]
+async def test_messages_of_other_roles_are_omitted() -> None:
+    assert await roles_and_texts(
+        message(0, "system", text("x")), message(1, "user", {"type": "other"})
+    ) == [("user", "")]
 
 
 async def test_the_next_older_page_begins_before_the_first_message() -> None:
-    found = await read(message(5, "user", text("x")), message(6, "user", text("y")), has_more=True)
-    assert found.before == 5
+    page = await read(message(5, "user", text("x")), message(6, "user", text("y")), has_more=True)
+    assert page.before == 5
 
 
 @pytest.mark.parametrize("at", [None, -1, 1e300])
-async def test_a_time_that_cannot_be_is_none(at: float | None) -> None:
+async def test_an_impossible_time_is_none(at: float | None) -> None:
     (turn,) = (await read(message(0, "user", text("x")) | {"at": at})).turns
     assert turn.at is None
 
 
-async def test_it_is_asked_beside_a_sandbox_that_is_still() -> None:
+async def test_a_stopped_sandbox_is_read_on_its_volume() -> None:
     inside, beside = ScriptedPrograms(), ScriptedPrograms()
     beside.answers["list"] = done(
         sessions=[{"key": "agent:main:x", "created_at": AT_MS, "messages": 3, "channel": "irc"}]
     )
-    found = Transcripts(inside, beside, "/home")
-    (session,) = await found.sessions(SANDBOX_ID, is_running=False)
+    page = Transcripts(inside, beside, "/home")
+    (session,) = await page.sessions(SANDBOX_ID, is_running=False)
     assert (session.key, session.created_at, session.last_used_at, session.messages) == (
         "agent:main:x", AT, None, 3,
     )  # fmt: skip
@@ -193,43 +193,43 @@ async def test_it_is_asked_beside_a_sandbox_that_is_still() -> None:
     [
         (undone("database disk image is malformed"), "disk image is malformed"),
         ({"ok": False}, "could not be read"),
-        (done(), "not what they should be"),
-        (done(is_known=True, messages=[{"position": "first"}], has_more=False), "not what they"),
-        (done(is_known=True, messages=[message(0, 5)], has_more=False), "not what they"),  # type: ignore[arg-type]  # that is the point
+        (done(), "unknown form"),
+        (done(is_known=True, messages=[{"position": "first"}], has_more=False), "unknown form"),
+        (done(is_known=True, messages=[message(0, 5)], has_more=False), "unknown form"),  # type: ignore[arg-type]  # that is the point
     ],
 )
-async def test_a_database_that_an_agent_has_broken_is_the_agents_failure(
+async def test_an_unreadable_database_makes_the_gateway_unavailable(
     answer: dict[str, Any], words: str
 ) -> None:
     inside = ScriptedPrograms(answers={"read": answer})
-    found = Transcripts(inside, ScriptedPrograms(), "/home")
+    page = Transcripts(inside, ScriptedPrograms(), "/home")
     with pytest.raises(GatewayUnavailable, match=words):
-        await found.transcript(SANDBOX_ID, "agent:main:main", is_running=True, limit=9)
+        await page.transcript(SANDBOX_ID, "agent:main:main", is_running=True, limit=9)
 
 
-async def test_one_that_takes_too_long_is_given_up() -> None:
+async def test_a_program_that_takes_too_long_fails() -> None:
     inside = ScriptedPrograms(failing=TimeoutError())
-    found = Transcripts(inside, ScriptedPrograms(), "/home")
+    page = Transcripts(inside, ScriptedPrograms(), "/home")
     with pytest.raises(GatewayUnavailable, match="within 30 s"):
-        await found.sessions(SANDBOX_ID, is_running=True)
+        await page.sessions(SANDBOX_ID, is_running=True)
 
 
-async def test_of_a_text_that_is_cut_its_length_is_told() -> None:
-    found = await read(message(0, "assistant", text("The ti", is_cut=True, length=900), text("de")))
-    assert [(turn.text, turn.is_cut, turn.characters) for turn in found.turns] == [
+async def test_a_cut_text_has_its_whole_length() -> None:
+    page = await read(message(0, "assistant", text("The ti", is_cut=True, length=900), text("de")))
+    assert [(turn.text, turn.is_cut, turn.characters) for turn in page.turns] == [
         ("The tide", True, 900)
     ]
-    found = await read(message(0, "assistant", text("The tide", length=8)))
-    assert found.turns[0].characters is None
+    page = await read(message(0, "assistant", text("The tide", length=8)))
+    assert page.turns[0].characters is None
 
 
-async def test_what_was_said_last_is_read_without_the_text_of_its_answer() -> None:
+async def test_the_latest_message_is_read_without_the_answers_text() -> None:
     inside = ScriptedPrograms()
-    # What the program gives of a text of which it was to give nothing.
+    # The program's part for a text that is cut to 0 characters.
     answer = message(1, "assistant", text("", is_cut=True, length=900_000))
     asked = message(0, "user", text("Go on."), id="e1")
     inside.answers["read"] = done(is_known=True, messages=[asked, answer], has_more=False)
-    found = Transcripts(inside, ScriptedPrograms(), "/home")
-    latest = await found.latest_message(SANDBOX_ID, "agent:main:main")
+    page = Transcripts(inside, ScriptedPrograms(), "/home")
+    latest = await page.latest_message(SANDBOX_ID, "agent:main:main")
     assert latest == LatestMessage("e1", "Go on.", is_unanswered=False)
     assert inside.calls[0][1]["textMax"] == 0

@@ -1,4 +1,4 @@
-"""What became of a user's messages, from what OpenClaw keeps in and beside a conversation."""
+"""The statuses and attempts of a user's messages, on and off the active branch."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from chowder_local.openclaw.transcripts.program_output import Message
 from chowder_local.openclaw.transcripts.turns import (
     Attempt,
     Turn,
-    messages_beside,
-    with_messages_beside,
+    off_branch_messages,
+    with_off_branch_turns,
     with_statuses,
 )
 
@@ -28,8 +28,8 @@ FAILURE = other(error="500")
 
 
 def statuses(*turns: Turn, is_end: bool = True, is_answering: bool = False) -> list[str | None]:
-    told = with_statuses(turns, is_end=is_end, is_answering=is_answering)
-    return [turn.status for turn in told if turn.role == "user"]
+    result = with_statuses(turns, is_end=is_end, is_answering=is_answering)
+    return [turn.status for turn in result if turn.role == "user"]
 
 
 @pytest.mark.parametrize(
@@ -38,51 +38,53 @@ def statuses(*turns: Turn, is_end: bool = True, is_answering: bool = False) -> l
         ([user("a"), other()], ["completed"]),
         ([user("a"), FAILURE, user("b"), other()], ["failed", "completed"]),
         ([user("a"), other("tool_call"), other("tool_result"), other()], ["completed"]),
-        # Handed over to the client.
+        # A call that the client must answer.
         ([user("a"), other("tool_call")], ["completed"]),
         ([user("a"), other("tool_call"), other("tool_result"), user("b"), other()],
          ["cancelled", "completed"]),
         ([user("a"), other(), user("b")], ["completed", "cancelled"]),
-        # They came together.
+        # Consecutive messages.
         ([user("a"), user("b"), other()], ["completed", "completed"]),
     ],
 )  # fmt: skip
-def test_a_message_is_what_its_answer_makes_of_it(
+def test_a_messages_status_depends_on_its_answer(
     turns: list[Turn], expected: list[str | None]
 ) -> None:
     assert statuses(*turns) == expected
 
 
-def test_the_last_message_may_be_about_to_be_answered_or_be_answered_on_the_next_page() -> None:
+def test_the_last_message_may_be_in_progress_or_answered_on_the_next_page() -> None:
     assert statuses(user("a"), is_answering=True) == ["in_progress"]
     assert statuses(user("a"), is_end=False) == [None]
     assert statuses(other(), user("a"), other("tool_result"), is_end=False) == [None]
 
 
-def test_a_message_beside_the_conversation_that_was_not_sent_again_keeps_why_it_failed() -> None:
-    told = with_messages_beside([user("b", 5), other()], [[user("a", 3), FAILURE]])
-    assert [(turn.text, turn.status, turn.error) for turn in told[:2]] == [
+def test_an_off_branch_message_that_was_not_sent_again_keeps_its_error() -> None:
+    result = with_off_branch_turns([user("b", 5), other()], [[user("a", 3), FAILURE]])
+    assert [(turn.text, turn.status, turn.error) for turn in result[:2]] == [
         ("a", "failed", "500"),
         ("b", None, None),
     ]
 
 
-def test_a_message_beside_the_conversation_is_an_attempt_of_the_one_that_says_the_same() -> None:
-    told = with_messages_beside([user("a"), other()], [[user("a"), FAILURE], [user("a")]])
+def test_an_off_branch_message_is_an_attempt_of_the_later_one_with_the_same_text() -> None:
+    result = with_off_branch_turns([user("a"), other()], [[user("a"), FAILURE], [user("a")]])
     attempts = (Attempt(None, "failed", "500"), Attempt(None, "cancelled"))
-    assert [turn.attempts for turn in told] == [attempts, ()]
-    assert statuses(*told) == ["completed"]
+    assert [turn.attempts for turn in result] == [attempts, ()]
+    assert statuses(*result) == ["completed"]
 
 
-def test_another_message_beside_the_conversation_stands_before_what_followed_it() -> None:
-    told = with_messages_beside([user("a"), other(), user("b", 2)], [[user("lost", 2)], [other()]])
-    assert [turn.text for turn in told] == ["a", "x", "lost", "b"]
-    assert statuses(*told, is_answering=True) == ["completed", "cancelled", "in_progress"]
-    (last,) = with_messages_beside([], [[user("lost")]])
+def test_another_off_branch_message_precedes_what_followed_it() -> None:
+    result = with_off_branch_turns(
+        [user("a"), other(), user("b", 2)], [[user("lost", 2)], [other()]]
+    )
+    assert [turn.text for turn in result] == ["a", "x", "lost", "b"]
+    assert statuses(*result, is_answering=True) == ["completed", "cancelled", "in_progress"]
+    (last,) = with_off_branch_turns([], [[user("lost")]])
     assert last.status == "cancelled"
 
 
-def test_only_messages_of_which_nothing_came_are_told_from_beside_the_conversation() -> None:
+def test_only_unanswered_off_branch_messages_become_turns() -> None:
     text = {"type": "text", "text": "x"}
     kinds: list[tuple[str, bool, dict[str, Any]]] = [
         ("assistant", True, {"parts": [text]}),
@@ -93,7 +95,9 @@ def test_only_messages_of_which_nothing_came_are_told_from_beside_the_conversati
         ("assistant", True, {"parts": [text]}),
     ]
     messages = [
-        Message.model_validate({"position": 0, "role": role, "is_beside": is_beside, **more})
-        for role, is_beside, more in kinds
+        Message.model_validate(
+            {"position": 0, "role": role, "is_off_branch": is_off_branch, **more}
+        )
+        for role, is_off_branch, more in kinds
     ]
-    assert messages_beside(messages) == [[messages[1], messages[2]]]
+    assert off_branch_messages(messages) == [[messages[1], messages[2]]]

@@ -27,9 +27,9 @@ OPENCLAW = (
 )
 
 
-def asked(*turns: Turn | str, **more: Any) -> Conversation:
-    said = tuple(UserMessage((turn,)) if isinstance(turn, str) else turn for turn in turns)
-    return Conversation("m", more.pop("system", ""), said, digest="d" * 64, **more)
+def chat(*turns: Turn | str, **more: Any) -> Conversation:
+    messages = tuple(UserMessage((turn,)) if isinstance(turn, str) else turn for turn in turns)
+    return Conversation("m", more.pop("system", ""), messages, digest="d" * 64, **more)
 
 
 def call_of(conversation: Conversation) -> tuple[str, dict[str, Any]] | None:
@@ -37,12 +37,12 @@ def call_of(conversation: Conversation) -> tuple[str, dict[str, Any]] | None:
     return (calls[0].name, dict(calls[0].arguments)) if calls else None
 
 
-def test_the_first_turn_quotes_the_person() -> None:
-    assert decide(asked("Hey!")) == Reply('[offline] Turn 1. You said: "Hey!"')
+def test_the_first_turn_quotes_the_message() -> None:
+    assert decide(chat("Hey!")) == Reply('[offline] Turn 1. You said: "Hey!"')
 
 
 def test_a_later_turn_proves_memory() -> None:
-    reply = decide(asked("Hey! Who are you?", AssistantText("…"), "What did I just ask you?"))
+    reply = decide(chat("Hey! Who are you?", AssistantText("…"), "What did I just ask you?"))
 
     assert reply.text == (
         '[offline] Turn 2. You said: "What did I just ask you?" Before that: "Hey! Who are you?"'
@@ -52,23 +52,23 @@ def test_a_later_turn_proves_memory() -> None:
 def test_internal_context_is_neither_a_turn_nor_echoed() -> None:
     internal = "<<<BEGIN_OPENCLAW_INTERNAL_CONTEXT>>>\nx\n<<<END_OPENCLAW_INTERNAL_CONTEXT>>>"
 
-    assert decide(asked("Hey!", internal)).text == '[offline] Turn 1. You said: "Hey!"'
+    assert decide(chat("Hey!", internal)).text == '[offline] Turn 1. You said: "Hey!"'
 
 
 def test_long_quotes_are_cut() -> None:
-    assert decide(asked("x" * 2001)).text.endswith("x" * 2000 + '…"')
-    assert decide(asked("x" * 2000)).text.endswith("x" * 2000 + '"')
+    assert decide(chat("x" * 2001)).text.endswith("x" * 2000 + '…"')
+    assert decide(chat("x" * 2000)).text.endswith("x" * 2000 + '"')
 
 
 def test_no_message_at_all_is_turn_zero() -> None:
-    assert decide(asked()).text == '[offline] Turn 0. You said: ""'
-    assert call_of(asked(tools=(WEATHER,), choice=ToolChoice("required"))) is None
+    assert decide(chat()).text == '[offline] Turn 0. You said: ""'
+    assert call_of(chat(tools=(WEATHER,), choice=ToolChoice("required"))) is None
 
 
-def test_a_tool_is_called_when_the_person_says_so() -> None:
+def test_a_tool_is_called_when_the_message_says_so() -> None:
     text = 'Please call get_weather {"city": "Paris", "days": [1]} now.'
 
-    assert call_of(asked(text, tools=(EXEC, WEATHER))) == (
+    assert call_of(chat(text, tools=(EXEC, WEATHER))) == (
         "get_weather",
         {"city": "Paris", "days": [1]},
     )
@@ -79,26 +79,26 @@ def test_a_tool_is_called_when_the_person_says_so() -> None:
     ["Call get_weather.", "call `get_weather`", "call get_weather {broken", "call get_weather []"],
 )
 def test_without_json_the_arguments_come_from_the_schema(text: str) -> None:
-    assert call_of(asked(text, tools=(WEATHER,))) == ("get_weather", {"city": "text"})
+    assert call_of(chat(text, tools=(WEATHER,))) == ("get_weather", {"city": "text"})
 
 
 def test_an_empty_object_is_taken_as_it_is() -> None:
-    assert call_of(asked("call get_weather {}", tools=(WEATHER,))) == ("get_weather", {})
+    assert call_of(chat("call get_weather {}", tools=(WEATHER,))) == ("get_weather", {})
 
 
-def test_each_line_that_says_so_is_a_call_of_its_own() -> None:
+def test_each_line_with_a_call_is_a_call_of_its_own() -> None:
     text = (
         'call get_weather {"city":\n"Paris"}, call exec\nCall exec\ncall nothing\ncall get_weather'
     )
-    told = asked(text, tools=(EXEC, WEATHER))
-    calls = decide(told).calls
+    conversation = chat(text, tools=(EXEC, WEATHER))
+    calls = decide(conversation).calls
     assert [(each.name, each.arguments) for each in calls] == [
         ("get_weather", {"city": "Paris"}),
         ("exec", {"command": "text"}),
         ("get_weather", {"city": "text"}),
     ]
     assert len({each.id for each in calls}) == 3
-    assert decide(replace(told, system=ONE_AT_A_TIME)).calls == calls[:1]
+    assert decide(replace(conversation, system=ONE_AT_A_TIME)).calls == calls[:1]
 
 
 TIME = Tool("getCurrentTime")
@@ -124,35 +124,35 @@ QUESTION = "What's the weather like in San Francisco?"
 def test_a_function_is_called_if_the_message_is_about_it_alone(
     message: str, tools: tuple[Tool, ...], call: Any
 ) -> None:
-    assert call_of(asked(message, system=OPENCLAW, tools=tools)) == call
+    assert call_of(chat(message, system=OPENCLAW, tools=tools)) == call
 
 
 def test_a_function_whose_output_has_come_is_not_called_again() -> None:
     turns = (ToolCall("1", "get_weather"), ToolResult("1", "sunny"))
-    told = asked(QUESTION, *turns, system=OPENCLAW, tools=(WEATHER,))
-    assert decide(told).text.endswith('Tool get_weather answered: "sunny"')
+    conversation = chat(QUESTION, *turns, system=OPENCLAW, tools=(WEATHER,))
+    assert decide(conversation).text.endswith('Tool get_weather answered: "sunny"')
 
 
-def test_an_agent_whose_own_tools_cannot_be_told_apart_is_offered_none_by_a_word() -> None:
-    told = asked("How do I exec this?", system="You run inside OpenClaw.", tools=(EXEC,))
-    assert call_of(told) is None
+def test_without_a_list_of_own_tools_no_function_is_matched_by_topic() -> None:
+    conversation = chat("How do I exec this?", system="You run inside OpenClaw.", tools=(EXEC,))
+    assert call_of(conversation) is None
 
 
 def test_a_function_that_the_message_is_about_comes_before_a_structured_answer() -> None:
-    told = asked(QUESTION, system=OPENCLAW + MAY_CALL, tools=(WEATHER, ANSWER))
-    assert call_of(told) == ("get_weather", {"city": "San Francisco"})
-    plain = asked("What is your final answer?", system=OPENCLAW + MAY_CALL, tools=(WEATHER, ANSWER))
+    conversation = chat(QUESTION, system=OPENCLAW + MAY_CALL, tools=(WEATHER, ANSWER))
+    assert call_of(conversation) == ("get_weather", {"city": "San Francisco"})
+    plain = chat("What is your final answer?", system=OPENCLAW + MAY_CALL, tools=(WEATHER, ANSWER))
     assert call_of(plain) == ("final_answer", {"city": "text"})
 
 
 def test_a_tool_that_is_not_offered_is_not_called() -> None:
-    assert call_of(asked("call me maybe", tools=(WEATHER,))) is None
-    assert call_of(asked("call get_weather")) is None
-    assert call_of(asked("call me, or call exec", tools=(EXEC,))) == ("exec", {"command": "text"})
+    assert call_of(chat("call me maybe", tools=(WEATHER,))) is None
+    assert call_of(chat("call get_weather")) is None
+    assert call_of(chat("call me, or call exec", tools=(EXEC,))) == ("exec", {"command": "text"})
 
 
 def test_a_forced_choice_calls_the_named_tool_with_json_from_the_text() -> None:
-    forced = asked(
+    forced = chat(
         'Weather {in} {"city": "Rome"}?',
         tools=(EXEC, WEATHER),
         choice=ToolChoice("required", "get_weather"),
@@ -162,7 +162,7 @@ def test_a_forced_choice_calls_the_named_tool_with_json_from_the_text() -> None:
 
 
 def test_a_forced_choice_takes_the_first_tool_that_is_the_clients() -> None:
-    forced = asked("Hm", tools=(EXEC, WEATHER), choice=ToolChoice("required"), system=OPENCLAW)
+    forced = chat("Hm", tools=(EXEC, WEATHER), choice=ToolChoice("required"), system=OPENCLAW)
 
     assert call_of(forced) == ("get_weather", {"city": "text"})
     assert call_of(replace(forced, system="")) == ("exec", {"command": "text"})
@@ -174,13 +174,13 @@ def test_openclaws_words_for_a_forced_choice_count_as_one() -> None:
     any_of = OPENCLAW + "You must call one of the available tools before responding.\n"
     named = OPENCLAW + "You must call the exec tool before responding.\n"
 
-    assert call_of(asked("Hm", tools=both, system=any_of)) == ("get_weather", {"city": "text"})
-    assert call_of(asked("Hm", tools=both, system=named)) == ("exec", {"command": "text"})
-    assert call_of(asked("Hm", tools=both, system=any_of, choice=ToolChoice("none"))) is None
+    assert call_of(chat("Hm", tools=both, system=any_of)) == ("get_weather", {"city": "text"})
+    assert call_of(chat("Hm", tools=both, system=named)) == ("exec", {"command": "text"})
+    assert call_of(chat("Hm", tools=both, system=any_of, choice=ToolChoice("none"))) is None
 
 
 def test_a_result_is_told_and_nothing_more_is_called() -> None:
-    conversation = asked(
+    conversation = chat(
         'call get_weather {"city":"Paris"}',
         ToolCall("c1", "get_weather"),
         ToolResult("c1", "rainy"),
@@ -195,7 +195,7 @@ def test_a_result_is_told_and_nothing_more_is_called() -> None:
 
 
 def test_a_result_under_an_id_of_openclaws_own_is_the_latest_calls() -> None:
-    conversation = asked(
+    conversation = chat(
         "Weather?",
         ToolCall("toolu1", "get_weather"),
         ToolResult("toolu1", "pending"),
@@ -203,11 +203,11 @@ def test_a_result_under_an_id_of_openclaws_own_is_the_latest_calls() -> None:
     )
 
     assert decide(conversation).text.endswith('Tool get_weather answered: "sunny"')
-    assert decide(asked("Hm", "Tool:b3: sunny")).text.endswith('Tool b3 answered: "sunny"')
+    assert decide(chat("Hm", "Tool:b3: sunny")).text.endswith('Tool b3 answered: "sunny"')
 
 
 def test_an_old_result_does_not_answer_a_new_message() -> None:
-    conversation = asked(
+    conversation = chat(
         "call exec", ToolCall("c1", "exec"), ToolResult("c1", "1000"), AssistantText("…"), "Thanks"
     )
 
@@ -217,7 +217,7 @@ def test_an_old_result_does_not_answer_a_new_message() -> None:
 
 
 def test_ids_depend_on_the_request_only() -> None:
-    (call,) = decide(asked("call exec", tools=(EXEC,))).calls
+    (call,) = decide(chat("call exec", tools=(EXEC,))).calls
 
     assert call.id == "call_" + "d" * 24
 
@@ -232,54 +232,54 @@ ANY_ANSWER = Tool(
 
 @pytest.mark.parametrize("system", [MUST_ANSWER, MAY_CALL])
 def test_a_structured_answer_is_the_smallest_one(system: str) -> None:
-    told = asked("Where?", system=OPENCLAW + system, tools=(EXEC, WEATHER, ANSWER))
-    assert call_of(told) == ("final_answer", {"city": "text"})
+    conversation = chat("Where?", system=OPENCLAW + system, tools=(EXEC, WEATHER, ANSWER))
+    assert call_of(conversation) == ("final_answer", {"city": "text"})
 
 
 def test_a_structured_answer_is_what_the_person_says_if_that_fits() -> None:
-    told = asked('Say {"city": "Rome"}.', system=MUST_ANSWER, tools=(ANSWER,))
-    assert call_of(told) == ("final_answer", {"city": "Rome"})
-    other = asked('Say {"town": "Rome"}.', system=MUST_ANSWER, tools=(ANSWER,))
+    conversation = chat('Say {"city": "Rome"}.', system=MUST_ANSWER, tools=(ANSWER,))
+    assert call_of(conversation) == ("final_answer", {"city": "Rome"})
+    other = chat('Say {"town": "Rome"}.', system=MUST_ANSWER, tools=(ANSWER,))
     assert call_of(other) == ("final_answer", {"city": "text"})
 
 
 def test_a_structured_answer_of_any_shape_quotes_the_person() -> None:
-    told = asked("Hey!", system=MUST_ANSWER, tools=(ANY_ANSWER,))
-    assert call_of(told) == (
+    conversation = chat("Hey!", system=MUST_ANSWER, tools=(ANY_ANSWER,))
+    assert call_of(conversation) == (
         "final_answer",
         {"json": '{"answer": "[offline] Turn 1. You said: \\"Hey!\\""}'},
     )
 
 
 def test_a_structured_answer_of_any_shape_is_the_object_that_the_person_says() -> None:
-    told = asked('Say {"a": [1]} as JSON.', system=MUST_ANSWER, tools=(ANY_ANSWER,))
-    assert call_of(told) == ("final_answer", {"json": '{"a": [1]}'})
+    conversation = chat('Say {"a": [1]} as JSON.', system=MUST_ANSWER, tools=(ANY_ANSWER,))
+    assert call_of(conversation) == ("final_answer", {"json": '{"a": [1]}'})
 
 
 def test_tools_that_the_person_asks_for_come_before_a_structured_answer() -> None:
     text = 'call exec {"command": "ls"}'
-    begun = asked(text, system=OPENCLAW + MUST_ANSWER, tools=(EXEC, ANSWER))
+    begun = chat(text, system=OPENCLAW + MUST_ANSWER, tools=(EXEC, ANSWER))
     assert call_of(begun) == ("exec", {"command": "ls"})
     turns = (ToolCall("1", "exec"), ToolResult("1", "a.txt"))
-    done = asked(text, *turns, system=OPENCLAW + MUST_ANSWER, tools=(EXEC, ANSWER))
+    done = chat(text, *turns, system=OPENCLAW + MUST_ANSWER, tools=(EXEC, ANSWER))
     assert call_of(done) == ("final_answer", {"city": "text"})
 
 
 def test_a_structured_answer_that_was_refused_is_not_tried_again() -> None:
     turns = (ToolCall("1", "final_answer"), ToolResult("1", "city: too short"))
-    again = asked("Where?", *turns, system=MUST_ANSWER, tools=(ANSWER,))
+    again = chat("Where?", *turns, system=MUST_ANSWER, tools=(ANSWER,))
     assert decide(again).text.endswith('Tool final_answer answered: "city: too short"')
 
 
 def test_without_the_rule_the_answers_tool_is_a_tool_like_others() -> None:
-    assert call_of(asked("Hey!", tools=(ANSWER,))) is None
+    assert call_of(chat("Hey!", tools=(ANSWER,))) is None
 
 
 def test_a_demand_in_words_stands_beside_one_of_the_providers() -> None:
-    told = asked(
+    conversation = chat(
         "Hey!",
         system="You must call the b tool before responding.",
         tools=(WEATHER, Tool("b")),
         choice=ToolChoice("auto"),
     )
-    assert call_of(told) == ("b", {})
+    assert call_of(conversation) == ("b", {})

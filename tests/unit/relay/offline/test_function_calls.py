@@ -41,7 +41,7 @@ PLAINEST: list[tuple[Any, Any]] = [
 ]
 
 
-def test_each_type_gets_its_plainest_value() -> None:
+def test_each_type_gets_its_simplest_value() -> None:
     made = [
         (schema, minimal({"properties": {"it": schema}, "required": ["it"]}))
         for schema, _ in PLAINEST
@@ -130,7 +130,7 @@ SCHEMAS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("properties", SCHEMAS.values(), ids=SCHEMAS.keys())
-def test_what_a_schema_demands_is_given(properties: dict[str, Any]) -> None:
+def test_the_minimal_object_satisfies_the_schema(properties: dict[str, Any]) -> None:
     schema = {
         "type": "object",
         "properties": properties,
@@ -148,7 +148,7 @@ def test_a_schema_that_is_its_own_root_ends() -> None:
     assert minimal(schema)["kids"] == []
 
 
-def test_an_object_fits_that_has_what_is_required_and_nothing_unknown() -> None:
+def test_an_object_fits_if_it_has_all_required_and_only_known_members() -> None:
     assert fits(ADDRESS, {"city": 5})
     assert not fits(ADDRESS, {})
     assert not fits(ADDRESS, {"city": 5, "zip": 1})

@@ -1,4 +1,4 @@
-"""Failures that are found again by a marker."""
+"""Finding failures by their markers."""
 
 from chowder_local.core.domain import SandboxId
 from chowder_local.core.errors.requests import ModelKeyMissing
@@ -19,14 +19,14 @@ def test_a_failure_is_found_by_its_marker_anywhere_in_a_text() -> None:
     assert log.find(f'400: {{"error":{{"message":"{marker}"}}}}') is failure
 
 
-def test_texts_without_a_marker_of_ours_have_no_failure() -> None:
+def test_texts_without_a_known_marker_have_no_failure() -> None:
     log = FailureMarkers()
 
     assert log.find("internal error") is None
     assert log.find("relay-failure-" + "0" * 32) is None
 
 
-def test_the_last_of_several_markers_counts() -> None:
+def test_the_last_of_several_markers_is_used() -> None:
     log = FailureMarkers()
     first, second = ProviderFailed("a", 500, "1"), ProviderFailed("a", 500, "2")
 
@@ -59,7 +59,7 @@ def test_a_sandboxs_latest_failure_is_found_if_it_is_new_enough() -> None:
     assert log.latest(ONE, 2.5) is None
 
 
-def test_a_markers_words_are_read_without_the_log_and_from_a_text_that_was_cut_off() -> None:
+def test_a_markers_message_is_read_without_the_log_and_from_a_cut_text() -> None:
     failure = ProviderFailed("openai", 429, "Zoë, slow down.")
     marker = FailureMarkers().remember(failure, ONE)
 

@@ -1,4 +1,4 @@
-"""Where a model call comes from, as OpenClaw 2026.9.6 tells it."""
+"""The session and the model of a call, in the format of OpenClaw 2026.9.6."""
 
 from __future__ import annotations
 
@@ -43,17 +43,17 @@ def call(provider: ModelProvider, system: str, said: str = "Hi") -> bytes:
 
 @pytest.mark.parametrize("provider", ModelProvider)
 @pytest.mark.parametrize("key", ["agent:main:main", "agent:main:telegram:direct:5 x|y"])
-def test_the_system_prompt_tells_the_conversation(provider: ModelProvider, key: str) -> None:
+def test_the_session_is_read_from_the_system_prompt(provider: ModelProvider, key: str) -> None:
     assert session_key(provider, call(provider, line(key))) == key
 
 
 @pytest.mark.parametrize("provider", ModelProvider)
-def test_a_person_who_quotes_such_a_line_is_not_believed(provider: ModelProvider) -> None:
+def test_a_runtime_line_in_a_user_message_is_ignored(provider: ModelProvider) -> None:
     body = call(provider, line("agent:main:main"), said=line("agent:main:forged"))
     assert session_key(provider, body) == "agent:main:main"
 
 
-def test_of_several_lines_in_a_system_prompt_the_last_counts() -> None:
+def test_the_last_runtime_line_of_a_system_prompt_is_used() -> None:
     body = call(OPENAI, line("agent:main:a-note-of-the-agent") + line("agent:main:main"))
     assert session_key(OPENAI, body) == "agent:main:main"
 
@@ -71,7 +71,7 @@ def test_of_several_lines_in_a_system_prompt_the_last_counts() -> None:
         b'{"input": [1], "a": "Runtime: agent=main Runtime: agent=main"}',
     ],
 )
-def test_a_call_that_does_not_tell_is_nobodys(body: bytes) -> None:
+def test_a_call_without_a_valid_runtime_line_has_no_session(body: bytes) -> None:
     assert session_key(OPENAI, body) is None
 
 
@@ -87,7 +87,7 @@ def test_a_call_that_does_not_tell_is_nobodys(body: bytes) -> None:
         (OPENAI, "responses", b'{"model": "%b"}' % (b"m" * (LONGEST_NAME + 1)), None),
     ],
 )
-def test_the_model_is_the_one_that_is_asked_for(
+def test_the_model_is_read_from_the_path_or_the_body(
     provider: ModelProvider, path: str, body: bytes, model: str | None
 ) -> None:
     assert model_call(provider, path, body).model == model

@@ -1,4 +1,4 @@
-"""Freeing the person's words; the texts are what OpenClaw 2026.9.6 sends."""
+"""Extracting the user's text; the prompts are what OpenClaw 2026.9.6 sends."""
 
 from chowder_local.relay.prompt_format.user_messages import clean, unfold
 from chowder_local.relay.wire.conversation import (
@@ -24,17 +24,17 @@ def turns(*parts: str) -> list[Turn]:
     return list(unfold([UserMessage(parts)]))
 
 
-def test_a_timestamp_is_not_the_persons() -> None:
+def test_a_timestamp_is_removed() -> None:
     assert clean(STAMP + "Hello\n\nthere") == "Hello\n\nthere"
     assert clean("[Tue 2026-11-24 22:48:01 Europe/Berlin] Hi") == "Hi"
 
 
-def test_brackets_of_the_persons_own_stay() -> None:
+def test_brackets_of_the_user_stay() -> None:
     assert clean("[urgent] Hello") == "[urgent] Hello"
     assert clean("One\n[Tue 2026-11-24 22:48 UTC] two") == "One\n[Tue 2026-11-24 22:48 UTC] two"
 
 
-def test_internal_context_is_never_seen() -> None:
+def test_internal_context_is_removed() -> None:
     assert clean(INTERNAL) == ""
     assert clean(f"{STAMP}Hello\n\n{INTERNAL}") == "Hello"
     assert clean("Hi <<<BEGIN_OPENCLAW_INTERNAL_CONTEXT>>> cut off") == "Hi"
@@ -42,12 +42,12 @@ def test_internal_context_is_never_seen() -> None:
     assert turns(INTERNAL) == []
 
 
-def test_the_runtime_line_at_the_end_is_not_the_persons() -> None:
+def test_the_runtime_line_at_the_end_is_removed() -> None:
     assert clean("Hello\n\nRuntime: agent=main | host=x") == "Hello"
     assert clean("Hello\n\nRuntime: agent=main\nmore") == "Hello\n\nRuntime: agent=main\nmore"
 
 
-def test_a_nudge_of_openclaws_own_is_not_the_persons_and_no_turn() -> None:
+def test_openclaws_own_nudges_are_removed_and_are_no_turns() -> None:
     empty = (
         "The previous attempt did not produce a user-visible answer. Continue from the current "
         "state and produce the visible answer now. Do not restart from scratch."
@@ -68,7 +68,7 @@ def test_a_nudge_of_openclaws_own_is_not_the_persons_and_no_turn() -> None:
     assert turns(f"What is this?\n\n{empty}") == [UserMessage((f"What is this?\n\n{empty}",))]
 
 
-def test_a_message_that_got_no_answer_counts_before_the_one_that_does() -> None:
+def test_a_queued_message_is_a_turn_of_its_own() -> None:
     assert turns(f"{STAMP}{QUEUED}First\n\nSecond\n\nparagraph") == [
         UserMessage(("First",)),
         UserMessage(("Second\n\nparagraph",)),
@@ -83,13 +83,13 @@ def test_other_turns_are_left_alone() -> None:
     assert list(unfold(given)) == given
 
 
-def test_a_clients_tool_result_is_one_again() -> None:
+def test_a_clients_tool_result_is_unfolded() -> None:
     assert turns(f'{STAMP}Tool:b3e0855d7: {{"temp": 21}}\n\nsunny') == [
         ToolResult("b3e0855d7", '{"temp": 21}\n\nsunny')
     ]
 
 
-def test_words_that_only_begin_like_a_tool_result_are_the_persons() -> None:
+def test_a_text_that_only_begins_like_a_tool_result_stays() -> None:
     assert turns("Tool: a hammer") == [UserMessage(("Tool: a hammer",))]
 
 

@@ -1,4 +1,4 @@
-"""What is kept of a model call, and what two of them have in common."""
+"""Recorded requests and answers, and their comparison."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pydantic import ValidationError
 
 from chowder_local.core.domain import ModelProvider
 from chowder_local.relay.recordings.entries import (
-    AnsweredCall,
-    Asked,
     Entry,
-    without_what_varies,
+    RecordedAnswer,
+    RecordedRequest,
+    mask_variable_parts,
 )
 from chowder_local.relay.wire.conversation import (
     AssistantText,
@@ -32,11 +32,13 @@ TURNS = (
 )
 
 
-def asked(*turns: UserMessage | AssistantText | ToolCall | ToolResult) -> Asked:
-    return Asked.of(ModelProvider.OPENAI, Conversation("gpt-4o", "You are.", turns))
+def asked(*turns: UserMessage | AssistantText | ToolCall | ToolResult) -> RecordedRequest:
+    return RecordedRequest.from_conversation(
+        ModelProvider.OPENAI, Conversation("gpt-4o", "You are.", turns)
+    )
 
 
-def test_a_call_is_kept_as_a_person_reads_it() -> None:
+def test_a_request_is_reduced_to_readable_turns() -> None:
     assert asked(*TURNS).turns == [
         {"said": "Hi"},
         {"answered": "Hello"},
@@ -47,7 +49,7 @@ def test_a_call_is_kept_as_a_person_reads_it() -> None:
     ]
 
 
-def test_the_same_in_lines_has_who_was_asked_first() -> None:
+def test_the_lines_of_a_request_begin_with_provider_and_model() -> None:
     assert asked(*TURNS).lines()[:4] == [
         "provider: openai",
         "model: gpt-4o",
@@ -75,26 +77,26 @@ def test_the_same_in_lines_has_who_was_asked_first() -> None:
         ("call_me", "call_me"),
     ],
 )
-def test_times_and_ids_are_no_difference(text: str, stays: str) -> None:
-    assert without_what_varies(text) == stays
+def test_times_and_ids_are_masked(text: str, stays: str) -> None:
+    assert mask_variable_parts(text) == stays
 
 
-def test_a_stream_is_kept_event_by_event_and_sent_so_again() -> None:
+def test_a_stream_is_kept_and_replayed_event_by_event() -> None:
     body = b"event: a\ndata: 1\n\ndata: [DONE]\n\n"
-    kept = AnsweredCall.of(200, "text/event-stream; charset=utf-8", body)
+    kept = RecordedAnswer.from_body(200, "text/event-stream; charset=utf-8", body)
     assert kept.events == ["event: a\ndata: 1", "data: [DONE]"]
     assert kept.text is None
     assert b"".join(kept.chunks()) == body
 
 
-def test_another_answer_is_kept_as_it_is() -> None:
-    kept = AnsweredCall.of(429, "application/json", b'{"error": 1}', "3")
+def test_an_answer_that_is_not_streamed_is_kept_as_it_is() -> None:
+    kept = RecordedAnswer.from_body(429, "application/json", b'{"error": 1}', "3")
     assert (kept.text, kept.events, kept.retry_after) == ('{"error": 1}', None, "3")
     assert b"".join(kept.chunks()) == b'{"error": 1}'
 
 
 def test_an_entry_of_another_format_is_refused() -> None:
-    entry = Entry(asked=asked(), answered=AnsweredCall(status=200, text=""))
+    entry = Entry(asked=asked(), answered=RecordedAnswer(status=200, text=""))
     content = json.loads(entry.model_dump_json()) | {"format": 2}
     with pytest.raises(ValidationError, match="format"):
         Entry.model_validate(content)

@@ -1,15 +1,15 @@
-"""No script of replies takes the server's memory or time, whoever wrote it."""
+"""A reply script cannot exhaust the server's memory or time."""
 
 import subprocess
 import sys
 
-# What goes on, or takes more, is ended; the processor's time is a hundred times what is needed.
+# The limit of processor time is a hundred times what is needed.
 BOUNDS = """
 import asyncio, resource
 resource.setrlimit(resource.RLIMIT_AS, (1024**3, 1024**3))
 resource.setrlimit(resource.RLIMIT_CPU, (30, 30))
 from pydantic import ValidationError
-from chowder_local.relay.scripts.matching import Ask
+from chowder_local.relay.scripts.matching import ModelRequest
 from chowder_local.relay.scripts.rules import ReplyScript
 from chowder_local.relay.scripts.registry import ScriptRegistry
 """
@@ -24,7 +24,7 @@ patterns = [
 ]
 scripts = [[{"reply": {"template": each}}] for each in templates]
 scripts += [[{"match": {"regex": each}, "reply": "x"}] for each in patterns]
-# Each of them may be, but not all together.
+# Each of them is allowed, but not all together.
 scripts += [[{"match": {"regex": "[a-z]{1000}"}, "reply": "x"}] * 1000]
 for each in scripts:
     try:
@@ -35,13 +35,13 @@ for each in scripts:
         print("taken:", str(each)[:100])
 """
 ANSWERED = """
-ask = Ask("openai", "gpt-4o", 1, "ab" * 5_000_000 + "!")
+request = ModelRequest("openai", "gpt-4o", 1, "ab" * 5_000_000 + "!")
 for rule in (
     {"match": {"regex": "(?:(a)|(b))*(?=d)"}, "reply": "x"},
     {"reply": {"template": "{{ text | trim }}" * 1000}},
 ):
     scripts = ScriptRegistry(ReplyScript.model_validate({"replies": [rule] * 1000}))
-    print(asyncio.run(scripts.answer("o", "i", ask, "d" * 64)).answer.words[:100])
+    print(asyncio.run(scripts.answer("o", "i", request)).answer.message[:100])
 """
 
 
@@ -52,7 +52,7 @@ def printed(program: str) -> list[str]:
     return ended.stdout.splitlines()
 
 
-def test_what_would_take_too_much_is_refused_when_it_is_put_in_force() -> None:
+def test_templates_and_patterns_beyond_the_bounds_are_refused() -> None:
     assert printed(REFUSED) == ["refused"] * 11
 
 

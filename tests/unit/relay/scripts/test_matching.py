@@ -1,4 +1,4 @@
-"""Which rule is about what, and what it answers."""
+"""Matching rules, and the answers of their actions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from chowder_local.core.domain import ModelProvider
 from chowder_local.relay.prompt_format.system_prompt import HANDED_OVER
 from chowder_local.relay.scripts.matching import (
-    Ask,
+    ModelRequest,
     Refusal,
     ScriptedAnswer,
     find_answer,
@@ -21,31 +21,32 @@ from chowder_local.relay.scripts.rules import Break, Pause, Rule, Verbatim
 from chowder_local.relay.wire.conversation import Conversation, ToolCall, ToolResult, UserMessage
 from chowder_local.relay.wire.reply import Reply
 
-ASK = Ask(
+REQUEST = ModelRequest(
     provider=ModelProvider.OPENAI,
     model="gpt-4o",
     turn=2,
     text="What is the Weather in Paris?",
     session="alpha",
     is_session_known=True,
+    digest="d" * 64,
 )
-RESULT = replace(ASK, round=1, tool="exec", result="It is 21 degrees")
+RESULT = replace(REQUEST, round=1, tool="exec", result="It is 21 degrees")
 
 
 def rule(reply: Any = "yes", **match: Any) -> Rule:
     return Rule.model_validate({"match": match, "reply": reply})
 
 
-def said(reply: Any, asked: Ask = ASK, **match: Any) -> ScriptedAnswer:
+def answer(reply: Any, request: ModelRequest = REQUEST, **match: Any) -> ScriptedAnswer:
     made = rule(reply, **match)
     limit = TimeLimit()
-    at = find_answer(made, asked, limit)
+    at = find_answer(made, request, limit)
     assert at is not None
-    return ScriptedAnswer("r", *make_answer(made, made.answers[at], asked, "d" * 64, limit))
+    return ScriptedAnswer("r", *make_answer(made, made.answers[at], request, limit))
 
 
-def test_a_rule_without_a_match_is_about_all_that_is_said() -> None:
-    assert find_answer(rule(), ASK, TimeLimit()) == 0
+def test_a_rule_without_a_match_matches_any_message() -> None:
+    assert find_answer(rule(), REQUEST, TimeLimit()) == 0
 
 
 OF_A_MESSAGE: list[tuple[dict[str, Any], bool]] = [
@@ -71,8 +72,10 @@ OF_A_MESSAGE: list[tuple[dict[str, Any], bool]] = [
 ]
 
 
-def test_a_rule_is_about_what_its_match_says() -> None:
-    met = [(match, find_answer(rule(**match), ASK, TimeLimit()) == 0) for match, _ in OF_A_MESSAGE]
+def test_a_rule_matches_if_all_members_match() -> None:
+    met = [
+        (match, find_answer(rule(**match), REQUEST, TimeLimit()) == 0) for match, _ in OF_A_MESSAGE
+    ]
     assert met == OF_A_MESSAGE
 
 
@@ -87,71 +90,74 @@ OF_A_RESULT: list[tuple[dict[str, Any], bool]] = [
     ({"result_regex": r"^\d+"}, False),
     ({"tool": "exec", "text": "weather"}, True),
     ({"tool": "exec", "text": "storm"}, False),
-    # What was said has been answered, by the call that came back.
+    # The message was answered before, by the call whose result came.
     ({"text": "weather"}, False),
     ({}, False),
 ]
 
 
-def test_a_rule_about_a_result_is_about_nothing_else() -> None:
+def test_a_rule_about_a_result_matches_results_only() -> None:
     met = [
         (match, find_answer(rule(**match), RESULT, TimeLimit()) == 0) for match, _ in OF_A_RESULT
     ]
     assert met == OF_A_RESULT
 
 
-def test_the_main_session_is_null_and_one_that_nobody_knows_is_none() -> None:
-    main, unknown = replace(ASK, session=None), replace(ASK, session=None, is_session_known=False)
+def test_null_matches_the_main_session_but_not_an_unknown_one() -> None:
+    main, unknown = (
+        replace(REQUEST, session=None),
+        replace(REQUEST, session=None, is_session_known=False),
+    )
 
     assert find_answer(rule(session=None), main, TimeLimit()) == 0
     assert find_answer(rule(session=None), unknown, TimeLimit()) is None
     assert find_answer(rule(), unknown, TimeLimit()) == 0
 
 
-def test_a_list_has_an_answer_for_each_time_that_tools_come_back() -> None:
+def test_a_list_has_one_answer_for_each_round_of_tool_results() -> None:
     made = rule([{"call": "exec"}, {"call": "read"}, "Done."], text="weather")
 
-    places = [find_answer(made, replace(ASK, round=number), TimeLimit()) for number in range(4)]
+    places = [find_answer(made, replace(REQUEST, round=number), TimeLimit()) for number in range(4)]
     assert places == [0, 1, 2, None]
 
 
-def test_words_are_said_as_they_are() -> None:
-    assert said("{{ no template }}") == ScriptedAnswer("r", Reply("{{ no template }}"))
+def test_a_plain_text_is_not_a_template() -> None:
+    assert answer("{{ no template }}") == ScriptedAnswer("r", Reply("{{ no template }}"))
 
 
-def test_a_template_knows_what_was_asked() -> None:
+def test_a_template_has_the_values_of_the_request() -> None:
     template = "{{ groups[1] }} {{ groups.sky }} {{ turn }} {{ session }} {{ model }} {{ tool }}"
 
-    given = said({"template": template}, regex=r"(?P<sky>W\w+) in (\w+)")
+    given = answer({"template": template}, regex=r"(?P<sky>W\w+) in (\w+)")
 
     assert given.answer == Reply("Weather Weather 2 alpha gpt-4o None")
 
 
-def test_a_template_knows_what_came_back() -> None:
-    given = said({"template": "{{ tool }}: {{ result }}"}, RESULT, tool="exec")
+def test_a_template_has_the_tool_and_its_result() -> None:
+    given = answer({"template": "{{ tool }}: {{ result }}"}, RESULT, tool="exec")
 
     assert given.answer == Reply("exec: It is 21 degrees")
 
 
-def test_a_template_that_fails_is_an_error_that_says_why() -> None:
-    given = said({"template": "{{ groups[7] }}"})
+def test_a_template_that_fails_is_an_error_with_the_reason() -> None:
+    given = answer({"template": "{{ groups[7] }}"})
 
     assert isinstance(given.answer, Refusal)
     assert given.answer.status == 400
-    assert "there is no groups 7" in given.answer.words
+    assert "there is no group 7" in given.answer.message
 
 
-def test_chunks_are_streamed_as_they_are_told() -> None:
+def test_chunks_are_streamed_with_their_steps() -> None:
     chunks = ["Once ", {"wait_s": 2}, {"raw": "data: {\n\n"}, "upon", {"cut": True}]
 
-    given = said({"chunks": chunks, "delay_s": 3})
+    given = answer({"chunks": chunks, "delay_s": 3})
 
     steps = ("Once ", Pause(wait_s=2), Verbatim(raw="data: {\n\n"), "upon", Break(cut=True))
     assert given == ScriptedAnswer("r", Reply("Once upon", steps=steps), delay_s=3)
 
 
-def test_a_pace_is_kept_between_pieces() -> None:
-    given = said({"text": "one two three four five", "pace_s": 0.5})
+def test_a_pace_puts_pauses_between_pieces() -> None:
+    given = answer({"text": "one two three four five", "pace_s": 0.5})
 
     assert isinstance(given.answer, Reply)
     assert given.answer.steps == ("one two three ", Pause(wait_s=0.5), "four five")
@@ -160,20 +166,20 @@ def test_a_pace_is_kept_between_pieces() -> None:
 def test_tools_are_called_with_ids_that_are_always_the_same() -> None:
     calls = [{"name": "exec", "arguments": {"command": "ls"}}, {"name": "read"}]
 
-    given = said({"text": "Let me see.", "calls": calls})
+    given = answer({"text": "Let me see.", "calls": calls})
 
     assert given.answer == Reply(
         "Let me see.",
         (ToolCall(f"call_{'d' * 22}00", "exec", {"command": "ls"}),
          ToolCall(f"call_{'d' * 22}01", "read")),
     )  # fmt: skip
-    assert said({"call": "exec", "arguments": {"a": 1}}).answer == Reply(
+    assert answer({"call": "exec", "arguments": {"a": 1}}).answer == Reply(
         calls=(ToolCall(f"call_{'d' * 22}00", "exec", {"a": 1}),)
     )
 
 
-def test_an_answer_says_what_it_took() -> None:
-    given = said({"text": "Hi", "usage": {"input_tokens": 7, "output_tokens": 0}})
+def test_an_answer_reports_the_stated_usage() -> None:
+    given = answer({"text": "Hi", "usage": {"input_tokens": 7, "output_tokens": 0}})
 
     assert isinstance(given.answer, Reply)
     assert (given.answer.stated_input_tokens, given.answer.stated_output_tokens) == (7, 0)
@@ -181,7 +187,7 @@ def test_an_answer_says_what_it_took() -> None:
 
 
 def test_an_error_is_the_providers() -> None:
-    given = said({"error": 429, "message": "Slow down.", "retry_after_s": 2, "delay_s": 1})
+    given = answer({"error": 429, "message": "Slow down.", "retry_after_s": 2, "delay_s": 1})
 
     assert given == ScriptedAnswer("r", Refusal(429, "Slow down.", 2), delay_s=1)
 
@@ -190,14 +196,14 @@ def test_an_error_is_the_providers() -> None:
     ("provider", "status"),
     [(ModelProvider.ANTHROPIC, 529), (ModelProvider.OPENAI, 503), (ModelProvider.GEMINI, 503)],
 )
-def test_overloaded_is_said_in_the_providers_own_way(provider: ModelProvider, status: int) -> None:
-    given = said({"error": "overloaded"}, replace(ASK, provider=provider))
+def test_overloaded_has_the_providers_own_status(provider: ModelProvider, status: int) -> None:
+    given = answer({"error": "overloaded"}, replace(REQUEST, provider=provider))
 
     assert isinstance(given.answer, Refusal)
     assert given.answer.status == status
 
 
-def test_what_openclaw_adds_is_not_what_is_asked() -> None:
+def test_additions_of_openclaw_are_not_part_of_the_request() -> None:
     added = "<<<BEGIN_OPENCLAW_INTERNAL_CONTEXT>>>x<<<END_OPENCLAW_INTERNAL_CONTEXT>>>"
     conversation = Conversation(
         "gpt-4o",
@@ -214,14 +220,16 @@ def test_what_openclaw_adds_is_not_what_is_asked() -> None:
         ),
     )
 
-    asked = Ask.of(ModelProvider.OPENAI, conversation, "alpha", is_session_known=True)
+    request = ModelRequest.from_conversation(
+        ModelProvider.OPENAI, conversation, "alpha", is_session_known=True
+    )
 
-    assert asked == Ask(
+    assert request == ModelRequest(
         ModelProvider.OPENAI, "gpt-4o", 2, "What is the time?", 2, "exec", "one", "alpha", True
     )
 
 
-def test_a_function_of_the_clients_comes_back_once() -> None:
+def test_a_clients_function_is_one_round_of_results() -> None:
     turns = (
         UserMessage(("Weather?",)),
         ToolCall("1", "get_weather"),
@@ -229,28 +237,31 @@ def test_a_function_of_the_clients_comes_back_once() -> None:
         UserMessage(("Tool:1: sunny",)),
     )
 
-    asked = Ask.of(
+    request = ModelRequest.from_conversation(
         ModelProvider.OPENAI, Conversation("gpt-4o", "", turns), None, is_session_known=False
     )
 
-    assert (asked.round, asked.tool, asked.result) == (1, "get_weather", "sunny")
+    assert (request.round, request.tool, request.result) == (1, "get_weather", "sunny")
 
 
-def test_nothing_at_all_can_be_asked() -> None:
-    asked = Ask.of(
+def test_a_conversation_without_messages_is_a_request() -> None:
+    request = ModelRequest.from_conversation(
         ModelProvider.OPENAI, Conversation("gpt-4o", "", ()), None, is_session_known=False
     )
 
-    assert (asked.turn, asked.text, asked.round) == (0, "", 0)
+    assert (request.turn, request.text, request.round) == (0, "", 0)
 
 
 @pytest.mark.parametrize(
-    ("asked", "words"),
+    ("seen", "words"),
     [
-        (ASK, "turn 2 in 'alpha', \"What is the Weather in Paris?\", of gpt-4o"),
-        (replace(ASK, session=None, text="x" * 300), f'turn 2 in the main session, "{"x" * 200}…"'),
-        (replace(RESULT, is_session_known=False), 'after exec came to "It is 21 degrees", of'),
+        (REQUEST, "turn 2 in 'alpha', \"What is the Weather in Paris?\", model gpt-4o"),
+        (
+            replace(REQUEST, session=None, text="x" * 300),
+            f'turn 2 in the main session, "{"x" * 200}…"',
+        ),
+        (replace(RESULT, is_session_known=False), 'after exec returned "It is 21 degrees", model'),
     ],
 )
-def test_what_is_asked_is_told_in_words(asked: Ask, words: str) -> None:
-    assert words in str(asked)
+def test_a_request_is_described_for_error_messages(seen: ModelRequest, words: str) -> None:
+    assert words in str(seen)

@@ -1,11 +1,11 @@
-"""A script that makes no sense is told where."""
+"""Parsing scripts and reporting the line of each problem."""
 
 from __future__ import annotations
 
 import pytest
 
 from chowder_local.relay.scripts.parser import DEPTH_MAX, TextInvalid, parse
-from chowder_local.relay.scripts.serializer import LONG, serialize
+from chowder_local.relay.scripts.serializer import LONG_SCRIPT_RULES, serialize
 
 GOOD = "- match: {text: weather}\n  reply: It is sunny.\n"
 BOMB = "\n".join(
@@ -17,13 +17,20 @@ BOMB = "\n".join(
 def problems(text: str) -> list[tuple[int | None, str, str]]:
     with pytest.raises(TextInvalid) as caught:
         parse(text)
-    return [(each.line, each.place, each.words) for each in caught.value.problems]
+    return [(each.line, each.place, each.message) for each in caught.value.problems]
 
 
 @pytest.mark.parametrize(
-    "text", [GOOD, f"unmatched: fail\nreplies:\n{GOOD}", "", '{"replies": []}', GOOD * (LONG + 1)]
+    "text",
+    [
+        GOOD,
+        f"unmatched: fail\nreplies:\n{GOOD}",
+        "",
+        '{"replies": []}',
+        GOOD * (LONG_SCRIPT_RULES + 1),
+    ],
 )
-def test_what_is_written_is_read_again(text: str) -> None:
+def test_a_serialized_script_parses_to_the_same_script(text: str) -> None:
     script = parse(text)
     assert parse(serialize(script)) == script
 
@@ -38,11 +45,11 @@ def test_what_is_written_is_read_again(text: str) -> None:
         ("unmatched: never\n", 1, "unmatched"),
     ],
 )
-def test_a_rule_that_makes_no_sense_is_found_by_its_line(text: str, line: int, place: str) -> None:
+def test_an_invalid_rule_is_reported_with_its_line(text: str, line: int, place: str) -> None:
     assert (line, place) in [each[:2] for each in problems(text)]
 
 
-def test_what_is_no_yaml_is_found_by_its_line() -> None:
+def test_invalid_yaml_is_reported_with_its_line() -> None:
     ((line, place, words),) = problems(f"{GOOD}- match: 'x\n")
     assert (line, place) == (4, "")
     assert "quoted scalar" in words
@@ -60,5 +67,5 @@ def test_what_is_no_yaml_is_found_by_its_line() -> None:
         ("[" * 5000, ""),
     ],
 )
-def test_a_text_that_would_never_end_is_refused(text: str, words: str) -> None:
+def test_texts_with_too_many_values_or_levels_are_refused(text: str, words: str) -> None:
     assert words in problems(text)[0][2]

@@ -1,4 +1,4 @@
-"""What a script of replies may say, and what is said of one that makes no sense."""
+"""Valid and invalid reply scripts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def problems(reply: Any, **more: Any) -> str:
     )
 
 
-def test_a_script_of_nothing_leaves_all_to_the_offline_model() -> None:
+def test_an_empty_script_leaves_all_calls_to_the_offline_model() -> None:
     script = ReplyScript.model_validate({})
 
     assert (script.unmatched, script.replies) == ("offline", [])
@@ -32,7 +32,7 @@ def test_a_script_of_nothing_leaves_all_to_the_offline_model() -> None:
         (["Hello", {"text": "Bye"}], ["Hello", "Bye"]),
     ],
 )
-def test_a_reply_is_words_or_an_answer_or_several(reply: Any, texts: list[str]) -> None:
+def test_a_reply_is_a_text_an_action_or_a_list(reply: Any, texts: list[str]) -> None:
     rule = Rule.model_validate({"reply": reply})
 
     assert [each.text for each in rule.answers] == texts
@@ -42,13 +42,13 @@ SENSELESS: list[tuple[Any, str]] = [
     ({}, "give text, template, chunks, call or calls; or else error"),
     ({"text": "a", "error": 500}, "or else error"),
     ({"text": "a", "template": "b"}, "give one of text, template and chunks"),
-    ({"call": "exec", "calls": [{"name": "read"}]}, "give call or calls"),
+    ({"call": "exec", "calls": [{"name": "read"}]}, "give call or calls, not both"),
     ({"text": "a", "arguments": {}}, "arguments go with call"),
     ({"text": "a", "message": "b"}, "message and retry_after_s go with error"),
     ({"text": "a", "retry_after_s": 1}, "message and retry_after_s go with error"),
     ({"error": 200}, "error"),
     ({"tekst": "a"}, "reply.answer.tekst: Extra inputs"),
-    ({"template": "{{ tekst"}, "is no template"),
+    ({"template": "{{ tekst"}, "is not a valid template"),
     ({"chunks": []}, "reply.answer.chunks"),
     ({"chunks": [{"cut": False}]}, "reply.answer.chunks.0"),
     ({"text": "a", "delay_s": 1e9}, "reply.answer.delay_s"),
@@ -60,12 +60,12 @@ SENSELESS: list[tuple[Any, str]] = [
 ]
 
 
-def test_a_reply_that_makes_no_sense_is_told_where() -> None:
-    told = [(reply, words, problems(reply)) for reply, words in SENSELESS]
-    assert not [each for each in told if each[1] not in each[2]]
+def test_an_invalid_reply_is_reported_with_its_place() -> None:
+    messages = [(reply, words, problems(reply)) for reply, words in SENSELESS]
+    assert not [each for each in messages if each[1] not in each[2]]
 
 
-def test_a_tool_to_call_may_be_given_as_name_or_as_call() -> None:
+def test_a_tool_call_takes_name_or_call() -> None:
     for word in ("name", "call"):
         one = {word: "exec", "arguments": {"command": "ls"}}
         (alone,) = Rule.model_validate({"reply": one}).answers
@@ -77,15 +77,17 @@ def test_a_tool_to_call_may_be_given_as_name_or_as_call() -> None:
 
 
 @pytest.mark.parametrize("member", ["regex", "result_regex"])
-def test_an_expression_that_cannot_be_read_is_told(member: str) -> None:
-    assert f"match.{member}: Value error, is no regular" in problems("a", match={member: "("})
+def test_an_invalid_expression_is_reported(member: str) -> None:
+    assert f"match.{member}: Value error, is not a valid regular" in problems(
+        "a", match={member: "("}
+    )
 
 
-def test_an_expression_that_is_too_long_is_told_where_it_stands() -> None:
+def test_an_expression_that_is_too_long_is_reported_with_its_place() -> None:
     assert "match.regex: Value error, is too long" in problems("a", match={"regex": "a{100000}"})
 
 
-def test_a_session_that_is_null_is_another_thing_than_none_given() -> None:
+def test_a_null_session_differs_from_a_missing_one() -> None:
     rules = ReplyScript.model_validate(
         {
             "replies": [

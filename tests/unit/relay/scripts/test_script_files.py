@@ -1,4 +1,4 @@
-"""A script of replies in a file."""
+"""Reading a reply script from a file."""
 
 from __future__ import annotations
 
@@ -40,15 +40,17 @@ def test_an_empty_file_has_no_rules(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"a: [", "are no YAML"),
-        (b"!!python/object/apply:os.system [ls]", "are no YAML"),
+        (b"a: [", "are not valid YAML"),
+        (b"!!python/object/apply:os.system [ls]", "are not valid YAML"),
         (b"\xff\xfe\x00", "cannot be read"),
         (b"rules: []", "rules: Extra inputs"),
         (b"- reply: Hi\n- reply: {error: 7}", r"yaml:2: replies\.1\.reply\.error: "),
-        (b"just words", "make no sense"),
+        (b"just words", "are invalid"),
     ],
 )
-def test_what_is_wrong_is_told_with_its_place(tmp_path: Path, content: bytes, words: str) -> None:
+def test_problems_are_reported_with_file_and_place(
+    tmp_path: Path, content: bytes, words: str
+) -> None:
     path = tmp_path / "replies.yaml"
     path.write_bytes(content)
 
@@ -58,6 +60,6 @@ def test_what_is_wrong_is_told_with_its_place(tmp_path: Path, content: bytes, wo
     assert str(path) in str(invalid.value)
 
 
-def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(SettingsInvalid, match="cannot be read"):
         read_file(tmp_path / "nowhere.yaml")

@@ -1,4 +1,4 @@
-"""A rule made of what a model has said says it again."""
+"""Rules that repeat a model's answer."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from chowder_local.core.domain import InstanceId, ModelProvider, OrganizationId
-from chowder_local.relay.scripts.matching import Ask, Refusal
+from chowder_local.relay.scripts.matching import ModelRequest, Refusal
 from chowder_local.relay.scripts.registry import ScriptRegistry
 from chowder_local.relay.scripts.rules import ReplyScript
-from chowder_local.relay.scripts.serializer import rule_of
+from chowder_local.relay.scripts.serializer import make_rule
 from chowder_local.relay.wire.conversation import Conversation, ToolCall
 from chowder_local.relay.wire.reply import Reply
 from chowder_local.relay.wire.wire_format import ModelOutput
@@ -31,19 +31,21 @@ def conversation(messages: list[dict[str, Any]]) -> Conversation:
     return conversation_of(ModelProvider.OPENAI, "v1/chat/completions", body)
 
 
-async def replayed(asked: Conversation, said: ModelOutput, status: int) -> Reply | Refusal:
+async def replayed(recorded: Conversation, output: ModelOutput, status: int) -> Reply | Refusal:
     scripts = ScriptRegistry()
-    script = ReplyScript.model_validate({"replies": [rule_of(asked, said, status)]})
+    script = ReplyScript.model_validate({"replies": [make_rule(recorded, output, status)]})
     scripts.put(OrganizationId("o"), script)
-    question = Ask.of(ModelProvider.OPENAI, asked, None, is_session_known=False)
-    found = await scripts.answer(OrganizationId("o"), InstanceId("i"), question, "d" * 64)
-    assert found is not None
-    return found.answer
+    request = ModelRequest.from_conversation(
+        ModelProvider.OPENAI, recorded, None, is_session_known=False
+    )
+    scripted = await scripts.answer(OrganizationId("o"), InstanceId("i"), request)
+    assert scripted is not None
+    return scripted.answer
 
 
 @pytest.mark.parametrize("messages", [HELLO, CALLED])
 @pytest.mark.parametrize(
-    "said",
+    "output",
     [
         ModelOutput("Up there."),
         ModelOutput(""),
@@ -51,25 +53,25 @@ async def replayed(asked: Conversation, said: ModelOutput, status: int) -> Reply
         ModelOutput("", (ToolCall("c", "exec", {}), ToolCall("d", "read", {"path": "a"}))),
     ],
 )
-async def test_the_same_is_said_when_the_same_is_asked(
-    messages: list[dict[str, Any]], said: ModelOutput
+async def test_a_rule_made_of_an_answer_repeats_it(
+    messages: list[dict[str, Any]], output: ModelOutput
 ) -> None:
-    again = await replayed(conversation(messages), said, 200)
-    assert isinstance(again, Reply)
-    assert again.text == said.text
-    assert [(each.name, each.arguments) for each in again.calls] == [
-        (each.name, each.arguments) for each in said.calls
+    answer = await replayed(conversation(messages), output, 200)
+    assert isinstance(answer, Reply)
+    assert answer.text == output.text
+    assert [(each.name, each.arguments) for each in answer.calls] == [
+        (each.name, each.arguments) for each in output.calls
     ]
 
 
-async def test_a_failure_fails_again() -> None:
-    again = await replayed(conversation(HELLO), ModelOutput(error="Slow down."), 429)
-    assert isinstance(again, Refusal)
-    assert (again.status, again.words) == (429, "Slow down.")
+async def test_a_rule_made_of_an_error_repeats_it() -> None:
+    answer = await replayed(conversation(HELLO), ModelOutput(error="Slow down."), 429)
+    assert isinstance(answer, Refusal)
+    assert (answer.status, answer.message) == (429, "Slow down.")
 
 
-async def test_what_is_not_set_is_not_written_down() -> None:
-    rule = rule_of(conversation(HELLO), ModelOutput("Up."), 200)
+async def test_members_without_a_value_are_not_written() -> None:
+    rule = make_rule(conversation(HELLO), ModelOutput("Up."), 200)
     assert rule.model_dump(exclude_unset=True) == {
         "match": {"text": "Where is north?"}, "reply": "Up.",
     }  # fmt: skip

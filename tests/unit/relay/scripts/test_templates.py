@@ -1,4 +1,4 @@
-"""Replies that are made of what was asked."""
+"""Templates of replies."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ VALUES: dict[str, Any] = {
 
 
 @pytest.mark.parametrize(
-    ("template", "said"),
+    ("template", "text"),
     [
         ("", ""),
         ("Turn {{turn}}.\n", "Turn 2.\n"),
@@ -46,46 +46,52 @@ VALUES: dict[str, Any] = {
         ),
     ],
 )
-def test_a_template_says_what_it_is_given(template: str, said: str) -> None:
-    assert render(check(template), VALUES) == said
+def test_a_template_renders_its_values(template: str, text: str) -> None:
+    assert render(check(template), VALUES) == text
 
 
 NO_TEMPLATES = [
-    ("a {{ nobody }}", "at character 11: 'nobody' is no name"),
-    ("{{ text", "it breaks off"),
-    ("{{ }}", "'}}' is no name"),
-    ("{{ 'text }}", "this is not understood"),
-    ("{{ 1 // 0 }}", "'1' is no name"),
-    ("{{ text.__class__ }}", "'.' is out of place"),
-    ("{{ text + 1 }}", "this is not understood"),
-    ("{{ groups }}", "of groups, say which"),
-    ("{{ groups[text] }}", "of groups, say which"),
-    ("{{ text | center(99) }}", "'center' is no filter"),
+    ("a {{ nobody }}", "at character 11: 'nobody' is not a known name"),
+    ("{{ text", "it ends within braces"),
+    ("{{ }}", "'}}' is not a known name"),
+    ("{{ 'text }}", "this is not a name or filter"),
+    ("{{ 1 // 0 }}", "'1' is not a known name"),
+    ("{{ text.__class__ }}", "'.' is not expected here"),
+    ("{{ text + 1 }}", "this is not a name or filter"),
+    ("{{ groups }}", "groups needs a number or a name"),
+    ("{{ groups[text] }}", "groups needs a number or a name"),
+    ("{{ text | center(99) }}", "'center' is not a known filter"),
     ("{{ text | default(5) }}", "default takes a text in quotes"),
     ("{{ text" + " | upper" * 6 + " }}", "too many filters"),
-    ("a {% include 'file' %}", "at character 2: {% is not understood"),
-    ("{# note #}", "{# is not understood"),
+    ("a {% include 'file' %}", "at character 2: {% is not supported"),
+    ("{# note #}", "{# is not supported"),
     ("x" * (TEMPLATE_MAX + 1), "more than 20,000 characters"),
 ]
 
 
-def test_what_is_no_template_is_told() -> None:
-    told = [
+def test_an_invalid_template_is_reported_with_place_and_reason() -> None:
+    errors = [
         (template, words, refusal(TemplateInvalid, check, template))
         for template, words in NO_TEMPLATES
     ]
-    assert not [each for each in told if "is no template" not in each[2] or each[1] not in each[2]]
+    assert not [
+        each
+        for each in errors
+        if "is not a valid template" not in each[2] or each[1] not in each[2]
+    ]
 
 
 @pytest.mark.parametrize(
     ("template", "text", "words"),
     [
-        ("{{ groups[7] }}", "", "there is no groups 7"),
+        ("{{ groups[7] }}", "", "there is no group 7"),
         ("{{ text }}" * 10, "x" * (RENDERED_MAX // 9), "more than 1,000,000 characters"),
         ("{{ text | trim }}", " " * (RENDERED_MAX + 1), "more than 1,000,000 characters"),
     ],
 )
-def test_what_a_template_comes_to_is_bounded(template: str, text: str, words: str) -> None:
+def test_rendering_is_bounded_and_fails_for_missing_groups(
+    template: str, text: str, words: str
+) -> None:
     with pytest.raises(TemplateInvalid, match="fails") as raised:
         render(check(template), VALUES | {"text": text})
     assert words in str(raised.value)

@@ -1,4 +1,4 @@
-"""An answer of the offline model that nothing interrupts, as its bytes."""
+"""The bytes of an offline answer without steps."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ if TYPE_CHECKING:
 
 
 def as_bytes(steps: Iterable[bytes | StreamStep]) -> bytes:
-    """The whole of it."""
     made = list(steps)
     data = [step for step in made if isinstance(step, bytes)]
     assert len(data) == len(made), "something interrupts it"

@@ -25,7 +25,7 @@ def test_the_same_text_has_the_same_vector_of_length_one() -> None:
     assert math.sqrt(sum(number * number for number in one)) == pytest.approx(1.0)
 
 
-def test_tokens_are_texts_too() -> None:
+def test_a_list_of_tokens_is_a_text() -> None:
     assert len(vectors([1, 2, 3])) == 1
     assert len(vectors([[1, 2], [3]])) == 2
     assert vectors([]) == []

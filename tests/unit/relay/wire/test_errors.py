@@ -1,4 +1,4 @@
-"""Where each provider's key travels, and how its errors read."""
+"""The providers' key headers and error formats."""
 
 import json
 
@@ -41,13 +41,13 @@ def test_a_request_without_a_token_has_none(provider: ModelProvider) -> None:
     assert wire_format(provider).read_token({"authorization": "Basic t"}, "") is None
 
 
-def test_the_key_goes_out_in_the_providers_own_header() -> None:
+def test_the_key_is_sent_in_the_providers_own_header() -> None:
     assert wire_format(ANTHROPIC).credential("k") == ("x-api-key", "k")
     assert wire_format(OPENAI).credential("k") == ("authorization", "Bearer k")
     assert wire_format(GEMINI).credential("k") == ("x-goog-api-key", "k")
 
 
-def test_a_key_in_the_query_does_not_go_on() -> None:
+def test_a_key_in_the_query_is_removed() -> None:
     assert strip_key("alt=sse&key=relay&x=") == "alt=sse&x="
     assert strip_key("alt=sse&q=a%20b") == "alt=sse&q=a%20b"
     assert strip_key("") == ""
@@ -69,7 +69,7 @@ def test_a_key_in_the_query_does_not_go_on() -> None:
         (b"", ""),
     ],
 )
-def test_an_errors_words_are_read_from_any_shape(body: bytes, words: str | None) -> None:
+def test_an_error_message_is_read_from_any_shape(body: bytes, words: str | None) -> None:
     assert error_message(body) == (words if words is not None else "invalid x-api-key")
 
 
@@ -108,11 +108,11 @@ def test_errors_have_each_providers_own_shape() -> None:
         ({}, None),
     ],
 )
-def test_the_wait_that_is_asked_for(headers: dict[str, str], wait_s: float | None) -> None:
+def test_the_wait_is_read_from_the_headers(headers: dict[str, str], wait_s: float | None) -> None:
     assert retry_wait_s(headers) == wait_s
 
 
-def test_a_prompt_that_is_too_long_is_told_from_other_failures() -> None:
+def test_a_prompt_that_is_too_long_is_distinguished_from_other_failures() -> None:
     assert is_overflow("prompt is too long: 250000 tokens > 200000 maximum")
     assert is_overflow("This model's maximum context length is 128000 tokens.")
     assert not is_overflow("Your credit balance is too low.")

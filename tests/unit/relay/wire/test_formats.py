@@ -1,4 +1,4 @@
-"""Whose format a provider's calls have."""
+"""The format of a provider's calls."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a model's answer says, streamed or whole, in each provider's format."""
+"""Reading a model's output, streamed or not, in each provider's format."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ GEMINI = {"contents": [{"role": "user", "parts": [{"text": "Hi"}]}]}
 
 
 def answered(provider: ModelProvider, path: str, request: dict[str, Any], reply: Reply) -> bytes:
-    """The bytes with which the offline model would say that."""
+    """The offline model's answer with the reply."""
     return as_bytes(parse(provider, path, request, "alt=sse").render(reply).steps)
 
 
@@ -45,7 +45,7 @@ def test_text_and_calls_are_read(
 
 
 @pytest.mark.parametrize("verb", ["generateContent", "streamGenerateContent"])
-def test_geminis_are_read(verb: str) -> None:
+def test_gemini_output_is_read(verb: str) -> None:
     path = f"v1beta/models/gemini-2.0-flash:{verb}"
     body = answered(ModelProvider.GEMINI, path, GEMINI, Reply(TEXT, CALLS))
     said = wire_format(ModelProvider.GEMINI).read_output(body)
@@ -54,7 +54,7 @@ def test_geminis_are_read(verb: str) -> None:
 
 
 @pytest.mark.parametrize("provider", ModelProvider)
-def test_an_error_is_told_in_its_words(provider: ModelProvider) -> None:
+def test_an_error_keeps_its_message(provider: ModelProvider) -> None:
     body = as_bytes(wire_format(provider).refuse(429, "Slow down.").steps)
     assert wire_format(provider).read_output(body).error == "Slow down."
 
@@ -70,7 +70,7 @@ NONSENSE = [
 ]
 
 
-def test_what_makes_no_sense_says_nothing() -> None:
+def test_malformed_answers_have_no_output() -> None:
     unlike = {}
     for body, provider in product(NONSENSE, ModelProvider):
         said = wire_format(provider).read_output(body)
@@ -79,7 +79,7 @@ def test_what_makes_no_sense_says_nothing() -> None:
     assert not unlike
 
 
-def test_one_that_broke_off_says_what_had_come() -> None:
+def test_an_answer_that_broke_off_has_the_output_so_far() -> None:
     provider, path, request = REQUESTS[0]
     body = answered(provider, path, request | {"stream": True}, Reply(TEXT))
     said = wire_format(provider).read_output(body[: len(body) // 2])

@@ -1,4 +1,4 @@
-"""The neutral form's own sums."""
+"""Token counts, digests and pieces of replies."""
 
 from chowder_local.relay.wire.conversation import ToolCall, count_tokens, digest
 from chowder_local.relay.wire.reply import Reply, split_text
@@ -22,7 +22,7 @@ def test_pieces_make_up_the_text_again() -> None:
     assert len(parts) == 3
 
 
-def test_even_nothing_is_one_piece() -> None:
+def test_an_empty_text_is_one_piece() -> None:
     assert list(split_text("")) == [""]
     assert list(split_text(" ")) == [" "]
 

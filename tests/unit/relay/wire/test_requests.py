@@ -1,4 +1,4 @@
-"""Which path of which provider the offline model serves."""
+"""The paths that the offline model serves."""
 
 import json
 from typing import Any
@@ -70,7 +70,7 @@ def test_other_paths_are_not_found(provider: ModelProvider, path: str) -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"messages": [1]}', b"\xff", b"[" * 99_999])
-def test_a_body_that_makes_no_sense_is_refused(body: bytes) -> None:
+def test_a_malformed_body_is_refused(body: bytes) -> None:
     given, whole = answer(ANTHROPIC, "v1/messages", "", body)
 
     assert given.status == 400

@@ -1,4 +1,4 @@
-"""Answers of several parts, and what interrupts them, in every format."""
+"""Answers of several parts with steps, in each format."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def test_an_answer_ends_at_the_limit_of_tokens_with_the_providers_reason(
     assert STOPS[kind].encode() not in as_bytes(asked_for.render(shorter).steps)
 
 
-def test_a_limit_that_openclaw_sets_by_itself_is_none() -> None:
+def test_a_limit_that_openclaw_sets_by_itself_is_ignored() -> None:
     long = Reply("x" * 100_000)
     assert long.truncate(USUAL_LIMIT_TOKENS) is long
     lowest = min(model_entry(model)["maxTokens"] for model in ("claude-3", "gpt-4-", "gemini-1"))
@@ -179,7 +179,7 @@ def test_a_stream_of_geminis_has_a_chunk_for_each_part_and_ends_once() -> None:
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_what_interrupts_a_stream_is_where_it_was_told(kind: str) -> None:
+def test_steps_interrupt_a_stream_at_their_place(kind: str) -> None:
     interrupted = ("Once ", Pause(wait_s=1), "upon", Verbatim(raw="data: {\n\n"), Break(cut=True))
     steps = list(
         question(kind, is_streamed=True).render(Reply("Once upon", steps=interrupted)).steps
@@ -198,7 +198,7 @@ def test_what_interrupts_a_stream_is_where_it_was_told(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_what_interrupts_a_whole_answer_comes_before_it(kind: str) -> None:
+def test_steps_come_before_an_answer_that_is_not_streamed(kind: str) -> None:
     interrupted = ("Once ", Pause(wait_s=1), "upon", Break(cut=True))
     steps = list(
         question(kind, is_streamed=False).render(Reply("Once upon", steps=interrupted)).steps
@@ -209,7 +209,7 @@ def test_what_interrupts_a_whole_answer_comes_before_it(kind: str) -> None:
     assert b"Once upon" in steps[2]
 
 
-def test_an_answer_that_is_cut_at_once_has_only_that() -> None:
+def test_an_answer_that_breaks_at_once_has_no_text() -> None:
     given = question("gemini", is_streamed=True).render(Reply(steps=(Break(cut=True),)))
 
     assert next(iter(given.steps)) == Break(cut=True)
@@ -224,5 +224,5 @@ async def test_an_answer_is_played_until_it_breaks_off() -> None:
     playing = play([b"a", Pause(wait_s=0), Verbatim(raw="b"), Break(cut=True), b"c"])
 
     assert [await anext(playing), await anext(playing)] == [b"a", b"b"]
-    with pytest.raises(StreamBroken, match="cut it off"):
+    with pytest.raises(StreamBroken, match="cut the answer off"):
         await anext(playing)

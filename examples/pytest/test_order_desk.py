@@ -41,3 +41,9 @@ def test_the_model_is_asked_with_the_persons_words(
 def test_a_recording_answers_without_any_model(chowder_common_instance, chowder_session):
     reply = chowder_common_instance.say("Good morning", chowder_session, model="gpt-4o")
     assert "Good morning" in reply
+
+
+@pytest.mark.chowder_replies("replies.yaml")
+def test_the_replies_of_a_file_answer(chowder_common_instance, chowder_session):
+    reply = chowder_common_instance.say("Where is order 7?", chowder_session)
+    assert reply == "Order 7 is on its way."

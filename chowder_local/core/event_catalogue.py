@@ -1,0 +1,102 @@
+"""Describes each event: when it is published, and its own members."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from chowder_local.core.events import EventType
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True)
+class EventDescription:
+    """When an event is published, and the meaning of each of its members."""
+
+    when: str
+    members: Mapping[str, str] = field(default_factory=dict)
+
+
+_SANDBOX = {"sandbox_id": "Id of the sandbox."}
+_SNAPSHOT = {"snapshot_id": "Id of the snapshot."}
+
+CATALOGUE: Mapping[EventType, EventDescription] = {
+    EventType.INSTANCE_STATUS: EventDescription(
+        "An instance is created, or its status or error message changes.",
+        {
+            "status": "The new status.",
+            "before": "The status before; null for a new instance.",
+            "error_message": "The instance's error message, or null.",
+        },
+    ),
+    EventType.BOOT_QUEUED: EventDescription("A boot waits for its turn in the boot queue."),
+    EventType.BOOT_BEGUN: EventDescription("A boot leaves the boot queue and begins."),
+    EventType.BOOT_ENDED: EventDescription(
+        "A boot ends.",
+        {
+            "outcome": "`ready`, `failed`, or `abandoned` if the instance was stopped or deleted.",
+            "took_s": "Seconds that the boot took, without its wait in the queue.",
+        },
+    ),
+    EventType.WARM_SANDBOX_MADE: EventDescription("A warm sandbox may be claimed.", _SANDBOX),
+    EventType.WARM_SANDBOX_CLAIMED: EventDescription(
+        "An instance of the organization claims a warm sandbox.", _SANDBOX
+    ),
+    EventType.WARM_SANDBOX_DISCARDED: EventDescription(
+        "The server removes a warm sandbox, because it does not fit, exceeds the size of the pool, "
+        "or uses memory that an instance needs.",
+        _SANDBOX,
+    ),
+    EventType.SANDBOX_RELEASED: EventDescription(
+        "The server removes a stopped agent's sandbox from memory.", _SANDBOX
+    ),
+    EventType.SANDBOX_RESUMED: EventDescription(
+        "A frozen sandbox resumes, because its instance is started.", _SANDBOX
+    ),
+    EventType.SANDBOX_RECONCILED: EventDescription(
+        "An instance's status and its sandbox's state do not agree, and the server corrects it.",
+        _SANDBOX
+        | {
+            "status": "Status of the instance.",
+            "state": "State of the sandbox: created, running, paused, exited or missing.",
+        },
+    ),
+    EventType.SANDBOX_REMOVED: EventDescription(
+        "The server removes a sandbox that belongs to no instance.", _SANDBOX
+    ),
+    EventType.ENGINE_LOST: EventDescription("The container engine stops answering."),
+    EventType.ENGINE_BACK: EventDescription("The container engine answers again."),
+    EventType.MODEL_FAILED: EventDescription(
+        "A model call fails.",
+        {
+            "provider": "Name of the model provider.",
+            "status": "HTTP status that the provider answered, or null.",
+            "code": "Code of the error; the errors reference lists them.",
+        },
+    ),
+    EventType.FAULT_APPLIED: EventDescription(
+        "A fault is injected into a call or a new instance.",
+        {
+            "fault_id": "Id of the fault.",
+            "fault": "Kind of the fault.",
+            "left": "Calls into which the fault will still be injected.",
+        },
+    ),
+    EventType.SNAPSHOT_MADE: EventDescription("A snapshot is complete.", _SNAPSHOT),
+    EventType.SNAPSHOT_REMOVED: EventDescription("A snapshot is removed.", _SNAPSHOT),
+    EventType.INSTANCE_FORKED: EventDescription(
+        "A new instance is made from a snapshot, another instance, or an imported file.",
+        _SNAPSHOT
+        | {"of_instance_id": "Id of the instance that is forked; null for an imported file."},
+    ),
+    EventType.INSTANCE_RESTORED: EventDescription(
+        "An instance is taken back to a snapshot.", _SNAPSHOT
+    ),
+    EventType.EVENTS_MISSED: EventDescription(
+        "The first event of a stream whose `Last-Event-ID` is too old, or of an earlier run of the "
+        "server: events before it are lost."
+    ),
+}
+"""Descriptions in the order of EventType."""
