@@ -43,7 +43,12 @@ UNMEASURED = (NotMeasured, ChowderError, httpx.HTTPError, DockerException, Subpr
 @click.argument("rows", nargs=-1, type=click.Choice(list(ROWS)), metavar="[ROW]...")
 @click.option("--rounds", type=click.IntRange(min=1), help="Rounds, instead of each row's own.")
 @click.option("--json", "json_file", type=FILE, help="Write everything, single values included.")
-@click.option("--markdown", "markdown_file", type=FILE, help="Write the table for the README.")
+@click.option(
+    "--markdown",
+    "markdown_file",
+    type=FILE,
+    help="Write the table for docs/explanation/benchmarks.md.",
+)
 @click.option("--list", "is_list", is_flag=True, help="List the rows.")
 @click.option("--keep-image", is_flag=True, help="Leave stock OpenClaw's image for the next run.")
 @click.option("--sweep", is_flag=True, help="Remove what killed runs left on the engine.")

@@ -1,4 +1,4 @@
-"""Renders results as a table for a terminal, Markdown for the README, and JSON."""
+"""Renders results as a table for a terminal, Markdown for the documentation, and JSON."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def table(outcomes: Sequence[Outcome]) -> Table:
 
 
 def markdown(outcomes: Sequence[Outcome], machine: Mapping[str, Any]) -> str:
-    """Markdown for the README: the machine, the date and the table."""
+    """Markdown for docs/explanation/benchmarks.md: the machine, the date and the table."""
     lines = [f"Measured {describe(machine)}.", "", _line(HEADINGS), _line(["---"] * len(HEADINGS))]
     for outcome in outcomes:
         lines.append(_line([f"**{outcome.title}**", *[""] * (len(HEADINGS) - 1)]))

@@ -10,7 +10,7 @@ with Client(os.environ["CHOWDER_BASE_URL"], key) as client:
     instance = client.create_instance("greeter")
     try:
         client.wait_until_running(instance["id"])
-        answer = client.respond(instance["id"], "Good morning")
+        answer = client.respond(instance["id"], "Good morning", "gpt-4o")
         assert "Good morning" in str(answer), answer
     finally:
         client.delete(instance["id"])

@@ -1,4 +1,4 @@
-"""What a person reads, what README shows, and what a machine gets."""
+"""What a person reads, what the documentation shows, and what a machine gets."""
 
 from __future__ import annotations
 
