@@ -24,7 +24,7 @@ QUIET_S = 15.0
 
 
 class EventType(StrEnum):
-    """The types of events; core/event_catalogue.py describes each."""
+    """The types of events; docs/reference/events.md describes each."""
 
     INSTANCE_STATUS = "instance.status"
     BOOT_QUEUED = "boot.queued"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from chowder_local.core.event_catalogue import CATALOGUE
 from chowder_local.core.events import CAPACITY, QUIET_S, EventType
+from scripts.reference_pages.event_catalogue import CATALOGUE
 from scripts.reference_pages.markdown import code, inline, table
 from scripts.reference_pages.markdown import page as make_page
 

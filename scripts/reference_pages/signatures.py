@@ -25,7 +25,7 @@ def members(owner: type, prefix: str = "") -> Iterator[str]:
         if isinstance(member, property) and member.fget is not None:
             yield f"### {prefix}{name}"
             yield fence(
-                "python", f"{name}: {_shown(inspect.signature(member.fget).return_annotation)}"
+                "python", f"{name}: {_render(inspect.signature(member.fget).return_annotation)}"
             )
             yield prose(inspect.getdoc(member))
         elif inspect.isfunction(member):
@@ -40,7 +40,7 @@ def signature(function: Callable[..., Any]) -> str:
     parts = list(_parts([each for each in spec.parameters.values() if each.name != "self"]))
     head = f"def {function.__name__}("
     has_return = spec.return_annotation is not spec.empty
-    tail = f") -> {_shown(spec.return_annotation)}: ..." if has_return else "): ..."
+    tail = f") -> {_render(spec.return_annotation)}: ..." if has_return else "): ..."
     line = head + ", ".join(parts) + tail
     if len(line) <= LONGEST_LINE:
         return line
@@ -59,14 +59,14 @@ def _parts(parameters: list[inspect.Parameter]) -> Iterator[str]:
         if each.kind is each.VAR_POSITIONAL:
             stars = "*"
         default = "" if each.default is each.empty else f" = {_literal(each.default)}"
-        yield f"{stars}{each.name}: {_shown(each.annotation)}{default}"
+        yield f"{stars}{each.name}: {_render(each.annotation)}{default}"
 
 
 def _literal(value: object) -> str:
     return json.dumps(value) if isinstance(value, str) else repr(value)
 
 
-def _shown(annotation: object) -> str:
+def _render(annotation: object) -> str:
     return (
         annotation if isinstance(annotation, str) else str(getattr(annotation, "__name__", "Any"))
     )

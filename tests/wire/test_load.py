@@ -24,7 +24,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         status = 200 if self.headers["Authorization"] == "Bearer key" else 401
-        self.server.answered.append(self.path)  # type: ignore[attr-defined]
+        self.server.answered.append(self.path)  # type: ignore[attr-defined]  # set by `serving`
         self.send_response(status)
         self.send_header("Content-Length", str(len(BODY)))
         self.end_headers()
@@ -37,7 +37,7 @@ class Handler(BaseHTTPRequestHandler):
 @contextmanager
 def serving() -> Iterator[ThreadingHTTPServer]:
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.answered = []  # type: ignore[attr-defined]
+        server.answered = []  # type: ignore[attr-defined]  # set by `serving`
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         try:
@@ -51,7 +51,7 @@ def test_only_complete_answers_count() -> None:
     with serving() as server:
         target = Target(server.server_port, "/a", {"Authorization": "Bearer key"})
         result = load.run(target, connections=2, seconds=0.2)
-    request_count = len(server.answered)  # type: ignore[attr-defined]
+    request_count = len(server.answered)  # type: ignore[attr-defined]  # set by `serving`
     # At the end of the window each connection may have a request in progress.
     assert request_count - 2 <= len(result.durations_s) <= request_count
     assert result.per_s == pytest.approx(len(result.durations_s) / result.elapsed_s)

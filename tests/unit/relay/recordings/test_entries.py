@@ -32,14 +32,16 @@ TURNS = (
 )
 
 
-def asked(*turns: UserMessage | AssistantText | ToolCall | ToolResult) -> RecordedRequest:
+def recorded_request(
+    *turns: UserMessage | AssistantText | ToolCall | ToolResult,
+) -> RecordedRequest:
     return RecordedRequest.from_conversation(
         ModelProvider.OPENAI, Conversation("gpt-4o", "You are.", turns)
     )
 
 
 def test_a_request_is_reduced_to_readable_turns() -> None:
-    assert asked(*TURNS).turns == [
+    assert recorded_request(*TURNS).turns == [
         {"said": "Hi"},
         {"answered": "Hello"},
         {"said": "What is in a.txt?"},
@@ -50,13 +52,13 @@ def test_a_request_is_reduced_to_readable_turns() -> None:
 
 
 def test_the_lines_of_a_request_begin_with_provider_and_model() -> None:
-    assert asked(*TURNS).lines()[:4] == [
+    assert recorded_request(*TURNS).lines()[:4] == [
         "provider: openai",
         "model: gpt-4o",
         "is_streamed: False",
         "said: Hi",
     ]
-    assert asked(*TURNS).lines()[6:8] == [
+    assert recorded_request(*TURNS).lines()[6:8] == [
         "called: read {'path': 'a.txt'}",
         "returned: nothing",
     ]
@@ -96,7 +98,7 @@ def test_an_answer_that_is_not_streamed_is_kept_as_it_is() -> None:
 
 
 def test_an_entry_of_another_format_is_refused() -> None:
-    entry = Entry(asked=asked(), answered=RecordedAnswer(status=200, text=""))
+    entry = Entry(asked=recorded_request(), answered=RecordedAnswer(status=200, text=""))
     content = json.loads(entry.model_dump_json()) | {"format": 2}
     with pytest.raises(ValidationError, match="format"):
         Entry.model_validate(content)
