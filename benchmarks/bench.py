@@ -53,7 +53,7 @@ class Bench:
         """
         self._servers += 1
         key = settings.pop("ANTHROPIC_API_KEY", None)
-        settings = {"WARM_POOL_SIZE": "0", "FREEZE_AFTER_S": "0", "LOG_LEVEL": "warning"} | settings
+        settings = {"WARM_POOL_SIZE": "0", "LOG_LEVEL": "warning"} | settings
         chosen = {f"CHOWDER_{name}": value for name, value in settings.items()}
         if key is not None:
             chosen["ANTHROPIC_API_KEY"] = key

@@ -71,6 +71,7 @@ class Agents(Sandboxes):
         return Waking(
             engine=self.engine,
             sandbox_boot=self.sandbox_boot,
+            rehydration=self.rehydration,
             readiness=self.readiness,
             drain=self.drain,
             egress=self.egress_rule,

@@ -20,11 +20,14 @@ from chowder_local.instances.lifecycle.sandbox_boot import SandboxBoot
 from chowder_local.instances.lifecycle.sandbox_control import SandboxControl
 from chowder_local.instances.snapshots.archives import Archives
 from chowder_local.instances.snapshots.conversation_records import ConversationRecords
+from chowder_local.instances.snapshots.home_copies import HomeCopies
 from chowder_local.instances.snapshots.service import Snapshots
 from chowder_local.instances.transitions import Transitions
 from chowder_local.instances.warm_pool.allocation import Allocation
+from chowder_local.instances.warm_pool.fit import Fit
 from chowder_local.instances.warm_pool.hydration import Hydration
 from chowder_local.instances.warm_pool.pool import WarmPool
+from chowder_local.instances.warm_pool.rehydration import Rehydration
 from chowder_local.instances.warm_pool.sandboxes import WarmSandboxes
 from chowder_local.openclaw.control import Control
 from chowder_local.openclaw.gateway import Gateway
@@ -118,7 +121,6 @@ class Sandboxes(ModelCalls):
             ),
             gateway_of=self.gateway_of,
             egress=self.egress_rule.default,
-            freeze_after_s=self.settings.freeze_after_s,
             clock=self.clock,
         )
 
@@ -150,12 +152,29 @@ class Sandboxes(ModelCalls):
         )
 
     @cached_property
+    def fit(self) -> Fit:
+        return Fit(self.warm_sandboxes, self.organizations, self.egress_rule)
+
+    @cached_property
+    def rehydration(self) -> Rehydration:
+        return Rehydration(
+            fit=self.fit,
+            queries=self.warm_queries,
+            warm_sandboxes=self.warm_sandboxes,
+            home_copies=HomeCopies(self.engine, self.snapshots),
+            engine=self.engine,
+            transitions=self.transitions,
+            sandbox_control=self.sandbox_control,
+        )
+
+    @cached_property
     def provisioner(self) -> Provisioner:
         return Provisioner(
             transitions=self.transitions,
             sandbox_boot=self.sandbox_boot,
             sandbox_control=self.sandbox_control,
             warm_sandboxes=self.warm_sandboxes,
+            rehydration=self.rehydration,
             snapshots=self.snapshots,
             faults=self.faults,
             group=self.tasks,
@@ -173,4 +192,4 @@ class Sandboxes(ModelCalls):
 
     @cached_property
     def allocation(self) -> Allocation:
-        return Allocation(self.pool, self.provisioner, self.organizations, self.egress_rule)
+        return Allocation(self.pool, self.provisioner, self.fit)

@@ -106,12 +106,6 @@ class Settings(BaseModel):
         ge=0,
         description="Warm sandboxes to keep ready, if there is memory for them; 0 for none.",
     )
-    freeze_after_s: float = Field(
-        75.0,
-        ge=0,
-        description="How long a warm sandbox runs before it is frozen; OpenClaw needs a minute "
-        "to write its databases to disk.",
-    )
     max_running: int | None = Field(
         None,
         ge=1,

@@ -96,6 +96,12 @@ class Transitions:
             log.info("instance %s: %s", former.id, PROVISIONING)
         return replaced
 
+    async def move_sandbox(self, instance: Instance, sandbox_id: SandboxId) -> Instance | None:
+        """Its home is in another sandbox now, and nothing owns the former one. Keeps its status."""
+        return await self._instances.change(
+            instance.id, only_from={instance.status}, now=self._clock(), sandbox_id=sandbox_id
+        )
+
     async def postpone(self, instance: Instance, reason: str) -> Instance | None:
         """Keeps it `provisioning`, with the reason as its error; the reconciler tries again."""
         return await self._instances.change(

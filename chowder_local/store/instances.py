@@ -62,6 +62,10 @@ class InstanceChanges(TypedDict, total=False):
     origin_snapshot_id: SnapshotId | None
 
 
+class _Changes(InstanceChanges, total=False):
+    sandbox_id: SandboxId
+
+
 class InstanceQueries:
     """Queries on instances, including terminated ones. Changes of a status publish events."""
 
@@ -188,7 +192,7 @@ class InstanceQueries:
         *,
         only_from: Collection[InstanceStatus] | None = None,
         now: datetime,
-        **fields: Unpack[InstanceChanges],
+        **fields: Unpack[_Changes],
     ) -> Instance | None:
         """The changed instance; None if it is gone or in none of the statuses `only_from`.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from sqlmodel import col, delete, select
@@ -11,6 +12,8 @@ from chowder_local.core.events import Events, EventType
 from chowder_local.store.tables import WarmSandboxRow
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from sqlmodel.ext.asyncio.session import AsyncSession
 
     from chowder_local.store.database import Database
@@ -22,6 +25,7 @@ class WarmSandboxQueries:
     def __init__(self, database: Database, events: Events | None = None) -> None:
         self._database = database
         self._events = events or Events()
+        self._reserved: set[SandboxId] = set()
 
     async def add(self, sandbox: WarmSandbox) -> None:
         """Adds a warm sandbox before it is made."""
@@ -34,6 +38,28 @@ class WarmSandboxQueries:
         async with self._database.reading() as session:
             rows = await session.exec(select(WarmSandboxRow).order_by(*oldest_first))
             return [WarmSandbox(**row.model_dump()) for row in rows]
+
+    async def ids(self) -> set[SandboxId]:
+        """The warm sandboxes, including those that are reserved."""
+        ids = {each.sandbox_id for each in await self.all()}
+        # Afterwards: a row is deleted after its sandbox was added to these.
+        return ids | self._reserved
+
+    @asynccontextmanager
+    async def reserve(self, fingerprint: str | None) -> AsyncIterator[WarmSandbox | None]:
+        """Claims a ready sandbox of the fingerprint, before an instance's row names it.
+
+        `ids` contains it until the end of the block; an instance owns it then, or nobody does.
+        """
+        reserved: WarmSandbox | None = None
+        try:
+            async with self._database.writing() as session:
+                if (reserved := await claim(session, fingerprint, None)) is not None:
+                    self._reserved.add(reserved.sandbox_id)
+            yield reserved
+        finally:
+            if reserved is not None:
+                self._reserved.discard(reserved.sandbox_id)
 
     async def has(self, sandbox_id: SandboxId) -> bool:
         """Whether a sandbox is a warm one."""

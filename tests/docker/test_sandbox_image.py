@@ -309,6 +309,58 @@ def test_what_node_read_from_its_compile_cache_is_let_go_of_by_openclaw_only(
     assert cleared > left
 
 
+@pytest.mark.slow
+def test_a_long_timer_does_not_count_the_time_that_its_process_is_frozen(
+    container: Container,
+) -> None:
+    # Timers of 10 s: after a freeze of 11 s, only what was left of them follows.
+    script = """
+        cd /dev/shm
+        cat >timers.mjs <<'END'
+import { setTimeout as sleep } from "node:timers/promises";
+import { Worker, isMainThread } from "node:worker_threads";
+const report = (name) => console.log(name, Date.now());
+setTimeout(report, 10_000, "timeout");
+const interval = setInterval(() => (report("interval"), clearInterval(interval)), 10_000);
+sleep(10_000).then(() => report("promise"));
+AbortSignal.timeout(10_000).onabort = () => report("signal");
+const cleared = setTimeout(report, 10_000, "cleared");
+clearTimeout(cleared);
+if (isMainThread) new Worker("/dev/shm/timers.mjs");
+END
+        node timers.mjs >fired.log &
+        sleep 1
+        kill -STOP $!
+        sleep 11
+        kill -CONT $!
+        date +%s%3N
+        wait
+        cat fired.log
+    """
+    thawed, *fired = inside(container, script).splitlines()
+    assert sorted(line.split()[0] for line in fired) == sorted(
+        ["timeout", "interval", "promise", "signal"] * 2
+    )
+    # Nothing was due at the thaw: some eight seconds of ten were left.
+    assert all(int(line.split()[1]) - int(thawed) > 5_000 for line in fired)
+
+
+@pytest.mark.slow
+def test_openclaw_keeps_its_worker_threads_between_messages(container: Container) -> None:
+    script = r"""
+        cd /opt/openclaw/node_modules/openclaw/dist
+        for name in IDLE_EXECUTION_MS WORKER_PLACEMENT_RECONCILE_INTERVAL_MS 'idleTimeoutMs [?][?]'
+        do
+            grep -rhoE "$name (= )?[0-9]+e[0-9]+" *.mjs | sort -u
+        done
+    """
+    assert inside(container, script).splitlines() == [
+        "IDLE_EXECUTION_MS = 18e5",
+        "WORKER_PLACEMENT_RECONCILE_INTERVAL_MS = 864e5",
+        "idleTimeoutMs ?? 18e5",
+    ]
+
+
 def test_nothing_of_the_build_is_left(container: Container) -> None:
     assert inside(container, "ls -A /tmp /root /run/secrets /data/.cache 2>/dev/null || true") == (
         "/tmp:"

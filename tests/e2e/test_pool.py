@@ -25,7 +25,6 @@ pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
 POOL = {
     "CHOWDER_WARM_POOL_SIZE": "1",
-    "CHOWDER_FREEZE_AFTER_S": "0",
     "CHOWDER_PAUSED_TTL_S": "1",
     "CHOWDER_RECONCILE_INTERVAL_S": "1",
 }

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from chowder_local.instances.lifecycle.sandbox_control import SandboxControl
     from chowder_local.instances.snapshots.service import Snapshots
     from chowder_local.instances.transitions import Transitions
+    from chowder_local.instances.warm_pool.rehydration import Rehydration
     from chowder_local.instances.warm_pool.sandboxes import WarmSandboxes
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,7 @@ class Provisioner:
         sandbox_boot: SandboxBoot,
         sandbox_control: SandboxControl,
         warm_sandboxes: WarmSandboxes,
+        rehydration: Rehydration,
         snapshots: Snapshots,
         faults: Faults,
         group: asyncio.TaskGroup,
@@ -52,6 +54,7 @@ class Provisioner:
         self._sandbox_boot = sandbox_boot
         self._sandbox_control = sandbox_control
         self._warm_sandboxes = warm_sandboxes
+        self._rehydration = rehydration
         self._snapshots = snapshots
         self._faults = faults
         self._group = group
@@ -147,6 +150,8 @@ class Provisioner:
                 gateway_url = await self._warm_sandboxes.wake(instance, warm_sandbox)
             except ChowderError as failure:
                 log.warning("instance %s: its warm sandbox failed: %s", instance.id, failure)
+        else:
+            gateway_url = await self._rehydration.move(instance)
         if gateway_url is None:
             gateway_url = await self._sandbox_boot.boot(instance)
         await self._snapshots.restore_conversations(instance)

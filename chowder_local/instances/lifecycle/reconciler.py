@@ -80,7 +80,7 @@ class Reconciler:
         self._rounds += 1
         self._set_engine_problem(None)
         # Warm ones before instances: one that is claimed in between is seen as both, not neither.
-        warm = {each.sandbox_id for each in await self._warm_queries.all()}
+        warm = await self._warm_queries.ids()
         owners = await self._instances.owners(sandboxes)
         owned = {each.sandbox_id for each in owners} | await self._instances.owned(volumes)
         rows = {

@@ -1,4 +1,4 @@
-"""Resuming a frozen sandbox, or booting it from its volume if that fails."""
+"""Resuming a frozen sandbox, or bringing it back from its volume if it is not in memory."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from chowder_local.instances.lifecycle.egress import EgressRule
     from chowder_local.instances.lifecycle.readiness import Readiness
     from chowder_local.instances.lifecycle.sandbox_boot import SandboxBoot
+    from chowder_local.instances.warm_pool.rehydration import Rehydration
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +31,7 @@ class Waking:
         *,
         engine: Engine,
         sandbox_boot: SandboxBoot,
+        rehydration: Rehydration,
         readiness: Readiness,
         drain: Drain,
         egress: EgressRule,
@@ -37,6 +39,7 @@ class Waking:
     ) -> None:
         self._engine = engine
         self._sandbox_boot = sandbox_boot
+        self._rehydration = rehydration
         self._readiness = readiness
         self._drain = drain
         self._egress = egress
@@ -47,7 +50,7 @@ class Waking:
         sandbox = await self._engine.inspect(instance.sandbox_id)
         if not self._egress.fits(instance, sandbox):
             # A container's networks are set when it is created, so this needs another one.
-            return await self._sandbox_boot.boot(instance)
+            return await self._bring_back(instance)
         if sandbox.state is SandboxState.PAUSED:
             await self._engine.unpause(instance.sandbox_id)
             self._events.publish(
@@ -65,5 +68,9 @@ class Waking:
                 log.warning(
                     "instance %s: resuming failed, is booted again: %s", instance.id, reason
                 )
-        # It died, or the host or the engine was restarted: its files are on the volume.
-        return await self._sandbox_boot.boot(instance)
+        # It was released or died, or the host or the engine was restarted.
+        return await self._bring_back(instance)
+
+    async def _bring_back(self, instance: Instance) -> str:
+        moved_url = await self._rehydration.move(instance)
+        return moved_url or await self._sandbox_boot.boot(instance)

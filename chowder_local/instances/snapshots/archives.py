@@ -42,6 +42,7 @@ class Archives:
         is_wanted: Callable[[str], bool],
         prefix: str = "",
         is_strict: bool = False,
+        max_bytes: int = sanitize.MAX_BYTES,
         begun: Callable[[], object] | None = None,
     ) -> sanitize.SanitizedHome:
         """Writes the archive from another one, as `sanitize_home` does; `keep` then keeps it.
@@ -53,7 +54,12 @@ class Archives:
             if begun is not None:
                 begun()
             return sanitize.sanitize_home(
-                source, target, prefix=prefix, is_wanted=is_wanted, is_strict=is_strict
+                source,
+                target,
+                prefix=prefix,
+                is_wanted=is_wanted,
+                is_strict=is_strict,
+                max_bytes=max_bytes,
             )
 
     @contextmanager

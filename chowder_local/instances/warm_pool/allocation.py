@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from chowder_local.accounts.organizations import Organizations
     from chowder_local.core.domain import Instance, SandboxId, WarmSandbox
-    from chowder_local.instances.lifecycle.egress import EgressRule
     from chowder_local.instances.lifecycle.provisioner import Provisioner
+    from chowder_local.instances.warm_pool.fit import Fit
     from chowder_local.instances.warm_pool.pool import WarmPool
 
     Write = Callable[[str | None, SandboxId | None], Awaitable[tuple[Instance, WarmSandbox | None]]]
@@ -21,17 +20,10 @@ if TYPE_CHECKING:
 class Allocation:
     """The allocation of sandboxes for create, fork and restore."""
 
-    def __init__(
-        self,
-        pool: WarmPool,
-        provisioner: Provisioner,
-        organizations: Organizations,
-        egress: EgressRule,
-    ) -> None:
+    def __init__(self, pool: WarmPool, provisioner: Provisioner, fit: Fit) -> None:
         self._pool = pool
         self._provisioner = provisioner
-        self._organizations = organizations
-        self._egress = egress
+        self._fit = fit
 
     async def claim_or_boot(self, instance: Instance, write: Write) -> Instance:
         """The instance, `provisioning`, once its row is written; a task then provisions it.
@@ -47,12 +39,8 @@ class Allocation:
         return instance
 
     async def _fingerprint(self, instance: Instance) -> str | None:
-        """The fingerprint of a warm sandbox that fits the instance; None if none fits."""
-        organization_id, provider = instance.organization_id, instance.model_provider
-        has_key = await self._organizations.model_key(organization_id, provider) is not None
-        # Without a key, or with a fault, the boot fails, and a warm sandbox would be wasted.
-        if not has_key or self._provisioner.next_creation_fails(organization_id):
+        """The fingerprint of a warm sandbox that the instance may claim; None if it must boot."""
+        # A fault fails the boot, and a warm sandbox would be wasted.
+        if not self._pool.size or self._provisioner.next_creation_fails(instance.organization_id):
             return None
-        if self._egress.effective(instance) is not self._egress.default:
-            return None
-        return self._pool.fingerprint
+        return await self._fit.fingerprint(instance)

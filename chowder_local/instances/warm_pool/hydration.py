@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from chowder_local.core.errors.sandboxes import SandboxMissing
 from chowder_local.core.tasks import together
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
     from chowder_local.core.domain import Instance, SandboxId
-    from chowder_local.instances.configuration.initial_config import InitialConfigs
+    from chowder_local.instances.configuration.initial_config import InitialConfigs, Origin
     from chowder_local.instances.snapshots.service import Snapshots
     from chowder_local.openclaw.gateway import GatewayOf
     from chowder_local.openclaw.home.state_transfer import StateTransfers
 
 
+class Homes(Protocol):
+    """Where the homes of instances are read from; either may still be being copied."""
+
+    async def chunks(self, instance: Instance) -> Iterator[bytes]:
+        """The archive of the instance's home."""
+
+    async def origin(self, instance: Instance) -> Origin | None:
+        """Its configuration, once the archive is whole."""
+
+
 class Hydration:
-    """Transfers a snapshot's state into a warm sandbox, if the instance has an origin."""
+    """Transfers a home into a warm sandbox, if the instance has one: its own, or a snapshot's."""
 
     def __init__(
         self,
@@ -41,22 +51,26 @@ class Hydration:
         await self._state_transfers.forget(sandbox_id)
 
     async def patch(
-        self, instance: Instance, when_booted: Callable[[], Awaitable[str]] | None = None
+        self,
+        instance: Instance,
+        when_booted: Callable[[], Awaitable[str]] | None = None,
+        homes: Homes | None = None,
     ) -> dict[str, Any]:
         """Transfers the instance's home; returns the configuration patch that remains to be made.
 
-        `when_booted` returns the gateway's address of a sandbox that still boots. The snapshot may
-        still be being copied. Raises ChowderError.
+        `when_booted` returns the gateway's address of a sandbox that still boots. Without `homes`,
+        the home is that of the snapshot that the instance is created from. Raises ChowderError.
         """
-        if instance.origin_snapshot_id is None:
+        if homes is None and instance.origin_snapshot_id is None:
             return self._initial_configs.patch_of_blank(instance, None)
+        homes = homes or self._snapshots
         async with self._state_transfers.open(instance.sandbox_id) as transfer:
-            await transfer.unpack(await self._snapshots.chunks(instance))
+            await transfer.unpack(await homes.chunks(instance))
             if when_booted is not None:
                 await transfer.check()
                 gateway = self._gateway_of(instance.sandbox_id, await when_booted())
                 await gateway.open_conversations()
-            _, origin = await together(transfer.apply(), self._snapshots.origin(instance))
+            _, origin = await together(transfer.apply(), homes.origin(instance))
         if origin is None:
             raise SandboxMissing("The instance has no snapshot that it could be created from.")
         return self._initial_configs.patch_of_blank(instance, origin)

@@ -53,11 +53,6 @@ class WarmPool:
         """The configured number of warm sandboxes."""
         return self._size
 
-    @property
-    def fingerprint(self) -> str | None:
-        """The fingerprint that a claimed warm sandbox must have; None if the pool is off."""
-        return self._warm_sandboxes.fingerprint if self._size else None
-
     def reserve_booting(self) -> AbstractAsyncContextManager[SandboxId | None]:
         """The warm sandbox that is booting, for an instance that finds none ready."""
         return self._warm_sandboxes.reserve_booting()
@@ -83,7 +78,6 @@ class WarmPool:
         for surplus in fit[self._size :]:
             with _isolated(surplus):
                 await self._warm_sandboxes.discard(surplus)
-        await self._warm_sandboxes.freeze_idle()
         if len(fit) >= self._size or self._provisioner.in_progress_count:
             return False
         if not await self._capacity.has_room_for_warm_sandbox(len(fit)):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from chowder_local.core.domain import SandboxId, SandboxSpec, SandboxState, WarmSandbox
 from chowder_local.core.errors import ChowderError
 from chowder_local.core.errors.agents import GatewayUnavailable
-from chowder_local.core.tasks import contained, together
+from chowder_local.core.tasks import together
 from chowder_local.openclaw.config import agent_config
 from chowder_local.openclaw.config.agent_config import BLANK_PROVIDER
 from chowder_local.openclaw.models import DEFAULT_MODELS, ModelRoute
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from chowder_local.instances.configuration.initial_config import InitialConfigs
     from chowder_local.instances.engine_protocol import Engine
     from chowder_local.instances.lifecycle.readiness import Readiness
-    from chowder_local.instances.warm_pool.hydration import Hydration
+    from chowder_local.instances.warm_pool.hydration import Homes, Hydration
     from chowder_local.openclaw.gateway import GatewayOf
     from chowder_local.openclaw.warmup import WarmUp
     from chowder_local.store.warm_sandboxes import WarmSandboxQueries
@@ -80,7 +80,6 @@ class WarmSandboxes:
         hydration: Hydration,
         gateway_of: GatewayOf,
         egress: Egress,
-        freeze_after_s: float,
         clock: Callable[[], datetime],
     ) -> None:
         self._queries = queries
@@ -91,13 +90,10 @@ class WarmSandboxes:
         self._hydration = hydration
         self._gateway_of = gateway_of
         self._egress = egress
-        self._freeze_after_s = freeze_after_s
         self._clock = clock
         self._booting_id: SandboxId | None = None
         self._reserving = asyncio.Lock()
         self._booting: dict[SandboxId, _BootProgress] = {}
-        self._awake_since: dict[SandboxId, datetime] = {}
-        self._freezing = asyncio.Lock()
 
     @property
     def fingerprint(self) -> str:
@@ -132,9 +128,7 @@ class WarmSandboxes:
         except ChowderError as problem:
             log.warning("warm sandbox %s: not prepared for forks: %s", sandbox_id, problem)
         await self._engine.promote(sandbox_id)
-        self._awake_since[sandbox_id] = self._clock()
-        if not self._freeze_after_s:
-            await self._freeze(sandbox_id)
+        await self._engine.pause(sandbox_id)
         await self._queries.ready(sandbox_id, url)
         log.info("warm sandbox %s: ready", sandbox_id)
 
@@ -171,25 +165,7 @@ class WarmSandboxes:
         """Whether an instance could claim it."""
         if warm.gateway_url is None or warm.fingerprint != self.fingerprint:
             return False
-        state = (await self._engine.inspect(warm.sandbox_id)).state
-        if state is SandboxState.RUNNING:
-            # The server process that made it ended before it froze it.
-            self._awake_since.setdefault(warm.sandbox_id, self._clock())
-        return state in {SandboxState.RUNNING, SandboxState.PAUSED}
-
-    async def freeze_idle(self) -> None:
-        """Freezes the warm sandboxes that have been awake for long enough."""
-        for sandbox_id, since in list(self._awake_since.items()):
-            if (self._clock() - since).total_seconds() >= self._freeze_after_s:
-                with contained(f"warm sandbox {sandbox_id}: freezing it"):
-                    await self._freeze(sandbox_id)
-
-    async def _freeze(self, sandbox_id: SandboxId) -> None:
-        # A task that has claimed it waits for this lock, or has removed it from `_awake_since`.
-        async with self._freezing:
-            if sandbox_id in self._awake_since and await self._queries.has(sandbox_id):
-                await self._engine.pause(sandbox_id)
-            self._awake_since.pop(sandbox_id, None)
+        return (await self._engine.inspect(warm.sandbox_id)).state is SandboxState.PAUSED
 
     async def discard(self, warm: WarmSandbox) -> bool:
         """Destroys a warm sandbox; False if an instance has claimed it before."""
@@ -202,21 +178,20 @@ class WarmSandboxes:
     async def forget(self, sandbox_id: SandboxId) -> None:
         """Drops the state of a warm sandbox that left the pool; the sandbox itself stays."""
         self._booting.pop(sandbox_id, None)
-        self._awake_since.pop(sandbox_id, None)
         await self._hydration.forget(sandbox_id)
 
-    async def wake(self, instance: Instance, warm: WarmSandbox) -> str:
+    async def wake(self, instance: Instance, warm: WarmSandbox, homes: Homes | None = None) -> str:
         """Turns a claimed warm sandbox into the instance's own; returns the gateway's address.
 
-        It accepts turns when this returns. The instance's origin may still be being copied.
+        It accepts turns when this returns. Its home comes from `homes`, or else from its origin.
         Raises ChowderError.
         """
         try:
-            return await self._wake(instance, warm)
+            return await self._wake(instance, warm, homes)
         finally:
             await self._hydration.forget(warm.sandbox_id)
 
-    async def _wake(self, instance: Instance, warm: WarmSandbox) -> str:
+    async def _wake(self, instance: Instance, warm: WarmSandbox, homes: Homes | None) -> str:
         if (url := warm.gateway_url) is None:
             progress = await self._take_booting(warm.sandbox_id)
             # Before the gateway is ready: a home that needs another boot need not wait for it.
@@ -225,12 +200,11 @@ class WarmSandboxes:
             gateway = self._gateway_of(warm.sandbox_id, url)
             is_started = await gateway.wait_until_started(WAKE_TIMEOUT_S)
         else:
-            async with self._freezing:
-                self._awake_since.pop(warm.sandbox_id, None)
             await self._engine.unpause(warm.sandbox_id)
             gateway = self._gateway_of(warm.sandbox_id, url)
             patch, is_started = await together(
-                self._hydration.patch(instance), gateway.wait_until_started(WAKE_TIMEOUT_S)
+                self._hydration.patch(instance, homes=homes),
+                gateway.wait_until_started(WAKE_TIMEOUT_S),
             )
         began_s = time.monotonic()
         if patch and await gateway.patch_config(patch):

@@ -22,15 +22,14 @@ AGENT_UID = 1000
 OUTSIDE_LINKS = ("/data/", "/usr/", "/opt/", "/bin/", "/lib/")
 """Where absolute links may lead: the home, and folders of the sandbox image."""
 
-_NOT_IN_SNAPSHOT = (
-    ".cache/",
-    ".npm/",
+_OF_THE_SANDBOX = (
     # Each sandbox gets its own: the configuration has its tokens and port.
     CONFIG,
     ".openclaw/chowder-ca.pem",
     # Process locks and copies of plugins.
     ".openclaw/tmp/",
 )
+_CACHES = (".cache/", ".npm/")
 _NOT_EXPORTED = (
     # Device keys, paired senders, stored secrets, logs.
     *(
@@ -84,12 +83,17 @@ class SanitizedHome:
     """The agent's `openclaw.json`, which the written archive does not contain."""
 
 
-def is_in_snapshot(name: str) -> bool:
-    """Whether a snapshot contains the path."""
+def is_moved(name: str) -> bool:
+    """Whether the path goes along when an agent's home moves to another sandbox."""
     is_shared_memory = name.endswith(".sqlite-shm")
     return not (
-        is_shared_memory or f"{name}/".startswith(_NOT_IN_SNAPSHOT) or name.startswith(CONFIG)
+        is_shared_memory or f"{name}/".startswith(_OF_THE_SANDBOX) or name.startswith(CONFIG)
     )
+
+
+def is_in_snapshot(name: str) -> bool:
+    """Whether a snapshot contains the path."""
+    return is_moved(name) and not f"{name}/".startswith(_CACHES)
 
 
 def is_exported(name: str) -> bool:

@@ -182,7 +182,7 @@ async def test_warm_sandboxes_have_the_default_egress_and_fit_no_other_setting(
     async with open_world(tmp_path / "open", warm_pool_size=1) as opened:
         # It has the same engine and the same initial configuration.
         await opened.warm_queries.add(warm_sandbox)
-        assert warm_sandbox.fingerprint != opened.pool.fingerprint
+        assert warm_sandbox.fingerprint != opened.warm_sandboxes.fingerprint
         instance = await opened.created()
         assert instance.sandbox_id != warm_sandbox.sandbox_id
         assert egress_of(opened, instance) is ON

@@ -1,0 +1,32 @@
+"""Which instances a warm sandbox fits."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from chowder_local.accounts.organizations import Organizations
+    from chowder_local.core.domain import Instance
+    from chowder_local.instances.lifecycle.egress import EgressRule
+    from chowder_local.instances.warm_pool.sandboxes import WarmSandboxes
+
+
+class Fit:
+    """Compares what an instance needs with what warm sandboxes are made of."""
+
+    def __init__(
+        self, warm_sandboxes: WarmSandboxes, organizations: Organizations, egress: EgressRule
+    ) -> None:
+        self._warm_sandboxes = warm_sandboxes
+        self._organizations = organizations
+        self._egress = egress
+
+    async def fingerprint(self, instance: Instance) -> str | None:
+        """The fingerprint of a warm sandbox that fits the instance; None if none fits."""
+        organization_id, provider = instance.organization_id, instance.model_provider
+        # Without a key the boot fails, and a warm sandbox would be wasted.
+        if await self._organizations.model_key(organization_id, provider) is None:
+            return None
+        if self._egress.effective(instance) is not self._egress.default:
+            return None
+        return self._warm_sandboxes.fingerprint

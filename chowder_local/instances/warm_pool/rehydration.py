@@ -1,0 +1,88 @@
+"""Moving an instance's home into a warm sandbox, which spares a boot."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from cachetools import TTLCache
+
+from chowder_local.core.domain import SandboxState
+from chowder_local.core.errors import ChowderError
+from chowder_local.core.errors.sandboxes import SandboxMissing
+
+if TYPE_CHECKING:
+    from chowder_local.core.domain import Instance, InstanceId, WarmSandbox
+    from chowder_local.instances.engine_protocol import Engine
+    from chowder_local.instances.lifecycle.sandbox_control import SandboxControl
+    from chowder_local.instances.snapshots.home_copies import HomeCopies
+    from chowder_local.instances.transitions import Transitions
+    from chowder_local.instances.warm_pool.fit import Fit
+    from chowder_local.instances.warm_pool.sandboxes import WarmSandboxes
+    from chowder_local.store.warm_sandboxes import WarmSandboxQueries
+
+log = logging.getLogger(__name__)
+
+REFUSALS_KEPT = 1024
+REFUSAL_KEPT_S = 3600.0
+"""How long an instance is booted whose home could not be moved: each attempt costs a sandbox."""
+
+
+class Rehydration:
+    """Brings an instance back from its volume without a boot, if a warm sandbox is ready."""
+
+    def __init__(
+        self,
+        *,
+        fit: Fit,
+        queries: WarmSandboxQueries,
+        warm_sandboxes: WarmSandboxes,
+        home_copies: HomeCopies,
+        engine: Engine,
+        transitions: Transitions,
+        sandbox_control: SandboxControl,
+    ) -> None:
+        self._fit = fit
+        self._queries = queries
+        self._warm_sandboxes = warm_sandboxes
+        self._home_copies = home_copies
+        self._engine = engine
+        self._transitions = transitions
+        self._sandbox_control = sandbox_control
+        self._refused: TTLCache[InstanceId, bool] = TTLCache(REFUSALS_KEPT, REFUSAL_KEPT_S)
+
+    async def move(self, instance: Instance) -> str | None:
+        """The gateway's address in the instance's new sandbox; None if it must be booted.
+
+        The volume stays until the row names the new sandbox, so nothing is lost at any moment.
+        Raises EngineUnavailable.
+        """
+        if instance.first_ready_at is None or instance.id in self._refused:
+            return None
+        async with self._queries.reserve(await self._fit.fingerprint(instance)) as warm:
+            if warm is None:
+                return None
+            url = None
+            try:
+                url = await self._move_into(warm, instance)
+            except ChowderError as problem:
+                self._refused[instance.id] = True
+                log.info("instance %s: is booted, not moved: %s", instance.id, problem)
+            finally:
+                obsolete = warm.sandbox_id if url is None else instance.sandbox_id
+                await self._sandbox_control.discard(obsolete)
+            return url
+
+    async def _move_into(self, warm: WarmSandbox, instance: Instance) -> str:
+        former = await self._engine.inspect(instance.sandbox_id)
+        if former.state is SandboxState.RUNNING:
+            # All its files are then of one moment, as after a power cut.
+            await self._engine.pause(instance.sandbox_id)
+        moved = replace(instance, sandbox_id=warm.sandbox_id)
+        async with self._home_copies.open(instance) as copy:
+            url = await self._warm_sandboxes.wake(moved, warm, copy)
+        if await self._transitions.move_sandbox(instance, warm.sandbox_id) is None:
+            raise SandboxMissing("The instance has changed meanwhile.")
+        log.info("instance %s: moved to sandbox %s", instance.id, warm.sandbox_id)
+        return url

@@ -1,0 +1,32 @@
+// Keeps OpenClaw's worker threads for half an hour after their last task, as it keeps its own
+// databases. It ends them after half a minute or a minute, and the next message takes three to five
+// times as long, as it starts them anew.
+//
+// Each minute it also looks for conversations on remote workers, of which a sandbox has none, and
+// starts the thread that reads conversations anew. Here it does so once a day.
+import { readFileSync, readdirSync, writeFileSync } from "node:fs";
+import path from "node:path";
+
+const dist = path.resolve(process.argv[2]);
+const changes = [
+  [/\b(IDLE_EXECUTION_MS = )6e4\b/g, (_, name) => `${name}18e5`],
+  [/\b(idleTimeoutMs \?\? )6e4\b/g, (_, name) => `${name}18e5`],
+  [/\b(idleTimeoutMs: )3e4\b/g, (_, name) => `${name}18e5`],
+  [/\b(WORKER_PLACEMENT_RECONCILE_INTERVAL_MS = )6e4\b/g, (_, name) => `${name}864e5`],
+];
+
+const counts = changes.map(() => 0);
+for (const name of readdirSync(dist).filter((each) => each.endsWith(".mjs"))) {
+  const file = path.join(dist, name);
+  const text = readFileSync(file, "utf8");
+  let changed = text;
+  changes.forEach(([pattern, replacement], index) => {
+    counts[index] += changed.match(pattern)?.length ?? 0;
+    changed = changed.replace(pattern, replacement);
+  });
+  if (changed !== text) writeFileSync(file, changed);
+}
+changes.forEach(([pattern], index) => {
+  // It works without, only slower after a silence.
+  if (!counts[index]) console.log(`not found in this OpenClaw: ${pattern.source}`);
+});

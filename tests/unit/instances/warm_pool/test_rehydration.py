@@ -1,0 +1,170 @@
+"""Bringing instances back from their volumes in warm sandboxes."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import sys
+import tarfile
+from typing import TYPE_CHECKING
+from unittest.mock import patch
+
+import pytest
+
+from chowder_local.core.domain import Egress, Instance, InstanceStatus, SandboxState
+from chowder_local.instances.snapshots import home_copies
+from tests.scripted.agents import agent_at, first_column
+from tests.scripted.engine import Hold
+from tests.scripted.operations import start
+from tests.scripted.programs import done
+from tests.scripted.world import World, open_world
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux", reason="the program runs in sandboxes only"
+)
+RUNNING, STOPPED = InstanceStatus.RUNNING, InstanceStatus.STOPPED
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    """A world with one warm sandbox and a stopped instance that has left memory."""
+    async with open_world(tmp_path, warm_pool_size=1) as world:
+        world.programs.answers["sessions.delete"] = done()
+        await released(world, agent_at(tmp_path / "original", "teal"))
+        agent_at(world.root, "warm-up")
+        await fill(world)
+        yield world
+
+
+@pytest.fixture
+async def instance(world: World) -> Instance:
+    (instance,) = [
+        each
+        async for page in world.instances.of_organization(world.organization_id)
+        for each in page
+    ]
+    return instance
+
+
+async def released(world: World, state: Path) -> None:
+    instance = await world.stopped()
+    give_home(world, instance, state)
+    world.engine.put(instance.sandbox_id, SandboxState.EXITED)
+
+
+def give_home(world: World, instance: Instance, state: Path) -> None:
+    given = io.BytesIO()
+    with tarfile.open(fileobj=given, mode="w") as tar:
+        tar.add(state.parent, "data")
+    world.engine.homes[instance.sandbox_id] = given.getvalue()
+
+
+async def fill(world: World) -> None:
+    while await world.pool.adjust():
+        pass
+
+
+def transcript(world: World) -> list[str]:
+    """What the agent in the warm sandbox remembers."""
+    return first_column(world.root / ".openclaw")
+
+
+async def test_a_released_instance_starts_in_a_warm_sandbox_without_a_boot(
+    world: World, instance: Instance
+) -> None:
+    booted, (warm,) = world.engine.made("boot"), await world.warm_queries.all()
+    started = await start(world, instance)
+    assert (started.status, started.sandbox_id) == (RUNNING, warm.sandbox_id)
+    assert world.engine.made("boot") == booted
+    assert transcript(world) == ["teal"]
+    assert world.engine.volume_ids == {warm.sandbox_id}
+    assert await world.snapshot_queries.ids() == set()
+    assert world.snapshots.archives.ids() == set()
+
+
+async def test_an_instance_that_has_died_comes_back_in_a_warm_sandbox(
+    world: World, instance: Instance
+) -> None:
+    booted = world.engine.made("boot")
+    await world.instances.change(instance.id, now=world.clock.now, status=RUNNING)
+    await world.reconciler.reconcile()
+    healed = await world.settled(instance)
+    assert healed.status is RUNNING
+    assert healed.sandbox_id != instance.sandbox_id
+    assert world.engine.made("boot") == booted
+    assert transcript(world) == ["teal"]
+
+
+async def test_the_reconciler_keeps_the_sandbox_that_a_home_is_moving_into(
+    world: World, instance: Instance
+) -> None:
+    hold = world.engine.holds["unpause"] = Hold()
+    starting = asyncio.create_task(start(world, instance))
+    await hold.has_begun.wait()
+    await world.reconciler.reconcile()
+    hold.may_end.set()
+    assert (await starting).sandbox_id in world.engine.volume_ids
+
+
+async def test_a_home_that_needs_a_start_is_booted_and_not_moved_again(
+    world: World, tmp_path: Path, instance: Instance
+) -> None:
+    state = agent_at(tmp_path / "other", "rose")
+    (state / "npm").mkdir()
+    give_home(world, instance, state)
+    booted = world.engine.made("boot")
+    started = await start(world, instance)
+    assert (started.status, started.sandbox_id) == (RUNNING, instance.sandbox_id)
+    assert world.engine.made("boot") == booted + 1
+    assert instance.sandbox_id in world.engine.volume_ids
+    assert transcript(world) == ["warm-up"]
+    await fill(world)
+    await world.lifecycle.stop(world.organization_id, instance.id)
+    world.engine.put(instance.sandbox_id, SandboxState.EXITED)
+    warm = await world.warm_queries.all()
+    assert (await start(world, instance)).sandbox_id == instance.sandbox_id
+    assert await world.warm_queries.all() == warm
+
+
+async def test_a_large_home_is_booted(world: World, instance: Instance) -> None:
+    with patch.object(home_copies, "MAX_BYTES", 1000):
+        started = await start(world, instance)
+    assert (started.status, started.sandbox_id) == (RUNNING, instance.sandbox_id)
+    assert world.snapshots.archives.ids() == set()
+
+
+async def test_an_instance_with_another_egress_is_booted(world: World, instance: Instance) -> None:
+    await world.instances.change(instance.id, now=world.clock.now, egress=Egress.OFF)
+    started = await start(world, instance)
+    assert started.sandbox_id == instance.sandbox_id
+    assert len(await world.warm_queries.all()) == 1
+
+
+async def test_an_instance_that_changes_during_the_move_keeps_its_sandbox(
+    world: World, instance: Instance
+) -> None:
+    hold = world.engine.holds["unpause"] = Hold()
+    (warm,) = await world.warm_queries.all()
+    starting = asyncio.create_task(world.rehydration.move(instance))
+    await hold.has_begun.wait()
+    await world.instances.change(instance.id, now=world.clock.now, status=InstanceStatus.ERROR)
+    hold.may_end.set()
+    assert await starting is None
+    assert world.engine.volume_ids == {instance.sandbox_id}
+    assert warm.sandbox_id not in world.engine.containers
+
+
+async def test_a_cancelled_move_loses_nothing(world: World, instance: Instance) -> None:
+    hold = world.engine.holds["unpause"] = Hold()
+    starting = asyncio.create_task(start(world, instance))
+    await hold.has_begun.wait()
+    starting.cancel()
+    hold.may_end.set()
+    await asyncio.wait([starting])
+    assert (await world.now(instance)).sandbox_id == instance.sandbox_id
+    assert world.engine.volume_ids == {instance.sandbox_id}
+    assert (await start(world, instance)).status is RUNNING
