@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from sqlmodel.ext.asyncio.session import AsyncSession
 
+    from chowder_local.core.domain import Instance
     from chowder_local.store.database import Database
 
 
@@ -46,16 +47,25 @@ class WarmSandboxQueries:
         return ids | self._reserved
 
     @asynccontextmanager
-    async def reserve(self, fingerprint: str | None) -> AsyncIterator[WarmSandbox | None]:
-        """Claims a ready sandbox of the fingerprint, before an instance's row names it.
+    async def reserve(
+        self, instance: Instance, fingerprint: str | None
+    ) -> AsyncIterator[WarmSandbox | None]:
+        """Claims a ready sandbox of the fingerprint before the instance's row names it.
 
-        `ids` contains it until the end of the block; an instance owns it then, or nobody does.
+        `ids` contains it until the end of the block; the instance owns it then, or nobody does.
         """
         reserved: WarmSandbox | None = None
         try:
             async with self._database.writing() as session:
                 if (reserved := await claim(session, fingerprint, None)) is not None:
                     self._reserved.add(reserved.sandbox_id)
+            if reserved is not None:
+                self._events.publish(
+                    EventType.WARM_SANDBOX_CLAIMED,
+                    instance.organization_id,
+                    instance.id,
+                    sandbox_id=reserved.sandbox_id,
+                )
             yield reserved
         finally:
             if reserved is not None:

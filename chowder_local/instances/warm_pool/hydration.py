@@ -71,6 +71,9 @@ class Hydration:
                 gateway = self._gateway_of(instance.sandbox_id, await when_booted())
                 await gateway.open_conversations()
             _, origin = await together(transfer.apply(), homes.origin(instance))
+            if homes is not self._snapshots:
+                # The former volume is removed next; a snapshot's archive stays for a while.
+                await transfer.sync()
         if origin is None:
             raise SandboxMissing("The instance has no snapshot that it could be created from.")
         return self._initial_configs.patch_of_blank(instance, origin)

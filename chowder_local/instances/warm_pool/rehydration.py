@@ -10,7 +10,8 @@ from cachetools import TTLCache
 
 from chowder_local.core.domain import SandboxState
 from chowder_local.core.errors import ChowderError
-from chowder_local.core.errors.sandboxes import SandboxMissing
+from chowder_local.core.errors.agents import GatewayUnavailable
+from chowder_local.core.errors.requests import ArchiveRefused
 
 if TYPE_CHECKING:
     from chowder_local.core.domain import Instance, InstanceId, WarmSandbox
@@ -56,33 +57,35 @@ class Rehydration:
         """The gateway's address in the instance's new sandbox; None if it must be booted.
 
         The volume stays until the row names the new sandbox, so nothing is lost at any moment.
-        Raises EngineUnavailable.
         """
         if instance.first_ready_at is None or instance.id in self._refused:
             return None
-        async with self._queries.reserve(await self._fit.fingerprint(instance)) as warm:
+        fingerprint = await self._fit.fingerprint(instance)
+        async with self._queries.reserve(instance, fingerprint) as warm:
             if warm is None:
                 return None
-            url = None
-            try:
-                url = await self._move_into(warm, instance)
-            except ChowderError as problem:
-                self._refused[instance.id] = True
-                log.info("instance %s: is booted, not moved: %s", instance.id, problem)
-            finally:
-                obsolete = warm.sandbox_id if url is None else instance.sandbox_id
-                await self._sandbox_control.discard(obsolete)
-            return url
-
-    async def _move_into(self, warm: WarmSandbox, instance: Instance) -> str:
-        former = await self._engine.inspect(instance.sandbox_id)
-        if former.state is SandboxState.RUNNING:
-            # All its files are then of one moment, as after a power cut.
-            await self._engine.pause(instance.sandbox_id)
-        moved = replace(instance, sandbox_id=warm.sandbox_id)
-        async with self._home_copies.open(instance) as copy:
-            url = await self._warm_sandboxes.wake(moved, warm, copy)
-        if await self._transitions.move_sandbox(instance, warm.sandbox_id) is None:
-            raise SandboxMissing("The instance has changed meanwhile.")
+            url = await self._wake(warm, instance)
+            moved = url and await self._transitions.move_sandbox(instance, warm.sandbox_id)
+            # After a cancellation the reconciler removes what no row names: a row may have been
+            # written although its call was cancelled.
+            await self._sandbox_control.discard(instance.sandbox_id if moved else warm.sandbox_id)
+        if not moved:
+            return None
         log.info("instance %s: moved to sandbox %s", instance.id, warm.sandbox_id)
         return url
+
+    async def _wake(self, warm: WarmSandbox, instance: Instance) -> str | None:
+        """The gateway's address in the warm sandbox, once it has the home; None if that fails."""
+        try:
+            former = await self._engine.inspect(instance.sandbox_id)
+            if former.state is SandboxState.RUNNING:
+                # All its files are then of one moment, as after a power cut.
+                await self._engine.pause(instance.sandbox_id)
+            moved = replace(instance, sandbox_id=warm.sandbox_id)
+            async with self._home_copies.open(instance) as copy:
+                return await self._warm_sandboxes.wake(moved, warm, copy)
+        except ChowderError as problem:
+            if isinstance(problem, (ArchiveRefused, GatewayUnavailable)):
+                self._refused[instance.id] = True
+            log.info("instance %s: is booted, not moved: %s", instance.id, problem)
+            return None

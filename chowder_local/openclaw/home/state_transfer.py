@@ -36,7 +36,7 @@ class _Program:
 
 @dataclass(frozen=True)
 class StateTransfer:
-    """The transfer of an archive into a sandbox: `unpack`, `check`, `apply`.
+    """The transfer of an archive into a sandbox: `unpack`, `check`, `apply`, `sync`.
 
     The methods raise EngineUnavailable, SandboxMissing, and GatewayUnavailable if the state needs a
     start of the gateway or the transfer fails; the sandbox must be replaced then.
@@ -54,6 +54,10 @@ class StateTransfer:
     async def check(self) -> None:
         """Raises GatewayUnavailable if the state needs a start; the gateway may be booting."""
         _ensure_done(await _ask(self.process, "check"))
+
+    async def sync(self) -> None:
+        """Waits until the applied state survives a power cut."""
+        _ensure_done(await _ask(self.process, "sync"))
 
     async def apply(self) -> None:
         """Applies the state to the agent, whose gateway runs and has created its databases."""

@@ -4,10 +4,12 @@ Runs in the sandbox as the agent's user, with its home as argument. Each input l
 line of JSON: `ready`; `stage` returns the folder into which the other home must be unpacked;
 `check` may come while the gateway still starts; `apply` replaces the state. State that the gateway
 reads only when it starts is not applied: the answer is `done: false`, and nothing has changed.
+`sync` answers once the state is on the disk.
 """
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import shutil
@@ -191,6 +193,15 @@ class Agent:
             copy_state(self.databases[STATE])
         self.take_files()
 
+    def sync(self) -> None:
+        """Waits until the home's file system is on the disk."""
+        folder = os.open(self.home, os.O_RDONLY)
+        try:
+            if ctypes.CDLL(None, use_errno=True).syncfs(folder):
+                raise OSError(ctypes.get_errno(), "syncfs has failed")
+        finally:
+            os.close(folder)
+
     def check_files(self) -> None:
         if names := sorted(AT_START & set(os.listdir(self.new))):
             raise Unfit(f"it has {names[0]}")
@@ -337,6 +348,8 @@ def serve(home: str, requests: TextIO, answers: TextIO) -> None:
                 answer = outcome_of(agent.check)
             elif line == "apply\n" and agent is not None:
                 answer = outcome_of(agent.apply)
+            elif line == "sync\n" and agent is not None:
+                answer = outcome_of(agent.sync)
             print(json.dumps(answer), file=answers, flush=True)
             if line == "stage\n" and agent is not None:
                 # Opened while the server unpacks; `apply` retries what cannot be opened yet.

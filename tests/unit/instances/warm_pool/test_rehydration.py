@@ -6,13 +6,15 @@ import asyncio
 import io
 import sys
 import tarfile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 import pytest
 
 from chowder_local.core.domain import Egress, Instance, InstanceStatus, SandboxState
+from chowder_local.core.events import EventType
 from chowder_local.instances.snapshots import home_copies
+from chowder_local.openclaw.home.state_transfer import StateTransfer
 from tests.scripted.agents import agent_at, first_column
 from tests.scripted.engine import Hold
 from tests.scripted.operations import start
@@ -22,6 +24,8 @@ from tests.scripted.world import World, open_world
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+
+    from chowder_local.core.domain import SandboxId
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux", reason="the program runs in sandboxes only"
@@ -86,6 +90,22 @@ async def test_a_released_instance_starts_in_a_warm_sandbox_without_a_boot(
     assert world.snapshots.archives.ids() == set()
 
 
+async def test_the_former_volume_stays_until_the_home_is_on_the_disk(
+    world: World, instance: Instance
+) -> None:
+    sync = StateTransfer.sync
+    volumes: list[set[SandboxId]] = []
+
+    async def observed(transfer: StateTransfer) -> None:
+        await sync(transfer)
+        volumes.append(set(world.engine.volume_ids))
+
+    with patch.object(StateTransfer, "sync", observed):
+        started = await start(world, instance)
+    assert volumes == [{instance.sandbox_id, started.sandbox_id}]
+    assert world.engine.volume_ids == {started.sandbox_id}
+
+
 async def test_an_instance_that_has_died_comes_back_in_a_warm_sandbox(
     world: World, instance: Instance
 ) -> None:
@@ -107,7 +127,9 @@ async def test_the_reconciler_keeps_the_sandbox_that_a_home_is_moving_into(
     await hold.has_begun.wait()
     await world.reconciler.reconcile()
     hold.may_end.set()
-    assert (await starting).sandbox_id in world.engine.volume_ids
+    started = await starting
+    assert started.sandbox_id != instance.sandbox_id
+    assert world.engine.volume_ids == {started.sandbox_id}
 
 
 async def test_a_home_that_needs_a_start_is_booted_and_not_moved_again(
@@ -166,5 +188,37 @@ async def test_a_cancelled_move_loses_nothing(world: World, instance: Instance) 
     hold.may_end.set()
     await asyncio.wait([starting])
     assert (await world.now(instance)).sandbox_id == instance.sandbox_id
+    await world.reconciler.reconcile()
     assert world.engine.volume_ids == {instance.sandbox_id}
     assert (await start(world, instance)).status is RUNNING
+
+
+async def test_a_move_that_is_cancelled_while_its_row_is_written_loses_nothing(
+    world: World, instance: Instance
+) -> None:
+    move_sandbox = world.transitions.move_sandbox
+
+    async def cancelled(*arguments: Any) -> None:
+        await move_sandbox(*arguments)
+        raise asyncio.CancelledError
+
+    with (
+        patch.object(world.transitions, "move_sandbox", cancelled),
+        pytest.raises(asyncio.CancelledError),
+    ):
+        await world.rehydration.move(instance)
+    await world.reconciler.reconcile()
+    current = await world.now(instance)
+    assert current.sandbox_id != instance.sandbox_id
+    assert world.engine.volume_ids == {current.sandbox_id}
+
+
+async def test_a_claim_for_a_move_publishes_an_event(world: World, instance: Instance) -> None:
+    with world.events.follow(world.organization_id) as follower:
+        started = await start(world, instance)
+        world.events.close()
+        events = [each async for batch in follower.batches() for each in batch]
+    claims = [each for each in events if each.type is EventType.WARM_SANDBOX_CLAIMED]
+    assert [(each.instance_id, dict(each.members)) for each in claims] == [
+        (instance.id, {"sandbox_id": started.sandbox_id})
+    ]

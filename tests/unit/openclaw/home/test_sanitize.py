@@ -87,6 +87,12 @@ def test_a_sandboxs_own_files_are_not_copied() -> None:
     assert home.config == b'{"gateway": {}}'
 
 
+def test_a_move_takes_caches_along_and_nothing_of_the_sandbox() -> None:
+    files = {".cache/a": b"1", ".npm/a": b"2", sanitize.CONFIG: b"{}", ".openclaw/tmp/x": b""}
+    _, _, written = clean(archive(files), is_wanted=sanitize.is_moved)
+    assert contents(written) == {".cache/a": b"1", ".npm/a": b"2"}
+
+
 def test_a_configuration_over_the_limit_is_not_read() -> None:
     source = archive({sanitize.CONFIG: bytes(sanitize.MAX_CONFIG_BYTES + 1)})
     assert clean(source)[0].config is None

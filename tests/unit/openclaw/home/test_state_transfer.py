@@ -85,6 +85,7 @@ async def test_an_archive_arrives_whole(
             await transfer.unpack([archive[:5000], archive[5000:]])
             await transfer.check()
             await transfer.apply()
+            await transfer.sync()
     assert first_column(warm_sandbox) == ["teal"]
     assert (programs.running, programs.most_running) == (0, 1)
     assert list((warm_sandbox / "tmp").iterdir()) == []
