@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 REFUSALS_KEPT = 1024
 REFUSAL_KEPT_S = 3600.0
-"""How long an instance is booted whose home could not be moved: each attempt costs a sandbox."""
+"""For how long an instance whose home could not be moved is booted: an attempt costs a sandbox."""
 
 
 class Rehydration:
@@ -56,7 +56,8 @@ class Rehydration:
     async def move(self, instance: Instance) -> str | None:
         """The gateway's address in the instance's new sandbox; None if it must be booted.
 
-        The volume stays until the row names the new sandbox, so nothing is lost at any moment.
+        The volume stays until the home is on the new one's disk and the row names the new sandbox,
+        so nothing is lost at any moment.
         """
         if instance.first_ready_at is None or instance.id in self._refused:
             return None

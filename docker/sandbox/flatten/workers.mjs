@@ -1,7 +1,7 @@
 // Makes few files of each worker that a gateway starts over and over: what a thread does not use is
-// left out, of up to 900 modules. The one that searches memories held 100 MB, and a thread that
-// idled for a minute is started anew by the next message. What a worker loads only for some tasks
-// stays a file of its own.
+// left out, of up to 900 modules. The one that searches memories held 100 MB, and a thread that has
+// ended is started anew by the next message. What a worker loads only for some tasks stays a file of
+// its own.
 //
 // A module whose exports a worker does not use is left out with whatever else it does when it is
 // loaded. Looked at for OpenClaw 2026.9.6: those enter themselves in registries that are left out, too.
