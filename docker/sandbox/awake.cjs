@@ -31,32 +31,18 @@ function longDelay(delay) {
   return ms >= LONG_MS && ms <= MAX_MS ? ms : undefined;
 }
 
-function setTimeout(callback, delay, ...args) {
+// `start` is Node's own setTimeout or setInterval.
+function inSteps(start, callback, delay, args) {
   const ms = longDelay(delay);
-  if (ms === undefined || typeof callback !== "function") return nodeTimeout(callback, delay, ...args);
+  if (ms === undefined || typeof callback !== "function") return start(callback, delay, ...args);
   const steps = Math.ceil(ms / STEP_MS);
   let left = steps;
-  const timer = nodeTimeout(function tick() {
+  const timer = start(function tick() {
     left -= 1;
-    if (left > 0) restart.call(timer);
-    else callback.apply(timer, args);
-  }, ms / steps);
-  const restart = timer.refresh;
-  timer.refresh = function refresh() {
-    left = steps;
-    return restart.call(timer);
-  };
-  return timer;
-}
-
-function setInterval(callback, delay, ...args) {
-  const ms = longDelay(delay);
-  if (ms === undefined || typeof callback !== "function") return nodeInterval(callback, delay, ...args);
-  const steps = Math.ceil(ms / STEP_MS);
-  let left = steps;
-  const timer = nodeInterval(function tick() {
-    left -= 1;
-    if (left > 0) return;
+    if (left > 0) {
+      if (start === nodeTimeout) restart.call(timer);
+      return;
+    }
     left = steps;
     callback.apply(timer, args);
   }, ms / steps);
@@ -67,6 +53,9 @@ function setInterval(callback, delay, ...args) {
   };
   return timer;
 }
+
+const setTimeout = (callback, delay, ...args) => inSteps(nodeTimeout, callback, delay, args);
+const setInterval = (callback, delay, ...args) => inSteps(nodeInterval, callback, delay, args);
 
 function sleep(delay, value, options = {}) {
   const ms = longDelay(delay);
