@@ -26,19 +26,22 @@ def warm_sandbox_of(pooled: ServerProcess, engine: docker.DockerClient) -> Conta
     url = pooled.base_url.replace("/v1", "/local/health")
     mine = [f"dev.chowder-local.store={pooled.store_id}", "dev.chowder-local.sandbox"]
 
-    def is_ready() -> bool:
+    def look() -> list[Container]:
         # It boots with what others leave of the processors, and other tests leave nothing.
         booting: dict[str, Any] = {"label": mine, "status": "running"}
         for each in engine.containers.list(filters=booting, ignore_removed=True):
             if each.attrs["HostConfig"]["CpuShares"] < CPU_SHARES:
                 each.update(cpu_shares=CPU_SHARES)
-        return bool(httpx.get(url).json()["pool"]["ready"] == 1)
+        if httpx.get(url).json()["pool"]["ready"] != 1:
+            return []
+        with Api(pooled.base_url, pooled.key) as api:
+            taken = {row["sandbox_id"] for row in api.get("instances").json()}
+        frozen: dict[str, Any] = {"label": mine, "status": "paused"}
+        found = engine.containers.list(filters=frozen, ignore_removed=True)
+        # Right after a restart a killed one still counts as ready, until the pool looks at it.
+        return [each for each in found if each.name not in taken]
 
-    eventually(is_ready, "a warm sandbox is ready", WARM_SANDBOX_TIMEOUT_S)
-    with Api(pooled.base_url, pooled.key) as api:
-        taken = {row["sandbox_id"] for row in api.get("instances").json()}
-    found = engine.containers.list(filters={"label": mine, "status": "paused"})
-    (warm_sandbox,) = (each for each in found if each.name not in taken)
+    (warm_sandbox,) = eventually(look, "a warm sandbox is ready", WARM_SANDBOX_TIMEOUT_S)
     return warm_sandbox
 
 
