@@ -17,7 +17,7 @@ from chowder_local.core.errors.requests import FaultAnswered, InputInvalid, Inst
 from chowder_local.core.fault_injection import Call, FaultKind
 from chowder_local.http import bodies, error_rendering
 from chowder_local.http.connections import break_off
-from chowder_local.http.services import caller, instance, instance_of, running_instance, services
+from chowder_local.http.services import caller, instance, instance_of, require_running, services
 from chowder_local.http.streams import CLIENT_CLOSED_REQUEST, while_connected
 from chowder_local.instances.lifecycle.creation import InstanceDraft
 
@@ -111,7 +111,7 @@ class FaultInjection:
         elif operation.access is Access.ORGANIZATION:
             await self._check_path(request)
         elif operation.tag in IN_SANDBOX:
-            running_instance(request)
+            require_running(instance(request))
 
     async def _check_path(self, request: Request) -> None:
         if "key_id" in request.path_params:

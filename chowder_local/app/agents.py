@@ -21,6 +21,7 @@ from chowder_local.instances.conversations.vision_models import VisionModels
 from chowder_local.instances.lifecycle.creation import InstanceCreation
 from chowder_local.instances.lifecycle.egress_changes import EgressChanges
 from chowder_local.instances.lifecycle.healing import Healing
+from chowder_local.instances.lifecycle.in_memory import InMemory
 from chowder_local.instances.lifecycle.organization_reset import OrganizationReset
 from chowder_local.instances.lifecycle.reconciler import Reconciler
 from chowder_local.instances.lifecycle.service import Lifecycle
@@ -79,17 +80,30 @@ class Agents(Sandboxes):
         )
 
     @cached_property
+    def in_memory(self) -> InMemory:
+        return InMemory(
+            uses=self.uses,
+            directory=self.directory,
+            transitions=self.transitions,
+            locks=self.locks,
+            waking=self.waking,
+            sandbox_control=self.sandbox_control,
+            events=self.events,
+        )
+
+    @cached_property
     def lifecycle(self) -> Lifecycle:
         def forget(instance_id: InstanceId) -> None:
             self.scripts.remove(instance_id)
             self.recordings.remove(instance_id)
+            self.uses.forget(instance_id)
 
         return Lifecycle(
             directory=self.directory,
             transitions=self.transitions,
             locks=self.locks,
             sandbox_control=self.sandbox_control,
-            waking=self.waking,
+            in_memory=self.in_memory,
             provisioner=self.provisioner,
             on_delete=forget,
         )
@@ -110,6 +124,7 @@ class Agents(Sandboxes):
                 vision_models=self.vision_models,
             ),
             waking=self.waking,
+            in_memory=self.in_memory,
             sandbox_control=self.sandbox_control,
         )
 
@@ -214,7 +229,7 @@ class Agents(Sandboxes):
                 queries=self.histories, watch=self.session_watch, rewinding=rewinding
             ),
             diagnosis=FailureDiagnosis(self.engine, self.healing, self.model_failures),
-            sandbox_control=self.sandbox_control,
+            in_memory=self.in_memory,
             gateway_of=self.gateway_of,
             shutdown=self.shutdown,
         )

@@ -14,6 +14,8 @@ from chowder_local.instances.lifecycle.boot_queue import BootQueue
 from chowder_local.instances.lifecycle.capacity import Capacity
 from chowder_local.instances.lifecycle.drain import Drain
 from chowder_local.instances.lifecycle.eviction import Eviction
+from chowder_local.instances.lifecycle.hibernation import Hibernation
+from chowder_local.instances.lifecycle.instance_uses import InstanceUses
 from chowder_local.instances.lifecycle.provisioner import Provisioner
 from chowder_local.instances.lifecycle.readiness import Readiness
 from chowder_local.instances.lifecycle.sandbox_boot import SandboxBoot
@@ -92,6 +94,24 @@ class Sandboxes(ModelCalls):
         return Eviction(self.instances, self.engine, self.locks, self.events)
 
     @cached_property
+    def uses(self) -> InstanceUses:
+        return InstanceUses(self.clock)
+
+    @cached_property
+    def hibernation(self) -> Hibernation:
+        return Hibernation(
+            instances=self.instances,
+            transitions=self.transitions,
+            engine=self.engine,
+            locks=self.locks,
+            uses=self.uses,
+            gateway_of=self.gateway_of,
+            events=self.events,
+            after_s=self.settings.hibernate_after_s,
+            interval_s=self.settings.reconcile_interval_s,
+        )
+
+    @cached_property
     def snapshots(self) -> Snapshots:
         return Snapshots(
             queries=self.snapshot_queries,
@@ -132,6 +152,7 @@ class Sandboxes(ModelCalls):
             warm_sandboxes=self.warm_sandboxes,
             warm_queries=self.warm_queries,
             eviction=self.eviction,
+            hibernation=self.hibernation,
             max_running=self.settings.max_running,
         )
 

@@ -209,6 +209,29 @@ def egress(client: Client, as_json: bool, instance: str, choice: str | None, wai
     show_result(view, line, as_json=as_json)
 
 
+@instances.command("hibernation")
+@json_option
+@click.argument("instance")
+@click.argument("choice", type=click.Choice(["on", "off"]), required=False)
+@pass_client
+def hibernation(client: Client, as_json: bool, instance: str, choice: str | None) -> None:
+    """Show or choose whether an agent may leave memory while nobody uses it.
+
+    It goes on running then, and its next message or call brings it back. With "off" it stays in
+    memory.
+    """
+    agent = find_instance(client, instance)
+    if choice is None:
+        view = client.egress(agent["id"])
+    else:
+        view = client.set_hibernation(agent["id"], choice == "on")
+    place = "hibernates now" if view["is_hibernated"] else "is in memory"
+    line = f"{agent['name']}: hibernation {'on' if view['hibernate'] else 'off'}"
+    if view["status"] == InstanceStatus.RUNNING:
+        line += f"; it {place}"
+    show_result(view, line, as_json=as_json)
+
+
 @instances.command("fork")
 @json_option
 @click.argument("instance")
@@ -277,10 +300,16 @@ def _row(instance: dict[str, Any]) -> tuple[str, ...]:
     return (
         short_id(instance),
         instance["name"],
-        instance["status"],
+        _status(instance),
         instance["model_provider"],
         format_time(instance["created_at"]),
     )
+
+
+def _status(instance: dict[str, Any]) -> str:
+    """Its status; a running instance without an address is not in memory."""
+    is_hibernated = instance["status"] == InstanceStatus.RUNNING and not instance["gateway_url"]
+    return "running (hibernated)" if is_hibernated else str(instance["status"])
 
 
 def show_created(

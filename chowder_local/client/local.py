@@ -83,7 +83,10 @@ class LocalCalls(Transport):
         return self._call("GET", local_path(instance_id, "gateway"))
 
     def egress(self, instance_id: str) -> Json:
-        """`egress` (on, off, or None for the server's own setting) and `egress_in_force`."""
+        """`egress` (on, off, or None for the server's own setting) and `egress_in_force`.
+
+        Also `hibernate`, whether the agent may leave memory, and `is_hibernated`.
+        """
         return self._call("GET", local_path(instance_id))
 
     def set_egress(self, instance_id: str, egress: str | None) -> Json:
@@ -93,6 +96,14 @@ class LocalCalls(Transport):
         see `wait_until_running`.
         """
         body = {"egress": egress}
+        return self._call("PATCH", local_path(instance_id), json=body, timeout=self._turn_timeout)
+
+    def set_hibernation(self, instance_id: str, is_allowed: bool) -> Json:
+        """Chooses whether an agent may leave memory while nobody uses it.
+
+        Returns the same as `egress`, with `hibernate` and `is_hibernated`.
+        """
+        body = {"hibernate": is_allowed}
         return self._call("PATCH", local_path(instance_id), json=body, timeout=self._turn_timeout)
 
     def replies(self, instance_id: str | None = None) -> Json:

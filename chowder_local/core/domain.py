@@ -170,6 +170,18 @@ class Instance:
     """None means the server's setting."""
     origin_snapshot_id: SnapshotId | None = None
     """The snapshot from which its volume is made until it is first ready; None for a blank one."""
+    may_hibernate: bool = True
+    """Whether it may leave memory while it runs and nobody uses it."""
+
+    @property
+    def is_hibernated(self) -> bool:
+        """Whether it runs without being in memory: its next use brings it back."""
+        return self.status is InstanceStatus.RUNNING and self.gateway_url is None
+
+    @property
+    def is_in_memory(self) -> bool:
+        """Whether it runs in a sandbox that takes turns."""
+        return self.status is InstanceStatus.RUNNING and self.gateway_url is not None
 
 
 @dataclass(frozen=True)

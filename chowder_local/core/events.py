@@ -45,6 +45,8 @@ class EventType(StrEnum):
     SNAPSHOT_REMOVED = "snapshot.removed"
     INSTANCE_FORKED = "instance.forked"
     INSTANCE_RESTORED = "instance.restored"
+    INSTANCE_HIBERNATED = "instance.hibernated"
+    INSTANCE_RESUMED = "instance.resumed"
     EVENTS_MISSED = "events.missed"
     """Never published: sent to a follower that resumes after an event that is not kept."""
 

@@ -29,6 +29,7 @@ class Figures:
     version: str
     started_at_s: float
     instances: Mapping[str, int]
+    instances_hibernated: int
     warm_sandboxes_ready: int
     boots_in_progress: int
     boots_queued: int
@@ -137,6 +138,11 @@ def _figure_metrics(figures: Figures) -> Iterator[Metric]:
     for status, count in figures.instances.items():
         instances.add_metric([status], count)
     yield instances
+    yield _gauge(
+        "chowder_instances_hibernated",
+        "Running instances that are not in memory.",
+        figures.instances_hibernated,
+    )
     yield _gauge(
         "chowder_warm_sandboxes_ready",
         "Warm sandboxes that may be claimed.",

@@ -117,6 +117,12 @@ class Settings(BaseModel):
         gt=0,
         description="How long a stopped agent stays in memory before its sandbox is released.",
     )
+    hibernate_after_s: float = Field(
+        1800.0,
+        gt=0,
+        description="How long nobody has to use a running agent before it leaves memory; its "
+        "next message or call brings it back.",
+    )
     drain_timeout_s: float = Field(
         10.0, gt=0, description="How long a stop waits for the turn in progress."
     )

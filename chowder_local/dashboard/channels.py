@@ -17,7 +17,7 @@ from chowder_local.dashboard.forms import form, parse_form
 from chowder_local.dashboard.pages import agent_part, dialog, instance_page, notice, part, parts
 from chowder_local.dashboard.rendering import HEADERS
 from chowder_local.http.bodies import parse_query, validated
-from chowder_local.http.services import instance_of, running, services
+from chowder_local.http.services import instance_of, running_instance_of, services
 from chowder_local.openclaw.channel_table import CHANNELS, ConnectionType, missing_fields
 from chowder_local.openclaw.channels import ConnectionStatus
 from chowder_local.openclaw.config.edits import HIDDEN
@@ -183,7 +183,7 @@ async def poll(request: Request) -> Response:
 
 async def connect(request: Request) -> Response:
     """Enables a channel with the form's fields, merged into the agent's configuration."""
-    instance, channel = running(await instance_of(request)), _channel(request)
+    instance, channel = await running_instance_of(request), _channel(request)
     sent = validated(ChannelConnecting, {"config": await form(request)}, "body")
     connection = await services(request).channels.connect(instance, channel, sent.config)
     text = connection.message
@@ -194,7 +194,7 @@ async def connect(request: Request) -> Response:
 
 async def pair(request: Request) -> Response:
     """Approves the sender that received the code."""
-    instance, channel = running(await instance_of(request)), _channel(request)
+    instance, channel = await running_instance_of(request), _channel(request)
     sent = await parse_form(request, Pairing)
     message = await services(request).channels.pair(instance, channel, sent.code)
     return await _changed(request, instance, channel, message)
@@ -207,7 +207,7 @@ async def confirm_disconnect(request: Request) -> Response:
 
 async def disconnect(request: Request) -> Response:
     """Disables a channel; its credentials are kept."""
-    instance, channel = running(await instance_of(request)), _channel(request)
+    instance, channel = await running_instance_of(request), _channel(request)
     await services(request).channels.disconnect(instance, channel)
     return await _changed(request, instance, channel, f"{_title(channel)} is switched off.")
 

@@ -15,7 +15,7 @@ from chowder_local.core.errors.requests import InputInvalid
 from chowder_local.dashboard.forms import parse_form
 from chowder_local.dashboard.pages import agent_part, instance_page, notice, part, parts
 from chowder_local.http.bodies import json_of, validated
-from chowder_local.http.services import instance_of, running, services
+from chowder_local.http.services import instance_of, running_instance_of, services
 from chowder_local.openclaw.config.agent_config import CONFIG_FILE
 from chowder_local.openclaw.config.edits import HIDDEN, difference
 
@@ -77,7 +77,7 @@ async def save(request: Request) -> Response:
 
 
 async def _with_patch(request: Request, action: Action) -> Response:
-    instance = running(await instance_of(request))
+    instance = await running_instance_of(request)
     sent = await parse_form(request, ConfigForm, FORM_MAX_BYTES)
     document = read_document(sent.document)
     if isinstance(document, LocatedProblem):

@@ -22,7 +22,7 @@ from chowder_local.dashboard.rendering import HEADERS
 from chowder_local.http.bodies import parse_query, validated
 from chowder_local.http.error_rendering import status_of
 from chowder_local.http.responses import download as download_response
-from chowder_local.http.services import instance_of, running, services
+from chowder_local.http.services import instance_of, running, running_instance_of, services
 from chowder_local.openclaw.files import split_path
 
 if TYPE_CHECKING:
@@ -111,6 +111,7 @@ async def show(request: Request) -> Response:
     portion, problem, status = None, None, 200
     if instance.status is InstanceStatus.RUNNING:
         try:
+            instance = await running(request, instance)
             folder = await services(request).files.folder(instance.sandbox_id, query.path)
         except ChowderError as raised:
             if "HX-Request" in request.headers:
@@ -136,8 +137,8 @@ async def show(request: Request) -> Response:
 
 async def upload(request: Request) -> Response:
     """Writes a file as it arrives; once complete, it replaces a file of the same name."""
-    instance = await instance_of(request)
-    await upload_into(request, running(instance).sandbox_id)
+    instance = await running_instance_of(request)
+    await upload_into(request, instance.sandbox_id)
     return Response(status_code=204, headers=HEADERS)
 
 
@@ -145,7 +146,8 @@ async def download(request: Request) -> Response:
     """A file's bytes, which the browser saves and never renders."""
     instance = await instance_of(request)
     query = parse_query(request, FileQuery)
-    file = await services(request).files.download(running(instance).sandbox_id, query.path)
+    instance = await running(request, instance)
+    file = await services(request).files.download(instance.sandbox_id, query.path)
     response = await download_response(request, file.name, file.size, file.chunks)
     response.headers.update(HEADERS)
     return response
@@ -159,7 +161,8 @@ async def edit(request: Request) -> Response:
     text: Text | None = None
     problem, status = None, 200
     try:
-        text = await _read(services(request).files, running(instance).sandbox_id, path)
+        instance = await running(request, instance)
+        text = await _read(services(request).files, instance.sandbox_id, path)
     except ChowderError as raised:
         problem, status = str(raised), status_of(raised)
     return await instance_page(
@@ -181,11 +184,11 @@ async def save(request: Request) -> Response:
 
     If the agent writes between the comparison and the write, the last write wins.
     """
-    instance = await instance_of(request)
+    instance = await running_instance_of(request)
     sent_fields = dict(await fields(request, FORM_MAX_BYTES))
     sent = validated(FileWriting, sent_fields, "body")
     saved = validated(EditorForm, sent_fields, "body")
-    files, sandbox_id = services(request).files, running(instance).sandbox_id
+    files, sandbox_id = services(request).files, instance.sandbox_id
     present = await _read(files, sandbox_id, sent.path)
     if present.digest not in {saved.opened, saved.anyway}:
         is_new = not saved.opened

@@ -15,7 +15,7 @@ from chowder_local.core.errors import ChowderError
 from chowder_local.core.events import EventType
 from chowder_local.dashboard.pages import instance_page
 from chowder_local.dashboard.streams import LiveStream, PageEvent, watch_events
-from chowder_local.http.services import caller, instance_of, services
+from chowder_local.http.services import caller, instance_of, running, services
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -37,6 +37,7 @@ RESTART_EVENTS = {
     EventType.SANDBOX_RELEASED,
     EventType.SANDBOX_RESUMED,
     EventType.SANDBOX_RECONCILED,
+    EventType.INSTANCE_RESUMED,
     EventType.ENGINE_BACK,
 }
 """After these events, a log that ended or could not be read may continue."""
@@ -79,7 +80,11 @@ async def show(request: Request) -> Response:
 
 async def follow(request: Request) -> Response:
     """The last lines, then new lines, also those of the instance's later sandboxes."""
-    log = _LiveLog(request, await instance_of(request))
+    instance = await instance_of(request)
+    if instance.is_in_memory:
+        # Whoever follows its log would not want it to end.
+        instance = await running(request, instance)
+    log = _LiveLog(request, instance)
     return LiveStream(request, [log.read, log.watch_instance], log.render)
 
 

@@ -86,7 +86,7 @@ async def agent_part(
     """
     instance = await instance_of(request)
     try:
-        return await render(running(instance))
+        return await render(await running(request, instance))
     except ChowderError as problem:
         html = part(request, MACROS, "unavailable", instance, str(problem), retry)
         response = parts(html, status=HTMX_STOP_POLLING)

@@ -14,7 +14,7 @@ from chowder_local.core.errors.requests import InputInvalid
 from chowder_local.dashboard.forms import form, parse_form, with_query
 from chowder_local.dashboard.pages import agent_part, instance_page, notice, part, parts
 from chowder_local.http.bodies import parse_query, validated
-from chowder_local.http.services import instance_of, running, services
+from chowder_local.http.services import instance_of, running_instance_of, services
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -88,7 +88,7 @@ async def index(request: Request) -> Response:
 
 
 async def install(request: Request) -> Response:
-    instance = running(await instance_of(request))
+    instance = await running_instance_of(request)
     sent = await parse_form(request, SkillInstallation)
     installation = await services(request).skills.install(instance, sent.slug, {})
     table = await _table(request, instance)
@@ -115,7 +115,7 @@ async def show_details(request: Request) -> Response:
 
 async def change(request: Request) -> Response:
     """Changes a skill's settings on the running agent; no page shows their values."""
-    instance = running(await instance_of(request))
+    instance = await running_instance_of(request)
     fields = await form(request)
     pressed = validated(SkillForm, fields, "body")
     sent = validated(SkillChange, _change(fields), "body")

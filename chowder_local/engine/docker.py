@@ -282,6 +282,13 @@ class DockerEngine:
         measure = partial(resource_usage.disk_free_bytes, self._client)
         return await self._act(sandbox_id, "measure the free disk space of", measure)
 
+    async def processes(self, sandbox_id: SandboxId) -> list[str]:
+        def read(container: Container) -> list[str]:
+            # The command line is the last column, on each engine.
+            return [str(each[-1]) for each in container.top()["Processes"]]
+
+        return await self._act(sandbox_id, "list the processes of", read)
+
     async def log_tail(self, sandbox_id: SandboxId, line_count: int) -> str:
         def call() -> str:
             container = self._own.find(sandbox_id)

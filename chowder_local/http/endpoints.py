@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 from starlette.exceptions import HTTPException
@@ -38,8 +39,9 @@ def request_response(handler: Handler) -> ASGIApp:
     """Wraps a handler as an ASGI application, without Starlette's own rendering of errors."""
 
     async def respond(scope: Scope, receive: Receive, send: Send) -> None:
-        response = await handler(Request(scope, receive, send))
-        await response(scope, receive, send)
+        async with AsyncExitStack() as scope["state"]["exits"]:
+            response = await handler(Request(scope, receive, send))
+            await response(scope, receive, send)
 
     return respond
 

@@ -10,6 +10,8 @@ from chowder_local.core.domain import InstanceStatus
 from chowder_local.core.errors.requests import InstanceStateWrong
 
 if TYPE_CHECKING:
+    from contextlib import AsyncExitStack
+
     from starlette.requests import Request
 
     from chowder_local.accounts.authentication import Authentication
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from chowder_local.instances.lifecycle.boot_queue import BootQueue
     from chowder_local.instances.lifecycle.creation import InstanceCreation
     from chowder_local.instances.lifecycle.egress_changes import EgressChanges
+    from chowder_local.instances.lifecycle.in_memory import InMemory
     from chowder_local.instances.lifecycle.organization_reset import OrganizationReset
     from chowder_local.instances.lifecycle.provisioner import Provisioner
     from chowder_local.instances.lifecycle.service import Lifecycle
@@ -78,6 +81,7 @@ class Services:
     channels: Channels
     config_editing: ConfigEditing
     engine: Engine
+    in_memory: InMemory
     health: Health
     scripts: ScriptRegistry
     recordings: RecordingRegistry
@@ -106,16 +110,34 @@ def instance(request: Request) -> Instance:
     return cast("Instance", request.scope["state"]["instance"])
 
 
-def running_instance(request: Request) -> Instance:
-    """The instance that the path names. Raises InstanceStateWrong if it does not run."""
-    return running(instance(request))
+def exits(request: Request) -> AsyncExitStack:
+    """Closes what a handler enters, once the response is sent."""
+    return cast("AsyncExitStack", request.scope["state"]["exits"])
 
 
-def running(instance: Instance) -> Instance:
-    """Returns the instance. Raises InstanceStateWrong if it does not run."""
+def require_running(instance: Instance) -> None:
+    """Raises InstanceStateWrong if the instance does not run."""
     if instance.status is not InstanceStatus.RUNNING:
         raise InstanceStateWrong(instance.status, InstanceStatus.RUNNING)
-    return instance
+
+
+async def running_instance(request: Request) -> Instance:
+    """The instance that the path names, as `running`."""
+    return await running(request, instance(request))
+
+
+async def running(request: Request, instance: Instance) -> Instance:
+    """The instance, held in memory until the response is sent.
+
+    Raises InstanceStateWrong if it does not run, and what brings a hibernated one back raises.
+    """
+    using = services(request).in_memory.using(instance)
+    return await exits(request).enter_async_context(using)
+
+
+async def running_instance_of(request: Request) -> Instance:
+    """As `instance_of`, and `running`."""
+    return await running(request, await instance_of(request))
 
 
 async def instance_of(request: Request) -> Instance:

@@ -64,7 +64,7 @@ class Engine(Protocol):
         """Gives a warm sandbox full processor weight. Raises SandboxMissing if it is gone."""
 
     async def release(self, sandbox_id: SandboxId) -> None:
-        """Shuts down a paused sandbox cleanly: frees its memory and keeps its volume."""
+        """Shuts down a sandbox cleanly: frees its memory and keeps its volume."""
 
     async def memory(self) -> EngineMemory:
         """Total and available memory of the machine that sandboxes run on."""
@@ -99,6 +99,12 @@ class Engine(Protocol):
 
     async def remove(self, sandbox_id: SandboxId) -> None:
         """Destroys a sandbox and its volume, if they exist."""
+
+    async def processes(self, sandbox_id: SandboxId) -> list[str]:
+        """The command lines of a running sandbox's processes; the container's own is the first.
+
+        Raises SandboxMissing if it is gone.
+        """
 
     async def log_tail(self, sandbox_id: SandboxId, line_count: int) -> str:
         """The last lines of the sandbox's output."""

@@ -102,6 +102,18 @@ class Transitions:
             instance.id, only_from={instance.status}, now=self._clock(), sandbox_id=sandbox_id
         )
 
+    async def hibernate(self, instance: Instance) -> Instance | None:
+        """It goes on running, but its sandbox is about to leave memory."""
+        return await self._instances.change(
+            instance.id, only_from={RUNNING}, now=self._clock(), gateway_url=None
+        )
+
+    async def wake(self, instance: Instance, gateway_url: str) -> Instance | None:
+        """Its sandbox is in memory again, and takes turns at that address."""
+        return await self._instances.change(
+            instance.id, only_from={RUNNING}, now=self._clock(), gateway_url=gateway_url
+        )
+
     async def postpone(self, instance: Instance, reason: str) -> Instance | None:
         """Keeps it `provisioning`, with the reason as its error; the reconciler tries again."""
         return await self._instances.change(

@@ -233,13 +233,14 @@ class Gateway:
                     await asyncio.sleep(PROBE_INTERVAL_S)
         return False
 
-    async def suspend(self, request_id: str) -> Suspension:
+    async def suspend(self, request_id: str, *, drains: bool = True) -> Suspension:
         """Stops the gateway from taking new turns; running turns go on.
 
-        A call with the same `request_id` extends the same suspension by two minutes.
+        Unless it `drains`, nothing happens while turns or background processes run. A call with
+        the same `request_id` extends the same suspension by two minutes.
         """
         answer = await self.call(
-            "gateway.suspend.prepare", {"requestId": request_id, "drain": True}
+            "gateway.suspend.prepare", {"requestId": request_id, "drain": drains}
         )
         return _suspension(answer)
 

@@ -60,6 +60,7 @@ class InstanceChanges(TypedDict, total=False):
     egress: Egress | None
     model_provider: ModelProvider
     origin_snapshot_id: SnapshotId | None
+    may_hibernate: bool
 
 
 class _Changes(InstanceChanges, total=False):
@@ -149,11 +150,12 @@ class InstanceQueries:
         return await self._list(query.order_by(col(InstanceRow.created_at), col(InstanceRow.id)))
 
     async def running(self) -> dict[InstanceId, SandboxId]:
-        """The sandbox of each running instance."""
+        """The sandbox of each running instance that is in memory."""
         async with self._database.reading() as session:
             rows = await session.exec(
                 select(InstanceRow.id, InstanceRow.sandbox_id).where(
-                    InstanceRow.status == InstanceStatus.RUNNING
+                    InstanceRow.status == InstanceStatus.RUNNING,
+                    col(InstanceRow.gateway_url).is_not(None),
                 )
             )
             return {InstanceId(each): SandboxId(sandbox) for each, sandbox in rows}
@@ -255,6 +257,14 @@ class InstanceQueries:
             rows = await session.exec(query)
             counts = dict(rows.all())
             return {status: counts.get(status, 0) for status in InstanceStatus}
+
+    async def hibernated_count(self) -> int:
+        """The number of instances that run without being in memory."""
+        query = select(func.count()).where(
+            InstanceRow.status == InstanceStatus.RUNNING, col(InstanceRow.gateway_url).is_(None)
+        )
+        async with self._database.reading() as session:
+            return (await session.exec(query)).one()
 
     def _publish(
         self, instance: Instance, before: str | None, claimed: WarmSandbox | None = None

@@ -9,7 +9,16 @@ from datetime import UTC, date, datetime
 from enum import StrEnum
 from typing import ClassVar
 
-from sqlalchemy import JSON, DateTime, Dialect, Index, MetaData, String, UniqueConstraint
+from sqlalchemy import (
+    JSON,
+    DateTime,
+    Dialect,
+    Index,
+    MetaData,
+    String,
+    UniqueConstraint,
+    true,
+)
 from sqlalchemy.orm import registry
 from sqlalchemy.types import TypeDecorator
 from sqlmodel import Field, SQLModel
@@ -157,6 +166,7 @@ class InstanceRow(Table, table=True):
     egress: Egress | None = Field(sa_type=EnumText(Egress))
     openclaw_config_ciphertext: bytes | None
     origin_snapshot_id: str | None
+    may_hibernate: bool = Field(sa_column_kwargs={"server_default": true()})
 
 
 class WarmSandboxRow(Table, table=True):

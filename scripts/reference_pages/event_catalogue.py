@@ -94,6 +94,12 @@ CATALOGUE: Mapping[EventType, EventDescription] = {
     EventType.INSTANCE_RESTORED: EventDescription(
         "An instance is taken back to a snapshot.", _SNAPSHOT
     ),
+    EventType.INSTANCE_HIBERNATED: EventDescription(
+        "A running instance that nobody uses leaves memory; its status stays.", _SANDBOX
+    ),
+    EventType.INSTANCE_RESUMED: EventDescription(
+        "A hibernated instance is in memory again, because it is used.", _SANDBOX
+    ),
     EventType.EVENTS_MISSED: EventDescription(
         "The first event of a stream whose `Last-Event-ID` is too old, or of an earlier run of the "
         "server: events before it are lost."

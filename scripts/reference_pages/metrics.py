@@ -16,6 +16,7 @@ FIGURES = Figures(
     version="0",
     started_at_s=0.0,
     instances={"running": 0},
+    instances_hibernated=0,
     warm_sandboxes_ready=0,
     boots_in_progress=0,
     boots_queued=0,

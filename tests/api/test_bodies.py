@@ -57,6 +57,7 @@ FAULT: Call = ("POST", "/local/faults", {"kind": "message"})
 LONG = "x" * 129
 BREAKING: list[tuple[Call, dict[str, Any], list[Any], str]] = [
     (EGRESS, {"egress": "maybe"}, ["egress"], "enum"),
+    (EGRESS, {"hibernate": "maybe"}, ["hibernate"], "bool_parsing"),
     (REPLIES, {"unmatched": "maybe"}, ["unmatched"], "literal_error"),
     (REPLIES, {"replies": "x"}, ["replies"], "list_type"),
     (REPLIES, {"rules": []}, ["rules"], "extra_forbidden"),
@@ -143,7 +144,6 @@ MISSING = [
     (INSTALLATION, "slug"),
     (CONNECTING, "config"),
     (PAIRING, "code"),
-    (EGRESS, "egress"),
     (FAULT, "kind"),
 ]
 

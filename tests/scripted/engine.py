@@ -40,6 +40,8 @@ class ScriptedEngine:
         self.calls: list[tuple[str, str]] = []
         self.failing: dict[str, Exception] = {}
         self.holds: dict[str, Hold] = {}
+        self.commands = ["init", "openclaw-gateway"]
+        """The command lines of each sandbox's processes."""
         self.log = ""
         self.printed: asyncio.Queue[bytes] | None = None
         """Later chunks of a followed log, up to an empty one; None if the log has ended."""
@@ -156,6 +158,10 @@ class ScriptedEngine:
         self.containers.pop(sandbox_id, None)
         self.volume_ids.discard(sandbox_id)
         await self._hold("remove")
+
+    async def processes(self, sandbox_id: SandboxId) -> list[str]:
+        await self._call("processes", sandbox_id)
+        return self.commands
 
     async def log_tail(self, sandbox_id: SandboxId, line_count: int) -> str:
         await self._call("log_tail", sandbox_id)

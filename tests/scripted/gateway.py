@@ -142,8 +142,13 @@ class ScriptedGateway:
             return ok({"resumed": True, "status": "running"})
         if not method.startswith("gateway.suspend."):
             return ok({})
-        self.is_suspended = True
+        return self._suspend(drains=params.get("drain", True))
+
+    def _suspend(self, *, drains: bool) -> tuple[int, dict[str, Any]]:
         self.busy_rounds -= 1
+        if self.busy_rounds >= 0 and not drains:
+            return ok({"status": "busy", "blockers": [{"kind": "embedded-run"}]})
+        self.is_suspended = True
         status = "draining" if self.busy_rounds >= 0 else "ready"
         return ok({"status": status, "suspensionId": "susp-1"})
 

@@ -17,7 +17,7 @@ from chowder_local.core.domain import InstanceStatus
 from chowder_local.core.errors.requests import InstanceStateWrong
 from chowder_local.http.bodies import parse, parse_query
 from chowder_local.http.request_log import note
-from chowder_local.http.services import caller, instance_of, services
+from chowder_local.http.services import caller, instance_of, running, services
 from chowder_local.http.streams import ClosingStream
 
 if TYPE_CHECKING:
@@ -27,16 +27,24 @@ if TYPE_CHECKING:
 
 
 async def show(request: Request) -> LocalInstanceView:
-    """The instance's egress: its own setting, and the one in force."""
+    """The settings of the instance that only the local server has, and whether it hibernates."""
     return _view(request, await instance_of(request))
 
 
 async def change(request: Request) -> LocalInstanceView:
-    """Sets whether the instance's sandbox reaches the outside."""
+    """Sets whether the sandbox reaches the outside, and whether the instance may hibernate.
+
+    An instance that may no longer hibernate is brought back into memory.
+    """
     instance = await instance_of(request)
     body = await parse(request, LocalInstanceChange)
-    note(request, egress=body.egress or "default")
-    return _view(request, await services(request).egress.change(instance, body.egress))
+    if "egress" in body.model_fields_set:
+        note(request, egress=body.egress or "default")
+        instance = await services(request).egress.change(instance, body.egress)
+    if body.hibernate is not None:
+        note(request, hibernate=str(body.hibernate).lower())
+        instance = await services(request).in_memory.allow_hibernation(instance, body.hibernate)
+    return _view(request, instance)
 
 
 async def logs(request: Request) -> Response:
@@ -45,6 +53,8 @@ async def logs(request: Request) -> Response:
     query = parse_query(request, LogQuery)
     engine = services(request).engine
     if query.follow:
+        if instance.status is InstanceStatus.RUNNING:
+            instance = await running(request, instance)
         lines = engine.follow_log(instance.sandbox_id, query.tail)
         shutdown = services(request).shutdown
         return ClosingStream(lines, shutdown=shutdown, media_type="text/plain")
@@ -55,6 +65,8 @@ async def logs(request: Request) -> Response:
 async def gateway(request: Request) -> GatewayView:
     """The address and token with which this machine reaches the agent's gateway directly."""
     instance = await _living(request)
+    if instance.status is InstanceStatus.RUNNING:
+        instance = await running(request, instance)
     token = services(request).box.gateway_token(instance.sandbox_id)
     return GatewayView(gateway_url=instance.gateway_url, token=token)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from chowder_local.api.schemas.fields import Id, Name, Overrides, ShortText, View
 from chowder_local.core.domain import Egress, InstanceStatus, ModelProvider, Permission
@@ -146,7 +146,17 @@ class LocalInstanceChange(BaseModel):
             "null: the server's own setting.",
             examples=["off"],
         ),
-    ]
+    ] = None
+    hibernate: Annotated[
+        bool | None,
+        Field(description="Whether it may leave memory while nobody uses it.", examples=[False]),
+    ] = None
+
+    @model_validator(mode="after")
+    def _has_a_setting(self) -> Self:
+        if not self.model_fields_set:
+            raise ValueError("Input should have egress or hibernate")
+        return self
 
 
 class LocalInstanceView(BaseModel):
@@ -165,6 +175,17 @@ class LocalInstanceView(BaseModel):
     egress_in_force: Annotated[
         Egress, Field(description="The setting that its sandbox has.", examples=["on"])
     ]
+    hibernate: Annotated[
+        bool, Field(description="Whether it may leave memory while nobody uses it.")
+    ]
+    is_hibernated: Annotated[
+        bool,
+        Field(
+            description="Whether it runs without being in memory; its next message or call "
+            "brings it back.",
+            examples=[False],
+        ),
+    ]
 
     @classmethod
     def from_instance(cls, instance: Instance, egress_in_force: Egress) -> Self:
@@ -174,6 +195,8 @@ class LocalInstanceView(BaseModel):
             status=instance.status,
             egress=instance.egress,
             egress_in_force=egress_in_force,
+            hibernate=instance.may_hibernate,
+            is_hibernated=instance.is_hibernated,
         )
 
 

@@ -76,3 +76,6 @@ class HealthView(BaseModel):
         dict[InstanceStatus, int],
         Field(description="How many have each status.", examples=[{"running": 2}]),
     ]
+    hibernated: Annotated[
+        int, Field(description="How many of the running ones are not in memory.", examples=[0])
+    ]

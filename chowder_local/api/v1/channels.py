@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 async def index(request: Request) -> list[ChannelView]:
     """All channels, and whether each is enabled."""
-    enabled = await services(request).channels.enabled(running_instance(request))
+    enabled = await services(request).channels.enabled(await running_instance(request))
     return [
         ChannelView(
             channel=name, connection_type=CHANNELS[name].connection_type, enabled=is_enabled
@@ -44,7 +44,7 @@ async def connect(request: Request) -> ConnectionView:
     """Enables a channel with the credentials of the body, or with those that it has."""
     channel = _channel(request)
     body = await parse(request, ChannelConnecting)
-    agent = running_instance(request)
+    agent = await running_instance(request)
     connection = await services(request).channels.connect(agent, channel, body.config)
     return ConnectionView.model_validate(connection)
 
@@ -52,7 +52,7 @@ async def connect(request: Request) -> ConnectionView:
 async def status(request: Request) -> ChannelStatusView:
     """Whether a channel is connected, and if not, why."""
     channel = _channel(request)
-    state = await services(request).channels.state(running_instance(request), channel)
+    state = await services(request).channels.state(await running_instance(request), channel)
     return ChannelStatusView.from_state(state)
 
 
@@ -60,7 +60,7 @@ async def pair(request: Request) -> PairingView:
     """Approves the sender who got the pairing code, so that the agent answers."""
     channel = _channel(request)
     body = await parse(request, Pairing)
-    agent = running_instance(request)
+    agent = await running_instance(request)
     output = await services(request).channels.pair(agent, channel, body.code)
     return PairingView(channel=channel.name, code=body.code, status="approved", output=output)
 
@@ -68,7 +68,7 @@ async def pair(request: Request) -> PairingView:
 async def disconnect(request: Request) -> None:
     """Disables a channel, and keeps its credentials for the next connection."""
     channel = _channel(request)
-    await services(request).channels.disconnect(running_instance(request), channel)
+    await services(request).channels.disconnect(await running_instance(request), channel)
 
 
 def _channel(request: Request) -> Channel:

@@ -19,32 +19,35 @@ if TYPE_CHECKING:
 async def index(request: Request) -> Response:
     """The entries of a folder, sorted by name. Symbolic links are listed, not followed."""
     query = parse_query(request, FolderQuery)
-    folder = await services(request).files.folder(running_instance(request).sandbox_id, query.path)
+    agent = await running_instance(request)
+    folder = await services(request).files.folder(agent.sandbox_id, query.path)
     return await json_in_thread(lambda: folder)
 
 
 async def read(request: Request) -> FileView:
     """A text file's content. Download a file that is not UTF-8, or is larger than 10 MiB."""
     query = parse_query(request, FileQuery)
-    content = await services(request).files.text(running_instance(request).sandbox_id, query.path)
+    agent = await running_instance(request)
+    content = await services(request).files.text(agent.sandbox_id, query.path)
     return FileView(path=query.path, content=content)
 
 
 async def write(request: Request) -> None:
     """Creates or replaces a text file atomically, and creates the folders above it."""
     body = await parse(request, FileWriting)
-    sandbox_id = running_instance(request).sandbox_id
-    await services(request).files.write_text(sandbox_id, body.path, body.content)
+    agent = await running_instance(request)
+    await services(request).files.write_text(agent.sandbox_id, body.path, body.content)
 
 
 async def upload(request: Request) -> None:
     """Creates or replaces a file of any size, once all of it has arrived."""
-    await upload_into(request, running_instance(request).sandbox_id)
+    agent = await running_instance(request)
+    await upload_into(request, agent.sandbox_id)
 
 
 async def download(request: Request) -> Response:
     """The bytes of a file."""
     query = parse_query(request, FileQuery)
-    sandbox_id = running_instance(request).sandbox_id
-    file = await services(request).files.download(sandbox_id, query.path)
+    agent = await running_instance(request)
+    file = await services(request).files.download(agent.sandbox_id, query.path)
     return await responses.download(request, file.name, file.size, file.chunks)

@@ -23,14 +23,14 @@ async def index(request: Request) -> list[SkillView]:
     """The agent's skills: OpenClaw's own, those from ClawHub, and those in its workspace."""
     query = parse_query(request, SkillQuery)
     skills = await services(request).skills.list_skills(
-        running_instance(request), is_ready_only=query.eligible_only
+        await running_instance(request), is_ready_only=query.eligible_only
     )
     return [SkillView.model_validate(each) for each in skills]
 
 
 async def show(request: Request) -> SkillDetailsView:
     """One skill."""
-    agent = running_instance(request)
+    agent = await running_instance(request)
     skill = await services(request).skills.get(agent, request.path_params["skill_name"])
     return SkillDetailsView.model_validate(skill)
 
@@ -38,7 +38,7 @@ async def show(request: Request) -> SkillDetailsView:
 async def install(request: Request) -> SkillInstallationView:
     """Installs a skill from ClawHub, as OpenClaw's own client does."""
     body = await parse(request, SkillInstallation)
-    agent = running_instance(request)
+    agent = await running_instance(request)
     installation = await services(request).skills.install(agent, body.slug, body.env or {})
     return SkillInstallationView.from_installation(installation)
 
@@ -46,5 +46,5 @@ async def install(request: Request) -> SkillInstallationView:
 async def change(request: Request) -> None:
     """Changes a skill's settings while the agent runs."""
     body = await parse(request, SkillChange)
-    agent = running_instance(request)
+    agent = await running_instance(request)
     await services(request).skills.change(agent, request.path_params["skill_name"], body.change)

@@ -115,7 +115,7 @@ class HostFull(ChowderError):
 
     def __init__(self, limit: int) -> None:
         super().__init__(
-            f"This machine has memory for {limit} agents at a time, and that many are running. "
+            f"This machine has memory for {limit} agents at a time, and that many are in use. "
             "Stop or delete one and try again, or raise CHOWDER_MAX_RUNNING."
         )
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from chowder_local.core.keyed_lock import KeyedLocks
     from chowder_local.instances.configuration.live_config import LiveConfig
     from chowder_local.instances.directory import InstanceDirectory
+    from chowder_local.instances.lifecycle.in_memory import InMemory
     from chowder_local.instances.lifecycle.sandbox_control import SandboxControl
     from chowder_local.instances.lifecycle.waking import Waking
     from chowder_local.instances.transitions import Transitions
@@ -42,6 +43,7 @@ class Reconfiguration:
         locks: KeyedLocks,
         live_config: LiveConfig,
         waking: Waking,
+        in_memory: InMemory,
         sandbox_control: SandboxControl,
     ) -> None:
         self._directory = directory
@@ -49,6 +51,7 @@ class Reconfiguration:
         self._locks = locks
         self._live_config = live_config
         self._waking = waking
+        self._in_memory = in_memory
         self._sandbox_control = sandbox_control
 
     async def change(
@@ -70,6 +73,7 @@ class Reconfiguration:
             instance = await self._directory.current(stale)
             fields: InstanceChanges = {} if name is None else {"name": name}
             if overrides:
+                instance = await self._in_memory.bring_back(instance)
                 has_restarted = await self._configure(
                     instance, agent_config.to_merge_patch(overrides)
                 )

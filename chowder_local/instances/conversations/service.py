@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from chowder_local.instances.conversations.histories import Delivery, Histories
     from chowder_local.instances.conversations.model_resolver import ModelResolver
     from chowder_local.instances.conversations.session_names import SessionNames
-    from chowder_local.instances.lifecycle.sandbox_control import SandboxControl
+    from chowder_local.instances.lifecycle.in_memory import InMemory
     from chowder_local.openclaw.gateway import Gateway, GatewayOf
     from chowder_local.openclaw.models import ModelRoute
     from chowder_local.upstream.forward import Answer
@@ -55,7 +55,7 @@ class Conversations:
         session_names: SessionNames,
         histories: Histories,
         diagnosis: FailureDiagnosis,
-        sandbox_control: SandboxControl,
+        in_memory: InMemory,
         gateway_of: GatewayOf,
         shutdown: Shutdown,
     ) -> None:
@@ -63,7 +63,7 @@ class Conversations:
         self._session_names = session_names
         self._histories = histories
         self._diagnosis = diagnosis
-        self._sandbox_control = sandbox_control
+        self._in_memory = in_memory
         self._gateway_of = gateway_of
         self._shutdown = shutdown
         self._first_turn_locks = FirstTurnLocks()
@@ -77,13 +77,14 @@ class Conversations:
         the message, AnswerUnfit if the answer lacks what the message requires, GatewayUnavailable,
         and what `ModelResolver.resolve` raises. Cancelling it ends the agent's run.
         """
-        gateway, route, turn = await self._open(instance, request, session)
-        find_failure = partial(self._diagnosis.find_failure, instance.sandbox_id, time.monotonic())
         key = session_key(session)
         async with (
+            self._open(instance, request, session) as (instance, gateway, route, turn),
             self._first_turn_locks.turn((instance.sandbox_id, session)) as opened,
             self._histories.delivery(instance, key, turn) as delivery,
         ):
+            began_s = time.monotonic()
+            find_failure = partial(self._diagnosis.find_failure, instance.sandbox_id, began_s)
             answer, body = await self._whole(instance, gateway, delivery, route, session)
             if delivery.is_lost:
                 await self._histories.make_whole(instance, key, turn, delivery)
@@ -119,9 +120,9 @@ class Conversations:
         Raises as `respond` before the first event; a later failure is an event of its own.
         Closing it ends the agent's run.
         """
-        gateway, route, turn = await self._open(instance, request, session)
         key = session_key(session)
         async with (
+            self._open(instance, request, session) as (instance, gateway, route, turn),
             self._first_turn_locks.turn((instance.sandbox_id, session)) as opened,
             self._histories.delivery(instance, key, turn) as delivery,
         ):
@@ -202,28 +203,31 @@ class Conversations:
 
     async def _resolve(
         self, instance: Instance, request: Mapping[str, Any]
-    ) -> tuple[str, ModelRoute, requests.Turn]:
-        if instance.status is not InstanceStatus.RUNNING or instance.gateway_url is None:
+    ) -> tuple[ModelRoute, requests.Turn]:
+        if instance.status is not InstanceStatus.RUNNING:
             raise InstanceStateWrong(instance.status, InstanceStatus.RUNNING)
         route = await self._models.resolve(instance, request["model"])
-        return instance.gateway_url, route, requests.parse_request(request)
+        return route, requests.parse_request(request)
 
+    @asynccontextmanager
     async def _open(
         self, instance: Instance, request: Mapping[str, Any], session: str | None
-    ) -> tuple[Gateway, ModelRoute, requests.Turn]:
-        gateway_url, route, turn = await self._resolve(instance, request)
-        if session is not None:
-            await self._session_names.remember(instance.id, session)
-        gateway = self._gateway_of(instance.sandbox_id, gateway_url)
-        register = partial(
-            self._models.register, instance, gateway, route, has_images=turn.may_show_images
-        )
-        try:
-            await register()
-        except GatewaySuspended:
-            await self._wait_until_resumed(instance)
-            await register()
-        return gateway, route, turn
+    ) -> AsyncIterator[tuple[Instance, Gateway, ModelRoute, requests.Turn]]:
+        """Checks the message, and holds the instance in memory with its model registered."""
+        route, turn = await self._resolve(instance, request)
+        async with self._in_memory.using(instance) as running:
+            if session is not None:
+                await self._session_names.remember(running.id, session)
+            gateway = self._gateway_of(running.sandbox_id, running.gateway_url)
+            register = partial(
+                self._models.register, running, gateway, route, has_images=turn.may_show_images
+            )
+            try:
+                await register()
+            except GatewaySuspended:
+                await self._in_memory.wait_until_resumed(running)
+                await register()
+            yield running, gateway, route, turn
 
     @asynccontextmanager
     async def _send(
@@ -243,15 +247,9 @@ class Conversations:
             if answer.status != HTTPStatus.SERVICE_UNAVAILABLE:
                 yield answer
                 return
-        await self._wait_until_resumed(instance)
+        await self._in_memory.wait_until_resumed(instance)
         async with ask() as answer:
             yield answer
-
-    async def _wait_until_resumed(self, instance: Instance) -> None:
-        """Waits for a stop in progress. Raises InstanceStateWrong if the agent is stopped then."""
-        current = await self._sandbox_control.resume(instance)
-        if current.status is not InstanceStatus.RUNNING:
-            raise InstanceStateWrong(current.status, InstanceStatus.RUNNING)
 
     async def _end(
         self,

@@ -137,7 +137,7 @@ class ConversationReader:
         return replace(transcript, turns=turns)
 
     async def _read(self, instance: Instance, read: Read[Result]) -> Result:
-        if instance.status is InstanceStatus.RUNNING:
+        if instance.is_in_memory:
             # It may be frozen already, by a stop that is in progress.
             with suppress(SandboxPaused):
                 return await read(is_running=True)
@@ -147,7 +147,7 @@ class ConversationReader:
             if current is None or current.status in _WITHOUT_CONVERSATIONS:
                 status = InstanceStatus.TERMINATED if current is None else current.status
                 raise InstanceStateWrong(status, "running or stopped")
-            return await read(is_running=current.status is InstanceStatus.RUNNING)
+            return await read(is_running=current.is_in_memory)
 
 
 def _session(key: str, kept: KeptSession | None, named: NamedSession | None) -> Session:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from chowder_local.core.domain import SandboxInfo
     from chowder_local.instances.engine_protocol import Engine
     from chowder_local.instances.lifecycle.eviction import Eviction
+    from chowder_local.instances.lifecycle.hibernation import Hibernation
     from chowder_local.instances.warm_pool.sandboxes import WarmSandboxes
     from chowder_local.store.instances import InstanceQueries
     from chowder_local.store.warm_sandboxes import WarmSandboxQueries
@@ -32,11 +33,14 @@ log = logging.getLogger(__name__)
 WARM_SHARE = 4
 """At most one sandbox in so many is a warm one that waits for an instance."""
 
+IDLE_FOR_WARM_S = 60.0
+"""How long an instance has to be idle before it makes room for a warm sandbox."""
+
 IN_MEMORY = {SandboxState.RUNNING, SandboxState.PAUSED}
 
 
 class Capacity:
-    """Counts the sandboxes in memory; evicts stopped and warm ones when instances need room."""
+    """Counts the sandboxes in memory; evicts stopped, warm and idle ones for others."""
 
     def __init__(
         self,
@@ -46,6 +50,7 @@ class Capacity:
         warm_sandboxes: WarmSandboxes,
         warm_queries: WarmSandboxQueries,
         eviction: Eviction,
+        hibernation: Hibernation,
         max_running: int | None,
     ) -> None:
         self._engine = engine
@@ -53,6 +58,7 @@ class Capacity:
         self._warm_sandboxes = warm_sandboxes
         self._warm_queries = warm_queries
         self._eviction = eviction
+        self._hibernation = hibernation
         self._max_running = max_running
         self._reserved: set[SandboxId] = set()
         self._deciding = asyncio.Lock()
@@ -81,16 +87,22 @@ class Capacity:
         finally:
             self._reserved.discard(sandbox_id)
 
-    async def has_room_for_warm_sandbox(self, warm_count: int) -> bool:
-        """Whether one more warm sandbox would leave enough memory for instances."""
+    async def make_room_for_warm_sandbox(self, warm_count: int) -> bool:
+        """Whether one more warm sandbox leaves enough memory for instances.
+
+        If all is taken, an instance that was idle for a while hibernates for it, because a warm
+        sandbox brings any of them back quickly.
+        """
         limit = await self.limit()
         if warm_count >= limit // WARM_SHARE:
             return False
         available = (await self._engine.memory()).available_bytes
         if available is not None and available < 2 * AGENT_MEMORY_BYTES:
             return False
+        sandboxes = await self._engine.sandboxes()
         # Memory for one stays free, or the new warm sandbox would soon be evicted.
-        return len(self._in_memory(await self._engine.sandboxes())) + 1 < limit
+        is_free = len(self._in_memory(sandboxes)) + 1 < limit
+        return is_free or await self._hibernate_one(sandboxes, IDLE_FOR_WARM_S)
 
     def _in_memory(self, sandboxes: dict[SandboxId, SandboxInfo]) -> set[SandboxId]:
         return self._reserved | {each.id for each in sandboxes.values() if each.state in IN_MEMORY}
@@ -109,4 +121,17 @@ class Capacity:
                 if warm.gateway_url is not None and await self._warm_sandboxes.discard(warm):
                     log.info("warm sandbox %s: evicted for an instance", warm.sandbox_id)
                     return True
+        return await self._hibernate_one(sandboxes)
+
+    async def _hibernate_one(
+        self, sandboxes: dict[SandboxId, SandboxInfo], idle_min_s: float = 0.0
+    ) -> bool:
+        """Frees the memory of the running instance that was used the longest time ago."""
+        running = [each.id for each in sandboxes.values() if each.state is SandboxState.RUNNING]
+        owners = await self._instances.owners(running)
+        for instance in sorted(owners, key=self._hibernation.idle_s, reverse=True):
+            if self._hibernation.idle_s(instance) > idle_min_s:
+                with contained(f"sandbox {instance.sandbox_id}: hibernation"):
+                    if await self._hibernation.hibernate(instance):
+                        return True
         return False

@@ -44,16 +44,18 @@ class EgressChanges:
         """The instance with its new setting; None means the server's default.
 
         If the effective egress of a running instance changes, the running turn ends first and the
-        instance goes back to `provisioning`. A stopped one gets its new sandbox when it is started.
-        Raises InstanceStateWrong if it has failed or is deleted, EgressUnavailable.
+        instance goes back to `provisioning`. One that is not in memory gets its new sandbox when
+        it is brought back. Raises InstanceStateWrong if it has failed or is deleted, and
+        EgressUnavailable.
         """
         wanted = egress or self.rule.default
         self.rule.check(wanted)
         async with self._locks.holding(stale.id):
             instance = await self._alive(stale)
-            if wanted is self.rule.effective(instance) or instance.status is InstanceStatus.STOPPED:
+            has_no_sandbox = instance.status is InstanceStatus.STOPPED or instance.is_hibernated
+            if wanted is self.rule.effective(instance) or has_no_sandbox:
                 return await self._transitions.update(instance, egress=egress) or instance
-            if instance.status is InstanceStatus.RUNNING:
+            if instance.is_in_memory:
                 await self._sandbox_control.drain(instance)
             else:
                 await self._provisioner.abandon(instance.id)

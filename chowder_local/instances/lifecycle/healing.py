@@ -73,7 +73,7 @@ class Healing:
             current = await self._instances.get(instance.id)
             if current is None or self._provisioner.is_in_progress(instance.id):
                 return
-            if current.status is InstanceStatus.RUNNING:
+            if current.is_in_memory:
                 log.warning("instance %s: does not recover, is booted again", instance.id)
                 await self._boot_again(current)
 
@@ -109,6 +109,9 @@ class Healing:
         state = SandboxState.MISSING if sandbox is None else sandbox.state
         if instance.status is InstanceStatus.PROVISIONING:
             return True
+        if instance.is_hibernated:
+            # Left by a crash during its hibernation, or by one while it was woken.
+            return state in {SandboxState.RUNNING, SandboxState.PAUSED}
         if instance.status is InstanceStatus.RUNNING:
             has_moved = sandbox is not None and sandbox.gateway_url != instance.gateway_url
             is_down = state is not SandboxState.RUNNING
@@ -137,8 +140,8 @@ class Healing:
             self._provisioner.begin(instance)
         elif instance.status is InstanceStatus.STOPPED:
             await self._engine.pause(instance.sandbox_id)
-        elif instance.status is InstanceStatus.ERROR:
-            # A failed instance takes no messages, so it needs no boot.
+        elif instance.status is InstanceStatus.ERROR or instance.is_hibernated:
+            # It takes no messages, or is brought back by the next one: it needs no boot.
             await self._engine.release(instance.sandbox_id)
         elif not self._egress.fits(instance, sandbox):
             await self._boot_again(instance)

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from chowder_local.core import request_context
-from chowder_local.core.domain import InstanceStatus, SandboxState
+from chowder_local.core.domain import SandboxState
 from chowder_local.core.errors import ChowderError
 from chowder_local.core.errors.agents import GatewayUnavailable, RpcRefused
 from chowder_local.core.tasks import contained
@@ -60,7 +60,7 @@ class SandboxControl:
 
         All its files are then of one moment, as after a power cut, which SQLite survives.
         """
-        if instance.status is not InstanceStatus.RUNNING:
+        if not instance.is_in_memory:
             yield
             return
         await self._drain.drain(instance, instance.gateway_url)
@@ -78,16 +78,14 @@ class SandboxControl:
         """The instance as it is once no stop is in progress; ends a drain that is left over."""
         async with self._locks.holding(instance.id):
             current = await self._instances.get(instance.id) or instance
-            if current.status is InstanceStatus.RUNNING:
+            if current.is_in_memory:
                 await self._drain.resume_if_suspended(current)
             return current
 
     async def resume_all(self) -> None:
         """Ends the drains of stops that the end of an earlier server process interrupted."""
         running = [
-            each
-            for each in await self._instances.running_or_provisioning()
-            if each.status is InstanceStatus.RUNNING
+            each for each in await self._instances.running_or_provisioning() if each.is_in_memory
         ]
         await asyncio.gather(*(self._resume_contained(each) for each in running))
 

@@ -6,14 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from chowder_local.core.domain import InstanceStatus
-from chowder_local.core.errors import ChowderError
-from chowder_local.core.errors.sandboxes import (
-    DiskFull,
-    EngineSilent,
-    EngineUnavailable,
-    HostFull,
-    ImageMissing,
-)
+from chowder_local.core.errors.sandboxes import EngineSilent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,9 +14,9 @@ if TYPE_CHECKING:
     from chowder_local.core.domain import Instance, InstanceId, OrganizationId
     from chowder_local.core.keyed_lock import KeyedLocks
     from chowder_local.instances.directory import InstanceDirectory
+    from chowder_local.instances.lifecycle.in_memory import InMemory
     from chowder_local.instances.lifecycle.provisioner import Provisioner
     from chowder_local.instances.lifecycle.sandbox_control import SandboxControl
-    from chowder_local.instances.lifecycle.waking import Waking
     from chowder_local.instances.transitions import Transitions
 
 log = logging.getLogger(__name__)
@@ -39,7 +32,7 @@ class Lifecycle:
         transitions: Transitions,
         locks: KeyedLocks,
         sandbox_control: SandboxControl,
-        waking: Waking,
+        in_memory: InMemory,
         provisioner: Provisioner,
         on_delete: Callable[[InstanceId], None],
     ) -> None:
@@ -47,7 +40,7 @@ class Lifecycle:
         self._transitions = transitions
         self._locks = locks
         self._sandbox_control = sandbox_control
-        self._waking = waking
+        self._in_memory = in_memory
         self._provisioner = provisioner
         self._on_delete = on_delete
 
@@ -56,7 +49,8 @@ class Lifecycle:
         stale = await self._directory.get_for_request(organization_id, instance_id)
         async with self._locks.holding(stale.id):
             instance = await self._directory.current(stale, InstanceStatus.RUNNING)
-            await self._sandbox_control.freeze(instance, instance.gateway_url)
+            if instance.is_in_memory:
+                await self._sandbox_control.freeze(instance, instance.gateway_url)
             stopped = await self._transitions.to_stopped(instance)
         return stopped or await self._directory.raise_status_changed(instance)
 
@@ -65,14 +59,7 @@ class Lifecycle:
         stale = await self._directory.get_for_request(organization_id, instance_id)
         async with self._locks.holding(stale.id):
             instance = await self._directory.current(stale, InstanceStatus.STOPPED)
-            try:
-                gateway_url = await self._waking.wake(instance)
-            except (EngineUnavailable, HostFull, ImageMissing, DiskFull):
-                # It stays stopped: a later start may succeed.
-                raise
-            except ChowderError as failure:
-                await self._transitions.to_error(instance, str(failure))
-                raise
+            gateway_url = await self._in_memory.wake(instance)
             started = await self._transitions.to_running(instance, gateway_url)
         return started or await self._directory.raise_status_changed(instance)
 

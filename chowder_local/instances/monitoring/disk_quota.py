@@ -6,7 +6,6 @@ import logging
 from typing import TYPE_CHECKING
 
 from chowder_local.core import request_context
-from chowder_local.core.domain import InstanceStatus
 from chowder_local.core.tasks import contained, every
 
 if TYPE_CHECKING:
@@ -48,7 +47,7 @@ class DiskWatch:
     async def check(self) -> None:
         """Checks every running instance once, and ends those over the limit."""
         for instance in await self._instances.running_or_provisioning():
-            if instance.status is not InstanceStatus.RUNNING:
+            if not instance.is_in_memory:
                 continue
             with (
                 request_context.for_instance(instance.id),

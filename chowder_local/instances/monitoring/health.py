@@ -103,6 +103,7 @@ class Health:
             "instances": {
                 str(status): count for status, count in (await self._instances.counts()).items()
             },
+            "hibernated": await self._instances.hibernated_count(),
         }
 
     async def _engine_probe(self) -> _EngineProbe:
@@ -131,6 +132,7 @@ class Health:
             version=self._facts.version,
             started_at_s=self._facts.started_at.timestamp(),
             instances={str(k): n for k, n in (await self._instances.counts()).items()},
+            instances_hibernated=await self._instances.hibernated_count(),
             warm_sandboxes_ready=await self._warm_count(),
             boots_in_progress=self._provisioner.in_progress_count,
             boots_queued=self._boot_queue.length,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from chowder_local.core.domain import InstanceStatus, SnapshotId
+from chowder_local.core.domain import SnapshotId
 from chowder_local.core.errors.requests import InstanceStateWrong
 from chowder_local.core.events import EventType
 from chowder_local.instances.lifecycle.creation import new_sandbox_id
@@ -57,7 +57,7 @@ class Restores:
                 former = await self._directory.current(stale)
                 if former.status not in COPYABLE:
                     raise InstanceStateWrong(former.status, "running or stopped")
-                if former.status is InstanceStatus.RUNNING:
+                if former.is_in_memory:
                     await self._sandbox_control.drain(former)
                 restored = await self._replace_sandbox(former, snapshot)
                 self._events.publish(

@@ -80,7 +80,7 @@ class WarmPool:
                 await self._warm_sandboxes.discard(surplus)
         if len(fit) >= self._size or self._provisioner.in_progress_count:
             return False
-        if not await self._capacity.has_room_for_warm_sandbox(len(fit)):
+        if not await self._capacity.make_room_for_warm_sandbox(len(fit)):
             return False
         return await self._make()
 

@@ -61,6 +61,21 @@ async def test_what_is_frozen_goes_on_and_what_goes_on_is_left_alone(engine: Doc
         await engine.unpause(SANDBOX)
 
 
+async def test_the_processes_of_a_sandbox_begin_with_the_containers_own(
+    engine: DockerEngine,
+) -> None:
+    await engine.boot(SandboxSpec(SANDBOX, {}))
+    first, *others = await engine.processes(SANDBOX)
+    assert not any("sleep" in each for each in (first, *others))
+    with closing(docker.from_env()) as client:
+        client.containers.get(SANDBOX).exec_run(["sleep", "600"], detach=True)
+    begins, *_, last = await engine.processes(SANDBOX)
+    assert (begins, last) == (first, "sleep 600")
+    await engine.remove(SANDBOX)
+    with pytest.raises(SandboxMissing):
+        await engine.processes(SANDBOX)
+
+
 @pytest.mark.parametrize("how", ["stop", "kill"])
 async def test_one_that_somebody_ends_is_told_from_one_that_ends_by_itself(
     engine: DockerEngine, how: str

@@ -10,6 +10,7 @@ FIGURES = Figures(
     version="1.2.3",
     started_at_s=1000.0,
     instances={"running": 2, "stopped": 1},
+    instances_hibernated=2,
     warm_sandboxes_ready=3,
     boots_in_progress=4,
     boots_queued=1,
@@ -74,6 +75,7 @@ def test_figures_and_process_metrics_are_rendered() -> None:
     metrics = used_metrics()
     assert value(metrics, "chowder_info", version="1.2.3") == 1
     assert value(metrics, "chowder_instances", status="running") == 2
+    assert value(metrics, "chowder_instances_hibernated") == 2
     assert value(metrics, "chowder_warm_sandboxes_ready") == 3
     assert value(metrics, "chowder_boots_in_progress") == 4
     assert value(metrics, "chowder_boots_queued") == 1

@@ -26,12 +26,12 @@ from chowder_local.store.tables import METADATA
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-SECOND_REVISION = """
+NEXT_REVISION = """
 import sqlalchemy as sa
 from alembic import op
 
-revision = "v0002"
-down_revision = "v0001"
+revision = "v9001"
+down_revision = "v0002"
 
 
 def upgrade():
@@ -47,15 +47,15 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def second_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Path]:
-    """Adds a second revision, and returns its file."""
+def next_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Path]:
+    """Adds a revision, and returns its file."""
 
     def add() -> Path:
         migrations = Path(shutil.copytree(MIGRATIONS, tmp_path / "code" / "migrations"))
-        revision = migrations / "versions" / "v0002_second.py"
-        revision.write_text(SECOND_REVISION)
+        revision = migrations / "versions" / "v9001_next.py"
+        revision.write_text(NEXT_REVISION)
         monkeypatch.setattr(schema, "MIGRATIONS", migrations)
-        monkeypatch.setattr(schema, "REVISION", "v0002")
+        monkeypatch.setattr(schema, "REVISION", "v9001")
         return revision
 
     return add
@@ -101,13 +101,13 @@ def test_preparing_again_keeps_the_content(path: Path) -> None:
         assert file.execute("SELECT * FROM meta").fetchall() == [("a", "b")]
 
 
-def test_an_upgrade_keeps_every_row(path: Path, second_revision: Callable[[], Path]) -> None:
+def test_an_upgrade_keeps_every_row(path: Path, next_revision: Callable[[], Path]) -> None:
     prepare(path)
     fill(path, "first")
     before = {name: rows_of(path, name) for name in tables(path)}
     assert set(before) == set(METADATA.tables)
     assert all(before.values())
-    second_revision()
+    next_revision()
     prepare(path)
     after = {name: rows_of(path, name) for name in tables(path)}
     (owner,) = before["organization"]
@@ -119,31 +119,43 @@ def test_an_upgrade_keeps_every_row(path: Path, second_revision: Callable[[], Pa
         assert file.execute("PRAGMA foreign_key_check").fetchall() == []
 
 
+def test_instances_of_the_first_schema_may_hibernate(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(schema, "REVISION", "v0001")
+        prepare(path)
+    fill(path, "first")
+    (before,) = rows_of(path, "instance")
+    prepare(path)
+    assert rows_of(path, "instance") == [{**before, "may_hibernate": 1}]
+
+
 def test_an_upgrade_makes_a_backup_and_logs_its_path(
-    path: Path, second_revision: Callable[[], Path], caplog: pytest.LogCaptureFixture
+    path: Path, next_revision: Callable[[], Path], caplog: pytest.LogCaptureFixture
 ) -> None:
     prepare(path)
     # Creating a database is not an upgrade.
     assert backups.find(path) == []
     fill(path, "first")
     before = {name: rows_of(path, name) for name in tables(path)}
-    second_revision()
+    next_revision()
     prepare(path)
     (backup,) = backups.find(path)
-    assert "from schema v0001 to v0002" in caplog.text
+    assert "from schema v0002 to v9001" in caplog.text
     assert str(backup) in caplog.text
     assert {name: rows_of(backup, name) for name in tables(backup)} == before
 
 
 def test_an_upgrade_erases_replaced_content_from_the_file_and_its_wal(
-    path: Path, second_revision: Callable[[], Path]
+    path: Path, next_revision: Callable[[], Path]
 ) -> None:
     prepare(path)
     with closing(sqlite3.connect(path)) as file, file:
         # The update leaves pages that have the former text only.
         file.execute("INSERT INTO meta VALUES ('a', ?)", ["PLANTED" * 2000])
         file.execute("UPDATE meta SET value = 'PLANTED'")
-    second_revision()
+    next_revision()
     with closing(sqlite3.connect(path)) as reader:
         # An open reader keeps the WAL, like a crash.
         reader.execute("SELECT * FROM meta").fetchall()
@@ -161,7 +173,7 @@ def test_an_upgrade_erases_replaced_content_from_the_file_and_its_wal(
 
 
 def test_after_a_crash_the_next_start_completes_an_upgrade(
-    path: Path, second_revision: Callable[[], Path], monkeypatch: pytest.MonkeyPatch
+    path: Path, next_revision: Callable[[], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def crash(path: Path) -> None:
         raise RuntimeError("power cut")
@@ -172,29 +184,29 @@ def test_after_a_crash_the_next_start_completes_an_upgrade(
         file.execute("PRAGMA secure_delete = OFF")
         file.execute("INSERT INTO meta VALUES ('a', ?)", ["PLANTED" * 9999])
         file.execute("UPDATE meta SET value = 'PLANTED'")
-    second_revision()
+    next_revision()
     with monkeypatch.context() as patched:
         patched.setattr(schema, "_erase_leftovers", crash)
         with pytest.raises(RuntimeError):
             prepare(path)
-    assert rows_of(path, "alembic_version") == [{"version_num": "v0002"}]
+    assert rows_of(path, "alembic_version") == [{"version_num": "v9001"}]
     assert b"PLANTED" in path.read_bytes()
     prepare(path)
     assert b"PLANTED" not in path.read_bytes()
 
 
 def test_without_space_for_a_backup_nothing_is_upgraded(
-    path: Path, second_revision: Callable[[], Path], monkeypatch: pytest.MonkeyPatch
+    path: Path, next_revision: Callable[[], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(path: Path, revision: str) -> Path:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     prepare(path)
-    second_revision()
+    next_revision()
     monkeypatch.setattr(backups, "create", full)
     with pytest.raises(DataDirUnusable, match=r"is full\. Free some space"):
         prepare(path)
-    assert rows_of(path, "alembic_version") == [{"version_num": "v0001"}]
+    assert rows_of(path, "alembic_version") == [{"version_num": REVISION}]
 
 
 def test_a_newer_schema_is_refused_and_unchanged(path: Path) -> None:
@@ -227,15 +239,15 @@ def test_a_schema_from_before_the_first_release_is_refused_and_unchanged(
 
 
 def test_the_error_for_a_newer_schema_names_the_backup_to_restore(
-    path: Path, second_revision: Callable[[], Path]
+    path: Path, next_revision: Callable[[], Path]
 ) -> None:
     prepare(path)
     fill(path, "first")
-    second_revision()
+    next_revision()
     before = rows_of(path, "instance")
     # The second of two upgrades has an unknown revision.
     prepare(path)
-    backups.create(path, "v0002")
+    backups.create(path, "v9001")
     with closing(sqlite3.connect(path)) as file, file:
         file.execute("UPDATE alembic_version SET version_num = 'v9999'")
     (newest, older) = backups.find(path)
@@ -250,7 +262,7 @@ def test_the_error_for_a_newer_schema_names_the_backup_to_restore(
     Path(paths[2]).unlink(missing_ok=True)
     shutil.copyfile(paths[3], paths[4])
     prepare(path)
-    assert rows_of(path, "alembic_version") == [{"version_num": "v0002"}]
+    assert rows_of(path, "alembic_version") == [{"version_num": "v9001"}]
     shutil.copyfile(older, path)
     prepare(path)
     assert rows_of(path, "instance") == before
@@ -298,9 +310,9 @@ def test_a_database_of_another_program_is_refused_and_unchanged(path: Path) -> N
 
 
 def test_a_migration_that_fails_changes_nothing(
-    path: Path, second_revision: Callable[[], Path]
+    path: Path, next_revision: Callable[[], Path]
 ) -> None:
-    revision = second_revision()
+    revision = next_revision()
     whole = revision.read_text()
     revision.write_text(f"{whole}    raise RuntimeError('power cut')\n")
     with pytest.raises(RuntimeError):

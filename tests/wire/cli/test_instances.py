@@ -16,6 +16,7 @@ Output = pytest.CaptureFixture[str]
 ONE: dict[str, Any] = {
     "id": "0a1b2c3d-4e5f",
     "name": "fish",
+    "gateway_url": "http://127.0.0.1:32768",
     "status": "running",
     "model_provider": "anthropic",
     "created_at": "2026-11-24T10:11:12.5Z",

@@ -127,11 +127,3 @@ async def test_only_a_running_or_stopped_agent_can_be_reconfigured(
     with pytest.raises(InstanceStateWrong, match="must be running or stopped"):
         await change(world, instance, overrides={"a": 1})
     assert await world.now(instance) == instance
-
-
-async def test_a_running_instance_without_a_gateway_address_cannot_be_reconfigured(
-    world: World,
-) -> None:
-    instance = await world.placed(RUNNING, gateway_url=None)
-    with pytest.raises(GatewayUnavailable, match="no address"):
-        await change(world, instance, overrides={"a": 1})

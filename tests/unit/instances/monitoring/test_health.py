@@ -26,6 +26,7 @@ async def test_the_status_is_ok_while_the_engine_answers(world: World) -> None:
         "boots": {"in_progress": 0, "queued": 0},
         "pool": {"size": 0, "ready": 0, "error": None},
         "instances": {status.value: 0 for status in InstanceStatus},
+        "hibernated": 0,
     }
     assert json.loads(json.dumps(report)) == report
 

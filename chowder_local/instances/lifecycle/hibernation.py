@@ -1,0 +1,136 @@
+"""Hibernating running instances: they leave memory, and their next use brings them back."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from cachetools import TTLCache
+
+from chowder_local.core import request_context
+from chowder_local.core.domain import SandboxState
+from chowder_local.core.errors.agents import GatewayUnavailable, RpcRefused
+from chowder_local.core.events import EventType
+from chowder_local.core.tasks import contained, every
+from chowder_local.openclaw.standing_work import find_standing_work, has_foreign_process
+
+if TYPE_CHECKING:
+    from chowder_local.core.domain import Instance, InstanceId
+    from chowder_local.core.events import Events
+    from chowder_local.core.keyed_lock import KeyedLocks
+    from chowder_local.instances.engine_protocol import Engine
+    from chowder_local.instances.lifecycle.instance_uses import InstanceUses
+    from chowder_local.instances.transitions import Transitions
+    from chowder_local.openclaw.gateway import Gateway, GatewayOf
+    from chowder_local.store.instances import InstanceQueries
+
+log = logging.getLogger(__name__)
+
+BUSY_KEPT = 4096
+BUSY_KEPT_S = 60.0
+"""For how long an agent that has work of its own is not asked again."""
+
+
+class Hibernation:
+    """Releases the sandboxes of running instances that nobody uses. Their status stays."""
+
+    def __init__(
+        self,
+        *,
+        instances: InstanceQueries,
+        transitions: Transitions,
+        engine: Engine,
+        locks: KeyedLocks,
+        uses: InstanceUses,
+        gateway_of: GatewayOf,
+        events: Events,
+        after_s: float,
+        interval_s: float,
+    ) -> None:
+        self._instances = instances
+        self._transitions = transitions
+        self._engine = engine
+        self._locks = locks
+        self._uses = uses
+        self._gateway_of = gateway_of
+        self._events = events
+        self._after_s = after_s
+        self._interval_s = interval_s
+        self._busy: TTLCache[InstanceId, str] = TTLCache(BUSY_KEPT, BUSY_KEPT_S)
+
+    async def run(self) -> None:
+        """Hibernates what was idle for long enough, at intervals, until cancelled."""
+        await every(self._interval_s, "hibernating", self.hibernate_idle)
+
+    async def hibernate_idle(self) -> None:
+        """Hibernates each instance that was idle for long enough."""
+        for instance in await self._instances.running_or_provisioning():
+            if self.idle_s(instance) >= self._after_s:
+                with (
+                    request_context.for_instance(instance.id),
+                    contained(f"instance {instance.id}: hibernating"),
+                ):
+                    await self.hibernate(instance)
+
+    def idle_s(self, instance: Instance) -> float:
+        """For how long nobody has used an instance; 0 if it may not hibernate now."""
+        if not (instance.is_in_memory and instance.may_hibernate) or instance.id in self._busy:
+            return 0.0
+        return self._uses.idle_s(instance)
+
+    async def hibernate(self, stale: Instance) -> bool:
+        """Frees a running instance's memory; False if it is in use or has work of its own.
+
+        Raises EngineUnavailable.
+        """
+        # The lock's holder may itself wait for memory.
+        if self._locks.is_held(stale.id) or not self.idle_s(stale):
+            return False
+        async with self._locks.holding(stale.id):
+            instance = await self._instances.get(stale.id)
+            if instance is None or not self.idle_s(instance):
+                return False
+            sandbox = await self._engine.inspect(instance.sandbox_id)
+            if sandbox.state is not SandboxState.RUNNING:
+                # Perhaps it has died, which is not for this to repair.
+                return False
+            try:
+                reason = await self._find_work(instance)
+                # From here on, each use waits for the lock and looks at the row again.
+                is_leaving = reason is None and self._uses.begin_leaving(instance.id)
+                has_left = is_leaving and await self._leave(instance)
+            except (GatewayUnavailable, RpcRefused) as problem:
+                reason, has_left = str(problem), False
+            if not has_left:
+                self._uses.end_leaving(instance.id)
+                self._busy[instance.id] = reason or "in use"
+                log.debug("instance %s: does not hibernate: %s", instance.id, reason)
+        return has_left
+
+    async def _find_work(self, instance: Instance) -> str | None:
+        work = await find_standing_work(self._gateway(instance))
+        if work is None:
+            commands = await self._engine.processes(instance.sandbox_id)
+            work = "it runs other programs" if has_foreign_process(commands) else None
+        return work
+
+    async def _leave(self, instance: Instance) -> bool:
+        # Without a drain, a turn or tool in progress refuses it.
+        suspension = await self._gateway(instance).suspend(instance.sandbox_id, drains=False)
+        if not suspension.is_drained:
+            return False
+        # The row first: if the server dies before the release, the reconciler makes it.
+        if await self._transitions.hibernate(instance) is None:
+            return False
+        await self._engine.release(instance.sandbox_id)
+        self._events.publish(
+            EventType.INSTANCE_HIBERNATED,
+            instance.organization_id,
+            instance.id,
+            sandbox_id=instance.sandbox_id,
+        )
+        log.info("instance %s: hibernated", instance.id)
+        return True
+
+    def _gateway(self, instance: Instance) -> Gateway:
+        return self._gateway_of(instance.sandbox_id, instance.gateway_url)

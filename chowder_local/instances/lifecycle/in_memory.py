@@ -1,0 +1,120 @@
+"""Keeping running instances in memory while they are used; hibernated ones are brought back."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from chowder_local.core.domain import InstanceStatus
+from chowder_local.core.errors import ChowderError
+from chowder_local.core.errors.requests import InstanceNotFound, InstanceStateWrong
+from chowder_local.core.errors.sandboxes import (
+    DiskFull,
+    EngineUnavailable,
+    HostFull,
+    ImageMissing,
+)
+from chowder_local.core.events import EventType
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from chowder_local.core.domain import Instance
+    from chowder_local.core.events import Events
+    from chowder_local.core.keyed_lock import KeyedLocks
+    from chowder_local.instances.directory import InstanceDirectory
+    from chowder_local.instances.lifecycle.instance_uses import InstanceUses
+    from chowder_local.instances.lifecycle.sandbox_control import SandboxControl
+    from chowder_local.instances.lifecycle.waking import Waking
+    from chowder_local.instances.transitions import Transitions
+
+log = logging.getLogger(__name__)
+
+
+class InMemory:
+    """The one way to a running agent: whoever calls its sandbox holds it in memory by `using`."""
+
+    def __init__(
+        self,
+        *,
+        uses: InstanceUses,
+        directory: InstanceDirectory,
+        transitions: Transitions,
+        locks: KeyedLocks,
+        waking: Waking,
+        sandbox_control: SandboxControl,
+        events: Events,
+    ) -> None:
+        self._uses = uses
+        self._directory = directory
+        self._transitions = transitions
+        self._locks = locks
+        self._waking = waking
+        self._sandbox_control = sandbox_control
+        self._events = events
+
+    @asynccontextmanager
+    async def using(self, instance: Instance) -> AsyncIterator[Instance]:
+        """A running instance, in memory during the block; waits if it was hibernated.
+
+        Raises InstanceStateWrong if it does not run, and what `wake` raises.
+        """
+        if instance.status is not InstanceStatus.RUNNING:
+            raise InstanceStateWrong(instance.status, InstanceStatus.RUNNING)
+        with self._uses.using(instance.id):
+            if instance.is_hibernated or self._uses.has_left(instance.id):
+                async with self._locks.holding(instance.id):
+                    current = await self._directory.current(instance, InstanceStatus.RUNNING)
+                    instance = await self.bring_back(current)
+            yield instance
+
+    async def allow_hibernation(self, stale: Instance, is_allowed: bool) -> Instance:
+        """The instance, which may hibernate from now on; or not, and then it is in memory.
+
+        Raises InstanceNotFound, and what `wake` raises.
+        """
+        async with self._locks.holding(stale.id):
+            instance = await self._directory.current(stale)
+            changed = await self._transitions.update(instance, may_hibernate=is_allowed)
+            if changed is None:
+                raise InstanceNotFound
+            return changed if is_allowed else await self.bring_back(changed)
+
+    async def bring_back(self, instance: Instance) -> Instance:
+        """As `using`, for a caller who holds the lock of an instance read under it."""
+        if not instance.is_hibernated:
+            return instance
+        gateway_url = await self.wake(instance)
+        resumed = await self._transitions.wake(instance, gateway_url)
+        if resumed is None:
+            await self._directory.raise_status_changed(instance)
+        self._uses.end_leaving(instance.id)
+        self._events.publish(
+            EventType.INSTANCE_RESUMED,
+            resumed.organization_id,
+            resumed.id,
+            sandbox_id=resumed.sandbox_id,
+        )
+        log.info("instance %s: resumed from hibernation", instance.id)
+        return resumed
+
+    async def wake(self, instance: Instance) -> str:
+        """The gateway's address once it accepts turns; the caller holds the instance's lock.
+
+        If the agent cannot run again, the instance becomes an `error`. Raises ChowderError.
+        """
+        try:
+            return await self._waking.wake(instance)
+        except (EngineUnavailable, HostFull, ImageMissing, DiskFull):
+            # It stays as it is: a later attempt may succeed.
+            raise
+        except ChowderError as failure:
+            await self._transitions.to_error(instance, str(failure))
+            raise
+
+    async def wait_until_resumed(self, instance: Instance) -> None:
+        """Waits for a stop in progress. Raises InstanceStateWrong if the agent is stopped then."""
+        current = await self._sandbox_control.resume(instance)
+        if current.status is not InstanceStatus.RUNNING:
+            raise InstanceStateWrong(current.status, InstanceStatus.RUNNING)

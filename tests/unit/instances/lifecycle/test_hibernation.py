@@ -1,0 +1,238 @@
+"""Instances that leave memory while they run, and come back when they are used."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from chowder_local.core.domain import InstanceStatus, SandboxState
+from chowder_local.core.errors.requests import InstanceStateWrong
+from chowder_local.core.errors.sandboxes import BootFailed, EngineUnavailable
+from chowder_local.core.events import EventType
+from tests.scripted.engine import Hold
+from tests.scripted.gateway import ok
+from tests.scripted.talking import respond
+from tests.scripted.world import open_world
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from chowder_local.core.domain import Instance
+    from tests.scripted.gateway import RpcAnswer
+    from tests.scripted.world import World
+
+RUNNING, STOPPED, ERROR = InstanceStatus.RUNNING, InstanceStatus.STOPPED, InstanceStatus.ERROR
+AFTER_S = 1800.0
+
+
+async def idle(world: World) -> Instance:
+    """An instance that was idle for as long as the setting says."""
+    instance = await world.created()
+    world.clock.advance(AFTER_S)
+    return instance
+
+
+async def hibernated(world: World) -> Instance:
+    instance = await idle(world)
+    await world.hibernation.hibernate_idle()
+    found = await world.now(instance)
+    assert found.is_hibernated
+    return found
+
+
+async def test_an_idle_instance_leaves_memory_and_stays_running(world: World) -> None:
+    instance = await hibernated(world)
+    assert instance.status is RUNNING
+    assert instance.gateway_url is None
+    assert world.engine.state(instance.sandbox_id) is SandboxState.EXITED
+    assert instance.sandbox_id in world.engine.volume_ids
+    assert (await world.health.report())["hibernated"] == 1
+    # The reconciler leaves it alone.
+    await world.reconciler.reconcile()
+    assert world.engine.state(instance.sandbox_id) is SandboxState.EXITED
+
+
+async def test_it_stays_while_it_is_used_or_was_used_a_moment_ago(world: World) -> None:
+    instance = await idle(world)
+    async with world.in_memory.using(instance):
+        await world.hibernation.hibernate_idle()
+        assert not await world.hibernation.hibernate(instance)
+    await world.hibernation.hibernate_idle()
+    assert not (await world.now(instance)).is_hibernated
+    world.clock.advance(AFTER_S)
+    await world.hibernation.hibernate_idle()
+    assert (await world.now(instance)).is_hibernated
+
+
+@pytest.mark.parametrize(
+    ("method", "answer"),
+    [
+        ("config.get", {"sourceConfig": {"channels": {"telegram": {"enabled": True}}}}),
+        ("health", {"agents": [{"heartbeat": {"enabled": True}}]}),
+        ("cron.list", {"jobs": [{"enabled": True, "name": "each morning"}]}),
+    ],
+)
+async def test_an_agent_with_work_of_its_own_stays_in_memory(
+    world: World, method: str, answer: dict[str, Any]
+) -> None:
+    instance = await idle(world)
+    world.gateway.rpc_answers[method] = ok(answer)
+    await world.hibernation.hibernate_idle()
+    assert not (await world.now(instance)).is_hibernated
+    assert not world.gateway.is_suspended
+
+
+async def test_openclaws_own_jobs_and_disabled_channels_do_not_keep_an_agent(
+    world: World,
+) -> None:
+    answers: dict[str, RpcAnswer] = {
+        "config.get": ok({"sourceConfig": {"channels": {"telegram": {"enabled": False}}}}),
+        "cron.list": ok({"jobs": [{"enabled": True, "declarationKey": "memory-core:dreaming"}]}),
+    }
+    world.gateway.rpc_answers.update(answers)
+    await hibernated(world)
+
+
+async def test_a_turn_in_progress_or_a_program_of_the_agent_keeps_it(world: World) -> None:
+    instance = await idle(world)
+    world.gateway.busy_rounds = 1
+    await world.hibernation.hibernate_idle()
+    world.gateway.busy_rounds = 0
+    assert not world.gateway.is_suspended
+    world.engine.commands.append("python3 -m http.server")
+    assert not await world.hibernation.hibernate(instance)
+    assert not (await world.now(instance)).is_hibernated
+
+
+async def test_an_instance_may_be_kept_in_memory(world: World) -> None:
+    instance = await hibernated(world)
+    kept = await world.in_memory.allow_hibernation(instance, is_allowed=False)
+    assert kept.is_in_memory
+    world.clock.advance(AFTER_S)
+    await world.hibernation.hibernate_idle()
+    assert (await world.now(instance)).is_in_memory
+
+
+async def test_a_message_brings_it_back_and_waits_for_that(world: World) -> None:
+    instance = await hibernated(world)
+    assert (await respond(world, instance))["status"] == "completed"
+    assert (await world.now(instance)).gateway_url == world.engine.gateway_url
+    assert world.engine.state(instance.sandbox_id) is SandboxState.RUNNING
+    kinds = [each.type for each in world.events.after(0)]
+    assert kinds.count(EventType.INSTANCE_HIBERNATED) == 1
+    assert kinds.count(EventType.INSTANCE_RESUMED) == 1
+
+
+async def test_calls_at_the_same_time_bring_it_back_once(world: World) -> None:
+    instance = await hibernated(world)
+    boots = world.engine.made("boot")
+    answers = await asyncio.gather(*(respond(world, instance) for _ in range(3)))
+    assert {each["status"] for each in answers} == {"completed"}
+    assert world.engine.made("boot") == boots + 1
+
+
+async def test_a_call_that_comes_during_its_hibernation_gets_it_back(world: World) -> None:
+    instance = await idle(world)
+    world.engine.holds["release"] = hold = Hold()
+    leaving = asyncio.create_task(world.hibernation.hibernate(instance))
+    await hold.has_begun.wait()
+    # Its row was read before.
+    answering = asyncio.create_task(respond(world, instance))
+    hold.may_end.set()
+    assert await leaving
+    assert (await answering)["status"] == "completed"
+    assert (await world.now(instance)).is_in_memory
+
+
+async def test_a_hibernated_instance_is_stopped_started_and_deleted_as_others(
+    world: World,
+) -> None:
+    instance = await hibernated(world)
+    boots = world.engine.made("boot")
+    stopped = await world.lifecycle.stop(world.organization_id, instance.id)
+    assert (stopped.status, world.engine.made("boot")) == (STOPPED, boots)
+    assert (await world.lifecycle.start(world.organization_id, instance.id)).is_in_memory
+    await hibernated_again(world, instance)
+    await world.lifecycle.delete(world.organization_id, instance.id)
+    assert instance.sandbox_id not in world.engine.volume_ids
+
+
+async def hibernated_again(world: World, instance: Instance) -> None:
+    world.clock.advance(AFTER_S)
+    assert await world.hibernation.hibernate(await world.now(instance))
+
+
+async def test_a_snapshot_is_taken_without_waking_it(world: World) -> None:
+    instance = await hibernated(world)
+    await world.snapshots.take(instance)
+    assert (await world.now(instance)).is_hibernated
+
+
+async def test_it_is_brought_back_to_be_configured_but_not_to_be_renamed(world: World) -> None:
+    instance = await hibernated(world)
+    of = (world.organization_id, instance.id)
+    renamed = await world.reconfiguration.change(*of, name="Bea")
+    assert renamed.instance.is_hibernated
+    changed = await world.reconfiguration.change(*of, overrides={"a": 1})
+    assert changed.instance.is_in_memory
+
+
+async def test_without_an_engine_it_stays_hibernated_and_a_later_call_succeeds(
+    world: World,
+) -> None:
+    instance = await hibernated(world)
+    world.engine.failing["boot"] = EngineUnavailable("The engine is on holiday.")
+    with pytest.raises(EngineUnavailable):
+        await respond(world, instance)
+    assert (await world.now(instance)).is_hibernated
+    world.engine.failing.clear()
+    assert (await respond(world, instance))["status"] == "completed"
+
+
+async def test_an_agent_that_cannot_run_again_becomes_an_error(world: World) -> None:
+    instance = await hibernated(world)
+    world.engine.failing["boot"] = BootFailed("OpenClaw has ended.")
+    with pytest.raises(BootFailed):
+        await respond(world, instance)
+    assert (await world.now(instance)).status is ERROR
+    with pytest.raises(InstanceStateWrong):
+        await respond(world, await world.now(instance))
+
+
+async def test_what_a_crash_left_in_memory_is_released(world: World) -> None:
+    instance = await hibernated(world)
+    world.engine.put(instance.sandbox_id, SandboxState.RUNNING)
+    await world.reconciler.reconcile()
+    assert world.engine.state(instance.sandbox_id) is SandboxState.EXITED
+    assert (await world.now(instance)).is_hibernated
+
+
+async def test_the_one_that_was_used_the_longest_time_ago_makes_room(tmp_path: Path) -> None:
+    async with open_world(tmp_path, max_running=2) as world:
+        first, second = await world.created(), await world.created()
+        world.clock.advance(1)
+        await respond(world, first)
+        world.clock.advance(1)
+        assert (await world.created()).status is RUNNING
+        assert (await world.now(second)).is_hibernated
+        assert (await world.now(first)).is_in_memory
+
+
+async def test_a_long_idle_instance_makes_room_for_a_warm_sandbox(tmp_path: Path) -> None:
+    async with open_world(tmp_path, max_running=4, warm_pool_size=1) as world:
+        made = [await world.created() for _ in range(4)]
+        assert not await world.capacity.make_room_for_warm_sandbox(0)
+        world.clock.advance(61)
+        assert await world.capacity.make_room_for_warm_sandbox(0)
+        now = [await world.now(each) for each in made]
+        assert sum(each.is_hibernated for each in now) == 1
+
+
+async def test_a_row_read_before_it_left_is_not_trusted(world: World) -> None:
+    instance = await hibernated(world)
+    read_before = replace(instance, gateway_url="http://127.0.0.1:9")
+    async with world.in_memory.using(read_before) as current:
+        assert current.gateway_url == world.engine.gateway_url
