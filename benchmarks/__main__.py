@@ -17,7 +17,7 @@ from rich.console import Console
 
 from benchmarks import containers, machine, report
 from benchmarks.bench import open_bench
-from benchmarks.catalogue import ROWS
+from benchmarks.catalogue import QUICK, ROWS
 from benchmarks.results import Outcome
 from benchmarks.waiting import NotMeasured
 from chowder_local.cli.output import note, say, waiting
@@ -28,7 +28,7 @@ from chowder_local.engine.connection import find_engine, open_client
 from chowder_local.engine.image_recipe import expected_tag
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
     from benchmarks.bench import Bench
 
@@ -41,6 +41,7 @@ UNMEASURED = (NotMeasured, ChowderError, httpx.HTTPError, DockerException, Subpr
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("rows", nargs=-1, type=click.Choice(list(ROWS)), metavar="[ROW]...")
+@click.option("--quick", "is_quick", is_flag=True, help="Ten rows in some minutes, coarsely.")
 @click.option("--rounds", type=click.IntRange(min=1), help="Rounds, instead of each row's own.")
 @click.option("--json", "json_file", type=FILE, help="Write everything, single values included.")
 @click.option(
@@ -56,6 +57,7 @@ UNMEASURED = (NotMeasured, ChowderError, httpx.HTTPError, DockerException, Subpr
 def bench(
     env: Mapping[str, str],
     rows: tuple[str, ...],
+    is_quick: bool,
     rounds: int | None,
     json_file: Path | None,
     markdown_file: Path | None,
@@ -73,11 +75,14 @@ def bench(
         return 0
     if sweep:
         return _sweep(env)
-    outcomes, facts, is_whole = _run(env, rows or tuple(ROWS), rounds, keep_image=keep_image)
+    chosen: dict[str, int | None] = dict.fromkeys(rows or ROWS, rounds)
+    if is_quick:
+        chosen = {name: rounds or QUICK[name] for name in QUICK if name in chosen}
+    outcomes, facts, is_whole = _run(env, chosen, keep_image=keep_image)
     console = Console(highlight=False, width=None if sys.stdout.isatty() else UNSEEN_WIDTH)
     console.print(report.table(outcomes))
     console.print(f"\n{report.describe(facts)}", markup=False)
-    options = {"rows": list(rows or ROWS), "rounds": rounds, "is_whole": is_whole}
+    options = {"rows": list(chosen), "rounds": rounds, "is_whole": is_whole}
     if json_file is not None:
         content: dict[str, Any] = report.as_json(outcomes, facts, options)
         json_file.write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
@@ -89,7 +94,7 @@ def bench(
 
 
 def _run(
-    env: Mapping[str, str], names: Sequence[str], rounds: int | None, *, keep_image: bool
+    env: Mapping[str, str], rows: Mapping[str, int | None], *, keep_image: bool
 ) -> tuple[list[Outcome], dict[str, Any], bool]:
     """The rows' outcomes, the machine, and whether all rows were measured.
 
@@ -102,10 +107,10 @@ def _run(
     try:
         with (
             waiting("starting") as progress,
-            open_bench(env, progress, rounds, keep_image=keep_image) as run,
+            open_bench(env, progress, keep_image=keep_image) as run,
         ):
             facts = machine.facts(run.client, expected_tag(settings))
-            for name in names:
+            for name, run.rounds in rows.items():
                 outcomes.append(_measured(run, name, progress))
     except KeyboardInterrupt:
         if not outcomes:

@@ -45,15 +45,18 @@ class Bench:
         return self.rounds or usual
 
     @contextmanager
-    def server(self, *, is_up: bool = True, **settings: str) -> Iterator[Server]:
-        """A server with its own data directory; `settings` have no prefix.
+    def server(
+        self, more: Mapping[str, str] | None = None, *, is_up: bool = True, **settings: str
+    ) -> Iterator[Server]:
+        """A server with its own data directory; `settings`, and `more` of them, have no prefix.
 
         By default it has no warm sandboxes, and freezes those that the settings ask for. With an
         `ANTHROPIC_API_KEY` it calls that provider; without one, all models are offline.
         """
         self._servers += 1
         key = settings.pop("ANTHROPIC_API_KEY", None)
-        settings = {"WARM_POOL_SIZE": "0", "LOG_LEVEL": "warning"} | settings
+        usual = {"WARM_POOL_SIZE": "0", "WARM_POOL_MAX": "0", "LOG_LEVEL": "warning"}
+        settings = usual | dict(more or {}) | settings
         chosen = {f"CHOWDER_{name}": value for name, value in settings.items()}
         if key is not None:
             chosen["ANTHROPIC_API_KEY"] = key
@@ -97,7 +100,7 @@ class Bench:
 
 @contextmanager
 def open_bench(
-    env: Mapping[str, str], progress: Callable[[str], None], rounds: int | None, *, keep_image: bool
+    env: Mapping[str, str], progress: Callable[[str], None], *, keep_image: bool
 ) -> Iterator[Bench]:
     """Opens a run, and removes everything that it made at the end."""
     with ExitStack() as stack:
@@ -110,7 +113,7 @@ def open_bench(
         stack.callback(containers.remove_all, client, run)
         # The user of stock OpenClaw's container needs access to the folder.
         Path(folder).chmod(0o711)
-        yield Bench(env, client, Path(folder), run, progress, rounds)
+        yield Bench(env, client, Path(folder), run, progress)
 
 
 def listens(host: str, port: int) -> bool:

@@ -1,4 +1,4 @@
-"""The rows, in the order of the design's table."""
+"""The rows, in the order of the design's table, and those of a quick run."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 from benchmarks import (
     creation,
+    crowds,
     footprint,
     forking,
     freezing,
+    idling,
     passing,
     requests,
     startup,
@@ -38,6 +40,13 @@ ROWS: Mapping[str, Row] = {
     "fork": Row("a fork with a warm sandbox; a warm create and a plain copy", forking.fork),
     "first-message": Row("an agent's first message; its later ones", turns.first_message),
     "stop-start": Row("stop and start; the engine's pause and unpause", freezing.stop_start),
+    "released": Row("start of a released agent; the same by a boot", idling.released),
+    "wake": Row("a call that wakes a hibernated agent; the same by a boot", idling.wake),
+    "silence": Row("a message after 2 and 10 minutes of silence; the next", idling.silence),
+    "frozen": Row("the first message after 2 and 30 minutes frozen; the next", idling.frozen),
+    "burst": Row("10 creates on 4 warm sandboxes; boots, two at a time", crowds.burst),
+    "refill": Row("a message while a warm sandbox is made; while none is", crowds.refill),
+    "many": Row("100 running agents that are used in turn (an hour)", crowds.many),
     "message": Row("a message through us; straight to the gateway", turns.message),
     "passing": Row("an answer at once, through us; straight", passing.passing),
     "streams": Row("64 streams at once; straight from the gateway", streams.streams),
@@ -47,3 +56,17 @@ ROWS: Mapping[str, Row] = {
     "up": Row("up → healthy; importing the dependencies", startup.up),
     "scale": Row("list and status with 10,000 rows; with 10", requests.scale),
 }
+
+QUICK: Mapping[str, int] = {
+    "create-warm": 3,
+    "fork": 3,
+    "stop-start": 5,
+    "released": 1,
+    "wake": 1,
+    "refill": 1,
+    "message": 10,
+    "passing": 50,
+    "status": 3,
+    "up": 3,
+}
+"""The rows that matter most, each with the rounds that it gets in a quick run."""

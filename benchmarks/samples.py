@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+LATER_MESSAGES = 5
+
 Sample = dict[str, float]
 """The values of one subject in one round, by metric."""
 
@@ -37,6 +39,15 @@ def alternately(
             if number >= 0:
                 kept[name].append(sample)
     return kept
+
+
+def first_and_later(say: Callable[[str], float]) -> Sample:
+    """The milliseconds of a message, and the median of the next ones."""
+    first_ms = say("Hello.")
+    return {
+        "first": first_ms,
+        "later": middle([say(f"Message {number}.") for number in range(LATER_MESSAGES)]),
+    }
 
 
 def column(samples: Sequence[Sample], metric: str) -> list[float]:

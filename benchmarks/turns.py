@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.comparison import compare_ways
 from benchmarks.results import Goal, Measure, Outcome, Rule
 from benchmarks.routes import Caller, Route
-from benchmarks.samples import alternately, column, mean, middle
+from benchmarks.samples import LATER_MESSAGES, alternately, column, first_and_later, mean, middle
 from benchmarks.stock_openclaw import start, stock
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from benchmarks.stock_openclaw import Stock
 
 FIRST_ROUNDS = 5
-LATER_MESSAGES = 5
 MESSAGE_ROUNDS = 100
 SESSION = "bench"
 
@@ -110,21 +109,13 @@ def _sent(caller: Caller, server: Server) -> Sample:
 
 
 def _talked(server: Server, instance: Mapping[str, Any]) -> Sample:
-    sample = _first_and_later(lambda text: server.say(instance, text))
+    sample = first_and_later(lambda text: server.say(instance, text))
     server.delete(instance)
     return sample
 
 
 def _stock_talked(stock: Stock) -> Sample:
     agent = start(stock)
-    sample = _first_and_later(agent.say)
+    sample = first_and_later(agent.say)
     agent.container.remove(force=True, v=True)
     return sample
-
-
-def _first_and_later(say: Callable[[str], float]) -> Sample:
-    first_ms = say("Hello.")
-    return {
-        "first": first_ms,
-        "later": middle([say(f"Message {number}.") for number in range(LATER_MESSAGES)]),
-    }

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import psutil
+
 from chowder_local.app.model_calls import ModelCalls
 from chowder_local.core.keyed_lock import KeyedLocks
 from chowder_local.instances.configuration.initial_config import InitialConfigs
@@ -26,6 +28,7 @@ from chowder_local.instances.snapshots.home_copies import HomeCopies
 from chowder_local.instances.snapshots.service import Snapshots
 from chowder_local.instances.transitions import Transitions
 from chowder_local.instances.warm_pool.allocation import Allocation
+from chowder_local.instances.warm_pool.demand import Demand
 from chowder_local.instances.warm_pool.fit import Fit
 from chowder_local.instances.warm_pool.hydration import Hydration
 from chowder_local.instances.warm_pool.pool import WarmPool
@@ -36,12 +39,22 @@ from chowder_local.openclaw.gateway import Gateway
 from chowder_local.openclaw.warmup import WarmUp
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from chowder_local.core.domain import SandboxId
     from chowder_local.instances.engine_protocol import Engine
     from chowder_local.instances.lifecycle.egress import EgressRule
     from chowder_local.openclaw.home.state_transfer import StateTransfers
     from chowder_local.openclaw.sandbox_exec import Processes
     from chowder_local.upstream.forward import Forwarder
+
+
+IDLE_PERCENT = 50.0
+
+
+def has_idle_processor() -> bool:
+    """Whether the machine was mostly idle since the last call."""
+    return psutil.cpu_percent() < IDLE_PERCENT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +69,7 @@ class Sandboxes(ModelCalls):
     state_transfers: StateTransfers
     egress_rule: EgressRule
     relay_url: str
+    is_idle: Callable[[], bool] = has_idle_processor
     locks: KeyedLocks = field(default_factory=KeyedLocks)
     config_locks: KeyedLocks = field(default_factory=KeyedLocks)
 
@@ -174,7 +188,7 @@ class Sandboxes(ModelCalls):
 
     @cached_property
     def fit(self) -> Fit:
-        return Fit(self.warm_sandboxes, self.organizations, self.egress_rule)
+        return Fit(self.warm_sandboxes, self.organizations, self.egress_rule, self.demand)
 
     @cached_property
     def rehydration(self) -> Rehydration:
@@ -205,11 +219,18 @@ class Sandboxes(ModelCalls):
     def pool(self) -> WarmPool:
         return WarmPool(
             size=self.settings.warm_pool_size,
+            size_max=self.settings.warm_pool_max,
+            demand=self.demand,
             warm_sandboxes=self.warm_sandboxes,
             queries=self.warm_queries,
             provisioner=self.provisioner,
             capacity=self.capacity,
+            is_idle=self.is_idle,
         )
+
+    @cached_property
+    def demand(self) -> Demand:
+        return Demand(self.clock)
 
     @cached_property
     def allocation(self) -> Allocation:

@@ -106,6 +106,12 @@ class Settings(BaseModel):
         ge=0,
         description="Warm sandboxes to keep ready, if there is memory for them; 0 for none.",
     )
+    warm_pool_max: int = Field(
+        6,
+        ge=0,
+        description="The most warm sandboxes, if instances are often created or brought back "
+        "several at once and the processor is idle.",
+    )
     max_running: int | None = Field(
         None,
         ge=1,

@@ -23,7 +23,11 @@ if TYPE_CHECKING:
 TAIL_LINES = 60
 POLL = re.compile(r"middleware: GET \S+ 200 ")
 # Warm sandboxes are for their own tests, and what a machine has must not decide about the others.
-DEFAULTS = {"CHOWDER_WARM_POOL_SIZE": "0", "CHOWDER_MAX_RUNNING": "16"}
+DEFAULTS = {
+    "CHOWDER_WARM_POOL_SIZE": "0",
+    "CHOWDER_WARM_POOL_MAX": "0",
+    "CHOWDER_MAX_RUNNING": "16",
+}
 PORTS = range(20_000, 30_000)
 """Of these, a kernel gives none to whoever asks for any, so a server that is down keeps its own."""
 UP_TIMEOUT_S = 60.0

@@ -177,6 +177,7 @@ async def open_world(
             state_transfers=state_transfers,
             egress_rule=egress_rule,
             relay_url=RELAY_URL,
+            is_idle=lambda: True,
             server_facts=_facts(clock),
             engine_facts=_engine_facts,
             channel_connect_timeout_s=1.0,

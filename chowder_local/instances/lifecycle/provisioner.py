@@ -20,6 +20,8 @@ from chowder_local.core.fault_injection import Call, FaultKind
 from chowder_local.core.tasks import contained
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from chowder_local.core.domain import Instance, InstanceId, OrganizationId, WarmSandbox
     from chowder_local.core.fault_injection import FaultDraft, Faults
     from chowder_local.instances.lifecycle.sandbox_boot import SandboxBoot
@@ -60,6 +62,8 @@ class Provisioner:
         self._group = group
         self._in_progress: dict[InstanceId, asyncio.Task[None]] = {}
         self._not_before_s: dict[InstanceId, float] = {}
+        self.on_idle: Callable[[], None] = lambda: None
+        """Called when nothing is being provisioned any more."""
 
     def begin(self, instance: Instance, warm_sandbox: WarmSandbox | None = None) -> None:
         """Boots an instance that is `provisioning`, unless its boot is in progress.
@@ -77,7 +81,12 @@ class Provisioner:
         work = self._contained(instance, warm_sandbox, fault)
         task = self._group.create_task(work, name=f"boot {instance.id}")
         self._in_progress[instance.id] = task
-        task.add_done_callback(lambda _: self._in_progress.pop(instance.id, None))
+        task.add_done_callback(lambda _: self._end(instance.id))
+
+    def _end(self, instance_id: InstanceId) -> None:
+        self._in_progress.pop(instance_id, None)
+        if not self._in_progress:
+            self.on_idle()
 
     def next_creation_fails(self, organization_id: OrganizationId) -> bool:
         """Whether an injected fault fails the organization's next new instance."""

@@ -34,8 +34,6 @@ class Allocation:
         async with self._pool.reserve_booting() as booting_id:
             instance, warm_sandbox = await write(fingerprint, booting_id)
         self._provisioner.begin(instance, warm_sandbox)
-        if warm_sandbox is not None:
-            self._pool.refill()
         return instance
 
     async def _fingerprint(self, instance: Instance) -> str | None:
@@ -43,4 +41,4 @@ class Allocation:
         # A fault fails the boot, and a warm sandbox would be wasted.
         if not self._pool.size or self._provisioner.next_creation_fails(instance.organization_id):
             return None
-        return await self._fit.fingerprint(instance)
+        return await self._fit.wanted(instance)

@@ -1,4 +1,4 @@
-"""Which instances a warm sandbox fits."""
+"""Which warm sandbox an instance wants."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from chowder_local.accounts.organizations import Organizations
     from chowder_local.core.domain import Instance
     from chowder_local.instances.lifecycle.egress import EgressRule
+    from chowder_local.instances.warm_pool.demand import Demand
     from chowder_local.instances.warm_pool.sandboxes import WarmSandboxes
 
 
@@ -15,18 +16,27 @@ class Fit:
     """Compares what an instance needs with what warm sandboxes are made of."""
 
     def __init__(
-        self, warm_sandboxes: WarmSandboxes, organizations: Organizations, egress: EgressRule
+        self,
+        warm_sandboxes: WarmSandboxes,
+        organizations: Organizations,
+        egress: EgressRule,
+        demand: Demand,
     ) -> None:
         self._warm_sandboxes = warm_sandboxes
         self._organizations = organizations
         self._egress = egress
+        self._demand = demand
 
-    async def fingerprint(self, instance: Instance) -> str | None:
-        """The fingerprint of a warm sandbox that fits the instance; None if none fits."""
+    async def wanted(self, instance: Instance) -> str | None:
+        """The fingerprint of the warm sandbox that an instance wants now, whether or not it exists.
+
+        None if none fits.
+        """
         organization_id, provider = instance.organization_id, instance.model_provider
         # Without a key the boot fails, and a warm sandbox would be wasted.
         if await self._organizations.model_key(organization_id, provider) is None:
             return None
         if self._egress.effective(instance) is not self._egress.default:
             return None
+        self._demand.add()
         return self._warm_sandboxes.fingerprint

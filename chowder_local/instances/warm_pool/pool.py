@@ -1,4 +1,4 @@
-"""Keeping the configured number of warm sandboxes, while instances leave memory and boots."""
+"""Keeping as many warm sandboxes as are wanted, while instances leave memory and processor."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from chowder_local.core.errors import ChowderError
 from chowder_local.core.tasks import contained
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
 
     from chowder_local.core.domain import SandboxId, WarmSandbox
     from chowder_local.instances.lifecycle.capacity import Capacity
     from chowder_local.instances.lifecycle.provisioner import Provisioner
+    from chowder_local.instances.warm_pool.demand import Demand
     from chowder_local.instances.warm_pool.sandboxes import WarmSandboxes
     from chowder_local.store.warm_sandboxes import WarmSandboxQueries
 
@@ -33,52 +35,64 @@ class WarmPool:
         self,
         *,
         size: int,
+        size_max: int,
+        demand: Demand,
         warm_sandboxes: WarmSandboxes,
         queries: WarmSandboxQueries,
         provisioner: Provisioner,
         capacity: Capacity,
+        is_idle: Callable[[], bool],
     ) -> None:
         self._size = size
+        self._size_max = size_max
+        self._demand = demand
         self._warm_sandboxes = warm_sandboxes
         self._queries = queries
         self._provisioner = provisioner
         self._capacity = capacity
-        self._is_refill_due = asyncio.Event()
+        self._is_idle = is_idle
         self._failures = 0
+        self._is_new = True
+        provisioner.on_idle = demand.changed.set
         self.problem: str | None = None
         """Why the latest warm sandbox could not be made; None if it could."""
 
     @property
     def size(self) -> int:
-        """The configured number of warm sandboxes."""
-        return self._size
+        """The number of warm sandboxes to have: it follows the demand between two settings."""
+        if not self._size:
+            return 0
+        return max(self._size, min(self._demand.peak(), self._size_max))
 
     def reserve_booting(self) -> AbstractAsyncContextManager[SandboxId | None]:
         """The warm sandbox that is booting, for an instance that finds none ready."""
         return self._warm_sandboxes.reserve_booting()
 
-    def refill(self) -> None:
-        """Starts the next check at once, because a warm sandbox was claimed."""
-        self._is_refill_due.set()
-
     async def run(self) -> None:
         """Adjusts the pool at intervals, until cancelled."""
         while True:
-            self._is_refill_due.clear()
+            self._demand.changed.clear()
             with contained("adjusting the warm pool"):
                 while await self.adjust():
                     pass
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._pause_s()):
-                    await self._is_refill_due.wait()
+                    await self._demand.changed.wait()
 
     async def adjust(self) -> bool:
         """Discards and makes warm sandboxes; True if one was made, and more may be missing."""
         fit = [each for each in await self._queries.all() if await self._is_kept(each)]
-        for surplus in fit[self._size :]:
+        if self._is_new:
+            # As many as an earlier run of the server had, which knew the demand.
+            self._is_new = False
+            self._demand.add(len(fit))
+        for surplus in fit[self.size :]:
             with _isolated(surplus):
                 await self._warm_sandboxes.discard(surplus)
-        if len(fit) >= self._size or self._provisioner.in_progress_count:
+        if len(fit) >= self.size or self._provisioner.in_progress_count:
+            return False
+        if len(fit) >= self._size and not self._is_idle():
+            # What is wanted beyond the usual number does not slow down what runs.
             return False
         if not await self._capacity.make_room_for_warm_sandbox(len(fit)):
             return False

@@ -61,7 +61,7 @@ class Rehydration:
         """
         if instance.first_ready_at is None or instance.id in self._refused:
             return None
-        fingerprint = await self._fit.fingerprint(instance)
+        fingerprint = await self._fit.wanted(instance)
         async with self._queries.reserve(instance, fingerprint) as warm:
             if warm is None:
                 return None

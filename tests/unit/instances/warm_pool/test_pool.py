@@ -22,7 +22,6 @@ from chowder_local.core.fault_injection import FaultDraft, FaultKind
 from chowder_local.instances.lifecycle.creation import InstanceDraft
 from chowder_local.instances.warm_pool import pool as pool_module
 from chowder_local.instances.warm_pool import sandboxes as warm_sandboxes_module
-from chowder_local.instances.warm_pool.pool import WarmPool
 from chowder_local.openclaw.warmup import TURN_COUNT
 from tests.scripted.engine import Hold
 from tests.scripted.gateway import failing, friendly, refused
@@ -362,7 +361,7 @@ async def test_the_loop_survives_failures(world: World) -> None:
     world.tasks.create_task(world.pool.run())
     await eventually(lambda: world.engine.made("memory") > 0, "a look was taken")
     del world.engine.failing["memory"]
-    world.pool.refill()
+    world.demand.changed.set()
     await eventually(lambda: len(world.engine.warm_sandboxes) == 2, "warm sandboxes are made")
 
 
@@ -390,14 +389,9 @@ async def test_no_warm_sandbox_is_made_while_instances_boot(world: World) -> Non
 
 async def test_surplus_warm_sandboxes_are_discarded(world: World) -> None:
     oldest, _ = await full(world)
-    small = WarmPool(
-        size=1,
-        warm_sandboxes=world.warm_sandboxes,
-        queries=world.warm_queries,
-        provisioner=world.provisioner,
-        capacity=world.capacity,
-    )
-    assert not await small.adjust()
+    with_one = replace(world, settings=world.settings.model_copy(update={"warm_pool_size": 1}))
+    small = replace(with_one, settings=with_one.settings.model_copy(update={"warm_pool_max": 0}))
+    assert not await small.pool.adjust()
     assert [each.sandbox_id for each in await world.warm_queries.all()] == [oldest.sandbox_id]
     assert len(world.engine.containers) == 1
 
