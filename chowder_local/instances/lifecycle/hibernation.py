@@ -102,7 +102,7 @@ class Hibernation:
             except (GatewayUnavailable, RpcRefused) as problem:
                 reason, has_left = str(problem), False
             if not has_left:
-                self._uses.end_leaving(instance.id)
+                self._uses.end_leaving(instance)
                 self._busy[instance.id] = reason or "in use"
                 log.debug("instance %s: does not hibernate: %s", instance.id, reason)
         return has_left

@@ -63,10 +63,11 @@ class InMemory:
         if instance.status is not InstanceStatus.RUNNING:
             raise InstanceStateWrong(instance.status, InstanceStatus.RUNNING)
         with self._uses.using(instance.id):
-            if instance.is_hibernated or self._uses.has_left(instance.id):
+            if self._uses.is_stale(instance):
                 async with self._locks.holding(instance.id):
                     current = await self._directory.current(instance, InstanceStatus.RUNNING)
                     instance = await self.bring_back(current)
+                    self._uses.end_leaving(instance)
             yield instance
 
     async def allow_hibernation(self, stale: Instance, is_allowed: bool) -> Instance:
@@ -89,7 +90,7 @@ class InMemory:
         resumed = await self._transitions.wake(instance, gateway_url)
         if resumed is None:
             await self._directory.raise_status_changed(instance)
-        self._uses.end_leaving(instance.id)
+        self._uses.end_leaving(resumed)
         self._events.publish(
             EventType.INSTANCE_RESUMED,
             resumed.organization_id,

@@ -21,7 +21,8 @@ class InstanceUses:
         self._counts: Counter[InstanceId] = Counter()
         self._ends: dict[InstanceId, datetime] = {}
         self._began = clock()
-        self._left: set[InstanceId] = set()
+        self._addresses: dict[InstanceId, str | None] = {}
+        """Of the instances that have left memory, or were about to; None until they are back."""
 
     @contextmanager
     def using(self, instance_id: InstanceId) -> Iterator[None]:
@@ -36,19 +37,20 @@ class InstanceUses:
             self._ends[instance_id] = self._clock()
 
     def begin_leaving(self, instance_id: InstanceId) -> bool:
-        """Whether nobody uses it; if so, `has_left` says from now on that it may be gone."""
+        """Whether nobody uses it; if so, every row of it that was read before is stale."""
         if instance_id in self._counts:
             return False
-        self._left.add(instance_id)
+        self._addresses[instance_id] = None
         return True
 
-    def has_left(self, instance_id: InstanceId) -> bool:
-        """Whether it may have left memory since a caller has read its row."""
-        return instance_id in self._left
+    def is_stale(self, instance: Instance) -> bool:
+        """Whether it may have left memory, or come back elsewhere, since its row was read."""
+        address = self._addresses.get(instance.id, instance.gateway_url)
+        return address is None or address != instance.gateway_url
 
-    def end_leaving(self, instance_id: InstanceId) -> None:
-        """It is in memory: it was brought back, or has not left after all."""
-        self._left.discard(instance_id)
+    def end_leaving(self, instance: Instance) -> None:
+        """It is in memory as this row says: it came back, or has not left after all."""
+        self._addresses[instance.id] = instance.gateway_url
 
     def is_used(self, instance_id: InstanceId) -> bool:
         """Whether a call needs it now."""
@@ -64,4 +66,4 @@ class InstanceUses:
     def forget(self, instance_id: InstanceId) -> None:
         """Drops what is known of an instance that is deleted."""
         self._ends.pop(instance_id, None)
-        self._left.discard(instance_id)
+        self._addresses.pop(instance_id, None)

@@ -234,5 +234,7 @@ async def test_a_long_idle_instance_makes_room_for_a_warm_sandbox(tmp_path: Path
 async def test_a_row_read_before_it_left_is_not_trusted(world: World) -> None:
     instance = await hibernated(world)
     read_before = replace(instance, gateway_url="http://127.0.0.1:9")
-    async with world.in_memory.using(read_before) as current:
-        assert current.gateway_url == world.engine.gateway_url
+    for _ in range(2):
+        # The second time it is back already, at another address.
+        async with world.in_memory.using(read_before) as current:
+            assert current.gateway_url == world.engine.gateway_url
