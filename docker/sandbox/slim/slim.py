@@ -1,0 +1,92 @@
+"""Makes a folder of npm packages small: removes what no agent reads, keeps equal files once.
+
+Looked at for OpenClaw 2026.9.6; what a release does not have is named and fails the build.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import sys
+from pathlib import Path
+
+MACHINES = {"x86_64": ("x64", "arm64"), "aarch64": ("arm64", "x64")}
+UNUSED = (
+    # A worker on another machine gets these; a sandbox has none.
+    "node_modules/openclaw/dist/worker/worker.mjs",
+    "node_modules/openclaw/dist/worker/sqlite-store.worker.mjs",
+    # OpenClaw's own web pages are switched off, and nobody may switch them on.
+    "node_modules/openclaw/dist/control-ui/**/*",
+    # It controls a desktop, which a sandbox does not have. Its plugin loads without it.
+    "node_modules/@trycua/cua-driver-linux-{machine}-gnu/libcua_driver_sdk.so",
+    # The command; what runs in OpenClaw is the library.
+    "node_modules/typescript/lib/_tsc.js",
+    # A recording for a package's own tests.
+    "channels/**/node-wav/x.json",
+    "channels/**/*-linux-{other}-*/*.node",
+)
+"""Patterns of files, for this machine and the other one."""
+TYPES = (".map", ".d.ts", ".d.mts", ".d.cts", ".tsbuildinfo")
+SOURCES = (".ts", ".mts", ".cts", ".tsx", ".md")
+"""What runs was compiled from these, and only OpenClaw itself reads such files: agents, too."""
+SMALLEST_LINKED_BYTES = 512
+
+
+def main(folder: Path) -> None:
+    """Makes one folder small, whose packages are in `node_modules` and in `channels`."""
+    before = _size(folder)
+    machine, other = MACHINES[os.uname().machine]
+    for pattern in UNUSED:
+        matches = folder.glob(pattern.format(machine=machine, other=other))
+        found = [each for each in matches if each.is_file()]
+        if not found:
+            sys.exit(f"slim: there is no {pattern}; look at what this release has instead.")
+        for each in found:
+            each.unlink()
+    for each in _files(folder):
+        if _is_for_developers(each):
+            each.unlink()
+    linked = _link_equal(folder)
+    sys.stdout.write(f"{before} MB of packages are {_size(folder)} MB now, {linked} MB by links\n")
+
+
+def _is_for_developers(path: Path) -> bool:
+    if path.name.endswith(TYPES):
+        return True
+    # Below the last `node_modules` is one package.
+    owner = f"{path.as_posix().rpartition('/node_modules/')[0]}/node_modules/"
+    package = path.as_posix().removeprefix(owner).partition("/")[0]
+    return path.suffix in SOURCES and package not in {"openclaw", "@openclaw"}
+
+
+def _link_equal(folder: Path) -> int:
+    """Makes equal files one; returns how many megabytes that spares."""
+    first: dict[tuple[bytes, int], Path] = {}
+    spared = 0
+    for each in _files(folder):
+        status = each.stat()
+        if status.st_size < SMALLEST_LINKED_BYTES or status.st_nlink > 1:
+            continue
+        key = hashlib.sha256(each.read_bytes()).digest(), status.st_mode
+        if key in first:
+            each.unlink()
+            os.link(first[key], each)
+            spared += status.st_size
+        else:
+            first[key] = each
+    return spared // 1_000_000
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(each for each in folder.rglob("*") if each.is_file() and not each.is_symlink())
+
+
+def _size(folder: Path) -> int:
+    inodes = {each.stat().st_ino: each.stat().st_size for each in _files(folder)}
+    return sum(inodes.values()) // 1_000_000
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
+    shutil.rmtree(Path(__file__).parent)
