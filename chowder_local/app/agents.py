@@ -88,7 +88,7 @@ class Agents(Sandboxes):
             locks=self.locks,
             waking=self.waking,
             sandbox_control=self.sandbox_control,
-            events=self.events,
+            group=self.tasks,
         )
 
     @cached_property

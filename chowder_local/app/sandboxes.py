@@ -120,7 +120,6 @@ class Sandboxes(ModelCalls):
             locks=self.locks,
             uses=self.uses,
             gateway_of=self.gateway_of,
-            events=self.events,
             after_s=self.settings.hibernate_after_s,
             interval_s=self.settings.reconcile_interval_s,
         )

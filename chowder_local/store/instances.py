@@ -205,12 +205,21 @@ class InstanceQueries:
             if row is None or not (only_from is None or row.status in only_from):
                 return None
             before = row.status, row.error_message
+            was_in_memory = row.gateway_url is not None
             row.sqlmodel_update(self._columns({**fields, "updated_at": now}))
             changed = self._instance(row.model_dump())
             if changed.status is InstanceStatus.TERMINATED:
                 await forget_histories(session, instance_id)
         if before != (changed.status, changed.error_message):
             self._publish(changed, before[0])
+        elif changed.status is InstanceStatus.RUNNING and was_in_memory != changed.is_in_memory:
+            left, back = EventType.INSTANCE_HIBERNATED, EventType.INSTANCE_RESUMED
+            self._events.publish(
+                back if changed.is_in_memory else left,
+                changed.organization_id,
+                changed.id,
+                sandbox_id=changed.sandbox_id,
+            )
         return changed
 
     async def replace_sandbox(

@@ -10,13 +10,11 @@ from cachetools import TTLCache
 from chowder_local.core import request_context
 from chowder_local.core.domain import SandboxState
 from chowder_local.core.errors.agents import GatewayUnavailable, RpcRefused
-from chowder_local.core.events import EventType
 from chowder_local.core.tasks import contained, every
 from chowder_local.openclaw.standing_work import find_standing_work, has_foreign_process
 
 if TYPE_CHECKING:
     from chowder_local.core.domain import Instance, InstanceId
-    from chowder_local.core.events import Events
     from chowder_local.core.keyed_lock import KeyedLocks
     from chowder_local.instances.engine_protocol import Engine
     from chowder_local.instances.lifecycle.instance_uses import InstanceUses
@@ -43,7 +41,6 @@ class Hibernation:
         locks: KeyedLocks,
         uses: InstanceUses,
         gateway_of: GatewayOf,
-        events: Events,
         after_s: float,
         interval_s: float,
     ) -> None:
@@ -53,7 +50,6 @@ class Hibernation:
         self._locks = locks
         self._uses = uses
         self._gateway_of = gateway_of
-        self._events = events
         self._after_s = after_s
         self._interval_s = interval_s
         self._busy: TTLCache[InstanceId, str] = TTLCache(BUSY_KEPT, BUSY_KEPT_S)
@@ -123,12 +119,6 @@ class Hibernation:
         if await self._transitions.hibernate(instance) is None:
             return False
         await self._engine.release(instance.sandbox_id)
-        self._events.publish(
-            EventType.INSTANCE_HIBERNATED,
-            instance.organization_id,
-            instance.id,
-            sandbox_id=instance.sandbox_id,
-        )
         log.info("instance %s: hibernated", instance.id)
         return True
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -15,13 +16,11 @@ from chowder_local.core.errors.sandboxes import (
     HostFull,
     ImageMissing,
 )
-from chowder_local.core.events import EventType
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from chowder_local.core.domain import Instance
-    from chowder_local.core.events import Events
+    from chowder_local.core.domain import Instance, InstanceId
     from chowder_local.core.keyed_lock import KeyedLocks
     from chowder_local.instances.directory import InstanceDirectory
     from chowder_local.instances.lifecycle.instance_uses import InstanceUses
@@ -44,7 +43,7 @@ class InMemory:
         locks: KeyedLocks,
         waking: Waking,
         sandbox_control: SandboxControl,
-        events: Events,
+        group: asyncio.TaskGroup,
     ) -> None:
         self._uses = uses
         self._directory = directory
@@ -52,7 +51,8 @@ class InMemory:
         self._locks = locks
         self._waking = waking
         self._sandbox_control = sandbox_control
-        self._events = events
+        self._group = group
+        self._coming_back: dict[InstanceId, asyncio.Future[Instance]] = {}
 
     @asynccontextmanager
     async def using(self, instance: Instance) -> AsyncIterator[Instance]:
@@ -64,11 +64,32 @@ class InMemory:
             raise InstanceStateWrong(instance.status, InstanceStatus.RUNNING)
         with self._uses.using(instance.id):
             if self._uses.is_stale(instance):
-                async with self._locks.holding(instance.id):
-                    current = await self._directory.current(instance, InstanceStatus.RUNNING)
-                    instance = await self.bring_back(current)
-                    self._uses.end_leaving(instance)
+                instance = await self._current(instance)
             yield instance
+
+    async def _current(self, stale: Instance) -> Instance:
+        # It goes on if the caller leaves: a boot takes longer than some clients wait.
+        pending = self._coming_back.get(stale.id)
+        if pending is None:
+            pending = self._coming_back[stale.id] = asyncio.get_running_loop().create_future()
+            work = self._settle(stale, pending)
+            self._group.create_task(work, name=f"bring back {stale.id}")
+        return await asyncio.shield(pending)
+
+    async def _settle(self, stale: Instance, pending: asyncio.Future[Instance]) -> None:
+        try:
+            async with self._locks.holding(stale.id):
+                current = await self._directory.current(stale, InstanceStatus.RUNNING)
+                instance = await self.bring_back(current)
+                self._uses.end_leaving(instance)
+            pending.set_result(instance)
+        except Exception as problem:  # noqa: BLE001 - raised to those who wait
+            pending.set_exception(problem)
+            # Perhaps nobody waits any more.
+            pending.exception()
+        finally:
+            del self._coming_back[stale.id]
+            pending.cancel()
 
     async def allow_hibernation(self, stale: Instance, is_allowed: bool) -> Instance:
         """The instance, which may hibernate from now on; or not, and then it is in memory.
@@ -91,12 +112,6 @@ class InMemory:
         if resumed is None:
             await self._directory.raise_status_changed(instance)
         self._uses.end_leaving(resumed)
-        self._events.publish(
-            EventType.INSTANCE_RESUMED,
-            resumed.organization_id,
-            resumed.id,
-            sandbox_id=resumed.sandbox_id,
-        )
         log.info("instance %s: resumed from hibernation", instance.id)
         return resumed
 

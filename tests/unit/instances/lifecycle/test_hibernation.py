@@ -134,6 +134,19 @@ async def test_calls_at_the_same_time_bring_it_back_once(world: World) -> None:
     assert world.engine.made("boot") == boots + 1
 
 
+async def test_it_comes_back_even_if_the_client_does_not_wait(world: World) -> None:
+    instance = await hibernated(world)
+    world.engine.holds["boot"] = hold = Hold()
+    impatient = asyncio.create_task(respond(world, instance))
+    await hold.has_begun.wait()
+    impatient.cancel()
+    await asyncio.wait([impatient])
+    boots = world.engine.made("boot")
+    hold.may_end.set()
+    assert (await respond(world, instance))["status"] == "completed"
+    assert world.engine.made("boot") == boots
+
+
 async def test_a_call_that_comes_during_its_hibernation_gets_it_back(world: World) -> None:
     instance = await idle(world)
     world.engine.holds["release"] = hold = Hold()
