@@ -48,16 +48,16 @@ class WarmSandboxQueries:
 
     @asynccontextmanager
     async def reserve(
-        self, instance: Instance, fingerprint: str | None
+        self, instance: Instance, fingerprint: str | None, booting: SandboxId | None
     ) -> AsyncIterator[WarmSandbox | None]:
-        """Claims a ready sandbox of the fingerprint before the instance's row names it.
+        """Claims a sandbox of the fingerprint before the instance's row names it: as `claim`.
 
         `ids` contains it until the end of the block; the instance owns it then, or nobody does.
         """
         reserved: WarmSandbox | None = None
         try:
             async with self._database.writing() as session:
-                if (reserved := await claim(session, fingerprint, None)) is not None:
+                if (reserved := await claim(session, fingerprint, booting)) is not None:
                     self._reserved.add(reserved.sandbox_id)
             if reserved is not None:
                 self._events.publish(

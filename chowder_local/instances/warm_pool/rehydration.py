@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -31,7 +32,7 @@ REFUSAL_KEPT_S = 3600.0
 
 
 class Rehydration:
-    """Brings an instance back from its volume without a boot, if a warm sandbox is ready."""
+    """Brings an instance back in a warm sandbox, if one is ready or boots already."""
 
     def __init__(
         self,
@@ -62,7 +63,10 @@ class Rehydration:
         if instance.first_ready_at is None or instance.id in self._refused:
             return None
         fingerprint = await self._fit.wanted(instance)
-        async with self._queries.reserve(instance, fingerprint) as warm:
+        async with AsyncExitStack() as stack:
+            async with self._warm_sandboxes.reserve_booting() as booting_id:
+                reserving = self._queries.reserve(instance, fingerprint, booting_id)
+                warm = await stack.enter_async_context(reserving)
             if warm is None:
                 return None
             url = await self._wake(warm, instance)

@@ -195,7 +195,7 @@ class WarmSandboxes:
         if (url := warm.gateway_url) is None:
             progress = await self._take_booting(warm.sandbox_id)
             # Before the gateway is ready: a home that needs another boot need not wait for it.
-            patch = await self._hydration.patch(instance, progress.wait_for_gateway)
+            patch = await self._hydration.patch(instance, progress.wait_for_gateway, homes)
             url = await progress.wait_for_gateway()
             gateway = self._gateway_of(warm.sandbox_id, url)
             is_started = await gateway.wait_until_started(WAKE_TIMEOUT_S)

@@ -19,6 +19,7 @@ from tests.scripted.agents import agent_at, first_column
 from tests.scripted.engine import Hold
 from tests.scripted.operations import start
 from tests.scripted.programs import done
+from tests.scripted.serving import eventually
 from tests.scripted.world import World, open_world
 
 if TYPE_CHECKING:
@@ -88,6 +89,26 @@ async def test_a_released_instance_starts_in_a_warm_sandbox_without_a_boot(
     assert world.engine.volume_ids == {warm.sandbox_id}
     assert await world.snapshot_queries.ids() == set()
     assert world.snapshots.archives.ids() == set()
+
+
+async def test_who_finds_none_ready_gets_the_one_that_boots(
+    world: World, instance: Instance
+) -> None:
+    (ready,) = await world.warm_queries.all()
+    await world.warm_sandboxes.discard(ready)
+    world.engine.holds["boot"] = hold = Hold()
+    filling = asyncio.create_task(world.pool.adjust())
+    await hold.has_begun.wait()
+    boots = world.engine.made("boot")
+    starting = asyncio.create_task(start(world, instance))
+    claimed = EventType.WARM_SANDBOX_CLAIMED
+    await eventually(lambda: claimed in {each.type for each in world.events.after(0)}, "a claim")
+    hold.may_end.set()
+    started = await starting
+    await filling
+    assert started.sandbox_id == world.engine.warm_sandboxes[-1]
+    assert world.engine.made("boot") == boots
+    assert transcript(world) == ["teal"]
 
 
 async def test_the_former_volume_stays_until_the_home_is_on_the_disk(
