@@ -75,12 +75,16 @@ class Capacity:
         # One at a time, or two boots would take the last place.
         async with self._deciding:
             limit = await self.limit()
+            # A list of the engine's may still have a sandbox as running that has just ended.
+            not_counted = {sandbox_id}
             while True:
                 sandboxes = await self._engine.sandboxes()
-                if len(self._in_memory(sandboxes) - {sandbox_id}) < limit:
+                if len(self._in_memory(sandboxes) - not_counted) < limit:
                     break
-                if not await self._evict_one(sandboxes):
+                evicted = await self._evict_one(sandboxes)
+                if evicted is None:
                     raise HostFull(limit)
+                not_counted.add(evicted)
             self._reserved.add(sandbox_id)
         try:
             yield
@@ -102,12 +106,13 @@ class Capacity:
         sandboxes = await self._engine.sandboxes()
         # Memory for one stays free, or the new warm sandbox would soon be evicted.
         is_free = len(self._in_memory(sandboxes)) + 1 < limit
-        return is_free or await self._hibernate_one(sandboxes, IDLE_FOR_WARM_S)
+        return is_free or await self._hibernate_one(sandboxes, IDLE_FOR_WARM_S) is not None
 
     def _in_memory(self, sandboxes: dict[SandboxId, SandboxInfo]) -> set[SandboxId]:
         return self._reserved | {each.id for each in sandboxes.values() if each.state in IN_MEMORY}
 
-    async def _evict_one(self, sandboxes: dict[SandboxId, SandboxInfo]) -> bool:
+    async def _evict_one(self, sandboxes: dict[SandboxId, SandboxInfo]) -> SandboxId | None:
+        """The sandbox that has left memory; None if none can."""
         paused = [each.id for each in sandboxes.values() if each.state is SandboxState.PAUSED]
         owners = await self._instances.owners(paused)
         stopped = [each for each in owners if each.status is InstanceStatus.STOPPED]
@@ -115,23 +120,23 @@ class Capacity:
         for instance in sorted(stopped, key=lambda each: each.updated_at):
             with contained(f"sandbox {instance.sandbox_id}: eviction"):
                 if await self._eviction.release(instance):
-                    return True
+                    return instance.sandbox_id
         for warm in await self._warm_queries.all():
             with contained(f"sandbox {warm.sandbox_id}: eviction"):
                 if warm.gateway_url is not None and await self._warm_sandboxes.discard(warm):
                     log.info("warm sandbox %s: evicted for an instance", warm.sandbox_id)
-                    return True
+                    return warm.sandbox_id
         return await self._hibernate_one(sandboxes)
 
     async def _hibernate_one(
         self, sandboxes: dict[SandboxId, SandboxInfo], idle_min_s: float = 0.0
-    ) -> bool:
-        """Frees the memory of the running instance that was used the longest time ago."""
+    ) -> SandboxId | None:
+        """Hibernates the running instance that was used the longest time ago."""
         running = [each.id for each in sandboxes.values() if each.state is SandboxState.RUNNING]
         owners = await self._instances.owners(running)
         for instance in sorted(owners, key=self._hibernation.idle_s, reverse=True):
             if self._hibernation.idle_s(instance) > idle_min_s:
                 with contained(f"sandbox {instance.sandbox_id}: hibernation"):
                     if await self._hibernation.hibernate(instance):
-                        return True
-        return False
+                        return instance.sandbox_id
+        return None

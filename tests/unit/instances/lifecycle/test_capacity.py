@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING
+from unittest.mock import patch
 
 import pytest
 
@@ -12,6 +13,7 @@ from chowder_local.core.domain import (
     EngineMemory,
     InstanceStatus,
     SandboxId,
+    SandboxInfo,
     SandboxState,
 )
 from chowder_local.core.errors.sandboxes import EngineUnavailable, HostFull
@@ -59,6 +61,21 @@ async def test_the_instance_that_was_stopped_longest_ago_is_evicted(world: World
     assert world.engine.state(first.sandbox_id) is SandboxState.EXITED
     assert world.engine.state(second.sandbox_id) is SandboxState.PAUSED
     assert first.sandbox_id in world.engine.volume_ids
+
+
+async def test_no_more_are_evicted_if_the_engine_lists_one_that_has_ended_as_frozen(
+    world: World,
+) -> None:
+    first, second = await world.stopped(), await world.stopped()
+    listed = dict(world.engine.containers)
+
+    async def late() -> dict[SandboxId, SandboxInfo]:
+        return world.engine.containers | listed
+
+    with patch.object(world.engine, "sandboxes", late):
+        assert (await world.created()).status is RUNNING
+    states = {world.engine.state(each.sandbox_id) for each in (first, second)}
+    assert states == {SandboxState.EXITED, SandboxState.PAUSED}
 
 
 async def test_if_one_eviction_fails_the_next_instance_is_evicted(world: World) -> None:
