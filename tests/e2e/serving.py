@@ -27,6 +27,8 @@ DEFAULTS = {
     "CHOWDER_WARM_POOL_SIZE": "0",
     "CHOWDER_WARM_POOL_MAX": "0",
     "CHOWDER_MAX_RUNNING": "16",
+    # A run on a slow machine takes longer, and tests look into containers of idle agents.
+    "CHOWDER_HIBERNATE_AFTER_S": "86400",
 }
 PORTS = range(20_000, 30_000)
 """Of these, a kernel gives none to whoever asks for any, so a server that is down keeps its own."""
