@@ -200,6 +200,7 @@ def _settings(folder: Path, **settings: Any) -> Settings:
         "boot_concurrency": 2,
         "reconcile_interval_s": 0.001,
         "warm_pool_size": 0,
+        "warm_pool_max": 0,
         "max_body_bytes": MAX_BODY_BYTES,
         "transfer_idle_timeout_s": TRANSFER_IDLE_TIMEOUT_S,
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field
 
 from chowder_local.api.schemas.fields import Id, Name, Overrides, ShortText, View
 from chowder_local.core.domain import Egress, InstanceStatus, ModelProvider, Permission
@@ -151,12 +151,6 @@ class LocalInstanceChange(BaseModel):
         bool | None,
         Field(description="Whether it may leave memory while nobody uses it.", examples=[False]),
     ] = None
-
-    @model_validator(mode="after")
-    def _has_a_setting(self) -> Self:
-        if not self.model_fields_set:
-            raise ValueError("Input should have egress or hibernate")
-        return self
 
 
 class LocalInstanceView(BaseModel):
