@@ -133,7 +133,12 @@ def _with_and_without(
         bench.server(settings, WARM_POOL_SIZE="1") as pooled,
         bench.server(settings) as plain,
     ):
-        paths = {server: f"/instances/{server.create()[0]['id']}" for server in (pooled, plain)}
+        paths = {}
+        for server in (pooled, plain):
+            instance, _ = server.create()
+            # One that was never spoken with is always booted.
+            server.say(instance, "Hello.")
+            paths[server] = f"/instances/{instance['id']}"
 
         def taken_by(server: Server) -> Sample:
             leave(server, paths[server])
