@@ -64,6 +64,7 @@ def _after(
     measures = []
     for minutes, take in waits:
         bench.progress(f"waiting: {minutes} minutes {what}")
+        # These minutes are what the row is about; no event ends them.
         time.sleep(max(0.0, began_s + 60 * minutes - time.monotonic()))
         sample = first_and_later(partial(server.say, take()))
         measures.append(

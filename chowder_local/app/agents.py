@@ -244,6 +244,7 @@ class Agents(Sandboxes):
             instances=self.instances,
             sessions=self.sessions,
             locks=self.locks,
+            uses=self.uses,
             watch=self.session_watch,
             transcripts=self.transcripts,
         )

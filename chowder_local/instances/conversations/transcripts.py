@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from chowder_local.core.domain import Instance
     from chowder_local.core.keyed_lock import KeyedLocks
+    from chowder_local.instances.lifecycle.instance_uses import InstanceUses
     from chowder_local.openclaw.transcripts.program_output import KeptSession
     from chowder_local.openclaw.transcripts.reader import Transcript, Transcripts
     from chowder_local.relay.session_watch import SessionWatch
@@ -65,12 +66,14 @@ class ConversationReader:
         sessions: SessionQueries,
         transcripts: Transcripts,
         locks: KeyedLocks,
+        uses: InstanceUses,
         watch: SessionWatch,
     ) -> None:
         self._instances = instances
         self._sessions = sessions
         self._transcripts = transcripts
         self._locks = locks
+        self._uses = uses
         self._watch = watch
 
     async def sessions(self, instance: Instance) -> list[Session]:
@@ -137,10 +140,12 @@ class ConversationReader:
         return replace(transcript, turns=turns)
 
     async def _read(self, instance: Instance, read: Read[Result]) -> Result:
-        if instance.is_in_memory:
-            # It may be frozen already, by a stop that is in progress.
-            with suppress(SandboxPaused):
-                return await read(is_running=True)
+        with self._uses.using(instance.id):
+            # Held in memory while it is read there; one that is not is read where it is.
+            if instance.is_in_memory and not self._uses.is_stale(instance):
+                # It may be frozen already, by a stop that is in progress.
+                with suppress(SandboxPaused):
+                    return await read(is_running=True)
         # A sandbox must not be resumed or removed while a program reads its volume.
         async with self._locks.holding(instance.id):
             current = await self._instances.get(instance.id)

@@ -110,7 +110,7 @@ class Healing:
         if instance.status is InstanceStatus.PROVISIONING:
             return True
         if instance.is_hibernated:
-            # Left by a crash during its hibernation, or by one while it was woken.
+            # Left by a crash while it left memory or came back.
             return state in {SandboxState.RUNNING, SandboxState.PAUSED}
         if instance.status is InstanceStatus.RUNNING:
             has_moved = sandbox is not None and sandbox.gateway_url != instance.gateway_url

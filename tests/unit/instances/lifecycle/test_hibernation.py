@@ -14,6 +14,7 @@ from chowder_local.core.errors.sandboxes import BootFailed, EngineUnavailable
 from chowder_local.core.events import EventType
 from tests.scripted.engine import Hold
 from tests.scripted.gateway import ok
+from tests.scripted.programs import done
 from tests.scripted.talking import respond
 from tests.scripted.world import open_world
 
@@ -181,6 +182,15 @@ async def hibernated_again(world: World, instance: Instance) -> None:
 async def test_a_snapshot_is_taken_without_waking_it(world: World) -> None:
     instance = await hibernated(world)
     await world.snapshots.take(instance)
+    assert (await world.now(instance)).is_hibernated
+
+
+async def test_its_conversations_are_read_on_its_volume_without_waking_it(world: World) -> None:
+    instance = await hibernated(world)
+    read_before = replace(instance, gateway_url=world.engine.gateway_url)
+    world.beside.answers["list"] = done(sessions=[])
+    for each in (instance, read_before):
+        assert [found.is_main for found in await world.conversation_reader.sessions(each)] == [True]
     assert (await world.now(instance)).is_hibernated
 
 
