@@ -173,7 +173,7 @@ class Agent:
             return
         with (
             closing(sqlite3.connect(f"file:{BLANK}?immutable=1", uri=True)) as blank,
-            closing(connect(os.path.join(self.new, AGENT))) as theirs,
+            closing(connect(self.of_its_release())) as theirs,
         ):
             if release(theirs) != release(blank):
                 raise Unfit("it may be of another version of OpenClaw")
@@ -183,12 +183,13 @@ class Agent:
         """Replaces the agent's state by the staged home. Raises Unfit if it cannot be applied."""
         self.check_files()
         self.open(CREATE_TIMEOUT_S)
-        with closing(connect(os.path.join(self.new, AGENT))) as theirs:
-            ours = self.databases[AGENT]
-            check_version(ours, theirs)
-            has_state = self.attach_state(self.databases[STATE])
-            # SQLite's backup is atomic for the gateway, which has the database open.
-            theirs.backup(ours)
+        has_state = self.attach_state(self.databases[STATE])
+        if os.path.exists(path := os.path.join(self.new, AGENT)):
+            with closing(connect(path)) as theirs:
+                ours = self.databases[AGENT]
+                check_version(ours, theirs)
+                # SQLite's backup is atomic for the gateway, which has the database open.
+                theirs.backup(ours)
         if has_state:
             copy_state(self.databases[STATE])
         self.take_files()
@@ -207,8 +208,18 @@ class Agent:
             raise Unfit(f"it has {names[0]}")
         if set(os.listdir(os.path.join(self.new, "agents"))) != {"main"}:
             raise Unfit("it has more than one agent")
-        if not os.path.exists(os.path.join(self.new, AGENT)):
-            raise Unfit("it has no conversations")
+        self.of_its_release()
+
+    def of_its_release(self) -> str:
+        """The path of a staged database, which tells the home's version of OpenClaw.
+
+        An agent that has never been spoken with has no database of conversations; those of a warm
+        sandbox are as empty. Raises Unfit if the home has no database.
+        """
+        for name in (AGENT, STATE):
+            if os.path.exists(path := os.path.join(self.new, name)):
+                return path
+        raise Unfit("it has no database")
 
     def attach_state(self, database: sqlite3.Connection) -> bool:
         """Attaches the staged state database, if any, as `theirs`. Raises Unfit if it is unfit."""

@@ -101,10 +101,21 @@ def test_files_are_replaced_by_those_of_the_archive(original: Path, warm_sandbox
 def test_without_a_state_database_the_sandboxs_own_stays(
     original: Path, warm_sandbox: Path
 ) -> None:
-    for path in (original / "state").iterdir():
-        path.unlink()
+    without(original / "state")
     assert outcome(warm_sandbox, archive_of(original)) == {"done": True}
     assert first_column(warm_sandbox, "worker_session_placements", STATE) == ["warm-up"]
+
+
+def test_an_agent_that_was_never_spoken_with_gets_the_empty_conversations(
+    original: Path, warm_sandbox: Path
+) -> None:
+    without(original / "agents/main/agent")
+    (original / "workspace/own.md").write_text("hello")
+    assert outcome(warm_sandbox, archive_of(original)) == {"done": True}
+    assert first_column(warm_sandbox) == ["warm-up"]
+    placements = first_column(warm_sandbox, "worker_session_placements", STATE)
+    assert placements == ["teal", "what did I ask?"]
+    assert (warm_sandbox / "workspace/own.md").read_text() == "hello"
 
 
 def with_plugins(state: Path) -> None:
@@ -115,9 +126,14 @@ def with_another_agent(state: Path) -> None:
     (state / "agents/helper").mkdir()
 
 
-def without_conversations(state: Path) -> None:
-    for path in (state / "agents/main/agent").iterdir():
+def without(folder: Path) -> None:
+    for path in folder.iterdir():
         path.unlink()
+
+
+def without_databases(state: Path) -> None:
+    without(state / "agents/main/agent")
+    without(state / "state")
 
 
 def of_another_version(state: Path) -> None:
@@ -140,7 +156,7 @@ def with_a_schedule(state: Path) -> None:
     [
         (with_plugins, "it has npm"),
         (with_another_agent, "more than one agent"),
-        (without_conversations, "no conversations"),
+        (without_databases, "no database"),
         (of_another_version, "another version"),
         (with_tasks, "it has task_runs"),
         (with_a_schedule, "cron_jobs of its own"),
@@ -274,6 +290,11 @@ def test_check_finds_state_that_needs_a_start_before_the_gateway_runs(
 
 
 @pytest.mark.usefixtures("blank")
-def test_a_database_of_another_release_needs_a_start(original: Path, warm_sandbox: Path) -> None:
-    made_by(original, CONVERSATIONS, "2026.9.5")
+@pytest.mark.parametrize("is_spoken_with", [True, False])
+def test_a_database_of_another_release_needs_a_start(
+    original: Path, warm_sandbox: Path, is_spoken_with: bool
+) -> None:
+    made_by(original, CONVERSATIONS if is_spoken_with else STATE, "2026.9.5")
+    if not is_spoken_with:
+        without(original / "agents/main/agent")
     assert "another version" in checked(warm_sandbox, archive_of(original))["reason"]
