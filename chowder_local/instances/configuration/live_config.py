@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 import time
+from contextlib import suppress
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from chowder_local.core.errors.agents import (
@@ -14,7 +18,6 @@ from chowder_local.core.errors.agents import (
     GatewayUnavailable,
 )
 from chowder_local.core.errors.sandboxes import BootFailed
-from chowder_local.instances.lifecycle.readiness import significant_lines
 from chowder_local.openclaw.config.agent_config import CONFIG_FILE
 
 if TYPE_CHECKING:
@@ -30,6 +33,11 @@ if TYPE_CHECKING:
     from chowder_local.openclaw.gateway import Gateway, GatewayOf
 
 LOG_LINES = 20
+REASON_TIMEOUT_S = 2.0
+"""OpenClaw answers that a reload failed before the engine's log says why."""
+REASON_INTERVAL_S = 0.1
+
+_RELOAD_FAILED = re.compile(r"(\d{4}-\d\d-\d\dT[\d:.]+[+-]\d\d:\d\d) .*reload failed: (.+)")
 
 
 class LiveConfig:
@@ -75,19 +83,30 @@ class LiveConfig:
     ) -> bool:
         # OpenClaw writes some configurations before it finds that they cannot work.
         former = await self._read(instance.sandbox_id)
-        began_s = time.monotonic()
+        began_s, began = time.monotonic(), datetime.now(UTC)
         try:
             if has_restarted := await patch():
                 await gateway.wait_for_restart(began_s)
                 await self._readiness.wait(await self._engine.inspect(instance.sandbox_id))
         except ConfigNotApplied:
-            log_text = await self._engine.log_tail(instance.sandbox_id, LOG_LINES)
             await self._files.write_text(instance.sandbox_id, CONFIG_FILE, former)
-            raise ConfigRefused(f"OpenClaw does not apply this: {_reason(log_text)}") from None
+            reason = await self._reason(instance.sandbox_id, began)
+            raise ConfigRefused(f"OpenClaw does not apply this: {reason}") from None
         except BootFailed as failure:
             await self._boot_with(instance, former)
             raise ConfigRefused(f"OpenClaw does not start with this: {failure}") from None
         return has_restarted
+
+    async def _reason(self, sandbox_id: SandboxId, since: datetime) -> str:
+        """Why a reload has failed, according to the sandbox's log."""
+        ends_s = time.monotonic() + REASON_TIMEOUT_S
+        while True:
+            log_text = await self._engine.log_tail(sandbox_id, LOG_LINES)
+            if reason := _reload_failure(log_text, since):
+                return reason
+            if time.monotonic() > ends_s:
+                return "its log does not say why"
+            await asyncio.sleep(REASON_INTERVAL_S)
 
     async def _read(self, sandbox_id: SandboxId) -> str:
         try:
@@ -101,7 +120,10 @@ class LiveConfig:
         await self._transitions.update(instance, gateway_url=url)
 
 
-def _reason(log_text: str) -> str:
-    """Why the latest reload failed, according to the sandbox's log."""
-    last = (significant_lines(log_text) or ["its log does not say why"])[-1]
-    return last.partition("reload failed: ")[2] or last
+def _reload_failure(log_text: str, since: datetime) -> str | None:
+    """The reason of the latest failed reload in a log, unless it is older than `since`."""
+    for stamp, reason in reversed(_RELOAD_FAILED.findall(log_text)):
+        # The agent's own programs can write such lines, too.
+        with suppress(ValueError):
+            return str(reason) if datetime.fromisoformat(stamp) >= since else None
+    return None

@@ -10,6 +10,7 @@ import pytest
 
 from chowder_local.core.domain import InstanceStatus, SandboxState
 from chowder_local.core.errors.agents import ConfigRefused, GatewayUnavailable
+from chowder_local.instances.configuration import live_config
 from chowder_local.openclaw.config.agent_config import CONFIG_FILE
 from tests.scripted.engine import Hold
 from tests.scripted.gateway import refused
@@ -34,7 +35,14 @@ async def change(world: World, instance: Instance) -> None:
 async def test_a_configuration_that_openclaw_cannot_apply_is_reverted(world: World) -> None:
     instance = await world.created()
     (world.root / CONFIG_FILE).write_text(FORMER)
-    world.engine.log = "fine\n12:00 [reload] config reload failed: Error: hooks need a token\nlater"
+    world.engine.log = "\n".join(
+        f"{stamp}+00:00 [reload] config reload failed: Error: {reason}"
+        for stamp, reason in (
+            ("2026-01-01T12:00:00.000", "of an earlier change"),
+            ("2999-01-01T12:00:00.000", "hooks need a token"),
+            ("2999-99-99T99:99:99.999", "forged"),
+        )
+    )
     world.gateway.rpc_answers["config.patch"] = refused(NOT_APPLIED, 503)
     with pytest.raises(ConfigRefused, match=r"not apply this: Error: hooks need a token$"):
         await change(world, instance)
@@ -42,7 +50,9 @@ async def test_a_configuration_that_openclaw_cannot_apply_is_reverted(world: Wor
     assert await world.now(instance) == instance
 
 
-async def test_no_other_change_begins_before_a_revert_is_ruled_out(world: World) -> None:
+async def test_no_other_change_begins_before_a_revert_is_ruled_out(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     instance = await world.created()
     world.gateway.rpc_answers["config.patch"] = refused(NOT_APPLIED, 503)
     hold = world.engine.holds["log_tail"] = Hold()
@@ -51,6 +61,7 @@ async def test_no_other_change_begins_before_a_revert_is_ruled_out(world: World)
         await hold.has_begun.wait()
         lock = world.config_locks.holding(instance.sandbox_id)
         assert lock.locked()
+        monkeypatch.setattr(live_config, "REASON_TIMEOUT_S", 0)
         hold.may_end.set()
         assert "not apply this" in await changing
     assert not lock.locked()
@@ -67,8 +78,12 @@ async def test_after_a_change_vision_models_are_registered_again(
     assert [[*patch] for patch in patches] == [["models"], ["hooks"], ["models"]]
 
 
-async def test_without_a_reason_in_the_log_the_refusal_says_so(world: World) -> None:
+async def test_without_a_reason_in_the_log_the_refusal_says_so(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_config, "REASON_TIMEOUT_S", 0)
     instance = await world.created()
+    world.engine.log = "2026-01-01T12:00:00.000+00:00 [reload] config reload failed: Error: before"
     world.gateway.rpc_answers["config.patch"] = refused(NOT_APPLIED, 503)
     with pytest.raises(ConfigRefused, match="does not say why"):
         await change(world, instance)
