@@ -34,3 +34,13 @@ async def test_a_transition_from_an_outdated_status_returns_none(world: World) -
     stopped = await world.transitions.to_stopped(seen)
     assert await world.transitions.to_error(seen, "too late") is None
     assert await world.now(seen) == stopped
+
+
+async def test_an_instance_that_was_stopped_meanwhile_neither_hibernates_nor_wakes(
+    world: World,
+) -> None:
+    seen = await world.created()
+    stopped = await world.lifecycle.stop(world.organization_id, seen.id)
+    assert await world.transitions.hibernate(seen) is None
+    assert await world.transitions.wake(seen, "http://127.0.0.1:1") is None
+    assert await world.now(seen) == stopped

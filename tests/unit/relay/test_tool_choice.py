@@ -97,6 +97,11 @@ def test_a_demand_and_one_call_at_a_time_combine() -> None:
     }
 
 
+def test_anthropic_is_not_told_how_many_calls_a_call_without_tools_may_make() -> None:
+    body = call(ANTHROPIC, ONE_AT_A_TIME, tool_choice={"type": "none"})
+    assert sent(ANTHROPIC, body) == {}
+
+
 @pytest.mark.parametrize("provider", list(ModelProvider))
 def test_a_call_without_a_tool_rule_stays_byte_for_byte(
     provider: ModelProvider,

@@ -53,6 +53,15 @@ async def test_of_creates_that_race_only_as_many_succeed_as_there_is_room_for(wo
     assert (statuses.count(RUNNING), statuses.count(ERROR)) == (2, 4)
 
 
+async def test_a_boot_that_waits_for_its_turn_has_its_place(world: World) -> None:
+    hold = world.engine.holds["boot"] = Hold()
+    draft = InstanceDraft("Ada")
+    *earlier, last = [await world.creation.create(world.organization_id, draft) for _ in range(3)]
+    assert (await world.settled(last)).status is ERROR
+    hold.may_end.set()
+    assert [(await world.settled(each)).status for each in earlier] == [RUNNING, RUNNING]
+
+
 async def test_the_instance_that_was_stopped_longest_ago_is_evicted(world: World) -> None:
     first = await world.stopped()
     world.clock.advance(1)
