@@ -34,6 +34,21 @@ _STATES = {
 }
 
 
+def list_commands(container: Container) -> list[str]:
+    """The command lines of a container's processes; its own is the first.
+
+    Blocks; raises the SDK's errors.
+    """
+    listed = container.top()
+    # The engine lists them by number, and numbers begin anew after some ten thousand processes.
+    # Where it has the numbers inside the container, the container's own is 1.
+    own = {str(container.attrs["State"]["Pid"]), "1"}
+    column = listed["Titles"].index("PID")
+    rows = sorted(listed["Processes"], key=lambda row: row[column] not in own)
+    # The command line is the last column, on each engine.
+    return [str(row[-1]) for row in rows]
+
+
 def pause(container: Container) -> None:
     """Freezes a container's processes. Blocks; raises the SDK's errors."""
     for _ in range(PAUSE_ATTEMPTS - 1):

@@ -19,7 +19,13 @@ from chowder_local.engine import (
 )
 from chowder_local.engine.connection import ask_version, open_client
 from chowder_local.engine.container_exec import DockerProcess, start_exec
-from chowder_local.engine.containers import parse_container, parse_row, pause, was_signalled
+from chowder_local.engine.containers import (
+    list_commands,
+    parse_container,
+    parse_row,
+    pause,
+    was_signalled,
+)
 from chowder_local.engine.engine_facts import read_facts, read_memory
 from chowder_local.engine.error_translation import translated_errors
 from chowder_local.engine.networks import Networks, SandboxNetworks
@@ -283,11 +289,7 @@ class DockerEngine:
         return await self._act(sandbox_id, "measure the free disk space of", measure)
 
     async def processes(self, sandbox_id: SandboxId) -> list[str]:
-        def read(container: Container) -> list[str]:
-            # The command line is the last column, on each engine.
-            return [str(each[-1]) for each in container.top()["Processes"]]
-
-        return await self._act(sandbox_id, "list the processes of", read)
+        return await self._act(sandbox_id, "list the processes of", list_commands)
 
     async def log_tail(self, sandbox_id: SandboxId, line_count: int) -> str:
         def call() -> str:

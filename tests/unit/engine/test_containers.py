@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from chowder_local.core.domain import Egress, SandboxId, SandboxState
-from chowder_local.engine.containers import parse_container, parse_row
+from chowder_local.engine.containers import list_commands, parse_container, parse_row
+
+if TYPE_CHECKING:
+    from docker.models.containers import Container
 
 ID = SandboxId("chowder-3f9c0a1b2c3d")
 OPEN = {"chowder-store": {"IPAddress": "172.20.0.2"}}
@@ -65,3 +68,23 @@ def test_an_unknown_state_counts_as_running() -> None:
 
 def test_a_container_without_a_sandbox_label_is_no_sandbox() -> None:
     assert parse_row({"Labels": {}, "State": "running"}) is None
+
+
+class Listed:
+    """A container, and what an engine lists of its processes."""
+
+    def __init__(self, *rows: list[str]) -> None:
+        self.attrs = {"State": {"Pid": 32766}}
+        self._rows = rows
+
+    def top(self) -> dict[str, Any]:
+        return {"Titles": ["UID", "PID", "CMD"], "Processes": [*self._rows]}
+
+
+@pytest.mark.parametrize("number", ["32766", "1"])
+def test_the_containers_own_process_is_the_first_even_if_its_number_is_the_highest(
+    number: str,
+) -> None:
+    own, gateway = ["root", number, "docker-init"], ["root", "301", "openclaw"]
+    for rows in ([gateway, own], [own, gateway]):
+        assert list_commands(cast("Container", Listed(*rows))) == ["docker-init", "openclaw"]
