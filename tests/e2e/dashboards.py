@@ -9,6 +9,7 @@ from weakref import WeakKeyDictionary
 
 import httpx
 from anyio.from_thread import start_blocking_portal
+from playwright.sync_api import Error
 
 from chowder_local.core.domain import Instance, SandboxUsage
 from tests.api.conftest import app_of
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from anyio.from_thread import BlockingPortal
-    from playwright.sync_api import Browser, Locator, Page, ViewportSize
+    from playwright.sync_api import Browser, Locator, Page, Response, ViewportSize
 
     from chowder_local.accounts.dashboard_sessions import DashboardSessions
     from chowder_local.dashboard.services import DashboardServices
@@ -112,6 +113,8 @@ def heard(browser: Browser) -> Iterator[Page]:
     # What turns would be drawn anew sixty times a second.
     with browser.new_context(viewport=WIDE, reduced_motion="reduce") as context:
         page = context.new_page()
+        for name in ("goto", "reload"):
+            setattr(page, name, _again_if_broken_off(getattr(page, name)))
         complaints: list[str] = []
         context.on("console", lambda told: complaints.extend([told.text] * (told.type == "error")))
         context.on("weberror", lambda failure: complaints.append(str(failure.error)))
@@ -123,6 +126,20 @@ def heard(browser: Browser) -> Iterator[Page]:
             assert has_come or not is_certain, f"nothing of {part!r}: {complaints}"
             complaints[:] = [each for each in complaints if part not in each]
         assert not complaints, complaints
+
+
+def _again_if_broken_off(load: Callable[..., Response | None]) -> Callable[..., Response | None]:
+    """Loads a page once more if Chromium breaks that off."""
+
+    def load_patiently(*args: Any, **options: Any) -> Response | None:
+        try:
+            return load(*args, **options)
+        except Error as broken:
+            if NETWORK_CHANGED not in broken.message:
+                raise
+        return load(*args, **options)
+
+    return load_patiently
 
 
 def provoke(page: Page, part: str, *, is_certain: bool = True) -> None:
