@@ -137,7 +137,7 @@ def _with_and_without(
         paths = {}
         for server in (pooled, plain):
             instance, _ = server.create()
-            # One that was never spoken with is always booted.
+            # Those that come back have a history to bring along.
             server.say(instance, "Hello.")
             paths[server] = f"/instances/{instance['id']}"
 
