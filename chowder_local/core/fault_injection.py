@@ -9,6 +9,7 @@ from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
+from chowder_local.core.change_signal import ChangeSignal
 from chowder_local.core.errors.requests import FaultNotFound, FaultsFull
 from chowder_local.core.events import EventType
 
@@ -97,6 +98,8 @@ class Faults:
         self._faults: dict[str, Fault] = {}
         self.are_set = False
         """Whether any organization has a fault; if not, calls skip the search."""
+        self.changes = ChangeSignal()
+        """A fault is set, applied or removed."""
 
     def add(self, organization_id: OrganizationId, draft: FaultDraft) -> Fault:
         """Sets a fault. Raises FaultsFull if the organization or the server has too many."""
@@ -107,6 +110,7 @@ class Faults:
         fault = Fault(str(uuid.uuid4()), organization_id, self._clock(), draft, draft.times)
         self._faults[fault.id] = fault
         self.are_set = True
+        self.changes.notify()
         return fault
 
     def of_organization(self, organization_id: OrganizationId) -> list[Fault]:
@@ -140,6 +144,7 @@ class Faults:
         fault = replace(fault, left=fault.left - 1)
         if fault.left:
             self._faults[fault.id] = fault
+            self.changes.notify()
         else:
             self._forget(fault)
         kind, left = fault.draft.kind, fault.left
@@ -157,3 +162,4 @@ class Faults:
     def _forget(self, fault: Fault) -> None:
         del self._faults[fault.id]
         self.are_set = bool(self._faults)
+        self.changes.notify()

@@ -145,7 +145,7 @@ async def _read_tool_calls(
 ) -> None:
     """Adds the tools that the agent's model calls from now on, when each model call ends."""
     seen = {each.id for each in exchanges.of_instance(chat_stream.instance.id)}
-    with exchanges.watching() as news:
+    with exchanges.changes.watching() as news:
         while True:
             await news.wait()
             news.clear()

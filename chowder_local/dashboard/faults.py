@@ -11,12 +11,11 @@ from pydantic import BaseModel, Field
 from chowder_local.api.local.faults import set_fault
 from chowder_local.api.routes import OPERATIONS
 from chowder_local.api.schemas.faults import NEW, USUAL_STATUSES, FaultCreation, Method
-from chowder_local.core.events import EventType
 from chowder_local.core.fault_injection import FaultKind
 from chowder_local.dashboard.forms import parse_form
 from chowder_local.dashboard.instances import instance_choices, instance_names
 from chowder_local.dashboard.pages import dialog, notice, page, part
-from chowder_local.dashboard.streams import LiveStream, PageEvent, watch_events
+from chowder_local.dashboard.streams import LiveStream, PageEvent, watch_signal
 from chowder_local.http.bodies import parse_query
 from chowder_local.http.services import caller, services
 
@@ -28,11 +27,9 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from chowder_local.core.fault_injection import Fault, FaultDraft
-    from chowder_local.dashboard.streams import Marks
 
 HERE = "/faults"
 MACROS = "_faults.html"
-CHANGED = "changed"
 KIND_TITLES = {
     FaultKind.PROVISIONING: "provisioning of a new instance",
     FaultKind.CREATE: "creating an instance",
@@ -99,17 +96,13 @@ async def clear(request: Request) -> Response:
 
 
 async def follow(request: Request) -> Response:
-    """The list, whenever a fault is applied."""
-
-    async def watch(marks: Marks) -> None:
-        # Once at the beginning: faults may have been applied since the page was rendered.
-        marks.add(CHANGED)
-        await watch_events(request, {EventType.FAULT_APPLIED}, partial(marks.add, CHANGED))
+    """The list, whenever a fault is set, applied or removed."""
+    watched = services(request).faults.changes
 
     async def render(_: frozenset[Hashable]) -> PageEvent:
         return PageEvent(await _listing(request))
 
-    return LiveStream(request, [watch], render)
+    return LiveStream(request, [partial(watch_signal, watched)], render)
 
 
 async def _changed(request: Request, text: str) -> Response:

@@ -146,7 +146,7 @@ class _LiveCalls:
     async def watch(self, marks: Marks) -> None:
         before = self._states()
         marks.add(*self._missed())
-        async for _ in each_news(services(self._request).exchanges.watching()):
+        async for _ in each_news(services(self._request).exchanges.changes.watching()):
             now = self._states()
             for each, state in now.items():
                 if before.get(each) != state:

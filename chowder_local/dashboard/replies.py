@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, Field
@@ -18,7 +19,7 @@ from chowder_local.dashboard.inspector import all_calls
 from chowder_local.dashboard.instances import instance_choices, instance_names
 from chowder_local.dashboard.pages import dialog, notice, page, part, parts
 from chowder_local.dashboard.rendering import HEADERS
-from chowder_local.dashboard.streams import LiveStream, PageEvent, each_news
+from chowder_local.dashboard.streams import LiveStream, PageEvent, watch_signal
 from chowder_local.http.bodies import json_of, parse_query, read_body, validated
 from chowder_local.http.responses import attachment
 from chowder_local.http.services import caller, instance_of, services
@@ -33,14 +34,12 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from chowder_local.core.domain import Instance
-    from chowder_local.dashboard.streams import Marks
     from chowder_local.relay.recordings.entries import Entry
     from chowder_local.relay.scripts.registry import ActiveScript, Owner, Unmatched
     from chowder_local.relay.scripts.rules import Rule
 
 HERE = "/recordings"
 MACROS = "_replies.html"
-CHANGED = "changed"
 TEXT_MAX_CHARS = 128 * 1024
 FORM_MAX_BYTES = 4 * TEXT_MAX_CHARS
 RULES_MAX = 200
@@ -98,20 +97,18 @@ async def show(request: Request) -> Response:
 
 
 async def follow(request: Request) -> Response:
-    """The use of rules and recordings, after each model call."""
+    """Rules and recordings, whenever they change or are used."""
     instance = await _instance(request, parse_query(request, ScopeQuery))
 
-    async def watch(marks: Marks) -> None:
-        # Once at the beginning: rules may have been used since the page was rendered.
-        marks.add(CHANGED)
-        async for _ in each_news(services(request).exchanges.watching()):
-            marks.add(CHANGED)
+    registries = services(request).scripts, services(request).recordings
+    # Their changes, too, or a rendering from before one could arrive after it, and stay.
+    watched = [services(request).exchanges.changes, *(each.changes for each in registries)]
 
     async def render(_: frozenset[Hashable]) -> PageEvent:
         changed = [await _rules(request, instance), await _recordings(request)]
         return PageEvent("\n".join(changed))
 
-    return LiveStream(request, [watch], render)
+    return LiveStream(request, [partial(watch_signal, each) for each in watched], render)
 
 
 async def put(request: Request) -> Response:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import Receive, Scope, Send
 
+    from chowder_local.core.change_signal import ChangeSignal
     from chowder_local.core.domain import InstanceId
     from chowder_local.core.events import Event
 
@@ -177,6 +178,13 @@ async def watch_events(
             for each in batch
         ):
             notify()
+
+
+async def watch_signal(signal: ChangeSignal, marks: Marks) -> None:
+    """Adds a mark at each change, and one at once: it may have changed since the page was made."""
+    marks.add(signal)
+    async for _ in each_news(signal.watching()):
+        marks.add(signal)
 
 
 async def each_news(watching: AbstractContextManager[asyncio.Event]) -> AsyncIterator[None]:

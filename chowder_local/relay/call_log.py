@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import time
 from collections import OrderedDict
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from chowder_local.core.change_signal import ChangeSignal
 from chowder_local.relay.calls import ModelCall
 from chowder_local.relay.prompt_format.user_messages import make_view
 from chowder_local.relay.wire.formats import wire_format
@@ -152,7 +151,8 @@ class CallLog:
         self._kept: OrderedDict[str, LoggedCall] = OrderedDict()
         self._bytes = 0
         self._numbers = itertools.count(1)
-        self._viewers: set[asyncio.Event] = set()
+        self.changes = ChangeSignal()
+        """A call begins, is retried or ends."""
 
     def begin(
         self,
@@ -172,12 +172,12 @@ class CallLog:
             path,
             request,
             turn_id,
-            _notify=self._notify,
+            _notify=self.changes.notify,
         )
         if instance_id is not None:
             self._kept[logged.id] = logged
             self._grow(len(request))
-            self._notify()
+            self.changes.notify()
         return logged
 
     def append(self, logged: LoggedCall, data: bytes) -> None:
@@ -193,16 +193,6 @@ class CallLog:
         kept = reversed(self._kept.values())
         return (each for each in kept if each.organization_id == organization_id)
 
-    @contextmanager
-    def watching(self) -> Iterator[asyncio.Event]:
-        """An event that is set whenever a call begins, is retried or ends."""
-        changed = asyncio.Event()
-        self._viewers.add(changed)
-        try:
-            yield changed
-        finally:
-            self._viewers.discard(changed)
-
     def latest(self) -> dict[InstanceId, LoggedCall]:
         """The latest call of each instance that has made one."""
         return {
@@ -213,10 +203,6 @@ class CallLog:
         """The call with the id; None if it is gone or belongs to another organization."""
         logged = self._kept.get(logged_id)
         return logged if logged is not None and logged.organization_id == organization_id else None
-
-    def _notify(self) -> None:
-        for changed in self._viewers:
-            changed.set()
 
     def _grow(self, size_bytes: int) -> None:
         self._bytes += size_bytes

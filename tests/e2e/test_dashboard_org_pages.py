@@ -231,6 +231,24 @@ def test_replies_with_an_error_are_mended_and_then_in_force(page: Page, served: 
     page.get_by_text("There are no rules here.").wait_for()
 
 
+def test_open_pages_follow_faults_and_replies_that_others_change(
+    page: Page, served: Served
+) -> None:
+    headers = {"Authorization": f"Bearer {served.world.key}"}
+    with httpx.Client(base_url=served.root_url, headers=headers) as other:
+        go(page, served, "/faults")
+        other.post("/local/faults", json={"kind": "stop", "status": 503}).raise_for_status()
+        expect(page.locator("#faults tbody tr")).to_have_count(1)
+        other.delete("/local/faults").raise_for_status()
+        page.get_by_text("No fault is set.").wait_for()
+        go(page, served, "/recordings")
+        script = {"replies": [{"match": {"text": "weather"}, "reply": "It is sunny."}]}
+        other.put("/local/replies", json=script).raise_for_status()
+        expect(page.locator("#rules tbody tr")).to_have_count(1)
+        other.delete("/local/replies").raise_for_status()
+        page.get_by_text("There are no rules here.").wait_for()
+
+
 def test_an_agent_is_answered_from_its_calls_and_from_a_file(
     page: Page, served: Served, tmp_path: Path
 ) -> None:

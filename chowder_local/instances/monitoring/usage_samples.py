@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from chowder_local.core.change_signal import ChangeSignal
 from chowder_local.core.errors import ChowderError
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class UsageSamples:
         self._instances = instances
         self._interval_s = interval_s
         self._gauges: dict[InstanceId, Gauge] = {}
-        self._viewers: set[asyncio.Event] = set()
+        self._rounds = ChangeSignal()
         self._has_viewers = asyncio.Event()
 
     def get(self, instance_id: InstanceId) -> Gauge | None:
@@ -74,14 +75,12 @@ class UsageSamples:
     @contextmanager
     def watching(self) -> Iterator[asyncio.Event]:
         """Samples agents during the block; the event is set after each round."""
-        news = asyncio.Event()
-        self._viewers.add(news)
-        self._has_viewers.set()
         try:
-            yield news
+            with self._rounds.watching() as news:
+                self._has_viewers.set()
+                yield news
         finally:
-            self._viewers.discard(news)
-            if not self._viewers:
+            if not self._rounds.has_viewers:
                 self._has_viewers.clear()
 
     async def run(self) -> None:
@@ -98,8 +97,7 @@ class UsageSamples:
             except Exception:
                 # The loop survives a defect in one round: the next may succeed.
                 log.exception("sampling the usage of agents failed unexpectedly")
-            for news in self._viewers:
-                news.set()
+            self._rounds.notify()
             await asyncio.sleep(self._interval_s)
 
     async def read(self) -> None:

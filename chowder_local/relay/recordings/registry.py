@@ -7,6 +7,7 @@ import difflib
 from collections import Counter
 from typing import TYPE_CHECKING, Self
 
+from chowder_local.core.change_signal import ChangeSignal
 from chowder_local.relay.recordings import folders
 from chowder_local.relay.recordings.entries import Entry, RecordedAnswer, RecordedRequest
 from chowder_local.relay.recordings.recorder import Recorder
@@ -67,6 +68,8 @@ class RecordingRegistry:
         self.recorder = recorder
         self._playback = playback
         self._by_instance: dict[InstanceId, Playback] = {}
+        self.changes = ChangeSignal()
+        """The playback of an instance begins or ends."""
 
     @classmethod
     async def open(cls, record: Path | None, replay: Path | None) -> Self:
@@ -87,6 +90,7 @@ class RecordingRegistry:
     def put(self, instance_id: InstanceId, entries: Mapping[str, Entry]) -> None:
         """Answers the instance's model calls from these entries, instead of earlier ones."""
         self._by_instance[instance_id] = Playback(entries)
+        self.changes.notify()
 
     def entries(self, instance_id: InstanceId) -> Mapping[str, Entry] | None:
         playback = self._by_instance.get(instance_id)
@@ -94,6 +98,7 @@ class RecordingRegistry:
 
     def remove(self, instance_id: InstanceId) -> None:
         self._by_instance.pop(instance_id, None)
+        self.changes.notify()
 
     def playback(self, instance_id: InstanceId | None) -> Playback | None:
         """The playback for an instance; None for a warm sandbox, whose calls are not replayed."""

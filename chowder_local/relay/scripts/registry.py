@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from anyio import CapacityLimiter, to_thread
 
+from chowder_local.core.change_signal import ChangeSignal
 from chowder_local.core.domain import InstanceId, OrganizationId
 from chowder_local.core.keyed_lock import KeyedLocks
 from chowder_local.relay.scripts.matching import Refusal, ScriptedAnswer, find_answer, make_answer
@@ -60,12 +61,15 @@ class ScriptRegistry:
     def __init__(self, own: ReplyScript | None = None) -> None:
         self.own = None if own is None else ActiveScript(own)
         self._by_owner: dict[Owner, ActiveScript] = {}
+        self.changes = ChangeSignal()
+        """A script is put in force or removed."""
         self._threads = CapacityLimiter(THREADS)
         self._turns = KeyedLocks()
 
     def put(self, owner: Owner, script: ReplyScript) -> ActiveScript:
         """Activates a script, instead of the owner's present one. Its counts begin at 0."""
         self._by_owner[owner] = ActiveScript(script)
+        self.changes.notify()
         return self._by_owner[owner]
 
     def get(self, owner: Owner) -> ActiveScript | None:
@@ -73,6 +77,7 @@ class ScriptRegistry:
 
     def remove(self, owner: Owner) -> None:
         self._by_owner.pop(owner, None)
+        self.changes.notify()
 
     def active_for(
         self, organization_id: OrganizationId, instance_id: InstanceId

@@ -81,7 +81,7 @@ def test_viewers_are_notified_of_a_retry() -> None:
     exchanges = CallLog()
     made = begun(exchanges)
     made.source = "script: slow"
-    with exchanges.watching() as news:
+    with exchanges.changes.watching() as news:
         made.retry(429, 1.5)
         assert news.is_set()
     assert made.tries == [FailedAttempt("script: slow", 429, 1.5)]
