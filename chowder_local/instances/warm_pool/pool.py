@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CHECK_INTERVAL_S = 5.0
+SETTLE_S = 4.0
+"""A new agent gets its first message soon: a boot beside that would take it twice as long."""
 MAX_PAUSE_S = 300.0
 """Between attempts to make a warm sandbox, after repeated failures."""
 
@@ -75,9 +77,26 @@ class WarmPool:
             with contained("adjusting the warm pool"):
                 while await self.adjust():
                     pass
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._pause_s()):
-                    await self._demand.changed.wait()
+            if await self._is_demanded(self._pause_s()):
+                with contained("looking at the warm pool"):
+                    await self._settle()
+
+    async def _settle(self) -> None:
+        """Returns once nothing was demanded for a while, or at once if the pool runs short."""
+        while await self._has_half():
+            self._demand.changed.clear()
+            if not await self._is_demanded(SETTLE_S):
+                return
+
+    async def _is_demanded(self, within_s: float) -> bool:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                return await self._demand.changed.wait()
+        return False
+
+    async def _has_half(self) -> bool:
+        ready = [each for each in await self._queries.all() if each.gateway_url is not None]
+        return 0 < len(ready) * 2 >= self.size
 
     async def adjust(self) -> bool:
         """Discards and makes warm sandboxes; True if one was made, and more may be missing."""

@@ -133,11 +133,28 @@ async def test_the_pool_is_filled_again_in_the_background(
 ) -> None:
     # No other is made until the claimed one is ready.
     monkeypatch.setattr(pool_module, "CHECK_INTERVAL_S", 0.01)
+    monkeypatch.setattr(pool_module, "SETTLE_S", 0.01)
     world.tasks.create_task(world.pool.run())
     await ready(world, 2, made=2)
     await world.created()
     await ready(world, 2, made=3)
     assert len(world.engine.warm_sandboxes) == 3
+
+
+async def test_while_half_is_ready_no_other_is_made_beside_a_new_agents_first_message(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool_module, "SETTLE_S", 600.0)
+    world.tasks.create_task(world.pool.run())
+    await ready(world, 2, made=2)
+    world.engine.failing["boot"] = NO_PROCESS
+    await world.created()
+    for _ in range(3):
+        world.demand.changed.set()
+        await eventually(lambda: not world.demand.changed.is_set(), "the pool has looked")
+    assert world.pool.problem is None
+    await world.created()
+    await eventually(lambda: world.pool.problem is not None, "one is made at once")
 
 
 async def test_a_claimed_warm_sandbox_is_configured_by_one_patch(world: World) -> None:
