@@ -9,6 +9,7 @@ import click
 
 from scripts.reference_pages import (
     cli,
+    differences,
     errors,
     events,
     files,
@@ -31,6 +32,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "settings.md": settings.page,
     "http-api.md": http_api.page,
     "errors.md": errors.page,
+    "differences.md": differences.page,
     "events.md": events.page,
     "metrics.md": metrics.page,
     "python-client.md": python_client.page,

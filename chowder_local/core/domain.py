@@ -24,6 +24,9 @@ class ModelProvider(StrEnum):
     GEMINI = "gemini"
 
 
+MAIN_SESSION = "main"
+"""The name of the conversation that messages without a session go to."""
+
 OTHER_PROVIDERS = "other"
 """The provider in a sandbox that stands for all other providers; the model's id has the name."""
 

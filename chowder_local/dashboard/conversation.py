@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from chowder_local.api.schemas.responses import Message
-from chowder_local.core.domain import ModelProvider
+from chowder_local.core.domain import MAIN_SESSION, ModelProvider
 from chowder_local.core.errors import ChowderError
 from chowder_local.core.errors.requests import TurnNotFound
 from chowder_local.dashboard.chat_stream import Answer, ChatEvent, ChatStream
@@ -121,7 +121,8 @@ async def send(request: Request) -> Response:
     ).model_dump(exclude_unset=True)
     # Refuses an invalid message at once.
     await services(request).conversations.check(instance, message)
-    chat_stream = ChatStream(instance, typed.session, session_key(typed.session), message)
+    session = None if typed.session == MAIN_SESSION else typed.session
+    chat_stream = ChatStream(instance, session, session_key(session), message)
     token = dashboard(request).chat_streams.add(chat_stream)
     return parts(part(request, MACROS, "message", instance, typed.text, token))
 

@@ -1,13 +1,14 @@
-"""The messengers that an agent can use, and the fields that each requires (pure)."""
+"""The messengers that an agent can use, and the fields that each requires."""
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 
 class ConnectionType(StrEnum):
@@ -27,6 +28,8 @@ class Field:
     alternatives: tuple[tuple[str, ...], ...] = ()
     """Groups of other fields; each group replaces this field."""
     is_secret: bool = False
+    generate: Callable[[], str] | None = None
+    """Makes a value if the client gives none."""
 
     @property
     def openclaw_key(self) -> str:
@@ -122,7 +125,14 @@ _CHANNELS = (
     ),
     Channel(
         "nostr",
-        (Field("private_key", "The bot's private key, as nsec… or in hex.", is_secret=True),),
+        (
+            Field(
+                "private_key",
+                "The bot's private key, as nsec… or in hex; one is generated if it is left out.",
+                is_secret=True,
+                generate=lambda: secrets.token_hex(32),
+            ),
+        ),
     ),
     Channel(
         "line",
@@ -156,6 +166,15 @@ def to_openclaw_config(channel: Channel, fields: Mapping[str, Any]) -> dict[str,
     """A client's fields under OpenClaw's names; fields that the table does not list are kept."""
     keys = {field.name: field.openclaw_key for field in channel.required}
     return {keys.get(name) or camel_case(name): value for name, value in fields.items()}
+
+
+def generated_fields(channel: Channel, configured: Mapping[str, Any]) -> dict[str, str]:
+    """Values for fields that can be generated and that the configuration lacks, as OpenClaw's."""
+    return {
+        field.openclaw_key: field.generate()
+        for field in channel.required
+        if field.generate is not None and not _has(configured, field.openclaw_key)
+    }
 
 
 def missing_fields(channel: Channel, configured: Mapping[str, Any]) -> Sequence[str]:

@@ -21,6 +21,7 @@ from chowder_local.core.errors.requests import InputInvalid
 from chowder_local.openclaw.channel_table import (
     CHANNELS,
     ConnectionType,
+    generated_fields,
     missing_fields,
     to_openclaw_config,
 )
@@ -170,6 +171,7 @@ class Channels:
         gateway = self._gateway(instance)
         configured = untrusted_json.object_of((await _configured(gateway)).get(channel.name))
         change = to_openclaw_config(channel, fields)
+        change |= generated_fields(channel, merged(configured, change))
         if missing := missing_fields(channel, merged(configured, change)):
             raise InputInvalid([_missing_field_error(name) for name in missing])
         started_s = time.monotonic()

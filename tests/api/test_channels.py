@@ -158,6 +158,17 @@ async def test_saved_credentials_need_not_be_sent_again(http: Api, path: str) ->
     assert http.world.gateway.called("channels.start") == []
 
 
+async def test_a_key_for_nostr_is_generated_once(http: Api, path: str) -> None:
+    set_states(http.world, "nostr", UP)
+    for saved in ({}, {"privateKey": "__OPENCLAW_REDACTED__"}):
+        set_config(http.world, nostr=saved)
+        answer = await http.post(f"{path}/nostr/connect", json={"config": {}})
+        assert answer.json()["status"] == "connected"
+    first, second = (each["channels"]["nostr"] for each in patches(http.world))
+    assert len(bytes.fromhex(first["privateKey"])) == 32
+    assert "privateKey" not in second
+
+
 async def test_connecting_restarts_a_channel_that_gave_up(http: Api, path: str) -> None:
     set_config(http.world, telegram={"botToken": "__OPENCLAW_REDACTED__", "enabled": True})
     set_states(http.world, "telegram", UP)
@@ -376,7 +387,7 @@ async def test_a_pairing_code_approves_its_sender(http: Api, path: str) -> None:
     assert answer.json() == {
         "channel": "telegram",
         "code": "abcd2345",
-        "status": "approved",
+        "status": "paired",
         "output": output,
     }
     assert http.world.programs.called(APPROVE) == [{"channel": "telegram", "code": "abcd2345"}]

@@ -11,7 +11,8 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from chowder_local import __version__
 from chowder_local.api.access import Access
-from chowder_local.api.openapi.document import document
+from chowder_local.api.openapi.differences import by_operation
+from chowder_local.api.openapi.document import DIFFERENCES, document
 from chowder_local.api.openapi.examples import UNKNOWN
 from chowder_local.api.routes import OPERATIONS
 from chowder_local.http.bodies import JSON
@@ -48,6 +49,13 @@ def test_the_document_has_exactly_the_operations_of_the_table() -> None:
     assert DOCUMENT["openapi"].startswith("3.1")
     assert DOCUMENT["info"]["version"] == __version__
     assert DOCUMENT["servers"]
+
+
+def test_every_difference_is_of_known_operations_and_told_with_them() -> None:
+    told = {each.operation_id: described(each).get(DIFFERENCES, []) for each in OPERATIONS}
+    assert {name for name, found in told.items() if found} == set(by_operation())
+    assert "system_prompt" in str(told["updateInstance"])
+    assert "](" not in str(told)
 
 
 def test_every_operation_and_schema_has_a_unique_name() -> None:

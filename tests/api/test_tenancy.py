@@ -170,7 +170,7 @@ async def test_a_key_revoked_while_a_stream_runs_ends_with_the_next_request(http
 
 FORMS = [unicodedata.normalize(form, "ﬁancé Å") for form in ("NFC", "NFD", "NFKC", "NFKD")]
 NAMES = [
-    "main", "Main", "MAIN", "main ", " main", "m\u0430in", "ma\u0131n", "main\u200b", "main\x00",
+    "Main", "MAIN", "main ", " main", "m\u0430in", "ma\u0131n", "main\u200b", "main\x00",
     "agent:main:main", "agent%3Amain%3Amain", "main:main", "../main", "../../main", "..", ".",
     "a/../b", "b", "./b", "b/", "/b", "//b", "%2e%2e/main", "..%2fmain", "%", "%25",
     "s-0", session_key("b"), session_key("b").removeprefix("agent:main:"), "global", "unknown",
@@ -191,6 +191,14 @@ async def test_no_session_name_reaches_another_session(http: Api) -> None:
     keys = [each.headers["x-openclaw-session-key"] for each in http.world.gateway.messages]
     assert keys == [MAIN_KEY, *map(session_key, NAMES)]
     assert len(set(keys)) == len(NAMES) + 1
+
+
+async def test_the_session_main_is_the_main_conversation(http: Api) -> None:
+    agent = await http.world.created()
+    path = f"/v1/instances/{agent.id}/session/main/responses"
+    assert (await http.post(path, json=MESSAGE)).status_code == 200
+    (message,) = http.world.gateway.messages
+    assert message.headers["x-openclaw-session-key"] == MAIN_KEY
 
 
 async def test_instances_share_no_session_whatever_its_name(http: Api) -> None:

@@ -63,11 +63,12 @@ async def test_a_script_is_what_the_model_says(
     assert said(other).startswith("[offline]")
 
 
+@pytest.mark.parametrize("main", [None, "main"])
 async def test_a_rule_may_be_about_one_session(
-    open_relay: OpenRelay, http: httpx.AsyncClient
+    open_relay: OpenRelay, http: httpx.AsyncClient, main: str | None
 ) -> None:
     rules = [
-        {"match": {"session": None}, "reply": "main"},
+        {"match": {"session": main}, "reply": "main"},
         {"match": {"session": "alpha"}, "reply": "alpha"},
         {"reply": "any"},
     ]

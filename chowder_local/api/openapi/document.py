@@ -1,4 +1,4 @@
-"""The OpenAPI document, made from the route table (pure)."""
+"""The OpenAPI document, made from the route table and the differences."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic.json_schema import models_json_schema
 
 from chowder_local import __version__
 from chowder_local.api.access import Access
-from chowder_local.api.openapi import errors
+from chowder_local.api.openapi import differences, errors
 from chowder_local.api.openapi.descriptions import (
     ABOUT,
     EVENT,
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
     Mode = Literal["validation", "serialization"]
 
+DIFFERENCES = "x-chowder-differences"
+
 _HEADERS = {
     REQUEST_ID_HEADER: {"$ref": "#/components/headers/RequestId"},
     QUEUE_POSITION_HEADER: {"$ref": "#/components/headers/QueuePosition"},
@@ -47,8 +49,11 @@ def document(operations: Iterable[Operation]) -> dict[str, Any]:
     table = list(operations)
     schemas = _schemas(table)
     paths: dict[str, dict[str, Any]] = {}
+    different = differences.by_operation()
     for operation in table:
         described = _operation(operation, schemas)
+        if found := different.get(operation.operation_id):
+            described[DIFFERENCES] = [each.described() for each in found]
         paths.setdefault(operation.template, {})[operation.method.lower()] = described
     used = {operation.tag for operation in table}
     # A query's model is described by its parameters.

@@ -115,7 +115,7 @@ class PairingView(BaseModel):
 
     channel: ChannelName
     code: str = Field(examples=["ABCD2345"])
-    status: Literal["approved"]
+    status: Literal["paired"]
     output: str = Field(
         description="OpenClaw's output.", examples=["Approved telegram sender 555."]
     )

@@ -62,7 +62,7 @@ async def pair(request: Request) -> PairingView:
     body = await parse(request, Pairing)
     agent = await running_instance(request)
     output = await services(request).channels.pair(agent, channel, body.code)
-    return PairingView(channel=channel.name, code=body.code, status="approved", output=output)
+    return PairingView(channel=channel.name, code=body.code, status="paired", output=output)
 
 
 async def disconnect(request: Request) -> None:

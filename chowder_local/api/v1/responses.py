@@ -10,6 +10,7 @@ from urllib.parse import unquote_to_bytes
 from starlette.responses import Response
 
 from chowder_local.api.schemas.responses import Message
+from chowder_local.core.domain import MAIN_SESSION
 from chowder_local.core.errors.requests import ChatCompletionsMissing, InputInvalid
 from chowder_local.http.bodies import parse
 from chowder_local.http.services import instance, services
@@ -72,7 +73,7 @@ async def refuse_chat_completions(request: Request) -> Response:
 
 
 def session_of(request: Request) -> str | None:
-    """The name of the path's session, if it has one. Raises InputInvalid if it is not UTF-8."""
+    """The name of the path's session; None for the main one. Raises InputInvalid if not UTF-8."""
     name: str | None = request.path_params.get("session_id")
     if name is not None and "\ufffd" in name:
         # It replaces bytes that are not UTF-8, so that different names would share a session.
@@ -82,7 +83,7 @@ def session_of(request: Request) -> str | None:
             msg = "Input should be UTF-8, percent-encoded"
             problem = {"loc": ["path", "session_id"], "msg": msg, "type": "string_unicode"}
             raise InputInvalid([problem]) from None
-    return name
+    return None if name == MAIN_SESSION else name
 
 
 def _rendered(answer: dict[str, Any]) -> bytes:

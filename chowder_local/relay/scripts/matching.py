@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
-from chowder_local.core.domain import ModelProvider
+from chowder_local.core.domain import MAIN_SESSION, ModelProvider
 from chowder_local.relay.prompt_format.user_messages import make_view
 from chowder_local.relay.scripts import rules
 from chowder_local.relay.scripts.patterns import search
@@ -122,8 +122,13 @@ def find_answer(rule: Rule, request: ModelRequest, limit: TimeLimit) -> int | No
     return index if index < len(rule.answers) else None
 
 
+def _is_in_session(name: str | None, request: ModelRequest) -> bool:
+    is_same = (name or MAIN_SESSION) == (request.session or MAIN_SESSION)
+    return request.is_session_known and is_same
+
+
 def _fits(match: Match, request: ModelRequest, limit: TimeLimit) -> bool:
-    if match.is_of_session and not (request.is_session_known and match.session == request.session):
+    if match.is_of_session and not _is_in_session(match.session, request):
         return False
     return (
         (match.turn is None or match.turn == request.turn)

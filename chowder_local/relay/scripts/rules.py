@@ -77,7 +77,7 @@ class Match(_Strict):
         None, description="How many user messages the conversation has, including this one."
     )
     session: MatchText | None = Field(
-        None, description="Name of the session; an explicit null is the main session."
+        None, description="Name of the session; `main` and an explicit null are the main one."
     )
     model: Id | None = Field(None, description="Id of the model; `*` and `?` are wildcards.")
     provider: ModelProvider | None = Field(None, description="Provider of the model.")

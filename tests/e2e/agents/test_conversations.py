@@ -25,7 +25,6 @@ AWKWARD_NAMES = [
     "case",
     "n" * 300,
     "cron:x",
-    "main",
     "agent:main:main",
     "../x",
     "50% & more?#",
