@@ -1,4 +1,4 @@
-"""The paths of an agent's configuration that the server reserves for itself (pure)."""
+"""The paths of an agent's configuration that the server refuses by itself (pure)."""
 
 from __future__ import annotations
 
@@ -36,6 +36,9 @@ _FORBIDDEN = (
     ),
 )
 """Prefixes of paths that nobody may set."""
+
+SYSTEM_PROMPT = ("agent", "system_prompt")
+"""A setting in an example of the hosted service's documentation."""
 
 _ROUTES = {"api", "v1", "startupz", "readyz", "healthz"}
 """The first segments of the gateway's routes that the server calls."""
@@ -84,6 +87,11 @@ def _filtered(
 
 
 def _refusal(names: Path, value: Any) -> str | None:
+    if names == SYSTEM_PROMPT:
+        return (
+            "is no setting of OpenClaw. Write the text to the agent's file workspace/SOUL.md, which"
+            " counts from the next message on, or send it as `instructions` with each message."
+        )
     if is_reserved(names):
         return "belongs to chowder-local and cannot be set."
     if _turns_plugin_off(names, value):

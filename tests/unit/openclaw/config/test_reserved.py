@@ -90,6 +90,11 @@ NEIGHBOURS: list[dict[str, Any]] = [
 ]
 
 
+def test_a_system_prompt_is_refused_with_the_ways_that_work() -> None:
+    with pytest.raises(ConfigRefused, match=r"agent\.system_prompt.*SOUL\.md.*`instructions`"):
+        to_merge_patch({"agent": {"system_prompt": "Be brief."}})
+
+
 def test_neighbours_of_reserved_paths_can_be_set() -> None:
     for overrides in NEIGHBOURS:
         assert to_merge_patch(overrides), overrides
