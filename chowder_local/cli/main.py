@@ -25,6 +25,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "status": ("server", "Show whether the server runs, and its health."),
     "env": ("server", "Print the variables that clients need, for eval."),
     "dashboard": ("server", "Print a link that signs in to the dashboard."),
+    "exec": ("exec", "Run a command with a server that is removed afterwards."),
     "doctor": ("doctor", "Find problems, and say how to fix them."),
     "instances": ("instances", "List, create, copy, stop, start and remove agents."),
     "snapshots": ("snapshots", "List, take, restore and remove snapshots of agents."),

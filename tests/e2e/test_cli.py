@@ -106,6 +106,10 @@ def test_a_day_at_the_command_line(cli: CommandLine, engine: docker.DockerClient
     assert "Turn 1. First: Hello" in cli.ok("chat", "my-agent", "--session", "else", "Hello")
     assert "[gateway]" in cli.ok("logs", "my-agent")
 
+    # A command gets the server that runs, and an agent for its time only.
+    assert cli.run("exec", "--instance", "eve", "--", "sh", "-c", "exit 3")[0] == 3
+    assert len(cli.json("instances", "ls")) == 1
+
     assert cli.json("instances", "stop", "my-agent")["status"] == "stopped"
     code, _, err = cli.run("chat", "my-agent", "Hello?")
     assert code == 1
@@ -135,6 +139,35 @@ def test_a_day_at_the_command_line(cli: CommandLine, engine: docker.DockerClient
     cli.ok("instances", "create", "left-over", "--no-wait")
     store_id = (cli.data_dir / "store.id").read_text()
     cli.ok("reset", "--yes")
+    assert not cli.data_dir.exists()
+    assert_nothing_left(engine, store_id)
+
+
+def test_a_command_gets_a_server_and_an_agent_of_which_nothing_is_left(
+    cli: CommandLine, engine: docker.DockerClient, tmp_path: Path
+) -> None:
+    script = """if True:
+        import json, os, pathlib, sys, urllib.request
+        def call(url, **body):
+            headers = {"Authorization": "Bearer " + os.environ["OPENAI_API_KEY"]}
+            headers["Content-Type"] = "application/json"
+            data = json.dumps(body).encode() if body else None
+            return json.load(urllib.request.urlopen(urllib.request.Request(url, data, headers)))
+        root_url = os.environ["CHOWDER_BASE_URL"].removesuffix("/v1")
+        data_dir = call(root_url + "/local/health")["data_dir"]
+        answer = call(os.environ["OPENAI_BASE_URL"] + "/responses", model="gpt-4o", input="Hi.")
+        store_id = pathlib.Path(data_dir, "store.id").read_text()
+        print(json.dumps([data_dir, store_id, answer["status"], os.environ["CHOWDER_INSTANCE_ID"]]))
+        sys.exit(7)
+    """
+    (temporary := tmp_path / "temporary").mkdir()
+    command = ["exec", "--instance", "ada", "--", sys.executable, "-c", script]
+    code, out, err = cli.run(*command, env={"TMPDIR": str(temporary)})
+    assert code == 7, err
+    data_dir, store_id, status, _ = json.loads(out)
+    assert status == "completed"
+    assert data_dir.startswith(str(temporary))
+    assert list(temporary.iterdir()) == []
     assert not cli.data_dir.exists()
     assert_nothing_left(engine, store_id)
 
