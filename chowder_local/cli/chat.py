@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from chowder_local.cli.completion import complete_instance
 from chowder_local.cli.context import pass_client
 from chowder_local.cli.options import Command
 from chowder_local.cli.output import note
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=Command)
-@click.argument("instance")
+@click.argument("instance", shell_complete=complete_instance)
 @click.argument("message", nargs=-1)
 @click.option("-s", "--session", help="Named session to use instead of the main one.")
 @click.option("-m", "--model", help="Model id; by default, a model of the agent's provider.")

@@ -81,6 +81,9 @@ class Signals:
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
+        self._is_running = False
+        self._early: list[int] = []
+        """Signals that came while the command was being started."""
         self._former: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Signals:
@@ -92,17 +95,25 @@ class Signals:
             signal.signal(number, handler)
 
     def _handle(self, number: int, _: FrameType | None) -> None:
-        if self._process is None:
+        if not self._is_running:
             raise click.exceptions.Exit(OF_SIGNAL + number)
         # Ctrl-C in a terminal reaches the command by itself.
-        if number != signal.SIGINT or not sys.stdin.isatty():
+        if number == signal.SIGINT and sys.stdin.isatty():
+            return
+        if self._process is None:
+            self._early.append(number)
+        else:
             self._process.send_signal(number)
 
     def run(self, command: Sequence[str], env: Mapping[str, str]) -> int:
         """Runs the command to its end, and returns its exit code as a shell does."""
-        with subprocess.Popen(command, env=dict(env)) as self._process:  # noqa: S603 - the user's own
-            code = self._process.wait()
-        self._process = None
+        self._is_running = True
+        with subprocess.Popen(command, env=dict(env)) as process:  # noqa: S603 - the user's own
+            self._process = process
+            for number in self._early:
+                process.send_signal(number)
+            code = process.wait()
+        self._is_running = False
         return code if code >= 0 else OF_SIGNAL - code
 
     def ignore(self) -> None:

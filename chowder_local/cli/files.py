@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
+from chowder_local.cli.completion import complete_instance
 from chowder_local.cli.context import Context, pass_client
 from chowder_local.cli.options import Group, ensure_writable, json_option, yes_option
 from chowder_local.cli.output import format_time, show_list
@@ -31,7 +32,7 @@ def files() -> None:
 
 @files.command("ls")
 @json_option
-@click.argument("instance")
+@click.argument("instance", shell_complete=complete_instance)
 @click.argument("path", default=".")
 @pass_client
 def ls(client: Client, as_json: bool, instance: str, path: str) -> None:
@@ -42,7 +43,7 @@ def ls(client: Client, as_json: bool, instance: str, path: str) -> None:
 
 
 @files.command("cat")
-@click.argument("instance")
+@click.argument("instance", shell_complete=complete_instance)
 @click.argument("path")
 @pass_client
 def cat(client: Client, instance: str, path: str) -> None:
@@ -53,7 +54,7 @@ def cat(client: Client, instance: str, path: str) -> None:
 
 
 @files.command("get")
-@click.argument("instance")
+@click.argument("instance", shell_complete=complete_instance)
 @click.argument("path")
 @click.argument("target", default=".", type=click.Path())
 @yes_option
@@ -75,7 +76,7 @@ def get(context: Context, instance: str, path: str, target: str, yes: bool) -> N
 
 
 @files.command("put")
-@click.argument("instance")
+@click.argument("instance", shell_complete=complete_instance)
 @click.argument("source", type=click.File("rb"))
 @click.argument("path", default="workspace/")
 @pass_client

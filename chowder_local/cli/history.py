@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from chowder_local.cli.completion import complete_instance
 from chowder_local.cli.context import Context, pass_client
 from chowder_local.cli.options import Command, Group, json_option
 from chowder_local.cli.output import (
@@ -36,7 +37,7 @@ def sessions() -> None:
 
 @sessions.command("ls")
 @json_option
-@click.argument("instance")
+@click.argument("instance", shell_complete=complete_instance)
 @pass_client
 def ls(client: Client, as_json: bool, instance: str) -> None:
     """List the sessions of INSTANCE: the main one first, then the last used ones."""
@@ -46,7 +47,7 @@ def ls(client: Client, as_json: bool, instance: str) -> None:
 
 @sessions.command("show")
 @json_option
-@click.argument("instance")
+@click.argument("instance", shell_complete=complete_instance)
 @click.argument("name", required=False)
 @click.option("--key", help="OpenClaw's key of a session without a name, as 'ls' shows it.")
 @click.option(
@@ -84,7 +85,7 @@ def show(
 
 @click.command(cls=Command)
 @json_option
-@click.argument("instance", required=False)
+@click.argument("instance", required=False, shell_complete=complete_instance)
 @click.option(
     "--limit", default=1000, show_default=True, type=click.IntRange(1, 10_000), help="Rows."
 )

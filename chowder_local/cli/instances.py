@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
+from chowder_local.cli.completion import complete_instance
 from chowder_local.cli.context import pass_client
 from chowder_local.cli.files import save
 from chowder_local.cli.options import (
@@ -125,7 +126,7 @@ def create(
 
 @instances.command("wait")
 @json_option
-@click.argument("instance")
+@click.argument("instance", shell_complete=complete_instance)
 @timeout_option
 @pass_client
 def wait_for(client: Client, as_json: bool, instance: str, timeout: float) -> None:
@@ -138,20 +139,23 @@ def wait_for(client: Client, as_json: bool, instance: str, timeout: float) -> No
 
 
 @instances.command("rm")
-@click.argument("instance")
+@click.argument("instance", nargs=-1, required=True, shell_complete=complete_instance)
 @yes_option
 @pass_client
-def rm(client: Client, instance: str, yes: bool) -> None:
-    """Remove an instance with its files and conversations, after asking."""
-    agent = find_instance(client, instance)
-    confirm(f"Remove {agent['name']} ({agent['id']}) and all its data?", yes=yes)
-    client.delete(agent["id"])
-    note(f"{agent['name']} is removed.")
+def rm(client: Client, instance: tuple[str, ...], yes: bool) -> None:
+    """Remove instances with their files and conversations, after asking."""
+    found = [find_instance(client, each) for each in instance]
+    agents = {each["id"]: each for each in found}.values()
+    names = ", ".join(f"{each['name']} ({each['id']})" for each in agents)
+    confirm(f"Remove {names} and all their data?", yes=yes)
+    for each in agents:
+        client.delete(each["id"])
+        note(f"{each['name']} is removed.")
 
 
 @instances.command("stop")
 @json_option
-@click.argument("instance")
+@click.argument("instance", shell_complete=complete_instance)
 @pass_client
 def stop(client: Client, as_json: bool, instance: str) -> None:
     """Stop a running instance; its memory, files and conversations are kept.
@@ -164,7 +168,7 @@ def stop(client: Client, as_json: bool, instance: str) -> None:
 
 @instances.command("start")
 @json_option
-@click.argument("instance")
+@click.argument("instance", shell_complete=complete_instance)
 @pass_client
 def start(client: Client, as_json: bool, instance: str) -> None:
     """Start a stopped instance; a running one is left alone."""
@@ -174,7 +178,7 @@ def start(client: Client, as_json: bool, instance: str) -> None:
 
 @instances.command("gateway")
 @json_option
-@click.argument("instance")
+@click.argument("instance", shell_complete=complete_instance)
 @pass_client
 def gateway(client: Client, as_json: bool, instance: str) -> None:
     """Print the address and the token of an agent's own OpenClaw gateway."""
@@ -185,7 +189,7 @@ def gateway(client: Client, as_json: bool, instance: str) -> None:
 
 @instances.command("egress")
 @json_option
-@click.argument("instance")
+@click.argument("instance", shell_complete=complete_instance)
 @click.argument("choice", type=click.Choice([*map(str, Egress), "default"]), required=False)
 @wait_option
 @pass_client
@@ -211,7 +215,7 @@ def egress(client: Client, as_json: bool, instance: str, choice: str | None, wai
 
 @instances.command("hibernation")
 @json_option
-@click.argument("instance")
+@click.argument("instance", shell_complete=complete_instance)
 @click.argument("choice", type=click.Choice(["on", "off"]), required=False)
 @pass_client
 def hibernation(client: Client, as_json: bool, instance: str, choice: str | None) -> None:
@@ -234,7 +238,7 @@ def hibernation(client: Client, as_json: bool, instance: str, choice: str | None
 
 @instances.command("fork")
 @json_option
-@click.argument("instance")
+@click.argument("instance", shell_complete=complete_instance)
 @click.argument("name")
 @wait_option
 @pass_client
@@ -245,7 +249,7 @@ def fork(client: Client, as_json: bool, instance: str, name: str, wait: bool) ->
 
 
 @instances.command("export")
-@click.argument("instance")
+@click.argument("instance", shell_complete=complete_instance)
 @click.argument("target", required=False, type=click.Path(path_type=Path, allow_dash=True))
 @yes_option
 @pass_client
@@ -282,7 +286,7 @@ def import_(client: Client, as_json: bool, source: BinaryIO, name: str | None, w
 
 
 @click.command(cls=Command)
-@click.argument("instance")
+@click.argument("instance", shell_complete=complete_instance)
 @click.option("-f", "--follow", is_flag=True, help="Print new lines as they come.")
 @click.option(
     "--tail", type=click.IntRange(1), default=200, show_default=True, help="Number of latest lines."

@@ -40,6 +40,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "seed": ("seed", "Bring the server to what a file declares."),
     "faults": ("faults", "Make calls fail, wait, or break off, for tests."),
     "image": ("image", "Build, list and remove the sandbox image."),
+    "completion": ("completion", "Print a script with which a shell completes names."),
     "reset": ("reset", "Remove every agent and all data, after asking."),
 }
 """Each command's module and summary, here so that `--help` need not import them all."""
@@ -99,9 +100,9 @@ def run(arguments: Sequence[str], env: Mapping[str, str]) -> int:
         click.echo("Aborted.", err=True)
         # click raises Abort for Ctrl-C and for a "no" to a question.
         return INTERRUPTED if isinstance(abort.__cause__, KeyboardInterrupt) else FAILURE
-    except SystemExit:
-        # click raises it only if the reader of a pipe has closed it.
-        return BROKEN_PIPE
+    except SystemExit as ended:
+        # click raises it after a completion, and if the reader of a pipe has closed it.
+        return BROKEN_PIPE if ended.code else 0
     except BrokenPipeError:
         # The pipe was closed before the last flush, which Python repeats at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

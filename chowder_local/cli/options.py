@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-ALIASES = {"list": "ls"}
+ALIASES = {"list": "ls", "ps": "ls", "remove": "rm", "delete": "rm"}
 WAIT_TIMEOUT_S = 300.0
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for a script.")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from chowder_local.cli.completion import complete_instance
 from chowder_local.cli.context import Context, pass_client
 from chowder_local.cli.history import session_title
 from chowder_local.cli.options import Command, Group, json_option
@@ -74,7 +75,7 @@ def clear(client: Client, instance: str | None) -> None:
 
 @click.command(cls=Command)
 @json_option
-@click.argument("instance")
+@click.argument("instance", shell_complete=complete_instance)
 @click.argument("exchange", required=False)
 @click.option("-n", "--limit", default=20, show_default=True, help="Number of latest calls.")
 @pass_client

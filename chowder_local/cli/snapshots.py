@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from chowder_local.cli.completion import complete_instance
 from chowder_local.cli.context import pass_client
 from chowder_local.cli.instances import show_created
 from chowder_local.cli.options import Group, confirm, json_option, wait_option, yes_option
@@ -33,7 +34,7 @@ def snapshots() -> None:
 
 @snapshots.command("ls")
 @json_option
-@click.argument("instance", required=False)
+@click.argument("instance", required=False, shell_complete=complete_instance)
 @pass_client
 def ls(client: Client, as_json: bool, instance: str | None) -> None:
     """List all snapshots, or those of INSTANCE."""
@@ -61,7 +62,7 @@ def ls(client: Client, as_json: bool, instance: str | None) -> None:
 
 @snapshots.command("create")
 @json_option
-@click.argument("instance")
+@click.argument("instance", shell_complete=complete_instance)
 @click.argument("name", required=False)
 @pass_client
 def create(client: Client, as_json: bool, instance: str, name: str | None) -> None:
@@ -96,7 +97,7 @@ def rm(client: Client, snapshot: str, yes: bool) -> None:
 
 @snapshots.command("restore")
 @json_option
-@click.argument("instance")
+@click.argument("instance", shell_complete=complete_instance)
 @click.argument("snapshot")
 @yes_option
 @wait_option

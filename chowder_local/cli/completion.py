@@ -1,0 +1,39 @@
+"""`completion`: makes a shell complete commands, options and the names of instances."""
+
+from __future__ import annotations
+
+import click
+from click.shell_completion import BashComplete, CompletionItem, FishComplete, ZshComplete
+
+from chowder_local.cli.options import Command
+from chowder_local.cli.output import say
+from chowder_local.core.errors import ChowderError
+from chowder_local.core.program_name import PROGRAM
+
+SHELLS = {each.name: each for each in (BashComplete, ZshComplete, FishComplete)}
+VARIABLE = "_CHOWDER_LOCAL_COMPLETE"
+"""By this variable, click's scripts ask for completions."""
+
+
+@click.command(cls=Command)
+@click.argument("shell", type=click.Choice(list(SHELLS)))
+@click.pass_context
+def completion(context: click.Context, shell: str) -> None:
+    """Print the script with which a shell completes commands and names, for eval.
+
+    For bash, add this to ~/.bashrc: eval "$(chowder-local completion bash)"
+    """
+    say(SHELLS[shell](context.find_root().command, {}, PROGRAM, VARIABLE).source())
+
+
+def complete_instance(
+    context: click.Context, _: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """The names of instances that begin like this; none if the server does not answer."""
+    try:
+        with context.obj.client() as client:
+            names = sorted(str(each["name"]) for each in client.instances())
+    except ChowderError:
+        # A shell would print the message into the line that is being typed.
+        return []
+    return [CompletionItem(name) for name in names if name.startswith(incomplete)]
