@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from chowder_local.cli.options import Command
 from chowder_local.cli.output import note, waiting
 from chowder_local.cli.seed import SEED_PATH, read_file, seed_server
 from chowder_local.cli.server_process import healthy_server
+from chowder_local.core.addresses import free_port
 from chowder_local.core.errors.process import SettingsInvalid
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def _own_server(context: Context, signals: Signals, *, offline: bool) -> Iterato
     """A server on a new data directory, which is removed with all that it has."""
     with tempfile.TemporaryDirectory(prefix="chowder-local-exec-") as folder:
         own = replace(context, data_dir=Path(folder) / "data")
-        up = ["up", "--detach", "--port", str(_free_port()), *(["--offline"] if offline else [])]
+        up = ["up", "--detach", "--port", str(free_port()), *(["--offline"] if offline else [])]
         try:
             # Its result is for a person who goes on by hand; its progress is shown.
             if code := _run(own, up).returncode:
@@ -165,10 +165,3 @@ def _agent(client: Client, name: str) -> Iterator[str]:
         yield instance_id
     finally:
         client.delete(instance_id)
-
-
-def _free_port() -> int:
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        port: int = unused.getsockname()[1]
-        return port

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
 
+from chowder_local.core.addresses import free_port
 from chowder_local.core.errors.process import ServerNotReady, SettingsInvalid
 
 if TYPE_CHECKING:
@@ -87,10 +87,10 @@ class Server:
         """
         option = ["--data-dir", str(data_dir)]
         up = ["up", *option, "--detach", "--offline", "--port"]
-        done = _run_cli([*up, _port_of(option, env) or _free_port()], env)
+        done = _run_cli([*up, _port_of(option, env) or str(free_port())], env)
         if done.returncode != 0 and (done.returncode == PORT_TAKEN or _port_of(option, env)):
             # Another process took the port or started the server first.
-            done = _run_cli([*up, _port_of(option, env) or _free_port()], env)
+            done = _run_cli([*up, _port_of(option, env) or str(free_port())], env)
         if done.returncode != 0:
             raise ServerNotReady(f"No server for the tests: {done.stderr.strip()}")
         server = cls._find(option, env)
@@ -180,12 +180,6 @@ def _port_of(option: list[str], env: Mapping[str, str]) -> str | None:
     if done.returncode != 0:
         return None
     return str(urlsplit(json.loads(done.stdout)["base_url"]).port)
-
-
-def _free_port() -> str:
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        return str(unused.getsockname()[1])
 
 
 def _run_cli(arguments: list[str], env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
