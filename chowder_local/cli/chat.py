@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import closing
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import click
@@ -11,14 +12,14 @@ import click
 from chowder_local.cli.completion import complete_instance
 from chowder_local.cli.context import pass_client
 from chowder_local.cli.options import Command
-from chowder_local.cli.output import note
+from chowder_local.cli.output import note, waiting
 from chowder_local.cli.resolve import find_instance
 from chowder_local.core.domain import ModelProvider
 from chowder_local.core.errors import ChowderError
 from chowder_local.openclaw.models import DEFAULT_MODELS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from chowder_local.client import Client
 
@@ -46,7 +47,7 @@ def chat(
 
     def send(text: str) -> None:
         with closing(client.stream_text(agent["id"], text, model_id, session)) as pieces:
-            for piece in pieces:
+            for piece in _with_sign_of_life(pieces, str(agent["name"])):
                 click.echo(piece, nl=False)
                 sys.stdout.flush()
         click.echo()
@@ -59,6 +60,15 @@ def chat(
         send(text)
     else:
         raise click.UsageError("There is no message. Give one as an argument, or pipe one in.")
+
+
+def _with_sign_of_life(pieces: Iterator[str], name: str) -> Iterator[str]:
+    """The pieces; until the first one, a person sees that the agent works."""
+    if sys.stderr.isatty():
+        with waiting(f"{name} is answering"):
+            first = list(islice(pieces, 1))
+        yield from first
+    yield from pieces
 
 
 def _converse(send: Callable[[str], None], greeting: str) -> None:

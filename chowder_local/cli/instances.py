@@ -1,11 +1,10 @@
-"""`instances` and `logs`: creates, shows, changes and removes agents."""
+"""`instances`: creates, shows, changes and removes agents."""
 
 from __future__ import annotations
 
 import json
 import sys
 from contextlib import closing
-from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -14,9 +13,14 @@ import click
 from chowder_local.cli.completion import complete_instance
 from chowder_local.cli.context import pass_client
 from chowder_local.cli.files import save
+from chowder_local.cli.instance_status import (
+    call_for_status,
+    change_status,
+    show_created,
+    show_status,
+    wait_until_running,
+)
 from chowder_local.cli.options import (
-    WAIT_TIMEOUT_S,
-    Command,
     Group,
     confirm,
     ensure_writable,
@@ -28,7 +32,6 @@ from chowder_local.cli.options import (
 from chowder_local.cli.output import (
     format_time,
     note,
-    say,
     show_json,
     show_list,
     show_result,
@@ -36,12 +39,8 @@ from chowder_local.cli.output import (
 )
 from chowder_local.cli.resolve import find_instance, short_id
 from chowder_local.core.domain import Egress, InstanceStatus, ModelProvider
-from chowder_local.core.errors.process import ApiRefused
-from chowder_local.core.errors.sandboxes import BootFailed, BootTimedOut
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from chowder_local.client import Client
 
 
@@ -134,8 +133,8 @@ def wait_for(client: Client, as_json: bool, instance: str, timeout: float) -> No
 
     Exit codes: 8 if it gets into an error or is stopped, 9 if it is not running in time.
     """
-    agent = _wait_until_running(client, find_instance(client, instance), timeout)
-    _show_status(agent, as_json)
+    agent = wait_until_running(client, find_instance(client, instance), timeout)
+    show_status(agent, as_json)
 
 
 @instances.command("rm")
@@ -163,7 +162,7 @@ def stop(client: Client, as_json: bool, instance: str) -> None:
     A stopped instance is left alone.
     """
     agent = find_instance(client, instance)
-    _change_status(client, agent, client.stop, InstanceStatus.STOPPED, as_json=as_json)
+    change_status(client, agent, client.stop, InstanceStatus.STOPPED, as_json=as_json)
 
 
 @instances.command("start")
@@ -173,7 +172,26 @@ def stop(client: Client, as_json: bool, instance: str) -> None:
 def start(client: Client, as_json: bool, instance: str) -> None:
     """Start a stopped instance; a running one is left alone."""
     agent = find_instance(client, instance)
-    _change_status(client, agent, client.start, InstanceStatus.RUNNING, as_json=as_json)
+    change_status(client, agent, client.start, InstanceStatus.RUNNING, as_json=as_json)
+
+
+@instances.command("restart")
+@json_option
+@click.argument("instance", shell_complete=complete_instance)
+@pass_client
+def restart(client: Client, as_json: bool, instance: str) -> None:
+    """Stop an instance, if it runs, and start it."""
+    agent = find_instance(client, instance)
+    call_for_status(client, agent, client.stop, InstanceStatus.STOPPED)
+    change_status(client, agent, client.start, InstanceStatus.RUNNING, as_json=as_json)
+
+
+@instances.command("show")
+@click.argument("instance", shell_complete=complete_instance)
+@pass_client
+def show(client: Client, instance: str) -> None:
+    """Print an instance with all its members, as JSON."""
+    show_json(client.instance(find_instance(client, instance)["id"]))
 
 
 @instances.command("gateway")
@@ -285,21 +303,6 @@ def import_(client: Client, as_json: bool, source: BinaryIO, name: str | None, w
     show_created(client, instance, as_json=as_json, wait=wait)
 
 
-@click.command(cls=Command)
-@click.argument("instance", shell_complete=complete_instance)
-@click.option("-f", "--follow", is_flag=True, help="Print new lines as they come.")
-@click.option(
-    "--tail", type=click.IntRange(1), default=200, show_default=True, help="Number of latest lines."
-)
-@pass_client
-def logs(client: Client, instance: str, follow: bool, tail: int) -> None:
-    """Print the log of the sandbox of INSTANCE (name, id, or beginning of an id)."""
-    agent = find_instance(client, instance)
-    with closing(client.logs(agent["id"], tail, follow=follow)) as lines:
-        for line in lines:
-            say(line)
-
-
 def _row(instance: dict[str, Any]) -> tuple[str, ...]:
     return (
         short_id(instance),
@@ -314,86 +317,6 @@ def _status(instance: dict[str, Any]) -> str:
     """Its status; a running instance without an address is not in memory."""
     is_hibernated = instance["status"] == InstanceStatus.RUNNING and not instance["gateway_url"]
     return "running (hibernated)" if is_hibernated else str(instance["status"])
-
-
-def show_created(
-    client: Client,
-    instance: dict[str, Any],
-    *,
-    as_json: bool,
-    wait: bool,
-    timeout: float = WAIT_TIMEOUT_S,
-) -> None:
-    """Prints a new instance, after waiting until it runs if `wait`.
-
-    The id is printed before the wait, because the wait may fail or be interrupted.
-    """
-    if not as_json:
-        say(instance["id"])
-    if wait:
-        instance = _wait_until_running(client, instance, timeout)
-    if as_json:
-        show_json(instance)
-
-
-def _wait_until_running(client: Client, agent: dict[str, Any], timeout: float) -> dict[str, Any]:
-    """The instance once it is running.
-
-    Raises BootFailed if it fails or is stopped, and BootTimedOut if it is late; the message says
-    what to do next.
-    """
-    name, instance_id = agent["name"], agent["id"]
-    try:
-        with waiting(f"{name} is {agent['status']}") as update:
-            return client.wait_until_running(
-                instance_id, timeout, on_status=lambda status: update(f"{name} is {status}")
-            )
-    except KeyboardInterrupt:
-        note(
-            f"{name} continues to boot. Wait for it with: chowder-local instances wait "
-            f"{instance_id}\nRemove it with: chowder-local instances rm {instance_id}"
-        )
-        raise
-    except BootTimedOut as late:
-        cure = f"It continues to boot. Wait for it with: chowder-local instances wait {instance_id}"
-        raise BootTimedOut(f"{name}: {late}\n{cure}") from None
-    except BootFailed as failed:
-        cure = f"\nSee its log with: chowder-local logs {instance_id}"
-        if client.status(instance_id)["status"] == InstanceStatus.STOPPED:
-            cure = f"\nStart it with: chowder-local instances start {instance_id}"
-        elif "chowder-local" in str(failed):
-            # The message already says what to do.
-            cure = ""
-        raise BootFailed(f"{name}: {failed}{cure}") from None
-
-
-def _change_status(
-    client: Client,
-    agent: dict[str, Any],
-    call: Callable[[str], dict[str, Any]],
-    status: InstanceStatus,
-    *,
-    as_json: bool,
-) -> None:
-    """Starts or stops an instance and prints its status, even if it has that status already."""
-    already = ""
-    try:
-        now = call(agent["id"])
-    except ApiRefused as refused:
-        if refused.status != HTTPStatus.CONFLICT:
-            raise
-        now = client.instance(agent["id"])
-        if now["status"] != status:
-            raise
-        already = " already"
-    _show_status(now, as_json, already)
-
-
-def _show_status(instance: dict[str, Any], as_json: bool, already: str = "") -> None:
-    if as_json:
-        show_json(instance)
-    else:
-        note(f"{instance['name']} is {instance['status']}{already}.")
 
 
 def _export_file(name: str) -> Path:

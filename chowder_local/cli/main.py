@@ -30,7 +30,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "instances": ("instances", "List, create, copy, stop, start and remove agents."),
     "snapshots": ("snapshots", "List, take, restore and remove snapshots of agents."),
     "chat": ("chat", "Talk to an agent."),
-    "logs": ("instances", "Print the log of an agent's sandbox."),
+    "logs": ("logs", "Print the log of an agent's sandbox."),
     "sessions": ("history", "List and read the sessions of an agent."),
     "usage": ("history", "Show what model calls cost."),
     "files": ("files", "List, read, download and upload an agent's files."),

@@ -8,7 +8,7 @@ import click
 
 from chowder_local.cli.completion import complete_instance
 from chowder_local.cli.context import pass_client
-from chowder_local.cli.instances import show_created
+from chowder_local.cli.instance_status import show_created
 from chowder_local.cli.options import Group, confirm, json_option, wait_option, yes_option
 from chowder_local.cli.output import format_time, note, show_list, show_result, waiting
 from chowder_local.cli.resolve import (

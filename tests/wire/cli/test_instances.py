@@ -170,6 +170,34 @@ def test_an_instance_that_has_the_status_already_is_no_error(
     assert capsys.readouterr().err == f"fish is {status} already.\n"
 
 
+def test_restart_stops_and_starts(serve: Serve, capsys: Output) -> None:
+    stopped, running = {**ONE, "status": "stopped"}, {**ONE, "status": "running"}
+    answers = {LIST: [ONE], f"POST {PATH}/stop": stopped, f"POST {PATH}/start": running}
+    env, requests = serve(answers)
+    assert run(["instances", "restart", "fish"], env) == 0
+    assert [each[0] for each in requests[1:]] == [f"POST {PATH}/stop", f"POST {PATH}/start"]
+    assert capsys.readouterr().err == "fish is running.\n"
+
+
+def test_show_prints_the_whole_instance(serve: Serve, capsys: Output) -> None:
+    env, _ = serve({LIST: [ONE], f"GET {PATH}": ONE})
+    assert run(["instances", "show", "fish"], env) == 0
+    assert json.loads(capsys.readouterr().out) == ONE
+
+
+def test_several_instances_are_removed_or_none(serve: Serve, capsys: Output) -> None:
+    other = {**ONE, "id": "9a1b2c3d-4e5f", "name": "crab"}
+    gone = (204, None)
+    env, requests = serve(
+        {LIST: [ONE, other], f"DELETE {PATH}": gone, f"DELETE /v1/instances/{other['id']}": gone}
+    )
+    assert run(["instances", "delete", "fish", "nobody", "--yes"], env) == 1
+    assert [each[0] for each in requests] == [LIST, LIST]
+    assert run(["instances", "delete", "fish", "crab", ONE["id"], "--yes"], env) == 0
+    assert capsys.readouterr().err.endswith("fish is removed.\ncrab is removed.\n")
+    assert len([each for each in requests if each[0].startswith("DELETE")]) == 2
+
+
 def test_ctrl_c_during_create_says_how_to_wait(
     serve: Serve, capsys: Output, monkeypatch: pytest.MonkeyPatch
 ) -> None:
