@@ -9,6 +9,7 @@ from chowder_local.core.errors.process import ApiRefused, ServerNotRunning, Serv
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
+    from datetime import datetime
 
 
 class LocalCalls(Transport):
@@ -28,10 +29,22 @@ class LocalCalls(Transport):
         """
         return self._call("GET", "/local/health")
 
-    def logs(self, instance_id: str, tail: int = 200, *, follow: bool = False) -> Generator[str]:
-        """The last lines of an instance's log; with `follow`, later lines as they come."""
+    def logs(
+        self,
+        instance_id: str,
+        tail: int = 200,
+        *,
+        follow: bool = False,
+        since: datetime | None = None,
+    ) -> Generator[str]:
+        """The last lines of an instance's log; with `follow`, later lines as they come.
+
+        With `since`, a time with its zone, older lines are left out.
+        """
         path = local_path(instance_id, "logs")
         params = {"tail": str(tail), "follow": "true" if follow else "false"}
+        if since is not None:
+            params["since"] = since.isoformat()
         with self._stream("GET", path, params=params, timeout=self._endless) as response:
             yield from response.iter_lines()
 

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         Mapping,
         Sequence,
     )
+    from datetime import datetime
     from pathlib import Path
     from typing import TypeVar
 
@@ -291,16 +292,22 @@ class DockerEngine:
     async def processes(self, sandbox_id: SandboxId) -> list[str]:
         return await self._act(sandbox_id, "list the processes of", list_commands)
 
-    async def log_tail(self, sandbox_id: SandboxId, line_count: int) -> str:
+    async def log_tail(
+        self, sandbox_id: SandboxId, line_count: int, since: datetime | None = None
+    ) -> str:
+        since_s = None if since is None else since.timestamp()
+
         def call() -> str:
             container = self._own.find(sandbox_id)
             if container is None:
                 return ""
-            return container.logs(tail=line_count).decode(errors="replace")
+            return container.logs(tail=line_count, since=since_s).decode(errors="replace")
 
         return await self._run("read the log of", call, sandbox_id=sandbox_id)
 
-    async def follow_log(self, sandbox_id: SandboxId, line_count: int) -> AsyncIterator[bytes]:
+    async def follow_log(
+        self, sandbox_id: SandboxId, line_count: int, since: datetime | None = None
+    ) -> AsyncIterator[bytes]:
         """Yields the last lines and then new ones, until the sandbox ends or the caller closes it.
 
         The first chunk is empty, and comes once the log is open. Raises SandboxMissing.
@@ -309,7 +316,7 @@ class DockerEngine:
             sandbox_id, "follow the log of", lambda container: str(container.id)
         )
         # Uses no thread: a few dozen followers, which wait for hours, would take them all.
-        lines = log_stream.follow(self._address, container_id, line_count, self._timeout_s)
+        lines = log_stream.follow(self._address, container_id, line_count, since, self._timeout_s)
         async with aclosing(lines):
             async for chunk in lines:
                 yield chunk

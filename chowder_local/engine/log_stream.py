@@ -16,20 +16,25 @@ from chowder_local.engine.container_exec import Frames
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
+    from datetime import datetime
     from pathlib import Path
 
     from chowder_local.engine.connection import EngineAddress
 
 
 async def follow(
-    address: EngineAddress, container_id: str, line_count: int, timeout_s: float
+    address: EngineAddress,
+    container_id: str,
+    line_count: int,
+    since: datetime | None,
+    timeout_s: float,
 ) -> AsyncGenerator[bytes, None]:
     """Yields the last lines of a container's log and then new ones, until the container ends.
 
-    The first chunk is empty, and comes once the log is open. `timeout_s` bounds the wait for the
-    engine's answer, not for lines. A broken connection ends the log. Before the first chunk,
-    raises SandboxMissing if the container is gone, EngineSilent if the engine does not answer,
-    and EngineUnavailable if it refuses.
+    With `since`, older lines do not count. The first chunk is empty, and comes once the log is
+    open. `timeout_s` bounds the wait for the engine's answer, not for lines. A broken connection
+    ends the log. Before the first chunk, raises SandboxMissing if the container is gone,
+    EngineSilent if the engine does not answer, and EngineUnavailable if it refuses.
     """
     base_url, connector = _http_endpoint(address)
     # No total limit: a follower may wait for hours.
@@ -37,6 +42,8 @@ async def follow(
     async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
         url = f"{base_url}/containers/{container_id}/logs"
         query = {"follow": "1", "stdout": "1", "stderr": "1", "tail": str(line_count)}
+        if since is not None:
+            query["since"] = str(since.timestamp())
         try:
             async with asyncio.timeout(timeout_s):
                 response = await session.get(url, params=query)

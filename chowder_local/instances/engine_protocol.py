@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Iterator
+    from datetime import datetime
     from pathlib import Path
 
     from chowder_local.core.domain import (
@@ -106,8 +107,12 @@ class Engine(Protocol):
         Raises SandboxMissing if it is gone.
         """
 
-    async def log_tail(self, sandbox_id: SandboxId, line_count: int) -> str:
-        """The last lines of the sandbox's output."""
+    async def log_tail(
+        self, sandbox_id: SandboxId, line_count: int, since: datetime | None = None
+    ) -> str:
+        """The last lines of the sandbox's output, of those that are not older than `since`."""
 
-    def follow_log(self, sandbox_id: SandboxId, line_count: int) -> AsyncIterator[bytes]:
-        """The last lines, then each new one; yields empty bytes first, once the log is open."""
+    def follow_log(
+        self, sandbox_id: SandboxId, line_count: int, since: datetime | None = None
+    ) -> AsyncIterator[bytes]:
+        """These lines, then each new one; yields empty bytes first, once the log is open."""

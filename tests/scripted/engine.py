@@ -12,6 +12,7 @@ from tests.scripted import homes
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Iterator
+    from datetime import datetime
     from pathlib import Path
 
     from chowder_local.core.domain import SandboxSpec, SandboxUsage
@@ -163,11 +164,15 @@ class ScriptedEngine:
         await self._call("processes", sandbox_id)
         return self.commands
 
-    async def log_tail(self, sandbox_id: SandboxId, line_count: int) -> str:
+    async def log_tail(
+        self, sandbox_id: SandboxId, line_count: int, since: datetime | None = None
+    ) -> str:
         await self._call("log_tail", sandbox_id)
         return "\n".join(self.log.splitlines()[-line_count:])
 
-    async def follow_log(self, sandbox_id: SandboxId, line_count: int) -> AsyncIterator[bytes]:
+    async def follow_log(
+        self, sandbox_id: SandboxId, line_count: int, since: datetime | None = None
+    ) -> AsyncIterator[bytes]:
         await self._call("follow_log", sandbox_id)
         yield b""
         for line in self.log.splitlines()[-line_count:]:

@@ -55,10 +55,10 @@ async def logs(request: Request) -> Response:
     if query.follow:
         if instance.status is InstanceStatus.RUNNING:
             instance = await running(request, instance)
-        lines = engine.follow_log(instance.sandbox_id, query.tail)
+        lines = engine.follow_log(instance.sandbox_id, query.tail, query.since)
         shutdown = services(request).shutdown
         return ClosingStream(lines, shutdown=shutdown, media_type="text/plain")
-    text = await engine.log_tail(instance.sandbox_id, query.tail)
+    text = await engine.log_tail(instance.sandbox_id, query.tail, query.since)
     return Response(text, media_type="text/plain")
 
 

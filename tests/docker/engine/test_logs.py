@@ -6,6 +6,7 @@ import asyncio
 import os
 import secrets
 from contextlib import AsyncExitStack, aclosing
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import anyio
@@ -86,3 +87,20 @@ async def test_many_followers_of_a_log_leave_the_threads_to_others(
 async def test_a_log_is_followed_only_of_a_sandbox_that_is_there(engine: DockerEngine) -> None:
     with pytest.raises(SandboxMissing):
         await anext(engine.follow_log(SandboxId("chowder-none"), 10))
+
+
+async def test_older_lines_of_a_log_are_left_out(
+    engine: DockerEngine, container: Container
+) -> None:
+    sandbox_id, now = SandboxId(str(container.name)), datetime.now(UTC)
+    earlier, later = now - timedelta(hours=1), now + timedelta(hours=1)
+    log = engine.follow_log(sandbox_id, 10, earlier)
+    async with aclosing(log), asyncio.timeout(DEADLINE_S):  # type: ignore[type-var]  # a generator
+        text = bytearray(await anext(log))
+        while text.count(b"\n") < 2:
+            text += await anext(log)
+    assert sorted((await engine.log_tail(sandbox_id, 10, earlier)).split()) == [
+        "complained",
+        "said",
+    ]
+    assert await engine.log_tail(sandbox_id, 10, later) == ""

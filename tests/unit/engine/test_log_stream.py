@@ -30,4 +30,4 @@ def test_frames_are_parsed_wherever_they_are_split(size: int) -> None:
 async def test_an_unreachable_engine_is_an_error_before_the_first_line(tmp_path: Path) -> None:
     address = EngineAddress(f"unix://{tmp_path / 'gone.sock'}", "a test")
     with pytest.raises(EngineSilent, match="follow a log"):
-        await anext(follow(address, "some", 10, timeout_s=5))
+        await anext(follow(address, "some", 10, None, timeout_s=5))

@@ -234,12 +234,16 @@ def test_logs_are_printed_line_by_line(serve: Serve, capsys: Output) -> None:
             LIST: [ONE],
             f"{path}?tail=200&follow=false": b"one\n",
             f"{path}?tail=5&follow=true": b"one\ntwo\n",
+            f"{path}?tail=200&follow=false&since=2026-11-28T10%3A00%3A00%2B00%3A00": b"two\n",
         }
     )
     assert run(["logs", "fish"], env) == 0
     assert capsys.readouterr().out == "one\n"
     assert run(["logs", "fish", "-f", "--tail", "5"], env) == 0
     assert capsys.readouterr().out == "one\ntwo\n"
+    assert run(["logs", "fish", "--since", "2026-11-28T10:00:00+00:00"], env) == 0
+    assert capsys.readouterr().out == "two\n"
+    assert run(["logs", "fish", "--since", "yesterday"], env) == 2
 
 
 def test_an_unknown_instance_is_an_error(serve: Serve, capsys: Output) -> None:
