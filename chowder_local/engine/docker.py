@@ -295,7 +295,7 @@ class DockerEngine:
     async def log_tail(
         self, sandbox_id: SandboxId, line_count: int, since: datetime | None = None
     ) -> str:
-        since_s = None if since is None else since.timestamp()
+        since_s = log_stream.since_s(since)
 
         def call() -> str:
             container = self._own.find(sandbox_id)

@@ -43,7 +43,7 @@ async def follow(
         url = f"{base_url}/containers/{container_id}/logs"
         query = {"follow": "1", "stdout": "1", "stderr": "1", "tail": str(line_count)}
         if since is not None:
-            query["since"] = str(since.timestamp())
+            query["since"] = str(since_s(since))
         try:
             async with asyncio.timeout(timeout_s):
                 response = await session.get(url, params=query)
@@ -63,6 +63,11 @@ async def follow(
             return
         finally:
             response.close()
+
+
+def since_s(since: datetime | None) -> float | None:
+    """A time as the engine takes it: in seconds, and not before 1970."""
+    return None if since is None else max(since.timestamp(), 1.0)
 
 
 def _http_endpoint(address: EngineAddress) -> tuple[str, aiohttp.BaseConnector]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, Field
 
 from chowder_local.api.schemas.fields import Id, Name, Overrides, ShortText, View
 from chowder_local.core.domain import Egress, InstanceStatus, ModelProvider, Permission
@@ -133,7 +133,8 @@ class LogQuery(BaseModel):
     """The part of a log to read."""
 
     tail: int = Field(200, ge=1, le=LINES_MAX, description="How many of the last lines.")
-    since: AwareDatetime | None = Field(
+    # pydantic would also take numbers.
+    since: Annotated[AwareDatetime, BeforeValidator(datetime.fromisoformat)] | None = Field(
         None, description="Leaves out older lines; a time with its zone, in ISO 8601."
     )
     follow: bool = Field(False, description="Whether to stream later lines as well.")
