@@ -11,6 +11,7 @@ from chowder_local.core.errors import ChowderError
 from chowder_local.core.program_name import PROGRAM
 
 SHELLS = {each.name: each for each in (BashComplete, ZshComplete, FishComplete)}
+TIMEOUT_S = 2.0
 VARIABLE = "_CHOWDER_LOCAL_COMPLETE"
 """By this variable, click's scripts ask for completions."""
 
@@ -30,10 +31,13 @@ def complete_instance(
     context: click.Context, _: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """The names of instances that begin like this; none if the server does not answer."""
+    # Not the context's own client, whose remarks would get into the line that is being typed.
+    from chowder_local.client import Client
+
+    found = context.obj
     try:
-        with context.obj.client() as client:
+        with Client(found.root_url(), found.key(), timeout_s=TIMEOUT_S) as client:
             names = sorted(str(each["name"]) for each in client.instances())
     except ChowderError:
-        # A shell would print the message into the line that is being typed.
         return []
     return [CompletionItem(name) for name in names if name.startswith(incomplete)]

@@ -67,7 +67,7 @@ def exec(  # noqa: A001 - the command's name
         variables = {BASE_URL: context.base_url(), KEY: context.key()}
         if instance is not None:
             client = stack.enter_context(context.client())
-            instance_id = stack.enter_context(_agent(client, instance))
+            instance_id = stack.enter_context(_agent(client, signals, instance))
             variables |= {
                 "CHOWDER_INSTANCE_ID": instance_id,
                 "OPENAI_BASE_URL": f"{variables[BASE_URL]}/instances/{instance_id}",
@@ -113,11 +113,11 @@ class Signals:
             for number in self._early:
                 process.send_signal(number)
             code = process.wait()
-        self._is_running = False
+        self.ignore()
         return code if code >= 0 else OF_SIGNAL - code
 
     def ignore(self) -> None:
-        """From now on, signals do not interrupt the removal."""
+        """From now on, signals do not interrupt what is removed at the end."""
         for number in ENDING:
             signal.signal(number, signal.SIG_IGN)
 
@@ -156,7 +156,7 @@ def _run(
 
 
 @contextmanager
-def _agent(client: Client, name: str) -> Iterator[str]:
+def _agent(client: Client, signals: Signals, name: str) -> Iterator[str]:
     """A running agent, which is removed at the end."""
     instance_id: str = client.create_instance(name)["id"]
     try:
@@ -164,4 +164,5 @@ def _agent(client: Client, name: str) -> Iterator[str]:
             client.wait_until_running(instance_id)
         yield instance_id
     finally:
+        signals.ignore()
         client.delete(instance_id)

@@ -37,7 +37,7 @@ from chowder_local.cli.output import (
     show_result,
     waiting,
 )
-from chowder_local.cli.resolve import find_instance, short_id
+from chowder_local.cli.resolve import choose_instance, find_instance, short_id
 from chowder_local.core.domain import Egress, InstanceStatus, ModelProvider
 
 if TYPE_CHECKING:
@@ -143,7 +143,8 @@ def wait_for(client: Client, as_json: bool, instance: str, timeout: float) -> No
 @pass_client
 def rm(client: Client, instance: tuple[str, ...], yes: bool) -> None:
     """Remove instances with their files and conversations, after asking."""
-    found = [find_instance(client, each) for each in instance]
+    listed = client.instances()
+    found = [choose_instance(listed, each) for each in instance]
     agents = {each["id"]: each for each in found}.values()
     names = ", ".join(f"{each['name']} ({each['id']})" for each in agents)
     confirm(f"Remove {names} and all their data?", yes=yes)

@@ -31,12 +31,12 @@ class Since(click.ParamType[datetime]):
     def convert(
         self, value: str, param: click.Parameter | None, ctx: click.Context | None
     ) -> datetime:
-        if distance := DISTANCE.fullmatch(value):
-            number, unit = distance.groups()
-            return datetime.now(UTC) - timedelta(seconds=int(number) * UNITS_S[unit])
         try:
+            if distance := DISTANCE.fullmatch(value):
+                number, unit = distance.groups()
+                return datetime.now(UTC) - timedelta(seconds=int(number) * UNITS_S[unit])
             return datetime.fromisoformat(value).astimezone()
-        except ValueError:
+        except (ValueError, OverflowError):
             self.fail(f"{value!r} is neither a time such as 2026-11-28T10:00 nor 10m.", param, ctx)
 
 

@@ -37,6 +37,12 @@ def test_a_signal_without_a_command_ends_the_program_in_order() -> None:
     assert ended.value.exit_code == 128 + signal.SIGTERM
 
 
+def test_a_signal_after_the_command_does_not_interrupt_what_is_removed_then() -> None:
+    with Signals() as signals:
+        assert signals.run(["true"], os.environ) == 0
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
 def test_a_command_that_does_not_exist_is_refused_before_a_server_is_started(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
