@@ -11,6 +11,7 @@ import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -45,6 +46,8 @@ RPC_TIMEOUT_S = 30.0
 PATCH_ATTEMPTS = 5
 LONGEST_TURN_WAIT_S = 60.0
 LONGEST_UPTIME_MS = 1e15
+COLLECT_HEADER = "X-Chowder-Collect"
+"""What `docker/sandbox/collect.cjs` looks for."""
 MAX_MESSAGE_BYTES = 20 * 1024 * 1024
 """OpenClaw's default limit for a body of `/v1/responses`."""
 PROBE_INTERVAL_S = 0.1
@@ -112,6 +115,17 @@ class Gateway:
         if isinstance(uptime_ms, int | float) and uptime_ms < LONGEST_UPTIME_MS:
             return uptime_ms / 1000
         return math.inf
+
+    async def collect_garbage(self) -> None:
+        """Collects garbage now, which an agent would else do with its next message.
+
+        Raises GatewayUnavailable.
+        """
+        headers = {COLLECT_HEADER: "1"}
+        try:
+            await self._exchange("GET", "/startupz", headers=headers, timeout_s=RPC_TIMEOUT_S)
+        except _UNANSWERED as failure:
+            raise GatewayUnavailable(_reason(failure)) from failure
 
     async def call(self, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
         """A control call's payload. Raises RpcRefused if refused, else GatewayUnavailable."""
@@ -293,10 +307,17 @@ class Gateway:
             raise GatewayUnavailable(_reason(failure)) from failure
 
     async def _exchange(
-        self, method: str, path: str, body: bytes = b"", *, timeout_s: float
+        self,
+        method: str,
+        path: str,
+        body: bytes = b"",
+        *,
+        timeout_s: float,
+        headers: Mapping[str, str] = MappingProxyType({}),
     ) -> tuple[int, bytes]:
         """A short call's status and body. Raises one of `_UNANSWERED` if it fails."""
-        headers = self._headers | ({"Content-Type": "application/json"} if body else {})
+        content_type = {"Content-Type": "application/json"} if body else {}
+        headers = {**self._headers, **content_type, **headers}
         async with (
             asyncio.timeout(timeout_s),
             self._open(method, path, headers, body) as answer,

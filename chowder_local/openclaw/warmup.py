@@ -52,6 +52,7 @@ class WarmUp:
         await self._control.call(sandbox_id, "sessions.delete", params)
         # OpenClaw keeps the transcript, its search index and its log of runs.
         await self._erase(sandbox_id, session_key(session))
+        await gateway.collect_garbage()
 
     async def _erase(self, sandbox_id: SandboxId, key: str) -> None:
         request = {"op": "erase", "home": self._home, "key": key}

@@ -5,8 +5,7 @@
 // A long timer ticks in short steps instead. A freeze delays one step, whatever it lasts, and only
 // what was left of the timer follows. `Date` is not touched.
 //
-// Nor does V8 tidy up between messages: its idle-time collections also fall due at the thaw, and they
-// drop compiled code that the next message needs.
+// Nor does V8 drop compiled code that has not run for a while, which the next message needs.
 "use strict";
 
 const { syncBuiltinESMExports } = require("node:module");
@@ -15,7 +14,6 @@ const promises = require("node:timers/promises");
 const { promisify } = require("node:util");
 const { setFlagsFromString } = require("node:v8");
 
-setFlagsFromString("--no-memory-reducer");
 setFlagsFromString("--no-flush-bytecode");
 // By default a heap that allocates little for its age is collected whole after a tenth more, which
 // is every second or third message of an agent.

@@ -3,77 +3,26 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from chowder_local.core.domain import ModelProvider
-from chowder_local.core.errors.sandboxes import ImageBuildFailed, ImageKept, ImageUnknown
-from chowder_local.core.settings import Settings
-from chowder_local.engine import images
-from chowder_local.engine.connection import find_engine, open_client
-from chowder_local.engine.image_recipe import expected_tag, read_versions, recipe_dir
+from chowder_local.engine.image_recipe import read_versions, recipe_dir
 from chowder_local.openclaw.channel_table import CHANNELS
 from chowder_local.openclaw.config import agent_config
 from chowder_local.openclaw.config.schema import SCHEMA_FILE, find_problems
+from tests.docker.image.inside import inside
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import docker
     from docker.models.containers import Container
 
 pytestmark = pytest.mark.docker
 
-ENV = dict(os.environ)
 BLANK_FILE = "/opt/openclaw/blank.sqlite"
 VERSIONS = read_versions(recipe_dir())
-
-
-@pytest.fixture(scope="module")
-def client() -> Iterator[docker.DockerClient]:
-    client = open_client(find_engine(ENV))
-    yield client
-    client.close()
-
-
-@pytest.fixture(scope="module")
-def tag() -> str:
-    tag = expected_tag(Settings())
-    if not images.is_there(tag, ENV):
-        images.build(Settings(), print, env=ENV)
-    return tag
-
-
-@pytest.fixture
-def scratch_tag(client: docker.DockerClient, tag: str) -> Iterator[str]:
-    """Another name of the image, which a test may take away."""
-    scratch = "chowder-local/sandbox:test-scratch"
-    client.images.get(tag).tag(scratch)
-    yield scratch
-    if images.is_there(scratch, ENV):
-        client.images.remove(scratch)
-
-
-@pytest.fixture(scope="module")
-def container(client: docker.DockerClient, tag: str) -> Iterator[Container]:
-    """One of the image, with as few rights as a sandbox, in which nothing runs."""
-    container = client.containers.run(
-        tag, ["sleep", "infinity"], entrypoint="", detach=True, init=True, cap_drop=["ALL"],
-        read_only=True, network_mode="none",
-    )  # fmt: skip
-    yield container
-    container.remove(force=True)
-
-
-def inside(container: Container, script: str) -> str:
-    """What a shell in it says."""
-    code, output = container.exec_run(["sh", "-c", script])
-    assert isinstance(output, bytes)
-    assert code == 0, output
-    return output.decode().strip()
 
 
 def test_the_image_says_whose_it_is_and_what_is_in_it(
@@ -290,62 +239,6 @@ END
 
 
 @pytest.mark.slow
-def test_what_node_read_from_its_compile_cache_is_let_go_of_by_openclaw_only(
-    container: Container,
-) -> None:
-    script = """
-        cd /dev/shm
-        echo 'setTimeout(() => {}, 7_000);' | tee openclaw.mjs > other.mjs
-        export NODE_DEBUG_NATIVE=COMPILE_CACHE
-        for name in openclaw other; do
-            node /dev/shm/$name.mjs >$name.log 2>&1 &
-        done
-        wait
-        for name in openclaw other; do
-            grep -c 'Clear deserialized cache' $name.log || true
-        done
-    """
-    cleared, left = map(int, inside(container, script).split())
-    assert cleared > left
-
-
-@pytest.mark.slow
-def test_a_long_timer_does_not_count_the_time_that_its_process_is_frozen(
-    container: Container,
-) -> None:
-    # Timers of 10 s: after a freeze of 11 s, only what was left of them follows.
-    script = """
-        cd /dev/shm
-        cat >timers.mjs <<'END'
-import { setTimeout as sleep } from "node:timers/promises";
-import { Worker, isMainThread } from "node:worker_threads";
-const report = (name) => console.log(name, Date.now());
-setTimeout(report, 10_000, "timeout");
-const interval = setInterval(() => (report("interval"), clearInterval(interval)), 10_000);
-sleep(10_000).then(() => report("promise"));
-AbortSignal.timeout(10_000).onabort = () => report("signal");
-const cleared = setTimeout(report, 10_000, "cleared");
-clearTimeout(cleared);
-if (isMainThread) new Worker("/dev/shm/timers.mjs");
-END
-        node timers.mjs >fired.log &
-        sleep 1
-        kill -STOP $!
-        sleep 11
-        kill -CONT $!
-        date +%s%3N
-        wait
-        cat fired.log
-    """
-    thawed, *fired = inside(container, script).splitlines()
-    assert sorted(line.split()[0] for line in fired) == sorted(
-        ["timeout", "interval", "promise", "signal"] * 2
-    )
-    # Nothing was due at the thaw: some eight seconds of ten were left.
-    assert all(int(line.split()[1]) - int(thawed) > 5_000 for line in fired)
-
-
-@pytest.mark.slow
 def test_openclaw_keeps_its_worker_threads_between_messages(container: Container) -> None:
     script = r"""
         cd /opt/openclaw/node_modules/openclaw/dist
@@ -377,53 +270,3 @@ def test_nothing_of_the_build_is_left(container: Container) -> None:
     assert inside(container, "ls -A /tmp /root /run/secrets /data/.cache 2>/dev/null || true") == (
         "/tmp:"
     )
-
-
-def test_the_image_is_listed_with_its_version(tag: str) -> None:
-    (info,) = [info for info in images.list_images(ENV) if info.tag == tag]
-    assert info.openclaw_version == VERSIONS["OPENCLAW_VERSION"]
-    assert info.size_bytes > 100_000_000
-    assert info.created_at.tzinfo is not None
-
-
-@pytest.mark.slow
-def test_a_second_build_gives_the_same_tag_from_the_cache(tag: str) -> None:
-    heard: list[str] = []
-    assert images.build(Settings(), heard.append, env=ENV) == tag
-    assert any(tag in line for line in heard)
-
-
-def test_an_image_of_ours_can_be_removed(scratch_tag: str) -> None:
-    images.remove(scratch_tag, ENV)
-    assert not images.is_there(scratch_tag, ENV)
-    with pytest.raises(ImageUnknown):
-        images.remove(scratch_tag, ENV)
-
-
-def test_an_image_that_a_container_uses_is_kept(client: docker.DockerClient, tag: str) -> None:
-    container = client.containers.create(tag)
-    # By its id, because a tag alone could go while another one holds the image.
-    try:
-        with pytest.raises(ImageKept, match="container"):
-            images.remove(str(client.images.get(tag).id), ENV)
-    finally:
-        container.remove()
-    assert images.is_there(tag, ENV)
-
-
-def test_an_image_that_is_not_ours_is_kept(client: docker.DockerClient) -> None:
-    ours = {info.tag for info in images.list_images(ENV)}
-    others = {name for image in client.images.list() for name in image.tags} - ours
-    with pytest.raises(ImageKept, match="not built by"):
-        images.remove(others.pop(), ENV)
-
-
-def test_an_image_of_the_operators_own_is_not_built() -> None:
-    with pytest.raises(ImageBuildFailed, match="CHOWDER_IMAGE"):
-        images.build(Settings(image="mine:1"), print, env=ENV)
-
-
-def test_a_chosen_base_that_cannot_be_had_is_told_with_a_cure() -> None:
-    settings = Settings(base_image="localhost:9/no-such-base:1")
-    with pytest.raises(ImageBuildFailed, match=r"no-such-base.*docker load"):
-        images.build(settings, print, env=ENV)

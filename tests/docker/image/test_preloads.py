@@ -1,0 +1,113 @@
+"""What the image has Node load before OpenClaw."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from chowder_local.engine.image_recipe import read_versions, recipe_dir
+from tests.docker.image.inside import inside
+
+if TYPE_CHECKING:
+    from docker.models.containers import Container
+
+pytestmark = pytest.mark.docker
+
+BLANK_FILE = "/opt/openclaw/blank.sqlite"
+VERSIONS = read_versions(recipe_dir())
+
+
+@pytest.mark.slow
+def test_what_node_read_from_its_compile_cache_is_let_go_of_by_openclaw_only(
+    container: Container,
+) -> None:
+    script = """
+        cd /dev/shm
+        echo 'setTimeout(() => {}, 7_000);' | tee openclaw.mjs > other.mjs
+        export NODE_DEBUG_NATIVE=COMPILE_CACHE
+        for name in openclaw other; do
+            node /dev/shm/$name.mjs >$name.log 2>&1 &
+        done
+        wait
+        for name in openclaw other; do
+            grep -c 'Clear deserialized cache' $name.log || true
+        done
+    """
+    cleared, left = map(int, inside(container, script).split())
+    assert cleared > left
+
+
+@pytest.mark.slow
+def test_a_long_timer_does_not_count_the_time_that_its_process_is_frozen(
+    container: Container,
+) -> None:
+    # Timers of 10 s: after a freeze of 11 s, only what was left of them follows.
+    script = """
+        cd /dev/shm
+        cat >timers.mjs <<'END'
+import { setTimeout as sleep } from "node:timers/promises";
+import { Worker, isMainThread } from "node:worker_threads";
+const report = (name) => console.log(name, Date.now());
+setTimeout(report, 10_000, "timeout");
+const interval = setInterval(() => (report("interval"), clearInterval(interval)), 10_000);
+sleep(10_000).then(() => report("promise"));
+AbortSignal.timeout(10_000).onabort = () => report("signal");
+const cleared = setTimeout(report, 10_000, "cleared");
+clearTimeout(cleared);
+if (isMainThread) new Worker("/dev/shm/timers.mjs");
+END
+        node timers.mjs >fired.log &
+        sleep 1
+        kill -STOP $!
+        sleep 11
+        kill -CONT $!
+        date +%s%3N
+        wait
+        cat fired.log
+    """
+    thawed, *fired = inside(container, script).splitlines()
+    assert sorted(line.split()[0] for line in fired) == sorted(
+        ["timeout", "interval", "promise", "signal"] * 2
+    )
+    # Nothing was due at the thaw: some eight seconds of ten were left.
+    assert all(int(line.split()[1]) - int(thawed) > 5_000 for line in fired)
+
+
+@pytest.mark.slow
+def test_garbage_is_collected_when_a_request_asks_and_after_a_silence(
+    container: Container,
+) -> None:
+    script = """
+        cd /dev/shm
+        cat >garbage.mjs <<'END'
+import { createServer } from "node:http";
+import { setTimeout as sleep } from "node:timers/promises";
+const usedMb = () => Math.round(process.memoryUsage().heapUsed / 2 ** 20);
+const litter = () => Array.from({ length: 2_000_000 }, (_, n) => ({ n }));
+const server = createServer((request, response) => {
+  if (request.url === "/litter") litter();
+  response.end(String(usedMb()));
+});
+await new Promise((listening) => server.listen(0, "127.0.0.1", listening));
+const ask = async (path, options) => {
+  const url = `http://127.0.0.1:${server.address().port}${path}`;
+  console.log(await (await fetch(url, options)).text());
+};
+await ask("/litter");
+await ask("/");
+await ask("/", { headers: { "X-Chowder-Collect": "1" } });
+await ask("/litter", { method: "POST" });
+const deadline = Date.now() + 60_000;
+while (usedMb() > 40 && Date.now() < deadline) await sleep(500);
+console.log(usedMb());
+process.exit();
+END
+        node --no-memory-reducer --max-semi-space-size=2 garbage.mjs gateway
+    """
+    littered, unasked, asked, again, after_silence = map(int, inside(container, script).split())
+    assert littered > 40
+    assert unasked > 40
+    assert asked < 40
+    assert again > 40
+    assert after_silence < 40
