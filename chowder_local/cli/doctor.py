@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chowder_local.cli.options import Command, json_option
-from chowder_local.cli.output import note, say, show_json
+from chowder_local.cli.options import Command, output_option
+from chowder_local.cli.output import Output, note, say, show_json
 from chowder_local.cli.server_process import find_running, is_locked
 from chowder_local.core import model_endpoints
 from chowder_local.core.errors import ChowderError
@@ -27,7 +27,7 @@ MARKS = {Level.OK: ("ok", "green"), Level.WARN: ("warn", "yellow"), Level.FAIL: 
 
 
 @click.command(cls=Command)
-@json_option
+@output_option
 @click.option(
     "--bundle",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -36,7 +36,7 @@ MARKS = {Level.OK: ("ok", "green"), Level.WARN: ("warn", "yellow"), Level.FAIL: 
     help="Write an archive for a bug report to this file, without secrets.",
 )
 @click.pass_obj
-def doctor(context: Context, as_json: bool, bundle: Path | None) -> int:
+def doctor(context: Context, output: Output, bundle: Path | None) -> int:
     """Find problems, and say how to fix them. Exits with 1 if a problem must be fixed.
 
     The checks are of this machine and of the server of the data directory.
@@ -51,7 +51,7 @@ def doctor(context: Context, as_json: bool, bundle: Path | None) -> int:
         names = write_bundle(bundle, settings, context.env, findings)
         note(f"{bundle} contains {', '.join(names)}. Check it before you share it.")
     worst_is_fail = any(finding.level is Level.FAIL for finding in findings)
-    if as_json:
+    if output is Output.JSON:
         show_json({"ok": not worst_is_fail, "findings": [asdict(finding) for finding in findings]})
         return int(worst_is_fail)
     for finding in findings:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chowder_local.cli.context import Context, pass_client
-from chowder_local.cli.options import Group, json_option
-from chowder_local.cli.output import count_of, show_list, show_result
+from chowder_local.cli.options import Group, output_option
+from chowder_local.cli.output import Output, count_of, show_list, show_result
 from chowder_local.cli.resolve import SHORT_ID_LENGTH, find_fault, find_instance_id, short_id
 from chowder_local.core.fault_injection import FaultKind
 
@@ -27,7 +27,7 @@ def faults() -> None:
 
 
 @faults.command("add")
-@json_option
+@output_option
 @click.argument("kind", type=click.Choice([str(kind) for kind in FaultKind]))
 @click.option("-n", "--times", type=int, default=1, show_default=True, help="Number of calls.")
 @click.option(
@@ -45,7 +45,7 @@ def faults() -> None:
 @click.option("--method", help="Of a call: GET, POST and so on; by default, any.")
 @click.option("--path", help="Of a call: a path as in /openapi.json; * stands for any part.")
 @pass_client
-def add(client: Client, /, as_json: bool, kind: str, instance: str | None, **options: Any) -> None:
+def add(client: Client, /, output: Output, kind: str, instance: str | None, **options: Any) -> None:
     """Set a fault of KIND and print its id.
 
     \b
@@ -59,19 +59,20 @@ def add(client: Client, /, as_json: bool, kind: str, instance: str | None, **opt
     With --delay alone, the call is slow and succeeds.
     """
     fault = client.add_fault(kind, instance_id=find_instance_id(client, instance), **options)
-    show_result(fault, fault["id"], as_json=as_json)
+    show_result(fault, fault["id"], output=output)
 
 
 @faults.command("ls")
-@json_option
+@output_option
 @pass_client
-def ls(client: Client, as_json: bool) -> None:
+def ls(client: Client, output: Output) -> None:
     """List the faults that are not used up, in the order in which they were set."""
     show_list(
         client.faults(),
         ("ID", "KIND", "LEFT", "EFFECT"),
         _row,
-        as_json=as_json,
+        output=output,
+        wide={"WHOLE ID": "id", "INSTANCE": "instance_id", "CREATED": "created_at"},
         if_empty="There are no faults. Set one with: chowder-local faults add KIND",
     )
 

@@ -11,8 +11,8 @@ import click
 
 from chowder_local.cli.completion import complete_instance
 from chowder_local.cli.context import Context, pass_client
-from chowder_local.cli.options import Group, ensure_writable, json_option, yes_option
-from chowder_local.cli.output import format_time, show_list
+from chowder_local.cli.options import Group, ensure_writable, output_option, yes_option
+from chowder_local.cli.output import Output, format_time, show_list
 from chowder_local.cli.resolve import find_instance
 from chowder_local.core.formatting import size_of
 
@@ -31,15 +31,22 @@ def files() -> None:
 
 
 @files.command("ls")
-@json_option
+@output_option
 @click.argument("instance", shell_complete=complete_instance)
 @click.argument("path", default=".")
 @pass_client
-def ls(client: Client, as_json: bool, instance: str, path: str) -> None:
+def ls(client: Client, output: Output, instance: str, path: str) -> None:
     """List a folder; by default, the agent's home."""
     entries = client.files(find_instance(client, instance)["id"], path)
     headings = ("MODE", "SIZE", "CHANGED", "NAME")
-    show_list(entries, headings, _row, as_json=as_json, if_empty="The folder is empty.")
+    show_list(
+        entries,
+        headings,
+        _row,
+        output=output,
+        wide={"PATH": "path"},
+        if_empty="The folder is empty.",
+    )
 
 
 @files.command("cat")

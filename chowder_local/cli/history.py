@@ -10,8 +10,9 @@ import click
 
 from chowder_local.cli.completion import complete_instance
 from chowder_local.cli.context import Context, pass_client
-from chowder_local.cli.options import Command, Group, json_option
+from chowder_local.cli.options import Command, Group, output_option
 from chowder_local.cli.output import (
+    Output,
     count_of,
     format_time,
     note,
@@ -36,17 +37,19 @@ def sessions() -> None:
 
 
 @sessions.command("ls")
-@json_option
+@output_option
 @click.argument("instance", shell_complete=complete_instance)
 @pass_client
-def ls(client: Client, as_json: bool, instance: str) -> None:
+def ls(client: Client, output: Output, instance: str) -> None:
     """List the sessions of INSTANCE: the main one first, then the last used ones."""
     rows = client.sessions(find_instance(client, instance)["id"])
-    show_list(rows, ("NAME", "MESSAGES", "CREATED", "LAST USED"), _session_row, as_json=as_json)
+    headings = ("NAME", "MESSAGES", "CREATED", "LAST USED")
+    wide = {"KEY": "key", "CHANNEL": "channel"}
+    show_list(rows, headings, _session_row, output=output, wide=wide)
 
 
 @sessions.command("show")
-@json_option
+@output_option
 @click.argument("instance", shell_complete=complete_instance)
 @click.argument("name", required=False)
 @click.option("--key", help="OpenClaw's key of a session without a name, as 'ls' shows it.")
@@ -57,7 +60,7 @@ def ls(client: Client, as_json: bool, instance: str) -> None:
 @click.pass_obj
 def show(
     context: Context,
-    as_json: bool,
+    output: Output,
     instance: str,
     name: str | None,
     key: str | None,
@@ -70,7 +73,7 @@ def show(
     with context.client() as client:
         instance_id = find_instance(client, instance)["id"]
         transcript = client.transcript(instance_id, name, key=key, limit=limit, before=before)
-    if as_json:
+    if output is Output.JSON:
         show_json(transcript)
         return
     if transcript["before"] is not None:
@@ -84,16 +87,16 @@ def show(
 
 
 @click.command(cls=Command)
-@json_option
+@output_option
 @click.argument("instance", required=False, shell_complete=complete_instance)
 @click.option(
     "--limit", default=1000, show_default=True, type=click.IntRange(1, 10_000), help="Rows."
 )
 @pass_client
-def usage(client: Client, as_json: bool, instance: str | None, limit: int) -> None:
+def usage(client: Client, output: Output, instance: str | None, limit: int) -> None:
     """Show what model calls cost at list price: those of INSTANCE, or of all instances."""
     report = client.usage(find_instance_id(client, instance), limit=limit)
-    if as_json:
+    if output is Output.JSON:
         show_json(report)
         return
     rows = [

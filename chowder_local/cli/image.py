@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chowder_local.cli.options import Group, json_option
-from chowder_local.cli.output import format_time, note, say, show_list, waiting
+from chowder_local.cli.options import Group, output_option
+from chowder_local.cli.output import Output, format_time, note, say, show_list, waiting
 from chowder_local.core.formatting import size_of
 
 if TYPE_CHECKING:
@@ -50,9 +50,9 @@ def tag(context: Context) -> None:
 
 
 @image.command("ls")
-@json_option
+@output_option
 @click.pass_obj
-def ls(context: Context, as_json: bool) -> None:
+def ls(context: Context, output: Output) -> None:
     """List the images built here; * marks those that this version uses."""
     from chowder_local.engine import images
     from chowder_local.engine.image_recipe import expected_tag
@@ -71,7 +71,7 @@ def ls(context: Context, as_json: bool) -> None:
         rows,
         ("", "TAG", "OPENCLAW", "SIZE", "CREATED"),
         _row,
-        as_json=as_json,
+        output=output,
         if_empty="There is no image. Build it with: chowder-local image build",
     )
 

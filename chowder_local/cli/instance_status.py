@@ -6,7 +6,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from chowder_local.cli.options import WAIT_TIMEOUT_S
-from chowder_local.cli.output import note, say, show_json, waiting
+from chowder_local.cli.output import Output, note, say, show_json, waiting
 from chowder_local.core.domain import InstanceStatus
 from chowder_local.core.errors.process import ApiRefused
 from chowder_local.core.errors.sandboxes import BootFailed, BootTimedOut
@@ -21,7 +21,7 @@ def show_created(
     client: Client,
     instance: dict[str, Any],
     *,
-    as_json: bool,
+    output: Output,
     wait: bool,
     timeout: float = WAIT_TIMEOUT_S,
 ) -> None:
@@ -29,11 +29,11 @@ def show_created(
 
     The id is printed before the wait, because the wait may fail or be interrupted.
     """
-    if not as_json:
+    if output is not Output.JSON:
         say(instance["id"])
     if wait:
         instance = wait_until_running(client, instance, timeout)
-    if as_json:
+    if output is Output.JSON:
         show_json(instance)
 
 
@@ -74,11 +74,11 @@ def change_status(
     call: Callable[[str], dict[str, Any]],
     status: InstanceStatus,
     *,
-    as_json: bool,
+    output: Output,
 ) -> None:
     """Starts or stops an instance and prints its status, even if it has that status already."""
     now, is_changed = call_for_status(client, agent, call, status)
-    show_status(now, as_json, "" if is_changed else " already")
+    show_status(now, output, "" if is_changed else " already")
 
 
 def call_for_status(
@@ -99,8 +99,8 @@ def call_for_status(
         return now, False
 
 
-def show_status(instance: dict[str, Any], as_json: bool, already: str = "") -> None:
-    if as_json:
+def show_status(instance: dict[str, Any], output: Output, already: str = "") -> None:
+    if output is Output.JSON:
         show_json(instance)
     else:
         note(f"{instance['name']} is {instance['status']}{already}.")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
+from chowder_local.cli.assignments import settings
 from chowder_local.cli.completion import complete_instance
 from chowder_local.cli.context import pass_client
 from chowder_local.cli.files import save
@@ -24,12 +25,13 @@ from chowder_local.cli.options import (
     Group,
     confirm,
     ensure_writable,
-    json_option,
+    output_option,
     timeout_option,
     wait_option,
     yes_option,
 )
 from chowder_local.cli.output import (
+    Output,
     format_time,
     note,
     show_json,
@@ -44,21 +46,6 @@ if TYPE_CHECKING:
     from chowder_local.client import Client
 
 
-def _parse_overrides(
-    context: click.Context, parameter: click.Parameter, texts: tuple[str, ...]
-) -> dict[str, Any]:
-    overrides: dict[str, Any] = {}
-    for text in texts:
-        path, equals, value = text.partition("=")
-        if not (path and equals):
-            raise click.BadParameter(f"{text!r} is not PATH=VALUE.", param_hint="--config")
-        try:
-            overrides[path] = json.loads(value)
-        except ValueError:
-            overrides[path] = value
-    return overrides
-
-
 @click.group(cls=Group)
 def instances() -> None:
     """List, create, copy, stop, start and remove agents.
@@ -68,25 +55,26 @@ def instances() -> None:
 
 
 @instances.command("ls")
-@json_option
+@output_option
 @pass_client
-def ls(client: Client, as_json: bool) -> None:
+def ls(client: Client, output: Output) -> None:
     """List all instances."""
     rows = client.instances()
     show_list(
         rows,
         ("ID", "NAME", "STATUS", "MODELS", "CREATED"),
         _row,
-        as_json=as_json,
+        output=output,
+        wide={"WHOLE ID": "id", "GATEWAY": "gateway_url", "UPDATED": "updated_at"},
         if_empty="There are no instances. Create one with: chowder-local instances create NAME",
     )
     for each in rows:
-        if each.get("error_message") and not as_json:
+        if each.get("error_message") and output is not Output.JSON:
             note(f"{each['name']}: {each['error_message']}")
 
 
 @instances.command("create")
-@json_option
+@output_option
 @click.argument("name")
 @click.option(
     "--provider",
@@ -100,7 +88,7 @@ def ls(client: Client, as_json: bool) -> None:
     "overrides",
     multiple=True,
     metavar="PATH=VALUE",
-    callback=_parse_overrides,
+    callback=settings,
     help="Override of OpenClaw's configuration; VALUE is JSON, or else a string. Repeatable.",
 )
 @wait_option
@@ -108,7 +96,7 @@ def ls(client: Client, as_json: bool) -> None:
 @pass_client
 def create(
     client: Client,
-    as_json: bool,
+    output: Output,
     name: str,
     provider: str,
     overrides: dict[str, Any],
@@ -120,21 +108,21 @@ def create(
     Progress goes to standard error, so $(…) gets the id alone.
     """
     instance = client.create_instance(name, provider, overrides or None)
-    show_created(client, instance, as_json=as_json, wait=wait, timeout=timeout)
+    show_created(client, instance, output=output, wait=wait, timeout=timeout)
 
 
 @instances.command("wait")
-@json_option
+@output_option
 @click.argument("instance", shell_complete=complete_instance)
 @timeout_option
 @pass_client
-def wait_for(client: Client, as_json: bool, instance: str, timeout: float) -> None:
+def wait_for(client: Client, output: Output, instance: str, timeout: float) -> None:
     """Wait until an instance is running.
 
     Exit codes: 8 if it gets into an error or is stopped, 9 if it is not running in time.
     """
     agent = wait_until_running(client, find_instance(client, instance), timeout)
-    show_status(agent, as_json)
+    show_status(agent, output)
 
 
 @instances.command("rm")
@@ -154,37 +142,37 @@ def rm(client: Client, instance: tuple[str, ...], yes: bool) -> None:
 
 
 @instances.command("stop")
-@json_option
+@output_option
 @click.argument("instance", shell_complete=complete_instance)
 @pass_client
-def stop(client: Client, as_json: bool, instance: str) -> None:
+def stop(client: Client, output: Output, instance: str) -> None:
     """Stop a running instance; its memory, files and conversations are kept.
 
     A stopped instance is left alone.
     """
     agent = find_instance(client, instance)
-    change_status(client, agent, client.stop, InstanceStatus.STOPPED, as_json=as_json)
+    change_status(client, agent, client.stop, InstanceStatus.STOPPED, output=output)
 
 
 @instances.command("start")
-@json_option
+@output_option
 @click.argument("instance", shell_complete=complete_instance)
 @pass_client
-def start(client: Client, as_json: bool, instance: str) -> None:
+def start(client: Client, output: Output, instance: str) -> None:
     """Start a stopped instance; a running one is left alone."""
     agent = find_instance(client, instance)
-    change_status(client, agent, client.start, InstanceStatus.RUNNING, as_json=as_json)
+    change_status(client, agent, client.start, InstanceStatus.RUNNING, output=output)
 
 
 @instances.command("restart")
-@json_option
+@output_option
 @click.argument("instance", shell_complete=complete_instance)
 @pass_client
-def restart(client: Client, as_json: bool, instance: str) -> None:
+def restart(client: Client, output: Output, instance: str) -> None:
     """Stop an instance, if it runs, and start it."""
     agent = find_instance(client, instance)
     call_for_status(client, agent, client.stop, InstanceStatus.STOPPED)
-    change_status(client, agent, client.start, InstanceStatus.RUNNING, as_json=as_json)
+    change_status(client, agent, client.start, InstanceStatus.RUNNING, output=output)
 
 
 @instances.command("show")
@@ -195,24 +183,46 @@ def show(client: Client, instance: str) -> None:
     show_json(client.instance(find_instance(client, instance)["id"]))
 
 
+@instances.command("configure")
+@output_option
+@click.argument("instance", shell_complete=complete_instance)
+@click.argument("overrides", nargs=-1, metavar="[PATH=VALUE]...", callback=settings)
+@click.option("--name", help="Another name for the instance.")
+@pass_client
+def configure(
+    client: Client, output: Output, instance: str, overrides: dict[str, Any], name: str | None
+) -> None:
+    """Change OpenClaw's configuration of a running instance, or the instance's name.
+
+    VALUE is JSON, or else a string; null removes an override. Without an argument, the present
+    overrides are printed.
+    """
+    agent = find_instance(client, instance)
+    if overrides or name:
+        agent = client.configure(agent["id"], overrides or None, name)
+    view = agent["openclaw_config"]
+    lines = [f"{path}={json.dumps(value)}" for path, value in sorted((view or {}).items())]
+    show_result(view, "\n".join(lines) or "There are no overrides.", output=output)
+
+
 @instances.command("gateway")
-@json_option
+@output_option
 @click.argument("instance", shell_complete=complete_instance)
 @pass_client
-def gateway(client: Client, as_json: bool, instance: str) -> None:
+def gateway(client: Client, output: Output, instance: str) -> None:
     """Print the address and the token of an agent's own OpenClaw gateway."""
     view = client.gateway(find_instance(client, instance)["id"])
     url = view["gateway_url"] or "none while it is not running"
-    show_result(view, f"URL    {url}\nToken  {view['token']}", as_json=as_json)
+    show_result(view, f"URL    {url}\nToken  {view['token']}", output=output)
 
 
 @instances.command("egress")
-@json_option
+@output_option
 @click.argument("instance", shell_complete=complete_instance)
 @click.argument("choice", type=click.Choice([*map(str, Egress), "default"]), required=False)
 @wait_option
 @pass_client
-def egress(client: Client, as_json: bool, instance: str, choice: str | None, wait: bool) -> None:
+def egress(client: Client, output: Output, instance: str, choice: str | None, wait: bool) -> None:
     """Show or choose whether an agent reaches other networks.
 
     With "off" it reaches only its model; "default" stands for the server's setting
@@ -229,15 +239,15 @@ def egress(client: Client, as_json: bool, instance: str, choice: str | None, wai
             view |= {"status": client.wait_until_running(view["id"])["status"]}
     origin = "the server's setting" if view["egress"] is None else "the agent's own setting"
     line = f"{agent['name']}: egress {view['egress_in_force']} ({origin})"
-    show_result(view, line, as_json=as_json)
+    show_result(view, line, output=output)
 
 
 @instances.command("hibernation")
-@json_option
+@output_option
 @click.argument("instance", shell_complete=complete_instance)
 @click.argument("choice", type=click.Choice(["on", "off"]), required=False)
 @pass_client
-def hibernation(client: Client, as_json: bool, instance: str, choice: str | None) -> None:
+def hibernation(client: Client, output: Output, instance: str, choice: str | None) -> None:
     """Show or choose whether an agent may leave memory while nobody uses it.
 
     It goes on running then, and its next message or call brings it back. With "off" it stays in
@@ -252,19 +262,19 @@ def hibernation(client: Client, as_json: bool, instance: str, choice: str | None
     line = f"{agent['name']}: hibernation {'on' if view['hibernate'] else 'off'}"
     if view["status"] == InstanceStatus.RUNNING:
         line += f"; it {place}"
-    show_result(view, line, as_json=as_json)
+    show_result(view, line, output=output)
 
 
 @instances.command("fork")
-@json_option
+@output_option
 @click.argument("instance", shell_complete=complete_instance)
 @click.argument("name")
 @wait_option
 @pass_client
-def fork(client: Client, as_json: bool, instance: str, name: str, wait: bool) -> None:
+def fork(client: Client, output: Output, instance: str, name: str, wait: bool) -> None:
     """Create an agent as an independent copy of INSTANCE, as it is now."""
     copy = client.fork(find_instance(client, instance)["id"], name)
-    show_created(client, copy, as_json=as_json, wait=wait)
+    show_created(client, copy, output=output, wait=wait)
 
 
 @instances.command("export")
@@ -293,15 +303,15 @@ def export(client: Client, instance: str, target: Path | None, yes: bool) -> Non
 
 
 @instances.command("import")
-@json_option
+@output_option
 @click.argument("source", type=click.File("rb"))
 @click.argument("name", required=False)
 @wait_option
 @pass_client
-def import_(client: Client, as_json: bool, source: BinaryIO, name: str | None, wait: bool) -> None:
+def import_(client: Client, output: Output, source: BinaryIO, name: str | None, wait: bool) -> None:
     """Create an agent from a file that `export` wrote ("-" is standard input)."""
     instance = client.import_instance(source, name)
-    show_created(client, instance, as_json=as_json, wait=wait)
+    show_created(client, instance, output=output, wait=wait)
 
 
 def _row(instance: dict[str, Any]) -> tuple[str, ...]:

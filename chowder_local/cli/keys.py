@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chowder_local.cli.context import pass_client
-from chowder_local.cli.options import Group, confirm, json_option, yes_option
-from chowder_local.cli.output import format_time, note, show_list, show_result
+from chowder_local.cli.options import Group, confirm, output_option, yes_option
+from chowder_local.cli.output import Output, format_time, note, show_list, show_result
 from chowder_local.cli.resolve import choose_instance, find_key, short_id
 from chowder_local.core.domain import Permission
 
@@ -28,21 +28,22 @@ def keys() -> None:
 
 
 @keys.command("ls")
-@json_option
+@output_option
 @pass_client
-def ls(client: Client, as_json: bool) -> None:
+def ls(client: Client, output: Output) -> None:
     """List all scoped keys, revoked and expired ones too."""
     show_list(
         client.keys(),
         ("ID", "NAME", "KEY", "STATE", "EXPIRES", "LAST USED"),
         _row,
-        as_json=as_json,
+        output=output,
+        wide={"WHOLE ID": "id", "CREATED": "created_at"},
         if_empty="There are no scoped keys. Create one with: chowder-local keys create NAME",
     )
 
 
 @keys.command("create")
-@json_option
+@output_option
 @click.argument("name")
 @click.option(
     "-i",
@@ -65,7 +66,7 @@ def ls(client: Client, as_json: bool) -> None:
 @pass_client
 def create(
     client: Client,
-    as_json: bool,
+    output: Output,
     name: str,
     instances: tuple[str, ...],
     permissions: tuple[str, ...],
@@ -75,8 +76,8 @@ def create(
     all_instances = client.instances()
     ids = [choose_instance(all_instances, each)["id"] for each in instances]
     key = client.create_key(name, ids, permissions, expires_at)
-    show_result(key, key["raw_key"], as_json=as_json)
-    if not as_json:
+    show_result(key, key["raw_key"], output=output)
+    if output is not Output.JSON:
         note("Keep the key: it is not shown again.")
 
 

@@ -12,7 +12,7 @@ import click
 from chowder_local import __version__
 from chowder_local.cli.context import Context
 from chowder_local.cli.exit_codes import BROKEN_PIPE, FAILURE, INTERRUPTED, exit_code_of
-from chowder_local.cli.options import data_dir_option
+from chowder_local.cli.options import data_dir_option, write_examples
 from chowder_local.core.errors import ChowderError
 from chowder_local.core.program_name import PROGRAM
 
@@ -35,8 +35,12 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "usage": ("history", "Show what model calls cost."),
     "files": ("files", "List, read, download and upload an agent's files."),
     "keys": ("keys", "List, create and revoke scoped keys."),
+    "channels": ("channels", "List, connect and pair an agent's channels to messengers."),
+    "skills": ("skills", "List, install and set up an agent's skills."),
+    "organization": ("organization", "Show and change the organization's keys and tier."),
     "replies": ("replies", "Script what the offline model says."),
     "exchanges": ("replies", "List an agent's latest model calls, or show one."),
+    "events": ("events", "Follow what the server decides, as it happens."),
     "seed": ("seed", "Bring the server to what a file declares."),
     "faults": ("faults", "Make calls fail, wait, or break off, for tests."),
     "image": ("image", "Build, list and remove the sandbox image."),
@@ -62,6 +66,9 @@ class Commands(click.Group):
         module, _ = COMMANDS[cmd_name]
         command = getattr(import_module(f"chowder_local.cli.{module}"), cmd_name)
         return command if isinstance(command, click.Command) else None
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        write_examples(ctx, formatter)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

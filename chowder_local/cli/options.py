@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import update_wrapper
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+from chowder_local.cli.examples import examples_of
+from chowder_local.cli.output import Output
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Result = TypeVar("Result")
 
 ALIASES = {"list": "ls", "ps": "ls", "remove": "rm", "delete": "rm"}
 WAIT_TIMEOUT_S = 300.0
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for a script.")
 yes_option = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 wait_option = click.option(
     "--wait/--no-wait", default=True, help="Wait until it is running (the default)."
@@ -19,6 +27,25 @@ wait_option = click.option(
 timeout_option = click.option(
     "--timeout", type=float, default=WAIT_TIMEOUT_S, show_default=True, help="Seconds to wait."
 )
+
+
+def output_option(command: Callable[..., Result]) -> Callable[..., Result]:
+    """`--output`, and `--json` for its most used value, as the argument `output` of a command."""
+
+    def call(*arguments: Any, output: str, is_json: bool, **options: Any) -> Result:
+        chosen = Output.JSON if is_json else Output(output)
+        return command(*arguments, output=chosen, **options)
+
+    choose = click.option(
+        "-o",
+        "--output",
+        type=click.Choice([str(each) for each in Output]),
+        default=str(Output.TABLE),
+        show_default=True,
+        help='"wide" has more columns and cuts nothing, "json" is for scripts.',
+    )
+    choose_json = click.option("--json", "is_json", is_flag=True, help="As --output json.")
+    return choose(choose_json(update_wrapper(call, command)))
 
 
 def data_dir_option() -> click.Option:
@@ -39,15 +66,18 @@ def data_dir_option() -> click.Option:
 
 
 class Command(click.Command):
-    """A command with `--data-dir`."""
+    """A command with `--data-dir`, and with examples in its help."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.params.insert(0, data_dir_option())
 
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        write_examples(ctx, formatter)
+
 
 class Group(click.Group):
-    """A group whose commands have `--data-dir`, and may be called by their aliases."""
+    """A group whose commands are such, and may be called by their aliases."""
 
     command_class = Command
 
@@ -57,6 +87,17 @@ class Group(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         return super().get_command(ctx, ALIASES.get(cmd_name, cmd_name))
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        write_examples(ctx, formatter)
+
+
+def write_examples(context: click.Context, formatter: click.HelpFormatter) -> None:
+    """Adds a command's examples to its help, each on one line."""
+    if lines := examples_of(context):
+        with formatter.section("Examples"):
+            for line in lines:
+                formatter.write(f"{'':{formatter.current_indent}}{line}\n")
 
 
 def confirm(question: str, *, yes: bool) -> None:

@@ -7,12 +7,14 @@ import re
 import shutil
 import sys
 from contextlib import contextmanager
+from enum import StrEnum, auto
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from rich.console import Console
 
@@ -20,6 +22,15 @@ CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 CONTROLS_BUT_BREAKS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 GAP = "  "
 HAS_LETTER = re.compile(r"[^\W\d_]").search
+
+
+class Output(StrEnum):
+    """How a command prints its result."""
+
+    TABLE = auto()
+    WIDE = auto()
+    """A table with more columns, of which nothing is cut."""
+    JSON = auto()
 
 
 def say(line: str = "") -> None:
@@ -36,9 +47,9 @@ def show_json(value: Any) -> None:
     say(json.dumps(value, indent=2, ensure_ascii=False))
 
 
-def show_result(value: Any, line: str, *, as_json: bool) -> None:
+def show_result(value: Any, line: str, *, output: Output) -> None:
     """Prints a value for a script, or else a line for a person."""
-    if as_json:
+    if output is Output.JSON:
         show_json(value)
     else:
         say(line)
@@ -49,16 +60,31 @@ def show_list(
     headings: Sequence[str],
     row: Callable[[Any], Sequence[str]],
     *,
-    as_json: bool,
+    output: Output,
+    wide: Mapping[str, str] = MappingProxyType({}),
     if_empty: str | None = None,
 ) -> None:
-    """Prints a list as JSON for a script, or else as a table, or as a note that it is empty."""
-    if as_json:
+    """Prints a list as JSON for a script, or else as a table, or as a note that it is empty.
+
+    `wide` has the headings of a wide table's further columns, with the item's member of each.
+    """
+    if output is Output.JSON:
         show_json(items)
     elif not items and if_empty is not None:
         note(if_empty)
+    elif output is Output.WIDE:
+        rows = [(*row(each), *(_cell(each[member]) for member in wide.values())) for each in items]
+        show_table((*headings, *wide), rows, is_cut=False)
     else:
         show_table(headings, [row(each) for each in items])
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "-"
+    return "-" if value is None else str(value)
 
 
 def count_of(number: int, noun: str) -> str:
@@ -76,18 +102,20 @@ def without_controls(text: str) -> str:
     return CONTROLS_BUT_BREAKS.sub("\ufffd", text)
 
 
-def show_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def show_table(
+    headings: Sequence[str], rows: Sequence[Sequence[str]], *, is_cut: bool = True
+) -> None:
     """Prints a table for people, each row on one line.
 
-    On a narrow terminal the longest cells are cut, except those of the first column, which
-    identifies the row.
+    On a narrow terminal the longest cells are cut if `is_cut`, except those of the first column,
+    which identifies the row.
     """
     from rich.cells import cell_len, set_cell_size
 
     # Names may have control characters, which a terminal would obey.
     table = [[CONTROLS.sub("\ufffd", cell) for cell in row] for row in (headings, *rows)]
     widths = [max(map(cell_len, column)) for column in zip(*table, strict=True)]
-    if sys.stdout.isatty():
+    if is_cut and sys.stdout.isatty():
         columns = enumerate(zip(*table[1:], strict=True))
         with_letters = {number for number, cells in columns if HAS_LETTER("".join(cells))}
         # Numbers and times are useless once they are cut, so their columns shrink last.

@@ -11,8 +11,8 @@ import click
 from chowder_local.cli.completion import complete_instance
 from chowder_local.cli.context import Context, pass_client
 from chowder_local.cli.history import session_title
-from chowder_local.cli.options import Command, Group, json_option
-from chowder_local.cli.output import count_of, note, say, show_json, show_list, show_table
+from chowder_local.cli.options import Command, Group, output_option
+from chowder_local.cli.output import Output, count_of, note, say, show_json, show_list, show_table
 from chowder_local.cli.resolve import find_instance, find_instance_id
 
 if TYPE_CHECKING:
@@ -49,12 +49,12 @@ def set_(context: Context, instance: str | None, file: Path) -> None:
 
 @replies.command("show")
 @instance_option
-@json_option
+@output_option
 @pass_client
-def show(client: Client, instance: str | None, as_json: bool) -> None:
+def show(client: Client, instance: str | None, output: Output) -> None:
     """Show the script, how often each rule was used, and the messages that no rule matched."""
     scripts = client.replies(find_instance_id(client, instance))
-    if as_json:
+    if output is Output.JSON:
         show_json(scripts)
         return
     for owner, state in (("own", scripts["own"]), ("the server's", scripts["server"])):
@@ -74,21 +74,22 @@ def clear(client: Client, instance: str | None) -> None:
 
 
 @click.command(cls=Command)
-@json_option
+@output_option
 @click.argument("instance", shell_complete=complete_instance)
 @click.argument("exchange", required=False)
 @click.option("-n", "--limit", default=20, show_default=True, help="Number of latest calls.")
 @pass_client
 def exchanges(
-    client: Client, as_json: bool, instance: str, exchange: str | None, limit: int
+    client: Client, output: Output, instance: str, exchange: str | None, limit: int
 ) -> None:
     """List an agent's latest model calls, or show the request and answer of one."""
     if exchange is not None:
-        _show_exchange(client.exchange(exchange), as_json=as_json)
+        _show_exchange(client.exchange(exchange), output=output)
         return
     rows = client.exchanges(find_instance(client, instance)["id"], limit)
     headings = ("ID", "AT", "SESSION", "SOURCE", "OUTCOME", "TOOK", "SENT", "BACK")
-    show_list(rows, headings, _exchange_row, as_json=as_json)
+    wide = {"PROVIDER": "provider", "PATH": "path", "TURN": "turn_id"}
+    show_list(rows, headings, _exchange_row, output=output, wide=wide)
 
 
 def _exchange_row(exchange: dict[str, Any]) -> tuple[str, ...]:
@@ -122,8 +123,8 @@ def _show_script(owner: str, state: dict[str, Any]) -> None:
         note(f"No rule matched: turn {call['turn']}, {call['text']!r}, model {call['model']}")
 
 
-def _show_exchange(exchange: dict[str, Any], *, as_json: bool) -> None:
-    if as_json:
+def _show_exchange(exchange: dict[str, Any], *, output: Output) -> None:
+    if output is Output.JSON:
         show_json(exchange)
         return
     say(json.dumps(exchange["request"], indent=2, ensure_ascii=False))

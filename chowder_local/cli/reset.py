@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import click
 from filelock import FileLock, Timeout
 
-from chowder_local.cli.options import Command, confirm, json_option, yes_option
-from chowder_local.cli.output import count_of, say, show_json, show_result, waiting
+from chowder_local.cli.options import Command, confirm, output_option, yes_option
+from chowder_local.cli.output import Output, count_of, say, show_json, show_result, waiting
 from chowder_local.cli.server_process import find_running, stop_running
 from chowder_local.client.abandoned_runs import end_abandoned
 from chowder_local.core.errors.process import DataDirLocked, DataDirUnusable
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=Command)
-@json_option
+@output_option
 @yes_option
 @click.option(
     "--organization",
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     help="Remove only the agents of killed test runs, without asking. The server keeps running.",
 )
 @click.pass_obj
-def reset(context: Context, as_json: bool, yes: bool, only: str | None) -> None:
+def reset(context: Context, output: Output, yes: bool, only: str | None) -> None:
     """Remove every agent and all data, after asking.
 
     Stops the server, removes each container, volume and network of this data directory, then the
@@ -48,10 +48,10 @@ def reset(context: Context, as_json: bool, yes: bool, only: str | None) -> None:
     organization. With --abandoned, it removes what killed test runs left.
     """
     if only == "abandoned":
-        _end_abandoned(context, as_json)
+        _end_abandoned(context, output)
         return
     if only == "organization":
-        _reset_organization(context, as_json, yes)
+        _reset_organization(context, output, yes)
         return
     context.require_local("reset")
     settings = context.settings()
@@ -63,7 +63,7 @@ def reset(context: Context, as_json: bool, yes: bool, only: str | None) -> None:
             "networks": [],
             "files": [],
         }
-        show_result(nothing, f"There is nothing in {settings.data_dir}.", as_json=as_json)
+        show_result(nothing, f"There is nothing in {settings.data_dir}.", output=output)
         return
     confirm(
         f"Remove every agent of {settings.data_dir}, with its files and conversations, "
@@ -86,11 +86,11 @@ def reset(context: Context, as_json: bool, yes: bool, only: str | None) -> None:
         f"Removed {count_of(len(report.containers), 'container')}, "
         f"{count_of(len(report.volumes), 'volume')}, {count_of(len(report.networks), 'network')} "
         f"and {count_of(len(removed), 'file')} of {settings.data_dir}.",
-        as_json=as_json,
+        output=output,
     )
 
 
-def _reset_organization(context: Context, as_json: bool, yes: bool) -> None:
+def _reset_organization(context: Context, output: Output, yes: bool) -> None:
     with context.client() as client:
         name = client.organization()["name"]
         confirm(
@@ -105,11 +105,11 @@ def _reset_organization(context: Context, as_json: bool, yes: bool) -> None:
         f"Removed {count_of(removed['instances'], 'agent')}, "
         f"{count_of(removed['snapshots'], 'snapshot')}, {count_of(removed['keys'], 'scoped key')}, "
         f"{count_of(removed['faults'], 'fault')} and all scripted replies of {name}.",
-        as_json=as_json,
+        output=output,
     )
 
 
-def _end_abandoned(context: Context, as_json: bool) -> None:
+def _end_abandoned(context: Context, output: Output) -> None:
     settings = context.settings()
     running = find_running(settings)
     base_url = None if running is None else running.root_url
@@ -117,7 +117,7 @@ def _end_abandoned(context: Context, as_json: bool) -> None:
         results = list(end_abandoned(settings.leases_dir, context.env, base_url))
     removed = [name for name, is_removed in results if is_removed]
     kept = [name for name, is_removed in results if not is_removed]
-    if as_json:
+    if output is Output.JSON:
         show_json({"removed": removed, "kept": kept})
         return
     say(f"Removed the agents of {count_of(len(removed), 'test run')}.")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chowder_local.cli.options import Command, json_option
-from chowder_local.cli.output import note, say, show_json, waiting
+from chowder_local.cli.options import Command, output_option
+from chowder_local.cli.output import Output, note, say, show_json, waiting
 from chowder_local.cli.seed import organization_key
 from chowder_local.cli.server_process import find_running, is_locked, stop_running
 from chowder_local.core.errors.process import ServerNotReady, ServerNotRunning
@@ -40,9 +40,9 @@ def down(context: Context) -> None:
 
 
 @click.command(cls=Command)
-@json_option
+@output_option
 @click.pass_obj
-def status(context: Context, as_json: bool) -> int:
+def status(context: Context, output: Output) -> int:
     """Show whether the server runs, and its health. Exits with 1 if it does not run."""
     from chowder_local.client import Client
 
@@ -58,11 +58,11 @@ def status(context: Context, as_json: bool) -> int:
             raise
         if is_locked(settings):
             raise ServerNotReady(f"A server on {settings.data_dir} is starting.") from None
-        if as_json:
+        if output is Output.JSON:
             show_json({"status": "stopped", "data_dir": str(settings.data_dir)})
             return 1
         raise
-    if as_json:
+    if output is Output.JSON:
         show_json(health)
     else:
         for name, value in _status_rows(health):

@@ -9,8 +9,8 @@ import click
 from chowder_local.cli.completion import complete_instance
 from chowder_local.cli.context import pass_client
 from chowder_local.cli.instance_status import show_created
-from chowder_local.cli.options import Group, confirm, json_option, wait_option, yes_option
-from chowder_local.cli.output import format_time, note, show_list, show_result, waiting
+from chowder_local.cli.options import Group, confirm, output_option, wait_option, yes_option
+from chowder_local.cli.output import Output, format_time, note, show_list, show_result, waiting
 from chowder_local.cli.resolve import (
     describe_snapshot,
     find_instance,
@@ -33,13 +33,13 @@ def snapshots() -> None:
 
 
 @snapshots.command("ls")
-@json_option
+@output_option
 @click.argument("instance", required=False, shell_complete=complete_instance)
 @pass_client
-def ls(client: Client, as_json: bool, instance: str | None) -> None:
+def ls(client: Client, output: Output, instance: str | None) -> None:
     """List all snapshots, or those of INSTANCE."""
     rows, names = client.snapshots(find_instance_id(client, instance)), {}
-    if not as_json:
+    if output is not Output.JSON:
         names = {each["id"]: each["name"] for each in client.instances()}
 
     def row(snapshot: dict[str, Any]) -> tuple[str, ...]:
@@ -55,17 +55,18 @@ def ls(client: Client, as_json: bool, instance: str | None) -> None:
         rows,
         ("ID", "NAME", "OF", "MB", "TAKEN"),
         row,
-        as_json=as_json,
+        output=output,
+        wide={"WHOLE ID": "id", "INSTANCE": "instance_id"},
         if_empty="There are no snapshots. Take one with: chowder-local snapshots create INSTANCE",
     )
 
 
 @snapshots.command("create")
-@json_option
+@output_option
 @click.argument("instance", shell_complete=complete_instance)
 @click.argument("name", required=False)
 @pass_client
-def create(client: Client, as_json: bool, instance: str, name: str | None) -> None:
+def create(client: Client, output: Output, instance: str, name: str | None) -> None:
     """Take a snapshot of an agent: its conversations, files and configuration.
 
     No other snapshot of the agent may have the same NAME.
@@ -79,7 +80,7 @@ def create(client: Client, as_json: bool, instance: str, name: str | None) -> No
             )
     with waiting(f"Copying {agent['name']}"):
         snapshot = client.take_snapshot(agent["id"], name)
-    show_result(snapshot, snapshot["id"], as_json=as_json)
+    show_result(snapshot, snapshot["id"], output=output)
 
 
 @snapshots.command("rm")
@@ -96,14 +97,14 @@ def rm(client: Client, snapshot: str, yes: bool) -> None:
 
 
 @snapshots.command("restore")
-@json_option
+@output_option
 @click.argument("instance", shell_complete=complete_instance)
 @click.argument("snapshot")
 @yes_option
 @wait_option
 @pass_client
 def restore(
-    client: Client, as_json: bool, instance: str, snapshot: str, yes: bool, wait: bool
+    client: Client, output: Output, instance: str, snapshot: str, yes: bool, wait: bool
 ) -> None:
     """Restore an agent to a snapshot, after asking; all changes since then are lost."""
     agent = find_instance(client, instance)
@@ -114,16 +115,16 @@ def restore(
         yes=yes,
     )
     restored = client.restore(agent["id"], source["id"])
-    show_created(client, restored, as_json=as_json, wait=wait)
+    show_created(client, restored, output=output, wait=wait)
 
 
 @snapshots.command("fork")
-@json_option
+@output_option
 @click.argument("snapshot")
 @click.argument("name")
 @wait_option
 @pass_client
-def fork(client: Client, as_json: bool, snapshot: str, name: str, wait: bool) -> None:
+def fork(client: Client, output: Output, snapshot: str, name: str, wait: bool) -> None:
     """Create an agent from a snapshot."""
     copy = client.fork_snapshot(find_snapshot(client, snapshot)["id"], name)
-    show_created(client, copy, as_json=as_json, wait=wait)
+    show_created(client, copy, output=output, wait=wait)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from chowder_local.client.channels import ChannelCalls
 from chowder_local.client.local import LocalCalls
+from chowder_local.client.skills import SkillCalls
 from chowder_local.client.snapshots import SnapshotCalls
 from chowder_local.client.test_support import SupportCalls
 from chowder_local.client.v1 import V1Calls
 
 
-class Client(V1Calls, LocalCalls, SupportCalls, SnapshotCalls):
+class Client(V1Calls, ChannelCalls, SkillCalls, LocalCalls, SupportCalls, SnapshotCalls):
     """Calls a chowder-local server; use it as a context manager, or `close()` it.
 
     `base_url` is the value that `chowder-local env` prints, with or without `/v1`. `key` is an

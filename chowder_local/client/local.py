@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from chowder_local.client.transport import Json, Transport, local_path, url_path
 from chowder_local.core.errors.process import ApiRefused, ServerNotRunning, ServerSilent
+from chowder_local.upstream.sse import EventReader
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
@@ -28,6 +30,15 @@ class LocalCalls(Transport):
         `engine` says whether the container engine answers; `instances` has counts by status.
         """
         return self._call("GET", "/local/health")
+
+    def events(self) -> Generator[Json]:
+        """The events of the organization's instances, as they come; the reference lists them."""
+        with self._stream("GET", "/local/events", timeout=self._endless) as response:
+            reader = EventReader()
+            for chunk in response.iter_bytes():
+                for event in reader.feed(chunk):
+                    if event.data is not None:
+                        yield json.loads(event.data)
 
     def logs(
         self,

@@ -38,9 +38,18 @@ class SupportCalls(Transport):
         self._value("POST", path, follow_redirects=True)
         return self._call("GET", "/v1/subscription")
 
-    def configure(self, instance_id: str, openclaw_config: Mapping[str, Any]) -> Json:
-        """Changes the OpenClaw configuration of an instance; returns the instance."""
-        body = {"openclaw_config": dict(openclaw_config)}
+    def configure(
+        self,
+        instance_id: str,
+        openclaw_config: Mapping[str, Any] | None = None,
+        name: str | None = None,
+    ) -> Json:
+        """Changes the OpenClaw configuration or the name of an instance; returns the instance.
+
+        Overrides are merged with the present ones; None removes one.
+        """
+        change = {"openclaw_config": openclaw_config, "name": name}
+        body = {member: value for member, value in change.items() if value is not None}
         path = instance_path(instance_id)
         return self._call("PATCH", path, json=body, timeout=CHANGE_TIMEOUT_S)
 

@@ -30,6 +30,14 @@ class V1Calls(Transport):
         """The organization that the key belongs to."""
         return self._call("GET", "/v1/organization")
 
+    def rename_organization(self, name: str) -> Json:
+        """Gives the organization another name."""
+        return self._call("PATCH", "/v1/organization", json={"name": name})
+
+    def subscription(self) -> Json:
+        """The organization's `tier`, and how many of its instances are in use."""
+        return self._call("GET", "/v1/subscription")
+
     def instances(self) -> list[Json]:
         """The organization's instances, without terminated ones."""
         return self._list("/v1/instances")
@@ -164,6 +172,16 @@ class V1Calls(Transport):
         """The entries of a folder; paths are relative to the agent's OpenClaw home."""
         folder = self._call("GET", instance_path(instance_id, "files"), params={"path": path})
         return list(folder["entries"])
+
+    def read_file(self, instance_id: str, path: str) -> str:
+        """The content of a text file."""
+        url = instance_path(instance_id, "files", "content")
+        return str(self._call("GET", url, params={"path": path})["content"])
+
+    def write_file(self, instance_id: str, path: str, content: str) -> None:
+        """Creates or replaces a text file."""
+        body = {"path": path, "content": content}
+        self._call("PUT", instance_path(instance_id, "files", "content"), json=body)
 
     def upload(self, instance_id: str, path: str, file: BinaryIO) -> None:
         """Creates or replaces a file with the content of `file`, which is streamed.

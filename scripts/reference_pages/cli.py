@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from chowder_local.cli.examples import examples_of
 from chowder_local.cli.exit_codes import EXIT_CODES
 from chowder_local.cli.main import chowder_local
 from chowder_local.cli.options import ALIASES
@@ -54,6 +55,7 @@ def _sections(parent: click.Context, group: click.Group, level: int = 2) -> Iter
             continue
         usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
         yield fence("text", usage)
+        yield fence("sh", "\n".join(examples_of(context)))
         yield _arguments(context, command)
         yield _options(context, [each for each in command.params if each.name != EVERYWHERE])
 

@@ -399,6 +399,16 @@ def test_usage_is_of_one_instance_or_of_all(script: Script, client: Client) -> N
     assert client.usage(limit=2) == {"rows": [2]}
 
 
+def test_text_files_are_read_and_written(script: Script) -> None:
+    path = "/v1/instances/i-1/files/content"
+    script.on(f"GET {path}?path=a", value({"path": "a", "content": "tide"}))
+    script.on(f"PUT {path}", content(b"", 204))
+    with Client(script.root_url, "k") as client:
+        assert client.read_file("i-1", "a") == "tide"
+        client.write_file("i-1", "a", "ebb")
+    assert script.requests[1][1] == {"path": "a", "content": "ebb"}
+
+
 def test_files_are_listed_uploaded_and_downloaded(script: Script, tmp_path: Path) -> None:
     entry = {"name": "x", "path": "a/x"}
     script.on("GET /v1/instances/i-1/files?path=a", value({"path": "a", "entries": [entry]}))

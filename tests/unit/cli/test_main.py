@@ -1,9 +1,11 @@
 """One command line, from its arguments to its exit code."""
 
 import io
+import re
+import shlex
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
@@ -12,6 +14,8 @@ import pytest
 
 from chowder_local import __version__
 from chowder_local.cli import main as module
+from chowder_local.cli.context import Context
+from chowder_local.cli.examples import examples_of
 from chowder_local.cli.main import COMMANDS, chowder_local, main, run
 from chowder_local.core.errors.sandboxes import EngineUnavailable
 from chowder_local.diagnostics.checks import Finding, Level
@@ -35,6 +39,46 @@ def test_each_command_of_the_list_exists(capsys: pytest.CaptureFixture[str]) -> 
     for name in COMMANDS:
         assert run([name, "--help"], {}) == 0, name
         assert f"Usage: chowder-local {name}" in capsys.readouterr().out
+
+
+def commands_below(context: click.Context) -> Iterator[click.Context]:
+    group = context.command
+    if not isinstance(group, click.Group):
+        yield context
+        return
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        yield from commands_below(click.Context(command, info_name=name, parent=context))
+
+
+def test_the_help_of_each_command_has_examples_that_it_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in (
+        "key.txt",
+        "telegram-token.txt",
+        "support.chowder.tar",
+        "prices.csv",
+        "replies.yaml",
+    ):
+        (tmp_path / name).write_text("content")
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    root = click.Context(chowder_local, info_name="chowder-local")
+    for context in commands_below(root):
+        lines = examples_of(context)
+        assert lines, context.command_path
+        for line in lines:
+            *_, call = re.sub(r' ?[|<>].*$|\)"$', "", line).rpartition("chowder-local ")
+            path, words = context.command_path.split()[1:], shlex.split(call)
+            assert words[: len(path)] == path
+            arguments = words[len(path) :]
+            # It closes the files that are opened for arguments.
+            with context.command.make_context(
+                path[-1], arguments, parent=context.parent, obj=Context({})
+            ):
+                pass
 
 
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:

@@ -49,6 +49,29 @@ def test_the_list_as_json_is_that_of_the_api(serve: Serve, capsys: Output) -> No
     assert json.loads(capsys.readouterr().out) == [ONE]
 
 
+def test_a_wide_list_has_whole_ids_and_addresses(serve: Serve, capsys: Output) -> None:
+    env, _ = serve({LIST: [ONE | {"updated_at": "2026-11-25T01:02:03Z"}]})
+    assert run(["instances", "ls", "--output", "wide"], env) == 0
+    assert capsys.readouterr().out.splitlines()[1].split()[-3:] == [
+        ONE["id"], ONE["gateway_url"], "2026-11-25T01:02:03Z",
+    ]  # fmt: skip
+
+
+def test_configure_changes_what_is_given(serve: Serve, capsys: Output) -> None:
+    overrides = {"b": "x", "a.b": 1}
+    env, requests = serve({LIST: [ONE], f"PATCH {PATH}": ONE | {"openclaw_config": overrides}})
+    assert run(["instances", "configure", "fish", "a.b=1", "c=null", "--name", "pike"], env) == 0
+    assert requests[-1][1] == {"openclaw_config": {"a.b": 1, "c": None}, "name": "pike"}
+    assert capsys.readouterr().out == 'a.b=1\nb="x"\n'
+
+
+def test_configure_prints_the_overrides_if_none_is_given(serve: Serve, capsys: Output) -> None:
+    env, requests = serve({LIST: [ONE | {"openclaw_config": None}]})
+    assert run(["instances", "configure", "fish"], env) == 0
+    assert capsys.readouterr().out == "There are no overrides.\n"
+    assert len(requests) == 1
+
+
 def test_create_waits_and_prints_the_id_alone(serve: Serve, capsys: Output) -> None:
     status = {"id": ONE["id"], "status": "running"}
     env, requests = serve(
