@@ -10,6 +10,7 @@ import click
 from scripts.reference_pages import (
     cli,
     differences,
+    editor_tools,
     errors,
     events,
     files,
@@ -35,6 +36,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "differences.md": differences.page,
     "events.md": events.page,
     "metrics.md": metrics.page,
+    "editor-tools.md": editor_tools.page,
     "python-client.md": python_client.page,
     "pytest-plugin.md": pytest_plugin.page,
     "seed-file.md": files.seed_file_page,

@@ -12,9 +12,11 @@ from chowder_local.core.tasks import contained
 from chowder_local.dashboard.assets import Assets
 from chowder_local.dashboard.chat_stream import ChatStreams
 from chowder_local.dashboard.rendering import Rendering
-from chowder_local.dashboard.services import Dashboard, DashboardServices
+from chowder_local.dashboard.services import Dashboard
 from chowder_local.diagnostics.server import ServerDiagnosis
 from chowder_local.instances.monitoring.disk_quota import DiskWatch
+from chowder_local.mcp.requests import McpRequests
+from chowder_local.mcp.services import McpServices
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -29,11 +31,15 @@ class Composition(Agents):
     engine_facts: Callable[[], Awaitable[EngineFacts]]
 
     @cached_property
+    def server_diagnosis(self) -> ServerDiagnosis:
+        return ServerDiagnosis(self.settings, self.health, self.engine_facts)
+
+    @cached_property
     def dashboard(self) -> Dashboard:
         return Dashboard(
             dashboard_sessions=self.dashboard_sessions,
             usage_samples=self.usage_samples,
-            server_diagnosis=ServerDiagnosis(self.settings, self.health, self.engine_facts),
+            server_diagnosis=self.server_diagnosis,
             assets=_assets(),
             rendering=_rendering(),
             chat_streams=ChatStreams(),
@@ -42,8 +48,8 @@ class Composition(Agents):
         )
 
     @cached_property
-    def services(self) -> DashboardServices:
-        return DashboardServices(
+    def services(self) -> McpServices:
+        return McpServices(
             organizations=self.organizations,
             authentication=self.authentication,
             keys=self.scoped_keys,
@@ -79,6 +85,7 @@ class Composition(Agents):
             organization_reset=self.organization_reset,
             metrics=self.metrics,
             dashboard=self.dashboard,
+            mcp=McpRequests(self.tasks, self.server_diagnosis, self.settings.max_body_bytes),
             box=self.box,
             shutdown=self.shutdown,
             max_body_bytes=self.settings.max_body_bytes,

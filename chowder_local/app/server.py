@@ -33,6 +33,7 @@ from chowder_local.engine.specs import HOME, STATE_DIR, Limits
 from chowder_local.http import middleware
 from chowder_local.instances.lifecycle.egress import EgressRule
 from chowder_local.instances.monitoring.health import ServerFacts
+from chowder_local.mcp.route import mcp_route
 from chowder_local.openclaw.gateway import open_gateways
 from chowder_local.openclaw.home.state_transfer import StateTransfers
 from chowder_local.relay.recordings.registry import RecordingRegistry
@@ -52,9 +53,9 @@ if TYPE_CHECKING:
     from chowder_local.core.domain import ModelProvider
     from chowder_local.core.model_endpoints import Endpoint
     from chowder_local.core.settings import Settings
-    from chowder_local.dashboard.services import DashboardServices
     from chowder_local.engine.connection import EngineAddress
     from chowder_local.engine.networks import SandboxNetworks
+    from chowder_local.mcp.services import McpServices
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class Machine:
 class State(TypedDict):
     """The members of `request.state`."""
 
-    services: DashboardServices
+    services: McpServices
 
 
 def create_app(settings: Settings, machine: Machine) -> Starlette:
@@ -109,6 +110,7 @@ def _all_routes() -> tuple[BaseRoute, ...]:
     """Shared by all applications of a process, because routes have no state."""
     return (
         *routes(),
+        mcp_route(),
         *chat_completions_routes(),
         *documentation_routes(OPERATIONS),
         *dashboard_routes(),
@@ -118,7 +120,7 @@ def _all_routes() -> tuple[BaseRoute, ...]:
 
 async def _open(
     settings: Settings, machine: Machine, metrics: Metrics, stack: AsyncExitStack
-) -> DashboardServices:
+) -> McpServices:
     box = await asyncio.to_thread(SecretBox.load, settings.secret_file)
     database = await stack.enter_async_context(Database.open(settings.database_file))
     meta = MetaQueries(database)

@@ -88,6 +88,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "replies show": ("replies show",),
     "exchanges": ("exchanges support", "exchanges support ex-1"),
     "events": ("events", "events support --type instance --output json"),
+    "mcp": ("mcp", "mcp --stdio"),
     "seed": ("seed seed.yaml", 'eval "$(chowder-local seed seed.yaml --output env)"'),
     "faults add": (
         "faults add message --status 429 --retry-after 2",

@@ -41,6 +41,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "replies": ("replies", "Script what the offline model says."),
     "exchanges": ("replies", "List an agent's latest model calls, or show one."),
     "events": ("events", "Follow what the server decides, as it happens."),
+    "mcp": ("mcp", "Print how to give editors the server's tools, or serve one."),
     "seed": ("seed", "Bring the server to what a file declares."),
     "faults": ("faults", "Make calls fail, wait, or break off, for tests."),
     "image": ("image", "Build, list and remove the sandbox image."),

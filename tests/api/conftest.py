@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from chowder_local.core.domain import Instance
-    from chowder_local.dashboard.services import DashboardServices
+    from chowder_local.mcp.services import McpServices
 
 ALLOWED_ORIGIN = "https://app.example"
 ALLOWED_HOSTS = ["server.test", "chowder.internal"]
@@ -45,16 +45,16 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 
 @pytest.fixture
-def served(world: World) -> DashboardServices:
+def served(world: World) -> McpServices:
     return world.services
 
 
 @pytest.fixture
-def app(served: DashboardServices, world: World) -> ASGIApp:
+def app(served: McpServices, world: World) -> ASGIApp:
     return app_of(world, served)
 
 
-def app_of(world: World, services: DashboardServices | None = None) -> ASGIApp:
+def app_of(world: World, services: McpServices | None = None) -> ASGIApp:
     """The API over a world."""
     services = services or world.services
 
@@ -77,7 +77,7 @@ class Api:
 
     client: httpx.AsyncClient
     world: World
-    services: DashboardServices
+    services: McpServices
 
     async def call(self, method: str, path: str, **request: Any) -> httpx.Response:
         key = request.pop("key", self.world.key)
@@ -135,7 +135,7 @@ def is_in_document(answer: httpx.Response) -> bool:
 
 
 @pytest.fixture
-async def http(app: ASGIApp, world: World, served: DashboardServices) -> AsyncIterator[Api]:
+async def http(app: ASGIApp, world: World, served: McpServices) -> AsyncIterator[Api]:
     async with open_client(app) as client:
         yield Api(client, world, served)
 

@@ -65,6 +65,12 @@ async def serve(app: ASGIApp) -> AsyncIterator[str]:
                 server.must_stop.set()
 
 
+@asynccontextmanager
+async def no_lifespan(_: object) -> AsyncIterator[Any]:
+    """The lifespan of an application whose state is made elsewhere."""
+    yield {}
+
+
 def loopback_client(**options: Any) -> httpx.AsyncClient:
     """A client for servers on this machine; it skips reading certificates, which takes 15 ms."""
     return httpx.AsyncClient(verify=False, **options)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from chowder_local.dashboard.services import DashboardServices
+    from chowder_local.mcp.services import McpServices
 
 DEADLINE_S = 20.0
 
@@ -62,12 +62,12 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 
 @pytest.fixture
-def services(world: World) -> DashboardServices:
+def services(world: World) -> McpServices:
     return world.services
 
 
 @pytest.fixture
-async def client(world: World, services: DashboardServices) -> AsyncIterator[httpx.AsyncClient]:
+async def client(world: World, services: McpServices) -> AsyncIterator[httpx.AsyncClient]:
     """Somebody who is signed in."""
     async with serve(app_of(world, services)) as url:
         session = await services.dashboard.dashboard_sessions.begin(world.key)
@@ -160,7 +160,7 @@ async def test_a_burst_is_one_hint_to_look_again(client: httpx.AsyncClient, worl
 
 
 async def test_agents_are_read_only_while_somebody_looks(
-    client: httpx.AsyncClient, world: World, services: DashboardServices
+    client: httpx.AsyncClient, world: World, services: McpServices
 ) -> None:
     agent = await world.created()
     world.engine.usages = {agent.sandbox_id: SandboxUsage(600_000_000, 2_000_000_000, 1.0, 1.0)}
@@ -175,7 +175,7 @@ async def test_agents_are_read_only_while_somebody_looks(
 
 
 async def test_the_stream_ends_with_the_session(
-    client: httpx.AsyncClient, world: World, services: DashboardServices
+    client: httpx.AsyncClient, world: World, services: McpServices
 ) -> None:
     async with looking(client) as page:
         caller = await world.authentication.caller(world.key)
@@ -188,7 +188,7 @@ async def test_the_stream_ends_with_the_session(
 
 
 async def test_the_stream_ends_with_the_server(
-    client: httpx.AsyncClient, world: World, services: DashboardServices
+    client: httpx.AsyncClient, world: World, services: McpServices
 ) -> None:
     async with looking(client) as page:
         services.shutdown.begin()
@@ -197,7 +197,7 @@ async def test_the_stream_ends_with_the_server(
 
 
 async def test_a_fault_that_is_used_is_told(
-    client: httpx.AsyncClient, world: World, services: DashboardServices
+    client: httpx.AsyncClient, world: World, services: McpServices
 ) -> None:
     draft = FaultDraft(FaultKind.MESSAGE, times=3)
     fault = world.faults.add(world.organization_id, draft)
@@ -213,7 +213,7 @@ async def test_a_fault_that_is_used_is_told(
 
 
 async def test_what_rules_have_come_to_is_told(
-    client: httpx.AsyncClient, world: World, services: DashboardServices
+    client: httpx.AsyncClient, world: World, services: McpServices
 ) -> None:
     agent = await world.created()
     script = ReplyScript.model_validate({"replies": [{"name": "sun", "reply": "Sunny."}]})
@@ -228,7 +228,7 @@ async def test_what_rules_have_come_to_is_told(
 
 
 async def test_a_call_leaves_the_list_of_a_status_and_comes_into_another(
-    client: httpx.AsyncClient, world: World, services: DashboardServices
+    client: httpx.AsyncClient, world: World, services: McpServices
 ) -> None:
     agent = await world.created()
     async with (

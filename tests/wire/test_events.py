@@ -17,7 +17,7 @@ from chowder_local.core.events import Events, EventType
 from chowder_local.core.shutdown import Shutdown
 from chowder_local.http.listener import with_state
 from chowder_local.upstream import sse
-from tests.scripted.serving import eventually, loopback_client, serve
+from tests.scripted.serving import eventually, loopback_client, no_lifespan, serve
 from tests.scripted.world import World, open_world
 
 if TYPE_CHECKING:
@@ -98,13 +98,8 @@ class Server:
 async def serving(tmp_path: Path, events: Events | None = None) -> AsyncIterator[Server]:
     async with open_world(tmp_path, events=events) as world:
         state = {"services": world.services}
-        async with serve(with_state(api([], _no_lifespan, world.metrics), state)) as url:
+        async with serve(with_state(api([], no_lifespan, world.metrics), state)) as url:
             yield Server(world, url)
-
-
-@asynccontextmanager
-async def _no_lifespan(_: object) -> AsyncIterator[Any]:
-    yield {}
 
 
 @pytest.fixture

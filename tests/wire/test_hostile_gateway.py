@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import product, repeat
@@ -25,7 +24,7 @@ from tests.scripted.hostile import (
     response_head,
     serve_hostile,
 )
-from tests.scripted.serving import eventually, loopback_client, serve
+from tests.scripted.serving import eventually, loopback_client, no_lifespan, serve
 from tests.scripted.world import World, open_world
 
 if TYPE_CHECKING:
@@ -145,7 +144,7 @@ async def victim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
         well, taken = await world.created(), await taken_over(world, hostile_url)
         headers = {"Authorization": f"Bearer {world.key}"}
         async with (
-            serve(with_state(api([], _no_lifespan, world.metrics), state)) as url,
+            serve(with_state(api([], no_lifespan, world.metrics), state)) as url,
             loopback_client(base_url=url, headers=headers, timeout=DEADLINE_S) as client,
         ):
             yield Victim(world, client, gateway, hostile_url, taken, well)
@@ -156,11 +155,6 @@ async def taken_over(world: World, hostile_url: str) -> Instance:
     await world.instances.change(taken.id, now=world.clock(), gateway_url=hostile_url)
     world.engine.put(taken.sandbox_id, SandboxState.RUNNING, gateway_url=hostile_url)
     return taken
-
-
-@asynccontextmanager
-async def _no_lifespan(_: object) -> AsyncIterator[Any]:
-    yield {}
 
 
 # Many cases a test, because a world for each would take longer than all of them.

@@ -7,7 +7,7 @@ import json
 import tracemalloc
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -15,7 +15,7 @@ from chowder_local.app.server import api
 from chowder_local.http.listener import with_state
 from chowder_local.upstream import sse
 from tests.scripted import gateway as scripted
-from tests.scripted.serving import eventually, loopback_client, serve
+from tests.scripted.serving import eventually, loopback_client, no_lifespan, serve
 from tests.scripted.world import World, open_world
 
 if TYPE_CHECKING:
@@ -64,13 +64,8 @@ class ChatStream:
 async def talk(tmp_path: Path) -> AsyncIterator[ChatStream]:
     async with open_world(tmp_path) as world:
         state = {"services": world.services}
-        async with serve(with_state(api([], _no_lifespan, world.metrics), state)) as url:
+        async with serve(with_state(api([], no_lifespan, world.metrics), state)) as url:
             yield ChatStream(world, url, await world.created())
-
-
-@asynccontextmanager
-async def _no_lifespan(_: object) -> AsyncIterator[Any]:
-    yield {}
 
 
 def _said(events: list[sse.Event]) -> list[str]:

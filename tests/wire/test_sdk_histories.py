@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,7 @@ from chowder_local.http.listener import with_state
 from chowder_local.openclaw.session_keys import MAIN_KEY
 from tests.scripted import gateway as scripted
 from tests.scripted.model_calls import model_call
-from tests.scripted.serving import serve
+from tests.scripted.serving import no_lifespan, serve
 from tests.scripted.world import World, open_world
 
 if TYPE_CHECKING:
@@ -61,14 +60,9 @@ async def served(tmp_path: Path) -> AsyncIterator[Served]:
     async with open_world(tmp_path) as world:
         instance = await world.created()
         world.gateway.handler = _agent(world, instance.sandbox_id)
-        app = with_state(api([], _no_lifespan, world.metrics), {"services": world.services})
+        app = with_state(api([], no_lifespan, world.metrics), {"services": world.services})
         async with serve(app) as url:
             yield Served(world, f"{url}/v1/instances/{instance.id}")
-
-
-@asynccontextmanager
-async def _no_lifespan(_: object) -> AsyncIterator[Any]:
-    yield {}
 
 
 def _agent(world: World, sandbox_id: SandboxId) -> Any:

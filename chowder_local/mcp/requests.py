@@ -1,0 +1,84 @@
+"""The requests of the protocol, whose server begins with the first one."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, cast
+
+from chowder_local.core.tasks import contained
+
+if TYPE_CHECKING:
+    from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+    from starlette.types import Receive, Scope, Send
+
+    from chowder_local.core.domain import Caller
+    from chowder_local.diagnostics.server import ServerDiagnosis
+    from chowder_local.mcp.calls import Calls
+
+
+class McpRequests:
+    """Requests of the protocol. Each is by itself: the server keeps no sessions."""
+
+    def __init__(
+        self, tasks: asyncio.TaskGroup, diagnosis: ServerDiagnosis, max_body_bytes: int
+    ) -> None:
+        self._tasks = tasks
+        self._diagnosis = diagnosis
+        self._max_body_bytes = max_body_bytes
+        self._manager: asyncio.Future[StreamableHTTPSessionManager] | None = None
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers a request of a client whose key was checked."""
+        if self._manager is None:
+            self._manager = asyncio.get_running_loop().create_future()
+            self._tasks.create_task(self._serve(self._manager))
+        manager = await asyncio.shield(self._manager)
+        await manager.handle_request(scope, receive, send)
+
+    async def _serve(self, ready: asyncio.Future[StreamableHTTPSessionManager]) -> None:
+        try:
+            with contained("serving the Model Context Protocol"):
+                await self._run(ready)
+        finally:
+            self._manager = None
+            # Of requests that wait for a beginning that failed.
+            ready.cancel()
+
+    async def _run(self, ready: asyncio.Future[StreamableHTTPSessionManager]) -> None:
+        # Most servers are never asked, and to load the protocol takes most of a second.
+        import httpx
+        from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+
+        from chowder_local.mcp.calls import Calls
+        from chowder_local.mcp.server import ToolServer
+
+        # A turn may take any time. A proxy of the environment is not for this machine.
+        async with httpx.AsyncClient(timeout=httpx.Timeout(None), trust_env=False) as http:
+
+            def calls_of(context: Any) -> Calls:
+                request = context.request
+                return Calls(
+                    http,
+                    _root_url(request.scope),
+                    {"Authorization": request.headers["Authorization"]},
+                    lambda done, words: context.session.report_progress(done, message=words),
+                )
+
+            def caller_of(context: Any) -> Caller:
+                return cast("Caller", context.request.scope["state"]["caller"])
+
+            manager = StreamableHTTPSessionManager(
+                ToolServer(calls_of, caller_of, self._diagnosis).make(),
+                stateless=True,
+                max_request_body_size=self._max_body_bytes,
+            )
+            async with manager.run():
+                ready.set_result(manager)
+                # Until the server stops.
+                await asyncio.Event().wait()
+
+
+def _root_url(scope: Scope) -> str:
+    """This server's address, as the request has reached it."""
+    host, port = scope["server"]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -1,0 +1,172 @@
+"""The tools: each stands for a call of the route table, or for a few of them (pure)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from inspect import getdoc
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel
+
+from chowder_local.api.access import Access
+from chowder_local.api.openapi.parameters import PATH_PARAMETERS
+from chowder_local.api.operations import IN_PATH
+from chowder_local.api.routes import OPERATIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from chowder_local.api.operations import Operation
+
+CALLS: Mapping[str, str] = {
+    "list_instances": "listInstances",
+    "create_instance": "createInstance",
+    "get_instance": "getInstance",
+    "configure_instance": "updateInstance",
+    "stop_instance": "stopInstance",
+    "start_instance": "startInstance",
+    "delete_instance": "deleteInstance",
+    "fork_instance": "forkInstance",
+    "list_sessions": "listSessions",
+    "read_transcript": "readTranscript",
+    "read_session_transcript": "readSessionTranscript",
+    "read_log": "readLogs",
+    "list_model_calls": "listExchanges",
+    "get_model_call": "getExchange",
+    "get_usage": "getUsage",
+    "get_replies": "getReplies",
+    "set_replies": "setReplies",
+    "clear_replies": "deleteReplies",
+    "list_faults": "listFaults",
+    "set_fault": "createFault",
+    "clear_faults": "deleteFaults",
+    "take_snapshot": "createSnapshot",
+    "list_snapshots": "listSnapshots",
+    "restore_snapshot": "restoreInstance",
+    "delete_snapshot": "deleteSnapshot",
+    "list_files": "listFiles",
+    "read_file": "readFile",
+    "write_file": "writeFile",
+}
+"""The id of the operation that a tool stands for."""
+SEND_MESSAGE = "send_message"
+EXPLAIN_FAILURE = "explain_failure"
+DOCTOR = "doctor"
+CHANGES_STATUS = frozenset({"createInstance", "startInstance", "forkInstance", "restoreInstance"})
+"""The tool waits until the instance that it answers with is no longer `provisioning`."""
+ENDLESS = frozenset({"follow"})
+"""Parameters with which a call does not end."""
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A tool: `operation` is None for one that stands for several calls."""
+
+    name: str
+    description: str
+    schema: Mapping[str, Any]
+    access: Access
+    operation: Operation | None = None
+
+    @property
+    def is_read_only(self) -> bool:
+        return self.operation.method == "GET" if self.operation else self.name != SEND_MESSAGE
+
+    @property
+    def is_destructive(self) -> bool:
+        if self.operation is None:
+            return False
+        return self.operation.method == "DELETE" or self.operation.operation_id == "restoreInstance"
+
+
+@cache
+def tools() -> Mapping[str, Tool]:
+    """All tools by name."""
+    operations = {each.operation_id: each for each in OPERATIONS}
+    of_calls = [_of_call(name, operations[call]) for name, call in CALLS.items()]
+    return {each.name: each for each in (*of_calls, *_OWN)}
+
+
+def _of_call(name: str, operation: Operation) -> Tool:
+    members: dict[str, Any] = {}
+    required: list[str] = []
+    definitions: dict[str, Any] = {}
+    for parameter, _ in IN_PATH.findall(operation.path):
+        description, schema = PATH_PARAMETERS[parameter]
+        members[parameter] = {**schema, "description": description}
+        required.append(parameter)
+    for model in (operation.query, operation.body):
+        if isinstance(model, type) and issubclass(model, BaseModel):
+            schema = _untitled(model.model_json_schema())
+            members |= schema.get("properties", {})
+            required += schema.get("required", [])
+            definitions |= schema.get("$defs", {})
+    properties = {key: value for key, value in members.items() if key not in ENDLESS}
+    whole: dict[str, Any] = {"type": "object", "properties": properties, "required": required}
+    if definitions:
+        whole["$defs"] = definitions
+    documented = getdoc(operation.handler)
+    description = f"{operation.summary}. {documented}" if documented else f"{operation.summary}."
+    return Tool(name, description, whole, operation.access, operation)
+
+
+def _untitled(schema: Any) -> Any:
+    """Without the titles that pydantic makes of names, which a model would read for nothing."""
+    if isinstance(schema, list):
+        return [_untitled(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {
+        name: _untitled(each)
+        for name, each in schema.items()
+        if name != "title" or not isinstance(each, str)
+    }
+
+
+def _instance_member() -> dict[str, Any]:
+    description, schema = PATH_PARAMETERS["instance_id"]
+    return {**schema, "description": description}
+
+
+_OWN = (
+    Tool(
+        SEND_MESSAGE,
+        "Send a message to an agent, and get its answer. The answer's text comes as progress while "
+        "the agent writes it.",
+        {
+            "type": "object",
+            "properties": {
+                "instance_id": _instance_member(),
+                "text": {"type": "string", "description": "What to say.", "minLength": 1},
+                "session": {
+                    "type": "string",
+                    "description": "A conversation of its own; by default, the main one.",
+                },
+                "model": {
+                    "type": "string",
+                    "description": "A model id; by default, one of the instance's provider.",
+                },
+            },
+            "required": ["instance_id", "text"],
+        },
+        Access.INTERACT,
+    ),
+    Tool(
+        EXPLAIN_FAILURE,
+        "Explain why an agent failed, or that nothing did: its status, the last model call that "
+        "failed, faults that are set, and what its log says, with a summary.",
+        {
+            "type": "object",
+            "properties": {"instance_id": _instance_member()},
+            "required": ["instance_id"],
+        },
+        Access.ORGANIZATION,
+    ),
+    Tool(
+        DOCTOR,
+        "Find problems of the server, the container engine and the image, and how to fix them.",
+        {"type": "object", "properties": {}},
+        Access.ORGANIZATION,
+    ),
+)

@@ -1,0 +1,39 @@
+"""The tools' table: each fits the call that it stands for."""
+
+from __future__ import annotations
+
+from jsonschema_rs import validator_for
+
+from chowder_local.api.routes import OPERATIONS
+from chowder_local.mcp.tools import CALLS, CHANGES_STATUS, tools
+
+
+def test_every_tool_stands_for_a_call_of_the_route_table() -> None:
+    ids = {each.operation_id for each in OPERATIONS}
+    assert {*CALLS.values(), *CHANGES_STATUS} <= ids
+
+
+def test_a_tool_takes_the_parameters_of_path_query_and_body() -> None:
+    schema = tools()["set_replies"].schema
+    assert "script" not in tools()["get_replies"].schema["properties"]
+    assert schema["type"] == "object"
+    files = tools()["write_file"].schema
+    assert set(files["required"]) == {"instance_id", "path", "content"}
+    assert "limit" in tools()["read_transcript"].schema["properties"]
+
+
+def test_every_schema_is_valid_and_says_what_its_members_are() -> None:
+    for tool in tools().values():
+        # It refuses a schema that is none, and references that lead nowhere.
+        validator_for(dict(tool.schema)).is_valid({})
+        assert set(tool.schema.get("required", ())) <= set(tool.schema["properties"]), tool.name
+        assert "title" not in tool.schema
+
+
+def test_what_only_reads_and_what_destroys_is_told() -> None:
+    named = tools()
+    assert named["list_instances"].is_read_only
+    assert not named["send_message"].is_read_only
+    assert named["delete_instance"].is_destructive
+    assert named["restore_snapshot"].is_destructive
+    assert not named["stop_instance"].is_destructive
