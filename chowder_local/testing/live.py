@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import quote
 
 from chowder_local.client import Client
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from chowder_local.client.transport import Json
+
+Result = TypeVar("Result")
 
 DEFAULT_MODEL = DEFAULT_MODELS[ModelProvider.ANTHROPIC]
 MAX_CALLS = 20
@@ -119,6 +121,59 @@ class LiveInstance:
             if part["type"] == "output_text"
         )
 
+    async def arespond(
+        self,
+        input: str | Sequence[Mapping[str, Any]],  # noqa: A002 - the contract's word
+        session: str | None = None,
+        model: str = DEFAULT_MODEL,
+    ) -> Json:
+        """As `respond`, for a test with asyncio or Trio."""
+        return await _in_thread(self.respond, input, session, model)
+
+    async def asay(self, text: str, session: str | None = None, model: str = DEFAULT_MODEL) -> str:
+        """As `say`, for a test with asyncio or Trio."""
+        return await _in_thread(self.say, text, session, model)
+
+    async def afork(self, name: str | None = None) -> LiveInstance:
+        """As `fork`, for a test with asyncio or Trio."""
+        return await _in_thread(self.fork, name)
+
+    def stop(self) -> None:
+        """Stops the instance; files, sessions and memory are kept."""
+        self.client.stop(self.id)
+
+    def start(self) -> None:
+        """Starts the instance again, and waits until it runs.
+
+        Raises BootFailed if it fails, and BootTimedOut if it does not run in time.
+        """
+        self.client.start(self.id)
+        self.client.wait_until_running(self.id)
+
+    def files(self, path: str = "workspace") -> list[Json]:
+        """The entries of a folder, by default of the one that the agent works in."""
+        return self.client.files(self.id, path)
+
+    def read_file(self, path: str) -> str:
+        """The content of a text file; the path is relative to the agent's OpenClaw home."""
+        return self.client.read_file(self.id, path)
+
+    def write_file(self, path: str, content: str) -> None:
+        """Creates or replaces a text file, with the folders above it."""
+        self.client.write_file(self.id, path, content)
+
+    def snapshot(self, name: str | None = None) -> Json:
+        """Takes a snapshot of conversations, files and configuration, for `restore`."""
+        return self.client.take_snapshot(self.id, name)
+
+    def restore(self, snapshot: Json) -> None:
+        """Takes the instance back to a snapshot, and waits until it runs.
+
+        Raises BootFailed if it fails, and BootTimedOut if it does not run in time.
+        """
+        self.client.restore(self.id, snapshot["id"])
+        self.client.wait_until_running(self.id)
+
     def fork(self, name: str | None = None) -> LiveInstance:
         """Creates a copy with the same conversations, files and configuration, and waits for it.
 
@@ -165,6 +220,13 @@ class LiveInstance:
         described = [_describe_call(each) for each in reversed(calls[:MAX_CALLS])]
         yield f"model calls of {self.name}", "\n".join(described) or "none"
         yield f"log of {self.name}", "\n".join(self.client.logs(self.id, MAX_LINES))
+
+
+async def _in_thread(call: Callable[..., Result], *arguments: Any) -> Result:
+    """The result of a call that blocks, without blocking a test's event loop."""
+    from anyio import to_thread
+
+    return await to_thread.run_sync(call, *arguments)
 
 
 def _is_since(turn: Json, since: datetime) -> bool:

@@ -6,14 +6,23 @@ import os
 import shlex
 import uuid
 import warnings
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
 
+from chowder_local.testing.state_fixtures import (  # noqa: F401 - pytest finds fixtures here
+    chowder_faults,
+    chowder_fork,
+    chowder_seed,
+    chowder_snapshot,
+    delete,
+    environment,
+    errors_fail_the_test,
+)
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Mapping
+    from collections.abc import Generator, Iterator, Mapping
     from pathlib import Path
 
     from chowder_local.core.leases import Lease
@@ -103,7 +112,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
             from chowder_local.testing.servers import Server
 
             stop = Server.remove_container if kind == "container" else Server.stop
-            stop(_data_dir(cache), _environment())
+            stop(_data_dir(cache), environment())
 
     ServerLeases(_leases(cache)).release(_run_id(session.config), end)
 
@@ -115,7 +124,7 @@ def chowder_server(request: pytest.FixtureRequest) -> Server:
     from chowder_local.testing.server_leases import ServerLeases
     from chowder_local.testing.servers import Server
 
-    config, env = request.config, _environment()
+    config, env = request.config, environment()
     choice = config.getoption("--chowder")
     config.stash[LEASES] = Settings.read(env).leases_dir
     config.stash[IS_NAMED] = False
@@ -151,13 +160,13 @@ def chowder_organization(
 
     folder, is_named = request.config.stash[LEASES], request.config.stash[IS_NAMED]
     base_url = None if is_named else chowder_server.base_url
-    for name, is_gone in end_abandoned(folder, _environment(), base_url):
+    for name, is_gone in end_abandoned(folder, environment(), base_url):
         if not is_gone:
             warnings.warn(f"Cannot clean up the killed test run {name}: see {folder}", stacklevel=1)
     worker = getattr(request.config, "workerinput", {}).get("workerid", "")
     name = f"pytest {worker}".strip()
     # Recordings need real models, with the keys of the environment.
-    env = _environment() if request.config.getoption("--chowder-record") else {}
+    env = environment() if request.config.getoption("--chowder-record") else {}
     with LiveOrganization.sign_up(chowder_server.base_url, name, env) as organization:
         request.config.stash[ORGANIZATION] = organization
         facts = organization_facts(
@@ -177,7 +186,7 @@ def chowder_instance(
     """A running instance for one test."""
     instance = chowder_organization.create_instance(request.node.name[:128])
     yield instance
-    _delete(instance)
+    delete(instance)
 
 
 @pytest.fixture(scope="session")
@@ -196,22 +205,6 @@ def chowder_session(
 
 
 @pytest.fixture
-def chowder_fork(
-    request: pytest.FixtureRequest,
-) -> Iterator[Callable[[LiveInstance], LiveInstance]]:
-    """A function that forks an instance for this test alone, and deletes the fork afterwards."""
-    forks: list[LiveInstance] = []
-
-    def fork(instance: LiveInstance) -> LiveInstance:
-        forks.append(instance.fork(request.node.name[:128]))
-        return forks[-1]
-
-    yield fork
-    for each in forks:
-        _delete(each)
-
-
-@pytest.fixture
 def chowder_replies(
     request: pytest.FixtureRequest, chowder_organization: LiveOrganization
 ) -> Iterator[Replies]:
@@ -222,7 +215,7 @@ def chowder_replies(
     """
     replies = chowder_organization.replies
     try:
-        with _errors_fail_the_test():
+        with errors_fail_the_test():
             for marker in reversed(list(request.node.iter_markers(REPLIES))):
                 replies.unused = marker.kwargs.get("unused", replies.unused)
                 for path in marker.args[:1]:
@@ -248,7 +241,7 @@ def chowder_recording(
     if request.config.getoption("--chowder-record"):
         recording = request.node.stash[NEW_RECORDING] = NewRecording(folder)
     else:
-        with _errors_fail_the_test():
+        with errors_fail_the_test():
             recording = Replay(folder, _command_to_record(request.node))
     for instance in chowder_organization.instances:
         recording.begin(instance)
@@ -278,7 +271,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
             for problem in replies.problems():
                 pytest.fail(problem, pytrace=False)
     if (recording := item.stash.get(NEW_RECORDING, None)) is not None:
-        with _errors_fail_the_test():
+        with errors_fail_the_test():
             recording.check()
 
 
@@ -317,22 +310,6 @@ def _command_to_record(item: pytest.Item) -> str:
     return f"pytest --chowder-record {shlex.quote(item.nodeid)}"
 
 
-@contextmanager
-def _errors_fail_the_test() -> Iterator[None]:
-    from chowder_local.core.errors import ChowderError
-
-    try:
-        yield
-    except (ChowderError, ValueError) as problem:
-        pytest.fail(str(problem), pytrace=False)
-
-
-def _delete(instance: LiveInstance) -> None:
-    """Deletes an instance, unless the test has deleted it."""
-    if instance.is_there:
-        instance.delete()
-
-
 def _take_lease(folder: Path, facts: Mapping[str, str]) -> Lease | None:
     from chowder_local.core.leases import Lease
 
@@ -341,10 +318,6 @@ def _take_lease(folder: Path, facts: Mapping[str, str]) -> Lease | None:
     except OSError as problem:
         warnings.warn(f"If this run is killed, its agents keep running: {problem}", stacklevel=1)
         return None
-
-
-def _environment() -> dict[str, str]:
-    return dict(os.environ)
 
 
 def _data_dir(cache: pytest.Cache) -> Path:

@@ -6,7 +6,7 @@ import ast
 import inspect
 from typing import TYPE_CHECKING, Any, cast
 
-from chowder_local.testing import plugin
+from chowder_local.testing import plugin, state_fixtures
 from chowder_local.testing.live import LiveInstance, LiveOrganization
 from chowder_local.testing.replies import Replies
 from chowder_local.testing.servers import Server
@@ -76,7 +76,8 @@ def page() -> str:
 
 
 def _fixtures() -> Iterator[str]:
-    for node in ast.parse(inspect.getsource(plugin)).body:
+    sources = map(inspect.getsource, (plugin, state_fixtures))
+    for node in (each for source in sources for each in ast.parse(source).body):
         scopes = list(_scopes(node))
         if isinstance(node, ast.FunctionDef) and scopes:
             yield f"### {node.name}"

@@ -89,6 +89,15 @@ def test_the_example_of_forks_passes(
 
 @pytest.mark.docker
 @pytest.mark.slow
+def test_the_examples_of_states_pass(quick_server: ServerProcess, tmp_path: Path) -> None:
+    for name in ("test_states.py", "seed.yaml"):
+        shutil.copy(EXAMPLES / name, tmp_path)
+    done = run(tmp_path, quick_server)
+    assert "4 passed" in done.stdout, done.stdout + done.stderr
+
+
+@pytest.mark.docker
+@pytest.mark.slow
 def test_workers_have_agents_of_their_own_and_replies_are_for_all_agents_of_a_test(
     quick_server: ServerProcess, tmp_path: Path
 ) -> None:
