@@ -15,6 +15,7 @@ from scripts.reference_pages import (
     events,
     files,
     http_api,
+    javascript,
     metrics,
     pytest_plugin,
     python_client,
@@ -43,11 +44,18 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "reply-script.md": files.reply_script_page,
 }
 
+MODULES: Mapping[str, Callable[[], str]] = {"../../js/src/operations.js": javascript.operations}
+
 
 def stale(folder: Path) -> dict[str, str]:
-    """The pages that are missing or out of date in the folder, with their current content."""
+    """The pages and modules that are missing or out of date, with their current content."""
     current = {name: NOTE + make() for name, make in PAGES.items()}
+    current |= {name: make() for name, make in MODULES.items()}
     return {name: text for name, text in current.items() if _read(folder / name) != text}
+
+
+def _path(name: str) -> Path:
+    return (FOLDER / name).resolve().relative_to(FOLDER.parents[1])
 
 
 def _read(file: Path) -> str | None:
@@ -58,15 +66,15 @@ def _read(file: Path) -> str | None:
 @click.option("--check", is_flag=True, help="Write nothing; exit with 1 if a page is out of date.")
 @click.pass_context
 def main(context: click.Context, check: bool) -> None:
-    """Write the pages of docs/reference/ that are out of date."""
+    """Write the pages of docs/reference/, and modules in js/, that are out of date."""
     pages = stale(FOLDER)
     for name, text in pages.items():
         if check:
-            click.echo(f"reference: docs/reference/{name} is out of date: run {COMMAND}", err=True)
+            click.echo(f"reference: {_path(name)} is out of date: run {COMMAND}", err=True)
         else:
             FOLDER.mkdir(parents=True, exist_ok=True)
             (FOLDER / name).write_text(text, encoding="utf-8")
-            click.echo(f"reference: wrote docs/reference/{name}")
+            click.echo(f"reference: wrote {_path(name)}")
     if check and pages:
         context.exit(1)
 

@@ -1,0 +1,48 @@
+// The rules by which the offline model answers, and the messages that no rule matched.
+
+export class Replies {
+  #client;
+  #path;
+  #names;
+  #rules = [];
+
+  constructor(client, instanceId) {
+    this.#client = client;
+    this.#path = instanceId && { instance_id: instanceId };
+    this.#names = instanceId
+      ? ["setInstanceReplies", "getInstanceReplies", "deleteInstanceReplies"]
+      : ["setReplies", "getReplies", "deleteReplies"];
+  }
+
+  /** Adds a rule, which counts after those before it. */
+  async add(reply, match = {}, options = {}) {
+    await this.set([...this.#rules, { match, reply, ...options }]);
+  }
+
+  /** Replaces all rules, and sets all counts to zero. */
+  async set(rules, { unmatched = "fail" } = {}) {
+    await this.#call(0, { unmatched, replies: rules });
+    this.#rules = rules;
+  }
+
+  /** Removes all rules, so that the offline model gives its usual answers. */
+  async clear() {
+    await this.#call(2);
+    this.#rules = [];
+  }
+
+  /** Throws if a message of the test matched no rule. */
+  async check() {
+    if (this.#rules.length === 0) return;
+    const { own } = await this.#call(1);
+    const missed = own.script.unmatched === "fail" ? own.unmatched : [];
+    if (missed.length > 0) {
+      const lines = missed.map((each) => JSON.stringify(each)).join("\n");
+      throw new Error(`No scripted reply matched:\n${lines}`);
+    }
+  }
+
+  #call(number, body) {
+    return this.#client.call(this.#names[number], { path: this.#path, body });
+  }
+}

@@ -1,0 +1,79 @@
+import type { Answer, Client, Input, Instance, MessageOptions, components } from "./client.js";
+
+export { Client, ChowderError, DEFAULT_MODEL, textOf } from "./client.js";
+
+type Schemas = components["schemas"];
+type Hook = (body: () => Promise<void>, limit?: any) => unknown;
+
+/** The rules by which the offline model answers one instance, or all of the organization's. */
+export interface Replies {
+  /** Adds a rule, which counts after those before it. */
+  add(reply: unknown, match?: Record<string, unknown>, options?: { times?: number }): Promise<void>;
+  /** Replaces all rules, and sets all counts to zero. */
+  set(rules: readonly Record<string, unknown>[], options?: { unmatched?: "fail" | "offline" }): Promise<void>;
+  /** Removes all rules, so that the offline model gives its usual answers. */
+  clear(): Promise<void>;
+  /** Throws if a message of the test matched no rule. */
+  check(): Promise<void>;
+}
+
+/** A running instance; `baseUrl` and `key` give an SDK its main session. */
+export interface TestInstance {
+  readonly client: Client;
+  readonly id: string;
+  readonly name: string;
+  readonly key: string;
+  readonly baseUrl: string;
+  readonly createdAt: Date;
+  readonly replies: Replies;
+  /** The base URL for an SDK to use a named session. */
+  sessionUrl(session: string): string;
+  respond(input: Input, options?: MessageOptions): Promise<Answer>;
+  /** Sends a message and gives the text of the answer. */
+  say(text: string, options?: MessageOptions): Promise<string>;
+  /** A copy with the same conversations, files and configuration, once it runs. */
+  fork(name?: string): Promise<TestInstance>;
+  stop(): Promise<void>;
+  /** Starts the instance again, and waits until it runs. */
+  start(): Promise<void>;
+  /** Takes a snapshot, for `restore`. */
+  snapshot(name?: string): Promise<Schemas["SnapshotView"]>;
+  /** Takes the instance back to a snapshot, and waits until it runs. */
+  restore(snapshot: { id: string }): Promise<void>;
+  readFile(path: string): Promise<string>;
+  writeFile(path: string, content: string): Promise<void>;
+  /** The last 100 messages of a session, the oldest first. */
+  transcript(session?: string): Promise<Schemas["TranscriptView"]["turns"]>;
+  /** The latest 100 model calls with requests and answers, the oldest first. */
+  exchanges(): Promise<Schemas["ExchangeDetailsView"][]>;
+  delete(): Promise<void>;
+  /** What a failed test that began at `since` has to tell of the agent; "" if nothing. */
+  report(since: Date): Promise<string>;
+}
+
+/** The organization of a test file, with offline models. */
+export interface Organization {
+  readonly baseUrl: string;
+  readonly key: string;
+  readonly client: Client;
+  readonly replies: Replies;
+  /** A new instance that runs; the caller may delete it, or it goes with the organization. */
+  instance(name?: string, options?: Partial<Schemas["InstanceCreation"]>): Promise<TestInstance>;
+  /** One instance for all tests of the file; `session()` gives each a conversation of its own. */
+  common(): Promise<TestInstance>;
+  /** A name that no other session has. */
+  session(): string;
+  /** An instance that was made by the API, once it runs. */
+  adopt(id: Instance["id"]): Promise<TestInstance>;
+  /** A test that fails if a message matched no scripted reply, and that reports its agents. */
+  test<Context extends unknown[]>(
+    body: (...context: Context) => Promise<void>,
+  ): (...context: Context) => Promise<void>;
+}
+
+/**
+ * An organization for a test file, which is there from the file's first to its last test. The hooks
+ * are those of the test runner: `before` and `after` of node:test, `beforeAll` and `afterAll` of
+ * vitest and jest.
+ */
+export function agents(hooks: { before: Hook; after: Hook; timeoutMs?: number }): Organization;

@@ -1,0 +1,47 @@
+// The test helpers with node:test, on a server that the environment names.
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { ChowderError, agents } from "chowder-local/test";
+
+const chowder = agents({ before, after });
+
+test("an agent answers in sessions of its own, as a stream too", chowder.test(async () => {
+  const agent = await chowder.common();
+  const session = chowder.session();
+  assert.match(await agent.say("Hi", { session }), /Turn 1\./);
+  const pieces = [];
+  for await (const piece of chowder.client.streamText(agent.id, "Hi", { session })) pieces.push(piece);
+  assert.match(pieces.join(""), /Turn 2\./);
+  assert.deepEqual((await agent.transcript(session)).map(({ role }) => role), ["user", "assistant", "user", "assistant"]);
+}));
+
+test("replies are scripted, and an unmatched message fails the test with a report", async () => {
+  const agent = await chowder.common();
+  const session = chowder.session();
+  await chowder.test(async () => {
+    await chowder.replies.add("It is sunny.", { text: "weather" });
+    assert.equal(await agent.say("How is the weather?", { session }), "It is sunny.");
+  })();
+  const failing = chowder.test(async () => {
+    await chowder.replies.add("It is sunny.", { text: "weather" });
+    await agent.say("How deep is the sea?", { session });
+  });
+  await assert.rejects(failing, ({ message }) => {
+    assert.match(message, /How deep is the sea\?/);
+    assert.match(message, /model calls of common:/);
+    assert.ok(!message.includes(chowder.key));
+    return true;
+  });
+});
+
+test("a refusal has the server's words and its status", chowder.test(async () => {
+  const path = { instance_id: "nobody" };
+  await assert.rejects(chowder.client.call("getInstance", { path }), (refusal) => {
+    assert.ok(refusal instanceof ChowderError);
+    assert.equal(refusal.status, 404);
+    assert.match(refusal.message, /Instance not found/);
+    return true;
+  });
+  await assert.rejects(chowder.client.call("createInstance", { body: {} }), /body\.name: .*\(HTTP 422\)/);
+  await assert.rejects(chowder.client.call("getInstance"), /requires the path's instance_id/);
+}));

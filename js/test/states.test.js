@@ -1,0 +1,21 @@
+// Agents that are brought into a state, on a server that the environment names.
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { agents } from "chowder-local/test";
+
+const chowder = agents({ before, after });
+
+test("a fork and a snapshot keep what was, and a file what was written", chowder.test(async () => {
+  const agent = await chowder.instance("original");
+  await agent.writeFile("workspace/prices.md", "tea 3");
+  const before = await agent.snapshot();
+  await chowder.client.upload(agent.id, "workspace/prices.md", "tea 4");
+  const fork = await agent.fork();
+  await agent.restore(before);
+  assert.equal(await agent.readFile("workspace/prices.md"), "tea 3");
+  assert.equal(new TextDecoder().decode(await chowder.client.download(fork.id, "workspace/prices.md")), "tea 4");
+  await fork.delete();
+  await agent.stop();
+  await agent.start();
+  await agent.delete();
+}));

@@ -1,0 +1,24 @@
+// What the compiler must accept and refuse; it is never run.
+import { Client, textOf } from "chowder-local";
+import { agents } from "chowder-local/test";
+declare const before: (body: () => Promise<void>, options?: object) => void;
+declare const after: typeof before;
+
+const client = new Client();
+const { id, status } = await client.call("createInstance", { body: { name: "a" } });
+const running: "running" | string = status;
+const answer = await client.respond(id, "Hi", { session: "b" });
+const text: string = textOf(answer);
+const nothing: undefined = await client.call("deleteInstance", { path: { instance_id: id } });
+for (const each of await client.call("listInstances")) each.name.toUpperCase();
+const log: string = await client.call("readLogs", { path: { instance_id: id }, query: { tail: 5 } });
+// @ts-expect-error: the path is missing
+await client.call("getInstance");
+// @ts-expect-error: there is no such operation
+await client.call("makeTea");
+// @ts-expect-error: the body's name is missing
+await client.call("createInstance", { body: {} });
+const chowder = agents({ before, after });
+const agent = await chowder.instance("c", { model_provider: "openai" });
+const said: string = await agent.say("Hi");
+export { said, running, text, nothing, log };
