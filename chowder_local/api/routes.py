@@ -8,7 +8,7 @@ from starlette.routing import Route
 
 from chowder_local.api.access import Access
 from chowder_local.api.endpoints import OperationsEndpoint
-from chowder_local.api.local import faults, history, model_calls, server, snapshots
+from chowder_local.api.local import faults, history, model_calls, server, snapshots, traces
 from chowder_local.api.local import instances as local_instances
 from chowder_local.api.operations import Operation
 from chowder_local.api.schemas.channels import (
@@ -79,6 +79,7 @@ from chowder_local.api.schemas.skills import (
     SkillQuery,
     SkillView,
 )
+from chowder_local.api.schemas.traces import TraceDetailsView, TraceQuery, TraceView
 from chowder_local.api.schemas.usage import UsageQuery, UsageReportView
 from chowder_local.api.v1 import (
     channels,
@@ -153,6 +154,8 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("GET",    "/local/instances/{instance_id}/gateway",                    local_instances.gateway, ORG,       "getGateway",            "Show an instance's gateway",  None,               GatewayView, 200, (409,)),
     Operation("GET",    "/local/instances/{instance_id}/exchanges",                  model_calls.list_exchanges, ORG,       "listExchanges",         "List model calls",            None,               [ExchangeView], query=ExchangeQuery),
     Operation("GET",    "/local/exchanges/{exchange_id}",                            model_calls.show_exchange, ORG,       "getExchange",           "Show a model call",           None,               ExchangeDetailsView, 200, (404,)),
+    Operation("GET",    "/local/instances/{instance_id}/traces",                     traces.index,            ORG,       "listTraces",            "List traces",                 None,               [TraceView], query=TraceQuery),
+    Operation("GET",    "/local/instances/{instance_id}/traces/{response_id}",       traces.show,             ORG,       "getTrace",              "Show a trace",                None,               TraceDetailsView, 200, (404,)),
     Operation("GET",    "/local/replies",                                            model_calls.show_replies, ORG,       "getReplies",            "Show scripted replies",       None,               RepliesView),
     Operation("PUT",    "/local/replies",                                            model_calls.put_replies, ORG,       "setReplies",            "Set scripted replies",        ReplyScriptChange,  RepliesView),
     Operation("DELETE", "/local/replies",                                            model_calls.remove_replies, ORG,       "deleteReplies",         "Remove scripted replies",     None,               None, 204),

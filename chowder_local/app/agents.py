@@ -16,6 +16,7 @@ from chowder_local.instances.conversations.histories import Histories
 from chowder_local.instances.conversations.idempotency import IdempotentMessages
 from chowder_local.instances.conversations.model_resolver import ModelResolver
 from chowder_local.instances.conversations.service import Conversations
+from chowder_local.instances.conversations.trace_log import TraceLog
 from chowder_local.instances.conversations.transcripts import ConversationReader
 from chowder_local.instances.conversations.vision_models import VisionModels
 from chowder_local.instances.lifecycle.creation import InstanceCreation
@@ -213,6 +214,10 @@ class Agents(Sandboxes):
         return Transcripts(self.exec, self.exec_beside, self.state_dir)
 
     @cached_property
+    def traces(self) -> TraceLog:
+        return TraceLog(self.clock)
+
+    @cached_property
     def conversations(self) -> Conversations:
         rewinding = Rewinding(self.transcripts, self.control)
         return Conversations(
@@ -226,7 +231,10 @@ class Agents(Sandboxes):
             ),
             session_names=self.session_names,
             histories=Histories(
-                queries=self.histories, watch=self.session_watch, rewinding=rewinding
+                queries=self.histories,
+                watch=self.session_watch,
+                rewinding=rewinding,
+                traces=self.traces,
             ),
             diagnosis=FailureDiagnosis(self.engine, self.healing, self.model_failures),
             in_memory=self.in_memory,

@@ -79,6 +79,7 @@ class Composition(Agents):
             scripts=self.scripts,
             recordings=self.recordings,
             exchanges=self.call_log,
+            traces=self.traces,
             session_names=self.session_names,
             events=self.events,
             faults=self.faults,

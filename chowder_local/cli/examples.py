@@ -50,6 +50,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "logs": ("logs support --follow", "logs support --since 10m"),
     "sessions ls": ("sessions ls support",),
     "sessions show": ("sessions show support orders --limit 20",),
+    "trace": ("trace support", "trace support --list", "trace support resp_0f8fad5b"),
     "usage": ("usage", "usage support --output json"),
     "files cat": ("files cat support workspace/SOUL.md",),
     "files get": ("files get support workspace/report.pdf .",),

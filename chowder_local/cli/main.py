@@ -32,6 +32,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "chat": ("chat", "Talk to an agent."),
     "logs": ("logs", "Print the log of an agent's sandbox."),
     "sessions": ("history", "List and read the sessions of an agent."),
+    "trace": ("trace", "Show what an agent did for an answer, step by step."),
     "usage": ("history", "Show what model calls cost."),
     "files": ("files", "List, read, download and upload an agent's files."),
     "keys": ("keys", "List, create and revoke scoped keys."),

@@ -166,6 +166,14 @@ class LocalCalls(Transport):
         """Ends the replay, so that the instance's models answer again."""
         self._call("DELETE", local_path(instance_id, "recording"))
 
+    def traces(self, instance_id: str, limit: int = 100) -> list[Json]:
+        """The latest turns, latest first: each with its `response_id`, `took_s` and `status`."""
+        return self._list(local_path(instance_id, "traces"), limit=limit)
+
+    def trace(self, instance_id: str, response_id: str) -> Json:
+        """What the agent did for one answer: its model calls and tools, as `steps`."""
+        return self._call("GET", local_path(instance_id, "traces", response_id))
+
     def exchanges(self, instance_id: str, limit: int = 100) -> list[Json]:
         """The instance's latest model calls without requests and answers, the last first."""
         return self._list(local_path(instance_id, "exchanges"), limit=limit)

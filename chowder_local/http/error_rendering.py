@@ -41,6 +41,7 @@ STATUSES: Mapping[type[ChowderError], int] = {
     requests.InstanceLimitReached: 402,
     requests.ChatCompletionsMissing: 404,
     requests.InstanceNotFound: 404,
+    agents.TraceNotFound: 404,
     requests.ExchangeNotFound: 404,
     requests.TurnNotFound: 404,
     requests.SessionNotFound: 404,

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from chowder_local.instances.conversations.idempotency import IdempotentMessages
     from chowder_local.instances.conversations.service import Conversations
     from chowder_local.instances.conversations.session_names import SessionNames
+    from chowder_local.instances.conversations.trace_log import TraceLog
     from chowder_local.instances.conversations.transcripts import ConversationReader
     from chowder_local.instances.directory import InstanceDirectory
     from chowder_local.instances.engine_protocol import Engine
@@ -86,6 +87,7 @@ class Services:
     scripts: ScriptRegistry
     recordings: RecordingRegistry
     exchanges: CallLog
+    traces: TraceLog
     session_names: SessionNames
     events: Events
     faults: Faults

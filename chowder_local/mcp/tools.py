@@ -32,6 +32,8 @@ CALLS: Mapping[str, str] = {
     "read_transcript": "readTranscript",
     "read_session_transcript": "readSessionTranscript",
     "read_log": "readLogs",
+    "list_traces": "listTraces",
+    "get_trace": "getTrace",
     "list_model_calls": "listExchanges",
     "get_model_call": "getExchange",
     "get_usage": "getUsage",

@@ -109,7 +109,7 @@ class Relay:
         )
         if credential.key is None:
             return self._fail(active, "no_credentials", self._upstreams.missing_key(call))
-        if self._session_watch.is_lost(credential.sandbox_id, call):
+        if not self._session_watch.note(credential.sandbox_id, active.logged):
             # The client's message is sent to the agent again, as a whole.
             self._journal.finish(active.logged, "refused", _FORGOTTEN)
             return _marked(call, _FORGOTTEN)

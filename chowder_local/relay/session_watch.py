@@ -11,21 +11,26 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from chowder_local.core.domain import SandboxId
-    from chowder_local.relay.calls import ModelCall
+    from chowder_local.relay.call_log import LoggedCall
 
 
 class WatchedMessage:
     """A message in progress; `expected` is the id of the session that it relies on, if any."""
 
-    def __init__(self, expected: str | None) -> None:
+    def __init__(self, expected: str | None, text: str = "") -> None:
         self.expected = expected
+        self.text = text
         self.session_id: str | None = None
         """The session that the first model call named; None before it."""
         self.is_lost = False
         """Whether the session differs from the expected one."""
+        self.turn_id: str | None = None
+        """OpenClaw's id of the message's turn; None before its first model call."""
+        self.exchange_ids: list[str] = []
+        """The ids of its model calls in the call log."""
 
     @property
     def is_certain(self) -> bool:
@@ -45,11 +50,11 @@ class SessionWatch:
 
     @contextmanager
     def watching(
-        self, sandbox_id: SandboxId, session_key: str, expected: str | None
+        self, sandbox_id: SandboxId, session_key: str, expected: str | None, text: str = ""
     ) -> Iterator[WatchedMessage]:
-        """Watches a message for as long as the block runs."""
+        """Watches a message for as long as the block runs; `text` is what it says."""
         messages = self._messages.setdefault((sandbox_id, session_key), [])
-        messages.append(message := WatchedMessage(expected))
+        messages.append(message := WatchedMessage(expected, text))
         try:
             yield message
         finally:
@@ -60,11 +65,31 @@ class SessionWatch:
     def is_active(self, sandbox_id: SandboxId, session_key: str) -> bool:
         return (sandbox_id, session_key) in self._messages
 
-    def is_lost(self, sandbox_id: SandboxId, call: ModelCall) -> bool:
-        """Whether a model call belongs to a message whose session is forgotten."""
-        if not self._messages or (session := call.session) is None:
-            return False
+    def note(self, sandbox_id: SandboxId, logged: LoggedCall) -> bool:
+        """Notes a model call; False if it belongs to a message whose session is forgotten."""
+        if not self._messages or (session := logged.call.session) is None:
+            return True
         messages = self._messages.get((sandbox_id, session.key), [])
         for message in messages:
             message.note_session(session.id)
-        return any(message.is_lost for message in messages)
+        if messages:
+            message = _owner(messages, logged)
+            message.turn_id = message.turn_id or logged.turn_id
+            message.exchange_ids.append(logged.id)
+        return not any(message.is_lost for message in messages)
+
+
+def _owner(messages: Sequence[WatchedMessage], logged: LoggedCall) -> WatchedMessage:
+    """The message of a model call.
+
+    OpenClaw takes the waiting messages of a session one after another, in any order.
+    """
+    for message in messages:
+        if message.turn_id is not None and message.turn_id == logged.turn_id:
+            return message
+    waiting = [each for each in messages if each.turn_id is None]
+    if len(waiting) > 1:
+        last = logged.last_message or ""
+        if matching := [each for each in waiting if each.text in last]:
+            return max(matching, key=lambda each: len(each.text))
+    return (waiting or messages)[0]

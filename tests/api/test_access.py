@@ -93,6 +93,8 @@ GET    /local/instances/{instance_id}/logs          401  403  403  403  403  403
 GET    /local/instances/{instance_id}/gateway       401  403  403  403  403  403  403  403  404  200
 GET    /local/instances/{instance_id}/exchanges     401  403  403  403  403  403  403  403  404  200
 GET    /local/exchanges/{exchange_id}               401  403  403  403  403  403  403  403  404  404
+GET    /local/instances/{instance_id}/traces        401  403  403  403  403  403  403  403  404  200
+GET    /local/instances/{instance_id}/traces/{response_id}  401 403 403 403 403 403 403 403 404 404
 GET    /local/replies                               401  403  403  403  403  403  403  403  200  200
 PUT    /local/replies                               401  403  403  403  403  403  403  403  200  200
 DELETE /local/replies                               401  403  403  403  403  403  403  403  204  204
@@ -212,6 +214,7 @@ async def names_in_paths(http: Api, instance_id: str) -> dict[str, str]:
         "session_id": "ticket-1",
         "key_id": warm_sandbox,
         "exchange_id": "ex-0",
+        "response_id": "resp_0",
         "channel": "telegram",
         "fault_id": http.world.faults.add(organization_id, FaultDraft(FaultKind.STOP)).id,
         "skill_name": "weather",

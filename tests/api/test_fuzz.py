@@ -103,6 +103,14 @@ class Place:
         key_id: str = answer.json()["id"]
         return key_id
 
+    def new_response(self) -> str:
+        """The id of a new answer."""
+        path = f"{self.url}/v1/instances/{self.instance_id}/responses"
+        headers = {"Authorization": f"Bearer {self.key}"}
+        body = {"model": "gpt-4o", "input": "Hi"}
+        response_id: str = httpx.post(path, json=body, headers=headers).json()["id"]
+        return response_id
+
     def new_snapshot(self) -> str:
         """The id of a new snapshot."""
         path = f"{self.url}/local/instances/{self.instance_id}/snapshots"
@@ -184,6 +192,13 @@ def test_every_operation_answers_as_documented(
             {
                 "include-name": "GET /local/exchanges/{exchange_id}",
                 "parameters": {"path.exchange_id": place.exchange_id},
+            },
+            {
+                "include-name": "GET /local/instances/{instance_id}/traces/{response_id}",
+                "parameters": {
+                    "path.instance_id": place.instance_id,
+                    "path.response_id": place.new_response(),
+                },
             },
             {
                 "include-name": "GET /v1/keys/{key_id}",

@@ -58,7 +58,8 @@ def test_the_order_desk_example_passes_and_a_failure_beside_it_tells_what_was_sa
     own_server: ServerProcess, tmp_path: Path
 ) -> None:
     shutil.copytree(EXAMPLES / "pytest", tmp_path, dirs_exist_ok=True)
-    (tmp_path / "test_forks.py").unlink()
+    for name in ("test_forks.py", "test_states.py"):
+        (tmp_path / name).unlink()
     (tmp_path / "test_mine.py").write_text(FAILING)
     done = run(tmp_path, own_server)
     assert "3 failed, 6 passed" in done.stdout, done.stdout + done.stderr

@@ -12,8 +12,8 @@ from chowder_local.app.server import api
 from chowder_local.core.domain import ModelProvider
 from chowder_local.http.listener import with_state
 from chowder_local.openclaw.session_keys import MAIN_KEY
+from chowder_local.relay.call_log import CallLog
 from tests.scripted import gateway as scripted
-from tests.scripted.model_calls import model_call
 from tests.scripted.serving import no_lifespan, serve
 from tests.scripted.world import World, open_world
 
@@ -70,8 +70,8 @@ def _agent(world: World, sandbox_id: SandboxId) -> Any:
 
     async def handler(asked: ReceivedMessage, _: Receive, send: Send) -> None:
         body = b'{"input": [{"role": "developer", "content": "%s"}]}' % LINE.encode()
-        call = model_call(ModelProvider.OPENAI, "responses", body)
-        assert not world.session_watch.is_lost(sandbox_id, call)
+        call = CallLog().begin(None, None, ModelProvider.OPENAI, "responses", body)
+        assert world.session_watch.note(sandbox_id, call)
         latest = asked.body["input"][-1]
         is_question = "weather" in str(latest.get("content"))
         output = [CALL] if is_question else [scripted.MESSAGE]

@@ -243,3 +243,12 @@ class SandboxFull(ChowderError):
     """
 
     message = "No space is left for the agent's files; nothing was changed."
+
+
+class TraceNotFound(ChowderError):
+    """The instance has no answer with this id, or its turn is not in memory any more.
+
+    Remedy: Use a `response_id` from `GET /local/instances/{instance_id}/traces`.
+    """
+
+    message = "Trace not found: only those of the latest answers are kept, until the server ends."

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from chowder_local.core.errors.agents import AnswerUnfit, MessageRefused, MessageTooLarge
 from chowder_local.core.errors.requests import InstanceStateWrong
+from chowder_local.instances.conversations.trace_log import TracedTurn
 from chowder_local.openclaw.responses import history, item_digests
 from chowder_local.store.conversation_histories import (
     ConversationHistory,
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
     from chowder_local.core.domain import Instance, InstanceId
+    from chowder_local.instances.conversations.trace_log import TraceLog
     from chowder_local.openclaw.responses.inputs import Item
     from chowder_local.openclaw.responses.requests import Turn
     from chowder_local.openclaw.rewinding import Rewinding
@@ -42,6 +45,7 @@ class Delivery:
         self.digests = digests
         self.watched = watched
         self.answer: list[bytes] | None = None
+        self.response_id: str | None = None
         self.is_sent = False
         """Whether the agent may have received it."""
 
@@ -59,7 +63,8 @@ class Delivery:
         return self.watched.is_certain
 
     def record_answer(self, response: Mapping[str, Any]) -> None:
-        """Keeps the digests of the answer that the client gets."""
+        """Keeps the id and the digests of the answer that the client gets."""
+        self.response_id = response.get("id") or self.response_id
         if response.get("status") in ANSWERED_STATUSES:
             self.answer = item_digests.digests_of_output(response.get("output", []))
 
@@ -73,10 +78,12 @@ class Histories:
         queries: ConversationHistoryQueries,
         watch: SessionWatch,
         rewinding: Rewinding,
+        traces: TraceLog,
     ) -> None:
         self._queries = queries
         self._watch = watch
         self._rewinding = rewinding
+        self._traces = traces
 
     @asynccontextmanager
     async def delivery(
@@ -96,9 +103,11 @@ class Histories:
             await self._rewind(instance, session_key, items)
         is_shorter = len(items) < len(turn.client_input.items)
         expected = record.openclaw_session_id if is_shorter else None
-        with self._watch.watching(instance.sandbox_id, session_key, expected) as watched:
+        text = _last_text(turn.client_input.new)
+        with self._watch.watching(instance.sandbox_id, session_key, expected, text) as watched:
             sent = turn.with_items(items) if is_shorter else turn
             delivery = Delivery(sent, item_digests.digests_of_items(items), watched)
+            began_at, began_s = self._traces.clock(), time.monotonic()
             status = ItemStatus.FAILED
             try:
                 yield delivery
@@ -116,6 +125,18 @@ class Histories:
                 if delivery.answer is not None:
                     status = ItemStatus.ANSWERED
                 self._record(instance.id, session_key, delivery, status)
+                turn_s = time.monotonic() - began_s
+                self._traces.add(
+                    TracedTurn(
+                        delivery.response_id,
+                        instance.id,
+                        session_key,
+                        began_at,
+                        turn_s,
+                        status,
+                        tuple(watched.exchange_ids),
+                    )
+                )
 
     async def make_whole(
         self, instance: Instance, session_key: str, turn: Turn, delivery: Delivery

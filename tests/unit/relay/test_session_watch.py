@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from chowder_local.core.domain import ModelProvider, SandboxId
+import json
+
+from chowder_local.core.domain import InstanceId, ModelProvider, SandboxId
+from chowder_local.relay.call_log import CallLog, LoggedCall
 from chowder_local.relay.session_watch import SessionWatch
-from tests.scripted.model_calls import model_call
 
 SANDBOX, KEY = SandboxId("chowder-1"), "agent:main:main"
 
 
-def call(session_id: str, key: str = KEY) -> bytes:
+def call(session_id: str, key: str = KEY, text: str = "Hi") -> bytes:
     line = f"Runtime: agent=main | session={key} | sessionId={session_id} | host=agent"
-    return b'{"input": [{"role": "developer", "content": "%s"}]}' % line.encode()
+    turns = [{"role": "developer", "content": line}, {"role": "user", "content": text}]
+    return json.dumps({"model": "gpt-4o", "input": turns}).encode()
+
+
+def logged(body: bytes, turn_id: str | None = None) -> LoggedCall:
+    instance = InstanceId("i")
+    return CallLog().begin(None, instance, ModelProvider.OPENAI, "responses", body, turn_id)
 
 
 def is_lost(watch: SessionWatch, body: bytes) -> bool:
-    return watch.is_lost(SANDBOX, model_call(ModelProvider.OPENAI, "responses", body))
+    return not watch.note(SANDBOX, logged(body))
 
 
 def test_a_message_that_relies_on_an_earlier_session_is_lost_in_another_one() -> None:
@@ -37,3 +45,17 @@ def test_a_message_without_an_expected_session_gets_the_current_one() -> None:
         assert message.session_id is None
         assert not is_lost(watch, call("first"))
         assert message.session_id == "first"
+
+
+def test_the_calls_of_a_turn_are_its_messages_even_if_others_wait_in_the_session() -> None:
+    watch = SessionWatch()
+    with (
+        watch.watching(SANDBOX, KEY, None, "Hello 1") as first,
+        watch.watching(SANDBOX, KEY, None, "Hello 10") as second,
+    ):
+        of_second = [logged(call("a", text=text), "t-2") for text in ("Hello 10", "a tool's end")]
+        of_first = logged(call("a", text="Hello 1"), "t-1")
+        for each in (*of_second, of_first):
+            assert watch.note(SANDBOX, each)
+    assert second.exchange_ids == [each.id for each in of_second]
+    assert first.exchange_ids == [of_first.id]

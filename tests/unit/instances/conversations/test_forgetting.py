@@ -22,7 +22,7 @@ LIVES = 4
 BOUNDED = (
     "vision_models._registered", "first_turn_locks._opened", "_full_disks",
     "sessions._names", "histories._cache",
-    "events._kept", "demand._times",
+    "events._kept", "demand._times", "traces._turns",
 )  # fmt: skip
 """These may grow up to their capacity."""
 WRITTEN = ("usage._unwritten", ".pending")

@@ -11,8 +11,8 @@ from chowder_local.core.domain import Instance, ModelProvider
 from chowder_local.core.errors.agents import GatewayUnavailable
 from chowder_local.core.errors.upstream import ProviderFailed
 from chowder_local.openclaw.session_keys import MAIN_KEY
+from chowder_local.relay.call_log import CallLog
 from tests.scripted import gateway as scripted
-from tests.scripted.model_calls import model_call
 from tests.scripted.programs import done
 from tests.scripted.serving import eventually
 from tests.scripted.talking import CLAUDE, REQUEST, failed, relayed, respond, stream
@@ -36,8 +36,8 @@ def as_openclaw(
     async def handler(asked: ReceivedMessage, receive: Receive, send: Send) -> None:
         line = f"Runtime: agent=main | session={MAIN_KEY} | sessionId={session_id()} | host=agent"
         body = b'{"input": [{"role": "developer", "content": "%s"}]}' % line.encode()
-        call = model_call(ModelProvider.OPENAI, "responses", body)
-        if world.session_watch.is_lost(instance.sandbox_id, call):
+        call = CallLog().begin(None, instance.id, ModelProvider.OPENAI, "responses", body)
+        if not world.session_watch.note(instance.sandbox_id, call):
             await scripted.failing(400, failed("forgotten"))(asked, receive, send)
         else:
             await scripted.friendly(asked, receive, send)

@@ -1,0 +1,106 @@
+"""Bodies: traces, which show what an agent did in a turn."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any, Self
+
+from pydantic import BaseModel, Field
+
+from chowder_local.api.schemas.fields import Id
+from chowder_local.relay.turn_steps import Step, StepKind
+from chowder_local.store.conversation_histories import ItemStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from chowder_local.instances.conversations.trace_log import TracedTurn
+    from chowder_local.relay.local_model import SessionName
+
+LISTED_MAX = 1_000
+
+
+class TraceQuery(BaseModel):
+    """The traces to list."""
+
+    limit: int = Field(
+        100, ge=1, le=LISTED_MAX, description="How many of the latest turns, at most."
+    )
+
+
+class TraceView(BaseModel):
+    """A turn: a message and all that the agent did until its answer was complete."""
+
+    response_id: Annotated[
+        str | None,
+        Field(
+            description="The answer's id; null if there is no answer.",
+            examples=["resp_0f8fad5b-d9cb-469f-a165-70867728950e"],
+        ),
+    ]
+    instance_id: Id
+    session: Annotated[
+        str | None,
+        Field(
+            description="The session's name; null for the main session.", examples=["project-alpha"]
+        ),
+    ]
+    session_key: Annotated[
+        str, Field(description="OpenClaw's key of the session.", examples=["agent:main:main"])
+    ]
+    at: Annotated[datetime, Field(description="When the message arrived.")]
+    took_s: Annotated[float, Field(examples=[0.41])]
+    status: Annotated[ItemStatus, Field(description="How the turn ended.", examples=["answered"])]
+    model_calls: Annotated[int, Field(description="How many the agent made.", examples=[2])]
+
+    @classmethod
+    def from_turn(cls, turn: TracedTurn, session: SessionName | None) -> Self:
+        return cls(**_members(turn, session))
+
+
+class StepView(BaseModel):
+    """A model call, or a tool that the agent ran because an answer of the model asked for it.
+
+    A tool's time is that between this answer and the next model call; tools that one answer asks
+    for share it.
+    """
+
+    kind: Annotated[StepKind, Field(examples=["model_call"])]
+    name: Annotated[str, Field(description="The model's id or the tool's name.", examples=["exec"])]
+    exchange_id: Annotated[
+        str, Field(description="The model call, or the one that asked.", examples=["ex-1"])
+    ]
+    after_s: Annotated[float, Field(description="Seconds since the message.", examples=[0.12])]
+    took_s: Annotated[
+        float | None, Field(description="Null while it is in progress.", examples=[0.2])
+    ]
+    outcome: Annotated[
+        str | None, Field(description="Of a model call, as in the metrics.", examples=["offline"])
+    ]
+    error: Annotated[
+        str | None, Field(description="The error that the agent got.", examples=[None])
+    ]
+    input_tokens: Annotated[int | None, Field(examples=[16_721])]
+    output_tokens: Annotated[int | None, Field(examples=[9])]
+    call_id: Annotated[str | None, Field(description="A tool call's id.", examples=["toolu_1"])]
+    arguments: Annotated[dict[str, Any] | None, Field(examples=[{"command": "date"}])]
+
+
+class TraceDetailsView(TraceView):
+    """A turn and its steps, those of model calls that are still in memory."""
+
+    steps: list[StepView]
+
+    @classmethod
+    def from_steps(
+        cls, turn: TracedTurn, session: SessionName | None, steps: Sequence[Step]
+    ) -> Self:
+        return cls(**_members(turn, session), steps=[StepView(**vars(each)) for each in steps])
+
+
+def _members(turn: TracedTurn, session: SessionName | None) -> dict[str, Any]:
+    return {
+        **vars(turn),
+        "session": session.name if session else None,
+        "model_calls": len(turn.exchange_ids),
+    }

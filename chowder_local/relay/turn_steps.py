@@ -1,0 +1,84 @@
+"""What an agent did in a turn, from its model calls (pure)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any
+
+from chowder_local.relay.metering import Meter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from datetime import datetime
+
+    from chowder_local.relay.call_log import LoggedCall
+
+
+class StepKind(StrEnum):
+    """What a step of a turn is."""
+
+    MODEL = "model_call"
+    TOOL = "tool"
+
+
+@dataclass(frozen=True)
+class Step:
+    """A model call, or a tool that the agent ran for one; `after_s` counts from the turn's start.
+
+    A tool runs from the end of the model call that asked for it to the beginning of the next one.
+    Tools that one answer asks for share that time. `took_s` is None while the step is in progress,
+    or if nothing tells its end.
+    """
+
+    kind: StepKind
+    name: str
+    exchange_id: str
+    after_s: float
+    took_s: float | None
+    outcome: str | None = None
+    error: str | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    call_id: str | None = None
+    arguments: Mapping[str, Any] | None = None
+
+
+def steps_of(calls: Sequence[LoggedCall], began_at: datetime) -> list[Step]:
+    """The steps of a turn that began then, in their order; `calls` are its model calls."""
+    pairs = zip_longest(calls, calls[1:])
+    return [step for call, following in pairs for step in _steps(call, following, began_at)]
+
+
+def _steps(call: LoggedCall, following: LoggedCall | None, began_at: datetime) -> Iterator[Step]:
+    begun_s = (call.at - began_at).total_seconds()
+    meter = Meter(call.call.wire)
+    meter.feed(call.answer)
+    usage = meter.usage
+    yield Step(
+        StepKind.MODEL,
+        call.model or call.provider,
+        call.id,
+        begun_s,
+        call.took_s,
+        call.outcome,
+        call.error,
+        None if usage is None else usage.input_tokens,
+        None if usage is None else usage.output_tokens,
+    )
+    if call.took_s is None:
+        return
+    ended_s = begun_s + call.took_s
+    next_s = None if following is None else (following.at - began_at).total_seconds()
+    for tool in call.output.calls:
+        took_s = None if next_s is None else max(next_s - ended_s, 0.0)
+        yield Step(
+            StepKind.TOOL,
+            tool.name,
+            call.id,
+            ended_s,
+            took_s,
+            call_id=tool.id,
+            arguments=tool.arguments,
+        )
