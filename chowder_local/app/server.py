@@ -163,6 +163,8 @@ async def _open(
         engine_facts=partial(engine.facts, machine.engine_address),
         tasks=await stack.enter_async_context(owned_tasks()),
     )
+    if settings.otlp_endpoint is not None:
+        await stack.enter_async_context(_export_traces(settings, composition))
     last.push_async_callback(composition.write_back)
     await ensure_default(
         composition.organizations,
@@ -218,6 +220,22 @@ async def _open_providers(settings: Settings, stack: AsyncExitStack) -> Forwarde
         first_byte_timeout_s=settings.model_first_byte_timeout_s,
         idle_timeout_s=settings.model_idle_timeout_s,
     )
+
+
+@asynccontextmanager
+async def _export_traces(settings: Settings, composition: Composition) -> AsyncIterator[None]:
+    # Most servers export nothing.
+    from chowder_local.instances.monitoring.trace_export import TraceExport
+
+    export = TraceExport.open(
+        str(settings.otlp_endpoint), composition.call_log, has_content=settings.otlp_content
+    )
+    composition.traces.export = (await asyncio.to_thread(export.__enter__)).turn
+    try:
+        yield
+    finally:
+        composition.traces.export = None
+        await asyncio.to_thread(export.__exit__, None, None, None)
 
 
 async def _read_scripts(settings: Settings) -> ScriptRegistry:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
@@ -21,6 +22,9 @@ _current: ContextVar[tuple[str | None, InstanceId | None]] = ContextVar(
 )
 
 
+_arrival: ContextVar[tuple[float, str | None]] = ContextVar("arrival")
+
+
 def request_id() -> str | None:
     """The id of the current request, if there is one."""
     return _current.get()[0]
@@ -36,9 +40,22 @@ def may_be_logged(client_id: str) -> bool:
     return _ACCEPTED.fullmatch(client_id) is not None
 
 
-def set_request(request_id: str) -> None:
+def waited_s() -> float:
+    """The time since the current request has arrived; 0 if there is none."""
+    arrival = _arrival.get(None)
+    return 0.0 if arrival is None else time.monotonic() - arrival[0]
+
+
+def traceparent() -> str | None:
+    """The trace that the current request belongs to, by its own header (W3C Trace Context)."""
+    arrival = _arrival.get(None)
+    return None if arrival is None else arrival[1]
+
+
+def set_request(request_id: str, traceparent: str | None = None) -> None:
     """Makes a request the current one until the task ends, with no instance yet."""
     _current.set((request_id, None))
+    _arrival.set((time.monotonic(), traceparent))
 
 
 def set_instance(instance_id: InstanceId | None) -> None:

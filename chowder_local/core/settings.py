@@ -83,6 +83,14 @@ class Settings(BaseModel):
             "setting of their own."
         ),
     )
+    otlp_endpoint: str | None = Field(
+        None,
+        description="Base URL of an OpenTelemetry collector (OTLP over HTTP) that gets a trace of "
+        "each message; without it, OTEL_EXPORTER_OTLP_ENDPOINT.",
+    )
+    otlp_content: bool = Field(
+        False, description="Traces have what messages, answers and tools' arguments say."
+    )
     memory_limit_mb: int = Field(2048, ge=512, description="Memory a sandbox may use.")
     cpu_limit: float = Field(2.0, gt=0, description="Processors a sandbox may use.")
     pids_limit: int = Field(512, ge=64, description="Processes and threads a sandbox may have.")
@@ -272,6 +280,8 @@ class Settings(BaseModel):
         for name in values.keys() & _LISTS:
             parts = (part.strip() for part in values[name].split(","))
             values[name] = tuple(filter(None, parts))
+        if endpoint := env.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
+            values.setdefault("otlp_endpoint", endpoint)
         values |= {name: value for name, value in options.items() if value is not None}
         try:
             return cls.model_validate(values)

@@ -46,7 +46,8 @@ class RequestLog:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        sent_id = fields_of(scope).get(_REQUEST_ID, b"").decode("latin-1")
+        fields = fields_of(scope)
+        sent_id = fields.get(_REQUEST_ID, b"").decode("latin-1")
         request_id = (
             sent_id
             if sent_id and request_context.may_be_logged(sent_id)
@@ -68,7 +69,10 @@ class RequestLog:
             await send(message)
 
         # uvicorn runs each request as a task, and a task's context ends with it.
-        request_context.set_request(request_id)
+        traceparent = fields.get(b"traceparent")
+        request_context.set_request(
+            request_id, None if traceparent is None else traceparent.decode("latin-1")
+        )
         try:
             await self._app(scope, receive, send_with_id)
         finally:

@@ -126,8 +126,13 @@ class LoggedCall:
         return wire_format(self.provider).read_output(self.answer)
 
     @property
+    def is_of_provider(self) -> bool:
+        """Whether a provider answers, and not the server itself."""
+        return self.source == "provider"
+
+    @property
     def good_outcome(self) -> str:
-        return "answered" if self.source == "provider" else "offline"
+        return "answered" if self.is_of_provider else "offline"
 
     @property
     def is_whole(self) -> bool:
@@ -198,6 +203,10 @@ class CallLog:
         return {
             each.instance_id: each for each in self._kept.values() if each.instance_id is not None
         }
+
+    def find(self, logged_id: str) -> LoggedCall | None:
+        """The call with the id, whoever's it is; None if it is gone."""
+        return self._kept.get(logged_id)
 
     def get(self, organization_id: OrganizationId, logged_id: str) -> LoggedCall | None:
         """The call with the id; None if it is gone or belongs to another organization."""

@@ -8,6 +8,7 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from chowder_local.relay.metering import Meter
+from chowder_local.relay.prices import cost_usd
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -41,6 +42,7 @@ class Step:
     error: str | None = None
     input_tokens: int | None = None
     output_tokens: int | None = None
+    cost_usd: float | None = None
     call_id: str | None = None
     arguments: Mapping[str, Any] | None = None
 
@@ -66,6 +68,7 @@ def _steps(call: LoggedCall, following: LoggedCall | None, began_at: datetime) -
         call.error,
         None if usage is None else usage.input_tokens,
         None if usage is None else usage.output_tokens,
+        None if usage is None else cost_usd(call.model, usage, is_billed=call.is_of_provider),
     )
     if call.took_s is None:
         return

@@ -82,6 +82,10 @@ class StepView(BaseModel):
     ]
     input_tokens: Annotated[int | None, Field(examples=[16_721])]
     output_tokens: Annotated[int | None, Field(examples=[9])]
+    cost_usd: Annotated[
+        float | None,
+        Field(description="At list price; null if the price is unknown.", examples=[0.0]),
+    ]
     call_id: Annotated[str | None, Field(description="A tool call's id.", examples=["toolu_1"])]
     arguments: Annotated[dict[str, Any] | None, Field(examples=[{"command": "date"}])]
 

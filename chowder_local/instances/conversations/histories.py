@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from chowder_local.core import request_context
 from chowder_local.core.errors.agents import AnswerUnfit, MessageRefused, MessageTooLarge
 from chowder_local.core.errors.requests import InstanceStateWrong
 from chowder_local.instances.conversations.trace_log import TracedTurn
@@ -108,6 +109,7 @@ class Histories:
             sent = turn.with_items(items) if is_shorter else turn
             delivery = Delivery(sent, item_digests.digests_of_items(items), watched)
             began_at, began_s = self._traces.clock(), time.monotonic()
+            waited_s, traceparent = request_context.waited_s(), request_context.traceparent()
             status = ItemStatus.FAILED
             try:
                 yield delivery
@@ -135,6 +137,8 @@ class Histories:
                         turn_s,
                         status,
                         tuple(watched.exchange_ids),
+                        waited_s,
+                        traceparent,
                     )
                 )
 

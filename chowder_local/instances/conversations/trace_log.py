@@ -6,6 +6,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from chowder_local.openclaw.session_keys import MAIN_KEY
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from datetime import datetime
@@ -21,7 +23,8 @@ class TracedTurn:
     """A message to an agent, from its arrival to the end of its answer.
 
     `exchange_ids` are those of its model calls, in their order. `response_id` is the answer's, as
-    the client gets it; None if there is none.
+    the client gets it; None if there is none. `waited_s` is the time from the arrival of its
+    request, and `traceparent` the trace that the request belongs to.
     """
 
     response_id: str | None
@@ -31,6 +34,13 @@ class TracedTurn:
     took_s: float
     status: ItemStatus
     exchange_ids: tuple[str, ...]
+    waited_s: float = 0.0
+    traceparent: str | None = None
+
+    @property
+    def is_named(self) -> bool:
+        """Whether it was sent to a named session."""
+        return self.session_key != MAIN_KEY
 
 
 class TraceLog:
@@ -38,10 +48,14 @@ class TraceLog:
 
     def __init__(self, clock: Callable[[], datetime]) -> None:
         self.clock = clock
+        self.export: Callable[[TracedTurn], None] | None = None
+        """Is called with each turn that has ended."""
         self._turns: deque[TracedTurn] = deque(maxlen=MAX_TURNS)
 
     def add(self, turn: TracedTurn) -> None:
         self._turns.append(turn)
+        if self.export is not None:
+            self.export(turn)
 
     def of_instance(self, instance_id: InstanceId) -> Iterator[TracedTurn]:
         """The instance's turns, latest first."""
