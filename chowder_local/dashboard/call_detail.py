@@ -12,12 +12,14 @@ from chowder_local.core.fault_injection import FaultDraft, FaultKind
 from chowder_local.dashboard.inspector import HERE, all_calls, build_rows
 from chowder_local.dashboard.pages import notice, page
 from chowder_local.dashboard.snippets import provider_curl
+from chowder_local.dashboard.timeline import TimelineRow, timeline
 from chowder_local.http.services import caller, services
 from chowder_local.relay.metering import Meter
 from chowder_local.relay.prices import cost_usd
 from chowder_local.relay.prompt_format.user_messages import clean
 from chowder_local.relay.scripts.rules import ReplyScript
 from chowder_local.relay.scripts.serializer import make_rule
+from chowder_local.relay.turn_steps import steps_of
 from chowder_local.relay.wire.conversation import AssistantText, ToolCall, UserMessage
 from chowder_local.relay.wire.request_format import ParsedRequest
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
+    from chowder_local.instances.conversations.trace_log import TracedTurn
     from chowder_local.relay.call_log import LoggedCall
     from chowder_local.relay.scripts.rules import Rule
     from chowder_local.relay.wire.conversation import Conversation, Turn
@@ -75,15 +78,27 @@ async def show(request: Request) -> Response:
         for each in all_calls(request)
         if call.turn_id is not None and each.turn_id == call.turn_id
     ]
+    traced = None
+    if call.instance_id is not None:
+        traced = services(request).traces.with_call(call.instance_id, call.id)
     return await page(
         request,
         "call.html",
+        traced=traced,
+        timeline=[] if traced is None else await _timeline(request, traced),
         here=HERE,
         row=row,
         call=call,
         content=await asyncio.to_thread(_parse, call),
         turn=(await build_rows(request, same_turn))[::-1],
     )
+
+
+async def _timeline(request: Request, turn: TracedTurn) -> list[TimelineRow]:
+    found = map(services(request).exchanges.find, turn.exchange_ids)
+    calls = [each for each in found if each is not None]
+    # Long conversations take time to parse.
+    return await asyncio.to_thread(lambda: timeline(turn, steps_of(calls, turn.at)))
 
 
 async def add_to_script(request: Request) -> Response:

@@ -61,6 +61,11 @@ class TraceLog:
         """The instance's turns, latest first."""
         return (each for each in reversed(self._turns) if each.instance_id == instance_id)
 
+    def with_call(self, instance_id: InstanceId, exchange_id: str) -> TracedTurn | None:
+        """The turn that a model call belongs to; None if it is gone, or belongs to none."""
+        turns = self.of_instance(instance_id)
+        return next((each for each in turns if exchange_id in each.exchange_ids), None)
+
     def get(self, instance_id: InstanceId, response_id: str) -> TracedTurn | None:
         """The turn with this answer; None if it is gone or belongs to another instance."""
         turns = self.of_instance(instance_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,8 +11,11 @@ import pytest
 from chowder_local.core.domain import ModelProvider
 from chowder_local.core.fault_injection import FaultKind
 from chowder_local.dashboard.inspector import PORTION
+from chowder_local.instances.conversations.trace_log import TracedTurn
+from chowder_local.openclaw.session_keys import MAIN_KEY
 from chowder_local.relay.wire.conversation import ToolCall
 from chowder_local.relay.wire.reply import Reply
+from chowder_local.store.conversation_histories import ItemStatus
 from tests.api.dashboard.conftest import Elements
 from tests.scripted.model_calls import parse
 
@@ -134,6 +138,24 @@ async def test_a_calls_page_shows_request_and_response(visitor: Visitor) -> None
     assert "{&#34;command&#34;: &#34;date&#34;}" in html
     assert f"/inspector/{other.id}" in html
     assert "$OPENAI_API_KEY" in html
+
+
+async def test_a_calls_page_has_its_turn_as_a_timeline(visitor: Visitor) -> None:
+    agent = await visitor.http.world.created()
+    reply = Reply("", (ToolCall("c1", "exec", {"command": "date"}),))
+    first, last = called(visitor, agent, reply=reply), called(visitor, agent)
+    turn = TracedTurn(
+        "resp_1", agent.id, MAIN_KEY, first.at, 2.0, ItemStatus.ANSWERED, (first.id, last.id)
+    )
+    visitor.http.services.traces.add(turn)
+    html = (await visitor.get(f"/inspector/{last.id}")).text
+    (table,) = re.findall(r"<table class=.timeline.*?</table>", html, re.DOTALL)
+    assert re.findall(r"/inspector/(ex-[0-9]+)", table) == [first.id, last.id]
+    assert "tool <code>exec</code>" in table
+    assert table.count("<rect") == 3
+    assert f"/instances/{agent.id}" in html
+    alone = called(visitor, agent)
+    assert "timeline" not in (await visitor.get(f"/inspector/{alone.id}")).text
 
 
 async def test_texts_of_agents_and_models_are_escaped(visitor: Visitor) -> None:

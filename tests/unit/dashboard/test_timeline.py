@@ -1,0 +1,33 @@
+"""A turn as a timeline."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from chowder_local.core.domain import InstanceId
+from chowder_local.dashboard.timeline import LEAST_WIDTH, WIDTH, timeline
+from chowder_local.instances.conversations.trace_log import TracedTurn
+from chowder_local.relay.turn_steps import Step, StepKind
+from chowder_local.store.conversation_histories import ItemStatus
+
+TURN = TracedTurn(
+    "resp_1", InstanceId("i"), "agent:main:main", datetime(2026, 11, 29, tzinfo=UTC), 2.0,
+    ItemStatus.ANSWERED, ("ex-1",),
+)  # fmt: skip
+
+
+def step(after_s: float, took_s: float | None, **more: Any) -> Step:
+    return Step(StepKind.MODEL, "gpt-4o", "ex-1", after_s, took_s, **more)
+
+
+def test_a_bar_is_where_its_step_was_in_the_turn() -> None:
+    (row,) = timeline(TURN, [step(0.5, 1.0)])
+    assert (row.x, row.width, row.is_tool) == (25.0, 50.0, False)
+
+
+def test_a_short_step_is_still_to_be_seen_and_none_leaves_the_picture() -> None:
+    short, unended, late = timeline(TURN, [step(0.1, 0.0), step(1.5, None), step(1.99, 5.0)])
+    assert short.width == LEAST_WIDTH
+    assert (unended.x, unended.width) == (75.0, 25.0)
+    assert late.x + late.width <= WIDTH
