@@ -52,15 +52,15 @@ class AgentDiskFull(GatewayUnavailable):
 
 
 class AgentRenewed(GatewayUnavailable):
-    """The agent cannot recover from a failure, so the server boots the instance again on its
+    """The agent cannot recover from a full disk, so the server boots the instance again on its
     volume.
 
     Remedy: Wait until the instance is `running` and send the message again.
     """
 
-    def __init__(self, failure: str) -> None:
+    def __init__(self) -> None:
         super().__init__(
-            f"the agent cannot recover from {failure}, so the server starts it again. Send the "
+            "the agent cannot recover from a full disk, so the server starts it again. Send the "
             "message again in a moment"
         )
 

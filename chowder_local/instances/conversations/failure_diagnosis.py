@@ -36,12 +36,6 @@ MIN_FREE_DISK_BYTES = 1024 * 1024
 """With less free space a disk counts as full: databases grow by pages."""
 FULL_DISKS_KEPT = 256
 """So many sandboxes are remembered whose disk was full."""
-STUCK_MARKER = 'error="Agent database cleanup failed"'
-"""OpenClaw logs this when all turns fail until it is started again. It closes a worker's database
-a minute after a turn, and its own after half an hour. If it was frozen before the first and resumed
-when both are due, it often fails to."""
-STUCK_MARKER_LINES = 10
-"""The marker is among the last lines, because it is logged just before the answer."""
 UNMARKED_ERRORS = {"upstream provider timeout", "upstream provider error", UNSPECIFIC_ERROR}
 """OpenClaw's messages for a failed model call that lose the relay's failure marker."""
 EXPLANATIONS = {
@@ -90,10 +84,9 @@ class FailureDiagnosis:
         return error
 
     async def _find_cause(self, instance: Instance) -> GatewayUnavailable | None:
-        """The cause of an unspecific error, if the disk or the log shows it."""
+        """The cause of an unspecific error, if the disk shows it."""
         try:
             free_bytes = await self._engine.disk_free_bytes(instance.sandbox_id)
-            log_end = await self._engine.log_tail(instance.sandbox_id, STUCK_MARKER_LINES)
         except ChowderError as problem:
             log.warning("instance %s: its failure has no known cause: %s", instance.id, problem)
             return None
@@ -101,16 +94,12 @@ class FailureDiagnosis:
             if instance.sandbox_id not in self._full_disks:
                 self._full_disks.append(instance.sandbox_id)
             return AgentDiskFull()
-        if instance.sandbox_id in self._full_disks:
-            # To OpenClaw, a turn whose end did not fit on the disk is still running.
-            self._full_disks.remove(instance.sandbox_id)
-            failure = "a full disk"
-        elif STUCK_MARKER in log_end:
-            failure = "a freeze"
-        else:
+        if instance.sandbox_id not in self._full_disks:
             return None
+        # To OpenClaw, a turn whose end did not fit on the disk is still running.
+        self._full_disks.remove(instance.sandbox_id)
         await self._healing.reboot(instance)
-        return AgentRenewed(failure)
+        return AgentRenewed()
 
     async def heal(self, instance: Instance) -> None:
         """Heals an agent that does not answer. Logs failures."""
