@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, cast
 
 from chowder_local.core.tasks import contained
@@ -46,6 +47,7 @@ class McpRequests:
 
     async def _run(self, ready: asyncio.Future[StreamableHTTPSessionManager]) -> None:
         # Most servers are never asked, and to load the protocol takes most of a second.
+        await asyncio.to_thread(import_module, "chowder_local.mcp.server")
         import httpx
         from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 
@@ -53,7 +55,9 @@ class McpRequests:
         from chowder_local.mcp.server import ToolServer
 
         # A turn may take any time. A proxy of the environment is not for this machine.
-        async with httpx.AsyncClient(timeout=httpx.Timeout(None), trust_env=False) as http:
+        async with httpx.AsyncClient(
+            timeout=httpx.Timeout(None), limits=httpx.Limits(), trust_env=False
+        ) as http:
 
             def calls_of(context: Any) -> Calls:
                 request = context.request

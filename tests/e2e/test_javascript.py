@@ -42,9 +42,9 @@ def helped(folder: Path, server: ServerProcess, name: str) -> str:
 @pytest.mark.docker
 @pytest.mark.slow
 def test_agents_answer_by_replies_and_report_a_failure(
-    own_server: ServerProcess, tmp_path: Path
+    quick_server: ServerProcess, tmp_path: Path
 ) -> None:
-    assert "# pass 3\n" in helped(tmp_path / "js", own_server, "agents.test.js")
+    assert "# pass 3\n" in helped(tmp_path / "js", quick_server, "agents.test.js")
 
 
 @pytest.mark.docker
