@@ -163,7 +163,7 @@ async def _open(
         engine_facts=partial(engine.facts, machine.engine_address),
         tasks=await stack.enter_async_context(owned_tasks()),
     )
-    if settings.otlp_endpoint is not None:
+    if settings.otlp_endpoint:
         await stack.enter_async_context(_export_traces(settings, composition))
     last.push_async_callback(composition.write_back)
     await ensure_default(

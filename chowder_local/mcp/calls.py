@@ -52,7 +52,7 @@ class Calls:
         is_json = isinstance(operation.body, type) and issubclass(operation.body, BaseModel)
         answer = await self.call(operation.method, path, query, left if is_json else None)
         if operation.operation_id in CHANGES_STATUS:
-            return await self._settled(answer)
+            return await self._until_provisioned(answer)
         return answer
 
     async def call(
@@ -94,7 +94,7 @@ class Calls:
                     raise CallRefused(str(error.get("message") or "The answer failed."))
         raise CallRefused("The answer broke off before its end.")
 
-    async def _settled(self, instance: dict[str, Any]) -> dict[str, Any]:
+    async def _until_provisioned(self, instance: dict[str, Any]) -> dict[str, Any]:
         path = f"/v1/instances/{instance['id']}"
         began, last = time.monotonic(), -1
         while instance["status"] == "provisioning":

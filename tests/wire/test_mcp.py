@@ -12,6 +12,7 @@ import pytest
 from mcp.client import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
+from mcp_types import TextResourceContents
 
 from chowder_local.api.access import Access
 from chowder_local.app.server import api
@@ -114,7 +115,9 @@ async def test_documents_and_transcripts_are_resources(server: Server) -> None:
             await client.read_resource("chowder://instances/nobody/transcript")
         with pytest.raises(MCPError, match="no resource"):
             await client.read_resource("chowder://instances/nobody/keys")
-    assert json.loads(document.contents[0].text)["openapi"] == "3.1.0"  # type: ignore[union-attr]
+    (content,) = document.contents
+    assert isinstance(content, TextResourceContents)
+    assert json.loads(content.text)["openapi"] == "3.1.0"
     assert names == ["transcript", "session-transcript", "recording"]
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from opentelemetry.context import Context
-    from opentelemetry.sdk.trace import Span
+    from opentelemetry.trace import Span
 
     from chowder_local.instances.conversations.trace_log import TracedTurn
     from chowder_local.relay.call_log import CallLog, LoggedCall
@@ -143,10 +143,9 @@ class TraceExport:
         attributes: Mapping[str, Any],
     ) -> Span:
         known = {key: value for key, value in attributes.items() if value is not None}
-        span: Any = self._tracer.start_span(
+        return self._tracer.start_span(
             name, context=parent, kind=kind, start_time=began_ns, attributes=known
         )
-        return span  # type: ignore[no-any-return]
 
 
 def _model_call(step: Step, call: LoggedCall) -> dict[str, Any]:
