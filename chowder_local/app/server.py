@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from chowder_local.core.settings import Settings
     from chowder_local.engine.connection import EngineAddress
     from chowder_local.engine.networks import SandboxNetworks
+    from chowder_local.instances.monitoring.trace_export import TraceExport
     from chowder_local.mcp.services import McpServices
 
 
@@ -164,7 +165,8 @@ async def _open(
         tasks=await stack.enter_async_context(owned_tasks()),
     )
     if settings.otlp_endpoint:
-        await stack.enter_async_context(_export_traces(settings, composition))
+        export = _export_traces(settings.otlp_endpoint, settings, composition)
+        last.push_async_callback(asyncio.to_thread, export.close)
     last.push_async_callback(composition.write_back)
     await ensure_default(
         composition.organizations,
@@ -222,20 +224,13 @@ async def _open_providers(settings: Settings, stack: AsyncExitStack) -> Forwarde
     )
 
 
-@asynccontextmanager
-async def _export_traces(settings: Settings, composition: Composition) -> AsyncIterator[None]:
+def _export_traces(endpoint: str, settings: Settings, composition: Composition) -> TraceExport:
     # Most servers export nothing.
     from chowder_local.instances.monitoring.trace_export import TraceExport
 
-    export = TraceExport.open(
-        str(settings.otlp_endpoint), composition.call_log, has_content=settings.otlp_content
-    )
-    composition.traces.export = (await asyncio.to_thread(export.__enter__)).turn
-    try:
-        yield
-    finally:
-        composition.traces.export = None
-        await asyncio.to_thread(export.__exit__, None, None, None)
+    export = TraceExport.open(endpoint, composition.call_log, has_content=settings.otlp_content)
+    composition.traces.export = export.turn
+    return export
 
 
 async def _read_scripts(settings: Settings) -> ScriptRegistry:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -98,7 +98,7 @@ async def traced(tmp_path: Path, *, has_content: bool = False) -> AsyncIterator[
     async with open_world(tmp_path) as world, serve(app) as collector_url:
         instance = await world.placed(InstanceStatus.RUNNING)
         export = TraceExport.open(collector_url, world.call_log, has_content=has_content)
-        world.traces.export = export.__enter__().turn
+        world.traces.export = export.turn
         state = {"services": world.services}
         async with (
             serve(with_state(api([], no_lifespan, world.metrics), state)) as url,
@@ -115,7 +115,7 @@ async def traced(tmp_path: Path, *, has_content: bool = False) -> AsyncIterator[
 
             world.gateway.handler = handler
             yield made
-            await asyncio.to_thread(export.__exit__, None, None, None)
+            await asyncio.to_thread(export.close)
 
 
 def attribute(span: Any, name: str) -> Any:
@@ -189,7 +189,8 @@ async def test_a_collector_that_is_away_delays_no_message(tmp_path: Path) -> Non
     async with open_world(tmp_path) as world:
         instance = await world.placed(InstanceStatus.RUNNING)
         # Nothing listens on port 9 of the loopback.
-        with TraceExport.open("http://127.0.0.1:9", world.call_log, has_content=False) as export:
+        away = TraceExport.open("http://127.0.0.1:9", world.call_log, has_content=False)
+        with closing(away) as export:
             world.traces.export = export.turn
             async with asyncio.timeout(5):
                 assert await world.conversations.respond(instance, REQUEST)

@@ -8,8 +8,7 @@ from __future__ import annotations
 import json
 import logging
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
@@ -24,7 +23,7 @@ from chowder_local.relay.turn_steps import Step, StepKind, steps_of
 from chowder_local.store.conversation_histories import ItemStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from opentelemetry.context import Context
@@ -47,15 +46,15 @@ class TraceExport:
     def __init__(
         self, provider: TracerProvider, call_log: CallLog, *, has_content: bool = False
     ) -> None:
+        self._provider = provider
         self._tracer = provider.get_tracer(SERVICE, __version__)
         self._call_log = call_log
         self._has_content = has_content
         self._thread = ThreadPoolExecutor(1, "trace-export")
 
     @classmethod
-    @contextmanager
-    def open(cls, endpoint: str, call_log: CallLog, *, has_content: bool) -> Iterator[TraceExport]:
-        """Exports to a collector's base URL; what waits is sent at the end of the block.
+    def open(cls, endpoint: str, call_log: CallLog, *, has_content: bool) -> Self:
+        """Exports to a collector's base URL, until it is closed.
 
         The SDK reads headers and time limits from the OTEL_EXPORTER_OTLP_… variables.
         """
@@ -67,16 +66,12 @@ class TraceExport:
         )
         processor = BatchSpanProcessor(OTLPSpanExporter(endpoint=url), max_queue_size=QUEUE_SIZE)
         provider.add_span_processor(processor)
-        export = cls(provider, call_log, has_content=has_content)
-        try:
-            yield export
-        finally:
-            export.close()
-            provider.shutdown()
+        return cls(provider, call_log, has_content=has_content)
 
     def close(self) -> None:
-        """Waits until each turn has become spans; blocks."""
+        """Sends what waits; blocks."""
         self._thread.shutdown()
+        self._provider.shutdown()
 
     def turn(self, turn: TracedTurn) -> None:
         """Exports a turn that has ended."""

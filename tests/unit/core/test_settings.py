@@ -35,6 +35,14 @@ def test_each_setting_is_an_environment_variable() -> None:
     assert settings.cors_origins == ("https://a.example", "https://b.example")
 
 
+def test_the_usual_variable_names_the_collector_unless_our_own_does() -> None:
+    usual = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://usual:4318"}
+    own = {"CHOWDER_OTLP_ENDPOINT": "http://own:4318"}
+    assert Settings.read(usual).otlp_endpoint == "http://usual:4318"
+    assert Settings.read(usual | own).otlp_endpoint == "http://own:4318"
+    assert Settings.read({}).otlp_endpoint is None
+
+
 def test_an_option_overrides_the_environment_if_it_is_given() -> None:
     env = {"CHOWDER_PORT": "3000", "CHOWDER_HOST": "127.0.0.2"}
     settings = Settings.read(env, port=4000, host=None)
