@@ -78,7 +78,7 @@ def bench(
     chosen: dict[str, int | None] = dict.fromkeys(rows or ROWS, rounds)
     if is_quick:
         chosen = {name: rounds or QUICK[name] for name in QUICK if name in chosen}
-    outcomes, facts, is_whole = _run(env, chosen, keep_image=keep_image)
+    outcomes, facts, is_whole = _run(env, chosen, keep_image=keep_image, is_quick=is_quick)
     console = Console(highlight=False, width=None if sys.stdout.isatty() else UNSEEN_WIDTH)
     console.print(report.table(outcomes))
     console.print(f"\n{report.describe(facts)}", markup=False)
@@ -94,7 +94,7 @@ def bench(
 
 
 def _run(
-    env: Mapping[str, str], rows: Mapping[str, int | None], *, keep_image: bool
+    env: Mapping[str, str], rows: Mapping[str, int | None], *, keep_image: bool, is_quick: bool
 ) -> tuple[list[Outcome], dict[str, Any], bool]:
     """The rows' outcomes, the machine, and whether all rows were measured.
 
@@ -107,7 +107,7 @@ def _run(
     try:
         with (
             waiting("starting") as progress,
-            open_bench(env, progress, keep_image=keep_image) as run,
+            open_bench(env, progress, keep_image=keep_image, is_quick=is_quick) as run,
         ):
             facts = machine.facts(run.client, expected_tag(settings))
             for name, run.rounds in rows.items():

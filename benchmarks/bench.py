@@ -38,11 +38,30 @@ class Bench:
     run: str
     progress: Callable[[str], None]
     rounds: int | None = None
+    kept: ExitStack | None = None
+    """Closes what the rows of a quick run share; None in a whole run."""
     _servers: int = field(default=0)
+    _shared: dict[frozenset[tuple[str, str]], Server] = field(default_factory=dict)
 
     def rounds_or(self, usual: int) -> int:
         """The number of rounds that the user chose, or the row's usual one."""
         return self.rounds or usual
+
+    def warm_up_or_none(self, usual: int) -> int:
+        """The number of rounds before those that count: a quick run has none that need a boot."""
+        return usual if self.kept is None else 0
+
+    @contextmanager
+    def shared_server(self, **settings: str) -> Iterator[Server]:
+        """As `server`; in a quick run, the one that an earlier row had with these settings."""
+        if self.kept is None:
+            with self.server(settings) as server:
+                yield server
+            return
+        key = frozenset(settings.items())
+        if key not in self._shared:
+            self._shared[key] = self.kept.enter_context(self.server(settings))
+        yield self._shared[key]
 
     @contextmanager
     def server(
@@ -100,7 +119,7 @@ class Bench:
 
 @contextmanager
 def open_bench(
-    env: Mapping[str, str], progress: Callable[[str], None], *, keep_image: bool
+    env: Mapping[str, str], progress: Callable[[str], None], *, keep_image: bool, is_quick: bool
 ) -> Iterator[Bench]:
     """Opens a run, and removes everything that it made at the end."""
     with ExitStack() as stack:
@@ -113,7 +132,8 @@ def open_bench(
         stack.callback(containers.remove_all, client, run)
         # The user of stock OpenClaw's container needs access to the folder.
         Path(folder).chmod(0o711)
-        yield Bench(env, client, Path(folder), run, progress)
+        kept = stack.enter_context(ExitStack()) if is_quick else None
+        yield Bench(env, client, Path(folder), run, progress, kept=kept)
 
 
 def listens(host: str, port: int) -> bool:

@@ -58,8 +58,8 @@ ROWS: Mapping[str, Row] = {
 }
 
 QUICK: Mapping[str, int] = {
-    "create-warm": 3,
-    "fork": 3,
+    "create-warm": 2,
+    "fork": 1,
     "stop-start": 5,
     "released": 1,
     "wake": 1,

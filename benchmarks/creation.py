@@ -31,7 +31,7 @@ COLD_POLL_S = 0.1
 def warm(bench: Bench) -> Outcome:
     """A create with a ready warm sandbox, compared with the engine's unpause of a similar agent."""
     rounds = bench.rounds_or(WARM_ROUNDS)
-    with bench.server(WARM_POOL_SIZE="1") as server:
+    with bench.shared_server(WARM_POOL_SIZE="1") as server:
         server.wait_for_pool(1)
         frozen = bench.sandbox(server.create()[0])
 
@@ -49,12 +49,13 @@ def warm(bench: Bench) -> Outcome:
             frozen.unpause()
             return {"ms": ms_since(began_s)}
 
-        taken = alternately({"ours": ours, "unpause": peer}, rounds, 1, bench.progress)
+        warm_up = bench.warm_up_or_none(1)
+        taken = alternately({"ours": ours, "unpause": peer}, rounds, warm_up, bench.progress)
     goal = Goal(Rule.AT_MOST, 250)
     what = "POST /v1/instances → running"
     measure = compare(taken, "ms", what, "ms", "unpause", "the engine's unpause", goal)
     note = "Warm creates are measured while no warm sandbox is being made."
-    return Outcome("create-warm", "Create, warm", (measure,), 1, (note,))
+    return Outcome("create-warm", "Create, warm", (measure,), warm_up, (note,))
 
 
 def cold(bench: Bench) -> Outcome:

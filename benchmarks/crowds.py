@@ -11,7 +11,7 @@ from benchmarks import containers
 from benchmarks.comparison import compare
 from benchmarks.results import Goal, Measure, Outcome, Rule
 from benchmarks.samples import alternately, middle
-from benchmarks.waiting import ms_since
+from benchmarks.waiting import NotMeasured, ms_since
 
 if TYPE_CHECKING:
     from benchmarks.bench import Bench
@@ -63,7 +63,7 @@ def _create_at_once(server: Server, count: int) -> float:
 def refill(bench: Bench) -> Outcome:
     """Messages while a warm sandbox is made, compared with messages while none is."""
     rounds = bench.rounds_or(ROUNDS)
-    with bench.server(WARM_POOL_SIZE="1") as server:
+    with bench.shared_server(WARM_POOL_SIZE="1") as server:
         server.wait_for_pool(1)
         agent, _ = server.create()
         server.wait_for_pool(1)
@@ -98,11 +98,13 @@ def many(bench: Bench) -> Outcome:
             server.say(agent, f"My number is {number}.")
             agents.append(agent)
         wakes_ms, memory_mb = [], []
-        for number, agent in enumerate(random.sample(agents, count)):
-            bench.progress(f"waking agent {number + 1} of {count}")
+        order = random.sample([*enumerate(agents)], count)
+        for turn, (number, agent) in enumerate(order, 1):
+            bench.progress(f"waking agent {turn} of {count}")
             ends_s = time.monotonic() + WAKE_INTERVAL_S
             wakes_ms += _wake(server, f"/instances/{agent['id']}")
-            server.say(agent, "Hello.")
+            if f"My number is {number}." not in server.answer(agent, "Hello."):
+                raise NotMeasured(f"agent {number} does not know what was said to it")
             memory_mb.append(_memory_mb(bench, server))
             # People come back one after the other.
             time.sleep(max(0.0, ends_s - time.monotonic()))

@@ -33,7 +33,7 @@ COPY = f"{HOME}/copy"
 def fork(bench: Bench) -> Outcome:
     """A fork of a running agent with a transcript, with a ready warm sandbox."""
     rounds = bench.rounds_or(ROUNDS)
-    with bench.server(WARM_POOL_SIZE="1") as server:
+    with bench.shared_server(WARM_POOL_SIZE="1") as server:
         server.wait_for_pool(1)
         bench.progress("giving an agent a past")
         origin, _ = server.create()
@@ -57,11 +57,12 @@ def fork(bench: Bench) -> Outcome:
             server.delete(instance)
             return {"create": create_ms, "copy": copy_ms, "mb": size_mb}
 
-        taken = alternately({"fork": ours, "both": peer}, rounds, 1, bench.progress)
-    return outcome(taken, rounds)
+        warm_up = bench.warm_up_or_none(1)
+        taken = alternately({"fork": ours, "both": peer}, rounds, warm_up, bench.progress)
+    return outcome(taken, rounds, warm_up)
 
 
-def outcome(taken: Samples, rounds: int) -> Outcome:
+def outcome(taken: Samples, rounds: int, warm_up: int) -> Outcome:
     """The measures of the samples; the peer's figure is the sum of two medians."""
     forked = column(taken["fork"], "ms")
     created, copied = column(taken["both"], "create"), column(taken["both"], "copy")
@@ -81,7 +82,7 @@ def outcome(taken: Samples, rounds: int) -> Outcome:
         f"{middle(column(taken['both'], 'mb')):.1f} MB, read from its sandbox and put in the new "
         f"agent's. Create alone: {middle(created):.1f} ms; copy alone: {middle(copied):.1f} ms."
     )
-    return Outcome("fork", "Fork", (measure,), 1, (note,))
+    return Outcome("fork", "Fork", (measure,), warm_up, (note,))
 
 
 def _live(server: Server, instance: Mapping[str, Any]) -> None:

@@ -149,9 +149,14 @@ class Server:
     def say(self, instance: Mapping[str, Any], text: str) -> float:
         """Sends a message to the main session; the milliseconds until the answer was complete."""
         began_s = time.perf_counter()
-        body = {"model": MODEL, "input": text}
-        self.call("POST", f"/v1/instances/{instance['id']}/responses", body)
+        self.answer(instance, text)
         return ms_since(began_s)
+
+    def answer(self, instance: Mapping[str, Any], text: str) -> str:
+        """Sends a message to the main session; the answer's text."""
+        body = {"model": MODEL, "input": text}
+        response = self.call("POST", f"/v1/instances/{instance['id']}/responses", body)
+        return "".join(part["text"] for item in response["output"] for part in item["content"])
 
     def wait_for_pool(self, size: int) -> None:
         """Waits until a number of warm sandboxes are ready; failed ones are made again."""
