@@ -100,11 +100,13 @@ class WarmPool:
 
     async def adjust(self) -> bool:
         """Discards and makes warm sandboxes; True if one was made, and more may be missing."""
-        fit = [each for each in await self._queries.all() if await self._is_kept(each)]
+        found = await self._queries.all()
         if self._is_new:
-            # As many as an earlier run of the server had, which knew the demand.
+            # As many as an earlier run of the server had, which knew the demand. They may have
+            # ended with the engine.
             self._is_new = False
-            self._demand.add(len(fit))
+            self._demand.add(sum(each.gateway_url is not None for each in found))
+        fit = [each for each in found if await self._is_kept(each)]
         for surplus in fit[self.size :]:
             with _isolated(surplus):
                 await self._warm_sandboxes.discard(surplus)

@@ -332,6 +332,15 @@ async def test_a_dead_warm_sandbox_is_replaced(world: World, state: SandboxState
     assert dead.sandbox_id not in world.engine.containers
 
 
+async def test_a_restart_of_server_and_engine_leaves_as_many_as_there_were(world: World) -> None:
+    settings = world.settings.model_copy(update={"warm_pool_max": 6})
+    before, after = replace(world, settings=settings), replace(world, settings=settings)
+    before.demand.add(4)
+    for each in await full(before):
+        world.engine.put(each.sandbox_id, SandboxState.EXITED)
+    assert len(await full(after)) == 4
+
+
 @pytest.mark.parametrize("what", ["image", "crash"])
 async def test_warm_sandboxes_with_another_fingerprint_or_no_address_are_replaced(
     world: World, what: str
