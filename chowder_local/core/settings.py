@@ -132,7 +132,7 @@ class Settings(BaseModel):
         description="How long a stopped agent stays in memory before its sandbox is released.",
     )
     hibernate_after_s: float = Field(
-        1800.0,
+        7200.0,
         gt=0,
         description="How long nobody has to use a running agent before it leaves memory; its "
         "next message or call brings it back.",

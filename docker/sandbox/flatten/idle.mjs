@@ -1,6 +1,6 @@
-// Keeps OpenClaw's worker threads for half an hour after their last task, as it keeps its own
-// databases. It ends them after half a minute or a minute, and the next message takes three to five
-// times as long, as it starts them anew.
+// Keeps OpenClaw's worker threads and open databases for a day after their last use. It ends the
+// threads after half a minute or a minute, and closes databases after half an hour; the next message
+// takes three to five times as long, as it opens them anew.
 //
 // Each minute it also looks for conversations on remote workers, of which a sandbox has none, and
 // starts the thread that reads conversations anew. Here it does so once a day.
@@ -9,9 +9,10 @@ import path from "node:path";
 
 const dist = path.resolve(process.argv[2]);
 const changes = [
-  [/\b(IDLE_EXECUTION_MS = )6e4\b/g, (_, name) => `${name}18e5`],
-  [/\b(idleTimeoutMs \?\? )6e4\b/g, (_, name) => `${name}18e5`],
-  [/\b(idleTimeoutMs: )3e4\b/g, (_, name) => `${name}18e5`],
+  [/\b(IDLE_EXECUTION_MS = )6e4\b/g, (_, name) => `${name}864e5`],
+  [/\b(idleTimeoutMs \?\? )6e4\b/g, (_, name) => `${name}864e5`],
+  [/\b(idleTimeoutMs: )3e4\b/g, (_, name) => `${name}864e5`],
+  [/\b(SQLITE_IDLE_HANDLE_TTL_MS = )18e5\b/g, (_, name) => `${name}864e5`],
   [/\b(WORKER_PLACEMENT_RECONCILE_INTERVAL_MS = )6e4\b/g, (_, name) => `${name}864e5`],
 ];
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tests.scripted.world import World
 
 RUNNING, STOPPED, ERROR = InstanceStatus.RUNNING, InstanceStatus.STOPPED, InstanceStatus.ERROR
-AFTER_S = 1800.0
+AFTER_S = 7200.0
 
 
 async def idle(world: World) -> Instance:
