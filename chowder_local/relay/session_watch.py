@@ -29,8 +29,8 @@ class WatchedMessage:
         """Whether the session differs from the expected one."""
         self.turn_id: str | None = None
         """OpenClaw's id of the message's turn; None before its first model call."""
-        self.exchange_ids: list[str] = []
-        """The ids of its model calls in the call log."""
+        self.calls: list[LoggedCall] = []
+        """Its model calls, in their order."""
 
     @property
     def is_certain(self) -> bool:
@@ -75,7 +75,7 @@ class SessionWatch:
         if messages:
             message = _owner(messages, logged)
             message.turn_id = message.turn_id or logged.turn_id
-            message.exchange_ids.append(logged.id)
+            message.calls.append(logged)
         return not any(message.is_lost for message in messages)
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+import pytest
+from pydantic import TypeAdapter
+
 from chowder_local.core.domain import ModelProvider
 from tests.scripted import gateway as scripted
 from tests.scripted.talking import REQUEST
@@ -23,10 +26,10 @@ TOOL = {
 USAGE = {"input_tokens": 7, "output_tokens": 2}
 
 
-def call_model(http: Api, instance: Instance, *output: Any) -> None:
-    """A model call of the agent's turn, as the relay handles it."""
+def call_model(http: Api, instance: Instance, *output: Any, after: Any = ()) -> None:
+    """A model call of the agent's turn, as the relay handles it; `after` has earlier items."""
     exchanges = http.services.exchanges
-    body = {"model": "gpt-4o", "input": [{"role": "developer", "content": SYSTEM}]}
+    body = {"model": "gpt-4o", "input": [{"role": "developer", "content": SYSTEM}, *after]}
     call = exchanges.begin(
         instance.organization_id,
         instance.id,
@@ -61,6 +64,50 @@ async def test_a_turn_has_its_model_calls_and_the_tools_between_them(http: Api) 
     assert (first["name"], first["outcome"], first["input_tokens"]) == ("gpt-4o", "offline", 7)
     assert (tool["name"], tool["arguments"]) == ("exec", {"command": "date"})
     assert tool["after_s"] + tool["took_s"] <= last["after_s"] + 0.001
+
+
+@pytest.mark.parametrize("is_streamed", [False, True])
+async def test_an_answer_has_the_agents_own_tool_calls_if_the_client_asks(
+    http: Api, *, is_streamed: bool
+) -> None:
+    from openai.types.responses import Response
+    from openai.types.responses.response_output_item import McpCall
+
+    instance = await http.world.created()
+
+    async def handler(message: Any, receive: Any, send: Any) -> None:
+        call_model(http, instance, TOOL)
+        result = {"type": "function_call_output", "call_id": "c-1", "output": "Sunday"}
+        # The last call is the client's to run.
+        call_model(http, instance, TOOL | {"call_id": "c-2", "name": "mine"}, after=[TOOL, result])
+        await scripted.friendly(message, receive, send)
+
+    http.world.gateway.handler = handler
+    path, asked = f"/v1/instances/{instance.id}/responses", {"include": ["agent.tool_calls"]}
+    plain = (await http.post(path, json=REQUEST)).json()
+    answer = await http.post(path, json=REQUEST | asked | {"stream": is_streamed})
+    response = answer.json() if not is_streamed else _followed(answer.text)
+    *others, tool_call = Response.model_validate(response, strict=True).output
+    assert [each.to_dict() for each in others] == plain["output"]
+    assert isinstance(tool_call, McpCall)
+    assert (tool_call.name, tool_call.arguments) == ("exec", '{"command": "date"}')
+    assert (tool_call.output, tool_call.server_label) == ("Sunday", "openclaw")
+
+
+def _followed(stream: str) -> Any:
+    """The response of a stream's last event, whose items are those that the events told of."""
+    from openai.types.responses import ResponseStreamEvent
+
+    lines = [each.removeprefix("data: ") for each in stream.splitlines() if "data: {" in each]
+    events = [json.loads(each) for each in lines]
+    judge: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
+    for event in events:
+        judge.validate_python(event)
+    response = events[-1]["response"]
+    done = {e["output_index"]: e["item"] for e in events if e["type"].endswith("item.done")}
+    assert done.items() <= dict(enumerate(response["output"])).items()
+    assert len(response["output"]) - 1 in done
+    return response
 
 
 async def test_a_turn_that_fails_is_listed_without_an_answer(http: Api) -> None:

@@ -86,7 +86,14 @@ class Message(BaseModel):
     metadata: dict[str, str] | None = None
     store: bool | None = None
     user: str | None = None
-    include: list[str] | None = None
+    include: Annotated[
+        list[str] | None,
+        Field(
+            description="`agent.tool_calls` adds the tools that the agent ran to the answer; "
+            "others have no effect.",
+            examples=[["agent.tool_calls"]],
+        ),
+    ] = None
     truncation: str | None = None
     service_tier: str | None = None
     safety_identifier: str | None = None
@@ -143,6 +150,22 @@ class FunctionCallView(BaseModel):
     status: Annotated[ItemStatus, Field(examples=["completed"])]
 
 
+class ToolCallView(BaseModel):
+    """A tool that the agent ran; only with `include: ["agent.tool_calls"]`."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: Literal["mcp_call"]
+    id: Annotated[str, Field(examples=["mcp_ex-7_0"])]
+    server_label: Annotated[str, Field(examples=["openclaw"])]
+    name: Annotated[str, Field(examples=["exec"])]
+    arguments: Annotated[str, Field(description="As JSON.", examples=['{"command": "date"}'])]
+    output: Annotated[
+        str | None, Field(description="What the tool returned.", examples=["Sun Nov 29"])
+    ]
+    status: Annotated[ItemStatus, Field(examples=["completed"])]
+
+
 class ResponseUsageView(BaseModel):
     """The tokens that the answer took."""
 
@@ -164,7 +187,11 @@ class ResponseView(BaseModel):
     status: Literal["completed", "incomplete", "failed", "in_progress"]
     model: Annotated[str, Field(description="As requested.", examples=["claude-sonnet-4-20250514"])]
     output: Annotated[
-        list[Annotated[OutputMessageView | FunctionCallView, Field(discriminator="type")]],
+        list[
+            Annotated[
+                OutputMessageView | FunctionCallView | ToolCallView, Field(discriminator="type")
+            ]
+        ],
         Field(examples=[[MESSAGE_EXAMPLE]]),
     ]
     usage: ResponseUsageView | None

@@ -136,7 +136,7 @@ class Histories:
                         began_at,
                         turn_s,
                         status,
-                        tuple(watched.exchange_ids),
+                        tuple(each.id for each in watched.calls),
                         waited_s,
                         traceparent,
                     )

@@ -23,9 +23,10 @@ from chowder_local.openclaw.responses import requests, response_normalizer
 from chowder_local.openclaw.responses.events import EventWriter, error_members
 from chowder_local.openclaw.responses.gateway_shapes import check_response
 from chowder_local.openclaw.session_keys import session_key
+from chowder_local.relay.tool_call_items import tool_call_items
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 
     from chowder_local.core.domain import Instance
     from chowder_local.core.errors import ChowderError
@@ -94,6 +95,7 @@ class Conversations:
             opened()
             response = response_normalizer.normalize_output(body, turn)
             delivery.record_answer(response)
+            response["output"] += _tool_calls(delivery)
         return response_normalizer.normalize(response, request, int(time.time()))
 
     async def _whole(
@@ -150,7 +152,7 @@ class Conversations:
     ) -> AsyncGenerator[bytes]:
         """The events of an answer, or none if the delivery is lost."""
         find_failure = partial(self._diagnosis.find_failure, instance.sandbox_id, time.monotonic())
-        writer = EventWriter(request, delivery.turn, time.time)
+        writer = EventWriter(request, delivery.turn, time.time, lambda: _tool_calls(delivery))
         delivery.is_sent = True
         broken: ChowderError | None = None
         try:
@@ -281,6 +283,12 @@ class Conversations:
         if not writer.has_begun:
             raise failure
         return writer.ready() + writer.failure_events(error_members(failure))
+
+
+def _tool_calls(delivery: Delivery) -> Iterator[dict[str, Any]]:
+    """The items for the tools that the agent ran, if the client wants them."""
+    calls = delivery.watched.calls
+    return tool_call_items(calls if delivery.turn.includes_tool_calls else ())
 
 
 def _json(body: bytes) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from chowder_local.openclaw.responses.gateway_shapes import check_event
 from chowder_local.upstream import sse
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from chowder_local.core.errors import ChowderError
     from chowder_local.openclaw.responses.requests import Turn
@@ -62,10 +62,16 @@ class EventWriter:
     """
 
     def __init__(
-        self, requested: Mapping[str, Any], turn: Turn, clock_s: Callable[[], float]
+        self,
+        requested: Mapping[str, Any],
+        turn: Turn,
+        clock_s: Callable[[], float],
+        more_items: Callable[[], Iterable[Event]] = tuple,
     ) -> None:
+        """`more_items` makes items for the end of an answer that has not failed."""
         self._requested = requested
         self._turn = turn
+        self._more_items = more_items
         self._is_plain = turn.format is None
         self._clock_s = clock_s
         self._reader = sse.EventReader()
@@ -167,6 +173,10 @@ class EventWriter:
         if self._turn.format is not None:
             for index, item in enumerate(response["output"]):
                 yield from _item_events(response_normalizer.complete_item(item), index)
+        output = response["output"]
+        for item in self._more_items():
+            yield from _item_events(item, len(output))
+            output.append(item)
         self.response = response
         yield event | {"response": response}
 
@@ -228,6 +238,8 @@ def _item_events(item: Event, index: int) -> Iterator[Event]:
     """The events of a complete item, as if it had been streamed."""
     if item["type"] == "function_call":
         yield from _call_start_events(item, index)
+    elif item["type"] == "mcp_call":
+        yield from _tool_call_events(item, index)
     else:
         empty = item | {"content": [], "status": "in_progress"}
         yield {"type": _ADDED, "output_index": index, "item": empty}
@@ -255,6 +267,15 @@ def _call_start_events(item: Event, index: int) -> Iterator[Event]:
     yield {"type": _ADDED, "output_index": index, "item": empty}
     yield {"type": f"{kind}.delta", **where, "delta": arguments}
     yield {"type": f"{kind}.done", **where, "name": item.get("name"), "arguments": arguments}
+
+
+def _tool_call_events(item: Event, index: int) -> Iterator[Event]:
+    where = {"item_id": item["id"], "output_index": index}
+    begun = item | {"arguments": "", "output": None, "status": "in_progress"}
+    yield {"type": _ADDED, "output_index": index, "item": begun}
+    kind = "response.mcp_call_arguments.done"
+    yield {"type": kind, **where, "arguments": item["arguments"]}
+    yield {"type": "response.mcp_call.completed", **where}
 
 
 def _event(data: str) -> Event:

@@ -45,13 +45,14 @@ TRANSLATED = frozenset(
         "parallel_tool_calls",
         "text",
         "reasoning",
+        "include",
     }
 )
 """Members that are translated."""
 
 DROPPED = frozenset(
     {
-        "context_management", "frequency_penalty", "include", "moderation", "presence_penalty",
+        "context_management", "frequency_penalty", "moderation", "presence_penalty",
         "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention", "safety_identifier",
         "service_tier", "stream_options", "top_logprobs", "truncation",
     }
@@ -69,6 +70,8 @@ REFUSED = {
 """Members that cannot be honoured, with the reason for each."""
 
 EFFORTS = ("low", "medium", "high")
+TOOL_CALLS = "agent.tool_calls"
+"""The member of `include` that asks for the tools that the agent ran; others have no effect."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,8 @@ class Turn:
     """The client's names of functions by their names at the gateway."""
     may_show_images: bool = False
     """Whether a vision model may be needed."""
+    includes_tool_calls: bool = False
+    """Whether the answer is to have the tools that the agent ran."""
     client_input: Input = field(default_factory=lambda: history.Input((), ()))
     """All items that the client has sent."""
 
@@ -129,6 +134,7 @@ def parse_request(body: Mapping[str, Any]) -> Turn:
         is_single=offer.is_single,
         names=offer.names,
         may_show_images=any(media.may_show_images(part) for part in _parts(request["input"])),
+        includes_tool_calls=TOOL_CALLS in (body.get("include") or ()),
         client_input=client_input,
     )
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import uuid
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from pydantic import BaseModel
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.docker
 
 MODEL = "gpt-4o"
+MODELS = (MODEL, "claude-sonnet-4-20250514", "gemini-2.0-flash")
+INCLUDE: Any = ["agent.tool_calls"]
+"""Not one of those that the SDK's types know."""
 ASKED = 'Which place? {"city": "Oslo", "people": 700000}'
 
 
@@ -61,6 +65,29 @@ def test_the_main_conversation_goes_on_too(server: ServerProcess, instance: str)
         client.responses.create(model=MODEL, input=said)
         again = client.responses.create(model=MODEL, input="What was it?")
     assert f'Before that: "{said}"' in again.output_text
+
+
+def test_the_tools_that_the_agent_ran_are_items_of_its_answer_and_may_be_sent_back(
+    client: OpenAI,
+) -> None:
+    from openai.types.responses.response_output_item import McpCall
+
+    items: list[Any] = []
+    for model in MODELS:
+        items.append({"role": "user", "content": 'call exec {"command": "echo $((6*7))"}'})
+        with client.responses.stream(model=model, input=items, include=INCLUDE) as stream:
+            output = stream.get_final_response().output
+        tool_call = output[-1]
+        assert isinstance(tool_call, McpCall)
+        assert (tool_call.name, json.loads(tool_call.arguments)["command"]) == (
+            "exec",
+            "echo $((6*7))",
+        )
+        assert "42" in (tool_call.output or "")
+        items += [each.to_dict() for each in output]
+    items.append({"role": "user", "content": "And now?"})
+    last = client.responses.create(model=MODEL, input=items)
+    assert 'Before that: "call exec' in last.output_text
 
 
 @pytest.mark.slow

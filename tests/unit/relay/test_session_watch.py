@@ -57,5 +57,5 @@ def test_the_calls_of_a_turn_are_its_messages_even_if_others_wait_in_the_session
         of_first = logged(call("a", text="Hello 1"), "t-1")
         for each in (*of_second, of_first):
             assert watch.note(SANDBOX, each)
-    assert second.exchange_ids == [each.id for each in of_second]
-    assert first.exchange_ids == [of_first.id]
+    assert second.calls == of_second
+    assert first.calls == [of_first]
