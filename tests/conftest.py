@@ -15,7 +15,7 @@ MOST_WORKERS = 4
 WORKER_MEMORY_BYTES = 5 * 1024**3
 """What one may take: it has a server of its own with half a dozen agents."""
 AGENTS = "tests/e2e/agents"
-TOGETHER = (AGENTS, "tests/conformance")
+TOGETHER = (AGENTS, "chowder_local/conformance")
 """Folders whose modules share a server and its agents, so that one worker has them all."""
 
 

@@ -13,15 +13,15 @@ URL and the key. This page lists everything else that a client can notice. `/ope
 the same entries, as `x-chowder-differences` of each call.
 
 The column *hosted* says what the hosted service's public documentation says (as of 2026-11-27).
-*Not documented* means that it says nothing. The conformance suite in `tests/conformance` runs
-against both: set `CHOWDER_BASE_URL` and `CHOWDER_KEY` to compare them yourself."""
+*Not documented* means that it says nothing. The conformance suite in
+`chowder_local/conformance` judges both by these entries, which it names by their *id*."""
 MORE = """\
 ## See also
 
 - [HTTP API reference](http-api.md)
 - [Errors](errors.md)
 - [Messages](../guides/messages.md)"""
-HEADERS = ("topic", "hosted", "here", "why", "since")
+HEADERS = ("topic", "hosted", "here", "why", "since", "id")
 
 
 def page() -> str:

@@ -9,9 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.conformance.client import Client
-from tests.conformance.local import local_service
-from tests.conformance.shapes import PERMISSIONS
+from chowder_local.api.openapi import differences
+from chowder_local.conformance.answers import answered
+from chowder_local.conformance.client import Client
+from chowder_local.conformance.judge import Judge
+from chowder_local.conformance.local import local_service
+from chowder_local.conformance.outcomes import JUDGE, OPERATIONS
+from chowder_local.conformance.published import PERMISSIONS
+from chowder_local.conformance.service import BASE_URL, KEY, READ_ONLY, TARGET, Target
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -21,32 +26,46 @@ NAME = f"conformance-{secrets.token_hex(4)}"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "costs: a model is called, which the provider charges for")
-    config.addinivalue_line("markers", "stays: makes an organization, which no call can delete")
+    for marker in (
+        "costs: a model is called, which the provider charges for",
+        "stays: makes an organization, which no call can delete",
+        "slow: takes long",
+        "read_only: reads, or sends what no service can fulfil",
+    ):
+        config.addinivalue_line("markers", marker)
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
     # Without a service in the environment, a local one is started, for which these markers apply.
-    if "CHOWDER_BASE_URL" not in os.environ:
+    if BASE_URL not in os.environ:
         item.add_marker("docker")
 
 
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
     """Base URL and organization key: from the environment, or of a server for the run."""
-    if base_url := os.environ.get("CHOWDER_BASE_URL"):
-        key = os.environ.get("CHOWDER_KEY")
-        assert key, "CHOWDER_BASE_URL is set, CHOWDER_KEY is not"
+    if base_url := os.environ.get(BASE_URL):
+        key = os.environ.get(KEY)
+        assert key, f"{BASE_URL} is set, {KEY} is not"
         yield base_url, key
         return
-    with local_service(tmp_path_factory.mktemp("conformance") / "data") as made:
+    with local_service(tmp_path_factory.mktemp("conformance") / "data", os.environ) as made:
         yield made
 
 
 @pytest.fixture(scope="session")
-def api(service: tuple[str, str]) -> Iterator[Client]:
+def judge(request: pytest.FixtureRequest) -> Judge:
+    """Judges observations by the differences, as of the service that the environment says."""
+    target = Target(os.environ.get(TARGET, Target.LOCAL))
+    judge = request.config.stash[JUDGE] = Judge(target, differences.by_id())
+    return judge
+
+
+@pytest.fixture(scope="session")
+def api(request: pytest.FixtureRequest, service: tuple[str, str]) -> Iterator[Client]:
     """The organization's client; fails at the end if something noted cannot be deleted."""
     with Client(*service) as client:
+        request.config.stash[OPERATIONS] = client.operations
         yield client
         left = client.clean_up()
     assert not left, f"this could not be deleted: {left}"
@@ -68,12 +87,9 @@ def began_at() -> datetime:
 @pytest.fixture(scope="session")
 def creation(api: Client, began_at: datetime) -> dict[str, Any]:
     """The answer to the creation of the run's agent."""
-    answer = api.created(name=NAME, openclaw_config={"agents.defaults.thinkingDefault": "off"})
-    if answer.status_code == 402:
-        pytest.skip(f"No agent, so most calls cannot be judged: {answer.json()['detail']}")
-    assert answer.status_code == 201, answer.text
-    created: dict[str, Any] = answer.json()
-    return created
+    return api.created_or_skipped(
+        name=NAME, openclaw_config={"agents.defaults.thinkingDefault": "off"}
+    )
 
 
 @pytest.fixture
@@ -81,25 +97,36 @@ def agent(api: Client, creation: dict[str, Any]) -> str:
     """The id of the run's agent, which is running at the start of each test."""
     instance_id: str = creation["id"]
     if api.until(instance_id, "running", "stopped", "error") == "stopped":
-        assert api.post(f"instances/{instance_id}/start").status_code == 200
+        answered(api.post(f"instances/{instance_id}/start"))
     status = api.until(instance_id, "running", "error")
     assert status == "running", api.get(f"instances/{instance_id}").text
     return instance_id
 
 
 @pytest.fixture
+def present(request: pytest.FixtureRequest, api: Client) -> str:
+    """A running instance for reading: the run's, or one of the organization in a read-only run."""
+    if request.config.getoption("markexpr") != READ_ONLY:
+        instance_id: str = request.getfixturevalue("agent")
+        return instance_id
+    for each in answered(api.get("instances")):
+        if each["status"] == "running":
+            return str(each["id"])
+    pytest.skip("The organization has no running instance to read.")
+
+
+@pytest.fixture
 def stopped(api: Client, agent: str) -> str:
     """The same agent, stopped."""
-    assert api.post(f"instances/{agent}/stop").status_code == 200
+    answered(api.post(f"instances/{agent}/stop"))
     return agent
 
 
 @pytest.fixture(scope="session")
 def newcomer(anyone: Client) -> Iterator[Client]:
     """The client of a new organization without model keys; what it makes is deleted."""
-    answer = anyone.post("organization/signup", json={"name": NAME})
-    assert answer.status_code == 201, answer.text
-    with anyone.with_key(answer.json()["api_key"]) as client:
+    signup = answered(anyone.post("organization/signup", json={"name": NAME}))
+    with anyone.with_key(signup["api_key"]) as client:
         yield client
         left = client.clean_up()
     assert not left, f"this could not be deleted: {left}"
@@ -112,9 +139,9 @@ def new_key(api: Client) -> Callable[..., dict[str, Any]]:
     def make(instance_id: str, *permissions: str, **more: Any) -> dict[str, Any]:
         body = {"name": NAME, "instance_ids": [instance_id], "permissions": permissions, **more}
         answer = api.post("keys", json=body)
-        assert answer.status_code == 201, answer.text
-        key: dict[str, Any] = answer.json()
-        api.note(f"keys/{key['id']}")
+        if answer.is_success:
+            api.note(f"keys/{answer.json()['id']}")
+        key: dict[str, Any] = answered(answer)
         return key
 
     return make

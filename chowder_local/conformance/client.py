@@ -9,6 +9,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import httpx
+import pytest
+
+from chowder_local.conformance import published
+from chowder_local.conformance.answers import OPERATION, answered, refused, require, require_status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,17 +26,36 @@ MODEL = "claude-sonnet-4-20250514"
 class Client(httpx.Client):
     """Calls with one key, and the removal of what they make."""
 
-    def __init__(self, base_url: str, key: str | None) -> None:
+    def __init__(
+        self, base_url: str, key: str | None, operations: list[tuple[str, bool]] | None = None
+    ) -> None:
         headers = {} if key is None else {"Authorization": f"Bearer {key}"}
         # The slash makes paths relative to the base URL.
         super().__init__(
-            base_url=base_url.rstrip("/") + "/", headers=headers, timeout=CALL_TIMEOUT_S
+            base_url=base_url.rstrip("/") + "/",
+            headers=headers,
+            timeout=CALL_TIMEOUT_S,
+            event_hooks={"response": [self._name_operation]},
         )
         self._made: list[str] = []
+        self.operations: list[tuple[str, bool]] = [] if operations is None else operations
+        """The operations of all requests, in order, and whether they succeeded."""
+
+    def _name_operation(self, answer: httpx.Response) -> None:
+        path = answer.request.url.raw_path.decode("ascii").partition("?")[0]
+        below = path.removeprefix(self.base_url.raw_path.decode("ascii"))
+        operation = published.read().operation(answer.request.method, below)
+        answer.extensions[OPERATION] = operation
+        self.operations.append((operation, answer.is_success))
 
     def with_key(self, key: str | None) -> Client:
         """A client of the same service with another key, or none."""
-        return Client(str(self.base_url), key)
+        return Client(str(self.base_url), key, self.operations)
+
+    @property
+    def root_url(self) -> str:
+        """The base URL without `/v1`, where a server of this project has more."""
+        return str(self.base_url).rstrip("/").removesuffix("/v1")
 
     def note(self, path: str) -> None:
         """Notes a path to delete at the end."""
@@ -52,9 +75,17 @@ class Client(httpx.Client):
     def created(self, **fields: Any) -> httpx.Response:
         """The answer to the creation of an instance, which is deleted at the end."""
         answer = self.post("instances", json=fields)
-        if answer.status_code == 201:
+        if answer.is_success:
             self.note(f"instances/{answer.json()['id']}")
         return answer
+
+    def created_or_skipped(self, **fields: Any) -> dict[str, Any]:
+        """A new instance, which is deleted at the end. Skips the test where there is no room."""
+        answer = self.created(**fields)
+        if answer.status_code == httpx.codes.PAYMENT_REQUIRED:
+            pytest.skip(f"No room for an instance: {refused(answer, answer.status_code)}")
+        instance: dict[str, Any] = answered(answer)
+        return instance
 
     def status(self, instance_id: str) -> str:
         """The current status of an instance."""
@@ -69,33 +100,29 @@ class Client(httpx.Client):
         )
 
     def message(
-        self, instance_id: str, session: str | None = None, **fields: Any
+        self,
+        instance_id: str,
+        session: str | None = None,
+        headers: dict[str, str] | None = None,
+        **fields: Any,
     ) -> httpx.Response:
         """The answer to a message."""
-        return self.post(responses_path(instance_id, session), json={"model": MODEL, **fields})
+        body = {"model": MODEL, **fields}
+        return self.post(responses_path(instance_id, session), json=body, headers=headers)
 
     def say(self, instance_id: str, text: str, session: str | None = None, **fields: Any) -> str:
         """The text of the answer to a message."""
-        answer = self.message(instance_id, session, input=text, **fields)
-        assert answer.status_code == 200, f"{answer.status_code}: {answer.text[:500]}"
-        return text_of(answer.json())
+        return text_of(answered(self.message(instance_id, session, input=text, **fields)))
 
-    def events(
-        self, instance_id: str, text: str, session: str | None = None
-    ) -> Iterator[dict[str, Any]]:
+    def events(self, answer: httpx.Response) -> Iterator[dict[str, Any]]:
         """The events of a streamed answer; fails unless it ends with `[DONE]`."""
-        body = {"model": MODEL, "input": text, "stream": True}
-        with self.stream("POST", responses_path(instance_id, session), json=body) as answer:
-            if answer.status_code != 200:
-                answer.read()
-            assert answer.status_code == 200, f"{answer.status_code}: {answer.text[:500]}"
-            assert answer.headers["Content-Type"].split(";")[0] == "text/event-stream"
-            for line in answer.iter_lines():
-                if line == "data: [DONE]":
-                    return
-                if line.startswith("data: "):
-                    yield json.loads(line.removeprefix("data: "))
-        raise AssertionError("the stream ended without [DONE]")
+        require_status(answer, 200)
+        for line in answer.iter_lines():
+            if line == "data: [DONE]":
+                return
+            if line.startswith("data: "):
+                yield json.loads(line.removeprefix("data: "))
+        require(answer, "[DONE] at the end of the stream", "no such line", holds=False)
 
 
 def responses_path(instance_id: str, session: str | None = None) -> str:
@@ -103,6 +130,11 @@ def responses_path(instance_id: str, session: str | None = None) -> str:
     if session is None:
         return f"instances/{instance_id}/responses"
     return f"instances/{instance_id}/session/{quote(session, safe='')}/responses"
+
+
+def media_type_of(answer: httpx.Response) -> str:
+    """The media type of an answer, without parameters."""
+    return str(answer.headers.get("Content-Type", "none").partition(";")[0])
 
 
 def text_of(response: dict[str, Any]) -> str:
@@ -120,6 +152,7 @@ def eventually(look: Callable[[], str | None], what: str) -> str:
     """The first result of `look` that is not None; fails with `what` at the deadline."""
     deadline_s = time.monotonic() + AGENT_TIMEOUT_S
     while (found := look()) is None:
-        assert time.monotonic() < deadline_s, f"not within {AGENT_TIMEOUT_S:g} s: {what}"
+        if time.monotonic() >= deadline_s:
+            raise AssertionError(f"not within {AGENT_TIMEOUT_S:g} s: {what}")
         time.sleep(POLL_S)
     return found

@@ -1,0 +1,1 @@
+"""The tests, which need only a base URL and an organization key."""

@@ -1,0 +1,105 @@
+"""Unknown paths and methods, CORS, and what else is the same for all calls."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from chowder_local.conformance.answers import answered, refused
+from chowder_local.conformance.rows import every_row
+
+if TYPE_CHECKING:
+    import httpx
+
+    from chowder_local.conformance.client import Client
+    from chowder_local.conformance.judge import Judge
+
+METHODS = ("GET", "POST", "PATCH", "PUT", "DELETE")
+ORIGIN = "http://localhost:5173"
+OTHER_ORIGIN = "https://page.example"
+
+pytestmark = pytest.mark.read_only
+
+
+def test_an_unknown_path_is_not_found(api: Client) -> None:
+    with every_row() as row:
+        for path in ("nowhere", "instances/x/nowhere", "organization/nowhere"):
+            for method in METHODS:
+                with row(f"{method} {path}"):
+                    refused(api.request(method, path), 404)
+
+
+def test_an_unknown_method_is_not_allowed(api: Client) -> None:
+    unknown = [
+        ("PUT", "organization"),
+        ("GET", "organization/signup"),
+        ("PUT", "instances"),
+        ("PATCH", "instances/x/status"),
+        ("GET", "instances/x/responses"),
+    ]
+    with every_row() as row:
+        for method, path in unknown:
+            with row(f"{method} {path}"):
+                refused(api.request(method, path), 405)
+
+
+def test_chat_completions_are_not_found(api: Client, judge: Judge) -> None:
+    judge("chat-completions", api.post("chat/completions", json={}).status_code)
+
+
+def test_a_page_of_a_loopback_origin_may_send_requests(anyone: Client) -> None:
+    with every_row() as row:
+        for method in METHODS:
+            with row(method):
+                answer = preflight(anyone, method, ORIGIN)
+                assert answer.is_success
+                assert allows(answer, ORIGIN)
+                assert method in answer.headers["Access-Control-Allow-Methods"]
+                allowed = answer.headers["Access-Control-Allow-Headers"].lower()
+                assert "*" in allowed or {"authorization", "content-type"} <= set(
+                    allowed.replace(" ", "").split(",")
+                )
+
+
+def preflight(anyone: Client, method: str, origin: str) -> httpx.Response:
+    headers = {
+        "Origin": origin,
+        "Access-Control-Request-Method": method,
+        "Access-Control-Request-Headers": "authorization,content-type",
+    }
+    return anyone.request("OPTIONS", "instances", headers=headers)
+
+
+def allows(answer: httpx.Response, origin: str) -> bool:
+    return answer.headers.get("Access-Control-Allow-Origin") in {origin, "*"}
+
+
+def test_a_page_of_any_origin_may_send_requests(anyone: Client, judge: Judge) -> None:
+    judge("cors", allows(preflight(anyone, "POST", OTHER_ORIGIN), OTHER_ORIGIN))
+
+
+def test_a_page_can_read_answers_and_errors(api: Client, anyone: Client) -> None:
+    headers = {"Origin": ORIGIN}
+    good = api.get("organization", headers=headers)
+    answered(good)
+    bad = anyone.get("organization", headers=headers)
+    refused(bad, 401)
+    for answer in (good, bad):
+        assert allows(answer, ORIGIN)
+
+
+def test_answers_have_the_id_of_their_request(api: Client, judge: Judge) -> None:
+    judge("response-headers", "X-Request-Id" in api.get("organization").headers)
+
+
+def test_a_body_of_another_type_is_refused(api: Client, judge: Judge) -> None:
+    headers = {"Content-Type": "text/plain"}
+    # Without a name, no instance is made in any case.
+    answer = api.post("instances", content="{}", headers=headers)
+    judge("request-bodies", answer.status_code)
+
+
+def test_a_local_server_describes_itself_and_has_more_routes(anyone: Client, judge: Judge) -> None:
+    judge("descriptions", anyone.get(f"{anyone.root_url}/openapi.json").status_code)
+    judge("more-routes", anyone.get(f"{anyone.root_url}/local/health").status_code)
