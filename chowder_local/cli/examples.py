@@ -101,6 +101,10 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "image ls": ("image ls",),
     "image rm": ("image rm",),
     "image tag": ("image tag",),
+    "conformance": (
+        "conformance https://api.example/v1 --read-only",
+        "conformance https://api.example/v1 --report drift.md --report drift.json",
+    ),
     "completion": ("completion bash >>~/.bashrc", "completion fish | source"),
     "reset": ("reset", "reset --organization --yes"),
 }

@@ -13,11 +13,12 @@ URL and the key. This page lists everything else that a client can notice. `/ope
 the same entries, as `x-chowder-differences` of each call.
 
 The column *hosted* says what the hosted service's public documentation says (as of 2026-11-27).
-*Not documented* means that it says nothing. The conformance suite in
-`chowder_local/conformance` judges both by these entries, which it names by their *id*."""
+*Not documented* means that it says nothing. The [conformance suite](../guides/conformance.md) runs
+against both, and its report names these entries by their *id*."""
 MORE = """\
 ## See also
 
+- [Conformance](../guides/conformance.md)
 - [HTTP API reference](http-api.md)
 - [Errors](errors.md)
 - [Messages](../guides/messages.md)"""

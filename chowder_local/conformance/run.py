@@ -1,0 +1,120 @@
+"""Runs the suite against a service, in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from chowder_local.conformance.drift import Finding
+from chowder_local.conformance.service import BASE_URL, KEY, READ_ONLY, TARGET
+from chowder_local.core.errors.process import SettingsInvalid
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from chowder_local.conformance.service import Service
+
+SUITE = Path(__file__).parent / "suite"
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run has found.
+
+    `tests` have `test`, `outcome`, and `reason` if they were skipped. `operations` are those that
+    have succeeded at least once.
+    """
+
+    code: int
+    tests: tuple[dict[str, str], ...]
+    findings: tuple[Finding, ...]
+    operations: tuple[str, ...]
+
+    @property
+    def unexplained(self) -> tuple[Finding, ...]:
+        """The drifts that no entry of the differences explains."""
+        return tuple(each for each in self.findings if each.entry is None)
+
+    def count(self, outcome: str) -> int:
+        return sum(each["outcome"] == outcome for each in self.tests)
+
+
+def require_pytest() -> None:
+    """Raises SettingsInvalid if pytest is not installed."""
+    if find_spec("pytest") is None:
+        raise SettingsInvalid(
+            "The suite needs pytest. Install it with: pip install 'chowder-local[conformance]'"
+        )
+
+
+def run(
+    service: Service,
+    env: Mapping[str, str],
+    *,
+    is_read_only: bool = False,
+    without: Sequence[str] = (),
+) -> Run:
+    """Runs the suite, or its part that only reads, and prints its progress.
+
+    `without` are markers of tests to leave out. Raises SettingsInvalid if pytest cannot run it.
+    """
+    markers = READ_ONLY if is_read_only else " and ".join(f"not {each}" for each in without)
+    with tempfile.TemporaryDirectory(prefix="chowder-conformance-") as folder:
+        file = Path(folder) / "outcomes.json"
+        code = _call(_command(file, markers), _env(service, env))
+        if not file.exists():
+            raise SettingsInvalid(f"pytest has ended with {code} before any test.")
+        # Whatever its form is, the key must not get into a report.
+        text = file.read_text("utf-8").replace(json.dumps(service.key)[1:-1], "…")
+    content: dict[str, Any] = json.loads(text)
+    return Run(
+        code=code,
+        tests=tuple(content["tests"]),
+        findings=_distinct(Finding(**each) for each in content["findings"]),
+        operations=tuple(content["operations"]),
+    )
+
+
+def _command(file: Path, markers: str) -> list[str]:
+    # -P: a folder of the user must not hide a module. The report says what pytest would.
+    return [
+        *(sys.executable, "-P", "-m", "pytest", str(SUITE), "-c", "/dev/null"),
+        *("--rootdir", str(SUITE), "--import-mode", "importlib", "-p", "no:cacheprovider"),
+        *("-p", "chowder_local.conformance.outcomes", f"--conformance-outcomes={file}"),
+        *("-m", markers, "-q", "--tb", "no", "--show-capture", "no", "--no-summary"),
+    ]
+
+
+def _call(command: Sequence[str], env: Mapping[str, str]) -> int:
+    with subprocess.Popen(command, env=env) as process:  # noqa: S603 - our own
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            # pytest gets it as well, and then removes what the run has made.
+            process.wait()
+            raise
+
+
+def _env(service: Service, env: Mapping[str, str]) -> dict[str, str]:
+    # The user's own options and plugins of pytest must not affect the run.
+    kept = {name: value for name, value in env.items() if not name.startswith("PYTEST_")}
+    return kept | {
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+        BASE_URL: service.base_url,
+        KEY: service.key,
+        TARGET: str(service.target),
+    }
+
+
+def _distinct(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """The findings without those that another test has found, too."""
+    found: dict[tuple[str, str, str], Finding] = {}
+    for each in findings:
+        found.setdefault((each.operation, each.expected, each.observed), each)
+    return tuple(found.values())
