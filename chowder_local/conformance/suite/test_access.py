@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import uuid
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from itertools import cycle
@@ -13,24 +12,18 @@ import pytest
 
 from chowder_local.conformance import published
 from chowder_local.conformance.answers import allowed, answered, fits, invalid, refused, rejected
+from chowder_local.conformance.harmless_requests import ENDS, NOWHERE, calls, send
 from chowder_local.conformance.published import PERMISSIONS
 from chowder_local.conformance.rows import every_row
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    import httpx
+    from collections.abc import Callable
 
     from chowder_local.conformance.client import Client
     from chowder_local.conformance.judge import Judge
 
     NewKey = Callable[..., dict[str, Any]]
 
-NOWHERE = str(uuid.UUID(int=0))
-ENDS = {"stopInstance", "startInstance", "deleteInstance"}
-"""Calls for an organization key that change something without any body."""
-BODIES: dict[str, Any] = {"updateSkill": {"enabled": "neither"}}
-"""What changes nothing where an empty object could."""
 BREACHES: list[tuple[str, Any]] = [
     ("name", ""),
     ("name", "x" * 129),
@@ -43,32 +36,9 @@ BREACHES: list[tuple[str, Any]] = [
 BAD_KEYS = ("nonsense", "chd_org_nonsense", "chd_sk_nonsense")
 
 
-def operations(*access: str) -> Iterator[tuple[str, published.Call]]:
-    """The calls with one of these accesses."""
-    for operation, call in published.read().calls.items():
-        if call.access in access:
-            yield operation, call
-
-
-def send(client: Client, operation: str, instance_id: str = NOWHERE) -> httpx.Response:
-    """Sends a request that changes nothing, unless it is one of ENDS."""
-    call = published.read().calls[operation]
-    channel = "pigeon" if operation == "disconnectChannel" else "telegram"
-    places = {
-        "id": NOWHERE if operation in {"getKey", "revokeKey"} else instance_id,
-        "channel": channel,
-        "name": "no-such-skill",
-        "session_id": "a-session",
-    }
-    body = BODIES.get(operation, {}) if call.required or call.optional else None
-    return client.request(
-        call.method, call.path.format_map(places), **({} if body is None else {"json": body})
-    )
-
-
 @pytest.mark.read_only
 def test_a_call_without_a_key_or_with_a_bad_one_is_refused(api: Client, anyone: Client) -> None:
-    guarded = operations("any", "organization", *PERMISSIONS)
+    guarded = calls("any", "organization", *PERMISSIONS)
     with ExitStack() as stack, every_row() as row:
         strangers = [stack.enter_context(api.with_key(key)) for key in BAD_KEYS]
         for (operation, _), stranger in zip(guarded, cycle(strangers), strict=False):
@@ -79,7 +49,7 @@ def test_a_call_without_a_key_or_with_a_bad_one_is_refused(api: Client, anyone: 
 
 def test_a_permission_allows_its_calls_only(agent: str, scoped: dict[str, Client]) -> None:
     with every_row() as row:
-        for operation, call in operations(*PERMISSIONS):
+        for operation, call in calls(*PERMISSIONS):
             for permission, client in scoped.items():
                 with row(f"{operation} with the permission {permission}"):
                     answer = send(client, operation, agent)
@@ -93,7 +63,7 @@ def test_a_scoped_key_allows_no_call_for_organization_keys(
     api: Client, agent: str, new_key: NewKey
 ) -> None:
     with api.with_key(new_key(agent, *PERMISSIONS)["raw_key"]) as client, every_row() as row:
-        for operation, _ in operations("organization"):
+        for operation, _ in calls("organization"):
             with row(operation):
                 refused(send(client, operation, agent), 403)
 
@@ -114,7 +84,7 @@ def test_an_unknown_instance_is_not_found_before_the_body_is_checked(
 ) -> None:
     words = published.read().messages["instance_not_found"]
     with every_row() as row:
-        for operation, _ in operations(*PERMISSIONS):
+        for operation, _ in calls(*PERMISSIONS):
             with row(operation):
                 refused(send(api, operation), 404, words=words)
             with row(f"{operation} with a malformed id"):
@@ -129,7 +99,7 @@ def test_an_instance_of_another_organization_is_not_found(
 ) -> None:
     words = published.read().messages["instance_not_found"]
     with every_row() as row:
-        for operation in (*(name for name, _ in operations(*PERMISSIONS)), *sorted(ENDS)):
+        for operation in (*(name for name, _ in calls(*PERMISSIONS)), *ENDS):
             with row(operation):
                 refused(send(newcomer, operation, creation["id"]), 404, words=words)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from chowder_local.conformance import published
-from chowder_local.conformance.answers import answered, invalid, refused, rejected, require_status
+from chowder_local.conformance.answers import answered, refused, rejected, require_status
 from chowder_local.conformance.rows import every_row
 
 if TYPE_CHECKING:
@@ -75,13 +75,6 @@ def check_missing_field(api: Client, agent: str, channel: str, field: str) -> No
     answer = api.post(path, json={"config": dict.fromkeys(fields - {field}, "x")})
     require_status(answer, 422)
     assert field in answer.text
-
-
-@pytest.mark.read_only
-def test_a_connection_needs_a_config_and_a_pairing_a_code(api: Client, present: str) -> None:
-    telegram = f"instances/{present}/channels/telegram"
-    invalid(api.post(f"{telegram}/connect", json={}), "body", "config")
-    invalid(api.post(f"{telegram}/pair", json={}), "body", "code")
 
 
 def test_an_unconnected_channel_has_that_status(api: Client, agent: str) -> None:

@@ -88,13 +88,7 @@ def test_a_missing_file_is_not_found(api: Client, present: str) -> None:
 
 
 @pytest.mark.read_only
-def test_a_path_is_required(api: Client, present: str) -> None:
-    files = f"instances/{present}/files"
-    invalid(api.get(f"{files}/content"), "query", "path")
-    invalid(api.get(f"{files}/download"), "query", "path")
-    invalid(api.put(f"{files}/content", json={"content": "x"}), "body", "path")
-    invalid(api.put(f"{files}/content", json={"path": "x"}), "body", "content")
-    invalid(api.post(f"{files}/upload", files={"file": ("x", b"x")}), "body", "path")
-    invalid(
-        api.post(f"{files}/upload", data={"path": "x"}, files={"no": ("x", b"")}), "body", "file"
-    )
+def test_an_upload_needs_a_path_and_a_file(api: Client, present: str) -> None:
+    upload = f"instances/{present}/files/upload"
+    invalid(api.post(upload, files={"file": ("x", b"x")}), "body", "path")
+    invalid(api.post(upload, data={"path": "x"}, files={"no": ("x", b"")}), "body", "file")

@@ -119,12 +119,6 @@ def test_an_invalid_field_is_named(api: Client) -> None:
 
 
 @pytest.mark.read_only
-def test_an_instance_needs_a_name(api: Client) -> None:
-    (problem,) = invalid(api.created(), "body", "name")
-    assert problem["type"] == "missing"
-
-
-@pytest.mark.read_only
 def test_a_body_that_is_no_object_is_refused(api: Client) -> None:
     headers = {"Content-Type": "application/json"}
     with every_row() as row:

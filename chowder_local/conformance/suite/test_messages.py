@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chowder_local.conformance.answers import answered, fits, invalid, refused, rejected
+from chowder_local.conformance.answers import answered, fits, refused, rejected
 from chowder_local.conformance.client import MODEL, media_type_of, responses_path, text_of
 from chowder_local.conformance.rows import every_row
 
@@ -130,18 +130,6 @@ def test_each_message_may_name_another_model(api: Client, agent: str) -> None:
     response = answered(api.message(agent, "models", input=QUESTION, model="gpt-4o-mini"))
     check_response(response, "gpt-4o-mini")
     assert word in text_of(response)
-
-
-@pytest.mark.read_only
-def test_a_message_needs_a_model_and_an_input(api: Client, present: str) -> None:
-    body = {"model": MODEL, "input": "Hello"}
-    with every_row() as row:
-        for path in (responses_path(present), responses_path(present, "a-session")):
-            for missing in body:
-                with row(f"{path} without {missing}"):
-                    lacking = {name: value for name, value in body.items() if name != missing}
-                    problems = invalid(api.post(path, json=lacking), "body", missing)
-                    assert "missing" in [each["type"] for each in problems]
 
 
 def test_an_unknown_model_is_refused(api: Client, agent: str) -> None:

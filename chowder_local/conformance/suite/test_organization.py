@@ -45,12 +45,6 @@ def test_an_invalid_name_is_refused(api: Client, anyone: Client) -> None:
                     invalid(api.patch("organization", json={"name": name}), "body", "name")
 
 
-@pytest.mark.read_only
-def test_a_signup_needs_a_name(anyone: Client) -> None:
-    (problem,) = invalid(anyone.post("organization/signup", json={}), "body", "name")
-    assert problem["type"] == "missing"
-
-
 def test_a_model_key_for_an_unknown_provider_is_refused(api: Client) -> None:
     invalid(api.patch("organization", json={"model_api_keys": {"nobody": "x"}}), "body")
 

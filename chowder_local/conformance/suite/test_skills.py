@@ -82,11 +82,6 @@ def test_invalid_settings_are_refused(api: Client, agent: str) -> None:
                 invalid(api.patch(path, json=body), "body", *body)
 
 
-@pytest.mark.read_only
-def test_an_installation_without_a_slug_is_refused(api: Client, present: str) -> None:
-    invalid(api.post(f"instances/{present}/skills/install", json={}), "body", "slug")
-
-
 def test_a_skill_that_clawhub_does_not_have_is_not_installed(
     api: Client, agent: str, judge: Judge
 ) -> None:
