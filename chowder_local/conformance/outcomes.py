@@ -19,6 +19,7 @@ OPTION = "--conformance-outcomes"
 JUDGE = pytest.StashKey[Judge]()
 OPERATIONS = pytest.StashKey[list[tuple[str, bool]]]()
 """The operations of all requests, in order, and whether they succeeded."""
+NO_CALL = "no call"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -36,6 +37,11 @@ class Outcomes:
         self._config = config
         self._tests: dict[str, dict[str, str]] = {}
         self._findings: list[Finding] = []
+        self._begin = 0
+        """How many requests there were before the current test."""
+
+    def pytest_runtest_logstart(self) -> None:
+        self._begin = len(self._requests)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
@@ -50,7 +56,7 @@ class Outcomes:
         elif report.skipped and isinstance(report.longrepr, tuple):
             reason = redacted(report.longrepr[2]).removeprefix("Skipped: ")
             outcome.update(outcome="skipped", reason=reason)
-        drifts = self._drifts(call.excinfo.value) if report.failed and call.excinfo else []
+        drifts = self._drifts(call.excinfo.value, name) if report.failed and call.excinfo else []
         if (judge := self._config.stash.get(JUDGE, None)) is not None:
             drifts += judge.take_known()
         self._findings += [Finding.of(each, name) for each in drifts]
@@ -66,14 +72,18 @@ class Outcomes:
         file: Path = self._config.getoption(OPTION)
         file.write_text(json.dumps(content), encoding="utf-8")
 
-    def _drifts(self, error: BaseException) -> list[Drift]:
+    def _drifts(self, error: BaseException, test: str) -> list[Drift]:
         if isinstance(error, RowsFailed):
-            return error.drifts
+            return [self._drift(each, test, f"{row}: ") for row, each in error.failed]
+        return [self._drift(error, test)]
+
+    def _drift(self, error: BaseException, test: str, row: str = "") -> Drift:
         if isinstance(error, Drift):
-            return [error]
-        operation, _ = self._requests[-1] if self._requests else ("no call", False)
+            return error
+        requests = self._requests[self._begin :]
+        operation = requests[-1][0] if requests else NO_CALL
         observed = str(error) if isinstance(error, AssertionError) else repr(error)
-        return [Drift(operation, "what the test's name says", observed)]
+        return Drift(operation, test, f"{row}{observed}")
 
     @property
     def _requests(self) -> list[tuple[str, bool]]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from chowder_local.conformance.drift import Drift
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
@@ -15,15 +13,12 @@ if TYPE_CHECKING:
 
 
 class RowsFailed(AssertionError):
-    """Rows of a test failed, each with a drift or another assertion."""
+    """Rows of a test failed; `failed` has their names and errors."""
 
     def __init__(self, failed: list[tuple[str, AssertionError]]) -> None:
         lines = [f"{name}: {error}" for name, error in failed]
         super().__init__("\n".join([f"{len(failed)} rows failed", *lines]))
-        self.drifts = [
-            error if isinstance(error, Drift) else Drift(name, "as published", str(error))
-            for name, error in failed
-        ]
+        self.failed = failed
 
 
 @contextmanager
