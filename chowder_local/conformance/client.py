@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 CALL_TIMEOUT_S = 180.0
 AGENT_TIMEOUT_S = 300.0
 POLL_S = 0.25
+KEEP_ALIVE_S = 1.0
+"""Less than servers keep an idle connection, so that none is reset as it is used again."""
 MODEL = "claude-sonnet-4-20250514"
 
 
@@ -35,6 +37,7 @@ class Client(httpx.Client):
             base_url=base_url.rstrip("/") + "/",
             headers=headers,
             timeout=CALL_TIMEOUT_S,
+            limits=httpx.Limits(keepalive_expiry=KEEP_ALIVE_S),
             event_hooks={"response": [self._name_operation]},
         )
         self._made: list[str] = []
