@@ -6,8 +6,6 @@ import { createHash } from "node:crypto";
 import { copyFileSync, mkdirSync, readFileSync, renameSync } from "node:fs";
 import { DatabaseSync } from "node:sqlite";
 
-const [template, folder] = process.argv.slice(2);
-
 // As OpenClaw's hashRuntimeConfigValue and stableConfigStringify (dist/runtime-snapshot-*.mjs) do.
 function canonical(value) {
   if (value === null || typeof value !== "object") return JSON.stringify(value);
@@ -16,27 +14,35 @@ function canonical(value) {
   return `{${pairs.map(([key, below]) => `${JSON.stringify(key)}:${below}`).join(",")}}`;
 }
 
-const config = JSON.parse(readFileSync(`${folder}/openclaw.json`, "utf8"));
-// It reads a configuration without agents as one with this.
-config.agents = { ...config.agents };
-config.agents.entries ??= { main: {} };
-const hash = createHash("sha256").update(canonical(config)).digest("base64url");
-
-const state = `${folder}/state`;
-const unfinished = `${state}/.begun.sqlite`;
-mkdirSync(state, { mode: 0o700, recursive: true });
-copyFileSync(template, unfinished);
-const database = new DatabaseSync(unfinished);
-const marks = database
-  .prepare("SELECT meta_key, app_version FROM schema_meta WHERE meta_key LIKE '%-migrations'")
-  .all();
-for (const { meta_key, app_version } of marks) {
-  // Version, format, build, two configurations, plugins.
-  const mark = app_version.split("\n");
-  mark[3] = mark[4] = hash;
-  database
-    .prepare("UPDATE schema_meta SET app_version = ? WHERE meta_key = ?")
-    .run(mark.join("\n"), meta_key);
+/** OpenClaw's hash of a configuration file's content; the image's build tries it. */
+export function hashOf(text) {
+  const config = JSON.parse(text);
+  // It reads a configuration without agents as one with this.
+  config.agents = { ...config.agents };
+  config.agents.entries ??= { main: {} };
+  return createHash("sha256").update(canonical(config)).digest("base64url");
 }
-database.close();
-renameSync(unfinished, `${state}/openclaw.sqlite`);
+
+function begin(template, folder) {
+  const hash = hashOf(readFileSync(`${folder}/openclaw.json`, "utf8"));
+  const state = `${folder}/state`;
+  const unfinished = `${state}/.begun.sqlite`;
+  mkdirSync(state, { mode: 0o700, recursive: true });
+  copyFileSync(template, unfinished);
+  const database = new DatabaseSync(unfinished);
+  const marks = database
+    .prepare("SELECT meta_key, app_version FROM schema_meta WHERE meta_key LIKE '%-migrations'")
+    .all();
+  for (const { meta_key, app_version } of marks) {
+    // Version, format, build, two configurations, plugins.
+    const mark = app_version.split("\n");
+    mark[3] = mark[4] = hash;
+    database
+      .prepare("UPDATE schema_meta SET app_version = ? WHERE meta_key = ?")
+      .run(mark.join("\n"), meta_key);
+  }
+  database.close();
+  renameSync(unfinished, `${state}/openclaw.sqlite`);
+}
+
+if (import.meta.main) begin(...process.argv.slice(2));

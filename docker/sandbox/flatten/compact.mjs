@@ -4,6 +4,7 @@
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { transform } from "esbuild";
+import { unfit } from "./unfit.mjs";
 
 const modules = process.argv[2];
 const AT_ONCE = 8;
@@ -33,12 +34,19 @@ function* scriptsIn(folder) {
 
 const scripts = scriptsIn(modules);
 let [before, after] = [0, 0];
+const failed = [];
 
 async function work() {
   for (const script of scripts) {
     const text = readFileSync(script, "utf8");
     if (text.length < LEAST_LENGTH || !isModule(text)) continue;
-    const { code } = await transform(text, options);
+    let code;
+    try {
+      ({ code } = await transform(text, options));
+    } catch {
+      failed.push(script);
+      continue;
+    }
     writeFileSync(script, code);
     before += heapSize(text);
     after += heapSize(code);
@@ -49,3 +57,5 @@ console.log("modules without comments and indentation: some 20 s");
 await Promise.all(Array.from({ length: AT_ONCE }, work));
 const inMb = (size) => Math.round(size / 1e6);
 console.log(`modules without comments and indentation: ${inMb(before)} -> ${inMb(after)} MB`);
+if (failed.length > 0) unfit("compact modules", `${failed.length} stay as they are, as ${failed[0]}`);
+if (before === 0) unfit("compact modules", "there are none");

@@ -2,9 +2,10 @@
 // them anew in each of its dozen worker threads, and every module costs a thread time and memory:
 // they were half of the 28,000 modules loaded up to the end of a first turn.
 import { execFileSync } from "node:child_process";
-import { existsSync, readFileSync, realpathSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, realpathSync, rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { build } from "esbuild";
+import { unfit } from "./unfit.mjs";
 
 const modules = process.argv[2];
 
@@ -51,10 +52,7 @@ function offered(entries) {
   return JSON.parse(execFileSync(...node, { encoding: "utf8", maxBuffer: 1 << 26 }));
 }
 
-for (const [name, wanted] of Object.entries(packages)) {
-  const root = realpathSync(path.join(modules, name));
-  const entries = entriesOf(root, wanted);
-  const before = offered(entries);
+async function bundle(root, entries) {
   const common = {
     entryPoints: entries,
     bundle: true,
@@ -64,36 +62,63 @@ for (const [name, wanted] of Object.entries(packages)) {
     packages: "external",
     legalComments: "none",
     allowOverwrite: true,
+    write: false,
     outdir: root,
     outbase: root,
     metafile: true,
   };
-  let result;
   if (entries[0].endsWith(".mjs") || readFileSync(entries[0], "utf8").includes("export ")) {
     // Shared parts become files of their own, so that no class and no registry exists twice. They
     // stay in the first entry's folder: some look from their own address for what is beside them.
     const beside = path.relative(root, path.dirname(entries[0]));
     const extension = path.extname(entries[0]);
-    result = await build({
+    return build({
       ...common,
       format: "esm",
       splitting: true,
       outExtension: { ".js": extension },
       chunkNames: path.join(beside, "flat-[hash]"),
     });
-  } else {
-    // Node finds what a CommonJS module exports by reading it, so that it has to be written down.
-    const seen = Object.keys(await import(entries[0]));
-    const exported = seen.filter((key) => key !== "default" && key !== "module.exports");
-    const footer = { js: `0 && (module.exports = { ${exported.join(", ")} });` };
-    result = await build({ ...common, format: "cjs", footer });
   }
-  const after = offered(entries);
-  const differs = Object.keys({ ...before, ...after }).filter((key) => before[key] !== after[key]);
-  if (differs.length > 0) {
-    const words = differs.map((key) => `${key}: ${before[key]} -> ${after[key]}`);
-    throw new Error(`${name} does not offer what it did before: ${words.join("; ")}`);
+  // Node finds what a CommonJS module exports by reading it, so that it has to be written down.
+  const seen = Object.keys(await import(entries[0]));
+  const exported = seen.filter((key) => key !== "default" && key !== "module.exports");
+  const footer = { js: `0 && (module.exports = { ${exported.join(", ")} });` };
+  return build({ ...common, format: "cjs", footer });
+}
+
+function write(file, contents) {
+  mkdirSync(path.dirname(file), { recursive: true });
+  writeFileSync(file, contents);
+}
+
+async function flatten(name, wanted) {
+  const root = realpathSync(path.join(modules, name));
+  const entries = entriesOf(root, wanted);
+  const before = offered(entries);
+  const { metafile, outputFiles } = await bundle(root, entries);
+  const places = outputFiles.map((file) => file.path);
+  const former = places.map((file) => (existsSync(file) ? readFileSync(file) : undefined));
+  try {
+    for (const { path: file, contents } of outputFiles) write(file, contents);
+    const after = offered(entries);
+    const differs = Object.keys({ ...before, ...after }).filter((key) => before[key] !== after[key]);
+    if (differs.length > 0) {
+      const words = differs.map((key) => `${key}: ${before[key]} -> ${after[key]}`);
+      throw new Error(`it does not offer what it did before: ${words.join("; ")}`);
+    }
+  } catch (error) {
+    places.forEach((file, at) => (former[at] ? writeFileSync(file, former[at]) : rmSync(file)));
+    throw error;
   }
-  const { inputs, outputs } = result.metafile;
+  const { inputs, outputs } = metafile;
   console.log(`${name}: ${Object.keys(inputs).length} -> ${Object.keys(outputs).length} files`);
+}
+
+for (const [name, wanted] of Object.entries(packages)) {
+  try {
+    await flatten(name, wanted);
+  } catch (error) {
+    unfit("flat packages", `${name}: ${error.message}`);
+  }
 }

@@ -6,6 +6,7 @@
 // starts the thread that reads conversations anew. Here it does so once a day.
 import { readFileSync, readdirSync, writeFileSync } from "node:fs";
 import path from "node:path";
+import { unfit } from "./unfit.mjs";
 
 const dist = path.resolve(process.argv[2]);
 const changes = [
@@ -28,6 +29,5 @@ for (const name of readdirSync(dist).filter((each) => each.endsWith(".mjs"))) {
   if (changed !== text) writeFileSync(file, changed);
 }
 changes.forEach(([pattern], index) => {
-  // It works without, only slower after a silence.
-  if (!counts[index]) console.log(`not found in this OpenClaw: ${pattern.source}`);
+  if (!counts[index]) unfit("idle workers", `there is no ${pattern.source}`);
 });

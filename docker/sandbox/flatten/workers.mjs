@@ -5,10 +5,11 @@
 //
 // A module whose exports a worker does not use is left out with whatever else it does when it is
 // loaded. Looked at for OpenClaw 2026.9.6: those enter themselves in registries that are left out, too.
-import { readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { Worker } from "node:worker_threads";
 import { build } from "esbuild";
+import { unfit } from "./unfit.mjs";
 
 const dist = path.resolve(process.argv[2]);
 const workers = [
@@ -84,8 +85,9 @@ const common = {
   logLevel: "error",
 };
 
-for (const program of programs) {
+async function flattenProgram(program) {
   const file = path.join(dist, program);
+  const former = readFileSync(file);
   const { metafile } = await build({
     ...common,
     entryPoints: [file],
@@ -98,16 +100,21 @@ for (const program of programs) {
       js: 'import{createRequire as requireOf}from"node:module";const require=requireOf(import.meta.url);',
     },
   });
-  await loaded(file);
+  try {
+    await loaded(file);
+  } catch (error) {
+    writeFileSync(file, former);
+    throw error;
+  }
   console.log(`${program}: ${Object.keys(metafile.inputs).length} -> 1 file`);
 }
 
-for (const worker of workers) {
+async function flattenWorker(worker) {
   const file = path.join(dist, worker);
   const [, imported] = readFileSync(file, "utf8").match(onlyImports) ?? [];
   const entry = imported === undefined ? file : path.resolve(path.dirname(file), imported);
   const name = `flat-${path.basename(worker, ".js")}`;
-  const { metafile } = await build({
+  const { metafile, outputFiles } = await build({
     ...common,
     entryPoints: { [name]: entry },
     // Beside what it is made of, because some of that looks from its own address for other files.
@@ -115,6 +122,7 @@ for (const worker of workers) {
     outExtension: { ".js": ".mjs" },
     chunkNames: `${name}-[hash]`,
     splitting: true,
+    write: false,
     packages: "external",
     plugins: [unused(entry)],
   });
@@ -124,9 +132,30 @@ for (const worker of workers) {
     .filter(({ kind, external, path: file }) => external && kind === "dynamic-import" && file.startsWith("./"))
     .filter(({ path: file }) => !outside.includes(nameOf(file)));
   // What is loaded from elsewhere comes with a second copy of what is in here.
-  if (left.length > 0) throw new Error(`${worker} loads ${left.map((one) => one.path)} later`);
+  if (left.length > 0) throw new Error(`it loads ${left.map((one) => one.path)} later`);
+  for (const { path: place, contents } of outputFiles) {
+    mkdirSync(path.dirname(place), { recursive: true });
+    writeFileSync(place, contents);
+  }
   const flat = path.join(dist, `${name}.mjs`);
-  await loaded(flat);
+  try {
+    await loaded(flat);
+  } catch (error) {
+    for (const { path: place } of outputFiles) rmSync(place);
+    throw error;
+  }
   writeFileSync(file, `import "${path.relative(path.dirname(file), flat)}";\nexport {};\n`);
   console.log(`${worker}: ${Object.keys(metafile.inputs).length} -> ${outputs.length} files`);
+}
+
+const jobs = [
+  ...programs.map((program) => [program, flattenProgram]),
+  ...workers.map((worker) => [worker, flattenWorker]),
+];
+for (const [file, flatten] of jobs) {
+  try {
+    await flatten(file);
+  } catch (error) {
+    unfit("flat workers", `${file}: ${error.message}`);
+  }
 }

@@ -1,11 +1,12 @@
 """Makes a folder of npm packages small: removes what no agent reads, keeps equal files once.
 
-Looked at for OpenClaw 2026.9.6; what a release does not have is named and fails the build.
+Looked at for OpenClaw 2026.9.6; what another release does not have is noted.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import sys
@@ -41,7 +42,7 @@ def main(folder: Path) -> None:
         matches = folder.glob(pattern.format(machine=machine, other=other))
         found = [each for each in matches if each.is_file()]
         if not found:
-            sys.exit(f"slim: there is no {pattern}; look at what this release has instead.")
+            _note_unfit(folder, f"there is no {pattern}")
         for each in found:
             each.unlink()
     for each in _files(folder):
@@ -49,6 +50,13 @@ def main(folder: Path) -> None:
             each.unlink()
     linked = _link_equal(folder)
     sys.stdout.write(f"{before} MB of packages are {_size(folder)} MB now, {linked} MB by links\n")
+
+
+def _note_unfit(folder: Path, reason: str) -> None:
+    """As `flatten/unfit.mjs` does."""
+    sys.stdout.write(f"slim packages do not fit this OpenClaw: {reason}\n")
+    with (folder / "unfit.jsonl").open("a", encoding="utf-8") as notes:
+        notes.write(json.dumps({"shortcut": "slim packages", "reason": reason}) + "\n")
 
 
 def _is_for_developers(path: Path) -> bool:

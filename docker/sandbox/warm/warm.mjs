@@ -1,18 +1,22 @@
 // Fills Node's compile cache during the image build: boots a gateway on throw-away state, lets it
 // take one turn a wire format against a stand-in model, and stops it, so that sandboxes boot faster.
 // It also notes the JSON schema of the configuration, by which overrides are judged before a boot,
-// and keeps the database that it has made, without all that is of this run, for new agents.
-import { spawn } from "node:child_process";
+// and what is seen of OpenClaw's inside, and keeps the database that was made for new agents.
+import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdir, readdir, rm, writeFile } from "node:fs/promises";
+import { mkdir, readFile, readdir, rm, writeFile } from "node:fs/promises";
 import http from "node:http";
-import { DatabaseSync } from "node:sqlite";
+import { keepBlank } from "./blank.mjs";
+import { observeFiles } from "./observe.mjs";
 
 // Where agents have it, too: the database knows of paths.
 const home = "/data";
 const token = "only-for-the-image-build-0123456789";
 const gateway = "http://127.0.0.1:18789";
-const [schemaFile, blankFile] = process.argv.slice(2);
+const state = `${home}/.openclaw`;
+const [target] = process.argv.slice(2);
+// As the relay's: OpenClaw passes it on in its own error.
+const marker = `relay-failure-${"0123456789abcdef".repeat(2)}-geg`;
 const deadlineMs = 600_000;
 
 let log = "";
@@ -22,13 +26,21 @@ function fail(words) {
 }
 const deadline = setTimeout(() => fail("the gateway did not get ready in time"), deadlineMs);
 
+// A client's own function.
+const lookup = {
+  type: "function",
+  name: "lookup_of_a_client",
+  parameters: { type: "object", properties: { command: { type: "string" } } },
+};
+
 const event = (data) => `event: ${data.type}\ndata: ${JSON.stringify(data)}\n\n`;
 
 function anthropicAnswer(body) {
   // The first call asks for a command, so that the tools' code is warmed too.
   const asksForTool = !body.includes('"tool_result"');
+  const name = body.includes(`"${lookup.name}"`) ? lookup.name : "exec";
   const block = asksForTool
-    ? { type: "tool_use", id: "toolu_1", name: "exec", input: {} }
+    ? { type: "tool_use", id: "toolu_1", name, input: {} }
     : { type: "text", text: "" };
   const delta = asksForTool
     ? { type: "input_json_delta", partial_json: '{"command":"true"}' }
@@ -46,16 +58,17 @@ function anthropicAnswer(body) {
   ].map(event).join("");
 }
 
+let prompt;
 const model = http.createServer(async (request, response) => {
   let body = "";
   for await (const chunk of request) body += chunk;
   if (request.url.startsWith("/anthropic/")) {
     response.writeHead(200, { "content-type": "text/event-stream" });
-    response.end(anthropicAnswer(body));
+    response.end(anthropicAnswer((prompt = body)));
   } else {
     // A refusal is enough to have the other formats' clients loaded.
     response.writeHead(400, { "content-type": "application/json" });
-    response.end('{"error":{"message":"not now"}}');
+    response.end(JSON.stringify({ error: { message: marker } }));
   }
 });
 model.listen(0, "127.0.0.1");
@@ -63,7 +76,7 @@ await once(model, "listening");
 const modelUrl = `http://127.0.0.1:${model.address().port}`;
 
 const provider = (api, path) => ({ api, baseUrl: modelUrl + path, apiKey: "none", models: [] });
-await writeFile(`${home}/.openclaw/openclaw.json`, JSON.stringify({
+await writeFile(`${state}/openclaw.json`, JSON.stringify({
   gateway: {
     mode: "local",
     auth: { mode: "token", token },
@@ -113,17 +126,37 @@ async function post(path, body, headers = {}) {
   return { status: response.status, text: await response.text() };
 }
 
+const config = await readFile(`${state}/openclaw.json`, "utf8");
+const failures = [];
 for (const name of ["chowder-anthropic/m", "chowder-openai/m", "chowder-gemini/m"]) {
   for (const stream of [true, false]) {
     const body = { model: "openclaw", input: "hi", stream };
     const { status, text } = await post("/v1/responses", body, { "x-openclaw-model": name });
     console.log(`a turn with ${name}${stream ? ", streamed" : ""}: ${status}`);
-    if (name.startsWith("chowder-anthropic") && !text.includes('"ok"')) {
-      fail(`no answer in ${text.slice(-2000)}`);
-    }
+    if (!name.startsWith("chowder-anthropic")) failures.push(text.slice(0, 4000));
+    else if (!text.includes('"ok"')) fail(`no answer in ${text.slice(-2000)}`);
   }
 }
-await post("/api/v1/admin/rpc", { method: "config.get", params: {} });
+
+// A conversation with all that OpenClaw changes in a client's messages before a model gets them.
+const said = (role, content) => ({ type: "message", role, content });
+async function converse(input) {
+  const headers = { "x-openclaw-model": "chowder-anthropic/m", "x-openclaw-session-key": "agent:main:seen" };
+  const { text } = await post("/v1/responses", { model: "openclaw", input, tools: [lookup] }, headers);
+  return JSON.parse(text).output ?? [];
+}
+const output = await converse([said("user", "first"), said("assistant", "answer"), said("user", "look")]);
+const { call_id } = output.find(({ type }) => type === "function_call") ?? {};
+await converse([{ type: "function_call_output", call_id, output: "found" }]);
+
+async function call(method) {
+  const { text } = await post("/api/v1/admin/rpc", { method, params: {} });
+  return JSON.parse(text).payload;
+}
+
+const answered = {};
+for (const method of ["config.get", "health", "cron.list"]) answered[method] = await call(method);
+const processes = execFileSync("ps", ["-eo", "args", "--no-headers"], { encoding: "utf8" });
 
 // Titles, descriptions and defaults are for people; without them it is half as long.
 function bare(schema) {
@@ -139,10 +172,9 @@ function bare(schema) {
   return { ...rest, properties: Object.fromEntries(named) };
 }
 
-const told = await post("/api/v1/admin/rpc", { method: "config.schema", params: {} });
-const schema = JSON.parse(told.text).payload?.schema;
-if (!schema?.properties?.agents) fail(`no schema in ${told.text.slice(0, 2000)}`);
-await writeFile(schemaFile, JSON.stringify(bare(schema)));
+const schema = (await call("config.schema"))?.schema;
+if (!schema?.properties?.agents) fail("no schema of the configuration");
+await writeFile(`${target}/config-schema.json`, JSON.stringify(bare(schema)));
 // The command line is what deletes sessions; its code is another bundle.
 await once(spawn("openclaw", ["sessions", "delete", "agent:main:none", "--yes", "--json"], {
   env,
@@ -155,25 +187,22 @@ model.close();
 model.closeAllConnections();
 clearTimeout(deadline);
 
-// What every agent's database has after a first start, and nobody is told by: no keys, no identity,
-// no times of use. All other tables are left empty.
-const common = {
-  schema_meta: "1",
-  migration_runs: "1",
-  migration_sources: "1",
-  config_machine_state: "state_key IN ('auth.sharedStore', 'plugins.installedIndex')",
-  plugin_state_entries: "namespace LIKE '%migration-state'",
-};
-const database = new DatabaseSync(`${home}/.openclaw/state/openclaw.sqlite`);
-const tables = database
-  .prepare("SELECT name FROM sqlite_master WHERE type = 'table'")
-  .all();
-database.exec("PRAGMA foreign_keys = OFF");
-for (const { name } of tables) {
-  database.exec(`DELETE FROM "${name}" WHERE NOT (${common[name] ?? "0"})`);
+const seen = observeFiles(state);
+try {
+  keepBlank(`${state}/state/openclaw.sqlite`, config, `${target}/blank.sqlite`);
+} catch (error) {
+  seen.unfit["prepared database"] = error.message;
 }
-// Anew, so that nothing of what was deleted is left between its pages.
-database.prepare("VACUUM INTO ?").run(blankFile);
-database.close();
+const { system, messages } = JSON.parse(prompt);
+const observations = {
+  ...seen,
+  answers: answered,
+  failures,
+  marker,
+  processes: processes.trim().split("\n"),
+  prompt: { system, messages },
+};
+await writeFile(`${target}/observations.json`, JSON.stringify(observations));
+for (const [shortcut, reason] of Object.entries(seen.unfit)) console.log(`without ${shortcut}: ${reason}`);
 for (const name of await readdir(home)) await rm(`${home}/${name}`, { recursive: true });
-await mkdir(`${home}/.openclaw/workspace`, { recursive: true, mode: 0o700 });
+await mkdir(`${state}/workspace`, { recursive: true, mode: 0o700 });
