@@ -36,6 +36,7 @@ from chowder_local.openclaw.channels import CONNECT_TIMEOUT_S, Channels
 from chowder_local.openclaw.files import Files
 from chowder_local.openclaw.rewinding import Rewinding
 from chowder_local.openclaw.skills import Skills
+from chowder_local.openclaw.transcripts.chat_history import ChatHistory
 from chowder_local.openclaw.transcripts.reader import Transcripts
 
 if TYPE_CHECKING:
@@ -196,6 +197,7 @@ class Agents(Sandboxes):
             made_by=f"chowder-local {self.server_facts.version}",
             openclaw_version=self.server_facts.openclaw_version,
             clock=self.clock,
+            allows=self.shortcuts.allow,
         )
 
     @cached_property
@@ -211,7 +213,13 @@ class Agents(Sandboxes):
 
     @cached_property
     def transcripts(self) -> Transcripts:
-        return Transcripts(self.exec, self.exec_beside, self.state_dir)
+        return Transcripts(
+            self.exec,
+            self.exec_beside,
+            self.state_dir,
+            ChatHistory(self.control),
+            self.shortcuts.allow,
+        )
 
     @cached_property
     def traces(self) -> TraceLog:
@@ -236,7 +244,9 @@ class Agents(Sandboxes):
                 rewinding=rewinding,
                 traces=self.traces,
             ),
-            diagnosis=FailureDiagnosis(self.engine, self.healing, self.model_failures),
+            diagnosis=FailureDiagnosis(
+                self.engine, self.healing, self.model_failures, self.shortcuts.allow
+            ),
             in_memory=self.in_memory,
             gateway_of=self.gateway_of,
             shutdown=self.shutdown,
@@ -276,6 +286,7 @@ class Agents(Sandboxes):
         return Health(
             self.server_facts,
             self.engine,
+            self.shortcuts.misfits,
             self.instances,
             self.warm_queries,
             self.pool,

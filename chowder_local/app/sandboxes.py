@@ -12,6 +12,7 @@ from chowder_local.app.model_calls import ModelCalls
 from chowder_local.core.keyed_lock import KeyedLocks
 from chowder_local.instances.configuration.initial_config import InitialConfigs
 from chowder_local.instances.directory import InstanceDirectory
+from chowder_local.instances.image_shortcuts import ImageShortcuts
 from chowder_local.instances.lifecycle.boot_queue import BootQueue
 from chowder_local.instances.lifecycle.capacity import Capacity
 from chowder_local.instances.lifecycle.drain import Drain
@@ -79,6 +80,10 @@ class Sandboxes(ModelCalls):
         return Gateway(self.gateways, url, token, lock)
 
     @cached_property
+    def shortcuts(self) -> ImageShortcuts:
+        return ImageShortcuts(self.engine)
+
+    @cached_property
     def directory(self) -> InstanceDirectory:
         return InstanceDirectory(self.instances)
 
@@ -120,6 +125,7 @@ class Sandboxes(ModelCalls):
             locks=self.locks,
             uses=self.uses,
             gateway_of=self.gateway_of,
+            allows=self.shortcuts.allow,
             after_s=self.settings.hibernate_after_s,
             interval_s=self.settings.reconcile_interval_s,
         )
@@ -148,9 +154,13 @@ class Sandboxes(ModelCalls):
             engine=self.engine,
             readiness=self.readiness,
             initial_configs=self.initial_configs,
-            warm_up=WarmUp(self.control, self.exec, self.home),
+            warm_up=WarmUp(self.control, self.exec, self.home, self.shortcuts.allow),
             hydration=Hydration(
-                self.state_transfers, self.snapshots, self.initial_configs, self.gateway_of
+                self.state_transfers,
+                self.snapshots,
+                self.initial_configs,
+                self.gateway_of,
+                self.shortcuts.allow,
             ),
             gateway_of=self.gateway_of,
             egress=self.egress_rule.default,
@@ -187,7 +197,13 @@ class Sandboxes(ModelCalls):
 
     @cached_property
     def fit(self) -> Fit:
-        return Fit(self.warm_sandboxes, self.organizations, self.egress_rule, self.demand)
+        return Fit(
+            self.warm_sandboxes,
+            self.organizations,
+            self.egress_rule,
+            self.demand,
+            self.shortcuts.allow,
+        )
 
     @cached_property
     def rehydration(self) -> Rehydration:

@@ -15,6 +15,8 @@ from chowder_local.core import model_endpoints
 from chowder_local.core.errors import ChowderError
 from chowder_local.diagnostics import checks
 from chowder_local.diagnostics.checks import Finding, Level
+from chowder_local.openclaw.shortcuts.catalogue import find_misfits
+from chowder_local.openclaw.shortcuts.observations import OBSERVATIONS_FILE, read_observations
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -75,9 +77,9 @@ def _other_server(context: Context) -> Iterator[Finding]:
 def examine(settings: Settings, env: Mapping[str, str]) -> Iterator[Finding]:
     """All findings, from the engine up to the model providers."""
     facts = _engine_facts(env)
-    image = None if isinstance(facts, ChowderError) else _image(settings, env)
+    images = [] if isinstance(facts, ChowderError) else list(_images(settings, env))
     health, server = _server(settings)
-    yield from checks.examine(settings, facts, image, health, [server])
+    yield from checks.examine(settings, facts, images, health, [server])
     yield from _providers(settings, env)
 
 
@@ -90,20 +92,30 @@ def _engine_facts(env: Mapping[str, str]) -> EngineFacts | ChowderError:
         return failure
 
 
-def _image(settings: Settings, env: Mapping[str, str]) -> Finding:
+def _images(settings: Settings, env: Mapping[str, str]) -> Iterator[Finding]:
     from chowder_local.engine.image_recipe import expected_tag
-    from chowder_local.engine.images import is_there
+    from chowder_local.engine.images import is_there, read_file
 
+    tag = expected_tag(settings)
     try:
-        tag = expected_tag(settings)
         if is_there(tag, env):
-            return Finding("image", Level.OK, f"{tag} is there")
+            yield Finding("image", Level.OK, f"{tag} is there")
+            yield from _shortcuts(read_file(tag, OBSERVATIONS_FILE, env))
+            return
     except ChowderError as failure:
-        return Finding("image", Level.FAIL, str(failure))
+        yield Finding("image", Level.FAIL, str(failure))
+        return
     if settings.image is not None:
-        return Finding("image", Level.FAIL, f"{tag} is not there", f"docker pull {tag}")
+        yield Finding("image", Level.FAIL, f"{tag} is not there", f"docker pull {tag}")
+        return
     cure = "'up' builds it, and so does 'image build'; it takes some minutes."
-    return Finding("image", Level.WARN, f"{tag} is not there", cure)
+    yield Finding("image", Level.WARN, f"{tag} is not there", cure)
+
+
+def _shortcuts(content: bytes | None) -> Iterator[Finding]:
+    observations = read_observations(content)
+    version = None if observations is None else observations.openclaw
+    yield from checks.shortcuts(find_misfits(observations), version)
 
 
 def _providers(settings: Settings, env: Mapping[str, str]) -> Iterator[Finding]:

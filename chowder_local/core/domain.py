@@ -182,6 +182,11 @@ class Instance:
         return self.status is InstanceStatus.RUNNING and self.gateway_url is None
 
     @property
+    def has_home(self) -> bool:
+        """Whether it has files and conversations: its own, or those of a snapshot."""
+        return self.first_ready_at is not None or self.origin_snapshot_id is not None
+
+    @property
     def is_in_memory(self) -> bool:
         """Whether it runs in a sandbox that takes turns."""
         return self.status is InstanceStatus.RUNNING and self.gateway_url is not None

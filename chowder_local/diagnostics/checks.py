@@ -19,6 +19,7 @@ from chowder_local.core.domain import RELAY_PORT, agent_capacity
 from chowder_local.core.errors import ChowderError
 from chowder_local.core.formatting import size_of
 from chowder_local.core.model_endpoints import models_in
+from chowder_local.openclaw.shortcuts.catalogue import SHORTCUTS, unproved
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -55,14 +56,15 @@ class Finding:
 def examine(
     settings: Settings,
     engine_facts: EngineFacts | ChowderError,
-    image: Finding | None,
+    images: Iterable[Finding],
     health: Mapping[str, Any] | None,
     server: Iterable[Finding],
 ) -> Iterator[Finding]:
     """Yields all findings about this machine and its server.
 
-    `engine_facts` is an error if the engine cannot be used. `health` is the server's own report,
-    None if no server runs; `server` are the findings about it.
+    `engine_facts` is an error if the engine cannot be used; `images` are the findings about the
+    sandbox image. `health` is the server's own report, None if no server runs; `server` are the
+    findings about it.
     """
     facts = None if isinstance(engine_facts, ChowderError) else engine_facts
     yield versions()
@@ -72,8 +74,7 @@ def examine(
         yield Finding("engine", Level.FAIL, str(engine_facts))
     else:
         yield from engine(engine_facts)
-    if image is not None:
-        yield image
+    yield from images
     yield from disk(settings, facts)
     if facts is not None:
         counts = None if health is None else health.get("instances") or {}
@@ -167,6 +168,29 @@ def engine(facts: EngineFacts) -> Iterator[Finding]:
     if not (facts.has_memory_limit and facts.has_pids_limit):
         cure = "Enable the cgroup controllers memory and pids (rootless: systemd delegation)."
         yield Finding("limits", Level.WARN, "the engine cannot limit an agent's memory", cure)
+
+
+def shortcuts(off: Mapping[str, str], openclaw_version: str | None) -> Iterator[Finding]:
+    """Which uses of OpenClaw's inside do not fit its release, with what is done without each.
+
+    `off` are the reasons by name; the version is None if the image does not say it.
+    """
+    cure = "Everything else works. A chowder-local that knows this OpenClaw has the shortcut again."
+    for each in SHORTCUTS:
+        if each.name in off:
+            words = f"{each.name}: {off[each.name]}; so {each.plain_way}"
+            yield Finding("shortcut", Level.WARN, words, cure)
+    if openclaw_version is None:
+        return
+    if untried := [each for each in unproved(openclaw_version) if each.name not in off]:
+        words = f"{len(untried)} fit OpenClaw {openclaw_version}, but are not proved for it"
+        cure = (
+            "If agents misbehave, use the OpenClaw that this version of chowder-local comes with."
+        )
+        yield Finding("shortcuts", Level.WARN, words, cure)
+    elif not off:
+        words = f"all {len(SHORTCUTS)} fit OpenClaw {openclaw_version}"
+        yield Finding("shortcuts", Level.OK, words)
 
 
 def memory(facts: EngineFacts, running_count: int | None) -> Finding:

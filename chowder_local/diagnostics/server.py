@@ -6,10 +6,10 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from chowder_local.core.errors import ChowderError
-from chowder_local.diagnostics.checks import Finding, Level, examine
+from chowder_local.diagnostics.checks import Finding, Level, examine, shortcuts
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Iterator, Mapping
 
     from chowder_local.core.settings import Settings
     from chowder_local.engine.engine_facts import EngineFacts
@@ -31,21 +31,24 @@ class ServerDiagnosis:
         health = await self._health.report()
         pool = [_pool(health["pool"])]
         facts: EngineFacts | ChowderError
-        image: Finding | None = None
+        images: list[Finding] = []
         try:
             facts = await self._engine_facts()
-            image = _image(health)
+            images = list(_images(health))
         except ChowderError as failure:
             facts = failure
-        checks = examine(self._settings, facts, image, health, pool)
+        checks = examine(self._settings, facts, images, health, pool)
         return health, await asyncio.to_thread(list, checks)
 
 
-def _image(health: Mapping[str, Any]) -> Finding:
+def _images(health: Mapping[str, Any]) -> Iterator[Finding]:
     if (problem := health["engine"]["error"]) is not None:
         # The error's message contains its cure.
-        return Finding("image", Level.FAIL, problem)
-    return Finding("image", Level.OK, f"{health['image']} is there")
+        yield Finding("image", Level.FAIL, problem)
+        return
+    yield Finding("image", Level.OK, f"{health['image']} is there")
+    if (off := health["shortcuts_off"]) is not None:
+        yield from shortcuts(off, health["openclaw_version"])
 
 
 def _pool(pool: Mapping[str, Any]) -> Finding:

@@ -29,6 +29,7 @@ from chowder_local.engine.build_command import (
 )
 from chowder_local.engine.connection import engine_client
 from chowder_local.engine.image_recipe import expected_tag, read_versions, recipe_dir
+from chowder_local.engine.volume_archives import read_container_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -64,6 +65,20 @@ def is_there(tag: str, env: Mapping[str, str]) -> bool:
     """Whether the engine has the image. Raises EngineUnavailable if the engine fails."""
     with engine_client(env, REFUSAL) as (client, _):
         return _has(client, tag)
+
+
+def read_file(tag: str, path: str, env: Mapping[str, str]) -> bytes | None:
+    """A file of an image that is there; None if it has no such file.
+
+    Raises EngineUnavailable if the engine fails.
+    """
+    with engine_client(env, REFUSAL) as (client, _):
+        # The engine reads files of containers only; this one never starts.
+        container = client.containers.create(tag, ["true"])
+        try:
+            return read_container_file(container, path)
+        finally:
+            container.remove()
 
 
 def list_images(env: Mapping[str, str]) -> list[ImageInfo]:

@@ -60,6 +60,7 @@ STATUSES: Mapping[type[ChowderError], int] = {
     sandboxes.SandboxPaused: 409,
     # Not a failure: the caller's other running agents take the memory.
     sandboxes.HostFull: 409,
+    agents.ConversationsAtRest: 409,
     agents.ChannelNotFound: 404,
     agents.PairingNotFound: 404,
     agents.ChannelRefused: 400,

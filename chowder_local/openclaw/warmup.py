@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 from chowder_local.core.errors.agents import GatewayUnavailable
 from chowder_local.openclaw.sandbox_exec import Program, command, error_message
 from chowder_local.openclaw.session_keys import session_key
+from chowder_local.openclaw.shortcuts.catalogue import WARM_UP
 
 if TYPE_CHECKING:
     from chowder_local.core.domain import SandboxId
     from chowder_local.openclaw.control import Control
     from chowder_local.openclaw.gateway import Gateway
     from chowder_local.openclaw.sandbox_exec import Processes
+    from chowder_local.openclaw.shortcuts.catalogue import Allows
 
 TEXT = "Hello."
 TURN_COUNT = 2
@@ -25,10 +27,11 @@ _ERASER = "erase_session.py"
 
 
 class WarmUp:
-    def __init__(self, control: Control, processes: Processes, home: str) -> None:
+    def __init__(self, control: Control, processes: Processes, home: str, allows: Allows) -> None:
         self._control = control
         self._eraser = Program(processes, _ERASER)
         self._home = home
+        self._allows = allows
 
     @property
     def fingerprint(self) -> str:
@@ -38,9 +41,12 @@ class WarmUp:
     async def warm(self, sandbox_id: SandboxId, gateway: Gateway, model: str) -> None:
         """Lets the agent answer in a conversation, and erases that conversation.
 
+        Does nothing if the conversation could not be erased from this release's databases.
         Raises GatewayUnavailable if a turn is not answered or the conversation cannot be erased;
         RpcRefused, EngineUnavailable, SandboxMissing, SandboxPaused.
         """
+        if not await self._allows(WARM_UP):
+            return
         # A name that no client uses for its own conversation.
         session = secrets.token_hex(16)
         for _ in range(TURN_COUNT):

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chowder_local.core.domain import EngineMemory, SandboxId, SandboxInfo, SandboxState
 from chowder_local.core.errors.sandboxes import EngineUnavailable, SandboxMissing
+from chowder_local.openclaw.shortcuts.observations import OBSERVATIONS_FILE
 from tests.scripted import homes
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Iterator
     from datetime import datetime
-    from pathlib import Path
 
     from chowder_local.core.domain import SandboxSpec, SandboxUsage
     from chowder_local.instances.engine_protocol import Result
+
+
+OBSERVATIONS = Path(__file__).with_name("observations.json").read_bytes()
+"""What the image build has seen of OpenClaw 2026.9.6; the system prompt is shortened."""
 
 
 @dataclass
@@ -35,7 +40,7 @@ class ScriptedEngine:
         self.containers: dict[SandboxId, SandboxInfo] = {}
         self.volume_ids: set[SandboxId] = set()
         self.files: dict[SandboxId, dict[str, bytes]] = {}
-        self.image_files: dict[str, bytes] = {}
+        self.image_files: dict[str, bytes] = {OBSERVATIONS_FILE: OBSERVATIONS}
         self.homes: dict[SandboxId, bytes] = {}
         """Archives of volumes by sandbox; others have a blank agent's home."""
         self.calls: list[tuple[str, str]] = []

@@ -65,6 +65,14 @@ class HealthView(BaseModel):
     pid: Annotated[int, Field(description="The server's process id.", examples=[4242])]
     started_at: datetime
     engine: EngineHealth
+    shortcuts_off: Annotated[
+        dict[str, str] | None,
+        Field(
+            description="The uses of OpenClaw's inside that do not fit its release, each with the "
+            "reason; the server works without them. Null if that is not known.",
+            examples=[{}],
+        ),
+    ]
     relay: RelayHealth
     places: Annotated[
         int | None,

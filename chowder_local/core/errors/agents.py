@@ -65,6 +65,19 @@ class AgentRenewed(GatewayUnavailable):
         )
 
 
+class ConversationsAtRest(ChowderError):
+    """The conversations of an instance that is not in memory cannot be read with its OpenClaw.
+
+    Remedy: Start the instance, or send it a message if it is `running`, and read them then.
+    `chowder-local doctor` says why the server cannot read them from the instance's files.
+    """
+
+    message = (
+        "The conversations can be read only while the agent is in memory, because the server does "
+        "not know this OpenClaw's database. Start the instance, or send it a message."
+    )
+
+
 class Problem(NamedTuple):
     """A problem in a configuration, at a dotted path as OpenClaw writes it."""
 

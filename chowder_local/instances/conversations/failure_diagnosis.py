@@ -16,16 +16,18 @@ from chowder_local.core.errors.agents import (
     GatewayUnavailable,
     MessageRefused,
 )
+from chowder_local.openclaw.shortcuts.catalogue import FAILURE_MARKERS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from chowder_local.core.domain import Instance, SandboxId
     from chowder_local.instances.engine_protocol import Engine
     from chowder_local.instances.lifecycle.healing import Healing
+    from chowder_local.openclaw.shortcuts.catalogue import Allows
     from chowder_local.relay.prompt_format.failure_markers import FailureMarkers
 
-    FindFailure = Callable[[str], ChowderError | None]
+    FindFailure = Callable[[str], Awaitable[ChowderError | None]]
     """Finds the failed model call that a message of the gateway is about, if any."""
 
 log = logging.getLogger(__name__)
@@ -54,20 +56,25 @@ TOOL_CHOICE_PREFIX = "tool_choice"
 class FailureDiagnosis:
     """Finds causes that OpenClaw does not name, and repairs the agent where possible."""
 
-    def __init__(self, engine: Engine, healing: Healing, failures: FailureMarkers) -> None:
+    def __init__(
+        self, engine: Engine, healing: Healing, failures: FailureMarkers, allows: Allows
+    ) -> None:
         self._engine = engine
         self._healing = healing
         self._failures = failures
+        self._allows = allows
         # Bounded, because instances that are deleted while it is full are never removed.
         self._full_disks: deque[SandboxId] = deque(maxlen=FULL_DISKS_KEPT)
 
-    def find_failure(
+    async def find_failure(
         self, sandbox_id: SandboxId, since_s: float, message: str
     ) -> ChowderError | None:
         """The failed model call that the gateway's message is about, if it is on record."""
         if (marked := self._failures.find(message)) is not None:
             return marked
-        return self._failures.latest(sandbox_id, since_s) if message in UNMARKED_ERRORS else None
+        if message in UNMARKED_ERRORS or not await self._allows(FAILURE_MARKERS):
+            return self._failures.latest(sandbox_id, since_s)
+        return None
 
     async def diagnose(
         self,
@@ -78,7 +85,7 @@ class FailureDiagnosis:
     ) -> ChowderError:
         """The error that the client gets for the gateway's refusal."""
         message = _message(status, body)
-        error = find_failure(message) or _error(status, message)
+        error = await find_failure(message) or _error(status, message)
         if type(error) is GatewayUnavailable and message == UNSPECIFIC_ERROR:
             return await self._find_cause(instance) or error
         return error

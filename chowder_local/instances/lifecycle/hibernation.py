@@ -11,6 +11,7 @@ from chowder_local.core import request_context
 from chowder_local.core.domain import SandboxState
 from chowder_local.core.errors.agents import GatewayUnavailable, RpcRefused
 from chowder_local.core.tasks import contained, every
+from chowder_local.openclaw.shortcuts.catalogue import HIBERNATION
 from chowder_local.openclaw.standing_work import find_standing_work, has_foreign_process
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from chowder_local.instances.lifecycle.instance_uses import InstanceUses
     from chowder_local.instances.transitions import Transitions
     from chowder_local.openclaw.gateway import Gateway, GatewayOf
+    from chowder_local.openclaw.shortcuts.catalogue import Allows
     from chowder_local.store.instances import InstanceQueries
 
 log = logging.getLogger(__name__)
@@ -41,6 +43,7 @@ class Hibernation:
         locks: KeyedLocks,
         uses: InstanceUses,
         gateway_of: GatewayOf,
+        allows: Allows,
         after_s: float,
         interval_s: float,
     ) -> None:
@@ -50,6 +53,7 @@ class Hibernation:
         self._locks = locks
         self._uses = uses
         self._gateway_of = gateway_of
+        self._allows = allows
         self._after_s = after_s
         self._interval_s = interval_s
         self._busy: TTLCache[InstanceId, str] = TTLCache(BUSY_KEPT, BUSY_KEPT_S)
@@ -104,6 +108,8 @@ class Hibernation:
         return has_left
 
     async def _find_work(self, instance: Instance) -> str | None:
+        if not await self._allows(HIBERNATION):
+            return "its own work cannot be told from that of this OpenClaw"
         work = await find_standing_work(self._gateway(instance))
         if work is None:
             commands = await self._engine.processes(instance.sandbox_id)

@@ -11,7 +11,7 @@ from chowder_local.core.errors.sandboxes import EngineUnavailable, ImageMissing
 from chowder_local.core.metrics import Figures
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable, Mapping
     from datetime import datetime
 
     from chowder_local.instances.engine_protocol import Engine
@@ -47,6 +47,7 @@ class _EngineProbe:
     at: datetime
     engine: dict[str, Any]
     limit: int | None
+    shortcuts_off: dict[str, str] | None
 
 
 class Health:
@@ -59,6 +60,7 @@ class Health:
         self,
         facts: ServerFacts,
         engine: Engine,
+        find_misfits: Callable[[], Awaitable[Mapping[str, str]]],
         instances: InstanceQueries,
         warm_queries: WarmSandboxQueries,
         pool: WarmPool,
@@ -69,6 +71,7 @@ class Health:
     ) -> None:
         self._facts = facts
         self._engine = engine
+        self._find_misfits = find_misfits
         self._instances = instances
         self._warm_queries = warm_queries
         self._pool = pool
@@ -89,6 +92,7 @@ class Health:
             **facts,
             "started_at": self._facts.started_at.isoformat(),
             "engine": dict(probe.engine),
+            "shortcuts_off": probe.shortcuts_off,
             "relay": {"url": relay_url},
             "places": probe.limit,
             "boots": {
@@ -115,16 +119,17 @@ class Health:
 
     async def _probe_engine(self) -> _EngineProbe:
         engine: dict[str, Any] = {"reachable": True, "version": None, "error": None}
-        limit = None
+        limit, shortcuts_off = None, None
         try:
             engine["version"] = await self._engine.version()
             limit = await self._capacity.limit()
             await self._engine.check_image()
+            shortcuts_off = dict(await self._find_misfits())
         except ImageMissing as missing:
             engine["error"] = str(missing)
         except EngineUnavailable as unavailable:
             engine |= {"reachable": False, "error": str(unavailable)}
-        return _EngineProbe(self._clock(), engine, limit)
+        return _EngineProbe(self._clock(), engine, limit, shortcuts_off)
 
     async def figures(self) -> Figures:
         """The state as metrics, without a call to the engine, which may be slow."""

@@ -18,6 +18,7 @@ from chowder_local.core.domain import Egress, ModelProvider, Snapshot, SnapshotI
 from chowder_local.core.errors.requests import ArchiveRefused, BodyTooLarge
 from chowder_local.openclaw.config import agent_config, reserved, transfer
 from chowder_local.openclaw.home import sanitize
+from chowder_local.openclaw.shortcuts.catalogue import EXPORTS
 from chowder_local.store.conversation_histories import ConversationHistory
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from chowder_local.core.domain import Instance, OrganizationId
     from chowder_local.instances.snapshots.forks import Forks
     from chowder_local.instances.snapshots.service import Snapshots
+    from chowder_local.openclaw.shortcuts.catalogue import Allows
 
 log = logging.getLogger(__name__)
 
@@ -98,12 +100,14 @@ class Exports:
         made_by: str,
         openclaw_version: str,
         clock: Callable[[], datetime],
+        allows: Allows,
     ) -> None:
         self._snapshots = snapshots
         self._forks = forks
         self._made_by = made_by
         self._openclaw_version = openclaw_version
         self._clock = clock
+        self._allows = allows
         program = resources.files("chowder_local.openclaw.programs") / "scrub.py"
         self._scrub = program.read_text("utf-8")
 
@@ -154,9 +158,12 @@ class Exports:
 
     async def _archive(self, instance: Instance) -> AsyncGenerator[bytes, None]:
         """The size in digits, then the archive."""
+        is_wanted = sanitize.is_exported
+        if not await self._allows(EXPORTS):
+            is_wanted = sanitize.is_in_workspace
         async with AsyncExitStack() as stack:
             snapshot = await stack.enter_async_context(
-                self._snapshots.capture(instance, is_wanted=sanitize.is_exported)
+                self._snapshots.capture(instance, is_wanted=is_wanted)
             )
             snapshot = await self._snapshots.rework(snapshot, self._scrub)
             path = self._snapshots.archives.path(snapshot.id)

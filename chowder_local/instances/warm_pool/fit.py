@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from chowder_local.openclaw.shortcuts.catalogue import STATE_TRANSFER
+
 if TYPE_CHECKING:
     from chowder_local.accounts.organizations import Organizations
     from chowder_local.core.domain import Instance
     from chowder_local.instances.lifecycle.egress import EgressRule
     from chowder_local.instances.warm_pool.demand import Demand
     from chowder_local.instances.warm_pool.sandboxes import WarmSandboxes
+    from chowder_local.openclaw.shortcuts.catalogue import Allows
 
 
 class Fit:
@@ -21,11 +24,13 @@ class Fit:
         organizations: Organizations,
         egress: EgressRule,
         demand: Demand,
+        allows: Allows,
     ) -> None:
         self._warm_sandboxes = warm_sandboxes
         self._organizations = organizations
         self._egress = egress
         self._demand = demand
+        self._allows = allows
 
     async def wanted(self, instance: Instance) -> str | None:
         """The fingerprint of the warm sandbox that an instance wants now, whether or not it exists.
@@ -37,6 +42,8 @@ class Fit:
         if await self._organizations.model_key(organization_id, provider) is None:
             return None
         if self._egress.effective(instance) is not self._egress.default:
+            return None
+        if instance.has_home and not await self._allows(STATE_TRANSFER):
             return None
         self._demand.add()
         return self._warm_sandboxes.fingerprint

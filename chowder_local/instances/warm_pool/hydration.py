@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+from chowder_local.core.errors.agents import GatewayUnavailable
 from chowder_local.core.errors.sandboxes import SandboxMissing
 from chowder_local.core.tasks import together
+from chowder_local.openclaw.shortcuts.catalogue import STATE_TRANSFER
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from chowder_local.instances.snapshots.service import Snapshots
     from chowder_local.openclaw.gateway import GatewayOf
     from chowder_local.openclaw.home.state_transfer import StateTransfers
+    from chowder_local.openclaw.shortcuts.catalogue import Allows
 
 
 class Homes(Protocol):
@@ -36,15 +39,18 @@ class Hydration:
         snapshots: Snapshots,
         initial_configs: InitialConfigs,
         gateway_of: GatewayOf,
+        allows: Allows,
     ) -> None:
         self._state_transfers = state_transfers
         self._snapshots = snapshots
         self._initial_configs = initial_configs
         self._gateway_of = gateway_of
+        self._allows = allows
 
     async def prepare(self, sandbox_id: SandboxId) -> None:
         """Starts the program that receives a state in advance."""
-        await self._state_transfers.prepare(sandbox_id)
+        if await self._allows(STATE_TRANSFER):
+            await self._state_transfers.prepare(sandbox_id)
 
     async def forget(self, sandbox_id: SandboxId) -> None:
         """Ends that program."""
@@ -63,6 +69,8 @@ class Hydration:
         """
         if homes is None and instance.origin_snapshot_id is None:
             return self._initial_configs.patch_of_blank(instance, None)
+        if not await self._allows(STATE_TRANSFER):
+            raise GatewayUnavailable("the state transfer does not fit this OpenClaw")
         homes = homes or self._snapshots
         async with self._state_transfers.open(instance.sandbox_id) as transfer:
             await transfer.unpack(await homes.chunks(instance))

@@ -17,6 +17,7 @@ MAX_ENTRIES = 1_000_000
 MAX_PATH_CHARS = 4096
 COPY_BYTES = 1024 * 1024
 CONFIG = ".openclaw/openclaw.json"
+WORKSPACE = ".openclaw/workspace/"
 MAX_CONFIG_BYTES = 2 * 1024 * 1024
 AGENT_UID = 1000
 OUTSIDE_LINKS = ("/data/", "/usr/", "/opt/", "/bin/", "/lib/")
@@ -100,6 +101,11 @@ def is_exported(name: str) -> bool:
     """Whether an export contains the path."""
     is_private = f"{name}/".startswith(_NOT_EXPORTED) or name.startswith(_NOT_EXPORTED)
     return is_in_snapshot(name) and not is_private
+
+
+def is_in_workspace(name: str) -> bool:
+    """Whether a path is one of the agent's own files, which have no secrets of OpenClaw's."""
+    return f"{name}/".startswith(WORKSPACE) or WORKSPACE.startswith(f"{name}/")
 
 
 def sanitize_home(

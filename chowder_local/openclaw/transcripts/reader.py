@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from chowder_local.core.errors.agents import GatewayUnavailable
+from chowder_local.core.errors.agents import ConversationsAtRest, GatewayUnavailable
 from chowder_local.openclaw.sandbox_exec import Program, error_message
+from chowder_local.openclaw.shortcuts.catalogue import TRANSCRIPTS
 from chowder_local.openclaw.transcripts.program_output import (
     KeptSession,
     Message,
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
     from chowder_local.core.domain import SandboxId
     from chowder_local.openclaw.sandbox_exec import Processes
+    from chowder_local.openclaw.shortcuts.catalogue import Allows
+    from chowder_local.openclaw.transcripts.chat_history import ChatHistory
 
 DATABASE = "agents/main/agent/openclaw-agent.sqlite"
 """The path of OpenClaw's database below its state directory."""
@@ -82,12 +85,24 @@ class Transcript:
 
 
 class Transcripts:
-    """Reads conversations with a program in the running sandbox, or on a stopped one's volume."""
+    """Reads conversations with a program in the running sandbox, or on a stopped one's volume.
 
-    def __init__(self, in_sandbox: Processes, on_volume: Processes, root: str) -> None:
+    If the program does not fit this release's database, OpenClaw is asked instead.
+    """
+
+    def __init__(
+        self,
+        in_sandbox: Processes,
+        on_volume: Processes,
+        root: str,
+        chat_history: ChatHistory,
+        allows: Allows,
+    ) -> None:
         self._in_sandbox = Program(in_sandbox, _PROGRAM)
         self._on_volume = Program(on_volume, _PROGRAM)
         self._path = f"{root}/{DATABASE}"
+        self._chat_history = chat_history
+        self._allows = allows
 
     async def sessions(self, sandbox_id: SandboxId, *, is_running: bool) -> list[KeptSession]:
         """All conversations, the last used first.
@@ -151,6 +166,19 @@ class Transcripts:
         *,
         is_running: bool,
     ) -> Shape:
+        payload = await self._read(sandbox_id, request, is_running=is_running)
+        try:
+            return shape.model_validate(payload)
+        except ValidationError:
+            raise GatewayUnavailable("the conversations have an unknown form") from None
+
+    async def _read(
+        self, sandbox_id: SandboxId, request: Mapping[str, Any], *, is_running: bool
+    ) -> Any:
+        if not await self._allows(TRANSCRIPTS):
+            if not is_running:
+                raise ConversationsAtRest
+            return await self._chat_history.answer(sandbox_id, request)
         program = self._in_sandbox if is_running else self._on_volume
         answer = await program.ask(
             sandbox_id,
@@ -161,10 +189,7 @@ class Transcripts:
         if not answer.get("ok"):
             reason = error_message(answer)[:500]
             raise GatewayUnavailable(f"the conversations could not be read: {reason}")
-        try:
-            return shape.model_validate(answer.get("payload"))
-        except ValidationError:
-            raise GatewayUnavailable("the conversations have an unknown form") from None
+        return answer.get("payload")
 
 
 def _page_request(

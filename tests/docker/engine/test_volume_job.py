@@ -20,9 +20,12 @@ from chowder_local.engine.image_recipe import expected_tag
 from chowder_local.engine.labels import SANDBOX, sandbox_labels, store_filter, store_labels
 from chowder_local.engine.networks import SandboxNetwork, SandboxNetworks
 from chowder_local.engine.specs import HOME, STATE_DIR, Limits, SandboxTemplate
+from chowder_local.openclaw.control import Control
 from chowder_local.openclaw.session_keys import MAIN_KEY
 from chowder_local.openclaw.transcripts import reader
+from chowder_local.openclaw.transcripts.chat_history import ChatHistory
 from chowder_local.openclaw.transcripts.reader import Transcripts
+from tests.scripted.shortcuts import all_fit
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -203,7 +206,9 @@ async def test_what_an_earlier_life_left_is_taken_away_and_a_sandbox_is_not(
 
 @pytest.fixture
 def kept(engine: DockerEngine) -> Transcripts:
-    return Transcripts(engine.volume_jobs, engine.volume_jobs, STATE_DIR)
+    jobs = engine.volume_jobs
+    history = ChatHistory(Control(jobs, lambda _: "no gateway runs"))
+    return Transcripts(jobs, jobs, STATE_DIR, history, all_fit)
 
 
 async def page(kept: Transcripts, sandbox_id: SandboxId, **more: Any) -> reader.Transcript:

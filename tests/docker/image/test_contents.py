@@ -13,6 +13,8 @@ from chowder_local.engine.image_recipe import read_versions, recipe_dir
 from chowder_local.openclaw.channel_table import CHANNELS
 from chowder_local.openclaw.config import agent_config
 from chowder_local.openclaw.config.schema import SCHEMA_FILE, find_problems
+from chowder_local.openclaw.shortcuts.catalogue import find_misfits, unproved
+from chowder_local.openclaw.shortcuts.observations import OBSERVATIONS_FILE, read_observations
 from tests.docker.image.inside import inside
 
 if TYPE_CHECKING:
@@ -91,6 +93,14 @@ def test_openclaws_schema_of_its_configuration_is_there_and_fits_what_we_give_it
         assert [
             str(each) for each in find_problems(schema, agent_config.to_merge_patch(overrides))
         ] == [words]
+
+
+def test_every_shortcut_fits_the_openclaw_that_is_in_it(container: Container) -> None:
+    seen = read_observations(inside(container, f"cat {OBSERVATIONS_FILE}").encode())
+    assert seen is not None
+    assert seen.openclaw == VERSIONS["OPENCLAW_VERSION"]
+    assert find_misfits(seen) == {}
+    assert unproved(seen.openclaw) == []
 
 
 def test_the_database_that_agents_begin_with_has_nothing_of_anybodys(container: Container) -> None:

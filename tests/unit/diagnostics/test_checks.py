@@ -16,6 +16,7 @@ from chowder_local.diagnostics import checks
 from chowder_local.diagnostics.checks import Level
 from chowder_local.engine.connection import EngineAddress
 from chowder_local.engine.engine_facts import EngineFacts
+from chowder_local.openclaw.shortcuts.catalogue import STATE_TRANSFER, TRANSCRIPTS
 
 FACTS = EngineFacts(
     address=EngineAddress("unix:///s", "DOCKER_HOST"),
@@ -207,3 +208,21 @@ def test_a_relay_port_in_use_is_only_a_warning(
 def test_an_unknown_host_is_a_failure(settings: Settings) -> None:
     other = settings.model_copy(update={"host": "host.invalid"})
     assert next(iter(checks.ports(other, None))).level is Level.FAIL
+
+
+def test_each_shortcut_that_is_off_has_a_line_with_the_plain_way() -> None:
+    off = {STATE_TRANSFER.name: "no table schema_meta", TRANSCRIPTS.name: "no table session_nodes"}
+    findings = list(checks.shortcuts(off, "2026.9.6"))
+    assert [(each.subject, each.level) for each in findings] == [("shortcut", Level.WARN)] * 2
+    for shortcut, finding in zip((STATE_TRANSFER, TRANSCRIPTS), findings, strict=True):
+        assert shortcut.name in finding.words
+        assert shortcut.plain_way in finding.words
+        assert off[shortcut.name] in finding.words
+        assert finding.cure is not None
+
+
+@pytest.mark.parametrize(("version", "level"), [("2026.9.6", "ok"), ("2027.1.1", "warn")])
+def test_if_all_fit_one_line_says_whether_that_is_proved(version: str, level: str) -> None:
+    (finding,) = checks.shortcuts({}, version)
+    assert (finding.subject, finding.level) == ("shortcuts", level)
+    assert version in finding.words

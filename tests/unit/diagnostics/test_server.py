@@ -52,8 +52,8 @@ async def findings_of(
 async def test_the_report_has_all_findings(world: World, tmp_path: Path) -> None:
     findings = await findings_of(world, tmp_path)
     assert set(findings) == {
-        "versions", "data directory", "engine", "image", "disk, data", "memory", "port, API",
-        "port, relay", "pool",
+        "versions", "data directory", "engine", "image", "shortcuts", "disk, data", "memory",
+        "port, API", "port, relay", "pool",
     }  # fmt: skip
     assert findings["memory"].words.startswith("64.0 GB and 8 processors")
 

@@ -10,8 +10,10 @@ from chowder_local.core.domain import SandboxId
 from chowder_local.openclaw import rewinding
 from chowder_local.openclaw.control import Control
 from chowder_local.openclaw.rewinding import Rewinding
+from chowder_local.openclaw.transcripts.chat_history import ChatHistory
 from chowder_local.openclaw.transcripts.reader import Transcripts
 from tests.scripted.programs import ScriptedPrograms, done, undone
+from tests.scripted.shortcuts import all_fit
 
 SANDBOX = SandboxId("chowder-1")
 
@@ -35,9 +37,8 @@ async def taken_back(words: str, *messages: dict[str, Any], rewound: Any) -> tup
     page = done(is_known=True, messages=list(messages), has_more=False)
     programs = ScriptedPrograms({"read": page, "sessions.rewind": rewound})
     control = Control(programs, lambda _: "token")
-    is_done = await Rewinding(Transcripts(programs, programs, "/data"), control).take_back(
-        SANDBOX, "agent:main:main", words
-    )
+    transcripts = Transcripts(programs, programs, "/data", ChatHistory(control), all_fit)
+    is_done = await Rewinding(transcripts, control).take_back(SANDBOX, "agent:main:main", words)
     return is_done, programs.called("sessions.rewind")
 
 

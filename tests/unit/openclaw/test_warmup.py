@@ -11,13 +11,17 @@ from chowder_local.core.domain import SandboxId
 from chowder_local.core.errors.agents import GatewayUnavailable, RpcRefused
 from chowder_local.openclaw.control import Control
 from chowder_local.openclaw.gateway import Gateway, open_gateways
+from chowder_local.openclaw.shortcuts.catalogue import WARM_UP
 from chowder_local.openclaw.warmup import TURN_COUNT, WarmUp
 from tests.scripted.gateway import ScriptedGateway, breaking_off
 from tests.scripted.programs import ScriptedPrograms, done, undone
 from tests.scripted.serving import serve
+from tests.scripted.shortcuts import all_but, all_fit
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from chowder_local.openclaw.shortcuts.catalogue import Allows
 
 SANDBOX = SandboxId("chowder-1")
 
@@ -29,12 +33,15 @@ def anyio_backend() -> str:
 
 @asynccontextmanager
 async def warming(
-    gateway: ScriptedGateway, deleted: dict[str, Any], erased: dict[str, Any] | None = None
+    gateway: ScriptedGateway,
+    deleted: dict[str, Any],
+    erased: dict[str, Any] | None = None,
+    allows: Allows = all_fit,
 ) -> AsyncIterator[tuple[WarmUp, Gateway]]:
     programs = ScriptedPrograms({"sessions.delete": deleted, "erase": erased or done()})
     control = Control(programs, lambda _: "token")
     async with serve(gateway) as url, open_gateways() as forwarder:
-        yield WarmUp(control, programs, "/data"), Gateway(forwarder, url, "token")
+        yield WarmUp(control, programs, "/data", allows), Gateway(forwarder, url, "token")
 
 
 async def test_a_warm_up_takes_turns_and_reads_the_configuration() -> None:
@@ -64,3 +71,10 @@ async def test_a_conversation_that_cannot_be_erased_is_a_failure() -> None:
     async with warming(scripted, done(), undone("Remaining: t")) as (warm_up, gateway):
         with pytest.raises(GatewayUnavailable, match="could not be erased: Remaining: t"):
             await warm_up.warm(SANDBOX, gateway, "model")
+
+
+async def test_a_conversation_that_could_not_be_erased_is_not_begun() -> None:
+    scripted = ScriptedGateway()
+    async with warming(scripted, done(), allows=all_but(WARM_UP)) as (warm_up, gateway):
+        await warm_up.warm(SANDBOX, gateway, "model")
+    assert scripted.messages == []

@@ -17,6 +17,8 @@ from chowder_local.core.settings import Settings
 from chowder_local.diagnostics.checks import Finding, Level
 from chowder_local.engine.connection import EngineAddress
 from chowder_local.engine.engine_facts import EngineFacts
+from chowder_local.openclaw.shortcuts.catalogue import SHORTCUTS
+from tests.scripted.engine import OBSERVATIONS
 
 Serve = Callable[[dict[str, Any]], tuple[dict[str, str], list[Any]]]
 Output = pytest.CaptureFixture[str]
@@ -44,13 +46,16 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("chowder_local.engine.engine_facts.ask_engine", lambda env: FACTS)
 
 
-def put_image(monkeypatch: pytest.MonkeyPatch, answer: bool | Exception) -> None:
+def put_image(
+    monkeypatch: pytest.MonkeyPatch, answer: bool | Exception, seen: bytes | None = OBSERVATIONS
+) -> None:
     def is_there(tag: str, env: object) -> bool:
         if isinstance(answer, Exception):
             raise answer
         return answer
 
     monkeypatch.setattr("chowder_local.engine.images.is_there", is_there)
+    monkeypatch.setattr("chowder_local.engine.images.read_file", lambda tag, path, env: seen)
 
 
 def test_a_missing_engine_is_a_failure_with_a_remedy(tmp_path: Path, capsys: Output) -> None:
@@ -103,6 +108,17 @@ def test_a_missing_image_has_a_remedy_for_its_kind(
     put_image(monkeypatch, False)
     run(["doctor"], {"CHOWDER_DATA_DIR": str(tmp_path)})
     assert "      → 'up' builds it" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("engine")
+def test_an_image_that_does_not_say_what_its_openclaw_is_like_is_told_by_each_shortcut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_image(monkeypatch, True, seen=None)
+    findings = examine(Settings.read({}, data_dir=tmp_path), {})
+    off = [each for each in findings if each.subject == "shortcut"]
+    assert len(off) == len([each for each in SHORTCUTS if each.misfit is not None])
+    assert {each.level for each in off} == {Level.WARN}
 
 
 def test_a_server_whose_engine_is_gone_is_a_failure(serve: Serve) -> None:

@@ -19,7 +19,9 @@ from chowder_local.core.errors.upstream import ProviderFailed
 from chowder_local.instances.conversations.failure_diagnosis import (
     MIN_FREE_DISK_BYTES,
 )
+from chowder_local.openclaw.shortcuts.catalogue import FAILURE_MARKERS
 from tests.scripted import gateway as scripted
+from tests.scripted.shortcuts import make_unfit
 from tests.scripted.talking import ask, failed, relayed, respond, stream, streaming
 
 if TYPE_CHECKING:
@@ -58,6 +60,21 @@ async def test_a_failure_that_lost_its_marker_is_found(world: World, words: str)
         # The model call of this message fails.
         world.model_failures.remember(LIMIT, instance.sandbox_id)
         await scripted.answer(send, 500, failed(words))
+
+    world.gateway.handler = handler
+    with pytest.raises(ProviderFailed):
+        await respond(world, instance)
+
+
+async def test_if_openclaw_passes_no_marker_on_the_latest_failure_is_returned(
+    world: World,
+) -> None:
+    make_unfit(world.engine, FAILURE_MARKERS)
+    instance = await world.created()
+
+    async def handler(_: ReceivedMessage, __: Receive, send: Send) -> None:
+        world.model_failures.remember(LIMIT, instance.sandbox_id)
+        await scripted.answer(send, 400, failed("the model said no"))
 
     world.gateway.handler = handler
     with pytest.raises(ProviderFailed):

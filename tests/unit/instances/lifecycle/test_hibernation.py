@@ -12,9 +12,11 @@ from chowder_local.core.domain import InstanceStatus, SandboxState
 from chowder_local.core.errors.requests import InstanceStateWrong
 from chowder_local.core.errors.sandboxes import BootFailed, EngineUnavailable
 from chowder_local.core.events import EventType
+from chowder_local.openclaw.shortcuts.catalogue import HIBERNATION
 from tests.scripted.engine import Hold
 from tests.scripted.gateway import ok
 from tests.scripted.programs import done
+from tests.scripted.shortcuts import make_unfit
 from tests.scripted.talking import respond
 from tests.scripted.world import open_world
 
@@ -106,6 +108,13 @@ async def test_a_turn_in_progress_or_a_program_of_the_agent_keeps_it(world: Worl
     world.engine.commands.append("python3 -m http.server")
     assert not await world.hibernation.hibernate(instance)
     assert not (await world.now(instance)).is_hibernated
+
+
+async def test_it_stays_if_its_openclaw_tells_its_own_work_in_another_way(world: World) -> None:
+    make_unfit(world.engine, HIBERNATION)
+    instance = await idle(world)
+    await world.hibernation.hibernate_idle()
+    assert (await world.now(instance)).is_in_memory
 
 
 async def test_an_instance_may_be_kept_in_memory(world: World) -> None:

@@ -6,6 +6,8 @@ import json
 from chowder_local.core.domain import InstanceStatus
 from chowder_local.core.errors.sandboxes import EngineUnavailable, ImageMissing
 from chowder_local.instances.monitoring.health import PROBE_MAX_AGE
+from chowder_local.openclaw.shortcuts.catalogue import STATE_TRANSFER
+from tests.scripted.shortcuts import REASON, make_unfit
 from tests.scripted.world import World
 
 
@@ -21,6 +23,7 @@ async def test_the_status_is_ok_while_the_engine_answers(world: World) -> None:
         "pid": 42,
         "started_at": "2026-05-04T03:02:01+00:00",
         "engine": {"reachable": True, "version": "Scripted 1.0", "error": None},
+        "shortcuts_off": {},
         "relay": {"url": "http://relay.local:2470"},
         "places": 49,
         "boots": {"in_progress": 0, "queued": 0},
@@ -34,12 +37,20 @@ async def test_the_status_is_ok_while_the_engine_answers(world: World) -> None:
 async def test_without_the_engine_the_status_is_degraded(world: World) -> None:
     world.engine.failing["version"] = EngineUnavailable("The engine is on holiday.")
     report = await world.health.report()
-    assert report["status"] == "degraded"
+    assert (report["status"], report["shortcuts_off"]) == ("degraded", None)
     assert report["engine"] == {
         "reachable": False,
         "version": None,
         "error": "The engine is on holiday.",
     }
+
+
+async def test_shortcuts_that_do_not_fit_are_reported_and_nothing_is_degraded(
+    world: World,
+) -> None:
+    make_unfit(world.engine, STATE_TRANSFER)
+    report = await world.health.report()
+    assert (report["status"], report["shortcuts_off"]) == ("ok", {STATE_TRANSFER.name: REASON})
 
 
 async def test_instances_are_counted_by_their_status(world: World) -> None:

@@ -20,8 +20,10 @@ from chowder_local.core.errors.requests import (
 from chowder_local.core.errors.sandboxes import EngineUnavailable
 from chowder_local.instances.snapshots.exports import MANIFEST, MAX_MANIFEST_BYTES, manifest_entry
 from chowder_local.openclaw.session_keys import session_key
+from chowder_local.openclaw.shortcuts.catalogue import EXPORTS
 from tests.scripted.homes import archive, contents, exported, link
 from tests.scripted.refusals import refusal_of
+from tests.scripted.shortcuts import make_unfit
 from tests.scripted.world import World, open_world
 
 if TYPE_CHECKING:
@@ -100,6 +102,21 @@ async def test_an_export_has_no_secrets(world: World) -> None:
     thinking = {"agents": {"defaults": {"thinkingDefault": "off"}}}
     assert (manifest["config"], manifest["overrides"]) == (thinking, thinking)
     assert [each["name"] for each in manifest["sessions"]] == ["Ticket 1"]
+
+
+async def test_if_it_is_not_known_where_secrets_are_an_export_has_the_workspace_only(
+    world: World,
+) -> None:
+    make_unfit(world.engine, EXPORTS)
+    original = await agent(world)
+    files = {
+        ".openclaw/agents/main/sessions.sqlite": b"",
+        ".openclaw/keychain": b"",
+        NOTES: b"teal",
+    }
+    world.engine.homes[original.sandbox_id] = archive(files)
+    exported = contents(await export(world, original))
+    assert exported.keys() - {MANIFEST} == {NOTES}
 
 
 async def test_an_export_fails_if_its_home_cannot_be_scrubbed(world: World) -> None:

@@ -29,11 +29,13 @@ from chowder_local.core.errors.requests import (
 from chowder_local.core.errors.sandboxes import EngineUnavailable
 from chowder_local.core.events import EventType
 from chowder_local.openclaw.session_keys import session_key
+from chowder_local.openclaw.shortcuts.catalogue import STATE_TRANSFER
 from tests.scripted.agents import CONVERSATIONS, agent_at, first_column
 from tests.scripted.engine import Hold
 from tests.scripted.homes import archive, contents
 from tests.scripted.programs import done
 from tests.scripted.serving import eventually
+from tests.scripted.shortcuts import make_unfit
 from tests.scripted.world import World, open_world
 
 if TYPE_CHECKING:
@@ -460,3 +462,21 @@ async def test_a_running_turn_ends_before_the_copy(world: World) -> None:
         "gateway.suspend.resume",
     ]
     assert (await world.settled(fork)).status is RUNNING
+
+
+async def test_if_the_state_transfer_does_not_fit_forks_and_restores_boot(tmp_path: Path) -> None:
+    async with open_world(tmp_path, warm_pool_size=1) as world:
+        make_unfit(world.engine, STATE_TRANSFER)
+        world.programs.answers["sessions.delete"] = done()
+        original = await agent(world)
+        while await world.pool.adjust():
+            pass
+        (warm,) = world.engine.warm_sandboxes
+        fork = await world.settled(await world.forks.fork(original, "Bea"))
+        snapshot = await world.snapshots.take(original)
+        restored = await world.restores.restore(world.organization_id, original, snapshot.id)
+        restored = await world.settled(restored)
+        for made in (fork, restored):
+            assert (made.status, notes_of(world, made)) == (RUNNING, b"teal")
+        # A new agent may still have it.
+        assert [each.sandbox_id for each in await world.warm_queries.all()] == [warm]

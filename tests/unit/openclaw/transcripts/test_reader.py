@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from chowder_local.core.domain import SandboxId
-from chowder_local.core.errors.agents import GatewayUnavailable
+from chowder_local.core.errors.agents import ConversationsAtRest, GatewayUnavailable
 from chowder_local.core.errors.upstream import ProviderFailed
+from chowder_local.openclaw.control import Control
+from chowder_local.openclaw.shortcuts.catalogue import TRANSCRIPTS
 from chowder_local.openclaw.transcripts import reader
+from chowder_local.openclaw.transcripts.chat_history import ChatHistory
 from chowder_local.openclaw.transcripts.reader import LatestMessage, Transcript, Transcripts
 from chowder_local.openclaw.transcripts.turns import Turn, TurnUsage
 from chowder_local.relay.prompt_format.failure_markers import FailureMarkers
 from tests.scripted.programs import ScriptedPrograms, done, undone
+from tests.scripted.shortcuts import all_but, all_fit
+
+if TYPE_CHECKING:
+    from chowder_local.openclaw.shortcuts.catalogue import Allows
 
 SANDBOX_ID = SandboxId("chowder-1")
 AT_MS = 1_795_643_430_126
@@ -29,10 +36,17 @@ def message(position: int, role: str, *parts: dict[str, Any], **more: Any) -> di
     return {"position": position, "role": role, "at": AT_MS, "parts": list(parts), **more}
 
 
+def transcripts_in(
+    inside: ScriptedPrograms, beside: ScriptedPrograms | None = None, allows: Allows = all_fit
+) -> Transcripts:
+    history = ChatHistory(Control(inside, lambda _: "token"))
+    return Transcripts(inside, beside or ScriptedPrograms(), "/home", history, allows)
+
+
 async def read(*messages: dict[str, Any], has_more: bool = False) -> Transcript:
     inside = ScriptedPrograms()
     inside.answers["read"] = done(is_known=True, messages=list(messages), has_more=has_more)
-    page = Transcripts(inside, ScriptedPrograms(), "/home")
+    page = transcripts_in(inside)
     return await page.transcript(SANDBOX_ID, "agent:main:main", is_running=True, limit=9)
 
 
@@ -180,7 +194,7 @@ async def test_a_stopped_sandbox_is_read_on_its_volume() -> None:
     beside.answers["list"] = done(
         sessions=[{"key": "agent:main:x", "created_at": AT_MS, "messages": 3, "channel": "irc"}]
     )
-    page = Transcripts(inside, beside, "/home")
+    page = transcripts_in(inside, beside)
     (session,) = await page.sessions(SANDBOX_ID, is_running=False)
     assert (session.key, session.created_at, session.last_used_at, session.messages) == (
         "agent:main:x", AT, None, 3,
@@ -202,14 +216,14 @@ async def test_an_unreadable_database_makes_the_gateway_unavailable(
     answer: dict[str, Any], words: str
 ) -> None:
     inside = ScriptedPrograms(answers={"read": answer})
-    page = Transcripts(inside, ScriptedPrograms(), "/home")
+    page = transcripts_in(inside)
     with pytest.raises(GatewayUnavailable, match=words):
         await page.transcript(SANDBOX_ID, "agent:main:main", is_running=True, limit=9)
 
 
 async def test_a_program_that_takes_too_long_fails() -> None:
     inside = ScriptedPrograms(failing=TimeoutError())
-    page = Transcripts(inside, ScriptedPrograms(), "/home")
+    page = transcripts_in(inside)
     with pytest.raises(GatewayUnavailable, match="within 30 s"):
         await page.sessions(SANDBOX_ID, is_running=True)
 
@@ -229,7 +243,59 @@ async def test_the_latest_message_is_read_without_the_answers_text() -> None:
     answer = message(1, "assistant", text("", is_cut=True, length=900_000))
     asked = message(0, "user", text("Go on."), id="e1")
     inside.answers["read"] = done(is_known=True, messages=[asked, answer], has_more=False)
-    page = Transcripts(inside, ScriptedPrograms(), "/home")
+    page = transcripts_in(inside)
     latest = await page.latest_message(SANDBOX_ID, "agent:main:main")
     assert latest == LatestMessage("e1", "Go on.", is_unanswered=False)
     assert inside.calls[0][1]["textMax"] == 0
+
+
+def row(seq: int, role: str, **more: Any) -> dict[str, Any]:
+    """A message as OpenClaw's `chat.history` returns it."""
+    return {"role": role, "timestamp": AT_MS, "__openclaw": {"seq": seq, "id": f"e{seq}"}, **more}
+
+
+CALL = {"type": "toolCall", "id": "call_1|fc_1", "name": "exec", "arguments": {"command": "ls"}}
+HISTORY = [
+    row(3, "user", content="look"),
+    row(4, "assistant", content=[text("I look."), CALL], model="m", usage={"input": 3}),
+    row(5, "toolResult", content=[text("a.txt")], toolCallId="call_1|fc_1", toolName="exec"),
+    row(6, "assistant", content=[], errorMessage="400: no"),
+]
+
+
+async def test_without_its_tables_a_running_agents_conversations_are_asked_of_openclaw() -> None:
+    inside = ScriptedPrograms()
+    inside.answers["chat.history"] = done(messages=HISTORY, totalMessages=8, hasMore=True)
+    inside.answers["sessions.list"] = done(
+        sessions=[{"key": "agent:main:main", "updatedAt": AT_MS, "channel": "irc"}]
+    )
+    transcripts = transcripts_in(inside, allows=all_but(TRANSCRIPTS))
+    key = "agent:main:main"
+    (session,), page = await transcripts.sessions_and_transcript(
+        SANDBOX_ID, key, is_running=True, limit=4, before=6
+    )
+    assert (session.key, session.last_used_at, session.channel) == (key, AT, "irc")
+    assert [(turn.role, turn.text, turn.call_id) for turn in page.turns] == [
+        ("user", "look", None),
+        ("assistant", "I look.", None),
+        ("tool_call", None, "call_1"),
+        ("tool_result", "a.txt", "call_1"),
+        ("assistant", "", None),
+    ]
+    assert (page.is_known, page.before, page.turns[-1].error) == (True, 2, "400: no")
+    # Positions 6 and 7 are the latest two of eight.
+    assert inside.called("chat.history")[-1] == {"sessionKey": key, "limit": 4, "offset": 2}
+
+
+async def test_openclaw_does_not_know_a_conversation_without_messages() -> None:
+    inside = ScriptedPrograms()
+    inside.answers["chat.history"] = done(messages=[], totalMessages=0, hasMore=False)
+    transcripts = transcripts_in(inside, allows=all_but(TRANSCRIPTS))
+    page = await transcripts.transcript(SANDBOX_ID, "agent:main:x", is_running=True, limit=9)
+    assert (page.is_known, page.turns, page.before) == (False, [], None)
+
+
+async def test_without_its_tables_conversations_at_rest_cannot_be_read() -> None:
+    transcripts = transcripts_in(ScriptedPrograms(), allows=all_but(TRANSCRIPTS))
+    with pytest.raises(ConversationsAtRest):
+        await transcripts.sessions(SANDBOX_ID, is_running=False)

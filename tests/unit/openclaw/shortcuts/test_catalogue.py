@@ -1,0 +1,102 @@
+"""Which shortcuts fit a release of OpenClaw, by what the image build has seen of it."""
+
+from __future__ import annotations
+
+import json
+import re
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from chowder_local.openclaw.shortcuts import catalogue
+from chowder_local.openclaw.shortcuts.catalogue import SHORTCUTS, find_misfits, unproved
+from chowder_local.openclaw.shortcuts.observations import read_observations
+from chowder_local.openclaw.transcripts import tables
+from tests.scripted.engine import OBSERVATIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from chowder_local.openclaw.shortcuts.catalogue import Shortcut
+
+Seen = dict[str, Any]
+
+
+def misfits_after(change: Callable[[Seen], object]) -> dict[str, str]:
+    """What does not fit a release that differs in one point."""
+    seen = json.loads(OBSERVATIONS)
+    change(seen)
+    return dict(find_misfits(read_observations(json.dumps(seen).encode())))
+
+
+def renamed(name: str, other: str) -> Callable[[Seen], object]:
+    def rename(seen: Seen) -> None:
+        text = json.dumps(seen)
+        assert name in text
+        seen |= json.loads(text.replace(name, other))
+
+    return rename
+
+
+def test_all_fit_the_release_that_was_seen() -> None:
+    assert misfits_after(lambda _: None) == {}
+
+
+@pytest.mark.parametrize(
+    ("shortcut", "change"),
+    [
+        (catalogue.STATE_TRANSFER, renamed("worker_session_placements", "worker_places")),
+        (catalogue.STATE_TRANSFER, renamed("declaration_key", "declared_as")),
+        (catalogue.STATE_TRANSFER, lambda seen: seen["tables"].update(state=None)),
+        (catalogue.WARM_UP, renamed("run_id", "turn_id")),
+        (catalogue.WARM_UP, lambda seen: seen["tables"].update(conversations=None)),
+        (catalogue.TRANSCRIPTS, renamed("active_message_count", "message_count")),
+        (catalogue.TRANSCRIPTS, lambda seen: seen.update(messages=[])),
+        (catalogue.HIBERNATION, renamed("openclaw-gateway", "openclaw-door")),
+        (catalogue.HIBERNATION, renamed("sourceConfig", "writtenConfig")),
+        (catalogue.HIBERNATION, renamed("heartbeat", "pulse")),
+        (catalogue.HIBERNATION, renamed("declarationKey", "declaredAs")),
+        (catalogue.EXPORTS, renamed("trajectory_", "itinerary_")),
+        (catalogue.EXPORTS, lambda seen: seen["home"].append("keychain")),
+        (catalogue.PROMPT_TEXTS, renamed("Runtime: agent=", "Agent: name=")),
+        (catalogue.PROMPT_TEXTS, renamed("## Tooling", "## Utensils")),
+        (catalogue.PROMPT_TEXTS, renamed("Current message", "Latest message")),
+        (catalogue.PROMPT_TEXTS, renamed("delegated to client", "left to the client")),
+        (catalogue.FAILURE_MARKERS, lambda seen: seen.update(failures=["internal error"])),
+    ],
+)
+def test_what_a_shortcut_relies_on_is_looked_for(
+    shortcut: Shortcut, change: Callable[[Seen], object]
+) -> None:
+    assert misfits_after(change).keys() >= {shortcut.name}
+
+
+def test_what_the_image_was_built_without_has_the_builds_reason() -> None:
+    def note(seen: Seen) -> None:
+        seen["unfit"]["flat packages"] = "zod: gone"
+
+    assert misfits_after(note) == {"flat packages": "zod: gone"}
+
+
+@pytest.mark.parametrize("content", [None, b"{", b"{}"])
+def test_an_image_that_says_nothing_allows_the_server_no_shortcut(content: bytes | None) -> None:
+    misfits = find_misfits(read_observations(content))
+    assert set(misfits) == {each.name for each in SHORTCUTS if each.misfit is not None}
+
+
+def test_a_version_that_was_never_tested_is_known_as_such() -> None:
+    assert unproved("2026.9.6") == []
+    assert unproved("2027.1.1") == list(SHORTCUTS)
+
+
+def test_no_name_is_used_twice() -> None:
+    assert len({each.name for each in SHORTCUTS}) == len(SHORTCUTS)
+
+
+def test_the_tables_of_transcripts_are_those_that_the_program_reads() -> None:
+    program = (resources.files("chowder_local.openclaw.programs") / "transcripts.mjs").read_text()
+    read = re.findall(r"(?:FROM|JOIN) ([a-z_]+)", program)
+    assert set(read) - {"sqlite_master"} == set(tables.READ)
+    named = set(re.findall(r"\b[nwiae]\.([a-z_]+)", program))
+    assert named <= {column for columns in tables.READ.values() for column in columns}
