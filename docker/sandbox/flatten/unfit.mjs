@@ -5,7 +5,7 @@ import { appendFileSync } from "node:fs";
 const NOTES = "/opt/openclaw/unfit.jsonl";
 
 export function unfit(shortcut, reason) {
-  const line = reason.slice(0, 500);
+  const line = reason.replace(/\s+/g, " ").slice(0, 300);
   console.log(`${shortcut} do not fit this OpenClaw: ${line}`);
   appendFileSync(NOTES, `${JSON.stringify({ shortcut, reason: line })}\n`);
 }

@@ -20,7 +20,9 @@ const marker = `relay-failure-${"0123456789abcdef".repeat(2)}-geg`;
 const deadlineMs = 600_000;
 
 let log = "";
+let child;
 function fail(words) {
+  child?.kill("SIGKILL");
   console.error(`${log.slice(-4000)}\nwarm: ${words}`);
   process.exit(1);
 }
@@ -97,7 +99,7 @@ await writeFile(`${state}/openclaw.json`, JSON.stringify({
 }));
 
 const env = { ...process.env, HOME: home };
-const child = spawn("gateway", ["--bind", "loopback"], {
+child = spawn("gateway", ["--bind", "loopback"], {
   env,
   stdio: ["ignore", "pipe", "pipe"],
 });
