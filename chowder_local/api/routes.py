@@ -49,6 +49,8 @@ from chowder_local.api.schemas.instances import (
     Restoration,
     SnapshotCreation,
     SnapshotView,
+    Upgrade,
+    UpgradeView,
 )
 from chowder_local.api.schemas.keys import KeyCreation, KeyDetailsView, KeyView, NewKeyView
 from chowder_local.api.schemas.model_calls import (
@@ -184,6 +186,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("POST",   "/local/snapshots/{snapshot_id}/fork",                       snapshots.fork_snapshot, ORG,       "forkSnapshot",          "Fork a snapshot",                Fork,            InstanceView, 201, (402,)),
     Operation("POST",   "/local/instances/{instance_id}/fork",                       snapshots.fork,          ORG,       "forkInstance",          "Fork an instance",            Fork,               InstanceView, 201, (400, 402, 409, 502)),
     Operation("POST",   "/local/instances/{instance_id}/restore",                    snapshots.restore,       ORG,       "restoreInstance",       "Restore an instance",          Restoration,       InstanceView, 200, (409,), is_audited=True),
+    Operation("POST",   "/local/instances/{instance_id}/upgrade",                    snapshots.upgrade,       ORG,       "upgradeInstance",       "Upgrade an instance's OpenClaw", Upgrade,         UpgradeView, 200, (409, 502), is_audited=True),
     Operation("GET",    "/local/instances/{instance_id}/export",                     snapshots.export_instance,        ORG,       "exportInstance",        "Export an instance",          None,               "application/octet-stream", 200, (400, 409, 502)),
 )
 # fmt: on

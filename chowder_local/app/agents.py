@@ -32,6 +32,8 @@ from chowder_local.instances.monitoring.usage_samples import UsageSamples
 from chowder_local.instances.snapshots.exports import Exports
 from chowder_local.instances.snapshots.forks import Forks
 from chowder_local.instances.snapshots.restores import Restores
+from chowder_local.instances.snapshots.upgrade_checks import UpgradeChecks
+from chowder_local.instances.snapshots.upgrades import Upgrades
 from chowder_local.openclaw.channels import CONNECT_TIMEOUT_S, Channels
 from chowder_local.openclaw.files import Files
 from chowder_local.openclaw.rewinding import Rewinding
@@ -41,7 +43,6 @@ from chowder_local.openclaw.transcripts.reader import Transcripts
 
 if TYPE_CHECKING:
     from chowder_local.core.domain import InstanceId
-    from chowder_local.instances.monitoring.health import ServerFacts
     from chowder_local.openclaw.sandbox_exec import Processes
 
 
@@ -49,7 +50,6 @@ if TYPE_CHECKING:
 class Agents(Sandboxes):
     """`state_dir` is where OpenClaw keeps an agent's files and databases."""
 
-    server_facts: ServerFacts
     state_dir: str
     exec_files: Processes
     channel_connect_timeout_s: float = CONNECT_TIMEOUT_S
@@ -66,6 +66,7 @@ class Agents(Sandboxes):
             organizations=self.organizations,
             config_validator=self.config_validator,
             allocation=self.allocation,
+            versions=self.versions,
             clock=self.clock,
         )
 
@@ -146,6 +147,24 @@ class Agents(Sandboxes):
         )
 
     @cached_property
+    def upgrades(self) -> Upgrades:
+        return Upgrades(
+            checks=self.upgrade_checks,
+            transitions=self.transitions,
+            locks=self.locks,
+            snapshots=self.snapshots,
+            provisioner=self.provisioner,
+            sandbox_control=self.sandbox_control,
+            uses=self.uses,
+        )
+
+    @cached_property
+    def upgrade_checks(self) -> UpgradeChecks:
+        return UpgradeChecks(
+            self.versions, self.directory, self.snapshots, self.initial_configs, self.engine
+        )
+
+    @cached_property
     def healing(self) -> Healing:
         return Healing(
             instances=self.instances,
@@ -195,7 +214,7 @@ class Agents(Sandboxes):
             self.snapshots,
             self.forks,
             made_by=f"chowder-local {self.server_facts.version}",
-            openclaw_version=self.server_facts.openclaw_version,
+            versions=self.versions,
             clock=self.clock,
             allows=self.shortcuts.allow,
         )

@@ -64,6 +64,8 @@ class Composition(Agents):
             forks=self.forks,
             restores=self.restores,
             exports=self.exports,
+            upgrades=self.upgrades,
+            upgrade_checks=self.upgrade_checks,
             provisioner=self.provisioner,
             boot_queue=self.boot_queue,
             conversations=self.conversations,

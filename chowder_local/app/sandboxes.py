@@ -28,6 +28,7 @@ from chowder_local.instances.snapshots.conversation_records import ConversationR
 from chowder_local.instances.snapshots.home_copies import HomeCopies
 from chowder_local.instances.snapshots.service import Snapshots
 from chowder_local.instances.transitions import Transitions
+from chowder_local.instances.versions import OpenclawVersions
 from chowder_local.instances.warm_pool.allocation import Allocation
 from chowder_local.instances.warm_pool.demand import Demand
 from chowder_local.instances.warm_pool.fit import Fit
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from chowder_local.core.domain import SandboxId
     from chowder_local.instances.engine_protocol import Engine
     from chowder_local.instances.lifecycle.egress import EgressRule
+    from chowder_local.instances.monitoring.health import ServerFacts
     from chowder_local.openclaw.home.state_transfer import StateTransfers
     from chowder_local.openclaw.sandbox_exec import Processes
     from chowder_local.upstream.forward import Forwarder
@@ -70,6 +72,7 @@ class Sandboxes(ModelCalls):
     state_transfers: StateTransfers
     egress_rule: EgressRule
     relay_url: str
+    server_facts: ServerFacts
     is_idle: Callable[[], bool] = has_idle_processor
     locks: KeyedLocks = field(default_factory=KeyedLocks)
     config_locks: KeyedLocks = field(default_factory=KeyedLocks)
@@ -90,6 +93,10 @@ class Sandboxes(ModelCalls):
     @cached_property
     def transitions(self) -> Transitions:
         return Transitions(self.instances, self.clock)
+
+    @cached_property
+    def versions(self) -> OpenclawVersions:
+        return OpenclawVersions(self.engine, self.server_facts.openclaw_version)
 
     @cached_property
     def control(self) -> Control:
@@ -203,6 +210,7 @@ class Sandboxes(ModelCalls):
             self.egress_rule,
             self.demand,
             self.shortcuts.allow,
+            self.versions,
         )
 
     @cached_property

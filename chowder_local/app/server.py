@@ -7,7 +7,7 @@ import os
 import secrets
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from typing import TYPE_CHECKING, TypedDict
 
 from chowder_local import __version__
@@ -21,6 +21,7 @@ from chowder_local.core.data_dir import write_private
 from chowder_local.core.domain import RELAY_HOSTNAME
 from chowder_local.core.events import Events
 from chowder_local.core.metrics import Metrics
+from chowder_local.core.release import is_release
 from chowder_local.core.secrets import SecretBox
 from chowder_local.core.shutdown import Shutdown
 from chowder_local.core.tasks import owned_tasks
@@ -28,7 +29,7 @@ from chowder_local.dashboard.documentation import documentation_site
 from chowder_local.dashboard.errors import page_of
 from chowder_local.dashboard.routes import dashboard_routes
 from chowder_local.engine.docker import DockerEngine
-from chowder_local.engine.image_recipe import openclaw_version
+from chowder_local.engine.image_recipe import expected_tag, openclaw_version
 from chowder_local.engine.specs import HOME, STATE_DIR, Limits
 from chowder_local.http import middleware
 from chowder_local.instances.lifecycle.egress import EgressRule
@@ -57,6 +58,9 @@ if TYPE_CHECKING:
     from chowder_local.engine.networks import SandboxNetworks
     from chowder_local.instances.monitoring.trace_export import TraceExport
     from chowder_local.mcp.services import McpServices
+
+
+VERSIONS_KEPT = 64
 
 
 @dataclass(frozen=True)
@@ -212,8 +216,19 @@ async def open_engine(
     )
     limits = Limits(settings.memory_limit_mb, settings.cpu_limit, settings.pids_limit)
     return engine, await engine.prepare(
-        machine.image, limits, machine.ca_bundle, settings.sandbox_environment
+        machine.image,
+        limits,
+        machine.ca_bundle,
+        settings.sandbox_environment,
+        # Its tag is a digest of a megabyte.
+        lru_cache(VERSIONS_KEPT)(partial(_image_of, settings, machine)),
     )
+
+
+def _image_of(settings: Settings, machine: Machine, version: str) -> str:
+    """The tag of the image of an `openclaw_version`."""
+    is_own = not is_release(version) or version == openclaw_version(settings)
+    return machine.image if is_own else expected_tag(settings, version)
 
 
 async def _open_providers(settings: Settings, stack: AsyncExitStack) -> Forwarder:
@@ -243,7 +258,7 @@ async def _read_scripts(settings: Settings) -> ScriptRegistry:
 def _server_facts(settings: Settings, machine: Machine, relay_url: str) -> ServerFacts:
     return ServerFacts(
         version=__version__,
-        openclaw_version=openclaw_version(),
+        openclaw_version=openclaw_version(settings),
         image=machine.image,
         base_url=settings.client_url,
         data_dir=str(settings.data_dir),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from chowder_local.cli.options import Group, output_option
+from chowder_local.cli.options import Group, openclaw_option, output_option
 from chowder_local.cli.output import Output, format_time, note, say, show_list, waiting
 from chowder_local.core.formatting import size_of
 
@@ -25,35 +26,43 @@ def image() -> None:
 
 @image.command("build")
 @click.option("--no-cache", is_flag=True, help="Run every step again.")
+@openclaw_option
 @click.option(
     "--server", is_flag=True, help="Build the image of the server itself, to run it in a container."
 )
 @click.pass_obj
-def build(context: Context, no_cache: bool, server: bool) -> None:
+def build(context: Context, no_cache: bool, version: str | None, server: bool) -> None:
     """Build the image that this version uses, and print its tag."""
     from chowder_local.engine.images import build as build_sandbox
     from chowder_local.engine.server_image import build_server
 
-    name, build_image = ("server", build_server) if server else ("sandbox", build_sandbox)
+    if server and version:
+        raise click.UsageError("--server and --openclaw name two images; build one at a time.")
+    name = "server" if server else "sandbox"
+    build_image = build_server if server else partial(build_sandbox, version=version)
     with waiting(f"Building the {name} image") as progress:
         tag = build_image(context.settings(), progress, env=context.env, no_cache=no_cache)
     say(tag)
 
 
 @image.command("tag")
+@openclaw_option
 @click.pass_obj
-def tag(context: Context) -> None:
+def tag(context: Context, version: str | None) -> None:
     """Print the tag of the image that this version uses, even if it is not built."""
     from chowder_local.engine.image_recipe import expected_tag
 
-    say(expected_tag(context.settings()))
+    say(expected_tag(context.settings(), version))
 
 
 @image.command("ls")
 @output_option
 @click.pass_obj
 def ls(context: Context, output: Output) -> None:
-    """List the images built here; * marks those that this version uses."""
+    """List the images built here; * marks those that this version uses.
+
+    Instances may ask for the other OpenClaw releases in the list.
+    """
     from chowder_local.engine import images
     from chowder_local.engine.image_recipe import expected_tag
     from chowder_local.engine.server_image import server_tag

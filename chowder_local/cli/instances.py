@@ -25,6 +25,7 @@ from chowder_local.cli.options import (
     Group,
     confirm,
     ensure_writable,
+    openclaw_option,
     output_option,
     timeout_option,
     wait_option,
@@ -40,6 +41,7 @@ from chowder_local.cli.output import (
     waiting,
 )
 from chowder_local.cli.resolve import choose_instance, find_instance, short_id
+from chowder_local.cli.upgrade import upgrade
 from chowder_local.core.domain import Egress, InstanceStatus, ModelProvider
 
 if TYPE_CHECKING:
@@ -54,6 +56,9 @@ def instances() -> None:
     """
 
 
+instances.add_command(upgrade)
+
+
 @instances.command("ls")
 @output_option
 @pass_client
@@ -65,7 +70,12 @@ def ls(client: Client, output: Output) -> None:
         ("ID", "NAME", "STATUS", "MODELS", "CREATED"),
         _row,
         output=output,
-        wide={"WHOLE ID": "id", "GATEWAY": "gateway_url", "UPDATED": "updated_at"},
+        wide={
+            "WHOLE ID": "id",
+            "OPENCLAW": "openclaw_version",
+            "GATEWAY": "gateway_url",
+            "UPDATED": "updated_at",
+        },
         if_empty="There are no instances. Create one with: chowder-local instances create NAME",
     )
     for each in rows:
@@ -91,6 +101,7 @@ def ls(client: Client, output: Output) -> None:
     callback=settings,
     help="Override of OpenClaw's configuration; VALUE is JSON, or else a string. Repeatable.",
 )
+@openclaw_option
 @wait_option
 @timeout_option
 @pass_client
@@ -100,6 +111,7 @@ def create(
     name: str,
     provider: str,
     overrides: dict[str, Any],
+    version: str | None,
     wait: bool,
     timeout: float,
 ) -> None:
@@ -107,7 +119,7 @@ def create(
 
     Progress goes to standard error, so $(…) gets the id alone.
     """
-    instance = client.create_instance(name, provider, overrides or None)
+    instance = client.create_instance(name, provider, overrides or None, openclaw_version=version)
     show_created(client, instance, output=output, wait=wait, timeout=timeout)
 
 

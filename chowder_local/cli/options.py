@@ -11,6 +11,7 @@ import click
 
 from chowder_local.cli.examples import examples_of
 from chowder_local.cli.output import Output
+from chowder_local.core.release import is_release
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,6 +27,22 @@ wait_option = click.option(
 )
 timeout_option = click.option(
     "--timeout", type=float, default=WAIT_TIMEOUT_S, show_default=True, help="Seconds to wait."
+)
+
+
+def parse_version(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    """An OpenClaw release, as a callback of an option."""
+    if value is not None and not is_release(value):
+        raise click.BadParameter(f"{value!r} is no release of OpenClaw, such as 2026.9.6.")
+    return value
+
+
+openclaw_option = click.option(
+    "--openclaw",
+    "version",
+    metavar="VERSION",
+    callback=parse_version,
+    help="OpenClaw release; the server's own if it is left out.",
 )
 
 

@@ -37,6 +37,15 @@ class SnapshotCalls(Transport):
         path, body = local_path(instance_id, "restore"), {"snapshot_id": snapshot_id}
         return self._call("POST", path, json=body, timeout=self._turn_timeout)
 
+    def upgrade(self, instance_id: str, to: str, *, dry_run: bool = False) -> Json:
+        """Moves a running instance to a newer OpenClaw release; `provisioning` at first.
+
+        `snapshot_id` is the snapshot to `restore` to go back. With `dry_run`, only `findings`: what
+        that release's own checks say about a copy, and `can_upgrade`.
+        """
+        path, body = local_path(instance_id, "upgrade"), {"to": to, "dry_run": dry_run}
+        return self._call("POST", path, json=body, timeout=self._turn_timeout)
+
     def fork(self, instance_id: str, name: str) -> Json:
         """Creates a copy of an instance, which is `provisioning` at first."""
         path = local_path(instance_id, "fork")

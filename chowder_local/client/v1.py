@@ -47,11 +47,18 @@ class V1Calls(Transport):
         name: str,
         model_provider: str = "anthropic",
         openclaw_config: Mapping[str, Any] | None = None,
+        *,
+        openclaw_version: str | None = None,
     ) -> Json:
-        """Creates an instance, which is `provisioning` at first; see `wait_until_running`."""
+        """Creates an instance, which is `provisioning` at first; see `wait_until_running`.
+
+        `openclaw_version` is a release whose image is built; None: the server's own.
+        """
         body: Json = {"name": name, "model_provider": model_provider}
         if openclaw_config is not None:
             body["openclaw_config"] = dict(openclaw_config)
+        if openclaw_version is not None:
+            body["openclaw_version"] = openclaw_version
         return self._call("POST", "/v1/instances", json=body)
 
     def instance(self, instance_id: str) -> Json:

@@ -149,6 +149,14 @@ class Caller:
         return self.is_organization_key or permission in self.grants.get(instance_id, frozenset())
 
 
+DEFAULT_VERSION = "v1"
+"""The `openclaw_version` of an instance that follows the server's own; the hosted API's default."""
+
+
+UPGRADE_SNAPSHOT_PREFIX = "before OpenClaw "
+"""The names of the snapshots that upgrades take begin with it; the new release follows."""
+
+
 @dataclass(frozen=True)
 class Instance:
     """An instance. Its `sandbox_id` is set with the row, before the sandbox exists."""
@@ -162,7 +170,8 @@ class Instance:
     created_at: datetime
     updated_at: datetime
     sandbox_provider: str = "sandbox"
-    openclaw_version: str = "v1"
+    openclaw_version: str = DEFAULT_VERSION
+    """An exact OpenClaw release, or DEFAULT_VERSION."""
     openclaw_config: Mapping[str, Any] | None = None
     region: str | None = None
     error_message: str | None = None
@@ -210,7 +219,13 @@ class Snapshot:
     size_bytes: int = 0
     egress: Egress | None = None
     content: Mapping[str, Any] = field(default_factory=dict)
-    """The instance's `overrides`, `config` and `sessions`."""
+    """The instance's `overrides`, `config`, `sessions` and `openclaw_version`."""
+
+    @property
+    def openclaw_version(self) -> str | None:
+        """The instance's `openclaw_version` at that time; None if it is not known."""
+        version = self.content.get("openclaw_version")
+        return version if isinstance(version, str) else None
 
 
 @dataclass(frozen=True)
@@ -245,6 +260,7 @@ class SandboxSpec:
     egress: Egress = Egress.ON
     home: Path | None = None
     """An archive of a home, which is extracted to the volume before `files` are written."""
+    openclaw_version: str = DEFAULT_VERSION
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,12 @@ class Settings(BaseModel):
     image: str | None = Field(
         None, description="Sandbox image to use instead of the one this version builds."
     )
+    openclaw_version: str | None = Field(
+        None,
+        pattern=r"^\d{4}\.\d{1,2}\.\d{1,3}(-[0-9a-z.]{1,20})?$",
+        description="OpenClaw release of instances that name none (`v1`), if not this version's "
+        "own. `image build --openclaw` builds the image of another one.",
+    )
     base_image: str = Field(
         "node:24-trixie-slim", description="Image that the sandbox image is built on."
     )

@@ -34,9 +34,14 @@ def build_command(
     ca_bundle: Path | None,
     no_cache: bool,
     file: Path | None = None,
+    output: Path | None = None,
 ) -> list[str]:
-    """The command line. `folder` is the build context; `file` defaults to its Dockerfile."""
-    command = ["docker", "build", "--progress", "plain", "--tag", tag]
+    """The command line. `folder` is the build context; `file` defaults to its Dockerfile.
+
+    With `output`, the result is written to that folder instead of an image.
+    """
+    target = ["--tag", tag] if output is None else ["--output", f"type=local,dest={output}"]
+    command = ["docker", "build", "--progress", "plain", *target]
     if file is not None:
         command += ["--file", str(file)]
     for name, value in arguments.items():

@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Self
 
-from chowder_local.core.domain import SandboxId, SandboxInfo, SandboxState
+from chowder_local.core.domain import DEFAULT_VERSION, SandboxId, SandboxInfo, SandboxState
 from chowder_local.core.errors.sandboxes import EngineUnavailable
 from chowder_local.engine import (
     confinement,
@@ -31,6 +31,7 @@ from chowder_local.engine.error_translation import translated_errors
 from chowder_local.engine.networks import Networks, SandboxNetworks
 from chowder_local.engine.owned_resources import OwnedResources
 from chowder_local.engine.self_container import own_container
+from chowder_local.engine.templates import Templates
 from chowder_local.engine.threads import EngineProbe, Threads, ensure_awaited
 from chowder_local.engine.volume_job import VolumeJobs
 
@@ -85,11 +86,10 @@ class DockerEngine:
         self._timeout_s = timeout_s
         self._own = OwnedResources(client, store_id)
         self._networks = Networks(client, store_id)
-        self._prepared: specs.SandboxTemplate | None = None
-        self._fingerprint = ""
+        self._templates = Templates(client, threads)
         self._relay_port: int | None = None
         self._confinement_checks = confinement.ConfinementChecks(client)
-        self.volume_jobs = VolumeJobs(client, threads, self._own, self._template, timeout_s)
+        self.volume_jobs = VolumeJobs(client, threads, self._own, self._templates.own, timeout_s)
         """Runs programs on the volumes of paused and exited sandboxes."""
 
     @classmethod
@@ -117,10 +117,12 @@ class DockerEngine:
         limits: specs.Limits,
         ca_bundle: bytes | None,
         environment: Mapping[str, str],
+        image_of: Callable[[str], str] | None = None,
     ) -> SandboxNetworks:
         """Checks the image and creates the networks; from then on, sandboxes can be booted.
 
-        Raises ImageMissing if the engine lacks the image, and EngineUnavailable if a call fails.
+        `image_of` is as in `Templates.prepare`. Raises ImageMissing if the engine lacks the image,
+        and EngineUnavailable if a call fails.
         """
 
         def call() -> tuple[Image, SandboxNetworks]:
@@ -133,20 +135,20 @@ class DockerEngine:
                 return sandbox_image, self._networks.ensure(own)
 
         sandbox_image, networks = await self._threads.run(call)
-        config = sandbox_image.attrs["Config"]
-        command = (*(config.get("Entrypoint") or ()), *(config.get("Cmd") or ()))
-        self._prepared = specs.SandboxTemplate(
+        command = specs.command_of(sandbox_image.attrs["Config"])
+        template = specs.SandboxTemplate(
             self._store_id, image, networks, limits, ca_bundle, environment, command
         )
-        self._fingerprint = specs.fingerprint(str(sandbox_image.id), self._prepared)
+        self._templates.prepare(template, str(sandbox_image.id), image_of)
         return networks
 
     async def leave(self) -> None:
         """Disconnects the server's own container, if there is one, from the sandboxes' networks."""
-        if self._prepared is None or self._prepared.networks.joined_by is None:
+        template = self._templates.prepared
+        if template is None or template.networks.joined_by is None:
             return
         try:
-            leave = partial(self._networks.leave, self._prepared.networks)
+            leave = partial(self._networks.leave, template.networks)
             await self._run("leave the sandbox networks", leave)
         except EngineUnavailable as failure:
             # The next start joins them again; removing the container disconnects it, too.
@@ -159,7 +161,7 @@ class DockerEngine:
     @property
     def fingerprint(self) -> str:
         """A digest of the image and the options that new sandboxes are created with."""
-        return self._fingerprint
+        return self._templates.fingerprint
 
     @property
     def failure_count(self) -> int:
@@ -168,20 +170,22 @@ class DockerEngine:
     async def version(self) -> str:
         return await self._threads.probe()
 
-    async def check_image(self) -> None:
-        get = partial(self._client.images.get, self._template().image)
-        await self._run("look up the sandbox image", get)
+    async def check_image(self, version: str = DEFAULT_VERSION) -> None:
+        image = self._templates.image(version)
+        get = partial(self._client.images.get, image)
+        await self._run("look up the sandbox image", get, image=image)
 
-    async def file_of_image(self, path: str) -> bytes | None:
-        read = partial(volume_archives.read_image_file, self._own, self._template().image, path)
-        return await self._run(f"read {path} of the sandbox image", read)
+    async def file_of_image(self, path: str, version: str = DEFAULT_VERSION) -> bytes | None:
+        image = self._templates.image(version)
+        read = partial(volume_archives.read_image_file, self._own, image, path)
+        return await self._run(f"read {path} of the sandbox image", read, image=image)
 
     async def boot(self, spec: SandboxSpec) -> SandboxInfo:
         """Creates and starts the container in place of one of that id; an existing volume is kept.
 
         Raises EgressUnavailable, before any change, if `spec` wants an isolated network in vain.
         """
-        template = self._template()
+        template = await self._templates.of(spec.openclaw_version)
         options = specs.container_options(spec, template)
         files = specs.volume_files(spec, template)
 
@@ -209,7 +213,7 @@ class DockerEngine:
                 self._confinement_checks.mark(container)
             return parse_container(spec.id, container.attrs)
 
-        return await self._run(f"boot sandbox {spec.id}", call)
+        return await self._run(f"boot sandbox {spec.id}", call, image=template.image)
 
     async def inspect(self, sandbox_id: SandboxId) -> SandboxInfo:
         def call() -> SandboxInfo:
@@ -347,22 +351,25 @@ class DockerEngine:
 
         Its names begin with the home's folder. Raises SandboxMissing if the volume is gone.
         """
-        image = self._template().image
-        read = partial(volume_archives.read_home, self._own, sandbox_id, image, work)
+        own = self._templates.own()
+        read = partial(volume_archives.read_home, self._own, sandbox_id, own.image, work)
         return await self._run("copy the home of", read, sandbox_id=sandbox_id)
 
     async def rework_home(
         self, program: str, source: Path, work: Callable[[Iterator[bytes]], Result]
     ) -> Result:
         """The same for the home in `source` after a Python program without a network changed it."""
-        image = self._template().image
+        image = self._templates.own().image
         rework = partial(volume_archives.rework_home, self._own, image, program, source, work)
         return await self._run("rewrite a home", rework)
 
-    def _template(self) -> specs.SandboxTemplate:
-        if self._prepared is None:
-            raise EngineUnavailable("The engine is not prepared yet; try again in a moment.")
-        return self._prepared
+    async def examine_home(
+        self, program: str, source: Path, files: Mapping[str, bytes], version: str
+    ) -> bytes:
+        image = self._templates.image(version)
+        tar = specs.tar_of_files(files)
+        call = partial(volume_archives.examine_home, self._own, image, program, source, tar)
+        return await self._run("examine a home", call, image=image)
 
     async def _act(
         self, sandbox_id: SandboxId, verb: str, action: Callable[[Container], Result]
@@ -373,10 +380,15 @@ class DockerEngine:
         return await self._run(verb, call, sandbox_id=sandbox_id)
 
     async def _run(
-        self, doing: str, call: Callable[[], Result], *, sandbox_id: SandboxId | None = None
+        self,
+        doing: str,
+        call: Callable[[], Result],
+        *,
+        sandbox_id: SandboxId | None = None,
+        image: str | None = None,
     ) -> Result:
         """Runs a call in a thread; `doing` is a verb phrase for errors, before the sandbox's id."""
-        image = None if self._prepared is None else self._prepared.image
+        image = image or self._templates.own_image()
 
         def translated() -> Result:
             with translated_errors(doing, sandbox_id=sandbox_id, image=image):

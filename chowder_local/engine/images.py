@@ -8,6 +8,8 @@ import sys
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from docker.errors import APIError, ImageNotFound
@@ -28,12 +30,19 @@ from chowder_local.engine.build_command import (
     run_command,
 )
 from chowder_local.engine.connection import engine_client
-from chowder_local.engine.image_recipe import expected_tag, read_versions, recipe_dir
+from chowder_local.engine.image_recipe import (
+    CHANNELS_FILE,
+    Recipe,
+    openclaw_version,
+    read_versions,
+    recipe_dir,
+    recipe_of,
+    versions_dir,
+)
 from chowder_local.engine.volume_archives import read_container_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
     import docker
     from docker.models.images import Image
@@ -114,28 +123,62 @@ def build(
     *,
     env: Mapping[str, str],
     no_cache: bool = False,
+    version: str | None = None,
 ) -> str:
-    """Builds the image that the settings expect, and returns its tag.
+    """Builds the image of an OpenClaw release, by default the settings' own, and returns its tag.
 
     `progress` gets a line at each step, and the lines that the step prints. Raises
     ImageBuildFailed, which quotes the failed step, and EngineUnavailable if the engine fails.
     """
-    if settings.image is not None:
+    if version is None and settings.image is not None:
         raise ImageBuildFailed(
             f"CHOWDER_IMAGE names your own image, {settings.image}. Build or pull that image "
             "yourself, or unset CHOWDER_IMAGE to use the built-in one."
         )
-    versions = read_versions(recipe_dir())
-    return build_folder(
-        settings,
-        progress,
-        env=env,
-        folder=recipe_dir(),
-        tag=expected_tag(settings),
-        arguments=lambda base: build_arguments(base, versions, env),
-        subject="The sandbox image",
-        no_cache=no_cache,
-    )
+    recipe = recipe_of(version or openclaw_version(settings))
+    tag = recipe.tag(settings.base_image)
+    if not recipe.is_locked:
+        recipe = recipe.with_files(resolve(recipe, settings, progress, env=env))
+    with recipe.context() as folder:
+        return build_folder(
+            settings,
+            progress,
+            env=env,
+            folder=folder,
+            tag=tag,
+            arguments=lambda base: build_arguments(base, recipe.versions, env),
+            subject="The sandbox image",
+            no_cache=no_cache,
+        )
+
+
+def resolve(
+    recipe: Recipe, settings: Settings, progress: Callable[[str], None], *, env: Mapping[str, str]
+) -> dict[str, bytes]:
+    """What the recipe of a release that is not pinned here has of its own: Node, packages, locks.
+
+    Raises ImageBuildFailed if the npm registry has no such release, and as `build`.
+    """
+    with TemporaryDirectory(prefix="chowder-local-") as name:
+        context, output = Path(name) / "context", Path(name) / "resolved"
+        context.mkdir()
+        for each in ("Dockerfile", "resolve.mjs"):
+            shutil.copyfile(versions_dir() / each, context / each)
+        shutil.copyfile(recipe_dir() / CHANNELS_FILE, context / "channels.json")
+        build_folder(
+            settings,
+            progress,
+            env=env,
+            folder=context,
+            tag=f"the packages of OpenClaw {recipe.openclaw_version}",
+            arguments=lambda base: build_arguments(base, recipe.versions, env),
+            subject=f"OpenClaw {recipe.openclaw_version}",
+            # A channel may have had a release since.
+            no_cache=True,
+            output=output,
+        )
+        files = [path for path in output.rglob("*") if path.is_file()]
+        return {path.relative_to(output).as_posix(): path.read_bytes() for path in files}
 
 
 def build_folder(
@@ -149,11 +192,13 @@ def build_folder(
     subject: str,
     file: Path | None = None,
     no_cache: bool = False,
+    output: Path | None = None,
 ) -> str:
     """Builds an image from a folder, and returns its tag.
 
     `arguments` returns the Dockerfile's ARGs for the name of the base image; `subject` names the
-    image in errors. Raises ImageBuildFailed and EngineUnavailable as `build` does.
+    image in errors. With `output`, the image's files are written to that folder instead. Raises
+    ImageBuildFailed and EngineUnavailable as `build` does.
     """
     ca_bundle = find_ca_bundle(settings.ca_bundle, env)
     with engine_client(env, REFUSAL) as (client, address):
@@ -166,6 +211,7 @@ def build_folder(
             ca_bundle=ca_bundle,
             no_cache=no_cache,
             file=file,
+            output=output,
         )
         progress(f"building {tag} on {base} (about 2 minutes)")
         code, lines = run_command(command, env, partial(_report, progress))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import chowder_local
 from chowder_local.engine.connection import engine_client
-from chowder_local.engine.image_recipe import recipe_digest, recipe_dir
+from chowder_local.engine.image_recipe import recipe_digest, recipe_dir, versions_dir
 from chowder_local.engine.images import LABEL, REFUSAL, build_folder
 
 if TYPE_CHECKING:
@@ -83,7 +83,12 @@ def _context() -> Iterator[Path]:
         for source, target, excluded in (
             (recipe, "docker/server", (LOCK,)),
             (recipe_dir(), "docker/sandbox", ()),
-            (PACKAGE, "chowder_local", ("__pycache__", "recipe", "server_recipe")),
+            (versions_dir(), "docker/versions", ()),
+            (
+                PACKAGE,
+                "chowder_local",
+                ("__pycache__", "recipe", "recipe_versions", "server_recipe"),
+            ),
         ):
             shutil.copytree(source, folder / target, ignore=shutil.ignore_patterns(*excluded))
         shutil.copyfile(lock, folder / LOCK)

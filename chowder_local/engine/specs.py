@@ -109,6 +109,12 @@ def container_options(spec: SandboxSpec, template: SandboxTemplate) -> dict[str,
     }
 
 
+def command_of(image_config: Mapping[str, Any]) -> tuple[str, ...]:
+    """An image's own entrypoint and command."""
+    parts = (image_config.get(each) or () for each in ("Entrypoint", "Cmd"))
+    return tuple(word for part in parts for word in part)
+
+
 def job_options(
     sandbox_id: SandboxId, template: SandboxTemplate, command: Sequence[str]
 ) -> dict[str, Any]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import tarfile
-from typing import TYPE_CHECKING, TypeVar
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from docker.errors import NotFound
 from docker.types import Mount
@@ -12,7 +13,7 @@ from docker.types import Mount
 from chowder_local.core.errors.sandboxes import EngineUnavailable, SandboxMissing
 from chowder_local.engine.container_exec import last_line
 from chowder_local.engine.error_translation import translated_errors
-from chowder_local.engine.specs import CONFINED, HOME
+from chowder_local.engine.specs import CONFINED, HOME, STATE_DIR
 from chowder_local.engine.threads import ensure_awaited
 
 if TYPE_CHECKING:
@@ -69,23 +70,53 @@ def rework_home(
 
     The program has no network. Raises EngineUnavailable if it fails.
     """
+    with _after_program(own, image, program, source, mem_limit="1g", pids_limit=64) as container:
+        return work(_archive(container))
+
+
+def examine_home(
+    own: OwnedResources, image: str, program: str, source: Path, state_files: bytes
+) -> bytes:
+    """What a Python program prints about a home with a tar of `state_files` put into it. Blocks.
+
+    It may run OpenClaw. The program has no network. Raises EngineUnavailable if it fails.
+    """
+    with _after_program(
+        own, image, program, source, state_files,
+        mem_limit="2g", pids_limit=256, environment={"HOME": HOME},
+        tmpfs={"/tmp": "rw,exec,nosuid,nodev,size=256m,mode=1777"},  # noqa: S108 - inside
+    ) as container:  # fmt: skip
+        return bytes(container.logs(stdout=True, stderr=False))
+
+
+@contextmanager
+def _after_program(
+    own: OwnedResources,
+    image: str,
+    program: str,
+    source: Path,
+    state_files: bytes | None = None,
+    **options: Any,
+) -> Iterator[Container]:
+    """A container whose Python program has ended on a copy of the home in `source`."""
     with own.temporary_container(
         image,
         ["-I", "-S", "-c", program, HOME],
         entrypoint="/usr/bin/python3",
         **CONFINED,
-        mem_limit="1g",
-        pids_limit=64,
         mounts=[Mount(HOME, None, type="volume")],
+        **options,
     ) as container:
         ensure_awaited()
         put_home(container, source)
+        if state_files is not None:
+            container.put_archive(STATE_DIR, state_files)
         ensure_awaited()
         container.start()
         if container.wait()["StatusCode"]:
             output = container.logs(tail=1).decode(errors="replace").strip()
-            raise EngineUnavailable(f"An agent's home could not be rewritten: {last_line(output)}.")
-        return work(_archive(container))
+            raise EngineUnavailable(f"A program failed on an agent's home: {last_line(output)}.")
+        yield container
 
 
 def read_image_file(own: OwnedResources, image: str, path: str) -> bytes | None:

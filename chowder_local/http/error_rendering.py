@@ -17,6 +17,7 @@ from chowder_local.core.errors import (
     requests,
     sandboxes,
     upstream,
+    versions,
 )
 from chowder_local.http.message_errors import body_of
 from chowder_local.http.streams import CLIENT_CLOSED_REQUEST
@@ -66,6 +67,9 @@ STATUSES: Mapping[type[ChowderError], int] = {
     agents.ChannelRefused: 400,
     agents.ChannelUnreachable: 502,
     requests.InputInvalid: 422,
+    versions.VersionUnavailable: 422,
+    versions.UpgradeRefused: 409,
+    versions.InstanceInUse: 409,
     requests.BodyTooLarge: 413,
     requests.BodyEncodingUnknown: 415,
     requests.ModelUnknown: 400,
@@ -118,6 +122,7 @@ _PERMANENT_CONFLICTS = (
     agents.SkillInstalled,
     requests.FaultsFull,
     requests.IdempotencyKeyReused,
+    versions.UpgradeRefused,
 )
 _PROXIED = (
     agents.GatewayUnavailable,

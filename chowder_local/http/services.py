@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from chowder_local.instances.snapshots.forks import Forks
     from chowder_local.instances.snapshots.restores import Restores
     from chowder_local.instances.snapshots.service import Snapshots
+    from chowder_local.instances.snapshots.upgrade_checks import UpgradeChecks
+    from chowder_local.instances.snapshots.upgrades import Upgrades
     from chowder_local.openclaw.channels import Channels
     from chowder_local.openclaw.files import Files
     from chowder_local.openclaw.skills import Skills
@@ -72,6 +74,8 @@ class Services:
     forks: Forks
     restores: Restores
     exports: Exports
+    upgrades: Upgrades
+    upgrade_checks: UpgradeChecks
     provisioner: Provisioner
     boot_queue: BootQueue
     conversations: Conversations

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from chowder_local.core.domain import DEFAULT_VERSION
+
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Collection, Iterator
+    from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
     from datetime import datetime
     from pathlib import Path
 
@@ -34,11 +36,11 @@ class Engine(Protocol):
     async def version(self) -> str:
         """The engine's name and version; shows that the engine answers."""
 
-    async def check_image(self) -> None:
-        """Raises ImageMissing if the sandbox image is gone."""
+    async def check_image(self, version: str = DEFAULT_VERSION) -> None:
+        """Raises ImageMissing if the sandbox image of an `openclaw_version` is not there."""
 
-    async def file_of_image(self, path: str) -> bytes | None:
-        """A file of the sandbox image, or None. Raises ImageMissing if the image is gone."""
+    async def file_of_image(self, path: str, version: str = DEFAULT_VERSION) -> bytes | None:
+        """A file of such an image, or None. Raises ImageMissing if the image is not there."""
 
     async def boot(self, spec: SandboxSpec) -> SandboxInfo:
         """Creates and starts a sandbox. Replaces a container with that id and keeps its volume.
@@ -96,6 +98,14 @@ class Engine(Protocol):
         """Unpacks the archive `source`, runs a Python program on it, then `work` as `read_home`.
 
         The program gets the folder of the unpacked home as its argument.
+        """
+
+    async def examine_home(
+        self, program: str, source: Path, files: Mapping[str, bytes], version: str
+    ) -> bytes:
+        """What a Python program prints about an unpacked archive, with `files` in its state folder.
+
+        It runs in the image of an `openclaw_version`, without a network. Raises ImageMissing.
         """
 
     async def remove(self, sandbox_id: SandboxId) -> None:

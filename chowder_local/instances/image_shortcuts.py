@@ -6,6 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
+from chowder_local.core.domain import DEFAULT_VERSION
 from chowder_local.core.errors.sandboxes import EngineUnavailable, ImageMissing
 from chowder_local.openclaw.shortcuts.catalogue import find_misfits
 from chowder_local.openclaw.shortcuts.observations import OBSERVATIONS_FILE, read_observations
@@ -24,26 +25,26 @@ class ImageShortcuts:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._misfits: Mapping[str, str] | None = None
+        self._misfits: dict[str, Mapping[str, str]] = {}
         self._reading = asyncio.Lock()
 
-    async def misfits(self) -> Mapping[str, str]:
-        """The names of the shortcuts that are not taken, with the reasons.
+    async def misfits(self, version: str = DEFAULT_VERSION) -> Mapping[str, str]:
+        """The shortcuts that are not taken with an `openclaw_version`, with the reasons.
 
         Raises EngineUnavailable, ImageMissing.
         """
         async with self._reading:
-            if self._misfits is None:
-                content = await self._engine.file_of_image(OBSERVATIONS_FILE)
-                self._misfits = find_misfits(read_observations(content))
-                for name, reason in self._misfits.items():
-                    log.warning("without the shortcut %r: %s", name, reason)
-            return self._misfits
+            if version not in self._misfits:
+                content = await self._engine.file_of_image(OBSERVATIONS_FILE, version)
+                self._misfits[version] = find_misfits(read_observations(content))
+                for name, reason in self._misfits[version].items():
+                    log.warning("OpenClaw %s: without the shortcut %r: %s", version, name, reason)
+            return self._misfits[version]
 
-    async def allow(self, shortcut: Shortcut) -> bool:
+    async def allow(self, shortcut: Shortcut, version: str = DEFAULT_VERSION) -> bool:
         """Whether the server may take a shortcut; not if the image cannot be read now."""
         try:
-            return shortcut.name not in await self.misfits()
+            return shortcut.name not in await self.misfits(version)
         except (EngineUnavailable, ImageMissing) as failure:
             log.warning("it is not known whether %r fits: %s", shortcut.name, failure)
             return False

@@ -61,6 +61,7 @@ class InstanceChanges(TypedDict, total=False):
     model_provider: ModelProvider
     origin_snapshot_id: SnapshotId | None
     may_hibernate: bool
+    openclaw_version: str
 
 
 class _Changes(InstanceChanges, total=False):

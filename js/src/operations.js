@@ -76,6 +76,7 @@ export const OPERATIONS = {
   updateInstance: ["PATCH", "/v1/instances/{instance_id}"],
   updateOrganization: ["PATCH", "/v1/organization"],
   updateSkill: ["PATCH", "/v1/instances/{instance_id}/skills/{skill_name}"],
+  upgradeInstance: ["POST", "/local/instances/{instance_id}/upgrade"],
   uploadFile: ["POST", "/v1/instances/{instance_id}/files/upload"],
   writeFile: ["PUT", "/v1/instances/{instance_id}/files/content"],
 };

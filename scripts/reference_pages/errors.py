@@ -9,7 +9,15 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from chowder_local.cli.exit_codes import exit_code_of
-from chowder_local.core.errors import ChowderError, agents, process, requests, sandboxes, upstream
+from chowder_local.core.errors import (
+    ChowderError,
+    agents,
+    process,
+    requests,
+    sandboxes,
+    upstream,
+    versions,
+)
 from chowder_local.http.error_rendering import STATUSES, error_response
 from scripts.reference_pages.markdown import code, inline, paragraphs, table
 from scripts.reference_pages.markdown import page as make_page
@@ -57,7 +65,7 @@ class _Number(int):
 def page() -> str:
     """The whole page."""
     by_status: defaultdict[str, list[type[ChowderError]]] = defaultdict(list)
-    for error in _classes(requests, agents, sandboxes, upstream, process):
+    for error in _classes(requests, agents, sandboxes, versions, upstream, process):
         if error in (requests.FaultAnswered, upstream.ProviderFailed):
             by_status[OWN_STATUS].append(error)
         elif error in STATUSES:

@@ -123,6 +123,7 @@ DELETE /local/snapshots/{snapshot_id}               401  403  403  403  403  403
 POST   /local/snapshots/{snapshot_id}/fork          401  403  403  403  403  403  403  403  404  201
 POST   /local/instances/{instance_id}/fork          401  403  403  403  403  403  403  403  404  201
 POST   /local/instances/{instance_id}/restore       401  403  403  403  403  403  403  403  404  200
+POST   /local/instances/{instance_id}/upgrade       401  403  403  403  403  403  403  403  404  200
 GET    /local/instances/{instance_id}/export        401  403  403  403  403  403  403  403  404  200
 POST   /local/instances/import                      401  403  403  403  403  403  403  403  201  201
 GET    /local/checkout                              200  200  200  200  200  200  200  200  200  200
@@ -165,6 +166,7 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "POST /local/snapshots/{snapshot_id}/fork": {"json": {"name": "Bea"}},
     "POST /local/instances/{instance_id}/fork": {"json": {"name": "Bea"}},
     "POST /local/instances/{instance_id}/restore": {"json": {"snapshot_id": "{snapshot_id}"}},
+    "POST /local/instances/{instance_id}/upgrade": {"json": {"to": "2026.9.7"}},
     "POST /local/instances/import": {"content": exported()},
     "GET /local/checkout": {"params": {"session": "{checkout}"}},
     "POST /local/checkout": {"params": {"session": "{checkout}"}},

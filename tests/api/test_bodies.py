@@ -50,6 +50,7 @@ AGENTS_REPLIES: Call = ("PUT", "/local/instances/{id}/replies", {"replies": []})
 SNAPSHOT: Call = ("POST", "/local/instances/{id}/snapshots", {})
 FORK: Call = ("POST", "/local/instances/{id}/fork", {"name": "Bea"})
 FORK_OF_SNAPSHOT: Call = ("POST", "/local/snapshots/{snapshot_id}/fork", {"name": "Bea"})
+UPGRADE: Call = ("POST", "/local/instances/{id}/upgrade", {"to": "2026.9.7"})
 RESTORATION: Call = ("POST", "/local/instances/{id}/restore", {"snapshot_id": "x"})
 EGRESS: Call = ("PATCH", "/local/instances/{id}", {"egress": "off"})
 FAULT: Call = ("POST", "/local/faults", {"kind": "message"})
@@ -70,6 +71,7 @@ BREAKING: list[tuple[Call, dict[str, Any], list[Any], str]] = [
     (FAULT, {"delay_s": 601}, ["delay_s"], "less_than_equal"),
     (SNAPSHOT, {"name": ""}, ["name"], "string_too_short"),
     (FORK, {"name": LONG}, ["name"], "string_too_long"),
+    (UPGRADE, {"to": None}, ["to"], "string_type"),
     (FORK_OF_SNAPSHOT, {"name": None}, ["name"], "string_type"),
     (RESTORATION, {"snapshot_id": 1}, ["snapshot_id"], "string_type"),
     (SIGNUP, {"name": ""}, ["name"], "string_too_short"),
@@ -86,7 +88,7 @@ BREAKING: list[tuple[Call, dict[str, Any], list[Any], str]] = [
     (CREATION, {"name": ["Ada"]}, ["name"], "string_type"),
     (CREATION, {"model_provider": "mistral"}, ["model_provider"], "enum"),
     (CREATION, {"sandbox_provider": 1}, ["sandbox_provider"], "string_type"),
-    (CREATION, {"openclaw_version": None}, ["openclaw_version"], "string_type"),
+    (CREATION, {"openclaw_version": 5}, ["openclaw_version"], "string_type"),
     (CREATION, {"openclaw_config": "x"}, ["openclaw_config"], "dict_type"),
     (CREATION, {"openclaw_config": [1]}, ["openclaw_config"], "dict_type"),
     (CREATION, {"region": 1}, ["region"], "string_type"),

@@ -74,12 +74,35 @@ async def test_the_fields_of_a_creation_are_stored(http: Api) -> None:
         "name": "Bea",
         "model_provider": "openai",
         "sandbox_provider": "other",
-        "openclaw_version": "v2",
+        "openclaw_version": "2026.9.5",
         "openclaw_config": {"a.b": 1},
         "region": "eu",
     }
     new = (await http.post("/v1/instances", json=payload)).json()
     assert {key: new[key] for key in payload} == payload
+
+
+async def test_null_is_the_default_openclaw_version(http: Api) -> None:
+    payload = {"name": "Bea", "openclaw_version": None}
+    assert (await http.post("/v1/instances", json=payload)).json()["openclaw_version"] == "v1"
+
+
+@pytest.mark.parametrize(
+    ("version", "cure"),
+    [
+        ("2026.1.1", "chowder-local image build --openclaw 2026.1.1"),
+        ("v2", "it is neither v1 nor a release such as 2026.9.6."),
+    ],
+)
+async def test_a_version_without_an_image_is_refused_with_its_cure(
+    http: Api, version: str, cure: str
+) -> None:
+    payload = {"name": "Bea", "openclaw_version": version}
+    refused = await http.post("/v1/instances", json=payload)
+    (problem,) = refused.json()["detail"]
+    assert (refused.status_code, problem["loc"]) == (422, ["body", "openclaw_version"])
+    assert problem["msg"].endswith(cure)
+    assert (await http.get("/v1/instances")).json() == []
 
 
 async def test_without_a_model_key_the_error_message_says_so(http: Api) -> None:

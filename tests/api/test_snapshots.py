@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -31,7 +32,8 @@ async def test_a_snapshot_is_shown_listed_and_removed(http: Api) -> None:
     view = taken.json()
     assert (view["instance_id"], view["name"]) == (instance.id, "before")
     assert set(view) == {
-        "id", "instance_id", "name", "model_provider", "size_bytes", "created_at",
+        "id", "instance_id", "name", "model_provider", "openclaw_version", "size_bytes",
+        "created_at",
     }  # fmt: skip
     own = f"/local/snapshots/{view['id']}"
     assert (await http.get(own)).json() == view
@@ -62,6 +64,33 @@ async def test_a_fork_needs_a_valid_name(http: Api, body: dict[str, Any]) -> Non
     answer = await http.post(f"/local/instances/{instance.id}/fork", json=body)
     assert answer.status_code == 422
     assert answer.json()["detail"][0]["loc"] == ["body", "name"]
+
+
+async def test_an_upgrade_names_the_snapshot_to_go_back_to(http: Api) -> None:
+    instance = await agent(http)
+    path = f"/local/instances/{instance.id}"
+    view = (await http.post(f"{path}/upgrade", json={"to": "2026.9.7"})).json()
+    (snapshot,) = (await http.get(f"{path}/snapshots")).json()
+    assert (snapshot["id"], snapshot["openclaw_version"]) == (view["snapshot_id"], "v1")
+    assert (view["from_version"], view["to_version"]) == ("2026.9.6", "2026.9.7")
+    assert (view["status"], view["findings"]) == ("provisioning", [])
+
+
+async def test_a_dry_run_says_whether_the_agent_can_be_upgraded(http: Api) -> None:
+    instance = await agent(http)
+    finding = {"check": "database/state", "severity": "error", "message": "it is incompatible"}
+    http.world.engine.examination = json.dumps({"findings": [finding]}).encode()
+    body = {"to": "2026.9.7", "dry_run": True}
+    view = (await http.post(f"/local/instances/{instance.id}/upgrade", json=body)).json()
+    assert (view["can_upgrade"], view["findings"]) == (False, [finding])
+    assert (view["snapshot_id"], view["status"]) == (None, "running")
+
+
+@pytest.mark.parametrize(("to", "status"), [("2026.9.5", 409), ("v1", 409), ("2026.1.1", 422)])
+async def test_an_upgrade_that_is_none_is_refused(http: Api, to: str, status: int) -> None:
+    instance = await agent(http)
+    answer = await http.post(f"/local/instances/{instance.id}/upgrade", json={"to": to})
+    assert answer.status_code == status
 
 
 async def test_an_agent_is_exported_and_imported(http: Api) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+VERSION = "CHOWDER_OPENCLAW_VERSION"
 TAIL_LINES = 60
 POLL = re.compile(r"middleware: GET \S+ 200 ")
 # Warm sandboxes are for their own tests, and what a machine has must not decide about the others.
@@ -47,9 +48,16 @@ def free_port() -> int:
 
 
 def bare_environment() -> dict[str, str]:
-    """This process's environment without what would change a server or its models."""
+    """This process's environment without what would change a server or its models.
+
+    CHOWDER_OPENCLAW_VERSION stays: with it, the tests are about another OpenClaw release.
+    """
     unwanted = ("CHOWDER_", "ANTHROPIC_", "OPENAI_", "GEMINI_", "OLLAMA_")
-    return {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name == VERSION or not name.startswith(unwanted)
+    }
 
 
 class ServerProcess:

@@ -7,13 +7,20 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chowder_local.core.domain import EngineMemory, SandboxId, SandboxInfo, SandboxState
-from chowder_local.core.errors.sandboxes import EngineUnavailable, SandboxMissing
+from chowder_local.core.domain import (
+    DEFAULT_VERSION,
+    EngineMemory,
+    SandboxId,
+    SandboxInfo,
+    SandboxState,
+)
+from chowder_local.core.errors.sandboxes import EngineUnavailable, ImageMissing, SandboxMissing
+from chowder_local.core.release import is_release
 from chowder_local.openclaw.shortcuts.observations import OBSERVATIONS_FILE
 from tests.scripted import homes
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Collection, Iterator
+    from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
     from datetime import datetime
 
     from chowder_local.core.domain import SandboxSpec, SandboxUsage
@@ -46,6 +53,10 @@ class ScriptedEngine:
         self.calls: list[tuple[str, str]] = []
         self.failing: dict[str, Exception] = {}
         self.holds: dict[str, Hold] = {}
+        self.versions: set[str] = {"2026.9.5", "2026.9.6", "2026.9.7"}
+        """The OpenClaw releases whose images it has; 2026.9.6 is the server's own."""
+        self.booted_versions: dict[SandboxId, str] = {}
+        self.examination = b'{"findings": []}'
         self.commands = ["init", "openclaw-gateway"]
         """The command lines of each sandbox's processes."""
         self.log = ""
@@ -85,15 +96,25 @@ class ScriptedEngine:
         await self._call("version")
         return "Scripted 1.0"
 
-    async def check_image(self) -> None:
+    async def check_image(self, version: str = DEFAULT_VERSION) -> None:
         await self._call("check_image")
+        self._ensure_image(version)
 
-    async def file_of_image(self, path: str) -> bytes | None:
+    async def file_of_image(self, path: str, version: str = DEFAULT_VERSION) -> bytes | None:
         await self._call("file_of_image")
+        self._ensure_image(version)
         return self.image_files.get(path)
+
+    async def examine_home(
+        self, program: str, source: Path, files: Mapping[str, bytes], version: str
+    ) -> bytes:
+        await self._call("examine_home")
+        return self.examination
 
     async def boot(self, spec: SandboxSpec) -> SandboxInfo:
         await self._fail("boot", spec.id)
+        self._ensure_image(spec.openclaw_version)
+        self.booted_versions[spec.id] = spec.openclaw_version
         self.volume_ids.add(spec.id)
         if spec.is_warm:
             self.warm_sandboxes.append(spec.id)
@@ -104,6 +125,10 @@ class ScriptedEngine:
         self.after_boot()
         await self._hold("boot")
         return self.containers.get(spec.id) or SandboxInfo(spec.id, SandboxState.MISSING)
+
+    def _ensure_image(self, version: str) -> None:
+        if is_release(version) and version not in self.versions:
+            raise ImageMissing(f"chowder-local/sandbox:{version}-abc")
 
     async def inspect(self, sandbox_id: SandboxId) -> SandboxInfo:
         await self._call("inspect", sandbox_id)

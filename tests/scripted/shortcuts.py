@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from chowder_local.core.domain import DEFAULT_VERSION
 from chowder_local.openclaw.shortcuts.observations import OBSERVATIONS_FILE
 from tests.scripted.engine import OBSERVATIONS
 
@@ -15,14 +16,14 @@ if TYPE_CHECKING:
 REASON = "it was renamed"
 
 
-async def all_fit(_: Shortcut) -> bool:
+async def all_fit(_: Shortcut, __: str = DEFAULT_VERSION) -> bool:
     return True
 
 
 def all_but(*unfit: Shortcut) -> Allows:
     """All shortcuts fit except these."""
 
-    async def allows(shortcut: Shortcut) -> bool:
+    async def allows(shortcut: Shortcut, _: str = DEFAULT_VERSION) -> bool:
         return shortcut not in unfit
 
     return allows

@@ -14,6 +14,9 @@ from chowder_local.api.schemas.instances import (
     Restoration,
     SnapshotCreation,
     SnapshotView,
+    Upgrade,
+    UpgradeFindingView,
+    UpgradeView,
 )
 from chowder_local.api.uploads import steady
 from chowder_local.http.bodies import parse, parse_query
@@ -21,6 +24,7 @@ from chowder_local.http.request_log import note
 from chowder_local.http.responses import download
 from chowder_local.http.services import caller, instance_of, services
 from chowder_local.http.streams import CLIENT_CLOSED_REQUEST
+from chowder_local.instances.snapshots.upgrade_checks import ERROR
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -89,6 +93,34 @@ async def restore(request: Request) -> InstanceView:
         instance.organization_id, instance, body.snapshot_id
     )
     return InstanceView.from_instance(restored, caller(request))
+
+
+async def upgrade(request: Request) -> UpgradeView:
+    """Moves a running instance to a newer OpenClaw release, after a snapshot of it.
+
+    With `dry_run`, it only runs that release's own checks on a copy. To go back, restore the
+    snapshot: it brings the former release back, too.
+    """
+    instance = await instance_of(request)
+    body = await parse(request, Upgrade)
+    note(request, to=body.to, dry_run=str(body.dry_run).lower())
+    serving = services(request)
+    snapshot_id, findings = None, []
+    instance = former = await serving.upgrade_checks.ensure_possible(instance, body.to)
+    if body.dry_run:
+        findings = await serving.upgrade_checks.examine(instance, body.to)
+    else:
+        instance, snapshot = await serving.upgrades.upgrade(instance, body.to)
+        snapshot_id = snapshot.id
+    return UpgradeView(
+        id=instance.id,
+        from_version=serving.upgrade_checks.versions.release(former.openclaw_version),
+        to_version=serving.upgrade_checks.versions.release(body.to),
+        snapshot_id=snapshot_id,
+        status=instance.status,
+        can_upgrade=all(each.severity != ERROR for each in findings),
+        findings=[UpgradeFindingView.model_validate(each) for each in findings],
+    )
 
 
 async def export_instance(request: Request) -> Response:

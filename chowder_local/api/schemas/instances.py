@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, Field
 
 from chowder_local.api.schemas.fields import Id, Name, Overrides, ShortText, View
-from chowder_local.core.domain import Egress, InstanceStatus, ModelProvider, Permission
+from chowder_local.core.domain import (
+    DEFAULT_VERSION,
+    Egress,
+    InstanceStatus,
+    ModelProvider,
+    Permission,
+)
 
 if TYPE_CHECKING:
     from chowder_local.core.domain import Caller, Instance
@@ -22,13 +28,24 @@ OVERRIDES_DESCRIPTION = (
 GatewayUrl = Annotated[str | None, Field(examples=["http://127.0.0.1:32768"])]
 
 
+def _version(value: Any) -> Any:
+    return DEFAULT_VERSION if value is None else value
+
+
 class InstanceCreation(BaseModel):
     """A new instance."""
 
     name: Name
     model_provider: ModelProvider = ModelProvider.ANTHROPIC
     sandbox_provider: ShortText = "sandbox"
-    openclaw_version: ShortText = "v1"
+    openclaw_version: Annotated[
+        ShortText,
+        BeforeValidator(_version),
+        Field(
+            description="An OpenClaw release whose image is built; `v1` or null: the server's own.",
+            examples=["v1", "2026.9.5"],
+        ),
+    ] = DEFAULT_VERSION
     openclaw_config: Overrides | None = Field(
         None,
         description=OVERRIDES_DESCRIPTION,
@@ -107,8 +124,52 @@ class SnapshotView(View):
     ]
     name: Annotated[str | None, Field(examples=["after-onboarding"])]
     model_provider: ModelProvider
+    openclaw_version: Annotated[
+        str | None,
+        Field(
+            description="The instance's `openclaw_version` then, which a restored one gets back.",
+            examples=["v1"],
+        ),
+    ]
     size_bytes: Annotated[int, Field(description="The size of its archive.", examples=[2_935_296])]
     created_at: datetime
+
+
+class Upgrade(BaseModel):
+    """The OpenClaw release to move to."""
+
+    to: Annotated[ShortText, Field(examples=["2026.9.6"])]
+    dry_run: bool = Field(False, description="Only report what the upgrade would meet.")
+
+
+class UpgradeFindingView(View):
+    """Something that OpenClaw's own checks find in a copy of the agent."""
+
+    check: Annotated[str, Field(examples=["core/doctor/gateway-config"])]
+    severity: Annotated[str, Field(examples=["warning"])]
+    message: Annotated[str, Field(examples=["gateway.mode is unset"])]
+
+
+class UpgradeView(View):
+    """An upgrade, or what it would meet."""
+
+    id: Id
+    from_version: Annotated[str, Field(description="The release before.", examples=["2026.8.2"])]
+    to_version: Annotated[str, Field(description="The release after.", examples=["2026.9.6"])]
+    snapshot_id: Annotated[
+        Id | None,
+        Field(description="The snapshot to restore to go back; null after a dry run."),
+    ]
+    status: Annotated[
+        InstanceStatus,
+        Field(description="`provisioning` while it boots with the new release."),
+    ]
+    can_upgrade: Annotated[
+        bool, Field(description="False if a finding of a dry run is an `error`.", examples=[True])
+    ]
+    findings: Annotated[
+        list[UpgradeFindingView], Field(description="Of a dry run, by OpenClaw's own doctor.")
+    ]
 
 
 class Fork(BaseModel):

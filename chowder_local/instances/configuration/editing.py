@@ -54,7 +54,7 @@ class ConfigEditing:
 
     async def check(self, instance: Instance, patch: Mapping[str, Any]) -> ChangePreview:
         """Previews a merge patch. Raises ConfigRefused if it does not fit OpenClaw's schema."""
-        await self._config_validator.check_overrides(patch)
+        await self._config_validator.check_overrides(patch, instance.openclaw_version)
         changed = tuple(changed_paths(agent_config.to_merge_patch(patch)))
         gateway = self._gateway(instance)
         kinds = {path: await _reload_kind(gateway, path) for path in changed[:MAX_LOOKUPS]}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chowder_local.core.errors.requests import ModelKeyMissing
@@ -13,10 +14,9 @@ from chowder_local.openclaw.config.agent_config import BLANK_PROVIDER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from chowder_local.accounts.organizations import Organizations
-    from chowder_local.core.domain import Instance, ModelProvider, SandboxId
+    from chowder_local.core.domain import Instance, ModelProvider, SandboxId, Snapshot
     from chowder_local.core.secrets import SecretBox
 
 
@@ -43,6 +43,10 @@ class InitialConfigs:
         if await self._organizations.model_key(instance.organization_id, provider) is None:
             raise ModelKeyMissing(provider)
         return agent_config.serialize_config(self._config(origin, instance))
+
+    async def of_snapshot(self, instance: Instance, snapshot: Snapshot) -> bytes:
+        """The `openclaw.json` that an instance would get from its own snapshot."""
+        return await self.first(instance, Origin(Path(), snapshot.content.get("config")))
 
     def blank(self, sandbox_id: SandboxId) -> bytes:
         """The initial `openclaw.json` of a warm sandbox."""

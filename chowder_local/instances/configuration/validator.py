@@ -7,6 +7,7 @@ import json
 import logging
 from typing import TYPE_CHECKING, Any
 
+from chowder_local.core.domain import DEFAULT_VERSION
 from chowder_local.core.errors.agents import ConfigRefused
 from chowder_local.core.errors.sandboxes import EngineUnavailable, ImageMissing
 from chowder_local.openclaw.config import agent_config
@@ -29,20 +30,21 @@ class ConfigValidator:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._schema: Mapping[str, Any] | None = None
-        self._is_read = False
+        self._schemas: dict[str, Mapping[str, Any] | None] = {}
         self._reading = asyncio.Lock()
 
-    async def check_overrides(self, overrides: Mapping[str, Any]) -> None:
-        """Raises ConfigRefused if overrides are not valid for any agent."""
-        await self.check(agent_config.to_merge_patch(overrides))
+    async def check_overrides(
+        self, overrides: Mapping[str, Any], version: str = DEFAULT_VERSION
+    ) -> None:
+        """Raises ConfigRefused if overrides are not valid for any agent of a version."""
+        await self.check(agent_config.to_merge_patch(overrides), version)
 
-    async def check(self, patch: Mapping[str, Any]) -> None:
+    async def check(self, patch: Mapping[str, Any], version: str = DEFAULT_VERSION) -> None:
         """Raises ConfigRefused, phrased as by OpenClaw, if a nested merge patch is not valid."""
         if not patch:
             return
         try:
-            schema = await self._get_schema()
+            schema = await self._get_schema(version)
         except (EngineUnavailable, ImageMissing) as failure:
             # The boot will fail with the same problem.
             log.warning("a configuration is not validated before the boot: %s", failure)
@@ -50,12 +52,12 @@ class ConfigValidator:
         if schema is not None and (problems := find_problems(schema, patch)):
             raise ConfigRefused(f"invalid config: {_message(problems)}", problems)
 
-    async def _get_schema(self) -> Mapping[str, Any] | None:
+    async def _get_schema(self, version: str) -> Mapping[str, Any] | None:
         async with self._reading:
-            if not self._is_read:
-                self._schema = _parse_schema(await self._engine.file_of_image(SCHEMA_FILE))
-                self._is_read = True
-            return self._schema
+            if version not in self._schemas:
+                content = await self._engine.file_of_image(SCHEMA_FILE, version)
+                self._schemas[version] = _parse_schema(content)
+            return self._schemas[version]
 
 
 def _message(problems: Sequence[Problem]) -> str:

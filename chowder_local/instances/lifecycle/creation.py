@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from chowder_local.core import request_context
 from chowder_local.core.domain import (
+    DEFAULT_VERSION,
     Instance,
     InstanceId,
     InstanceStatus,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from chowder_local.accounts.organizations import Organizations
     from chowder_local.core.domain import OrganizationId, WarmSandbox
     from chowder_local.instances.configuration.validator import ConfigValidator
+    from chowder_local.instances.versions import OpenclawVersions
     from chowder_local.instances.warm_pool.allocation import Allocation
     from chowder_local.store.instances import InstanceQueries
 
@@ -34,7 +36,7 @@ class InstanceDraft:
     name: str
     model_provider: ModelProvider = ModelProvider.ANTHROPIC
     sandbox_provider: str = "sandbox"
-    openclaw_version: str = "v1"
+    openclaw_version: str = DEFAULT_VERSION
     openclaw_config: Mapping[str, Any] | None = None
     region: str | None = None
 
@@ -49,12 +51,14 @@ class InstanceCreation:
         organizations: Organizations,
         config_validator: ConfigValidator,
         allocation: Allocation,
+        versions: OpenclawVersions,
         clock: Callable[[], datetime],
     ) -> None:
         self._instances = instances
         self._organizations = organizations
         self._config_validator = config_validator
         self._allocation = allocation
+        self._versions = versions
         self._clock = clock
 
     async def create(self, organization_id: OrganizationId, draft: InstanceDraft) -> Instance:
@@ -63,11 +67,17 @@ class InstanceCreation:
         return await self.add(organization_id, **vars(draft))
 
     async def check(self, draft: InstanceDraft) -> None:
-        """Raises ConfigRefused if the configuration is not valid for any agent."""
-        await self._config_validator.check_overrides(draft.openclaw_config or {})
+        """Raises VersionUnavailable, and ConfigRefused for a configuration no agent could have."""
+        await self._versions.check(draft.openclaw_version)
+        overrides = draft.openclaw_config or {}
+        await self._config_validator.check_overrides(overrides, draft.openclaw_version)
 
     async def add(self, organization_id: OrganizationId, **fields: Any) -> Instance:
-        """As `create`, from the fields of the row and unchecked. Raises InstanceLimitReached."""
+        """As `create`, from the fields of the row, with a configuration that is not checked.
+
+        Raises VersionUnavailable, InstanceLimitReached.
+        """
+        await self._versions.check(fields.get("openclaw_version", DEFAULT_VERSION))
         now = self._clock()
         instance = Instance(
             id=InstanceId(str(uuid.uuid4())),

@@ -108,7 +108,7 @@ class Hibernation:
         return has_left
 
     async def _find_work(self, instance: Instance) -> str | None:
-        if not await self._allows(HIBERNATION):
+        if not await self._allows(HIBERNATION, instance.openclaw_version):
             return "its own work cannot be told from that of this OpenClaw"
         work = await find_standing_work(self._gateway(instance))
         if work is None:

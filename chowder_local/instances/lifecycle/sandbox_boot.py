@@ -67,6 +67,7 @@ class SandboxBoot:
                 content,
                 egress=self._egress.effective(instance),
                 home=None if origin is None else origin.archive,
+                openclaw_version=instance.openclaw_version,
             )
             return await self._readiness.wait(await self._engine.boot(spec))
 

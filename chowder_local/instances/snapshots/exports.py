@@ -14,8 +14,16 @@ from typing import IO, TYPE_CHECKING, Annotated, Any, Self
 from pydantic import AwareDatetime, BaseModel, Field, ValidationError, model_validator
 
 from chowder_local.core import untrusted_json
-from chowder_local.core.domain import Egress, ModelProvider, Snapshot, SnapshotId
+from chowder_local.core.domain import (
+    DEFAULT_VERSION,
+    Egress,
+    ModelProvider,
+    Snapshot,
+    SnapshotId,
+)
 from chowder_local.core.errors.requests import ArchiveRefused, BodyTooLarge
+from chowder_local.core.errors.versions import VersionUnavailable
+from chowder_local.core.release import is_release
 from chowder_local.openclaw.config import agent_config, reserved, transfer
 from chowder_local.openclaw.home import sanitize
 from chowder_local.openclaw.shortcuts.catalogue import EXPORTS
@@ -28,6 +36,7 @@ if TYPE_CHECKING:
     from chowder_local.core.domain import Instance, OrganizationId
     from chowder_local.instances.snapshots.forks import Forks
     from chowder_local.instances.snapshots.service import Snapshots
+    from chowder_local.instances.versions import OpenclawVersions
     from chowder_local.openclaw.shortcuts.catalogue import Allows
 
 log = logging.getLogger(__name__)
@@ -98,14 +107,14 @@ class Exports:
         forks: Forks,
         *,
         made_by: str,
-        openclaw_version: str,
+        versions: OpenclawVersions,
         clock: Callable[[], datetime],
         allows: Allows,
     ) -> None:
         self._snapshots = snapshots
         self._forks = forks
         self._made_by = made_by
-        self._openclaw_version = openclaw_version
+        self._versions = versions
         self._clock = clock
         self._allows = allows
         program = resources.files("chowder_local.openclaw.programs") / "scrub.py"
@@ -129,7 +138,9 @@ class Exports:
     ) -> Instance:
         """A new instance, `provisioning`, from the archive in a request's body.
 
-        Raises ArchiveRefused if it is not a valid export, BodyTooLarge over `max_bytes`,
+        It runs the release that it was exported from, if that has an image here, or else the
+        server's own. Raises ArchiveRefused if it is not a valid export, or if the server's own
+        release is older; BodyTooLarge over `max_bytes`,
         ConfigRefused for its overrides, InstanceLimitReached if the tier allows no more.
         """
         snapshot_id = SnapshotId(str(uuid.uuid4()))
@@ -139,7 +150,8 @@ class Exports:
                 with raw.open("r+b") as file:
                     await _receive(body, file, max_bytes)
                     manifest = await asyncio.to_thread(read_manifest, file)
-                    content = _content(manifest)
+                    version = await self._version_for(manifest.openclaw_version)
+                    content = {**_content(manifest), "openclaw_version": version}
                     await self._snapshots.add(
                         Snapshot(
                             id=snapshot_id,
@@ -156,10 +168,26 @@ class Exports:
                 await asyncio.to_thread(raw.unlink, missing_ok=True)
             return await self._forks.make(snapshot, name or manifest.name)
 
+    async def _version_for(self, release: str) -> str:
+        """The `openclaw_version` for an agent that was exported from a release."""
+        if not is_release(release) or release == self._versions.default:
+            return DEFAULT_VERSION
+        try:
+            await self._versions.check(release)
+        except VersionUnavailable as unavailable:
+            if self._versions.is_newer(release, DEFAULT_VERSION):
+                raise ArchiveRefused(
+                    "an older OpenClaw does not read what a newer one has written, and "
+                    f"{str(unavailable)[0].lower()}{str(unavailable)[1:]}"
+                ) from None
+            # A newer OpenClaw takes over what an older one has written.
+            return DEFAULT_VERSION
+        return release
+
     async def _archive(self, instance: Instance) -> AsyncGenerator[bytes, None]:
         """The size in digits, then the archive."""
         is_wanted = sanitize.is_exported
-        if not await self._allows(EXPORTS):
+        if not await self._allows(EXPORTS, instance.openclaw_version):
             is_wanted = sanitize.is_in_workspace
         async with AsyncExitStack() as stack:
             snapshot = await stack.enter_async_context(
@@ -184,7 +212,7 @@ class Exports:
                 "format": FORMAT,
                 "version": VERSION,
                 "made_by": self._made_by,
-                "openclaw_version": self._openclaw_version,
+                "openclaw_version": self._versions.release(instance.openclaw_version),
                 "made_at": snapshot.created_at,
                 "name": instance.name,
                 "model_provider": snapshot.model_provider,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from chowder_local.core.domain import SnapshotId
+from chowder_local.core.domain import DEFAULT_VERSION, SnapshotId
 from chowder_local.core.events import EventType
 
 if TYPE_CHECKING:
@@ -53,19 +53,23 @@ class Forks:
     async def fork_snapshot(
         self, organization_id: OrganizationId, snapshot_id: str, name: str
     ) -> Instance:
-        """A new instance, `provisioning`. Raises SnapshotNotFound, InstanceLimitReached."""
+        """A new instance, `provisioning`, of the snapshot's `openclaw_version`.
+
+        Raises SnapshotNotFound, VersionUnavailable, InstanceLimitReached.
+        """
         with self._snapshots.using(SnapshotId(snapshot_id)):
             snapshot = await self._snapshots.get(organization_id, snapshot_id)
             return await self.make(snapshot, name)
 
     async def make(self, snapshot: Snapshot, name: str) -> Instance:
-        """As `fork_snapshot`, from a snapshot that is in use. Raises InstanceLimitReached."""
+        """As `fork_snapshot`, from a snapshot that is in use."""
         fork = await self._creation.add(
             snapshot.organization_id,
             name=name,
             model_provider=snapshot.model_provider,
             openclaw_config=snapshot.content.get("overrides"),
             egress=snapshot.egress,
+            openclaw_version=snapshot.openclaw_version or DEFAULT_VERSION,
             origin_snapshot_id=snapshot.id,
         )
         self._events.publish(

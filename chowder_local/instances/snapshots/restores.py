@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from chowder_local.core.domain import SnapshotId
@@ -49,17 +50,20 @@ class Restores:
         """The instance, `provisioning`, with the snapshot's state. Its egress setting stays.
 
         It gets another sandbox id, so that nothing cached for the former one is used.
-        Raises SnapshotNotFound; InstanceStateWrong if it is `provisioning` or `terminated`.
+        It also gets the snapshot's `openclaw_version`. Raises SnapshotNotFound; VersionUnavailable,
+        before any change; InstanceStateWrong if it is `provisioning` or `terminated`.
         """
         with self._snapshots.using(SnapshotId(snapshot_id)):
             snapshot = await self._snapshots.get(organization_id, snapshot_id)
+            version = snapshot.openclaw_version or stale.openclaw_version
+            await self._allocation.check_version(version)
             async with self._locks.holding(stale.id):
                 former = await self._directory.current(stale)
                 if former.status not in COPYABLE:
                     raise InstanceStateWrong(former.status, "running or stopped")
                 if former.is_in_memory:
                     await self._sandbox_control.drain(former)
-                restored = await self._replace_sandbox(former, snapshot)
+                restored = await self._replace_sandbox(former, snapshot, version)
                 self._events.publish(
                     EventType.INSTANCE_RESTORED,
                     restored.organization_id,
@@ -69,7 +73,9 @@ class Restores:
                 await self._sandbox_control.discard(former.sandbox_id)
         return restored
 
-    async def _replace_sandbox(self, former: Instance, snapshot: Snapshot) -> Instance:
+    async def _replace_sandbox(
+        self, former: Instance, snapshot: Snapshot, version: str
+    ) -> Instance:
         async def write(
             fingerprint: str | None, booting_id: SandboxId | None
         ) -> tuple[Instance, WarmSandbox | None]:
@@ -81,9 +87,11 @@ class Restores:
                 openclaw_config=snapshot.content.get("overrides"),
                 model_provider=snapshot.model_provider,
                 origin_snapshot_id=snapshot.id,
+                openclaw_version=version,
             )
             if replaced is None:
                 await self._directory.raise_status_changed(former)
             return replaced
 
-        return await self._allocation.claim_or_boot(former, write)
+        wanted = replace(former, openclaw_version=version)
+        return await self._allocation.claim_or_boot(wanted, write)

@@ -267,7 +267,10 @@ class Snapshots:
                 name=name,
                 is_kept=is_kept,
                 egress=instance.egress,
-                content={"overrides": None if overrides is None else dict(overrides)},
+                content={
+                    "overrides": None if overrides is None else dict(overrides),
+                    "openclaw_version": instance.openclaw_version,
+                },
             )
             await self._queries.add(snapshot)
             async with self._forget_unless_whole(snapshot_id):

@@ -25,6 +25,10 @@ class Allocation:
         self._provisioner = provisioner
         self._fit = fit
 
+    async def check_version(self, version: str) -> None:
+        """Raises VersionUnavailable if no sandbox could have a snapshot's `openclaw_version`."""
+        await self._fit.versions.check(version, "snapshot_id")
+
     async def claim_or_boot(self, instance: Instance, write: Write) -> Instance:
         """The instance, `provisioning`, once its row is written; a task then provisions it.
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from chowder_local.accounts.organizations import Organizations
     from chowder_local.core.domain import Instance
     from chowder_local.instances.lifecycle.egress import EgressRule
+    from chowder_local.instances.versions import OpenclawVersions
     from chowder_local.instances.warm_pool.demand import Demand
     from chowder_local.instances.warm_pool.sandboxes import WarmSandboxes
     from chowder_local.openclaw.shortcuts.catalogue import Allows
@@ -25,18 +26,22 @@ class Fit:
         egress: EgressRule,
         demand: Demand,
         allows: Allows,
+        versions: OpenclawVersions,
     ) -> None:
         self._warm_sandboxes = warm_sandboxes
         self._organizations = organizations
         self._egress = egress
         self._demand = demand
         self._allows = allows
+        self.versions = versions
 
     async def wanted(self, instance: Instance) -> str | None:
         """The fingerprint of the warm sandbox that an instance wants now, whether or not it exists.
 
         None if none fits.
         """
+        if not self.versions.is_default(instance):
+            return None
         organization_id, provider = instance.organization_id, instance.model_provider
         # Without a key the boot fails, and a warm sandbox would be wasted.
         if await self._organizations.model_key(organization_id, provider) is None:

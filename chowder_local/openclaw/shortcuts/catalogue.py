@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
     from chowder_local.openclaw.shortcuts.observations import Observations
 
-    Allows = Callable[["Shortcut"], Awaitable[bool]]
-    """Whether the server may take a shortcut with the OpenClaw of its image."""
+    Allows = Callable[..., Awaitable[bool]]
+    """Whether the server may take a shortcut, with the OpenClaw of its own image or with that of
+    the `openclaw_version` that follows."""
 
 UNKNOWN = "the image does not say what its OpenClaw is like"
 

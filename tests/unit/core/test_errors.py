@@ -6,9 +6,17 @@ import inspect
 import re
 from typing import Any, get_type_hints
 
-from chowder_local.core.errors import ChowderError, agents, process, requests, sandboxes, upstream
+from chowder_local.core.errors import (
+    ChowderError,
+    agents,
+    process,
+    requests,
+    sandboxes,
+    upstream,
+    versions,
+)
 
-MODULES = (agents, process, requests, sandboxes, upstream)
+MODULES = (agents, process, requests, sandboxes, upstream, versions)
 KINDS = [
     kind
     for module in MODULES

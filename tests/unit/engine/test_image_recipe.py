@@ -11,11 +11,16 @@ import pytest
 from chowder_local.core.settings import Settings
 from chowder_local.engine import image_recipe
 from chowder_local.engine.image_recipe import (
+    REPOSITORY,
     expected_tag,
+    locked_versions,
     openclaw_version,
     read_versions,
+    recipe_digest,
     recipe_dir,
+    recipe_of,
     tag_of,
+    versions_dir,
 )
 from chowder_local.openclaw.channel_table import CHANNELS
 
@@ -23,6 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 BASE = "node:24-trixie-slim"
+DEFAULT = openclaw_version()
 
 
 @pytest.fixture
@@ -83,6 +89,50 @@ def test_the_default_image_is_the_one_of_this_recipe() -> None:
     assert expected_tag(settings) == tag_of(recipe_dir(), settings.base_image)
 
 
+def test_the_settings_choose_the_release_of_the_default_image() -> None:
+    settings = Settings(openclaw_version="2026.8.2")
+    assert openclaw_version(settings) == "2026.8.2"
+    assert expected_tag(settings) == expected_tag(Settings(), "2026.8.2")
+
+
+def test_the_operators_own_image_is_not_that_of_a_named_release() -> None:
+    assert expected_tag(Settings(image="mine:1"), "2026.8.2").startswith(f"{REPOSITORY}:2026.8.2-")
+
+
+def test_the_default_release_has_the_recipe_of_the_folder_as_it_is() -> None:
+    recipe = recipe_of(openclaw_version())
+    assert recipe.is_locked
+    assert recipe.tag(BASE) == tag_of(recipe_dir(), BASE)
+
+
+@pytest.mark.parametrize("version", [each for each in locked_versions() if each != DEFAULT])
+def test_a_pinned_release_differs_in_its_versions_and_packages_only(version: str) -> None:
+    recipe, default = recipe_of(version), recipe_of(DEFAULT)
+    changed = {name for name in recipe.files if recipe.files[name] != default.files[name]}
+    assert changed <= {
+        "versions.env", "package.json", "package-lock.json", "channels/package.json",
+        "channels/package-lock.json",
+    }  # fmt: skip
+    lock = json.loads(recipe.files["package-lock.json"])
+    assert recipe.is_locked
+    assert recipe.versions["OPENCLAW_VERSION"] == version
+    assert lock["packages"]["node_modules/openclaw"]["version"] == version
+
+
+def test_any_other_release_has_a_tag_before_its_packages_are_resolved() -> None:
+    recipe = recipe_of("2026.1.1")
+    assert not recipe.is_locked
+    assert "package-lock.json" not in recipe.files
+    assert recipe.tag(BASE).startswith(f"{REPOSITORY}:2026.1.1-")
+    assert recipe.tag(BASE) != recipe_of("2026.1.2").tag(BASE)
+
+
+def test_a_recipes_files_are_in_its_build_context() -> None:
+    with recipe_of("2026.8.2").context() as folder:
+        assert recipe_digest(folder, BASE) == recipe_of("2026.8.2").tag(BASE).rpartition("-")[2]
+    assert not folder.exists()
+
+
 def test_the_recipe_in_a_wheel_is_preferred_to_a_checkouts(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -100,9 +150,17 @@ def test_package_json_and_lock_agree_with_the_versions() -> None:
     assert lock["packages"]["node_modules/openclaw"]["version"] == wanted
 
 
-@pytest.mark.parametrize("place", [".", "channels", "flatten"])
-def test_the_npm_locks_pin_by_hash_and_name_no_registry(place: str) -> None:
-    lock = json.loads((recipe_dir() / place / "package-lock.json").read_text())
+@pytest.mark.parametrize(
+    "file",
+    [
+        path
+        for folder in (recipe_dir(), versions_dir())
+        for path in folder.rglob("package-lock.json")
+    ],
+    ids=lambda path: f"{path.parents[1].name}/{path.parent.name}",
+)
+def test_the_npm_locks_pin_by_hash_and_name_no_registry(file: Path) -> None:
+    lock = json.loads(file.read_text())
     # Bundled packages come inside a pinned one.
     entries = lock["packages"].items()
     packages = [entry for path, entry in entries if path and not entry.get("inBundle")]

@@ -55,6 +55,7 @@ def test_a_wheel_has_the_same_context(tmp_path: Path, monkeypatch: pytest.Monkey
     installed = tmp_path / "chowder_local"
     shutil.copytree(ROOT / "chowder_local", installed)
     shutil.copytree(ROOT / "docker" / "sandbox", installed / "engine" / "recipe")
+    shutil.copytree(ROOT / "docker" / "versions", installed / "engine" / "recipe_versions")
     shutil.copytree(ROOT / "docker" / "server", installed / "engine" / "server_recipe")
     shutil.copy(ROOT / "requirements.lock", installed / "engine" / "server_recipe")
     monkeypatch.setattr(module, "PACKAGE", installed)

@@ -64,14 +64,23 @@ def test_a_build_shows_its_steps_and_prints_the_tag(
     env: dict[str, str], capsys: Output, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def build(
-        settings: Settings, progress: Callable[[str], None], *, env: object, no_cache: bool
+        _: Settings, progress: Callable[[str], None], *, version: str | None, **options: object
     ) -> str:
-        progress(f"no_cache={no_cache}")
-        return "built:1"
+        progress(f"no_cache={options['no_cache']}")
+        return f"built:{version}"
 
     monkeypatch.setattr("chowder_local.engine.images.build", build)
     assert run(["image", "build", "--no-cache"], env) == 0
-    assert capsys.readouterr() == ("built:1\n", "Building the sandbox image\nno_cache=True\n")
+    assert capsys.readouterr() == ("built:None\n", "Building the sandbox image\nno_cache=True\n")
+    assert run(["image", "build", "--openclaw", "2026.9.5"], env) == 0
+    assert capsys.readouterr().out == "built:2026.9.5\n"
+
+
+@pytest.mark.parametrize(
+    "options", [["--openclaw", "latest"], ["--openclaw", "2026.9.5", "--server"]]
+)
+def test_an_image_that_is_none_is_not_built(env: dict[str, str], options: list[str]) -> None:
+    assert run(["image", "build", *options], env) == 2
 
 
 def test_the_server_image_is_built_and_listed(

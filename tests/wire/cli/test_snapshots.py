@@ -118,6 +118,55 @@ def test_an_agent_is_restored_after_asking(
     assert capsys.readouterr().out.strip() == INSTANCE["id"]
 
 
+REPORT = {
+    "from_version": "2026.9.5",
+    "to_version": "2026.9.6",
+    "can_upgrade": False,
+    "findings": [{"check": "database/state", "severity": "error", "message": "it is newer"}],
+}
+
+
+def test_a_dry_run_of_an_upgrade_shows_its_findings(serve: Serve, capsys: Output) -> None:
+    call = f"POST {OF_FISH}/upgrade"
+    env, requests = serve({LIST: [INSTANCE], call: REPORT})
+    assert run(["instances", "upgrade", "fish", "--to", "2026.9.6", "--dry-run"], env) == 0
+    assert requests[-1] == (call, {"to": "2026.9.6", "dry_run": True})
+    assert capsys.readouterr().out.splitlines() == [
+        "It cannot go from OpenClaw 2026.9.5 to 2026.9.6.",
+        "error    database/state: it is newer",
+    ]
+
+
+def test_an_upgrade_says_how_to_go_back(serve: Serve, capsys: Output) -> None:
+    own = f"/v1/instances/{INSTANCE['id']}"
+    call = f"POST {OF_FISH}/upgrade"
+    table = {LIST: [INSTANCE], call: REPORT, f"GET {own}/status": INSTANCE, f"GET {own}": INSTANCE}
+    env, requests = serve(table)
+    assert run(["instances", "upgrade", "fish", "--to", "2026.9.6"], env) == 0
+    assert (call, {"to": "2026.9.6", "dry_run": False}) in requests
+    assert "chowder-local instances upgrade fish --rollback" in capsys.readouterr().err
+
+
+def test_a_rollback_restores_the_snapshot_of_the_last_upgrade(serve: Serve) -> None:
+    taken = [
+        SNAPSHOT | {"id": f"{number}a5b5c5d-0000", "name": name}
+        for number, name in enumerate(["before OpenClaw 2026.9.5", "before OpenClaw 2026.9.6", "x"])
+    ]
+    call = f"POST {OF_FISH}/restore"
+    own = f"/v1/instances/{INSTANCE['id']}"
+    table = {LIST: [INSTANCE], f"GET {OF_FISH}/snapshots": taken, call: INSTANCE}
+    env, requests = serve(table | {f"GET {own}/status": INSTANCE, f"GET {own}": INSTANCE})
+    assert run(["instances", "upgrade", "fish", "--rollback", "--yes"], env) == 0
+    assert (call, {"snapshot_id": "1a5b5c5d-0000"}) in requests
+
+
+def test_without_an_upgrade_there_is_no_rollback(serve: Serve, capsys: Output) -> None:
+    env, _ = serve({LIST: [INSTANCE], f"GET {OF_FISH}/snapshots": [SNAPSHOT]})
+    assert run(["instances", "upgrade", "fish", "--rollback", "--yes"], env) == 1
+    assert "fish has no snapshot of an upgrade" in capsys.readouterr().err
+    assert run(["instances", "upgrade", "fish"], env) == 2
+
+
 @pytest.mark.parametrize(
     ("command", "call"),
     [

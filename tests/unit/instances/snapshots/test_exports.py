@@ -247,3 +247,20 @@ async def test_an_import_counts_towards_the_limit(world: World) -> None:
         await import_archive(world, exported())
     await world.reconciler.reconcile()
     assert (files_left(world), await world.snapshot_queries.ids()) == ([], set())
+
+
+@pytest.mark.parametrize(
+    ("release", "version"),
+    [("2026.9.6", "v1"), ("2026.9.5", "2026.9.5"), ("2026.8.1", "v1"), ("", "v1")],
+)
+async def test_an_imported_agent_runs_its_release_or_a_newer_one(
+    world: World, release: str, version: str
+) -> None:
+    imported = await import_archive(world, exported(openclaw_version=release))
+    assert (imported.status, imported.openclaw_version) == (InstanceStatus.RUNNING, version)
+
+
+async def test_an_archive_of_a_newer_release_is_refused_with_the_cure(world: World) -> None:
+    refused = exported(openclaw_version="2026.10.1")
+    with pytest.raises(ArchiveRefused, match=r"image build --openclaw 2026\.10\.1"):
+        await import_archive(world, refused)

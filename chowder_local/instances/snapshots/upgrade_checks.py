@@ -1,0 +1,99 @@
+"""Whether an instance can be upgraded, and what the upgrade would meet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+from chowder_local.core import untrusted_json
+from chowder_local.core.domain import InstanceStatus
+from chowder_local.core.errors.versions import UpgradeRefused
+from chowder_local.openclaw.config.agent_config import CONFIG_FILE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from chowder_local.core.domain import Instance
+    from chowder_local.instances.configuration.initial_config import InitialConfigs
+    from chowder_local.instances.directory import InstanceDirectory
+    from chowder_local.instances.engine_protocol import Engine
+    from chowder_local.instances.snapshots.service import Snapshots
+    from chowder_local.instances.versions import OpenclawVersions
+
+ERROR = "error"
+MAX_FINDINGS = 200
+MAX_CHARACTERS = 1000
+
+
+@dataclass(frozen=True)
+class UpgradeFinding:
+    """What one check has found; `severity` is `info`, `warning` or `error`."""
+
+    check: str
+    severity: str
+    message: str
+
+
+class UpgradeChecks:
+    """Tells whether an instance can move to an OpenClaw release, and what it would meet."""
+
+    def __init__(
+        self,
+        versions: OpenclawVersions,
+        directory: InstanceDirectory,
+        snapshots: Snapshots,
+        initial_configs: InitialConfigs,
+        engine: Engine,
+    ) -> None:
+        self.versions = versions
+        self._directory = directory
+        self._snapshots = snapshots
+        self._initial_configs = initial_configs
+        self._engine = engine
+        program = resources.files("chowder_local.openclaw.programs") / "check_upgrade.py"
+        self._program = program.read_text("utf-8")
+
+    async def ensure_possible(self, stale: Instance, version: str) -> Instance:
+        """The instance as it is now, if it could move to a version.
+
+        Raises VersionUnavailable; InstanceStateWrong if it is not running; UpgradeRefused if it
+        has that release or a newer one.
+        """
+        await self.versions.check(version, "to")
+        instance = await self._directory.current(stale, InstanceStatus.RUNNING)
+        former, wanted = map(self.versions.release, (instance.openclaw_version, version))
+        if wanted == former:
+            raise UpgradeRefused(f"The instance runs OpenClaw {former} already.")
+        if not self.versions.is_newer(wanted, former):
+            raise UpgradeRefused(
+                f"OpenClaw {wanted} does not read what {former} has written. To go back, restore "
+                "a snapshot of that time."
+            )
+        return instance
+
+    async def examine(self, instance: Instance, version: str) -> list[UpgradeFinding]:
+        """What the release's own checks find in a copy of the agent, the worst first.
+
+        The agent goes on meanwhile. Raises as `Snapshots.take`, and EngineUnavailable.
+        """
+        async with self._snapshots.capture(instance) as snapshot:
+            config = await self._initial_configs.of_snapshot(instance, snapshot)
+            answer = await self._engine.examine_home(
+                self._program,
+                self._snapshots.archives.path(snapshot.id),
+                {CONFIG_FILE: config},
+                version,
+            )
+        findings = list(_findings(untrusted_json.read_object(answer)))[:MAX_FINDINGS]
+        return sorted(findings, key=lambda each: each.severity != ERROR)
+
+
+def _findings(answer: dict[str, Any]) -> Iterator[UpgradeFinding]:
+    for each in answer.get("findings") or ():
+        if isinstance(each, dict):
+            words = [str(each.get(name, ""))[:MAX_CHARACTERS] for name in _MEMBERS]
+            yield UpgradeFinding(*words)
+
+
+_MEMBERS = ("check", "severity", "message")

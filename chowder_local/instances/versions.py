@@ -1,0 +1,55 @@
+"""The OpenClaw releases that instances run side by side."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from chowder_local.core.domain import DEFAULT_VERSION
+from chowder_local.core.errors.sandboxes import ImageMissing
+from chowder_local.core.errors.versions import VersionUnavailable
+from chowder_local.core.release import is_release, release_order
+
+if TYPE_CHECKING:
+    from chowder_local.core.domain import Instance
+    from chowder_local.instances.engine_protocol import Engine
+
+
+class OpenclawVersions:
+    """Knows the server's own release, and which others have an image; `default` is the former."""
+
+    def __init__(self, engine: Engine, default: str) -> None:
+        self._engine = engine
+        self.default = default
+
+    def release(self, version: str) -> str:
+        """The exact release that an `openclaw_version` means."""
+        # Servers before this one took any text, and ran their own release.
+        return version if is_release(version) else self.default
+
+    def is_default(self, instance: Instance) -> bool:
+        """Whether the instance runs the server's own release, as warm sandboxes do."""
+        return self.release(instance.openclaw_version) == self.default
+
+    def is_newer(self, version: str, other: str) -> bool:
+        """Whether the release of one `openclaw_version` is newer than that of another."""
+        return release_order(self.release(version)) > release_order(self.release(other))
+
+    async def check(self, version: str, member: str = "openclaw_version") -> None:
+        """Raises VersionUnavailable if an instance could not run it; no call for the default.
+
+        `member` is the one of the request's body that names it.
+        """
+        if version != DEFAULT_VERSION and not is_release(version):
+            known = f"it is neither {DEFAULT_VERSION} nor a release such as {self.default}."
+            raise VersionUnavailable(version, known, member)
+        if self.release(version) == self.default:
+            return
+        try:
+            await self._engine.check_image(version)
+        except ImageMissing:
+            raise VersionUnavailable(
+                version,
+                "its image is not on the engine. Build it with: "
+                f"chowder-local image build --openclaw {version}",
+                member,
+            ) from None
