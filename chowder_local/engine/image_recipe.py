@@ -52,12 +52,6 @@ def openclaw_version(settings: Settings | None = None) -> str:
     return chosen or read_versions(recipe_dir())["OPENCLAW_VERSION"]
 
 
-def locked_versions() -> list[str]:
-    """The releases whose packages are pinned here, the default's among them."""
-    others = {path.parent.name for path in versions_dir().glob(f"*/{VERSIONS_FILE}")}
-    return sorted(others | {openclaw_version()})
-
-
 @dataclass(frozen=True)
 class Recipe:
     """What the image of one OpenClaw release is built from.

@@ -33,9 +33,13 @@ function chooseNode(range) {
   return semver.maxSatisfying(nodes, range) ?? fail(`no Node fits ${range}`);
 }
 
-/** A channel may have no release of that number: then the newest one before it. */
+/**
+ * A channel may have no release of that number: then the newest one before it in the same month. With
+ * an older one, the gateway may refuse to start.
+ */
 function chooseChannel(name) {
-  return semver.maxSatisfying(releasesOf(name), `<=${release}`) ?? fail(`no ${name} fits ${release}`);
+  const line = `${semver.major(release)}.${semver.minor(release)}`;
+  return semver.maxSatisfying(releasesOf(name), `>=${line}.0 <=${release}`);
 }
 
 const write = (name, value) =>
@@ -54,6 +58,10 @@ const node = chooseNode(range);
 const channels = JSON.parse(readFileSync(channelsFile, "utf8"));
 for (const name of Object.keys(channels.dependencies)) {
   channels.dependencies[name] = chooseChannel(name);
+  if (!channels.dependencies[name]) {
+    delete channels.dependencies[name];
+    console.log(`${name} has no release for ${release}; agents do not have it`);
+  }
 }
 mkdirSync(path.join(folder, "channels"), { recursive: true });
 writeFileSync(

@@ -120,6 +120,8 @@ def tiny_recipe(checkout: Path, engine: docker.DockerClient) -> Iterator[Callabl
     recipe.mkdir()
     version = f"0.0.0-{secrets.token_hex(4)}"
     (recipe / "versions.env").write_text(f"NODE_VERSION=24\nOPENCLAW_VERSION={version}\n")
+    package = {"dependencies": {"openclaw": version}}
+    (recipe / "package.json").write_text(json.dumps(package))
     (recipe / "Dockerfile").write_text(TINY_DOCKERFILE)
 
     def remove() -> None:

@@ -68,6 +68,8 @@ def test_an_agent_goes_to_another_release_and_back_with_its_messages(
     container_of(engine, quick_api, agent).remove(force=True)
     quick_server.down()
     quick_server.up()
+    # The server has seen at its start that there is no container, and boots the agent.
+    quick_api.until(agent, "running")
     assert quick_api.say(agent, AFTER).startswith("Turn 4.")
     assert image_of(engine, quick_api, agent) == other_image
 
@@ -75,6 +77,6 @@ def test_an_agent_goes_to_another_release_and_back_with_its_messages(
     local(quick_api, "POST", f"instances/{agent}/restore", json=body)
     assert quick_api.until(agent, "running")["openclaw_version"] == "v1"
     assert image_of(engine, quick_api, agent) == own_image != other_image
-    said = quick_api.say(agent, AFTER)
-    assert said == f'Turn 3. First: {FIRST} Before that: "{BEFORE}"'
+    # What was said after the snapshot is gone, and nothing else.
+    assert quick_api.say(agent, AFTER) == f"Turn 3. First: {FIRST}"
     assert quick_api.delete(f"instances/{agent}").status_code == 204

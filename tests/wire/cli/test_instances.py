@@ -50,10 +50,11 @@ def test_the_list_as_json_is_that_of_the_api(serve: Serve, capsys: Output) -> No
 
 
 def test_a_wide_list_has_whole_ids_and_addresses(serve: Serve, capsys: Output) -> None:
-    env, _ = serve({LIST: [ONE | {"updated_at": "2026-11-25T01:02:03Z"}]})
+    more = {"updated_at": "2026-11-25T01:02:03Z", "openclaw_version": "2026.9.5"}
+    env, _ = serve({LIST: [ONE | more]})
     assert run(["instances", "ls", "--output", "wide"], env) == 0
-    assert capsys.readouterr().out.splitlines()[1].split()[-3:] == [
-        ONE["id"], ONE["gateway_url"], "2026-11-25T01:02:03Z",
+    assert capsys.readouterr().out.splitlines()[1].split()[-4:] == [
+        ONE["id"], "2026.9.5", ONE["gateway_url"], "2026-11-25T01:02:03Z",
     ]  # fmt: skip
 
 
