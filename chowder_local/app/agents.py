@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from chowder_local.app.sandboxes import Sandboxes
+from chowder_local.core.domain import DEFAULT_VERSION
 from chowder_local.instances.configuration.editing import ConfigEditing
 from chowder_local.instances.configuration.live_config import LiveConfig
 from chowder_local.instances.configuration.reconfiguration import Reconfiguration
@@ -42,8 +43,9 @@ from chowder_local.openclaw.transcripts.chat_history import ChatHistory
 from chowder_local.openclaw.transcripts.reader import Transcripts
 
 if TYPE_CHECKING:
-    from chowder_local.core.domain import InstanceId
+    from chowder_local.core.domain import InstanceId, SandboxId
     from chowder_local.openclaw.sandbox_exec import Processes
+    from chowder_local.openclaw.shortcuts.catalogue import Shortcut
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +56,12 @@ class Agents(Sandboxes):
     exec_files: Processes
     channel_connect_timeout_s: float = CONNECT_TIMEOUT_S
     vision_models: VisionModels = field(default_factory=VisionModels)
+
+    async def _allows_in(self, shortcut: Shortcut, sandbox_id: SandboxId) -> bool:
+        """Whether the server may take a shortcut with the OpenClaw of a sandbox's instance."""
+        owner = await self.instances.by_sandbox(sandbox_id)
+        version = DEFAULT_VERSION if owner is None else owner.openclaw_version
+        return await self.shortcuts.allow(shortcut, version)
 
     @cached_property
     def config_validator(self) -> ConfigValidator:
@@ -237,7 +245,7 @@ class Agents(Sandboxes):
             self.exec_beside,
             self.state_dir,
             ChatHistory(self.control),
-            self.shortcuts.allow,
+            self._allows_in,
         )
 
     @cached_property
@@ -264,7 +272,7 @@ class Agents(Sandboxes):
                 traces=self.traces,
             ),
             diagnosis=FailureDiagnosis(
-                self.engine, self.healing, self.model_failures, self.shortcuts.allow
+                self.engine, self.healing, self.model_failures, self._allows_in
             ),
             in_memory=self.in_memory,
             gateway_of=self.gateway_of,

@@ -72,7 +72,7 @@ class FailureDiagnosis:
         """The failed model call that the gateway's message is about, if it is on record."""
         if (marked := self._failures.find(message)) is not None:
             return marked
-        if message in UNMARKED_ERRORS or not await self._allows(FAILURE_MARKERS):
+        if message in UNMARKED_ERRORS or not await self._allows(FAILURE_MARKERS, sandbox_id):
             return self._failures.latest(sandbox_id, since_s)
         return None
 

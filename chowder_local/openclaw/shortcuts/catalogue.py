@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     Allows = Callable[..., Awaitable[bool]]
     """Whether the server may take a shortcut, with the OpenClaw of its own image or with that of
-    the `openclaw_version` that follows."""
+    the `openclaw_version` or the sandbox that follows."""
 
 UNKNOWN = "the image does not say what its OpenClaw is like"
 

@@ -175,7 +175,7 @@ class Transcripts:
     async def _read(
         self, sandbox_id: SandboxId, request: Mapping[str, Any], *, is_running: bool
     ) -> Any:
-        if not await self._allows(TRANSCRIPTS):
+        if not await self._allows(TRANSCRIPTS, sandbox_id):
             if not is_running:
                 raise ConversationsAtRest
             return await self._chat_history.answer(sandbox_id, request)
