@@ -5,6 +5,12 @@ export { Client, ChowderError, DEFAULT_MODEL, textOf } from "./client.js";
 type Schemas = components["schemas"];
 type Hook = (body: () => Promise<void>, limit?: any) => unknown;
 
+/** A server, by the URL of its API. */
+export interface Server {
+  readonly baseUrl: string;
+  stop(): Promise<unknown>;
+}
+
 /** The rules by which the offline model answers one instance, or all of the organization's. */
 export interface Replies {
   /** Adds a rule, which counts after those before it. */
@@ -74,6 +80,12 @@ export interface Organization {
 /**
  * An organization for a test file, which is there from the file's first to its last test. The hooks
  * are those of the test runner: `before` and `after` of node:test, `beforeAll` and `afterAll` of
- * vitest and jest.
+ * vitest and jest. `server` starts or finds a server, which is stopped after the last test; by default
+ * it is the one of CHOWDER_BASE_URL, the one that runs, or a new one.
  */
-export function agents(hooks: { before: Hook; after: Hook; timeoutMs?: number }): Organization;
+export function agents(hooks: {
+  before: Hook;
+  after: Hook;
+  timeoutMs?: number;
+  server?: () => Promise<Server>;
+}): Organization;

@@ -13,10 +13,10 @@ const MAX_LINES = 60;
 /**
  * An organization for a test file, which is there from the file's first to its last test. The hooks
  * are those of the test runner: `before` and `after` of node:test, `beforeAll` and `afterAll` of
- * vitest and jest.
+ * vitest and jest. `server` gives the server that it is of, by default the one of the run.
  */
-export function agents({ before, after, timeoutMs = 600_000 }) {
-  const organization = new Organization();
+export function agents({ before, after, timeoutMs = 600_000, server = findServer }) {
+  const organization = new Organization(server);
   const { VITEST, JEST_WORKER_ID } = process.env;
   // node:test takes options, the others a number.
   const limit = VITEST || JEST_WORKER_ID ? timeoutMs : { timeout: timeoutMs };
@@ -26,12 +26,17 @@ export function agents({ before, after, timeoutMs = 600_000 }) {
 }
 
 class Organization {
+  #findServer;
   #server;
   #common;
   #all = new Set();
 
+  constructor(server) {
+    this.#findServer = server;
+  }
+
   async open() {
-    this.#server = await findServer();
+    this.#server = await this.#findServer();
     const { baseUrl } = this.#server;
     const { api_key: key } = await new Client({ baseUrl, key: "" }).call("signUp", { body: { name: "tests" } });
     this.key = key;
@@ -49,7 +54,7 @@ class Organization {
     try {
       await this.client?.call("resetOrganization");
     } finally {
-      await this.#server?.close();
+      await this.#server?.stop();
     }
   }
 

@@ -1,6 +1,7 @@
 // What the compiler must accept and refuse; it is never run.
 import { Client, textOf } from "chowder-local";
 import { agents } from "chowder-local/test";
+import { ChowderContainer } from "chowder-local/testcontainers";
 declare const before: (body: () => Promise<void>, options?: object) => void;
 declare const after: typeof before;
 
@@ -21,4 +22,10 @@ await client.call("createInstance", { body: {} });
 const chowder = agents({ before, after });
 const agent = await chowder.instance("c", { model_provider: "openai" });
 const said: string = await agent.say("Hi");
-export { said, running, text, nothing, log };
+const container = new ChowderContainer().withEnvironment({ CHOWDER_WARM_POOL_SIZE: "0" });
+agents({ before, after, server: () => container.start() });
+await using server = await container.start();
+const organization: string | undefined = (await server.client().call("getOrganization")).name;
+// @ts-expect-error: a server that has not started has no key
+container.key;
+export { said, running, text, nothing, log, organization };

@@ -17,7 +17,9 @@ CLIENTS = Path(__file__).parent / "clients"
 INSTALL_TIMEOUT_S = 300
 RUN_TIMEOUT_S = 120
 STOP_TIMEOUT_S = 10
-NPM_CI = ("ci", "--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error")
+# No script: one would compile an optional package.
+NPM_CI = ("ci", "--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier",
+          "--loglevel=error")  # fmt: skip
 
 
 @cache
