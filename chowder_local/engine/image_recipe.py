@@ -143,8 +143,11 @@ def _parse_versions(text: str) -> dict[str, str]:
 
 
 def _contents(folder: Path) -> Iterator[tuple[str, bytes]]:
-    """The files of a folder in order, without those of editors and desktops (.swp, .DS_Store)."""
+    """The files of a folder in order, without those of editors, desktops and Python.
+
+    pip compiles the recipe's Python files when it installs the wheel.
+    """
     for path in sorted(folder.rglob("*")):
         is_hidden = path.name.startswith(".") and path.name != ".dockerignore"
-        if path.is_file() and not is_hidden:
+        if path.is_file() and not is_hidden and path.parent.name != "__pycache__":
             yield path.relative_to(folder).as_posix(), path.read_bytes()

@@ -71,6 +71,14 @@ def test_a_desktops_hidden_files_do_not_change_the_tag(folder: Path) -> None:
     assert tag_of(folder, BASE) == before
 
 
+def test_compiled_python_files_do_not_change_the_tag(folder: Path) -> None:
+    before = tag_of(folder, BASE)
+    compiled = folder / "seed" / "__pycache__"
+    compiled.mkdir()
+    (compiled / "slim.cpython-313.pyc").write_bytes(b"\0")
+    assert tag_of(folder, BASE) == before
+
+
 def test_moving_bytes_from_one_file_to_the_next_changes_the_tag(folder: Path) -> None:
     (folder / "a").write_text("xy")
     (folder / "b").write_text("z")
