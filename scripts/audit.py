@@ -20,7 +20,15 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parent.parent
 EXCEPTIONS = ROOT / "scripts" / "audit-exceptions.toml"
 LOCK = "requirements.lock"
-NPM_FOLDERS = ("docker/sandbox", "docker/sandbox/channels", "docker/sandbox/flatten")
+NPM_FOLDERS = (
+    "docker/sandbox",
+    "docker/sandbox/channels",
+    "docker/sandbox/flatten",
+    "docker/versions/2026.8.2",
+    "docker/versions/2026.8.2/channels",
+    "docker/versions/2026.9.5",
+    "docker/versions/2026.9.5/channels",
+)
 PIP_AUDIT = ("pip-audit", "--requirement", LOCK, "--disable-pip", "--require-hashes",
              "--format", "json", "--progress-spinner", "off")  # fmt: skip
 NPM_AUDIT = ("npm", "audit", "--package-lock-only", "--json")

@@ -185,8 +185,8 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("DELETE", "/local/snapshots/{snapshot_id}",                            snapshots.delete,        ORG,       "deleteSnapshot",        "Remove a snapshot",           None,               None, 204, is_audited=True),
     Operation("POST",   "/local/snapshots/{snapshot_id}/fork",                       snapshots.fork_snapshot, ORG,       "forkSnapshot",          "Fork a snapshot",                Fork,            InstanceView, 201, (402,)),
     Operation("POST",   "/local/instances/{instance_id}/fork",                       snapshots.fork,          ORG,       "forkInstance",          "Fork an instance",            Fork,               InstanceView, 201, (400, 402, 409, 502)),
-    Operation("POST",   "/local/instances/{instance_id}/restore",                    snapshots.restore,       ORG,       "restoreInstance",       "Restore an instance",          Restoration,       InstanceView, 200, (409,), is_audited=True),
-    Operation("POST",   "/local/instances/{instance_id}/upgrade",                    snapshots.upgrade,       ORG,       "upgradeInstance",       "Upgrade an instance's OpenClaw", Upgrade,         UpgradeView, 200, (409, 502), is_audited=True),
+    Operation("POST",   "/local/instances/{instance_id}/restore",                    snapshots.restore,       ORG,       "restoreInstance",       "Restore an instance",          Restoration,       InstanceView, 200, (400, 409), is_audited=True),
+    Operation("POST",   "/local/instances/{instance_id}/upgrade",                    snapshots.upgrade,       ORG,       "upgradeInstance",       "Upgrade an instance's OpenClaw", Upgrade,         UpgradeView, 200, (400, 409, 502), is_audited=True),
     Operation("GET",    "/local/instances/{instance_id}/export",                     snapshots.export_instance,        ORG,       "exportInstance",        "Export an instance",          None,               "application/octet-stream", 200, (400, 409, 502)),
 )
 # fmt: on

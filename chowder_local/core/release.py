@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-_RELEASE = re.compile(r"(\d{4})\.(\d{1,2})\.(\d{1,3})(?:-([0-9a-z.]{1,20}))?")
+RELEASE_PATTERN = r"([0-9]{4})\.([0-9]{1,2})\.([0-9]{1,3})(?:-([0-9a-z.]{1,20}))?"
+_RELEASE = re.compile(RELEASE_PATTERN)
 
 
 def is_release(text: str) -> bool:

@@ -67,7 +67,7 @@ STATUSES: Mapping[type[ChowderError], int] = {
     agents.ChannelRefused: 400,
     agents.ChannelUnreachable: 502,
     requests.InputInvalid: 422,
-    versions.VersionUnavailable: 422,
+    versions.VersionUnavailable: 400,
     versions.UpgradeRefused: 409,
     versions.InstanceInUse: 409,
     requests.BodyTooLarge: 413,

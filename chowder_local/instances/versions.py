@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from chowder_local.core.domain import DEFAULT_VERSION
 from chowder_local.core.errors.sandboxes import ImageMissing
 from chowder_local.core.errors.versions import VersionUnavailable
 from chowder_local.core.release import is_release, release_order
@@ -34,22 +33,11 @@ class OpenclawVersions:
         """Whether the release of one `openclaw_version` is newer than that of another."""
         return release_order(self.release(version)) > release_order(self.release(other))
 
-    async def check(self, version: str, member: str = "openclaw_version") -> None:
-        """Raises VersionUnavailable if an instance could not run it; no call for the default.
-
-        `member` is the one of the request's body that names it.
-        """
-        if version != DEFAULT_VERSION and not is_release(version):
-            known = f"it is neither {DEFAULT_VERSION} nor a release such as {self.default}."
-            raise VersionUnavailable(version, known, member)
+    async def check(self, version: str) -> None:
+        """Raises VersionUnavailable if an instance could not run it; no call for the default."""
         if self.release(version) == self.default:
             return
         try:
             await self._engine.check_image(version)
         except ImageMissing:
-            raise VersionUnavailable(
-                version,
-                "its image is not on the engine. Build it with: "
-                f"chowder-local image build --openclaw {version}",
-                member,
-            ) from None
+            raise VersionUnavailable(version) from None

@@ -87,21 +87,11 @@ async def test_null_is_the_default_openclaw_version(http: Api) -> None:
     assert (await http.post("/v1/instances", json=payload)).json()["openclaw_version"] == "v1"
 
 
-@pytest.mark.parametrize(
-    ("version", "cure"),
-    [
-        ("2026.1.1", "chowder-local image build --openclaw 2026.1.1"),
-        ("v2", "it is neither v1 nor a release such as 2026.9.6."),
-    ],
-)
-async def test_a_version_without_an_image_is_refused_with_its_cure(
-    http: Api, version: str, cure: str
-) -> None:
-    payload = {"name": "Bea", "openclaw_version": version}
+async def test_a_version_without_an_image_is_refused_with_its_cure(http: Api) -> None:
+    payload = {"name": "Bea", "openclaw_version": "2026.1.1"}
     refused = await http.post("/v1/instances", json=payload)
-    (problem,) = refused.json()["detail"]
-    assert (refused.status_code, problem["loc"]) == (422, ["body", "openclaw_version"])
-    assert problem["msg"].endswith(cure)
+    assert refused.status_code == 400
+    assert refused.json()["detail"].endswith("chowder-local image build --openclaw 2026.1.1")
     assert (await http.get("/v1/instances")).json() == []
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, Field
 
 from chowder_local.api.schemas.fields import Id, Name, Overrides, ShortText, View
 from chowder_local.core.domain import (
@@ -15,6 +15,7 @@ from chowder_local.core.domain import (
     ModelProvider,
     Permission,
 )
+from chowder_local.core.release import RELEASE_PATTERN
 
 if TYPE_CHECKING:
     from chowder_local.core.domain import Caller, Instance
@@ -28,8 +29,7 @@ OVERRIDES_DESCRIPTION = (
 GatewayUrl = Annotated[str | None, Field(examples=["http://127.0.0.1:32768"])]
 
 
-def _version(value: Any) -> Any:
-    return DEFAULT_VERSION if value is None else value
+OpenclawVersion = Annotated[str, Field(pattern=rf"^({DEFAULT_VERSION}|{RELEASE_PATTERN})$")]
 
 
 class InstanceCreation(BaseModel):
@@ -39,8 +39,8 @@ class InstanceCreation(BaseModel):
     model_provider: ModelProvider = ModelProvider.ANTHROPIC
     sandbox_provider: ShortText = "sandbox"
     openclaw_version: Annotated[
-        ShortText,
-        BeforeValidator(_version),
+        OpenclawVersion | None,
+        AfterValidator(lambda version: version or DEFAULT_VERSION),
         Field(
             description="An OpenClaw release whose image is built; `v1` or null: the server's own.",
             examples=["v1", "2026.9.5"],
@@ -138,7 +138,7 @@ class SnapshotView(View):
 class Upgrade(BaseModel):
     """The OpenClaw release to move to."""
 
-    to: Annotated[ShortText, Field(examples=["2026.9.6"])]
+    to: Annotated[OpenclawVersion, Field(examples=["2026.9.7"])]
     dry_run: bool = Field(False, description="Only report what the upgrade would meet.")
 
 

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from chowder_local.core.errors import ChowderError
-from chowder_local.core.errors.requests import SHOWN_CHARACTERS, InputInvalid
 
 
-class VersionUnavailable(InputInvalid):
-    """The server cannot run the OpenClaw release that a request names.
+class VersionUnavailable(ChowderError):
+    """The server cannot run an OpenClaw release, because it has no image of it.
 
     Remedy: Build its image with `chowder-local image build --openclaw`, or name another release.
     """
 
-    def __init__(self, version: str, reason: str, member: str) -> None:
-        message = f"OpenClaw {version[:SHOWN_CHARACTERS]!r} is not available: {reason}"
-        super().__init__([{"loc": ["body", member], "msg": message, "type": "value_error"}])
-        self.args = (message,)
+    def __init__(self, version: str) -> None:
+        super().__init__(
+            f"OpenClaw {version} is not available: its image is not on the engine. Build it with: "
+            f"chowder-local image build --openclaw {version}"
+        )
 
 
 class UpgradeRefused(ChowderError):

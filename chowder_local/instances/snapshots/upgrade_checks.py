@@ -60,7 +60,7 @@ class UpgradeChecks:
         Raises VersionUnavailable; InstanceStateWrong if it is not running; UpgradeRefused if it
         has that release or a newer one.
         """
-        await self.versions.check(version, "to")
+        await self.versions.check(version)
         instance = await self._directory.current(stale, InstanceStatus.RUNNING)
         former, wanted = map(self.versions.release, (instance.openclaw_version, version))
         if wanted == former:

@@ -27,7 +27,7 @@ class Allocation:
 
     async def check_version(self, version: str) -> None:
         """Raises VersionUnavailable if no sandbox could have a snapshot's `openclaw_version`."""
-        await self._fit.versions.check(version, "snapshot_id")
+        await self._fit.versions.check(version)
 
     async def claim_or_boot(self, instance: Instance, write: Write) -> Instance:
         """The instance, `provisioning`, once its row is written; a task then provisions it.
