@@ -53,6 +53,8 @@ REFUSALS = [
     taking("POST /v1/instances", 400, 402),
     # Whether OpenClaw takes a configuration is known to it alone.
     taking("PATCH /v1/instances/{instance_id}", 400),
+    # Which OpenClaw releases have an image.
+    taking("POST /local/instances/{instance_id}/upgrade", 400),
     # Models that nobody has, items that make no sense to OpenClaw, functions without a name.
     taking("POST /v1/instances/{instance_id}/responses", 400, 422),
     taking("POST /v1/instances/{instance_id}/session/{session_id}/responses", 400, 422),

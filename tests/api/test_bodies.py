@@ -94,7 +94,7 @@ BREAKING: list[tuple[Call, dict[str, Any], list[Any], str]] = [
     (CREATION, {"region": 1}, ["region"], "string_type"),
     (CREATION, {"region": LONG}, ["region"], "string_too_long"),
     (CREATION, {"sandbox_provider": LONG}, ["sandbox_provider"], "string_too_long"),
-    (CREATION, {"openclaw_version": LONG}, ["openclaw_version"], "string_too_long"),
+    (CREATION, {"openclaw_version": "latest"}, ["openclaw_version"], "string_pattern_mismatch"),
     (CHANGE, {"name": ""}, ["name"], "string_too_short"),
     (CHANGE, {"name": LONG}, ["name"], "string_too_long"),
     (CHANGE, {"openclaw_config": 1}, ["openclaw_config"], "dict_type"),

@@ -1,8 +1,9 @@
-"""A release of OpenClaw with other tables, texts and names inside."""
+"""A release of OpenClaw with other tables, texts and names inside; only when asked for."""
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -24,7 +25,19 @@ if TYPE_CHECKING:
 
     import docker
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow]
+IS_ASKED_FOR = bool(os.environ.get("CHOWDER_TEST_RENAMED"))
+"""It builds an image and boots three agents, each slowly, for what only an image can change:
+
+CHOWDER_TEST_RENAMED=1 scripts/test tests/e2e/test_other_openclaw.py
+
+`scripts/canary` asks for it, too.
+"""
+
+pytestmark = [
+    pytest.mark.docker,
+    pytest.mark.slow,
+    pytest.mark.skipif(not IS_ASKED_FOR, reason="CHOWDER_TEST_RENAMED asks for it"),
+]
 
 RENAMING = Path(__file__).with_name("renamed_openclaw.py")
 TAG = "chowder-test/renamed:latest"

@@ -249,18 +249,20 @@ END
 
 
 @pytest.mark.slow
-def test_openclaw_keeps_its_worker_threads_between_messages(container: Container) -> None:
+def test_openclaw_keeps_its_threads_and_databases_over_a_silence(container: Container) -> None:
     script = r"""
         cd /opt/openclaw/node_modules/openclaw/dist
-        for name in IDLE_EXECUTION_MS= WORKER_PLACEMENT_RECONCILE_INTERVAL_MS= 'idleTimeoutMs[?][?]'
+        for name in IDLE_EXECUTION_MS= SQLITE_IDLE_HANDLE_TTL_MS= \
+            WORKER_PLACEMENT_RECONCILE_INTERVAL_MS= 'idleTimeoutMs[?][?]'
         do
             grep -rhoE "$name[0-9]+e[0-9]+" *.mjs | sort -u
         done
     """
     assert inside(container, script).splitlines() == [
-        "IDLE_EXECUTION_MS=18e5",
+        "IDLE_EXECUTION_MS=864e5",
+        "SQLITE_IDLE_HANDLE_TTL_MS=864e5",
         "WORKER_PLACEMENT_RECONCILE_INTERVAL_MS=864e5",
-        "idleTimeoutMs??18e5",
+        "idleTimeoutMs??864e5",
     ]
 
 
