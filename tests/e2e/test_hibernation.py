@@ -8,8 +8,8 @@ import httpx
 import pytest
 
 from tests.e2e.api import Api
-from tests.e2e.containers import container_of
-from tests.e2e.copies import assert_history, local, tell
+from tests.e2e.containers import config_of, container_of
+from tests.e2e.copies import assert_history, local, read, tell
 from tests.e2e.serving import ServerProcess
 from tests.e2e.waiting import eventually
 from tests.e2e.warm_sandboxes import warm_sandbox_of
@@ -27,6 +27,7 @@ SETTINGS = {
     "CHOWDER_RECONCILE_INTERVAL_S": "1",
     "CHOWDER_WARM_POOL_SIZE": "1",
 }
+OVERRIDES = {"agents.defaults.thinkingDefault": "off"}
 JOB = {
     "name": "each morning",
     "enabled": True,
@@ -54,7 +55,8 @@ def test_an_idle_agent_leaves_memory_and_its_next_message_finds_all_it_had(
     server: ServerProcess, engine: docker.DockerClient
 ) -> None:
     with Api(server.base_url, server.key) as api:
-        with_a_job, idle = api.created("with a job"), api.created("idle")
+        with_a_job = api.created("with a job")
+        idle = api.created("idle", openclaw_config=OVERRIDES)
         api.until(with_a_job, "running")
         # Before it is idle for long enough, and it is asked what it has to go on with.
         assert_called(api, with_a_job, "cron.add", JOB)
@@ -75,6 +77,9 @@ def test_an_idle_agent_leaves_memory_and_its_next_message_finds_all_it_had(
         spare = warm_sandbox_of(server, engine)
         assert_history(api, idle, "errands")
         assert container_of(engine, api, idle).id == spare.id
+        assert read(api, idle) == "teal"
+        assert config_of(spare)["agents"]["defaults"]["thinkingDefault"] == "off"
+        assert str(former.name) not in {str(each.name) for each in engine.volumes.list()}
         for agent in (with_a_job, idle):
             assert api.delete(f"instances/{agent}").status_code == 204
 

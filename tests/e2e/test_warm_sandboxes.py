@@ -244,31 +244,6 @@ def test_a_fork_knows_what_was_said_goes_its_own_way_and_takes_a_warm_sandbox(
     assert api.delete(f"instances/{fork}").status_code == 204
 
 
-# OpenClaw boots twice: as the warm sandbox that the agent claims, and as the one it comes back in.
-def test_a_released_agent_comes_back_in_a_warm_sandbox_with_all_it_had(
-    openclaw: ServerProcess, api: Api, session: str, engine: docker.DockerClient
-) -> None:
-    set_pool_size(openclaw, 1)
-    warm_sandbox_of(openclaw, engine)
-    agent = api.created("sleeper", model_provider="openai", openclaw_config=OVERRIDES)
-    api.until(agent, "running")
-    former = container_of(engine, api, agent)
-    tell(api, agent, session)
-    before, spare = boots_of(openclaw), warm_sandbox_of(openclaw, engine)
-    api.stop(agent)
-    wait_until_released(api, former, agent)
-    api.start(agent)
-    assert container_of(engine, api, agent).id == spare.id
-    assert boots_of(openclaw) == before
-    set_pool_size(openclaw, 0)
-    assert_history(api, agent, session)
-    assert read(api, agent) == "teal"
-    assert config_of(spare)["agents"]["defaults"]["thinkingDefault"] == "off"
-    volumes = {str(each.name) for each in engine.volumes.list()}
-    assert str(former.name) not in volumes
-    assert api.delete(f"instances/{agent}").status_code == 204
-
-
 # OpenClaw boots once: from what was imported.
 def test_an_agent_goes_to_another_server_without_what_is_of_this_one(
     openclaw: ServerProcess, api: Api, claimed: Seen, session: str
