@@ -78,12 +78,12 @@ def refused(answer: httpx.Response, status: int, words: str | None = None) -> st
 def allowed(answer: httpx.Response) -> None:
     """Fails if the key is refused; the request itself may be invalid, or of nothing there."""
     holds = answer.is_success or answer.status_code in {404, 422}
-    require(answer, "a request that the key may send", shown(answer), holds=holds)
+    require(answer, "a request that the key may send", status_and_text(answer), holds=holds)
 
 
 def rejected(answer: httpx.Response) -> None:
     """Fails unless the client is blamed; which status says so is not published."""
-    require(answer, "a status of 400 to 499", shown(answer), holds=answer.is_client_error)
+    require(answer, "a status of 400 to 499", status_and_text(answer), holds=answer.is_client_error)
 
 
 def invalid(answer: httpx.Response, *loc: str) -> list[dict[str, Any]]:
@@ -108,7 +108,7 @@ def require_status(answer: httpx.Response, status: int) -> None:
     """Fails unless an answer has the status."""
     # The content of a stream cannot be shown.
     if answer.status_code != status:
-        raise Drift(operation_of(answer), f"{status}", shown(answer))
+        raise Drift(operation_of(answer), f"{status}", status_and_text(answer))
 
 
 def require(answer: httpx.Response, expected: str, observed: str, *, holds: bool) -> None:
@@ -124,7 +124,7 @@ def json_of(answer: httpx.Response) -> Any:
     return answer.json()
 
 
-def shown(answer: httpx.Response) -> str:
+def status_and_text(answer: httpx.Response) -> str:
     """An answer as a report shows it."""
     return f"{answer.status_code} {answer.text}".strip()
 

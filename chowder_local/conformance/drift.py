@@ -37,7 +37,7 @@ class Finding:
     test: str
 
     @classmethod
-    def of(cls, drift: Drift, test: str) -> Finding:
+    def from_drift(cls, drift: Drift, test: str) -> Finding:
         return cls(
             redacted(drift.operation),
             redacted(drift.expected),

@@ -30,7 +30,7 @@ def local_service(data_dir: Path, env: Mapping[str, str]) -> Iterator[tuple[str,
 
     def run(*arguments: str) -> str:
         command = [str(program), "--data-dir", str(data_dir), *arguments]
-        done = subprocess.run(command, env=own, check=True, capture_output=True, text=True)  # noqa: S603
+        done = subprocess.run(command, env=own, check=True, capture_output=True, text=True)  # noqa: S603 - our own
         return done.stdout
 
     try:

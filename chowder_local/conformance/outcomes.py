@@ -59,7 +59,7 @@ class Outcomes:
         drifts = self._drifts(call.excinfo.value, name) if report.failed and call.excinfo else []
         if (judge := self._config.stash.get(JUDGE, None)) is not None:
             drifts += judge.take_known()
-        self._findings += [Finding.of(each, name) for each in drifts]
+        self._findings += [Finding.from_drift(each, name) for each in drifts]
         return report
 
     def pytest_sessionfinish(self) -> None:

@@ -171,12 +171,12 @@ class DockerEngine:
         return await self._threads.probe()
 
     async def check_image(self, version: str = DEFAULT_VERSION) -> None:
-        image = self._templates.image(version)
+        image = await self._templates.image(version)
         get = partial(self._client.images.get, image)
         await self._run("look up the sandbox image", get, image=image)
 
     async def file_of_image(self, path: str, version: str = DEFAULT_VERSION) -> bytes | None:
-        image = self._templates.image(version)
+        image = await self._templates.image(version)
         read = partial(volume_archives.read_image_file, self._own, image, path)
         return await self._run(f"read {path} of the sandbox image", read, image=image)
 
@@ -185,7 +185,7 @@ class DockerEngine:
 
         Raises EgressUnavailable, before any change, if `spec` wants an isolated network in vain.
         """
-        template = await self._templates.of(spec.openclaw_version)
+        template = await self._templates.template(spec.openclaw_version)
         options = specs.container_options(spec, template)
         files = specs.volume_files(spec, template)
 
@@ -366,7 +366,7 @@ class DockerEngine:
     async def examine_home(
         self, program: str, source: Path, files: Mapping[str, bytes], version: str
     ) -> bytes:
-        image = self._templates.image(version)
+        image = await self._templates.image(version)
         tar = specs.tar_of_files(files)
         call = partial(volume_archives.examine_home, self._own, image, program, source, tar)
         return await self._run("examine a home", call, image=image)

@@ -39,7 +39,8 @@ from chowder_local.engine.image_recipe import (
     recipe_of,
     versions_dir,
 )
-from chowder_local.engine.volume_archives import read_container_file
+from chowder_local.engine.owned_resources import OwnedResources
+from chowder_local.engine.volume_archives import read_image_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -51,6 +52,8 @@ LABEL = "dev.chowder-local.image"
 OPENCLAW_LABEL = "dev.chowder-local.openclaw"
 KINDS = ("sandbox", "server")
 REFUSAL = "A call to the container engine failed"
+NO_STORE = "images"
+"""In place of a data directory's id on containers that only serve to read an image."""
 
 PULL_ANSWER_S = 20.0
 """The longest wait for a registry's first answer; a pull that has begun has no limit."""
@@ -82,12 +85,7 @@ def read_file(tag: str, path: str, env: Mapping[str, str]) -> bytes | None:
     Raises EngineUnavailable if the engine fails.
     """
     with engine_client(env, REFUSAL) as (client, _):
-        # The engine reads files of containers only; this one never starts.
-        container = client.containers.create(tag, ["true"])
-        try:
-            return read_container_file(container, path)
-        finally:
-            container.remove()
+        return read_image_file(OwnedResources(client, NO_STORE), tag, path)
 
 
 def list_images(env: Mapping[str, str]) -> list[ImageInfo]:

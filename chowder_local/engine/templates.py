@@ -52,16 +52,17 @@ class Templates:
         """The tag of its image; None before `prepare`."""
         return None if self.prepared is None else self.prepared.image
 
-    def image(self, version: str) -> str:
+    async def image(self, version: str) -> str:
         """The tag of the image of an `openclaw_version`, whether the engine has it or not."""
         own = self.own()
         if version == DEFAULT_VERSION or self._image_of is None:
             return own.image
-        return self._image_of(version)
+        # It reads the release's recipe.
+        return await self._threads.run(partial(self._image_of, version))
 
-    async def of(self, version: str) -> SandboxTemplate:
+    async def template(self, version: str) -> SandboxTemplate:
         """The template of an `openclaw_version`. Raises ImageMissing, EngineUnavailable."""
-        own, image = self.own(), self.image(version)
+        own, image = self.own(), await self.image(version)
         return own if image == own.image else await self._threads.run(partial(self._other, image))
 
     def _other(self, image: str) -> SandboxTemplate:

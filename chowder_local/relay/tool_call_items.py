@@ -50,4 +50,4 @@ def _results(call: LoggedCall, count: int) -> list[str | None]:
     turns = parsed.conversation.turns if isinstance(parsed, ParsedRequest) else ()
     results = {each.call_id: each.text for each in turns if isinstance(each, ToolResult)}
     found = [results.get(each.id) for each in turns if isinstance(each, ToolCall)]
-    return [None] * (count - len(found)) + found[len(found) - min(count, len(found)) :]
+    return [*[None] * count, *found][len(found) :]

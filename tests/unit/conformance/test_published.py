@@ -37,7 +37,7 @@ def nodes() -> Iterator[tuple[str, ast.AST]]:
             yield name, node
 
 
-def judged() -> Iterator[ast.Call]:
+def judge_calls() -> Iterator[ast.Call]:
     """The calls of `judge` in the suite."""
     for _, node in nodes():
         if isinstance(node, ast.Call) and getattr(node.func, "id", None) == "judge":
@@ -46,7 +46,7 @@ def judged() -> Iterator[ast.Call]:
 
 def ids_in_the_suite() -> set[str]:
     found: set[str] = set()
-    for call in judged():
+    for call in judge_calls():
         first = call.args[0]
         # The one that is computed is the name of a channel whose fields differ.
         found |= {str(first.value)} if isinstance(first, ast.Constant) else different_channels()
@@ -121,7 +121,7 @@ def test_exactly_the_differences_with_an_expectation_are_judged_by_the_suite() -
 
 def test_the_suite_tolerates_only_what_a_difference_has() -> None:
     """A status is compared by the checks of answers, or else judged."""
-    allowed = {id(each) for call in judged() for each in ast.walk(call)}
+    allowed = {id(each) for call in judge_calls() for each in ast.walk(call)}
     tolerant = [
         f"{name}:{node.lineno}"
         for name, node in nodes()
