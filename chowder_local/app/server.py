@@ -30,7 +30,7 @@ from chowder_local.dashboard.errors import page_of
 from chowder_local.dashboard.routes import dashboard_routes
 from chowder_local.engine.docker import DockerEngine
 from chowder_local.engine.image_recipe import expected_tag, openclaw_version
-from chowder_local.engine.specs import HOME, STATE_DIR, Limits
+from chowder_local.engine.specs import HOME, STATE_DIR, Limits, SandboxDefaults
 from chowder_local.http import middleware
 from chowder_local.instances.lifecycle.egress import EgressRule
 from chowder_local.instances.monitoring.health import ServerFacts
@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from chowder_local.core.settings import Settings
     from chowder_local.engine.connection import EngineAddress
     from chowder_local.engine.networks import SandboxNetworks
+    from chowder_local.engine.swarm.engine import SwarmEngine
     from chowder_local.instances.monitoring.trace_export import TraceExport
     from chowder_local.mcp.services import McpServices
 
@@ -132,7 +133,7 @@ async def _open(
     store_id = await _store_id(settings, meta)
     engine, networks = await open_engine(settings, machine, store_id, stack)
     relay_sockets, relay_port = await bind_relay(networks.relay_binds, meta, stack)
-    engine.set_relay_port(relay_port)
+    await engine.open_relay(relay_port)
     relay_url = f"http://{RELAY_HOSTNAME}:{relay_port}"
     egress_rule = EgressRule(settings.egress, networks.problem)
     # Fail at the start, instead of running agents with egress against the setting.
@@ -204,20 +205,36 @@ async def _store_id(settings: Settings, meta: MetaQueries) -> str:
 
 async def open_engine(
     settings: Settings, machine: Machine, store_id: str, stack: AsyncExitStack
-) -> tuple[DockerEngine, SandboxNetworks]:
+) -> tuple[DockerEngine | SwarmEngine, SandboxNetworks]:
     """The engine, ready to boot sandboxes of this data directory."""
-    engine = await stack.enter_async_context(
-        DockerEngine.connect(
-            machine.engine_address,
-            store_id,
-            timeout_s=settings.engine_timeout_s,
-            thread_count=settings.engine_threads,
+    engine = await stack.enter_async_context(_connect(settings, machine, store_id))
+    return engine, await engine.prepare(_sandbox_defaults(settings, machine))
+
+
+def _connect(
+    settings: Settings, machine: Machine, store_id: str
+) -> AbstractAsyncContextManager[DockerEngine | SwarmEngine]:
+    address, timeout_s = machine.engine_address, settings.engine_timeout_s
+    thread_count = settings.engine_threads
+    if settings.swarm is None:
+        return DockerEngine.connect(
+            address, store_id, timeout_s=timeout_s, thread_count=thread_count
         )
+    # Most servers have one machine.
+    from chowder_local.engine.swarm.engine import SwarmEngine
+    from chowder_local.engine.swarm.node_link import Stack
+    from chowder_local.engine.swarm.tunnel import read_secret
+
+    deployed = Stack(settings.swarm, read_secret(settings.swarm_secret_file))
+    return SwarmEngine.connect(
+        address, store_id, deployed, timeout_s=timeout_s, thread_count=thread_count
     )
-    limits = Limits(settings.memory_limit_mb, settings.cpu_limit, settings.pids_limit)
-    return engine, await engine.prepare(
+
+
+def _sandbox_defaults(settings: Settings, machine: Machine) -> SandboxDefaults:
+    return SandboxDefaults(
         machine.image,
-        limits,
+        Limits(settings.memory_limit_mb, settings.cpu_limit, settings.pids_limit),
         machine.ca_bundle,
         settings.sandbox_environment,
         # Its tag is a digest of a megabyte.

@@ -109,6 +109,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "conformance https://api.example/v1 --read-only",
         "conformance https://api.example/v1 --report drift.md --report drift.json",
     ),
+    "worker": ("worker",),
     "completion": ("completion bash >>~/.bashrc", "completion fish | source"),
     "reset": ("reset", "reset --organization --yes"),
 }

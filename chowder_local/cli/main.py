@@ -46,6 +46,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "seed": ("seed", "Bring the server to what a file declares."),
     "faults": ("faults", "Make calls fail, wait, or break off, for tests."),
     "image": ("image", "Build, list and remove the sandbox image."),
+    "worker": ("worker", "Serve a node of a swarm; docker/stack.yaml starts it."),
     "conformance": ("conformance", "Judge a service by the published contract."),
     "completion": ("completion", "Print a script with which a shell completes names."),
     "reset": ("reset", "Remove every agent and all data, after asking."),

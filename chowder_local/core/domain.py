@@ -247,6 +247,8 @@ class SandboxState(StrEnum):
     PAUSED = "paused"
     EXITED = "exited"
     MISSING = "missing"
+    UNREACHABLE = "unreachable"
+    """On a node that does not answer; it may run there."""
 
 
 @dataclass(frozen=True)

@@ -77,6 +77,16 @@ class Settings(BaseModel):
     base_image: str = Field(
         "node:24-trixie-slim", description="Image that the sandbox image is built on."
     )
+    swarm: str | None = Field(
+        None,
+        pattern=r"^[a-z0-9][a-z0-9_-]{0,40}$",
+        description="Name of the Docker stack that this server is part of, if sandboxes run on all "
+        "nodes of a swarm; `docker/stack.yaml` sets it.",
+    )
+    swarm_secret_file: Path = Field(
+        Path("/run/secrets/worker"),
+        description="File of the secret that the server and its node workers share.",
+    )
     ca_bundle: Path | None = Field(
         None,
         description="PEM file of certificates that sandboxes and image builds trust, besides the "

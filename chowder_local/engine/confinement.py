@@ -27,7 +27,7 @@ _WAIT = f"""\
 n=0
 until [ -e {MARK} ]; do
     n=$((n + 1))
-    if [ "$n" -gt 1500 ]; then echo "no firewall rules; the sandbox ends" >&2; exit 1; fi
+    if [ "$n" -gt 15000 ]; then echo "no firewall rules; the sandbox ends" >&2; exit 1; fi
     sleep 0.02
 done
 exec "$@"
@@ -59,7 +59,7 @@ def confine(
     """
     is_closed = egress is Egress.OFF
     network = networks.closed if is_closed else networks.open
-    if network is None or relay_port is None:
+    if network is None or network.relay_address is None or relay_port is None:
         raise EgressUnavailable("the model relay does not listen yet; try again in a moment.")
     arguments = [network.relay_address, str(relay_port), str(GATEWAY_PORT), MARK]
     if not is_closed and network.addresses is not None:

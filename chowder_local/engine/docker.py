@@ -6,17 +6,11 @@ import logging
 from contextlib import ExitStack, aclosing, asynccontextmanager, closing
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from chowder_local.core.domain import DEFAULT_VERSION, SandboxId, SandboxInfo, SandboxState
 from chowder_local.core.errors.sandboxes import EngineUnavailable
-from chowder_local.engine import (
-    confinement,
-    log_stream,
-    resource_usage,
-    specs,
-    volume_archives,
-)
+from chowder_local.engine import log_stream, resource_usage, specs, volume_archives
 from chowder_local.engine.connection import ask_version, open_client
 from chowder_local.engine.container_exec import DockerProcess, start_exec
 from chowder_local.engine.containers import (
@@ -30,6 +24,7 @@ from chowder_local.engine.engine_facts import read_facts, read_memory
 from chowder_local.engine.error_translation import translated_errors
 from chowder_local.engine.networks import Networks, SandboxNetworks
 from chowder_local.engine.owned_resources import OwnedResources
+from chowder_local.engine.sandbox_start import SandboxStarts
 from chowder_local.engine.self_container import own_container
 from chowder_local.engine.templates import Templates
 from chowder_local.engine.threads import EngineProbe, Threads, ensure_awaited
@@ -71,31 +66,39 @@ class DockerEngine:
     `instances.engine_protocol.Engine` documents the methods that instances call.
     """
 
+    resources: ClassVar[type[OwnedResources]] = OwnedResources
+    """Finds the containers of sandboxes."""
+
     def __init__(
         self,
         client: docker.DockerClient,
         address: EngineAddress,
         threads: Threads,
-        store_id: str,
+        own: OwnedResources,
         timeout_s: float,
     ) -> None:
         self._client = client
         self._address = address
         self._threads = threads
-        self._store_id = store_id
         self._timeout_s = timeout_s
-        self._own = OwnedResources(client, store_id)
-        self._networks = Networks(client, store_id)
-        self._templates = Templates(client, threads)
-        self._relay_port: int | None = None
-        self._confinement_checks = confinement.ConfinementChecks(client)
-        self.volume_jobs = VolumeJobs(client, threads, self._own, self._templates.own, timeout_s)
+        self._own = own
+        self._networks = Networks(client, own.store_id)
+        self.templates = Templates(client, threads)
+        self._starts = SandboxStarts(client, self._own, self._networks)
+        self._checks = self._starts.checks
+        self._own_networks: SandboxNetworks | None = None
+        self.volume_jobs = VolumeJobs(client, threads, self._own, self.templates.own, timeout_s)
         """Runs programs on the volumes of paused and exited sandboxes."""
 
     @classmethod
     @asynccontextmanager
     async def connect(
-        cls, address: EngineAddress, store_id: str, *, timeout_s: float, thread_count: int
+        cls,
+        address: EngineAddress,
+        store_id: str,
+        *,
+        timeout_s: float,
+        thread_count: int,
     ) -> AsyncIterator[Self]:
         """An engine that has answered once. Raises EngineSilent if it does not answer."""
         with (
@@ -105,25 +108,33 @@ class DockerEngine:
             # One connection for each thread, or the SDK would discard the surplus.
             client = await threads.run(open_client, address, timeout_s, thread_count)
             with closing(client):
-                engine = cls(client, address, threads, store_id, timeout_s)
+                own = cls.resources(client, store_id)
+                engine = cls(client, address, threads, own, timeout_s)
                 try:
                     yield engine
                 finally:
                     await engine.leave()
 
-    async def prepare(
-        self,
-        image: str,
-        limits: specs.Limits,
-        ca_bundle: bytes | None,
-        environment: Mapping[str, str],
-        image_of: Callable[[str], str] | None = None,
-    ) -> SandboxNetworks:
+    async def prepare(self, defaults: specs.SandboxDefaults) -> SandboxNetworks:
         """Checks the image and creates the networks; from then on, sandboxes can be booted.
 
-        `image_of` is as in `Templates.prepare`. Raises ImageMissing if the engine lacks the image,
-        and EngineUnavailable if a call fails.
+        Raises ImageMissing if the engine lacks the image, and EngineUnavailable if a call fails.
         """
+        self._own_networks = await self._prepare(
+            defaults, lambda: self._networks.ensure(own_container(self._client))
+        )
+        return self._own_networks
+
+    async def prepare_images(
+        self, defaults: specs.SandboxDefaults, networks: SandboxNetworks
+    ) -> None:
+        """As `prepare`, where other engines run the sandboxes: this one has their images only."""
+        await self._prepare(defaults, lambda: networks)
+
+    async def _prepare(
+        self, defaults: specs.SandboxDefaults, networks_of: Callable[[], SandboxNetworks]
+    ) -> SandboxNetworks:
+        image = defaults.image
 
         def call() -> tuple[Image, SandboxNetworks]:
             with translated_errors("look up the sandbox image", image=image):
@@ -131,37 +142,34 @@ class DockerEngine:
             with translated_errors("remove containers of an earlier run"):
                 self._own.discard_temporary_containers()
             with translated_errors("create the sandbox networks"):
-                own = own_container(self._client)
-                return sandbox_image, self._networks.ensure(own)
+                return sandbox_image, networks_of()
 
         sandbox_image, networks = await self._threads.run(call)
-        command = specs.command_of(sandbox_image.attrs["Config"])
-        template = specs.SandboxTemplate(
-            self._store_id, image, networks, limits, ca_bundle, environment, command
+        template = specs.template_of(
+            defaults, self._own.store_id, networks, sandbox_image.attrs["Config"]
         )
-        self._templates.prepare(template, str(sandbox_image.id), image_of)
+        self.templates.prepare(template, str(sandbox_image.id), defaults.image_of)
         return networks
 
     async def leave(self) -> None:
         """Disconnects the server's own container, if there is one, from the sandboxes' networks."""
-        template = self._templates.prepared
-        if template is None or template.networks.joined_by is None:
+        if self._own_networks is None or self._own_networks.joined_by is None:
             return
         try:
-            leave = partial(self._networks.leave, template.networks)
+            leave = partial(self._networks.leave, self._own_networks)
             await self._run("leave the sandbox networks", leave)
         except EngineUnavailable as failure:
             # The next start joins them again; removing the container disconnects it, too.
             log.warning("%s", failure)
 
-    def set_relay_port(self, port: int) -> None:
+    async def open_relay(self, port: int) -> None:
         """Sets the only port that sandboxes without egress may call; they boot only after this."""
-        self._relay_port = port
+        self._starts.relay_port = port
 
     @property
     def fingerprint(self) -> str:
         """A digest of the image and the options that new sandboxes are created with."""
-        return self._templates.fingerprint
+        return self.templates.fingerprint
 
     @property
     def failure_count(self) -> int:
@@ -171,12 +179,12 @@ class DockerEngine:
         return await self._threads.probe()
 
     async def check_image(self, version: str = DEFAULT_VERSION) -> None:
-        image = await self._templates.image(version)
+        image = await self.templates.image(version)
         get = partial(self._client.images.get, image)
         await self._run("look up the sandbox image", get, image=image)
 
     async def file_of_image(self, path: str, version: str = DEFAULT_VERSION) -> bytes | None:
-        image = await self._templates.image(version)
+        image = await self.templates.image(version)
         read = partial(volume_archives.read_image_file, self._own, image, path)
         return await self._run(f"read {path} of the sandbox image", read, image=image)
 
@@ -185,35 +193,9 @@ class DockerEngine:
 
         Raises EgressUnavailable, before any change, if `spec` wants an isolated network in vain.
         """
-        template = await self._templates.template(spec.openclaw_version)
-        options = specs.container_options(spec, template)
-        files = specs.volume_files(spec, template)
-
-        def call() -> SandboxInfo:
-            self._own.discard(spec.id)
-            # A removed network takes the relay's address with it.
-            self._networks.recreate(template.networks)
-            self._own.ensure_volume(spec.id)
-            container = self._client.containers.create(**options)
-            if spec.home is not None:
-                ensure_awaited()
-                volume_archives.put_home(container, spec.home)
-            if files:
-                ensure_awaited()
-                container.put_archive(specs.STATE_DIR, specs.tar_of_files(files))
-            ensure_awaited()
-            container.start()
-            needs_rules = confinement.is_needed(spec.egress, template.networks)
-            if needs_rules:
-                confinement.confine(
-                    self._client, container, template.networks, spec.egress, self._relay_port
-                )
-            container.reload()
-            if needs_rules:
-                self._confinement_checks.mark(container)
-            return parse_container(spec.id, container.attrs)
-
-        return await self._run(f"boot sandbox {spec.id}", call, image=template.image)
+        template = await self.templates.template(spec.openclaw_version)
+        boot = partial(self._starts.boot, spec, template)
+        return await self._run(f"boot sandbox {spec.id}", boot, image=template.image)
 
     async def inspect(self, sandbox_id: SandboxId) -> SandboxInfo:
         def call() -> SandboxInfo:
@@ -223,7 +205,7 @@ class DockerEngine:
             info = parse_container(sandbox_id, container.attrs)
             if info.state is SandboxState.EXITED:
                 info = replace(info, is_signalled=was_signalled(self._client, container))
-            return self._confinement_checks.check(info, container.attrs)
+            return self._checks.check(info, container.attrs)
 
         return await self._run("inspect", call, sandbox_id=sandbox_id)
 
@@ -232,9 +214,9 @@ class DockerEngine:
 
         def call() -> dict[SandboxId, SandboxInfo]:
             rows = self._own.container_rows()
-            self._confinement_checks.forget_all_but(rows)
+            self._checks.forget_all_but(rows)
             parsed = ((parse_row(row), row) for row in rows)
-            infos = (self._confinement_checks.check_row(info, row) for info, row in parsed if info)
+            infos = (self._checks.check_row(info, row) for info, row in parsed if info)
             return {info.id: info for info in infos}
 
         return await self._run("list the sandboxes", call)
@@ -351,7 +333,7 @@ class DockerEngine:
 
         Its names begin with the home's folder. Raises SandboxMissing if the volume is gone.
         """
-        own = self._templates.own()
+        own = self.templates.own()
         read = partial(volume_archives.read_home, self._own, sandbox_id, own.image, work)
         return await self._run("copy the home of", read, sandbox_id=sandbox_id)
 
@@ -359,14 +341,14 @@ class DockerEngine:
         self, program: str, source: Path, work: Callable[[Iterator[bytes]], Result]
     ) -> Result:
         """The same for the home in `source` after a Python program without a network changed it."""
-        image = self._templates.own().image
+        image = self.templates.own().image
         rework = partial(volume_archives.rework_home, self._own, image, program, source, work)
         return await self._run("rewrite a home", rework)
 
     async def examine_home(
         self, program: str, source: Path, files: Mapping[str, bytes], version: str
     ) -> bytes:
-        image = await self._templates.image(version)
+        image = await self.templates.image(version)
         tar = specs.tar_of_files(files)
         call = partial(volume_archives.examine_home, self._own, image, program, source, tar)
         return await self._run("examine a home", call, image=image)
@@ -388,7 +370,7 @@ class DockerEngine:
         image: str | None = None,
     ) -> Result:
         """Runs a call in a thread; `doing` is a verb phrase for errors, before the sandbox's id."""
-        image = image or self._templates.own_image()
+        image = image or self.templates.own_image()
 
         def translated() -> Result:
             with translated_errors(doing, sandbox_id=sandbox_id, image=image):

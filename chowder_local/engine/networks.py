@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from docker.errors import APIError, NotFound
 from docker.types import IPAMConfig, IPAMPool
 
+from chowder_local.core.domain import RELAY_HOSTNAME
 from chowder_local.engine import labels
 
 if TYPE_CHECKING:
@@ -46,11 +47,14 @@ NO_BRIDGE = (
 
 @dataclass(frozen=True)
 class SandboxNetwork:
-    """The relay listens at `relay_bind`; sandboxes reach it at `relay_address`."""
+    """The relay listens at `relay_bind`; sandboxes reach it at `relay_address`.
+
+    Without an address, they find it by the name that it has on the network.
+    """
 
     name: str
     relay_bind: str
-    relay_address: str
+    relay_address: str | None
     addresses: tuple[str, str] | None = None
     """The subnet and the gateway; None if the network's bridge is not on this host."""
 
@@ -69,7 +73,8 @@ class SandboxNetworks:
     @property
     def relay_binds(self) -> list[str]:
         networks = (self.open, self.closed)
-        return [network.relay_bind for network in networks if network is not None]
+        binds = (network.relay_bind for network in networks if network is not None)
+        return list(dict.fromkeys(binds))
 
 
 class Networks:
@@ -172,7 +177,8 @@ class Networks:
             if endpoint["IPAddress"] == address:
                 return
             network.disconnect(own, force=True)
-        network.connect(own, ipv4_address=address)
+        # The name is for sandboxes that are created before their network is known.
+        network.connect(own, ipv4_address=address, aliases=[RELAY_HOSTNAME])
 
     def _networks_of(self, container_id: str) -> dict[str, Any]:
         details: dict[str, Any] = self._client.api.inspect_container(container_id)

@@ -30,7 +30,7 @@ class OwnedResources:
 
     def __init__(self, client: docker.DockerClient, store_id: str) -> None:
         self._client = client
-        self._store_id = store_id
+        self.store_id = store_id
 
     def find(self, sandbox_id: SandboxId) -> Container | None:
         """The sandbox's container; None if gone. Raises EngineUnavailable if it is not ours."""
@@ -38,7 +38,7 @@ class OwnedResources:
             container = self._client.containers.get(sandbox_id)
         except NotFound:
             return None
-        if not labels.is_of_store(container.labels, self._store_id):
+        if not labels.is_of_store(container.labels, self.store_id):
             raise EngineUnavailable(
                 f"The container {sandbox_id} was created by another program and is left alone. "
                 "Remove or rename it."
@@ -77,7 +77,7 @@ class OwnedResources:
             image,
             command,
             network_mode="none",
-            labels=labels.store_labels(self._store_id),
+            labels=labels.store_labels(self.store_id),
             **options,
         )
         try:
@@ -90,7 +90,7 @@ class OwnedResources:
         if container is None:
             return
         try:
-            container.remove(force=True)
+            container.remove(force=True, v=True)
         except APIError as refused:
             # It is already gone, or being removed.
             if refused.status_code not in {404, 409}:
@@ -106,19 +106,19 @@ class OwnedResources:
 
     def container_rows(self) -> list[dict[str, Any]]:
         """The engine's list, in one call; the SDK would inspect each container on its own."""
-        filters = labels.store_filter(self._store_id)
+        filters = labels.store_filter(self.store_id)
         rows: list[dict[str, Any]] = self._client.api.containers(all=True, filters=filters)
         return rows
 
     def volume_ids(self) -> set[SandboxId]:
-        volumes = self._client.volumes.list(filters=labels.store_filter(self._store_id))
+        volumes = self._client.volumes.list(filters=labels.store_filter(self.store_id))
         return {SandboxId(str(volume.name)) for volume in volumes}
 
     def ensure_volume(self, sandbox_id: SandboxId) -> None:
         ensure_awaited()
         # Creating an existing volume changes nothing.
         self._client.volumes.create(
-            sandbox_id, labels=labels.sandbox_labels(self._store_id, sandbox_id)
+            sandbox_id, labels=labels.sandbox_labels(self.store_id, sandbox_id)
         )
 
     def check_volume(self, sandbox_id: SandboxId) -> None:
@@ -137,7 +137,7 @@ class OwnedResources:
         # By name, because the engine filters a list by going through all volumes.
         with suppress(NotFound):
             volume = self._client.volumes.get(sandbox_id)
-            if labels.is_of_store(volume.attrs.get("Labels"), self._store_id):
+            if labels.is_of_store(volume.attrs.get("Labels"), self.store_id):
                 return volume
         return None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import socket
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from docker.errors import NotFound
 
@@ -48,6 +48,17 @@ def own_container(client: docker.DockerClient) -> str | None:
     )
 
 
+def address_on(client: docker.DockerClient, network: str) -> str:
+    """This container's address on a network. Blocks; raises EngineUnavailable if it has none."""
+    own = own_container(client)
+    networks = {} if own is None else _networks_of(client, own)
+    if (address := (networks.get(network) or {}).get("IPAddress")) is None:
+        raise EngineUnavailable(
+            f"This container is not on the network {network}: deploy the stack as a whole."
+        )
+    return str(address)
+
+
 def possible_names(mounts: str, hostname: str) -> Iterator[str]:
     """Ids and names that this container may have, the most certain first (pure)."""
     for line in mounts.splitlines():
@@ -56,6 +67,11 @@ def possible_names(mounts: str, hostname: str) -> Iterator[str]:
             yield match[1]
     if _SHORT_ID.fullmatch(hostname):
         yield hostname
+
+
+def _networks_of(client: docker.DockerClient, container_id: str) -> dict[str, Any]:
+    details: dict[str, Any] = client.api.inspect_container(container_id)
+    return details["NetworkSettings"]["Networks"] or {}
 
 
 def _has_bridge_of(client: docker.DockerClient) -> bool:

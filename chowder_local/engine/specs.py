@@ -22,7 +22,7 @@ from chowder_local.core.errors.sandboxes import EgressUnavailable
 from chowder_local.engine import confinement, labels
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from chowder_local.engine.networks import SandboxNetworks
 
@@ -59,6 +59,21 @@ class Limits:
     memory_mb: int
     cpus: float
     pids: int
+
+
+@dataclass(frozen=True)
+class SandboxDefaults:
+    """What a server's settings say about all sandboxes.
+
+    `image_of` returns the image's tag for an `openclaw_version`; without it, all sandboxes are of
+    the one image.
+    """
+
+    image: str
+    limits: Limits
+    ca_bundle: bytes | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+    image_of: Callable[[str], str] | None = None
 
 
 @dataclass(frozen=True)
@@ -109,6 +124,24 @@ def container_options(spec: SandboxSpec, template: SandboxTemplate) -> dict[str,
     }
 
 
+def template_of(
+    defaults: SandboxDefaults,
+    store_id: str,
+    networks: SandboxNetworks,
+    image_config: Mapping[str, Any],
+) -> SandboxTemplate:
+    """The template of sandboxes on these networks; `image_config` is the image's own."""
+    return SandboxTemplate(
+        store_id,
+        defaults.image,
+        networks,
+        defaults.limits,
+        defaults.ca_bundle,
+        defaults.environment,
+        command_of(image_config),
+    )
+
+
 def command_of(image_config: Mapping[str, Any]) -> tuple[str, ...]:
     """An image's own entrypoint and command."""
     parts = (image_config.get(each) or () for each in ("Entrypoint", "Cmd"))
@@ -157,8 +190,9 @@ def _network_options(egress: Egress, template: SandboxTemplate) -> dict[str, Any
         # Engines before 26 forward its queries to the host's name servers (CVE-2024-29018), but
         # those for a name server of its own only from inside, where none answers.
         more = {"dns": ["127.0.0.1"], **wait}
-    hosts = {RELAY_HOSTNAME: network.relay_address}
-    return {"network": network.name, "extra_hosts": hosts, **more}
+    if network.relay_address is not None:
+        more["extra_hosts"] = {RELAY_HOSTNAME: network.relay_address}
+    return {"network": network.name, **more}
 
 
 def fingerprint(image_id: str, template: SandboxTemplate) -> str:

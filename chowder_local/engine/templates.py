@@ -36,8 +36,7 @@ class Templates:
     ) -> None:
         """Sets the template of the engine's own release, whose image has that id.
 
-        `image_of` returns the image's tag for an `openclaw_version`; without it, all sandboxes are
-        of the one image.
+        `image_of` is as in `SandboxDefaults`.
         """
         self.prepared, self._image_of = own, image_of
         self.fingerprint = fingerprint(image_id, own)

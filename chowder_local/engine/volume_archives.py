@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import tarfile
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from docker.errors import NotFound
 from docker.types import Mount
@@ -43,6 +43,15 @@ def read_home(
     """
     with own.volume_container(sandbox_id, image, HOME) as container:
         return work(_archive(container, sandbox_id))
+
+
+def put_volume(own: OwnedResources, sandbox_id: SandboxId, image: str, tar: IO[bytes]) -> None:
+    """Makes a volume of a tar as `read_home` reads it. Blocks; raises the SDK's errors."""
+    own.ensure_volume(sandbox_id)
+    volumes = {str(sandbox_id): {"bind": HOME, "mode": "rw"}}
+    with own.temporary_container(image, ["true"], volumes=volumes) as container:
+        ensure_awaited()
+        container.put_archive("/", tar)
 
 
 def put_home(container: Container, archive: Path) -> None:

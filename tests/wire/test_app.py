@@ -38,7 +38,7 @@ class Engine(ScriptedEngine):
     async def facts(self, _: EngineAddress) -> EngineFacts:
         raise EngineUnavailable("It is scripted.")
 
-    def set_relay_port(self, port: int) -> None:
+    async def open_relay(self, port: int) -> None:
         self.relay_port = port
 
 

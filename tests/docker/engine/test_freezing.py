@@ -14,7 +14,7 @@ from chowder_local.core.domain import SandboxId, SandboxSpec, SandboxState
 from chowder_local.core.errors.sandboxes import EngineUnavailable, SandboxMissing
 from chowder_local.engine.connection import find_engine
 from chowder_local.engine.docker import DockerEngine
-from chowder_local.engine.specs import Limits
+from chowder_local.engine.specs import Limits, SandboxDefaults
 from chowder_local.engine.store_resources import remove_store
 from tests.e2e.quick_image import quick_image
 
@@ -39,7 +39,7 @@ def image() -> Iterator[str]:
 async def engine(image: str) -> AsyncIterator[DockerEngine]:
     address = find_engine(os.environ)
     async with DockerEngine.connect(address, STORE_ID, timeout_s=20, thread_count=2) as engine:
-        await engine.prepare(image, LIMITS, None, {})
+        await engine.prepare(SandboxDefaults(image, LIMITS))
         yield engine
     remove_store(STORE_ID, os.environ)
 

@@ -14,7 +14,7 @@ from chowder_local.engine.connection import find_engine, open_client
 from chowder_local.engine.docker import DockerEngine
 from chowder_local.engine.image_recipe import expected_tag
 from chowder_local.engine.labels import store_filter
-from chowder_local.engine.specs import Limits
+from chowder_local.engine.specs import Limits, SandboxDefaults
 from chowder_local.engine.store_resources import remove_store
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ async def engine() -> AsyncIterator[DockerEngine]:
 
 
 async def test_a_file_of_the_image_is_read_and_nothing_is_left_of_it(engine: DockerEngine) -> None:
-    await engine.prepare(expected_tag(Settings()), LIMITS, None, {})
+    await engine.prepare(SandboxDefaults(expected_tag(Settings()), LIMITS))
     # A link, a folder, and nothing at all: none of them is a file.
     for path in ("/usr/local/bin/openclaw", "/etc", "/no/such/file"):
         assert await engine.file_of_image(path) is None

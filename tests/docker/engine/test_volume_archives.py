@@ -21,7 +21,7 @@ from chowder_local.engine import specs
 from chowder_local.engine.connection import find_engine, open_client
 from chowder_local.engine.docker import DockerEngine
 from chowder_local.engine.labels import store_filter
-from chowder_local.engine.specs import Limits
+from chowder_local.engine.specs import Limits, SandboxDefaults
 from chowder_local.engine.store_resources import remove_store
 from chowder_local.openclaw.home.sanitize import sanitize_home
 from tests.e2e.quick_image import quick_image
@@ -61,7 +61,7 @@ def names_in(home: bytes) -> set[str]:
 async def test_a_home_goes_from_one_volume_to_another(
     engine: DockerEngine, image: str, tmp_path: Path
 ) -> None:
-    await engine.prepare(image, LIMITS, None, {})
+    await engine.prepare(SandboxDefaults(image, LIMITS))
     await engine.boot(SandboxSpec(SANDBOX, {"workspace.md": b"hello"}))
     path, home = tmp_path / "home", b""
     note = "data/.openclaw/workspace.md"
@@ -99,7 +99,7 @@ async def test_what_is_not_there_is_not_copied(
 ) -> None:
     with pytest.raises(EngineUnavailable, match="not prepared"):
         await engine.read_home(SANDBOX, b"".join)
-    await engine.prepare(image, LIMITS, None, {})
+    await engine.prepare(SandboxDefaults(image, LIMITS))
     with pytest.raises(SandboxMissing):
         await engine.read_home(SANDBOX, b"".join)
     with pytest.raises(SandboxMissing, match="cannot be read: No such file"):
@@ -122,7 +122,7 @@ async def test_what_is_made_of_a_home_may_fail_in_its_own_words(
         next(chunks)
         raise ArchiveRefused("it is too large.")
 
-    await engine.prepare(image, LIMITS, None, {})
+    await engine.prepare(SandboxDefaults(image, LIMITS))
     await engine.boot(SandboxSpec(SANDBOX, {"a": bytes(100_000)}))
     with pytest.raises(ArchiveRefused, match="too large"):
         await engine.read_home(SANDBOX, refuse)
@@ -133,7 +133,7 @@ async def test_what_is_made_of_a_home_may_fail_in_its_own_words(
 async def test_an_archive_is_unpacked_in_a_sandbox_while_it_is_read(
     engine: DockerEngine, image: str
 ) -> None:
-    await engine.prepare(image, LIMITS, None, {})
+    await engine.prepare(SandboxDefaults(image, LIMITS))
     for each in (SANDBOX, COPY):
         await engine.boot(SandboxSpec(each, {"a": each.encode()}))
     chunks: queue.Queue[bytes] = queue.Queue(1)
@@ -158,7 +158,7 @@ async def test_an_archive_that_breaks_off_is_told_in_its_own_words(
         yield bytes(512)
         raise SandboxMissing("It came to nothing.")
 
-    await engine.prepare(image, LIMITS, None, {})
+    await engine.prepare(SandboxDefaults(image, LIMITS))
     await engine.boot(SandboxSpec(SANDBOX))
     with pytest.raises(SandboxMissing, match="came to nothing"):
         await engine.unpack(SANDBOX, specs.STATE_DIR, broken())
@@ -178,7 +178,7 @@ async def test_a_program_changes_a_home_where_it_reaches_nothing(
     )
     with pytest.raises(EngineUnavailable, match="not prepared"):
         await engine.rework_home(program, source, b"".join)
-    await engine.prepare(image, LIMITS, None, {})
+    await engine.prepare(SandboxDefaults(image, LIMITS))
     with closing(open_client(find_engine(os.environ))) as client:
         volumes: list[str] = []
 

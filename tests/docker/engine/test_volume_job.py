@@ -96,7 +96,7 @@ async def engine() -> AsyncIterator[DockerEngine]:
         find_engine(os.environ), STORE_ID, timeout_s=20, thread_count=2
     ) as engine:
         # Without the networks that a server makes: what runs beside a sandbox is in none.
-        engine._templates.prepared = SandboxTemplate(
+        engine.templates.prepared = SandboxTemplate(
             STORE_ID, IMAGE, SandboxNetworks(nowhere, nowhere), Limits(1024, 2.0, 128)
         )
         yield engine

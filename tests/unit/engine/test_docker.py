@@ -15,6 +15,7 @@ from chowder_local.engine.connection import EngineAddress
 from chowder_local.engine.containers import PAUSE_ATTEMPTS
 from chowder_local.engine.docker import DockerEngine
 from chowder_local.engine.labels import sandbox_labels
+from chowder_local.engine.owned_resources import OwnedResources
 from chowder_local.engine.threads import Threads
 
 if TYPE_CHECKING:
@@ -45,7 +46,8 @@ async def pause(container: FlakyContainer) -> None:
     client = SimpleNamespace(containers=SimpleNamespace(get=lambda _: container))
     with Threads(1, "engine") as threads:
         address = EngineAddress("unix:///nowhere", "a test")
-        engine = DockerEngine(cast("docker.DockerClient", client), address, threads, STORE_ID, 5.0)
+        own = OwnedResources(cast("docker.DockerClient", client), STORE_ID)
+        engine = DockerEngine(cast("docker.DockerClient", client), address, threads, own, 5.0)
         await engine.pause(SANDBOX_ID)
 
 

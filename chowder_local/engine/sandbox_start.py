@@ -1,0 +1,92 @@
+"""Starts sandboxes: their containers, what is put on their volumes, their firewall rules."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from chowder_local.engine import confinement, specs, volume_archives
+from chowder_local.engine.containers import parse_container
+from chowder_local.engine.threads import ensure_awaited
+
+if TYPE_CHECKING:
+    import docker
+    from docker.models.containers import Container
+
+    from chowder_local.core.domain import SandboxInfo, SandboxSpec
+    from chowder_local.engine.networks import Networks
+    from chowder_local.engine.owned_resources import OwnedResources
+
+
+class SandboxStarts:
+    """Starts the sandboxes of one data directory. All calls block."""
+
+    def __init__(
+        self, client: docker.DockerClient, own: OwnedResources, networks: Networks
+    ) -> None:
+        self._client = client
+        self._own = own
+        self._networks = networks
+        self.checks = confinement.ConfinementChecks(client)
+        self.relay_port: int | None = None
+        """The only port that a sandbox without egress may call."""
+
+    def boot(self, spec: SandboxSpec, template: specs.SandboxTemplate) -> SandboxInfo:
+        """Creates and starts the container in place of one of that id; an existing volume is kept.
+
+        Raises EgressUnavailable, before any change, if `spec` wants an isolated network in vain.
+        """
+        options = specs.container_options(spec, template)
+        self._own.discard(spec.id)
+        # A removed network takes the relay's address with it.
+        self._networks.recreate(template.networks)
+        self._own.ensure_volume(spec.id)
+        container = self._client.containers.create(**options)
+        _fill(container, spec, template)
+        ensure_awaited()
+        container.start()
+        return self._confined(container, spec, template)
+
+    def admit(
+        self, spec: SandboxSpec, template: specs.SandboxTemplate, container_id: str
+    ) -> SandboxInfo:
+        """Completes a container that Swarm has created and started, whose command still waits.
+
+        Swarm cannot express its network on the node, its limit of swap and its share of the
+        processor.
+        """
+        options = specs.container_options(spec, template)
+        self._networks.recreate(template.networks)
+        container = self._client.containers.get(container_id)
+        connected = container.attrs["NetworkSettings"]["Networks"]
+        self._client.networks.get(options["network"]).connect(container)
+        for name in connected:
+            self._client.networks.get(name).disconnect(container)
+        container.update(
+            mem_limit=options["mem_limit"],
+            memswap_limit=options["memswap_limit"],
+            cpu_shares=options["cpu_shares"],
+        )
+        _fill(container, spec, template)
+        return self._confined(container, spec, template)
+
+    def _confined(
+        self, container: Container, spec: SandboxSpec, template: specs.SandboxTemplate
+    ) -> SandboxInfo:
+        needs_rules = confinement.is_needed(spec.egress, template.networks)
+        if needs_rules:
+            confinement.confine(
+                self._client, container, template.networks, spec.egress, self.relay_port
+            )
+        container.reload()
+        if needs_rules:
+            self.checks.mark(container)
+        return parse_container(spec.id, container.attrs)
+
+
+def _fill(container: Container, spec: SandboxSpec, template: specs.SandboxTemplate) -> None:
+    if spec.home is not None:
+        ensure_awaited()
+        volume_archives.put_home(container, spec.home)
+    if files := specs.volume_files(spec, template):
+        ensure_awaited()
+        container.put_archive(specs.STATE_DIR, specs.tar_of_files(files))

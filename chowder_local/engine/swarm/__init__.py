@@ -1,0 +1,1 @@
+"""A server whose sandboxes run on several machines, which Docker Swarm joins."""

@@ -1,0 +1,218 @@
+"""Sandboxes as Swarm services, one each: what they are made of, and where Swarm has put them."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from docker.errors import APIError, NotFound
+
+from chowder_local.core.domain import AGENT_MEMORY_BYTES, SandboxId
+from chowder_local.core.errors.sandboxes import EngineUnavailable
+from chowder_local.engine import labels
+from chowder_local.engine.threads import ensure_awaited
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import docker
+
+NODE_LABEL = "dev.chowder-local.node"
+"""The id of the node that has a sandbox's volume."""
+
+AGENT_CPUS = 0.05
+"""What Swarm reserves: agents mostly wait."""
+
+PLACE_TIMEOUT_S = 60.0
+PLACE_INTERVAL_S = 0.05
+_ENDED = frozenset({"complete", "shutdown", "failed", "rejected", "remove", "orphaned"})
+
+# What the node's worker does once the container waits: Swarm's API has no words for it.
+_DONE_ON_THE_NODE = frozenset({"cpu_shares", "memswap_limit", "network", "ports"})
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Where a sandbox's container is."""
+
+    node_id: str
+    container_id: str
+
+
+def service_spec(options: Mapping[str, Any], image_id: str, node_id: str | None) -> dict[str, Any]:
+    """The service of a sandbox with these arguments of `containers.create` (pure).
+
+    With a `node_id` it is placed there, else where there is room and the image. Raises
+    EngineUnavailable for an option that neither Swarm nor a worker can give a sandbox.
+    """
+    left = {name: value for name, value in options.items() if name not in _DONE_ON_THE_NODE}
+    memory_bytes = _bytes(left.pop("mem_limit"))
+    (volume,), (tmp,) = left.pop("volumes").items(), left.pop("tmpfs").items()
+    entrypoint, command = left.pop("entrypoint", None), left.pop("command", None)
+    log_config, restart_policy = left.pop("log_config"), left.pop("restart_policy")
+    wanted = dict(left.pop("labels"))
+    name, dns = left.pop("name"), left.pop("dns", None)
+    container: dict[str, Any] = {
+        # By its id, or each node would ask a registry for it first.
+        "Image": image_id,
+        "Hostname": left.pop("hostname"),
+        "Labels": wanted,
+        "Env": [f"{name}={value}" for name, value in left.pop("environment").items()],
+        "User": left.pop("user"),
+        "CapabilityDrop": left.pop("cap_drop"),
+        "Privileges": {"NoNewPrivileges": left.pop("security_opt") == ["no-new-privileges"]},
+        "ReadOnly": left.pop("read_only"),
+        "Init": left.pop("init"),
+        "Ulimits": [dict(each) for each in left.pop("ulimits")],
+        "Mounts": [_volume(volume, wanted), _tmpfs(*tmp)],
+        **({"Command": entrypoint} if entrypoint else {}),
+        **({"Args": command} if command else {}),
+        **({"DNSConfig": {"Nameservers": dns}} if dns else {}),
+    }
+    left.pop("image")
+    limits = {
+        "MemoryBytes": memory_bytes,
+        "NanoCPUs": left.pop("nano_cpus"),
+        "Pids": left.pop("pids_limit"),
+    }
+    if left or restart_policy != {"Name": "no"}:
+        names = ", ".join(sorted(left)) or "restart_policy"
+        raise EngineUnavailable(f"Swarm cannot give a sandbox these options: {names}.")
+    place = f"node.id=={node_id}" if node_id else f"node.labels.{image_label(image_id)}==there"
+    return {
+        "Name": str(name),
+        "Labels": wanted | ({NODE_LABEL: node_id} if node_id else {}),
+        "TaskTemplate": {
+            "ContainerSpec": container,
+            "Resources": {
+                "Limits": limits,
+                "Reservations": {
+                    "MemoryBytes": min(AGENT_MEMORY_BYTES, memory_bytes),
+                    "NanoCPUs": int(AGENT_CPUS * 1e9),
+                },
+            },
+            # The server starts sandboxes again; Swarm would put them on nodes without their files.
+            "RestartPolicy": {"Condition": "none"},
+            "LogDriver": {"Name": log_config["Type"], "Options": log_config["Config"]},
+            # The worker connects them to their node's own network.
+            "Networks": [{"Target": "bridge"}],
+            "Placement": {"Constraints": [place]},
+        },
+        "Mode": {"Replicated": {"Replicas": 1}},
+    }
+
+
+def image_label(image_id: str) -> str:
+    """The label of nodes that have an image."""
+    return f"dev.chowder-local.image-{image_id.removeprefix('sha256:')[:12]}"
+
+
+class Services:
+    """The services of one data directory, through a manager's engine. All calls block."""
+
+    def __init__(self, client: docker.DockerClient, store_id: str) -> None:
+        # The SDK's types leave Swarm out.
+        self._api: Any = client.api
+        self._store_id = store_id
+
+    def create(self, spec: dict[str, Any]) -> str:
+        """Creates a service; returns its id."""
+        ensure_awaited()
+        made = self._api.create_service(
+            spec["TaskTemplate"], name=spec["Name"], labels=spec["Labels"], mode=spec["Mode"]
+        )
+        return str(made["ID"])
+
+    def placed(self, service_id: str) -> Placed:
+        """Waits until its container runs. Raises EngineUnavailable if Swarm does not start it."""
+        deadline_s = time.monotonic() + PLACE_TIMEOUT_S
+        while True:
+            ensure_awaited()
+            task = next(iter(self._api.tasks({"service": service_id})), None)
+            status = {} if task is None else task["Status"]
+            state = status.get("State")
+            if task is not None and state == "running":
+                return Placed(task["NodeID"], status["ContainerStatus"]["ContainerID"])
+            reason = str(status.get("Err") or status.get("Message") or "no node has taken it")
+            if state in _ENDED or time.monotonic() >= deadline_s:
+                raise EngineUnavailable(f"Swarm could not start a sandbox: {reason}.")
+            if state == "pending" and "insufficient resources" in reason:
+                raise EngineUnavailable(f"No node has room for a sandbox: {reason}.")
+            time.sleep(PLACE_INTERVAL_S)
+
+    def pin(self, service_id: str, node_id: str) -> None:
+        """Keeps it on the node that has its volume now. Swarm leaves a task there as it is."""
+        self._place(service_id, node_id, {})
+
+    def park(self, sandbox_id: SandboxId, node_id: str) -> None:
+        """Notes that a sandbox that does not run has its volume on another node now."""
+        self._place(sandbox_id, node_id, {"mode": {"Replicated": {"Replicas": 0}}})
+
+    def _place(self, name: str, node_id: str, more: dict[str, Any]) -> None:
+        ensure_awaited()
+        found = self._api.inspect_service(name)
+        spec, version = found["Spec"], found["Version"]["Index"]
+        spec["TaskTemplate"]["Placement"]["Constraints"] = [f"node.id=={node_id}"]
+        wanted = {"labels": {**spec["Labels"], NODE_LABEL: node_id}, "mode": spec["Mode"]} | more
+        self._api.update_service(
+            found["ID"], version, spec["TaskTemplate"], name=spec["Name"], **wanted
+        )
+
+    def nodes_of_sandboxes(self) -> dict[SandboxId, str]:
+        """The node of each sandbox that has a service."""
+        found = self._api.services(labels.store_filter(self._store_id))
+        all_labels = (each["Spec"].get("Labels") or {} for each in found)
+        return {
+            SandboxId(each[labels.SANDBOX]): each[NODE_LABEL]
+            for each in all_labels
+            if labels.SANDBOX in each and NODE_LABEL in each
+        }
+
+    def remove(self, sandbox_id: SandboxId) -> None:
+        """Removes the service, if it is ours; its container ends a moment later."""
+        try:
+            found = self._api.inspect_service(sandbox_id)
+        except NotFound:
+            return
+        if not labels.is_of_store(found["Spec"].get("Labels"), self._store_id):
+            raise EngineUnavailable(
+                f"The service {sandbox_id} was created by another program and is left alone. "
+                "Remove or rename it."
+            )
+        ensure_awaited()
+        try:
+            self._api.remove_service(sandbox_id)
+        except APIError as refused:
+            if refused.status_code != HTTPStatus.NOT_FOUND:
+                raise
+
+
+def _volume(volume: tuple[str, Mapping[str, str]], wanted: Mapping[str, str]) -> dict[str, Any]:
+    name, mount = volume
+    return {
+        "Type": "volume",
+        "Source": name,
+        "Target": mount["bind"],
+        "VolumeOptions": {"Labels": dict(wanted)},
+    }
+
+
+def _tmpfs(target: str, text: str) -> dict[str, Any]:
+    """Swarm's own mounts of this type let no program run there, so it is a volume without a name.
+
+    It is in memory, too, and ends with the container.
+    """
+    options = text.split(",")
+    kept = [each for each in options if each not in {"rw", "exec"}]
+    driver = {"type": "tmpfs", "device": "tmpfs", "o": ",".join(kept)}
+    return {
+        "Type": "volume",
+        "Target": target,
+        "VolumeOptions": {"NoCopy": True, "DriverConfig": {"Name": "local", "Options": driver}},
+    }
+
+
+def _bytes(text: str) -> int:
+    return int(text.removesuffix("m")) * 1024 * 1024

@@ -1,0 +1,160 @@
+"""Encrypted byte streams between the server and its node workers, for whoever has their secret.
+
+TLS with a key that both sides have (RFC 4279) proves each side to the other, and the secret itself
+never crosses the network. Swarm's own encryption of overlay networks loses all packets, without a
+word, on kernels that lack IPsec. The side that calls writes one line, its target; the other answers
+`ok`, or why it refuses. From then on, the connection carries what both ends of the tunnel write.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from contextlib import suppress
+from functools import cache
+from typing import TYPE_CHECKING, Any, cast
+
+from chowder_local.core.errors.process import SettingsInvalid
+from chowder_local.core.errors.sandboxes import EngineUnavailable
+from chowder_local.core.tasks import owned_tasks
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+    Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+    Dial = Callable[[], Awaitable[Streams]]
+
+log = logging.getLogger(__name__)
+
+GREETING_TIMEOUT_S = 5.0
+SECRET_CHARS = 32
+CHUNK_BYTES = 256 * 1024
+_ACCEPTED = b"ok\n"
+# Only these: with a certificate, anybody could answer.
+_CIPHERS = "ECDHE-PSK-CHACHA20-POLY1305"
+
+
+def read_secret(path: Path) -> str:
+    """The secret in a file. Blocks; raises SettingsInvalid if there is none."""
+    try:
+        secret = path.read_text("utf-8").strip()
+    except OSError as failure:
+        problem = f"CHOWDER_SWARM_SECRET_FILE: {path}: {failure.strerror}."
+        raise SettingsInvalid(problem) from failure
+    if len(secret) < SECRET_CHARS or not secret.isalnum():
+        raise SettingsInvalid(
+            f"CHOWDER_SWARM_SECRET_FILE: {path} must have one word of at least {SECRET_CHARS} "
+            "letters and digits."
+        )
+    return secret
+
+
+@cache
+def client_tls(secret: str) -> ssl.SSLContext:
+    """For the side that calls. Raises SettingsInvalid if this Python cannot."""
+    context = _psk_context(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.set_psk_client_callback(lambda _: ("server", secret.encode()))
+    return cast("ssl.SSLContext", context)
+
+
+@cache
+def server_tls(secret: str) -> ssl.SSLContext:
+    """For the side that is called. Raises SettingsInvalid if this Python cannot."""
+    context = _psk_context(ssl.PROTOCOL_TLS_SERVER)
+    context.set_psk_server_callback(lambda _: secret.encode())
+    return cast("ssl.SSLContext", context)
+
+
+# Any: the types of Python 3.11 lack the methods.
+def _psk_context(protocol: int) -> Any:
+    if not getattr(ssl, "HAS_PSK", False):
+        raise SettingsInvalid(
+            "CHOWDER_SWARM needs Python 3.13 or newer, as the server's image has: deploy "
+            "docker/stack.yaml."
+        )
+    context = ssl.SSLContext(protocol)
+    # TLS 1.3 takes no list of ciphers that leaves certificates out.
+    context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(_CIPHERS)
+    return context
+
+
+async def dial(host: str, port: int, secret: str, target: str) -> Streams:
+    """A stream to the target, through the other side. Raises EngineUnavailable, with the reason."""
+    try:
+        async with asyncio.timeout(GREETING_TIMEOUT_S):
+            reader, writer = await asyncio.open_connection(host, port, ssl=client_tls(secret))
+            try:
+                writer.write(f"{target}\n".encode())
+                answer = await reader.readline()
+            except BaseException:
+                writer.close()
+                raise
+    except (OSError, TimeoutError, ValueError) as failure:
+        reason = str(failure) or "no answer in time"
+        raise EngineUnavailable(f"The node at {host} does not answer: {reason}.") from failure
+    if answer != _ACCEPTED:
+        writer.close()
+        reason = answer.decode(errors="replace").strip() or "it closed the connection"
+        raise EngineUnavailable(f"The node at {host} refuses: {reason}.")
+    return reader, writer
+
+
+async def greet(reader: asyncio.StreamReader) -> list[str]:
+    """The words of the target that a caller names; none if it names none in time."""
+    with suppress(TimeoutError, ValueError, OSError):
+        async with asyncio.timeout(GREETING_TIMEOUT_S):
+            line = await reader.readline()
+        return line.decode(errors="replace").strip().split(" ", 1)
+    return []
+
+
+def accept(writer: asyncio.StreamWriter) -> None:
+    """Tells the caller that its stream begins."""
+    writer.write(_ACCEPTED)
+
+
+def refuse(writer: asyncio.StreamWriter, reason: str) -> None:
+    """Tells the caller, in one line, why it gets no stream."""
+    writer.write(f"{reason}\n".encode())
+
+
+async def splice(one: Streams, other: Streams) -> None:
+    """Copies in both directions until either end closes its connection, or one of them breaks.
+
+    TLS has no connections that are closed in one direction only.
+    """
+    try:
+        async with owned_tasks() as tasks:
+            copies = [
+                tasks.create_task(_copy(one[0], other[1])),
+                tasks.create_task(_copy(other[0], one[1])),
+            ]
+            await asyncio.wait(copies, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        # What has been written to them is sent yet.
+        one[1].close()
+        other[1].close()
+
+
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    # A connection that breaks has ended, too.
+    with suppress(OSError):
+        while chunk := await reader.read(CHUNK_BYTES):
+            writer.write(chunk)
+            await writer.drain()
+
+
+async def forward(caller: Streams, dialled: Dial) -> None:
+    """Joins a caller to what `dialled` opens; ends the caller's connection if that fails."""
+    try:
+        other = await dialled()
+    except EngineUnavailable as failure:
+        # Usual while a gateway starts.
+        log.debug("%s", failure)
+        return
+    await splice(caller, other)

@@ -1,0 +1,244 @@
+"""A server on three machines: what its agents can, and what happens when a machine fails."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+
+from chowder_local.core.domain import RELAY_HOSTNAME
+from chowder_local.core.settings import Settings
+from chowder_local.engine.image_recipe import expected_tag
+from chowder_local.engine.server_container import KEY_FILE, read_file
+from chowder_local.engine.server_image import build_server
+from chowder_local.engine.swarm.worker import PORT
+from tests.e2e.api import Api
+from tests.e2e.containers import inside
+from tests.e2e.three_nodes import NodeEngine, ThreeNodes
+from tests.e2e.waiting import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import docker
+    from docker.models.containers import Container
+
+    Filters = dict[str, str | list[str] | bool]
+
+pytestmark = [pytest.mark.docker, pytest.mark.slow]
+
+SANDBOX = "dev.chowder-local.sandbox"
+PROBE = """
+import socket, sys
+try:
+    socket.create_connection((sys.argv[1], int(sys.argv[2])), 2).close()
+except OSError as refused:
+    sys.exit(str(refused))
+"""
+
+
+class Deployed:
+    """The stack, its server's API, and where its agents are."""
+
+    def __init__(self, swarm: ThreeNodes, api: Api) -> None:
+        self.swarm = swarm
+        self.api = api
+
+    def sandbox(self, instance_id: str) -> tuple[NodeEngine, Container]:
+        """An agent's node and container: there is one, on one node."""
+        sandbox_id = self.api.get(f"instances/{instance_id}").json()["sandbox_id"]
+        filters: Filters = {"label": f"{SANDBOX}={sandbox_id}"}
+        found = [
+            (node, each)
+            for node in self.swarm.nodes
+            for each in node.engine.containers.list(filters=filters)
+        ]
+        assert len(found) == 1, found
+        return found[0]
+
+    def created(self, name: str, **more: object) -> str:
+        instance_id = self.api.created(name, **more)
+        self.api.until(instance_id, "running")
+        return instance_id
+
+
+@pytest.fixture(scope="module")
+def swarm(engine: docker.DockerClient) -> Iterator[ThreeNodes]:
+    build_server(Settings(), print, env=dict(os.environ))
+    with tempfile.TemporaryDirectory(prefix="chowder-nodes-") as folder:
+        swarm = ThreeNodes(Path(folder), engine, expected_tag(Settings()))
+        try:
+            swarm.start()
+            yield swarm
+        finally:
+            swarm.remove()
+
+
+@pytest.fixture(scope="module")
+def deployed(swarm: ThreeNodes) -> Iterator[Deployed]:
+    swarm.deploy(CHOWDER_WARM_POOL_SIZE="0", CHOWDER_WARM_POOL_MAX="0")
+    server = eventually(lambda: _container(swarm.manager, "chowder_server"), "the server runs")
+    key = eventually(lambda: read_file(server, KEY_FILE), "the server has made a key", 120)
+    with Api(f"http://{swarm.manager.address}:2469/v1", key) as api:
+        eventually(lambda: _answers(api), "the server answers")
+        yield Deployed(swarm, api)
+
+
+def _container(node: NodeEngine, service: str) -> Container | None:
+    filters: Filters = {"label": f"com.docker.swarm.service.name={service}"}
+    return next(iter(node.engine.containers.list(filters=filters)), None)
+
+
+@pytest.fixture(scope="module")
+def first(deployed: Deployed) -> str:
+    return deployed.created("first")
+
+
+def test_an_agent_on_another_machine_talks_stops_starts_and_keeps_its_files(
+    deployed: Deployed, first: str
+) -> None:
+    api = deployed.api
+    node, _ = deployed.sandbox(first)
+    assert node is not deployed.swarm.manager
+    assert "Turn 1" in api.say(first, "My number is 41.")
+    api.stop(first)
+    _, container = deployed.sandbox(first)
+    assert container.status == "paused"
+    api.start(first)
+    assert "My number is 41." in api.say(first, "Which one?")
+    content = os.urandom(3_000_000)
+    files = {"file": ("large.bin", content)}
+    sent = api.post(f"instances/{first}/files/upload", data={"path": "."}, files=files)
+    assert sent.status_code == 204, sent.text
+    read = api.get(f"instances/{first}/files/download", params={"path": "large.bin"})
+    assert read.content == content
+
+
+def test_its_sandbox_is_as_confined_as_on_one_machine(deployed: Deployed, first: str) -> None:
+    node, container = deployed.sandbox(first)
+    host = container.attrs["HostConfig"]
+    assert host["MemorySwap"] == host["Memory"] == 2048 * 1024 * 1024
+    assert host["SecurityOpt"] == ["no-new-privileges=true"]
+    assert (host["ReadonlyRootfs"], host["CapDrop"], host["PidsLimit"]) == (True, ["ALL"], 512)
+    (network,) = container.attrs["NetworkSettings"]["Networks"].values()
+    worker, server = (
+        _container(each, service)
+        for each, service in ((node, "chowder_worker"), (deployed.swarm.manager, "chowder_server"))
+    )
+    assert worker is not None
+    assert server is not None
+    places = [
+        (place["IPAddress"], port)
+        for each, port in ((worker, PORT), (server, 2469))
+        for place in each.attrs["NetworkSettings"]["Networks"].values()
+        if place["IPAddress"]
+    ]
+    assert network["IPAddress"] not in dict(places)
+    for address, port in places:
+        code, reason = inside(container, f"python3 -c '{PROBE}' {address} {port}")
+        assert code, f"{address}:{port} is reached: {reason}"
+    assert inside(container, f"python3 -c '{PROBE}' {RELAY_HOSTNAME} 2470") == (0, "")
+    assert inside(container, "cp /bin/true /tmp/ran && /tmp/ran") == (0, "")
+
+
+def test_without_egress_it_reaches_the_relay_only(deployed: Deployed, first: str) -> None:
+    api, manager = deployed.api, deployed.swarm.manager
+    changed = api.patch(
+        f"http://{manager.address}:2469/local/instances/{first}", json={"egress": "off"}
+    )
+    assert changed.is_success, changed.text
+    api.until(first, "running")
+    assert "Hello." in api.say(first, "Hello.")
+    _, container = deployed.sandbox(first)
+    for address in (manager.address, "10.213.77.254"):
+        assert inside(container, f"python3 -c '{PROBE}' {address} 2469")[0]
+    assert inside(container, f"python3 -c '{PROBE}' {RELAY_HOSTNAME} 2470") == (0, "")
+
+
+def test_the_servers_end_and_restart_lose_nothing(deployed: Deployed, first: str) -> None:
+    server = _container(deployed.swarm.manager, "chowder_server")
+    assert server is not None
+    server.kill(signal="SIGKILL")
+
+    def is_back() -> bool:
+        now = _container(deployed.swarm.manager, "chowder_server")
+        return now is not None and now.id != server.id and _answers(deployed.api)
+
+    eventually(is_back, "Swarm has started the server again", 120)
+    eventually(lambda: _says(deployed.api, first, "And now?"), "the agent answers")
+    assert "And now?" in deployed.api.say(first, "What did I ask last?")
+
+
+def test_a_machine_that_dies_takes_its_agents_along_and_brings_each_back_once(
+    deployed: Deployed, first: str
+) -> None:
+    api = deployed.api
+    node, _ = deployed.sandbox(first)
+    node.die()
+    refused = eventually(lambda: _refusal(api, first), "the server has noticed")
+    assert f"{node.name} does not answer" in refused
+    node.start()
+    eventually(lambda: _says(api, first, "Are you back?"), "the agent answers again", 180)
+    assert "Are you back?" in api.say(first, "Do you remember?")
+    deployed.sandbox(first)
+
+
+def test_a_machine_that_is_cut_off_freezes_what_it_has(deployed: Deployed, first: str) -> None:
+    node, container = deployed.sandbox(first)
+    node.unplug()
+    try:
+        container = node.engine.containers.get(str(container.id))
+        eventually(lambda: _reloaded(container).status == "paused", "its agent is frozen")
+    finally:
+        node.plug()
+    eventually(lambda: _says(deployed.api, first, "Still there?"), "the agent answers again", 120)
+    deployed.sandbox(first)
+
+
+def test_a_drained_machine_gives_its_agents_to_others(deployed: Deployed, first: str) -> None:
+    api, (node, _) = deployed.api, deployed.sandbox(first)
+    api.say(first, "Pack your things.")
+    with deployed.swarm.drained(node):
+        eventually(lambda: _says(api, first, "Where are you?"), "the agent answers again", 180)
+        elsewhere, _ = deployed.sandbox(first)
+        assert elsewhere is not node
+        assert "Where are you?" in api.say(first, "Do you remember?")
+        eventually(lambda: not _container(node, "chowder_worker"), "its worker has left")
+        assert not node.engine.volumes.list(filters={"label": SANDBOX})
+
+
+def test_a_deleted_one_leaves_nothing_on_any_machine(deployed: Deployed, first: str) -> None:
+    assert deployed.api.delete(f"instances/{first}").status_code == 204
+    filters: Filters = {"label": SANDBOX}
+    eventually(lambda: not deployed.swarm.manager.engine.services.list(filters), "no service")
+    for node in deployed.swarm.nodes:
+        left = node.engine.containers.list(all=True, filters=filters)
+        assert (left, node.engine.volumes.list(filters=filters)) == ([], []), node.name
+
+
+def _reloaded(container: Container) -> Container:
+    container.reload()
+    return container
+
+
+def _answers(api: Api) -> bool:
+    try:
+        return api.get("instances").is_success
+    except httpx.TransportError:
+        return False
+
+
+def _says(api: Api, instance_id: str, text: str) -> bool:
+    try:
+        return api.message(instance_id, text).is_success
+    except httpx.TransportError:
+        return False
+
+
+def _refusal(api: Api, instance_id: str) -> str | None:
+    answer = api.message(instance_id, "Are you there?")
+    return str(answer.json()["detail"]) if answer.status_code == 503 else None

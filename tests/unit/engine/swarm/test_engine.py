@@ -1,0 +1,228 @@
+"""Which node each call goes to. Engines and Swarm are scripted; end-to-end tests have real ones."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import IO, TYPE_CHECKING, Any, cast
+
+import pytest
+from docker.errors import NotFound
+
+from chowder_local.core.domain import SandboxId, SandboxInfo, SandboxSpec, SandboxState
+from chowder_local.core.errors.sandboxes import EngineUnavailable, SandboxMissing
+from chowder_local.core.tasks import owned_tasks
+from chowder_local.engine.connection import EngineAddress
+from chowder_local.engine.specs import Limits, SandboxTemplate
+from chowder_local.engine.swarm.engine import NETWORKS, SwarmEngine
+from chowder_local.engine.swarm.listeners import Listeners
+from chowder_local.engine.swarm.members import Member, WorkerPlace
+from chowder_local.engine.swarm.moves import Moves
+from chowder_local.engine.swarm.node_link import Links, Node, Stack
+from chowder_local.engine.swarm.nodes import Nodes
+from chowder_local.engine.swarm.services import NODE_LABEL, Services
+from chowder_local.engine.threads import Threads
+from tests.scripted.engine import ScriptedEngine
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    import docker
+
+    from chowder_local.engine.docker import DockerEngine
+    from chowder_local.engine.swarm.node_engine import NodeEngine
+
+pytestmark = pytest.mark.anyio
+
+ONE, OTHER = SandboxId("chowder-1"), SandboxId("chowder-2")
+URL = "http://10.0.0.9:18789"
+
+
+class ScriptedNode(ScriptedEngine):
+    """A node's engine, on which Swarm has started what is admitted."""
+
+    async def admit(self, spec: SandboxSpec, container_id: str) -> SandboxInfo:
+        assert container_id == f"container of {spec.id}"
+        return await self.boot(spec)
+
+    async def discard(self, sandbox_id: SandboxId) -> None:
+        self.containers.pop(sandbox_id, None)
+
+    async def put_volume(self, sandbox_id: SandboxId, tar: IO[bytes]) -> None:
+        self.homes[sandbox_id] = tar.read()
+        self.volume_ids.add(sandbox_id)
+
+    async def usage(self, sandbox_ids: Any) -> dict[SandboxId, Any]:
+        return dict.fromkeys(sandbox_ids, self)
+
+
+class ScriptedSwarm:
+    """The part of a manager's API that the server uses; all services go to `place`."""
+
+    def __init__(self) -> None:
+        self.place = "n1"
+        self.problem: str | None = None
+        self.specs: dict[str, dict[str, Any]] = {}
+
+    def create_service(self, task: Any, name: str, labels: Any, mode: Any) -> dict[str, Any]:
+        self.specs[name] = {"Name": name, "TaskTemplate": task, "Labels": labels, "Mode": mode}
+        return {"ID": name}
+
+    def tasks(self, filters: dict[str, str]) -> list[dict[str, Any]]:
+        if self.problem is not None:
+            return [{"Status": {"State": "pending", "Err": self.problem}}]
+        container = {"ContainerID": f"container of {filters['service']}"}
+        status = {"State": "running", "ContainerStatus": container}
+        return [{"Status": status, "NodeID": self.place}]
+
+    def inspect_service(self, name: str) -> dict[str, Any]:
+        if name not in self.specs:
+            raise NotFound(name)
+        return {"ID": name, "Spec": self.specs[name], "Version": {"Index": 1}}
+
+    def update_service(self, service: str, version: int, task: Any, **spec: Any) -> None:
+        assert version == 1
+        self.specs[service] |= {
+            "TaskTemplate": task,
+            "Labels": spec["labels"],
+            "Mode": spec["mode"],
+        }
+
+    def services(self, _: Any) -> list[dict[str, Any]]:
+        return [{"Spec": spec} for spec in self.specs.values()]
+
+    def remove_service(self, name: str) -> None:
+        del self.specs[name]
+
+
+class World:
+    """An engine with two nodes, n1 and n2."""
+
+    def __init__(self, engine: SwarmEngine, swarm: ScriptedSwarm, nodes: Nodes) -> None:
+        self.engine = engine
+        self.swarm = swarm
+        self.nodes = nodes
+
+    def link(self, node_id: str) -> None:
+        place = WorkerPlace("worker", "127.0.0.1")
+        member = Member(node_id, f"host-{node_id}", True, False, 8, place)
+        scripted = cast("NodeEngine", ScriptedNode(URL))
+        self.nodes.members.append(member)
+        self.nodes.linked[node_id] = Node(member, place, scripted, available_bytes=3)
+
+    def node(self, node_id: str) -> ScriptedNode:
+        return cast("ScriptedNode", self.nodes.linked[node_id].engine)
+
+    def constraints(self, sandbox_id: SandboxId) -> list[str]:
+        task = self.swarm.specs[sandbox_id]["TaskTemplate"]
+        return cast("list[str]", task["Placement"]["Constraints"])
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    swarm = ScriptedSwarm()
+    image = SimpleNamespace(get=lambda _: SimpleNamespace(id="sha256:" + "a" * 64))
+    client = cast("docker.DockerClient", SimpleNamespace(api=swarm, images=image))
+    template = SandboxTemplate("store", "image:1", NETWORKS, Limits(2048, 2.0, 512))
+
+    async def own_template(_: str) -> SandboxTemplate:
+        return template
+
+    manager = SimpleNamespace(templates=SimpleNamespace(template=own_template))
+    address = EngineAddress("unix:///nowhere", "the test")
+    async with Listeners.opened() as listeners, owned_tasks() as tasks:
+        with Threads(2, "swarm") as threads:
+            links = Links(Stack("chowder", "s" * 64), "store", tmp_path, listeners, 5.0, 2)
+            nodes = Nodes(client, threads, links)
+            own = cast("DockerEngine", manager)
+            world = World(SwarmEngine(address, client, threads, own, nodes, tasks), swarm, nodes)
+            world.link("n1")
+            world.link("n2")
+            yield world
+
+
+async def test_a_new_sandbox_stays_where_swarm_has_put_it(world: World) -> None:
+    world.swarm.place = "n2"
+    info = await world.engine.boot(SandboxSpec(ONE))
+    assert info.state is SandboxState.RUNNING
+    assert info.gateway_url is not None
+    assert info.gateway_url.startswith("http://127.")
+    assert world.constraints(ONE) == ["node.id==n2"]
+    assert world.swarm.specs[ONE]["Labels"][NODE_LABEL] == "n2"
+    assert (await world.engine.sandboxes())[ONE] == info == await world.engine.inspect(ONE)
+    await world.engine.pause(ONE)
+    assert world.node("n2").state(ONE) is SandboxState.PAUSED
+    await world.engine.boot(SandboxSpec(ONE))
+    assert world.constraints(ONE) == ["node.id==n2"]
+    assert set(await world.engine.usage([ONE, OTHER])) == {ONE}
+
+
+async def test_a_removed_one_is_gone_from_swarm_and_from_its_node(world: World) -> None:
+    await world.engine.boot(SandboxSpec(ONE))
+    await world.engine.remove(ONE)
+    assert (world.swarm.specs, world.node("n1").containers) == ({}, {})
+    assert (await world.engine.inspect(ONE)).state is SandboxState.MISSING
+    with pytest.raises(SandboxMissing):
+        await world.engine.pause(ONE)
+
+
+async def test_one_that_swarm_cannot_place_says_why(world: World) -> None:
+    world.swarm.problem = "insufficient resources on 2 nodes"
+    with pytest.raises(EngineUnavailable, match="No node has room"):
+        await world.engine.boot(SandboxSpec(ONE))
+
+
+async def test_one_on_a_lost_node_is_unreachable_which_is_not_missing(world: World) -> None:
+    world.swarm.place = "n2"
+    await world.engine.boot(SandboxSpec(ONE))
+    del world.nodes.linked["n2"]
+    assert (await world.engine.sandboxes())[ONE].state is SandboxState.UNREACHABLE
+    for call in (world.engine.inspect(ONE), world.engine.boot(SandboxSpec(ONE))):
+        with pytest.raises(EngineUnavailable, match="The node host-n2 does not answer"):
+            await call
+    # Its service is as it was: a second one could run beside it.
+    assert world.constraints(ONE) == ["node.id==n2"]
+
+
+async def test_a_drained_nodes_agents_move_to_another_one_with_their_files(world: World) -> None:
+    await world.engine.boot(SandboxSpec(ONE))
+    old = world.nodes.linked["n1"]
+    old.member = replace(old.member, is_drained=True)
+    moves = Moves(world.nodes, Services(world.nodes.client, "store"), world.engine._node_ids)
+    await moves.empty()
+    # Swarm ends it first.
+    assert world.node("n1").volume_ids == {ONE}
+    await world.node("n1").release(ONE)
+    await moves.empty()
+    assert (world.node("n1").volume_ids, world.node("n2").volume_ids) == (set(), {ONE})
+    assert world.constraints(ONE) == ["node.id==n2"]
+    assert world.swarm.specs[ONE]["Mode"] == {"Replicated": {"Replicas": 0}}
+    world.swarm.place = "n2"
+    assert (await world.engine.boot(SandboxSpec(ONE))).state is SandboxState.RUNNING
+    assert world.swarm.specs[ONE]["Mode"] == {"Replicated": {"Replicas": 1}}
+
+
+async def test_one_that_boots_on_a_drained_node_moves_first(world: World) -> None:
+    await world.engine.boot(SandboxSpec(ONE))
+    old = world.nodes.linked["n1"]
+    old.member = replace(old.member, is_drained=True)
+    world.swarm.place = "n2"
+    await world.engine.boot(SandboxSpec(ONE))
+    assert (world.node("n1").volume_ids, world.node("n2").volume_ids) == (set(), {ONE})
+    world.nodes.linked["n2"].member = replace(old.member, id="n2")
+    with pytest.raises(EngineUnavailable, match="all are drained"):
+        await world.engine.boot(SandboxSpec(ONE))
+    assert world.node("n2").volume_ids == {ONE}
+
+
+async def test_a_home_without_a_container_is_found_by_its_volume(world: World) -> None:
+    world.node("n2").volume_ids.add(OTHER)
+    assert await world.engine.volumes() == {OTHER}
+    await world.engine.boot(SandboxSpec(OTHER))
+    assert world.constraints(OTHER) == ["node.id==n2"]
+
+
+async def test_memory_is_that_of_all_nodes(world: World) -> None:
+    memory = await world.engine.memory()
+    assert (memory.total_bytes, memory.available_bytes) == (16, 6)

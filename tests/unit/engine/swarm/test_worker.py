@@ -1,0 +1,161 @@
+"""A node's worker, and the server's ways through it, over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from dataclasses import asdict
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pytest
+
+from chowder_local.core.domain import SandboxId
+from chowder_local.core.errors.sandboxes import EngineUnavailable
+from chowder_local.core.tasks import owned_tasks
+from chowder_local.engine.connection import EngineAddress
+from chowder_local.engine.swarm import tunnel, worker
+from chowder_local.engine.swarm.listeners import Listeners
+from chowder_local.engine.swarm.ways import Gateways, RelayDoor, own_address
+from chowder_local.engine.swarm.worker import Watched, Worker
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from chowder_local.engine.swarm.tunnel import Streams
+
+pytestmark = pytest.mark.anyio
+
+SECRET = "s" * 64
+HOST = "127.0.0.1"
+NODE = "127.0.0.77"
+SANDBOX = "127.0.0.78"
+
+
+async def named(name: str, streams: Streams) -> None:
+    """Answers each line with a name in front, as whoever is at the end of a way."""
+    reader, writer = streams
+    while line := await reader.readline():
+        writer.write(name.encode() + b": " + line)
+
+
+async def asked(streams: Streams, line: str) -> str:
+    reader, writer = streams
+    writer.write(f"{line}\n".encode())
+    answer = (await reader.readline()).decode().strip()
+    writer.close()
+    return answer
+
+
+@pytest.fixture
+async def listeners() -> AsyncIterator[Listeners]:
+    async with Listeners.opened() as listeners:
+        yield listeners
+
+
+@pytest.fixture
+async def node(
+    listeners: Listeners, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[str, int]:
+    """The address of a worker, with an engine and a sandbox that answer lines."""
+    path = tmp_path / "engine.sock"
+    await listeners.listen_at_path(path, partial(named, "engine"))
+    gateway_port = await listeners.listen(SANDBOX, 0, partial(named, "sandbox"))
+    monkeypatch.setattr(worker, "GATEWAY_PORT", gateway_port)
+    served = Worker(EngineAddress(f"unix://{path}", "the test"), SECRET, listeners)
+    port = await listeners.listen(NODE, 0, served.handle, tunnel.server_tls(SECRET))
+    monkeypatch.setattr(worker, "PORT", port)
+    return NODE, port
+
+
+async def test_the_server_reaches_the_engine_of_the_node(node: tuple[str, int]) -> None:
+    assert await asked(await tunnel.dial(*node, SECRET, "engine"), "ping") == "engine: ping"
+
+
+async def test_the_server_reaches_a_gateway_at_an_address_of_its_own(
+    listeners: Listeners, node: tuple[str, int]
+) -> None:
+    sandbox_id, gateways = SandboxId("chowder-1"), Gateways(listeners, SECRET)
+    url = await gateways.local_url(sandbox_id, node[0], f"http://{SANDBOX}:1")
+    host, port = own_address(sandbox_id)
+    assert url == f"http://{host}:{port}" == await gateways.local_url(sandbox_id, *("", url))
+    await gateways.local_url(sandbox_id, node[0], f"http://{SANDBOX}:1")
+    assert await asked(await asyncio.open_connection(host, port), "hi") == "sandbox: hi"
+    gateways.forget(sandbox_id)
+    with pytest.raises(OSError, match="Connect call failed"):
+        await asyncio.open_connection(host, port)
+
+
+@pytest.mark.parametrize("target", ["sandbox 250.1.2.3", "sandbox localhost", "shell", ""])
+async def test_a_worker_leads_nowhere_else(node: tuple[str, int], target: str) -> None:
+    with pytest.raises(EngineUnavailable, match="the target is unknown"):
+        await tunnel.dial(*node, SECRET, target)
+
+
+async def test_model_calls_go_from_a_sandbox_through_its_node_to_the_relay(
+    listeners: Listeners, node: tuple[str, int]
+) -> None:
+    relay_port = await listeners.listen(HOST, 0, _names_its_caller)
+    door_port = await RelayDoor(listeners, SECRET).open(HOST, relay_port)
+    watched = Watched("store", ("127.0.0.79",), relay_port, door_port)
+    watch = await tunnel.dial(*node, SECRET, f"watch {json.dumps(asdict(watched))}")
+    reader, writer = watch
+    writer.write(b"serve\n")
+    assert int(await reader.readline()) > 0
+    sources = [
+        await asked(await asyncio.open_connection("127.0.0.79", relay_port), "?") for _ in range(2)
+    ]
+    # Each sandbox has one address at the relay, always the same.
+    assert sources[0] == sources[1] == own_address(f"{HOST} {HOST}")[0]
+    writer.close()
+
+
+async def test_a_server_that_is_silent_for_too_long_finds_its_sandboxes_frozen(
+    listeners: Listeners, node: tuple[str, int], monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    frozen = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr(worker, "SILENCE_S", 0.01)
+    monkeypatch.setattr(Worker, "_freeze", lambda _: loop.call_soon_threadsafe(frozen.set))
+    served = Worker(EngineAddress("unix:///nowhere", "the test"), SECRET, listeners)
+    port = await listeners.listen(NODE, 0, served.handle, tunnel.server_tls(SECRET))
+    freezing = loop.create_task(served.freeze_in_silence())
+    watched = Watched("store", (), 1, 2)
+    _, writer = await tunnel.dial(NODE, port, SECRET, f"watch {json.dumps(asdict(watched))}")
+    with caplog.at_level(logging.WARNING):
+        writer.write(b"serve\n")
+        await frozen.wait()
+    assert "the server has been silent" in caplog.text
+    freezing.cancel()
+    writer.close()
+
+
+async def test_on_a_drained_node_a_worker_stays_until_its_agents_have_left(
+    listeners: Listeners, node: tuple[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "NOTICE_S", 0.0)
+    monkeypatch.setattr(worker, "LEAVE_INTERVAL_S", 0.01)
+    served = Worker(EngineAddress("unix:///nowhere", "the test"), SECRET, listeners)
+    # Nobody needs it.
+    await served.leave()
+    port = await listeners.listen(NODE, 0, served.handle, tunnel.server_tls(SECRET))
+    sent = json.dumps(asdict(Watched("store", (), 1, 2)))
+    reader, writer = await tunnel.dial(NODE, port, SECRET, f"watch {sent}")
+    writer.write(b"stay\n")
+    await reader.readline()
+    async with owned_tasks() as tasks:
+        leaving = tasks.create_task(served.leave())
+        done, _ = await asyncio.wait([leaving], timeout=0.1)
+        assert not done
+        writer.write(b"leave\n")
+        await leaving
+    writer.close()
+
+
+async def _names_its_caller(streams: Streams) -> None:
+    reader, writer = streams
+    await reader.readline()
+    writer.write(writer.get_extra_info("peername")[0].encode() + b"\n")
