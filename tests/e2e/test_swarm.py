@@ -214,7 +214,9 @@ def test_a_drained_machine_gives_its_agents_to_others(deployed: Deployed, first:
 def test_a_deleted_one_leaves_nothing_on_any_machine(deployed: Deployed, first: str) -> None:
     assert deployed.api.delete(f"instances/{first}").status_code == 204
     filters: Filters = {"label": SANDBOX}
-    eventually(lambda: not deployed.swarm.manager.engine.services.list(filters), "no service")
+    eventually(
+        lambda: not deployed.swarm.manager.engine.services.list(filters=dict(filters)), "no service"
+    )
     for node in deployed.swarm.nodes:
         left = node.engine.containers.list(all=True, filters=filters)
         assert (left, node.engine.volumes.list(filters=filters)) == ([], []), node.name
