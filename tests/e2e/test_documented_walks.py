@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING
 import pytest
 from markdown_it import MarkdownIt
 
+from tests.e2e.quick_agents import open_quick_server
+
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import docker
+
     from tests.e2e.serving import ServerProcess
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
@@ -48,10 +54,20 @@ def blocks(page: str) -> list[tuple[str, str, str]]:
     ]
 
 
-def test_the_readmes_quickstart_works_as_it_stands(own_server: ServerProcess) -> None:
+@pytest.fixture
+def asking_server(
+    tmp_path: Path, engine: docker.DockerClient, request: pytest.FixtureRequest
+) -> Iterator[ServerProcess]:
+    """A server with quick agents that ask the offline model with every message."""
+    with open_quick_server(tmp_path, engine, request.config, QUICK_GATEWAY_ASKS="yes") as server:
+        yield server
+
+
+# Real agents take the same calls in the hosted service's guide, and in the tutorial.
+def test_the_readmes_quickstart_works_as_it_stands(asking_server: ServerProcess) -> None:
     (quickstart,) = (text for _, _, text in blocks("README.md") if "my-first-agent" in text)
     delete = '\ncall -X DELETE "$AGENT"'
-    printed = paste(own_server, quickstart + delete).splitlines()
+    printed = paste(asking_server, quickstart + delete).splitlines()
     answers = [line for line in printed if '"object":"response"' in line]
     assert '"status":"running"' in printed[0]
     assert len(answers) == 3

@@ -15,6 +15,7 @@ import pytest
 from chowder_local.core.settings import Settings
 from chowder_local.engine.server_image import build_server, is_current
 from tests.e2e.node import CLIENTS, RUN_TIMEOUT_S, node_modules, tool
+from tests.e2e.quick_image import quick_image
 from tests.e2e.serving import bare_environment
 from tests.e2e.waiting import eventually
 
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
-EXAMPLE_TIMEOUT_S = 300
 EXAMPLE = ROOT / "examples" / "testcontainers" / "weather-desk.test.mjs"
+SETTINGS = "withEnvironment({"
 
 
 @pytest.fixture(scope="module")
@@ -75,10 +76,17 @@ def test_a_stopped_server_and_that_of_a_killed_process_leave_nothing(
     eventually(lambda: not made & names(engine), "all that the killed process had is removed")
 
 
-def test_the_example_passes_on_a_server_of_its_own(project: Path) -> None:
-    shutil.copy(EXAMPLE, project)
-    done = subprocess.run(
-        [tool("node"), "--test", EXAMPLE.name], cwd=project, env=bare_environment(),
-        capture_output=True, text=True, check=False, timeout=EXAMPLE_TIMEOUT_S,
-    )  # fmt: skip
+# Its agent is a quick one, which asks the offline model with every message.
+def test_the_example_passes_on_a_server_of_its_own(
+    engine: docker.DockerClient, project: Path
+) -> None:
+    with quick_image(engine, QUICK_GATEWAY_ASKS="yes") as image:
+        example = EXAMPLE.read_text()
+        assert SETTINGS in example
+        own = example.replace(SETTINGS, f'{SETTINGS} CHOWDER_IMAGE: "{image}",')
+        (project / EXAMPLE.name).write_text(own)
+        done = subprocess.run(
+            [tool("node"), "--test", EXAMPLE.name], cwd=project, env=bare_environment(),
+            capture_output=True, text=True, check=False, timeout=RUN_TIMEOUT_S,
+        )  # fmt: skip
     assert "# pass 1\n" in done.stdout, done.stdout + done.stderr

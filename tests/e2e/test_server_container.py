@@ -18,6 +18,7 @@ import chowder_local
 from chowder_local.client.abandoned_runs import container_facts
 from chowder_local.core.leases import Lease
 from chowder_local.core.settings import Settings
+from chowder_local.engine.image_recipe import expected_tag
 from chowder_local.engine.server_container import STORE_FILE, read_file
 from chowder_local.engine.server_image import build_server, server_tag
 from chowder_local.engine.store_resources import remove_store
@@ -149,6 +150,11 @@ def test_the_file_names_the_image_of_this_version(composed: Composed) -> None:
     labels = composed.container.labels
     assert labels["dev.chowder-local.image"] == "server"
     assert labels["dev.chowder-local.version"] == chowder_local.__version__
+
+
+def test_without_another_image_its_agents_are_of_this_machines(composed: Composed) -> None:
+    bare = ("exec", "-T", SERVICE, "env", "-u", "CHOWDER_IMAGE")
+    assert composed(*bare, "chowder-local", "image", "tag").strip() == expected_tag(Settings())
 
 
 def test_the_service_is_a_user_without_rights_and_knows_where_it_is(composed: Composed) -> None:
