@@ -14,8 +14,7 @@ if TYPE_CHECKING:
 MOST_WORKERS = 4
 WORKER_MEMORY_BYTES = 5 * 1024**3
 """What one may take: it has a server of its own with half a dozen agents."""
-AGENTS = "tests/e2e/agents"
-TOGETHER = (AGENTS, "chowder_local/conformance")
+TOGETHER = ("tests/e2e/agents/", "chowder_local/conformance/")
 """Folders whose modules share a server and its agents, so that one worker has them all."""
 
 
@@ -24,7 +23,7 @@ class FileScheduling(LoadScopeScheduling):  # type: ignore[misc]  # no types
 
     def _split_scope(self, nodeid: str) -> str:
         for folder in TOGETHER:
-            if nodeid.startswith(f"{folder}/"):
+            if nodeid.startswith(folder):
                 return folder
         return nodeid.partition("::")[0]
 
@@ -49,8 +48,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=_how_early)
 
 
-def _how_early(item: pytest.Item) -> tuple[bool, bool]:
+def _how_early(item: pytest.Item) -> tuple[bool, bool, bool]:
     return (
-        not item.nodeid.startswith(f"{AGENTS}/"),
+        not item.nodeid.startswith(TOGETHER),
+        not item.get_closest_marker("long"),
         not item.get_closest_marker("docker"),
     )

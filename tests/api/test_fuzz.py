@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
 # Measuring coverage about doubles its time.
-pytestmark = [pytest.mark.slow, pytest.mark.no_cover]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.no_cover]
 
 MAX_EXAMPLES = 2
 ENDING = [

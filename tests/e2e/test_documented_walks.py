@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from tests.e2e.serving import ServerProcess
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow]
+pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.long]
 
 ROOT = Path(__file__).parents[2]
 # The server runs and pytest is there already; a machine's pip would ask the Internet for it.

@@ -17,7 +17,7 @@ from tests.e2e.serving import bare_environment
 if TYPE_CHECKING:
     from tests.e2e.serving import ServerProcess
 
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.long]
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 FAILING = """

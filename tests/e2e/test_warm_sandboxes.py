@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import docker
     from docker.models.containers import Container
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow]
+pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.long]
 
 SETTINGS = {
     "CHOWDER_PAUSED_TTL_S": "1",
