@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -41,7 +42,7 @@ from chowder_local.openclaw.gateway import Gateway
 from chowder_local.openclaw.warmup import WarmUp
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from chowder_local.core.domain import SandboxId
     from chowder_local.instances.engine_protocol import Engine
@@ -53,11 +54,21 @@ if TYPE_CHECKING:
 
 
 IDLE_PERCENT = 50.0
+IDLE_SAMPLE_S = 0.5
+IDLE_SAMPLES = 6
 
 
-def has_idle_processor() -> bool:
-    """Whether the machine was mostly idle since the last call."""
-    return psutil.cpu_percent() < IDLE_PERCENT
+async def has_idle_processor() -> bool:
+    """Whether the machine is mostly idle for half a second, within a few seconds.
+
+    So neither the boot that has just ended counts, nor a short task.
+    """
+    psutil.cpu_percent()
+    for _ in range(IDLE_SAMPLES):
+        await asyncio.sleep(IDLE_SAMPLE_S)
+        if psutil.cpu_percent() < IDLE_PERCENT:
+            return True
+    return False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +84,7 @@ class Sandboxes(ModelCalls):
     egress_rule: EgressRule
     relay_url: str
     server_facts: ServerFacts
-    is_idle: Callable[[], bool] = has_idle_processor
+    is_idle: Callable[[], Awaitable[bool]] = has_idle_processor
     locks: KeyedLocks = field(default_factory=KeyedLocks)
     config_locks: KeyedLocks = field(default_factory=KeyedLocks)
 
@@ -243,6 +254,7 @@ class Sandboxes(ModelCalls):
         return WarmPool(
             size=self.settings.warm_pool_size,
             size_max=self.settings.warm_pool_max,
+            boot_concurrency=self.settings.boot_concurrency,
             demand=self.demand,
             warm_sandboxes=self.warm_sandboxes,
             queries=self.warm_queries,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Unpack
 from chowder_local.core.domain import InstanceStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Set
+    from collections.abc import Callable, Collection, Mapping, Set
     from datetime import datetime
 
     from chowder_local.core.domain import Instance, SandboxId, WarmSandbox
@@ -79,7 +79,7 @@ class Transitions:
         former: Instance,
         sandbox_id: SandboxId,
         fingerprint: str | None,
-        booting_id: SandboxId | None,
+        booting: Collection[SandboxId],
         **fields: Unpack[InstanceChanges],
     ) -> tuple[Instance, WarmSandbox | None] | None:
         """Back to `provisioning`, with a warm sandbox if one fits, or else with `sandbox_id`."""
@@ -88,7 +88,7 @@ class Transitions:
             former,
             sandbox_id,
             fingerprint=fingerprint,
-            booting=booting_id,
+            booting=booting,
             now=self._clock(),
             **fields,
         )

@@ -82,9 +82,9 @@ class InstanceQueries:
         instance: Instance,
         limit: int | None,
         fingerprint: str | None = None,
-        booting: SandboxId | None = None,
+        booting: Collection[SandboxId] = (),
     ) -> tuple[Instance, WarmSandbox | None]:
-        """Adds an instance, and claims a warm sandbox of the fingerprint, or the booting one.
+        """Adds an instance, and claims a warm sandbox of the fingerprint, or a booting one.
 
         Raises InstanceLimitReached if the organization has `limit` living instances. All of it is
         one transaction, so that racing calls cannot exceed the limit or claim a sandbox twice.
@@ -229,7 +229,7 @@ class InstanceQueries:
         sandbox_id: SandboxId,
         *,
         fingerprint: str | None,
-        booting: SandboxId | None,
+        booting: Collection[SandboxId],
         now: datetime,
         **fields: Unpack[InstanceChanges],
     ) -> tuple[Instance, WarmSandbox | None] | None:

@@ -12,7 +12,7 @@ from chowder_local.core.events import Events, EventType
 from chowder_local.store.tables import WarmSandboxRow
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Collection
 
     from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -48,7 +48,7 @@ class WarmSandboxQueries:
 
     @asynccontextmanager
     async def reserve(
-        self, instance: Instance, fingerprint: str | None, booting: SandboxId | None
+        self, instance: Instance, fingerprint: str | None, booting: Collection[SandboxId]
     ) -> AsyncIterator[WarmSandbox | None]:
         """Claims a sandbox of the fingerprint before the instance's row names it: as `claim`.
 
@@ -95,9 +95,9 @@ class WarmSandboxQueries:
 
 
 async def claim(
-    session: AsyncSession, fingerprint: str | None, booting: SandboxId | None
+    session: AsyncSession, fingerprint: str | None, booting: Collection[SandboxId]
 ) -> WarmSandbox | None:
-    """Claims the oldest ready sandbox of the fingerprint, or else the sandbox `booting`.
+    """Claims the oldest ready sandbox of the fingerprint, or else the oldest one that is `booting`.
 
     None if none has the fingerprint, or if that is None.
     """
@@ -106,7 +106,7 @@ async def claim(
         select(WarmSandboxRow)
         .where(
             WarmSandboxRow.fingerprint == fingerprint,
-            is_ready | (col(WarmSandboxRow.sandbox_id) == booting),
+            is_ready | col(WarmSandboxRow.sandbox_id).in_(booting),
         )
         .order_by(is_ready.desc(), col(WarmSandboxRow.created_at), col(WarmSandboxRow.sandbox_id))
         .limit(1)

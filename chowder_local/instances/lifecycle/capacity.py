@@ -91,21 +91,22 @@ class Capacity:
         finally:
             self._reserved.discard(sandbox_id)
 
-    async def make_room_for_warm_sandbox(self, warm_count: int) -> bool:
+    async def make_room_for_warm_sandbox(self, warm_count: int, begun_count: int = 0) -> bool:
         """Whether one more warm sandbox leaves enough memory for instances.
 
+        `begun_count` others are about to be made, which the engine does not list yet.
         If all is taken, an instance that was idle for a while hibernates for it, because a warm
         sandbox brings any of them back quickly.
         """
         limit = await self.limit()
-        if warm_count >= limit // WARM_SHARE:
+        if warm_count + begun_count >= limit // WARM_SHARE:
             return False
         available = (await self._engine.memory()).available_bytes
-        if available is not None and available < 2 * AGENT_MEMORY_BYTES:
+        if available is not None and available < (2 + begun_count) * AGENT_MEMORY_BYTES:
             return False
         sandboxes = await self._engine.sandboxes()
         # Memory for one stays free, or the new warm sandbox would soon be evicted.
-        is_free = len(self._in_memory(sandboxes)) + 1 < limit
+        is_free = len(self._in_memory(sandboxes)) + begun_count + 1 < limit
         return is_free or await self._hibernate_one(sandboxes, IDLE_FOR_WARM_S) is not None
 
     def _in_memory(self, sandboxes: dict[SandboxId, SandboxInfo]) -> set[SandboxId]:

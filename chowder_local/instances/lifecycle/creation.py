@@ -18,7 +18,7 @@ from chowder_local.core.domain import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
     from datetime import datetime
 
     from chowder_local.accounts.organizations import Organizations
@@ -92,9 +92,9 @@ class InstanceCreation:
         limit = details.organization.tier.instance_limit
 
         async def write(
-            fingerprint: str | None, booting_id: SandboxId | None
+            fingerprint: str | None, booting: Collection[SandboxId]
         ) -> tuple[Instance, WarmSandbox | None]:
-            return await self._instances.add(instance, limit, fingerprint, booting_id)
+            return await self._instances.add(instance, limit, fingerprint, booting)
 
         request_context.set_instance(instance.id)
         return await self._allocation.claim_or_boot(instance, write)

@@ -12,6 +12,8 @@ from chowder_local.instances.lifecycle.creation import new_sandbox_id
 from chowder_local.instances.snapshots.service import COPYABLE
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from chowder_local.core.domain import Instance, OrganizationId, SandboxId, Snapshot, WarmSandbox
     from chowder_local.core.events import Events
     from chowder_local.core.keyed_lock import KeyedLocks
@@ -77,13 +79,13 @@ class Restores:
         self, former: Instance, snapshot: Snapshot, version: str
     ) -> Instance:
         async def write(
-            fingerprint: str | None, booting_id: SandboxId | None
+            fingerprint: str | None, booting: Collection[SandboxId]
         ) -> tuple[Instance, WarmSandbox | None]:
             replaced = await self._transitions.replace_sandbox(
                 former,
                 new_sandbox_id(),
                 fingerprint,
-                booting_id,
+                booting,
                 openclaw_config=snapshot.content.get("overrides"),
                 model_provider=snapshot.model_provider,
                 origin_snapshot_id=snapshot.id,

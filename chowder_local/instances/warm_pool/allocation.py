@@ -5,16 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Collection
 
     from chowder_local.core.domain import Instance, SandboxId, WarmSandbox
     from chowder_local.instances.lifecycle.provisioner import Provisioner
     from chowder_local.instances.warm_pool.fit import Fit
     from chowder_local.instances.warm_pool.pool import WarmPool
 
-    Write = Callable[[str | None, SandboxId | None], Awaitable[tuple[Instance, WarmSandbox | None]]]
+    Write = Callable[
+        [str | None, Collection[SandboxId]], Awaitable[tuple[Instance, WarmSandbox | None]]
+    ]
     """Writes the row in one transaction with the claim. Takes the fingerprint that a warm sandbox
-    must have, and the id of one that is booting; returns the instance and the claimed sandbox."""
+    must have, and the ids of those that boot; returns the instance and the claimed sandbox."""
 
 
 class Allocation:
@@ -35,8 +37,8 @@ class Allocation:
         Raises what `write` raises.
         """
         fingerprint = await self._fingerprint(instance)
-        async with self._pool.reserve_booting() as booting_id:
-            instance, warm_sandbox = await write(fingerprint, booting_id)
+        async with self._pool.reserve_booting() as booting:
+            instance, warm_sandbox = await write(fingerprint, booting)
         self._provisioner.begin(instance, warm_sandbox)
         return instance
 

@@ -11,7 +11,7 @@ from chowder_local.core.errors import ChowderError
 from chowder_local.core.tasks import contained
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable, Collection
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
 
     from chowder_local.core.domain import SandboxId, WarmSandbox
@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 CHECK_INTERVAL_S = 5.0
 SETTLE_S = 4.0
 """A new agent gets its first message soon: a boot beside that would take it twice as long."""
+ENGINE_RETRY_S = 1.0
+"""Between looks at an engine that is away: what was lost with it is made as soon as it is back."""
 MAX_PAUSE_S = 300.0
 """Between attempts to make a warm sandbox, after repeated failures."""
 
@@ -38,15 +40,17 @@ class WarmPool:
         *,
         size: int,
         size_max: int,
+        boot_concurrency: int,
         demand: Demand,
         warm_sandboxes: WarmSandboxes,
         queries: WarmSandboxQueries,
         provisioner: Provisioner,
         capacity: Capacity,
-        is_idle: Callable[[], bool],
+        is_idle: Callable[[], Awaitable[bool]],
     ) -> None:
         self._size = size
         self._size_max = size_max
+        self._boot_concurrency = boot_concurrency
         self._demand = demand
         self._warm_sandboxes = warm_sandboxes
         self._queries = queries
@@ -54,6 +58,7 @@ class WarmPool:
         self._capacity = capacity
         self._is_idle = is_idle
         self._failures = 0
+        self._is_engine_away = False
         self._is_new = True
         provisioner.on_idle = demand.changed.set
         self.problem: str | None = None
@@ -66,8 +71,8 @@ class WarmPool:
             return 0
         return max(self._size, min(self._demand.peak(), self._size_max))
 
-    def reserve_booting(self) -> AbstractAsyncContextManager[SandboxId | None]:
-        """The warm sandbox that is booting, for an instance that finds none ready."""
+    def reserve_booting(self) -> AbstractAsyncContextManager[Collection[SandboxId]]:
+        """The warm sandboxes that are booting, for an instance that finds none ready."""
         return self._warm_sandboxes.reserve_booting()
 
     async def run(self) -> None:
@@ -75,7 +80,7 @@ class WarmPool:
         while True:
             self._demand.changed.clear()
             with contained("adjusting the warm pool"):
-                while await self.adjust():
+                while await self._engine_answers() and await self.adjust():
                     pass
             if await self._is_demanded(self._pause_s()):
                 with contained("looking at the warm pool"):
@@ -99,7 +104,7 @@ class WarmPool:
         return 0 < len(ready) * 2 >= self.size
 
     async def adjust(self) -> bool:
-        """Discards and makes warm sandboxes; True if one was made, and more may be missing."""
+        """Discards and makes warm sandboxes; True if some were made, and more may be missing."""
         found = await self._queries.all()
         if self._is_new:
             # As many as an earlier run of the server had, which knew the demand. They may have
@@ -110,18 +115,27 @@ class WarmPool:
         for surplus in fit[self.size :]:
             with _isolated(surplus):
                 await self._warm_sandboxes.discard(surplus)
-        if len(fit) >= self.size or self._provisioner.in_progress_count:
+        wanted, count = await self._wanted(len(fit)), 0
+        if self._provisioner.in_progress_count:
             return False
-        if len(fit) >= self._size and not self._is_idle():
-            # What is wanted beyond the usual number does not slow down what runs.
-            return False
-        if not await self._capacity.make_room_for_warm_sandbox(len(fit)):
-            return False
-        return await self._make()
+        while count < wanted and await self._capacity.make_room_for_warm_sandbox(len(fit), count):
+            count += 1
+        async with asyncio.TaskGroup() as tasks:
+            making = [tasks.create_task(self._make()) for _ in range(count)]
+        return count > 0 and all(each.result() for each in making)
+
+    async def _wanted(self, fit_count: int) -> int:
+        """How many to make at once."""
+        wanted = min(self.size - fit_count, self._boot_concurrency)
+        if wanted < 1:
+            return 0
+        usual = min(self._size - fit_count, 1)
+        # What is wanted beyond the usual number, or at once, does not slow down what runs.
+        return wanted if wanted == usual or await self._is_idle() else usual
 
     async def _is_kept(self, warm: WarmSandbox) -> bool:
         """Whether it is fit; discards it otherwise."""
-        # Only this task makes them, so one without an address was left by a crash.
+        # Only `adjust` makes them, and waits for all, so one without an address is a crash's.
         with _isolated(warm):
             if await self._warm_sandboxes.is_fit(warm):
                 return True
@@ -133,6 +147,8 @@ class WarmPool:
         try:
             await self._warm_sandboxes.make()
         except ChowderError as failure:
+            if not await self._engine_answers():
+                return False
             self._failures += 1
             if self.problem != str(failure):
                 log.warning("a warm sandbox could not be made: %s", failure)
@@ -141,7 +157,16 @@ class WarmPool:
         self._failures, self.problem = 0, None
         return True
 
+    async def _engine_answers(self) -> bool:
+        # The reconciler reports it. An engine that is away is no failure of warm sandboxes.
+        self._is_engine_away = not await self._warm_sandboxes.engine_answers()
+        if self._is_engine_away:
+            self._failures = 0
+        return not self._is_engine_away
+
     def _pause_s(self) -> float:
+        if self._is_engine_away:
+            return ENGINE_RETRY_S
         return min(CHECK_INTERVAL_S * 2.0 ** min(self._failures, 10), MAX_PAUSE_S)
 
 

@@ -64,8 +64,8 @@ class Rehydration:
             return None
         fingerprint = await self._fit.wanted(instance)
         async with AsyncExitStack() as stack:
-            async with self._warm_sandboxes.reserve_booting() as booting_id:
-                reserving = self._queries.reserve(instance, fingerprint, booting_id)
+            async with self._warm_sandboxes.reserve_booting() as booting:
+                reserving = self._queries.reserve(instance, fingerprint, booting)
                 warm = await stack.enter_async_context(reserving)
             if warm is None:
                 return None

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 from chowder_local.core.domain import SandboxId, SandboxSpec, SandboxState, WarmSandbox
 from chowder_local.core.errors import ChowderError
 from chowder_local.core.errors.agents import GatewayUnavailable
+from chowder_local.core.errors.sandboxes import EngineUnavailable
 from chowder_local.core.tasks import together
 from chowder_local.openclaw.config import agent_config
 from chowder_local.openclaw.config.agent_config import BLANK_PROVIDER
 from chowder_local.openclaw.models import DEFAULT_MODELS, ModelRoute
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Collection
     from datetime import datetime
 
     from chowder_local.core.domain import Egress, Instance
@@ -91,7 +92,7 @@ class WarmSandboxes:
         self._gateway_of = gateway_of
         self._egress = egress
         self._clock = clock
-        self._booting_id: SandboxId | None = None
+        self._claimable: set[SandboxId] = set()
         self._reserving = asyncio.Lock()
         self._booting: dict[SandboxId, _BootProgress] = {}
 
@@ -101,14 +102,22 @@ class WarmSandboxes:
         parts = (self._engine.fingerprint, self._initial_configs.fingerprint, self._egress)
         return ".".join((*parts, self._warm_up.fingerprint))
 
-    @asynccontextmanager
-    async def reserve_booting(self) -> AsyncIterator[SandboxId | None]:
-        """The warm sandbox that is booting, for an instance that finds none ready.
+    async def engine_answers(self) -> bool:
+        """Whether the engine could make and freeze any now."""
+        try:
+            await self._engine.version()
+        except EngineUnavailable:
+            return False
+        return True
 
-        The instance claims it by dropping its row within the block; `wake` then waits for it.
+    @asynccontextmanager
+    async def reserve_booting(self) -> AsyncIterator[Collection[SandboxId]]:
+        """The warm sandboxes that are booting, for an instance that finds none ready.
+
+        The instance claims one by dropping its row within the block; `wake` then waits for it.
         """
         async with self._reserving:
-            yield self._booting_id
+            yield frozenset(self._claimable)
 
     async def make(self) -> None:
         """Boots one and warms it up, unless an instance claims it during the boot.
@@ -135,7 +144,7 @@ class WarmSandboxes:
     async def _boot(self, sandbox_id: SandboxId) -> str | None:
         """The gateway's address; None if an instance has claimed the sandbox meanwhile."""
         progress = self._booting[sandbox_id] = _BootProgress()
-        self._booting_id = sandbox_id
+        self._claimable.add(sandbox_id)
         url, failure = None, None
         try:
             files = {agent_config.CONFIG_FILE: self._initial_configs.blank(sandbox_id)}
@@ -146,7 +155,7 @@ class WarmSandboxes:
         except ChowderError as problem:
             failure = problem
         finally:
-            self._booting_id = None
+            self._claimable.discard(sandbox_id)
             progress.ended(url)
         # No claim is possible from now on: a warm-up must not use an organization's model key.
         async with self._reserving:

@@ -124,7 +124,7 @@ async def test_replacing_a_sandbox_claims_a_warm_one_if_one_fits(
 
     async def remade(of: Instance, fingerprint: str | None) -> Any:
         return await instances.replace_sandbox(
-            of, SandboxId("chowder-new"), fingerprint=fingerprint, booting=None, now=NOW,
+            of, SandboxId("chowder-new"), fingerprint=fingerprint, booting=(), now=NOW,
             origin_snapshot_id=SnapshotId("s"), model_provider=ModelProvider.GEMINI,
             openclaw_config={"a": 1},
         )  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from chowder_local.store.instances import InstanceQueries
 
 URL = "http://127.0.0.1:32768"
+LATER = timedelta(seconds=1)
 
 
 @pytest.fixture
@@ -82,20 +84,25 @@ async def test_a_warm_sandbox_that_does_not_fit_or_is_not_ready_is_not_claimed(
     assert await warm_sandboxes.has(warm.sandbox_id)
 
 
-async def test_a_booting_sandbox_is_claimed_if_none_is_ready(
+async def test_the_oldest_booting_sandbox_is_claimed_if_none_is_ready(
     warm_sandboxes: WarmSandboxQueries,
     warm: WarmSandbox,
     instances: InstanceQueries,
     make: Callable[..., Instance],
 ) -> None:
     ready = replace(warm, sandbox_id=SandboxId("chowder-ready"), gateway_url=URL)
-    await warm_sandboxes.add(warm)
-    await warm_sandboxes.add(ready)
-    booting = warm.sandbox_id
+    newer, unlisted = (
+        replace(warm, sandbox_id=SandboxId(f"chowder-{name}"), created_at=warm.created_at + LATER)
+        for name in ("newer", "unlisted")
+    )
+    for each in (newer, warm, ready, unlisted):
+        await warm_sandboxes.add(each)
+    booting = {newer.sandbox_id, warm.sandbox_id}
     assert (await instances.add(make(1), None, "alike", booting))[1] == ready
     assert (await instances.add(make(2), None, "other", booting))[1] is None
     assert (await instances.add(make(3), None, "alike", booting))[1] == warm
-    assert (await instances.add(make(4), None, "alike", booting))[1] is None
+    assert (await instances.add(make(4), None, "alike", booting))[1] == newer
+    assert (await instances.add(make(5), None, "alike", booting))[1] is None
 
 
 async def test_an_instance_over_the_limit_claims_nothing(

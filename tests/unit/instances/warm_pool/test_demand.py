@@ -52,7 +52,7 @@ async def test_the_pool_grows_after_a_burst_and_shrinks_when_it_is_forgotten(
 async def test_a_busy_processor_makes_no_more_than_the_usual_number(tmp_path: Path) -> None:
     async with open_world(tmp_path, warm_pool_size=1, warm_pool_max=3) as world:
         world.programs.answers["sessions.delete"] = done()
-        busy = replace(world, is_idle=lambda: False)
+        busy = replace(world, is_idle=is_busy)
         for _ in range(3):
             busy.demand.add()
         assert await adjusted(busy) == 1
@@ -62,6 +62,10 @@ async def test_without_a_pool_there_is_none_for_bursts(tmp_path: Path) -> None:
     async with open_world(tmp_path, warm_pool_size=0, warm_pool_max=3) as world:
         world.demand.add(3)
         assert await adjusted(world) == 0
+
+
+async def is_busy() -> bool:
+    return False
 
 
 async def adjusted(world: World) -> int:

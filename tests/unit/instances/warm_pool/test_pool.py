@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from chowder_local.core.domain import (
+    AGENT_MEMORY_BYTES,
     EngineMemory,
     InstanceStatus,
     ModelProvider,
@@ -43,11 +44,19 @@ PAUSED, RUNNING = SandboxState.PAUSED, SandboxState.RUNNING
 
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
-    """A world whose warm sandboxes run no program for forks, which would be a process each."""
-    async with open_world(tmp_path, warm_pool_size=2) as world:
+    """A world whose warm sandboxes boot one at a time, and run no program for forks.
+
+    That would be a process each.
+    """
+    async with open_world(tmp_path, warm_pool_size=2, boot_concurrency=1) as world:
         world.programs.answers["sessions.delete"] = done()
         world.processes.failing = NO_PROCESS
         yield world
+
+
+def two_at_once(world: World) -> World:
+    """The same, with two warm sandboxes that boot at once on an idle machine."""
+    return replace(world, settings=world.settings.model_copy(update={"boot_concurrency": 2}))
 
 
 async def full(world: World) -> list[WarmSandbox]:
@@ -258,6 +267,49 @@ async def test_without_a_ready_one_an_instance_claims_the_booting_one(world: Wor
     assert len(await full(world)) == 2
 
 
+async def test_an_idle_machine_boots_several_at_once_and_each_can_be_claimed(world: World) -> None:
+    idle = two_at_once(world)
+    hold = world.engine.holds["boot"] = Hold()
+    making = asyncio.create_task(idle.pool.adjust())
+    await eventually(lambda: world.engine.made("boot") == 2, "both boot")
+    warm_ids = {each.sandbox_id for each in await world.warm_queries.all()}
+    draft = InstanceDraft("Ada")
+    instances = [await idle.creation.create(world.organization_id, draft) for _ in range(3)]
+    assert {each.sandbox_id for each in instances[:2]} == warm_ids
+    assert instances[2].sandbox_id not in warm_ids
+    hold.may_end.set()
+    assert await making
+    for each in instances:
+        assert (await idle.settled(each)).status is InstanceStatus.RUNNING
+    assert world.engine.made("boot") == 3
+
+
+async def test_a_busy_machine_boots_one_at_a_time(world: World) -> None:
+    async def is_busy() -> bool:
+        return False
+
+    assert await replace(two_at_once(world), is_idle=is_busy).pool.adjust()
+    assert len(await world.warm_queries.all()) == 1
+
+
+async def test_no_more_boot_at_once_than_there_is_memory_for(world: World) -> None:
+    world.engine.memory_reading = EngineMemory(64_000_000_000, 3 * AGENT_MEMORY_BYTES - 1)
+    assert await two_at_once(world).pool.adjust()
+    assert len(await world.warm_queries.all()) == 1
+
+
+async def test_a_failure_of_one_of_two_that_boot_at_once_keeps_the_other(world: World) -> None:
+    async def fails_once(asked: ReceivedMessage, receive: Receive, send: Send) -> None:
+        world.gateway.handler = None
+        await failing(500, {"error": {"message": "no"}})(asked, receive, send)
+
+    world.gateway.handler = fails_once
+    idle = two_at_once(world)
+    assert not await idle.pool.adjust()
+    (kept,) = [each for each in await world.warm_queries.all() if each.gateway_url is not None]
+    assert kept in await full(idle)
+
+
 async def test_a_sandbox_cannot_be_claimed_during_its_warm_up(world: World) -> None:
     is_asked, may_answer = asyncio.Event(), asyncio.Event()
 
@@ -389,6 +441,25 @@ async def test_the_loop_survives_failures(world: World) -> None:
     del world.engine.failing["memory"]
     world.demand.changed.set()
     await eventually(lambda: len(world.engine.warm_sandboxes) == 2, "warm sandboxes are made")
+
+
+async def test_what_was_lost_with_the_engine_is_made_as_soon_as_it_is_back(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool_module, "CHECK_INTERVAL_S", 600.0)
+    monkeypatch.setattr(pool_module, "ENGINE_RETRY_S", 0.001)
+    hold = world.engine.holds["boot"] = Hold()
+    world.tasks.create_task(world.pool.run())
+    await hold.has_begun.wait()
+    world.engine.containers.clear()
+    world.engine.failing["version"] = NO_PROCESS
+    hold.may_end.set()
+    looks = world.engine.made("version")
+    await eventually(lambda: world.engine.made("version") > looks + 2, "it looks again")
+    assert world.pool.problem is None
+    assert world.engine.made("boot") == 1
+    del world.engine.failing["version"]
+    await ready(world, 2, made=2)
 
 
 @pytest.mark.parametrize("problem", [EngineUnavailable("No."), RuntimeError("a defect")])
