@@ -149,7 +149,14 @@ def _status_rows(health: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Relay", str((health.get("relay") or {}).get("url"))),
         ("Agents", agents or "none"),
         ("Warm pool", _warm_pool(health.get("pool") or {})),
+        *(("Node", _node(each)) for each in health.get("nodes") or ()),
     ]
+
+
+def _node(node: Mapping[str, Any]) -> str:
+    states = {"drained": node["is_drained"], "does not answer": not node["is_linked"]}
+    words = [f"{node['sandboxes']} sandboxes", *(word for word, is_so in states.items() if is_so)]
+    return f"{node['name']}: {', '.join(words)}"
 
 
 def _warm_pool(pool: Mapping[str, Any]) -> str:

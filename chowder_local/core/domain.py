@@ -290,6 +290,21 @@ class EngineMemory:
 
 
 @dataclass(frozen=True)
+class EngineNode:
+    """A machine of several that sandboxes run on; only a *linked* one answers.
+
+    A drained one takes no new sandboxes; `available_bytes` is None if it is not known.
+    """
+
+    name: str
+    is_linked: bool
+    is_drained: bool
+    sandboxes: int
+    memory_bytes: int
+    available_bytes: int | None
+
+
+@dataclass(frozen=True)
 class SandboxUsage:
     """Resources that a running sandbox uses; `cpu_s` is its processor time since its start."""
 

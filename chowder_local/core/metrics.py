@@ -34,6 +34,9 @@ class Figures:
     boots_in_progress: int
     boots_queued: int
     engine_failures: int
+    nodes: Mapping[str, int]
+    """The sandboxes of each machine, if they are several."""
+    nodes_linked: int
 
 
 class Metrics:
@@ -159,6 +162,18 @@ def _figure_metrics(figures: Figures) -> Iterator[Metric]:
         "Calls to the container engine that failed.",
         value=figures.engine_failures,
     )
+    if figures.nodes:
+        nodes = GaugeMetricFamily(
+            "chowder_node_sandboxes",
+            "Sandboxes whose files are on each machine of a swarm.",
+            labels=["node"],
+        )
+        for name, count in figures.nodes.items():
+            nodes.add_metric([name], count)
+        yield nodes
+        yield _gauge(
+            "chowder_nodes_linked", "Machines of a swarm that answer.", figures.nodes_linked
+        )
 
 
 def _process_metrics() -> Iterator[Metric]:

@@ -9,7 +9,7 @@ from chowder_local.core.errors import ChowderError
 from chowder_local.diagnostics.checks import Finding, Level, examine, shortcuts
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Mapping
+    from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
     from chowder_local.core.settings import Settings
     from chowder_local.engine.engine_facts import EngineFacts
@@ -29,7 +29,7 @@ class ServerDiagnosis:
     async def report(self) -> tuple[dict[str, Any], list[Finding]]:
         """The server's health report, and all findings."""
         health = await self._health.report()
-        pool = [_pool(health["pool"])]
+        pool = [_pool(health["pool"]), *_nodes(health["nodes"])]
         facts: EngineFacts | ChowderError
         images: list[Finding] = []
         try:
@@ -49,6 +49,19 @@ def _images(health: Mapping[str, Any]) -> Iterator[Finding]:
     yield Finding("image", Level.OK, f"{health['image']} is there")
     if (off := health["shortcuts_off"]) is not None:
         yield from shortcuts(off, health["openclaw_version"])
+
+
+def _nodes(nodes: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
+    """A finding for each machine of a swarm."""
+    for node in nodes:
+        subject, words = f"node, {node['name']}", f"{node['sandboxes']} sandboxes"
+        if not node["is_linked"]:
+            cure = "its worker does not answer; see docker node ls"
+            yield Finding(subject, Level.WARN, f"{words}; {cure}")
+            continue
+        free_gb = (node["available_bytes"] or 0) / 1e9
+        drained = ", drained" if node["is_drained"] else ""
+        yield Finding(subject, Level.OK, f"{words}, {free_gb:.1f} GB of memory free{drained}")
 
 
 def _pool(pool: Mapping[str, Any]) -> Finding:

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from docker.models.containers import Container
     from docker.models.images import Image
 
-    from chowder_local.core.domain import EngineMemory, SandboxSpec, SandboxUsage
+    from chowder_local.core.domain import EngineMemory, EngineNode, SandboxSpec, SandboxUsage
     from chowder_local.engine.connection import EngineAddress
     from chowder_local.engine.engine_facts import EngineFacts
 
@@ -258,6 +258,9 @@ class DockerEngine:
 
     async def memory(self) -> EngineMemory:
         return await self._run("report its memory", partial(read_memory, self._client))
+
+    def nodes(self) -> list[EngineNode]:
+        return []
 
     async def facts(self, address: EngineAddress) -> EngineFacts:
         """The engine's version and limits; `address` is where it is."""

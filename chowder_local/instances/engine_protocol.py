@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from chowder_local.core.domain import (
         EngineMemory,
+        EngineNode,
         SandboxId,
         SandboxInfo,
         SandboxSpec,
@@ -71,6 +72,9 @@ class Engine(Protocol):
 
     async def memory(self) -> EngineMemory:
         """Total and available memory of the machine that sandboxes run on."""
+
+    def nodes(self) -> list[EngineNode]:
+        """The machines that sandboxes run on, if they may be several; makes no call."""
 
     async def usage(self, sandbox_ids: Collection[SandboxId]) -> dict[SandboxId, SandboxUsage]:
         """Memory and processor use of running sandboxes; leaves out those that are gone."""

@@ -21,6 +21,8 @@ FIGURES = Figures(
     boots_in_progress=0,
     boots_queued=0,
     engine_failures=0,
+    nodes={"one": 0},
+    nodes_linked=0,
 )
 
 

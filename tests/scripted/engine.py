@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from chowder_local.core.domain import (
     DEFAULT_VERSION,
     EngineMemory,
+    EngineNode,
     SandboxId,
     SandboxInfo,
     SandboxState,
@@ -57,6 +58,7 @@ class ScriptedEngine:
         """The OpenClaw releases whose images it has; 2026.9.6 is the server's own."""
         self.booted_versions: dict[SandboxId, str] = {}
         self.examination = b'{"findings": []}'
+        self.node_list: list[EngineNode] = []
         self.commands = ["init", "openclaw-gateway"]
         """The command lines of each sandbox's processes."""
         self.log = ""
@@ -157,6 +159,9 @@ class ScriptedEngine:
     async def memory(self) -> EngineMemory:
         await self._call("memory")
         return self.memory_reading
+
+    def nodes(self) -> list[EngineNode]:
+        return self.node_list
 
     async def usage(self, sandbox_ids: Collection[SandboxId]) -> dict[SandboxId, SandboxUsage]:
         await self._call("usage")

@@ -53,6 +53,19 @@ class PoolHealth(BaseModel):
     ]
 
 
+class NodeHealth(BaseModel):
+    """A machine of a swarm."""
+
+    name: Annotated[str, Field(examples=["node2"])]
+    is_linked: Annotated[bool, Field(description="Whether its worker answers.", examples=[True])]
+    is_drained: Annotated[
+        bool, Field(description="Whether it gives its agents to others.", examples=[False])
+    ]
+    sandboxes: Annotated[int, Field(description="How many have their files there.", examples=[7])]
+    memory_bytes: Annotated[int, Field(examples=[25_000_000_000])]
+    available_bytes: Annotated[int | None, Field(examples=[9_000_000_000])]
+
+
 class HealthView(BaseModel):
     """The health of the server."""
 
@@ -77,6 +90,10 @@ class HealthView(BaseModel):
     places: Annotated[
         int | None,
         Field(description="How many agents the machine has memory for, if known.", examples=[12]),
+    ]
+    nodes: Annotated[
+        list[NodeHealth],
+        Field(description="The machines of a swarm; empty for a server on one machine."),
     ]
     boots: BootsHealth
     pool: PoolHealth

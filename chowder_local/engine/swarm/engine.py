@@ -10,7 +10,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Self
 
-from chowder_local.core.domain import DEFAULT_VERSION, EngineMemory, SandboxInfo, SandboxState
+from chowder_local.core.domain import (
+    DEFAULT_VERSION,
+    EngineMemory,
+    EngineNode,
+    SandboxInfo,
+    SandboxState,
+)
 from chowder_local.core.errors.sandboxes import EngineUnavailable, SandboxMissing
 from chowder_local.core.tasks import owned_tasks
 from chowder_local.engine import specs
@@ -246,6 +252,19 @@ class SwarmEngine:
         available = [each.available_bytes or 0 for each in nodes]
         total = sum(each.member.memory_bytes for each in nodes)
         return EngineMemory(total, sum(available) if nodes else None)
+
+    def nodes(self) -> list[EngineNode]:
+        return [
+            EngineNode(
+                member.hostname,
+                member.id in self._nodes.linked,
+                member.is_drained,
+                sum(node_id == member.id for node_id in self._node_ids.values()),
+                member.memory_bytes,
+                node.available_bytes if (node := self._nodes.linked.get(member.id)) else None,
+            )
+            for member in self._nodes.members
+        ]
 
     async def usage(self, sandbox_ids: Collection[SandboxId]) -> dict[SandboxId, SandboxUsage]:
         by_node: dict[str, list[SandboxId]] = {}

@@ -95,6 +95,7 @@ class Health:
             "shortcuts_off": probe.shortcuts_off,
             "relay": {"url": relay_url},
             "places": probe.limit,
+            "nodes": [asdict(node) for node in self._engine.nodes()],
             "boots": {
                 "in_progress": self._provisioner.in_progress_count,
                 "queued": self._boot_queue.length,
@@ -142,6 +143,8 @@ class Health:
             boots_in_progress=self._provisioner.in_progress_count,
             boots_queued=self._boot_queue.length,
             engine_failures=self._engine.failure_count,
+            nodes={node.name: node.sandboxes for node in self._engine.nodes()},
+            nodes_linked=sum(node.is_linked for node in self._engine.nodes()),
         )
 
     async def _warm_count(self) -> int:

@@ -15,6 +15,8 @@ FIGURES = Figures(
     boots_in_progress=4,
     boots_queued=1,
     engine_failures=5,
+    nodes={"node1": 7, "node2": 0},
+    nodes_linked=1,
 )
 
 
@@ -51,6 +53,11 @@ def test_a_request_is_counted_by_route_and_class_of_status() -> None:
     assert value(metrics, "chowder_request_duration_seconds_count", **labels) == 3
     bucket = "chowder_request_duration_seconds_bucket"
     assert value(metrics, bucket, le="0.025", **labels) == 2
+
+
+def test_machines_of_a_swarm_are_counted_with_their_sandboxes() -> None:
+    assert value(Metrics(), "chowder_node_sandboxes", node="node1") == 7
+    assert value(Metrics(), "chowder_nodes_linked") == 1
 
 
 def test_unknown_methods_and_paths_share_one_metric() -> None:

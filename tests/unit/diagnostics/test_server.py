@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from chowder_local.core.domain import EngineNode
 from chowder_local.core.errors.sandboxes import EngineUnavailable, ImageMissing
 from chowder_local.core.settings import Settings
 from chowder_local.diagnostics.checks import Finding, Level
@@ -72,3 +73,14 @@ async def test_a_missing_image_is_a_finding(world: World, tmp_path: Path) -> Non
     image = (await findings_of(world, tmp_path))["image"]
     assert image.level is Level.FAIL
     assert "chowder-sandbox:1" in image.words
+
+
+async def test_each_machine_of_a_swarm_is_a_finding(world: World, tmp_path: Path) -> None:
+    world.engine.node_list = [
+        EngineNode("one", True, True, 3, 8_000_000_000, 2_500_000_000),
+        EngineNode("two", False, False, 1, 8_000_000_000, None),
+    ]
+    findings = await findings_of(world, tmp_path)
+    assert findings["node, one"].words == "3 sandboxes, 2.5 GB of memory free, drained"
+    assert findings["node, two"].level is Level.WARN
+    assert "its worker does not answer" in findings["node, two"].words

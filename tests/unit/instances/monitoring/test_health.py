@@ -26,6 +26,7 @@ async def test_the_status_is_ok_while_the_engine_answers(world: World) -> None:
         "shortcuts_off": {},
         "relay": {"url": "http://relay.local:2470"},
         "places": 49,
+        "nodes": [],
         "boots": {"in_progress": 0, "queued": 0},
         "pool": {"size": 0, "ready": 0, "error": None},
         "instances": {status.value: 0 for status in InstanceStatus},
