@@ -84,7 +84,7 @@ def deployed(swarm: ThreeNodes) -> Iterator[Deployed]:
     server = eventually(lambda: _container(swarm.manager, "chowder_server"), "the server runs")
     key = eventually(lambda: read_file(server, KEY_FILE), "the server has made a key", 120)
     with Api(f"http://{swarm.manager.address}:2469/v1", key) as api:
-        eventually(lambda: _answers(api), "the server answers")
+        eventually(lambda: _are_linked(api), "the last node has got the sandbox image", 300)
         yield Deployed(swarm, api)
 
 
@@ -225,6 +225,15 @@ def test_a_deleted_one_leaves_nothing_on_any_machine(deployed: Deployed, first: 
 def _reloaded(container: Container) -> Container:
     container.reload()
     return container
+
+
+def _are_linked(api: Api) -> bool:
+    """Whether all nodes take sandboxes."""
+    try:
+        health = api.get(api.base_url.join("/local/health")).json()
+    except httpx.TransportError:
+        return False
+    return [each["is_linked"] for each in health["nodes"]] == [True, True, True]
 
 
 def _answers(api: Api) -> bool:

@@ -174,6 +174,8 @@ class SwarmEngine:
         await self._nodes.wait_for_one()
         template = await self._manager.templates.template(spec.openclaw_version)
         image_id = await self._image_id(template.image)
+        if self._defaults is not None and template.image != self._defaults.image:
+            await self._nodes.bring_image(template.image, self._address)
         node_id = await self._node_id_or_none(spec.id)
         if node_id is not None:
             node_id = await self._ensure_place(spec.id, self._nodes.get(node_id))

@@ -65,6 +65,8 @@ class Node:
     member: Member
     place: WorkerPlace
     engine: NodeEngine
+    address: EngineAddress
+    """A socket of this machine that leads to the engine."""
     available_bytes: int | None = None
 
 
@@ -106,7 +108,7 @@ class Links:
                 )
                 watch = await self._dial(place, f"watch {json.dumps(asdict(watched))}")
                 with closing(watch[1]):
-                    node = Node(member, place, engine)
+                    node = Node(member, place, engine, address)
                     await beat(node, watch)
                     yield node, watch
 

@@ -9,17 +9,22 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
+from chowder_local.core.errors import ChowderError
 from chowder_local.core.errors.sandboxes import EngineUnavailable
 from chowder_local.core.tasks import contained, every
 from chowder_local.engine.error_translation import translated_errors
+from chowder_local.engine.swarm.image_copies import copy_missing_image
 from chowder_local.engine.swarm.members import add_label, read_members
 from chowder_local.engine.swarm.node_link import BEAT_INTERVAL_S, beat
 from chowder_local.engine.swarm.services import image_label
 from chowder_local.engine.swarm.worker import Word
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import docker
 
+    from chowder_local.engine.connection import EngineAddress
     from chowder_local.engine.swarm.members import Member, WorkerPlace
     from chowder_local.engine.swarm.node_link import Links, Node, NodeNeeds
     from chowder_local.engine.threads import Threads
@@ -42,6 +47,8 @@ class Nodes:
     members: list[Member] = field(default_factory=list)
     linked: dict[str, Node] = field(default_factory=dict)
     """Nodes by their ids."""
+    problems: dict[str, str] = field(default_factory=dict)
+    """Why others are not linked."""
     _tasks: dict[str, tuple[WorkerPlace, asyncio.Task[None]]] = field(default_factory=dict)
     _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
@@ -110,10 +117,16 @@ class Nodes:
         with translated_errors("list the nodes of the swarm"):
             return read_members(self.client, stack.worker_service, stack.network)
 
-    def _label(self, node_id: str, needs: NodeNeeds) -> None:
+    async def bring_image(self, tag: str, source: EngineAddress) -> None:
+        """Gives all nodes another OpenClaw release's image. Raises EngineUnavailable."""
+        for node in list(self.linked.values()):
+            await asyncio.to_thread(copy_missing_image, tag, source, node.address)
+            await self.threads.run(self._label, node.member.id, tag)
+
+    def _label(self, node_id: str, tag: str) -> None:
         """Lets Swarm place sandboxes on a node that has their image."""
         with translated_errors("label a node"):
-            image_id = str(self.client.images.get(needs.defaults.image).id)
+            image_id = str(self.client.images.get(tag).id)
             add_label(self.client, node_id, image_label(image_id), "there")
 
     async def _end(self, node_id: str) -> None:
@@ -123,9 +136,9 @@ class Nodes:
 
     async def _keep(self, member: Member, place: WorkerPlace, needs: NodeNeeds) -> None:
         """Keeps one link until it breaks."""
-        with contained(f"node {member.hostname}"):
+        with contained(f"node {member.hostname}"), self._noted(member):
             async with self.links.linked(member, place, needs) as (node, watch):
-                await self.threads.run(self._label, member.id, needs)
+                await self.threads.run(self._label, member.id, needs.defaults.image)
                 await self._set(member, node)
                 try:
                     while True:
@@ -134,12 +147,23 @@ class Nodes:
                 finally:
                     await self._set(member, None)
 
+    @contextlib.contextmanager
+    def _noted(self, member: Member) -> Iterator[None]:
+        """Logs why a node cannot be linked, once: it is tried every few seconds."""
+        try:
+            yield
+        except ChowderError as failure:
+            if self.problems.get(member.id) != str(failure):
+                log.warning("node %s: %s", member.hostname, failure)
+            self.problems[member.id] = str(failure)
+
     async def _set(self, member: Member, node: Node | None) -> None:
         if node is None:
             self.linked.pop(member.id, None)
             log.warning("node %s is lost", member.hostname)
         else:
             self.linked[member.id] = node
+            self.problems.pop(member.id, None)
             log.info("node %s is linked", member.hostname)
         async with self._changed:
             self._changed.notify_all()

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 
 ONE, OTHER = SandboxId("chowder-1"), SandboxId("chowder-2")
+ADDRESS = EngineAddress("unix:///nowhere", "the test")
 URL = "http://10.0.0.9:18789"
 
 
@@ -109,7 +110,7 @@ class World:
         member = Member(node_id, f"host-{node_id}", True, False, 8, place)
         scripted = cast("NodeEngine", ScriptedNode(URL))
         self.nodes.members.append(member)
-        self.nodes.linked[node_id] = Node(member, place, scripted, available_bytes=3)
+        self.nodes.linked[node_id] = Node(member, place, scripted, ADDRESS, available_bytes=3)
 
     def node(self, node_id: str) -> ScriptedNode:
         return cast("ScriptedNode", self.nodes.linked[node_id].engine)
@@ -130,13 +131,12 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         return template
 
     manager = SimpleNamespace(templates=SimpleNamespace(template=own_template))
-    address = EngineAddress("unix:///nowhere", "the test")
     async with Listeners.opened() as listeners, owned_tasks() as tasks:
         with Threads(2, "swarm") as threads:
             links = Links(Stack("chowder", "s" * 64), "store", tmp_path, listeners, 5.0, 2)
             nodes = Nodes(client, threads, links)
             own = cast("DockerEngine", manager)
-            world = World(SwarmEngine(address, client, threads, own, nodes, tasks), swarm, nodes)
+            world = World(SwarmEngine(ADDRESS, client, threads, own, nodes, tasks), swarm, nodes)
             world.link("n1")
             world.link("n2")
             yield world
