@@ -24,7 +24,6 @@ from tests.e2e.waiting import eventually
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import docker
     from docker.models.containers import Container
 
     Filters = dict[str, str | list[str] | bool]
@@ -67,10 +66,10 @@ class Deployed:
 
 
 @pytest.fixture(scope="module")
-def swarm(engine: docker.DockerClient) -> Iterator[ThreeNodes]:
+def swarm() -> Iterator[ThreeNodes]:
     build_server(Settings(), print, env=dict(os.environ))
     with tempfile.TemporaryDirectory(prefix="chowder-nodes-") as folder:
-        swarm = ThreeNodes(Path(folder), engine, expected_tag(Settings()))
+        swarm = ThreeNodes(Path(folder), expected_tag(Settings()))
         try:
             swarm.start()
             yield swarm
