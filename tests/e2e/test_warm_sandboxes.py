@@ -36,6 +36,9 @@ SETTINGS = {
     "CHOWDER_RECONCILE_INTERVAL_S": "1",
 }
 """A warm sandbox is frozen at once; the memory of a stopped agent is released after a second."""
+COLD = {"CHOWDER_WARM_POOL_SIZE": "0", "CHOWDER_HIBERNATE_AFTER_S": "86400"}
+POOLED = COLD | {"CHOWDER_WARM_POOL_SIZE": "1"}
+HIBERNATING = POOLED | {"CHOWDER_HIBERNATE_AFTER_S": "2"}
 OVERRIDES = {
     "agents.defaults.thinkingDefault": "off",
     "plugins.entries.memory-core.config.dreaming.enabled": False,
@@ -43,6 +46,14 @@ OVERRIDES = {
 """Agents dream at three in the night; from then on only a boot brings another to their state."""
 HOME = "/data/.openclaw"
 HELLO = "Hello there."
+JOB = {
+    "name": "each morning",
+    "enabled": True,
+    "schedule": {"kind": "cron", "expr": "0 9 * * *"},
+    "sessionTarget": "isolated",
+    "wakeMode": "now",
+    "payload": {"kind": "agentTurn", "message": "Good morning."},
+}
 
 
 @dataclass(frozen=True)
@@ -63,32 +74,70 @@ class Seen:
     """After its first answer, with which OpenClaw makes it."""
 
 
+@dataclass(frozen=True)
+class Returned:
+    """What has become of two idle agents."""
+
+    former: Container
+    """Where the one was that has hibernated."""
+    warm_sandbox: Container
+    """What was ready when it was sent a message."""
+    has_stayed: bool
+    """Whether the other, which has a job, was in memory all the time."""
+
+
 @pytest.fixture(scope="module")
 def openclaw(
     tmp_path_factory: pytest.TempPathFactory,
     engine: docker.DockerClient,
     request: pytest.FixtureRequest,
 ) -> Iterator[ServerProcess]:
-    """A server of these tests' own, because it is ended to have more warm sandboxes or fewer."""
+    """A server of these tests' own, because it is ended to have other settings."""
     server = ServerProcess(tmp_path_factory.mktemp("warm sandboxes") / "data", SETTINGS)
     with served(server, engine, request.config):
         yield server
 
 
-# OpenClaw boots for its instance, and once more, as the warm sandbox that `claimed` gets.
+# OpenClaw boots for its instance, as the warm sandbox that `claimed` gets, and as the one in which
+# that agent comes back.
 @pytest.fixture(scope="module")
 def booted(openclaw: ServerProcess, engine: docker.DockerClient) -> Seen:
-    set_pool_size(openclaw, 0)
+    run_with(openclaw, COLD)
     return seen(openclaw, engine, "booted")
 
 
 @pytest.fixture(scope="module")
 def claimed(booted: Seen, openclaw: ServerProcess, engine: docker.DockerClient) -> Seen:
-    set_pool_size(openclaw, 1)
+    run_with(openclaw, POOLED)
     warm_sandbox = warm_sandbox_of(openclaw, engine)
     claimed = seen(openclaw, engine, "claimed")
     assert claimed.container.id == warm_sandbox.id
     return claimed
+
+
+@pytest.fixture(scope="module")
+def returned(
+    openclaw: ServerProcess, booted: Seen, claimed: Seen, engine: docker.DockerClient
+) -> Returned:
+    """The claimed agent has left memory, and came back for a message, with all that it had."""
+    with_a_job, idle, session = booted.instance_id, claimed.instance_id, "errands"
+    run_with(openclaw, POOLED)
+    warm_sandbox = warm_sandbox_of(openclaw, engine)
+    with Api(openclaw.base_url, openclaw.key) as api:
+        job = called(api, with_a_job, "cron.add", JOB)
+        tell(api, idle, session)
+        former = container_of(engine, api, idle)
+        run_with(openclaw, HIBERNATING)
+        eventually(lambda: is_hibernated(api, idle), "the idle agent hibernates")
+        assert api.status(idle) == "running"
+        eventually(lambda: has_ended(engine, str(former.id)), "its container has ended")
+        # The older one was looked at before it.
+        has_stayed = not is_hibernated(api, with_a_job)
+        assert_history(api, idle, session)
+        # The next one would only cost time.
+        run_with(openclaw, COLD)
+        called(api, with_a_job, "cron.remove", {"id": job["id"]})
+    return Returned(former, warm_sandbox, has_stayed)
 
 
 @pytest.fixture
@@ -171,11 +220,11 @@ for name in ("agents/main/agent/openclaw-agent.sqlite", "state/openclaw.sqlite")
     return said + found
 
 
-def set_pool_size(server: ServerProcess, count: int) -> None:
-    """Restarts the server with another number of warm sandboxes, unless it has that."""
-    if server.env["CHOWDER_WARM_POOL_SIZE"] != str(count):
+def run_with(server: ServerProcess, settings: dict[str, str]) -> None:
+    """Restarts the server with other settings, unless it has them."""
+    if not settings.items() <= server.env.items():
         server.down()
-        server.env["CHOWDER_WARM_POOL_SIZE"] = str(count)
+        server.env |= settings
         server.up()
 
 
@@ -185,6 +234,28 @@ def boots_of(server: ServerProcess) -> int:
     count = 'chowder_boot_duration_seconds_count{outcome="ready"} '
     found = [line for line in told.splitlines() if line.startswith(count)]
     return sum(int(float(line.removeprefix(count))) for line in found)
+
+
+def called(api: Api, instance_id: str, method: str, params: dict[str, Any]) -> dict[str, Any]:
+    """What an agent's gateway answers to a control call, as OpenClaw's own programs make them."""
+    gateway = local(api, "GET", f"instances/{instance_id}/gateway").json()
+    answer = httpx.post(
+        f"{gateway['gateway_url']}/api/v1/admin/rpc",
+        json={"method": method, "params": params},
+        headers={"Authorization": f"Bearer {gateway['token']}"},
+    )
+    assert answer.json()["ok"], answer.text
+    payload: dict[str, Any] = answer.json()["payload"]
+    return payload
+
+
+def is_hibernated(api: Api, instance_id: str) -> bool:
+    return bool(local(api, "GET", f"instances/{instance_id}").json()["is_hibernated"])
+
+
+def has_ended(engine: docker.DockerClient, container_id: str) -> bool:
+    (found,) = engine.containers.list(all=True, filters={"id": container_id})
+    return found.status == "exited"
 
 
 def is_running(container: Container, words: str) -> bool:
@@ -216,7 +287,7 @@ def test_a_fork_knows_what_was_said_goes_its_own_way_and_takes_a_warm_sandbox(
 ) -> None:
     original = booted.instance_id
     tell(api, original, session)
-    set_pool_size(openclaw, 1)
+    run_with(openclaw, POOLED)
     warm_sandbox = warm_sandbox_of(openclaw, engine)
     before = boots_of(openclaw)
     way = f"way-{session}"
@@ -228,8 +299,7 @@ def test_a_fork_knows_what_was_said_goes_its_own_way_and_takes_a_warm_sandbox(
         assert turn.result(timeout=60)
     assert container_of(engine, api, fork).id == warm_sandbox.id
     assert boots_of(openclaw) == before
-    # The next one would only cost time.
-    set_pool_size(openclaw, 0)
+    run_with(openclaw, COLD)
     answer = api.say(fork, ASKED, session=way)
     assert "Turn 2." in answer
     assert "sleep 1" in answer
@@ -244,11 +314,22 @@ def test_a_fork_knows_what_was_said_goes_its_own_way_and_takes_a_warm_sandbox(
     assert api.delete(f"instances/{fork}").status_code == 204
 
 
-# OpenClaw boots once: from what was imported.
-def test_an_agent_goes_to_another_server_without_what_is_of_this_one(
-    openclaw: ServerProcess, api: Api, claimed: Seen, session: str
+def test_an_idle_agent_leaves_memory_and_its_next_message_finds_all_it_had(
+    returned: Returned, claimed: Seen, api: Api, engine: docker.DockerClient
 ) -> None:
-    set_pool_size(openclaw, 0)
+    assert returned.has_stayed
+    container = container_of(engine, api, claimed.instance_id)
+    assert container.id == returned.warm_sandbox.id
+    assert config_of(container)["agents"]["defaults"]["thinkingDefault"] == "off"
+    assert returned.former.name not in {each.name for each in engine.volumes.list()}
+
+
+# OpenClaw boots once: from what was imported.
+@pytest.mark.usefixtures("returned")
+def test_an_agent_goes_to_another_server_without_what_is_of_this_one(
+    openclaw: ServerProcess, api: Api, claimed: Seen, session: str, engine: docker.DockerClient
+) -> None:
+    run_with(openclaw, COLD)
     original = claimed.instance_id
     tell(api, original, session)
     planted: dict[str, Any] = {
@@ -259,13 +340,14 @@ def test_an_agent_goes_to_another_server_without_what_is_of_this_one(
     }
     changed = api.patch(f"instances/{original}", json={"openclaw_config": planted})
     assert changed.status_code == 200, changed.text
-    config = config_of(claimed.container)
+    container = container_of(engine, api, original)
+    config = config_of(container)
     # OpenClaw itself ends cleanly, and is read while its memory is released.
     with Client(openclaw.base_url, openclaw.key) as client:
         sessions = client.sessions(original)
         transcript = client.transcript(original, session)
         api.stop(original)
-        wait_until_released(api, claimed.container, original)
+        wait_until_released(api, container, original)
         assert client.sessions(original) == sessions
         assert client.transcript(original, session) == transcript
     content = local(api, "GET", f"instances/{original}/export").content
