@@ -1,14 +1,19 @@
-"""A real agent with a real model, which a server that is not ours runs on this machine."""
+"""An agent that nobody has talked with: what Open Responses asks of it, and then a real model.
+
+It is without egress. The model is of a server on this machine that is not ours.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.e2e.api import Api, responses_path
+from tests.e2e.open_responses import CALL, asks_for_weather, calls_in, message, sent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,8 +21,10 @@ if TYPE_CHECKING:
     from tests.e2e.local_model import LocalModel
     from tests.e2e.serving import ServerProcess
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow]
+pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.long]
 
+Answers = list[tuple[dict[str, Any], list[dict[str, Any]]]]
+"""Responses, and the events of those that were streamed."""
 LEAN = {
     "agents.defaults.contextInjection": "never",
     "agents.defaults.skills": [],
@@ -29,28 +36,102 @@ MODEL = "smol/smollm2"
 TURN_TIMEOUT_S = 290.0
 COUNTRIES = ("Italy", "Spain", "Norway", "Japan", "Kenya")
 NOT_APPEND_ONLY = "cannot be represented as an append-only"
+PIXEL = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJg"
+    "gg=="
+)
+COMPLIANCE: list[dict[str, Any]] = [
+    {"input": [message("user", "Say hello in exactly 3 words.")]},
+    {"input": [message("user", "Count from 1 to 5.")], "stream": True},
+    {
+        "input": [
+            message("system", "You are a pirate. Always respond in pirate speak."),
+            message("user", "Say hello."),
+        ]
+    },
+    asks_for_weather(stream=False),
+    asks_for_weather(stream=True),
+    {
+        "input": [
+            message(
+                "user",
+                [
+                    {
+                        "type": "input_text",
+                        "text": "What do you see in this image? Answer in one sentence.",
+                    },
+                    {"type": "input_image", "image_url": f"data:image/png;base64,{PIXEL}"},
+                ],
+            )
+        ]
+    },
+    {
+        "input": [
+            message("user", "My name is Alice."),
+            message("assistant", "Hello Alice! Nice to meet you. How can I help you today?"),
+            message("user", "What is my name?"),
+        ]
+    },
+]
+"""What the compliance suite of Open Responses sends, all at once."""
 
 
 @pytest.fixture(scope="module")
-def lean() -> dict[str, str]:
-    """The id of the agent, once it is made."""
-    return {}
-
-
-@pytest.fixture
 def api(own_server: ServerProcess) -> Iterator[Api]:
     with Api(own_server.base_url, own_server.key) as api:
         yield api
 
 
+@pytest.fixture(scope="module")
+def fresh(api: Api) -> Iterator[str]:
+    """The agent, running and without egress."""
+    fresh = api.created("fresh")
+    changed = api.patch(local(api, fresh), json={"egress": "off"})
+    assert changed.status_code == 200, changed.text
+    api.until(fresh, "running")
+    yield fresh
+    assert api.delete(f"instances/{fresh}").status_code == 204
+
+
+@pytest.fixture(scope="module")
+def answers(api: Api, fresh: str) -> Answers:
+    """Its first answers."""
+    path = responses_path(fresh)
+    with ThreadPoolExecutor(len(COMPLIANCE)) as pool:
+        return list(pool.map(lambda asked: sent(api, path, **asked), COMPLIANCE))
+
+
 @pytest.fixture
-def agent(api: Api, lean: dict[str, str], local_model: LocalModel) -> str:
-    """An agent whose prompt fits, and the model."""
+def agent(
+    api: Api,
+    fresh: str,
+    answers: Answers,
+    local_model: LocalModel,
+) -> str:
+    """The agent after that, with a prompt that fits the model, and the model."""
     local_model.start(os.environ)
-    if not lean:
-        lean["id"] = api.created("lean", openclaw_config=LEAN)
-    api.until(lean["id"], "running")
-    return lean["id"]
+    changed = api.patch(f"instances/{fresh}", json={"openclaw_config": LEAN})
+    assert changed.status_code == 200, changed.text
+    return fresh
+
+
+def local(api: Api, instance_id: str) -> str:
+    """Where the local API has an agent."""
+    return f"{str(api.base_url).replace('/v1/', '/local/')}instances/{instance_id}"
+
+
+# Seven first turns at once.
+def test_it_passes_the_compliance_suite(api: Api, fresh: str, answers: Answers) -> None:
+    assert api.get(local(api, fresh)).json()["egress_in_force"] == "off"
+    for response, _ in answers:
+        assert response["status"] == "completed", response
+        assert response["output"]
+    (plain, _), (streamed, events) = answers[3:5]
+    assert calls_in(plain) == calls_in(streamed) == [CALL]
+    kinds = [event["type"] for event in events if event.get("item", {}).get("type") != "message"]
+    for kind in ("output_item.added", "function_call_arguments.delta",
+                 "function_call_arguments.done", "output_item.done"):  # fmt: skip
+        assert f"response.{kind}" in kinds
 
 
 def asked(text: str, **more: Any) -> dict[str, Any]:
@@ -112,8 +193,7 @@ def test_its_stream_comes_in_pieces_that_add_up_and_is_counted(api: Api, agent: 
     assert len(deltas) > 1
     assert "".join(deltas) == words_of(final["response"])
     assert final["response"]["usage"]["output_tokens"] > 1
-    root = str(api.base_url).removesuffix("/v1/")
-    usage = api.get(f"{root}/local/instances/{agent}/usage").json()
+    usage = api.get(f"{local(api, agent)}/usage").json()
     counted = [row for row in usage["rows"] if row["provider"] == "smol"]
     assert {row["model"] for row in counted} == {"smollm2"}
     used = final["response"]["usage"]["input_tokens"]
@@ -127,6 +207,5 @@ def words_of(response: dict[str, Any]) -> str:
 
 
 def exchanges(api: Api, instance_id: str) -> list[dict[str, Any]]:
-    root = str(api.base_url).removesuffix("/v1/")
-    found: list[dict[str, Any]] = api.get(f"{root}/local/instances/{instance_id}/exchanges").json()
+    found: list[dict[str, Any]] = api.get(f"{local(api, instance_id)}/exchanges").json()
     return found
