@@ -29,17 +29,18 @@ const WINDOW = `
   FROM session_nodes n
   LEFT JOIN session_transcript_index_state i ON i.session_id = n.current_session_id
   WHERE n.session_key = ?`;
+const COLUMNS = "PRAGMA table_info(transcript_events)";
 // The active branch by OpenClaw's own index; without an index, all messages in their order.
-const INDEXED = `
-  SELECT a.message_position AS position, e.seq AS seq, e.event_json AS text, e.event_zstd AS packed
+const indexed = (packed) => `
+  SELECT a.message_position AS position, e.seq AS seq, e.event_json AS text, ${packed} AS packed
   FROM session_transcript_active_events a
   JOIN transcript_events e ON e.session_id = a.session_id AND e.seq = a.event_seq
   WHERE a.session_id = ? AND a.message_position IS NOT NULL AND a.message_position < ?
   ORDER BY a.message_position DESC LIMIT ?`;
 // Messages off the active branch, between two that are on it: they got no answer, and were taken
 // back or sent again.
-const OFF_BRANCH = `
-  SELECT e.seq AS seq, e.event_json AS text, e.event_zstd AS packed FROM transcript_events e
+const offBranch = (packed) => `
+  SELECT e.seq AS seq, e.event_json AS text, ${packed} AS packed FROM transcript_events e
   WHERE e.session_id = $id AND e.seq < $last
     AND e.seq > coalesce((SELECT max(a.event_seq) FROM session_transcript_active_events a
       WHERE a.session_id = $id AND a.message_position < $first), -1)
@@ -104,11 +105,17 @@ function messageOf(row, textMax) {
   };
 }
 
-function withOffBranch(database, id, rows, messages, before, limit, textMax) {
+// Releases before 2026.9.6 compress no events, and do not have the column.
+function packedColumn(database) {
+  const columns = database.prepare(COLUMNS).all();
+  return columns.some((each) => each.name === "event_zstd") ? "e.event_zstd" : "NULL";
+}
+
+function withOffBranch(database, id, rows, messages, before, limit, textMax, packed) {
   const first = rows.at(-1)?.position ?? 0;
   const isEnd = database.prepare(HAS_LATER).get(id, before) === undefined;
   const last = isEnd ? Number.MAX_SAFE_INTEGER : (rows[0]?.seq ?? 0);
-  const offBranch = database.prepare(OFF_BRANCH).all({ id, first, last, limit: limit + OFF_BRANCH_EXTRA })
+  const others = database.prepare(offBranch(packed)).all({ id, first, last, limit: limit + OFF_BRANCH_EXTRA })
     .filter((row) => eventOf(row).type === "message")
     .map((row) => {
       const next = rows.findLast((each) => each.seq > row.seq);
@@ -116,14 +123,15 @@ function withOffBranch(database, id, rows, messages, before, limit, textMax) {
       return { seq: row.seq, message: { ...messageOf({ ...row, position }, textMax), is_off_branch: true } };
     });
   const onBranch = messages.map((message, at) => ({ seq: rows[rows.length - 1 - at].seq, message }));
-  return [...onBranch, ...offBranch].sort((a, b) => a.seq - b.seq).map((each) => each.message);
+  return [...onBranch, ...others].sort((a, b) => a.seq - b.seq).map((each) => each.message);
 }
 
 function read(database, { key, limit, before, textMax: wanted }) {
   const textMax = Math.min(wanted ?? TEXT_MAX, TEXT_LIMIT);
   const window = database.prepare(WINDOW).get(key);
   if (window === undefined) return { is_known: false, messages: [], has_more: false };
-  const query = database.prepare(window.stale === 0 ? INDEXED : UNINDEXED);
+  const packed = packedColumn(database);
+  const query = database.prepare(window.stale === 0 ? indexed(packed) : UNINDEXED);
   const newestFirst = [];
   const rows = [];
   let bytes = 0;
@@ -140,7 +148,7 @@ function read(database, { key, limit, before, textMax: wanted }) {
   }
   const messages = newestFirst.reverse();
   if (window.stale !== 0) return { is_known: true, messages, has_more: hasMore };
-  const all = withOffBranch(database, window.id, rows, messages, before, limit, textMax);
+  const all = withOffBranch(database, window.id, rows, messages, before, limit, textMax, packed);
   return { is_known: true, messages: all, has_more: hasMore };
 }
 

@@ -32,6 +32,7 @@ PUBLIC = {
     "media",
     "plugin-skills",
     "workspace",
+    "worktrees",
 }
 """What an export may have of the state directory of an agent as OpenClaw starts it."""
 VERSION_COLUMNS = {"schema_meta": ("meta_key", "app_version")}

@@ -58,7 +58,8 @@ def open_database(tables):
     database.executescript(tables)
     return database
 def add(database, number, event, indexed=True):
-    database.execute("INSERT INTO transcript_events VALUES ('s', ?, ?, NULL)", (number, event))
+    names = "(session_id, seq, event_json)"
+    database.execute(f"INSERT INTO transcript_events {{names}} VALUES ('s', ?, ?)", (number, event))
     if indexed:
         row = (number, number)
         database.execute("INSERT INTO session_transcript_active_events VALUES ('s', ?, ?)", row)
@@ -247,6 +248,17 @@ async def test_without_openclaws_index_all_is_told_in_its_order(
     assert [turn.text for turn in latest.turns] == ["2", "3", "4"]
     (first,) = (await page(kept, sandbox_id, before=latest.before)).turns
     assert first.text == "1"
+
+
+async def test_a_database_from_before_events_were_compressed_is_read(
+    kept: Transcripts, sandbox_id: SandboxId, put: Callable[[str], None]
+) -> None:
+    put(
+        "database = open_database(TABLES.replace(', event_zstd', '')); database.execute(INDEX)\n"
+        "for number in range(3): add(database, number, said(str(number)), indexed=number != 1)"
+    )
+    turns = (await page(kept, sandbox_id)).turns
+    assert [(turn.text, len(turn.attempts)) for turn in turns] == [("0", 0), ("1", 0), ("2", 0)]
 
 
 async def test_half_a_character_becomes_one_that_can_be_told(
