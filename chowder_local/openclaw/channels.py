@@ -26,7 +26,7 @@ from chowder_local.openclaw.channel_table import (
     to_openclaw_config,
 )
 from chowder_local.openclaw.config.agent_config import merged, to_merge_patch
-from chowder_local.openclaw.qr_login import QrLogins
+from chowder_local.openclaw.qr_login import QrLogins, call_login
 from chowder_local.openclaw.sandbox_exec import Program
 
 if TYPE_CHECKING:
@@ -94,7 +94,10 @@ class ChannelState:
         if self.is_connected:
             return None
         if self.is_enabled and not self.account:
-            return "OpenClaw does not run this channel; the sandbox's log says why."
+            return (
+                "OpenClaw does not run this channel: its release has no such channel, or the "
+                "sandbox's log says why."
+            )
         also_required = CHANNELS[self.channel].also_required
         if also_required and self.account.get("configured") is False:
             return f"OpenClaw also needs {also_required}."
@@ -237,10 +240,8 @@ class Channels:
     async def _link(self, sandbox_id: SandboxId, gateway: Gateway, channel: Channel) -> Connection:
         """Requests a QR code for a person to scan, unless the account is linked already."""
         try:
-            login = await gateway.call(
-                "web.login.start",
-                {"channel": channel.name, "timeoutMs": int(QR_TIMEOUT_S * 1000)},
-            )
+            request = {"channel": channel.name, "timeoutMs": int(QR_TIMEOUT_S * 1000)}
+            login = await call_login(gateway, "web.login.start", request)
         except RpcRefused as refused:
             raise ChannelUnreachable(channel.name, str(refused)) from refused
         message, qr = (untrusted_json.text_of(login.get(name)) for name in ("message", "qrDataUrl"))

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from chowder_local.core import untrusted_json
 from chowder_local.core.errors.agents import GatewayUnavailable, RpcRefused
 from chowder_local.core.tasks import contained
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from chowder_local.core.domain import SandboxId
     from chowder_local.openclaw.gateway import Gateway
 
@@ -23,6 +25,7 @@ MAX_LOGINS = 256
 LONGEST_QR = 16_384
 """OpenClaw's own bound for `currentQrDataUrl`."""
 _PNG = "data:image/png;base64,"
+_CHANNEL_UNKNOWN = "unexpected property 'channel'"
 
 
 @dataclass
@@ -77,14 +80,26 @@ class QrLogins:
             del self._logins[key]
 
 
+async def call_login(gateway: Gateway, method: str, request: Mapping[str, Any]) -> dict[str, Any]:
+    """A call of a channel's login. Raises as `Gateway.call`."""
+    try:
+        return await gateway.call(method, request)
+    except RpcRefused as refused:
+        if _CHANNEL_UNKNOWN not in str(refused):
+            raise
+    # Before 2026.9, OpenClaw knew one channel with a login, and did not want its name.
+    unnamed = {name: value for name, value in request.items() if name != "channel"}
+    return await gateway.call(method, unnamed)
+
+
 async def _is_scanned(gateway: Gateway, channel: str, login: QrLogin) -> bool:
     ends_s = time.monotonic() + SCAN_TIMEOUT_S
     while (called_s := time.monotonic()) < ends_s:
-        request = {"channel": channel, "timeoutMs": int(SCAN_CALL_S * 1000)}
+        request: dict[str, Any] = {"channel": channel, "timeoutMs": int(SCAN_CALL_S * 1000)}
         if login.qr.startswith(_PNG) and len(login.qr) <= LONGEST_QR:
             # With it, OpenClaw answers as soon as another code has replaced this one.
             request["currentQrDataUrl"] = login.qr
-        reply = await gateway.call("web.login.wait", request)
+        reply = await call_login(gateway, "web.login.wait", request)
         if reply.get("connected"):
             return True
         message = untrusted_json.text_of(reply.get("message"))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from chowder_local.core.domain import SandboxId
-from chowder_local.core.errors.agents import GatewayUnavailable
+from chowder_local.core.errors.agents import GatewayUnavailable, RpcRefused
 from chowder_local.core.tasks import owned_tasks
 from chowder_local.openclaw import qr_login
 from chowder_local.openclaw.qr_login import MAX_LOGINS, QrLogins
@@ -138,3 +138,16 @@ async def test_old_logins_are_forgotten_and_any_can_be(group: asyncio.TaskGroup)
     assert logins.latest(SandboxId("box-1"), "whatsapp") is not None
     logins.forget(SandboxId("box-1"), "whatsapp")
     assert logins.latest(SandboxId("box-1"), "whatsapp") is None
+
+
+async def test_a_release_that_takes_no_channel_is_asked_without_one(
+    group: asyncio.TaskGroup,
+) -> None:
+    refusal = RpcRefused("invalid web.login.wait params: at root: unexpected property 'channel'")
+    gateway = Waiting(refusal, {"connected": True})
+    logins = started(group, gateway)
+    await eventually(lambda: logins.latest(BOX, "whatsapp") is None, "the code is gone")
+    assert [sorted(each) for each in gateway.requests] == [
+        ["channel", "currentQrDataUrl", "timeoutMs"],
+        ["currentQrDataUrl", "timeoutMs"],
+    ]
