@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 
 LABEL = "dev.chowder-local.image"
 OPENCLAW_LABEL = "dev.chowder-local.openclaw"
+NODE_LABEL = "dev.chowder-local.node"
 KINDS = ("sandbox", "server")
 REFUSAL = "A call to the container engine failed"
 NO_STORE = "images"
@@ -63,7 +64,7 @@ _CONFLICT = 409
 
 @dataclass(frozen=True)
 class ImageInfo:
-    """An image that chowder-local built; `openclaw_version` is empty for the server's."""
+    """An image that chowder-local built; the versions are empty for the server's."""
 
     tag: str
     id: str
@@ -71,6 +72,7 @@ class ImageInfo:
     size_bytes: int
     created_at: datetime
     kind: str = "sandbox"
+    node_version: str = ""
 
 
 def is_there(tag: str, env: Mapping[str, str]) -> bool:
@@ -289,4 +291,5 @@ def _info(image: Image, tag: str) -> ImageInfo:
         size_bytes=image.attrs["Size"],
         created_at=datetime.fromisoformat(image.attrs["Created"]),
         kind=image.labels[LABEL],
+        node_version=image.labels.get(NODE_LABEL, ""),
     )

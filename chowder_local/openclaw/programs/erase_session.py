@@ -103,9 +103,10 @@ def erase_from(database: sqlite3.Connection, names: set[str]) -> None:
 
 
 def tables(database: sqlite3.Connection) -> Iterator[tuple[str, list[str]]]:
-    """The tables that are no part of a virtual table, with their columns."""
+    """The tables and full-text indexes, with their columns."""
     query = "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'table'"
-    for (table,) in database.execute(query).fetchall():
+    plain = [table for (table,) in database.execute(query).fetchall()]
+    for table in (*plain, *full_text_tables(database)):
         if not table.startswith("sqlite_"):
             rows = database.execute("SELECT name FROM pragma_table_info(?)", (table,)).fetchall()
             yield table, [column for (column,) in rows]

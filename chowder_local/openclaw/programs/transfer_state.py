@@ -204,8 +204,10 @@ class Agent:
             os.close(folder)
 
     def check_files(self) -> None:
-        if names := sorted(AT_START & set(os.listdir(self.new))):
-            raise Unfit(f"it has {names[0]}")
+        names = AT_START & set(os.listdir(self.new))
+        # OpenClaw 2026.8 gives each agent an empty folder of worktrees.
+        if found := sorted(each for each in names if not is_empty(os.path.join(self.new, each))):
+            raise Unfit(f"it has {found[0]}")
         if set(os.listdir(os.path.join(self.new, "agents"))) != {"main"}:
             raise Unfit("it has more than one agent")
         self.of_its_release()
@@ -328,6 +330,10 @@ def is_folder(path: str) -> bool:
         return stat.S_ISDIR(os.lstat(path).st_mode)
     except FileNotFoundError:
         return False
+
+
+def is_empty(path: str) -> bool:
+    return is_folder(path) and not os.listdir(path)
 
 
 def sync(path: str) -> None:

@@ -102,10 +102,10 @@ def of_prompt_texts(seen: Observations) -> str | None:
     if not any(isinstance(each, ToolResult) and HANDED_OVER in each.text for each in turns):
         return "a client's function has another result until the client returns its own"
     view = make_view(turns)
-    if (view.messages[:1], view.latest) != (("first",), "look"):
+    if view.messages[:2] != ("first", "look"):
         return "a client's history is told to the model in another way"
     result = view.tool_result
-    if result is None or (result.text, view.rounds) != ("found", 1):
+    if result is None or (view.latest, result.text, view.rounds) != ("look", "found", 1):
         return "the result of a client's function is told to the model in another way"
     return None
 

@@ -46,11 +46,14 @@ def add_message(agent: sqlite3.Connection, key: str, window: str, words: str) ->
         CREATE VIRTUAL TABLE IF NOT EXISTS search USING fts5(text);
         CREATE TRIGGER IF NOT EXISTS found AFTER DELETE ON texts
             BEGIN DELETE FROM search WHERE rowid = OLD.id; END;
+        CREATE VIRTUAL TABLE IF NOT EXISTS words USING fts5(text, session_id UNINDEXED);
     """)
     agent.execute("INSERT INTO nodes VALUES (?, ?)", (key, window))
     agent.execute("INSERT INTO windows VALUES (?, ?)", (window, key))
     cursor = agent.execute("INSERT INTO texts (path, text) VALUES (?, ?)", (f"s/{window}.l", words))
     agent.execute("INSERT INTO search (rowid, text) VALUES (?, ?)", (cursor.lastrowid, words))
+    # No trigger takes this away.
+    agent.execute("INSERT INTO words VALUES (?, ?)", (words, window))
 
 
 def erased(state: Path) -> dict[str, Any]:
@@ -73,6 +76,7 @@ def test_one_conversation_is_erased_and_the_others_stay(state: Path) -> None:
         assert erased(state) == {"ok": True, "payload": {}}
         assert live.execute("SELECT key FROM nodes").fetchall() == [("agent:main:kept",)]
         assert live.execute("SELECT count(*) FROM search('salmon')").fetchone() == (1,)
+        assert live.execute("SELECT text FROM words").fetchall() == [("salmon",)]
         for gone in (KEY, WINDOW, RUN, "marmalade"):
             assert gone.encode() not in written(state)
     assert first_column(state, "windows") == ["b7c4a6ef"]

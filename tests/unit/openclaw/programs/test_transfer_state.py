@@ -118,8 +118,13 @@ def test_an_agent_that_was_never_spoken_with_gets_the_empty_conversations(
     assert (warm_sandbox / "workspace/own.md").read_text() == "hello"
 
 
+def test_an_empty_folder_is_no_state(original: Path, warm_sandbox: Path) -> None:
+    (original / "worktrees").mkdir()
+    assert outcome(warm_sandbox, archive_of(original)) == {"done": True}
+
+
 def with_plugins(state: Path) -> None:
-    (state / "npm").mkdir()
+    (state / "npm/some").mkdir(parents=True)
 
 
 def with_another_agent(state: Path) -> None:

@@ -63,6 +63,7 @@ def test_all_fit_the_release_that_was_seen() -> None:
         (catalogue.PROMPT_TEXTS, renamed("## Tooling", "## Utensils")),
         (catalogue.PROMPT_TEXTS, renamed("Current message", "Latest message")),
         (catalogue.PROMPT_TEXTS, renamed("delegated to client", "left to the client")),
+        (catalogue.PROMPT_TEXTS, renamed("Tool:", "Result:")),
         (catalogue.FAILURE_MARKERS, lambda seen: seen.update(failures=["internal error"])),
     ],
 )
