@@ -196,8 +196,11 @@ class Channels:
         gateway = self._gateway(instance)
         self._logins.forget(instance.sandbox_id, channel.name)
         if _is_enabled((await _configured(gateway)).get(channel.name)):
+            started_s = time.monotonic()
             try:
-                await gateway.patch_config({"channels": {channel.name: {"enabled": False}}})
+                off = {"channels": {channel.name: {"enabled": False}}}
+                if await gateway.patch_config(off):
+                    await gateway.wait_for_restart(started_s)
             except ConfigNotApplied:
                 await gateway.call("channels.stop", {"channel": channel.name})
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 
+from chowder_local.core.release import release_order
 from tests.e2e.waiting import eventually
 
 if TYPE_CHECKING:
@@ -45,6 +46,12 @@ def free_port() -> int:
         with socket.socket() as probe, suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
+
+
+def is_before(release: str) -> bool:
+    """Whether these tests are about an OpenClaw release before this one."""
+    chosen = os.environ.get(VERSION)
+    return chosen is not None and release_order(chosen) < release_order(release)
 
 
 def bare_environment() -> dict[str, str]:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 COMPLETED, FAILED, CANCELLED = "completed", "failed", "cancelled"
 IN_PROGRESS = "in_progress"
+CLIENT_GONE = "HTTP client disconnected"
+"""The error with which OpenClaw 2026.8 keeps the answer to a client that has gone."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,8 @@ def _status(answer: Turn, unanswered: str | None) -> str | None:
     if answer.role == "tool_result":
         # The agent has used tools, but has not answered.
         return unanswered
+    if answer.error == CLIENT_GONE:
+        return CANCELLED
     return COMPLETED if answer.error is None else FAILED
 
 

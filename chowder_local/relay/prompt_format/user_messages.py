@@ -40,6 +40,8 @@ _NUDGES = (
     "Continue the current task from the existing transcript, preserving completed work. ",
 )
 """Messages that OpenClaw writes in the user's name to repeat a call without visible answer."""
+_ABORTED = re.compile(r"\A<turn_aborted>\n.*\n</turn_aborted>\Z", re.DOTALL)
+"""A message in which OpenClaw says that the turn before was interrupted."""
 _NUDGE = re.compile(
     # Only the one about compaction follows the user's text; the others stand alone.
     rf"(?:\A(?:{'|'.join(map(re.escape, _NUDGES))})|\n\n{re.escape(_COMPACTED)}).*\Z",
@@ -92,7 +94,7 @@ def make_view(turns: Iterable[Turn]) -> ConversationView:
 def clean(part: str) -> str:
     """The user's own text in a part of a message; empty if it has none."""
     text = _RUNTIME.sub("", _INTERNAL.sub("", part)).strip()
-    return _NUDGE.sub("", _TIMESTAMP.sub("", text)).strip()
+    return _ABORTED.sub("", _NUDGE.sub("", _TIMESTAMP.sub("", text))).strip()
 
 
 def unfold(turns: Iterable[Turn]) -> Iterator[Turn]:

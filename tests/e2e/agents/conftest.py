@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from chowder_local.core.domain import OFFLINE_KEY
+from chowder_local.openclaw.shortcuts.catalogue import PROMPT_TEXTS
 from tests.e2e.api import Api
 from tests.e2e.clawhub import ClawHub
+from tests.e2e.copies import local
 from tests.e2e.node import Programs
 from tests.e2e.serving import ServerProcess
 from tests.e2e.whole_life import served
@@ -98,6 +100,14 @@ def instance(api: Api, shared_id: str) -> str:
 def conversation(server: ServerProcess, instance: str) -> str:
     """The base URL that leads an SDK to a conversation of the test's own with that agent."""
     return f"{server.base_url}/instances/{instance}/session/{uuid.uuid4()}"
+
+
+@pytest.fixture
+def prompt_texts(api: Api) -> None:
+    """Skips a test of what the server reads in prompts, if the release words them differently."""
+    off = local(api, "GET", "health").json()["shortcuts_off"]
+    if reason := off.get(PROMPT_TEXTS.name):
+        pytest.skip(f"without the shortcut {PROMPT_TEXTS.name!r}: {reason}")
 
 
 @pytest.fixture(scope="session")

@@ -286,6 +286,7 @@ def test_a_call_alone_is_streamed_without_a_message(agent: OpenAI) -> None:
 # Structured outputs
 
 
+@pytest.mark.usefixtures("prompt_texts")
 @pytest.mark.parametrize("provider", quickly("openai"))
 def test_a_structured_answer_is_parsed_and_the_conversation_goes_on(
     agent: OpenAI, provider: str

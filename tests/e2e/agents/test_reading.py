@@ -68,6 +68,7 @@ def test_the_agents_own_tool_is_told_with_what_it_did(
     assert answered["role"] == "assistant"
 
 
+@pytest.mark.usefixtures("prompt_texts")
 @pytest.mark.slow
 def test_a_clients_function_and_its_answer_are_told_as_such(
     api: Api, client: Client, instance: str, conversation: str

@@ -8,6 +8,8 @@ from uuid import uuid4
 
 import pytest
 
+from tests.e2e.serving import is_before
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -116,6 +118,7 @@ def test_an_answer_that_is_cut_or_broken_is_a_failure_at_once_and_no_error_of_ou
     assert " ERROR " not in server.log()[logged:]
 
 
+@pytest.mark.skipif(is_before("2026.9.1"), reason="OpenClaw repeats a refused model call")
 def test_what_no_rule_is_about_fails_with_what_was_asked(
     api: Api, instance: str, path: str, session: str
 ) -> None:

@@ -37,6 +37,7 @@ def statuses(*turns: Turn, is_end: bool = True, is_answering: bool = False) -> l
     [
         ([user("a"), other()], ["completed"]),
         ([user("a"), FAILURE, user("b"), other()], ["failed", "completed"]),
+        ([user("a"), other(error="HTTP client disconnected")], ["cancelled"]),
         ([user("a"), other("tool_call"), other("tool_result"), other()], ["completed"]),
         # A call that the client must answer.
         ([user("a"), other("tool_call")], ["completed"]),

@@ -68,6 +68,12 @@ def test_openclaws_own_nudges_are_removed_and_are_no_turns() -> None:
     assert turns(f"What is this?\n\n{empty}") == [UserMessage((f"What is this?\n\n{empty}",))]
 
 
+def test_a_note_of_an_interruption_is_no_turn() -> None:
+    note = "<turn_aborted>\nThe previous turn was interrupted.\n</turn_aborted>"
+    assert turns(f"{STAMP}{note}") == []
+    assert turns(f"What is this? {note}") == [UserMessage((f"What is this? {note}",))]
+
+
 def test_a_queued_message_is_a_turn_of_its_own() -> None:
     assert turns(f"{STAMP}{QUEUED}First\n\nSecond\n\nparagraph") == [
         UserMessage(("First",)),
