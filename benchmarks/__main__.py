@@ -7,19 +7,15 @@ import os
 import signal
 import sys
 from pathlib import Path
-from subprocess import SubprocessError
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
-import httpx
-from docker.errors import DockerException
 from rich.console import Console
 
 from benchmarks import containers, machine, report
-from benchmarks.bench import open_bench
+from benchmarks.bench import UNMEASURED, open_bench
 from benchmarks.catalogue import QUICK, ROWS
 from benchmarks.results import Outcome
-from benchmarks.waiting import NotMeasured
 from chowder_local.cli.output import note, say, waiting
 from chowder_local.cli.up import ensure_image
 from chowder_local.core.errors import ChowderError
@@ -35,8 +31,6 @@ if TYPE_CHECKING:
 FILE = click.Path(dir_okay=False, writable=True, path_type=Path)
 UNSEEN_WIDTH = 180
 INTERRUPTED = 130
-UNMEASURED = (NotMeasured, ChowderError, httpx.HTTPError, DockerException, SubprocessError)
-"""Errors that end a row, but not the run."""
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})

@@ -9,11 +9,16 @@ import tempfile
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from subprocess import SubprocessError
 from typing import TYPE_CHECKING
+
+import httpx
+from docker.errors import DockerException
 
 from benchmarks import containers
 from benchmarks.servers import Server, free_port, server_environment
-from benchmarks.waiting import until
+from benchmarks.waiting import NotMeasured, until
+from chowder_local.core.errors import ChowderError
 from chowder_local.engine.connection import find_engine, open_client
 
 if TYPE_CHECKING:
@@ -26,6 +31,8 @@ ROOT = Path(__file__).parents[1]
 ENGINE_TIMEOUT_S = 120.0
 LISTEN_TIMEOUT_S = 20.0
 END_TIMEOUT_S = 10.0
+UNMEASURED = (NotMeasured, ChowderError, httpx.HTTPError, DockerException, SubprocessError)
+"""Errors that end a row, but not the run."""
 
 
 @dataclass

@@ -134,9 +134,9 @@ class Server:
         used = self.process.cpu_times()
         return float(used.user + used.system)
 
-    def create(self, poll_s: float = POLL_S) -> tuple[dict[str, Any], float]:
+    def create(self, poll_s: float = POLL_S, **members: str) -> tuple[dict[str, Any], float]:
         """A new running instance, and the milliseconds since the call."""
-        return self._made("/v1/instances", {"model_provider": "anthropic"}, poll_s)
+        return self._made("/v1/instances", {"model_provider": "anthropic", **members}, poll_s)
 
     def fork(self, instance: Mapping[str, Any]) -> tuple[dict[str, Any], float]:
         """A running fork of an instance, and the milliseconds since the call."""
