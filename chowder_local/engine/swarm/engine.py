@@ -180,15 +180,9 @@ class SwarmEngine:
         if node_id is not None:
             node_id = await self._ensure_place(spec.id, self._nodes.get(node_id))
         service = service_spec(specs.container_options(spec, template), image_id, node_id)
-        create = partial(self._services.create, service)
-        service_id = await self._run(f"boot sandbox {spec.id}", create)
-        placed = await self._run(
-            f"place sandbox {spec.id}", partial(self._services.placed, service_id)
-        )
+        start = partial(self._services.start, service)
+        placed = await self._run(f"boot sandbox {spec.id}", start)
         self._node_ids[spec.id] = placed.node_id
-        if node_id is None:
-            pin = partial(self._services.pin, service_id, placed.node_id)
-            await self._run(f"keep sandbox {spec.id} on its node", pin)
         node = self._nodes.get(placed.node_id)
         return await self._reached(node, await node.engine.admit(spec, placed.container_id))
 

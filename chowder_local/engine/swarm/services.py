@@ -117,16 +117,27 @@ class Services:
         self._api: Any = client.api
         self._store_id = store_id
 
-    def create(self, spec: dict[str, Any]) -> str:
-        """Creates a service; returns its id."""
+    def start(self, spec: dict[str, Any]) -> Placed:
+        """Creates a service, in place of one that Swarm never placed, and waits for its container.
+
+        Then it stays on that node. Raises EngineUnavailable if Swarm does not start it.
+        """
+        name = SandboxId(spec["Name"])
+        self.remove(name)
         ensure_awaited()
         made = self._api.create_service(
-            spec["TaskTemplate"], name=spec["Name"], labels=spec["Labels"], mode=spec["Mode"]
+            spec["TaskTemplate"], name=name, labels=spec["Labels"], mode=spec["Mode"]
         )
-        return str(made["ID"])
+        try:
+            placed = self._placed(str(made["ID"]))
+        except EngineUnavailable:
+            # It would keep its place, and start once nobody waits for it.
+            self.remove(name)
+            raise
+        self._place(name, placed.node_id, {})
+        return placed
 
-    def placed(self, service_id: str) -> Placed:
-        """Waits until its container runs. Raises EngineUnavailable if Swarm does not start it."""
+    def _placed(self, service_id: str) -> Placed:
         deadline_s = time.monotonic() + PLACE_TIMEOUT_S
         while True:
             ensure_awaited()
@@ -142,15 +153,12 @@ class Services:
                 raise EngineUnavailable(f"No node has room for a sandbox: {reason}.")
             time.sleep(PLACE_INTERVAL_S)
 
-    def pin(self, service_id: str, node_id: str) -> None:
-        """Keeps it on the node that has its volume now. Swarm leaves a task there as it is."""
-        self._place(service_id, node_id, {})
-
     def park(self, sandbox_id: SandboxId, node_id: str) -> None:
         """Notes that a sandbox that does not run has its volume on another node now."""
         self._place(sandbox_id, node_id, {"mode": {"Replicated": {"Replicas": 0}}})
 
     def _place(self, name: str, node_id: str, more: dict[str, Any]) -> None:
+        """Keeps it on that node. Swarm leaves a task there as it is."""
         ensure_awaited()
         found = self._api.inspect_service(name)
         spec, version = found["Spec"], found["Version"]["Index"]

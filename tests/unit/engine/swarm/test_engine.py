@@ -171,6 +171,7 @@ async def test_one_that_swarm_cannot_place_says_why(world: World) -> None:
     world.swarm.problem = "insufficient resources on 2 nodes"
     with pytest.raises(EngineUnavailable, match="No node has room"):
         await world.engine.boot(SandboxSpec(ONE))
+    assert world.swarm.specs == {}
 
 
 async def test_one_on_a_lost_node_is_unreachable_which_is_not_missing(world: World) -> None:
@@ -219,6 +220,7 @@ async def test_one_that_boots_on_a_drained_node_moves_first(world: World) -> Non
 async def test_a_home_without_a_container_is_found_by_its_volume(world: World) -> None:
     world.node("n2").volume_ids.add(OTHER)
     assert await world.engine.volumes() == {OTHER}
+    world.swarm.place = "n2"
     await world.engine.boot(SandboxSpec(OTHER))
     assert world.constraints(OTHER) == ["node.id==n2"]
 
