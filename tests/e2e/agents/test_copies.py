@@ -1,4 +1,4 @@
-"""A real agent that becomes again what it was, and a fork of its snapshot."""
+"""A real agent, and a fork of its snapshot."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.e2e.containers import config_of, container_of
-from tests.e2e.copies import ASKED, COLOUR, assert_history, local, read, tell, write
+from tests.e2e.copies import ASKED, COLOUR, assert_history, copied, local, read, tell, write
 from tests.e2e.waiting import eventually
 
 if TYPE_CHECKING:
@@ -37,8 +37,8 @@ def original(api: Api, patient: str, session: str) -> str:
     return patient
 
 
-# OpenClaw boots twice: as what it was, and as the fork.
-def test_an_agent_becomes_what_it_was_and_a_fork_of_a_snapshot_is_its_equal(
+# OpenClaw boots once: as the fork. A restore is proved with quick agents, in test_versions.py.
+def test_a_fork_of_a_snapshot_is_what_its_original_was(
     server: ServerProcess, api: Api, original: str, session: str, engine: docker.DockerClient
 ) -> None:
     api.stop(original)
@@ -49,17 +49,11 @@ def test_an_agent_becomes_what_it_was_and_a_fork_of_a_snapshot_is_its_equal(
     first = api.say(original, ASKED)
     assert f'You said: "{ASKED}" Before that: "{COLOUR}"' in first
     write(api, original, "later")
-    body = {"name": "fork"}
-    fork = local(api, "POST", f"snapshots/{snapshot['id']}/fork", json=body).json()["id"]
-    body = {"snapshot_id": snapshot["id"]}
-    restored = local(api, "POST", f"instances/{original}/restore", json=body).json()["id"]
-    assert restored == original
-    for each in (restored, fork):
-        api.until(each, "running")
-        assert api.say(each, ASKED) == first
-        assert_history(api, each, session)
+    fork = copied(api, f"snapshots/{snapshot['id']}/fork", json={"name": "fork"})
+    assert api.say(fork, ASKED) == first
+    assert_history(api, fork, session)
     write(api, fork, "blue")
-    assert read(api, original) == "teal"
+    assert read(api, original) == "later"
     configs = [config_of(container_of(engine, api, each)) for each in (original, fork)]
     for config in configs:
         assert config["agents"]["defaults"]["thinkingDefault"] == "off"
