@@ -22,6 +22,8 @@ Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 RESET = struct.pack("ii", 1, 0)
 ANSWER_TIMEOUT_S = 120.0
+FLOOD = 200
+"""Requests at once, of one client."""
 METHODS = (*["POST"] * 8, "GET", "PUT", "PATCH", "DELETE", "OPTIONS", "HEAD", "CONNECT", "BREW")
 LENGTHS = ("0", "5", "-1", "+5", "5, 5", "99999999999999999999", "x", "", "1e3", "0x10", " 7")
 ENCODINGS = ("chunked", "gzip", "chunked, chunked", "identity", "xchunked", "chunked\x0b", "")
@@ -131,10 +133,10 @@ async def flood(address: Address, path: str, tally: Tally) -> None:
     """Asks for far more than it waits for, and reads late."""
     with suppress(ConnectionError):
         async with address.connected() as (reader, writer):
-            writer.write(address.head("GET", path) * 500)
+            writer.write(address.head("GET", path) * FLOOD)
             await writer.drain()
             answered = 0
-            while answered < 500 and (line := await reader.readline()):
+            while answered < FLOOD and (line := await reader.readline()):
                 # The former answer's body has no end of a line.
                 _, found, rest = line.partition(b"HTTP/1.1 ")
                 if found:
