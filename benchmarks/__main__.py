@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -104,8 +105,10 @@ def _run(
             open_bench(env, progress, keep_image=keep_image, is_quick=is_quick) as run,
         ):
             facts = machine.facts(run.client, expected_tag(settings))
-            for name, run.rounds in rows.items():
+            for number, (name, run.rounds) in enumerate(rows.items(), 1):
+                began_s = time.monotonic()
                 outcomes.append(_measured(run, name, progress))
+                progress(f"[{number}/{len(rows)}] {name}: {time.monotonic() - began_s:.0f} s")
     except KeyboardInterrupt:
         if not outcomes:
             raise

@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from subprocess import SubprocessError
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 from docker.errors import DockerException
@@ -33,6 +33,21 @@ LISTEN_TIMEOUT_S = 20.0
 END_TIMEOUT_S = 10.0
 UNMEASURED = (NotMeasured, ChowderError, httpx.HTTPError, DockerException, SubprocessError)
 """Errors that end a row, but not the run."""
+POOL = "WARM_POOL_SIZE"
+
+
+@dataclass(frozen=True)
+class SharedAgent:
+    """A server that the rows of a quick run share, and its agent."""
+
+    server: Server
+    instance: dict[str, Any]
+    settings: Mapping[str, str]
+
+    def fits(self, wanted: Mapping[str, str]) -> bool:
+        """Whether the server has these settings and no others, but for a warm pool."""
+        is_alike = wanted.items() <= self.settings.items()
+        return is_alike and self.settings.keys() - wanted.keys() <= {POOL}
 
 
 @dataclass
@@ -48,7 +63,7 @@ class Bench:
     kept: ExitStack | None = None
     """Closes what the rows of a quick run share; None in a whole run."""
     _servers: int = field(default=0)
-    _shared: dict[frozenset[tuple[str, str]], Server] = field(default_factory=dict)
+    _agents: list[SharedAgent] = field(default_factory=list)
 
     def rounds_or(self, usual: int) -> int:
         """The number of rounds that the user chose, or the row's usual one."""
@@ -59,16 +74,35 @@ class Bench:
         return usual if self.kept is None else 0
 
     @contextmanager
-    def shared_server(self, **settings: str) -> Iterator[Server]:
-        """As `server`; in a quick run, the one that an earlier row had with these settings."""
+    def agent(self, **settings: str) -> Iterator[tuple[Server, dict[str, Any]]]:
+        """A `server` and its agent, which has answered one message.
+
+        In a quick run, those of an earlier row that fit, and the agent has answered more. A row
+        that asks for a warm pool waits for that itself.
+        """
+        if POOL not in settings:
+            self.settle()
         if self.kept is None:
             with self.server(settings) as server:
-                yield server
+                yield server, self._created(server)
             return
-        key = frozenset(settings.items())
-        if key not in self._shared:
-            self._shared[key] = self.kept.enter_context(self.server(settings))
-        yield self._shared[key]
+        kept = next((each for each in self._agents if each.fits(settings)), None)
+        if kept is None:
+            server = self.kept.enter_context(self.server(settings))
+            kept = SharedAgent(server, self._created(server), settings)
+            self._agents.append(kept)
+        yield kept.server, kept.instance
+
+    def settle(self) -> None:
+        """Waits until no shared server boots a warm sandbox, which would disturb a measurement."""
+        for each in self._agents:
+            each.server.wait_for_pool(int(each.settings.get(POOL, "0")))
+
+    def _created(self, server: Server) -> dict[str, Any]:
+        self.progress("booting an agent")
+        instance, _ = server.create()
+        server.say(instance, "Hello.")
+        return instance
 
     @contextmanager
     def server(
@@ -79,11 +113,13 @@ class Bench:
         By default it has no warm sandboxes, and freezes those that the settings ask for. With an
         `ANTHROPIC_API_KEY` it calls that provider; without one, all models are offline.
         """
+        settings = dict(more or {}) | settings
+        if POOL not in settings:
+            self.settle()
         self._servers += 1
         key = settings.pop("ANTHROPIC_API_KEY", None)
-        usual = {"WARM_POOL_SIZE": "0", "WARM_POOL_MAX": "0", "LOG_LEVEL": "warning"}
-        settings = usual | dict(more or {}) | settings
-        chosen = {f"CHOWDER_{name}": value for name, value in settings.items()}
+        usual = {POOL: "0", "WARM_POOL_MAX": "0", "LOG_LEVEL": "warning"}
+        chosen = {f"CHOWDER_{name}": value for name, value in (usual | settings).items()}
         if key is not None:
             chosen["ANTHROPIC_API_KEY"] = key
         env = server_environment(self.env, chosen)

@@ -31,9 +31,8 @@ COLD_POLL_S = 0.1
 def warm(bench: Bench) -> Outcome:
     """A create with a ready warm sandbox, compared with the engine's unpause of a similar agent."""
     rounds = bench.rounds_or(WARM_ROUNDS)
-    with bench.shared_server(WARM_POOL_SIZE="1") as server:
-        server.wait_for_pool(1)
-        frozen = bench.sandbox(server.create()[0])
+    with bench.agent(WARM_POOL_SIZE="1") as (server, agent):
+        frozen = bench.sandbox(agent)
 
         def ours() -> Sample:
             # Nothing is measured while the next warm sandbox boots.

@@ -63,9 +63,7 @@ def _create_at_once(server: Server, count: int) -> float:
 def refill(bench: Bench) -> Outcome:
     """Messages while a warm sandbox is made, compared with messages while none is."""
     rounds = bench.rounds_or(ROUNDS)
-    with bench.shared_server(WARM_POOL_SIZE="1") as server:
-        server.wait_for_pool(1)
-        agent, _ = server.create()
+    with bench.agent(WARM_POOL_SIZE="1") as (server, agent):
         server.wait_for_pool(1)
         for _ in range(3):
             server.say(agent, "Hello.")

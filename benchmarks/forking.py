@@ -33,10 +33,8 @@ COPY = f"{HOME}/copy"
 def fork(bench: Bench) -> Outcome:
     """A fork of a running agent with a transcript, with a ready warm sandbox."""
     rounds = bench.rounds_or(ROUNDS)
-    with bench.shared_server(WARM_POOL_SIZE="1") as server:
-        server.wait_for_pool(1)
+    with bench.agent(WARM_POOL_SIZE="1") as (server, origin):
         bench.progress("giving an agent a past")
-        origin, _ = server.create()
         _live(server, origin)
         source = bench.sandbox(origin)
 
@@ -86,7 +84,8 @@ def outcome(taken: Samples, rounds: int, warm_up: int) -> Outcome:
 
 
 def _live(server: Server, instance: Mapping[str, Any]) -> None:
-    for number in range(TURNS):
+    # After the first message of every agent of these rows.
+    for number in range(1, TURNS):
         server.say(instance, f"Remember the number {number}.")
     path = f"/v1/instances/{instance['id']}/files/content"
     for number in range(FILES):

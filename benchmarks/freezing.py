@@ -23,10 +23,7 @@ BOUND_MS = 100
 def stop_start(bench: Bench) -> Outcome:
     """Both calls in each round, on an agent after a turn."""
     rounds = bench.rounds_or(ROUNDS)
-    with bench.shared_server() as server:
-        bench.progress("booting an agent")
-        instance, _ = server.create()
-        server.say(instance, "Hello.")
+    with bench.agent() as (server, instance):
         sandbox = bench.sandbox(instance)
         path = f"/v1/instances/{instance['id']}"
 

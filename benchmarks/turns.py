@@ -66,9 +66,7 @@ def first_message(bench: Bench) -> Outcome:
 def message(bench: Bench) -> Outcome:
     """A message through the server and straight to the same gateway, in the same session."""
     rounds = bench.rounds_or(MESSAGE_ROUNDS)
-    with bench.shared_server() as server:
-        bench.progress("booting an agent")
-        instance, _ = server.create()
+    with bench.agent() as (server, instance):
         gateway = server.call("GET", f"/local/instances/{instance['id']}/gateway")
         with (
             Caller(Route.through_us(server, instance, SESSION)) as ours,
