@@ -126,13 +126,8 @@ def run_again(results: SuiteResults, env: Mapping[str, str]) -> SuiteResults:
     if not names:
         return results
     again = run_tests(names, env, REPEAT_TIMEOUT_S)
-    still = {each.name for each in again.failures}
-    is_whole = still <= set(names)
-    failures = tuple(
-        replace(each, passed_alone=is_whole and each.name in names and each.name not in still)
-        for each in results.failures
-    )
-    return replace(results, failures=failures)
+    failures = (replace(each, passed_alone=each.name in again.passed) for each in results.failures)
+    return replace(results, failures=tuple(failures))
 
 
 def measure(version: str, default: str, env: Mapping[str, str]) -> list[Measure] | str:

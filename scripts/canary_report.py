@@ -34,9 +34,9 @@ class Failure:
 
 @dataclass(frozen=True)
 class SuiteResults:
-    """The results of a run of pytest; `skipped` counts the tests by their reasons."""
+    """The tests of a run of pytest; the skipped ones are counted by their reasons."""
 
-    passed: int = 0
+    passed: frozenset[str] = frozenset()
     failures: tuple[Failure, ...] = ()
     skipped: Mapping[str, int] = field(default_factory=dict)
 
@@ -81,18 +81,17 @@ def channel_names(package: bytes | None) -> frozenset[str]:
 
 def read_junit(junit: str) -> SuiteResults:
     """The results in pytest's JUnit report."""
-    passed, failures, skipped = 0, list[Failure](), Counter[str]()
+    passed, failures, skipped = set[str](), list[Failure](), Counter[str]()
     for case in ElementTree.fromstring(junit).iter("testcase"):  # noqa: S314 - our own file
         problem = next((each for each in case if each.tag in {"failure", "error"}), None)
+        name = f"{(case.get('classname') or '').replace('.', '/')}.py::{case.get('name')}"
         if problem is not None:
-            path = f"{(case.get('classname') or '').replace('.', '/')}.py"
-            message = problem.get("message") or ""
-            failures.append(Failure(f"{path}::{case.get('name')}", message))
+            failures.append(Failure(name, problem.get("message") or ""))
         elif (skip := case.find("skipped")) is not None:
             skipped[skip.get("message") or ""] += 1
         else:
-            passed += 1
-    return SuiteResults(passed, tuple(failures), dict(skipped))
+            passed.add(name)
+    return SuiteResults(frozenset(passed), tuple(failures), dict(skipped))
 
 
 def render(
@@ -156,7 +155,7 @@ def _verdict(tried: Release, results: SuiteResults) -> str:
 
 
 def _count(results: SuiteResults) -> int:
-    return results.passed + len(results.failures)
+    return len(results.passed) + len(results.failures)
 
 
 def _overview(default: Release, tried: Release) -> list[str]:
