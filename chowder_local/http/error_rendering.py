@@ -101,6 +101,7 @@ STATUSES: Mapping[type[ChowderError], int] = {
     sandboxes.DiskFull: 502,
     sandboxes.EngineUnavailable: 502,
     sandboxes.EngineSilent: 502,
+    sandboxes.NodeUnreachable: 502,
     # The engine works, but cannot provide the requested egress.
     sandboxes.EgressUnavailable: 400,
     sandboxes.ImageMissing: 502,

@@ -19,6 +19,16 @@ class EngineSilent(EngineUnavailable):
     """
 
 
+class NodeUnreachable(EngineUnavailable):
+    """The machine of a swarm that has the agent does not answer. The message names the machine.
+
+    Remedy: Bring the machine back (`docker node ls`); its agents then go on.
+    """
+
+    def __init__(self, node: str) -> None:
+        super().__init__(f"The node {node} does not answer. Its agents go on once it is back.")
+
+
 class EngineRemote(ChowderError):
     """The container engine is on another machine, where its sandboxes cannot reach the server.
 

@@ -23,7 +23,7 @@ class Listeners:
 
     def __init__(self) -> None:
         self._servers: dict[object, asyncio.Server] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], object] = {}
 
     @classmethod
     @asynccontextmanager
@@ -41,14 +41,14 @@ class Listeners:
 
         Raises OSError.
         """
-        server = await asyncio.start_server(self._begin(handle), host, port, ssl=tls)
+        server = await asyncio.start_server(self._begin(handle, host), host, port, ssl=tls)
         bound: int = server.sockets[0].getsockname()[1]
         self._servers[host, bound] = server
         return bound
 
     async def listen_at_path(self, path: Path, handle: Handle) -> None:
         """Listens at a Unix socket. Raises OSError."""
-        self._servers[path] = await asyncio.start_unix_server(self._begin(handle), path)
+        self._servers[path] = await asyncio.start_unix_server(self._begin(handle, path), path)
 
     def end(self, host: str, port: int) -> None:
         """Listens there no more; the connections that it has accepted go on."""
@@ -56,10 +56,13 @@ class Listeners:
             server.close()
 
     def end_at_path(self, path: Path) -> None:
-        """The same for a Unix socket, which it removes."""
+        """Listens at that Unix socket no more, and ends the connections that it has accepted."""
         if (server := self._servers.pop(path, None)) is not None:
             server.close()
             path.unlink(missing_ok=True)
+            for task, key in self._tasks.items():
+                if key == path:
+                    task.cancel()
 
     async def close(self) -> None:
         """Listens no more, and ends all connections."""
@@ -72,7 +75,7 @@ class Listeners:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _begin(
-        self, handle: Handle
+        self, handle: Handle, key: object
     ) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], None]:
         async def handled(streams: Streams) -> None:
             try:
@@ -83,7 +86,7 @@ class Listeners:
 
         def begin(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             task = asyncio.get_running_loop().create_task(handled((reader, writer)))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._tasks[task] = key
+            task.add_done_callback(self._tasks.pop)
 
         return begin

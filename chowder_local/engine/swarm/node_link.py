@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import secrets
 from contextlib import asynccontextmanager, closing
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -89,7 +88,7 @@ class Links:
 
         Raises EngineUnavailable, and ImageMissing if the server's own engine lacks the image.
         """
-        async with self._socket(member, place) as address:
+        async with self._socket(member, place) as (path, address):
             tag = needs.defaults.image
             await asyncio.to_thread(copy_missing_image, tag, needs.source, address)
             async with NodeEngine.connect(
@@ -110,17 +109,22 @@ class Links:
                 with closing(watch[1]):
                     node = Node(member, place, engine, address)
                     await beat(node, watch)
-                    yield node, watch
+                    try:
+                        yield node, watch
+                    finally:
+                        # Or closing the engine would wait for calls that have no answer.
+                        self.listeners.end_at_path(path)
 
     @asynccontextmanager
-    async def _socket(self, member: Member, place: WorkerPlace) -> AsyncIterator[EngineAddress]:
+    async def _socket(
+        self, member: Member, place: WorkerPlace
+    ) -> AsyncIterator[tuple[Path, EngineAddress]]:
         """A Unix socket of this machine that leads to the node's engine."""
-        # A name of its own each time: what is left of an earlier link ends on its own.
-        path = self.folder / f"{member.id[:8]}-{secrets.token_hex(2)}.sock"
+        path = self.folder / f"{member.id[:12]}.sock"
         dialled = partial(self._dial, place, "engine")
         await self.listeners.listen_at_path(path, partial(tunnel.forward, dialled=dialled))
         try:
-            yield EngineAddress(f"unix://{path}", f"the node {member.hostname}")
+            yield path, EngineAddress(f"unix://{path}", f"the node {member.hostname}")
         finally:
             self.listeners.end_at_path(path)
 

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from chowder_local.core.errors import ChowderError
-from chowder_local.core.errors.sandboxes import EngineUnavailable
+from chowder_local.core.errors.sandboxes import EngineUnavailable, NodeUnreachable
 from chowder_local.core.tasks import contained, every
 from chowder_local.engine.error_translation import translated_errors
 from chowder_local.engine.swarm.image_copies import copy_missing_image
@@ -78,12 +78,10 @@ class Nodes:
             self._tasks[node_id] = place, asyncio.get_running_loop().create_task(work)
 
     def get(self, node_id: str) -> Node:
-        """A node. Raises EngineUnavailable if it is not linked."""
+        """A node. Raises NodeUnreachable if it is not linked."""
         if (node := self.linked.get(node_id)) is None:
-            name = next((each.hostname for each in self.members if each.id == node_id), node_id)
-            raise EngineUnavailable(
-                f"The node {name} does not answer. Its agents go on once it is back."
-            )
+            names = (each.hostname for each in self.members if each.id == node_id)
+            raise NodeUnreachable(next(names, node_id))
         return node
 
     async def wait_for_one(self) -> None:

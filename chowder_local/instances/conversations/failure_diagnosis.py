@@ -16,6 +16,7 @@ from chowder_local.core.errors.agents import (
     GatewayUnavailable,
     MessageRefused,
 )
+from chowder_local.core.errors.sandboxes import NodeUnreachable
 from chowder_local.openclaw.shortcuts.catalogue import FAILURE_MARKERS
 
 if TYPE_CHECKING:
@@ -108,12 +109,18 @@ class FailureDiagnosis:
         await self._healing.reboot(instance)
         return AgentRenewed()
 
-    async def heal(self, instance: Instance) -> None:
-        """Heals an agent that does not answer. Logs failures."""
+    async def heal(self, instance: Instance) -> ChowderError | None:
+        """Heals an agent that does not answer. Logs failures.
+
+        Returns the reason why it does not answer, if its whole machine is away.
+        """
         try:
             await self._healing.check(instance)
+        except NodeUnreachable as problem:
+            return problem
         except ChowderError as problem:
             log.warning("instance %s: could not be healed: %s", instance.id, problem)
+        return None
 
 
 def _error(status: int, message: str) -> ChowderError:

@@ -110,8 +110,9 @@ class Conversations:
         try:
             async with self._send(instance, gateway, delivery.turn, route, session) as answer:
                 return answer, _json(await answer.read())
-        except GatewayUnavailable:
-            await self._diagnosis.heal(instance)
+        except GatewayUnavailable as broken:
+            if (reason := await self._diagnosis.heal(instance)) is not None:
+                raise reason from broken
             raise
 
     async def stream(
@@ -278,8 +279,8 @@ class Conversations:
         elif self._shutdown.has_begun:
             failure = ServerStopping()
         else:
-            await self._diagnosis.heal(instance)
-            failure = broken or GatewayUnavailable("the answer broke off before its end")
+            reason = await self._diagnosis.heal(instance)
+            failure = reason or broken or GatewayUnavailable("the answer broke off before its end")
         if not writer.has_begun:
             raise failure
         return writer.ready() + writer.failure_events(error_members(failure))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tests.scripted.world import World
 
 PROVISIONING, RUNNING, STOPPED, ERROR, TERMINATED = InstanceStatus
-CREATED, UP, PAUSED, EXITED, MISSING = SandboxState
+CREATED, UP, PAUSED, EXITED, MISSING, _ = SandboxState
 DOWN = EngineUnavailable("The engine is on holiday.")
 STRANGER = SandboxId("chowder-strange")
 

@@ -404,7 +404,8 @@ async def test_a_booting_warm_sandbox_becomes_a_fork_unless_the_home_needs_anoth
         original = await agent(world)
         state = agent_at(tmp_path / "original", "teal")
         if not is_fit:
-            (state / "npm").mkdir()
+            (state / "npm" / "package").mkdir(parents=True)
+            (state / "npm" / "package" / "index.js").touch()
         given = io.BytesIO()
         with tarfile.open(fileobj=given, mode="w") as tar:
             tar.add(state.parent, "data")

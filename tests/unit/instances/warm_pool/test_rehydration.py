@@ -157,7 +157,8 @@ async def test_a_home_that_needs_a_start_is_booted_and_not_moved_again(
     world: World, tmp_path: Path, instance: Instance
 ) -> None:
     state = agent_at(tmp_path / "other", "rose")
-    (state / "npm").mkdir()
+    (state / "npm" / "package").mkdir(parents=True)
+    (state / "npm" / "package" / "index.js").touch()
     give_home(world, instance, state)
     booted = world.engine.made("boot")
     started = await start(world, instance)
