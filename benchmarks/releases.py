@@ -29,12 +29,15 @@ def compare_releases(bench: Bench, version: str, default: str) -> list[Measure]:
     """Boot, messages and memory. Raises NotMeasured if an agent does not boot or answer."""
     with bench.server() as server:
         subjects = {
-            "ours": lambda: _measured(bench, server, version),
+            version: lambda: _measured(bench, server, version),
             default: lambda: _measured(bench, server, default),
         }
         # The first boot of an image reads it from the disk.
         taken = alternately(subjects, bench.rounds_or(ROUNDS), 1, bench.progress)
-    return [compare(taken, name, what, unit, default, default) for name, what, unit in METRICS]
+    return [
+        compare(taken, name, what, unit, default, default, ours=version)
+        for name, what, unit in METRICS
+    ]
 
 
 def _measured(bench: Bench, server: Server, version: str) -> Sample:
