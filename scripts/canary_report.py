@@ -175,7 +175,7 @@ def _failures(tried: Release, results: SuiteResults) -> list[str]:
     if results.failures:
         lines += [f"One alone: `CHOWDER_OPENCLAW_VERSION={tried.version} scripts/test NAME`.", ""]
     for each in results.failures:
-        verdict = "passed when it ran again" if each.passed_alone else "failed again"
+        verdict = "passed when it ran again" if each.passed_alone else "did not pass again"
         shown = [line[:LINE_CHARS] for line in each.message.split("\n")[:MESSAGE_LINES]]
         lines += [f"- `{each.name}` ({verdict})", "", *(f"      {line}" for line in shown), ""]
     for reason, count in results.skipped.items():
