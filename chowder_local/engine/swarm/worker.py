@@ -23,6 +23,7 @@ import psutil
 import uvloop
 
 from chowder_local.core.domain import GATEWAY_PORT
+from chowder_local.core.tasks import contained
 from chowder_local.engine import labels
 from chowder_local.engine.connection import EngineAddress, open_client
 from chowder_local.engine.containers import pause
@@ -110,7 +111,8 @@ class Worker:
                 except TimeoutError:
                     break
             log.warning("the server has been silent for %.0f s; its sandboxes freeze", SILENCE_S)
-            await asyncio.to_thread(self._freeze)
+            with contained("freezing sandboxes"):
+                await asyncio.to_thread(self._freeze)
 
     async def leave(self) -> None:
         """Returns once this worker may end: on a drained node, when its agents are elsewhere.
@@ -203,7 +205,7 @@ def _own_address(engine: EngineAddress, network: str) -> str:
 
 
 def _is_of_sandbox(address: str) -> bool:
-    """Whether it is on a network that this container has been connected to besides its own two."""
+    """Whether it is on a network of this container, as sandboxes and little else are."""
     try:
         wanted = IPv4Address(address)
     except AddressValueError:
