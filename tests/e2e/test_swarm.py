@@ -28,7 +28,14 @@ if TYPE_CHECKING:
 
     Filters = dict[str, str | list[str] | bool]
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow]
+ASKED = "CHOWDER_TEST_SWARM"
+"""It wants root on Linux, and takes about four minutes: too long for every run."""
+
+pytestmark = [
+    pytest.mark.docker,
+    pytest.mark.slow,
+    pytest.mark.skipif(ASKED not in os.environ, reason=f"{ASKED}=1 asks for it"),
+]
 
 SANDBOX = "dev.chowder-local.sandbox"
 PROBE = """
@@ -100,16 +107,17 @@ def _container(node: NodeEngine, service: str) -> Container | None:
 
 @pytest.fixture(scope="module")
 def first(deployed: Deployed) -> str:
-    return deployed.created("first")
+    first = deployed.created("first")
+    # The manager has the server, so there is more room elsewhere.
+    assert deployed.swarm.manager not in deployed.places(first)
+    return first
 
 
 def test_an_agent_on_another_machine_talks_stops_starts_and_keeps_its_files(
     deployed: Deployed, first: str
 ) -> None:
     api = deployed.api
-    node, _ = deployed.sandbox(first)
-    assert node is not deployed.swarm.manager
-    assert "Turn 1" in api.say(first, "My number is 41.")
+    api.say(first, "My number is 41.")
     api.stop(first)
     _, container = deployed.sandbox(first)
     assert container.status == "paused"
@@ -205,32 +213,19 @@ def test_a_drained_machine_gives_its_agents_to_others(deployed: Deployed, first:
         assert node not in deployed.places(first)
         eventually(lambda: not _container(node, "chowder_worker"), "its worker has left")
         assert not node.engine.volumes.list(filters={"label": SANDBOX})
+    eventually(lambda: _are_linked(api), "it takes agents again", 120)
 
 
-def test_a_deleted_one_leaves_nothing_on_any_machine(deployed: Deployed, first: str) -> None:
-    assert deployed.api.delete(f"instances/{first}").status_code == 204
-    filters: Filters = {"label": SANDBOX}
-    eventually(
-        lambda: not deployed.swarm.manager.engine.services.list(filters=dict(filters)), "no service"
-    )
+def test_a_deleted_one_leaves_nothing_on_any_machine(deployed: Deployed) -> None:
+    deleted = deployed.created("deleted")
+    sandbox_id = deployed.api.get(f"instances/{deleted}").json()["sandbox_id"]
+    assert deployed.api.delete(f"instances/{deleted}").status_code == 204
+    filters: Filters = {"label": f"{SANDBOX}={sandbox_id}"}
+    services = deployed.swarm.manager.engine.services
+    eventually(lambda: not services.list(filters=dict(filters)), "no service")
     for node in deployed.swarm.nodes:
         left = node.engine.containers.list(all=True, filters=filters)
         assert (left, node.engine.volumes.list(filters=filters)) == ([], []), node.name
-
-
-def test_a_machine_that_is_cut_off_freezes_what_it_has(deployed: Deployed) -> None:
-    node, container = deployed.sandbox(deployed.created("cut off"))
-    node.unplug()
-    try:
-        container = node.engine.containers.get(str(container.id))
-        eventually(lambda: _reloaded(container).status == "paused", "its agent is frozen")
-    finally:
-        node.plug()
-
-
-def _reloaded(container: Container) -> Container:
-    container.reload()
-    return container
 
 
 def _are_linked(api: Api) -> bool:
