@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from chowder_local.engine.networks import SandboxNetworks
 
 MARK = "/tmp/confined"  # noqa: S108 - inside
+# Five minutes, since a node of a swarm unpacks a large home meanwhile; nothing else runs inside.
 # /tmp is empty at each start: a sandbox that another program starts ends, and is booted again.
 _WAIT = f"""\
 n=0

@@ -196,6 +196,7 @@ class SwarmEngine:
         """Those of all linked nodes; those of others are unreachable, which is not missing."""
         nodes = list(self._nodes.linked.values())
         lists = await asyncio.gather(*(node.engine.sandboxes() for node in nodes))
+        # Swarm's own records decide: a move that was interrupted has left files on two nodes.
         placed = await self._run("list the services", self._services.nodes_of_sandboxes)
         self._node_ids |= placed
         found = {
@@ -205,17 +206,16 @@ class SwarmEngine:
         }
         for node, listed in zip(nodes, lists, strict=True):
             for sandbox_id, info in listed.items():
-                self._node_ids[sandbox_id] = node.member.id
-                found[sandbox_id] = await self._reached(node, info)
+                if self._node_ids.setdefault(sandbox_id, node.member.id) == node.member.id:
+                    found[sandbox_id] = await self._reached(node, info)
         return found
 
     async def volumes(self) -> set[SandboxId]:
         nodes = list(self._nodes.linked.values())
         lists = await asyncio.gather(*(node.engine.volumes() for node in nodes))
-        pairs = zip(nodes, lists, strict=True)
-        # A copy that was interrupted is on two nodes, and whole on the drained one.
-        for node, listed in sorted(pairs, key=lambda pair: pair[0].member.is_drained):
-            self._node_ids |= dict.fromkeys(listed, node.member.id)
+        for node, listed in zip(nodes, lists, strict=True):
+            for sandbox_id in listed:
+                self._node_ids.setdefault(sandbox_id, node.member.id)
         return set().union(*lists)
 
     async def pause(self, sandbox_id: SandboxId) -> None:

@@ -53,24 +53,34 @@ class Moves:
     async def move(self, sandbox_id: SandboxId, source: Node) -> str:
         """Moves a sandbox that does not run to the node with the most free memory; returns its id.
 
-        Until all is there, the source keeps what it has. Raises EngineUnavailable if there is no
-        other node.
+        Until all is there and Swarm's records say so, the source keeps what it has. Raises
+        EngineUnavailable if there is no other node.
         """
         async with self._locks.holding(sandbox_id):
-            if self._node_ids.get(sandbox_id, source.member.id) != source.member.id:
-                return self._node_ids[sandbox_id]
-            target = self._target()
-            # What an interrupted move has left there is not whole.
-            await target.engine.remove(sandbox_id)
-            with TemporaryFile(dir=self._nodes.links.folder) as file:
-                await source.engine.read_home(sandbox_id, partial(_write, file))
-                await target.engine.put_volume(sandbox_id, file)
-            self._node_ids[sandbox_id] = target.member.id
-            await self._nodes.threads.run(self._park, sandbox_id, target.member.id)
+            placed = await self._nodes.threads.run(self._placed)
+            owner_id = placed.get(sandbox_id, source.member.id)
+            if owner_id == source.member.id:
+                owner_id = await self._copy(sandbox_id, source)
+            # It is whole elsewhere, perhaps since an earlier move that ended before this.
             await source.engine.remove(sandbox_id)
-            names = source.member.hostname, target.member.hostname
-            log.info("sandbox %s has moved from %s to %s", sandbox_id, *names)
-            return target.member.id
+            self._node_ids[sandbox_id] = owner_id
+            return owner_id
+
+    async def _copy(self, sandbox_id: SandboxId, source: Node) -> str:
+        target = self._target()
+        # What an interrupted move has left there is not whole.
+        await target.engine.remove(sandbox_id)
+        with TemporaryFile(dir=self._nodes.links.folder) as file:
+            await source.engine.read_home(sandbox_id, partial(_write, file))
+            await target.engine.put_volume(sandbox_id, file)
+        await self._nodes.threads.run(self._park, sandbox_id, target.member.id)
+        names = source.member.hostname, target.member.hostname
+        log.info("sandbox %s has moved from %s to %s", sandbox_id, *names)
+        return target.member.id
+
+    def _placed(self) -> dict[SandboxId, str]:
+        with translated_errors("list the services"):
+            return self._services.nodes_of_sandboxes()
 
     def _park(self, sandbox_id: SandboxId, node_id: str) -> None:
         with translated_errors("move a service", sandbox_id=sandbox_id):

@@ -151,6 +151,7 @@ class Services:
                 raise EngineUnavailable(f"Swarm could not start a sandbox: {reason}.")
             if state == "pending" and "insufficient resources" in reason:
                 raise EngineUnavailable(f"No node has room for a sandbox: {reason}.")
+            # In a thread; Swarm has no events for the states of tasks.
             time.sleep(PLACE_INTERVAL_S)
 
     def park(self, sandbox_id: SandboxId, node_id: str) -> None:

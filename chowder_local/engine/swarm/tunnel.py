@@ -92,6 +92,7 @@ async def dial(host: str, port: int, secret: str, target: str) -> Streams:
                 writer.write(f"{target}\n".encode())
                 answer = await reader.readline()
             except BaseException:
+                # Nor does a cancelled caller leave a connection behind.
                 writer.close()
                 raise
     except (OSError, TimeoutError, ValueError) as failure:

@@ -33,9 +33,11 @@ class Gateways:
     async def local_url(self, sandbox_id: SandboxId, worker_address: str, url: str) -> str:
         """The URL at which this machine reaches the gateway that its node reaches at `url`."""
         host, port = own_address(sandbox_id)
-        if sandbox_id not in self._places:
-            await self._listeners.listen(host, port, partial(self._handle, sandbox_id))
+        is_new = sandbox_id not in self._places
+        # First, or a second caller of this moment would listen there, too.
         self._places[sandbox_id] = worker_address, urlsplit(url).hostname or ""
+        if is_new:
+            await self._listeners.listen(host, port, partial(self._handle, sandbox_id))
         return f"http://{host}:{port}"
 
     def forget(self, sandbox_id: SandboxId) -> None:

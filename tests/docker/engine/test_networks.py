@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,7 +9,6 @@ from docker.errors import NotFound
 
 from chowder_local.core.settings import Settings
 from chowder_local.engine import networks as module
-from chowder_local.engine.connection import find_engine, open_client
 from chowder_local.engine.image_recipe import expected_tag
 from chowder_local.engine.labels import store_filter, store_labels
 from chowder_local.engine.networks import (
@@ -20,38 +17,12 @@ from chowder_local.engine.networks import (
     Networks,
     split_subnet,
 )
-from chowder_local.engine.store_resources import remove_store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import docker
     from docker.models.containers import Container
 
 pytestmark = pytest.mark.docker
-
-
-@pytest.fixture
-def client() -> Iterator[docker.DockerClient]:
-    client = open_client(find_engine(os.environ))
-    yield client
-    client.close()
-
-
-@pytest.fixture
-def store_id() -> Iterator[str]:
-    store_id = f"test-{secrets.token_hex(4)}"
-    yield store_id
-    remove_store(store_id, os.environ)
-
-
-@pytest.fixture
-def own(client: docker.DockerClient) -> Iterator[Container]:
-    """What stands for the server's own container."""
-    command = ["sleep", "300"]
-    own = client.containers.run(expected_tag(Settings()), command, entrypoint="", detach=True)
-    yield own
-    own.remove(force=True)
 
 
 def addresses(own: Container) -> dict[str, str]:

@@ -12,12 +12,11 @@ import pytest
 from chowder_local.core.domain import Egress, SandboxId, SandboxSpec, SandboxState
 from chowder_local.core.errors.sandboxes import EngineUnavailable
 from chowder_local.core.settings import Settings
-from chowder_local.engine.connection import find_engine, open_client
+from chowder_local.engine.connection import find_engine
 from chowder_local.engine.image_recipe import expected_tag
 from chowder_local.engine.labels import sandbox_labels
 from chowder_local.engine.networks import SandboxNetworks
 from chowder_local.engine.specs import Limits, SandboxDefaults
-from chowder_local.engine.store_resources import remove_store
 from chowder_local.engine.swarm import tunnel, worker
 from chowder_local.engine.swarm.listeners import Listeners
 from chowder_local.engine.swarm.members import Member, WorkerPlace
@@ -31,6 +30,8 @@ if TYPE_CHECKING:
     import docker
     from docker.models.containers import Container
 
+    from chowder_local.engine.swarm.tunnel import Streams
+
 pytestmark = [pytest.mark.docker, pytest.mark.anyio]
 
 SECRET = "s" * 64
@@ -39,29 +40,6 @@ RELAY_PORT = 2470
 SANDBOX_ID = SandboxId("chowder-node-test")
 # It waits as a sandbox's own command does, and then says that it has begun.
 COMMAND = ["sh", "-c", "until [ -e /tmp/confined ]; do sleep 0.05; done; echo begun; sleep 300"]
-
-
-@pytest.fixture
-def client() -> Iterator[docker.DockerClient]:
-    client = open_client(find_engine(os.environ))
-    yield client
-    client.close()
-
-
-@pytest.fixture
-def store_id() -> Iterator[str]:
-    store_id = f"test-{secrets.token_hex(4)}"
-    yield store_id
-    remove_store(store_id, os.environ)
-
-
-@pytest.fixture
-def worker_container(client: docker.DockerClient) -> Iterator[Container]:
-    """What stands for the worker's container."""
-    command = ["sleep", "300"]
-    made = client.containers.run(expected_tag(Settings()), command, entrypoint="", detach=True)
-    yield made
-    made.remove(force=True)
 
 
 @pytest.fixture
@@ -95,7 +73,7 @@ async def linked(
 
 @pytest.fixture
 async def node(
-    store_id: str, worker_container: Container, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store_id: str, own: Container, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Node]:
     # The worker of this test is no container, and has none of its addresses.
     monkeypatch.setattr(SandboxNetworks, "relay_binds", [])
@@ -103,7 +81,7 @@ async def node(
         served = Worker(find_engine(os.environ), SECRET, listeners)
         port = await listeners.listen(HOST, 0, served.handle, tunnel.server_tls(SECRET))
         monkeypatch.setattr(worker, "PORT", port)
-        async with linked(store_id, worker_container, tmp_path, port, listeners) as node:
+        async with linked(store_id, own, tmp_path, port, listeners) as node:
             yield node
 
 
@@ -131,12 +109,16 @@ async def test_a_sandbox_that_swarm_has_started_is_completed_on_its_node(
 
 
 async def test_a_node_whose_worker_is_gone_does_not_answer(
-    store_id: str, worker_container: Container, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store_id: str, own: Container, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with Listeners.opened() as listeners:
-        port = await listeners.listen(HOST, 0, lambda _: None)  # type: ignore[arg-type,return-value]
+        port = await listeners.listen(HOST, 0, _ends)
         listeners.end(HOST, port)
         monkeypatch.setattr(worker, "PORT", port)
         with pytest.raises(EngineUnavailable, match="the node node1"):
-            async with linked(store_id, worker_container, tmp_path, port, listeners):
+            async with linked(store_id, own, tmp_path, port, listeners):
                 pass
+
+
+async def _ends(_: Streams) -> None:
+    """Serves nothing."""

@@ -2,7 +2,6 @@
 
 import os
 import secrets
-from collections.abc import Iterator
 
 import docker
 import pytest
@@ -11,19 +10,11 @@ from docker.errors import NotFound
 from chowder_local.core.errors.sandboxes import EngineUnavailable
 from chowder_local.core.settings import Settings
 from chowder_local.engine import store_resources
-from chowder_local.engine.connection import find_engine, open_client
 from chowder_local.engine.image_recipe import expected_tag
 from chowder_local.engine.labels import sandbox_labels, store_filter, store_labels
 from chowder_local.engine.store_resources import SweepReport, remove_store
 
 pytestmark = pytest.mark.docker
-
-
-@pytest.fixture
-def client() -> Iterator[docker.DockerClient]:
-    client = open_client(find_engine(os.environ))
-    yield client
-    client.close()
 
 
 def make(client: docker.DockerClient, store_id: str, *, is_paused: bool = False) -> str:

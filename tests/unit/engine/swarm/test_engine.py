@@ -11,7 +11,7 @@ from docker.errors import NotFound
 
 from chowder_local.core.domain import SandboxId, SandboxInfo, SandboxSpec, SandboxState
 from chowder_local.core.errors.sandboxes import EngineUnavailable, SandboxMissing
-from chowder_local.core.tasks import owned_tasks
+from chowder_local.core.tasks import owned_tasks, together
 from chowder_local.engine.connection import EngineAddress
 from chowder_local.engine.specs import Limits, SandboxTemplate
 from chowder_local.engine.swarm.engine import NETWORKS, SwarmEngine
@@ -202,6 +202,35 @@ async def test_a_drained_nodes_agents_move_to_another_one_with_their_files(world
     world.swarm.place = "n2"
     assert (await world.engine.boot(SandboxSpec(ONE))).state is SandboxState.RUNNING
     assert world.swarm.specs[ONE]["Mode"] == {"Replicated": {"Replicas": 1}}
+
+
+async def test_after_an_interrupted_move_the_copy_in_swarms_records_is_the_one_that_stays(
+    world: World,
+) -> None:
+    await world.engine.boot(SandboxSpec(ONE))
+    old = world.nodes.linked["n1"]
+    old.member = replace(old.member, is_drained=True)
+    await world.node("n1").release(ONE)
+    # All was copied and recorded, but the server ended before it removed the source.
+    world.node("n2").volume_ids.add(ONE)
+    world.node("n2").homes[ONE] = b"whole"
+    Services(world.nodes.client, "store").park(ONE, "n2")
+    assert await world.engine.volumes() == {ONE}
+    world.swarm.place = "n2"
+    await world.engine.boot(SandboxSpec(ONE))
+    moves = Moves(world.nodes, Services(world.nodes.client, "store"), world.engine._node_ids)
+    await moves.empty()
+    assert (world.node("n1").volume_ids, world.node("n2").volume_ids) == (set(), {ONE})
+    assert (await world.engine.sandboxes())[ONE].state is SandboxState.RUNNING
+    assert world.node("n2").homes[ONE] == b"whole"
+
+
+async def test_two_looks_at_a_new_sandbox_at_once_find_the_same_address(world: World) -> None:
+    world.node("n1").put(ONE, SandboxState.RUNNING)
+    world.node("n1").volume_ids.add(ONE)
+    await world.engine.volumes()
+    first, second = await together(world.engine.inspect(ONE), world.engine.inspect(ONE))
+    assert first.gateway_url == second.gateway_url is not None
 
 
 async def test_one_that_boots_on_a_drained_node_moves_first(world: World) -> None:

@@ -41,7 +41,7 @@ async def named(name: str, streams: Streams) -> None:
         writer.write(name.encode() + b": " + line)
 
 
-async def asked(streams: Streams, line: str) -> str:
+async def answer_to(streams: Streams, line: str) -> str:
     reader, writer = streams
     writer.write(f"{line}\n".encode())
     answer = (await reader.readline()).decode().strip()
@@ -71,7 +71,7 @@ async def node(
 
 
 async def test_the_server_reaches_the_engine_of_the_node(node: tuple[str, int]) -> None:
-    assert await asked(await tunnel.dial(*node, SECRET, "engine"), "ping") == "engine: ping"
+    assert await answer_to(await tunnel.dial(*node, SECRET, "engine"), "ping") == "engine: ping"
 
 
 async def test_the_server_reaches_a_gateway_at_an_address_of_its_own(
@@ -82,7 +82,7 @@ async def test_the_server_reaches_a_gateway_at_an_address_of_its_own(
     host, port = own_address(sandbox_id)
     assert url == f"http://{host}:{port}" == await gateways.local_url(sandbox_id, *("", url))
     await gateways.local_url(sandbox_id, node[0], f"http://{SANDBOX}:1")
-    assert await asked(await asyncio.open_connection(host, port), "hi") == "sandbox: hi"
+    assert await answer_to(await asyncio.open_connection(host, port), "hi") == "sandbox: hi"
     gateways.forget(sandbox_id)
     with pytest.raises(OSError, match="Connect call failed"):
         await asyncio.open_connection(host, port)
@@ -105,7 +105,8 @@ async def test_model_calls_go_from_a_sandbox_through_its_node_to_the_relay(
     writer.write(b"serve\n")
     assert int(await reader.readline()) > 0
     sources = [
-        await asked(await asyncio.open_connection("127.0.0.79", relay_port), "?") for _ in range(2)
+        await answer_to(await asyncio.open_connection("127.0.0.79", relay_port), "?")
+        for _ in range(2)
     ]
     # Each sandbox has one address at the relay, always the same.
     assert sources[0] == sources[1] == own_address(f"{HOST} {HOST}")[0]
