@@ -82,6 +82,9 @@ class Returned:
     """Where the one was that has hibernated."""
     warm_sandbox: Container
     """What was ready when it was sent a message."""
+    container: Container
+    """Where it is since its message."""
+    config: dict[str, Any]
     has_stayed: bool
     """Whether the other, which has a job, was in memory all the time."""
 
@@ -134,10 +137,12 @@ def returned(
         # The older one was looked at before it.
         has_stayed = not is_hibernated(api, with_a_job)
         assert_history(api, idle, session)
+        container = container_of(engine, api, idle)
+        config = config_of(container)
         # The next one would only cost time.
         run_with(openclaw, COLD)
         called(api, with_a_job, "cron.remove", {"id": job["id"]})
-    return Returned(former, warm_sandbox, has_stayed)
+    return Returned(former, warm_sandbox, container, config, has_stayed)
 
 
 @pytest.fixture
@@ -315,12 +320,11 @@ def test_a_fork_knows_what_was_said_goes_its_own_way_and_takes_a_warm_sandbox(
 
 
 def test_an_idle_agent_leaves_memory_and_its_next_message_finds_all_it_had(
-    returned: Returned, claimed: Seen, api: Api, engine: docker.DockerClient
+    returned: Returned, engine: docker.DockerClient
 ) -> None:
     assert returned.has_stayed
-    container = container_of(engine, api, claimed.instance_id)
-    assert container.id == returned.warm_sandbox.id
-    assert config_of(container)["agents"]["defaults"]["thinkingDefault"] == "off"
+    assert returned.container.id == returned.warm_sandbox.id
+    assert returned.config["agents"]["defaults"]["thinkingDefault"] == "off"
     assert returned.former.name not in {each.name for each in engine.volumes.list()}
 
 
