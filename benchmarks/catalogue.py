@@ -64,9 +64,9 @@ QUICK: Mapping[str, int] = {
     "stop-start": 5,
     "refill": 1,
     "message": 10,
-    "passing": 50,
-    "status": 3,
-    "up": 3,
+    "passing": 30,
+    "status": 2,
+    "up": 2,
     # Last, so that no other row waits until their server has made the next warm sandbox.
     "wake": 1,
     # This stops the agents that hibernate.

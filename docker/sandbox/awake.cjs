@@ -15,9 +15,6 @@ const { promisify } = require("node:util");
 const { setFlagsFromString } = require("node:v8");
 
 setFlagsFromString("--no-flush-bytecode");
-// By default a heap that allocates little for its age is collected whole after a tenth more, which
-// is every second or third message of an agent.
-setFlagsFromString("--heap-growing-percent=30");
 
 const STEP_MS = 2_000;
 const LONG_MS = 10_000;

@@ -111,3 +111,28 @@ END
     assert asked < 40
     assert again > 40
     assert after_silence < 40
+
+
+def test_a_collection_leaves_the_compile_cache_valid(container: Container) -> None:
+    script = """
+        cd /dev/shm
+        cat >cached.mjs <<'END'
+import { readFileSync, writeFileSync } from "node:fs";
+import { createServer } from "node:http";
+import { Script } from "node:vm";
+const source = "(function () { return 1; })()";
+if (process.argv.includes("compile")) {
+  writeFileSync("code", new Script(source).createCachedData());
+  process.exit();
+}
+const server = createServer((request, response) => response.end());
+await new Promise((listening) => server.listen(0, "127.0.0.1", listening));
+const url = `http://127.0.0.1:${server.address().port}/`;
+await (await fetch(url, { headers: { "X-Chowder-Collect": "1" } })).text();
+console.log(new Script(source, { cachedData: readFileSync("code") }).cachedDataRejected);
+process.exit();
+END
+        node cached.mjs gateway compile
+        node cached.mjs gateway
+    """
+    assert inside(container, script).split() == ["false"]
