@@ -65,17 +65,21 @@ instances.add_command(upgrade)
 def ls(client: Client, output: Output) -> None:
     """List all instances."""
     rows = client.instances()
+    wide = {
+        "WHOLE ID": "id",
+        "OPENCLAW": "openclaw_version",
+        "GATEWAY": "gateway_url",
+        "UPDATED": "updated_at",
+    }
+    if output is Output.WIDE and client.health()["nodes"]:
+        rows = [{**each, "node": client.egress(each["id"])["node"]} for each in rows]
+        wide["NODE"] = "node"
     show_list(
         rows,
         ("ID", "NAME", "STATUS", "MODELS", "CREATED"),
         _row,
         output=output,
-        wide={
-            "WHOLE ID": "id",
-            "OPENCLAW": "openclaw_version",
-            "GATEWAY": "gateway_url",
-            "UPDATED": "updated_at",
-        },
+        wide=wide,
         if_empty="There are no instances. Create one with: chowder-local instances create NAME",
     )
     for each in rows:

@@ -109,7 +109,8 @@ class LocalCalls(Transport):
     def egress(self, instance_id: str) -> Json:
         """`egress` (on, off, or None for the server's own setting) and `egress_in_force`.
 
-        Also `hibernate`, whether the agent may leave memory, and `is_hibernated`.
+        Also `hibernate`, whether the agent may leave memory, `is_hibernated`, and the `node` that
+        has its files, if the server runs on several machines.
         """
         return self._call("GET", local_path(instance_id))
 

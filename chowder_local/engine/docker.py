@@ -262,6 +262,9 @@ class DockerEngine:
     def nodes(self) -> list[EngineNode]:
         return []
 
+    def node_of(self, sandbox_id: SandboxId) -> str | None:
+        return None
+
     async def facts(self, address: EngineAddress) -> EngineFacts:
         """The engine's version and limits; `address` is where it is."""
         return await self._run("report its state", partial(read_facts, self._client, address))

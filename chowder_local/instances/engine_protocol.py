@@ -76,6 +76,9 @@ class Engine(Protocol):
     def nodes(self) -> list[EngineNode]:
         """The machines that sandboxes run on, if they may be several; makes no call."""
 
+    def node_of(self, sandbox_id: SandboxId) -> str | None:
+        """The name of the machine that has a sandbox's files, if they may be several; no call."""
+
     async def usage(self, sandbox_ids: Collection[SandboxId]) -> dict[SandboxId, SandboxUsage]:
         """Memory and processor use of running sandboxes; leaves out those that are gone."""
 

@@ -116,7 +116,7 @@ async def test_an_instances_egress_is_shown_and_set(http: Api) -> None:
     instance = await http.world.created()
     path = f"/local/instances/{instance.id}"
     view: dict[str, Any] = {"id": instance.id, "name": "Ada", "status": "running"}
-    view |= {"hibernate": True, "is_hibernated": False}
+    view |= {"hibernate": True, "is_hibernated": False, "node": None}
     usual = view | {"egress": None, "egress_in_force": "on"}
     assert (await http.get(path)).json() == usual
     closed = await http.patch(path, json={"egress": "off"})

@@ -163,6 +163,9 @@ class ScriptedEngine:
     def nodes(self) -> list[EngineNode]:
         return self.node_list
 
+    def node_of(self, sandbox_id: SandboxId) -> str | None:
+        return self.node_list[0].name if self.node_list else None
+
     async def usage(self, sandbox_ids: Collection[SandboxId]) -> dict[SandboxId, SandboxUsage]:
         await self._call("usage")
         return {each: self.usages[each] for each in sandbox_ids if each in self.usages}

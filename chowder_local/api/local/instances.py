@@ -91,4 +91,5 @@ async def _living(request: Request) -> Instance:
 
 def _view(request: Request, instance: Instance) -> LocalInstanceView:
     egress_in_force = services(request).egress.rule.effective(instance)
-    return LocalInstanceView.from_instance(instance, egress_in_force)
+    node = services(request).engine.node_of(instance.sandbox_id)
+    return LocalInstanceView.from_instance(instance, egress_in_force, node)

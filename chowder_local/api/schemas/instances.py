@@ -245,9 +245,13 @@ class LocalInstanceView(BaseModel):
             examples=[False],
         ),
     ]
+    node: Annotated[
+        str | None,
+        Field(description="The machine that has its files, if there are several."),
+    ]
 
     @classmethod
-    def from_instance(cls, instance: Instance, egress_in_force: Egress) -> Self:
+    def from_instance(cls, instance: Instance, egress_in_force: Egress, node: str | None) -> Self:
         return cls(
             id=instance.id,
             name=instance.name,
@@ -256,6 +260,7 @@ class LocalInstanceView(BaseModel):
             egress_in_force=egress_in_force,
             hibernate=instance.may_hibernate,
             is_hibernated=instance.is_hibernated,
+            node=node,
         )
 
 

@@ -232,12 +232,11 @@ class SwarmEngine:
 
     async def remove(self, sandbox_id: SandboxId) -> None:
         node_id = await self._node_id_or_none(sandbox_id)
-        if node_id is None:
-            # A service that Swarm could not place.
-            await self._run("remove", partial(self._services.remove, sandbox_id))
-        else:
+        # Also one that Swarm could not place, or whose node is away and could start it later.
+        await self._run("remove", partial(self._services.remove, sandbox_id))
+        if node_id is not None:
             node = self._nodes.get(node_id)
-            await self._discard(sandbox_id, node)
+            await node.engine.discard(sandbox_id)
             await node.engine.remove(sandbox_id)
         self._gateways.forget(sandbox_id)
         self._node_ids.pop(sandbox_id, None)
@@ -261,6 +260,10 @@ class SwarmEngine:
             )
             for member in self._nodes.members
         ]
+
+    def node_of(self, sandbox_id: SandboxId) -> str | None:
+        node_id = self._node_ids.get(sandbox_id)
+        return None if node_id is None else self._nodes.name(node_id)
 
     async def usage(self, sandbox_ids: Collection[SandboxId]) -> dict[SandboxId, SandboxUsage]:
         by_node: dict[str, list[SandboxId]] = {}

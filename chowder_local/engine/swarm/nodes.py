@@ -80,9 +80,12 @@ class Nodes:
     def get(self, node_id: str) -> Node:
         """A node. Raises NodeUnreachable if it is not linked."""
         if (node := self.linked.get(node_id)) is None:
-            names = (each.hostname for each in self.members if each.id == node_id)
-            raise NodeUnreachable(next(names, node_id))
+            raise NodeUnreachable(self.name(node_id))
         return node
+
+    def name(self, node_id: str) -> str:
+        """The name of a node, or its id once it has left the swarm."""
+        return next((each.hostname for each in self.members if each.id == node_id), node_id)
 
     async def wait_for_one(self) -> None:
         """Waits until any node is linked. Raises EngineUnavailable if none is in time."""

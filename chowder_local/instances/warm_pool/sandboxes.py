@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from chowder_local.core.domain import SandboxId, SandboxSpec, SandboxState, WarmSandbox
 from chowder_local.core.errors import ChowderError
 from chowder_local.core.errors.agents import GatewayUnavailable
-from chowder_local.core.errors.sandboxes import EngineUnavailable
+from chowder_local.core.errors.sandboxes import EngineUnavailable, NodeUnreachable
 from chowder_local.core.tasks import together
 from chowder_local.openclaw.config import agent_config
 from chowder_local.openclaw.config.agent_config import BLANK_PROVIDER
@@ -174,7 +174,10 @@ class WarmSandboxes:
         """Whether an instance could claim it."""
         if warm.gateway_url is None or warm.fingerprint != self.fingerprint:
             return False
-        return (await self._engine.inspect(warm.sandbox_id)).state is SandboxState.PAUSED
+        try:
+            return (await self._engine.inspect(warm.sandbox_id)).state is SandboxState.PAUSED
+        except NodeUnreachable:
+            return False
 
     async def discard(self, warm: WarmSandbox) -> bool:
         """Destroys a warm sandbox; False if an instance has claimed it before."""

@@ -51,11 +51,17 @@ def test_the_list_as_json_is_that_of_the_api(serve: Serve, capsys: Output) -> No
 
 def test_a_wide_list_has_whole_ids_and_addresses(serve: Serve, capsys: Output) -> None:
     more = {"updated_at": "2026-11-25T01:02:03Z", "openclaw_version": "2026.9.5"}
-    env, _ = serve({LIST: [ONE | more]})
+    cells = [ONE["id"], "2026.9.5", ONE["gateway_url"], "2026-11-25T01:02:03Z"]
+    env, _ = serve({LIST: [ONE | more], "GET /local/health": {"nodes": []}})
     assert run(["instances", "ls", "--output", "wide"], env) == 0
-    assert capsys.readouterr().out.splitlines()[1].split()[-4:] == [
-        ONE["id"], "2026.9.5", ONE["gateway_url"], "2026-11-25T01:02:03Z",
-    ]  # fmt: skip
+    assert capsys.readouterr().out.splitlines()[1].split()[-4:] == cells
+    several = {
+        "GET /local/health": {"nodes": [{"name": "host-1"}]},
+        "GET /local/instances/0a1b2c3d-4e5f": {"node": "host-1"},
+    }
+    env, _ = serve({LIST: [ONE | more], **several})
+    assert run(["instances", "ls", "--output", "wide"], env) == 0
+    assert capsys.readouterr().out.splitlines()[1].split()[-5:] == [*cells, "host-1"]
 
 
 def test_configure_changes_what_is_given(serve: Serve, capsys: Output) -> None:

@@ -10,7 +10,7 @@ import pytest
 from docker.errors import NotFound
 
 from chowder_local.core.domain import SandboxId, SandboxInfo, SandboxSpec, SandboxState
-from chowder_local.core.errors.sandboxes import EngineUnavailable, SandboxMissing
+from chowder_local.core.errors.sandboxes import EngineUnavailable, NodeUnreachable, SandboxMissing
 from chowder_local.core.tasks import owned_tasks, together
 from chowder_local.engine.connection import EngineAddress
 from chowder_local.engine.specs import Limits, SandboxTemplate
@@ -165,6 +165,20 @@ async def test_a_removed_one_is_gone_from_swarm_and_from_its_node(world: World) 
     assert (await world.engine.inspect(ONE)).state is SandboxState.MISSING
     with pytest.raises(SandboxMissing):
         await world.engine.pause(ONE)
+
+
+async def test_one_on_a_node_that_is_away_is_not_started_there_again(world: World) -> None:
+    await world.engine.boot(SandboxSpec(ONE))
+    assert world.engine.node_of(ONE) == "host-n1"
+    gone = world.nodes.linked.pop("n1")
+    with pytest.raises(NodeUnreachable, match="host-n1"):
+        await world.engine.remove(ONE)
+    assert world.swarm.specs == {}
+    # Once the node is back, its files are found and removed.
+    world.nodes.linked["n1"] = gone
+    assert set(await world.engine.sandboxes()) == {ONE}
+    await world.engine.remove(ONE)
+    assert (world.node("n1").containers, world.engine.node_of(ONE)) == ({}, None)
 
 
 async def test_one_that_swarm_cannot_place_says_why(world: World) -> None:

@@ -18,7 +18,7 @@ from chowder_local.core.domain import (
     SandboxState,
     WarmSandbox,
 )
-from chowder_local.core.errors.sandboxes import EngineUnavailable
+from chowder_local.core.errors.sandboxes import EngineUnavailable, NodeUnreachable
 from chowder_local.core.fault_injection import FaultDraft, FaultKind
 from chowder_local.instances.lifecycle.creation import InstanceDraft
 from chowder_local.instances.warm_pool import pool as pool_module
@@ -474,6 +474,15 @@ async def test_a_failure_with_one_warm_sandbox_does_not_affect_others(
     assert bad.sandbox_id in ids
     assert dead.sandbox_id not in ids
     assert len(ids) == 1 + 2
+
+
+async def test_a_warm_sandbox_on_a_machine_that_is_away_is_replaced(world: World) -> None:
+    away, living = await full(world)
+    world.engine.failing[f"inspect {away.sandbox_id}"] = NodeUnreachable("host-1")
+    ids = [each.sandbox_id for each in await full(world)]
+    assert len(ids) == 2
+    assert living.sandbox_id in ids
+    assert away.sandbox_id not in ids
 
 
 async def test_no_warm_sandbox_is_made_while_instances_boot(world: World) -> None:
