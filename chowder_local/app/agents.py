@@ -32,6 +32,8 @@ from chowder_local.instances.monitoring.health import Health
 from chowder_local.instances.monitoring.usage_samples import UsageSamples
 from chowder_local.instances.snapshots.exports import Exports
 from chowder_local.instances.snapshots.forks import Forks
+from chowder_local.instances.snapshots.interval_snapshots import IntervalSnapshots
+from chowder_local.instances.snapshots.recovery import Recovery
 from chowder_local.instances.snapshots.restores import Restores
 from chowder_local.instances.snapshots.upgrade_checks import UpgradeChecks
 from chowder_local.instances.snapshots.upgrades import Upgrades
@@ -214,6 +216,26 @@ class Agents(Sandboxes):
             allocation=self.allocation,
             sandbox_control=self.sandbox_control,
             events=self.events,
+        )
+
+    @cached_property
+    def interval_snapshots(self) -> IntervalSnapshots:
+        return IntervalSnapshots(
+            instances=self.instances,
+            snapshots=self.snapshots,
+            uses=self.uses,
+            interval_s=self.settings.snapshot_interval_s,
+            clock=self.clock,
+        )
+
+    @cached_property
+    def recovery(self) -> Recovery:
+        return Recovery(
+            instances=self.instances,
+            engine=self.engine,
+            snapshots=self.snapshots,
+            restores=self.restores,
+            clock=self.clock,
         )
 
     @cached_property

@@ -110,6 +110,9 @@ class Composition(Agents):
             "usage samples": self.usage_samples.run,
             "idempotency": self.idempotency.run,
         }
+        if self.settings.snapshot_interval_s:
+            loops["snapshots at intervals"] = self.interval_snapshots.run
+            loops["recovery"] = self.recovery.run
         if self.settings.disk_limit_mb is not None:
             loops["disk quota"] = self._disk_watch(self.settings.disk_limit_mb).run
         for name, run in loops.items():

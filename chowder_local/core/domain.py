@@ -153,6 +153,9 @@ DEFAULT_VERSION = "v1"
 """The `openclaw_version` of an instance that follows the server's own; the hosted API's default."""
 
 
+INTERVAL_SNAPSHOT_NAME = "taken at an interval"
+"""The name of the snapshots of CHOWDER_SNAPSHOT_INTERVAL_S; a new one replaces the former."""
+
 UPGRADE_SNAPSHOT_PREFIX = "before OpenClaw "
 """The names of the snapshots that upgrades take begin with it; the new release follows."""
 

@@ -153,6 +153,12 @@ class Settings(BaseModel):
         description="How long nobody has to use a running agent before it leaves memory; its "
         "next message or call brings it back.",
     )
+    snapshot_interval_s: float = Field(
+        0.0,
+        ge=0,
+        description="How often each running agent is copied to a snapshot, of which the latest is "
+        "kept; 0 for never. On several machines an agent comes back from it if its own is away.",
+    )
     drain_timeout_s: float = Field(
         10.0, gt=0, description="How long a stop waits for the turn in progress."
     )

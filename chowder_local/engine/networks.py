@@ -173,7 +173,8 @@ class Networks:
 
     def _join(self, network: Network, own: str, address: str) -> None:
         endpoint = self._networks_of(own).get(str(network.name))
-        if endpoint is not None:
+        # One without an id is left of a connection that failed, because the address was in use.
+        if endpoint is not None and endpoint["EndpointID"]:
             if endpoint["IPAddress"] == address:
                 return
             network.disconnect(own, force=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,6 +39,7 @@ pytestmark = [
 ]
 
 SANDBOX = "dev.chowder-local.sandbox"
+SNAPSHOT_INTERVAL_S = 20
 PROBE = """
 import socket, sys
 try:
@@ -92,7 +94,11 @@ def swarm() -> Iterator[ThreeNodes]:
 
 @pytest.fixture(scope="module")
 def deployed(swarm: ThreeNodes) -> Iterator[Deployed]:
-    swarm.deploy(CHOWDER_WARM_POOL_SIZE="0", CHOWDER_WARM_POOL_MAX="0")
+    swarm.deploy(
+        CHOWDER_WARM_POOL_SIZE="0",
+        CHOWDER_WARM_POOL_MAX="0",
+        CHOWDER_SNAPSHOT_INTERVAL_S=str(SNAPSHOT_INTERVAL_S),
+    )
     server = eventually(lambda: _container(swarm.manager, "chowder_server"), "the server runs")
     key = eventually(lambda: read_file(server, KEY_FILE), "the server has made a key", 120)
     with Api(f"http://{swarm.manager.address}:2469/v1", key) as api:
@@ -203,6 +209,32 @@ def test_a_machine_that_dies_takes_its_agents_along_and_brings_each_back_once(
     deployed.sandbox(first)
 
 
+def test_an_agent_of_a_machine_that_is_cut_off_comes_back_elsewhere_and_is_not_doubled(
+    deployed: Deployed, first: str
+) -> None:
+    api = deployed.api
+    api.say(first, "Count on me.")
+    said_at = datetime.now(UTC)
+    eventually(lambda: _is_saved_since(api, first, said_at), "it is copied", 90)
+    node, former = deployed.sandbox(first)
+    node.unplug()
+    try:
+        eventually(lambda: deployed.places(first) - {node}, "it is elsewhere", 240)
+        former.reload()
+        assert former.status == "paused"
+        eventually(lambda: _says(api, first, "Where are you?"), "the agent answers again", 180)
+        assert "Where are you?" in api.say(first, "Do you remember?")
+        found = api.get(f"{_local(api)}/instances/{first}").json()
+        assert found["node"] != node.name
+    finally:
+        node.plug()
+    eventually(lambda: _are_linked(api), "the machine is linked again", 240)
+    filters: Filters = {"label": f"{SANDBOX}={former.labels[SANDBOX]}"}
+    eventually(lambda: not node.engine.volumes.list(filters=filters), "its files are gone", 120)
+    assert not node.engine.containers.list(all=True, filters=filters)
+    assert "Do you remember?" in api.say(first, "What did I ask last?")
+
+
 def test_a_drained_machine_gives_its_agents_to_others(deployed: Deployed, first: str) -> None:
     api, (node, _) = deployed.api, deployed.sandbox(first)
     api.say(first, "Pack your things.")
@@ -235,6 +267,15 @@ def _are_linked(api: Api) -> bool:
     except httpx.TransportError:
         return False
     return [each["is_linked"] for each in health["nodes"]] == [True, True, True]
+
+
+def _local(api: Api) -> str:
+    return str(api.base_url.join("/local"))
+
+
+def _is_saved_since(api: Api, instance_id: str, time: datetime) -> bool:
+    listed = api.get(f"{_local(api)}/instances/{instance_id}/snapshots").json()
+    return any(datetime.fromisoformat(each["created_at"]) > time for each in listed)
 
 
 def _answers(api: Api) -> bool:

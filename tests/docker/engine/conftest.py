@@ -37,6 +37,16 @@ def store_id() -> Iterator[str]:
 @pytest.fixture
 def own(client: docker.DockerClient) -> Iterator[Container]:
     """What stands for the container of a server, or of a node's worker."""
+    yield from _standing_for_a_server(client)
+
+
+@pytest.fixture
+def successor(client: docker.DockerClient) -> Iterator[Container]:
+    """What stands for the container that replaces it, as long as both run."""
+    yield from _standing_for_a_server(client)
+
+
+def _standing_for_a_server(client: docker.DockerClient) -> Iterator[Container]:
     command = ["sleep", "300"]
     own = client.containers.run(expected_tag(Settings()), command, entrypoint="", detach=True)
     yield own

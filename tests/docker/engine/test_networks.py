@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from docker.errors import NotFound
+from docker.errors import APIError, NotFound
 
 from chowder_local.core.settings import Settings
 from chowder_local.engine import networks as module
@@ -90,6 +90,19 @@ def test_a_server_in_a_container_joins_them_at_an_address_that_stays(
     Networks(client, store_id).recreate(made)
     assert Networks(client, store_id).ensure(own.id) == made
     assert addresses(own) == expected
+
+
+def test_a_server_that_came_before_its_predecessor_had_left_joins_them_afterwards(
+    client: docker.DockerClient, store_id: str, own: Container, successor: Container
+) -> None:
+    made = Networks(client, store_id).ensure(own.id)
+    with pytest.raises(APIError, match="Address already in use"):
+        Networks(client, store_id).ensure(successor.id)
+    own.kill()
+    own.wait()
+    Networks(client, store_id).ensure(successor.id)
+    assert made.closed is not None
+    assert addresses(successor) == {each.name: each.relay_bind for each in (made.open, made.closed)}
 
 
 def test_a_server_elsewhere_takes_away_the_networks_of_the_former_one_with_who_is_in_them(

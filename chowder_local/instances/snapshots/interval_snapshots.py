@@ -1,0 +1,74 @@
+"""Taking a snapshot of each running instance at intervals."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from chowder_local.core import request_context
+from chowder_local.core.domain import INTERVAL_SNAPSHOT_NAME, InstanceStatus
+from chowder_local.core.tasks import contained, every
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from chowder_local.core.domain import Instance, Snapshot
+    from chowder_local.instances.lifecycle.instance_uses import InstanceUses
+    from chowder_local.instances.snapshots.service import Snapshots
+    from chowder_local.store.instances import InstanceQueries
+
+LOOK_INTERVAL_S = 10.0
+
+
+class IntervalSnapshots:
+    """Keeps one snapshot of each running instance that is at most about an interval old."""
+
+    def __init__(
+        self,
+        *,
+        instances: InstanceQueries,
+        snapshots: Snapshots,
+        uses: InstanceUses,
+        interval_s: float,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._instances = instances
+        self._snapshots = snapshots
+        self._uses = uses
+        self._interval_s = interval_s
+        self._clock = clock
+
+    async def run(self) -> None:
+        """Takes what is due, until cancelled."""
+        pause_s = min(LOOK_INTERVAL_S, self._interval_s)
+        await every(pause_s, "taking snapshots at intervals", self.take_due)
+
+    async def take_due(self) -> None:
+        """Takes each snapshot that is due, and removes the one that it replaces."""
+        for instance in await self._instances.running_or_provisioning():
+            if instance.status is not InstanceStatus.RUNNING:
+                continue
+            with (
+                request_context.for_instance(instance.id),
+                contained(f"instance {instance.id}: its snapshot at an interval"),
+            ):
+                former = [
+                    each
+                    for each in await self._snapshots.of_instance(instance.id)
+                    if each.name == INTERVAL_SNAPSHOT_NAME
+                ]
+                if self._is_due(instance, former):
+                    await self._snapshots.take(instance, INTERVAL_SNAPSHOT_NAME)
+                    for each in former:
+                        await self._snapshots.remove(instance.organization_id, each.id)
+
+    def _is_due(self, instance: Instance, former: list[Snapshot]) -> bool:
+        if not former:
+            return True
+        taken_at = former[-1].created_at
+        if not instance.is_in_memory and instance.updated_at <= taken_at:
+            return False
+        age_s = (self._clock() - taken_at).total_seconds()
+        # Not in the way of an answer, but one that is always in use has its turn, too.
+        is_put_off = self._uses.is_used(instance.id) and age_s < 2 * self._interval_s
+        return age_s >= self._interval_s and not is_put_off

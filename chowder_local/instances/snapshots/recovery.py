@@ -1,0 +1,85 @@
+"""Bringing back the instances of a machine that is away, on another one."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from chowder_local.core import request_context
+from chowder_local.core.domain import InstanceStatus, SandboxState
+from chowder_local.core.tasks import contained, every
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from chowder_local.core.domain import SandboxId
+    from chowder_local.instances.engine_protocol import Engine
+    from chowder_local.instances.snapshots.restores import Restores
+    from chowder_local.instances.snapshots.service import Snapshots
+    from chowder_local.store.instances import InstanceQueries
+
+log = logging.getLogger(__name__)
+
+LOOK_INTERVAL_S = 5.0
+AWAY_S = 60.0
+"""A machine that is cut off freezes its agents after 20 seconds, so no agent runs twice."""
+
+
+class Recovery:
+    """Restores running instances from their latest snapshots, once their machine is away."""
+
+    def __init__(
+        self,
+        *,
+        instances: InstanceQueries,
+        engine: Engine,
+        snapshots: Snapshots,
+        restores: Restores,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._instances = instances
+        self._engine = engine
+        self._snapshots = snapshots
+        self._restores = restores
+        self._clock = clock
+        self._away_since: dict[SandboxId, datetime] = {}
+
+    async def run(self) -> None:
+        """Looks for sandboxes whose machine is away, until cancelled."""
+        await every(LOOK_INTERVAL_S, "recovering instances", self.recover)
+
+    async def recover(self) -> None:
+        """Restores each running instance whose machine was away for long enough.
+
+        What the machine has of it is removed once it is back, as it belongs to no instance then.
+        """
+        if not self._engine.nodes():
+            return
+        now = self._clock()
+        self._away_since = {
+            sandbox_id: self._away_since.get(sandbox_id, now)
+            for sandbox_id, info in (await self._engine.sandboxes()).items()
+            if info.state is SandboxState.UNREACHABLE
+        }
+        for sandbox_id, since in self._away_since.items():
+            if (now - since).total_seconds() >= AWAY_S:
+                with contained(f"sandbox {sandbox_id}: recovery"):
+                    await self._restore(sandbox_id)
+
+    async def _restore(self, sandbox_id: SandboxId) -> None:
+        instance = await self._instances.by_sandbox(sandbox_id)
+        if instance is None or instance.status is not InstanceStatus.RUNNING:
+            return
+        with request_context.for_instance(instance.id):
+            if not (snapshots := await self._snapshots.of_instance(instance.id)):
+                return
+            latest = snapshots[-1]
+            node = self._engine.node_of(sandbox_id)
+            log.warning(
+                "instance %s: its machine %s is away; restored as of %s",
+                instance.id,
+                node,
+                latest.created_at,
+            )
+            await self._restores.restore(instance.organization_id, instance, latest.id)
