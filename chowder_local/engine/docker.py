@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from contextlib import ExitStack, aclosing, asynccontextmanager, closing
 from dataclasses import replace
@@ -114,6 +115,9 @@ class DockerEngine:
                     yield engine
                 finally:
                     await engine.leave()
+                    # Calls to an engine that has just gone last until their timeouts.
+                    await asyncio.to_thread(threads.close)
+                    await asyncio.to_thread(probe.close)
 
     async def prepare(self, defaults: specs.SandboxDefaults) -> SandboxNetworks:
         """Checks the image and creates the networks; from then on, sandboxes can be booted.

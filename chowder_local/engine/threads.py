@@ -154,6 +154,10 @@ class Threads:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Waits for running calls, if the engine answers."""
         # An engine that hangs has no answers to wait for.
         self._pool.shutdown(wait=not self._probe.is_lost, cancel_futures=True)
 

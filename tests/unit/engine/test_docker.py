@@ -1,7 +1,9 @@
-"""Retries of a pause that fails, which Docker does not do on demand."""
+"""What Docker does not do on demand: pauses that fail, and a call that has no answer."""
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import AsyncExitStack
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
 
@@ -19,6 +21,8 @@ from chowder_local.engine.owned_resources import OwnedResources
 from chowder_local.engine.threads import Threads
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import docker
 
 STORE_ID, SANDBOX_ID = "store", SandboxId("chowder-1")
@@ -65,3 +69,36 @@ async def test_a_pause_that_keeps_failing_raises_the_engines_error(
     with pytest.raises(EngineUnavailable, match="unable to freeze"):
         await pause(container)
     assert container.pauses == pauses
+
+
+async def test_the_event_loop_goes_on_while_an_engine_that_hangs_is_left(tmp_path: Path) -> None:
+    hangs, is_over = asyncio.Event(), asyncio.Event()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        request = await reader.read(4096)
+        if b"/version" in request:
+            body = b'{"Version": "26.1", "ApiVersion": "1.45"}'
+            head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+            writer.write(head.encode() + body)
+        elif request:
+            hangs.set()
+            await is_over.wait()
+        writer.close()
+        await writer.wait_closed()
+
+    path = tmp_path / "engine.sock"
+    address = EngineAddress(f"unix://{path}", "a test")
+    async with await asyncio.start_unix_server(answer, path), AsyncExitStack() as stack:
+        connecting = DockerEngine.connect(address, STORE_ID, timeout_s=1.0, thread_count=1)
+        engine = await stack.enter_async_context(connecting)
+        listing = asyncio.create_task(engine.sandboxes())
+        await hangs.wait()
+        leaving = asyncio.create_task(stack.aclose())
+        turns = 0
+        while not leaving.done():
+            turns += 1
+            await asyncio.sleep(0.01)
+        is_over.set()
+        assert turns > 10
+        with pytest.raises(EngineUnavailable):
+            await listing
