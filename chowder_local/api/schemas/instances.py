@@ -247,7 +247,7 @@ class LocalInstanceView(BaseModel):
     ]
     node: Annotated[
         str | None,
-        Field(description="The machine that has its files, if there are several."),
+        Field(description="The machine that has its files, if there are several.", examples=[None]),
     ]
 
     @classmethod
