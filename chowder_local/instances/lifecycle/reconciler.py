@@ -59,6 +59,7 @@ class Reconciler:
         self._paused_ttl_s = paused_ttl_s
         self._clock = clock
         self._rounds = 0
+        self._linked: set[str] = set()
         self.engine_problem: str | None = None
         """Why the engine did not answer the last time; None if it did."""
 
@@ -68,7 +69,9 @@ class Reconciler:
 
     async def reconcile(self) -> None:
         """One round over all instances and sandboxes of this server."""
-        is_volume_round = self._rounds % ROUNDS_PER_VOLUME_LISTING == 0
+        linked = {node.name for node in self._engine.nodes() if node.is_linked}
+        # A machine that is back may have files of agents that have come back elsewhere.
+        is_volume_round = self._rounds % ROUNDS_PER_VOLUME_LISTING == 0 or linked != self._linked
         try:
             # The engine first: a row is written before its sandbox is created, so a sandbox that
             # is listed here and has no row afterwards is an orphan.
@@ -78,6 +81,7 @@ class Reconciler:
             self._set_engine_problem(str(unavailable))
             raise
         self._rounds += 1
+        self._linked = linked
         self._set_engine_problem(None)
         # Warm ones before instances: one that is claimed in between is seen as both, not neither.
         warm = await self._warm_queries.ids()

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chowder_local.core.domain import InstanceId, InstanceStatus, SandboxId, SandboxState
+from chowder_local.core.domain import (
+    EngineNode,
+    InstanceId,
+    InstanceStatus,
+    SandboxId,
+    SandboxState,
+)
 from chowder_local.core.errors.sandboxes import EngineUnavailable, ImageMissing
 from chowder_local.instances.lifecycle import provisioner
 from chowder_local.instances.lifecycle.healing import DEATHS_ALLOWED, DEATHS_WINDOW_S
@@ -94,6 +100,18 @@ async def test_an_orphaned_volume_is_removed_by_a_later_round(world: World) -> N
     await world.reconciler.reconcile()
     assert world.engine.volume_ids == set()
     assert world.engine.made("volumes") == 2
+
+
+async def test_volumes_of_a_machine_that_is_back_are_looked_at_at_once(world: World) -> None:
+    away = EngineNode("host-1", False, False, 0, 8, None)
+    world.engine.node_list = [away]
+    await world.reconciler.reconcile()
+    world.engine.volume_ids.add(STRANGER)
+    await world.reconciler.reconcile()
+    assert world.engine.volume_ids == {STRANGER}
+    world.engine.node_list = [replace(away, is_linked=True)]
+    await world.reconciler.reconcile()
+    assert world.engine.volume_ids == set()
 
 
 async def test_a_failed_removal_of_a_volume_is_retried_in_the_next_round(
