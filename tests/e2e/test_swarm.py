@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     Filters = dict[str, str | list[str] | bool]
 
 ASKED = "CHOWDER_TEST_SWARM"
-"""It wants root on Linux, and takes about four minutes: too long for every run."""
+"""It wants root on Linux, and takes about seven minutes: too long for every run."""
 
 pytestmark = [
     pytest.mark.docker,
