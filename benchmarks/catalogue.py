@@ -46,7 +46,7 @@ ROWS: Mapping[str, Row] = {
     "frozen": Row("the first message after 2 and 30 minutes frozen; the next", idling.frozen),
     "burst": Row("10 creates on 4 warm sandboxes; boots, two at a time", crowds.burst),
     "refill": Row("a message while a warm sandbox is made; while none is", crowds.refill),
-    "many": Row("100 running agents that are used in turn (an hour)", crowds.many),
+    "many": Row("100 running agents, each used twice again (1.5 hours)", crowds.many),
     "message": Row("a message through us; straight to the gateway", turns.message),
     "passing": Row("an answer at once, through us; straight", passing.passing),
     "streams": Row("64 streams at once; straight from the gateway", streams.streams),

@@ -86,7 +86,7 @@ def refill(bench: Bench) -> Outcome:
 
 
 def many(bench: Bench) -> Outcome:
-    """Running agents with a history, more than fit, which are used again in random order."""
+    """Running agents with a history, more than fit, each used twice again in random order."""
     count = bench.rounds_or(COUNT)
     with bench.server(WARM_POOL_SIZE="3", HIBERNATE_AFTER_S="60") as server:
         agents = []
@@ -96,12 +96,13 @@ def many(bench: Bench) -> Outcome:
             server.say(agent, f"My number is {number}.")
             agents.append(agent)
         wakes_ms, memory_mb = [], []
-        order = random.sample([*enumerate(agents)], count)
+        order = [each for _ in range(2) for each in random.sample([*enumerate(agents)], count)]
         for turn, (number, agent) in enumerate(order, 1):
-            bench.progress(f"waking agent {turn} of {count}")
+            bench.progress(f"waking an agent, {turn} of {len(order)}")
             ends_s = time.monotonic() + WAKE_INTERVAL_S
             wakes_ms += _wake(server, f"/instances/{agent['id']}")
-            if f"My number is {number}." not in server.answer(agent, "Hello."):
+            number_text = f"My number is {number}."
+            if f'Before that: "{number_text}"' not in server.answer(agent, number_text):
                 raise NotMeasured(f"agent {number} does not know what was said to it")
             memory_mb.append(_memory_mb(bench, server))
             # People come back one after the other.

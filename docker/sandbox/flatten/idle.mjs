@@ -4,6 +4,9 @@
 //
 // Each minute it also looks for conversations on remote workers, of which a sandbox has none, and
 // starts the thread that reads conversations anew. Here it does so once a day.
+//
+// It collects the garbage of a thread as soon as that has no task, which in a boot is while the rest
+// waits for the processor. Here it does so two seconds later.
 import { readFileSync, readdirSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { unfit } from "./unfit.mjs";
@@ -14,11 +17,14 @@ const changes = [
   [/\b(idleTimeoutMs \?\? )6e4\b/g, (_, name) => `${name}864e5`],
   [/\b(idleTimeoutMs: )3e4\b/g, (_, name) => `${name}864e5`],
   [/\b(SQLITE_IDLE_HANDLE_TTL_MS = )18e5\b/g, (_, name) => `${name}864e5`],
+  [/\b(pending = )setImmediate\(/g, (_, name) => `${name}((collect) => setTimeout(collect, 2e3))(`],
+  [/\bclearImmediate(\(pending\))/g, (_, argument) => `clearTimeout${argument}`],
   [/\b(WORKER_PLACEMENT_RECONCILE_INTERVAL_MS = )6e4\b/g, (_, name) => `${name}864e5`],
 ];
 
 const counts = changes.map(() => 0);
-for (const name of readdirSync(dist).filter((each) => each.endsWith(".mjs"))) {
+const scripts = readdirSync(dist, { recursive: true });
+for (const name of scripts.filter((each) => /(\.mjs|\.worker\.js)$/.test(each))) {
   const file = path.join(dist, name);
   const text = readFileSync(file, "utf8");
   let changed = text;

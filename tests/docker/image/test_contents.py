@@ -249,7 +249,7 @@ END
 
 
 @pytest.mark.slow
-def test_openclaw_keeps_its_threads_and_databases_over_a_silence(container: Container) -> None:
+def test_openclaw_keeps_threads_and_databases_over_a_silence(container: Container) -> None:
     script = r"""
         cd /opt/openclaw/node_modules/openclaw/dist
         for name in IDLE_EXECUTION_MS= SQLITE_IDLE_HANDLE_TTL_MS= \
@@ -257,12 +257,16 @@ def test_openclaw_keeps_its_threads_and_databases_over_a_silence(container: Cont
         do
             grep -rhoE "$name[0-9]+e[0-9]+" *.mjs | sort -u
         done
+        grep -rhoE 'pending=set[A-Z][a-z]+' . | sort -u
+        grep -rhoE 'setTimeout[(]collect,[0-9]+e[0-9]+' . | sort -u
     """
     assert inside(container, script).splitlines() == [
         "IDLE_EXECUTION_MS=864e5",
         "SQLITE_IDLE_HANDLE_TTL_MS=864e5",
         "WORKER_PLACEMENT_RECONCILE_INTERVAL_MS=864e5",
         "idleTimeoutMs??864e5",
+        # When a thread's garbage is collected.
+        "setTimeout(collect,2e3",
     ]
 
 
