@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
+import secrets
+import tarfile
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,13 +16,16 @@ import pytest
 
 from chowder_local.core.domain import RELAY_HOSTNAME
 from chowder_local.core.settings import Settings
+from chowder_local.engine.connection import EngineAddress
 from chowder_local.engine.image_recipe import expected_tag
 from chowder_local.engine.server_container import KEY_FILE, read_file
 from chowder_local.engine.server_image import build_server
+from chowder_local.engine.swarm.image_copies import copy_missing_image
 from chowder_local.engine.swarm.worker import PORT
 from tests.e2e.api import Api
 from tests.e2e.containers import inside
-from tests.e2e.three_nodes import NodeEngine, ThreeNodes
+from tests.e2e.registry import Registry
+from tests.e2e.three_nodes import BRIDGE_ADDRESS, NodeEngine, ThreeNodes
 from tests.e2e.waiting import eventually
 
 if TYPE_CHECKING:
@@ -135,6 +141,37 @@ def test_an_agent_on_another_machine_talks_stops_starts_and_keeps_its_files(
     assert sent.status_code == 204, sent.text
     read = api.get(f"instances/{first}/files/download", params={"path": "large.bin"})
     assert read.content == content
+
+
+def test_a_machine_takes_an_image_from_its_registry_and_without_that_from_the_server(
+    swarm: ThreeNodes,
+) -> None:
+    giver, taker = swarm.manager, swarm.nodes[-1]
+
+    def copy(tag: str) -> None:
+        copy_missing_image(
+            tag, EngineAddress(giver.url, giver.name), EngineAddress(taker.url, taker.name)
+        )
+        assert taker.engine.images.get(tag).id == giver.engine.images.get(tag).id
+
+    with Registry(BRIDGE_ADDRESS) as registry:
+        for tag in ("test/pulled:1", "test/copied:1"):
+            place = f"{registry.name}/{tag}"
+            giver.engine.images.get(_made(giver, tag)).tag(place)
+            giver.engine.images.push(place)
+        copy("test/pulled:1")
+        assert {address for address, _ in registry.pulls} == {taker.address}
+    copy("test/copied:1")
+
+
+def _made(node: NodeEngine, tag: str) -> str:
+    """A small image, of which no other engine knows anything."""
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo(secrets.token_hex(8)))
+    repository, _, version = tag.partition(":")
+    node.engine.api.import_image_from_data(content.getvalue(), repository, version)
+    return tag
 
 
 def test_its_sandbox_is_as_confined_as_on_one_machine(deployed: Deployed, first: str) -> None:

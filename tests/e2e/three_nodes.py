@@ -32,6 +32,7 @@ NODE_FOLDER = "/run/chowder-node"
 COPY_TIMEOUT_S = 600.0
 END_TIMEOUT_S = 60.0
 BRIDGE = "chowder-nodes"
+BRIDGE_ADDRESS = "10.213.77.254"
 
 
 def run(*command: str) -> str:
@@ -77,7 +78,7 @@ class NodeEngine:
         run(*within, "link", "set", "lo", "up")
         run(*within, "addr", "add", f"{self.address}/24", "dev", inner)
         run(*within, "link", "set", inner, "up")
-        run(*within, "route", "add", "default", "via", "10.213.77.254")
+        run(*within, "route", "add", "default", "via", BRIDGE_ADDRESS)
 
     def plug(self) -> None:
         """Joins it to the other nodes."""
@@ -95,7 +96,7 @@ class NodeEngine:
             f"mount --bind {self.folder} {NODE_FOLDER}; exec dockerd "
             f"--host=unix://{NODE_FOLDER}/engine.sock --data-root={self.data_root} "
             f"--exec-root={self.folder}/exec --pidfile={self.folder}/dockerd.pid "
-            f"--cgroup-parent=/{self._namespace}"
+            f"--cgroup-parent=/{self._namespace} --insecure-registry={BRIDGE_ADDRESS}/24"
         )
         # `ip netns exec` would hide the mounts of the cgroups.
         namespaces = ["nsenter", f"--net=/var/run/netns/{self._namespace}", "unshare", "-m", "-u"]
@@ -195,7 +196,7 @@ class ThreeNodes:
         """Makes the machines, and joins them to a swarm."""
         self.remove()
         run("ip", "link", "add", BRIDGE, "type", "bridge")
-        run("ip", "addr", "add", "10.213.77.254/24", "dev", BRIDGE)
+        run("ip", "addr", "add", f"{BRIDGE_ADDRESS}/24", "dev", BRIDGE)
         run("ip", "link", "set", BRIDGE, "up")
         for rule in self._rules("-I"):
             run(*rule)
