@@ -19,7 +19,7 @@ from chowder_local.core.settings import Settings
 from chowder_local.engine.connection import EngineAddress
 from chowder_local.engine.image_recipe import expected_tag
 from chowder_local.engine.server_container import KEY_FILE, read_file
-from chowder_local.engine.server_image import build_server
+from chowder_local.engine.server_image import build_server, server_tag
 from chowder_local.engine.swarm.image_copies import copy_missing_image
 from chowder_local.engine.swarm.worker import PORT
 from tests.e2e.api import Api
@@ -45,7 +45,12 @@ pytestmark = [
 ]
 
 SANDBOX = "dev.chowder-local.sandbox"
-SNAPSHOT_INTERVAL_S = 20
+SETTINGS = {
+    "CHOWDER_WARM_POOL_SIZE": "0",
+    "CHOWDER_WARM_POOL_MAX": "0",
+    "CHOWDER_SNAPSHOT_INTERVAL_S": "20",
+}
+NEXT_IMAGE = "chowder-local/server:next"
 PROBE = """
 import socket, sys
 try:
@@ -100,11 +105,7 @@ def swarm() -> Iterator[ThreeNodes]:
 
 @pytest.fixture(scope="module")
 def deployed(swarm: ThreeNodes) -> Iterator[Deployed]:
-    swarm.deploy(
-        CHOWDER_WARM_POOL_SIZE="0",
-        CHOWDER_WARM_POOL_MAX="0",
-        CHOWDER_SNAPSHOT_INTERVAL_S=str(SNAPSHOT_INTERVAL_S),
-    )
+    swarm.deploy(SETTINGS)
     server = eventually(lambda: _container(swarm.manager, "chowder_server"), "the server runs")
     key = eventually(lambda: read_file(server, KEY_FILE), "the server has made a key", 120)
     with Api(f"http://{swarm.manager.address}:2469/v1", key) as api:
@@ -227,6 +228,30 @@ def test_the_servers_end_and_restart_lose_nothing(deployed: Deployed, first: str
     eventually(is_back, "Swarm has started the server again", 120)
     eventually(lambda: _says(deployed.api, first, "And now?"), "the agent answers")
     assert "And now?" in deployed.api.say(first, "What did I ask last?")
+
+
+def test_an_update_of_the_server_and_of_its_workers_loses_nothing(
+    deployed: Deployed, first: str
+) -> None:
+    deployed.api.say(first, "Stay as you are.")
+    _, before = deployed.sandbox(first)
+    for node in deployed.swarm.nodes:
+        repository, _, tag = NEXT_IMAGE.partition(":")
+        node.engine.containers.create(server_tag()).commit(repository, tag)
+    deployed.swarm.deploy(SETTINGS | {"CHOWDER_SERVER_IMAGE": NEXT_IMAGE})
+    services = ["chowder_server", *["chowder_worker"] * 3]
+    nodes = [deployed.swarm.manager, *deployed.swarm.nodes]
+
+    def are_updated() -> bool:
+        found = [_container(node, each) for node, each in zip(nodes, services, strict=True)]
+        images = [each.attrs["Config"]["Image"] for each in found if each is not None]
+        return images == [NEXT_IMAGE] * len(services)
+
+    eventually(are_updated, "all have the next image", 120)
+    eventually(lambda: _are_linked(deployed.api), "all machines are linked again", 120)
+    _, after = deployed.sandbox(first)
+    assert after.id == before.id
+    assert "Stay as you are." in deployed.api.say(first, "What did I ask?")
 
 
 def test_a_machine_that_dies_takes_its_agents_along_and_brings_each_back_once(

@@ -21,12 +21,13 @@ from tests.e2e.serving import bare_environment
 from tests.e2e.waiting import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     import docker
 
 STACK = Path(__file__).parents[2] / "docker" / "stack.yaml"
 NAME = "chowder"
+SECRET = "chowder_worker"
 NODE_FOLDER = "/run/chowder-node"
 """Where each dockerd and its containers see the folder of its socket."""
 COPY_TIMEOUT_S = 600.0
@@ -214,10 +215,11 @@ class ThreeNodes:
         for node in self.nodes[1:]:
             node.engine.swarm.join([f"{self.manager.address}:2377"], token)
 
-    def deploy(self, **settings: str) -> None:
-        """Deploys the stack, as its file says."""
-        secret = secrets.token_hex(32).encode()
-        self.manager.engine.secrets.create(name="chowder_worker", data=secret)
+    def deploy(self, settings: Mapping[str, str]) -> None:
+        """Deploys the stack as its file says, or updates it."""
+        if not self.manager.engine.secrets.list(filters={"name": SECRET}):
+            secret = secrets.token_hex(32).encode()
+            self.manager.engine.secrets.create(name=SECRET, data=secret)
         env = {
             "CHOWDER_ENGINE_SOCKET": f"{NODE_FOLDER}/engine.sock",
             "CHOWDER_SERVER_IMAGE": str(self.manager.engine.images.get(server_tag()).id),
@@ -229,7 +231,7 @@ class ThreeNodes:
         ]  # fmt: skip
         done = subprocess.run(
             command,
-            env=bare_environment() | env | settings,
+            env=bare_environment() | env | dict(settings),
             capture_output=True,
             text=True,
             check=False,
