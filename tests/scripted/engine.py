@@ -59,6 +59,8 @@ class ScriptedEngine:
         self.booted_versions: dict[SandboxId, str] = {}
         self.examination = b'{"findings": []}'
         self.node_list: list[EngineNode] = []
+        self.node_names: dict[SandboxId, str] = {}
+        """Where sandboxes are; the others are on the first node."""
         self.commands = ["init", "openclaw-gateway"]
         """The command lines of each sandbox's processes."""
         self.log = ""
@@ -164,7 +166,8 @@ class ScriptedEngine:
         return self.node_list
 
     def node_of(self, sandbox_id: SandboxId) -> str | None:
-        return self.node_list[0].name if self.node_list else None
+        first = self.node_list[0].name if self.node_list else None
+        return self.node_names.get(sandbox_id, first)
 
     async def usage(self, sandbox_ids: Collection[SandboxId]) -> dict[SandboxId, SandboxUsage]:
         await self._call("usage")

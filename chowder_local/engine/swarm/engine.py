@@ -11,11 +11,13 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Self
 
 from chowder_local.core.domain import (
+    AGENT_MEMORY_BYTES,
     DEFAULT_VERSION,
     EngineMemory,
     EngineNode,
     SandboxInfo,
     SandboxState,
+    agent_capacity,
 )
 from chowder_local.core.errors.sandboxes import EngineUnavailable, SandboxMissing
 from chowder_local.core.tasks import owned_tasks
@@ -242,10 +244,11 @@ class SwarmEngine:
         self._node_ids.pop(sandbox_id, None)
 
     async def memory(self) -> EngineMemory:
-        """The sum of the nodes that take sandboxes."""
+        """The sum of the nodes that take sandboxes; in total, what holds whole ones."""
         nodes = [each for each in self._nodes.linked.values() if not each.member.is_drained]
         available = [each.available_bytes or 0 for each in nodes]
-        total = sum(each.member.memory_bytes for each in nodes)
+        places = sum(agent_capacity(each.member.memory_bytes) for each in nodes)
+        total = places * AGENT_MEMORY_BYTES
         return EngineMemory(total, sum(available) if nodes else None)
 
     def nodes(self) -> list[EngineNode]:

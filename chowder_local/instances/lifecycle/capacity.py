@@ -20,7 +20,7 @@ from chowder_local.core.tasks import contained
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from chowder_local.core.domain import SandboxInfo
+    from chowder_local.core.domain import EngineNode, SandboxInfo
     from chowder_local.instances.engine_protocol import Engine
     from chowder_local.instances.lifecycle.eviction import Eviction
     from chowder_local.instances.lifecycle.hibernation import Hibernation
@@ -74,17 +74,10 @@ class Capacity:
         """Reserves memory for a boot in this block. Raises HostFull if nothing can be evicted."""
         # One at a time, or two boots would take the last place.
         async with self._deciding:
-            limit = await self.limit()
-            # A list of the engine's may still have a sandbox as running that has just ended.
-            not_counted = {sandbox_id}
-            while True:
-                sandboxes = await self._engine.sandboxes()
-                if len(self._in_memory(sandboxes) - not_counted) < limit:
-                    break
-                evicted = await self._evict_one(sandboxes)
-                if evicted is None:
-                    raise HostFull(limit)
-                not_counted.add(evicted)
+            await self._make_room(sandbox_id, await self.limit())
+            if (node := self._node_of(sandbox_id)) is not None:
+                # Its files are there, so it cannot boot where there is room.
+                await self._make_room(sandbox_id, agent_capacity(node.memory_bytes), node.name)
             self._reserved.add(sandbox_id)
         try:
             yield
@@ -109,8 +102,43 @@ class Capacity:
         is_free = len(self._in_memory(sandboxes)) + begun_count + 1 < limit
         return is_free or await self._hibernate_one(sandboxes, IDLE_FOR_WARM_S) is not None
 
-    def _in_memory(self, sandboxes: dict[SandboxId, SandboxInfo]) -> set[SandboxId]:
-        return self._reserved | {each.id for each in sandboxes.values() if each.state in IN_MEMORY}
+    async def _make_room(
+        self, sandbox_id: SandboxId, limit: int, node_name: str | None = None
+    ) -> None:
+        """Evicts others until one more fits, on that node if one is given. Raises HostFull."""
+        # A list of the engine's may still have a sandbox as running that has just ended.
+        not_counted = {sandbox_id}
+        while True:
+            sandboxes = await self._engine.sandboxes()
+            if node_name is not None:
+                sandboxes = {
+                    each: info
+                    for each, info in sandboxes.items()
+                    if self._engine.node_of(each) == node_name
+                }
+            if len(self._in_memory(sandboxes, node_name) - not_counted) < limit:
+                return
+            evicted = await self._evict_one(sandboxes)
+            if evicted is None:
+                raise HostFull(limit)
+            not_counted.add(evicted)
+
+    def _node_of(self, sandbox_id: SandboxId) -> EngineNode | None:
+        """The machine of several that has the sandbox's files, and may boot it."""
+        name = self._engine.node_of(sandbox_id)
+        found = (each for each in self._engine.nodes() if each.name == name)
+        # From a drained one they move to where there is room.
+        return next((each for each in found if not each.is_drained), None)
+
+    def _in_memory(
+        self, sandboxes: dict[SandboxId, SandboxInfo], node_name: str | None = None
+    ) -> set[SandboxId]:
+        reserved = {
+            each
+            for each in self._reserved
+            if node_name is None or self._engine.node_of(each) == node_name
+        }
+        return reserved | {each.id for each in sandboxes.values() if each.state in IN_MEMORY}
 
     async def _evict_one(self, sandboxes: dict[SandboxId, SandboxInfo]) -> SandboxId | None:
         """The sandbox that has left memory; None if none can."""
@@ -122,7 +150,9 @@ class Capacity:
             with contained(f"sandbox {instance.sandbox_id}: eviction"):
                 if await self._eviction.release(instance):
                     return instance.sandbox_id
-        for warm in await self._warm_queries.all():
+        for warm in [
+            each for each in await self._warm_queries.all() if each.sandbox_id in sandboxes
+        ]:
             with contained(f"sandbox {warm.sandbox_id}: eviction"):
                 if warm.gateway_url is not None and await self._warm_sandboxes.discard(warm):
                     log.info("warm sandbox %s: evicted for an instance", warm.sandbox_id)

@@ -9,7 +9,13 @@ from typing import IO, TYPE_CHECKING, Any, cast
 import pytest
 from docker.errors import NotFound
 
-from chowder_local.core.domain import SandboxId, SandboxInfo, SandboxSpec, SandboxState
+from chowder_local.core.domain import (
+    AGENT_MEMORY_BYTES,
+    SandboxId,
+    SandboxInfo,
+    SandboxSpec,
+    SandboxState,
+)
 from chowder_local.core.errors.sandboxes import EngineUnavailable, NodeUnreachable, SandboxMissing
 from chowder_local.core.tasks import owned_tasks, together
 from chowder_local.engine.connection import EngineAddress
@@ -107,7 +113,8 @@ class World:
 
     def link(self, node_id: str) -> None:
         place = WorkerPlace("worker", "127.0.0.1")
-        member = Member(node_id, f"host-{node_id}", True, False, 8, place)
+        memory_bytes = 5 * AGENT_MEMORY_BYTES // 2
+        member = Member(node_id, f"host-{node_id}", True, False, memory_bytes, place)
         scripted = cast("NodeEngine", ScriptedNode(URL))
         self.nodes.members.append(member)
         self.nodes.linked[node_id] = Node(member, place, scripted, ADDRESS, available_bytes=3)
@@ -268,6 +275,6 @@ async def test_a_home_without_a_container_is_found_by_its_volume(world: World) -
     assert world.constraints(OTHER) == ["node.id==n2"]
 
 
-async def test_memory_is_that_of_all_nodes(world: World) -> None:
+async def test_memory_is_that_of_all_nodes_for_whole_sandboxes(world: World) -> None:
     memory = await world.engine.memory()
-    assert (memory.total_bytes, memory.available_bytes) == (16, 6)
+    assert (memory.total_bytes, memory.available_bytes) == (4 * AGENT_MEMORY_BYTES, 6)

@@ -11,6 +11,7 @@ import pytest
 from chowder_local.core.domain import (
     AGENT_MEMORY_BYTES,
     EngineMemory,
+    EngineNode,
     InstanceStatus,
     SandboxId,
     SandboxInfo,
@@ -106,6 +107,23 @@ async def test_an_evicted_instance_is_booted_by_its_start(world: World) -> None:
     assert started.status is RUNNING
     assert world.engine.state(first.sandbox_id) is SandboxState.RUNNING
     assert world.engine.state(other.sandbox_id) is SandboxState.EXITED
+
+
+async def test_an_agent_of_a_full_machine_takes_the_place_of_another_one_there(
+    tmp_path: Path,
+) -> None:
+    async with open_world(tmp_path, max_running=8) as world:
+        elsewhere, beside, released = [await world.stopped() for _ in range(3)]
+        world.engine.node_names[elsewhere.sandbox_id] = "host-2"
+        world.engine.node_list = [
+            EngineNode(name, True, False, 2, AGENT_MEMORY_BYTES, None)
+            for name in ("host-1", "host-2")
+        ]
+        world.engine.put(released.sandbox_id, SandboxState.EXITED)
+        started = await world.lifecycle.start(world.organization_id, released.id)
+        assert started.status is RUNNING
+        assert world.engine.state(beside.sandbox_id) is SandboxState.EXITED
+        assert world.engine.state(elsewhere.sandbox_id) is SandboxState.PAUSED
 
 
 async def test_a_start_without_room_changes_nothing(world: World) -> None:

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from chowder_local.core.domain import EngineNode, Instance, InstanceStatus, SandboxState
+from chowder_local.core.domain import (
+    AGENT_MEMORY_BYTES,
+    EngineNode,
+    Instance,
+    InstanceStatus,
+    SandboxState,
+)
 from chowder_local.core.errors.sandboxes import NodeUnreachable
 from chowder_local.instances.snapshots.recovery import AWAY_S
 from tests.scripted.homes import archive, contents
@@ -29,7 +35,7 @@ def anyio_backend() -> str:
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
     async with open_world(tmp_path, snapshot_interval_s=600.0) as world:
-        world.engine.node_list = [EngineNode("host-1", True, False, 1, 8, 3)]
+        world.engine.node_list = [EngineNode("host-1", True, False, 1, 8 * AGENT_MEMORY_BYTES, 3)]
         yield world
 
 
