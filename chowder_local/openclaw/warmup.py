@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import secrets
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from chowder_local.openclaw.gateway import Gateway
     from chowder_local.openclaw.sandbox_exec import Processes
     from chowder_local.openclaw.shortcuts.catalogue import Allows
+
+log = logging.getLogger(__name__)
 
 TEXT = "Hello."
 TURN_COUNT = 2
@@ -71,6 +74,12 @@ class WarmUp:
         if not answer.get("ok"):
             reason = error_message(answer)[:300]
             raise GatewayUnavailable(f"the warm-up could not be erased: {reason}")
+        if not answer["payload"]["is_truncated"]:
+            log.warning(
+                "sandbox %s: OpenClaw still reads its database, so a log of that has the text of "
+                "the warm-up until OpenClaw writes over it",
+                sandbox_id,
+            )
 
 
 async def _turn(gateway: Gateway, model: str, session: str) -> None:

@@ -1,8 +1,8 @@
 """Erases a conversation from the databases of an agent that keeps running.
 
 Runs in the sandbox as the agent's user. In: one line of JSON {home, key}. Out: one line of JSON
-{ok, payload | error}. It does not know OpenClaw's tables: it deletes every row that mentions the
-conversation, and fails if a row still does.
+{ok, payload: {is_truncated} | error}. It does not know OpenClaw's tables: it deletes every row that
+mentions the conversation, and fails if a row still does.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 AGENT = "agents/main/agent/openclaw-agent.sqlite"
 STATE = "state/openclaw.sqlite"
 BUSY_TIMEOUT_S = 20.0
-CHECKPOINT_TIMEOUT_S = 5.0
+CHECKPOINT_TIMEOUT_S = 20.0
+"""OpenClaw indexes its memories in one read, which takes seconds beside other boots."""
 CHECKPOINT_INTERVAL_S = 0.05
 
 LINKS = {"session_id", "current_session_id", "run_id"}
@@ -35,10 +36,11 @@ class Remaining(Exception):
     """A row still mentions the conversation."""
 
 
-def erase(home: str, key: str) -> None:
+def erase(home: str, key: str) -> bool:
     """Erases the conversation, also from free pages and the WAL.
 
-    Raises Remaining if a row still mentions it, sqlite3.Error.
+    False if a WAL still has its text, until OpenClaw writes over it. Raises Remaining if a row
+    still mentions it, sqlite3.Error.
     """
     state = os.path.join(home, ".openclaw")
     with (
@@ -48,6 +50,8 @@ def erase(home: str, key: str) -> None:
         names = find_names(key, [agent, shared])
         for database in (agent, shared):
             erase_from(database, names)
+        # The shared one gives the first one time.
+        return all([truncate_log(shared), truncate_log(agent)])
 
 
 def connect(path: str) -> sqlite3.Connection:
@@ -99,7 +103,6 @@ def erase_from(database: sqlite3.Connection, names: set[str]) -> None:
         if database.execute(query, sorted(names) * len(columns)).fetchone():
             raise Remaining(f"{table} still mentions the conversation")
     database.execute("VACUUM")
-    truncate_log(database)
 
 
 def tables(database: sqlite3.Connection) -> Iterator[tuple[str, list[str]]]:
@@ -134,21 +137,22 @@ def renumber(database: sqlite3.Connection) -> None:
             database.execute("DELETE FROM sqlite_sequence WHERE name = ?", (table,))
 
 
-def truncate_log(database: sqlite3.Connection) -> None:
+def truncate_log(database: sqlite3.Connection) -> bool:
     """Truncates the WAL; gives up after CHECKPOINT_TIMEOUT_S if a reader still uses it."""
     ends_s = time.monotonic() + CHECKPOINT_TIMEOUT_S
     while database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
         if time.monotonic() >= ends_s:
-            return
+            return False
         time.sleep(CHECKPOINT_INTERVAL_S)
+    return True
 
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
     try:
-        erase(request["home"], request["key"])
+        is_truncated = erase(request["home"], request["key"])
     except (Remaining, sqlite3.Error) as error:
         return {"ok": False, "error": {"message": f"{type(error).__name__}: {error}"}}
-    return {"ok": True, "payload": {}}
+    return {"ok": True, "payload": {"is_truncated": is_truncated}}
 
 
 def serve(requests: TextIO, answers: TextIO) -> None:

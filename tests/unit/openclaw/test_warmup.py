@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from chowder_local.openclaw.shortcuts.catalogue import Allows
 
 SANDBOX = SandboxId("chowder-1")
+ERASED = done(is_truncated=True)
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ async def warming(
     erased: dict[str, Any] | None = None,
     allows: Allows = all_fit,
 ) -> AsyncIterator[tuple[WarmUp, Gateway]]:
-    programs = ScriptedPrograms({"sessions.delete": deleted, "erase": erased or done()})
+    programs = ScriptedPrograms({"sessions.delete": deleted, "erase": erased or ERASED})
     control = Control(programs, lambda _: "token")
     async with serve(gateway) as url, open_gateways() as forwarder:
         yield WarmUp(control, programs, "/data", allows), Gateway(forwarder, url, "token")
@@ -78,3 +79,10 @@ async def test_a_conversation_that_could_not_be_erased_is_not_begun() -> None:
     async with warming(scripted, done(), allows=all_but(WARM_UP)) as (warm_up, gateway):
         await warm_up.warm(SANDBOX, gateway, "model")
     assert scripted.messages == []
+
+
+async def test_text_that_stays_for_a_while_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    left = done(is_truncated=False)
+    async with warming(ScriptedGateway(), done(), left) as (warm_up, gateway):
+        await warm_up.warm(SANDBOX, gateway, "model")
+    assert "has the text of the warm-up" in caplog.text
