@@ -1,6 +1,6 @@
 // Collects the garbage of the gateway's main thread while nobody waits for it: once it has started,
-// some seconds after its last answer, and when a request asks, as the server does before it freezes a
-// warm sandbox.
+// after its first answer, some seconds after its last answer, and when a request asks, as the server
+// does before it freezes a warm sandbox. OpenClaw's helper processes, which stay, are collected once.
 //
 // V8 would do it eight seconds after a message by the monotonic clock, which runs on while a container
 // is frozen: at the thaw, where the first message took half as long again. `gateway` therefore starts
@@ -11,6 +11,7 @@
 "use strict";
 
 const { subscribe } = require("node:diagnostics_channel");
+const { flushCompileCache } = require("node:module");
 const { getHeapStatistics, setFlagsFromString } = require("node:v8");
 const { runInNewContext } = require("node:vm");
 const { isMainThread } = require("node:worker_threads");
@@ -30,8 +31,11 @@ const FLAGS = [
 const HEADER = "x-chowder-collect";
 // By the clock of awake.cjs. A round number would meet whoever sends a message every ten seconds.
 const QUIET_MS = 11_000;
-// Whoever has something to say to a new agent does so at once.
+// Whoever has something to say to a new agent does so at once. The first answer leaves as much garbage
+// as the start, since it loads as much.
 const STARTED_MS = 1_000;
+// When the gateway has started that has started the helper.
+const HELPER_MS = 3_000;
 // Some three turns. Less is not worth half a second in which a message would have to wait.
 const WORTH_BYTES = 16 * 2 ** 20;
 
@@ -46,9 +50,18 @@ function makeCollector() {
 }
 
 function collect() {
+  // See forget.cjs: what is kept for the compile cache is no more use either.
+  flushCompileCache();
   // The only kind that gives memory back to the kernel: 70 MB of an agent that has answered twice.
   collector({ type: "major", flavor: "last-resort" });
   keptBytes = getHeapStatistics().used_heap_size;
+}
+
+if (isMainThread && /\/openclaw\/dist\/.*\bworker\.js$/.test(process.argv[1])) {
+  setTimeout(() => {
+    makeCollector();
+    collect();
+  }, HELPER_MS).unref();
 }
 
 if (isMainThread && process.argv.includes("gateway")) {
@@ -56,6 +69,7 @@ if (isMainThread && process.argv.includes("gateway")) {
   makeCollector();
   let open = 0;
   let hasStarted = false;
+  let hasAnswered = false;
   function collectIfQuiet() {
     if (open === 0 && getHeapStatistics().used_heap_size > keptBytes + WORTH_BYTES) collect();
   }
@@ -75,6 +89,8 @@ if (isMainThread && process.argv.includes("gateway")) {
     response.once("close", () => {
       open -= 1;
       quiet.refresh();
+      if (!hasAnswered) setTimeout(collectIfQuiet, STARTED_MS).unref();
+      hasAnswered = true;
     });
   });
 }

@@ -4,6 +4,6 @@
 const { flushCompileCache } = require("node:module");
 const { isMainThread } = require("node:worker_threads");
 
-if (!isMainThread || /\/openclaw\.mjs$/.test(process.argv[1])) {
-  setInterval(flushCompileCache, 5_000).unref();
-}
+// Most of a boot's threads start at its end, and load at once what they need.
+if (!isMainThread) setInterval(flushCompileCache, 2_000).unref();
+else if (/\/openclaw\.mjs$/.test(process.argv[1])) setInterval(flushCompileCache, 5_000).unref();
