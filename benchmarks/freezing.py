@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 from benchmarks.comparison import compare
 from benchmarks.results import Goal, Outcome, Rule
 from benchmarks.samples import alternately
-from benchmarks.waiting import ms_since
+from benchmarks.waiting import took_ms
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from benchmarks.bench import Bench
     from benchmarks.samples import Sample
 
@@ -29,12 +26,12 @@ def stop_start(bench: Bench) -> Outcome:
 
         def ours() -> Sample:
             return {
-                "stop": _took(lambda: server.call("POST", f"{path}/stop")),
-                "start": _took(lambda: server.call("POST", f"{path}/start")),
+                "stop": took_ms(lambda: server.call("POST", f"{path}/stop")),
+                "start": took_ms(lambda: server.call("POST", f"{path}/start")),
             }
 
         def peer() -> Sample:
-            return {"stop": _took(sandbox.pause), "start": _took(sandbox.unpause)}
+            return {"stop": took_ms(sandbox.pause), "start": took_ms(sandbox.unpause)}
 
         taken = alternately({"ours": ours, "engine": peer}, rounds, 2, bench.progress)
     measures = []
@@ -42,9 +39,3 @@ def stop_start(bench: Bench) -> Outcome:
         goal = Goal(Rule.AT_MOST, BOUND_MS)
         measures.append(compare(taken, call, f"POST …/{call}", "ms", "engine", peer_name, goal))
     return Outcome("stop-start", "Stop and start", tuple(measures), 2)
-
-
-def _took(call: Callable[[], object]) -> float:
-    began_s = time.perf_counter()
-    call()
-    return ms_since(began_s)

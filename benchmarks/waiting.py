@@ -34,3 +34,10 @@ def until(
 def ms_since(began_s: float) -> float:
     """Milliseconds since a reading of `time.perf_counter`."""
     return (time.perf_counter() - began_s) * 1000
+
+
+def took_ms(call: Callable[[], object]) -> float:
+    """The milliseconds that a call took."""
+    began_s = time.perf_counter()
+    call()
+    return ms_since(began_s)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import os
 import secrets
 import tarfile
 import tempfile
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,14 +20,15 @@ from chowder_local.core.domain import RELAY_HOSTNAME
 from chowder_local.core.settings import Settings
 from chowder_local.engine.connection import EngineAddress
 from chowder_local.engine.image_recipe import expected_tag
-from chowder_local.engine.server_container import KEY_FILE, read_file
 from chowder_local.engine.server_image import build_server, server_tag
+from chowder_local.engine.swarm import tunnel
 from chowder_local.engine.swarm.image_copies import copy_missing_image
-from chowder_local.engine.swarm.worker import PORT
+from chowder_local.engine.swarm.listeners import Listeners
+from chowder_local.engine.swarm.worker import PORT, Worker
 from tests.e2e.api import Api
 from tests.e2e.containers import inside
 from tests.e2e.registry import Registry
-from tests.e2e.three_nodes import BRIDGE_ADDRESS, NodeEngine, ThreeNodes
+from tests.e2e.three_nodes import BRIDGE_ADDRESS, SERVER, WORKER, NodeEngine, ThreeNodes
 from tests.e2e.waiting import eventually
 
 if TYPE_CHECKING:
@@ -44,6 +47,7 @@ pytestmark = [
     pytest.mark.skipif(ASKED not in os.environ, reason=f"{ASKED}=1 asks for it"),
 ]
 
+SECRET = "s" * 64
 SANDBOX = "dev.chowder-local.sandbox"
 SETTINGS = {
     "CHOWDER_WARM_POOL_SIZE": "0",
@@ -106,16 +110,10 @@ def swarm() -> Iterator[ThreeNodes]:
 @pytest.fixture(scope="module")
 def deployed(swarm: ThreeNodes) -> Iterator[Deployed]:
     swarm.deploy(SETTINGS)
-    server = eventually(lambda: _container(swarm.manager, "chowder_server"), "the server runs")
-    key = eventually(lambda: read_file(server, KEY_FILE), "the server has made a key", 120)
+    key = eventually(swarm.server_key, "the server has made a key", 120)
     with Api(f"http://{swarm.manager.address}:2469/v1", key) as api:
         eventually(lambda: _are_linked(api), "the last node has got the sandbox image", 300)
         yield Deployed(swarm, api)
-
-
-def _container(node: NodeEngine, service: str) -> Container | None:
-    filters: Filters = {"label": f"com.docker.swarm.service.name={service}"}
-    return next(iter(node.engine.containers.list(filters=filters)), None)
 
 
 @pytest.fixture(scope="module")
@@ -145,14 +143,21 @@ def test_an_agent_on_another_machine_talks_stops_starts_and_keeps_its_files(
 
 
 def test_a_machine_takes_an_image_from_its_registry_and_without_that_from_the_server(
-    swarm: ThreeNodes,
+    swarm: ThreeNodes, tmp_path: Path
 ) -> None:
     giver, taker = swarm.manager, swarm.nodes[-1]
+    source, target = (EngineAddress(each.url, each.name) for each in (giver, taker))
+
+    async def copied(tag: str) -> None:
+        async with Listeners.opened() as listeners:
+            served = Worker(target, SECRET, listeners, tmp_path)
+            tls = tunnel.server_tls(SECRET)
+            port = await listeners.listen("127.0.0.1", 0, served.handle, tls)
+            dialled = partial(tunnel.dial, "127.0.0.1", port, SECRET)
+            await copy_missing_image(tag, source, target, dialled)
 
     def copy(tag: str) -> None:
-        copy_missing_image(
-            tag, EngineAddress(giver.url, giver.name), EngineAddress(taker.url, taker.name)
-        )
+        asyncio.run(copied(tag))
         assert taker.engine.images.get(tag).id == giver.engine.images.get(tag).id
 
     with Registry(BRIDGE_ADDRESS) as registry:
@@ -183,8 +188,8 @@ def test_its_sandbox_is_as_confined_as_on_one_machine(deployed: Deployed, first:
     assert (host["ReadonlyRootfs"], host["CapDrop"], host["PidsLimit"]) == (True, ["ALL"], 512)
     (network,) = container.attrs["NetworkSettings"]["Networks"].values()
     worker, server = (
-        _container(each, service)
-        for each, service in ((node, "chowder_worker"), (deployed.swarm.manager, "chowder_server"))
+        each.container_of(service)
+        for each, service in ((node, WORKER), (deployed.swarm.manager, SERVER))
     )
     assert worker is not None
     assert server is not None
@@ -217,12 +222,12 @@ def test_without_egress_it_reaches_the_relay_only(deployed: Deployed, first: str
 
 
 def test_the_servers_end_and_restart_lose_nothing(deployed: Deployed, first: str) -> None:
-    server = _container(deployed.swarm.manager, "chowder_server")
+    server = deployed.swarm.manager.container_of(SERVER)
     assert server is not None
     server.kill(signal="SIGKILL")
 
     def is_back() -> bool:
-        now = _container(deployed.swarm.manager, "chowder_server")
+        now = deployed.swarm.manager.container_of(SERVER)
         return now is not None and now.id != server.id and _answers(deployed.api)
 
     eventually(is_back, "Swarm has started the server again", 120)
@@ -239,11 +244,11 @@ def test_an_update_of_the_server_and_of_its_workers_loses_nothing(
         repository, _, tag = NEXT_IMAGE.partition(":")
         node.engine.containers.create(server_tag()).commit(repository, tag)
     deployed.swarm.deploy(SETTINGS | {"CHOWDER_SERVER_IMAGE": NEXT_IMAGE})
-    services = ["chowder_server", *["chowder_worker"] * 3]
+    services = [SERVER, *[WORKER] * 3]
     nodes = [deployed.swarm.manager, *deployed.swarm.nodes]
 
     def are_updated() -> bool:
-        found = [_container(node, each) for node, each in zip(nodes, services, strict=True)]
+        found = [node.container_of(each) for node, each in zip(nodes, services, strict=True)]
         images = [each.attrs["Config"]["Image"] for each in found if each is not None]
         return images == [NEXT_IMAGE] * len(services)
 
@@ -305,7 +310,7 @@ def test_a_drained_machine_gives_its_agents_to_others(deployed: Deployed, first:
         eventually(lambda: _says(api, first, "Where are you?"), "the agent answers again", 180)
         assert "Where are you?" in api.say(first, "Do you remember?")
         assert node not in deployed.places(first)
-        eventually(lambda: not _container(node, "chowder_worker"), "its worker has left")
+        eventually(lambda: not node.container_of(WORKER), "its worker has left")
         assert not node.engine.volumes.list(filters={"label": SANDBOX})
     eventually(lambda: _are_linked(api), "it takes agents again", 120)
 

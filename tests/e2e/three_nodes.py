@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from chowder_local.core.errors.sandboxes import EngineUnavailable
 from chowder_local.engine.connection import EngineAddress, open_client
+from chowder_local.engine.server_container import KEY_FILE, read_file
 from chowder_local.engine.server_image import server_tag
 from tests.e2e.serving import bare_environment
 from tests.e2e.waiting import eventually
@@ -24,10 +25,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     import docker
+    from docker.models.containers import Container
 
 STACK = Path(__file__).parents[2] / "docker" / "stack.yaml"
 NAME = "chowder"
 SECRET = "chowder_worker"
+SERVER, WORKER = "chowder_server", "chowder_worker"
 NODE_FOLDER = "/run/chowder-node"
 """Where each dockerd and its containers see the folder of its socket."""
 COPY_TIMEOUT_S = 600.0
@@ -167,6 +170,13 @@ class NodeEngine:
         """Its address."""
         return f"unix://{self.folder}/engine.sock"
 
+    def container_of(self, service: str) -> Container | None:
+        """The running container of a service, if it has one."""
+        filters: dict[str, str | list[str] | bool] = {
+            "label": f"com.docker.swarm.service.name={service}"
+        }
+        return next(iter(self.engine.containers.list(filters=filters)), None)
+
     @property
     def engine(self) -> docker.DockerClient:
         assert self.client is not None
@@ -237,6 +247,11 @@ class ThreeNodes:
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
+
+    def server_key(self) -> str | None:
+        """The key of the server's default organization, once it has made one."""
+        server = self.manager.container_of(SERVER)
+        return None if server is None else read_file(server, KEY_FILE)
 
     @contextmanager
     def drained(self, node: NodeEngine) -> Iterator[None]:

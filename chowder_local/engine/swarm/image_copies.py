@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import logging
 import time
 from contextlib import closing
@@ -9,14 +11,19 @@ from typing import TYPE_CHECKING
 
 from docker.errors import APIError, ImageNotFound
 
+from chowder_local.core.errors.sandboxes import EngineUnavailable
 from chowder_local.engine.connection import open_client
 from chowder_local.engine.error_translation import translated_errors
+from chowder_local.engine.swarm.image_spool import LENGTH_BYTES
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+
     from docker import DockerClient
     from docker.models.images import Image
 
     from chowder_local.engine.connection import EngineAddress
+    from chowder_local.engine.swarm.tunnel import Streams
 
 log = logging.getLogger(__name__)
 
@@ -24,32 +31,72 @@ TIMEOUT_S = 600.0
 CHUNK_BYTES = 1024 * 1024
 
 
-def copy_missing_image(tag: str, source: EngineAddress, target: EngineAddress) -> None:
-    """Copies an image, unless the target has it. Blocks.
+async def copy_missing_image(
+    tag: str,
+    source: EngineAddress,
+    target: EngineAddress,
+    dialled: Callable[[str], Awaitable[Streams]],
+) -> None:
+    """Copies an image, unless the target has it; `dialled` opens streams to the target's worker.
 
-    If the image has been pushed to a registry, the target pulls it from there, which goes on after
-    an interruption with what is missing. Raises ImageMissing if the source lacks it, else
+    If the image has been pushed to a registry, the target pulls it from there. Either way, it goes
+    on after an interruption with what is missing. Raises ImageMissing if the source lacks it, else
     EngineUnavailable.
     """
-    doing = f"copy the sandbox image to {target.source}"
+    began_s = time.monotonic()
+    with translated_errors(f"copy the sandbox image to {target.source}", image=tag):
+        image_id = await asyncio.to_thread(_missing, tag, source, target)
+        if image_id is None:
+            return
+        giver = await asyncio.to_thread(open_client, source, TIMEOUT_S)
+        with closing(giver):
+            image = await asyncio.to_thread(giver.images.get, tag)
+            log.info("copying the sandbox image %s to %s", tag, target.source)
+            streams = await dialled(f"image {image_id.removeprefix('sha256:')}")
+            try:
+                await send(image.save(CHUNK_BYTES, named=tag), streams)
+            except (OSError, ValueError) as broken:
+                raise EngineUnavailable(
+                    f"The copy to {target.source} broke off: {broken}."
+                ) from broken
+            finally:
+                streams[1].close()
+    log.info("%s has the sandbox image, after %.0f s", target.source, time.monotonic() - began_s)
+
+
+async def send(chunks: Iterator[bytes], streams: Streams) -> None:
+    """Sends what the worker has not got yet. Raises EngineUnavailable if it refuses, OSError."""
+    reader, writer = streams
+    had_bytes = int(await reader.readline())
+    had, chunk = hashlib.sha256(), b""
+    while had_bytes and (chunk := await asyncio.to_thread(next, chunks, b"")):
+        had.update(chunk[:had_bytes])
+        had_bytes, chunk = max(0, had_bytes - len(chunk)), chunk[had_bytes:]
+    writer.write(f"{had.hexdigest()}\n".encode())
+    while chunk := chunk or await asyncio.to_thread(next, chunks, b""):
+        writer.write(len(chunk).to_bytes(LENGTH_BYTES))
+        writer.write(chunk)
+        await writer.drain()
+        chunk = b""
+    writer.write((0).to_bytes(LENGTH_BYTES))
+    if (answer := (await reader.readline()).decode().strip()) != "ok":
+        raise EngineUnavailable(f"The worker refuses the image: {answer or 'it has ended'}.")
+
+
+def _missing(tag: str, source: EngineAddress, target: EngineAddress) -> str | None:
+    """The id of the image that the target lacks, after it has tried registries. Blocks."""
     with (
         closing(open_client(source, TIMEOUT_S)) as giver,
         closing(open_client(target, TIMEOUT_S)) as taker,
-        translated_errors(doing, image=tag),
     ):
         image = giver.images.get(tag)
         try:
             if taker.images.get(tag).id == image.id:
-                return
+                return None
         except ImageNotFound:
             pass
-        began_s = time.monotonic()
-        if not any(_is_pulled(taker, image, tag, each) for each in in_registries(image)):
-            log.info("copying the sandbox image %s to %s", tag, target.source)
-            taker.images.load(image.save(CHUNK_BYTES, named=tag))  # type: ignore[arg-type]  # it streams
-        log.info(
-            "%s has the sandbox image, after %.0f s", target.source, time.monotonic() - began_s
-        )
+        is_pulled = any(_is_pulled(taker, image, tag, each) for each in in_registries(image))
+        return None if is_pulled else str(image.id)
 
 
 def in_registries(image: Image) -> list[str]:

@@ -90,7 +90,7 @@ class Links:
         """
         async with self._socket(member, place) as (path, address):
             tag = needs.defaults.image
-            await asyncio.to_thread(copy_missing_image, tag, needs.source, address)
+            await copy_missing_image(tag, needs.source, address, partial(self.dial, place))
             async with NodeEngine.connect(
                 address,
                 self.store_id,
@@ -105,7 +105,7 @@ class Links:
                     needs.relay_port,
                     needs.door_port,
                 )
-                watch = await self._dial(place, f"watch {json.dumps(asdict(watched))}")
+                watch = await self.dial(place, f"watch {json.dumps(asdict(watched))}")
                 with closing(watch[1]):
                     node = Node(member, place, engine, address)
                     await beat(node, watch)
@@ -121,14 +121,15 @@ class Links:
     ) -> AsyncIterator[tuple[Path, EngineAddress]]:
         """A Unix socket of this machine that leads to the node's engine."""
         path = self.folder / f"{member.id[:12]}.sock"
-        dialled = partial(self._dial, place, "engine")
+        dialled = partial(self.dial, place, "engine")
         await self.listeners.listen_at_path(path, partial(tunnel.forward, dialled=dialled))
         try:
             yield path, EngineAddress(f"unix://{path}", f"the node {member.hostname}")
         finally:
             self.listeners.end_at_path(path)
 
-    async def _dial(self, place: WorkerPlace, target: str) -> Streams:
+    async def dial(self, place: WorkerPlace, target: str) -> Streams:
+        """A stream to a target, through a node's worker. Raises EngineUnavailable."""
         return await tunnel.dial(place.address, worker.PORT, self.stack.secret, target)
 
 

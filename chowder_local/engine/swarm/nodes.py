@@ -121,7 +121,8 @@ class Nodes:
     async def bring_image(self, tag: str, source: EngineAddress) -> None:
         """Gives all nodes another OpenClaw release's image. Raises EngineUnavailable."""
         for node in list(self.linked.values()):
-            await asyncio.to_thread(copy_missing_image, tag, source, node.address)
+            dialled = partial(self.links.dial, node.place)
+            await copy_missing_image(tag, source, node.address, dialled)
             await self.threads.run(self._label, node.member.id, tag)
 
     def _label(self, node_id: str, tag: str) -> None:

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 from ipaddress import AddressValueError, IPv4Address, IPv4Network
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -29,6 +31,7 @@ from chowder_local.engine.connection import EngineAddress, open_client
 from chowder_local.engine.containers import pause
 from chowder_local.engine.self_container import address_on
 from chowder_local.engine.swarm import tunnel
+from chowder_local.engine.swarm.image_spool import ImageSpool
 from chowder_local.engine.swarm.listeners import Listeners
 
 if TYPE_CHECKING:
@@ -71,10 +74,13 @@ class Watched:
 
 
 class Worker:
-    """Serves one server. `engine` is the engine of the node."""
+    """Serves one server. `engine` is the node's engine; images on their way are in `folder`."""
 
-    def __init__(self, engine: EngineAddress, secret: str, listeners: Listeners) -> None:
+    def __init__(
+        self, engine: EngineAddress, secret: str, listeners: Listeners, folder: Path
+    ) -> None:
         self._engine = engine
+        self._images = ImageSpool(engine, folder)
         self._secret = secret
         self._listeners = listeners
         self._server = ""
@@ -92,6 +98,9 @@ class Worker:
                 await self._join(streams, partial(asyncio.open_unix_connection, self._socket))
             case ["sandbox", address] if _is_of_sandbox(address):
                 await self._join(streams, partial(asyncio.open_connection, address, GATEWAY_PORT))
+            case ["image", image_id] if image_id.isalnum():
+                tunnel.accept(writer)
+                await self._images.receive(streams, image_id)
             case ["watch", sent]:
                 self._server = writer.get_extra_info("peername")[0]
                 tunnel.accept(writer)
@@ -190,7 +199,8 @@ async def _run(engine: EngineAddress, network: str, secret: str) -> None:
         loop.add_signal_handler(number, stopped.set)
     async with AsyncExitStack() as stack:
         listeners = await stack.enter_async_context(Listeners.opened())
-        worker = Worker(engine, secret, listeners)
+        folder = Path(stack.enter_context(TemporaryDirectory(prefix="chowder-images-")))
+        worker = Worker(engine, secret, listeners, folder)
         await listeners.listen(address, PORT, worker.handle, tunnel.server_tls(secret))
         log.info("worker of this node, at %s:%d", address, PORT)
         freezing = loop.create_task(worker.freeze_in_silence())

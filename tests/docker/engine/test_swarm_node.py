@@ -78,7 +78,7 @@ async def node(
     # The worker of this test is no container, and has none of its addresses.
     monkeypatch.setattr(SandboxNetworks, "relay_binds", [])
     async with Listeners.opened() as listeners:
-        served = Worker(find_engine(os.environ), SECRET, listeners)
+        served = Worker(find_engine(os.environ), SECRET, listeners, tmp_path)
         port = await listeners.listen(HOST, 0, served.handle, tunnel.server_tls(SECRET))
         monkeypatch.setattr(worker, "PORT", port)
         async with linked(store_id, own, tmp_path, port, listeners) as node:

@@ -25,6 +25,7 @@ from tests.scripted.engine import ScriptedEngine
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     import docker
 
@@ -119,14 +120,14 @@ class World:
 
 
 @pytest.fixture
-async def world(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
+async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
     monkeypatch.setattr(module, "BEAT_INTERVAL_S", 0.02)
     monkeypatch.setattr(module, "LOOK_INTERVAL_S", 0.02)
     swarm = ScriptedSwarm()
     image = SimpleNamespace(get=lambda _: SimpleNamespace(id="sha256:" + "a" * 64))
     client = cast("docker.DockerClient", SimpleNamespace(api=swarm, nodes=swarm, images=image))
     async with Listeners.opened() as listeners, owned_tasks() as tasks:
-        served = Worker(ADDRESS, SECRET, listeners)
+        served = Worker(ADDRESS, SECRET, listeners, tmp_path)
         links = WatchLinks(
             await listeners.listen(HOST, 0, served.handle, tunnel.server_tls(SECRET))
         )

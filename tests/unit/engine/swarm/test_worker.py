@@ -64,7 +64,7 @@ async def node(
     await listeners.listen_at_path(path, partial(named, "engine"))
     gateway_port = await listeners.listen(SANDBOX, 0, partial(named, "sandbox"))
     monkeypatch.setattr(worker, "GATEWAY_PORT", gateway_port)
-    served = Worker(EngineAddress(f"unix://{path}", "the test"), SECRET, listeners)
+    served = Worker(EngineAddress(f"unix://{path}", "the test"), SECRET, listeners, tmp_path)
     port = await listeners.listen(NODE, 0, served.handle, tunnel.server_tls(SECRET))
     monkeypatch.setattr(worker, "PORT", port)
     return NODE, port
@@ -115,13 +115,13 @@ async def test_model_calls_go_from_a_sandbox_through_its_node_to_the_relay(
 
 async def test_a_server_that_is_silent_for_too_long_finds_its_sandboxes_frozen(
     listeners: Listeners, node: tuple[str, int], monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    caplog: pytest.LogCaptureFixture, tmp_path: Path,
 ) -> None:  # fmt: skip
     frozen = asyncio.Event()
     loop = asyncio.get_running_loop()
     monkeypatch.setattr(worker, "SILENCE_S", 0.01)
     monkeypatch.setattr(Worker, "_freeze", lambda _: loop.call_soon_threadsafe(frozen.set))
-    served = Worker(EngineAddress("unix:///nowhere", "the test"), SECRET, listeners)
+    served = Worker(EngineAddress("unix:///nowhere", "the test"), SECRET, listeners, tmp_path)
     port = await listeners.listen(NODE, 0, served.handle, tunnel.server_tls(SECRET))
     freezing = loop.create_task(served.freeze_in_silence())
     watched = Watched("store", (), 1, 2)
@@ -135,11 +135,11 @@ async def test_a_server_that_is_silent_for_too_long_finds_its_sandboxes_frozen(
 
 
 async def test_on_a_drained_node_a_worker_stays_until_its_agents_have_left(
-    listeners: Listeners, node: tuple[str, int], monkeypatch: pytest.MonkeyPatch
+    listeners: Listeners, node: tuple[str, int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(worker, "NOTICE_S", 0.0)
     monkeypatch.setattr(worker, "LEAVE_INTERVAL_S", 0.01)
-    served = Worker(EngineAddress("unix:///nowhere", "the test"), SECRET, listeners)
+    served = Worker(EngineAddress("unix:///nowhere", "the test"), SECRET, listeners, tmp_path)
     # Nobody needs it.
     await served.leave()
     port = await listeners.listen(NODE, 0, served.handle, tunnel.server_tls(SECRET))
