@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,7 @@ from benchmarks.fleet import fleet
 from benchmarks.results import Goal, Measure, Outcome, Rule
 from benchmarks.samples import alternately
 from benchmarks.stock_openclaw import start, stock
-from benchmarks.waiting import NotMeasured, ms_since
+from benchmarks.waiting import NotMeasured, took_ms
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,9 +43,7 @@ def warm(bench: Bench) -> Outcome:
         def peer() -> Sample:
             server.wait_for_pool(1)
             frozen.pause()
-            began_s = time.perf_counter()
-            frozen.unpause()
-            return {"ms": ms_since(began_s)}
+            return {"ms": took_ms(frozen.unpause)}
 
         warm_up = bench.warm_up_or_none(1)
         taken = alternately({"ours": ours, "unpause": peer}, rounds, warm_up, bench.progress)

@@ -99,7 +99,7 @@ class Capacity:
             return False
         sandboxes = await self._engine.sandboxes()
         # Memory for one stays free, or the new warm sandbox would soon be evicted.
-        is_free = len(self._in_memory(sandboxes)) + begun_count + 1 < limit
+        is_free = len(self._reserved | _in_memory(sandboxes)) + begun_count + 1 < limit
         return is_free or await self._hibernate_one(sandboxes, IDLE_FOR_WARM_S) is not None
 
     async def _make_room(
@@ -109,14 +109,12 @@ class Capacity:
         # A list of the engine's may still have a sandbox as running that has just ended.
         not_counted = {sandbox_id}
         while True:
-            sandboxes = await self._engine.sandboxes()
-            if node_name is not None:
-                sandboxes = {
-                    each: info
-                    for each, info in sandboxes.items()
-                    if self._engine.node_of(each) == node_name
-                }
-            if len(self._in_memory(sandboxes, node_name) - not_counted) < limit:
+            listed = await self._engine.sandboxes()
+            sandboxes = {
+                each: info for each, info in listed.items() if self._is_on(each, node_name)
+            }
+            reserved = {each for each in self._reserved if self._is_on(each, node_name)}
+            if len((reserved | _in_memory(sandboxes)) - not_counted) < limit:
                 return
             evicted = await self._evict_one(sandboxes)
             if evicted is None:
@@ -130,15 +128,9 @@ class Capacity:
         # From a drained one they move to where there is room.
         return next((each for each in found if not each.is_drained), None)
 
-    def _in_memory(
-        self, sandboxes: dict[SandboxId, SandboxInfo], node_name: str | None = None
-    ) -> set[SandboxId]:
-        reserved = {
-            each
-            for each in self._reserved
-            if node_name is None or self._engine.node_of(each) == node_name
-        }
-        return reserved | {each.id for each in sandboxes.values() if each.state in IN_MEMORY}
+    def _is_on(self, sandbox_id: SandboxId, node_name: str | None) -> bool:
+        """Whether it counts for a node; None stands for all of them."""
+        return node_name is None or self._engine.node_of(sandbox_id) == node_name
 
     async def _evict_one(self, sandboxes: dict[SandboxId, SandboxInfo]) -> SandboxId | None:
         """The sandbox that has left memory; None if none can."""
@@ -150,11 +142,10 @@ class Capacity:
             with contained(f"sandbox {instance.sandbox_id}: eviction"):
                 if await self._eviction.release(instance):
                     return instance.sandbox_id
-        for warm in [
-            each for each in await self._warm_queries.all() if each.sandbox_id in sandboxes
-        ]:
+        for warm in await self._warm_queries.all():
+            is_ready = warm.gateway_url is not None and warm.sandbox_id in sandboxes
             with contained(f"sandbox {warm.sandbox_id}: eviction"):
-                if warm.gateway_url is not None and await self._warm_sandboxes.discard(warm):
+                if is_ready and await self._warm_sandboxes.discard(warm):
                     log.info("warm sandbox %s: evicted for an instance", warm.sandbox_id)
                     return warm.sandbox_id
         return await self._hibernate_one(sandboxes)
@@ -171,3 +162,7 @@ class Capacity:
                     if await self._hibernation.hibernate(instance):
                         return instance.sandbox_id
         return None
+
+
+def _in_memory(sandboxes: dict[SandboxId, SandboxInfo]) -> set[SandboxId]:
+    return {each.id for each in sandboxes.values() if each.state in IN_MEMORY}

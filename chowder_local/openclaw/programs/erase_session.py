@@ -50,7 +50,7 @@ def erase(home: str, key: str) -> bool:
         names = find_names(key, [agent, shared])
         for database in (agent, shared):
             erase_from(database, names)
-        # The shared one gives the first one time.
+        # The agent's own comes last, since that is what is read for long.
         return all([truncate_log(shared), truncate_log(agent)])
 
 

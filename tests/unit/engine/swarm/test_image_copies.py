@@ -79,7 +79,6 @@ async def bytes_there(dial: Dial) -> int:
     return count
 
 
-@pytest.mark.anyio
 async def test_an_image_goes_on_where_it_broke_off(
     dial: Dial, loaded: list[bytes], tmp_path: Path
 ) -> None:
@@ -90,7 +89,6 @@ async def test_an_image_goes_on_where_it_broke_off(
     assert await bytes_there(dial) == 0
 
 
-@pytest.mark.anyio
 async def test_what_is_there_of_another_copy_begins_anew(
     dial: Dial, loaded: list[bytes], tmp_path: Path
 ) -> None:
@@ -102,7 +100,6 @@ async def test_what_is_there_of_another_copy_begins_anew(
     assert loaded == [b"".join(another)]
 
 
-@pytest.mark.anyio
 async def test_what_the_engine_does_not_take_is_not_kept(dial: Dial) -> None:
     with pytest.raises(EngineUnavailable, match="It is no image"):
         await send(iter([b"\0"]), await dial())
