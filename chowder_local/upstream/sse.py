@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 from chowder_local.core.errors.upstream import StreamBroken
 
-_BLANK_LINE = re.compile(rb"\r?\n\r?\n")
+# It begins with a literal, which `re` finds three times as fast in an event of megabytes. `parse`
+# takes the "\r" before it away.
+_BLANK_LINE = re.compile(rb"\n\r?\n")
 # The longest incomplete blank line at the end of the searched bytes.
-_OVERLAP = 3
+_OVERLAP = 2
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 

@@ -16,7 +16,6 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import pytest
 
 from chowder_local.core.secrets import SecretBox
@@ -103,8 +102,8 @@ def pid_of(server: ServerProcess) -> int:
 
 def failures_counted(server: ServerProcess) -> list[str]:
     """What the server itself counts of answers that say that it failed."""
-    metrics = httpx.get(f"{server.base_url.removesuffix('/v1')}/local/metrics", trust_env=False)
-    lines = metrics.text.splitlines()
+    with Api(server.base_url, server.key) as api:
+        lines = api.get(f"{server.base_url.removesuffix('/v1')}/local/metrics").text.splitlines()
     return [each for each in lines if "chowder_requests_total" in each and 'status="5xx"' in each]
 
 
