@@ -33,8 +33,8 @@ const HEADER = "x-chowder-collect";
 const QUIET_MS = 11_000;
 // Whoever has something to say to a new agent does so at once. The first answer leaves as much garbage
 // as the start, since it loads as much.
-const STARTED_MS = 1_000;
-// When the gateway has started that has started the helper.
+const STARTED_MS = 800;
+// A gateway starts its helpers three seconds before it is ready.
 const HELPER_MS = 3_000;
 // Some three turns. Less is not worth half a second in which a message would have to wait.
 const WORTH_BYTES = 16 * 2 ** 20;

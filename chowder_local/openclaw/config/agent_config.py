@@ -60,17 +60,20 @@ def initial_config(
             }
         },
         "memory": {"search": {"provider": "none"}},
+        # Nor calls to the vendor: the image fixes the release, the relay the models.
+        "update": {"checkOnStart": False},
         # Otherwise OpenClaw's tool search hides a client's function tools.
         "tools": {"toolSearch": {"mode": "directory"}},
         "plugins": {"entries": {"admin-http-rpc": {"enabled": True}}},
         "models": {
+            "catalogRefresh": {"enabled": False},
             "providers": {
                 provider_id(each): {
                     **provider_entry(each, relay_url, relay_token),
                     "models": [model_entry(model) for model in KNOWN_MODELS.get(each, ())],
                 }
                 for each in (*ModelProvider, OTHER_PROVIDERS)
-            }
+            },
         },
     }
     return merged(config, to_merge_patch(overrides or {}))

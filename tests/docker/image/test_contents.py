@@ -266,7 +266,7 @@ def test_openclaw_keeps_threads_and_databases_over_a_silence(container: Containe
         "WORKER_PLACEMENT_RECONCILE_INTERVAL_MS=864e5",
         "idleTimeoutMs??864e5",
         # When a thread's garbage is collected.
-        "setTimeout(collect,1500",
+        "setTimeout(collect,900",
     ]
 
 
