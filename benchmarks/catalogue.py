@@ -14,6 +14,7 @@ from benchmarks import (
     idling,
     passing,
     requests,
+    stack,
     startup,
     streams,
     turns,
@@ -54,6 +55,7 @@ ROWS: Mapping[str, Row] = {
     "memory": Row("an agent's memory after its first turn; stock", footprint.agent_memory),
     "server-memory": Row("the server's memory, long answer; short one", footprint.server_memory),
     "up": Row("up → healthy; importing the dependencies", startup.up),
+    "swarm": Row("an agent on three machines; on one (root on Linux)", stack.swarm),
     "scale": Row("list and status with 10,000 rows; with 10", requests.scale),
 }
 

@@ -6,6 +6,8 @@ import asyncio
 import io
 import os
 import secrets
+import ssl
+import sys
 import tarfile
 import tempfile
 from datetime import UTC, datetime
@@ -16,7 +18,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from chowder_local.core.domain import RELAY_HOSTNAME
+from chowder_local.core.domain import AGENT_MEMORY_BYTES, RELAY_HOSTNAME
 from chowder_local.core.settings import Settings
 from chowder_local.engine.connection import EngineAddress
 from chowder_local.engine.image_recipe import expected_tag
@@ -38,13 +40,12 @@ if TYPE_CHECKING:
 
     Filters = dict[str, str | list[str] | bool]
 
-ASKED = "CHOWDER_TEST_SWARM"
-"""It wants root on Linux, and takes about seven minutes: too long for every run."""
+IS_POSSIBLE = sys.platform == "linux" and os.geteuid() == 0 and getattr(ssl, "HAS_PSK", False)
 
 pytestmark = [
     pytest.mark.docker,
     pytest.mark.slow,
-    pytest.mark.skipif(ASKED not in os.environ, reason=f"{ASKED}=1 asks for it"),
+    pytest.mark.skipif(not IS_POSSIBLE, reason="it takes root on Linux, and Python 3.13"),
 ]
 
 SECRET = "s" * 64
@@ -243,7 +244,7 @@ def test_an_update_of_the_server_and_of_its_workers_loses_nothing(
     for node in deployed.swarm.nodes:
         repository, _, tag = NEXT_IMAGE.partition(":")
         node.engine.containers.create(server_tag()).commit(repository, tag)
-    deployed.swarm.deploy(SETTINGS | {"CHOWDER_SERVER_IMAGE": NEXT_IMAGE})
+    deployed.swarm.deploy(SETTINGS, NEXT_IMAGE)
     services = [SERVER, *[WORKER] * 3]
     nodes = [deployed.swarm.manager, *deployed.swarm.nodes]
 
@@ -325,6 +326,22 @@ def test_a_deleted_one_leaves_nothing_on_any_machine(deployed: Deployed) -> None
     for node in deployed.swarm.nodes:
         left = node.engine.containers.list(all=True, filters=filters)
         assert (left, node.engine.volumes.list(filters=filters)) == ([], []), node.name
+
+
+def test_an_agent_for_which_no_machine_has_memory_says_so(deployed: Deployed, first: str) -> None:
+    api = deployed.api
+    kept = api.patch(f"{_local(api)}/instances/{first}", json={"hibernate": False})
+    assert kept.is_success, kept.text
+    place, _ = deployed.sandbox(first)
+    agents = {node: int(node is place) for node in deployed.swarm.nodes}
+    with deployed.swarm.filled(agents, AGENT_MEMORY_BYTES // 2):
+        refused = api.created("refused")
+        eventually(lambda: api.status(refused) == "error", "it is refused")
+        reason = api.get(f"instances/{refused}").json()["error_message"]
+        assert "No node has room" in reason
+        api.delete(f"instances/{refused}")
+        assert "Hello." in api.say(first, "Hello.")
+    api.delete(f"instances/{deployed.created('accepted')}")
 
 
 def _are_linked(api: Api) -> bool:

@@ -5,15 +5,20 @@ Each is a dockerd in namespaces of its own: network, mounts and host name. A bri
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import shutil
 import signal
 import subprocess
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from docker.types import Healthcheck, Resources
+
+from chowder_local.core.domain import AGENT_MEMORY_BYTES
 from chowder_local.core.errors.sandboxes import EngineUnavailable
 from chowder_local.engine.connection import EngineAddress, open_client
 from chowder_local.engine.server_container import KEY_FILE, read_file
@@ -225,23 +230,26 @@ class ThreeNodes:
         for node in self.nodes[1:]:
             node.engine.swarm.join([f"{self.manager.address}:2377"], token)
 
-    def deploy(self, settings: Mapping[str, str]) -> None:
-        """Deploys the stack as its file says, or updates it."""
+    def deploy(self, settings: Mapping[str, str], image: str | None = None) -> None:
+        """Deploys the stack as its file and these settings say, or updates it."""
         if not self.manager.engine.secrets.list(filters={"name": SECRET}):
             secret = secrets.token_hex(32).encode()
             self.manager.engine.secrets.create(name=SECRET, data=secret)
         env = {
             "CHOWDER_ENGINE_SOCKET": f"{NODE_FOLDER}/engine.sock",
-            "CHOWDER_SERVER_IMAGE": str(self.manager.engine.images.get(server_tag()).id),
-            "CHOWDER_ALLOWED_HOSTS": self.manager.address,
+            "CHOWDER_SERVER_IMAGE": image or str(self.manager.engine.images.get(server_tag()).id),
         }
+        environment = {"CHOWDER_ALLOWED_HOSTS": self.manager.address, **settings}
+        mine = self.manager.folder / "mine.yaml"
+        mine.write_text(json.dumps({"services": {"server": {"environment": environment}}}))
         command = [
             "docker", "-H", self.manager.url,
-            "stack", "deploy", "--detach", "--resolve-image", "never", "-c", str(STACK), NAME,
+            "stack", "deploy", "--detach", "--resolve-image", "never",
+            "-c", str(STACK), "-c", str(mine), NAME,
         ]  # fmt: skip
         done = subprocess.run(
             command,
-            env=bare_environment() | env | dict(settings),
+            env=bare_environment() | env,
             capture_output=True,
             text=True,
             check=False,
@@ -267,6 +275,38 @@ class ThreeNodes:
             yield
         finally:
             update("active")
+
+    @contextmanager
+    def filled(self, agents: Mapping[NodeEngine, int], free_bytes: int) -> Iterator[None]:
+        """Leaves so much memory on each machine, beside its agents, for the block."""
+        # The SDK's types leave Swarm out.
+        services: Any = self.manager.engine.services
+        image_id = str(self.manager.engine.images.get(server_tag()).id)
+        fillers = []
+        for node in self.nodes:
+            facts = node.engine.info()
+            reserved = agents[node] * AGENT_MEMORY_BYTES
+            filler = services.create(
+                # By its tag, each node would ask a registry first.
+                image_id,
+                name=f"filler-{node.number}",
+                command=["sleep", "infinity"],
+                # By the image's own check, it would never be healthy.
+                healthcheck=Healthcheck(test=["NONE"]),
+                init=True,
+                constraints=[f"node.id=={facts['Swarm']['NodeID']}"],
+                resources=Resources(mem_reservation=facts["MemTotal"] - reserved - free_bytes),
+            )
+            fillers.append(filler)
+        try:
+            for filler in fillers:
+                eventually(partial(_runs, filler), "the memory is taken")
+            yield
+        finally:
+            for filler in fillers:
+                filler.remove()
+            for node in self.nodes:
+                eventually(partial(_is_free, node), "the memory is given back")
 
     def remove(self) -> None:
         """Ends and removes all of it, and what an earlier run has left."""
@@ -298,3 +338,11 @@ class ThreeNodes:
         # The machine's own engine drops what it does not know, between bridged machines too.
         for side in ("-i", "-o"):
             yield ["iptables", action, "FORWARD", side, BRIDGE, "-j", "ACCEPT"]
+
+
+def _is_free(node: NodeEngine) -> bool:
+    return node.container_of(f"filler-{node.number}") is None
+
+
+def _runs(service: Any) -> bool:
+    return any(each["Status"]["State"] == "running" for each in service.tasks())
