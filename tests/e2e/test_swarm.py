@@ -45,6 +45,7 @@ IS_POSSIBLE = sys.platform == "linux" and os.geteuid() == 0 and getattr(ssl, "HA
 pytestmark = [
     pytest.mark.docker,
     pytest.mark.slow,
+    pytest.mark.long,
     pytest.mark.skipif(not IS_POSSIBLE, reason="it takes root on Linux, and Python 3.13"),
 ]
 
