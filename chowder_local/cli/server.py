@@ -154,7 +154,8 @@ def _status_rows(health: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _node(node: Mapping[str, Any]) -> str:
-    states = {"drained": node["is_drained"], "does not answer": not node["is_linked"]}
+    problem = node["problem"] or "does not answer"
+    states = {"drained": node["is_drained"], problem: not node["is_linked"]}
     words = [f"{node['sandboxes']} sandboxes", *(word for word, is_so in states.items() if is_so)]
     return f"{node['name']}: {', '.join(words)}"
 

@@ -296,7 +296,8 @@ class EngineMemory:
 class EngineNode:
     """A machine of several that sandboxes run on; only a *linked* one answers.
 
-    A drained one takes no new sandboxes; `available_bytes` is None if it is not known.
+    A drained one takes no new sandboxes; `available_bytes` is None if it is not known. `problem`
+    is why it is not linked, or how much of the sandbox image it has got.
     """
 
     name: str
@@ -305,6 +306,7 @@ class EngineNode:
     sandboxes: int
     memory_bytes: int
     available_bytes: int | None
+    problem: str | None = None
 
 
 @dataclass(frozen=True)

@@ -56,8 +56,8 @@ def _nodes(nodes: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
     for node in nodes:
         subject, words = f"node, {node['name']}", f"{node['sandboxes']} sandboxes"
         if not node["is_linked"]:
-            cure = "its worker does not answer; see docker node ls"
-            yield Finding(subject, Level.WARN, f"{words}; {cure}")
+            problem = node["problem"] or "its worker does not answer; see docker node ls"
+            yield Finding(subject, Level.WARN, f"{words}; {problem}")
             continue
         free_gb = (node["available_bytes"] or 0) / 1e9
         drained = ", drained" if node["is_drained"] else ""

@@ -69,9 +69,11 @@ except OSError as refused:
 class Deployed:
     """The stack, its server's API, and where its agents are."""
 
-    def __init__(self, swarm: ThreeNodes, api: Api) -> None:
+    def __init__(self, swarm: ThreeNodes, api: Api, told: set[str]) -> None:
         self.swarm = swarm
         self.api = api
+        self.told = told
+        """What the server has said of nodes before they were linked."""
 
     def sandbox(self, instance_id: str) -> tuple[NodeEngine, Container]:
         """An agent's node and container: there is one, on one node."""
@@ -114,8 +116,10 @@ def deployed(swarm: ThreeNodes) -> Iterator[Deployed]:
     swarm.deploy(SETTINGS)
     key = eventually(swarm.server_key, "the server has made a key", 120)
     with Api(f"http://{swarm.manager.address}:2469/v1", key) as api:
-        eventually(lambda: _are_linked(api), "the last node has got the sandbox image", 300)
-        yield Deployed(swarm, api)
+        told: set[str] = set()
+        linked = partial(_are_linked, api, told)
+        eventually(linked, "the last node has got the sandbox image", 300)
+        yield Deployed(swarm, api, told)
 
 
 @pytest.fixture(scope="module")
@@ -145,9 +149,9 @@ def test_an_agent_on_another_machine_talks_stops_starts_and_keeps_its_files(
 
 
 def test_a_machine_takes_an_image_from_its_registry_and_without_that_from_the_server(
-    swarm: ThreeNodes, tmp_path: Path
+    deployed: Deployed, tmp_path: Path
 ) -> None:
-    giver, taker = swarm.manager, swarm.nodes[-1]
+    giver, taker = deployed.swarm.manager, deployed.swarm.nodes[-1]
     source, target = (EngineAddress(each.url, each.name) for each in (giver, taker))
 
     async def copied(tag: str) -> None:
@@ -156,12 +160,13 @@ def test_a_machine_takes_an_image_from_its_registry_and_without_that_from_the_se
             tls = tunnel.server_tls(SECRET)
             port = await listeners.listen("127.0.0.1", 0, served.handle, tls)
             dialled = partial(tunnel.dial, "127.0.0.1", port, SECRET)
-            await copy_missing_image(tag, source, target, dialled)
+            await copy_missing_image(tag, source, target, dialled, print)
 
     def copy(tag: str) -> None:
         asyncio.run(copied(tag))
         assert taker.engine.images.get(tag).id == giver.engine.images.get(tag).id
 
+    assert any("gets the sandbox image" in each for each in deployed.told), deployed.told
     with Registry(BRIDGE_ADDRESS) as registry:
         for tag in ("test/pulled:1", "test/copied:1"):
             place = f"{registry.name}/{tag}"
@@ -345,12 +350,14 @@ def test_an_agent_for_which_no_machine_has_memory_says_so(deployed: Deployed, fi
     api.delete(f"instances/{deployed.created('accepted')}")
 
 
-def _are_linked(api: Api) -> bool:
-    """Whether all nodes take sandboxes."""
+def _are_linked(api: Api, told: set[str] | None = None) -> bool:
+    """Whether all nodes take sandboxes; adds to `told` what is said of others."""
     try:
         health = api.get(api.base_url.join("/local/health")).json()
     except httpx.TransportError:
         return False
+    if told is not None:
+        told |= {each["problem"] for each in health["nodes"] if each["problem"]}
     return [each["is_linked"] for each in health["nodes"]] == [True, True, True]
 
 

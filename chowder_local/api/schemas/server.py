@@ -64,6 +64,13 @@ class NodeHealth(BaseModel):
     sandboxes: Annotated[int, Field(description="How many have their files there.", examples=[7])]
     memory_bytes: Annotated[int, Field(examples=[25_000_000_000])]
     available_bytes: Annotated[int | None, Field(examples=[9_000_000_000])]
+    problem: Annotated[
+        str | None,
+        Field(
+            description="Why it is not linked, or how much of the sandbox image it has got.",
+            examples=["It gets the sandbox image: 214 of 716 MB."],
+        ),
+    ]
 
 
 class HealthView(BaseModel):

@@ -260,6 +260,7 @@ class SwarmEngine:
                 sum(node_id == member.id for node_id in self._node_ids.values()),
                 member.memory_bytes,
                 node.available_bytes if (node := self._nodes.linked.get(member.id)) else None,
+                self._nodes.problems.get(member.id),
             )
             for member in self._nodes.members
         ]

@@ -17,7 +17,7 @@ from chowder_local.engine.error_translation import translated_errors
 from chowder_local.engine.swarm.image_spool import LENGTH_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
     from docker import DockerClient
     from docker.models.images import Image
@@ -36,8 +36,11 @@ async def copy_missing_image(
     source: EngineAddress,
     target: EngineAddress,
     dialled: Callable[[str], Awaitable[Streams]],
+    told: Callable[[str], None],
 ) -> None:
     """Copies an image, unless the target has it; `dialled` opens streams to the target's worker.
+
+    `told` is told how far the copy is.
 
     If the image has been pushed to a registry, the target pulls it from there. Either way, it goes
     on after an interruption with what is missing. Raises ImageMissing if the source lacks it, else
@@ -54,7 +57,10 @@ async def copy_missing_image(
             log.info("copying the sandbox image %s to %s", tag, target.source)
             streams = await dialled(f"image {image_id.removeprefix('sha256:')}")
             try:
-                await send(image.save(CHUNK_BYTES, named=tag), streams)
+                size_mb = image.attrs["Size"] // 10**6
+                chunks = image.save(CHUNK_BYTES, named=tag)
+                async for sent_bytes in send(chunks, streams):
+                    told(f"It gets the sandbox image: {sent_bytes // 10**6} of {size_mb} MB.")
             except (OSError, ValueError) as broken:
                 raise EngineUnavailable(
                     f"The copy to {target.source} broke off: {broken}."
@@ -64,10 +70,13 @@ async def copy_missing_image(
     log.info("%s has the sandbox image, after %.0f s", target.source, time.monotonic() - began_s)
 
 
-async def send(chunks: Iterator[bytes], streams: Streams) -> None:
-    """Sends what the worker has not got yet. Raises EngineUnavailable if it refuses, OSError."""
+async def send(chunks: Iterator[bytes], streams: Streams) -> AsyncIterator[int]:
+    """Sends what the worker has not got yet, and gives the number of bytes that it has got.
+
+    Raises EngineUnavailable if it refuses, OSError.
+    """
     reader, writer = streams
-    had_bytes = int(await reader.readline())
+    sent_bytes = had_bytes = int(await reader.readline())
     had, chunk = hashlib.sha256(), b""
     while had_bytes and (chunk := await asyncio.to_thread(next, chunks, b"")):
         had.update(chunk[:had_bytes])
@@ -77,6 +86,8 @@ async def send(chunks: Iterator[bytes], streams: Streams) -> None:
         writer.write(len(chunk).to_bytes(LENGTH_BYTES))
         writer.write(chunk)
         await writer.drain()
+        sent_bytes += len(chunk)
+        yield sent_bytes
         chunk = b""
     writer.write((0).to_bytes(LENGTH_BYTES))
     if (answer := (await reader.readline()).decode().strip()) != "ok":

@@ -58,7 +58,8 @@ class ImageSpool:
         reader, writer = streams
         had_bytes, had_digest = await asyncio.to_thread(self._begin, path)
         writer.write(f"{had_bytes}\n".encode())
-        if (await reader.readline()).decode().strip() != had_digest:
+        # A sender that leaves before it has said anything is no other copy.
+        if (await reader.readuntil()).decode().strip() != had_digest:
             await self._refuse(streams, path, "what it has is of another copy; that begins anew")
             return
         with path.open("ab") as file:

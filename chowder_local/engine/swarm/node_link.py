@@ -16,7 +16,7 @@ from chowder_local.engine.swarm.image_copies import copy_missing_image
 from chowder_local.engine.swarm.node_engine import NodeEngine
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
     from chowder_local.engine.specs import SandboxDefaults
@@ -82,15 +82,17 @@ class Links:
 
     @asynccontextmanager
     async def linked(
-        self, member: Member, place: WorkerPlace, needs: NodeNeeds
+        self, member: Member, place: WorkerPlace, needs: NodeNeeds, told: Callable[[str], None]
     ) -> AsyncIterator[tuple[Node, Streams]]:
         """A node with the sandbox image and networks, and the stream for `beat`.
+
+        It is `told` how much of the image the node has.
 
         Raises EngineUnavailable, and ImageMissing if the server's own engine lacks the image.
         """
         async with self._socket(member, place) as (path, address):
             tag = needs.defaults.image
-            await copy_missing_image(tag, needs.source, address, partial(self.dial, place))
+            await copy_missing_image(tag, needs.source, address, partial(self.dial, place), told)
             async with NodeEngine.connect(
                 address,
                 self.store_id,

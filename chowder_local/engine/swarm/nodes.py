@@ -48,7 +48,7 @@ class Nodes:
     linked: dict[str, Node] = field(default_factory=dict)
     """Nodes by their ids."""
     problems: dict[str, str] = field(default_factory=dict)
-    """Why others are not linked."""
+    """Why others are not linked, or how much of the sandbox image they have."""
     _tasks: dict[str, tuple[WorkerPlace, asyncio.Task[None]]] = field(default_factory=dict)
     _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
@@ -122,7 +122,7 @@ class Nodes:
         """Gives all nodes another OpenClaw release's image. Raises EngineUnavailable."""
         for node in list(self.linked.values()):
             dialled = partial(self.links.dial, node.place)
-            await copy_missing_image(tag, source, node.address, dialled)
+            await copy_missing_image(tag, source, node.address, dialled, log.debug)
             await self.threads.run(self._label, node.member.id, tag)
 
     def _label(self, node_id: str, tag: str) -> None:
@@ -139,7 +139,8 @@ class Nodes:
     async def _keep(self, member: Member, place: WorkerPlace, needs: NodeNeeds) -> None:
         """Keeps one link until it breaks."""
         with contained(f"node {member.hostname}"), self._noted(member):
-            async with self.links.linked(member, place, needs) as (node, watch):
+            told = partial(self.problems.__setitem__, member.id)
+            async with self.links.linked(member, place, needs, told) as (node, watch):
                 await self.threads.run(self._label, member.id, needs.defaults.image)
                 await self._set(member, node)
                 try:

@@ -65,7 +65,7 @@ async def linked(
     place = WorkerPlace(str(container.id), HOST)
     member = Member("n1", "node1", is_up=True, is_drained=False, memory_bytes=1, worker=place)
     links = Links(Stack("test", SECRET), store_id, folder, listeners, 20.0, 2)
-    async with links.linked(member, place, needs) as (node, watch):
+    async with links.linked(member, place, needs, print) as (node, watch):
         assert node.available_bytes
         await beat(node, watch)
         yield node

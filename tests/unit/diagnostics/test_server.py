@@ -79,8 +79,10 @@ async def test_each_machine_of_a_swarm_is_a_finding(world: World, tmp_path: Path
     world.engine.node_list = [
         EngineNode("one", True, True, 3, 8_000_000_000, 2_500_000_000),
         EngineNode("two", False, False, 1, 8_000_000_000, None),
+        EngineNode("three", False, False, 0, 8_000_000_000, None, "It gets the sandbox image."),
     ]
     findings = await findings_of(world, tmp_path)
     assert findings["node, one"].words == "3 sandboxes, 2.5 GB of memory free, drained"
     assert findings["node, two"].level is Level.WARN
     assert "its worker does not answer" in findings["node, two"].words
+    assert "gets the sandbox image" in findings["node, three"].words

@@ -24,7 +24,7 @@ from chowder_local.engine.threads import Threads
 from tests.scripted.engine import ScriptedEngine
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
     import docker
@@ -95,7 +95,7 @@ class WatchLinks:
 
     @asynccontextmanager
     async def linked(
-        self, member: Member, place: WorkerPlace, _: NodeNeeds
+        self, member: Member, place: WorkerPlace, _: NodeNeeds, __: Callable[[str], None]
     ) -> AsyncIterator[tuple[Node, Streams]]:
         if self.problem is not None:
             raise self.problem
