@@ -36,11 +36,11 @@ async def copy_missing_image(
     source: EngineAddress,
     target: EngineAddress,
     dialled: Callable[[str], Awaitable[Streams]],
-    told: Callable[[str], None],
+    progress: Callable[[str], None],
 ) -> None:
     """Copies an image, unless the target has it; `dialled` opens streams to the target's worker.
 
-    `told` is told how far the copy is.
+    `progress` hears how far the copy is.
 
     If the image has been pushed to a registry, the target pulls it from there. Either way, it goes
     on after an interruption with what is missing. Raises ImageMissing if the source lacks it, else
@@ -60,7 +60,7 @@ async def copy_missing_image(
                 size_mb = image.attrs["Size"] // 10**6
                 chunks = image.save(CHUNK_BYTES, named=tag)
                 async for sent_bytes in send(chunks, streams):
-                    told(f"It gets the sandbox image: {sent_bytes // 10**6} of {size_mb} MB.")
+                    progress(f"It gets the sandbox image: {sent_bytes // 10**6} of {size_mb} MB.")
             except (OSError, ValueError) as broken:
                 raise EngineUnavailable(
                     f"The copy to {target.source} broke off: {broken}."

@@ -82,17 +82,19 @@ class Links:
 
     @asynccontextmanager
     async def linked(
-        self, member: Member, place: WorkerPlace, needs: NodeNeeds, told: Callable[[str], None]
+        self, member: Member, place: WorkerPlace, needs: NodeNeeds, progress: Callable[[str], None]
     ) -> AsyncIterator[tuple[Node, Streams]]:
         """A node with the sandbox image and networks, and the stream for `beat`.
 
-        It is `told` how much of the image the node has.
+        `progress` hears how much of the image the node has.
 
         Raises EngineUnavailable, and ImageMissing if the server's own engine lacks the image.
         """
         async with self._socket(member, place) as (path, address):
             tag = needs.defaults.image
-            await copy_missing_image(tag, needs.source, address, partial(self.dial, place), told)
+            await copy_missing_image(
+                tag, needs.source, address, partial(self.dial, place), progress
+            )
             async with NodeEngine.connect(
                 address,
                 self.store_id,

@@ -139,8 +139,8 @@ class Nodes:
     async def _keep(self, member: Member, place: WorkerPlace, needs: NodeNeeds) -> None:
         """Keeps one link until it breaks."""
         with contained(f"node {member.hostname}"), self._noted(member):
-            told = partial(self.problems.__setitem__, member.id)
-            async with self.links.linked(member, place, needs, told) as (node, watch):
+            progress = partial(self.problems.__setitem__, member.id)
+            async with self.links.linked(member, place, needs, progress) as (node, watch):
                 await self.threads.run(self._label, member.id, needs.defaults.image)
                 await self._set(member, node)
                 try:
