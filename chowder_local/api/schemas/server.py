@@ -68,7 +68,7 @@ class NodeHealth(BaseModel):
         str | None,
         Field(
             description="Why it is not linked, or how much of the sandbox image it has got.",
-            examples=["It gets the sandbox image: 214 of 716 MB."],
+            examples=["It gets the sandbox image: about 29%."],
         ),
     ]
 

@@ -57,10 +57,12 @@ async def copy_missing_image(
             log.info("copying the sandbox image %s to %s", tag, target.source)
             streams = await dialled(f"image {image_id.removeprefix('sha256:')}")
             try:
-                size_mb = image.attrs["Size"] // 10**6
+                # Its archive is a little larger.
+                size_bytes = image.attrs["Size"]
                 chunks = image.save(CHUNK_BYTES, named=tag)
                 async for sent_bytes in send(chunks, streams):
-                    progress(f"It gets the sandbox image: {sent_bytes // 10**6} of {size_mb} MB.")
+                    share = min(1.0, sent_bytes / size_bytes)
+                    progress(f"It gets the sandbox image: about {share:.0%}.")
             except (OSError, ValueError) as broken:
                 raise EngineUnavailable(
                     f"The copy to {target.source} broke off: {broken}."
