@@ -101,8 +101,8 @@ def many(bench: Bench) -> Outcome:
             bench.progress(f"waking an agent, {turn} of {len(order)}")
             ends_s = time.monotonic() + WAKE_INTERVAL_S
             wakes_ms += _wake(server, f"/instances/{agent['id']}")
-            said = f"My number is {number}."
-            if f'Before that: "{said}"' not in server.answer(agent, said):
+            text = f"My number is {number}."
+            if f'Before that: "{text}"' not in server.answer(agent, text):
                 raise NotMeasured(f"agent {number} does not know what was said to it")
             memory_mb.append(_memory_mb(bench, server))
             # People come back one after the other.

@@ -58,20 +58,20 @@ def swarm(bench: Bench) -> Outcome:
         servers = {"ours": stack, "single": single}
         agents = {name: each.create()[0] for name, each in servers.items()}
 
-        def held(name: str) -> Sample:
+        def lifecycle(name: str) -> Sample:
             # Nothing is measured while either makes its next warm sandbox.
             for each in servers.values():
                 each.wait_for_pool(1)
-            return _held(servers[name], agents[name])
+            return _lifecycle(servers[name], agents[name])
 
-        def said(name: str) -> Sample:
+        def message(name: str) -> Sample:
             return {"message": servers[name].say(agents[name], "Hello.")}
 
         def in_turn(measured: Callable[[str], Sample], count: int) -> Samples:
             subjects = {name: partial(measured, name) for name in servers}
             return alternately(subjects, count, 1, bench.progress)
 
-        taken, messages = in_turn(held, rounds), in_turn(said, rounds * MESSAGES)
+        taken, messages = in_turn(lifecycle, rounds), in_turn(message, rounds * MESSAGES)
     more = paired_difference(*(column(messages[name], "message") for name in servers))
     measures = (
         *(
@@ -101,7 +101,7 @@ def swarm(bench: Bench) -> Outcome:
     return Outcome("swarm", "Three machines", measures, 1, (note,))
 
 
-def _held(server: Server, agent: dict[str, Any]) -> Sample:
+def _lifecycle(server: Server, agent: dict[str, Any]) -> Sample:
     created, create_ms = server.create()
     server.delete(created)
     server.wait_for_pool(1)

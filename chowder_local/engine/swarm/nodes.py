@@ -159,6 +159,10 @@ class Nodes:
             if self.problems.get(member.id) != str(failure):
                 log.warning("node %s: %s", member.hostname, failure)
             self.problems[member.id] = str(failure)
+        except asyncio.CancelledError:
+            # Nor is an image on its way then.
+            self.problems.pop(member.id, None)
+            raise
 
     async def _set(self, member: Member, node: Node | None) -> None:
         if node is None:
