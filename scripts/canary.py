@@ -60,7 +60,6 @@ TESTS = (
     "tests/e2e/agents/test_reading.py",
     # What is done with shortcuts, and without them.
     "tests/e2e/test_warm_sandboxes.py",
-    "tests/e2e/test_hibernation.py",
     "tests/e2e/test_other_openclaw.py",
 )
 TEST_TIMEOUT_S = 1800

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from benchmarks.results import Measure
+from scripts.canary import TESTS
 from scripts.canary_report import (
     Failure,
     Release,
@@ -19,6 +21,7 @@ from scripts.canary_report import (
     setting_paths,
 )
 
+ROOT = Path(__file__).parents[2]
 DEFAULT = Release("2026.9.6", "24.1.0", 10**9, frozenset(), frozenset(), frozenset(), {})
 PASSED = frozenset(f"test_{number}" for number in range(9))
 TRIED = Release(
@@ -83,3 +86,7 @@ def test_the_report_has_both_releases_side_by_side() -> None:
     assert "| boot, of 3 | 6.00 s | 9.00 s | 1.50 |" in lines
     assert "- the tests: 1.5 minutes" in lines
     assert any(each.startswith("- transcripts: OpenClaw is asked") for each in lines)
+
+
+def test_the_tests_it_runs_are_there() -> None:
+    assert [each for each in TESTS if not (ROOT / each).exists()] == []
