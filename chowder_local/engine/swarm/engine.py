@@ -185,7 +185,7 @@ class SwarmEngine:
         start = partial(self._services.start, service)
         placed = await self._run(f"boot sandbox {spec.id}", start)
         self._node_ids[spec.id] = placed.node_id
-        node = self._nodes.get(placed.node_id)
+        node = await self._nodes.get_soon(placed.node_id)
         return await self._reached(node, await node.engine.admit(spec, placed.container_id))
 
     async def inspect(self, sandbox_id: SandboxId) -> SandboxInfo:

@@ -57,8 +57,8 @@ async def copy_missing_image(
             log.info("copying the sandbox image %s to %s", tag, target.source)
             streams = await dialled(f"image {image_id.removeprefix('sha256:')}")
             try:
-                # Its archive is a little larger.
-                size_bytes = image.attrs["Size"]
+                # Its archive is a little larger, and that of an empty one has a size, too.
+                size_bytes = max(1, image.attrs["Size"])
                 chunks = image.save(CHUNK_BYTES, named=tag)
                 async for sent_bytes in send(chunks, streams):
                     share = min(1.0, sent_bytes / size_bytes)

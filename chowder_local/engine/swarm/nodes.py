@@ -35,6 +35,8 @@ LOOK_INTERVAL_S = 2.0
 FIRST_NODE_TIMEOUT_S = 120.0
 ALL_NODES_TIMEOUT_S = 15.0
 """At the start: a node takes longer only if it lacks the sandbox image."""
+RELINK_TIMEOUT_S = 30.0
+"""Swarm gives a node another worker at an update, and when it is back after it was cut off."""
 
 
 @dataclass
@@ -82,6 +84,13 @@ class Nodes:
         if (node := self.linked.get(node_id)) is None:
             raise NodeUnreachable(self.name(node_id))
         return node
+
+    async def get_soon(self, node_id: str) -> Node:
+        """A node, whose worker may just be replaced. Raises NodeUnreachable if it stays away."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(RELINK_TIMEOUT_S), self._changed:
+                await self._changed.wait_for(lambda: node_id in self.linked)
+        return self.get(node_id)
 
     def name(self, node_id: str) -> str:
         """The name of a node, or its id once it has left the swarm."""

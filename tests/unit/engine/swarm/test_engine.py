@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import IO, TYPE_CHECKING, Any, cast
@@ -20,6 +21,7 @@ from chowder_local.core.errors.sandboxes import EngineUnavailable, NodeUnreachab
 from chowder_local.core.tasks import owned_tasks, together
 from chowder_local.engine.connection import EngineAddress
 from chowder_local.engine.specs import Limits, SandboxTemplate
+from chowder_local.engine.swarm import nodes
 from chowder_local.engine.swarm.engine import NETWORKS, SwarmEngine
 from chowder_local.engine.swarm.listeners import Listeners
 from chowder_local.engine.swarm.members import Member, WorkerPlace
@@ -29,6 +31,7 @@ from chowder_local.engine.swarm.nodes import Nodes
 from chowder_local.engine.swarm.services import NODE_LABEL, Services
 from chowder_local.engine.threads import Threads
 from tests.scripted.engine import ScriptedEngine
+from tests.scripted.serving import eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -163,6 +166,25 @@ async def test_a_new_sandbox_stays_where_swarm_has_put_it(world: World) -> None:
     await world.engine.boot(SandboxSpec(ONE))
     assert world.constraints(ONE) == ["node.id==n2"]
     assert set(await world.engine.usage([ONE, OTHER])) == {ONE}
+
+
+async def test_one_that_swarm_puts_on_a_node_whose_worker_is_just_replaced_waits_for_that(
+    world: World,
+) -> None:
+    lost = world.nodes.linked.pop("n1")
+    booting = asyncio.create_task(world.engine.boot(SandboxSpec(ONE)))
+    await eventually(lambda: ONE in world.swarm.specs, "Swarm has placed it")
+    await world.nodes._set(lost.member, lost)
+    assert (await booting).state is SandboxState.RUNNING
+
+
+async def test_one_that_swarm_puts_on_a_node_that_stays_away_says_so(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nodes, "RELINK_TIMEOUT_S", 0.01)
+    del world.nodes.linked["n1"]
+    with pytest.raises(NodeUnreachable, match="host-n1 does not answer"):
+        await world.engine.boot(SandboxSpec(ONE))
 
 
 async def test_a_removed_one_is_gone_from_swarm_and_from_its_node(world: World) -> None:
