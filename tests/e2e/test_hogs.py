@@ -50,17 +50,17 @@ while True:
     held.append(b"x" * (16 << 20))
 """
 MEMORY_HOGS = """
-import os, signal
-children = []
+import ctypes, os, signal
+PR_SET_PDEATHSIG = 1
+libc = ctypes.CDLL(None)
 for _ in range(8):
-    if (child := os.fork()) == 0:
+    if os.fork() == 0:
+        # Those that the kernel leaves would keep the memory, and the pipe to whose end one reads.
+        libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         held = [b"x" * (1 << 20) for _ in range(120)]
         signal.pause()
-    children.append(child)
 # The first that the kernel takes, if it does not take this one.
 os.wait()
-for child in children:
-    os.kill(child, signal.SIGKILL)
 """
 DESCRIPTOR_HOG = """
 import os
