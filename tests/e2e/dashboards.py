@@ -43,6 +43,9 @@ LOOKS: tuple[tuple[ViewportSize, Scheme, str], ...] = (
 """Each size in each scheme, and by which rule it is judged, if not by all."""
 NETWORK_CHANGED = "net::ERR_NETWORK_CHANGED"
 """Chromium breaks a connection off if the engine makes an interface meanwhile: no page's doing."""
+BROKEN_OFF = (NETWORK_CHANGED, "chrome-error://")
+"""The page that says so may come late, and take the place of the next one."""
+LOADS_MAX = 3
 _PROVOKED: WeakKeyDictionary[Page, list[tuple[str, bool]]] = WeakKeyDictionary()
 
 
@@ -129,14 +132,15 @@ def heard(browser: Browser) -> Iterator[Page]:
 
 
 def _again_if_broken_off(load: Callable[..., Response | None]) -> Callable[..., Response | None]:
-    """Loads a page once more if Chromium breaks that off."""
+    """Loads a page anew if Chromium breaks that off."""
 
     def load_patiently(*args: Any, **options: Any) -> Response | None:
-        try:
-            return load(*args, **options)
-        except Error as broken:
-            if NETWORK_CHANGED not in broken.message:
-                raise
+        for _ in range(1, LOADS_MAX):
+            try:
+                return load(*args, **options)
+            except Error as broken:
+                if not any(part in broken.message for part in BROKEN_OFF):
+                    raise
         return load(*args, **options)
 
     return load_patiently
