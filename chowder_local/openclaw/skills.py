@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 REACH_TIMEOUT_S = 5.0
 PROGRAM_TIMEOUT_S = REACH_TIMEOUT_S + 5.0
 INSTALL_TIMEOUT_S = 120.0
+LISTING_TIMEOUT_S = 5.0
+LISTING_INTERVAL_S = 0.25
 
 # OpenClaw has no error codes for most failures of an installation, so these match its messages.
 _UNKNOWN = "not found on ClawHub"
@@ -157,8 +160,13 @@ class Skills:
         await self._configure(instance, await self.get(instance, name), change)
 
     async def _installed(self, instance: Instance, folder: str) -> Skill | None:
-        skills = await self.list_skills(instance)
-        return next((each for each in skills if each.folder == folder), None)
+        """The skill in a folder. OpenClaw before 2026.9 lists a new one only after a moment."""
+        for _ in range(int(LISTING_TIMEOUT_S / LISTING_INTERVAL_S)):
+            skills = await self.list_skills(instance)
+            if found := next((each for each in skills if each.folder == folder), None):
+                return found
+            await asyncio.sleep(LISTING_INTERVAL_S)
+        return None
 
     async def _configure(self, instance: Instance, skill: Skill, change: Mapping[str, Any]) -> None:
         patch = {"skills": {"entries": {skill.key: dict(change)}}}

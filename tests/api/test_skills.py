@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from chowder_local.core.domain import InstanceStatus
+from chowder_local.openclaw import skills
 from tests.scripted.gateway import refused
 from tests.scripted.programs import REACH, done, undone
 
@@ -177,7 +178,20 @@ async def test_missing_variables_are_named(http: Api, path: str) -> None:
     assert "ffmpeg" in new["message"]
 
 
-async def test_an_installed_folder_without_a_skill_is_reported(http: Api, path: str) -> None:
+async def test_a_skill_that_is_listed_only_after_a_moment_gets_its_environment(
+    http: Api, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(skills, "LISTING_INTERVAL_S", 0.01)
+    set_clawhub(http.world, "pager", [], [], [PAGER])
+    new = await http.post(f"{path}/install", json={"slug": "pager", "env": {"PAGER_ROOM": "1"}})
+    assert new.json()["env_applied"] == ["PAGER_ROOM"]
+    assert new.json()["status"] == "installed_missing_env"
+
+
+async def test_an_installed_folder_without_a_skill_is_reported(
+    http: Api, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(skills, "LISTING_TIMEOUT_S", skills.LISTING_INTERVAL_S)
     set_clawhub(http.world, "empty", [WEATHER])
     new = await http.post(f"{path}/install", json={"slug": "empty", "env": {"A": "b"}})
     assert (new.json()["skill"], new.json()["env_applied"]) == ("empty", [])

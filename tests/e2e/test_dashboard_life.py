@@ -81,7 +81,7 @@ def test_a_server_that_comes_back_is_followed_again(
     instance_id = quick_api.created("follower")
     until(page, "follower", "running")
     page.evaluate("window.stays = true")
-    page.locator("#verdict .good").wait_for()
+    page.locator("#verdict .verdict").wait_for()
     quick_server.down()
     page.get_by_text("The server does not answer.").wait_for()
     page.locator("#verdict").get_by_text("Unknown while the server").wait_for()

@@ -83,6 +83,7 @@ async def test_a_streamed_run_has_the_words_in_its_events(agent: Agent[None]) ->
     assert "Tell me a story." in running.final_output
 
 
+@pytest.mark.usefixtures("prompt_texts")
 async def test_a_function_tool_is_called_and_its_result_is_answered(agent: Agent[None]) -> None:
     ended = await run(agent, 'call get_weather {"city": "Paris"}')
     assert 'Tool get_weather answered: "18 °C in Paris"' in ended.final_output
@@ -93,6 +94,7 @@ async def test_a_function_tool_is_called_and_its_result_is_answered(agent: Agent
     ]
 
 
+@pytest.mark.usefixtures("prompt_texts")
 async def test_a_function_tool_is_called_in_a_streamed_run(agent: Agent[None]) -> None:
     running = run_streamed(agent, 'call get_weather {"city": "Rome"}')
     names = [
@@ -104,6 +106,7 @@ async def test_a_function_tool_is_called_in_a_streamed_run(agent: Agent[None]) -
     assert {"tool_called", "tool_output"} <= set(names)
 
 
+@pytest.mark.usefixtures("prompt_texts")
 async def test_a_tools_result_goes_back_by_response_id(agent: Agent[None]) -> None:
     ended = await run(agent, 'call get_weather {"city": "Nice"}', auto_previous_response_id=True)
     # The third message would be the question again, had the SDK sent its whole history.

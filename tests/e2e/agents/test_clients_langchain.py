@@ -59,6 +59,7 @@ def test_a_streams_chunks_add_up(chat: ChatOpenAI) -> None:
     assert text == '[offline] Turn 1. You said: "Tell me a story."'
 
 
+@pytest.mark.usefixtures("prompt_texts")
 def test_a_bound_tool_is_called_and_its_result_is_answered(chat: ChatOpenAI) -> None:
     from langchain_core.messages import HumanMessage
     from langchain_core.tools import tool

@@ -40,6 +40,7 @@ def test_openai_answers_streams_and_goes_on(run: Run) -> None:
     assert 'Before that: "Go on."' in seen["last"]
 
 
+@pytest.mark.usefixtures("prompt_texts")
 def test_openai_uses_a_tool_whole_and_streamed(run: Run) -> None:
     seen = run("openai-tools.mjs")
     assert 'Tool get_weather answered: "18 °C in Paris"' in seen["whole"]
@@ -63,6 +64,7 @@ def test_vercel_answers_streams_and_goes_on(run: Run) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("prompt_texts")
 def test_vercel_uses_a_tool_in_its_steps_whole_and_streamed(run: Run) -> None:
     seen = run("vercel-tools.mjs")
     assert seen["whole"]["steps"] == 2

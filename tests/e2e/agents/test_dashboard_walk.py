@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Browser, Page
 
+    from tests.e2e.api import Api
     from tests.e2e.serving import ServerProcess
 
 pytestmark = pytest.mark.docker
@@ -30,9 +31,12 @@ def page(browser: Browser) -> Iterator[Page]:
         yield page
 
 
+@pytest.mark.usefixtures("prompt_texts")
 def test_one_signs_in_by_a_link_talks_to_an_agent_and_sees_the_tools_that_it_uses(
-    page: Page, server: ServerProcess, instance: str
+    page: Page, server: ServerProcess, api: Api, instance: str
 ) -> None:
+    # The page offers the model of the agent's last call, whose provider may have no key any more.
+    api.say(instance, "Hello.")
     page.goto(sign_in_link(server))
     page.wait_for_url(f"{root(server)}/")
     page.locator(f"#instance-{instance} a.name").click()
