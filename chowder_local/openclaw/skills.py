@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -161,12 +162,13 @@ class Skills:
 
     async def _installed(self, instance: Instance, folder: str) -> Skill | None:
         """The skill in a folder. OpenClaw before 2026.9 lists a new one only after a moment."""
-        for _ in range(int(LISTING_TIMEOUT_S / LISTING_INTERVAL_S)):
+        ends_s = time.monotonic() + LISTING_TIMEOUT_S
+        while True:
             skills = await self.list_skills(instance)
-            if found := next((each for each in skills if each.folder == folder), None):
+            found = next((each for each in skills if each.folder == folder), None)
+            if found is not None or time.monotonic() >= ends_s:
                 return found
             await asyncio.sleep(LISTING_INTERVAL_S)
-        return None
 
     async def _configure(self, instance: Instance, skill: Skill, change: Mapping[str, Any]) -> None:
         patch = {"skills": {"entries": {skill.key: dict(change)}}}

@@ -191,7 +191,7 @@ async def test_a_skill_that_is_listed_only_after_a_moment_gets_its_environment(
 async def test_an_installed_folder_without_a_skill_is_reported(
     http: Api, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(skills, "LISTING_TIMEOUT_S", skills.LISTING_INTERVAL_S)
+    monkeypatch.setattr(skills, "LISTING_TIMEOUT_S", 0.0)
     set_clawhub(http.world, "empty", [WEATHER])
     new = await http.post(f"{path}/install", json={"slug": "empty", "env": {"A": "b"}})
     assert (new.json()["skill"], new.json()["env_applied"]) == ("empty", [])

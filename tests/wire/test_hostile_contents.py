@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from chowder_local.instances.lifecycle import healing
-from chowder_local.openclaw import gateway
+from chowder_local.openclaw import gateway, skills
 from chowder_local.openclaw.channels import APPROVE
 from chowder_local.upstream.forward import Answer, Forwarder
 from tests.api.conftest import app_of
@@ -166,7 +166,10 @@ async def test_what_a_sandbox_tells_of_skills_may_be_anything(victim: Victim) ->
         await victim.call("PATCH", "/skills/pager", {"enabled": True})
 
 
-async def test_what_a_sandbox_tells_of_an_installation_may_be_anything(victim: Victim) -> None:
+async def test_what_a_sandbox_tells_of_an_installation_may_be_anything(
+    victim: Victim, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(skills, "LISTING_TIMEOUT_S", 0.0)
     answers = victim.world.programs.answers
     answers["skills.status"] = done(skills=[SKILL])
     honest = {

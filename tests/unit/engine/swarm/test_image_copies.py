@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -64,14 +65,14 @@ def cut_off() -> Iterator[bytes]:
 
 
 async def all_sent(chunks: Iterator[bytes], streams: Streams) -> list[int]:
-    return [sent_bytes async for sent_bytes in send(chunks, streams)]
+    with closing(streams[1]):
+        return [sent_bytes async for sent_bytes in send(chunks, streams)]
 
 
 async def send_in_vain(dial: Dial, folder: Path) -> None:
     streams = await dial()
     with pytest.raises(OSError, match="cable"):
         await all_sent(cut_off(), streams)
-    streams[1].close()
     # A sender that comes before it has arrived would be the one that counts.
     await eventually(lambda: (folder / "abc.tar").stat().st_size == len(PIECES[0]), "it is there")
 
