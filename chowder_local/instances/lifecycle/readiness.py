@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from typing import TYPE_CHECKING
 
 from chowder_local.core.domain import SandboxState
-from chowder_local.core.errors.sandboxes import BootFailed, DiskFull, EngineUnavailable
+from chowder_local.core.errors.sandboxes import (
+    BootFailed,
+    DiskFull,
+    EngineUnavailable,
+    NodeUnreachable,
+)
 
 if TYPE_CHECKING:
     from chowder_local.core.domain import SandboxInfo
@@ -16,6 +22,8 @@ if TYPE_CHECKING:
 
 PROBE_INTERVAL_S = 0.1
 INSPECT_EVERY = 10
+AWAY_TIMEOUT_S = 30.0
+"""A node whose worker is replaced is back within seconds."""
 LOG_LINES = 200
 QUOTED_LINES = 4
 MAKE_ROOM = "Make room on the engine's disk: 'docker system df' shows what takes it."
@@ -63,7 +71,17 @@ class Readiness:
                 if await gateway.is_started():
                     return sandbox.gateway_url
                 await asyncio.sleep(PROBE_INTERVAL_S)
-            sandbox = await self._engine.inspect(sandbox.id)
+            sandbox = await self._inspect(sandbox)
+
+    async def _inspect(self, sandbox: SandboxInfo) -> SandboxInfo:
+        ends_s = time.monotonic() + AWAY_TIMEOUT_S
+        while True:
+            try:
+                return await self._engine.inspect(sandbox.id)
+            except NodeUnreachable:
+                if time.monotonic() >= ends_s:
+                    raise
+            await asyncio.sleep(PROBE_INTERVAL_S)
 
     async def _failure(self, sandbox: SandboxInfo, what: str) -> BootFailed:
         try:

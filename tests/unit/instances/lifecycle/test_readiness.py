@@ -6,7 +6,13 @@ from pathlib import Path
 import pytest
 
 from chowder_local.core.domain import SandboxId, SandboxInfo, SandboxState
-from chowder_local.core.errors.sandboxes import BootFailed, DiskFull, EngineUnavailable
+from chowder_local.core.errors.sandboxes import (
+    BootFailed,
+    DiskFull,
+    EngineUnavailable,
+    NodeUnreachable,
+)
+from chowder_local.instances.lifecycle import readiness
 from chowder_local.instances.lifecycle.readiness import significant_lines
 from tests.scripted.serving import eventually
 from tests.scripted.world import World, open_world
@@ -52,6 +58,34 @@ async def test_a_gateway_that_starts_later_is_waited_for(world: World) -> None:
         await eventually(lambda: world.gateway.probes > 1, "it was asked again")
         world.gateway.is_started = True
     assert waiting.result() == world.engine.gateway_url
+
+
+async def test_a_node_that_is_away_for_a_moment_ends_no_boot(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readiness, "INSPECT_EVERY", 1)
+    world.gateway.is_started = False
+    world.engine.put(ID, SandboxState.RUNNING)
+    sandbox = await world.engine.inspect(ID)
+    world.engine.failing["inspect"] = NodeUnreachable("node3")
+    before = len(world.engine.calls)
+    async with asyncio.TaskGroup() as group:
+        waiting = group.create_task(world.readiness.wait(sandbox))
+        await eventually(lambda: len(world.engine.calls) > before + 1, "it was looked for again")
+        del world.engine.failing["inspect"]
+        world.gateway.is_started = True
+    assert waiting.result() == world.engine.gateway_url
+
+
+async def test_a_node_that_stays_away_ends_a_boot(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readiness, "INSPECT_EVERY", 1)
+    monkeypatch.setattr(readiness, "AWAY_TIMEOUT_S", 0.0)
+    world.gateway.is_started = False
+    world.engine.failing["inspect"] = NodeUnreachable("node3")
+    with pytest.raises(NodeUnreachable, match="node3 does not answer"):
+        await world.readiness.wait(SandboxInfo(ID, SandboxState.RUNNING, world.engine.gateway_url))
 
 
 @pytest.mark.parametrize(
