@@ -45,8 +45,7 @@ pytestmark = [
     pytest.mark.docker,
     pytest.mark.slow,
     pytest.mark.long,
-    # The first sets up three machines, each of which gets the sandbox image.
-    pytest.mark.timeout(900),
+    pytest.mark.timeout(900),  # The first sets up three machines with the sandbox image.
     pytest.mark.skipif(ASKED not in os.environ, reason=f"{ASKED}=1 asks for it"),
 ]
 

@@ -54,6 +54,7 @@ class Readiness:
 
         Raises BootFailed at once if the container ends, or else after the boot timeout; raises
         DiskFull if the log shows that as the cause. The message quotes the relevant log lines.
+        Raises NodeUnreachable if the sandbox's node stays away.
         """
         try:
             async with asyncio.timeout(self._boot_timeout_s):
