@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import secrets
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from chowder_local.core.errors.agents import GatewayUnavailable
 from chowder_local.openclaw.sandbox_exec import Program, command, error_message
@@ -13,6 +13,8 @@ from chowder_local.openclaw.session_keys import session_key
 from chowder_local.openclaw.shortcuts.catalogue import WARM_UP
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from chowder_local.core.domain import SandboxId
     from chowder_local.openclaw.control import Control
     from chowder_local.openclaw.gateway import Gateway
@@ -25,6 +27,8 @@ TEXT = "Hello."
 TURN_COUNT = 2
 """OpenClaw still loads some code for the second turn, and none for the third."""
 ERASE_TIMEOUT_S = 60.0
+ERASURE_COUNT = 5
+"""OpenClaw indexes its memories for less than the time that one of them takes."""
 
 _ERASER = "erase_session.py"
 
@@ -60,11 +64,19 @@ class WarmUp:
         params = {"key": session_key(session), "deleteTranscript": False}
         await self._control.call(sandbox_id, "sessions.delete", params)
         # OpenClaw keeps the transcript, its search index and its log of runs.
-        await self._erase(sandbox_id, session_key(session))
+        erased = await self._erase(sandbox_id, session_key(session))
         await gateway.collect_garbage()
+        # What it has read of the transcript before, for its index of memories, it writes later.
+        for _ in range(ERASURE_COUNT):
+            erased = await self._erase(sandbox_id, session_key(session), erased["ids"])
+            if not erased["is_found"]:
+                return
+        raise GatewayUnavailable("OpenClaw still writes down the warm-up")
 
-    async def _erase(self, sandbox_id: SandboxId, key: str) -> None:
-        request = {"op": "erase", "home": self._home, "key": key}
+    async def _erase(
+        self, sandbox_id: SandboxId, key: str, ids: Sequence[str] = ()
+    ) -> dict[str, Any]:
+        request = {"op": "erase", "home": self._home, "key": key, "ids": ids}
         answer = await self._eraser.ask(
             sandbox_id,
             request,
@@ -74,12 +86,14 @@ class WarmUp:
         if not answer.get("ok"):
             reason = error_message(answer)[:300]
             raise GatewayUnavailable(f"the warm-up could not be erased: {reason}")
-        if not answer["payload"]["is_truncated"]:
+        erased: dict[str, Any] = answer["payload"]
+        if not erased["is_truncated"]:
             log.warning(
                 "sandbox %s: OpenClaw still reads its database, so a log of that has the text of "
                 "the warm-up until OpenClaw writes over it",
                 sandbox_id,
             )
+        return erased
 
 
 async def _turn(gateway: Gateway, model: str, session: str) -> None:

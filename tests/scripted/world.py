@@ -54,7 +54,7 @@ RELAY_URL = "http://relay.local:2470"
 MAX_BODY_BYTES = 64 * 1024
 TRANSFER_IDLE_TIMEOUT_S = 5.0
 NO_CONVERSATION = done(is_known=False, messages=[], has_more=False)
-PROGRAMS = {"read": NO_CONVERSATION, "erase": done(is_truncated=True)}
+PROGRAMS = {"read": NO_CONVERSATION, "erase": done(ids=[], is_found=False, is_truncated=True)}
 
 
 class Clock:

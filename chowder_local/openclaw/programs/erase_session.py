@@ -1,8 +1,9 @@
 """Erases a conversation from the databases of an agent that keeps running.
 
-Runs in the sandbox as the agent's user. In: one line of JSON {home, key}. Out: one line of JSON
-{ok, payload: {is_truncated} | error}. It does not know OpenClaw's tables: it deletes every row that
-mentions the conversation, and fails if a row still does.
+Runs in the sandbox as the agent's user. In: one line of JSON {home, key, ids}. Out: one line of
+JSON {ok, payload: {ids, is_found, is_truncated} | error}. It does not know OpenClaw's tables: it
+deletes every row that mentions the conversation, and fails if a row still does. The ids that it
+returns find what OpenClaw writes later, when no row leads from the key to them.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 AGENT = "agents/main/agent/openclaw-agent.sqlite"
 STATE = "state/openclaw.sqlite"
@@ -36,22 +37,24 @@ class Remaining(Exception):
     """A row still mentions the conversation."""
 
 
-def erase(home: str, key: str) -> bool:
+def erase(home: str, key: str, ids: Sequence[str] = ()) -> dict[str, Any]:
     """Erases the conversation, also from free pages and the WAL.
 
-    False if a WAL still has its text, until OpenClaw writes over it. Raises Remaining if a row
-    still mentions it, sqlite3.Error.
+    `is_truncated` is false if a WAL still has its text, until OpenClaw writes over it. Raises
+    Remaining if a row still mentions it, sqlite3.Error.
     """
     state = os.path.join(home, ".openclaw")
     with (
         closing(connect(os.path.join(state, AGENT))) as agent,
         closing(connect(os.path.join(state, STATE))) as shared,
     ):
-        names = find_names(key, [agent, shared])
-        for database in (agent, shared):
+        names = find_names({key, *ids}, [agent, shared])
+        found = [database for database in (agent, shared) if mentioned_in(database, names)]
+        for database in found:
             erase_from(database, names)
         # The agent's own comes last, since that is what is read for long.
-        return all([truncate_log(shared), truncate_log(agent)])
+        truncated = [truncate_log(database) for database in reversed(found)]
+    return {"ids": sorted(names), "is_found": bool(found), "is_truncated": all(truncated)}
 
 
 def connect(path: str) -> sqlite3.Connection:
@@ -64,9 +67,9 @@ def connect(path: str) -> sqlite3.Connection:
     return database
 
 
-def find_names(key: str, databases: list[sqlite3.Connection]) -> set[str]:
+def find_names(known: set[str], databases: list[sqlite3.Connection]) -> set[str]:
     """All ids of the conversation and of the runs in it."""
-    names = {key}
+    names = set(known)
     for _ in range(ROUNDS):
         more = {
             name
@@ -97,12 +100,19 @@ def erase_from(database: sqlite3.Connection, names: set[str]) -> None:
         database.execute(f'INSERT INTO "{table}"("{table}") VALUES (\'optimize\')')  # noqa: S608 - the schema's own names
     renumber(database)
     database.execute("COMMIT")
+    if place := mentioned_in(database, names):
+        raise Remaining(f"{place} still mentions the conversation")
+    database.execute("VACUUM")
+
+
+def mentioned_in(database: sqlite3.Connection, names: set[str]) -> str | None:
+    """A table with a row that mentions the conversation."""
     for table, columns in tables(database):
         where = mentions(columns, names)
         query = f'SELECT 1 FROM "{table}" WHERE {where} LIMIT 1'  # noqa: S608 - the schema's own names
         if database.execute(query, sorted(names) * len(columns)).fetchone():
-            raise Remaining(f"{table} still mentions the conversation")
-    database.execute("VACUUM")
+            return table
+    return None
 
 
 def tables(database: sqlite3.Connection) -> Iterator[tuple[str, list[str]]]:
@@ -149,10 +159,10 @@ def truncate_log(database: sqlite3.Connection) -> bool:
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
     try:
-        is_truncated = erase(request["home"], request["key"])
+        payload = erase(request["home"], request["key"], request["ids"])
     except (Remaining, sqlite3.Error) as error:
         return {"ok": False, "error": {"message": f"{type(error).__name__}: {error}"}}
-    return {"ok": True, "payload": {"is_truncated": is_truncated}}
+    return {"ok": True, "payload": payload}
 
 
 def serve(requests: TextIO, answers: TextIO) -> None:

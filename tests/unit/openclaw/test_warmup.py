@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from chowder_local.openclaw.shortcuts.catalogue import Allows
 
 SANDBOX = SandboxId("chowder-1")
-ERASED = done(is_truncated=True)
+ERASED = done(ids=[], is_found=False, is_truncated=True)
 
 
 @pytest.fixture
@@ -82,7 +82,14 @@ async def test_a_conversation_that_could_not_be_erased_is_not_begun() -> None:
 
 
 async def test_text_that_stays_for_a_while_is_told(caplog: pytest.LogCaptureFixture) -> None:
-    left = done(is_truncated=False)
+    left = done(ids=[], is_found=False, is_truncated=False)
     async with warming(ScriptedGateway(), done(), left) as (warm_up, gateway):
         await warm_up.warm(SANDBOX, gateway, "model")
     assert "has the text of the warm-up" in caplog.text
+
+
+async def test_a_conversation_that_is_written_down_again_and_again_is_a_failure() -> None:
+    again = done(ids=["1"], is_found=True, is_truncated=True)
+    async with warming(ScriptedGateway(), done(), again) as (warm_up, gateway):
+        with pytest.raises(GatewayUnavailable, match="still writes down the warm-up"):
+            await warm_up.warm(SANDBOX, gateway, "model")

@@ -15,6 +15,7 @@ from tests.scripted.agents import CONVERSATIONS, STATE, agent_at, connect, first
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Sequence
     from pathlib import Path
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it runs in sandboxes only")
@@ -56,10 +57,10 @@ def add_message(agent: sqlite3.Connection, key: str, window: str, words: str) ->
     agent.execute("INSERT INTO words VALUES (?, ?)", (words, window))
 
 
-def erased(state: Path) -> dict[str, Any]:
+def erased(state: Path, ids: Sequence[str] = ()) -> dict[str, Any]:
     output = io.StringIO()
-    question = json.dumps({"op": "erase", "home": str(state.parent), "key": KEY})
-    program.serve(io.StringIO(f"{question}\n"), output)
+    question = {"op": "erase", "home": str(state.parent), "key": KEY, "ids": ids}
+    program.serve(io.StringIO(f"{json.dumps(question)}\n"), output)
     answer: dict[str, Any] = json.loads(output.getvalue())
     return answer
 
@@ -73,7 +74,9 @@ def test_one_conversation_is_erased_and_the_others_stay(state: Path) -> None:
     # An open connection stays valid, and free pages have no text left.
     with connect(state / CONVERSATIONS) as live:
         assert live.execute("SELECT count(*) FROM search('marmalade')").fetchone() == (1,)
-        assert erased(state) == {"ok": True, "payload": {"is_truncated": True}}
+        ids = sorted([KEY, WINDOW, RUN])
+        found = {"ids": ids, "is_found": True, "is_truncated": True}
+        assert erased(state) == {"ok": True, "payload": found}
         assert live.execute("SELECT key FROM nodes").fetchall() == [("agent:main:kept",)]
         assert live.execute("SELECT count(*) FROM search('salmon')").fetchone() == (1,)
         assert live.execute("SELECT text FROM words").fetchall() == [("salmon",)]
@@ -84,6 +87,16 @@ def test_one_conversation_is_erased_and_the_others_stay(state: Path) -> None:
     with connect(state / STATE) as shared:
         shared.execute("INSERT INTO audit (k) VALUES ('first')")
         assert shared.execute("SELECT n FROM audit").fetchall() == [(1,)]
+
+
+def test_what_is_written_after_it_is_found_by_the_ids(state: Path) -> None:
+    ids = erased(state)["payload"]["ids"]
+    with connect(state / CONVERSATIONS) as agent:
+        agent.execute("INSERT INTO words VALUES ('marmalade', ?)", (WINDOW,))
+    assert not erased(state)["payload"]["is_found"]
+    assert erased(state, ids)["payload"]["is_found"]
+    assert b"marmalade" not in written(state)
+    assert not erased(state, ids)["payload"]["is_found"]
 
 
 def test_a_trigger_that_restores_an_id_makes_the_erasure_fail(state: Path) -> None:
