@@ -6,6 +6,8 @@ import asyncio
 import io
 import os
 import secrets
+import ssl
+import sys
 import tarfile
 import tempfile
 from datetime import UTC, datetime
@@ -38,15 +40,14 @@ if TYPE_CHECKING:
 
     Filters = dict[str, str | list[str] | bool]
 
-ASKED = "CHOWDER_TEST_SWARM"
-"""They want root on Linux and Python 3.13, and processors for themselves."""
+IS_POSSIBLE = sys.platform == "linux" and os.geteuid() == 0 and getattr(ssl, "HAS_PSK", False)
 
 pytestmark = [
     pytest.mark.docker,
     pytest.mark.slow,
     pytest.mark.long,
     pytest.mark.timeout(900),  # The first sets up three machines with the sandbox image.
-    pytest.mark.skipif(ASKED not in os.environ, reason=f"{ASKED}=1 asks for it"),
+    pytest.mark.skipif(not IS_POSSIBLE, reason="it takes root on Linux, and Python 3.13"),
 ]
 
 SECRET = "s" * 64
@@ -128,6 +129,12 @@ def first(deployed: Deployed) -> str:
     # The manager has the server, so there is more room elsewhere.
     assert deployed.swarm.manager not in deployed.places(first)
     return first
+
+
+@pytest.fixture(autouse=True)
+def linked(deployed: Deployed) -> None:
+    """An earlier test's machine is there again."""
+    eventually(lambda: _are_linked(deployed.api), "all machines are linked", 240)
 
 
 @pytest.fixture
@@ -331,7 +338,6 @@ def test_a_drained_machine_gives_its_agents_to_others(deployed: Deployed, doomed
         assert node not in deployed.places(doomed)
         eventually(lambda: not node.container_of(WORKER), "its worker has left")
         assert not node.engine.volumes.list(filters={"label": SANDBOX})
-    eventually(lambda: _are_linked(api), "it takes agents again", 120)
 
 
 def test_a_deleted_one_leaves_nothing_on_any_machine(deployed: Deployed) -> None:
