@@ -67,9 +67,8 @@ def _calls(conversation: Conversation, view: ConversationView) -> Iterator[ToolC
         tool = _find_tool(conversation, choice.name) or _first_client_tool(conversation)
         calls = [(tool, _first_object(message))]
     for number, (tool, arguments) in enumerate(calls):
-        id_ = conversation.digest[:22] + f"{number:02}" if number else conversation.digest[:24]
         filled = minimal(tool.parameters) if arguments is None else arguments
-        yield ToolCall(f"call_{id_}", tool.name, filled)
+        yield ToolCall(f"call_{conversation.digest[:22]}{number:02}", tool.name, filled)
 
 
 def _requested_calls(

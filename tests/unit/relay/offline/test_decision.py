@@ -91,6 +91,8 @@ def test_each_line_with_a_call_is_a_call_of_its_own() -> None:
         'call get_weather {"city":\n"Paris"}, call exec\nCall exec\ncall nothing\ncall get_weather'
     )
     conversation = chat(text, tools=(EXEC, WEATHER))
+    # A request's digest may have the number of a later call in it.
+    conversation = replace(conversation, digest="d" * 22 + "01" + "d" * 40)
     calls = decide(conversation).calls
     assert [(each.name, each.arguments) for each in calls] == [
         ("get_weather", {"city": "Paris"}),
@@ -219,7 +221,7 @@ def test_an_old_result_does_not_answer_a_new_message() -> None:
 def test_ids_depend_on_the_request_only() -> None:
     (call,) = decide(chat("call exec", tools=(EXEC,))).calls
 
-    assert call.id == "call_" + "d" * 24
+    assert call.id == "call_" + "d" * 22 + "00"
 
 
 MUST_ANSWER = "You must call the final_answer tool before responding."
