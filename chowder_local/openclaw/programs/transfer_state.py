@@ -110,7 +110,7 @@ OF_THE_SANDBOX = {
 
 NAMED = {
     "cron_jobs": ("declaration_key", "enabled"),
-    "plugin_state_entries": ("plugin_id", "entry_key"),
+    "plugin_state_entries": ("plugin_id", "namespace", "entry_key"),
 }
 """Key columns of tables whose rows OpenClaw keeps in memory, unless it creates them itself."""
 
@@ -118,9 +118,13 @@ DECLARED = {
     ("memory-core:memory-dreaming-promotion", 1),
     ("heartbeat:main", 0),
     ("skill-collection-review:main", 1),
-    ("matrix", "sqlite-json-to-claimable-v1"),
+    ("matrix", "inbound-dedupe-migration-state", "sqlite-json-to-claimable-v1"),
 }
 """Rows of these tables that OpenClaw creates in every agent after some time."""
+
+LOCKS = {("memory-core", "short-term-locks")}
+"""Where processes note that they hold a lock. An ended one has none, even if its row is there: the
+index of memories is written some five seconds after a message, and an agent may leave memory then."""
 
 
 class Unfit(Exception):
@@ -308,8 +312,8 @@ def check_state(database: sqlite3.Connection) -> None:
                 set(database.execute(f"SELECT {columns} FROM {name}.{table}"))  # noqa: S608 - our constants
                 for name in ("theirs", "main")
             )
-            if own := theirs - ours - DECLARED:
-                names = ", ".join(sorted({str(name)[:40] for name, _ in own})[:3])
+            if own := {row for row in theirs - ours - DECLARED if row[:2] not in LOCKS}:
+                names = ", ".join(sorted({str(name)[:40] for name, *_ in own})[:3])
                 raise Unfit(f"it has {table} of its own: {names}")
         elif database.execute(f'SELECT 1 FROM theirs."{table}" LIMIT 1').fetchone():  # noqa: S608 - a table's own name
             raise Unfit(f"it has {table}")

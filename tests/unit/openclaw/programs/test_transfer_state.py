@@ -182,8 +182,11 @@ def test_rows_that_every_agent_gets_are_no_reason_for_a_start(
     original: Path, warm_sandbox: Path
 ) -> None:
     with connect(original / STATE) as database:
-        row = "('matrix', 'sqlite-json-to-claimable-v1')"
-        database.execute(f"INSERT INTO plugin_state_entries VALUES {row}")
+        for row in (
+            ("matrix", "inbound-dedupe-migration-state", "sqlite-json-to-claimable-v1"),
+            ("memory-core", "short-term-locks", "the lock of a process that has ended"),
+        ):
+            database.execute("INSERT INTO plugin_state_entries VALUES (?, ?, ?)", row)
         database.execute("INSERT INTO cron_jobs VALUES ('skill-collection-review:main', 1, 'j')")
     assert outcome(warm_sandbox, archive_of(original)) == {"done": True}
 
