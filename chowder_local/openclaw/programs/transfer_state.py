@@ -124,7 +124,7 @@ DECLARED = {
 
 LOCKS = {("memory-core", "short-term-locks")}
 """Where processes note that they hold a lock. An ended one has none, even if its row is there: the
-index of memories is written some five seconds after a message, and an agent may leave memory then."""
+index of memories is written some five seconds after a message, and an agent may leave then."""
 
 
 class Unfit(Exception):
