@@ -56,6 +56,7 @@ RESTART_TIMEOUT_S = 30.0
 
 _UNANSWERED = (UpstreamFailed, StreamBroken, TimeoutError)
 _SUSPENDED = "unavailable during gateway suspension"
+_RESTARTING = "unavailable during gateway restart"
 _RATE_LIMITED = re.compile(r"rate limit exceeded .*retry after (\d{1,6})s")
 _ARRAYS_LOST = re.compile(r"would remove entries from array path\(s\): (.+?)\. Pass replacePaths")
 
@@ -128,7 +129,21 @@ class Gateway:
             raise GatewayUnavailable(_reason(failure)) from failure
 
     async def call(self, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
-        """A control call's payload. Raises RpcRefused if refused, else GatewayUnavailable."""
+        """A control call's payload, after a restart if one is under way.
+
+        Raises RpcRefused if refused, else GatewayUnavailable.
+        """
+        began_s = time.monotonic()
+        try:
+            return await self._call(method, params)
+        except GatewayUnavailable as unavailable:
+            # OpenClaw puts off restarts until a turn has ended, and refuses all calls in one.
+            if not str(unavailable).endswith(_RESTARTING):
+                raise
+        await self.wait_for_restart(began_s)
+        return await self._call(method, params)
+
+    async def _call(self, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
         request = json.dumps({"method": method, "params": params}).encode()
         try:
             status, answer = await self._exchange(

@@ -196,6 +196,18 @@ async def test_a_restart_has_ended_when_the_uptime_is_less_than_the_wait() -> No
         scripted.uptime_ms = 0
 
 
+async def test_a_call_that_comes_during_a_restart_waits_for_its_end() -> None:
+    restarting = refused("config.get unavailable during gateway restart", 503)
+    answers = [restarting, ok({"hash": "h"})]
+    scripted = ScriptedGateway(uptime_ms=60_000, rpc_answers={"config.get": answers})
+    async with reaching(scripted) as gateway, asyncio.TaskGroup() as group:
+        calling = group.create_task(gateway.call("config.get", {}))
+        await eventually(lambda: scripted.probes > 0, "the gateway was asked")
+        assert len(scripted.called("config.get")) == 1
+        scripted.uptime_ms = 0
+    assert calling.result() == {"hash": "h"}
+
+
 async def test_a_gateway_opens_its_conversations_for_one_that_it_has_not() -> None:
     scripted, is_asked = ScriptedGateway(), asyncio.Event()
     scripted.on_history = is_asked.set
