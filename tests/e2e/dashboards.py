@@ -43,8 +43,8 @@ LOOKS: tuple[tuple[ViewportSize, Scheme, str], ...] = (
 """Each size in each scheme, and by which rule it is judged, if not by all."""
 NETWORK_CHANGED = "net::ERR_NETWORK_CHANGED"
 """Chromium breaks a connection off if the engine makes an interface meanwhile: no page's doing."""
-BROKEN_OFF = (NETWORK_CHANGED, "chrome-error://")
-"""The page that says so may come late, and take the place of the next one."""
+BROKEN_OFF = (NETWORK_CHANGED, "chrome-error://", "interrupted by another navigation")
+"""The page that says so may come late, and take the place of the next one, or load it anew."""
 LOADS_MAX = 3
 _PROVOKED: WeakKeyDictionary[Page, list[tuple[str, bool]]] = WeakKeyDictionary()
 

@@ -73,6 +73,7 @@ def test_what_an_agent_is_told_to_be_is_edited(
     text = page.get_by_label("Content of workspace/AGENTS.md")
     assert text.input_value() == was
     text.fill(f"{was}\n{HOSTILE}\n")
+    page.wait_for_load_state()  # A script has the key.
     page.keyboard.press("Control+s")
     page.locator("#notice").get_by_text("workspace/AGENTS.md is saved.").wait_for()
     assert content(quick_api, agent, "workspace/AGENTS.md") == f"{was}\n{HOSTILE}\n"

@@ -141,6 +141,7 @@ def test_a_file_is_begun_saved_and_looked_after(page: Page, served: Served) -> N
     page.keyboard.press("Enter")
     text = page.get_by_label("Content of notes/today.md")
     text.fill("# Today\n")
+    page.wait_for_load_state()  # A script has the key.
     page.keyboard.press("Control+s")
     page.locator("#notice").get_by_text("notes/today.md is saved.").wait_for()
     assert (home / "notes/today.md").read_text() == "# Today\n"
