@@ -27,8 +27,8 @@ TEXT = "Hello."
 TURN_COUNT = 2
 """OpenClaw still loads some code for the second turn, and none for the third."""
 ERASE_TIMEOUT_S = 60.0
-ERASURE_COUNT = 5
-"""OpenClaw indexes its memories for less than the time that one of them takes."""
+ERASURE_COUNT = 6
+"""Two do, or three if OpenClaw has written in between."""
 
 _ERASER = "erase_session.py"
 
@@ -63,19 +63,18 @@ class WarmUp:
         # To archive the transcript as well would delay the next turn by more than a second.
         params = {"key": session_key(session), "deleteTranscript": False}
         await self._control.call(sandbox_id, "sessions.delete", params)
-        # OpenClaw keeps the transcript, its search index and its log of runs.
-        erased = await self._erase(sandbox_id, session_key(session))
-        await gateway.collect_garbage()
-        # What it has read of the transcript before, for its index of memories, it writes later.
+        # OpenClaw keeps the transcript, its search index and its log of runs. What it has read for
+        # its index of memories it writes later.
+        ids: Sequence[str] = ()
         for _ in range(ERASURE_COUNT):
-            erased = await self._erase(sandbox_id, session_key(session), erased["ids"])
+            erased = await self._erase(sandbox_id, session_key(session), ids)
             if not erased["is_found"]:
                 return
+            ids = erased["ids"]
+            await gateway.collect_garbage()
         raise GatewayUnavailable("OpenClaw still writes down the warm-up")
 
-    async def _erase(
-        self, sandbox_id: SandboxId, key: str, ids: Sequence[str] = ()
-    ) -> dict[str, Any]:
+    async def _erase(self, sandbox_id: SandboxId, key: str, ids: Sequence[str]) -> dict[str, Any]:
         request = {"op": "erase", "home": self._home, "key": key, "ids": ids}
         answer = await self._eraser.ask(
             sandbox_id,

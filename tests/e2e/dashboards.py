@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, Literal
@@ -43,7 +44,9 @@ LOOKS: tuple[tuple[ViewportSize, Scheme, str], ...] = (
 """Each size in each scheme, and by which rule it is judged, if not by all."""
 NETWORK_CHANGED = "net::ERR_NETWORK_CHANGED"
 """Chromium breaks a connection off if the engine makes an interface meanwhile: no page's doing."""
-BROKEN_OFF = (NETWORK_CHANGED, "chrome-error://", "interrupted by another navigation")
+BROKEN_OFF = re.compile(
+    rf'{NETWORK_CHANGED}|chrome-error://|to "(.+)" is interrupted by another navigation to "\1"'
+)
 """The page that says so may come late, and take the place of the next one, or load it anew."""
 LOADS_MAX = 3
 _PROVOKED: WeakKeyDictionary[Page, list[tuple[str, bool]]] = WeakKeyDictionary()
@@ -139,7 +142,7 @@ def _again_if_broken_off(load: Callable[..., Response | None]) -> Callable[..., 
             try:
                 return load(*args, **options)
             except Error as broken:
-                if not any(part in broken.message for part in BROKEN_OFF):
+                if not BROKEN_OFF.search(broken.message):
                     raise
         return load(*args, **options)
 

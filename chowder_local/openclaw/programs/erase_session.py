@@ -37,7 +37,7 @@ class Remaining(Exception):
     """A row still mentions the conversation."""
 
 
-def erase(home: str, key: str, ids: Sequence[str] = ()) -> dict[str, Any]:
+def erase(home: str, key: str, ids: Sequence[str]) -> dict[str, Any]:
     """Erases the conversation, also from free pages and the WAL.
 
     `is_truncated` is false if a WAL still has its text, until OpenClaw writes over it. Raises

@@ -90,11 +90,18 @@ const server = createServer((request, response) => {
   response.end(String(usedMb()));
 });
 await new Promise((listening) => server.listen(0, "127.0.0.1", listening));
-const ask = async (path, options) => {
+const get = async (path, options) => {
   const url = `http://127.0.0.1:${server.address().port}${path}`;
-  console.log(await (await fetch(url, options)).text());
+  return Number(await (await fetch(url, options)).text());
 };
-await ask("/litter");
+const ask = async (...call) => console.log(await get(...call));
+let left = 0;
+// V8 may collect by itself now and then; a request that does not ask does not make it.
+for (let n = 0; n < 5 && left <= 40; n += 1) {
+  await get("/litter");
+  left = await get("/");
+}
+console.log(left);
 await ask("/", { headers: { "X-Chowder-Collect": "1" } });
 for (const time of ["the first answer", "a silence"]) {
   await ask("/litter", { method: "POST" });
