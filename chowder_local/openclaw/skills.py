@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 REACH_TIMEOUT_S = 5.0
 PROGRAM_TIMEOUT_S = REACH_TIMEOUT_S + 5.0
 INSTALL_TIMEOUT_S = 120.0
-LISTING_TIMEOUT_S = 5.0
+LISTING_TIMEOUT_S = 2.5
 LISTING_INTERVAL_S = 0.25
 
 # OpenClaw has no error codes for most failures of an installation, so these match its messages.
@@ -147,6 +147,9 @@ class Skills:
             _raise_for(str(refused), slug)
         folder = untrusted_json.text_of(result.get("targetDir"))
         skill = await self._installed(instance, folder)
+        if skill is None:
+            await self._make_it_look(instance, _bare(slug))
+            skill = await self._installed(instance, folder)
         if env and skill is not None:
             await self._configure(instance, skill, {"env": dict(env)})
             skill = await self._installed(instance, folder)
@@ -161,7 +164,7 @@ class Skills:
         await self._configure(instance, await self.get(instance, name), change)
 
     async def _installed(self, instance: Instance, folder: str) -> Skill | None:
-        """The skill in a folder. OpenClaw before 2026.9 lists a new one only after a moment."""
+        """The skill in a folder. OpenClaw before 2026.9 lists a new one after a moment."""
         ends_s = time.monotonic() + LISTING_TIMEOUT_S
         while True:
             skills = await self.list_skills(instance)
@@ -169,6 +172,18 @@ class Skills:
             if found is not None or time.monotonic() >= ends_s:
                 return found
             await asyncio.sleep(LISTING_INTERVAL_S)
+
+    async def _make_it_look(self, instance: Instance, key: str) -> None:
+        """Enables a skill that is enabled anyway, unless it has settings.
+
+        OpenClaw 2026.8 looks for new skills only after a message or a change of their settings.
+        """
+
+        def enabled(config: Mapping[str, Any]) -> dict[str, Any] | None:
+            entries = untrusted_json.object_at(config, "skills", "entries")
+            return None if key in entries else {"skills": {"entries": {key: {"enabled": True}}}}
+
+        await self._gateway(instance).revise_config(enabled)
 
     async def _configure(self, instance: Instance, skill: Skill, change: Mapping[str, Any]) -> None:
         patch = {"skills": {"entries": {skill.key: dict(change)}}}
@@ -178,7 +193,7 @@ class Skills:
         return self._gateway_of(instance.sandbox_id, instance.gateway_url)
 
     async def _check_clawhub(self, sandbox_id: SandboxId, slug: str) -> None:
-        request = {"slug": slug.rpartition("/")[2], "timeoutMs": int(REACH_TIMEOUT_S * 1000)}
+        request = {"slug": _bare(slug), "timeoutMs": int(REACH_TIMEOUT_S * 1000)}
         answer = await self._clawhub_probe.ask(
             sandbox_id,
             request,
@@ -216,6 +231,11 @@ def _skill(entry: Mapping[str, Any]) -> Skill:
 
 def _names(lists: Any, kind: str) -> tuple[str, ...]:
     return untrusted_json.texts_of(untrusted_json.object_of(lists).get(kind))
+
+
+def _bare(slug: str) -> str:
+    """A slug without the name of its owner or registry."""
+    return slug.rpartition("/")[2]
 
 
 def _raise_for(reason: str, slug: str) -> NoReturn:

@@ -9,7 +9,7 @@ import pytest
 
 from chowder_local.core.domain import InstanceStatus
 from chowder_local.openclaw import skills
-from tests.scripted.gateway import refused
+from tests.scripted.gateway import ok, refused
 from tests.scripted.programs import REACH, done, undone
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def needing(name: str, *variables: str, missing: tuple[str, ...]) -> dict[str, A
 
 
 WEATHER = entry("weather")
+ENABLED = {"skills": {"entries": {"weather": {"enabled": True}}}}
 PAGER = needing("pager", "PAGER_KEY", "PAGER_ROOM", missing=("PAGER_KEY",))
 
 
@@ -188,6 +189,27 @@ async def test_a_skill_that_is_listed_only_after_a_moment_gets_its_environment(
     assert new.json()["status"] == "installed_missing_env"
 
 
+async def test_a_skill_that_is_listed_only_after_a_change_of_settings_is_enabled(
+    http: Api, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(skills, "LISTING_TIMEOUT_S", 0.0)
+    set_clawhub(http.world, "weather", [], [WEATHER])
+    new = (await http.post(f"{path}/install", json={"slug": "@somebody/weather"})).json()
+    assert new["message"] == "Installed weather@1.0.0."
+    assert patches(http) == [ENABLED]
+
+
+async def test_settings_that_a_skill_has_before_its_installation_stay(
+    http: Api, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(skills, "LISTING_TIMEOUT_S", 0.0)
+    set_clawhub(http.world, "weather", [])
+    disabled = {"skills": {"entries": {"weather": {"enabled": False}}}}
+    http.world.gateway.rpc_answers["config.get"] = ok({"hash": "abc", "config": disabled})
+    assert (await http.post(f"{path}/install", json={"slug": "weather"})).status_code == 200
+    assert patches(http) == []
+
+
 async def test_an_installed_folder_without_a_skill_is_reported(
     http: Api, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -196,7 +218,7 @@ async def test_an_installed_folder_without_a_skill_is_reported(
     new = await http.post(f"{path}/install", json={"slug": "empty", "env": {"A": "b"}})
     assert (new.json()["skill"], new.json()["env_applied"]) == ("empty", [])
     assert "does not list it" in new.json()["message"]
-    assert patches(http) == []
+    assert patches(http) == [{"skills": {"entries": {"empty": {"enabled": True}}}}]
 
 
 @pytest.mark.parametrize(
