@@ -13,11 +13,12 @@ from tests.e2e.api import Api
 from tests.e2e.clawhub import ClawHub
 from tests.e2e.copies import local
 from tests.e2e.node import Programs
-from tests.e2e.serving import ServerProcess
+from tests.e2e.serving import ServerProcess, is_before
+from tests.e2e.waiting import eventually
 from tests.e2e.whole_life import served
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     import docker
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 OVERRIDES = {"agents.defaults.thinkingDefault": "off"}
 """What the shared agent is created with."""
+MOMENT_S = 10.0
+"""Until OpenClaw before 2026.9.6 lists what is written into a workspace, on a busy machine."""
 MODEL_KEYS = {
     "anthropic": "sk-ant-planted-5f1c0d",
     "openai": "sk-oai-planted-77ab42",
@@ -134,3 +137,25 @@ def javascript(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Programs]:
     """What runs the programs of `clients/`."""
     with Programs(tmp_path_factory.mktemp("clients")) as programs:
         yield programs
+
+
+@pytest.fixture
+def write_skill(api: Api, patient: str) -> Callable[[str, str], None]:
+    """Writes a skill of that name and text into the patient's workspace.
+
+    OpenClaw before 2026.9 sees it only if somebody has spoken with the agent, and a moment later.
+    """
+
+    def is_listed(name: str) -> bool:
+        return any(each["name"] == name for each in api.get(f"instances/{patient}/skills").json())
+
+    def write(name: str, text: str) -> None:
+        if is_before("2026.9.1"):
+            api.say(patient, "Hello.", session=uuid.uuid4().hex)
+        file = {"path": f"workspace/skills/{name}/SKILL.md", "content": text}
+        written = api.put(f"instances/{patient}/files/content", json=file)
+        assert written.status_code == 204, written.text
+        if is_before("2026.9.6"):
+            eventually(lambda: is_listed(name), "it is listed", MOMENT_S)
+
+    return write

@@ -16,7 +16,7 @@ from tests.e2e.containers import config_of, container_of
 from tests.e2e.dashboards import refuse, root, visit_server
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     import docker
     from playwright.sync_api import Browser, Page
@@ -107,14 +107,13 @@ def test_a_skill_is_disabled_and_enabled(page: Page, pages: str, api: Api, agent
 
 
 def test_a_hostile_skill_is_text_and_is_given_what_it_needs(
-    page: Page, pages: str, api: Api, agent: str, server: ServerProcess
+    page: Page, pages: str, server: ServerProcess, write_skill: Callable[[str, str], None]
 ) -> None:
     name = f"skill-{secrets.token_hex(4)}"
     needs = json.dumps({"openclaw": {"requires": {"env": ["PAGER_KEY", "PAGER_ROOM"]},
                                      "primaryEnv": "PAGER_KEY"}})  # fmt: skip
-    text = f"---\nname: {name}\ndescription: {json.dumps(HOSTILE)}\nmetadata: {needs}\n---\n"
-    file = {"path": f"workspace/skills/{name}/SKILL.md", "content": text}
-    assert api.put(f"instances/{agent}/files/content", json=file).status_code == 204
+    described = json.dumps(HOSTILE)
+    write_skill(name, f"---\nname: {name}\ndescription: {described}\nmetadata: {needs}\n---\n")
     page.goto(f"{pages}/skills")
     page.locator("#skill-rows").get_by_text(HOSTILE).wait_for()
     page.get_by_role("link", name=name).click()

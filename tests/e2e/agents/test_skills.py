@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.e2e.serving import is_before
-from tests.e2e.waiting import eventually
-
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.e2e.api import Api
     from tests.e2e.clawhub import ClawHub
     from tests.e2e.serving import ServerProcess
@@ -22,8 +21,6 @@ pytestmark = pytest.mark.docker
 
 SECONDS = 8.0
 """Within seconds: OpenClaw's own client takes fourteen, or twenty."""
-MOMENT_S = 10.0
-"""On a busy machine, older releases list what is written into the workspace a moment later."""
 
 
 def skill_text(name: str, description: str, **metadata: Any) -> str:
@@ -44,23 +41,10 @@ def skills(patient: str) -> str:
     return f"instances/{patient}/skills"
 
 
-@pytest.fixture
-def writable(api: Api, patient: str) -> str:
-    """The patient, once skills may be written into its workspace."""
-    if is_before("2026.9.1"):
-        api.say(patient, "Hello.", session=secrets.token_hex(4))
-    return patient
-
-
 def listed(api: Api, skills: str, name: str) -> dict[str, Any] | None:
     answer = api.get(skills)
     assert answer.status_code == 200, answer.text
     return next((each for each in answer.json() if each["name"] == name), None)
-
-
-def listed_soon(api: Api, skills: str, name: str) -> dict[str, Any]:
-    wait_s = MOMENT_S if is_before("2026.9.6") else 0.0
-    return eventually(lambda: listed(api, skills, name), "it is listed", wait_s)
 
 
 def installed(api: Api, skills: str, slug: str, **more: Any) -> dict[str, Any]:
@@ -163,25 +147,25 @@ def test_a_clawhub_that_fails_is_told_within_seconds(
 
 @pytest.mark.slow
 def test_a_folder_in_the_workspace_is_a_skill(
-    keyed: Api, writable: str, skills: str, stand_in: StandIn, slug: str
+    keyed: Api,
+    patient: str,
+    skills: str,
+    stand_in: StandIn,
+    slug: str,
+    write_skill: Callable[[str, str], None],
 ) -> None:
-    file = {
-        "path": f"workspace/skills/{slug}/SKILL.md",
-        "content": skill_text(slug, "Can juggle seven balls."),
-    }
-    written = keyed.put(f"instances/{writable}/files/content", json=file)
-    assert written.status_code == 204, written.text
-    found = listed_soon(keyed, skills, slug)
+    write_skill(slug, skill_text(slug, "Can juggle seven balls."))
+    found = listed(keyed, skills, slug) or {}
     assert (found["source"], found["ready"]) == ("openclaw-workspace", True)
-    assert "Can juggle seven balls." in prompt(keyed, writable, stand_in)
+    assert "Can juggle seven balls." in prompt(keyed, patient, stand_in)
 
 
 @pytest.mark.slow
-def test_a_skill_survives_a_stop(api: Api, writable: str, skills: str, slug: str) -> None:
-    content = skill_text(slug, "Stays.")
-    file = {"path": f"workspace/skills/{slug}/SKILL.md", "content": content}
-    assert api.put(f"instances/{writable}/files/content", json=file).status_code == 204
-    api.stop(writable)
+def test_a_skill_survives_a_stop(
+    api: Api, patient: str, skills: str, slug: str, write_skill: Callable[[str, str], None]
+) -> None:
+    write_skill(slug, skill_text(slug, "Stays."))
+    api.stop(patient)
     assert api.get(skills).status_code == 409
-    api.start(writable)
-    assert listed_soon(api, skills, slug)
+    api.start(patient)
+    assert listed(api, skills, slug) is not None
