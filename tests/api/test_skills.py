@@ -47,7 +47,6 @@ def needing(name: str, *variables: str, missing: tuple[str, ...]) -> dict[str, A
 
 
 WEATHER = entry("weather")
-ENABLED = {"skills": {"entries": {"weather": {"enabled": True}}}}
 PAGER = needing("pager", "PAGER_KEY", "PAGER_ROOM", missing=("PAGER_KEY",))
 
 
@@ -196,7 +195,7 @@ async def test_a_skill_that_is_listed_only_after_a_change_of_settings_is_enabled
     set_clawhub(http.world, "weather", [], [WEATHER])
     new = (await http.post(f"{path}/install", json={"slug": "@somebody/weather"})).json()
     assert new["message"] == "Installed weather@1.0.0."
-    assert patches(http) == [ENABLED]
+    assert patches(http) == [enabled("weather")]
 
 
 async def test_settings_that_a_skill_has_before_its_installation_stay(
@@ -218,7 +217,7 @@ async def test_an_installed_folder_without_a_skill_is_reported(
     new = await http.post(f"{path}/install", json={"slug": "empty", "env": {"A": "b"}})
     assert (new.json()["skill"], new.json()["env_applied"]) == ("empty", [])
     assert "does not list it" in new.json()["message"]
-    assert patches(http) == [{"skills": {"entries": {"empty": {"enabled": True}}}}]
+    assert patches(http) == [enabled("empty")]
 
 
 @pytest.mark.parametrize(
@@ -372,6 +371,10 @@ async def test_an_unreachable_gateway_is_a_gateway_error(http: Api, path: str) -
 def detail_of(answer: httpx.Response) -> str:
     error: str = answer.json()["detail"]["error"]
     return error
+
+
+def enabled(name: str) -> dict[str, Any]:
+    return {"skills": {"entries": {name: {"enabled": True}}}}
 
 
 def patches(http: Api) -> list[Any]:

@@ -12,11 +12,13 @@ import tarfile
 import tempfile
 from datetime import UTC, datetime
 from functools import partial
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
 import pytest
+from docker.errors import APIError
 
 from chowder_local.core.domain import AGENT_MEMORY_BYTES, RELAY_HOSTNAME
 from chowder_local.core.settings import Settings
@@ -225,10 +227,10 @@ def test_its_sandbox_is_as_confined_as_on_one_machine(deployed: Deployed, first:
     ]
     assert network["IPAddress"] not in dict(places)
     for address, port in places:
-        code, reason = inside(container, f"python3 -c '{PROBE}' {address} {port}")
+        code, reason = _inside(container, f"python3 -c '{PROBE}' {address} {port}")
         assert code, f"{address}:{port} is reached: {reason}"
-    assert inside(container, f"python3 -c '{PROBE}' {RELAY_HOSTNAME} 2470") == (0, "")
-    assert inside(container, "cp /bin/true /tmp/ran && /tmp/ran") == (0, "")
+    assert _inside(container, f"python3 -c '{PROBE}' {RELAY_HOSTNAME} 2470") == (0, "")
+    assert _inside(container, "cp /bin/true /tmp/ran && /tmp/ran") == (0, "")
 
 
 def test_without_egress_it_reaches_the_relay_only(deployed: Deployed, first: str) -> None:
@@ -241,8 +243,8 @@ def test_without_egress_it_reaches_the_relay_only(deployed: Deployed, first: str
     assert "Hello." in api.say(first, "Hello.")
     _, container = deployed.sandbox(first)
     for address in (manager.address, "10.213.77.254"):
-        assert inside(container, f"python3 -c '{PROBE}' {address} 2469")[0]
-    assert inside(container, f"python3 -c '{PROBE}' {RELAY_HOSTNAME} 2470") == (0, "")
+        assert _inside(container, f"python3 -c '{PROBE}' {address} 2469")[0]
+    assert _inside(container, f"python3 -c '{PROBE}' {RELAY_HOSTNAME} 2470") == (0, "")
 
 
 def test_the_servers_end_and_restart_lose_nothing(deployed: Deployed, first: str) -> None:
@@ -366,6 +368,20 @@ def test_an_agent_for_which_no_machine_has_memory_says_so(deployed: Deployed, fi
         api.delete(f"instances/{refused}")
         assert "Hello." in api.say(first, "Hello.")
     api.delete(f"instances/{deployed.created('accepted')}")
+
+
+def _inside(container: Container, script: str) -> tuple[int, str]:
+    """As `inside`, but not while the container is frozen for a copy."""
+
+    def done() -> tuple[int, str] | None:
+        try:
+            return inside(container, script)
+        except APIError as refused:
+            if refused.status_code != HTTPStatus.CONFLICT:
+                raise
+            return None
+
+    return eventually(done, "it is not frozen")
 
 
 def _are_linked(api: Api, problems: set[str] | None = None) -> bool:
