@@ -174,14 +174,15 @@ class Skills:
             await asyncio.sleep(LISTING_INTERVAL_S)
 
     async def _make_it_look(self, instance: Instance, key: str) -> None:
-        """Enables a skill that is enabled anyway, unless it has settings.
+        """Enables a skill that is enabled anyway, unless its settings say whether it is.
 
-        OpenClaw 2026.8 looks for new skills only after a message or a change of their settings.
+        Until somebody has spoken with an agent since its boot, OpenClaw 2026.8 looks for new skills
+        only if settings of skills change.
         """
 
         def enabled(config: Mapping[str, Any]) -> dict[str, Any] | None:
-            entries = untrusted_json.object_at(config, "skills", "entries")
-            return None if key in entries else {"skills": {"entries": {key: {"enabled": True}}}}
+            entry = untrusted_json.object_at(config, "skills", "entries", key)
+            return None if "enabled" in entry else {"skills": {"entries": {key: {"enabled": True}}}}
 
         await self._gateway(instance).revise_config(enabled)
 

@@ -198,7 +198,7 @@ async def test_a_skill_that_is_listed_only_after_a_change_of_settings_is_enabled
     assert patches(http) == [enabled("weather")]
 
 
-async def test_settings_that_a_skill_has_before_its_installation_stay(
+async def test_a_skill_that_was_disabled_before_its_installation_stays_so(
     http: Api, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(skills, "LISTING_TIMEOUT_S", 0.0)
