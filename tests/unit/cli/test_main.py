@@ -87,6 +87,12 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(summary in text for _, summary in COMMANDS.values())
 
 
+def test_the_help_of_a_group_says_whole_sentences(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["instances", "--help"], {}) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert 'Write an agent to TARGET ("-" is standard output), for another machine.' in text
+
+
 def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--version"], {}) == 0
     assert __version__ in capsys.readouterr().out
