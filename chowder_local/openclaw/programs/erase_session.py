@@ -8,12 +8,13 @@ returns find what OpenClaw writes later, when no row leads from the key to them.
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import sqlite3
 import sys
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
@@ -25,6 +26,11 @@ BUSY_TIMEOUT_S = 20.0
 CHECKPOINT_TIMEOUT_S = 20.0
 """OpenClaw indexes its memories in one read, which takes seconds beside other boots."""
 CHECKPOINT_INTERVAL_S = 0.05
+PROCESSES = "/proc"
+IDLE_LOOKS = 10
+IDLE_INTERVAL_S = 0.02
+IDLE_TIMEOUT_S = 30.0
+"""Then it is erased anyway, and looked for once more."""
 
 LINKS = {"session_id", "current_session_id", "run_id"}
 """Columns with other ids of the same conversation."""
@@ -38,23 +44,58 @@ class Remaining(Exception):
 
 
 def erase(home: str, key: str, ids: Sequence[str]) -> dict[str, Any]:
-    """Erases the conversation, also from free pages and the WAL.
+    """Erases the conversation, also from free pages and the WAL, once the agent is idle.
 
     `is_truncated` is false if a WAL still has its text, until OpenClaw writes over it. Raises
     Remaining if a row still mentions it, sqlite3.Error.
     """
-    state = os.path.join(home, ".openclaw")
-    with (
-        closing(connect(os.path.join(state, AGENT))) as agent,
-        closing(connect(os.path.join(state, STATE))) as shared,
-    ):
+    # What OpenClaw has read for its index of memories is written by then.
+    wait_until_idle()
+    paths = [os.path.join(home, ".openclaw", name) for name in (AGENT, STATE)]
+    with closing(connect(paths[0])) as agent, closing(connect(paths[1])) as shared:
         names = find_names({key, *ids}, [agent, shared])
-        found = [database for database in (agent, shared) if mentioned_in(database, names)]
+        found = [
+            database
+            for path, database in zip(paths, (agent, shared), strict=True)
+            # OpenClaw leaves the words of rows that it has deleted itself.
+            if mentioned_in(database, names) or is_in_files(path, names)
+        ]
         for database in found:
             erase_from(database, names)
         # The agent's own comes last, since that is what is read for long.
         truncated = [truncate_log(database) for database in reversed(found)]
     return {"ids": sorted(names), "is_found": bool(found), "is_truncated": all(truncated)}
+
+
+def wait_until_idle() -> None:
+    """Returns once all other processes have been idle for a moment, or after IDLE_TIMEOUT_S."""
+    ends_s = time.monotonic() + IDLE_TIMEOUT_S
+    looks = 0
+    while looks < IDLE_LOOKS and time.monotonic() < ends_s:
+        looks = 0 if is_busy() else looks + 1
+        # The kernel does not signal it.
+        time.sleep(IDLE_INTERVAL_S)
+
+
+def is_busy() -> bool:
+    """Whether a thread of another process runs, or waits for a processor or the disk."""
+    for path in glob.iglob(f"{PROCESSES}/[0-9]*/task/*/stat"):
+        # It may have ended since.
+        with suppress(FileNotFoundError, ProcessLookupError), open(path, "rb") as file:
+            state = file.read().rpartition(b") ")[2][:1]
+            if state in {b"R", b"D"} and path.split("/")[-4] != str(os.getpid()):
+                return True
+    return False
+
+
+def is_in_files(path: str, names: set[str]) -> bool:
+    """Whether a database's file or its WAL has one of the names, in free pages too."""
+    for each in (path, f"{path}-wal"):
+        with suppress(FileNotFoundError), open(each, "rb") as file:
+            content = file.read()
+            if any(name.encode() in content for name in names):
+                return True
+    return False
 
 
 def connect(path: str) -> sqlite3.Connection:
@@ -99,9 +140,10 @@ def erase_from(database: sqlite3.Connection, names: set[str]) -> None:
         # A full-text index keeps deleted words until it is optimized.
         database.execute(f'INSERT INTO "{table}"("{table}") VALUES (\'optimize\')')  # noqa: S608 - the schema's own names
     renumber(database)
-    database.execute("COMMIT")
+    # Before others can write again.
     if place := mentioned_in(database, names):
         raise Remaining(f"{place} still mentions the conversation")
+    database.execute("COMMIT")
     database.execute("VACUUM")
 
 

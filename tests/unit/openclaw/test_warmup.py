@@ -82,7 +82,7 @@ async def test_a_conversation_that_could_not_be_erased_is_not_begun() -> None:
 
 
 async def test_text_that_stays_for_a_while_is_told(caplog: pytest.LogCaptureFixture) -> None:
-    left = done(ids=[], is_found=False, is_truncated=False)
+    left = done(ids=[], is_found=True, is_truncated=False)
     async with warming(ScriptedGateway(), done(), left) as (warm_up, gateway):
         await warm_up.warm(SANDBOX, gateway, "model")
     assert "has the text of the warm-up" in caplog.text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+import time
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,17 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it runs in sandboxes only")
 
 KEY, WINDOW, RUN = "agent:main:s-warm-up", "5d1c47d3", "resp_0b1c1d16"
+
+
+@pytest.fixture(autouse=True)
+def processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """In the place of /proc: a gateway that is idle."""
+    monkeypatch.setattr(program, "PROCESSES", str(tmp_path / "proc"))
+    monkeypatch.setattr(program, "IDLE_INTERVAL_S", 0)
+    thread = tmp_path / "proc/7/task/8/stat"
+    thread.parent.mkdir(parents=True)
+    thread.write_text("8 (node) w) S 1 7")
+    return thread
 
 
 @pytest.fixture
@@ -97,6 +109,43 @@ def test_what_is_written_after_it_is_found_by_the_ids(state: Path) -> None:
     assert erased(state, ids)["payload"]["is_found"]
     assert b"marmalade" not in written(state)
     assert not erased(state, ids)["payload"]["is_found"]
+
+
+def test_what_openclaw_has_deleted_itself_is_erased_from_its_log(state: Path) -> None:
+    ids = erased(state)["payload"]["ids"]
+    with connect(state / CONVERSATIONS) as agent:
+        agent.execute("PRAGMA wal_autocheckpoint = 0")
+        agent.execute("INSERT INTO words VALUES ('marmalade', ?)", (WINDOW,))
+        agent.execute("DELETE FROM words WHERE session_id = ?", (WINDOW,))
+        assert b"marmalade" in written(state)
+        assert erased(state, ids)["payload"]["is_found"]
+        assert b"marmalade" not in written(state)
+    assert not erased(state, ids)["payload"]["is_found"]
+
+
+@pytest.mark.parametrize("state_of_thread", ["R", "D"])
+def test_it_waits_until_the_agent_is_idle(
+    state_of_thread: str, state: Path, processes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    idle = processes.read_text()
+    processes.write_text(idle.replace(" S ", f" {state_of_thread} "))
+
+    def write_and_rest(_: float) -> None:
+        assert WINDOW.encode() in written(state)
+        processes.write_text(idle)
+        monkeypatch.setattr(time, "sleep", lambda _: None)
+
+    monkeypatch.setattr(time, "sleep", write_and_rest)
+    assert erased(state)["payload"]["is_found"]
+    assert WINDOW.encode() not in written(state)
+
+
+def test_an_agent_that_is_never_idle_is_not_waited_for_without_end(
+    state: Path, processes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(program, "IDLE_TIMEOUT_S", 0.05)
+    processes.write_text(processes.read_text().replace(" S ", " R "))
+    assert erased(state)["ok"]
 
 
 def test_a_trigger_that_restores_an_id_makes_the_erasure_fail(state: Path) -> None:
