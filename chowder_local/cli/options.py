@@ -108,10 +108,10 @@ class Group(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         # click's own cuts each sentence to one line.
-        names = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
         with formatter.section("Commands"):
             formatter.write_dl(
-                [(name, each.get_short_help_str(sys.maxsize)) for name, each in names if each]
+                [(name, each.get_short_help_str(sys.maxsize)) for name, each in commands if each]
             )
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -73,7 +73,7 @@ def wait_until_idle() -> None:
     looks = 0
     while looks < IDLE_LOOKS and time.monotonic() < ends_s:
         looks = 0 if is_busy() else looks + 1
-        # The kernel does not signal it.
+        # Nothing tells when threads of others come to rest, or have rested for long enough.
         time.sleep(IDLE_INTERVAL_S)
 
 
