@@ -23,6 +23,7 @@ from tests.e2e.quick_agents import made
 from tests.e2e.quick_image import quick_image
 from tests.e2e.serving import ServerProcess, bare_environment
 from tests.e2e.stand_in import StandIn
+from tests.e2e.three_nodes import ThreeNodes
 from tests.e2e.whole_life import ENGINE, SERVERS, served
 
 if TYPE_CHECKING:
@@ -181,9 +182,12 @@ def pytest_runtest_makereport(
     report = yield
     if report.failed:
         mine: dict[str, Any] = getattr(item, "funcargs", {})
+        swarms = [each for each in mine.values() if isinstance(each, ThreeNodes)]
+        for swarm in swarms:
+            report.sections += swarm.logs()
         # One may have several names, and those of other modules have nothing to do with it.
         asked = {each for each in mine.values() if isinstance(each, ServerProcess)}
-        known = item.config.stash[SERVERS]
+        known = [] if swarms else item.config.stash[SERVERS]
         for server in asked or known:
             if (engine := item.config.stash.get(ENGINE, None)) is not None:
                 report.sections += _sandbox_logs(engine, server)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 VERSION = "CHOWDER_OPENCLAW_VERSION"
 TAIL_LINES = 60
-POLL = re.compile(r"middleware: GET \S+ 200 ")
+POLL = re.compile(r"request_log: GET \S+ 200 ")
 # Warm sandboxes are for their own tests, and what a machine has must not decide about the others.
 DEFAULTS = {
     "CHOWDER_WARM_POOL_SIZE": "0",

@@ -23,7 +23,7 @@ from chowder_local.core.errors.sandboxes import EngineUnavailable
 from chowder_local.engine.connection import EngineAddress, open_client
 from chowder_local.engine.server_container import KEY_FILE, read_file
 from chowder_local.engine.server_image import server_tag
-from tests.e2e.serving import bare_environment
+from tests.e2e.serving import POLL, bare_environment
 from tests.e2e.waiting import eventually
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ NODE_FOLDER = "/run/chowder-node"
 """Where each dockerd and its containers see the folder of its socket."""
 COPY_TIMEOUT_S = 600.0
 END_TIMEOUT_S = 60.0
+LOG_LINES = 200
 BRIDGE = "chowder-nodes"
 BRIDGE_ADDRESS = "10.213.77.254"
 
@@ -260,6 +261,15 @@ class ThreeNodes:
         """The key of the server's default organization, once it has made one."""
         server = self.manager.container_of(SERVER)
         return None if server is None else read_file(server, KEY_FILE)
+
+    def logs(self) -> Iterator[tuple[str, str]]:
+        """What the server and its workers have said last."""
+        for node in self.nodes:
+            for service in (SERVER, WORKER):
+                if node.client is not None and (container := node.container_of(service)):
+                    lines = container.logs(tail=LOG_LINES).decode(errors="replace").splitlines()
+                    tail = "\n".join(line for line in lines if not POLL.search(line))
+                    yield f"{service} on {node.name}", tail
 
     @contextmanager
     def drained(self, node: NodeEngine) -> Iterator[None]:

@@ -11,6 +11,7 @@ from chowder_local.core.domain import SandboxState
 from chowder_local.core.errors.sandboxes import (
     BootFailed,
     DiskFull,
+    EngineSilent,
     EngineUnavailable,
     NodeUnreachable,
 )
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 PROBE_INTERVAL_S = 0.1
 INSPECT_EVERY = 10
 AWAY_TIMEOUT_S = 30.0
-"""A node whose worker is replaced is back within seconds."""
+"""An engine that restarts is back within seconds, as is a node whose worker is replaced."""
 LOG_LINES = 200
 QUOTED_LINES = 4
 MAKE_ROOM = "Make room on the engine's disk: 'docker system df' shows what takes it."
@@ -54,7 +55,7 @@ class Readiness:
 
         Raises BootFailed at once if the container ends, or else after the boot timeout; raises
         DiskFull if the log shows that as the cause. The message quotes the relevant log lines.
-        Raises NodeUnreachable if the sandbox's node stays away.
+        Raises EngineSilent or NodeUnreachable if the engine or the sandbox's node stays away.
         """
         try:
             async with asyncio.timeout(self._boot_timeout_s):
@@ -79,7 +80,7 @@ class Readiness:
         while True:
             try:
                 return await self._engine.inspect(sandbox.id)
-            except NodeUnreachable:
+            except (EngineSilent, NodeUnreachable):
                 if time.monotonic() >= ends_s:
                     raise
             await asyncio.sleep(PROBE_INTERVAL_S)

@@ -9,6 +9,7 @@ from chowder_local.core.domain import SandboxId, SandboxInfo, SandboxState
 from chowder_local.core.errors.sandboxes import (
     BootFailed,
     DiskFull,
+    EngineSilent,
     EngineUnavailable,
     NodeUnreachable,
 )
@@ -60,14 +61,15 @@ async def test_a_gateway_that_starts_later_is_waited_for(world: World) -> None:
     assert waiting.result() == world.engine.gateway_url
 
 
-async def test_a_node_that_is_away_for_a_moment_ends_no_boot(
-    world: World, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("away", [NodeUnreachable("node3"), EngineSilent("It restarts.")])
+async def test_an_engine_that_is_away_for_a_moment_ends_no_boot(
+    away: EngineUnavailable, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(readiness, "INSPECT_EVERY", 1)
     world.gateway.is_started = False
     world.engine.put(ID, SandboxState.RUNNING)
     sandbox = await world.engine.inspect(ID)
-    world.engine.failing["inspect"] = NodeUnreachable("node3")
+    world.engine.failing["inspect"] = away
     before = len(world.engine.calls)
     async with asyncio.TaskGroup() as group:
         waiting = group.create_task(world.readiness.wait(sandbox))

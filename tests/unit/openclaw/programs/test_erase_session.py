@@ -7,6 +7,7 @@ import json
 import sys
 import time
 from contextlib import closing
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -137,7 +138,9 @@ def test_it_waits_until_the_agent_is_idle(
         assert WINDOW.encode() in written(state)
         processes.write_text(idle)
 
-    monkeypatch.setattr(time, "sleep", rest)
+    # Not time.sleep itself, which other threads call.
+    clock = SimpleNamespace(monotonic=time.monotonic, sleep=rest)
+    monkeypatch.setattr(program, "time", clock)
     assert erased(state)["payload"]["is_found"]
     # The look at which it was busy does not count.
     assert waits == 1 + program.IDLE_LOOKS
