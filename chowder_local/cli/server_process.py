@@ -189,7 +189,9 @@ def start_detached(
         )
     try:
         with waiting(f"Waiting for the server (its log is {settings.log_file})"):
-            running = wait_until_ready(settings, process.pid, timeout_s, process.poll)
+            running = wait_until_ready(
+                settings, process.pid, lambda: process.poll() is not None, timeout_s
+            )
     except BaseException:
         _terminate(process)
         raise
@@ -210,14 +212,14 @@ def start_detached(
 def wait_until_ready(
     settings: Settings,
     pid: int,
+    has_ended: Callable[[], bool],
     timeout_s: float = READY_TIMEOUT_S,
-    exit_code: Callable[[], int | None] = lambda: None,
 ) -> RunningServer | None:
     """The server once it takes calls; None if it ends before or is not ready in time."""
     from chowder_local.client import Client
 
     deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline and exit_code() is None:
+    while time.monotonic() < deadline and not has_ended():
         running = find_running(settings)
         if running is not None and running.pid == pid:
             with Client(running.root_url, timeout_s=CALL_TIMEOUT_S) as client:

@@ -135,8 +135,10 @@ def ensure_image(settings: Settings, env: Mapping[str, str]) -> None:
 def _serve(context: Context, settings: Settings, seeding: SeedFile | None) -> int:
     from chowder_local.app.process import run
 
+    has_ended = threading.Event()
+
     def announce() -> None:
-        if running := wait_until_ready(settings, os.getpid()):
+        if running := wait_until_ready(settings, os.getpid(), has_ended.is_set):
             _say_ready(context, settings, running)
             say("\nCtrl-C stops the server; agents stay as they are.")
             if seeding is not None:
@@ -144,7 +146,10 @@ def _serve(context: Context, settings: Settings, seeding: SeedFile | None) -> in
 
     # A daemon thread, because a server that fails to start must not wait for it.
     threading.Thread(target=announce, daemon=True, name="announce").start()
-    return run(settings, context.env)
+    try:
+        return run(settings, context.env)
+    finally:
+        has_ended.set()
 
 
 def _seed(context: Context, seeding: SeedFile) -> None:

@@ -154,7 +154,7 @@ def test_a_data_directory_that_cannot_be_made_is_an_error(tmp_path: Path) -> Non
 def test_the_run_file_of_another_process_is_ignored(settings: Settings) -> None:
     settings.data_dir.mkdir()
     settings.run_file.write_text('{"pid": 1, "base_url": "http://127.0.0.1:1", "version": "1"}')
-    assert wait_until_ready(settings, 2, timeout_s=0.1) is None
+    assert wait_until_ready(settings, 2, lambda: False, timeout_s=0.1) is None
 
 
 def test_a_server_that_does_not_listen_yet_is_not_ready(settings: Settings) -> None:
@@ -163,4 +163,4 @@ def test_a_server_that_does_not_listen_yet_is_not_ready(settings: Settings) -> N
         unused.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unused.getsockname()[1]}"
         settings.run_file.write_text(f'{{"pid": 1, "base_url": "{url}", "version": "1"}}')
-        assert wait_until_ready(settings, 1, timeout_s=0.1) is None
+        assert wait_until_ready(settings, 1, lambda: False, timeout_s=0.1) is None

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from chowder_local.app.effective_settings import effective_settings
+from chowder_local.cli import server_process
 from chowder_local.cli import up as module
 from chowder_local.cli.main import run
 from chowder_local.cli.server_process import RunningServer
@@ -158,12 +159,21 @@ def test_a_detached_server_gets_the_options(
 def test_a_server_that_ends_before_it_is_ready_announces_nothing(
     tmp_path: Path, capsys: Output, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    has_looked = threading.Event()
-    monkeypatch.setattr(module, "wait_until_ready", lambda *_: has_looked.set())
+    began = threading.Event()
+    announcing: list[threading.Thread] = []
+
+    def look(settings: Settings) -> None:
+        if (thread := threading.current_thread()).name == "announce":
+            announcing.append(thread)
+            began.set()
+
+    monkeypatch.setattr(server_process, "find_running", look)
     monkeypatch.setattr(
-        "chowder_local.app.process.run", lambda settings, env: 1 if has_looked.wait(10) else 0
+        "chowder_local.app.process.run", lambda settings, env: 1 if began.wait(10) else 0
     )
     assert run(["up"], {"CHOWDER_DATA_DIR": str(tmp_path)}) == 1
+    announcing[0].join(10)
+    assert not announcing[0].is_alive()
     assert capsys.readouterr().out == ""
 
 
