@@ -282,7 +282,7 @@ def test_an_update_of_the_server_and_of_its_workers_loses_nothing(
     eventually(lambda: _are_linked(deployed.api), "all machines are linked again", 120)
     _, after = deployed.sandbox(first)
     assert after.id == before.id
-    # A link to a worker that has just ended is noticed at the next beat.
+    # Its worker may end in the middle of a message.
     eventually(lambda: _says(deployed.api, first, "And now?"), "the agent answers again")
     assert "And now?" in deployed.api.say(first, "What did I ask?")
 

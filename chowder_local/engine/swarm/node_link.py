@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -158,3 +158,14 @@ async def beat(node: Node, watch: Streams, word: worker.Word = worker.Word.SERVE
             node.available_bytes = int(await reader.readline())
     except (OSError, ValueError, TimeoutError) as failure:
         raise EngineUnavailable("its worker does not answer any more.") from failure
+
+
+async def rest(watch: Streams) -> None:
+    """Returns when the next beat is due. Raises EngineUnavailable at once if the worker ends."""
+    reader, _ = watch
+    with suppress(TimeoutError):
+        async with asyncio.timeout(BEAT_INTERVAL_S):
+            with suppress(OSError):
+                # It says nothing but its answers to beats.
+                await reader.read(1)
+            raise EngineUnavailable("its worker has ended.")

@@ -15,7 +15,7 @@ from chowder_local.core.tasks import contained, every
 from chowder_local.engine.error_translation import translated_errors
 from chowder_local.engine.swarm.image_copies import copy_missing_image
 from chowder_local.engine.swarm.members import add_label, read_members
-from chowder_local.engine.swarm.node_link import BEAT_INTERVAL_S, beat
+from chowder_local.engine.swarm.node_link import beat, rest
 from chowder_local.engine.swarm.services import image_label
 from chowder_local.engine.swarm.worker import Word
 
@@ -154,7 +154,7 @@ class Nodes:
                 await self._set(member, node)
                 try:
                     while True:
-                        await asyncio.sleep(BEAT_INTERVAL_S)
+                        await rest(watch)
                         await beat(node, watch, await _word(node))
                 finally:
                     await self._set(member, None)

@@ -14,8 +14,8 @@ import pytest
 from chowder_local.core.errors.sandboxes import EngineUnavailable
 from chowder_local.core.tasks import owned_tasks
 from chowder_local.engine.connection import EngineAddress
+from chowder_local.engine.swarm import node_link, tunnel
 from chowder_local.engine.swarm import nodes as module
-from chowder_local.engine.swarm import tunnel
 from chowder_local.engine.swarm.listeners import Listeners
 from chowder_local.engine.swarm.node_link import Node, Stack
 from chowder_local.engine.swarm.nodes import Nodes
@@ -112,6 +112,17 @@ class World:
     nodes: Nodes
     swarm: ScriptedSwarm
     links: WatchLinks
+    worker: Listeners
+
+    async def give_another_worker(self) -> None:
+        """Replaces the worker, and waits until the node is linked to the new one."""
+        self.swarm.container = "c2"
+        async with asyncio.timeout(10), self.nodes._changed:
+            await self.nodes._changed.wait_for(self._has_another)
+
+    def _has_another(self) -> bool:
+        node = self.nodes.linked.get("n1")
+        return node is not None and node.place.container_id == "c2"
 
     async def linked(self, *node_ids: str) -> None:
         """Waits until exactly these are."""
@@ -121,7 +132,7 @@ class World:
 
 @pytest.fixture
 async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
-    monkeypatch.setattr(module, "BEAT_INTERVAL_S", 0.02)
+    monkeypatch.setattr(node_link, "BEAT_INTERVAL_S", 0.02)
     monkeypatch.setattr(module, "LOOK_INTERVAL_S", 0.02)
     swarm = ScriptedSwarm()
     image = SimpleNamespace(get=lambda _: SimpleNamespace(id="sha256:" + "a" * 64))
@@ -134,7 +145,7 @@ async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
         with Threads(2, "swarm") as threads:
             nodes = Nodes(client, threads, cast("Links", links))
             tasks.create_task(nodes.run(NEEDS))
-            yield World(nodes, swarm, links)
+            yield World(nodes, swarm, links, listeners)
 
 
 async def test_a_node_with_a_worker_is_linked_and_labelled_with_its_image(world: World) -> None:
@@ -158,15 +169,21 @@ async def test_one_that_breaks_off_is_lost_and_linked_again(world: World) -> Non
     assert world.nodes.problems == {}
 
 
+async def test_the_end_of_a_worker_is_noticed_before_the_next_beat(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(node_link, "BEAT_INTERVAL_S", 60.0)
+    await world.give_another_worker()
+    world.links.problem = EngineUnavailable("its cable is cut")
+    await world.worker.close()
+    await world.linked()
+
+
 async def test_another_worker_on_the_node_gets_a_link_of_its_own(world: World) -> None:
     await world.linked("n1")
     first = world.nodes.get("n1")
-    world.swarm.container = "c2"
-    async with asyncio.timeout(10), world.nodes._changed:
-        await world.nodes._changed.wait_for(
-            lambda: world.nodes.linked.get("n1", first) is not first
-        )
-    assert world.nodes.get("n1").place.container_id == "c2"
+    await world.give_another_worker()
+    assert world.nodes.get("n1") is not first
 
 
 async def test_the_worker_of_a_drained_node_that_is_empty_may_leave(world: World) -> None:
