@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from docker.errors import DockerException
 from docker.types import Healthcheck, Resources
 
 from chowder_local.core.domain import AGENT_MEMORY_BYTES
@@ -263,13 +264,14 @@ class ThreeNodes:
         return None if server is None else read_file(server, KEY_FILE)
 
     def logs(self) -> Iterator[tuple[str, str]]:
-        """What the server and its workers have said last."""
+        """What the server and its workers have said last, on the machines that answer."""
         for node in self.nodes:
-            for service in (SERVER, WORKER):
-                if node.client is not None and (container := node.container_of(service)):
-                    lines = container.logs(tail=LOG_LINES).decode(errors="replace").splitlines()
-                    tail = "\n".join(line for line in lines if not POLL.search(line))
-                    yield f"{service} on {node.name}", tail
+            with suppress(DockerException, OSError):
+                for service in (SERVER, WORKER):
+                    if node.client is not None and (container := node.container_of(service)):
+                        lines = container.logs(tail=LOG_LINES).decode(errors="replace").splitlines()
+                        tail = "\n".join(line for line in lines if not POLL.search(line))
+                        yield f"{service} on {node.name}", tail
 
     @contextmanager
     def drained(self, node: NodeEngine) -> Iterator[None]:

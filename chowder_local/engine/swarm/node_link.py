@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
     from chowder_local.engine.swarm.listeners import Listeners
     from chowder_local.engine.swarm.members import Member, WorkerPlace
     from chowder_local.engine.swarm.tunnel import Streams
-
-log = logging.getLogger(__name__)
 
 BEAT_INTERVAL_S = 2.0
 BEAT_TIMEOUT_S = 10.0
@@ -128,15 +125,7 @@ class Links:
     ) -> AsyncIterator[tuple[Path, EngineAddress]]:
         """A Unix socket of this machine that leads to the node's engine."""
         path = self.folder / f"{member.id[:12]}.sock"
-
-        async def dialled() -> Streams:
-            try:
-                return await self.dial(place, "engine")
-            except EngineUnavailable as failure:
-                # Whoever called the engine hears only that the connection was closed.
-                log.warning("node %s: %s", member.hostname, failure)
-                raise
-
+        dialled = partial(self.dial, place, "engine")
         await self.listeners.listen_at_path(path, partial(tunnel.forward, dialled=dialled))
         try:
             yield path, EngineAddress(f"unix://{path}", f"the node {member.hostname}")
