@@ -6,8 +6,12 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from chowder_local.core import request_context
-from chowder_local.core.domain import Permission
-from chowder_local.core.errors.requests import OrganizationKeyRequired, PermissionMissing
+from chowder_local.core.domain import InstanceStatus, Permission
+from chowder_local.core.errors.requests import (
+    InstanceNotFound,
+    OrganizationKeyRequired,
+    PermissionMissing,
+)
 from chowder_local.http.headers import fields_of
 
 if TYPE_CHECKING:
@@ -57,6 +61,9 @@ class Authorization:
                 caller.organization_id, scope["path_params"]["instance_id"]
             )
             if not caller.may(permission, instance.id):
+                if instance.status is InstanceStatus.TERMINATED:
+                    # No scoped key is for it any more.
+                    raise InstanceNotFound
                 raise PermissionMissing(permission)
             request_context.set_instance(instance.id)
             state["instance"] = instance

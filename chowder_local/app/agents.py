@@ -107,9 +107,11 @@ class Agents(Sandboxes):
     @cached_property
     def lifecycle(self) -> Lifecycle:
         def forget(instance_id: InstanceId) -> None:
-            self.scripts.remove(instance_id)
+            self.scripts.forget(instance_id)
             self.recordings.remove(instance_id)
             self.uses.forget(instance_id)
+            self.call_log.remove(instance_id)
+            self.traces.remove(instance_id)
 
         return Lifecycle(
             directory=self.directory,

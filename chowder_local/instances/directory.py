@@ -74,5 +74,5 @@ class InstanceDirectory:
         )
 
     async def counts(self, organization_id: OrganizationId) -> dict[InstanceStatus, int]:
-        """The number of an organization's instances in each status."""
+        """The number of an organization's living instances in each status."""
         return await self._instances.counts(organization_id)

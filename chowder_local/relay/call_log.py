@@ -213,6 +213,13 @@ class CallLog:
         logged = self._kept.get(logged_id)
         return logged if logged is not None and logged.organization_id == organization_id else None
 
+    def remove(self, instance_id: InstanceId) -> None:
+        """Drops the calls of an instance that is deleted."""
+        for each in list(self.of_instance(instance_id)):
+            del self._kept[each.id]
+            self._bytes -= each.size_bytes
+        self.changes.notify()
+
     def _grow(self, size_bytes: int) -> None:
         self._bytes += size_bytes
         while self._bytes > self._max_bytes and len(self._kept) > 1:

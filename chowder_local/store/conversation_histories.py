@@ -16,15 +16,15 @@ from cachetools import LRUCache
 from sqlalchemy.dialects.sqlite import insert
 from sqlmodel import col, delete, select
 
-from chowder_local.core.domain import InstanceId, InstanceStatus
+from chowder_local.core.domain import InstanceId
 from chowder_local.core.tasks import contained
-from chowder_local.store.tables import ConversationHistoryRow, IdempotentAnswerRow, InstanceRow
+from chowder_local.store.instances import erase_deleted
+from chowder_local.store.tables import ConversationHistoryRow, IdempotentAnswerRow
 from chowder_local.store.write_behind import WriteBehind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sqlalchemy import Delete
     from sqlmodel.ext.asyncio.session import AsyncSession
 
     from chowder_local.store.database import Database
@@ -116,7 +116,7 @@ class ConversationHistory:
         return cls(openclaw_session_id, tuple(items))
 
 
-async def forget_histories(session: AsyncSession, instance_id: InstanceId) -> None:
+async def _forget_histories(session: AsyncSession, instance_id: InstanceId) -> None:
     """Deletes the histories and stored answers of an instance within a transaction."""
     is_history = col(ConversationHistoryRow.instance_id) == instance_id
     await session.exec(delete(ConversationHistoryRow).where(is_history))
@@ -173,7 +173,7 @@ class ConversationHistoryQueries:
             for histories_in_memory in (self._unwritten.pending, self._cache):
                 for identity in [each for each in histories_in_memory if each[0] == instance_id]:
                     del histories_in_memory[identity]
-            await forget_histories(session, instance_id)
+            await _forget_histories(session, instance_id)
             if histories:
                 rows = [_row((instance_id, key), each) for key, each in histories.items()]
                 await session.exec(_UPSERT, params=rows)
@@ -229,18 +229,7 @@ _UPSERT = _INSERT.on_conflict_do_update(
 
 async def _save(session: AsyncSession, histories: Mapping[Identity, ConversationHistory]) -> None:
     await session.exec(_UPSERT, params=[_row(*each) for each in histories.items()])
-    # An instance that was deleted during its answer must not leave a history.
-    await session.exec(_delete_of_terminated({each for each, _ in histories}))
-
-
-def _delete_of_terminated(instance_ids: set[InstanceId]) -> Delete:
-    is_listed = col(InstanceRow.id).in_(instance_ids)
-    is_terminated = InstanceRow.status == InstanceStatus.TERMINATED.value
-    return delete(ConversationHistoryRow).where(
-        col(ConversationHistoryRow.instance_id).in_(
-            select(InstanceRow.id).where(is_listed, is_terminated)
-        )
-    )
+    await erase_deleted(session, {each for each, _ in histories}, [ConversationHistoryRow])
 
 
 def _row(identity: Identity, history: ConversationHistory) -> dict[str, object]:

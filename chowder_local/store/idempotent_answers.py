@@ -13,6 +13,7 @@ from cryptography.fernet import InvalidToken
 from sqlalchemy.dialects.sqlite import insert
 from sqlmodel import col, delete, select
 
+from chowder_local.store.instances import erase_deleted
 from chowder_local.store.tables import IdempotentAnswerRow
 
 if TYPE_CHECKING:
@@ -100,6 +101,7 @@ class IdempotentAnswerQueries:
                     of_instance, col(IdempotentAnswerRow.created_at) < newest.scalar_subquery()
                 )
             )
+            await erase_deleted(session, {key.instance_id}, [IdempotentAnswerRow])
 
     async def expire(self, now: datetime) -> None:
         """Deletes expired answers."""

@@ -6,15 +6,21 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
 
-from sqlmodel import col, func, select, tuple_
+from sqlmodel import col, delete, func, select, tuple_
 
 from chowder_local.core.domain import Instance, InstanceId, InstanceStatus, SandboxId
 from chowder_local.core.errors.requests import InstanceLimitReached
 from chowder_local.core.events import Events, EventType
-from chowder_local.store.conversation_histories import forget_histories
 from chowder_local.store.database import ReadCache
 from chowder_local.store.encrypted_json import EncryptedJson, encrypt_json
-from chowder_local.store.tables import METADATA, InstanceRow, KeyGrantRow
+from chowder_local.store.tables import (
+    METADATA,
+    ConversationHistoryRow,
+    IdempotentAnswerRow,
+    InstanceRow,
+    KeyGrantRow,
+    SessionRow,
+)
 from chowder_local.store.warm_sandboxes import claim
 
 if TYPE_CHECKING:
@@ -44,7 +50,14 @@ _IS_LIVING = col(InstanceRow.status) != InstanceStatus.TERMINATED
 BATCH_SIZE = 500
 """The number of values in one statement, which SQLite limits."""
 _TABLE = METADATA.tables["instance"]
+_CONTENT = (SessionRow, KeyGrantRow, ConversationHistoryRow, IdempotentAnswerRow)
+_NO_CONTENT = {
+    "openclaw_config_ciphertext": None,
+    "error_message": None,
+    "origin_snapshot_id": None,
+}
 
+Content = SessionRow | KeyGrantRow | ConversationHistoryRow | IdempotentAnswerRow
 Value = TypeVar("Value")
 
 
@@ -199,7 +212,8 @@ class InstanceQueries:
     ) -> Instance | None:
         """The changed instance; None if it is gone or in none of the statuses `only_from`.
 
-        Of calls that race from the same status, only one gets the instance.
+        A terminated one loses its content. Of calls that race from the same status, only one gets
+        the instance.
         """
         async with self._database.writing() as session:
             row = await session.get(InstanceRow, instance_id)
@@ -208,9 +222,11 @@ class InstanceQueries:
             before = row.status, row.error_message
             was_in_memory = row.gateway_url is not None
             row.sqlmodel_update(self._columns({**fields, "updated_at": now}))
+            if row.status is InstanceStatus.TERMINATED:
+                row.sqlmodel_update(_NO_CONTENT)
+                await session.flush()
+                await erase_deleted(session, {instance_id})
             changed = self._instance(row.model_dump())
-            if changed.status is InstanceStatus.TERMINATED:
-                await forget_histories(session, instance_id)
         if before != (changed.status, changed.error_message):
             self._publish(changed, before[0])
         elif changed.status is InstanceStatus.RUNNING and was_in_memory != changed.is_in_memory:
@@ -259,10 +275,13 @@ class InstanceQueries:
     async def counts(
         self, organization_id: OrganizationId | None = None
     ) -> dict[InstanceStatus, int]:
-        """The number of instances in each status, of all organizations or of one."""
+        """The number of instances in each status; of one organization, of the living ones only."""
         query = select(InstanceRow.status, func.count()).group_by(col(InstanceRow.status))
         if organization_id is not None:
-            query = query.where(InstanceRow.organization_id == organization_id)
+            query = query.where(
+                InstanceRow.organization_id == organization_id,
+                col(InstanceRow.status).in_(_LIVING),
+            )
         async with self._database.reading() as session:
             rows = await session.exec(query)
             counts = dict(rows.all())
@@ -331,6 +350,22 @@ class InstanceQueries:
             name = f"The openclaw_config of instance {fields['id']}"
             fields["openclaw_config"] = EncryptedJson(ciphertext, self._box, name)
         return Instance(**fields)
+
+
+async def erase_deleted(
+    session: AsyncSession,
+    instance_ids: Collection[str],
+    tables: Collection[type[Content]] = _CONTENT,
+) -> None:
+    """Deletes the rows that belong to those of the instances that are terminated.
+
+    What writes such rows calls it, too: its instance may have been deleted meanwhile.
+    """
+    deleted = select(InstanceRow.id).where(
+        col(InstanceRow.id).in_(instance_ids), col(InstanceRow.status).not_in(_LIVING)
+    )
+    for table in tables:
+        await session.exec(delete(table).where(col(table.instance_id).in_(deleted)))
 
 
 async def count_living(session: AsyncSession, organization_id: str) -> int:

@@ -12,6 +12,7 @@ from sqlmodel import col, delete, select, tuple_, update
 
 from chowder_local.core.domain import ApiKey, InstanceId, KeyId, Permission
 from chowder_local.store.database import ReadCache
+from chowder_local.store.instances import erase_deleted
 from chowder_local.store.tables import (
     METADATA,
     ApiKeyRow,
@@ -53,6 +54,8 @@ class KeyQueries:
             # Rows refer to each other by id only, so the code has to order the inserts.
             await session.flush()
             session.add_all(_grant_rows(key))
+            await session.flush()
+            await erase_deleted(session, key.grants, [KeyGrantRow])
 
     async def scoped(self, organization_id: OrganizationId) -> AsyncGenerator[list[ApiKey]]:
         """Its scoped keys in pages, oldest first, without grants; also revoked and expired ones.

@@ -13,6 +13,7 @@ from sqlalchemy.dialects.sqlite import insert
 from sqlmodel import col, delete, select, update
 
 from chowder_local.core.domain import InstanceId
+from chowder_local.store.instances import erase_deleted
 from chowder_local.store.tables import SessionRow
 from chowder_local.store.write_behind import WriteBehind
 
@@ -79,6 +80,7 @@ class SessionQueries:
         """Writes all new sessions, so that calls during one write share the next."""
         async with self._database.writing(invalidates_caches=False) as session:
             await session.exec(_UPSERT, params=[asdict(each) for each in sessions])
+            await erase_deleted(session, {each.instance_id for each in sessions}, [SessionRow])
         for each in sessions:
             self._names[each.identity] = each.name
             if self._new.get(each.identity) is each:

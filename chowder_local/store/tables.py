@@ -124,7 +124,7 @@ class KeyGrantRow(Table, table=True):
     __tablename__: ClassVar[str] = "key_grant"
 
     key_id: str = Field(primary_key=True, foreign_key="api_key.id")
-    instance_id: str = Field(primary_key=True, foreign_key="instance.id")
+    instance_id: str = Field(primary_key=True, foreign_key="instance.id", index=True)
     permissions: list[str] = Field(sa_type=JSON)
 
 

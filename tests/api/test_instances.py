@@ -6,13 +6,26 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from sqlmodel import select
 
 from chowder_local.api.access import Access
 from chowder_local.api.routes import OPERATIONS
-from chowder_local.core.domain import InstanceStatus, ModelProvider, SandboxState, Tier
+from chowder_local.core.domain import (
+    InstanceStatus,
+    ModelProvider,
+    Permission,
+    SandboxState,
+    Tier,
+)
 from chowder_local.core.errors.sandboxes import EngineUnavailable
 from chowder_local.core.secrets import SecretBox
 from chowder_local.openclaw.config.schema import SCHEMA_FILE
+from chowder_local.relay.scripts.matching import ModelRequest
+from chowder_local.store.conversation_histories import ConversationHistory
+from chowder_local.store.idempotent_answers import KeptAnswer, MessageKey
+from chowder_local.store.sessions import SessionQueries
+from chowder_local.store.tables import METADATA, InstanceRow
+from tests.api.test_recordings import log_call
 from tests.scripted.engine import Hold
 from tests.scripted.gateway import refused
 from tests.scripted.serving import eventually
@@ -200,6 +213,59 @@ async def test_deleting_has_an_empty_answer_and_leaves_a_terminated_row(
     view = await http.get(f"/v1/instances/{instance.id}")
     assert (view.status_code, view.json()["status"]) == (200, "terminated")
     assert http.world.engine.containers == {}
+
+
+async def test_a_deleted_instance_leaves_no_content_in_the_database(http: Api) -> None:
+    world = http.world
+    agent = await world.created(openclaw_config={"agents.defaults.systemPrompt": "planted"})
+
+    async def use(key: str) -> None:
+        """Leaves what messages and new keys leave, which may be after a delete."""
+        now, session = world.clock.now, "agent:main:s-1"
+        await SessionQueries(world.database).remember(agent.id, "planted", session, now)
+        world.histories.put(agent.id, session, ConversationHistory("planted"))
+        await world.histories.write()
+        answer = KeptAnswer("planted", "application/json", b"planted")
+        await world.idempotent_answers.add(MessageKey(agent.id, session, "k"), answer, now)
+        grants = {agent.id: frozenset(Permission)}
+        await http.add_key(key, is_organization_key=False, grants=grants)
+
+    await use("chd_sk_1")
+    await http.call("DELETE", f"/v1/instances/{agent.id}")
+    await use("chd_sk_2")
+    view = (await http.get(f"/v1/instances/{agent.id}")).json()
+    assert (view["openclaw_config"], view["error_message"]) == (None, None)
+    async with world.database.reading() as session:
+        connection = await session.connection()
+        for table in METADATA.sorted_tables:
+            if "instance_id" in table.c:
+                rows = await connection.execute(
+                    table.select().where(table.c.instance_id == agent.id)
+                )
+                assert rows.all() == [], table.name
+        rows = await connection.execute(select(InstanceRow).where(InstanceRow.id == agent.id))
+        assert rows.one().openclaw_config_ciphertext is None
+
+
+async def test_a_deleted_instance_leaves_no_texts_of_its_model_calls(http: Api) -> None:
+    world = http.world
+    kept, agent = await world.created(), await world.created()
+    rule = {"match": {"text": "hello"}, "reply": "Hi"}
+    answer = await http.call("PUT", "/local/replies", json={"replies": [rule]})
+    assert answer.status_code == 200
+    for each in (kept, agent):
+        log_call(http, each.id)
+        request = ModelRequest(ModelProvider.OPENAI, "m", 1, each.id, is_session_known=True)
+        await world.scripts.answer(world.organization_id, each.id, request)
+    (exchange,) = http.services.exchanges.of_instance(agent.id)
+    await http.call("DELETE", f"/v1/instances/{agent.id}")
+    assert (await http.get(f"/local/instances/{agent.id}/exchanges")).json() == []
+    assert (await http.get(f"/local/exchanges/{exchange.id}")).status_code == 404
+    recording = await http.get(f"/local/instances/{agent.id}/recording")
+    assert recording.json() == {"entries": {}, "is_replayed": False}
+    assert len((await http.get(f"/local/instances/{kept.id}/exchanges")).json()) == 1
+    unmatched = (await http.get("/local/replies")).json()["own"]["unmatched"]
+    assert [each["text"] for each in unmatched] == [kept.id]
 
 
 async def test_a_change_returns_the_changed_instance(http: Api) -> None:

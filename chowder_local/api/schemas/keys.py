@@ -76,7 +76,7 @@ class GrantView(BaseModel):
 
 
 class KeyDetailsView(KeyView):
-    """A key with its permissions, those for terminated instances included."""
+    """A key with its permissions for the instances that are not terminated."""
 
     instances: list[GrantView]
 

@@ -57,6 +57,11 @@ class TraceLog:
         if self.export is not None:
             self.export(turn)
 
+    def remove(self, instance_id: InstanceId) -> None:
+        """Drops the turns of an instance that is deleted."""
+        kept = (each for each in self._turns if each.instance_id != instance_id)
+        self._turns = deque(kept, maxlen=MAX_TURNS)
+
     def of_instance(self, instance_id: InstanceId) -> Iterator[TracedTurn]:
         """The instance's turns, latest first."""
         return (each for each in reversed(self._turns) if each.instance_id == instance_id)

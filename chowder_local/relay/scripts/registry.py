@@ -79,6 +79,13 @@ class ScriptRegistry:
         self._by_owner.pop(owner, None)
         self.changes.notify()
 
+    def forget(self, instance_id: InstanceId) -> None:
+        """Drops the script and the unmatched calls of an instance that is deleted."""
+        for each in filter(None, (self.own, *self._by_owner.values())):
+            kept = (missed for missed in each.unmatched if missed.instance_id != instance_id)
+            each.unmatched = deque(kept, maxlen=UNMATCHED_KEPT)
+        self.remove(instance_id)
+
     def active_for(
         self, organization_id: OrganizationId, instance_id: InstanceId
     ) -> list[ActiveScript]:

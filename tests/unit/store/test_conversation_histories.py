@@ -68,21 +68,6 @@ async def test_the_histories_of_an_instance_are_replaced(database: Database) -> 
     assert await queries.get(INSTANCE, "agent:main:s-1") == EMPTY
 
 
-async def test_a_deleted_instance_leaves_no_history(
-    database: Database, instances: InstanceQueries, organization: Organization
-) -> None:
-    queries = ConversationHistoryQueries(database)
-    queries.put(INSTANCE, KEY, HISTORY)
-    await queries.write()
-    ended = {"status": InstanceStatus.TERMINATED}
-    await instances.change(INSTANCE, now=organization.created_at, **ended)  # type: ignore[arg-type]
-    assert await ConversationHistoryQueries(database).of_instance(INSTANCE) == {}
-    # The instance may still have been answering.
-    queries.put(INSTANCE, KEY, HISTORY)
-    await queries.write()
-    assert await queries.of_instance(INSTANCE) == {}
-
-
 def test_only_the_latest_items_of_a_long_history_are_stored() -> None:
     items = tuple(HistoryItem(number.to_bytes(16)) for number in range(MAX_ITEMS + 1))
     packed = ConversationHistory("session-1", items).to_bytes()

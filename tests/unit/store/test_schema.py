@@ -31,7 +31,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "v9001"
-down_revision = "v0002"
+down_revision = "v0003"
 
 
 def upgrade():
@@ -131,6 +131,27 @@ def test_instances_of_the_first_schema_may_hibernate(
     assert rows_of(path, "instance") == [{**before, "may_hibernate": 1}]
 
 
+def test_an_upgrade_erases_the_content_of_deleted_instances_only(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(schema, "REVISION", "v0002")
+        prepare(path)
+    for name in ("living", "deleted"):
+        fill(path, name)
+    with closing(sqlite3.connect(path)) as file, file:
+        file.execute("UPDATE instance SET status = 'running' WHERE id = 'row of living'")
+        file.execute("UPDATE instance SET status = 'terminated' WHERE id = 'row of deleted'")
+    before = {name: rows_of(path, name) for name in tables(path)}
+    prepare(path)
+    erased = {"session", "key_grant", "conversation_history", "idempotent_answer"}
+    for name, (living, deleted) in before.items():
+        if name == "instance":
+            gone = ("openclaw_config_ciphertext", "error_message", "origin_snapshot_id")
+            deleted |= dict.fromkeys(gone)
+        assert rows_of(path, name) == [living] if name in erased else [living, deleted], name
+
+
 def test_an_upgrade_makes_a_backup_and_logs_its_path(
     path: Path, next_revision: Callable[[], Path], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -142,7 +163,7 @@ def test_an_upgrade_makes_a_backup_and_logs_its_path(
     next_revision()
     prepare(path)
     (backup,) = backups.find(path)
-    assert "from schema v0002 to v9001" in caplog.text
+    assert "from schema v0003 to v9001" in caplog.text
     assert str(backup) in caplog.text
     assert {name: rows_of(backup, name) for name in tables(backup)} == before
 
