@@ -110,6 +110,7 @@ STATUSES: Mapping[type[ChowderError], int] = {
     upstream.UpstreamFailed: 502,
     upstream.StreamBroken: 502,
     process.DataDirUnusable: 500,
+    process.ToolsUnavailable: 500,
     requests.IdempotencyKeyInvalid: 400,
     requests.IdempotencyKeyReused: 409,
     requests.IdempotencyKeyInUse: 409,

@@ -6,6 +6,7 @@ import asyncio
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, cast
 
+from chowder_local.core.errors.process import ToolsUnavailable
 from chowder_local.core.tasks import contained
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class McpRequests:
         self._manager: asyncio.Future[StreamableHTTPSessionManager] | None = None
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers a request of a client whose key was checked."""
+        """Answers a request of a client whose key was checked. Raises ToolsUnavailable."""
         if self._manager is None:
             self._manager = asyncio.get_running_loop().create_future()
             self._tasks.create_task(self._serve(self._manager))
@@ -42,8 +43,9 @@ class McpRequests:
                 await self._run(ready)
         finally:
             self._manager = None
-            # Of requests that wait for a beginning that failed.
-            ready.cancel()
+            if not ready.done():
+                # For the requests that wait for the beginning; the next one tries again.
+                ready.set_exception(ToolsUnavailable())
 
     async def _run(self, ready: asyncio.Future[StreamableHTTPSessionManager]) -> None:
         # Most servers are never asked, and to load the protocol takes most of a second.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import sys
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -145,3 +147,21 @@ async def test_a_scoped_key_sees_and_uses_the_tools_of_its_permission_only(
             result = await client.call_tool(name, arguments)
             is_refused = "403" in text_of(result) or "organization" in text_of(result)
             assert (result.is_error and is_refused) is not may(permission, tool), name
+
+
+async def test_tools_that_cannot_start_are_an_error_with_words_and_start_with_a_later_request(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    headers = {"Authorization": f"Bearer {server.world.key}"}
+    async with loopback_client(headers=headers) as client:
+        with monkeypatch.context() as patched:
+            # Fails only where files are missing from an installation.
+            patched.setitem(sys.modules, "mcp.server.streamable_http_manager", None)
+            answers = await asyncio.gather(
+                *(client.post(f"{server.url}/mcp", json={}) for _ in range(2))
+            )
+    for answer in answers:
+        assert answer.status_code == 500
+        assert "could not start" in answer.json()["detail"]
+    async with server.client() as client:
+        assert (await client.list_tools()).tools

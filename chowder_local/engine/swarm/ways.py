@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from chowder_local.core.errors.sandboxes import EngineUnavailable
+from chowder_local.core.keyed_lock import KeyedLocks
 from chowder_local.engine.swarm import tunnel, worker
 
 if TYPE_CHECKING:
@@ -29,15 +30,24 @@ class Gateways:
         self._listeners = listeners
         self._secret = secret
         self._places: dict[SandboxId, tuple[str, str]] = {}
+        self._locks = KeyedLocks()
 
     async def local_url(self, sandbox_id: SandboxId, worker_address: str, url: str) -> str:
-        """The URL at which this machine reaches the gateway that its node reaches at `url`."""
+        """The URL at which this machine reaches the gateway that its node reaches at `url`.
+
+        Raises EngineUnavailable if the server cannot listen there.
+        """
         host, port = own_address(sandbox_id)
-        is_new = sandbox_id not in self._places
-        # First, or a second caller of this moment would listen there, too.
-        self._places[sandbox_id] = worker_address, urlsplit(url).hostname or ""
-        if is_new:
-            await self._listeners.listen(host, port, partial(self._handle, sandbox_id))
+        async with self._locks.holding(sandbox_id):
+            if sandbox_id not in self._places:
+                try:
+                    await self._listeners.listen(host, port, partial(self._handle, sandbox_id))
+                except OSError as failure:
+                    raise EngineUnavailable(
+                        f"The server cannot listen at {host}:{port} for the gateway of sandbox "
+                        f"{sandbox_id}: {failure.strerror}. End what listens there."
+                    ) from failure
+            self._places[sandbox_id] = worker_address, urlsplit(url).hostname or ""
         return f"http://{host}:{port}"
 
     def forget(self, sandbox_id: SandboxId) -> None:

@@ -25,7 +25,7 @@ import psutil
 import uvloop
 
 from chowder_local.core.domain import GATEWAY_PORT
-from chowder_local.core.tasks import contained
+from chowder_local.core.tasks import contained, owned_tasks
 from chowder_local.engine import labels
 from chowder_local.engine.connection import EngineAddress, open_client
 from chowder_local.engine.containers import pause
@@ -47,6 +47,7 @@ SILENCE_S = 20.0
 NOTICE_S = 6.0
 """How long the server may take to notice that a node is drained."""
 LEAVE_INTERVAL_S = 0.5
+FREEZE_RETRY_S = 1.0
 
 
 class Word(StrEnum):
@@ -109,7 +110,10 @@ class Worker:
                 tunnel.refuse(writer, "the target is unknown")
 
     async def freeze_in_silence(self) -> None:
-        """Freezes the server's sandboxes whenever it is silent for too long; never returns."""
+        """Freezes the server's sandboxes whenever it is silent for too long; never returns.
+
+        Tries until they are frozen, or the server speaks again.
+        """
         while True:
             await self._beat.wait()
             while self._beat.is_set():
@@ -120,8 +124,12 @@ class Worker:
                 except TimeoutError:
                     break
             log.warning("the server has been silent for %.0f s; its sandboxes freeze", SILENCE_S)
-            with contained("freezing sandboxes"):
-                await asyncio.to_thread(self._freeze)
+            is_frozen = False
+            while not (is_frozen or self._beat.is_set()):
+                with contained("freezing sandboxes"):
+                    await asyncio.to_thread(self._freeze)
+                    is_frozen = True
+                await asyncio.sleep(FREEZE_RETRY_S)
 
     async def leave(self) -> None:
         """Returns once this worker may end: on a drained node, when its agents are elsewhere.
@@ -187,7 +195,11 @@ class Worker:
 
 
 def run(engine: EngineAddress, network: str, secret: str) -> None:
-    """Serves on `network`, until SIGTERM. Raises EngineUnavailable."""
+    """Serves on `network`, until SIGTERM.
+
+    Raises EngineUnavailable, and an ExceptionGroup if the guard that freezes sandboxes has failed:
+    Swarm then starts another worker.
+    """
     uvloop.run(_run(engine, network, secret))
 
 
@@ -203,8 +215,8 @@ async def _run(engine: EngineAddress, network: str, secret: str) -> None:
         worker = Worker(engine, secret, listeners, folder)
         await listeners.listen(address, PORT, worker.handle, tunnel.server_tls(secret))
         log.info("worker of this node, at %s:%d", address, PORT)
-        freezing = loop.create_task(worker.freeze_in_silence())
-        stack.callback(freezing.cancel)
+        tasks = await stack.enter_async_context(owned_tasks())
+        tasks.create_task(worker.freeze_in_silence())
         await stopped.wait()
         await worker.leave()
 

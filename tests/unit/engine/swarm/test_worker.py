@@ -88,6 +88,23 @@ async def test_the_server_reaches_a_gateway_at_an_address_of_its_own(
         await asyncio.open_connection(host, port)
 
 
+async def test_an_address_that_is_taken_is_an_error_until_it_is_free(
+    listeners: Listeners, node: tuple[str, int]
+) -> None:
+    sandbox_id, gateways = SandboxId("chowder-1"), Gateways(listeners, SECRET)
+    host, port = own_address(sandbox_id)
+    taker = await asyncio.start_server(lambda *_: None, host, port)
+    for _ in range(2):
+        with pytest.raises(EngineUnavailable, match=f"cannot listen at {host}:{port}"):
+            await gateways.local_url(sandbox_id, node[0], f"http://{SANDBOX}:1")
+    taker.close()
+    # Callers of the same moment get an address that is listened at.
+    await asyncio.gather(
+        *(gateways.local_url(sandbox_id, node[0], f"http://{SANDBOX}:1") for _ in range(2))
+    )
+    assert await answer_to(await asyncio.open_connection(host, port), "hi") == "sandbox: hi"
+
+
 @pytest.mark.parametrize("target", ["sandbox 250.1.2.3", "sandbox localhost", "shell", ""])
 async def test_a_worker_leads_nowhere_else(node: tuple[str, int], target: str) -> None:
     with pytest.raises(EngineUnavailable, match="the target is unknown"):
@@ -119,8 +136,16 @@ async def test_a_server_that_is_silent_for_too_long_finds_its_sandboxes_frozen(
 ) -> None:  # fmt: skip
     frozen = asyncio.Event()
     loop = asyncio.get_running_loop()
+    failures = [EngineUnavailable("The engine hangs.")]
+
+    def freeze(_: Worker) -> None:
+        if failures:
+            raise failures.pop()
+        loop.call_soon_threadsafe(frozen.set)
+
     monkeypatch.setattr(worker, "SILENCE_S", 0.01)
-    monkeypatch.setattr(Worker, "_freeze", lambda _: loop.call_soon_threadsafe(frozen.set))
+    monkeypatch.setattr(worker, "FREEZE_RETRY_S", 0.01)
+    monkeypatch.setattr(Worker, "_freeze", freeze)
     served = Worker(EngineAddress("unix:///nowhere", "the test"), SECRET, listeners, tmp_path)
     port = await listeners.listen(NODE, 0, served.handle, tunnel.server_tls(SECRET))
     freezing = loop.create_task(served.freeze_in_silence())
@@ -132,6 +157,20 @@ async def test_a_server_that_is_silent_for_too_long_finds_its_sandboxes_frozen(
     assert "the server has been silent" in caplog.text
     freezing.cancel()
     writer.close()
+
+
+async def test_a_worker_ends_with_its_guard_against_silence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def broken(_: Worker) -> None:
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(worker, "PORT", 0)
+    monkeypatch.setattr(worker, "_own_address", lambda *_: NODE)
+    monkeypatch.setattr(Worker, "freeze_in_silence", broken)
+    with pytest.raises(ExceptionGroup) as ended:
+        await worker._run(EngineAddress("unix:///nowhere", "the test"), "network", SECRET)
+    assert ended.group_contains(RuntimeError, match="a defect")
 
 
 async def test_on_a_drained_node_a_worker_stays_until_its_agents_have_left(
