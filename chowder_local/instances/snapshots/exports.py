@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import tarfile
 import uuid
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from importlib import resources
-from typing import IO, TYPE_CHECKING, Annotated, Any, Self
+from itertools import islice
+from typing import IO, TYPE_CHECKING, Annotated, Any, Self, TypeVar
 
 from pydantic import AwareDatetime, BaseModel, Field, ValidationError, model_validator
 
@@ -30,7 +32,7 @@ from chowder_local.openclaw.shortcuts.catalogue import EXPORTS
 from chowder_local.store.conversation_histories import ConversationHistory
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
     from datetime import datetime
 
     from chowder_local.core.domain import Instance, OrganizationId
@@ -41,20 +43,28 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+Item = TypeVar("Item")
+
 MANIFEST = "chowder-agent.json"
 FORMAT = "chowder-local agent"
 VERSION = 1
-MAX_MANIFEST_BYTES = 1024 * 1024
+MAX_MANIFEST_BYTES = 32 * 1024 * 1024
 MAX_HISTORIES_CHARACTERS = 512 * 1024
 """Histories beyond it are left out: the imported agent gets what clients resend as context."""
-OVERHEAD_CHARACTERS = 120
+MAX_SESSIONS = 100_000
+MAX_SESSIONS_CHARACTERS = 24 * 1024 * 1024
+"""Names of sessions beyond either are left out, those last used longest ago: a name is stored
+again with its next message."""
+MAX_SESSION_NAME_CHARACTERS = 64 * 1024
+"""As long as the head of a request, in which names come."""
+OVERHEAD_CHARACTERS = 200
 CHUNK_BYTES = 256 * 1024
 NAME_CHARS = 128
 PATH_DEPTH_MAX = 32
 
 
 class _Session(BaseModel):
-    name: str = Field(min_length=1, max_length=4096)
+    name: str = Field(min_length=1, max_length=MAX_SESSION_NAME_CHARACTERS)
     created_at: AwareDatetime
     last_used_at: AwareDatetime
 
@@ -85,7 +95,7 @@ class Manifest(BaseModel):
     egress: Egress | None = None
     config: dict[str, Any] | None = None
     overrides: dict[str, Any] | None = None
-    sessions: list[_Session] = Field(default_factory=list, max_length=100_000)
+    sessions: list[_Session] = Field(default_factory=list, max_length=MAX_SESSIONS)
     histories: dict[_Key, _History] = Field(default_factory=dict, max_length=100_000)
 
 
@@ -151,7 +161,8 @@ class Exports:
                     await _receive(body, file, max_bytes)
                     manifest = await asyncio.to_thread(read_manifest, file)
                     version = await self._version_for(manifest.openclaw_version)
-                    content = {**_content(manifest), "openclaw_version": version}
+                    content = await asyncio.to_thread(_content, manifest)
+                    content["openclaw_version"] = version
                     await self._snapshots.add(
                         Snapshot(
                             id=snapshot_id,
@@ -197,13 +208,14 @@ class Exports:
             path = self._snapshots.archives.path(snapshot.id)
             file = await asyncio.to_thread(path.open, "rb")
             stack.callback(file.close)
-            head = manifest_entry(
-                self._manifest(instance, snapshot).model_dump_json(indent=2).encode()
-            )
+            head = await asyncio.to_thread(self._head, instance, snapshot)
             yield str(len(head) + snapshot.size_bytes).encode()
             yield head
             while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
                 yield chunk
+
+    def _head(self, instance: Instance, snapshot: Snapshot) -> bytes:
+        return manifest_entry(self._manifest(instance, snapshot).model_dump_json(indent=2).encode())
 
     def _manifest(self, instance: Instance, snapshot: Snapshot) -> Manifest:
         settings, overrides = snapshot.content.get("config"), snapshot.content.get("overrides")
@@ -221,22 +233,31 @@ class Exports:
                 "overrides": None
                 if overrides is None
                 else transfer.portable(agent_config.to_merge_patch(overrides)),
-                "sessions": snapshot.content.get("sessions") or [],
-                "histories": _portable(snapshot.content.get("histories") or {}),
+                "sessions": list(
+                    _fitting(
+                        islice(snapshot.content.get("sessions") or [], MAX_SESSIONS),
+                        lambda each: len(json.dumps(each["name"])),
+                        MAX_SESSIONS_CHARACTERS,
+                    )
+                ),
+                "histories": dict(
+                    _fitting(
+                        (snapshot.content.get("histories") or {}).items(),
+                        lambda each: len(each[0]) + len(each[1]["items"]),
+                        MAX_HISTORIES_CHARACTERS,
+                    )
+                ),
             }
         )
 
 
-def _portable(histories: Mapping[str, Mapping[str, str]]) -> dict[str, Mapping[str, str]]:
-    """As many histories as fit in a manifest."""
-    kept: dict[str, Mapping[str, str]] = {}
-    left = MAX_HISTORIES_CHARACTERS
-    for key, each in histories.items():
-        left -= len(key) + len(each["items"]) + OVERHEAD_CHARACTERS
-        if left < 0:
-            break
-        kept[key] = each
-    return kept
+def _fitting(items: Iterable[Item], size: Callable[[Item], int], limit: int) -> Iterator[Item]:
+    """The first items, as many as fit in a manifest."""
+    for each in items:
+        limit -= size(each) + OVERHEAD_CHARACTERS
+        if limit < 0:
+            return
+        yield each
 
 
 def manifest_entry(content: bytes) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tarfile
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,9 +18,11 @@ from chowder_local.core.errors.requests import (
     InstanceStateWrong,
 )
 from chowder_local.core.errors.sandboxes import EngineUnavailable
+from chowder_local.instances.snapshots import exports
 from chowder_local.instances.snapshots.exports import MANIFEST, MAX_MANIFEST_BYTES, manifest_entry
 from chowder_local.openclaw.session_keys import session_key
 from chowder_local.openclaw.shortcuts.catalogue import EXPORTS
+from chowder_local.store.sessions import NamedSession
 from tests.scripted.homes import archive, contents, exported, link
 from tests.scripted.refusals import refusal_of
 from tests.scripted.shortcuts import make_unfit
@@ -102,6 +104,32 @@ async def test_an_export_has_no_secrets(world: World) -> None:
     thinking = {"agents": {"defaults": {"thinkingDefault": "off"}}}
     assert (manifest["config"], manifest["overrides"]) == (thinking, thinking)
     assert [each["name"] for each in manifest["sessions"]] == ["Ticket 1"]
+
+
+@pytest.mark.parametrize(
+    "names", [["x" * 60_000], [f"{number:04} {'🍲' * 4000}" for number in range(300)]]
+)
+async def test_sessions_of_any_name_are_exported_and_imported(
+    world: World, names: list[str]
+) -> None:
+    original, now = await agent(world), world.clock.now
+    sessions = [NamedSession(original.id, each, session_key(each), now, now) for each in names]
+    await world.sessions.replace(original.id, sessions)
+    imported = await import_archive(world, await export(world, original))
+    kept = {each.name for each in await world.sessions.of_instance(imported.id)}
+    assert kept == set(names)
+
+
+async def test_of_too_many_sessions_the_latest_are_exported(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, now = await agent(world), world.clock.now
+    await world.sessions.remember(original.id, "new", session_key("new"), now + timedelta(hours=1))
+    for limit in ("MAX_SESSIONS", "MAX_SESSIONS_CHARACTERS"):
+        with monkeypatch.context() as patched:
+            patched.setattr(exports, limit, {"MAX_SESSIONS": 1}.get(limit, 250))
+            manifest = json.loads(contents(await export(world, original))[MANIFEST])
+        assert [each["name"] for each in manifest["sessions"]] == ["new"]
 
 
 async def test_if_it_is_not_known_where_secrets_are_an_export_has_the_workspace_only(
