@@ -8,6 +8,8 @@ import psutil
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
+from tests import descriptors
+
 if TYPE_CHECKING:
     from xdist.remote import Producer
 
@@ -26,6 +28,10 @@ class FileScheduling(LoadScopeScheduling):  # type: ignore[misc]  # no types
             if nodeid.startswith(folder):
                 return folder
         return nodeid.partition("::")[0]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(descriptors)
 
 
 @pytest.hookimpl(optionalhook=True)

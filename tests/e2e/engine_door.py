@@ -23,7 +23,7 @@ class EngineDoor:
         self._engine = urlsplit(engine_url).path
         self._may_pass = threading.Event()
         self._listener: socket.socket | None = None
-        self._connections: list[socket.socket] = []
+        self._connections: set[socket.socket] = set()
 
     @property
     def url(self) -> str:
@@ -62,8 +62,8 @@ class EngineDoor:
             _end(self._listener)
             self._listener = None
         self._path.unlink(missing_ok=True)
-        while self._connections:
-            _end(self._connections.pop())
+        for connection in list(self._connections):
+            _end(connection)
         self._may_pass.set()
 
     def _accept(self, listener: socket.socket) -> None:
@@ -75,15 +75,24 @@ class EngineDoor:
                 return
             there = socket.socket(socket.AF_UNIX)
             there.connect(self._engine)
-            self._connections += [here, there]
-            for pair in ((here, there), (there, here)):
-                threading.Thread(target=self._carry, args=pair, daemon=True).start()
+            self._connections |= {here, there}
+            threading.Thread(target=self._join, args=(here, there), daemon=True).start()
+
+    def _join(self, here: socket.socket, there: socket.socket) -> None:
+        """Carries until neither end speaks any more."""
+        with here, there:
+            back = threading.Thread(target=self._carry, args=(there, here), daemon=True)
+            back.start()
+            self._carry(here, there)
+            back.join()
+        self._connections -= {here, there}
 
     def _carry(self, source: socket.socket, target: socket.socket) -> None:
         with suppress(OSError):
             while chunk := source.recv(CHUNK_BYTES):
                 self._may_pass.wait()
                 target.sendall(chunk)
+        with suppress(OSError):
             # An end that speaks no more may still listen.
             target.shutdown(socket.SHUT_WR)
 
