@@ -1,4 +1,4 @@
-"""The one place where an error becomes an HTTP response."""
+"""The status and the text of each error, and the responses of the API that have them."""
 
 from __future__ import annotations
 
