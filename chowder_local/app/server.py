@@ -239,6 +239,7 @@ def _sandbox_defaults(settings: Settings, machine: Machine) -> SandboxDefaults:
         settings.sandbox_environment,
         # Its tag is a digest of a megabyte.
         lru_cache(VERSIONS_KEPT)(partial(_image_of, settings, machine)),
+        settings.container_runtime,
     )
 
 

@@ -107,6 +107,12 @@ class Settings(BaseModel):
     otlp_content: bool = Field(
         False, description="Traces have what messages, answers and tools' arguments say."
     )
+    container_runtime: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_./-]{0,100}$",
+        description="Runtime of the engine for sandboxes, for example gVisor's `runsc`; by default "
+        "the engine's own. Existing agents get it with their next boot.",
+    )
     memory_limit_mb: int = Field(2048, ge=512, description="Memory a sandbox may use.")
     cpu_limit: float = Field(2.0, gt=0, description="Processors a sandbox may use.")
     pids_limit: int = Field(512, ge=64, description="Processes and threads a sandbox may have.")

@@ -25,7 +25,7 @@ from chowder_local.engine.engine_facts import read_facts, read_memory
 from chowder_local.engine.error_translation import translated_errors
 from chowder_local.engine.networks import Networks, SandboxNetworks
 from chowder_local.engine.owned_resources import OwnedResources
-from chowder_local.engine.sandbox_start import SandboxStarts
+from chowder_local.engine.sandbox_start import SandboxStarts, networks_under
 from chowder_local.engine.self_container import own_container
 from chowder_local.engine.templates import Templates
 from chowder_local.engine.threads import EngineProbe, Threads, ensure_awaited
@@ -146,7 +146,11 @@ class DockerEngine:
             with translated_errors("remove containers of an earlier run"):
                 self._own.discard_temporary_containers()
             with translated_errors("create the sandbox networks"):
-                return sandbox_image, networks_of()
+                networks = networks_of()
+            if (runtime := defaults.runtime) is not None:
+                with translated_errors(f"run a sandbox under the runtime {runtime}"):
+                    networks = networks_under(runtime, self._own, image, networks)
+            return sandbox_image, networks
 
         sandbox_image, networks = await self._threads.run(call)
         template = specs.template_of(

@@ -37,6 +37,8 @@ class EngineFacts:
     root_dir: str
     has_memory_limit: bool
     has_pids_limit: bool
+    runtimes: tuple[str, ...] = ()
+    """The names of the runtimes that it can run containers under."""
     own_container: str | None = None
     """The id of the container that this process runs in, if that engine runs it."""
 
@@ -69,6 +71,7 @@ def read_facts(client: docker.DockerClient, address: EngineAddress) -> EngineFac
         # Podman has both limits, but does not report them.
         has_memory_limit=bool(info.get("MemoryLimit", True)),
         has_pids_limit=bool(info.get("PidsLimit", True)),
+        runtimes=tuple(info.get("Runtimes") or ()),
         own_container=own_container(client),
     )
 

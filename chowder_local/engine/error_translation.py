@@ -24,6 +24,8 @@ CURES = {
     "no space left": " Free space on its disk: 'docker system df' shows what uses it.",
     "pool overlaps": " Another network uses the addresses of the sandboxes' network now: 'down' "
     "and 'up' choose others.",
+    "runtime name": " 'docker info' lists the engine's runtimes; add it to the engine's "
+    "daemon.json, or unset CHOWDER_CONTAINER_RUNTIME.",
 }
 """What to do about some errors, by a part of the engine's text."""
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from chowder_local.core.errors.sandboxes import EngineUnavailable
 from chowder_local.engine import confinement, specs, volume_archives
 from chowder_local.engine.containers import parse_container
 from chowder_local.engine.threads import ensure_awaited
@@ -13,8 +15,34 @@ if TYPE_CHECKING:
     from docker.models.containers import Container
 
     from chowder_local.core.domain import SandboxInfo, SandboxSpec
-    from chowder_local.engine.networks import Networks
+    from chowder_local.engine.networks import Networks, SandboxNetworks
     from chowder_local.engine.owned_resources import OwnedResources
+
+
+# What `confine.py` begins with, and gVisor refuses.
+_OPEN_NETFILTER = "import socket; socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12)"
+
+
+def networks_under(
+    runtime: str, own: OwnedResources, image: str, networks: SandboxNetworks
+) -> SandboxNetworks:
+    """The networks for sandboxes under a runtime: no closed one if it has no firewall rules.
+
+    Runs a container to find out. Blocks; raises the SDK's errors if the engine has no such
+    runtime, and EngineUnavailable if the sandboxes could not be isolated from each other.
+    """
+    options = {"entrypoint": "/usr/bin/python3", **specs.CONFINED, "runtime": runtime}
+    with own.temporary_container(image, ["-I", "-S", "-c", _OPEN_NETFILTER], **options) as probe:
+        probe.start()
+        if probe.wait()["StatusCode"] == 0:
+            return networks
+    problem = f"sandboxes under the runtime {runtime} have no firewall rules."
+    if networks.joined_by is not None:
+        raise EngineUnavailable(
+            f"Agents could reach each other: {problem} Run the server on the engine's machine "
+            "itself instead of in a container, or unset CHOWDER_CONTAINER_RUNTIME."
+        )
+    return replace(networks, closed=None, problem=problem)
 
 
 class SandboxStarts:

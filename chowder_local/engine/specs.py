@@ -66,7 +66,7 @@ class SandboxDefaults:
     """What a server's settings say about all sandboxes.
 
     `image_of` returns the image's tag for an `openclaw_version`; without it, all sandboxes are of
-    the one image.
+    the one image. `runtime` is a runtime of the engine; None for its own.
     """
 
     image: str
@@ -74,6 +74,7 @@ class SandboxDefaults:
     ca_bundle: bytes | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     image_of: Callable[[str], str] | None = None
+    runtime: str | None = None
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,7 @@ class SandboxTemplate:
     environment: Mapping[str, str] = field(default_factory=dict)
     command: tuple[str, ...] = ()
     """The image's own entrypoint and command."""
+    runtime: str | None = None
 
 
 def container_options(spec: SandboxSpec, template: SandboxTemplate) -> dict[str, Any]:
@@ -99,6 +101,9 @@ def container_options(spec: SandboxSpec, template: SandboxTemplate) -> dict[str,
     if template.ca_bundle is not None:
         ca_file = f"{STATE_DIR}/{CA_FILE}"
         environment |= {"NODE_EXTRA_CA_CERTS": ca_file, "SSL_CERT_FILE": ca_file}
+    if template.runtime is not None:
+        # OpenClaw's native file helper needs openat2, which gVisor has only since autumn 2026.
+        environment["OPENCLAW_FS_SAFE_NATIVE_MODE"] = "off"
     memory = f"{template.limits.memory_mb}m"
     return {
         "image": template.image,
@@ -107,6 +112,7 @@ def container_options(spec: SandboxSpec, template: SandboxTemplate) -> dict[str,
         "labels": labels.sandbox_labels(template.store_id, spec.id),
         "environment": environment,
         **CONFINED,
+        **_runtime_option(template),
         "init": True,
         "tmpfs": {"/tmp": "rw,exec,nosuid,nodev,size=256m,mode=1777"},  # noqa: S108 - inside
         "mem_limit": memory,
@@ -139,6 +145,7 @@ def template_of(
         defaults.ca_bundle,
         defaults.environment,
         command_of(image_config),
+        defaults.runtime,
     )
 
 
@@ -162,6 +169,7 @@ def job_options(
         "labels": labels.store_labels(template.store_id),
         "environment": {"HOME": HOME},
         **CONFINED,
+        **_runtime_option(template),
         "stdin_open": True,
         "mem_limit": f"{JOB_MEMORY_MB}m",
         "memswap_limit": f"{JOB_MEMORY_MB}m",
@@ -172,6 +180,10 @@ def job_options(
         # Otherwise the engine would also keep the output on its disk.
         "log_config": {"Type": "none"},
     }
+
+
+def _runtime_option(template: SandboxTemplate) -> dict[str, str]:
+    return {} if template.runtime is None else {"runtime": template.runtime}
 
 
 def _network_options(egress: Egress, template: SandboxTemplate) -> dict[str, Any]:

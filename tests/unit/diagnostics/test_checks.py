@@ -48,6 +48,14 @@ def test_versions_name_the_program_and_the_machine() -> None:
     assert "chowder-local" in checks.versions().words
 
 
+def test_a_runtime_that_the_engine_lacks_is_a_failure_that_names_those_it_has() -> None:
+    facts = replace(FACTS, runtimes=("runc", "runsc"))
+    assert checks.runtime("runsc", facts).level is Level.OK
+    finding = checks.runtime("kata", facts)
+    assert finding.level is Level.FAIL
+    assert "runc, runsc" in finding.words
+
+
 def test_a_missing_data_directory_is_fine(settings: Settings) -> None:
     (finding,) = checks.data_dir(settings)
     assert finding.level is Level.OK
