@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 from pydantic import SecretStr
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 LINE = f"Runtime: agent=main | session={MAIN_KEY} | sessionId=session-1 | host=agent"
 CALL = {
-    "type": "function_call", "id": "call_a", "call_id": "call_1", "name": "get_weather",
+    "type": "function_call", "id": "call_a", "call_id": "4fce45428", "name": "get_weather",
     "arguments": '{"city":"Oslo"}', "status": "completed",
 }  # fmt: skip
 
@@ -106,9 +107,47 @@ async def test_langchain_has_the_agent_told_each_item_once(served: Served) -> No
     tool = {"name": "get_weather", "description": "", "parameters": {"type": "object"}}
     bound = chat.bind_tools([tool])
     history: list[BaseMessage] = [HumanMessage("The weather, please.")]
-    history.append(await bound.ainvoke(history))
-    history.append(ToolMessage("Rain in Oslo", tool_call_id="call_1"))
+    called = await bound.ainvoke(history)
+    history += [called, ToolMessage("Rain in Oslo", tool_call_id=called.tool_calls[0]["id"])]
     history.append(await bound.ainvoke(history))
     history.append(HumanMessage("Thanks."))
     await bound.ainvoke(history)
     assert served.told == [["The weather, please."], ["function_call_output"], ["Thanks."]]
+
+
+QUESTION = {"role": "user", "content": "The weather, please."}
+
+
+async def _send(served: Served, *items: Any) -> Any:
+    """The output of the answer to these items."""
+    async with httpx.AsyncClient(headers={"Authorization": f"Bearer {served.world.key}"}) as client:
+        body = {"model": "gpt-4o", "input": items}
+        answer = (await client.post(f"{served.url}/responses", json=body)).raise_for_status()
+        return answer.json()["output"]
+
+
+async def test_a_calls_ids_have_openais_form_and_lead_back_to_openclaws_own(
+    served: Served,
+) -> None:
+    # In the form of agno, which renames ids of calls without OpenAI's prefixes.
+    [call] = await _send(served, QUESTION)
+    assert (call["id"], call["call_id"]) == ("fc_4fce45428", "call_4fce45428")
+    result = {"type": "function_call_output", "call_id": call["call_id"], "output": "Rain"}
+    [said] = await _send(served, QUESTION, call, result)
+    answer = {"role": "assistant", "content": said["content"][0]["text"]}
+    await _send(served, QUESTION, call, result, answer, {"role": "user", "content": "Thanks."})
+    assert served.told == [["The weather, please."], ["function_call_output"], ["Thanks."]]
+    assert served.world.gateway.messages[1].body["input"][0]["call_id"] == "4fce45428"
+
+
+async def test_a_question_beside_its_functions_results_is_not_asked_again(served: Served) -> None:
+    # In the form of Semantic Kernel, which sends earlier results again as well.
+    result = {"type": "function_call_output", "output": "Rain"}
+    first, second = result | {"call_id": "call_4fce45428"}, result | {"call_id": "call_2"}
+    await _send(served, QUESTION)
+    await _send(served, QUESTION, first)
+    await _send(served, QUESTION, first, second)
+    told = [message.body["input"] for message in served.world.gateway.messages]
+    assert [[each.get("call_id") for each in items] for items in told] == [
+        [None], ["4fce45428"], ["2"],
+    ]  # fmt: skip

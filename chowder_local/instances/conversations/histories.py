@@ -96,10 +96,10 @@ class Histories:
         """
         record = await self._queries.get(instance.id, session_key)
         items = turn.client_input.items
-        if record.openclaw_session_id is not None and turn.client_input.history:
+        if record.openclaw_session_id is not None and len(items) > 1:
             answered = [each.digest for each in record.answered]
             unknown = history.unknown_items(turn.client_input.history, answered)
-            items = (*unknown, *turn.client_input.new)
+            items = (*unknown, *history.unrepeated_items(turn.client_input.new, answered))
         if record.unanswered:
             await self._rewind(instance, session_key, items)
         is_shorter = len(items) < len(turn.client_input.items)

@@ -202,7 +202,7 @@ class EventWriter:
         self._calls += is_new
         if self._turn.is_single and self._calls > 1:
             return
-        item = response_normalizer.with_client_name(event["item"], self._turn.names)
+        item = response_normalizer.to_client_item(event["item"], self._turn.names)
         index = event.get("output_index", 0) - self._has_empty_message
         if is_new:
             # The gateway sends the arguments in this event, but SDKs expect them in later ones.

@@ -74,6 +74,29 @@ def unknown_items(history: Sequence[Item], known: Sequence[bytes]) -> tuple[Item
     return _rules(history)
 
 
+def unrepeated_items(new: Sequence[Item], known: Sequence[bytes]) -> tuple[Item, ...]:
+    """New items with a function's result, without the question and results that are known.
+
+    Some clients send these again in front of the latest result. The last item always stays.
+    """
+    question = next((digest(each) for each in new if each.get("role") == "user"), None)
+    has_result = any(each["type"] == "function_call_output" for each in new)
+    if question not in known or not has_result:
+        return tuple(new)
+    # A question that was asked several times: the latest is the one that waits.
+    place = len(known) - 1 - known[::-1].index(question)
+    kept: list[Item] = []
+    for at, item in enumerate(new[:-1]):
+        if (item_digest := digest(item)) is None:
+            kept.append(item)
+            continue
+        try:
+            place = known.index(item_digest, place) + 1
+        except ValueError:
+            return (*kept, *new[at:])
+    return (*kept, new[-1])
+
+
 def _exchange_start(history: Sequence[Item], at: int) -> int:
     """The index of the first user message of the exchange at an index."""
     while at > 0 and history[at].get("role") != "user":

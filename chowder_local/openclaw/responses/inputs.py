@@ -10,6 +10,7 @@ Items of earlier turns that only their provider can read or continue (`DROPPED`)
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from chowder_local.core.errors.agents import MessageRefused
@@ -67,16 +68,23 @@ def to_gateway_item(item: Mapping[str, Any]) -> Item | None:
         raise MessageRefused("input: an item's type must be a string.")
     if kind in _CALLS:
         call = pick(item, "id", "call_id", "name") | {"type": "function_call", **_status(item)}
+        ids = call.keys() & {"id", "call_id"}
+        call |= {key: to_gateway_call_id(as_string(call[key], f"input: {key}")) for key in ids}
         call["arguments"] = as_string(item.get(_CALLS[kind]) or "", f"input: {_CALLS[kind]}")
         as_string(call.setdefault("name", ""), "input: name")
         return call
     if kind in _OUTPUTS:
-        call_id = as_string(item.get("call_id"), "input: call_id")
+        call_id = to_gateway_call_id(as_string(item.get("call_id"), "input: call_id"))
         output = _content(item.get("output"), f"input: the output of a {kind}")
         return {"type": "function_call_output", "call_id": call_id, "output": output}
     if kind in DROPPED:
         return None
     raise MessageRefused(f"input: items of type {kind!r} are not supported.")
+
+
+def to_gateway_call_id(client_id: str) -> str:
+    """OpenClaw's own id of a call, from the call's id or its item's as a client got them."""
+    return re.sub(r"\A(?:call|fc)_(?=.)", "", client_id)
 
 
 def _message(item: Mapping[str, Any]) -> Item:

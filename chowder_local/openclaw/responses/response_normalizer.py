@@ -28,7 +28,7 @@ _MODES = ("none", "auto", "required")
 
 def normalize_output(response: Mapping[str, Any], turn: Turn) -> dict[str, Any]:
     """A response with the requested form of output. Raises AnswerUnfit if it does not fit."""
-    output = [with_client_name(each, turn.names) for each in response.get("output", [])]
+    output = [to_client_item(each, turn.names) for each in response.get("output", [])]
     if response.get("status") == "incomplete":
         output = [_without_notice(each) for each in output]
     calls = [each for each in output if each["type"] == "function_call"]
@@ -50,12 +50,16 @@ def _without_notice(item: dict[str, Any]) -> dict[str, Any]:
     return item | {"content": content}
 
 
-def with_client_name(item: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
-    """An output item; a call has the client's name of the function."""
+def to_client_item(item: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """An output item; a call has the client's name of the function, and ids of OpenAI's form.
+
+    Some clients rename other ids. `inputs.to_gateway_call_id` takes both back to OpenClaw's own.
+    """
     if item.get("type") != "function_call":
         return dict(item)
-    name = item.get("name", "")
-    return {**item, "name": names.get(name, name)}
+    name, call_id = item.get("name", ""), item.get("call_id") or item.get("id")
+    ids = {"id": f"fc_{call_id}", "call_id": f"call_{call_id}"}
+    return {**item, **ids, "name": names.get(name, name)}
 
 
 def _formatted(

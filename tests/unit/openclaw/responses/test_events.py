@@ -135,8 +135,9 @@ def test_every_event_of_a_stream_is_one_of_the_schema(events: list[dict[str, Any
 def test_the_start_of_a_function_call_is_followed_by_its_arguments() -> None:
     added = {"type": "response.output_item.added", "output_index": 1, "item": CALL}
     started, delta, done = all_written(json.dumps(added), writer())
-    assert started["item"] == CALL | {"arguments": "", "status": "in_progress"}
-    assert (delta["item_id"], delta["delta"]) == (CALL["id"], CALL["arguments"])
+    ids = {"id": "fc_toolu_1", "call_id": "call_toolu_1"}
+    assert started["item"] == CALL | ids | {"arguments": "", "status": "in_progress"}
+    assert (delta["item_id"], delta["delta"]) == ("fc_toolu_1", CALL["arguments"])
     assert (done["output_index"], done["arguments"]) == (1, CALL["arguments"])
 
 

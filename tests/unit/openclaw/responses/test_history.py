@@ -68,6 +68,18 @@ def test_history_is_unknown_from_the_first_foreign_or_edited_item_on() -> None:
     assert unknown(user("Foreign."), answer("Yes.")) == [user("Foreign."), answer("Yes.")]
 
 
+def test_new_messages_beside_a_functions_result_stay() -> None:
+    known = digests_of_items([*SAID, user("Look!"), CALL])
+
+    def new(*items: dict[str, Any]) -> list[dict[str, Any]]:
+        return list(history.unrepeated_items(items, known))
+
+    assert new(RULE, user("Look!"), OUTPUT) == [RULE, OUTPUT]
+    assert new(user("Look!"), user("And?"), OUTPUT) == [user("And?"), OUTPUT]
+    assert new(OUTPUT, user("Look!")) == [OUTPUT, user("Look!")]
+    assert new(user("Look!"), user("Look!")) == [user("Look!"), user("Look!")]
+
+
 def test_an_unknown_answer_comes_with_its_user_message() -> None:
     edited = [SAID[2], answer("Something else."), *SAID[4:]]
     assert unknown(*SAID[:2], *edited) == edited

@@ -110,8 +110,8 @@ def translated(client_items: list[dict[str, Any]]) -> list[dict[str, Any]]:
             },
             {
                 "type": "function_call",
-                "id": "fc_1",
-                "call_id": "call_1",
+                "id": "1",
+                "call_id": "1",
                 "name": "get_weather",
                 "arguments": "{}",
                 "status": "completed",

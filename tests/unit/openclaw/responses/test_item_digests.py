@@ -41,6 +41,8 @@ def digests(*items: dict[str, Any]) -> list[bytes]:
             {"role": "assistant", "content": [{"type": "refusal", "refusal": "No."}]},
         ),
         (CALL, {**CALL, "id": None, "status": None, "arguments": '{ "days": 3, "city": "Oslo" }'}),
+        # Some clients take the item's id for the call's.
+        (CALL, CALL | {"call_id": CALL["id"]}),
     ],
 )
 def test_an_answer_is_recognized_in_the_form_in_which_a_client_sends_it_back(

@@ -248,7 +248,9 @@ def test_a_call_has_the_clients_name_of_the_function() -> None:
 
 def test_without_parallel_calls_only_the_first_call_counts() -> None:
     turn = Turn({}, is_single=True)
-    assert [call["call_id"] for call in output(turn, CALL, CALL | {"call_id": "2"})] == ["toolu_1"]
+    assert [call["call_id"] for call in output(turn, CALL, CALL | {"call_id": "2"})] == [
+        "call_toolu_1"
+    ]
 
 
 def test_arguments_of_the_answers_function_are_the_answers_text() -> None:
