@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from chowder_local.core.domain import OFFLINE_KEY
 from chowder_local.relay.calls import local_answer
 from chowder_local.relay.offline.decision import decide
+from chowder_local.relay.prompt_format.tool_names import CallableTools
 from chowder_local.relay.recordings.entries import RecordedRequest
 from chowder_local.relay.scripts.matching import ModelRequest, Refusal
+from chowder_local.relay.wire.reply import Reply
 from chowder_local.relay.wire.request_format import ParsedRequest, RenderedAnswer
 
 if TYPE_CHECKING:
@@ -80,9 +82,12 @@ class LocalModel:
             return local_answer(parsed.render(decide(parsed.conversation)))
         logged.source = f"script: {scripted.rule}"
         await asyncio.sleep(scripted.delay_s)
-        if isinstance(scripted.answer, Refusal):
-            return _refuse(call, scripted.answer, is_retry=bool(logged.tries))
-        return local_answer(parsed.render(scripted.answer))
+        answer = scripted.answer
+        if isinstance(answer, Reply) and answer.calls:
+            answer = _with_callable_names(answer, parsed.conversation)
+        if isinstance(answer, Refusal):
+            return _refuse(call, answer, is_retry=bool(logged.tries))
+        return local_answer(parsed.render(answer))
 
     async def _find_scripted(
         self, call: ModelCall, credential: Credential, conversation: Conversation
@@ -101,6 +106,23 @@ class LocalModel:
             is_session_known=session is not None,
         )
         return await self._scripts.answer(organization_id, instance_id, request)
+
+
+def _with_callable_names(reply: Reply, conversation: Conversation) -> Reply | Refusal:
+    """The reply with the names that the request has for its tools.
+
+    Refused only here: which functions a client brings is not known before its message.
+    """
+    tools = CallableTools(conversation)
+    names = [tools.find(each.name) for each in reply.calls]
+    if tools.is_complete and None in names:
+        unknown = reply.calls[names.index(None)].name
+        message = f"The reply script calls {unknown!r}, which neither the client nor the agent has."
+        return Refusal(MISSING_STATUS, f"{message} {tools}")
+    calls = [
+        replace(each, name=name or each.name) for each, name in zip(reply.calls, names, strict=True)
+    ]
+    return replace(reply, calls=tuple(calls))
 
 
 async def _replay(call: ModelCall, playback: Playback, request: RecordedRequest) -> ModelAnswer:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from chowder_local.relay.metering import Meter
 from chowder_local.relay.prices import cost_usd
+from chowder_local.relay.prompt_format.tool_names import client_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -78,7 +79,7 @@ def _steps(call: LoggedCall, following: LoggedCall | None, began_at: datetime) -
         took_s = None if next_s is None else max(next_s - ended_s, 0.0)
         yield Step(
             StepKind.TOOL,
-            tool.name,
+            client_name(tool.name),
             call.id,
             ended_s,
             took_s,

@@ -63,6 +63,34 @@ async def test_a_script_is_what_the_model_says(
     assert said(other).startswith("[offline]")
 
 
+async def test_a_call_of_a_tool_that_nobody_has_is_an_error_with_those_that_exist(
+    open_relay: OpenRelay, http: httpx.AsyncClient
+) -> None:
+    tooling = "OpenClaw\n## Tooling\n- exec: Run shell\n## Next\n"
+    tool = {"name": "get_weather", "input_schema": {"type": "object"}}
+    body = {
+        "model": "claude-x", "max_tokens": 9, "tools": [tool],
+        "system": tooling + RUNTIME.format("agent:main:main"),
+        "messages": [{"role": "user", "content": "Hi"}],
+    }  # fmt: skip
+    calls = [{"name": "bash"}, {"name": "get_weather"}]
+    async with open_relay("offline") as relay:
+        url = f"{relay.url}/anthropic/v1/messages"
+        relay.scripts.put(INSTANCE, script({"reply": {"calls": calls}}))
+        known = await http.post(url, json=body, headers=HEADERS)
+        relay.scripts.put(INSTANCE, script({"reply": {"call": "get_wether"}}))
+        unknown = await http.post(url, json=body, headers=HEADERS)
+
+    assert [each["name"] for each in known.json()["content"]] == ["exec", "get_weather"]
+    failure = relay.failures.find(unknown.text)
+    assert isinstance(failure, ProviderFailed)
+    assert (failure.status, failure.reason) == (
+        400,
+        "The reply script calls 'get_wether', which neither the client nor the agent has. "
+        "The client's functions: get_weather. The agent's tools: exec.",
+    )
+
+
 @pytest.mark.parametrize("main", [None, "main"])
 async def test_a_rule_may_be_about_one_session(
     open_relay: OpenRelay, http: httpx.AsyncClient, main: str | None

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from chowder_local.core.errors.agents import MessageRefused
 from chowder_local.core.errors.requests import SHOWN_CHARACTERS
 from chowder_local.openclaw.responses.validators import as_array, as_object, pick
-from chowder_local.relay.prompt_format.system_prompt import ANSWER_TOOL, ONE_AT_A_TIME
+from chowder_local.relay.prompt_format.system_prompt import ONE_AT_A_TIME
+from chowder_local.relay.prompt_format.tool_names import gateway_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -26,25 +27,6 @@ AGENT_BUILT_INS = frozenset(
 )  # fmt: skip
 """Built-in tools with an equivalent in the agent: it can search the web and run programs."""
 
-AGENT_TOOL_NAMES = frozenset(
-    {
-        "agents_list", "agents_wait", "apply-patch", "apply_patch", "ask_user", "automations",
-        "bash", "browser", "canvas", "computer", "conversations_list", "conversations_send",
-        "conversations_turn", "create_goal", "cron", "dashboard", "dir_fetch", "dir_list", "edit",
-        "exec", "file_fetch", "file_write", "find", "gateway", "get_goal",
-        "github_identity_status", "grep", "image", "image_generate", "intent", "ls", "memory_get",
-        "memory_search", "message", "mobile_ui", "music_generate", "node_inference", "nodes",
-        "openclaw", "pdf", "plugins", "portal", "process", "progress_card", "read", "secrets",
-        "session_status", "sessions", "sessions_history", "sessions_list", "sessions_search",
-        "sessions_send", "sessions_spawn", "sessions_yield", "skill_workshop", "subagents",
-        "talk_voice", "terminal", "theme", "tool_call", "tool_describe", "tool_search", "tts",
-        "update_goal", "video_generate", "view_image", "web_fetch", "web_search", "write",
-        ANSWER_TOOL,
-    }
-)  # fmt: skip
-"""Names of OpenClaw's own tools, which it refuses in a request, and of ours."""
-
-_PREFIX = "client_"
 # OpenClaw does not offer a function without parameters to a model.
 _NO_PARAMETERS = {"type": "object", "properties": {}}
 _MODES = ("auto", "none", "required")
@@ -96,7 +78,7 @@ def parse_tools(body: Mapping[str, Any]) -> Offer:
         tools = [tool for tool in tools if tool["name"] in choice.allowed]
     if choice.mode == "required" and not tools:
         raise MessageRefused("tool_choice: it requires a function that is not among the tools.")
-    names = _gateway_names(tool["name"] for tool in tools)
+    names = gateway_names(tool["name"] for tool in tools)
     return Offer(
         tools=[
             {"parameters": _NO_PARAMETERS, **tool, "name": names.get(tool["name"], tool["name"])}
@@ -158,16 +140,3 @@ def _choice(requested: Any) -> _Choice:
     raise MessageRefused(
         "tool_choice: it must be 'auto', 'none', 'required', a function, or allowed_tools."
     )
-
-
-def _gateway_names(names: Iterable[str]) -> dict[str, str]:
-    """Unused names for functions that are called like an agent's tool, by the client's names."""
-    client_names = list(names)
-    gateway_names: dict[str, str] = {}
-    for name in client_names:
-        if name.lower() in AGENT_TOOL_NAMES:
-            other = _PREFIX + name
-            while other in client_names:
-                other = _PREFIX + other
-            gateway_names[name] = other
-    return gateway_names

@@ -13,6 +13,7 @@ from chowder_local.relay.prompt_format.system_prompt import (
     find_tool_demand,
     own_tools,
 )
+from chowder_local.relay.prompt_format.tool_names import CallableTools, client_name
 from chowder_local.relay.prompt_format.user_messages import make_view
 from chowder_local.relay.wire.conversation import Tool, ToolCall, ToolChoice
 from chowder_local.relay.wire.reply import Reply
@@ -45,7 +46,7 @@ def _answer(view: ConversationView) -> str:
     turn, result = len(view.messages), view.tool_result
     text = f'[offline] Turn {turn}. You said: "{_quote(view.latest)}"'
     if result is not None:
-        return f'{text} Tool {result.name} answered: "{_quote(result.text)}"'
+        return f'{text} Tool {client_name(result.name)} answered: "{_quote(result.text)}"'
     if turn > 1:
         return f'{text} Before that: "{_quote(view.messages[-2])}"'
     return text
@@ -74,10 +75,11 @@ def _calls(conversation: Conversation, view: ConversationView) -> Iterator[ToolC
 def _requested_calls(
     conversation: Conversation, message: str
 ) -> Iterator[tuple[Tool, dict[str, Any] | None]]:
-    at = 0
+    tools, at = CallableTools(conversation), 0
     while at >= 0 and (match := _CALL_REQUEST.search(message, at)):
         at = match.end(1)
-        if tool := _find_tool(conversation, match[1].rstrip(".-")):
+        if name := tools.find(match[1].rstrip(".-")):
+            tool = _find_tool(conversation, name) or Tool(name)
             arguments, end = _object_at(message, match.end())
             yield tool, arguments
             at = message.find("\n", at if arguments is None else end)

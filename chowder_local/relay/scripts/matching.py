@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
 from chowder_local.core.domain import MAIN_SESSION, ModelProvider
+from chowder_local.relay.prompt_format.tool_names import client_name, is_same_tool
 from chowder_local.relay.prompt_format.user_messages import make_view
 from chowder_local.relay.scripts import rules
 from chowder_local.relay.scripts.patterns import search
@@ -67,7 +68,7 @@ class ModelRequest:
             turn=len(view.messages),
             text=view.latest,
             round=view.rounds,
-            tool=view.tool_result.name if view.tool_result else None,
+            tool=client_name(view.tool_result.name) if view.tool_result else None,
             result=view.tool_result.text if view.tool_result else None,
             session=session,
             is_session_known=is_session_known,
@@ -143,7 +144,7 @@ def _fits(match: Match, request: ModelRequest, limit: TimeLimit) -> bool:
 def _fits_result(match: Match, request: ModelRequest, limit: TimeLimit) -> bool:
     if not match.is_of_result:
         return True
-    if request.tool is None or match.tool not in (None, request.tool):
+    if request.tool is None or not is_same_tool(match.tool or request.tool, request.tool):
         return False
     result = request.result or ""
     return _is(result, match.result_equals, limit) and _has(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from chowder_local.relay.prompt_format.tool_names import client_name
 from chowder_local.relay.prompt_format.user_messages import make_view
 from chowder_local.relay.scripts.rules import Rule
 
@@ -37,7 +38,7 @@ def make_rule(conversation: Conversation, output: ModelOutput, status: int | Non
     view = make_view(conversation.turns)
     match = {
         "text": view.latest[:MATCHED_TEXT_MAX],
-        "tool": view.tool_result.name if view.tool_result is not None else None,
+        "tool": client_name(view.tool_result.name) if view.tool_result is not None else None,
     }
     # Only members with a value, so that the rule is written without the others.
     match = {name: value for name, value in match.items() if value}
@@ -47,7 +48,9 @@ def make_rule(conversation: Conversation, output: ModelOutput, status: int | Non
 def _reply(output: ModelOutput, status: int | None) -> dict[str, Any] | str:
     if status is not None and status >= 400:
         return {"error": status} | ({"message": output.error} if output.error else {})
-    calls = [{"name": each.name, "arguments": dict(each.arguments)} for each in output.calls]
+    calls = [
+        {"name": client_name(each.name), "arguments": dict(each.arguments)} for each in output.calls
+    ]
     if not calls:
         return output.text
     return ({"text": output.text} if output.text else {}) | {"calls": calls}

@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import pytest
 
+from tests.e2e.api import responses_path
 from tests.e2e.serving import is_before
 
 if TYPE_CHECKING:
@@ -62,6 +63,30 @@ def test_the_agent_carries_out_what_the_script_calls(
     whole = api.get(f"../local/exchanges/{calls[0]['id']}").json()
     assert "42" in json.dumps(whole["request"])
     assert "It is" in "".join(chunk["text"] for chunk in whole["chunks"])
+
+
+def test_a_name_is_the_clients_function_or_else_the_agents_tool_by_any_of_its_names(
+    api: Api, instance: str, path: str, session: str
+) -> None:
+    status = {"call": "cron", "arguments": {"action": "status"}}
+    scripted(
+        api,
+        path,
+        {"match": {"tool": "cron"}, "reply": {"template": "{{ tool }}: {{ result }}"}},
+        {"match": {"text": "jobs"}, "reply": status},
+        {"match": {"text": "search"}, "reply": {"call": "web_search", "arguments": {"q": "x"}}},
+        {"reply": {"call": "web_serach"}},
+    )
+    scheduled = api.say(instance, "Which jobs?", session=session)
+    assert scheduled.startswith("automations: {")
+    assert '"jobs"' in scheduled
+    search = {"type": "function", "name": "web_search", "parameters": {"type": "object"}}
+    body = {"model": "gpt-4o", "input": "Please search.", "tools": [search]}
+    found = api.post(responses_path(instance, session), json=body).json()
+    assert [each.get("name") for each in found["output"]] == ["web_search"]
+    unknown = api.message(instance, "Hi", session=session)
+    assert unknown.status_code == 400
+    assert "calls 'web_serach', which neither" in unknown.json()["error"]["message"]
 
 
 @pytest.mark.slow

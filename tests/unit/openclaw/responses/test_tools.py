@@ -7,12 +7,12 @@ import pytest
 from chowder_local.core.errors.agents import MessageRefused
 from chowder_local.openclaw.responses.tools import (
     AGENT_BUILT_INS,
-    AGENT_TOOL_NAMES,
     Offer,
     parse_tools,
     to_gateway_function,
 )
 from chowder_local.relay.prompt_format.system_prompt import ONE_AT_A_TIME
+from chowder_local.relay.prompt_format.tool_names import AGENT_TOOL_NAMES
 
 PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 TOOL = {"type": "function", "name": "get_weather", "parameters": PARAMETERS}

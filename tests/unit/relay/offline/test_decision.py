@@ -285,3 +285,9 @@ def test_a_demand_in_words_stands_beside_one_of_the_providers() -> None:
         choice=ToolChoice("auto"),
     )
     assert call_of(conversation) == ("b", {})
+
+
+def test_a_call_of_a_tool_that_openclaw_only_lists_is_made_by_any_of_its_names() -> None:
+    system = OPENCLAW.replace("- tool_call\n", "- automations (core): Schedule\n")
+    asked = chat('call cron {"action": "list"}', tools=(EXEC,), system=system)
+    assert call_of(asked) == ("automations", {"action": "list"})
