@@ -26,6 +26,7 @@ from chowder_local.openclaw.transcripts.turns import (
 )
 from chowder_local.relay.prompt_format.failure_markers import read_marked_message
 from chowder_local.relay.prompt_format.system_prompt import ANSWER_TOOL, HANDED_OVER
+from chowder_local.relay.prompt_format.tool_names import client_name
 from chowder_local.relay.prompt_format.user_messages import unfold
 from chowder_local.relay.wire.conversation import AssistantText, ToolCall, UserMessage
 
@@ -264,6 +265,7 @@ def _from_user(message: Message, base: Turn) -> Iterator[Turn]:
         yield replace(base, role="user", text="\n".join(texts))
         return
     turns = list(unfold([UserMessage(tuple(texts))]))
+    names: dict[str, str] = {}
     for number, turn in enumerate(turns, 1):
         # Images belong to the last text of the message.
         common = base if number == len(turns) else replace(base, images=0)
@@ -272,10 +274,23 @@ def _from_user(message: Message, base: Turn) -> Iterator[Turn]:
         elif isinstance(turn, AssistantText):
             yield replace(common, role="assistant", text=turn.text)
         elif isinstance(turn, ToolCall):
-            yield replace(common, role="tool_call", text=None, call_id=turn.id, name=turn.name)
+            names[turn.id] = client_name(turn.name)
+            yield replace(
+                common,
+                role="tool_call",
+                text=None,
+                call_id=turn.id,
+                name=names[turn.id],
+                arguments=turn.arguments,
+            )
         else:
             yield replace(
-                common, role="tool_result", text=turn.text, call_id=turn.call_id, is_error=False
+                common,
+                role="tool_result",
+                text=turn.text,
+                call_id=turn.call_id,
+                name=names.get(turn.call_id),
+                is_error=False,
             )
 
 
@@ -298,7 +313,7 @@ def _from_assistant(message: Message, base: Turn) -> Iterator[Turn]:
                 role="tool_call",
                 text=None,
                 call_id=_id(call.id),
-                name=call.name,
+                name=call.name and client_name(call.name),
                 arguments=call.arguments,
                 is_cut=call.is_cut,
                 characters=None,

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from chowder_local.core import untrusted_json
 from chowder_local.relay.prompt_format.system_prompt import HANDED_OVER
 from chowder_local.relay.wire.conversation import AssistantText, ToolCall, ToolResult, UserMessage
 
@@ -137,5 +138,9 @@ def _read_line(speaker: str, text: str) -> Turn:
     if speaker.startswith("Tool:"):
         return ToolResult(speaker.removeprefix("Tool:"), text)
     if call := _RENDERED_CALL.match(text):
-        return ToolCall(call[1], call[2])
+        try:
+            arguments = untrusted_json.read_object(call[3])
+        except ValueError:
+            arguments = {}
+        return ToolCall(call[1], call[2], arguments)
     return AssistantText(text)

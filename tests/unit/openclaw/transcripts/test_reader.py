@@ -96,15 +96,15 @@ async def test_a_history_that_was_sent_along_is_unfolded() -> None:
 async def test_a_tool_call_in_a_folded_history_is_a_turn() -> None:
     folded = (
         "[Chat messages since your last reply - for context]\nUser: go\n"
-        'Assistant: tool_call id=c1 name=add arguments={"a": 1}\nTool:c1: 2\n\n'
+        'Assistant: tool_call id=c1 name=client_read arguments={"a": 1}\nTool:c1: 2\n\n'
         "[Current message - respond to this]\nUser: and?"
     )
     turns = (await read(message(0, "user", text(folded)))).turns
-    assert [(turn.role, turn.name, turn.call_id) for turn in turns] == [
-        ("user", None, None),
-        ("tool_call", "add", "c1"),
-        ("tool_result", None, "c1"),
-        ("user", None, None),
+    assert [(turn.role, turn.name, turn.call_id, turn.arguments) for turn in turns] == [
+        ("user", None, None, None),
+        ("tool_call", "read", "c1", {"a": 1}),
+        ("tool_result", "read", "c1", None),
+        ("user", None, None, None),
     ]
 
 

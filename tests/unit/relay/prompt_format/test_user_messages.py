@@ -110,7 +110,7 @@ def test_a_clients_history_is_unfolded() -> None:
 
     assert turns(folded) == [
         UserMessage(("What is the weather\nin Paris?",)),
-        ToolCall("c1", "get_weather"),
+        ToolCall("c1", "get_weather", {"city": "Paris"}),
         AssistantText("One moment."),
         ToolResult("c1", "rainy"),
     ]
