@@ -17,6 +17,7 @@ from chowder_local.http.headers import fields_of
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
+    from chowder_local.core.domain import Caller
     from chowder_local.http.services import Services
 
 
@@ -54,6 +55,16 @@ class Authorization:
         caller = state["caller"] = await services.authentication.caller(_bearer_token(scope))
         if self._access is Access.ORGANIZATION and not caller.is_organization_key:
             raise OrganizationKeyRequired
+        try:
+            await self._serve(scope, receive, send)
+        except InstanceNotFound:
+            name: str = scope["path_params"].get("instance_id", "")
+            raise InstanceNotFound(name, await services.directory.ids_of(caller, name)) from None
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        state = scope["state"]
+        services: Services = state["services"]
+        caller: Caller = state["caller"]
         permission = self._access.permission
         if permission is not None:
             # Another organization's instance is a 404, not a 403, so that it stays unknown.

@@ -35,7 +35,7 @@ KINDS = {
     ("POST", "/v1/instances/{instance_id}/start"): FaultKind.START,
     ("POST", "/v1/instances/{instance_id}/stop"): FaultKind.STOP,
 }
-"""Calls with a kind of their own; messages, which have two, are recognized by their access."""
+"""Calls with a kind of their own; messages have two."""
 REQUIRED_STATUS = {
     FaultKind.START: InstanceStatus.STOPPED,
     FaultKind.STOP: InstanceStatus.RUNNING,
@@ -51,7 +51,7 @@ def kinds_of(operation: Operation) -> set[FaultKind]:
     if operation.access is Access.ANYONE:
         return set()
     kinds = set() if operation.path in CONTROLS else {FaultKind.CALL}
-    if operation.access is Access.INTERACT:
+    if operation.is_message:
         kinds |= {FaultKind.MESSAGE, FaultKind.STREAM}
     if kind := KINDS.get((operation.method, operation.path)):
         kinds.add(kind)
@@ -103,7 +103,7 @@ class FaultInjection:
     async def _check(self, request: Request, body: BaseModel | None) -> None:
         """Raises the error that the handler would raise for the valid body."""
         operation = self._operation
-        if operation.access is Access.INTERACT and body is not None:
+        if operation.is_message and body is not None:
             message = body.model_dump(exclude_unset=True)
             await services(request).conversations.check(instance(request), message)
         elif FaultKind.CREATE in self._kinds and body is not None:
@@ -150,7 +150,7 @@ class FaultInjection:
 
         if not delay_s:
             return True
-        if self._operation.access is not Access.INTERACT:
+        if not self._operation.is_message:
             # Only messages stop when their client leaves.
             return await sleep()
         # The body has been read, so that only a disconnect can follow.
@@ -160,7 +160,6 @@ class FaultInjection:
         self, fault: FaultDraft, status: int, request: Request, body: BaseModel | None
     ) -> ChowderError:
         """The error that the server itself raises for this status and call, if there is one."""
-        access = self._operation.access
         if status == HTTPStatus.PAYMENT_REQUIRED and FaultKind.CREATE in self._kinds:
             return await _limit_reached(request)
         if status == HTTPStatus.CONFLICT:
@@ -168,14 +167,14 @@ class FaultInjection:
             if FaultKind.START in self._kinds:
                 required = InstanceStatus.STOPPED
             return _state_wrong(required)
-        if access is Access.INTERACT and status in PROVIDER_ERRORS:
+        if self._operation.is_message and status in PROVIDER_ERRORS:
             model = str(getattr(body, "model", ""))
             provider = services(request).conversations.provider_of(model)
             return upstream.ProviderFailed(
                 provider, status, fault.detail or PROVIDER_ERRORS[status]
             )
         if status == HTTPStatus.BAD_GATEWAY:
-            if access.permission is None:
+            if self._operation.access.permission is None:
                 return sandboxes.EngineUnavailable(_NO_ENGINE)
             return agents.GatewayUnavailable("the sandbox does not answer")
         return _plain(status, self._operation)

@@ -54,11 +54,16 @@ class Operation:
         return IN_PATH.sub(r"{\1}", self.path)
 
     @property
+    def is_message(self) -> bool:
+        """Whether it sends a message to an agent."""
+        return self.path.endswith("/responses")
+
+    @property
     def tag(self) -> str:
         """The subject, for grouping in the documentation."""
         if not self.path.startswith("/v1/"):
             return "local"
         subject, *below = [word for word in self.path.split("/")[2:] if "{" not in word]
-        if "responses" in below:
+        if not {"responses", "models"}.isdisjoint(below):
             return "messages"
         return below[0] if below and below[0] in {"channels", "skills", "files"} else subject

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from starlette.routing import Route
-
 from chowder_local.api.access import Access
 from chowder_local.api.endpoints import OperationsEndpoint
 from chowder_local.api.local import faults, history, model_calls, server, snapshots, traces
@@ -71,7 +69,7 @@ from chowder_local.api.schemas.organization import (
     SubscriptionView,
 )
 from chowder_local.api.schemas.replies import RepliesView, ReplyScriptChange
-from chowder_local.api.schemas.responses import Message, ResponseView
+from chowder_local.api.schemas.responses import Message, ModelsView, ResponseView
 from chowder_local.api.schemas.server import HealthView, ReadyView
 from chowder_local.api.schemas.skills import (
     SkillChange,
@@ -98,6 +96,8 @@ from chowder_local.http.middleware import QUEUE_POSITION_HEADER
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from starlette.routing import Route
+
 ANYONE, ANY_KEY, ORG = Access.ANYONE, Access.ANY_KEY, Access.ORGANIZATION
 READ, INTERACT, CONFIGURE = Access.READ, Access.INTERACT, Access.CONFIGURE
 FILES, CHANNELS = Access.FILES, Access.CHANNELS
@@ -123,6 +123,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("POST",   "/v1/instances/{instance_id}/responses",                     responses.respond,       INTERACT,  "createResponse",        "Send a message",              Message,            ResponseView, 200, (400, 409, 502), other_answers=EVENTS),
     Operation("POST",   "/v1/instances/{instance_id}/session/{session_id:path}/responses",
                                                                                      responses.respond,       INTERACT,  "createSessionResponse", "Send a message to a session", Message,            ResponseView, 200, (400, 409, 502), other_answers=EVENTS),
+    Operation("GET",    "/v1/instances/{instance_id}/models",                        responses.list_models,   INTERACT,  "listModels",            "List models",                 None,               ModelsView),
     Operation("GET",    "/v1/instances/{instance_id}/channels",                      channels.index,          CHANNELS,  "listChannels",          "List channels",               None,               [ChannelView], 200, (409, 502)),
     Operation("GET",    "/v1/instances/{instance_id}/channels/{channel}",            channels.info,           ANYONE,    "getChannel",            "Show a channel's fields",     None,               ChannelInfoView, 200, (404,)),
     Operation("POST",   "/v1/instances/{instance_id}/channels/{channel}/connect",    channels.connect,        CHANNELS,  "connectChannel",        "Connect a channel",           ChannelConnecting,  ConnectionView, 200, (400, 409, 502)),
@@ -204,9 +205,3 @@ def routes(operations: Iterable[Operation] = OPERATIONS) -> list[Route]:
         path_route(path, OperationsEndpoint(by_path[path]), takes_any_method=path == IMPORT)
         for path in in_order
     ]
-
-
-def chat_completions_routes() -> list[Route]:
-    """The paths of Chat Completions below the API and below an instance, which are refused."""
-    refuse = responses.refuse_chat_completions
-    return [Route("/v1/{above:path}chat/completions", refuse, methods=["POST"])]

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, TypedDict
 
 from chowder_local import __version__
 from chowder_local.accounts.bootstrap import default_organization_id, ensure_default
+from chowder_local.api.missing_routes import refuse_missing_route
 from chowder_local.api.openapi.page import documentation_routes
-from chowder_local.api.routes import OPERATIONS, chat_completions_routes, routes
+from chowder_local.api.routes import OPERATIONS, routes
 from chowder_local.app.compose import Composition
 from chowder_local.app.foundation import now
 from chowder_local.app.relay_app import bind_relay, serve_relay
@@ -104,11 +105,13 @@ def api(
     hosts: Sequence[str] = (),
 ) -> Starlette:
     """The routes and middleware; what `lifespan` yields becomes the requests' state."""
-    return middleware.Api(
+    app = middleware.Api(
         routes=_all_routes(),
         middleware=middleware.stack(cors_origins, metrics, hosts, page_of),
         lifespan=lifespan,
     )
+    app.router.default = refuse_missing_route
+    return app
 
 
 @cache
@@ -117,7 +120,6 @@ def _all_routes() -> tuple[BaseRoute, ...]:
     return (
         *routes(),
         mcp_route(),
-        *chat_completions_routes(),
         *documentation_routes(OPERATIONS),
         *dashboard_routes(),
         *documentation_site(),

@@ -234,6 +234,11 @@ class V1Calls(Transport):
             body["expires_at"] = expires_at.isoformat()
         return self._call("POST", "/v1/keys", json=body)
 
+    def models(self, instance_id: str) -> list[str]:
+        """Ids of models that messages to the agent can name."""
+        listed = self._call("GET", instance_path(instance_id, "models"))
+        return [each["id"] for each in listed["data"]]
+
     def revoke_key(self, key_id: str) -> None:
         """Revokes a scoped key: the next request with it is refused."""
         self._call("DELETE", url_path("v1", "keys", key_id))

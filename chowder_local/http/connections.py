@@ -77,6 +77,9 @@ class Connection(HttpToolsProtocol):
             msg = "The request's path or query has bytes that must be percent-encoded."
         self._refuse(400, msg)
 
+    def _unsupported_upgrade_warning(self) -> None:
+        """Nothing: the request is answered as one without an upgrade."""
+
     def on_headers_complete(self) -> None:
         self._head_bytes = 0
         super().on_headers_complete()

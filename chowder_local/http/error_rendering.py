@@ -19,7 +19,8 @@ from chowder_local.core.errors import (
     upstream,
     versions,
 )
-from chowder_local.http.message_errors import body_of
+from chowder_local.http.headers import fields_of
+from chowder_local.http.message_errors import body_of, is_message_route
 from chowder_local.http.streams import CLIENT_CLOSED_REQUEST
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ STATUSES: Mapping[type[ChowderError], int] = {
     requests.OrganizationKeyRequired: 403,
     requests.PermissionMissing: 403,
     requests.InstanceLimitReached: 402,
-    requests.ChatCompletionsMissing: 404,
+    requests.RouteMissing: 404,
     requests.InstanceNotFound: 404,
     agents.TraceNotFound: 404,
     requests.ExchangeNotFound: 404,
@@ -118,6 +119,10 @@ STATUSES: Mapping[type[ChowderError], int] = {
 }
 """Looked up along the class's bases: an error without a row is a 500."""
 
+NO_WEBSOCKET = (
+    "Messages do not go over a WebSocket. POST to the same address; with `stream: true` the "
+    "answer is a stream of events."
+)
 SHOULD_RETRY_HEADER = "x-should-retry"
 _PERMANENT_CONFLICTS = (
     sandboxes.SandboxPaused,
@@ -146,7 +151,9 @@ def render(raised: Exception, scope: Scope, message: str | None = None) -> Respo
             log.warning("%s: %s", raised.code, raised)
         return error_response(raised, scope, message)
     if isinstance(raised, HTTPException):
-        body = body_of(scope, raised, raised.status_code, raised.detail)
+        is_websocket = is_message_route(scope) and b"upgrade" in fields_of(scope)
+        detail = NO_WEBSOCKET if is_websocket and raised.status_code == 405 else raised.detail
+        body = body_of(scope, raised, raised.status_code, detail)
         return JSONResponse(body, raised.status_code, raised.headers)
     if isinstance(raised, ClientDisconnect):
         # It left while it sent its body; only the log and the metrics see this.

@@ -1,4 +1,4 @@
-"""The `error` member of message routes' error responses, for OpenAI's SDKs (pure).
+"""The `error` member of the error responses that OpenAI's SDKs get (pure).
 
 The SDKs show `error.message` and nothing else of a body.
 """
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 # Includes the paths of Chat Completions, whose clients also show `error` alone.
 _ROUTE = re.compile(
-    r"/v1/(?:instances/[^/]+/(?:session/.+/)?responses|(?:.*/)?chat/completions)", re.DOTALL
+    r"/v1/(?:instances/[^/]+/(?:models|(?:session/.+/)?responses)|(?:.*/)?chat/completions)",
+    re.DOTALL,
 )
 _MEMBERS = PASSED_ON | TRANSLATED | DROPPED | REFUSED.keys()
 # "tools[0].name: …": how messages about a member begin, OpenClaw's included.
@@ -36,7 +37,7 @@ RATE_LIMIT_CODE = "rate_limit_exceeded"
 
 
 def is_message_route(scope: Scope) -> bool:
-    """Whether the path is one to which clients send messages for an agent."""
+    """Whether the path is one that clients of OpenAI's API call."""
     return _ROUTE.fullmatch(scope["path"]) is not None
 
 
@@ -96,6 +97,6 @@ def _dotted(loc: Sequence[str | int]) -> str | None:
 
 def body_of(scope: Scope, raised: Exception, status: int, detail: Any) -> Mapping[str, Any]:
     """The body of an error response: `detail`, and `error` on message routes."""
-    if is_message_route(scope) or isinstance(raised, requests.ChatCompletionsMissing):
+    if is_message_route(scope) or isinstance(raised, requests.RouteMissing):
         return {"detail": detail, "error": error_of(raised, status, detail)}
     return {"detail": detail}

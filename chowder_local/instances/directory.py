@@ -34,6 +34,11 @@ class InstanceDirectory:
         request_context.set_instance(instance.id)
         return instance
 
+    async def ids_of(self, caller: Caller, name: str) -> list[InstanceId]:
+        """The ids of instances with a name that a caller's key is for, some of many."""
+        among = None if caller.is_organization_key else caller.grants.keys()
+        return await self._instances.ids_of(caller.organization_id, name, among)
+
     async def current(self, stale: Instance, *wanted: InstanceStatus) -> Instance:
         """The instance as it is now.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,8 @@ TRUSTED_S = 60.0
 USUAL_TAG = ":latest"
 _CAPACITY = 1024
 
+log = logging.getLogger(__name__)
+
 
 class Catalogue:
     """Lists a provider's models when one is first used, not at the server's start."""
@@ -48,6 +51,15 @@ class Catalogue:
             self._known[key] = True
             return
         raise ModelMissing(endpoint.name, model, models)
+
+    async def models(self, endpoint: Endpoint) -> list[str]:
+        """Its models; none if it is offline, does not answer or lists none."""
+        try:
+            return [] if endpoint.is_offline else await self._list(endpoint) or []
+        except ProviderFailed as failed:
+            # Ollama is always among the endpoints, and seldom runs.
+            log.debug("models cannot be listed: %s", failed)
+            return []
 
     async def _list(self, endpoint: Endpoint) -> list[str] | None:
         credential = bearer(endpoint.key) if endpoint.has_secret else None

@@ -174,6 +174,17 @@ class InstanceQueries:
             )
             return {InstanceId(each): SandboxId(sandbox) for each, sandbox in rows}
 
+    async def ids_of(
+        self, organization_id: OrganizationId, name: str, among: Collection[InstanceId] | None
+    ) -> list[InstanceId]:
+        """The ids of at most three living instances with a name; of those in `among`, if given."""
+        query = select(InstanceRow).where(
+            InstanceRow.organization_id == organization_id, InstanceRow.name == name, _IS_LIVING
+        )
+        if among is not None:
+            query = query.where(col(InstanceRow.id).in_(among))
+        return [each.id for each in await self._list(query.limit(3))]
+
     async def search(
         self,
         organization_id: OrganizationId,

@@ -53,6 +53,7 @@ export const OPERATIONS = {
   listInstanceSnapshots: ["GET", "/local/instances/{instance_id}/snapshots"],
   listInstances: ["GET", "/v1/instances"],
   listKeys: ["GET", "/v1/keys"],
+  listModels: ["GET", "/v1/instances/{instance_id}/models"],
   listSessions: ["GET", "/local/instances/{instance_id}/sessions"],
   listSkills: ["GET", "/v1/instances/{instance_id}/skills"],
   listSnapshots: ["GET", "/local/snapshots"],

@@ -54,6 +54,7 @@ POST   /v1/instances/{instance_id}/start            401  403  403  403  403  403
 POST   /v1/instances/{instance_id}/responses        401  403  403  200  403  403  403  200  404  200
 POST   /v1/instances/{instance_id}/session/{session_id:path}/responses
                                                     401  403  403  200  403  403  403  200  404  200
+GET    /v1/instances/{instance_id}/models           401  403  403  200  403  403  403  200  404  200
 GET    /v1/instances/{instance_id}/channels         401  403  403  403  403  403  409  409  404  409
 GET    /v1/instances/{instance_id}/channels/{channel}
                                                     200  200  200  200  200  200  200  200  200  200

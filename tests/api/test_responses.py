@@ -71,6 +71,18 @@ async def test_an_answer_is_not_streamed_by_default(
     assert answer.headers["Content-Type"] == "application/json"
 
 
+async def test_the_models_are_those_of_providers_with_a_key(shared: Api, agent: Instance) -> None:
+    answer = await shared.get(f"/v1/instances/{agent.id}/models")
+    owners = [(MODEL, "anthropic"), ("gpt-4o", "openai"), ("gpt-4o-mini", "openai")]
+    assert answer.json() == {
+        "object": "list",
+        "data": [
+            {"id": model, "object": "model", "created": 0, "owned_by": owner}
+            for model, owner in owners
+        ],
+    }
+
+
 async def test_unknown_members_reach_the_agent(http: Api) -> None:
     more = {"instructions": "Be brief.", "metadata": {"a": "b"}, "temperature": 0.5}
     await send(http, ASKED | more | {"include": []})

@@ -9,6 +9,7 @@ import pytest
 from starlette.routing import compile_path
 
 from chowder_local.api.routes import OPERATIONS
+from chowder_local.core.domain import Permission
 
 if TYPE_CHECKING:
     from tests.api.conftest import Api
@@ -32,25 +33,76 @@ def test_every_row_has_a_short_summary() -> None:
 @pytest.mark.parametrize("method", sorted(METHODS))
 async def test_an_unknown_path_is_a_404(shared: Api, method: str, path: str) -> None:
     answer = await shared.call(method, path)
-    assert (answer.status_code, answer.json()) == (404, {"detail": "Not Found"})
+    is_of_api = path.startswith(("/v1", "/local"))
+    words = "/docs shows all calls" if is_of_api else "Not Found"
+    assert answer.status_code == 404
+    assert words in answer.json()["detail"]
+    assert ("error" in answer.json()) == is_of_api
+
+
+AGENT = "/v1/instances/0a-1b"
 
 
 @pytest.mark.parametrize(
-    ("path", "instead"),
+    ("call", "instead"),
     [
-        ("/v1/chat/completions", "/v1/instances/{id}/responses "),
-        ("/v1/instances/0a-1b/chat/completions", "/v1/instances/0a-1b/responses "),
-        ("/v1/instances/x/session/a b/chat/completions", "/v1/instances/{id}/responses "),
+        ("POST /v1/chat/completions", "POST to /v1/instances/{id}/responses "),
+        (f"POST {AGENT}/chat/completions", f"POST to {AGENT}/responses "),
+        (f"POST {AGENT}/session/a b/chat/completions", f"POST to {AGENT}/responses "),
+        (f"POST {AGENT}/completions", f"POST to {AGENT}/responses "),
+        ("POST /v1/responses", "base URL end with /v1/instances/{id}. GET /v1/instances "),
+        ("GET /v1/responses/resp_1", "POST to /v1/instances/{id}/responses"),
+        ("POST /responses", "POST to /v1/instances/{id}/responses"),
+        (f"POST {AGENT}/v1/responses", f"Call POST {AGENT}/responses instead"),
+        (f"POST {AGENT}/responses/responses", f"Call POST {AGENT}/responses instead"),
+        (f"POST /v1{AGENT}/responses", f"Call POST {AGENT}/responses instead"),
+        (f"POST {AGENT.removeprefix('/v1')}/responses", f"Call POST {AGENT}/responses instead"),
+        (f"POST /{AGENT}/responses", f"Call POST {AGENT}/responses instead"),
+        (f"POST {AGENT}//responses", f"Call POST {AGENT}/responses instead"),
+        ("GET /v1//instances", "Call GET /v1/instances instead"),
+        ("GET /v1/local/health", "Call GET /local/health instead"),
+        (f"GET {AGENT}/responses/resp_1", "GET /local/instances/0a-1b/traces/{response_id} "),
+        (f"GET {AGENT}/responses/resp_1/input_items", "/local/instances/0a-1b/transcript "),
+        (f"POST {AGENT}/responses/resp_1/cancel", f"its POST {AGENT}/responses"),
+        (f"POST {AGENT}/responses/input_tokens", "in `usage`"),
+        (f"POST {AGENT}/responses/compact", "next message"),
+        (f"POST {AGENT}/conversations", f"{AGENT}/session/{{name}}/responses"),
+        (f"POST {AGENT}/session/responses", f"{AGENT}/session/{{name}}/responses"),
+        (f"GET {AGENT}/models/gpt-4o", f"GET {AGENT}/models lists"),
+        ("GET /v1/models", "GET /v1/instances/{id}/models lists"),
+        (f"POST {AGENT}/embeddings", "call the model provider itself"),
+        (f"POST {AGENT}/vector_stores", "call the model provider itself"),
     ],
 )
-async def test_a_call_of_chat_completions_is_refused_with_the_responses_path(
-    shared: Api, path: str, instead: str
+async def test_a_call_of_openais_api_that_is_missing_gets_what_to_call_instead(
+    shared: Api, call: str, instead: str
 ) -> None:
-    answer = await shared.post(path, json={"model": "gpt-4o", "messages": []}, key=None)
+    method, _, path = call.partition(" ")
+    answer = await shared.client.request(method, f"http://server.test{path}")
     assert answer.status_code == 404
-    assert f"POST to {instead}" in answer.json()["detail"]
+    assert instead in answer.json()["detail"]
     # The member that OpenAI's SDKs show.
     assert answer.json()["error"]["message"] == answer.json()["detail"]
+    assert answer.json()["error"]["code"] == "route_missing"
+
+
+async def test_an_instances_name_in_the_path_gets_its_id(shared: Api) -> None:
+    ours = [await shared.world.created(name="my agent") for _ in range(2)]
+    scoped = "chd_sk_of_one_of_them"
+    grants = {ours[0].id: frozenset({Permission.INTERACT})}
+    await shared.add_key(scoped, is_organization_key=False, grants=grants)
+    for method, path in (("GET", "/v1/instances/my agent"), ("POST", "/v1/instances/my agent/stop"),
+                         ("GET", "/local/instances/my agent")):  # fmt: skip
+        answer = await shared.call(method, path)
+        assert answer.status_code == 404
+        assert all(each.id in answer.json()["detail"] for each in ours), path
+    path = "/v1/instances/my agent/responses"
+    message = {"model": "gpt-4o", "input": "Hi"}
+    one = await shared.post(path, json=message, key=scoped)
+    words = f"The path takes an id, and 'my agent' is the name of {ours[0].id}."
+    assert one.json()["error"]["message"] == f"Instance not found. {words}"
+    foreign = await shared.post(path, json=message, key=await shared.other_key())
+    assert foreign.json()["detail"] == "Instance not found."
 
 
 async def test_a_method_that_a_path_lacks_is_a_405(shared: Api) -> None:

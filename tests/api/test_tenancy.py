@@ -103,6 +103,7 @@ async def test_another_organizations_keys_look_like_unknown_ones(http: Api) -> N
 
 
 AFTER_THE_END = {
+    "GET /v1/instances/{instance_id}/models": 200,
     "GET /v1/instances/{instance_id}": 200,
     "GET /v1/instances/{instance_id}/status": 200,
     # In any status: a client that missed the first answer tries again.

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
+from websockets.exceptions import InvalidStatus
 
 from chowder_local.app.server import api
-from chowder_local.http.listener import with_state
+from chowder_local.http.listener import bound_socket, listening, with_state
 from chowder_local.upstream import sse
 from tests.scripted import gateway as scripted
 from tests.scripted.serving import eventually, loopback_client, no_lifespan, serve
@@ -75,6 +76,24 @@ def _said(events: list[sse.Event]) -> list[str]:
 
 async def _send(send: Send, words: str) -> None:
     await scripted.events(send, scripted.DELTA | {"delta": words})
+
+
+async def test_a_websocket_is_refused_with_the_way_that_works(talk: ChatStream) -> None:
+    import openai
+
+    state = {"services": talk.world.services}
+    app = with_state(api([], no_lifespan, talk.world.metrics), state)
+    bound = bound_socket("127.0.0.1", 0)
+    base_url = f"http://127.0.0.1:{bound.getsockname()[1]}/v1/instances/{talk.instance.id}"
+    async with (
+        listening(app, bound),
+        openai.AsyncOpenAI(base_url=base_url, api_key=talk.world.key) as client,
+    ):
+        with pytest.raises(InvalidStatus) as refused:
+            await client.responses.connect().enter()
+    response = refused.value.response
+    assert (response.status_code, response.headers["Allow"]) == (405, "POST")
+    assert "`stream: true`" in json.loads(response.body or b"")["error"]["message"]
 
 
 async def test_every_delta_is_there_before_the_next_one_is_sent(talk: ChatStream) -> None:

@@ -243,6 +243,14 @@ async def test_ollama_is_asked_once_for_a_model_that_it_has(
     assert upstream.requests[0]["headers"]["authorization"] == "Bearer sk-ollama"
 
 
+async def test_the_list_of_models_has_none_of_a_provider_that_does_not_answer(
+    serve: Serve, catalogue: Catalogue
+) -> None:
+    async with serve(Upstream(LISTED)) as url:
+        assert await catalogue.models(ollama(url)) == ["llama3.2:latest", "qwen3:8b"]
+    assert await catalogue.models(ollama(NOWHERE)) == []
+
+
 async def test_a_model_that_ollama_lacks_is_refused_with_those_it_has(
     serve: Serve, catalogue: Catalogue
 ) -> None:

@@ -122,19 +122,14 @@ def statuses_of(operation: Operation) -> Iterator[str]:
     if operation.query is not None:
         statuses.add(422)
     yield from map(str, sorted(statuses))
-    if is_passing(operation):
+    if operation.is_message:
         yield from ("4XX", "5XX")
-
-
-def is_passing(operation: Operation) -> bool:
-    """Whether the operation passes on a model provider's failure with any error status."""
-    return operation.access is Access.INTERACT
 
 
 def answers(operation: Operation) -> dict[str, Any]:
     """An operation's error responses, by status."""
     return {
-        status: {"$ref": f"#/components/responses/{_name(status, is_passing(operation))}"}
+        status: {"$ref": f"#/components/responses/{_name(status, operation.is_message)}"}
         for status in statuses_of(operation)
     }
 
@@ -142,35 +137,35 @@ def answers(operation: Operation) -> dict[str, Any]:
 def components(operations: Iterable[Operation]) -> dict[str, Any]:
     """The responses that `answers` refers to."""
     used = {
-        (status, is_passing(operation))
+        (status, operation.is_message)
         for operation in operations
         for status in statuses_of(operation)
     }
     return {_name(*each): _described(*each) for each in sorted(used)}
 
 
-def _name(status: str, is_passing: bool) -> str:
+def _name(status: str, is_message: bool) -> str:
     if status.endswith("XX"):
         return f"Provider{status}"
     name = HTTPStatus(int(status)).phrase.replace(" ", "")
-    return f"{name}OrProvider" if is_passing else name
+    return f"{name}OrProvider" if is_message else name
 
 
-def _example(error: ChowderError, is_passing: bool) -> dict[str, Any]:
+def _example(error: ChowderError, is_message: bool) -> dict[str, Any]:
     detail = detail_of(error)
-    if not is_passing:
+    if not is_message:
         return {"detail": detail}
     return {"detail": detail, "error": error_of(error, status_of(error), detail)}
 
 
-def _described(status: str, is_passing: bool) -> dict[str, Any]:
+def _described(status: str, is_message: bool) -> dict[str, Any]:
     explanation = EXPLANATIONS[status]
     models = dict.fromkeys(explanation.models)
-    if is_passing:
+    if is_message:
         models[GatewayErrorView] = None
         models = {_MESSAGE_MODELS[model]: None for model in models}
     shapes = [{"$ref": f"#/components/schemas/{model.__name__}"} for model in models]
-    examples = {each.code: {"value": _example(each, is_passing)} for each in explanation.examples}
+    examples = {each.code: {"value": _example(each, is_message)} for each in explanation.examples}
     headers: dict[str, Any] = dict(_REQUEST_ID)
     if explanation.header is not None:
         headers[explanation.header] = {"schema": {"type": "string"}}

@@ -100,6 +100,22 @@ class Message(BaseModel):
     prompt_cache_key: str | None = None
 
 
+class ModelView(BaseModel):
+    """A model, in the format of OpenAI's API."""
+
+    id: Annotated[str, Field(description="For `model` of a message.", examples=["gpt-4o"])]
+    object: Literal["model"] = "model"
+    created: Annotated[int, Field(description="Always 0: it is not known.", examples=[0])] = 0
+    owned_by: Annotated[str, Field(description="The provider.", examples=["openai"])]
+
+
+class ModelsView(BaseModel):
+    """The models that the agent can use, in the format of OpenAI's API."""
+
+    object: Literal["list"] = "list"
+    data: list[ModelView]
+
+
 class OutputTextView(BaseModel):
     """Text of the agent."""
 

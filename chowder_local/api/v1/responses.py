@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
 from starlette.responses import Response
 
-from chowder_local.api.schemas.responses import Message
+from chowder_local.api.schemas.responses import Message, ModelsView, ModelView
 from chowder_local.core.domain import MAIN_SESSION
-from chowder_local.core.errors.requests import ChatCompletionsMissing, InputInvalid
+from chowder_local.core.errors.requests import InputInvalid
 from chowder_local.http.bodies import parse
 from chowder_local.http.services import instance, services
 from chowder_local.http.streams import (
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 
 IDEMPOTENCY_KEY_HEADER = "Idempotency-Key"
 REPLAYED_HEADER = "Idempotent-Replayed"
-_INSTANCE = re.compile(r"instances/[\w-]{1,64}/\Z")
 
 
 async def respond(request: Request) -> Response:
@@ -66,10 +64,12 @@ async def respond(request: Request) -> Response:
     return Response(body, media_type=JSON)
 
 
-async def refuse_chat_completions(request: Request) -> Response:
-    """Refuses the call with the path to call instead."""
-    above = request.path_params["above"]
-    raise ChatCompletionsMissing(above if _INSTANCE.match(above) else "instances/{id}/")
+async def list_models(request: Request) -> ModelsView:
+    """Models that messages can name: the usual ones of each provider that the organization has a
+    key for, and those that named providers list. Other models of these providers work, too.
+    """
+    available = await services(request).conversations.models(instance(request))
+    return ModelsView(data=[ModelView(id=model, owned_by=owner) for model, owner in available])
 
 
 def session_of(request: Request) -> str | None:

@@ -132,6 +132,10 @@ def test_each_message_may_name_another_model(api: Client, agent: str) -> None:
     assert word in text_of(response)
 
 
+def test_the_models_are_listed(api: Client, agent: str, judge: Judge) -> None:
+    judge("models", api.get(f"instances/{agent}/models").status_code)
+
+
 def test_an_unknown_model_is_refused(api: Client, agent: str) -> None:
     rejected(api.message(agent, input="Hello", model="no-such-model"))
 

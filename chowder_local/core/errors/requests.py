@@ -116,26 +116,22 @@ class InstanceLimitReached(ChowderError):
         super().__init__(f"Instance limit reached ({count}/{limit}). Upgrade your subscription.")
 
 
-class ChatCompletionsMissing(ChowderError):
-    """A client calls the Chat Completions API, which agents do not have.
+class RouteMissing(ChowderError):
+    """No call has the path, such as another one of OpenAI's API, or one with a wrong base URL.
 
-    Remedy: Call the Responses API at the address that the message names.
+    Remedy: Call what the message names.
     """
-
-    def __init__(self, path: str) -> None:
-        super().__init__(
-            "Agents speak the Responses API, not Chat Completions. POST to "
-            f"/v1/{path}responses instead; with OpenAI's SDKs that is client.responses.create."
-        )
 
 
 class InstanceNotFound(ChowderError):
     """The organization has no such instance, or it is terminated.
 
-    Remedy: Use an id from `GET /v1/instances`.
+    Remedy: Use an id from `GET /v1/instances`. For a name, the message has the id.
     """
 
-    message = "Instance not found."
+    def __init__(self, name: str = "", ids: Sequence[str] = ()) -> None:
+        hint = f" The path takes an id, and {name!r} is the name of {' and '.join(ids)}."
+        super().__init__(f"Instance not found.{hint if ids else ''}")
 
 
 class TurnNotFound(ChowderError):

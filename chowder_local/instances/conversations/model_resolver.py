@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from chowder_local.accounts.credentials import ModelKeys
-    from chowder_local.core.domain import Instance, SandboxId
+    from chowder_local.core.domain import Instance, OrganizationId, SandboxId
     from chowder_local.core.model_endpoints import Endpoint
     from chowder_local.instances.conversations.vision_models import VisionModels
     from chowder_local.openclaw.gateway import Gateway
@@ -60,6 +61,21 @@ class ModelResolver:
         if endpoint is not None and endpoint.name == OLLAMA and is_called:
             await self._catalogue.check(endpoint, route.model)
         return route
+
+    async def available(self, organization_id: OrganizationId) -> list[tuple[str, str]]:
+        """Usual model ids of the providers that an organization can use, each with its provider."""
+        providers = [
+            each
+            for each in (*models.KNOWN_MODELS, *self._endpoints)
+            if await self._model_keys.find(organization_id, each) is not None
+        ]
+        listed = await asyncio.gather(*map(self._list, providers))
+        return [(model, each) for each, ids in zip(providers, listed, strict=True) for model in ids]
+
+    async def _list(self, provider: str) -> list[str]:
+        if (endpoint := self._endpoints.get(provider)) is None:
+            return list(models.KNOWN_MODELS[provider])
+        return [f"{provider}/{each}" for each in await self._catalogue.models(endpoint)]
 
     async def register(
         self, instance: Instance, gateway: Gateway, route: models.ModelRoute, *, has_images: bool

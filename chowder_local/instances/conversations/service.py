@@ -200,6 +200,10 @@ class Conversations:
         """The provider of a model id. Raises ModelUnknown if it names none."""
         return self._models.route(model).provider
 
+    async def models(self, instance: Instance) -> list[tuple[str, str]]:
+        """Ids of models that messages can name, each with its provider."""
+        return await self._models.available(instance.organization_id)
+
     async def check(self, instance: Instance, request: Mapping[str, Any]) -> None:
         """Raises as `respond` for a message that is refused before it is sent."""
         await self._resolve(instance, request)

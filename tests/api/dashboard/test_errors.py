@@ -30,7 +30,8 @@ async def test_an_unknown_page_is_a_json_error_for_programs(http: Api) -> None:
 @pytest.mark.parametrize("path", ["/v1/nowhere", "/v1", "/local/nowhere", "/assets/nowhere"])
 async def test_errors_of_the_api_are_json_even_in_a_browser(http: Api, path: str) -> None:
     answer = await http.client.get(path, headers=NAVIGATING)
-    assert (answer.status_code, answer.json()) == (404, {"detail": "Not Found"})
+    assert answer.status_code == 404
+    assert answer.json()["detail"]
 
 
 async def test_another_method_of_a_page_is_not_allowed(visitor: Visitor) -> None:
