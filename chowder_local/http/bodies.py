@@ -17,6 +17,7 @@ from chowder_local.core.errors.requests import (
     ClientStalled,
     InputInvalid,
 )
+from chowder_local.http.message_errors import JSON_INVALID
 from chowder_local.http.services import services
 
 if TYPE_CHECKING:
@@ -166,8 +167,8 @@ def json_of(body: bytes) -> Any:
         if b"\\ud" in body or b"\\uD" in body:
             json.dumps(content, ensure_ascii=False).encode()
     except ValueError as error:
-        position = error.pos if isinstance(error, json.JSONDecodeError) else 0
-        raise _invalid(f"JSON decode error: {error}", "json_invalid", position) from None
+        position = (error.pos,) if isinstance(error, json.JSONDecodeError) else ()
+        raise _invalid(f"JSON decode error: {error}", JSON_INVALID, *position) from None
     return content
 
 

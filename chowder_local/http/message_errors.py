@@ -33,6 +33,8 @@ _MODEL_ERRORS = (
     requests.ModelKeyMissing,
     requests.ProviderReserved,
 )
+JSON_INVALID = "json_invalid"
+"""The type of a problem whose `loc` ends with a position in the body's text, as in FastAPI."""
 RATE_LIMIT_CODE = "rate_limit_exceeded"
 
 
@@ -62,8 +64,14 @@ def _message(detail: Any) -> str:
     if isinstance(detail, dict):
         return str(detail["error"])
     if isinstance(detail, list):
-        return "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in detail)
+        return "; ".join(map(_problem, detail))
     return str(detail)
+
+
+def _problem(problem: Mapping[str, Any]) -> str:
+    # The message of invalid JSON has its position already.
+    place = "" if problem["type"] == JSON_INVALID else ".".join(map(str, problem["loc"])) + ": "
+    return f"{place}{problem['msg']}"
 
 
 def _code(raised: Exception, status: int) -> str:
@@ -78,7 +86,10 @@ def _code(raised: Exception, status: int) -> str:
 def _param(raised: Exception) -> str | None:
     """The member of the body that is at fault, if it is exactly one."""
     if isinstance(raised, requests.InputInvalid):
-        members = {_dotted(each["loc"]) for each in raised.problems}
+        problems = raised.problems
+        members = {
+            None if each["type"] == JSON_INVALID else _dotted(each["loc"]) for each in problems
+        }
         return members.pop() if len(members) == 1 else None
     if isinstance(raised, _MODEL_ERRORS):
         return "model"

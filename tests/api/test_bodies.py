@@ -58,7 +58,7 @@ FAULT: Call = ("POST", "/local/faults", {"kind": "message"})
 LONG = "x" * 129
 BREAKING: list[tuple[Call, dict[str, Any], list[Any], str]] = [
     (EGRESS, {"egress": "maybe"}, ["egress"], "enum"),
-    (EGRESS, {"hibernate": "maybe"}, ["hibernate"], "bool_parsing"),
+    (EGRESS, {"hibernate": "maybe"}, ["hibernate"], "bool_type"),
     (REPLIES, {"unmatched": "maybe"}, ["unmatched"], "literal_error"),
     (REPLIES, {"replies": "x"}, ["replies"], "list_type"),
     (REPLIES, {"rules": []}, ["rules"], "extra_forbidden"),
@@ -106,7 +106,11 @@ BREAKING: list[tuple[Call, dict[str, Any], list[Any], str]] = [
     (MESSAGE, {"input": 5}, ["input"], "string_type"),
     (MESSAGE, {"input": None}, ["input"], "string_type"),
     (MESSAGE, {"input": ["Hi"]}, ["input"], "dict_type"),
-    (MESSAGE, {"stream": "maybe"}, ["stream"], "bool_parsing"),
+    (MESSAGE, {"input": ""}, ["input"], "blank"),
+    (MESSAGE, {"input": " \n"}, ["input"], "blank"),
+    (MESSAGE, {"input": []}, ["input"], "blank"),
+    (MESSAGE, {"input": [{"role": "user", "content": " "}]}, ["input"], "blank"),
+    (MESSAGE, {"stream": "maybe"}, ["stream"], "bool_type"),
     (KEY, {"name": LONG}, ["name"], "string_too_long"),
     (KEY, {"instance_ids": []}, ["instance_ids"], "too_short"),
     (KEY, {"instance_ids": ["x"] * 1001}, ["instance_ids"], "too_long"),
@@ -122,7 +126,7 @@ BREAKING: list[tuple[Call, dict[str, Any], list[Any], str]] = [
     (INSTALLATION, {"slug": "x" * 257}, ["slug"], "string_too_long"),
     (INSTALLATION, {"env": {"A B": "x"}}, ["env"], "string_pattern_mismatch"),
     (INSTALLATION, {"env": {"A": 5}}, ["env"], "string_type"),
-    (SKILL, {"enabled": "maybe"}, ["enabled"], "bool_parsing"),
+    (SKILL, {"enabled": "maybe"}, ["enabled"], "bool_type"),
     (SKILL, {"apiKey": 5}, ["apiKey"], "string_type"),
     (SKILL, {"env": {"A": "x\x00"}}, ["env"], "string_pattern_mismatch"),
     (SKILL, {"config": "x"}, ["config"], "dict_type"),
@@ -197,6 +201,36 @@ async def test_a_missing_field_is_named_in_fastapis_format(shared: Api, agent: I
         ]
         for (method, path, _), field in MISSING
     }
+
+
+async def test_a_number_or_text_is_no_boolean(shared: Api, agent: Instance) -> None:
+    checked = set()
+    for method, path, good in (EGRESS, SKILL, MESSAGE, UPGRADE):
+        (operation,) = (
+            each for each in WITH_BODY if (each.method, address_of(each)) == (method, path)
+        )
+        assert isinstance(operation.body, type)
+        for name, member in operation.body.model_json_schema()["properties"].items():
+            if "boolean" not in {each.get("type") for each in member.get("anyOf", [member])}:
+                continue
+            for value in (0, 1, "true", "no"):
+                body = good | {name: value}
+                answer = await shared.call(method, path.replace("{id}", agent.id), json=body)
+                (problem,) = problems(answer)
+                assert (problem["loc"], problem["type"]) == (["body", name], "bool_type"), body
+            checked.add(name)
+    booleans = {"hibernate", "enabled", "stream", "store", "parallel_tool_calls", "dry_run"}
+    assert checked == booleans
+
+
+async def test_invalid_json_has_its_position_and_no_member(shared: Api, agent: Instance) -> None:
+    path = f"/v1/instances/{agent.id}/responses"
+    answer = await shared.post(path, content=b'{"model": "gpt-4o", }')
+    (problem,) = problems(answer)
+    assert (problem["loc"], problem["type"]) == (["body", 18], "json_invalid")
+    assert answer.json()["error"]["message"] == problem["msg"]
+    assert "line 1 column 19" in problem["msg"]
+    assert answer.json()["error"]["param"] is None
 
 
 @pytest.mark.parametrize("length", [1, 128])

@@ -78,6 +78,14 @@ def test_optional_members_have_no_default() -> None:
     assert creation["model_provider"]["description"] == 'Default: `"anthropic"`.'
 
 
+@pytest.mark.parametrize("value", ["", " \n\x1f", []])
+def test_a_message_without_input_does_not_fit_its_schema(value: Any) -> None:
+    schema = DOCUMENT["components"]["schemas"]["Message"]["properties"]["input"]
+    assert schema["anyOf"][0]["minLength"] == 1
+    assert OAS31Validator(schema).is_valid("Hi")
+    assert not OAS31Validator(schema).is_valid(value)
+
+
 @pytest.mark.parametrize(
     "item",
     [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, Field, StrictBool
 
 from chowder_local.api.schemas.fields import Id, Name, Overrides, ShortText, View
 from chowder_local.core.domain import (
@@ -139,7 +139,7 @@ class Upgrade(BaseModel):
     """The OpenClaw release to move to."""
 
     to: Annotated[OpenclawVersion, Field(examples=["2026.9.7"])]
-    dry_run: bool = Field(False, description="Only report what the upgrade would meet.")
+    dry_run: StrictBool = Field(False, description="Only report what the upgrade would meet.")
 
 
 class UpgradeFindingView(View):
@@ -213,7 +213,7 @@ class LocalInstanceChange(BaseModel):
         ),
     ] = None
     hibernate: Annotated[
-        bool | None,
+        StrictBool | None,
         Field(description="Whether it may leave memory while nobody uses it.", examples=[False]),
     ] = None
 

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from chowder_local.openclaw.responses.inputs import BLANK
 
 # It is sent as a header, which other characters could end or split.
 ModelId = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[\x21-\x7e]+$")]
@@ -18,9 +30,23 @@ MESSAGE_EXAMPLE = {
 }
 
 
-def _not_empty(value: str | list[dict[str, Any]]) -> str | list[dict[str, Any]]:
-    if not value:
-        raise ValueError("It should not be empty")
+NO_SPACE = r"[^\s\x1c-\x1f\x85]"
+"""A character that neither Python nor JSON Schema takes for white space."""
+_INPUT_SCHEMA = {
+    "anyOf": [
+        {"type": "string", "minLength": 1, "pattern": NO_SPACE},
+        {
+            "type": "array",
+            "minItems": 1,
+            "items": {"type": "object", "additionalProperties": True},
+        },
+    ]
+}
+
+
+def _not_blank(value: str | list[dict[str, Any]]) -> str | list[dict[str, Any]]:
+    if not value or (isinstance(value, str) and not re.search(NO_SPACE, value)):
+        raise PydanticCustomError(*BLANK)
     return value
 
 
@@ -58,9 +84,10 @@ class Message(BaseModel):
             description="The message: text, or items of the Responses format.",
             examples=["Hey! Who are you and what can you do?"],
         ),
-        AfterValidator(_not_empty),
+        AfterValidator(_not_blank),
+        WithJsonSchema(_INPUT_SCHEMA),
     ]
-    stream: Annotated[bool | None, Field(description="Stream server-sent events.")] = None
+    stream: Annotated[StrictBool | None, Field(description="Stream server-sent events.")] = None
     instructions: Annotated[
         str | None, Field(description="Instructions for this message alone.")
     ] = None
@@ -69,7 +96,7 @@ class Message(BaseModel):
         str | dict[str, Any] | None,
         Field(description="auto, none, required, or an object that names a function."),
     ] = None
-    parallel_tool_calls: bool | None = None
+    parallel_tool_calls: StrictBool | None = None
     text: Annotated[
         dict[str, Any] | None,
         Field(description="The answer's `format`: text, json_object or json_schema."),
@@ -84,7 +111,7 @@ class Message(BaseModel):
     top_p: Annotated[float | None, Field(ge=0, le=1)] = None
     reasoning: dict[str, Any] | None = None
     metadata: dict[str, str] | None = None
-    store: bool | None = None
+    store: StrictBool | None = None
     user: str | None = None
     include: Annotated[
         list[str] | None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StringConstraints, model_validator
 
 from chowder_local.api.schemas.fields import Overrides, View
 
@@ -88,7 +88,7 @@ class SkillChange(BaseModel):
     # The validator below, as far as JSON Schema can express it.
     model_config = ConfigDict(json_schema_extra={"minProperties": 1})
 
-    enabled: bool | None = None
+    enabled: StrictBool | None = None
     apiKey: Secret | None = Field(  # noqa: N815 - OpenClaw's name
         None, description="The value of the skill's one main variable.", examples=["sk-…"]
     )

@@ -31,6 +31,9 @@ DROPPED = frozenset(
 )  # fmt: skip
 """Item types that are left out: reasoning, and calls of a provider's own tools."""
 
+BLANK = ("blank", "It should have more than white space")
+"""Type and text of the error of such an input."""
+
 _ROLES = ("user", "assistant", "system", "developer")
 _STATUSES = ("in_progress", "completed", "incomplete")
 _TEXT_PARTS = ("input_text", "output_text", "text")

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from chowder_local.core.errors.agents import MessageRefused
+from chowder_local.core.errors.requests import InputInvalid
 from chowder_local.openclaw.responses import history, inputs, media, structured_outputs, tools
 from chowder_local.openclaw.responses.validators import as_object
 
@@ -102,7 +103,10 @@ class Turn:
 
 
 def parse_request(body: Mapping[str, Any]) -> Turn:
-    """Translates a request's body. Raises MessageRefused if a member cannot be honoured."""
+    """Translates a request's body.
+
+    Raises MessageRefused if a member cannot be honoured, InputInvalid if there is no input.
+    """
     for member, reason in REFUSED.items():
         if body.get(member):
             raise MessageRefused(f"{member}: {reason}")
@@ -116,7 +120,8 @@ def parse_request(body: Mapping[str, Any]) -> Turn:
     is_text = isinstance(body["input"], str)
     request["input"] = body["input"] if is_text else inputs.gateway_input(list(client_input.items))
     if inputs.is_blank(request["input"]):
-        raise MessageRefused("input: there is nothing but white space in it.")
+        kind, text = inputs.BLANK
+        raise InputInvalid([{"loc": ["body", "input"], "msg": text, "type": kind}])
     rules = [body.get("instructions"), offer.rule]
     if answer_format is not None:
         client_tools = offer.tools if offer.mode == "auto" else []
