@@ -45,6 +45,13 @@ def _no_flag(value: Any) -> Any:
     return value
 
 
+def _flag(value: Any) -> Any:
+    # Python takes 1 for true.
+    if not isinstance(value, bool):
+        raise ValueError("should be true")
+    return value
+
+
 Number = BeforeValidator(_no_flag)
 Seconds = Annotated[float, Field(ge=0, le=MAX_WAIT_S), Number]
 Count = Annotated[int, Field(ge=0), Number]
@@ -150,7 +157,7 @@ class Verbatim(_Strict, StreamStep):
 class Break(_Strict, StreamStep):
     """Breaks the connection."""
 
-    cut: Literal[True] = Field(description="Always true.")
+    cut: Annotated[Literal[True], BeforeValidator(_flag)] = Field(description="Always true.")
 
     async def play(self) -> bytes:
         raise StreamBroken("the reply script cut the answer off")

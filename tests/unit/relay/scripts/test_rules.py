@@ -51,6 +51,7 @@ SENSELESS: list[tuple[Any, str]] = [
     ({"template": "{{ tekst"}, "is not a valid template"),
     ({"chunks": []}, "reply.answer.chunks"),
     ({"chunks": [{"cut": False}]}, "reply.answer.chunks.0"),
+    ({"chunks": [{"cut": 1}]}, "reply.answer.chunks.0"),
     ({"text": "a", "delay_s": 1e9}, "reply.answer.delay_s"),
     ({"chunks": [{"wait_s": False}]}, "wait_s: Value error, should be a number"),
     ({"text": "a", "usage": {"output_tokens": True}}, "should be a number"),
