@@ -50,7 +50,7 @@ from chowder_local.api.schemas.instances import (
     Upgrade,
     UpgradeView,
 )
-from chowder_local.api.schemas.keys import KeyCreation, KeyDetailsView, KeyView, NewKeyView
+from chowder_local.api.schemas.keys import IssuedKeyView, KeyCreation, KeyDetailsView, KeyView
 from chowder_local.api.schemas.model_calls import (
     ExchangeDetailsView,
     ExchangeQuery,
@@ -139,7 +139,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("POST",   "/v1/instances/{instance_id}/skills/install",                skills.install,          CONFIGURE, "installSkill",          "Install a skill",             SkillInstallation,  SkillInstallationView, 200, (400, 409, 502)),
     Operation("GET",    "/v1/instances/{instance_id}/skills/{skill_name:path}",      skills.show,             CONFIGURE, "getSkill",              "Show a skill",                None,               SkillDetailsView, 200, (409, 502)),
     Operation("PATCH",  "/v1/instances/{instance_id}/skills/{skill_name:path}",      skills.change,           CONFIGURE, "updateSkill",           "Change a skill",              SkillChange,        None, 204, (400, 409, 502)),
-    Operation("POST",   "/v1/keys",                                                  keys.create,             ORG,       "createKey",             "Create a key",                KeyCreation,        NewKeyView, 201, (404,), is_audited=True),
+    Operation("POST",   "/v1/keys",                                                  keys.create,             ORG,       "createKey",             "Create a key",                KeyCreation,        IssuedKeyView, 201, (404,), is_audited=True),
     Operation("GET",    "/v1/keys",                                                  keys.index,              ORG,       "listKeys",              "List keys",                   None,               [KeyView]),
     Operation("GET",    "/v1/keys/{key_id}",                                         keys.show,               ORG,       "getKey",                "Show a key",                  None,               KeyDetailsView),
     Operation("DELETE", "/v1/keys/{key_id}",                                         keys.revoke,             ORG,       "revokeKey",             "Revoke a key",                None,               None, 204, is_audited=True),

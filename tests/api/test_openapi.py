@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +67,31 @@ def test_every_operation_and_schema_has_a_unique_name() -> None:
     assert [name for name in schemas if not re.fullmatch(r"([A-Z][a-z]+)+", name)] == []
 
 
+RESERVED = """
+abstract alias array base begin bool boolean byte callable case catch chan char checked clone const
+crate decimal declare default defer delegate delete do double dyn echo empty end ensure enum event
+export extends extension extern fallthrough final fixed float fn foreach func function goto guard
+impl implements implicit init inout instanceof int interface internal is isset let list lock long
+loop map match mod module move mut namespace native new next null object operator out override
+package params print private protected protocol pub public range readonly redo ref require rescue
+retry sbyte select self sizeof stackalloc static str string strictfp struct super switch
+synchronized then this throw throws trait transient try type typealias typeof uint ulong unchecked
+undef unless unsafe unset until use ushort using val var virtual void volatile when where
+"""
+"""What Go, JavaScript, Java, C#, Kotlin, Swift, Rust, PHP and Ruby reserve, and Python does not."""
+
+
+def test_generators_can_make_types_of_all_schemas() -> None:
+    schemas = DOCUMENT["components"]["schemas"]
+    lower = [each.lower() for each in schemas]
+    assert len(set(lower)) == len(lower)
+    assert set(lower) & {*keyword.kwlist, *RESERVED.split()} == set()
+    # Go's have a function NewX for each X, and one name for each value of all enumerations.
+    assert [each for each in schemas if each.removeprefix("New") in schemas.keys() - {each}] == []
+    values = [value for each in schemas.values() for value in each.get("enum", ())]
+    assert len(set(values)) == len(values)
+
+
 def test_optional_members_have_no_default() -> None:
     defaults = {
         f"{model}.{member}"
@@ -118,7 +144,7 @@ def test_every_operation_says_whether_it_needs_a_key() -> None:
         answers = described(operation)["responses"]
         needs_key = operation.access is not Access.ANYONE
         needs_more = needs_key and operation.access is not Access.ANY_KEY
-        result = ("security" in described(operation), "401" in answers, "403" in answers)
+        result = (bool(described(operation)["security"]), "401" in answers, "403" in answers)
         return result == (needs_key, needs_key, needs_more)
 
     assert failing(says_so) == []

@@ -8,6 +8,8 @@ from chowder_local.core.events import EventType
 
 SUMMARY = "The hosted OpenClaw agents API, on your own machine."
 
+CONTACT = {"name": "chowder-local", "url": "https://github.com/chowder-local/chowder-local"}
+
 ABOUT = """\
 The calls under `/v1` are those of the hosted service, with the same shapes, statuses and errors.
 Each instance is a container in which OpenClaw runs. The calls under `/local` exist only here.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 from pydantic.json_schema import models_json_schema
@@ -12,6 +13,7 @@ from chowder_local.api.access import Access
 from chowder_local.api.openapi import differences, errors
 from chowder_local.api.openapi.descriptions import (
     ABOUT,
+    CONTACT,
     EVENT,
     ITEM_SCHEMA,
     KEY,
@@ -65,6 +67,8 @@ def document(operations: Iterable[Operation]) -> dict[str, Any]:
             "version": __version__,
             "summary": SUMMARY,
             "description": ABOUT,
+            "contact": CONTACT,
+            "license": {"name": "MIT", "identifier": "MIT"},
         },
         "servers": [{"url": "/", "description": "The server that this document is from."}],
         "tags": [
@@ -99,9 +103,8 @@ def _operation(operation: Operation, schemas: Mapping[str, Any]) -> dict[str, An
         "operationId": operation.operation_id,
         "tags": [operation.tag],
         "parameters": parameters_of(operation, schemas),
+        "security": [] if operation.access is Access.ANYONE else [{"key": []}],
     }
-    if operation.access is not Access.ANYONE:
-        described["security"] = [{"key": []}]
     if isinstance(operation.body, str):
         content = _content(operation.body, _text(operation.body), schemas)
         described["requestBody"] = {"required": True, "content": content}
@@ -176,7 +179,10 @@ def _schemas(operations: list[Operation]) -> dict[str, Any]:
     for model in errors.MODELS:
         models[model, "serialization"] = None
     _, schema = models_json_schema(list(models), ref_template="#/components/schemas/{model}")
-    schemas: dict[str, Any] = schema["$defs"]
+    # Pydantic also defines what a model replaces by a schema of its own.
+    used = set(re.findall(r"#/components/schemas/(\w+)", json.dumps(schema)))
+    used |= {model.__name__ for model, _ in models}
+    schemas: dict[str, Any] = {name: each for name, each in schema["$defs"].items() if name in used}
     _close_patterns(schemas)
     queries = {each.query.__name__ for each in operations if each.query is not None}
     for name, each in schemas.items():

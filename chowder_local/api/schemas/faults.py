@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field, WithJsonSchema, model_validator
 
 from chowder_local.api.schemas.fields import Id
 from chowder_local.core.fault_injection import FaultDraft, FaultKind
@@ -30,6 +30,8 @@ NEW = {FaultKind.PROVISIONING, FaultKind.CREATE}
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 Kind = Annotated[
     FaultKind,
+    # A schema of its own would have a value of another's, which Go's generators make one name of.
+    WithJsonSchema({"type": "string", "enum": [str(each) for each in FaultKind]}),
     Field(
         description="Where it is injected. `provisioning`: into the provisioning of a new "
         "instance; `create`, `start`, `stop`: into that call; `message`: into a message, streamed "

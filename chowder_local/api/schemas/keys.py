@@ -58,7 +58,7 @@ class KeyView(View):
     created_at: datetime
 
 
-class NewKeyView(KeyView):
+class IssuedKeyView(KeyView):
     """A new key with its token, which no other answer has."""
 
     raw_key: Annotated[str, Field(examples=["chd_sk_…"])]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from chowder_local.accounts.keys import KeyDraft
-from chowder_local.api.schemas.keys import KeyCreation, KeyDetailsView, KeyView, NewKeyView
+from chowder_local.api.schemas.keys import IssuedKeyView, KeyCreation, KeyDetailsView, KeyView
 from chowder_local.http.bodies import parse
 from chowder_local.http.request_log import note
 from chowder_local.http.responses import array
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
 
-async def create(request: Request) -> NewKeyView:
+async def create(request: Request) -> IssuedKeyView:
     """A new key for some of the organization's instances. Only this answer has its token."""
     body = await parse(request, KeyCreation)
     draft = KeyDraft(**body.model_dump())
     key, raw_key = await services(request).keys.create(caller(request).organization_id, draft)
     note(request, key=key.id)
-    return NewKeyView.from_key(key, raw_key)
+    return IssuedKeyView.from_key(key, raw_key)
 
 
 async def index(request: Request) -> Response:

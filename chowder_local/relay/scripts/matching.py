@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from regex import Pattern
 
     from chowder_local.relay.scripts.patterns import TimeLimit
-    from chowder_local.relay.scripts.rules import Action, Match, Rule
+    from chowder_local.relay.scripts.rules import Action, Condition, Rule
     from chowder_local.relay.wire.conversation import Conversation
 
 _OVERLOADED_STATUSES: Mapping[str, int] = {ModelProvider.ANTHROPIC: 529}
@@ -128,7 +128,7 @@ def _is_in_session(name: str | None, request: ModelRequest) -> bool:
     return request.is_session_known and is_same
 
 
-def _fits(match: Match, request: ModelRequest, limit: TimeLimit) -> bool:
+def _fits(match: Condition, request: ModelRequest, limit: TimeLimit) -> bool:
     if match.is_of_session and not _is_in_session(match.session, request):
         return False
     return (
@@ -141,7 +141,7 @@ def _fits(match: Match, request: ModelRequest, limit: TimeLimit) -> bool:
     )
 
 
-def _fits_result(match: Match, request: ModelRequest, limit: TimeLimit) -> bool:
+def _fits_result(match: Condition, request: ModelRequest, limit: TimeLimit) -> bool:
     if not match.is_of_result:
         return True
     if request.tool is None or not is_same_tool(match.tool or request.tool, request.tool):

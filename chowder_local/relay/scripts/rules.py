@@ -66,7 +66,7 @@ class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Match(_Strict):
+class Condition(_Strict):
     """When a rule applies: all members that are given must match. Without any it always applies."""
 
     text: MatchText | None = Field(
@@ -154,7 +154,7 @@ class Verbatim(_Strict, StreamStep):
         return self.raw.encode()
 
 
-class Break(_Strict, StreamStep):
+class Cut(_Strict, StreamStep):
     """Breaks the connection."""
 
     cut: Annotated[Literal[True], BeforeValidator(_flag)] = Field(description="Always true.")
@@ -194,7 +194,7 @@ class Action(_Strict):
         "(`groups[0]` is the whole match). Filters may follow, as in `{{ text | upper }}`: "
         "`upper`, `lower`, `capitalize`, `trim`, `length`, `tojson`, `default('…')`.",
     )
-    chunks: list[str | Pause | Verbatim | Break] | None = Field(
+    chunks: list[str | Pause | Verbatim | Cut] | None = Field(
         None,
         min_length=1,
         max_length=MAX_CHUNKS,
@@ -275,8 +275,8 @@ class Rule(_Strict):
     """A reply, and when the model gives it."""
 
     name: str | None = Field(None, description="Name of the rule in error messages and reports.")
-    match: Match = Field(
-        default_factory=Match, description="When the rule applies; without it, always."
+    match: Condition = Field(
+        default_factory=Condition, description="When the rule applies; without it, always."
     )
     reply: Reply = Field(
         description="A text, an action, or a list of them: the first for the message, the next "

@@ -23,9 +23,9 @@ from chowder_client.models import (
     InstanceCreation,
     InstanceStatus,
     InstanceView,
+    IssuedKeyView,
     KeyCreation,
     Message,
-    NewKeyView,
     OutputMessageView,
     OutputTextView,
     Permission,
@@ -69,7 +69,7 @@ folder = list_files.sync(SHARED, client=client, path="workspace")
 assert isinstance(folder, FolderView)
 wanted = KeyCreation(name="generated", instance_ids=[SHARED], permissions=[Permission.READ])
 key = create_key.sync(client=client, body=wanted)
-assert isinstance(key, NewKeyView)
+assert isinstance(key, IssuedKeyView)
 keys = list_keys.sync(client=client)
 assert isinstance(keys, list)
 

@@ -17,7 +17,7 @@ from chowder_local.relay.scripts.matching import (
     make_answer,
 )
 from chowder_local.relay.scripts.patterns import TimeLimit
-from chowder_local.relay.scripts.rules import Break, Pause, Rule, Verbatim
+from chowder_local.relay.scripts.rules import Cut, Pause, Rule, Verbatim
 from chowder_local.relay.wire.conversation import Conversation, ToolCall, ToolResult, UserMessage
 from chowder_local.relay.wire.reply import Reply
 
@@ -152,7 +152,7 @@ def test_chunks_are_streamed_with_their_steps() -> None:
 
     given = answer({"chunks": chunks, "delay_s": 3})
 
-    steps = ("Once ", Pause(wait_s=2), Verbatim(raw="data: {\n\n"), "upon", Break(cut=True))
+    steps = ("Once ", Pause(wait_s=2), Verbatim(raw="data: {\n\n"), "upon", Cut(cut=True))
     assert given == ScriptedAnswer("r", Reply("Once upon", steps=steps), delay_s=3)
 
 

@@ -10,7 +10,7 @@ import pytest
 from chowder_local.core.domain import ModelProvider
 from chowder_local.core.errors.upstream import StreamBroken
 from chowder_local.openclaw.models import model_entry
-from chowder_local.relay.scripts.rules import Break, Pause, Verbatim
+from chowder_local.relay.scripts.rules import Cut, Pause, Verbatim
 from chowder_local.relay.wire.conversation import ToolCall
 from chowder_local.relay.wire.formats import wire_format
 from chowder_local.relay.wire.reply import USUAL_LIMIT_TOKENS, Reply, play
@@ -120,9 +120,9 @@ def test_an_answer_ends_at_the_limit_of_tokens_with_the_providers_reason(
     kind: str, is_streamed: bool
 ) -> None:
     asked_for = question(kind, is_streamed=is_streamed, more=LIMITS[kind])
-    paced = Reply("Let me see.", CALLS, steps=("Let me ", Pause(wait_s=0), "see.", Break(cut=True)))
+    paced = Reply("Let me see.", CALLS, steps=("Let me ", Pause(wait_s=0), "see.", Cut(cut=True)))
     steps = list(asked_for.render(paced).steps)
-    assert Break(cut=True) not in steps
+    assert Cut(cut=True) not in steps
     said = as_bytes(step for step in steps if isinstance(step, bytes))
     heard = wire_format(FORMATS[kind][0]).read_output(said)
     assert (heard.text, heard.calls) == ("Let me s", ())
@@ -180,7 +180,7 @@ def test_a_stream_of_geminis_has_a_chunk_for_each_part_and_ends_once() -> None:
 
 @pytest.mark.parametrize("kind", FORMATS)
 def test_steps_interrupt_a_stream_at_their_place(kind: str) -> None:
-    interrupted = ("Once ", Pause(wait_s=1), "upon", Verbatim(raw="data: {\n\n"), Break(cut=True))
+    interrupted = ("Once ", Pause(wait_s=1), "upon", Verbatim(raw="data: {\n\n"), Cut(cut=True))
     steps = list(
         question(kind, is_streamed=True).render(Reply("Once upon", steps=interrupted)).steps
     )
@@ -193,26 +193,26 @@ def test_steps_interrupt_a_stream_at_their_place(kind: str) -> None:
         Pause(wait_s=1),
         True,
         Verbatim(raw="data: {\n\n"),
-        Break(cut=True),
+        Cut(cut=True),
     ]
 
 
 @pytest.mark.parametrize("kind", FORMATS)
 def test_steps_come_before_an_answer_that_is_not_streamed(kind: str) -> None:
-    interrupted = ("Once ", Pause(wait_s=1), "upon", Break(cut=True))
+    interrupted = ("Once ", Pause(wait_s=1), "upon", Cut(cut=True))
     steps = list(
         question(kind, is_streamed=False).render(Reply("Once upon", steps=interrupted)).steps
     )
 
-    assert (steps[0], steps[1]) == (Pause(wait_s=1), Break(cut=True))
+    assert (steps[0], steps[1]) == (Pause(wait_s=1), Cut(cut=True))
     assert isinstance(steps[2], bytes)
     assert b"Once upon" in steps[2]
 
 
 def test_an_answer_that_breaks_at_once_has_no_text() -> None:
-    given = question("gemini", is_streamed=True).render(Reply(steps=(Break(cut=True),)))
+    given = question("gemini", is_streamed=True).render(Reply(steps=(Cut(cut=True),)))
 
-    assert next(iter(given.steps)) == Break(cut=True)
+    assert next(iter(given.steps)) == Cut(cut=True)
 
 
 @pytest.fixture
@@ -221,7 +221,7 @@ def anyio_backend() -> str:
 
 
 async def test_an_answer_is_played_until_it_breaks_off() -> None:
-    playing = play([b"a", Pause(wait_s=0), Verbatim(raw="b"), Break(cut=True), b"c"])
+    playing = play([b"a", Pause(wait_s=0), Verbatim(raw="b"), Cut(cut=True), b"c"])
 
     assert [await anext(playing), await anext(playing)] == [b"a", b"b"]
     with pytest.raises(StreamBroken, match="cut the answer off"):
