@@ -38,7 +38,6 @@ from chowder_local.instances.snapshots.restores import Restores
 from chowder_local.instances.snapshots.upgrade_checks import UpgradeChecks
 from chowder_local.instances.snapshots.upgrades import Upgrades
 from chowder_local.openclaw.channels import CONNECT_TIMEOUT_S, Channels
-from chowder_local.openclaw.files import Files
 from chowder_local.openclaw.rewinding import Rewinding
 from chowder_local.openclaw.skills import Skills
 from chowder_local.openclaw.transcripts.chat_history import ChatHistory
@@ -46,16 +45,11 @@ from chowder_local.openclaw.transcripts.reader import Transcripts
 
 if TYPE_CHECKING:
     from chowder_local.core.domain import InstanceId, SandboxId
-    from chowder_local.openclaw.sandbox_exec import Processes
     from chowder_local.openclaw.shortcuts.catalogue import Shortcut
 
 
 @dataclass(frozen=True, kw_only=True)
 class Agents(Sandboxes):
-    """`state_dir` is where OpenClaw keeps an agent's files and databases."""
-
-    state_dir: str
-    exec_files: Processes
     channel_connect_timeout_s: float = CONNECT_TIMEOUT_S
     vision_models: VisionModels = field(default_factory=VisionModels)
 
@@ -317,11 +311,6 @@ class Agents(Sandboxes):
             watch=self.session_watch,
             transcripts=self.transcripts,
         )
-
-    @cached_property
-    def files(self) -> Files:
-        idle_timeout_s = self.settings.transfer_idle_timeout_s
-        return Files(self.exec_files, self.state_dir, idle_timeout_s=idle_timeout_s)
 
     @cached_property
     def channels(self) -> Channels:

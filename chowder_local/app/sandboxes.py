@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 import psutil
@@ -38,7 +38,8 @@ from chowder_local.instances.warm_pool.pool import WarmPool
 from chowder_local.instances.warm_pool.rehydration import Rehydration
 from chowder_local.instances.warm_pool.sandboxes import WarmSandboxes
 from chowder_local.openclaw.control import Control
-from chowder_local.openclaw.gateway import Gateway
+from chowder_local.openclaw.files import Files
+from chowder_local.openclaw.gateway import Gateway, take_refused_sizes
 from chowder_local.openclaw.warmup import WarmUp
 
 if TYPE_CHECKING:
@@ -73,12 +74,17 @@ async def has_idle_processor() -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Sandboxes(ModelCalls):
-    """`exec` runs programs in a running sandbox, `exec_beside` on the volume of any sandbox."""
+    """`exec` runs programs in a running sandbox, `exec_beside` on the volume of any sandbox.
+
+    `state_dir` is where OpenClaw keeps an agent's files and databases.
+    """
 
     engine: Engine
     exec: Processes
     exec_beside: Processes
+    exec_files: Processes
     home: str
+    state_dir: str
     gateways: Forwarder
     state_transfers: StateTransfers
     egress_rule: EgressRule
@@ -91,7 +97,13 @@ class Sandboxes(ModelCalls):
     def gateway_of(self, sandbox_id: SandboxId, url: str | None) -> Gateway:
         """A sandbox's gateway, with its token."""
         token, lock = self.box.gateway_token(sandbox_id), self.config_locks.holding(sandbox_id)
-        return Gateway(self.gateways, url, token, lock)
+        refused_sizes = partial(take_refused_sizes, self.files, sandbox_id)
+        return Gateway(self.gateways, url, token, lock, refused_sizes)
+
+    @cached_property
+    def files(self) -> Files:
+        idle_timeout_s = self.settings.transfer_idle_timeout_s
+        return Files(self.exec_files, self.state_dir, idle_timeout_s=idle_timeout_s)
 
     @cached_property
     def shortcuts(self) -> ImageShortcuts:

@@ -112,15 +112,16 @@ class Files:
         self._command = command("files.py")
         self._slots: WeakValueDictionary[SandboxId, asyncio.Semaphore] = WeakValueDictionary()
 
-    async def folder(self, sandbox_id: SandboxId, path: str) -> Folder:
-        """A folder's entries, sorted by name.
+    async def folder(self, sandbox_id: SandboxId, path: str, *, remove: str = "") -> Folder:
+        """A folder's entries, sorted by name; removes the files whose names begin with `remove`.
 
         Like all methods of this class, it raises FileMissing if nothing is at the path, FileRefused
         if the path cannot be used, GatewayUnavailable, EngineUnavailable, SandboxMissing and
         SandboxPaused.
         """
         parts = split_path(path)
-        async with self._run(sandbox_id, {"op": "list", "parts": parts}) as process:
+        request = {"op": "list", "parts": parts, "remove": remove}
+        async with self._run(sandbox_id, request) as process:
             content = await _content(process, MAX_LISTING_BYTES)
         # Parsing thousands of entries would block the event loop.
         return await asyncio.to_thread(_folder, parts, content)

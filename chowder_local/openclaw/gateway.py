@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import math
 import re
 import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from chowder_local.core import request_context, untrusted_json
+from chowder_local.core.errors import ChowderError
 from chowder_local.core.errors.agents import (
     ConfigNotApplied,
     ConfigRefused,
@@ -26,6 +29,7 @@ from chowder_local.core.errors.agents import (
     RpcRefused,
 )
 from chowder_local.core.errors.upstream import StreamBroken, UpstreamFailed
+from chowder_local.openclaw.config.agent_config import CONFIG_FILE, merged
 from chowder_local.openclaw.session_keys import MAIN_KEY, session_key
 from chowder_local.upstream.forward import Forwarder, open_client
 
@@ -33,10 +37,14 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 
     from chowder_local.core.domain import SandboxId
+    from chowder_local.openclaw.files import Files
     from chowder_local.upstream.forward import Answer
 
     PatchOf = Callable[[Mapping[str, Any]], Mapping[str, Any] | None]
     GatewayOf = Callable[[SandboxId, str | None], "Gateway"]
+    RefusedSizes = Callable[[], Awaitable[tuple[int, int] | None]]
+
+log = logging.getLogger(__name__)
 
 KEEPALIVE_S = 2.0
 """A gateway closes idle connections after 5 s. The margin keeps a message from being sent on a
@@ -54,11 +62,32 @@ PROBE_INTERVAL_S = 0.1
 RESTART_TIMEOUT_S = 30.0
 """A restart begins some seconds after the patch that requires it, once running turns have ended."""
 
+PADDING_SLACK_BYTES = 256
+"""More than the key of the padding takes in the configuration."""
+MAX_PADDING_BYTES = 900_000
+"""OpenClaw takes control calls of one megabyte at most."""
+
 _UNANSWERED = (UpstreamFailed, StreamBroken, TimeoutError)
 _SUSPENDED = "unavailable during gateway suspension"
 _RESTARTING = "unavailable during gateway restart"
 _RATE_LIMITED = re.compile(r"rate limit exceeded .*retry after (\d{1,6})s")
 _ARRAYS_LOST = re.compile(r"would remove entries from array path\(s\): (.+?)\. Pass replacePaths")
+
+
+_REFUSED_PREFIX = f"{CONFIG_FILE}.rejected."
+_TOO_SHORT = (
+    "OpenClaw writes no configuration that has less than half of the former one's length. Make the "
+    "change in several steps, none of which removes half of the configuration."
+)
+_PAD = "-"
+
+
+class _SizeRefused(Exception):
+    """OpenClaw has refused to write a configuration of `size` that lacks `missing` bytes."""
+
+    def __init__(self, former: int, size: int) -> None:
+        self.size = size
+        self.missing = max(former // 2 - size, 0) + PADDING_SLACK_BYTES
 
 
 @dataclass(frozen=True)
@@ -81,7 +110,8 @@ class Gateway:
     """The gateway of one agent at `url`, called through a forwarder from `open_gateways`.
 
     `config_lock` serializes changes of the configuration, because OpenClaw's own check for
-    conflicting changes misses simultaneous ones. Raises GatewayUnavailable if `url` is None.
+    conflicting changes misses simultaneous ones. `refused_sizes` is `take_refused_sizes` of the
+    sandbox. Raises GatewayUnavailable if `url` is None.
     """
 
     def __init__(
@@ -90,6 +120,7 @@ class Gateway:
         url: str | None,
         token: str,
         config_lock: asyncio.Lock | None = None,
+        refused_sizes: RefusedSizes | None = None,
     ) -> None:
         if url is None:
             raise GatewayUnavailable("the sandbox has no address")
@@ -97,6 +128,7 @@ class Gateway:
         self._url = url
         self._headers = {"Authorization": f"Bearer {token}"}
         self._config_lock = config_lock or asyncio.Lock()
+        self._refused_sizes = refused_sizes
 
     async def is_started(self) -> bool:
         """Whether turns are taken. `/readyz` does not tell that: it fails if one channel does."""
@@ -184,12 +216,44 @@ class Gateway:
             yield self._revise
 
     async def _revise(self, patch_of: PatchOf) -> bool:
+        """As `revise_config`; a configuration may shrink to any length.
+
+        OpenClaw does not write one that has less than half of the former length. So the change is
+        made at once, with padding, which is then removed in steps that OpenClaw accepts.
+        """
+        began_s = time.monotonic()
+        padding = length = 0
+        has_restarted = None
+        while has_restarted is None:
+            try:
+                has_restarted = await self._patch(patch_of, padding)
+            except _SizeRefused as refused:
+                length = refused.size - padding
+                padding = 2 * padding + refused.missing
+                if padding > MAX_PADDING_BYTES:
+                    raise ConfigRefused(_TOO_SHORT) from None
+        if padding and has_restarted:
+            await self.wait_for_restart(began_s)
+        try:
+            while padding:
+                padding = padding // 2 if padding + PADDING_SLACK_BYTES > length else 0
+                await self._patch(partial(_padding, padding))
+        except (GatewayUnavailable, ConfigRefused, _SizeRefused) as failure:
+            # The agent has the change. The next one removes the rest of the padding.
+            log.warning("a configuration keeps %d bytes of padding: %s", padding, failure)
+        return has_restarted
+
+    async def _patch(self, patch_of: PatchOf, padding: int = 0) -> bool:
+        """Raises _SizeRefused if OpenClaw refuses to shorten the configuration so much."""
         lost_arrays: set[str] = set()
         for _ in range(PATCH_ATTEMPTS):
             current = await self.call("config.get", {})
-            patch = patch_of(untrusted_json.object_of(current.get("config")))
+            config = untrusted_json.object_of(current.get("config"))
+            patch = patch_of(config)
             if not patch:
                 return False
+            if padding or _is_padded(config):
+                patch = merged(_padding(padding), patch, keep_nulls=True)
             # Otherwise OpenClaw merges arrays, or refuses to remove entries.
             replaced = {*_array_paths(patch), *lost_arrays}
             params = {
@@ -217,6 +281,8 @@ class Gateway:
             if "persisted and" in str(unavailable):
                 # OpenClaw answers with this error if it restarts at once.
                 return True
+            if self._refused_sizes is not None and (sizes := await self._refused_sizes()):
+                raise _SizeRefused(*sizes) from unavailable
             raise
         stats = untrusted_json.object_at(result, "sentinel", "payload", "stats")
         return bool(stats.get("requiresRestart"))
@@ -350,6 +416,33 @@ class Gateway:
             yield answer
         finally:
             await answer.close()
+
+
+async def take_refused_sizes(files: Files, sandbox_id: SandboxId) -> tuple[int, int] | None:
+    """The lengths of the configuration and of the latest one that OpenClaw has refused to write.
+
+    OpenClaw leaves refused configurations beside its file. This removes them; None if there are
+    none, or the sandbox does not say.
+    """
+    try:
+        entries = (await files.folder(sandbox_id, ".", remove=_REFUSED_PREFIX)).entries
+    except ChowderError as failure:
+        log.info("sandbox %s: its folder cannot be read: %s", sandbox_id, failure)
+        return None
+    # Their names end with the time.
+    refused = [each.size for each in entries if each.name.startswith(_REFUSED_PREFIX)]
+    former = [each.size for each in entries if each.name == CONFIG_FILE]
+    return (former[0], refused[-1]) if former and refused else None
+
+
+def _padding(length: int, _: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """A patch of a setting that only OpenClaw's remote mode reads, and that users cannot set."""
+    return {"gateway": {"remote": {"sshIdentity": _PAD * length} if length else None}}
+
+
+def _is_padded(config: Mapping[str, Any]) -> bool:
+    remote = untrusted_json.object_at(config, "gateway", "remote")
+    return untrusted_json.text_of(remote.get("sshIdentity")).startswith(_PAD)
 
 
 def _array_paths(patch: Mapping[str, Any], above: str = "") -> Iterator[str]:

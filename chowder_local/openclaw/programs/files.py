@@ -1,8 +1,9 @@
 """Reads and writes an agent's files from inside its sandbox, as the agent's own user.
 
-In: one line of JSON {op, root, parts, limit}; for a write {op, root}, then the content as chunks,
-each with its length before it, an empty chunk as end mark, and a line {parts, into}. Out: one line
-of JSON {size} and as many bytes of content, or {error, message}. Truncated input changes nothing.
+In: one line of JSON {op, root, parts, limit, remove}; for a write {op, root}, then the content as
+chunks, each with its length before it, an empty chunk as end mark, and a line {parts, into}. Out:
+one line of JSON {size} and as many bytes of content, or {error, message}. Truncated input changes
+nothing.
 """
 
 from __future__ import annotations
@@ -105,9 +106,12 @@ def main(source: BinaryIO, sink: BinaryIO, watch: Callable[[], object] | None = 
 
 
 def list_folder(root: int, request: dict[str, Any], _: BinaryIO, sink: BinaryIO) -> None:
-    """Answers with a JSON array of [name, mode, size, mtime] for each entry of a folder."""
+    """Answers with a JSON array of [name, mode, size, mtime] for each entry of a folder.
+
+    Removes the files whose names begin with `remove`, if the request has it.
+    """
     parts = check_names(request["parts"])
-    rows: list[list[str | int]] = []
+    rows: list[tuple[str, int, int, int]] = []
     with folder_at(root, parts) as folder:
         descriptor = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
         try:
@@ -122,6 +126,10 @@ def list_folder(root: int, request: dict[str, Any], _: BinaryIO, sink: BinaryIO)
                         rows.append(row_of(entry))
         finally:
             os.close(descriptor)
+        for name, mode, _size, _mtime in rows:
+            if (prefix := request.get("remove")) and stat.S_ISREG(mode) and name.startswith(prefix):
+                with suppress(FileNotFoundError):
+                    os.unlink(name, dir_fd=folder)
     rows.sort()
     content = json.dumps(rows).encode()
     answer(sink, size=len(content))
@@ -362,11 +370,11 @@ def check_names(parts: list[str]) -> list[str]:
     return parts
 
 
-def row_of(entry: os.DirEntry[str]) -> list[str | int]:
+def row_of(entry: os.DirEntry[str]) -> tuple[str, int, int, int]:
     """An entry's row in a listing. Bytes of its name that are not UTF-8 become U+FFFD."""
     info = entry.stat(follow_symlinks=False)
     name = os.fsencode(entry.name).decode("utf-8", "replace")
-    return [name, info.st_mode, info.st_size, int(info.st_mtime)]
+    return name, info.st_mode, info.st_size, int(info.st_mtime)
 
 
 def display(parts: list[str]) -> str:

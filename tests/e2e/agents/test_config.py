@@ -153,6 +153,40 @@ def test_names_with_dots_are_set_in_nested_objects_and_null_deletes(
     assert models() is None
 
 
+@pytest.mark.slow
+def test_settings_may_become_much_shorter(
+    api: Api, engine: docker.DockerClient, patient: str
+) -> None:
+    def leavings() -> list[str]:
+        entries = api.get(f"instances/{patient}/files", params={"path": "."}).json()["entries"]
+        return [each["name"] for each in entries if ".rejected." in each["name"]]
+
+    for value in ("x" * 16_000, "short"):
+        # A change of the environment restarts the gateway, one of a skill does not.
+        overrides = {"openclaw_config": {"env.vars.SHRINKING": value}}
+        answer = api.patch(f"instances/{patient}", json=overrides)
+        assert answer.status_code == 200, answer.text
+        skill = api.patch(f"instances/{patient}/skills/weather", json={"env": {"A_KEY": value}})
+        assert skill.status_code == 204, skill.text
+    live = config_of(container_of(engine, api, patient))
+    assert live["env"]["vars"]["SHRINKING"] == "short"
+    assert live["skills"]["entries"]["weather"]["env"] == {"A_KEY": "short"}
+    assert "remote" not in live["gateway"]
+    told = api.get(f"instances/{patient}").json()["openclaw_config"]
+    assert told["env.vars.SHRINKING"] == "short"
+    assert leavings() == []
+    long = {"openclaw_config": {"env.vars.SHRINKING": "x" * 16_000}}
+    assert api.patch(f"instances/{patient}", json=long).status_code == 200
+    api.stop(patient)
+    gone = {"openclaw_config": {"env.vars.SHRINKING": None}}
+    answer = api.patch(f"instances/{patient}", json=gone)
+    assert (answer.status_code, answer.json()["status"]) == (200, "stopped")
+    api.start(patient)
+    live = config_of(container_of(engine, api, patient))
+    assert "SHRINKING" not in live.get("env", {}).get("vars", {})
+    assert "remote" not in live["gateway"]
+
+
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [

@@ -23,6 +23,7 @@ from chowder_local.core.errors.sandboxes import SandboxPaused
 from chowder_local.core.errors.upstream import StreamBroken
 from chowder_local.openclaw import files as module
 from chowder_local.openclaw.files import PROGRAMS_PER_SANDBOX, Files, split_path
+from chowder_local.openclaw.gateway import take_refused_sizes
 from tests.scripted.local_processes import LocalProcesses
 from tests.scripted.refusals import refusal_of
 
@@ -162,6 +163,17 @@ async def test_a_folder_tells_of_each_entry_what_it_is(files: Files, home: Path)
     assert text.mod_time == datetime.fromtimestamp(
         int((home / "folder/x.txt").stat().st_mtime), UTC
     )
+
+
+async def test_what_openclaw_refused_to_write_is_measured_and_removed(
+    files: Files, home: Path
+) -> None:
+    (home / "openclaw.json").write_text("12345")
+    (home / "openclaw.json.rejected.1").write_text("1")
+    (home / "openclaw.json.rejected.2").write_text("123")
+    assert await take_refused_sizes(files, SANDBOX_ID) == (5, 3)
+    assert await take_refused_sizes(files, SANDBOX_ID) is None
+    assert [each.name for each in home.iterdir()] == ["openclaw.json"]
 
 
 async def test_the_root_is_a_dot(files: Files, home: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -31,9 +32,16 @@ STALE = "config changed since last load; re-run config.get and retry"
 
 
 @asynccontextmanager
-async def reaching(scripted: Any) -> AsyncIterator[Gateway]:
+async def reaching(scripted: Any, *refused_sizes: tuple[int, int] | None) -> AsyncIterator[Gateway]:
+    """The gateway's client; `refused_sizes` are those that the sandbox reports, one a failure."""
+
+    async def next_sizes() -> tuple[int, int] | None:
+        return next(sizes)
+
+    sizes = iter(refused_sizes)
     async with serve(scripted) as url, open_gateways() as forwarder:
-        yield Gateway(forwarder, url, "gw-token")
+        lock = asyncio.Lock()
+        yield Gateway(forwarder, url, "gw-token", lock, next_sizes if refused_sizes else None)
 
 
 async def test_a_patch_waits_its_turn_where_openclaw_limits_their_rate() -> None:
@@ -184,6 +192,47 @@ async def test_a_gateway_that_cannot_be_patched_now_is_unavailable() -> None:
     scripted = ScriptedGateway(rpc_answers={"config.patch": refused("suspending", 503)})
     async with reaching(scripted) as gateway:
         with pytest.raises(GatewayUnavailable, match="suspending"):
+            await gateway.patch_config({"a": 1})
+
+
+FAILED = "gateway method failed before returning a response"
+"""OpenClaw's answer if it refuses to write a configuration that has shrunk too much."""
+
+
+def patches(scripted: ScriptedGateway) -> list[dict[str, Any]]:
+    return [json.loads(params["raw"]) for params in scripted.called("config.patch")]
+
+
+async def test_a_change_that_openclaw_finds_too_short_is_padded_and_the_padding_removed() -> None:
+    answers = [refused(FAILED, 503), ok({})]
+    scripted = ScriptedGateway(rpc_answers={"config.patch": answers})
+    async with reaching(scripted, (50_000, 3_000)) as gateway:
+        assert await gateway.patch_config({"a": 1}) is False
+    _, padded, *removals = patches(scripted)
+    assert padded["a"] == 1
+    lengths = [3_000 + len(each["gateway"]["remote"]["sshIdentity"]) for each in removals[:-1]]
+    lengths = [3_000 + len(padded["gateway"]["remote"]["sshIdentity"]), *lengths, 3_000]
+    assert all(
+        2 * after >= before for before, after in zip([50_000, *lengths], lengths, strict=False)
+    )
+    assert removals[-1] == {"gateway": {"remote": None}}
+
+
+async def test_padding_that_could_not_be_removed_goes_with_the_next_change() -> None:
+    answers = [refused(FAILED, 503), ok({}), refused("suspending", 503), ok({})]
+    padded = {"config": {"gateway": {"remote": {"sshIdentity": "---"}}}}
+    scripted = ScriptedGateway(rpc_answers={"config.patch": answers})
+    async with reaching(scripted, (8_000, 3_000), None) as gateway:
+        assert await gateway.patch_config({"a": 1}) is False
+        scripted.rpc_answers["config.get"] = ok(padded)
+        await gateway.patch_config({"a": 2})
+    assert patches(scripted)[-1] == {"gateway": {"remote": None}, "a": 2}
+
+
+async def test_a_change_that_no_padding_can_make_acceptable_is_refused_with_words() -> None:
+    scripted = ScriptedGateway(rpc_answers={"config.patch": refused(FAILED, 503)})
+    async with reaching(scripted, (4_000_000, 3_000)) as gateway:
+        with pytest.raises(ConfigRefused, match="in several steps"):
             await gateway.patch_config({"a": 1})
 
 
