@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 TOKEN = "123456:planted-bot-token-9e17c4"
 LONGEST_POLL_S = 1.0
-BOT = {"id": 123456, "is_bot": True, "first_name": "Bot", "username": "the_bot"}
+BOT: dict[str, Any] = {"id": 123456, "is_bot": True, "first_name": "Bot", "username": "the_bot"}
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ class BotApi(OnHost):
             self._is_closing = True
             self._changed.notify_all()
 
-    def write(self, person: int, text: str) -> None:
-        """A private message to the bot."""
+    def write(self, person: int, text: str, group: int = 0) -> None:
+        """A private message to the bot, or one in a group that begins with a mention of it."""
         with self._changed:
             number = len(self._updates) + 1
             message = {
@@ -52,15 +52,19 @@ class BotApi(OnHost):
                 "from": {"id": person, "is_bot": False, "first_name": "Ada"},
                 "text": text,
             }
+            if group:
+                mention = {"type": "mention", "offset": 0, "length": 1 + len(BOT["username"])}
+                message["chat"] = {"id": group, "type": "supergroup", "title": "Team"}
+                message["entities"] = [mention]
             self._updates.append({"update_id": number, "message": message})
             self._changed.notify_all()
 
-    def texts(self, person: int) -> list[str]:
-        """What the bot has written to somebody."""
+    def texts(self, chat: int) -> list[str]:
+        """What the bot has written to a person or in a group."""
         return [
             str(call.params["text"])
             for call in self.calls
-            if str(call.params.get("chat_id")) == str(person) and "text" in call.params
+            if str(call.params.get("chat_id")) == str(chat) and "text" in call.params
         ]
 
     def answer(self, asked: Asked) -> tuple[int, bytes]:

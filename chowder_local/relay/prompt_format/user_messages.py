@@ -20,6 +20,11 @@ _INTERNAL = re.compile(
 )
 _RUNTIME = re.compile(r"\n\nRuntime: agent=[^\n]*\Z")
 _TIMESTAMP = re.compile(r"\A\[[A-Z][a-z]{2} \d{4}-\d\d-\d\d \d\d:\d\d(?::\d\d)? [^\]\n]+\] ?")
+_CONTEXT_MARK = "⟦openclaw:ctx⟧"
+"""The end of each line above a block that OpenClaw writes above what somebody says in a messenger.
+
+The block is JSON in a fence, or goes to a blank line. OpenClaw removes the mark from users' texts.
+"""
 _QUEUED = re.compile(r"\A(?:\[Queued user message [^\]\n]*\]\n)+")
 _HISTORY = re.compile(
     r"\A(?:\[(?:Chat messages since your last reply|Recent chat messages) - for context\]\n"
@@ -95,7 +100,22 @@ def make_view(turns: Iterable[Turn]) -> ConversationView:
 def clean(part: str) -> str:
     """The user's own text in a part of a message; empty if it has none."""
     text = _RUNTIME.sub("", _INTERNAL.sub("", part)).strip()
-    return _ABORTED.sub("", _NUDGE.sub("", _TIMESTAMP.sub("", text))).strip()
+    text = _without_context(_TIMESTAMP.sub("", text))
+    return _ABORTED.sub("", _NUDGE.sub("", text)).strip()
+
+
+def _without_context(text: str) -> str:
+    """The text below OpenClaw's blocks; empty if the last of them has no end."""
+    start = 0
+    while (end := text.find("\n", start)) > 0 and text[start:end].endswith(_CONTEXT_MARK):
+        fence = "\n```" if text.startswith("```", end + 1) else "\n\n"
+        end = text.find(fence, end + 1)
+        if end < 0:
+            return ""
+        start = end + len(fence)
+        while text.startswith("\n", start):
+            start += 1
+    return text[start:]
 
 
 def unfold(turns: Iterable[Turn]) -> Iterator[Turn]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.docker
 
 ADA = 555
+GROUP = -1001
 CHANNELS = "/opt/openclaw/channels/package.json"
 REPLY_TIMEOUT_S = 60.0
 PLAUSIBLE: dict[str, dict[str, Any]] = {
@@ -72,7 +73,8 @@ def connect_telegram(api: Api, instance_id: str, config: dict[str, Any]) -> None
 def test_telegram_from_a_stranger_to_an_answer(
     api: Api, patient: str, bots: BotApi, server: ServerProcess
 ) -> None:
-    connect_telegram(api, patient, {"token": TOKEN, "api_root": bots.url})
+    telegram = {"token": TOKEN, "api_root": bots.url, "group_policy": "open"}
+    connect_telegram(api, patient, telegram)
     bots.write(ADA, "Is anybody there?")
 
     def code_given() -> str | None:
@@ -85,12 +87,25 @@ def test_telegram_from_a_stranger_to_an_answer(
     assert paired.status_code == 200, paired.text
     assert (paired.json()["status"], str(ADA) in paired.json()["output"]) == ("paired", True)
 
+    def answered(chat: int, answer: str) -> None:
+        eventually(
+            lambda: any(re.fullmatch(answer, text) for text in bots.texts(chat)),
+            f"the agent answers {answer}, not {bots.texts(chat)}",
+            REPLY_TIMEOUT_S,
+        )
+
     bots.write(ADA, "What is it like inside?")
-    eventually(
-        lambda: any("What is it like inside?" in text for text in bots.texts(ADA)),
-        "the agent answers",
-        REPLY_TIMEOUT_S,
-    )
+    # Other tests may have said something in the main conversation, which private messages are in.
+    quote = r'You said: "What is it like inside\?"'
+    answered(ADA, rf'\[offline\] Turn \d+\. {quote}( Before that: "[^"]*")?')
+    bots.write(ADA, "@the_bot Hello", group=GROUP)
+    answered(GROUP, r'\[offline\] Turn 1\. You said: "@the_bot Hello"')
+    replies = f"../local/instances/{patient}/replies"
+    rule = {"match": {"equals": "Say it"}, "reply": ["Said."]}
+    assert api.put(replies, json={"replies": [rule]}).status_code == 200
+    bots.write(ADA, "Say it")
+    answered(ADA, r"Said\.")
+    assert api.delete(replies).status_code == 204
 
     disconnect(api, patient, "telegram")
     assert status(api, patient, "telegram")["connected"] is False

@@ -29,6 +29,16 @@ def test_a_timestamp_is_removed() -> None:
     assert clean("[Tue 2026-11-24 22:48:01 Europe/Berlin] Hi") == "Hi"
 
 
+def test_what_a_messenger_adds_is_removed() -> None:
+    sender = '{"sender":{"id":"555","name":"Ada"}}'
+    said = f"{STAMP}Conversation info: ⟦openclaw:ctx⟧\n```json\n{sender}"
+    reply = 'Current message: ⟦openclaw:ctx⟧\n[Replying to: "Hello"]\n#4:'
+    assert clean(f"{said}\n```\n\nOne\n\ntwo") == "One\n\ntwo"
+    assert clean(f"{said}\n```\n\n{reply}\n\nYes") == "Yes"
+    assert clean(f"{said}, cut off") == ""
+    assert clean("Hello ⟦openclaw:ctx⟧") == "Hello ⟦openclaw:ctx⟧"
+
+
 def test_brackets_of_the_user_stay() -> None:
     assert clean("[urgent] Hello") == "[urgent] Hello"
     assert clean("One\n[Tue 2026-11-24 22:48 UTC] two") == "One\n[Tue 2026-11-24 22:48 UTC] two"
