@@ -41,11 +41,11 @@ class Transitions:
         self._instances = instances
         self._clock = clock
 
-    async def to_running(self, instance: Instance, gateway_url: str) -> Instance | None:
-        """The gateway accepts turns at that address."""
+    async def to_running(self, instance: Instance) -> Instance | None:
+        """The gateway accepts turns at the instance's `gateway_url`, which may be a new one."""
         first_ready_at = instance.first_ready_at or self._clock()
         changes: InstanceChanges = {
-            "gateway_url": gateway_url,
+            "gateway_url": instance.gateway_url,
             "first_ready_at": first_ready_at,
             "error_message": None,
         }
@@ -108,10 +108,10 @@ class Transitions:
             instance.id, only_from={RUNNING}, now=self._clock(), gateway_url=None
         )
 
-    async def wake(self, instance: Instance, gateway_url: str) -> Instance | None:
-        """Its sandbox is in memory again, and takes turns at that address."""
+    async def wake(self, instance: Instance) -> Instance | None:
+        """As `to_running`, for one that has been `running` all the time."""
         return await self._instances.change(
-            instance.id, only_from={RUNNING}, now=self._clock(), gateway_url=gateway_url
+            instance.id, only_from={RUNNING}, now=self._clock(), gateway_url=instance.gateway_url
         )
 
     async def postpone(self, instance: Instance, reason: str) -> Instance | None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import httpx
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    from chowder_local.core.domain import Instance
     from tests.api.conftest import Api
     from tests.scripted.world import World
 
@@ -32,18 +33,23 @@ DEADLINE_S = 10.0
 
 
 @pytest.fixture
-def home(world: World) -> Path:
-    """The empty instance root."""
-    for file in world.root.iterdir():
-        file.unlink()
-    return world.root
+async def agent(world: World) -> Instance:
+    return await world.created()
 
 
 @pytest.fixture
-async def url(world: World) -> str:
+def home(world: World, agent: Instance) -> Path:
+    """The empty instance root."""
+    state = world.state_of(agent)
+    for file in state.iterdir():
+        file.unlink()
+    return state
+
+
+@pytest.fixture
+def url(agent: Instance) -> str:
     """The files URL of a running agent."""
-    instance = await world.placed(InstanceStatus.RUNNING)
-    return f"/v1/instances/{instance.id}/files"
+    return f"/v1/instances/{agent.id}/files"
 
 
 def part(name: str, content: bytes, *, file_name: str | None = None) -> bytes:

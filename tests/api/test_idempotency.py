@@ -129,7 +129,7 @@ async def test_kept_answers_are_encrypted_bounded_and_expire(
         await queries.add(key, KeptAnswer("digest", "text/plain", body), world.clock())
     results = [await queries.get(key, world.clock()) for key in keys]
     assert [each is not None for each in results] == [False, True, True, False]
-    files = [world.root.parent / name for name in ("chowder.db", "chowder.db-wal")]
+    files = [world.settings.data_dir / name for name in ("chowder.db", "chowder.db-wal")]
     assert not any(b"A secret." in file.read_bytes() for file in files)
     await queries.expire(world.clock() + timedelta(days=1))
     assert await queries.get(keys[2], world.clock()) is None

@@ -79,7 +79,7 @@ async def test_a_running_instance_has_its_sandbox_and_address(http: Api) -> None
     assert set(view) == MEMBERS
     assert view["status"] == "running"
     assert view["sandbox_id"] == instance.sandbox_id
-    assert view["gateway_url"] == http.world.engine.gateway_url
+    assert view["gateway_url"] == http.world.engine.address(instance.sandbox_id)
 
 
 async def test_the_fields_of_a_creation_are_stored(http: Api) -> None:
@@ -121,7 +121,7 @@ async def test_the_status_has_three_members(http: Api) -> None:
     assert answer.json() == {
         "id": instance.id,
         "status": "running",
-        "gateway_url": http.world.engine.gateway_url,
+        "gateway_url": http.world.engine.address(instance.sandbox_id),
     }
 
 

@@ -98,7 +98,7 @@ async def test_a_follow_that_is_neither_true_nor_false_is_a_422(
 async def test_the_gateway_has_an_address_and_a_token(shared: Api, agent: Instance) -> None:
     answer = await shared.get(f"/local/instances/{agent.id}/gateway")
     assert answer.json() == {
-        "gateway_url": shared.world.engine.gateway_url,
+        "gateway_url": shared.world.engine.address(agent.sandbox_id),
         "token": shared.world.box.gateway_token(agent.sandbox_id),
     }
 

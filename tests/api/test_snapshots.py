@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.scripted.engine import Hold
-from tests.scripted.homes import archive, contents, exported
+from tests.scripted.homes import archive, exported
 
 if TYPE_CHECKING:
     from chowder_local.core.domain import Instance
@@ -20,7 +20,7 @@ TAR = {"Content-Type": "application/x-tar"}
 
 async def agent(http: Api) -> Instance:
     instance = await http.world.created()
-    http.world.engine.homes[instance.sandbox_id] = archive({NOTES: b"teal"})
+    http.world.engine.put_home(instance.sandbox_id, archive({NOTES: b"teal"}))
     return instance
 
 
@@ -110,7 +110,7 @@ async def test_an_agent_is_exported_and_imported(http: Api) -> None:
     result = await http.world.instances.get(new.json()["id"])
     assert result is not None
     settled = await http.world.settled(result)
-    assert contents(http.world.engine.homes[settled.sandbox_id], "data/")[NOTES] == b"teal"
+    assert (http.world.engine.home(settled.sandbox_id) / NOTES).read_bytes() == b"teal"
 
 
 async def test_an_invalid_archive_is_a_400_that_says_so(http: Api) -> None:

@@ -45,7 +45,8 @@ def entry(page: Page, name: str) -> Any:
 
 # axe-core judges each page in four looks.
 def test_they_are_in_nobodys_way(page: Page, served: Served) -> None:
-    ada, home = served.created("Ada" * 40), served.world.root
+    ada = served.created("Ada" * 40)
+    home = served.world.state_of(ada)
     (home / "workspace" / ("deep" * 20) / ("deeper" * 20)).mkdir(parents=True)
     (home / ("n" * 255)).write_text("x" * 5000)
     (home / HOSTILE).write_text(SCRIPT)
@@ -94,7 +95,8 @@ def test_they_are_in_nobodys_way(page: Page, served: Served) -> None:
 
 
 def test_several_files_are_uploaded_and_one_is_fetched(page: Page, served: Served) -> None:
-    ada, home = served.created("Ada"), served.world.root
+    ada = served.created("Ada")
+    home = served.world.state_of(ada)
     (home / "workspace").mkdir()
     show(page, served, ada, "/files")
     entry(page, "workspace/").click()
@@ -123,7 +125,8 @@ def test_several_files_are_uploaded_and_one_is_fetched(page: Page, served: Serve
 def test_an_upload_that_is_refused_says_why_and_the_next_one_goes_on(
     page: Page, served: Served
 ) -> None:
-    ada, home = served.created("Ada"), served.world.root
+    ada = served.created("Ada")
+    home = served.world.state_of(ada)
     (home / "taken").mkdir()
     (home / "taken" / "x").mkdir()
     show(page, served, ada, "/files?path=taken")
@@ -135,7 +138,8 @@ def test_an_upload_that_is_refused_says_why_and_the_next_one_goes_on(
 
 
 def test_a_file_is_begun_saved_and_looked_after(page: Page, served: Served) -> None:
-    ada, home = served.created("Ada"), served.world.root
+    ada = served.created("Ada")
+    home = served.world.state_of(ada)
     show(page, served, ada, "/files")
     page.get_by_label("Name of the new file").fill("notes/today.md")
     page.keyboard.press("Enter")
@@ -173,7 +177,8 @@ def test_a_file_is_begun_saved_and_looked_after(page: Page, served: Served) -> N
 
 
 def test_a_large_folder_is_searched_while_one_types(page: Page, served: Served) -> None:
-    ada, home = served.created("Ada"), served.world.root
+    ada = served.created("Ada")
+    home = served.world.state_of(ada)
     for number in range(1000):
         (home / f"note-{number:03}.md").touch()
     show(page, served, ada, "/files")

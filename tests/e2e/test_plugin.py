@@ -141,7 +141,7 @@ def test_what_a_killed_run_leaves_is_named_with_its_cure_and_ended_by_the_next_r
     # The findings of a scripted server are of this folder.
     env = environment(tmp_path, None) | {
         "CHOWDER_BASE_URL": f"{served.root_url}/v1", "CHOWDER_KEY": served.world.key,
-        "CHOWDER_DATA_DIR": str(served.world.root.parent),
+        "CHOWDER_DATA_DIR": str(served.world.settings.data_dir),
     }  # fmt: skip
     with subprocess.Popen(
         [*PYTEST, "-s", "-k", "waits"], cwd=tmp_path, env=env, text=True,

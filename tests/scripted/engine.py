@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +16,12 @@ from chowder_local.core.domain import (
     SandboxInfo,
     SandboxState,
 )
-from chowder_local.core.errors.sandboxes import EngineUnavailable, ImageMissing, SandboxMissing
+from chowder_local.core.errors.sandboxes import (
+    EngineUnavailable,
+    ImageMissing,
+    SandboxMissing,
+    SandboxPaused,
+)
 from chowder_local.core.release import is_release
 from chowder_local.openclaw.shortcuts.observations import OBSERVATIONS_FILE
 from tests.scripted import homes
@@ -26,7 +32,12 @@ if TYPE_CHECKING:
 
     from chowder_local.core.domain import SandboxSpec, SandboxUsage
     from chowder_local.instances.engine_protocol import Result
+    from tests.scripted.gateway import SandboxGateways
 
+
+NOWHERE = "http://127.0.0.1:9"
+"""An address at which nothing listens."""
+HAVE_PORT = {SandboxState.RUNNING, SandboxState.PAUSED}
 
 OBSERVATIONS = Path(__file__).with_name("observations.json").read_bytes()
 """What the image build has seen of OpenClaw 2026.9.6; the system prompt is shortened."""
@@ -43,14 +54,18 @@ class Hold:
 class ScriptedEngine:
     """Implements `Engine`; `failing` and `holds` are by the name of a call."""
 
-    def __init__(self, gateway_url: str) -> None:
-        self.gateway_url = gateway_url
+    def __init__(
+        self, homes_folder: Path | None = None, gateways: SandboxGateways | None = None
+    ) -> None:
+        """Without a folder nothing can boot; without `gateways` each address is NOWHERE."""
+        self._homes_folder = homes_folder
+        self._gateways = gateways
         self.containers: dict[SandboxId, SandboxInfo] = {}
         self.volume_ids: set[SandboxId] = set()
         self.files: dict[SandboxId, dict[str, bytes]] = {}
         self.image_files: dict[str, bytes] = {OBSERVATIONS_FILE: OBSERVATIONS}
-        self.homes: dict[SandboxId, bytes] = {}
-        """Archives of volumes by sandbox; others have a blank agent's home."""
+        self.furnish: Callable[[Path], object] = lambda _: None
+        """What OpenClaw puts into the home on a new volume, besides its configuration."""
         self.calls: list[tuple[str, str]] = []
         self.failing: dict[str, Exception] = {}
         self.holds: dict[str, Hold] = {}
@@ -74,23 +89,68 @@ class ScriptedEngine:
         self.disk_free: int = 10_000_000_000
         self.warm_sandboxes: list[SandboxId] = []
         """Sandboxes that were booted as warm ones."""
-        self.booted = SandboxInfo(SandboxId(""), SandboxState.RUNNING, gateway_url)
-        """The state of a booted sandbox, except for its id."""
-        self.after_boot: Callable[[], None] = lambda: None
+        self.booted = SandboxInfo(SandboxId(""), SandboxState.RUNNING)
+        """The state of a booted sandbox, except for its id and address."""
 
     def put(self, sandbox_id: SandboxId, state: SandboxState, **fields: object) -> None:
         """Sets a sandbox's state and creates its volume; MISSING removes the container."""
+        self.make_volume(sandbox_id)
+        self._place(SandboxInfo(sandbox_id, state), **fields)
+
+    def _place(self, info: SandboxInfo, **fields: object) -> None:
+        """Each change of a container is made here, so that its gateway goes with it."""
+        if self._gateways is not None:
+            url = self._gateways.follow(info.id, info.state)
+        else:
+            url = NOWHERE if info.state in HAVE_PORT else None
+        self.containers[info.id] = replace(info, **{"gateway_url": url} | fields)  # type: ignore[arg-type]  # fields of the dataclass
+        if info.state is SandboxState.MISSING:
+            del self.containers[info.id]
+
+    def home(self, sandbox_id: SandboxId) -> Path:
+        """The home on a sandbox's volume. Raises SandboxMissing if it has none."""
+        if sandbox_id not in self.volume_ids:
+            raise SandboxMissing(f"The volume {sandbox_id} is gone from the engine.")
+        assert self._homes_folder is not None
+        return self._homes_folder / sandbox_id
+
+    def running_home(self, sandbox_id: SandboxId) -> Path:
+        """As `home`, for a program in the sandbox. Raises as an engine that cannot run any."""
+        info = self._container(sandbox_id)
+        if info.state is SandboxState.PAUSED:
+            raise SandboxPaused
+        if info.state is not SandboxState.RUNNING:
+            raise EngineUnavailable(f"Sandbox {sandbox_id} is not running.")
+        return self.home(sandbox_id)
+
+    def put_home(self, sandbox_id: SandboxId, archive: bytes) -> None:
+        """Replaces the home on a sandbox's volume by that of an archive of a volume."""
+        home = self.home(sandbox_id)
+        shutil.rmtree(home)
+        homes.unpack(archive, home)
+
+    def make_volume(self, sandbox_id: SandboxId) -> None:
+        """Makes a sandbox's volume, if it has none."""
         self.volume_ids.add(sandbox_id)
-        if state is SandboxState.MISSING:
-            self.containers.pop(sandbox_id, None)
-            return
-        members = {"gateway_url": self.gateway_url if _has_port(state) else None} | fields
-        self.containers[sandbox_id] = replace(SandboxInfo(sandbox_id, state), **members)  # type: ignore[arg-type]  # fields of the dataclass
+        if not (home := self.home(sandbox_id)).exists():
+            (home / homes.STATE).mkdir(parents=True)
+            self.furnish(home)
+
+    def _container(self, sandbox_id: SandboxId) -> SandboxInfo:
+        if (info := self.containers.get(sandbox_id)) is None:
+            raise SandboxMissing(f"Sandbox {sandbox_id} is gone from the engine.")
+        return info
 
     def state(self, sandbox_id: SandboxId) -> SandboxState:
         """The state of a sandbox."""
         info = self.containers.get(sandbox_id)
         return SandboxState.MISSING if info is None else info.state
+
+    def address(self, sandbox_id: SandboxId) -> str:
+        """The address of a sandbox's gateway, which has a process."""
+        url = self._container(sandbox_id).gateway_url
+        assert url is not None
+        return url
 
     def made(self, name: str) -> int:
         """How often the call `name` was made."""
@@ -119,14 +179,19 @@ class ScriptedEngine:
         await self._fail("boot", spec.id)
         self._ensure_image(spec.openclaw_version)
         self.booted_versions[spec.id] = spec.openclaw_version
-        self.volume_ids.add(spec.id)
+        self.make_volume(spec.id)
         if spec.is_warm:
             self.warm_sandboxes.append(spec.id)
         self.files.setdefault(spec.id, {}).update(spec.files)
         if spec.home is not None:
-            self.homes[spec.id] = homes.volume_archive(spec.home.read_bytes(), spec.files)
-        self.containers[spec.id] = replace(self.booted, id=spec.id, egress=spec.egress)
-        self.after_boot()
+            self.put_home(spec.id, homes.archive(homes.contents(spec.home.read_bytes())))
+        state = self.home(spec.id) / homes.STATE
+        state.mkdir(exist_ok=True)
+        for name, content in spec.files.items():
+            (state / name).write_bytes(content)
+        # Another container, with another port.
+        self._place(SandboxInfo(spec.id, SandboxState.MISSING))
+        self._place(replace(self.booted, id=spec.id, egress=spec.egress))
         await self._hold("boot")
         return self.containers.get(spec.id) or SandboxInfo(spec.id, SandboxState.MISSING)
 
@@ -154,6 +219,7 @@ class ScriptedEngine:
 
     async def promote(self, sandbox_id: SandboxId) -> None:
         await self._call("promote", sandbox_id)
+        self._container(sandbox_id)
 
     async def release(self, sandbox_id: SandboxId) -> None:
         await self._change_state("release", sandbox_id, SandboxState.EXITED)
@@ -175,19 +241,19 @@ class ScriptedEngine:
 
     async def disk_bytes(self, sandbox_id: SandboxId, limit: int) -> int:
         await self._call("disk_bytes", sandbox_id)
+        self._container(sandbox_id)
         return self.disk.get(sandbox_id, 0)
 
     async def disk_free_bytes(self, sandbox_id: SandboxId) -> int:
         await self._call("disk_free_bytes", sandbox_id)
+        self._container(sandbox_id)
         return self.disk_free
 
     async def read_home(
         self, sandbox_id: SandboxId, work: Callable[[Iterator[bytes]], Result]
     ) -> Result:
         await self._call("read_home", sandbox_id)
-        if sandbox_id not in self.volume_ids:
-            raise SandboxMissing(f"The volume {sandbox_id} is gone from the engine.")
-        return await _read_home(self.homes.get(sandbox_id) or homes.blank(), work)
+        return await _read_home(homes.of_folder(self.home(sandbox_id)), work)
 
     async def rework_home(
         self, program: str, source: Path, work: Callable[[Iterator[bytes]], Result]
@@ -197,12 +263,15 @@ class ScriptedEngine:
 
     async def remove(self, sandbox_id: SandboxId) -> None:
         await self._fail("remove", sandbox_id)
-        self.containers.pop(sandbox_id, None)
-        self.volume_ids.discard(sandbox_id)
+        self._place(SandboxInfo(sandbox_id, SandboxState.MISSING))
+        if sandbox_id in self.volume_ids:
+            shutil.rmtree(self.home(sandbox_id), ignore_errors=True)
+            self.volume_ids.remove(sandbox_id)
         await self._hold("remove")
 
     async def processes(self, sandbox_id: SandboxId) -> list[str]:
         await self._call("processes", sandbox_id)
+        self._container(sandbox_id)
         return self.commands
 
     async def log_tail(
@@ -223,9 +292,7 @@ class ScriptedEngine:
 
     async def _change_state(self, name: str, sandbox_id: SandboxId, state: SandboxState) -> None:
         await self._fail(name, sandbox_id)
-        info = self.containers.get(sandbox_id)
-        if info is None:
-            raise SandboxMissing(f"Sandbox {sandbox_id} is gone from the engine.")
+        info = self._container(sandbox_id)
         is_freezing = state is SandboxState.PAUSED
         allowed = (
             {SandboxState.RUNNING} if is_freezing else {SandboxState.RUNNING, SandboxState.PAUSED}
@@ -233,7 +300,7 @@ class ScriptedEngine:
         # Releasing an exited sandbox is allowed.
         if info.state not in allowed and state is not SandboxState.EXITED:
             raise EngineUnavailable(f"The engine could not {name} a sandbox that is {info.state}.")
-        self.containers[sandbox_id] = replace(info, state=state)
+        self._place(replace(info, state=state))
         await self._hold(name)
 
     async def _call(self, name: str, sandbox_id: str = "") -> None:
@@ -256,7 +323,3 @@ class ScriptedEngine:
 
 async def _read_home(home: bytes, work: Callable[[Iterator[bytes]], Result]) -> Result:
     return await asyncio.to_thread(work, iter([home[:700], home[700:]]))
-
-
-def _has_port(state: SandboxState) -> bool:
-    return state in {SandboxState.RUNNING, SandboxState.PAUSED}

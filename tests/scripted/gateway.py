@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from chowder_local.core.domain import SandboxState
+from tests.scripted.serving import open_server
+
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from starlette.types import Receive, Scope, Send
+
+    from chowder_local.core.domain import SandboxId
+    from tests.scripted.serving import Server
 
     Handler = Callable[["ReceivedMessage", Receive, Send], Awaitable[None]]
     RpcAnswer = tuple[int, dict[str, Any]]
@@ -54,7 +61,7 @@ class ReceivedMessage:
 
 @dataclass
 class ScriptedGateway:
-    """The ASGI application that serves as the gateway of all sandboxes."""
+    """What gateways answer, and what they were sent: the ASGI application of all of them."""
 
     is_started: bool = True
     uptime_ms: int = 0
@@ -67,10 +74,10 @@ class ScriptedGateway:
     """Answers messages; None answers with `friendly`."""
     messages: list[ReceivedMessage] = field(default_factory=list)
     rpc_calls: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
-    tokens: set[str] = field(default_factory=set)
-    is_suspended: bool = False
+    suspended: set[str] = field(default_factory=set)
+    """The addresses of the gateways that are suspended."""
     refusals: int = 0
-    """How many messages and configuration calls came while it was suspended."""
+    """How many messages and configuration calls came to a suspended one."""
     probes: int = 0
     history_status: int = 404
     on_history: Callable[[], object] = lambda: None
@@ -83,23 +90,23 @@ class ScriptedGateway:
         return [params for each, params in self.rpc_calls if each == method]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        body = await _body(receive)
+        body, address = await _body(receive), address_at(scope["server"][1])
+        is_suspended = address in self.suspended
         headers = {name.decode(): value.decode("latin-1") for name, value in scope["headers"]}
         if scope["path"] == "/startupz":
             self.probes += 1
-            takes_turns = self.is_started and not self.is_suspended
+            takes_turns = self.is_started and not is_suspended
             await answer(send, 200 if takes_turns else 503, {"uptimeMs": self.uptime_ms})
             return
-        self.tokens.add(headers.get("authorization", ""))
         if scope["path"].startswith("/sessions/"):
             self.on_history()
             await answer(send, self.history_status, {"ok": False})
             return
         content = json.loads(body)
         if scope["path"] == "/api/v1/admin/rpc":
-            await answer(send, *self._rpc(content["method"], content["params"]))
+            await answer(send, *self._rpc(address, content["method"], content["params"]))
             return
-        if self.is_suspended:
+        if is_suspended:
             self.refusals += 1
             await answer(
                 send, 503, {"error": {"message": SUSPENDED, "code": "gateway_unavailable"}}
@@ -108,10 +115,6 @@ class ScriptedGateway:
         message = ReceivedMessage(headers, content)
         self.messages.append(message)
         await (self.handler or friendly)(message, self._receiver(receive), send)
-
-    def booted(self) -> None:
-        """Resets the suspension, as a new process does."""
-        self.is_suspended = False
 
     def _receiver(self, receive: Receive) -> Receive:
         async def receive_and_note() -> Any:
@@ -122,14 +125,14 @@ class ScriptedGateway:
 
         return receive_and_note
 
-    def _rpc(self, method: str, params: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+    def _rpc(self, address: str, method: str, params: dict[str, Any]) -> RpcAnswer:
         self.rpc_calls.append((method, params))
         if method in self.rpc_answers:
             answers = self.rpc_answers[method]
             if isinstance(answers, tuple):
                 return answers
             return answers.pop(0) if len(answers) > 1 else answers[0]
-        if method in {"config.get", "config.patch"} and self.is_suspended:
+        if method in {"config.get", "config.patch"} and address in self.suspended:
             self.refusals += 1
             return refused(f"{method} unavailable during gateway suspension", 503)
         if method == "config.get":
@@ -138,19 +141,71 @@ class ScriptedGateway:
             stats = {"requiresRestart": self.requires_restart}
             return ok({"sentinel": {"persisted": True, "payload": {"stats": stats}}})
         if method == "gateway.suspend.resume":
-            self.is_suspended = False
+            self.suspended.discard(address)
             return ok({"resumed": True, "status": "running"})
         if not method.startswith("gateway.suspend."):
             return ok({})
-        return self._suspend(drains=params.get("drain", True))
+        return self._suspend(address, drains=params.get("drain", True))
 
-    def _suspend(self, *, drains: bool) -> tuple[int, dict[str, Any]]:
+    def _suspend(self, address: str, *, drains: bool) -> RpcAnswer:
         self.busy_rounds -= 1
         if self.busy_rounds >= 0 and not drains:
             return ok({"status": "busy", "blockers": [{"kind": "embedded-run"}]})
-        self.is_suspended = True
+        self.suspended.add(address)
         status = "draining" if self.busy_rounds >= 0 else "ready"
         return ok({"status": status, "suspensionId": "susp-1"})
+
+
+class SandboxGateways:
+    """Each sandbox's gateway: all answer by one script, each at its own address to its own token.
+
+    A container gets another port with each start, refuses connections once it has ended, and
+    answers none while it is frozen.
+    """
+
+    def __init__(self, script: ScriptedGateway, token_of: Callable[[str], str]) -> None:
+        self._script = script
+        self._token_of = token_of
+        self._ports: dict[SandboxId, int] = {}
+        self._owners: dict[int, SandboxId] = {}
+        self._thawed: dict[int, asyncio.Event] = {}
+        self._server: Server
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[None]:
+        async with open_server(self) as self._server:
+            yield
+
+    def follow(self, sandbox_id: SandboxId, state: SandboxState) -> str | None:
+        """The address of a container that has come into a state; None if it has no process."""
+        if state not in {SandboxState.RUNNING, SandboxState.PAUSED}:
+            if (port := self._ports.pop(sandbox_id, None)) is not None:
+                self._server.close_port(port)
+                self._script.suspended.discard(address_at(port))
+            return None
+        if sandbox_id not in self._ports:
+            port = self._ports[sandbox_id] = self._server.open_port()
+            self._owners[port], self._thawed[port] = sandbox_id, asyncio.Event()
+        port = self._ports[sandbox_id]
+        if state is SandboxState.RUNNING:
+            self._thawed[port].set()
+        else:
+            self._thawed[port].clear()
+        return address_at(port)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        port = scope["server"][1]
+        await self._thawed[port].wait()
+        token = f"Bearer {self._token_of(self._owners[port])}"
+        if (b"authorization", token.encode()) in scope["headers"]:
+            await self._script(scope, receive, send)
+        else:
+            await answer(send, 401, {"error": {"message": "Unauthorized", "type": "unauthorized"}})
+
+
+def address_at(port: int) -> str:
+    """The URL of a gateway."""
+    return f"http://127.0.0.1:{port}"
 
 
 def ok(payload: dict[str, Any]) -> tuple[int, dict[str, Any]]:

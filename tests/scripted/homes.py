@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from chowder_local.instances.snapshots.exports import FORMAT, VERSION, manifest_entry
@@ -12,7 +14,8 @@ from chowder_local.instances.snapshots.exports import FORMAT, VERSION, manifest_
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-CONFIG = ".openclaw/openclaw.json"
+STATE = ".openclaw"
+CONFIG = f"{STATE}/openclaw.json"
 
 
 def archive(files: Mapping[str, bytes], *entries: tarfile.TarInfo, prefix: str = "data/") -> bytes:
@@ -65,10 +68,20 @@ def exported(files: Mapping[str, bytes] | None = None, **members: object) -> byt
     return head + archive(files or {".openclaw/workspace/AGENTS.md": b"# Agents\n"}, prefix="")
 
 
-def volume_archive(home: bytes, files: Mapping[str, bytes]) -> bytes:
-    """The archive of a volume with a home and further files of its state folder."""
-    state_files = {f".openclaw/{name}": content for name, content in files.items()}
-    return archive(contents(home) | state_files)
+def of_folder(home: Path) -> bytes:
+    """The archive of a volume with the home that is in a folder."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        tar.add(home, "data")
+    return buffer.getvalue()
+
+
+def unpack(volume_archive: bytes, home: Path) -> None:
+    """Unpacks the archive of a volume as a folder that does not exist yet."""
+    with TemporaryDirectory(dir=home.parent) as folder:
+        with tarfile.open(fileobj=io.BytesIO(volume_archive)) as tar:
+            tar.extractall(folder, filter="fully_trusted")
+        (Path(folder) / "data").rename(home)
 
 
 def contents(home: bytes, prefix: str = "") -> dict[str, bytes]:

@@ -8,10 +8,13 @@ import sys
 import tarfile
 from asyncio.subprocess import PIPE
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from chowder_local.engine.specs import HOME
+
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 
     from chowder_local.core.domain import SandboxId
 
@@ -20,15 +23,19 @@ READ_BYTES = 256 * 1024
 
 
 class LocalProcess:
-    """A child of the test process."""
+    """A child of the test process; what it is sent first may name a folder of its home."""
 
-    def __init__(self, child: asyncio.subprocess.Process) -> None:
+    def __init__(self, child: asyncio.subprocess.Process, home: str) -> None:
         assert child.stdin is not None
         assert child.stdout is not None
         self.child = child
+        self._home: str | None = home
         self._input, self._output = child.stdin, child.stdout
 
     async def write(self, chunk: bytes) -> None:
+        if self._home is not None:
+            chunk = chunk.replace(f'"{HOME}/'.encode(), f'"{self._home}/'.encode())
+            self._home = None
         self._input.write(chunk)
         await self._input.drain()
 
@@ -50,19 +57,23 @@ class LocalProcess:
 
 
 class LocalProcesses:
-    """Implements `Processes`, for Python programs only."""
+    """Implements `Processes`, for Python programs only; a sandbox's HOME is `home_of` it."""
 
-    def __init__(self) -> None:
+    def __init__(self, home_of: Callable[[SandboxId], Path] = lambda _: Path(HOME)) -> None:
+        self._home_of = home_of
         self.failing: Exception | None = None
         self.running = 0
         self.most_running = 0
         self.unpacked = 0
 
     @asynccontextmanager
-    async def process(self, _: SandboxId, command: Sequence[str]) -> AsyncIterator[LocalProcess]:
+    async def process(
+        self, sandbox_id: SandboxId, command: Sequence[str]
+    ) -> AsyncIterator[LocalProcess]:
         if self.failing is not None:
             raise self.failing
-        interpreter, *arguments = command
+        home = str(self._home_of(sandbox_id))
+        interpreter, *arguments = (home if each == HOME else each for each in command)
         assert interpreter == "/usr/bin/python3"
         creating = asyncio.ensure_future(
             asyncio.create_subprocess_exec(sys.executable, *arguments, stdin=PIPE, stdout=PIPE)
@@ -71,11 +82,11 @@ class LocalProcesses:
             child = await asyncio.shield(creating)
         except asyncio.CancelledError:
             # The child was created nevertheless.
-            await to_its_end(LocalProcess(await to_its_end(creating)).leave())
+            await to_its_end(LocalProcess(await to_its_end(creating), home).leave())
             raise
         self.running += 1
         self.most_running = max(self.most_running, self.running)
-        process = LocalProcess(child)
+        process = LocalProcess(child, home)
         try:
             yield process
         finally:

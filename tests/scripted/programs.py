@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from chowder_local.core.domain import SandboxId
 
@@ -40,11 +40,16 @@ class ScriptedPrograms:
     """Responses by method, operation or REACH; of a list, one for each call, then the last."""
     calls: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     failing: Exception | None = None
+    check: Callable[[SandboxId], object] = lambda _: None
+    """Raises if no program can run for a sandbox."""
 
     @asynccontextmanager
-    async def process(self, _: SandboxId, __: Sequence[str]) -> AsyncIterator[ScriptedProgram]:
+    async def process(
+        self, sandbox_id: SandboxId, _: Sequence[str]
+    ) -> AsyncIterator[ScriptedProgram]:
         if self.failing is not None:
             raise self.failing
+        self.check(sandbox_id)
         yield ScriptedProgram(self)
 
     def called(self, method: str) -> list[dict[str, Any]]:

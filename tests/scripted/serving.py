@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -19,13 +19,56 @@ DEADLINE_S = 10.0
 POLL_S = 0.005
 
 
-class _Server(uvicorn.Server):
+class Server(uvicorn.Server):
     """Sets an event once it has started, and stops at once instead of at its next tick."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.has_started = asyncio.Event()
         self.must_stop = asyncio.Event()
+        self._listeners: dict[int, socket.socket] = {}
+        self._accepting: set[asyncio.Task[None]] = set()
+
+    def open_port(self) -> int:
+        """Serves the application on one more free port of the loopback."""
+        # asyncio disables the delay of small writes (40 ms) only on a socket with this protocol.
+        listener = socket.socket(proto=socket.IPPROTO_TCP)
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        listener.setblocking(False)
+        port: int = listener.getsockname()[1]
+        self._listeners[port] = listener
+        asyncio.get_running_loop().add_reader(listener, self._accept, port)
+        return port
+
+    def close_port(self, port: int) -> None:
+        """Refuses connections to an opened port from now on, and breaks off those that are open."""
+        listener = self._listeners.pop(port)
+        asyncio.get_running_loop().remove_reader(listener)
+        listener.close()
+        for connection in list(self.server_state.connections):
+            if connection.transport.get_extra_info("sockname")[1] == port:
+                connection.transport.abort()
+
+    def _accept(self, port: int) -> None:
+        with suppress(BlockingIOError, ConnectionAbortedError):
+            connection, _ = self._listeners[port].accept()
+            connection.setblocking(False)
+            task = asyncio.get_running_loop().create_task(self._connect(connection, port))
+            self._accepting.add(task)
+            task.add_done_callback(self._accepting.discard)
+
+    async def _connect(self, connection: socket.socket, port: int) -> None:
+        # asyncio's own servers leave open what they have accepted when they are closed.
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.connect_accepted_socket(self._protocol, connection)
+        if port not in self._listeners:
+            transport.abort()
+
+    def _protocol(self) -> asyncio.Protocol:
+        return self.config.http_protocol_class(  # type: ignore[call-arg]  # as uvicorn calls it
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -37,10 +80,9 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         # uvicorn's own shutdown waits 0.1 s without need, in hundreds of tests.
-        for server in self.servers:
-            server.close()
-        for connection in list(self.server_state.connections):
-            connection.shutdown()
+        for port in list(self._listeners):
+            self.close_port(port)
+        await asyncio.gather(*self._accepting)
         for task in self.server_state.tasks:
             task.cancel()
         await asyncio.gather(*self.server_state.tasks, return_exceptions=True)
@@ -49,20 +91,24 @@ class _Server(uvicorn.Server):
 @asynccontextmanager
 async def serve(app: ASGIApp) -> AsyncIterator[str]:
     """Serves an application on a free port of the loopback; yields its URL."""
-    # Only on a socket with this protocol does asyncio disable the delay of small writes (40 ms).
-    with socket.socket(proto=socket.IPPROTO_TCP) as listener:
-        listener.bind(("127.0.0.1", 0))
-        server = _Server(
-            uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=1)
-        )
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(server.serve(sockets=[listener]))
-            async with asyncio.timeout(DEADLINE_S):
-                await server.has_started.wait()
-            try:
-                yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-            finally:
-                server.must_stop.set()
+    async with open_server(app) as server:
+        yield f"http://127.0.0.1:{server.open_port()}"
+
+
+@asynccontextmanager
+async def open_server(app: ASGIApp) -> AsyncIterator[Server]:
+    """A server of an application, on the ports that are opened."""
+    server = Server(
+        uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=1)
+    )
+    serving = asyncio.create_task(server.serve(sockets=[]))
+    try:
+        async with asyncio.timeout(DEADLINE_S):
+            await server.has_started.wait()
+        yield server
+    finally:
+        server.must_stop.set()
+        await serving
 
 
 @asynccontextmanager

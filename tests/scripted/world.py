@@ -15,6 +15,7 @@ from chowder_local.core.domain import (
     ModelProvider,
     OrganizationId,
     SandboxId,
+    SandboxState,
 )
 from chowder_local.core.errors.sandboxes import EngineUnavailable
 from chowder_local.core.events import Events
@@ -22,21 +23,22 @@ from chowder_local.core.model_endpoints import Endpoint
 from chowder_local.core.secrets import SecretBox
 from chowder_local.core.settings import Settings
 from chowder_local.core.tasks import owned_tasks
+from chowder_local.engine.specs import HOME, STATE_DIR
 from chowder_local.instances.lifecycle.creation import InstanceDraft
 from chowder_local.instances.lifecycle.egress import EgressRule
 from chowder_local.instances.monitoring.health import ServerFacts
-from chowder_local.openclaw.config.agent_config import CONFIG_FILE
 from chowder_local.openclaw.gateway import open_gateways
 from chowder_local.openclaw.home.state_transfer import StateTransfers
 from chowder_local.relay.recordings.registry import RecordingRegistry
 from chowder_local.relay.scripts.registry import ScriptRegistry
 from chowder_local.store.database import Database
+from tests.scripted import homes
 from tests.scripted.database import SECRET, kitchen_database
-from tests.scripted.engine import ScriptedEngine
-from tests.scripted.gateway import ScriptedGateway
+from tests.scripted.engine import NOWHERE, ScriptedEngine
+from tests.scripted.gateway import SandboxGateways, ScriptedGateway
 from tests.scripted.local_processes import LocalProcesses
 from tests.scripted.programs import ScriptedPrograms, done
-from tests.scripted.serving import eventually, serve
+from tests.scripted.serving import eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -80,8 +82,6 @@ class World(Composition):
     processes: LocalProcesses
     programs: ScriptedPrograms
     beside: ScriptedPrograms
-    root: Path
-    """The home that the agents of all sandboxes share."""
     organization_id: OrganizationId
     key: str
 
@@ -90,6 +90,10 @@ class World(Composition):
         current = await self.instances.get(instance.id)
         assert current is not None
         return current
+
+    def state_of(self, instance: Instance) -> Path:
+        """The folder of an instance's files and databases, in the home on its volume."""
+        return self.engine.home(instance.sandbox_id) / homes.STATE
 
     async def settled(self, instance: Instance) -> Instance:
         """Waits for the instance's boot to end; returns the instance."""
@@ -108,11 +112,21 @@ class World(Composition):
         instance = await self.created()
         return await self.lifecycle.stop(self.organization_id, instance.id)
 
-    async def placed(self, status: InstanceStatus, number: int = 1, **fields: Any) -> Instance:
-        """Adds a row as an earlier run of the server may have left it."""
+    async def placed(
+        self,
+        status: InstanceStatus,
+        number: int = 1,
+        state: SandboxState | None = None,
+        **fields: Any,
+    ) -> Instance:
+        """Adds a row as an earlier run of the server may have left it, and its sandbox if any."""
+        sandbox_id = SandboxId(f"chowder-{number:012x}")
+        if state is not None:
+            self.engine.put(sandbox_id, state)
+        sandbox = self.engine.containers.get(sandbox_id)
         defaults: dict[str, Any] = {
             "first_ready_at": self.clock.now,
-            "gateway_url": self.engine.gateway_url,
+            "gateway_url": (sandbox and sandbox.gateway_url) or NOWHERE,
             "organization_id": self.organization_id,
             "name": "Ada",
         }
@@ -120,7 +134,7 @@ class World(Composition):
             id=InstanceId(f"instance-{number}"),
             status=status,
             model_provider=ModelProvider.ANTHROPIC,
-            sandbox_id=SandboxId(f"chowder-{number:012x}"),
+            sandbox_id=sandbox_id,
             created_at=self.clock.now,
             updated_at=self.clock.now,
             **defaults | fields,
@@ -139,26 +153,26 @@ async def open_world(
 ) -> AsyncIterator[World]:
     """A world whose organization has keys for two of the three providers."""
     clock, gateway, egress_rule = Clock(), ScriptedGateway(), egress or EgressRule()
+    box = SecretBox(SECRET)
+    gateways = SandboxGateways(gateway, box.gateway_token)
     # The path must not contain links.
-    processes, home = LocalProcesses(), tmp_path.resolve() / "home"
-    home.mkdir()
-    (home / CONFIG_FILE).write_text("{}")
-    programs, beside = ScriptedPrograms(dict(PROGRAMS)), ScriptedPrograms()
+    engine = ScriptedEngine(tmp_path.resolve() / "homes", gateways)
+    processes = LocalProcesses(engine.running_home)
+    programs = ScriptedPrograms(dict(PROGRAMS), check=engine.running_home)
+    beside = ScriptedPrograms(check=engine.home)
     kitchen = await kitchen_database(tmp_path, clock)
     async with (
         Database.open(kitchen.path) as database,
-        serve(gateway) as url,
+        gateways.serving(),
         open_gateways() as forwarder,
-        StateTransfers(processes, str(home)) as state_transfers,
+        StateTransfers(processes, HOME) as state_transfers,
         owned_tasks() as tasks,
     ):
-        engine = ScriptedEngine(url)
-        engine.after_boot = gateway.booted
         yield World(
             settings=_settings(tmp_path, egress=egress_rule.default, **settings),
             endpoints=ENDPOINTS,
             database=database,
-            box=SecretBox(SECRET),
+            box=box,
             tasks=tasks,
             clock=clock,
             events=events or Events(),
@@ -171,8 +185,8 @@ async def open_world(
             exec=programs,
             exec_files=processes,
             exec_beside=beside,
-            home=str(home),
-            state_dir=str(home),
+            home=HOME,
+            state_dir=STATE_DIR,
             gateways=forwarder,
             state_transfers=state_transfers,
             egress_rule=egress_rule,
@@ -185,7 +199,6 @@ async def open_world(
             processes=processes,
             programs=programs,
             beside=beside,
-            root=home,
             organization_id=kitchen.organization_id,
             key=kitchen.key,
         )

@@ -24,7 +24,7 @@ NOTES = ".openclaw/workspace/notes.md"
 async def test_the_client_takes_and_moves_copies(tmp_path: Path) -> None:
     async with open_world(tmp_path) as world:
         instance = await world.created()
-        world.engine.homes[instance.sandbox_id] = archive({NOTES: b"teal"})
+        world.engine.put_home(instance.sandbox_id, archive({NOTES: b"teal"}))
         async with serve(app_of(world)) as url:
             await asyncio.to_thread(copied, url, world, instance.id)
 

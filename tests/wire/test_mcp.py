@@ -18,7 +18,7 @@ from mcp_types import TextResourceContents
 
 from chowder_local.api.access import Access
 from chowder_local.app.server import api
-from chowder_local.core.domain import InstanceStatus, Permission
+from chowder_local.core.domain import Permission
 from chowder_local.http.listener import with_state
 from chowder_local.mcp.tools import Tool, tools
 from tests.scripted.serving import loopback_client, no_lifespan, serve
@@ -62,7 +62,7 @@ class Server:
 @pytest.fixture
 async def server(tmp_path: Path) -> AsyncIterator[Server]:
     async with open_world(tmp_path) as world:
-        instance = await world.placed(InstanceStatus.RUNNING)
+        instance = await world.created()
         state = {"services": world.services}
         async with serve(with_state(api([], no_lifespan, world.metrics), state)) as url:
             yield Server(world, url, instance)

@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from chowder_local.app.server import api
-from chowder_local.core.domain import InstanceStatus, ModelProvider
+from chowder_local.core.domain import ModelProvider
 from chowder_local.http.listener import with_state
 from chowder_local.instances.monitoring.trace_export import TraceExport
 from tests.scripted import gateway as scripted
@@ -96,7 +96,7 @@ async def traced(tmp_path: Path, *, has_content: bool = False) -> AsyncIterator[
     collector = Collector()
     app = Starlette(routes=[Route("/v1/traces", collector.take, methods=["POST"])])
     async with open_world(tmp_path) as world, serve(app) as collector_url:
-        instance = await world.placed(InstanceStatus.RUNNING)
+        instance = await world.created()
         export = TraceExport.open(collector_url, world.call_log, has_content=has_content)
         world.traces.export = export.turn
         state = {"services": world.services}
@@ -187,7 +187,7 @@ async def test_a_turn_that_fails_is_an_error(tmp_path: Path) -> None:
 @pytest.mark.slow
 async def test_a_collector_that_is_away_delays_no_message(tmp_path: Path) -> None:
     async with open_world(tmp_path) as world:
-        instance = await world.placed(InstanceStatus.RUNNING)
+        instance = await world.created()
         # Nothing listens on port 9 of the loopback.
         away = TraceExport.open("http://127.0.0.1:9", world.call_log, has_content=False)
         with closing(away) as export:

@@ -62,14 +62,14 @@ class LiveConfig:
         self._gateway_of = gateway_of
         self._vision_models = vision_models
 
-    async def change(self, instance: Instance, url: str | None, patch: Mapping[str, Any]) -> bool:
+    async def change(self, instance: Instance, patch: Mapping[str, Any]) -> bool:
         """Applies a merge patch; the agent accepts turns when this returns.
 
         True if the gateway has restarted itself for it. Raises ConfigRefused with OpenClaw's
         message if it refuses the patch or does not start with it, and nothing has changed then;
         raises GatewayUnavailable, BootFailed, EngineUnavailable.
         """
-        gateway = self._gateway_of(instance.sandbox_id, url)
+        gateway = self._gateway_of(instance.sandbox_id, instance.gateway_url)
         # Held until no restore can follow, which would undo other changes.
         async with gateway.hold_config() as revise:
             try:

@@ -89,12 +89,12 @@ class Reconfiguration:
 
     async def _configure(self, instance: Instance, patch: Mapping[str, Any]) -> bool:
         if instance.status is InstanceStatus.RUNNING:
-            return await self._live_config.change(instance, instance.gateway_url, patch)
+            return await self._live_config.change(instance, patch)
         if instance.status is InstanceStatus.STOPPED:
             # Only the agent itself can validate its configuration, so it is resumed for that.
-            url = await self._waking.wake(instance)
+            woken = await self._waking.wake(instance)
             try:
-                return await self._live_config.change(instance, url, patch)
+                return await self._live_config.change(woken, patch)
             finally:
-                await self._sandbox_control.freeze(instance, url)
+                await self._sandbox_control.freeze(woken)
         raise InstanceStateWrong(instance.status, "running or stopped")

@@ -107,16 +107,15 @@ class InMemory:
         """As `using`, for a caller who holds the lock of an instance read under it."""
         if not instance.is_hibernated:
             return instance
-        gateway_url = await self.wake(instance)
-        resumed = await self._transitions.wake(instance, gateway_url)
+        resumed = await self._transitions.wake(await self.wake(instance))
         if resumed is None:
             await self._directory.raise_status_changed(instance)
         self._uses.end_leaving(resumed)
         log.info("instance %s: resumed from hibernation", instance.id)
         return resumed
 
-    async def wake(self, instance: Instance) -> str:
-        """The gateway's address once it accepts turns; the caller holds the instance's lock.
+    async def wake(self, instance: Instance) -> Instance:
+        """As `Waking.wake`; the caller holds the instance's lock.
 
         If the agent cannot run again, the instance becomes an `error`. Raises ChowderError.
         """

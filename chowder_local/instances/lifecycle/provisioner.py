@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from chowder_local.core import request_context
@@ -128,7 +129,7 @@ class Provisioner:
         try:
             if fault is not None:
                 await self._inject(instance, fault)
-            gateway_url = await self._gateway_url(instance, warm_sandbox)
+            ready = await self._bring_up(instance, warm_sandbox)
         except (EngineUnavailable, HostFull, ImageMissing) as unavailable:
             log.warning("instance %s: boot postponed: %s", instance.id, unavailable)
             await self._postpone(instance, str(unavailable))
@@ -149,22 +150,24 @@ class Provisioner:
             reason = "An internal error; the server's log has the details."
             await self._transitions.to_error(instance, reason)
         else:
-            await self._transitions.to_running(instance, gateway_url)
+            await self._transitions.to_running(ready)
 
-    async def _gateway_url(self, instance: Instance, warm_sandbox: WarmSandbox | None) -> str:
-        """The gateway's address, once the instance is ready. Raises ChowderError."""
-        gateway_url = None
+    async def _bring_up(self, instance: Instance, warm_sandbox: WarmSandbox | None) -> Instance:
+        """The instance with its sandbox and address, once it is ready. Raises ChowderError."""
+        ready = None
         if warm_sandbox is not None:
             try:
                 gateway_url = await self._warm_sandboxes.wake(instance, warm_sandbox)
+                ready = replace(instance, gateway_url=gateway_url)
             except ChowderError as failure:
                 log.warning("instance %s: its warm sandbox failed: %s", instance.id, failure)
         else:
-            gateway_url = await self._rehydration.move(instance)
-        if gateway_url is None:
+            ready = await self._rehydration.move(instance)
+        if ready is None:
             gateway_url = await self._sandbox_boot.boot(instance)
+            ready = replace(instance, gateway_url=gateway_url)
         await self._snapshots.restore_conversations(instance)
-        return gateway_url
+        return ready
 
     async def _inject(self, instance: Instance, fault: FaultDraft) -> None:
         """Delays the boot, or fails it; but raises errors first that it would have anyway."""

@@ -36,12 +36,12 @@ class SandboxControl:
         self._instances = instances
         self._locks = locks
 
-    async def freeze(self, instance: Instance, gateway_url: str | None) -> None:
+    async def freeze(self, instance: Instance) -> None:
         """Freezes a sandbox after a drain. Does nothing to one that has died.
 
         Raises ChowderError if the engine fails; the sandbox accepts turns again then.
         """
-        await self._drain.drain(instance, gateway_url)
+        await self._drain.drain(instance, instance.gateway_url)
         try:
             sandbox = await self._engine.inspect(instance.sandbox_id)
             if sandbox.state is SandboxState.RUNNING:

@@ -50,7 +50,7 @@ class Lifecycle:
         async with self._locks.holding(stale.id):
             instance = await self._directory.current(stale, InstanceStatus.RUNNING)
             if instance.is_in_memory:
-                await self._sandbox_control.freeze(instance, instance.gateway_url)
+                await self._sandbox_control.freeze(instance)
             stopped = await self._transitions.to_stopped(instance)
         return stopped or await self._directory.raise_status_changed(instance)
 
@@ -59,8 +59,7 @@ class Lifecycle:
         stale = await self._directory.get_for_request(organization_id, instance_id)
         async with self._locks.holding(stale.id):
             instance = await self._directory.current(stale, InstanceStatus.STOPPED)
-            gateway_url = await self._in_memory.wake(instance)
-            started = await self._transitions.to_running(instance, gateway_url)
+            started = await self._transitions.to_running(await self._in_memory.wake(instance))
         return started or await self._directory.raise_status_changed(instance)
 
     async def delete(self, organization_id: OrganizationId, instance_id: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from chowder_local.core.domain import SandboxState
@@ -45,8 +46,11 @@ class Waking:
         self._egress = egress
         self._events = events
 
-    async def wake(self, instance: Instance) -> str:
-        """The gateway's address once it accepts turns. Raises ChowderError."""
+    async def wake(self, instance: Instance) -> Instance:
+        """The instance once it accepts turns: perhaps in another sandbox, with its address.
+
+        Its row has the sandbox, but not the address. Raises ChowderError.
+        """
         sandbox = await self._engine.inspect(instance.sandbox_id)
         if not self._egress.fits(instance, sandbox):
             # A container's networks are set when it is created, so this needs another one.
@@ -63,7 +67,7 @@ class Waking:
         if sandbox.state is SandboxState.RUNNING:
             try:
                 await self._drain.resume(instance, sandbox.gateway_url)
-                return await self._readiness.wait(sandbox)
+                return replace(instance, gateway_url=await self._readiness.wait(sandbox))
             except (GatewayUnavailable, RpcRefused, BootFailed) as reason:
                 log.warning(
                     "instance %s: resuming failed, is booted again: %s", instance.id, reason
@@ -71,6 +75,7 @@ class Waking:
         # It was released or died, or the host or the engine was restarted.
         return await self._bring_back(instance)
 
-    async def _bring_back(self, instance: Instance) -> str:
-        moved_url = await self._rehydration.move(instance)
-        return moved_url or await self._sandbox_boot.boot(instance)
+    async def _bring_back(self, instance: Instance) -> Instance:
+        if (moved := await self._rehydration.move(instance)) is not None:
+            return moved
+        return replace(instance, gateway_url=await self._sandbox_boot.boot(instance))

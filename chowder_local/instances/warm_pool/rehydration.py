@@ -54,8 +54,8 @@ class Rehydration:
         self._sandbox_control = sandbox_control
         self._refused: TTLCache[InstanceId, bool] = TTLCache(REFUSALS_KEPT, REFUSAL_KEPT_S)
 
-    async def move(self, instance: Instance) -> str | None:
-        """The gateway's address in the instance's new sandbox; None if it must be booted.
+    async def move(self, instance: Instance) -> Instance | None:
+        """The instance with its new sandbox and that gateway's address; None if it must be booted.
 
         The volume stays until the home is on the new one's disk and the row names the new sandbox,
         so nothing is lost at any moment.
@@ -77,7 +77,7 @@ class Rehydration:
         if not moved:
             return None
         log.info("instance %s: moved to sandbox %s", instance.id, warm.sandbox_id)
-        return url
+        return replace(moved, gateway_url=url)
 
     async def _wake(self, warm: WarmSandbox, instance: Instance) -> str | None:
         """The gateway's address in the warm sandbox, once it has the home; None if that fails."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     import httpx
 
+    from chowder_local.core.domain import Instance
     from tests.api.dashboard.conftest import Visitor
     from tests.scripted.world import World
 
@@ -23,14 +24,19 @@ HOSTILE = '</textarea><script>alert(1)</script>"&lt;{{ 7*7 }}'
 
 
 @pytest.fixture
-def home(world: World) -> Path:
-    return world.root
+async def agent(world: World) -> Instance:
+    return await world.created()
 
 
 @pytest.fixture
-async def files(visitor: Visitor) -> str:
+def home(world: World, agent: Instance) -> Path:
+    return world.state_of(agent)
+
+
+@pytest.fixture
+def files(agent: Instance) -> str:
     """The address of a running agent's files."""
-    return f"/instances/{(await visitor.http.world.created()).id}/files"
+    return f"/instances/{agent.id}/files"
 
 
 class Editor:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     import httpx
 
+    from chowder_local.core.domain import Instance
     from tests.api.dashboard.conftest import Visitor
     from tests.scripted.world import World
 
@@ -26,17 +27,23 @@ BINARY = bytes(range(256))
 
 
 @pytest.fixture
-def home(world: World) -> Path:
-    """The empty instance root."""
-    for file in world.root.iterdir():
-        file.unlink()
-    return world.root
+async def agent(world: World) -> Instance:
+    return await world.created()
 
 
 @pytest.fixture
-async def files(visitor: Visitor) -> str:
+def home(world: World, agent: Instance) -> Path:
+    """The empty instance root."""
+    state = world.state_of(agent)
+    for file in state.iterdir():
+        file.unlink()
+    return state
+
+
+@pytest.fixture
+def files(agent: Instance) -> str:
     """The address of a running agent's files."""
-    return f"/instances/{(await visitor.http.world.created()).id}/files"
+    return f"/instances/{agent.id}/files"
 
 
 async def upload(

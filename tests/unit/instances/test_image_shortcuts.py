@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 async def test_the_image_is_read_once() -> None:
-    engine = ScriptedEngine("http://127.0.0.1:9")
+    engine = ScriptedEngine()
     make_unfit(engine, STATE_TRANSFER)
     shortcuts = ImageShortcuts(engine)
     assert [await shortcuts.allow(each) for each in (STATE_TRANSFER, TRANSCRIPTS)] == [False, True]
@@ -27,7 +27,7 @@ async def test_the_image_is_read_once() -> None:
 
 @pytest.mark.parametrize("failure", [EngineUnavailable("gone"), ImageMissing("sandbox:1")])
 async def test_nothing_is_allowed_until_the_image_can_be_read(failure: ChowderError) -> None:
-    engine = ScriptedEngine("http://127.0.0.1:9")
+    engine = ScriptedEngine()
     engine.failing["file_of_image"] = failure
     shortcuts = ImageShortcuts(engine)
     assert not await shortcuts.allow(STATE_TRANSFER)

@@ -25,7 +25,7 @@ def test_the_diagram_in_the_docs_shows_exactly_the_allowed_transitions() -> None
 async def test_a_transition_that_is_not_allowed_raises_and_changes_nothing(world: World) -> None:
     instance = await world.placed(InstanceStatus.TERMINATED)
     with pytest.raises(ValueError, match="cannot move from terminated to running"):
-        await world.transitions.to_running(instance, "http://127.0.0.1:1")
+        await world.transitions.to_running(instance)
     assert await world.now(instance) == instance
 
 
@@ -42,5 +42,5 @@ async def test_an_instance_that_was_stopped_meanwhile_neither_hibernates_nor_wak
     seen = await world.created()
     stopped = await world.lifecycle.stop(world.organization_id, seen.id)
     assert await world.transitions.hibernate(seen) is None
-    assert await world.transitions.wake(seen, "http://127.0.0.1:1") is None
+    assert await world.transitions.wake(seen) is None
     assert await world.now(seen) == stopped

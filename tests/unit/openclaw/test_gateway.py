@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from chowder_local.core import request_context
-from chowder_local.core.domain import SandboxId
+from chowder_local.core.domain import SandboxId, SandboxState
 from chowder_local.core.errors.agents import (
     ConfigNotApplied,
     ConfigRefused,
@@ -21,7 +21,7 @@ from chowder_local.core.errors.agents import (
 )
 from chowder_local.core.keyed_lock import KeyedLocks
 from chowder_local.openclaw.gateway import MAX_MESSAGE_BYTES, PATCH_ATTEMPTS, Gateway, open_gateways
-from tests.scripted.gateway import ScriptedGateway, ok, refused
+from tests.scripted.gateway import SandboxGateways, ScriptedGateway, ok, refused
 from tests.scripted.serving import eventually, serve
 
 if TYPE_CHECKING:
@@ -66,10 +66,11 @@ async def test_a_gateway_that_is_not_there_is_not_started() -> None:
 
 
 async def test_a_control_call_sends_the_token_and_returns_the_payload() -> None:
-    scripted = ScriptedGateway()
-    async with reaching(scripted) as gateway:
+    gateways = SandboxGateways(ScriptedGateway(), lambda _: "gw-token")
+    async with gateways.serving(), open_gateways() as forwarder:
+        url = gateways.follow(SandboxId("chowder-1"), SandboxState.RUNNING)
+        gateway = Gateway(forwarder, url, "gw-token")
         assert await gateway.call("config.get", {}) == {"hash": "hmac-sha256:v1:abc"}
-    assert scripted.tokens == {"Bearer gw-token"}
 
 
 async def test_a_gateway_gets_the_request_id() -> None:

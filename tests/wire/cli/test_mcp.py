@@ -12,7 +12,6 @@ from mcp.client.stdio import StdioServerParameters
 
 from chowder_local.app.server import api
 from chowder_local.cli.main import run
-from chowder_local.core.domain import InstanceStatus
 from chowder_local.http.listener import with_state
 from tests.scripted.serving import no_lifespan
 from tests.scripted.serving import serve as serve_app
@@ -59,7 +58,7 @@ async def test_the_process_passes_on_tools_answers_progress_and_resources(tmp_pa
         said.append(message or "")
 
     async with open_world(tmp_path) as world:
-        instance = await world.placed(InstanceStatus.RUNNING)
+        instance = await world.created()
         app = with_state(api([], no_lifespan, world.metrics), {"services": world.services})
         async with serve_app(app) as url:
             env = {"CHOWDER_BASE_URL": f"{url}/v1", "CHOWDER_KEY": world.key, "PATH": "/nowhere"}

@@ -23,6 +23,7 @@ from chowder_local.core.errors.process import SettingsInvalid
 from chowder_local.http.listener import with_state
 from chowder_local.seeding.marker import PATH as MARKER
 from tests.scripted.gateway import failing, friendly
+from tests.scripted.homes import STATE
 from tests.scripted.serving import serve as served
 from tests.scripted.world import open_world
 
@@ -70,6 +71,12 @@ class Place:
     url: str
     folder: Path
     env: dict[str, str]
+
+    @property
+    def state(self) -> Path:
+        """The state folder of the only agent's home."""
+        (sandbox_id,) = self.world.engine.volume_ids
+        return self.world.engine.home(sandbox_id) / STATE
 
     def write(self, text: str) -> None:
         (self.folder / "seed.yaml").write_text(text)
@@ -149,7 +156,7 @@ def test_everything_declared_is_made_and_no_model_key_is_printed_or_stored(
         assert known == [{"instance_id": ada["id"], "permissions": ["read", "interact"]}]
     with place.client(page["key"]) as client:
         assert client.status(ada["id"])["status"] == "running"
-    home = place.world.root
+    home = place.state
     assert (home / "workspace/notes.md").read_text() == "noon"
     assert (home / "workspace/deep/data.csv").read_bytes() == b"1,\xff"
     assert (home / "workspace/skills/pager/SKILL.md").read_text() == "Page."
@@ -161,19 +168,19 @@ def test_a_second_run_changes_nothing_and_says_so(place: Place, capsys: Output) 
     first = declared(capsys)
     events = place.world.events
     before, messages = len(events.after(0)), place.messages()
-    stamps = {each: each.stat().st_mtime_ns for each in place.world.root.rglob("*")}
+    stamps = {each: each.stat().st_mtime_ns for each in place.state.rglob("*")}
     assert place.seed("--output", "json") == 0
     out, err = capsys.readouterr()
     assert json.loads(out)["organizations"] == [first]
     assert "The server is as declared: nothing was changed." in err
     assert (len(events.after(0)), place.messages()) == (before, messages)
-    assert {each: each.stat().st_mtime_ns for each in place.world.root.rglob("*")} == stamps
+    assert {each: each.stat().st_mtime_ns for each in place.state.rglob("*")} == stamps
 
 
 def test_differences_are_changed_and_everything_else_stays(place: Place, capsys: Output) -> None:
     assert place.seed("--output", "json") == 0
     first = declared(capsys)
-    (place.world.root / "workspace/mine.md").write_text("mine")
+    (place.state / "workspace/mine.md").write_text("mine")
     with place.client(first["key"]) as client:
         other = client.create_key("page", [first["instances"][0]["id"]], ["files"])
     text = FILE.replace("noon", "midnight").replace("[read, interact]", "[read]")
@@ -184,8 +191,8 @@ def test_differences_are_changed_and_everything_else_stays(place: Place, capsys:
     out, err = capsys.readouterr()
     second = json.loads(out)["organizations"][0]
     assert "[5/5] kitchen: renew the key page" in err
-    assert (place.world.root / "workspace/notes.md").read_text() == "midnight"
-    assert (place.world.root / "workspace/mine.md").read_text() == "mine"
+    assert (place.state / "workspace/notes.md").read_text() == "midnight"
+    assert (place.state / "workspace/mine.md").read_text() == "mine"
     assert place.messages()[3:] == ["Still is."]
     with place.client(first["key"]) as client:
         assert client.organization()["subscription_tier"] == "whale"
@@ -214,7 +221,7 @@ def test_a_stopped_agent_is_started_for_seeding_and_stopped_again(
             assert place.seed() == 0
             assert message in capsys.readouterr().err
             assert client.status(instance_id)["status"] == "stopped"
-    assert (place.world.root / "workspace/notes.md").read_text() == "x"
+    assert (place.state / "workspace/notes.md").read_text() == "x"
 
 
 def test_a_deleted_agent_is_made_again(place: Place, capsys: Output) -> None:
@@ -223,8 +230,6 @@ def test_a_deleted_agent_is_made_again(place: Place, capsys: Output) -> None:
     first = declared(capsys)
     with place.client(first["key"]) as client:
         client.delete(first["instances"][0]["id"])
-    # The real volume would be removed; the scripted engine's agents share one home.
-    (place.world.root / MARKER).unlink()
     assert place.seed("--output", "json") == 0
     second = declared(capsys)
     assert (second["id"], second["key"]) == (first["id"], first["key"])
@@ -265,7 +270,6 @@ def test_after_a_reset_everything_is_made_again(place: Place, capsys: Output) ->
     kept = json.loads(place.memory.read_text())
     kept["kitchen"]["key"] = "chd_org_of_another_life"
     place.memory.write_text(json.dumps(kept))
-    (place.world.root / MARKER).unlink()
     assert place.seed("--output", "json") == 0
     assert declared(capsys)["id"] != first["id"]
 
@@ -362,13 +366,13 @@ def test_two_agents_of_one_name_are_refused(place: Place, capsys: Output) -> Non
 def test_an_invalid_marker_is_refused(place: Place, capsys: Output) -> None:
     place.write(LIGHT)
     assert place.seed() == 0
-    (place.world.root / MARKER).write_text("?")
+    (place.state / MARKER).write_text("?")
     assert place.seed() == 2
     assert f"{MARKER} in its home cannot be read" in capsys.readouterr().err
 
 
 def test_a_file_in_place_of_a_folder_is_refused(place: Place, capsys: Output) -> None:
-    (place.world.root / "workspace").mkdir()
+    place.world.engine.furnish = lambda home: (home / STATE / "workspace").mkdir()
     place.write(OURS % (", files: {workspace: x}", ""))
     for _ in range(2):
         # A new agent, then an existing one.
@@ -376,7 +380,7 @@ def test_a_file_in_place_of_a_folder_is_refused(place: Place, capsys: Output) ->
         assert "seed.yaml, line 1, organizations[0].instances[0].files.workspace: " in (
             capsys.readouterr().err
         )
-    assert list((place.world.root / "workspace").iterdir()) == []
+    assert list((place.state / "workspace").iterdir()) == []
 
 
 def test_seeding_without_a_server_is_an_error(place: Place, capsys: Output) -> None:

@@ -46,7 +46,6 @@ pytestmark = pytest.mark.anyio
 
 ONE, OTHER = SandboxId("chowder-1"), SandboxId("chowder-2")
 ADDRESS = EngineAddress("unix:///nowhere", "the test")
-URL = "http://10.0.0.9:18789"
 
 
 class ScriptedNode(ScriptedEngine):
@@ -60,8 +59,8 @@ class ScriptedNode(ScriptedEngine):
         self.containers.pop(sandbox_id, None)
 
     async def put_volume(self, sandbox_id: SandboxId, tar: IO[bytes]) -> None:
-        self.homes[sandbox_id] = tar.read()
-        self.volume_ids.add(sandbox_id)
+        self.make_volume(sandbox_id)
+        self.put_home(sandbox_id, tar.read())
 
     async def usage(self, sandbox_ids: Any) -> dict[SandboxId, Any]:
         return dict.fromkeys(sandbox_ids, self)
@@ -109,7 +108,10 @@ class ScriptedSwarm:
 class World:
     """An engine with two nodes, n1 and n2."""
 
-    def __init__(self, engine: SwarmEngine, swarm: ScriptedSwarm, nodes: Nodes) -> None:
+    def __init__(
+        self, engine: SwarmEngine, swarm: ScriptedSwarm, nodes: Nodes, folder: Path
+    ) -> None:
+        self.folder = folder
         self.engine = engine
         self.swarm = swarm
         self.nodes = nodes
@@ -118,7 +120,7 @@ class World:
         place = WorkerPlace("worker", "127.0.0.1")
         memory_bytes = 5 * AGENT_MEMORY_BYTES // 2
         member = Member(node_id, f"host-{node_id}", True, False, memory_bytes, place)
-        scripted = cast("NodeEngine", ScriptedNode(URL))
+        scripted = cast("NodeEngine", ScriptedNode(self.folder / node_id))
         self.nodes.members.append(member)
         self.nodes.linked[node_id] = Node(member, place, scripted, ADDRESS, available_bytes=3)
 
@@ -146,7 +148,8 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
             links = Links(Stack("chowder", "s" * 64), "store", tmp_path, listeners, 5.0, 2)
             nodes = Nodes(client, threads, links)
             own = cast("DockerEngine", manager)
-            world = World(SwarmEngine(ADDRESS, client, threads, own, nodes, tasks), swarm, nodes)
+            engine = SwarmEngine(ADDRESS, client, threads, own, nodes, tasks)
+            world = World(engine, swarm, nodes, tmp_path)
             world.link("n1")
             world.link("n2")
             yield world
@@ -255,8 +258,8 @@ async def test_after_an_interrupted_move_the_copy_in_swarms_records_is_the_one_t
     old.member = replace(old.member, is_drained=True)
     await world.node("n1").release(ONE)
     # All was copied and recorded, but the server ended before it removed the source.
-    world.node("n2").volume_ids.add(ONE)
-    world.node("n2").homes[ONE] = b"whole"
+    world.node("n2").make_volume(ONE)
+    (world.node("n2").home(ONE) / "whole").touch()
     Services(world.nodes.client, "store").park(ONE, "n2")
     assert await world.engine.volumes() == {ONE}
     world.swarm.place = "n2"
@@ -265,7 +268,7 @@ async def test_after_an_interrupted_move_the_copy_in_swarms_records_is_the_one_t
     await moves.empty()
     assert (world.node("n1").volume_ids, world.node("n2").volume_ids) == (set(), {ONE})
     assert (await world.engine.sandboxes())[ONE].state is SandboxState.RUNNING
-    assert world.node("n2").homes[ONE] == b"whole"
+    assert (world.node("n2").home(ONE) / "whole").exists()
 
 
 async def test_two_looks_at_a_new_sandbox_at_once_find_the_same_address(world: World) -> None:

@@ -103,7 +103,7 @@ class WatchLinks:
         watch = await tunnel.dial(place.address, self.port, SECRET, f"watch {sent}")
         self.open.append(watch[1])
         with closing(watch[1]):
-            engine = cast("NodeEngine", ScriptedEngine("http://nowhere"))
+            engine = cast("NodeEngine", ScriptedEngine())
             yield Node(member, place, engine, ADDRESS), watch
 
 

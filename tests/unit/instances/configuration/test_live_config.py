@@ -34,7 +34,7 @@ async def change(world: World, instance: Instance) -> None:
 
 async def test_a_configuration_that_openclaw_cannot_apply_is_reverted(world: World) -> None:
     instance = await world.created()
-    (world.root / CONFIG_FILE).write_text(FORMER)
+    (world.state_of(instance) / CONFIG_FILE).write_text(FORMER)
     world.engine.log = "\n".join(
         f"{stamp}+00:00 [reload] config reload failed: Error: {reason}"
         for stamp, reason in (
@@ -46,7 +46,7 @@ async def test_a_configuration_that_openclaw_cannot_apply_is_reverted(world: Wor
     world.gateway.rpc_answers["config.patch"] = refused(NOT_APPLIED, 503)
     with pytest.raises(ConfigRefused, match=r"not apply this: Error: hooks need a token$"):
         await change(world, instance)
-    assert (world.root / CONFIG_FILE).read_text() == FORMER
+    assert (world.state_of(instance) / CONFIG_FILE).read_text() == FORMER
     assert await world.now(instance) == instance
 
 
@@ -93,7 +93,7 @@ async def test_an_agent_that_does_not_restart_is_booted_with_the_former_configur
     world: World,
 ) -> None:
     instance = await world.created()
-    (world.root / CONFIG_FILE).write_text(FORMER)
+    (world.state_of(instance) / CONFIG_FILE).write_text(FORMER)
     world.gateway.requires_restart = True
     world.gateway.uptime_ms = 60_000
     async with asyncio.TaskGroup() as group:
@@ -120,7 +120,7 @@ async def refusal_of_change(world: World, instance: Instance) -> str:
 
 async def test_an_unreadable_configuration_is_not_changed(world: World) -> None:
     instance = await world.created()
-    (world.root / CONFIG_FILE).unlink()
+    (world.state_of(instance) / CONFIG_FILE).unlink()
     with pytest.raises(GatewayUnavailable, match="cannot be read"):
         await change(world, instance)
     assert world.gateway.called("config.patch") == []

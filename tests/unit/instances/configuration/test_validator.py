@@ -19,7 +19,7 @@ BAD = {"nonsense": 1}
 
 @pytest.fixture
 def engine() -> ScriptedEngine:
-    engine = ScriptedEngine("http://gateway.test")
+    engine = ScriptedEngine()
     engine.image_files[SCHEMA_FILE] = NOTHING_ALLOWED
     return engine
 

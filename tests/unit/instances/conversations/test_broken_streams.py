@@ -59,7 +59,7 @@ async def test_a_message_to_a_missing_sandbox_fails_and_heals_the_instance(
         await ask(world, instance, is_streamed)
     healed = await world.settled(instance)
     assert healed.status is InstanceStatus.RUNNING
-    assert healed.gateway_url == world.engine.gateway_url
+    assert healed.gateway_url == world.engine.address(instance.sandbox_id)
 
 
 @pytest.mark.parametrize("is_streamed", [False, True])
@@ -67,10 +67,10 @@ async def test_a_message_ends_the_drain_of_an_interrupted_stop(
     world: World, is_streamed: bool
 ) -> None:
     instance = await world.created()
-    world.gateway.is_suspended = True
+    world.gateway.suspended.add(world.engine.address(instance.sandbox_id))
     await ask(world, instance, is_streamed)
     assert len(world.gateway.messages) == 1
-    assert not world.gateway.is_suspended
+    assert not world.gateway.suspended
 
 
 @pytest.mark.parametrize("is_streamed", [False, True])
@@ -78,7 +78,7 @@ async def test_a_message_during_a_stop_waits_and_is_refused(
     world: World, is_streamed: bool
 ) -> None:
     instance = await world.created()
-    hold = world.engine.holds["pause"] = Hold()
+    hold = world.engine.holds["inspect"] = Hold()
     async with asyncio.TaskGroup() as tasks:
         stopping = tasks.create_task(world.lifecycle.stop(world.organization_id, instance.id))
         await hold.has_begun.wait()
@@ -96,7 +96,7 @@ async def test_a_message_whose_model_cannot_be_registered_during_a_stop_waits_to
 ) -> None:
     instance = await world.created()
     async with asyncio.TaskGroup() as tasks, world.locks.holding(instance.id):
-        world.gateway.is_suspended = True
+        world.gateway.suspended.add(world.engine.address(instance.sandbox_id))
         asking = tasks.create_task(_outcome(respond(world, instance, IMAGE_REQUEST)))
         await eventually(lambda: world.gateway.refusals == 1, "it cannot be made known")
         if is_stopped:

@@ -190,7 +190,8 @@ async def test_an_agent_is_booted_once_after_its_disk_was_full(
     world.engine.disk_free = MIN_FREE_DISK_BYTES
     with pytest.raises(AgentRenewed, match="again in a moment"):
         await ask(world, instance, is_streamed)
-    assert (await world.settled(instance)).status is InstanceStatus.RUNNING
+    instance = await world.settled(instance)
+    assert instance.status is InstanceStatus.RUNNING
     assert world.engine.made("boot") == 2
     with pytest.raises(GatewayUnavailable, match="internal error"):
         await ask(world, instance, is_streamed)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chowder_local.core.domain import InstanceStatus
+from chowder_local.core.domain import InstanceStatus, SandboxState
 from chowder_local.core.errors.requests import InstanceStateWrong, SessionNotFound
 from chowder_local.core.errors.sandboxes import SandboxPaused
 from chowder_local.openclaw.session_keys import MAIN_KEY, session_key
@@ -42,7 +42,7 @@ async def test_a_stopped_instance_is_read_from_its_volume(
     world: World, status: InstanceStatus
 ) -> None:
     world.beside.answers["read"] = PAGE
-    assert await read(world, await world.placed(status)) == 1
+    assert await read(world, await world.placed(status, state=SandboxState.EXITED)) == 1
     assert world.programs.calls == []
 
 

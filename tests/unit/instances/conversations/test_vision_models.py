@@ -19,6 +19,8 @@ from tests.scripted.serving import serve
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from tests.scripted.gateway import RpcAnswer
+
 SANDBOX, OTHER = SandboxId("chowder-1"), SandboxId("chowder-2")
 GPT, MINI = (ModelRoute(ModelProvider.OPENAI, model) for model in ("gpt-4o", "gpt-4o-mini"))
 
@@ -26,8 +28,8 @@ GPT, MINI = (ModelRoute(ModelProvider.OPENAI, model) for model in ("gpt-4o", "gp
 class ConfigKeepingGateway(ScriptedGateway):
     """Stores the configuration that patches make."""
 
-    def _rpc(self, method: str, params: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        status, body = super()._rpc(method, params)
+    def _rpc(self, address: str, method: str, params: dict[str, Any]) -> RpcAnswer:
+        status, body = super()._rpc(address, method, params)
         if method == "config.patch" and status == 200:
             config = json.loads(params["raw"])
             self.rpc_answers["config.get"] = ok({"hash": "h", "config": config})

@@ -84,7 +84,7 @@ async def test_a_fault_of_another_organization_has_no_effect(world: World) -> No
 async def test_faults_do_not_affect_instances_that_were_ready_before(world: World) -> None:
     instance = await world.created()
     set_fault(world)
-    del world.engine.containers[instance.sandbox_id]
+    world.engine.put(instance.sandbox_id, SandboxState.MISSING)
     await world.reconciler.reconcile()
     assert (await world.settled(instance)).status is RUNNING
     assert world.faults.are_set

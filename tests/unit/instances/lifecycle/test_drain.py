@@ -41,9 +41,9 @@ async def test_a_start_ends_the_drain_without_beginning_another(world: World) ->
 async def test_a_start_ends_a_drain_of_an_earlier_server_process(world: World) -> None:
     instance = await world.placed(STOPPED)
     world.engine.put(instance.sandbox_id, SandboxState.PAUSED)
-    world.gateway.is_suspended = True
+    world.gateway.suspended.add(world.engine.address(instance.sandbox_id))
     assert (await start(world, instance)).status is RUNNING
-    assert not world.gateway.is_suspended
+    assert not world.gateway.suspended
     assert world.engine.made("boot") == 0
 
 

@@ -85,7 +85,7 @@ async def test_an_agent_with_work_of_its_own_stays_in_memory(
     world.gateway.rpc_answers[method] = ok(answer)
     await world.hibernation.hibernate_idle()
     assert not (await world.now(instance)).is_hibernated
-    assert not world.gateway.is_suspended
+    assert not world.gateway.suspended
 
 
 async def test_openclaws_own_jobs_and_disabled_channels_do_not_keep_an_agent(
@@ -104,7 +104,7 @@ async def test_a_turn_in_progress_or_a_program_of_the_agent_keeps_it(world: Worl
     world.gateway.busy_rounds = 1
     await world.hibernation.hibernate_idle()
     world.gateway.busy_rounds = 0
-    assert not world.gateway.is_suspended
+    assert not world.gateway.suspended
     world.engine.commands.append("python3 -m http.server")
     assert not await world.hibernation.hibernate(instance)
     assert not (await world.now(instance)).is_hibernated
@@ -129,7 +129,8 @@ async def test_an_instance_may_be_kept_in_memory(world: World) -> None:
 async def test_a_message_brings_it_back_and_waits_for_that(world: World) -> None:
     instance = await hibernated(world)
     assert (await respond(world, instance))["status"] == "completed"
-    assert (await world.now(instance)).gateway_url == world.engine.gateway_url
+    current = await world.now(instance)
+    assert current.gateway_url == world.engine.address(instance.sandbox_id)
     assert world.engine.state(instance.sandbox_id) is SandboxState.RUNNING
     kinds = [each.type for each in world.events.after(0)]
     assert kinds.count(EventType.INSTANCE_HIBERNATED) == 1
@@ -196,7 +197,7 @@ async def test_a_snapshot_is_taken_without_waking_it(world: World) -> None:
 
 async def test_its_conversations_are_read_on_its_volume_without_waking_it(world: World) -> None:
     instance = await hibernated(world)
-    read_before = replace(instance, gateway_url=world.engine.gateway_url)
+    read_before = replace(instance, gateway_url="http://127.0.0.1:9")
     world.beside.answers["list"] = done(sessions=[])
     for each in (instance, read_before):
         assert [found.is_main for found in await world.conversation_reader.sessions(each)] == [True]
@@ -269,4 +270,4 @@ async def test_a_row_read_before_it_left_is_not_trusted(world: World) -> None:
     for _ in range(2):
         # The second time it is back already, at another address.
         async with world.in_memory.using(read_before) as current:
-            assert current.gateway_url == world.engine.gateway_url
+            assert current.gateway_url == world.engine.address(instance.sandbox_id)

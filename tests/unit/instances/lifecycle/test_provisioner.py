@@ -23,7 +23,7 @@ PROVISIONING, RUNNING, ERROR = (
 async def test_a_new_instance_becomes_running_with_an_address(world: World) -> None:
     instance = await world.created()
     assert instance.status is RUNNING
-    assert instance.gateway_url == world.engine.gateway_url
+    assert instance.gateway_url == world.engine.address(instance.sandbox_id)
     assert instance.first_ready_at == world.clock.now
     assert instance.error_message is None
 

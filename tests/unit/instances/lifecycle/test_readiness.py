@@ -46,8 +46,9 @@ def test_the_last_lines_of_a_log_that_mention_an_error_are_quoted(
 
 
 async def test_the_address_of_a_started_gateway_is_returned(world: World) -> None:
-    sandbox = SandboxInfo(ID, SandboxState.RUNNING, world.engine.gateway_url)
-    assert await world.readiness.wait(sandbox) == world.engine.gateway_url
+    world.engine.put(ID, SandboxState.RUNNING)
+    sandbox = await world.engine.inspect(ID)
+    assert await world.readiness.wait(sandbox) == world.engine.address(ID)
 
 
 async def test_a_gateway_that_starts_later_is_waited_for(world: World) -> None:
@@ -58,7 +59,7 @@ async def test_a_gateway_that_starts_later_is_waited_for(world: World) -> None:
         waiting = group.create_task(world.readiness.wait(sandbox))
         await eventually(lambda: world.gateway.probes > 1, "it was asked again")
         world.gateway.is_started = True
-    assert waiting.result() == world.engine.gateway_url
+    assert waiting.result() == world.engine.address(ID)
 
 
 @pytest.mark.parametrize("away", [NodeUnreachable("node3"), EngineSilent("It restarts.")])
@@ -76,7 +77,7 @@ async def test_an_engine_that_is_away_for_a_moment_ends_no_boot(
         await eventually(lambda: len(world.engine.calls) > before + 1, "it was looked for again")
         del world.engine.failing["inspect"]
         world.gateway.is_started = True
-    assert waiting.result() == world.engine.gateway_url
+    assert waiting.result() == world.engine.address(ID)
 
 
 async def test_a_node_that_stays_away_ends_a_boot(
@@ -85,9 +86,11 @@ async def test_a_node_that_stays_away_ends_a_boot(
     monkeypatch.setattr(readiness, "INSPECT_EVERY", 1)
     monkeypatch.setattr(readiness, "AWAY_TIMEOUT_S", 0.0)
     world.gateway.is_started = False
+    world.engine.put(ID, SandboxState.RUNNING)
+    sandbox = await world.engine.inspect(ID)
     world.engine.failing["inspect"] = NodeUnreachable("node3")
     with pytest.raises(NodeUnreachable, match="node3 does not answer"):
-        await world.readiness.wait(SandboxInfo(ID, SandboxState.RUNNING, world.engine.gateway_url))
+        await world.readiness.wait(sandbox)
 
 
 @pytest.mark.parametrize(

@@ -53,9 +53,7 @@ async def reconcile_table(world: World) -> list[Instance]:
     """An instance for each row of the table, after one round and its boots."""
     placed = []
     for number, (status, state, *_) in enumerate(TABLE):
-        instance = await world.placed(status, number)
-        world.engine.put(instance.sandbox_id, state)
-        placed.append(instance)
+        placed.append(await world.placed(status, number, state))
     world.engine.calls.clear()
     await world.reconciler.reconcile()
     return [await world.settled(instance) for instance in placed]
@@ -142,7 +140,7 @@ async def test_a_changed_port_of_a_sandbox_is_written_to_its_row(world: World) -
     instance = await world.placed(RUNNING, gateway_url="http://127.0.0.1:1")
     world.engine.put(instance.sandbox_id, UP)
     await world.reconciler.reconcile()
-    assert (await world.now(instance)).gateway_url == world.engine.gateway_url
+    assert (await world.now(instance)).gateway_url == world.engine.address(instance.sandbox_id)
 
 
 async def test_an_instance_is_healed_at_once_after_a_failed_message(world: World) -> None:
@@ -154,8 +152,7 @@ async def test_an_instance_is_healed_at_once_after_a_failed_message(world: World
 
 
 async def test_a_death_that_the_engine_reports_late_is_noticed(world: World) -> None:
-    instance = await world.placed(RUNNING)
-    world.engine.put(instance.sandbox_id, UP)
+    instance = await world.placed(RUNNING, state=UP)
     async with asyncio.TaskGroup() as group:
         group.create_task(world.healing.check(instance))
         await eventually(lambda: world.engine.made("inspect"), "the engine was asked")
@@ -342,10 +339,10 @@ async def test_the_loop_survives_a_failed_round(world: World, failure: Exception
 async def test_a_drain_of_an_interrupted_stop_is_ended_at_startup(
     world: World,
 ) -> None:
-    await world.created()
-    world.gateway.is_suspended = True
+    instance = await world.created()
+    world.gateway.suspended.add(world.engine.address(instance.sandbox_id))
     await world.begin()
-    await eventually(lambda: not world.gateway.is_suspended, "it takes turns again")
+    await eventually(lambda: not world.gateway.suspended, "it takes turns again")
 
 
 async def test_an_agent_that_accepts_turns_is_not_resumed_at_startup(world: World) -> None:

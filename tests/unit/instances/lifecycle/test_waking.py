@@ -29,9 +29,9 @@ async def test_a_start_resumes_the_sandbox_and_its_gateway_accepts_turns(world: 
     instance = await world.stopped()
     started = await start(world, instance)
     assert started.status is RUNNING
-    assert started.gateway_url == world.engine.gateway_url
+    assert started.gateway_url == world.engine.address(started.sandbox_id)
     assert world.engine.state(instance.sandbox_id) is SandboxState.RUNNING
-    assert not world.gateway.is_suspended
+    assert not world.gateway.suspended
     assert world.engine.made("boot") == 1
 
 
@@ -99,8 +99,7 @@ async def test_a_start_without_a_volume_leaves_an_error_and_boots_no_empty_agent
     world: World,
 ) -> None:
     instance = await world.stopped()
-    world.engine.containers.clear()
-    world.engine.volume_ids.clear()
+    await world.engine.remove(instance.sandbox_id)
     with pytest.raises(SandboxMissing):
         await start(world, instance)
     assert (await world.now(instance)).status is ERROR

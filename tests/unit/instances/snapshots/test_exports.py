@@ -65,7 +65,7 @@ async def agent(world: World) -> Instance:
         ".openclaw/state/openclaw.sqlite": b"device-secret",
         NOTES: b"teal",
     }
-    world.engine.homes[instance.sandbox_id] = archive(files)
+    world.engine.put_home(instance.sandbox_id, archive(files))
     await world.sessions.remember(instance.id, "Ticket 1", session_key("Ticket 1"), world.clock.now)
     return instance
 
@@ -142,7 +142,7 @@ async def test_if_it_is_not_known_where_secrets_are_an_export_has_the_workspace_
         ".openclaw/keychain": b"",
         NOTES: b"teal",
     }
-    world.engine.homes[original.sandbox_id] = archive(files)
+    world.engine.put_home(original.sandbox_id, archive(files))
     exported = contents(await export(world, original))
     assert exported.keys() - {MANIFEST} == {NOTES}
 
@@ -174,7 +174,7 @@ async def test_an_import_has_the_files_and_conversations_of_the_export(world: Wo
     original = await agent(world)
     made = await import_archive(world, await export(world, original))
     assert (made.name, made.status) == ("Ada", InstanceStatus.RUNNING)
-    assert contents(world.engine.homes[made.sandbox_id], "data/")[NOTES] == b"teal"
+    assert (world.engine.home(made.sandbox_id) / NOTES).read_bytes() == b"teal"
     (session,) = await world.sessions.of_instance(made.id)
     assert (session.name, session.session_key) == ("Ticket 1", session_key("Ticket 1"))
     config = json.loads(world.engine.files[made.sandbox_id]["openclaw.json"])

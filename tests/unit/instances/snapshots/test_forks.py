@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import json
 import sys
-import tarfile
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -32,7 +30,7 @@ from chowder_local.openclaw.session_keys import session_key
 from chowder_local.openclaw.shortcuts.catalogue import STATE_TRANSFER
 from tests.scripted.agents import CONVERSATIONS, agent_at, first_column
 from tests.scripted.engine import Hold
-from tests.scripted.homes import archive, contents
+from tests.scripted.homes import archive, of_folder
 from tests.scripted.programs import done
 from tests.scripted.serving import eventually
 from tests.scripted.shortcuts import make_unfit
@@ -73,11 +71,12 @@ async def agent(world: World, notes: bytes = b"teal") -> Instance:
 
 def change_notes(world: World, instance: Instance, notes: bytes) -> None:
     files = {CONFIG: json.dumps(OWN).encode(), NOTES: notes}
-    world.engine.homes[instance.sandbox_id] = archive(files)
+    world.engine.put_home(instance.sandbox_id, archive(files))
 
 
 def notes_of(world: World, instance: Instance) -> bytes | None:
-    return contents(world.engine.homes[instance.sandbox_id], "data/").get(NOTES)
+    notes = world.engine.home(instance.sandbox_id) / NOTES
+    return notes.read_bytes() if notes.exists() else None
 
 
 def config_of(world: World, instance: Instance) -> dict[str, Any]:
@@ -267,7 +266,7 @@ async def test_without_a_readable_configuration_a_fork_gets_the_overrides(
 ) -> None:
     original = await agent(world)
     files = {CONFIG: b"{ a: 1 } // not JSON", NOTES: b"teal"}
-    world.engine.homes[original.sandbox_id] = archive(files)
+    world.engine.put_home(original.sandbox_id, archive(files))
     fork = await world.settled(await world.forks.fork(original, "Bea"))
     assert config_of(world, fork)["a"] == {"b": 1}
 
@@ -371,19 +370,14 @@ async def test_a_warm_sandbox_becomes_a_fork_without_a_boot(
     async with open_world(tmp_path, warm_pool_size=1) as world:
         world.programs.answers["sessions.delete"] = done()
         original = await world.created()
-        given = io.BytesIO()
-        with tarfile.open(fileobj=given, mode="w") as tar:
-            tar.add(agent_at(tmp_path / "original", "teal").parent, "data")
-        world.engine.homes[original.sandbox_id] = given.getvalue()
-        warm_sandbox = agent_at(world.root, "warm-up")
+        world.engine.put_home(
+            original.sandbox_id, of_folder(agent_at(tmp_path / "original", "teal").parent)
+        )
+        world.engine.furnish = lambda home: agent_at(home, "warm-up")
         for is_restored in (False, True):
             while await world.pool.adjust():
                 pass
             booted = world.engine.made("boot")
-            # All sandboxes share the scripted gateway, which a running original would suspend.
-            await world.instances.change(
-                original.id, now=world.clock.now, status=InstanceStatus.STOPPED
-            )
             if is_restored:
                 snapshot = await world.snapshots.take(original)
                 made = await world.restores.restore(world.organization_id, original, snapshot.id)
@@ -392,7 +386,7 @@ async def test_a_warm_sandbox_becomes_a_fork_without_a_boot(
             made = await world.settled(made)
             assert (made.status, made.sandbox_id) == (RUNNING, world.engine.warm_sandboxes[-1])
             assert world.engine.made("boot") == booted
-            assert first_column(warm_sandbox) == ["teal"]
+            assert first_column(world.state_of(made)) == ["teal"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the program runs in sandboxes only")
@@ -406,18 +400,11 @@ async def test_a_booting_warm_sandbox_becomes_a_fork_unless_the_home_needs_anoth
         if not is_fit:
             (state / "npm" / "package").mkdir(parents=True)
             (state / "npm" / "package" / "index.js").touch()
-        given = io.BytesIO()
-        with tarfile.open(fileobj=given, mode="w") as tar:
-            tar.add(state.parent, "data")
-        world.engine.homes[original.sandbox_id] = given.getvalue()
-        await world.instances.change(
-            original.id, now=world.clock.now, status=InstanceStatus.STOPPED
-        )
-        warm_sandbox = agent_at(world.root, "none yet")
-        database, unmade = warm_sandbox / CONVERSATIONS, warm_sandbox / "unmade"
-        database.rename(unmade)
+        world.engine.put_home(original.sandbox_id, of_folder(state.parent))
         # Without a turn, OpenClaw creates the database when a session is requested.
-        world.gateway.on_history = lambda: unmade.rename(database)
+        unmade = tmp_path / "unmade"
+        world.engine.furnish = lambda home: (agent_at(home) / CONVERSATIONS).rename(unmade)
+        world.gateway.on_history = lambda: unmade.rename(world.state_of(fork) / CONVERSATIONS)
         world.gateway.is_started = False
         booted = world.gateway.probes
         making = asyncio.create_task(world.pool.adjust())
@@ -436,7 +423,7 @@ async def test_a_booting_warm_sandbox_becomes_a_fork_unless_the_home_needs_anoth
         await making
         assert (fork.status, world.engine.made("boot")) == (RUNNING, 2 if is_fit else 3)
         if is_fit:
-            assert first_column(warm_sandbox) == ["teal"]
+            assert first_column(world.state_of(fork)) == ["teal"]
 
 
 async def test_a_warm_sandbox_that_cannot_be_hydrated_is_booted_again(tmp_path: Path) -> None:

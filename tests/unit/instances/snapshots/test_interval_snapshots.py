@@ -31,7 +31,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 async def agent(world: World) -> Instance:
     instance = await world.created()
-    world.engine.homes[instance.sandbox_id] = archive({".openclaw/openclaw.json": b"{}"})
+    world.engine.put_home(instance.sandbox_id, archive({".openclaw/openclaw.json": b"{}"}))
     return instance
 
 

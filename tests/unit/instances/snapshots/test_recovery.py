@@ -16,7 +16,7 @@ from chowder_local.core.domain import (
 )
 from chowder_local.core.errors.sandboxes import NodeUnreachable
 from chowder_local.instances.snapshots.recovery import AWAY_S
-from tests.scripted.homes import archive, contents
+from tests.scripted.homes import archive
 from tests.scripted.world import World, open_world
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 async def saved_agent(world: World) -> Instance:
     instance = await world.created()
-    world.engine.homes[instance.sandbox_id] = archive(FILES | {NOTES: b"teal"})
+    world.engine.put_home(instance.sandbox_id, archive(FILES | {NOTES: b"teal"}))
     await world.interval_snapshots.take_due()
     return instance
 
@@ -65,7 +65,7 @@ async def test_an_agent_comes_back_elsewhere_with_what_its_latest_snapshot_has(
     recovered = await world.settled(instance)
     assert recovered.status is InstanceStatus.RUNNING
     assert recovered.sandbox_id != instance.sandbox_id
-    assert contents(world.engine.homes[recovered.sandbox_id], "data/")[NOTES] == b"teal"
+    assert (world.engine.home(recovered.sandbox_id) / NOTES).read_bytes() == b"teal"
     # What the machine has of it is removed when it is back.
     world.engine.failing.clear()
     world.engine.put(instance.sandbox_id, SandboxState.PAUSED)

@@ -26,6 +26,7 @@ from chowder_local.core.errors.requests import (
 )
 from chowder_local.core.errors.sandboxes import EngineUnavailable, SandboxMissing
 from chowder_local.openclaw.session_keys import session_key
+from tests.scripted import homes
 from tests.scripted.engine import Hold
 from tests.scripted.homes import archive, blank, contents
 from tests.scripted.world import World, open_world
@@ -51,7 +52,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 async def agent(world: World) -> Instance:
     instance = await world.created(openclaw_config={"logging.level": "debug"})
-    world.engine.homes[instance.sandbox_id] = archive({NOTES: b"teal"})
+    world.engine.put_home(instance.sandbox_id, archive({NOTES: b"teal"}))
     await world.sessions.remember(instance.id, "Ticket 1", session_key("Ticket 1"), world.clock.now)
     return instance
 
@@ -101,7 +102,7 @@ async def test_a_running_agent_is_frozen_while_it_is_copied_and_then_goes_on(wor
     hold.may_end.set()
     await taking
     assert world.engine.state(instance.sandbox_id) is RUNNING
-    assert not world.gateway.is_suspended
+    assert not world.gateway.suspended
     assert (await world.now(instance)).status is InstanceStatus.RUNNING
 
 
@@ -128,9 +129,11 @@ async def test_after_a_failure_nothing_is_left_and_the_agent_runs(world: World) 
     assert (archive_names(world), await world.snapshot_queries.ids()) == ([], set())
 
 
-async def test_an_invalid_home_leaves_nothing(world: World) -> None:
+async def test_an_invalid_home_leaves_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     instance = await agent(world)
-    world.engine.homes[instance.sandbox_id] = b"no archive" * 1000
+    monkeypatch.setattr(homes, "of_folder", lambda _: b"no archive" * 1000)
     with pytest.raises(ArchiveRefused):
         await world.snapshots.take(instance)
     assert (archive_names(world), await world.snapshot_queries.ids()) == ([], set())

@@ -33,7 +33,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 async def agent(world: World, version: str = "2026.9.5") -> Instance:
     instance = await world.created(openclaw_version=version)
-    world.engine.homes[instance.sandbox_id] = archive({NOTES: b"teal"})
+    world.engine.put_home(instance.sandbox_id, archive({NOTES: b"teal"}))
     return instance
 
 

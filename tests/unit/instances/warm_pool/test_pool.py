@@ -81,7 +81,7 @@ async def test_the_configured_number_of_warm_sandboxes_is_made_and_frozen(world:
     assert len(warm_sandboxes) == 2
     assert {world.engine.state(each.sandbox_id) for each in warm_sandboxes} == {PAUSED}
     assert sorted(world.engine.warm_sandboxes) == sorted(each.sandbox_id for each in warm_sandboxes)
-    assert {each.gateway_url for each in warm_sandboxes} == {world.engine.gateway_url}
+    assert all(each.gateway_url == world.engine.address(each.sandbox_id) for each in warm_sandboxes)
 
 
 async def test_a_warm_up_runs_turns_in_a_session_that_is_deleted(world: World) -> None:
@@ -123,7 +123,7 @@ async def test_a_create_claims_a_warm_sandbox_and_nothing_is_booted(world: World
     instance = await world.created()
     assert instance.status is InstanceStatus.RUNNING
     assert instance.sandbox_id == oldest.sandbox_id
-    assert instance.gateway_url == world.engine.gateway_url
+    assert instance.gateway_url == world.engine.address(instance.sandbox_id)
     assert world.engine.state(instance.sandbox_id) is RUNNING
     assert world.engine.made("boot") == provisioner
     assert world.gateway.called("config.patch") == []
@@ -256,7 +256,7 @@ async def test_without_a_ready_one_an_instance_claims_the_booting_one(world: Wor
         hold.may_end.set()
         instance = await world.settled(instance)
     assert instance.status is InstanceStatus.RUNNING
-    assert instance.gateway_url == world.engine.gateway_url
+    assert instance.gateway_url == world.engine.address(instance.sandbox_id)
     assert world.engine.state(instance.sandbox_id) is RUNNING
     assert world.engine.made("boot") == 2
     assert world.engine.calls.count(("promote", instance.sandbox_id)) == 1
@@ -451,7 +451,8 @@ async def test_what_was_lost_with_the_engine_is_made_as_soon_as_it_is_back(
     hold = world.engine.holds["boot"] = Hold()
     world.tasks.create_task(world.pool.run())
     await hold.has_begun.wait()
-    world.engine.containers.clear()
+    for each in list(world.engine.containers):
+        world.engine.put(each, SandboxState.MISSING)
     world.engine.failing["version"] = NO_PROCESS
     hold.may_end.set()
     looks = world.engine.made("version")

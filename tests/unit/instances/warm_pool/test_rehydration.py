@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import sys
-import tarfile
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
@@ -17,7 +15,8 @@ from chowder_local.instances.snapshots import home_copies
 from chowder_local.openclaw.home.state_transfer import StateTransfer
 from tests.scripted.agents import agent_at, first_column
 from tests.scripted.engine import Hold
-from tests.scripted.operations import start
+from tests.scripted.homes import of_folder
+from tests.scripted.operations import change, start
 from tests.scripted.programs import done
 from tests.scripted.serving import eventually
 from tests.scripted.world import World, open_world
@@ -40,7 +39,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     async with open_world(tmp_path, warm_pool_size=1) as world:
         world.programs.answers["sessions.delete"] = done()
         await released(world, agent_at(tmp_path / "original", "teal"))
-        agent_at(world.root, "warm-up")
+        world.engine.furnish = lambda home: agent_at(home, "warm-up")
         await fill(world)
         yield world
 
@@ -62,10 +61,7 @@ async def released(world: World, state: Path) -> None:
 
 
 def give_home(world: World, instance: Instance, state: Path) -> None:
-    given = io.BytesIO()
-    with tarfile.open(fileobj=given, mode="w") as tar:
-        tar.add(state.parent, "data")
-    world.engine.homes[instance.sandbox_id] = given.getvalue()
+    world.engine.put_home(instance.sandbox_id, of_folder(state.parent))
 
 
 async def fill(world: World) -> None:
@@ -73,9 +69,9 @@ async def fill(world: World) -> None:
         pass
 
 
-def transcript(world: World) -> list[str]:
-    """What the agent in the warm sandbox remembers."""
-    return first_column(world.root / ".openclaw")
+def transcript(world: World, instance: Instance) -> list[str]:
+    """What the agent remembers."""
+    return first_column(world.state_of(instance))
 
 
 async def test_a_released_instance_starts_in_a_warm_sandbox_without_a_boot(
@@ -85,10 +81,22 @@ async def test_a_released_instance_starts_in_a_warm_sandbox_without_a_boot(
     started = await start(world, instance)
     assert (started.status, started.sandbox_id) == (RUNNING, warm.sandbox_id)
     assert world.engine.made("boot") == booted
-    assert transcript(world) == ["teal"]
+    assert transcript(world, started) == ["teal"]
     assert world.engine.volume_ids == {warm.sandbox_id}
     assert await world.snapshot_queries.ids() == set()
     assert world.snapshots.archives.ids() == set()
+
+
+async def test_a_released_instance_is_configured_in_the_warm_sandbox_that_gets_its_home(
+    world: World, instance: Instance
+) -> None:
+    (warm,) = await world.warm_queries.all()
+    changed = await change(world, instance, overrides={"hooks.enabled": True})
+    assert (changed.status, changed.sandbox_id) == (STOPPED, warm.sandbox_id)
+    assert world.engine.state(warm.sandbox_id) is SandboxState.PAUSED
+    started = await start(world, changed)
+    assert (started.status, started.sandbox_id) == (RUNNING, warm.sandbox_id)
+    assert transcript(world, started) == ["teal"]
 
 
 async def test_who_finds_none_ready_gets_the_one_that_boots(
@@ -108,7 +116,7 @@ async def test_who_finds_none_ready_gets_the_one_that_boots(
     await filling
     assert started.sandbox_id == world.engine.warm_sandboxes[-1]
     assert world.engine.made("boot") == boots
-    assert transcript(world) == ["teal"]
+    assert transcript(world, started) == ["teal"]
 
 
 async def test_the_former_volume_stays_until_the_home_is_on_the_disk(
@@ -137,7 +145,7 @@ async def test_an_instance_that_has_died_comes_back_in_a_warm_sandbox(
     assert healed.status is RUNNING
     assert healed.sandbox_id != instance.sandbox_id
     assert world.engine.made("boot") == booted
-    assert transcript(world) == ["teal"]
+    assert transcript(world, healed) == ["teal"]
 
 
 async def test_the_reconciler_keeps_the_sandbox_that_a_home_is_moving_into(
@@ -165,7 +173,7 @@ async def test_a_home_that_needs_a_start_is_booted_and_not_moved_again(
     assert (started.status, started.sandbox_id) == (RUNNING, instance.sandbox_id)
     assert world.engine.made("boot") == booted + 1
     assert instance.sandbox_id in world.engine.volume_ids
-    assert transcript(world) == ["warm-up"]
+    assert transcript(world, started) == ["rose"]
     await fill(world)
     await world.lifecycle.stop(world.organization_id, instance.id)
     world.engine.put(instance.sandbox_id, SandboxState.EXITED)
