@@ -109,15 +109,13 @@ class Healing:
         state = SandboxState.MISSING if sandbox is None else sandbox.state
         if instance.status is InstanceStatus.PROVISIONING:
             return True
-        if instance.is_hibernated:
-            # Left by a crash while it left memory or came back.
+        if instance.is_hibernated or instance.status is InstanceStatus.ERROR:
+            # Left by a crash while it left memory or came back, or by a failure after the boot.
             return state in {SandboxState.RUNNING, SandboxState.PAUSED}
         if instance.status is InstanceStatus.RUNNING:
             has_moved = sandbox is not None and sandbox.gateway_url != instance.gateway_url
             is_down = state is not SandboxState.RUNNING
             return is_down or has_moved or self._has_wrong_egress(instance, sandbox)
-        if instance.status is InstanceStatus.ERROR:
-            return state is SandboxState.RUNNING and self._has_wrong_egress(instance, sandbox)
         # The container of a stopped instance may be gone: a start boots it from its volume.
         return instance.status is InstanceStatus.STOPPED and state is SandboxState.RUNNING
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from chowder_local.core.domain import SandboxSpec
 from chowder_local.core.errors.sandboxes import BootFailed, SandboxMissing
+from chowder_local.core.tasks import contained
 from chowder_local.openclaw.config import agent_config
 
 if TYPE_CHECKING:
@@ -47,7 +48,8 @@ class SandboxBoot:
         """Creates the instance's sandbox and returns the gateway's address once it is ready.
 
         An instance that was ready before keeps its volume; leftovers of one that never was are
-        removed first. `files` are written to the volume. Raises ChowderError.
+        removed first. `files` are written to the volume. A sandbox that does not become ready is
+        ended. Raises ChowderError.
         """
         # Waits for a copy that is in progress, and so must not hold a place in the queue yet.
         origin = await self._snapshots.origin(instance)
@@ -69,7 +71,15 @@ class SandboxBoot:
                 home=None if origin is None else origin.archive,
                 openclaw_version=instance.openclaw_version,
             )
-            return await self._readiness.wait(await self._engine.boot(spec))
+            sandbox = await self._engine.boot(spec)
+            try:
+                return await self._readiness.wait(sandbox)
+            except BootFailed:
+                # It may be ready later: it would answer its channels' messages and call models,
+                # and it holds memory. The volume stays.
+                with contained(f"sandbox {instance.sandbox_id}: ending it after a failed boot"):
+                    await self._engine.release(instance.sandbox_id)
+                raise
 
     async def check(self, instance: Instance) -> None:
         """Raises the errors that a first boot would have before it is queued."""

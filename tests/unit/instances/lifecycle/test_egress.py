@@ -160,18 +160,6 @@ async def test_a_sandbox_that_was_resumed_manually_with_the_wrong_egress_is_repl
         assert (await closed.settled(instance)).status is InstanceStatus.RUNNING
 
 
-async def test_the_running_sandbox_of_a_failed_instance_with_the_wrong_egress_is_ended(
-    closed: World,
-) -> None:
-    instance = await closed.placed(InstanceStatus.ERROR)
-    closed.engine.put(instance.sandbox_id, SandboxState.RUNNING, egress=ON)
-    await closed.reconciler.reconcile()
-    assert closed.engine.state(instance.sandbox_id) is SandboxState.EXITED
-    closed.engine.put(instance.sandbox_id, SandboxState.RUNNING, egress=OFF)
-    await closed.reconciler.reconcile()
-    assert closed.engine.state(instance.sandbox_id) is SandboxState.RUNNING
-
-
 async def test_warm_sandboxes_have_the_default_egress_and_fit_no_other_setting(
     tmp_path: Path, closed: World
 ) -> None:

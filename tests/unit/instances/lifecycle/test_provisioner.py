@@ -96,6 +96,18 @@ async def test_a_sandbox_that_ends_leaves_an_error_that_quotes_its_log(world: Wo
     assert "Invalid config" in instance.error_message
 
 
+async def test_a_boot_past_its_time_limit_leaves_no_running_sandbox_but_its_volume(
+    tmp_path: Path,
+) -> None:
+    async with open_world(tmp_path, boot_timeout_s=0.05) as world:
+        world.gateway.is_started = False
+        instance = await world.created()
+        assert instance.status is ERROR
+        assert "was not ready after 0.05 s" in (instance.error_message or "")
+        assert world.engine.state(instance.sandbox_id) is SandboxState.EXITED
+        assert world.engine.volume_ids == {instance.sandbox_id}
+
+
 async def test_an_unexpected_exception_leaves_an_error_without_its_message(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -41,12 +41,13 @@ TABLE = [
     # A stopped instance must not run; its container may be gone.
     (STOPPED, UP, STOPPED, PAUSED, "pause"),
     *[(STOPPED, state, STOPPED, state, None) for state in (CREATED, PAUSED, EXITED, MISSING)],
-    # A failed instance is kept as it is.
-    *[(ERROR, state, ERROR, state, None) for state in SandboxState],
+    # A failed instance must not run, and keeps its volume.
+    *[(ERROR, state, ERROR, EXITED, "release") for state in (UP, PAUSED)],
+    *[(ERROR, state, ERROR, state, None) for state in SandboxState if state not in (UP, PAUSED)],
     # The sandbox of a deleted instance is destroyed.
     *[(TERMINATED, state, TERMINATED, MISSING, "remove") for state in SandboxState],
 ]
-VERBS = ("boot", "pause", "unpause", "remove")
+VERBS = ("boot", "pause", "unpause", "release", "remove")
 
 
 async def reconcile_table(world: World) -> list[Instance]:
