@@ -6,11 +6,16 @@ from collections import Counter
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from cachetools import LRUCache
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from datetime import datetime
 
     from chowder_local.core.domain import Instance, InstanceId
+
+
+ENDS_KEPT = 10_000
 
 
 class InstanceUses:
@@ -19,7 +24,8 @@ class InstanceUses:
     def __init__(self, clock: Callable[[], datetime]) -> None:
         self._clock = clock
         self._counts: Counter[InstanceId] = Counter()
-        self._ends: dict[InstanceId, datetime] = {}
+        # Of the latest only: a request that is late may still use an instance that is deleted.
+        self._ends: LRUCache[InstanceId, datetime] = LRUCache(ENDS_KEPT)
         self._began = clock()
         self._addresses: dict[InstanceId, str | None] = {}
         """Of the instances that have left memory, or were about to; None until they are back."""
@@ -31,10 +37,12 @@ class InstanceUses:
         try:
             yield
         finally:
-            self._counts[instance_id] -= 1
-            if not self._counts[instance_id]:
-                del self._counts[instance_id]
-            self._ends[instance_id] = self._clock()
+            # It may have been deleted meanwhile.
+            if instance_id in self._counts:
+                self._counts[instance_id] -= 1
+                if not self._counts[instance_id]:
+                    del self._counts[instance_id]
+                self._ends[instance_id] = self._clock()
 
     def begin_leaving(self, instance_id: InstanceId) -> bool:
         """Whether nobody uses it; if so, every row of it that was read before is stale."""
@@ -65,5 +73,6 @@ class InstanceUses:
 
     def forget(self, instance_id: InstanceId) -> None:
         """Drops what is known of an instance that is deleted."""
+        self._counts.pop(instance_id, None)
         self._ends.pop(instance_id, None)
         self._addresses.pop(instance_id, None)

@@ -46,27 +46,32 @@ class DiskWatch:
 
     async def check(self) -> None:
         """Checks every running instance once, and ends those over the limit."""
-        for instance in await self._instances.running_or_provisioning():
-            if not instance.is_in_memory:
-                continue
+        for listed in await self._instances.running_or_provisioning():
             with (
-                request_context.for_instance(instance.id),
-                contained(f"instance {instance.id}: checking its disk use"),
+                request_context.for_instance(listed.id),
+                contained(f"instance {listed.id}: checking its disk use"),
             ):
+                # Those before it took a while, in which it may have moved to another sandbox.
+                instance = await self._instances.get(listed.id)
+                if instance is None or not instance.is_in_memory:
+                    continue
                 used = await self._engine.disk_bytes(instance.sandbox_id, self._limit_mb * MB)
                 if used > self._limit_mb * MB:
                     await self._end(instance)
 
-    async def _end(self, stale: Instance) -> None:
-        async with self._locks.holding(stale.id):
+    async def _end(self, measured: Instance) -> None:
+        async with self._locks.holding(measured.id):
+            instance = await self._instances.get(measured.id)
+            if instance is None or instance.sandbox_id != measured.sandbox_id:
+                return
             # The row first: the reconciler boots ended sandboxes of `running` instances again.
             ended = await self._transitions.to_error(
-                stale,
+                measured,
                 f"The agent's files take more than the {self._limit_mb} MB of disk that it "
                 "may use (CHOWDER_DISK_LIMIT_MB), so it was ended. They are kept on the "
-                f"volume {stale.sandbox_id} until it is deleted.",
+                f"volume {instance.sandbox_id} until it is deleted.",
                 gateway_url=None,
             )
             if ended is not None:
-                log.warning("instance %s: ended, because it exceeds its disk quota", stale.id)
-                await self._engine.release(stale.sandbox_id)
+                log.warning("instance %s: ended, because it exceeds its disk quota", instance.id)
+                await self._engine.release(instance.sandbox_id)

@@ -74,8 +74,10 @@ async def use_everything(world: World) -> None:
     await world.reconciler.reconcile()
     assert (await world.settled(instance)).status is InstanceStatus.PROVISIONING
     world.engine.booted, world.engine.log = good, log
-    for each in (instance, fork):
-        await world.lifecycle.delete(world.organization_id, each.id)
+    # A message to it goes on while it is deleted.
+    with world.uses.using(instance.id):
+        for each in (instance, fork):
+            await world.lifecycle.delete(world.organization_id, each.id)
     world.clock.advance(DEATHS_WINDOW_S)
     await world.reconciler.reconcile()
 

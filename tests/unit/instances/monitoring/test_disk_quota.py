@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from chowder_local.core.domain import InstanceStatus, SandboxState
+from chowder_local.core.domain import InstanceStatus, SandboxId, SandboxState
 from chowder_local.core.errors.sandboxes import EngineUnavailable
 from chowder_local.instances.monitoring.disk_quota import MB, DiskWatch
+from tests.scripted.engine import Hold
 from tests.scripted.serving import eventually
 
 if TYPE_CHECKING:
@@ -62,6 +63,34 @@ async def test_an_instance_that_was_stopped_meanwhile_is_not_ended(
         await eventually(lambda: world.engine.made("disk_bytes"), "its disk use was measured")
         await world.instances.change(hog.id, now=world.clock(), status=InstanceStatus.STOPPED)
     assert (await world.now(hog)).status is InstanceStatus.STOPPED
+
+
+async def test_an_instance_that_moved_meanwhile_is_not_ended_for_its_former_sandbox(
+    world: World, watch: DiskWatch
+) -> None:
+    hog = await world.created()
+    world.engine.disk = {hog.sandbox_id: LIMIT_MB * MB + 1}
+    async with asyncio.TaskGroup() as group, world.locks.holding(hog.id):
+        group.create_task(watch.check())
+        await eventually(lambda: world.engine.made("disk_bytes"), "its disk use was measured")
+        await world.transitions.move_sandbox(hog, SandboxId("chowder-another"))
+    assert (await world.now(hog)).status is InstanceStatus.RUNNING
+
+
+async def test_a_sandbox_that_was_replaced_before_its_turn_is_not_measured(
+    world: World, watch: DiskWatch
+) -> None:
+    first, second = await world.created(), await world.created()
+    snapshot = await world.snapshots.take(second)
+    hold = world.engine.holds["disk_bytes"] = Hold()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(watch.check())
+        await hold.has_begun.wait()
+        await world.restores.restore(world.organization_id, second, snapshot.id)
+        restored = await world.settled(second)
+        hold.may_end.set()
+    measured = [of for name, of in world.engine.calls if name == "disk_bytes"]
+    assert measured == [first.sandbox_id, restored.sandbox_id]
 
 
 @pytest.mark.parametrize("problem", [EngineUnavailable("No."), RuntimeError("a defect")])
