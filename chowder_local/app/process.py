@@ -25,7 +25,7 @@ from chowder_local.core.errors.process import DataDirLocked
 from chowder_local.core.settings import exposure_warning
 from chowder_local.engine.build_command import find_ca_bundle
 from chowder_local.engine.connection import find_engine
-from chowder_local.engine.container_detection import is_in_container
+from chowder_local.engine.container_detection import is_in_container, process_namespace
 from chowder_local.engine.image_recipe import expected_tag
 from chowder_local.http.connections import raise_descriptor_limit
 from chowder_local.http.listener import bound_socket, listener, with_state
@@ -129,6 +129,7 @@ def _run_file(settings: Settings, effective: Mapping[str, Any]) -> Iterator[None
     """Writes the run file, which tells the CLI about this server, for the time of the block."""
     facts = {
         "pid": os.getpid(),
+        "process_namespace": process_namespace(),
         "host": settings.host,
         "port": settings.port,
         "base_url": settings.root_url,

@@ -25,7 +25,7 @@ from chowder_local.core.errors.process import (
     ServerOfContainer,
     ServerStuck,
 )
-from chowder_local.engine.container_detection import is_in_container
+from chowder_local.engine.container_detection import is_in_container, process_namespace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -62,6 +62,8 @@ class RunningServer:
     settings: Mapping[str, Any] = field(default_factory=dict)
     """The settings that it runs with, in the form of `effective_settings`."""
     published_url: str | None = None
+    process_namespace: str | None = None
+    """What `pid` is of; None if the server is of a version that does not say."""
 
     @property
     def public_url(self) -> str:
@@ -91,8 +93,8 @@ def _read(file: Path) -> RunningServer | None:
         providers = dict(content.get("providers", {}))
         effective = dict(content.get("settings", {}))
         pid, version = int(content["pid"]), str(content["version"])
-        published_url = content.get("public_url")
-        return RunningServer(pid, root_url, version, providers, effective, published_url)
+        published_url, namespace = content.get("public_url"), content.get("process_namespace")
+        return RunningServer(pid, root_url, version, providers, effective, published_url, namespace)
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -118,21 +120,28 @@ def is_locked(settings: Settings) -> bool:
 def stop_running(settings: Settings, timeout_s: float = STOP_TIMEOUT_S) -> int | None:
     """Stops the server, waits for its end, and returns its process id; None if none ran.
 
-    Raises ServerStuck if it does not stop in time, ServerOfContainer in the server's own container,
-    ServerNotReady if its process is unknown, and DataDirUnusable if it is another user's.
+    Raises ServerStuck if it does not stop in time, ServerOfContainer in the server's own container
+    or if the server is in another one, ServerNotReady if its process is unknown, and
+    DataDirUnusable if it is another user's.
     """
     if not is_locked(settings):
         return None
     if _is_in_server_container():
-        # The signal would end this process as well, or reach a wrong process of another container.
+        # The signal would end this process as well.
         raise ServerOfContainer
     running = _wait_for_run_file(settings)
     if running is None:
         return None
+    if running.process_namespace not in {None, process_namespace()}:
+        # Here, its process id is another process's.
+        raise ServerOfContainer(
+            f"The server of {settings.data_dir} runs in another container, so it cannot be stopped "
+            "from here. Stop that container with docker stop or docker compose stop."
+        )
     try:
         os.kill(running.pid, signal.SIGTERM)
     except ProcessLookupError:
-        # The server has just ended, or is in a container, where process ids differ.
+        # The server has just ended.
         pass
     except PermissionError:
         raise DataDirUnusable(

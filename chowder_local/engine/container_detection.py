@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 MARKS = (Path("/.dockerenv"), Path("/run/.containerenv"))
@@ -10,3 +11,11 @@ MARKS = (Path("/.dockerenv"), Path("/run/.containerenv"))
 
 def is_in_container() -> bool:
     return any(mark.exists() for mark in MARKS)
+
+
+def process_namespace() -> str:
+    """Identifies the processes among which a process id is unique; empty if the system has one."""
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""

@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from chowder_local.cli.main import run
+from chowder_local.engine.container_detection import process_namespace
 from tests.scripted.server_process import GO
 from tests.wire.forked_servers import ForkedServers
 
@@ -232,6 +233,7 @@ def test_a_second_server_cannot_take_the_data_directory_before_the_first_has_die
     first = start()
     assert first.client.get("/local/ready").status_code == 200
     before = (tmp_path / "data" / "server.json").read_bytes()
+    assert json.loads(before)["process_namespace"] == process_namespace()
     for port in (first.port, free_port()):
         assert run(["up", "--port", str(port)], first.env) == 4
         reply = capsys.readouterr().err

@@ -20,6 +20,7 @@ from chowder_local.core.errors.process import (
     ServerStuck,
 )
 from chowder_local.core.settings import Settings
+from chowder_local.engine.container_detection import process_namespace
 
 HOLDS_THE_LOCK = """
 import json, os, signal, sys, time
@@ -111,6 +112,19 @@ def test_stopping_waits_until_the_lock_is_released(
     pid = hold()
     assert stop_running(settings) == pid
     assert not is_locked(settings)
+
+
+def test_the_process_that_has_the_id_of_a_server_in_another_container_gets_no_signal(
+    settings: Settings, hold: Callable[..., int]
+) -> None:
+    pid = hold()
+    facts = {"pid": pid, "base_url": "http://127.0.0.1:1", "version": "1"}
+    write_run_file(settings, **facts, process_namespace="pid:[1]")
+    with pytest.raises(ServerOfContainer, match="runs in another container"):
+        stop_running(settings)
+    assert is_locked(settings)
+    write_run_file(settings, **facts, process_namespace=process_namespace())
+    assert stop_running(settings) == pid
 
 
 def test_a_server_that_does_not_stop_is_named_with_its_process(
