@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 from tests.e2e.api import Api
-from tests.e2e.containers import names_of_sandboxes
+from tests.e2e.containers import containers, names_of_sandboxes
 from tests.e2e.ledger import Client
 from tests.e2e.serving import ServerProcess
 from tests.e2e.waiting import eventually
@@ -39,6 +39,8 @@ CLIENTS = 3
 LONGEST_LIFE_S = 1.0
 SETTLE_TIMEOUT_S = 60.0
 REFUSED_PAUSE_S = 0.1
+STATES = {"running": {"running"}, "stopped": {"paused", "exited"}}
+"""The states of its container by the status of an instance; no other status is left at the end."""
 
 
 @pytest.fixture
@@ -73,12 +75,14 @@ def work(client: Client, is_over: Event) -> None:
 
 
 def agree(server: ServerProcess, api: Api, engine: docker.DockerClient) -> bool:
-    """Whether there is a sandbox for each instance, and besides only the pool's."""
+    """Whether each instance has a sandbox in its state, and there are besides only the pool's."""
     url = server.base_url.replace("/v1", "/local/health")
     pool = httpx.get(url).json()["pool"]["ready"]
-    ours = {row["sandbox_id"] for row in api.get("instances").json()}
+    ours = {row["sandbox_id"]: STATES[row["status"]] for row in api.get("instances").json()}
     found = names_of_sandboxes(engine, server.store_id)
-    return ours <= found and len(found - ours) == pool == 1
+    states = {each.name: each.status for each in containers(engine, server.store_id)}
+    are_right = all(states.get(name) in wanted for name, wanted in ours.items())
+    return are_right and len(found - ours.keys()) == pool == 1
 
 
 # Servers are killed and started again and again.
