@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from chowder_local.core.domain import Instance
+    from chowder_local.core.domain import Instance, SandboxId
     from chowder_local.core.keyed_lock import KeyedLocks
     from chowder_local.instances.lifecycle.instance_uses import InstanceUses
     from chowder_local.openclaw.transcripts.program_output import KeptSession
@@ -36,7 +36,7 @@ _WITHOUT_CONVERSATIONS = {InstanceStatus.PROVISIONING, InstanceStatus.TERMINATED
 class Read(Protocol[ResultOut]):
     """Reads from the agent's database: inside its sandbox if it runs, or else from its volume."""
 
-    async def __call__(self, *, is_running: bool) -> ResultOut: ...
+    async def __call__(self, sandbox_id: SandboxId, *, is_running: bool) -> ResultOut: ...
 
 
 @dataclass(frozen=True)
@@ -82,8 +82,8 @@ class ConversationReader:
         Raises InstanceStateWrong if the instance is `provisioning` or `terminated`;
         GatewayUnavailable, EngineUnavailable, ImageMissing, SandboxMissing.
         """
-        read = partial(self._transcripts.sessions, instance.sandbox_id)
-        return await self._merge(instance, await self._read(instance, read))
+        kept = await self._read(instance, self._transcripts.sessions)
+        return await self._merge(instance, kept)
 
     async def _merge(self, instance: Instance, kept: Sequence[KeptSession]) -> list[Session]:
         stored = {each.key: each for each in kept}
@@ -108,7 +108,7 @@ class ConversationReader:
         and what `sessions` raises.
         """
         read = partial(
-            self._transcripts.transcript, instance.sandbox_id, key,
+            self._transcripts.transcript, key=key,
             limit=limit, before=before, text_max=text_max,
         )  # fmt: skip
         transcript = self._with_statuses(instance, key, before, await self._read(instance, read))
@@ -123,7 +123,7 @@ class ConversationReader:
     ) -> tuple[list[Session], Transcript]:
         """The results of `sessions` and `transcript` in one read; raises what these raise."""
         read = partial(
-            self._transcripts.sessions_and_transcript, instance.sandbox_id, key,
+            self._transcripts.sessions_and_transcript, key=key,
             limit=limit, before=before, text_max=text_max,
         )  # fmt: skip
         kept, transcript = await self._read(instance, read)
@@ -145,14 +145,14 @@ class ConversationReader:
             if instance.is_in_memory and not self._uses.is_stale(instance):
                 # It may be frozen already, by a stop that is in progress.
                 with suppress(SandboxPaused):
-                    return await read(is_running=True)
+                    return await read(instance.sandbox_id, is_running=True)
         # A sandbox must not be resumed or removed while a program reads its volume.
         async with self._locks.holding(instance.id):
             current = await self._instances.get(instance.id)
             if current is None or current.status in _WITHOUT_CONVERSATIONS:
                 status = InstanceStatus.TERMINATED if current is None else current.status
                 raise InstanceStateWrong(status, "running or stopped")
-            return await read(is_running=current.is_in_memory)
+            return await read(current.sandbox_id, is_running=current.is_in_memory)
 
 
 def _session(key: str, kept: KeptSession | None, named: NamedSession | None) -> Session:

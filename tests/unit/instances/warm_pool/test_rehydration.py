@@ -161,6 +161,19 @@ async def test_the_reconciler_keeps_the_sandbox_that_a_home_is_moving_into(
     assert world.engine.volume_ids == {started.sandbox_id}
 
 
+async def test_conversations_that_are_read_during_a_move_are_read_where_they_are_after_it(
+    world: World, instance: Instance
+) -> None:
+    world.programs.answers["list"] = done(sessions=[])
+    hold = world.engine.holds["unpause"] = Hold()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(start(world, instance))
+        await hold.has_begun.wait()
+        reading = group.create_task(world.conversation_reader.sessions(instance))
+        hold.may_end.set()
+    assert [each.is_main for each in reading.result()] == [True]
+
+
 async def test_a_home_that_needs_a_start_is_booted_and_not_moved_again(
     world: World, tmp_path: Path, instance: Instance
 ) -> None:
