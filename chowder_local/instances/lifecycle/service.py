@@ -68,11 +68,11 @@ class Lifecycle:
         If the engine does not answer, the agent can neither be reached nor reach a model, and the
         reconciler destroys it as soon as the engine is back.
         """
-        instance = await self._directory.get_for_request(organization_id, instance_id)
-        async with self._locks.holding(instance.id):
-            await self._provisioner.abandon(instance.id)
+        stale = await self._directory.get_for_request(organization_id, instance_id)
+        async with self._locks.holding(stale.id):
+            await self._provisioner.abandon(stale.id)
             # The row first: if the server dies before the sandbox is gone, the reconciler goes on.
-            await self._transitions.to_terminated(instance)
+            instance = await self._transitions.to_terminated(stale) or stale
             self._on_delete(instance.id)
             try:
                 await self._sandbox_control.remove(instance.sandbox_id)

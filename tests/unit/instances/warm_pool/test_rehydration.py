@@ -16,7 +16,7 @@ from chowder_local.openclaw.home.state_transfer import StateTransfer
 from tests.scripted.agents import agent_at, first_column
 from tests.scripted.engine import Hold
 from tests.scripted.homes import of_folder
-from tests.scripted.operations import change, start
+from tests.scripted.operations import change, delete, start
 from tests.scripted.programs import done
 from tests.scripted.serving import eventually
 from tests.scripted.world import World, open_world
@@ -172,6 +172,19 @@ async def test_conversations_that_are_read_during_a_move_are_read_where_they_are
         reading = group.create_task(world.conversation_reader.sessions(instance))
         hold.may_end.set()
     assert [each.is_main for each in reading.result()] == [True]
+
+
+async def test_an_instance_that_is_deleted_during_a_move_leaves_no_sandbox(
+    world: World, instance: Instance
+) -> None:
+    hold = world.engine.holds["unpause"] = Hold()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(start(world, instance))
+        await hold.has_begun.wait()
+        deleting = group.create_task(delete(world, instance))
+        hold.may_end.set()
+        await deleting
+    assert world.engine.volume_ids == set()
 
 
 async def test_a_home_that_needs_a_start_is_booted_and_not_moved_again(
