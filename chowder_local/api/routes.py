@@ -16,6 +16,7 @@ from chowder_local.api.schemas.channels import (
     ChannelView,
     ConnectionView,
     Pairing,
+    PairingRequestView,
     PairingView,
 )
 from chowder_local.api.schemas.faults import FaultCreation, FaultView, ResetView
@@ -155,6 +156,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("PATCH",  "/local/instances/{instance_id}",                            local_instances.change,  ORG,       "setInstanceSettings",   "Set an instance's settings",  LocalInstanceChange, LocalInstanceView, 200, (400, 409), is_audited=True),
     Operation("GET",    "/local/instances/{instance_id}/logs",                       local_instances.logs,    ORG,       "readLogs",              "Read an instance's log",      None,               "text/plain", 200, (409, 502), LogQuery),
     Operation("GET",    "/local/instances/{instance_id}/gateway",                    local_instances.gateway, ORG,       "getGateway",            "Show an instance's gateway",  None,               GatewayView, 200, (409,)),
+    Operation("GET",    "/local/instances/{instance_id}/channels/{channel}/pairings", channels.pairings,      CHANNELS,  "listPairings",          "List who waits for approval", None,               [PairingRequestView], 200, (400, 404, 409, 502)),
     Operation("GET",    "/local/instances/{instance_id}/exchanges",                  model_calls.list_exchanges, ORG,       "listExchanges",         "List model calls",            None,               [ExchangeView], query=ExchangeQuery),
     Operation("GET",    "/local/exchanges/{exchange_id}",                            model_calls.show_exchange, ORG,       "getExchange",           "Show a model call",           None,               ExchangeDetailsView, 200, (404,)),
     Operation("GET",    "/local/instances/{instance_id}/traces",                     traces.index,            ORG,       "listTraces",            "List traces",                 None,               [TraceView], query=TraceQuery),

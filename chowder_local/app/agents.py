@@ -315,7 +315,13 @@ class Agents(Sandboxes):
     @cached_property
     def channels(self) -> Channels:
         timeout_s = self.channel_connect_timeout_s
-        return Channels(self.exec, self.gateway_of, self.tasks, connect_timeout_s=timeout_s)
+        return Channels(
+            self.exec,
+            self.gateway_of,
+            self.tasks,
+            state_dir=self.state_dir,
+            connect_timeout_s=timeout_s,
+        )
 
     @cached_property
     def skills(self) -> Skills:

@@ -105,6 +105,23 @@ def status(client: Client, output: Output, instance: str, channel: str) -> None:
     show_result(state, f"{channel} is {without_controls(line)}", output=output)
 
 
+@channels.command("pairings")
+@output_option
+@click.argument("instance", shell_complete=complete_instance)
+@click.argument("channel")
+@pass_client
+def pairings(client: Client, output: Output, instance: str, channel: str) -> None:
+    """List the people who wait for an approval, with their codes."""
+    rows = client.channel_pairings(find_instance(client, instance)["id"], channel)
+    show_list(
+        rows,
+        ("CODE", "SENDER", "SINCE"),
+        lambda each: tuple(without_controls(each[key]) for key in ("code", "sender", "created_at")),
+        output=output,
+        if_empty=f"Nobody waits in {channel}.",
+    )
+
+
 @channels.command("pair")
 @click.argument("instance", shell_complete=complete_instance)
 @click.argument("channel")

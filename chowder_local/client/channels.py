@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from chowder_local.client.transport import Json, Transport, instance_path
+from chowder_local.client.transport import Json, Transport, instance_path, local_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,6 +32,10 @@ class ChannelCalls(Transport):
     def channel_status(self, instance_id: str, channel: str) -> Json:
         """Whether a channel is `connected`, and in `details` the `reason` if it is not."""
         return self._call("GET", instance_path(instance_id, "channels", channel, "status"))
+
+    def channel_pairings(self, instance_id: str, channel: str) -> list[Json]:
+        """The people who wait for an approval: `code`, `sender`, `created_at` and more of each."""
+        return self._list(local_path(instance_id, "channels", channel, "pairings"))
 
     def pair_channel(self, instance_id: str, channel: str, code: str) -> Json:
         """Approves the unknown sender who got this pairing code from the agent."""

@@ -46,6 +46,8 @@ class Channel:
     """The path of the setting that says who may write to the agent."""
     also_required: str | None = None
     """A field that OpenClaw also needs before it connects, for error messages."""
+    is_checked: bool = True
+    """Whether OpenClaw uses the credentials when it connects, so that wrong ones are noticed."""
 
 
 _CHANNELS = (
@@ -85,6 +87,7 @@ _CHANNELS = (
             Field("audience", "The app's webhook URL, or the number of its Google Cloud project."),
         ),
         also_required="service_account, the service account's key as JSON",
+        is_checked=False,
     ),
     Channel(
         "signal",
@@ -115,6 +118,7 @@ _CHANNELS = (
             ),
         ),
         also_required="tenant_id, the directory (tenant) id in Entra",
+        is_checked=False,
     ),
     Channel(
         "mattermost",
@@ -150,6 +154,7 @@ _CHANNELS = (
                 is_secret=True,
             ),
         ),
+        is_checked=False,
     ),
 )
 
@@ -163,9 +168,18 @@ def camel_case(name: str) -> str:
 
 
 def to_openclaw_config(channel: Channel, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """A client's fields under OpenClaw's names; fields that the table does not list are kept."""
+    """A client's fields under OpenClaw's names; fields that the table does not list are kept.
+
+    Slack's `mode` follows from its credentials unless the client gives it.
+    """
     keys = {field.name: field.openclaw_key for field in channel.required}
-    return {keys.get(name) or camel_case(name): value for name, value in fields.items()}
+    config = {keys.get(name) or camel_case(name): value for name, value in fields.items()}
+    if channel.name == "slack" and config.get("appToken"):
+        return {"mode": "socket", **config}
+    if channel.name == "slack" and config.get("signingSecret"):
+        # With a signing secret, Slack calls the agent, and OpenClaw does not infer that.
+        return {"mode": "http", **config}
+    return config
 
 
 def generated_fields(channel: Channel, configured: Mapping[str, Any]) -> dict[str, str]:

@@ -6,14 +6,18 @@ import asyncio
 import contextlib
 import time
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from chowder_local.core import untrusted_json
 from chowder_local.core.errors.agents import (
     ChannelRefused,
     ChannelUnreachable,
     ConfigNotApplied,
+    GatewayUnavailable,
     PairingNotFound,
     RpcRefused,
 )
@@ -44,7 +48,9 @@ QR_TIMEOUT_S = 20.0
 PAIR_TIMEOUT_S = 120.0
 """A pairing starts OpenClaw's command line, which took over 60 s at a load of 14 on two cores."""
 APPROVE = "pairing.approve"
+LIST_PAIRINGS = "pairing.list"
 
+_UNCHECKED = "OpenClaw does not check its credentials before the first message."
 _PNG = "data:image/png;base64,"
 _ALREADY_LINKED = "already linked"
 _NO_SUCH_CODE = "No pending pairing request"
@@ -70,11 +76,17 @@ class ChannelState:
 
     @property
     def is_connected(self) -> bool:
-        if not self.account.get("running"):
+        # Slack's webhook reports a connection, although OpenClaw has given it up.
+        if not self.account.get("running") or self.is_refused:
             return False
         # A channel that receives webhooks reports no connection.
         connected = self.account.get("connected")
         return connected is True or (connected is None and self._is_ready)
+
+    @property
+    def attempt(self) -> Any:
+        """When the latest attempt to connect began; None if there is none, or it is not told."""
+        return self.account.get("lastStartAt") if self.account.get("configured", True) else None
 
     @property
     def is_refused(self) -> bool:
@@ -114,6 +126,19 @@ class ChannelState:
         return not self.account.get("lastError") and self.account.get("lifecycle") == "ready"
 
 
+class PairingRequest(BaseModel):
+    """A person who waits for an approval; `meta` is what OpenClaw keeps about that person."""
+
+    code: str
+    sender: str = Field(validation_alias="id")
+    created_at: datetime = Field(validation_alias="createdAt")
+    last_seen_at: datetime = Field(validation_alias="lastSeenAt")
+    meta: dict[str, str] = {}
+
+
+_REQUESTS = TypeAdapter(list[PairingRequest])
+
+
 @dataclass(frozen=True)
 class Connection:
     """The result of `Channels.connect`; `qr` is a PNG image in a data URL."""
@@ -137,9 +162,12 @@ class Channels:
         gateway_of: GatewayOf,
         group: asyncio.TaskGroup,
         *,
+        state_dir: str,
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
     ) -> None:
         self._approving = Program(processes, "approve.mjs")
+        self._listing = Program(processes, "pairings.py")
+        self._state_dir = state_dir
         self._gateway_of = gateway_of
         self._logins = QrLogins(group)
         self._connect_timeout_s = connect_timeout_s
@@ -172,7 +200,10 @@ class Channels:
         in time, and GatewayUnavailable; the configuration may have changed then.
         """
         gateway = self._gateway(instance)
-        configured = untrusted_json.object_of((await _configured(gateway)).get(channel.name))
+        former_config = await gateway.call("config.get", {})
+        channels = untrusted_json.object_at(former_config, "sourceConfig", "channels")
+        configured = untrusted_json.object_of(channels.get(channel.name))
+        former = await self.state(instance, channel)
         change = to_openclaw_config(channel, fields)
         change |= generated_fields(channel, merged(configured, change))
         if missing := missing_fields(channel, merged(configured, change)):
@@ -183,13 +214,14 @@ class Channels:
         with contextlib.suppress(ConfigNotApplied):
             if await gateway.patch_config(to_merge_patch({"channels": {channel.name: wanted}})):
                 await gateway.wait_for_restart(started_s)
-        if not fields and _is_enabled(configured):
-            # The configuration has not changed, so OpenClaw would not try again by itself.
-            with contextlib.suppress(RpcRefused):
-                await gateway.call("channels.start", {"channel": channel.name})
+        config = await gateway.call("config.get", {})
+        was_enabled = _is_enabled(channels.get(channel.name))
+        if was_enabled and config.get("hash") == former_config.get("hash"):
+            # OpenClaw does not try again by itself, or only after a while.
+            await _try_again(gateway, channel, former)
         if channel.connection_type is ConnectionType.INTERACTIVE:
-            return await self._link(instance.sandbox_id, gateway, channel)
-        return await self._until_connected(gateway, channel)
+            return await self._link(instance.sandbox_id, gateway, channel, former)
+        return await self._until_connected(gateway, channel, former)
 
     async def disconnect(self, instance: Instance, channel: Channel) -> None:
         """Disables a channel and keeps its credentials. Raises GatewayUnavailable."""
@@ -203,6 +235,26 @@ class Channels:
                     await gateway.wait_for_restart(started_s)
             except ConfigNotApplied:
                 await gateway.call("channels.stop", {"channel": channel.name})
+
+    async def pairings(self, instance: Instance, channel: Channel) -> list[PairingRequest]:
+        """The people who wait for an approval, oldest first.
+
+        Raises ChannelRefused if OpenClaw does not list them, and GatewayUnavailable.
+        """
+        params = {"channel": channel.name, "state_dir": self._state_dir}
+        answer = await self._listing.ask(
+            instance.sandbox_id,
+            {"method": LIST_PAIRINGS, "params": params},
+            timeout_s=PAIR_TIMEOUT_S,
+            timeout_message="the pairing requests were not listed in time",
+        )
+        if "error" in answer:
+            reason = _last_line(untrusted_json.text_of(answer["error"]))
+            raise ChannelRefused(f"{channel.name} has no list of pairing requests: {reason}")
+        try:
+            return _REQUESTS.validate_python(answer.get("requests"))
+        except ValidationError:
+            raise GatewayUnavailable("the sandbox returned an invalid list of pairings") from None
 
     async def pair(self, instance: Instance, channel: Channel, code: str) -> str:
         """Approves the sender who got the code, and returns OpenClaw's output.
@@ -227,20 +279,29 @@ class Channels:
     def _gateway(self, instance: Instance) -> Gateway:
         return self._gateway_of(instance.sandbox_id, instance.gateway_url)
 
-    async def _until_connected(self, gateway: Gateway, channel: Channel) -> Connection:
+    async def _until_connected(
+        self, gateway: Gateway, channel: Channel, former: ChannelState
+    ) -> Connection:
+        """Waits for the result of an attempt that is not the one of the former state."""
         ends_s = time.monotonic() + self._connect_timeout_s
         while True:
             state = (await _states(gateway))[channel.name]
+            is_over = time.monotonic() > ends_s
+            is_new = state.attempt is None or state.attempt != former.attempt
             if state.is_connected:
                 message = f"{channel.name} is connected."
+                if not channel.is_checked:
+                    message = f"{channel.name} is set up. {_UNCHECKED}"
                 return Connection(channel.name, ConnectionStatus.CONNECTED, message)
-            if state.is_refused:
+            if state.is_refused and (is_new or is_over):
                 raise ChannelRefused(f"{channel.name} is not connected: {state.reason}")
-            if state.has_failed or time.monotonic() > ends_s:
+            if (state.has_failed and is_new) or is_over:
                 raise ChannelUnreachable(channel.name, state.reason)
             await asyncio.sleep(LOOK_INTERVAL_S)
 
-    async def _link(self, sandbox_id: SandboxId, gateway: Gateway, channel: Channel) -> Connection:
+    async def _link(
+        self, sandbox_id: SandboxId, gateway: Gateway, channel: Channel, former: ChannelState
+    ) -> Connection:
         """Requests a QR code for a person to scan, unless the account is linked already."""
         try:
             request = {"channel": channel.name, "timeoutMs": int(QR_TIMEOUT_S * 1000)}
@@ -252,8 +313,19 @@ class Channels:
             self._logins.follow(sandbox_id, channel.name, gateway, qr, message)
             return Connection(channel.name, ConnectionStatus.AWAITING_SCAN, message, qr)
         if login.get("connected") or _ALREADY_LINKED in message:
-            return await self._until_connected(gateway, channel)
+            return await self._until_connected(gateway, channel, former)
         raise ChannelUnreachable(channel.name, message)
+
+
+async def _try_again(gateway: Gateway, channel: Channel, former: ChannelState) -> None:
+    """Starts another attempt to connect, unless the channel is connected."""
+    # A login that waits for a scan goes on.
+    is_stopped = channel.connection_type is not ConnectionType.INTERACTIVE
+    if former.is_connected:
+        return
+    for method in ("channels.stop", "channels.start") if is_stopped else ("channels.start",):
+        with contextlib.suppress(RpcRefused):
+            await gateway.call(method, {"channel": channel.name})
 
 
 async def _configured(gateway: Gateway) -> Mapping[str, Any]:

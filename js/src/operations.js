@@ -54,6 +54,7 @@ export const OPERATIONS = {
   listInstances: ["GET", "/v1/instances"],
   listKeys: ["GET", "/v1/keys"],
   listModels: ["GET", "/v1/instances/{instance_id}/models"],
+  listPairings: ["GET", "/local/instances/{instance_id}/channels/{channel}/pairings"],
   listSessions: ["GET", "/local/instances/{instance_id}/sessions"],
   listSkills: ["GET", "/v1/instances/{instance_id}/skills"],
   listSnapshots: ["GET", "/local/snapshots"],

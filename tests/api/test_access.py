@@ -92,6 +92,8 @@ GET    /local/instances/{instance_id}               401  403  403  403  403  403
 PATCH  /local/instances/{instance_id}               401  403  403  403  403  403  403  403  404  200
 GET    /local/instances/{instance_id}/logs          401  403  403  403  403  403  403  403  404  200
 GET    /local/instances/{instance_id}/gateway       401  403  403  403  403  403  403  403  404  200
+GET    /local/instances/{instance_id}/channels/{channel}/pairings
+                                                    401  403  403  403  403  403  409  409  404  409
 GET    /local/instances/{instance_id}/exchanges     401  403  403  403  403  403  403  403  404  200
 GET    /local/exchanges/{exchange_id}               401  403  403  403  403  403  403  403  404  404
 GET    /local/instances/{instance_id}/traces        401  403  403  403  403  403  403  403  404  200

@@ -9,7 +9,7 @@ import pytest
 
 from chowder_local.core.domain import InstanceStatus
 from chowder_local.core.errors.agents import GatewayUnavailable
-from chowder_local.openclaw.channels import APPROVE
+from chowder_local.openclaw.channels import APPROVE, LIST_PAIRINGS
 from tests.scripted.gateway import ok, refused
 from tests.scripted.serving import eventually
 
@@ -29,6 +29,11 @@ REFUSED = {
     "lifecycle": "blocked",
     "terminalDisconnect": True,
     "lastError": "Telegram bot token unauthorized",
+}
+FIELDS = {
+    "line": ("channelAccessToken", "channelSecret"),
+    "googlechat": ("audienceType", "audience"),
+    "msteams": ("appId", "appPassword"),
 }
 RETRYING = STARTING | {"lastError": "getaddrinfo ENOTFOUND discord.com"}
 
@@ -169,12 +174,37 @@ async def test_a_key_for_nostr_is_generated_once(http: Api, path: str) -> None:
     assert "privateKey" not in second
 
 
-async def test_connecting_restarts_a_channel_that_gave_up(http: Api, path: str) -> None:
+@pytest.mark.parametrize("config", [{}, {"token": "1:as-before"}])
+async def test_connecting_a_channel_again_waits_for_another_attempt(
+    http: Api, path: str, config: dict[str, Any]
+) -> None:
     set_config(http.world, telegram={"botToken": "__OPENCLAW_REDACTED__", "enabled": True})
+    failed = RETRYING | {"lastStartAt": 1}
+    set_states(http.world, "telegram", failed, failed, failed | {"lastStartAt": 2})
+    for method in ("channels.stop", "channels.start"):
+        http.world.gateway.rpc_answers[method] = ok({})
+    answer = await http.post(f"{path}/telegram/connect", json={"config": config})
+    assert answer.status_code == 502
+    calls = [method for method, _ in http.world.gateway.rpc_calls if method.startswith("channels.")]
+    look, stop, start = "channels.status", "channels.stop", "channels.start"
+    assert calls == [look, stop, start, look, look]
+
     set_states(http.world, "telegram", UP)
-    http.world.gateway.rpc_answers["channels.start"] = ok({})
-    await http.post(f"{path}/telegram/connect", json={"config": {}})
-    assert http.world.gateway.called("channels.start") == [{"channel": "telegram"}]
+    await http.post(f"{path}/telegram/connect", json={"config": config})
+    assert len(http.world.gateway.called(stop)) == 1
+
+
+@pytest.mark.parametrize("channel", ["line", "googlechat", "msteams"])
+async def test_a_channel_whose_credentials_nobody_checks_says_so(
+    http: Api, path: str, channel: str
+) -> None:
+    set_states(http.world, channel, UP)
+    http.world.gateway.rpc_answers["config.get"] = ok(
+        {"sourceConfig": {"channels": {channel: dict.fromkeys(FIELDS[channel], "x")}}}
+    )
+    answer = await http.post(f"{path}/{channel}/connect", json={"config": {}})
+    assert answer.json()["status"] == "connected"
+    assert "does not check its credentials" in answer.json()["message"]
 
 
 async def test_a_refused_token_is_a_400(http: Api, path: str) -> None:
@@ -445,3 +475,25 @@ async def test_channels_need_a_running_agent(http: Api) -> None:
     ):
         assert answer.status_code == 409
     assert (await http.get(f"{path}/telegram")).status_code == 200
+
+
+async def test_those_who_wait_for_an_approval_are_listed(http: Api, path: str) -> None:
+    pairings = f"{path}/telegram/pairings".replace("/v1/", "/local/")
+    request = {
+        "id": "555",
+        "code": "ABCD2345",
+        "createdAt": "2026-11-30T12:00:00.000Z",
+        "lastSeenAt": "2026-11-30T12:05:00.000Z",
+        "meta": {"username": "ada"},
+    }
+    http.world.programs.answers[LIST_PAIRINGS] = {"requests": [request]}
+    answer = await http.get(pairings)
+    assert answer.status_code == 200, answer.text
+    (waiting,) = answer.json()
+    assert (waiting["code"], waiting["sender"]) == ("ABCD2345", "555")
+
+    http.world.programs.answers[LIST_PAIRINGS] = {"error": "Channel line does not support pairing"}
+    answer = await http.get(pairings)
+    assert (answer.status_code, "does not support" in answer.json()["detail"]) == (400, True)
+    http.world.programs.answers[LIST_PAIRINGS] = {"requests": [{"code": 5}]}
+    assert (await http.get(pairings)).status_code == 502

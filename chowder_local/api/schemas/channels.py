@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, Field, StringConstraints
@@ -108,6 +109,19 @@ class Pairing(BaseModel):
     """The pairing code that an unknown sender got from the agent."""
 
     code: Code = Field(examples=["ABCD2345"])
+
+
+class PairingRequestView(View):
+    """A person who waits for an approval. At most three wait in a channel, each for an hour."""
+
+    code: str = Field(examples=["ABCD2345"])
+    sender: str = Field(description="The messenger's id of the person.", examples=["555"])
+    created_at: datetime
+    last_seen_at: datetime = Field(description="When the person wrote last.")
+    meta: dict[str, str] = Field(
+        description="What else OpenClaw keeps about the person.",
+        examples=[{"username": "ada", "accountId": "default"}],
+    )
 
 
 class PairingView(BaseModel):

@@ -11,6 +11,7 @@ from chowder_local.api.schemas.channels import (
     ChannelView,
     ConnectionView,
     Pairing,
+    PairingRequestView,
     PairingView,
 )
 from chowder_local.core.errors.agents import ChannelNotFound
@@ -54,6 +55,13 @@ async def status(request: Request) -> ChannelStatusView:
     channel = _channel(request)
     state = await services(request).channels.state(await running_instance(request), channel)
     return ChannelStatusView.from_state(state)
+
+
+async def pairings(request: Request) -> list[PairingRequestView]:
+    """The people who wait until somebody approves them, oldest first."""
+    channel = _channel(request)
+    waiting = await services(request).channels.pairings(await running_instance(request), channel)
+    return [PairingRequestView.model_validate(each) for each in waiting]
 
 
 async def pair(request: Request) -> PairingView:

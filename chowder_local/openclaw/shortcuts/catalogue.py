@@ -113,6 +113,12 @@ EXPORTS = Shortcut(
     plain_way="an export has the workspace only",
     misfit=misfits.of_exports,
 )
+PAIRINGS = Shortcut(
+    "pairings",
+    relies_on="a table of OpenClaw's database of state (pairings.py)",
+    plain_way="OpenClaw's command line lists who waits for an approval, which takes seconds",
+    misfit=misfits.of_pairings,
+)
 PROMPT_TEXTS = Shortcut(
     "prompt texts",
     relies_on="texts that OpenClaw writes into prompts (prompt_format)",
@@ -142,6 +148,7 @@ SHORTCUTS = (
     TRANSCRIPTS,
     HIBERNATION,
     EXPORTS,
+    PAIRINGS,
     PROMPT_TEXTS,
     FAILURE_MARKERS,
 )

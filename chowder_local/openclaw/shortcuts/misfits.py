@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from chowder_local.core import untrusted_json
 from chowder_local.openclaw.home.sanitize import is_exported
-from chowder_local.openclaw.programs import erase_session, transfer_state
+from chowder_local.openclaw.programs import erase_session, pairings, transfer_state
 from chowder_local.openclaw.standing_work import GATEWAY_PROCESS
 from chowder_local.openclaw.transcripts import tables as transcript_tables
 from chowder_local.relay.calls import ModelCall
@@ -86,6 +86,10 @@ def of_exports(seen: Observations) -> str | None:
         return "its log of runs is not where it was"
     unknown = [each for each in seen.home if is_exported(f".openclaw/{each}")]
     return next((f"it also keeps {each}" for each in unknown if each not in PUBLIC), None)
+
+
+def of_pairings(seen: Observations) -> str | None:
+    return _missing("state", seen.tables.state, {pairings.TABLE: pairings.COLUMNS})
 
 
 def of_prompt_texts(seen: Observations) -> str | None:

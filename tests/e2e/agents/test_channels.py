@@ -82,6 +82,8 @@ def test_telegram_from_a_stranger_to_an_answer(
         return found and found[0]
 
     code = eventually(code_given, "the stranger is given a code", REPLY_TIMEOUT_S)
+    waiting = api.get(f"../local/instances/{patient}/channels/telegram/pairings").json()
+    assert [(each["code"], each["sender"]) for each in waiting] == [(code, str(ADA))]
     path = f"instances/{patient}/channels/telegram/pair"
     paired = api.post(path, json={"code": code.lower()})
     assert paired.status_code == 200, paired.text
@@ -118,6 +120,12 @@ def test_telegram_is_connected_again_and_refuses_a_token_that_is_wrong(
 ) -> None:
     connect_telegram(api, patient, {"token": TOKEN, "api_root": bots.url})
     disconnect(api, patient, "telegram")
+    connect_telegram(api, patient, {})
+
+    disconnect(api, patient, "telegram")
+    with bots.gone():
+        assert connect(api, patient, "telegram", {}).status_code == 502
+    # By itself, OpenClaw would try again only after a while.
     connect_telegram(api, patient, {})
 
     wrong = connect(api, patient, "telegram", {"token": "123456:another"})

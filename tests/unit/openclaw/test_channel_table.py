@@ -102,3 +102,17 @@ def test_some_fields_have_alternatives(
     name: str, configured: dict[str, Any], lacking: list[str]
 ) -> None:
     assert missing_fields(CHANNELS[name], configured) == lacking
+
+
+@pytest.mark.parametrize(
+    ("fields", "mode"),
+    [
+        ({"signing_secret": "x"}, "http"),
+        ({"app_token": "x"}, "socket"),
+        ({"app_token": "x", "signing_secret": "x"}, "socket"),
+        ({"signing_secret": "x", "mode": "relay"}, "relay"),
+        ({"bot_token": "x"}, None),
+    ],
+)
+def test_slacks_mode_follows_from_its_credentials(fields: dict[str, Any], mode: str | None) -> None:
+    assert to_openclaw_config(CHANNELS["slack"], fields).get("mode") == mode

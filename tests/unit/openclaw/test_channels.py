@@ -58,6 +58,13 @@ def test_a_refused_channel_differs_from_one_that_is_retried(
     assert (channel_state.is_refused, channel_state.has_failed) == (is_refused, has_failed)
 
 
+def test_a_channel_that_was_given_up_is_not_connected_whatever_it_reports() -> None:
+    report = {"running": True, "connected": True, "lastError": "invalid_auth"}
+    assert state(**report).is_connected
+    given_up = state(**report, terminalDisconnect=True)
+    assert (given_up.is_connected, given_up.reason) == (False, "invalid_auth")
+
+
 def test_the_image_alone_is_in_the_data_url() -> None:
     awaiting = ConnectionStatus.AWAITING_SCAN
     assert Connection("whatsapp", awaiting, "Scan.", QR).qr_base64 == "iVBORw0KGgo="

@@ -40,6 +40,14 @@ def test_the_list_tells_which_are_enabled(serve: Serve, capsys: Output) -> None:
     assert capsys.readouterr().out.splitlines()[1].split() == ["telegram", "token", "yes"]
 
 
+def test_those_who_wait_are_listed_with_their_codes(serve: Serve, capsys: Output) -> None:
+    pairings = f"GET /local/instances/{FISH['id']}/channels/telegram/pairings"
+    waiting = {"code": "ABCD2345", "sender": "555", "created_at": "2026-11-30T12:00:00Z"}
+    env, _ = serve({INSTANCES: [FISH], pairings: [waiting]})
+    assert run(["channels", "pairings", "fish", "telegram"], env) == 0
+    assert capsys.readouterr().out.splitlines()[1].split() == list(waiting.values())
+
+
 def test_a_field_is_read_from_a_file(serve: Serve, capsys: Output, tmp_path: Path) -> None:
     (tmp_path / "token").write_text("123:abc\n")
     env, requests = serve({INSTANCES: [FISH], CONNECT: CONNECTED})
