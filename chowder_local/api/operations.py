@@ -27,8 +27,9 @@ class Operation:
 
     `operation_id` names it in generated clients, which a change breaks. `body` is its model, or the
     media type of raw bytes. `answer` is the model of a successful response, a list of one, a media
-    type or None; `other_answers` are alternative media types. `errors` are statuses besides those
-    that follow from the access (401, 403, 404), the body (413, 415, 422) and the query (422).
+    type or None; `events` is the model of a stream's events, if the answer is or may be a stream.
+    `errors` are statuses besides those that follow from the access (401, 403, 404), the body (413,
+    415, 422) and the query (422).
     `headers` are response headers besides those of every response.
     """
 
@@ -44,7 +45,7 @@ class Operation:
     errors: tuple[int, ...] = ()
     query: type[BaseModel] | None = None
     body_type: str = "application/json"
-    other_answers: tuple[str, ...] = ()
+    events: type[BaseModel] | None = None
     headers: tuple[str, ...] = ()
     is_audited: bool = False
 
@@ -57,6 +58,11 @@ class Operation:
     def is_message(self) -> bool:
         """Whether it sends a message to an agent."""
         return self.path.endswith("/responses")
+
+    @property
+    def has_error(self) -> bool:
+        """Whether its error responses have `error`, for clients of OpenAI's API."""
+        return self.tag == "messages"
 
     @property
     def tag(self) -> str:

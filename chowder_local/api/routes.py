@@ -70,8 +70,13 @@ from chowder_local.api.schemas.organization import (
     SubscriptionView,
 )
 from chowder_local.api.schemas.replies import RepliesView, ReplyScriptChange
-from chowder_local.api.schemas.responses import Message, ModelsView, ResponseView
-from chowder_local.api.schemas.server import HealthView, ReadyView
+from chowder_local.api.schemas.responses import (
+    Message,
+    ModelsView,
+    ResponseStreamEvent,
+    ResponseView,
+)
+from chowder_local.api.schemas.server import HealthView, ReadyView, ServerEvent
 from chowder_local.api.schemas.skills import (
     SkillChange,
     SkillDetailsView,
@@ -102,7 +107,6 @@ if TYPE_CHECKING:
 ANYONE, ANY_KEY, ORG = Access.ANYONE, Access.ANY_KEY, Access.ORGANIZATION
 READ, INTERACT, CONFIGURE = Access.READ, Access.INTERACT, Access.CONFIGURE
 FILES, CHANNELS = Access.FILES, Access.CHANNELS
-EVENTS = ("text/event-stream",)
 
 
 POLLED = "/v1/instances/{instance_id}/status"
@@ -121,9 +125,9 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("GET",    "/v1/instances/{instance_id}/status",                        instances.status,        READ,      "getInstanceStatus",     "Show an instance's status",   None,               InstanceStatusView, headers=(QUEUE_POSITION_HEADER,)),
     Operation("POST",   "/v1/instances/{instance_id}/stop",                          instances.stop,          ORG,       "stopInstance",          "Stop an instance",            None,               InstanceView, 200, (409, 502)),
     Operation("POST",   "/v1/instances/{instance_id}/start",                         instances.start,         ORG,       "startInstance",         "Start an instance",           None,               InstanceView, 200, (409, 502)),
-    Operation("POST",   "/v1/instances/{instance_id}/responses",                     responses.respond,       INTERACT,  "createResponse",        "Send a message",              Message,            ResponseView, 200, (400, 409, 502), other_answers=EVENTS),
+    Operation("POST",   "/v1/instances/{instance_id}/responses",                     responses.respond,       INTERACT,  "createResponse",        "Send a message",              Message,            ResponseView, 200, (400, 409, 502), events=ResponseStreamEvent),
     Operation("POST",   "/v1/instances/{instance_id}/session/{session_id:path}/responses",
-                                                                                     responses.respond,       INTERACT,  "createSessionResponse", "Send a message to a session", Message,            ResponseView, 200, (400, 409, 502), other_answers=EVENTS),
+                                                                                     responses.respond,       INTERACT,  "createSessionResponse", "Send a message to a session", Message,            ResponseView, 200, (400, 409, 502), events=ResponseStreamEvent),
     Operation("GET",    "/v1/instances/{instance_id}/models",                        responses.list_models,   INTERACT,  "listModels",            "List models",                 None,               ModelsView),
     Operation("GET",    "/v1/instances/{instance_id}/channels",                      channels.index,          CHANNELS,  "listChannels",          "List channels",               None,               [ChannelView], 200, (409, 502)),
     Operation("GET",    "/v1/instances/{instance_id}/channels/{channel}",            channels.info,           ANYONE,    "getChannel",            "Show a channel's fields",     None,               ChannelInfoView, 200, (404,)),
@@ -150,7 +154,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("GET",    "/local/health",                                             server.health,           ANYONE,    "getHealth",             "Show the server's health",    None,               HealthView),
     Operation("GET",    "/local/ready",                                              server.ready,            ANYONE,    "getReadiness",          "Check readiness",             None,               ReadyView),
     Operation("GET",    "/local/metrics",                                            server.metrics,          ANYONE,    "getMetrics",            "Read the metrics",            None,               "text/plain"),
-    Operation("GET",    "/local/events",                                             server.follow,           ORG,       "streamEvents",          "Stream events",               None,               "text/event-stream"),
+    Operation("GET",    "/local/events",                                             server.follow,           ORG,       "streamEvents",          "Stream events",               events=ServerEvent),
     Operation("POST",   "/local/instances/import",                                   snapshots.import_instance,       ORG,       "importInstance",        "Import an instance",          "application/octet-stream", InstanceView, 201, (400, 402, 413), ImportQuery),
     Operation("GET",    "/local/instances/{instance_id}",                            local_instances.show,    ORG,       "getInstanceSettings",   "Show an instance's settings", None,               LocalInstanceView),
     Operation("PATCH",  "/local/instances/{instance_id}",                            local_instances.change,  ORG,       "setInstanceSettings",   "Set an instance's settings",  LocalInstanceChange, LocalInstanceView, 200, (400, 409), is_audited=True),

@@ -24,7 +24,15 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.types import Scope
 
-PROGRAM_PATHS = ("/v1", "/local", "/docs", "/guide", "/openapi.json", "/assets")
+PROGRAM_PATHS = (
+    "/v1",
+    "/local",
+    "/docs",
+    "/guide",
+    "/openapi.json",
+    "/openapi-3.2.json",
+    "/assets",
+)
 """Errors below these paths are JSON, whatever the client accepts."""
 TITLES = {
     400: "Invalid request",

@@ -17,8 +17,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 LEAD = """\
-Every server has this API as an OpenAPI document at `/openapi.json`, and a page to try it out at
-`/docs`. [Errors](errors.md) lists the errors of each status."""
+Every server has this API as an OpenAPI document, and a page to try it out at `/docs`.
+[Errors](errors.md) lists the errors of each status.
+
+- `/openapi.json` is OpenAPI 3.1, because few generators of clients read a later version. Streams of
+  events are texts there.
+- `/openapi-3.2.json` is the same as OpenAPI 3.2, which describes the events of streams
+  (`itemSchema`). Use it with tools that check answers, such as Schemathesis.
+
+A client in Go compiles without further packages if OpenAPI Generator makes it with
+`--additional-properties=useOneOfDiscriminatorLookup=true`."""
 JSON = "application/json"
 SCRIPTS = "reply-script.md"
 

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import keyword
 import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from openapi_schema_validator import OAS31Validator, oas31_format_checker
-from openapi_spec_validator import OpenAPIV31SpecValidator
+from openapi_schema_validator import (
+    OAS31Validator,
+    OAS32Validator,
+    oas31_format_checker,
+    oas32_format_checker,
+)
+from openapi_spec_validator import OpenAPIV31SpecValidator, OpenAPIV32SpecValidator
 
 from chowder_local import __version__
 from chowder_local.api.access import Access
+from chowder_local.api.local.server import encoded
 from chowder_local.api.openapi.differences import by_operation
 from chowder_local.api.openapi.document import DIFFERENCES, document
 from chowder_local.api.openapi.examples import UNKNOWN
 from chowder_local.api.routes import OPERATIONS
+from chowder_local.api.schemas.server import ServerEvent
 from chowder_local.http.bodies import JSON
+from chowder_local.upstream import sse
+from scripts.reference_pages.event_catalogue import CATALOGUE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,6 +35,7 @@ if TYPE_CHECKING:
     from tests.api.conftest import Api
 
 DOCUMENT = document(OPERATIONS)
+DOCUMENT_3_2 = document(OPERATIONS, is_3_2=True)
 
 
 def described(operation: Operation) -> dict[str, Any]:
@@ -38,8 +49,57 @@ def name(operation: Operation) -> str:
 
 
 def test_the_document_is_valid() -> None:
-    problems = OpenAPIV31SpecValidator(DOCUMENT).iter_errors()
+    problems = [*OpenAPIV31SpecValidator(DOCUMENT).iter_errors()]
+    problems += OpenAPIV32SpecValidator(DOCUMENT_3_2).iter_errors()
     assert [str(problem) for problem in problems] == []
+
+
+def test_the_document_as_openapi_3_2_differs_in_the_events_of_streams_alone() -> None:
+    other = document(OPERATIONS, is_3_2=True)
+    streams = 0
+    for operation in OPERATIONS:
+        answers = other["paths"][operation.template][operation.method.lower()]["responses"]
+        content = answers[str(operation.status)].get("content", {})
+        if stream := content.get("text/event-stream"):
+            del stream["itemSchema"]
+            stream["schema"] = {"type": "string"}
+            streams += 1
+    assert (streams, other["openapi"]) == (3, "3.2.0")
+    schemas = DOCUMENT["components"]["schemas"]
+    other["components"]["schemas"] = {
+        name: each for name, each in other["components"]["schemas"].items() if name in schemas
+    }
+    assert other | {"openapi": "3.1.0"} == DOCUMENT
+
+
+def test_the_members_of_the_servers_events_are_those_of_the_reference() -> None:
+    described = {name for each in CATALOGUE.values() for name in each.members}
+    assert ServerEvent.model_fields.keys() == described | {"type", "at", "instance_id"}
+
+
+async def test_each_event_of_a_stream_fits_its_schema(http: Api) -> None:
+    agent = await http.world.created()
+    body = {"model": "gpt-4o", "input": "Hi", "stream": True}
+    answer = await http.post(f"/v1/instances/{agent.id}/responses", json=body)
+    events_of_server = [encoded("1", each).decode() for each in http.world.events.after(0)]
+    paths = {
+        "/v1/instances/{instance_id}/responses": ("post", answer.text),
+        "/local/events": ("get", "".join(events_of_server)),
+    }
+    for path, (method, text) in paths.items():
+        content = DOCUMENT_3_2["paths"][path][method]["responses"]["200"]["content"]
+        item = content["text/event-stream"]["itemSchema"]
+        data = item["properties"]["data"]
+        data = next((each for each in data.get("anyOf", ()) if "contentSchema" in each), data)
+        schema = {**data["contentSchema"], "components": DOCUMENT_3_2["components"]}
+        validator = OAS32Validator(schema, format_checker=oas32_format_checker)
+        events = sse.EventReader().feed(text.encode())
+        assert events
+        for event in events:
+            if event.data != "[DONE]":
+                content = json.loads(event.data or "")
+                assert [*map(str, validator.iter_errors(content))] == []
+                assert event.name == content["type"]
 
 
 def test_the_document_has_exactly_the_operations_of_the_table() -> None:
@@ -291,6 +351,7 @@ async def test_the_document_needs_no_key(shared: Api) -> None:
     answer = await shared.get("/openapi.json", key=None)
     assert answer.status_code == 200
     assert answer.json() == DOCUMENT
+    assert (await shared.get("/openapi-3.2.json", key=None)).json() == DOCUMENT_3_2
 
 
 async def test_the_page_loads_nothing_from_the_internet(shared: Api) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from chowder_local.core.events import EventType
+from chowder_local.api.schemas.responses import ResponseStreamEvent
+from chowder_local.api.schemas.server import ServerEvent
 
 SUMMARY = "The hosted OpenClaw agents API, on your own machine."
 
@@ -43,32 +42,15 @@ TAGS = {
     "local": "What only the local server has.",
 }
 
-ITEM_SCHEMA = "x-item-schema"
-"""In a stream's content: the schema of each event."""
-
-EVENT = {
-    "type": "object",
-    "description": "One event of the stream; the data of the last one is `[DONE]`.",
-    "properties": {
-        "event": {"type": "string", "description": "The event's type, which the data has, too."},
-        "data": {
-            "type": "string",
-            "description": "A streaming event of the OpenAI Responses format, as JSON.",
-        },
-    },
-    "required": ["data"],
-}
-
-LOCAL_EVENT: dict[str, Any] = {
-    "type": "object",
-    "description": "One event of the server; comments keep the connection alive.",
-    "properties": {
-        "id": {"type": "string", "description": "The id to resume after, as `Last-Event-ID`."},
-        "event": {"type": "string", "enum": [str(each) for each in EventType]},
-        "data": {"type": "string", "description": "A JSON object: `type`, `at` and more."},
-    },
-    "required": ["id", "event", "data"],
-    "example": (
+EVENT_STREAM = "text/event-stream"
+EVENT_EXAMPLES = {
+    ResponseStreamEvent: (
+        "event: response.output_text.delta\n"
+        'data: {"type": "response.output_text.delta", "item_id": "msg_1", "output_index": 0, '
+        '"content_index": 0, "delta": "Hello!", "sequence_number": 4}\n\n'
+        "data: [DONE]\n\n"
+    ),
+    ServerEvent: (
         "id: 5f2c81d0-7\n"
         "event: instance.status\n"
         'data: {"type": "instance.status", "at": "2026-05-04T03:02:01.000+00:00", '
@@ -76,16 +58,11 @@ LOCAL_EVENT: dict[str, Any] = {
         '"before": "provisioning", "error_message": null}\n\n'
     ),
 }
+"""Example streams, by the model of their events."""
 
 MEDIA_EXAMPLES = {
     "text/plain": "2026-05-04T03:02:01Z gateway: ready\n",
     "text/html": "<!doctype html>\n<title>chowder-local</title>\n",
-    "text/event-stream": (
-        "event: response.output_text.delta\n"
-        'data: {"type": "response.output_text.delta", "item_id": "msg_1", "output_index": 0, '
-        '"content_index": 0, "delta": "Hello!"}\n\n'
-        "data: [DONE]\n\n"
-    ),
     "application/octet-stream": "any bytes",
 }
 """Example responses, by media type."""

@@ -14,10 +14,9 @@ from chowder_local.api.openapi import differences, errors
 from chowder_local.api.openapi.descriptions import (
     ABOUT,
     CONTACT,
-    EVENT,
-    ITEM_SCHEMA,
+    EVENT_EXAMPLES,
+    EVENT_STREAM,
     KEY,
-    LOCAL_EVENT,
     MEDIA_EXAMPLES,
     QUEUE_POSITION,
     REQUEST_ID,
@@ -26,6 +25,7 @@ from chowder_local.api.openapi.descriptions import (
 )
 from chowder_local.api.openapi.examples import example_of
 from chowder_local.api.openapi.parameters import parameters_of
+from chowder_local.api.schemas.responses import ResponseStreamEvent
 from chowder_local.core.request_context import REQUEST_ID_HEADER
 from chowder_local.http.middleware import QUEUE_POSITION_HEADER
 
@@ -47,13 +47,14 @@ _HEADERS = {
 }
 
 
-def document(operations: Iterable[Operation]) -> dict[str, Any]:
+def document(operations: Iterable[Operation], *, is_3_2: bool = False) -> dict[str, Any]:
+    """As OpenAPI 3.1, which most generators read; or as 3.2, which describes events of streams."""
     table = list(operations)
-    schemas = _schemas(table)
+    schemas = _schemas(table, is_3_2=is_3_2)
     paths: dict[str, dict[str, Any]] = {}
     different = differences.by_operation()
     for operation in table:
-        described = _operation(operation, schemas)
+        described = _operation(operation, schemas, is_3_2=is_3_2)
         if found := different.get(operation.operation_id):
             described[DIFFERENCES] = [each.described() for each in found]
         paths.setdefault(operation.template, {})[operation.method.lower()] = described
@@ -61,7 +62,7 @@ def document(operations: Iterable[Operation]) -> dict[str, Any]:
     # A query's model is described by its parameters.
     queries = {each.query.__name__ for each in table if each.query is not None}
     return {
-        "openapi": "3.1.0",
+        "openapi": "3.2.0" if is_3_2 else "3.1.0",
         "info": {
             "title": "chowder-local",
             "version": __version__,
@@ -95,7 +96,7 @@ def document(operations: Iterable[Operation]) -> dict[str, Any]:
     }
 
 
-def _operation(operation: Operation, schemas: Mapping[str, Any]) -> dict[str, Any]:
+def _operation(operation: Operation, schemas: Mapping[str, Any], *, is_3_2: bool) -> dict[str, Any]:
     text = (operation.handler.__doc__ or "").strip()
     described: dict[str, Any] = {
         "summary": operation.summary,
@@ -112,7 +113,7 @@ def _operation(operation: Operation, schemas: Mapping[str, Any]) -> dict[str, An
         content = _content(operation.body_type, _ref(operation.body), schemas)
         described["requestBody"] = {"required": True, "content": content}
     described["responses"] = {
-        str(operation.status): _answer(operation, schemas),
+        str(operation.status): _answer(operation, schemas, is_3_2=is_3_2),
         **errors.answers(operation),
     }
     return described
@@ -128,12 +129,10 @@ def _required_key(access: Access) -> str:
     return f"Needs an organization key, or one with the permission `{access.permission}`."
 
 
-def _answer(operation: Operation, schemas: Mapping[str, Any]) -> dict[str, Any]:
+def _answer(operation: Operation, schemas: Mapping[str, Any], *, is_3_2: bool) -> dict[str, Any]:
     answer = operation.answer
     content: dict[str, Any] = {}
-    if answer == "text/event-stream":
-        content |= _events(LOCAL_EVENT, LOCAL_EVENT["example"])
-    elif isinstance(answer, str):
+    if isinstance(answer, str):
         content |= _content(answer, _text(answer), schemas)
     elif isinstance(answer, list):
         content |= _content(
@@ -141,8 +140,8 @@ def _answer(operation: Operation, schemas: Mapping[str, Any]) -> dict[str, Any]:
         )
     elif answer is not None:
         content |= _content("application/json", _ref(answer), schemas)
-    for media_type in operation.other_answers:
-        content |= _events(EVENT, MEDIA_EXAMPLES[media_type])
+    if operation.events is not None:
+        content[EVENT_STREAM] = _events(operation.events, is_3_2=is_3_2)
     headers = {name: _HEADERS[name] for name in (REQUEST_ID_HEADER, *operation.headers)}
     described: dict[str, Any] = {"description": operation.summary, "headers": headers}
     if content:
@@ -155,10 +154,25 @@ def _content(media_type: str, schema: dict[str, Any], schemas: Mapping[str, Any]
     return {media_type: {"schema": schema, "example": example}}
 
 
-def _events(event: dict[str, Any], example: str) -> dict[str, Any]:
-    """A stream, as text for generators; OpenAPI before 3.2 cannot describe its events."""
-    described = {"schema": {"type": "string"}, "example": example, ITEM_SCHEMA: event}
-    return {"text/event-stream": described}
+def _events(model: type[BaseModel], *, is_3_2: bool) -> dict[str, Any]:
+    """A stream: as text for generators, or with the schema of its events."""
+    example = EVENT_EXAMPLES[model]
+    if not is_3_2:
+        return {"schema": {"type": "string"}, "example": example}
+    data: dict[str, Any] = {
+        "type": "string",
+        "contentMediaType": "application/json",
+        "contentSchema": _ref(model),
+    }
+    event: dict[str, Any] = {"type": "string", "description": "The event's `type`."}
+    if model is ResponseStreamEvent:
+        data = {"anyOf": [{"const": "[DONE]", "description": "The stream's end."}, data]}
+        members = {"event": event, "data": data}
+    else:
+        resume = "The id to resume after, as `Last-Event-ID`."
+        members = {"id": {"type": "string", "description": resume}, "event": event, "data": data}
+    item = {"type": "object", "properties": members, "required": ["data"]}
+    return {"itemSchema": item, "example": example}
 
 
 def _text(media_type: str) -> dict[str, Any]:
@@ -167,7 +181,7 @@ def _text(media_type: str) -> dict[str, Any]:
     return {"type": "string", "format": "binary"}
 
 
-def _schemas(operations: list[Operation]) -> dict[str, Any]:
+def _schemas(operations: list[Operation], *, is_3_2: bool) -> dict[str, Any]:
     models: dict[tuple[type[BaseModel], Mode], None] = {}
     for operation in operations:
         answer = operation.answer[0] if isinstance(operation.answer, list) else operation.answer
@@ -176,6 +190,8 @@ def _schemas(operations: list[Operation]) -> dict[str, Any]:
                 models[model, "validation"] = None
         if isinstance(answer, type):
             models[answer, "serialization"] = None
+        if is_3_2 and operation.events is not None:
+            models[operation.events, "serialization"] = None
     for model in errors.MODELS:
         models[model, "serialization"] = None
     _, schema = models_json_schema(list(models), ref_template="#/components/schemas/{model}")

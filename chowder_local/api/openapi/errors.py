@@ -129,7 +129,7 @@ def statuses_of(operation: Operation) -> Iterator[str]:
 def answers(operation: Operation) -> dict[str, Any]:
     """An operation's error responses, by status."""
     return {
-        status: {"$ref": f"#/components/responses/{_name(status, operation.is_message)}"}
+        status: {"$ref": f"#/components/responses/{_name(status, operation.has_error)}"}
         for status in statuses_of(operation)
     }
 
@@ -137,35 +137,35 @@ def answers(operation: Operation) -> dict[str, Any]:
 def components(operations: Iterable[Operation]) -> dict[str, Any]:
     """The responses that `answers` refers to."""
     used = {
-        (status, operation.is_message)
+        (status, operation.has_error)
         for operation in operations
         for status in statuses_of(operation)
     }
     return {_name(*each): _described(*each) for each in sorted(used)}
 
 
-def _name(status: str, is_message: bool) -> str:
+def _name(status: str, has_error: bool) -> str:
     if status.endswith("XX"):
         return f"Provider{status}"
     name = HTTPStatus(int(status)).phrase.replace(" ", "")
-    return f"{name}OrProvider" if is_message else name
+    return f"{name}OrProvider" if has_error else name
 
 
-def _example(error: ChowderError, is_message: bool) -> dict[str, Any]:
+def _example(error: ChowderError, has_error: bool) -> dict[str, Any]:
     detail = detail_of(error)
-    if not is_message:
+    if not has_error:
         return {"detail": detail}
     return {"detail": detail, "error": error_of(error, status_of(error), detail)}
 
 
-def _described(status: str, is_message: bool) -> dict[str, Any]:
+def _described(status: str, has_error: bool) -> dict[str, Any]:
     explanation = EXPLANATIONS[status]
     models = dict.fromkeys(explanation.models)
-    if is_message:
+    if has_error:
         models[GatewayErrorView] = None
         models = {_MESSAGE_MODELS[model]: None for model in models}
     shapes = [{"$ref": f"#/components/schemas/{model.__name__}"} for model in models]
-    examples = {each.code: {"value": _example(each, is_message)} for each in explanation.examples}
+    examples = {each.code: {"value": _example(each, has_error)} for each in explanation.examples}
     headers: dict[str, Any] = dict(_REQUEST_ID)
     if explanation.header is not None:
         headers[explanation.header] = {"schema": {"type": "string"}}

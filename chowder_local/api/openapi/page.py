@@ -1,4 +1,4 @@
-"""`/openapi.json`, and a page that shows it without access to the Internet."""
+"""The OpenAPI documents, and a page that shows it without access to the Internet."""
 
 from __future__ import annotations
 
@@ -21,20 +21,25 @@ if TYPE_CHECKING:
     from chowder_local.api.operations import Operation
 
 
+PATH, PATH_3_2 = "/openapi.json", "/openapi-3.2.json"
+
+
 def documentation_routes(operations: Sequence[Operation]) -> list[Route | Mount]:
     # Made at the first request: few servers get one, and it would slow every start.
     @cache
-    def made_once() -> dict[str, Any]:
-        return document(operations)
+    def made_once(*, is_3_2: bool) -> dict[str, Any]:
+        return document(operations, is_3_2=is_3_2)
 
-    async def openapi(_: Request) -> JSONResponse:
-        return JSONResponse(await asyncio.to_thread(made_once))
+    async def openapi(request: Request) -> JSONResponse:
+        is_3_2 = request.url.path == PATH_3_2
+        return JSONResponse(await asyncio.to_thread(made_once, is_3_2=is_3_2))
 
     async def docs(_: Request) -> HTMLResponse:
         return HTMLResponse(_PAGE)
 
     return [
-        Route("/openapi.json", openapi),
+        Route(PATH, openapi),
+        Route(PATH_3_2, openapi),
         Route("/docs", docs),
         Mount("/docs/assets", StaticFiles(directory=swagger_ui_path)),
     ]

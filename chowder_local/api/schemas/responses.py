@@ -10,12 +10,14 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    RootModel,
     StrictBool,
     WithJsonSchema,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
 
+from chowder_local.api.schemas.errors import MessageError
 from chowder_local.openclaw.responses.inputs import BLANK
 
 # It is sent as a header, which other characters could end or split.
@@ -163,6 +165,7 @@ class RefusalView(BaseModel):
     refusal: Annotated[str, Field(examples=["I cannot say that in numbers."])]
 
 
+OutputPart = Annotated[OutputTextView | RefusalView, Field(discriminator="type")]
 ItemStatus = Literal["in_progress", "completed", "incomplete"]
 
 
@@ -175,7 +178,7 @@ class OutputMessageView(BaseModel):
     id: Annotated[str, Field(examples=["msg_0a1b2c"])]
     role: Literal["assistant"]
     status: Annotated[ItemStatus, Field(examples=["completed"])]
-    content: list[Annotated[OutputTextView | RefusalView, Field(discriminator="type")]]
+    content: list[OutputPart]
 
 
 class FunctionCallView(BaseModel):
@@ -209,6 +212,11 @@ class ToolCallView(BaseModel):
     status: Annotated[ItemStatus, Field(examples=["completed"])]
 
 
+OutputItem = Annotated[
+    OutputMessageView | FunctionCallView | ToolCallView, Field(discriminator="type")
+]
+
+
 class ResponseUsageView(BaseModel):
     """The tokens that the answer took."""
 
@@ -229,12 +237,121 @@ class ResponseView(BaseModel):
     created_at: Annotated[int, Field(description="Unix time in seconds.", examples=[1_777_777_777])]
     status: Literal["completed", "incomplete", "failed", "in_progress"]
     model: Annotated[str, Field(description="As requested.", examples=["claude-sonnet-4-20250514"])]
-    output: Annotated[
-        list[
-            Annotated[
-                OutputMessageView | FunctionCallView | ToolCallView, Field(discriminator="type")
-            ]
-        ],
-        Field(examples=[[MESSAGE_EXAMPLE]]),
-    ]
+    output: Annotated[list[OutputItem], Field(examples=[[MESSAGE_EXAMPLE]])]
     usage: ResponseUsageView | None
+
+
+class _StreamEvent(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    sequence_number: int
+
+
+class _ItemEvent(_StreamEvent):
+    output_index: int
+
+
+class _PartEvent(_ItemEvent):
+    item_id: str
+    content_index: int
+
+
+class ResponseEvent(_StreamEvent):
+    """The response, when it begins and as it ends."""
+
+    type: Literal[
+        "response.created",
+        "response.in_progress",
+        "response.completed",
+        "response.incomplete",
+        "response.failed",
+    ]
+    response: ResponseView
+
+
+class OutputItemEvent(_ItemEvent):
+    """An item of the output, when it begins and once it is complete."""
+
+    type: Literal["response.output_item.added", "response.output_item.done"]
+    item: OutputItem
+
+
+class OutputPartEvent(_PartEvent):
+    """A part of a message, when it begins and once it is complete."""
+
+    type: Literal["response.content_part.added", "response.content_part.done"]
+    part: OutputPart
+
+
+class OutputDeltaEvent(_PartEvent):
+    """A piece of text."""
+
+    type: Literal["response.output_text.delta", "response.refusal.delta"]
+    delta: str
+
+
+class OutputTextDoneEvent(_PartEvent):
+    """The whole text of a part."""
+
+    type: Literal["response.output_text.done"]
+    text: str
+
+
+class RefusalDoneEvent(_PartEvent):
+    """The whole refusal."""
+
+    type: Literal["response.refusal.done"]
+    refusal: str
+
+
+class ArgumentsDeltaEvent(_ItemEvent):
+    """A piece of a call's arguments."""
+
+    type: Literal["response.function_call_arguments.delta"]
+    item_id: str
+    delta: str
+
+
+class ArgumentsDoneEvent(_ItemEvent):
+    """The whole arguments of a call."""
+
+    type: Literal["response.function_call_arguments.done", "response.mcp_call_arguments.done"]
+    item_id: str
+    arguments: str
+
+
+class ToolCallCompletedEvent(_ItemEvent):
+    """A tool that the agent ran has ended."""
+
+    type: Literal["response.mcp_call.completed"]
+    item_id: str
+
+
+class StreamErrorEvent(_StreamEvent):
+    """The stream fails; the same error in two places, for clients of either."""
+
+    type: Literal["error"]
+    code: str
+    message: str
+    param: str | None
+    error: MessageError
+
+
+class ResponseStreamEvent(
+    RootModel[
+        Annotated[
+            ResponseEvent
+            | OutputItemEvent
+            | OutputPartEvent
+            | OutputDeltaEvent
+            | OutputTextDoneEvent
+            | RefusalDoneEvent
+            | ArgumentsDeltaEvent
+            | ArgumentsDoneEvent
+            | ToolCallCompletedEvent
+            | StreamErrorEvent,
+            Field(discriminator="type"),
+        ]
+    ]
+):
+    """A streaming event of the OpenAI Responses format."""

@@ -7,13 +7,37 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-from chowder_local.core.domain import InstanceStatus
+from chowder_local.api.schemas.fields import Id
+from chowder_local.core.domain import InstanceStatus, SandboxState
+from chowder_local.core.events import EventType
 
 
 class ReadyView(BaseModel):
     """Whether the server takes calls."""
 
     ready: bool
+
+
+class ServerEvent(BaseModel):
+    """An event of the server; its type says which members it has. See the events reference."""
+
+    type: EventType
+    at: datetime
+    instance_id: Id | None = None
+    status: Annotated[InstanceStatus | int | None, Field(examples=["running"])] = None
+    before: InstanceStatus | None = None
+    error_message: str | None = None
+    outcome: str | None = None
+    took_s: float | None = None
+    sandbox_id: str | None = None
+    state: SandboxState | None = None
+    provider: str | None = None
+    code: str | None = None
+    fault_id: Id | None = None
+    fault: str | None = None
+    left: int | None = None
+    snapshot_id: Id | None = None
+    of_instance_id: Id | None = None
 
 
 class EngineHealth(BaseModel):

@@ -7,6 +7,7 @@ import pytest
 from openresponses_types import types as spec
 from pydantic import BaseModel
 
+from chowder_local.api.schemas.responses import ResponseStreamEvent
 from chowder_local.core.errors.agents import AnswerUnfit
 from chowder_local.core.errors.upstream import StreamBroken
 from chowder_local.openclaw.responses.events import EventWriter
@@ -107,12 +108,13 @@ def written(data: str, stream: EventWriter) -> dict[str, Any]:
 
 
 def all_written(data: str, stream: EventWriter) -> list[dict[str, Any]]:
-    """The events that are written, each validated by its schema."""
+    """The events that are written, each validated by its schema and that of our document."""
     contents = []
     for event in sse.EventReader().feed(stream.write(data)):
         content: dict[str, Any] = json.loads(event.data or "")
         assert event.name == content["type"]
         JUDGES[content["type"]].model_validate(content)
+        ResponseStreamEvent.model_validate(content)
         contents.append(content)
     return contents
 
