@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import yaml
 
+from chowder_local.core import untrusted_json, untrusted_yaml
 from chowder_local.core.errors.process import SettingsInvalid
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
 Location = tuple[int | str, ...]
@@ -36,7 +37,9 @@ class SourceLocations:
             return None
         line = node.start_mark.line
         for part in location:
-            matches = [(key, value) for name, key, value in _parts(node) if name == str(part)]
+            matches = [
+                (key, value) for name, key, value in untrusted_yaml.parts(node) if name == str(part)
+            ]
             if not matches:
                 break
             # If a name is there twice, the second one is the error.
@@ -54,51 +57,41 @@ def read(file: Path) -> tuple[Any, SourceLocations]:
     except UnicodeDecodeError:
         raise SettingsInvalid(f"{file} is not text in UTF-8.") from None
     try:
-        # Most JSON is YAML as well. For the rest, messages have no lines.
-        content = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
+        return _parse(file, text)
     except json.JSONDecodeError as broken:
         raise SettingsInvalid(f"{file}, line {broken.lineno}: {broken.msg}.") from None
-    except yaml.YAMLError as broken:
-        raise SettingsInvalid(_syntax_error(file, broken)) from None
-    root = _compose(text)
+    except untrusted_yaml.YamlInvalid as invalid:
+        where = " cannot be read" if invalid.line is None else f", line {invalid.line}"
+        raise SettingsInvalid(f"{file}{where}: {invalid}.") from None
+    except ValueError as invalid:
+        raise SettingsInvalid(f"{file} cannot be read: it is {invalid}.") from None
+
+
+def _parse(file: Path, text: str) -> tuple[Any, SourceLocations]:
+    is_json, root = file.suffix == ".json", None
+    try:
+        root = untrusted_yaml.compose(text)
+    except untrusted_yaml.YamlInvalid:
+        # Most JSON is YAML as well. For the rest, messages have no lines.
+        if not is_json:
+            raise
     locations = SourceLocations(file, root)
     if root is not None:
         _check_unique_names(locations, root, ())
+    # Constructing merges names, so that some would be there twice.
+    content = untrusted_json.read(text) if is_json else untrusted_yaml.construct(root)
     return content, locations
-
-
-def _compose(text: str) -> yaml.Node | None:
-    try:
-        return yaml.compose(text, yaml.SafeLoader)
-    except yaml.YAMLError:
-        return None
-
-
-def _syntax_error(file: Path, broken: yaml.YAMLError) -> str:
-    if isinstance(broken, yaml.MarkedYAMLError) and broken.problem_mark is not None:
-        return f"{file}, line {broken.problem_mark.line + 1}: {broken.problem}."
-    return f"{file} is not valid YAML: {broken}"
 
 
 def _check_unique_names(locations: SourceLocations, node: yaml.Node, location: Location) -> None:
     """Raises SettingsInvalid if a name is there twice, because YAML uses the last one silently."""
     seen: set[str] = set()
-    for name, _, value in _parts(node):
+    for name, _, value in untrusted_yaml.parts(node):
         if name in seen:
             locations.fail((*location, name), "This name is there twice; remove one of them.")
         seen.add(name)
         part = int(name) if isinstance(node, yaml.SequenceNode) else name
         _check_unique_names(locations, value, (*location, part))
-
-
-def _parts(node: yaml.Node) -> Iterator[tuple[str, yaml.Node, yaml.Node]]:
-    """The parts of a node: name or index, the node where the part begins, and its value."""
-    if isinstance(node, yaml.SequenceNode):
-        for index, each in enumerate(node.value):
-            yield str(index), each, each
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            yield str(key.value), key, value
 
 
 def _format(location: Sequence[int | str]) -> str:

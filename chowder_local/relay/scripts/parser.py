@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
@@ -12,12 +12,10 @@ from chowder_local.core.json_paths import written_path
 from chowder_local.relay.scripts.rules import ReplyScript
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
-VALUES_MAX = 100_000
-"""Aliases count each time that they are used: a few lines of YAML can stand for millions."""
-DEPTH_MAX = 100
+    from yaml import Node
 
 
 @dataclass(frozen=True)
@@ -61,20 +59,13 @@ def _locate(path: Path, problem: Problem) -> str:
 def parse(text: str) -> ReplyScript:
     """The script in a text; takes seconds for megabytes. Raises TextInvalid if it is invalid."""
     # Imported here because few servers have a script.
-    import yaml
+    from chowder_local.core import untrusted_yaml
 
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        if node is not None:
-            _count(node)
-        content = yaml.safe_load(text)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        line = None if mark is None else mark.line + 1
-        message = " ".join(filter(None, (error.context, error.problem)))
-        raise TextInvalid([Problem(message, "", line)], is_yaml=False) from error
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise TextInvalid([Problem(str(error))], is_yaml=False) from error
+        node = untrusted_yaml.compose(text)
+        content = untrusted_yaml.construct(node)
+    except untrusted_yaml.YamlInvalid as invalid:
+        raise TextInvalid([Problem(str(invalid), "", invalid.line)], is_yaml=False) from None
     # A list of rules alone is a script, too.
     script = {"replies": content} if isinstance(content, list) else content or {}
     try:
@@ -92,39 +83,16 @@ def parse(text: str) -> ReplyScript:
         raise TextInvalid(problems) from None
 
 
-def _line(node: Any, place: Sequence[str | int]) -> int | None:
+def _line(node: Node | None, place: Sequence[str | int]) -> int | None:
     """The line of the nearest node to a place, which may have steps that are not in the text."""
+    from chowder_local.core.untrusted_yaml import parts
+
     if node is None:
         return None
     line: int = node.start_mark.line + 1
     for step in place:
-        if isinstance(node.value, str):
-            break
-        for name, (at, value) in _parts(node):
+        for name, at, value in parts(node):
             if name == str(step):
                 node, line = value, at.start_mark.line + 1
                 break
     return line
-
-
-def _parts(node: Any) -> Iterator[tuple[str, tuple[Any, Any]]]:
-    """The children of a node: the name of each, with its key node and its value node."""
-    for number, each in enumerate(node.value):
-        if isinstance(each, tuple):
-            yield str(each[0].value), each
-        else:
-            yield str(number), (each, each)
-
-
-def _count(node: Any) -> None:
-    pending = [(node, 1)]
-    count = 0
-    while pending:
-        each, depth = pending.pop()
-        count += 1
-        if depth > DEPTH_MAX:
-            raise ValueError(f"it is nested deeper than {DEPTH_MAX} levels")
-        if count > VALUES_MAX:
-            raise ValueError(f"it has more than {VALUES_MAX} values")
-        if not isinstance(each.value, str):
-            pending += [(part, depth + 1) for _, pair in _parts(each) for part in set(pair)]

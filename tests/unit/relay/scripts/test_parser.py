@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from chowder_local.relay.scripts.parser import DEPTH_MAX, TextInvalid, parse
+from chowder_local.relay.scripts.parser import TextInvalid, parse
 from chowder_local.relay.scripts.serializer import LONG_SCRIPT_RULES, serialize
 
 GOOD = "- match: {text: weather}\n  reply: It is sunny.\n"
-BOMB = "\n".join(
-    ["a: &a0 [x, x, x, x, x, x, x, x, x, x]"]
-    + [f"a{n}: &a{n} [{', '.join(['*a' + str(n - 1)] * 10)}]" for n in range(1, 10)]
-)
 
 
 def problems(text: str) -> list[tuple[int | None, str, str]]:
@@ -56,16 +52,3 @@ def test_invalid_yaml_is_reported_with_its_line() -> None:
     ((line, _, words),) = problems(f"{GOOD}- reply: !!python/name:os.system\n")
     assert line == 3
     assert "could not determine a constructor" in words
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        (BOMB, "values"),
-        ("&a [*a]", "levels"),
-        ("[" * (DEPTH_MAX + 1) + "]" * (DEPTH_MAX + 1), "levels"),
-        ("[" * 5000, ""),
-    ],
-)
-def test_texts_with_too_many_values_or_levels_are_refused(text: str, words: str) -> None:
-    assert words in problems(text)[0][2]

@@ -1,0 +1,94 @@
+"""Reads YAML from outside (pure).
+
+A few bytes of YAML can stand for millions of values, and names can lead back to themselves. So
+nodes are counted, each as often as it is used, before values are made of them.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MAX_CHARACTERS = 4_000_000
+"""Of the text, and of all its values together."""
+MAX_VALUES = 100_000
+MAX_DEPTH = 100
+MAX_DIGITS = 100
+_NUMBERS = {"tag:yaml.org,2002:int", "tag:yaml.org,2002:float"}
+
+
+class YamlInvalid(ValueError):
+    """A text is no YAML, or exceeds the bounds; with its line if that is known."""
+
+    def __init__(self, message: str, line: int | None = None) -> None:
+        super().__init__(message)
+        self.line = line
+
+
+def compose(text: str) -> yaml.Node | None:
+    """The node of a text; None if it is empty. Raises YamlInvalid."""
+    if len(text) > MAX_CHARACTERS:
+        raise YamlInvalid(f"it has more than {MAX_CHARACTERS} characters")
+    with _translated():
+        node = yaml.compose(text, yaml.SafeLoader)
+    if node is not None:
+        _check(node)
+    return node
+
+
+def construct(node: yaml.Node | None) -> Any:
+    """The value of a node that `compose` has returned. Raises YamlInvalid."""
+    if node is None:
+        return None
+    with _translated():
+        return yaml.SafeLoader("").construct_document(node)
+
+
+def parts(node: yaml.Node) -> Iterator[tuple[str, yaml.Node, yaml.Node]]:
+    """The parts of a node: name or index, the node where the part begins, and its value."""
+    if isinstance(node, yaml.SequenceNode):
+        for index, each in enumerate(node.value):
+            yield str(index), each, each
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            # A text of any other key could be of any length; none can be constructed.
+            yield key.value if isinstance(key, yaml.ScalarNode) else "", key, value
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except yaml.MarkedYAMLError as error:
+        line = None if error.problem_mark is None else error.problem_mark.line + 1
+        message = " ".join(filter(None, (error.context, error.problem)))
+        raise YamlInvalid(message, line) from None
+    except RecursionError:
+        raise YamlInvalid(f"it is nested deeper than {MAX_DEPTH} levels") from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise YamlInvalid(str(error).partition("\n")[0]) from None
+
+
+def _check(root: yaml.Node) -> None:
+    pending, count, characters = [(root, 1)], 1, 0
+    while pending:
+        node, depth = pending.pop()
+        if depth > MAX_DEPTH:
+            raise YamlInvalid(f"it is nested deeper than {MAX_DEPTH} levels")
+        if isinstance(node, yaml.ScalarNode):
+            characters += len(node.value)
+            if node.tag in _NUMBERS and len(node.value) > MAX_DIGITS:
+                line = node.start_mark.line + 1
+                raise YamlInvalid(f"a number has more than {MAX_DIGITS} digits", line)
+        children = [each for _, *pair in parts(node) for each in {id(n): n for n in pair}.values()]
+        count += len(children)
+        if count > MAX_VALUES:
+            raise YamlInvalid(f"it has more than {MAX_VALUES} values; aliases count at each use")
+        if characters > MAX_CHARACTERS:
+            raise YamlInvalid(f"its values have more than {MAX_CHARACTERS} characters")
+        pending += [(each, depth + 1) for each in children]
