@@ -66,7 +66,7 @@ async def open_server(
 async def test_what_was_used_is_told_after_the_server_has_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine = Engine("http://127.0.0.1:9")
+    engine = Engine(tmp_path)
     async with open_server(tmp_path, engine, monkeypatch) as services:
         caller = await services.authentication.caller((tmp_path / "default.key").read_text())
         instance = await services.creation.create(caller.organization_id, InstanceDraft("Ada"))

@@ -113,7 +113,7 @@ async def test_others_see_nothing_of_it(client: httpx.AsyncClient, world: World)
                 EventType.INSTANCE_STATUS, each, (await world.placed(
                     InstanceStatus.STOPPED, 1 if each == world.organization_id else 2,
                     name="mine" if each == world.organization_id else "theirs",
-                    **({} if each == world.organization_id else {"organization_id": each}),
+                    organization_id=each,
                 )).id, status="stopped", before=None, error_message=None,
             )  # fmt: skip
         assert "theirs" not in await page.until("mine")

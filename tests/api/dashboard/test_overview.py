@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -22,7 +22,7 @@ def ids(html: str) -> list[str]:
     return [each.removeprefix("instance-") for each in rows]
 
 
-async def many(visitor: Visitor, count: int, **fields: object) -> list[str]:
+async def many(visitor: Visitor, count: int, **fields: Any) -> list[str]:
     """Creates instances one after another; returns them newest first."""
     made = []
     for number in range(count):
