@@ -25,6 +25,7 @@ from chowder_local.core.errors.sandboxes import (
 from chowder_local.core.release import is_release
 from chowder_local.openclaw.shortcuts.observations import OBSERVATIONS_FILE
 from tests.scripted import homes
+from tests.scripted.gateway import HAVE_PROCESS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 
 NOWHERE = "http://127.0.0.1:9"
 """An address at which nothing listens."""
-HAVE_PORT = {SandboxState.RUNNING, SandboxState.PAUSED}
 
 OBSERVATIONS = Path(__file__).with_name("observations.json").read_bytes()
 """What the image build has seen of OpenClaw 2026.9.6; the system prompt is shortened."""
@@ -102,7 +102,7 @@ class ScriptedEngine:
         if self._gateways is not None:
             url = self._gateways.follow(info.id, info.state)
         else:
-            url = NOWHERE if info.state in HAVE_PORT else None
+            url = NOWHERE if info.state in HAVE_PROCESS else None
         self.containers[info.id] = replace(info, **{"gateway_url": url} | fields)  # type: ignore[arg-type]  # fields of the dataclass
         if info.state is SandboxState.MISSING:
             del self.containers[info.id]

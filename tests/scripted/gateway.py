@@ -48,6 +48,7 @@ DELTA = {
     "delta": "Hello there.",
 }
 
+HAVE_PROCESS = {SandboxState.RUNNING, SandboxState.PAUSED}
 SUSPENDED = "Gateway is temporarily unavailable while suspending or restarting"
 
 
@@ -178,7 +179,7 @@ class SandboxGateways:
 
     def follow(self, sandbox_id: SandboxId, state: SandboxState) -> str | None:
         """The address of a container that has come into a state; None if it has no process."""
-        if state not in {SandboxState.RUNNING, SandboxState.PAUSED}:
+        if state not in HAVE_PROCESS:
             if (port := self._ports.pop(sandbox_id, None)) is not None:
                 self._server.close_port(port)
                 self._script.suspended.discard(address_at(port))

@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from chowder_local.instances.snapshots.exports import FORMAT, VERSION, manifest_entry
+from tests.scripted import local_processes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -79,8 +80,7 @@ def of_folder(home: Path) -> bytes:
 def unpack(volume_archive: bytes, home: Path) -> None:
     """Unpacks the archive of a volume as a folder that does not exist yet."""
     with TemporaryDirectory(dir=home.parent) as folder:
-        with tarfile.open(fileobj=io.BytesIO(volume_archive)) as tar:
-            tar.extractall(folder, filter="fully_trusted")
+        local_processes.unpack(folder, [volume_archive])
         (Path(folder) / "data").rename(home)
 
 

@@ -43,12 +43,15 @@ class Server(uvicorn.Server):
 
     def close_port(self, port: int) -> None:
         """Refuses connections to an opened port from now on, and breaks off those that are open."""
-        listener = self._listeners.pop(port)
-        asyncio.get_running_loop().remove_reader(listener)
-        listener.close()
+        self._stop_listening(port)
         for connection in list(self.server_state.connections):
             if connection.transport.get_extra_info("sockname")[1] == port:
                 connection.transport.abort()
+
+    def _stop_listening(self, port: int) -> None:
+        listener = self._listeners.pop(port)
+        asyncio.get_running_loop().remove_reader(listener)
+        listener.close()
 
     def _accept(self, port: int) -> None:
         with suppress(BlockingIOError, ConnectionAbortedError):
@@ -81,8 +84,10 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         # uvicorn's own shutdown waits 0.1 s without need, in hundreds of tests.
         for port in list(self._listeners):
-            self.close_port(port)
+            self._stop_listening(port)
         await asyncio.gather(*self._accepting)
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
         for task in self.server_state.tasks:
             task.cancel()
         await asyncio.gather(*self.server_state.tasks, return_exceptions=True)

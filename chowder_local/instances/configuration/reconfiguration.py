@@ -92,9 +92,9 @@ class Reconfiguration:
             return await self._live_config.change(instance, patch)
         if instance.status is InstanceStatus.STOPPED:
             # Only the agent itself can validate its configuration, so it is resumed for that.
-            woken = await self._waking.wake(instance)
+            resumed = await self._waking.wake(instance)
             try:
-                return await self._live_config.change(woken, patch)
+                return await self._live_config.change(resumed, patch)
             finally:
-                await self._sandbox_control.freeze(woken)
+                await self._sandbox_control.freeze(resumed)
         raise InstanceStateWrong(instance.status, "running or stopped")

@@ -80,17 +80,22 @@ async def test_an_instance_that_moved_meanwhile_is_not_ended_for_its_former_sand
 async def test_a_sandbox_that_was_replaced_before_its_turn_is_not_measured(
     world: World, watch: DiskWatch
 ) -> None:
-    first, second = await world.created(), await world.created()
-    snapshot = await world.snapshots.take(second)
+    made = [await world.created(), await world.created()]
+    snapshots = {each.id: await world.snapshots.take(each) for each in made}
     hold = world.engine.holds["disk_bytes"] = Hold()
     async with asyncio.TaskGroup() as group:
         group.create_task(watch.check())
         await hold.has_begun.wait()
-        await world.restores.restore(world.organization_id, second, snapshot.id)
+        (first,) = measured(world)
+        (second,) = (each for each in made if each.sandbox_id != first)
+        await world.restores.restore(world.organization_id, second, snapshots[second.id].id)
         restored = await world.settled(second)
         hold.may_end.set()
-    measured = [of for name, of in world.engine.calls if name == "disk_bytes"]
-    assert measured == [first.sandbox_id, restored.sandbox_id]
+    assert measured(world) == [first, restored.sandbox_id]
+
+
+def measured(world: World) -> list[str]:
+    return [of for name, of in world.engine.calls if name == "disk_bytes"]
 
 
 @pytest.mark.parametrize("problem", [EngineUnavailable("No."), RuntimeError("a defect")])
