@@ -40,7 +40,12 @@ class Process(Protocol):
 
 
 class Processes(Protocol):
-    """Runs programs inside running sandboxes."""
+    """Runs programs inside running sandboxes.
+
+    A program must not end before its answer was read, but when its input ends: two seconds after a
+    program's end, an engine drops what it has not passed on, be it because it is busy or because
+    the reader is slow.
+    """
 
     def process(
         self, sandbox_id: SandboxId, command: Sequence[str]
@@ -96,7 +101,7 @@ class Program:
                 self._processes.process(sandbox_id, self._command) as process,
             ):
                 await process.write(json_line(request))
-                return _parse(await _read_all(process), process)
+                return _parse(await _read_line(process), process)
         except TimeoutError:
             raise GatewayUnavailable(timeout_message) from None
 
@@ -114,13 +119,16 @@ def last_stderr_line(process: Process, default: str = "nothing") -> str:
     return (process.stderr_tail.splitlines() or [default])[-1]
 
 
-async def _read_all(process: Process) -> bytes:
+async def _read_line(process: Process) -> bytes:
+    """The output up to the end of its first line; less if the program ends before."""
     output = bytearray()
     while chunk := await process.read():
         output += chunk
+        if b"\n" in chunk:
+            break
         if len(output) > MAX_ANSWER_BYTES:
             raise GatewayUnavailable("the sandbox answered more than can be read")
-    return bytes(output)
+    return bytes(output).partition(b"\n")[0]
 
 
 def _parse(output: bytes, process: Process) -> dict[str, Any]:

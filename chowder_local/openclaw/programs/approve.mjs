@@ -10,6 +10,12 @@ const { channel, code } = JSON.parse(line).params;
 // valid JSON.
 setInterval(() => process.stdout.write(" "), 2_000).unref();
 
+// The engine may drop what an ended program wrote, so this one ends when its answer was read.
+function leave() {
+  if (process.stdin.readableEnded) process.exit(0);
+  process.stdin.once("end", () => process.exit(0));
+}
+
 let output = "";
 const child = spawn("openclaw", ["pairing", "approve", "--channel", channel, code], {
   env: { ...process.env, NO_COLOR: "1" },
@@ -20,5 +26,5 @@ for (const stream of [child.stdout, child.stderr]) {
 }
 child.once("error", (error) => (output += error.message));
 child.once("close", (status) => {
-  process.stdout.write(`${JSON.stringify({ status, output: output.trim() })}\n`, () => process.exit(0));
+  process.stdout.write(`${JSON.stringify({ status, output: output.trim() })}\n`, leave);
 });

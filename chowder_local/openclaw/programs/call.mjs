@@ -6,8 +6,14 @@ import { createInterface } from "node:readline";
 const { value: line } = await createInterface({ input: process.stdin })[Symbol.asyncIterator]().next();
 const { token, port, method, params } = JSON.parse(line);
 
+// The engine may drop what an ended program wrote, so this one ends when its answer was read.
+function leave() {
+  if (process.stdin.readableEnded) process.exit(0);
+  process.stdin.once("end", () => process.exit(0));
+}
+
 function end(answer) {
-  process.stdout.write(`${JSON.stringify(answer)}\n`, () => process.exit(0));
+  process.stdout.write(`${JSON.stringify(answer)}\n`, leave);
 }
 const unreachable = (message) => end({ ok: false, error: { code: "UNREACHABLE", message } });
 

@@ -213,3 +213,5 @@ def serve(requests: TextIO, answers: TextIO) -> None:
 
 if __name__ == "__main__":
     serve(sys.stdin, sys.stdout)
+    # The engine may drop what an ended program wrote, so this one ends when its answer was read.
+    sys.stdin.read()

@@ -397,5 +397,7 @@ if __name__ == "__main__":
             sys.stdout.buffer,
             lambda: _thread.start_new_thread(exit_on_hangup, ()),
         )
+        # The engine may drop what an ended program wrote, so this one ends when its answer was read.
+        sys.stdin.buffer.read()
     except (Truncated, BrokenPipeError):
         os._exit(1)

@@ -78,3 +78,6 @@ def listed_by_command(channel: str) -> dict[str, Any]:
 
 if __name__ == "__main__":
     sys.stdout.write(json.dumps(main(json.loads(sys.stdin.readline())["params"])) + "\n")
+    sys.stdout.flush()
+    # The engine may drop what an ended program wrote, so this one ends when its answer was read.
+    sys.stdin.read()

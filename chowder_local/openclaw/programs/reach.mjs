@@ -9,8 +9,14 @@ const url = (
   process.env.OPENCLAW_CLAWHUB_URL || process.env.CLAWHUB_URL || "https://clawhub.ai"
 ).replace(/\/+$/, "");
 
+// The engine may drop what an ended program wrote, so this one ends when its answer was read.
+function leave() {
+  if (process.stdin.readableEnded) process.exit(0);
+  process.stdin.once("end", () => process.exit(0));
+}
+
 function end(answer) {
-  process.stdout.write(`${JSON.stringify({ url, ...answer })}\n`, () => process.exit(0));
+  process.stdout.write(`${JSON.stringify({ url, ...answer })}\n`, leave);
 }
 
 try {

@@ -172,6 +172,12 @@ function answer(request) {
   return request.op === "read" ? page : { ...list(database), ...page };
 }
 
+// The engine may drop what an ended program wrote, so this one ends when its answer was read.
+function leave() {
+  if (process.stdin.readableEnded) process.exit(0);
+  process.stdin.once("end", () => process.exit(0));
+}
+
 const { value: input } = await createInterface({ input: process.stdin })[Symbol.asyncIterator]().next();
 let output;
 try {
@@ -182,4 +188,4 @@ try {
 // JSON.stringify escapes unpaired surrogates, which the server's parser rejects.
 const line = JSON.stringify(output).replace(/\\\\|\\ud[89a-f][0-9a-f]{2}/g, (match) =>
   match === "\\\\" ? match : "\\ufffd");
-process.stdout.write(`${line}\n`, () => process.exit(0));
+process.stdout.write(`${line}\n`, leave);

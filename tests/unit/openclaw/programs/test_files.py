@@ -114,8 +114,21 @@ def test_the_program_needs_only_its_text_and_fits_into_an_argument(home: Path) -
         assert child.stdout is not None
         child.stdin.write(line(op="read", root=str(home), parts=["a", "b.txt"]))
         child.stdin.flush()
-        assert child.stdout.read() == b'{"size": 5}\nhello'
-    assert child.returncode == 0
+        assert child.stdout.read(17) == b'{"size": 5}\nhello'
+
+
+def test_the_program_ends_with_its_input_because_output_of_an_ended_one_can_be_lost(
+    home: Path,
+) -> None:
+    with started() as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        child.stdin.write(upload(home, ["x"], b"hello"))
+        child.stdin.flush()
+        assert child.stdout.readline() == b'{"size": 0}\n'
+        assert child.poll() is None
+        child.stdin.close()
+        assert child.wait(timeout=20) == 0
 
 
 def test_an_answer_without_a_reader_ends_the_program(home: Path) -> None:
