@@ -123,10 +123,8 @@ def read_document(text: str) -> dict[str, Any] | LocatedProblem:
         document = json_of(text.encode())
     except InputInvalid as invalid:
         (problem,) = invalid.problems
-        position = next((each for each in problem["loc"] if isinstance(each, int)), None)
-        return LocatedProblem(
-            problem["msg"], line=None if position is None else _line(text, position)
-        )
+        position = next((each for each in problem["loc"] if isinstance(each, int)), 0)
+        return LocatedProblem(problem["msg"], line=_line(text, position))
     if not isinstance(document, dict):
         return LocatedProblem("The configuration must be one JSON object, in braces.", line=1)
     seen: set[tuple[str, ...]] = set()
