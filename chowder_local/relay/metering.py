@@ -56,18 +56,24 @@ class Metering:
                     yield chunk
         finally:
             # At the end, when no client waits any more.
-            if credential.instance_id is not None:
-                key = UsageKey(
-                    credential.instance_id,
-                    self._clock().date(),
-                    call.session.key if call.session else UNSPECIFIED,
-                    call.provider,
-                    call.model or UNSPECIFIED,
-                    is_billed,
-                )
-                usage = meter.usage
-                tokens = {"unmetered_calls": 1} if usage is None else asdict(usage)
-                self._ledger.note(key, Counts(calls=1, **tokens))
+            self.note(call, credential, meter.usage, is_billed=is_billed)
+
+    def note(
+        self, call: ModelCall, credential: Credential, usage: Usage | None, *, is_billed: bool
+    ) -> None:
+        """Counts a call that has ended; `usage` is None if no answer has reported any."""
+        if credential.instance_id is None:
+            return
+        key = UsageKey(
+            credential.instance_id,
+            self._clock().date(),
+            call.session.key if call.session else UNSPECIFIED,
+            call.provider,
+            call.model or UNSPECIFIED,
+            is_billed,
+        )
+        tokens = {"unmetered_calls": 1} if usage is None else asdict(usage)
+        self._ledger.note(key, Counts(calls=1, **tokens))
 
 
 class Meter:

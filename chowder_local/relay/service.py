@@ -107,6 +107,16 @@ class Relay:
             is_local=self._local_model.handles(credential),
             is_of_endpoint=self._upstreams.is_endpoint(call.provider),
         )
+        try:
+            return await self._answer(active)
+        except asyncio.CancelledError:
+            self._note_left(active)
+            raise
+        except Exception as problem:  # noqa: BLE001 - logged, and reported to the client
+            return self._fail(active, "failed", _unexpected(call, credential, problem))
+
+    async def _answer(self, active: _Active) -> ModelAnswer:
+        call, credential = active.call, active.credential
         if credential.key is None:
             return self._fail(active, "no_credentials", self._upstreams.missing_key(call))
         if not self._session_watch.note(credential.sandbox_id, active.logged):
@@ -120,8 +130,6 @@ class Relay:
             return self._fail(active, "unreachable", failure)
         except (ContextLengthExceeded, ProviderFailed) as failed:
             return self._fail(active, "refused", failed)
-        except Exception as problem:  # noqa: BLE001 - logged, and reported to the client
-            return self._fail(active, "failed", _unexpected(call, credential, problem))
 
     async def _authenticate(self, call: ModelCall) -> Credential:
         token = call.wire.read_token(dict(call.headers), call.query)
@@ -194,10 +202,16 @@ class Relay:
             await chunks.aclose()
             if active.logged.outcome is None:
                 # The sandbox left before the first byte, so `chunks` never ran.
-                self._journal.finish(active.logged, "client_disconnected")
+                self._note_left(active)
             await answer.close()
 
         return ModelAnswer(answer.status, headers.for_caller(answer.headers), chunks, close)
+
+    def _note_left(self, active: _Active) -> None:
+        """Ends a call whose sandbox left before the first byte. The provider may bill it."""
+        self._journal.finish(active.logged, "client_disconnected")
+        if active.call.method == "POST":
+            self._metering.note(active.call, active.credential, None, is_billed=bool(active.key))
 
     async def _observe(self, active: _Active, answer: ModelAnswer) -> AsyncGenerator[bytes, None]:
         outcome, error = "client_disconnected", None

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import httpx
 
+from chowder_local.core.domain import ModelProvider
+from chowder_local.store.usage import Counts
 from tests.scripted.serving import eventually
+from tests.unit.core.test_metrics import FIGURES
 from tests.wire.test_other_providers import lab
-from tests.wire.test_relay import REQUESTS, TOKEN_HEADERS
+from tests.wire.test_relay import REQUESTS, TOKEN_HEADERS, Upstream, hang
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -100,3 +104,29 @@ async def test_a_sandbox_that_disconnects_earlier_counts_as_disconnected(
 ) -> None:
     result = await outcomes(serve, open_relay, is_whole=False)
     assert result == dict.fromkeys(CASES, "client_disconnected")
+
+
+async def test_a_call_that_a_sandbox_leaves_before_the_first_byte_has_ended(
+    serve: Serve, open_relay: OpenRelay
+) -> None:
+    upstream = Upstream(hang)
+    path, body = REQUESTS[ModelProvider.OPENAI]
+    async with serve(upstream) as url, open_relay("sk-key", url) as relay:
+        host, port = relay.url.removeprefix("http://").split(":")
+        _, writer = await asyncio.open_connection(host, int(port))
+        content = json.dumps(body).encode()
+        head = (
+            f"POST /openai/{path} HTTP/1.1\r\nHost: {host}\r\n"
+            f"Authorization: Bearer {relay.token}\r\nContent-Length: {len(content)}\r\n\r\n"
+        )
+        writer.write(head.encode() + content)
+        await eventually(lambda: upstream.requests, "the provider has the call")
+        writer.close()
+        await eventually(upstream.has_left.is_set, "the provider's connection is closed")
+        (call,) = relay.exchanges.latest().values()
+        await eventually(lambda: has_ended(call), "the call has ended")
+    assert call.outcome == "client_disconnected"
+    assert call.took_s is not None
+    counted = 'model_calls_total{outcome="client_disconnected",provider="openai"} 1.0'
+    assert counted in relay.metrics.render(FIGURES).decode()
+    assert [counts for _, counts in relay.usage] == [Counts(calls=1, unmetered_calls=1)]
