@@ -50,7 +50,9 @@ class ModelCalls(Accounts):
         settings, recorder = self.settings, self.recordings.recorder
         return Relay(
             resolver=ModelCredentials(self.box, self.instances, self.warm_queries, self.model_keys),
-            upstreams=Upstreams(settings.model_base_urls, self.endpoints, self.providers),
+            upstreams=Upstreams(
+                settings.model_base_urls, self.endpoints, self.providers, settings.relay_paths
+            ),
             journal=CallJournal(
                 self.call_log, self.model_failures, self.events, self.metrics, recorder
             ),

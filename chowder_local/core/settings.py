@@ -21,7 +21,7 @@ PREFIX = "CHOWDER_"
 CLIENT_NAMES = frozenset({"CHOWDER_BASE_URL", "CHOWDER_KEY"})
 """Variables with our prefix that clients read; `chowder-local env` prints them."""
 
-_LISTS = {"cors_origins", "allowed_hosts", "providers", "provider_context_tokens"}
+_LISTS = {"cors_origins", "allowed_hosts", "providers", "relay_paths", "provider_context_tokens"}
 
 
 class _InDataDir:
@@ -202,6 +202,12 @@ class Settings(BaseModel):
         "https://generativelanguage.googleapis.com/v1beta",
         description="Base URL of Gemini's API.",
     )
+    relay_paths: tuple[str, ...] = Field(
+        (),
+        description="Paths of Anthropic, OpenAI and Gemini that agents may call with the "
+        "organization's key besides models, each with all that is below it, separated by commas; "
+        "for example `openai/files`.",
+    )
     providers: dict[str, str] = Field(
         default_factory=dict,
         description="Other model providers: name=URL of an OpenAI-compatible API, separated by "
@@ -275,6 +281,16 @@ class Settings(BaseModel):
             if tokens < minimum:
                 raise ValueError(f"{name}: OpenClaw needs at least {minimum} tokens")
         return contexts
+
+    @field_validator("relay_paths")
+    @classmethod
+    def _check_relay_paths(cls, paths: tuple[str, ...]) -> tuple[str, ...]:
+        for path in paths:
+            provider, *parts = path.split("/")
+            is_plain = all(re.fullmatch(r"\w[\w.:-]*", part, re.ASCII) for part in parts)
+            if provider not in set(ModelProvider) or not parts or not is_plain:
+                raise ValueError(f"{path!r} is not a provider and a path; use openai/files")
+        return paths
 
     @field_validator("allowed_hosts")
     @classmethod

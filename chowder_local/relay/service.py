@@ -45,6 +45,8 @@ _MAX_WAIT_S = 10.0
 # After this status OpenClaw neither retries nor blocks the provider for a while, as it does after
 # 401, 403, 429 and 5xx.
 CROSSING_STATUS = 400
+REFUSED_STATUS = 403
+"""For a path that the relay does not forward. Agents' own model calls never get it."""
 _EVENT_STREAM = "text/event-stream"
 _FORGOTTEN = "The agent has forgotten the conversation; the whole message is sent again."
 
@@ -119,6 +121,10 @@ class Relay:
         call, credential = active.call, active.credential
         if credential.key is None:
             return self._fail(active, "no_credentials", self._upstreams.missing_key(call))
+        if not active.is_local and (refusal := self._upstreams.path_refusal(call)):
+            active.logged.status = REFUSED_STATUS
+            self._journal.finish(active.logged, "refused", refusal)
+            return local_answer(call.wire.refuse(REFUSED_STATUS, refusal))
         if not self._session_watch.note(credential.sandbox_id, active.logged):
             # The client's message is sent to the agent again, as a whole.
             self._journal.finish(active.logged, "refused", _FORGOTTEN)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
-from chowder_local.core.domain import OTHER_PROVIDERS
+from chowder_local.core.domain import OTHER_PROVIDERS, ModelProvider
 from chowder_local.core.errors.requests import ModelKeyMissing, ModelUnknown, ProviderReserved
 from chowder_local.core.errors.upstream import ProviderFailed, StreamBroken
 from chowder_local.relay.calls import ModelAnswer
@@ -15,7 +16,7 @@ from chowder_local.relay.wire.wire_format import MALFORMED, strip_key
 from chowder_local.upstream import headers
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from chowder_local.core.errors import ChowderError
     from chowder_local.core.errors.upstream import UpstreamFailed
@@ -25,6 +26,21 @@ if TYPE_CHECKING:
 
 ENDPOINT_PATH = "chat/completions"
 """The only path called at a named provider: others may load, change or remove models."""
+PATHS_SETTING = "CHOWDER_RELAY_PATHS"
+_FORWARDED: Mapping[str, str] = {
+    ModelProvider.ANTHROPIC: r"POST v1/messages(/count_tokens)?|GET v1/models(/[\w.:-]+)?",
+    ModelProvider.OPENAI: r"POST (v1/)?(responses(/compact|/input_tokens)?|chat/completions|"
+    r"embeddings|moderations|images/(generations|edits)|audio/(speech|transcriptions))|"
+    r"GET (v1/)?models(/[\w.:-]+)?",
+    ModelProvider.GEMINI: r"POST models/[\w.-]+:(generateContent|streamGenerateContent|"
+    r"countTokens|embedContent|batchEmbedContents|predict)|GET models(/[\w.-]+)?",
+}
+"""Method and path of the calls that agents need: of models, and of nothing that is stored.
+
+The path is as sent, so that no escape can stand for a slash or a dot.
+"""
+_PLAIN_PATH = re.compile(r"[\w.:-]+(/[\w.:-]+)*", re.ASCII)
+_SHOWN_CHARACTERS = 100
 LEAST_ANSWER_TOKENS = 16
 """The least that clients may ask for (OpenAI's Responses API). OpenClaw may ask for less."""
 _MAX_ERROR_BYTES = 64 * 1024
@@ -35,11 +51,17 @@ class Upstreams:
     """The large providers by base URL, and the endpoints that the operator named."""
 
     def __init__(
-        self, base_urls: Mapping[str, str], endpoints: Mapping[str, Endpoint], forwarder: Forwarder
+        self,
+        base_urls: Mapping[str, str],
+        endpoints: Mapping[str, Endpoint],
+        forwarder: Forwarder,
+        more_paths: Collection[str] = (),
     ) -> None:
+        """`more_paths` are forwarded besides model calls, each with all that is below it."""
         self._base_urls = {**base_urls, **{each.name: each.url for each in endpoints.values()}}
         self._endpoints = endpoints
         self._forwarder = forwarder
+        self._more_paths = more_paths
 
     def is_endpoint(self, provider: str) -> bool:
         """Whether the operator named the provider."""
@@ -67,6 +89,22 @@ class Upstreams:
             return call.with_content(content, provider=name)
         except MALFORMED:
             return call
+
+    def path_refusal(self, call: ModelCall) -> str | None:
+        """Why a call's path is not forwarded with the organization's key; None if it is."""
+        forwarded = _FORWARDED.get(call.provider)
+        if forwarded is None or re.fullmatch(forwarded, f"{call.method} {call.path}", re.ASCII):
+            return None
+        path = f"{call.provider}/{call.path}"
+        if _PLAIN_PATH.fullmatch(path) and any(
+            f"{path}/".startswith(f"{allowed}/") for allowed in self._more_paths
+        ):
+            return None
+        return (
+            f"The relay does not forward {call.method} {path[:_SHOWN_CHARACTERS]}: agents call "
+            "models with the organization's key, and nothing else of the provider's. Whoever runs "
+            f"the server can allow more paths with {PATHS_SETTING}."
+        )
 
     async def send(self, call: ModelCall, key: str) -> ModelAnswer:
         """The provider's answer, streamed. Raises UpstreamFailed if none comes."""

@@ -108,6 +108,7 @@ async def _open_relay(
     max_body_bytes: int = 1024 * 1024,
     resolver: CredentialResolver | None = None,
     compaction_timeout_s: float = 60.0,
+    more_paths: tuple[str, ...] = (),
 ) -> AsyncIterator[RelayUnderTest]:
     if isinstance(base_urls, str):
         base_urls = {provider: f"{base_urls}/{provider}" for provider in ModelProvider}
@@ -119,7 +120,7 @@ async def _open_relay(
         recordings = await RecordingRegistry.open(record, None)
         relay = Relay(
             resolver=resolver or _OneKey(key),
-            upstreams=Upstreams(base_urls, endpoints or {}, forwarder),
+            upstreams=Upstreams(base_urls, endpoints or {}, forwarder, more_paths),
             journal=CallJournal(exchanges, failures, events, metrics, recordings.recorder),
             metering=Metering(usage, lambda: datetime(2026, 5, 4, tzinfo=UTC)),
             local_model=LocalModel(scripts, recordings, session_name),

@@ -9,6 +9,7 @@ import logging
 import re
 import socket
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 import httpx
 import pytest
@@ -170,7 +171,7 @@ async def test_a_request_and_its_answer_cross_byte_for_byte(
     upstream = Upstream(answer(200, body, content_type="text/plain", request_id="req_1"))
     async with serve(upstream) as url, open_relay(KEY, url) as relay:
         answered = await http.post(
-            f"{relay.url}/gemini/models/a%2Fb:x?alt=sse&key={relay.token}",
+            f"{relay.url}/gemini/models/a-b:countTokens?alt=sse&key={relay.token}",
             content=body,
             headers={"anthropic-beta": "b"},
         )
@@ -179,7 +180,7 @@ async def test_a_request_and_its_answer_cross_byte_for_byte(
     assert answered.headers["request-id"] == "req_1"
     (got,) = upstream.requests
     assert got["body"] == body
-    assert (got["path"], got["query"]) == ("/gemini/models/a%2Fb:x", "alt=sse")
+    assert (got["path"], got["query"]) == ("/gemini/models/a-b:countTokens", "alt=sse")
     assert got["headers"]["anthropic-beta"] == "b"
     assert got["headers"]["host"] == url.removeprefix("http://")
 
@@ -610,3 +611,85 @@ async def test_a_message_to_an_agent_that_has_forgotten_what_it_relies_on_reache
             assert await status_in("second") == 400
         assert message.is_lost
         assert await status_in("second") == 200
+
+
+FORWARDED = [
+    "POST anthropic/v1/messages",
+    "POST anthropic/v1/messages/count_tokens",
+    "GET anthropic/v1/models",
+    "GET anthropic/v1/models/claude-x",
+    "POST openai/responses",
+    "POST openai/responses/compact",
+    "POST openai/responses/input_tokens",
+    "POST openai/v1/chat/completions",
+    "POST openai/embeddings",
+    "POST openai/moderations",
+    "POST openai/images/generations",
+    "POST openai/images/edits",
+    "POST openai/audio/speech",
+    "POST openai/audio/transcriptions",
+    "GET openai/models/ft:gpt-x:o::1",
+    "POST gemini/models/gemini-x:countTokens",
+    "POST gemini/models/gemini-x:batchEmbedContents",
+    "GET gemini/models",
+    # Of the setting.
+    "GET openai/files",
+    "POST openai/files/file-1/content",
+]
+REFUSED = [
+    "POST anthropic/v1/messages/batches",
+    "GET anthropic/v1/organizations/api_keys",
+    "GET anthropic/v1/files",
+    "POST openai/batches",
+    "GET openai/organization/admin_api_keys",
+    "POST openai/fine_tuning/jobs",
+    "GET openai/v1/files",
+    "GET openai/responses/resp_1",
+    "GET openai/responses",
+    "POST openai/models/gpt-x",
+    "POST openai/Responses",
+    "POST openai//responses",
+    "POST openai/responses/",
+    "POST openai/responses%2F..%2Ffiles",
+    "POST openai/responses%0A",
+    "GET openai/models/%2e%2e/organization/admin_api_keys",
+    "GET openai/models/..%2fbatches",
+    "GET openai/models/x/permissions",
+    "GET openai/models/%2e%2e%2fbatches",
+    "GET %6fpenai/batches",
+    "GET openai/files/%2e%2e/batches",
+    "GET openai/files//x",
+    "GET openai/filesystem",
+    "GET openai/Files",
+    "GET gemini/files",
+    "POST gemini/files",
+    "POST gemini/models/x:batchGenerateContent",
+    "POST gemini/models/x%2F..:generateContent",
+    "POST gemini/cachedContents",
+    "POST gemini/tunedModels",
+]
+
+
+async def test_the_key_goes_with_calls_of_models_and_with_the_paths_of_the_setting_only(
+    serve: Serve, open_relay: OpenRelay, http: httpx.AsyncClient
+) -> None:
+    upstream = Upstream(answer(200, {}))
+    statuses: dict[str, int] = {}
+    async with serve(upstream) as url, open_relay(KEY, url, more_paths=("openai/files",)) as relay:
+        for call in (*FORWARDED, *REFUSED):
+            method, path = call.split()
+            # As a URL object would be normalized.
+            target = httpx.URL(relay.url).copy_with(raw_path=f"/{path}".encode())
+            headers = {"x-api-key": relay.token, "authorization": f"Bearer {relay.token}"}
+            answered = await http.request(method, target, headers=headers)
+            statuses[call] = answered.status_code
+            if answered.status_code == 403:
+                assert "CHOWDER_RELAY_PATHS" in error_message(answered.content)
+        last = next(iter(relay.exchanges.latest().values()))
+    # A part of dots is refused before.
+    refused = {call: 404 if ".." in unquote(call).split("/") else 403 for call in REFUSED}
+    assert statuses == dict.fromkeys(FORWARDED, 200) | refused
+    assert [each["path"] for each in upstream.requests] == [
+        f"/{call.split()[1]}" for call in FORWARDED
+    ]
+    assert (last.outcome, last.status) == ("refused", 403)

@@ -158,6 +158,13 @@ def test_an_invalid_allowed_host_is_refused(host: str) -> None:
         Settings.read({"CHOWDER_ALLOWED_HOSTS": host})
 
 
+@pytest.mark.parametrize("path", ["openai", "openai/", "lab/files", "openai/../files", "openai//x"])
+def test_a_relay_path_is_a_provider_and_a_path(path: str) -> None:
+    assert Settings.read({"CHOWDER_RELAY_PATHS": "openai/files, gemini/v1/x"}).relay_paths
+    with pytest.raises(SettingsInvalid, match="CHOWDER_RELAY_PATHS: "):
+        Settings.read({"CHOWDER_RELAY_PATHS": path})
+
+
 @pytest.mark.parametrize(
     ("host", "is_on_loopback"),
     [("127.0.0.1", True), ("127.0.0.2", True), ("::1", True), ("LOCALHOST", True),
