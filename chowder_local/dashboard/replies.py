@@ -276,7 +276,7 @@ async def _played(request: Request, instance: Instance, entries: dict[str, Entry
     if not entries:
         text = "It has no complete model call, so it cannot answer anything."
         raise InputInvalid([{"loc": ["recording"], "msg": text, "type": "value_error"}])
-    services(request).recordings.put(instance.id, entries)
+    await services(request).recordings.put(instance.id, entries)
     calls = "1 recorded call" if len(entries) == 1 else f"{len(entries)} recorded calls"
     return await _recordings_changed(request, f"{instance.name} now replays {calls}.")
 

@@ -70,6 +70,8 @@ MAX_PADDING_BYTES = 900_000
 _UNANSWERED = (UpstreamFailed, StreamBroken, TimeoutError)
 _SUSPENDED = "unavailable during gateway suspension"
 _RESTARTING = "unavailable during gateway restart"
+SEARCHED_CHARACTERS = 4_000
+"""The part of a gateway's refusal that is searched: an agent may write it, as long as it likes."""
 _RATE_LIMITED = re.compile(r"rate limit exceeded .*retry after (\d{1,6})s")
 _ARRAYS_LOST = re.compile(r"would remove entries from array path\(s\): (.+?)\. Pass replacePaths")
 
@@ -292,7 +294,7 @@ class Gateway:
         try:
             return await self.call(method, params)
         except GatewayUnavailable as unavailable:
-            limited = _RATE_LIMITED.search(str(unavailable))
+            limited = _RATE_LIMITED.search(str(unavailable), 0, SEARCHED_CHARACTERS)
             if limited is None:
                 raise
         # The message says when OpenClaw accepts the next call.
@@ -461,7 +463,7 @@ def _problems(error: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def _lost_arrays(refusal: str) -> list[str]:
-    match = _ARRAYS_LOST.search(refusal)
+    match = _ARRAYS_LOST.search(refusal, 0, SEARCHED_CHARACTERS)
     return [] if match is None else match[1].split(", ")
 
 

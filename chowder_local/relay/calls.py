@@ -82,7 +82,7 @@ class ModelCall:
 
     def parse(self, created: int = 0) -> ParsedRequest | RenderedAnswer:
         """The parsed request; or the offline model's whole answer, such as an error."""
-        return self.wire.parse(self.path, self.query, lambda: self.content, created)
+        return self.wire.parse(self.path, self.query, self.body, lambda: self.content, created)
 
     def with_content(self, content: Any, *, provider: str | None = None) -> ModelCall:
         """The call with another body. Raises ValueError if a text is not valid Unicode."""

@@ -76,7 +76,7 @@ class LocalModel:
         if (playback := self._recordings.playback(credential.instance_id)) is not None:
             logged.source = "recording"
             request = RecordedRequest.from_conversation(call.provider, parsed.conversation)
-            return await _replay(call, playback, request)
+            return await self._replay(call, playback, request)
         scripted = await self._find_scripted(call, credential, parsed.conversation)
         if scripted is None:
             return local_answer(parsed.render(decide(parsed.conversation)))
@@ -88,6 +88,19 @@ class LocalModel:
         if isinstance(answer, Refusal):
             return _refuse(call, answer, is_retry=bool(logged.tries))
         return local_answer(parsed.render(answer))
+
+    async def _replay(
+        self, call: ModelCall, playback: Playback, request: RecordedRequest
+    ) -> ModelAnswer:
+        lines = await self._recordings.run(request.lines)
+        recorded = playback.answer(lines)
+        if recorded is None:
+            message = await self._recordings.run(playback.describe_nearest, lines)
+            return local_answer(call.wire.refuse(MISSING_STATUS, message))
+        wait_s = recorded.retry_after
+        extra_headers = [] if wait_s is None else [("retry-after", wait_s)]
+        rendered = RenderedAnswer(recorded.status, recorded.content_type, recorded.chunks())
+        return local_answer(rendered, *extra_headers)
 
     async def _find_scripted(
         self, call: ModelCall, credential: Credential, conversation: Conversation
@@ -123,17 +136,6 @@ def _with_callable_names(reply: Reply, conversation: Conversation) -> Reply | Re
         replace(each, name=name or each.name) for each, name in zip(reply.calls, names, strict=True)
     ]
     return replace(reply, calls=tuple(calls))
-
-
-async def _replay(call: ModelCall, playback: Playback, request: RecordedRequest) -> ModelAnswer:
-    recorded = playback.answer(request)
-    if recorded is None:
-        # In a thread: the comparison with the whole recording takes long.
-        message = await asyncio.to_thread(playback.describe_nearest, request)
-        return local_answer(call.wire.refuse(MISSING_STATUS, message))
-    extra_headers = [] if recorded.retry_after is None else [("retry-after", recorded.retry_after)]
-    rendered = RenderedAnswer(recorded.status, recorded.content_type, recorded.chunks())
-    return local_answer(rendered, *extra_headers)
 
 
 def _refuse(call: ModelCall, refusal: Refusal, *, is_retry: bool) -> ModelAnswer:

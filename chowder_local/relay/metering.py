@@ -112,31 +112,35 @@ class Meter:
         at = 0
         while (start := data.find(self._mark, at)) >= 0:
             at = start + len(self._mark)
-            value, is_cut = _object_at(data, at)
+            value, end, is_cut = _object_at(data, at)
             if value is not None:
                 # Anthropic reports the input at the beginning and the output at the end.
                 self._counts |= {name: each for name, each in value.items() if each is not None}
             elif is_cut and len(data) - start <= LONGEST_BYTES and self._mark not in data[at:]:
                 self._held = data[start:]
                 return
+            at = end
         self._held = _beginning(data[at:], self._mark)
 
 
-def _object_at(data: bytes, at: int) -> tuple[dict[str, Any] | None, bool]:
-    """The object after a member's name, if any; and whether more bytes may complete one."""
-    colon = _COLON.match(data, at)
+def _object_at(data: bytes, at: int) -> tuple[dict[str, Any] | None, int, bool]:
+    """The object after a member's name, if any; where it ends; whether more bytes may complete it.
+
+    The end of one that is no JSON is where that shows.
+    """
+    colon = _COLON.match(data, at, at + LONGEST_BYTES)
     if colon is None:
-        return None, not data[at:].strip()
+        return None, at, not data[at : at + LONGEST_BYTES].strip()
     start = colon.end()
     if data[start : start + 1] != b"{":
-        return None, start == len(data)
+        return None, start, start == len(data)
     try:
-        value, _ = _DECODER.raw_decode(data[start : start + LONGEST_BYTES].decode("latin-1"))
-    except ValueError:
-        return None, True
-    except RecursionError:
-        return None, False
-    return value, False
+        value, length = _DECODER.raw_decode(data[start : start + LONGEST_BYTES].decode("latin-1"))
+    except json.JSONDecodeError as error:
+        return None, start + error.pos, True
+    except (ValueError, RecursionError):
+        return None, start + LONGEST_BYTES, False
+    return value, start + length, False
 
 
 def _beginning(data: bytes, mark: bytes) -> bytes:

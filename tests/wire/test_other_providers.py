@@ -111,7 +111,7 @@ async def test_a_recording_answers_with_no_provider_there(
     ):
         await http.post(f"{relay.url}/other/chat/completions", json=ASKED)
     async with open_relay("", NOWHERE, endpoints=lab(NOWHERE)) as relay:
-        relay.recordings.put("i", folders.read(tmp_path))
+        await relay.recordings.put("i", folders.read(tmp_path))
         found = await http.post(f"{relay.url}/other/chat/completions", json=ASKED)
         assert "Hello." in found.text
         assert relay.exchanges.get("o", "ex-1").source == "recording"

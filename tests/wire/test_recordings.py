@@ -72,7 +72,7 @@ async def test_what_a_provider_answers_is_answered_again_without_it(
 
     # Nobody listens there any more.
     async with open_relay(KEY, "http://127.0.0.1:9") as relay:
-        relay.recordings.put(INSTANCE, entries)
+        await relay.recordings.put(INSTANCE, entries)
         again = await ask(http, relay.url, "Hello, …")
         whole_again = await ask(http, relay.url, "Hello", is_streamed=False)
         exchange, *_ = relay.exchanges.of_instance(INSTANCE)
@@ -94,7 +94,7 @@ async def test_a_refusal_is_recorded_and_is_one_again(
     async with serve(refusing) as url, open_relay(KEY, url, record=tmp_path) as relay:
         await ask(http, relay.url, "Hello")
     async with open_relay("offline") as relay:
-        relay.recordings.put(INSTANCE, read(tmp_path))
+        await relay.recordings.put(INSTANCE, read(tmp_path))
         answer = await ask(http, relay.url, "Hello")
         failure = relay.failures.find(answer.text)
     assert isinstance(failure, ProviderFailed)
@@ -107,7 +107,7 @@ async def test_a_call_that_was_not_recorded_fails_and_says_what_differs(
     async with recording(serve, open_relay, tmp_path) as relay:
         await ask(http, relay.url, "Good morning")
     async with open_relay("offline") as relay:
-        relay.recordings.put(INSTANCE, read(tmp_path))
+        await relay.recordings.put(INSTANCE, read(tmp_path))
         answer = await ask(http, relay.url, "Good night")
         failure = relay.failures.find(answer.text)
         relay.recordings.remove(INSTANCE)

@@ -19,13 +19,16 @@ from chowder_local.api.schemas.model_calls import (
 from chowder_local.api.schemas.replies import ReplyScriptChange, ScriptView
 from chowder_local.core.errors.requests import ExchangeNotFound, InputInvalid
 from chowder_local.core.json_paths import written_path
-from chowder_local.http.bodies import json_body, parse, parse_query, validated
+from chowder_local.http.bodies import json_body, parse_query, validated
+from chowder_local.http.responses import json_in_thread
 from chowder_local.http.services import caller, instance_of, services
+from chowder_local.relay import call_log
 from chowder_local.relay.recordings.registry import make_recording
 from chowder_local.relay.scripts.rules import MAX_BYTES
 
 if TYPE_CHECKING:
     from starlette.requests import Request
+    from starlette.responses import Response
 
     from chowder_local.core.domain import Instance
     from chowder_local.relay.call_log import LoggedCall
@@ -33,21 +36,25 @@ if TYPE_CHECKING:
     from chowder_local.relay.scripts.registry import ActiveScript, Owner
 
 
-async def list_exchanges(request: Request) -> list[ExchangeView]:
+async def list_exchanges(request: Request) -> Response:
     """The instance's model calls that are still in memory, latest first."""
     instance = await instance_of(request)
     limit = parse_query(request, ExchangeQuery).limit
-    latest = islice(services(request).exchanges.of_instance(instance.id), limit)
-    return [ExchangeView.from_call(each, _session(request, each)) for each in latest]
+    latest = list(islice(services(request).exchanges.of_instance(instance.id), limit))
+    return await json_in_thread(
+        lambda: [ExchangeView.from_call(each, _session(request, each)) for each in latest]
+    )
 
 
-async def show_exchange(request: Request) -> ExchangeDetailsView:
+async def show_exchange(request: Request) -> Response:
     """One model call: the request without its headers, and the answer in the chunks that came."""
     organization_id = caller(request).organization_id
     call = services(request).exchanges.get(organization_id, request.path_params["exchange_id"])
     if call is None:
         raise ExchangeNotFound
-    return ExchangeDetailsView.from_call(call, _session(request, call))
+    return await json_in_thread(
+        lambda: ExchangeDetailsView.from_call(call, _session(request, call))
+    )
 
 
 def _session(request: Request, call: LoggedCall) -> SessionName | None:
@@ -56,7 +63,7 @@ def _session(request: Request, call: LoggedCall) -> SessionName | None:
     return services(request).session_names.find(call.instance_id, call.session_key)
 
 
-async def show_recording(request: Request) -> JSONResponse:
+async def show_recording(request: Request) -> Response:
     """The instance's model calls that are still in memory, as a recording.
 
     Calls that failed, or whose answer is longer than a megabyte, are left out.
@@ -65,14 +72,16 @@ async def show_recording(request: Request) -> JSONResponse:
     return await _recording(request, instance, parse_query(request, RecordingQuery).after)
 
 
-async def put_recording(request: Request) -> JSONResponse:
+async def put_recording(request: Request) -> Response:
     """Answers the instance's model calls from a recording, without any provider.
 
-    A call that the recording lacks fails, and the error says what differs from the nearest one.
+    A call that the recording lacks fails, and the error says what differs from the nearest one. A
+    recording may have 32 MB, as the log of model calls has.
     """
     instance = await instance_of(request)
-    playback = await parse(request, RecordingPlayback)
-    services(request).recordings.put(instance.id, dict(sorted(playback.entries.items())))
+    content = await json_body(request, call_log.MAX_BYTES)
+    playback = validated(RecordingPlayback, content, "body")
+    await services(request).recordings.put(instance.id, dict(sorted(playback.entries.items())))
     return await _recording(request, instance)
 
 
@@ -81,18 +90,17 @@ async def remove_recording(request: Request) -> None:
     services(request).recordings.remove((await instance_of(request)).id)
 
 
-async def _recording(
-    request: Request, instance: Instance, after: str | None = None
-) -> JSONResponse:
+async def _recording(request: Request, instance: Instance, after: str | None = None) -> Response:
     log, recordings = services(request).exchanges, services(request).recordings
     # The log drops its oldest calls: if it has dropped `after`, all of its calls are later.
     latest = list(takewhile(lambda each: each.id != after, log.of_instance(instance.id)))
-    view = RecordingView(
-        # It parses megabytes of JSON.
-        entries=await asyncio.to_thread(make_recording, latest[::-1]),
-        is_replayed=recordings.entries(instance.id) is not None,
-    )
-    return JSONResponse(view.model_dump(mode="json", exclude_none=True))
+    is_replayed = recordings.entries(instance.id) is not None
+
+    def make() -> dict[str, Any]:
+        view = RecordingView(entries=make_recording(latest[::-1]), is_replayed=is_replayed)
+        return view.model_dump(mode="json", exclude_none=True)
+
+    return await json_in_thread(make)
 
 
 async def show_replies(request: Request) -> JSONResponse:

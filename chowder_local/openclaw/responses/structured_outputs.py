@@ -37,7 +37,7 @@ _ANY_OBJECT = {
 }
 """The parameters for any JSON object: some providers refuse a function without declared ones."""
 
-_FENCED = re.compile(r"\A```(?:json)?\s*\n(.*)\n```\Z", re.DOTALL)
+_FENCE = "```"
 _SHOWN_CHARACTERS = 300
 
 
@@ -75,8 +75,9 @@ class Format:
     def from_text(self, text: str) -> str | None:
         """The answer from a text; None if it is not JSON. Raises AnswerUnfit if it does not fit."""
         text = text.strip()
-        if fenced := _FENCED.match(text):
-            text = fenced[1].strip()
+        opening, _, fenced = text.partition("\n")
+        if opening.strip() in (_FENCE, f"{_FENCE}json") and fenced.endswith(f"\n{_FENCE}"):
+            text = fenced.removesuffix(_FENCE).strip()
         return self._check(text) if text.startswith("{") else None
 
     def _check(self, text: str) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -11,6 +13,12 @@ if TYPE_CHECKING:
     from chowder_local.relay.wire.conversation import Tool
 
 _MAX_DEPTH = 12
+_MAX_STEPS = 2_000
+"""How many values, or 64 characters of them, are made for a schema: references can multiply."""
+_STEP_CHARACTERS = 64
+_MAX_REFERENCE = 1_000
+_MAX_FUNCTIONS = 1_000
+_MAX_NAME = 200
 _FORMATS = {
     "date": "2026-01-01",
     "date-time": "2026-01-01T00:00:00Z",
@@ -35,7 +43,7 @@ _STOP_WORDS = frozenset(_COMMON.split())
 
 _WORD_OF_NAME = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 _WORD = re.compile(r"[^\W\d_]+")
-_PHRASE = re.compile(r'"([^"\n]+)"|“([^”\n]+)”|((?:\b[A-Z][\w-]*)(?: [A-Z][\w-]*)*)')
+_PHRASE = re.compile(r'"([^"\n]+)"|“([^“”\n]+)”|((?:\b[A-Z][\w-]*)(?: [A-Z][\w-]*)*)')
 _MAX_CHARACTERS = 10_000
 """The part of a message that is searched."""
 _PLACEHOLDER = "text"
@@ -44,7 +52,11 @@ _PLACEHOLDER = "text"
 def match_function(message: str, functions: Iterable[Tool]) -> Tool | None:
     """The only function whose name shares a word with the message; None if there are several."""
     topics = _topics(_WORD.findall(message[:_MAX_CHARACTERS]))
-    fitting = [each for each in functions if topics & _topics(_WORD_OF_NAME.findall(each.name))]
+    fitting = [
+        each
+        for each in islice(functions, _MAX_FUNCTIONS)
+        if topics & _topics(_WORD_OF_NAME.findall(each.name[:_MAX_NAME]))
+    ]
     return fitting[0] if len(fitting) == 1 else None
 
 
@@ -101,40 +113,57 @@ class _Values:
 
     def __init__(self, root: Mapping[str, Any]) -> None:
         self._root = root
+        self._steps_left = _MAX_STEPS
+
+    def _spend(self, characters: int = 0) -> bool:
+        """Counts a step, and more for a long text; False if there are none left."""
+        self._steps_left -= 1 + characters // _STEP_CHARACTERS
+        return self._steps_left >= 0
 
     def object(self, schema: Mapping[str, Any], depth: int) -> dict[str, Any]:
         properties = schema.get("properties")
         if not isinstance(properties, dict):
             properties = {}
-        names = list(schema.get("required") or [])
+        names = dict.fromkeys((schema.get("required") or [])[:_MAX_STEPS])
         # Optional properties fill up to `minProperties`.
         missing = int(schema.get("minProperties") or 0) - len(names)
-        names += [name for name in properties if name not in names][: max(0, missing)]
-        return {name: self.value(properties.get(name), depth - 1) for name in names}
+        others = (name for name in properties if name not in names)
+        names |= dict.fromkeys(list(islice(others, max(0, min(missing, _MAX_STEPS)))))
+        return {
+            name: self.value(properties.get(name), depth - 1)
+            for name in names
+            if self._spend(len(name))
+        }
 
     def value(self, schema: Any, depth: int) -> Any:
-        if not isinstance(schema, dict) or depth <= 0:
+        if not isinstance(schema, dict) or depth <= 0 or not self._spend():
             return ""
         if "$ref" in schema:
             return self.value(self._referenced(str(schema["$ref"])), depth - 1)
         if fixed := [schema[key] for key in ("const", "default") if key in schema]:
-            return fixed[0]
+            return self._fixed(fixed[0])
         if allowed := schema.get("enum") or schema.get("examples"):
-            return allowed[0]
+            return self._fixed(allowed[0])
         if schemas := schema.get("anyOf") or schema.get("oneOf"):
             return self._one_of(schemas, depth)
         if schema.get("allOf"):
             return self.value(self._merged(schema), depth - 1)
         return self._of_type(schema, depth)
 
+    def _fixed(self, value: Any) -> Any:
+        return value if self._spend(len(json.dumps(value))) else ""
+
     def _referenced(self, reference: str) -> Any:
         part: Any = self._root
+        if len(reference) > _MAX_REFERENCE:
+            return None
         for step in reference.removeprefix("#").strip("/").split("/"):
             name = step.replace("~1", "/").replace("~0", "~")
             part = part.get(name) if name and isinstance(part, dict) else part
         return part
 
     def _one_of(self, schemas: list[Any], depth: int) -> Any:
+        self._spend(len(schemas))
         # A schema that refers to itself ends with null, if that is allowed.
         if depth <= _MAX_DEPTH // 2 and (simplest := [each for each in schemas if _is_null(each)]):
             schemas = simplest
@@ -142,13 +171,18 @@ class _Values:
 
     def _merged(self, schema: Mapping[str, Any]) -> dict[str, Any]:
         merged: dict[str, Any] = {key: part for key, part in schema.items() if key != "allOf"}
+        properties = dict(merged.get("properties", {}))
+        required = dict.fromkeys(merged.get("required", []))
         for each in schema["allOf"]:
             part = self._referenced(str(each["$ref"])) if "$ref" in each else each
-            properties = {**merged.get("properties", {}), **part.get("properties", {})}
-            required = [*merged.get("required", []), *part.get("required", [])]
+            own = part.get("properties", {})
+            if not self._spend(len(own)):
+                break
+            properties |= own
+            required |= dict.fromkeys(part.get("required", []))
             merged |= part
-            if properties:
-                merged |= {"properties": properties, "required": list(dict.fromkeys(required))}
+        if properties:
+            merged |= {"properties": properties, "required": list(required)}
         return merged
 
     def _of_type(self, schema: Mapping[str, Any], depth: int) -> Any:
@@ -164,12 +198,19 @@ class _Values:
         if kind in {"integer", "number"}:
             return _number(schema, is_whole=kind == "integer")
         simplest: dict[str, Any] = {"boolean": False, "null": None}
-        return simplest.get(kind, _text(schema))
+        return simplest[kind] if kind in simplest else self._text(schema)
+
+    def _text(self, schema: Mapping[str, Any]) -> str:
+        if example := _FORMATS.get(str(schema.get("format"))):
+            return example
+        text, length = _PLACEHOLDER[: schema.get("maxLength")], int(schema.get("minLength") or 0)
+        return text.ljust(length, "x") if self._spend(length) else text
 
     def _array(self, schema: Mapping[str, Any], depth: int) -> list[Any]:
         if before := schema.get("prefixItems"):
-            return [self.value(each, depth - 1) for each in before]
-        return [self.value(schema.get("items"), depth - 1)] * int(schema.get("minItems") or 0)
+            return [self.value(each, depth - 1) for each in before[:_MAX_STEPS]]
+        count = min(int(schema.get("minItems") or 0), max(0, self._steps_left))
+        return [self.value(schema.get("items"), depth - 1) for _ in range(count)]
 
 
 def _is_null(schema: Any) -> bool:
@@ -190,10 +231,3 @@ def _number(schema: Mapping[str, Any], *, is_whole: bool) -> Any:
     if (below := schema.get("exclusiveMaximum")) is not None and number >= below:
         number = -(-below // step) * step - step
     return number
-
-
-def _text(schema: Mapping[str, Any]) -> str:
-    if example := _FORMATS.get(str(schema.get("format"))):
-        return example
-    text = _PLACEHOLDER[: schema.get("maxLength")]
-    return text.ljust(int(schema.get("minLength") or 0), "x")

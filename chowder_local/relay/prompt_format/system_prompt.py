@@ -34,7 +34,8 @@ _RUNTIME_MARK = b"Runtime: agent="
 _RUNTIME = re.compile(
     r"Runtime: agent=[^|\"\\\n]* \| session=(?P<key>[^\"\\\n]+?) \| sessionId=(?P<id>[\w-]*)"
 )
-_TOOLING = re.compile(r"^## Tooling$(.*?)(?=^## |\Z)", re.DOTALL | re.MULTILINE)
+_TOOLING = "\n## Tooling\n"
+_MAX_TOOLING = 64_000
 _OWN_TOOL = re.compile(r"^- (\S+?)(?=[:\s]|$)", re.MULTILINE)
 
 
@@ -58,9 +59,12 @@ def find_session(body: bytes, read_system_prompt: Callable[[], str]) -> Session 
         # A line of ours is ASCII up to the end of its key.
         text = body[first : first + 4 * LONGEST_NAME].decode("utf-8", "replace")
     else:
-        text = read_system_prompt()
-    sessions = [Session(each["key"], each["id"]) for each in _RUNTIME.finditer(text)]
-    return sessions[-1] if sessions and len(sessions[-1].key) <= LONGEST_NAME else None
+        system = read_system_prompt()
+        text = system[max(0, system.rfind(_RUNTIME_MARK.decode())) :][: 4 * LONGEST_NAME]
+    match = _RUNTIME.match(text)
+    if match is None or len(match["key"]) > LONGEST_NAME:
+        return None
+    return Session(match["key"], match["id"])
 
 
 def find_tool_demand(system: str) -> tuple[bool, str | None]:
@@ -71,7 +75,8 @@ def find_tool_demand(system: str) -> tuple[bool, str | None]:
 
 def own_tools(system: str) -> set[str] | None:
     """Names of the agent's own tools; None if OpenClaw's system prompt does not list them."""
-    tooling = _TOOLING.search(system)
-    if tooling is not None:
-        return set(_OWN_TOOL.findall(tooling[1]))
+    # Without an expression: a system prompt can have megabytes.
+    _, heading, section = f"\n{system}".partition(_TOOLING)
+    if heading:
+        return set(_OWN_TOOL.findall(section[:_MAX_TOOLING].partition("\n## ")[0]))
     return None if "OpenClaw" in system else set()

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from chowder_local.relay.wire.conversation import Conversation, Turn
 
 FORMAT = 1
+_CHUNK_BYTES = 8 * 1024
+_MASKED_CHARACTERS = 64_000
+"""Times and ids in the rest of a turn are compared as they are."""
 
 _CLOCK = r"\d\d:\d\d(?::\d\d(?:\.\d+)?)?"
 _VARYING = (
@@ -95,11 +98,11 @@ class RecordedAnswer(_Strict):
         return cls(status=status, content_type=content_type, retry_after=retry_after, events=events)
 
     def chunks(self) -> Iterator[bytes]:
-        """The body in chunks, one an event."""
-        for event in self.events or ():
-            yield f"{event}\n\n".encode()
-        if self.text is not None:
-            yield self.text.encode()
+        """The body in chunks of bounded length, at least one an event."""
+        for part in [self.text or ""] if self.events is None else self.events:
+            data = part.encode() if self.events is None else f"{part}\n\n".encode()
+            for start in range(0, len(data), _CHUNK_BYTES):
+                yield data[start : start + _CHUNK_BYTES]
 
 
 class Entry(_Strict):
@@ -130,4 +133,5 @@ def _turn(turn: Turn) -> dict[str, Any]:
 def _line(turn: dict[str, Any]) -> str:
     kind, value = next(iter(turn.items()), ("", ""))
     more = f" {turn['with']}" if "with" in turn else ""
-    return mask_variable_parts(f"{kind}: {value}{more}")
+    text = f"{kind}: {value}{more}"
+    return mask_variable_parts(text[:_MASKED_CHARACTERS]) + text[_MASKED_CHARACTERS:]

@@ -5,7 +5,11 @@ from __future__ import annotations
 import asyncio
 import difflib
 from collections import Counter
-from typing import TYPE_CHECKING, Self
+from functools import partial
+from operator import eq
+from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar
+
+from anyio import CapacityLimiter, to_thread
 
 from chowder_local.core.change_signal import ChangeSignal
 from chowder_local.relay.recordings import folders
@@ -13,7 +17,7 @@ from chowder_local.relay.recordings.entries import Entry, RecordedAnswer, Record
 from chowder_local.relay.recordings.recorder import Recorder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from chowder_local.core.domain import InstanceId
@@ -22,6 +26,11 @@ if TYPE_CHECKING:
 
 SHOWN_DIFFERENCES = 6
 SHOWN_CHARACTERS = 200
+COMPARED_LINES = 100
+THREADS = 2
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Playback:
@@ -36,19 +45,18 @@ class Playback:
             self._answers.setdefault(tuple(self._requests[name]), []).append(entry.answered)
         self._used: Counter[tuple[str, ...]] = Counter()
 
-    def answer(self, request: RecordedRequest) -> RecordedAnswer | None:
-        """The next recorded answer to the request; the last one again if there are no more."""
-        lines = tuple(request.lines())
-        answers = self._answers.get(lines)
+    def answer(self, lines: Sequence[str]) -> RecordedAnswer | None:
+        """The next recorded answer to a request; the last one again if there are no more."""
+        key = tuple(lines)
+        answers = self._answers.get(key)
         if answers is None:
             return None
-        number = self._used[lines]
-        self._used[lines] += 1
+        number = self._used[key]
+        self._used[key] += 1
         return answers[min(number, len(answers) - 1)]
 
-    def describe_nearest(self, request: RecordedRequest) -> str:
+    def describe_nearest(self, lines: Sequence[str]) -> str:
         """The message for a request without an answer: the nearest call and the differences."""
-        lines = request.lines()
         if not self._requests:
             return "The recording has no model calls."
         nearest, recorded = max(
@@ -68,6 +76,7 @@ class RecordingRegistry:
         self.recorder = recorder
         self._playback = playback
         self._by_instance: dict[InstanceId, Playback] = {}
+        self._threads = CapacityLimiter(THREADS)
         self.changes = ChangeSignal()
         """The playback of an instance begins or ends."""
 
@@ -87,10 +96,14 @@ class RecordingRegistry:
         """Whether the server was started with a recording that answers all model calls."""
         return self._playback is not None
 
-    def put(self, instance_id: InstanceId, entries: Mapping[str, Entry]) -> None:
+    async def put(self, instance_id: InstanceId, entries: Mapping[str, Entry]) -> None:
         """Answers the instance's model calls from these entries, instead of earlier ones."""
-        self._by_instance[instance_id] = Playback(entries)
+        self._by_instance[instance_id] = await self.run(Playback, entries)
         self.changes.notify()
+
+    async def run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Runs work that grows with a recording in one of a few threads that do only this."""
+        return await to_thread.run_sync(partial(call, *args, **kwargs), limiter=self._threads)
 
     def entries(self, instance_id: InstanceId) -> Mapping[str, Entry] | None:
         playback = self._by_instance.get(instance_id)
@@ -119,11 +132,15 @@ def make_recording(calls: Iterable[LoggedCall]) -> dict[str, Entry]:
     return entries
 
 
-def _similarity(before: list[str], now: list[str]) -> float:
-    return difflib.SequenceMatcher(None, before, now, autojunk=False).ratio()
+def _similarity(before: Sequence[str], now: Sequence[str]) -> tuple[int, int]:
+    """Compares places, because difflib's time grows with the square of the lines."""
+    return sum(map(eq, before, now)), -abs(len(before) - len(now))
 
 
-def _differences(before: list[str], now: list[str]) -> Iterable[str]:
+def _differences(before: Sequence[str], now: Sequence[str]) -> Iterable[str]:
+    pairs = enumerate(zip(before, now, strict=False))
+    first = next((at for at, (one, other) in pairs if one != other), min(len(before), len(now)))
+    before, now = (each[first : first + COMPARED_LINES] for each in (before, now))
     matcher = difflib.SequenceMatcher(None, before, now, autojunk=False)
     for kind, start, end, now_start, now_end in matcher.get_opcodes():
         if kind == "equal":

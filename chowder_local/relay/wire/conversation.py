@@ -7,10 +7,16 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from chowder_local.relay.wire.errors import Overflow
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 CHARACTERS_PER_TOKEN = 4
+MAX_PROMPT_TOKENS = 1_000_000
+TOKENS_PER_MESSAGE = 50
+SPEAKERS = ("User: ", "Assistant: ", "Tool:")
+"""The beginnings of lines by which OpenClaw folds several messages into one."""
 
 
 @dataclass(frozen=True)
@@ -94,5 +100,24 @@ def count_tokens(text: str) -> int:
     return -(-len(text) // CHARACTERS_PER_TOKEN)
 
 
-def digest(body: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+def digest(model: str, body: bytes) -> str:
+    """The digest of a request; the path may have the model."""
+    whole = hashlib.sha256(f"{model}\n".encode("utf-8", "replace"))
+    whole.update(body)
+    return whole.hexdigest()
+
+
+def find_excess(conversation: Conversation) -> Overflow | None:
+    """The tokens of a prompt that is too long for the offline model; None for any other.
+
+    Each message, or part of one, is searched on its own, so that these count as well.
+    """
+    texts = [conversation.system]
+    for turn in conversation.turns:
+        if isinstance(turn, UserMessage):
+            texts += turn.parts
+        else:
+            texts.append(turn.name if isinstance(turn, ToolCall) else turn.text)
+    lines = sum(text.count(f"\n{speaker}") for text in texts for speaker in SPEAKERS)
+    tokens = sum(map(count_tokens, texts)) + TOKENS_PER_MESSAGE * (len(texts) + lines)
+    return Overflow(tokens, MAX_PROMPT_TOKENS) if tokens > MAX_PROMPT_TOKENS else None

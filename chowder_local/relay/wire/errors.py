@@ -16,16 +16,21 @@ _OVERFLOW = re.compile(
 )
 _NUMBERS = (
     # llama.cpp
-    r"request \((?P<prompt>\d+) tokens\) exceeds the available context size \((?P<limit>\d+) tok",
+    r"request \((?P<prompt>\d{1,12}) tokens\) exceeds the available context size "
+    r"\((?P<limit>\d{1,12}) tok",
     # OpenAI, vLLM, llama-cpp-python; newer vLLM
-    r"maximum context length is (?P<limit>\d+) tok.*?(?P<prompt>\d+) (?:tokens )?in the messages",
-    r"maximum context length is (?P<limit>\d+) tok.*?(?:has|resulted in) (?P<prompt>\d+) (?:inp|t)",
+    r"maximum context length is (?P<limit>\d{1,12}) tok.*?"
+    r"(?<!\d)(?P<prompt>\d{1,12}) (?:tokens )?in the messages",
+    r"maximum context length is (?P<limit>\d{1,12}) tok.*?"
+    r"(?:has|resulted in) (?P<prompt>\d{1,12}) (?:inp|t)",
     # LM Studio
-    r"keep the first (?P<prompt>\d+) tokens .*?context length of only (?P<limit>\d+) tokens",
+    r"keep the first (?P<prompt>\d{1,12}) tokens .*?"
+    r"context length of only (?P<limit>\d{1,12}) tokens",
 )
 _OVERFLOW_NUMBERS = tuple(re.compile(each, re.IGNORECASE | re.DOTALL) for each in _NUMBERS)
 _CODE = re.compile(r"[\w.-]{1,64}", re.ASCII)
 _SHOWN_CHARACTERS = 300
+_SEARCHED_CHARACTERS = 4_000
 
 
 class Overflow(NamedTuple):
@@ -47,7 +52,7 @@ def is_overflow(message: str) -> bool:
 def read_overflow(message: str) -> Overflow | None:
     """The numbers in a provider's message that a prompt is too long; None if it has none."""
     for pattern in _OVERFLOW_NUMBERS:
-        if match := pattern.search(message):
+        if match := pattern.search(message, 0, _SEARCHED_CHARACTERS):
             return Overflow(int(match["prompt"]), int(match["limit"]))
     return None
 

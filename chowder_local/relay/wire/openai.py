@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from chowder_local.relay.wire.wire_format import CallPiece
 
 _DIMENSIONS = 64
+MAX_NUMBERS = 200_000
 
 
 class OpenAI(WireFormat):
@@ -100,6 +101,8 @@ def render_embeddings(body: Mapping[str, Any]) -> bytes:
     is_one = isinstance(inputs, str) or (bool(inputs) and isinstance(inputs[0], int))
     texts = [inputs if isinstance(inputs, str) else json.dumps(inputs)] if is_one else list(inputs)
     size = int(body.get("dimensions") or _DIMENSIONS)
+    if size * len(texts) > MAX_NUMBERS:
+        raise ValueError(f"embeddings of more than {MAX_NUMBERS} numbers together")
     vectors = [_vector(text if isinstance(text, str) else json.dumps(text), size) for text in texts]
     count = sum(count_tokens(str(text)) for text in texts)
     data = [

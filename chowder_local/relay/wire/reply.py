@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 USUAL_LIMIT_TOKENS = 4096
 """Limits from here on are ignored: OpenClaw may have set them by itself."""
+_STEPS_IN_A_ROW = 8
 _PIECE = re.compile(r"\s*\S+(?:\s+\S+){0,2}\s*|\s+")
 
 
@@ -29,9 +31,12 @@ class StreamStep(ABC):
 
 async def play(steps: Iterable[bytes | StreamStep]) -> AsyncGenerator[bytes, None]:
     """The answer's bytes at its pace. Raises StreamBroken if a step breaks the stream."""
-    for step in steps:
+    for number, step in enumerate(steps):
         if data := step if isinstance(step, bytes) else await step.play():
             yield data
+        if number % _STEPS_IN_A_ROW == 0:
+            # Sending waits only for slow clients, and others would wait for a long answer.
+            await asyncio.sleep(0)
 
 
 @dataclass(frozen=True)

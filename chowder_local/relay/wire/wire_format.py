@@ -9,7 +9,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from urllib.parse import parse_qsl, urlencode
 
-from chowder_local.relay.wire.conversation import ToolCall, count_tokens, digest
+from chowder_local.relay.wire.conversation import (
+    CHARACTERS_PER_TOKEN,
+    ToolCall,
+    digest,
+    find_excess,
+)
 from chowder_local.relay.wire.errors import error_message, load_json
 from chowder_local.relay.wire.request_format import (
     JSON_TYPE,
@@ -97,12 +102,13 @@ class WireFormat(ABC):
         """The members of a request that demand a tool call, or allow one at a time only."""
 
     def parse(
-        self, path: str, query: str, load: Callable[[], Any], created: int
+        self, path: str, query: str, body: bytes, load: Callable[[], Any], created: int
     ) -> ParsedRequest | RenderedAnswer:
         """The parsed request; or its whole answer if no reply is needed.
 
-        Such answers are embeddings, and errors for paths that the offline model does not serve and
-        for requests that it cannot parse. `load` is called only for a path that is served.
+        Such answers are embeddings, and errors for paths that the offline model does not serve, for
+        requests that it cannot parse and for prompts that are too long. `load` parses `body`, and
+        is called only for a path that is served.
         """
         request_format = self._find_format(path.strip("/"), query, created)
         if request_format is None:
@@ -112,10 +118,12 @@ class WireFormat(ABC):
             if not isinstance(request_format, RequestFormat):
                 return RenderedAnswer(200, JSON_TYPE, iter([request_format(content)]))
             conversation = request_format.parse(content)
+            if excess := find_excess(conversation):
+                return self.refuse(400, str(excess))
             conversation = replace(
                 conversation,
-                digest=digest({**content, "model": conversation.model}),
-                input_tokens=count_tokens(json.dumps(content, ensure_ascii=False)),
+                digest=digest(conversation.model, body),
+                input_tokens=-(-len(body) // CHARACTERS_PER_TOKEN),
             )
             return ParsedRequest(conversation, request_format)
         except MALFORMED as problem:

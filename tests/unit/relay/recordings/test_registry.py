@@ -21,14 +21,14 @@ def entry(answer: str, *texts: str) -> Entry:
 
 
 def text(playback: Playback, *texts: str) -> str | None:
-    answer = playback.answer(request(*texts))
+    answer = playback.answer(request(*texts).lines())
     assert isinstance(answer, RecordedAnswer)
     return answer.text
 
 
 def words(playback: Playback, question: RecordedRequest) -> str:
-    assert playback.answer(question) is None
-    return playback.describe_nearest(question)
+    assert playback.answer(question.lines()) is None
+    return playback.describe_nearest(question.lines())
 
 
 def test_a_request_gets_its_recorded_answer() -> None:

@@ -75,3 +75,12 @@ def test_a_malformed_body_is_refused(body: bytes) -> None:
 
     assert given.status == 400
     assert "cannot read" in error_message(whole)
+
+
+@pytest.mark.parametrize("content", ["x" * 4_000_000, "Tool:x: a\nUser: b\n" * 10_001])
+def test_a_prompt_of_more_than_a_million_tokens_is_refused(content: str) -> None:
+    body = {"messages": [{"role": "user", "content": content}]}
+    given, whole = answer(ANTHROPIC, "v1/messages", "", json.dumps(body).encode())
+
+    assert given.status == 400
+    assert error_message(whole).startswith("prompt is too long: 10")

@@ -1,0 +1,416 @@
+"""Nothing that an agent or a client sends holds the event loop: all others go on meanwhile.
+
+Each route and each path of the relay gets the longest bodies that it takes, in the shapes that cost
+the most, while a heartbeat on the loop measures how long it stands still.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from chowder_local.api.operations import IN_PATH
+from chowder_local.api.routes import OPERATIONS
+from chowder_local.api.schemas.model_calls import ENTRIES_MAX
+from chowder_local.app.relay_app import MAX_BODY_BYTES as RELAY_BODY_BYTES
+from chowder_local.app.relay_app import create_relay_app
+from chowder_local.app.server import api
+from chowder_local.core.domain import OFFLINE_KEY, ModelProvider
+from chowder_local.core.settings import Settings
+from chowder_local.http.bodies import JSON, UNCOUNTED_BYTES, VALUES_MAX
+from chowder_local.http.listener import with_state
+from chowder_local.relay.call_log import MAX_BYTES
+from chowder_local.relay.prompt_format.system_prompt import ANY_TOOL
+from tests.scripted.gateway import MESSAGE, RESPONSE
+from tests.scripted.hostile import json_response, response
+from tests.scripted.serving import no_lifespan, serve
+from tests.scripted.world import open_world
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+    from pathlib import Path
+
+    from chowder_local.core.domain import Instance
+    from tests.scripted.world import World
+
+LONGEST_S = 1.0
+BEAT_S = 0.002
+PIECE_BYTES = 256 * 1024
+API_BODY_BYTES: int = Settings.model_fields["max_body_bytes"].default
+CHAT = "/openai/chat/completions"
+
+
+class Heartbeat:
+    """Measures the longest time between two ticks on the loop.
+
+    In processor time of the process, because other processes of a busy machine do not count.
+    """
+
+    def __init__(self) -> None:
+        self.stalls_s: dict[str, float] = {}
+        self._longest_s = 0.0
+
+    async def beat(self) -> None:
+        while True:
+            before_s = time.process_time()
+            await asyncio.sleep(BEAT_S)
+            self._longest_s = max(self._longest_s, time.process_time() - before_s)
+
+    @asynccontextmanager
+    async def measuring(self, what: str) -> AsyncIterator[None]:
+        # The tick in progress has the time in which the test made its body.
+        await asyncio.sleep(2 * BEAT_S)
+        self._longest_s = 0.0
+        yield
+        await asyncio.sleep(2 * BEAT_S)
+        self.stalls_s[what] = max(self._longest_s, self.stalls_s.get(what, 0.0))
+
+    def check(self) -> None:
+        """Fails if the loop has stood still for too long."""
+        longest = sorted(self.stalls_s.items(), key=lambda item: -item[1])
+        report = "\n".join(f"{stall_s:7.3f} s  {what}" for what, stall_s in longest)
+        # Shown with `pytest -s`, for the figures.
+        print(f"\n{report}")  # noqa: T201
+        assert longest[0][1] < LONGEST_S, report
+
+
+@dataclass
+class Provider:
+    """A gateway and a model provider. It does not parse what it gets, as another process would."""
+
+    answer: bytes = field(default_factory=lambda: json_response(RESPONSE))
+
+    async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).lower()
+        left = int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0] or 0)
+        while left > 0 and (piece := await reader.read(PIECE_BYTES)):
+            left -= len(piece)
+        for start in range(0, len(self.answer), PIECE_BYTES):
+            writer.write(self.answer[start : start + PIECE_BYTES])
+            await writer.drain()
+        writer.close()
+
+
+@dataclass
+class Target:
+    """A server with an instance, and its relay; the key of OpenAI and Gemini is `offline`."""
+
+    world: World
+    provider: Provider
+    heartbeat: Heartbeat
+    url: str
+    relay_url: str
+    instance: Instance
+
+    @property
+    def path(self) -> str:
+        return f"/local/instances/{self.instance.id}"
+
+    async def call(self, what: str, method: str, path: str, body: bytes = b"") -> bytes:
+        return await self._send(what, self.url, method, path, body, self.world.key)
+
+    async def call_relay(self, what: str, path: str, body: bytes) -> bytes:
+        token = self.world.box.relay_token(str(self.instance.sandbox_id))
+        return await self._send(what, self.relay_url, "POST", path, body, token)
+
+    async def _send(
+        self, what: str, url: str, method: str, path: str, body: bytes, key: str
+    ) -> bytes:
+        """Sends a request and reads its whole answer, with little work on the loop."""
+        host, port = url.removeprefix("http://").split(":")
+        head = (
+            f"{method} {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {key}\r\n"
+            f"x-api-key: {key}\r\nContent-Type: {JSON}\r\nContent-Length: {len(body)}\r\n"
+            "Connection: close\r\n\r\n"
+        )
+        shown = path.replace(str(self.instance.id), "{instance_id}")
+        async with self.heartbeat.measuring(f"{method} {shown}: {what}"):
+            reader, writer = await asyncio.open_connection(host, int(port))
+            reading = asyncio.create_task(_whole(reader))
+            # A server that refuses a long body may close the connection before its end.
+            with suppress(ConnectionError):
+                writer.write(head.encode())
+                for start in range(0, len(body), PIECE_BYTES):
+                    writer.write(body[start : start + PIECE_BYTES])
+                    await writer.drain()
+            answer = await reading
+            writer.close()
+        # The answer of one that does may be lost with the connection.
+        assert not answer.startswith(b"HTTP/1.1 500"), what
+        return answer
+
+
+async def _whole(reader: asyncio.StreamReader) -> bytes:
+    pieces = []
+    with suppress(ConnectionError):
+        while piece := await reader.read(PIECE_BYTES):
+            pieces.append(piece)
+    return b"".join(pieces)
+
+
+@pytest.fixture
+async def target(tmp_path: Path) -> AsyncIterator[Target]:
+    heartbeat, provider = Heartbeat(), Provider()
+    async with (
+        await asyncio.start_server(provider.handle, "127.0.0.1", 0) as listener,
+        asyncio.TaskGroup() as tasks,
+    ):
+        provider_url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+        async with (
+            open_world(
+                tmp_path, max_body_bytes=API_BODY_BYTES, anthropic_base_url=provider_url
+            ) as world,
+            serve(with_state(api([], no_lifespan, world.metrics), {"services": world.services}))
+            as url,
+            serve(create_relay_app(world.relay)) as relay_url,
+        ):  # fmt: skip
+            await world.organizations.change(
+                world.organization_id, model_api_keys={ModelProvider.GEMINI: OFFLINE_KEY}
+            )
+            instance = await world.created()
+            await world.instances.change(instance.id, now=world.clock(), gateway_url=provider_url)
+            beating = tasks.create_task(heartbeat.beat())
+            yield Target(world, provider, heartbeat, url, relay_url, instance)
+            beating.cancel()
+
+
+def filled(unit: str, size_bytes: int) -> str:
+    """A text of that unit that has at most `size_bytes` in JSON."""
+    return unit * (size_bytes // len(json.dumps(unit, ensure_ascii=False).encode()[1:-1]))
+
+
+def function(parameters: dict[str, Any], name: str = "f") -> dict[str, Any]:
+    return {"name": name, "parameters": parameters}
+
+
+CITY = function({"properties": {"city": {"type": "string"}}, "required": ["city"]})
+
+
+def chat(user: str, system: str = "", tools: Any = (CITY,), **more: Any) -> bytes:
+    body = {
+        "model": "gpt-x",
+        "messages": [{"role": "system", "content": system}, {"role": "user", "content": user}],
+        "tools": [{"type": "function", "function": each} for each in tools],
+        "tool_choice": "required",
+    }
+    return json.dumps(body | more, ensure_ascii=False).encode()
+
+
+def messages(user: str, system: str = "") -> bytes:
+    body = {
+        "model": "claude-x",
+        "max_tokens": 9,
+        "system": system,
+        "messages": [{"role": "user", "content": user}],
+        "tools": [{"name": "f", "input_schema": {}}],
+    }
+    return json.dumps(body, ensure_ascii=False).encode()
+
+
+def contents(user: str, system: str = "") -> bytes:
+    body = {
+        "contents": [{"role": "user", "parts": [{"text": user}]}],
+        "systemInstruction": {"parts": [{"text": system}]},
+    }
+    return json.dumps(body, ensure_ascii=False).encode()
+
+
+def responses(user: str, system: str = "") -> bytes:
+    body = {"model": "gpt-x", "instructions": system, "input": user}
+    return json.dumps(body, ensure_ascii=False).encode()
+
+
+PATHS: dict[str, Callable[[str, str], bytes]] = {
+    CHAT: chat,
+    "/openai/responses": responses,
+    "/anthropic/v1/messages": messages,
+    "/gemini/models/gemini-x:generateContent": contents,
+}
+TEXTS = {
+    "nested objects": '{"a":',
+    "braces": "{",
+    "calls": "call zz\n",
+    "calls with objects": 'call f {"a":[\n',
+    "runtime lines": "Runtime: agent=a | session=",
+    "paragraphs of runtime lines": "\n\nRuntime: agent=",
+    "opening quotes": "\u201c",
+    "capitals": "A ",
+    "internal context": "<<<BEGIN_OPENCLAW_INTERNAL_CONTEXT>>>",
+    "speakers": "Tool:x: a\nUser: \n",
+    "queued messages": "[Queued user message ]\n",
+    "tooling": "## Tooling\n- a\n",
+    "demands": "You must call the ",
+    "blanks": " ",
+    "control characters": "\x00",
+    "dates": "2026-01-01T00:00 ",
+}
+PROMPT_BYTES = 3_800_000
+"""Nearly the longest prompt that the offline model reads."""
+
+
+async def test_no_text_of_a_prompt_holds_the_loop(target: Target) -> None:
+    for what, unit in TEXTS.items():
+        text = filled(unit, PROMPT_BYTES)
+        await target.call_relay(f"{what} in a message", CHAT, chat(text))
+        system = f"OpenClaw\n## Tooling\n{text}"
+        await target.call_relay(f"{what} in the system prompt", CHAT, chat("Hi", system))
+    target.heartbeat.check()
+
+
+async def test_no_model_call_of_the_longest_body_holds_the_loop(target: Target) -> None:
+    size_bytes = RELAY_BODY_BYTES - 10_000
+    runtime = filled(TEXTS["runtime lines"], size_bytes)
+    for path, body in PATHS.items():
+        nested = body(filled('{"a":', size_bytes), ANY_TOOL)
+        await target.call_relay("nested objects", path, nested)
+        await target.call_relay("runtime lines", path, body("Hi", ANY_TOOL + runtime))
+    # Which a client then reads.
+    (call,) = target.world.call_log.latest().values()
+    await target.call("the longest call", "GET", f"/local/exchanges/{call.id}")
+    for what, (path, sent) in awkward_calls():
+        await target.call_relay(what, path, sent)
+    target.heartbeat.check()
+
+
+VECTORS: dict[str, dict[str, Any]] = {
+    "many": {"input": ["a"] * 400_000},
+    "long": {"dimensions": 10**9},
+}
+
+
+def branching(width: int) -> dict[str, Any]:
+    """A schema whose properties all refer to itself."""
+    names = [f"p{number}" for number in range(width)]
+    return {"properties": {name: {"$ref": "#"} for name in names}, "required": names}
+
+
+def awkward_calls() -> Iterator[tuple[str, tuple[str, bytes]]]:
+    """Model calls by what is awkward in them."""
+    lines = "call f1\n" * 100_000
+    message = {"role": "user", "content": "a"}
+    parts = {"role": "user", "content": [{"type": "text", "text": "a"}] * (VALUES_MAX // 6)}
+    functions = [function({}, f"f{number}") for number in range(20_000)]
+    yield "many tools", (CHAT, chat(lines, tools=functions))
+    yield "many calls", (CHAT, chat(lines, tools=[function(branching(50), "f1")]))
+    yield "many messages", (CHAT, chat("", messages=[message] * (VALUES_MAX // 6)))
+    yield "many parts", (CHAT, chat("", messages=[parts]))
+    for what, schema in {
+        "many properties": branching(40_000),
+        "a long array": {"type": "array", "minItems": 10**9, "items": {"$ref": "#"}},
+        "a long string": {"type": "string", "minLength": 10**10},
+        "a choice of many": {"anyOf": [{}] * (VALUES_MAX // 4)},
+        "a sum of many": {"allOf": [{"$ref": "#"}] * (VALUES_MAX // 6)},
+        "a long constant": {"const": "x" * 1_000_000},
+        "a long name": {"$ref": "#/" + "a/" * 1_000_000},
+    }.items():
+        names = [f"p{number}" for number in range(9)]
+        parameters = {"properties": {name: {"$ref": "#/x"} for name in names}, "x": schema}
+        tools = [function({**parameters, "required": names})]
+        yield f"a schema with {what}", (CHAT, chat("Hi", tools=tools))
+    for what, more in VECTORS.items():
+        yield f"{what} vectors", ("/openai/embeddings", json.dumps({"input": "a"} | more).encode())
+
+
+async def test_no_recording_and_no_scripted_reply_holds_the_loop(target: Target) -> None:
+    asked = {"provider": "openai", "model": "gpt-x", "is_streamed": False}
+
+    async def record(what: str, entries: dict[str, Any]) -> None:
+        body = json.dumps({"entries": entries}).encode()
+        answer = await target.call(what, "PUT", f"{target.path}/recording", body)
+        assert answer.startswith(b"HTTP/1.1 200"), answer[:300]
+
+    events = {"status": 200, "content_type": "text/event-stream"}
+    turns = [{"said": f"2026-01-01T00:00:00Z {'call-' * 100}"}] * 5
+    await record(
+        "many calls",
+        {
+            f"{number}.json": {"asked": asked | {"turns": turns}, "answered": events}
+            for number in range(ENTRIES_MAX)
+        },
+    )
+    await target.call_relay("a call that the recording lacks", CHAT, chat("1\n" * 1_000_000))
+    long = MAX_BYTES // 6
+    for what, unit, size_bytes in (
+        ("dates", "2026-01-01T00:00:00Z ", long),
+        ("usage", '"usage":{', long),
+        # More would take as long for each megabyte.
+        ("empty events", ":\n\n", 500_000),
+    ):
+        text = filled(unit, size_bytes)
+        said = asked | {"turns": [{"said": "Hi"}, {"answered": text}]}
+        hi = asked | {"turns": [{"said": "Hi"}]}
+        await record(
+            f"a text of {what}",
+            {
+                "1.json": {"asked": said, "answered": events},
+                "2.json": {"asked": hi, "answered": events | {"text": text}},
+            },
+        )
+        await target.call_relay(f"an answer of {what}", CHAT, chat("Hi"))
+    await target.call("", "DELETE", f"{target.path}/recording")
+    message = "maximum context length is 1 tok " * 5 + "1" * 20_000
+    replies = {"replies": [{"reply": {"error": 400, "message": message}}]}
+    put = await target.call(
+        "an error", "PUT", f"{target.path}/replies", json.dumps(replies).encode()
+    )
+    assert put.startswith(b"HTTP/1.1 200"), put
+    runtime = "Runtime: agent=main | session=agent:main:main | sessionId=1"
+    answer = await target.call_relay("an error of the script", CHAT, chat("Hi", runtime))
+    assert b"relay-failure" in answer
+    target.heartbeat.check()
+
+
+async def test_no_route_holds_the_loop(target: Target) -> None:
+    for each in OPERATIONS:
+        if isinstance(each.body, type) and each.body_type == JSON:
+            path = IN_PATH.sub("x", each.path.replace("{instance_id}", str(target.instance.id)))
+            for what, body in awkward_bodies(list(each.body.model_fields)):
+                await target.call(what, each.method, path, body)
+    target.heartbeat.check()
+
+
+def awkward_bodies(names: list[str]) -> Iterator[tuple[str, bytes]]:
+    """Bodies for a model with these members, by what is awkward in them."""
+
+    def with_each(value: Any) -> bytes:
+        return json.dumps(dict.fromkeys(names, value)).encode()
+
+    yield "a long text", with_each("x" * ((API_BODY_BYTES - 10_000) // len(names)))
+    # Most of its members are errors.
+    count = VALUES_MAX // 3 // len(names) - 10
+    yield "many objects", with_each({f"a{number}": {} for number in range(count)})
+    yield "nested arrays", b"[" * UNCOUNTED_BYTES
+
+
+async def test_no_message_and_no_answer_of_a_gateway_holds_the_loop(target: Target) -> None:
+    path = f"/v1/instances/{target.instance.id}"
+    many: dict[str, dict[str, Any]] = {
+        "items": {"input": [{"role": "user", "content": "a"}] * (VALUES_MAX // 6)},
+        "functions": {
+            "tools": [{"type": "function", **CITY, "name": f"f{n}"} for n in range(20_000)]
+        },
+        "properties": {"text": schema_format({f"p{n}": {} for n in range(VALUES_MAX // 6)})},
+    }
+    for what, more in many.items():
+        body = json.dumps({"model": "gpt-4o", "input": "Hi"} | more).encode()
+        await target.call(f"many {what}", "POST", f"{path}/responses", body)
+    fence = MESSAGE | {"content": [{"type": "output_text", "text": "```" + "\n" * 1_000_000}]}
+    target.provider.answer = json_response(RESPONSE | {"output": [fence]})
+    structured = {"model": "gpt-4o", "input": "Hi", "text": schema_format({})}
+    await target.call("a fence", "POST", f"{path}/responses", json.dumps(structured).encode())
+    refusal = {"ok": False, "error": {"message": "rate limit exceeded " * 50_000}}
+    target.provider.answer = response(json.dumps(refusal).encode(), status="400 Bad Request")
+    change = b'{"openclaw_config": {"logging.level": "debug"}}'
+    await target.call("a long refusal", "PATCH", path, change)
+    target.heartbeat.check()
+
+
+def schema_format(properties: dict[str, Any]) -> dict[str, Any]:
+    schema = {"type": "object", "properties": properties}
+    return {"format": {"type": "json_schema", "name": "a", "schema": schema}}
