@@ -1,7 +1,8 @@
 """Readers of untrusted JSON from sandboxes (pure).
 
 Code can use their results without further checks, and write them as JSON again. The readers raise
-ValueError if the text is no JSON, is nested too deeply, or has a number that JSON cannot write.
+ValueError if the text is no JSON, is nested too deeply, has too many values, or a number that JSON
+cannot write.
 """
 
 from __future__ import annotations
@@ -12,12 +13,21 @@ from typing import Any
 
 DEPTH_MAX = 200
 """Far below the limits of Python's json module."""
+VALUES_MAX = 100_000
+"""Reading so many values takes up to 50 ms, in which no other thread runs, and 20 MB."""
+MESSAGE_MAX = 2_000
+"""The most characters of a message for people."""
 
 
-def read(text: bytes | str) -> Any:
-    """A JSON value with at most DEPTH_MAX levels and finite numbers only."""
+def read(text: bytes | str, *, values_max: int | None = None) -> Any:
+    """A JSON value with at most DEPTH_MAX levels and finite numbers only.
+
+    With `values_max` it has so many values at most; names of members count, too.
+    """
     if isinstance(text, bytes):
         text = text.decode()
+    if values_max is not None:
+        _check_count(text, values_max)
     try:
         value = _DECODER.decode(text)
     except RecursionError:
@@ -28,17 +38,17 @@ def read(text: bytes | str) -> Any:
     return value
 
 
-def read_object(text: bytes | str) -> dict[str, Any]:
-    """A JSON object."""
-    value = read(text)
+def read_object(text: bytes | str, *, values_max: int | None = VALUES_MAX) -> dict[str, Any]:
+    """A JSON object, read as `read` does."""
+    value = read(text, values_max=values_max)
     if not isinstance(value, dict):
         raise ValueError("not a JSON object")
     return value
 
 
-def read_encodable_object(text: bytes) -> dict[str, Any]:
-    """A JSON object that can be encoded as UTF-8."""
-    value = read_object(text)
+def read_encodable_object(text: bytes, *, values_max: int = VALUES_MAX) -> dict[str, Any]:
+    """As `read_object`; the object can be encoded as UTF-8."""
+    value = read_object(text, values_max=values_max)
     # Only an escape can produce a lone surrogate, and most texts have none.
     has_surrogates = b"\\ud" in text or b"\\uD" in text
     return replace_surrogates(value) if has_surrogates else value
@@ -66,6 +76,14 @@ def text_of(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
+def message_of(value: Any) -> str:
+    """The first MESSAGE_MAX characters of a text for people; an empty text if it is none.
+
+    Errors enter here: they are searched, logged and shown afterwards.
+    """
+    return text_of(value)[:MESSAGE_MAX]
+
+
 def texts_of(value: Any) -> tuple[str, ...]:
     """The texts in an array that are not empty; none if the value is no array."""
     return tuple(filter(None, map(text_of, value))) if isinstance(value, list) else ()
@@ -77,8 +95,23 @@ def replace_surrogates(value: Any) -> Any:
     try:
         text.encode()
     except UnicodeEncodeError:
-        return json.loads(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
+        # Many times as fast as a search: each half of a character is three invalid bytes.
+        content = text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+        return json.loads(content.replace("\ufffd" * 3, "\ufffd"))
     return value
+
+
+def _check_count(text: str, values_max: int) -> None:
+    if _separators(text) < values_max:
+        return
+    # Separators within texts do not count.
+    text = text.replace("\\\\", "").replace('\\"', "")
+    if text.count('"') > 4 * values_max or _separators("".join(text.split('"')[::2])) > values_max:
+        raise ValueError("too many values")
+
+
+def _separators(text: str) -> int:
+    return sum(map(text.count, ",:[{"))
 
 
 def _check_depth(value: Any) -> None:

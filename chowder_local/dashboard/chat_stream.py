@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 
 DONE = b"event: done\ndata:\n\n"
 WAITING_MAX = 100
+PENDING_EVENTS = 16
 """The number of unsent messages kept; a page opens its stream at once, so older ones are stale."""
 
 
@@ -90,7 +91,8 @@ class Answer(Response):
         self._chat_stream = chat_stream
         self._services = services
         self._encode = encode
-        self._events: asyncio.Queue[ChatEvent | None] = asyncio.Queue()
+        # Bounded, because an answer may come faster than a browser takes it, and without an end.
+        self._events: asyncio.Queue[ChatEvent | None] = asyncio.Queue(PENDING_EVENTS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         stream = ClosingStream(
@@ -129,15 +131,14 @@ async def _read_answer(
     answer = conversations.stream(chat_stream.instance, chat_stream.message, chat_stream.session)
     try:
         async for event in _events_of(answer):
-            events.put_nowait(event)
+            await events.put(event)
     except ChowderError as error:
-        events.put_nowait(ChatEvent("failed", str(error)))
+        await events.put(ChatEvent("failed", str(error)))
     except Exception:
         # If raised, it would break off the page's stream without a reason.
         log.exception("an answer failed unexpectedly")
-        events.put_nowait(ChatEvent("failed", "Internal error; the server's log has the details."))
-    finally:
-        events.put_nowait(None)
+        await events.put(ChatEvent("failed", "Internal error; the server's log has the details."))
+    await events.put(None)
 
 
 async def _read_tool_calls(
@@ -155,7 +156,7 @@ async def _read_tool_calls(
                 seen.add(each.id)
                 if each.session_key == chat_stream.session_key:
                     for call in each.output.calls:
-                        events.put_nowait(ChatEvent("tool", call.arguments_json, call.name))
+                        await events.put(ChatEvent("tool", call.arguments_json, call.name))
 
 
 async def _events_of(stream: AsyncIterator[bytes]) -> AsyncIterator[ChatEvent]:
@@ -165,7 +166,7 @@ async def _events_of(stream: AsyncIterator[bytes]) -> AsyncIterator[ChatEvent]:
         for event in _parse(data):
             kind = event.get("type")
             if kind in {"response.output_text.delta", "response.refusal.delta"}:
-                yield ChatEvent("piece", event["delta"])
+                yield ChatEvent("piece", event.get("delta", ""))
             elif kind == "error":
                 # The `response.failed` that follows repeats this error.
                 yield ChatEvent("failed", event["message"])

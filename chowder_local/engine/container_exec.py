@@ -72,6 +72,8 @@ class DockerProcess:
         """The next bytes of the program's standard output; empty at its end."""
         loop = asyncio.get_running_loop()
         while not self._received:
+            # Data that is there already is received without a pause, and it may never end.
+            await asyncio.sleep(0)
             chunk = await self._bounded(loop.sock_recv(self._connection, READ_BYTES))
             if not chunk:
                 return b""

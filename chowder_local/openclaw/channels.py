@@ -30,7 +30,7 @@ from chowder_local.openclaw.channel_table import (
     to_openclaw_config,
 )
 from chowder_local.openclaw.config.agent_config import merged, to_merge_patch
-from chowder_local.openclaw.qr_login import QrLogins, call_login
+from chowder_local.openclaw.qr_login import QrLogins, call_login, read_login
 from chowder_local.openclaw.sandbox_exec import Program
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ class ChannelState:
             self.account.get("stateReason"),
             self.account.get("lifecycle"),
         )
-        return next(filter(None, map(untrusted_json.text_of, reasons)), None)
+        return next(filter(None, map(untrusted_json.message_of, reasons)), None)
 
     @property
     def _is_ready(self) -> bool:
@@ -308,7 +308,7 @@ class Channels:
             login = await call_login(gateway, "web.login.start", request)
         except RpcRefused as refused:
             raise ChannelUnreachable(channel.name, str(refused)) from refused
-        message, qr = (untrusted_json.text_of(login.get(name)) for name in ("message", "qrDataUrl"))
+        message, qr = read_login(login)
         if qr:
             self._logins.follow(sandbox_id, channel.name, gateway, qr, message)
             return Connection(channel.name, ConnectionStatus.AWAITING_SCAN, message, qr)
@@ -375,4 +375,4 @@ def _missing_field_error(name: str) -> dict[str, Any]:
 
 
 def _last_line(output: str) -> str:
-    return (output.splitlines() or ["no output"])[-1].strip()
+    return untrusted_json.message_of((output.splitlines() or ["no output"])[-1].strip())

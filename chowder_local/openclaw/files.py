@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from chowder_local.core.errors.agents import (
     FileMissing,
@@ -31,12 +31,17 @@ if TYPE_CHECKING:
 
 MAX_TEXT_BYTES = 10 * 1024 * 1024
 MAX_LISTING_BYTES = 128 * 1024 * 1024
+MAX_ENTRIES = 200_000
+MAX_ROW_BYTES = 4 * 1024
+"""Far more than a name of 255 bytes takes; the folder may have MAX_ENTRIES of them."""
 MAX_HEADER_BYTES = 64 * 1024
 CHUNK_BYTES = 256 * 1024
+READ_TIMEOUT_S = 120.0
+"""For a listing or a text; one that comes byte by byte never stalls."""
 PROGRAMS_PER_SANDBOX = 8
 """Concurrent transfers per sandbox: each is a process that takes memory from the agent."""
 
-_ROWS = TypeAdapter(list[tuple[str, int, int, int]])
+_ROW = TypeAdapter(tuple[str, int, int, int])
 _END_MARK = bytes(4)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST_S, _LAST_S = -62_135_596_800, 253_402_300_799
@@ -121,16 +126,14 @@ class Files:
         """
         parts = split_path(path)
         request = {"op": "list", "parts": parts, "remove": remove}
-        async with self._run(sandbox_id, request) as process:
-            content = await _content(process, MAX_LISTING_BYTES)
+        content = await self._read(sandbox_id, request, MAX_LISTING_BYTES)
         # Parsing thousands of entries would block the event loop.
         return await asyncio.to_thread(_folder, parts, content)
 
     async def text(self, sandbox_id: SandboxId, path: str) -> str:
         """A file's text. Raises FileRefused if it is no UTF-8, FileTooLarge if too large."""
         request = {"op": "read", "parts": split_path(path), "limit": MAX_TEXT_BYTES}
-        async with self._run(sandbox_id, request) as process:
-            content = await _content(process, MAX_TEXT_BYTES)
+        content = await self._read(sandbox_id, request, MAX_TEXT_BYTES)
         try:
             return content.decode()
         except UnicodeDecodeError:
@@ -160,6 +163,17 @@ class Files:
         """A new file; nothing changes unless `place` is called in the block."""
         async with self._run(sandbox_id, {"op": "write"}) as process:
             yield Writing(process)
+
+    async def _read(self, sandbox_id: SandboxId, request: dict[str, Any], max_bytes: int) -> bytes:
+        """The whole content that the program answers with; GatewayUnavailable if it takes long."""
+        try:
+            async with (
+                asyncio.timeout(READ_TIMEOUT_S),
+                self._run(sandbox_id, request) as process,
+            ):
+                return await _content(process, max_bytes)
+        except TimeoutError:
+            raise _late() from None
 
     async def _send(
         self, sandbox_id: SandboxId, request: dict[str, Any]
@@ -214,11 +228,15 @@ def split_path(path: str) -> list[str]:
 async def _header(process: Process, rest: bytearray) -> int:
     """Reads the size of the content; appends content that has come already to `rest`."""
     head = bytearray()
-    while b"\n" not in head:
-        chunk = await process.read()
-        head += chunk
-        if not chunk or len(head) > MAX_HEADER_BYTES + CHUNK_BYTES:
-            raise _unanswered(process)
+    try:
+        async with asyncio.timeout(READ_TIMEOUT_S):
+            while b"\n" not in head:
+                chunk = await process.read()
+                head += chunk
+                if not chunk or len(head) > MAX_HEADER_BYTES + CHUNK_BYTES:
+                    raise _unanswered(process)
+    except TimeoutError:
+        raise _late() from None
     line, _, content = bytes(head).partition(b"\n")
     rest += content
     try:
@@ -250,6 +268,12 @@ def _unanswered(process: Process) -> GatewayUnavailable:
     return GatewayUnavailable(f"the file program in the sandbox ended with: {reason}")
 
 
+def _late() -> GatewayUnavailable:
+    return GatewayUnavailable(
+        f"the file program in the sandbox has not answered within {READ_TIMEOUT_S:.0f} s"
+    )
+
+
 async def _content(process: Process, limit_bytes: int) -> bytes:
     rest = bytearray()
     size = await _header(process, rest)
@@ -274,25 +298,31 @@ async def _exactly(process: Process, rest: bytearray, size: int) -> AsyncIterato
 
 
 def _folder(parts: list[str], content: bytes) -> Folder:
+    prefix = "".join(f"{part}/" for part in parts)
     try:
-        rows = _ROWS.validate_json(content)
-    except ValidationError:
+        if content.count(b"\n") >= MAX_ENTRIES:
+            raise ValueError("too many entries")
+        # One by one, so that other threads run in between.
+        entries = [_entry(prefix, row) for row in content.splitlines()]
+    except ValueError:
         raise GatewayUnavailable(
             "the file program in the sandbox returned an invalid listing"
         ) from None
-    prefix = "".join(f"{part}/" for part in parts)
-    entries = [
-        Entry(
-            name=name,
-            path=prefix + name,
-            is_dir=stat.S_ISDIR(mode),
-            size=size,
-            mod_time=_time(mtime),
-            permissions=stat.filemode(mode & 0xFFFF),
-        )
-        for name, mode, size, mtime in rows
-    ]
     return Folder("/".join(parts) or ".", entries)
+
+
+def _entry(prefix: str, row: bytes) -> Entry:
+    if len(row) > MAX_ROW_BYTES:
+        raise ValueError("the name of an entry is too long")
+    name, mode, size, mtime = _ROW.validate_json(row)
+    return Entry(
+        name=name,
+        path=prefix + name,
+        is_dir=stat.S_ISDIR(mode),
+        size=size,
+        mod_time=_time(mtime),
+        permissions=stat.filemode(mode & 0xFFFF),
+    )
 
 
 def _time(seconds: int) -> datetime:

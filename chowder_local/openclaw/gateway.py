@@ -30,6 +30,11 @@ from chowder_local.core.errors.agents import (
 )
 from chowder_local.core.errors.upstream import StreamBroken, UpstreamFailed
 from chowder_local.openclaw.config.agent_config import CONFIG_FILE, merged
+from chowder_local.openclaw.responses.gateway_shapes import (
+    MAX_ANSWER_BYTES,
+    MAX_ANSWER_VALUES,
+    check_response,
+)
 from chowder_local.openclaw.session_keys import MAIN_KEY, session_key
 from chowder_local.upstream.forward import Forwarder, open_client
 
@@ -50,6 +55,7 @@ KEEPALIVE_S = 2.0
 """A gateway closes idle connections after 5 s. The margin keeps a message from being sent on a
 connection that is being closed, even on a busy machine where both sides run seconds late."""
 PROBE_TIMEOUT_S = 2.0
+ANSWER_TIMEOUT_S = 30.0
 RPC_TIMEOUT_S = 30.0
 PATCH_ATTEMPTS = 5
 LONGEST_TURN_WAIT_S = 60.0
@@ -59,6 +65,11 @@ COLLECT_HEADER = "X-Chowder-Collect"
 MAX_MESSAGE_BYTES = 20 * 1024 * 1024
 """OpenClaw's default limit for a body of `/v1/responses`."""
 PROBE_INTERVAL_S = 0.1
+MAX_RPC_BYTES = 4 * 1024 * 1024
+"""OpenClaw's longest answer to a control call has its configuration six times over."""
+CONFIG_TIMEOUT_S = 180.0
+"""A change of the configuration with a wait for OpenClaw's rate limit, a restart and a retry."""
+MAX_PROBLEMS = 100
 RESTART_TIMEOUT_S = 30.0
 """A restart begins some seconds after the patch that requires it, once running turns have ended."""
 
@@ -189,7 +200,7 @@ class Gateway:
         if body.get("ok"):
             return untrusted_json.object_of(body.get("payload"))
         error = untrusted_json.object_of(body.get("error"))
-        message = untrusted_json.text_of(error.get("message")) or f"HTTP {status}"
+        message = untrusted_json.message_of(error.get("message")) or f"HTTP {status} without words"
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             is_suspended = message.endswith(_SUSPENDED)
             raise (GatewaySuspended if is_suspended else GatewayUnavailable)(f"{method}: {message}")
@@ -206,7 +217,7 @@ class Gateway:
         It is called again if the configuration has changed in the meantime.
         Raises ConfigRefused with OpenClaw's message if OpenClaw refuses the patch; nothing has
         changed then. Raises ConfigNotApplied if OpenClaw has written the configuration but cannot
-        use it; it stays in the file.
+        use it; it stays in the file. Raises GatewayUnavailable, too, after CONFIG_TIMEOUT_S.
         """
         async with self.hold_config() as revise:
             return await revise(patch_of)
@@ -218,6 +229,13 @@ class Gateway:
             yield self._revise
 
     async def _revise(self, patch_of: PatchOf) -> bool:
+        try:
+            async with asyncio.timeout(CONFIG_TIMEOUT_S):
+                return await self._try_to_revise(patch_of)
+        except TimeoutError as late:
+            raise GatewayUnavailable(_reason(late)) from late
+
+    async def _try_to_revise(self, patch_of: PatchOf) -> bool:
         """As `revise_config`; a configuration may shrink to any length.
 
         OpenClaw does not write one that has less than half of the former length. So the change is
@@ -405,7 +423,7 @@ class Gateway:
             asyncio.timeout(timeout_s),
             self._open(method, path, headers, body) as answer,
         ):
-            return answer.status, await answer.read()
+            return answer.status, await answer.read(MAX_RPC_BYTES)
 
     @asynccontextmanager
     async def _open(
@@ -447,6 +465,22 @@ def _is_padded(config: Mapping[str, Any]) -> bool:
     return untrusted_json.text_of(remote.get("sshIdentity")).startswith(_PAD)
 
 
+async def read_answer(answer: Answer) -> dict[str, Any]:
+    """The response in an answer to a message, or the object of its error.
+
+    The gateway sends it at once, when the turn has ended. Raises GatewayUnavailable if it is
+    invalid, longer than MAX_ANSWER_BYTES, or not there within ANSWER_TIMEOUT_S of its status.
+    """
+    try:
+        async with asyncio.timeout(ANSWER_TIMEOUT_S):
+            body = await answer.read(MAX_ANSWER_BYTES)
+        content = untrusted_json.read_object(body, values_max=MAX_ANSWER_VALUES)
+        check_response(content)
+    except (StreamBroken, TimeoutError, ValueError) as failure:
+        raise GatewayUnavailable(_reason(failure)) from failure
+    return content
+
+
 def _array_paths(patch: Mapping[str, Any], above: str = "") -> Iterator[str]:
     for key, value in patch.items():
         if isinstance(value, dict):
@@ -458,8 +492,8 @@ def _array_paths(patch: Mapping[str, Any], above: str = "") -> Iterator[str]:
 def _problems(error: Mapping[str, Any]) -> Iterator[Problem]:
     """The problems that a refusal lists by path."""
     details = untrusted_json.object_at(error, "details")
-    for each in untrusted_json.objects_of(details.get("issues")):
-        yield Problem(*(untrusted_json.text_of(each.get(name)) for name in ("path", "message")))
+    for each in untrusted_json.objects_of(details.get("issues"))[:MAX_PROBLEMS]:
+        yield Problem(*(untrusted_json.message_of(each.get(name)) for name in ("path", "message")))
 
 
 def _lost_arrays(refusal: str) -> list[str]:

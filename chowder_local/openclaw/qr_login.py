@@ -22,6 +22,7 @@ SCAN_TIMEOUT_S = 180.0
 SCAN_CALL_S = 20.0
 LOOK_INTERVAL_S = 0.25
 MAX_LOGINS = 256
+MAX_QR = 64 * 1024
 LONGEST_QR = 16_384
 """OpenClaw's own bound for `currentQrDataUrl`."""
 _PNG = "data:image/png;base64,"
@@ -92,6 +93,12 @@ async def call_login(gateway: Gateway, method: str, request: Mapping[str, Any]) 
     return await gateway.call(method, unnamed)
 
 
+def read_login(reply: Mapping[str, Any]) -> tuple[str, str]:
+    """OpenClaw's message, and the QR code as a data URL; empty if it is too long to be one."""
+    qr = untrusted_json.text_of(reply.get("qrDataUrl"))
+    return untrusted_json.message_of(reply.get("message")), qr if len(qr) <= MAX_QR else ""
+
+
 async def _is_scanned(gateway: Gateway, channel: str, login: QrLogin) -> bool:
     ends_s = time.monotonic() + SCAN_TIMEOUT_S
     while (called_s := time.monotonic()) < ends_s:
@@ -102,8 +109,8 @@ async def _is_scanned(gateway: Gateway, channel: str, login: QrLogin) -> bool:
         reply = await call_login(gateway, "web.login.wait", request)
         if reply.get("connected"):
             return True
-        message = untrusted_json.text_of(reply.get("message"))
-        if qr := untrusted_json.text_of(reply.get("qrDataUrl")):
+        message, qr = read_login(reply)
+        if qr:
             login.qr, login.message = qr, message
             await asyncio.sleep(LOOK_INTERVAL_S)
         elif time.monotonic() - called_s < SCAN_CALL_S / 2:

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
     from chowder_local.core.domain import SandboxId
 
-MAX_ANSWER_BYTES = 16 * 1024 * 1024
+MAX_ANSWER_BYTES = 8 * 1024 * 1024
+"""Twice a page of `transcripts.mjs`, whose first message may be as long as one."""
+MAX_VALUES = 200_000
+"""The 10,000 sessions that `transcripts.mjs` lists at most have 130,000."""
 
 _INTERPRETERS = {
     ".mjs": ("node", "--input-type=module", "--eval"),
@@ -101,7 +104,9 @@ class Program:
                 self._processes.process(sandbox_id, self._command) as process,
             ):
                 await process.write(json_line(request))
-                return _parse(await _read_line(process), process)
+                output = await _read_line(process)
+                # In a thread, which lets others run between its steps.
+                return await asyncio.to_thread(_parse, output, process.stderr_tail)
         except TimeoutError:
             raise GatewayUnavailable(timeout_message) from None
 
@@ -112,11 +117,16 @@ def json_line(request: Mapping[str, Any]) -> bytes:
 
 def error_message(answer: Mapping[str, Any]) -> str:
     """The message in the `error` of a program's answer; empty if there is none."""
-    return untrusted_json.text_of(untrusted_json.object_at(answer, "error").get("message"))
+    return untrusted_json.message_of(untrusted_json.object_at(answer, "error").get("message"))
 
 
 def last_stderr_line(process: Process, default: str = "nothing") -> str:
-    return (process.stderr_tail.splitlines() or [default])[-1]
+    """The last line that the program has written to its standard error, shortened."""
+    return _last_line(process.stderr_tail, default)
+
+
+def _last_line(stderr_tail: str, default: str = "nothing") -> str:
+    return untrusted_json.message_of((stderr_tail.splitlines() or [default])[-1])
 
 
 async def _read_line(process: Process) -> bytes:
@@ -131,9 +141,9 @@ async def _read_line(process: Process) -> bytes:
     return bytes(output).partition(b"\n")[0]
 
 
-def _parse(output: bytes, process: Process) -> dict[str, Any]:
+def _parse(output: bytes, stderr_tail: str) -> dict[str, Any]:
     try:
-        return untrusted_json.read_encodable_object(output)
+        return untrusted_json.read_encodable_object(output, values_max=MAX_VALUES)
     except ValueError:
-        reason = last_stderr_line(process)
+        reason = _last_line(stderr_tail)
         raise GatewayUnavailable(f"the call into the sandbox ended with: {reason}") from None

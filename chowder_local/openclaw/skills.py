@@ -201,11 +201,12 @@ class Skills:
             timeout_s=PROGRAM_TIMEOUT_S,
             timeout_message="the sandbox did not report in time whether it reaches ClawHub",
         )
-        if (error := answer.get("error")) is not None:
-            raise ClawHubUnavailable(f"{answer.get('url')} cannot be reached: {error}")
+        url, error = (untrusted_json.message_of(answer.get(name)) for name in ("url", "error"))
+        if error:
+            raise ClawHubUnavailable(f"{url} cannot be reached: {error}")
         status = answer.get("status")
         if isinstance(status, int) and status >= 500:
-            raise ClawHubUnavailable(f"{answer.get('url')} answered {status}")
+            raise ClawHubUnavailable(f"{url} answered {status}")
 
 
 def _skill(entry: Mapping[str, Any]) -> Skill:

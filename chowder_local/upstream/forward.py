@@ -101,13 +101,13 @@ class Answer:
         except aiohttp.ClientError as error:
             raise StreamBroken("the answer broke off before its end") from error
 
-    async def read(self) -> bytes:
+    async def read(self, max_bytes: int = LONGEST_WHOLE_BYTES) -> bytes:
         """The whole body. Raises StreamBroken as `chunks` does, and if the body is too long."""
         body = bytearray()
         async for chunk in self.chunks():
             body += chunk
-            if len(body) > LONGEST_WHOLE_BYTES:
-                raise StreamBroken(f"the answer is longer than {LONGEST_WHOLE_BYTES} bytes")
+            if len(body) > max_bytes:
+                raise StreamBroken(f"the answer is longer than {max_bytes} bytes")
         return bytes(body)
 
     def break_off(self) -> None:

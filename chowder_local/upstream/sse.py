@@ -12,6 +12,8 @@ from chowder_local.core.errors.upstream import StreamBroken
 _BLANK_LINE = re.compile(rb"\n\r?\n")
 # The longest incomplete blank line at the end of the searched bytes.
 _OVERLAP = 2
+MAX_LINES = 10_000
+"""Of an event; reading so many takes 10 ms."""
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -39,7 +41,10 @@ class EventReader:
         events = []
         start = 0
         while match := _BLANK_LINE.search(self._buffer, max(start, self._searched - _OVERLAP)):
-            events.append(parse(bytes(self._buffer[start : match.end()])))
+            raw = bytes(self._buffer[start : match.end()])
+            if raw.count(b"\n") > MAX_LINES:
+                raise StreamBroken(f"An event has more than {MAX_LINES} lines.")
+            events.append(parse(raw))
             start = self._searched = match.end()
         del self._buffer[:start]
         self._searched = len(self._buffer)

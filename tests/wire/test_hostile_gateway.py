@@ -15,10 +15,12 @@ from chowder_local.app.server import api
 from chowder_local.core.domain import SandboxState
 from chowder_local.http.listener import with_state
 from chowder_local.instances.lifecycle import healing
+from chowder_local.openclaw.responses.gateway_shapes import MAX_ANSWER_BYTES
 from tests.scripted.gateway import DELTA, RESPONSE, STARTED
 from tests.scripted.hostile import (
     PIECE,
     event_stream,
+    heartbeat,
     json_response,
     response,
     response_head,
@@ -259,6 +261,53 @@ async def test_half_a_character_is_no_defect(victim: Victim) -> None:
         victim.gateway.pieces = [piece]
         answer = await victim.say(victim.taken, stream=stream)
         assert answer.status_code == 200, (stream, answer.text)
+
+
+def bombs(size: int) -> dict[str, bytes]:
+    """Objects of JSON that are cheap to send and dear to read."""
+    items = {
+        "arrays": b"[]",
+        "numbers": b"0",
+        "items": b'{"type":""}',
+        "messages": b'{"type":"message","content":[{"type":"output_text"}]}',
+    }
+    texts = {"half characters": b"\\ud800", "line breaks": b"\\n", "commas": b"\\\\,"}
+    output = b'{"id":"r","status":"completed","output":[%b]}'
+    error = b'{"error":{"message":"%b"}}'
+    return {
+        **{name: output % _many(each, size, b",") for name, each in items.items()},
+        **{name: b'{"id":"%b"}' % _many(each, size) for name, each in texts.items()},
+        "an error": error % _many(b"rate limit exceeded ", size),
+        "an error of escapes": error % _many(b"\\ud800\\n", size),
+    }
+
+
+def _many(unit: bytes, size: int, separator: bytes = b"") -> bytes:
+    return separator.join([unit] * (size // len(unit + separator)))
+
+
+@pytest.mark.parametrize("size", [100_000, MAX_ANSWER_BYTES - 100])
+async def test_no_answer_holds_the_event_loop(victim: Victim, size: int) -> None:
+    path = f"/v1/instances/{victim.taken.id}"
+    change = {"openclaw_config": {"logging.level": "debug"}}
+    for what, body in bombs(size).items():
+        async with heartbeat(f"{size} bytes of {what}"):
+            for status in ("200 OK", "400 Bad Request", "503 Service Unavailable"):
+                victim.gateway.pieces = [response_head(status=status), *_pieces(body)]
+                answer = await victim.say(victim.taken)
+                changed = await victim.client.patch(path, json=change)
+                assert {answer.status_code, changed.status_code} <= {200, 400, 502}, what
+                assert len(changed.content) < 10_000, what
+            for kind in ("response.created", "response.completed", "response.failed", "x"):
+                event = b'data: {"type":"%b","response":%b}\n\n' % (kind.encode(), body)
+                victim.gateway.pieces = [event_stream(CREATED, DELTA), *_pieces(event)]
+                answer = await victim.say(victim.taken, stream=True)
+                assert answer.status_code == 200, what
+    await victim.is_answered()
+
+
+def _pieces(content: bytes) -> list[bytes]:
+    return [content[start : start + len(PIECE)] for start in range(0, len(content), len(PIECE))]
 
 
 SILENCES: dict[str, Iterable[bytes]] = {

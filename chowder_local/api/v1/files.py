@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
+
+from pydantic_core import to_json
+from starlette.responses import Response
 
 from chowder_local.api.schemas.files import FileQuery, FileView, FileWriting, FolderQuery
 from chowder_local.api.uploads import upload_into
 from chowder_local.http import responses
 from chowder_local.http.bodies import parse, parse_query
-from chowder_local.http.responses import json_in_thread
+from chowder_local.http.responses import JSON
 from chowder_local.http.services import running_instance, services
 
 if TYPE_CHECKING:
     from starlette.requests import Request
-    from starlette.responses import Response
+
+    from chowder_local.openclaw.files import Folder
+
+ENTRIES_AT_ONCE = 1000
+"""While they are encoded, no other thread runs."""
 
 
 async def index(request: Request) -> Response:
@@ -21,7 +29,7 @@ async def index(request: Request) -> Response:
     query = parse_query(request, FolderQuery)
     agent = await running_instance(request)
     folder = await services(request).files.folder(agent.sandbox_id, query.path)
-    return await json_in_thread(lambda: folder)
+    return Response(await asyncio.to_thread(_json, folder), media_type=JSON)
 
 
 async def read(request: Request) -> FileView:
@@ -51,3 +59,12 @@ async def download(request: Request) -> Response:
     agent = await running_instance(request)
     file = await services(request).files.download(agent.sandbox_id, query.path)
     return await responses.download(request, file.name, file.size, file.chunks)
+
+
+def _json(folder: Folder) -> bytes:
+    entries = folder.entries
+    pieces = [
+        to_json(entries[start : start + ENTRIES_AT_ONCE])[1:-1]
+        for start in range(0, len(entries), ENTRIES_AT_ONCE)
+    ]
+    return b'{"path":%b,"entries":[%b]}' % (to_json(folder.path), b",".join(pieces))

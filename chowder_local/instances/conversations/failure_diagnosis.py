@@ -134,6 +134,6 @@ def _error(status: int, message: str) -> ChowderError:
 
 def _message(status: int, body: Mapping[str, Any]) -> str:
     message: str = untrusted_json.replace_surrogates(
-        str((body.get("error") or {}).get("message") or f"HTTP {status}")
+        untrusted_json.message_of((body.get("error") or {}).get("message")) or f"HTTP {status}"
     )
     return message

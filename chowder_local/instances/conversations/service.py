@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from contextlib import aclosing, asynccontextmanager
@@ -9,7 +10,6 @@ from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from chowder_local.core import untrusted_json
 from chowder_local.core.domain import InstanceStatus
 from chowder_local.core.errors.agents import (
     AnswerUnfit,
@@ -19,9 +19,9 @@ from chowder_local.core.errors.agents import (
 )
 from chowder_local.core.errors.requests import InstanceStateWrong
 from chowder_local.instances.conversations.first_turn_lock import FirstTurnLocks
+from chowder_local.openclaw.gateway import read_answer
 from chowder_local.openclaw.responses import requests, response_normalizer
 from chowder_local.openclaw.responses.events import EventWriter, error_members
-from chowder_local.openclaw.responses.gateway_shapes import check_response
 from chowder_local.openclaw.session_keys import session_key
 from chowder_local.relay.tool_call_items import tool_call_items
 
@@ -44,6 +44,9 @@ if TYPE_CHECKING:
     from chowder_local.upstream.forward import Answer
 
 log = logging.getLogger(__name__)
+
+FED_BYTES = 8 * 1024
+"""So much of a stream is translated at a time: some 400 of the shortest events."""
 
 
 class Conversations:
@@ -109,7 +112,7 @@ class Conversations:
         delivery.is_sent = True
         try:
             async with self._send(instance, gateway, delivery.turn, route, session) as answer:
-                return answer, _json(await answer.read())
+                return answer, await read_answer(answer)
         except GatewayUnavailable as broken:
             if (reason := await self._diagnosis.heal(instance)) is not None:
                 raise reason from broken
@@ -159,7 +162,7 @@ class Conversations:
         try:
             async with self._send(instance, gateway, delivery.turn, route, session) as answer:
                 if not answer.is_success:
-                    body = _json(await answer.read())
+                    body = await read_answer(answer)
                     if delivery.is_lost:
                         return
                     raise await self._diagnosis.diagnose(
@@ -185,9 +188,13 @@ class Conversations:
     ) -> AsyncGenerator[bytes]:
         with self._shutdown.on_shutdown(answer.break_off):
             async for chunk in answer.chunks():
-                writer.feed(chunk)
-                if delivery.is_lost or writer.error is not None:
-                    return
+                for start in range(0, len(chunk), FED_BYTES):
+                    if start:
+                        # Thousands of events may have come in one chunk.
+                        await asyncio.sleep(0)
+                    writer.feed(chunk[start : start + FED_BYTES])
+                    if delivery.is_lost or writer.error is not None:
+                        return
                 if writer.has_text or writer.is_over:
                     opened()
                 if writer.response is not None:
@@ -294,12 +301,3 @@ def _tool_calls(delivery: Delivery) -> Iterator[dict[str, Any]]:
     """The items for the tools that the agent ran, if the client wants them."""
     calls = delivery.watched.calls
     return tool_call_items(calls if delivery.turn.includes_tool_calls else ())
-
-
-def _json(body: bytes) -> dict[str, Any]:
-    try:
-        content = untrusted_json.read_object(body)
-        check_response(content)
-    except ValueError:
-        raise GatewayUnavailable("the sandbox answered with something other than JSON") from None
-    return content

@@ -106,7 +106,7 @@ def main(source: BinaryIO, sink: BinaryIO, watch: Callable[[], object] | None = 
 
 
 def list_folder(root: int, request: dict[str, Any], _: BinaryIO, sink: BinaryIO) -> None:
-    """Answers with a JSON array of [name, mode, size, mtime] for each entry of a folder.
+    """Answers with a line of JSON [name, mode, size, mtime] for each entry of a folder.
 
     Removes the files whose names begin with `remove`, if the request has it.
     """
@@ -131,7 +131,7 @@ def list_folder(root: int, request: dict[str, Any], _: BinaryIO, sink: BinaryIO)
                 with suppress(FileNotFoundError):
                     os.unlink(name, dir_fd=folder)
     rows.sort()
-    content = json.dumps(rows).encode()
+    content = "\n".join(map(json.dumps, rows)).encode()
     answer(sink, size=len(content))
     sink.write(content)
     sink.flush()
@@ -397,7 +397,7 @@ if __name__ == "__main__":
             sys.stdout.buffer,
             lambda: _thread.start_new_thread(exit_on_hangup, ()),
         )
-        # The engine may drop what an ended program wrote, so this one ends when its answer was read.
+        # The engine may drop what an ended program wrote: this one ends once its answer was read.
         sys.stdin.buffer.read()
     except (Truncated, BrokenPipeError):
         os._exit(1)

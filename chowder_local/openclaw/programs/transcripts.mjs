@@ -138,7 +138,7 @@ function read(database, { key, limit, before, textMax: wanted }) {
   let hasMore = false;
   for (const row of query.iterate(window.id, before, limit + 1)) {
     const message = messageOf(row, textMax);
-    bytes += JSON.stringify(message).length;
+    bytes += Buffer.byteLength(JSON.stringify(message));
     if (newestFirst.length === limit || (newestFirst.length > 0 && bytes > PAGE_BYTES)) {
       hasMore = true;
       break;

@@ -11,7 +11,11 @@ from chowder_local.core import untrusted_json
 from chowder_local.core.errors.agents import AnswerUnfit, MessageRefused
 from chowder_local.core.errors.upstream import ContextLengthExceeded, ProviderFailed, StreamBroken
 from chowder_local.openclaw.responses import response_normalizer
-from chowder_local.openclaw.responses.gateway_shapes import check_event
+from chowder_local.openclaw.responses.gateway_shapes import (
+    MAX_ANSWER_BYTES,
+    MAX_ANSWER_VALUES,
+    check_event,
+)
 from chowder_local.upstream import sse
 
 if TYPE_CHECKING:
@@ -74,7 +78,8 @@ class EventWriter:
         self._more_items = more_items
         self._is_plain = turn.format is None
         self._clock_s = clock_s
-        self._reader = sse.EventReader()
+        self._reader = sse.EventReader(MAX_ANSWER_BYTES)
+        self._held_bytes = 0
         self._ready = bytearray()
         self._sequence_number = 0
         self._response: Event | None = None
@@ -96,9 +101,11 @@ class EventWriter:
     def feed(self, chunk: bytes) -> None:
         """Parses a chunk of the gateway's stream.
 
-        Raises StreamBroken if it has an invalid event, AnswerUnfit if the answer does not fit the
-        requested format.
+        Raises StreamBroken if it has an invalid event or too much must be held back, AnswerUnfit
+        if the answer does not fit the requested format.
         """
+        if len(self._ready) + self._held_bytes > MAX_ANSWER_BYTES:
+            raise StreamBroken("too much of the answer comes before its beginning")
         for event in self._reader.feed(chunk):
             if self.error is not None:
                 # Only the end follows a failure.
@@ -123,6 +130,7 @@ class EventWriter:
         if self._is_plain and not pending and _PLAIN_DELTA.fullmatch(data):
             return self._extend_delta(data)
         event = _event(data)
+        self._held_bytes = self._held_bytes + len(data) if pending else 0
         if event["type"] == _FAILED:
             self._response = event["response"]
             self.error = event["response"].get("error") or {}
@@ -280,7 +288,7 @@ def _tool_call_events(item: Event, index: int) -> Iterator[Event]:
 
 def _event(data: str) -> Event:
     try:
-        event = untrusted_json.read_object(data)
+        event = untrusted_json.read_object(data, values_max=MAX_ANSWER_VALUES)
         check_event(event)
         if event["type"] in _TERMINAL and "response" not in event:
             raise ValueError("no response")

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, FailFast
+
+MAX_ANSWER_BYTES = 2 * 1024 * 1024
+"""For an answer, and for an event of a stream; 128,000 tokens of a model are half a megabyte."""
+MAX_ANSWER_VALUES = 10_000
+"""So many are checked and translated within 50 ms."""
+
+Element = TypeVar("Element")
+# Otherwise an error is made for each of the elements.
+FailFastList = Annotated[list[Element], FailFast()]
 
 
 class _Shape(BaseModel):
@@ -24,7 +33,7 @@ class _Item(_Shape):
     id: str | None = None
     name: str | None = None
     arguments: str | None = None
-    content: list[_Part] = []
+    content: FailFastList[_Part] = []
 
 
 class _Usage(_Shape):
@@ -38,7 +47,7 @@ class _Usage(_Shape):
 class _Response(_Shape):
     id: str | None = None
     status: str | None = None
-    output: list[_Item] = []
+    output: FailFastList[_Item] = []
     usage: _Usage | None = None
     error: dict[str, Any] | None = None
 
@@ -48,6 +57,8 @@ class _Event(_Shape):
     response: _Response = _Response()
     item: _Item = _Item(type="")
     part: _Part = _Part(type="")
+    delta: str = ""
+    text: str = ""
     output_index: int = 0
 
 

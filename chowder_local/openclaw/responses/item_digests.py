@@ -10,6 +10,7 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
+from chowder_local.core import untrusted_json
 from chowder_local.core.errors.agents import MessageRefused
 from chowder_local.openclaw.responses import inputs, media
 
@@ -80,8 +81,9 @@ def _content(content: str | list[Item]) -> Iterator[str]:
 
 def _canonical(arguments: str) -> str:
     try:
-        return json.dumps(json.loads(arguments), sort_keys=True)
-    except (ValueError, RecursionError):
+        value = untrusted_json.read(arguments, values_max=untrusted_json.VALUES_MAX)
+        return json.dumps(value, sort_keys=True)
+    except ValueError:
         return collapse_whitespace(arguments)
 
 

@@ -7,11 +7,11 @@ must end with a call of it.
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from chowder_local.core import untrusted_json
 from chowder_local.core.errors.agents import AnswerUnfit, MessageRefused
 from chowder_local.openclaw.responses.validators import as_object, as_string
 from chowder_local.relay.prompt_format.system_prompt import (
@@ -129,7 +129,7 @@ def _with_object_root(schema: dict[str, Any]) -> dict[str, Any]:
 
 def _parse(text: str) -> dict[str, Any]:
     try:
-        answer = json.loads(text)
+        answer = untrusted_json.read(text, values_max=untrusted_json.VALUES_MAX)
     except ValueError as error:
         start = text[:_SHOWN_CHARACTERS]
         raise AnswerUnfit(f"The model's answer is not JSON ({error}): {start}") from None

@@ -5,8 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, Field
 
+SESSIONS_MAX = 10_000
+MESSAGES_MAX = 2_100
+"""The most of the program: a page of 1000, and those off the active branch."""
 _LAST_MS = 253_402_300_799_000
 
 
@@ -52,7 +55,7 @@ class Message(_Shape):
     id: str | None = None
     role: str
     at: Time = None
-    parts: list[Part] = []
+    parts: Annotated[list[Part], FailFast()] = []
     call_id: str | None = None
     name: str | None = None
     is_error: bool | None = None
@@ -66,7 +69,7 @@ class Message(_Shape):
 
 class Page(_Shape):
     is_known: bool
-    messages: list[Message]
+    messages: Annotated[list[Message], FailFast(), Field(max_length=MESSAGES_MAX)]
     has_more: bool
 
 
@@ -81,7 +84,7 @@ class KeptSession(_Shape):
 
 
 class Sessions(_Shape):
-    sessions: list[KeptSession]
+    sessions: Annotated[list[KeptSession], FailFast(), Field(max_length=SESSIONS_MAX)]
 
 
 class SessionsAndPage(Page, Sessions):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -129,7 +130,8 @@ class Transcripts:
         Texts are cut to `text_max` characters, but a user's to TEXT_MAX at least.
         """
         request = _page_request("read", key, limit, before, text_max)
-        return _transcript(await self._ask(sandbox_id, request, Page, is_running=is_running))
+        page = await self._ask(sandbox_id, request, Page, is_running=is_running)
+        return await asyncio.to_thread(_transcript, page)
 
     async def latest_message(self, sandbox_id: SandboxId, key: str) -> LatestMessage | None:
         """The user's latest message to a running agent. Raises as `sessions` does."""
@@ -157,7 +159,7 @@ class Transcripts:
         """The results of `sessions` and `transcript` in one call. Raises as `sessions` does."""
         request = _page_request("both", key, limit, before, text_max)
         answer = await self._ask(sandbox_id, request, SessionsAndPage, is_running=is_running)
-        return answer.sessions, _transcript(answer)
+        return answer.sessions, await asyncio.to_thread(_transcript, answer)
 
     async def _ask(
         self,
@@ -169,7 +171,7 @@ class Transcripts:
     ) -> Shape:
         payload = await self._read(sandbox_id, request, is_running=is_running)
         try:
-            return shape.model_validate(payload)
+            return await asyncio.to_thread(shape.model_validate, payload)
         except ValidationError:
             raise GatewayUnavailable("the conversations have an unknown form") from None
 

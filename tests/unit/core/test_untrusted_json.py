@@ -85,6 +85,21 @@ def test_lone_surrogates_are_replaced(text: bytes, read: Any) -> None:
     assert json.dumps(value, ensure_ascii=False).encode()
 
 
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        (b'{"a":[1,"2",{"b":null}]}', 7),
+        (b'{"a,:[{":"\\",:[{\\\\"}', 2),
+        (b'{"a":"%b"}' % (b'\\",' * 1000), 2),
+    ],
+)
+def test_names_and_values_are_counted_but_not_what_texts_contain(text: bytes, values: int) -> None:
+    for read in (untrusted_json.read_object, untrusted_json.read_encodable_object):
+        assert read(text, values_max=values)
+        with pytest.raises(ValueError, match="too many values"):
+            read(text, values_max=values - 1)
+
+
 def test_object_at_follows_names_to_an_object_or_an_empty_one() -> None:
     value = {"a": {"b": {"c": 1}}, "d": []}
     assert untrusted_json.object_at(value, "a", "b") == {"c": 1}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import struct
 import threading
@@ -123,3 +124,17 @@ def answer_and_echo(engine: socket.socket, answer: bytes) -> None:
             request += connection.recv(65536)
         connection.sendall(answer)
         connection.sendall(connection.recv(100))
+
+
+async def test_a_flood_on_standard_error_lets_others_run() -> None:
+    class Flooded(socket.socket):
+        def recv(self, *_: int) -> bytes:
+            return frame(STDERR, b"x")
+
+    with Flooded() as connection:
+        connection.setblocking(False)
+        reading = asyncio.create_task(process_on(connection).read())
+        await asyncio.sleep(0)
+        reading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reading

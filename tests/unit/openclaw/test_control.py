@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,6 +13,7 @@ from chowder_local.core.domain import SandboxId
 from chowder_local.core.errors.agents import GatewayUnavailable, RpcRefused
 from chowder_local.openclaw import sandbox_exec
 from chowder_local.openclaw.control import Control
+from tests.scripted.hostile import heartbeat
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -116,3 +117,19 @@ async def test_an_output_that_is_too_long_is_not_read_to_its_end(
     monkeypatch.setattr(sandbox_exec, "MAX_ANSWER_BYTES", 10)
     with pytest.raises(GatewayUnavailable, match="more than"):
         await call(Program([b"x" * 8] * 100))
+
+
+MIB = 1024 * 1024
+BOMBS = {
+    "arrays": b'{"ok":[%b]}' % b",".join([b"[]"] * 2 * MIB),
+    "members": b'{"ok":[%b]}' % b",".join([b'{"":0}'] * 60_000),
+    "half characters": b'{"ok":"%b"}' % (b"\\ud800" * MIB),
+    "separators in a text": b'{"ok":"%b"}' % (b"\\\\," * 2 * MIB),
+}
+
+
+@pytest.mark.parametrize("output", BOMBS.values(), ids=BOMBS)
+async def test_no_answer_of_a_program_holds_the_event_loop(output: bytes) -> None:
+    async with heartbeat(repr(output[:20])):
+        with suppress(GatewayUnavailable):
+            await call(Program([output]))

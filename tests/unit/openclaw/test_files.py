@@ -24,6 +24,7 @@ from chowder_local.core.errors.upstream import StreamBroken
 from chowder_local.openclaw import files as module
 from chowder_local.openclaw.files import PROGRAMS_PER_SANDBOX, Files, split_path
 from chowder_local.openclaw.gateway import take_refused_sizes
+from tests.scripted.hostile import heartbeat
 from tests.scripted.local_processes import LocalProcesses
 from tests.scripted.refusals import refusal_of
 
@@ -187,7 +188,7 @@ async def test_the_root_is_a_dot(files: Files, home: Path) -> None:
     ("seconds", "year"), [(0, 1970), (-(10**12), 1), (10**15, 9999), (1_780_000_000, 2026)]
 )
 async def test_a_file_may_claim_to_be_of_any_year(seconds: int, year: int) -> None:
-    rows = json.dumps([["x", stat.S_IFREG | 0o600, 1, seconds]]).encode()
+    rows = json.dumps(["x", stat.S_IFREG | 0o600, 1, seconds]).encode()
     files = files_with(b'{"size": %d}\n' % len(rows), rows)
     (entry,) = (await files.folder(SANDBOX_ID, ".")).entries
     assert entry.mod_time.year == year
@@ -314,11 +315,45 @@ async def test_an_answer_with_a_wrong_size_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "rows", [b"{}", b"[1]", b'[["x",1,1]]', b'[["\\ud800",1,1,1]]', b'[["x",1,1,null]]', b"[[", b""]
+    "rows",
+    [
+        b"{}",
+        b"[1]",
+        b'["x",1,1]',
+        b'["\\ud800",1,1,1]',
+        b'["x",1,1,null]',
+        b"[",
+        b"\n",
+        b'["x",1,1,1]\n' * module.MAX_ENTRIES,
+        b'["%b",1,1,1]' % (b"x" * module.MAX_ROW_BYTES),
+        b"[" * 16 * 1024 * 1024,
+    ],
+    ids=lambda rows: repr(rows[:15]),
 )
 async def test_an_invalid_listing_is_refused(rows: bytes) -> None:
-    with pytest.raises(GatewayUnavailable, match="invalid listing"):
-        await files_with(b'{"size": %d}\n' % len(rows) + rows).folder(SANDBOX_ID, ".")
+    files = files_with(b'{"size": %d}\n' % len(rows), rows)
+    async with heartbeat(repr(rows[:15])):
+        with pytest.raises(GatewayUnavailable, match="invalid listing"):
+            await files.folder(SANDBOX_ID, ".")
+
+
+class Trickling(ScriptedProcesses):
+    """A program that goes on with one blank after the other."""
+
+    async def read(self) -> bytes:
+        await asyncio.sleep(0)
+        return await super().read() or b" "
+
+
+@pytest.mark.parametrize("begin", [b"", b'{"size": 10000000}\n'])
+async def test_a_program_that_answers_byte_by_byte_is_given_up(
+    begin: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "READ_TIMEOUT_S", 0.01)
+    files = Files(Trickling(begin), "/home", idle_timeout_s=5.0)
+    for call in (files.folder, files.text) if begin else (files.folder, files.text, files.download):
+        with pytest.raises(GatewayUnavailable, match="has not answered within"):
+            await call(SANDBOX_ID, "x")
 
 
 async def test_output_after_the_content_is_ignored() -> None:

@@ -78,8 +78,7 @@ def read(home: Path, path: str, **more: Any) -> tuple[dict[str, Any], bytes]:
 def listed(home: Path, *parts: str) -> list[Any]:
     header, content = run(line(op="list", root=str(home), parts=list(parts)))
     assert header == {"size": len(content)}
-    rows: list[Any] = json.loads(content)
-    return rows
+    return [json.loads(row) for row in content.splitlines()]
 
 
 def everything(home: Path) -> dict[str, Any]:
