@@ -80,7 +80,7 @@ _ADVICE = tuple(
 
 
 async def refuse_missing_route(scope: Scope, _: Receive, __: Send) -> NoReturn:
-    """Raises RouteMissing if the path is the API's or that of a client with a wrong base URL."""
+    """Raises RouteMissing if something else can be called, HTTPException if nothing is known."""
     path: str = scope["path"]
     repaired = path
     for pattern, replacement in _REPAIRS:
@@ -92,9 +92,9 @@ async def refuse_missing_route(scope: Scope, _: Receive, __: Send) -> NoReturn:
     for pattern, advice in _ADVICE:
         if pattern.search(repaired):
             raise RouteMissing(advice.format(agent=f"/v1{agent}", local=f"/local{agent}"))
-    if re.match(r"/(v1|local)(/|\Z)", path):
-        raise RouteMissing("No call has this path. /docs shows all calls, /openapi.json has them.")
-    raise HTTPException(404)
+    is_of_api = re.match(r"/(v1|local)(/|\Z)", path)
+    words = "No call has this path. /docs shows all calls, /openapi.json has them."
+    raise HTTPException(404, words if is_of_api else None)
 
 
 def _is_served(scope: Scope, path: str) -> bool:

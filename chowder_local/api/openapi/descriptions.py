@@ -19,7 +19,7 @@ Each instance is a container in which OpenClaw runs. The calls under `/local` ex
 - An error is `{"detail": "…"}`. If an agent's gateway or a model provider fails, it is
   `{"detail": {"error": "…"}}`. If the request is invalid, it is
   `{"detail": [{"loc": […], "msg": "…", "type": "…"}]}`. The answer to a message, a list of
-  models and the 404 of a path without a call have OpenAI's
+  models and the 404 of another call of OpenAI's API have its
   `"error": {"message": "…", "type": "…", "code": "…", "param": "…"}` beside `detail`.
 - The server refuses with a 403, whatever the key, a request whose `Host` it does not know, and a
   change that a page of another site requests.
