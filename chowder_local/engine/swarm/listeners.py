@@ -60,9 +60,18 @@ class Listeners:
         if (server := self._servers.pop(path, None)) is not None:
             server.close()
             path.unlink(missing_ok=True)
-            for task, key in self._tasks.items():
-                if key == path:
-                    task.cancel()
+            self.end_connections(path)
+
+    def assign_connection(self, key: object) -> None:
+        """Lets `end_connections` end the connection that the calling task handles."""
+        if (task := asyncio.current_task()) in self._tasks:
+            self._tasks[task] = key
+
+    def end_connections(self, key: object) -> None:
+        """Ends the accepted connections that have this key."""
+        for task, each in self._tasks.items():
+            if each == key:
+                task.cancel()
 
     async def close(self) -> None:
         """Listens no more, and ends all connections."""

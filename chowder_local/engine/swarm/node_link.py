@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from chowder_local.engine.swarm.tunnel import Streams
 
 BEAT_INTERVAL_S = 2.0
-BEAT_TIMEOUT_S = 10.0
+BEAT_TIMEOUT_S = 6.0
 
 
 @dataclass(frozen=True)
@@ -116,8 +116,10 @@ class Links:
                     try:
                         yield node, watch
                     finally:
-                        # Or closing the engine would wait for calls that have no answer.
+                        # Or closing the engine would wait for calls that have no answer, and so
+                        # would clients for agents, and agents for models.
                         self.listeners.end_at_path(path)
+                        self.listeners.end_connections(place.address)
 
     @asynccontextmanager
     async def _socket(

@@ -4,12 +4,14 @@ TLS with a key that both sides have (RFC 4279) proves each side to the other, an
 never crosses the network. Swarm's own encryption of overlay networks loses all packets, without a
 word, on kernels that lack IPsec. The side that calls writes one line, its target; the other answers
 `ok`, or why it refuses. From then on, the connection carries what both ends of the tunnel write.
+A machine that is cut off says nothing, so the kernel probes each connection and ends it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import ssl
 from contextlib import suppress
 from functools import cache
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 GREETING_TIMEOUT_S = 5.0
+SILENCE_S = 10
+"""After so long without a sign of the other machine a stream ends: later than the link to it."""
+PROBE_INTERVAL_S = 2
 SECRET_CHARS = 32
 CHUNK_BYTES = 256 * 1024
 _ACCEPTED = b"ok\n"
@@ -98,6 +103,7 @@ async def dial(host: str, port: int, secret: str, target: str) -> Streams:
     except (OSError, TimeoutError, ValueError) as failure:
         reason = str(failure) or "no answer in time"
         raise EngineUnavailable(f"The node at {host} does not answer: {reason}.") from failure
+    _end_in_silence(writer)
     if answer != _ACCEPTED:
         writer.close()
         reason = answer.decode(errors="replace").strip() or "it closed the connection"
@@ -116,12 +122,25 @@ async def greet(reader: asyncio.StreamReader) -> list[str]:
 
 def accept(writer: asyncio.StreamWriter) -> None:
     """Tells the caller that its stream begins."""
+    _end_in_silence(writer)
     writer.write(_ACCEPTED)
 
 
 def refuse(writer: asyncio.StreamWriter, reason: str) -> None:
     """Tells the caller, in one line, why it gets no stream."""
     writer.write(f"{reason}\n".encode())
+
+
+def _end_in_silence(writer: asyncio.StreamWriter) -> None:
+    connection = writer.get_extra_info("socket")
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (
+        (socket.TCP_KEEPIDLE, PROBE_INTERVAL_S),
+        (socket.TCP_KEEPINTVL, PROBE_INTERVAL_S),
+        # Of what is sent and of probes alike; it replaces the number of probes.
+        (socket.TCP_USER_TIMEOUT, SILENCE_S * 1000),
+    ):
+        connection.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 async def splice(one: Streams, other: Streams) -> None:

@@ -59,6 +59,7 @@ class Gateways:
         if (place := self._places.get(sandbox_id)) is None:
             return
         address, sandbox = place
+        self._listeners.assign_connection(address)
         target = f"sandbox {sandbox}"
         await tunnel.forward(
             streams, partial(tunnel.dial, address, worker.PORT, self._secret, target)
@@ -91,6 +92,7 @@ class RelayDoor:
     async def _join(self, streams: Streams, sandbox: str) -> None:
         _, writer = streams
         node, *_ = writer.get_extra_info("peername")
+        self._listeners.assign_connection(node)
         # The relay limits what each address may send, so each sandbox has one of its own.
         source, _ = own_address(f"{node} {sandbox}")
         try:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -21,6 +23,7 @@ from chowder_local.engine.swarm import tunnel, worker
 from chowder_local.engine.swarm.listeners import Listeners
 from chowder_local.engine.swarm.members import Member, WorkerPlace
 from chowder_local.engine.swarm.node_link import Links, Node, NodeNeeds, Stack, beat
+from chowder_local.engine.swarm.ways import Gateways, RelayDoor
 from chowder_local.engine.swarm.worker import Worker
 
 if TYPE_CHECKING:
@@ -108,6 +111,32 @@ async def test_a_sandbox_that_swarm_has_started_is_completed_on_its_node(
     assert (await node.engine.inspect(SANDBOX_ID)).state is SandboxState.PAUSED
 
 
+async def test_streams_between_agents_and_the_server_end_with_the_link_to_their_node(
+    store_id: str, own: Container, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SandboxNetworks, "relay_binds", [])
+    async with Listeners.opened() as listeners:
+        served = Worker(find_engine(os.environ), SECRET, listeners, tmp_path)
+        port = await listeners.listen(HOST, 0, served.handle, tunnel.server_tls(SECRET))
+        monkeypatch.setattr(worker, "PORT", port)
+        agent_port = await listeners.listen("127.0.0.78", 0, _greets)
+        monkeypatch.setattr(worker, "GATEWAY_PORT", agent_port)
+        relay_port = await listeners.listen(HOST, 0, _greets)
+        door_port = await RelayDoor(listeners, SECRET).open(HOST, relay_port)
+        gateways = Gateways(listeners, SECRET)
+        async with linked(store_id, own, tmp_path, port, listeners):
+            url = urlsplit(await gateways.local_url(SANDBOX_ID, HOST, "http://127.0.0.78:1"))
+            streams = [
+                await asyncio.open_connection(url.hostname, url.port),
+                await tunnel.dial(HOST, door_port, SECRET, "relay 127.0.0.78"),
+            ]
+            for reader, _ in streams:
+                assert await reader.readline() == b"hello\n"
+        for reader, writer in streams:
+            assert await reader.read() == b""
+            writer.close()
+
+
 async def test_a_node_whose_worker_is_gone_does_not_answer(
     store_id: str, own: Container, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -118,6 +147,12 @@ async def test_a_node_whose_worker_is_gone_does_not_answer(
         with pytest.raises(EngineUnavailable, match="the node node1"):
             async with linked(store_id, own, tmp_path, port, listeners):
                 pass
+
+
+async def _greets(streams: Streams) -> None:
+    reader, writer = streams
+    writer.write(b"hello\n")
+    await reader.read()
 
 
 async def _ends(_: Streams) -> None:
