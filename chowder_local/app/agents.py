@@ -211,6 +211,7 @@ class Agents(Sandboxes):
             locks=self.locks,
             allocation=self.allocation,
             sandbox_control=self.sandbox_control,
+            histories=self.histories,
             events=self.events,
         )
 
@@ -219,6 +220,7 @@ class Agents(Sandboxes):
         return IntervalSnapshots(
             instances=self.instances,
             snapshots=self.snapshots,
+            histories=self.histories,
             uses=self.uses,
             interval_s=self.settings.snapshot_interval_s,
             clock=self.clock,
@@ -231,6 +233,9 @@ class Agents(Sandboxes):
             engine=self.engine,
             snapshots=self.snapshots,
             restores=self.restores,
+            histories=self.histories,
+            sessions=self.sessions,
+            events=self.events,
             clock=self.clock,
         )
 
@@ -284,6 +289,7 @@ class Agents(Sandboxes):
             ),
             session_names=self.session_names,
             histories=Histories(
+                keeps_turns=lambda: bool(self.settings.snapshot_interval_s and self.engine.nodes()),
                 queries=self.histories,
                 watch=self.session_watch,
                 rewinding=rewinding,

@@ -80,7 +80,7 @@ class Foundation:
 
     @cached_property
     def histories(self) -> ConversationHistoryQueries:
-        return ConversationHistoryQueries(self.database)
+        return ConversationHistoryQueries(self.database, self.box)
 
     @cached_property
     def idempotent_answers(self) -> IdempotentAnswerQueries:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NewType
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from datetime import datetime
     from pathlib import Path
 
 OrganizationId = NewType("OrganizationId", str)
@@ -223,6 +223,12 @@ class Snapshot:
     egress: Egress | None = None
     content: Mapping[str, Any] = field(default_factory=dict)
     """The instance's `overrides`, `config`, `sessions` and `openclaw_version`."""
+
+    @property
+    def frozen_at(self) -> datetime:
+        """When the agent was frozen: the snapshot has what was answered before."""
+        frozen_at = self.content.get("frozen_at")
+        return self.created_at if frozen_at is None else datetime.fromisoformat(frozen_at)
 
     @property
     def openclaw_version(self) -> str | None:

@@ -45,6 +45,7 @@ class EventType(StrEnum):
     SNAPSHOT_REMOVED = "snapshot.removed"
     INSTANCE_FORKED = "instance.forked"
     INSTANCE_RESTORED = "instance.restored"
+    INSTANCE_RECOVERED = "instance.recovered"
     INSTANCE_HIBERNATED = "instance.hibernated"
     INSTANCE_RESUMED = "instance.resumed"
     EVENTS_MISSED = "events.missed"

@@ -1,4 +1,4 @@
-"""Conversation histories: digests of the items of each session.
+"""Conversation histories: digests of the items of each session, and texts that a machine has alone.
 
 Every message needs one, so recently used histories are kept in memory, and changes are written a
 moment after the answer.
@@ -8,25 +8,34 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
+from collections import Counter
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from cachetools import LRUCache
+from cryptography.fernet import InvalidToken
 from sqlalchemy.dialects.sqlite import insert
-from sqlmodel import col, delete, select
+from sqlmodel import col, delete, select, update
 
 from chowder_local.core.domain import InstanceId
 from chowder_local.core.tasks import contained
 from chowder_local.store.instances import erase_deleted
-from chowder_local.store.tables import ConversationHistoryRow, IdempotentAnswerRow
+from chowder_local.store.tables import (
+    ConversationHistoryRow,
+    IdempotentAnswerRow,
+    UnsavedTurnRow,
+)
 from chowder_local.store.write_behind import WriteBehind
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from sqlmodel.ext.asyncio.session import AsyncSession
 
+    from chowder_local.core.secrets import SecretBox
     from chowder_local.store.database import Database
 
 MAX_ITEMS = 2000
@@ -34,6 +43,10 @@ MAX_ITEMS = 2000
 CAPACITY = 1000
 """The number of histories in memory, of up to 0.2 MB each."""
 DIGEST_BYTES = 16
+MAX_TURN_CHARS = 32 * 1024
+"""The texts of a longer turn are not kept."""
+MAX_UNSAVED_TURNS = 1000
+"""The most turns of an instance; older ones are dropped."""
 RETRY_INTERVAL_S = 10.0
 
 Identity = tuple[InstanceId, str]
@@ -116,23 +129,29 @@ class ConversationHistory:
         return cls(openclaw_session_id, tuple(items))
 
 
-async def _forget_histories(session: AsyncSession, instance_id: InstanceId) -> None:
-    """Deletes the histories and stored answers of an instance within a transaction."""
-    is_history = col(ConversationHistoryRow.instance_id) == instance_id
-    await session.exec(delete(ConversationHistoryRow).where(is_history))
-    is_answer = col(IdempotentAnswerRow.instance_id) == instance_id
-    await session.exec(delete(IdempotentAnswerRow).where(is_answer))
+@dataclass(frozen=True)
+class UnsavedTurn:
+    """A message with its answer, as items in the gateway's form; None if they were too long."""
+
+    at: datetime
+    items: tuple[dict[str, Any], ...] | None
 
 
 class ConversationHistoryQueries:
     """Histories by instance and OpenClaw's session key."""
 
-    def __init__(self, database: Database, capacity: int = CAPACITY) -> None:
+    def __init__(self, database: Database, box: SecretBox, capacity: int = CAPACITY) -> None:
         self._database = database
+        self._box = box
         self._cache = LRUCache[Identity, ConversationHistory](capacity)
         self._unwritten = WriteBehind[Identity, ConversationHistory](
             database, "writing conversation histories", _save
         )
+        self._unwritten_turns = WriteBehind[tuple[Identity, datetime], bytes | None](
+            database, "writing the texts of conversations", _save_turns
+        )
+        self._with_lost: set[Identity] | None = None
+        """The sessions with lost turns; None until they are read."""
         self._is_new = asyncio.Event()
 
     async def get(self, instance_id: InstanceId, session_key: str) -> ConversationHistory:
@@ -168,15 +187,73 @@ class ConversationHistoryQueries:
     async def replace(
         self, instance_id: InstanceId, histories: Mapping[str, ConversationHistory]
     ) -> None:
-        """Replaces all histories of an instance."""
+        """Replaces all histories of an instance; its unsaved turns stay."""
         async with self._database.writing(invalidates_caches=False) as session:
             for histories_in_memory in (self._unwritten.pending, self._cache):
                 for identity in [each for each in histories_in_memory if each[0] == instance_id]:
                     del histories_in_memory[identity]
-            await _forget_histories(session, instance_id)
+            for row in (ConversationHistoryRow, IdempotentAnswerRow):
+                await session.exec(delete(row).where(col(row.instance_id) == instance_id))
             if histories:
                 rows = [_row((instance_id, key), each) for key, each in histories.items()]
                 await session.exec(_UPSERT, params=rows)
+
+    def add_unsaved(
+        self, instance_id: InstanceId, session_key: str, at: datetime, items: Sequence[Any]
+    ) -> None:
+        """Keeps an answered turn until it is in a snapshot. It has the session's lost ones, too."""
+        is_short = sum(len(str(part)) for each in items for part in each.values()) < MAX_TURN_CHARS
+        packed = self._box.encrypt(json.dumps(items)) if is_short else None
+        self._unwritten_turns.pending[(instance_id, session_key), at] = packed
+        if self._with_lost is not None:
+            self._with_lost.discard((instance_id, session_key))
+        self._is_new.set()
+
+    async def forget_unsaved(self, instance_id: InstanceId, until: datetime | None = None) -> None:
+        """Forgets turns that a snapshot has, or with which an instance has nothing to do now."""
+        await self.write()
+        rows = [col(UnsavedTurnRow.instance_id) == instance_id]
+        if until is not None:
+            rows += [col(UnsavedTurnRow.at) <= until, ~col(UnsavedTurnRow.is_lost)]
+        async with self._database.writing(invalidates_caches=False) as session:
+            await session.exec(delete(UnsavedTurnRow).where(*rows))
+        if until is None:
+            self._with_lost = None
+
+    async def lose_unsaved(self, instance_id: InstanceId, since: datetime) -> Counter[str]:
+        """Notes that an instance goes back to a snapshot; the numbers of lost turns by session."""
+        await self.write()
+        rows = (col(UnsavedTurnRow.instance_id) == instance_id, col(UnsavedTurnRow.at) > since)
+        async with self._database.writing(invalidates_caches=False) as session:
+            await session.exec(update(UnsavedTurnRow).where(*rows).values(is_lost=True))
+            lost = Counter(await session.exec(select(UnsavedTurnRow.session_key).where(*rows)))
+        self._with_lost = None
+        return lost
+
+    async def lost(self, instance_id: InstanceId, session_key: str) -> list[UnsavedTurn]:
+        """The turns that the agent has to hear again before a session's next message."""
+        if self._with_lost is None:
+            columns = UnsavedTurnRow.instance_id, UnsavedTurnRow.session_key
+            async with self._database.reading() as session:
+                found = await session.exec(select(*columns).where(col(UnsavedTurnRow.is_lost)))
+                self._with_lost = {(InstanceId(each), key) for each, key in found}
+        if (instance_id, session_key) not in self._with_lost:
+            return []
+        query = select(UnsavedTurnRow.at, UnsavedTurnRow.items_ciphertext).where(
+            UnsavedTurnRow.instance_id == instance_id,
+            UnsavedTurnRow.session_key == session_key,
+            col(UnsavedTurnRow.is_lost),
+        )
+        async with self._database.reading() as session:
+            rows = await session.exec(query.order_by(col(UnsavedTurnRow.at)))
+            return [UnsavedTurn(at, self._unpacked(packed)) for at, packed in rows]
+
+    def _unpacked(self, packed: bytes | None) -> tuple[dict[str, Any], ...] | None:
+        try:
+            return None if packed is None else tuple(json.loads(self._box.decrypt(packed)))
+        except InvalidToken:
+            # It was encrypted with another secret.key, and counts as too long.
+            return None
 
     async def run(self) -> None:
         """Writes changed histories, until cancelled."""
@@ -185,13 +262,15 @@ class ConversationHistoryQueries:
             self._is_new.clear()
             with contained("writing conversation histories"):
                 await self.write()
-            if self._unwritten.pending and not self._is_new.is_set():
+            is_left = self._unwritten.pending or self._unwritten_turns.pending
+            if is_left and not self._is_new.is_set():
                 await asyncio.sleep(RETRY_INTERVAL_S)
                 self._is_new.set()
 
     async def write(self) -> None:
-        """Writes all changed histories."""
+        """Writes all changed histories and new turns."""
         await self._unwritten.write()
+        await self._unwritten_turns.write()
 
     def _in_memory(self, identity: Identity) -> ConversationHistory | None:
         history = self._unwritten.pending.get(identity) or self._cache.get(identity)
@@ -230,6 +309,29 @@ _UPSERT = _INSERT.on_conflict_do_update(
 async def _save(session: AsyncSession, histories: Mapping[Identity, ConversationHistory]) -> None:
     await session.exec(_UPSERT, params=[_row(*each) for each in histories.items()])
     await erase_deleted(session, {each for each, _ in histories}, [ConversationHistoryRow])
+
+
+async def _save_turns(
+    session: AsyncSession, turns: Mapping[tuple[Identity, datetime], bytes | None]
+) -> None:
+    for ((instance_id, key), at), packed in turns.items():
+        of_instance = col(UnsavedTurnRow.instance_id) == instance_id
+        is_repeated = col(UnsavedTurnRow.is_lost), col(UnsavedTurnRow.session_key) == key
+        await session.exec(delete(UnsavedTurnRow).where(of_instance, *is_repeated))
+        session.add(
+            UnsavedTurnRow(
+                instance_id=instance_id,
+                session_key=key,
+                at=at,
+                is_lost=False,
+                items_ciphertext=packed,
+            )
+        )
+        newest = select(UnsavedTurnRow.at).where(of_instance)
+        newest = newest.order_by(col(UnsavedTurnRow.at).desc()).limit(1).offset(MAX_UNSAVED_TURNS)
+        is_old = col(UnsavedTurnRow.at) <= newest.scalar_subquery()
+        await session.exec(delete(UnsavedTurnRow).where(of_instance, is_old))
+    await erase_deleted(session, {each for (each, _), _ in turns}, [UnsavedTurnRow])
 
 
 def _row(identity: Identity, history: ConversationHistory) -> dict[str, object]:

@@ -20,6 +20,7 @@ from chowder_local.store.tables import (
     InstanceRow,
     KeyGrantRow,
     SessionRow,
+    UnsavedTurnRow,
 )
 from chowder_local.store.warm_sandboxes import claim
 
@@ -50,14 +51,14 @@ _IS_LIVING = col(InstanceRow.status) != InstanceStatus.TERMINATED
 BATCH_SIZE = 500
 """The number of values in one statement, which SQLite limits."""
 _TABLE = METADATA.tables["instance"]
-_CONTENT = (SessionRow, KeyGrantRow, ConversationHistoryRow, IdempotentAnswerRow)
+_CONTENT = (SessionRow, KeyGrantRow, ConversationHistoryRow, IdempotentAnswerRow, UnsavedTurnRow)
 _NO_CONTENT = {
     "openclaw_config_ciphertext": None,
     "error_message": None,
     "origin_snapshot_id": None,
 }
 
-Content = SessionRow | KeyGrantRow | ConversationHistoryRow | IdempotentAnswerRow
+Content = SessionRow | KeyGrantRow | ConversationHistoryRow | IdempotentAnswerRow | UnsavedTurnRow
 Value = TypeVar("Value")
 
 

@@ -203,6 +203,22 @@ class ConversationHistoryRow(Table, table=True):
     items: bytes
 
 
+class UnsavedTurnRow(Table, table=True):
+    """A message and its answer that came after the snapshot from which an agent would recover.
+
+    `items_ciphertext` is null if they are too long to be kept.
+    """
+
+    __tablename__: ClassVar[str] = "unsaved_turn"
+
+    instance_id: str = Field(primary_key=True, foreign_key="instance.id")
+    session_key: str = Field(primary_key=True)
+    at: datetime = Field(primary_key=True, sa_type=UtcDateTime)
+    is_lost: bool
+    """Whether the agent has come back without it, and has not heard it again yet."""
+    items_ciphertext: bytes | None
+
+
 class IdempotentAnswerRow(Table, table=True):
     """The encrypted answer to a message with an idempotency key."""
 

@@ -94,6 +94,17 @@ CATALOGUE: Mapping[EventType, EventDescription] = {
     EventType.INSTANCE_RESTORED: EventDescription(
         "An instance is taken back to a snapshot.", _SNAPSHOT
     ),
+    EventType.INSTANCE_RECOVERED: EventDescription(
+        "An instance whose machine is away is taken back to its latest snapshot, on another one.",
+        _SNAPSHOT
+        | {
+            "node": "Name of the machine that is away.",
+            "copied_at": "Time of the snapshot, in UTC.",
+            "messages": "Number of messages that were answered since. The agent hears them again "
+            "before the next message of their session.",
+            "sessions": "Names of sessions that these were in, at most 20.",
+        },
+    ),
     EventType.INSTANCE_HIBERNATED: EventDescription(
         "A running instance that nobody uses leaves memory; its status stays.", _SANDBOX
     ),

@@ -12,7 +12,7 @@ from chowder_local.core import request_context
 from chowder_local.core.errors.agents import AnswerUnfit, MessageRefused, MessageTooLarge
 from chowder_local.core.errors.requests import InstanceStateWrong
 from chowder_local.instances.conversations.trace_log import TracedTurn
-from chowder_local.openclaw.responses import history, item_digests
+from chowder_local.openclaw.responses import history, inputs, item_digests
 from chowder_local.store.conversation_histories import (
     ConversationHistory,
     HistoryItem,
@@ -20,7 +20,7 @@ from chowder_local.store.conversation_histories import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 
     from chowder_local.core.domain import Instance, InstanceId
     from chowder_local.instances.conversations.trace_log import TraceLog
@@ -28,9 +28,14 @@ if TYPE_CHECKING:
     from chowder_local.openclaw.responses.requests import Turn
     from chowder_local.openclaw.rewinding import Rewinding
     from chowder_local.relay.session_watch import SessionWatch, WatchedMessage
-    from chowder_local.store.conversation_histories import ConversationHistoryQueries
+    from chowder_local.store.conversation_histories import (
+        ConversationHistoryQueries,
+        UnsavedTurn,
+    )
 
 ANSWERED_STATUSES = {"completed", "incomplete"}
+LONGEST_REPEATED_CHARS = 128 * 1024
+"""The latest turns of at most so many characters are said again to an agent that lost them."""
 _NOT_SENT = (MessageRefused, MessageTooLarge, InstanceStateWrong)
 """After these errors the agent has not received the message."""
 
@@ -41,11 +46,11 @@ class Delivery:
     `turn` goes to the agent; it may have fewer items than the client has sent.
     """
 
-    def __init__(self, turn: Turn, digests: list[bytes], watched: WatchedMessage) -> None:
+    def __init__(self, turn: Turn, items: Sequence[Item], watched: WatchedMessage) -> None:
         self.turn = turn
-        self.digests = digests
+        self.items = items
         self.watched = watched
-        self.answer: list[bytes] | None = None
+        self.answer: list[Item] | None = None
         self.response_id: str | None = None
         self.is_sent = False
         """Whether the agent may have received it."""
@@ -64,23 +69,29 @@ class Delivery:
         return self.watched.is_certain
 
     def record_answer(self, response: Mapping[str, Any]) -> None:
-        """Keeps the id and the digests of the answer that the client gets."""
+        """Keeps the id and the items of the answer that the client gets."""
         self.response_id = response.get("id") or self.response_id
         if response.get("status") in ANSWERED_STATUSES:
-            self.answer = item_digests.digests_of_output(response.get("output", []))
+            self.answer = item_digests.items_of_output(response.get("output", []))
 
 
 class Histories:
-    """Leaves out of messages the items that their conversations have, and records new ones."""
+    """Leaves out of messages the items that their conversations have, and records new ones.
+
+    `keeps_turns` says whether an agent may come back without its latest turns. It hears these again
+    before the next message.
+    """
 
     def __init__(
         self,
         *,
+        keeps_turns: Callable[[], bool],
         queries: ConversationHistoryQueries,
         watch: SessionWatch,
         rewinding: Rewinding,
         traces: TraceLog,
     ) -> None:
+        self._keeps_turns = keeps_turns
         self._queries = queries
         self._watch = watch
         self._rewinding = rewinding
@@ -103,11 +114,13 @@ class Histories:
         if record.unanswered:
             await self._rewind(instance, session_key, items)
         is_shorter = len(items) < len(turn.client_input.items)
+        if lost := await self._queries.lost(instance.id, session_key):
+            items = (*_repeated(lost, has_history=bool(turn.client_input.history)), *items)
         expected = record.openclaw_session_id if is_shorter else None
         text = _last_text(turn.client_input.new)
         with self._watch.watching(instance.sandbox_id, session_key, expected, text) as watched:
-            sent = turn.with_items(items) if is_shorter else turn
-            delivery = Delivery(sent, item_digests.digests_of_items(items), watched)
+            sent = turn.with_items(items) if is_shorter or lost else turn
+            delivery = Delivery(sent, items, watched)
             began_at, began_s = self._traces.clock(), time.monotonic()
             waited_s, traceparent = request_context.waited_s(), request_context.traceparent()
             status = ItemStatus.FAILED
@@ -150,7 +163,7 @@ class Histories:
         text = _last_text(delivery.turn.client_input.new)
         await self._rewinding.take_back(instance.sandbox_id, session_key, text)
         delivery.turn = turn
-        delivery.digests = item_digests.digests_of_items(turn.client_input.items)
+        delivery.items = turn.client_input.items
         delivery.watched.expected, delivery.watched.is_lost = None, False
 
     async def _rewind(self, instance: Instance, session_key: str, items: Sequence[Item]) -> None:
@@ -175,16 +188,45 @@ class Histories:
         if not delivery.is_sent:
             return
         record = self._queries.latest(instance_id, session_key)
-        items = [HistoryItem(each, status) for each in delivery.digests]
+        digests = item_digests.digests_of_items
+        items = [HistoryItem(each, status) for each in digests(delivery.items)]
         earlier = record.items
         if status is ItemStatus.ANSWERED:
-            items += [HistoryItem(each) for each in delivery.answer or ()]
+            items += [HistoryItem(each) for each in digests(delivery.answer or ())]
             earlier = (*record.answered, *map(_remembered, record.unanswered))
             earlier = tuple(each for each in earlier if each.status is ItemStatus.ANSWERED)
         session_id = delivery.watched.session_id or record.openclaw_session_id
         self._queries.put(
             instance_id, session_key, ConversationHistory(session_id, (*earlier, *items))
         )
+        if status is ItemStatus.ANSWERED and self._keeps_turns():
+            turn = [*delivery.items, *(delivery.answer or ())]
+            kept = [inputs.as_text(each) for each in turn if not history.is_rule(each)]
+            self._queries.add_unsaved(instance_id, session_key, self._traces.clock(), kept)
+
+
+def _repeated(lost: Sequence[UnsavedTurn], *, has_history: bool) -> Iterator[Item]:
+    """A line for the transcript, and the turns that an agent lost with its machine."""
+    repeated: list[Item] = []
+    count = chars = 0
+    for turn in reversed(lost):
+        chars += sum(len(str(part)) for each in turn.items or () for part in each.values())
+        if turn.items is None or chars > LONGEST_REPEATED_CHARS:
+            break
+        repeated[:0] = turn.items
+        count += 1
+    first = f"{lost[0].at:%Y-%m-%d %H:%M:%S} UTC"
+    text = (
+        "[chowder-local] The machine of this agent was lost. The agent was restored from a copy "
+        f"that is older than {first}: its changes to files since then are undone."
+    )
+    if not has_history:
+        missing = f"{len(lost) - count} of them, too long to be repeated, are missing. "
+        text += f" {len(lost)} messages of this conversation came later. "
+        text += f"{missing if count < len(lost) else ''}They follow with their answers."
+    yield {"type": "message", "role": "user", "content": text}
+    # A client that sends the whole conversation repeats them itself.
+    yield from () if has_history else repeated
 
 
 def _remembered(item: HistoryItem) -> HistoryItem:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from chowder_local.core.domain import Instance, Snapshot
     from chowder_local.instances.lifecycle.instance_uses import InstanceUses
     from chowder_local.instances.snapshots.service import Snapshots
+    from chowder_local.store.conversation_histories import ConversationHistoryQueries
     from chowder_local.store.instances import InstanceQueries
 
 LOOK_INTERVAL_S = 10.0
@@ -28,12 +29,14 @@ class IntervalSnapshots:
         *,
         instances: InstanceQueries,
         snapshots: Snapshots,
+        histories: ConversationHistoryQueries,
         uses: InstanceUses,
         interval_s: float,
         clock: Callable[[], datetime],
     ) -> None:
         self._instances = instances
         self._snapshots = snapshots
+        self._histories = histories
         self._uses = uses
         self._interval_s = interval_s
         self._clock = clock
@@ -58,7 +61,8 @@ class IntervalSnapshots:
                     if each.name == INTERVAL_SNAPSHOT_NAME
                 ]
                 if self._is_due(instance, former):
-                    await self._snapshots.take(instance, INTERVAL_SNAPSHOT_NAME)
+                    taken = await self._snapshots.take(instance, INTERVAL_SNAPSHOT_NAME)
+                    await self._histories.forget_unsaved(instance.id, taken.frozen_at)
                     for each in former:
                         await self._snapshots.remove(instance.organization_id, each.id)
 

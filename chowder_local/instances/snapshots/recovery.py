@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from chowder_local.core import request_context
 from chowder_local.core.domain import InstanceStatus, SandboxState
+from chowder_local.core.events import EventType
 from chowder_local.core.tasks import contained, every
 
 if TYPE_CHECKING:
@@ -14,14 +15,19 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from chowder_local.core.domain import SandboxId
+    from chowder_local.core.events import Events
     from chowder_local.instances.engine_protocol import Engine
     from chowder_local.instances.snapshots.restores import Restores
     from chowder_local.instances.snapshots.service import Snapshots
+    from chowder_local.store.conversation_histories import ConversationHistoryQueries
     from chowder_local.store.instances import InstanceQueries
+    from chowder_local.store.sessions import SessionQueries
 
 log = logging.getLogger(__name__)
 
 LOOK_INTERVAL_S = 5.0
+NAMES_MAX = 20
+"""So many sessions are named in an event."""
 AWAY_S = 60.0
 """A machine that is cut off freezes its agents after 20 seconds, so no agent runs twice."""
 
@@ -36,12 +42,18 @@ class Recovery:
         engine: Engine,
         snapshots: Snapshots,
         restores: Restores,
+        histories: ConversationHistoryQueries,
+        sessions: SessionQueries,
+        events: Events,
         clock: Callable[[], datetime],
     ) -> None:
         self._instances = instances
         self._engine = engine
         self._snapshots = snapshots
         self._restores = restores
+        self._histories = histories
+        self._sessions = sessions
+        self._events = events
         self._clock = clock
         self._away_since: dict[SandboxId, datetime] = {}
 
@@ -76,10 +88,25 @@ class Recovery:
                 return
             latest = snapshots[-1]
             node = self._engine.node_of(sandbox_id)
+            lost = await self._histories.lose_unsaved(instance.id, latest.frozen_at)
+            named = await self._sessions.of_instance(instance.id)
             log.warning(
-                "instance %s: its machine %s is away; restored as of %s",
+                "instance %s: its machine %s is away; restored as of %s, without %d messages",
                 instance.id,
                 node,
-                latest.created_at,
+                latest.frozen_at,
+                lost.total(),
             )
-            await self._restores.restore(instance.organization_id, instance, latest.id)
+            await self._restores.restore(
+                instance.organization_id, instance, latest.id, keeps_turns=True
+            )
+            self._events.publish(
+                EventType.INSTANCE_RECOVERED,
+                instance.organization_id,
+                instance.id,
+                snapshot_id=latest.id,
+                node=node,
+                copied_at=latest.frozen_at.isoformat(),
+                messages=lost.total(),
+                sessions=[each.name for each in named if each.session_key in lost][:NAMES_MAX],
+            )

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from chowder_local.instances.snapshots.service import Snapshots
     from chowder_local.instances.transitions import Transitions
     from chowder_local.instances.warm_pool.allocation import Allocation
+    from chowder_local.store.conversation_histories import ConversationHistoryQueries
 
 
 class Restores:
@@ -36,6 +37,7 @@ class Restores:
         locks: KeyedLocks,
         allocation: Allocation,
         sandbox_control: SandboxControl,
+        histories: ConversationHistoryQueries,
         events: Events,
     ) -> None:
         self._snapshots = snapshots
@@ -44,16 +46,23 @@ class Restores:
         self._locks = locks
         self._allocation = allocation
         self._sandbox_control = sandbox_control
+        self._histories = histories
         self._events = events
 
     async def restore(
-        self, organization_id: OrganizationId, stale: Instance, snapshot_id: str
+        self,
+        organization_id: OrganizationId,
+        stale: Instance,
+        snapshot_id: str,
+        *,
+        keeps_turns: bool = False,
     ) -> Instance:
         """The instance, `provisioning`, with the snapshot's state. Its egress setting stays.
 
         It gets another sandbox id, so that nothing cached for the former one is used.
-        It also gets the snapshot's `openclaw_version`. Raises SnapshotNotFound; VersionUnavailable,
-        before any change; InstanceStateWrong if it is `provisioning` or `terminated`.
+        It also gets the snapshot's `openclaw_version`. With `keeps_turns`, lost turns stay, for the
+        agent to hear them again. Raises SnapshotNotFound; VersionUnavailable, before any change;
+        InstanceStateWrong if it is `provisioning` or `terminated`.
         """
         with self._snapshots.using(SnapshotId(snapshot_id)):
             snapshot = await self._snapshots.get(organization_id, snapshot_id)
@@ -65,6 +74,8 @@ class Restores:
                     raise InstanceStateWrong(former.status, "running or stopped")
                 if former.is_in_memory:
                     await self._sandbox_control.drain(former)
+                if not keeps_turns:
+                    await self._histories.forget_unsaved(former.id)
                 restored = await self._replace_sandbox(former, snapshot, version)
                 self._events.publish(
                     EventType.INSTANCE_RESTORED,

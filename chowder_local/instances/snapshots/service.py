@@ -277,6 +277,7 @@ class Snapshots:
                 still = stillness.enter_async_context(self._sandbox_control.frozen(instance))
                 # `meanwhile` first, because a client waits for it.
                 await (still if meanwhile is None else together(meanwhile(snapshot), still))
+                frozen_at = self._clock()
                 fill = partial(
                     self.archives.fill, snapshot_id,
                     prefix=HOME_PREFIX, is_wanted=is_wanted,
@@ -286,7 +287,10 @@ class Snapshots:
                     self._engine.read_home(instance.sandbox_id, fill),
                     self._conversations.read(instance.id),
                 )
-                content = {**snapshot.content, **conversations}
+                # What is answered later is not in it.
+                content = {
+                    **snapshot.content, **conversations, "frozen_at": frozen_at.isoformat()
+                }  # fmt: skip
                 # The agent is resumed while the copy is finished.
                 finished, _ = await together(
                     self._finish(snapshot_id, home, content), stillness.pop_all().aclose()

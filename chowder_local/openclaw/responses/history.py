@@ -97,6 +97,11 @@ def unrepeated_items(new: Sequence[Item], known: Sequence[bytes]) -> tuple[Item,
     return (*kept, new[-1])
 
 
+def is_rule(item: Item) -> bool:
+    """Whether an item is a rule for one message."""
+    return item.get("role") in ("system", "developer")
+
+
 def _exchange_start(history: Sequence[Item], at: int) -> int:
     """The index of the first user message of the exchange at an index."""
     while at > 0 and history[at].get("role") != "user":
@@ -107,7 +112,7 @@ def _exchange_start(history: Sequence[Item], at: int) -> int:
 
 
 def _rules(items: Sequence[Item]) -> tuple[Item, ...]:
-    return tuple(each for each in items if each.get("role") in ("system", "developer"))
+    return tuple(filter(is_rule, items))
 
 
 def _is_answer(item: Mapping[str, Any]) -> bool:

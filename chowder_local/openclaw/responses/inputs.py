@@ -142,7 +142,7 @@ def _with_media_at_the_end(items: list[Item]) -> list[Item]:
         # Tool results cannot hold images or files.
         items, place = [*items, {"type": "message", "role": "user", "content": []}], len(items)
     return [
-        item | {"content": [*_texts(item), *parts]} if parts and at == place else _as_text(item)
+        item | {"content": [*_texts(item), *parts]} if parts and at == place else as_text(item)
         for at, item in enumerate(items)
     ]
 
@@ -181,7 +181,7 @@ def _media(item: Item) -> list[Item]:
     return [part for part in _parts(item) if media.is_medium(part)]
 
 
-def _as_text(item: Item) -> Item:
+def as_text(item: Item) -> Item:
     """The item with placeholders in place of images and files."""
     if item["type"] == "function_call_output":
         texts = [_part_text(part) for part in _parts(item)]

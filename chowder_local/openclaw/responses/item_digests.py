@@ -43,12 +43,10 @@ def digests_of_items(items: Iterable[Item]) -> list[bytes]:
     return [each for item in items if (each := digest(item)) is not None]
 
 
-def digests_of_output(output: Iterable[Mapping[str, Any]]) -> list[bytes]:
-    """The digests of an answer's items, as clients send them back."""
+def items_of_output(output: Iterable[Mapping[str, Any]]) -> list[Item]:
+    """An answer's items, as clients send them back."""
     try:
-        return digests_of_items(
-            item for each in output if (item := inputs.to_gateway_item(each)) is not None
-        )
+        return [item for each in output if (item := inputs.to_gateway_item(each)) is not None]
     except MessageRefused:
         # An agent may write an unsupported item; a client could not send it back either.
         return []

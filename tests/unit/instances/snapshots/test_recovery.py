@@ -15,8 +15,10 @@ from chowder_local.core.domain import (
     SandboxState,
 )
 from chowder_local.core.errors.sandboxes import NodeUnreachable
+from chowder_local.core.events import EventType
 from chowder_local.instances.snapshots.recovery import AWAY_S
 from tests.scripted.homes import archive
+from tests.scripted.talking import REQUEST, respond
 from tests.scripted.world import World, open_world
 
 if TYPE_CHECKING:
@@ -71,6 +73,63 @@ async def test_an_agent_comes_back_elsewhere_with_what_its_latest_snapshot_has(
     world.engine.put(instance.sandbox_id, SandboxState.PAUSED)
     await world.reconciler.reconcile()
     assert set(world.engine.containers) == {recovered.sandbox_id}
+
+
+async def recovered(world: World, instance: Instance) -> Instance:
+    """The agent, which has come back elsewhere."""
+    take_away(world, instance)
+    await world.recovery.recover()
+    world.clock.advance(AWAY_S)
+    await world.recovery.recover()
+    return await world.settled(instance)
+
+
+async def say(world: World, instance: Instance, text: str, session: str | None = None) -> None:
+    await respond(world, instance, REQUEST | {"input": text}, session)
+
+
+def received(world: World) -> list[str]:
+    """The texts of the latest message to the agent."""
+    value = world.gateway.messages[-1].body["input"]
+    contents = [value] if isinstance(value, str) else [each["content"] for each in value]
+    return [each if isinstance(each, str) else each[0]["text"] for each in contents]
+
+
+async def test_it_hears_again_what_was_answered_since_the_snapshot_once(world: World) -> None:
+    instance = await world.created()
+    await say(world, instance, "Before.")
+    world.engine.homes[instance.sandbox_id] = archive(FILES)
+    await world.interval_snapshots.take_due()
+    world.clock.advance(1)
+    await say(world, instance, "First.")
+    await say(world, instance, "Long." * 10_000, session="other")
+    with world.events.follow(world.organization_id) as follower:
+        instance = await recovered(world, instance)
+        world.events.close()
+        events = [each async for batch in follower.batches() for each in batch]
+    (event,) = [each.members for each in events if each.type is EventType.INSTANCE_RECOVERED]
+    assert (event["messages"], event["sessions"]) == (2, ["other"])
+    await say(world, instance, "Second.")
+    note, *again = received(world)
+    assert "The machine of this agent was lost." in note
+    assert again == ["First.", "Hello there.", "Second."]
+    await say(world, instance, "Third.")
+    assert received(world) == ["Third."]
+    await say(world, instance, "Fourth.", session="other")
+    note, *again = received(world)
+    assert "1 of them, too long to be repeated, are missing." in note
+    assert again == ["Fourth."]
+
+
+async def test_it_hears_nothing_again_once_its_owner_has_restored_a_snapshot(world: World) -> None:
+    instance = await saved_agent(world)
+    world.clock.advance(1)
+    await say(world, instance, "First.")
+    instance = await recovered(world, instance)
+    (snapshot,) = await world.snapshots.of_instance(instance.id)
+    await world.restores.restore(world.organization_id, instance, snapshot.id)
+    await say(world, await world.settled(instance), "Second.")
+    assert received(world) == ["Second."]
 
 
 async def test_a_machine_that_is_back_in_time_keeps_its_agents(world: World) -> None:

@@ -9,8 +9,8 @@ import pytest
 from chowder_local.openclaw.responses import inputs
 from chowder_local.openclaw.responses.item_digests import (
     digests_of_items,
-    digests_of_output,
     item_text,
+    items_of_output,
 )
 
 TEXT = {"type": "output_text", "text": "Hello there.", "annotations": [], "logprobs": []}
@@ -48,7 +48,7 @@ def digests(*items: dict[str, Any]) -> list[bytes]:
 def test_an_answer_is_recognized_in_the_form_in_which_a_client_sends_it_back(
     answered: dict[str, Any], sent_back: dict[str, Any]
 ) -> None:
-    assert digests_of_output([answered]) == digests(sent_back) != []
+    assert digests(*items_of_output([answered])) == digests(sent_back) != []
 
 
 def test_a_users_text_and_images_are_recognized_in_any_form() -> None:
@@ -84,7 +84,7 @@ def test_rules_and_empty_messages_leave_no_trace() -> None:
 
 
 def test_an_output_that_no_client_could_send_back_has_no_digest() -> None:
-    assert digests_of_output([{"type": "hologram"}]) == []
+    assert items_of_output([{"type": "hologram"}]) == []
 
 
 def test_item_text_covers_user_messages_and_function_outputs() -> None:
