@@ -10,6 +10,8 @@ import ssl
 import sys
 import tarfile
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from http import HTTPStatus
@@ -29,7 +31,7 @@ from chowder_local.engine.swarm import tunnel
 from chowder_local.engine.swarm.image_copies import copy_missing_image
 from chowder_local.engine.swarm.listeners import Listeners
 from chowder_local.engine.swarm.worker import PORT, Worker
-from tests.e2e.api import Api
+from tests.e2e.api import Api, text_of
 from tests.e2e.containers import inside
 from tests.e2e.registry import Registry
 from tests.e2e.three_nodes import BRIDGE_ADDRESS, SERVER, WORKER, NodeEngine, ThreeNodes
@@ -37,6 +39,7 @@ from tests.e2e.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from concurrent.futures import Future
 
     from docker.models.containers import Container
 
@@ -266,9 +269,9 @@ def test_an_update_of_the_server_and_of_its_workers_loses_nothing(
 ) -> None:
     deployed.api.say(first, "Stay as you are.")
     _, before = deployed.sandbox(first)
-    for node in deployed.swarm.nodes:
-        repository, _, tag = NEXT_IMAGE.partition(":")
-        node.engine.containers.create(server_tag()).commit(repository, tag)
+    repository, _, tag = NEXT_IMAGE.partition(":")
+    made = deployed.swarm.manager.engine.containers.create(server_tag()).commit(repository, tag)
+    deployed.swarm.spread(NEXT_IMAGE)
     deployed.swarm.deploy(SETTINGS, NEXT_IMAGE)
     services = [SERVER, *[WORKER] * 3]
     nodes = [deployed.swarm.manager, *deployed.swarm.nodes]
@@ -276,7 +279,7 @@ def test_an_update_of_the_server_and_of_its_workers_loses_nothing(
     def are_updated() -> bool:
         found = [node.container_of(each) for node, each in zip(nodes, services, strict=True)]
         images = [each.attrs["Config"]["Image"] for each in found if each is not None]
-        return images == [NEXT_IMAGE] * len(services)
+        return images == [made.id] * len(services)
 
     eventually(are_updated, "all have the next image", 120)
     eventually(lambda: _are_linked(deployed.api), "all machines are linked again", 120)
@@ -311,13 +314,22 @@ def test_an_agent_of_a_machine_that_is_cut_off_comes_back_elsewhere_and_is_not_d
     api.say(doomed, "Count on me.")
     said_at = datetime.now(UTC)
     eventually(lambda: _is_saved_since(api, doomed, said_at), "it is copied", 90)
+    api.say(doomed, "Count on this, too.")
     node, former = deployed.sandbox(doomed)
-    node.unplug()
+    with _in_flight(api, doomed) as refusal:
+        node.unplug()
     try:
+        assert f"The node {node.name} does not answer" in refusal.result()
         eventually(lambda: deployed.places(doomed) - {node}, "it is elsewhere", 240)
         former.reload()
         assert former.status == "paused"
-        eventually(lambda: _says(api, doomed, "Where are you?"), "the agent answers again", 180)
+        answer = eventually(
+            lambda: _says(api, doomed, "Where are you?"), "the agent answers again", 180
+        )
+        # What it said after the copy.
+        assert 'Before that: "Count on this, too."' in answer
+        transcript = api.get(f"{_local(api)}/instances/{doomed}/transcript").json()
+        assert "The machine of this agent was lost." in str(transcript)
         assert "Where are you?" in api.say(doomed, "Do you remember?")
         found = api.get(f"{_local(api)}/instances/{doomed}").json()
         assert found["node"] != node.name
@@ -411,11 +423,33 @@ def _answers(api: Api) -> bool:
         return False
 
 
-def _says(api: Api, instance_id: str, text: str) -> bool:
+def _says(api: Api, instance_id: str, text: str) -> str | None:
+    """What the agent answers; None if it does not."""
     try:
-        return api.message(instance_id, text).is_success
+        answer = api.message(instance_id, text)
     except httpx.TransportError:
-        return False
+        return None
+    return text_of(answer.json()) if answer.is_success else None
+
+
+@contextmanager
+def _in_flight(api: Api, instance_id: str) -> Iterator[Future[str]]:
+    """A message whose model call has begun when the block begins; the block ends with its end."""
+    path = f"{_local(api)}/instances/{instance_id}/replies"
+    rule = {"match": {"text": "Take your time."}, "reply": {"delay_s": 300, "text": "Late."}}
+    assert api.put(path, json={"unmatched": "offline", "replies": [rule]}).is_success
+
+    def refused() -> str:
+        answer = api.message(instance_id, "Take your time.")
+        return f"{answer.status_code}: {answer.json().get('detail')}"
+
+    calls = f"{_local(api)}/instances/{instance_id}/exchanges"
+    count = len(api.get(calls).json())
+    with ThreadPoolExecutor() as pool:
+        sending = pool.submit(refused)
+        eventually(lambda: len(api.get(calls).json()) > count, "the model is asked")
+        yield sending
+    api.delete(path)
 
 
 def _refusal(api: Api, instance_id: str) -> str:

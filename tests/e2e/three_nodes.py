@@ -42,6 +42,8 @@ NODE_FOLDER = "/run/chowder-node"
 COPY_TIMEOUT_S = 600.0
 END_TIMEOUT_S = 60.0
 LOG_LINES = 200
+HEARTBEAT_NS = 20_000_000_000
+"""As the guide says."""
 BRIDGE = "chowder-nodes"
 BRIDGE_ADDRESS = "10.213.77.254"
 
@@ -226,7 +228,7 @@ class ThreeNodes:
         # The server has to bring it.
         self.nodes[-1].engine.images.remove(self._image)
         swarm = self.manager.engine.swarm
-        swarm.init(advertise_addr=self.manager.address)
+        swarm.init(advertise_addr=self.manager.address, dispatcher_heartbeat_period=HEARTBEAT_NS)
         swarm.reload()
         token = swarm.attrs["JoinTokens"]["Worker"]
         for node in self.nodes[1:]:
@@ -239,7 +241,8 @@ class ThreeNodes:
             self.manager.engine.secrets.create(name=SECRET, data=secret)
         env = {
             "CHOWDER_ENGINE_SOCKET": f"{NODE_FOLDER}/engine.sock",
-            "CHOWDER_SERVER_IMAGE": image or str(self.manager.engine.images.get(server_tag()).id),
+            # By its tag, each node would ask a registry first.
+            "CHOWDER_SERVER_IMAGE": self.image_id(image or server_tag()),
         }
         environment = {"CHOWDER_ALLOWED_HOSTS": self.manager.address, **settings}
         mine = self.manager.folder / "mine.yaml"
@@ -257,6 +260,15 @@ class ThreeNodes:
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
+
+    def image_id(self, tag: str) -> str:
+        """The id of an image, which all nodes have."""
+        return str(self.manager.engine.images.get(tag).id)
+
+    def spread(self, tag: str) -> None:
+        """Brings an image of the manager to the other nodes."""
+        for node in self.nodes[1:]:
+            self._copy(["-H", self.manager.url, "save", tag], node)
 
     def server_key(self) -> str | None:
         """The key of the server's default organization, once it has made one."""
@@ -293,7 +305,7 @@ class ThreeNodes:
         """Leaves so much memory on each machine, beside its agents, for the block."""
         # The SDK's types leave Swarm out.
         services: Any = self.manager.engine.services
-        image_id = str(self.manager.engine.images.get(server_tag()).id)
+        image_id = self.image_id(server_tag())
         fillers = []
         for node in self.nodes:
             facts = node.engine.info()
@@ -334,10 +346,7 @@ class ThreeNodes:
         first = self.manager
         first.start()
         # In one go, because they share layers.
-        save = ["docker", "save", server_tag(), self._image]
-        load = ["docker", "-H", first.url, "load", "--quiet"]
-        with subprocess.Popen(save, stdout=subprocess.PIPE) as saving:
-            subprocess.run(load, stdin=saving.stdout, check=True, timeout=COPY_TIMEOUT_S)
+        self._copy(["save", server_tag(), self._image], first)
         first.end()
         for node in self.nodes[1:]:
             run("cp", "-al", str(first.data_root), str(node.data_root))
@@ -345,6 +354,11 @@ class ThreeNodes:
             for name in ("network", "buildkit", "containerd", "swarm", "volumes"):
                 shutil.rmtree(node.data_root / name, ignore_errors=True)
             (node.data_root / "engine-id").unlink(missing_ok=True)
+
+    def _copy(self, save: list[str], target: NodeEngine) -> None:
+        load = ["docker", "-H", target.url, "load", "--quiet"]
+        with subprocess.Popen(["docker", *save], stdout=subprocess.PIPE) as saving:
+            subprocess.run(load, stdin=saving.stdout, check=True, timeout=COPY_TIMEOUT_S)
 
     def _rules(self, action: str) -> Iterator[list[str]]:
         # The machine's own engine drops what it does not know, between bridged machines too.

@@ -181,7 +181,8 @@ class SwarmEngine:
         node_id = await self._node_id_or_none(spec.id)
         if node_id is not None:
             node_id = await self._ensure_place(spec.id, self._nodes.get(node_id))
-        service = service_spec(specs.container_options(spec, template), image_id, node_id)
+        options = specs.container_options(spec, template)
+        service = service_spec(options, image_id, node_id, self._nodes.away)
         start = partial(self._services.start, service)
         placed = await self._run(f"boot sandbox {spec.id}", start)
         self._node_ids[spec.id] = placed.node_id

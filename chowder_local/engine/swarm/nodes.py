@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
@@ -35,6 +36,7 @@ LOOK_INTERVAL_S = 2.0
 FIRST_NODE_TIMEOUT_S = 120.0
 ALL_NODES_TIMEOUT_S = 15.0
 """At the start: a node takes longer only if it lacks the sandbox image."""
+REPLACEMENT_S = 10.0
 RELINK_TIMEOUT_S = 30.0
 """Swarm gives a node another worker at an update, and when it is back after it was cut off."""
 
@@ -51,6 +53,8 @@ class Nodes:
     """Nodes by their ids."""
     problems: dict[str, str] = field(default_factory=dict)
     """Why others are not linked, or how much of the sandbox image they have."""
+    _lost_s: dict[str, float] = field(default_factory=dict)
+    """When links were lost that are not there again."""
     _tasks: dict[str, tuple[WorkerPlace, asyncio.Task[None]]] = field(default_factory=dict)
     _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
@@ -122,6 +126,12 @@ class Nodes:
             if each.is_up and each.worker is not None and each.id not in self.linked
         ]
 
+    @property
+    def away(self) -> list[str]:
+        """The ids of nodes whose links are lost, and not because their workers are replaced."""
+        latest_s = time.monotonic() - REPLACEMENT_S
+        return [node_id for node_id, lost_s in self._lost_s.items() if lost_s <= latest_s]
+
     def _read_members(self) -> list[Member]:
         stack = self.links.stack
         with translated_errors("list the nodes of the swarm"):
@@ -176,9 +186,11 @@ class Nodes:
     async def _set(self, member: Member, node: Node | None) -> None:
         if node is None:
             self.linked.pop(member.id, None)
+            self._lost_s[member.id] = time.monotonic()
             log.warning("node %s is lost", member.hostname)
         else:
             self.linked[member.id] = node
+            self._lost_s.pop(member.id, None)
             self.problems.pop(member.id, None)
             log.info("node %s is linked", member.hostname)
         async with self._changed:

@@ -15,7 +15,7 @@ from chowder_local.engine import labels
 from chowder_local.engine.threads import ensure_awaited
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     import docker
 
@@ -41,11 +41,14 @@ class Placed:
     container_id: str
 
 
-def service_spec(options: Mapping[str, Any], image_id: str, node_id: str | None) -> dict[str, Any]:
+def service_spec(
+    options: Mapping[str, Any], image_id: str, node_id: str | None, away: Iterable[str] = ()
+) -> dict[str, Any]:
     """The service of a sandbox with these arguments of `containers.create` (pure).
 
-    With a `node_id` it is placed there, else where there is room and the image. Raises
-    EngineUnavailable for an option that neither Swarm nor a worker can give a sandbox.
+    With a `node_id` it is placed there, else where there is room and the image, but not on nodes
+    that are `away`: Swarm notices that later. Raises EngineUnavailable for an option that neither
+    Swarm nor a worker can give a sandbox.
     """
     left = {name: value for name, value in options.items() if name not in _DONE_ON_THE_NODE}
     memory_bytes = _bytes(left.pop("mem_limit"))
@@ -80,7 +83,9 @@ def service_spec(options: Mapping[str, Any], image_id: str, node_id: str | None)
     if left or restart_policy != {"Name": "no"}:
         names = ", ".join(sorted(left)) or "restart_policy"
         raise EngineUnavailable(f"Swarm cannot give a sandbox these options: {names}.")
-    place = f"node.id=={node_id}" if node_id else f"node.labels.{image_label(image_id)}==there"
+    places = [f"node.id=={node_id}"]
+    if node_id is None:
+        places = [f"node.labels.{image_label(image_id)}==there", *(f"node.id!={x}" for x in away)]
     return {
         "Name": str(name),
         "Labels": wanted | ({NODE_LABEL: node_id} if node_id else {}),
@@ -98,7 +103,7 @@ def service_spec(options: Mapping[str, Any], image_id: str, node_id: str | None)
             "LogDriver": {"Name": log_config["Type"], "Options": log_config["Config"]},
             # The worker connects them to their node's own network.
             "Networks": [{"Target": "bridge"}],
-            "Placement": {"Constraints": [place]},
+            "Placement": {"Constraints": places},
         },
         "Mode": {"Replicated": {"Replicas": 1}},
     }

@@ -63,6 +63,8 @@ class SandboxControl:
         if not instance.is_in_memory:
             yield
             return
+        # One whose machine is away would be drained for minutes, as nobody could end that.
+        await self._engine.inspect(instance.sandbox_id)
         await self._drain.drain(instance, instance.gateway_url)
         try:
             is_frozen = await self._pause(instance.sandbox_id)

@@ -158,15 +158,21 @@ async def test_a_node_with_a_worker_is_linked_and_labelled_with_its_image(world:
     await world.nodes.wait_for_all()
 
 
-async def test_one_that_breaks_off_is_lost_and_linked_again(world: World) -> None:
+async def test_one_that_breaks_off_is_lost_and_linked_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await world.linked("n1")
     world.links.problem = EngineUnavailable("its cable is cut")
     world.links.open[-1].close()
     await world.linked()
     assert [each.id for each in world.nodes.missing] == ["n1"]
+    # Its worker may just be replaced.
+    assert world.nodes.away == []
+    monkeypatch.setattr(module, "REPLACEMENT_S", 0.0)
+    assert world.nodes.away == ["n1"]
     world.links.problem = None
     await world.linked("n1")
-    assert world.nodes.problems == {}
+    assert (world.nodes.problems, world.nodes.away) == ({}, [])
 
 
 async def test_the_end_of_a_worker_is_noticed_before_the_next_beat(

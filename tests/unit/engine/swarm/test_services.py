@@ -54,6 +54,8 @@ def test_it_goes_where_the_image_is_or_to_the_node_that_has_its_files() -> None:
         f"node.labels.{image_label(IMAGE_ID)}==there"
     ]
     assert NODE_LABEL not in new["Labels"]
+    places = service_spec(options(), IMAGE_ID, None, ["n3"])["TaskTemplate"]["Placement"]
+    assert places["Constraints"][1:] == ["node.id!=n3"]
     again = service_spec(options(), IMAGE_ID, "n2")
     assert again["TaskTemplate"]["Placement"]["Constraints"] == ["node.id==n2"]
     assert again["Labels"][NODE_LABEL] == "n2"

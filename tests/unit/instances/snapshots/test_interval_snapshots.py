@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from chowder_local.core.domain import INTERVAL_SNAPSHOT_NAME, Instance
-from chowder_local.core.errors.sandboxes import EngineUnavailable
+from chowder_local.core.errors.sandboxes import EngineUnavailable, NodeUnreachable
 from tests.scripted.homes import archive
 from tests.scripted.world import World, open_world
 
@@ -64,6 +64,13 @@ async def test_one_that_is_in_use_has_its_turn_later(world: World) -> None:
         assert await taken(world, instance) == [first]
         world.clock.advance(INTERVAL_S)
         assert await taken(world, instance) != [first]
+
+
+async def test_one_whose_machine_is_away_is_not_drained(world: World) -> None:
+    instance = await agent(world)
+    world.engine.failing[f"inspect {instance.sandbox_id}"] = NodeUnreachable("host-1")
+    assert await taken(world, instance) == []
+    assert world.gateway.called("gateway.suspend.prepare") == []
 
 
 async def test_one_that_has_left_memory_is_copied_once(world: World) -> None:
