@@ -221,9 +221,10 @@ def _repeated(lost: Sequence[UnsavedTurn], *, has_history: bool) -> Iterator[Ite
         f"that is older than {first}: its changes to files since then are undone."
     )
     if not has_history:
-        missing = f"{len(lost) - count} of them, too long to be repeated, are missing. "
-        text += f" {len(lost)} messages of this conversation came later. "
-        text += f"{missing if count < len(lost) else ''}They follow with their answers."
+        text += (
+            f" Later messages of this conversation: {count} follow with their answers, and "
+            f"{len(lost) - count} are missing, because they are too long."
+        )
     yield {"type": "message", "role": "user", "content": text}
     # A client that sends the whole conversation repeats them itself.
     yield from () if has_history else repeated

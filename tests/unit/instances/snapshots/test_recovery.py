@@ -117,7 +117,7 @@ async def test_it_hears_again_what_was_answered_since_the_snapshot_once(world: W
     assert received(world) == ["Third."]
     await say(world, instance, "Fourth.", session="other")
     note, *again = received(world)
-    assert "1 of them, too long to be repeated, are missing." in note
+    assert "0 follow with their answers, and 1 are missing" in note
     assert again == ["Fourth."]
 
 
