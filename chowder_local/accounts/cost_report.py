@@ -77,13 +77,17 @@ class BilledModel:
 
 @dataclass(frozen=True)
 class SpendingOverTime:
-    """Spending within some days: in total, by day and model, by model, by instance."""
+    """Spending within some days: in total, by day and model, by model, by instance.
+
+    `instances` are the largest, and `OTHERS` for the rest of all `instance_count`.
+    """
 
     span: Span
     total: Tally
     days: Mapping[date, Mapping[BilledModel, Tally]]
     models: Mapping[BilledModel, Tally]
     instances: Mapping[InstanceId, Tally]
+    instance_count: int
 
 
 class CostReports:
@@ -121,7 +125,7 @@ class CostReports:
         days: dict[date, dict[BilledModel, Tally]] = {}
         models: dict[BilledModel, Tally] = {}
         instances: dict[InstanceId, Tally] = {}
-        by_day, by_instance = await self._usage.over_time(organization_id, span, instance_id)
+        by_day, by_instance, count = await self._usage.over_time(organization_id, span, instance_id)
         for part in by_day:
             model = BilledModel(part.model, part.is_billed)
             of_day = days.setdefault(part.of, {})
@@ -130,7 +134,7 @@ class CostReports:
                 tally.add(part)
         for of_instance in by_instance:
             instances.setdefault(of_instance.of, Tally()).add(of_instance)
-        return SpendingOverTime(span, total, days, models, instances)
+        return SpendingOverTime(span, total, days, models, instances, count)
 
 
 def _cost(used: UsageKey | UsageSum, counts: Counts) -> float | None:

@@ -19,7 +19,7 @@ from chowder_local.dashboard.rendering import day, money, number
 from chowder_local.http.bodies import parse_query
 from chowder_local.http.services import caller, services
 from chowder_local.relay import prices
-from chowder_local.store.usage import Span
+from chowder_local.store.usage import OTHERS, Span
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 HERE = "/usage"
 UNKNOWN_MODEL = "unknown"
 NOT_BILLED = "not billed"
-INSTANCES_MAX = 50
-"""The number of listed instances, those with most tokens; the others are summed up."""
 
 
 class Range(StrEnum):
@@ -120,7 +118,7 @@ async def show(request: Request) -> Response:
         charts=_charts(spent, times, query.range, groups),
         over_time=_over_time(spent, times, query.range),
         models=_models(spent.models),
-        instances=await _instances(request, spent.instances),
+        instances=await _instances(request, spent),
         as_of=prices.AS_OF,
     )
 
@@ -184,21 +182,18 @@ def _models(models: Mapping[BilledModel, Tally]) -> list[UsageRow]:
     )
 
 
-async def _instances(request: Request, instances: Mapping[InstanceId, Tally]) -> list[UsageRow]:
-    ranked = sorted(instances.items(), key=lambda each: _tokens(each[1]), reverse=True)
-    largest, others = ranked[:INSTANCES_MAX], ranked[INSTANCES_MAX:]
+async def _instances(request: Request, spent: SpendingOverTime) -> list[UsageRow]:
+    largest = dict(spent.instances)
+    others = largest.pop(OTHERS, None)
     rows = []
-    for each, tally in largest:
+    for each, tally in largest.items():
         instance = await find_instance(request, each)
         has_page = instance is not None and instance.status is not InstanceStatus.TERMINATED
         name = instance.name if instance else each[:8]
         rows.append(UsageRow(name, tally, "" if has_page else "deleted", each, has_page))
     rows = _ranked(rows)
-    if others:
-        rest = Tally()
-        for _, tally in others:
-            rest.join(tally)
-        rows.append(UsageRow(f"{len(others)} others", rest))
+    if others is not None:
+        rows.append(UsageRow(f"{spent.instance_count - len(largest)} others", others))
     return rows
 
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import date
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from sqlalchemy import String, and_, cast, func, literal, union_all
+from sqlalchemy import String, and_, case, cast, distinct, func, literal, union_all
 from sqlalchemy.dialects.sqlite import insert
 from sqlmodel import col, select
 
@@ -30,6 +30,9 @@ log = logging.getLogger(__name__)
 
 MAX_KEYS_PER_DAY = 10_000
 """The most rows of an instance and day: an agent chooses names, and must not fill the disk."""
+MOST_INSTANCES = 50
+"""How many instances are told apart, those with most tokens; the others are summed up."""
+OTHERS = InstanceId("")
 UNSPECIFIED = ""
 """The session key or model name if it is unknown, or if there are too many of them."""
 
@@ -149,10 +152,11 @@ class UsageQueries:
 
     async def over_time(
         self, organization_id: OrganizationId, span: Span, instance_id: InstanceId | None = None
-    ) -> tuple[list[UsagePart[date]], list[UsagePart[InstanceId]]]:
+    ) -> tuple[list[UsagePart[date]], list[UsagePart[InstanceId]], int]:
         """The usage of an organization, or one instance of it, by day and by instance.
 
-        Both are sums of the same rows, which are read once.
+        Both are sums of the same rows, which are read once. There may be 100,000 instances: those
+        beyond the largest are `OTHERS`. The last value is the number of all.
         """
         await self.write()
         day = col(UsageRow.day)
@@ -161,6 +165,13 @@ class UsageQueries:
         conditions = (*_of_owner(organization_id, instance_id), day.between(span.first, span.last))
         # Grouped in the order of the index, which avoids a sort.
         read = select(*by, *sums).where(*conditions).group_by(*by).cte("read").c
+        largest = (
+            select(read.instance_id)
+            .group_by(read.instance_id)
+            .order_by(func.sum(read.input_tokens + read.output_tokens).desc(), read.instance_id)
+            .limit(MOST_INSTANCES)
+        )
+        of_instance = case((read.instance_id.in_(largest), read.instance_id), else_=OTHERS)
         days, instances = (
             select(
                 literal(number),
@@ -169,14 +180,18 @@ class UsageQueries:
                 read.is_billed,
                 *(func.sum(read[name]) for name in COUNTED),
             ).group_by(of, read.model, read.is_billed)
-            for number, of in enumerate((read.day, read.instance_id))
+            for number, of in enumerate((read.day, of_instance))
+        )
+        count = select(
+            literal(2), cast(func.count(distinct(read.instance_id)), String), *[literal(0)] * 9
         )
         async with self._database.reading() as session:
-            results = await session.exec(union_all(days, instances))  # type: ignore[call-overload]  # SQLModel knows its own selects only
-            rows = sorted(tuple(row) for row in results)
+            results = await session.exec(union_all(days, instances, count))  # type: ignore[call-overload]  # SQLModel knows its own selects only
+            *rows, (_, instance_count, *_) = sorted(tuple(row) for row in results)
         return (
             [_part(date.fromisoformat(row[1]), row) for row in rows if row[0] == 0],
             [_part(InstanceId(row[1]), row) for row in rows if row[0] == 1],
+            int(instance_count),
         )
 
     async def rows(

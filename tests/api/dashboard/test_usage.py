@@ -6,7 +6,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from chowder_local.dashboard import usage
+from chowder_local.store import usage
 from chowder_local.store.usage import Counts, UsageKey
 from tests.api.dashboard.conftest import Elements
 
@@ -82,7 +82,7 @@ async def test_models_beyond_the_colours_share_one_group(visitor: Visitor) -> No
 async def test_the_instances_with_most_tokens_are_listed(
     visitor: Visitor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(usage, "INSTANCES_MAX", 2)
+    monkeypatch.setattr(usage, "MOST_INSTANCES", 2)
     world = visitor.http.world
     agents = [await world.created(name=f"agent-{each}") for each in range(4)]
     for number, agent in enumerate(agents):

@@ -205,7 +205,7 @@ async def test_a_span_is_summed_by_day_and_by_instance(
     second = InstanceId("instance-2")
     usage_queries.note(replace(KEY, instance_id=second), ONE)
     span = Span(date(2026, 5, 4), date(2026, 5, 5))
-    days, parts = await usage_queries.over_time(organization.id, span)
+    days, parts, count = await usage_queries.over_time(organization.id, span)
     assert [(part.of, part.is_billed, part.counts.calls) for part in days] == [
         (date(2026, 5, 4), False, 1),
         (date(2026, 5, 4), True, 3),
@@ -216,6 +216,7 @@ async def test_a_span_is_summed_by_day_and_by_instance(
     assert [(part.of, part.counts.calls) for part in parts] == [
         (KEY.instance_id, 2), (KEY.instance_id, 4), (second, 1),
     ]  # fmt: skip
-    (own,), (part,) = await usage_queries.over_time(organization.id, span, second)
+    assert count == 2
+    (own,), (part,), _ = await usage_queries.over_time(organization.id, span, second)
     assert own.counts == part.counts == ONE
-    assert await usage_queries.over_time(OrganizationId("another"), span) == ([], [])
+    assert await usage_queries.over_time(OrganizationId("another"), span) == ([], [], 0)
