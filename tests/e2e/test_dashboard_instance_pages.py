@@ -47,6 +47,7 @@ def entry(page: Page, name: str) -> Any:
 def test_they_are_in_nobodys_way(page: Page, served: Served) -> None:
     ada = served.created("Ada" * 40)
     home = served.world.state_of(ada)
+    (home / "openclaw.json").write_text("{}")
     (home / "workspace" / ("deep" * 20) / ("deeper" * 20)).mkdir(parents=True)
     (home / ("n" * 255)).write_text("x" * 5000)
     (home / HOSTILE).write_text(SCRIPT)
