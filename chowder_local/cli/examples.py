@@ -71,6 +71,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "channels fields": ("channels fields support slack",),
     "channels ls": ("channels ls support",),
     "channels pair": ("channels pair support telegram ABCD2345",),
+    "channels pairings": ("channels pairings support telegram",),
     "channels status": ("channels status support telegram",),
     "skills install": ("skills install support @steipete/weather --env WEATHER_KEY=@key.txt",),
     "skills ls": ("skills ls support --ready",),

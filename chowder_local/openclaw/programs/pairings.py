@@ -43,8 +43,8 @@ def main(request: dict[str, Any]) -> dict[str, Any]:
 
 def request_of(row: tuple[str, ...]) -> dict[str, Any]:
     sender, code, created_at, last_seen_at, account, meta = row
-    told = json.loads(meta) if meta else {}
-    known = {name: value for name, value in told.items() if isinstance(value, str)}
+    members = json.loads(meta) if meta else {}
+    known = {name: value for name, value in members.items() if isinstance(value, str)}
     known["accountId"] = account
     times = {"createdAt": created_at, "lastSeenAt": last_seen_at}
     return {"id": sender, "code": code, **times, "meta": known}

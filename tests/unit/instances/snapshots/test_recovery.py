@@ -98,7 +98,7 @@ def received(world: World) -> list[str]:
 async def test_it_hears_again_what_was_answered_since_the_snapshot_once(world: World) -> None:
     instance = await world.created()
     await say(world, instance, "Before.")
-    world.engine.homes[instance.sandbox_id] = archive(FILES)
+    world.engine.put_home(instance.sandbox_id, archive(FILES))
     await world.interval_snapshots.take_due()
     world.clock.advance(1)
     await say(world, instance, "First.")
