@@ -102,8 +102,8 @@ class Upstreams:
             return None
         return (
             f"The relay does not forward {call.method} {path[:_SHOWN_CHARACTERS]}: agents call "
-            "models with the organization's key, and nothing else of the provider's. Whoever runs "
-            f"the server can allow more paths with {PATHS_SETTING}."
+            "models with the organization's key, and nothing else of the provider's. The server's "
+            f"operator can allow more paths with {PATHS_SETTING}."
         )
 
     async def send(self, call: ModelCall, key: str) -> ModelAnswer:
