@@ -84,15 +84,17 @@ class Heartbeat:
 class Provider:
     """A gateway and a model provider. It does not parse what it gets, as another process would."""
 
-    answer: bytes = field(default_factory=lambda: json_response(RESPONSE))
+    answers: list[bytes] = field(default_factory=lambda: [json_response(RESPONSE)])
+    """One for each call, and the last for all others."""
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).lower()
         left = int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0] or 0)
         while left > 0 and (piece := await reader.read(PIECE_BYTES)):
             left -= len(piece)
-        for start in range(0, len(self.answer), PIECE_BYTES):
-            writer.write(self.answer[start : start + PIECE_BYTES])
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        for start in range(0, len(answer), PIECE_BYTES):
+            writer.write(answer[start : start + PIECE_BYTES])
             await writer.drain()
         writer.close()
 
@@ -400,12 +402,15 @@ async def test_no_message_and_no_answer_of_a_gateway_holds_the_loop(target: Targ
     for what, more in many.items():
         body = json.dumps({"model": "gpt-4o", "input": "Hi"} | more).encode()
         await target.call(f"many {what}", "POST", f"{path}/responses", body)
-    fence = MESSAGE | {"content": [{"type": "output_text", "text": "```" + "\n" * 1_000_000}]}
-    target.provider.answer = json_response(RESPONSE | {"output": [fence]})
+    fence = MESSAGE | {"content": [{"type": "output_text", "text": "```" + "\n" * 1_000_000 + "x"}]}
+    target.provider.answers = [json_response(RESPONSE | {"output": [fence]})]
     structured = {"model": "gpt-4o", "input": "Hi", "text": schema_format({})}
     await target.call("a fence", "POST", f"{path}/responses", json.dumps(structured).encode())
     refusal = {"ok": False, "error": {"message": "rate limit exceeded " * 50_000}}
-    target.provider.answer = response(json.dumps(refusal).encode(), status="400 Bad Request")
+    target.provider.answers = [
+        json_response({"ok": True, "payload": {"hash": "h", "config": {}}}),
+        response(json.dumps(refusal).encode(), status="503 Service Unavailable"),
+    ]
     change = b'{"openclaw_config": {"logging.level": "debug"}}'
     await target.call("a long refusal", "PATCH", path, change)
     target.heartbeat.check()
