@@ -93,7 +93,7 @@ class Conversations:
             if delivery.is_lost:
                 await self._histories.make_whole(instance, key, turn, delivery)
                 answer, body = await self._whole(instance, gateway, delivery, route, session)
-            if not answer.is_success:
+            if not answer.is_success or body.get("error") is not None:
                 raise await self._diagnosis.diagnose(instance, answer.status, body, find_failure)
             opened()
             response = response_normalizer.normalize_output(body, turn)
