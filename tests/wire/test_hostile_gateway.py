@@ -6,7 +6,7 @@ import asyncio
 import json
 from dataclasses import dataclass
 from functools import partial
-from itertools import product, repeat
+from itertools import chain, product, repeat
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,6 +15,7 @@ from chowder_local.app.server import api
 from chowder_local.core.domain import SandboxState
 from chowder_local.http.listener import with_state
 from chowder_local.instances.lifecycle import healing
+from chowder_local.openclaw import gateway as gateway_module
 from chowder_local.openclaw.responses.gateway_shapes import MAX_ANSWER_BYTES
 from tests.scripted.gateway import DELTA, RESPONSE, STARTED
 from tests.scripted.hostile import (
@@ -216,6 +217,7 @@ EVENTS: dict[str, Any] = {
     "an end without a response": {"type": "response.completed"},
     "an end with an array": {"type": "response.completed", "response": []},
     "a beginning with nothing": {"type": "response.created", "response": None},
+    "a delta of numbers": {"type": "response.output_text.delta", "delta": 7},
     "an item of words": {"type": "response.output_item.added", "item": "x"},
     "an item without a type": {"type": "response.output_item.done", "item": {}},
     "a part of words": {"type": "response.content_part.done", "part": "x"},
@@ -261,6 +263,39 @@ async def test_half_a_character_is_no_defect(victim: Victim) -> None:
         victim.gateway.pieces = [piece]
         answer = await victim.say(victim.taken, stream=stream)
         assert answer.status_code == 200, (stream, answer.text)
+
+
+async def test_an_answer_that_trickles_is_a_502(
+    victim: Victim, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("ANSWER_TIMEOUT_S", "RPC_TIMEOUT_S"):
+        monkeypatch.setattr(gateway_module, name, 0.1)
+    channels = f"/v1/instances/{victim.taken.id}/channels"
+    for call in (lambda: victim.say(victim.taken), lambda: victim.client.get(channels)):
+        victim.gateway.pieces = chain([response_head()], repeat(b" "))
+        answer = await call()
+        assert answer.status_code == 502, answer.text
+        assert "takes too long to answer" in answer.text
+    await victim.is_answered()
+
+
+async def test_a_change_of_the_configuration_ends_in_time(
+    victim: Victim, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gateway_module, "CONFIG_TIMEOUT_S", 0.1)
+    restarting = {"error": {"message": "unavailable during gateway restart"}}
+    victim.gateway.pieces = [response(json.dumps(restarting).encode(), status="503 Busy")]
+    change = {"openclaw_config": {"logging.level": "debug"}}
+    changed = await victim.client.patch(f"/v1/instances/{victim.taken.id}", json=change)
+    assert changed.status_code == 502, changed.text
+    assert "takes too long to answer" in changed.text
+
+
+async def test_an_answer_with_an_error_is_a_502_whatever_its_status_is(victim: Victim) -> None:
+    victim.gateway.pieces = [json_response(RESPONSE | {"error": {"message": "x" * 1_000_000}})]
+    answer = await victim.say(victim.taken)
+    assert answer.status_code == 502
+    assert len(answer.text) < 10_000
 
 
 def bombs(size: int) -> dict[str, bytes]:

@@ -144,7 +144,8 @@ def _misfit(schema: Mapping[str, Any], answer: Any) -> str | None:
     if error is None:
         return None
     path = "/".join(str(step) for step in error.instance_path)
-    return f"{path}: {error.message}" if path else str(error.message)
+    # It quotes what does not fit.
+    return untrusted_json.message_of(f"{path}: {error.message}" if path else str(error.message))
 
 
 def _validator(schema: Mapping[str, Any]) -> Any:

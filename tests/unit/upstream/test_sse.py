@@ -51,6 +51,14 @@ def test_an_event_that_never_ends_is_refused() -> None:
         reader.feed(b"data: 123")
 
 
+def test_an_event_of_very_many_lines_is_refused() -> None:
+    reader = EventReader()
+    assert reader.feed(b"data: a\n" * 9_000 + b"\n")
+
+    with pytest.raises(StreamBroken, match="more than 10000 lines"):
+        reader.feed(b"data: a\n" * 10_000 + b"\n")
+
+
 def test_a_byte_order_mark_is_not_part_of_a_field() -> None:
     assert parse(b"\xef\xbb\xbfdata: a\n\n").data == "a"
 

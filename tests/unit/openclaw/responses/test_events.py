@@ -451,3 +451,23 @@ def test_comments_pass_unchanged() -> None:
     stream.write(json.dumps(OPENING[4]))
     stream.feed(b": ping\n\n")
     assert stream.ready() == b": ping\n\n"
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"type": "response.created", "response": {"id": "x" * 100_000}},
+        {"type": "response.output_item.added", "item": {"type": "x" * 100_000}},
+        {"type": "response.output_text.delta", "delta": "x" * 100_000},
+    ],
+    ids=lambda event: event["type"],
+)
+def test_what_is_held_back_is_bounded(event: dict[str, Any]) -> None:
+    stream = writer()
+
+    def feed() -> None:
+        for _ in range(100):
+            stream.feed(sse.encode(json.dumps(event)))
+
+    with pytest.raises(StreamBroken, match="before its beginning"):
+        feed()

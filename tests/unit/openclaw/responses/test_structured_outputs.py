@@ -102,6 +102,9 @@ def test_arguments_that_fit_are_the_answer() -> None:
         ("[]", "is JSON, but not an object"),
         ("", "is not JSON"),
         ("Hello.", "is not JSON.*Hello"),
+        ("[" * 100_000, "is not JSON"),
+        ('{"size":NaN}', "is not JSON"),
+        ("[" + "[]," * 200_000 + "1]", "too many values"),
     ],
 )
 def test_arguments_that_do_not_fit_are_unfit(arguments: str, words: str) -> None:
@@ -120,6 +123,12 @@ def test_arguments_that_do_not_fit_are_unfit(arguments: str, words: str) -> None
 )
 def test_a_text_answer_is_accepted_if_it_fits(text: str) -> None:
     assert requested().from_text(text) == '{"size": "s"}'
+
+
+def test_what_does_not_fit_is_quoted_in_part_only() -> None:
+    with pytest.raises(AnswerUnfit) as unfit:
+        requested().from_arguments('{"size":"' + "x" * 1_000_000 + '"}')
+    assert len(str(unfit.value)) < 3_000
 
 
 def test_a_text_answer_that_does_not_fit_is_unfit() -> None:
