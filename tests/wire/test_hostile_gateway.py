@@ -102,6 +102,7 @@ MISSHAPEN: dict[str, Any] = {
     "usage of words": {"usage": {"input_tokens": "many", "output_tokens": {}}},
     "usage of one": {"usage": []},
     "details of one": {"usage": {"input_tokens_details": 1}},
+    "an id of a megabyte": {"id": "x" * 1_000_000},
     "an error of words": {"error": "no", "status": "failed"},
 }
 HALF_A_CHARACTER = RESPONSE | {
@@ -271,9 +272,9 @@ async def test_an_answer_that_trickles_is_a_502(
     for name in ("ANSWER_TIMEOUT_S", "RPC_TIMEOUT_S"):
         monkeypatch.setattr(gateway_module, name, 0.1)
     channels = f"/v1/instances/{victim.taken.id}/channels"
-    for call in (lambda: victim.say(victim.taken), lambda: victim.client.get(channels)):
+    for call in (partial(victim.say, victim.taken), partial(victim.client.get, channels)):
         victim.gateway.pieces = chain([response_head()], repeat(b" "))
-        answer = await call()
+        answer: httpx.Response = await call()
         assert answer.status_code == 502, answer.text
         assert "takes too long to answer" in answer.text
     await victim.is_answered()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, FailFast
+from pydantic import BaseModel, ConfigDict, FailFast, Field
 
 MAX_ANSWER_BYTES = 2 * 1024 * 1024
 """For an answer, and for an event of a stream; 128,000 tokens of a model are half a megabyte."""
 MAX_ANSWER_VALUES = 10_000
 """So many are checked and translated within 50 ms."""
+ID_CHARACTERS = 256
 
 Element = TypeVar("Element")
 # Otherwise an error is made for each of the elements.
@@ -45,7 +46,8 @@ class _Usage(_Shape):
 
 
 class _Response(_Shape):
-    id: str | None = None
+    # The traces of thousands of answers keep it.
+    id: Annotated[str, Field(max_length=ID_CHARACTERS)] | None = None
     status: str | None = None
     output: FailFastList[_Item] = []
     usage: _Usage | None = None

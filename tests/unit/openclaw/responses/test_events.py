@@ -456,7 +456,7 @@ def test_comments_pass_unchanged() -> None:
 @pytest.mark.parametrize(
     "event",
     [
-        {"type": "response.created", "response": {"id": "x" * 100_000}},
+        {"type": "response.created", "response": {"more": "x" * 100_000}},
         {"type": "response.output_item.added", "item": {"type": "x" * 100_000}},
         {"type": "response.output_text.delta", "delta": "x" * 100_000},
     ],
