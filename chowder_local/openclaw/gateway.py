@@ -65,7 +65,7 @@ COLLECT_HEADER = "X-Chowder-Collect"
 MAX_MESSAGE_BYTES = 20 * 1024 * 1024
 """OpenClaw's default limit for a body of `/v1/responses`."""
 PROBE_INTERVAL_S = 0.1
-MAX_RPC_BYTES = 4 * 1024 * 1024
+MAX_RPC_BYTES = 3_000_000
 """OpenClaw's longest answer to a control call has its configuration six times over."""
 CONFIG_TIMEOUT_S = 180.0
 """A change of the configuration with a wait for OpenClaw's rate limit, a restart and a retry."""

@@ -6,7 +6,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, FailFast, Field
 
-MAX_ANSWER_BYTES = 2 * 1024 * 1024
+MAX_ANSWER_BYTES = 1_500_000
 """For an answer, and for an event of a stream; 128,000 tokens of a model are half a megabyte."""
 MAX_ANSWER_VALUES = 10_000
 """So many are checked and translated within 50 ms."""
