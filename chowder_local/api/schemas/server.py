@@ -38,6 +38,10 @@ class ServerEvent(BaseModel):
     left: int | None = None
     snapshot_id: Id | None = None
     of_instance_id: Id | None = None
+    node: str | None = None
+    copied_at: datetime | None = None
+    messages: int | None = None
+    sessions: list[str] | None = None
 
 
 class EngineHealth(BaseModel):

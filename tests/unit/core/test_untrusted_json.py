@@ -96,7 +96,7 @@ def test_lone_surrogates_are_replaced(text: bytes, read: Any) -> None:
 def test_names_and_values_are_counted_but_not_what_texts_contain(text: bytes, values: int) -> None:
     for read in (untrusted_json.read_object, untrusted_json.read_encodable_object):
         assert read(text, values_max=values)
-        with pytest.raises(ValueError, match="too many values"):
+        with pytest.raises(ValueError, match="more than"):
             read(text, values_max=values - 1)
 
 
