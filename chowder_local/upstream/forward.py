@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from aiohttp.tracing import Trace
 
 LONGEST_HEADER_BYTES = 64 * 1024
-LONGEST_WHOLE_BYTES = 16 * 1024 * 1024
+MAX_WHOLE_BYTES = 16 * 1024 * 1024
 """The limit for an answer that is read as a whole; streamed answers have none."""
 _UNSENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL)
 # Headers that aiohttp must not add by itself.
@@ -101,7 +101,7 @@ class Answer:
         except aiohttp.ClientError as error:
             raise StreamBroken("the answer broke off before its end") from error
 
-    async def read(self, max_bytes: int = LONGEST_WHOLE_BYTES) -> bytes:
+    async def read(self, max_bytes: int = MAX_WHOLE_BYTES) -> bytes:
         """The whole body. Raises StreamBroken as `chunks` does, and if the body is too long."""
         body = bytearray()
         async for chunk in self.chunks():

@@ -12,7 +12,6 @@ import certifi
 import pytest
 
 from chowder_local.core.errors.upstream import StreamBroken, UpstreamFailed
-from chowder_local.upstream import forward
 from chowder_local.upstream.forward import Forwarder, open_client
 
 if TYPE_CHECKING:
@@ -130,18 +129,16 @@ async def test_a_stream_that_breaks_off_is_told(serve: Serve) -> None:
 
 
 async def test_a_whole_answer_may_be_as_long_as_the_limit_and_not_a_byte_longer(
-    serve: Serve, monkeypatch: pytest.MonkeyPatch
+    serve: Serve,
 ) -> None:
     async with serve(Echo()) as url, open_client(is_proxied=False) as client:
         answer = await Forwarder(client).open("GET", url, [], b"")
         body = await answer.read()
-        monkeypatch.setattr(forward, "LONGEST_WHOLE_BYTES", len(body))
         answer = await Forwarder(client).open("GET", url, [], b"")
-        assert await answer.read() == body
-        monkeypatch.setattr(forward, "LONGEST_WHOLE_BYTES", len(body) - 1)
+        assert await answer.read(len(body)) == body
         answer = await Forwarder(client).open("GET", url, [], b"")
         with pytest.raises(StreamBroken, match="longer than"):
-            await answer.read()
+            await answer.read(len(body) - 1)
         await answer.close()
 
 
