@@ -21,7 +21,8 @@ class Line(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's own name
         """The line without a traceback."""
-        line = super().formatMessage(record)
+        # A text from outside could otherwise pass for lines of the server.
+        line = super().formatMessage(record).replace("\r", "\\r").replace("\n", "\\n")
         request_id = request_context.request_id()
         # The line of the request log has the id already.
         if request_id is None or line.endswith(request_id):

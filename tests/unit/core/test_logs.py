@@ -65,6 +65,12 @@ def test_a_message_cannot_begin_a_new_json_line() -> None:
     assert json_line(record("%s", forged))["message"] == forged
 
 
+def test_a_message_cannot_begin_a_new_text_line() -> None:
+    assert Line("%(message)s").format(record("it says %s", "no\r\nINFO forged")) == (
+        "it says no\\r\\nINFO forged"
+    )
+
+
 def test_a_text_line_for_a_request_ends_with_its_id() -> None:
     line = Line("%(levelname)s: %(message)s")
     assert line.format(record("x")) == "WARNING: x"
