@@ -7,6 +7,7 @@ the most, while a heartbeat on the loop measures how long it stands still.
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import time
 from contextlib import asynccontextmanager, suppress
@@ -28,6 +29,7 @@ from chowder_local.http.listener import with_state
 from chowder_local.relay.call_log import MAX_BYTES
 from chowder_local.relay.prompt_format.system_prompt import ANY_TOOL
 from tests.scripted.gateway import MESSAGE, RESPONSE
+from tests.scripted.homes import archive
 from tests.scripted.hostile import json_response, response
 from tests.scripted.serving import no_lifespan, serve
 from tests.scripted.world import open_world
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from tests.scripted.world import World
 
 LONGEST_S = 1.0
+UPLOAD_BYTES = 16 * 1024 * 1024
 BEAT_S = 0.002
 RETRIES = 2
 PIECE_BYTES = 256 * 1024
@@ -118,15 +121,17 @@ class Target:
     def path(self) -> str:
         return f"/local/instances/{self.instance.id}"
 
-    async def call(self, what: str, method: str, path: str, body: bytes = b"") -> bytes:
-        return await self._send(what, self.url, method, path, body, self.world.key)
+    async def call(
+        self, what: str, method: str, path: str, body: bytes = b"", kind: str = JSON
+    ) -> bytes:
+        return await self._send(what, self.url, method, path, body, self.world.key, kind)
 
     async def call_relay(self, what: str, path: str, body: bytes) -> bytes:
         token = self.world.box.relay_token(str(self.instance.sandbox_id))
         return await self._send(what, self.relay_url, "POST", path, body, token)
 
     async def _send(
-        self, what: str, url: str, method: str, path: str, body: bytes, key: str
+        self, what: str, url: str, method: str, path: str, body: bytes, key: str, kind: str = JSON
     ) -> bytes:
         """Sends a request and reads its whole answer, with little work on the loop.
 
@@ -134,11 +139,11 @@ class Target:
         processor time, but not each time.
         """
         shown = f"{method} {path.replace(str(self.instance.id), '{instance_id}')}: {what}"
-        answer, shortest_s = await self._send_once(url, method, path, body, key)
+        answer, shortest_s = await self._send_once(url, method, path, body, key, kind)
         for _ in range(RETRIES):
             if shortest_s < LONGEST_S:
                 break
-            answer, stall_s = await self._send_once(url, method, path, body, key)
+            answer, stall_s = await self._send_once(url, method, path, body, key, kind)
             shortest_s = min(shortest_s, stall_s)
         self.heartbeat.note(shown, shortest_s)
         # The answer of a server that closed the connection early may be lost.
@@ -146,12 +151,12 @@ class Target:
         return answer
 
     async def _send_once(
-        self, url: str, method: str, path: str, body: bytes, key: str
+        self, url: str, method: str, path: str, body: bytes, key: str, kind: str
     ) -> tuple[bytes, float]:
         host, port = url.removeprefix("http://").split(":")
         head = (
             f"{method} {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {key}\r\n"
-            f"x-api-key: {key}\r\nContent-Type: {JSON}\r\nContent-Length: {len(body)}\r\n"
+            f"x-api-key: {key}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n"
             "Connection: close\r\n\r\n"
         )
         async with self.heartbeat.measuring():
@@ -394,6 +399,27 @@ async def test_no_route_holds_the_loop(target: Target) -> None:
             path = IN_PATH.sub("x", each.path.replace("{instance_id}", str(target.instance.id)))
             for what, body in awkward_bodies(list(each.body.model_fields)):
                 await target.call(what, each.method, path, body)
+    target.heartbeat.check()
+
+
+async def test_no_upload_and_no_archive_holds_the_loop(target: Target) -> None:
+    upload = f"/v1/instances/{target.instance.id}/files/upload"
+    head = '--x\r\nContent-Disposition: form-data; name="%s"\r\n'
+    path, file = f"{head % 'path'}\r\na\r\n", f"{head % 'file'}\r\n"
+    for what, begin, unit in (
+        ("near boundaries", path + file, "\r\n--"),
+        ("headers", path + head % "file", "a: b\r\n"),
+        ("parts", path, f"{file}\r\n"),
+        ("boundaries", "", "--x\r\n"),
+    ):
+        body = (begin + filled(unit, UPLOAD_BYTES)).encode()
+        await target.call(what, "POST", upload, body, "multipart/form-data; boundary=x")
+    for what, body in {
+        "zeros": bytes(UPLOAD_BYTES),
+        "a bomb": gzip.compress(bytes(UPLOAD_BYTES)),
+        "headers": archive({f"a/{number}": b"" for number in range(UPLOAD_BYTES // 2000)}),
+    }.items():
+        await target.call(what, "POST", "/local/instances/import", body, "application/octet-stream")
     target.heartbeat.check()
 
 
