@@ -6,10 +6,12 @@ nodes are counted, each as often as it is used, before values are made of them.
 
 from __future__ import annotations
 
+import math
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import yaml
+from yaml.constructor import SafeConstructor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,7 +21,8 @@ MAX_CHARACTERS = 4_000_000
 MAX_VALUES = 100_000
 MAX_DEPTH = 100
 MAX_DIGITS = 100
-_NUMBERS = {"tag:yaml.org,2002:int", "tag:yaml.org,2002:float"}
+_FLOAT = "tag:yaml.org,2002:float"
+_NUMBERS = {"tag:yaml.org,2002:int", _FLOAT}
 
 
 class YamlInvalid(ValueError):
@@ -74,6 +77,32 @@ def _translated() -> Iterator[None]:
         raise YamlInvalid(str(error).partition("\n")[0]) from None
 
 
+def _check_scalar(node: yaml.ScalarNode) -> None:
+    line = node.start_mark.line + 1
+    if node.tag in _NUMBERS:
+        if len(node.value) > MAX_DIGITS:
+            raise YamlInvalid(f"a number has more than {MAX_DIGITS} digits", line)
+        if node.tag == _FLOAT and not _is_finite(node):
+            raise YamlInvalid("a number is not finite, so JSON cannot write it", line)
+    try:
+        node.value.encode()
+    except UnicodeEncodeError:
+        # YAML has no pairs of escapes as JSON has, so JSON's are joined here.
+        halves = node.value.encode("utf-16-le", "surrogatepass")
+        try:
+            node.value = halves.decode("utf-16-le")
+        except UnicodeDecodeError:
+            raise YamlInvalid("a text has half of a character, such as \\ud800", line) from None
+
+
+def _is_finite(node: yaml.ScalarNode) -> bool:
+    try:
+        return math.isfinite(SafeConstructor().construct_yaml_float(node))
+    except ValueError:
+        # It only says that it is a number, which `construct` refuses.
+        return True
+
+
 def _check(root: yaml.Node) -> None:
     pending, count, characters = [(root, 1)], 1, 0
     while pending:
@@ -82,9 +111,7 @@ def _check(root: yaml.Node) -> None:
             raise YamlInvalid(f"it is nested deeper than {MAX_DEPTH} levels")
         if isinstance(node, yaml.ScalarNode):
             characters += len(node.value)
-            if node.tag in _NUMBERS and len(node.value) > MAX_DIGITS:
-                line = node.start_mark.line + 1
-                raise YamlInvalid(f"a number has more than {MAX_DIGITS} digits", line)
+            _check_scalar(node)
         children = [each for _, *pair in parts(node) for each in {id(n): n for n in pair}.values()]
         count += len(children)
         if count > MAX_VALUES:

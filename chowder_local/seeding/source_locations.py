@@ -80,6 +80,8 @@ def _parse(file: Path, text: str) -> tuple[Any, SourceLocations]:
         _check_unique_names(locations, root, ())
     # Constructing merges names, so that some would be there twice.
     content = untrusted_json.read(text) if is_json else untrusted_yaml.construct(root)
+    if is_json and untrusted_json.replace_surrogates(content) != content:
+        raise ValueError("no Unicode: a text has half of a character, as \\ud800 is")
     return content, locations
 
 

@@ -55,6 +55,10 @@ BOMBS = {
     "digits": "a: " + "9" * 5000,
     "a hexadecimal number": "a: 0x" + "f" * 60_000,
     "a day that is none": "a: 2026-99-99",
+    "an infinite number": "a: .inf",
+    "a number that is none": "a: .nan",
+    "a number that is too large": "a: 1.0e+999",
+    "half of a character": 'a: "\\ud800"',
     "a long text": "a: " + "b" * 4_000_000,
 }
 
@@ -62,6 +66,7 @@ BOMBS = {
 def test_every_reader_refuses_what_stands_for_too_much(tmp_path: Path) -> None:
     for name, bomb in BOMBS.items():
         (tmp_path / f"{name}.yaml").write_text(bomb)
+    (tmp_path / "half of a character.json").write_text('{"a": "\\ud800"}')
     command = [sys.executable, "-c", READERS, str(tmp_path)]
     ended = subprocess.run(command, capture_output=True, text=True)
     assert (ended.returncode, ended.stdout) == (0, ""), ended.stderr
@@ -72,6 +77,10 @@ def test_aliases_and_merges_within_the_bounds_are_read() -> None:
     value = construct(compose(text))
     assert value == {"a": {"x": 1}, "b": [{"x": 1}] * 2, "c": {"x": 1, "y": 2.5}}
     assert construct(compose("")) is None
+
+
+def test_a_pair_of_escapes_is_one_character_as_in_json() -> None:
+    assert construct(compose('{"\\ud83e\\udd9e": "a"}')) == {"\U0001f99e": "a"}
 
 
 def test_a_refusal_has_the_line() -> None:
