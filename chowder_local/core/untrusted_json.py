@@ -34,26 +34,47 @@ def read(text: bytes | str, *, values_max: int | None = None) -> Any:
         value = _DECODER.decode(text)
     except RecursionError:
         raise ValueError("nested too deeply") from None
+    except ValueError as error:
+        # Python's words name one of its functions.
+        if str(error).startswith("Exceeds the limit"):
+            raise ValueError("a number has too many digits") from None
+        raise
     # Counting brackets is quick and rules out most texts.
-    if text.count("[") + text.count("{") > DEPTH_MAX:
-        _check_depth(value)
+    is_suspect = text.count("[") + text.count("{") > DEPTH_MAX
+    if is_suspect and is_deeper(value, DEPTH_MAX):
+        raise ValueError("nested too deeply")
     return value
+
+
+def read_encodable(text: bytes, *, values_max: int | None = None) -> Any:
+    """As `read`; the value can be encoded as UTF-8: each lone surrogate is `�`."""
+    value = read(text, values_max=values_max)
+    # Only an escape can produce a lone surrogate, and most texts have none.
+    has_surrogates = b"\\ud" in text or b"\\uD" in text
+    return replace_surrogates(value) if has_surrogates else value
 
 
 def read_object(text: bytes | str, *, values_max: int | None = VALUES_MAX) -> dict[str, Any]:
     """A JSON object, read as `read` does."""
-    value = read(text, values_max=values_max)
-    if not isinstance(value, dict):
-        raise ValueError("not a JSON object")
-    return value
+    return _object(read(text, values_max=values_max))
 
 
 def read_encodable_object(text: bytes, *, values_max: int = VALUES_MAX) -> dict[str, Any]:
     """As `read_object`; the object can be encoded as UTF-8."""
-    value = read_object(text, values_max=values_max)
-    # Only an escape can produce a lone surrogate, and most texts have none.
-    has_surrogates = b"\\ud" in text or b"\\uD" in text
-    return replace_surrogates(value) if has_surrogates else value
+    return _object(read_encodable(text, values_max=values_max))
+
+
+def is_deeper(value: Any, levels: int) -> bool:
+    """Whether a JSON value is nested deeper than that; a text or a number has no level."""
+    # Level by level: on a deep stack, the calls of a recursion take a hundred times as long.
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(levels):
+        below: list[Any] = []
+        for each in level:
+            below += each.values() if isinstance(each, dict) else each
+        if not (level := [each for each in below if isinstance(each, dict | list)]):
+            return False
+    return bool(level)
 
 
 def object_of(value: Any) -> dict[str, Any]:
@@ -118,15 +139,10 @@ def _separators(text: bytes) -> int:
     return len(text.translate(None, _NO_SEPARATORS))
 
 
-def _check_depth(value: Any) -> None:
-    level = [value]
-    for _ in range(DEPTH_MAX):
-        below: list[Any] = []
-        for each in level:
-            below += each.values() if isinstance(each, dict) else each
-        if not (level := [each for each in below if isinstance(each, dict | list)]):
-            return
-    raise ValueError("nested too deeply")
+def _object(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError("not a JSON object")
+    return value
 
 
 def _float(text: str) -> float:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from chowder_local.core import untrusted_json
 from chowder_local.core.errors.requests import ExchangeNotFound
 from chowder_local.core.fault_injection import FaultDraft, FaultKind
 from chowder_local.dashboard.inspector import HERE, all_calls, build_rows
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from chowder_local.relay.wire.wire_format import ModelOutput, Usage
 
 FAILURE_STATUS = 502
+INDENTED_MAX_TIMES = 4
+"""How many times as long a request may become by its indentation."""
 
 
 @dataclass(frozen=True)
@@ -173,7 +176,13 @@ def _prompt_turn(turn: Turn) -> PromptTurn:
 def _indented(body: bytes) -> str:
     text = body.decode("utf-8", "replace")
     try:
-        content: Any = json.loads(text)
-    except (ValueError, RecursionError):
+        content = untrusted_json.read(text)
+    except ValueError:
         return text
-    return json.dumps(content, indent=2, ensure_ascii=False)
+    pieces, left = [], INDENTED_MAX_TIMES * max(len(text), 1000)
+    for piece in json.JSONEncoder(indent=2, ensure_ascii=False).iterencode(content):
+        # Many values on many levels would be gigabytes of indentation.
+        if (left := left - len(piece)) < 0:
+            return text
+        pieces.append(piece)
+    return "".join(pieces)

@@ -36,7 +36,7 @@ HTMX_STOP_POLLING = 286
 def fragment(request: Request, template: str, status: int = 200, **context: Any) -> HTMLResponse:
     """A template without a page around it, which htmx swaps in."""
     html = dashboard(request).rendering.html(template, **context)
-    return HTMLResponse(html, status, HEADERS)
+    return _html(html, status)
 
 
 def part(request: Request, template: str, macro: str, *args: Any, **options: Any) -> Markup:
@@ -46,7 +46,12 @@ def part(request: Request, template: str, macro: str, *args: Any, **options: Any
 
 def parts(*html: str, status: int = 200) -> HTMLResponse:
     """Parts of a page, which htmx swaps in."""
-    return HTMLResponse("\n".join(html), status, HEADERS)
+    return _html("\n".join(html), status)
+
+
+def _html(html: str, status: int) -> HTMLResponse:
+    # What sandboxes and models write may have half of a character.
+    return HTMLResponse(html.encode(errors="replace"), status, HEADERS)
 
 
 def notice(request: Request, text: str, *changed: str) -> HTMLResponse:

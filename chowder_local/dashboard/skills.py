@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, Field
 
 from chowder_local.api.schemas.skills import SkillChange, SkillInstallation
-from chowder_local.core.errors.requests import InputInvalid
 from chowder_local.dashboard.forms import form, parse_form, with_query
 from chowder_local.dashboard.pages import agent_part, instance_page, notice, part, parts
-from chowder_local.http.bodies import parse_query, validated
+from chowder_local.http.bodies import json_of, parse_query, validated
 from chowder_local.http.services import instance_of, running_instance_of, services
 
 if TYPE_CHECKING:
@@ -162,7 +160,7 @@ def _change(fields: dict[str, str]) -> dict[str, Any]:
     if "variable" in fields:
         env[fields["variable"]] = fields.get("value", "")
     if "config" in fields:
-        change["config"] = _settings(fields["config"])
+        change["config"] = json_of(fields["config"].encode())
     kind, _, removed = fields.get("remove", "").partition(".")
     if kind == "env":
         env[removed] = None
@@ -171,11 +169,3 @@ def _change(fields: dict[str, str]) -> dict[str, Any]:
     elif kind:
         change["apiKey"] = None
     return change | ({"env": env} if env else {})
-
-
-def _settings(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as invalid:
-        problem = {"loc": ["body", "config"], "msg": f"Invalid JSON: {invalid}", "type": "json"}
-        raise InputInvalid([problem]) from None

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
+from chowder_local.core import untrusted_json
 from chowder_local.relay.prompt_format.system_prompt import LONGEST_NAME, find_session
 from chowder_local.relay.wire.formats import wire_format
 from chowder_local.relay.wire.reply import play
@@ -59,8 +60,8 @@ class ModelCall:
 
     @cached_property
     def content(self) -> Any:
-        """The parsed body. Raises ValueError or RecursionError if it is not valid JSON."""
-        return json.loads(self.body)
+        """The parsed body, which can be written as JSON. Raises ValueError if it is not JSON."""
+        return untrusted_json.read_encodable(self.body)
 
     @cached_property
     def model(self) -> str | None:

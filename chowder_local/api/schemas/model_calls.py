@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
@@ -10,6 +9,7 @@ from pydantic import BaseModel, Field
 from pydantic.config import JsonDict  # noqa: TC002 - of a constant
 
 from chowder_local.api.schemas.fields import Id
+from chowder_local.core import untrusted_json
 from chowder_local.relay.recordings.entries import Entry
 
 if TYPE_CHECKING:
@@ -135,8 +135,8 @@ def _fields(call: LoggedCall, session: SessionName | None) -> dict[str, Any]:
 
 def _content(body: bytes) -> Any:
     try:
-        return json.loads(body)
-    except (ValueError, RecursionError):
+        return untrusted_json.read_encodable(body)
+    except ValueError:
         return body.decode("utf-8", "replace")
 
 

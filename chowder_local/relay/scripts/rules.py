@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     AliasChoices,
     BaseModel,
     BeforeValidator,
@@ -20,6 +21,7 @@ from pydantic import (
 
 from chowder_local.core.domain import ModelProvider
 from chowder_local.core.errors.upstream import StreamBroken
+from chowder_local.core.untrusted_json import is_deeper
 from chowder_local.relay.scripts.patterns import SIZE_MAX, PatternInvalid, compile_pattern, size
 from chowder_local.relay.scripts.templates import TemplateInvalid
 from chowder_local.relay.scripts.templates import check as check_template
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 
 MAX_RULES = 1_000
 MAX_CHUNKS = 10_000
+MAX_LEVELS = 32
+"""The limit for the arguments of a call."""
 MAX_BYTES = 4_000_000
 """The limit for a script that the API takes."""
 MAX_PATTERN_SIZE = 50_000
@@ -52,12 +56,20 @@ def _flag(value: Any) -> Any:
     return value
 
 
+def _shallow(arguments: dict[str, Any]) -> dict[str, Any]:
+    # The dashboard shows them indented, which would multiply them by their levels.
+    if is_deeper(arguments, MAX_LEVELS):
+        raise ValueError(f"should be nested no deeper than {MAX_LEVELS} levels")
+    return arguments
+
+
 Number = BeforeValidator(_no_flag)
 Seconds = Annotated[float, Field(ge=0, le=MAX_WAIT_S), Number]
 Count = Annotated[int, Field(ge=0), Number]
 Ordinal = Annotated[int, Field(ge=1), Number]
 MatchText = Annotated[str, Field(max_length=10_000)]
 Id = Annotated[str, Field(max_length=200)]
+Arguments = Annotated[dict[str, Any], AfterValidator(_shallow)]
 
 
 class _Strict(BaseModel):
@@ -171,7 +183,7 @@ class ToolCall(_Strict):
         validation_alias=AliasChoices("name", "call"),
         description="Name of the tool; this member may be called `call`, too.",
     )
-    arguments: dict[str, Any] = Field(
+    arguments: Arguments = Field(
         default_factory=dict, description="Arguments of the call, by name."
     )
 
@@ -206,7 +218,7 @@ class Action(_Strict):
         validation_alias=AliasChoices("call", "name"),
         description="Name of the one tool to call; this member may be called `name`, too.",
     )
-    arguments: dict[str, Any] | None = Field(None, description="Arguments of `call`, by name.")
+    arguments: Arguments | None = Field(None, description="Arguments of `call`, by name.")
     calls: list[ToolCall] | None = Field(
         None, min_length=1, description="Several tool calls at once, instead of `call`."
     )

@@ -18,7 +18,8 @@ MATCHED_TEXT_MAX = 200
 """Characters of the message that a rule matches; more would make the rule too specific."""
 
 LONG_SCRIPT_RULES = 100
-"""From this number of rules on a script is written as JSON, which is much faster."""
+LONG_SCRIPT_CHARS = 100_000
+"""A script with more rules or characters is written as JSON, which is much faster."""
 
 
 def serialize(script: ReplyScript) -> str:
@@ -27,10 +28,11 @@ def serialize(script: ReplyScript) -> str:
     import yaml
 
     content = script.model_dump(mode="json", exclude_unset=True)
-    if len(script.replies) > LONG_SCRIPT_RULES:
-        return json.dumps(content, indent=2, ensure_ascii=False)
-    text: str = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100)
-    return text
+    text = json.dumps(content, indent=2, ensure_ascii=False)
+    if len(script.replies) > LONG_SCRIPT_RULES or len(text) > LONG_SCRIPT_CHARS:
+        return text
+    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100)
+    return str(text)
 
 
 def make_rule(conversation: Conversation, output: ModelOutput, status: int | None) -> Rule:

@@ -130,6 +130,8 @@ SENSELESS: list[dict[str, str]] = [
     {"enabled": "false"},
     {"name": "pager", "enabled": "perhaps"},
     {"name": "pager", "config": "{"},
+    {"name": "pager", "config": '{"a": NaN}'},
+    {"name": "pager", "config": '{"a": "\\ud800"}'},
     {"name": "pager", "config": "[1]"},
     {"name": "pager", "variable": "no name", "value": "x"},
 ]
