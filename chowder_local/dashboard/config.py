@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from dataclasses import dataclass
@@ -9,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, Field
 
+from chowder_local.api.schemas.fields import OVERRIDES_DEPTH_MAX
 from chowder_local.api.schemas.instances import InstanceChange
 from chowder_local.core.errors.agents import ConfigRefused, FileTooLarge, Problem
 from chowder_local.core.errors.requests import InputInvalid
+from chowder_local.core.untrusted_json import is_deeper
 from chowder_local.dashboard.forms import parse_form
 from chowder_local.dashboard.pages import agent_part, instance_page, notice, part, parts
 from chowder_local.http.bodies import json_of, validated
@@ -34,6 +37,8 @@ FORM_MAX_BYTES = 2 * 1024 * 1024
 """The form holds two documents, and its encoding takes three bytes for some characters."""
 DOCUMENT_MAX_CHARS = 256 * 1024
 """Also the limit of one change."""
+LOCATED_MAX_CHARS = 1000
+"""A longer path has the line of its nearest parent."""
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+', re.DOTALL)
 _UNKNOWN_KEYS = re.compile(r"Unrecognized keys?: (.+)", re.DOTALL)
 
@@ -79,11 +84,17 @@ async def save(request: Request) -> Response:
 async def _with_patch(request: Request, action: Action) -> Response:
     instance = await running_instance_of(request)
     sent = await parse_form(request, ConfigForm, FORM_MAX_BYTES)
-    document = read_document(sent.document)
+    # In a thread: to find the lines of many members takes a while.
+    before, document = await asyncio.to_thread(
+        lambda: (read_document(sent.before), read_document(sent.document))
+    )
+    if isinstance(before, LocatedProblem):
+        problem = {"loc": ["body", "before"], "msg": before.message, "type": "value_error"}
+        raise InputInvalid([problem])
     if isinstance(document, LocatedProblem):
         return _refused(request, [document])
     try:
-        patch = difference(json_of(sent.before.encode()), document)
+        patch = difference(before, document)
         validated(InstanceChange, {"openclaw_config": patch}, "body")
         return await action(request, instance, patch)
     except ConfigRefused as refused:
@@ -119,6 +130,8 @@ def _refused(request: Request, problems: Sequence[LocatedProblem]) -> Response:
 
 def read_document(text: str) -> dict[str, Any] | LocatedProblem:
     """The typed object, or the problem that makes it invalid."""
+    if len(text) > DOCUMENT_MAX_CHARS:
+        return LocatedProblem(f"It may have at most {DOCUMENT_MAX_CHARS} characters.")
     try:
         document = json_of(text.encode())
     except InputInvalid as invalid:
@@ -127,6 +140,8 @@ def read_document(text: str) -> dict[str, Any] | LocatedProblem:
         return LocatedProblem(problem["msg"], line=_line(text, position))
     if not isinstance(document, dict):
         return LocatedProblem("The configuration must be one JSON object, in braces.", line=1)
+    if is_deeper(document, OVERRIDES_DEPTH_MAX):
+        return LocatedProblem(f"It may be nested no deeper than {OVERRIDES_DEPTH_MAX} levels.")
     seen: set[tuple[str, ...]] = set()
     for path, line in _members(text):
         # Python's JSON parser silently keeps the last value.
@@ -140,7 +155,9 @@ def locate(text: str, problems: Iterable[Problem]) -> list[LocatedProblem]:
     """Problems with their lines, in order; a missing member gets its parent's line."""
     lines: dict[str, int] = {}
     for path, line in _members(text):
-        lines.setdefault(".".join(path), line)
+        # A long name of a parent would be copied for each member below it.
+        if sum(map(len, path)) <= LOCATED_MAX_CHARS:
+            lines.setdefault(".".join(path), line)
     located = [LocatedProblem(each.text, each.path, _line_of(lines, each)) for each in problems]
     return sorted(located, key=lambda each: each.line or 0)
 

@@ -13,6 +13,7 @@ import time
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 import pytest
 
@@ -116,6 +117,8 @@ class Target:
     url: str
     relay_url: str
     instance: Instance
+    session: str = ""
+    """The cookie."""
 
     @property
     def path(self) -> str:
@@ -124,14 +127,39 @@ class Target:
     async def call(
         self, what: str, method: str, path: str, body: bytes = b"", kind: str = JSON
     ) -> bytes:
-        return await self._send(what, self.url, method, path, body, self.world.key, kind)
+        headers = f"Content-Type: {kind}\r\n"
+        return await self._send(what, self.url, method, path, body, self.world.key, headers)
+
+    async def sign_in(self) -> None:
+        """Opens a session of the dashboard, for `submit`."""
+        key = urlencode({"key": self.world.key}).encode()
+        answer = await self._send("", self.url, "POST", "/sign-in", key, "", self._as_page())
+        self.session = answer.partition(b"set-cookie: ")[2].partition(b";")[0].decode()
+
+    async def submit(self, what: str, path: str, form: dict[str, str]) -> bytes:
+        """Sends a form of the dashboard, or shows the page if the form is empty."""
+        method, body = ("POST", urlencode(form).encode()) if form else ("GET", b"")
+        return await self._send(what, self.url, method, path, body, "", self._as_page())
+
+    def _as_page(self) -> str:
+        return (
+            "Content-Type: application/x-www-form-urlencoded\r\n"
+            f"HX-Request: true\r\nOrigin: {self.url}\r\nCookie: {self.session}\r\n"
+        )
 
     async def call_relay(self, what: str, path: str, body: bytes) -> bytes:
         token = self.world.box.relay_token(str(self.instance.sandbox_id))
         return await self._send(what, self.relay_url, "POST", path, body, token)
 
     async def _send(
-        self, what: str, url: str, method: str, path: str, body: bytes, key: str, kind: str = JSON
+        self,
+        what: str,
+        url: str,
+        method: str,
+        path: str,
+        body: bytes,
+        key: str,
+        headers: str = f"Content-Type: {JSON}\r\n",
     ) -> bytes:
         """Sends a request and reads its whole answer, with little work on the loop.
 
@@ -139,11 +167,11 @@ class Target:
         processor time, but not each time.
         """
         shown = f"{method} {path.replace(str(self.instance.id), '{instance_id}')}: {what}"
-        answer, shortest_s = await self._send_once(url, method, path, body, key, kind)
+        answer, shortest_s = await self._send_once(url, method, path, body, key, headers)
         for _ in range(RETRIES):
             if shortest_s < LONGEST_S:
                 break
-            answer, stall_s = await self._send_once(url, method, path, body, key, kind)
+            answer, stall_s = await self._send_once(url, method, path, body, key, headers)
             shortest_s = min(shortest_s, stall_s)
         self.heartbeat.note(shown, shortest_s)
         # The answer of a server that closed the connection early may be lost.
@@ -151,12 +179,12 @@ class Target:
         return answer
 
     async def _send_once(
-        self, url: str, method: str, path: str, body: bytes, key: str, kind: str
+        self, url: str, method: str, path: str, body: bytes, key: str, headers: str
     ) -> tuple[bytes, float]:
         host, port = url.removeprefix("http://").split(":")
         head = (
-            f"{method} {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {key}\r\n"
-            f"x-api-key: {key}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n"
+            f"{method} {path} HTTP/1.1\r\nHost: {host}:{port}\r\nAuthorization: Bearer {key}\r\n"
+            f"x-api-key: {key}\r\n{headers}Content-Length: {len(body)}\r\n"
             "Connection: close\r\n\r\n"
         )
         async with self.heartbeat.measuring():
@@ -434,6 +462,52 @@ def awkward_bodies(names: list[str]) -> Iterator[tuple[str, bytes]]:
     count = VALUES_MAX // 3 // len(names) - 10
     yield "many objects", with_each({f"a{number}": {} for number in range(count)})
     yield "nested arrays", b"[" * UNCOUNTED_BYTES
+
+
+def nested(inner: str, levels: int = 190) -> str:
+    return '{"a":' * levels + inner + "}" * levels
+
+
+NAMES = ",".join(f'"k{number}":0' for number in range(20_000))
+DOCUMENTS = {
+    "more levels than are read": nested("0", 100_000),
+    "many values on many levels": nested(f"[{'0,' * 100_000}0]"),
+    "many names on many levels": nested(f"{{{NAMES}}}"),
+    "many names": f"{{{NAMES}}}",
+    "a long name above many": '{"' + "k" * 50_000 + '":{' + NAMES + "}}",
+    "one name many times": '{"a":0' + ',"a":0' * 30_000 + "}",
+    "a number of many digits": '{"a":' + "9" * 10_000 + "}",
+    "a number without a float": '{"a":1e999}',
+    "no number": '{"a":NaN}',
+    "half of a character": '{"a":"\\ud800"}',
+}
+
+
+async def test_no_document_holds_the_loop_or_is_a_defect(target: Target) -> None:
+    await target.sign_in()
+    config = f"/instances/{target.instance.id}/config"
+    assert (await target.submit("", "/recordings", {})).startswith(b"HTTP/1.1 200")
+    # The gateway takes each change.
+    payload = {"hash": "h", "sourceConfig": {}, "sentinel": {"payload": {"stats": {}}}}
+    target.provider.answer = json_response({"ok": True, "payload": payload})
+    for what, document in DOCUMENTS.items():
+        await target.submit(what, f"{config}/check", {"document": document, "before": "{}"})
+        await target.submit(what, f"{config}/check", {"document": "{}", "before": document})
+        change = f'{{"openclaw_config":{document}}}'.encode()
+        for _ in range(2):
+            await target.call(what, "PATCH", f"/v1/instances/{target.instance.id}", change)
+        rule = f'{{"replies":[{{"reply":{{"call":"x","arguments":{document}}}}}]}}'
+        await target.submit(what, "/recordings/replies", {"text": rule})
+        await target.submit(what, "/recordings", {})
+        await target.call(what, "GET", "/local/replies")
+        await target.call(what, "PUT", "/local/replies", rule.encode())
+        await target.submit(what, "/recordings", {})
+        await target.call_relay(what, CHAT, chat("Hi")[:-1] + f',"x":{document}}}'.encode())
+        (call,) = target.world.call_log.latest().values()
+        await target.call(what, "GET", f"/local/exchanges/{call.id}")
+        page = await target.submit(what, f"/inspector/{call.id}", {})
+        assert len(page) < 50 * len(document) + 100_000, what
+    target.heartbeat.check()
 
 
 async def test_no_message_and_no_answer_of_a_gateway_holds_the_loop(target: Target) -> None:

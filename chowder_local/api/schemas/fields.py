@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from chowder_local.core.untrusted_json import is_deeper
+
 Name = Annotated[str, Field(min_length=1, max_length=128, examples=["my-first-agent"])]
 
 ShortText = Annotated[str, Field(max_length=128)]
@@ -21,18 +23,12 @@ OVERRIDES_MAX_BYTES = 256 * 1024
 def _bounded(overrides: dict[str, Any]) -> dict[str, Any]:
     for key, value in overrides.items():
         # A dot in a key adds a level.
-        if key.count(".") + 1 + _depth(value) > OVERRIDES_DEPTH_MAX:
+        levels = OVERRIDES_DEPTH_MAX - 1 - key.count(".")
+        if levels < 0 or is_deeper(value, levels):
             raise ValueError(f"It should be nested no deeper than {OVERRIDES_DEPTH_MAX} levels")
     if len(json.dumps(overrides)) > OVERRIDES_MAX_BYTES:
         raise ValueError(f"It should have at most {OVERRIDES_MAX_BYTES} bytes as JSON")
     return overrides
-
-
-def _depth(value: Any) -> int:
-    """How many levels a value has; the JSON parser bounds them, so that recursion is safe."""
-    if isinstance(value, dict):
-        value = list(value.values())
-    return 1 + max(map(_depth, value), default=0) if isinstance(value, list) else 0
 
 
 Overrides = Annotated[dict[str, Any], AfterValidator(_bounded)]

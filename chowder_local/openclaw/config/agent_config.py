@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from chowder_local.core.domain import GATEWAY_PORT, OTHER_PROVIDERS, ModelProvider
@@ -104,19 +105,25 @@ def apply_change(
     Overrides that the change replaces are removed, so that no setting occurs twice. A null stays
     if it removes a setting of the initial configuration, and is dropped otherwise.
     """
-    result = dict(overrides or {})
+    result = merged({}, overrides or {}, keep_nulls=True)
+    below: defaultdict[str, list[str]] = defaultdict(list)
+    """Keys of the result by the paths above them: each is compared only with those it may touch."""
+    for key in result:
+        for path in _paths_above(key):
+            below[path].append(key)
     for key, value in change.items():
         patch = _nest({key: value})
-        same_key = result.get(key)
-        result = {
-            other: left
-            for other, former in result.items()
-            if other != key
-            and (left := _unreplaced(former, other.split("."), patch)) is not _ABSENT
-        }
-        if isinstance(same_key, dict) and isinstance(value, dict):
-            value = merged(same_key, value, keep_nulls=True)
+        same_key = result.pop(key, None)
+        above = _paths_above(key)
+        for other in (*above, *below.pop(key, ())):
+            if other in result:
+                _drop_replaced(result, other, patch)
+        if isinstance(value, dict):
+            former = same_key if isinstance(same_key, dict) else {}
+            value = merged(former, value, keep_nulls=True)
         result[key] = value
+        for path in above:
+            below[path].append(key)
     initial = initial_config(gateway_token="", relay_url="", relay_token="", provider=provider)
     left = {
         key: _drop_idle_nulls(value, _value_at(initial, *key.split(".")))
@@ -129,20 +136,30 @@ _ABSENT = object()
 """Stands for a setting that does not exist; None is a valid value."""
 
 
-def _unreplaced(former: Any, names: list[str], patch: Any) -> Any:
-    """The part of the override at the path `names` that a nested patch does not replace."""
-    for name in names:
-        if not isinstance(patch, dict):
-            return _ABSENT
-        if name not in patch:
-            return former
-        patch = patch[name]
-    if not isinstance(patch, dict):
-        return _ABSENT
-    if not isinstance(former, dict):
-        return former if former == patch else _ABSENT
-    left = {name: _unreplaced(value, [name], patch) for name, value in former.items()}
-    return {name: value for name, value in left.items() if value is not _ABSENT} or _ABSENT
+def _paths_above(key: str) -> list[str]:
+    names = key.split(".")
+    return [".".join(names[:end]) for end in range(1, len(names))]
+
+
+def _drop_replaced(overrides: dict[str, Any], key: str, patch: Any) -> None:
+    """Removes the part of the override at the path `key` that a nested patch replaces."""
+    for name in key.split("."):
+        if isinstance(patch, dict):
+            if name not in patch:
+                return
+            patch = patch[name]
+    if not _is_left(overrides[key], patch):
+        del overrides[key]
+
+
+def _is_left(former: Any, patch: Any) -> bool:
+    """Removes from a value what a merge patch for it replaces; whether something is left."""
+    if not (isinstance(former, dict) and isinstance(patch, dict)):
+        return False
+    for name, value in patch.items():
+        if name in former and not _is_left(former[name], value):
+            del former[name]
+    return bool(former)
 
 
 def _value_at(config: Any, *names: str) -> Any:
@@ -166,10 +183,21 @@ def _nest(overrides: Mapping[str, Any]) -> dict[str, Any]:
         names = key.split(".")
         if not all(names):
             raise ConfigRefused(f"The configuration path {key!r} has an empty part.")
-        for name in reversed(names[1:]):
+        for name in reversed(names):
             value = {name: value}
-        nested = merged(nested, {names[0]: value}, keep_nulls=True)
+        _merge_into(nested, value)
     return nested
+
+
+def _merge_into(config: dict[str, Any], change: Mapping[str, Any]) -> None:
+    # In place, and no object of `change` becomes part of it: copies would take quadratic time.
+    for key, value in change.items():
+        if isinstance(value, dict):
+            if not isinstance(config.get(key), dict):
+                config[key] = {}
+            _merge_into(config[key], value)
+        else:
+            config[key] = value
 
 
 def merged(
