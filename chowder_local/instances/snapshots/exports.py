@@ -49,6 +49,8 @@ MANIFEST = "chowder-agent.json"
 FORMAT = "chowder-local agent"
 VERSION = 1
 MAX_MANIFEST_BYTES = 32 * 1024 * 1024
+MAX_MANIFEST_VALUES = 1_000_000
+"""With the names of members: more than an export of MAX_SESSIONS has."""
 MAX_HISTORIES_CHARACTERS = 512 * 1024
 """Histories beyond it are left out: the imported agent gets what clients resend as context."""
 MAX_SESSIONS = 100_000
@@ -281,10 +283,9 @@ def read_manifest(file: IO[bytes]) -> Manifest:
     content = file.read(header.size)
     file.seek(-header.size % tarfile.BLOCKSIZE, 1)
     try:
-        # In a thread; it has the digests of all conversations.
-        manifest = untrusted_json.read_object(content, values_max=None)
-    except ValueError:
-        raise ArchiveRefused(f"{MANIFEST} is not JSON.") from None
+        manifest = untrusted_json.read_object(content, values_max=MAX_MANIFEST_VALUES)
+    except ValueError as error:
+        raise ArchiveRefused(f"{MANIFEST} is not JSON: {error}.") from None
     if manifest.get("format") != FORMAT or not isinstance(manifest.get("version"), int):
         raise ArchiveRefused(f"{MANIFEST} does not describe an agent.")
     if manifest["version"] > VERSION:
