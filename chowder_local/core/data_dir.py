@@ -8,7 +8,7 @@ import stat
 from contextlib import suppress
 from typing import IO, TYPE_CHECKING
 
-from chowder_local.core.errors.process import DataDirUnusable
+from chowder_local.core.errors.process import DataDirUnusable, data_dir_failure
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,9 +50,10 @@ def write_private(path: Path, content: bytes) -> None:
     except OSError as failed:
         with suppress(OSError):
             part.unlink()
-        raise DataDirUnusable(
+        raise data_dir_failure(
+            failed,
             f"{path} cannot be written: {failed.strerror}. Free space or make it writable, "
-            "or choose another directory with --data-dir."
+            "or choose another directory with --data-dir.",
         ) from failed
 
 
@@ -80,7 +81,8 @@ def open_log(path: Path) -> IO[bytes]:
 
 def unusable(folder: Path, failure: OSError) -> DataDirUnusable:
     """The error for a data directory that cannot be used."""
-    return DataDirUnusable(
+    return data_dir_failure(
+        failure,
         f"The data directory {folder} cannot be used: {failure.strerror}. "
-        "Free space or correct its permissions, or choose another one with --data-dir."
+        "Free space or correct its permissions, or choose another one with --data-dir.",
     )

@@ -144,13 +144,18 @@ def run_exec(
     return client.api.exec_inspect(exec_id)["ExitCode"] == 0, output_text
 
 
+def python_command(program: str) -> list[str]:
+    """The command that runs a program of `engine.programs`, before its arguments."""
+    source = (resources.files("chowder_local.engine.programs") / program).read_text("utf-8")
+    # -I and -S keep Python from importing files that an agent can write.
+    return ["/usr/bin/python3", "-I", "-S", "-c", source]
+
+
 def run_privileged(
     client: docker.DockerClient, container: Container, program: str, *arguments: str
 ) -> tuple[bool, str]:
     """Runs a program of `engine.programs` as root with all capabilities; else as `run_exec`."""
-    source = (resources.files("chowder_local.engine.programs") / program).read_text("utf-8")
-    # -I and -S keep Python from importing files that an agent can write.
-    command = ["python3", "-I", "-S", "-c", source, *arguments]
+    command = [*python_command(program), *arguments]
     return run_exec(client, container.id, command, user="0", privileged=True, workdir="/")
 
 

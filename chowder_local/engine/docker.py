@@ -10,10 +10,10 @@ from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from chowder_local.core.domain import DEFAULT_VERSION, SandboxId, SandboxInfo, SandboxState
-from chowder_local.core.errors.sandboxes import EngineUnavailable
+from chowder_local.core.errors.sandboxes import EngineDiskFull, EngineUnavailable
 from chowder_local.engine import log_stream, resource_usage, specs, volume_archives
 from chowder_local.engine.connection import ask_version, open_client
-from chowder_local.engine.container_exec import DockerProcess, start_exec
+from chowder_local.engine.container_exec import DockerProcess, python_command, start_exec
 from chowder_local.engine.containers import (
     list_commands,
     parse_container,
@@ -286,8 +286,14 @@ class DockerEngine:
         return await self._act(sandbox_id, "measure the disk usage of", measure)
 
     async def disk_free_bytes(self, sandbox_id: SandboxId) -> int:
-        measure = partial(resource_usage.disk_free_bytes, self._client)
-        return await self._act(sandbox_id, "measure the free disk space of", measure)
+        # Not inside the sandbox, which may have ended for the lack of space.
+        command = [*python_command("free.py"), specs.HOME]
+        try:
+            async with self.volume_jobs.process(sandbox_id, command) as process:
+                output = (await process.read()).decode() or process.stderr_tail
+        except EngineDiskFull:
+            return 0
+        return resource_usage.parse_measure(sandbox_id, output)
 
     async def processes(self, sandbox_id: SandboxId) -> list[str]:
         return await self._act(sandbox_id, "list the processes of", list_commands)

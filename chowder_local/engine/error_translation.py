@@ -9,6 +9,7 @@ from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 from requests.exceptions import RequestException, Timeout
 
 from chowder_local.core.errors.sandboxes import (
+    EngineDiskFull,
     EngineSilent,
     EngineUnavailable,
     ImageMissing,
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
 
     from chowder_local.core.domain import SandboxId
 
+_NO_SPACE = "no space left"
 CURES = {
-    "no space left": " Free space on its disk: 'docker system df' shows what uses it.",
+    _NO_SPACE: " Free space on its disk: 'docker system df' shows what uses it.",
     "pool overlaps": " Another network uses the addresses of the sandboxes' network now: 'down' "
     "and 'up' choose others.",
     "runtime name": " 'docker info' lists the engine's runtimes; add it to the engine's "
@@ -37,7 +39,8 @@ def translated_errors(
     """Translates errors within the block; `doing` is a verb phrase for their messages.
 
     Raises ImageMissing if the engine lacks `image`, SandboxMissing if it lacks the sandbox,
-    EngineSilent if it does not answer, and EngineUnavailable for all other errors.
+    EngineSilent if it does not answer, EngineDiskFull if it has no space left, and
+    EngineUnavailable for all other errors.
     """
     if sandbox_id is not None:
         doing = f"{doing} sandbox {sandbox_id}"
@@ -51,8 +54,9 @@ def translated_errors(
                 f"Could not {doing}: {refused.explanation or refused}."
             ) from refused
         reason = str(refused.explanation or refused).rstrip(".")
-        cure = next((text for sign, text in CURES.items() if sign in reason.lower()), "")
-        raise EngineUnavailable(f"The engine could not {doing}: {reason}.{cure}") from refused
+        sign = next((sign for sign in CURES if sign in reason.lower()), "")
+        kind = EngineDiskFull if sign == _NO_SPACE else EngineUnavailable
+        raise kind(f"The engine could not {doing}: {reason}.{CURES.get(sign, '')}") from refused
     except Timeout as silence:
         raise EngineSilent(
             f"The container engine did not answer in time (could not {doing}). If it hangs, "

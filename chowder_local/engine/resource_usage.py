@@ -56,20 +56,15 @@ def parse_usage(stats: Mapping[str, Any], at_s: float) -> SandboxUsage:
 
 def disk_bytes(client: docker.DockerClient, container: Container, limit: int) -> int:
     """A sandbox's disk usage in bytes, up to `limit`. Blocks; raises EngineUnavailable."""
-    return _measure(client, container, "measure.py", HOME, "/proc", str(limit))
+    _, output = run_privileged(client, container, "measure.py", HOME, "/proc", str(limit))
+    return parse_measure(str(container.name), output)
 
 
-def disk_free_bytes(client: docker.DockerClient, container: Container) -> int:
-    """The free bytes of the disk that holds a sandbox's files. Blocks; raises the same."""
-    return _measure(client, container, "free.py", HOME)
-
-
-def _measure(
-    client: docker.DockerClient, container: Container, program: str, *arguments: str
-) -> int:
-    succeeded, output = run_privileged(client, container, program, *arguments)
-    if not succeeded or not output.isdecimal():
+def parse_measure(sandbox_id: str, output: str) -> int:
+    """The bytes that a measuring program prints. Raises EngineUnavailable if it has failed."""
+    output = output.strip()
+    if not output.isdecimal():
         raise EngineUnavailable(
-            f"The disk of sandbox {container.name} cannot be measured: {last_line(output)}."
+            f"The disk of sandbox {sandbox_id} cannot be measured: {last_line(output)}."
         )
     return int(output)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import errno
+import os
 import sqlite3
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import DBAPIError
 
-from chowder_local.core.errors.process import DataDirUnusable
+from chowder_local.core.errors.process import DataDirFull, DataDirUnusable, data_dir_failure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 
 # The low byte of an extended result code is the primary one: https://sqlite.org/rescode.html
 _PRIMARY = 0xFF
+
+# What SQLite reports if the file beside the database, which it shares memory by, cannot grow.
+_WITHOUT_ROOM = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}
+# That file has 32 KiB at least; the rest is for a file system that rounds up.
+_LEAST_ROOM_BYTES = 128 * 1024
 
 _OTHERWISE = "or choose another directory with --data-dir."
 
@@ -27,18 +32,31 @@ def translated_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except (sqlite3.Error, DBAPIError) as failed:
-        message = _messages(path).get(_sqlite_code(failed))
+        code = _sqlite_code(failed)
+        if code in _WITHOUT_ROOM and _is_full(path.parent):
+            code = sqlite3.SQLITE_FULL
+        message = _messages(path).get(code)
         if message is None:
             raise
-        raise DataDirUnusable(message) from failed
+        kind = DataDirFull if code == sqlite3.SQLITE_FULL else DataDirUnusable
+        raise kind(message) from failed
 
 
 def unwritable(path: Path, failed: OSError) -> DataDirUnusable:
     """The error for a file that cannot be made or opened."""
-    is_full = failed.errno in {errno.ENOSPC, errno.EDQUOT}
-    return DataDirUnusable(
-        _messages(path)[sqlite3.SQLITE_FULL if is_full else sqlite3.SQLITE_CANTOPEN]
-    )
+    is_full = failed.errno in DataDirFull.errnos
+    code = sqlite3.SQLITE_FULL if is_full else sqlite3.SQLITE_CANTOPEN
+    return data_dir_failure(failed, _messages(path)[code])
+
+
+def _is_full(folder: Path) -> bool:
+    try:
+        disk = os.statvfs(folder)
+    except OSError:
+        return False
+    # File systems with unlimited inodes report 0 of them.
+    is_out_of_inodes = disk.f_files > 0 and disk.f_favail == 0
+    return is_out_of_inodes or disk.f_bavail * disk.f_frsize < _LEAST_ROOM_BYTES
 
 
 def _sqlite_code(failed: BaseException | None) -> int:

@@ -433,7 +433,7 @@ async def test_a_full_disk_is_reported(
 
     monkeypatch.setattr(Writing, "place", place)
     answer = await call(http, url, name, "x")
-    assert answer.status_code == 502
+    assert answer.status_code == 507
     assert "No space is left" in answer.json()["detail"]
     assert list(home.iterdir()) == []
 

@@ -91,7 +91,7 @@ def test_an_agent_whose_disk_is_full_says_so_and_goes_on_once_there_is_room(
     assert (code, "No space left" in said) == (1, True), said
     body = {"model": CLAUDE, "input": "Is there room?", "stream": is_streamed}
     answer = api.post(responses_path(instance_id), json=body)
-    assert answer.status_code == 502, answer.text
+    assert answer.status_code == 507, answer.text
     told = answer.json()["detail"]["error"]
     assert told.startswith("Gateway unavailable – no space is left on the disk")
     assert "docker system df" in told

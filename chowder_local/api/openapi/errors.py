@@ -15,7 +15,7 @@ from chowder_local.api.schemas.errors import (
     MessageValidationErrorView,
     ValidationErrorView,
 )
-from chowder_local.core.errors import ChowderError, agents, requests, sandboxes, upstream
+from chowder_local.core.errors import ChowderError, agents, process, requests, sandboxes, upstream
 from chowder_local.http.error_rendering import detail_of, status_of
 from chowder_local.http.message_errors import error_of
 
@@ -93,6 +93,12 @@ EXPLANATIONS: Mapping[str, Explanation] = {
         ),
         (GatewayErrorView, ErrorView),
     ),
+    "507": Explanation(
+        "A disk is full: the server's, the engine's or the agent's. What was acknowledged is kept, "
+        "and the request succeeds once there is room.",
+        (process.DataDirFull("The disk that holds the data is full."), agents.AgentDiskFull()),
+        (GatewayErrorView, ErrorView),
+    ),
     "4XX": Explanation(
         "The model provider refused the message; the status is its own.",
         (_PROVIDER,),
@@ -115,12 +121,12 @@ def statuses_of(operation: Operation) -> Iterator[str]:
         statuses.add(403)
         if "{" in operation.path:
             statuses.add(404)
-    if isinstance(operation.body, type):
+    if isinstance(operation.body, type) or operation.query is not None:
         statuses.add(422)
-        if operation.body_type == "application/json":
-            statuses |= {413, 415}
-    if operation.query is not None:
-        statuses.add(422)
+    if isinstance(operation.body, type) and operation.body_type == "application/json":
+        statuses |= {413, 415}
+    if operation.method != "GET" or 502 in statuses:
+        statuses.add(507)
     yield from map(str, sorted(statuses))
     if operation.is_message:
         yield from ("4XX", "5XX")

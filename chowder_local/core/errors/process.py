@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 from chowder_local.core.errors import ChowderError
 
 
@@ -52,11 +54,26 @@ class DataDirLocked(ChowderError):
 
 
 class DataDirUnusable(ChowderError):
-    """The data directory or a file in it cannot be used: the disk is full, it is read-only, or it
-    is damaged.
+    """The data directory or a file in it cannot be used, because it is read-only or damaged.
 
     Remedy: Do what the message says, or choose another directory with `--data-dir`.
     """
+
+
+class DataDirFull(DataDirUnusable):
+    """The disk that holds the data directory is full. What was acknowledged is kept.
+
+    Remedy: Free space on the disk and send the request again, or choose another directory with
+    `--data-dir`.
+    """
+
+    errnos = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+def data_dir_failure(failed: OSError, message: str) -> DataDirUnusable:
+    """The error for a file or folder of the data directory that cannot be used."""
+    is_full = failed.errno in DataDirFull.errnos
+    return (DataDirFull if is_full else DataDirUnusable)(message)
 
 
 class ToolsUnavailable(ChowderError):

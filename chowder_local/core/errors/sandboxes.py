@@ -19,6 +19,13 @@ class EngineSilent(EngineUnavailable):
     """
 
 
+class EngineDiskFull(EngineUnavailable):
+    """The engine refuses a call, because its disk is full. Agents go on once there is room.
+
+    Remedy: Free space on the engine's disk (`docker system df` shows what uses it), and try again.
+    """
+
+
 class NodeUnreachable(EngineUnavailable):
     """The machine of a swarm that has the agent does not answer. The message names the machine.
 

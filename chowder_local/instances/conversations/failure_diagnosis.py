@@ -17,6 +17,7 @@ from chowder_local.core.errors.agents import (
     MessageRefused,
 )
 from chowder_local.core.errors.sandboxes import NodeUnreachable
+from chowder_local.instances.lifecycle.readiness import MIN_FREE_DISK_BYTES
 from chowder_local.openclaw.shortcuts.catalogue import FAILURE_MARKERS
 
 if TYPE_CHECKING:
@@ -35,8 +36,6 @@ log = logging.getLogger(__name__)
 
 UNSPECIFIC_ERROR = "internal error"
 """OpenClaw's message for all that it does not handle, such as a full disk."""
-MIN_FREE_DISK_BYTES = 1024 * 1024
-"""With less free space a disk counts as full: databases grow by pages."""
 FULL_DISKS_KEPT = 256
 """So many sandboxes are remembered whose disk was full."""
 UNMARKED_ERRORS = {"upstream provider timeout", "upstream provider error", UNSPECIFIC_ERROR}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import time
 from typing import TYPE_CHECKING
@@ -13,7 +14,9 @@ from chowder_local.core.errors.sandboxes import (
     DiskFull,
     EngineSilent,
     EngineUnavailable,
+    ImageMissing,
     NodeUnreachable,
+    SandboxMissing,
 )
 
 if TYPE_CHECKING:
@@ -21,6 +24,10 @@ if TYPE_CHECKING:
     from chowder_local.instances.engine_protocol import Engine
     from chowder_local.openclaw.gateway import GatewayOf
 
+log = logging.getLogger(__name__)
+
+MIN_FREE_DISK_BYTES = 1024 * 1024
+"""With less free space a disk counts as full: databases grow by pages."""
 PROBE_INTERVAL_S = 0.1
 INSPECT_EVERY = 10
 AWAY_TIMEOUT_S = 30.0
@@ -91,9 +98,17 @@ class Readiness:
         except EngineUnavailable as unavailable:
             return BootFailed(f"The sandbox {what}. {unavailable}")
         quote = f" Its log says: {' | '.join(lines)}" if lines else " Its log says nothing."
-        if any(_NO_ROOM.search(line) for line in lines):
+        if any(_NO_ROOM.search(line) for line in lines) or await self._is_disk_full(sandbox):
             return DiskFull(f"The sandbox {what}, as its disk is full. {MAKE_ROOM}{quote}")
         return BootFailed(f"The sandbox {what}.{quote}")
+
+    async def _is_disk_full(self, sandbox: SandboxInfo) -> bool:
+        # The engine keeps the log on the same disk, so it may have had no room for the reason.
+        try:
+            return await self._engine.disk_free_bytes(sandbox.id) < MIN_FREE_DISK_BYTES
+        except (EngineUnavailable, ImageMissing, SandboxMissing) as problem:
+            log.warning("sandbox %s: its disk cannot be measured: %s", sandbox.id, problem)
+            return False
 
 
 def significant_lines(text: str) -> list[str]:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from chowder_local.core.errors.sandboxes import EngineUnavailable, ImageMissing
+from chowder_local.core.errors.sandboxes import EngineDiskFull, EngineUnavailable, ImageMissing
 from chowder_local.core.metrics import Figures
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ class Health:
             limit = await self._capacity.limit()
             await self._engine.check_image()
             shortcuts_off = dict(await self._find_misfits())
-        except ImageMissing as missing:
+        except (ImageMissing, EngineDiskFull) as missing:
             engine["error"] = str(missing)
         except EngineUnavailable as unavailable:
             engine |= {"reachable": False, "error": str(unavailable)}

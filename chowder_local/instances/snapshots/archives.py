@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING
 
 from chowder_local.core.domain import SnapshotId
-from chowder_local.core.errors.process import DataDirUnusable
+from chowder_local.core.errors.process import data_dir_failure
 from chowder_local.core.errors.sandboxes import SandboxMissing
 from chowder_local.instances.snapshots.append_stream import CHUNK_BYTES, AppendStream
 from chowder_local.openclaw.home import sanitize
@@ -132,6 +132,6 @@ def _explained_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise DataDirUnusable(
-            f"{path} cannot be written: {error.strerror}. Make room or make it writable."
+        raise data_dir_failure(
+            error, f"{path} cannot be written: {error.strerror}. Make room or make it writable."
         ) from error

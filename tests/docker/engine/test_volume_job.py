@@ -145,6 +145,12 @@ async def test_it_is_on_the_volume_as_the_agents_user_and_in_no_network(
     assert "Read-only file system" in said
 
 
+async def test_the_free_space_of_a_sandbox_without_a_container_is_measured(
+    engine: DockerEngine, sandbox_id: SandboxId
+) -> None:
+    assert await engine.disk_free_bytes(sandbox_id) > 0
+
+
 async def test_one_that_is_left_is_gone(
     engine: DockerEngine, sandbox_id: SandboxId, client: docker.DockerClient
 ) -> None:

@@ -6,6 +6,7 @@ from docker.errors import APIError, ImageNotFound, NotFound
 
 from chowder_local.core.domain import SandboxId
 from chowder_local.core.errors.sandboxes import (
+    EngineDiskFull,
     EngineSilent,
     EngineUnavailable,
     ImageMissing,
@@ -24,7 +25,10 @@ def refusal(explanation: str) -> APIError:
     ("failure", "message"),
     [
         (refusal("too busy"), "The engine could not nap: too busy."),
-        (refusal("write: no space left on device."), "left on device. Free space on its disk: "),
+        (
+            refusal("write: no space left on device."),
+            "no space left on device. Free space on its disk: ",
+        ),
         (refusal("Pool overlaps with other one"), "other one. Another network .* 'down' and 'up'"),
         (requests.ReadTimeout("no"), "did not answer in time .could not nap.. If it hangs"),
         (requests.ConnectionError("no"), "does not answer .could not nap.. Is it running"),
@@ -32,8 +36,9 @@ def refusal(explanation: str) -> APIError:
     ],
 )
 def test_an_error_names_the_failed_call_and_a_remedy(failure: Exception, message: str) -> None:
-    with pytest.raises(EngineUnavailable, match=message), translated_errors("nap"):
+    with pytest.raises(EngineUnavailable, match=message) as raised, translated_errors("nap"):
         raise failure
+    assert isinstance(raised.value, EngineDiskFull) == ("space left" in message)
 
 
 @pytest.mark.parametrize(

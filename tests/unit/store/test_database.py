@@ -19,7 +19,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlmodel import select
 
 from chowder_local.core.errors import ChowderError
-from chowder_local.core.errors.process import DataDirUnusable
+from chowder_local.core.errors.process import DataDirFull, DataDirUnusable
 from chowder_local.core.errors.requests import InstanceNotFound
 from chowder_local.store import database as database_module
 from chowder_local.store.database import Database
@@ -235,7 +235,7 @@ async def test_a_full_disk_raises_an_error_and_loses_nothing(
     async with database.writing() as session:
         pages = await sql(session, "PRAGMA page_count")
         await sql(session, f"PRAGMA max_page_count = {pages}")
-    with pytest.raises(DataDirUnusable, match=r"is full\. Free some space"):
+    with pytest.raises(DataDirFull, match=r"is full\. Free some space"):
         await meta.put("big", "x" * 1_000_000)
     assert await meta.get("before") == "kept"
     assert await meta.get("big") is None

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from chowder_local.core.errors.process import DataDirUnusable
+from chowder_local.core.errors.process import DataDirFull, DataDirUnusable
 from chowder_local.store.error_translation import translated_errors, unwritable
 
 PATH = Path("/data/chowder.db")
@@ -39,6 +39,7 @@ def test_each_code_has_a_message_with_a_remedy(code: int, words: str) -> None:
         with pytest.raises(DataDirUnusable, match=words) as error, translated_errors(PATH):
             raise failed
         assert "--data-dir" in str(error.value)
+        assert isinstance(error.value, DataDirFull) == (code == sqlite3.SQLITE_FULL)
 
 
 def test_other_errors_pass_unchanged() -> None:
@@ -51,6 +52,10 @@ def test_other_errors_pass_unchanged() -> None:
 
 
 def test_errors_of_the_file_system_are_translated_too() -> None:
-    assert "is full" in str(unwritable(PATH, OSError(errno.ENOSPC, "No space left")))
-    assert "is full" in str(unwritable(PATH, OSError(errno.EDQUOT, "Quota exceeded")))
-    assert "cannot be written" in str(unwritable(PATH, OSError(errno.EROFS, "Read-only")))
+    for number in (errno.ENOSPC, errno.EDQUOT):
+        full = unwritable(PATH, OSError(number, "No space left"))
+        assert isinstance(full, DataDirFull)
+        assert "is full" in str(full)
+    read_only = unwritable(PATH, OSError(errno.EROFS, "Read-only"))
+    assert type(read_only) is DataDirUnusable
+    assert "cannot be written" in str(read_only)

@@ -18,7 +18,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, inspect
 
-from chowder_local.core.errors.process import DataDirUnusable
+from chowder_local.core.errors.process import DataDirFull, DataDirUnusable
 from chowder_local.store import backups, schema
 from chowder_local.store.schema import MIGRATIONS, REVISION, prepare
 from chowder_local.store.tables import METADATA
@@ -225,7 +225,7 @@ def test_without_space_for_a_backup_nothing_is_upgraded(
     prepare(path)
     next_revision()
     monkeypatch.setattr(backups, "create", full)
-    with pytest.raises(DataDirUnusable, match=r"is full\. Free some space"):
+    with pytest.raises(DataDirFull, match=r"is full\. Free some space"):
         prepare(path)
     assert rows_of(path, "alembic_version") == [{"version_num": REVISION}]
 

@@ -14,7 +14,7 @@ from chowder_local.core.errors.sandboxes import (
     NodeUnreachable,
 )
 from chowder_local.instances.lifecycle import readiness
-from chowder_local.instances.lifecycle.readiness import significant_lines
+from chowder_local.instances.lifecycle.readiness import MIN_FREE_DISK_BYTES, significant_lines
 from tests.scripted.serving import eventually
 from tests.scripted.world import World, open_world
 
@@ -138,6 +138,13 @@ async def test_a_full_disk_is_reported_with_its_remedy(world: World, log: str) -
         "The sandbox ended with exit code 78, as its disk is full. Make room on the engine's "
         f"disk: 'docker system df' shows what takes it. Its log says: {log}"
     )
+
+
+async def test_a_disk_that_was_too_full_for_a_log_is_reported_too(world: World) -> None:
+    world.engine.disk_free = MIN_FREE_DISK_BYTES - 1
+    world.engine.put(ID, SandboxState.EXITED)
+    with pytest.raises(DiskFull, match="as its disk is full"):
+        await world.readiness.wait(await world.engine.inspect(ID))
 
 
 async def test_an_unreadable_log_does_not_hide_how_the_sandbox_ended(world: World) -> None:
