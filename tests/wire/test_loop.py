@@ -489,7 +489,7 @@ async def test_no_document_holds_the_loop_or_is_a_defect(target: Target) -> None
     assert (await target.submit("", "/recordings", {})).startswith(b"HTTP/1.1 200")
     # The gateway takes each change.
     payload = {"hash": "h", "sourceConfig": {}, "sentinel": {"payload": {"stats": {}}}}
-    target.provider.answer = json_response({"ok": True, "payload": payload})
+    target.provider.answers = [json_response({"ok": True, "payload": payload})]
     for what, document in DOCUMENTS.items():
         await target.submit(what, f"{config}/check", {"document": document, "before": "{}"})
         await target.submit(what, f"{config}/check", {"document": "{}", "before": document})
