@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 
 from chowder_local.cli.exit_codes import FAILURE
 from chowder_local.cli.output import waiting
-from chowder_local.core.data_dir import open_log
+from chowder_local.core.data_dir import full, is_full, open_log
 from chowder_local.core.errors import ChowderError
 from chowder_local.core.errors.process import (
     DataDirUnusable,
@@ -282,5 +282,8 @@ def _error_or_log_tail(log_file: Path, start: int) -> str:
     for index in range(len(lines) - 1, -1, -1):
         if lines[index].startswith("Error: "):
             return "\n".join(lines[index:]).removeprefix("Error: ")
+    # Then its message did not fit in the log.
+    if is_full(log_file.parent):
+        return str(full(log_file.parent))
     quoted = "\n".join(f"  {line}" for line in lines[-QUOTED_LINES:])
     return f"The server ended without an error message. Its log, {log_file}, ends with:\n{quoted}"

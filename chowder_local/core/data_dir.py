@@ -8,13 +8,15 @@ import stat
 from contextlib import suppress
 from typing import IO, TYPE_CHECKING
 
-from chowder_local.core.errors.process import DataDirUnusable, data_dir_failure
+from chowder_local.core.errors.process import DataDirFull, DataDirUnusable, data_dir_failure
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 PRIVATE_FILE = 0o600
 PRIVATE_FOLDER = 0o700
+SMALL_FILE_BYTES = 128 * 1024
+"""Enough for what SQLite shares memory by (32 KiB), on a file system that rounds up."""
 
 
 def make_private_folder(folder: Path) -> None:
@@ -86,3 +88,22 @@ def unusable(folder: Path, failure: OSError) -> DataDirUnusable:
         f"The data directory {folder} cannot be used: {failure.strerror}. "
         "Free space or correct its permissions, or choose another one with --data-dir.",
     )
+
+
+def full(folder: Path) -> DataDirFull:
+    """The error for a data directory on a full disk."""
+    return DataDirFull(
+        f"The disk that holds {folder} is full. Free some space, or choose another directory with "
+        "--data-dir."
+    )
+
+
+def is_full(folder: Path) -> bool:
+    """Whether the folder's disk has no room for a small file."""
+    try:
+        disk = os.statvfs(folder)
+    except OSError:
+        return False
+    # File systems with unlimited inodes report 0 of them.
+    is_out_of_inodes = disk.f_files > 0 and disk.f_favail == 0
+    return is_out_of_inodes or disk.f_bavail * disk.f_frsize < SMALL_FILE_BYTES

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import DBAPIError
 
-from chowder_local.core.errors.process import DataDirFull, DataDirUnusable, data_dir_failure
+from chowder_local.core.data_dir import full, is_full
+from chowder_local.core.errors.process import DataDirFull, DataDirUnusable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,8 +20,6 @@ _PRIMARY = 0xFF
 
 # What SQLite reports if the file beside the database, which it shares memory by, cannot grow.
 _WITHOUT_ROOM = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}
-# That file has 32 KiB at least; the rest is for a file system that rounds up.
-_LEAST_ROOM_BYTES = 128 * 1024
 
 _OTHERWISE = "or choose another directory with --data-dir."
 
@@ -33,30 +31,19 @@ def translated_errors(path: Path) -> Iterator[None]:
         yield
     except (sqlite3.Error, DBAPIError) as failed:
         code = _sqlite_code(failed)
-        if code in _WITHOUT_ROOM and _is_full(path.parent):
-            code = sqlite3.SQLITE_FULL
+        if code == sqlite3.SQLITE_FULL or (code in _WITHOUT_ROOM and is_full(path.parent)):
+            raise full(path.parent) from failed
         message = _messages(path).get(code)
         if message is None:
             raise
-        kind = DataDirFull if code == sqlite3.SQLITE_FULL else DataDirUnusable
-        raise kind(message) from failed
+        raise DataDirUnusable(message) from failed
 
 
 def unwritable(path: Path, failed: OSError) -> DataDirUnusable:
     """The error for a file that cannot be made or opened."""
-    is_full = failed.errno in DataDirFull.errnos
-    code = sqlite3.SQLITE_FULL if is_full else sqlite3.SQLITE_CANTOPEN
-    return data_dir_failure(failed, _messages(path)[code])
-
-
-def _is_full(folder: Path) -> bool:
-    try:
-        disk = os.statvfs(folder)
-    except OSError:
-        return False
-    # File systems with unlimited inodes report 0 of them.
-    is_out_of_inodes = disk.f_files > 0 and disk.f_favail == 0
-    return is_out_of_inodes or disk.f_bavail * disk.f_frsize < _LEAST_ROOM_BYTES
+    if failed.errno in DataDirFull.errnos:
+        return full(path.parent)
+    return DataDirUnusable(_messages(path)[sqlite3.SQLITE_CANTOPEN])
 
 
 def _sqlite_code(failed: BaseException | None) -> int:
@@ -78,7 +65,6 @@ def _messages(path: Path) -> dict[int, str]:
     )
     locked = f"Another program keeps {path} locked. Close that program, {_OTHERWISE}"
     return {
-        sqlite3.SQLITE_FULL: f"The disk that holds {folder} is full. Free some space, {_OTHERWISE}",
         sqlite3.SQLITE_IOERR: f"The disk that holds {path} fails. Check it, {_OTHERWISE}",
         sqlite3.SQLITE_CANTOPEN: denied,
         sqlite3.SQLITE_READONLY: denied,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +13,13 @@ from tests.e2e.api import CLAUDE, Api, responses_path
 from tests.e2e.containers import container_of, inside, volumes
 from tests.e2e.quick_agents import made, remembers
 from tests.e2e.serving import ServerProcess
+from tests.e2e.small_disk import fill, small_disk
 from tests.e2e.waiting import eventually
 from tests.e2e.whole_life import served
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     import docker
     from docker.models.containers import Container
@@ -25,6 +29,9 @@ pytestmark = [pytest.mark.docker, pytest.mark.slow]
 LIMIT_MB = 256
 SMALL = "8m"
 HOG = "/data/hog"
+DATA_DISK_BYTES = 24_000_000
+CREATES = 40
+"""More than what a write-ahead log has room for that is there already."""
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +105,37 @@ def test_an_agent_whose_disk_is_full_says_so_and_goes_on_once_there_is_room(
     assert inside(container, f"rm {HOG}") == (0, "")
     remembers(api, instance_id)
     assert api.delete(f"instances/{instance_id}").status_code == 204
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
+def test_a_server_whose_disk_is_full_loses_nothing_and_goes_on_once_there_is_room(
+    tmp_path: Path, engine: docker.DockerClient, image: str, request: pytest.FixtureRequest
+) -> None:
+    with small_disk(tmp_path, DATA_DISK_BYTES) as disk:
+        settings = {"CHOWDER_IMAGE": image, "CHOWDER_OFFLINE": "true"}
+        server = ServerProcess(disk, settings)
+        with served(server, engine, request.config), Api(server.base_url, server.key) as api:
+            instance_id = made(api)
+            fill(disk / "hog")
+            answers = [api.post("instances", json={"name": str(n)}) for n in range(CREATES)]
+            assert (answers[-1].status_code, "is full" in answers[-1].text) == (507, True)
+            acknowledged = {each.json()["id"] for each in answers if each.is_success}
+            remembers(api, instance_id)
+            server.down()
+            fill(disk / "more")
+            command = [*server.command(), "up", "--detach"]
+            refused = subprocess.run(
+                command, env=server.env, capture_output=True, text=True, check=False
+            )
+            assert refused.returncode != 0
+            assert f"The disk that holds {server.data_dir} is full" in refused.stderr
+            (disk / "hog").unlink()
+            (disk / "more").unlink()
+            server.up()
+            assert {each["id"] for each in api.get("instances").json()} == acknowledged | {
+                instance_id
+            }
+            remembers(api, instance_id)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""A whole engine that ends, or hangs, under its agents; on a second one, so only when asked for."""
+"""An engine that ends, hangs, or has no room; on a second one, so only when asked for."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import signal
 import tempfile
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from tests.e2e.quick_agents import degraded, is_well, made, remembers
 from tests.e2e.quick_image import quick_image
 from tests.e2e.second_engine import SecondEngine
 from tests.e2e.serving import ServerProcess
+from tests.e2e.small_disk import fill, small_disk
 from tests.e2e.waiting import eventually
 from tests.e2e.whole_life import served
 
@@ -35,6 +37,11 @@ ENDS = int(os.environ.get("CHOWDER_TEST_ENGINE_ENDS", "0"))
 
 CHOWDER_TEST_ENGINE_ENDS=3 unshare --net pytest tests/e2e/test_engine_ends.py
 """
+
+DISK_BYTES = 2_600_000_000
+"""Of a disk for an engine with the image; a sparse file takes as much as is in it."""
+ENGINE_START_BYTES = 2_000_000
+"""The engine itself does not start with less."""
 
 pytestmark = [
     pytest.mark.docker,
@@ -100,4 +107,50 @@ def test_agents_come_back_with_their_engine(
                 "%s, time %d: well after %.1f s", how.name, number + 1, time.monotonic() - began_s
             )
         for instance_id in (running, stopped):
+            assert api.delete(f"instances/{instance_id}").status_code == 204
+
+
+@pytest.fixture
+def full_disk(
+    tmp_path: Path, engine: docker.DockerClient, request: pytest.FixtureRequest
+) -> Iterator[tuple[ServerProcess, SecondEngine, Path]]:
+    """A server with an engine whose disk is small, and the folder that the disk is at."""
+    with small_disk(tmp_path, DISK_BYTES) as disk, tempfile.TemporaryDirectory() as folder:
+        second = SecondEngine(Path(folder), disk / "root")
+        try:
+            second.start()
+            second.ensure_image(expected_tag(Settings()), engine)
+            with closing(second.client()) as client, quick_image(client) as image:
+                settings = {"DOCKER_HOST": second.url, "CHOWDER_IMAGE": image}
+                server = ServerProcess(tmp_path / "data", settings | {"CHOWDER_OFFLINE": "true"})
+                with served(server, client, request.config):
+                    yield server, second, disk
+        finally:
+            second.end(signal.SIGTERM)
+
+
+def test_agents_go_on_once_their_engines_full_disk_has_room(
+    full_disk: tuple[ServerProcess, SecondEngine, Path],
+) -> None:
+    server, second, disk = full_disk
+    with Api(server.base_url, server.key) as api:
+        running, stopped = made(api), made(api)
+        api.stop(stopped)
+        (disk / "room").write_bytes(bytes(ENGINE_START_BYTES))
+        fill(disk / "before")
+        refused = api.post(f"../local/instances/{running}/snapshots", json={})
+        assert (refused.status_code, "docker system df" in refused.text) == (507, True)
+        server.kill()
+        second.end(signal.SIGKILL)
+        # Without any room, it is the engine that does not start.
+        (disk / "room").unlink()
+        second.start()
+        fill(disk / "again")
+        server.up()
+        for each in ("before", "again"):
+            (disk / each).unlink()
+        api.until(running, "running")
+        assert api.post(f"instances/{stopped}/start").is_success
+        for instance_id in (running, stopped):
+            remembers(api, instance_id)
             assert api.delete(f"instances/{instance_id}").status_code == 204

@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from chowder_local.core.errors.process import DataDirFull, DataDirUnusable
+from chowder_local.store import error_translation
 from chowder_local.store.error_translation import translated_errors, unwritable
 
 PATH = Path("/data/chowder.db")
@@ -40,6 +41,12 @@ def test_each_code_has_a_message_with_a_remedy(code: int, words: str) -> None:
             raise failed
         assert "--data-dir" in str(error.value)
         assert isinstance(error.value, DataDirFull) == (code == sqlite3.SQLITE_FULL)
+
+
+def test_a_failing_file_on_a_full_disk_is_a_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(error_translation, "is_full", lambda _: True)
+    with pytest.raises(DataDirFull, match="/data is full"), translated_errors(PATH):
+        raise refusal(sqlite3.SQLITE_IOERR_SHMSIZE)
 
 
 def test_other_errors_pass_unchanged() -> None:

@@ -106,6 +106,14 @@ def test_the_log_of_a_server_that_ends_without_an_error_is_quoted(
     assert failed.value.exit_code == 1
 
 
+def test_a_server_that_had_no_room_for_its_error_ends_with_a_full_disk(
+    settings: Settings, become: Become, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_process, "is_full", lambda _: True)
+    with pytest.raises(ServerFailed, match=f"The disk that holds {settings.data_dir} is full"):
+        start_detached(settings, [], become("raise SystemExit(5)"))
+
+
 def test_a_server_that_does_not_become_ready_is_ended(settings: Settings, become: Become) -> None:
     code = "import os, sys, time; print(os.getpid(), flush=True); time.sleep(60)"
     with pytest.raises(ServerNotReady, match=r"within 1 s and was ended"):
