@@ -153,6 +153,10 @@ async function answer({ method, url, headers }, body, response) {
     response.writeHead(status, { "content-type": "application/json" });
     response.end(JSON.stringify(content));
   };
+  // As OpenClaw does: after a restart of the engine, an address may be another sandbox's.
+  const { token } = JSON.parse(fs.readFileSync(`${home}/openclaw.json`)).gateway.auth;
+  if (method === "POST" && headers.authorization !== `Bearer ${token}`)
+    return end(401, { error: { message: "Unauthorized", type: "unauthorized" } });
   if (url === "/api/v1/admin/rpc")
     return end(200, { ok: true, payload: controls[body.method]?.(body.params) ?? {} });
   if (suspendedBy !== null) return end(503, { error: { message: "suspended" } });
