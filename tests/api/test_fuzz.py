@@ -14,7 +14,7 @@ from chowder_local.api.routes import OPERATIONS
 from chowder_local.app.server import State, api
 from chowder_local.core.domain import EngineMemory, InstanceId, ModelProvider, Tier
 from chowder_local.http.listener import with_state
-from chowder_local.openclaw.channels import APPROVE
+from chowder_local.openclaw.channels import APPROVE, LIST_PAIRINGS
 from tests.scripted.gateway import ok
 from tests.scripted.homes import exported
 from tests.scripted.programs import REACH, done
@@ -47,6 +47,8 @@ SKILL = {
     "baseDir": "/data/.openclaw/skills/weather",
     "skillKey": "weather",
 }
+PAIRING = {"id": "555", "code": "ABCD2345", "createdAt": "2026-01-01T00:00:00Z",
+           "lastSeenAt": "2026-01-01T00:00:00Z", "meta": {}}  # fmt: skip
 PROGRAMS = {
     "list": done(sessions=[{"key": "agent:main:irc:5", "updated_at": 1000, "messages": 2}]),
     "read": done(
@@ -57,6 +59,7 @@ PROGRAMS = {
     REACH: {"url": "https://clawhub.ai", "status": 200},
     "skills.status": done(skills=[SKILL]),
     APPROVE: {"status": 0, "output": "Approved telegram sender 555."},
+    LIST_PAIRINGS: {"requests": [PAIRING]},
     "skills.install": done(
         ok=True, message="Installed", slug="weather", targetDir=SKILL["baseDir"]
     ),
