@@ -42,10 +42,12 @@ if TYPE_CHECKING:
     from chowder_local.core.domain import Instance
     from tests.scripted.world import World
 
+# Beside others it would measure their caches, too.
+pytestmark = pytest.mark.slow
+
 LONGEST_S = 1.0
 UPLOAD_BYTES = 16 * 1024 * 1024
 BEAT_S = 0.002
-RETRIES = 2
 PIECE_BYTES = 256 * 1024
 API_BODY_BYTES: int = Settings.model_fields["max_body_bytes"].default
 CHAT = "/openai/chat/completions"
@@ -161,19 +163,10 @@ class Target:
         key: str,
         headers: str = f"Content-Type: {JSON}\r\n",
     ) -> bytes:
-        """Sends a request and reads its whole answer, with little work on the loop.
-
-        Does so again if the loop stood still for long: the caches of a busy machine, too, cost
-        processor time, but not each time.
-        """
+        """Sends a request and reads its whole answer, with little work on the loop."""
         shown = f"{method} {path.replace(str(self.instance.id), '{instance_id}')}: {what}"
-        answer, shortest_s = await self._send_once(url, method, path, body, key, headers)
-        for _ in range(RETRIES):
-            if shortest_s < LONGEST_S:
-                break
-            answer, stall_s = await self._send_once(url, method, path, body, key, headers)
-            shortest_s = min(shortest_s, stall_s)
-        self.heartbeat.note(shown, shortest_s)
+        answer, stall_s = await self._send_once(url, method, path, body, key, headers)
+        self.heartbeat.note(shown, stall_s)
         # The answer of a server that closed the connection early may be lost.
         assert not answer.startswith(b"HTTP/1.1 500"), shown
         return answer
