@@ -19,7 +19,7 @@ from chowder_local.relay.metering import Meter
 from chowder_local.relay.prices import cost_usd
 from chowder_local.relay.prompt_format.user_messages import clean
 from chowder_local.relay.scripts.rules import ReplyScript
-from chowder_local.relay.scripts.serializer import make_rule
+from chowder_local.relay.scripts.serializer import make_script, serialize
 from chowder_local.relay.turn_steps import steps_of
 from chowder_local.relay.wire.conversation import AssistantText, ToolCall, UserMessage
 from chowder_local.relay.wire.request_format import ParsedRequest
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
     from chowder_local.instances.conversations.trace_log import TracedTurn
     from chowder_local.relay.call_log import LoggedCall
-    from chowder_local.relay.scripts.rules import Rule
     from chowder_local.relay.wire.conversation import Conversation, Turn
     from chowder_local.relay.wire.wire_format import ModelOutput, Usage
 
@@ -57,20 +56,14 @@ class ParsedCall:
     answer: ModelOutput
     usage: Usage | None
     cost_usd: float | None
-    rule: Rule | None
+    script: ReplyScript | None
+    """It answers the same request in the same way."""
     request_text: str
     curl: str
 
     @property
-    def rule_text(self) -> str | None:
-        """The rule as YAML, for a reply script."""
-        if self.rule is None:
-            return None
-        # Imported here: few servers need it.
-        import yaml
-
-        script = {"replies": [self.rule.model_dump(mode="json", exclude_unset=True)]}
-        return yaml.safe_dump(script, sort_keys=False, allow_unicode=True, width=100)
+    def script_text(self) -> str | None:
+        return None if self.script is None else serialize(self.script)
 
 
 async def show(request: Request) -> Response:
@@ -108,13 +101,16 @@ async def add_to_script(request: Request) -> Response:
     """Adds a rule: the offline model gives this answer to the same request of this agent."""
     call = _find(request)
     content = await asyncio.to_thread(_parse, call)
-    if content.rule is None or call.instance_id is None:
+    if content.script is None or call.instance_id is None:
         raise ExchangeNotFound
     scripts = services(request).scripts
     running = scripts.get(call.instance_id)
     script = running.script if running is not None else ReplyScript()
-    replies = [content.rule, *script.replies]
-    scripts.put(call.instance_id, script.model_copy(update={"replies": replies}))
+    joined = {
+        "tools": sorted({*content.script.tools, *script.tools}),
+        "replies": [*content.script.replies, *script.replies],
+    }
+    scripts.put(call.instance_id, script.model_copy(update=joined))
     text = f"The rule is in force for this agent, before {len(script.replies)} other rules."
     return notice(request, text)
 
@@ -156,7 +152,7 @@ def _parse(call: LoggedCall) -> ParsedCall:
         answer=answer,
         usage=usage,
         cost_usd=cost,
-        rule=make_rule(prompt, answer, call.status) if prompt and call.outcome else None,
+        script=make_script(prompt, answer, call.status) if prompt and call.outcome else None,
         request_text=_indented(call.request),
         curl=provider_curl(call),
     )

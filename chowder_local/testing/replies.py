@@ -25,20 +25,24 @@ class Replies:
         self._client = client
         self._instance_id = instance_id
         self._rules: list[Mapping[str, Any]] = []
+        self._tools: list[str] = []
         self._is_set = False
         self._unmatched, self._unused = "fail", "ignore"
         self._used_before: list[int] = []
         self._unmatched_before: list[Json] = []
 
-    def add(self, reply: Any, *, times: int | None = None, **match: Any) -> None:
+    def add(
+        self, reply: Any, *, times: int | None = None, tools: Sequence[str] = (), **match: Any
+    ) -> None:
         """Adds a rule, which counts after those before it: `add("Sunny.", text="weather")`.
 
         `reply` is a text, an action, or a list of them, and `match` the members of a rule's match;
-        the reply script reference lists the members of both.
+        the reply script reference lists the members of both. `tools` are the names in them that
+        are not of OpenClaw's tools, such as those of a client's functions.
         """
         rule = {"match": match, "reply": reply} | ({} if times is None else {"times": times})
         used, unmatched = self.used, self.unmatched
-        self._put([*self._rules, rule])
+        self._put([*self._rules, rule], [*self._tools, *tools])
         # The server counts a new script from zero.
         self._used_before, self._unmatched_before = used, unmatched
 
@@ -47,11 +51,12 @@ class Replies:
         rules: Sequence[Mapping[str, Any]],
         unmatched: str = "fail",
         unused: str | None = None,
+        tools: Sequence[str] = (),
     ) -> None:
         """Replaces all rules, and sets all counts to zero."""
         self._unmatched = unmatched
         self.unused = unused or self.unused
-        self._put(list(rules))
+        self._put(list(rules), list(tools))
         self._used_before, self._unmatched_before = [], []
 
     def load(self, path: Path) -> None:
@@ -63,13 +68,16 @@ class Replies:
 
         script = read_file(path).model_dump(mode="json", exclude_unset=True)
         self.set(
-            script.get("replies", []), script.get("unmatched", "offline"), script.get("unused")
+            script.get("replies", []),
+            script.get("unmatched", "offline"),
+            script.get("unused"),
+            script.get("tools", ()),
         )
 
     def clear(self) -> None:
         """Removes all rules, so that the offline model gives its usual answers."""
         self._client.clear_replies(self._instance_id)
-        self._rules, self._is_set = [], False
+        self._rules, self._tools, self._is_set = [], [], False
         self._unmatched, self._unused = "fail", "ignore"
         self._used_before, self._unmatched_before = [], []
 
@@ -121,10 +129,10 @@ class Replies:
         if leftovers := self.leftovers:
             yield "These scripted replies were never used:\n" + "\n".join(leftovers)
 
-    def _put(self, rules: list[Mapping[str, Any]]) -> None:
-        script = {"unmatched": self._unmatched, "replies": rules}
+    def _put(self, rules: list[Mapping[str, Any]], tools: list[str]) -> None:
+        script = {"unmatched": self._unmatched, "tools": tools, "replies": rules}
         self._client.set_replies(script, self._instance_id)
-        self._rules, self._is_set = rules, True
+        self._rules, self._tools, self._is_set = rules, tools, True
 
     def _own(self) -> Json:
         own: Json | None = self._client.replies(self._instance_id)["own"]

@@ -5,6 +5,7 @@ export class Replies {
   #path;
   #names;
   #rules = [];
+  #tools = [];
 
   constructor(client, instanceId) {
     this.#client = client;
@@ -14,21 +15,24 @@ export class Replies {
       : ["setReplies", "getReplies", "deleteReplies"];
   }
 
-  /** Adds a rule, which counts after those before it. */
-  async add(reply, match = {}, options = {}) {
-    await this.set([...this.#rules, { match, reply, ...options }]);
+  /** Adds a rule, which counts after those before it. `tools` are names that are not OpenClaw's. */
+  async add(reply, match = {}, { tools = [], ...options } = {}) {
+    const rules = [...this.#rules, { match, reply, ...options }];
+    await this.set(rules, { tools: [...this.#tools, ...tools] });
   }
 
   /** Replaces all rules, and sets all counts to zero. */
-  async set(rules, { unmatched = "fail" } = {}) {
-    await this.#call(0, { unmatched, replies: rules });
+  async set(rules, { unmatched = "fail", tools = [] } = {}) {
+    await this.#call(0, { unmatched, tools, replies: rules });
     this.#rules = rules;
+    this.#tools = tools;
   }
 
   /** Removes all rules, so that the offline model gives its usual answers. */
   async clear() {
     await this.#call(2);
     this.#rules = [];
+    this.#tools = [];
   }
 
   /** Throws if a message of the test matched no rule. */

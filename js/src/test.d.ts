@@ -13,10 +13,10 @@ export interface Server {
 
 /** The rules by which the offline model answers one instance, or all of the organization's. */
 export interface Replies {
-  /** Adds a rule, which counts after those before it. */
-  add(reply: unknown, match?: Record<string, unknown>, options?: { times?: number }): Promise<void>;
+  /** Adds a rule, which counts after those before it. `tools` are its names that are not OpenClaw's. */
+  add(reply: unknown, match?: Record<string, unknown>, options?: { times?: number; tools?: readonly string[] }): Promise<void>;
   /** Replaces all rules, and sets all counts to zero. */
-  set(rules: readonly Record<string, unknown>[], options?: { unmatched?: "fail" | "offline" }): Promise<void>;
+  set(rules: readonly Record<string, unknown>[], options?: { unmatched?: "fail" | "offline"; tools?: readonly string[] }): Promise<void>;
   /** Removes all rules, so that the offline model gives its usual answers. */
   clear(): Promise<void>;
   /** Throws if a message of the test matched no rule. */

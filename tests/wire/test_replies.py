@@ -14,7 +14,7 @@ from chowder_local.relay.scripts.rules import ReplyScript
 from tests.scripted.serving import loopback_client
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Sequence
     from contextlib import AbstractAsyncContextManager
 
     OpenRelay = Callable[..., AbstractAsyncContextManager[Any]]
@@ -34,8 +34,9 @@ async def http() -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-def script(*replies: Any, unmatched: str = "offline") -> ReplyScript:
-    return ReplyScript.model_validate({"replies": replies, "unmatched": unmatched})
+def script(*replies: Any, unmatched: str = "offline", tools: Sequence[str] = ()) -> ReplyScript:
+    content = {"replies": replies, "unmatched": unmatched, "tools": tools}
+    return ReplyScript.model_validate(content)
 
 
 async def say(
@@ -76,9 +77,9 @@ async def test_a_call_of_a_tool_that_nobody_has_is_an_error_with_those_that_exis
     calls = [{"name": "bash"}, {"name": "get_weather"}]
     async with open_relay("offline") as relay:
         url = f"{relay.url}/anthropic/v1/messages"
-        relay.scripts.put(INSTANCE, script({"reply": {"calls": calls}}))
+        relay.scripts.put(INSTANCE, script({"reply": {"calls": calls}}, tools=["get_weather"]))
         known = await http.post(url, json=body, headers=HEADERS)
-        relay.scripts.put(INSTANCE, script({"reply": {"call": "get_wether"}}))
+        relay.scripts.put(INSTANCE, script({"reply": {"call": "get_tides"}}, tools=["get_tides"]))
         unknown = await http.post(url, json=body, headers=HEADERS)
 
     assert [each["name"] for each in known.json()["content"]] == ["exec", "get_weather"]
@@ -86,7 +87,7 @@ async def test_a_call_of_a_tool_that_nobody_has_is_an_error_with_those_that_exis
     assert isinstance(failure, ProviderFailed)
     assert (failure.status, failure.reason) == (
         400,
-        "The reply script calls 'get_wether', which neither the client nor the agent has. "
+        "The reply script calls 'get_tides', which neither the client nor the agent has. "
         "The client's functions: get_weather. The agent's tools: exec.",
     )
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from difflib import get_close_matches
 from functools import cached_property
+from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -15,22 +17,31 @@ from pydantic import (
     Discriminator,
     Field,
     Tag,
+    ValidationError,
     field_validator,
     model_validator,
 )
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from chowder_local.core.domain import ModelProvider
 from chowder_local.core.errors.upstream import StreamBroken
 from chowder_local.core.untrusted_json import is_deeper
+from chowder_local.relay.prompt_format.tool_names import AGENT_TOOL_NAMES, client_name
 from chowder_local.relay.scripts.patterns import SIZE_MAX, PatternInvalid, compile_pattern, size
 from chowder_local.relay.scripts.templates import TemplateInvalid
 from chowder_local.relay.scripts.templates import check as check_template
 from chowder_local.relay.wire.reply import StreamStep
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from regex import Pattern
 
 MAX_RULES = 1_000
+MAX_TOOLS = 200
+TOOL_NAME_MAX = 100
+MAX_UNKNOWN_TOOLS = 5
+"""The limit for the names that are reported; a text may have more than a million."""
 MAX_CHUNKS = 10_000
 MAX_LEVELS = 32
 """The limit for the arguments of a call."""
@@ -318,6 +329,12 @@ class ReplyScript(_Strict):
         description="`fail`: a test with the pytest plugin fails if a rule was never used. The "
         "server itself only counts the uses.",
     )
+    tools: list[Annotated[str, Field(max_length=TOOL_NAME_MAX)]] = Field(
+        default_factory=list,
+        max_length=MAX_TOOLS,
+        description="Names of the tools in the rules that are not OpenClaw's own: functions of "
+        "clients, and tools of MCP servers and plugins.",
+    )
     replies: list[Rule] = Field(
         default_factory=list,
         max_length=MAX_RULES,
@@ -334,6 +351,45 @@ class ReplyScript(_Strict):
                 "repetitions such as (abc){100} written out"
             )
         return script
+
+    @model_validator(mode="after")
+    def _known_tools(self) -> Self:
+        # At once, because a misspelt name would fail only the message that its rule answers.
+        known = AGENT_TOOL_NAMES.union(self.tools)
+        unknown = (
+            each for each in self._named_tools() if not known & {each[1], client_name(each[1])}
+        )
+        problems: list[InitErrorDetails] = [
+            {"type": _unknown_tool(name, known), "loc": place, "input": name}
+            for place, name in islice(unknown, MAX_UNKNOWN_TOOLS)
+        ]
+        if problems:
+            raise ValidationError.from_exception_data(type(self).__name__, problems)
+        return self
+
+    def _named_tools(self) -> Iterator[tuple[tuple[int | str, ...], str]]:
+        """The places and names of the tools in the rules."""
+        for number, rule in enumerate(self.replies):
+            if rule.match.tool is not None:
+                yield ("replies", number, "match", "tool"), rule.match.tool
+            for index, action in enumerate(rule.answers):
+                step = (index,) if isinstance(rule.reply, list) else ()
+                place = ("replies", number, "reply", *step)
+                if action.call is not None:
+                    yield (*place, "call"), action.call
+                for at, each in enumerate(action.calls or ()):
+                    yield (*place, "calls", at, "name"), each.name
+
+
+def _unknown_tool(name: str, known: frozenset[str]) -> PydanticCustomError:
+    name = name[:TOOL_NAME_MAX]
+    near = get_close_matches(name, known, 1, 0.75)
+    message = (
+        f"there is no tool {name!r}{f'; did you mean {near[0]!r}?' if near else '.'} "
+        "List functions of your client, and tools of MCP servers and plugins, under `tools` of "
+        f"the script. The others are: {', '.join(sorted(known))[:2000]}"
+    )
+    return PydanticCustomError("unknown_tool", "{message}", {"message": message})
 
 
 def _pattern_size(rules: Any) -> int:

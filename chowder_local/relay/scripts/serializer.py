@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from chowder_local.relay.prompt_format.tool_names import client_name
+from chowder_local.relay.prompt_format.tool_names import AGENT_TOOL_NAMES, client_name
 from chowder_local.relay.prompt_format.user_messages import make_view
-from chowder_local.relay.scripts.rules import Rule
+from chowder_local.relay.scripts.rules import ReplyScript, Rule
 
 if TYPE_CHECKING:
-    from chowder_local.relay.scripts.rules import ReplyScript
     from chowder_local.relay.wire.conversation import Conversation
     from chowder_local.relay.wire.wire_format import ModelOutput
 
@@ -35,8 +34,8 @@ def serialize(script: ReplyScript) -> str:
     return str(text)
 
 
-def make_rule(conversation: Conversation, output: ModelOutput, status: int | None) -> Rule:
-    """A rule that matches the conversation and repeats its answer or its error."""
+def make_script(conversation: Conversation, output: ModelOutput, status: int | None) -> ReplyScript:
+    """A script whose rule matches the conversation and repeats its answer or its error."""
     view = make_view(conversation.turns)
     match = {
         "text": view.latest[:MATCHED_TEXT_MAX],
@@ -44,7 +43,12 @@ def make_rule(conversation: Conversation, output: ModelOutput, status: int | Non
     }
     # Only members with a value, so that the rule is written without the others.
     match = {name: value for name, value in match.items() if value}
-    return Rule.model_validate({"match": match, "reply": _reply(output, status)})
+    rule = Rule.model_validate({"match": match, "reply": _reply(output, status)})
+    named = {client_name(each.name) for each in output.calls} | {rule.match.tool or ""}
+    tools = sorted(named - AGENT_TOOL_NAMES - {""})
+    # Not validated: it repeats what a model did, even if no script may.
+    members: dict[str, Any] = {"tools": tools} if tools else {}
+    return ReplyScript.model_construct(**members, replies=[rule])
 
 
 def _reply(output: ModelOutput, status: int | None) -> dict[str, Any] | str:

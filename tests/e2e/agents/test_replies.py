@@ -12,7 +12,7 @@ from tests.e2e.api import responses_path
 from tests.e2e.serving import is_before
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from tests.e2e.api import Api
     from tests.e2e.serving import ServerProcess
@@ -35,8 +35,10 @@ def path(api: Api, instance: str) -> Iterator[str]:
     assert api.delete(path).status_code == 204
 
 
-def scripted(api: Api, path: str, *replies: Any, unmatched: str = "fail") -> None:
-    put = api.put(path, json={"unmatched": unmatched, "replies": replies})
+def scripted(
+    api: Api, path: str, *replies: Any, unmatched: str = "fail", tools: Sequence[str] = ()
+) -> None:
+    put = api.put(path, json={"unmatched": unmatched, "tools": tools, "replies": replies})
     assert put.status_code == 200, put.text
 
 
@@ -75,7 +77,8 @@ def test_a_name_is_the_clients_function_or_else_the_agents_tool_by_any_of_its_na
         {"match": {"tool": "cron"}, "reply": {"template": "{{ tool }}: {{ result }}"}},
         {"match": {"text": "jobs"}, "reply": status},
         {"match": {"text": "search"}, "reply": {"call": "web_search", "arguments": {"q": "x"}}},
-        {"reply": {"call": "web_serach"}},
+        {"reply": {"call": "lookup"}},
+        tools=["lookup"],
     )
     scheduled = api.say(instance, "Which jobs?", session=session)
     assert scheduled.startswith("automations: {")
@@ -86,7 +89,7 @@ def test_a_name_is_the_clients_function_or_else_the_agents_tool_by_any_of_its_na
     assert [each.get("name") for each in found["output"]] == ["web_search"]
     unknown = api.message(instance, "Hi", session=session)
     assert unknown.status_code == 400
-    assert "calls 'web_serach', which neither" in unknown.json()["error"]["message"]
+    assert "calls 'lookup', which neither" in unknown.json()["error"]["message"]
 
 
 @pytest.mark.slow

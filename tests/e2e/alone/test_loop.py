@@ -489,7 +489,7 @@ async def test_no_document_holds_the_loop_or_is_a_defect(target: Target) -> None
         change = f'{{"openclaw_config":{document}}}'.encode()
         for _ in range(2):
             await target.call(what, "PATCH", f"/v1/instances/{target.instance.id}", change)
-        rule = f'{{"replies":[{{"reply":{{"call":"x","arguments":{document}}}}}]}}'
+        rule = f'{{"replies":[{{"reply":{{"call":"exec","arguments":{document}}}}}]}}'
         await target.submit(what, "/recordings/replies", {"text": rule})
         await target.submit(what, "/recordings", {})
         await target.call(what, "GET", "/local/replies")

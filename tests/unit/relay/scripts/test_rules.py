@@ -24,6 +24,20 @@ def test_an_empty_script_leaves_all_calls_to_the_offline_model() -> None:
     assert (script.unmatched, script.replies) == ("offline", [])
 
 
+def test_a_name_that_no_tool_has_is_refused_with_its_place_and_the_nearest() -> None:
+    replies = [
+        {"match": {"tool": "get_weather"}, "reply": [{"call": "cron"}, {"call": "web_serach"}]},
+        {"reply": {"calls": [{"name": "exec"}, {"name": "client_read"}, {"name": "lookup"}]}},
+    ]
+    with pytest.raises(ValidationError) as refused:
+        ReplyScript.model_validate({"replies": replies, "tools": ["get_weather"]})
+    first, second = refused.value.errors()
+    assert first["loc"] == ("replies", 0, "reply", 1, "call")
+    assert "no tool 'web_serach'; did you mean 'web_search'?" in first["msg"]
+    assert "get_weather, github_identity_status" in first["msg"]
+    assert second["loc"] == ("replies", 1, "reply", "calls", 2, "name")
+
+
 @pytest.mark.parametrize(
     ("reply", "texts"),
     [

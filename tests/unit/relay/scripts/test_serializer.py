@@ -8,9 +8,9 @@ import pytest
 
 from chowder_local.core.domain import InstanceId, ModelProvider, OrganizationId
 from chowder_local.relay.scripts.matching import ModelRequest, Refusal
+from chowder_local.relay.scripts.parser import parse
 from chowder_local.relay.scripts.registry import ScriptRegistry
-from chowder_local.relay.scripts.rules import ReplyScript
-from chowder_local.relay.scripts.serializer import make_rule
+from chowder_local.relay.scripts.serializer import make_script, serialize
 from chowder_local.relay.wire.conversation import Conversation, ToolCall
 from chowder_local.relay.wire.reply import Reply
 from chowder_local.relay.wire.wire_format import ModelOutput
@@ -33,7 +33,8 @@ def conversation(messages: list[dict[str, Any]]) -> Conversation:
 
 async def replayed(recorded: Conversation, output: ModelOutput, status: int) -> Reply | Refusal:
     scripts = ScriptRegistry()
-    script = ReplyScript.model_validate({"replies": [make_rule(recorded, output, status)]})
+    # As a file, which must be accepted.
+    script = parse(serialize(make_script(recorded, output, status)))
     scripts.put(OrganizationId("o"), script)
     request = ModelRequest.from_conversation(
         ModelProvider.OPENAI, recorded, None, is_session_known=False
@@ -50,7 +51,7 @@ async def replayed(recorded: Conversation, output: ModelOutput, status: int) -> 
         ModelOutput("Up there."),
         ModelOutput(""),
         ModelOutput("Let me look.", (ToolCall("c", "exec", {"command": "ls"}),)),
-        ModelOutput("", (ToolCall("c", "exec", {}), ToolCall("d", "read", {"path": "a"}))),
+        ModelOutput("", (ToolCall("c", "exec", {}), ToolCall("d", "get_weather", {"at": "a"}))),
     ],
 )
 async def test_a_rule_made_of_an_answer_repeats_it(
@@ -71,7 +72,7 @@ async def test_a_rule_made_of_an_error_repeats_it() -> None:
 
 
 async def test_members_without_a_value_are_not_written() -> None:
-    rule = make_rule(conversation(HELLO), ModelOutput("Up."), 200)
-    assert rule.model_dump(exclude_unset=True) == {
-        "match": {"text": "Where is north?"}, "reply": "Up.",
-    }  # fmt: skip
+    made = make_script(conversation(HELLO), ModelOutput("Up."), 200)
+    assert made.model_dump(exclude_unset=True) == {
+        "replies": [{"match": {"text": "Where is north?"}, "reply": "Up."}]
+    }
