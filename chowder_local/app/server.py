@@ -163,7 +163,7 @@ async def _open(
         exec_beside=engine.volume_jobs,
         home=HOME,
         state_dir=STATE_DIR,
-        gateways=await stack.enter_async_context(open_gateways()),
+        gateways=await stack.enter_async_context(open_gateways(settings.turn_timeout_s)),
         state_transfers=await stack.enter_async_context(StateTransfers(engine, HOME)),
         egress_rule=egress_rule,
         relay_url=relay_url,

@@ -165,6 +165,13 @@ class Settings(BaseModel):
         description="How often each running agent is copied to a snapshot, of which the latest is "
         "kept; 0 for never. On several machines an agent comes back from it if its own is away.",
     )
+    turn_timeout_s: float = Field(
+        180_000.0,
+        gt=0,
+        description="How long an agent may take for an answer, with the time that a message waits "
+        "for earlier ones of its conversation; more than OpenClaw allows for one turn, 48 hours or "
+        "what the agent's `agents.defaults.timeoutSeconds` says.",
+    )
     drain_timeout_s: float = Field(
         10.0, gt=0, description="How long a stop waits for the turn in progress."
     )

@@ -56,6 +56,9 @@ KEEPALIVE_S = 2.0
 connection that is being closed, even on a busy machine where both sides run seconds late."""
 PROBE_TIMEOUT_S = 2.0
 ANSWER_TIMEOUT_S = 30.0
+STREAM_START_TIMEOUT_S = 900.0
+"""OpenClaw begins a stream before it calls the model, but after it has fetched up to eight files,
+of which each may take 40 s."""
 RPC_TIMEOUT_S = 30.0
 PATCH_ATTEMPTS = 5
 LONGEST_TURN_WAIT_S = 60.0
@@ -78,6 +81,10 @@ PADDING_SLACK_BYTES = 256
 MAX_PADDING_BYTES = 900_000
 """OpenClaw takes control calls of one megabyte at most."""
 
+_LATE_REMEDY = (
+    "Send the message again. If that fails too, stop and start the agent, and read its log; "
+    "CHOWDER_TURN_TIMEOUT_S sets how long an answer may take"
+)
 _UNANSWERED = (UpstreamFailed, StreamBroken, TimeoutError)
 _SUSPENDED = "unavailable during gateway suspension"
 _RESTARTING = "unavailable during gateway restart"
@@ -112,11 +119,16 @@ class Suspension:
 
 
 @asynccontextmanager
-async def open_gateways() -> AsyncIterator[Forwarder]:
-    """A forwarder for all gateways; it has no timeouts, because a turn may take any time."""
+async def open_gateways(turn_timeout_s: float = math.inf) -> AsyncIterator[Forwarder]:
+    """A forwarder for all gateways, with no time limit for pauses in a turn."""
     # A proxy from the environment must not be used for a port of this machine.
     async with open_client(is_proxied=False, keepalive_s=KEEPALIVE_S) as client:
-        yield Forwarder(client, first_byte_timeout_s=None, idle_timeout_s=None)
+        yield Forwarder(
+            client,
+            first_byte_timeout_s=STREAM_START_TIMEOUT_S,
+            idle_timeout_s=None,
+            total_timeout_s=turn_timeout_s,
+        )
 
 
 class Gateway:
@@ -388,8 +400,9 @@ class Gateway:
     ) -> AsyncIterator[Answer]:
         """Sends a message. Leaving the block before the end of the answer cancels the turn.
 
-        The answer has no time limit. Raises GatewayUnavailable if the gateway cannot be reached or
-        breaks off, and MessageTooLarge if the request has more than MAX_MESSAGE_BYTES.
+        A stream begins within STREAM_START_TIMEOUT_S, and any answer ends within the forwarder's
+        `turn_timeout_s`. Raises GatewayUnavailable if it does not, or if the gateway cannot be
+        reached or breaks off, and MessageTooLarge if the request has more than MAX_MESSAGE_BYTES.
         """
         body = json.dumps(request, ensure_ascii=False, separators=(",", ":")).encode()
         if len(body) > MAX_MESSAGE_BYTES:
@@ -402,7 +415,10 @@ class Gateway:
             "x-openclaw-session-key": session_key(session),
         }
         try:
-            async with self._open("POST", "/v1/responses", headers, body) as answer:
+            is_whole = not request.get("stream")
+            async with self._open(
+                "POST", "/v1/responses", headers, body, is_patient=is_whole
+            ) as answer:
                 yield answer
         except (UpstreamFailed, StreamBroken) as failure:
             raise GatewayUnavailable(_reason(failure)) from failure
@@ -427,11 +443,19 @@ class Gateway:
 
     @asynccontextmanager
     async def _open(
-        self, method: str, path: str, headers: Mapping[str, str], body: bytes
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        *,
+        is_patient: bool = False,
     ) -> AsyncIterator[Answer]:
         if (request_id := request_context.request_id()) is not None:
             headers = {**headers, request_context.REQUEST_ID_HEADER: request_id}
-        answer = await self._forwarder.open(method, self._url + path, headers.items(), body)
+        answer = await self._forwarder.open(
+            method, self._url + path, headers.items(), body, is_patient=is_patient
+        )
         try:
             yield answer
         finally:
@@ -509,8 +533,12 @@ def _suspension(answer: Mapping[str, Any]) -> Suspension:
 
 def _reason(failure: Exception) -> str:
     """A message for a failed exchange."""
+    if isinstance(failure, UpstreamFailed) and not failure.is_sent:
+        return "the sandbox does not answer"
+    if isinstance(failure.__cause__, TimeoutError):
+        return f"{failure}. {_LATE_REMEDY}"
     if isinstance(failure, UpstreamFailed):
-        return "the sandbox broke off" if failure.is_sent else "the sandbox does not answer"
+        return "the sandbox broke off"
     if isinstance(failure, TimeoutError):
         return "the sandbox takes too long to answer"
     if isinstance(failure, ValueError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import select
 import ssl
 from contextlib import asynccontextmanager
@@ -86,13 +87,17 @@ class Answer:
     headers: Sequence[tuple[str, str]]
     """Names in lower case."""
     _response: aiohttp.ClientResponse
+    _total_timeout_s: float
 
     @property
     def is_success(self) -> bool:
         return self.status in range(200, 300)
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
-        """The body, streamed. Raises StreamBroken if it breaks off or no data comes in time."""
+        """The body, streamed. Raises StreamBroken if it breaks off or is not there in time.
+
+        If it is late, the cause of the error is a TimeoutError.
+        """
         try:
             async for chunk in self._response.content.iter_any():
                 yield chunk
@@ -100,6 +105,9 @@ class Answer:
             raise StreamBroken("no data has arrived for too long") from error
         except aiohttp.ClientError as error:
             raise StreamBroken("the answer broke off before its end") from error
+        except TimeoutError as error:
+            seconds = f"{self._total_timeout_s:g} seconds"
+            raise StreamBroken(f"the answer has not ended within {seconds}") from error
 
     async def read(self, max_bytes: int = MAX_WHOLE_BYTES) -> bytes:
         """The whole body. Raises StreamBroken as `chunks` does, and if the body is too long."""
@@ -120,7 +128,10 @@ class Answer:
 
 
 class Forwarder:
-    """Forwards requests. A stream may take any time as long as data keeps arriving."""
+    """Forwards requests.
+
+    A stream may take any time as long as data keeps arriving, unless there is a `total_timeout_s`.
+    """
 
     def __init__(
         self,
@@ -129,12 +140,16 @@ class Forwarder:
         connect_timeout_s: float = 10.0,
         first_byte_timeout_s: float | None = 60.0,
         idle_timeout_s: float | None = 300.0,
+        total_timeout_s: float = math.inf,
     ) -> None:
         self._client = client
         self._first_byte_timeout_s = first_byte_timeout_s
         self._idle_timeout_s = idle_timeout_s
+        self._total_timeout_s = total_timeout_s
         self._timeout = aiohttp.ClientTimeout(
-            sock_connect=connect_timeout_s, sock_read=idle_timeout_s
+            total=None if total_timeout_s == math.inf else total_timeout_s,
+            sock_connect=connect_timeout_s,
+            sock_read=idle_timeout_s,
         )
 
     async def open(
@@ -148,7 +163,8 @@ class Forwarder:
     ) -> Answer:
         """The answer, as soon as its status is there. Raises UpstreamFailed if none comes in time.
 
-        With `is_patient` the status may take as long as a pause within the body.
+        If it is late, the cause of the error is a TimeoutError. With `is_patient` the status may
+        take as long as a pause within the body.
         """
         timeout_s = self._idle_timeout_s if is_patient else self._first_byte_timeout_s
         try:
@@ -164,12 +180,13 @@ class Forwarder:
                 )
         except (aiohttp.ClientError, TimeoutError) as error:
             is_sent = not isinstance(error, _UNSENT)
-            raise UpstreamFailed(_describe(error, timeout_s), is_sent=is_sent) from error
+            reason = _describe(error, min(timeout_s or math.inf, self._total_timeout_s))
+            raise UpstreamFailed(reason, is_sent=is_sent) from error
         pairs = [
             (name.decode("latin-1").lower(), value.decode("latin-1"))
             for name, value in response.raw_headers
         ]
-        return Answer(response.status, pairs, response)
+        return Answer(response.status, pairs, response, self._total_timeout_s)
 
 
 @cache
@@ -186,7 +203,7 @@ def _authorities(ca_bundle: Path | None) -> ssl.SSLContext:
     return tls
 
 
-def _describe(error: Exception, timeout_s: float | None) -> str:
+def _describe(error: Exception, timeout_s: float) -> str:
     if isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ClientError):
         return f"no answer within {timeout_s:g} seconds"
     if isinstance(error, aiohttp.ClientResponseError):

@@ -59,6 +59,8 @@ class HostileGateway:
         self.pieces: Iterable[bytes] = ()
         self.hangs = False
         """Whether the connection then stays open, instead of being closed."""
+        self.pause_s = 0.0
+        """The time between two pieces."""
         self.connections = 0
         """How many connections are open."""
 
@@ -70,7 +72,7 @@ class HostileGateway:
                 writer.write(piece)
                 await writer.drain()
                 # A real sandbox is another process, which does not block the server's loop.
-                await asyncio.sleep(0)
+                await asyncio.sleep(self.pause_s)
             if self.hangs:
                 while await reader.read(65536):
                     pass

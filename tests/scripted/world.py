@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -164,7 +165,7 @@ async def open_world(
     async with (
         Database.open(kitchen.path) as database,
         gateways.serving(),
-        open_gateways() as forwarder,
+        open_gateways(settings.get("turn_timeout_s", math.inf)) as forwarder,
         StateTransfers(processes, HOME) as state_transfers,
         owned_tasks() as tasks,
     ):

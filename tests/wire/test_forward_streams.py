@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -44,6 +45,8 @@ class Server:
     url: str = ""
     connections: int = 0
     lost: int = 0
+    sent_bytes: int = 0
+    """Of `without_end`."""
     requests: list[bytes] = field(default_factory=list)
     may_go_on: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -94,9 +97,16 @@ def ending(*pieces: bytes) -> Script:
 
 
 @asynccontextmanager
-async def open_forwarder(keepalive_s: float = 20.0) -> AsyncIterator[Forwarder]:
+async def open_forwarder(
+    keepalive_s: float = 20.0, total_timeout_s: float = math.inf
+) -> AsyncIterator[Forwarder]:
     async with open_client(is_proxied=False, keepalive_s=keepalive_s) as client:
-        yield Forwarder(client, first_byte_timeout_s=None, idle_timeout_s=None)
+        yield Forwarder(
+            client,
+            first_byte_timeout_s=None,
+            idle_timeout_s=None,
+            total_timeout_s=total_timeout_s,
+        )
 
 
 @asynccontextmanager
@@ -316,25 +326,39 @@ async def test_whoever_leaves_an_answer_unread_leaves_nothing_of_it_to_the_next(
         assert await read(forwarder, server.url) == (200, b"hello")
 
 
-async def test_a_server_waits_for_whoever_does_not_read() -> None:
-    sent = 0
+async def without_end(server: Server, writer: asyncio.StreamWriter) -> None:
+    writer.write(CHUNKED)
+    while True:
+        writer.write(b"%x\r\n%b\r\n" % (CHUNK_BYTES, b"x" * CHUNK_BYTES))
+        await writer.drain()
+        server.sent_bytes += CHUNK_BYTES
 
-    async def script(_: Server, writer: asyncio.StreamWriter) -> None:
-        nonlocal sent
-        writer.write(CHUNKED)
-        while True:
-            writer.write(b"%x\r\n%b\r\n" % (CHUNK_BYTES, b"x" * CHUNK_BYTES))
-            await writer.drain()
-            sent += CHUNK_BYTES
 
+async def read_slowly(answer: Answer) -> None:
+    async for _ in answer.chunks():
+        # The next chunk is there before it is wanted.
+        await asyncio.sleep(0.05)
+
+
+async def test_an_answer_without_end_is_given_up_even_if_its_reader_is_slow() -> None:
     async with (
-        serving(script) as server,
+        serving(without_end) as server,
+        open_forwarder(total_timeout_s=0.3) as forwarder,
+        asking(forwarder, server.url) as answer,
+    ):
+        with pytest.raises(StreamBroken, match=r"has not ended within 0\.3 seconds"):
+            await read_slowly(answer)
+
+
+async def test_a_server_waits_for_whoever_does_not_read() -> None:
+    async with (
+        serving(without_end) as server,
         open_forwarder() as forwarder,
         asking(forwarder, server.url) as answer,
     ):
         before = -1
-        while sent != before:
-            before = sent
+        while server.sent_bytes != before:
+            before = server.sent_bytes
             await asyncio.sleep(0.2)
         chunks = answer.chunks()
         assert len(await anext(chunks)) < 4 * BUFFERED_BYTES

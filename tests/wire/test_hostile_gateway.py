@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, product, repeat
@@ -139,9 +140,15 @@ class Victim:
 async def victim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Victim]:
     # After each failure it looks whether the sandbox has died, for half a second.
     monkeypatch.setattr(healing, "CHECK_INTERVAL_S", 0.001)
+    async with open_victim(tmp_path, boot_timeout_s=0.5) as victim:
+        yield victim
+
+
+@asynccontextmanager
+async def open_victim(tmp_path: Path, **settings: float) -> AsyncIterator[Victim]:
     async with (
         asyncio.timeout(DEADLINE_S),
-        open_world(tmp_path, drain_timeout_s=0.2, boot_timeout_s=0.5) as world,
+        open_world(tmp_path, drain_timeout_s=0.2, **settings) as world,
         serve_hostile() as (gateway, hostile_url),
     ):
         state = {"services": world.services}
@@ -352,6 +359,7 @@ SILENCES: dict[str, Iterable[bytes]] = {
     "in its body": [response_head(), b"{"],
     "in a stream": [event_stream(CREATED, DELTA)],
     "in a stream before its first event": [response_head("text/event-stream"), b": \n\n"],
+    "but for hints": repeat(b"HTTP/1.1 103 Early Hints\r\n\r\n"),
 }
 
 
@@ -379,14 +387,37 @@ def _has(victim: Victim, connections: int) -> bool:
     return victim.gateway.connections == connections
 
 
-async def test_one_that_hints_for_ever_is_left_with_its_client(victim: Victim) -> None:
-    victim.gateway.pieces = repeat(b"HTTP/1.1 103 Early Hints\r\n\r\n" * 100)
-    async with asyncio.TaskGroup() as group:
-        asking = group.create_task(victim.say(victim.taken))
-        await eventually(lambda: victim.gateway.connections == 1, "it has been asked")
-        await victim.is_answered()
-        asking.cancel()
-    await eventually(lambda: victim.gateway.connections == 0, "who left is waited for no more")
+ENDLESS: dict[str, Iterable[bytes]] = SILENCES | {
+    "blanks": [response_head("text/event-stream"), *repeat(b" ", 1000)],
+    "words": [event_stream(CREATED), *repeat(f"data: {json.dumps(DELTA)}\n\n".encode(), 1000)],
+}
+
+
+async def test_a_message_without_an_answer_ends_with_words_within_the_setting(
+    tmp_path: Path,
+) -> None:
+    async with open_victim(tmp_path, turn_timeout_s=0.5) as victim:
+        victim.gateway.hangs, victim.gateway.pause_s = True, 0.01
+        for stream, (what, pieces) in product((False, True), ENDLESS.items()):
+            victim.gateway.pieces, case = pieces, f"{what}, {stream=}"
+            answer = await victim.say(victim.taken, f"s-{what}", stream=stream)
+            if answer.status_code == 200:
+                assert_ends_with_words(answer.text, case)
+            else:
+                assert_502(answer, case)
+            assert "within 0.5 seconds. Send the message again." in answer.text, (case, answer.text)
+        await eventually(partial(_has, victim, 0), "nobody listens any more")
+
+
+async def test_a_stream_that_does_not_begin_is_a_502_long_before_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gateway_module, "STREAM_START_TIMEOUT_S", 0.5)
+    async with open_victim(tmp_path) as victim:
+        victim.gateway.hangs = True
+        answer = await victim.say(victim.taken, stream=True)
+        assert_502(answer, "silence")
+        assert "no answer within 0.5 seconds. Send the message again." in answer.text
 
 
 CONTROL: dict[str, Any] = {
