@@ -9,7 +9,9 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from docker.errors import NotFound
 from docker.types import Mount
+from requests.exceptions import RequestException
 
+from chowder_local.core import untrusted_json
 from chowder_local.core.errors.sandboxes import EngineUnavailable, SandboxMissing
 from chowder_local.engine.container_exec import last_line
 from chowder_local.engine.error_translation import translated_errors
@@ -28,6 +30,10 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 CHUNK_BYTES = 1024 * 1024
+PROGRAM_TIMEOUT_S = 900.0
+"""For a program on a copy of a home, which may be large, on a busy machine."""
+OUTPUT_MB = 4
+"""The engine keeps no more of a program's output: it may be the agent's."""
 
 
 def read_home(
@@ -88,7 +94,8 @@ def examine_home(
 ) -> bytes:
     """What a Python program prints about a home with a tar of `state_files` put into it. Blocks.
 
-    It may run OpenClaw. The program has no network. Raises EngineUnavailable if it fails.
+    It may run OpenClaw. The program has no network. Raises EngineUnavailable if it fails. Of a
+    longer output, the end is returned, some OUTPUT_MB.
     """
     with _after_program(
         own, image, program, source, state_files,
@@ -114,6 +121,7 @@ def _after_program(
         entrypoint="/usr/bin/python3",
         **CONFINED,
         mounts=[Mount(HOME, None, type="volume")],
+        log_config={"Type": "json-file", "Config": {"max-size": f"{OUTPUT_MB}m"}},
         **options,
     ) as container:
         ensure_awaited()
@@ -122,10 +130,26 @@ def _after_program(
             container.put_archive(STATE_DIR, state_files)
         ensure_awaited()
         container.start()
-        if container.wait()["StatusCode"]:
+        if _exit_status(container):
             output = container.logs(tail=1).decode(errors="replace").strip()
-            raise EngineUnavailable(f"A program failed on an agent's home: {last_line(output)}.")
+            reason = untrusted_json.message_of(last_line(output))
+            raise EngineUnavailable(f"A program failed on an agent's home: {reason}.")
         yield container
+
+
+def _exit_status(container: Container) -> int:
+    """Waits for the container's end."""
+    try:
+        return int(container.wait(timeout=PROGRAM_TIMEOUT_S)["StatusCode"])
+    except RequestException as failure:
+        # The SDK has no error of its own for a wait that is over.
+        if "timed out" not in str(failure):
+            raise
+    raise EngineUnavailable(
+        f"A program on an agent's home has not ended within {PROGRAM_TIMEOUT_S:g} seconds. Try "
+        "again when the machine is less busy. If it fails again, what the agent keeps may hold the "
+        "program up: remove the agent's plugins and large files, and try again."
+    )
 
 
 def read_image_file(own: OwnedResources, image: str, path: str) -> bytes | None:

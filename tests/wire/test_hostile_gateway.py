@@ -145,7 +145,7 @@ async def victim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
 
 
 @asynccontextmanager
-async def open_victim(tmp_path: Path, **settings: float) -> AsyncIterator[Victim]:
+async def open_victim(tmp_path: Path, **settings: Any) -> AsyncIterator[Victim]:
     async with (
         asyncio.timeout(DEADLINE_S),
         open_world(tmp_path, drain_timeout_s=0.2, **settings) as world,

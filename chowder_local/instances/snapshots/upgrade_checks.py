@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from chowder_local.core import untrusted_json
 from chowder_local.core.domain import InstanceStatus
+from chowder_local.core.errors.sandboxes import EngineUnavailable
 from chowder_local.core.errors.versions import UpgradeRefused
 from chowder_local.openclaw.config.agent_config import CONFIG_FILE
 
@@ -85,15 +87,22 @@ class UpgradeChecks:
                 {CONFIG_FILE: config},
                 version,
             )
-        findings = list(_findings(untrusted_json.read_object(answer)))[:MAX_FINDINGS]
+        try:
+            # In a thread, which lets others run between its steps.
+            report = await asyncio.to_thread(untrusted_json.read_encodable_object, answer)
+        except ValueError as invalid:
+            raise EngineUnavailable(
+                f"The checks of OpenClaw {version} gave no report on the agent's files: {invalid}. "
+                "What the agent keeps may disturb them: remove its plugins, and try again."
+            ) from None
+        findings = list(_findings(report))[:MAX_FINDINGS]
         return sorted(findings, key=lambda each: each.severity != ERROR)
 
 
 def _findings(answer: dict[str, Any]) -> Iterator[UpgradeFinding]:
-    for each in answer.get("findings") or ():
-        if isinstance(each, dict):
-            words = [str(each.get(name, ""))[:MAX_CHARACTERS] for name in _MEMBERS]
-            yield UpgradeFinding(*words)
+    for each in untrusted_json.objects_of(answer.get("findings")):
+        words = [untrusted_json.text_of(each.get(name))[:MAX_CHARACTERS] for name in _MEMBERS]
+        yield UpgradeFinding(*words)
 
 
 _MEMBERS = ("check", "severity", "message")

@@ -17,7 +17,7 @@ from docker.errors import NotFound
 from chowder_local.core.domain import SandboxId, SandboxSpec, SandboxState
 from chowder_local.core.errors.requests import ArchiveRefused
 from chowder_local.core.errors.sandboxes import EngineUnavailable, SandboxMissing
-from chowder_local.engine import specs
+from chowder_local.engine import specs, volume_archives
 from chowder_local.engine.connection import find_engine, open_client
 from chowder_local.engine.docker import DockerEngine
 from chowder_local.engine.labels import store_filter
@@ -164,6 +164,25 @@ async def test_an_archive_that_breaks_off_is_told_in_its_own_words(
         await engine.unpack(SANDBOX, specs.STATE_DIR, broken())
     with pytest.raises(SandboxMissing):
         await engine.unpack(COPY, specs.STATE_DIR, [])
+
+
+async def test_what_a_program_says_of_a_home_is_bounded_in_length_and_time(
+    engine: DockerEngine, image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "source"
+    with tarfile.open(source, "w") as tar:
+        tar.addfile(tarfile.TarInfo("there"))
+    await engine.prepare(SandboxDefaults(image, LIMITS))
+    program = "import sys\nfor _ in range(200): sys.stdout.write('x' * 500_000)\nsys.exit(%d)"
+    said = await engine.examine_home(program % 0, source, {}, "v1")
+    assert 0 < len(said) < 2 * volume_archives.OUTPUT_MB * 1_000_000
+    with pytest.raises(EngineUnavailable, match=r"failed on an agent's home: x{2000}\.$"):
+        await engine.examine_home(program % 1, source, {}, "v1")
+    monkeypatch.setattr(volume_archives, "PROGRAM_TIMEOUT_S", 1.0)
+    with pytest.raises(EngineUnavailable, match="not ended within 1 seconds"):
+        await engine.examine_home("import time; time.sleep(600)", source, {}, "v1")
+    with closing(open_client(find_engine(os.environ))) as client:
+        assert client.containers.list(all=True, filters=store_filter(STORE_ID)) == []
 
 
 async def test_a_program_changes_a_home_where_it_reaches_nothing(

@@ -25,6 +25,7 @@ from chowder_local.app.relay_app import create_relay_app
 from chowder_local.app.server import api
 from chowder_local.core.domain import OFFLINE_KEY, ModelProvider
 from chowder_local.core.settings import Settings
+from chowder_local.engine.volume_archives import OUTPUT_MB
 from chowder_local.http.bodies import JSON, UNCOUNTED_BYTES, VALUES_MAX
 from chowder_local.http.listener import with_state
 from chowder_local.relay.call_log import MAX_BYTES
@@ -47,6 +48,7 @@ pytestmark = pytest.mark.slow
 
 LONGEST_S = 1.0
 UPLOAD_BYTES = 16 * 1024 * 1024
+OUTPUT_BYTES = 2 * OUTPUT_MB * 1024 * 1024
 BEAT_S = 0.002
 PIECE_BYTES = 256 * 1024
 API_BODY_BYTES: int = Settings.model_fields["max_body_bytes"].default
@@ -441,6 +443,24 @@ async def test_no_upload_and_no_archive_holds_the_loop(target: Target) -> None:
         "headers": archive({f"a/{number}": b"" for number in range(UPLOAD_BYTES // 2000)}),
     }.items():
         await target.call(what, "POST", "/local/instances/import", body, "application/octet-stream")
+    target.heartbeat.check()
+
+
+async def test_no_report_of_an_upgrade_check_holds_the_loop(target: Target) -> None:
+    world, ask = target.world, json.dumps({"to": "2026.9.7", "dry_run": True}).encode()
+    home = archive({"data/.openclaw/agents/main/sessions/a.json": b""})
+    world.engine.put_home(target.instance.sandbox_id, home)
+    lines = '{"message":"' + "\\n" * 300 + '"},'
+    halves = '{"message":"' + "\\ud800" * (OUTPUT_BYTES // 6) + '"},'
+    for what, findings in {
+        "findings": filled("{},", OUTPUT_BYTES),
+        "arrays": filled("[[],", OUTPUT_BYTES),
+        "lines": lines * (OUTPUT_BYTES // len(lines)),
+        "half characters": halves,
+    }.items():
+        world.engine.examination = f'{{"findings":[{findings}0]}}'.encode()
+        answer = await target.call(what, "POST", f"{target.path}/upgrade", ask)
+        assert answer.startswith((b"HTTP/1.1 200", b"HTTP/1.1 502")), answer[:300]
     target.heartbeat.check()
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from chowder_local.core.domain import Instance, InstanceStatus
 from chowder_local.core.errors.requests import InstanceStateWrong
+from chowder_local.core.errors.sandboxes import EngineUnavailable
 from chowder_local.core.errors.versions import InstanceInUse, UpgradeRefused, VersionUnavailable
 from tests.scripted.homes import archive
 from tests.scripted.world import World, open_world
@@ -108,6 +109,14 @@ async def test_a_stopped_agent_is_not_upgraded(world: World) -> None:
     stopped = await world.lifecycle.stop(instance.organization_id, instance.id)
     with pytest.raises(InstanceStateWrong):
         await world.upgrades.upgrade(stopped, "2026.9.7")
+
+
+@pytest.mark.parametrize("report", [b"", b"[]", b"{", b'{"a": ' + b"[" * 100_000, b"\xff"])
+async def test_a_report_that_is_none_is_an_error_with_words(world: World, report: bytes) -> None:
+    instance = await agent(world)
+    world.engine.examination = report
+    with pytest.raises(EngineUnavailable, match=r"2026\.9\.7 gave no report .*, and try again"):
+        await world.upgrade_checks.examine(instance, "2026.9.7")
 
 
 async def test_a_dry_run_changes_nothing_and_lists_errors_first(world: World) -> None:
