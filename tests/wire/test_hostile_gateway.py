@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -32,7 +33,7 @@ from tests.scripted.serving import eventually, loopback_client, no_lifespan, ser
 from tests.scripted.world import World, open_world
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncIterator, Iterable, Iterator
     from pathlib import Path
 
     import httpx
@@ -260,6 +261,34 @@ async def test_an_event_without_end_ends_the_stream_with_words(victim: Victim) -
     answer = await victim.say(victim.taken, stream=True)
     assert_ends_with_words(answer.text, "without end")
     await eventually(lambda: victim.gateway.connections == 0, "nobody listens to it any more")
+
+
+async def test_words_without_end_wait_for_a_page_that_does_not_read(victim: Victim) -> None:
+    words, sent = json.dumps(DELTA | {"delta": "x" * 100_000}), 0
+
+    def deltas() -> Iterator[bytes]:
+        nonlocal sent
+        yield event_stream(CREATED)
+        while True:
+            sent += 1
+            yield f"data: {words}\n\n".encode()
+
+    victim.gateway.pieces = deltas()
+    headers = {"HX-Request": "true", "Origin": str(victim.client.base_url)}
+    await victim.client.post("/sign-in", data={"key": victim.world.key}, headers=headers)
+    page, typed = f"/instances/{victim.taken.id}", {"text": "Hi", "model": "gpt-4o"}
+    part = await victim.client.post(f"{page}/messages", data=typed, headers=headers)
+    (token,) = re.findall(r"/answers/([\w-]+)", part.text)
+    async with victim.client.stream("GET", f"{page}/answers/{token}"):
+        await eventually(lambda: sent > 0, "the answer has begun")
+        before = 0
+        while sent != before:
+            before = sent
+            await asyncio.sleep(0.5)
+        # What sockets and libraries buffer; without a bound, it is as much as memory holds.
+        assert sent < 1000
+        assert _has(victim, 1)
+    await eventually(partial(_has, victim, 0), "nobody listens any more")
 
 
 async def test_half_a_character_is_no_defect(victim: Victim) -> None:

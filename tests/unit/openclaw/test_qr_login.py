@@ -11,7 +11,7 @@ from chowder_local.core.domain import SandboxId
 from chowder_local.core.errors.agents import GatewayUnavailable, RpcRefused
 from chowder_local.core.tasks import owned_tasks
 from chowder_local.openclaw import qr_login
-from chowder_local.openclaw.qr_login import MAX_LOGINS, QrLogins
+from chowder_local.openclaw.qr_login import MAX_LOGINS, MAX_QR, QrLogins
 from tests.scripted.serving import eventually
 
 if TYPE_CHECKING:
@@ -94,6 +94,14 @@ async def test_an_expired_login_has_openclaws_message(
     await eventually(lambda: current.is_over, "it has expired")
     assert logins.latest(BOX, "whatsapp") is current
     assert current.message == words
+
+
+async def test_a_picture_that_is_longer_than_a_code_is_not_kept(group: asyncio.TaskGroup) -> None:
+    logins = started(group, Waiting({"qrDataUrl": QR + "a" * MAX_QR, "message": "Scan this."}))
+    current = logins.latest(BOX, "whatsapp")
+    assert current is not None
+    await eventually(lambda: current.is_over, "it has ended")
+    assert (current.qr, current.message) == (QR, "Scan this.")
 
 
 async def test_a_login_expires_after_the_scan_timeout(
