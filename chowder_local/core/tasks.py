@@ -17,6 +17,9 @@ log = logging.getLogger(__name__)
 First = TypeVar("First")
 Second = TypeVar("Second")
 
+WATCH_INTERVAL_S = 5.0
+"""As often as one slow call probes the engine."""
+
 
 class _Over(Exception):
     """Cancels a task group from inside, for which the group has no method."""
@@ -77,6 +80,23 @@ async def together(first: Awaitable[First], second: Awaitable[Second]) -> tuple[
     if isinstance(other, BaseException):
         raise other
     return one, other
+
+
+@asynccontextmanager
+async def watched(check: Callable[[], Awaitable[object]]) -> AsyncIterator[None]:
+    """Calls `check` at intervals during the block, which ends with the error that this raises."""
+
+    async def watch() -> None:
+        while True:
+            await asyncio.sleep(WATCH_INTERVAL_S)
+            await check()
+
+    try:
+        async with owned_tasks() as group:
+            group.create_task(watch())
+            yield
+    except ExceptionGroup as failed:
+        raise failed.exceptions[0] from None
 
 
 async def _end() -> None:

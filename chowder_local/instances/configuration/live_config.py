@@ -18,6 +18,7 @@ from chowder_local.core.errors.agents import (
     GatewayUnavailable,
 )
 from chowder_local.core.errors.sandboxes import BootFailed
+from chowder_local.core.tasks import watched
 from chowder_local.openclaw.config.agent_config import CONFIG_FILE
 
 if TYPE_CHECKING:
@@ -73,7 +74,8 @@ class LiveConfig:
         # Held until no restore can follow, which would undo other changes.
         async with gateway.hold_config() as revise:
             try:
-                return await self._apply(instance, gateway, lambda: revise(lambda _: patch))
+                async with watched(self._engine.version):
+                    return await self._apply(instance, gateway, lambda: revise(lambda _: patch))
             finally:
                 # The configuration may have another list of models now.
                 self._vision_models.forget(instance.sandbox_id)

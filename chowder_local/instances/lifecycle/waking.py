@@ -10,6 +10,7 @@ from chowder_local.core.domain import SandboxState
 from chowder_local.core.errors.agents import GatewayUnavailable, RpcRefused
 from chowder_local.core.errors.sandboxes import BootFailed
 from chowder_local.core.events import EventType
+from chowder_local.core.tasks import watched
 
 if TYPE_CHECKING:
     from chowder_local.core.domain import Instance
@@ -49,8 +50,13 @@ class Waking:
     async def wake(self, instance: Instance) -> Instance:
         """The instance once it accepts turns: perhaps in another sandbox, with its address.
 
-        Its row has the sandbox, but not the address. Raises ChowderError.
+        Its row has the sandbox, but not the address. Raises ChowderError, and EngineSilent as soon
+        as the engine is away.
         """
+        async with watched(self._engine.version):
+            return await self._wake(instance)
+
+    async def _wake(self, instance: Instance) -> Instance:
         sandbox = await self._engine.inspect(instance.sandbox_id)
         if not self._egress.fits(instance, sandbox):
             # A container's networks are set when it is created, so this needs another one.

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from chowder_local.core import tasks
 from chowder_local.core.domain import InstanceStatus, SandboxState
 from chowder_local.core.errors.sandboxes import (
     BootFailed,
     DiskFull,
+    EngineSilent,
     EngineUnavailable,
     ImageMissing,
     SandboxMissing,
@@ -58,6 +60,20 @@ async def test_after_a_start_that_the_engine_fails_the_instance_is_stopped_and_c
     assert await world.now(instance) == instance
     world.engine.failing.clear()
     assert (await start(world, instance)).status is RUNNING
+
+
+async def test_a_start_ends_as_soon_as_the_engine_is_away(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks, "WATCH_INTERVAL_S", 0.0)
+    instance = await world.stopped()
+    world.engine.put(instance.sandbox_id, SandboxState.EXITED)
+    # It would be waited for until the boot's time limit.
+    world.gateway.is_started = False
+    world.engine.failing["version"] = EngineSilent("The engine is away.")
+    with pytest.raises(EngineSilent, match="is away"):
+        await start(world, instance)
+    assert (await world.now(instance)).status is STOPPED
 
 
 @pytest.mark.parametrize("failure", [DOWN, ImageMissing("chowder-local/sandbox:1")])
