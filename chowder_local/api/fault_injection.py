@@ -121,7 +121,7 @@ class FaultInjection:
             target = await instance_of(request)
             for kind, required in REQUIRED_STATUS.items():
                 if kind in self._kinds and target.status is not required:
-                    raise InstanceStateWrong(target.status, required)
+                    raise InstanceStateWrong(target.status, required, target.error_message)
 
     async def _inject(
         self, fault: FaultDraft, request: Request, body: BaseModel | None, send: Send

@@ -124,7 +124,7 @@ def exits(request: Request) -> AsyncExitStack:
 def require_running(instance: Instance) -> None:
     """Raises InstanceStateWrong if the instance does not run."""
     if instance.status is not InstanceStatus.RUNNING:
-        raise InstanceStateWrong(instance.status, InstanceStatus.RUNNING)
+        raise InstanceStateWrong(instance.status, InstanceStatus.RUNNING, instance.error_message)
 
 
 async def running_instance(request: Request) -> Instance:

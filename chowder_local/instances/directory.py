@@ -46,13 +46,13 @@ class InstanceDirectory:
         """
         instance = await self.get(stale.organization_id, stale.id)
         if wanted and instance.status not in wanted:
-            raise InstanceStateWrong(instance.status, " or ".join(wanted))
+            raise InstanceStateWrong(instance.status, " or ".join(wanted), instance.error_message)
         return instance
 
     async def raise_status_changed(self, stale: Instance) -> NoReturn:
         """Raises InstanceStateWrong, because another task has moved the instance meanwhile."""
         current = await self.current(stale)
-        raise InstanceStateWrong(current.status, stale.status)
+        raise InstanceStateWrong(current.status, stale.status, current.error_message)
 
     def all(self, caller: Caller) -> AsyncGenerator[list[Instance]]:
         """The instances that a key may use, except terminated ones: oldest first, in pages."""

@@ -17,7 +17,7 @@ from chowder_local.core.domain import (
     SandboxState,
     Tier,
 )
-from chowder_local.core.errors.sandboxes import EngineUnavailable
+from chowder_local.core.errors.sandboxes import EngineDiskFull, EngineUnavailable
 from chowder_local.core.secrets import SecretBox
 from chowder_local.openclaw.config.schema import SCHEMA_FILE
 from chowder_local.relay.scripts.matching import ModelRequest
@@ -193,6 +193,29 @@ async def test_the_wrong_status_is_a_conflict(http: Api, status: InstanceStatus,
         409,
         {"detail": f"Instance is {status}, but must be {wanted} for this."},
     )
+
+
+async def test_what_a_booting_agent_waits_for_is_said(http: Api) -> None:
+    reason = "The engine could not boot it: no space left on device. Free space on its disk."
+    instance = await http.world.created()
+    http.world.engine.put(instance.sandbox_id, SandboxState.MISSING)
+    http.world.engine.failing["boot"] = EngineDiskFull(reason)
+    await http.world.reconciler.reconcile()
+    await eventually(lambda: not http.world.provisioner.in_progress_count, "its boot has failed")
+    config = {"openclaw_config": {"agents.defaults.timeoutSeconds": 9}}
+    for method, path, body in [
+        ("POST", "v1/instances/{}/responses", BODIES["POST"]),
+        ("POST", "v1/instances/{}/start", {}),
+        ("POST", "v1/instances/{}/stop", {}),
+        ("GET", "v1/instances/{}/files", None),
+        ("PATCH", "v1/instances/{}", config),
+        ("GET", "local/instances/{}/transcript", None),
+        ("POST", "local/instances/{}/snapshots", {}),
+    ]:
+        answer = await http.call(method, f"/{path.format(instance.id)}", json=body)
+        assert answer.status_code == 409, (path, answer.text)
+        waits_for = f" for this. It waits to boot: {reason}"
+        assert answer.json()["detail"].endswith(waits_for), (path, answer.text)
 
 
 async def test_an_absent_engine_is_a_502_that_says_so(http: Api) -> None:

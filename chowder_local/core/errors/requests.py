@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from chowder_local.core.domain import InstanceStatus
 from chowder_local.core.errors import ChowderError
 
 if TYPE_CHECKING:
@@ -244,10 +245,15 @@ class InstanceStateWrong(ChowderError):
     """The instance's status does not allow the call.
 
     Remedy: Wait while it is `provisioning`; else bring it to the status that the message names.
+
+    The message of one whose boot is postponed goes on with the reason, such as a full disk.
     """
 
-    def __init__(self, status: str, wanted: str) -> None:
-        super().__init__(f"Instance is {status}, but must be {wanted} for this.")
+    def __init__(self, status: str, wanted: str, error_message: str | None = None) -> None:
+        message = f"Instance is {status}, but must be {wanted} for this."
+        if status == InstanceStatus.PROVISIONING and error_message is not None:
+            message += f" It waits to boot: {error_message}"
+        super().__init__(message)
         self.status = status
 
 

@@ -97,4 +97,4 @@ class Reconfiguration:
                 return await self._live_config.change(resumed, patch)
             finally:
                 await self._sandbox_control.freeze(resumed)
-        raise InstanceStateWrong(instance.status, "running or stopped")
+        raise InstanceStateWrong(instance.status, "running or stopped", instance.error_message)

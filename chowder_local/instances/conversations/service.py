@@ -219,7 +219,9 @@ class Conversations:
         self, instance: Instance, request: Mapping[str, Any]
     ) -> tuple[ModelRoute, requests.Turn]:
         if instance.status is not InstanceStatus.RUNNING:
-            raise InstanceStateWrong(instance.status, InstanceStatus.RUNNING)
+            raise InstanceStateWrong(
+                instance.status, InstanceStatus.RUNNING, instance.error_message
+            )
         route = await self._models.resolve(instance, request["model"])
         return route, requests.parse_request(request)
 

@@ -151,7 +151,8 @@ class ConversationReader:
             current = await self._instances.get(instance.id)
             if current is None or current.status in _WITHOUT_CONVERSATIONS:
                 status = InstanceStatus.TERMINATED if current is None else current.status
-                raise InstanceStateWrong(status, "running or stopped")
+                reason = None if current is None else current.error_message
+                raise InstanceStateWrong(status, "running or stopped", reason)
             return await read(current.sandbox_id, is_running=current.is_in_memory)
 
 

@@ -61,7 +61,9 @@ class InMemory:
         Raises InstanceStateWrong if it does not run, and what `wake` raises.
         """
         if instance.status is not InstanceStatus.RUNNING:
-            raise InstanceStateWrong(instance.status, InstanceStatus.RUNNING)
+            raise InstanceStateWrong(
+                instance.status, InstanceStatus.RUNNING, instance.error_message
+            )
         with self._uses.using(instance.id):
             if self._uses.is_stale(instance):
                 instance = await self._current(instance)
@@ -132,4 +134,4 @@ class InMemory:
         """Waits for a stop in progress. Raises InstanceStateWrong if the agent is stopped then."""
         current = await self._sandbox_control.resume(instance)
         if current.status is not InstanceStatus.RUNNING:
-            raise InstanceStateWrong(current.status, InstanceStatus.RUNNING)
+            raise InstanceStateWrong(current.status, InstanceStatus.RUNNING, current.error_message)

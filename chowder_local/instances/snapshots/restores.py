@@ -71,7 +71,9 @@ class Restores:
             async with self._locks.holding(stale.id):
                 former = await self._directory.current(stale)
                 if former.status not in COPYABLE:
-                    raise InstanceStateWrong(former.status, "running or stopped")
+                    raise InstanceStateWrong(
+                        former.status, "running or stopped", former.error_message
+                    )
                 if former.is_in_memory:
                     await self._sandbox_control.drain(former)
                 if not keeps_turns:

@@ -256,7 +256,9 @@ class Snapshots:
             if instance is None:
                 raise InstanceNotFound
             if instance.status not in COPYABLE or instance.first_ready_at is None:
-                raise InstanceStateWrong(instance.status, "running or stopped")
+                raise InstanceStateWrong(
+                    instance.status, "running or stopped", instance.error_message
+                )
             overrides = instance.openclaw_config
             snapshot = Snapshot(
                 id=snapshot_id,
