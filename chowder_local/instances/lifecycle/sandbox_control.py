@@ -64,7 +64,11 @@ class SandboxControl:
             yield
             return
         # One whose machine is away would be drained for minutes, as nobody could end that.
-        await self._engine.inspect(instance.sandbox_id)
+        found = await self._engine.inspect(instance.sandbox_id)
+        if found.state is SandboxState.PAUSED:
+            # Its machine was cut off. Frozen, it takes no drain, and would stay frozen until the
+            # attempts end, as the reconciler waits for this.
+            await self._engine.unpause(instance.sandbox_id)
         await self._drain.drain(instance, instance.gateway_url)
         try:
             is_frozen = await self._pause(instance.sandbox_id)

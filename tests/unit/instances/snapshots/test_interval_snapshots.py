@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from chowder_local.core.domain import INTERVAL_SNAPSHOT_NAME, Instance
+from chowder_local.core.domain import INTERVAL_SNAPSHOT_NAME, Instance, SandboxState
 from chowder_local.core.errors.sandboxes import EngineUnavailable, NodeUnreachable
 from tests.scripted.homes import archive
 from tests.scripted.world import World, open_world
@@ -71,6 +71,14 @@ async def test_one_whose_machine_is_away_is_not_drained(world: World) -> None:
     world.engine.failing[f"inspect {instance.sandbox_id}"] = NodeUnreachable("host-1")
     assert await taken(world, instance) == []
     assert world.gateway.called("gateway.suspend.prepare") == []
+
+
+async def test_one_that_its_machine_has_frozen_goes_on_after_the_copy(world: World) -> None:
+    instance = await agent(world)
+    await world.engine.pause(instance.sandbox_id)
+    assert len(await taken(world, instance)) == 1
+    assert world.engine.state(instance.sandbox_id) is SandboxState.RUNNING
+    assert not world.gateway.suspended
 
 
 async def test_one_that_has_left_memory_is_copied_once(world: World) -> None:
