@@ -318,15 +318,15 @@ async def _save_turns(
         of_instance = col(UnsavedTurnRow.instance_id) == instance_id
         is_repeated = col(UnsavedTurnRow.is_lost), col(UnsavedTurnRow.session_key) == key
         await session.exec(delete(UnsavedTurnRow).where(of_instance, *is_repeated))
-        session.add(
-            UnsavedTurnRow(
-                instance_id=instance_id,
-                session_key=key,
-                at=at,
-                is_lost=False,
-                items_ciphertext=packed,
-            )
-        )
+        values = {
+            "instance_id": instance_id,
+            "session_key": key,
+            "at": at,
+            "is_lost": False,
+            "items_ciphertext": packed,
+        }
+        # A write that was cancelled may have been committed.
+        await session.exec(insert(UnsavedTurnRow).values(values).on_conflict_do_nothing())
         newest = select(UnsavedTurnRow.at).where(of_instance)
         newest = newest.order_by(col(UnsavedTurnRow.at).desc()).limit(1).offset(MAX_UNSAVED_TURNS)
         is_old = col(UnsavedTurnRow.at) <= newest.scalar_subquery()

@@ -47,13 +47,14 @@ class WriteBehind(Generic[Key, Value]):
 
     async def write(self) -> None:
         """Writes all pending values in one transaction. Logs a failure, and keeps the values."""
-        saving = dict(self.pending)
-        if not saving:
+        if not self.pending:
             return
         try:
             # No `ReadCache` holds these values.
             async with self._database.writing(invalidates_caches=False) as session:
-                await self._save(session, saving)
+                # Not before: another task may have written the same while this one waited.
+                if saving := dict(self.pending):
+                    await self._save(session, saving)
         except DataDirUnusable as error:
             log.warning("%s postponed: %s", self._what, error)
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -88,6 +89,19 @@ async def test_a_lost_turn_is_there_after_a_restart_until_the_session_goes_on(
     assert await again.lost(INSTANCE, KEY) == []
     await again.write()
     assert await ConversationHistoryQueries(database, BOX).lost(INSTANCE, KEY) == []
+
+
+@pytest.mark.usefixtures("instances")
+async def test_a_turn_is_lost_once_although_two_tasks_write_it_and_a_write_is_repeated(
+    database: Database, organization: Organization
+) -> None:
+    begin = organization.created_at
+    queries = ConversationHistoryQueries(database, BOX)
+    queries.add_unsaved(INSTANCE, KEY, begin, [{"content": "Hello."}])
+    await asyncio.gather(queries.write(), queries.lose_unsaved(INSTANCE, begin - SECOND))
+    assert [each.items for each in await queries.lost(INSTANCE, KEY)] == [({"content": "Hello."},)]
+    queries.add_unsaved(INSTANCE, KEY, begin, [{"content": "Hello."}])
+    assert await queries.lose_unsaved(INSTANCE, begin - SECOND) == {KEY: 1}
 
 
 @pytest.mark.usefixtures("instances")

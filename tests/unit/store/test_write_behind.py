@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -18,7 +17,10 @@ from tests.scripted.serving import eventually
 from tests.unit.store.conftest import NOW
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
+
+    from sqlmodel.ext.asyncio.session import AsyncSession
 
     from chowder_local.store.database import Database
     from chowder_local.store.write_behind import WriteBehind
@@ -70,14 +72,17 @@ async def test_writing_uses_does_not_invalidate_caches(
 
 
 async def test_a_use_during_a_write_is_kept_for_the_next(
-    uses: WriteBehind[KeyId, datetime], database: Database
+    uses: WriteBehind[KeyId, datetime], database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    uses.pending[KEY] = NOW
-    async with asyncio.TaskGroup() as tasks, database.writing():
-        # The writer has copied the pending values and waits for the lock.
-        tasks.create_task(uses.write())
-        await asyncio.sleep(0)
+    save = uses._save
+
+    async def save_slowly(session: AsyncSession, values: Mapping[KeyId, datetime]) -> None:
+        await save(session, values)
         uses.pending[KEY] = LATER
+
+    monkeypatch.setattr(uses, "_save", save_slowly)
+    uses.pending[KEY] = NOW
+    await uses.write()
     assert await in_file(database) == NOW
     assert uses.pending == {KEY: LATER}
     await uses.write()
