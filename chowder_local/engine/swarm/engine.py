@@ -39,6 +39,7 @@ from chowder_local.engine.threads import Threads
 if TYPE_CHECKING:
     from collections.abc import (
         AsyncIterator,
+        Awaitable,
         Callable,
         Collection,
         Iterable,
@@ -197,29 +198,47 @@ class SwarmEngine:
 
     async def sandboxes(self) -> dict[SandboxId, SandboxInfo]:
         """Those of all linked nodes; those of others are unreachable, which is not missing."""
-        nodes = list(self._nodes.linked.values())
-        lists = await asyncio.gather(*(node.engine.sandboxes() for node in nodes))
+        lists = await self._lists(lambda engine: engine.sandboxes())
         # Swarm's own records decide: a move that was interrupted has left files on two nodes.
         placed = await self._run("list the services", self._services.nodes_of_sandboxes)
         self._node_ids |= placed
+        listed_ids = {node.member.id for node, _ in lists}
         found = {
             each: SandboxInfo(each, SandboxState.UNREACHABLE)
             for each, node_id in placed.items()
-            if node_id not in self._nodes.linked
+            if node_id not in listed_ids
         }
-        for node, listed in zip(nodes, lists, strict=True):
+        for node, listed in lists:
             for sandbox_id, info in listed.items():
                 if self._node_ids.setdefault(sandbox_id, node.member.id) == node.member.id:
                     found[sandbox_id] = await self._reached(node, info)
         return found
 
     async def volumes(self) -> set[SandboxId]:
-        nodes = list(self._nodes.linked.values())
-        lists = await asyncio.gather(*(node.engine.volumes() for node in nodes))
-        for node, listed in zip(nodes, lists, strict=True):
+        lists = await self._lists(lambda engine: engine.volumes())
+        for node, listed in lists:
             for sandbox_id in listed:
                 self._node_ids.setdefault(sandbox_id, node.member.id)
-        return set().union(*lists)
+        return {sandbox_id for _, listed in lists for sandbox_id in listed}
+
+    async def _lists(
+        self, call: Callable[[DockerEngine], Awaitable[Result]]
+    ) -> list[tuple[Node, Result]]:
+        """What the engines of all linked nodes answer, except of those that are lost meanwhile.
+
+        Raises EngineUnavailable if that of a node that is still linked fails.
+        """
+        nodes = list(self._nodes.linked.values())
+        answers = await asyncio.gather(
+            *(call(node.engine) for node in nodes), return_exceptions=True
+        )
+        lists = []
+        for node, answer in zip(nodes, answers, strict=True):
+            if not isinstance(answer, BaseException):
+                lists.append((node, answer))
+            elif self._nodes.linked.get(node.member.id) is node:
+                raise answer
+        return lists
 
     async def pause(self, sandbox_id: SandboxId) -> None:
         await (await self._engine_of(sandbox_id)).pause(sandbox_id)

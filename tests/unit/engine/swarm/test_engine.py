@@ -232,6 +232,24 @@ async def test_one_on_a_lost_node_is_unreachable_which_is_not_missing(world: Wor
     assert world.constraints(ONE) == ["node.id==n2"]
 
 
+async def test_a_node_that_is_lost_during_a_look_is_as_one_that_was_lost_before(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.swarm.place = "n2"
+    await world.engine.boot(SandboxSpec(ONE))
+    node = world.node("n2")
+    node.failing["sandboxes"] = EngineUnavailable("It hangs.")
+    with pytest.raises(EngineUnavailable, match="It hangs"):
+        await world.engine.sandboxes()
+
+    async def break_off() -> None:
+        del world.nodes.linked["n2"]
+        raise EngineUnavailable("It breaks off.")
+
+    monkeypatch.setattr(node, "sandboxes", break_off)
+    assert (await world.engine.sandboxes())[ONE].state is SandboxState.UNREACHABLE
+
+
 async def test_a_drained_nodes_agents_move_to_another_one_with_their_files(world: World) -> None:
     await world.engine.boot(SandboxSpec(ONE))
     old = world.nodes.linked["n1"]
