@@ -60,9 +60,10 @@ class Restores:
         """The instance, `provisioning`, with the snapshot's state. Its egress setting stays.
 
         It gets another sandbox id, so that nothing cached for the former one is used.
-        It also gets the snapshot's `openclaw_version`. With `keeps_turns`, lost turns stay, for the
-        agent to hear them again. Raises SnapshotNotFound; VersionUnavailable, before any change;
-        InstanceStateWrong if it is `provisioning` or `terminated`.
+        It also gets the snapshot's `openclaw_version`. With `keeps_turns`, its machine is away: it
+        is not drained, and lost turns stay, for the agent to hear them again.
+        Raises SnapshotNotFound; VersionUnavailable, before any change; InstanceStateWrong if it is
+        `provisioning` or `terminated`.
         """
         with self._snapshots.using(SnapshotId(snapshot_id)):
             snapshot = await self._snapshots.get(organization_id, snapshot_id)
@@ -74,9 +75,9 @@ class Restores:
                     raise InstanceStateWrong(
                         former.status, "running or stopped", former.error_message
                     )
-                if former.is_in_memory:
-                    await self._sandbox_control.drain(former)
                 if not keeps_turns:
+                    if former.is_in_memory:
+                        await self._sandbox_control.drain(former)
                     await self._histories.forget_unsaved(former.id)
                 restored = await self._replace_sandbox(former, snapshot, version)
                 self._events.publish(
