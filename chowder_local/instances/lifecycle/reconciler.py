@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from typing import TYPE_CHECKING
 
 from chowder_local.core import request_context
@@ -29,6 +30,8 @@ log = logging.getLogger(__name__)
 
 ROUNDS_PER_VOLUME_LISTING = 60
 """Volumes are listed so rarely because there may be thousands, of stopped instances."""
+LINK_INTERVAL_S = 0.5
+"""How often a round looks whether another machine is linked."""
 
 
 class Reconciler:
@@ -60,18 +63,31 @@ class Reconciler:
         self._clock = clock
         self._rounds = 0
         self._linked: set[str] = set()
+        self._due_s = time.monotonic() + interval_s
         self.engine_problem: str | None = None
         """Why the engine did not answer the last time; None if it did."""
 
     async def run(self) -> None:
-        """Reconciles at intervals, until cancelled."""
-        await every(self._interval_s, "reconciling", self.reconcile)
+        """Reconciles at intervals, and whenever a machine is linked, until cancelled."""
+        await every(min(LINK_INTERVAL_S, self._interval_s), "reconciling", self._reconcile_if_due)
+
+    async def _reconcile_if_due(self) -> None:
+        # A machine that was cut off has frozen its agents.
+        if time.monotonic() >= self._due_s or not self._linked_nodes() <= self._linked:
+            try:
+                await self.reconcile()
+            finally:
+                self._due_s = time.monotonic() + self._interval_s
+
+    def _linked_nodes(self) -> set[str]:
+        return {node.name for node in self._engine.nodes() if node.is_linked}
 
     async def reconcile(self) -> None:
         """One round over all instances and sandboxes of this server."""
-        linked = {node.name for node in self._engine.nodes() if node.is_linked}
+        linked = self._linked_nodes()
         # A machine that is back may have files of agents that have come back elsewhere.
         is_volume_round = self._rounds % ROUNDS_PER_VOLUME_LISTING == 0 or linked != self._linked
+        self._linked = linked
         try:
             # The engine first: a row is written before its sandbox is created, so a sandbox that
             # is listed here and has no row afterwards is an orphan.
@@ -81,7 +97,6 @@ class Reconciler:
             self._set_engine_problem(str(unavailable))
             raise
         self._rounds += 1
-        self._linked = linked
         self._set_engine_problem(None)
         # Warm ones before instances: one that is claimed in between is seen as both, not neither.
         warm = await self._warm_queries.ids()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from chowder_local.core.domain import (
     SandboxState,
 )
 from chowder_local.core.errors.sandboxes import EngineUnavailable, ImageMissing
-from chowder_local.instances.lifecycle import provisioner
+from chowder_local.instances.lifecycle import provisioner, reconciler
 from chowder_local.instances.lifecycle.healing import DEATHS_ALLOWED, DEATHS_WINDOW_S
 from chowder_local.instances.lifecycle.reconciler import ROUNDS_PER_VOLUME_LISTING
 from tests.scripted.engine import Hold
@@ -111,6 +112,20 @@ async def test_volumes_of_a_machine_that_is_back_are_looked_at_at_once(world: Wo
     world.engine.node_list = [replace(away, is_linked=True)]
     await world.reconciler.reconcile()
     assert world.engine.volume_ids == set()
+
+
+async def test_agents_that_a_machine_has_frozen_go_on_once_it_is_linked(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconciler, "LINK_INTERVAL_S", 0.001)
+    world.reconciler._interval_s = world.reconciler._due_s = math.inf
+    away = EngineNode("host-1", False, False, 0, 8, None)
+    world.engine.node_list = [away]
+    instance = await world.placed(RUNNING, 1, PAUSED)
+    loop = world.tasks.create_task(world.reconciler.run())
+    world.engine.node_list = [replace(away, is_linked=True)]
+    await eventually(lambda: world.engine.state(instance.sandbox_id) is UP, "it is resumed")
+    loop.cancel()
 
 
 async def test_a_failed_removal_of_a_volume_is_retried_in_the_next_round(
