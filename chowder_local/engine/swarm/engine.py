@@ -90,7 +90,7 @@ class SwarmEngine:
         self._tasks = tasks
         secret, listeners = nodes.links.stack.secret, nodes.links.listeners
         self._services = Services(client, nodes.links.store_id)
-        self._gateways = Gateways(listeners, secret)
+        self._gateways = Gateways(listeners, secret, nodes.has_link)
         self._door = RelayDoor(listeners, secret)
         self._defaults: specs.SandboxDefaults | None = None
         self._node_ids: dict[SandboxId, str] = {}

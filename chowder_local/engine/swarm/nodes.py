@@ -96,6 +96,10 @@ class Nodes:
                 await self._changed.wait_for(lambda: node_id in self.linked)
         return self.get(node_id)
 
+    def has_link(self, worker_address: str) -> bool:
+        """Whether a node is linked whose worker is there."""
+        return any(node.place.address == worker_address for node in self.linked.values())
+
     def name(self, node_id: str) -> str:
         """The name of a node, or its id once it has left the swarm."""
         return next((each.hostname for each in self.members if each.id == node_id), node_id)

@@ -13,6 +13,8 @@ from chowder_local.core.keyed_lock import KeyedLocks
 from chowder_local.engine.swarm import tunnel, worker
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from chowder_local.core.domain import SandboxId
     from chowder_local.engine.swarm.listeners import Listeners
     from chowder_local.engine.swarm.tunnel import Streams
@@ -24,11 +26,13 @@ class Gateways:
     """An address of this machine's loopback for the gateway of each sandbox, like `ssh -L`.
 
     It is the same after a restart of the server, as the address of a container's port is.
+    `is_linked` tells whether the worker at an address is linked: connections to others end at once.
     """
 
-    def __init__(self, listeners: Listeners, secret: str) -> None:
+    def __init__(self, listeners: Listeners, secret: str, is_linked: Callable[[str], bool]) -> None:
         self._listeners = listeners
         self._secret = secret
+        self._is_linked = is_linked
         self._places: dict[SandboxId, tuple[str, str]] = {}
         self._locks = KeyedLocks()
 
@@ -56,9 +60,9 @@ class Gateways:
             self._listeners.end(*own_address(sandbox_id))
 
     async def _handle(self, sandbox_id: SandboxId, streams: Streams) -> None:
-        if (place := self._places.get(sandbox_id)) is None:
+        address, sandbox = self._places.get(sandbox_id, ("", ""))
+        if not self._is_linked(address):
             return
-        address, sandbox = place
         self._listeners.assign_connection(address)
         target = f"sandbox {sandbox}"
         await tunnel.forward(

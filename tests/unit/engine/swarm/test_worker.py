@@ -77,7 +77,8 @@ async def test_the_server_reaches_the_engine_of_the_node(node: tuple[str, int]) 
 async def test_the_server_reaches_a_gateway_at_an_address_of_its_own(
     listeners: Listeners, node: tuple[str, int]
 ) -> None:
-    sandbox_id, gateways = SandboxId("chowder-1"), Gateways(listeners, SECRET)
+    sandbox_id, linked = SandboxId("chowder-1"), {node[0]}
+    gateways = Gateways(listeners, SECRET, linked.__contains__)
     url = await gateways.local_url(sandbox_id, node[0], f"http://{SANDBOX}:1")
     host, port = own_address(sandbox_id)
     assert url == f"http://{host}:{port}" == await gateways.local_url(sandbox_id, *("", url))
@@ -85,13 +86,18 @@ async def test_the_server_reaches_a_gateway_at_an_address_of_its_own(
     assert await answer_to(await asyncio.open_connection(host, port), "hi") == "sandbox: hi"
     gateways.forget(sandbox_id)
     with pytest.raises(OSError, match="Connect call failed"):
+    # While its node is lost, nobody waits for that.
+    linked.clear()
+    reader, writer = await asyncio.open_connection(host, port)
+    assert await reader.read() == b""
+    writer.close()
         await asyncio.open_connection(host, port)
 
 
 async def test_an_address_that_is_taken_is_an_error_until_it_is_free(
     listeners: Listeners, node: tuple[str, int]
 ) -> None:
-    sandbox_id, gateways = SandboxId("chowder-1"), Gateways(listeners, SECRET)
+    sandbox_id, gateways = SandboxId("chowder-1"), Gateways(listeners, SECRET, {NODE}.__contains__)
     host, port = own_address(sandbox_id)
     taker = await asyncio.start_server(lambda *_: None, host, port)
     for _ in range(2):
