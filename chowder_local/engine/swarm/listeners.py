@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Self
 
 from chowder_local.core.tasks import contained
@@ -88,7 +88,8 @@ class Listeners:
     ) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], None]:
         async def handled(streams: Streams) -> None:
             try:
-                with contained("a connection"):
+                # A connection that breaks has ended.
+                with contained("a connection"), suppress(OSError):
                     await handle(streams)
             finally:
                 streams[1].close()

@@ -90,6 +90,7 @@ class Worker:
         self._beat = asyncio.Event()
         self._word = Word.SERVE
         self._heard_s = 0.0
+        self._watches = 0
 
     async def handle(self, streams: Streams) -> None:
         """Serves one connection of the server."""
@@ -110,7 +111,7 @@ class Worker:
                 tunnel.refuse(writer, "the target is unknown")
 
     async def freeze_in_silence(self) -> None:
-        """Freezes the server's sandboxes whenever it is silent for too long; never returns.
+        """Returns once the server has been silent for too long and its sandboxes are frozen.
 
         Tries until they are frozen, or the server speaks again.
         """
@@ -130,6 +131,8 @@ class Worker:
                     await asyncio.to_thread(self._freeze)
                     is_frozen = True
                 await asyncio.sleep(FREEZE_RETRY_S)
+            if not self._beat.is_set():
+                return
 
     async def leave(self) -> None:
         """Returns once this worker may end: on a drained node, when its agents are elsewhere.
@@ -140,7 +143,8 @@ class Worker:
         while self._word is not Word.LEAVE:
             now_s = time.monotonic()
             is_needed = self._word is Word.STAY and now_s - self._heard_s < SILENCE_S
-            if not is_needed and now_s - began_s > NOTICE_S:
+            # Without a server nobody says that the node is drained.
+            if not is_needed and (not self._watches or now_s - began_s > NOTICE_S):
                 return
             await asyncio.sleep(LEAVE_INTERVAL_S)
 
@@ -162,12 +166,16 @@ class Worker:
         reader, writer = streams
         self._watched = watched
         await self._serve_relay(watched)
-        while line := await reader.readline():
-            self._word = Word(line.decode().strip())
-            self._heard_s = time.monotonic()
-            self._beat.set()
-            writer.write(b"%d\n" % psutil.virtual_memory().available)
-            await writer.drain()
+        self._watches += 1
+        try:
+            while line := await reader.readline():
+                self._word = Word(line.decode().strip())
+                self._heard_s = time.monotonic()
+                self._beat.set()
+                writer.write(b"%d\n" % psutil.virtual_memory().available)
+                await writer.drain()
+        finally:
+            self._watches -= 1
 
     async def _serve_relay(self, watched: Watched) -> None:
         wanted = {(address, watched.relay_port) for address in watched.relay_binds}
@@ -195,10 +203,11 @@ class Worker:
 
 
 def run(engine: EngineAddress, network: str, secret: str) -> None:
-    """Serves on `network`, until SIGTERM.
+    """Serves on `network`, until SIGTERM, or until the server is silent and its sandboxes frozen.
 
-    Raises EngineUnavailable, and an ExceptionGroup if the guard that freezes sandboxes has failed:
-    Swarm then starts another worker.
+    Swarm then starts another worker, which Docker's network announces at once. After a cut it takes
+    most of a minute to announce again those that were there. Raises EngineUnavailable, and an
+    ExceptionGroup if the guard that freezes sandboxes has failed.
     """
     uvloop.run(_run(engine, network, secret))
 
@@ -216,9 +225,11 @@ async def _run(engine: EngineAddress, network: str, secret: str) -> None:
         await listeners.listen(address, PORT, worker.handle, tunnel.server_tls(secret))
         log.info("worker of this node, at %s:%d", address, PORT)
         tasks = await stack.enter_async_context(owned_tasks())
-        tasks.create_task(worker.freeze_in_silence())
-        await stopped.wait()
-        await worker.leave()
+        frozen = tasks.create_task(worker.freeze_in_silence())
+        stopping = tasks.create_task(stopped.wait())
+        await asyncio.wait([frozen, stopping], return_when=asyncio.FIRST_COMPLETED)
+        if not frozen.done():
+            await worker.leave()
 
 
 def _own_address(engine: EngineAddress, network: str) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
+import threading
 from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING
@@ -84,13 +86,13 @@ async def test_the_server_reaches_a_gateway_at_an_address_of_its_own(
     assert url == f"http://{host}:{port}" == await gateways.local_url(sandbox_id, *("", url))
     await gateways.local_url(sandbox_id, node[0], f"http://{SANDBOX}:1")
     assert await answer_to(await asyncio.open_connection(host, port), "hi") == "sandbox: hi"
-    gateways.forget(sandbox_id)
-    with pytest.raises(OSError, match="Connect call failed"):
     # While its node is lost, nobody waits for that.
     linked.clear()
     reader, writer = await asyncio.open_connection(host, port)
     assert await reader.read() == b""
     writer.close()
+    gateways.forget(sandbox_id)
+    with pytest.raises(OSError, match="Connect call failed"):
         await asyncio.open_connection(host, port)
 
 
@@ -140,29 +142,38 @@ async def test_a_server_that_is_silent_for_too_long_finds_its_sandboxes_frozen(
     listeners: Listeners, node: tuple[str, int], monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture, tmp_path: Path,
 ) -> None:  # fmt: skip
-    frozen = asyncio.Event()
-    loop = asyncio.get_running_loop()
+    frozen = threading.Event()
     failures = [EngineUnavailable("The engine hangs.")]
 
     def freeze(_: Worker) -> None:
         if failures:
             raise failures.pop()
-        loop.call_soon_threadsafe(frozen.set)
+        frozen.set()
 
     monkeypatch.setattr(worker, "SILENCE_S", 0.01)
     monkeypatch.setattr(worker, "FREEZE_RETRY_S", 0.01)
     monkeypatch.setattr(Worker, "_freeze", freeze)
     served = Worker(EngineAddress("unix:///nowhere", "the test"), SECRET, listeners, tmp_path)
     port = await listeners.listen(NODE, 0, served.handle, tunnel.server_tls(SECRET))
-    freezing = loop.create_task(served.freeze_in_silence())
+    freezing = asyncio.create_task(served.freeze_in_silence())
     watched = Watched("store", (), 1, 2)
     _, writer = await tunnel.dial(NODE, port, SECRET, f"watch {json.dumps(asdict(watched))}")
     with caplog.at_level(logging.WARNING):
         writer.write(b"serve\n")
-        await frozen.wait()
+        await freezing
     assert "the server has been silent" in caplog.text
-    freezing.cancel()
+    assert frozen.is_set()
     writer.close()
+
+
+async def test_a_worker_ends_once_its_sandboxes_are_frozen(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def freeze(_: Worker) -> None:
+        pass
+
+    monkeypatch.setattr(worker, "PORT", 0)
+    monkeypatch.setattr(worker, "_own_address", lambda *_: NODE)
+    monkeypatch.setattr(Worker, "freeze_in_silence", freeze)
+    await worker._run(EngineAddress("unix:///nowhere", "the test"), "network", SECRET)
 
 
 async def test_a_worker_ends_with_its_guard_against_silence(
@@ -182,11 +193,12 @@ async def test_a_worker_ends_with_its_guard_against_silence(
 async def test_on_a_drained_node_a_worker_stays_until_its_agents_have_left(
     listeners: Listeners, node: tuple[str, int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(worker, "NOTICE_S", 0.0)
+    monkeypatch.setattr(worker, "NOTICE_S", math.inf)
     monkeypatch.setattr(worker, "LEAVE_INTERVAL_S", 0.01)
     served = Worker(EngineAddress("unix:///nowhere", "the test"), SECRET, listeners, tmp_path)
-    # Nobody needs it.
+    # No server is there that could need it.
     await served.leave()
+    monkeypatch.setattr(worker, "NOTICE_S", 0.0)
     port = await listeners.listen(NODE, 0, served.handle, tunnel.server_tls(SECRET))
     sent = json.dumps(asdict(Watched("store", (), 1, 2)))
     reader, writer = await tunnel.dial(NODE, port, SECRET, f"watch {sent}")
