@@ -12,7 +12,7 @@ import json
 import logging
 import signal
 import time
-from contextlib import AsyncExitStack, closing
+from contextlib import AsyncExitStack, closing, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
@@ -91,6 +91,7 @@ class Worker:
         self._word = Word.SERVE
         self._heard_s = 0.0
         self._watches = 0
+        self._has_left = False
 
     async def handle(self, streams: Streams) -> None:
         """Serves one connection of the server."""
@@ -111,9 +112,10 @@ class Worker:
                 tunnel.refuse(writer, "the target is unknown")
 
     async def freeze_in_silence(self) -> None:
-        """Returns once the server has been silent for too long and its sandboxes are frozen.
+        """Freezes the server's sandboxes whenever it is silent for too long.
 
-        Tries until they are frozen, or the server speaks again.
+        Tries until they are frozen, or the server speaks again. Returns then if the server has not
+        left: the node, or that of the server, is cut off.
         """
         while True:
             await self._beat.wait()
@@ -131,7 +133,7 @@ class Worker:
                     await asyncio.to_thread(self._freeze)
                     is_frozen = True
                 await asyncio.sleep(FREEZE_RETRY_S)
-            if not self._beat.is_set():
+            if not (self._beat.is_set() or self._has_left):
                 return
 
     async def leave(self) -> None:
@@ -167,13 +169,17 @@ class Worker:
         self._watched = watched
         await self._serve_relay(watched)
         self._watches += 1
+        self._has_left = False
         try:
-            while line := await reader.readline():
-                self._word = Word(line.decode().strip())
-                self._heard_s = time.monotonic()
-                self._beat.set()
-                writer.write(b"%d\n" % psutil.virtual_memory().available)
-                await writer.drain()
+            # One that is cut off times out instead.
+            with suppress(ConnectionError):
+                while line := await reader.readline():
+                    self._word = Word(line.decode().strip())
+                    self._heard_s = time.monotonic()
+                    self._beat.set()
+                    writer.write(b"%d\n" % psutil.virtual_memory().available)
+                    await writer.drain()
+            self._has_left = True
         finally:
             self._watches -= 1
 
@@ -203,7 +209,7 @@ class Worker:
 
 
 def run(engine: EngineAddress, network: str, secret: str) -> None:
-    """Serves on `network`, until SIGTERM, or until the server is silent and its sandboxes frozen.
+    """Serves on `network`, until SIGTERM, or until it is cut off and its sandboxes are frozen.
 
     Swarm then starts another worker, which Docker's network announces at once. After a cut it takes
     most of a minute to announce again those that were there. Raises EngineUnavailable, and an

@@ -21,6 +21,7 @@ from chowder_local.engine.swarm import tunnel, worker
 from chowder_local.engine.swarm.listeners import Listeners
 from chowder_local.engine.swarm.ways import Gateways, RelayDoor, own_address
 from chowder_local.engine.swarm.worker import Watched, Worker
+from tests.scripted.serving import eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -142,13 +143,15 @@ async def test_a_server_that_is_silent_for_too_long_finds_its_sandboxes_frozen(
     listeners: Listeners, node: tuple[str, int], monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture, tmp_path: Path,
 ) -> None:  # fmt: skip
-    frozen = threading.Event()
+    has_left = threading.Event()
     failures = [EngineUnavailable("The engine hangs.")]
+    freezes: list[None] = []
 
     def freeze(_: Worker) -> None:
         if failures:
             raise failures.pop()
-        frozen.set()
+        has_left.wait()
+        freezes.append(None)
 
     monkeypatch.setattr(worker, "SILENCE_S", 0.01)
     monkeypatch.setattr(worker, "FREEZE_RETRY_S", 0.01)
@@ -156,17 +159,26 @@ async def test_a_server_that_is_silent_for_too_long_finds_its_sandboxes_frozen(
     served = Worker(EngineAddress("unix:///nowhere", "the test"), SECRET, listeners, tmp_path)
     port = await listeners.listen(NODE, 0, served.handle, tunnel.server_tls(SECRET))
     freezing = asyncio.create_task(served.freeze_in_silence())
-    watched = Watched("store", (), 1, 2)
-    _, writer = await tunnel.dial(NODE, port, SECRET, f"watch {json.dumps(asdict(watched))}")
+    watch = f"watch {json.dumps(asdict(Watched('store', (), 1, 2)))}"
+    _, writer = await tunnel.dial(NODE, port, SECRET, watch)
     with caplog.at_level(logging.WARNING):
         writer.write(b"serve\n")
-        await freezing
+        writer.close()
+        await eventually(lambda: served._has_left, "it has left")
+        has_left.set()
+        await eventually(lambda: freezes, "they are frozen")
     assert "the server has been silent" in caplog.text
-    assert frozen.is_set()
+    # A server that is cut off has not left: then the worker ends, too.
+    _, writer = await tunnel.dial(NODE, port, SECRET, watch)
+    writer.write(b"serve\n")
+    await freezing
+    assert len(freezes) == 2
     writer.close()
 
 
-async def test_a_worker_ends_once_its_sandboxes_are_frozen(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_worker_that_is_cut_off_ends_once_its_sandboxes_are_frozen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     async def freeze(_: Worker) -> None:
         pass
 
