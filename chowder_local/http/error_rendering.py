@@ -9,7 +9,6 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
-from chowder_local.core.domain import InstanceStatus
 from chowder_local.core.errors import (
     ChowderError,
     agents,
@@ -126,13 +125,6 @@ NO_WEBSOCKET = (
     "answer is a stream of events."
 )
 SHOULD_RETRY_HEADER = "x-should-retry"
-_PERMANENT_CONFLICTS = (
-    sandboxes.SandboxPaused,
-    agents.SkillInstalled,
-    requests.FaultsFull,
-    requests.IdempotencyKeyReused,
-    versions.UpgradeRefused,
-)
 _PROXIED = (
     agents.GatewayUnavailable,
     upstream.ProviderFailed,
@@ -204,16 +196,7 @@ def _headers(error: ChowderError, status: int) -> dict[str, str]:
         headers["Retry-After"] = error.retry_after
     if isinstance(error, requests.IdempotencyKeyInUse):
         headers["Retry-After"] = "1"
-    if _is_permanent_conflict(error):
-        headers[SHOULD_RETRY_HEADER] = "false"
+    if STATUSES.get(type(error)) == 409:
+        # OpenAI's SDKs retry each 409 without this header.
+        headers[SHOULD_RETRY_HEADER] = "true" if error.may_pass else "false"
     return headers
-
-
-def _is_permanent_conflict(error: ChowderError) -> bool:
-    """Whether a conflict stays until the caller resolves it, so that a retry is useless.
-
-    OpenAI's SDKs retry a 409 unless a header forbids it.
-    """
-    if isinstance(error, requests.InstanceStateWrong):
-        return error.status != InstanceStatus.PROVISIONING
-    return isinstance(error, _PERMANENT_CONFLICTS)

@@ -18,7 +18,7 @@ from chowder_local.core.errors import (
     upstream,
     versions,
 )
-from chowder_local.http.error_rendering import STATUSES, error_response
+from chowder_local.http.error_rendering import SHOULD_RETRY_HEADER, STATUSES, error_response
 from scripts.reference_pages.markdown import code, inline, paragraphs, table
 from scripts.reference_pages.markdown import page as make_page
 
@@ -39,6 +39,10 @@ Names in braces stand for values that differ."""
 COMMAND_LINE = """\
 These errors are of the command line and of the [Python client](python-client.md): a command
 prints the message and ends with the exit code, and the client raises the class."""
+RETRIES = """\
+A conflict says by the header `x-should-retry` whether the same request may succeed later without
+your doing: it is `true` where and while the table says so, and else `false`. [Which clients follow
+it](../guides/messages.md#retry-safely)"""
 RELAY = (
     "These errors are answers of the model relay to sandboxes. A client of the API never gets them."
 )
@@ -79,7 +83,11 @@ def page() -> str:
     groups = [(heading, by_status[heading]) for heading in sorted(by_status)]
     parts = [LEAD, table(("Status", "Codes"), (_row(*each) for each in groups))]
     for heading, errors in groups:
-        parts += [f"## {heading}", *(_section(each) for each in errors)]
+        parts.append(f"## {heading}")
+        if heading == status_heading(HTTPStatus.CONFLICT):
+            rows = ((_link(each), inline(meaning(each)[0]), each.retry) for each in errors)
+            parts += [RETRIES, table(("Code", "When", "Retry"), rows)]
+        parts += [_section(each) for each in errors]
     parts += ["## Command line and Python client", COMMAND_LINE]
     parts += [_section(each, is_local=True) for each in local]
     parts += ["## Model relay", RELAY, *(_section(each) for each in relay)]
@@ -116,8 +124,11 @@ def _slug(heading: str) -> str:
 
 
 def _row(heading: str, errors: list[type[ChowderError]]) -> tuple[str, str]:
-    links = ", ".join(f"[{code(each.code)}](#{each.code})" for each in errors)
-    return f"[{heading}](#{_slug(heading)})", links
+    return f"[{heading}](#{_slug(heading)})", ", ".join(map(_link, errors))
+
+
+def _link(error: type[ChowderError]) -> str:
+    return f"[{code(error.code)}](#{error.code})"
 
 
 def _classes(*modules: Any) -> Iterator[type[ChowderError]]:
@@ -155,7 +166,7 @@ def _answer(error: ChowderError) -> Iterator[str]:
     else:
         yield f"`detail`: {_message(detail)}"
     for name, value in response.headers.items():
-        if name not in {"content-type", "content-length"}:
+        if name not in {"content-type", "content-length", SHOULD_RETRY_HEADER}:
             yield f"Header: {code(f'{name}: {value}')}"
 
 

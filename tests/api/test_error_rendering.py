@@ -6,8 +6,16 @@ import re
 
 import pytest
 
-from chowder_local.core.errors import ChowderError, agents, process, requests, sandboxes, upstream
-from chowder_local.http.error_rendering import STATUSES, detail_of, status_of
+from chowder_local.core.errors import (
+    ChowderError,
+    agents,
+    process,
+    requests,
+    sandboxes,
+    upstream,
+    versions,
+)
+from chowder_local.http.error_rendering import STATUSES, detail_of, error_response, status_of
 
 
 def all_below(kind: type[ChowderError]) -> set[type[ChowderError]]:
@@ -73,6 +81,24 @@ def test_an_error_without_a_row_is_a_500() -> None:
 
     assert status_of(BrandNew("Oh.")) == 500
     assert detail_of(BrandNew("Oh.")) == "Oh."
+
+
+@pytest.mark.parametrize(
+    ("conflict", "should_retry"),
+    [
+        (requests.InstanceStateWrong("provisioning", "running"), "true"),
+        (requests.InstanceStateWrong("stopped", "running"), "false"),
+        (requests.IdempotencyKeyInUse(), "true"),
+        (versions.InstanceInUse(), "true"),
+        (agents.ConversationsAtRest(), "false"),
+        (sandboxes.HostFull(2), "false"),
+    ],
+)
+def test_a_conflict_says_whether_a_retry_may_help(
+    conflict: ChowderError, should_retry: str
+) -> None:
+    answer = error_response(conflict, {"type": "http", "path": "/"})
+    assert (answer.status_code, answer.headers["x-should-retry"]) == (409, should_retry)
 
 
 @pytest.mark.parametrize(

@@ -249,12 +249,19 @@ class InstanceStateWrong(ChowderError):
     The message of one whose boot is postponed goes on with the reason, such as a full disk.
     """
 
+    retry = "while the instance is `provisioning`"
+
     def __init__(self, status: str, wanted: str, error_message: str | None = None) -> None:
         message = f"Instance is {status}, but must be {wanted} for this."
         if status == InstanceStatus.PROVISIONING and error_message is not None:
             message += f" It waits to boot: {error_message}"
         super().__init__(message)
         self.status = status
+
+    @property
+    def may_pass(self) -> bool:
+        """Whether the instance will leave the status by itself."""
+        return self.status == InstanceStatus.PROVISIONING
 
 
 class InputInvalid(ChowderError):
@@ -394,6 +401,8 @@ class IdempotencyKeyInUse(ChowderError):
 
     Remedy: Try again after the seconds in `Retry-After` to get its answer.
     """
+
+    retry = "after the seconds in `Retry-After`"
 
     message = (
         "Idempotency-Key: the message with this key is still being answered. Try again in a "

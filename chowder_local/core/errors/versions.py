@@ -31,4 +31,6 @@ class InstanceInUse(ChowderError):
     Remedy: Wait for the answer, and try again.
     """
 
+    retry = "yes"
+
     message = "The instance is answering a message. Try again when it has answered."
