@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -13,10 +14,12 @@ from chowder_local.core.errors.upstream import StreamBroken
 from chowder_local.upstream.sse import EventReader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping, Sequence
+    from collections.abc import Callable, Generator
     from datetime import datetime
 
-    Input = str | Sequence[Mapping[str, Any]]
+__tracebackhide__ = True
+
+Input = str | Sequence[Mapping[str, Any]]
 
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 1.0

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from chowder_local.core.errors.process import ApiRefused
+from chowder_local.client import ApiRefused
 
 
 def test_a_snapshot_is_restored(chowder_common_instance, chowder_snapshot):

@@ -8,6 +8,7 @@ from collections import defaultdict
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+from chowder_local import client
 from chowder_local.cli.exit_codes import exit_code_of
 from chowder_local.core.errors import (
     ChowderError,
@@ -147,12 +148,17 @@ def _section(error: type[ChowderError], *, is_local: bool = False) -> str:
         facts.insert(0, f"Message: {_message(str(example))}")
         facts += [
             f"Exit code: {code(exit_code_of(example))}",
-            f"Class: {code(f'{error.__module__}.{error.__qualname__}')}",
+            f"Class: {code(f'{_public_module(error)}.{error.__qualname__}')}",
         ]
     else:
         facts = [*_answer(example), *facts]
     lines = "\n".join(f"- {each}" for each in facts)
     return f"### {code(error.code)}\n\n{inline(when)}\n\n{lines}"
+
+
+def _public_module(error: type[ChowderError]) -> str:
+    is_public = error.__name__ in client.__all__
+    return client.__name__ if is_public else error.__module__
 
 
 def _answer(error: ChowderError) -> Iterator[str]:

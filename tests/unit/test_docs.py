@@ -7,6 +7,7 @@ import json
 import re
 import shlex
 import subprocess
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -88,6 +89,36 @@ def test_python_compiles() -> None:
         except SyntaxError as error:
             wrong.append(f"{each}: {error}")
     assert not wrong
+
+
+PUBLIC_NAMES = {
+    "chowder_local.client": {
+        "ApiRefused", "BootFailed", "BootTimedOut", "ChowderError", "Client", "Input", "Json",
+        "ServerNotRunning", "ServerSilent", "StreamBroken",
+    },
+    "chowder_local.testing": {
+        "ChowderLocalContainer", "LiveInstance", "LiveOrganization", "Replies", "Server",
+    },
+}  # fmt: skip
+"""What users import: to remove or rename one of them breaks their programs."""
+
+
+def test_the_public_names_are_there_and_samples_import_no_others() -> None:
+    for module, names in PUBLIC_NAMES.items():
+        public = import_module(module)
+        assert set(public.__all__) == names
+        assert all(hasattr(public, each) for each in names)
+    samples = [each.content for each in of_language("python", "py")]
+    samples += [each.read_text() for each in (ROOT / "examples").rglob("*.py")]
+    imported = {
+        (node.module, name.name)
+        for sample in samples
+        for node in ast.walk(ast.parse(sample))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("chowder_local")
+        for name in node.names
+    }
+    assert imported
+    assert not {each for each in imported if each[1] not in PUBLIC_NAMES.get(each[0] or "", set())}
 
 
 def test_json_and_yaml_are_read() -> None:
