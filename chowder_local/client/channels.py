@@ -9,6 +9,8 @@ from chowder_local.client.transport import Json, Transport, instance_path, local
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+__tracebackhide__ = True
+
 CONNECT_TIMEOUT_S = 300.0
 """For a channel with which the agent must restart, or which asks for a QR code."""
 

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
     from datetime import datetime
 
+__tracebackhide__ = True
+
 
 class LocalCalls(Transport):
     """The calls under `/local`."""

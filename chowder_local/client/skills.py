@@ -9,6 +9,8 @@ from chowder_local.client.transport import Json, Transport, instance_path
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+__tracebackhide__ = True
+
 CHANGE_TIMEOUT_S = 300.0
 """For a download, and for settings with which the agent must restart."""
 

@@ -9,6 +9,8 @@ from chowder_local.client.transport import Json, Transport, local_path, url_path
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+__tracebackhide__ = True
+
 
 class SnapshotCalls(Transport):
     """The calls about snapshots, forks and exports."""

@@ -10,6 +10,8 @@ from chowder_local.client.transport import Json, Transport, instance_path, url_p
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+__tracebackhide__ = True
+
 CHANGE_TIMEOUT_S = 300.0
 """For a configuration with which the agent must restart."""
 RESET_TIMEOUT_S = 600.0

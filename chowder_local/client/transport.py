@@ -10,10 +10,14 @@ from urllib.parse import quote, urlsplit
 import httpx
 
 from chowder_local.core.addresses import is_loopback
+from chowder_local.core.errors import ChowderError
 from chowder_local.core.errors.process import ApiRefused, ServerNotRunning, ServerSilent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+# Pytest shows the line of a test that fails, and none of the client.
+__tracebackhide__ = True
 
 Json = dict[str, Any]
 
@@ -67,8 +71,12 @@ class Transport:
         return list(self._value("GET", path, params=params) or [])
 
     def _value(self, method: str, path: str, **options: Any) -> Any:
-        with self._stream(method, path, **options) as response:
-            content = response.read()
+        try:
+            with self._stream(method, path, **options) as response:
+                content = response.read()
+        except ChowderError as error:
+            # Leaves out the frames of context managers, which pytest would show.
+            raise error.with_traceback(None)  # noqa: B904 - the same error
         try:
             return json.loads(content) if content else {}
         except ValueError:

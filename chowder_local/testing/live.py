@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import quote
 
 from chowder_local.client import Client
 from chowder_local.core.domain import OFFLINE_KEY, ModelProvider, Tier
 from chowder_local.openclaw.models import DEFAULT_MODELS
+from chowder_local.relay.prompt_format.failure_markers import PREFIX as FAILURE_MARKER
 from chowder_local.testing.replies import Replies
 
 if TYPE_CHECKING:
@@ -17,9 +18,13 @@ if TYPE_CHECKING:
 
     from chowder_local.client.transport import Json
 
+__tracebackhide__ = True
+
 Result = TypeVar("Result")
 
 DEFAULT_MODEL = DEFAULT_MODELS[ModelProvider.ANTHROPIC]
+LOGGED_FAILURES = (FAILURE_MARKER, "provider rejected the request schema")
+"""What OpenClaw's log has instead of the failure of a model call, which the report shows itself."""
 MAX_CALLS = 20
 MAX_LINES = 60
 MAX_SESSIONS = 3
@@ -96,6 +101,9 @@ class LiveInstance:
         self.base_url = f"{client.base_url}/instances/{self.id}"
         self.replies = Replies(client, self.id)
         self.created_at = datetime.fromisoformat(instance["created_at"])
+        self.ready_at = datetime.now(UTC)
+        """When it was last ready; what its sandbox logged before, such as warm-up turns, is not its
+        own."""
         self._organization = organization
 
     def session_url(self, session: str) -> str:
@@ -148,7 +156,7 @@ class LiveInstance:
         Raises BootFailed if it fails, and BootTimedOut if it does not run in time.
         """
         self.client.start(self.id)
-        self.client.wait_until_running(self.id)
+        self._wait_until_ready()
 
     def files(self, path: str = "workspace") -> list[Json]:
         """The entries of a folder, by default of the one that the agent works in."""
@@ -172,7 +180,11 @@ class LiveInstance:
         Raises BootFailed if it fails, and BootTimedOut if it does not run in time.
         """
         self.client.restore(self.id, snapshot["id"])
+        self._wait_until_ready()
+
+    def _wait_until_ready(self) -> None:
         self.client.wait_until_running(self.id)
+        self.ready_at = datetime.now(UTC)
 
     def fork(self, name: str | None = None) -> LiveInstance:
         """Creates a copy with the same conversations, files and configuration, and waits for it.
@@ -219,7 +231,9 @@ class LiveInstance:
                 yield f"transcript of {self.name}, session {session or key}", "\n".join(new)
         described = [_describe_call(each) for each in reversed(calls[:MAX_CALLS])]
         yield f"model calls of {self.name}", "\n".join(described) or "none"
-        yield f"log of {self.name}", "\n".join(self.client.logs(self.id, MAX_LINES))
+        logged = self.client.logs(self.id, MAX_LINES, since=max(since, self.ready_at))
+        lines = [each for each in logged if not any(words in each for words in LOGGED_FAILURES)]
+        yield f"log of {self.name}", "\n".join(lines) or "none"
 
 
 async def _in_thread(call: Callable[..., Result], *arguments: Any) -> Result:

@@ -24,12 +24,15 @@ from chowder_local.testing.state_fixtures import (  # noqa: F401 - pytest finds 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping
     from pathlib import Path
+    from types import TracebackType
 
     from chowder_local.core.leases import Lease
     from chowder_local.testing.live import LiveInstance, LiveOrganization
     from chowder_local.testing.recording import NewRecording, Replay
     from chowder_local.testing.replies import Replies
     from chowder_local.testing.servers import Server
+
+__tracebackhide__ = True
 
 # Every run of pytest imports this module if the package is installed, so slow imports are inside
 # functions.
@@ -42,6 +45,8 @@ ORGANIZATION = pytest.StashKey["LiveOrganization"]()
 """The organization of this process, once there is one."""
 NEW_RECORDING = pytest.StashKey["NewRecording"]()
 """The recording that a test makes."""
+REPLAY = pytest.StashKey["Replay"]()
+"""The recording that answers a test's model calls."""
 LEASES = pytest.StashKey["Path"]()
 """The folder of leases, in the data directory of the run's server if that is known."""
 IS_NAMED = pytest.StashKey[bool]()
@@ -243,6 +248,7 @@ def chowder_recording(
     else:
         with errors_fail_the_test():
             recording = Replay(folder, _command_to_record(request.node))
+        request.node.stash[REPLAY] = recording
     for instance in chowder_organization.instances:
         recording.begin(instance)
     chowder_organization.on_instance = recording.begin
@@ -262,14 +268,22 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
-    """Fails a test for mistakes in its scripted replies, or for a recording without real models."""
-    yield
-    if REPLIES in getattr(item, "fixturenames", ()):
-        organization = item.config.stash[ORGANIZATION]
-        new = [each for each in organization.instances if each.created_at >= item.stash[START_TIME]]
-        for replies in (organization.replies, *(each.replies for each in new)):
-            for problem in replies.problems():
-                pytest.fail(problem, pytrace=False)
+    """Fails a test for mistakes in its scripted replies, or for a recording without real models.
+
+    A message that no rule matched is the cause of what fails after it, so it is reported instead.
+    """
+    try:
+        yield
+    except pytest.xfail.Exception:
+        raise
+    except (Exception, pytest.fail.Exception) as raised:
+        if (unmatched := _unmatched(item)) is not None:
+            own = _within(raised.__traceback__, str(item.path))
+            raise pytest.fail.Exception(unmatched).with_traceback(own) from None
+        raise
+    for replies in _scripts(item):
+        for problem in replies.problems():
+            pytest.fail(problem, pytrace=False)
     if (recording := item.stash.get(NEW_RECORDING, None)) is not None:
         with errors_fail_the_test():
             recording.check()
@@ -294,9 +308,49 @@ def pytest_runtest_makereport(
         except ChowderError as problem:
             report.sections.append((f"report of {instance.name}", f"incomplete: {problem}"))
     if RECORDING in names and NEW_RECORDING not in item.stash:
-        command = _command_to_record(item)
-        report.sections.append(("recording", f"It was replayed. Record again with: {command}"))
+        replay = item.stash.get(REPLAY, None)
+        try:
+            is_replayed = replay is not None and replay.has_answered(item.stash[START_TIME])
+        except ChowderError:
+            # The sections above say that they are incomplete.
+            is_replayed = False
+        text = "It was replayed. Record again with" if is_replayed else "Record with"
+        report.sections.append(("recording", f"{text}: {_command_to_record(item)}"))
     return report
+
+
+def _scripts(item: pytest.Item) -> list[Replies]:
+    """The scripts of a test that uses `chowder_replies`."""
+    if REPLIES not in getattr(item, "fixturenames", ()):
+        return []
+    organization = item.config.stash[ORGANIZATION]
+    new = [each for each in organization.instances if each.created_at >= item.stash[START_TIME]]
+    return [organization.replies, *(each.replies for each in new)]
+
+
+def _unmatched(item: pytest.Item) -> str | None:
+    """The problem of a test that has failed, if a message of it matched no rule."""
+    from chowder_local.core.errors import ChowderError
+
+    try:
+        return next((next(each.problems()) for each in _scripts(item) if each.misses), None)
+    except ChowderError as problem:
+        # The failure itself is reported.
+        warnings.warn(f"The scripted replies cannot be checked: {problem}", stacklevel=1)
+        return None
+
+
+def _within(traceback: TracebackType | None, path: str) -> TracebackType | None:
+    """A traceback without what is below its last frame in a file."""
+    frames = []
+    while traceback is not None:
+        frames.append(traceback)
+        traceback = traceback.tb_next
+    while frames and frames[-1].tb_frame.f_code.co_filename != path:
+        frames.pop()
+    if frames:
+        frames[-1].tb_next = None
+    return frames[0] if frames else None
 
 
 def _recording_folder(item: pytest.Item) -> Path:

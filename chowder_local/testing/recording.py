@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from datetime import datetime
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from chowder_local.core.errors.process import ServerSilent, SettingsInvalid
@@ -15,11 +17,15 @@ if TYPE_CHECKING:
 
     from chowder_local.testing.live import LiveInstance
 
+__tracebackhide__ = True
+
 END_TIMEOUT_S = 10.0
 POLL_S = 0.05
 LISTED_CALLS = 1_000
 REAL = "provider"
 """The `source` of a model call that a real provider answered."""
+RECORDED = "recording"
+"""The `source` of a model call that a recording answered."""
 
 
 class Replay:
@@ -37,6 +43,20 @@ class Replay:
     def begin(self, instance: LiveInstance) -> None:
         instance.client.replay(instance.id, self._entries)
         self._instances.append(instance)
+
+    def has_answered(self, since: datetime) -> bool:
+        """Whether a model call since a time was answered from the recording."""
+        calls = chain.from_iterable(
+            each.client.exchanges(each.id, LISTED_CALLS)
+            for each in self._instances
+            if each.is_there
+        )
+        return any(
+            call["source"] == RECORDED
+            and call["error"] is None
+            and datetime.fromisoformat(call["at"]) >= since
+            for call in calls
+        )
 
     def end(self) -> None:
         """Lets the instances' models answer again."""

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from chowder_local.client import Client
     from chowder_local.client.transport import Json
 
+__tracebackhide__ = True
+
 
 class Replies:
     """The rules by which the offline model answers one instance, or all of the organization's.
@@ -38,7 +40,8 @@ class Replies:
 
         `reply` is a text, an action, or a list of them, and `match` the members of a rule's match;
         the reply script reference lists the members of both. `tools` are the names in them that
-        are not of OpenClaw's tools, such as those of a client's functions.
+        are not of OpenClaw's tools, such as those of a client's functions. Raises ApiRefused if
+        there is no such member or tool, or a value is invalid.
         """
         rule = {"match": match, "reply": reply} | ({} if times is None else {"times": times})
         used, unmatched = self.used, self.unmatched
@@ -53,7 +56,7 @@ class Replies:
         unused: str | None = None,
         tools: Sequence[str] = (),
     ) -> None:
-        """Replaces all rules, and sets all counts to zero."""
+        """Replaces all rules, and sets all counts to zero. Raises ApiRefused as `add`."""
         self._unmatched = unmatched
         self.unused = unused or self.unused
         self._put(list(rules), list(tools))
@@ -108,7 +111,12 @@ class Replies:
         """The messages that no rule matched as texts, if they are an error."""
         if self._unmatched != "fail":
             return []
-        return [json.dumps(each, ensure_ascii=False) for each in self.unmatched]
+        return [
+            f"{json.dumps(each['text'], ensure_ascii=False)} (turn {each['turn']}, "
+            f"session {each['session'] or 'main'}, model {each['model']}"
+            + (f", after the result of {each['tool']})" if each["tool"] else ")")
+            for each in self.unmatched
+        ]
 
     @property
     def leftovers(self) -> list[str]:
@@ -125,7 +133,7 @@ class Replies:
     def problems(self) -> Iterator[str]:
         """Why the test fails: messages without a rule, and rules without a message."""
         if misses := self.misses:
-            yield "No scripted reply matched:\n" + "\n".join(misses)
+            yield "No scripted reply matched: " + "\n".join(misses)
         if leftovers := self.leftovers:
             yield "These scripted replies were never used:\n" + "\n".join(leftovers)
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from chowder_local.testing.live import LiveInstance, LiveOrganization
 
+__tracebackhide__ = True
+
 
 def seed_organization(
     organization: LiveOrganization, file: Path, memory_file: Path, env: Mapping[str, str]

@@ -18,6 +18,8 @@ from chowder_local.core.errors.process import ServerNotReady, SettingsInvalid
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+__tracebackhide__ = True
+
 PORT_TAKEN = 3
 """The exit code of `chowder-local up` if its port is taken."""
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from chowder_local.testing.live import LiveInstance, LiveOrganization
 
+__tracebackhide__ = True
+
 # Every run of pytest imports this module if the package is installed, so slow imports are inside
 # functions.
 

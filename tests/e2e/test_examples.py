@@ -76,6 +76,9 @@ def test_the_order_desk_example_passes_and_a_failure_beside_it_tells_what_was_sa
     assert "How deep is the sea?" in asks
     assert 'never used:\nreplies[1]: {"match": {"text": "bye"}, "reply": "No."}' in unused
     assert own_server.key not in done.stdout
+    # What OpenClaw logs of a failed model call, which the model calls above show better.
+    assert "relay-failure-" not in done.stdout
+    assert "provider rejected the request schema" not in done.stdout
 
 
 # Its agent is a new one.

@@ -42,6 +42,20 @@ UNRECORDED = """
 def test_unrecorded():
     pass
 """
+MISTAKEN = """
+import pytest
+
+def test_typo(chowder_replies):
+    chowder_replies.add("x", txt="hello")
+
+def test_fault(chowder_faults):
+    chowder_faults("mesage", status=429)
+"""
+UNMATCHED = """
+def test_unmatched(chowder_common_instance, chowder_replies):
+    chowder_replies.add("Sunny.", text="weather")
+    assert chowder_common_instance.say("ask your model: the wether?") == "Sunny."
+"""
 KILLED = """
 def test_that_waits(chowder_instance):
     print("started", flush=True)
@@ -131,7 +145,42 @@ def test_a_recording_is_made_of_real_models_and_then_answers_or_says_what_differ
     assert "1 failed, 1 error" in differs.stdout, differs.stdout + differs.stderr
     assert f"{file.name}: recorded [said: Good morning]" in differs.stdout
     for name in ("recorded", "unrecorded"):
-        assert f"pytest --chowder-record test_mine.py::test_{name}" in differs.stdout
+        assert f"Record with: pytest --chowder-record test_mine.py::test_{name}" in differs.stdout
+    assert "It was replayed" not in differs.stdout
+    (tmp_path / "test_mine.py").write_text(RECORDED.format(word="morning") + "    assert False\n")
+    replayed = run(tmp_path, quick_relay)
+    assert "It was replayed. Record again with: pytest --chowder-record" in replayed.stdout
+
+
+def test_a_mistake_shows_the_line_of_the_test_and_one_line_with_what_is_allowed(
+    served: Served, tmp_path: Path
+) -> None:
+    (tmp_path / "test_mine.py").write_text(MISTAKEN)
+    named = {"CHOWDER_BASE_URL": f"{served.root_url}/v1", "CHOWDER_KEY": served.world.key}
+    done = run(tmp_path, None, **named)
+    assert "2 failed" in done.stdout, done.stdout + done.stderr
+    typo, fault = done.stdout.split("test_fault ___")[:2]
+    assert '>       chowder_replies.add("x", txt="hello")\nE ' in typo
+    assert "body.replies.0.match.txt: No such member. Did you mean text? Allowed: text, equ" in typo
+    assert "body.kind: Input should be 'provisioning', 'create'," in fault
+    assert ".py:" not in done.stdout.replace("test_mine.py:", "")
+
+
+@pytest.mark.docker
+@pytest.mark.slow
+def test_a_message_without_a_rule_fails_the_test_with_that_and_not_with_what_follows_from_it(
+    quick_server: ServerProcess, tmp_path: Path
+) -> None:
+    (tmp_path / "test_mine.py").write_text(UNMATCHED)
+    done = run(tmp_path, quick_server)
+    headline = (
+        'Failed: No scripted reply matched: "the wether?" (turn 1, session main, '
+        "model claude-sonnet-4-20250514)"
+    )
+    assert f"E       {headline}\n" in done.stdout, done.stdout + done.stderr
+    assert '>       assert chowder_common_instance.say("ask your model' in done.stdout
+    assert "AssertionError" not in done.stdout
+    assert "ApiRefused" not in done.stdout
 
 
 def test_what_a_killed_run_leaves_is_named_with_its_cure_and_ended_by_the_next_run(

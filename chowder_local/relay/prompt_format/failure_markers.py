@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from chowder_local.core.domain import SandboxId
     from chowder_local.core.errors import ChowderError
 
-_PREFIX = "relay-failure-"
-_MARKER = re.compile(f"({_PREFIX}[0-9a-f]{{32}})(?:-([a-p]*))?")
+PREFIX = "relay-failure-"
+"""How each marker begins."""
+_MARKER = re.compile(f"({PREFIX}[0-9a-f]{{32}})(?:-([a-p]*))?")
 _FROM_HEX = str.maketrans("0123456789abcdef", "abcdefghijklmnop")
 _TO_HEX = str.maketrans("abcdefghijklmnop", "0123456789abcdef")
 _MESSAGE_MAX_BYTES = 600
@@ -41,13 +42,13 @@ class FailureMarkers:
         The marker contains the message, too, because transcripts outlive this memory. Without a
         sandbox the failure is found by its marker only.
         """
-        marker = _PREFIX + secrets.token_hex(16)
+        marker = PREFIX + secrets.token_hex(16)
         self._entries[marker] = _Entry(failure, sandbox_id, self._clock_s())
         return f"{marker}-{_encode(str(failure))}"
 
     def forget(self, marker: str) -> None:
         """Drops a failure that has turned out to be none."""
-        self._entries.pop(marker[: len(_PREFIX) + 32], None)
+        self._entries.pop(marker[: len(PREFIX) + 32], None)
 
     def find(self, text: str) -> ChowderError | None:
         """The failure of the last known marker in a text."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from difflib import get_close_matches
-from functools import cached_property
-from itertools import islice
+from difflib import SequenceMatcher, get_close_matches
+from functools import cache, cached_property
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -50,6 +50,11 @@ MAX_BYTES = 4_000_000
 MAX_PATTERN_SIZE = 50_000
 """The limit for all regular expressions of a script together."""
 MAX_WAIT_S = 600.0
+MAX_HINTS = 10
+"""So many unknown members of an object are reported."""
+MAX_NAME_CHARS = 40
+"""Longer than any member's name."""
+MIN_RATIO = 0.6
 OVERLOADED = "overloaded"
 
 
@@ -87,6 +92,48 @@ class _Strict(BaseModel):
     """Refuses unknown members: a misspelt one would be ignored silently."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known(cls, content: Any) -> Any:
+        if not isinstance(content, dict) or content.keys() <= cls._members().keys():
+            return content
+        unknown = [each for each in content if each not in cls._members()][:MAX_HINTS]
+        problems = [
+            InitErrorDetails(type=cls._hint(str(each)), loc=(str(each),), input=content[each])
+            for each in unknown
+        ]
+        raise ValidationError.from_exception_data(cls.__name__, problems)
+
+    @classmethod
+    @cache
+    def _members(cls) -> dict[str, set[str]]:
+        """The letters of each member."""
+        aliases = (each.validation_alias for each in cls.model_fields.values())
+        choices = (each.choices for each in aliases if isinstance(each, AliasChoices))
+        return {str(each): set(str(each)) for each in (*cls.model_fields, *chain(*choices))}
+
+    @classmethod
+    def _hint(cls, name: str) -> PydanticCustomError:
+        """The error for a misspelt member, with the nearest one.
+
+        Only the one with most letters in common is compared, because a script may have a hundred
+        thousand mistakes.
+        """
+        letters, members = set(name), cls._members()
+        nearest = max(
+            members, key=lambda each: len(letters & members[each]) / len(letters | members[each])
+        )
+        is_near = (
+            len(name) <= MAX_NAME_CHARS
+            and SequenceMatcher(None, name, nearest).ratio() >= MIN_RATIO
+        )
+        question = f" Did you mean {nearest}?" if is_near else ""
+        return PydanticCustomError(
+            "extra_forbidden",
+            "No such member.{question} Allowed: {allowed}",
+            {"question": question, "allowed": ", ".join(cls._members())},
+        )
 
 
 class Condition(_Strict):

@@ -43,7 +43,7 @@ def test_an_empty_file_has_no_rules(tmp_path: Path) -> None:
         (b"a: [", "are not valid YAML"),
         (b"!!python/object/apply:os.system [ls]", "are not valid YAML"),
         (b"\xff\xfe\x00", "cannot be read"),
-        (b"rules: []", "rules: Extra inputs"),
+        (b"rules: []", "rules: No such member"),
         (b"- reply: Hi\n- reply: {error: 7}", r"yaml:2: replies\.1\.reply\.error: "),
         (b"just words", "are invalid"),
     ],
