@@ -293,8 +293,9 @@ class Agents(Sandboxes):
                 queries=self.histories,
                 watch=self.session_watch,
                 rewinding=rewinding,
-                traces=self.traces,
+                clock=self.clock,
             ),
+            traces=self.traces,
             diagnosis=FailureDiagnosis(
                 self.engine, self.healing, self.model_failures, self._allows_in
             ),

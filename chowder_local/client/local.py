@@ -170,11 +170,14 @@ class LocalCalls(Transport):
         self._call("DELETE", local_path(instance_id, "recording"))
 
     def traces(self, instance_id: str, limit: int = 100) -> list[Json]:
-        """The latest turns, latest first: each with its `response_id`, `took_s` and `status`."""
+        """The latest turns, latest first: each with `id`, `took_s`, `status` and `error`.
+
+        `id` is that of the request (`X-Request-Id`), and `response_id` that of the answer, if any.
+        """
         return self._list(local_path(instance_id, "traces"), limit=limit)
 
     def trace(self, instance_id: str, response_id: str) -> Json:
-        """What the agent did for one answer: its model calls and tools, as `steps`."""
+        """The turn with this id or answer; its `steps` are the model calls and the tools."""
         return self._call("GET", local_path(instance_id, "traces", response_id))
 
     def exchanges(self, instance_id: str, limit: int = 100) -> list[Json]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pydantic import TypeAdapter
 
-from chowder_local.core.domain import ModelProvider
+from chowder_local.core.domain import InstanceStatus, ModelProvider
 from tests.scripted import gateway as scripted
 from tests.scripted.talking import REQUEST
 
@@ -23,6 +23,7 @@ TOOL = {
     "name": "exec",
     "arguments": '{"command":"date"}',
 }
+PICTURE = {"type": "input_image", "image_url": "data:image/png;base64,iVBORw0KGgo="}
 USAGE = {"input_tokens": 7, "output_tokens": 2}
 
 
@@ -110,13 +111,43 @@ def _followed(stream: str) -> Any:
     return response
 
 
-async def test_a_turn_that_fails_is_listed_without_an_answer(http: Api) -> None:
+async def test_a_turn_that_fails_is_traced_by_the_id_of_its_request(http: Api) -> None:
     instance = await http.world.created()
     http.world.gateway.handler = scripted.failing(500, {"error": {"message": "broken"}})
     refused = await http.post(f"/v1/instances/{instance.id}/session/a/responses", json=REQUEST)
     assert not refused.is_success
-    (turn,) = (await http.get(f"/local/instances/{instance.id}/traces")).json()
+    path = f"/local/instances/{instance.id}/traces"
+    (turn,) = (await http.get(path)).json()
+    assert turn["id"] == refused.headers["X-Request-Id"]
     assert (turn["response_id"], turn["status"], turn["session"]) == (None, "failed", "a")
+    assert turn["error"] == refused.json()["error"]["message"]
+    assert (await http.get(f"{path}/{turn['id']}")).json() == turn | {"steps": []}
+
+
+async def test_a_message_that_does_not_reach_the_agent_is_a_failed_turn(http: Api) -> None:
+    instance = await http.world.placed(InstanceStatus.RUNNING, gateway_url="http://127.0.0.1:9")
+    request = REQUEST | {"input": [{"role": "user", "content": [PICTURE]}]}
+    refused = await http.post(f"/v1/instances/{instance.id}/responses", json=request)
+    assert refused.status_code == 502
+    (turn,) = (await http.get(f"/local/instances/{instance.id}/traces")).json()
+    assert (turn["id"], turn["status"]) == (refused.headers["X-Request-Id"], "failed")
+
+
+async def test_a_turn_is_traced_from_its_beginning(http: Api) -> None:
+    instance = await http.world.created()
+    path = f"/local/instances/{instance.id}/traces"
+    running: list[Any] = []
+
+    async def handler(message: Any, receive: Any, send: Any) -> None:
+        call_model(http, instance, TOOL)
+        running.extend((await http.get(path)).json())
+        await scripted.friendly(message, receive, send)
+
+    http.world.gateway.handler = handler
+    answer = await http.post(f"/v1/instances/{instance.id}/responses", json=REQUEST)
+    (turn,) = running
+    assert turn["id"] == answer.headers["X-Request-Id"]
+    assert (turn["status"], turn["model_calls"]) == ("in_progress", 1)
 
 
 async def test_an_unknown_answer_has_no_trace(http: Api) -> None:

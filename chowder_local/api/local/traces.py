@@ -29,7 +29,7 @@ async def index(request: Request) -> list[TraceView]:
 
 
 async def show(request: Request) -> Response:
-    """What the agent did for one answer: its model calls and the tools that it ran."""
+    """What the agent did in one turn: its model calls and the tools that it ran."""
     instance = await instance_of(request)
     turn = services(request).traces.get(instance.id, request.path_params["response_id"])
     if turn is None:

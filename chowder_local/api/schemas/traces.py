@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 from pydantic import BaseModel, Field
 
 from chowder_local.api.schemas.fields import Id
+from chowder_local.instances.conversations.trace_log import TurnStatus
 from chowder_local.relay.turn_steps import Step, StepKind
-from chowder_local.store.conversation_histories import ItemStatus
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,6 +31,14 @@ class TraceQuery(BaseModel):
 class TraceView(BaseModel):
     """A turn: a message and all that the agent did until its answer was complete."""
 
+    id: Annotated[
+        str,
+        Field(
+            description="The turn's id from its beginning, also if it fails: that of its request "
+            "(`X-Request-Id`).",
+            examples=["5bf024d133589c269a9492149020d5fe"],
+        ),
+    ]
     response_id: Annotated[
         str | None,
         Field(
@@ -49,8 +57,14 @@ class TraceView(BaseModel):
         str, Field(description="OpenClaw's key of the session.", examples=["agent:main:main"])
     ]
     at: Annotated[datetime, Field(description="When the message arrived.")]
-    took_s: Annotated[float, Field(examples=[0.41])]
-    status: Annotated[ItemStatus, Field(description="How the turn ended.", examples=["answered"])]
+    took_s: Annotated[float, Field(description="Until now if in progress.", examples=[0.41])]
+    status: Annotated[
+        TurnStatus, Field(description="How the turn ended, if it has.", examples=["answered"])
+    ]
+    error: Annotated[
+        str | None,
+        Field(description="Why it failed, if the answer had not begun.", examples=[None]),
+    ]
     model_calls: Annotated[int, Field(description="How many the agent made.", examples=[2])]
 
     @classmethod
@@ -105,6 +119,7 @@ class TraceDetailsView(TraceView):
 def _members(turn: TracedTurn, session: SessionName | None) -> dict[str, Any]:
     return {
         **vars(turn),
+        "took_s": turn.took_s,
         "session": session.name if session else None,
         "model_calls": len(turn.exchange_ids),
     }

@@ -259,9 +259,9 @@ class SandboxFull(ChowderError):
 
 
 class TraceNotFound(ChowderError):
-    """The instance has no answer with this id, or its turn is not in memory any more.
+    """The instance has no turn or answer with this id, or it is not in memory any more.
 
-    Remedy: Use a `response_id` from `GET /local/instances/{instance_id}/traces`.
+    Remedy: Use an `id` or `response_id` from `GET /local/instances/{instance_id}/traces`.
     """
 
-    message = "Trace not found: only those of the latest answers are kept, until the server ends."
+    message = "Trace not found: only those of the latest turns are kept, until the server ends."

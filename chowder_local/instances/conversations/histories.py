@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from chowder_local.core import request_context
 from chowder_local.core.errors.agents import AnswerUnfit, MessageRefused, MessageTooLarge
 from chowder_local.core.errors.requests import InstanceStateWrong
-from chowder_local.instances.conversations.trace_log import TracedTurn
+from chowder_local.instances.conversations.trace_log import TurnStatus
 from chowder_local.openclaw.responses import history, inputs, item_digests
 from chowder_local.store.conversation_histories import (
     ConversationHistory,
@@ -21,9 +19,10 @@ from chowder_local.store.conversation_histories import (
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+    from datetime import datetime
 
     from chowder_local.core.domain import Instance, InstanceId
-    from chowder_local.instances.conversations.trace_log import TraceLog
+    from chowder_local.instances.conversations.trace_log import TracedTurn
     from chowder_local.openclaw.responses.inputs import Item
     from chowder_local.openclaw.responses.requests import Turn
     from chowder_local.openclaw.rewinding import Rewinding
@@ -89,21 +88,22 @@ class Histories:
         queries: ConversationHistoryQueries,
         watch: SessionWatch,
         rewinding: Rewinding,
-        traces: TraceLog,
+        clock: Callable[[], datetime],
     ) -> None:
         self._keeps_turns = keeps_turns
         self._queries = queries
         self._watch = watch
         self._rewinding = rewinding
-        self._traces = traces
+        self._clock = clock
 
     @asynccontextmanager
     async def delivery(
-        self, instance: Instance, session_key: str, turn: Turn
+        self, instance: Instance, session_key: str, turn: Turn, traced: TracedTurn
     ) -> AsyncIterator[Delivery]:
         """A message that is sent and answered in this block.
 
-        Its outcome is recorded from how the block ends, and from `Delivery.record_answer`.
+        Its outcome is recorded from how the block ends, and from `Delivery.record_answer`; `traced`
+        gets its model calls and its answer.
         """
         record = await self._queries.get(instance.id, session_key)
         items = turn.client_input.items
@@ -121,8 +121,7 @@ class Histories:
         with self._watch.watching(instance.sandbox_id, session_key, expected, text) as watched:
             sent = turn.with_items(items) if is_shorter or lost else turn
             delivery = Delivery(sent, items, watched)
-            began_at, began_s = self._traces.clock(), time.monotonic()
-            waited_s, traceparent = request_context.waited_s(), request_context.traceparent()
+            traced.running_calls = watched.calls
             status = ItemStatus.FAILED
             try:
                 yield delivery
@@ -140,20 +139,7 @@ class Histories:
                 if delivery.answer is not None:
                     status = ItemStatus.ANSWERED
                 self._record(instance.id, session_key, delivery, status)
-                turn_s = time.monotonic() - began_s
-                self._traces.add(
-                    TracedTurn(
-                        delivery.response_id,
-                        instance.id,
-                        session_key,
-                        began_at,
-                        turn_s,
-                        status,
-                        tuple(each.id for each in watched.calls),
-                        waited_s,
-                        traceparent,
-                    )
-                )
+                traced.response_id, traced.status = delivery.response_id, TurnStatus(status)
 
     async def make_whole(
         self, instance: Instance, session_key: str, turn: Turn, delivery: Delivery
@@ -202,7 +188,7 @@ class Histories:
         if status is ItemStatus.ANSWERED and self._keeps_turns():
             turn = [*delivery.items, *(delivery.answer or ())]
             kept = [inputs.as_text(each) for each in turn if not history.is_rule(each)]
-            self._queries.add_unsaved(instance_id, session_key, self._traces.clock(), kept)
+            self._queries.add_unsaved(instance_id, session_key, self._clock(), kept)
 
 
 def _repeated(lost: Sequence[UnsavedTurn], *, has_history: bool) -> Iterator[Item]:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from chowder_local.instances.conversations.histories import Delivery, Histories
     from chowder_local.instances.conversations.model_resolver import ModelResolver
     from chowder_local.instances.conversations.session_names import SessionNames
+    from chowder_local.instances.conversations.trace_log import TracedTurn, TraceLog
     from chowder_local.instances.lifecycle.in_memory import InMemory
     from chowder_local.openclaw.gateway import Gateway, GatewayOf
     from chowder_local.openclaw.models import ModelRoute
@@ -58,6 +59,7 @@ class Conversations:
         models: ModelResolver,
         session_names: SessionNames,
         histories: Histories,
+        traces: TraceLog,
         diagnosis: FailureDiagnosis,
         in_memory: InMemory,
         gateway_of: GatewayOf,
@@ -66,6 +68,7 @@ class Conversations:
         self._models = models
         self._session_names = session_names
         self._histories = histories
+        self._traces = traces
         self._diagnosis = diagnosis
         self._in_memory = in_memory
         self._gateway_of = gateway_of
@@ -83,9 +86,9 @@ class Conversations:
         """
         key = session_key(session)
         async with (
-            self._open(instance, request, session) as (instance, gateway, route, turn),
+            self._open(instance, request, session) as (instance, gateway, route, turn, traced),
             self._first_turn_locks.turn((instance.sandbox_id, session)) as opened,
-            self._histories.delivery(instance, key, turn) as delivery,
+            self._histories.delivery(instance, key, turn, traced) as delivery,
         ):
             began_s = time.monotonic()
             find_failure = partial(self._diagnosis.find_failure, instance.sandbox_id, began_s)
@@ -128,9 +131,9 @@ class Conversations:
         """
         key = session_key(session)
         async with (
-            self._open(instance, request, session) as (instance, gateway, route, turn),
+            self._open(instance, request, session) as (instance, gateway, route, turn, traced),
             self._first_turn_locks.turn((instance.sandbox_id, session)) as opened,
-            self._histories.delivery(instance, key, turn) as delivery,
+            self._histories.delivery(instance, key, turn, traced) as delivery,
         ):
             ask = partial(
                 self._events, instance, gateway, request, delivery, route, session, opened
@@ -228,22 +231,23 @@ class Conversations:
     @asynccontextmanager
     async def _open(
         self, instance: Instance, request: Mapping[str, Any], session: str | None
-    ) -> AsyncIterator[tuple[Instance, Gateway, ModelRoute, requests.Turn]]:
+    ) -> AsyncIterator[tuple[Instance, Gateway, ModelRoute, requests.Turn, TracedTurn]]:
         """Checks the message, and holds the instance in memory with its model registered."""
         route, turn = await self._resolve(instance, request)
-        async with self._in_memory.using(instance) as running:
-            if session is not None:
-                await self._session_names.remember(running.id, session)
-            gateway = self._gateway_of(running.sandbox_id, running.gateway_url)
-            register = partial(
-                self._models.register, running, gateway, route, has_images=turn.may_show_images
-            )
-            try:
-                await register()
-            except GatewaySuspended:
-                await self._in_memory.wait_until_resumed(running)
-                await register()
-            yield running, gateway, route, turn
+        with self._traces.turn(instance.id, session_key(session)) as traced:
+            async with self._in_memory.using(instance) as running:
+                if session is not None:
+                    await self._session_names.remember(running.id, session)
+                gateway = self._gateway_of(running.sandbox_id, running.gateway_url)
+                register = partial(
+                    self._models.register, running, gateway, route, has_images=turn.may_show_images
+                )
+                try:
+                    await register()
+                except GatewaySuspended:
+                    await self._in_memory.wait_until_resumed(running)
+                    await register()
+                yield running, gateway, route, turn, traced
 
     @asynccontextmanager
     async def _send(

@@ -2,40 +2,72 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+import uuid
 from collections import deque
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from chowder_local.core import request_context
+from chowder_local.core.errors import ChowderError
 from chowder_local.openclaw.session_keys import MAIN_KEY
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
 
     from chowder_local.core.domain import InstanceId
-    from chowder_local.store.conversation_histories import ItemStatus
+    from chowder_local.relay.call_log import LoggedCall
 
 MAX_TURNS = 2000
 
 
-@dataclass(frozen=True)
+class TurnStatus(StrEnum):
+    """How a turn has ended, if it has."""
+
+    IN_PROGRESS = "in_progress"
+    ANSWERED = "answered"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+@dataclass
 class TracedTurn:
     """A message to an agent, from its arrival to the end of its answer.
 
-    `exchange_ids` are those of its model calls, in their order. `response_id` is the answer's, as
-    the client gets it; None if there is none. `waited_s` is the time from the arrival of its
-    request, and `traceparent` the trace that the request belongs to.
+    `id` is that of its request. `response_id` is the answer's, as the client gets it; None if there
+    is none. `error` is why it failed, if the answer had not begun. `waited_s` is the time from the
+    arrival of its request, and `traceparent` the trace that the request belongs to.
     """
 
-    response_id: str | None
+    id: str
     instance_id: InstanceId
     session_key: str
     at: datetime
-    took_s: float
-    status: ItemStatus
-    exchange_ids: tuple[str, ...]
-    waited_s: float = 0.0
-    traceparent: str | None = None
+    began_s: float
+    ended_s: float | None = None
+    status: TurnStatus = TurnStatus.IN_PROGRESS
+    response_id: str | None = None
+    error: str | None = None
+    running_calls: Sequence[LoggedCall] = ()
+    """Its model calls while it is in progress."""
+    ended_calls: tuple[str, ...] = ()
+    """The ids of its model calls afterwards: the calls themselves would fill the memory."""
+    waited_s: float = field(default_factory=request_context.waited_s)
+    traceparent: str | None = field(default_factory=request_context.traceparent)
+
+    @property
+    def exchange_ids(self) -> tuple[str, ...]:
+        """The ids of its model calls, in their order."""
+        return self.ended_calls or tuple(each.id for each in self.running_calls)
+
+    @property
+    def took_s(self) -> float:
+        """The time until its end, or until now."""
+        return (time.monotonic() if self.ended_s is None else self.ended_s) - self.began_s
 
     @property
     def is_named(self) -> bool:
@@ -47,15 +79,36 @@ class TraceLog:
     """The latest turns, up to `MAX_TURNS`. Use it in one event loop only."""
 
     def __init__(self, clock: Callable[[], datetime]) -> None:
-        self.clock = clock
+        self._clock = clock
         self.export: Callable[[TracedTurn], None] | None = None
         """Is called with each turn that has ended."""
         self._turns: deque[TracedTurn] = deque(maxlen=MAX_TURNS)
 
+    @contextmanager
+    def turn(self, instance_id: InstanceId, session_key: str) -> Iterator[TracedTurn]:
+        """Traces the turn of this block, which has failed unless the block sets another status."""
+        request_id = request_context.request_id() or uuid.uuid4().hex
+        turn = TracedTurn(request_id, instance_id, session_key, self._clock(), time.monotonic())
+        self.add(turn)
+        status = TurnStatus.FAILED
+        try:
+            yield turn
+        except (asyncio.CancelledError, GeneratorExit):
+            status = TurnStatus.CANCELLED
+            raise
+        except ChowderError as failure:
+            turn.status, turn.error = status, str(failure)
+            raise
+        finally:
+            if turn.status is TurnStatus.IN_PROGRESS:
+                turn.status = status
+            turn.ended_s = time.monotonic()
+            turn.ended_calls, turn.running_calls = turn.exchange_ids, ()
+            if self.export is not None:
+                self.export(turn)
+
     def add(self, turn: TracedTurn) -> None:
         self._turns.append(turn)
-        if self.export is not None:
-            self.export(turn)
 
     def remove(self, instance_id: InstanceId) -> None:
         """Drops the turns of an instance that is deleted."""
@@ -71,7 +124,7 @@ class TraceLog:
         turns = self.of_instance(instance_id)
         return next((each for each in turns if exchange_id in each.exchange_ids), None)
 
-    def get(self, instance_id: InstanceId, response_id: str) -> TracedTurn | None:
-        """The turn with this answer; None if it is gone or belongs to another instance."""
+    def get(self, instance_id: InstanceId, turn_id: str) -> TracedTurn | None:
+        """The turn with this id, or with this answer; None if it is gone or another instance's."""
         turns = self.of_instance(instance_id)
-        return next((each for each in turns if each.response_id == response_id), None)
+        return next((each for each in turns if turn_id in (each.response_id, each.id)), None)

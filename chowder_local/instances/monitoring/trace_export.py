@@ -19,8 +19,8 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from chowder_local import __version__
 from chowder_local.core.tasks import contained
+from chowder_local.instances.conversations.trace_log import TurnStatus
 from chowder_local.relay.turn_steps import Step, StepKind, steps_of
-from chowder_local.store.conversation_histories import ItemStatus
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -111,7 +111,7 @@ class TraceExport:
         for step in steps_of(calls, turn.at):
             self._step(turn, step, by_id[step.exchange_id], inside)
         for span in (run, call):
-            if turn.status is not ItemStatus.ANSWERED:
+            if turn.status is not TurnStatus.ANSWERED:
                 span.set_status(StatusCode.ERROR, str(turn.status))
             span.end(ended_ns)
 

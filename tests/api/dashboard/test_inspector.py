@@ -11,11 +11,10 @@ import pytest
 from chowder_local.core.domain import ModelProvider
 from chowder_local.core.fault_injection import FaultKind
 from chowder_local.dashboard.inspector import PORTION
-from chowder_local.instances.conversations.trace_log import TracedTurn
+from chowder_local.instances.conversations.trace_log import TracedTurn, TurnStatus
 from chowder_local.openclaw.session_keys import MAIN_KEY
 from chowder_local.relay.wire.conversation import ToolCall
 from chowder_local.relay.wire.reply import Reply
-from chowder_local.store.conversation_histories import ItemStatus
 from tests.api.dashboard.conftest import Elements
 from tests.scripted.model_calls import parse
 
@@ -145,8 +144,9 @@ async def test_a_calls_page_has_its_turn_as_a_timeline(visitor: Visitor) -> None
     reply = Reply("", (ToolCall("c1", "exec", {"command": "date"}),))
     first, last = called(visitor, agent, reply=reply), called(visitor, agent)
     turn = TracedTurn(
-        "resp_1", agent.id, MAIN_KEY, first.at, 2.0, ItemStatus.ANSWERED, (first.id, last.id)
-    )
+        "request-1", agent.id, MAIN_KEY, first.at, 0.0, 2.0, TurnStatus.ANSWERED,
+        ended_calls=(first.id, last.id),
+    )  # fmt: skip
     visitor.http.services.traces.add(turn)
     html = (await visitor.get(f"/inspector/{last.id}")).text
     (table,) = re.findall(r"<table class=.timeline.*?</table>", html, re.DOTALL)

@@ -7,13 +7,12 @@ from typing import Any
 
 from chowder_local.core.domain import InstanceId
 from chowder_local.dashboard.timeline import LEAST_WIDTH, WIDTH, timeline
-from chowder_local.instances.conversations.trace_log import TracedTurn
+from chowder_local.instances.conversations.trace_log import TracedTurn, TurnStatus
 from chowder_local.relay.turn_steps import Step, StepKind
-from chowder_local.store.conversation_histories import ItemStatus
 
 TURN = TracedTurn(
-    "resp_1", InstanceId("i"), "agent:main:main", datetime(2026, 11, 29, tzinfo=UTC), 2.0,
-    ItemStatus.ANSWERED, ("ex-1",),
+    "request-1", InstanceId("i"), "agent:main:main", datetime(2026, 11, 29, tzinfo=UTC), 0.0, 2.0,
+    TurnStatus.ANSWERED, ended_calls=("ex-1",),
 )  # fmt: skip
 
 
