@@ -17,7 +17,7 @@ from chowder_local.relay.wire.conversation import (
 from chowder_local.relay.wire.openai_responses import read_choice, system_prompt
 from chowder_local.relay.wire.reply import StreamStep, split_text
 from chowder_local.relay.wire.request_format import RequestFormat
-from chowder_local.relay.wire.wire_format import CallPiece, read_text, read_texts
+from chowder_local.relay.wire.wire_format import CallPiece, read_text, read_texts, tool_call
 from chowder_local.upstream.sse import encode
 
 if TYPE_CHECKING:
@@ -93,7 +93,9 @@ def _turns(message: Mapping[str, Any]) -> Iterator[Turn]:
         if content:
             yield AssistantText(read_text(content))
         for call in message.get("tool_calls") or []:
-            yield ToolCall(call["id"], call["function"]["name"])
+            function = call["function"]
+            arguments = function.get("arguments") or ""
+            yield tool_call(CallPiece(call["id"], call["id"], function["name"], arguments))
 
 
 def _usage(conversation: Conversation, reply: Reply) -> dict[str, int]:

@@ -17,7 +17,7 @@ from chowder_local.relay.wire.conversation import (
 )
 from chowder_local.relay.wire.reply import StreamStep, split_text
 from chowder_local.relay.wire.request_format import RequestFormat
-from chowder_local.relay.wire.wire_format import CallPiece, read_text, read_texts
+from chowder_local.relay.wire.wire_format import CallPiece, read_text, read_texts, tool_call
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -141,7 +141,7 @@ def read_choice(choice: Any) -> ToolChoice:
 def _turns(item: Mapping[str, Any]) -> Iterator[Turn]:
     kind = item.get("type", "message")
     if kind == "function_call":
-        yield ToolCall(item["call_id"], item["name"])
+        yield tool_call(_call_piece(item))
     elif kind == "function_call_output":
         yield ToolResult(item["call_id"], read_text(item["output"]))
     elif kind == "message" and item["role"] == "user":
@@ -216,6 +216,10 @@ def read_message(message: Mapping[str, Any]) -> Iterator[str | CallPiece]:
 
 def _read_item(item: Mapping[str, Any], *, is_streamed: bool) -> Iterator[str | CallPiece]:
     if item["type"] == "function_call":
-        yield CallPiece(item["call_id"], item["call_id"], item["name"], item["arguments"])
+        yield _call_piece(item)
     elif item["type"] == "message" and not is_streamed:
         yield from (part.get("text", "") for part in item["content"])
+
+
+def _call_piece(item: Mapping[str, Any]) -> CallPiece:
+    return CallPiece(item["call_id"], item["call_id"], item["name"], item["arguments"])

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from urllib.parse import parse_qsl, urlencode
 
+from chowder_local.core import untrusted_json
 from chowder_local.relay.wire.conversation import (
     CHARACTERS_PER_TOKEN,
     ToolCall,
@@ -162,7 +163,7 @@ class WireFormat(ABC):
             except MALFORMED:
                 # A malformed event is skipped; the others still count.
                 continue
-        return ModelOutput("".join(text), tuple(map(_tool_call, calls.values())), error)
+        return ModelOutput("".join(text), tuple(map(tool_call, calls.values())), error)
 
     @abstractmethod
     def _read_message(self, message: Mapping[str, Any]) -> Iterator[str | CallPiece]:
@@ -235,8 +236,10 @@ def _join(start: CallPiece | None, piece: CallPiece) -> CallPiece:
     return CallPiece(piece.key, call_id, name, start.arguments + piece.arguments)
 
 
-def _tool_call(call: CallPiece) -> ToolCall:
-    arguments = load_json(call.arguments)
-    if not isinstance(arguments, dict):
+def tool_call(call: CallPiece) -> ToolCall:
+    """The whole call; arguments that are no JSON object are a text under the name `…`."""
+    try:
+        arguments = untrusted_json.read_encodable_object(call.arguments.encode())
+    except ValueError:
         arguments = {"…": call.arguments} if call.arguments else {}
     return ToolCall(call.call_id, call.name, arguments)

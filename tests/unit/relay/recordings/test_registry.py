@@ -5,7 +5,12 @@ from __future__ import annotations
 from chowder_local.core.domain import ModelProvider
 from chowder_local.relay.recordings.entries import Entry, RecordedAnswer, RecordedRequest
 from chowder_local.relay.recordings.registry import Playback
-from chowder_local.relay.wire.conversation import AssistantText, Conversation, UserMessage
+from chowder_local.relay.wire.conversation import (
+    AssistantText,
+    Conversation,
+    ToolCall,
+    UserMessage,
+)
 
 
 def request(*texts: str, model: str = "gpt-4o") -> RecordedRequest:
@@ -44,6 +49,16 @@ def test_equal_requests_get_their_answers_in_order_and_then_the_last() -> None:
 def test_times_do_not_distinguish_requests() -> None:
     playback = Playback({"1": entry("a", "It is 2026-11-24T22:48:12Z")})
     assert text(playback, "It is 2027-01-01T00:00:00Z") == "a"
+
+
+def test_a_tool_call_that_was_recorded_without_arguments_matches() -> None:
+    bare, called = (
+        RecordedRequest.from_conversation("openai", Conversation("gpt-4o", "", (call,)))
+        for call in (ToolCall("1", "exec"), ToolCall("1", "exec", {"command": "id"}))
+    )
+    answer = RecordedAnswer(status=200, text="a")
+    playback = Playback({"1": Entry(asked=bare, answered=answer)})
+    assert playback.answer(called.lines()) == answer
 
 
 def test_a_miss_names_the_nearest_call_and_the_differences() -> None:

@@ -43,7 +43,8 @@ def chunks(conversation: Conversation, reply: Reply) -> list[dict[str, Any]]:
 
 
 def test_a_whole_conversation_is_read() -> None:
-    call = {"id": "c1", "type": "function", "function": {"name": "exec", "arguments": "{}"}}
+    function = {"name": "exec", "arguments": '{"command": "id"}'}
+    call = {"id": "c1", "type": "function", "function": function}
     conversation = parse(
         body(
             {"role": "system", "content": "S1"},
@@ -67,7 +68,7 @@ def test_a_whole_conversation_is_read() -> None:
         UserMessage(("Hi",)),
         UserMessage(("a",)),
         AssistantText("x"),
-        ToolCall("c1", "exec"),
+        ToolCall("c1", "exec", {"command": "id"}),
         ToolResult("c1", "ok"),
     )
     assert conversation.system == "S1\n\nS2"

@@ -52,6 +52,7 @@ def test_a_text_is_a_conversation() -> None:
 
 
 def test_a_whole_conversation_is_read() -> None:
+    call = {"type": "function_call", "name": "exec"}
     conversation = parse(
         body(
             [
@@ -64,7 +65,8 @@ def test_a_whole_conversation_is_read() -> None:
                 },
                 {"role": "user", "content": "b"},
                 {"type": "reasoning", "summary": []},
-                {"type": "function_call", "call_id": "c1", "name": "exec", "arguments": "{}"},
+                {**call, "call_id": "c1", "arguments": '{"command": "id"}'},
+                {**call, "call_id": "c2", "arguments": '{"command": '},
                 {"type": "function_call_output", "call_id": "c1", "output": "ok"},
                 {"role": "assistant", "content": [{"type": "output_text", "text": "x"}]},
             ],
@@ -80,7 +82,8 @@ def test_a_whole_conversation_is_read() -> None:
     assert conversation.turns == (
         UserMessage(("a",)),
         UserMessage(("b",)),
-        ToolCall("c1", "exec"),
+        ToolCall("c1", "exec", {"command": "id"}),
+        ToolCall("c2", "exec", {"…": '{"command": '}),
         ToolResult("c1", "ok"),
         AssistantText("x"),
     )
