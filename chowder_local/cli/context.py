@@ -34,6 +34,7 @@ Result = TypeVar("Result")
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 BASE_URL, KEY, KEY_FILE = "CHOWDER_BASE_URL", "CHOWDER_KEY", "CHOWDER_KEY_FILE"
+DATA_DIR = "CHOWDER_DATA_DIR"
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chowder_local.cli.context import BASE_URL, KEY
+from chowder_local.cli.context import BASE_URL, DATA_DIR, KEY
 from chowder_local.cli.exit_codes import FAILURE
 from chowder_local.cli.options import Command
 from chowder_local.cli.output import note, waiting
@@ -52,9 +52,9 @@ def exec(  # noqa: A001 - the command's name
 
     Without a running server, one is started on a free port and a data directory of its own, and
     removed with all that it has when the command ends. A server that runs is used and stays. The
-    command gets CHOWDER_BASE_URL and CHOWDER_KEY; with --instance also CHOWDER_INSTANCE_ID,
-    OPENAI_BASE_URL and OPENAI_API_KEY, with which OpenAI's SDKs talk to that agent, which is
-    removed at the end. Signals are passed on to the command, and its exit code is this one's.
+    command gets what `env` prints; with --instance also CHOWDER_INSTANCE_ID, OPENAI_BASE_URL and
+    OPENAI_API_KEY, with which OpenAI's SDKs talk to that agent, which is removed at the end.
+    Signals are passed on to the command, and its exit code is this one's.
     """
     if shutil.which(command[0], path=context.env.get("PATH")) is None:
         raise SettingsInvalid(f"There is no command {command[0]!r}. Check its name and PATH.")
@@ -65,6 +65,8 @@ def exec(  # noqa: A001 - the command's name
         if seeding is not None:
             seed_server(context, seeding)
         variables = {BASE_URL: context.base_url(), KEY: context.key()}
+        if context.other_server() is None:
+            variables[DATA_DIR] = str(context.settings().data_dir)
         if instance is not None:
             client = stack.enter_context(context.client())
             instance_id = stack.enter_context(_agent(client, signals, instance))

@@ -79,7 +79,8 @@ def data_dir_option() -> click.Option:
         callback=choose,
         expose_value=False,
         help="Directory of the database, keys and logs. With this option, commands use the server "
-        "of this directory, even if CHOWDER_BASE_URL names another.  [env: CHOWDER_DATA_DIR]",
+        "of this directory, even if CHOWDER_BASE_URL names another. CHOWDER_DATA_DIR names the "
+        "directory too, but CHOWDER_BASE_URL and CHOWDER_KEY win over it.",
     )
 
 

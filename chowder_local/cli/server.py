@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from chowder_local.cli.context import BASE_URL, DATA_DIR, KEY
 from chowder_local.cli.options import Command, output_option
 from chowder_local.cli.output import Output, note, say, show_json, waiting
 from chowder_local.cli.seed import organization_key
@@ -82,23 +83,28 @@ def status(context: Context, output: Output) -> int:
 @click.option("--organization", help="Organization that `seed` made, instead of the default one.")
 @click.pass_obj
 def env(context: Context, output_format: str, organization: str | None) -> None:
-    """Print CHOWDER_BASE_URL and CHOWDER_KEY, which clients need, for eval.
+    """Print CHOWDER_BASE_URL and CHOWDER_KEY for clients, and CHOWDER_DATA_DIR for commands.
 
     Use it as: eval "$(chowder-local env)". The values are those of the data directory's server,
     even if the variables name another; with --organization, those of the server that
-    CHOWDER_BASE_URL names.
+    CHOWDER_BASE_URL names. A server in a container has its data directory there, so the variable
+    is left out.
     """
     if organization is None:
         context = context.for_data_dir()
-    root_url = context.other_server()
+    root_url, data_dir = context.other_server(), None
     if root_url is None:
         settings = context.settings()
         running = find_running(settings)
         if running is None:
             note("The server does not run. Start it with: chowder-local up --detach")
         root_url = settings.client_url if running is None else running.public_url
+        if root_url == (running or settings).root_url:
+            data_dir = str(settings.data_dir)
     key = context.key() if organization is None else organization_key(context, organization)
-    values = {"CHOWDER_BASE_URL": f"{root_url}/v1", "CHOWDER_KEY": key}
+    values = {BASE_URL: f"{root_url}/v1", KEY: key}
+    if data_dir is not None:
+        values[DATA_DIR] = data_dir
     if output_format == "json":
         show_json(values)
         return

@@ -81,11 +81,38 @@ def test_env_prints_what_to_export(
     env, _ = serve({})
     assert run(["env", *form], env) == 0
     printed, notes = capsys.readouterr()
-    url, key = printed.splitlines()
+    url, key, data_dir = printed.splitlines()
     assert url.startswith(f"{prefix}CHOWDER_BASE_URL=http://127.0.0.1:")
     assert url.endswith("/v1")
     assert key == f"{prefix}CHOWDER_KEY=chd_org_k"
+    assert data_dir == f"{prefix}CHOWDER_DATA_DIR={env['CHOWDER_DATA_DIR']}"
     assert notes == ""
+
+
+def test_what_env_prints_for_a_data_directory_is_enough_for_the_other_commands(
+    serve: Serve, capsys: Output
+) -> None:
+    env, _ = serve({"GET /local/health": HEALTH})
+    folder = env.pop("CHOWDER_DATA_DIR")
+    assert run(["--data-dir", folder, "env", "--format", "json"], env) == 0
+    env |= json.loads(capsys.readouterr().out)
+    assert run(["dashboard"], env) == 0
+    assert capsys.readouterr().out.startswith(env["CHOWDER_BASE_URL"].removesuffix("v1"))
+    run(["doctor", "--json"], {**env, "DOCKER_HOST": "unix:///nowhere.sock"})
+    findings = {each["subject"]: each for each in json.loads(capsys.readouterr().out)["findings"]}
+    assert "environment" not in findings
+    assert f"runs as process {HEALTH.get('pid')}" in findings["server"]["words"]
+
+
+def test_env_leaves_out_the_data_directory_of_a_server_in_a_container(
+    serve: Serve, tmp_path: Path, capsys: Output
+) -> None:
+    env, _ = serve({})
+    facts = json.loads((tmp_path / "server.json").read_bytes())
+    (tmp_path / "server.json").write_text(json.dumps({**facts, "public_url": "http://h:3000"}))
+    assert run(["env", "--format", "json"], env) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed == {"CHOWDER_BASE_URL": "http://h:3000/v1", "CHOWDER_KEY": "chd_org_k"}
 
 
 def test_env_without_a_server_prints_the_url_of_the_settings_and_a_remark(
@@ -95,7 +122,11 @@ def test_env_without_a_server_prints_the_url_of_the_settings_and_a_remark(
     env = {"CHOWDER_DATA_DIR": str(tmp_path), "CHOWDER_PORT": "77"}
     assert run(["env", "--format", "json"], env) == 0
     printed, notes = capsys.readouterr()
-    assert json.loads(printed) == {"CHOWDER_BASE_URL": "http://127.0.0.1:77/v1", "CHOWDER_KEY": "k"}
+    assert json.loads(printed) == {
+        "CHOWDER_BASE_URL": "http://127.0.0.1:77/v1",
+        "CHOWDER_KEY": "k",
+        "CHOWDER_DATA_DIR": str(tmp_path),
+    }
     assert "does not run" in notes
 
 
