@@ -59,7 +59,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "files cat": ("files cat support workspace/SOUL.md",),
     "files get": ("files get support workspace/report.pdf .",),
     "files ls": ("files ls support workspace",),
-    "files put": ("files put support prices.csv workspace/",),
+    "files put": ("files put support prices.csv workspace/", "files put support docs workspace/"),
     "keys create": ("keys create shop -i support -p interact -p read",),
     "keys ls": ("keys ls",),
     "keys revoke": ("keys revoke shop --yes",),
@@ -73,6 +73,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "channels pair": ("channels pair support telegram ABCD2345",),
     "channels pairings": ("channels pairings support telegram",),
     "channels status": ("channels status support telegram",),
+    "skills add": ("skills add support ./tides",),
     "skills install": ("skills install support @steipete/weather --env WEATHER_KEY=@key.txt",),
     "skills ls": ("skills ls support --ready",),
     "skills set": (

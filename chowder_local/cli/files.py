@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import sys
 from contextlib import closing
+from http import HTTPStatus
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import click
 
 from chowder_local.cli.completion import complete_instance
 from chowder_local.cli.context import Context, pass_client
 from chowder_local.cli.options import Group, ensure_writable, output_option, yes_option
-from chowder_local.cli.output import Output, format_time, show_list
+from chowder_local.cli.output import Output, count_of, format_time, note, show_list, waiting
 from chowder_local.cli.resolve import find_instance
+from chowder_local.core.errors.process import ApiRefused
 from chowder_local.core.formatting import size_of
+from chowder_local.core.progress import MOMENT_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -84,15 +87,47 @@ def get(context: Context, instance: str, path: str, target: str, yes: bool) -> N
 
 @files.command("put")
 @click.argument("instance", shell_complete=complete_instance)
-@click.argument("source", type=click.File("rb"))
+@click.argument("source", type=click.Path(exists=True, allow_dash=True))
 @click.argument("path", default="workspace/")
 @pass_client
-def put(client: Client, instance: str, source: BinaryIO, path: str) -> None:
-    """Upload a file of this machine ("-" is standard input) to PATH.
+def put(client: Client, instance: str, source: str, path: str) -> None:
+    """Upload a file ("-" is standard input) or a folder of this machine to PATH.
 
-    If PATH is a folder or ends with "/", the file keeps its name. PATH is workspace/ by default.
+    If PATH is a folder or ends with "/", the file or folder keeps its name. PATH is workspace/ by
+    default. Of a folder, empty folders and links to other folders are left out.
     """
-    client.upload(find_instance(client, instance)["id"], path, source)
+    instance_id = find_instance(client, instance)["id"]
+    folder = Path(source)
+    if source == "-" or not folder.is_dir():
+        with click.open_file(source, "rb") as file:
+            client.upload(instance_id, path, cast("BinaryIO", file))
+        return
+    if path.endswith("/") or _is_folder(client, instance_id, path):
+        path = f"{path.rstrip('/')}/{folder.resolve().name}"
+    count = put_folder(client, instance_id, folder, path)
+    note(f"{count_of(count, 'file')} put into {path}.")
+
+
+def put_folder(client: Client, instance_id: str, folder: Path, path: str) -> int:
+    """Uploads the files of a folder to the folder `path`; returns how many they are."""
+    files = sorted(each for each in folder.rglob("*") if each.is_file())
+    with waiting(f"Uploading {count_of(len(files), 'file')}", after_s=MOMENT_S) as update:
+        for number, each in enumerate(files, 1):
+            name = each.relative_to(folder).as_posix()
+            update(f"Uploading {number} of {len(files)}: {name}")
+            with each.open("rb") as file:
+                client.upload(instance_id, f"{path}/{name}", file)
+    return len(files)
+
+
+def _is_folder(client: Client, instance_id: str, path: str) -> bool:
+    try:
+        client.files(instance_id, path)
+    except ApiRefused as refused:
+        if refused.status in {HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND}:
+            return False
+        raise
+    return True
 
 
 def save(chunks: Iterable[bytes], path: Path, mode: int = 0o666) -> None:

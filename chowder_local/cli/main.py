@@ -37,7 +37,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "files": ("files", "List, read, download and upload an agent's files."),
     "keys": ("keys", "List, create and revoke scoped keys."),
     "channels": ("channels", "List, connect and pair an agent's channels to messengers."),
-    "skills": ("skills", "List, install and set up an agent's skills."),
+    "skills": ("skills", "List, add, install and set up an agent's skills."),
     "organization": ("organization", "Show and change the organization's keys and tier."),
     "replies": ("replies", "Script what the offline model says."),
     "exchanges": ("replies", "List an agent's latest model calls, or show one."),

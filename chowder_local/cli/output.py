@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from chowder_local.core.progress import progress_lines
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
@@ -145,16 +147,18 @@ def _shrink(
 
 
 @contextmanager
-def waiting(first: str) -> Iterator[Callable[[str], None]]:
+def waiting(first: str, after_s: float = 0.0) -> Iterator[Callable[[str], None]]:
     """Shows progress on standard error; yields a function to call with each new state.
 
     On a terminal it is one line with a clock, and states like `[3/9] …` stay. Elsewhere each new
-    state is a plain line.
+    state is a plain line, but none before `after_s` seconds.
     """
     from rich.console import Console
 
     console = Console(stderr=True, highlight=False)
-    with _live_line(console, first) if console.is_terminal else _plain_lines(first) as update:
+    is_live = console.is_terminal
+    lines = _live_line(console, first) if is_live else progress_lines(note, first, after_s)
+    with lines as update:
         yield update
 
 
@@ -178,17 +182,3 @@ def _live_line(console: Console, first: str) -> Iterator[Callable[[str], None]]:
             progress.update(task, description=state)
 
         yield update
-
-
-@contextmanager
-def _plain_lines(first: str) -> Iterator[Callable[[str], None]]:
-    last = ""
-
-    def update(state: str) -> None:
-        nonlocal last
-        if state != last:
-            last = state
-            note(state)
-
-    update(first)
-    yield update

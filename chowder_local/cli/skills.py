@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -9,6 +10,7 @@ import click
 from chowder_local.cli.assignments import env_option, secrets, settings
 from chowder_local.cli.completion import complete_instance
 from chowder_local.cli.context import pass_client
+from chowder_local.cli.files import put_folder
 from chowder_local.cli.options import Group, output_option
 from chowder_local.cli.output import Output, note, say, show_list, show_result, without_controls
 from chowder_local.cli.resolve import find_instance
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
 @click.group(cls=Group)
 def skills() -> None:
-    """List, install and set up an agent's skills."""
+    """List, add, install and set up an agent's skills."""
 
 
 @skills.command("ls")
@@ -40,9 +42,35 @@ def ls(client: Client, output: Output, instance: str, ready: bool) -> None:
 @pass_client
 def show(client: Client, output: Output, instance: str, skill: str) -> None:
     """Show a skill and its path in the sandbox."""
-    view = client.skill(find_instance(client, instance)["id"], skill)
-    lines = [f"{member.capitalize():<12}{value}" for member, value in view.items()]
-    show_result(view, without_controls("\n".join(lines)), output=output)
+    _show(client.skill(find_instance(client, instance)["id"], skill), output)
+
+
+@skills.command("add")
+@output_option
+@click.argument("instance", shell_complete=complete_instance)
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@pass_client
+def add(client: Client, output: Output, instance: str, folder: Path) -> None:
+    """Add a skill of your own: a folder of this machine with a SKILL.md.
+
+    Its files replace those of the same names in workspace/skills/ of the agent, and the agent can
+    use it at once.
+    """
+    if not (folder / "SKILL.md").is_file():
+        raise click.UsageError(f"{folder} should be a folder with a SKILL.md in it.")
+    instance_id = find_instance(client, instance)["id"]
+    path = f"workspace/skills/{folder.resolve().name}"
+    put_folder(client, instance_id, folder, path)
+    # SKILL.md may give it another name than its folder has.
+    own = [each["name"] for each in client.skills(instance_id) if "workspace" in each["source"]]
+    views = (client.skill(instance_id, name) for name in own)
+    view = next((each for each in views if each["path"].endswith(f"/{path}/SKILL.md")), None)
+    if view is None:
+        raise click.ClickException(
+            f"The files are in {path}, but OpenClaw does not list the skill. Begin SKILL.md with "
+            "--- and the lines 'name: …', 'description: …' and ---."
+        )
+    _show(view, output)
 
 
 @skills.command("install")
@@ -102,6 +130,11 @@ def set_(
         raise click.UsageError("Give at least one of --enable, --disable, --api-key, -e and -c.")
     client.change_skill(find_instance(client, instance)["id"], skill, **change)
     say(f"{skill} is changed.")
+
+
+def _show(skill: dict[str, Any], output: Output) -> None:
+    lines = [f"{member.capitalize():<12}{value}" for member, value in skill.items()]
+    show_result(skill, without_controls("\n".join(lines)), output=output)
 
 
 def _row(skill: dict[str, Any]) -> tuple[str, ...]:

@@ -6,7 +6,8 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from typing import TYPE_CHECKING, Any, BinaryIO
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from chowder_local.client.transport import Json, Transport, instance_path, url_path
 from chowder_local.core.errors.sandboxes import BootFailed, BootTimedOut
@@ -198,6 +199,9 @@ class V1Calls(Transport):
 
         If `path` is a folder or ends with "/", the file in it gets the name of `file`.
         """
+        if not file.seekable():
+            # httpx would take the length of a pipe for that of its content, which is not known.
+            file = cast("BinaryIO", SimpleNamespace(read=file.read, name=file.name))
         self._call(
             "POST",
             instance_path(instance_id, "files", "upload"),

@@ -26,7 +26,10 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         call = f"{self.command} {self.path}"
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if self.headers.get("Transfer-Encoding") == "chunked":
+            body = b"".join(iter(self._read_chunk, b""))
+        else:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         is_form = "form" in self.headers.get("Content-Type", "")
         self.server.requests.append((call, body if is_form else json.loads(body) if body else None))
         answer = self.server.table.get(call, (404, {"detail": f"{call} is not in the script."}))
@@ -34,6 +37,11 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.end_headers()
         self.wfile.write(value if isinstance(value, bytes) else json.dumps(value).encode())
+
+    def _read_chunk(self) -> bytes:
+        chunk = self.rfile.read(int(self.rfile.readline(), 16))
+        self.rfile.readline()
+        return chunk
 
     do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815 - the library reads these names
 

@@ -1,7 +1,8 @@
 """`files` against a scripted server."""
 
-import io
 import json
+import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -131,6 +132,37 @@ def test_a_file_is_uploaded(serve: Serve, tmp_path: Path, path: list[str], sent:
 
 def test_standard_input_is_uploaded(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     env, requests = serve({LIST: [INSTANCE], f"POST {FILES}/upload": (204, b"")})
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(CONTENT)))
-    assert run(["files", "put", "fish", "-", "workspace/y.bin"], env) == 0
+    reading, writing = os.pipe()
+    with open(writing, "wb") as pipe:
+        pipe.write(CONTENT)
+    with open(reading) as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        assert run(["files", "put", "fish", "-", "workspace/y.bin"], env) == 0
     assert CONTENT in requests[-1][1]
+
+
+@pytest.mark.parametrize(
+    ("path", "target"),
+    [("workspace/", "workspace/docs"), ("workspace", "workspace/docs"), ("other", "other")],
+)
+def test_a_folder_is_uploaded_with_all_below_it(
+    serve: Serve, tmp_path: Path, capsys: Output, path: str, target: str
+) -> None:
+    env, requests = serve(
+        {
+            LIST: [INSTANCE],
+            f"POST {FILES}/upload": (204, b""),
+            f"GET {FILES}?path=workspace": {"path": "workspace", "entries": []},
+        }
+    )
+    folder = tmp_path / "docs"
+    (folder / "a/b").mkdir(parents=True)
+    (folder / "a/b/x.md").write_bytes(CONTENT)
+    (folder / "y.md").touch()
+    (folder / "loop").symlink_to(folder)
+    assert run(["files", "put", "fish", str(folder), path], env) == 0
+    forms = [form for call, form in requests if call.startswith("POST")]
+    sent = [re.search(rb'name="path"\r\n\r\n(.*?)\r\n', form) for form in forms]
+    assert [each and each[1].decode() for each in sent] == [f"{target}/a/b/x.md", f"{target}/y.md"]
+    assert CONTENT in forms[0]
+    assert capsys.readouterr().err == f"2 files put into {target}.\n"

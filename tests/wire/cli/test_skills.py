@@ -34,6 +34,44 @@ def test_a_skill_is_shown_with_its_path(serve: Serve, capsys: Output) -> None:
     assert capsys.readouterr().out.splitlines()[-1].split() == ["Path", "/skills/w"]
 
 
+def test_a_folder_is_added_as_a_skill(serve: Serve, capsys: Output, tmp_path: Path) -> None:
+    tides = {**WEATHER, "name": "tides", "source": "openclaw-workspace"}
+    path = "/home/workspace/skills/tide-table/SKILL.md"
+    files = f"/v1/instances/{FISH['id']}/files"
+    env, requests = serve(
+        {
+            INSTANCES: [FISH],
+            f"POST {files}/upload": (204, b""),
+            f"GET {SKILLS}?eligible_only=false": [WEATHER, tides],
+            f"GET {SKILLS}/tides": tides | {"path": path},
+        }
+    )
+    folder = tmp_path / "tide-table"
+    folder.mkdir()
+    assert run(["skills", "add", "fish", str(folder)], env) == 2
+    (folder / "SKILL.md").write_text("---\nname: tides\n---\n")
+    assert run(["skills", "add", "fish", str(folder)], env) == 0
+    printed, notes = capsys.readouterr()
+    assert printed.splitlines()[-1].split() == ["Path", path]
+    assert "should be a folder with a SKILL.md in it" in notes
+    assert b"workspace/skills/tide-table/SKILL.md" in requests[1][1]
+
+
+def test_a_skill_that_openclaw_does_not_list_is_a_failure(
+    serve: Serve, capsys: Output, tmp_path: Path
+) -> None:
+    env, _ = serve(
+        {
+            INSTANCES: [FISH],
+            f"POST /v1/instances/{FISH['id']}/files/upload": (204, b""),
+            f"GET {SKILLS}?eligible_only=false": [WEATHER],
+        }
+    )
+    (tmp_path / "SKILL.md").write_text("The tide turns at noon.")
+    assert run(["skills", "add", "fish", str(tmp_path)], env) == 1
+    assert "OpenClaw does not list the skill. Begin SKILL.md with" in capsys.readouterr().err
+
+
 def test_an_installation_names_what_it_still_needs(
     serve: Serve, capsys: Output, tmp_path: Path
 ) -> None:
