@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import click
 
@@ -22,6 +22,7 @@ from chowder_local.cli.instance_status import (
     wait_until_running,
 )
 from chowder_local.cli.options import (
+    WAIT_TIMEOUT_S,
     Group,
     confirm,
     ensure_writable,
@@ -35,6 +36,7 @@ from chowder_local.cli.output import (
     Output,
     format_time,
     note,
+    say,
     show_json,
     show_list,
     show_result,
@@ -43,9 +45,16 @@ from chowder_local.cli.output import (
 from chowder_local.cli.resolve import choose_instance, find_instance, short_id
 from chowder_local.cli.upgrade import upgrade
 from chowder_local.core.domain import Egress, InstanceStatus, ModelProvider
+from chowder_local.core.errors.process import ApiRefused
+from chowder_local.core.errors.sandboxes import BootFailed
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+
     from chowder_local.client import Client
+
+EXPORT_SUFFIX = ".chowder.tar"
 
 
 @click.group(cls=Group)
@@ -294,25 +303,56 @@ def fork(client: Client, output: Output, instance: str, name: str, wait: bool) -
 
 
 @instances.command("export")
-@click.argument("instance", shell_complete=complete_instance)
+@click.argument("instance", required=False, shell_complete=complete_instance)
 @click.argument("target", required=False, type=click.Path(path_type=Path, allow_dash=True))
+@click.option("--all", "is_all", is_flag=True, help="All agents, each to a file in the folder.")
 @yes_option
 @pass_client
-def export(client: Client, instance: str, target: Path | None, yes: bool) -> None:
+def export(
+    client: Client, instance: str | None, target: Path | None, is_all: bool, yes: bool
+) -> None:
     """Write an agent to TARGET ("-" is standard output), for another machine.
 
     The file has the agent's conversations and files, but no credentials: no keys, tokens, channels
     or other secrets of its configuration. TARGET is NAME.chowder.tar in the current folder by
-    default. It asks before it overwrites a file.
+    default. It asks before it overwrites a file. With --all, the only argument is a folder, by
+    default the current one, which is made if it is missing.
     """
-    agent = find_instance(client, instance)
-    path = _export_file(agent["name"]) if target is None else target
+    if (is_all and target is not None) or not (is_all or instance):
+        raise click.UsageError("Give INSTANCE [TARGET], or --all [FOLDER].")
+    if is_all:
+        _export_all(client, Path(instance or "."), yes=yes)
+        return
+    agent = find_instance(client, instance or "")
+    path = Path(_export_name(agent["name"])) if target is None else target
     if str(path) != "-":
         ensure_writable(path, yes=yes)
+        _export(client, agent, path)
+        return
     with closing(client.export(agent["id"])) as chunks:
-        if str(path) == "-":
-            sys.stdout.buffer.writelines(chunks)
-            return
+        sys.stdout.buffer.writelines(chunks)
+
+
+def _export_all(client: Client, folder: Path, *, yes: bool) -> None:
+    agents: dict[str, dict[str, Any]] = {}
+    for agent in client.instances():
+        name = _export_name(agent["name"])
+        # Some file systems do not distinguish capital letters.
+        is_taken = name.lower() in map(str.lower, agents)
+        agents[_export_name(f"{agent['name']}-{short_id(agent)}") if is_taken else name] = agent
+    folder.mkdir(parents=True, exist_ok=True)
+    if old := [name for name in agents if (folder / name).exists()]:
+        confirm(f"{folder} has {', '.join(old)}. Overwrite?", yes=yes)
+    with _each_failure_reported() as attempt:
+        for name, agent in agents.items():
+            with attempt(agent["name"]):
+                _export(client, agent, folder / name)
+    if not agents:
+        note("There are no instances.")
+
+
+def _export(client: Client, agent: dict[str, Any], path: Path) -> None:
+    with closing(client.export(agent["id"])) as chunks:
         # Other users must not read the conversations.
         save(chunks, path, mode=0o600)
     note(f"{agent['name']} is exported to {path}.")
@@ -320,14 +360,71 @@ def export(client: Client, instance: str, target: Path | None, yes: bool) -> Non
 
 @instances.command("import")
 @output_option
-@click.argument("source", type=click.File("rb"))
+@click.argument("source", type=click.Path(exists=True, path_type=Path, allow_dash=True))
 @click.argument("name", required=False)
+@click.option("--all", "is_all", is_flag=True, help="SOURCE is a folder of such files.")
 @wait_option
 @pass_client
-def import_(client: Client, output: Output, source: BinaryIO, name: str | None, wait: bool) -> None:
-    """Create an agent from a file that `export` wrote ("-" is standard input)."""
-    instance = client.import_instance(source, name)
+def import_(
+    client: Client, output: Output, source: Path, name: str | None, is_all: bool, wait: bool
+) -> None:
+    """Create an agent from a file that `export` wrote ("-" is standard input).
+
+    The agent has a new id. With --all, an agent is created from each file *.chowder.tar of the
+    folder SOURCE, and its id is printed with its name.
+    """
+    if is_all is not source.is_dir() or (is_all and name):
+        raise click.UsageError("Give a file and perhaps a NAME, or --all and a folder.")
+    if is_all:
+        _import_all(client, source, output=output, wait=wait)
+        return
+    with click.open_file(str(source), "rb") as file:
+        instance = client.import_instance(cast("BinaryIO", file), name)
     show_created(client, instance, output=output, wait=wait)
+
+
+def _import_all(client: Client, folder: Path, *, output: Output, wait: bool) -> None:
+    files = sorted(folder.glob(f"*{EXPORT_SUFFIX}"))
+    if not files:
+        raise click.ClickException(f"{folder} has no files *{EXPORT_SUFFIX}.")
+    created = []
+    with _each_failure_reported() as attempt:
+        for path in files:
+            with attempt(path.name), path.open("rb") as file:
+                created.append(client.import_instance(file))
+                if output is not Output.JSON:
+                    say(f"{created[-1]['id']}  {created[-1]['name']}")
+        for number, agent in enumerate(created if wait else ()):
+            with attempt(agent["name"]):
+                created[number] = wait_until_running(client, agent, WAIT_TIMEOUT_S)
+        if output is Output.JSON:
+            show_json(created)
+        note("Their ids are new: give them to clients and scoped keys that have the former ones.")
+
+
+@contextmanager
+def _each_failure_reported() -> Iterator[Callable[[str], AbstractContextManager[None]]]:
+    """Yields a function for attempts: one that fails does not end the others.
+
+    Raises ClickException at the end if any failed.
+    """
+    failed = []
+
+    @contextmanager
+    def attempt(name: str) -> Iterator[None]:
+        try:
+            yield
+        except ApiRefused as refused:
+            failed.append(name)
+            note(f"{name}: {refused}")
+        except BootFailed as late:
+            failed.append(name)
+            # Its message has the name.
+            note(str(late))
+
+    yield attempt
+    if failed:
+        raise click.ClickException(f"Not done: {', '.join(failed)}.")
 
 
 def _row(instance: dict[str, Any]) -> tuple[str, ...]:
@@ -346,6 +443,6 @@ def _status(instance: dict[str, Any]) -> str:
     return "running (hibernated)" if is_hibernated else str(instance["status"])
 
 
-def _export_file(name: str) -> Path:
+def _export_name(name: str) -> str:
     file_name = "".join(each if each.isalnum() or each in "-_. " else "_" for each in name)
-    return Path(f"{file_name.lstrip('.')}.chowder.tar")
+    return f"{file_name.lstrip('.')}{EXPORT_SUFFIX}"

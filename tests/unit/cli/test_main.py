@@ -64,7 +64,7 @@ def test_the_help_of_each_command_has_examples_that_it_takes(
         "replies.yaml",
     ):
         (tmp_path / name).write_text("content")
-    for name in ("docs", "tides"):
+    for name in ("agents", "docs", "tides"):
         (tmp_path / name).mkdir()
     monkeypatch.setattr(sys, "stdin", io.StringIO())
     root = click.Context(chowder_local, info_name="chowder-local")

@@ -215,3 +215,60 @@ def test_a_failed_export_keeps_the_old_file(serve: Serve, tmp_path: Path, capsys
     assert (tmp_path / "old.tar").read_bytes() == b"old"
     assert not (tmp_path / "old.tar.part").exists()
     assert "Not now." in capsys.readouterr().err
+
+
+def test_all_agents_are_exported_even_if_one_fails(
+    serve: Serve, tmp_path: Path, capsys: Output
+) -> None:
+    others = [{**INSTANCE, "id": f"{digit * 8}-0", "name": "Fish"} for digit in "12"]
+    tars = {f"GET /local/instances/{each['id']}/export": b"tar" for each in others}
+    refused = {f"GET {OF_FISH}/export": (409, {"detail": "Not now."})}
+    env, _ = serve({LIST: [INSTANCE, *others], **tars, **refused})
+    assert run(["instances", "export", "--all", str(tmp_path / "agents")], env) == 1
+    names = [each.name for each in (tmp_path / "agents").iterdir()]
+    assert sorted(names) == ["Fish-11111111.chowder.tar", "Fish-22222222.chowder.tar"]
+    notes = capsys.readouterr().err
+    assert "fish: Not now." in notes
+    assert notes.endswith("Error: Not done: fish.\n")
+
+
+def test_an_export_of_all_asks_once_before_it_overwrites(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    env, requests = serve({LIST: [INSTANCE], f"GET {OF_FISH}/export": b"new"})
+    old = tmp_path / "fish.chowder.tar"
+    old.write_bytes(b"old")
+    monkeypatch.setattr("click.termui.visible_prompt_func", lambda _: "n")
+    assert run(["instances", "export", "--all", str(tmp_path)], env) == 1
+    assert (old.read_bytes(), len(requests)) == (b"old", 1)
+    assert run(["instances", "export", "--all", str(tmp_path), "--yes"], env) == 0
+    assert old.read_bytes() == b"new"
+
+
+def test_a_folder_of_exports_is_imported_and_new_ids_are_said(
+    serve: Serve, tmp_path: Path, capsys: Output
+) -> None:
+    env, requests = serve({"POST /local/instances/import": (201, MADE), **WAITED})
+    assert run(["instances", "import", "--all", str(tmp_path)], env) == 1
+    for name in ("a.chowder.tar", "b.chowder.tar", "c.tar"):
+        (tmp_path / name).write_bytes(b"{}")
+    assert run(["instances", "import", "--all", str(tmp_path)], env) == 0
+    printed, notes = capsys.readouterr()
+    assert printed == f"{MADE['id']}  carp\n" * 2
+    assert "Their ids are new" in notes
+    assert [call.split("/")[-1] for call, _ in requests].count("import") == 2
+    assert run(["instances", "import", "--all", str(tmp_path), "--json"], env) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert [each["status"] for each in listed] == ["running", "running"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["export"], ["export", "--all", "a", "b"], ["import", "."], ["import", ".", "x", "--all"]],
+)
+def test_one_agent_and_all_agents_are_not_mixed_up(
+    serve: Serve, capsys: Output, arguments: list[str]
+) -> None:
+    env, requests = serve({})
+    assert run(["instances", *arguments], env) == 2
+    assert (requests, "or --all" in capsys.readouterr().err) == ([], True)
