@@ -8,12 +8,22 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chowder_local.cli.options import Group, openclaw_option, output_option
+from chowder_local.cli.options import (
+    Group,
+    confirm,
+    openclaw_option,
+    output_option,
+    yes_option,
+)
 from chowder_local.cli.output import Output, format_time, note, say, show_list, waiting
 from chowder_local.core.formatting import size_of
+from chowder_local.core.release import is_release
 
 if TYPE_CHECKING:
     from chowder_local.cli.context import Context
+    from chowder_local.core.settings import Settings
+
+SHOWN_USERS = 5
 
 
 @click.group(cls=Group)
@@ -87,15 +97,46 @@ def ls(context: Context, output: Output) -> None:
 
 @image.command("rm")
 @click.argument("tag", required=False)
+@yes_option
 @click.pass_obj
-def rm(context: Context, tag: str | None) -> None:
-    """Remove an image that was built here; by default, the one that this version uses."""
+def rm(context: Context, tag: str | None, yes: bool) -> None:
+    """Remove an image that was built here; by default, the one that this version uses.
+
+    It asks first if agents or snapshots of the data directory need the image.
+    """
     from chowder_local.engine import images
     from chowder_local.engine.image_recipe import expected_tag
 
-    tag = tag or expected_tag(context.settings())
+    settings = context.settings()
+    tag = tag or expected_tag(settings)
+    if users := _users(settings, tag):
+        more = f" and {len(users) - SHOWN_USERS} more" if len(users) > SHOWN_USERS else ""
+        confirm(
+            f"{tag} is needed by {', '.join(users[:SHOWN_USERS])}{more}: without it they cannot "
+            "start, be forked or restored until it is built again. Remove it?",
+            yes=yes,
+        )
     images.remove(tag, context.env)
     note(f"{tag} is removed.")
+
+
+def _users(settings: Settings, tag: str) -> list[str]:
+    """The agents and snapshots of the data directory that need an image."""
+    from chowder_local.core.secrets import SecretBox
+    from chowder_local.engine.image_recipe import expected_tag, openclaw_version
+    from chowder_local.store.snapshots import read_versions_in_use
+
+    if not settings.database_file.exists():
+        return []
+    in_use = read_versions_in_use(settings.database_file, SecretBox.load(settings.secret_file))
+    own = openclaw_version(settings)
+
+    def image_of(version: str | None) -> str:
+        # Any other text, such as v1, stands for the server's own release.
+        is_other = version is not None and is_release(version) and version != own
+        return expected_tag(settings, version if is_other else None)
+
+    return [name for name, version in in_use if image_of(version) == tag]
 
 
 def _row(image: dict[str, Any]) -> tuple[str, ...]:

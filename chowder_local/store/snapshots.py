@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from sqlmodel import col, delete, select
@@ -9,16 +11,36 @@ from sqlmodel import col, delete, select
 from chowder_local.core.domain import InstanceStatus, Snapshot, SnapshotId
 from chowder_local.core.events import Events, EventType
 from chowder_local.store.encrypted_json import EncryptedJson, encrypt_json
+from chowder_local.store.error_translation import translated_errors
 from chowder_local.store.tables import InstanceRow, SnapshotRow
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from sqlalchemy import ColumnElement
 
     from chowder_local.core.domain import InstanceId, OrganizationId
     from chowder_local.core.secrets import SecretBox
     from chowder_local.store.database import Database
+
+
+def read_versions_in_use(path: Path, box: SecretBox) -> list[tuple[str, str | None]]:
+    """The agents and snapshots in a database, each with its `openclaw_version` if that is known.
+
+    For commands: it needs no server. Raises DataDirUnusable if the file cannot be read.
+    """
+    agents = "SELECT name, openclaw_version FROM instance WHERE status != 'terminated'"
+    kept = "SELECT id, name, content_ciphertext FROM snapshot WHERE is_kept AND is_whole"
+    with (
+        translated_errors(path),
+        closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as database,
+    ):
+        in_use = [(f"the agent {name}", version) for name, version in database.execute(agents)]
+        for snapshot_id, name, ciphertext in database.execute(kept):
+            content = EncryptedJson(ciphertext, box, f"The snapshot {snapshot_id}")
+            in_use.append((f"the snapshot {name or snapshot_id}", content.get("openclaw_version")))
+    return in_use
 
 
 class SnapshotQueries:

@@ -20,7 +20,7 @@ from chowder_local.core.domain import (
     WarmSandbox,
 )
 from chowder_local.store.sessions import NamedSession, SessionQueries
-from chowder_local.store.snapshots import SnapshotQueries
+from chowder_local.store.snapshots import SnapshotQueries, read_versions_in_use
 from chowder_local.store.warm_sandboxes import WarmSandboxQueries
 from tests.unit.store.conftest import BOX, NOW
 
@@ -93,6 +93,24 @@ async def test_lists_have_complete_kept_snapshots_oldest_first(
     assert len(await snapshots.ids()) == 5
     await snapshots.drop(SnapshotId("snapshot-3"))
     assert len(await snapshots.ids()) == 4
+
+
+async def test_the_versions_that_agents_and_snapshots_need_are_read_beside_a_server(
+    snapshots: SnapshotQueries,
+    instances: InstanceQueries,
+    organization: Organization,
+    make: Callable[..., Instance],
+    database: Database,
+) -> None:
+    await instances.add(make(1, openclaw_version="v1"), None)
+    await instances.add(make(2, status=InstanceStatus.TERMINATED), None)
+    old = {"openclaw_version": "2026.9.5"}
+    for number, more in enumerate(({"is_whole": True}, {}, {"is_whole": True, "is_kept": False})):
+        await snapshots.add(snapshot(organization, number, content=old, **more))
+    assert read_versions_in_use(database._path, BOX) == [
+        ("the agent cook 1", "v1"),
+        ("the snapshot number 0", "2026.9.5"),
+    ]
 
 
 async def test_a_snapshot_that_a_provisioning_instance_needs_is_no_leftover(

@@ -109,3 +109,30 @@ def test_rm_removes_the_named_image_or_the_used_one(
     assert run(["image", "rm", *arguments], env) == 0
     assert removed == [tag]
     assert capsys.readouterr().err == f"{tag} is removed.\n"
+
+
+def test_rm_asks_if_an_agent_or_a_snapshot_needs_the_image(
+    env: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    removed: list[str] = []
+    asked: list[str] = []
+    monkeypatch.setattr("chowder_local.engine.images.remove", lambda tag, env: removed.append(tag))
+
+    def refuse(question: str) -> str:
+        asked.append(question)
+        return "n"
+
+    monkeypatch.setattr("click.termui.visible_prompt_func", refuse)
+    in_use = [("the agent fish", "v1"), ("the snapshot before", "2026.9.5")]
+    monkeypatch.setattr(
+        "chowder_local.store.snapshots.read_versions_in_use", lambda path, box: in_use
+    )
+    (tmp_path / "chowder.db").touch()
+    old = expected_tag(Settings(), "2026.9.5")
+    for tag, user in (("my:1", "the agent fish"), (old, "the snapshot before")):
+        assert run(["image", "rm", tag], env) == 1
+        assert asked.pop().startswith(f"{tag} is needed by {user}: without it")
+    assert removed == []
+    assert run(["image", "rm", old, "--yes"], env) == 0
+    assert run(["image", "rm", "other:1"], env) == 0
+    assert removed == [old, "other:1"]
