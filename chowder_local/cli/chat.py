@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import sys
-from contextlib import closing
+from contextlib import closing, suppress
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from chowder_local.cli.completion import complete_instance
 from chowder_local.cli.context import pass_client
-from chowder_local.cli.options import Command
+from chowder_local.cli.instance_status import wait_until_running
+from chowder_local.cli.options import WAIT_TIMEOUT_S, Command
 from chowder_local.cli.output import note, waiting
 from chowder_local.cli.resolve import find_instance
-from chowder_local.core.domain import ModelProvider
+from chowder_local.core.domain import InstanceStatus, ModelProvider
 from chowder_local.core.errors import ChowderError
+from chowder_local.core.errors.process import ApiRefused
+from chowder_local.core.progress import MOMENT_S
 from chowder_local.openclaw.models import DEFAULT_MODELS
 
 if TYPE_CHECKING:
@@ -43,11 +46,14 @@ def chat(
     it prompts for messages until Ctrl-D.
     """
     agent = find_instance(client, instance)
+    if agent["status"] == InstanceStatus.PROVISIONING:
+        agent = wait_until_running(client, agent, WAIT_TIMEOUT_S)
     model_id = model or DEFAULT_MODELS[ModelProvider(agent["model_provider"])]
+    states = iter([_describe_wait(client, agent)])
 
     def send(text: str) -> None:
         with closing(client.stream_text(agent["id"], text, model_id, session)) as pieces:
-            for piece in _with_sign_of_life(pieces, str(agent["name"])):
+            for piece in _with_sign_of_life(pieces, next(states, f"{agent['name']} is answering")):
                 click.echo(piece, nl=False)
                 sys.stdout.flush()
         click.echo()
@@ -62,12 +68,24 @@ def chat(
         raise click.UsageError("There is no message. Give one as an argument, or pipe one in.")
 
 
-def _with_sign_of_life(pieces: Iterator[str], name: str) -> Iterator[str]:
+def _describe_wait(client: Client, agent: dict[str, Any]) -> str:
+    if agent["gateway_url"] is None:
+        return f"{agent['name']} comes back into memory and answers"
+    with suppress(ApiRefused):
+        # A scoped key may not read them.
+        if not client.traces(agent["id"], 1):
+            return (
+                f"{agent['name']} is answering: with the first message after a boot, OpenClaw "
+                "loads what it needs"
+            )
+    return f"{agent['name']} is answering"
+
+
+def _with_sign_of_life(pieces: Iterator[str], state: str) -> Iterator[str]:
     """The pieces; until the first one, a person sees that the agent works."""
-    if sys.stderr.isatty():
-        with waiting(f"{name} is answering"):
-            first = list(islice(pieces, 1))
-        yield from first
+    with waiting(state, after_s=MOMENT_S):
+        first = list(islice(pieces, 1))
+    yield from first
     yield from pieces
 
 

@@ -10,6 +10,7 @@ from chowder_local.cli.output import Output, note, say, show_json, waiting
 from chowder_local.core.domain import InstanceStatus
 from chowder_local.core.errors.process import ApiRefused
 from chowder_local.core.errors.sandboxes import BootFailed, BootTimedOut
+from chowder_local.core.progress import MOMENT_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,10 +45,15 @@ def wait_until_running(client: Client, agent: dict[str, Any], timeout: float) ->
     what to do next.
     """
     name, instance_id = agent["name"], agent["id"]
+
+    def describe(status: str) -> str:
+        boots = " (without a warm sandbox, OpenClaw boots now)"
+        return f"{name} is {status}{boots if status == InstanceStatus.PROVISIONING else ''}"
+
     try:
-        with waiting(f"{name} is {agent['status']}") as update:
+        with waiting(describe(agent["status"]), after_s=MOMENT_S) as update:
             return client.wait_until_running(
-                instance_id, timeout, on_status=lambda status: update(f"{name} is {status}")
+                instance_id, timeout, on_status=lambda status: update(describe(status))
             )
     except KeyboardInterrupt:
         note(

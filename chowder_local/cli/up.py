@@ -227,10 +227,10 @@ def _say_lines(context: Context, running: RunningServer, models: str | None = No
         say(f"  Models    {models}")
     if (other := context.other_server()) is not None:
         note(f"\nCHOWDER_BASE_URL still names {other}, so other commands use that server.")
-    say("\nPaste this to create an agent:\n")
+    say("\nPaste this to create an agent and talk to it:\n")
     say(f'  eval "$({context.program()} env)"')
-    say('  curl -sS "$CHOWDER_BASE_URL/instances" -H "Authorization: Bearer $CHOWDER_KEY" \\')
-    say("""    -H "Content-Type: application/json" -d '{"name": "my-first-agent"}'""")
+    say(f"  export INSTANCE=$({context.program()} instances create my-first-agent)")
+    say(f'  {context.program()} chat "$INSTANCE" "Hey! Who are you?"')
 
 
 def _models(settings: Settings, env: Mapping[str, str]) -> str:

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from chowder_local.client import Client
 from chowder_local.core.domain import OFFLINE_KEY, ModelProvider, Tier
+from chowder_local.core.progress import MOMENT_S, progress_lines
 from chowder_local.openclaw.models import DEFAULT_MODELS
 from chowder_local.relay.prompt_format.failure_markers import PREFIX as FAILURE_MARKER
 from chowder_local.testing.replies import Replies
@@ -45,6 +46,8 @@ class LiveOrganization:
         self.base_url = client.base_url
         self.replies = Replies(client)
         self.instances: list[LiveInstance] = []
+        self.say: Callable[[str], None] = lambda _: None
+        """A function that is called with what takes longer than a moment, such as a boot."""
         self.on_instance: Callable[[LiveInstance], None] | None = None
         """A function that is called with each new instance, once it runs."""
 
@@ -73,14 +76,24 @@ class LiveOrganization:
 
         Raises BootFailed if it fails, and BootTimedOut if it does not run in time.
         """
-        return self.adopt(self.client.create_instance(name, **options)["id"])
+        return self._adopt(self.client.create_instance(name, **options))
 
     def adopt(self, instance_id: str) -> LiveInstance:
         """Adds an instance that was created by the API, once it runs.
 
         Raises BootFailed if it fails, and BootTimedOut if it does not run in time.
         """
-        resource = self.client.wait_until_running(instance_id)
+        return self._adopt(self.client.instance(instance_id))
+
+    def wait(self, instance_id: str, name: str) -> Json:
+        """Waits until the instance runs, and says so after a moment. Raises as `adopt` does."""
+        with progress_lines(self.say, f"{name} is provisioning", MOMENT_S) as update:
+            return self.client.wait_until_running(
+                instance_id, on_status=lambda status: update(f"{name} is {status}")
+            )
+
+    def _adopt(self, resource: Json) -> LiveInstance:
+        resource = self.wait(resource["id"], resource["name"])
         instance = LiveInstance(self.client, resource, self.key, self)
         self.instances.append(instance)
         if self.on_instance is not None:
@@ -183,7 +196,7 @@ class LiveInstance:
         self._wait_until_ready()
 
     def _wait_until_ready(self) -> None:
-        self.client.wait_until_running(self.id)
+        self._organization.wait(self.id, self.name)
         self.ready_at = datetime.now(UTC)
 
     def fork(self, name: str | None = None) -> LiveInstance:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shlex
+import sys
 import uuid
 import warnings
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -22,7 +24,7 @@ from chowder_local.testing.state_fixtures import (  # noqa: F401 - pytest finds 
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Mapping
+    from collections.abc import Callable, Generator, Iterator, Mapping
     from pathlib import Path
     from types import TracebackType
 
@@ -125,6 +127,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 @pytest.fixture(scope="session")
 def chowder_server(request: pytest.FixtureRequest) -> Server:
     """The server of the run, with `base_url` and the `key` of an organization."""
+    from chowder_local.core.progress import MOMENT_S, progress_lines
     from chowder_local.core.settings import Settings
     from chowder_local.testing.server_leases import ServerLeases
     from chowder_local.testing.servers import Server
@@ -152,7 +155,9 @@ def chowder_server(request: pytest.FixtureRequest) -> Server:
         if not cache.get(SERVER_STARTED, False):
             cache.set(SERVER_STARTED, True)
         config.stash[LEASES] = Settings.read({}, data_dir=_data_dir(cache)).leases_dir
-        return start(_data_dir(cache), env)
+        words = "a server for the tests starts; if its sandbox image is missing, it is built first"
+        with progress_lines(_saying(config), words, MOMENT_S):
+            return start(_data_dir(cache), env)
 
 
 @pytest.fixture(scope="session")
@@ -174,6 +179,7 @@ def chowder_organization(
     env = environment() if request.config.getoption("--chowder-record") else {}
     with LiveOrganization.sign_up(chowder_server.base_url, name, env) as organization:
         request.config.stash[ORGANIZATION] = organization
+        organization.say = _saying(request.config)
         facts = organization_facts(
             organization.base_url, organization.key, name, is_other_server=is_named
         )
@@ -362,6 +368,19 @@ def _recording_folder(item: pytest.Item) -> Path:
 
 def _command_to_record(item: pytest.Item) -> str:
     return f"pytest --chowder-record {shlex.quote(item.nodeid)}"
+
+
+def _saying(config: pytest.Config) -> Callable[[str], None]:
+    """A function that prints a line to standard error, past pytest's capture."""
+    capture = config.pluginmanager.getplugin("capturemanager")
+
+    def say(line: str) -> None:
+        with nullcontext() if capture is None else capture.global_and_fixture_disabled():
+            # pytest's own line, such as "test_a.py .", has no end yet.
+            sys.stderr.write(f"\nchowder-local: {line}\n")
+            sys.stderr.flush()
+
+    return say
 
 
 def _take_lease(folder: Path, facts: Mapping[str, str]) -> Lease | None:

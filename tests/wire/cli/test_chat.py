@@ -16,7 +16,15 @@ Serve = Callable[[dict[str, Any]], tuple[dict[str, str], list[Any]]]
 Output = pytest.CaptureFixture[str]
 
 MAIN = "POST /v1/instances/abc/responses"
-LISTED = {"GET /v1/instances": [{"id": "abc", "name": "fish", "model_provider": "openai"}]}
+FISH = {
+    "id": "abc",
+    "name": "fish",
+    "model_provider": "openai",
+    "status": "running",
+    "gateway_url": "http://127.0.0.1:1",
+}
+LISTED = {"GET /v1/instances": [FISH]}
+TRACES = "GET /local/instances/abc/traces?limit=1"
 
 
 def answer(*pieces: str) -> bytes:
@@ -35,6 +43,37 @@ def test_a_message_as_argument_is_answered(serve: Serve, capsys: Output) -> None
     assert run(["chat", "fish", "how", "are", "you"], env) == 0
     assert capsys.readouterr() == ("Hello.\n", "")
     assert requests[-1][1] == {"model": "gpt-4o", "input": "how are you", "stream": True}
+
+
+@pytest.mark.parametrize(
+    ("change", "traces", "words"),
+    [
+        ({}, [{"response_id": "resp_1"}], "fish is answering\n"),
+        ({}, [], "fish is answering: with the first message after a boot, OpenClaw loads what it"),
+        ({"gateway_url": None}, [], "fish comes back into memory and answers\n"),
+        (
+            {"status": "provisioning"},
+            [],
+            "fish is provisioning (without a warm sandbox, OpenClaw boots now)",
+        ),
+    ],
+)
+def test_an_answer_that_takes_longer_than_a_moment_says_what_is_waited_for(
+    serve: Serve,
+    capsys: Output,
+    monkeypatch: pytest.MonkeyPatch,
+    change: dict[str, Any],
+    traces: list[Any],
+    words: str,
+) -> None:
+    for name in ("chat", "instance_status"):
+        monkeypatch.setattr(f"chowder_local.cli.{name}.MOMENT_S", 0.0)
+    state = {"GET /v1/instances/abc/status": {"status": "running"}, "GET /v1/instances/abc": FISH}
+    listed = {"GET /v1/instances": [FISH | change]}
+    env, _ = serve({**listed, **state, TRACES: traces, MAIN: answer("Hi.")})
+    assert run(["chat", "fish", "hi"], env) == 0
+    printed, notes = capsys.readouterr()
+    assert (printed, notes[: len(words)]) == ("Hi.\n", words)
 
 
 def test_session_and_model_can_be_chosen(serve: Serve) -> None:
@@ -68,7 +107,7 @@ def test_the_prompt_continues_until_the_end_of_input(
     env, requests = serve({**LISTED, MAIN: answer("ok")})
     monkeypatch.setattr(sys, "stdin", Typed("one\ntwo\n"))
     assert run(["chat", "fish"], env) == 0
-    assert [body["input"] for _, body in requests[1:]] == ["one", "two"]
+    assert [body["input"] for _, body in requests[2:]] == ["one", "two"]
     printed, notes = capsys.readouterr()
     assert printed.count("ok\n") == 2
     assert "fish (gpt-4o)" in notes
@@ -80,7 +119,7 @@ def test_an_error_does_not_end_the_prompt(
     env, requests = serve({**LISTED, MAIN: (409, {"detail": "Instance is stopped."})})
     monkeypatch.setattr(sys, "stdin", Typed("one\ntwo\n"))
     assert run(["chat", "fish"], env) == 0
-    assert len(requests) == 3
+    assert len(requests) == 4
     assert capsys.readouterr().err.count("Error: Instance is stopped.") == 2
 
 
