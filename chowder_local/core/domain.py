@@ -39,6 +39,9 @@ RELAY_HOSTNAME = "relay.local"
 OpenClaw treats models at `.local` names as slow ones, and sets no timeouts of its own.
 """
 
+HOST_HOSTNAME = "host.local"
+"""The host name of the engine's machine in a sandbox with egress."""
+
 RELAY_PORT = 2470
 """The relay's default port. A server keeps the port that it chose at its first start."""
 

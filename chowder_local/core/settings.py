@@ -231,7 +231,7 @@ class Settings(BaseModel):
         None,
         pattern="^https?://[^/]",
         description=(
-            "URL at which sandboxes reach ClawHub, if not the public one; `relay.local` is this "
+            "URL at which sandboxes reach ClawHub, if not the public one; `host.local` is this "
             "machine."
         ),
     )

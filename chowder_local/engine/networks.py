@@ -45,6 +45,10 @@ NO_BRIDGE = (
 )
 
 
+HOST_GATEWAY = "host-gateway"
+"""What the engine replaces by its machine's address for containers."""
+
+
 @dataclass(frozen=True)
 class SandboxNetwork:
     """The relay listens at `relay_bind`; sandboxes reach it at `relay_address`.
@@ -57,6 +61,8 @@ class SandboxNetwork:
     relay_address: str | None
     addresses: tuple[str, str] | None = None
     """The subnet and the gateway; None if the network's bridge is not on this host."""
+    host_address: str = HOST_GATEWAY
+    """Where sandboxes with egress reach the engine's machine."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +108,7 @@ class Networks:
             if (addresses := _addresses(opened)) is None:
                 # The engine runs in a virtual machine (Docker Desktop, Colima, rootless): its
                 # bridge is not on this host, and it forwards `host-gateway` to our loopback.
-                network = SandboxNetwork(name, "127.0.0.1", relay_address="host-gateway")
+                network = SandboxNetwork(name, "127.0.0.1", relay_address=HOST_GATEWAY)
                 return SandboxNetworks(network, None, NO_BRIDGE)
             network = _at(name, addresses)
         try:
@@ -264,7 +270,7 @@ def _ipv4_addresses(network: Network) -> tuple[str, str]:
 
 def _at(name: str, addresses: tuple[str, str]) -> SandboxNetwork:
     _, gateway = addresses
-    return SandboxNetwork(name, relay_bind=gateway, relay_address=gateway, addresses=addresses)
+    return SandboxNetwork(name, gateway, gateway, addresses, host_address=gateway)
 
 
 def _attributes(network: Network) -> dict[str, Any]:

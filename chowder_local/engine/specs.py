@@ -13,6 +13,7 @@ from docker.types import Ulimit
 
 from chowder_local.core.domain import (
     GATEWAY_PORT,
+    HOST_HOSTNAME,
     RELAY_HOSTNAME,
     Egress,
     SandboxId,
@@ -202,9 +203,10 @@ def _network_options(egress: Egress, template: SandboxTemplate) -> dict[str, Any
         # Engines before 26 forward its queries to the host's name servers (CVE-2024-29018), but
         # those for a name server of its own only from inside, where none answers.
         more = {"dns": ["127.0.0.1"], **wait}
-    if network.relay_address is not None:
-        more["extra_hosts"] = {RELAY_HOSTNAME: network.relay_address}
-    return {"network": network.name, **more}
+    hosts = {} if network.relay_address is None else {RELAY_HOSTNAME: network.relay_address}
+    if egress is Egress.ON:
+        hosts[HOST_HOSTNAME] = network.host_address
+    return {"network": network.name, "extra_hosts": hosts, **more}
 
 
 def fingerprint(image_id: str, template: SandboxTemplate) -> str:

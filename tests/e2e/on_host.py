@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Self
 
-from chowder_local.core.domain import RELAY_HOSTNAME
+from chowder_local.core.domain import HOST_HOSTNAME
 from tests.e2e.serving import free_port
 
 if TYPE_CHECKING:
@@ -35,8 +35,8 @@ class OnHost:
 
     @property
     def url(self) -> str:
-        """Where a sandbox finds it: at the host, as it finds the relay."""
-        return f"http://{RELAY_HOSTNAME}:{self._port}"
+        """Where a sandbox with egress finds it."""
+        return f"http://{HOST_HOSTNAME}:{self._port}"
 
     def __enter__(self) -> Self:
         self._listen()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from chowder_local.core.domain import HOST_HOSTNAME
 from tests.e2e.containers import container_of, inside
 from tests.e2e.probing import probed, relay_of
 from tests.e2e.quick_agents import remembers
@@ -24,7 +25,10 @@ pytestmark = pytest.mark.docker
 
 GATEWAY = "MainThread"
 """The kernel's name of a process that is Node."""
-NAMES = ("example.com", "one.one.one.one", "host.docker.internal", "gateway.docker.internal")
+NAMES = (
+    "example.com", "one.one.one.one", "host.docker.internal", "gateway.docker.internal",
+    HOST_HOSTNAME,
+)  # fmt: skip
 OUTSIDE = ("1.1.1.1", "192.0.2.1", "169.254.169.254", "172.17.0.1", "10.0.0.1", "224.0.0.251")
 
 
@@ -131,8 +135,14 @@ def test_no_name_resolves_and_nothing_leaves_but_to_the_relay(
     assert [each for each in found["tcp"] if True in each[2:]] == [[host, relay_port, True, True]]
     assert [each for each in found["udp"] if True in each[2:]] == []
     # One with egress reaches the same ports by the same program, or this would prove nothing.
-    control = probed(other, tcp=[[others_host, tcp_port]], udp=[[others_host, udp_port]])
-    assert control["tcp"][0][2:] == control["udp"][0][2:] == [True, True]
+    places = [others_host, HOST_HOSTNAME]
+    control = probed(
+        other,
+        tcp=[[each, tcp_port] for each in places],
+        udp=[[each, udp_port] for each in places],
+    )
+    for each in (*control["tcp"], *control["udp"]):
+        assert each[2:] == [True, True]
 
 
 def test_a_call_cannot_be_begun_from_the_gateways_port(

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from chowder_local.core.domain import HOST_HOSTNAME
 from tests.e2e.containers import config_of, container_of, inside
 from tests.e2e.waiting import eventually
 
@@ -154,7 +155,7 @@ def test_what_listens_on_the_hosts_loopback_is_not_reached(
     published = api.get(f"instances/{neighbour}").json()["gateway_url"]
     ports = [server.port, urlsplit(published).port]
     base_url = config_of(container)["models"]["providers"]["chowder-openai"]["baseUrl"]
-    hosts = [urlsplit(base_url).hostname, "127.0.0.1", "host.docker.internal"]
+    hosts = [urlsplit(base_url).hostname, "127.0.0.1", "host.docker.internal", HOST_HOSTNAME]
     for port in ports:
         assert httpx.get(f"http://127.0.0.1:{port}/", trust_env=False).status_code
         for host in hosts:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import uuid
@@ -16,6 +17,7 @@ import pytest
 
 import chowder_local
 from chowder_local.client.abandoned_runs import container_facts
+from chowder_local.core.domain import HOST_HOSTNAME
 from chowder_local.core.leases import Lease
 from chowder_local.core.settings import Settings
 from chowder_local.engine.image_recipe import expected_tag
@@ -258,6 +260,17 @@ def test_a_sandbox_reaches_the_relay_and_no_neighbour_and_no_api(
         assert [row[2] for row in back["tcp"]] == [False, True]
         (there,) = probed(composed.container, tcp=[[neighbour, 18789]])["tcp"]
         assert there[2]
+
+
+def test_a_sandbox_with_egress_reaches_a_service_of_the_machine(
+    engine: docker.DockerClient, inner: Api, pair: tuple[str, str]
+) -> None:
+    with socket.create_server(("0.0.0.0", 0)) as service:
+        place = [HOST_HOSTNAME, service.getsockname()[1]]
+        opened, closed = (
+            probed(container_of(engine, inner, each), tcp=[place])["tcp"][0][2] for each in pair
+        )
+    assert (opened, closed) == (True, False)
 
 
 def test_a_neighbour_service_calls_it_by_its_name_with_the_key_of_the_volume(

@@ -22,7 +22,7 @@ import httpx
 import pytest
 from docker.errors import APIError
 
-from chowder_local.core.domain import AGENT_MEMORY_BYTES, RELAY_HOSTNAME
+from chowder_local.core.domain import AGENT_MEMORY_BYTES, HOST_HOSTNAME, RELAY_HOSTNAME
 from chowder_local.core.settings import Settings
 from chowder_local.engine.connection import EngineAddress
 from chowder_local.engine.image_recipe import expected_tag
@@ -233,6 +233,8 @@ def test_its_sandbox_is_as_confined_as_on_one_machine(deployed: Deployed, first:
         code, reason = _inside(container, f"python3 -c '{PROBE}' {address} {port}")
         assert code, f"{address}:{port} is reached: {reason}"
     assert _inside(container, f"python3 -c '{PROBE}' {RELAY_HOSTNAME} 2470") == (0, "")
+    # Its node's engine listens there, on all addresses.
+    assert _inside(container, f"python3 -c '{PROBE}' {HOST_HOSTNAME} 7946") == (0, "")
     assert _inside(container, "cp /bin/true /tmp/ran && /tmp/ran") == (0, "")
 
 

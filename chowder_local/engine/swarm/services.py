@@ -57,6 +57,7 @@ def service_spec(
     log_config, restart_policy = left.pop("log_config"), left.pop("restart_policy")
     wanted = dict(left.pop("labels"))
     name, dns = left.pop("name"), left.pop("dns", None)
+    hosts = left.pop("extra_hosts")
     container: dict[str, Any] = {
         # By its id, or each node would ask a registry for it first.
         "Image": image_id,
@@ -72,6 +73,7 @@ def service_spec(
         "Mounts": [_volume(volume, wanted), _tmpfs(*tmp)],
         **({"Command": entrypoint} if entrypoint else {}),
         **({"Args": command} if command else {}),
+        **({"Hosts": [f"{address} {host}" for host, address in hosts.items()]} if hosts else {}),
         **({"DNSConfig": {"Nameservers": dns}} if dns else {}),
     }
     left.pop("image")

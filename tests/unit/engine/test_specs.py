@@ -78,9 +78,10 @@ def test_the_gateway_is_published_on_a_free_port_of_the_loopback() -> None:
     assert options()["ports"] == {"18789/tcp": ("127.0.0.1", None)}
 
 
-def test_the_model_relay_has_one_hostname() -> None:
+def test_the_model_relay_and_the_machine_have_a_hostname() -> None:
     arguments = options()
-    assert arguments["extra_hosts"] == {"relay.local": "172.20.0.1"}
+    hosts = {"relay.local": "172.20.0.1", "host.local": "host-gateway"}
+    assert arguments["extra_hosts"] == hosts
     assert arguments["network"] == "chowder-store-1"
 
 
