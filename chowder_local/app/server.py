@@ -26,7 +26,6 @@ from chowder_local.core.release import is_release
 from chowder_local.core.secrets import SecretBox
 from chowder_local.core.shutdown import Shutdown
 from chowder_local.core.tasks import owned_tasks
-from chowder_local.dashboard.documentation import documentation_site
 from chowder_local.dashboard.errors import page_of
 from chowder_local.dashboard.routes import dashboard_routes
 from chowder_local.engine.docker import DockerEngine
@@ -122,7 +121,6 @@ def _all_routes() -> tuple[BaseRoute, ...]:
         mcp_route(),
         *documentation_routes(OPERATIONS),
         *dashboard_routes(),
-        *documentation_site(),
     )
 
 

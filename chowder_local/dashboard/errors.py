@@ -28,7 +28,6 @@ PROGRAM_PATHS = (
     "/v1",
     "/local",
     "/docs",
-    "/guide",
     "/openapi.json",
     "/openapi-3.2.json",
     "/assets",

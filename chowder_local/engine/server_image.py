@@ -78,6 +78,7 @@ def _context() -> Iterator[Path]:
     packed = PACKAGE / "engine" / "server_recipe"
     recipe = packed if packed.is_dir() else PACKAGE.parent / "docker" / "server"
     lock = (packed if packed.is_dir() else PACKAGE.parent) / LOCK
+    docs = PACKAGE / "docs"
     with TemporaryDirectory(prefix="chowder-local-") as name:
         folder = Path(name)
         for source, target, excluded in (
@@ -87,8 +88,9 @@ def _context() -> Iterator[Path]:
             (
                 PACKAGE,
                 "chowder_local",
-                ("__pycache__", "recipe", "recipe_versions", "server_recipe"),
+                ("__pycache__", "docs", "recipe", "recipe_versions", "server_recipe"),
             ),
+            (docs if docs.is_dir() else PACKAGE.parent / "docs", "docs", ()),
         ):
             shutil.copytree(source, folder / target, ignore=shutil.ignore_patterns(*excluded))
         shutil.copyfile(lock, folder / LOCK)

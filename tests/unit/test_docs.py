@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "examples/README.md"])
 SHELLS = {"sh", "bash", "shell"}
-UNCHECKED = {"text", "http", "mermaid"}
+UNCHECKED = {"text", "http"}
 README_LINES = 180
 
 

@@ -66,10 +66,10 @@ async def addresses(visitor: Visitor) -> dict[str, str]:
     fault = services.faults.add(agent.organization_id, FaultDraft(FaultKind.MESSAGE))
     places = {
         "instance_id": agent.id, "exchange_id": call.id, "token": "none", "key_id": key.id,
-        "fault_id": fault.id, "position": "1", "channel": "telegram",
+        "fault_id": fault.id, "position": "1", "channel": "telegram", "path": "tutorial.md",
         "snapshot_id": (await services.snapshots.take(agent)).id,
     }  # fmt: skip
-    return {name(page): page.path.format(**places) for page in PAGES}
+    return {name(page): page.path.replace(":path}", "}").format(**places) for page in PAGES}
 
 
 async def belongings(visitor: Visitor) -> list[object]:
@@ -88,9 +88,10 @@ async def belongings(visitor: Visitor) -> list[object]:
     ]
 
 
-def test_only_the_sign_in_needs_no_session() -> None:
+def test_only_the_sign_in_and_the_guide_need_no_session() -> None:
     opened = {name(page) for page in PAGES if page.is_open}
-    assert opened == {"GET /sign-in", "POST /sign-in", "POST /sign-in/link"}
+    guide = {"GET /guide", "GET /guide/{path:path}"}
+    assert opened == {"GET /sign-in", "POST /sign-in", "POST /sign-in/link"} | guide
 
 
 async def test_every_other_page_and_action_needs_a_session(stranger: Visitor) -> None:

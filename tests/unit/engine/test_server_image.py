@@ -41,7 +41,7 @@ def images(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 def test_the_context_has_the_package_and_its_recipes_in_a_checkouts_layout() -> None:
     with module._context() as folder:
         top = {path.name for path in folder.iterdir()}
-        assert top == {"chowder_local", "docker", "requirements.lock"}
+        assert top == {"chowder_local", "docker", "docs", "requirements.lock"}
         assert (folder / "docker/server/Dockerfile").is_file()
         assert (folder / "chowder_local/engine/programs/confine.py").is_file()
         assert recipe_digest(folder / "docker/sandbox", "x") == recipe_digest(recipe_dir(), "x")
@@ -57,6 +57,7 @@ def test_a_wheel_has_the_same_context(tmp_path: Path, monkeypatch: pytest.Monkey
     shutil.copytree(ROOT / "docker" / "sandbox", installed / "engine" / "recipe")
     shutil.copytree(ROOT / "docker" / "versions", installed / "engine" / "recipe_versions")
     shutil.copytree(ROOT / "docker" / "server", installed / "engine" / "server_recipe")
+    shutil.copytree(ROOT / "docs", installed / "docs")
     shutil.copy(ROOT / "requirements.lock", installed / "engine" / "server_recipe")
     monkeypatch.setattr(module, "PACKAGE", installed)
     with module._context() as folder:
