@@ -117,6 +117,15 @@ class CostReports:
         totals = Spending(total.counts, None if total.unpriced else total.cost_usd)
         return SpendingReport(totals, rows, len(usages) > limit)
 
+    async def of_session(
+        self, organization_id: OrganizationId, instance_id: InstanceId, session_key: str
+    ) -> Tally:
+        """The spending of an instance's session."""
+        total = Tally()
+        for each in await self._usage.sums(organization_id, instance_id, session_key):
+            total.add(each)
+        return total
+
     async def over_time(
         self, organization_id: OrganizationId, span: Span, instance_id: InstanceId | None = None
     ) -> SpendingOverTime:

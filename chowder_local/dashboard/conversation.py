@@ -107,6 +107,9 @@ async def show_conversation(request: Request) -> Response:
         transcript=transcript,
         turns=await asyncio.to_thread(_turn_rows, transcript.turns) if transcript else [],
         problem=problem,
+        spent=await services(request).cost_reports.of_session(
+            caller(request).organization_id, instance.id, query.key
+        ),
         model=_model(request, instance),
         models=sorted(MODELS.values()),
     )

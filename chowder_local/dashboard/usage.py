@@ -82,7 +82,10 @@ class Group:
 
 @dataclass(frozen=True)
 class UsageRow:
-    """A row of a table; `part` is its tokens as a fraction of the largest row's."""
+    """A row of a table; `part` is its tokens as a fraction of the largest row's.
+
+    `series` is the colour of a model in the charts.
+    """
 
     name: str
     tally: Tally
@@ -90,6 +93,7 @@ class UsageRow:
     instance_id: InstanceId | None = None
     has_page: bool = False
     part: float = 0
+    series: int | None = None
 
 
 async def show(request: Request) -> Response:
@@ -117,7 +121,7 @@ async def show(request: Request) -> Response:
         groups=groups,
         charts=_charts(spent, times, query.range, groups),
         over_time=_over_time(spent, times, query.range),
-        models=_models(spent.models),
+        models=_models(spent.models, groups),
         instances=await _instances(request, spent),
         as_of=prices.AS_OF,
     )
@@ -175,10 +179,16 @@ def _over_time(
     return list(sums.items())
 
 
-def _models(models: Mapping[BilledModel, Tally]) -> list[UsageRow]:
+def _models(models: Mapping[BilledModel, Tally], groups: Sequence[Group]) -> list[UsageRow]:
     return _ranked(
-        UsageRow(each.name or UNKNOWN_MODEL, tally, "" if each.is_billed else NOT_BILLED)
-        for each, tally in models.items()
+        UsageRow(
+            each.name or UNKNOWN_MODEL,
+            models[each],
+            "" if each.is_billed else NOT_BILLED,
+            series=at,
+        )
+        for at, group in enumerate(groups)
+        for each in group.models
     )
 
 

@@ -139,13 +139,18 @@ class UsageQueries:
                     self.note(key, counts)
 
     async def sums(
-        self, organization_id: OrganizationId, instance_id: InstanceId | None = None
+        self,
+        organization_id: OrganizationId,
+        instance_id: InstanceId | None = None,
+        session_key: str | None = None,
     ) -> list[UsageSum]:
-        """The total usage of an organization, or one instance of it, by model."""
+        """The total usage of an organization, or one instance or session of it, by model."""
         await self.write()
         model, is_billed = col(UsageRow.model), col(UsageRow.is_billed)
         counts = [func.sum(getattr(UsageRow, name)) for name in COUNTED]
         query = select(model, is_billed, *counts).where(*_of_owner(organization_id, instance_id))
+        if session_key is not None:
+            query = query.where(UsageRow.session_key == session_key)
         async with self._database.reading() as session:
             rows = await session.exec(query.group_by(model, is_billed).order_by(model))
             return [UsageSum(row[0], row[1], Counts(*row[2:])) for row in rows]

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from chowder_local.dashboard.chat_stream import Answer
 from chowder_local.dashboard.conversation import SHOWN_MAX_CHARS
-from chowder_local.openclaw.session_keys import session_key
+from chowder_local.openclaw.session_keys import MAIN_KEY, session_key
 from chowder_local.openclaw.transcripts.reader import TEXT_MAX
+from chowder_local.store.usage import Counts, UsageKey
 from tests.api.dashboard.conftest import Elements
 from tests.scripted import gateway as scripted
 from tests.scripted.programs import done
@@ -70,6 +73,29 @@ async def test_a_conversation_shows_its_messages_as_text(visitor: Visitor) -> No
     assert all("src" in each for each in elements.all("script"))
     assert not [each for _, each in elements.tags if "onerror" in each]
     assert elements.all("a", id="older")
+
+
+async def test_a_conversation_shows_what_it_has_cost(visitor: Visitor) -> None:
+    agent = await visitor.http.world.created()
+    set_transcript(visitor, message("user", "Which way?"))
+    today = datetime.now(UTC).date()
+    for key, tokens in ((MAIN_KEY, 1_000_000), (session_key("deck"), 7)):
+        kind = UsageKey(agent.id, today, key, "openai", "gpt-4o", is_billed=True)
+        visitor.http.world.usage.note(kind, Counts(2, 0, tokens, 0, 0, 0, 100))
+    html = (await visitor.get(f"/instances/{agent.id}/conversation")).text
+    assert "2 model calls, 1,000,000 tokens in, 100 out, cost at list price: $2.50" in html
+    other = await visitor.get(f"/instances/{agent.id}/conversation?key={session_key('deck')}")
+    assert "2 model calls, 7 tokens in" in other.text
+
+
+async def test_a_conversation_in_the_list_says_its_messages_and_age(visitor: Visitor) -> None:
+    agent = await visitor.http.world.created()
+    stored = {"key": MAIN_KEY, "created_at": 0, "updated_at": 0, "messages": 10, "channel": None}
+    for place in (visitor.http.world.programs, visitor.http.world.beside):
+        place.answers["list"] = done(sessions=[stored])
+        place.answers["read"] = done(is_known=True, messages=[], has_more=False)
+    html = (await visitor.get(f"/instances/{agent.id}/conversation")).text
+    assert re.search(r"10 messages, <time [^>]*>\d+ d</time> ago", html)
 
 
 async def test_an_answer_is_streamed_in_pieces_and_then_rendered(visitor: Visitor) -> None:

@@ -45,7 +45,7 @@ async def test_each_range_has_its_own_sums(visitor: Visitor) -> None:
     for range_, _, _ in ranges:
         html = (await visitor.get(f"/usage?range={range_}")).text
         rects = Elements(html).all("rect")
-        drawn = [each for each in rects if "series-0" in (each.get("class") or "")]
+        drawn = [each for each in rects if each.get("class") == "series-0" and "x" in each]
         # Tokens in, tokens out, calls, cost.
         got.append((range_, totals(html)[0], len(drawn) / 4))
     assert got == ranges
@@ -68,6 +68,31 @@ async def test_unknown_costs_are_reported(visitor: Visitor) -> None:
         "Calls: 3 in all",
         "Cost: $2.50 in all",
     ]
+
+
+async def test_a_model_has_one_colour_in_legend_charts_and_table(visitor: Visitor) -> None:
+    agent = await visitor.http.world.created()
+    for number in range(3):
+        for _ in range(3 - number):
+            spend(visitor, agent, 0, f"m{number}")
+    html = (await visitor.get("/usage")).text
+    legend = re.findall(r'<li class="(series-\d)">.*?</span>(m\d)</li>', html)
+    charts = re.findall(r'<rect class="(series-\d)"[^>]*><title>[^<]*, (m\d): ', html)
+    rows = re.findall(r'<span class="name">(m\d)</span>.*?<rect class="(series-\d)"', html)
+    assert legend == [("series-0", "m0"), ("series-1", "m1"), ("series-2", "m2")]
+    assert set(charts) == set(legend) == {(colour, name) for name, colour in rows}
+
+
+async def test_a_chart_without_bars_is_a_sentence(visitor: Visitor) -> None:
+    agent = await visitor.http.world.created()
+    spend(visitor, agent, 0, is_billed=False)
+    html = (await visitor.get("/usage")).text
+    assert "Nothing was paid for" in html
+    spend(visitor, agent, 0, "unheard-of")
+    html = (await visitor.get("/usage")).text
+    assert "The price of these models is not known." in html
+    labels = [each["aria-label"] or "" for each in Elements(html).all("svg", role="img")]
+    assert not [each for each in labels if each.startswith("Cost")]
 
 
 async def test_models_beyond_the_colours_share_one_group(visitor: Visitor) -> None:
