@@ -27,6 +27,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "dashboard": ("server", "Print a link that signs in to the dashboard."),
     "exec": ("exec", "Run a command with a server that is removed afterwards."),
     "doctor": ("doctor", "Find problems, and say how to fix them."),
+    "disk": ("disk", "Show what agents, snapshots, images and caches take."),
     "instances": ("instances", "List, create, copy, stop, start and remove agents."),
     "snapshots": ("snapshots", "List, take, restore and remove snapshots of agents."),
     "chat": ("chat", "Talk to an agent."),

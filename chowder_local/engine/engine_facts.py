@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING
 import psutil
 
 from chowder_local.core.domain import EngineMemory
+from chowder_local.engine import labels
 from chowder_local.engine.connection import engine_client
 from chowder_local.engine.container_detection import is_in_container
+from chowder_local.engine.images import KINDS
+from chowder_local.engine.images import LABEL as IMAGE_LABEL
 from chowder_local.engine.self_container import own_container
 
 if TYPE_CHECKING:
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
     from chowder_local.engine.connection import EngineAddress
 
 TIMEOUT_S = 10.0
+DISK_TIMEOUT_S = 300.0
+"""The engine reads every file of every volume for it."""
 SAME_MACHINE = 0.02
 """How much two readings of one machine's memory may differ, as a fraction."""
 
@@ -48,6 +53,51 @@ def ask_engine(env: Mapping[str, str]) -> EngineFacts:
     refusal = "The engine could not report its state"
     with engine_client(env, refusal, TIMEOUT_S) as (client, address):
         return read_facts(client, address)
+
+
+@dataclass(frozen=True)
+class DiskUse:
+    """What chowder-local takes on the engine's disk, in bytes.
+
+    `sandboxes` are the volumes of one data directory by the sandbox's id, `other_stores` those of
+    other data directories together. `build_cache` is the engine's whole cache; None if it has none.
+    """
+
+    sandboxes: dict[str, int]
+    other_stores: int
+    removable_images: dict[str, int]
+    base_images: dict[str, int]
+    build_cache: int | None
+
+
+def ask_disk_use(env: Mapping[str, str], store_id: str) -> DiskUse:
+    """Measures volumes and images, which takes seconds. Raises as `engine_client` does."""
+    refusal = "The engine could not measure its disk"
+    with engine_client(env, refusal, DISK_TIMEOUT_S) as (client, _):
+        found = client.df()
+    sandboxes: dict[str, int] = {}
+    other_stores = 0
+    for volume in found.get("Volumes") or ():
+        size = max(0, (volume.get("UsageData") or {}).get("Size", 0))
+        if labels.is_of_store(volume.get("Labels"), store_id):
+            sandboxes[labels.sandbox_of(volume["Labels"]) or volume["Name"]] = size
+        elif labels.STORE in (volume.get("Labels") or {}):
+            other_stores += size
+    removable: dict[str, int] = {}
+    bases: dict[str, int] = {}
+    for image in found.get("Images") or ():
+        if kind := (image.get("Labels") or {}).get(IMAGE_LABEL):
+            name = (image.get("RepoTags") or [image["Id"]])[0]
+            (removable if kind in KINDS else bases)[name] = image["Size"]
+    cache = found.get("BuildCache")
+    return DiskUse(
+        sandboxes,
+        other_stores,
+        removable,
+        bases,
+        # Shared records are layers of images.
+        None if cache is None else sum(each["Size"] for each in cache if not each.get("Shared")),
+    )
 
 
 def check_own_container(env: Mapping[str, str]) -> None:
