@@ -94,7 +94,7 @@ class Victim:
         """In the place of a forwarder's."""
         self.is_asked = True
         body = json.dumps(self.content).encode()
-        return Told(self.status, [("content-type", "application/json")], None, body)  # type: ignore[arg-type]  # not asked for
+        return Told(self.status, [("content-type", "application/json")], None, 0.0, body)  # type: ignore[arg-type]  # not asked for
 
     async def call(self, method: str, path: str, body: Any = None) -> None:
         """Fails unless the call gets a proper answer."""

@@ -123,7 +123,7 @@ async def test_streams_between_agents_and_the_server_end_with_the_link_to_their_
         monkeypatch.setattr(worker, "GATEWAY_PORT", agent_port)
         relay_port = await listeners.listen(HOST, 0, _greets)
         door_port = await RelayDoor(listeners, SECRET).open(HOST, relay_port)
-        gateways = Gateways(listeners, SECRET)
+        gateways = Gateways(listeners, SECRET, lambda _: True)
         async with linked(store_id, own, tmp_path, port, listeners):
             url = urlsplit(await gateways.local_url(SANDBOX_ID, HOST, "http://127.0.0.78:1"))
             streams = [
