@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -131,7 +132,8 @@ async def _table(request: Request, instance: Instance) -> Markup:
     rows = [
         SkillRow.from_skill(each) for each in await services(request).skills.list_skills(instance)
     ]
-    return part(request, MACROS, "skill_table", instance, rows, KINDS)
+    # In a thread: a sandbox may list many.
+    return await asyncio.to_thread(part, request, MACROS, "skill_table", instance, rows, KINDS)
 
 
 async def _sheet(request: Request, instance: Instance, name: str, *, oob: bool = False) -> Markup:

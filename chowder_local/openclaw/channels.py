@@ -8,9 +8,9 @@ import time
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, FailFast, Field, TypeAdapter, ValidationError
 
 from chowder_local.core import untrusted_json
 from chowder_local.core.errors.agents import (
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from chowder_local.openclaw.sandbox_exec import Processes
 
 CONNECT_TIMEOUT_S = 15.0
+MAX_PAIRINGS = 1_000
 LOOK_INTERVAL_S = 0.25
 QR_TIMEOUT_S = 20.0
 PAIR_TIMEOUT_S = 120.0
@@ -136,7 +137,7 @@ class PairingRequest(BaseModel):
     meta: dict[str, str] = {}
 
 
-_REQUESTS = TypeAdapter(list[PairingRequest])
+_REQUESTS = TypeAdapter(Annotated[list[PairingRequest], FailFast(), Field(max_length=MAX_PAIRINGS)])
 
 
 @dataclass(frozen=True)

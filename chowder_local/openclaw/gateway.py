@@ -70,6 +70,8 @@ MAX_MESSAGE_BYTES = 20 * 1024 * 1024
 PROBE_INTERVAL_S = 0.1
 MAX_RPC_BYTES = 3_000_000
 """OpenClaw's longest answer to a control call has its configuration six times over."""
+READ_AT_ONCE_BYTES = 300_000
+"""Of an answer to a control call; reading so much takes some 10 ms."""
 CONFIG_TIMEOUT_S = 180.0
 """A change of the configuration with a wait for OpenClaw's rate limit, a restart and a retry."""
 MAX_PROBLEMS = 100
@@ -206,7 +208,11 @@ class Gateway:
             status, answer = await self._exchange(
                 "POST", "/api/v1/admin/rpc", request, timeout_s=RPC_TIMEOUT_S
             )
-            body = untrusted_json.read_encodable_object(answer)
+            if len(answer) > READ_AT_ONCE_BYTES:
+                # In a thread, which lets others run between its steps.
+                body = await asyncio.to_thread(untrusted_json.read_encodable_object, answer)
+            else:
+                body = untrusted_json.read_encodable_object(answer)
         except (*_UNANSWERED, ValueError) as failure:
             raise GatewayUnavailable(f"{method}: {_reason(failure)}") from failure
         if body.get("ok"):

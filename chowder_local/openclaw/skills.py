@@ -30,6 +30,8 @@ PROGRAM_TIMEOUT_S = REACH_TIMEOUT_S + 5.0
 INSTALL_TIMEOUT_S = 120.0
 LISTING_TIMEOUT_S = 2.5
 LISTING_INTERVAL_S = 0.25
+MAX_SKILLS = 2_000
+"""OpenClaw brings some fifty. Reading so many takes 30 ms."""
 
 # OpenClaw has no error codes for most failures of an installation, so these match its messages.
 _UNKNOWN = "not found on ClawHub"
@@ -105,7 +107,8 @@ class Skills:
     async def list_skills(self, instance: Instance, *, is_ready_only: bool = False) -> list[Skill]:
         """The skills, sorted by name. Raises GatewayUnavailable, RpcRefused, SandboxPaused."""
         status = await self._control.call(instance.sandbox_id, "skills.status", {})
-        skills = map(_skill, untrusted_json.objects_of(status.get("skills")))
+        entries = untrusted_json.objects_of(status.get("skills"))
+        skills = map(_skill, entries[:MAX_SKILLS])
         return sorted(
             (each for each in skills if each.is_ready or not is_ready_only),
             key=lambda each: each.name,

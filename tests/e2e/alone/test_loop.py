@@ -28,11 +28,13 @@ from chowder_local.core.settings import Settings
 from chowder_local.engine.volume_archives import OUTPUT_MB
 from chowder_local.http.bodies import JSON, UNCOUNTED_BYTES, VALUES_MAX
 from chowder_local.http.listener import with_state
+from chowder_local.openclaw.gateway import MAX_RPC_BYTES
 from chowder_local.relay.call_log import MAX_BYTES
 from chowder_local.relay.prompt_format.system_prompt import ANY_TOOL
 from tests.scripted.gateway import MESSAGE, RESPONSE
 from tests.scripted.homes import archive
 from tests.scripted.hostile import json_response, response
+from tests.scripted.programs import done
 from tests.scripted.serving import no_lifespan, serve
 from tests.scripted.world import open_world
 
@@ -546,6 +548,34 @@ async def test_no_message_and_no_answer_of_a_gateway_holds_the_loop(target: Targ
     ]
     change = b'{"openclaw_config": {"logging.level": "debug"}}'
     await target.call("a long refusal", "PATCH", path, change)
+    target.heartbeat.check()
+
+
+async def test_no_control_answer_and_no_list_of_a_sandbox_holds_the_loop(target: Target) -> None:
+    await target.sign_in()
+    path, page = (f"{above}/{target.instance.id}" for above in ("/v1/instances", "/instances"))
+    change = b'{"openclaw_config": {"logging.level": "debug"}}'
+    for what, config in {
+        "numbers": filled("0.123456789012345678901,", MAX_RPC_BYTES // 2),
+        "names": ",".join(f'"k{number}":{{}}' for number in range(30_000)),
+        "commas": '"' + filled("\\,", MAX_RPC_BYTES - 1000) + '",',
+        "half characters": '"' + "\\ud800" * (MAX_RPC_BYTES // 7) + '",',
+        "nested arrays": "[" * (MAX_RPC_BYTES - 1000),
+    }.items():
+        inside = f"{{{config}}}" if what == "names" else f'{{"a":[{config}0]}}'
+        answer = f'{{"ok":true,"payload":{{"hash":"h","config":{inside},"sourceConfig":{{}}}}}}'
+        target.provider.answers = [response(answer.encode())]
+        await target.call(f"config: {what}", "PATCH", path, change)
+        await target.call(f"config: {what}", "GET", f"{path}/channels")
+        await target.submit(f"config: {what}", f"{page}/config/editor", {})
+    programs = target.world.programs.answers
+    programs["skills.status"] = done(skills=[{}] * 99_000)
+    programs["pairing.list"] = {"requests": [{}] * 90_000}
+    await target.call("many skills", "GET", f"{path}/skills")
+    await target.submit("many skills", f"{page}/skills/list", {})
+    pairings = f"{target.path}/channels/telegram/pairings"
+    answer = await target.call("many pairings", "GET", pairings)
+    assert b"invalid list of pairings" in answer, answer
     target.heartbeat.check()
 
 
