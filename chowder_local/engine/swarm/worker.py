@@ -179,7 +179,8 @@ class Worker:
                     self._beat.set()
                     writer.write(b"%d\n" % psutil.virtual_memory().available)
                     await writer.drain()
-            self._has_left = True
+            # Another watch may have begun before the end of this one came.
+            self._has_left = self._watches == 1
         finally:
             self._watches -= 1
 
