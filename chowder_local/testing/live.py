@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -50,6 +51,8 @@ class LiveOrganization:
         """A function that is called with what takes longer than a moment, such as a boot."""
         self.on_instance: Callable[[LiveInstance], None] | None = None
         """A function that is called with each new instance, once it runs."""
+        self.waits: list[tuple[str, float]] = []
+        """What tests waited for (`create`, `fork`, `restore`, `start`), and the seconds."""
 
     @classmethod
     @contextmanager
@@ -76,7 +79,17 @@ class LiveOrganization:
 
         Raises BootFailed if it fails, and BootTimedOut if it does not run in time.
         """
-        return self._adopt(self.client.create_instance(name, **options))
+        with self.waiting("create"):
+            return self._adopt(self.client.create_instance(name, **options))
+
+    @contextmanager
+    def waiting(self, kind: str) -> Iterator[None]:
+        """Notes how long the block takes."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.waits.append((kind, time.monotonic() - began))
 
     def adopt(self, instance_id: str) -> LiveInstance:
         """Adds an instance that was created by the API, once it runs.
@@ -168,8 +181,9 @@ class LiveInstance:
 
         Raises BootFailed if it fails, and BootTimedOut if it does not run in time.
         """
-        self.client.start(self.id)
-        self._wait_until_ready()
+        with self._organization.waiting("start"):
+            self.client.start(self.id)
+            self._wait_until_ready()
 
     def files(self, path: str = "workspace") -> list[Json]:
         """The entries of a folder, by default of the one that the agent works in."""
@@ -192,8 +206,9 @@ class LiveInstance:
 
         Raises BootFailed if it fails, and BootTimedOut if it does not run in time.
         """
-        self.client.restore(self.id, snapshot["id"])
-        self._wait_until_ready()
+        with self._organization.waiting("restore"):
+            self.client.restore(self.id, snapshot["id"])
+            self._wait_until_ready()
 
     def _wait_until_ready(self) -> None:
         self._organization.wait(self.id, self.name)
@@ -204,8 +219,9 @@ class LiveInstance:
 
         Raises BootFailed if it fails, and BootTimedOut if it does not run in time.
         """
-        fork = self.client.fork(self.id, name or f"{self.name} (fork)")
-        return self._organization.adopt(fork["id"])
+        with self._organization.waiting("fork"):
+            fork = self.client.fork(self.id, name or f"{self.name} (fork)")
+            return self._organization.adopt(fork["id"])
 
     def transcript(self, session: str | None = None) -> list[Json]:
         """The last 100 messages of a session, the oldest first; each has `role` and `text`."""

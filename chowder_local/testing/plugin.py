@@ -9,6 +9,7 @@ import uuid
 import warnings
 from contextlib import nullcontext
 from datetime import UTC, datetime
+from statistics import median
 from typing import TYPE_CHECKING
 
 import pytest
@@ -54,6 +55,8 @@ LEASES = pytest.StashKey["Path"]()
 IS_NAMED = pytest.StashKey[bool]()
 """Whether the environment names the server; its data directory is unknown then."""
 START_TIME = pytest.StashKey[datetime]()
+BOOT_S = 3.0
+"""An agent that takes longer to run was booted, and had no warm sandbox."""
 HAS_FAILED = pytest.StashKey[bool]()
 
 
@@ -299,15 +302,20 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Adds transcripts, model calls and logs of its instances to the report of a failed test."""
+    """Adds transcripts, model calls and logs of its instances to the report of a failed test.
+
+    Every report has what the test waited for, which xdist brings to the summary.
+    """
     report = yield
+    organization = item.config.stash.get(ORGANIZATION, None)
+    if organization is not None:
+        vars(report)["chowder_waits"], organization.waits = organization.waits, []
     names = getattr(item, "fixturenames", ())
     if not report.failed or not any(each.startswith("chowder_") for each in names):
         return report
     item.stash[HAS_FAILED] = True
     from chowder_local.core.errors import ChowderError
 
-    organization = item.config.stash.get(ORGANIZATION, None)
     for instance in organization.instances if organization is not None else ():
         try:
             report.sections += instance.report(item.stash[START_TIME])
@@ -357,6 +365,31 @@ def _within(traceback: TracebackType | None, path: str) -> TracebackType | None:
     if frames:
         frames[-1].tb_next = None
     return frames[0] if frames else None
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Says how long tests waited for agents, if that is a third of their time or more."""
+    reports = [each for reports in terminalreporter.stats.values() for each in reports]
+    waits: dict[str, list[float]] = {}
+    for each in reports:
+        for kind, seconds in getattr(each, "chowder_waits", ()):
+            waits.setdefault(kind, []).append(seconds)
+    waited = sum(map(sum, waits.values()))
+    if waited * 3 < sum(getattr(each, "duration", 0) for each in reports) or not waits:
+        return
+    terminalreporter.section("chowder-local: waiting for agents")
+    for kind, seconds in waits.items():
+        middle, total = median(seconds), sum(seconds)
+        terminalreporter.line(
+            f"{kind:<8}{len(seconds):>5} x  median {middle:6.2f} s  total {total:7.1f} s"
+        )
+    is_cold = max(map(median, waits.values())) > BOOT_S
+    remedy = (
+        "Most of them booted: raise CHOWDER_WARM_POOL_SIZE, or share chowder_common_instance."
+        if is_cold
+        else "Share chowder_common_instance where tests need only a conversation of their own."
+    )
+    terminalreporter.line(f'{remedy} The guide "Why is my suite slow" explains it.')
 
 
 def _recording_folder(item: pytest.Item) -> Path:

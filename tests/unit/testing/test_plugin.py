@@ -1,12 +1,19 @@
-"""Errors of the pytest plugin's fixtures."""
+"""Errors of the pytest plugin's fixtures, and its summary."""
+
+from __future__ import annotations
 
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from chowder_local.testing import plugin
+from tests.e2e.plugin_runs import run
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def test_a_recording_without_its_marker_says_how_to_name_the_folder(
@@ -52,3 +59,27 @@ def test_a_fixture_that_waits_says_so_past_the_capture_of_output(tmp_path: Path)
         "chowder-local: test is provisioning",
         "chowder-local: test is provisioning, number 2 in the boot queue",
     ]
+
+
+CONFTEST = """
+from types import SimpleNamespace
+from chowder_local.testing.plugin import ORGANIZATION
+
+def pytest_runtest_setup(item):
+    waits = [("create", 8.0)] if "slow" in item.name else []
+    item.config.stash[ORGANIZATION] = SimpleNamespace(instances=[], waits=waits)
+"""
+
+
+@pytest.mark.parametrize("options", [(), ("-n", "1")])
+def test_a_run_that_waited_for_agents_says_so_and_names_the_remedy(
+    tmp_path: Path, options: Sequence[str]
+) -> None:
+    (tmp_path / "conftest.py").write_text(CONFTEST)
+    (tmp_path / "test_mine.py").write_text("def test_slow(): pass\ndef test_other(): pass\n")
+    waited = run(tmp_path, None, *options).stdout
+    assert "create      1 x  median   8.00 s  total     8.0 s" in waited
+    assert "raise CHOWDER_WARM_POOL_SIZE" in waited
+    quick = run(tmp_path, None, *options, "-k", "other").stdout
+    assert "1 passed" in quick
+    assert "waiting for agents" not in quick
