@@ -102,7 +102,7 @@ PICTURES = (
     Picture("overview", "/", WIDE, "light", overview_seen),
     Picture("overview-dark", "/", WIDE, "dark", overview_seen),
     Picture("overview-narrow", "/", NARROW, "light", overview_seen),
-    Picture("inspector", "/inspector", WIDE, "light"),
+    Picture("model-calls", "/inspector", WIDE, "light"),
     Picture("call", "/inspector/{call}", TALL, "light"),
     Picture("instance", "/instances/{instance}", TALL, "dark", conversation_read),
     Picture("files", "/instances/{instance}/files?path=workspace", WIDE, "light"),
