@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from chowder_local.dashboard.streams import Marks
     from chowder_local.relay.call_log import LoggedCall
 
-HERE = "/inspector"
+HERE = "/model-calls"
 MACROS = "_calls.html"
 NONE = "none"
 """Stands for the latest call if the list is empty."""

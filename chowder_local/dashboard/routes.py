@@ -10,7 +10,7 @@ or a message.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from chowder_local.dashboard import (
@@ -64,7 +64,7 @@ class Page:
 INSTANCE = "/instances/{instance_id}"
 SNAPSHOT = f"{INSTANCE}/snapshots/{{snapshot_id}}"
 CHANNEL = f"{INSTANCE}/channels/{{channel}}"
-EXCHANGE = "/inspector/{exchange_id}"
+EXCHANGE = "/model-calls/{exchange_id}"
 RECORDING = "/recordings/{instance_id}"
 KEY = "/organization/keys/{key_id}"
 
@@ -121,8 +121,8 @@ PAGES: tuple[Page, ...] = (
     Page("POST", f"{INSTANCE}/config", config.save),
     Page("GET", f"{INSTANCE}/config/editor", config.edit),
     Page("POST", f"{INSTANCE}/config/check", config.check),
-    Page("GET", "/inspector", inspector.show),
-    Page("GET", "/inspector/live", inspector.follow),
+    Page("GET", "/model-calls", inspector.show),
+    Page("GET", "/model-calls/live", inspector.follow),
     Page("GET", EXCHANGE, call_detail.show),
     Page("POST", f"{EXCHANGE}/script", call_detail.add_to_script),
     Page("POST", f"{EXCHANGE}/fail", call_detail.fail_next_message),
@@ -161,7 +161,12 @@ PAGES: tuple[Page, ...] = (
     Page("POST", "/sign-in/link", sign_in.follow_link, is_open=True),
     Page("POST", "/sign-out", sign_in.sign_out),
 )
-
+FORMER_PAGES = tuple(
+    replace(each, path=each.path.replace("/model-calls", "/inspector", 1))
+    for each in PAGES
+    if each.path.startswith("/model-calls")
+)
+"""The address of release 0.1, which works until 0.3."""
 
 LINKED_PAGES: tuple[Page, ...] = (
     Page("GET", "/local/checkout", subscription.show_checkout),
@@ -172,7 +177,7 @@ LINKED_PAGES: tuple[Page, ...] = (
 """Pages whose links authorize instead of a session; programs may follow them, too."""
 
 
-def dashboard_routes(pages: Iterable[Page] = PAGES) -> list[Route]:
+def dashboard_routes(pages: Iterable[Page] = (*PAGES, *FORMER_PAGES)) -> list[Route]:
     """Starlette's routes for the pages, one for each path, and the route of static files."""
     paths: dict[str, dict[str, ASGIApp]] = {}
     audited: dict[str, set[str]] = {}

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 PAGES = ("/organization", "/usage", "/faults", "/faults?kind=call", "/recordings", "/subscription",
-         "/inspector")  # fmt: skip
+         "/model-calls")  # fmt: skip
 HUGE = 1_500_000
 """Characters of a message that no page bears."""
 
@@ -295,13 +295,13 @@ def test_calls_are_filtered_and_an_attempt_is_told_from_the_first(
     again = call(served, ada)
     other = call(served, bea)
     end(served, other, 200)
-    go(page, served, "/inspector")
+    go(page, served, "/model-calls")
     rows = page.locator("#rows tr")
     expect(rows).to_have_count(3)
     expect(page.locator(f"#call-{again.id}")).to_contain_text(f"2nd attempt, after {failed.id}")
     page.get_by_label("Status").select_option("running")
     expect(rows).to_have_count(1)
-    page.wait_for_url("**/inspector?*status=running*")
+    page.wait_for_url("**/model-calls?*status=running*")
     # It leaves the list as it ends, and comes into the one that it is then of.
     end(served, again, 200)
     expect(rows).to_have_count(0)

@@ -120,8 +120,8 @@ def test_calls_and_conversations_are_in_nobodys_way(page: Page, served: Served) 
         said = {"position": 1, "role": "user", "at": 0, "parts": parts}
         place.answers["read"] = done(is_known=True, messages=[said], has_more=True)
     for path, words in (
-        ("/inspector", "Which way is north?"),
-        (f"/inspector/{call}", "Replay as script"),
+        ("/model-calls", "Which way is north?"),
+        (f"/model-calls/{call}", "Replay as script"),
         (f"/instances/{ada.id}", "New conversation"),
     ):
         page.goto(f"{served.root_url}{path}")
@@ -142,8 +142,8 @@ def test_calls_that_came_before_the_page_listens_are_in_the_list(
         calls.append(served.call(answered, served, ada))
         route.continue_()
 
-    page.route("**/inspector/live*", meanwhile, times=1)
-    page.goto(f"{served.root_url}/inspector")
+    page.route("**/model-calls/live*", meanwhile, times=1)
+    page.goto(f"{served.root_url}/model-calls")
     page.locator(f"#call-{before}").wait_for()
     eventually(lambda: bool(calls), "the page listens")
     page.locator(f"#call-{calls[0]}").wait_for()
@@ -152,7 +152,7 @@ def test_calls_that_came_before_the_page_listens_are_in_the_list(
 
 def test_a_call_comes_into_the_list_while_one_looks(page: Page, served: Served) -> None:
     ada = served.created("Ada")
-    page.goto(f"{served.root_url}/inspector")
+    page.goto(f"{served.root_url}/model-calls")
     page.get_by_text("No agent has called its model yet.").wait_for()
     call = served.call(answered, served, ada)
     line = page.locator(f"#call-{call}")

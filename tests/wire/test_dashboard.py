@@ -232,8 +232,8 @@ async def test_a_call_leaves_the_list_of_a_status_and_comes_into_another(
 ) -> None:
     agent = await world.created()
     async with (
-        looking(client, "/inspector/live?status=running") as running,
-        looking(client, "/inspector/live?status=failed") as failed,
+        looking(client, "/model-calls/live?status=running") as running,
+        looking(client, "/model-calls/live?status=failed") as failed,
     ):
         made = services.exchanges.begin(
             world.organization_id, agent.id, "openai", "responses", b"{}"

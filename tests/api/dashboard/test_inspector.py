@@ -73,7 +73,7 @@ async def test_calls_are_listed_latest_first(visitor: Visitor) -> None:
     agent = await visitor.http.world.created()
     first = called(visitor, agent, "One", reply=Reply("1"))
     second = called(visitor, agent, "Two")
-    html = (await visitor.get("/inspector")).text
+    html = (await visitor.get("/model-calls")).text
     assert listed(html) == [second.id, first.id]
     assert "answering" in html
     assert agent.name in html
@@ -83,10 +83,10 @@ async def test_an_organization_sees_its_own_only(visitor: Visitor) -> None:
     agent = await visitor.http.world.created()
     made = called(visitor, agent, reply=Reply("Up."))
     await visitor.sign_in(await visitor.http.other_key())
-    assert listed((await visitor.get("/inspector")).text) == []
-    assert (await visitor.get(f"/inspector/{made.id}")).status_code == 404
+    assert listed((await visitor.get("/model-calls")).text) == []
+    assert (await visitor.get(f"/model-calls/{made.id}")).status_code == 404
     for action in ("script", "fail"):
-        assert (await visitor.post(f"/inspector/{made.id}/{action}")).status_code == 404
+        assert (await visitor.post(f"/model-calls/{made.id}/{action}")).status_code == 404
 
 
 SEARCHES: list[tuple[dict[str, str], list[int]]] = [
@@ -111,7 +111,7 @@ async def test_calls_are_searched(visitor: Visitor) -> None:
     ]
     wrong = []
     for query, found in SEARCHES:
-        answer = await visitor.http.client.get("/inspector", params=query)
+        answer = await visitor.http.client.get("/model-calls", params=query)
         if (got := listed(answer.text)) != [made[each].id for each in found]:
             wrong.append((query, got))
     assert not wrong
@@ -120,7 +120,7 @@ async def test_calls_are_searched(visitor: Visitor) -> None:
 async def test_more_rows_are_loaded_by_a_link(visitor: Visitor) -> None:
     agent = await visitor.http.world.created()
     made = [called(visitor, agent, str(each)).id for each in range(PORTION + 3)][::-1]
-    first = (await visitor.get("/inspector")).text
+    first = (await visitor.get("/model-calls")).text
     assert listed(first) == made[:PORTION]
     (more,) = [each for each in Elements(first).all("a") if "hx-select-oob" in each]
     assert listed((await visitor.get(more["href"] or "")).text) == made[PORTION:]
@@ -131,11 +131,11 @@ async def test_a_calls_page_shows_request_and_response(visitor: Visitor) -> None
     reply = Reply("Let me look.", (ToolCall("c1", "exec", {"command": "date"}),))
     made = called(visitor, agent, reply=reply, turn_id="t1")
     other = called(visitor, agent, "Again", turn_id="t1")
-    html = (await visitor.get(f"/inspector/{made.id}")).text
+    html = (await visitor.get(f"/model-calls/{made.id}")).text
     for words in ("You are an agent.", "Which way is north?", "Let me look.", "tokens", "exec"):
         assert words.lower() in html.lower()
     assert "{&#34;command&#34;: &#34;date&#34;}" in html
-    assert f"/inspector/{other.id}" in html
+    assert f"/model-calls/{other.id}" in html
     assert "$OPENAI_API_KEY" in html
 
 
@@ -148,14 +148,14 @@ async def test_a_calls_page_has_its_turn_as_a_timeline(visitor: Visitor) -> None
         ended_calls=(first.id, last.id),
     )  # fmt: skip
     visitor.http.services.traces.add(turn)
-    html = (await visitor.get(f"/inspector/{last.id}")).text
+    html = (await visitor.get(f"/model-calls/{last.id}")).text
     (table,) = re.findall(r"<table class=.timeline.*?</table>", html, re.DOTALL)
-    assert re.findall(r"/inspector/(ex-[0-9]+)", table) == [first.id, last.id]
+    assert re.findall(r"/model-calls/(ex-[0-9]+)", table) == [first.id, last.id]
     assert "tool <code>exec</code>" in table
     assert table.count("<rect") == 3
     assert f"/instances/{agent.id}" in html
     alone = called(visitor, agent)
-    assert "timeline" not in (await visitor.get(f"/inspector/{alone.id}")).text
+    assert "timeline" not in (await visitor.get(f"/model-calls/{alone.id}")).text
 
 
 async def test_texts_of_agents_and_models_are_escaped(visitor: Visitor) -> None:
@@ -163,7 +163,7 @@ async def test_texts_of_agents_and_models_are_escaped(visitor: Visitor) -> None:
     reply = Reply(HOSTILE, (ToolCall("c1", HOSTILE, {HOSTILE: HOSTILE}),))
     made = called(visitor, agent, HOSTILE, reply=reply, path=PATH)
     called(visitor, agent, HOSTILE, error=HOSTILE, status=400, path=f"x/{HOSTILE}")
-    for path in ("/inspector", f"/inspector/{made.id}", "/inspector/ex-2"):
+    for path in ("/model-calls", f"/model-calls/{made.id}", "/model-calls/ex-2"):
         html = (await visitor.get(path)).text
         assert "alert(1)" in html
         elements = Elements(html)
@@ -178,7 +178,7 @@ async def test_a_call_becomes_the_first_rule_of_the_agents_script(
     scripts = visitor.http.services.scripts
     for words in ("One", "Two"):
         made = called(visitor, agent, words, reply=Reply(f"{words}!"))
-        answer = await visitor.post(f"/inspector/{made.id}/script")
+        answer = await visitor.post(f"/model-calls/{made.id}/script")
         assert answer.status_code == 200, answer.text
     running = scripts.get(agent.id)
     assert running is not None
@@ -189,14 +189,18 @@ async def test_a_call_becomes_the_first_rule_of_the_agents_script(
 async def test_the_next_message_fails_on_request(visitor: Visitor) -> None:
     agent = await visitor.http.world.created()
     made = called(visitor, agent, reply=Reply("Up."))
-    assert (await visitor.post(f"/inspector/{made.id}/fail")).status_code == 200
+    assert (await visitor.post(f"/model-calls/{made.id}/fail")).status_code == 200
     (fault,) = visitor.http.services.faults.of_organization(agent.organization_id)
     assert (fault.draft.kind, fault.draft.instance_id, fault.draft.status) == (
         FaultKind.MESSAGE, agent.id, 502,
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("path", ["/inspector/ex-99", "/inspector/none"])
+async def test_the_former_address_of_the_page_still_works(visitor: Visitor) -> None:
+    assert (await visitor.get("/inspector")).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/model-calls/ex-99", "/model-calls/none"])
 async def test_an_unknown_call_is_not_found(visitor: Visitor, path: str) -> None:
     assert (await visitor.get(path)).status_code == 404
 
@@ -204,7 +208,7 @@ async def test_an_unknown_call_is_not_found(visitor: Visitor, path: str) -> None
 async def test_a_call_without_a_conversation_is_shown(visitor: Visitor) -> None:
     agent = await visitor.http.world.created()
     made = called(visitor, agent, reply=Reply("x"), path="v1/embeddings")
-    html = (await visitor.get(f"/inspector/{made.id}")).text
+    html = (await visitor.get(f"/model-calls/{made.id}")).text
     assert "This is not a conversation." in html
 
 
@@ -215,11 +219,11 @@ async def test_a_retry_links_to_the_attempt_before_it(visitor: Visitor) -> None:
     second = called(visitor, agent, turn_id="t", reply=Reply("Up."))
     second.retry(429, 1.5)
     second.retry(None)
-    html = (await visitor.get("/inspector")).text
+    html = (await visitor.get("/model-calls")).text
     assert html.count("attempt") == 1
     assert "4th attempt" in html
-    html = (await visitor.get(f"/inspector/{second.id}")).text
-    assert f'/inspector/{first.id}">{first.id}</a>, which failed' in html
+    html = (await visitor.get(f"/model-calls/{second.id}")).text
+    assert f'/model-calls/{first.id}">{first.id}</a>, which failed' in html
     assert "offline answered 429, retry after 1.5 s" in html
     assert "no answer" in html
-    assert "attempt" not in (await visitor.get(f"/inspector/{first.id}")).text
+    assert "attempt" not in (await visitor.get(f"/model-calls/{first.id}")).text

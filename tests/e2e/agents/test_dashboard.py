@@ -47,7 +47,7 @@ def test_a_call_is_found_looked_into_and_said_again(
 ) -> None:
     word, session = f"w{uuid.uuid4().hex[:8]}", uuid.uuid4().hex
     said = api.say(instance, f"Remember {word}.", session=session)
-    page.goto(f"{root(server)}/inspector")
+    page.goto(f"{root(server)}/model-calls")
     page.get_by_role("searchbox").fill(word)
     page.get_by_role("link", name=f"Remember {word}.").first.click()
     page.get_by_role("heading", name=f"Remember {word}.").wait_for()

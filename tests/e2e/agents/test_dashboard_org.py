@@ -51,7 +51,7 @@ def test_a_call_that_the_relay_repeats_is_told_from_a_first_one(
     page: Page, server: ServerProcess, api: Api, instance: str, word: str
 ) -> None:
     scripted(server, api, instance, word, {"error": 429, "retry_after_s": 1})
-    page.goto(f"{root(server)}/inspector?q={word}")
+    page.goto(f"{root(server)}/model-calls?q={word}")
     api.say(instance, f"Say {word}.", session=word)
     line = page.locator("#rows tr", has_text=word)
     expect(line).to_contain_text("2nd attempt")
@@ -65,7 +65,7 @@ def test_a_call_that_openclaw_repeats_leads_to_the_former_one(
     # OpenClaw does not take silence for an answer.
     scripted(server, api, instance, word, {"text": ""})
     api.say(instance, f"Say {word}.", session=word)
-    page.goto(f"{root(server)}/inspector?q={word}")
+    page.goto(f"{root(server)}/model-calls?q={word}")
     again = page.locator("#rows tr", has_text="2nd attempt, after")
     again.locator("a.name").click()
     page.get_by_text("which returned nothing").get_by_role("link").click()
@@ -78,7 +78,7 @@ def test_a_call_that_fails_is_among_the_failed_ones(
 ) -> None:
     scripted(server, api, instance, word, {"error": 500})
     assert api.message(instance, f"Say {word}.", session=word).status_code == 500
-    page.goto(f"{root(server)}/inspector?q={word}")
+    page.goto(f"{root(server)}/model-calls?q={word}")
     line = page.locator("#rows tr", has_text=word)
     expect(line).to_have_count(1)
     page.get_by_label("Status").select_option("ok")

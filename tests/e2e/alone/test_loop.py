@@ -520,7 +520,7 @@ async def test_no_document_holds_the_loop_or_is_a_defect(target: Target) -> None
         await target.call_relay(what, CHAT, chat("Hi")[:-1] + f',"x":{document}}}'.encode())
         (call,) = target.world.call_log.latest().values()
         await target.call(what, "GET", f"/local/exchanges/{call.id}")
-        page = await target.submit(what, f"/inspector/{call.id}", {})
+        page = await target.submit(what, f"/model-calls/{call.id}", {})
         assert len(page) < 50 * len(document) + 100_000, what
     target.heartbeat.check()
 
