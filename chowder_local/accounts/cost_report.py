@@ -1,11 +1,10 @@
-"""Reports of an organization's model usage, in tokens and at list price."""
+"""Reports of an organization's model usage, in tokens and in USD."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from chowder_local.relay.prices import cost_usd
 from chowder_local.relay.wire.wire_format import Usage
 from chowder_local.store.usage import Counts
 
@@ -14,6 +13,7 @@ if TYPE_CHECKING:
     from datetime import date
 
     from chowder_local.core.domain import InstanceId, OrganizationId
+    from chowder_local.relay.prices import Prices
     from chowder_local.store.usage import Span, UsageKey, UsageQueries, UsageSum
 
 
@@ -51,10 +51,10 @@ class Tally:
     cost_usd: float = 0.0
     unpriced: set[str] = field(default_factory=set)
 
-    def add(self, part: UsageSum) -> None:
+    def add(self, part: UsageSum, prices: Prices) -> None:
         """Adds the usage of a model."""
         self.counts.add(part.counts)
-        cost = _cost(part, part.counts)
+        cost = _cost(part, part.counts, prices)
         if cost is None:
             self.unpriced.add(part.model)
         else:
@@ -93,8 +93,9 @@ class SpendingOverTime:
 class CostReports:
     """Makes reports of usage and cost."""
 
-    def __init__(self, usage: UsageQueries) -> None:
+    def __init__(self, usage: UsageQueries, prices: Prices) -> None:
         self._usage = usage
+        self._prices = prices
 
     async def report(
         self,
@@ -106,11 +107,13 @@ class CostReports:
         """The spending of an organization, or one instance of it; the latest days first."""
         total = Tally()
         for each in await self._usage.sums(organization_id, instance_id):
-            total.add(each)
+            total.add(each, self._prices)
         usages = await self._usage.rows(organization_id, instance_id, limit=limit + 1)
         rows = [
             SpendingRow(
-                each.key, each.session_name, Spending(each.counts, _cost(each.key, each.counts))
+                each.key,
+                each.session_name,
+                Spending(each.counts, _cost(each.key, each.counts, self._prices)),
             )
             for each in usages[:limit]
         ]
@@ -140,13 +143,13 @@ class CostReports:
             of_day = days.setdefault(part.of, {})
             of_model = models.setdefault(model, Tally())
             for tally in (total, of_model, of_day.setdefault(model, Tally())):
-                tally.add(part)
+                tally.add(part, self._prices)
         for of_instance in by_instance:
-            instances.setdefault(of_instance.of, Tally()).add(of_instance)
+            instances.setdefault(of_instance.of, Tally()).add(of_instance, self._prices)
         return SpendingOverTime(span, total, days, models, instances, count)
 
 
-def _cost(used: UsageKey | UsageSum, counts: Counts) -> float | None:
+def _cost(used: UsageKey | UsageSum, counts: Counts, prices: Prices) -> float | None:
     usage = Usage(
         input_tokens=counts.input_tokens,
         cached_tokens=counts.cached_tokens,
@@ -154,4 +157,4 @@ def _cost(used: UsageKey | UsageSum, counts: Counts) -> float | None:
         long_cache_write_tokens=counts.long_cache_write_tokens,
         output_tokens=counts.output_tokens,
     )
-    return cost_usd(used.model, usage, is_billed=used.is_billed)
+    return prices.cost_usd(used.model, usage, is_billed=used.is_billed)

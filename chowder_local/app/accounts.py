@@ -15,6 +15,7 @@ from chowder_local.accounts.organizations import Organizations
 from chowder_local.accounts.subscriptions import Subscriptions
 from chowder_local.app.foundation import Foundation
 from chowder_local.core.fault_injection import Faults
+from chowder_local.relay.prices import Price, Prices
 
 if TYPE_CHECKING:
     from chowder_local.core.domain import OrganizationId
@@ -48,8 +49,12 @@ class Accounts(Foundation):
         return Subscriptions(self.organizations, self.box, self.clock)
 
     @cached_property
+    def prices(self) -> Prices:
+        return Prices({name: Price(*usd) for name, usd in self.settings.prices.items()})
+
+    @cached_property
     def cost_reports(self) -> CostReports:
-        return CostReports(self.usage)
+        return CostReports(self.usage, self.prices)
 
     @cached_property
     def faults(self) -> Faults:

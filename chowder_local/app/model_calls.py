@@ -33,9 +33,12 @@ class ModelCalls(Accounts):
     providers: Forwarder
     scripts: ScriptRegistry
     recordings: RecordingRegistry
-    call_log: CallLog = field(default_factory=CallLog)
     model_failures: FailureMarkers = field(default_factory=FailureMarkers)
     session_watch: SessionWatch = field(default_factory=SessionWatch)
+
+    @cached_property
+    def call_log(self) -> CallLog:
+        return CallLog(prices=self.prices)
 
     @cached_property
     def catalogue(self) -> Catalogue:

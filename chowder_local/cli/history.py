@@ -94,7 +94,7 @@ def show(
 )
 @pass_client
 def usage(client: Client, output: Output, instance: str | None, limit: int) -> None:
-    """Show what model calls cost at list price: those of INSTANCE, or of all instances."""
+    """Show what model calls cost: those of INSTANCE, or of all instances."""
     report = client.usage(find_instance_id(client, instance), limit=limit)
     if output is Output.JSON:
         show_json(report)
@@ -115,7 +115,8 @@ def usage(client: Client, output: Output, instance: str | None, limit: int) -> N
     show_table(
         ("DAY", "INSTANCE", "SESSION", "MODEL", "CALLS", "INPUT", "CACHED", "OUTPUT", "COST"), rows
     )
-    note(f"List prices as of {report['prices']['as_of']}. '?' means that a price is not known.")
+    as_of = report["prices"]["as_of"]
+    note(f"List prices as of {as_of}. '?' means that a price is not known: set CHOWDER_PRICES.")
 
 
 def _session_row(session: Mapping[str, Any]) -> tuple[str, ...]:

@@ -99,7 +99,8 @@ class LocalCalls(Transport):
         """The cost of model calls, of one instance or of the whole organization.
 
         `totals` and each of `rows` (by day, session and model, the latest first) have `calls`,
-        tokens, and `cost_usd` at list price, which is None if a price is not known.
+        tokens, and `cost_usd` at list price or that of the server's setting `CHOWDER_PRICES`, which
+        is None if a price is not known.
         """
         path = "/local/usage" if instance_id is None else local_path(instance_id, "usage")
         return self._call("GET", path, params={"limit": limit})

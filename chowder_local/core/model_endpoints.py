@@ -85,7 +85,11 @@ def parse_pairs(parts: Iterable[str], what: str) -> dict[str, str]:
     return pairs
 
 
-_EXAMPLES = {"URL": "lmstudio=http://127.0.0.1:1234/v1", "tokens": "lmstudio=16384"}
+_EXAMPLES = {
+    "URL": "lmstudio=http://127.0.0.1:1234/v1",
+    "tokens": "lmstudio=16384",
+    "USD": "lmstudio=0.5/2",
+}
 
 
 def check_name(name: str) -> None:

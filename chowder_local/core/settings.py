@@ -21,7 +21,14 @@ PREFIX = "CHOWDER_"
 CLIENT_NAMES = frozenset({"CHOWDER_BASE_URL", "CHOWDER_KEY"})
 """Variables with our prefix that clients read; `chowder-local env` prints them."""
 
-_LISTS = {"cors_origins", "allowed_hosts", "providers", "relay_paths", "provider_context_tokens"}
+_LISTS = {
+    "cors_origins",
+    "allowed_hosts",
+    "providers",
+    "relay_paths",
+    "provider_context_tokens",
+    "prices",
+}
 
 
 class _InDataDir:
@@ -227,6 +234,14 @@ class Settings(BaseModel):
             "provider/model=tokens for one model, separated by commas."
         ),
     )
+    prices: dict[str, tuple[float, float, float]] = Field(
+        default_factory=dict,
+        description=(
+            "Prices in USD for a million tokens, instead of the list price: model=input/output or "
+            "model=input/output/cached, for example `fake/tiny=0.5/2`, separated by commas. "
+            "`fake=0.5/2` is for all models of a provider in CHOWDER_PROVIDERS."
+        ),
+    )
     clawhub_url: str | None = Field(
         None,
         pattern="^https?://[^/]",
@@ -288,6 +303,19 @@ class Settings(BaseModel):
             if tokens < minimum:
                 raise ValueError(f"{name}: OpenClaw needs at least {minimum} tokens")
         return contexts
+
+    @field_validator("prices", mode="before")
+    @classmethod
+    def _parse_prices(cls, value: Any) -> Any:
+        if not isinstance(value, tuple):
+            return value
+        prices = {}
+        for name, price in model_endpoints.parse_pairs(value, "USD").items():
+            if re.fullmatch(r"\d+(\.\d+)?(/\d+(\.\d+)?){1,2}", price, re.ASCII) is None:
+                raise ValueError(f"{name}: write input/output or input/output/cached, as in 0.5/2")
+            usd = [float(each) for each in price.split("/")]
+            prices[name] = (*usd, usd[0])[:3]
+        return prices
 
     @field_validator("relay_paths")
     @classmethod

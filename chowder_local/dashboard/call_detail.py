@@ -16,7 +16,6 @@ from chowder_local.dashboard.snippets import provider_curl
 from chowder_local.dashboard.timeline import TimelineRow, timeline
 from chowder_local.http.services import caller, services
 from chowder_local.relay.metering import Meter
-from chowder_local.relay.prices import cost_usd
 from chowder_local.relay.prompt_format.user_messages import clean
 from chowder_local.relay.scripts.rules import ReplyScript
 from chowder_local.relay.scripts.serializer import make_script, serialize
@@ -143,15 +142,12 @@ def _parse(call: LoggedCall) -> ParsedCall:
     meter = Meter(call.call.wire)
     meter.feed(call.answer)
     usage = meter.usage
-    cost = None
-    if usage is not None:
-        cost = cost_usd(call.model, usage, is_billed=call.source == "provider")
     return ParsedCall(
         prompt=prompt,
         turns=[_prompt_turn(turn) for turn in prompt.turns] if prompt else [],
         answer=answer,
         usage=usage,
-        cost_usd=cost,
+        cost_usd=None if usage is None else call.cost_usd(usage),
         script=make_script(prompt, answer, call.status) if prompt and call.outcome else None,
         request_text=_indented(call.request),
         curl=provider_curl(call),

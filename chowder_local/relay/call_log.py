@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from chowder_local.core.change_signal import ChangeSignal
 from chowder_local.relay.calls import ModelCall
+from chowder_local.relay.prices import Prices
 from chowder_local.relay.prompt_format.user_messages import make_view
 from chowder_local.relay.wire.formats import wire_format
 from chowder_local.relay.wire.request_format import ParsedRequest
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from chowder_local.core.domain import InstanceId, OrganizationId
-    from chowder_local.relay.wire.wire_format import ModelOutput
+    from chowder_local.relay.wire.wire_format import ModelOutput, Usage
 
 MAX_BYTES = 32 * 1024 * 1024
 """An agent's call has about 70 kB, most of it OpenClaw's own instructions."""
@@ -72,6 +73,7 @@ class LoggedCall:
     chunks: list[Chunk] = field(default_factory=list)
     answer_bytes: int = 0
     took_s: float | None = None
+    prices: Prices = field(default_factory=Prices)
     _began_s: float = field(default_factory=time.monotonic)
     _notify: Callable[[], None] = lambda: None
 
@@ -126,6 +128,15 @@ class LoggedCall:
         return wire_format(self.provider).read_output(self.answer)
 
     @property
+    def has_own_price(self) -> bool:
+        """Whether a provider answers for which the operator has set a price."""
+        return self.is_of_provider and self.prices.has_own(self.call.model_id)
+
+    def cost_usd(self, usage: Usage) -> float | None:
+        """What a usage of its tokens costs; None if the model has no known price."""
+        return self.prices.cost_usd(self.call.model_id, usage, is_billed=self.is_of_provider)
+
+    @property
     def is_of_provider(self) -> bool:
         """Whether a provider answers, and not the server itself."""
         return self.source == "provider"
@@ -151,8 +162,9 @@ class LoggedCall:
 class CallLog:
     """The latest calls, up to `max_bytes` in total. Use it in one event loop only."""
 
-    def __init__(self, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(self, max_bytes: int = MAX_BYTES, prices: Prices | None = None) -> None:
         self._max_bytes = max_bytes
+        self._prices = prices or Prices()
         self._kept: OrderedDict[str, LoggedCall] = OrderedDict()
         self._bytes = 0
         self._numbers = itertools.count(1)
@@ -177,6 +189,7 @@ class CallLog:
             path,
             request,
             turn_id,
+            prices=self._prices,
             _notify=self.changes.notify,
         )
         if instance_id is not None:

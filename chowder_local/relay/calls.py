@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 from chowder_local.core import untrusted_json
+from chowder_local.core.domain import ModelProvider
 from chowder_local.relay.prompt_format.system_prompt import LONGEST_NAME, find_session
 from chowder_local.relay.wire.formats import wire_format
 from chowder_local.relay.wire.reply import play
@@ -67,6 +68,12 @@ class ModelCall:
     def model(self) -> str | None:
         model = self.wire.read_model(self.path, self.body)
         return model if model and len(model) <= LONGEST_NAME else None
+
+    @property
+    def model_id(self) -> str | None:
+        """The model as messages name it: `provider/model` for one that the operator named."""
+        is_named = self.model is not None and self.provider not in set(ModelProvider)
+        return f"{self.provider}/{self.model}" if is_named else self.model
 
     @cached_property
     def system_prompt(self) -> str:

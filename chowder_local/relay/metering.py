@@ -69,7 +69,7 @@ class Metering:
             self._clock().date(),
             call.session.key if call.session else UNSPECIFIED,
             call.provider,
-            call.model or UNSPECIFIED,
+            call.model_id or UNSPECIFIED,
             is_billed,
         )
         tokens = {"unmetered_calls": 1} if usage is None else asdict(usage)

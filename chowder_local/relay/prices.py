@@ -1,8 +1,8 @@
-"""Prices of tokens, from the providers' public lists (pure)."""
+"""Prices of tokens: the operator's own, and the providers' public lists (pure)."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -65,9 +65,23 @@ PRICES: Mapping[str, Price] = {
 """Prices by the requested model id."""
 
 
-def cost_usd(model: str | None, usage: Usage, *, is_billed: bool) -> float | None:
-    """List price of a usage: 0 if no provider is paid, None if the model has no known price."""
-    if not is_billed:
-        return 0.0
-    price = PRICES.get(model or "")
-    return None if price is None else price.cost_usd(usage)
+@dataclass(frozen=True)
+class Prices:
+    """The public lists, and the operator's `own` prices by model or provider, which come first."""
+
+    own: Mapping[str, Price] = field(default_factory=dict)
+
+    def has_own(self, model: str | None) -> bool:
+        """Whether the operator has set a price for the model."""
+        return self._find_own(model) is not None
+
+    def cost_usd(self, model: str | None, usage: Usage, *, is_billed: bool) -> float | None:
+        """Price of a usage: 0 if no provider is paid, None if the model has no known price."""
+        if not is_billed:
+            return 0.0
+        price = self._find_own(model) or PRICES.get(model or "")
+        return None if price is None else price.cost_usd(usage)
+
+    def _find_own(self, model: str | None) -> Price | None:
+        name = model or ""
+        return self.own.get(name) or self.own.get(name.partition("/")[0])

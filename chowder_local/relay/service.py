@@ -67,6 +67,11 @@ class _Active:
         """The provider's key; empty if the call needs none."""
         return "" if self.is_local else self.credential.key or ""
 
+    @property
+    def is_billed(self) -> bool:
+        """Whether the call costs something: one without a key only if its model has a price."""
+        return bool(self.key) or self.logged.has_own_price
+
 
 class Relay:
     """Answers model calls and remembers their failures."""
@@ -199,9 +204,8 @@ class Relay:
     def _meter(self, active: _Active, answer: ModelAnswer) -> ModelAnswer:
         chunks = self._observe(active, answer)
         if active.call.method == "POST":
-            # A provider that needs no key is not paid.
             chunks = self._metering.meter(
-                active.call, active.credential, chunks, is_billed=bool(active.key)
+                active.call, active.credential, chunks, is_billed=active.is_billed
             )
 
         async def close() -> None:
@@ -217,7 +221,7 @@ class Relay:
         """Ends a call whose sandbox left before the first byte. The provider may bill it."""
         self._journal.finish(active.logged, "client_disconnected")
         if active.call.method == "POST":
-            self._metering.note(active.call, active.credential, None, is_billed=bool(active.key))
+            self._metering.note(active.call, active.credential, None, is_billed=active.is_billed)
 
     async def _observe(self, active: _Active, answer: ModelAnswer) -> AsyncGenerator[bytes, None]:
         outcome, error = "client_disconnected", None

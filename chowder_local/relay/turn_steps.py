@@ -8,7 +8,6 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from chowder_local.relay.metering import Meter
-from chowder_local.relay.prices import cost_usd
 from chowder_local.relay.prompt_format.tool_names import client_name
 
 if TYPE_CHECKING:
@@ -69,7 +68,7 @@ def _steps(call: LoggedCall, following: LoggedCall | None, began_at: datetime) -
         call.error,
         None if usage is None else usage.input_tokens,
         None if usage is None else usage.output_tokens,
-        None if usage is None else cost_usd(call.model, usage, is_billed=call.is_of_provider),
+        None if usage is None else call.cost_usd(usage),
     )
     if call.took_s is None:
         return

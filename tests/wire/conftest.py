@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from chowder_local.core.model_endpoints import Endpoint
     from chowder_local.relay.calls import CredentialResolver
+    from chowder_local.relay.prices import Prices
     from chowder_local.store.usage import Counts, UsageKey
 
 RELAY_TOKEN = "sandbox-1.relay-token"
@@ -109,6 +110,7 @@ async def _open_relay(
     resolver: CredentialResolver | None = None,
     compaction_timeout_s: float = 60.0,
     more_paths: tuple[str, ...] = (),
+    prices: Prices | None = None,
 ) -> AsyncIterator[RelayUnderTest]:
     if isinstance(base_urls, str):
         base_urls = {provider: f"{base_urls}/{provider}" for provider in ModelProvider}
@@ -116,7 +118,12 @@ async def _open_relay(
         client = await stack.enter_async_context(open_client(is_proxied=False))
         failures, events, metrics = FailureMarkers(), Events(), Metrics()
         forwarder = Forwarder(client, first_byte_timeout_s=first_byte_timeout_s)
-        exchanges, scripts, usage, watch = CallLog(), ScriptRegistry(), Noted(), SessionWatch()
+        exchanges, scripts, usage, watch = (
+            CallLog(prices=prices),
+            ScriptRegistry(),
+            Noted(),
+            SessionWatch(),
+        )
         recordings = await RecordingRegistry.open(record, None)
         relay = Relay(
             resolver=resolver or _OneKey(key),

@@ -14,7 +14,9 @@ from chowder_local.core.errors.requests import ModelMissing, ModelUnknown, Provi
 from chowder_local.core.errors.upstream import ProviderFailed
 from chowder_local.core.model_endpoints import Endpoint
 from chowder_local.relay.catalogue import Catalogue
+from chowder_local.relay.prices import Price, Prices
 from chowder_local.relay.wire.errors import error_message
+from chowder_local.relay.wire.wire_format import Usage
 from chowder_local.upstream.forward import Forwarder, open_client
 from tests.scripted.serving import loopback_client
 from tests.unit.core.test_metrics import FIGURES
@@ -87,7 +89,7 @@ async def test_a_call_is_counted_kept_and_recorded_under_its_providers_name(
     ):
         await http.post(f"{relay.url}/other/chat/completions", json=ASKED)
     ((kind, counts),) = relay.usage
-    assert (kind.provider, kind.model, kind.is_billed) == ("lab", "Qwen/Qwen3:8b", is_billed)
+    assert (kind.provider, kind.model, kind.is_billed) == ("lab", "lab/Qwen/Qwen3:8b", is_billed)
     assert (counts.input_tokens, counts.output_tokens) == (12, 3)
     exchange = relay.exchanges.get("o", "ex-1")
     assert (exchange.provider, exchange.outcome) == ("lab", "answered")
@@ -98,6 +100,21 @@ async def test_a_call_is_counted_kept_and_recorded_under_its_providers_name(
     entry = json.loads(path.read_text())
     assert entry["asked"]["provider"] == "lab"
     assert len(entry["answered"]["events"]) == 4
+
+
+async def test_a_call_without_a_key_costs_something_if_its_model_has_a_price(
+    serve: Serve, open_relay: OpenRelay, http: httpx.AsyncClient
+) -> None:
+    prices = Prices({"lab/Qwen/Qwen3:8b": Price(1_000_000, 0, 0)})
+    async with (
+        serve(Upstream(ANSWER)) as url,
+        open_relay("", NOWHERE, endpoints=lab(url), prices=prices) as relay,
+    ):
+        await http.post(f"{relay.url}/other/chat/completions", json=ASKED)
+        ((kind, _),) = relay.usage
+        call = relay.exchanges.get("o", "ex-1")
+    assert kind.is_billed
+    assert call.cost_usd(Usage(input_tokens=12)) == 12
 
 
 async def test_a_recording_answers_with_no_provider_there(

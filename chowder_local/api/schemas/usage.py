@@ -37,8 +37,8 @@ class UsageView(BaseModel):
     cost_usd: Annotated[
         float | None,
         Field(
-            description="At list price, and 0 for calls without a paid provider; "
-            "null: the price of some calls is unknown.",
+            description="At list price or that of CHOWDER_PRICES, and 0 for calls without a paid "
+            "provider; null: the price of some calls is unknown.",
             examples=[0.084195],
         ),
     ]
@@ -64,7 +64,13 @@ class UsageRowView(UsageView):
         ),
     ]
     provider: Annotated[str, Field(examples=["anthropic"])]
-    model: Annotated[str | None, Field(examples=["gpt-4o"])]
+    model: Annotated[
+        str | None,
+        Field(
+            description="As messages name it: with the provider, if CHOWDER_PROVIDERS names that.",
+            examples=["gpt-4o"],
+        ),
+    ]
     is_billed: Annotated[
         bool, Field(description="Whether a provider bills it; the offline model does not.")
     ]
@@ -86,7 +92,7 @@ class UsageRowView(UsageView):
 
 
 class PricesView(BaseModel):
-    """The price lists that the costs are from."""
+    """The price lists that costs are from, unless CHOWDER_PRICES has the model."""
 
     as_of: Annotated[str, Field(examples=[prices.AS_OF])] = prices.AS_OF
     sources: Annotated[list[str], Field(examples=[list(prices.SOURCES)])] = list(prices.SOURCES)

@@ -9,6 +9,7 @@ import pytest
 
 from chowder_local.accounts.cost_report import BilledModel, CostReports
 from chowder_local.core.domain import InstanceId, ModelProvider
+from chowder_local.relay.prices import Prices
 from chowder_local.store.usage import Counts, Span, UsageKey
 from tests.scripted.world import World, open_world
 
@@ -31,7 +32,7 @@ def usage_key(instance_id: InstanceId, model: str, *, is_billed: bool = True) ->
 
 
 async def test_costs_are_summed_over_models(world: World) -> None:
-    instance, cost_reports = await world.created(), CostReports(world.usage)
+    instance, cost_reports = await world.created(), CostReports(world.usage, Prices())
     world.usage.note(usage_key(instance.id, "gpt-4o"), MILLION)
     world.usage.note(usage_key(instance.id, "gpt-4o-mini"), MILLION)
     world.usage.note(usage_key(instance.id, "gpt-4o", is_billed=False), MILLION)
@@ -44,7 +45,7 @@ async def test_costs_are_summed_over_models(world: World) -> None:
 
 
 async def test_an_unknown_price_makes_the_total_unknown(world: World) -> None:
-    instance, cost_reports = await world.created(), CostReports(world.usage)
+    instance, cost_reports = await world.created(), CostReports(world.usage, Prices())
     world.usage.note(usage_key(instance.id, "gpt-4o"), MILLION)
     world.usage.note(usage_key(instance.id, "gpt-99"), MILLION)
     report = await cost_reports.report(world.organization_id, instance.id, limit=9)
@@ -56,7 +57,7 @@ async def test_an_unknown_price_makes_the_total_unknown(world: World) -> None:
 
 
 async def test_a_report_says_whether_there_are_more_rows(world: World) -> None:
-    instance, cost_reports = await world.created(), CostReports(world.usage)
+    instance, cost_reports = await world.created(), CostReports(world.usage, Prices())
     for model in ("a", "b", "c"):
         world.usage.note(usage_key(instance.id, model), MILLION)
     report = await cost_reports.report(world.organization_id, limit=2)
@@ -65,7 +66,7 @@ async def test_a_report_says_whether_there_are_more_rows(world: World) -> None:
 
 async def test_a_span_of_days_is_summed_by_day_model_and_instance(world: World) -> None:
     first, second = await world.created(), await world.created()
-    cost_reports, day = CostReports(world.usage), date(2026, 5, 4)
+    cost_reports, day = CostReports(world.usage, Prices()), date(2026, 5, 4)
     for each in (
         usage_key(first.id, "gpt-4o"), usage_key(first.id, "gpt-99"),
         usage_key(second.id, "gpt-4o"), usage_key(second.id, "gpt-4o", is_billed=False),

@@ -95,6 +95,18 @@ def test_a_context_length_that_is_too_small_or_invalid_is_refused(value: str) ->
     assert "CHOWDER_PROVIDER_CONTEXT_TOKENS: " in refusal(PROVIDER_CONTEXT_TOKENS=value)
 
 
+def test_a_price_is_set_for_a_model_or_its_provider() -> None:
+    settings = Settings.read({"CHOWDER_PRICES": "lab/a/b=0.5/2, lab=1/4/0.1, gpt-4o=2/8"})
+    assert settings.prices == {"lab/a/b": (0.5, 2, 0.5), "lab": (1, 4, 0.1), "gpt-4o": (2, 8, 2)}
+
+
+@pytest.mark.parametrize(
+    "value", ["lab", "lab=1", "lab=1/2/3/4", "lab=-1/2", "lab=1/x", "lab=inf/1"]
+)
+def test_an_invalid_price_is_refused(value: str) -> None:
+    assert "CHOWDER_PRICES: " in refusal(PRICES=value)
+
+
 @pytest.mark.parametrize(
     ("host", "url"),
     [

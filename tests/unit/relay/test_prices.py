@@ -7,10 +7,11 @@ from datetime import date
 import pytest
 
 from chowder_local.openclaw.models import KNOWN_MODELS
-from chowder_local.relay.prices import AS_OF, PRICES, SOURCES, cost_usd
+from chowder_local.relay.prices import AS_OF, PRICES, SOURCES, Price, Prices
 from chowder_local.relay.wire.wire_format import Usage
 
 MILLION = 1_000_000
+LISTED = Prices()
 
 
 @pytest.mark.parametrize(
@@ -27,17 +28,24 @@ MILLION = 1_000_000
     ],
 )
 def test_each_kind_of_token_has_its_price(model: str, usage: Usage, cost: float) -> None:
-    assert cost_usd(model, usage, is_billed=True) == pytest.approx(cost)
+    assert LISTED.cost_usd(model, usage, is_billed=True) == pytest.approx(cost)
 
 
 def test_unbilled_usage_costs_nothing() -> None:
-    assert cost_usd("gpt-4o", Usage(MILLION), is_billed=False) == 0
-    assert cost_usd("who knows", Usage(MILLION), is_billed=False) == 0
+    assert LISTED.cost_usd("gpt-4o", Usage(MILLION), is_billed=False) == 0
+    assert LISTED.cost_usd("who knows", Usage(MILLION), is_billed=False) == 0
+
+
+def test_the_operators_own_price_of_a_model_or_provider_comes_first() -> None:
+    prices = Prices({"lab/tiny": Price(1, 2, 1), "lab": Price(3, 4, 3), "gpt-4o": Price(5, 6, 5)})
+    costs = {"lab/tiny": 1, "lab/other": 3, "gpt-4o": 5, "gpt-4o-mini": 0.15, "tiny": None}
+    for model, cost in costs.items():
+        assert prices.cost_usd(model, Usage(MILLION), is_billed=True) == cost
 
 
 @pytest.mark.parametrize("model", ["gpt-4o-unheard-of", "", None])
 def test_the_price_of_an_unknown_model_is_not_guessed(model: str | None) -> None:
-    assert cost_usd(model, Usage(MILLION), is_billed=True) is None
+    assert LISTED.cost_usd(model, Usage(MILLION), is_billed=True) is None
 
 
 def test_every_model_of_the_agent_configuration_has_a_price() -> None:
