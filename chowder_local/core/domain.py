@@ -286,6 +286,8 @@ class SandboxInfo:
     gateway_url: str | None = None
     exit_code: int | None = None
     is_oom_killed: bool = False
+    memory_limit_mb: int | None = None
+    """None if it has none, or if only a list of sandboxes was read."""
     is_signalled: bool = False
     """Whether it exited after a signal that was sent through the engine."""
     egress: Egress = Egress.ON

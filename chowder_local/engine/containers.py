@@ -67,6 +67,7 @@ def parse_container(sandbox_id: SandboxId, attributes: dict[str, Any]) -> Sandbo
     bindings = attributes["NetworkSettings"]["Ports"].get(f"{GATEWAY_PORT}/tcp") or []
     port = next((binding["HostPort"] for binding in bindings), None)
     networks = attributes["NetworkSettings"].get("Networks") or {}
+    memory_bytes = (attributes.get("HostConfig") or {}).get("Memory") or 0
     return SandboxInfo(
         sandbox_id,
         _state(state["Status"]),
@@ -74,6 +75,7 @@ def parse_container(sandbox_id: SandboxId, attributes: dict[str, Any]) -> Sandbo
         egress=_egress(networks),
         exit_code=state.get("ExitCode"),
         is_oom_killed=bool(state.get("OOMKilled")),
+        memory_limit_mb=memory_bytes // (1024 * 1024) or None,
     )
 
 

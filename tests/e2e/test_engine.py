@@ -248,5 +248,6 @@ def test_an_agent_that_runs_out_of_memory_again_and_again_is_given_up_with_words
     assert api.message(running, "Now eat memory.").status_code == 502
     status, error = comes_to(api, running)
     assert status == "error"
-    assert "ran out of memory and has died" in error
+    assert "ran out of memory (its limit is " in error
+    assert " MB; raise CHOWDER_MEMORY_LIMIT_MB) and has died" in error
     assert "Its files are kept" in error

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from chowder_local.core.domain import InstanceStatus, SandboxInfo, SandboxState
 from chowder_local.core.events import EventType
+from chowder_local.instances.lifecycle.readiness import out_of_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -158,7 +159,7 @@ class Healing:
         if not has_died or not self._dies_too_often(instance):
             await self._boot_again(instance)
             return
-        what = "ran out of memory" if sandbox.is_oom_killed else f"is {sandbox.state}"
+        what = out_of_memory(sandbox) if sandbox.is_oom_killed else f"is {sandbox.state}"
         await self._transitions.to_error(
             instance,
             f"The sandbox {what} and has died {DEATHS_ALLOWED + 1} times within "

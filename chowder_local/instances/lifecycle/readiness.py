@@ -119,11 +119,19 @@ def significant_lines(text: str) -> list[str]:
     return (significant or lines)[-QUOTED_LINES:]
 
 
+def out_of_memory(sandbox: SandboxInfo) -> str:
+    """What has ended a sandbox that the kernel killed, with the limit and how to raise it."""
+    limit = (
+        "" if sandbox.memory_limit_mb is None else f"its limit is {sandbox.memory_limit_mb} MB; "
+    )
+    return f"ran out of memory ({limit}raise CHOWDER_MEMORY_LIMIT_MB)"
+
+
 def _ending(sandbox: SandboxInfo) -> str:
     if sandbox.state is SandboxState.MISSING:
         return "is gone from the engine"
     if sandbox.is_oom_killed:
-        return "was killed because it used more memory than it may"
+        return out_of_memory(sandbox)
     if sandbox.state is SandboxState.EXITED:
         return f"ended with exit code {sandbox.exit_code}"
     return f"is {sandbox.state} instead of running"

@@ -23,7 +23,11 @@ PORTS = {"18789/tcp": [{"HostIp": "127.0.0.1", "HostPort": "32768"}]}
 
 def inspected(ports: dict[str, Any], networks: dict[str, Any] | None) -> dict[str, Any]:
     state = {"Status": "running", "ExitCode": 0, "OOMKilled": False}
-    return {"State": state, "NetworkSettings": {"Ports": ports, "Networks": networks}}
+    return {
+        "State": state,
+        "HostConfig": {"Memory": 640 * 1024 * 1024},
+        "NetworkSettings": {"Ports": ports, "Networks": networks},
+    }
 
 
 def listed(port: int | None, networks: dict[str, Any] | None) -> dict[str, Any]:
@@ -55,6 +59,7 @@ def test_the_gateways_url_and_the_egress_follow_from_the_networks(
 ) -> None:
     one = parse_container(ID, inspected({} if port is None else PORTS, networks))
     assert (one.gateway_url, one.egress, one.state) == (url, egress, SandboxState.RUNNING)
+    assert one.memory_limit_mb == 640
     row = parse_row(listed(port, networks))
     assert row is not None
     assert (row.gateway_url, row.egress, row.id) == (url, egress, ID)

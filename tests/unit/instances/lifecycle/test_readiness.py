@@ -99,8 +99,8 @@ async def test_a_node_that_stays_away_ends_a_boot(
         (SandboxInfo(ID, SandboxState.MISSING), "is gone from the engine"),
         (SandboxInfo(ID, SandboxState.EXITED, exit_code=78), "ended with exit code 78"),
         (
-            SandboxInfo(ID, SandboxState.EXITED, exit_code=137, is_oom_killed=True),
-            "was killed because it used more memory than it may",
+            SandboxInfo(ID, SandboxState.EXITED, is_oom_killed=True, memory_limit_mb=640),
+            "ran out of memory (its limit is 640 MB; raise CHOWDER_MEMORY_LIMIT_MB)",
         ),
         (SandboxInfo(ID, SandboxState.PAUSED, "http://x"), "is paused instead of running"),
         (SandboxInfo(ID, SandboxState.CREATED), "is created instead of running"),
@@ -169,7 +169,7 @@ async def test_a_container_that_dies_during_the_wait_ends_it(world: World) -> No
     world.engine.put(ID, SandboxState.RUNNING)
     sandbox = await world.engine.inspect(ID)
     world.engine.put(ID, SandboxState.EXITED, exit_code=137, is_oom_killed=True)
-    with pytest.raises(BootFailed, match="more memory than it may"):
+    with pytest.raises(BootFailed, match="ran out of memory"):
         await world.readiness.wait(sandbox)
 
 

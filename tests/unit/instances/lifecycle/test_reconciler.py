@@ -280,7 +280,10 @@ async def test_an_agent_that_dies_too_often_gets_an_error(world: World) -> None:
     given_up = await died(world, instance, is_oom_killed=True)
     assert given_up.status is ERROR
     assert given_up.error_message is not None
-    assert "ran out of memory and has died 4 times within 300 s" in given_up.error_message
+    assert (
+        "ran out of memory (raise CHOWDER_MEMORY_LIMIT_MB) and has died 4 times within 300 s"
+        in (given_up.error_message)
+    )
     assert f"chowder-local logs {instance.id}" in given_up.error_message
     assert instance.sandbox_id in world.engine.volume_ids
 
