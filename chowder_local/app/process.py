@@ -50,7 +50,7 @@ def run(settings: Settings, env: Mapping[str, str]) -> int:
 
     Raises ChowderError if the server cannot start.
     """
-    logs.configure(settings.log_level, settings.log_format)
+    logs.configure(settings.log_level, settings.log_format, settings.log_file)
     raise_descriptor_limit()
     with _held_data_dir(settings), bound_socket(settings.host, settings.port) as bound:
         machine = _machine(settings, env)

@@ -35,12 +35,17 @@ _SECRETS = re.compile(
     r"chd_(?:org|sk)_[\w-]+"
     r"|chowder-[0-9a-f]{12}\.[\w-]{16,}"
     r"|\b(?:sk-|AIza|ghp_|xox[a-z]-)[\w-]{8,}"
+    # Tokens of Telegram, of Discord, and JWTs.
+    r"|\b\d{8,10}:[\w-]{35}\b"
+    r"|\b[\w-]{24,28}\.[\w-]{6}\.[\w-]{27,}"
+    r"|\beyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]{10,}"
     r"|(?<=Bearer )[^\s\"']+"
     r"|(?<=://)[^/\s\"'@]+(?=@)"
 )
 
 LOG_BYTES = 512 * 1024
-"""How much of the log's end is packed."""
+"""How much of a log's end is packed."""
+AGENT_LOG_LINES = 1000
 CALL_TIMEOUT_S = 5.0
 
 _SANDBOX_ID = re.compile(r"chowder-[0-9a-f]{12}")
@@ -62,7 +67,10 @@ def write_bundle(
         "containers.json": lambda: _containers(settings, env),
         "server.log": lambda: _log(settings.log_file),
     }
+    if (former := settings.log_file.with_name("server.log.1")).exists():
+        contents["server.log.1"] = lambda: _log(former)
     texts = {name: _text(content) for name, content in contents.items()}
+    texts |= _agent_logs(settings, env)
     sandbox_ids = {each for text in texts.values() for each in _SANDBOX_ID.findall(text)}
     secrets = {*secret_values(env), *_own_secrets(settings, sandbox_ids)}
     # In JSON some characters of a secret are escaped.
@@ -115,6 +123,16 @@ def _containers(settings: Settings, env: Mapping[str, str]) -> Any:
     from chowder_local.engine.store_resources import inspect_store
 
     return inspect_store(settings.store_file.read_text().strip(), env)
+
+
+def _agent_logs(settings: Settings, env: Mapping[str, str]) -> dict[str, str]:
+    from chowder_local.engine.store_resources import read_logs
+
+    # Without an engine, containers.json says why there are none.
+    with suppress(ChowderError, OSError):
+        logs = read_logs(settings.store_file.read_text().strip(), env, AGENT_LOG_LINES)
+        return {f"agents/{name}.log": text[-LOG_BYTES:] for name, text in logs.items()}
+    return {}
 
 
 def _log(path: Path) -> str:

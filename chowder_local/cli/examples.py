@@ -57,7 +57,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "snapshots restore": ("snapshots restore support before-release",),
     "snapshots rm": ("snapshots rm before-release --yes",),
     "chat": ("chat support", 'chat support --session orders "Where is order 7?"'),
-    "logs": ("logs support --follow", "logs support --since 10m"),
+    "logs": ("logs support --follow", "logs support --since 10m", "logs --all"),
     "sessions ls": ("sessions ls support",),
     "sessions show": ("sessions show support orders --limit 20",),
     "trace": ("trace support", "trace support --list", "trace support resp_0f8fad5b"),

@@ -1,21 +1,26 @@
-"""`logs`: prints the log of an agent's sandbox."""
+"""`logs`: prints the logs of agents' sandboxes."""
 
 from __future__ import annotations
 
 import re
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from functools import partial
+from threading import Thread
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from chowder_local.cli.completion import complete_instance
 from chowder_local.cli.context import pass_client
 from chowder_local.cli.options import Command
-from chowder_local.cli.output import say
+from chowder_local.cli.output import note, say
 from chowder_local.cli.resolve import find_instance
+from chowder_local.core.errors import ChowderError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
     from chowder_local.client import Client
 
 
@@ -41,7 +46,8 @@ class Since(click.ParamType[datetime]):
 
 
 @click.command(cls=Command)
-@click.argument("instance", shell_complete=complete_instance)
+@click.argument("instance", required=False, shell_complete=complete_instance)
+@click.option("--all", "is_all", is_flag=True, help="All agents; their names begin the lines.")
 @click.option("-f", "--follow", is_flag=True, help="Print new lines as they come.")
 @click.option(
     "--tail", type=click.IntRange(1), default=200, show_default=True, help="Number of latest lines."
@@ -52,9 +58,46 @@ class Since(click.ParamType[datetime]):
     help="Leave out lines before this time, or before so long ago: 10m, 2h.",
 )
 @pass_client
-def logs(client: Client, instance: str, follow: bool, tail: int, since: datetime | None) -> None:
-    """Print the log of the sandbox of INSTANCE (name, id, or beginning of an id)."""
-    agent = find_instance(client, instance)
-    with closing(client.logs(agent["id"], tail, follow=follow, since=since)) as lines:
+def logs(
+    client: Client,
+    instance: str | None,
+    is_all: bool,
+    follow: bool,
+    tail: int,
+    since: datetime | None,
+) -> None:
+    """Print the log of the sandbox of INSTANCE (name, id, or beginning of an id).
+
+    With --all and --follow, the agents are those that there are now.
+    """
+    if is_all is (instance is not None):
+        raise click.UsageError("Give either INSTANCE or --all.")
+
+    read = partial(client.logs, tail=tail, follow=follow, since=since)
+    if instance is not None:
+        _show(read, find_instance(client, instance)["id"])
+        return
+    # One that is followed has no end. Daemons, so that Ctrl-C ends them all.
+    threads = [
+        Thread(target=_show_one_of_all, args=(read, agent), daemon=True)
+        for agent in client.instances()
+    ]
+    for thread in threads:
+        thread.start()
+        if not follow:
+            thread.join()
+    for thread in threads:
+        thread.join()
+
+
+def _show(read: Callable[[str], Generator[str]], instance_id: str, prefix: str = "") -> None:
+    with closing(read(instance_id)) as lines:
         for line in lines:
-            say(line)
+            say(prefix + line)
+
+
+def _show_one_of_all(read: Callable[[str], Generator[str]], agent: dict[str, Any]) -> None:
+    try:
+        _show(read, agent["id"], f"{agent['name']} | ")
+    except ChowderError as failure:
+        note(f"{agent['name']}: {failure}")

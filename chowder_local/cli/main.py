@@ -31,7 +31,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "instances": ("instances", "List, create, copy, stop, start and remove agents."),
     "snapshots": ("snapshots", "List, take, restore and remove snapshots of agents."),
     "chat": ("chat", "Talk to an agent."),
-    "logs": ("logs", "Print the log of an agent's sandbox."),
+    "logs": ("logs", "Print the logs of agents' sandboxes."),
     "sessions": ("history", "List and read the sessions of an agent."),
     "trace": ("trace", "Show what an agent did for an answer, step by step."),
     "usage": ("history", "Show what model calls cost."),

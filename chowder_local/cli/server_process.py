@@ -276,7 +276,8 @@ def _terminate(process: subprocess.Popen[bytes]) -> None:
 def _error_or_log_tail(log_file: Path, start: int) -> str:
     """The error that the server ended with, or else the last lines of its log."""
     with log_file.open("rb") as log:
-        log.seek(start)
+        # Since then, the server may have begun a new file.
+        log.seek(start if start <= log.seek(0, os.SEEK_END) else 0)
         lines = log.read().decode("utf-8", "replace").splitlines()
     # The command line writes one such line before it ends.
     for index in range(len(lines) - 1, -1, -1):

@@ -5,15 +5,60 @@ from __future__ import annotations
 import json
 import logging
 import logging.config
+import os
+import sys
+from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from chowder_local.core import request_context
+from chowder_local.core.data_dir import touch_private
+
+if TYPE_CHECKING:
+    import io
+
+FILE_BYTES = 10 * 1024 * 1024
+FORMER_FILES = 2
 
 
-def configure(level: str, log_format: str = "line") -> None:
-    """Sets up logging for the process, including uvicorn's loggers."""
-    logging.config.dictConfig(_config(level, log_format))
+def configure(level: str, log_format: str = "line", file: Path | None = None) -> None:
+    """Sets up logging for the process, including uvicorn's loggers.
+
+    If standard error is `file`, as `up --detach` sets it, the file is rotated.
+    """
+    logging.config.dictConfig(_config(level, log_format, _stderr_handler(file)))
+
+
+class RotatingStderr(RotatingFileHandler):
+    """Keeps the file of standard output and error bounded: both follow it to the new file."""
+
+    def doRollover(self) -> None:  # noqa: N802 - logging's own name
+        """Continues in a new file."""
+        super().doRollover()
+        if self.stream is not None:
+            for descriptor in (1, 2):
+                os.dup2(self.stream.fileno(), descriptor)
+
+    def _open(self) -> io.TextIOWrapper:
+        touch_private(Path(self.baseFilename))
+        return super()._open()
+
+
+def _stderr_handler(file: Path | None) -> dict[str, Any]:
+    # Under pytest standard error may be no file, and the file may be missing.
+    with suppress(OSError, ValueError):
+        if file is not None and os.path.samestat(file.stat(), os.fstat(sys.stderr.fileno())):
+            return {
+                "class": f"{__name__}.RotatingStderr",
+                "filename": str(file),
+                "maxBytes": FILE_BYTES,
+                "backupCount": FORMER_FILES,
+                "encoding": "utf-8",
+                "errors": "backslashreplace",
+            }
+    return {"class": "logging.StreamHandler"}
 
 
 class Line(logging.Formatter):
@@ -47,7 +92,7 @@ class JsonLine(logging.Formatter):
         return json.dumps({name: value for name, value in entry.items() if value is not None})
 
 
-def _config(level: str, log_format: str) -> dict[str, Any]:
+def _config(level: str, log_format: str, handler: dict[str, Any]) -> dict[str, Any]:
     return {
         "version": 1,
         "disable_existing_loggers": False,
@@ -55,7 +100,7 @@ def _config(level: str, log_format: str) -> dict[str, Any]:
             "line": {"()": Line, "format": "%(asctime)s %(levelname)-7s %(name)s: %(message)s"},
             "json": {"()": JsonLine},
         },
-        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": log_format}},
+        "handlers": {"stderr": {**handler, "formatter": log_format}},
         "root": {"level": "WARNING", "handlers": ["stderr"]},
         "loggers": {
             "chowder_local": {"level": level.upper()},

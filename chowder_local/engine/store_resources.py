@@ -56,6 +56,20 @@ def inspect_store(store_id: str, env: Mapping[str, str]) -> list[dict[str, Any]]
         return [redacted(each.attrs) for each in containers if is_of_store(each.labels, store_id)]
 
 
+def read_logs(store_id: str, env: Mapping[str, str], lines: int) -> dict[str, str]:
+    """The last lines of each of the store's containers by its name. Raises as `engine_client`."""
+    refusal = "The engine could not read the agents' logs"
+    with engine_client(env, refusal, INSPECT_TIMEOUT_S) as (client, _):
+        containers = client.containers.list(
+            all=True, filters=store_filter(store_id), ignore_removed=True
+        )
+        return {
+            str(each.name): each.logs(tail=lines).decode(errors="replace")
+            for each in containers
+            if is_of_store(each.labels, store_id)
+        }
+
+
 def redacted(attrs: Mapping[str, Any]) -> dict[str, Any]:
     """A container's reported attributes, with the names but not the values of its environment."""
     parts = {

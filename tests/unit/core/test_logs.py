@@ -4,16 +4,48 @@ from __future__ import annotations
 
 import json
 import logging
+import stat
+import subprocess
 import sys
 from contextvars import copy_context
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from chowder_local.core import request_context
 from chowder_local.core.domain import InstanceId
 from chowder_local.core.logs import JsonLine, Line
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ENDLESS = """
+import logging, sys
+from pathlib import Path
+from chowder_local.core import logs
+logs.FILE_BYTES = 200
+logs.configure("info", file=Path(sys.argv[1]))
+for number in range(20):
+    logging.getLogger("chowder_local.x").info("line %s of the log", number)
+print("the end", file=sys.stderr)
+"""
+
+
+def test_the_log_of_a_detached_server_is_bounded_and_stays_its_standard_error(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "server.log"
+    with path.open("ab") as log:
+        subprocess.run(
+            [sys.executable, "-c", ENDLESS, str(path)], stdout=log, stderr=log, check=True
+        )
+    files = sorted(tmp_path.iterdir())
+    assert [each.name for each in files] == ["server.log", "server.log.1", "server.log.2"]
+    assert all(each.stat().st_size <= 300 for each in files)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    *_, last, end = path.read_text().splitlines()
+    assert (last.endswith("line 19 of the log"), end) == (True, "the end")
 
 
 def record(message: str, *args: object, **fields: Any) -> logging.LogRecord:

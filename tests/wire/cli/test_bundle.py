@@ -27,6 +27,9 @@ SECRETS = [
     "planted6-bearer",
     SANDBOX_TOKEN,
     SecretBox(SECRET).gateway_token("chowder-0123456789ab"),
+    f"1234567890:{'telegram-' * 4}",
+    f"{'discord-' * 3}.plantd.{'token-' * 5}"[:-1],
+    "eyJwbGFudGVkIjoxfQ.eyJwbGFudGVkIjoyfQ.c2lnbmF0dXJl",
 ]
 
 
@@ -36,7 +39,7 @@ def read(path: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def bundled(serve: Serve, tmp_path: Path) -> dict[str, str]:
+def bundled(serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """The files of an archive that was written where secrets are in every source."""
     env, _ = serve({"GET /local/health": {"status": "ok", "said": f"key {SECRETS[0]}"}})
     (tmp_path / "default.key").write_text(SECRETS[0])
@@ -50,6 +53,13 @@ def bundled(serve: Serve, tmp_path: Path) -> dict[str, str]:
         "CHOWDER_BASE_IMAGE": f"image-{SECRETS[3]}",
         "CHOWDER_PORT": "3000",
     }
+    (tmp_path / "store.id").write_text("0123456789ab")
+    (tmp_path / "server.log.1").write_text("former")
+    # The engine's answer; tests/e2e has real ones.
+    agents = {"chowder-0123456789ab": "\n".join(lines)}
+    monkeypatch.setattr(
+        "chowder_local.engine.store_resources.read_logs", lambda store_id, env, lines: agents
+    )
     path = tmp_path / "bundle.zip"
     assert run(["doctor", "--bundle", str(path)], env) == 1
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -59,7 +69,7 @@ def bundled(serve: Serve, tmp_path: Path) -> dict[str, str]:
 def test_a_bundle_has_what_a_report_needs(bundled: dict[str, str]) -> None:
     assert list(bundled) == [
         "versions.json", "settings.json", "findings.json", "health.json", "containers.json",
-        "server.log",
+        "server.log", "server.log.1", "agents/chowder-0123456789ab.log",
     ]  # fmt: skip
     assert json.loads(bundled["settings.json"])["port"] == 3000
     assert json.loads(bundled["settings.json"])["openai_base_url"].endswith("@proxy.example/v1")

@@ -257,6 +257,26 @@ def test_the_gateway_is_shown_with_its_token(serve: Serve, capsys: Output) -> No
     assert json.loads(capsys.readouterr().out)["token"] == "t0k"
 
 
+def test_the_logs_of_all_agents_begin_with_their_names(serve: Serve, capsys: Output) -> None:
+    agents = [{"id": "a", "name": "cod"}, {"id": "b", "name": "eel"}, {"id": "c", "name": "ray"}]
+    more = "logs?tail=200&follow=false"
+    env, _ = serve(
+        {
+            "GET /v1/instances": agents,
+            f"GET /local/instances/a/{more}": b"one\ntwo\n",
+            f"GET /local/instances/b/{more}": (409, {"detail": "Not now."}),
+            f"GET /local/instances/c/{more}": b"three\n",
+        }
+    )
+    assert run(["logs", "--all"], env) == 0
+    assert capsys.readouterr() == (
+        "cod | one\ncod | two\nray | three\n",
+        "eel: Not now. (HTTP 409)\n",
+    )
+    for wrong in (["logs"], ["logs", "cod", "--all"]):
+        assert run(wrong, env) == 2
+
+
 def test_logs_are_printed_line_by_line(serve: Serve, capsys: Output) -> None:
     path = f"GET /local{PATH[3:]}/logs"
     env, _ = serve(

@@ -2,6 +2,8 @@
 
 import json
 import os
+import shutil
+import subprocess
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -299,3 +301,16 @@ def test_an_invalid_seed_file_is_refused_before_the_start(tmp_path: Path, capsys
     assert run(["up", "--seed", str(tmp_path / "seed.yaml")], env) == 2
     assert "seed.yaml, line 1" in capsys.readouterr().err
     assert not (tmp_path / "data").exists()
+
+
+def test_the_help_of_the_checkouts_script_needs_no_environment(tmp_path: Path) -> None:
+    root = Path(__file__).parents[3]
+    for name in ("scripts/up", "docs/reference/cli.md"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        shutil.copy(root / name, tmp_path / name)
+    command = ["/bin/sh", str(tmp_path / "scripts/up"), "--offline", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("## chowder-local up\n")
+    assert "| `--offline` |" in done.stdout
+    assert "chowder-local down" not in done.stdout
