@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from cryptography.fernet import InvalidToken
 
 from chowder_local.accounts.authentication import organization_key
-from chowder_local.core.domain import Organization, OrganizationId, Tier
+from chowder_local.core.domain import OFFLINE_KEY, Organization, OrganizationId, Tier
 from chowder_local.core.errors.requests import OrganizationNotFound
 from chowder_local.core.secrets import digest
 
@@ -32,6 +32,8 @@ class OrganizationDetails:
 
     organization: Organization
     instance_count: int
+    offline_providers: tuple[ModelProvider, ...] = ()
+    """Those of its providers for which the offline model answers."""
 
     @property
     def instance_limit(self) -> int | None:
@@ -71,7 +73,7 @@ class Organizations:
         key, raw_key = organization_key(organization.id, now)
         await self._queries.add(organization, key, digest(raw_key), encrypted)
         log.info("Organization %s signed up as %s", organization.id, tier)
-        return OrganizationDetails(organization, instance_count=0), raw_key
+        return await self._detailed(organization), raw_key
 
     async def details(self, organization_id: OrganizationId) -> OrganizationDetails:
         """The organization's details. Raises OrganizationNotFound if it does not exist."""
@@ -137,7 +139,12 @@ class Organizations:
         if organization is None:
             raise OrganizationNotFound
         count = await self._queries.instance_count(organization.id)
-        return OrganizationDetails(organization, instance_count=count)
+        offline = [
+            provider
+            for provider in organization.model_providers
+            if await self.model_key(organization.id, provider) == OFFLINE_KEY
+        ]
+        return OrganizationDetails(organization, count, tuple(offline))
 
     def _encrypted(
         self, model_keys: Mapping[ModelProvider, str]

@@ -52,6 +52,7 @@ def ls(client: Client, output: Output, instance: str) -> None:
 @output_option
 @click.argument("instance", shell_complete=complete_instance)
 @click.argument("name", required=False)
+@click.option("-s", "--session", help="Name of the session, in place of NAME, as in `chat`.")
 @click.option("--key", help="OpenClaw's key of a session without a name, as 'ls' shows it.")
 @click.option(
     "--limit", default=100, show_default=True, type=click.IntRange(1, 1000), help="Last messages."
@@ -63,16 +64,19 @@ def show(
     output: Output,
     instance: str,
     name: str | None,
+    session: str | None,
     key: str | None,
     limit: int,
     before: int | None,
 ) -> None:
     """Print the transcript of the session NAME of INSTANCE; by default, the main session."""
-    if name is not None and key is not None:
-        raise click.UsageError("Give the name of a session or its --key, not both.")
+    if sum(each is not None for each in (name, session, key)) > 1:
+        raise click.UsageError("Give NAME, --session or --key, and only one of them.")
     with context.client() as client:
         instance_id = find_instance(client, instance)["id"]
-        transcript = client.transcript(instance_id, name, key=key, limit=limit, before=before)
+        transcript = client.transcript(
+            instance_id, name if session is None else session, key=key, limit=limit, before=before
+        )
     if output is Output.JSON:
         show_json(transcript)
         return

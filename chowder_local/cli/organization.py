@@ -104,10 +104,16 @@ def _use(view: dict[str, Any]) -> str:
 
 
 def _show(view: dict[str, Any], output: Output) -> None:
+    # A server of an earlier release does not say.
+    offline = view.get("offline_providers", ())
+
+    def describe(provider: str) -> str:
+        return f"{provider} (offline)" if provider in offline else provider
+
     lines = (
         f"Name         {view['name']}",
         f"Id           {view['id']}",
-        f"Model keys   {', '.join(view['model_providers']) or 'none'}",
+        f"Model keys   {', '.join(map(describe, view['model_providers'])) or 'none'}",
         f"Tier         {view['subscription_tier']}: {_use(view)}",
     )
     show_result(view, "\n".join(lines), output=output)

@@ -14,6 +14,7 @@ from chowder_local.cli.history import session_title
 from chowder_local.cli.options import Command, Group, output_option
 from chowder_local.cli.output import Output, count_of, note, say, show_json, show_list, show_table
 from chowder_local.cli.resolve import find_instance, find_instance_id
+from chowder_local.core.formatting import size_of
 
 if TYPE_CHECKING:
     from chowder_local.client import Client
@@ -93,15 +94,17 @@ def exchanges(
 
 
 def _exchange_row(exchange: dict[str, Any]) -> tuple[str, ...]:
+    # The source already says that it was the offline model.
+    outcome = "answered" if exchange["outcome"] == "offline" else exchange["outcome"]
     return (
         exchange["id"],
         exchange["at"][11:19],
         session_title(exchange),
         exchange["source"],
-        exchange["outcome"] or "…",
+        outcome or "…",
         "…" if exchange["took_s"] is None else f"{exchange['took_s']:.2f} s",
-        str(exchange["request_bytes"]),
-        str(exchange["answer_bytes"]),
+        size_of(exchange["request_bytes"]),
+        size_of(exchange["answer_bytes"]),
     )
 
 

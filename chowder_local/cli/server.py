@@ -143,7 +143,9 @@ def _status_rows(health: Mapping[str, Any]) -> list[tuple[str, str]]:
     engine = health.get("engine") or {}
     version = engine.get("version") if engine.get("reachable") else f"down: {engine.get('error')}"
     counts = health.get("instances") or {}
-    agents = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+    # Terminated ones are rows without an agent.
+    is_shown = {status: bool(count) for status, count in counts.items()} | {"terminated": False}
+    agents = ", ".join(f"{count} {status}" for status, count in counts.items() if is_shown[status])
     return [
         ("Status", f"{health.get('status')}, since {health.get('started_at')}"),
         ("Base URL", str(health.get("base_url"))),

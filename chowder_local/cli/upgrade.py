@@ -100,5 +100,11 @@ def _roll_back(
 def _findings(report: dict[str, Any]) -> Iterator[str]:
     verdict = "can" if report["can_upgrade"] else "cannot"
     yield f"It {verdict} go from OpenClaw {report['from_version']} to {report['to_version']}."
-    for each in report["findings"]:
-        yield f"{each['severity']:8} {each['check']}: {each['message']}"
+    for is_expected in (False, True):
+        found = [each for each in report["findings"] if each["is_expected"] is is_expected]
+        if is_expected and found:
+            yield "Expected, as every upgrade has it or the present release finds it as well:"
+        if not is_expected and not found:
+            yield "The checks find nothing unexpected."
+        for each in found:
+            yield f"{each['severity']:8} {each['check']}: {each['message']}"

@@ -16,6 +16,7 @@ MEMBERS = {
     "id",
     "name",
     "model_providers",
+    "offline_providers",
     "subscription_tier",
     "instance_limit",
     "instance_count",

@@ -79,10 +79,13 @@ async def test_an_upgrade_names_the_snapshot_to_go_back_to(http: Api) -> None:
 async def test_a_dry_run_says_whether_the_agent_can_be_upgraded(http: Api) -> None:
     instance = await agent(http)
     finding = {"check": "database/state", "severity": "error", "message": "it is incompatible"}
-    http.world.engine.examination = json.dumps({"findings": [finding]}).encode()
+    http.world.engine.examinations["2026.9.7"] = json.dumps({"findings": [finding]}).encode()
     body = {"to": "2026.9.7", "dry_run": True}
     view = (await http.post(f"/local/instances/{instance.id}/upgrade", json=body)).json()
-    assert (view["can_upgrade"], view["findings"]) == (False, [finding])
+    assert (view["can_upgrade"], view["findings"]) == (
+        False,
+        [finding | {"is_expected": False}],
+    )
     assert (view["snapshot_id"], view["status"]) == (None, "running")
 
 

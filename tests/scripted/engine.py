@@ -72,7 +72,8 @@ class ScriptedEngine:
         self.versions: set[str] = {"2026.9.5", "2026.9.6", "2026.9.7"}
         """The OpenClaw releases whose images it has; 2026.9.6 is the server's own."""
         self.booted_versions: dict[SandboxId, str] = {}
-        self.examination = b'{"findings": []}'
+        self.examinations: dict[str, bytes] = {}
+        """The findings of each release's checks, as JSON."""
         self.node_list: list[EngineNode] = []
         self.node_names: dict[SandboxId, str] = {}
         """Where sandboxes are; the others are on the first node."""
@@ -173,7 +174,7 @@ class ScriptedEngine:
         self, program: str, source: Path, files: Mapping[str, bytes], version: str
     ) -> bytes:
         await self._call("examine_home")
-        return self.examination
+        return self.examinations.get(version, b"{}")
 
     async def boot(self, spec: SandboxSpec) -> SandboxInfo:
         await self._fail("boot", spec.id)

@@ -118,7 +118,7 @@ async def upgrade(request: Request) -> UpgradeView:
         to_version=serving.upgrade_checks.versions.release(body.to),
         snapshot_id=snapshot_id,
         status=instance.status,
-        can_upgrade=all(each.severity != ERROR for each in findings),
+        can_upgrade=all(each.severity != ERROR or each.is_expected for each in findings),
         findings=[UpgradeFindingView.model_validate(each) for each in findings],
     )
 

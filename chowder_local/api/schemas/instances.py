@@ -148,6 +148,10 @@ class UpgradeFindingView(View):
     check: Annotated[str, Field(examples=["core/doctor/gateway-config"])]
     severity: Annotated[str, Field(examples=["warning"])]
     message: Annotated[str, Field(examples=["gateway.mode is unset"])]
+    is_expected: Annotated[
+        bool,
+        Field(description="Whether every upgrade has it, or the present release finds it as well."),
+    ]
 
 
 class UpgradeView(View):
@@ -165,7 +169,10 @@ class UpgradeView(View):
         Field(description="`provisioning` while it boots with the new release."),
     ]
     can_upgrade: Annotated[
-        bool, Field(description="False if a finding of a dry run is an `error`.", examples=[True])
+        bool,
+        Field(
+            description="False if a finding of a dry run is an unexpected `error`.", examples=[True]
+        ),
     ]
     findings: Annotated[
         list[UpgradeFindingView], Field(description="Of a dry run, by OpenClaw's own doctor.")

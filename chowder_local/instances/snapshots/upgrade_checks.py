@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from chowder_local.openclaw.config.agent_config import CONFIG_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from chowder_local.core.domain import Instance
     from chowder_local.instances.configuration.initial_config import InitialConfigs
@@ -35,6 +36,8 @@ class UpgradeFinding:
     check: str
     severity: str
     message: str
+    is_expected: bool = field(compare=False)
+    """Whether it is no news of this release: every upgrade has it, or the present release does."""
 
 
 class UpgradeChecks:
@@ -75,18 +78,25 @@ class UpgradeChecks:
         return instance
 
     async def examine(self, instance: Instance, version: str) -> list[UpgradeFinding]:
-        """What the release's own checks find in a copy of the agent, the worst first.
+        """What the release's own checks find in a copy of the agent, news and the worst first.
 
-        The agent goes on meanwhile. Raises as `Snapshots.take`, and EngineUnavailable.
+        What the present release finds as well is expected. The agent goes on meanwhile. Raises as
+        `Snapshots.take`, and EngineUnavailable.
         """
         async with self._snapshots.capture(instance) as snapshot:
             config = await self._initial_configs.of_snapshot(instance, snapshot)
-            answer = await self._engine.examine_home(
-                self._program,
-                self._snapshots.archives.path(snapshot.id),
-                {CONFIG_FILE: config},
-                version,
-            )
+            archive = self._snapshots.archives.path(snapshot.id)
+            known, found = [
+                await self._findings(archive, config, each)
+                for each in (instance.openclaw_version, version)
+            ]
+        judged = (replace(each, is_expected=each.is_expected or each in known) for each in found)
+        return sorted(judged, key=lambda each: (each.is_expected, each.severity != ERROR))
+
+    async def _findings(self, archive: Path, config: bytes, version: str) -> list[UpgradeFinding]:
+        answer = await self._engine.examine_home(
+            self._program, archive, {CONFIG_FILE: config}, version
+        )
         try:
             # In a thread, which lets others run between its steps.
             report = await asyncio.to_thread(untrusted_json.read_encodable_object, answer)
@@ -95,14 +105,15 @@ class UpgradeChecks:
                 f"The checks of OpenClaw {version} gave no report on the agent's files: {invalid}. "
                 "What the agent keeps may disturb them: remove its plugins, and try again."
             ) from None
-        findings = list(_findings(report))[:MAX_FINDINGS]
-        return sorted(findings, key=lambda each: each.severity != ERROR)
+        return list(_findings(report))[:MAX_FINDINGS]
 
 
 def _findings(answer: dict[str, Any]) -> Iterator[UpgradeFinding]:
     for each in untrusted_json.objects_of(answer.get("findings")):
-        words = [untrusted_json.text_of(each.get(name))[:MAX_CHARACTERS] for name in _MEMBERS]
-        yield UpgradeFinding(*words)
+        check, severity, message = (
+            untrusted_json.text_of(each.get(name))[:MAX_CHARACTERS] for name in _MEMBERS
+        )
+        yield UpgradeFinding(check, severity, message, each.get("is_expected") is True)
 
 
 _MEMBERS = ("check", "severity", "message")

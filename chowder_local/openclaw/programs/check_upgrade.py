@@ -34,22 +34,31 @@ def openclaw(*words: str) -> dict[str, Any] | None:
     return answer if isinstance(answer, dict) else None
 
 
-def finding(check: str, severity: str, message: str) -> dict[str, str]:
-    return {"check": check, "severity": severity, "message": message}
+def finding(
+    check: str, severity: str, message: str, *, is_expected: bool = False
+) -> dict[str, Any]:
+    return {
+        "check": check,
+        "severity": severity,
+        "message": message,
+        "is_expected": is_expected,
+    }
 
 
-def check_state(path: str) -> dict[str, str]:
+def check_state(path: str) -> dict[str, Any]:
     """Whether the release reads the database that sandbox and agents share."""
     with closing(sqlite3.connect(path)) as database:
         # One file without a journal, as the check wants it.
         database.execute("VACUUM INTO ?", (COPY,))
     answer = openclaw("database", "preflight", COPY)
     status = "unknown" if answer is None else str(answer.get("status", "unknown"))
-    severity = "info" if status in READABLE else "warning" if status == "unknown" else "error"
-    return finding("database/state", severity, f"the shared database is {status} for this release")
+    is_readable = status in READABLE
+    severity = "info" if is_readable else "warning" if status == "unknown" else "error"
+    message = f"the shared database is {status} for this release"
+    return finding("database/state", severity, message, is_expected=is_readable)
 
 
-def doctor() -> list[dict[str, str]]:
+def doctor() -> list[dict[str, Any]]:
     answer = openclaw("doctor", "--lint")
     if answer is None:
         return [finding("doctor", "warning", "this release's doctor gives no report")]
@@ -57,15 +66,16 @@ def doctor() -> list[dict[str, str]]:
     return [_parse(each) for each in (found if isinstance(found, list) else []) if each]
 
 
-def _parse(each: dict[str, Any]) -> dict[str, str]:
+def _parse(each: dict[str, Any]) -> dict[str, Any]:
     severity, message = str(each.get("severity")), str(each.get("message"))
-    if message.startswith(CRASHED):
-        # Some checks cannot read a database that the release has not migrated yet.
+    # Some checks cannot read a database that the release has not migrated yet.
+    has_crashed = message.startswith(CRASHED)
+    if has_crashed:
         severity = "warning"
-    return finding(str(each.get("checkId")), severity, message)
+    return finding(str(each.get("checkId")), severity, message, is_expected=has_crashed)
 
 
-def run(home: str) -> list[dict[str, str]]:
+def run(home: str) -> list[dict[str, Any]]:
     state = os.path.join(home, ".openclaw", STATE)
     return [*([check_state(state)] if os.path.exists(state) else []), *doctor()]
 

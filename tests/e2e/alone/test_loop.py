@@ -460,7 +460,7 @@ async def test_no_report_of_an_upgrade_check_holds_the_loop(target: Target) -> N
         "lines": lines * (OUTPUT_BYTES // len(lines)),
         "half characters": halves,
     }.items():
-        world.engine.examination = f'{{"findings":[{findings}0]}}'.encode()
+        world.engine.examinations["2026.9.7"] = f'{{"findings":[{findings}0]}}'.encode()
         answer = await target.call(what, "POST", f"{target.path}/upgrade", ask)
         assert answer.startswith((b"HTTP/1.1 200", b"HTTP/1.1 502")), answer[:300]
     target.heartbeat.check()
@@ -574,8 +574,8 @@ async def test_no_control_answer_and_no_list_of_a_sandbox_holds_the_loop(target:
     await target.call("many skills", "GET", f"{path}/skills")
     await target.submit("many skills", f"{page}/skills/list", {})
     pairings = f"{target.path}/channels/telegram/pairings"
-    answer = await target.call("many pairings", "GET", pairings)
-    assert b"invalid list of pairings" in answer, answer
+    listed = await target.call("many pairings", "GET", pairings)
+    assert b"invalid list of pairings" in listed, listed
     target.heartbeat.check()
 
 

@@ -42,10 +42,11 @@ async def test_two_signups_share_nothing(accounts: Any) -> None:
 async def test_model_keys_are_merged_and_an_empty_one_is_removed(accounts: Any) -> None:
     organizations = accounts.organizations
     details, _ = await organizations.signup(
-        "Kitchen", tier=Tier.WHALE, model_keys={ANTHROPIC: "sk-a", OPENAI: "sk-o"}
+        "Kitchen", tier=Tier.WHALE, model_keys={ANTHROPIC: "sk-a", OPENAI: "offline"}
     )
     organization_id = details.organization.id
     assert details.organization.model_providers == (ANTHROPIC, OPENAI)
+    assert details.offline_providers == (OPENAI,)
     assert details.instance_limit is None
     accounts.clock.now += timedelta(seconds=1)
     changed = await organizations.change(

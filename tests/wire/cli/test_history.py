@@ -88,9 +88,13 @@ def test_a_session_is_chosen_by_name_or_key(serve: Serve, capsys: Output) -> Non
     show = ["sessions", "show", "fish"]
     assert run([*show, "a/b", "--limit", "5", "--before", "9", "--json"], env) == 0
     assert json.loads(capsys.readouterr().out) == empty
+    option = ["--session", "a/b", "--limit", "5", "--before", "9", "--json"]
+    assert run([*show, *option], env) == 0
+    assert json.loads(capsys.readouterr().out) == empty
     assert run([*show, "--key", "agent:main:irc"], env) == 0
     assert capsys.readouterr().err == "The session has no messages.\n"
     assert run([*show, "a/b", "--key", "agent:main:irc"], env) == 2
+    assert run([*show, "a/b", "--session", "c"], env) == 2
 
 
 def test_usage_is_a_table_with_a_sum(serve: Serve, capsys: Output) -> None:

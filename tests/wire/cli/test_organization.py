@@ -15,7 +15,8 @@ Output = pytest.CaptureFixture[str]
 KITCHEN: dict[str, Any] = {
     "id": "0a1b2c3d-4e5f",
     "name": "Kitchen",
-    "model_providers": ["anthropic"],
+    "model_providers": ["anthropic", "openai"],
+    "offline_providers": ["openai"],
     "subscription_tier": "crab",
     "instance_limit": 10,
     "instance_count": 2,
@@ -27,7 +28,9 @@ CHANGE = "PATCH /v1/organization"
 def test_the_organization_is_shown_with_its_tier(serve: Serve, capsys: Output) -> None:
     env, _ = serve({SHOW: KITCHEN})
     assert run(["organization", "show"], env) == 0
-    assert "crab: 2 of 10 instances" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "crab: 2 of 10 instances" in shown
+    assert "Model keys   anthropic, openai (offline)\n" in shown
 
 
 def test_a_model_key_is_read_from_standard_input(

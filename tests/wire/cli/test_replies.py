@@ -89,9 +89,9 @@ def test_model_calls_are_a_table(serve: Serve, capsys: Output) -> None:
     assert run(["exchanges", "fish"], env) == 0
     _, *rows = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert rows == [
-        ["ex-1", "10:11:12", "(main)", "offline", "…", "…", "70", "7"],
-        ["ex-1", "10:11:12", "alpha", "offline", "offline", "1.23", "s", "70", "7"],
-        ["ex-1", "10:11:12", "-", "offline", "offline", "1.23", "s", "70", "7"],
+        ["ex-1", "10:11:12", "(main)", "offline", "…", "…", "70", "B", "7", "B"],
+        ["ex-1", "10:11:12", "alpha", "offline", "answered", "1.23", "s", "70", "B", "7", "B"],
+        ["ex-1", "10:11:12", "-", "offline", "answered", "1.23", "s", "70", "B", "7", "B"],
     ]
     assert run(["exchanges", "fish", "--json"], env) == 0
     assert json.loads(capsys.readouterr().out) == [CALL, done, own]

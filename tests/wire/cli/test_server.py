@@ -21,7 +21,7 @@ HEALTH: dict[str, Any] = {
     "openclaw_version": "2026.9.6",
     "base_url": "http://elsewhere",
     "engine": {"reachable": True, "version": "Docker 26"},
-    "instances": {"running": 2, "error": 1, "stopped": 0},
+    "instances": {"running": 2, "error": 1, "stopped": 0, "terminated": 7},
     "pool": {"ready": 1, "size": 2},
 }
 

@@ -122,7 +122,15 @@ REPORT = {
     "from_version": "2026.9.5",
     "to_version": "2026.9.6",
     "can_upgrade": False,
-    "findings": [{"check": "database/state", "severity": "error", "message": "it is newer"}],
+    "findings": [
+        {
+            "check": "database/state",
+            "severity": "error",
+            "message": "it is newer",
+            "is_expected": False,
+        },
+        {"check": "core/a", "severity": "warning", "message": "as ever", "is_expected": True},
+    ],
 }
 
 
@@ -134,6 +142,8 @@ def test_a_dry_run_of_an_upgrade_shows_its_findings(serve: Serve, capsys: Output
     assert capsys.readouterr().out.splitlines() == [
         "It cannot go from OpenClaw 2026.9.5 to 2026.9.6.",
         "error    database/state: it is newer",
+        "Expected, as every upgrade has it or the present release finds it as well:",
+        "warning  core/a: as ever",
     ]
 
 

@@ -114,19 +114,29 @@ async def test_a_stopped_agent_is_not_upgraded(world: World) -> None:
 @pytest.mark.parametrize("report", [b"", b"[]", b"{", b'{"a": ' + b"[" * 100_000, b"\xff"])
 async def test_a_report_that_is_none_is_an_error_with_words(world: World, report: bytes) -> None:
     instance = await agent(world)
-    world.engine.examination = report
+    world.engine.examinations["2026.9.7"] = report
     with pytest.raises(EngineUnavailable, match=r"2026\.9\.7 gave no report .*, and try again"):
         await world.upgrade_checks.examine(instance, "2026.9.7")
 
 
-async def test_a_dry_run_changes_nothing_and_lists_errors_first(world: World) -> None:
+async def test_a_dry_run_changes_nothing_and_lists_errors_first_and_the_expected_last(
+    world: World,
+) -> None:
     instance = await agent(world)
-    found = [
-        {"check": "core/one", "severity": "warning", "message": "hm"},
-        {"check": "core/two", "severity": "error", "message": "no"},
-    ]
-    world.engine.examination = json.dumps({"findings": found}).encode()
+    migrated, same, new, error = (
+        {"check": "core/migrated", "severity": "info", "message": "as it", "is_expected": True},
+        {"check": "core/same", "severity": "error", "message": "was there before"},
+        {"check": "core/new", "severity": "warning", "message": "hm"},
+        {"check": "core/error", "severity": "error", "message": "no"},
+    )
+    for version, found in (("2026.9.5", [same]), ("2026.9.7", [migrated, same, new, error])):
+        world.engine.examinations[version] = json.dumps({"findings": found}).encode()
     findings = await world.upgrade_checks.examine(instance, "2026.9.7")
-    assert [each.check for each in findings] == ["core/two", "core/one"]
+    assert [(each.check, each.is_expected) for each in findings] == [
+        ("core/error", False),
+        ("core/new", False),
+        ("core/same", True),
+        ("core/migrated", True),
+    ]
     assert await world.now(instance) == instance
     assert await world.snapshots.of_instance(instance.id) == []

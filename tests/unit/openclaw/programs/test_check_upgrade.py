@@ -37,6 +37,7 @@ def test_only_a_database_that_is_not_read_is_an_error(
     home = answers(monkeypatch, tmp_path, database={"status": status}, doctor={"findings": []})
     (found,) = check_upgrade.run(home)
     assert (found["check"], found["severity"]) == ("database/state", severity)
+    assert found["is_expected"] is (severity == "info")
 
 
 def test_a_check_that_crashes_says_nothing_about_the_upgrade(
@@ -47,11 +48,13 @@ def test_a_check_that_crashes_says_nothing_about_the_upgrade(
         {"checkId": "core/b", "severity": "error", "message": "no gateway.mode"},
     ]
     home = answers(monkeypatch, tmp_path, database=None, doctor={"findings": lint})
-    severities = [(each["check"], each["severity"]) for each in check_upgrade.run(home)]
-    assert severities == [
-        ("database/state", "warning"),
-        ("core/a", "warning"),
-        ("core/b", "error"),
+    found = [
+        (each["check"], each["severity"], each["is_expected"]) for each in check_upgrade.run(home)
+    ]
+    assert found == [
+        ("database/state", "warning", False),
+        ("core/a", "warning", True),
+        ("core/b", "error", False),
     ]
 
 
