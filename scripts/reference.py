@@ -44,7 +44,10 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "reply-script.md": files.reply_script_page,
 }
 
-MODULES: Mapping[str, Callable[[], str]] = {"../../js/src/operations.js": javascript.operations}
+MODULES: Mapping[str, Callable[[], str]] = {
+    "../../js/src/operations.js": javascript.operations,
+    "../../js/src/openapi.d.ts": javascript.types,
+}
 
 
 def stale(folder: Path) -> dict[str, str]:

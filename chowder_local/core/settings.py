@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 PREFIX = "CHOWDER_"
-CLIENT_NAMES = frozenset({"CHOWDER_BASE_URL", "CHOWDER_KEY"})
+CLIENT_NAMES = frozenset(
+    {"CHOWDER_BASE_URL", "CHOWDER_KEY", "CHOWDER_COMMAND", "CHOWDER_TEST_RECORD"}
+)
 """Variables with our prefix that clients read; `chowder-local env` prints them."""
 
 _LISTS = {

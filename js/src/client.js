@@ -176,7 +176,7 @@ async function refusal(response) {
   } catch {
     // Something else than the server may have answered.
   }
-  let detail = body?.detail ?? body?.error?.message ?? (text.trim().slice(0, 500) || response.statusText);
+  let detail = body?.detail ?? body?.error?.message ?? body?.error ?? (text.trim().slice(0, 500) || response.statusText);
   if (Array.isArray(detail)) {
     detail = detail.map(({ loc, msg }) => `${loc.join(".")}: ${msg}`).join("; ");
   }

@@ -10,9 +10,9 @@ const { CHOWDER_COMMAND: command = "chowder-local" } = process.env;
  * What a command prints. Throws if it fails, with `failed` and its words, or if there is no
  * chowder-local, with `absent`.
  */
-export async function chowderLocal(words, { failed, absent }) {
+export async function chowderLocal(words, { failed, absent, env = {} }) {
   try {
-    return (await run(command, words)).stdout;
+    return (await run(command, words, { env: { ...process.env, ...env } })).stdout;
   } catch (cause) {
     const message = cause.code === "ENOENT" ? absent : `${failed}: ${cause.stderr}`;
     throw new ChowderError(message, 0, undefined, { cause });

@@ -6,6 +6,7 @@ export class Replies {
   #names;
   #rules = [];
   #tools = [];
+  #before = [];
 
   constructor(client, instanceId) {
     this.#client = client;
@@ -17,8 +18,11 @@ export class Replies {
 
   /** Adds a rule, which counts after those before it. `tools` are names that are not OpenClaw's. */
   async add(reply, match = {}, { tools = [], ...options } = {}) {
+    // The server counts a new script from zero.
+    const before = await this.#unmatched();
     const rules = [...this.#rules, { match, reply, ...options }];
     await this.set(rules, { tools: [...this.#tools, ...tools] });
+    this.#before = before;
   }
 
   /** Replaces all rules, and sets all counts to zero. */
@@ -26,6 +30,7 @@ export class Replies {
     await this.#call(0, { unmatched, tools, replies: rules });
     this.#rules = rules;
     this.#tools = tools;
+    this.#before = [];
   }
 
   /** Removes all rules, so that the offline model gives its usual answers. */
@@ -33,20 +38,31 @@ export class Replies {
     await this.#call(2);
     this.#rules = [];
     this.#tools = [];
+    this.#before = [];
   }
 
   /** Throws if a message of the test matched no rule. */
   async check() {
-    if (this.#rules.length === 0) return;
+    const missed = await this.#unmatched();
+    if (missed.length === 0) return;
+    const rules = this.#rules.map((rule, number) => `replies[${number}]: ${JSON.stringify(rule)}`);
+    throw new Error(
+      `No scripted reply matched: ${missed.map(described).join("\n")}\nThe rules are:\n${rules.join("\n")}`,
+    );
+  }
+
+  async #unmatched() {
+    if (this.#rules.length === 0) return [];
     const { own } = await this.#call(1);
-    const missed = own.script.unmatched === "fail" ? own.unmatched : [];
-    if (missed.length > 0) {
-      const lines = missed.map((each) => JSON.stringify(each)).join("\n");
-      throw new Error(`No scripted reply matched:\n${lines}`);
-    }
+    return own.script.unmatched === "fail" ? [...this.#before, ...own.unmatched] : [];
   }
 
   #call(number, body) {
     return this.#client.call(this.#names[number], { path: this.#path, body });
   }
+}
+
+function described({ text, turn, session, model, tool }) {
+  const after = tool ? `, after the result of ${tool}` : "";
+  return `${JSON.stringify(text)} (turn ${turn}, session ${session ?? "main"}, model ${model}${after})`;
 }

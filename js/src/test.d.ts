@@ -3,6 +3,7 @@ import type { Answer, Client, Input, Instance, MessageOptions, components } from
 export { Client, ChowderError, DEFAULT_MODEL, textOf } from "./client.js";
 
 type Schemas = components["schemas"];
+type FaultCreation = Schemas["FaultCreation"];
 type Hook = (body: () => Promise<void>, limit?: any) => unknown;
 
 /** A server, by the URL of its API. */
@@ -31,6 +32,8 @@ export interface TestInstance {
   readonly key: string;
   readonly baseUrl: string;
   readonly createdAt: Date;
+  /** Whether `delete` has not been called. */
+  readonly isThere: boolean;
   readonly replies: Replies;
   /** The base URL for an SDK to use a named session. */
   sessionUrl(session: string): string;
@@ -71,6 +74,23 @@ export interface Organization {
   session(): string;
   /** An instance that was made by the API, once it runs. */
   adopt(id: Instance["id"]): Promise<TestInstance>;
+  /** A copy of an instance for this test alone, once it runs. */
+  fork(instance: TestInstance): Promise<TestInstance>;
+  /** A snapshot of an instance, for `restore`; it is removed after the test. */
+  snapshot(instance: TestInstance, name?: string): Promise<Schemas["SnapshotView"]>;
+  /** Makes calls fail, wait or break off, as `createFault` does; all faults are removed after the test. */
+  faults(kind: FaultCreation["kind"], options?: Partial<Omit<FaultCreation, "kind">>): Promise<Schemas["FaultView"]>;
+  /**
+   * Makes what a seed file declares for the organization `default`: its instances by name, which are
+   * deleted after the test. A path is relative to the working directory. It needs the chowder-local on
+   * the PATH, or in CHOWDER_COMMAND.
+   */
+  seed(file: string | URL): Promise<Record<string, TestInstance>>;
+  /**
+   * Answers the model calls of the test's instances from a folder with a recording. If the environment
+   * has CHOWDER_TEST_RECORD=true and model keys, the test records the folder again, unless it fails.
+   */
+  recording(folder: string | URL): Promise<void>;
   /** A test that fails if a message matched no scripted reply, and that reports its agents. */
   test<Context extends unknown[]>(
     body: (...context: Context) => Promise<void>,

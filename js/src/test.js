@@ -1,6 +1,11 @@
 // Agents for tests, with node:test, vitest or jest.
 import { randomUUID } from "node:crypto";
-import { Client, textOf } from "./client.js";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { ChowderError, Client, textOf } from "./client.js";
+import { chowderLocal } from "./command.js";
+import { isRecording, openRecording, pathOf } from "./recording.js";
 import { Replies } from "./replies.js";
 import { findServer } from "./server.js";
 
@@ -9,6 +14,9 @@ export { Client, ChowderError, DEFAULT_MODEL, textOf } from "./client.js";
 const PROVIDERS = ["anthropic", "openai", "gemini"];
 const MAX_CALLS = 20;
 const MAX_LINES = 60;
+const MAX_SESSIONS = 3;
+const MAX_TURNS = 20;
+const OWN_FRAMES = new URL(".", import.meta.url).href;
 
 /**
  * An organization for a test file, which is there from the file's first to its last test. The hooks
@@ -30,6 +38,8 @@ class Organization {
   #server;
   #common;
   #all = new Set();
+  #endings = [];
+  #recording;
 
   constructor(server) {
     this.#findServer = server;
@@ -43,8 +53,10 @@ class Organization {
     this.baseUrl = baseUrl;
     this.client = new Client({ baseUrl, key });
     this.replies = new Replies(this.client);
-    const offline = Object.fromEntries(PROVIDERS.map((name) => [name, "offline"]));
-    await this.client.call("updateOrganization", { body: { model_api_keys: offline } });
+    // Recordings need real models, with the keys of the environment.
+    const env = isRecording() ? process.env : {};
+    const keys = PROVIDERS.map((name) => [name, env[`${name.toUpperCase()}_API_KEY`] ?? "offline"]);
+    await this.client.call("updateOrganization", { body: { model_api_keys: Object.fromEntries(keys) } });
     const { url } = await this.client.call("createPortal");
     const moved = await fetch(`${url}&tier=whale`, { method: "POST" });
     if (!moved.ok) throw new Error(`The tests' organization stays small: HTTP ${moved.status}`);
@@ -80,34 +92,122 @@ class Organization {
     const resource = await this.client.waitUntilRunning(id);
     const instance = new TestInstance(this, resource);
     this.#all.add(instance);
+    await this.#recording?.begin(instance);
     return instance;
+  }
+
+  /** A copy of an instance for this test alone. */
+  async fork(instance) {
+    const fork = await instance.fork();
+    this.#atEnd(() => fork.isThere && fork.delete());
+    return fork;
+  }
+
+  /** A snapshot of an instance, which is removed after the test. */
+  async snapshot(instance, name) {
+    const taken = await instance.snapshot(name);
+    this.#atEnd(() => this.client.call("deleteSnapshot", { path: { snapshot_id: taken.id } }));
+    return taken;
+  }
+
+  /** Sets a fault; all are removed after the test. */
+  async faults(kind, options = {}) {
+    this.#atEnd(() => this.client.call("deleteFaults"));
+    return this.client.call("createFault", { body: { kind, ...options } });
+  }
+
+  /** Makes what a seed file declares for `default`: its instances by name, deleted after the test. */
+  async seed(file) {
+    const folder = await mkdtemp(path.join(tmpdir(), "chowder-local-"));
+    const named = { CHOWDER_DATA_DIR: folder, CHOWDER_BASE_URL: this.baseUrl, CHOWDER_KEY: this.key };
+    const made = {};
+    try {
+      const printed = await chowderLocal(["seed", pathOf(file), "--output", "json"], {
+        failed: "The seed file is not carried out",
+        absent: "There is no chowder-local to read the seed file. Install it, or name it by CHOWDER_COMMAND.",
+        env: named,
+      });
+      const [own, ...others] = JSON.parse(printed).organizations;
+      for (const { key } of others) await new Client({ baseUrl: this.baseUrl, key }).call("resetOrganization");
+      if (others.length > 0 || own.name !== "default") {
+        throw new ChowderError("A test has one organization: call it default in the seed file.");
+      }
+      for (const { name, id } of own.instances) {
+        made[name] = [...this.#all].find((each) => each.id === id) ?? (await this.adopt(id));
+        this.#atEnd(() => made[name].isThere && made[name].delete());
+      }
+    } finally {
+      await rm(folder, { recursive: true, force: true });
+    }
+    return made;
+  }
+
+  /** Answers the test's model calls from a recording, or makes it if CHOWDER_TEST_RECORD is `true`. */
+  async recording(folder) {
+    const recording = await openRecording(folder);
+    for (const each of this.#all) await recording.begin(each);
+    this.#recording = recording;
+    this.#atEnd(() => {
+      this.#recording = undefined;
+      return recording.end();
+    });
   }
 
   /** A test that fails if a message matched no scripted reply, and that reports its agents. */
   test(body) {
     return async (...context) => {
       const since = new Date();
+      // What was set up outside of tests stays until the organization goes.
+      this.#endings = [];
       try {
         await body(...context.slice(0, body.length));
-        await this.replies.check();
-        for (const each of this.#all) await each.replies.check();
+        await this.#check();
+        await this.#recording?.finish();
       } catch (failure) {
-        failure.message += await this.#report(since);
-        throw failure;
+        // A message that no rule matched is the cause of what failed after it.
+        const unmatched = await this.#check().catch((problem) => problem);
+        const isCause = unmatched && !(unmatched instanceof ChowderError);
+        if (isCause) unmatched.stack = failure.stack;
+        throw withReport(isCause ? unmatched : failure, await this.#report(since));
       } finally {
         await this.replies.clear();
+        for (const end of this.#endings.reverse()) await end();
       }
     };
+  }
+
+  has(instance) {
+    return this.#all.has(instance);
   }
 
   forget(instance) {
     this.#all.delete(instance);
   }
 
+  #atEnd(end) {
+    this.#endings.push(end);
+  }
+
+  async #check() {
+    await this.replies.check();
+    for (const each of this.#all) await each.replies.check();
+  }
+
   async #report(since) {
-    const parts = await Promise.all([...this.#all].map((each) => each.report(since)));
+    const incomplete = (problem) => `The report is incomplete: ${problem.message}`;
+    const reports = [...this.#all, this.#recording].map((each) => each?.report(since).catch(incomplete));
+    const parts = await Promise.all(reports);
     return parts.filter((part) => part).map((part) => `\n\n${part}`).join("");
   }
+}
+
+/** A failure with a report, and without this package's frames in its stack. */
+function withReport(failure, report) {
+  const frames = (failure.stack ?? "").split("\n").filter((line) => /^ {4}at /.test(line));
+  const own = frames.filter((line) => !line.includes(OWN_FRAMES));
+  failure.message += report;
+  failure.stack = [`${failure.name}: ${failure.message}`, ...own].join("\n");
+  return failure;
 }
 
 class TestInstance {
@@ -126,6 +226,11 @@ class TestInstance {
 
   get #path() {
     return { instance_id: this.id };
+  }
+
+  /** Whether `delete` has not been called. */
+  get isThere() {
+    return this.#organization.has(this);
   }
 
   sessionUrl(session) {
@@ -191,20 +296,26 @@ class TestInstance {
   /** What a failed test that began at `since` has to tell of the agent; "" if nothing. */
   async report(since) {
     const all = await this.client.call("listExchanges", { path: this.#path });
-    const calls = all.filter(({ at }) => new Date(at) >= since).slice(0, MAX_CALLS).reverse();
+    const calls = all.filter(({ at }) => new Date(at) >= since);
     if (calls.length === 0 && this.createdAt < since) return "";
     const parts = [];
-    for (const key of new Set(calls.map((call) => call.session_key).filter((each) => each))) {
-      const { turns } = await this.client.call("readTranscript", { path: this.#path, query: { key } });
-      const lines = turns.map(({ role, text }) => `${role}: ${text}`);
-      parts.push(`transcript of ${this.name}, ${key}:`, ...lines);
+    const sessions = new Map(calls.map(({ session_key: key, session }) => [key, session]));
+    for (const [key, session] of [...sessions].filter(([key]) => key).slice(0, MAX_SESSIONS)) {
+      const query = { key, limit: MAX_TURNS };
+      const { turns } = await this.client.call("readTranscript", { path: this.#path, query });
+      const said = turns.filter(({ at }) => at === null || new Date(at) >= since);
+      const lines = said.map(({ role, name, text }) => `${role}: ${name ? `${name} ${text ?? ""}` : text}`);
+      if (lines.length > 0) parts.push(`--- transcript of ${this.name}, session ${session ?? key} ---`, ...lines);
     }
-    parts.push(`model calls of ${this.name}:`);
-    for (const { id, source, outcome, error } of calls) {
-      parts.push(`${id}: ${source}, ${outcome ?? "in progress"}${error ? `: ${error}` : ""}`);
+    parts.push(`--- model calls of ${this.name} ---`);
+    if (calls.length === 0) parts.push("none");
+    for (const call of calls.slice(0, MAX_CALLS).reverse()) {
+      const { id, at, session, session_key: key, source, outcome, error } = call;
+      const end = `${source}, ${outcome ?? "in progress"}${error ? `: ${error}` : ""}`;
+      parts.push(`${id} ${at} ${session ?? key ?? "no session"}: ${end}`);
     }
     const log = await this.client.call("readLogs", { path: this.#path, query: { tail: MAX_LINES } });
-    parts.push(`log of ${this.name}:`, log.trimEnd());
+    parts.push(`--- log of ${this.name} ---`, log.trimEnd());
     return parts.join("\n");
   }
 }

@@ -24,11 +24,20 @@ test("replies are scripted, and an unmatched message fails the test with a repor
   })();
   const failing = chowder.test(async () => {
     await chowder.replies.add("It is sunny.", { text: "weather" });
-    await agent.say("ask your model: How deep is the sea?", { session });
+    const said = await agent.say("ask your model: How deep is the sea?", { session }).catch(() => undefined);
+    await chowder.replies.add("It is deep.", { text: "lake" });
+    assert.equal(said, "It is deep.");
   });
-  await assert.rejects(failing, ({ message }) => {
-    assert.match(message, /How deep is the sea\?/);
-    assert.match(message, /model calls of common:/);
+  await assert.rejects(failing, ({ message, stack }) => {
+    const [missed, heading, ...rules] = message.split("\n\n")[0].split("\n");
+    const where = `turn 1, session ${session}, model claude-sonnet-4-20250514`;
+    assert.equal(missed, `No scripted reply matched: "How deep is the sea?" (${where})`);
+    assert.equal(heading, "The rules are:");
+    assert.equal(rules.length, 2);
+    assert.equal(rules[0], 'replies[0]: {"match":{"text":"weather"},"reply":"It is sunny."}');
+    assert.match(message, /--- model calls of common ---/);
+    assert.match(stack, /agents\.test\.js/);
+    assert.doesNotMatch(stack, /src\/(test|client)\.js/);
     assert.ok(!message.includes(chowder.key));
     return true;
   });

@@ -5,6 +5,26 @@ import { agents } from "chowder-local/test";
 
 const chowder = agents({ before, after });
 
+test("a fork, a snapshot, a seed and faults are there for one test", async () => {
+  const agent = await chowder.common();
+  await chowder.test(async () => {
+    await agent.writeFile("workspace/prices.md", "tea 3");
+    const before = await chowder.snapshot(agent);
+    await agent.writeFile("workspace/prices.md", "tea 4");
+    const fork = await chowder.fork(agent);
+    await agent.restore(before);
+    assert.equal(await agent.readFile("workspace/prices.md"), "tea 3");
+    assert.equal(await fork.readFile("workspace/prices.md"), "tea 4");
+    const { desk } = await chowder.seed(new URL("seed.yaml", import.meta.url));
+    assert.equal(await desk.readFile("workspace/SOUL.md"), "Be short.");
+    await chowder.faults("message", { times: 2, status: 429, retry_after_s: 2 });
+    await assert.rejects(agent.say("Hi"), { status: 429 });
+  })();
+  assert.deepEqual(await chowder.client.call("listSnapshots"), []);
+  assert.deepEqual(await chowder.client.call("listFaults"), []);
+  assert.deepEqual((await chowder.client.call("listInstances")).map(({ id }) => id), [agent.id]);
+});
+
 test("a fork and a snapshot keep what was, and a file what was written", chowder.test(async () => {
   const agent = await chowder.instance("original");
   await agent.writeFile("workspace/prices.md", "tea 3");

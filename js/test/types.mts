@@ -21,6 +21,12 @@ await client.call("makeTea");
 await client.call("createInstance", { body: {} });
 const chowder = agents({ before, after });
 const agent = await chowder.instance("c", { model_provider: "openai" });
+await chowder.faults("message", { status: 429, retry_after_s: 2 });
+// @ts-expect-error: there is no such kind of fault
+await chowder.faults("mesage");
+const { desk } = await chowder.seed(new URL("seed.yaml", import.meta.url));
+await desk.restore(await chowder.snapshot(desk));
+await chowder.recording("recordings/greeting");
 const said: string = await agent.say("Hi");
 const container = new ChowderContainer().withEnvironment({ CHOWDER_WARM_POOL_SIZE: "0" });
 agents({ before, after, server: () => container.start() });

@@ -5,38 +5,52 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
+import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from chowder_local import __version__
-from chowder_local.api.openapi.document import document
-from chowder_local.api.routes import OPERATIONS
 from tests.e2e.made_once import made_once
 from tests.e2e.node import RUN_TIMEOUT_S, node_modules, tool
+from tests.e2e.quick_agents import open_quick_server
 from tests.e2e.serving import bare_environment
 
 if TYPE_CHECKING:
+    import docker
+
     from tests.e2e.serving import ServerProcess
+    from tests.e2e.stand_in import StandIn
 
 PACKAGE = Path(__file__).parents[2] / "js"
+COMMAND = Path(sys.executable).with_name("chowder-local")
 
 
 def run(folder: Path, *words: str, **env: str) -> str:
-    done = subprocess.run(
-        words, cwd=folder, env=bare_environment() | env, capture_output=True, text=True,
-        check=False, timeout=RUN_TIMEOUT_S,
-    )  # fmt: skip
+    done = ended(folder, *words, **env)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
-def helped(folder: Path, server: ServerProcess, name: str) -> str:
+def ended(folder: Path, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        words, cwd=folder, env=bare_environment() | env, capture_output=True, text=True,
+        check=False, timeout=RUN_TIMEOUT_S,
+    )  # fmt: skip
+
+
+def helped(folder: Path, server: ServerProcess, name: str, **env: str) -> str:
     """What `node --test` says of a file of the package's own tests."""
-    shutil.copytree(PACKAGE, folder, ignore=shutil.ignore_patterns("node_modules"))
-    named = {"CHOWDER_BASE_URL": server.base_url, "CHOWDER_KEY": server.key}
-    return run(folder, tool("node"), "--test", f"test/{name}", **named)
+    ignored = shutil.ignore_patterns("node_modules", "recordings")
+    shutil.copytree(PACKAGE, folder, ignore=ignored, dirs_exist_ok=True)
+    shutil.copy(PACKAGE.parent / "examples" / "pytest" / "seed.yaml", folder / "test")
+    named = {
+        "CHOWDER_BASE_URL": server.base_url, "CHOWDER_KEY": server.key,
+        "CHOWDER_COMMAND": str(COMMAND),
+    }  # fmt: skip
+    return ended(folder, tool("node"), "--test", f"test/{name}", **named, **env).stdout
 
 
 @pytest.mark.docker
@@ -44,35 +58,65 @@ def helped(folder: Path, server: ServerProcess, name: str) -> str:
 def test_agents_answer_by_replies_and_report_a_failure(
     quick_server: ServerProcess, tmp_path: Path
 ) -> None:
-    assert "# pass 3\n" in helped(tmp_path / "js", quick_server, "agents.test.js")
+    said = helped(tmp_path / "js", quick_server, "agents.test.js")
+    assert "# pass 3\n" in said, said
 
 
 @pytest.mark.docker
 @pytest.mark.slow
-def test_agents_are_forked_restored_and_stopped(
+def test_agents_are_brought_into_a_state_which_ends_with_the_test(
     quick_server: ServerProcess, tmp_path: Path
 ) -> None:
-    assert "# pass 1\n" in helped(tmp_path / "js", quick_server, "states.test.js")
+    said = helped(tmp_path / "js", quick_server, "states.test.js")
+    assert "# pass 2\n" in said, said
+
+
+@pytest.mark.docker
+@pytest.mark.slow
+def test_a_recording_is_made_of_real_models_and_then_answers(
+    engine: docker.DockerClient, stand_in: StandIn, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    settings = stand_in.settings | {"CHOWDER_OFFLINE": "false"}
+    with open_quick_server(tmp_path, engine, request.config, settings) as server:
+        record_and_replay(server, tmp_path / "js")
+
+
+def record_and_replay(server: ServerProcess, folder: Path) -> None:
+    def told(said: str, **env: str) -> str:
+        return helped(folder, server, "recording.test.js", SAID=said, **env)
+
+    again = {"CHOWDER_TEST_RECORD": "true"}
+    assert "Make one with CHOWDER_TEST_RECORD=true" in told("Good morning")
+    assert "no real model of anthropic has answered" in told("Good morning", **again)
+    made = told("Good morning", **again, ANTHROPIC_API_KEY="sk-ant-planted")
+    assert "# pass 1\n" in made, made
+    (file,) = (folder / "recordings" / "greeting").iterdir()
+    assert file.name == "0001-anthropic-claude-sonnet-4-20250514.json"
+    replayed = told("Good morning")
+    assert "# pass 1\n" in replayed, replayed
+    assert "recorded [said: Good morning]" in told("Good night")
 
 
 @pytest.mark.slow
-def test_the_types_are_those_of_the_document_and_refuse_what_is_wrong() -> None:
-    described = json.dumps(document(OPERATIONS))
+def test_the_types_refuse_what_is_wrong() -> None:
     sources = [PACKAGE / "test" / "types.mts", *sorted(PACKAGE.glob("src/*.d.ts"))]
-    own = [file for file in sources if file.name != "openapi.d.ts"]
 
     def make(folder: Path) -> None:
         shutil.copytree(
             PACKAGE, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("node_modules")
         )
-        (folder / "openapi.json").write_text(described)
         (folder / "node_modules").symlink_to(node_modules())
-        programs = folder / "node_modules" / ".bin"
-        types = ("openapi.json", "-o", "src/openapi.d.ts")
-        run(folder, str(programs / "openapi-typescript"), *types)
-        run(folder, str(programs / "tsc"), "-p", ".")
+        run(folder, "node_modules/.bin/tsc", "-p", ".")
 
-    made_once("javascript", make, described, *(file.read_bytes() for file in own))
+    made_once("javascript", make, *(file.read_bytes() for file in sources))
+
+
+def test_it_is_packed_with_npm_alone_and_brings_its_types(tmp_path: Path) -> None:
+    package = tmp_path / "js"
+    shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("node_modules"))
+    archive = run(package, tool("npm"), "pack", "--silent", "--pack-destination", str(tmp_path))
+    with tarfile.open(tmp_path / archive.strip()) as packed:
+        assert {"package/src/openapi.d.ts", "package/src/test.js"} <= set(packed.getnames())
 
 
 def test_the_package_has_the_version_of_the_server_and_needs_nothing() -> None:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
-PARTS = ("chowder_local", "docker", "scripts")
+PARTS = ("chowder_local", "docker", "js", "scripts")
 ENVIRONMENT = (
     "requirements.lock",
     "requirements-dev.lock",
@@ -73,7 +73,9 @@ def clone(source: Path, target: Path) -> None:
     """Commits this project to a repository, from which the template clones it."""
     source.mkdir()
     for part in PARTS:
-        shutil.copytree(ROOT / part, source / part, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(
+            ROOT / part, source / part, ignore=shutil.ignore_patterns("__pycache__", "node_modules")
+        )
     for file in FILES:
         shutil.copy(ROOT / file, source)
     for arguments in (
@@ -150,6 +152,8 @@ def test_github_a_job_talks_to_an_agent_and_its_failure_leaves_logs(
     assert gave["base-url"] == f"http://127.0.0.1:{port}/v1"
     assert gave["key"] == runner.env["CHOWDER_KEY"]
     assert gave["package"] == str(checkout)
+    runner.run(f'npm install --no-audit --no-fund --no-save "{gave["npm"]}"')
+    runner.run("node --input-type=module --eval 'import \"chowder-local/test\"'")
     # The engine has the image.
     assert "ci: " not in runner.log
     assert not list(runner.caches.iterdir())
