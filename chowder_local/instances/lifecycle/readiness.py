@@ -32,6 +32,9 @@ PROBE_INTERVAL_S = 0.1
 INSPECT_EVERY = 10
 AWAY_TIMEOUT_S = 30.0
 """An engine that restarts is back within seconds, as is a node whose worker is replaced."""
+ENDED_FROM_OUTSIDE = (
+    "The sandbox was ended from outside while it booted, as by an engine that restarts. Try again."
+)
 LOG_LINES = 200
 QUOTED_LINES = 4
 MAKE_ROOM = "Make room on the engine's disk: 'docker system df' shows what takes it."
@@ -62,7 +65,8 @@ class Readiness:
 
         Raises BootFailed at once if the container ends, or else after the boot timeout; raises
         DiskFull if the log shows that as the cause. The message quotes the relevant log lines.
-        Raises EngineSilent or NodeUnreachable if the engine or the sandbox's node stays away.
+        Raises EngineSilent if the engine has ended the container, as one does that restarts; and
+        EngineSilent or NodeUnreachable if the engine or the sandbox's node stays away.
         """
         try:
             async with asyncio.timeout(self._boot_timeout_s):
@@ -73,6 +77,8 @@ class Readiness:
 
     async def _until_started(self, sandbox: SandboxInfo) -> str:
         while True:
+            if sandbox.is_signalled and not sandbox.is_oom_killed:
+                raise EngineSilent(ENDED_FROM_OUTSIDE)
             if sandbox.state is not SandboxState.RUNNING or sandbox.gateway_url is None:
                 raise await self._failure(sandbox, _ending(sandbox))
             gateway = self._gateway_of(sandbox.id, sandbox.gateway_url)

@@ -8,6 +8,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from chowder_local.core.errors import ChowderError
+from chowder_local.core.errors.sandboxes import EngineSilent
 from chowder_local.core.tasks import contained
 
 if TYPE_CHECKING:
@@ -147,7 +148,7 @@ class WarmPool:
         try:
             await self._warm_sandboxes.make()
         except ChowderError as failure:
-            if not await self._engine_answers():
+            if isinstance(failure, EngineSilent) or not await self._engine_answers():
                 return False
             self._failures += 1
             if self.problem != str(failure):

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -187,6 +188,21 @@ async def test_an_abandoned_boot_does_nothing_more(world: World) -> None:
     await world.provisioner.abandon(instance.id)
     assert not world.provisioner.is_in_progress(instance.id)
     assert (await world.now(instance)).status is PROVISIONING
+
+
+async def test_a_boot_that_ends_with_the_engine_is_tried_again(world: World) -> None:
+    instance = await world.placed(PROVISIONING, gateway_url=None)
+    world.engine.put(instance.sandbox_id, SandboxState.EXITED)
+    whole = world.engine.booted
+    world.engine.booted = replace(whole, state=SandboxState.EXITED, is_signalled=True)
+    world.provisioner.begin(instance)
+    await eventually(lambda: not world.provisioner.in_progress_count, "it has ended")
+    waiting = await world.now(instance)
+    assert waiting.status is PROVISIONING
+    assert "was ended from outside" in (waiting.error_message or "")
+    world.engine.booted = whole
+    await world.reconciler.reconcile()
+    assert (await world.settled(instance)).status is RUNNING
 
 
 async def test_abandoning_an_instance_that_does_not_boot_does_nothing(world: World) -> None:

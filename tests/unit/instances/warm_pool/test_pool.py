@@ -434,6 +434,13 @@ async def test_a_failure_to_make_a_warm_sandbox_is_reported_and_retried(world: W
     assert len(world.engine.containers) == 2
 
 
+async def test_a_warm_sandbox_that_its_engine_ends_is_no_failure_of_the_pool(world: World) -> None:
+    ended = replace(world.engine.booted, state=SandboxState.EXITED, is_signalled=True)
+    world.engine.booted = ended
+    assert not await world.pool.adjust()
+    assert world.pool.problem is None
+
+
 async def test_the_loop_survives_failures(world: World) -> None:
     world.engine.failing["memory"] = EngineUnavailable("The engine is on holiday.")
     world.tasks.create_task(world.pool.run())
