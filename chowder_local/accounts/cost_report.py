@@ -126,7 +126,7 @@ class CostReports:
         """The spending of an instance's session."""
         total = Tally()
         for each in await self._usage.sums(organization_id, instance_id, session_key):
-            total.add(each)
+            total.add(each, self._prices)
         return total
 
     async def over_time(
