@@ -141,7 +141,7 @@ async def stream_answer(request: Request) -> Response:
 
     def encode(event: ChatEvent) -> bytes:
         # The template escapes each piece: HTML in it is shown, not executed.
-        return sse.encode(part(request, MACROS, "event", event), event.name)
+        return sse.encode(part(request, MACROS, "event", event), event.name, errors="replace")
 
     return Answer(chat_stream, services(request), encode)
 

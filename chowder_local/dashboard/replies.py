@@ -45,6 +45,7 @@ FORM_MAX_BYTES = 4 * TEXT_MAX_CHARS
 RULES_MAX = 200
 RULE_MAX_CHARS = 200
 UNMATCHED_MAX = 20
+PIECE_BYTES = 64 * 1024
 
 
 class ScopeQuery(BaseModel):
@@ -247,7 +248,10 @@ async def load_recording(request: Request) -> Response:
     body = await read_body(request, services(request).max_body_bytes)
 
     async def pieces() -> AsyncIterator[bytes]:
-        yield body
+        for start in range(0, len(body), PIECE_BYTES):
+            yield body[start : start + PIECE_BYTES]
+            # Reading it all would hold up others.
+            await asyncio.sleep(0)
 
     async def write(piece: bytes) -> None:
         content.extend(piece)

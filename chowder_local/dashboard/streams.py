@@ -56,8 +56,10 @@ class PageEvent:
     event_id: str | None = None
 
     def encode(self) -> bytes:
-        event = sse.encode("\n".join(self.data.splitlines()), self.name)
-        return event if self.event_id is None else f"id: {self.event_id}\n".encode() + event
+        # What sandboxes and models write may have half of a character.
+        return sse.encode(
+            "\n".join(self.data.splitlines()), self.name, self.event_id, errors="replace"
+        )
 
 
 @dataclass(frozen=True)

@@ -70,8 +70,11 @@ def parse(raw: bytes) -> Event:
     return Event(raw, name, "\n".join(data) if data else None)
 
 
-def encode(data: str, name: str | None = None, event_id: str | None = None) -> bytes:
+def encode(
+    data: str, name: str | None = None, event_id: str | None = None, *, errors: str = "strict"
+) -> bytes:
+    """An event; `errors` says what becomes of half of a character, as in `str.encode`."""
     lines = [] if event_id is None else [f"id: {event_id}"]
     lines += [] if name is None else [f"event: {name}"]
     lines += [f"data: {line}" for line in data.split("\n")]
-    return ("\n".join(lines) + "\n\n").encode()
+    return ("\n".join(lines) + "\n\n").encode(errors=errors)

@@ -131,6 +131,15 @@ class Victim:
         path = f"/v1/instances/{instance.id}/session/{session}/responses"
         return await self.client.post(path, json=MESSAGE | more)
 
+    async def type_on_page(self) -> str:
+        """Sends a message with the dashboard, and returns the address of its answer."""
+        headers = {"HX-Request": "true", "Origin": str(self.client.base_url)}
+        await self.client.post("/sign-in", data={"key": self.world.key}, headers=headers)
+        page, typed = f"/instances/{self.taken.id}", {"text": "Hi", "model": "gpt-4o"}
+        part = await self.client.post(f"{page}/messages", data=typed, headers=headers)
+        (address,) = re.findall(r"/instances/[\w-]+/answers/[\w-]+", part.text)
+        return str(address)
+
     async def is_answered(self) -> None:
         """Fails unless the neighbour is."""
         answer = await self.say(self.well)
@@ -274,12 +283,7 @@ async def test_words_without_end_wait_for_a_page_that_does_not_read(victim: Vict
             yield f"data: {words}\n\n".encode()
 
     victim.gateway.pieces = deltas()
-    headers = {"HX-Request": "true", "Origin": str(victim.client.base_url)}
-    await victim.client.post("/sign-in", data={"key": victim.world.key}, headers=headers)
-    page, typed = f"/instances/{victim.taken.id}", {"text": "Hi", "model": "gpt-4o"}
-    part = await victim.client.post(f"{page}/messages", data=typed, headers=headers)
-    (token,) = re.findall(r"/answers/([\w-]+)", part.text)
-    async with victim.client.stream("GET", f"{page}/answers/{token}"):
+    async with victim.client.stream("GET", await victim.type_on_page()):
         await eventually(lambda: sent > 0, "the answer has begun")
         before = 0
         while sent != before:
@@ -295,7 +299,7 @@ async def test_words_without_end_wait_for_a_page_that_does_not_read(victim: Vict
 
 
 async def test_half_a_character_is_no_defect(victim: Victim) -> None:
-    event = {"type": "response.completed", "response": HALF_A_CHARACTER}
+    event: dict[str, Any] = {"type": "response.completed", "response": HALF_A_CHARACTER}
     for stream, piece in (
         (True, event_stream(CREATED, event, "[DONE]")),
         (False, json_response(HALF_A_CHARACTER)),
@@ -303,6 +307,11 @@ async def test_half_a_character_is_no_defect(victim: Victim) -> None:
         victim.gateway.pieces = [piece]
         answer = await victim.say(victim.taken, stream=stream)
         assert answer.status_code == 200, (stream, answer.text)
+    delta = DELTA | {"delta": "Hello\ud800"}
+    victim.gateway.pieces = [event_stream(CREATED, delta, event, "[DONE]")]
+    page = await victim.client.get(await victim.type_on_page())
+    assert "Hello?" in page.text
+    assert page.text.endswith("event: done\ndata:\n\n")
 
 
 async def test_an_answer_that_trickles_is_a_502(

@@ -128,7 +128,9 @@ class WireFormat(ABC):
             )
             return ParsedRequest(conversation, request_format)
         except MALFORMED as problem:
-            message = f"The built-in offline model cannot read this request: {problem!r}."
+            # Its repr may have the whole request.
+            reason = f"{type(problem).__name__}: {untrusted_json.message_of(str(problem))}"
+            message = f"The built-in offline model cannot read this request: {reason}."
             return self.refuse(400, message)
 
     @abstractmethod

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import tarfile
 import time
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -28,7 +29,9 @@ from chowder_local.core.settings import Settings
 from chowder_local.engine.volume_archives import OUTPUT_MB
 from chowder_local.http.bodies import JSON, UNCOUNTED_BYTES, VALUES_MAX
 from chowder_local.http.listener import with_state
+from chowder_local.instances.snapshots.exports import FORMAT, manifest_entry
 from chowder_local.openclaw.gateway import MAX_RPC_BYTES
+from chowder_local.openclaw.home.safe_tar import MAX_EXTENSION_BYTES
 from chowder_local.relay.call_log import MAX_BYTES
 from chowder_local.relay.prompt_format.system_prompt import ANY_TOOL
 from tests.scripted.gateway import MESSAGE, RESPONSE
@@ -55,6 +58,7 @@ BEAT_S = 0.002
 PIECE_BYTES = 256 * 1024
 API_BODY_BYTES: int = Settings.model_fields["max_body_bytes"].default
 CHAT = "/openai/chat/completions"
+MULTIPART = "multipart/form-data"
 
 
 class Heartbeat:
@@ -147,9 +151,19 @@ class Target:
         method, body = ("POST", urlencode(form).encode()) if form else ("GET", b"")
         return await self._send(what, self.url, method, path, body, "", self._as_page())
 
-    def _as_page(self) -> str:
+    async def load(self, what: str, recording: bytes) -> bytes:
+        """Sends a form of the dashboard with a recording."""
+        headers, path = (
+            self._as_page(f"{MULTIPART}; boundary=x"),
+            f"/recordings/{self.instance.id}/load",
+        )
+        answer = await self._send(what, self.url, "POST", path, recording, "", headers)
+        assert answer.startswith((b"HTTP/1.1 200", b"HTTP/1.1 422", b"HTTP/1.1 413")), answer[:300]
+        return answer
+
+    def _as_page(self, kind: str = "application/x-www-form-urlencoded") -> str:
         return (
-            "Content-Type: application/x-www-form-urlencoded\r\n"
+            f"Content-Type: {kind}\r\n"
             f"HX-Request: true\r\nOrigin: {self.url}\r\nCookie: {self.session}\r\n"
         )
 
@@ -427,25 +441,58 @@ async def test_no_route_holds_the_loop(target: Target) -> None:
     target.heartbeat.check()
 
 
-async def test_no_upload_and_no_archive_holds_the_loop(target: Target) -> None:
+async def test_no_upload_and_no_archive_holds_the_loop(
+    target: Target, caplog: pytest.LogCaptureFixture
+) -> None:
+    await target.sign_in()
     upload = f"/v1/instances/{target.instance.id}/files/upload"
     head = '--x\r\nContent-Disposition: form-data; name="%s"\r\n'
-    path, file = f"{head % 'path'}\r\na\r\n", f"{head % 'file'}\r\n"
+    part, file = f"{head % 'path'}\r\na\r\n", f"{head % 'file'}\r\n"
     for what, begin, unit in (
-        ("near boundaries", path + file, "\r\n--"),
-        ("headers", path + head % "file", "a: b\r\n"),
-        ("parts", path, f"{file}\r\n"),
+        ("near boundaries", part + file, "\r\n--"),
+        ("headers", part + head % "file", "a: b\r\n"),
+        ("parts", part, f"{file}\r\n"),
         ("boundaries", "", "--x\r\n"),
     ):
         body = (begin + filled(unit, UPLOAD_BYTES)).encode()
-        await target.call(what, "POST", upload, body, "multipart/form-data; boundary=x")
-    for what, body in {
-        "zeros": bytes(UPLOAD_BYTES),
-        "a bomb": gzip.compress(bytes(UPLOAD_BYTES)),
-        "headers": archive({f"a/{number}": b"" for number in range(UPLOAD_BYTES // 2000)}),
-    }.items():
-        await target.call(what, "POST", "/local/instances/import", body, "application/octet-stream")
+        await target.call(what, "POST", upload, body, f"{MULTIPART}; boundary=x")
+        await target.load(what, body)
+    values = "0," * (VALUES_MAX - 100)
+    for what, text in {"values": values, "nested arrays": "[" * UPLOAD_BYTES}.items():
+        body = f'{file}\r\n{{"entries":{{"a":[{text}0]}}}}\r\n--x--\r\n'.encode()
+        await target.load(what, body)
+    for what, body in {"zeros": bytes(UPLOAD_BYTES), **dict(bombs())}.items():
+        kind, path = "application/octet-stream", "/local/instances/import"
+        answer = await target.call(what, "POST", path, body, kind)
+        assert answer.startswith(b"HTTP/1.1 400"), (what, answer[:300])
+    bomb = gzip.compress(b'{"entries":{"' + bytes(API_BODY_BYTES))
+    recording = f"{target.path}/recording"
+    await target.call("a bomb", "PUT", recording, bomb, f"{JSON}\r\nContent-Encoding: gzip")
+    await target.call_relay("a bomb", CHAT, bomb)
+    assert 0 < len(caplog.text) < 10_000
     target.heartbeat.check()
+
+
+def bombs() -> Iterator[tuple[str, bytes]]:
+    """Archives of agents, with what is awkward in their homes; all are refused, some at the end."""
+    manifest = manifest_entry(json.dumps({"format": FORMAT, "version": 1}).encode())
+    yield "a compressed home", manifest + gzip.compress(bytes(UPLOAD_BYTES))
+    yield "a compressed archive", gzip.compress(manifest + bytes(UPLOAD_BYTES))
+    names = (f".openclaw/workspace/{number}" for number in range(UPLOAD_BYTES // 2000))
+    device = tarfile.TarInfo("data/device")
+    device.type = tarfile.CHRTYPE
+    home = archive(dict.fromkeys(names, b""), device)
+    yield "files", manifest + home
+    begin = home[: tarfile.BLOCKSIZE]
+    for what, kind, content in (
+        ("extensions", tarfile.XHDTYPE, b"6 a=b\n" * (MAX_EXTENSION_BYTES // 6)),
+        ("long names", tarfile.GNUTYPE_LONGNAME, b"a/" * (MAX_EXTENSION_BYTES // 2)),
+    ):
+        entry = tarfile.TarInfo("data/x")
+        entry.type, entry.size = kind, len(content)
+        padded = content + bytes(-len(content) % tarfile.BLOCKSIZE)
+        each = entry.tobuf(tarfile.GNU_FORMAT) + padded
+        yield what, manifest + begin + each * (UPLOAD_BYTES // len(each)) + home[len(begin) :]
 
 
 async def test_no_report_of_an_upgrade_check_holds_the_loop(target: Target) -> None:
