@@ -7,6 +7,7 @@ import json
 import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 import pytest
 
@@ -15,7 +16,7 @@ from chowder_local.dashboard.conversation import SHOWN_MAX_CHARS
 from chowder_local.openclaw.session_keys import MAIN_KEY, session_key
 from chowder_local.openclaw.transcripts.reader import TEXT_MAX
 from chowder_local.store.usage import Counts, UsageKey
-from tests.api.dashboard.conftest import Elements
+from tests.api.dashboard.conftest import Elements, assert_only_text
 from tests.scripted import gateway as scripted
 from tests.scripted.programs import done
 from tests.scripted.serving import eventually
@@ -96,6 +97,26 @@ async def test_a_conversation_in_the_list_says_its_messages_and_age(visitor: Vis
         place.answers["read"] = done(is_known=True, messages=[], has_more=False)
     html = (await visitor.get(f"/instances/{agent.id}/conversation")).text
     assert re.search(r"10 messages, <time [^>]*>\d+ d</time> ago", html)
+
+
+async def test_no_name_of_a_conversation_or_tool_is_code(visitor: Visitor) -> None:
+    agent, world = await visitor.http.world.created(), visitor.http.world
+    key = session_key(HOSTILE)
+    await world.sessions.remember(agent.id, HOSTILE, key, world.clock.now)
+    call = {"type": "tool_call", "id": HOSTILE, "name": HOSTILE, "arguments": {HOSTILE: HOSTILE}}
+    spoken = message("user", HOSTILE) | {"error": HOSTILE, "model": HOSTILE, "name": HOSTILE}
+    called = message("assistant", HOSTILE, 2) | {"parts": [call], "error": HOSTILE}
+    result = message("tool", HOSTILE, 3) | {"call_id": HOSTILE, "name": HOSTILE, "is_error": True}
+    set_transcript(visitor, spoken, called, result)
+    kept = [{"key": each, "channel": HOSTILE} for each in (key, HOSTILE)]
+    world.programs.answers["list"] = done(sessions=kept)
+    for each in (key, HOSTILE):
+        query = urlencode({"key": each})
+        for address in ("", "/conversation"):
+            answer = await visitor.get(f"/instances/{agent.id}{address}?{query}")
+            assert answer.status_code == 200
+            assert_only_text(answer.text)
+    assert answer.text.count("alert(1)") > 5
 
 
 async def test_an_answer_is_streamed_in_pieces_and_then_rendered(visitor: Visitor) -> None:
