@@ -116,7 +116,7 @@ async def test_no_name_of_a_conversation_or_tool_is_code(visitor: Visitor) -> No
             answer = await visitor.get(f"/instances/{agent.id}{address}?{query}")
             assert answer.status_code == 200
             assert_only_text(answer.text)
-    assert answer.text.count("alert(1)") > 5
+            assert address == "" or answer.text.count("alert(1)") > 5
 
 
 async def test_an_answer_is_streamed_in_pieces_and_then_rendered(visitor: Visitor) -> None:
