@@ -122,7 +122,13 @@ class Settings(BaseModel):
         description="Runtime of the engine for sandboxes, for example gVisor's `runsc`; by default "
         "the engine's own. Existing agents get it with their next boot.",
     )
-    memory_limit_mb: int = Field(2048, ge=512, description="Memory a sandbox may use.")
+    # When it is ready, an agent takes 580 MB (docs/explanation/adr/0048-room-for-a-boot.md).
+    memory_limit_mb: int = Field(
+        2048,
+        ge=768,
+        description="Memory a sandbox may use. The least is enough for an agent to boot; its turns "
+        "may take twice as much.",
+    )
     cpu_limit: float = Field(2.0, gt=0, description="Processors a sandbox may use.")
     pids_limit: int = Field(512, ge=64, description="Processes and threads a sandbox may have.")
     disk_limit_mb: int | None = Field(

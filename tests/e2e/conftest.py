@@ -105,7 +105,7 @@ def only_quick_server(
         "DOCKER_HOST": door.url,
         "CHOWDER_IMAGE": image,
         "CHOWDER_OFFLINE": "true",
-        "CHOWDER_MEMORY_LIMIT_MB": "512",
+        "CHOWDER_MEMORY_LIMIT_MB": "768",
         "CHOWDER_RECONCILE_INTERVAL_S": "1",
         # An engine that hangs, and a turn that goes on, are waited for by every test of them.
         "CHOWDER_ENGINE_TIMEOUT_S": "5",
