@@ -1,4 +1,4 @@
-"""The files of a real server, from its first start to its end: nobody else can read one of them."""
+"""The data directory of a real server: nobody else can read its files, and it can be moved."""
 
 from __future__ import annotations
 
@@ -9,10 +9,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.e2e.api import Api
+from tests.e2e.containers import containers, networks, volumes
+from tests.e2e.copies import local
+from tests.e2e.quick_agents import made, open_quick_server, remembers
 from tests.e2e.serving import ServerProcess
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import docker
 
 pytestmark = pytest.mark.docker
 
@@ -62,3 +67,33 @@ def test_all_that_a_server_keeps_is_its_owners_alone(
         assert open_to_others(server.data_dir) == {}
     finally:
         call("reset", "--yes")
+
+
+def test_agents_move_with_the_data_directory_to_another_place_and_with_snapshots_to_another_machine(
+    tmp_path: Path, engine: docker.DockerClient, request: pytest.FixtureRequest
+) -> None:
+    with open_quick_server(tmp_path, engine, request.config) as server:
+        with Api(server.base_url, server.key) as api:
+            agent = made(api)
+        server.down()
+        server.data_dir = server.data_dir.rename(tmp_path / "elsewhere")
+        server.up()
+        with Api(server.base_url, server.key) as api:
+            remembers(api, agent)
+            body = {"name": "moving"}
+            snapshot = local(api, "POST", f"instances/{agent}/snapshots", json=body).json()
+        server.down()
+        # The engine of another machine has nothing of it.
+        for container in containers(engine, server.store_id):
+            container.remove(force=True)
+        for volume in volumes(engine, server.store_id):
+            volume.remove()
+        for network in networks(engine, server.store_id):
+            network.remove()
+        server.data_dir = server.data_dir.rename(tmp_path / "machine")
+        server.up()
+        with Api(server.base_url, server.key) as api:
+            assert "Restore a snapshot" in api.until(agent, "error")["error_message"]
+            local(api, "POST", f"instances/{agent}/restore", json={"snapshot_id": snapshot["id"]})
+            api.until(agent, "running")
+            remembers(api, agent)

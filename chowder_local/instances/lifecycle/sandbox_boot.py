@@ -62,7 +62,7 @@ class SandboxBoot:
             elif instance.sandbox_id not in await self._engine.volumes():
                 raise SandboxMissing(
                     f"The volume {instance.sandbox_id} with the agent's files and memory is gone "
-                    "from the engine. Delete the instance and create a new one."
+                    "from the engine. Restore a snapshot of the instance, or delete it."
                 )
             spec = SandboxSpec(
                 instance.sandbox_id,
