@@ -1,4 +1,4 @@
-"""What clients of a server that dies were told, and what else may be true of what they asked."""
+"""What clients were told before a kill, and what else may be true of what they asked."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from tests.e2e.api import Api
 
-WAYS = {"write": 12, "say": 8, "move": 8, "delete": 1}
+WAYS = {"write": 12, "say": 8, "move": 8, "snapshot": 2, "delete": 1}
 """How often a client does what."""
 
 
@@ -34,6 +34,7 @@ class Told:
     """By path, what may be in it; None if it may not exist."""
     words: dict[str, set[str | None]] = field(default_factory=dict)
     """By session, what may be the last that was said in it; None if nothing was."""
+    snapshots: set[str] = field(default_factory=set)
 
 
 class Client:
@@ -58,11 +59,23 @@ class Client:
             return True
         (way,) = self._chance.choices(list(WAYS), list(WAYS.values()))
         acts: dict[str, Callable[[Told, str], None]] = {
-            "write": self._write, "say": self._say, "move": self._move, "delete": self._delete,
+            "write": self._write, "say": self._say, "move": self._move,
+            "snapshot": self._snapshot, "delete": self._delete,
         }  # fmt: skip
         if self.told.id is not None:
             acts[way](self.told, f"instances/{self.told.id}")
         return self.counts["refused"] == refused
+
+    def ensure_running(self) -> None:
+        """Starts with an instance that runs: in place of none, and of a new one that failed."""
+        if self.told is not None and self.told.id is not None:
+            row = self._api.get(f"instances/{self.told.id}").json()
+            if "provisioning" in self.told.statuses and row["status"] == "error":
+                assert row["error_message"]
+                self._delete(self.told, f"instances/{self.told.id}")
+        if self.told is None:
+            self._create()
+        self.settle()
 
     def settle(self) -> None:
         """Looks at what is true now, which has to be one of what may be; then only that is."""
@@ -141,6 +154,14 @@ class Client:
         else:
             self._refused(answer)
 
+    def _snapshot(self, told: Told, path: str) -> None:
+        answer = self._api.post(f"../local/{path}/snapshots", json={})
+        if answer.status_code == httpx.codes.CREATED:
+            told.snapshots.add(answer.json()["id"])
+            self.counts["snapshot"] += 1
+        else:
+            self._refused(answer)
+
     def _delete(self, told: Told, path: str) -> None:
         told.statuses = told.statuses | {"terminated"}
         answer = self._api.delete(path)
@@ -160,6 +181,8 @@ class Client:
                 [each and each[:20] for each in may_be],
             )
             told.files[name] = {found}
+        kept = self._api.get(f"../local/instances/{told.id}/snapshots").json()
+        assert told.snapshots <= {each["id"] for each in kept}, (told, kept)
         for session in told.words:
             answer = self._said(told, session)
             assert answer.status_code == httpx.codes.OK, answer.text

@@ -2,45 +2,40 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
+import tempfile
+from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-import psutil
-
 from chowder_local.core.errors.sandboxes import EngineUnavailable
-from chowder_local.engine.connection import EngineAddress, open_client
+from chowder_local.core.settings import Settings
+from chowder_local.engine.connection import EngineAddress, find_engine, open_client
+from chowder_local.engine.image_recipe import expected_tag
 from tests.e2e.waiting import eventually
 
 if TYPE_CHECKING:
-    import signal
-    from pathlib import Path
+    from collections.abc import Iterator
 
     import docker
 
 END_TIMEOUT_S = 60.0
 LOAD_TIMEOUT_S = 600.0
-
-
-def is_apart() -> bool:
-    """Whether this process is in a network namespace that nobody uses yet."""
-    found = psutil.net_if_stats()
-    return "docker0" not in found and not any(
-        link.isup for name, link in found.items() if name != "lo"
-    )
+APART = (
+    "--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false",
+    "--default-address-pool=base=10.215.0.0/16,size=24",
+)  # fmt: skip
+"""It would take the bridge `docker0`, the firewall and subnets of the machine's own engine."""
 
 
 class SecondEngine:
-    """One with folders, socket and containerd of its own.
-
-    It takes the firewall and the bridge `docker0` for its own, as every dockerd does, so it is
-    started in a network namespace apart from the machine's only.
-    """
+    """One with folders, socket, containerd and addresses of its own, and without a firewall."""
 
     def __init__(self, folder: Path, data_root: Path) -> None:
-        # Beside the machine's own it would take that one's network away from it.
-        assert is_apart(), "start this with: unshare --net"
         self._folder = folder
-        self._data_root = data_root
+        self.data_root = data_root
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -50,7 +45,6 @@ class SecondEngine:
 
     def start(self) -> None:
         """Starts it, and waits until it answers."""
-        subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
         # What a killed one leaves behind may be another process's number by now.
         (self._folder / "dockerd.pid").unlink(missing_ok=True)
         with (self._folder / "dockerd.log").open("ab") as log:
@@ -58,9 +52,10 @@ class SecondEngine:
                 [
                     "dockerd",
                     f"--host={self.url}",
-                    f"--data-root={self._data_root}",
+                    f"--data-root={self.data_root}",
                     f"--exec-root={self._folder}/exec",
                     f"--pidfile={self._folder}/dockerd.pid",
+                    *APART,
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -84,14 +79,15 @@ class SecondEngine:
         """A client, which the caller closes."""
         return open_client(EngineAddress(self.url, "the test"), timeout_s)
 
-    def ensure_image(self, tag: str, other: docker.DockerClient) -> None:
-        """Brings an image from another engine; it is kept for the next run."""
-        client = self.client(LOAD_TIMEOUT_S)
-        try:
+    def ensure_image(self) -> None:
+        """Brings the sandbox image from the machine's engine, unless an earlier run has."""
+        tag = expected_tag(Settings())
+        with (
+            closing(self.client(LOAD_TIMEOUT_S)) as client,
+            closing(open_client(find_engine(dict(os.environ)), LOAD_TIMEOUT_S)) as other,
+        ):
             if not client.images.list(tag):
                 client.images.load(other.images.get(tag).save(named=tag))  # type: ignore[arg-type]  # it streams
-        finally:
-            client.close()
 
     def _answers(self) -> bool:
         assert self._process is not None
@@ -101,3 +97,21 @@ class SecondEngine:
         except EngineUnavailable:
             return False
         return True
+
+
+@contextmanager
+def second_engine(data_root: Path | None = None) -> Iterator[SecondEngine]:
+    """One that runs during the block and has the sandbox image.
+
+    What it keeps is removed with the block, unless `data_root` says where to keep it.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        second = SecondEngine(Path(folder), data_root or Path(folder) / "root")
+        try:
+            second.start()
+            second.ensure_image()
+            yield second
+        finally:
+            second.end(signal.SIGTERM)
+            # One that was killed has left its folder mounted over itself.
+            subprocess.run(["umount", "--recursive", "--quiet", second.data_root], check=False)

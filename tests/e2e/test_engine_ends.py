@@ -5,21 +5,17 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import tempfile
 import time
 from contextlib import closing
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from platformdirs import user_cache_path
 
-from chowder_local.core.settings import Settings
-from chowder_local.engine.image_recipe import expected_tag
 from tests.e2e.api import Api
 from tests.e2e.quick_agents import degraded, is_well, made, remembers
 from tests.e2e.quick_image import quick_image
-from tests.e2e.second_engine import SecondEngine
+from tests.e2e.second_engine import second_engine
 from tests.e2e.serving import ServerProcess
 from tests.e2e.small_disk import fill, small_disk
 from tests.e2e.waiting import eventually
@@ -27,15 +23,16 @@ from tests.e2e.whole_life import served
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
-    import docker
+    from tests.e2e.second_engine import SecondEngine
 
 log = logging.getLogger(__name__)
 
 ENDS = int(os.environ.get("CHOWDER_TEST_ENGINE_ENDS", "0"))
 """How often each way to end is tried. It wants root on Linux, and 2 GB of disk that it keeps:
 
-CHOWDER_TEST_ENGINE_ENDS=3 unshare --net pytest tests/e2e/test_engine_ends.py
+CHOWDER_TEST_ENGINE_ENDS=3 pytest tests/e2e/test_engine_ends.py
 """
 
 DISK_BYTES = 2_600_000_000
@@ -51,16 +48,10 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def second(engine: docker.DockerClient) -> Iterator[SecondEngine]:
+def second() -> Iterator[SecondEngine]:
     data_root = user_cache_path("chowder-local-tests") / "second-engine"
-    with tempfile.TemporaryDirectory() as folder:
-        second = SecondEngine(Path(folder), data_root)
-        second.start()
-        try:
-            second.ensure_image(expected_tag(Settings()), engine)
-            yield second
-        finally:
-            second.end(signal.SIGTERM)
+    with second_engine(data_root) as second:
+        yield second
 
 
 @pytest.fixture(scope="module")
@@ -112,21 +103,19 @@ def test_agents_come_back_with_their_engine(
 
 @pytest.fixture
 def full_disk(
-    tmp_path: Path, engine: docker.DockerClient, request: pytest.FixtureRequest
+    tmp_path: Path, request: pytest.FixtureRequest
 ) -> Iterator[tuple[ServerProcess, SecondEngine, Path]]:
     """A server with an engine whose disk is small, and the folder that the disk is at."""
-    with small_disk(tmp_path, DISK_BYTES) as disk, tempfile.TemporaryDirectory() as folder:
-        second = SecondEngine(Path(folder), disk / "root")
-        try:
-            second.start()
-            second.ensure_image(expected_tag(Settings()), engine)
-            with closing(second.client()) as client, quick_image(client) as image:
-                settings = {"DOCKER_HOST": second.url, "CHOWDER_IMAGE": image}
-                server = ServerProcess(tmp_path / "data", settings | {"CHOWDER_OFFLINE": "true"})
-                with served(server, client, request.config):
-                    yield server, second, disk
-        finally:
-            second.end(signal.SIGTERM)
+    with (
+        small_disk(tmp_path, DISK_BYTES) as disk,
+        second_engine(disk / "root") as second,
+        closing(second.client()) as client,
+        quick_image(client) as image,
+    ):
+        settings = {"DOCKER_HOST": second.url, "CHOWDER_IMAGE": image}
+        server = ServerProcess(tmp_path / "data", settings | {"CHOWDER_OFFLINE": "true"})
+        with served(server, client, request.config):
+            yield server, second, disk
 
 
 def test_agents_go_on_once_their_engines_full_disk_has_room(
