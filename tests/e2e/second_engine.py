@@ -24,10 +24,11 @@ if TYPE_CHECKING:
 END_TIMEOUT_S = 60.0
 LOAD_TIMEOUT_S = 600.0
 APART = (
-    "--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false",
+    "--iptables=false", "--ip6tables=false", "--ip-forward=false",
     "--default-address-pool=base=10.215.0.0/16,size=24",
 )  # fmt: skip
-"""It would take the bridge `docker0`, the firewall and subnets of the machine's own engine."""
+"""It would take the firewall and subnets of the machine's own engine."""
+BRIDGE_ADDRESS = "10.214.0.1/24"
 
 
 class SecondEngine:
@@ -35,6 +36,7 @@ class SecondEngine:
 
     def __init__(self, folder: Path, data_root: Path) -> None:
         self._folder = folder
+        self._bridge = f"chowder{os.getpid()}"
         self.data_root = data_root
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -42,6 +44,17 @@ class SecondEngine:
     def url(self) -> str:
         """Its address."""
         return f"unix://{self._folder}/engine.sock"
+
+    @contextmanager
+    def own_bridge(self) -> Iterator[None]:
+        """A bridge of its own. It would take `docker0`, or remove it if it is to have none."""
+        subprocess.run(["ip", "link", "add", self._bridge, "type", "bridge"], check=True)
+        try:
+            added = ["ip", "address", "add", BRIDGE_ADDRESS, "dev", self._bridge]
+            subprocess.run(added, check=True)
+            yield
+        finally:
+            subprocess.run(["ip", "link", "delete", self._bridge], check=True)
 
     def start(self) -> None:
         """Starts it, and waits until it answers."""
@@ -55,6 +68,7 @@ class SecondEngine:
                     f"--data-root={self.data_root}",
                     f"--exec-root={self._folder}/exec",
                     f"--pidfile={self._folder}/dockerd.pid",
+                    f"--bridge={self._bridge}",
                     *APART,
                 ],
                 stdin=subprocess.DEVNULL,
@@ -107,11 +121,12 @@ def second_engine(data_root: Path | None = None) -> Iterator[SecondEngine]:
     """
     with tempfile.TemporaryDirectory() as folder:
         second = SecondEngine(Path(folder), data_root or Path(folder) / "root")
-        try:
-            second.start()
-            second.ensure_image()
-            yield second
-        finally:
-            second.end(signal.SIGTERM)
-            # One that was killed has left its folder mounted over itself.
-            subprocess.run(["umount", "--recursive", "--quiet", second.data_root], check=False)
+        with second.own_bridge():
+            try:
+                second.start()
+                second.ensure_image()
+                yield second
+            finally:
+                second.end(signal.SIGTERM)
+                # One that was killed has left its folder mounted over itself.
+                subprocess.run(["umount", "--recursive", "--quiet", second.data_root], check=False)
