@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 import pytest
 
 from chowder_local.dashboard.logs import KEPT
+from chowder_local.openclaw.session_keys import session_key
+from tests.api.test_skills import entry as skill
 from tests.e2e.dashboards import Served, judge_in_all_looks, refuse
 from tests.e2e.waiting import eventually
+from tests.scripted.programs import done
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -93,6 +97,27 @@ def test_they_are_in_nobodys_way(page: Page, served: Served) -> None:
         show(page, served, ada, tab)
         page.get_by_text("stopped").first.wait_for()
         judge_in_all_looks(page)
+
+
+def test_no_name_and_no_text_of_an_agent_runs_on_a_page(page: Page, served: Served) -> None:
+    ada, world = served.created(HOSTILE), served.world
+    evil = skill(HOSTILE, description=SCRIPT, homepage="javascript:document.title='owned'")
+    world.programs.answers["skills.status"] = done(skills=[evil])
+    served.call(world.sessions.remember, ada.id, SCRIPT, session_key(SCRIPT), world.clock.now)
+    world.programs.answers["list"] = done(sessions=[{"key": HOSTILE, "channel": SCRIPT}])
+    world.programs.answers["read"] = done(is_known=True, messages=[], has_more=False)
+    world.engine.log = f"{SCRIPT}\n{HOSTILE}\n"
+    called = world.call_log.begin(world.organization_id, ada.id, "openai", HOSTILE, b"{}")
+    called.finish("refused", SCRIPT)
+    for address in ("/", "/inspector", f"/inspector/{called.id}"):
+        page.goto(f"{served.root_url}{address}")
+        page.get_by_text("title='owned'").last.wait_for()
+        assert page.title() != "owned"
+    for tab in ("", "/skills", f"/skills/one?{urlencode({'name': HOSTILE})}", "/logs"):
+        show(page, served, ada, tab)
+        page.locator("#main").get_by_text("title='owned'").last.wait_for()
+        page.wait_for_load_state("networkidle" if tab != "/logs" else "load")
+        assert page.title() != "owned"
 
 
 def test_several_files_are_uploaded_and_one_is_fetched(page: Page, served: Served) -> None:
