@@ -122,12 +122,12 @@ class Settings(BaseModel):
         description="Runtime of the engine for sandboxes, for example gVisor's `runsc`; by default "
         "the engine's own. Existing agents get it with their next boot.",
     )
-    # When it is ready, an agent takes 580 MB (docs/explanation/adr/0048-room-for-a-boot.md).
+    # With 768 MB, an agent has taken up to 499 MB until it was ready, and 724 MB in its first turn.
     memory_limit_mb: int = Field(
         2048,
         ge=768,
-        description="Memory a sandbox may use. The least is enough for an agent to boot; its turns "
-        "may take twice as much.",
+        description="Memory a sandbox may use. The least is enough for an agent to boot and run a "
+        "tool; many turns may take twice as much.",
     )
     cpu_limit: float = Field(2.0, gt=0, description="Processors a sandbox may use.")
     pids_limit: int = Field(512, ge=64, description="Processes and threads a sandbox may have.")
