@@ -28,6 +28,7 @@ def test_a_service_has_all_limits_and_hardening_of_a_container() -> None:
     assert container["ReadOnly"] is True
     assert container["Init"] is True
     assert container["User"] == "1000:1000"
+    assert container["Hosts"] == ["host-gateway host.local"]
     assert {"Name": "core", "Soft": 0, "Hard": 0} in container["Ulimits"]
     assert task["Resources"]["Limits"] == {
         "MemoryBytes": 2048 * 1024 * 1024,
