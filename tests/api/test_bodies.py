@@ -225,11 +225,11 @@ async def test_a_number_or_text_is_no_boolean(shared: Api, agent: Instance) -> N
 
 async def test_invalid_json_has_its_position_and_no_member(shared: Api, agent: Instance) -> None:
     path = f"/v1/instances/{agent.id}/responses"
-    answer = await shared.post(path, content=b'{"model": "gpt-4o", }')
+    answer = await shared.post(path, content=b'{"model" "gpt-4o"}')
     (problem,) = problems(answer)
-    assert (problem["loc"], problem["type"]) == (["body", 18], "json_invalid")
+    assert (problem["loc"], problem["type"]) == (["body", 9], "json_invalid")
     assert answer.json()["error"]["message"] == problem["msg"]
-    assert "line 1 column 19" in problem["msg"]
+    assert "line 1 column 10" in problem["msg"]
     assert answer.json()["error"]["param"] is None
 
 
