@@ -9,8 +9,23 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from chowder_local.instances.lifecycle.healing import DEATHS_ALLOWED
-from tests.e2e.containers import container_of, inside, names_of_sandboxes, open_network
-from tests.e2e.quick_agents import degraded, health, is_well, made, remembers
+from tests.e2e.containers import (
+    container_of,
+    containers,
+    inside,
+    names_of_sandboxes,
+    open_network,
+)
+from tests.e2e.quick_agents import (
+    FIRST,
+    HELD,
+    degraded,
+    health,
+    is_well,
+    let_go,
+    made,
+    remembers,
+)
 from tests.e2e.waiting import eventually
 
 if TYPE_CHECKING:
@@ -18,6 +33,7 @@ if TYPE_CHECKING:
 
     import docker
     import httpx
+    from docker.models.containers import Container
 
     from tests.e2e.api import Api
     from tests.e2e.engine_door import EngineDoor
@@ -161,6 +177,29 @@ def test_an_engine_that_is_gone_and_comes_back_with_everything_ended(
     remembers(api, running)
     api.start(stopped)
     remembers(api, stopped)
+
+
+@pytest.mark.slow
+def test_an_agent_whose_boot_the_engine_ends_boots_again(
+    api: Api, server: ServerProcess, engine: docker.DockerClient
+) -> None:
+    instance_id = api.created("held", openclaw_config=HELD)
+    let_go(api, server, engine, instance_id)
+    api.say(instance_id, FIRST)
+    first = container_of(engine, api, instance_id)
+    assert inside(first, "rm /data/go")[0] == 0
+    first.kill()
+
+    def booting() -> Container | None:
+        found = containers(engine, server.store_id)
+        return next(
+            (each for each in found if each.id != first.id and each.status == "running"), None
+        )
+
+    # As an engine does that restarts.
+    eventually(booting, "it boots again").kill()
+    let_go(api, server, engine, instance_id)
+    remembers(api, instance_id)
 
 
 @pytest.mark.slow
