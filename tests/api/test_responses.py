@@ -10,7 +10,7 @@ from urllib.parse import quote
 import pytest
 from openresponses_types.types import ResponseResource
 
-from chowder_local.core.domain import InstanceStatus
+from chowder_local.core.domain import InstanceStatus, SandboxState
 from chowder_local.core.errors.upstream import ProviderFailed
 from chowder_local.openclaw.session_keys import session_key
 from tests.scripted import gateway as scripted
@@ -229,6 +229,18 @@ async def test_a_gateway_that_does_not_answer_is_a_502_in_the_contracts_shape(
     answer = await http.post(f"/v1/instances/{instance.id}/responses", json=payload)
     words = "Gateway unavailable – the sandbox does not answer"
     assert (answer.status_code, answer.json()["detail"]) == (502, {"error": words})
+
+
+async def test_an_agent_that_ran_out_of_memory_says_so(http: Api) -> None:
+    instance = await http.world.placed(InstanceStatus.RUNNING, gateway_url="http://127.0.0.1:9")
+    http.world.engine.put(
+        instance.sandbox_id, SandboxState.EXITED, is_oom_killed=True, memory_limit_mb=768
+    )
+    answer = await http.post(f"/v1/instances/{instance.id}/responses", json=ASKED)
+    cause = "the agent ran out of memory (its limit is 768 MB; raise CHOWDER_MEMORY_LIMIT_MB)"
+    assert (answer.status_code, answer.json()["detail"]) == (
+        502, {"error": f"Gateway unavailable – {cause}"},
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("is_streamed", [False, True])

@@ -17,7 +17,7 @@ from chowder_local.core.errors.agents import (
     MessageRefused,
 )
 from chowder_local.core.errors.sandboxes import NodeUnreachable
-from chowder_local.instances.lifecycle.readiness import MIN_FREE_DISK_BYTES
+from chowder_local.instances.lifecycle.readiness import MIN_FREE_DISK_BYTES, out_of_memory
 from chowder_local.openclaw.shortcuts.catalogue import FAILURE_MARKERS
 
 if TYPE_CHECKING:
@@ -111,15 +111,20 @@ class FailureDiagnosis:
     async def heal(self, instance: Instance) -> ChowderError | None:
         """Heals an agent that does not answer. Logs failures.
 
-        Returns the reason why it does not answer, if its whole machine is away.
+        Returns the reason why it does not answer, if its whole machine is away or it ran out of
+        memory.
         """
+        reason = None
         try:
+            sandbox = await self._engine.inspect(instance.sandbox_id)
+            if sandbox.is_oom_killed:
+                reason = GatewayUnavailable(f"the agent {out_of_memory(sandbox)}")
             await self._healing.check(instance)
         except NodeUnreachable as problem:
             return problem
         except ChowderError as problem:
             log.warning("instance %s: could not be healed: %s", instance.id, problem)
-        return None
+        return reason
 
 
 def _error(status: int, message: str) -> ChowderError:
