@@ -39,6 +39,6 @@ def page() -> str:
         "Settings",
         LEAD,
         table(headers, rows),
-        f"{codes(sorted(CLIENT_NAMES), ' and ')} have the prefix, but are for clients: the server "
-        "ignores them, and `chowder-local env` prints them.",
+        f"{codes(sorted(CLIENT_NAMES), ', ')} have the prefix, but are for clients and tests: the "
+        "server ignores them. `chowder-local env` prints the address and the key.",
     )
