@@ -20,6 +20,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "dashboard": ("dashboard --open",),
     "exec": ("exec -- npm test", "exec --instance support -- pytest -q"),
     "doctor": ("doctor", "doctor --bundle report.zip"),
+    "disk": ("disk", "disk --output json"),
     "instances configure": (
         "instances configure support agents.defaults.thinkingDefault=low",
         "instances configure support --name help-desk",
