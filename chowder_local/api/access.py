@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from chowder_local.core.domain import Caller
-    from chowder_local.http.services import Services
+    from chowder_local.services import Services
 
 
 class Access(Enum):

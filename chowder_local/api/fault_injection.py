@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from chowder_local.api.operations import Operation
     from chowder_local.core.errors import ChowderError
     from chowder_local.core.fault_injection import FaultDraft
-    from chowder_local.http.services import Services
+    from chowder_local.services import Services
 
 KINDS = {
     ("POST", "/v1/instances"): FaultKind.CREATE,

@@ -15,37 +15,43 @@ from chowder_local.accounts.bootstrap import default_organization_id, ensure_def
 from chowder_local.api.missing_routes import refuse_missing_route
 from chowder_local.api.openapi.page import documentation_routes
 from chowder_local.api.routes import OPERATIONS, routes
-from chowder_local.app.compose import Composition
-from chowder_local.app.foundation import now
 from chowder_local.app.relay_app import bind_relay, serve_relay
 from chowder_local.core.data_dir import write_private
 from chowder_local.core.domain import RELAY_HOSTNAME
 from chowder_local.core.events import Events
 from chowder_local.core.metrics import Metrics
+from chowder_local.core.program_name import program
 from chowder_local.core.release import is_release
 from chowder_local.core.secrets import SecretBox
 from chowder_local.core.shutdown import Shutdown
-from chowder_local.core.tasks import owned_tasks
+from chowder_local.core.tasks import contained, owned_tasks
+from chowder_local.dashboard.assets import Assets
+from chowder_local.dashboard.chat_stream import ChatStreams
 from chowder_local.dashboard.errors import page_of
+from chowder_local.dashboard.rendering import Rendering
 from chowder_local.dashboard.routes import dashboard_routes
+from chowder_local.dashboard.services import Dashboard
 from chowder_local.engine.docker import DockerEngine
 from chowder_local.engine.image_recipe import expected_tag, openclaw_version
 from chowder_local.engine.specs import HOME, STATE_DIR, Limits, SandboxDefaults
 from chowder_local.http import middleware
 from chowder_local.instances.lifecycle.egress import EgressRule
+from chowder_local.instances.monitoring.disk_quota import DiskWatch
 from chowder_local.instances.monitoring.health import ServerFacts
+from chowder_local.mcp.requests import McpRequests
 from chowder_local.mcp.route import mcp_route
 from chowder_local.openclaw.gateway import open_gateways
 from chowder_local.openclaw.home.state_transfer import StateTransfers
 from chowder_local.relay.recordings.registry import RecordingRegistry
 from chowder_local.relay.scripts import parser
 from chowder_local.relay.scripts.registry import ScriptRegistry
+from chowder_local.services import Services, now
 from chowder_local.store.database import Database
 from chowder_local.store.meta import MetaQueries
 from chowder_local.upstream.forward import Forwarder, open_client
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from starlette.applications import Starlette
@@ -58,7 +64,6 @@ if TYPE_CHECKING:
     from chowder_local.engine.networks import SandboxNetworks
     from chowder_local.engine.swarm.engine import SwarmEngine
     from chowder_local.instances.monitoring.trace_export import TraceExport
-    from chowder_local.mcp.services import McpServices
 
 
 VERSIONS_KEPT = 64
@@ -78,7 +83,9 @@ class Machine:
 class State(TypedDict):
     """The members of `request.state`."""
 
-    services: McpServices
+    services: Services
+    dashboard: Dashboard
+    mcp: McpRequests
 
 
 def create_app(settings: Settings, machine: Machine) -> Starlette:
@@ -91,7 +98,7 @@ def create_app(settings: Settings, machine: Machine) -> Starlette:
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[State]:
         async with AsyncExitStack() as stack:
-            yield {"services": await _open(settings, machine, metrics, stack)}
+            yield state(await _open(settings, machine, metrics, stack))
 
     hosts = [settings.host, *settings.allowed_hosts]
     return api(settings.cors_origins, lifespan, metrics, hosts)
@@ -126,7 +133,7 @@ def _all_routes() -> tuple[BaseRoute, ...]:
 
 async def _open(
     settings: Settings, machine: Machine, metrics: Metrics, stack: AsyncExitStack
-) -> McpServices:
+) -> Services:
     box = await asyncio.to_thread(SecretBox.load, settings.secret_file)
     database = await stack.enter_async_context(Database.open(settings.database_file))
     meta = MetaQueries(database)
@@ -142,7 +149,7 @@ async def _open(
     # Closed after the tasks and gateways, which use what it holds.
     last = await stack.enter_async_context(AsyncExitStack())
 
-    composition = Composition(
+    services = Services(
         settings=settings,
         endpoints=machine.endpoints,
         database=database,
@@ -170,21 +177,98 @@ async def _open(
         tasks=await stack.enter_async_context(owned_tasks()),
     )
     if settings.otlp_endpoint:
-        export = _export_traces(settings.otlp_endpoint, settings, composition)
+        export = _export_traces(settings.otlp_endpoint, services)
         last.push_async_callback(asyncio.to_thread, export.close)
-    last.push_async_callback(composition.write_back)
+    last.push_async_callback(partial(_write_back, services))
     await ensure_default(
-        composition.organizations,
+        services.organizations,
         settings.default_key_file,
         machine.model_keys,
         meta,
-        composition.authentication,
+        services.authentication,
         offline=settings.offline,
         tier=settings.tier,
     )
-    await last.enter_async_context(serve_relay(composition.relay, relay_sockets))
-    await composition.begin()
-    return composition.services
+    await last.enter_async_context(serve_relay(services.relay, relay_sockets))
+    await begin(services)
+    return services
+
+
+def state(services: Services) -> State:
+    """What requests find in `request.state`."""
+    settings = services.settings
+    return {
+        "services": services,
+        "dashboard": Dashboard(
+            assets=_assets(),
+            rendering=_rendering(),
+            chat_streams=ChatStreams(),
+            base_url=f"{settings.client_url}/v1",
+            env_command=f'eval "$({program(settings.data_dir)} env)"',
+        ),
+        "mcp": McpRequests(services.tasks, services.server_diagnosis, settings.max_body_bytes),
+    }
+
+
+@cache
+def _assets() -> Assets:
+    return Assets()
+
+
+@cache
+def _rendering() -> Rendering:
+    """Shared by all servers of a process, because it has no state."""
+    return Rendering(_assets())
+
+
+async def begin(services: Services) -> None:
+    """Reconciles the store with the engine, and starts the background tasks."""
+    settings = services.settings
+    # Before the first request, so that no list shows what a crash left behind.
+    await services.reconciler.reconcile()
+    loops: dict[str, Callable[[], Coroutine[None, None, None]]] = {
+        "resuming": partial(_resume, services),
+        "reconciler": services.reconciler.run,
+        "warm pool": services.pool.run,
+        "hibernation": services.hibernation.run,
+        "use of keys": services.key_queries.uses.run,
+        "use of sessions": services.sessions.uses.run,
+        "usage": services.usage.run,
+        "histories": services.histories.run,
+        "usage samples": services.usage_samples.run,
+        "idempotency": services.idempotency.run,
+    }
+    if settings.snapshot_interval_s:
+        loops["snapshots at intervals"] = services.interval_snapshots.run
+        loops["recovery"] = services.recovery.run
+    if settings.disk_limit_mb is not None:
+        loops["disk quota"] = _disk_watch(services, settings.disk_limit_mb).run
+    for name, run in loops.items():
+        services.tasks.create_task(run(), name=name)
+
+
+async def _resume(services: Services) -> None:
+    with contained("resuming"):
+        await services.sandbox_control.resume_all()
+
+
+def _disk_watch(services: Services, limit_mb: int) -> DiskWatch:
+    return DiskWatch(
+        instances=services.instances,
+        transitions=services.transitions,
+        engine=services.engine,
+        locks=services.locks,
+        limit_mb=limit_mb,
+        interval_s=services.settings.disk_interval_s,
+    )
+
+
+async def _write_back(services: Services) -> None:
+    """Writes buffered rows before the database is closed."""
+    for queries in (
+        services.key_queries.uses, services.sessions.uses, services.usage, services.histories
+    ):  # fmt: skip
+        await queries.write()
 
 
 def open_events(shutdown: Shutdown, stack: AsyncExitStack) -> Events:
@@ -257,12 +341,14 @@ async def _open_providers(settings: Settings, stack: AsyncExitStack) -> Forwarde
     )
 
 
-def _export_traces(endpoint: str, settings: Settings, composition: Composition) -> TraceExport:
+def _export_traces(endpoint: str, services: Services) -> TraceExport:
     # Most servers export nothing.
     from chowder_local.instances.monitoring.trace_export import TraceExport
 
-    export = TraceExport.open(endpoint, composition.call_log, has_content=settings.otlp_content)
-    composition.traces.export = export.turn
+    export = TraceExport.open(
+        endpoint, services.call_log, has_content=services.settings.otlp_content
+    )
+    services.traces.export = export.turn
     return export
 
 

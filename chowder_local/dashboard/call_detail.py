@@ -90,7 +90,7 @@ async def show(request: Request) -> Response:
 
 
 async def _timeline(request: Request, turn: TracedTurn) -> list[TimelineRow]:
-    found = map(services(request).exchanges.find, turn.exchange_ids)
+    found = map(services(request).call_log.find, turn.exchange_ids)
     calls = [each for each in found if each is not None]
     # Long conversations take time to parse.
     return await asyncio.to_thread(lambda: timeline(turn, steps_of(calls, turn.at)))
@@ -129,7 +129,7 @@ async def fail_next_message(request: Request) -> Response:
 
 def _find(request: Request) -> LoggedCall:
     organization_id = caller(request).organization_id
-    call = services(request).exchanges.get(organization_id, request.path_params["exchange_id"])
+    call = services(request).call_log.get(organization_id, request.path_params["exchange_id"])
     if call is None:
         raise ExchangeNotFound
     return call

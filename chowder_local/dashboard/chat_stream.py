@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     from chowder_local.core.domain import Instance
-    from chowder_local.http.services import Services
     from chowder_local.instances.conversations.service import Conversations
     from chowder_local.relay.call_log import CallLog
+    from chowder_local.services import Services
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ class Answer(Response):
         )
         async with anyio.create_task_group() as group:
             group.start_soon(
-                _read_tool_calls, self._chat_stream, self._services.exchanges, self._events
+                _read_tool_calls, self._chat_stream, self._services.call_log, self._events
             )
             group.start_soon(
                 _read_answer, self._chat_stream, self._services.conversations, self._events

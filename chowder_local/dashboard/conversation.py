@@ -177,7 +177,7 @@ async def _read(
 
 def _model(request: Request, instance: Instance) -> str:
     """The model of the instance's last call, or one of its provider."""
-    last = services(request).exchanges.latest().get(instance.id)
+    last = services(request).call_log.latest().get(instance.id)
     if last is not None and last.organization_id == caller(request).organization_id and last.model:
         return last.model
     return model_of(ModelProvider(instance.model_provider))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from chowder_local.core.errors.requests import ActionRefused
-from chowder_local.dashboard.services import dashboard
 from chowder_local.http.headers import fields_of
+from chowder_local.http.services import services
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -32,7 +32,7 @@ def guarded(handler: Handler, *, is_open: bool) -> Handler:
             if not (is_preflighted and _is_same_origin(request)):
                 raise ActionRefused
         if not is_open:
-            dashboard_sessions = dashboard(request).dashboard_sessions
+            dashboard_sessions = services(request).dashboard_sessions
             request.scope["state"]["caller"] = await dashboard_sessions.caller(session(request))
         return await handler(request)
 
@@ -41,7 +41,7 @@ def guarded(handler: Handler, *, is_open: bool) -> Handler:
 
 def session(request: Request) -> str | None:
     """The session in the request's cookie."""
-    return request.cookies.get(dashboard(request).dashboard_sessions.cookie)
+    return request.cookies.get(services(request).dashboard_sessions.cookie)
 
 
 def _is_same_origin(request: Request) -> bool:

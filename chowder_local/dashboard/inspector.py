@@ -146,7 +146,7 @@ class _LiveCalls:
     async def watch(self, marks: Marks) -> None:
         before = self._states()
         marks.add(*self._missed())
-        async for _ in each_news(services(self._request).exchanges.changes.watching()):
+        async for _ in each_news(services(self._request).call_log.changes.watching()):
             now = self._states()
             for each, state in now.items():
                 if before.get(each) != state:
@@ -187,7 +187,7 @@ def _calls(request: Request, filters: Filters) -> Iterator[LoggedCall]:
 
 def all_calls(request: Request) -> list[LoggedCall]:
     organization_id = caller(request).organization_id
-    return list(services(request).exchanges.of_organization(organization_id))
+    return list(services(request).call_log.of_organization(organization_id))
 
 
 def _models(calls: Sequence[LoggedCall], filters: Filters) -> list[str]:

@@ -16,7 +16,6 @@ from chowder_local.core.errors.requests import InstanceNotFound
 from chowder_local.dashboard.charts import Sparkline, cpu_sparkline, memory_sparkline
 from chowder_local.dashboard.forms import form, parse_form
 from chowder_local.dashboard.pages import dialog, notice, part, redirect
-from chowder_local.dashboard.services import dashboard
 from chowder_local.http.bodies import parse_query, validated
 from chowder_local.http.services import caller, instance_of, services
 from chowder_local.instances.lifecycle.creation import InstanceDraft
@@ -58,7 +57,7 @@ class DeletionQuery(BaseModel):
 
 
 async def build_rows(request: Request, instances: Sequence[Instance]) -> list[Row]:
-    latest = services(request).exchanges.latest()
+    latest = services(request).call_log.latest()
     calls = {each.id: latest[each.id] for each in instances if each.id in latest}
     await asyncio.to_thread(_parse, calls.values())
     return [_row(request, each, calls.get(each.id)) for each in instances]
@@ -73,7 +72,7 @@ def _parse(calls: Iterable[LoggedCall]) -> None:
 def _row(request: Request, instance: Instance, last_call: LoggedCall | None) -> Row:
     stage, queue_text = _stage(request, instance)
     is_running = instance.status is InstanceStatus.RUNNING
-    gauge = dashboard(request).usage_samples.get(instance.id) if is_running else None
+    gauge = services(request).usage_samples.get(instance.id) if is_running else None
     return Row(
         instance=instance,
         stage=stage,

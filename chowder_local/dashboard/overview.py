@@ -107,7 +107,7 @@ async def show(request: Request) -> Response:
 
 async def show_health(request: Request) -> Response:
     """The current findings of `doctor`, with their remedies."""
-    report, findings = await dashboard(request).server_diagnosis.report()
+    report, findings = await services(request).server_diagnosis.report()
     return parts(part(request, MACROS, "health", report, findings))
 
 
@@ -129,7 +129,7 @@ class _LiveOverview:
         self._request = request
         self._filters = filters
         self._services = services(request)
-        self._usage_samples = dashboard(request).usage_samples
+        self._usage_samples = services(request).usage_samples
         self._organization_id = caller(request).organization_id
         self._last_calls: dict[InstanceId, tuple[str, bool]] = {}
         self._event_id: str | None = None
@@ -182,7 +182,7 @@ class _LiveOverview:
         """The instances whose latest model call began or ended since the last check."""
         latest = {
             instance_id: (each.id, each.outcome is not None)
-            for instance_id, each in self._services.exchanges.latest().items()
+            for instance_id, each in self._services.call_log.latest().items()
             if each.organization_id == self._organization_id
         }
         before, self._last_calls = self._last_calls, latest

@@ -103,7 +103,7 @@ async def follow(request: Request) -> Response:
 
     registries = services(request).scripts, services(request).recordings
     # Their changes, too, or a rendering from before one could arrive after it, and stay.
-    watched = [services(request).exchanges.changes, *(each.changes for each in registries)]
+    watched = [services(request).call_log.changes, *(each.changes for each in registries)]
 
     async def render(_: frozenset[Hashable]) -> PageEvent:
         changed = [await _rules(request, instance), await _recordings(request)]
@@ -271,7 +271,7 @@ async def stop_replay(request: Request) -> Response:
 
 
 async def _recorded(request: Request, instance: Instance) -> dict[str, Entry]:
-    calls = list(services(request).exchanges.of_instance(instance.id))
+    calls = list(services(request).call_log.of_instance(instance.id))
     # This parses megabytes of JSON.
     return await asyncio.to_thread(make_recording, calls[::-1])
 

@@ -19,6 +19,7 @@ from chowder_local.dashboard.pages import fragment, redirect
 from chowder_local.dashboard.services import dashboard
 from chowder_local.http.error_rendering import status_of
 from chowder_local.http.headers import fields_of
+from chowder_local.http.services import services
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -33,7 +34,7 @@ async def show(request: Request) -> Response:
     """The form; redirects a user who is already signed in."""
     onward = _safe_path(request.query_params.get("next"))
     try:
-        await dashboard(request).dashboard_sessions.caller(session(request))
+        await services(request).dashboard_sessions.caller(session(request))
     except SignInNeeded:
         return _form(request, onward)
     return redirect(request, onward)
@@ -44,7 +45,7 @@ async def sign_in(request: Request) -> Response:
     sent = await form(request)
     onward = _safe_path(sent.get("next"))
     try:
-        new_session = await dashboard(request).dashboard_sessions.begin(sent.get("key"))
+        new_session = await services(request).dashboard_sessions.begin(sent.get("key"))
     except (KeyMissing, KeyInvalid, OrganizationKeyRequired) as refusal:
         return _form(request, onward, refusal)
     return _signed_in(request, new_session, onward)
@@ -54,7 +55,7 @@ async def follow_link(request: Request) -> Response:
     """Begins a session with the code of a link from `chowder-local dashboard`."""
     sent = await form(request)
     try:
-        new_session = await dashboard(request).dashboard_sessions.redeem(sent.get("code", ""))
+        new_session = await services(request).dashboard_sessions.redeem(sent.get("code", ""))
     except SignInLinkUsed as refusal:
         return _form(request, HOME, refusal)
     return _signed_in(request, new_session, HOME)
@@ -62,7 +63,7 @@ async def follow_link(request: Request) -> Response:
 
 async def sign_out(request: Request) -> Response:
     """Ends the session for every copy of its cookie."""
-    await dashboard(request).dashboard_sessions.end(session(request))
+    await services(request).dashboard_sessions.end(session(request))
     response = redirect(request, "/sign-in")
     response.delete_cookie(**_cookie(request))
     return response
@@ -84,7 +85,7 @@ def _signed_in(request: Request, new_session: str, onward: str) -> Response:
 
 def _cookie(request: Request) -> dict[str, Any]:
     return {
-        "key": dashboard(request).dashboard_sessions.cookie,
+        "key": services(request).dashboard_sessions.cookie,
         "path": "/",
         "httponly": True,
         "samesite": "strict",

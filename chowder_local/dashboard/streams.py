@@ -13,7 +13,6 @@ from chowder_local.core.errors.requests import SignInNeeded
 from chowder_local.core.events import EventType
 from chowder_local.dashboard.guard import session
 from chowder_local.dashboard.rendering import STREAM_HEADERS, STREAM_MEDIA_TYPE
-from chowder_local.dashboard.services import dashboard
 from chowder_local.http.services import caller, services
 from chowder_local.http.streams import ClosingStream
 from chowder_local.upstream import sse
@@ -130,7 +129,7 @@ class LiveStream(Response):
         while True:
             marks = await self._marks.take()
             try:
-                await dashboard(self._request).dashboard_sessions.caller(session(self._request))
+                await services(self._request).dashboard_sessions.caller(session(self._request))
             except SignInNeeded:
                 yield PageEvent(name="signed-out").encode()
                 return

@@ -11,14 +11,14 @@ if TYPE_CHECKING:
     from starlette.routing import Route
     from starlette.types import Receive, Scope, Send
 
-    from chowder_local.mcp.services import McpServices
+    from chowder_local.mcp.requests import McpRequests
 
 PATH = "/mcp"
 
 
 async def _serve_request(scope: Scope, receive: Receive, send: Send) -> None:
-    services: McpServices = scope["state"]["services"]
-    await services.mcp.handle(scope, receive, send)
+    requests: McpRequests = scope["state"]["mcp"]
+    await requests.handle(scope, receive, send)
 
 
 def mcp_route() -> Route:

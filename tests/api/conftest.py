@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from chowder_local.core.domain import Instance
-    from chowder_local.mcp.services import McpServices
 
 ALLOWED_ORIGIN = "https://app.example"
 ALLOWED_HOSTS = ["server.test", "chowder.internal"]
@@ -45,25 +44,19 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 
 @pytest.fixture
-def served(world: World) -> McpServices:
-    return world.services
+def app(world: World) -> ASGIApp:
+    return app_of(world)
 
 
-@pytest.fixture
-def app(served: McpServices, world: World) -> ASGIApp:
-    return app_of(world, served)
-
-
-def app_of(world: World, services: McpServices | None = None) -> ASGIApp:
+def app_of(world: World) -> ASGIApp:
     """The API over a world."""
-    services = services or world.services
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[State]:
-        yield {"services": services}
+        yield world.state
 
     app = api([ALLOWED_ORIGIN], lifespan, world.metrics, ALLOWED_HOSTS)
-    return with_state(app, {"services": services})
+    return with_state(app, world.state)
 
 
 @dataclass
@@ -77,7 +70,6 @@ class Api:
 
     client: httpx.AsyncClient
     world: World
-    services: McpServices
 
     async def call(self, method: str, path: str, **request: Any) -> httpx.Response:
         key = request.pop("key", self.world.key)
@@ -111,7 +103,7 @@ class Api:
             "prefix": raw_key[:12],
             "created_at": self.world.clock.now,
         }
-        await self.world.keys.add(ApiKey(**known | fields), digest(raw_key))
+        await self.world.key_queries.add(ApiKey(**known | fields), digest(raw_key))
 
 
 @cache
@@ -135,9 +127,9 @@ def is_in_document(answer: httpx.Response) -> bool:
 
 
 @pytest.fixture
-async def http(app: ASGIApp, world: World, served: McpServices) -> AsyncIterator[Api]:
+async def http(app: ASGIApp, world: World) -> AsyncIterator[Api]:
     async with open_client(app) as client:
-        yield Api(client, world, served)
+        yield Api(client, world)
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +140,7 @@ async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Api]
     async with open_world(tmp_path_factory.mktemp("shared")) as world:
         await world.organizations.move(world.organization_id, Tier.LOBSTER, is_paid_for=False)
         async with open_client(app_of(world)) as client:
-            yield Api(client, world, world.services)
+            yield Api(client, world)
 
 
 @pytest.fixture(scope="module")

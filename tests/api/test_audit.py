@@ -48,7 +48,7 @@ async def test_each_audited_call_is_logged_with_caller_target_and_result(
         await lines(answer, *words)
         return answer
 
-    known = await world.keys.by_digest(digest(world.key))
+    known = await world.key_queries.by_digest(digest(world.key))
     owner = f"organization key {known.id if known else None}"
     here = f"/local/instances/{agent.id}"
     await call("PATCH", here, agent.id, "egress default", owner, json={"egress": None})

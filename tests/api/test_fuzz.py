@@ -125,11 +125,10 @@ class Place:
 @asynccontextmanager
 async def open_place(tmp_path: Path) -> AsyncIterator[Place]:
     async with open_world(tmp_path) as world:
-        services = world.services
 
         @asynccontextmanager
         async def lifespan(_: Starlette) -> AsyncIterator[State]:
-            yield {"services": services}
+            yield world.state
 
         ids = [(await world.created(name=name)).id for name in ("used", "stopping", "deleted")]
         # Several operations create agents; each has to succeed once without disturbing another.
@@ -138,14 +137,14 @@ async def open_place(tmp_path: Path) -> AsyncIterator[Place]:
         world.programs.answers |= PROGRAMS
         world.beside.answers |= PROGRAMS
         world.gateway.rpc_answers |= CALLS
-        exchange = services.exchanges.begin(
+        exchange = world.call_log.begin(
             world.organization_id, InstanceId(ids[0]), ModelProvider.OPENAI, "responses", b"{}"
         )
         ids.append(InstanceId(exchange.id))
         # Event streams end at once.
         world.events.close()
         _, other_key = await world.organizations.signup("Others")
-        app = with_state(api([], lifespan, world.metrics), {"services": services})
+        app = with_state(api([], lifespan, world.metrics), world.state)
         async with serve(app) as url:
             yield Place(url, world.key, other_key, *ids)
 

@@ -280,7 +280,7 @@ async def test_a_deleted_instance_leaves_no_texts_of_its_model_calls(http: Api) 
         log_call(http, each.id)
         request = ModelRequest(ModelProvider.OPENAI, "m", 1, each.id, is_session_known=True)
         await world.scripts.answer(world.organization_id, each.id, request)
-    (exchange,) = http.services.exchanges.of_instance(agent.id)
+    (exchange,) = http.world.call_log.of_instance(agent.id)
     await http.call("DELETE", f"/v1/instances/{agent.id}")
     assert (await http.get(f"/local/instances/{agent.id}/exchanges")).json() == []
     assert (await http.get(f"/local/exchanges/{exchange.id}")).status_code == 404

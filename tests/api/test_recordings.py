@@ -28,7 +28,7 @@ def log_call(
     http: Api, instance_id: InstanceId, *, outcome: str = "answered", bytes_: int = 0
 ) -> None:
     body = json.dumps({"model": "gpt-4o", "input": "Hi", "stream": True}).encode()
-    exchanges = http.services.exchanges
+    exchanges = http.world.call_log
     call = exchanges.begin(
         http.world.organization_id, instance_id, ModelProvider.OPENAI, "responses", body
     )
@@ -60,7 +60,7 @@ async def test_failed_or_truncated_calls_are_not_recorded(http: Api) -> None:
     instance = await http.world.created()
     log_call(http, instance.id, outcome="broken")
     log_call(http, instance.id, bytes_=2 * 1024 * 1024)
-    http.services.exchanges.begin(
+    http.world.call_log.begin(
         http.world.organization_id, instance.id, ModelProvider.OPENAI, "embeddings", b"{}"
     ).finish("answered")
     recording = (await http.get(f"/local/instances/{instance.id}/recording")).json()
@@ -72,7 +72,7 @@ async def test_a_recording_is_replayed_and_removed(http: Api) -> None:
     path = f"/local/instances/{instance.id}/recording"
     put = await http.call("PUT", path, json={"entries": {"2": ENTRY, "1": ENTRY}})
     assert (put.status_code, put.json()["is_replayed"]) == (200, True)
-    assert list(http.services.recordings.entries(instance.id) or ()) == ["1", "2"]
+    assert list(http.world.recordings.entries(instance.id) or ()) == ["1", "2"]
     assert (await http.call("DELETE", path)).status_code == 204
     assert (await http.get(path)).json()["is_replayed"] is False
 
@@ -81,4 +81,4 @@ async def test_a_deleted_agents_recording_is_removed(http: Api) -> None:
     instance = await http.world.created()
     await http.call("PUT", f"/local/instances/{instance.id}/recording", json={"entries": {}})
     await http.call("DELETE", f"/v1/instances/{instance.id}")
-    assert http.services.recordings.entries(instance.id) is None
+    assert http.world.recordings.entries(instance.id) is None

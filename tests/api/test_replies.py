@@ -59,7 +59,7 @@ async def test_an_agent_has_its_own_script(http: Api) -> None:
 
 
 async def test_a_scripts_unmatched_calls_are_those_of_the_organization_only(http: Api) -> None:
-    scripts, world = http.services.scripts, http.world
+    scripts, world = http.world.scripts, http.world
     scripts.own = ActiveScript(ReplyScript.model_validate(SCRIPT))
     for text in ("hi", "bye"):
         request = ModelRequest(ModelProvider.OPENAI, "gpt-4o", 1, text, is_session_known=True)
@@ -74,7 +74,7 @@ async def test_a_scripts_unmatched_calls_are_those_of_the_organization_only(http
 
 async def test_model_calls_are_listed_and_shown(http: Api) -> None:
     instance = await http.world.created()
-    exchanges = http.services.exchanges
+    exchanges = http.world.call_log
     for body in (b'{"model": "gpt-4o"}', b"\xff no JSON"):
         new = exchanges.begin(
             http.world.organization_id, instance.id, ModelProvider.OPENAI, "responses", body, "t1"
@@ -95,7 +95,7 @@ async def test_model_calls_are_listed_and_shown(http: Api) -> None:
 
 
 async def test_another_organizations_model_call_is_a_404(http: Api) -> None:
-    http.services.exchanges.begin(
+    http.world.call_log.begin(
         OrganizationId("other"), InstanceId("i"), ModelProvider.OPENAI, "responses", b"{}"
     )
     answer = await http.get("/local/exchanges/ex-1")
@@ -107,7 +107,7 @@ async def test_a_model_call_has_its_sessions_name(http: Api) -> None:
     world = http.world
     instance = await world.created()
     await world.sessions.remember(instance.id, "Zürich/7", "agent:main:s-1", world.clock())
-    exchanges = http.services.exchanges
+    exchanges = http.world.call_log
     keys = ("agent:main:s-1", "agent:main:telegram", None)
     for key in keys:
         new = exchanges.begin(

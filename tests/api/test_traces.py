@@ -29,7 +29,7 @@ USAGE = {"input_tokens": 7, "output_tokens": 2}
 
 def call_model(http: Api, instance: Instance, *output: Any, after: Any = ()) -> None:
     """A model call of the agent's turn, as the relay handles it; `after` has earlier items."""
-    exchanges = http.services.exchanges
+    exchanges = http.world.call_log
     body = {"model": "gpt-4o", "input": [{"role": "developer", "content": SYSTEM}, *after]}
     call = exchanges.begin(
         instance.organization_id,

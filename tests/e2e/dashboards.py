@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page, Response, ViewportSize
 
     from chowder_local.accounts.dashboard_sessions import DashboardSessions
-    from chowder_local.dashboard.services import DashboardServices
     from tests.e2e.serving import ServerProcess
 
 BOOT_TIMEOUT_MS = BOOT_TIMEOUT_S * 1000
@@ -55,12 +54,9 @@ _PROVOKED: WeakKeyDictionary[Page, list[tuple[str, bool]]] = WeakKeyDictionary()
 class Served:
     """A world, and where its server is; it lives in another thread."""
 
-    def __init__(
-        self, portal: BlockingPortal, world: World, services: DashboardServices, root_url: str
-    ) -> None:
+    def __init__(self, portal: BlockingPortal, world: World, root_url: str) -> None:
         self.portal = portal
         self.world = world
-        self.services = services
         self.root_url = root_url
 
     def call(self, function: Callable[..., Awaitable[Any]], *arguments: Any, **named: Any) -> Any:
@@ -71,7 +67,7 @@ class Served:
 
     @property
     def dashboard_sessions(self) -> DashboardSessions:
-        return self.services.dashboard.dashboard_sessions
+        return self.world.dashboard_sessions
 
     def created(self, name: str) -> Instance:
         instance: Instance = self.call(self.world.created, name=name)
@@ -81,24 +77,22 @@ class Served:
         """Has an agent take what agents take."""
         usage = SandboxUsage(600_000_000, 2_000_000_000, 1.0, 1.0)
         self.world.engine.usages = {instance.sandbox_id: usage}
-        self.call(self.services.dashboard.usage_samples.read)
+        self.call(self.world.usage_samples.read)
 
 
 @asynccontextmanager
-async def opened(folder: Path) -> AsyncIterator[tuple[World, DashboardServices, str]]:
-    async with open_world(folder) as world:
-        services = world.services
-        async with serve(app_of(world, services)) as url:
-            yield world, services, url
+async def opened(folder: Path) -> AsyncIterator[tuple[World, str]]:
+    async with open_world(folder) as world, serve(app_of(world)) as url:
+        yield world, url
 
 
 @contextmanager
 def served_in_thread(folder: Path) -> Iterator[Served]:
     with (
         start_blocking_portal() as portal,
-        portal.wrap_async_context_manager(opened(folder)) as (world, services, url),
+        portal.wrap_async_context_manager(opened(folder)) as (world, url),
     ):
-        yield Served(portal, world, services, url)
+        yield Served(portal, world, url)
 
 
 @contextmanager

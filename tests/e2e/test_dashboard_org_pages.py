@@ -43,7 +43,7 @@ def call(served: Served, agent: Instance, words: str = "Which way is north?") ->
 
     async def begun() -> LoggedCall:
         asked = {"model": "gpt-4o", "messages": [{"role": "user", "content": words}]}
-        return served.services.exchanges.begin(
+        return served.world.call_log.begin(
             agent.organization_id, agent.id, "openai", "v1/chat/completions",
             json.dumps(asked).encode(), "t1",
         )  # fmt: skip
@@ -57,7 +57,7 @@ def end(served: Served, call: LoggedCall, status: int, error: str | None = None)
         call.status = status
         if error is None:
             said = {"choices": [{"message": {"role": "assistant", "content": "Up."}}]}
-            served.services.exchanges.append(call, json.dumps(said).encode())
+            served.world.call_log.append(call, json.dumps(said).encode())
         call.finish("answered" if error is None else "refused", error)
 
     served.call(ended)

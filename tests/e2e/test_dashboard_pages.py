@@ -170,7 +170,7 @@ async def answered(served: Served, instance: Instance) -> str:
     tool = {"type": "function", "function": {"name": "exec", "parameters": {"type": "object"}}}
     asked = {"model": "gpt-4o", "messages": [message], "tools": [tool]}
     said = {"choices": [{"message": {"role": "assistant", "content": "Up."}}]}
-    exchanges = served.services.exchanges
+    exchanges = served.world.call_log
     made = exchanges.begin(
         instance.organization_id, instance.id, "openai", "v1/chat/completions",
         json.dumps(asked).encode(), "t1",

@@ -215,7 +215,7 @@ def test_what_a_killed_run_leaves_is_named_with_its_cure_and_ended_by_the_next_r
 
 def findings(served: Served) -> list[Finding]:
     """What the dashboard's Health has."""
-    _, found = served.call(served.services.dashboard.server_diagnosis.report)
+    _, found = served.call(served.world.server_diagnosis.report)
     return list(found)
 
 

@@ -63,7 +63,7 @@ def _app(data_dir: Path) -> Starlette:
             world.engine.follow_log = _endless_log  # type: ignore[method-assign,assignment]
             instance = await world.created()
             say(key=world.key, instance_id=instance.id)
-            yield {"services": world.services}
+            yield world.state
 
     return api([], lifespan, Metrics())
 

@@ -6,9 +6,10 @@ import math
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from chowder_local.app.compose import Composition
+from chowder_local.app.server import State, state
 from chowder_local.core.domain import (
     Instance,
     InstanceId,
@@ -32,6 +33,7 @@ from chowder_local.openclaw.gateway import open_gateways
 from chowder_local.openclaw.home.state_transfer import StateTransfers
 from chowder_local.relay.recordings.registry import RecordingRegistry
 from chowder_local.relay.scripts.registry import ScriptRegistry
+from chowder_local.services import Services
 from chowder_local.store.database import Database
 from tests.scripted import homes
 from tests.scripted.database import SECRET, kitchen_database
@@ -73,8 +75,8 @@ class Clock:
         self.now += timedelta(seconds=seconds)
 
 
-@dataclass(frozen=True, kw_only=True)
-class World(Composition):
+@dataclass(kw_only=True, eq=False, repr=False)
+class World(Services):
     """The parts of a server, and its test doubles."""
 
     clock: Clock
@@ -85,6 +87,11 @@ class World(Composition):
     beside: ScriptedPrograms
     organization_id: OrganizationId
     key: str
+
+    @cached_property
+    def state(self) -> State:
+        """What requests find in `request.state`."""
+        return state(self)
 
     async def now(self, instance: Instance) -> Instance:
         """The instance as the store has it now."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import pytest
 
     from chowder_local.engine.engine_facts import EngineFacts
-    from chowder_local.http.services import Services
+    from chowder_local.services import Services
 
 CALL = {"model": "gpt-4o", "input": [{"role": "user", "content": "Hi"}]}
 

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from chowder_local.mcp.services import McpServices
 
 DEADLINE_S = 20.0
 
@@ -62,16 +61,11 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 
 @pytest.fixture
-def services(world: World) -> McpServices:
-    return world.services
-
-
-@pytest.fixture
-async def client(world: World, services: McpServices) -> AsyncIterator[httpx.AsyncClient]:
+async def client(world: World) -> AsyncIterator[httpx.AsyncClient]:
     """Somebody who is signed in."""
-    async with serve(app_of(world, services)) as url:
-        session = await services.dashboard.dashboard_sessions.begin(world.key)
-        cookies = {services.dashboard.dashboard_sessions.cookie: session}
+    async with serve(app_of(world)) as url:
+        session = await world.dashboard_sessions.begin(world.key)
+        cookies = {world.dashboard_sessions.cookie: session}
         async with loopback_client(base_url=url, cookies=cookies, timeout=DEADLINE_S) as client:
             yield client
 
@@ -160,26 +154,24 @@ async def test_a_burst_is_one_hint_to_look_again(client: httpx.AsyncClient, worl
 
 
 async def test_agents_are_read_only_while_somebody_looks(
-    client: httpx.AsyncClient, world: World, services: McpServices
+    client: httpx.AsyncClient, world: World
 ) -> None:
     agent = await world.created()
     world.engine.usages = {agent.sandbox_id: SandboxUsage(600_000_000, 2_000_000_000, 1.0, 1.0)}
     async with owned_tasks() as tasks:
-        tasks.create_task(services.dashboard.usage_samples.run())
+        tasks.create_task(world.usage_samples.run())
         await asyncio.sleep(0)
         assert world.engine.made("usage") == 0
         async with looking(client) as page:
             told = await page.until("Memory 600 MB of 2.0 GB")
             assert f'id="memory-{agent.id}"' in told
-        await eventually(lambda: not services.dashboard.usage_samples.is_watched, "nobody looks")
+        await eventually(lambda: not world.usage_samples.is_watched, "nobody looks")
 
 
-async def test_the_stream_ends_with_the_session(
-    client: httpx.AsyncClient, world: World, services: McpServices
-) -> None:
+async def test_the_stream_ends_with_the_session(client: httpx.AsyncClient, world: World) -> None:
     async with looking(client) as page:
         caller = await world.authentication.caller(world.key)
-        await world.keys.revoke(KeyId(caller.key_id))
+        await world.key_queries.revoke(KeyId(caller.key_id))
         world.events.publish(EventType.BOOT_ENDED, world.organization_id, (await world.placed(
             InstanceStatus.STOPPED)).id, outcome="ready", took_s=0.0)  # fmt: skip
         assert (await page.next()).name == "signed-out"
@@ -187,18 +179,14 @@ async def test_the_stream_ends_with_the_session(
             await page.next()
 
 
-async def test_the_stream_ends_with_the_server(
-    client: httpx.AsyncClient, world: World, services: McpServices
-) -> None:
+async def test_the_stream_ends_with_the_server(client: httpx.AsyncClient, world: World) -> None:
     async with looking(client) as page:
-        services.shutdown.begin()
+        world.shutdown.begin()
         with pytest.raises(StopAsyncIteration):
             await page.next()
 
 
-async def test_a_fault_that_is_used_is_told(
-    client: httpx.AsyncClient, world: World, services: McpServices
-) -> None:
+async def test_a_fault_that_is_used_is_told(client: httpx.AsyncClient, world: World) -> None:
     draft = FaultDraft(FaultKind.MESSAGE, times=3)
     fault = world.faults.add(world.organization_id, draft)
     async with looking(client, "/faults/live") as page:
@@ -207,14 +195,12 @@ async def test_a_fault_that_is_used_is_told(
         world.faults.take(world.organization_id, Call({FaultKind.MESSAGE}))
         await page.until("<span>2 ")
         world.events.close()
-        services.shutdown.begin()
+        world.shutdown.begin()
         with pytest.raises(StopAsyncIteration):
             await page.next()
 
 
-async def test_what_rules_have_come_to_is_told(
-    client: httpx.AsyncClient, world: World, services: McpServices
-) -> None:
+async def test_what_rules_have_come_to_is_told(client: httpx.AsyncClient, world: World) -> None:
     agent = await world.created()
     script = ReplyScript.model_validate({"replies": [{"name": "sun", "reply": "Sunny."}]})
     world.scripts.put(agent.id, script)
@@ -222,22 +208,20 @@ async def test_what_rules_have_come_to_is_told(
         await page.until("sun")
         request = ModelRequest("openai", "gpt-4o", 1, "How is it?")
         await world.scripts.answer(world.organization_id, agent.id, request)
-        services.exchanges.begin(world.organization_id, agent.id, "openai", "responses", b"{}")
+        world.call_log.begin(world.organization_id, agent.id, "openai", "responses", b"{}")
         told = await page.until("<span>1</span>")
         assert f'id="recording-{agent.id}"' in told
 
 
 async def test_a_call_leaves_the_list_of_a_status_and_comes_into_another(
-    client: httpx.AsyncClient, world: World, services: McpServices
+    client: httpx.AsyncClient, world: World
 ) -> None:
     agent = await world.created()
     async with (
         looking(client, "/model-calls/live?status=running") as running,
         looking(client, "/model-calls/live?status=failed") as failed,
     ):
-        made = services.exchanges.begin(
-            world.organization_id, agent.id, "openai", "responses", b"{}"
-        )
+        made = world.call_log.begin(world.organization_id, agent.id, "openai", "responses", b"{}")
         assert f"call-{made.id}" in await running.until("afterbegin:#rows")
         made.retry(429, 1.0)
         assert "2nd attempt" in await running.until("afterbegin:#rows")

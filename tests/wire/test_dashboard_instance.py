@@ -35,10 +35,9 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 @pytest.fixture
 async def client(world: World) -> AsyncIterator[httpx.AsyncClient]:
     """Somebody who is signed in."""
-    services = world.services
-    async with serve(app_of(world, services)) as url:
-        session = await services.dashboard.dashboard_sessions.begin(world.key)
-        cookies = {services.dashboard.dashboard_sessions.cookie: session}
+    async with serve(app_of(world)) as url:
+        session = await world.dashboard_sessions.begin(world.key)
+        cookies = {world.dashboard_sessions.cookie: session}
         async with loopback_client(base_url=url, cookies=cookies, timeout=DEADLINE_S) as client:
             yield client
 

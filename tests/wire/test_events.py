@@ -97,7 +97,7 @@ class Server:
 @asynccontextmanager
 async def serving(tmp_path: Path, events: Events | None = None) -> AsyncIterator[Server]:
     async with open_world(tmp_path, events=events) as world:
-        state = {"services": world.services}
+        state = world.state
         async with serve(with_state(api([], no_lifespan, world.metrics), state)) as url:
             yield Server(world, url)
 

@@ -27,13 +27,12 @@ ASKED: dict[str, Any] = {"model": "claude-sonnet-4-20250514", "input": "Hi", "st
 @asynccontextmanager
 async def serving(world: World) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the API over the product's own connection class."""
-    services = world.services
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[State]:
-        yield {"services": services}
+        yield world.state
 
-    app = with_state(api([], lifespan, world.metrics), {"services": services})
+    app = with_state(api([], lifespan, world.metrics), world.state)
     with bound_socket("127.0.0.1", 0) as bound:
         url = f"http://127.0.0.1:{bound.getsockname()[1]}"
         headers = {"Authorization": f"Bearer {world.key}"}

@@ -123,7 +123,7 @@ async def victim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
     monkeypatch.setattr(gateway, "LONGEST_TURN_WAIT_S", 0.0)
     async with open_world(tmp_path, drain_timeout_s=0.2, boot_timeout_s=0.5) as world:
         monkeypatch.setattr(world.channels, "_connect_timeout_s", -1.0)
-        transport = httpx.ASGITransport(app_of(world, world.services))
+        transport = httpx.ASGITransport(app_of(world))
         headers = {"Authorization": f"Bearer {world.key}"}
         async with httpx.AsyncClient(
             transport=transport, base_url="http://localhost", headers=headers

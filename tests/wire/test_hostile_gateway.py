@@ -161,7 +161,7 @@ async def open_victim(tmp_path: Path, **settings: Any) -> AsyncIterator[Victim]:
         open_world(tmp_path, drain_timeout_s=0.2, **settings) as world,
         serve_hostile() as (gateway, hostile_url),
     ):
-        state = {"services": world.services}
+        state = world.state
         well, taken = await world.created(), await taken_over(world, hostile_url)
         headers = {"Authorization": f"Bearer {world.key}"}
         async with (

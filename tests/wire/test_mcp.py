@@ -63,7 +63,7 @@ class Server:
 async def server(tmp_path: Path) -> AsyncIterator[Server]:
     async with open_world(tmp_path) as world:
         instance = await world.created()
-        state = {"services": world.services}
+        state = world.state
         async with serve(with_state(api([], no_lifespan, world.metrics), state)) as url:
             yield Server(world, url, instance)
 

@@ -64,7 +64,7 @@ class ChatStream:
 @pytest.fixture
 async def talk(tmp_path: Path) -> AsyncIterator[ChatStream]:
     async with open_world(tmp_path) as world:
-        state = {"services": world.services}
+        state = world.state
         async with serve(with_state(api([], no_lifespan, world.metrics), state)) as url:
             yield ChatStream(world, url, await world.created())
 
@@ -81,7 +81,7 @@ async def _send(send: Send, words: str) -> None:
 async def test_a_websocket_is_refused_with_the_way_that_works(talk: ChatStream) -> None:
     import openai
 
-    state = {"services": talk.world.services}
+    state = talk.world.state
     app = with_state(api([], no_lifespan, talk.world.metrics), state)
     bound = bound_socket("127.0.0.1", 0)
     base_url = f"http://127.0.0.1:{bound.getsockname()[1]}/v1/instances/{talk.instance.id}"

@@ -61,7 +61,7 @@ async def served(tmp_path: Path) -> AsyncIterator[Served]:
     async with open_world(tmp_path) as world:
         instance = await world.created()
         world.gateway.handler = _agent(world, instance.sandbox_id)
-        app = with_state(api([], no_lifespan, world.metrics), {"services": world.services})
+        app = with_state(api([], no_lifespan, world.metrics), world.state)
         async with serve(app) as url:
             yield Served(world, f"{url}/v1/instances/{instance.id}")
 

@@ -99,7 +99,7 @@ async def traced(tmp_path: Path, *, has_content: bool = False) -> AsyncIterator[
         instance = await world.created()
         export = TraceExport.open(collector_url, world.call_log, has_content=has_content)
         world.traces.export = export.turn
-        state = {"services": world.services}
+        state = world.state
         async with (
             serve(with_state(api([], no_lifespan, world.metrics), state)) as url,
             loopback_client(

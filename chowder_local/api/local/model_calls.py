@@ -40,7 +40,7 @@ async def list_exchanges(request: Request) -> Response:
     """The instance's model calls that are still in memory, latest first."""
     instance = await instance_of(request)
     limit = parse_query(request, ExchangeQuery).limit
-    latest = list(islice(services(request).exchanges.of_instance(instance.id), limit))
+    latest = list(islice(services(request).call_log.of_instance(instance.id), limit))
     return await json_in_thread(
         lambda: [ExchangeView.from_call(each, _session(request, each)) for each in latest]
     )
@@ -49,7 +49,7 @@ async def list_exchanges(request: Request) -> Response:
 async def show_exchange(request: Request) -> Response:
     """One model call: the request without its headers, and the answer in the chunks that came."""
     organization_id = caller(request).organization_id
-    call = services(request).exchanges.get(organization_id, request.path_params["exchange_id"])
+    call = services(request).call_log.get(organization_id, request.path_params["exchange_id"])
     if call is None:
         raise ExchangeNotFound
     return await json_in_thread(
@@ -91,7 +91,7 @@ async def remove_recording(request: Request) -> None:
 
 
 async def _recording(request: Request, instance: Instance, after: str | None = None) -> Response:
-    log, recordings = services(request).exchanges, services(request).recordings
+    log, recordings = services(request).call_log, services(request).recordings
     # The log drops its oldest calls: if it has dropped `after`, all of its calls are later.
     latest = list(takewhile(lambda each: each.id != after, log.of_instance(instance.id)))
     is_replayed = recordings.entries(instance.id) is not None

@@ -34,7 +34,7 @@ async def show(request: Request) -> Response:
     turn = services(request).traces.get(instance.id, request.path_params["response_id"])
     if turn is None:
         raise TraceNotFound
-    exchanges, organization_id = services(request).exchanges, instance.organization_id
+    exchanges, organization_id = services(request).call_log, instance.organization_id
     found = (exchanges.get(organization_id, each) for each in turn.exchange_ids)
     calls = [call for call in found if call is not None]
     session = _session(request, turn)

@@ -7,6 +7,8 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING
 
+import psutil
+
 from chowder_local.core.errors import ChowderError
 from chowder_local.core.errors.sandboxes import EngineSilent
 from chowder_local.core.tasks import contained
@@ -31,6 +33,22 @@ ENGINE_RETRY_S = 1.0
 """Between looks at an engine that is away: what was lost with it is made as soon as it is back."""
 MAX_PAUSE_S = 300.0
 """Between attempts to make a warm sandbox, after repeated failures."""
+IDLE_PERCENT = 50.0
+IDLE_SAMPLE_S = 0.5
+IDLE_SAMPLES = 6
+
+
+async def has_idle_processor() -> bool:
+    """Whether the machine is mostly idle for half a second, within a few seconds.
+
+    So neither the boot that has just ended counts, nor a short task.
+    """
+    psutil.cpu_percent()
+    for _ in range(IDLE_SAMPLES):
+        await asyncio.sleep(IDLE_SAMPLE_S)
+        if psutil.cpu_percent() < IDLE_PERCENT:
+            return True
+    return False
 
 
 class WarmPool:

@@ -175,7 +175,7 @@ async def test_a_stop_during_the_request_is_reported(
     async def folder(*_: object) -> None:
         raise SandboxPaused
 
-    monkeypatch.setattr(visitor.http.services.files, "folder", folder)
+    monkeypatch.setattr(visitor.http.world.files, "folder", folder)
     answer = await visitor.get(files)
     assert (answer.status_code, "Instance is stopped" in answer.text) == (409, True)
 

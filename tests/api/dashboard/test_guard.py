@@ -57,8 +57,8 @@ def name(page: Page) -> str:
 
 async def addresses(visitor: Visitor) -> dict[str, str]:
     """The address of each page of the visitor's organization, by name; everything in it exists."""
-    agent, services = await visitor.http.world.created(), visitor.http.services
-    call = services.exchanges.begin(
+    agent, services = await visitor.http.world.created(), visitor.http.world
+    call = services.call_log.begin(
         agent.organization_id, agent.id, "openai", "v1/chat/completions", b"{}"
     )
     draft = KeyDraft("ours", [agent.id], [Permission.READ])
@@ -74,7 +74,7 @@ async def addresses(visitor: Visitor) -> dict[str, str]:
 
 async def belongings(visitor: Visitor) -> list[object]:
     """All data of the organization that a page could change."""
-    services, mine = visitor.http.services, visitor.http.world.organization_id
+    services, mine = visitor.http.world, visitor.http.world.organization_id
     return [
         await services.organizations.details(mine),
         [

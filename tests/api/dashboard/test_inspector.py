@@ -50,7 +50,7 @@ def called(
 ) -> LoggedCall:
     """Adds a call of an agent; without a reply it stays open."""
     body = json.dumps(model_request(words)).encode()
-    exchanges = visitor.http.services.exchanges
+    exchanges = visitor.http.world.call_log
     made = exchanges.begin(
         agent.organization_id, agent.id, ModelProvider.OPENAI, path, body, turn_id
     )
@@ -147,7 +147,7 @@ async def test_a_calls_page_has_its_turn_as_a_timeline(visitor: Visitor) -> None
         "request-1", agent.id, MAIN_KEY, first.at, 0.0, 2.0, TurnStatus.ANSWERED,
         ended_calls=(first.id, last.id),
     )  # fmt: skip
-    visitor.http.services.traces.add(turn)
+    visitor.http.world.traces.add(turn)
     html = (await visitor.get(f"/model-calls/{last.id}")).text
     (table,) = re.findall(r"<table class=.timeline.*?</table>", html, re.DOTALL)
     assert re.findall(r"/model-calls/(ex-[0-9]+)", table) == [first.id, last.id]
@@ -175,7 +175,7 @@ async def test_a_call_becomes_the_first_rule_of_the_agents_script(
     visitor: Visitor,
 ) -> None:
     agent = await visitor.http.world.created()
-    scripts = visitor.http.services.scripts
+    scripts = visitor.http.world.scripts
     for words in ("One", "Two"):
         made = called(visitor, agent, words, reply=Reply(f"{words}!"))
         answer = await visitor.post(f"/model-calls/{made.id}/script")
@@ -190,7 +190,7 @@ async def test_the_next_message_fails_on_request(visitor: Visitor) -> None:
     agent = await visitor.http.world.created()
     made = called(visitor, agent, reply=Reply("Up."))
     assert (await visitor.post(f"/model-calls/{made.id}/fail")).status_code == 200
-    (fault,) = visitor.http.services.faults.of_organization(agent.organization_id)
+    (fault,) = visitor.http.world.faults.of_organization(agent.organization_id)
     assert (fault.draft.kind, fault.draft.instance_id, fault.draft.status) == (
         FaultKind.MESSAGE, agent.id, 502,
     )  # fmt: skip

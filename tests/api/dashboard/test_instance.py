@@ -155,7 +155,7 @@ async def test_a_disconnect_cancels_the_agents_run(visitor: Visitor) -> None:
     world.gateway.handler = scripted.endless
     agent = await world.created()
     address = await send_message(visitor, agent, "Hello!")
-    chat_stream = visitor.http.services.dashboard.chat_streams.take(address.rpartition("/")[2])
+    chat_stream = world.state["dashboard"].chat_streams.take(address.rpartition("/")[2])
     assert chat_stream is not None
     has_begun = asyncio.Event()
 
@@ -167,7 +167,7 @@ async def test_a_disconnect_cancels_the_agents_run(visitor: Visitor) -> None:
         if message.get("body"):
             has_begun.set()
 
-    answer = Answer(chat_stream, visitor.http.services, lambda _: b"piece")
+    answer = Answer(chat_stream, world, lambda _: b"piece")
     async with asyncio.timeout(5):
         await answer({"type": "http", "asgi": {"spec_version": "2.3"}}, receive, send)
         await world.gateway.has_left.wait()
@@ -182,7 +182,7 @@ async def test_a_shutdown_ends_the_stream_of_an_answer_that_has_not_begun(
     async with asyncio.TaskGroup() as group:
         listening = group.create_task(visitor.get(address))
         await eventually(lambda: world.gateway.messages, "the agent has the message")
-        visitor.http.services.shutdown.begin()
+        visitor.http.world.shutdown.begin()
     assert listening.result().status_code == 200
     assert "defect" not in caplog.text
 

@@ -46,7 +46,7 @@ async def test_only_events_of_the_instance_or_of_none_notify(visitor: Visitor) -
     request = Request({
         "type": "http",
         "state": {
-            "services": visitor.http.services,
+            **world.state,
             "caller": await world.authentication.caller(world.key),
         },
     })  # fmt: skip

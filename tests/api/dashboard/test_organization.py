@@ -86,7 +86,7 @@ async def test_a_new_key_is_only_in_the_response_that_creates_it(visitor: Visito
     html = await post(visitor, "/organization/keys", form)
     (raw_key,) = {word for word in html.replace("<", " ").replace(">", " ").split()
                   if word.startswith("chd_sk_") and len(word) > 20}  # fmt: skip
-    key = await world.keys.by_digest(digest(raw_key))
+    key = await world.key_queries.by_digest(digest(raw_key))
     assert key is not None
     assert key.grants.keys() == {ada.id, bea.id}
     assert set(key.grants.values()) == {frozenset({Permission.READ, Permission.FILES})}
@@ -125,7 +125,7 @@ async def test_revoking_a_key_asks_for_confirmation(visitor: Visitor) -> None:
     page = (await visitor.get("/organization")).text
     assert lines(page) == [key_id]
     assert not Elements(page).all("button", id=f"revoke-{key_id}")
-    key = await visitor.http.services.keys.get(visitor.http.world.organization_id, key_id)
+    key = await visitor.http.world.keys.get(visitor.http.world.organization_id, key_id)
     assert not key.is_active
 
 

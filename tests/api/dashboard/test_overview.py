@@ -113,14 +113,14 @@ async def test_names_and_errors_are_escaped(visitor: Visitor) -> None:
 async def test_a_running_agents_row_has_charts_and_its_last_message(visitor: Visitor) -> None:
     world = visitor.http.world
     agent = await world.created()
-    usage_samples = visitor.http.services.dashboard.usage_samples
+    usage_samples = visitor.http.world.usage_samples
     for at_s, cpu_s in ((1.0, 10.0), (3.0, 11.0)):
         world.engine.usages = {
             agent.sandbox_id: SandboxUsage(600_000_000, 2_000_000_000, cpu_s, at_s)
         }
         await usage_samples.read()
     body = b'{"model":"gpt-4o","messages":[{"role":"user","content":"Which way is <b>north</b>?"}]}'
-    visitor.http.services.exchanges.begin(
+    visitor.http.world.call_log.begin(
         agent.organization_id, agent.id, ModelProvider.OPENAI, "v1/chat/completions", body
     )
     html = (await visitor.get("/")).text

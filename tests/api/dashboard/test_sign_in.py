@@ -98,7 +98,7 @@ async def test_a_session_ends_with_its_key(http: Api, stranger: Visitor) -> None
     await http.add_key("chd_org_second")
     await stranger.sign_in("chd_org_second")
     assert (await stranger.get("/")).status_code == 200
-    await http.world.keys.revoke(KeyId("chd_org_second"))
+    await http.world.key_queries.revoke(KeyId("chd_org_second"))
     assert (await stranger.get("/")).status_code == 303
 
 

@@ -232,7 +232,7 @@ async def target(tmp_path: Path) -> AsyncIterator[Target]:
             open_world(
                 tmp_path, max_body_bytes=API_BODY_BYTES, anthropic_base_url=provider_url
             ) as world,
-            serve(with_state(api([], no_lifespan, world.metrics), {"services": world.services}))
+            serve(with_state(api([], no_lifespan, world.metrics), world.state))
             as url,
             serve(create_relay_app(world.relay)) as relay_url,
         ):  # fmt: skip

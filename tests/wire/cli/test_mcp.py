@@ -59,7 +59,7 @@ async def test_the_process_passes_on_tools_answers_progress_and_resources(tmp_pa
 
     async with open_world(tmp_path) as world:
         instance = await world.created()
-        app = with_state(api([], no_lifespan, world.metrics), {"services": world.services})
+        app = with_state(api([], no_lifespan, world.metrics), world.state)
         async with serve_app(app) as url:
             env = {"CHOWDER_BASE_URL": f"{url}/v1", "CHOWDER_KEY": world.key, "PATH": "/nowhere"}
             env["CHOWDER_DATA_DIR"] = str(tmp_path)

@@ -101,13 +101,12 @@ class Place:
 @asynccontextmanager
 async def open_place(tmp_path: Path) -> AsyncIterator[tuple[World, str]]:
     async with open_world(tmp_path) as world:
-        services = world.services
 
         @asynccontextmanager
         async def lifespan(_: Starlette) -> AsyncIterator[State]:
-            yield {"services": services}
+            yield world.state
 
-        app = with_state(api([], lifespan, world.metrics), {"services": services})
+        app = with_state(api([], lifespan, world.metrics), world.state)
         async with served(app) as url:
             yield world, url
 

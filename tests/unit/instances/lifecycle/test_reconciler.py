@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from chowder_local.app.server import begin
 from chowder_local.core.domain import (
     EngineNode,
     InstanceId,
@@ -360,14 +361,14 @@ async def test_a_drain_of_an_interrupted_stop_is_ended_at_startup(
 ) -> None:
     instance = await world.created()
     world.gateway.suspended.add(world.engine.address(instance.sandbox_id))
-    await world.begin()
+    await begin(world)
     await eventually(lambda: not world.gateway.suspended, "it takes turns again")
 
 
 async def test_an_agent_that_accepts_turns_is_not_resumed_at_startup(world: World) -> None:
     await world.created()
     probes = world.gateway.probes
-    await world.begin()
+    await begin(world)
     await eventually(lambda: world.gateway.probes > probes, "it was asked")
     await eventually(lambda: world.engine.made("sandboxes") > 0, "the first round is over")
     assert world.gateway.called("gateway.suspend.prepare") == []

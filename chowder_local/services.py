@@ -1,0 +1,599 @@
+"""All services of a server, composed from its settings and from what its lifespan opens."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING
+
+from chowder_local.accounts.authentication import Authentication
+from chowder_local.accounts.cost_report import CostReports
+from chowder_local.accounts.credentials import ModelCredentials, ModelKeys
+from chowder_local.accounts.dashboard_sessions import DashboardSessions
+from chowder_local.accounts.keys import Keys
+from chowder_local.accounts.organizations import Organizations
+from chowder_local.accounts.subscriptions import Subscriptions
+from chowder_local.core.domain import DEFAULT_VERSION
+from chowder_local.core.events import Events
+from chowder_local.core.fault_injection import Faults
+from chowder_local.core.keyed_lock import KeyedLocks
+from chowder_local.core.metrics import Metrics
+from chowder_local.core.shutdown import Shutdown
+from chowder_local.diagnostics.server import ServerDiagnosis
+from chowder_local.instances.configuration.editing import ConfigEditing
+from chowder_local.instances.configuration.initial_config import InitialConfigs
+from chowder_local.instances.configuration.live_config import LiveConfig
+from chowder_local.instances.configuration.reconfiguration import Reconfiguration
+from chowder_local.instances.configuration.validator import ConfigValidator
+from chowder_local.instances.conversations.failure_diagnosis import FailureDiagnosis
+from chowder_local.instances.conversations.histories import Histories
+from chowder_local.instances.conversations.idempotency import IdempotentMessages
+from chowder_local.instances.conversations.model_resolver import ModelResolver
+from chowder_local.instances.conversations.service import Conversations
+from chowder_local.instances.conversations.session_names import SessionNames
+from chowder_local.instances.conversations.trace_log import TraceLog
+from chowder_local.instances.conversations.transcripts import ConversationReader
+from chowder_local.instances.conversations.vision_models import VisionModels
+from chowder_local.instances.directory import InstanceDirectory
+from chowder_local.instances.image_shortcuts import ImageShortcuts
+from chowder_local.instances.lifecycle.boot_queue import BootQueue
+from chowder_local.instances.lifecycle.capacity import Capacity
+from chowder_local.instances.lifecycle.creation import InstanceCreation
+from chowder_local.instances.lifecycle.drain import Drain
+from chowder_local.instances.lifecycle.egress_changes import EgressChanges
+from chowder_local.instances.lifecycle.eviction import Eviction
+from chowder_local.instances.lifecycle.healing import Healing
+from chowder_local.instances.lifecycle.hibernation import Hibernation
+from chowder_local.instances.lifecycle.in_memory import InMemory
+from chowder_local.instances.lifecycle.instance_uses import InstanceUses
+from chowder_local.instances.lifecycle.organization_reset import OrganizationReset
+from chowder_local.instances.lifecycle.provisioner import Provisioner
+from chowder_local.instances.lifecycle.readiness import Readiness
+from chowder_local.instances.lifecycle.reconciler import Reconciler
+from chowder_local.instances.lifecycle.sandbox_boot import SandboxBoot
+from chowder_local.instances.lifecycle.sandbox_control import SandboxControl
+from chowder_local.instances.lifecycle.service import Lifecycle
+from chowder_local.instances.lifecycle.waking import Waking
+from chowder_local.instances.monitoring.health import Health
+from chowder_local.instances.monitoring.usage_samples import UsageSamples
+from chowder_local.instances.snapshots.archives import Archives
+from chowder_local.instances.snapshots.conversation_records import ConversationRecords
+from chowder_local.instances.snapshots.exports import Exports
+from chowder_local.instances.snapshots.forks import Forks
+from chowder_local.instances.snapshots.home_copies import HomeCopies
+from chowder_local.instances.snapshots.interval_snapshots import IntervalSnapshots
+from chowder_local.instances.snapshots.recovery import Recovery
+from chowder_local.instances.snapshots.restores import Restores
+from chowder_local.instances.snapshots.service import Snapshots
+from chowder_local.instances.snapshots.upgrade_checks import UpgradeChecks
+from chowder_local.instances.snapshots.upgrades import Upgrades
+from chowder_local.instances.transitions import Transitions
+from chowder_local.instances.versions import OpenclawVersions
+from chowder_local.instances.warm_pool.allocation import Allocation
+from chowder_local.instances.warm_pool.demand import Demand
+from chowder_local.instances.warm_pool.fit import Fit
+from chowder_local.instances.warm_pool.hydration import Hydration
+from chowder_local.instances.warm_pool.pool import WarmPool, has_idle_processor
+from chowder_local.instances.warm_pool.rehydration import Rehydration
+from chowder_local.instances.warm_pool.sandboxes import WarmSandboxes
+from chowder_local.openclaw.channels import CONNECT_TIMEOUT_S, Channels
+from chowder_local.openclaw.control import Control
+from chowder_local.openclaw.files import Files
+from chowder_local.openclaw.gateway import Gateway, take_refused_sizes
+from chowder_local.openclaw.rewinding import Rewinding
+from chowder_local.openclaw.skills import Skills
+from chowder_local.openclaw.transcripts.chat_history import ChatHistory
+from chowder_local.openclaw.transcripts.reader import Transcripts
+from chowder_local.openclaw.warmup import WarmUp
+from chowder_local.relay.call_log import CallLog
+from chowder_local.relay.catalogue import Catalogue
+from chowder_local.relay.compaction import Compactions
+from chowder_local.relay.journal import CallJournal
+from chowder_local.relay.local_model import LocalModel
+from chowder_local.relay.metering import Metering
+from chowder_local.relay.prices import Price, Prices
+from chowder_local.relay.prompt_format.failure_markers import FailureMarkers
+from chowder_local.relay.service import Relay
+from chowder_local.relay.session_watch import SessionWatch
+from chowder_local.relay.upstreams import Upstreams
+from chowder_local.store.conversation_histories import ConversationHistoryQueries
+from chowder_local.store.idempotent_answers import IdempotentAnswerQueries
+from chowder_local.store.instances import InstanceQueries
+from chowder_local.store.keys import DashboardSessionQueries, KeyQueries
+from chowder_local.store.meta import MetaQueries
+from chowder_local.store.organizations import OrganizationQueries
+from chowder_local.store.sessions import SessionQueries
+from chowder_local.store.snapshots import SnapshotQueries
+from chowder_local.store.usage import UsageQueries
+from chowder_local.store.warm_sandboxes import WarmSandboxQueries
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from chowder_local.core.domain import InstanceId, OrganizationId, SandboxId
+    from chowder_local.core.model_endpoints import Endpoint
+    from chowder_local.core.secrets import SecretBox
+    from chowder_local.core.settings import Settings
+    from chowder_local.engine.engine_facts import EngineFacts
+    from chowder_local.instances.engine_protocol import Engine
+    from chowder_local.instances.lifecycle.egress import EgressRule
+    from chowder_local.instances.monitoring.health import ServerFacts
+    from chowder_local.openclaw.home.state_transfer import StateTransfers
+    from chowder_local.openclaw.sandbox_exec import Processes
+    from chowder_local.openclaw.shortcuts.catalogue import Shortcut
+    from chowder_local.relay.recordings.registry import RecordingRegistry
+    from chowder_local.relay.scripts.registry import ScriptRegistry
+    from chowder_local.store.database import Database
+    from chowder_local.upstream.forward import Forwarder
+
+
+def now() -> datetime:
+    """The clock of a server outside tests."""
+    return datetime.now(UTC)
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class Services:
+    """The services, one name each. Tests compose them from other parts.
+
+    `store_id` identifies the data directory on the engine and in browsers. `providers` forwards to
+    the model providers, through a proxy if the environment names one. `exec` runs programs in a
+    running sandbox, `exec_beside` on the volume of any sandbox. `state_dir` is where OpenClaw keeps
+    an agent's files and databases.
+    """
+
+    settings: Settings
+    endpoints: Mapping[str, Endpoint]
+    database: Database
+    box: SecretBox
+    store_id: str
+    default_organization_id: OrganizationId
+    tasks: asyncio.TaskGroup
+    providers: Forwarder
+    scripts: ScriptRegistry
+    recordings: RecordingRegistry
+    engine: Engine
+    exec: Processes
+    exec_beside: Processes
+    exec_files: Processes
+    home: str
+    state_dir: str
+    gateways: Forwarder
+    state_transfers: StateTransfers
+    egress_rule: EgressRule
+    relay_url: str
+    server_facts: ServerFacts
+    engine_facts: Callable[[], Awaitable[EngineFacts]]
+    is_idle: Callable[[], Awaitable[bool]] = has_idle_processor
+    channel_connect_timeout_s: float = CONNECT_TIMEOUT_S
+    clock: Callable[[], datetime] = now
+    events: Events = field(default_factory=Events)
+    metrics: Metrics = field(default_factory=Metrics)
+    shutdown: Shutdown = field(default_factory=Shutdown)
+
+    def __post_init__(self) -> None:
+        self.max_body_bytes = self.settings.max_body_bytes
+        self._compose_store()
+        self._compose_accounts()
+        self._compose_model_calls()
+        self._compose_sandboxes()
+        self._compose_instances()
+        self._compose_snapshots()
+        self._compose_conversations()
+        self._compose_reports()
+
+    def _compose_store(self) -> None:
+        self.meta = MetaQueries(self.database)
+        self.organization_queries = OrganizationQueries(self.database)
+        self.key_queries = KeyQueries(self.database)
+        self.instances = InstanceQueries(self.database, self.box, self.events)
+        self.warm_queries = WarmSandboxQueries(self.database, self.events)
+        self.snapshot_queries = SnapshotQueries(self.database, self.box, self.events)
+        self.sessions = SessionQueries(self.database)
+        self.histories = ConversationHistoryQueries(self.database, self.box)
+        self.idempotent_answers = IdempotentAnswerQueries(self.database, self.box)
+        self.usage = UsageQueries(self.database)
+
+    def _compose_accounts(self) -> None:
+        self.organizations = Organizations(self.organization_queries, self.box, self.clock)
+        self.authentication = Authentication(self.key_queries, self.clock)
+        self.keys = Keys(self.key_queries, self.instances, self.clock)
+        self.model_keys = ModelKeys(
+            self.organizations, self.endpoints, self.default_organization_id
+        )
+        self.subscriptions = Subscriptions(self.organizations, self.box, self.clock)
+        self.prices = Prices({name: Price(*usd) for name, usd in self.settings.prices.items()})
+        self.cost_reports = CostReports(self.usage, self.prices)
+        self.faults = Faults(self.events, self.clock)
+        self.dashboard_sessions = DashboardSessions(
+            authentication=self.authentication,
+            keys=self.key_queries,
+            sessions=DashboardSessionQueries(self.database),
+            box=self.box,
+            store_id=self.store_id,
+            clock=self.clock,
+        )
+
+    def _compose_model_calls(self) -> None:
+        settings = self.settings
+        self.call_log = CallLog(prices=self.prices)
+        self.model_failures = FailureMarkers()
+        self.session_watch = SessionWatch()
+        self.catalogue = Catalogue(self.providers)
+        self.session_names = SessionNames(self.sessions, self.clock)
+        self.relay = Relay(
+            resolver=ModelCredentials(self.box, self.instances, self.warm_queries, self.model_keys),
+            upstreams=Upstreams(
+                settings.model_base_urls, self.endpoints, self.providers, settings.relay_paths
+            ),
+            journal=CallJournal(
+                self.call_log,
+                self.model_failures,
+                self.events,
+                self.metrics,
+                self.recordings.recorder,
+            ),
+            metering=Metering(self.usage, self.clock),
+            local_model=LocalModel(self.scripts, self.recordings, self.session_names.find),
+            session_watch=self.session_watch,
+            compactions=Compactions(settings.compaction_timeout_s, self.model_failures),
+        )
+
+    def _compose_sandboxes(self) -> None:
+        settings = self.settings
+        self.locks = KeyedLocks()
+        self.config_locks = KeyedLocks()
+        self.files = Files(
+            self.exec_files, self.state_dir, idle_timeout_s=settings.transfer_idle_timeout_s
+        )
+        self.shortcuts = ImageShortcuts(self.engine)
+        self.directory = InstanceDirectory(self.instances)
+        self.transitions = Transitions(self.instances, self.clock)
+        self.versions = OpenclawVersions(self.engine, self.server_facts.openclaw_version)
+        self.control = Control(self.exec, self.box.gateway_token)
+        self.readiness = Readiness(
+            self.engine, self.gateway_of, boot_timeout_s=settings.boot_timeout_s
+        )
+        self.drain = Drain(self.gateway_of, settings.drain_timeout_s)
+        self.sandbox_control = SandboxControl(self.engine, self.drain, self.instances, self.locks)
+        self.eviction = Eviction(self.instances, self.engine, self.locks, self.events)
+        self.uses = InstanceUses(self.clock)
+        self.hibernation = Hibernation(
+            instances=self.instances,
+            transitions=self.transitions,
+            engine=self.engine,
+            locks=self.locks,
+            uses=self.uses,
+            gateway_of=self.gateway_of,
+            allows=self.shortcuts.allow,
+            after_s=settings.hibernate_after_s,
+            interval_s=settings.reconcile_interval_s,
+        )
+        self.snapshots = Snapshots(
+            queries=self.snapshot_queries,
+            instances=self.instances,
+            conversations=ConversationRecords(self.sessions, self.histories),
+            engine=self.engine,
+            archives=Archives(settings.snapshots_dir),
+            locks=self.locks,
+            sandbox_control=self.sandbox_control,
+            clock=self.clock,
+        )
+        self.initial_configs = InitialConfigs(self.organizations, self.box, self.relay_url)
+        self.warm_sandboxes = WarmSandboxes(
+            queries=self.warm_queries,
+            engine=self.engine,
+            readiness=self.readiness,
+            initial_configs=self.initial_configs,
+            warm_up=WarmUp(self.control, self.exec, self.home, self.shortcuts.allow),
+            hydration=Hydration(
+                self.state_transfers,
+                self.snapshots,
+                self.initial_configs,
+                self.gateway_of,
+                self.shortcuts.allow,
+            ),
+            gateway_of=self.gateway_of,
+            egress=self.egress_rule.default,
+            clock=self.clock,
+        )
+        self.capacity = Capacity(
+            engine=self.engine,
+            instances=self.instances,
+            warm_sandboxes=self.warm_sandboxes,
+            warm_queries=self.warm_queries,
+            eviction=self.eviction,
+            hibernation=self.hibernation,
+            max_running=settings.max_running,
+        )
+        self.boot_queue = BootQueue(settings.boot_concurrency, self.events, self.metrics)
+        self.sandbox_boot = SandboxBoot(
+            engine=self.engine,
+            queue=self.boot_queue,
+            capacity=self.capacity,
+            initial_configs=self.initial_configs,
+            snapshots=self.snapshots,
+            egress=self.egress_rule,
+            readiness=self.readiness,
+        )
+        self.demand = Demand(self.clock)
+        self.fit = Fit(
+            self.warm_sandboxes,
+            self.organizations,
+            self.egress_rule,
+            self.demand,
+            self.shortcuts.allow,
+            self.versions,
+        )
+        self.rehydration = Rehydration(
+            fit=self.fit,
+            queries=self.warm_queries,
+            warm_sandboxes=self.warm_sandboxes,
+            home_copies=HomeCopies(self.engine, self.snapshots),
+            engine=self.engine,
+            transitions=self.transitions,
+            sandbox_control=self.sandbox_control,
+        )
+        self.provisioner = Provisioner(
+            transitions=self.transitions,
+            sandbox_boot=self.sandbox_boot,
+            sandbox_control=self.sandbox_control,
+            warm_sandboxes=self.warm_sandboxes,
+            rehydration=self.rehydration,
+            snapshots=self.snapshots,
+            faults=self.faults,
+            group=self.tasks,
+        )
+        self.pool = WarmPool(
+            size=settings.warm_pool_size,
+            size_max=settings.warm_pool_max,
+            boot_concurrency=settings.boot_concurrency,
+            demand=self.demand,
+            warm_sandboxes=self.warm_sandboxes,
+            queries=self.warm_queries,
+            provisioner=self.provisioner,
+            capacity=self.capacity,
+            is_idle=self.is_idle,
+        )
+        self.allocation = Allocation(self.pool, self.provisioner, self.fit)
+
+    def _compose_instances(self) -> None:
+        settings = self.settings
+        self.traces = TraceLog(self.clock)
+        self.vision_models = VisionModels()
+        self.config_validator = ConfigValidator(self.engine)
+        self.creation = InstanceCreation(
+            instances=self.instances,
+            organizations=self.organizations,
+            config_validator=self.config_validator,
+            allocation=self.allocation,
+            versions=self.versions,
+            clock=self.clock,
+        )
+        self.waking = Waking(
+            engine=self.engine,
+            sandbox_boot=self.sandbox_boot,
+            rehydration=self.rehydration,
+            readiness=self.readiness,
+            drain=self.drain,
+            egress=self.egress_rule,
+            events=self.events,
+        )
+        self.in_memory = InMemory(
+            uses=self.uses,
+            directory=self.directory,
+            transitions=self.transitions,
+            locks=self.locks,
+            waking=self.waking,
+            sandbox_control=self.sandbox_control,
+            group=self.tasks,
+        )
+        self.lifecycle = Lifecycle(
+            directory=self.directory,
+            transitions=self.transitions,
+            locks=self.locks,
+            sandbox_control=self.sandbox_control,
+            in_memory=self.in_memory,
+            provisioner=self.provisioner,
+            on_delete=self._forget,
+        )
+        self.reconfiguration = Reconfiguration(
+            directory=self.directory,
+            transitions=self.transitions,
+            locks=self.locks,
+            live_config=LiveConfig(
+                transitions=self.transitions,
+                engine=self.engine,
+                sandbox_boot=self.sandbox_boot,
+                readiness=self.readiness,
+                files=self.files,
+                gateway_of=self.gateway_of,
+                vision_models=self.vision_models,
+            ),
+            waking=self.waking,
+            in_memory=self.in_memory,
+            sandbox_control=self.sandbox_control,
+        )
+        self.config_editing = ConfigEditing(
+            self.reconfiguration, self.config_validator, self.gateway_of
+        )
+        self.egress = EgressChanges(
+            rule=self.egress_rule,
+            directory=self.directory,
+            transitions=self.transitions,
+            locks=self.locks,
+            provisioner=self.provisioner,
+            sandbox_control=self.sandbox_control,
+        )
+        self.healing = Healing(
+            instances=self.instances,
+            transitions=self.transitions,
+            locks=self.locks,
+            engine=self.engine,
+            provisioner=self.provisioner,
+            egress=self.egress_rule,
+            events=self.events,
+            clock=self.clock,
+        )
+        self.reconciler = Reconciler(
+            instances=self.instances,
+            warm_queries=self.warm_queries,
+            engine=self.engine,
+            healing=self.healing,
+            eviction=self.eviction,
+            snapshots=self.snapshots,
+            events=self.events,
+            interval_s=settings.reconcile_interval_s,
+            paused_ttl_s=settings.paused_ttl_s,
+            clock=self.clock,
+        )
+
+    def _compose_snapshots(self) -> None:
+        settings = self.settings
+        self.upgrade_checks = UpgradeChecks(
+            self.versions, self.directory, self.snapshots, self.initial_configs, self.engine
+        )
+        self.upgrades = Upgrades(
+            checks=self.upgrade_checks,
+            transitions=self.transitions,
+            locks=self.locks,
+            snapshots=self.snapshots,
+            provisioner=self.provisioner,
+            sandbox_control=self.sandbox_control,
+            uses=self.uses,
+        )
+        self.forks = Forks(self.snapshots, self.creation, self.lifecycle, self.events)
+        self.restores = Restores(
+            snapshots=self.snapshots,
+            directory=self.directory,
+            transitions=self.transitions,
+            locks=self.locks,
+            allocation=self.allocation,
+            sandbox_control=self.sandbox_control,
+            histories=self.histories,
+            events=self.events,
+        )
+        self.interval_snapshots = IntervalSnapshots(
+            instances=self.instances,
+            snapshots=self.snapshots,
+            histories=self.histories,
+            uses=self.uses,
+            interval_s=settings.snapshot_interval_s,
+            clock=self.clock,
+        )
+        self.recovery = Recovery(
+            instances=self.instances,
+            engine=self.engine,
+            snapshots=self.snapshots,
+            restores=self.restores,
+            histories=self.histories,
+            sessions=self.sessions,
+            events=self.events,
+            clock=self.clock,
+        )
+        self.exports = Exports(
+            self.snapshots,
+            self.forks,
+            made_by=f"chowder-local {self.server_facts.version}",
+            versions=self.versions,
+            clock=self.clock,
+            allows=self.shortcuts.allow,
+        )
+        self.organization_reset = OrganizationReset(
+            instances=self.instances,
+            lifecycle=self.lifecycle,
+            keys=self.keys,
+            faults=self.faults,
+            scripts=self.scripts,
+            snapshots=self.snapshots,
+        )
+
+    def _compose_conversations(self) -> None:
+        self.transcripts = Transcripts(
+            self.exec,
+            self.exec_beside,
+            self.state_dir,
+            ChatHistory(self.control),
+            self._allows_in,
+        )
+        self.conversations = Conversations(
+            models=ModelResolver(
+                model_keys=self.model_keys,
+                endpoints=self.endpoints,
+                catalogue=self.catalogue,
+                recordings=self.recordings,
+                relay_token_of=self.box.relay_token,
+                vision_models=self.vision_models,
+            ),
+            session_names=self.session_names,
+            histories=Histories(
+                keeps_turns=lambda: bool(self.settings.snapshot_interval_s and self.engine.nodes()),
+                queries=self.histories,
+                watch=self.session_watch,
+                rewinding=Rewinding(self.transcripts, self.control),
+                clock=self.clock,
+            ),
+            traces=self.traces,
+            diagnosis=FailureDiagnosis(
+                self.engine, self.healing, self.model_failures, self._allows_in
+            ),
+            in_memory=self.in_memory,
+            gateway_of=self.gateway_of,
+            shutdown=self.shutdown,
+        )
+        self.idempotency = IdempotentMessages(self.idempotent_answers, self.clock)
+        self.conversation_reader = ConversationReader(
+            instances=self.instances,
+            sessions=self.sessions,
+            locks=self.locks,
+            uses=self.uses,
+            watch=self.session_watch,
+            transcripts=self.transcripts,
+        )
+        self.channels = Channels(
+            self.exec,
+            self.gateway_of,
+            self.tasks,
+            state_dir=self.state_dir,
+            connect_timeout_s=self.channel_connect_timeout_s,
+        )
+        self.skills = Skills(self.control, self.exec, self.gateway_of)
+
+    def _compose_reports(self) -> None:
+        self.health = Health(
+            self.server_facts,
+            self.engine,
+            self.shortcuts.misfits,
+            self.instances,
+            self.warm_queries,
+            self.pool,
+            self.provisioner,
+            self.boot_queue,
+            self.capacity,
+            self.clock,
+        )
+        self.usage_samples = UsageSamples(self.engine, self.instances)
+        self.server_diagnosis = ServerDiagnosis(self.settings, self.health, self.engine_facts)
+
+    def gateway_of(self, sandbox_id: SandboxId, url: str | None) -> Gateway:
+        """A sandbox's gateway, with its token."""
+        token, lock = self.box.gateway_token(sandbox_id), self.config_locks.holding(sandbox_id)
+        refused_sizes = partial(take_refused_sizes, self.files, sandbox_id)
+        return Gateway(self.gateways, url, token, lock, refused_sizes)
+
+    async def _allows_in(self, shortcut: Shortcut, sandbox_id: SandboxId) -> bool:
+        """Whether the server may take a shortcut with the OpenClaw of a sandbox's instance."""
+        owner = await self.instances.by_sandbox(sandbox_id)
+        version = DEFAULT_VERSION if owner is None else owner.openclaw_version
+        return await self.shortcuts.allow(shortcut, version)
+
+    def _forget(self, instance_id: InstanceId) -> None:
+        """Drops what is in memory of an instance that is deleted."""
+        self.scripts.forget(instance_id)
+        self.recordings.remove(instance_id)
+        self.uses.forget(instance_id)
+        self.call_log.remove(instance_id)
+        self.traces.remove(instance_id)
