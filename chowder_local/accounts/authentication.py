@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from chowder_local.core.domain import ApiKey, Caller, KeyId
@@ -19,12 +20,12 @@ if TYPE_CHECKING:
 FIRST_KEY_NAME = "default"
 
 
+@dataclass(eq=False, repr=False)
 class Authentication:
     """Turns bearer tokens into callers."""
 
-    def __init__(self, keys: KeyQueries, clock: Callable[[], datetime]) -> None:
-        self._keys = keys
-        self._clock = clock
+    keys: KeyQueries
+    clock: Callable[[], datetime]
 
     async def caller(self, raw_key: str | None) -> Caller:
         """The caller with this key.
@@ -33,11 +34,11 @@ class Authentication:
         """
         if not raw_key:
             raise KeyMissing
-        key = await self._keys.by_digest(digest(raw_key))
-        now = self._clock()
+        key = await self.keys.by_digest(digest(raw_key))
+        now = self.clock()
         if key is None or not key.is_valid(now):
             raise KeyInvalid
-        self._keys.note_use(key.id, now)
+        self.keys.note_use(key.id, now)
         return Caller(
             organization_id=key.organization_id,
             key_id=key.id,
@@ -47,8 +48,8 @@ class Authentication:
 
     async def issue(self, organization_id: OrganizationId) -> str:
         """Adds an organization key, and returns its raw token, which is not stored."""
-        key, raw_key = organization_key(organization_id, self._clock())
-        await self._keys.add(key, digest(raw_key))
+        key, raw_key = organization_key(organization_id, self.clock())
+        await self.keys.add(key, digest(raw_key))
         return raw_key
 
 

@@ -90,12 +90,12 @@ class SpendingOverTime:
     instance_count: int
 
 
+@dataclass(eq=False, repr=False)
 class CostReports:
     """Makes reports of usage and cost."""
 
-    def __init__(self, usage: UsageQueries, prices: Prices) -> None:
-        self._usage = usage
-        self._prices = prices
+    usage: UsageQueries
+    prices: Prices
 
     async def report(
         self,
@@ -106,14 +106,14 @@ class CostReports:
     ) -> SpendingReport:
         """The spending of an organization, or one instance of it; the latest days first."""
         total = Tally()
-        for each in await self._usage.sums(organization_id, instance_id):
-            total.add(each, self._prices)
-        usages = await self._usage.rows(organization_id, instance_id, limit=limit + 1)
+        for each in await self.usage.sums(organization_id, instance_id):
+            total.add(each, self.prices)
+        usages = await self.usage.rows(organization_id, instance_id, limit=limit + 1)
         rows = [
             SpendingRow(
                 each.key,
                 each.session_name,
-                Spending(each.counts, _cost(each.key, each.counts, self._prices)),
+                Spending(each.counts, _cost(each.key, each.counts, self.prices)),
             )
             for each in usages[:limit]
         ]
@@ -125,8 +125,8 @@ class CostReports:
     ) -> Tally:
         """The spending of an instance's session."""
         total = Tally()
-        for each in await self._usage.sums(organization_id, instance_id, session_key):
-            total.add(each, self._prices)
+        for each in await self.usage.sums(organization_id, instance_id, session_key):
+            total.add(each, self.prices)
         return total
 
     async def over_time(
@@ -137,15 +137,15 @@ class CostReports:
         days: dict[date, dict[BilledModel, Tally]] = {}
         models: dict[BilledModel, Tally] = {}
         instances: dict[InstanceId, Tally] = {}
-        by_day, by_instance, count = await self._usage.over_time(organization_id, span, instance_id)
+        by_day, by_instance, count = await self.usage.over_time(organization_id, span, instance_id)
         for part in by_day:
             model = BilledModel(part.model, part.is_billed)
             of_day = days.setdefault(part.of, {})
             of_model = models.setdefault(model, Tally())
             for tally in (total, of_model, of_day.setdefault(model, Tally())):
-                tally.add(part, self._prices)
+                tally.add(part, self.prices)
         for of_instance in by_instance:
-            instances.setdefault(of_instance.of, Tally()).add(of_instance, self._prices)
+            instances.setdefault(of_instance.of, Tally()).add(of_instance, self.prices)
         return SpendingOverTime(span, total, days, models, instances, count)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from chowder_local.core.domain import OFFLINE_KEY, InstanceStatus, ModelProvider, SandboxId
@@ -19,45 +20,34 @@ if TYPE_CHECKING:
     from chowder_local.store.warm_sandboxes import WarmSandboxQueries
 
 
+@dataclass(eq=False, repr=False)
 class ModelKeys:
     """The model keys of organizations and of the operator's endpoints."""
 
-    def __init__(
-        self,
-        organizations: Organizations,
-        endpoints: Mapping[str, Endpoint],
-        default_organization_id: OrganizationId,
-    ) -> None:
-        self._organizations = organizations
-        self._endpoints = endpoints
-        self._default_organization_id = default_organization_id
+    organizations: Organizations
+    endpoints: Mapping[str, Endpoint]
+    default_organization_id: OrganizationId
 
     async def find(self, organization_id: OrganizationId, provider: str) -> str | None:
         """The key; "" if the provider needs none, None if the organization has none."""
-        if (endpoint := self._endpoints.get(provider)) is None:
+        if (endpoint := self.endpoints.get(provider)) is None:
             if provider not in set(ModelProvider):
                 return None
-            return await self._organizations.model_key(organization_id, ModelProvider(provider))
+            return await self.organizations.model_key(organization_id, ModelProvider(provider))
         # Organizations that sign up must not spend the operator's money.
-        if endpoint.has_secret and organization_id != self._default_organization_id:
+        if endpoint.has_secret and organization_id != self.default_organization_id:
             return None
         return endpoint.key
 
 
+@dataclass(eq=False, repr=False)
 class ModelCredentials:
     """Resolves a sandbox's token to the model key of its organization."""
 
-    def __init__(
-        self,
-        box: SecretBox,
-        instances: InstanceQueries,
-        warm_sandboxes: WarmSandboxQueries,
-        model_keys: ModelKeys,
-    ) -> None:
-        self._box = box
-        self._instances = instances
-        self._warm_sandboxes = warm_sandboxes
-        self._model_keys = model_keys
+    box: SecretBox
+    instances: InstanceQueries
+    warm_sandboxes: WarmSandboxQueries
+    model_keys: ModelKeys
 
     async def resolve(self, relay_token: str, provider: str) -> Credential:
         """The credential, read for each call, so that a changed key takes effect at once.
@@ -65,11 +55,11 @@ class ModelCredentials:
         A warm sandbox, which belongs to no instance yet, gets the offline model. Raises
         RelayTokenInvalid if the token is not valid or its instance is terminated.
         """
-        if (token_sandbox_id := self._box.sandbox_of(relay_token)) is None:
+        if (token_sandbox_id := self.box.sandbox_of(relay_token)) is None:
             raise RelayTokenInvalid
         sandbox_id = SandboxId(token_sandbox_id)
-        instance = await self._instances.by_sandbox(sandbox_id)
-        if instance is None and await self._warm_sandboxes.has(sandbox_id):
+        instance = await self.instances.by_sandbox(sandbox_id)
+        if instance is None and await self.warm_sandboxes.has(sandbox_id):
             return Credential(None, None, sandbox_id, OFFLINE_KEY)
         if instance is None or instance.status is InstanceStatus.TERMINATED:
             raise RelayTokenInvalid
@@ -77,5 +67,5 @@ class ModelCredentials:
             organization_id=instance.organization_id,
             instance_id=instance.id,
             sandbox_id=instance.sandbox_id,
-            key=await self._model_keys.find(instance.organization_id, provider),
+            key=await self.model_keys.find(instance.organization_id, provider),
         )

@@ -33,18 +33,16 @@ class KeyDraft:
     expires_at: datetime | None = None
 
 
+@dataclass(eq=False, repr=False)
 class Keys:
     """Scoped keys. An organization key is not among them, so that nobody can lock themselves out.
 
     An expired key is inactive, like a revoked one.
     """
 
-    def __init__(
-        self, keys: KeyQueries, instances: InstanceQueries, clock: Callable[[], datetime]
-    ) -> None:
-        self._keys = keys
-        self._instances = instances
-        self._clock = clock
+    keys: KeyQueries
+    instances: InstanceQueries
+    clock: Callable[[], datetime]
 
     async def create(self, organization_id: OrganizationId, draft: KeyDraft) -> tuple[ApiKey, str]:
         """A new key and its raw token, which is not stored.
@@ -52,11 +50,11 @@ class Keys:
         Raises InstanceNotFound if the organization lacks one of the instances, and InputInvalid if
         the expiry is not in the future.
         """
-        now = self._clock()
+        now = self.clock()
         if draft.expires_at is not None and draft.expires_at <= now:
             raise InputInvalid([_PAST_EXPIRY])
         instance_ids = {InstanceId(each) for each in draft.instance_ids}
-        if not await self._instances.has_all(organization_id, instance_ids):
+        if not await self.instances.has_all(organization_id, instance_ids):
             raise InstanceNotFound
         key, raw_key = make_key(
             SCOPED_PREFIX,
@@ -67,13 +65,13 @@ class Keys:
             is_organization_key=False,
             grants=dict.fromkeys(sorted(instance_ids), frozenset(draft.permissions)),
         )
-        await self._keys.add(key, digest(raw_key))
+        await self.keys.add(key, digest(raw_key))
         log.info("Organization %s created key %s", organization_id, key.id)
         return key, raw_key
 
     async def all(self, organization_id: OrganizationId) -> AsyncGenerator[list[ApiKey]]:
         """All scoped keys of an organization in pages, oldest first, without grants."""
-        async with aclosing(self._keys.scoped(organization_id)) as pages:
+        async with aclosing(self.keys.scoped(organization_id)) as pages:
             async for keys in pages:
                 yield [self._with_state(key) for key in keys]
 
@@ -85,12 +83,12 @@ class Keys:
         Raises KeyNotFound if the organization has no key `before_id`.
         """
         before = None if before_id is None else await self.get(organization_id, before_id)
-        keys = await self._keys.latest(organization_id, limit=limit, before=before)
+        keys = await self.keys.latest(organization_id, limit=limit, before=before)
         return [self._with_state(key) for key in keys]
 
     async def get(self, organization_id: OrganizationId, key_id: str) -> ApiKey:
         """A key with grants. Raises KeyNotFound if the organization has no such scoped key."""
-        key = await self._keys.get(KeyId(key_id))
+        key = await self.keys.get(KeyId(key_id))
         if key is None or key.is_organization_key or key.organization_id != organization_id:
             raise KeyNotFound
         return self._with_state(key)
@@ -101,17 +99,17 @@ class Keys:
         Raises KeyNotFound if the organization has no such scoped key.
         """
         key = await self.get(organization_id, key_id)
-        await self._keys.revoke(key.id)
+        await self.keys.revoke(key.id)
         log.info("Organization %s revoked key %s", organization_id, key.id)
 
     async def remove_all(self, organization_id: OrganizationId) -> int:
         """Deletes all scoped keys of an organization, and returns their number."""
-        count = await self._keys.remove_scoped(organization_id)
+        count = await self.keys.remove_scoped(organization_id)
         log.info("Organization %s: %d scoped keys deleted", organization_id, count)
         return count
 
     def _with_state(self, key: ApiKey) -> ApiKey:
-        return replace(key, is_active=key.is_valid(self._clock()))
+        return replace(key, is_active=key.is_valid(self.clock()))
 
 
 _PAST_EXPIRY = {

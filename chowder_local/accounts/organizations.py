@@ -41,15 +41,13 @@ class OrganizationDetails:
         return self.organization.tier.instance_limit
 
 
+@dataclass(eq=False, repr=False)
 class Organizations:
     """Organizations. Model keys are plain text in its methods, and encrypted below them."""
 
-    def __init__(
-        self, queries: OrganizationQueries, box: SecretBox, clock: Callable[[], datetime]
-    ) -> None:
-        self._queries = queries
-        self._box = box
-        self._clock = clock
+    queries: OrganizationQueries
+    box: SecretBox
+    clock: Callable[[], datetime]
 
     async def signup(
         self,
@@ -60,7 +58,7 @@ class Organizations:
         organization_id: OrganizationId | None = None,
     ) -> tuple[OrganizationDetails, str]:
         """A new organization and its raw key, which is not stored."""
-        now = self._clock()
+        now = self.clock()
         encrypted = self._encrypted(model_keys or {})
         organization = Organization(
             id=organization_id or OrganizationId(str(uuid.uuid4())),
@@ -71,13 +69,13 @@ class Organizations:
             model_providers=tuple(sorted(name for name, key in encrypted.items() if key)),
         )
         key, raw_key = organization_key(organization.id, now)
-        await self._queries.add(organization, key, digest(raw_key), encrypted)
+        await self.queries.add(organization, key, digest(raw_key), encrypted)
         log.info("Organization %s signed up as %s", organization.id, tier)
         return await self._detailed(organization), raw_key
 
     async def details(self, organization_id: OrganizationId) -> OrganizationDetails:
         """The organization's details. Raises OrganizationNotFound if it does not exist."""
-        return await self._detailed(await self._queries.get(organization_id))
+        return await self._detailed(await self.queries.get(organization_id))
 
     async def change(
         self,
@@ -90,11 +88,11 @@ class Organizations:
 
         Raises OrganizationNotFound if it does not exist.
         """
-        changed = await self._queries.change(
+        changed = await self.queries.change(
             organization_id,
             name=name,
             model_keys=self._encrypted(model_api_keys or {}),
-            now=self._clock(),
+            now=self.clock(),
         )
         return await self._detailed(changed)
 
@@ -106,12 +104,12 @@ class Organizations:
         If `is_paid_for`, it gets a customer id and, for a paid tier, a subscription id like
         Stripe's. Raises OrganizationNotFound if it does not exist.
         """
-        moved = await self._queries.subscribe(
+        moved = await self.queries.subscribe(
             organization_id,
             tier,
             customer_id=_local_id("cus") if is_paid_for else None,
             subscription_id=_local_id("sub") if is_paid_for and tier.is_paid else None,
-            now=self._clock(),
+            now=self.clock(),
         )
         details = await self._detailed(moved)
         log.info("Organization %s moved to %s", organization_id, tier)
@@ -121,11 +119,11 @@ class Organizations:
         self, organization_id: OrganizationId, provider: ModelProvider
     ) -> str | None:
         """The organization's key for a provider in plain text; None if it has none."""
-        ciphertext = await self._queries.model_key(organization_id, provider)
+        ciphertext = await self.queries.model_key(organization_id, provider)
         if ciphertext is None:
             return None
         try:
-            return self._box.decrypt(ciphertext)
+            return self.box.decrypt(ciphertext)
         except InvalidToken:
             # It counts as not set: the error for a missing key says how to set one.
             log.warning(
@@ -138,7 +136,7 @@ class Organizations:
     async def _detailed(self, organization: Organization | None) -> OrganizationDetails:
         if organization is None:
             raise OrganizationNotFound
-        count = await self._queries.instance_count(organization.id)
+        count = await self.queries.instance_count(organization.id)
         offline = [
             provider
             for provider in organization.model_providers
@@ -152,7 +150,7 @@ class Organizations:
         # A pasted key often ends with a line break, which a header cannot contain.
         stripped = {provider: key.strip() for provider, key in model_keys.items()}
         return {
-            provider: self._box.encrypt(key) if key else None for provider, key in stripped.items()
+            provider: self.box.encrypt(key) if key else None for provider, key in stripped.items()
         }
 
 

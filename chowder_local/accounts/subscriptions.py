@@ -26,28 +26,26 @@ class Checkout:
     tier: Tier
 
 
+@dataclass(eq=False, repr=False)
 class Subscriptions:
     """A link opens its page for an hour, without a key.
 
     It contains the organization and the tier, encrypted, so the server stores no links.
     """
 
-    def __init__(
-        self, organizations: Organizations, box: SecretBox, clock: Callable[[], datetime]
-    ) -> None:
-        self._organizations = organizations
-        self._box = box
-        self._clock = clock
+    organizations: Organizations
+    box: SecretBox
+    clock: Callable[[], datetime]
 
     def checkout_session(self, organization_id: OrganizationId, tier: Tier) -> str:
         """The token of a checkout link."""
         content = {"organization_id": organization_id, "tier": tier}
-        return self._box.encrypt_link("checkout", content, self._clock())
+        return self.box.encrypt_link("checkout", content, self.clock())
 
     def portal_session(self, organization_id: OrganizationId) -> str:
         """The token of a portal link."""
         content = {"organization_id": organization_id}
-        return self._box.encrypt_link("portal", content, self._clock())
+        return self.box.encrypt_link("portal", content, self.clock())
 
     async def checkout(self, session: str) -> Checkout:
         """The checkout of a link. Raises LinkInvalid if the link has expired or is damaged."""
@@ -69,14 +67,14 @@ class Subscriptions:
         await self._move(await self.portal(session), tier)
 
     async def _move(self, details: OrganizationDetails, tier: Tier) -> None:
-        await self._organizations.move(details.organization.id, tier, is_paid_for=True)
+        await self.organizations.move(details.organization.id, tier, is_paid_for=True)
 
     async def _read(self, session: str, kind: str) -> tuple[OrganizationDetails, dict[str, str]]:
-        content = self._box.decrypt_link(session, kind, self._clock(), LINK_LIFE_S)
+        content = self.box.decrypt_link(session, kind, self.clock(), LINK_LIFE_S)
         if content is None:
             raise LinkInvalid
         try:
             owner = OrganizationId(content["organization_id"])
-            return await self._organizations.details(owner), content
+            return await self.organizations.details(owner), content
         except OrganizationNotFound:
             raise LinkInvalid from None

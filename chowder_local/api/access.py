@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -39,21 +40,21 @@ class Access(Enum):
         return self.value if isinstance(self.value, Permission) else None
 
 
+@dataclass(eq=False, repr=False)
 class Authorization:
     """ASGI middleware of a route that needs a key: checks it, and sets `caller` in the state.
 
     On a route that needs a permission it sets `instance`, too.
     """
 
-    def __init__(self, app: ASGIApp, access: Access) -> None:
-        self._app = app
-        self._access = access
+    app: ASGIApp
+    access: Access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         state = scope["state"]
         services: Services = state["services"]
         caller = state["caller"] = await services.authentication.caller(_bearer_token(scope))
-        if self._access is Access.ORGANIZATION and not caller.is_organization_key:
+        if self.access is Access.ORGANIZATION and not caller.is_organization_key:
             raise OrganizationKeyRequired
         try:
             await self._serve(scope, receive, send)
@@ -65,7 +66,7 @@ class Authorization:
         state = scope["state"]
         services: Services = state["services"]
         caller: Caller = state["caller"]
-        permission = self._access.permission
+        permission = self.access.permission
         if permission is not None:
             # Another organization's instance is a 404, not a 403, so that it stays unknown.
             instance = await services.directory.get(
@@ -78,7 +79,7 @@ class Authorization:
                 raise PermissionMissing(permission)
             request_context.set_instance(instance.id)
             state["instance"] = instance
-        await self._app(scope, receive, send)
+        await self.app(scope, receive, send)
 
 
 def _bearer_token(scope: Scope) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -58,6 +58,7 @@ def kinds_of(operation: Operation) -> set[FaultKind]:
     return kinds
 
 
+@dataclass(eq=False, repr=False)
 class FaultInjection:
     """ASGI middleware of one operation, inside of its authorization.
 
@@ -65,20 +66,21 @@ class FaultInjection:
     in the call itself.
     """
 
-    def __init__(self, app: ASGIApp, operation: Operation) -> None:
-        self._app = app
-        self._operation = operation
-        self._kinds = kinds_of(operation)
+    app: ASGIApp
+    operation: Operation
+
+    def __post_init__(self) -> None:
+        self._kinds = kinds_of(self.operation)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         registered: Services = scope["state"]["services"]
         if not registered.faults.are_set:
-            await self._app(scope, receive, send)
+            await self.app(scope, receive, send)
             return
         request = Request(scope, receive)
         fault, body = await self._take(request)
         if fault is None:
-            await self._app(scope, receive, send)
+            await self.app(scope, receive, send)
         else:
             await self._inject(fault, request, body, send)
 
@@ -88,13 +90,13 @@ class FaultInjection:
         instance_id = request.path_params.get("instance_id")
         call = Call(
             self._kinds,
-            self._operation.method,
-            self._operation.template,
+            self.operation.method,
+            self.operation.template,
             None if instance_id is None else InstanceId(instance_id),
         )
         if faults.find(organization_id, call) is None:
             return None, None
-        body = await _read(request, self._operation)
+        body = await _read(request, self.operation)
         await self._check(request, body)
         if not getattr(body, "stream", False):
             call = replace(call, kinds=self._kinds - {FaultKind.STREAM})
@@ -102,7 +104,7 @@ class FaultInjection:
 
     async def _check(self, request: Request, body: BaseModel | None) -> None:
         """Raises the error that the handler would raise for the valid body."""
-        operation = self._operation
+        operation = self.operation
         if operation.is_message and body is not None:
             message = body.model_dump(exclude_unset=True)
             await services(request).conversations.check(instance(request), message)
@@ -134,9 +136,9 @@ class FaultInjection:
             await _rendered(error, fault, scope)(scope, receive, send)
         elif fault.after_events is not None:
             truncated = TruncatedStream(receive, send, fault.after_events)
-            await self._app(scope, receive, truncated.send)
+            await self.app(scope, receive, truncated.send)
         else:
-            await self._app(scope, receive, send)
+            await self.app(scope, receive, send)
 
     async def _delay(self, request: Request, delay_s: float) -> bool:
         """Waits; False if the client of a message has left.
@@ -150,7 +152,7 @@ class FaultInjection:
 
         if not delay_s:
             return True
-        if not self._operation.is_message:
+        if not self.operation.is_message:
             # Only messages stop when their client leaves.
             return await sleep()
         # The body has been read, so that only a disconnect can follow.
@@ -167,17 +169,17 @@ class FaultInjection:
             if FaultKind.START in self._kinds:
                 required = InstanceStatus.STOPPED
             return _state_wrong(required)
-        if self._operation.is_message and status in PROVIDER_ERRORS:
+        if self.operation.is_message and status in PROVIDER_ERRORS:
             model = str(getattr(body, "model", ""))
             provider = services(request).conversations.provider_of(model)
             return upstream.ProviderFailed(
                 provider, status, fault.detail or PROVIDER_ERRORS[status]
             )
         if status == HTTPStatus.BAD_GATEWAY:
-            if self._operation.access.permission is None:
+            if self.operation.access.permission is None:
                 return sandboxes.EngineUnavailable(_NO_ENGINE)
             return agents.GatewayUnavailable("the sandbox does not answer")
-        return _plain(status, self._operation)
+        return _plain(status, self.operation)
 
 
 async def _read(request: Request, operation: Operation) -> BaseModel | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
@@ -120,14 +121,17 @@ async def _health(_: Request) -> JSONResponse:
     return JSONResponse({"status": "ok"})
 
 
+@dataclass(eq=False, repr=False)
 class _Calls:
     """Serves model calls; a call whose sandbox disconnects is cancelled at once."""
 
-    def __init__(self, relay: Relay, max_body_bytes: int) -> None:
-        self._relay = relay
-        self._max_body_bytes = max_body_bytes
+    relay: Relay
+    max_body_bytes: int
+
+    def __post_init__(self) -> None:
         self._body_memory = BodyMemory(
-            MAX_LARGE_BODIES * max_body_bytes, MAX_LARGE_BODIES_PER_ADDRESS * max_body_bytes
+            MAX_LARGE_BODIES * self.max_body_bytes,
+            MAX_LARGE_BODIES_PER_ADDRESS * self.max_body_bytes,
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -143,7 +147,7 @@ class _Calls:
         if provider is None:
             return await Response(status_code=404)(scope, receive, send)
         try:
-            reading = self._body_memory.body(request, self._max_body_bytes)
+            reading = self._body_memory.body(request, self.max_body_bytes)
             body = await stack.enter_async_context(reading)
             check_values(body)
         except tuple(_UNREAD) as error:
@@ -180,7 +184,7 @@ class _Calls:
             async with asyncio.TaskGroup() as tasks:
                 watcher = tasks.create_task(_watch(receive))
                 try:
-                    answer = await self._relay.answer(call)
+                    answer = await self.relay.answer(call)
                     await _stream(answer, send)
                 except RelayTokenInvalid as error:
                     await _refusal(call.provider, 401, str(error))(scope, receive, send)

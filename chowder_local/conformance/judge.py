@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 import jsonschema_rs
@@ -17,12 +18,14 @@ if TYPE_CHECKING:
 Observed = TypeVar("Observed")
 
 
+@dataclass(eq=False, repr=False)
 class Judge:
     """Compares observations with what the differences say of the target."""
 
-    def __init__(self, target: Target, differences: Mapping[str, Difference]) -> None:
-        self._target = target
-        self._differences = differences
+    target: Target
+    differences: Mapping[str, Difference]
+
+    def __post_init__(self) -> None:
         self._known: list[Drift] = []
 
     def __call__(self, entry_id: str, observed: Observed) -> Observed:
@@ -31,11 +34,11 @@ class Judge:
         Fails if it is not what is expected of the target. A hosted service that does what we do
         has a known drift, with which the test goes on.
         """
-        entry = self._differences[entry_id]
+        entry = self.differences[entry_id]
         if entry.expect is None:
             raise ValueError(f"{entry_id} has no expectation.")
         here, hosted = entry.expect.here, entry.expect.hosted
-        is_hosted = self._target is Target.HOSTED
+        is_hosted = self.target is Target.HOSTED
         expected = hosted if is_hosted else here
         if jsonschema_rs.is_valid(expected, observed):
             return observed

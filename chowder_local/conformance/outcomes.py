@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,11 +31,13 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(Outcomes(config), "chowder-local-outcomes")
 
 
+@dataclass(eq=False, repr=False)
 class Outcomes:
     """Collects the outcomes of tests."""
 
-    def __init__(self, config: pytest.Config) -> None:
-        self._config = config
+    config: pytest.Config
+
+    def __post_init__(self) -> None:
         self._tests: dict[str, dict[str, str]] = {}
         self._findings: list[Finding] = []
         self._begin = 0
@@ -57,7 +60,7 @@ class Outcomes:
             reason = redacted(report.longrepr[2]).removeprefix("Skipped: ")
             outcome.update(outcome="skipped", reason=reason)
         drifts = self._drifts(call.excinfo.value, name) if report.failed and call.excinfo else []
-        if (judge := self._config.stash.get(JUDGE, None)) is not None:
+        if (judge := self.config.stash.get(JUDGE, None)) is not None:
             drifts += judge.take_known()
         self._findings += [Finding.from_drift(each, name) for each in drifts]
         return report
@@ -69,7 +72,7 @@ class Outcomes:
             "findings": [each.as_json() for each in self._findings],
             "operations": sorted({name for name, is_success in self._requests if is_success}),
         }
-        file: Path = self._config.getoption(OPTION)
+        file: Path = self.config.getoption(OPTION)
         file.write_text(json.dumps(content), encoding="utf-8")
 
     def _drifts(self, error: BaseException, test: str) -> list[Drift]:
@@ -87,7 +90,7 @@ class Outcomes:
 
     @property
     def _requests(self) -> list[tuple[str, bool]]:
-        return self._config.stash.get(OPERATIONS, [])
+        return self.config.stash.get(OPERATIONS, [])
 
 
 def sentence(test: str) -> str:

@@ -144,16 +144,16 @@ class Events:
         return max(last, oldest - 1), last < oldest - 1
 
 
+@dataclass(eq=False, repr=False)
 class Follower:
     """A follower of events. It stores its position in the list only."""
 
-    def __init__(
-        self, events: Events, organization_id: OrganizationId, number: int, has_missed: bool
-    ) -> None:
-        self._events = events
-        self._organization_id = organization_id
-        self._number = number
-        self._has_missed = has_missed
+    events: Events
+    organization_id: OrganizationId
+    number: int
+    has_missed: bool
+
+    def __post_init__(self) -> None:
         self._is_over = False
         self._news = asyncio.Event()
         self._news.set()
@@ -162,7 +162,7 @@ class Follower:
 
     def notify(self, oldest: int) -> None:
         """Tells the follower that there is an event; `oldest` is the first number that is kept."""
-        if self._number < oldest - 1:
+        if self.number < oldest - 1:
             self.is_outrun.set()
         self._news.set()
 
@@ -173,26 +173,26 @@ class Follower:
 
     async def batches(self) -> AsyncIterator[list[Event]]:
         """New events as soon as there are any; an empty list is a keepalive."""
-        if self._has_missed:
+        if self.has_missed:
             now = datetime.now(UTC)
-            yield [Event(self._number, EventType.EVENTS_MISSED, now, None, None, {})]
+            yield [Event(self.number, EventType.EVENTS_MISSED, now, None, None, {})]
         sent_s = asyncio.get_running_loop().time()
         while not self.is_outrun.is_set():
             self._news.clear()
-            events = self._events.after(self._number)
+            events = self.events.after(self.number)
             if events:
                 # Set before the yield, which lasts until the client has read the events.
-                self._number = events[-1].number
+                self.number = events[-1].number
             visible = [each for each in events if self._may_see(each)]
             if not events and self._is_over:
                 return
             # Events of other organizations must neither be noticeable nor delay the keepalive.
-            if visible or not (events or await self._has_news(sent_s + self._events.quiet_s)):
+            if visible or not (events or await self._has_news(sent_s + self.events.quiet_s)):
                 yield visible
                 sent_s = asyncio.get_running_loop().time()
 
     def _may_see(self, event: Event) -> bool:
-        return event.organization_id in (None, self._organization_id)
+        return event.organization_id in (None, self.organization_id)
 
     async def _has_news(self, until_s: float) -> bool:
         try:

@@ -89,12 +89,14 @@ def matches(fault: FaultDraft, call: Call) -> bool:
     )
 
 
+@dataclass(eq=False, repr=False)
 class Faults:
     """The faults that are set, oldest first; they end with the server."""
 
-    def __init__(self, events: Events, clock: Callable[[], datetime]) -> None:
-        self._events = events
-        self._clock = clock
+    events: Events
+    clock: Callable[[], datetime]
+
+    def __post_init__(self) -> None:
         self._faults: dict[str, Fault] = {}
         self.are_set = False
         """Whether any organization has a fault; if not, calls skip the search."""
@@ -107,7 +109,7 @@ class Faults:
             raise FaultsFull("An organization", MAX_FAULTS_PER_ORGANIZATION)
         if len(self._faults) >= MAX_FAULTS:
             raise FaultsFull("The organizations of a server together", MAX_FAULTS)
-        fault = Fault(str(uuid.uuid4()), organization_id, self._clock(), draft, draft.times)
+        fault = Fault(str(uuid.uuid4()), organization_id, self.clock(), draft, draft.times)
         self._faults[fault.id] = fault
         self.are_set = True
         self.changes.notify()
@@ -149,7 +151,7 @@ class Faults:
             self._forget(fault)
         kind, left = fault.draft.kind, fault.left
         log.info("fault %s (%s) is applied, %d left", fault.id, kind, left)
-        self._events.publish(
+        self.events.publish(
             EventType.FAULT_APPLIED,
             organization_id,
             call.instance_id,

@@ -107,20 +107,20 @@ class Metrics:
         return generate_latest(registry)
 
 
+@dataclass(eq=False, repr=False)
 class _Collector:
     """All metrics of one response."""
 
-    def __init__(self, metrics: tuple[MetricWrapperBase, ...], figures: Figures) -> None:
-        self._metrics = metrics
-        self._figures = figures
+    metrics: tuple[MetricWrapperBase, ...]
+    figures: Figures
 
     def collect(self) -> Iterator[Metric]:
-        for each in self._metrics:
+        for each in self.metrics:
             for metric in each.collect():
                 # Creation times of counters are useless and double the response.
                 metric.samples = [s for s in metric.samples if not s.name.endswith("_created")]
                 yield metric
-        yield from _figure_metrics(self._figures)
+        yield from _figure_metrics(self.figures)
         yield from _process_metrics()
 
 

@@ -8,6 +8,7 @@ import hmac
 import json
 import re
 import secrets
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from cryptography.fernet import Fernet, InvalidToken
@@ -47,11 +48,13 @@ def digest(raw_key: str) -> str:
     return hashlib.sha256(raw_key.encode()).hexdigest()
 
 
+@dataclass(eq=False, repr=False)
 class SecretBox:
     """The data directory's secret: it encrypts data and derives the tokens of sandboxes."""
 
-    def __init__(self, secret: bytes) -> None:
-        self._secret = secret
+    secret: bytes
+
+    def __post_init__(self) -> None:
         self._fernet = Fernet(base64.urlsafe_b64encode(self._derive("at rest", "fernet")))
         # A separate key, so that no ciphertext of the store is valid as a link.
         self._links = Fernet(base64.urlsafe_b64encode(self._derive("link", "fernet")))
@@ -117,4 +120,4 @@ class SecretBox:
         return sandbox_id if is_valid else None
 
     def _derive(self, purpose: str, name: str) -> bytes:
-        return hmac.digest(self._secret, f"{purpose}\0{name}".encode(), "sha256")
+        return hmac.digest(self.secret, f"{purpose}\0{name}".encode(), "sha256")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -33,14 +34,14 @@ _LISTS = {
 }
 
 
+@dataclass(eq=False, repr=False)
 class _InDataDir:
     """A path in the data directory."""
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    name: str
 
     def __get__(self, settings: Settings, _: type[Settings]) -> Path:
-        return settings.data_dir / self._name
+        return settings.data_dir / self.name
 
 
 class Settings(BaseModel):

@@ -136,17 +136,17 @@ async def follow(request: Request) -> Response:
     return LiveStream(request, [inspector.watch], inspector.render)
 
 
+@dataclass(eq=False, repr=False)
 class _LiveCalls:
     """The list of one open page."""
 
-    def __init__(self, request: Request, filters: Filters) -> None:
-        self._request = request
-        self._filters = filters
+    request: Request
+    filters: Filters
 
     async def watch(self, marks: Marks) -> None:
         before = self._states()
         marks.add(*self._missed())
-        async for _ in each_news(services(self._request).call_log.changes.watching()):
+        async for _ in each_news(services(self.request).call_log.changes.watching()):
             now = self._states()
             for each, state in now.items():
                 if before.get(each) != state:
@@ -155,13 +155,13 @@ class _LiveCalls:
 
     def _states(self) -> dict[str, Hashable]:
         """The progress of each call, as its row shows it."""
-        calls = _calls(self._request, self._filters)
+        calls = _calls(self.request, self.filters)
         return {each.id: (each.outcome, len(each.tries)) for each in calls}
 
     def _missed(self) -> list[RowChanged]:
         """Rows that may have changed since the page was rendered or its stream broke off."""
-        latest = [each.id for each in islice(_calls(self._request, self._filters), PORTION)]
-        since = self._filters.since
+        latest = [each.id for each in islice(_calls(self.request, self.filters), PORTION)]
+        since = self.filters.since
         new_count = latest.index(since) if since in latest else len(latest)
         return [RowChanged(each, at < new_count) for at, each in enumerate(latest)]
 
@@ -169,15 +169,15 @@ class _LiveCalls:
         changed = changed_rows(marks)
         if changed is None:
             return PageEvent(name="stale")
-        calls = [each for each in _calls(self._request, self._filters) if each.id in changed]
-        rows = await build_rows(self._request, calls)
-        matches = [each for each in rows if self._filters.match(each)]
+        calls = [each for each in _calls(self.request, self.filters) if each.id in changed]
+        rows = await build_rows(self.request, calls)
+        matches = [each for each in rows if self.filters.match(each)]
         # A changed status may have added a call to the list, or removed it.
-        is_by_status = self._filters.status is not None
+        is_by_status = self.filters.status is not None
         added = [each for each in matches if is_by_status or changed[each.call.id]]
         replaced = [each for each in matches if not (is_by_status or changed[each.call.id])]
         removed = [each for each in rows if each not in matches] if is_by_status else []
-        return PageEvent(part(self._request, MACROS, "changes", added, replaced, removed))
+        return PageEvent(part(self.request, MACROS, "changes", added, replaced, removed))
 
 
 def _calls(request: Request, filters: Filters) -> Iterator[LoggedCall]:

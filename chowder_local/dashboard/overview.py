@@ -122,24 +122,26 @@ async def follow(request: Request) -> Response:
     return LiveStream(request, [overview.watch_events, overview.watch_usage], overview.render)
 
 
+@dataclass(eq=False, repr=False)
 class _LiveOverview:
     """The list of one open page."""
 
-    def __init__(self, request: Request, filters: Filters) -> None:
-        self._request = request
-        self._filters = filters
-        self._services = services(request)
-        self._usage_samples = services(request).usage_samples
-        self._organization_id = caller(request).organization_id
+    request: Request
+    filters: Filters
+
+    def __post_init__(self) -> None:
+        self._services = services(self.request)
+        self._usage_samples = services(self.request).usage_samples
+        self._organization_id = caller(self.request).organization_id
         self._last_calls: dict[InstanceId, tuple[str, bool]] = {}
         self._event_id: str | None = None
 
     async def watch_events(self, marks: Marks) -> None:
-        after = self._request.headers.get("Last-Event-ID") or self._filters.after
-        async for batch in event_batches(self._request, after):
+        after = self.request.headers.get("Last-Event-ID") or self.filters.after
+        async for batch in event_batches(self.request, after):
             for event in batch:
                 self._event_id = self._services.events.id_of(event.number)
-                marks.add(*_marks_of(event, self._filters.status))
+                marks.add(*_marks_of(event, self.filters.status))
 
     async def watch_usage(self, marks: Marks) -> None:
         """Marks new samples, and instances with new model calls since the last sample."""
@@ -162,8 +164,8 @@ class _LiveOverview:
         if Mark.USAGE_SAMPLED in marks:
             html += await self._rows(await self._sampled(), "gauges")
         if changed:
-            counts = await _counts(self._request)
-            html.append(self._part("counted", counts, self._filters, oob=True))
+            counts = await _counts(self.request)
+            html.append(self._part("counted", counts, self.filters, oob=True))
         announced = {each.instance_id for each in marks if isinstance(each, StatusChanged)}
         if announced_instances := [each for each in (*matching, *gone) if each.id in announced]:
             html.append(self._part("announced", announced_instances))
@@ -172,11 +174,11 @@ class _LiveOverview:
     async def _rows(
         self, instances: Iterable[Instance], macro: str = "replaced_row"
     ) -> list[Markup]:
-        rows = await build_rows(self._request, list(instances))
+        rows = await build_rows(self.request, list(instances))
         return [self._part(macro, each) for each in rows]
 
     def _part(self, macro: str, *args: object, **options: object) -> Markup:
-        return part(self._request, MACROS, macro, *args, **options)
+        return part(self.request, MACROS, macro, *args, **options)
 
     def _new_calls(self) -> list[RowChanged]:
         """The instances whose latest model call began or ended since the last check."""
@@ -193,20 +195,20 @@ class _LiveOverview:
         matching: list[Instance] = []
         gone: list[Instance] = []
         for each in instance_ids:
-            if (instance := await find_instance(self._request, each)) is not None:
-                (matching if self._filters.match(instance) else gone).append(instance)
+            if (instance := await find_instance(self.request, each)) is not None:
+                (matching if self.filters.match(instance) else gone).append(instance)
         return matching, gone
 
     async def _queued(self) -> list[Instance]:
         instances = await self._services.directory.search(
             self._organization_id, status=InstanceStatus.PROVISIONING, limit=PORTION
         )
-        return [each for each in instances if self._filters.match(each)]
+        return [each for each in instances if self.filters.match(each)]
 
     async def _sampled(self) -> list[Instance]:
         ids = self._usage_samples.instance_ids()
         # None stands for instances of other organizations.
-        instances = [await find_instance(self._request, each) for each in ids]
+        instances = [await find_instance(self.request, each) for each in ids]
         return [each for each in instances if each is not None]
 
 

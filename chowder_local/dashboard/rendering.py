@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from base64 import b64encode
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import cache, cached_property
 from hashlib import sha256
@@ -82,11 +83,11 @@ _LINK_TARGET = re.compile(r"(https?://|mailto:)", re.IGNORECASE)
 STEPS = ((60, 1, "s"), (3600, 60, "min"), (2 * 86400, 3600, "h"), (None, 86400, "d"))
 
 
+@dataclass(eq=False, repr=False)
 class Rendering:
     """Renders templates, which escape every value that they do not mark as safe."""
 
-    def __init__(self, assets: Assets) -> None:
-        self._assets = assets
+    assets: Assets
 
     @cached_property
     def _templates(self) -> Environment:
@@ -101,7 +102,7 @@ class Rendering:
             lstrip_blocks=True,
         )
         templates.globals |= {
-            "asset": self._assets.address,
+            "asset": self.assets.address,
             "htmx_config": json.dumps(HTMX),
             "reloading": RELOADING,
             "ModelProvider": ModelProvider,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from chowder_local.core.errors import ChowderError
@@ -16,28 +17,26 @@ if TYPE_CHECKING:
     from chowder_local.instances.monitoring.health import Health
 
 
+@dataclass(eq=False, repr=False)
 class ServerDiagnosis:
     """Runs all checks for each report, with some calls to the engine."""
 
-    def __init__(
-        self, settings: Settings, health: Health, engine_facts: Callable[[], Awaitable[EngineFacts]]
-    ) -> None:
-        self._settings = settings
-        self._health = health
-        self._engine_facts = engine_facts
+    settings: Settings
+    health: Health
+    engine_facts: Callable[[], Awaitable[EngineFacts]]
 
     async def report(self) -> tuple[dict[str, Any], list[Finding]]:
         """The server's health report, and all findings."""
-        health = await self._health.report()
+        health = await self.health.report()
         pool = [_pool(health["pool"]), *_nodes(health["nodes"])]
         facts: EngineFacts | ChowderError
         images: list[Finding] = []
         try:
-            facts = await self._engine_facts()
+            facts = await self.engine_facts()
             images = list(_images(health))
         except ChowderError as failure:
             facts = failure
-        checks = examine(self._settings, facts, images, health, pool)
+        checks = examine(self.settings, facts, images, health, pool)
         return health, await asyncio.to_thread(list, checks)
 
 

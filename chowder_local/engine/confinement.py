@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from docker.errors import APIError
@@ -77,14 +77,16 @@ def confine(
     )
 
 
+@dataclass(eq=False, repr=False)
 class ConfinementChecks:
     """Checks whether firewall rules are in force in the sandboxes that need them. All calls block.
 
     A restart removes the rules, so each start of a sandbox is checked once.
     """
 
-    def __init__(self, client: docker.DockerClient) -> None:
-        self._client = client
+    client: docker.DockerClient
+
+    def __post_init__(self) -> None:
         self._confined_starts: dict[str, str] = {}
 
     def mark(self, container: Container) -> None:
@@ -107,7 +109,7 @@ class ConfinementChecks:
         if not _needs_rules(info, row):
             return info
         try:
-            return self.check(info, self._client.api.inspect_container(row["Id"]))
+            return self.check(info, self.client.api.inspect_container(row["Id"]))
         except APIError:
             # The container is being removed; the next list will not have it.
             return info
@@ -119,7 +121,7 @@ class ConfinementChecks:
 
     def _is_marked(self, container_id: str) -> bool:
         try:
-            is_marked, _ = run_exec(self._client, container_id, ["test", "-e", MARK])
+            is_marked, _ = run_exec(self.client, container_id, ["test", "-e", MARK])
         except APIError:
             # The sandbox has ended meanwhile; the next check sees that.
             return True

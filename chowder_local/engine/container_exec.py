@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections import deque
+from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
@@ -53,12 +54,14 @@ class Frames:
                 self._header.clear()
 
 
+@dataclass(eq=False, repr=False)
 class DockerProcess:
     """A program whose input and outputs share one socket. It needs no thread."""
 
-    def __init__(self, connection: socket.socket, idle_timeout_s: float) -> None:
-        self._connection = connection
-        self._idle_timeout_s = idle_timeout_s
+    connection: socket.socket
+    idle_timeout_s: float
+
+    def __post_init__(self) -> None:
         self._frames = Frames()
         self._received: deque[bytes] = deque()
         self._stderr_tail = bytearray()
@@ -66,7 +69,7 @@ class DockerProcess:
     async def write(self, chunk: bytes) -> None:
         """Writes to the program's standard input; waits until the connection takes the bytes."""
         loop = asyncio.get_running_loop()
-        await self._bounded(loop.sock_sendall(self._connection, chunk))
+        await self._bounded(loop.sock_sendall(self.connection, chunk))
 
     async def read(self) -> bytes:
         """The next bytes of the program's standard output; empty at its end."""
@@ -74,7 +77,7 @@ class DockerProcess:
         while not self._received:
             # Data that is there already is received without a pause, and it may never end.
             await asyncio.sleep(0)
-            chunk = await self._bounded(loop.sock_recv(self._connection, READ_BYTES))
+            chunk = await self._bounded(loop.sock_recv(self.connection, READ_BYTES))
             if not chunk:
                 return b""
             for output, content in self._frames.feed(chunk):
@@ -91,11 +94,11 @@ class DockerProcess:
 
     async def _bounded(self, action: Any) -> Any:
         try:
-            async with asyncio.timeout(self._idle_timeout_s):
+            async with asyncio.timeout(self.idle_timeout_s):
                 return await action
         except TimeoutError:
             raise EngineUnavailable(
-                f"The sandbox sent and read no data for {self._idle_timeout_s:.0f} s."
+                f"The sandbox sent and read no data for {self.idle_timeout_s:.0f} s."
             ) from None
         except OSError as broken:
             raise EngineUnavailable(

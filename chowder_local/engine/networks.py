@@ -83,14 +83,16 @@ class SandboxNetworks:
         return list(dict.fromkeys(binds))
 
 
+@dataclass(eq=False, repr=False)
 class Networks:
     """Creates, finds and leaves the networks of one data directory. All calls block."""
 
-    def __init__(self, client: docker.DockerClient, store_id: str) -> None:
-        self._client = client
-        self._store_id = store_id
-        self._name = f"chowder-{store_id}"
-        self._filters = labels.store_filter(store_id)
+    client: docker.DockerClient
+    store_id: str
+
+    def __post_init__(self) -> None:
+        self._name = f"chowder-{self.store_id}"
+        self._filters = labels.store_filter(self.store_id)
 
     def ensure(self, own: str | None = None) -> SandboxNetworks:
         """The server's networks, created if they do not exist.
@@ -136,20 +138,20 @@ class Networks:
         for network in (networks.open, networks.closed):
             if network is not None and network.name in joined:
                 with suppress(NotFound):
-                    self._client.networks.get(network.name).disconnect(own, force=True)
+                    self.client.networks.get(network.name).disconnect(own, force=True)
 
     def _remove_all_but(self, names: set[str]) -> None:
         """Removes the networks of a server that moved into a container or out of one.
 
         Their sandboxes, which the server cannot reach, are removed too; their volumes stay.
         """
-        for network in self._client.networks.list(filters=self._filters):
+        for network in self.client.networks.list(filters=self._filters):
             if network.name in names or not str(network.name).startswith(self._name):
                 continue
             log.info("the server moved: removing network %s and its sandboxes", network.name)
-            for row in self._client.api.containers(all=True, filters=self._filters):
+            for row in self.client.api.containers(all=True, filters=self._filters):
                 if network.name in ((row.get("NetworkSettings") or {}).get("Networks") or {}):
-                    self._client.api.remove_container(row["Id"], force=True)
+                    self.client.api.remove_container(row["Id"], force=True)
             network.reload()
             for container_id in _attributes(network).get("Containers") or {}:
                 network.disconnect(container_id, force=True)
@@ -188,7 +190,7 @@ class Networks:
         network.connect(own, ipv4_address=address, aliases=[RELAY_HOSTNAME])
 
     def _networks_of(self, container_id: str) -> dict[str, Any]:
-        details: dict[str, Any] = self._client.api.inspect_container(container_id)
+        details: dict[str, Any] = self.client.api.inspect_container(container_id)
         return details["NetworkSettings"]["Networks"] or {}
 
     def _closed(self, name: str, own: str | None) -> SandboxNetwork:
@@ -208,7 +210,7 @@ class Networks:
         return network
 
     def _find(self, name: str) -> Network | None:
-        networks = self._client.networks.list(names=[name], filters=self._filters)
+        networks = self.client.networks.list(names=[name], filters=self._filters)
         return next((network for network in networks if network.name == name), None)
 
     def _create(
@@ -243,12 +245,12 @@ class Networks:
             # The relay's socket is bound to an address of the subnet, and works again with it.
             pool = IPAMPool(subnet=subnet, gateway=gateway, iprange=sandbox_range)
             ipam = IPAMConfig(pool_configs=[pool])
-        return self._client.networks.create(
+        return self.client.networks.create(
             name,
             driver="bridge",
             internal=internal,
             options={"com.docker.network.bridge.enable_icc": str(is_joined).lower()},
-            labels=labels.store_labels(self._store_id),
+            labels=labels.store_labels(self.store_id),
             check_duplicate=True,
             ipam=ipam,
         )

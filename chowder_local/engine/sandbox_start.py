@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from chowder_local.core.errors.sandboxes import EngineUnavailable
@@ -45,16 +45,16 @@ def networks_under(
     return replace(networks, closed=None, problem=problem)
 
 
+@dataclass(eq=False, repr=False)
 class SandboxStarts:
     """Starts the sandboxes of one data directory. All calls block."""
 
-    def __init__(
-        self, client: docker.DockerClient, own: OwnedResources, networks: Networks
-    ) -> None:
-        self._client = client
-        self._own = own
-        self._networks = networks
-        self.checks = confinement.ConfinementChecks(client)
+    client: docker.DockerClient
+    own: OwnedResources
+    networks: Networks
+
+    def __post_init__(self) -> None:
+        self.checks = confinement.ConfinementChecks(self.client)
         self.relay_port: int | None = None
         """The only port that a sandbox without egress may call."""
 
@@ -64,11 +64,11 @@ class SandboxStarts:
         Raises EgressUnavailable, before any change, if `spec` wants an isolated network in vain.
         """
         options = specs.container_options(spec, template)
-        self._own.discard(spec.id)
+        self.own.discard(spec.id)
         # A removed network takes the relay's address with it.
-        self._networks.recreate(template.networks)
-        self._own.ensure_volume(spec.id)
-        container = self._client.containers.create(**options)
+        self.networks.recreate(template.networks)
+        self.own.ensure_volume(spec.id)
+        container = self.client.containers.create(**options)
         _fill(container, spec, template)
         ensure_awaited()
         container.start()
@@ -83,12 +83,12 @@ class SandboxStarts:
         processor.
         """
         options = specs.container_options(spec, template)
-        self._networks.recreate(template.networks)
-        container = self._client.containers.get(container_id)
+        self.networks.recreate(template.networks)
+        container = self.client.containers.get(container_id)
         connected = container.attrs["NetworkSettings"]["Networks"]
-        self._client.networks.get(options["network"]).connect(container)
+        self.client.networks.get(options["network"]).connect(container)
         for name in connected:
-            self._client.networks.get(name).disconnect(container)
+            self.client.networks.get(name).disconnect(container)
         container.update(
             mem_limit=options["mem_limit"],
             memswap_limit=options["memswap_limit"],
@@ -103,7 +103,7 @@ class SandboxStarts:
         needs_rules = confinement.is_needed(spec.egress, template.networks)
         if needs_rules:
             confinement.confine(
-                self._client, container, template.networks, spec.egress, self.relay_port
+                self.client, container, template.networks, spec.egress, self.relay_port
             )
         container.reload()
         if needs_rules:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -20,12 +20,14 @@ if TYPE_CHECKING:
     from chowder_local.engine.threads import Threads
 
 
+@dataclass(eq=False, repr=False)
 class Templates:
     """The options of new sandboxes, which differ between OpenClaw releases in their image only."""
 
-    def __init__(self, client: docker.DockerClient, threads: Threads) -> None:
-        self._client = client
-        self._threads = threads
+    client: docker.DockerClient
+    threads: Threads
+
+    def __post_init__(self) -> None:
         self._image_of: Callable[[str], str] | None = None
         self.prepared: SandboxTemplate | None = None
         self.fingerprint = ""
@@ -57,14 +59,14 @@ class Templates:
         if version == DEFAULT_VERSION or self._image_of is None:
             return own.image
         # It reads the release's recipe.
-        return await self._threads.run(partial(self._image_of, version))
+        return await self.threads.run(partial(self._image_of, version))
 
     async def template(self, version: str) -> SandboxTemplate:
         """The template of an `openclaw_version`. Raises ImageMissing, EngineUnavailable."""
         own, image = self.own(), await self.image(version)
-        return own if image == own.image else await self._threads.run(partial(self._other, image))
+        return own if image == own.image else await self.threads.run(partial(self._other, image))
 
     def _other(self, image: str) -> SandboxTemplate:
         with translated_errors("look up the sandbox image", image=image):
-            found = self._client.images.get(image)
+            found = self.client.images.get(image)
         return replace(self.own(), image=image, command=command_of(found.attrs["Config"]))

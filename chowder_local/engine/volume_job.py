@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from docker.errors import NotFound
@@ -26,22 +27,15 @@ if TYPE_CHECKING:
 _STREAMS = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
 
 
+@dataclass(eq=False, repr=False)
 class VolumeJobs:
     """Implements `Processes`; runs each program in its own container, which is then removed."""
 
-    def __init__(
-        self,
-        client: docker.DockerClient,
-        threads: Threads,
-        own: OwnedResources,
-        template: Callable[[], specs.SandboxTemplate],
-        timeout_s: float,
-    ) -> None:
-        self._client = client
-        self._threads = threads
-        self._own = own
-        self._template = template
-        self._timeout_s = timeout_s
+    client: docker.DockerClient
+    threads: Threads
+    own: OwnedResources
+    template: Callable[[], specs.SandboxTemplate]
+    timeout_s: float
 
     @asynccontextmanager
     async def process(
@@ -55,7 +49,7 @@ class VolumeJobs:
         Raises ImageMissing if the engine lacks the sandbox image, SandboxMissing if the volume is
         gone, and EngineUnavailable if a call fails.
         """
-        template = self._template()
+        template = self.template()
         options = specs.job_options(sandbox_id, template, command)
 
         # A cancelled caller gets no result, so this list keeps the container to remove.
@@ -66,12 +60,12 @@ class VolumeJobs:
                 "run a program on the volume of", sandbox_id=sandbox_id, image=template.image
             ):
                 # The engine would create a missing volume.
-                self._own.check_volume(sandbox_id)
+                self.own.check_volume(sandbox_id)
                 ensure_awaited()
-                container = self._client.containers.create(**options)
+                container = self.client.containers.create(**options)
                 try:
                     ensure_awaited()
-                    file = self._client.api.attach_socket(str(container.id), params=_STREAMS)
+                    file = self.client.api.attach_socket(str(container.id), params=_STREAMS)
                     connection = take_socket(file)
                     try:
                         container.start()
@@ -88,11 +82,11 @@ class VolumeJobs:
 
         try:
             with ExitStack() as stack:
-                connection = await self._threads.run(start, stack)
-                yield DockerProcess(connection, self._timeout_s)
+                connection = await self.threads.run(start, stack)
+                yield DockerProcess(connection, self.timeout_s)
         finally:
             for container in started:
-                await self._threads.run(_end, sandbox_id, container)
+                await self.threads.run(_end, sandbox_id, container)
 
 
 def _end(sandbox_id: SandboxId, container: Container) -> None:

@@ -21,16 +21,18 @@ UNCOUNTED_BYTES = 64 * 1024
 WAIT_S = 30.0
 
 
+@dataclass(eq=False, repr=False)
 class BodyMemory:
     """`total_bytes` of memory for request bodies; the first to ask is served first.
 
     The clients of one address hold at most `per_address_bytes` of it.
     """
 
-    def __init__(self, total_bytes: int, per_address_bytes: int, wait_s: float = WAIT_S) -> None:
-        self._total_bytes = total_bytes
-        self._per_address_bytes = per_address_bytes
-        self._wait_s = wait_s
+    total_bytes: int
+    per_address_bytes: int
+    wait_s: float = WAIT_S
+
+    def __post_init__(self) -> None:
         self._held: Counter[str] = Counter()
         self._waiting: list[_Wait] = []
         self._reading: dict[_Share, asyncio.Timeout] = {}
@@ -75,7 +77,7 @@ class BodyMemory:
                     deadline.reschedule(self._latest_s(share, due_s))
         except TimeoutError:
             if loop.time() < began_s + BODY_TIMEOUT_S + len(body) / MIN_BYTES_PER_S:
-                raise BodiesTooMany(self._total_bytes) from None
+                raise BodiesTooMany(self.total_bytes) from None
             raise ClientStalled(BODY_TIMEOUT_S) from None
         finally:
             self._reading.pop(share, None)
@@ -90,10 +92,10 @@ class BodyMemory:
         if not wait.served.done():
             self._hurry()
         try:
-            async with asyncio.timeout(self._wait_s):
+            async with asyncio.timeout(self.wait_s):
                 await wait.served
         except TimeoutError:
-            raise BodiesTooMany(self._total_bytes) from None
+            raise BodiesTooMany(self.total_bytes) from None
         finally:
             if wait in self._waiting:
                 self._waiting.remove(wait)
@@ -117,9 +119,9 @@ class BodyMemory:
                 continue
             share = wait.share
             # An address at its limit delays no other; a body that does not fit delays all after it.
-            if self._held[share.address] + wait.count > self._per_address_bytes:
+            if self._held[share.address] + wait.count > self.per_address_bytes:
                 continue
-            if self.held_bytes + wait.count > self._total_bytes:
+            if self.held_bytes + wait.count > self.total_bytes:
                 return
             self._held[share.address] += wait.count
             share.held += wait.count
@@ -136,7 +138,7 @@ class BodyMemory:
     def _latest_s(self, share: _Share, due_s: float) -> float:
         """A body's deadline: `due_s`, or sooner if it holds memory for which another one waits."""
         is_in_the_way = bool(self._waiting and share.held)
-        return min(due_s, share.since_s + self._wait_s) if is_in_the_way else due_s
+        return min(due_s, share.since_s + self.wait_s) if is_in_the_way else due_s
 
 
 @dataclass(eq=False)

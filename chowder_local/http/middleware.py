@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
@@ -87,15 +88,15 @@ class Api(Starlette):
         return app
 
 
+@dataclass(eq=False, repr=False)
 class ErrorMiddleware:
     """Renders errors, and answers requests that are cancelled because the server stops.
 
     Innermost, because pages can read only responses that pass through CORS.
     """
 
-    def __init__(self, app: ASGIApp, error_page: ErrorPage = no_page) -> None:
-        self._app = app
-        self._error_page = error_page
+    app: ASGIApp
+    error_page: ErrorPage = no_page
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         has_begun = False
@@ -106,7 +107,7 @@ class ErrorMiddleware:
             await send(message)
 
         try:
-            await self._app(scope, receive, send_and_note)
+            await self.app(scope, receive, send_and_note)
         except asyncio.CancelledError:
             # Only a stopping server cancels requests: those that outlast the grace period.
             if not has_begun:
@@ -116,4 +117,4 @@ class ErrorMiddleware:
                 log.exception("unexpected error")
                 raise
             response = error_rendering.render(raised, scope)
-            await (self._error_page(raised, scope) or response)(scope, receive, send)
+            await (self.error_page(raised, scope) or response)(scope, receive, send)

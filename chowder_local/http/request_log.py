@@ -6,6 +6,7 @@ import logging
 import random
 import secrets
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -32,19 +33,21 @@ _REQUEST_ID = REQUEST_ID_HEADER.lower().encode()
 _STREAM = (b"content-type", b"text/event-stream; charset=utf-8")
 
 
+@dataclass(eq=False, repr=False)
 class RequestLog:
     """Gives each request an id, which its response carries; counts it; logs its end."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
-        self._app = app
-        self._metrics = metrics
+    app: ASGIApp
+    metrics: Metrics
+
+    def __post_init__(self) -> None:
         self._templates: dict[Any, str] = {}
         # Ids are no secrets, so they need no system call each.
         self._ids = random.Random(secrets.randbits(256))  # noqa: S311
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
+            await self.app(scope, receive, send)
             return
         fields = fields_of(scope)
         sent_id = fields.get(_REQUEST_ID, b"").decode("latin-1")
@@ -65,7 +68,7 @@ class RequestLog:
                 message["headers"] = [*headers, (_REQUEST_ID, request_id.encode())]
                 if _STREAM in headers:
                     is_stream = True
-                    self._metrics.open_streams.inc()
+                    self.metrics.open_streams.inc()
             await send(message)
 
         # uvicorn runs each request as a task, and a task's context ends with it.
@@ -74,12 +77,12 @@ class RequestLog:
             request_id, None if traceparent is None else traceparent.decode("latin-1")
         )
         try:
-            await self._app(scope, receive, send_with_id)
+            await self.app(scope, receive, send_with_id)
         finally:
             took_s = time.perf_counter() - began_s
-            self._metrics.request(scope["method"], self._template(scope), status, took_s)
+            self.metrics.request(scope["method"], self._template(scope), status, took_s)
             if is_stream:
-                self._metrics.open_streams.dec()
+                self.metrics.open_streams.dec()
             _log_end(scope, status, took_s, request_id)
 
     def _template(self, scope: Scope) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
 from chowder_local.core import request_context
@@ -15,15 +16,15 @@ if TYPE_CHECKING:
     from chowder_local.store.instances import InstanceQueries
 
 
+@dataclass(eq=False, repr=False)
 class InstanceDirectory:
     """Looks up instances; those of other organizations count as not found."""
 
-    def __init__(self, instances: InstanceQueries) -> None:
-        self._instances = instances
+    instances: InstanceQueries
 
     async def get(self, organization_id: OrganizationId, instance_id: str) -> Instance:
         """Raises InstanceNotFound if the organization has no instance with that id."""
-        instance = await self._instances.get(InstanceId(instance_id))
+        instance = await self.instances.get(InstanceId(instance_id))
         if instance is None or instance.organization_id != organization_id:
             raise InstanceNotFound
         return instance
@@ -37,7 +38,7 @@ class InstanceDirectory:
     async def ids_of(self, caller: Caller, name: str) -> list[InstanceId]:
         """The ids of instances with a name that a caller's key is for, some of many."""
         among = None if caller.is_organization_key else caller.grants.keys()
-        return await self._instances.ids_of(caller.organization_id, name, among)
+        return await self.instances.ids_of(caller.organization_id, name, among)
 
     async def current(self, stale: Instance, *wanted: InstanceStatus) -> Instance:
         """The instance as it is now.
@@ -57,8 +58,8 @@ class InstanceDirectory:
     def all(self, caller: Caller) -> AsyncGenerator[list[Instance]]:
         """The instances that a key may use, except terminated ones: oldest first, in pages."""
         if caller.is_organization_key:
-            return self._instances.of_organization(caller.organization_id)
-        return self._instances.of_key(caller.key_id)
+            return self.instances.of_organization(caller.organization_id)
+        return self.instances.of_key(caller.key_id)
 
     async def search(
         self,
@@ -74,10 +75,10 @@ class InstanceDirectory:
         Raises InstanceNotFound if the organization has no instance `after_id`.
         """
         after = None if after_id is None else await self.get(organization_id, after_id)
-        return await self._instances.search(
+        return await self.instances.search(
             organization_id, text=text, status=status, after=after, limit=limit
         )
 
     async def counts(self, organization_id: OrganizationId) -> dict[InstanceStatus, int]:
         """The number of an organization's living instances in each status."""
-        return await self._instances.counts(organization_id)
+        return await self.instances.counts(organization_id)

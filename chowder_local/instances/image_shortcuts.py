@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from chowder_local.core.domain import DEFAULT_VERSION
@@ -20,11 +21,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+@dataclass(eq=False, repr=False)
 class ImageShortcuts:
     """Reads from the image once which shortcuts fit; an image of this tag does not change."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    engine: Engine
+
+    def __post_init__(self) -> None:
         self._misfits: dict[str, Mapping[str, str]] = {}
         self._reading = asyncio.Lock()
 
@@ -35,7 +38,7 @@ class ImageShortcuts:
         """
         async with self._reading:
             if version not in self._misfits:
-                content = await self._engine.file_of_image(OBSERVATIONS_FILE, version)
+                content = await self.engine.file_of_image(OBSERVATIONS_FILE, version)
                 self._misfits[version] = find_misfits(read_observations(content))
                 for name, reason in self._misfits[version].items():
                     log.warning("OpenClaw %s: without the shortcut %r: %s", version, name, reason)

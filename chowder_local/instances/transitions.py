@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Unpack
 
 from chowder_local.core.domain import InstanceStatus
@@ -30,6 +31,7 @@ MOVES: Mapping[InstanceStatus, Set[InstanceStatus]] = {
 """The statuses that each status can change to; drawn in `docs/explanation/instance-states.md`."""
 
 
+@dataclass(eq=False, repr=False)
 class Transitions:
     """Moves instances between statuses.
 
@@ -37,13 +39,12 @@ class Transitions:
     status, one gets the instance and the others get None. The store publishes the event.
     """
 
-    def __init__(self, instances: InstanceQueries, clock: Callable[[], datetime]) -> None:
-        self._instances = instances
-        self._clock = clock
+    instances: InstanceQueries
+    clock: Callable[[], datetime]
 
     async def to_running(self, instance: Instance) -> Instance | None:
         """The gateway accepts turns at the instance's `gateway_url`, which may be a new one."""
-        first_ready_at = instance.first_ready_at or self._clock()
+        first_ready_at = instance.first_ready_at or self.clock()
         changes: InstanceChanges = {
             "gateway_url": instance.gateway_url,
             "first_ready_at": first_ready_at,
@@ -84,12 +85,12 @@ class Transitions:
     ) -> tuple[Instance, WarmSandbox | None] | None:
         """Back to `provisioning`, with a warm sandbox if one fits, or else with `sandbox_id`."""
         _check(former, PROVISIONING)
-        replaced = await self._instances.replace_sandbox(
+        replaced = await self.instances.replace_sandbox(
             former,
             sandbox_id,
             fingerprint=fingerprint,
             booting=booting,
-            now=self._clock(),
+            now=self.clock(),
             **fields,
         )
         if replaced is not None:
@@ -98,41 +99,41 @@ class Transitions:
 
     async def move_sandbox(self, instance: Instance, sandbox_id: SandboxId) -> Instance | None:
         """Its home is in another sandbox now, and nothing owns the former one. Keeps its status."""
-        return await self._instances.change(
-            instance.id, only_from={instance.status}, now=self._clock(), sandbox_id=sandbox_id
+        return await self.instances.change(
+            instance.id, only_from={instance.status}, now=self.clock(), sandbox_id=sandbox_id
         )
 
     async def hibernate(self, instance: Instance) -> Instance | None:
         """It goes on running, but its sandbox is about to leave memory."""
-        return await self._instances.change(
-            instance.id, only_from={RUNNING}, now=self._clock(), gateway_url=None
+        return await self.instances.change(
+            instance.id, only_from={RUNNING}, now=self.clock(), gateway_url=None
         )
 
     async def wake(self, instance: Instance) -> Instance | None:
         """As `to_running`, for one that has been `running` all the time."""
-        return await self._instances.change(
-            instance.id, only_from={RUNNING}, now=self._clock(), gateway_url=instance.gateway_url
+        return await self.instances.change(
+            instance.id, only_from={RUNNING}, now=self.clock(), gateway_url=instance.gateway_url
         )
 
     async def postpone(self, instance: Instance, reason: str) -> Instance | None:
         """Keeps it `provisioning`, with the reason as its error; the reconciler tries again."""
-        return await self._instances.change(
-            instance.id, only_from={PROVISIONING}, now=self._clock(), error_message=reason
+        return await self.instances.change(
+            instance.id, only_from={PROVISIONING}, now=self.clock(), error_message=reason
         )
 
     async def update(
         self, instance: Instance, **fields: Unpack[InstanceChanges]
     ) -> Instance | None:
         """Changes fields of an instance. None if there is no such instance."""
-        return await self._instances.change(instance.id, now=self._clock(), **fields)
+        return await self.instances.change(instance.id, now=self.clock(), **fields)
 
     async def _move(
         self, instance: Instance, target: InstanceStatus, fields: InstanceChanges
     ) -> Instance | None:
         _check(instance, target)
         changes: InstanceChanges = {**fields, "status": target}
-        changed = await self._instances.change(
-            instance.id, only_from={instance.status}, now=self._clock(), **changes
+        changed = await self.instances.change(
+            instance.id, only_from={instance.status}, now=self.clock(), **changes
         )
         if changed is not None:
             log.info("instance %s: %s", instance.id, target)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from chowder_local.core.errors.sandboxes import ImageMissing
@@ -13,12 +14,12 @@ if TYPE_CHECKING:
     from chowder_local.instances.engine_protocol import Engine
 
 
+@dataclass(eq=False, repr=False)
 class OpenclawVersions:
     """Knows the server's own release, and which others have an image; `default` is the former."""
 
-    def __init__(self, engine: Engine, default: str) -> None:
-        self._engine = engine
-        self.default = default
+    engine: Engine
+    default: str
 
     def release(self, version: str) -> str:
         """The exact release that an `openclaw_version` means."""
@@ -38,6 +39,6 @@ class OpenclawVersions:
         if self.release(version) == self.default:
             return
         try:
-            await self._engine.check_image(version)
+            await self.engine.check_image(version)
         except ImageMissing:
             raise VersionUnavailable(version) from None

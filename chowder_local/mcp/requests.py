@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, cast
 
@@ -18,22 +19,22 @@ if TYPE_CHECKING:
     from chowder_local.mcp.calls import Calls
 
 
+@dataclass(eq=False, repr=False)
 class McpRequests:
     """Requests of the protocol. Each is by itself: the server keeps no sessions."""
 
-    def __init__(
-        self, tasks: asyncio.TaskGroup, diagnosis: ServerDiagnosis, max_body_bytes: int
-    ) -> None:
-        self._tasks = tasks
-        self._diagnosis = diagnosis
-        self._max_body_bytes = max_body_bytes
+    tasks: asyncio.TaskGroup
+    diagnosis: ServerDiagnosis
+    max_body_bytes: int
+
+    def __post_init__(self) -> None:
         self._manager: asyncio.Future[StreamableHTTPSessionManager] | None = None
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers a request of a client whose key was checked. Raises ToolsUnavailable."""
         if self._manager is None:
             self._manager = asyncio.get_running_loop().create_future()
-            self._tasks.create_task(self._serve(self._manager))
+            self.tasks.create_task(self._serve(self._manager))
         manager = await asyncio.shield(self._manager)
         await manager.handle_request(scope, receive, send)
 
@@ -74,9 +75,9 @@ class McpRequests:
                 return cast("Caller", context.request.scope["state"]["caller"])
 
             manager = StreamableHTTPSessionManager(
-                ToolServer(calls_of, caller_of, self._diagnosis).make(),
+                ToolServer(calls_of, caller_of, self.diagnosis).make(),
                 stateless=True,
-                max_request_body_size=self._max_body_bytes,
+                max_request_body_size=self.max_body_bytes,
             )
             async with manager.run():
                 ready.set_result(manager)

@@ -6,7 +6,7 @@ import asyncio
 import json
 import stat
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
@@ -76,17 +76,17 @@ class Download:
     chunks: AsyncGenerator[bytes, None]
 
 
+@dataclass(eq=False, repr=False)
 class Writing:
     """A file that is being written to a sandbox; it does not exist there before `place`."""
 
-    def __init__(self, process: Process) -> None:
-        self._process = process
+    process: Process
 
     async def write(self, chunk: bytes) -> None:
         """Appends to the content. Raises EngineUnavailable."""
         for start in range(0, len(chunk), CHUNK_BYTES):
             piece = chunk[start : start + CHUNK_BYTES]
-            await self._process.write(len(piece).to_bytes(4, "big") + piece)
+            await self.process.write(len(piece).to_bytes(4, "big") + piece)
 
     async def place(self, path: str, file_name: str | None = None) -> None:
         """Ends the content and moves the file to `path` atomically.
@@ -99,21 +99,24 @@ class Writing:
         if parts and path.endswith("/"):
             parts.append("")
         target = {"parts": parts, "into": file_name}
-        await self._process.write(_END_MARK + json_line(target))
-        await _header(self._process, bytearray())
+        await self.process.write(_END_MARK + json_line(target))
+        await _header(self.process, bytearray())
 
 
+@dataclass(eq=False, repr=False)
 class Files:
     """Files below one root folder of every sandbox, through programs that run as the agent's user.
 
     Paths are relative to the root. Symbolic links are never followed.
     """
 
-    def __init__(self, processes: Processes, root: str, *, idle_timeout_s: float) -> None:
-        self._processes = processes
-        self._root = root
-        self.idle_timeout_s = idle_timeout_s
-        """How long an upload or download may go without progress."""
+    processes: Processes
+    root: str
+    _: KW_ONLY
+    idle_timeout_s: float
+    """How long an upload or download may go without progress."""
+
+    def __post_init__(self) -> None:
         self._command = command("files.py")
         self._slots: WeakValueDictionary[SandboxId, asyncio.Semaphore] = WeakValueDictionary()
 
@@ -198,8 +201,8 @@ class Files:
         except TimeoutError:
             raise GatewayUnavailable("too many file transfers at once; try again later") from None
         try:
-            async with self._processes.process(sandbox_id, self._command) as process:
-                await process.write(json_line(request | {"root": self._root}))
+            async with self.processes.process(sandbox_id, self._command) as process:
+                await process.write(json_line(request | {"root": self.root}))
                 yield process
         finally:
             slots.release()

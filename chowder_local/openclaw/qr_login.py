@@ -38,11 +38,13 @@ class QrLogin:
     is_over: bool = False
 
 
+@dataclass(eq=False, repr=False)
 class QrLogins:
     """The latest login of each channel; OpenClaw connects it only while a task waits for it."""
 
-    def __init__(self, group: asyncio.TaskGroup) -> None:
-        self._group = group
+    group: asyncio.TaskGroup
+
+    def __post_init__(self) -> None:
         self._logins: dict[tuple[SandboxId, str], QrLogin] = {}
 
     def latest(self, sandbox_id: SandboxId, channel: str) -> QrLogin | None:
@@ -62,7 +64,7 @@ class QrLogins:
         login = self._logins[sandbox_id, channel] = QrLogin(qr, message)
         while len(self._logins) > MAX_LOGINS:
             del self._logins[next(iter(self._logins))]
-        self._group.create_task(
+        self.group.create_task(
             self._watch((sandbox_id, channel), gateway, login), name=f"scan {channel}"
         )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from chowder_local.core.errors import ChowderError
@@ -28,12 +29,12 @@ INTERVAL_S = 0.25
 BUSY = "while the agent is working"
 
 
+@dataclass(eq=False, repr=False)
 class Rewinding:
     """Takes back the latest message of a conversation."""
 
-    def __init__(self, transcripts: Transcripts, control: Control) -> None:
-        self._transcripts = transcripts
-        self._control = control
+    transcripts: Transcripts
+    control: Control
 
     async def take_back(self, sandbox_id: SandboxId, session_key: str, text: str) -> bool:
         """Takes the latest message back if it ends with `text`; whether it did.
@@ -42,7 +43,7 @@ class Rewinding:
         forget what it has done, and do it again. Errors are logged.
         """
         try:
-            latest = await self._transcripts.latest_message(sandbox_id, session_key)
+            latest = await self.transcripts.latest_message(sandbox_id, session_key)
             if latest is None or not latest.is_unanswered or not _ends_with(latest.text, text):
                 return False
             await self._rewind(sandbox_id, session_key, latest.entry_id)
@@ -55,7 +56,7 @@ class Rewinding:
         params = {"sessionKey": session_key, "entryId": entry_id}
         for attempt in range(ATTEMPTS):
             try:
-                await self._control.call(sandbox_id, "sessions.rewind", params)
+                await self.control.call(sandbox_id, "sessions.rewind", params)
             except GatewayUnavailable as unavailable:
                 if BUSY not in str(unavailable) or attempt + 1 == ATTEMPTS:
                     raise

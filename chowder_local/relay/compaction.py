@@ -53,18 +53,15 @@ class Compaction:
     """Marker of the failure that is reported if no call follows the compaction."""
 
 
+@dataclass(eq=False, repr=False)
 class Compactions:
     """The compactions by the trace id that OpenClaw gives to each turn."""
 
-    def __init__(
-        self,
-        timeout_s: float,
-        failures: FailureMarkers,
-        clock_s: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._timeout_s = timeout_s
-        self._failures = failures
-        self._clock_s = clock_s
+    timeout_s: float
+    failures: FailureMarkers
+    clock_s: Callable[[], float] = time.monotonic
+
+    def __post_init__(self) -> None:
         self._turns: FIFOCache[str, Compaction] = FIFOCache(_KEPT_TURNS)
 
     def find(
@@ -78,11 +75,11 @@ class Compactions:
             if compaction.marker is None and is_summary(call):
                 # OpenClaw ends a turn without an error if it rejects all summaries.
                 failure = self._outgrown(call, f"with that model's summaries ({_LENIENCE})")
-                compaction.marker = self._failures.remember(failure, sandbox_id)
+                compaction.marker = self.failures.remember(failure, sandbox_id)
             return compaction
         if (ended := self._turns.get(turn_id)) and ended.marker is not None:
             # A call after the compaction: the turn continues.
-            self._failures.forget(ended.marker)
+            self.failures.forget(ended.marker)
             ended.marker = None
         return None
 
@@ -133,14 +130,14 @@ class Compactions:
 
     def _of_turn(self, turn_id: str) -> Compaction:
         if turn_id not in self._turns:
-            self._turns[turn_id] = Compaction(self._clock_s())
+            self._turns[turn_id] = Compaction(self.clock_s())
         return self._turns[turn_id]
 
     def _left_s(self, compaction: Compaction) -> float:
-        return compaction.began_s + self._timeout_s - self._clock_s()
+        return compaction.began_s + self.timeout_s - self.clock_s()
 
     def _timed_out(self, call: ModelCall) -> ContextLengthExceeded:
-        return self._outgrown(call, f"within {self._timeout_s:g} s ({SETTING})")
+        return self._outgrown(call, f"within {self.timeout_s:g} s ({SETTING})")
 
     def _outgrown(self, call: ModelCall, bound: str) -> ContextLengthExceeded:
         return ContextLengthExceeded(f"{call.provider}/{call.model}", bound)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from chowder_local.core.errors.upstream import ProviderFailed, RelayFailed
@@ -22,27 +22,20 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
+@dataclass(eq=False, repr=False)
 class CallJournal:
     """Records each call from its beginning to its end."""
 
-    def __init__(
-        self,
-        call_log: CallLog,
-        failures: FailureMarkers,
-        events: Events,
-        metrics: Metrics,
-        recorder: Recorder | None = None,
-    ) -> None:
-        self._call_log = call_log
-        self._failures = failures
-        self._events = events
-        self._metrics = metrics
-        self._recorder = recorder
+    call_log: CallLog
+    failures: FailureMarkers
+    events: Events
+    metrics: Metrics
+    recorder: Recorder | None = None
 
     def begin(self, call: ModelCall, credential: Credential) -> LoggedCall:
         # OpenClaw sends one trace id a turn and one span id a call.
         _, _, trace = dict(call.headers).get("traceparent", "").partition("-")
-        return self._call_log.begin(
+        return self.call_log.begin(
             credential.organization_id,
             credential.instance_id,
             call.provider,
@@ -52,10 +45,10 @@ class CallJournal:
         )
 
     def append(self, logged: LoggedCall, chunk: bytes) -> None:
-        self._call_log.append(logged, chunk)
+        self.call_log.append(logged, chunk)
 
     def finish(self, logged: LoggedCall, outcome: str, error: str | None = None) -> None:
-        self._metrics.model_call(logged.provider, outcome)
+        self.metrics.model_call(logged.provider, outcome)
         _log.debug(
             "Instance %s: model call of %s: %s", logged.instance_id, logged.provider, outcome
         )
@@ -67,7 +60,7 @@ class CallJournal:
             _log.warning("Instance %s: %s", logged.instance_id, failure)
         # Without the message: a provider may quote the request in it.
         status = failure.status if isinstance(failure, ProviderFailed) else None
-        self._events.publish(
+        self.events.publish(
             EventType.MODEL_FAILED,
             logged.organization_id,
             logged.instance_id,
@@ -75,19 +68,19 @@ class CallJournal:
             status=status,
             code=failure.code,
         )
-        return self._failures.remember(failure, sandbox_id)
+        return self.failures.remember(failure, sandbox_id)
 
     def remember_unowned(self, failure: ChowderError) -> str:
         """The marker of a failure whose sandbox is unknown."""
-        return self._failures.remember(failure, None)
+        return self.failures.remember(failure, None)
 
     def record(self, call: ModelCall, answer: ModelAnswer, key: str) -> ModelAnswer:
         """A provider's answer; if the server records, its chunks are recorded as they pass."""
-        if self._recorder is None:
+        if self.recorder is None:
             return answer
-        return replace(answer, chunks=self._recorder.record_answer(call, answer, key))
+        return replace(answer, chunks=self.recorder.record_answer(call, answer, key))
 
     async def record_failure(self, call: ModelCall, failure: ProviderFailed, key: str) -> None:
         """Records a provider's refusal, if the server records."""
-        if self._recorder is not None:
-            await self._recorder.record_failure(call, failure, key)
+        if self.recorder is not None:
+            await self.recorder.record_failure(call, failure, key)

@@ -45,24 +45,19 @@ class SessionName:
     name: str | None
 
 
+@dataclass(eq=False, repr=False)
 class LocalModel:
     """Answers model calls; `find_session_name` maps OpenClaw's session key to a name."""
 
-    def __init__(
-        self,
-        scripts: ScriptRegistry,
-        recordings: RecordingRegistry,
-        find_session_name: FindSessionName,
-    ) -> None:
-        self._scripts = scripts
-        self._recordings = recordings
-        self._find_session_name = find_session_name
+    scripts: ScriptRegistry
+    recordings: RecordingRegistry
+    find_session_name: FindSessionName
 
     def handles(self, credential: Credential) -> bool:
         """Whether this model answers a call instead of a provider."""
         return (
             credential.key == OFFLINE_KEY
-            or self._recordings.playback(credential.instance_id) is not None
+            or self.recordings.playback(credential.instance_id) is not None
         )
 
     async def answer(
@@ -73,7 +68,7 @@ class LocalModel:
         parsed = call.parse(int(time.time()))
         if not isinstance(parsed, ParsedRequest):
             return local_answer(parsed)
-        if (playback := self._recordings.playback(credential.instance_id)) is not None:
+        if (playback := self.recordings.playback(credential.instance_id)) is not None:
             logged.source = "recording"
             request = RecordedRequest.from_conversation(call.provider, parsed.conversation)
             return await self._replay(call, playback, request)
@@ -92,10 +87,10 @@ class LocalModel:
     async def _replay(
         self, call: ModelCall, playback: Playback, request: RecordedRequest
     ) -> ModelAnswer:
-        lines = await self._recordings.run(request.lines)
+        lines = await self.recordings.run(request.lines)
         recorded = playback.answer(lines)
         if recorded is None:
-            message = await self._recordings.run(playback.describe_nearest, lines)
+            message = await self.recordings.run(playback.describe_nearest, lines)
             return local_answer(call.wire.refuse(MISSING_STATUS, message))
         wait_s = recorded.retry_after
         extra_headers = [] if wait_s is None else [("retry-after", wait_s)]
@@ -109,16 +104,16 @@ class LocalModel:
         organization_id, instance_id = credential.organization_id, credential.instance_id
         if organization_id is None or instance_id is None or call.session is None:
             return None
-        if not self._scripts.active_for(organization_id, instance_id):
+        if not self.scripts.active_for(organization_id, instance_id):
             return None
-        session = self._find_session_name(instance_id, call.session.key)
+        session = self.find_session_name(instance_id, call.session.key)
         request = ModelRequest.from_conversation(
             call.provider,
             conversation,
             session.name if session else None,
             is_session_known=session is not None,
         )
-        return await self._scripts.answer(organization_id, instance_id, request)
+        return await self.scripts.answer(organization_id, instance_id, request)
 
 
 def _with_callable_names(reply: Reply, conversation: Conversation) -> Reply | Refusal:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from contextlib import aclosing
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from chowder_local.relay.wire.wire_format import MALFORMED
@@ -32,12 +32,12 @@ class Ledger(Protocol):
         """Adds a call to the counts, without blocking."""
 
 
+@dataclass(eq=False, repr=False)
 class Metering:
     """Counts the calls of instances; those of warm sandboxes are not counted."""
 
-    def __init__(self, ledger: Ledger, clock: Callable[[], datetime]) -> None:
-        self._ledger = ledger
-        self._clock = clock
+    ledger: Ledger
+    clock: Callable[[], datetime]
 
     async def meter(
         self,
@@ -66,16 +66,17 @@ class Metering:
             return
         key = UsageKey(
             credential.instance_id,
-            self._clock().date(),
+            self.clock().date(),
             call.session.key if call.session else UNSPECIFIED,
             call.provider,
             call.model_id or UNSPECIFIED,
             is_billed,
         )
         tokens = {"unmetered_calls": 1} if usage is None else asdict(usage)
-        self._ledger.note(key, Counts(calls=1, **tokens))
+        self.ledger.note(key, Counts(calls=1, **tokens))
 
 
+@dataclass(eq=False, repr=False)
 class Meter:
     """Reads the usage from one answer, streamed or whole, chunk by chunk. The latest value counts.
 
@@ -83,9 +84,10 @@ class Meter:
     the member's name are escaped.
     """
 
-    def __init__(self, wire: WireFormat) -> None:
-        self._wire = wire
-        self._mark = wire.usage_member
+    wire: WireFormat
+
+    def __post_init__(self) -> None:
+        self._mark = self.wire.usage_member
         self._counts: dict[str, Any] = {}
         self._held = b""
 
@@ -104,7 +106,7 @@ class Meter:
         if not self._counts:
             return None
         try:
-            return self._wire.read_usage(self._counts)
+            return self.wire.read_usage(self._counts)
         except MALFORMED:
             return None
 

@@ -73,46 +73,36 @@ class _Active:
         return bool(self.key) or self.logged.has_own_price
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class Relay:
     """Answers model calls and remembers their failures."""
 
-    def __init__(
-        self,
-        *,
-        resolver: CredentialResolver,
-        upstreams: Upstreams,
-        journal: CallJournal,
-        metering: Metering,
-        local_model: LocalModel,
-        session_watch: SessionWatch,
-        compactions: Compactions,
-    ) -> None:
-        self._resolver = resolver
-        self._upstreams = upstreams
-        self._journal = journal
-        self._metering = metering
-        self._local_model = local_model
-        self._session_watch = session_watch
-        self._compactions = compactions
+    resolver: CredentialResolver
+    upstreams: Upstreams
+    journal: CallJournal
+    metering: Metering
+    local_model: LocalModel
+    session_watch: SessionWatch
+    compactions: Compactions
 
     async def answer(self, call: ModelCall) -> ModelAnswer:
         """The provider's answer, streamed; or an error with the marker of a remembered failure.
 
         Raises RelayTokenInvalid if the call has no valid relay token.
         """
-        call = self._upstreams.route(call)
+        call = self.upstreams.route(call)
         try:
             credential = await self._authenticate(call)
         except RelayTokenInvalid:
             raise
         except Exception as problem:  # noqa: BLE001 - logged, and reported to the client
-            return _marked(call, self._journal.remember_unowned(_unexpected(call, None, problem)))
+            return _marked(call, self.journal.remember_unowned(_unexpected(call, None, problem)))
         active = _Active(
             call,
             credential,
-            self._journal.begin(call, credential),
-            is_local=self._local_model.handles(credential),
-            is_of_endpoint=self._upstreams.is_endpoint(call.provider),
+            self.journal.begin(call, credential),
+            is_local=self.local_model.handles(credential),
+            is_of_endpoint=self.upstreams.is_endpoint(call.provider),
         )
         try:
             return await self._answer(active)
@@ -125,19 +115,19 @@ class Relay:
     async def _answer(self, active: _Active) -> ModelAnswer:
         call, credential = active.call, active.credential
         if credential.key is None:
-            return self._fail(active, "no_credentials", self._upstreams.missing_key(call))
-        if not active.is_local and (refusal := self._upstreams.path_refusal(call)):
+            return self._fail(active, "no_credentials", self.upstreams.missing_key(call))
+        if not active.is_local and (refusal := self.upstreams.path_refusal(call)):
             active.logged.status = REFUSED_STATUS
-            self._journal.finish(active.logged, "refused", refusal)
+            self.journal.finish(active.logged, "refused", refusal)
             return local_answer(call.wire.refuse(REFUSED_STATUS, refusal))
-        if not self._session_watch.note(credential.sandbox_id, active.logged):
+        if not self.session_watch.note(credential.sandbox_id, active.logged):
             # The client's message is sent to the agent again, as a whole.
-            self._journal.finish(active.logged, "refused", _FORGOTTEN)
+            self.journal.finish(active.logged, "refused", _FORGOTTEN)
             return _marked(call, _FORGOTTEN)
         try:
             return self._meter(active, await self._forward(active))
         except UpstreamFailed as failed:
-            failure = self._upstreams.unreachable(call, failed)
+            failure = self.upstreams.unreachable(call, failed)
             return self._fail(active, "unreachable", failure)
         except (ContextLengthExceeded, ProviderFailed) as failed:
             return self._fail(active, "refused", failed)
@@ -146,7 +136,7 @@ class Relay:
         token = call.wire.read_token(dict(call.headers), call.query)
         if token is None:
             raise RelayTokenInvalid
-        credential = await self._resolver.resolve(token, call.provider)
+        credential = await self.resolver.resolve(token, call.provider)
         request_context.set_instance(credential.instance_id)
         return credential
 
@@ -157,23 +147,23 @@ class Relay:
         if answer.status >= 300 or answer.is_page:
             failure = await read_failure(active.call, answer, active.key)
             if not active.is_local:
-                await self._journal.record_failure(active.call, failure, active.key)
+                await self.journal.record_failure(active.call, failure, active.key)
             raise failure
         if active.is_local:
             return answer
-        return self._journal.record(active.call, answer, active.key)
+        return self.journal.record(active.call, answer, active.key)
 
     async def _open_in_time(self, active: _Active) -> ModelAnswer:
         """An answer; in a compaction, one that is bounded by the compaction's time."""
         call, compaction = active.call, None
         if active.is_of_endpoint:
             turn_id, sandbox_id = active.logged.turn_id, active.credential.sandbox_id
-            compaction = self._compactions.find(call, turn_id, sandbox_id)
+            compaction = self.compactions.find(call, turn_id, sandbox_id)
         if compaction is None:
             return await self._open(active)
-        self._compactions.count(call, compaction)
-        answer = await self._compactions.in_time(call, compaction, self._open(active))
-        chunks = self._compactions.bound_chunks(call, compaction, answer.chunks)
+        self.compactions.count(call, compaction)
+        answer = await self.compactions.in_time(call, compaction, self._open(active))
+        chunks = self.compactions.bound_chunks(call, compaction, answer.chunks)
         return replace(answer, chunks=chunks)
 
     async def _open(self, active: _Active) -> ModelAnswer:
@@ -183,9 +173,9 @@ class Relay:
         """
         send: Callable[[], Awaitable[ModelAnswer]]
         if active.is_local:
-            send = partial(self._local_model.answer, active.call, active.credential, active.logged)
+            send = partial(self.local_model.answer, active.call, active.credential, active.logged)
         else:
-            send = partial(self._upstreams.send, enforce_tool_choice(active.call), active.key)
+            send = partial(self.upstreams.send, enforce_tool_choice(active.call), active.key)
         try:
             answer = await send()
         except UpstreamFailed as failed:
@@ -204,7 +194,7 @@ class Relay:
     def _meter(self, active: _Active, answer: ModelAnswer) -> ModelAnswer:
         chunks = self._observe(active, answer)
         if active.call.method == "POST":
-            chunks = self._metering.meter(
+            chunks = self.metering.meter(
                 active.call, active.credential, chunks, is_billed=active.is_billed
             )
 
@@ -219,9 +209,9 @@ class Relay:
 
     def _note_left(self, active: _Active) -> None:
         """Ends a call whose sandbox left before the first byte. The provider may bill it."""
-        self._journal.finish(active.logged, "client_disconnected")
+        self.journal.finish(active.logged, "client_disconnected")
         if active.call.method == "POST":
-            self._metering.note(active.call, active.credential, None, is_billed=active.is_billed)
+            self.metering.note(active.call, active.credential, None, is_billed=active.is_billed)
 
     async def _observe(self, active: _Active, answer: ModelAnswer) -> AsyncGenerator[bytes, None]:
         outcome, error = "client_disconnected", None
@@ -229,7 +219,7 @@ class Relay:
         try:
             async with aclosing(answer.chunks) as chunks:
                 async for chunk in chunks:
-                    self._journal.append(active.logged, chunk)
+                    self.journal.append(active.logged, chunk)
                     if observer is not None and observer.problem is None:
                         observer.feed(chunk)
                         # Noted before the chunk is sent: OpenClaw may disconnect on receiving it.
@@ -251,7 +241,7 @@ class Relay:
             if outcome == "client_disconnected" and observer is not None and observer.is_whole:
                 # It disconnected after the answer was complete.
                 outcome = active.logged.good_outcome
-            self._journal.finish(active.logged, outcome, error)
+            self.journal.finish(active.logged, outcome, error)
 
     def _observer(self, active: _Active) -> StreamObserver | None:
         """The observer of an answer; None if it is no stream. Only named providers are judged."""
@@ -278,16 +268,16 @@ class Relay:
         return _unexpected(active.call, active.credential, problem)
 
     def _fail(self, active: _Active, outcome: str, failure: ChowderError) -> ModelAnswer:
-        self._journal.finish(active.logged, outcome, str(failure))
+        self.journal.finish(active.logged, outcome, str(failure))
         message = self._remember(active, failure)
         # This text makes OpenClaw compact the conversation. Others make it block the provider.
         if isinstance(failure, ProviderFailed) and is_overflow(failure.reason):
             turn_id = active.logged.turn_id
-            message += self._compactions.overflow_message(active.call, turn_id, failure)
+            message += self.compactions.overflow_message(active.call, turn_id, failure)
         return _marked(active.call, message)
 
     def _remember(self, active: _Active, failure: ChowderError) -> str:
-        return self._journal.remember(active.logged, active.credential.sandbox_id, failure)
+        return self.journal.remember(active.logged, active.credential.sandbox_id, failure)
 
 
 def _marked(call: ModelCall, message: str) -> ModelAnswer:

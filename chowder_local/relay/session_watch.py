@@ -8,6 +8,7 @@ relies on an earlier session does not reach a model; it is sent to the agent aga
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,12 +18,14 @@ if TYPE_CHECKING:
     from chowder_local.relay.call_log import LoggedCall
 
 
+@dataclass(eq=False, repr=False)
 class WatchedMessage:
     """A message in progress; `expected` is the id of the session that it relies on, if any."""
 
-    def __init__(self, expected: str | None, text: str = "") -> None:
-        self.expected = expected
-        self.text = text
+    expected: str | None
+    text: str = ""
+
+    def __post_init__(self) -> None:
         self.session_id: str | None = None
         """The session that the first model call named; None before it."""
         self.is_lost = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
@@ -40,24 +41,26 @@ ORGANIZATIONS = TypeAdapter(
 )
 
 
+@dataclass(eq=False, repr=False)
 class Memory:
     """A file in the data directory with mode 0600."""
 
-    def __init__(self, file: Path) -> None:
-        self._file = file
+    file: Path
+
+    def __post_init__(self) -> None:
         self.organizations = self._read()
 
     def write(self) -> None:
         """Writes the file. Raises DataDirUnusable if it cannot be written."""
-        write_private(self._file, ORGANIZATIONS.dump_json(self.organizations, indent=2))
+        write_private(self.file, ORGANIZATIONS.dump_json(self.organizations, indent=2))
 
     def _read(self) -> dict[str, StoredOrganization]:
         try:
-            return ORGANIZATIONS.validate_json(self._file.read_bytes())
+            return ORGANIZATIONS.validate_json(self.file.read_bytes())
         except FileNotFoundError:
             return {}
         except (OSError, ValueError) as failure:
             raise DataDirUnusable(
-                f"{self._file} cannot be read: {failure}. It has the keys of seeded organizations. "
+                f"{self.file} cannot be read: {failure}. It has the keys of seeded organizations. "
                 "Correct it, or remove it to have the organizations made again."
             ) from None

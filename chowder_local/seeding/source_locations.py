@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import yaml
@@ -18,22 +19,22 @@ Location = tuple[int | str, ...]
 """The names and indexes that lead to a part of a file's content."""
 
 
+@dataclass(eq=False, repr=False)
 class SourceLocations:
     """The lines of the parts of a file's content."""
 
-    def __init__(self, file: Path, root: yaml.Node | None) -> None:
-        self._file = file
-        self._root = root
+    file: Path
+    root: yaml.Node | None
 
     def fail(self, location: Sequence[int | str], message: str) -> NoReturn:
         """Raises SettingsInvalid with the file, the line, the location and the message."""
         line = self._line(location)
-        where = str(self._file) if line is None else f"{self._file}, line {line}"
+        where = str(self.file) if line is None else f"{self.file}, line {line}"
         raise SettingsInvalid(f"{where}{_format(location)}: {message}")
 
     def _line(self, location: Sequence[int | str]) -> int | None:
         """The line of a part; if it is missing, that of the part around it."""
-        if (node := self._root) is None:
+        if (node := self.root) is None:
             return None
         line = node.start_mark.line
         for part in location:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
@@ -42,13 +43,15 @@ _PRAGMAS = (
 )
 
 
+@dataclass(eq=False, repr=False)
 class Database:
     """The open database; only `open` makes one."""
 
-    def __init__(self, path: Path, readers: AsyncEngine, writer: AsyncEngine) -> None:
-        self._path = path
-        self._readers = readers
-        self._writer = writer
+    path: Path
+    readers: AsyncEngine
+    writer: AsyncEngine
+
+    def __post_init__(self) -> None:
         self._write_lock = asyncio.Lock()
         self.generation = 0
         """A number that grows with each write that invalidates the `ReadCache`s."""
@@ -74,8 +77,8 @@ class Database:
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncSession]:
         """A read-only session that sees one state of the database."""
-        with uninterrupted(), translated_errors(self._path):
-            async with AsyncSession(self._readers, expire_on_commit=False) as session:
+        with uninterrupted(), translated_errors(self.path):
+            async with AsyncSession(self.readers, expire_on_commit=False) as session:
                 yield session
 
     async def pages(self, query: Select[Any]) -> AsyncGenerator[list[dict[str, Any]]]:
@@ -98,8 +101,8 @@ class Database:
         # Waiting for this lock is fair; SQLite itself would sleep, and then may fail.
         async with self._write_lock:
             try:
-                with uninterrupted(), translated_errors(self._path):
-                    async with AsyncSession(self._writer, expire_on_commit=False) as session:
+                with uninterrupted(), translated_errors(self.path):
+                    async with AsyncSession(self.writer, expire_on_commit=False) as session:
                         yield session
                         await session.commit()
             finally:
@@ -107,21 +110,23 @@ class Database:
                 self.generation += invalidates_caches
 
 
+@dataclass(eq=False, repr=False)
 class ReadCache(Generic[Value]):
     """A cache of values from the database, which only this process writes.
 
     Every request needs its key and its instance, and reading these takes longer than the rest.
     """
 
-    def __init__(self, database: Database, capacity: int = CACHE_CAPACITY) -> None:
-        self._database = database
-        self._capacity = capacity
-        self._generation = database.generation
+    database: Database
+    capacity: int = CACHE_CAPACITY
+
+    def __post_init__(self) -> None:
+        self._generation = self.database.generation
         self._values: dict[Hashable, Value] = {}
 
     async def get(self, key: Hashable, read: Callable[[], Awaitable[Value | None]]) -> Value | None:
         """The cached value, or the result of `read`."""
-        generation = self._database.generation
+        generation = self.database.generation
         if generation != self._generation:
             self._values.clear()
             self._generation = generation
@@ -130,8 +135,8 @@ class ReadCache(Generic[Value]):
         value = await read()
         # A write during the read may have changed the value. Missing values are not cached, so
         # that invented keys cannot fill the memory.
-        if value is not None and generation == self._database.generation:
-            if len(self._values) >= self._capacity:
+        if value is not None and generation == self.database.generation:
+            if len(self._values) >= self.capacity:
                 self._values.clear()
             self._values[key] = value
         return value

@@ -50,23 +50,23 @@ class KeptAnswer:
     body: bytes
 
 
+@dataclass(eq=False, repr=False)
 class IdempotentAnswerQueries:
     """Queries on answers, which are encrypted because they contain conversations."""
 
-    def __init__(self, database: Database, box: SecretBox) -> None:
-        self._database = database
-        self._box = box
+    database: Database
+    box: SecretBox
 
     async def get(self, key: MessageKey, now: datetime) -> KeptAnswer | None:
         """The stored answer of a key, unless it has expired."""
-        async with self._database.reading() as session:
+        async with self.database.reading() as session:
             row = await session.get(
                 IdempotentAnswerRow, (key.instance_id, key.session_key, key.sha256)
             )
         if row is None or row.created_at <= now - KEPT_FOR:
             return None
         try:
-            packed = base64.b64decode(self._box.decrypt(row.body_ciphertext))
+            packed = base64.b64decode(self.box.decrypt(row.body_ciphertext))
         except InvalidToken:
             log.warning("a stored answer was encrypted with another secret.key and is ignored")
             return None
@@ -83,7 +83,7 @@ class IdempotentAnswerQueries:
             "key_sha256": key.sha256,
             "request_sha256": answer.request_sha256,
             "media_type": answer.media_type,
-            "body_ciphertext": self._box.encrypt(base64.b64encode(packed).decode()),
+            "body_ciphertext": self.box.encrypt(base64.b64encode(packed).decode()),
             "created_at": now,
         }
         of_instance = col(IdempotentAnswerRow.instance_id) == key.instance_id
@@ -94,7 +94,7 @@ class IdempotentAnswerQueries:
             .limit(1)
             .offset(MAX_ANSWERS_PER_INSTANCE - 1)
         )
-        async with self._database.writing(invalidates_caches=False) as session:
+        async with self.database.writing(invalidates_caches=False) as session:
             await session.exec(insert(IdempotentAnswerRow).prefix_with("OR REPLACE"), params=[row])
             await session.exec(
                 delete(IdempotentAnswerRow).where(
@@ -106,5 +106,5 @@ class IdempotentAnswerQueries:
     async def expire(self, now: datetime) -> None:
         """Deletes expired answers."""
         is_expired = col(IdempotentAnswerRow.created_at) <= now - KEPT_FOR
-        async with self._database.writing(invalidates_caches=False) as session:
+        async with self.database.writing(invalidates_caches=False) as session:
             await session.exec(delete(IdempotentAnswerRow).where(is_expired))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 from contextlib import aclosing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -36,20 +36,22 @@ Grants = dict[InstanceId, frozenset[Permission]]
 _TABLE = METADATA.tables["api_key"]
 
 
+@dataclass(eq=False, repr=False)
 class KeyQueries:
     """Queries on API keys, which are found by the SHA-256 of their token."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._read_cache = ReadCache[tuple[str, ApiKey]](database)
+    database: Database
+
+    def __post_init__(self) -> None:
+        self._read_cache = ReadCache[tuple[str, ApiKey]](self.database)
         self.uses = WriteBehind[KeyId, datetime](
-            database, "writing when keys were used", _save_uses
+            self.database, "writing when keys were used", _save_uses
         )
         """The opener of the store runs it."""
 
     async def add(self, key: ApiKey, key_digest: str) -> None:
         """Adds a key. Its organization and instances must exist."""
-        async with self._database.writing() as session:
+        async with self.database.writing() as session:
             session.add(row_of_key(key, key_digest))
             # Rows refer to each other by id only, so the code has to order the inserts.
             await session.flush()
@@ -64,7 +66,7 @@ class KeyQueries:
         """
         query = _TABLE.select().where(*_scoped(organization_id))
         query = query.order_by(_TABLE.c.created_at, _TABLE.c.id)
-        async with aclosing(self._database.pages(query)) as pages:
+        async with aclosing(self.database.pages(query)) as pages:
             async for rows in pages:
                 yield [self._with_last_use(_key(fields)) for fields in rows]
 
@@ -86,7 +88,7 @@ class KeyQueries:
 
     async def revoke(self, key_id: KeyId) -> None:
         """Revokes a key: it authenticates nothing after this returns."""
-        async with self._database.writing() as session:
+        async with self.database.writing() as session:
             row = await session.get(ApiKeyRow, key_id)
             if row is not None:
                 row.is_active = False
@@ -94,7 +96,7 @@ class KeyQueries:
     async def remove_scoped(self, organization_id: OrganizationId) -> int:
         """Deletes all scoped keys of an organization, and returns their number."""
         is_scoped = _scoped(organization_id)
-        async with self._database.writing() as session:
+        async with self.database.writing() as session:
             ids = select(ApiKeyRow.id).where(*is_scoped)
             await session.exec(delete(KeyGrantRow).where(col(KeyGrantRow.key_id).in_(ids)))
             result = await session.exec(delete(ApiKeyRow).where(*is_scoped))
@@ -123,7 +125,7 @@ class KeyQueries:
 
     async def _list(self, query: SelectOfScalar[ApiKeyRow]) -> list[tuple[str, ApiKey]]:
         """The digests and keys that a query finds, with grants."""
-        async with self._database.reading() as session:
+        async with self.database.reading() as session:
             rows = (await session.exec(query)).all()
             grants = await _grants(session, [row.id for row in rows])
         return [(row.sha256, _key(row.model_dump(), grants.get(row.id))) for row in rows]
@@ -174,30 +176,30 @@ def _key(fields: dict[str, Any], grants: Grants | None = None) -> ApiKey:
     return ApiKey(**fields, grants=grants or {})
 
 
+@dataclass(eq=False, repr=False)
 class DashboardSessionQueries:
     """Queries on sessions, which are found by the SHA-256 of the cookie's token."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    database: Database
 
     async def add(
         self, token_digest: str, key_id: KeyId, *, now: datetime, expires_at: datetime
     ) -> None:
         """Adds a session, and deletes expired ones."""
         is_expired = col(DashboardSessionRow.expires_at) <= now
-        async with self._database.writing() as session:
+        async with self.database.writing() as session:
             await session.exec(delete(DashboardSessionRow).where(is_expired))
             row = DashboardSessionRow(sha256=token_digest, key_id=key_id, expires_at=expires_at)
             session.add(row)
 
     async def key_id(self, token_digest: str, now: datetime) -> KeyId | None:
         """The key of a session; None if the session does not exist or has expired."""
-        async with self._database.reading() as session:
+        async with self.database.reading() as session:
             row = await session.get(DashboardSessionRow, token_digest)
             return None if row is None or row.expires_at <= now else KeyId(row.key_id)
 
     async def remove(self, token_digest: str) -> None:
         """Deletes a session, if it exists."""
         has_digest = col(DashboardSessionRow.sha256) == token_digest
-        async with self._database.writing() as session:
+        async with self.database.writing() as session:
             await session.exec(delete(DashboardSessionRow).where(has_digest))

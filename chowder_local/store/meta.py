@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from chowder_local.store.tables import MetaRow
@@ -10,20 +11,20 @@ if TYPE_CHECKING:
     from chowder_local.store.database import Database
 
 
+@dataclass(eq=False, repr=False)
 class MetaQueries:
     """Values by name."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    database: Database
 
     async def get(self, name: str) -> str | None:
-        async with self._database.reading() as session:
+        async with self.database.reading() as session:
             row = await session.get(MetaRow, name)
             return None if row is None else row.value
 
     async def put_if_absent(self, name: str, value: str) -> str:
         """The existing value, or else the new one, which it stores."""
-        async with self._database.writing() as session:
+        async with self.database.writing() as session:
             row = await session.get(MetaRow, name)
             if row is not None:
                 return row.value
@@ -31,5 +32,5 @@ class MetaQueries:
             return value
 
     async def put(self, name: str, value: str) -> None:
-        async with self._database.writing() as session:
+        async with self.database.writing() as session:
             await session.merge(MetaRow(name=name, value=value))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sqlmodel import col, select
@@ -22,12 +23,14 @@ if TYPE_CHECKING:
     from chowder_local.store.database import Database
 
 
+@dataclass(eq=False, repr=False)
 class OrganizationQueries:
     """Queries on organizations and their model keys, which are encrypted here."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._model_keys = ReadCache[bytes](database)
+    database: Database
+
+    def __post_init__(self) -> None:
+        self._model_keys = ReadCache[bytes](self.database)
 
     async def add(
         self,
@@ -37,7 +40,7 @@ class OrganizationQueries:
         model_keys: Mapping[ModelProvider, bytes | None],
     ) -> None:
         """Adds an organization with its first key and model keys in one transaction."""
-        async with self._database.writing() as session:
+        async with self.database.writing() as session:
             session.add(OrganizationRow(**vars(organization)))
             # Rows refer to each other by id only, so the code has to order the inserts.
             await session.flush()
@@ -46,12 +49,12 @@ class OrganizationQueries:
 
     async def get(self, organization_id: OrganizationId) -> Organization | None:
         """The organization, including the providers for which it has keys."""
-        async with self._database.reading() as session:
+        async with self.database.reading() as session:
             return await _organization(session, organization_id)
 
     async def instance_count(self, organization_id: OrganizationId) -> int:
         """How many of its instances are not terminated."""
-        async with self._database.reading() as session:
+        async with self.database.reading() as session:
             return await count_living(session, organization_id)
 
     async def model_key(
@@ -61,7 +64,7 @@ class OrganizationQueries:
         identity = (organization_id, provider)
 
         async def read() -> bytes | None:
-            async with self._database.reading() as session:
+            async with self.database.reading() as session:
                 row = await session.get(ModelKeyRow, identity)
                 return None if row is None else row.ciphertext
 
@@ -76,7 +79,7 @@ class OrganizationQueries:
         now: datetime,
     ) -> Organization | None:
         """Changes the name and the given model keys; None removes a key."""
-        async with self._database.writing() as session:
+        async with self.database.writing() as session:
             row = await session.get(OrganizationRow, organization_id)
             if row is None:
                 return None
@@ -100,7 +103,7 @@ class OrganizationQueries:
 
         Without a `subscription_id`, it has no subscription afterwards.
         """
-        async with self._database.writing() as session:
+        async with self.database.writing() as session:
             row = await session.get(OrganizationRow, organization_id)
             if row is None:
                 return None

@@ -100,14 +100,16 @@ class UsageOfDay:
     counts: Counts
 
 
+@dataclass(eq=False, repr=False)
 class UsageQueries:
     """Usage by instance, session, model and day.
 
     A server that is killed loses the calls of its last ten seconds.
     """
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    database: Database
+
+    def __post_init__(self) -> None:
         self._unwritten: dict[UsageKey, Counts] = {}
         self._writing = asyncio.Lock()
         self._day: date | None = None
@@ -129,7 +131,7 @@ class UsageQueries:
             rows = [asdict(key) | asdict(counts) for key, counts in writing.items()]
             try:
                 if rows:
-                    async with self._database.writing(invalidates_caches=False) as session:
+                    async with self.database.writing(invalidates_caches=False) as session:
                         await session.exec(_UPSERT, params=rows)
                 writing = {}
             except DataDirUnusable as error:
@@ -151,7 +153,7 @@ class UsageQueries:
         query = select(model, is_billed, *counts).where(*_of_owner(organization_id, instance_id))
         if session_key is not None:
             query = query.where(UsageRow.session_key == session_key)
-        async with self._database.reading() as session:
+        async with self.database.reading() as session:
             rows = await session.exec(query.group_by(model, is_billed).order_by(model))
             return [UsageSum(row[0], row[1], Counts(*row[2:])) for row in rows]
 
@@ -190,7 +192,7 @@ class UsageQueries:
         count = select(
             literal(2), cast(func.count(distinct(read.instance_id)), String), *[literal(0)] * 9
         )
-        async with self._database.reading() as session:
+        async with self.database.reading() as session:
             results = await session.exec(union_all(days, instances, count))  # type: ignore[call-overload]  # SQLModel knows its own selects only
             *rows, (_, instance_count, *_) = sorted(tuple(row) for row in results)
         return (
@@ -219,7 +221,7 @@ class UsageQueries:
             .order_by(col(UsageRow.day).desc(), *(col(getattr(UsageRow, each)) for each in _KEY))
             .limit(limit)
         )
-        async with self._database.reading() as session:
+        async with self.database.reading() as session:
             rows = await session.exec(query)
             return [_usage_of_day(row, name) for row, name in rows]
 

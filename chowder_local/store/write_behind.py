@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from chowder_local.core.errors.process import DataDirUnusable
@@ -23,6 +24,7 @@ Key = TypeVar("Key")
 Value = TypeVar("Value")
 
 
+@dataclass(eq=False, repr=False)
 class WriteBehind(Generic[Key, Value]):
     """The latest values by key that are not written yet.
 
@@ -30,20 +32,16 @@ class WriteBehind(Generic[Key, Value]):
     transaction; `what` names that work in the log, as in "writing when keys were used".
     """
 
-    def __init__(
-        self,
-        database: Database,
-        what: str,
-        save: Callable[[AsyncSession, Mapping[Key, Value]], Awaitable[None]],
-    ) -> None:
-        self._database = database
-        self._what = what
-        self._save = save
+    database: Database
+    what: str
+    save: Callable[[AsyncSession, Mapping[Key, Value]], Awaitable[None]]
+
+    def __post_init__(self) -> None:
         self.pending: dict[Key, Value] = {}
 
     async def run(self) -> None:
         """Writes pending values every ten seconds, until cancelled."""
-        await every(WRITE_INTERVAL_S, self._what, self.write)
+        await every(WRITE_INTERVAL_S, self.what, self.write)
 
     async def write(self) -> None:
         """Writes all pending values in one transaction. Logs a failure, and keeps the values."""
@@ -51,12 +49,12 @@ class WriteBehind(Generic[Key, Value]):
             return
         try:
             # No `ReadCache` holds these values.
-            async with self._database.writing(invalidates_caches=False) as session:
+            async with self.database.writing(invalidates_caches=False) as session:
                 # Not before: another task may have written the same while this one waited.
                 if saving := dict(self.pending):
-                    await self._save(session, saving)
+                    await self.save(session, saving)
         except DataDirUnusable as error:
-            log.warning("%s postponed: %s", self._what, error)
+            log.warning("%s postponed: %s", self.what, error)
             return
         # Removed only now, so that readers always find the values; a newer value stays.
         for key, value in saving.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import quote
@@ -33,6 +34,7 @@ MAX_SESSIONS = 3
 MAX_TURNS = 20
 
 
+@dataclass(eq=False, repr=False)
 class LiveOrganization:
     """An organization for tests, with the offline model for every provider.
 
@@ -41,11 +43,12 @@ class LiveOrganization:
     `LiveInstance.delete` has not deleted.
     """
 
-    def __init__(self, client: Client, key: str) -> None:
-        self.client = client
-        self.key = key
-        self.base_url = client.base_url
-        self.replies = Replies(client)
+    client: Client
+    key: str
+
+    def __post_init__(self) -> None:
+        self.base_url = self.client.base_url
+        self.replies = Replies(self.client)
         self.instances: list[LiveInstance] = []
         self.say: Callable[[str], None] = lambda _: None
         """A function that is called with what takes longer than a moment, such as a boot."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -65,11 +66,13 @@ class Replay:
                 instance.client.end_replay(instance.id)
 
 
+@dataclass(eq=False, repr=False)
 class NewRecording:
     """Records instances' calls of real models, and replaces the recording of a folder."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    folder: Path
+
+    def __post_init__(self) -> None:
         self._instances: list[tuple[LiveInstance, str | None]] = []
 
     def begin(self, instance: LiveInstance) -> None:
@@ -84,7 +87,7 @@ class NewRecording:
             for instance, last_id in self._present()
             for call in _calls_after(instance, last_id)
         ]
-        unchanged = f"The folder {self._folder} is unchanged."
+        unchanged = f"The folder {self.folder} is unchanged."
         if others := sorted({call["provider"] for call in calls if call["source"] != REAL}):
             keys = ", ".join(f"{each.upper()}_API_KEY" for each in others)
             raise SettingsInvalid(
@@ -105,11 +108,11 @@ class NewRecording:
         for instance, last_id in self._present():
             recording = instance.client.recording(instance.id, after=last_id)
             entries += recording["entries"].values()
-        if self._folder.is_dir():
-            for earlier in self._folder.glob(f"*{folders.SUFFIX}"):
+        if self.folder.is_dir():
+            for earlier in self.folder.glob(f"*{folders.SUFFIX}"):
                 earlier.unlink()
         for number, entry in enumerate(entries, start=1):
-            folders.write(self._folder, number, Entry.model_validate(entry))
+            folders.write(self.folder, number, Entry.model_validate(entry))
 
     def _present(self) -> list[tuple[LiveInstance, str | None]]:
         return [each for each in self._instances if each[0].is_there]

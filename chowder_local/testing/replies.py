@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 __tracebackhide__ = True
 
 
+@dataclass(eq=False, repr=False)
 class Replies:
     """The rules by which the offline model answers one instance, or all of the organization's.
 
@@ -23,9 +25,10 @@ class Replies:
     used fails it as well.
     """
 
-    def __init__(self, client: Client, instance_id: str | None = None) -> None:
-        self._client = client
-        self._instance_id = instance_id
+    client: Client
+    instance_id: str | None = None
+
+    def __post_init__(self) -> None:
         self._rules: list[Mapping[str, Any]] = []
         self._tools: list[str] = []
         self._is_set = False
@@ -79,7 +82,7 @@ class Replies:
 
     def clear(self) -> None:
         """Removes all rules, so that the offline model gives its usual answers."""
-        self._client.clear_replies(self._instance_id)
+        self.client.clear_replies(self.instance_id)
         self._rules, self._tools, self._is_set = [], [], False
         self._unmatched, self._unused = "fail", "ignore"
         self._used_before, self._unmatched_before = [], []
@@ -139,9 +142,9 @@ class Replies:
 
     def _put(self, rules: list[Mapping[str, Any]], tools: list[str]) -> None:
         script = {"unmatched": self._unmatched, "tools": tools, "replies": rules}
-        self._client.set_replies(script, self._instance_id)
+        self.client.set_replies(script, self.instance_id)
         self._rules, self._tools, self._is_set = rules, tools, True
 
     def _own(self) -> Json:
-        own: Json | None = self._client.replies(self._instance_id)["own"]
+        own: Json | None = self.client.replies(self.instance_id)["own"]
         return own or {"script": {}, "used": [], "unmatched": []}

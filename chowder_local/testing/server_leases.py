@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 
+@dataclass(eq=False, repr=False)
 class ServerLeases:
     """A folder with a file for each run, named by its process id.
 
@@ -20,17 +22,18 @@ class ServerLeases:
     run gets a server that another run is about to end.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._lock = FileLock(folder.with_suffix(".lock"))
+    folder: Path
+
+    def __post_init__(self) -> None:
+        self._lock = FileLock(self.folder.with_suffix(".lock"))
 
     @contextmanager
     def take(self, run: int, kind: str) -> Iterator[None]:
         """Takes a lease for the process `run`; the server is to be started within this context."""
         with self._lock:
-            self._folder.mkdir(exist_ok=True)
+            self.folder.mkdir(exist_ok=True)
             # Before the start, so that a server that fails to start is ended as well.
-            (self._folder / str(run)).write_text(f"{kind} {_start_time(run)}")
+            (self.folder / str(run)).write_text(f"{kind} {_start_time(run)}")
             yield
 
     def release(self, run: int, end: Callable[[str], None]) -> None:
@@ -53,7 +56,7 @@ class ServerLeases:
 
     def _all(self) -> list[Path]:
         # Desktops add files of their own to folders, such as .DS_Store.
-        return [each for each in self._folder.glob("*") if each.name.isdecimal()]
+        return [each for each in self.folder.glob("*") if each.name.isdecimal()]
 
 
 def _kind(lease: Path) -> str:

@@ -27,11 +27,13 @@ class Event:
     """The `data` lines joined; None for a comment or a bare field."""
 
 
+@dataclass(eq=False, repr=False)
 class EventReader:
     """Splits a stream into events, whatever its chunks are. Lines end with CRLF or LF."""
 
-    def __init__(self, max_event_bytes: int = 16 * 1024 * 1024) -> None:
-        self._max_event_bytes = max_event_bytes
+    max_event_bytes: int = 16 * 1024 * 1024
+
+    def __post_init__(self) -> None:
         self._buffer = bytearray()
         self._searched = 0
 
@@ -48,8 +50,8 @@ class EventReader:
             start = self._searched = match.end()
         del self._buffer[:start]
         self._searched = len(self._buffer)
-        if len(self._buffer) > self._max_event_bytes:
-            raise StreamBroken(f"An event is longer than {self._max_event_bytes} bytes.")
+        if len(self._buffer) > self.max_event_bytes:
+            raise StreamBroken(f"An event is longer than {self.max_event_bytes} bytes.")
         return events
 
     def rest(self) -> bytes:

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import logging
 from contextlib import closing
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from docker.errors import DockerException
@@ -25,12 +26,14 @@ LENGTH_BYTES = 4
 LOAD_TIMEOUT_S = 600.0
 
 
+@dataclass(eq=False, repr=False)
 class ImageSpool:
     """Keeps in `folder` what has come of an image, so that a copy goes on after an interruption."""
 
-    def __init__(self, engine: EngineAddress, folder: Path) -> None:
-        self._engine = engine
-        self._folder = folder
+    engine: EngineAddress
+    folder: Path
+
+    def __post_init__(self) -> None:
         self._sender: asyncio.StreamWriter | None = None
         self._receiving = asyncio.Lock()
 
@@ -44,7 +47,7 @@ class ImageSpool:
             # One that is gone without a word would keep the file.
             self._sender.transport.abort()
         self._sender = streams[1]
-        path = self._folder / f"{image_id}.tar"
+        path = self.folder / f"{image_id}.tar"
         async with self._receiving:
             try:
                 await self._receive(streams, path)
@@ -74,7 +77,7 @@ class ImageSpool:
 
     def _begin(self, path: Path) -> tuple[int, str]:
         """The length and the digest of what has come of it; what is there of others goes."""
-        for other in self._folder.glob("*.tar"):
+        for other in self.folder.glob("*.tar"):
             if other != path:
                 other.unlink()
         path.touch()
@@ -82,6 +85,6 @@ class ImageSpool:
             return path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()
 
     def _load(self, path: Path) -> None:
-        with closing(open_client(self._engine, LOAD_TIMEOUT_S)) as client, path.open("rb") as file:
+        with closing(open_client(self.engine, LOAD_TIMEOUT_S)) as client, path.open("rb") as file:
             client.images.load(file)
         path.unlink()

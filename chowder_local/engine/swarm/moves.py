@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from functools import partial
 from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING
@@ -27,13 +28,15 @@ INTERVAL_S = 3.0
 _IN_MEMORY = {SandboxState.RUNNING, SandboxState.PAUSED}
 
 
+@dataclass(eq=False, repr=False)
 class Moves:
     """`node_ids` has the node of each sandbox, and is kept up to date."""
 
-    def __init__(self, nodes: Nodes, services: Services, node_ids: dict[SandboxId, str]) -> None:
-        self._nodes = nodes
-        self._services = services
-        self._node_ids = node_ids
+    nodes: Nodes
+    services: Services
+    node_ids: dict[SandboxId, str]
+
+    def __post_init__(self) -> None:
         self._locks = KeyedLocks()
 
     async def run(self) -> None:
@@ -42,7 +45,7 @@ class Moves:
 
     async def empty(self) -> None:
         """One round over all drained nodes, from which Swarm takes what runs by itself."""
-        for node in [each for each in self._nodes.linked.values() if each.member.is_drained]:
+        for node in [each for each in self.nodes.linked.values() if each.member.is_drained]:
             running = await node.engine.sandboxes()
             for sandbox_id in await node.engine.volumes():
                 info = running.get(sandbox_id)
@@ -57,37 +60,37 @@ class Moves:
         EngineUnavailable if there is no other node.
         """
         async with self._locks.holding(sandbox_id):
-            placed = await self._nodes.threads.run(self._placed)
+            placed = await self.nodes.threads.run(self._placed)
             owner_id = placed.get(sandbox_id, source.member.id)
             if owner_id == source.member.id:
                 owner_id = await self._copy(sandbox_id, source)
             # It is whole elsewhere, perhaps since an earlier move that ended before this.
             await source.engine.remove(sandbox_id)
-            self._node_ids[sandbox_id] = owner_id
+            self.node_ids[sandbox_id] = owner_id
             return owner_id
 
     async def _copy(self, sandbox_id: SandboxId, source: Node) -> str:
         target = self._target()
         # What an interrupted move has left there is not whole.
         await target.engine.remove(sandbox_id)
-        with TemporaryFile(dir=self._nodes.links.folder) as file:
+        with TemporaryFile(dir=self.nodes.links.folder) as file:
             await source.engine.read_home(sandbox_id, partial(_write, file))
             await target.engine.put_volume(sandbox_id, file)
-        await self._nodes.threads.run(self._park, sandbox_id, target.member.id)
+        await self.nodes.threads.run(self._park, sandbox_id, target.member.id)
         names = source.member.hostname, target.member.hostname
         log.info("sandbox %s has moved from %s to %s", sandbox_id, *names)
         return target.member.id
 
     def _placed(self) -> dict[SandboxId, str]:
         with translated_errors("list the services"):
-            return self._services.nodes_of_sandboxes()
+            return self.services.nodes_of_sandboxes()
 
     def _park(self, sandbox_id: SandboxId, node_id: str) -> None:
         with translated_errors("move a service", sandbox_id=sandbox_id):
-            self._services.park(sandbox_id, node_id)
+            self.services.park(sandbox_id, node_id)
 
     def _target(self) -> Node:
-        others = [each for each in self._nodes.linked.values() if not each.member.is_drained]
+        others = [each for each in self.nodes.linked.values() if not each.member.is_drained]
         if not others:
             raise EngineUnavailable("No node of the swarm takes sandboxes: all are drained.")
         return max(others, key=lambda each: each.available_bytes or 0)

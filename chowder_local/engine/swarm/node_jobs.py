@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,17 +14,17 @@ if TYPE_CHECKING:
     from chowder_local.engine.docker import DockerEngine
 
 
+@dataclass(eq=False, repr=False)
 class NodeJobs:
     """Implements `Processes`, as `VolumeJobs` does for one engine."""
 
-    def __init__(self, engine_of: Callable[[SandboxId], Awaitable[DockerEngine]]) -> None:
-        self._engine_of = engine_of
+    engine_of: Callable[[SandboxId], Awaitable[DockerEngine]]
 
     @asynccontextmanager
     async def process(
         self, sandbox_id: SandboxId, command: Sequence[str]
     ) -> AsyncIterator[DockerProcess]:
         """Runs a program on the sandbox's volume, on its node; leaving the block ends it."""
-        engine = await self._engine_of(sandbox_id)
+        engine = await self.engine_of(sandbox_id)
         async with engine.volume_jobs.process(sandbox_id, command) as process:
             yield process

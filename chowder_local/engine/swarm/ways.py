@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 LOOPBACK = "127.0.0.1"
 
 
+@dataclass(eq=False, repr=False)
 class Gateways:
     """An address of this machine's loopback for the gateway of each sandbox, like `ssh -L`.
 
@@ -29,10 +31,11 @@ class Gateways:
     `is_linked` tells whether the worker at an address is linked: connections to others end at once.
     """
 
-    def __init__(self, listeners: Listeners, secret: str, is_linked: Callable[[str], bool]) -> None:
-        self._listeners = listeners
-        self._secret = secret
-        self._is_linked = is_linked
+    listeners: Listeners
+    secret: str
+    is_linked: Callable[[str], bool]
+
+    def __post_init__(self) -> None:
         self._places: dict[SandboxId, tuple[str, str]] = {}
         self._locks = KeyedLocks()
 
@@ -45,7 +48,7 @@ class Gateways:
         async with self._locks.holding(sandbox_id):
             if sandbox_id not in self._places:
                 try:
-                    await self._listeners.listen(host, port, partial(self._handle, sandbox_id))
+                    await self.listeners.listen(host, port, partial(self._handle, sandbox_id))
                 except OSError as failure:
                     raise EngineUnavailable(
                         f"The server cannot listen at {host}:{port} for the gateway of sandbox "
@@ -57,33 +60,33 @@ class Gateways:
     def forget(self, sandbox_id: SandboxId) -> None:
         """Frees the address of a sandbox that is gone."""
         if self._places.pop(sandbox_id, None) is not None:
-            self._listeners.end(*own_address(sandbox_id))
+            self.listeners.end(*own_address(sandbox_id))
 
     async def _handle(self, sandbox_id: SandboxId, streams: Streams) -> None:
         address, sandbox = self._places.get(sandbox_id, ("", ""))
-        if not self._is_linked(address):
+        if not self.is_linked(address):
             return
-        self._listeners.assign_connection(address)
+        self.listeners.assign_connection(address)
         target = f"sandbox {sandbox}"
         await tunnel.forward(
-            streams, partial(tunnel.dial, address, worker.PORT, self._secret, target)
+            streams, partial(tunnel.dial, address, worker.PORT, self.secret, target)
         )
 
 
+@dataclass(eq=False, repr=False)
 class RelayDoor:
     """Where workers bring the model calls of their sandboxes."""
 
-    def __init__(self, listeners: Listeners, secret: str) -> None:
-        self._listeners = listeners
-        self._secret = secret
+    listeners: Listeners
+    secret: str
+
+    def __post_init__(self) -> None:
         self._relay_port = 0
 
     async def open(self, address: str, relay_port: int) -> int:
         """Takes calls for the relay, which listens on the loopback; returns the door's port."""
         self._relay_port = relay_port
-        return await self._listeners.listen(
-            address, 0, self._handle, tunnel.server_tls(self._secret)
-        )
+        return await self.listeners.listen(address, 0, self._handle, tunnel.server_tls(self.secret))
 
     async def _handle(self, streams: Streams) -> None:
         reader, writer = streams
@@ -96,7 +99,7 @@ class RelayDoor:
     async def _join(self, streams: Streams, sandbox: str) -> None:
         _, writer = streams
         node, *_ = writer.get_extra_info("peername")
-        self._listeners.assign_connection(node)
+        self.listeners.assign_connection(node)
         # The relay limits what each address may send, so each sandbox has one of its own.
         source, _ = own_address(f"{node} {sandbox}")
         try:

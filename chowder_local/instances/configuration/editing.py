@@ -31,18 +31,13 @@ class ChangePreview:
     """The changed paths for which OpenClaw will restart itself."""
 
 
+@dataclass(eq=False, repr=False)
 class ConfigEditing:
     """The operations of the dashboard's configuration editor."""
 
-    def __init__(
-        self,
-        reconfiguration: Reconfiguration,
-        config_validator: ConfigValidator,
-        gateway_of: GatewayOf,
-    ) -> None:
-        self._reconfiguration = reconfiguration
-        self._config_validator = config_validator
-        self._gateway_of = gateway_of
+    reconfiguration: Reconfiguration
+    config_validator: ConfigValidator
+    gateway_of: GatewayOf
 
     async def read(self, instance: Instance) -> dict[str, Any]:
         """The written configuration, without the parts that are the server's, and secrets hidden.
@@ -54,7 +49,7 @@ class ConfigEditing:
 
     async def check(self, instance: Instance, patch: Mapping[str, Any]) -> ChangePreview:
         """Previews a merge patch. Raises ConfigRefused if it does not fit OpenClaw's schema."""
-        await self._config_validator.check_overrides(patch, instance.openclaw_version)
+        await self.config_validator.check_overrides(patch, instance.openclaw_version)
         changed = tuple(changed_paths(agent_config.to_merge_patch(patch)))
         gateway = self._gateway(instance)
         kinds = {path: await _reload_kind(gateway, path) for path in changed[:MAX_LOOKUPS]}
@@ -67,13 +62,13 @@ class ConfigEditing:
 
         Raises as `Reconfiguration.change`, and GatewayUnavailable.
         """
-        changed = await self._reconfiguration.change(
+        changed = await self.reconfiguration.change(
             instance.organization_id, instance.id, overrides=patch
         )
         return changed.has_restarted
 
     def _gateway(self, instance: Instance) -> Gateway:
-        return self._gateway_of(instance.sandbox_id, instance.gateway_url)
+        return self.gateway_of(instance.sandbox_id, instance.gateway_url)
 
 
 async def _reload_kind(gateway: Gateway, path: str) -> str:

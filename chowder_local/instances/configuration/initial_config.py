@@ -29,18 +29,18 @@ class Origin:
     """The part that does not belong to one sandbox; None if it cannot be read."""
 
 
+@dataclass(eq=False, repr=False)
 class InitialConfigs:
     """Writes initial configurations; `relay_url` is the relay's address in sandboxes."""
 
-    def __init__(self, organizations: Organizations, box: SecretBox, relay_url: str) -> None:
-        self._organizations = organizations
-        self._box = box
-        self._relay_url = relay_url
+    organizations: Organizations
+    box: SecretBox
+    relay_url: str
 
     async def first(self, instance: Instance, origin: Origin | None) -> bytes:
         """An instance's initial `openclaw.json`. Raises ModelKeyMissing if it has no model key."""
         provider = instance.model_provider
-        if await self._organizations.model_key(instance.organization_id, provider) is None:
+        if await self.organizations.model_key(instance.organization_id, provider) is None:
             raise ModelKeyMissing(provider)
         return agent_config.serialize_config(self._config(origin, instance))
 
@@ -72,9 +72,9 @@ class InitialConfigs:
         self, sandbox_id: SandboxId, provider: ModelProvider, overrides: Mapping[str, Any] | None
     ) -> dict[str, Any]:
         return agent_config.initial_config(
-            gateway_token=self._box.gateway_token(sandbox_id),
-            relay_url=self._relay_url,
-            relay_token=self._box.relay_token(sandbox_id),
+            gateway_token=self.box.gateway_token(sandbox_id),
+            relay_url=self.relay_url,
+            relay_token=self.box.relay_token(sandbox_id),
             provider=provider,
             overrides=overrides,
         )
@@ -83,6 +83,6 @@ class InitialConfigs:
     def fingerprint(self) -> str:
         """Identifies the blank configuration that warm sandboxes are created with now."""
         blank = agent_config.initial_config(
-            gateway_token="", relay_url=self._relay_url, relay_token="", provider=BLANK_PROVIDER
+            gateway_token="", relay_url=self.relay_url, relay_token="", provider=BLANK_PROVIDER
         )
         return hashlib.sha256(json.dumps(blank, sort_keys=True).encode()).hexdigest()

@@ -6,6 +6,7 @@ import asyncio
 import re
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -41,27 +42,17 @@ REASON_INTERVAL_S = 0.1
 _RELOAD_FAILED = re.compile(r"(\d{4}-\d\d-\d\dT[\d:.]+[+-]\d\d:\d\d) .*reload failed: (.+)")
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class LiveConfig:
     """Patches configurations, and restores the former one if OpenClaw cannot use the new one."""
 
-    def __init__(
-        self,
-        *,
-        transitions: Transitions,
-        engine: Engine,
-        sandbox_boot: SandboxBoot,
-        readiness: Readiness,
-        files: Files,
-        gateway_of: GatewayOf,
-        vision_models: VisionModels,
-    ) -> None:
-        self._transitions = transitions
-        self._engine = engine
-        self._sandbox_boot = sandbox_boot
-        self._readiness = readiness
-        self._files = files
-        self._gateway_of = gateway_of
-        self._vision_models = vision_models
+    transitions: Transitions
+    engine: Engine
+    sandbox_boot: SandboxBoot
+    readiness: Readiness
+    files: Files
+    gateway_of: GatewayOf
+    vision_models: VisionModels
 
     async def change(self, instance: Instance, patch: Mapping[str, Any]) -> bool:
         """Applies a merge patch; the agent accepts turns when this returns.
@@ -70,15 +61,15 @@ class LiveConfig:
         message if it refuses the patch or does not start with it, and nothing has changed then;
         raises GatewayUnavailable, BootFailed, EngineUnavailable.
         """
-        gateway = self._gateway_of(instance.sandbox_id, instance.gateway_url)
+        gateway = self.gateway_of(instance.sandbox_id, instance.gateway_url)
         # Held until no restore can follow, which would undo other changes.
         async with gateway.hold_config() as revise:
             try:
-                async with watched(self._engine.version):
+                async with watched(self.engine.version):
                     return await self._apply(instance, gateway, lambda: revise(lambda _: patch))
             finally:
                 # The configuration may have another list of models now.
-                self._vision_models.forget(instance.sandbox_id)
+                self.vision_models.forget(instance.sandbox_id)
 
     async def _apply(
         self, instance: Instance, gateway: Gateway, patch: Callable[[], Awaitable[bool]]
@@ -89,9 +80,9 @@ class LiveConfig:
         try:
             if has_restarted := await patch():
                 await gateway.wait_for_restart(began_s)
-                await self._readiness.wait(await self._engine.inspect(instance.sandbox_id))
+                await self.readiness.wait(await self.engine.inspect(instance.sandbox_id))
         except ConfigNotApplied:
-            await self._files.write_text(instance.sandbox_id, CONFIG_FILE, former)
+            await self.files.write_text(instance.sandbox_id, CONFIG_FILE, former)
             reason = await self._reason(instance.sandbox_id, began)
             raise ConfigRefused(f"OpenClaw does not apply this: {reason}") from None
         except BootFailed as failure:
@@ -103,7 +94,7 @@ class LiveConfig:
         """Why a reload has failed, according to the sandbox's log."""
         ends_s = time.monotonic() + REASON_TIMEOUT_S
         while True:
-            log_text = await self._engine.log_tail(sandbox_id, LOG_LINES)
+            log_text = await self.engine.log_tail(sandbox_id, LOG_LINES)
             if reason := _reload_failure(log_text, since):
                 return reason
             if time.monotonic() > ends_s:
@@ -112,14 +103,14 @@ class LiveConfig:
 
     async def _read(self, sandbox_id: SandboxId) -> str:
         try:
-            return await self._files.text(sandbox_id, CONFIG_FILE)
+            return await self.files.text(sandbox_id, CONFIG_FILE)
         except (FileMissing, FileRefused, FileTooLarge) as failure:
             # The agent can damage its own configuration file.
             raise GatewayUnavailable(f"its configuration cannot be read: {failure}") from None
 
     async def _boot_with(self, instance: Instance, former: str) -> None:
-        url = await self._sandbox_boot.boot(instance, {CONFIG_FILE: former.encode()})
-        await self._transitions.update(instance, gateway_url=url)
+        url = await self.sandbox_boot.boot(instance, {CONFIG_FILE: former.encode()})
+        await self.transitions.update(instance, gateway_url=url)
 
 
 def _reload_failure(log_text: str, since: datetime) -> str | None:

@@ -32,27 +32,17 @@ class ChangedInstance:
     has_restarted: bool
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class Reconfiguration:
     """Changes the agent first, then the row: if OpenClaw refuses, nothing changes."""
 
-    def __init__(
-        self,
-        *,
-        directory: InstanceDirectory,
-        transitions: Transitions,
-        locks: KeyedLocks,
-        live_config: LiveConfig,
-        waking: Waking,
-        in_memory: InMemory,
-        sandbox_control: SandboxControl,
-    ) -> None:
-        self._directory = directory
-        self._transitions = transitions
-        self._locks = locks
-        self._live_config = live_config
-        self._waking = waking
-        self._in_memory = in_memory
-        self._sandbox_control = sandbox_control
+    directory: InstanceDirectory
+    transitions: Transitions
+    locks: KeyedLocks
+    live_config: LiveConfig
+    waking: Waking
+    in_memory: InMemory
+    sandbox_control: SandboxControl
 
     async def change(
         self,
@@ -67,13 +57,13 @@ class Reconfiguration:
         Raises InstanceNotFound; InstanceStateWrong if it is deleted, or is to get overrides and is
         neither running nor stopped; ConfigRefused if OpenClaw refuses the overrides.
         """
-        stale = await self._directory.get_for_request(organization_id, instance_id)
+        stale = await self.directory.get_for_request(organization_id, instance_id)
         has_restarted = False
-        async with self._locks.holding(stale.id):
-            instance = await self._directory.current(stale)
+        async with self.locks.holding(stale.id):
+            instance = await self.directory.current(stale)
             fields: InstanceChanges = {} if name is None else {"name": name}
             if overrides:
-                instance = await self._in_memory.bring_back(instance)
+                instance = await self.in_memory.bring_back(instance)
                 has_restarted = await self._configure(
                     instance, agent_config.to_merge_patch(overrides)
                 )
@@ -82,19 +72,19 @@ class Reconfiguration:
                 )
             if instance.status is InstanceStatus.TERMINATED:
                 raise InstanceStateWrong(instance.status, "alive")
-            changed = await self._transitions.update(instance, **fields)
+            changed = await self.transitions.update(instance, **fields)
         if changed is None:
             raise InstanceNotFound
         return ChangedInstance(changed, has_restarted)
 
     async def _configure(self, instance: Instance, patch: Mapping[str, Any]) -> bool:
         if instance.status is InstanceStatus.RUNNING:
-            return await self._live_config.change(instance, patch)
+            return await self.live_config.change(instance, patch)
         if instance.status is InstanceStatus.STOPPED:
             # Only the agent itself can validate its configuration, so it is resumed for that.
-            resumed = await self._waking.wake(instance)
+            resumed = await self.waking.wake(instance)
             try:
-                return await self._live_config.change(resumed, patch)
+                return await self.live_config.change(resumed, patch)
             finally:
-                await self._sandbox_control.freeze(resumed)
+                await self.sandbox_control.freeze(resumed)
         raise InstanceStateWrong(instance.status, "running or stopped", instance.error_message)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from chowder_local.core.domain import DEFAULT_VERSION
@@ -25,11 +26,13 @@ MAX_PROBLEMS = 3
 """As many as OpenClaw's own messages list."""
 
 
+@dataclass(eq=False, repr=False)
 class ConfigValidator:
     """Refuses configurations that OpenClaw would refuse at its boot, as far as its schema says."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    engine: Engine
+
+    def __post_init__(self) -> None:
         self._schemas: dict[str, Mapping[str, Any] | None] = {}
         self._reading = asyncio.Lock()
 
@@ -55,7 +58,7 @@ class ConfigValidator:
     async def _get_schema(self, version: str) -> Mapping[str, Any] | None:
         async with self._reading:
             if version not in self._schemas:
-                content = await self._engine.file_of_image(SCHEMA_FILE, version)
+                content = await self.engine.file_of_image(SCHEMA_FILE, version)
                 self._schemas[version] = _parse_schema(content)
             return self._schemas[version]
 

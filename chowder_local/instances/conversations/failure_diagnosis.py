@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -53,16 +54,16 @@ TOOL_CHOICE_PREFIX = "tool_choice"
 """OpenClaw's message begins with this if the model called none of the required functions."""
 
 
+@dataclass(eq=False, repr=False)
 class FailureDiagnosis:
     """Finds causes that OpenClaw does not name, and repairs the agent where possible."""
 
-    def __init__(
-        self, engine: Engine, healing: Healing, failures: FailureMarkers, allows: Allows
-    ) -> None:
-        self._engine = engine
-        self._healing = healing
-        self._failures = failures
-        self._allows = allows
+    engine: Engine
+    healing: Healing
+    failures: FailureMarkers
+    allows: Allows
+
+    def __post_init__(self) -> None:
         # Bounded, because instances that are deleted while it is full are never removed.
         self._full_disks: deque[SandboxId] = deque(maxlen=FULL_DISKS_KEPT)
 
@@ -70,10 +71,10 @@ class FailureDiagnosis:
         self, sandbox_id: SandboxId, since_s: float, message: str
     ) -> ChowderError | None:
         """The failed model call that the gateway's message is about, if it is on record."""
-        if (marked := self._failures.find(message)) is not None:
+        if (marked := self.failures.find(message)) is not None:
             return marked
-        if message in UNMARKED_ERRORS or not await self._allows(FAILURE_MARKERS, sandbox_id):
-            return self._failures.latest(sandbox_id, since_s)
+        if message in UNMARKED_ERRORS or not await self.allows(FAILURE_MARKERS, sandbox_id):
+            return self.failures.latest(sandbox_id, since_s)
         return None
 
     async def diagnose(
@@ -93,7 +94,7 @@ class FailureDiagnosis:
     async def _find_cause(self, instance: Instance) -> GatewayUnavailable | None:
         """The cause of an unspecific error, if the disk shows it."""
         try:
-            free_bytes = await self._engine.disk_free_bytes(instance.sandbox_id)
+            free_bytes = await self.engine.disk_free_bytes(instance.sandbox_id)
         except ChowderError as problem:
             log.warning("instance %s: its failure has no known cause: %s", instance.id, problem)
             return None
@@ -105,7 +106,7 @@ class FailureDiagnosis:
             return None
         # To OpenClaw, a turn whose end did not fit on the disk is still running.
         self._full_disks.remove(instance.sandbox_id)
-        await self._healing.reboot(instance)
+        await self.healing.reboot(instance)
         return AgentRenewed()
 
     async def heal(self, instance: Instance) -> ChowderError | None:
@@ -116,10 +117,10 @@ class FailureDiagnosis:
         """
         reason = None
         try:
-            sandbox = await self._engine.inspect(instance.sandbox_id)
+            sandbox = await self.engine.inspect(instance.sandbox_id)
             if sandbox.is_oom_killed:
                 reason = GatewayUnavailable(f"the agent {out_of_memory(sandbox)}")
-            await self._healing.check(instance)
+            await self.healing.check(instance)
         except NodeUnreachable as problem:
             return problem
         except ChowderError as problem:

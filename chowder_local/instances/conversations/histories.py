@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from chowder_local.core.errors.agents import AnswerUnfit, MessageRefused, MessageTooLarge
@@ -39,16 +39,18 @@ _NOT_SENT = (MessageRefused, MessageTooLarge, InstanceStateWrong)
 """After these errors the agent has not received the message."""
 
 
+@dataclass(eq=False, repr=False)
 class Delivery:
     """A message on its way to an agent; created by `Histories.delivery` only.
 
     `turn` goes to the agent; it may have fewer items than the client has sent.
     """
 
-    def __init__(self, turn: Turn, items: Sequence[Item], watched: WatchedMessage) -> None:
-        self.turn = turn
-        self.items = items
-        self.watched = watched
+    turn: Turn
+    items: Sequence[Item]
+    watched: WatchedMessage
+
+    def __post_init__(self) -> None:
         self.answer: list[Item] | None = None
         self.response_id: str | None = None
         self.is_sent = False
@@ -74,6 +76,7 @@ class Delivery:
             self.answer = item_digests.items_of_output(response.get("output", []))
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class Histories:
     """Leaves out of messages the items that their conversations have, and records new ones.
 
@@ -81,20 +84,11 @@ class Histories:
     before the next message.
     """
 
-    def __init__(
-        self,
-        *,
-        keeps_turns: Callable[[], bool],
-        queries: ConversationHistoryQueries,
-        watch: SessionWatch,
-        rewinding: Rewinding,
-        clock: Callable[[], datetime],
-    ) -> None:
-        self._keeps_turns = keeps_turns
-        self._queries = queries
-        self._watch = watch
-        self._rewinding = rewinding
-        self._clock = clock
+    keeps_turns: Callable[[], bool]
+    queries: ConversationHistoryQueries
+    watch: SessionWatch
+    rewinding: Rewinding
+    clock: Callable[[], datetime]
 
     @asynccontextmanager
     async def delivery(
@@ -105,7 +99,7 @@ class Histories:
         Its outcome is recorded from how the block ends, and from `Delivery.record_answer`; `traced`
         gets its model calls and its answer.
         """
-        record = await self._queries.get(instance.id, session_key)
+        record = await self.queries.get(instance.id, session_key)
         items = turn.client_input.items
         if record.openclaw_session_id is not None and len(items) > 1:
             answered = [each.digest for each in record.answered]
@@ -114,11 +108,11 @@ class Histories:
         if record.unanswered:
             await self._rewind(instance, session_key, items)
         is_shorter = len(items) < len(turn.client_input.items)
-        if lost := await self._queries.lost(instance.id, session_key):
+        if lost := await self.queries.lost(instance.id, session_key):
             items = (*_repeated(lost, has_history=bool(turn.client_input.history)), *items)
         expected = record.openclaw_session_id if is_shorter else None
         text = _last_text(turn.client_input.new)
-        with self._watch.watching(instance.sandbox_id, session_key, expected, text) as watched:
+        with self.watch.watching(instance.sandbox_id, session_key, expected, text) as watched:
             sent = turn.with_items(items) if is_shorter or lost else turn
             delivery = Delivery(sent, items, watched)
             traced.running_calls = watched.calls
@@ -145,16 +139,16 @@ class Histories:
         self, instance: Instance, session_key: str, turn: Turn, delivery: Delivery
     ) -> None:
         """Resets a lost delivery so that it can be sent again, with the whole message."""
-        self._queries.put(instance.id, session_key, ConversationHistory())
+        self.queries.put(instance.id, session_key, ConversationHistory())
         text = _last_text(delivery.turn.client_input.new)
-        await self._rewinding.take_back(instance.sandbox_id, session_key, text)
+        await self.rewinding.take_back(instance.sandbox_id, session_key, text)
         delivery.turn = turn
         delivery.items = turn.client_input.items
         delivery.watched.expected, delivery.watched.is_lost = None, False
 
     async def _rewind(self, instance: Instance, session_key: str, items: Sequence[Item]) -> None:
         """Removes the latest unanswered messages from the session if they are being sent again."""
-        record = await self._queries.get(instance.id, session_key)
+        record = await self.queries.get(instance.id, session_key)
         resent = {each: item for item in items if (each := item_digests.digest(item)) is not None}
         unanswered = list(record.unanswered)
         # OpenClaw itself recognizes a single message that was cancelled and is sent again.
@@ -162,10 +156,10 @@ class Histories:
         while unanswered and unanswered[-1].digest in resent:
             text = item_digests.item_text(resent[unanswered.pop().digest])
             if text and not is_recognized:
-                await self._rewinding.take_back(instance.sandbox_id, session_key, text)
+                await self.rewinding.take_back(instance.sandbox_id, session_key, text)
         if len(unanswered) < len(record.unanswered):
             items_left = (*record.answered, *unanswered)
-            self._queries.put(instance.id, session_key, replace(record, items=items_left))
+            self.queries.put(instance.id, session_key, replace(record, items=items_left))
 
     def _record(
         self, instance_id: InstanceId, session_key: str, delivery: Delivery, status: ItemStatus
@@ -173,7 +167,7 @@ class Histories:
         """Adds a message, and its answer if it got one."""
         if not delivery.is_sent:
             return
-        record = self._queries.latest(instance_id, session_key)
+        record = self.queries.latest(instance_id, session_key)
         digests = item_digests.digests_of_items
         items = [HistoryItem(each, status) for each in digests(delivery.items)]
         earlier = record.items
@@ -182,13 +176,13 @@ class Histories:
             earlier = (*record.answered, *map(_remembered, record.unanswered))
             earlier = tuple(each for each in earlier if each.status is ItemStatus.ANSWERED)
         session_id = delivery.watched.session_id or record.openclaw_session_id
-        self._queries.put(
+        self.queries.put(
             instance_id, session_key, ConversationHistory(session_id, (*earlier, *items))
         )
-        if status is ItemStatus.ANSWERED and self._keeps_turns():
+        if status is ItemStatus.ANSWERED and self.keeps_turns():
             turn = [*delivery.items, *(delivery.answer or ())]
             kept = [inputs.as_text(each) for each in turn if not history.is_rule(each)]
-            self._queries.add_unsaved(instance_id, session_key, self._clock(), kept)
+            self.queries.add_unsaved(instance_id, session_key, self.clock(), kept)
 
 
 def _repeated(lost: Sequence[UnsavedTurn], *, has_history: bool) -> Iterator[Item]:

@@ -11,6 +11,7 @@ import json
 import logging
 import re
 from contextlib import aclosing, contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from chowder_local.core.errors.process import DataDirUnusable
@@ -47,12 +48,14 @@ EVENTS = "text/event-stream"
 _END = re.compile(rb"(?:\A|\n)event: response\.(?:completed|incomplete)\n")
 
 
+@dataclass(eq=False, repr=False)
 class IdempotentMessages:
     """Sends each message with a key to its agent once."""
 
-    def __init__(self, queries: IdempotentAnswerQueries, clock: Callable[[], datetime]) -> None:
-        self._queries = queries
-        self._clock = clock
+    queries: IdempotentAnswerQueries
+    clock: Callable[[], datetime]
+
+    def __post_init__(self) -> None:
         self._in_use: dict[MessageKey, str] = {}
 
     async def get(
@@ -65,7 +68,7 @@ class IdempotentMessages:
         """
         key, digest = _key(instance_id, session_key, raw_key), _digest(request)
         self._check_unused(key, digest)
-        if (answer := await self._queries.get(key, self._clock())) is None:
+        if (answer := await self.queries.get(key, self.clock())) is None:
             return None
         if answer.request_sha256 != digest:
             raise IdempotencyKeyReused
@@ -118,7 +121,7 @@ class IdempotentMessages:
         """Removes expired answers at intervals, until cancelled."""
         while True:
             with contained("removing expired answers"):
-                await self._queries.expire(self._clock())
+                await self.queries.expire(self.clock())
             await asyncio.sleep(EXPIRY_INTERVAL_S)
 
     def _check_unused(self, key: MessageKey, digest: str) -> None:
@@ -136,7 +139,7 @@ class IdempotentMessages:
 
     async def _keep(self, key: MessageKey, answer: KeptAnswer) -> None:
         try:
-            await self._queries.add(key, answer, self._clock())
+            await self.queries.add(key, answer, self.clock())
         except DataDirUnusable as problem:
             # The client still gets this answer; a repeated message goes to the agent again.
             log.warning("an answer could not be stored for its key: %s", problem)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -22,29 +23,20 @@ if TYPE_CHECKING:
     from chowder_local.relay.recordings.registry import RecordingRegistry
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class ModelResolver:
     """Checks models before a message goes to an agent."""
 
-    def __init__(
-        self,
-        *,
-        model_keys: ModelKeys,
-        endpoints: Mapping[str, Endpoint],
-        catalogue: Catalogue,
-        recordings: RecordingRegistry,
-        relay_token_of: Callable[[SandboxId], str],
-        vision_models: VisionModels,
-    ) -> None:
-        self._model_keys = model_keys
-        self._endpoints = endpoints
-        self._catalogue = catalogue
-        self._recordings = recordings
-        self._relay_token_of = relay_token_of
-        self._vision_models = vision_models
+    model_keys: ModelKeys
+    endpoints: Mapping[str, Endpoint]
+    catalogue: Catalogue
+    recordings: RecordingRegistry
+    relay_token_of: Callable[[SandboxId], str]
+    vision_models: VisionModels
 
     def route(self, model: str) -> models.ModelRoute:
         """The provider and model of a model id. Raises ModelUnknown if it names none."""
-        return models.route(model, self._endpoints)
+        return models.route(model, self.endpoints)
 
     async def resolve(self, instance: Instance, model: str) -> models.ModelRoute:
         """As `route`, and checks that the organization can use the model.
@@ -53,29 +45,29 @@ class ModelResolver:
         the endpoint is for other organizations; ModelMissing, ProviderFailed from the catalogue.
         """
         route = self.route(model)
-        endpoint = self._endpoints.get(route.provider)
-        if await self._model_keys.find(instance.organization_id, route.provider) is None:
+        endpoint = self.endpoints.get(route.provider)
+        if await self.model_keys.find(instance.organization_id, route.provider) is None:
             raise (ModelKeyMissing if endpoint is None else ProviderReserved)(route.provider)
-        is_called = self._recordings.playback(instance.id) is None
+        is_called = self.recordings.playback(instance.id) is None
         # The lists of other endpoints may be empty or incomplete.
         if endpoint is not None and endpoint.name == OLLAMA and is_called:
-            await self._catalogue.check(endpoint, route.model)
+            await self.catalogue.check(endpoint, route.model)
         return route
 
     async def available(self, organization_id: OrganizationId) -> list[tuple[str, str]]:
         """Usual model ids of the providers that an organization can use, each with its provider."""
         providers = [
             each
-            for each in (*models.KNOWN_MODELS, *self._endpoints)
-            if await self._model_keys.find(organization_id, each) is not None
+            for each in (*models.KNOWN_MODELS, *self.endpoints)
+            if await self.model_keys.find(organization_id, each) is not None
         ]
         listed = await asyncio.gather(*map(self._list, providers))
         return [(model, each) for each, ids in zip(providers, listed, strict=True) for model in ids]
 
     async def _list(self, provider: str) -> list[str]:
-        if (endpoint := self._endpoints.get(provider)) is None:
+        if (endpoint := self.endpoints.get(provider)) is None:
             return list(models.KNOWN_MODELS[provider])
-        return [f"{provider}/{each}" for each in await self._catalogue.models(endpoint)]
+        return [f"{provider}/{each}" for each in await self.catalogue.models(endpoint)]
 
     async def register(
         self, instance: Instance, gateway: Gateway, route: models.ModelRoute, *, has_images: bool
@@ -85,9 +77,9 @@ class ModelResolver:
         Raises GatewayUnavailable, ConfigRefused.
         """
         sandbox_id = instance.sandbox_id
-        if (endpoint := self._endpoints.get(route.provider)) is not None:
-            token = self._relay_token_of(sandbox_id)
+        if (endpoint := self.endpoints.get(route.provider)) is not None:
+            token = self.relay_token_of(sandbox_id)
             patch_of = partial(models.registration_patch, endpoint=endpoint, relay_token=token)
-            await self._vision_models.ensure_registered(sandbox_id, gateway, route, patch_of)
+            await self.vision_models.ensure_registered(sandbox_id, gateway, route, patch_of)
         elif has_images:
-            await self._vision_models.ensure_registered(sandbox_id, gateway, route)
+            await self.vision_models.ensure_registered(sandbox_id, gateway, route)

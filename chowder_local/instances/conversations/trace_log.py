@@ -75,11 +75,13 @@ class TracedTurn:
         return self.session_key != MAIN_KEY
 
 
+@dataclass(eq=False, repr=False)
 class TraceLog:
     """The latest turns, up to `MAX_TURNS`. Use it in one event loop only."""
 
-    def __init__(self, clock: Callable[[], datetime]) -> None:
-        self._clock = clock
+    clock: Callable[[], datetime]
+
+    def __post_init__(self) -> None:
         self.export: Callable[[TracedTurn], None] | None = None
         """Is called with each turn that has ended."""
         self._turns: deque[TracedTurn] = deque(maxlen=MAX_TURNS)
@@ -88,7 +90,7 @@ class TraceLog:
     def turn(self, instance_id: InstanceId, session_key: str) -> Iterator[TracedTurn]:
         """Traces the turn of this block, which has failed unless the block sets another status."""
         request_id = request_context.request_id() or uuid.uuid4().hex
-        turn = TracedTurn(request_id, instance_id, session_key, self._clock(), time.monotonic())
+        turn = TracedTurn(request_id, instance_id, session_key, self.clock(), time.monotonic())
         self.add(turn)
         status = TurnStatus.FAILED
         try:

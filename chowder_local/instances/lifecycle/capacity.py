@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from chowder_local.core.domain import (
@@ -39,35 +40,27 @@ IDLE_FOR_WARM_S = 60.0
 IN_MEMORY = {SandboxState.RUNNING, SandboxState.PAUSED}
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class Capacity:
     """Counts the sandboxes in memory; evicts stopped, warm and idle ones for others."""
 
-    def __init__(
-        self,
-        *,
-        engine: Engine,
-        instances: InstanceQueries,
-        warm_sandboxes: WarmSandboxes,
-        warm_queries: WarmSandboxQueries,
-        eviction: Eviction,
-        hibernation: Hibernation,
-        max_running: int | None,
-    ) -> None:
-        self._engine = engine
-        self._instances = instances
-        self._warm_sandboxes = warm_sandboxes
-        self._warm_queries = warm_queries
-        self._eviction = eviction
-        self._hibernation = hibernation
-        self._max_running = max_running
+    engine: Engine
+    instances: InstanceQueries
+    warm_sandboxes: WarmSandboxes
+    warm_queries: WarmSandboxQueries
+    eviction: Eviction
+    hibernation: Hibernation
+    max_running: int | None
+
+    def __post_init__(self) -> None:
         self._reserved: set[SandboxId] = set()
         self._deciding = asyncio.Lock()
 
     async def limit(self) -> int:
         """The number of sandboxes that fit in memory at once."""
-        if self._max_running is not None:
-            return self._max_running
-        return max(1, agent_capacity((await self._engine.memory()).total_bytes))
+        if self.max_running is not None:
+            return self.max_running
+        return max(1, agent_capacity((await self.engine.memory()).total_bytes))
 
     @asynccontextmanager
     async def reserve(self, sandbox_id: SandboxId) -> AsyncIterator[None]:
@@ -94,10 +87,10 @@ class Capacity:
         limit = await self.limit()
         if warm_count + begun_count >= limit // WARM_SHARE:
             return False
-        available = (await self._engine.memory()).available_bytes
+        available = (await self.engine.memory()).available_bytes
         if available is not None and available < (2 + begun_count) * AGENT_MEMORY_BYTES:
             return False
-        sandboxes = await self._engine.sandboxes()
+        sandboxes = await self.engine.sandboxes()
         # Memory for one stays free, or the new warm sandbox would soon be evicted.
         is_free = len(self._reserved | _in_memory(sandboxes)) + begun_count + 1 < limit
         return is_free or await self._hibernate_one(sandboxes, IDLE_FOR_WARM_S) is not None
@@ -109,7 +102,7 @@ class Capacity:
         # A list of the engine's may still have a sandbox as running that has just ended.
         not_counted = {sandbox_id}
         while True:
-            listed = await self._engine.sandboxes()
+            listed = await self.engine.sandboxes()
             sandboxes = {
                 each: info for each, info in listed.items() if self._is_on(each, node_name)
             }
@@ -123,29 +116,29 @@ class Capacity:
 
     def _node_of(self, sandbox_id: SandboxId) -> EngineNode | None:
         """The machine of several that has the sandbox's files, and may boot it."""
-        name = self._engine.node_of(sandbox_id)
-        found = (each for each in self._engine.nodes() if each.name == name)
+        name = self.engine.node_of(sandbox_id)
+        found = (each for each in self.engine.nodes() if each.name == name)
         # From a drained one they move to where there is room.
         return next((each for each in found if not each.is_drained), None)
 
     def _is_on(self, sandbox_id: SandboxId, node_name: str | None) -> bool:
         """Whether it counts for a node; None stands for all of them."""
-        return node_name is None or self._engine.node_of(sandbox_id) == node_name
+        return node_name is None or self.engine.node_of(sandbox_id) == node_name
 
     async def _evict_one(self, sandboxes: dict[SandboxId, SandboxInfo]) -> SandboxId | None:
         """The sandbox that has left memory; None if none can."""
         paused = [each.id for each in sandboxes.values() if each.state is SandboxState.PAUSED]
-        owners = await self._instances.owners(paused)
+        owners = await self.instances.owners(paused)
         stopped = [each for each in owners if each.status is InstanceStatus.STOPPED]
         # The one that was stopped longest ago is the least likely to be started soon.
         for instance in sorted(stopped, key=lambda each: each.updated_at):
             with contained(f"sandbox {instance.sandbox_id}: eviction"):
-                if await self._eviction.release(instance):
+                if await self.eviction.release(instance):
                     return instance.sandbox_id
-        for warm in await self._warm_queries.all():
+        for warm in await self.warm_queries.all():
             is_ready = warm.gateway_url is not None and warm.sandbox_id in sandboxes
             with contained(f"sandbox {warm.sandbox_id}: eviction"):
-                if is_ready and await self._warm_sandboxes.discard(warm):
+                if is_ready and await self.warm_sandboxes.discard(warm):
                     log.info("warm sandbox %s: evicted for an instance", warm.sandbox_id)
                     return warm.sandbox_id
         return await self._hibernate_one(sandboxes)
@@ -155,11 +148,11 @@ class Capacity:
     ) -> SandboxId | None:
         """Hibernates the running instance that was used the longest time ago."""
         running = [each.id for each in sandboxes.values() if each.state is SandboxState.RUNNING]
-        owners = await self._instances.owners(running)
-        for instance in sorted(owners, key=self._hibernation.idle_s, reverse=True):
-            if self._hibernation.idle_s(instance) > idle_min_s:
+        owners = await self.instances.owners(running)
+        for instance in sorted(owners, key=self.hibernation.idle_s, reverse=True):
+            if self.hibernation.idle_s(instance) > idle_min_s:
                 with contained(f"sandbox {instance.sandbox_id}: hibernation"):
-                    if await self._hibernation.hibernate(instance):
+                    if await self.hibernation.hibernate(instance):
                         return instance.sandbox_id
         return None
 

@@ -41,25 +41,16 @@ class InstanceDraft:
     region: str | None = None
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class InstanceCreation:
     """Creates instances within the limit of their organization's tier."""
 
-    def __init__(
-        self,
-        *,
-        instances: InstanceQueries,
-        organizations: Organizations,
-        config_validator: ConfigValidator,
-        allocation: Allocation,
-        versions: OpenclawVersions,
-        clock: Callable[[], datetime],
-    ) -> None:
-        self._instances = instances
-        self._organizations = organizations
-        self._config_validator = config_validator
-        self._allocation = allocation
-        self._versions = versions
-        self._clock = clock
+    instances: InstanceQueries
+    organizations: Organizations
+    config_validator: ConfigValidator
+    allocation: Allocation
+    versions: OpenclawVersions
+    clock: Callable[[], datetime]
 
     async def create(self, organization_id: OrganizationId, draft: InstanceDraft) -> Instance:
         """A new instance, `provisioning`. Raises as `check` and `add`."""
@@ -68,17 +59,17 @@ class InstanceCreation:
 
     async def check(self, draft: InstanceDraft) -> None:
         """Raises VersionUnavailable, and ConfigRefused for a configuration no agent could have."""
-        await self._versions.check(draft.openclaw_version)
+        await self.versions.check(draft.openclaw_version)
         overrides = draft.openclaw_config or {}
-        await self._config_validator.check_overrides(overrides, draft.openclaw_version)
+        await self.config_validator.check_overrides(overrides, draft.openclaw_version)
 
     async def add(self, organization_id: OrganizationId, **fields: Any) -> Instance:
         """As `create`, from the fields of the row, with a configuration that is not checked.
 
         Raises VersionUnavailable, InstanceLimitReached.
         """
-        await self._versions.check(fields.get("openclaw_version", DEFAULT_VERSION))
-        now = self._clock()
+        await self.versions.check(fields.get("openclaw_version", DEFAULT_VERSION))
+        now = self.clock()
         instance = Instance(
             id=InstanceId(str(uuid.uuid4())),
             organization_id=organization_id,
@@ -88,16 +79,16 @@ class InstanceCreation:
             updated_at=now,
             **fields,
         )
-        details = await self._organizations.details(organization_id)
+        details = await self.organizations.details(organization_id)
         limit = details.organization.tier.instance_limit
 
         async def write(
             fingerprint: str | None, booting: Collection[SandboxId]
         ) -> tuple[Instance, WarmSandbox | None]:
-            return await self._instances.add(instance, limit, fingerprint, booting)
+            return await self.instances.add(instance, limit, fingerprint, booting)
 
         request_context.set_instance(instance.id)
-        return await self._allocation.claim_or_boot(instance, write)
+        return await self.allocation.claim_or_boot(instance, write)
 
 
 def new_sandbox_id() -> SandboxId:

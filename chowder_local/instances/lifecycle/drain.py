@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from chowder_local.core.errors.agents import GatewayUnavailable, RpcRefused
@@ -17,19 +18,21 @@ log = logging.getLogger(__name__)
 DRAIN_POLL_S = 0.1
 
 
+@dataclass(eq=False, repr=False)
 class Drain:
     """Begins and ends drains. OpenClaw ends a drain by itself after two minutes."""
 
-    def __init__(self, gateway_of: GatewayOf, timeout_s: float) -> None:
-        self._gateway_of = gateway_of
-        self._timeout_s = timeout_s
+    gateway_of: GatewayOf
+    timeout_s: float
+
+    def __post_init__(self) -> None:
         self._begun: dict[SandboxId, str] = {}
 
     async def drain(self, instance: Instance, url: str | None) -> None:
         """Blocks new turns and waits for the running one to end, up to the timeout."""
         try:
-            gateway = self._gateway_of(instance.sandbox_id, url)
-            async with asyncio.timeout(self._timeout_s):
+            gateway = self.gateway_of(instance.sandbox_id, url)
+            async with asyncio.timeout(self.timeout_s):
                 suspension = await gateway.suspend(instance.sandbox_id)
                 self._begun[instance.sandbox_id] = suspension.id
                 while not suspension.is_drained:
@@ -41,7 +44,7 @@ class Drain:
 
     async def resume(self, instance: Instance, url: str | None) -> None:
         """Lets the agent accept turns again. Raises GatewayUnavailable, RpcRefused."""
-        gateway = self._gateway_of(instance.sandbox_id, url)
+        gateway = self.gateway_of(instance.sandbox_id, url)
         begun = self._begun.pop(instance.sandbox_id, None)
         if begun is None:
             # OpenClaw allows thirty suspensions a minute, so none is spent without need.
@@ -58,7 +61,7 @@ class Drain:
     async def resume_if_suspended(self, instance: Instance) -> None:
         """Ends a drain that a failed or interrupted stop has left. Logs failures."""
         try:
-            if not await self._gateway_of(instance.sandbox_id, instance.gateway_url).is_started():
+            if not await self.gateway_of(instance.sandbox_id, instance.gateway_url).is_started():
                 await self.resume(instance, instance.gateway_url)
         except (GatewayUnavailable, RpcRefused) as reason:
             log.warning("instance %s: still drained: %s", instance.id, reason)

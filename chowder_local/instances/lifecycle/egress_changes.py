@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from chowder_local.core.domain import InstanceStatus
@@ -20,25 +21,16 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class EgressChanges:
     """Turns egress on or off by creating the sandbox again on its volume."""
 
-    def __init__(
-        self,
-        *,
-        rule: EgressRule,
-        directory: InstanceDirectory,
-        transitions: Transitions,
-        locks: KeyedLocks,
-        provisioner: Provisioner,
-        sandbox_control: SandboxControl,
-    ) -> None:
-        self.rule = rule
-        self._directory = directory
-        self._transitions = transitions
-        self._locks = locks
-        self._provisioner = provisioner
-        self._sandbox_control = sandbox_control
+    rule: EgressRule
+    directory: InstanceDirectory
+    transitions: Transitions
+    locks: KeyedLocks
+    provisioner: Provisioner
+    sandbox_control: SandboxControl
 
     async def change(self, stale: Instance, egress: Egress | None) -> Instance:
         """The instance with its new setting; None means the server's default.
@@ -50,27 +42,27 @@ class EgressChanges:
         """
         wanted = egress or self.rule.default
         self.rule.check(wanted)
-        async with self._locks.holding(stale.id):
+        async with self.locks.holding(stale.id):
             instance = await self._alive(stale)
             has_no_sandbox = instance.status is InstanceStatus.STOPPED or instance.is_hibernated
             if wanted is self.rule.effective(instance) or has_no_sandbox:
-                return await self._transitions.update(instance, egress=egress) or instance
+                return await self.transitions.update(instance, egress=egress) or instance
             if instance.is_in_memory:
-                await self._sandbox_control.drain(instance)
+                await self.sandbox_control.drain(instance)
             else:
-                await self._provisioner.abandon(instance.id)
+                await self.provisioner.abandon(instance.id)
                 # The boot may have ended just before.
                 instance = await self._alive(stale)
-            changed = await self._transitions.to_provisioning(instance, egress=egress)
+            changed = await self.transitions.to_provisioning(instance, egress=egress)
             if changed is None:
-                await self._directory.raise_status_changed(instance)
-            self._sandbox_control.forget(instance.sandbox_id)
-            self._provisioner.begin(changed)
+                await self.directory.raise_status_changed(instance)
+            self.sandbox_control.forget(instance.sandbox_id)
+            self.provisioner.begin(changed)
             log.info("instance %s: egress changed to %s", instance.id, wanted)
             return changed
 
     async def _alive(self, stale: Instance) -> Instance:
-        instance = await self._directory.current(stale)
+        instance = await self.directory.current(stale)
         if instance.status in {InstanceStatus.ERROR, InstanceStatus.TERMINATED}:
             raise InstanceStateWrong(instance.status, "running or stopped")
         return instance

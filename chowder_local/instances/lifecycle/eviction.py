@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from chowder_local.core.domain import InstanceStatus, SandboxState
@@ -18,16 +19,14 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+@dataclass(eq=False, repr=False)
 class Eviction:
     """Shuts down the sandboxes of stopped instances cleanly; a start boots them again."""
 
-    def __init__(
-        self, instances: InstanceQueries, engine: Engine, locks: KeyedLocks, events: Events
-    ) -> None:
-        self._instances = instances
-        self._engine = engine
-        self._locks = locks
-        self._events = events
+    instances: InstanceQueries
+    engine: Engine
+    locks: KeyedLocks
+    events: Events
 
     async def release(self, stale: Instance) -> bool:
         """Frees a stopped instance's memory; False if it is in use, not stopped or not in memory.
@@ -35,17 +34,17 @@ class Eviction:
         Raises EngineUnavailable.
         """
         # The lock's holder is about to move the instance, and may itself wait for an eviction.
-        if self._locks.is_held(stale.id):
+        if self.locks.is_held(stale.id):
             return False
-        async with self._locks.holding(stale.id):
-            instance = await self._instances.get(stale.id)
+        async with self.locks.holding(stale.id):
+            instance = await self.instances.get(stale.id)
             if instance is None or instance.status is not InstanceStatus.STOPPED:
                 return False
-            sandbox = await self._engine.inspect(instance.sandbox_id)
+            sandbox = await self.engine.inspect(instance.sandbox_id)
             if sandbox.state is not SandboxState.PAUSED:
                 return False
-            await self._engine.release(instance.sandbox_id)
-            self._events.publish(
+            await self.engine.release(instance.sandbox_id)
+            self.events.publish(
                 EventType.SANDBOX_RELEASED,
                 instance.organization_id,
                 instance.id,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict, deque
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from chowder_local.core.domain import InstanceStatus, SandboxInfo, SandboxState
@@ -33,29 +34,20 @@ CHECKS = 5
 CHECK_INTERVAL_S = 0.1
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class Healing:
     """Repairs an instance's sandbox to match its row, or its row to match its sandbox."""
 
-    def __init__(
-        self,
-        *,
-        instances: InstanceQueries,
-        transitions: Transitions,
-        locks: KeyedLocks,
-        engine: Engine,
-        provisioner: Provisioner,
-        egress: EgressRule,
-        events: Events,
-        clock: Callable[[], datetime],
-    ) -> None:
-        self._instances = instances
-        self._transitions = transitions
-        self._locks = locks
-        self._engine = engine
-        self._provisioner = provisioner
-        self._egress = egress
-        self._events = events
-        self._clock = clock
+    instances: InstanceQueries
+    transitions: Transitions
+    locks: KeyedLocks
+    engine: Engine
+    provisioner: Provisioner
+    egress: EgressRule
+    events: Events
+    clock: Callable[[], datetime]
+
+    def __post_init__(self) -> None:
         self._deaths: defaultdict[InstanceId, deque[datetime]] = defaultdict(
             lambda: deque(maxlen=DEATHS_ALLOWED)
         )
@@ -70,9 +62,9 @@ class Healing:
 
     async def reboot(self, instance: Instance) -> None:
         """Boots a running instance again on its volume, because it does not recover by itself."""
-        async with self._locks.holding(instance.id):
-            current = await self._instances.get(instance.id)
-            if current is None or self._provisioner.is_in_progress(instance.id):
+        async with self.locks.holding(instance.id):
+            current = await self.instances.get(instance.id)
+            if current is None or self.provisioner.is_in_progress(instance.id):
                 return
             if current.is_in_memory:
                 log.warning("instance %s: does not recover, is booted again", instance.id)
@@ -80,18 +72,18 @@ class Healing:
 
     async def heal(self, stale: Instance) -> bool:
         """Whether a repair was made, or is in progress. Raises EngineUnavailable."""
-        if self._provisioner.is_in_progress(stale.id):
+        if self.provisioner.is_in_progress(stale.id):
             return True
-        async with self._locks.holding(stale.id):
-            instance = await self._instances.get(stale.id)
-            if instance is None or self._provisioner.is_in_progress(stale.id):
+        async with self.locks.holding(stale.id):
+            instance = await self.instances.get(stale.id)
+            if instance is None or self.provisioner.is_in_progress(stale.id):
                 return True
-            sandbox = await self._engine.inspect(instance.sandbox_id)
+            sandbox = await self.engine.inspect(instance.sandbox_id)
             if not self.is_needed(instance, sandbox):
                 return False
             log.info("instance %s is %s, its sandbox %s", stale.id, instance.status, sandbox.state)
             await self._repair(instance, sandbox)
-            self._events.publish(
+            self.events.publish(
                 EventType.SANDBOX_RECONCILED,
                 instance.organization_id,
                 instance.id,
@@ -103,7 +95,7 @@ class Healing:
 
     def is_due(self, instance: Instance, sandbox: SandboxInfo | None) -> bool:
         """Whether `heal` is needed, and no other task holds the instance's lock."""
-        return self.is_needed(instance, sandbox) and not self._locks.is_held(instance.id)
+        return self.is_needed(instance, sandbox) and not self.locks.is_held(instance.id)
 
     def is_needed(self, instance: Instance, sandbox: SandboxInfo | None) -> bool:
         """Whether row and sandbox disagree in a way that `heal` can repair."""
@@ -126,28 +118,28 @@ class Healing:
 
     def forget_old_deaths(self) -> None:
         """Forgets the deaths before the window, also of instances that are deleted."""
-        now = self._clock()
+        now = self.clock()
         for instance_id, deaths in list(self._deaths.items()):
             if (now - deaths[-1]).total_seconds() >= DEATHS_WINDOW_S:
                 del self._deaths[instance_id]
 
     def _has_wrong_egress(self, instance: Instance, sandbox: SandboxInfo | None) -> bool:
-        return sandbox is not None and not self._egress.fits(instance, sandbox)
+        return sandbox is not None and not self.egress.fits(instance, sandbox)
 
     async def _repair(self, instance: Instance, sandbox: SandboxInfo) -> None:
         if instance.status is InstanceStatus.PROVISIONING:
-            self._provisioner.begin(instance)
+            self.provisioner.begin(instance)
         elif instance.status is InstanceStatus.STOPPED:
-            await self._engine.pause(instance.sandbox_id)
+            await self.engine.pause(instance.sandbox_id)
         elif instance.status is InstanceStatus.ERROR or instance.is_hibernated:
             # It takes no messages, or is brought back by the next one: it needs no boot.
-            await self._engine.release(instance.sandbox_id)
-        elif not self._egress.fits(instance, sandbox):
+            await self.engine.release(instance.sandbox_id)
+        elif not self.egress.fits(instance, sandbox):
             await self._boot_again(instance)
         elif sandbox.state is SandboxState.PAUSED:
-            await self._engine.unpause(instance.sandbox_id)
+            await self.engine.unpause(instance.sandbox_id)
         elif sandbox.state is SandboxState.RUNNING and sandbox.gateway_url is not None:
-            await self._transitions.update(instance, gateway_url=sandbox.gateway_url)
+            await self.transitions.update(instance, gateway_url=sandbox.gateway_url)
         else:
             await self._revive(instance, sandbox)
 
@@ -160,7 +152,7 @@ class Healing:
             await self._boot_again(instance)
             return
         what = out_of_memory(sandbox) if sandbox.is_oom_killed else f"is {sandbox.state}"
-        await self._transitions.to_error(
+        await self.transitions.to_error(
             instance,
             f"The sandbox {what} and has died {DEATHS_ALLOWED + 1} times within "
             f"{DEATHS_WINDOW_S:g} s. Its files are kept; see its log with: "
@@ -168,12 +160,12 @@ class Healing:
         )
 
     async def _boot_again(self, instance: Instance) -> None:
-        revived = await self._transitions.to_provisioning(instance)
+        revived = await self.transitions.to_provisioning(instance)
         if revived is not None:
-            self._provisioner.begin(revived)
+            self.provisioner.begin(revived)
 
     def _dies_too_often(self, instance: Instance) -> bool:
-        deaths, now = self._deaths[instance.id], self._clock()
+        deaths, now = self._deaths[instance.id], self.clock()
         is_too_often = (
             len(deaths) == DEATHS_ALLOWED and (now - deaths[0]).total_seconds() < DEATHS_WINDOW_S
         )

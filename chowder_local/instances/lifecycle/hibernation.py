@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cachetools import TTLCache
@@ -31,41 +32,31 @@ BUSY_KEPT_S = 60.0
 """For how long an agent that has work of its own is not asked again."""
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class Hibernation:
     """Releases the sandboxes of running instances that nobody uses. Their status stays."""
 
-    def __init__(
-        self,
-        *,
-        instances: InstanceQueries,
-        transitions: Transitions,
-        engine: Engine,
-        locks: KeyedLocks,
-        uses: InstanceUses,
-        gateway_of: GatewayOf,
-        allows: Allows,
-        after_s: float,
-        interval_s: float,
-    ) -> None:
-        self._instances = instances
-        self._transitions = transitions
-        self._engine = engine
-        self._locks = locks
-        self._uses = uses
-        self._gateway_of = gateway_of
-        self._allows = allows
-        self._after_s = after_s
-        self._interval_s = interval_s
+    instances: InstanceQueries
+    transitions: Transitions
+    engine: Engine
+    locks: KeyedLocks
+    uses: InstanceUses
+    gateway_of: GatewayOf
+    allows: Allows
+    after_s: float
+    interval_s: float
+
+    def __post_init__(self) -> None:
         self._busy: TTLCache[InstanceId, str] = TTLCache(BUSY_KEPT, BUSY_KEPT_S)
 
     async def run(self) -> None:
         """Hibernates what was idle for long enough, at intervals, until cancelled."""
-        await every(self._interval_s, "hibernating", self.hibernate_idle)
+        await every(self.interval_s, "hibernating", self.hibernate_idle)
 
     async def hibernate_idle(self) -> None:
         """Hibernates each instance that was idle for long enough."""
-        for instance in await self._instances.running_or_provisioning():
-            if self.idle_s(instance) >= self._after_s:
+        for instance in await self.instances.running_or_provisioning():
+            if self.idle_s(instance) >= self.after_s:
                 with (
                     request_context.for_instance(instance.id),
                     contained(f"instance {instance.id}: hibernating"),
@@ -76,7 +67,7 @@ class Hibernation:
         """For how long nobody has used an instance; 0 if it may not hibernate now."""
         if not (instance.is_in_memory and instance.may_hibernate) or instance.id in self._busy:
             return 0.0
-        return self._uses.idle_s(instance)
+        return self.uses.idle_s(instance)
 
     async def hibernate(self, stale: Instance) -> bool:
         """Frees a running instance's memory; False if it is in use or has work of its own.
@@ -84,35 +75,35 @@ class Hibernation:
         Raises EngineUnavailable.
         """
         # The lock's holder may itself wait for memory.
-        if self._locks.is_held(stale.id) or not self.idle_s(stale):
+        if self.locks.is_held(stale.id) or not self.idle_s(stale):
             return False
-        async with self._locks.holding(stale.id):
-            instance = await self._instances.get(stale.id)
+        async with self.locks.holding(stale.id):
+            instance = await self.instances.get(stale.id)
             if instance is None or not self.idle_s(instance):
                 return False
-            sandbox = await self._engine.inspect(instance.sandbox_id)
+            sandbox = await self.engine.inspect(instance.sandbox_id)
             if sandbox.state is not SandboxState.RUNNING:
                 # Perhaps it has died, which is not for this to repair.
                 return False
             try:
                 reason = await self._find_work(instance)
                 # From here on, each use waits for the lock and looks at the row again.
-                is_leaving = reason is None and self._uses.begin_leaving(instance.id)
+                is_leaving = reason is None and self.uses.begin_leaving(instance.id)
                 has_left = is_leaving and await self._leave(instance)
             except (GatewayUnavailable, RpcRefused) as problem:
                 reason, has_left = str(problem), False
             if not has_left:
-                self._uses.end_leaving(instance)
+                self.uses.end_leaving(instance)
                 self._busy[instance.id] = reason or "in use"
                 log.debug("instance %s: does not hibernate: %s", instance.id, reason)
         return has_left
 
     async def _find_work(self, instance: Instance) -> str | None:
-        if not await self._allows(HIBERNATION, instance.openclaw_version):
+        if not await self.allows(HIBERNATION, instance.openclaw_version):
             return "its own work cannot be told from that of this OpenClaw"
         work = await find_standing_work(self._gateway(instance))
         if work is None:
-            commands = await self._engine.processes(instance.sandbox_id)
+            commands = await self.engine.processes(instance.sandbox_id)
             work = "it runs other programs" if has_foreign_process(commands) else None
         return work
 
@@ -122,11 +113,11 @@ class Hibernation:
         if not suspension.is_drained:
             return False
         # The row first: if the server dies before the release, the reconciler makes it.
-        if await self._transitions.hibernate(instance) is None:
+        if await self.transitions.hibernate(instance) is None:
             return False
-        await self._engine.release(instance.sandbox_id)
+        await self.engine.release(instance.sandbox_id)
         log.info("instance %s: hibernated", instance.id)
         return True
 
     def _gateway(self, instance: Instance) -> Gateway:
-        return self._gateway_of(instance.sandbox_id, instance.gateway_url)
+        return self.gateway_of(instance.sandbox_id, instance.gateway_url)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from chowder_local.core.domain import InstanceStatus
@@ -31,27 +32,19 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class InMemory:
     """The one way to a running agent: whoever calls its sandbox holds it in memory by `using`."""
 
-    def __init__(
-        self,
-        *,
-        uses: InstanceUses,
-        directory: InstanceDirectory,
-        transitions: Transitions,
-        locks: KeyedLocks,
-        waking: Waking,
-        sandbox_control: SandboxControl,
-        group: asyncio.TaskGroup,
-    ) -> None:
-        self._uses = uses
-        self._directory = directory
-        self._transitions = transitions
-        self._locks = locks
-        self._waking = waking
-        self._sandbox_control = sandbox_control
-        self._group = group
+    uses: InstanceUses
+    directory: InstanceDirectory
+    transitions: Transitions
+    locks: KeyedLocks
+    waking: Waking
+    sandbox_control: SandboxControl
+    group: asyncio.TaskGroup
+
+    def __post_init__(self) -> None:
         self._coming_back: dict[InstanceId, asyncio.Future[Instance]] = {}
 
     @asynccontextmanager
@@ -64,8 +57,8 @@ class InMemory:
             raise InstanceStateWrong(
                 instance.status, InstanceStatus.RUNNING, instance.error_message
             )
-        with self._uses.using(instance.id):
-            if self._uses.is_stale(instance):
+        with self.uses.using(instance.id):
+            if self.uses.is_stale(instance):
                 instance = await self._current(instance)
             yield instance
 
@@ -75,15 +68,15 @@ class InMemory:
         if pending is None:
             pending = self._coming_back[stale.id] = asyncio.get_running_loop().create_future()
             work = self._settle(stale, pending)
-            self._group.create_task(work, name=f"bring back {stale.id}")
+            self.group.create_task(work, name=f"bring back {stale.id}")
         return await asyncio.shield(pending)
 
     async def _settle(self, stale: Instance, pending: asyncio.Future[Instance]) -> None:
         try:
-            async with self._locks.holding(stale.id):
-                current = await self._directory.current(stale, InstanceStatus.RUNNING)
+            async with self.locks.holding(stale.id):
+                current = await self.directory.current(stale, InstanceStatus.RUNNING)
                 instance = await self.bring_back(current)
-                self._uses.end_leaving(instance)
+                self.uses.end_leaving(instance)
             pending.set_result(instance)
         except Exception as problem:  # noqa: BLE001 - raised to those who wait
             pending.set_exception(problem)
@@ -98,9 +91,9 @@ class InMemory:
 
         Raises InstanceNotFound, and what `wake` raises.
         """
-        async with self._locks.holding(stale.id):
-            instance = await self._directory.current(stale)
-            changed = await self._transitions.update(instance, may_hibernate=is_allowed)
+        async with self.locks.holding(stale.id):
+            instance = await self.directory.current(stale)
+            changed = await self.transitions.update(instance, may_hibernate=is_allowed)
             if changed is None:
                 raise InstanceNotFound
             return changed if is_allowed else await self.bring_back(changed)
@@ -109,10 +102,10 @@ class InMemory:
         """As `using`, for a caller who holds the lock of an instance read under it."""
         if not instance.is_hibernated:
             return instance
-        resumed = await self._transitions.wake(await self.wake(instance))
+        resumed = await self.transitions.wake(await self.wake(instance))
         if resumed is None:
-            await self._directory.raise_status_changed(instance)
-        self._uses.end_leaving(resumed)
+            await self.directory.raise_status_changed(instance)
+        self.uses.end_leaving(resumed)
         log.info("instance %s: resumed from hibernation", instance.id)
         return resumed
 
@@ -122,16 +115,16 @@ class InMemory:
         If the agent cannot run again, the instance becomes an `error`. Raises ChowderError.
         """
         try:
-            return await self._waking.wake(instance)
+            return await self.waking.wake(instance)
         except (EngineUnavailable, HostFull, ImageMissing, DiskFull):
             # It stays as it is: a later attempt may succeed.
             raise
         except ChowderError as failure:
-            await self._transitions.to_error(instance, str(failure))
+            await self.transitions.to_error(instance, str(failure))
             raise
 
     async def wait_until_resumed(self, instance: Instance) -> None:
         """Waits for a stop in progress. Raises InstanceStateWrong if the agent is stopped then."""
-        current = await self._sandbox_control.resume(instance)
+        current = await self.sandbox_control.resume(instance)
         if current.status is not InstanceStatus.RUNNING:
             raise InstanceStateWrong(current.status, InstanceStatus.RUNNING, current.error_message)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cachetools import LRUCache
@@ -18,15 +19,17 @@ if TYPE_CHECKING:
 ENDS_KEPT = 10_000
 
 
+@dataclass(eq=False, repr=False)
 class InstanceUses:
     """Counts the calls that need an instance in memory, for hibernation."""
 
-    def __init__(self, clock: Callable[[], datetime]) -> None:
-        self._clock = clock
+    clock: Callable[[], datetime]
+
+    def __post_init__(self) -> None:
         self._counts: Counter[InstanceId] = Counter()
         # Of the latest only: a request that is late may still use an instance that is deleted.
         self._ends: LRUCache[InstanceId, datetime] = LRUCache(ENDS_KEPT)
-        self._began = clock()
+        self._began = self.clock()
         self._addresses: dict[InstanceId, str | None] = {}
         """Of the instances that have left memory, or were about to; None until they are back."""
 
@@ -42,7 +45,7 @@ class InstanceUses:
                 self._counts[instance_id] -= 1
                 if not self._counts[instance_id]:
                     del self._counts[instance_id]
-                self._ends[instance_id] = self._clock()
+                self._ends[instance_id] = self.clock()
 
     def begin_leaving(self, instance_id: InstanceId) -> bool:
         """Whether nobody uses it; if so, every row of it that was read before is stale."""
@@ -69,7 +72,7 @@ class InstanceUses:
         if self.is_used(instance.id):
             return 0.0
         since = max(self._ends.get(instance.id, self._began), instance.updated_at)
-        return (self._clock() - since).total_seconds()
+        return (self.clock() - since).total_seconds()
 
     def forget(self, instance_id: InstanceId) -> None:
         """Drops what is known of an instance that is deleted."""

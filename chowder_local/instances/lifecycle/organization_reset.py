@@ -35,25 +35,16 @@ class ResetReport:
     snapshots: int
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class OrganizationReset:
     """Resets organizations; keeps their own key, model keys and tier."""
 
-    def __init__(
-        self,
-        *,
-        instances: InstanceQueries,
-        lifecycle: Lifecycle,
-        keys: Keys,
-        faults: Faults,
-        scripts: ScriptRegistry,
-        snapshots: Snapshots,
-    ) -> None:
-        self._instances = instances
-        self._lifecycle = lifecycle
-        self._keys = keys
-        self._faults = faults
-        self._scripts = scripts
-        self._snapshots = snapshots
+    instances: InstanceQueries
+    lifecycle: Lifecycle
+    keys: Keys
+    faults: Faults
+    scripts: ScriptRegistry
+    snapshots: Snapshots
 
     async def reset(self, organization_id: OrganizationId) -> ResetReport:
         """Removes what exists when it begins; returns when it is gone.
@@ -61,27 +52,27 @@ class OrganizationReset:
         If instances cannot be removed now, their rows are terminated and the reconciler removes
         their sandboxes later; then raises the first of their errors, after the others are gone.
         """
-        faults = self._faults.clear(organization_id)
-        self._scripts.remove(organization_id)
+        faults = self.faults.clear(organization_id)
+        self.scripts.remove(organization_id)
         # Before the instances, so that no key uses them while they are deleted.
-        keys = await self._keys.remove_all(organization_id)
-        async with aclosing(self._instances.of_organization(organization_id)) as pages:
+        keys = await self.keys.remove_all(organization_id)
+        async with aclosing(self.instances.of_organization(organization_id)) as pages:
             instances = [instance async for page in pages for instance in page]
         slots = asyncio.Semaphore(DELETE_CONCURRENCY)
 
         async def delete(instance: Instance) -> ChowderError | None:
             async with slots:
                 try:
-                    await self._lifecycle.delete(organization_id, instance.id)
+                    await self.lifecycle.delete(organization_id, instance.id)
                 except ChowderError as failure:
                     log.warning("instance %s: not removed yet: %s", instance.id, failure)
                     return failure
                 return None
 
         outcomes = await asyncio.gather(*map(delete, instances))
-        snapshots = await self._snapshots.of_organization(organization_id)
+        snapshots = await self.snapshots.of_organization(organization_id)
         for snapshot in snapshots:
-            await self._snapshots.remove(organization_id, snapshot.id)
+            await self.snapshots.remove(organization_id, snapshot.id)
         log.info("organization %s: reset, %d instances deleted", organization_id, len(instances))
         for failure in filter(None, outcomes):
             raise failure

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from chowder_local.core import request_context
@@ -38,29 +38,20 @@ DISK_FULL_PAUSE_S = 30.0
 """Between attempts to boot on a full disk; each costs as much as a boot that succeeds."""
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class Provisioner:
     """Takes instances from `provisioning` to `running` or `error`."""
 
-    def __init__(
-        self,
-        *,
-        transitions: Transitions,
-        sandbox_boot: SandboxBoot,
-        sandbox_control: SandboxControl,
-        warm_sandboxes: WarmSandboxes,
-        rehydration: Rehydration,
-        snapshots: Snapshots,
-        faults: Faults,
-        group: asyncio.TaskGroup,
-    ) -> None:
-        self._transitions = transitions
-        self._sandbox_boot = sandbox_boot
-        self._sandbox_control = sandbox_control
-        self._warm_sandboxes = warm_sandboxes
-        self._rehydration = rehydration
-        self._snapshots = snapshots
-        self._faults = faults
-        self._group = group
+    transitions: Transitions
+    sandbox_boot: SandboxBoot
+    sandbox_control: SandboxControl
+    warm_sandboxes: WarmSandboxes
+    rehydration: Rehydration
+    snapshots: Snapshots
+    faults: Faults
+    group: asyncio.TaskGroup
+
+    def __post_init__(self) -> None:
         self._in_progress: dict[InstanceId, asyncio.Task[None]] = {}
         self._not_before_s: dict[InstanceId, float] = {}
         self.on_idle: Callable[[], None] = lambda: None
@@ -76,11 +67,11 @@ class Provisioner:
             return
         self._not_before_s.pop(instance.id, None)
         fault = None
-        if self._faults.are_set and instance.first_ready_at is None:
+        if self.faults.are_set and instance.first_ready_at is None:
             call = Call({FaultKind.PROVISIONING}, instance_id=instance.id)
-            fault = self._faults.take(instance.organization_id, call)
+            fault = self.faults.take(instance.organization_id, call)
         work = self._contained(instance, warm_sandbox, fault)
-        task = self._group.create_task(work, name=f"boot {instance.id}")
+        task = self.group.create_task(work, name=f"boot {instance.id}")
         self._in_progress[instance.id] = task
         task.add_done_callback(lambda _: self._end(instance.id))
 
@@ -91,7 +82,7 @@ class Provisioner:
 
     def next_creation_fails(self, organization_id: OrganizationId) -> bool:
         """Whether an injected fault fails the organization's next new instance."""
-        fault = self._faults.find(organization_id, Call({FaultKind.PROVISIONING}))
+        fault = self.faults.find(organization_id, Call({FaultKind.PROVISIONING}))
         return fault is not None and fault.draft.detail is not None
 
     def is_in_progress(self, instance_id: InstanceId) -> bool:
@@ -119,7 +110,7 @@ class Provisioner:
                 await self._provision(instance, warm_sandbox, fault)
             finally:
                 if warm_sandbox is not None:
-                    await self._warm_sandboxes.forget(warm_sandbox.sandbox_id)
+                    await self.warm_sandboxes.forget(warm_sandbox.sandbox_id)
 
     async def _provision(
         self, instance: Instance, warm_sandbox: WarmSandbox | None, fault: FaultDraft | None
@@ -135,52 +126,52 @@ class Provisioner:
             await self._postpone(instance, str(unavailable))
         except OriginMissing as missing:
             log.info("instance %s: deleted: %s", instance.id, missing)
-            await self._transitions.to_terminated(instance)
-            await self._sandbox_control.discard(instance.sandbox_id)
+            await self.transitions.to_terminated(instance)
+            await self.sandbox_control.discard(instance.sandbox_id)
         except DiskFull as full:
             log.warning("instance %s: boot postponed: %s", instance.id, full)
             self._not_before_s[instance.id] = time.monotonic() + DISK_FULL_PAUSE_S
             await self._postpone(instance, str(full))
         except ChowderError as failure:
             log.warning("instance %s: boot failed: %s", instance.id, failure)
-            await self._transitions.to_error(instance, str(failure))
+            await self.transitions.to_error(instance, str(failure))
         except Exception:
             # A defect in this server must not end its other work.
             log.exception("instance %s: boot failed unexpectedly", instance.id)
             reason = "An internal error; the server's log has the details."
-            await self._transitions.to_error(instance, reason)
+            await self.transitions.to_error(instance, reason)
         else:
-            await self._transitions.to_running(ready)
+            await self.transitions.to_running(ready)
 
     async def _bring_up(self, instance: Instance, warm_sandbox: WarmSandbox | None) -> Instance:
         """The instance with its sandbox and address, once it is ready. Raises ChowderError."""
         ready = None
         if warm_sandbox is not None:
             try:
-                gateway_url = await self._warm_sandboxes.wake(instance, warm_sandbox)
+                gateway_url = await self.warm_sandboxes.wake(instance, warm_sandbox)
                 ready = replace(instance, gateway_url=gateway_url)
             except ChowderError as failure:
                 log.warning("instance %s: its warm sandbox failed: %s", instance.id, failure)
         else:
-            ready = await self._rehydration.move(instance)
+            ready = await self.rehydration.move(instance)
         if ready is None:
-            gateway_url = await self._sandbox_boot.boot(instance)
+            gateway_url = await self.sandbox_boot.boot(instance)
             ready = replace(instance, gateway_url=gateway_url)
-        await self._snapshots.restore_conversations(instance)
+        await self.snapshots.restore_conversations(instance)
         return ready
 
     async def _inject(self, instance: Instance, fault: FaultDraft) -> None:
         """Delays the boot, or fails it; but raises errors first that it would have anyway."""
-        await self._sandbox_boot.check(instance)
+        await self.sandbox_boot.check(instance)
         # Outside the queue, so that no other boot waits for the delay.
         await asyncio.sleep(fault.delay_s)
         if fault.detail is not None:
-            await self._sandbox_boot.fail(instance, fault.detail)
+            await self.sandbox_boot.fail(instance, fault.detail)
 
     async def _postpone(self, instance: Instance, reason: str) -> None:
         if instance.first_ready_at is None:
             # A new instance has no data to lose: its client may create another.
-            await self._transitions.to_error(instance, reason)
+            await self.transitions.to_error(instance, reason)
         else:
             # It has files, so the reconciler tries again until the engine has what it needs.
-            await self._transitions.postpone(instance, reason)
+            await self.transitions.postpone(instance, reason)

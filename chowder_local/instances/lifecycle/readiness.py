@@ -6,6 +6,7 @@ import asyncio
 import logging
 import re
 import time
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING
 
 from chowder_local.core.domain import SandboxState
@@ -46,19 +47,14 @@ _SIGNIFICANT = re.compile(
 )
 
 
+@dataclass(eq=False, repr=False)
 class Readiness:
     """Waits for gateways to start."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        gateway_of: GatewayOf,
-        *,
-        boot_timeout_s: float,
-    ) -> None:
-        self._engine = engine
-        self._gateway_of = gateway_of
-        self._boot_timeout_s = boot_timeout_s
+    engine: Engine
+    gateway_of: GatewayOf
+    _: KW_ONLY
+    boot_timeout_s: float
 
     async def wait(self, sandbox: SandboxInfo) -> str:
         """The gateway's address once it accepts turns.
@@ -69,10 +65,10 @@ class Readiness:
         EngineSilent or NodeUnreachable if the engine or the sandbox's node stays away.
         """
         try:
-            async with asyncio.timeout(self._boot_timeout_s):
+            async with asyncio.timeout(self.boot_timeout_s):
                 return await self._until_started(sandbox)
         except TimeoutError:
-            limit = f"was not ready after {self._boot_timeout_s:g} s"
+            limit = f"was not ready after {self.boot_timeout_s:g} s"
             raise await self._failure(sandbox, limit) from None
 
     async def _until_started(self, sandbox: SandboxInfo) -> str:
@@ -81,7 +77,7 @@ class Readiness:
                 raise EngineSilent(ENDED_FROM_OUTSIDE)
             if sandbox.state is not SandboxState.RUNNING or sandbox.gateway_url is None:
                 raise await self._failure(sandbox, _ending(sandbox))
-            gateway = self._gateway_of(sandbox.id, sandbox.gateway_url)
+            gateway = self.gateway_of(sandbox.id, sandbox.gateway_url)
             for _ in range(INSPECT_EVERY):
                 if await gateway.is_started():
                     return sandbox.gateway_url
@@ -92,7 +88,7 @@ class Readiness:
         ends_s = time.monotonic() + AWAY_TIMEOUT_S
         while True:
             try:
-                return await self._engine.inspect(sandbox.id)
+                return await self.engine.inspect(sandbox.id)
             except (EngineSilent, NodeUnreachable):
                 if time.monotonic() >= ends_s:
                     raise
@@ -100,7 +96,7 @@ class Readiness:
 
     async def _failure(self, sandbox: SandboxInfo, what: str) -> BootFailed:
         try:
-            lines = significant_lines(await self._engine.log_tail(sandbox.id, LOG_LINES))
+            lines = significant_lines(await self.engine.log_tail(sandbox.id, LOG_LINES))
         except EngineUnavailable as unavailable:
             return BootFailed(f"The sandbox {what}. {unavailable}")
         quote = f" Its log says: {' | '.join(lines)}" if lines else " Its log says nothing."
@@ -111,7 +107,7 @@ class Readiness:
     async def _is_disk_full(self, sandbox: SandboxInfo) -> bool:
         # The engine keeps the log on the same disk, so it may have had no room for the reason.
         try:
-            return await self._engine.disk_free_bytes(sandbox.id) < MIN_FREE_DISK_BYTES
+            return await self.engine.disk_free_bytes(sandbox.id) < MIN_FREE_DISK_BYTES
         except (EngineUnavailable, ImageMissing, SandboxMissing) as problem:
             log.warning("sandbox %s: its disk cannot be measured: %s", sandbox.id, problem)
             return False

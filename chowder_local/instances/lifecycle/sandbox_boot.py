@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from chowder_local.core.domain import SandboxSpec
@@ -22,27 +23,17 @@ if TYPE_CHECKING:
     from chowder_local.instances.snapshots.service import Snapshots
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class SandboxBoot:
     """Boots sandboxes in the order of the queue, once there is memory for each."""
 
-    def __init__(
-        self,
-        *,
-        engine: Engine,
-        queue: BootQueue,
-        capacity: Capacity,
-        initial_configs: InitialConfigs,
-        snapshots: Snapshots,
-        egress: EgressRule,
-        readiness: Readiness,
-    ) -> None:
-        self._engine = engine
-        self._queue = queue
-        self._capacity = capacity
-        self._initial_configs = initial_configs
-        self._snapshots = snapshots
-        self._egress = egress
-        self._readiness = readiness
+    engine: Engine
+    queue: BootQueue
+    capacity: Capacity
+    initial_configs: InitialConfigs
+    snapshots: Snapshots
+    egress: EgressRule
+    readiness: Readiness
 
     async def boot(self, instance: Instance, files: Mapping[str, bytes] | None = None) -> str:
         """Creates the instance's sandbox and returns the gateway's address once it is ready.
@@ -52,14 +43,14 @@ class SandboxBoot:
         ended. Raises ChowderError.
         """
         # Waits for a copy that is in progress, and so must not hold a place in the queue yet.
-        origin = await self._snapshots.origin(instance)
-        async with self._capacity.reserve(instance.sandbox_id), self._queue.turn(instance):
+        origin = await self.snapshots.origin(instance)
+        async with self.capacity.reserve(instance.sandbox_id), self.queue.turn(instance):
             content = dict(files or {})
             if instance.first_ready_at is None:
-                config = await self._initial_configs.first(instance, origin)
+                config = await self.initial_configs.first(instance, origin)
                 content[agent_config.CONFIG_FILE] = config
-                await self._engine.remove(instance.sandbox_id)
-            elif instance.sandbox_id not in await self._engine.volumes():
+                await self.engine.remove(instance.sandbox_id)
+            elif instance.sandbox_id not in await self.engine.volumes():
                 raise SandboxMissing(
                     f"The volume {instance.sandbox_id} with the agent's files and memory is gone "
                     "from the engine. Restore a snapshot of the instance, or delete it."
@@ -67,25 +58,25 @@ class SandboxBoot:
             spec = SandboxSpec(
                 instance.sandbox_id,
                 content,
-                egress=self._egress.effective(instance),
+                egress=self.egress.effective(instance),
                 home=None if origin is None else origin.archive,
                 openclaw_version=instance.openclaw_version,
             )
-            sandbox = await self._engine.boot(spec)
+            sandbox = await self.engine.boot(spec)
             try:
-                return await self._readiness.wait(sandbox)
+                return await self.readiness.wait(sandbox)
             except BootFailed:
                 # It may be ready later: it would answer its channels' messages and call models,
                 # and it holds memory. The volume stays.
                 with contained(f"sandbox {instance.sandbox_id}: ending it after a failed boot"):
-                    await self._engine.release(instance.sandbox_id)
+                    await self.engine.release(instance.sandbox_id)
                 raise
 
     async def check(self, instance: Instance) -> None:
         """Raises the errors that a first boot would have before it is queued."""
-        await self._initial_configs.first(instance, await self._snapshots.origin(instance))
+        await self.initial_configs.first(instance, await self.snapshots.origin(instance))
 
     async def fail(self, instance: Instance, reason: str) -> None:
         """Queues a boot that fails, for an injected fault. Raises BootFailed."""
-        async with self._queue.turn(instance):
+        async with self.queue.turn(instance):
             raise BootFailed(reason)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from chowder_local.core.domain import InstanceStatus
@@ -22,45 +23,35 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class Lifecycle:
     """Stops, starts and deletes instances; one operation at a time for each instance."""
 
-    def __init__(
-        self,
-        *,
-        directory: InstanceDirectory,
-        transitions: Transitions,
-        locks: KeyedLocks,
-        sandbox_control: SandboxControl,
-        in_memory: InMemory,
-        provisioner: Provisioner,
-        on_delete: Callable[[InstanceId], None],
-    ) -> None:
-        self._directory = directory
-        self._transitions = transitions
-        self._locks = locks
-        self._sandbox_control = sandbox_control
-        self._in_memory = in_memory
-        self._provisioner = provisioner
-        self._on_delete = on_delete
+    directory: InstanceDirectory
+    transitions: Transitions
+    locks: KeyedLocks
+    sandbox_control: SandboxControl
+    in_memory: InMemory
+    provisioner: Provisioner
+    on_delete: Callable[[InstanceId], None]
 
     async def stop(self, organization_id: OrganizationId, instance_id: str) -> Instance:
         """Drains and freezes a running instance."""
-        stale = await self._directory.get_for_request(organization_id, instance_id)
-        async with self._locks.holding(stale.id):
-            instance = await self._directory.current(stale, InstanceStatus.RUNNING)
+        stale = await self.directory.get_for_request(organization_id, instance_id)
+        async with self.locks.holding(stale.id):
+            instance = await self.directory.current(stale, InstanceStatus.RUNNING)
             if instance.is_in_memory:
-                await self._sandbox_control.freeze(instance)
-            stopped = await self._transitions.to_stopped(instance)
-        return stopped or await self._directory.raise_status_changed(instance)
+                await self.sandbox_control.freeze(instance)
+            stopped = await self.transitions.to_stopped(instance)
+        return stopped or await self.directory.raise_status_changed(instance)
 
     async def start(self, organization_id: OrganizationId, instance_id: str) -> Instance:
         """Resumes a stopped instance; it accepts turns when this returns."""
-        stale = await self._directory.get_for_request(organization_id, instance_id)
-        async with self._locks.holding(stale.id):
-            instance = await self._directory.current(stale, InstanceStatus.STOPPED)
-            started = await self._transitions.to_running(await self._in_memory.wake(instance))
-        return started or await self._directory.raise_status_changed(instance)
+        stale = await self.directory.get_for_request(organization_id, instance_id)
+        async with self.locks.holding(stale.id):
+            instance = await self.directory.current(stale, InstanceStatus.STOPPED)
+            started = await self.transitions.to_running(await self.in_memory.wake(instance))
+        return started or await self.directory.raise_status_changed(instance)
 
     async def delete(self, organization_id: OrganizationId, instance_id: str) -> None:
         """Destroys the sandbox with its data; the row stays as `terminated`.
@@ -68,14 +59,14 @@ class Lifecycle:
         If the engine does not answer, the agent can neither be reached nor reach a model, and the
         reconciler destroys it as soon as the engine is back.
         """
-        stale = await self._directory.get_for_request(organization_id, instance_id)
-        async with self._locks.holding(stale.id):
-            await self._provisioner.abandon(stale.id)
+        stale = await self.directory.get_for_request(organization_id, instance_id)
+        async with self.locks.holding(stale.id):
+            await self.provisioner.abandon(stale.id)
             # The row first: if the server dies before the sandbox is gone, the reconciler goes on.
-            instance = await self._transitions.to_terminated(stale) or stale
-            self._on_delete(instance.id)
+            instance = await self.transitions.to_terminated(stale) or stale
+            self.on_delete(instance.id)
             try:
-                await self._sandbox_control.remove(instance.sandbox_id)
+                await self.sandbox_control.remove(instance.sandbox_id)
             except EngineSilent as silent:
                 # Another request would do no more than the reconciler does by itself.
                 log.warning(
@@ -86,7 +77,7 @@ class Lifecycle:
 
     async def withdraw(self, instance: Instance) -> None:
         """Deletes an instance whose id no client has received."""
-        async with self._locks.holding(instance.id):
-            await self._provisioner.abandon(instance.id)
-            await self._transitions.to_terminated(instance)
-            await self._sandbox_control.discard(instance.sandbox_id)
+        async with self.locks.holding(instance.id):
+            await self.provisioner.abandon(instance.id)
+            await self.transitions.to_terminated(instance)
+            await self.sandbox_control.discard(instance.sandbox_id)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from chowder_local.core.domain import SandboxState
@@ -25,27 +25,17 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class Waking:
     """Lets the sandbox of a stopped instance accept turns again."""
 
-    def __init__(
-        self,
-        *,
-        engine: Engine,
-        sandbox_boot: SandboxBoot,
-        rehydration: Rehydration,
-        readiness: Readiness,
-        drain: Drain,
-        egress: EgressRule,
-        events: Events,
-    ) -> None:
-        self._engine = engine
-        self._sandbox_boot = sandbox_boot
-        self._rehydration = rehydration
-        self._readiness = readiness
-        self._drain = drain
-        self._egress = egress
-        self._events = events
+    engine: Engine
+    sandbox_boot: SandboxBoot
+    rehydration: Rehydration
+    readiness: Readiness
+    drain: Drain
+    egress: EgressRule
+    events: Events
 
     async def wake(self, instance: Instance) -> Instance:
         """The instance once it accepts turns: perhaps in another sandbox, with its address.
@@ -53,27 +43,27 @@ class Waking:
         Its row has the sandbox, but not the address. Raises ChowderError, and EngineSilent as soon
         as the engine is away.
         """
-        async with watched(self._engine.version):
+        async with watched(self.engine.version):
             return await self._wake(instance)
 
     async def _wake(self, instance: Instance) -> Instance:
-        sandbox = await self._engine.inspect(instance.sandbox_id)
-        if not self._egress.fits(instance, sandbox):
+        sandbox = await self.engine.inspect(instance.sandbox_id)
+        if not self.egress.fits(instance, sandbox):
             # A container's networks are set when it is created, so this needs another one.
             return await self._bring_back(instance)
         if sandbox.state is SandboxState.PAUSED:
-            await self._engine.unpause(instance.sandbox_id)
-            self._events.publish(
+            await self.engine.unpause(instance.sandbox_id)
+            self.events.publish(
                 EventType.SANDBOX_RESUMED,
                 instance.organization_id,
                 instance.id,
                 sandbox_id=instance.sandbox_id,
             )
-            sandbox = await self._engine.inspect(instance.sandbox_id)
+            sandbox = await self.engine.inspect(instance.sandbox_id)
         if sandbox.state is SandboxState.RUNNING:
             try:
-                await self._drain.resume(instance, sandbox.gateway_url)
-                return replace(instance, gateway_url=await self._readiness.wait(sandbox))
+                await self.drain.resume(instance, sandbox.gateway_url)
+                return replace(instance, gateway_url=await self.readiness.wait(sandbox))
             except (GatewayUnavailable, RpcRefused, BootFailed) as reason:
                 log.warning(
                     "instance %s: resuming failed, is booted again: %s", instance.id, reason
@@ -82,6 +72,6 @@ class Waking:
         return await self._bring_back(instance)
 
     async def _bring_back(self, instance: Instance) -> Instance:
-        if (moved := await self._rehydration.move(instance)) is not None:
+        if (moved := await self.rehydration.move(instance)) is not None:
             return moved
-        return replace(instance, gateway_url=await self._sandbox_boot.boot(instance))
+        return replace(instance, gateway_url=await self.sandbox_boot.boot(instance))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from chowder_local.core import request_context
@@ -20,58 +21,49 @@ log = logging.getLogger(__name__)
 MB = 1024 * 1024
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class DiskWatch:
     """Checks running instances, one at a time; stopped ones cannot grow."""
 
-    def __init__(
-        self,
-        *,
-        instances: InstanceQueries,
-        transitions: Transitions,
-        engine: Engine,
-        locks: KeyedLocks,
-        limit_mb: int,
-        interval_s: float,
-    ) -> None:
-        self._instances = instances
-        self._transitions = transitions
-        self._engine = engine
-        self._locks = locks
-        self._limit_mb = limit_mb
-        self._interval_s = interval_s
+    instances: InstanceQueries
+    transitions: Transitions
+    engine: Engine
+    locks: KeyedLocks
+    limit_mb: int
+    interval_s: float
 
     async def run(self) -> None:
         """Checks at intervals, until cancelled."""
-        await every(self._interval_s, "checking disk use", self.check)
+        await every(self.interval_s, "checking disk use", self.check)
 
     async def check(self) -> None:
         """Checks every running instance once, and ends those over the limit."""
-        for listed in await self._instances.running_or_provisioning():
+        for listed in await self.instances.running_or_provisioning():
             with (
                 request_context.for_instance(listed.id),
                 contained(f"instance {listed.id}: checking its disk use"),
             ):
                 # Those before it took a while, in which it may have moved to another sandbox.
-                instance = await self._instances.get(listed.id)
+                instance = await self.instances.get(listed.id)
                 if instance is None or not instance.is_in_memory:
                     continue
-                used = await self._engine.disk_bytes(instance.sandbox_id, self._limit_mb * MB)
-                if used > self._limit_mb * MB:
+                used = await self.engine.disk_bytes(instance.sandbox_id, self.limit_mb * MB)
+                if used > self.limit_mb * MB:
                     await self._end(instance)
 
     async def _end(self, measured: Instance) -> None:
-        async with self._locks.holding(measured.id):
-            instance = await self._instances.get(measured.id)
+        async with self.locks.holding(measured.id):
+            instance = await self.instances.get(measured.id)
             if instance is None or instance.sandbox_id != measured.sandbox_id:
                 return
             # The row first: the reconciler boots ended sandboxes of `running` instances again.
-            ended = await self._transitions.to_error(
+            ended = await self.transitions.to_error(
                 measured,
-                f"The agent's files take more than the {self._limit_mb} MB of disk that it "
+                f"The agent's files take more than the {self.limit_mb} MB of disk that it "
                 "may use (CHOWDER_DISK_LIMIT_MB), so it was ended. They are kept on the "
                 f"volume {instance.sandbox_id} until it is deleted.",
                 gateway_url=None,
             )
             if ended is not None:
                 log.warning("instance %s: ended, because it exceeds its disk quota", instance.id)
-                await self._engine.release(instance.sandbox_id)
+                await self.engine.release(instance.sandbox_id)

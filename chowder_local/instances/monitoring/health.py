@@ -50,71 +50,61 @@ class _EngineProbe:
     shortcuts_off: dict[str, str] | None
 
 
+@dataclass(eq=False, repr=False)
 class Health:
     """Reports on the parts of the server. Reads the store each time.
 
     Asks the engine at most once a second, because requests for health need no key.
     """
 
-    def __init__(
-        self,
-        facts: ServerFacts,
-        engine: Engine,
-        find_misfits: Callable[[], Awaitable[Mapping[str, str]]],
-        instances: InstanceQueries,
-        warm_queries: WarmSandboxQueries,
-        pool: WarmPool,
-        provisioner: Provisioner,
-        boot_queue: BootQueue,
-        capacity: Capacity,
-        clock: Callable[[], datetime],
-    ) -> None:
-        self._facts = facts
-        self._engine = engine
-        self._find_misfits = find_misfits
-        self._instances = instances
-        self._warm_queries = warm_queries
-        self._pool = pool
-        self._provisioner = provisioner
-        self._boot_queue = boot_queue
-        self._capacity = capacity
-        self._clock = clock
+    facts: ServerFacts
+    engine: Engine
+    find_misfits: Callable[[], Awaitable[Mapping[str, str]]]
+    instances: InstanceQueries
+    warm_queries: WarmSandboxQueries
+    pool: WarmPool
+    provisioner: Provisioner
+    boot_queue: BootQueue
+    capacity: Capacity
+    clock: Callable[[], datetime]
+
+    def __post_init__(self) -> None:
         self._probe: _EngineProbe | None = None
         self._probing = asyncio.Lock()
 
     async def report(self) -> dict[str, Any]:
         """`status` is `ok`, or `degraded` while no agent could boot: see the `engine`'s `error`."""
         probe = await self._engine_probe()
-        facts = asdict(self._facts)
+        facts = asdict(self.facts)
         relay_url = facts.pop("relay_url")
         return {
             "status": "ok" if probe.engine["error"] is None else "degraded",
             **facts,
-            "started_at": self._facts.started_at.isoformat(),
+            "started_at": self.facts.started_at.isoformat(),
             "engine": dict(probe.engine),
             "shortcuts_off": probe.shortcuts_off,
             "relay": {"url": relay_url},
             "places": probe.limit,
-            "nodes": [asdict(node) for node in self._engine.nodes()],
+            "nodes": [asdict(node) for node in self.engine.nodes()],
             "boots": {
-                "in_progress": self._provisioner.in_progress_count,
-                "queued": self._boot_queue.length,
+                "in_progress": self.provisioner.in_progress_count,
+                "queued": self.boot_queue.length,
             },
             "pool": {
-                "size": self._pool.size,
+                "size": self.pool.size,
                 "ready": await self._warm_count(),
-                "error": self._pool.problem,
+                "error": self.pool.problem,
             },
             "instances": {
-                str(status): count for status, count in (await self._instances.counts()).items()
+                str(status): count for status, count in (await self.instances.counts()).items()
             },
-            "hibernated": await self._instances.hibernated_count(),
+            "hibernated": await self.instances.hibernated_count(),
         }
 
     async def _engine_probe(self) -> _EngineProbe:
         # Requests that come during a probe wait for it.
         async with self._probing:
-            if self._probe is None or self._clock() - self._probe.at >= PROBE_MAX_AGE:
+            if self._probe is None or self.clock() - self._probe.at >= PROBE_MAX_AGE:
                 self._probe = await self._probe_engine()
             return self._probe
 
@@ -122,30 +112,30 @@ class Health:
         engine: dict[str, Any] = {"reachable": True, "version": None, "error": None}
         limit, shortcuts_off = None, None
         try:
-            engine["version"] = await self._engine.version()
-            limit = await self._capacity.limit()
-            await self._engine.check_image()
-            shortcuts_off = dict(await self._find_misfits())
+            engine["version"] = await self.engine.version()
+            limit = await self.capacity.limit()
+            await self.engine.check_image()
+            shortcuts_off = dict(await self.find_misfits())
         except (ImageMissing, EngineDiskFull) as missing:
             engine["error"] = str(missing)
         except EngineUnavailable as unavailable:
             engine |= {"reachable": False, "error": str(unavailable)}
-        return _EngineProbe(self._clock(), engine, limit, shortcuts_off)
+        return _EngineProbe(self.clock(), engine, limit, shortcuts_off)
 
     async def figures(self) -> Figures:
         """The state as metrics, without a call to the engine, which may be slow."""
         return Figures(
-            version=self._facts.version,
-            started_at_s=self._facts.started_at.timestamp(),
-            instances={str(k): n for k, n in (await self._instances.counts()).items()},
-            instances_hibernated=await self._instances.hibernated_count(),
+            version=self.facts.version,
+            started_at_s=self.facts.started_at.timestamp(),
+            instances={str(k): n for k, n in (await self.instances.counts()).items()},
+            instances_hibernated=await self.instances.hibernated_count(),
             warm_sandboxes_ready=await self._warm_count(),
-            boots_in_progress=self._provisioner.in_progress_count,
-            boots_queued=self._boot_queue.length,
-            engine_failures=self._engine.failure_count,
-            nodes={node.name: node.sandboxes for node in self._engine.nodes()},
-            nodes_linked=sum(node.is_linked for node in self._engine.nodes()),
+            boots_in_progress=self.provisioner.in_progress_count,
+            boots_queued=self.boot_queue.length,
+            engine_failures=self.engine.failure_count,
+            nodes={node.name: node.sandboxes for node in self.engine.nodes()},
+            nodes_linked=sum(node.is_linked for node in self.engine.nodes()),
         )
 
     async def _warm_count(self) -> int:
-        return sum(each.gateway_url is not None for each in await self._warm_queries.all())
+        return sum(each.gateway_url is not None for each in await self.warm_queries.all())

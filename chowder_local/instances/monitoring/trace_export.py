@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -40,16 +41,17 @@ QUEUE_SIZE = 16_384
 """Spans that wait for the collector; with more, the SDK drops the oldest."""
 
 
+@dataclass(eq=False, repr=False)
 class TraceExport:
     """Exports turns in a thread of its own, so that no message waits for a collector."""
 
-    def __init__(
-        self, provider: TracerProvider, call_log: CallLog, *, has_content: bool = False
-    ) -> None:
-        self._provider = provider
-        self._tracer = provider.get_tracer(SERVICE, __version__)
-        self._call_log = call_log
-        self._has_content = has_content
+    provider: TracerProvider
+    call_log: CallLog
+    _: KW_ONLY
+    has_content: bool = False
+
+    def __post_init__(self) -> None:
+        self._tracer = self.provider.get_tracer(SERVICE, __version__)
         self._thread = ThreadPoolExecutor(1, "trace-export")
 
     @classmethod
@@ -71,12 +73,12 @@ class TraceExport:
     def close(self) -> None:
         """Sends what waits; blocks."""
         self._thread.shutdown()
-        self._provider.shutdown()
+        self.provider.shutdown()
 
     def turn(self, turn: TracedTurn) -> None:
         """Exports a turn that has ended."""
         # The log may soon drop the calls.
-        found = (self._call_log.find(each) for each in turn.exchange_ids)
+        found = (self.call_log.find(each) for each in turn.exchange_ids)
         calls = [each for each in found if each is not None]
         self._thread.submit(self._export, turn, calls)
 
@@ -118,7 +120,7 @@ class TraceExport:
     def _step(self, turn: TracedTurn, step: Step, call: LoggedCall, parent: Context) -> None:
         is_tool = step.kind is StepKind.TOOL
         attributes = _tool(step) if is_tool else _model_call(step, call)
-        if self._has_content:
+        if self.has_content:
             attributes |= _tool_content(step) if is_tool else _content(call)
         name = f"execute_tool {step.name}" if is_tool else f"chat {step.name}"
         kind = SpanKind.INTERNAL if is_tool else SpanKind.CLIENT

@@ -46,15 +46,15 @@ class Gauge:
             self.cpu.append(max(0.0, usage.cpu_s - last.cpu_s) / (usage.at_s - last.at_s))
 
 
+@dataclass(eq=False, repr=False)
 class UsageSamples:
     """Samples once for all viewers; without viewers, the engine is not asked."""
 
-    def __init__(
-        self, engine: Engine, instances: InstanceQueries, interval_s: float = INTERVAL_S
-    ) -> None:
-        self._engine = engine
-        self._instances = instances
-        self._interval_s = interval_s
+    engine: Engine
+    instances: InstanceQueries
+    interval_s: float = INTERVAL_S
+
+    def __post_init__(self) -> None:
         self._gauges: dict[InstanceId, Gauge] = {}
         self._rounds = ChangeSignal()
         self._has_viewers = asyncio.Event()
@@ -98,12 +98,12 @@ class UsageSamples:
                 # The loop survives a defect in one round: the next may succeed.
                 log.exception("sampling the usage of agents failed unexpectedly")
             self._rounds.notify()
-            await asyncio.sleep(self._interval_s)
+            await asyncio.sleep(self.interval_s)
 
     async def read(self) -> None:
         """Samples every running agent once; drops the samples of all others."""
-        running = await self._instances.running()
-        usages = await self._engine.usage(list(running.values()))
+        running = await self.instances.running()
+        usages = await self.engine.usage(list(running.values()))
         self._gauges = {
             instance_id: self._gauges.get(instance_id, Gauge())
             for instance_id, sandbox_id in running.items()

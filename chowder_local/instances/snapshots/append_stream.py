@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
 from chowder_local.core.errors.sandboxes import SandboxMissing
@@ -15,17 +16,19 @@ STEP_BYTES = 256 * 1024
 """Readers are notified after at least so many new bytes."""
 
 
+@dataclass(eq=False, repr=False)
 class AppendStream:
     """Appends to a file through `write`; `chunks` reads all of it from the beginning meanwhile."""
 
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
+    file: IO[bytes]
+
+    def __post_init__(self) -> None:
         self._changed = threading.Condition()
         self._written = self._readable = 0
         self._is_whole: bool | None = None
 
     def write(self, content: bytes) -> int:
-        count = self._file.write(content)
+        count = self.file.write(content)
         self._written += count
         if self._written - self._readable >= STEP_BYTES:
             self._publish()
@@ -65,7 +68,7 @@ class AppendStream:
             return self._readable - position
 
     def _publish(self) -> None:
-        self._file.flush()
+        self.file.flush()
         with self._changed:
             self._readable = self._written
             self._changed.notify_all()

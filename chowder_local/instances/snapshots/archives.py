@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
 from chowder_local.core.domain import SnapshotId
@@ -19,16 +20,18 @@ if TYPE_CHECKING:
 RAW, PART, WHOLE = ".raw", ".part", ".tar"
 
 
+@dataclass(eq=False, repr=False)
 class Archives:
     """One archive for each snapshot, and the files that it is written from; all calls block."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    folder: Path
+
+    def __post_init__(self) -> None:
         self._streams: dict[SnapshotId, AppendStream] = {}
 
     def path(self, snapshot_id: SnapshotId) -> Path:
         """The path of a snapshot's archive, whether it exists or not."""
-        return self._folder / f"{snapshot_id}{WHOLE}"
+        return self.folder / f"{snapshot_id}{WHOLE}"
 
     def raw(self, snapshot_id: SnapshotId) -> Path:
         """A new file for an uploaded archive. Raises DataDirUnusable."""
@@ -77,7 +80,7 @@ class Archives:
 
     def keep(self, snapshot_id: SnapshotId) -> None:
         """Makes what was written the snapshot's archive, durably. Raises DataDirUnusable."""
-        part = self._folder / f"{snapshot_id}{PART}"
+        part = self.folder / f"{snapshot_id}{PART}"
         with _explained_errors(part), part.open("r+b") as file:
             os.fsync(file.fileno())
             part.replace(self.path(snapshot_id))
@@ -98,30 +101,30 @@ class Archives:
 
     def remove(self, snapshot_id: SnapshotId) -> None:
         """Removes all files of a snapshot. Raises DataDirUnusable."""
-        with _explained_errors(self._folder):
+        with _explained_errors(self.folder):
             for suffix in (WHOLE, RAW, PART):
                 with suppress(FileNotFoundError):
-                    (self._folder / f"{snapshot_id}{suffix}").unlink()
+                    (self.folder / f"{snapshot_id}{suffix}").unlink()
         self._streams.pop(snapshot_id, None)
 
     def ids(self) -> set[SnapshotId]:
         """The snapshots that have files."""
-        if not self._folder.is_dir():
+        if not self.folder.is_dir():
             return set()
-        with _explained_errors(self._folder):
-            return {SnapshotId(path.name.partition(".")[0]) for path in self._folder.iterdir()}
+        with _explained_errors(self.folder):
+            return {SnapshotId(path.name.partition(".")[0]) for path in self.folder.iterdir()}
 
     def _open(self, snapshot_id: SnapshotId) -> IO[bytes]:
         # In this order, because `keep` may rename the first to the second meanwhile.
         for suffix in (PART, WHOLE):
             with suppress(FileNotFoundError):
-                return (self._folder / f"{snapshot_id}{suffix}").open("rb")
+                return (self.folder / f"{snapshot_id}{suffix}").open("rb")
         raise SandboxMissing("The copy that the agent was to be created from is gone.")
 
     def _create(self, snapshot_id: SnapshotId, suffix: str) -> Path:
-        with _explained_errors(self._folder):
-            self._folder.mkdir(mode=0o700, exist_ok=True)
-            path = self._folder / f"{snapshot_id}{suffix}"
+        with _explained_errors(self.folder):
+            self.folder.mkdir(mode=0o700, exist_ok=True)
+            path = self.folder / f"{snapshot_id}{suffix}"
             # Created with its mode, which opening it for writing then keeps.
             path.touch(mode=0o600)
         return path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -17,17 +18,17 @@ if TYPE_CHECKING:
     from chowder_local.store.sessions import SessionQueries
 
 
+@dataclass(eq=False, repr=False)
 class ConversationRecords:
     """Reads and writes session names and histories; the texts are in the agent's home."""
 
-    def __init__(self, sessions: SessionQueries, histories: ConversationHistoryQueries) -> None:
-        self._sessions = sessions
-        self._histories = histories
+    sessions: SessionQueries
+    histories: ConversationHistoryQueries
 
     async def read(self, instance_id: InstanceId) -> dict[str, Any]:
         """The `sessions` and `histories` of a snapshot's content."""
-        sessions = await self._sessions.of_instance(instance_id)
-        histories = await self._histories.of_instance(instance_id)
+        sessions = await self.sessions.of_instance(instance_id)
+        histories = await self.histories.of_instance(instance_id)
         return {
             "sessions": [
                 {
@@ -43,11 +44,11 @@ class ConversationRecords:
     async def write(self, instance_id: InstanceId, content: Mapping[str, Any]) -> None:
         """Replaces an instance's records by those of a snapshot's content."""
         histories = content.get("histories") or {}
-        await self._histories.replace(
+        await self.histories.replace(
             instance_id,
             {key: ConversationHistory.from_json(each) for key, each in histories.items()},
         )
-        await self._sessions.replace(
+        await self.sessions.replace(
             instance_id,
             [
                 NamedSession(

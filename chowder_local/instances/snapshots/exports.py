@@ -8,7 +8,7 @@ import logging
 import tarfile
 import uuid
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from importlib import resources
 from itertools import islice
 from typing import IO, TYPE_CHECKING, Annotated, Any, Self, TypeVar
@@ -110,25 +110,19 @@ class Export:
     chunks: AsyncGenerator[bytes, None]
 
 
+@dataclass(eq=False, repr=False)
 class Exports:
     """Writes and reads archives: a manifest, then the home."""
 
-    def __init__(
-        self,
-        snapshots: Snapshots,
-        forks: Forks,
-        *,
-        made_by: str,
-        versions: OpenclawVersions,
-        clock: Callable[[], datetime],
-        allows: Allows,
-    ) -> None:
-        self._snapshots = snapshots
-        self._forks = forks
-        self._made_by = made_by
-        self._versions = versions
-        self._clock = clock
-        self._allows = allows
+    snapshots: Snapshots
+    forks: Forks
+    _: KW_ONLY
+    made_by: str
+    versions: OpenclawVersions
+    clock: Callable[[], datetime]
+    allows: Allows
+
+    def __post_init__(self) -> None:
         program = resources.files("chowder_local.openclaw.programs") / "scrub.py"
         self._scrub = program.read_text("utf-8")
 
@@ -156,8 +150,8 @@ class Exports:
         ConfigRefused for its overrides, InstanceLimitReached if the tier allows no more.
         """
         snapshot_id = SnapshotId(str(uuid.uuid4()))
-        with self._snapshots.using(snapshot_id):
-            raw = await asyncio.to_thread(self._snapshots.archives.raw, snapshot_id)
+        with self.snapshots.using(snapshot_id):
+            raw = await asyncio.to_thread(self.snapshots.archives.raw, snapshot_id)
             try:
                 with raw.open("r+b") as file:
                     await _receive(body, file, max_bytes)
@@ -165,30 +159,30 @@ class Exports:
                     version = await self._version_for(manifest.openclaw_version)
                     content = await asyncio.to_thread(_content, manifest)
                     content["openclaw_version"] = version
-                    await self._snapshots.add(
+                    await self.snapshots.add(
                         Snapshot(
                             id=snapshot_id,
                             organization_id=organization_id,
                             model_provider=manifest.model_provider,
-                            created_at=self._clock(),
+                            created_at=self.clock(),
                             name=manifest.name,
                             is_kept=False,
                             egress=manifest.egress,
                         )
                     )
-                    snapshot = await self._snapshots.import_archive(snapshot_id, file, content)
+                    snapshot = await self.snapshots.import_archive(snapshot_id, file, content)
             finally:
                 await asyncio.to_thread(raw.unlink, missing_ok=True)
-            return await self._forks.make(snapshot, name or manifest.name)
+            return await self.forks.make(snapshot, name or manifest.name)
 
     async def _version_for(self, release: str) -> str:
         """The `openclaw_version` for an agent that was exported from a release."""
-        if not is_release(release) or release == self._versions.default:
+        if not is_release(release) or release == self.versions.default:
             return DEFAULT_VERSION
         try:
-            await self._versions.check(release)
+            await self.versions.check(release)
         except VersionUnavailable as unavailable:
-            if self._versions.is_newer(release, DEFAULT_VERSION):
+            if self.versions.is_newer(release, DEFAULT_VERSION):
                 raise ArchiveRefused(
                     "an older OpenClaw does not read what a newer one has written, and "
                     f"{str(unavailable)[0].lower()}{str(unavailable)[1:]}"
@@ -200,14 +194,14 @@ class Exports:
     async def _archive(self, instance: Instance) -> AsyncGenerator[bytes, None]:
         """The size in digits, then the archive."""
         is_wanted = sanitize.is_exported
-        if not await self._allows(EXPORTS, instance.openclaw_version):
+        if not await self.allows(EXPORTS, instance.openclaw_version):
             is_wanted = sanitize.is_in_workspace
         async with AsyncExitStack() as stack:
             snapshot = await stack.enter_async_context(
-                self._snapshots.capture(instance, is_wanted=is_wanted)
+                self.snapshots.capture(instance, is_wanted=is_wanted)
             )
-            snapshot = await self._snapshots.rework(snapshot, self._scrub)
-            path = self._snapshots.archives.path(snapshot.id)
+            snapshot = await self.snapshots.rework(snapshot, self._scrub)
+            path = self.snapshots.archives.path(snapshot.id)
             file = await asyncio.to_thread(path.open, "rb")
             stack.callback(file.close)
             head = await asyncio.to_thread(self._head, instance, snapshot)
@@ -225,8 +219,8 @@ class Exports:
             {
                 "format": FORMAT,
                 "version": VERSION,
-                "made_by": self._made_by,
-                "openclaw_version": self._versions.release(instance.openclaw_version),
+                "made_by": self.made_by,
+                "openclaw_version": self.versions.release(instance.openclaw_version),
                 "made_at": snapshot.created_at,
                 "name": instance.name,
                 "model_provider": snapshot.model_provider,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from chowder_local.core.domain import DEFAULT_VERSION, SnapshotId
@@ -15,20 +16,14 @@ if TYPE_CHECKING:
     from chowder_local.instances.snapshots.service import Snapshots
 
 
+@dataclass(eq=False, repr=False)
 class Forks:
     """Creates instances from snapshots; their sandboxes are allocated as for new ones."""
 
-    def __init__(
-        self,
-        snapshots: Snapshots,
-        creation: InstanceCreation,
-        lifecycle: Lifecycle,
-        events: Events,
-    ) -> None:
-        self._snapshots = snapshots
-        self._creation = creation
-        self._lifecycle = lifecycle
-        self._events = events
+    snapshots: Snapshots
+    creation: InstanceCreation
+    lifecycle: Lifecycle
+    events: Events
 
     async def fork(self, instance: Instance, name: str) -> Instance:
         """A new instance, `provisioning`, with a copy of this one's present state.
@@ -42,12 +37,12 @@ class Forks:
             forks.append(await self.make(snapshot, name))
 
         try:
-            async with self._snapshots.capture(instance, meanwhile=make):
+            async with self.snapshots.capture(instance, meanwhile=make):
                 return forks[0]
         except BaseException:
             # No client gets its id, whether the copy fails or the request or the server ends.
             for each in forks:
-                await self._lifecycle.withdraw(each)
+                await self.lifecycle.withdraw(each)
             raise
 
     async def fork_snapshot(
@@ -57,13 +52,13 @@ class Forks:
 
         Raises SnapshotNotFound, VersionUnavailable, InstanceLimitReached.
         """
-        with self._snapshots.using(SnapshotId(snapshot_id)):
-            snapshot = await self._snapshots.get(organization_id, snapshot_id)
+        with self.snapshots.using(SnapshotId(snapshot_id)):
+            snapshot = await self.snapshots.get(organization_id, snapshot_id)
             return await self.make(snapshot, name)
 
     async def make(self, snapshot: Snapshot, name: str) -> Instance:
         """As `fork_snapshot`, from a snapshot that is in use."""
-        fork = await self._creation.add(
+        fork = await self.creation.add(
             snapshot.organization_id,
             name=name,
             model_provider=snapshot.model_provider,
@@ -72,7 +67,7 @@ class Forks:
             openclaw_version=snapshot.openclaw_version or DEFAULT_VERSION,
             origin_snapshot_id=snapshot.id,
         )
-        self._events.publish(
+        self.events.publish(
             EventType.INSTANCE_FORKED,
             fork.organization_id,
             fork.id,

@@ -62,12 +62,12 @@ class HomeCopy:
         return Origin(self.archives.path(self.copy_id), transfer.read_config(home.config))
 
 
+@dataclass(eq=False, repr=False)
 class HomeCopies:
     """Copies homes beside the archives of snapshots, which a crash leaves to be cleared."""
 
-    def __init__(self, engine: Engine, snapshots: Snapshots) -> None:
-        self._engine = engine
-        self._snapshots = snapshots
+    engine: Engine
+    snapshots: Snapshots
 
     @asynccontextmanager
     async def open(self, instance: Instance) -> AsyncIterator[HomeCopy]:
@@ -77,7 +77,7 @@ class HomeCopies:
         the copy then raises ArchiveRefused.
         """
         copy_id, begun = SnapshotId(str(uuid.uuid4())), asyncio.Event()
-        archives, loop = self._snapshots.archives, asyncio.get_running_loop()
+        archives, loop = self.snapshots.archives, asyncio.get_running_loop()
         fill = partial(
             archives.fill,
             copy_id,
@@ -87,11 +87,11 @@ class HomeCopies:
             max_bytes=MAX_BYTES,
             begun=partial(loop.call_soon_threadsafe, begun.set),
         )
-        with self._snapshots.using(copy_id):
+        with self.snapshots.using(copy_id):
             copy = HomeCopy(archives, copy_id, begun, loop.create_future())
             try:
                 async with owned_tasks() as group:
-                    group.create_task(copy.make(self._engine.read_home(instance.sandbox_id, fill)))
+                    group.create_task(copy.make(self.engine.read_home(instance.sandbox_id, fill)))
                     yield copy
             finally:
                 await asyncio.to_thread(archives.remove, copy_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from chowder_local.core import request_context
@@ -32,29 +33,20 @@ AWAY_S = 60.0
 """A machine that is cut off freezes its agents after 20 seconds, so no agent runs twice."""
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class Recovery:
     """Restores running instances from their latest snapshots, once their machine is away."""
 
-    def __init__(
-        self,
-        *,
-        instances: InstanceQueries,
-        engine: Engine,
-        snapshots: Snapshots,
-        restores: Restores,
-        histories: ConversationHistoryQueries,
-        sessions: SessionQueries,
-        events: Events,
-        clock: Callable[[], datetime],
-    ) -> None:
-        self._instances = instances
-        self._engine = engine
-        self._snapshots = snapshots
-        self._restores = restores
-        self._histories = histories
-        self._sessions = sessions
-        self._events = events
-        self._clock = clock
+    instances: InstanceQueries
+    engine: Engine
+    snapshots: Snapshots
+    restores: Restores
+    histories: ConversationHistoryQueries
+    sessions: SessionQueries
+    events: Events
+    clock: Callable[[], datetime]
+
+    def __post_init__(self) -> None:
         self._away_since: dict[SandboxId, datetime] = {}
 
     async def run(self) -> None:
@@ -66,12 +58,12 @@ class Recovery:
 
         What the machine has of it is removed once it is back, as it belongs to no instance then.
         """
-        if not self._engine.nodes():
+        if not self.engine.nodes():
             return
-        now = self._clock()
+        now = self.clock()
         self._away_since = {
             sandbox_id: self._away_since.get(sandbox_id, now)
-            for sandbox_id, info in (await self._engine.sandboxes()).items()
+            for sandbox_id, info in (await self.engine.sandboxes()).items()
             if info.state is SandboxState.UNREACHABLE
         }
         for sandbox_id, since in self._away_since.items():
@@ -80,16 +72,16 @@ class Recovery:
                     await self._restore(sandbox_id)
 
     async def _restore(self, sandbox_id: SandboxId) -> None:
-        instance = await self._instances.by_sandbox(sandbox_id)
+        instance = await self.instances.by_sandbox(sandbox_id)
         if instance is None or instance.status is not InstanceStatus.RUNNING:
             return
         with request_context.for_instance(instance.id):
-            if not (snapshots := await self._snapshots.of_instance(instance.id)):
+            if not (snapshots := await self.snapshots.of_instance(instance.id)):
                 return
             latest = snapshots[-1]
-            node = self._engine.node_of(sandbox_id)
-            lost = await self._histories.lose_unsaved(instance.id, latest.frozen_at)
-            named = await self._sessions.of_instance(instance.id)
+            node = self.engine.node_of(sandbox_id)
+            lost = await self.histories.lose_unsaved(instance.id, latest.frozen_at)
+            named = await self.sessions.of_instance(instance.id)
             log.warning(
                 "instance %s: its machine %s is away; restored as of %s, without %d messages",
                 instance.id,
@@ -97,10 +89,10 @@ class Recovery:
                 latest.frozen_at,
                 lost.total(),
             )
-            await self._restores.restore(
+            await self.restores.restore(
                 instance.organization_id, instance, latest.id, keeps_turns=True
             )
-            self._events.publish(
+            self.events.publish(
                 EventType.INSTANCE_RECOVERED,
                 instance.organization_id,
                 instance.id,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from chowder_local.core.domain import SnapshotId
@@ -25,29 +25,18 @@ if TYPE_CHECKING:
     from chowder_local.store.conversation_histories import ConversationHistoryQueries
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class Restores:
     """Replaces an instance's sandbox by one that is created from a snapshot."""
 
-    def __init__(
-        self,
-        *,
-        snapshots: Snapshots,
-        directory: InstanceDirectory,
-        transitions: Transitions,
-        locks: KeyedLocks,
-        allocation: Allocation,
-        sandbox_control: SandboxControl,
-        histories: ConversationHistoryQueries,
-        events: Events,
-    ) -> None:
-        self._snapshots = snapshots
-        self._directory = directory
-        self._transitions = transitions
-        self._locks = locks
-        self._allocation = allocation
-        self._sandbox_control = sandbox_control
-        self._histories = histories
-        self._events = events
+    snapshots: Snapshots
+    directory: InstanceDirectory
+    transitions: Transitions
+    locks: KeyedLocks
+    allocation: Allocation
+    sandbox_control: SandboxControl
+    histories: ConversationHistoryQueries
+    events: Events
 
     async def restore(
         self,
@@ -65,28 +54,28 @@ class Restores:
         Raises SnapshotNotFound; VersionUnavailable, before any change; InstanceStateWrong if it is
         `provisioning` or `terminated`.
         """
-        with self._snapshots.using(SnapshotId(snapshot_id)):
-            snapshot = await self._snapshots.get(organization_id, snapshot_id)
+        with self.snapshots.using(SnapshotId(snapshot_id)):
+            snapshot = await self.snapshots.get(organization_id, snapshot_id)
             version = snapshot.openclaw_version or stale.openclaw_version
-            await self._allocation.check_version(version)
-            async with self._locks.holding(stale.id):
-                former = await self._directory.current(stale)
+            await self.allocation.check_version(version)
+            async with self.locks.holding(stale.id):
+                former = await self.directory.current(stale)
                 if former.status not in COPYABLE:
                     raise InstanceStateWrong(
                         former.status, "running or stopped", former.error_message
                     )
                 if not keeps_turns:
                     if former.is_in_memory:
-                        await self._sandbox_control.drain(former)
-                    await self._histories.forget_unsaved(former.id)
+                        await self.sandbox_control.drain(former)
+                    await self.histories.forget_unsaved(former.id)
                 restored = await self._replace_sandbox(former, snapshot, version)
-                self._events.publish(
+                self.events.publish(
                     EventType.INSTANCE_RESTORED,
                     restored.organization_id,
                     restored.id,
                     snapshot_id=snapshot.id,
                 )
-                await self._sandbox_control.discard(former.sandbox_id)
+                await self.sandbox_control.discard(former.sandbox_id)
         return restored
 
     async def _replace_sandbox(
@@ -95,7 +84,7 @@ class Restores:
         async def write(
             fingerprint: str | None, booting: Collection[SandboxId]
         ) -> tuple[Instance, WarmSandbox | None]:
-            replaced = await self._transitions.replace_sandbox(
+            replaced = await self.transitions.replace_sandbox(
                 former,
                 new_sandbox_id(),
                 fingerprint,
@@ -106,8 +95,8 @@ class Restores:
                 openclaw_version=version,
             )
             if replaced is None:
-                await self._directory.raise_status_changed(former)
+                await self.directory.raise_status_changed(former)
             return replaced
 
         wanted = replace(former, openclaw_version=version)
-        return await self._allocation.claim_or_boot(wanted, write)
+        return await self.allocation.claim_or_boot(wanted, write)

@@ -7,6 +7,7 @@ import logging
 import uuid
 from collections import Counter
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import IO, TYPE_CHECKING, Any
 
@@ -59,29 +60,20 @@ class _CopyProgress:
         self.ended.set()
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class Snapshots:
     """Takes, stores and removes snapshots. Writes the row first, so a crash leaves no orphans."""
 
-    def __init__(
-        self,
-        *,
-        queries: SnapshotQueries,
-        instances: InstanceQueries,
-        conversations: ConversationRecords,
-        engine: Engine,
-        archives: Archives,
-        locks: KeyedLocks,
-        sandbox_control: SandboxControl,
-        clock: Callable[[], datetime],
-    ) -> None:
-        self._queries = queries
-        self._instances = instances
-        self._conversations = conversations
-        self._engine = engine
-        self.archives = archives
-        self._locks = locks
-        self._sandbox_control = sandbox_control
-        self._clock = clock
+    queries: SnapshotQueries
+    instances: InstanceQueries
+    conversations: ConversationRecords
+    engine: Engine
+    archives: Archives
+    locks: KeyedLocks
+    sandbox_control: SandboxControl
+    clock: Callable[[], datetime]
+
+    def __post_init__(self) -> None:
         self._in_use: Counter[SnapshotId] = Counter()
         self._clearing = asyncio.Lock()
         self._used_while_clearing: set[SnapshotId] = set()
@@ -89,15 +81,15 @@ class Snapshots:
 
     async def of_instance(self, instance_id: InstanceId) -> list[Snapshot]:
         """The snapshots of an instance, oldest first."""
-        return await self._queries.of_instance(instance_id)
+        return await self.queries.of_instance(instance_id)
 
     async def of_organization(self, organization_id: OrganizationId) -> list[Snapshot]:
         """The snapshots of an organization, including those of deleted instances."""
-        return await self._queries.of_organization(organization_id)
+        return await self.queries.of_organization(organization_id)
 
     async def get(self, organization_id: OrganizationId, snapshot_id: str) -> Snapshot:
         """A kept snapshot. Raises SnapshotNotFound if the organization has none with that id."""
-        snapshot = await self._queries.get(SnapshotId(snapshot_id))
+        snapshot = await self.queries.get(SnapshotId(snapshot_id))
         if snapshot is None or snapshot.organization_id != organization_id:
             raise SnapshotNotFound
         if not (snapshot.is_kept and snapshot.is_whole):
@@ -148,7 +140,7 @@ class Snapshots:
             self.archives.fill, snapshot.id, prefix=HOME_PREFIX, is_wanted=sanitize.is_exported
         )
         async with self._forget_unless_whole(snapshot.id):
-            home = await self._engine.rework_home(program, source, fill)
+            home = await self.engine.rework_home(program, source, fill)
             return await self._finish(snapshot.id, home, snapshot.content)
 
     async def import_archive(
@@ -164,12 +156,12 @@ class Snapshots:
 
     async def add(self, snapshot: Snapshot) -> None:
         """Writes the row of a snapshot before its archive is written; call it within `using`."""
-        await self._queries.add(snapshot)
+        await self.queries.add(snapshot)
 
     async def remove(self, organization_id: OrganizationId, snapshot_id: str) -> None:
         """Removes a snapshot once no instance is being created from it. Raises SnapshotNotFound."""
         snapshot = await self.get(organization_id, snapshot_id)
-        await self._queries.release(snapshot.id)
+        await self.queries.release(snapshot.id)
         await self.clear_unneeded()
 
     @contextmanager
@@ -193,7 +185,7 @@ class Snapshots:
             return None
         if (copying := self._copying.get(instance.origin_snapshot_id)) is not None:
             await copying.ended.wait()
-        snapshot = await self._queries.get(instance.origin_snapshot_id)
+        snapshot = await self.queries.get(instance.origin_snapshot_id)
         if snapshot is None or not snapshot.is_whole:
             raise OriginMissing
         config = snapshot.content.get("config")
@@ -218,8 +210,8 @@ class Snapshots:
         """Writes the conversation records of the snapshot that an instance was created from."""
         if instance.first_ready_at is not None or instance.origin_snapshot_id is None:
             return
-        snapshot = await self._queries.get(instance.origin_snapshot_id)
-        await self._conversations.write(instance.id, {} if snapshot is None else snapshot.content)
+        snapshot = await self.queries.get(instance.origin_snapshot_id)
+        await self.conversations.write(instance.id, {} if snapshot is None else snapshot.content)
 
     async def clear_unneeded(self) -> None:
         """Removes files without rows, unfinished snapshots, and those neither kept nor needed."""
@@ -228,8 +220,8 @@ class Snapshots:
             self._used_while_clearing = set(self._in_use)
             # Files first: a row is older than its file, so a file without a row is an orphan.
             files = await asyncio.to_thread(self.archives.ids)
-            rows = await self._queries.ids()
-            unneeded = (files - rows) | (await self._queries.leftovers() if rows else set())
+            rows = await self.queries.ids()
+            unneeded = (files - rows) | (await self.queries.leftovers() if rows else set())
             for snapshot_id in unneeded:
                 if snapshot_id in self._used_while_clearing:
                     continue
@@ -239,7 +231,7 @@ class Snapshots:
 
     async def _forget(self, snapshot_id: SnapshotId) -> None:
         await asyncio.to_thread(self.archives.remove, snapshot_id)
-        await self._queries.drop(snapshot_id)
+        await self.queries.drop(snapshot_id)
 
     async def _copy(
         self,
@@ -251,8 +243,8 @@ class Snapshots:
         *,
         is_kept: bool,
     ) -> Snapshot:
-        async with self._locks.holding(stale.id), AsyncExitStack() as stillness:
-            instance = await self._instances.get(stale.id)
+        async with self.locks.holding(stale.id), AsyncExitStack() as stillness:
+            instance = await self.instances.get(stale.id)
             if instance is None:
                 raise InstanceNotFound
             if instance.status not in COPYABLE or instance.first_ready_at is None:
@@ -264,7 +256,7 @@ class Snapshots:
                 id=snapshot_id,
                 organization_id=instance.organization_id,
                 model_provider=instance.model_provider,
-                created_at=self._clock(),
+                created_at=self.clock(),
                 instance_id=instance.id,
                 name=name,
                 is_kept=is_kept,
@@ -274,20 +266,20 @@ class Snapshots:
                     "openclaw_version": instance.openclaw_version,
                 },
             )
-            await self._queries.add(snapshot)
+            await self.queries.add(snapshot)
             async with self._forget_unless_whole(snapshot_id):
-                still = stillness.enter_async_context(self._sandbox_control.frozen(instance))
+                still = stillness.enter_async_context(self.sandbox_control.frozen(instance))
                 # `meanwhile` first, because a client waits for it.
                 await (still if meanwhile is None else together(meanwhile(snapshot), still))
-                frozen_at = self._clock()
+                frozen_at = self.clock()
                 fill = partial(
                     self.archives.fill, snapshot_id,
                     prefix=HOME_PREFIX, is_wanted=is_wanted,
                     begun=self._copying[snapshot_id].begin_from_thread,
                 )  # fmt: skip
                 home, conversations = await together(
-                    self._engine.read_home(instance.sandbox_id, fill),
-                    self._conversations.read(instance.id),
+                    self.engine.read_home(instance.sandbox_id, fill),
+                    self.conversations.read(instance.id),
                 )
                 # What is answered later is not in it.
                 content = {
@@ -314,7 +306,7 @@ class Snapshots:
         await asyncio.to_thread(self.archives.keep, snapshot_id)
         if "config" not in content:
             content = {**content, "config": transfer.read_config(home.config)}
-        snapshot = await self._queries.finish(snapshot_id, home.size_bytes, content)
+        snapshot = await self.queries.finish(snapshot_id, home.size_bytes, content)
         if snapshot is None:
             raise SnapshotNotFound
         if (copying := self._copying.get(snapshot_id)) is not None:

@@ -40,22 +40,17 @@ class UpgradeFinding:
     """Whether it is no news of this release: every upgrade has it, or the present release does."""
 
 
+@dataclass(eq=False, repr=False)
 class UpgradeChecks:
     """Tells whether an instance can move to an OpenClaw release, and what it would meet."""
 
-    def __init__(
-        self,
-        versions: OpenclawVersions,
-        directory: InstanceDirectory,
-        snapshots: Snapshots,
-        initial_configs: InitialConfigs,
-        engine: Engine,
-    ) -> None:
-        self.versions = versions
-        self._directory = directory
-        self._snapshots = snapshots
-        self._initial_configs = initial_configs
-        self._engine = engine
+    versions: OpenclawVersions
+    directory: InstanceDirectory
+    snapshots: Snapshots
+    initial_configs: InitialConfigs
+    engine: Engine
+
+    def __post_init__(self) -> None:
         program = resources.files("chowder_local.openclaw.programs") / "check_upgrade.py"
         self._program = program.read_text("utf-8")
 
@@ -66,7 +61,7 @@ class UpgradeChecks:
         has that release or a newer one.
         """
         await self.versions.check(version)
-        instance = await self._directory.current(stale, InstanceStatus.RUNNING)
+        instance = await self.directory.current(stale, InstanceStatus.RUNNING)
         former, wanted = map(self.versions.release, (instance.openclaw_version, version))
         if wanted == former:
             raise UpgradeRefused(f"The instance runs OpenClaw {former} already.")
@@ -83,9 +78,9 @@ class UpgradeChecks:
         What the present release finds as well is expected. The agent goes on meanwhile. Raises as
         `Snapshots.take`, and EngineUnavailable.
         """
-        async with self._snapshots.capture(instance) as snapshot:
-            config = await self._initial_configs.of_snapshot(instance, snapshot)
-            archive = self._snapshots.archives.path(snapshot.id)
+        async with self.snapshots.capture(instance) as snapshot:
+            config = await self.initial_configs.of_snapshot(instance, snapshot)
+            archive = self.snapshots.archives.path(snapshot.id)
             known, found = [
                 await self._findings(archive, config, each)
                 for each in (instance.openclaw_version, version)
@@ -94,7 +89,7 @@ class UpgradeChecks:
         return sorted(judged, key=lambda each: (each.is_expected, each.severity != ERROR))
 
     async def _findings(self, archive: Path, config: bytes, version: str) -> list[UpgradeFinding]:
-        answer = await self._engine.examine_home(
+        answer = await self.engine.examine_home(
             self._program, archive, {CONFIG_FILE: config}, version
         )
         try:

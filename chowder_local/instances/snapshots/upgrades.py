@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from chowder_local.core.domain import UPGRADE_SNAPSHOT_PREFIX, InstanceStatus
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class Upgrades:
     """Boots an instance's volume with another release, after a snapshot of it.
 
@@ -29,24 +31,13 @@ class Upgrades:
     then. So the way back is the snapshot, which has the former `openclaw_version`.
     """
 
-    def __init__(
-        self,
-        *,
-        checks: UpgradeChecks,
-        transitions: Transitions,
-        locks: KeyedLocks,
-        snapshots: Snapshots,
-        provisioner: Provisioner,
-        sandbox_control: SandboxControl,
-        uses: InstanceUses,
-    ) -> None:
-        self._checks = checks
-        self._transitions = transitions
-        self._locks = locks
-        self._snapshots = snapshots
-        self._provisioner = provisioner
-        self._sandbox_control = sandbox_control
-        self._uses = uses
+    checks: UpgradeChecks
+    transitions: Transitions
+    locks: KeyedLocks
+    snapshots: Snapshots
+    provisioner: Provisioner
+    sandbox_control: SandboxControl
+    uses: InstanceUses
 
     async def upgrade(self, stale: Instance, version: str) -> tuple[Instance, Snapshot]:
         """The instance, `provisioning` with another release, and the snapshot to go back to.
@@ -55,20 +46,20 @@ class Upgrades:
         as `UpgradeChecks.ensure_possible`; InstanceInUse if it is answering a message; and as
         `Snapshots.take`.
         """
-        instance = await self._checks.ensure_possible(stale, version)
-        if self._uses.is_used(instance.id):
+        instance = await self.checks.ensure_possible(stale, version)
+        if self.uses.is_used(instance.id):
             raise InstanceInUse
-        name = f"{UPGRADE_SNAPSHOT_PREFIX}{self._checks.versions.release(version)}"
-        snapshot = await self._snapshots.take(instance, name)
-        async with self._locks.holding(instance.id):
-            instance = await self._checks.ensure_possible(instance, version)
+        name = f"{UPGRADE_SNAPSHOT_PREFIX}{self.checks.versions.release(version)}"
+        snapshot = await self.snapshots.take(instance, name)
+        async with self.locks.holding(instance.id):
+            instance = await self.checks.ensure_possible(instance, version)
             if instance.is_in_memory:
-                await self._sandbox_control.drain(instance)
-            upgraded = await self._transitions.to_provisioning(instance, openclaw_version=version)
+                await self.sandbox_control.drain(instance)
+            upgraded = await self.transitions.to_provisioning(instance, openclaw_version=version)
             if upgraded is None:
                 raise InstanceStateWrong(InstanceStatus.PROVISIONING, instance.status)
-            self._sandbox_control.forget(instance.sandbox_id)
-            self._provisioner.begin(upgraded)
+            self.sandbox_control.forget(instance.sandbox_id)
+            self.provisioner.begin(upgraded)
         log.info(
             "instance %s: goes from OpenClaw %s to %s",
             instance.id,

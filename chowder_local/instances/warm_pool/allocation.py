@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,17 +20,17 @@ if TYPE_CHECKING:
     must have, and the ids of those that boot; returns the instance and the claimed sandbox."""
 
 
+@dataclass(eq=False, repr=False)
 class Allocation:
     """The allocation of sandboxes for create, fork and restore."""
 
-    def __init__(self, pool: WarmPool, provisioner: Provisioner, fit: Fit) -> None:
-        self._pool = pool
-        self._provisioner = provisioner
-        self._fit = fit
+    pool: WarmPool
+    provisioner: Provisioner
+    fit: Fit
 
     async def check_version(self, version: str) -> None:
         """Raises VersionUnavailable if no sandbox could have a snapshot's `openclaw_version`."""
-        await self._fit.versions.check(version)
+        await self.fit.versions.check(version)
 
     async def claim_or_boot(self, instance: Instance, write: Write) -> Instance:
         """The instance, `provisioning`, once its row is written; a task then provisions it.
@@ -37,14 +38,14 @@ class Allocation:
         Raises what `write` raises.
         """
         fingerprint = await self._fingerprint(instance)
-        async with self._pool.reserve_booting() as booting:
+        async with self.pool.reserve_booting() as booting:
             instance, warm_sandbox = await write(fingerprint, booting)
-        self._provisioner.begin(instance, warm_sandbox)
+        self.provisioner.begin(instance, warm_sandbox)
         return instance
 
     async def _fingerprint(self, instance: Instance) -> str | None:
         """The fingerprint of a warm sandbox that the instance may claim; None if it must boot."""
         # A fault fails the boot, and a warm sandbox would be wasted.
-        if not self._pool.size or self._provisioner.next_creation_fails(instance.organization_id):
+        if not self.pool.size or self.provisioner.next_creation_fails(instance.organization_id):
             return None
-        return await self._fit.wanted(instance)
+        return await self.fit.wanted(instance)

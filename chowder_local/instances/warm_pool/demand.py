@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -18,23 +19,25 @@ KEPT = timedelta(hours=1)
 KEPT_MAX = 1000
 
 
+@dataclass(eq=False, repr=False)
 class Demand:
     """Remembers when warm sandboxes were wanted; the warm pool's size follows the largest burst."""
 
-    def __init__(self, clock: Callable[[], datetime]) -> None:
-        self._clock = clock
+    clock: Callable[[], datetime]
+
+    def __post_init__(self) -> None:
         self._times: deque[datetime] = deque(maxlen=KEPT_MAX)
         self.changed = asyncio.Event()
         """Set when one is wanted."""
 
     def add(self, count: int = 1) -> None:
         """An instance wants a warm sandbox now, or `count` instances do."""
-        self._times.extend([self._clock()] * count)
+        self._times.extend([self.clock()] * count)
         self.changed.set()
 
     def peak(self) -> int:
         """The number of the largest burst that is remembered."""
-        oldest = self._clock() - KEPT
+        oldest = self.clock() - KEPT
         while self._times and self._times[0] < oldest:
             self._times.popleft()
         largest = first = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from chowder_local.openclaw.shortcuts.catalogue import STATE_TRANSFER
@@ -16,24 +17,16 @@ if TYPE_CHECKING:
     from chowder_local.openclaw.shortcuts.catalogue import Allows
 
 
+@dataclass(eq=False, repr=False)
 class Fit:
     """Compares what an instance needs with what warm sandboxes are made of."""
 
-    def __init__(
-        self,
-        warm_sandboxes: WarmSandboxes,
-        organizations: Organizations,
-        egress: EgressRule,
-        demand: Demand,
-        allows: Allows,
-        versions: OpenclawVersions,
-    ) -> None:
-        self._warm_sandboxes = warm_sandboxes
-        self._organizations = organizations
-        self._egress = egress
-        self._demand = demand
-        self._allows = allows
-        self.versions = versions
+    warm_sandboxes: WarmSandboxes
+    organizations: Organizations
+    egress: EgressRule
+    demand: Demand
+    allows: Allows
+    versions: OpenclawVersions
 
     async def wanted(self, instance: Instance) -> str | None:
         """The fingerprint of the warm sandbox that an instance wants now, whether or not it exists.
@@ -44,11 +37,11 @@ class Fit:
             return None
         organization_id, provider = instance.organization_id, instance.model_provider
         # Without a key the boot fails, and a warm sandbox would be wasted.
-        if await self._organizations.model_key(organization_id, provider) is None:
+        if await self.organizations.model_key(organization_id, provider) is None:
             return None
-        if self._egress.effective(instance) is not self._egress.default:
+        if self.egress.effective(instance) is not self.egress.default:
             return None
-        if instance.has_home and not await self._allows(STATE_TRANSFER):
+        if instance.has_home and not await self.allows(STATE_TRANSFER):
             return None
-        self._demand.add()
-        return self._warm_sandboxes.fingerprint
+        self.demand.add()
+        return self.warm_sandboxes.fingerprint

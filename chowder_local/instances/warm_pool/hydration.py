@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from chowder_local.core.errors.agents import GatewayUnavailable
@@ -30,31 +31,24 @@ class Homes(Protocol):
         """Its configuration, once the archive is whole."""
 
 
+@dataclass(eq=False, repr=False)
 class Hydration:
     """Transfers a home into a warm sandbox, if the instance has one: its own, or a snapshot's."""
 
-    def __init__(
-        self,
-        state_transfers: StateTransfers,
-        snapshots: Snapshots,
-        initial_configs: InitialConfigs,
-        gateway_of: GatewayOf,
-        allows: Allows,
-    ) -> None:
-        self._state_transfers = state_transfers
-        self._snapshots = snapshots
-        self._initial_configs = initial_configs
-        self._gateway_of = gateway_of
-        self._allows = allows
+    state_transfers: StateTransfers
+    snapshots: Snapshots
+    initial_configs: InitialConfigs
+    gateway_of: GatewayOf
+    allows: Allows
 
     async def prepare(self, sandbox_id: SandboxId) -> None:
         """Starts the program that receives a state in advance."""
-        if await self._allows(STATE_TRANSFER):
-            await self._state_transfers.prepare(sandbox_id)
+        if await self.allows(STATE_TRANSFER):
+            await self.state_transfers.prepare(sandbox_id)
 
     async def forget(self, sandbox_id: SandboxId) -> None:
         """Ends that program."""
-        await self._state_transfers.forget(sandbox_id)
+        await self.state_transfers.forget(sandbox_id)
 
     async def patch(
         self,
@@ -68,20 +62,20 @@ class Hydration:
         the home is that of the snapshot that the instance is created from. Raises ChowderError.
         """
         if homes is None and instance.origin_snapshot_id is None:
-            return self._initial_configs.patch_of_blank(instance, None)
-        if not await self._allows(STATE_TRANSFER):
+            return self.initial_configs.patch_of_blank(instance, None)
+        if not await self.allows(STATE_TRANSFER):
             raise GatewayUnavailable("the state transfer does not fit this OpenClaw")
-        homes = homes or self._snapshots
-        async with self._state_transfers.open(instance.sandbox_id) as transfer:
+        homes = homes or self.snapshots
+        async with self.state_transfers.open(instance.sandbox_id) as transfer:
             await transfer.unpack(await homes.chunks(instance))
             if when_booted is not None:
                 await transfer.check()
-                gateway = self._gateway_of(instance.sandbox_id, await when_booted())
+                gateway = self.gateway_of(instance.sandbox_id, await when_booted())
                 await gateway.open_conversations()
             _, origin = await together(transfer.apply(), homes.origin(instance))
-            if homes is not self._snapshots:
+            if homes is not self.snapshots:
                 # The former volume is removed next; a snapshot's archive stays for a while.
                 await transfer.sync()
         if origin is None:
             raise SandboxMissing("The instance has no snapshot that it could be created from.")
-        return self._initial_configs.patch_of_blank(instance, origin)
+        return self.initial_configs.patch_of_blank(instance, origin)

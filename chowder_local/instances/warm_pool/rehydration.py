@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import AsyncExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from cachetools import TTLCache
@@ -31,27 +31,19 @@ REFUSAL_KEPT_S = 3600.0
 """For how long an instance whose home could not be moved is booted: an attempt costs a sandbox."""
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class Rehydration:
     """Brings an instance back in a warm sandbox, if one is ready or boots already."""
 
-    def __init__(
-        self,
-        *,
-        fit: Fit,
-        queries: WarmSandboxQueries,
-        warm_sandboxes: WarmSandboxes,
-        home_copies: HomeCopies,
-        engine: Engine,
-        transitions: Transitions,
-        sandbox_control: SandboxControl,
-    ) -> None:
-        self._fit = fit
-        self._queries = queries
-        self._warm_sandboxes = warm_sandboxes
-        self._home_copies = home_copies
-        self._engine = engine
-        self._transitions = transitions
-        self._sandbox_control = sandbox_control
+    fit: Fit
+    queries: WarmSandboxQueries
+    warm_sandboxes: WarmSandboxes
+    home_copies: HomeCopies
+    engine: Engine
+    transitions: Transitions
+    sandbox_control: SandboxControl
+
+    def __post_init__(self) -> None:
         self._refused: TTLCache[InstanceId, bool] = TTLCache(REFUSALS_KEPT, REFUSAL_KEPT_S)
 
     async def move(self, instance: Instance) -> Instance | None:
@@ -62,18 +54,18 @@ class Rehydration:
         """
         if instance.first_ready_at is None or instance.id in self._refused:
             return None
-        fingerprint = await self._fit.wanted(instance)
+        fingerprint = await self.fit.wanted(instance)
         async with AsyncExitStack() as stack:
-            async with self._warm_sandboxes.reserve_booting() as booting:
-                reserving = self._queries.reserve(instance, fingerprint, booting)
+            async with self.warm_sandboxes.reserve_booting() as booting:
+                reserving = self.queries.reserve(instance, fingerprint, booting)
                 warm = await stack.enter_async_context(reserving)
             if warm is None:
                 return None
             url = await self._wake(warm, instance)
-            moved = url and await self._transitions.move_sandbox(instance, warm.sandbox_id)
+            moved = url and await self.transitions.move_sandbox(instance, warm.sandbox_id)
             # After a cancellation the reconciler removes what no row names: a row may have been
             # written although its call was cancelled.
-            await self._sandbox_control.discard(instance.sandbox_id if moved else warm.sandbox_id)
+            await self.sandbox_control.discard(instance.sandbox_id if moved else warm.sandbox_id)
         if not moved:
             return None
         log.info("instance %s: moved to sandbox %s", instance.id, warm.sandbox_id)
@@ -82,13 +74,13 @@ class Rehydration:
     async def _wake(self, warm: WarmSandbox, instance: Instance) -> str | None:
         """The gateway's address in the warm sandbox, once it has the home; None if that fails."""
         try:
-            former = await self._engine.inspect(instance.sandbox_id)
+            former = await self.engine.inspect(instance.sandbox_id)
             if former.state is SandboxState.RUNNING:
                 # All its files are then of one moment, as after a power cut.
-                await self._engine.pause(instance.sandbox_id)
+                await self.engine.pause(instance.sandbox_id)
             moved = replace(instance, sandbox_id=warm.sandbox_id)
-            async with self._home_copies.open(instance) as copy:
-                return await self._warm_sandboxes.wake(moved, warm, copy)
+            async with self.home_copies.open(instance) as copy:
+                return await self.warm_sandboxes.wake(moved, warm, copy)
         except ChowderError as problem:
             if isinstance(problem, (ArchiveRefused, GatewayUnavailable)):
                 self._refused[instance.id] = True

@@ -7,6 +7,7 @@ import logging
 import secrets
 import time
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from chowder_local.core.domain import SandboxId, SandboxSpec, SandboxState, WarmSandbox
@@ -67,31 +68,21 @@ class _BootProgress:
         return url
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class WarmSandboxes:
     """Makes, freezes, resumes and discards warm sandboxes; the store assigns them."""
 
-    def __init__(
-        self,
-        *,
-        queries: WarmSandboxQueries,
-        engine: Engine,
-        readiness: Readiness,
-        initial_configs: InitialConfigs,
-        warm_up: WarmUp,
-        hydration: Hydration,
-        gateway_of: GatewayOf,
-        egress: Egress,
-        clock: Callable[[], datetime],
-    ) -> None:
-        self._queries = queries
-        self._engine = engine
-        self._readiness = readiness
-        self._initial_configs = initial_configs
-        self._warm_up = warm_up
-        self._hydration = hydration
-        self._gateway_of = gateway_of
-        self._egress = egress
-        self._clock = clock
+    queries: WarmSandboxQueries
+    engine: Engine
+    readiness: Readiness
+    initial_configs: InitialConfigs
+    warm_up: WarmUp
+    hydration: Hydration
+    gateway_of: GatewayOf
+    egress: Egress
+    clock: Callable[[], datetime]
+
+    def __post_init__(self) -> None:
         self._claimable: set[SandboxId] = set()
         self._reserving = asyncio.Lock()
         self._booting: dict[SandboxId, _BootProgress] = {}
@@ -99,13 +90,13 @@ class WarmSandboxes:
     @property
     def fingerprint(self) -> str:
         """Identifies everything that a warm sandbox is made of now."""
-        parts = (self._engine.fingerprint, self._initial_configs.fingerprint, self._egress)
-        return ".".join((*parts, self._warm_up.fingerprint))
+        parts = (self.engine.fingerprint, self.initial_configs.fingerprint, self.egress)
+        return ".".join((*parts, self.warm_up.fingerprint))
 
     async def engine_answers(self) -> bool:
         """Whether the engine could make and freeze any now."""
         try:
-            await self._engine.version()
+            await self.engine.version()
         except EngineUnavailable:
             return False
         return True
@@ -126,19 +117,19 @@ class WarmSandboxes:
         """
         sandbox_id = SandboxId(f"chowder-{secrets.token_hex(6)}")
         # The row first: if the server dies meanwhile, it marks the sandbox as unclaimed.
-        await self._queries.add(WarmSandbox(sandbox_id, self.fingerprint, self._clock()))
+        await self.queries.add(WarmSandbox(sandbox_id, self.fingerprint, self.clock()))
         if (url := await self._boot(sandbox_id)) is None:
             return
         model = ModelRoute(BLANK_PROVIDER, DEFAULT_MODELS[BLANK_PROVIDER]).openclaw_model
-        await self._warm_up.warm(sandbox_id, self._gateway_of(sandbox_id, url), model)
+        await self.warm_up.warm(sandbox_id, self.gateway_of(sandbox_id, url), model)
         try:
             # Started in advance, because this would take a fifth of the time of a fork.
-            await self._hydration.prepare(sandbox_id)
+            await self.hydration.prepare(sandbox_id)
         except ChowderError as problem:
             log.warning("warm sandbox %s: not prepared for forks: %s", sandbox_id, problem)
-        await self._engine.promote(sandbox_id)
-        await self._engine.pause(sandbox_id)
-        await self._queries.ready(sandbox_id, url)
+        await self.engine.promote(sandbox_id)
+        await self.engine.pause(sandbox_id)
+        await self.queries.ready(sandbox_id, url)
         log.info("warm sandbox %s: ready", sandbox_id)
 
     async def _boot(self, sandbox_id: SandboxId) -> str | None:
@@ -147,11 +138,11 @@ class WarmSandboxes:
         self._claimable.add(sandbox_id)
         url, failure = None, None
         try:
-            files = {agent_config.CONFIG_FILE: self._initial_configs.blank(sandbox_id)}
-            spec = SandboxSpec(sandbox_id, files, is_warm=True, egress=self._egress)
-            sandbox = await self._engine.boot(spec)
+            files = {agent_config.CONFIG_FILE: self.initial_configs.blank(sandbox_id)}
+            spec = SandboxSpec(sandbox_id, files, is_warm=True, egress=self.egress)
+            sandbox = await self.engine.boot(spec)
             progress.container_started()
-            url = await self._readiness.wait(sandbox)
+            url = await self.readiness.wait(sandbox)
         except ChowderError as problem:
             failure = problem
         finally:
@@ -159,7 +150,7 @@ class WarmSandboxes:
             progress.ended(url)
         # No claim is possible from now on: a warm-up must not use an organization's model key.
         async with self._reserving:
-            is_claimed = not await self._queries.has(sandbox_id)
+            is_claimed = not await self.queries.has(sandbox_id)
         if is_claimed:
             # `wake` takes it from here.
             if failure is not None:
@@ -175,22 +166,22 @@ class WarmSandboxes:
         if warm.gateway_url is None or warm.fingerprint != self.fingerprint:
             return False
         try:
-            return (await self._engine.inspect(warm.sandbox_id)).state is SandboxState.PAUSED
+            return (await self.engine.inspect(warm.sandbox_id)).state is SandboxState.PAUSED
         except NodeUnreachable:
             return False
 
     async def discard(self, warm: WarmSandbox) -> bool:
         """Destroys a warm sandbox; False if an instance has claimed it before."""
-        if not await self._queries.drop(warm.sandbox_id):
+        if not await self.queries.drop(warm.sandbox_id):
             return False
         await self.forget(warm.sandbox_id)
-        await self._engine.remove(warm.sandbox_id)
+        await self.engine.remove(warm.sandbox_id)
         return True
 
     async def forget(self, sandbox_id: SandboxId) -> None:
         """Drops the state of a warm sandbox that left the pool; the sandbox itself stays."""
         self._booting.pop(sandbox_id, None)
-        await self._hydration.forget(sandbox_id)
+        await self.hydration.forget(sandbox_id)
 
     async def wake(self, instance: Instance, warm: WarmSandbox, homes: Homes | None = None) -> str:
         """Turns a claimed warm sandbox into the instance's own; returns the gateway's address.
@@ -201,21 +192,21 @@ class WarmSandboxes:
         try:
             return await self._wake(instance, warm, homes)
         finally:
-            await self._hydration.forget(warm.sandbox_id)
+            await self.hydration.forget(warm.sandbox_id)
 
     async def _wake(self, instance: Instance, warm: WarmSandbox, homes: Homes | None) -> str:
         if (url := warm.gateway_url) is None:
             progress = await self._take_booting(warm.sandbox_id)
             # Before the gateway is ready: a home that needs another boot need not wait for it.
-            patch = await self._hydration.patch(instance, progress.wait_for_gateway, homes)
+            patch = await self.hydration.patch(instance, progress.wait_for_gateway, homes)
             url = await progress.wait_for_gateway()
-            gateway = self._gateway_of(warm.sandbox_id, url)
+            gateway = self.gateway_of(warm.sandbox_id, url)
             is_started = await gateway.wait_until_started(WAKE_TIMEOUT_S)
         else:
-            await self._engine.unpause(warm.sandbox_id)
-            gateway = self._gateway_of(warm.sandbox_id, url)
+            await self.engine.unpause(warm.sandbox_id)
+            gateway = self.gateway_of(warm.sandbox_id, url)
             patch, is_started = await together(
-                self._hydration.patch(instance, homes=homes),
+                self.hydration.patch(instance, homes=homes),
                 gateway.wait_until_started(WAKE_TIMEOUT_S),
             )
         began_s = time.monotonic()
@@ -231,5 +222,5 @@ class WarmSandboxes:
         if (progress := self._booting.pop(sandbox_id, None)) is None:
             raise GatewayUnavailable(NEVER_READY)
         await progress.wait_for_container()
-        await self._engine.promote(sandbox_id)
+        await self.engine.promote(sandbox_id)
         return progress

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tarfile
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import IO, TYPE_CHECKING, Protocol, cast
 
 from chowder_local.core.errors.requests import ArchiveRefused
@@ -138,24 +138,19 @@ def sanitize_home(
     return writer.finish()
 
 
+@dataclass(eq=False, repr=False)
 class _Writer:
-    def __init__(
-        self,
-        stream: safe_tar.Stream,
-        target: Target,
-        prefix: str,
-        is_wanted: Callable[[str], bool],
-        *,
-        is_strict: bool,
-    ) -> None:
-        self._stream = stream
-        self._target = target
-        self._prefix = prefix
-        self._is_wanted = is_wanted
-        self._is_strict = is_strict
+    stream: safe_tar.Stream
+    target: Target
+    prefix: str
+    is_wanted: Callable[[str], bool]
+    _: KW_ONLY
+    is_strict: bool
+
+    def __post_init__(self) -> None:
         self._out = tarfile.TarFile(
             mode="w",
-            fileobj=cast("IO[bytes]", target),
+            fileobj=cast("IO[bytes]", self.target),
             format=tarfile.PAX_FORMAT,
             copybufsize=COPY_BYTES,
         )
@@ -166,13 +161,13 @@ class _Writer:
     def add(self, entry: tarfile.TarInfo) -> None:
         """Copies an entry if it is wanted and safe; the stream is at its content."""
         name = entry.name.rstrip("/")
-        if self._prefix and f"{name}/" == self._prefix:
+        if self.prefix and f"{name}/" == self.prefix:
             return
-        if not name.startswith(self._prefix) or not _is_path(name := name[len(self._prefix) :]):
+        if not name.startswith(self.prefix) or not _is_path(name := name[len(self.prefix) :]):
             raise ArchiveRefused(f"{_display(name)} is not a path inside the home.")
         if name == CONFIG and entry.isreg() and entry.size <= MAX_CONFIG_BYTES:
-            self._config = self._stream.read(entry.size)
-        if not self._is_wanted(name):
+            self._config = self.stream.read(entry.size)
+        if not self.is_wanted(name):
             return
         if name.rpartition("/")[0] not in self._folders:
             # Its parent is not a folder, or was omitted.
@@ -190,7 +185,7 @@ class _Writer:
         if entry.isreg():
             copy.size = entry.size
             self._files.add(name)
-            self._out.addfile(copy, cast("IO[bytes]", self._stream))
+            self._out.addfile(copy, cast("IO[bytes]", self.stream))
             return
         copy.type = entry.type
         if entry.isdir():
@@ -200,8 +195,8 @@ class _Writer:
         elif entry.issym() and _is_safe_link(name, entry.linkname):
             copy.linkname = entry.linkname
             self._files.add(name)
-        elif entry.islnk() and entry.linkname.removeprefix(self._prefix) in self._files:
-            copy.linkname = entry.linkname.removeprefix(self._prefix)
+        elif entry.islnk() and entry.linkname.removeprefix(self.prefix) in self._files:
+            copy.linkname = entry.linkname.removeprefix(self.prefix)
             self._files.add(name)
         else:
             self._omit(f"{_display(name)} is a device, or a link that leads out of the home.")
@@ -210,10 +205,10 @@ class _Writer:
 
     def finish(self) -> SanitizedHome:
         self._out.close()
-        return SanitizedHome(self._target.tell(), self._config)
+        return SanitizedHome(self.target.tell(), self._config)
 
     def _omit(self, reason: str) -> None:
-        if self._is_strict:
+        if self.is_strict:
             raise ArchiveRefused(reason)
 
 

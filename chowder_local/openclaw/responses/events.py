@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -58,26 +59,21 @@ _to_ascii_json = json.JSONEncoder(separators=(",", ":")).encode
 Event = dict[str, Any]
 
 
+@dataclass(eq=False, repr=False)
 class EventWriter:
     """Rewrites the events of one stream in order.
 
     Events before the first output are held back, so that an early failure can still become an HTTP
-    error.
+    error. `more_items` makes items for the end of an answer that has not failed.
     """
 
-    def __init__(
-        self,
-        requested: Mapping[str, Any],
-        turn: Turn,
-        clock_s: Callable[[], float],
-        more_items: Callable[[], Iterable[Event]] = tuple,
-    ) -> None:
-        """`more_items` makes items for the end of an answer that has not failed."""
-        self._requested = requested
-        self._turn = turn
-        self._more_items = more_items
-        self._is_plain = turn.format is None
-        self._clock_s = clock_s
+    requested: Mapping[str, Any]
+    turn: Turn
+    clock_s: Callable[[], float]
+    more_items: Callable[[], Iterable[Event]] = tuple
+
+    def __post_init__(self) -> None:
+        self._is_plain = self.turn.format is None
         self._reader = sse.EventReader(MAX_ANSWER_BYTES)
         self._held_bytes = 0
         self._ready = bytearray()
@@ -170,19 +166,19 @@ class EventWriter:
         self.has_text |= kind == _DELTA
         if kind in _TERMINAL:
             yield from self._final_events(event)
-        elif self._turn.format is None:
+        elif self.turn.format is None:
             yield from self._output_events(event)
         elif not kind.startswith("response."):
             # A structured output is sent only once it is complete and valid.
             yield event
 
     def _final_events(self, event: Event) -> Iterator[Event]:
-        response = response_normalizer.normalize_output(event["response"], self._turn)
-        if self._turn.format is not None:
+        response = response_normalizer.normalize_output(event["response"], self.turn)
+        if self.turn.format is not None:
             for index, item in enumerate(response["output"]):
                 yield from _item_events(response_normalizer.complete_item(item), index)
         output = response["output"]
-        for item in self._more_items():
+        for item in self.more_items():
             yield from _item_events(item, len(output))
             output.append(item)
         self.response = response
@@ -208,9 +204,9 @@ class EventWriter:
     def _call_events(self, event: Event) -> Iterator[Event]:
         is_new = event["type"] == _ADDED
         self._calls += is_new
-        if self._turn.is_single and self._calls > 1:
+        if self.turn.is_single and self._calls > 1:
             return
-        item = response_normalizer.to_client_item(event["item"], self._turn.names)
+        item = response_normalizer.to_client_item(event["item"], self.turn.names)
         index = event.get("output_index", 0) - self._has_empty_message
         if is_new:
             # The gateway sends the arguments in this event, but SDKs expect them in later ones.
@@ -230,9 +226,9 @@ class EventWriter:
 
     def _complete(self, event: Event) -> None:
         if "response" in event:
-            now_s = int(self._clock_s())
+            now_s = int(self.clock_s())
             event["response"] = response_normalizer.normalize(
-                event["response"], self._requested, now_s
+                event["response"], self.requested, now_s
             )
         if "item" in event:
             event["item"] = response_normalizer.complete_item(event["item"])

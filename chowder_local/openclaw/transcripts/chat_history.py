@@ -6,6 +6,7 @@ messages for display, and leaves out those that were taken back or sent again.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from chowder_local.core import untrusted_json
@@ -21,11 +22,11 @@ MESSAGES_MAX = 1000
 """OpenClaw returns no more at once."""
 
 
+@dataclass(eq=False, repr=False)
 class ChatHistory:
     """Reads with `sessions.list` and `chat.history`."""
 
-    def __init__(self, control: Control) -> None:
-        self._control = control
+    control: Control
 
     async def answer(self, sandbox_id: SandboxId, request: Mapping[str, Any]) -> dict[str, Any]:
         """The payload for a request to `transcripts.mjs`.
@@ -40,7 +41,7 @@ class ChatHistory:
         return answer
 
     async def _sessions(self, sandbox_id: SandboxId) -> list[dict[str, Any]]:
-        answer = await self._control.call(sandbox_id, "sessions.list", {"limit": SESSIONS_MAX})
+        answer = await self.control.call(sandbox_id, "sessions.list", {"limit": SESSIONS_MAX})
         return [
             {
                 "key": each.get("key"),
@@ -53,12 +54,12 @@ class ChatHistory:
 
     async def _page(self, sandbox_id: SandboxId, request: Mapping[str, Any]) -> dict[str, Any]:
         params = {"sessionKey": request["key"], "limit": min(request["limit"], MESSAGES_MAX)}
-        answer = await self._control.call(sandbox_id, "chat.history", {**params, "limit": 1})
+        answer = await self.control.call(sandbox_id, "chat.history", {**params, "limit": 1})
         total = _count(answer.get("totalMessages"))
         # Positions are counted from the first message, offsets from the last one.
         offset = max(0, total - request["before"])
         if total:
-            answer = await self._control.call(
+            answer = await self.control.call(
                 sandbox_id, "chat.history", {**params, "offset": offset}
             )
         messages = untrusted_json.objects_of(answer.get("messages"))

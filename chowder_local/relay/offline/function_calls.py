@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -108,11 +109,13 @@ def fits(schema: Mapping[str, Any], value: Mapping[str, Any]) -> bool:
     return set(schema.get("required") or []) <= value.keys() <= properties.keys()
 
 
+@dataclass(eq=False, repr=False)
 class _Values:
     """Makes values for parts of one schema and resolves its references."""
 
-    def __init__(self, root: Mapping[str, Any]) -> None:
-        self._root = root
+    root: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
         self._steps_left = _MAX_STEPS
 
     def _spend(self, characters: int = 0) -> bool:
@@ -154,7 +157,7 @@ class _Values:
         return value if self._spend(len(json.dumps(value))) else ""
 
     def _referenced(self, reference: str) -> Any:
-        part: Any = self._root
+        part: Any = self.root
         if len(reference) > _MAX_REFERENCE:
             return None
         for step in reference.removeprefix("#").strip("/").split("/"):

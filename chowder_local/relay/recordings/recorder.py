@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from chowder_local.relay.recordings import folders
@@ -22,13 +23,15 @@ log = logging.getLogger(__name__)
 SCRUBBED = "…"
 
 
+@dataclass(eq=False, repr=False)
 class Recorder:
-    """Adds calls to a folder, in the order in which their answers end."""
+    """Adds calls to a folder, in the order in which their answers end.
 
-    def __init__(self, folder: Path, number: int = 0) -> None:
-        """`number` is the highest number that is taken."""
-        self._folder = folder
-        self._number = number
+    `number` is the highest number that is taken.
+    """
+
+    folder: Path
+    number: int = 0
 
     async def record_answer(
         self, call: ModelCall, answer: ModelAnswer, key: str
@@ -53,13 +56,13 @@ class Recorder:
         request = RecordedRequest.from_call(call)
         if request is None:
             return
-        self._number += 1
+        self.number += 1
         entry = Entry(asked=request, answered=answer)
         if key:
             text = entry.model_dump_json().replace(key, SCRUBBED)
             entry = Entry.model_validate_json(text)
         try:
-            path = await asyncio.to_thread(folders.write, self._folder, self._number, entry)
+            path = await asyncio.to_thread(folders.write, self.folder, self.number, entry)
         except OSError as error:
             # The agent has its answer nevertheless.
             log.error("a model call could not be recorded: %s", error)

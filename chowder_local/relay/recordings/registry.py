@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import difflib
 from collections import Counter
+from dataclasses import dataclass
 from functools import partial
 from operator import eq
 from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar
@@ -33,15 +34,19 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+@dataclass(eq=False, repr=False)
 class Playback:
-    """A recording that is replayed. The answers to equal requests come in their order."""
+    """A recording that is replayed. The answers to equal requests come in their order.
 
-    def __init__(self, entries: Mapping[str, Entry]) -> None:
-        """`entries` are by file name, in order."""
-        self.entries = entries
-        self._requests = {name: entry.asked.lines() for name, entry in entries.items()}
+    `entries` are by file name, in order.
+    """
+
+    entries: Mapping[str, Entry]
+
+    def __post_init__(self) -> None:
+        self._requests = {name: entry.asked.lines() for name, entry in self.entries.items()}
         self._answers: dict[tuple[str, ...], list[RecordedAnswer]] = {}
-        for name, entry in entries.items():
+        for name, entry in self.entries.items():
             self._answers.setdefault(tuple(self._requests[name]), []).append(entry.answered)
         self._used: Counter[tuple[str, ...]] = Counter()
 

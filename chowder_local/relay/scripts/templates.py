@@ -110,19 +110,21 @@ def _read(template: str) -> tuple[str | _Slot, ...]:
     return tuple(_Reader(template).parts())
 
 
+@dataclass(eq=False, repr=False)
 class _Reader:
     """Parses a template in one pass."""
 
-    def __init__(self, template: str) -> None:
-        self._template = template
+    template: str
+
+    def __post_init__(self) -> None:
         self._at = 0
 
     def parts(self) -> Iterator[str | _Slot]:
-        while (begin := self._template.find("{{", self._at)) >= 0:
-            yield self._plain(self._template[self._at : begin])
+        while (begin := self.template.find("{{", self._at)) >= 0:
+            yield self._plain(self.template[self._at : begin])
             self._at = begin + 2
             yield self._slot()
-        yield self._plain(self._template[self._at :])
+        yield self._plain(self.template[self._at :])
 
     def _plain(self, text: str) -> str:
         for mark in _UNSUPPORTED:
@@ -179,9 +181,9 @@ class _Reader:
         return text
 
     def _next(self) -> tuple[str, str]:
-        token = _TOKEN.match(self._template, self._at)
+        token = _TOKEN.match(self.template, self._at)
         if token is None:
-            is_over = not self._template[self._at :].strip()
+            is_over = not self.template[self._at :].strip()
             raise self._invalid(
                 "it ends within braces" if is_over else "this is not a name or filter"
             )

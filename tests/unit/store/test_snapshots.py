@@ -71,7 +71,7 @@ async def test_the_content_of_a_snapshot_is_encrypted(
     snapshots: SnapshotQueries, organization: Organization, database: Database
 ) -> None:
     await snapshots.add(snapshot(organization, 1, content=CONTENT))
-    path = database._path
+    path = database.path
     written = b"".join(each.read_bytes() for each in path.parent.glob(f"{path.name}*"))
     assert b"snapshot-1" in written
     assert b"bot-secret" not in written
@@ -107,7 +107,7 @@ async def test_the_versions_that_agents_and_snapshots_need_are_read_beside_a_ser
     old = {"openclaw_version": "2026.9.5"}
     for number, more in enumerate(({"is_whole": True}, {}, {"is_whole": True, "is_kept": False})):
         await snapshots.add(snapshot(organization, number, content=old, **more))
-    assert read_versions_in_use(database._path, BOX) == [
+    assert read_versions_in_use(database.path, BOX) == [
         ("the agent cook 1", "v1"),
         ("the snapshot number 0", "2026.9.5"),
     ]

@@ -74,13 +74,13 @@ async def test_writing_uses_does_not_invalidate_caches(
 async def test_a_use_during_a_write_is_kept_for_the_next(
     uses: WriteBehind[KeyId, datetime], database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    save = uses._save
+    save = uses.save
 
     async def save_slowly(session: AsyncSession, values: Mapping[KeyId, datetime]) -> None:
         await save(session, values)
         uses.pending[KEY] = LATER
 
-    monkeypatch.setattr(uses, "_save", save_slowly)
+    monkeypatch.setattr(uses, "save", save_slowly)
     uses.pending[KEY] = NOW
     await uses.write()
     assert await in_file(database) == NOW

@@ -119,7 +119,7 @@ async def test_agents_that_a_machine_has_frozen_go_on_once_it_is_linked(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reconciler, "LINK_INTERVAL_S", 0.001)
-    world.reconciler._interval_s = world.reconciler._due_s = math.inf
+    world.reconciler.interval_s = world.reconciler._due_s = math.inf
     away = EngineNode("host-1", False, False, 0, 8, None)
     world.engine.node_list = [away]
     instance = await world.placed(RUNNING, 1, PAUSED)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import psutil
 import pytest
 
-from chowder_local.app import sandboxes
+from chowder_local.instances.warm_pool import pool
 
 
 @pytest.mark.parametrize(
@@ -14,6 +14,6 @@ from chowder_local.app import sandboxes
 async def test_a_machine_is_idle_if_it_gets_idle_soon(
     monkeypatch: pytest.MonkeyPatch, percents: tuple[float, ...], *, is_idle: bool
 ) -> None:
-    monkeypatch.setattr(sandboxes, "IDLE_SAMPLE_S", 0.0)
+    monkeypatch.setattr(pool, "IDLE_SAMPLE_S", 0.0)
     monkeypatch.setattr(psutil, "cpu_percent", iter(percents).__next__)
-    assert await sandboxes.has_idle_processor() is is_idle
+    assert await pool.has_idle_processor() is is_idle
