@@ -97,7 +97,7 @@ from chowder_local.api.v1 import (
     skills,
 )
 from chowder_local.http.endpoints import path_route
-from chowder_local.http.middleware import QUEUE_POSITION_HEADER
+from chowder_local.http.middleware import OFFLINE_PROVIDERS_HEADER, QUEUE_POSITION_HEADER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -115,7 +115,7 @@ IMPORT = "/local/instances/import"
 # fmt: off
 OPERATIONS: tuple[Operation, ...] = (
     Operation("POST",   "/v1/organization/signup",                                   organization.signup,     ANYONE,    "signUp",                "Sign up",                     Signup,             SignupView, 201),
-    Operation("GET",    "/v1/organization",                                          organization.show,       ORG,       "getOrganization",       "Show the organization",       None,               OrganizationView),
+    Operation("GET",    "/v1/organization",                                          organization.show,       ORG,       "getOrganization",       "Show the organization",       None,               OrganizationView, headers=(OFFLINE_PROVIDERS_HEADER,)),
     Operation("PATCH",  "/v1/organization",                                          organization.change,     ORG,       "updateOrganization",    "Change the organization",     OrganizationChange, OrganizationView, is_audited=True),
     Operation("POST",   "/v1/instances",                                             instances.create,        ORG,       "createInstance",        "Create an instance",          InstanceCreation,   InstanceView, 201, (400, 402)),
     Operation("GET",    "/v1/instances",                                             instances.index,         ANY_KEY,   "listInstances",         "List instances",              None,               [InstanceView]),

@@ -104,7 +104,7 @@ def _use(view: dict[str, Any]) -> str:
 
 
 def _show(view: dict[str, Any], output: Output) -> None:
-    # A server of an earlier release does not say.
+    # The answer to a change does not say.
     offline = view.get("offline_providers", ())
 
     def describe(provider: str) -> str:

@@ -31,8 +31,14 @@ class V1Calls(Transport):
     """The calls under `/v1`."""
 
     def organization(self) -> Json:
-        """The organization that the key belongs to."""
-        return self._call("GET", "/v1/organization")
+        """The organization that the key belongs to.
+
+        `offline_providers` are those of its `model_providers` whose key is `offline`.
+        """
+        with self._stream("GET", "/v1/organization") as response:
+            view = json.loads(response.read())
+            offline = response.headers.get("X-Offline-Providers", "")
+        return {**view, "offline_providers": offline.split(",") if offline else []}
 
     def rename_organization(self, name: str) -> Json:
         """Gives the organization another name."""

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 QUEUE_POSITION_HEADER = "X-Queue-Position"
+OFFLINE_PROVIDERS_HEADER = "X-Offline-Providers"
 
 
 def no_page(_: Exception, __: Scope) -> None:
@@ -55,6 +56,7 @@ def stack(
             expose_headers=[
                 REQUEST_ID_HEADER,
                 QUEUE_POSITION_HEADER,
+                OFFLINE_PROVIDERS_HEADER,
                 "Content-Disposition",
                 "Retry-After",
                 error_rendering.SHOULD_RETRY_HEADER,

@@ -16,7 +16,6 @@ MEMBERS = {
     "id",
     "name",
     "model_providers",
-    "offline_providers",
     "subscription_tier",
     "instance_limit",
     "instance_count",
@@ -45,6 +44,8 @@ async def test_an_organization_names_its_providers_but_never_its_model_keys(http
     assert set(answer.json()) == MEMBERS
     assert answer.json()["model_providers"] == ["anthropic", "openai"]
     assert "sk-ant" not in answer.text
+    # That one's key is `offline`.
+    assert answer.headers["X-Offline-Providers"] == "openai"
 
 
 async def test_times_are_utc(http: Api) -> None:

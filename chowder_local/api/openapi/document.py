@@ -27,7 +27,7 @@ from chowder_local.api.openapi.examples import example_of
 from chowder_local.api.openapi.parameters import parameters_of
 from chowder_local.api.schemas.responses import ResponseStreamEvent
 from chowder_local.core.request_context import REQUEST_ID_HEADER
-from chowder_local.http.middleware import QUEUE_POSITION_HEADER
+from chowder_local.http.middleware import OFFLINE_PROVIDERS_HEADER, QUEUE_POSITION_HEADER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -44,6 +44,7 @@ DIFFERENCES = "x-chowder-differences"
 _HEADERS = {
     REQUEST_ID_HEADER: {"$ref": "#/components/headers/RequestId"},
     QUEUE_POSITION_HEADER: {"$ref": "#/components/headers/QueuePosition"},
+    OFFLINE_PROVIDERS_HEADER: {"$ref": "#/components/headers/OfflineProviders"},
 }
 
 
@@ -89,6 +90,11 @@ def document(operations: Iterable[Operation], *, is_3_2: bool = False) -> dict[s
                     "description": QUEUE_POSITION,
                     "schema": {"type": "integer", "minimum": 1},
                     "example": 1,
+                },
+                "OfflineProviders": {
+                    "description": "The providers whose key is `offline`, separated by commas.",
+                    "schema": {"type": "string"},
+                    "example": "openai",
                 },
             },
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "description": KEY}},

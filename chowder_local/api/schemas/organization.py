@@ -41,9 +41,6 @@ class OrganizationView(BaseModel):
     id: Id
     name: Annotated[str, Field(examples=["Kitchen"])]
     model_providers: list[ModelProvider]
-    offline_providers: Annotated[
-        list[ModelProvider], Field(description="Those whose key is `offline`.")
-    ]
     subscription_tier: Tier
     instance_limit: int | None
     instance_count: int
@@ -57,7 +54,6 @@ class OrganizationView(BaseModel):
             id=organization.id,
             name=organization.name,
             model_providers=list(organization.model_providers),
-            offline_providers=list(details.offline_providers),
             subscription_tier=organization.tier,
             instance_limit=organization.tier.instance_limit,
             instance_count=details.instance_count,

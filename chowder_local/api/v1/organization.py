@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
+from starlette.responses import Response
+
 from chowder_local.api.schemas.organization import (
     CheckoutCreation,
     LinkView,
@@ -15,6 +17,7 @@ from chowder_local.api.schemas.organization import (
     SubscriptionView,
 )
 from chowder_local.http.bodies import parse
+from chowder_local.http.middleware import OFFLINE_PROVIDERS_HEADER
 from chowder_local.http.request_log import note
 from chowder_local.http.services import caller, services
 
@@ -29,10 +32,13 @@ async def signup(request: Request) -> SignupView:
     return SignupView(organization=OrganizationView.from_details(details), api_key=api_key)
 
 
-async def show(request: Request) -> OrganizationView:
-    """The caller's organization."""
+async def show(request: Request) -> Response:
+    """The caller's organization. A header has the providers whose key is `offline`."""
     details = await services(request).organizations.details(caller(request).organization_id)
-    return OrganizationView.from_details(details)
+    view = OrganizationView.from_details(details)
+    # In a header, because the body is the hosted service's.
+    headers = {OFFLINE_PROVIDERS_HEADER: ",".join(details.offline_providers)}
+    return Response(view.model_dump_json(), headers=headers, media_type="application/json")
 
 
 async def change(request: Request) -> OrganizationView:

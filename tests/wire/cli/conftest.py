@@ -13,7 +13,7 @@ import pytest
 
 
 class Scripted(ThreadingHTTPServer):
-    """Answers `METHOD /path` from a table of bytes, values, or (status, value)."""
+    """Answers `METHOD /path` from a table of bytes, values, or (status, value, header, …)."""
 
     def __init__(self, table: Mapping[str, Any]) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -33,8 +33,10 @@ class Handler(BaseHTTPRequestHandler):
         is_form = "form" in self.headers.get("Content-Type", "")
         self.server.requests.append((call, body if is_form else json.loads(body) if body else None))
         answer = self.server.table.get(call, (404, {"detail": f"{call} is not in the script."}))
-        status, value = answer if isinstance(answer, tuple) else (200, answer)
+        status, value, *headers = answer if isinstance(answer, tuple) else (200, answer)
         self.send_response(status)
+        for each in headers:
+            self.send_header(*each.split(": "))
         self.end_headers()
         self.wfile.write(value if isinstance(value, bytes) else json.dumps(value).encode())
 

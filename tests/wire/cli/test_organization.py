@@ -16,7 +16,6 @@ KITCHEN: dict[str, Any] = {
     "id": "0a1b2c3d-4e5f",
     "name": "Kitchen",
     "model_providers": ["anthropic", "openai"],
-    "offline_providers": ["openai"],
     "subscription_tier": "crab",
     "instance_limit": 10,
     "instance_count": 2,
@@ -26,7 +25,7 @@ CHANGE = "PATCH /v1/organization"
 
 
 def test_the_organization_is_shown_with_its_tier(serve: Serve, capsys: Output) -> None:
-    env, _ = serve({SHOW: KITCHEN})
+    env, _ = serve({SHOW: (200, KITCHEN, "X-Offline-Providers: openai")})
     assert run(["organization", "show"], env) == 0
     shown = capsys.readouterr().out
     assert "crab: 2 of 10 instances" in shown
