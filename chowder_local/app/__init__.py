@@ -1,1 +1,1 @@
-"""The composition of a server from its parts, and the process that runs it."""
+"""The server's application, and the process that runs it."""
