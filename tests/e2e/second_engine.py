@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import tempfile
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import psutil
 
 from chowder_local.core.errors.sandboxes import EngineUnavailable
 from chowder_local.core.settings import Settings
@@ -20,23 +23,43 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import docker
+    import pytest
 
 END_TIMEOUT_S = 60.0
 LOAD_TIMEOUT_S = 600.0
-APART = (
-    "--iptables=false", "--ip6tables=false", "--ip-forward=false",
-    "--default-address-pool=base=10.215.0.0/16,size=24",
-)  # fmt: skip
-"""It would take the firewall and subnets of the machine's own engine."""
-BRIDGE_ADDRESS = "10.214.0.1/24"
+
+
+def is_apart() -> bool:
+    """Whether this process is in a network namespace that nobody uses yet."""
+    found = psutil.net_if_stats()
+    return "docker0" not in found and not any(
+        link.isup for name, link in found.items() if name != "lo"
+    )
+
+
+def run_apart(request: pytest.FixtureRequest) -> None:
+    """Runs the calling test once more, in a network namespace of its own; fails as it does."""
+    script = 'ip link set lo up && exec "$@"'
+    test = [sys.executable, "-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider"]
+    env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    done = subprocess.run(
+        ["unshare", "--net", "sh", "-c", script, "sh", *test, request.node.nodeid],
+        capture_output=True, text=True, check=False, cwd=request.config.rootpath, env=env,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 class SecondEngine:
-    """One with folders, socket, containerd and addresses of its own, and without a firewall."""
+    """One with folders, socket and containerd of its own.
+
+    It takes the firewall and the bridge `docker0` for its own, as every dockerd does, so it is
+    started in a network namespace apart from the machine's only.
+    """
 
     def __init__(self, folder: Path, data_root: Path) -> None:
+        # Beside the machine's own it would take that one's network away from it.
+        assert is_apart(), "start this with: unshare --net"
         self._folder = folder
-        self._bridge = f"chowder{os.getpid()}"
         self.data_root = data_root
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -44,17 +67,6 @@ class SecondEngine:
     def url(self) -> str:
         """Its address."""
         return f"unix://{self._folder}/engine.sock"
-
-    @contextmanager
-    def own_bridge(self) -> Iterator[None]:
-        """A bridge of its own. It would take `docker0`, or remove it if it is to have none."""
-        subprocess.run(["ip", "link", "add", self._bridge, "type", "bridge"], check=True)
-        try:
-            added = ["ip", "address", "add", BRIDGE_ADDRESS, "dev", self._bridge]
-            subprocess.run(added, check=True)
-            yield
-        finally:
-            subprocess.run(["ip", "link", "delete", self._bridge], check=True)
 
     def start(self) -> None:
         """Starts it, and waits until it answers."""
@@ -68,8 +80,6 @@ class SecondEngine:
                     f"--data-root={self.data_root}",
                     f"--exec-root={self._folder}/exec",
                     f"--pidfile={self._folder}/dockerd.pid",
-                    f"--bridge={self._bridge}",
-                    *APART,
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -121,12 +131,11 @@ def second_engine(data_root: Path | None = None) -> Iterator[SecondEngine]:
     """
     with tempfile.TemporaryDirectory() as folder:
         second = SecondEngine(Path(folder), data_root or Path(folder) / "root")
-        with second.own_bridge():
-            try:
-                second.start()
-                second.ensure_image()
-                yield second
-            finally:
-                second.end(signal.SIGTERM)
-                # One that was killed has left its folder mounted over itself.
-                subprocess.run(["umount", "--recursive", "--quiet", second.data_root], check=False)
+        try:
+            second.start()
+            second.ensure_image()
+            yield second
+        finally:
+            second.end(signal.SIGTERM)
+            # One that was killed has left its folder mounted over itself.
+            subprocess.run(["umount", "--recursive", "--quiet", second.data_root], check=False)

@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 ENDS = int(os.environ.get("CHOWDER_TEST_ENGINE_ENDS", "0"))
 """How often each way to end is tried. It wants root on Linux, and 2 GB of disk that it keeps:
 
-CHOWDER_TEST_ENGINE_ENDS=3 pytest tests/e2e/test_engine_ends.py
+CHOWDER_TEST_ENGINE_ENDS=3 unshare --net pytest tests/e2e/test_engine_ends.py
 """
 
 DISK_BYTES = 2_600_000_000

@@ -195,7 +195,7 @@ def test_its_stream_comes_in_pieces_that_add_up_and_is_counted(api: Api, agent: 
     assert final["response"]["usage"]["output_tokens"] > 1
     usage = api.get(f"{local(api, agent)}/usage").json()
     counted = [row for row in usage["rows"] if row["provider"] == "smol"]
-    assert {row["model"] for row in counted} == {"smollm2"}
+    assert {row["model"] for row in counted} == {"smol/smollm2"}
     used = final["response"]["usage"]["input_tokens"]
     assert sum(row["input_tokens"] for row in counted) >= used > 1000
     assert {row["cost_usd"] for row in counted} == {0}

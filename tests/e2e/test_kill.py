@@ -23,7 +23,7 @@ from tests.e2e.api import BOOT_TIMEOUT_S, Api
 from tests.e2e.containers import containers, names_of_sandboxes
 from tests.e2e.ledger import Client
 from tests.e2e.quick_image import quick_image
-from tests.e2e.second_engine import second_engine
+from tests.e2e.second_engine import is_apart, run_apart, second_engine
 from tests.e2e.serving import ServerProcess
 from tests.e2e.waiting import eventually
 from tests.e2e.whole_life import served
@@ -153,6 +153,9 @@ def test_what_was_answered_is_true_after_a_kill_at_any_moment(
 def test_what_was_answered_is_true_after_the_engine_is_killed(
     tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
+    if not is_apart():
+        run_apart(request)
+        return
     with (
         second_engine() as second,
         closing(second.client()) as client,

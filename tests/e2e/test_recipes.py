@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
-PARTS = ("chowder_local", "docker", "js", "scripts")
+PARTS = ("chowder_local", "docker", "docs", "js", "scripts")
 ENVIRONMENT = (
     "requirements.lock",
     "requirements-dev.lock",

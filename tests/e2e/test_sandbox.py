@@ -62,7 +62,7 @@ def test_a_sandbox_has_no_rights_and_bounds_on_all_it_uses(
     assert host["SecurityOpt"] == ["no-new-privileges"]
     assert host["ReadonlyRootfs"] is True
     assert host["Privileged"] is False
-    assert host["Memory"] == host["MemorySwap"] == 512 * 1024 * 1024
+    assert host["Memory"] == host["MemorySwap"] == 768 * 1024 * 1024
     assert host["NanoCpus"] == 2_000_000_000
     assert host["PidsLimit"] == 512
     assert host["RestartPolicy"]["Name"] == "no"

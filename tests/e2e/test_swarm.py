@@ -63,6 +63,7 @@ SETTINGS = {
     "CHOWDER_SNAPSHOT_INTERVAL_S": "20",
 }
 NEXT_IMAGE = "chowder-local/server:next"
+ADDRESS = f"getent hosts {HOST_HOSTNAME} | cut -d' ' -f1"
 PROBE = """
 import socket, sys
 try:
@@ -233,14 +234,15 @@ def test_its_sandbox_is_as_confined_as_on_one_machine(deployed: Deployed, first:
         code, reason = _inside(container, f"python3 -c '{PROBE}' {address} {port}")
         assert code, f"{address}:{port} is reached: {reason}"
     assert _inside(container, f"python3 -c '{PROBE}' {RELAY_HOSTNAME} 2470") == (0, "")
-    bridge = node.engine.networks.get("bridge").attrs["IPAM"]["Config"][0]["Gateway"]
-    _, address = _inside(container, f"getent hosts {HOST_HOSTNAME} | cut -d' ' -f1")
-    assert address.strip() == bridge
     assert _inside(container, "cp /bin/true /tmp/ran && /tmp/ran") == (0, "")
 
 
 def test_without_egress_it_reaches_the_relay_only(deployed: Deployed, first: str) -> None:
     api, manager = deployed.api, deployed.swarm.manager
+    # No other test changes the egress, so it is still on.
+    node, container = deployed.sandbox(first)
+    bridge = node.engine.networks.get("bridge").attrs["IPAM"]["Config"][0]["Gateway"]
+    assert _inside(container, ADDRESS) == (0, f"{bridge}\n")
     changed = api.patch(
         f"http://{manager.address}:2469/local/instances/{first}", json={"egress": "off"}
     )
@@ -251,6 +253,7 @@ def test_without_egress_it_reaches_the_relay_only(deployed: Deployed, first: str
     for address in (manager.address, "10.213.77.254"):
         assert _inside(container, f"python3 -c '{PROBE}' {address} 2469")[0]
     assert _inside(container, f"python3 -c '{PROBE}' {RELAY_HOSTNAME} 2470") == (0, "")
+    assert _inside(container, ADDRESS)[1] == ""
 
 
 def test_the_servers_end_and_restart_lose_nothing(deployed: Deployed, first: str) -> None:

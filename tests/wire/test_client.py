@@ -95,7 +95,7 @@ def test_the_key_goes_along_and_the_root_serves_both_apis(script: Script, client
     script.on("GET /v1/organization", value({"name": "default"}))
     script.on("GET /local/health", value({"status": "ok"}))
     assert client.base_url == f"{script.root_url}/v1"
-    assert client.organization() == {"name": "default"}
+    assert client.organization() == {"name": "default", "offline_providers": []}
     assert client.health() == {"status": "ok"}
     assert script.keys == ["Bearer chd_org_k"] * 2
 
