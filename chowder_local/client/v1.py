@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from chowder_local.client.transport import Json, Transport, instance_path, url_path
+from chowder_local.core.errors.process import ServerSilent
 from chowder_local.core.errors.sandboxes import BootFailed, BootTimedOut
 from chowder_local.core.errors.upstream import StreamBroken
 from chowder_local.upstream.sse import EventReader
@@ -153,18 +154,24 @@ class V1Calls(Transport):
         """Sends a message and yields the Responses events of the answer as they come.
 
         Closing the iterator early ends the agent's turn. Raises StreamBroken if the answer breaks
-        off before its end.
+        off before its end; an answer that fails ends with an event of type `response.failed`.
         """
         body = {"model": model, "input": input, "stream": True}
         path = _responses_path(instance_id, session)
-        with self._stream("POST", path, json=body, timeout=self._turn_timeout) as response:
-            reader = EventReader()
-            for chunk in response.iter_bytes():
-                for event in reader.feed(chunk):
-                    if event.data == "[DONE]":
-                        return
-                    if event.data is not None:
-                        yield json.loads(event.data)
+        has_begun = False
+        try:
+            with self._stream("POST", path, json=body, timeout=self._turn_timeout) as response:
+                has_begun, reader = True, EventReader()
+                for chunk in response.iter_bytes():
+                    for event in reader.feed(chunk):
+                        if event.data == "[DONE]":
+                            return
+                        if event.data is not None:
+                            yield json.loads(event.data)
+        except ServerSilent as silent:
+            if not has_begun:
+                raise
+            raise StreamBroken(f"The answer broke off before its end. {silent}") from silent
         raise StreamBroken("The answer broke off before its end.")
 
     def stream_text(

@@ -13,6 +13,8 @@ export { Client, ChowderError, DEFAULT_MODEL, textOf } from "./client.js";
 
 const PROVIDERS = ["anthropic", "openai", "gemini"];
 const MAX_CALLS = 20;
+/** What OpenClaw's log has instead of the failure of a model call, which the report shows itself. */
+const LOGGED_FAILURES = ["relay-failure-", "provider rejected the request schema"];
 const MAX_LINES = 60;
 const MAX_SESSIONS = 3;
 const MAX_TURNS = 20;
@@ -212,6 +214,8 @@ function withReport(failure, report) {
 
 class TestInstance {
   #organization;
+  /** When it last became ready; a test gets it once it runs. */
+  #readyAt = new Date();
 
   constructor(organization, { id, name, created_at: createdAt }) {
     this.#organization = organization;
@@ -257,6 +261,7 @@ class TestInstance {
   async start() {
     await this.client.call("startInstance", { path: this.#path });
     await this.client.waitUntilRunning(this.id);
+    this.#readyAt = new Date();
   }
 
   snapshot(name) {
@@ -266,6 +271,7 @@ class TestInstance {
   async restore({ id }) {
     await this.client.call("restoreInstance", { path: this.#path, body: { snapshot_id: id } });
     await this.client.waitUntilRunning(this.id);
+    this.#readyAt = new Date();
   }
 
   async readFile(path) {
@@ -314,8 +320,12 @@ class TestInstance {
       const end = `${source}, ${outcome ?? "in progress"}${error ? `: ${error}` : ""}`;
       parts.push(`${id} ${at} ${session ?? key ?? "no session"}: ${end}`);
     }
-    const log = await this.client.call("readLogs", { path: this.#path, query: { tail: MAX_LINES } });
-    parts.push(`--- log of ${this.name} ---`, log.trimEnd());
+    // Without the boot, and what warms a sandbox up.
+    const from = new Date(Math.max(since, this.#readyAt)).toISOString();
+    const query = { tail: MAX_LINES, since: from };
+    const log = (await this.client.call("readLogs", { path: this.#path, query })).trimEnd();
+    const lines = log.split("\n").filter((line) => !LOGGED_FAILURES.some((words) => line.includes(words)));
+    parts.push(`--- log of ${this.name} ---`, lines.join("\n") || "none");
     return parts.join("\n");
   }
 }

@@ -36,6 +36,8 @@ test("replies are scripted, and an unmatched message fails the test with a repor
     assert.equal(rules.length, 2);
     assert.equal(rules[0], 'replies[0]: {"match":{"text":"weather"},"reply":"It is sunny."}');
     assert.match(message, /--- model calls of common ---/);
+    assert.match(message, /--- log of common ---/);
+    assert.ok(!message.includes("[gateway] listens"), "the log has no boot");
     assert.match(stack, /agents\.test\.js/);
     assert.doesNotMatch(stack, /src\/(test|client)\.js/);
     assert.ok(!message.includes(chowder.key));

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.docker
 
+CHECK_TIMEOUT_S = 300
 RELEASE = "2099.1.1"
 BEFORE, AFTER = "Before the upgrade.", "After it."
 
@@ -55,7 +56,8 @@ def test_an_agent_goes_to_another_release_and_back_with_its_messages(
     own_image = image_of(engine, quick_api, agent)
 
     path = f"instances/{agent}/upgrade"
-    checked = local(quick_api, "POST", path, json={"to": RELEASE, "dry_run": True}).json()
+    ask = {"to": RELEASE, "dry_run": True}
+    checked = local(quick_api, "POST", path, json=ask, timeout=CHECK_TIMEOUT_S).json()
     # The quick image's OpenClaw is the default's, and checks a home that has none of its databases.
     assert checked["findings"]
     upgrade = local(quick_api, "POST", path, json={"to": RELEASE}).json()

@@ -317,6 +317,21 @@ def test_a_stream_that_ends_too_early_is_an_error(script: Script, client: Client
         list(client.stream("x", "hi", "gpt-4o"))
 
 
+def test_a_stream_whose_connection_breaks_is_the_same_error(script: Script, client: Client) -> None:
+    def cut(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(200)
+        request.send_header("Content-Length", "1000")
+        request.end_headers()
+        request.wfile.write(b'data: {"type": "response.created"}\n\n')
+
+    script.on("POST /v1/instances/x/responses", cut)
+    with pytest.raises(StreamBroken, match="broke off before its end"):
+        list(client.stream("x", "hi", "gpt-4o"))
+    script.on("POST /v1/instances/x/responses", lambda request: None)
+    with pytest.raises(ServerSilent):
+        list(client.stream("x", "hi", "gpt-4o"))
+
+
 @pytest.mark.parametrize(
     ("event", "text"),
     [

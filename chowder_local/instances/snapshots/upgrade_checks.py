@@ -11,6 +11,7 @@ from chowder_local.core import untrusted_json
 from chowder_local.core.domain import InstanceStatus
 from chowder_local.core.errors.sandboxes import EngineUnavailable
 from chowder_local.core.errors.versions import UpgradeRefused
+from chowder_local.core.tasks import together
 from chowder_local.openclaw.config.agent_config import CONFIG_FILE
 
 if TYPE_CHECKING:
@@ -81,10 +82,11 @@ class UpgradeChecks:
         async with self.snapshots.capture(instance) as snapshot:
             config = await self.initial_configs.of_snapshot(instance, snapshot)
             archive = self.snapshots.archives.path(snapshot.id)
-            known, found = [
-                await self._findings(archive, config, each)
-                for each in (instance.openclaw_version, version)
-            ]
+            # Each takes half a minute of one processor.
+            known, found = await together(
+                self._findings(archive, config, instance.openclaw_version),
+                self._findings(archive, config, version),
+            )
         judged = (replace(each, is_expected=each.is_expected or each in known) for each in found)
         return sorted(judged, key=lambda each: (each.is_expected, each.severity != ERROR))
 
