@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from chowder_local.cli.options import Command, output_option
 from chowder_local.cli.output import Output, show_list
 from chowder_local.core.errors import ChowderError
 from chowder_local.core.formatting import size_of
+from chowder_local.core.program_name import program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from chowder_local.cli.context import Context
 
 WARM = "warm sandboxes, other organizations' agents"
+ALL = "all agents and warm sandboxes (a running server names each)"
 
 
 @click.command(cls=Command)
@@ -45,13 +48,16 @@ def _rows(context: Context) -> Iterator[tuple[str, int, str | None]]:
     settings = context.settings()
     store_id = settings.store_file.read_text().strip() if settings.store_file.exists() else ""
     use = ask_disk_use(context.env, store_id)
+    # Another data directory may have agents of the same names.
+    command = program(settings.data_dir)
     names = _agents(context)
-    named = {names[each]: size for each, size in use.sandboxes.items() if each in names}
-    for name, size in sorted(named.items(), key=lambda each: -each[1]):
-        yield f"agent {name}", size, f"chowder-local instances rm {name}"
-    yield WARM, sum(use.sandboxes.values()) - sum(named.values()), None
+    named = [(size, names[each]) for each, size in use.sandboxes.items() if names and each in names]
+    for size, name in sorted(named, reverse=True):
+        yield f"agent {name}", size, f"{command} instances rm {shlex.quote(name)}"
+    rest = sum(use.sandboxes.values()) - sum(size for size, _ in named)
+    yield (ALL if names is None else WARM), rest, None
     snapshots = _size(settings.snapshots_dir)
-    yield "snapshots", snapshots, "chowder-local snapshots rm SNAPSHOT"
+    yield "snapshots", snapshots, f"{command} snapshots rm SNAPSHOT"
     yield "database, keys and log", _size(settings.data_dir) - snapshots, None
     yield "other data directories' agents", use.other_stores, "chowder-local reset --data-dir DIR"
     for tag, size in use.removable_images.items():
@@ -62,11 +68,11 @@ def _rows(context: Context) -> Iterator[tuple[str, int, str | None]]:
         yield "the engine's build cache", use.build_cache, "docker builder prune"
 
 
-def _agents(context: Context) -> dict[str, str]:
-    """The default organization's agents by the id of the sandbox; none if no server runs."""
+def _agents(context: Context) -> dict[str, str] | None:
+    """The default organization's agents by the id of the sandbox; None if no server runs."""
     with suppress(ChowderError), context.for_data_dir().client() as client:
         return {str(each["sandbox_id"]): each["name"] for each in client.instances()}
-    return {}
+    return None
 
 
 def _size(folder: Path) -> int:

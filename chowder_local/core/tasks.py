@@ -96,6 +96,7 @@ async def watched(check: Callable[[], Awaitable[object]]) -> AsyncIterator[None]
             group.create_task(watch())
             yield
     except ExceptionGroup as failed:
+        # The group wraps what either raises. The first has cancelled the other.
         raise failed.exceptions[0] from None
 
 

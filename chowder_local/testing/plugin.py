@@ -42,6 +42,11 @@ __tracebackhide__ = True
 
 REPLIES = "chowder_replies"
 RECORDING = "chowder_recording"
+MARKERS: dict[str, tuple[str, set[str]]] = {
+    REPLIES: ("(path, unused='ignore')", {"unused"}),
+    RECORDING: ("(path)", set()),
+}
+"""What each marker takes, and its named arguments."""
 SERVER_STARTED = "chowder-local/started"
 """The key in pytest's cache of whether a run of the project ever started a server."""
 ORGANIZATION = pytest.StashKey["LiveOrganization"]()
@@ -103,8 +108,18 @@ def pytest_itemcollected(item: pytest.Item) -> None:
             continue
         if not isinstance(item, pytest.Function):
             raise pytest.UsageError(f"{item.nodeid}: {name} is for test functions only")
+        for marker in item.iter_markers(name):
+            _check(item, marker)
         if name not in item.fixturenames:
             item.fixturenames.append(name)
+
+
+def _check(item: pytest.Item, marker: pytest.Mark) -> None:
+    # pytest takes any arguments, and a misspelt one would be ignored silently.
+    signature, names = MARKERS[marker.name]
+    is_known = len(marker.args) <= 1 and marker.kwargs.keys() <= names
+    if not is_known or not (marker.args or marker.kwargs):
+        raise pytest.UsageError(f"{item.nodeid}: write the marker as {marker.name}{signature}")
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -284,6 +299,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
     try:
         yield
     except pytest.xfail.Exception:
+        # It is a failure to pytest's classes, but the test asked for it.
         raise
     except (Exception, pytest.fail.Exception) as raised:
         if (unmatched := _unmatched(item)) is not None:
@@ -394,7 +410,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 def _recording_folder(item: pytest.Item) -> Path:
     marker = item.get_closest_marker(RECORDING)
-    if marker is None or not marker.args:
+    if marker is None:
         pytest.fail(f'Name the folder: mark the test with {RECORDING}("folder").', pytrace=False)
     return item.path.parent / str(marker.args[0])
 

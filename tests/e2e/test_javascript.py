@@ -82,19 +82,19 @@ def test_a_recording_is_made_of_real_models_and_then_answers(
 
 
 def record_and_replay(server: ServerProcess, folder: Path) -> None:
-    def told(said: str, **env: str) -> str:
+    def run_with(said: str, **env: str) -> str:
         return helped(folder, server, "recording.test.js", SAID=said, **env)
 
     again = {"CHOWDER_TEST_RECORD": "true"}
-    assert "Make one with CHOWDER_TEST_RECORD=true" in told("Good morning")
-    assert "no real model of anthropic has answered" in told("Good morning", **again)
-    made = told("Good morning", **again, ANTHROPIC_API_KEY="sk-ant-planted")
+    assert "Make one with CHOWDER_TEST_RECORD=true" in run_with("Good morning")
+    assert "no real model of anthropic has answered" in run_with("Good morning", **again)
+    made = run_with("Good morning", **again, ANTHROPIC_API_KEY="sk-ant-planted")
     assert "# pass 1\n" in made, made
     (file,) = (folder / "recordings" / "greeting").iterdir()
     assert file.name == "0001-anthropic-claude-sonnet-4-20250514.json"
-    replayed = told("Good morning")
+    replayed = run_with("Good morning")
     assert "# pass 1\n" in replayed, replayed
-    assert "recorded [said: Good morning]" in told("Good night")
+    assert "recorded [said: Good morning]" in run_with("Good night")
 
 
 @pytest.mark.slow

@@ -83,3 +83,17 @@ def test_a_run_that_waited_for_agents_says_so_and_names_the_remedy(
     quick = run(tmp_path, None, *options, "-k", "other").stdout
     assert "1 passed" in quick
     assert "waiting for agents" not in quick
+
+
+@pytest.mark.parametrize(
+    "marker",
+    ['replies("a.yaml", unusd="fail")', 'replies("a.yaml", "fail")', "replies", "recording()"],
+)
+def test_a_marker_with_other_arguments_is_refused_with_those_it_takes(
+    tmp_path: Path, marker: str
+) -> None:
+    test = f"import pytest\n@pytest.mark.chowder_{marker}\ndef test_it(): pass\n"
+    (tmp_path / "test_mine.py").write_text(test)
+    said = run(tmp_path, None)
+    assert said.returncode == 4
+    assert "test_mine.py::test_it: write the marker as chowder_re" in said.stdout + said.stderr
