@@ -6,8 +6,11 @@ import asyncio
 import struct
 from collections import deque
 from dataclasses import dataclass
+from http import HTTPStatus
 from importlib import resources
 from typing import TYPE_CHECKING, Any
+
+from docker.errors import APIError
 
 from chowder_local.core.errors.sandboxes import EngineUnavailable, SandboxPaused
 from chowder_local.engine.threads import ensure_awaited
@@ -127,8 +130,14 @@ def start_exec(
     """
     if container.status == "paused":
         raise SandboxPaused
-    exec_id = client.api.exec_create(container.id, list(command), stdin=True)["Id"]
-    connection = take_socket(client.api.exec_start(exec_id, socket=True))
+    try:
+        exec_id = client.api.exec_create(container.id, list(command), stdin=True)["Id"]
+        connection = take_socket(client.api.exec_start(exec_id, socket=True))
+    except APIError as refused:
+        # It was paused since its status was read.
+        if refused.status_code == HTTPStatus.CONFLICT and "is paused" in str(refused.explanation):
+            raise SandboxPaused from None
+        raise
     try:
         ensure_awaited()
     except EngineUnavailable:

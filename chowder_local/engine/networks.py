@@ -297,7 +297,9 @@ def _own_addresses() -> Iterator[tuple[str, str]]:
 def _are_taken(refused: APIError) -> bool:
     """Whether the engine refused a network because its addresses are in use."""
     reason = str(refused.explanation).lower()
-    return "non-overlapping" in reason or "pool overlaps" in reason
+    # The last one: the engine shares a subnet among networks with ranges in it, but no gateway.
+    signs = ("non-overlapping", "pool overlaps", "failed to allocate gateway")
+    return any(sign in reason for sign in signs)
 
 
 def _is_local(address: str) -> bool:

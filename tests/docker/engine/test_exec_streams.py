@@ -8,6 +8,7 @@ import hashlib
 import os
 import secrets
 import time
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,6 +17,7 @@ from chowder_local.core.domain import SandboxId
 from chowder_local.core.errors.sandboxes import EngineUnavailable, SandboxMissing, SandboxPaused
 from chowder_local.core.settings import Settings
 from chowder_local.engine.connection import find_engine, open_client
+from chowder_local.engine.container_exec import start_exec
 from chowder_local.engine.docker import DockerEngine
 from chowder_local.engine.image_recipe import expected_tag
 from chowder_local.engine.labels import sandbox_labels
@@ -146,6 +148,17 @@ async def test_a_paused_sandbox_runs_nothing(
         with pytest.raises(SandboxPaused):
             async with engine.process(sandbox_id, ["true"]):
                 pytest.fail("it ran")
+    finally:
+        container.unpause()
+
+
+async def test_a_sandbox_that_was_paused_a_moment_ago_runs_nothing(container: Container) -> None:
+    container.reload()
+    assert container.client is not None
+    container.client.api.pause(container.id)
+    try:
+        with ExitStack() as stack, pytest.raises(SandboxPaused):
+            start_exec(container.client, container, ["true"], stack)
     finally:
         container.unpause()
 

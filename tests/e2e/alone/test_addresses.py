@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 import pytest
 from docker.errors import NotFound
 
+from chowder_local.core.settings import Settings
 from chowder_local.engine.connection import find_engine, open_client
+from chowder_local.engine.image_recipe import expected_tag
 from chowder_local.engine.labels import store_labels
 from chowder_local.engine.networks import OWN_POOL, Networks
 from chowder_local.engine.store_resources import remove_store
@@ -63,3 +65,23 @@ def test_a_server_gets_its_networks_all_the_same(
         assert network.addresses is not None
         assert IPv4Network(network.addresses[0]).subnet_of(OWN_POOL)
     assert Networks(client, store_id).ensure() == made
+
+
+@pytest.mark.usefixtures("others")
+def test_servers_in_containers_do_not_get_the_same_networks(
+    client: docker.DockerClient, store_id: str
+) -> None:
+    store_ids, servers = (store_id, f"{store_id}-2"), []
+    try:
+        subnets = set()
+        for each in store_ids:
+            server = client.containers.create(expected_tag(Settings()), ["sleep", "300"])
+            servers.append(server)
+            made = Networks(client, each).ensure(server.id)
+            assert made.closed is not None
+            subnets |= {made.open.addresses, made.closed.addresses}
+        assert len(subnets) == len(store_ids) * 2
+    finally:
+        for server in servers:
+            server.remove(force=True)
+        remove_store(store_ids[1], os.environ)
