@@ -8,20 +8,16 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
-from chowder_local.accounts.authentication import Authentication
 from chowder_local.accounts.cost_report import CostReports
 from chowder_local.accounts.credentials import ModelCredentials, ModelKeys
-from chowder_local.accounts.dashboard_sessions import DashboardSessions
-from chowder_local.accounts.keys import Keys
-from chowder_local.accounts.organizations import Organizations
-from chowder_local.accounts.subscriptions import Subscriptions
+from chowder_local.accounts.keys import Authentication, DashboardSessions, Keys
+from chowder_local.accounts.organizations import Organizations, Subscriptions
 from chowder_local.core.domain import DEFAULT_VERSION
 from chowder_local.core.events import Events
 from chowder_local.core.fault_injection import Faults
-from chowder_local.core.keyed_lock import KeyedLocks
 from chowder_local.core.metrics import Metrics
-from chowder_local.core.shutdown import Shutdown
-from chowder_local.diagnostics.server import ServerDiagnosis
+from chowder_local.core.tasks import KeyedLocks, Shutdown
+from chowder_local.diagnostics.checks import ServerDiagnosis
 from chowder_local.instances.configuration.editing import ConfigEditing
 from chowder_local.instances.configuration.initial_config import InitialConfigs
 from chowder_local.instances.configuration.live_config import LiveConfig
@@ -79,30 +75,28 @@ from chowder_local.instances.warm_pool.pool import WarmPool, has_idle_processor
 from chowder_local.instances.warm_pool.rehydration import Rehydration
 from chowder_local.instances.warm_pool.sandboxes import WarmSandboxes
 from chowder_local.openclaw.channels import CONNECT_TIMEOUT_S, Channels
-from chowder_local.openclaw.control import Control
 from chowder_local.openclaw.files import Files
 from chowder_local.openclaw.gateway import Gateway, take_refused_sizes
 from chowder_local.openclaw.rewinding import Rewinding
+from chowder_local.openclaw.sandbox_exec import Control
 from chowder_local.openclaw.skills import Skills
 from chowder_local.openclaw.transcripts.chat_history import ChatHistory
 from chowder_local.openclaw.transcripts.reader import Transcripts
 from chowder_local.openclaw.warmup import WarmUp
-from chowder_local.relay.call_log import CallLog
-from chowder_local.relay.catalogue import Catalogue
+from chowder_local.relay.call_log import CallJournal, CallLog
 from chowder_local.relay.compaction import Compactions
-from chowder_local.relay.journal import CallJournal
 from chowder_local.relay.local_model import LocalModel
 from chowder_local.relay.metering import Metering
 from chowder_local.relay.prices import Price, Prices
-from chowder_local.relay.prompt_format.failure_markers import FailureMarkers
+from chowder_local.relay.prompt_format import FailureMarkers
 from chowder_local.relay.service import Relay
 from chowder_local.relay.session_watch import SessionWatch
-from chowder_local.relay.upstreams import Upstreams
+from chowder_local.relay.upstreams import Catalogue, Upstreams
 from chowder_local.store.conversation_histories import ConversationHistoryQueries
+from chowder_local.store.database import MetaQueries
 from chowder_local.store.idempotent_answers import IdempotentAnswerQueries
 from chowder_local.store.instances import InstanceQueries
 from chowder_local.store.keys import DashboardSessionQueries, KeyQueries
-from chowder_local.store.meta import MetaQueries
 from chowder_local.store.organizations import OrganizationQueries
 from chowder_local.store.sessions import SessionQueries
 from chowder_local.store.snapshots import SnapshotQueries
@@ -123,7 +117,7 @@ if TYPE_CHECKING:
     from chowder_local.instances.monitoring.health import ServerFacts
     from chowder_local.openclaw.home.state_transfer import StateTransfers
     from chowder_local.openclaw.sandbox_exec import Processes
-    from chowder_local.openclaw.shortcuts.catalogue import Shortcut
+    from chowder_local.openclaw.shortcuts import Shortcut
     from chowder_local.relay.recordings.registry import RecordingRegistry
     from chowder_local.relay.scripts.registry import ScriptRegistry
     from chowder_local.store.database import Database

@@ -23,12 +23,11 @@ from chowder_local.core import logs
 from chowder_local.core.data_dir import make_private_folder, touch_private, unusable, write_private
 from chowder_local.core.errors.process import DataDirLocked
 from chowder_local.core.settings import exposure_warning
-from chowder_local.engine.build_command import find_ca_bundle
 from chowder_local.engine.connection import find_engine
-from chowder_local.engine.container_detection import is_in_container, process_namespace
 from chowder_local.engine.image_recipe import expected_tag
-from chowder_local.http.connections import raise_descriptor_limit
-from chowder_local.http.listener import bound_socket, listener, with_state
+from chowder_local.engine.images import find_ca_bundle
+from chowder_local.engine.self_container import is_in_container, process_namespace
+from chowder_local.http.listener import bound_socket, listener, raise_descriptor_limit, with_state
 
 if TYPE_CHECKING:
     import socket
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
     from chowder_local.core.settings import Settings
-    from chowder_local.core.shutdown import Shutdown
+    from chowder_local.core.tasks import Shutdown
     from chowder_local.http.listener import Listener
 
 log = logging.getLogger(__name__)

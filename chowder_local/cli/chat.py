@@ -18,7 +18,7 @@ from chowder_local.cli.resolve import find_instance
 from chowder_local.core.domain import InstanceStatus, ModelProvider
 from chowder_local.core.errors import ChowderError
 from chowder_local.core.errors.process import ApiRefused
-from chowder_local.core.progress import MOMENT_S
+from chowder_local.core.wording import MOMENT_S
 from chowder_local.openclaw.models import DEFAULT_MODELS
 
 if TYPE_CHECKING:

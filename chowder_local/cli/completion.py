@@ -8,7 +8,7 @@ from click.shell_completion import BashComplete, CompletionItem, FishComplete, Z
 from chowder_local.cli.options import Command
 from chowder_local.cli.output import say
 from chowder_local.core.errors import ChowderError
-from chowder_local.core.program_name import PROGRAM
+from chowder_local.core.wording import PROGRAM
 
 SHELLS = {each.name: each for each in (BashComplete, ZshComplete, FishComplete)}
 TIMEOUT_S = 2.0

@@ -103,7 +103,7 @@ def _has_failed(result: Run) -> bool:
 
 
 def _report(result: Run, service: Service, files: Sequence[Path]) -> None:
-    from chowder_local.conformance.report import as_json, as_markdown
+    from chowder_local.conformance.run import as_json, as_markdown
 
     content = as_json(result, service.base_url, str(service.target), datetime.now(UTC))
     text = as_markdown(content, result.findings)

@@ -20,8 +20,8 @@ from chowder_local.core.errors.process import (
     ServerNotRunning,
     SettingsInvalid,
 )
-from chowder_local.core.program_name import program
 from chowder_local.core.settings import Settings
+from chowder_local.core.wording import program
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

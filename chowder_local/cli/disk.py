@@ -11,8 +11,7 @@ import click
 from chowder_local.cli.options import Command, output_option
 from chowder_local.cli.output import Output, show_list
 from chowder_local.core.errors import ChowderError
-from chowder_local.core.formatting import size_of
-from chowder_local.core.program_name import program
+from chowder_local.core.wording import program, size_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

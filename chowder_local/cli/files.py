@@ -16,8 +16,7 @@ from chowder_local.cli.options import Group, ensure_writable, output_option, yes
 from chowder_local.cli.output import Output, count_of, format_time, note, show_list, waiting
 from chowder_local.cli.resolve import find_instance
 from chowder_local.core.errors.process import ApiRefused
-from chowder_local.core.formatting import size_of
-from chowder_local.core.progress import MOMENT_S
+from chowder_local.core.wording import MOMENT_S, size_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -16,8 +16,8 @@ from chowder_local.cli.options import (
     yes_option,
 )
 from chowder_local.cli.output import Output, format_time, note, say, show_list, waiting
-from chowder_local.core.formatting import size_of
 from chowder_local.core.release import is_release
+from chowder_local.core.wording import size_of
 
 if TYPE_CHECKING:
     from chowder_local.cli.context import Context
@@ -44,7 +44,7 @@ def image() -> None:
 def build(context: Context, no_cache: bool, version: str | None, server: bool) -> None:
     """Build the image that this version uses, and print its tag."""
     from chowder_local.engine.images import build as build_sandbox
-    from chowder_local.engine.server_image import build_server
+    from chowder_local.engine.server_container import build_server
 
     if server and version:
         raise click.UsageError("--server and --openclaw name two images; build one at a time.")
@@ -75,7 +75,7 @@ def ls(context: Context, output: Output) -> None:
     """
     from chowder_local.engine import images
     from chowder_local.engine.image_recipe import expected_tag
-    from chowder_local.engine.server_image import server_tag
+    from chowder_local.engine.server_container import server_tag
 
     used = {expected_tag(context.settings()), server_tag()}
     rows = [

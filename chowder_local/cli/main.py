@@ -14,7 +14,7 @@ from chowder_local.cli.context import Context
 from chowder_local.cli.exit_codes import BROKEN_PIPE, FAILURE, INTERRUPTED, exit_code_of
 from chowder_local.cli.options import data_dir_option, write_examples
 from chowder_local.core.errors import ChowderError
-from chowder_local.core.program_name import PROGRAM
+from chowder_local.core.wording import PROGRAM
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

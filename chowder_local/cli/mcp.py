@@ -14,7 +14,7 @@ import click
 
 from chowder_local.cli.options import Command
 from chowder_local.cli.output import say
-from chowder_local.core.program_name import PROGRAM
+from chowder_local.core.wording import PROGRAM
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

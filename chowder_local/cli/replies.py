@@ -14,7 +14,7 @@ from chowder_local.cli.history import session_title
 from chowder_local.cli.options import Command, Group, output_option
 from chowder_local.cli.output import Output, count_of, note, say, show_json, show_list, show_table
 from chowder_local.cli.resolve import find_instance, find_instance_id
-from chowder_local.core.formatting import size_of
+from chowder_local.core.wording import size_of
 
 if TYPE_CHECKING:
     from chowder_local.client import Client

@@ -25,7 +25,7 @@ from chowder_local.core.errors.process import (
     ServerOfContainer,
     ServerStuck,
 )
-from chowder_local.engine.container_detection import is_in_container, process_namespace
+from chowder_local.engine.self_container import is_in_container, process_namespace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

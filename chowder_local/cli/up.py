@@ -209,7 +209,7 @@ def _say_ready(context: Context, settings: Settings, running: RunningServer) -> 
     if settings.egress is Egress.OFF:
         note("\nEgress is off: agents reach only their models, unless they have their own setting.")
     if not settings.is_on_loopback:
-        from chowder_local.engine.container_detection import is_in_container
+        from chowder_local.engine.self_container import is_in_container
 
         warning = exposure_warning(settings.host, is_in_container=is_in_container())
         note(f"\nWarning: {warning}")

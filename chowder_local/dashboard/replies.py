@@ -14,10 +14,9 @@ from starlette.responses import Response
 from chowder_local.api.schemas.model_calls import RecordingPlayback
 from chowder_local.api.uploads import form_of
 from chowder_local.core.errors.requests import InputInvalid
-from chowder_local.dashboard.forms import fields, parse_form
-from chowder_local.dashboard.inspector import all_calls
 from chowder_local.dashboard.instances import instance_choices, instance_names
-from chowder_local.dashboard.pages import dialog, notice, page, part, parts
+from chowder_local.dashboard.model_calls import all_calls
+from chowder_local.dashboard.pages import dialog, fields, notice, page, parse_form, part, parts
 from chowder_local.dashboard.rendering import HEADERS
 from chowder_local.dashboard.streams import LiveStream, PageEvent, watch_signal
 from chowder_local.http.bodies import json_of, parse_query, read_body, validated

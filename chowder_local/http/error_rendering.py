@@ -18,9 +18,9 @@ from chowder_local.core.errors import (
     upstream,
     versions,
 )
-from chowder_local.http.headers import fields_of
 from chowder_local.http.message_errors import body_of, is_message_route
-from chowder_local.http.streams import CLIENT_CLOSED_REQUEST
+from chowder_local.http.responses import CLIENT_CLOSED_REQUEST
+from chowder_local.http.services import fields_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

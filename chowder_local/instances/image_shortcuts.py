@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING
 
 from chowder_local.core.domain import DEFAULT_VERSION
 from chowder_local.core.errors.sandboxes import EngineUnavailable, ImageMissing
-from chowder_local.openclaw.shortcuts.catalogue import find_misfits
-from chowder_local.openclaw.shortcuts.observations import OBSERVATIONS_FILE, read_observations
+from chowder_local.openclaw.shortcuts import OBSERVATIONS_FILE, find_misfits, read_observations
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from chowder_local.instances.engine_protocol import Engine
-    from chowder_local.openclaw.shortcuts.catalogue import Shortcut
+    from chowder_local.openclaw.shortcuts import Shortcut
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from chowder_local.core import untrusted_json
 from chowder_local.core.domain import ModelProvider
-from chowder_local.relay.prompt_format.system_prompt import LONGEST_NAME, find_session
+from chowder_local.relay.prompt_format import LONGEST_NAME, find_session
 from chowder_local.relay.wire.formats import wire_format
 from chowder_local.relay.wire.reply import play
 from chowder_local.relay.wire.wire_format import MALFORMED
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
     from chowder_local.core.domain import InstanceId, OrganizationId, SandboxId
-    from chowder_local.relay.prompt_format.system_prompt import Session
+    from chowder_local.relay.prompt_format import Session
     from chowder_local.relay.wire.request_format import ParsedRequest, RenderedAnswer
     from chowder_local.relay.wire.wire_format import WireFormat
 

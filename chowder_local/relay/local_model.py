@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from chowder_local.core.domain import OFFLINE_KEY
 from chowder_local.relay.calls import local_answer
 from chowder_local.relay.offline.decision import decide
-from chowder_local.relay.prompt_format.tool_names import CallableTools
+from chowder_local.relay.prompt_format import CallableTools
 from chowder_local.relay.recordings.entries import RecordedRequest
 from chowder_local.relay.scripts.matching import ModelRequest, Refusal
 from chowder_local.relay.wire.reply import Reply

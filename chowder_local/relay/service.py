@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from chowder_local.core import request_context
+from chowder_local.core import logs
 from chowder_local.core.errors import ChowderError
 from chowder_local.core.errors.upstream import (
     ContextLengthExceeded,
@@ -19,25 +19,29 @@ from chowder_local.core.errors.upstream import (
     StreamBroken,
     UpstreamFailed,
 )
-from chowder_local.relay.calls import ModelAnswer, local_answer
-from chowder_local.relay.stream_observer import CompletionObserver, EndObserver
+from chowder_local.relay.calls import (
+    Credential,
+    CredentialResolver,
+    ModelAnswer,
+    ModelCall,
+    local_answer,
+)
+from chowder_local.relay.metering import CompletionObserver, EndObserver
 from chowder_local.relay.tool_choice import enforce_tool_choice
 from chowder_local.relay.upstreams import read_failure
 from chowder_local.relay.wire.errors import is_overflow, retry_wait_s
-from chowder_local.upstream import headers
+from chowder_local.upstream import forward
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
 
-    from chowder_local.relay.call_log import LoggedCall
-    from chowder_local.relay.calls import Credential, CredentialResolver, ModelCall
+    from chowder_local.relay.call_log import CallJournal, LoggedCall
     from chowder_local.relay.compaction import Compactions
-    from chowder_local.relay.journal import CallJournal
     from chowder_local.relay.local_model import LocalModel
-    from chowder_local.relay.metering import Metering
+    from chowder_local.relay.metering import Metering, StreamObserver
     from chowder_local.relay.session_watch import SessionWatch
-    from chowder_local.relay.stream_observer import StreamObserver
     from chowder_local.relay.upstreams import Upstreams
+
 
 _log = logging.getLogger(__name__)
 
@@ -137,7 +141,7 @@ class Relay:
         if token is None:
             raise RelayTokenInvalid
         credential = await self.resolver.resolve(token, call.provider)
-        request_context.set_instance(credential.instance_id)
+        logs.set_instance(credential.instance_id)
         return credential
 
     async def _forward(self, active: _Active) -> ModelAnswer:
@@ -205,7 +209,7 @@ class Relay:
                 self._note_left(active)
             await answer.close()
 
-        return ModelAnswer(answer.status, headers.for_caller(answer.headers), chunks, close)
+        return ModelAnswer(answer.status, forward.for_caller(answer.headers), chunks, close)
 
     def _note_left(self, active: _Active) -> None:
         """Ends a call whose sandbox left before the first byte. The provider may bill it."""

@@ -12,15 +12,16 @@ from chowder_local.core.domain import Instance, InstanceId, InstanceStatus, Sand
 from chowder_local.core.errors.requests import InstanceLimitReached
 from chowder_local.core.events import Events, EventType
 from chowder_local.store.database import ReadCache
-from chowder_local.store.encrypted_json import EncryptedJson, encrypt_json
 from chowder_local.store.tables import (
     METADATA,
     ConversationHistoryRow,
+    EncryptedJson,
     IdempotentAnswerRow,
     InstanceRow,
     KeyGrantRow,
     SessionRow,
     UnsavedTurnRow,
+    encrypt_json,
 )
 from chowder_local.store.warm_sandboxes import claim
 

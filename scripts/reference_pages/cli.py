@@ -12,8 +12,8 @@ from chowder_local.cli.exit_codes import EXIT_CODES
 from chowder_local.cli.main import chowder_local
 from chowder_local.cli.options import ALIASES
 from chowder_local.core.errors import ChowderError
-from chowder_local.core.program_name import PROGRAM
 from chowder_local.core.settings import PREFIX, Settings
+from chowder_local.core.wording import PROGRAM
 from scripts.reference_pages.errors import anchor, meaning
 from scripts.reference_pages.markdown import code, codes, fence, inline, prose, table
 from scripts.reference_pages.markdown import page as make_page

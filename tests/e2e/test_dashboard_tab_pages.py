@@ -9,8 +9,7 @@ import pytest
 
 from chowder_local.core.domain import InstanceStatus
 from chowder_local.openclaw.channels import APPROVE
-from chowder_local.openclaw.config.edits import HIDDEN
-from chowder_local.openclaw.config.schema import SCHEMA_FILE
+from chowder_local.openclaw.config.edits import HIDDEN, SCHEMA_FILE
 from tests.api.test_channels import REFUSED, UP, set_config, set_states
 from tests.api.test_skills import WEATHER, entry, needing
 from tests.e2e import qr

@@ -26,10 +26,10 @@ from chowder_local.core.domain import AGENT_MEMORY_BYTES, HOST_HOSTNAME, RELAY_H
 from chowder_local.core.settings import Settings
 from chowder_local.engine.connection import EngineAddress
 from chowder_local.engine.image_recipe import expected_tag
-from chowder_local.engine.server_image import build_server, server_tag
+from chowder_local.engine.server_container import build_server, server_tag
 from chowder_local.engine.swarm import tunnel
 from chowder_local.engine.swarm.image_copies import copy_missing_image
-from chowder_local.engine.swarm.listeners import Listeners
+from chowder_local.engine.swarm.tunnel import Listeners
 from chowder_local.engine.swarm.worker import PORT, Worker
 from tests.e2e.api import Api, text_of
 from tests.e2e.containers import inside

@@ -18,7 +18,7 @@ from chowder_local.core.domain import SandboxState
 from chowder_local.http.listener import with_state
 from chowder_local.instances.lifecycle import healing
 from chowder_local.openclaw import gateway as gateway_module
-from chowder_local.openclaw.responses.gateway_shapes import MAX_ANSWER_BYTES
+from chowder_local.openclaw.responses.response_normalizer import MAX_ANSWER_BYTES
 from tests.scripted.gateway import DELTA, RESPONSE, STARTED
 from tests.scripted.hostile import (
     PIECE,

@@ -16,9 +16,9 @@ from chowder_local.api.schemas.instances import (
 from chowder_local.core.domain import InstanceStatus
 from chowder_local.core.errors.requests import InstanceStateWrong
 from chowder_local.http.bodies import parse, parse_query
-from chowder_local.http.request_log import note
+from chowder_local.http.middleware import note
+from chowder_local.http.responses import ClosingStream
 from chowder_local.http.services import caller, instance_of, running, services
-from chowder_local.http.streams import ClosingStream
 
 if TYPE_CHECKING:
     from starlette.requests import Request

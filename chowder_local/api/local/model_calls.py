@@ -18,7 +18,7 @@ from chowder_local.api.schemas.model_calls import (
 )
 from chowder_local.api.schemas.replies import ReplyScriptChange, ScriptView
 from chowder_local.core.errors.requests import ExchangeNotFound, InputInvalid
-from chowder_local.core.json_paths import written_path
+from chowder_local.core.untrusted_json import written_path
 from chowder_local.http.bodies import json_body, parse_query, validated
 from chowder_local.http.responses import json_in_thread
 from chowder_local.http.services import caller, instance_of, services

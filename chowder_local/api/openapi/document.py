@@ -26,7 +26,7 @@ from chowder_local.api.openapi.descriptions import (
 from chowder_local.api.openapi.examples import example_of
 from chowder_local.api.openapi.parameters import parameters_of
 from chowder_local.api.schemas.responses import ResponseStreamEvent
-from chowder_local.core.request_context import REQUEST_ID_HEADER
+from chowder_local.core.logs import REQUEST_ID_HEADER
 from chowder_local.http.middleware import OFFLINE_PROVIDERS_HEADER, QUEUE_POSITION_HEADER
 
 if TYPE_CHECKING:

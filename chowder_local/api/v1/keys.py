@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from chowder_local.accounts.keys import KeyDraft
 from chowder_local.api.schemas.keys import IssuedKeyView, KeyCreation, KeyDetailsView, KeyView
 from chowder_local.http.bodies import parse
-from chowder_local.http.request_log import note
+from chowder_local.http.middleware import note
 from chowder_local.http.responses import array
 from chowder_local.http.services import caller, services
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chowder_local.core.errors.requests import ModelKeyMissing
-from chowder_local.openclaw.config import agent_config, edits, transfer
+from chowder_local.openclaw.config import agent_config, edits
 from chowder_local.openclaw.config.agent_config import BLANK_PROVIDER
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class InitialConfigs:
         if origin is None or origin.config is None:
             # Without the agent's own version, the overrides are the best that is known.
             return self._base(instance.sandbox_id, provider, instance.openclaw_config)
-        return transfer.with_reserved(
+        return agent_config.with_reserved(
             self._base(instance.sandbox_id, provider, None), origin.config
         )
 

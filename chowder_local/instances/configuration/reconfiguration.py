@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from chowder_local.core.domain import Instance, OrganizationId
-    from chowder_local.core.keyed_lock import KeyedLocks
+    from chowder_local.core.tasks import KeyedLocks
     from chowder_local.instances.configuration.live_config import LiveConfig
     from chowder_local.instances.directory import InstanceDirectory
     from chowder_local.instances.lifecycle.in_memory import InMemory

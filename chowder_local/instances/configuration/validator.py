@@ -12,7 +12,7 @@ from chowder_local.core.domain import DEFAULT_VERSION
 from chowder_local.core.errors.agents import ConfigRefused
 from chowder_local.core.errors.sandboxes import EngineUnavailable, ImageMissing
 from chowder_local.openclaw.config import agent_config
-from chowder_local.openclaw.config.schema import SCHEMA_FILE, find_problems
+from chowder_local.openclaw.config.edits import SCHEMA_FILE, find_problems
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

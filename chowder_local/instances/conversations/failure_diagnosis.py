@@ -19,7 +19,7 @@ from chowder_local.core.errors.agents import (
 )
 from chowder_local.core.errors.sandboxes import NodeUnreachable
 from chowder_local.instances.lifecycle.readiness import MIN_FREE_DISK_BYTES, out_of_memory
-from chowder_local.openclaw.shortcuts.catalogue import FAILURE_MARKERS
+from chowder_local.openclaw.shortcuts import FAILURE_MARKERS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from chowder_local.core.domain import Instance, SandboxId
     from chowder_local.instances.engine_protocol import Engine
     from chowder_local.instances.lifecycle.healing import Healing
-    from chowder_local.openclaw.shortcuts.catalogue import Allows
-    from chowder_local.relay.prompt_format.failure_markers import FailureMarkers
+    from chowder_local.openclaw.shortcuts import Allows
+    from chowder_local.relay.prompt_format import FailureMarkers
 
     FindFailure = Callable[[str], Awaitable[ChowderError | None]]
     """Finds the failed model call that a message of the gateway is about, if any."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from cachetools import LRUCache
 
-from chowder_local.core.keyed_lock import KeyedLocks
+from chowder_local.core.tasks import KeyedLocks
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Hashable

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from chowder_local.core.model_endpoints import Endpoint
     from chowder_local.instances.conversations.vision_models import VisionModels
     from chowder_local.openclaw.gateway import Gateway
-    from chowder_local.relay.catalogue import Catalogue
     from chowder_local.relay.recordings.registry import RecordingRegistry
+    from chowder_local.relay.upstreams import Catalogue
 
 
 @dataclass(eq=False, repr=False, kw_only=True)

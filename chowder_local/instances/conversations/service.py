@@ -23,14 +23,14 @@ from chowder_local.openclaw.gateway import read_answer
 from chowder_local.openclaw.responses import requests, response_normalizer
 from chowder_local.openclaw.responses.events import EventWriter, error_members
 from chowder_local.openclaw.session_keys import session_key
-from chowder_local.relay.tool_call_items import tool_call_items
+from chowder_local.relay.turn_steps import tool_call_items
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 
     from chowder_local.core.domain import Instance
     from chowder_local.core.errors import ChowderError
-    from chowder_local.core.shutdown import Shutdown
+    from chowder_local.core.tasks import Shutdown
     from chowder_local.instances.conversations.failure_diagnosis import (
         FailureDiagnosis,
         FindFailure,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from chowder_local.core.domain import Instance, SandboxId
-    from chowder_local.core.keyed_lock import KeyedLocks
+    from chowder_local.core.tasks import KeyedLocks
     from chowder_local.instances.lifecycle.instance_uses import InstanceUses
     from chowder_local.openclaw.transcripts.program_output import KeptSession
     from chowder_local.openclaw.transcripts.reader import Transcript, Transcripts

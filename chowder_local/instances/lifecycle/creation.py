@@ -7,7 +7,7 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from chowder_local.core import request_context
+from chowder_local.core import logs
 from chowder_local.core.domain import (
     DEFAULT_VERSION,
     Instance,
@@ -87,7 +87,7 @@ class InstanceCreation:
         ) -> tuple[Instance, WarmSandbox | None]:
             return await self.instances.add(instance, limit, fingerprint, booting)
 
-        request_context.set_instance(instance.id)
+        logs.set_instance(instance.id)
         return await self.allocation.claim_or_boot(instance, write)
 
 

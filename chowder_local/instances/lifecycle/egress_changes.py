@@ -11,7 +11,7 @@ from chowder_local.core.errors.requests import InstanceStateWrong
 
 if TYPE_CHECKING:
     from chowder_local.core.domain import Egress, Instance
-    from chowder_local.core.keyed_lock import KeyedLocks
+    from chowder_local.core.tasks import KeyedLocks
     from chowder_local.instances.directory import InstanceDirectory
     from chowder_local.instances.lifecycle.egress import EgressRule
     from chowder_local.instances.lifecycle.provisioner import Provisioner

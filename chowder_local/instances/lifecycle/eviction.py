@@ -12,7 +12,7 @@ from chowder_local.core.events import EventType
 if TYPE_CHECKING:
     from chowder_local.core.domain import Instance
     from chowder_local.core.events import Events
-    from chowder_local.core.keyed_lock import KeyedLocks
+    from chowder_local.core.tasks import KeyedLocks
     from chowder_local.instances.engine_protocol import Engine
     from chowder_local.store.instances import InstanceQueries
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from chowder_local.core.domain import Instance, InstanceId
     from chowder_local.core.events import Events
-    from chowder_local.core.keyed_lock import KeyedLocks
+    from chowder_local.core.tasks import KeyedLocks
     from chowder_local.instances.engine_protocol import Engine
     from chowder_local.instances.lifecycle.egress import EgressRule
     from chowder_local.instances.lifecycle.provisioner import Provisioner

@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING
 
 from cachetools import TTLCache
 
-from chowder_local.core import request_context
+from chowder_local.core import logs
 from chowder_local.core.domain import SandboxState
 from chowder_local.core.errors.agents import GatewayUnavailable, RpcRefused
 from chowder_local.core.tasks import contained, every
-from chowder_local.openclaw.shortcuts.catalogue import HIBERNATION
+from chowder_local.openclaw.shortcuts import HIBERNATION
 from chowder_local.openclaw.standing_work import find_standing_work, has_foreign_process
 
 if TYPE_CHECKING:
     from chowder_local.core.domain import Instance, InstanceId
-    from chowder_local.core.keyed_lock import KeyedLocks
+    from chowder_local.core.tasks import KeyedLocks
     from chowder_local.instances.engine_protocol import Engine
     from chowder_local.instances.lifecycle.instance_uses import InstanceUses
     from chowder_local.instances.transitions import Transitions
     from chowder_local.openclaw.gateway import Gateway, GatewayOf
-    from chowder_local.openclaw.shortcuts.catalogue import Allows
+    from chowder_local.openclaw.shortcuts import Allows
     from chowder_local.store.instances import InstanceQueries
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ class Hibernation:
         for instance in await self.instances.running_or_provisioning():
             if self.idle_s(instance) >= self.after_s:
                 with (
-                    request_context.for_instance(instance.id),
+                    logs.for_instance(instance.id),
                     contained(f"instance {instance.id}: hibernating"),
                 ):
                     await self.hibernate(instance)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from chowder_local.core.domain import Instance, InstanceId
-    from chowder_local.core.keyed_lock import KeyedLocks
+    from chowder_local.core.tasks import KeyedLocks
     from chowder_local.instances.directory import InstanceDirectory
     from chowder_local.instances.lifecycle.instance_uses import InstanceUses
     from chowder_local.instances.lifecycle.sandbox_control import SandboxControl

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from chowder_local.core import request_context
+from chowder_local.core import logs
 from chowder_local.core.errors import ChowderError
 from chowder_local.core.errors.sandboxes import (
     DiskFull,
@@ -115,7 +115,7 @@ class Provisioner:
     async def _provision(
         self, instance: Instance, warm_sandbox: WarmSandbox | None, fault: FaultDraft | None
     ) -> None:
-        request_context.set_instance(instance.id)
+        logs.set_instance(instance.id)
         log.info("instance %s: booting sandbox %s", instance.id, instance.sandbox_id)
         try:
             if fault is not None:

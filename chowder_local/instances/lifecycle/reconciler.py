@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from chowder_local.core import request_context
+from chowder_local.core import logs
 from chowder_local.core.domain import InstanceStatus, SandboxInfo, SandboxState
 from chowder_local.core.errors.sandboxes import EngineUnavailable
 from chowder_local.core.events import EventType
@@ -97,7 +97,7 @@ class Reconciler:
         }
         for instance in rows.values():
             sandbox = sandboxes.get(instance.sandbox_id)
-            with request_context.for_instance(instance.id), _isolated(instance.sandbox_id):
+            with logs.for_instance(instance.id), _isolated(instance.sandbox_id):
                 if self.healing.is_due(instance, sandbox):
                     await self.healing.heal(instance)
                 elif self._is_eviction_due(instance, sandbox):

@@ -7,7 +7,7 @@ import logging
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from chowder_local.core import request_context
+from chowder_local.core import logs
 from chowder_local.core.domain import SandboxState
 from chowder_local.core.errors import ChowderError
 from chowder_local.core.errors.agents import GatewayUnavailable, RpcRefused
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from chowder_local.core.domain import Instance, SandboxId
-    from chowder_local.core.keyed_lock import KeyedLocks
+    from chowder_local.core.tasks import KeyedLocks
     from chowder_local.instances.engine_protocol import Engine
     from chowder_local.instances.lifecycle.drain import Drain
     from chowder_local.store.instances import InstanceQueries
@@ -131,7 +131,7 @@ class SandboxControl:
 
     async def _resume_contained(self, instance: Instance) -> None:
         with (
-            request_context.for_instance(instance.id),
+            logs.for_instance(instance.id),
             contained(f"sandbox {instance.sandbox_id}: resuming"),
         ):
             await self.resume(instance)

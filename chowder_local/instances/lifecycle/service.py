@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from chowder_local.core.domain import Instance, InstanceId, OrganizationId
-    from chowder_local.core.keyed_lock import KeyedLocks
+    from chowder_local.core.tasks import KeyedLocks
     from chowder_local.instances.directory import InstanceDirectory
     from chowder_local.instances.lifecycle.in_memory import InMemory
     from chowder_local.instances.lifecycle.provisioner import Provisioner

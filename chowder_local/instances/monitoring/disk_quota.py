@@ -6,12 +6,12 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from chowder_local.core import request_context
+from chowder_local.core import logs
 from chowder_local.core.tasks import contained, every
 
 if TYPE_CHECKING:
     from chowder_local.core.domain import Instance
-    from chowder_local.core.keyed_lock import KeyedLocks
+    from chowder_local.core.tasks import KeyedLocks
     from chowder_local.instances.engine_protocol import Engine
     from chowder_local.instances.transitions import Transitions
     from chowder_local.store.instances import InstanceQueries
@@ -40,7 +40,7 @@ class DiskWatch:
         """Checks every running instance once, and ends those over the limit."""
         for listed in await self.instances.running_or_provisioning():
             with (
-                request_context.for_instance(listed.id),
+                logs.for_instance(listed.id),
                 contained(f"instance {listed.id}: checking its disk use"),
             ):
                 # Those before it took a while, in which it may have moved to another sandbox.

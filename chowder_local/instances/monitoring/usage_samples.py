@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from chowder_local.core.change_signal import ChangeSignal
 from chowder_local.core.errors import ChowderError
+from chowder_local.core.events import ChangeSignal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

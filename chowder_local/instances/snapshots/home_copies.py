@@ -14,7 +14,7 @@ from chowder_local.core.errors import ChowderError
 from chowder_local.core.tasks import owned_tasks
 from chowder_local.instances.configuration.initial_config import Origin
 from chowder_local.instances.snapshots.service import HOME_PREFIX
-from chowder_local.openclaw.config import transfer
+from chowder_local.openclaw.config import agent_config
 from chowder_local.openclaw.home import sanitize
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class HomeCopy:
     async def origin(self, _: Instance) -> Origin:
         """The configuration, once the copy is whole."""
         home = await asyncio.shield(self.made)
-        return Origin(self.archives.path(self.copy_id), transfer.read_config(home.config))
+        return Origin(self.archives.path(self.copy_id), agent_config.read_config(home.config))
 
 
 @dataclass(eq=False, repr=False)

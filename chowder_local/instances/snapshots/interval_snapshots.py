@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from chowder_local.core import request_context
+from chowder_local.core import logs
 from chowder_local.core.domain import INTERVAL_SNAPSHOT_NAME, InstanceStatus
 from chowder_local.core.tasks import contained, every
 
@@ -44,7 +44,7 @@ class IntervalSnapshots:
             if instance.status is not InstanceStatus.RUNNING:
                 continue
             with (
-                request_context.for_instance(instance.id),
+                logs.for_instance(instance.id),
                 contained(f"instance {instance.id}: its snapshot at an interval"),
             ):
                 former = [

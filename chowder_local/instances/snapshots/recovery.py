@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from chowder_local.core import request_context
+from chowder_local.core import logs
 from chowder_local.core.domain import InstanceStatus, SandboxState
 from chowder_local.core.events import EventType
 from chowder_local.core.tasks import contained, every
@@ -75,7 +75,7 @@ class Recovery:
         instance = await self.instances.by_sandbox(sandbox_id)
         if instance is None or instance.status is not InstanceStatus.RUNNING:
             return
-        with request_context.for_instance(instance.id):
+        with logs.for_instance(instance.id):
             if not (snapshots := await self.snapshots.of_instance(instance.id)):
                 return
             latest = snapshots[-1]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from chowder_local.core.domain import Instance, OrganizationId, SandboxId, Snapshot, WarmSandbox
     from chowder_local.core.events import Events
-    from chowder_local.core.keyed_lock import KeyedLocks
+    from chowder_local.core.tasks import KeyedLocks
     from chowder_local.instances.directory import InstanceDirectory
     from chowder_local.instances.lifecycle.sandbox_control import SandboxControl
     from chowder_local.instances.snapshots.service import Snapshots

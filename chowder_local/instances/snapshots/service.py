@@ -22,7 +22,7 @@ from chowder_local.core.errors.sandboxes import OriginMissing, SandboxMissing
 from chowder_local.core.tasks import contained, together
 from chowder_local.instances.configuration.initial_config import Origin
 from chowder_local.instances.snapshots.append_stream import CHUNK_BYTES
-from chowder_local.openclaw.config import transfer
+from chowder_local.openclaw.config import agent_config
 from chowder_local.openclaw.home import sanitize
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from chowder_local.core.domain import Instance, InstanceId, OrganizationId
-    from chowder_local.core.keyed_lock import KeyedLocks
+    from chowder_local.core.tasks import KeyedLocks
     from chowder_local.instances.engine_protocol import Engine
     from chowder_local.instances.lifecycle.sandbox_control import SandboxControl
     from chowder_local.instances.snapshots.archives import Archives
@@ -191,7 +191,7 @@ class Snapshots:
         config = snapshot.content.get("config")
         # A fork must not use the channels of its original; a restored agent keeps them.
         if isinstance(config, dict) and snapshot.instance_id != instance.id:
-            config = transfer.with_channels_disabled(config)
+            config = agent_config.with_channels_disabled(config)
         return Origin(self.archives.path(snapshot.id), config)
 
     async def chunks(self, instance: Instance) -> Iterator[bytes]:
@@ -305,7 +305,7 @@ class Snapshots:
         """Keeps the filled archive. Raises DataDirUnusable, SnapshotNotFound if its row is gone."""
         await asyncio.to_thread(self.archives.keep, snapshot_id)
         if "config" not in content:
-            content = {**content, "config": transfer.read_config(home.config)}
+            content = {**content, "config": agent_config.read_config(home.config)}
         snapshot = await self.queries.finish(snapshot_id, home.size_bytes, content)
         if snapshot is None:
             raise SnapshotNotFound

@@ -12,7 +12,7 @@ from chowder_local.core.errors.versions import InstanceInUse
 
 if TYPE_CHECKING:
     from chowder_local.core.domain import Instance, Snapshot
-    from chowder_local.core.keyed_lock import KeyedLocks
+    from chowder_local.core.tasks import KeyedLocks
     from chowder_local.instances.lifecycle.instance_uses import InstanceUses
     from chowder_local.instances.lifecycle.provisioner import Provisioner
     from chowder_local.instances.lifecycle.sandbox_control import SandboxControl

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from chowder_local.openclaw.shortcuts.catalogue import STATE_TRANSFER
+from chowder_local.openclaw.shortcuts import STATE_TRANSFER
 
 if TYPE_CHECKING:
     from chowder_local.accounts.organizations import Organizations
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from chowder_local.instances.versions import OpenclawVersions
     from chowder_local.instances.warm_pool.demand import Demand
     from chowder_local.instances.warm_pool.sandboxes import WarmSandboxes
-    from chowder_local.openclaw.shortcuts.catalogue import Allows
+    from chowder_local.openclaw.shortcuts import Allows
 
 
 @dataclass(eq=False, repr=False)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from chowder_local.core.errors.agents import GatewayUnavailable
 from chowder_local.core.errors.sandboxes import SandboxMissing
 from chowder_local.core.tasks import together
-from chowder_local.openclaw.shortcuts.catalogue import STATE_TRANSFER
+from chowder_local.openclaw.shortcuts import STATE_TRANSFER
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from chowder_local.instances.snapshots.service import Snapshots
     from chowder_local.openclaw.gateway import GatewayOf
     from chowder_local.openclaw.home.state_transfer import StateTransfers
-    from chowder_local.openclaw.shortcuts.catalogue import Allows
+    from chowder_local.openclaw.shortcuts import Allows
 
 
 class Homes(Protocol):

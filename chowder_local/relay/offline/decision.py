@@ -8,21 +8,22 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from chowder_local.relay.offline.function_calls import arguments_from, fits, match_function, minimal
-from chowder_local.relay.prompt_format.system_prompt import (
+from chowder_local.relay.prompt_format import (
     ANSWER_TOOL,
     ONE_AT_A_TIME,
+    CallableTools,
+    client_name,
     find_tool_demand,
+    make_view,
     own_tools,
 )
-from chowder_local.relay.prompt_format.tool_names import CallableTools, client_name
-from chowder_local.relay.prompt_format.user_messages import make_view
 from chowder_local.relay.wire.conversation import Tool, ToolCall, ToolChoice
 from chowder_local.relay.wire.reply import Reply
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from chowder_local.relay.prompt_format.user_messages import ConversationView
+    from chowder_local.relay.prompt_format import ConversationView
     from chowder_local.relay.wire.conversation import Conversation
 
 _MAX_QUOTE = 2000

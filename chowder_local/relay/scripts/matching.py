@@ -8,8 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
 from chowder_local.core.domain import MAIN_SESSION, ModelProvider
-from chowder_local.relay.prompt_format.tool_names import client_name, is_same_tool
-from chowder_local.relay.prompt_format.user_messages import make_view
+from chowder_local.relay.prompt_format import client_name, is_same_tool, make_view
 from chowder_local.relay.scripts import rules
 from chowder_local.relay.scripts.patterns import search
 from chowder_local.relay.scripts.templates import TemplateInvalid, render

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from chowder_local.core.errors.process import SettingsInvalid
-from chowder_local.core.json_paths import written_path
+from chowder_local.core.untrusted_json import written_path
 from chowder_local.relay.scripts.rules import ReplyScript
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from anyio import CapacityLimiter, to_thread
 
-from chowder_local.core.change_signal import ChangeSignal
 from chowder_local.core.domain import InstanceId, OrganizationId
-from chowder_local.core.keyed_lock import KeyedLocks
+from chowder_local.core.events import ChangeSignal
+from chowder_local.core.tasks import KeyedLocks
 from chowder_local.relay.scripts.matching import Refusal, ScriptedAnswer, find_answer, make_answer
 from chowder_local.relay.scripts.patterns import MatchingTooSlow, TimeLimit
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from chowder_local.relay.prompt_format.tool_names import AGENT_TOOL_NAMES, client_name
-from chowder_local.relay.prompt_format.user_messages import make_view
+from chowder_local.relay.prompt_format import AGENT_TOOL_NAMES, client_name, make_view
 from chowder_local.relay.scripts.rules import ReplyScript, Rule
 
 if TYPE_CHECKING:

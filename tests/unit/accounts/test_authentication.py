@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chowder_local.accounts.authentication import organization_key
+from chowder_local.accounts.keys import organization_key
 from chowder_local.core.domain import ApiKey, Caller
 from chowder_local.core.errors.requests import KeyInvalid, KeyMissing
 from chowder_local.core.secrets import digest

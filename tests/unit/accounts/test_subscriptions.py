@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from chowder_local.accounts.subscriptions import LINK_LIFE_S, Subscriptions
+from chowder_local.accounts.organizations import LINK_LIFE_S, Subscriptions
 from chowder_local.core.domain import OrganizationId, Tier
 from chowder_local.core.errors.requests import LinkInvalid, OrganizationNotFound
 from chowder_local.core.secrets import SecretBox

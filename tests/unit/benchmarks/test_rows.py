@@ -8,10 +8,9 @@ from benchmarks.rows import NEIGHBOUR_SIZE, fill, instance_id, scoped_key
 from chowder_local.accounts.bootstrap import META_NAME
 from chowder_local.core.domain import InstanceId, InstanceStatus, OrganizationId
 from chowder_local.core.secrets import SecretBox, digest
-from chowder_local.store.database import Database
+from chowder_local.store.database import Database, MetaQueries
 from chowder_local.store.instances import InstanceQueries
 from chowder_local.store.keys import KeyQueries
-from chowder_local.store.meta import MetaQueries
 from chowder_local.store.sessions import SessionQueries
 from tests.scripted.pages import all_of
 

@@ -23,9 +23,9 @@ from chowder_local.core.domain import (
 )
 from chowder_local.core.errors.requests import InstanceLimitReached
 from chowder_local.core.secrets import SecretBox
-from chowder_local.store import backups
 from chowder_local.store import database as database_module
 from chowder_local.store import instances as instances_module
+from chowder_local.store import schema
 from chowder_local.store.instances import InstanceQueries
 from chowder_local.store.keys import KeyQueries
 from chowder_local.store.organizations import OrganizationQueries
@@ -271,7 +271,7 @@ async def test_the_configuration_is_encrypted_in_all_files(
     stored = await instances.get(made.id)
     assert stored is not None
     assert stored.openclaw_config == config
-    backup = backups.create(tmp_path / "chowder.db", REVISION)
+    backup = schema.create(tmp_path / "chowder.db", REVISION)
     files = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
     assert set(files) >= {"chowder.db", "chowder.db-wal", backup.name}
     assert any(made.name.encode() in content for content in files.values())

@@ -12,7 +12,7 @@ from chowder_local.core.domain import InstanceStatus, SandboxState
 from chowder_local.core.errors.requests import InstanceStateWrong
 from chowder_local.core.errors.sandboxes import BootFailed, EngineUnavailable
 from chowder_local.core.events import EventType
-from chowder_local.openclaw.shortcuts.catalogue import HIBERNATION
+from chowder_local.openclaw.shortcuts import HIBERNATION
 from tests.scripted.engine import Hold
 from tests.scripted.gateway import ok
 from tests.scripted.programs import done

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from chowder_local.relay.offline.decision import decide
-from chowder_local.relay.prompt_format.system_prompt import ONE_AT_A_TIME
+from chowder_local.relay.prompt_format import ONE_AT_A_TIME
 from chowder_local.relay.wire.conversation import (
     AssistantText,
     Conversation,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from chowder_local.core.domain import ModelProvider
-from chowder_local.relay.prompt_format.system_prompt import HANDED_OVER
+from chowder_local.relay.prompt_format import HANDED_OVER
 from chowder_local.relay.scripts.matching import (
     ModelRequest,
     Refusal,

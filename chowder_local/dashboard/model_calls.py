@@ -1,8 +1,11 @@
-"""The list of all agents' model calls, latest first, with live updates."""
+"""Model calls: the live list of all agents', one in full, and commands that repeat it."""
 
 from __future__ import annotations
 
 import asyncio
+import json
+import re
+import shlex
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import dropwhile, islice
@@ -10,10 +13,14 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BaseModel, BeforeValidator, Field
 
-from chowder_local.core.domain import InstanceId
-from chowder_local.dashboard.forms import with_query
+from chowder_local.accounts.bootstrap import MODEL_KEY_VARIABLES
+from chowder_local.core import untrusted_json
+from chowder_local.core.domain import InstanceId, ModelProvider
+from chowder_local.core.errors.requests import ExchangeNotFound
+from chowder_local.core.fault_injection import FaultDraft, FaultKind
+from chowder_local.dashboard.charts import TimelineRow, timeline
 from chowder_local.dashboard.instances import instance_names
-from chowder_local.dashboard.pages import page, part
+from chowder_local.dashboard.pages import notice, page, part, with_query
 from chowder_local.dashboard.streams import (
     LiveStream,
     PageEvent,
@@ -23,6 +30,14 @@ from chowder_local.dashboard.streams import (
 )
 from chowder_local.http.bodies import parse_query
 from chowder_local.http.services import caller, services
+from chowder_local.relay.metering import Meter
+from chowder_local.relay.prompt_format import clean
+from chowder_local.relay.scripts.rules import ReplyScript
+from chowder_local.relay.scripts.serializer import make_script, serialize
+from chowder_local.relay.turn_steps import steps_of
+from chowder_local.relay.wire.conversation import AssistantText, ToolCall, UserMessage
+from chowder_local.relay.wire.formats import wire_format
+from chowder_local.relay.wire.request_format import ParsedRequest
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Sequence
@@ -30,8 +45,259 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
+    from chowder_local.core.domain import Instance
     from chowder_local.dashboard.streams import Marks
+    from chowder_local.instances.conversations.trace_log import TracedTurn
     from chowder_local.relay.call_log import LoggedCall
+    from chowder_local.relay.wire.conversation import Conversation, Turn
+    from chowder_local.relay.wire.wire_format import ModelOutput, Usage
+
+MODELS = {
+    "anthropic": "claude-sonnet-4-20250514",
+    "openai": "gpt-4o",
+    "gemini": "gemini-2.5-flash",
+}
+PROVIDER_URLS = {
+    ModelProvider.ANTHROPIC: "https://api.anthropic.com",
+    ModelProvider.OPENAI: "https://api.openai.com",
+    ModelProvider.GEMINI: "https://generativelanguage.googleapis.com",
+}
+GREETING = "Hey! Who are you and what can you do?"
+
+
+@dataclass(frozen=True)
+class Snippet:
+    """Text to copy; `id` is the HTML element's."""
+
+    id: str
+    title: str
+    text: str
+
+
+def snippets(instance: Instance | None) -> list[Snippet]:
+    """Commands that send a message to a running agent, or create the first instance.
+
+    They read the key from the environment, as `chowder-local env` sets it.
+    """
+    if instance is None:
+        path, body = "", {"name": "my-first-agent"}
+    else:
+        path = f"/{instance.id}/responses"
+        body = {"model": model_of(instance.model_provider), "input": GREETING}
+    return [
+        Snippet("curl", "curl", _curl(path, body)),
+        Snippet("python", "Python", _python(path, body)),
+        Snippet("javascript", "JavaScript", _javascript(path, body)),
+    ]
+
+
+def model_of(provider: ModelProvider) -> str:
+    """The provider's default model on the dashboard."""
+    return MODELS[provider.value]
+
+
+def _curl(path: str, body: dict[str, str]) -> str:
+    return (
+        f'curl -s "$CHOWDER_BASE_URL/instances{path}" \\\n'
+        '  -H "Authorization: Bearer $CHOWDER_KEY" \\\n'
+        '  -H "Content-Type: application/json" \\\n'
+        f"  -d '{json.dumps(body)}'"
+    )
+
+
+def _python(path: str, body: dict[str, str]) -> str:
+    return f"""import json, os, urllib.request
+
+request = urllib.request.Request(
+    os.environ["CHOWDER_BASE_URL"] + "/instances{path}",
+    json.dumps({json.dumps(body)}).encode(),
+    {{
+        "Authorization": "Bearer " + os.environ["CHOWDER_KEY"],
+        "Content-Type": "application/json",
+    }},
+)
+print(json.dumps(json.load(urllib.request.urlopen(request)), indent=2))"""
+
+
+def _javascript(path: str, body: dict[str, str]) -> str:
+    return f"""const {{ CHOWDER_BASE_URL, CHOWDER_KEY }} = process.env;
+const answer = await fetch(`${{CHOWDER_BASE_URL}}/instances{path}`, {{
+  method: "POST",
+  headers: {{ Authorization: `Bearer ${{CHOWDER_KEY}}`, "Content-Type": "application/json" }},
+  body: JSON.stringify({json.dumps(body)}),
+}});
+console.log(JSON.stringify(await answer.json(), null, 2));"""
+
+
+def provider_curl(call: LoggedCall) -> str:
+    """A curl command that sends a model call's body to its provider.
+
+    Path and body come from an agent, so they are quoted for the shell; the key is a variable.
+    """
+    path = shlex.quote(f"/{call.path.lstrip('/')}")
+    if call.provider in set(ModelProvider):
+        provider = ModelProvider(call.provider)
+        url, headers = PROVIDER_URLS[provider], _provider_headers(provider)
+    else:
+        url, headers = f'"${re.sub("[^A-Z0-9]", "_", call.provider.upper())}_URL"', []
+    options = [f'-H "{each}"' for each in ("content-type: application/json", *headers)]
+    body = shlex.quote(call.request.decode("utf-8", "replace"))
+    return " \\\n  ".join([f"curl -sS {url}{path}", *options, f"--data-raw {body}"])
+
+
+def _provider_headers(provider: ModelProvider) -> list[str]:
+    name, value = wire_format(provider).credential(f"${MODEL_KEY_VARIABLES[provider]}")
+    others = ["anthropic-version: 2023-06-01"] if provider is ModelProvider.ANTHROPIC else []
+    return [f"{name}: {value}", *others]
+
+
+FAILURE_STATUS = 502
+INDENTED_MAX_TIMES = 4
+"""How many times as long a request may become by its indentation."""
+
+
+@dataclass(frozen=True)
+class PromptTurn:
+    """A turn of the prompt; `name` is the name of a called tool."""
+
+    role: str
+    parts: tuple[str, ...]
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class ParsedCall:
+    """A call's content; `prompt` is None if it is no conversation, such as embeddings."""
+
+    prompt: Conversation | None
+    turns: list[PromptTurn]
+    answer: ModelOutput
+    usage: Usage | None
+    cost_usd: float | None
+    script: ReplyScript | None
+    """It answers the same request in the same way."""
+    request_text: str
+    curl: str
+
+    @property
+    def script_text(self) -> str | None:
+        return None if self.script is None else serialize(self.script)
+
+
+async def show_call(request: Request) -> Response:
+    call = _find(request)
+    (row,) = await build_rows(request, [call])
+    same_turn = [
+        each
+        for each in all_calls(request)
+        if call.turn_id is not None and each.turn_id == call.turn_id
+    ]
+    traced = None
+    if call.instance_id is not None:
+        traced = services(request).traces.with_call(call.instance_id, call.id)
+    return await page(
+        request,
+        "call.html",
+        traced=traced,
+        timeline=[] if traced is None else await _timeline(request, traced),
+        here=HERE,
+        row=row,
+        call=call,
+        content=await asyncio.to_thread(_parse, call),
+        turn=(await build_rows(request, same_turn))[::-1],
+    )
+
+
+async def _timeline(request: Request, turn: TracedTurn) -> list[TimelineRow]:
+    found = map(services(request).call_log.find, turn.exchange_ids)
+    calls = [each for each in found if each is not None]
+    # Long conversations take time to parse.
+    return await asyncio.to_thread(lambda: timeline(turn, steps_of(calls, turn.at)))
+
+
+async def add_to_script(request: Request) -> Response:
+    """Adds a rule: the offline model gives this answer to the same request of this agent."""
+    call = _find(request)
+    content = await asyncio.to_thread(_parse, call)
+    if content.script is None or call.instance_id is None:
+        raise ExchangeNotFound
+    scripts = services(request).scripts
+    running = scripts.get(call.instance_id)
+    script = running.script if running is not None else ReplyScript()
+    joined = {
+        "tools": sorted({*content.script.tools, *script.tools}),
+        "replies": [*content.script.replies, *script.replies],
+    }
+    scripts.put(call.instance_id, script.model_copy(update=joined))
+    text = f"The rule is in force for this agent, before {len(script.replies)} other rules."
+    return notice(request, text)
+
+
+async def fail_next_message(request: Request) -> Response:
+    call = _find(request)
+    draft = FaultDraft(
+        FaultKind.MESSAGE,
+        instance_id=call.instance_id,
+        status=FAILURE_STATUS,
+        detail="Requested on the dashboard.",
+    )
+    services(request).faults.add(caller(request).organization_id, draft)
+    text = f"The agent's next message fails with {FAILURE_STATUS}. “Faults” lists this fault."
+    return notice(request, text)
+
+
+def _find(request: Request) -> LoggedCall:
+    organization_id = caller(request).organization_id
+    call = services(request).call_log.get(organization_id, request.path_params["exchange_id"])
+    if call is None:
+        raise ExchangeNotFound
+    return call
+
+
+def _parse(call: LoggedCall) -> ParsedCall:
+    parsed = call.call.parse()
+    prompt = parsed.conversation if isinstance(parsed, ParsedRequest) else None
+    answer = call.output
+    meter = Meter(call.call.wire)
+    meter.feed(call.answer)
+    usage = meter.usage
+    return ParsedCall(
+        prompt=prompt,
+        turns=[_prompt_turn(turn) for turn in prompt.turns] if prompt else [],
+        answer=answer,
+        usage=usage,
+        cost_usd=None if usage is None else call.cost_usd(usage),
+        script=make_script(prompt, answer, call.status) if prompt and call.outcome else None,
+        request_text=_indented(call.request),
+        curl=provider_curl(call),
+    )
+
+
+def _prompt_turn(turn: Turn) -> PromptTurn:
+    if isinstance(turn, UserMessage):
+        # OpenClaw also writes messages in the user's role.
+        return PromptTurn("user" if any(map(clean, turn.parts)) else "OpenClaw", turn.parts)
+    if isinstance(turn, AssistantText):
+        return PromptTurn("model", (turn.text,))
+    if isinstance(turn, ToolCall):
+        return PromptTurn("calls", (turn.arguments_json,), turn.name)
+    return PromptTurn("result", (turn.text,), turn.name)
+
+
+def _indented(body: bytes) -> str:
+    text = body.decode("utf-8", "replace")
+    try:
+        content = untrusted_json.read(text)
+    except ValueError:
+        return text
+    pieces, left = [], INDENTED_MAX_TIMES * max(len(text), 1000)
+    for piece in json.JSONEncoder(indent=2, ensure_ascii=False).iterencode(content):
+        # Many values on many levels would be gigabytes of indentation.
+        if (left := left - len(piece)) < 0:
+            return text
+        pieces.append(piece)
+    return "".join(pieces)
+
 
 HERE = "/model-calls"
 MACROS = "_calls.html"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from tempfile import TemporaryFile
@@ -10,19 +11,36 @@ from typing import IO, TYPE_CHECKING
 
 from chowder_local.core.domain import SandboxState
 from chowder_local.core.errors.sandboxes import EngineUnavailable
-from chowder_local.core.keyed_lock import KeyedLocks
-from chowder_local.core.tasks import contained, every
+from chowder_local.core.tasks import KeyedLocks, contained, every
 from chowder_local.engine.error_translation import translated_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 
     from chowder_local.core.domain import SandboxId
-    from chowder_local.engine.swarm.node_link import Node
-    from chowder_local.engine.swarm.nodes import Nodes
+    from chowder_local.engine.container_exec import DockerProcess
+    from chowder_local.engine.docker import DockerEngine
+    from chowder_local.engine.swarm.nodes import Node, Nodes
     from chowder_local.engine.swarm.services import Services
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(eq=False, repr=False)
+class NodeJobs:
+    """Implements `Processes`, as `VolumeJobs` does for one engine."""
+
+    engine_of: Callable[[SandboxId], Awaitable[DockerEngine]]
+
+    @asynccontextmanager
+    async def process(
+        self, sandbox_id: SandboxId, command: Sequence[str]
+    ) -> AsyncIterator[DockerProcess]:
+        """Runs a program on the sandbox's volume, on its node; leaving the block ends it."""
+        engine = await self.engine_of(sandbox_id)
+        async with engine.volume_jobs.process(sandbox_id, command) as process:
+            yield process
+
 
 INTERVAL_S = 3.0
 _IN_MEMORY = {SandboxState.RUNNING, SandboxState.PAUSED}

@@ -1,4 +1,4 @@
-"""The ways from the server to the gateways of sandboxes on nodes, and from these to the relay."""
+"""Forwards between the server, the gateways of sandboxes on nodes, and the relay."""
 
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from chowder_local.core.errors.sandboxes import EngineUnavailable
-from chowder_local.core.keyed_lock import KeyedLocks
+from chowder_local.core.tasks import KeyedLocks
 from chowder_local.engine.swarm import tunnel, worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from chowder_local.core.domain import SandboxId
-    from chowder_local.engine.swarm.listeners import Listeners
-    from chowder_local.engine.swarm.tunnel import Streams
+    from chowder_local.engine.swarm.tunnel import Listeners, Streams
 
 LOOPBACK = "127.0.0.1"
 
