@@ -1,4 +1,4 @@
-"""The command `chowder-local`: the only reader of the process's environment and arguments."""
+"""The command `chowder-local`: reads the process's environment and arguments."""
 
 from __future__ import annotations
 
