@@ -28,10 +28,9 @@ from chowder_local.http.body_memory import BodyMemory
 from chowder_local.http.connections import SandboxConnection, break_off
 from chowder_local.http.listener import bound_socket, listening
 from chowder_local.http.origin_guard import OriginGuard
-from chowder_local.relay.calls import ModelCall
+from chowder_local.relay.calls import ModelCall, wire_format
 from chowder_local.relay.service import CROSSING_STATUS
 from chowder_local.relay.upstreams import ENDPOINT_PATH
-from chowder_local.relay.wire.formats import wire_format
 
 if TYPE_CHECKING:
     import socket

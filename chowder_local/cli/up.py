@@ -107,9 +107,9 @@ def up(context: Context, /, seed: Path | None, detach: bool, **options: Any) -> 
 def _check_files(settings: Settings) -> None:
     """Raises SettingsInvalid if the reply script or the recording is invalid."""
     if settings.replies is not None:
-        from chowder_local.relay.scripts import parser
+        from chowder_local.relay.scripts import files
 
-        parser.read_file(settings.replies)
+        files.read_file(settings.replies)
     if settings.replay is not None:
         from chowder_local.relay.recordings import folders
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from chowder_local.accounts.bootstrap import MODEL_KEY_VARIABLES
 from chowder_local.core.domain import ModelProvider
-from chowder_local.relay.wire.formats import wire_format
+from chowder_local.relay.calls import wire_format
 
 if TYPE_CHECKING:
     from chowder_local.core.domain import Instance

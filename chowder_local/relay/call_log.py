@@ -11,11 +11,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from chowder_local.core.change_signal import ChangeSignal
-from chowder_local.relay.calls import ModelCall
+from chowder_local.relay.calls import ModelCall, wire_format
 from chowder_local.relay.prices import Prices
 from chowder_local.relay.prompt_format.user_messages import make_view
-from chowder_local.relay.wire.formats import wire_format
-from chowder_local.relay.wire.request_format import ParsedRequest
+from chowder_local.relay.wire.wire_format import ParsedRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -17,7 +17,7 @@ from chowder_local.relay.calls import ModelCall
 from chowder_local.relay.prompt_format.system_prompt import HANDED_OVER, own_tools
 from chowder_local.relay.prompt_format.user_messages import make_view
 from chowder_local.relay.wire.conversation import ToolResult
-from chowder_local.relay.wire.request_format import ParsedRequest
+from chowder_local.relay.wire.wire_format import ParsedRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

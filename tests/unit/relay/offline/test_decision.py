@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 
-from chowder_local.relay.offline.decision import decide
+from chowder_local.relay.offline_model import decide
 from chowder_local.relay.prompt_format.system_prompt import ONE_AT_A_TIME
 from chowder_local.relay.wire.conversation import (
     AssistantText,
     Conversation,
+    Reply,
     Tool,
     ToolCall,
     ToolChoice,
@@ -17,7 +18,6 @@ from chowder_local.relay.wire.conversation import (
     Turn,
     UserMessage,
 )
-from chowder_local.relay.wire.reply import Reply
 
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 WEATHER = Tool("get_weather", CITY)

@@ -9,17 +9,22 @@ import pytest
 
 from chowder_local.core.domain import ModelProvider
 from chowder_local.relay.prompt_format.system_prompt import HANDED_OVER
-from chowder_local.relay.scripts.matching import (
+from chowder_local.relay.scripts.expressions import TimeLimit
+from chowder_local.relay.scripts.registry import (
     ModelRequest,
     Refusal,
     ScriptedAnswer,
     find_answer,
     make_answer,
 )
-from chowder_local.relay.scripts.patterns import TimeLimit
 from chowder_local.relay.scripts.rules import Cut, Pause, Rule, Verbatim
-from chowder_local.relay.wire.conversation import Conversation, ToolCall, ToolResult, UserMessage
-from chowder_local.relay.wire.reply import Reply
+from chowder_local.relay.wire.conversation import (
+    Conversation,
+    Reply,
+    ToolCall,
+    ToolResult,
+    UserMessage,
+)
 
 REQUEST = ModelRequest(
     provider=ModelProvider.OPENAI,

@@ -7,12 +7,9 @@ from typing import Any
 import pytest
 
 from chowder_local.core.domain import InstanceId, ModelProvider, OrganizationId
-from chowder_local.relay.scripts.matching import ModelRequest, Refusal
-from chowder_local.relay.scripts.parser import parse
-from chowder_local.relay.scripts.registry import ScriptRegistry
-from chowder_local.relay.scripts.serializer import make_script, serialize
-from chowder_local.relay.wire.conversation import Conversation, ToolCall
-from chowder_local.relay.wire.reply import Reply
+from chowder_local.relay.scripts.files import make_script, parse, serialize
+from chowder_local.relay.scripts.registry import ModelRequest, Refusal, ScriptRegistry
+from chowder_local.relay.wire.conversation import Conversation, Reply, ToolCall
 from chowder_local.relay.wire.wire_format import ModelOutput
 from tests.scripted.model_calls import conversation_of
 
