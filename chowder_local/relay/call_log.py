@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from chowder_local.core.change_signal import ChangeSignal
 from chowder_local.relay.calls import ModelCall, wire_format
 from chowder_local.relay.prices import Prices
-from chowder_local.relay.prompt_format.user_messages import make_view
+from chowder_local.relay.prompt_format.user_messages import ModelRequest
 from chowder_local.relay.wire.wire_format import ParsedRequest
 
 if TYPE_CHECKING:
@@ -114,8 +114,7 @@ class LoggedCall:
         parsed = self.call.parse()
         if not isinstance(parsed, ParsedRequest):
             return None
-        messages = make_view(parsed.conversation.turns).messages
-        return messages[-1] if messages else None
+        return ModelRequest.of(parsed.conversation).text or None
 
     @property
     def answer(self) -> bytes:

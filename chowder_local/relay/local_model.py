@@ -11,8 +11,9 @@ from chowder_local.core.domain import OFFLINE_KEY
 from chowder_local.relay.calls import local_answer
 from chowder_local.relay.offline_model import decide
 from chowder_local.relay.prompt_format.tool_names import CallableTools
+from chowder_local.relay.prompt_format.user_messages import ModelRequest
 from chowder_local.relay.recordings.entries import RecordedRequest
-from chowder_local.relay.scripts.registry import ModelRequest, Refusal
+from chowder_local.relay.scripts.registry import Refusal
 from chowder_local.relay.wire.conversation import Reply
 from chowder_local.relay.wire.wire_format import ParsedRequest, RenderedAnswer
 
@@ -106,9 +107,9 @@ class LocalModel:
         if not self.scripts.active_for(organization_id, instance_id):
             return None
         session = self.find_session_name(instance_id, call.session.key)
-        request = ModelRequest.from_conversation(
-            call.provider,
+        request = ModelRequest.of(
             conversation,
+            call.provider,
             session.name if session else None,
             is_session_known=session is not None,
         )

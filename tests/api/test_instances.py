@@ -20,7 +20,7 @@ from chowder_local.core.domain import (
 from chowder_local.core.errors.sandboxes import EngineDiskFull, EngineUnavailable
 from chowder_local.core.secrets import SecretBox
 from chowder_local.openclaw.config.schema import SCHEMA_FILE
-from chowder_local.relay.scripts.registry import ModelRequest
+from chowder_local.relay.prompt_format.user_messages import ModelRequest
 from chowder_local.store.conversation_histories import ConversationHistory
 from chowder_local.store.idempotent_answers import KeptAnswer, MessageKey
 from chowder_local.store.sessions import SessionQueries

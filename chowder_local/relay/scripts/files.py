@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from chowder_local.core.errors.process import SettingsInvalid
 from chowder_local.core.json_paths import written_path
 from chowder_local.relay.prompt_format.tool_names import AGENT_TOOL_NAMES, client_name
-from chowder_local.relay.prompt_format.user_messages import make_view
+from chowder_local.relay.prompt_format.user_messages import ModelRequest
 from chowder_local.relay.scripts.rules import ReplyScript, Rule
 
 if TYPE_CHECKING:
@@ -127,11 +127,8 @@ def serialize(script: ReplyScript) -> str:
 
 def make_script(conversation: Conversation, output: ModelOutput, status: int | None) -> ReplyScript:
     """A script whose rule matches the conversation and repeats its answer or its error."""
-    view = make_view(conversation.turns)
-    match = {
-        "text": view.latest[:MATCHED_TEXT_MAX],
-        "tool": client_name(view.tool_result.name) if view.tool_result is not None else None,
-    }
+    request = ModelRequest.of(conversation)
+    match = {"text": request.text[:MATCHED_TEXT_MAX], "tool": request.tool}
     # Only members with a value, so that the rule is written without the others.
     match = {name: value for name, value in match.items() if value}
     rule = Rule.model_validate({"match": match, "reply": _reply(output, status)})

@@ -6,16 +6,14 @@ from collections import deque
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from anyio import CapacityLimiter, to_thread
 
 from chowder_local.core.change_signal import ChangeSignal
 from chowder_local.core.domain import MAIN_SESSION, InstanceId, ModelProvider, OrganizationId
 from chowder_local.core.keyed_lock import KeyedLocks
-from chowder_local.relay.prompt_format.tool_names import client_name, is_same_tool
-from chowder_local.relay.prompt_format.user_messages import make_view
+from chowder_local.relay.prompt_format.tool_names import is_same_tool
 from chowder_local.relay.scripts import rules
 from chowder_local.relay.scripts.expressions import (
     MatchingTooSlow,
@@ -31,76 +29,11 @@ if TYPE_CHECKING:
 
     from regex import Pattern
 
+    from chowder_local.relay.prompt_format.user_messages import ModelRequest
     from chowder_local.relay.scripts.rules import Action, Condition, ReplyScript, Rule
-    from chowder_local.relay.wire.conversation import Conversation
 
 _OVERLOADED_STATUSES: Mapping[str, int] = {ModelProvider.ANTHROPIC: 529}
 _DEFAULT_MESSAGE = "The reply script asks for this error."
-_QUOTED_CHARACTERS = 200
-
-
-@dataclass(frozen=True)
-class ModelRequest:
-    """A model request, reduced to what rules can match."""
-
-    provider: str
-    model: str
-    turn: int
-    """The number of user messages in the conversation."""
-    text: str
-    """The latest user message."""
-    round: int = 0
-    """The number of rounds of tool results since that message."""
-    tool: str | None = None
-    result: str | None = None
-    session: str | None = None
-    """Name of the session; None is the main session."""
-    is_session_known: bool = False
-    """False for a turn that a messenger began, for example."""
-    digest: str = ""
-    """Source of the ids in the answer, the same for equal requests."""
-
-    @classmethod
-    def from_conversation(
-        cls,
-        provider: str,
-        conversation: Conversation,
-        session: str | None,
-        *,
-        is_session_known: bool,
-    ) -> Self:
-        """The request of a conversation, without what OpenClaw adds to it."""
-        view = make_view(conversation.turns)
-        return cls(
-            provider=provider,
-            model=conversation.model,
-            turn=len(view.messages),
-            text=view.latest,
-            round=view.rounds,
-            tool=client_name(view.tool_result.name) if view.tool_result else None,
-            result=view.tool_result.text if view.tool_result else None,
-            session=session,
-            is_session_known=is_session_known,
-            digest=conversation.digest,
-        )
-
-    @cached_property
-    def folded_text(self) -> str:
-        """The case-folded text, cached because each rule compares it."""
-        return self.text.casefold()
-
-    @cached_property
-    def folded_result(self) -> str:
-        return (self.result or "").casefold()
-
-    def __str__(self) -> str:
-        where = ""
-        if self.is_session_known:
-            where = " in the main session" if self.session is None else f" in {self.session!r}"
-        description = f"turn {self.turn}{where}, {_quoted(self.text)}"
-        if self.tool is not None:
-            description += f", after {self.tool} returned {_quoted(self.result or '')}"
-        return f"{description}, model {self.model}"
 
 
 @dataclass(frozen=True)
@@ -253,11 +186,6 @@ def _values(
         "tool": request.tool,
         "result": request.result,
     }
-
-
-def _quoted(text: str) -> str:
-    cut = text if len(text) <= _QUOTED_CHARACTERS else text[:_QUOTED_CHARACTERS] + "…"
-    return f'"{cut}"'
 
 
 Owner = OrganizationId | InstanceId

@@ -6,12 +6,8 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from chowder_local.core.domain import InstanceId, ModelProvider, OrganizationId
-from chowder_local.relay.scripts.registry import (
-    UNMATCHED_KEPT,
-    ModelRequest,
-    Refusal,
-    ScriptRegistry,
-)
+from chowder_local.relay.prompt_format.user_messages import ModelRequest
+from chowder_local.relay.scripts.registry import UNMATCHED_KEPT, Refusal, ScriptRegistry
 from chowder_local.relay.scripts.rules import ReplyScript
 from chowder_local.relay.wire.conversation import Reply
 
