@@ -26,10 +26,9 @@ from chowder_local.core.errors.upstream import RelayTokenInvalid, StreamBroken
 from chowder_local.http.bodies import BodyMemory, check_values
 from chowder_local.http.listener import SandboxConnection, bound_socket, break_off, listening
 from chowder_local.http.middleware import OriginGuard
-from chowder_local.relay.calls import ModelCall
+from chowder_local.relay.calls import ModelCall, wire_format
 from chowder_local.relay.service import CROSSING_STATUS
 from chowder_local.relay.upstreams import ENDPOINT_PATH
-from chowder_local.relay.wire.formats import wire_format
 
 if TYPE_CHECKING:
     import socket

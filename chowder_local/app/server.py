@@ -40,7 +40,7 @@ from chowder_local.mcp.route import mcp_route
 from chowder_local.openclaw.gateway import open_gateways
 from chowder_local.openclaw.home.state_transfer import StateTransfers
 from chowder_local.relay.recordings.registry import RecordingRegistry
-from chowder_local.relay.scripts import parser
+from chowder_local.relay.scripts import files
 from chowder_local.relay.scripts.registry import ScriptRegistry
 from chowder_local.services import Services, now
 from chowder_local.store.database import Database, MetaQueries
@@ -352,7 +352,7 @@ async def _read_scripts(settings: Settings) -> ScriptRegistry:
     """The offline model's reply scripts, from the file in the settings."""
     if settings.replies is None:
         return ScriptRegistry()
-    return ScriptRegistry(await asyncio.to_thread(parser.read_file, settings.replies))
+    return ScriptRegistry(await asyncio.to_thread(files.read_file, settings.replies))
 
 
 def _server_facts(settings: Settings, machine: Machine, relay_url: str) -> ServerFacts:

@@ -30,14 +30,14 @@ from chowder_local.dashboard.streams import (
 )
 from chowder_local.http.bodies import parse_query
 from chowder_local.http.services import caller, services
+from chowder_local.relay.calls import wire_format
 from chowder_local.relay.metering import Meter
 from chowder_local.relay.prompt_format import clean
+from chowder_local.relay.scripts.files import make_script, serialize
 from chowder_local.relay.scripts.rules import ReplyScript
-from chowder_local.relay.scripts.serializer import make_script, serialize
 from chowder_local.relay.turn_steps import steps_of
 from chowder_local.relay.wire.conversation import AssistantText, ToolCall, UserMessage
-from chowder_local.relay.wire.formats import wire_format
-from chowder_local.relay.wire.request_format import ParsedRequest
+from chowder_local.relay.wire.wire_format import ParsedRequest
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Sequence

@@ -13,12 +13,6 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, Response
 
 from chowder_local.core.errors import ChowderError
-from chowder_local.core.errors.agents import (
-    ChannelRefused,
-    ChannelUnreachable,
-    ClawHubUnavailable,
-    PairingNotFound,
-)
 from chowder_local.core.errors.requests import InputInvalid, LinkInvalid, SignInNeeded
 from chowder_local.dashboard.rendering import HEADERS
 from chowder_local.http.bodies import read_body, validated
@@ -202,14 +196,6 @@ TITLES = {
     502: "The agent or its engine does not answer",
     503: "Too many requests",
 }
-TITLES_BY_ERROR = {
-    ChannelRefused: "Not connected",
-    ChannelUnreachable: "Not connected",
-    PairingNotFound: "Not paired",
-    ClawHubUnavailable: "ClawHub is unavailable",
-    LinkInvalid: "This link does not work",
-}
-"""These titles replace the status's title."""
 
 
 def page_of(raised: Exception, scope: Scope) -> Response | None:
@@ -224,7 +210,8 @@ def page_of(raised: Exception, scope: Scope) -> Response | None:
         onward = scope["path"] if scope["method"] == "GET" and not _is_htmx(scope) else "/"
         return redirect(request, f"/sign-in?next={quote(onward)}")
     status, text = _describe(raised)
-    title = TITLES_BY_ERROR.get(type(raised)) or TITLES.get(status, "Something went wrong")
+    own_title = raised.title if isinstance(raised, ChowderError) else None
+    title = own_title or TITLES.get(status, "Something went wrong")
     if _is_htmx(scope):
         return parts(part(request, MACROS, "error_notice", title, text), status=status)
     return fragment(request, "error.html", status, title=title, text=text, number=status)
@@ -245,8 +232,7 @@ def _describe(raised: Exception) -> tuple[int, str]:
     if isinstance(raised, HTTPException):
         return raised.status_code, "Check the address; it may also belong to another version."
     if isinstance(raised, LinkInvalid):
-        remedy = "Get a new one with POST /v1/subscription/checkout or /v1/subscription/portal."
-        return status_of(raised), f"{raised} {remedy}"
+        return status_of(raised), f"{raised} {raised.remedy.replace('`', '')}"
     if isinstance(raised, InputInvalid):
         problems = ((each["loc"][-1:] or ("",), each["msg"]) for each in raised.problems)
         return 422, "; ".join(f"{name}: {text}" for (name,), text in problems)

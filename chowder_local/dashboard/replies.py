@@ -23,8 +23,7 @@ from chowder_local.http.bodies import json_of, parse_query, read_body, validated
 from chowder_local.http.responses import attachment
 from chowder_local.http.services import caller, instance_of, services
 from chowder_local.relay.recordings.registry import make_recording
-from chowder_local.relay.scripts.parser import TextInvalid, parse
-from chowder_local.relay.scripts.serializer import serialize
+from chowder_local.relay.scripts.files import TextInvalid, parse, serialize
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Hashable

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from chowder_local.core.errors.agents import VersionUnavailable
 from chowder_local.core.errors.sandboxes import ImageMissing
-from chowder_local.core.errors.versions import VersionUnavailable
 from chowder_local.core.release import is_release, release_order
 
 if TYPE_CHECKING:

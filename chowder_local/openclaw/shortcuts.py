@@ -19,9 +19,9 @@ from chowder_local.openclaw.programs import erase_session, pairings, transfer_st
 from chowder_local.openclaw.standing_work import GATEWAY_PROCESS
 from chowder_local.openclaw.transcripts import tables as transcript_tables
 from chowder_local.relay.calls import ModelCall
-from chowder_local.relay.prompt_format import HANDED_OVER, make_view, own_tools
+from chowder_local.relay.prompt_format import HANDED_OVER, ModelRequest, own_tools
 from chowder_local.relay.wire.conversation import ToolResult
-from chowder_local.relay.wire.request_format import ParsedRequest
+from chowder_local.relay.wire.wire_format import ParsedRequest
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -188,11 +188,10 @@ def of_prompt_texts(seen: Observations) -> str | None:
     turns = parsed.conversation.turns
     if not any(isinstance(each, ToolResult) and HANDED_OVER in each.text for each in turns):
         return "a client's function has another result until the client returns its own"
-    view = make_view(turns)
-    if view.messages[:2] != ("first", "look"):
+    request = ModelRequest.of(parsed.conversation)
+    if (request.turn, request.text_before, request.text) != (2, "first", "look"):
         return "a client's history is told to the model in another way"
-    result = view.tool_result
-    if result is None or (view.latest, result.text, view.rounds) != ("look", "found", 1):
+    if (request.result, request.round) != ("found", 1):
         return "the result of a client's function is told to the model in another way"
     return None
 

@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING
 
 from chowder_local.core.errors.upstream import ProviderFailed, RelayFailed
 from chowder_local.core.events import ChangeSignal, EventType
-from chowder_local.relay.calls import ModelCall
+from chowder_local.relay.calls import ModelCall, wire_format
 from chowder_local.relay.prices import Prices
-from chowder_local.relay.prompt_format import make_view
-from chowder_local.relay.wire.formats import wire_format
-from chowder_local.relay.wire.request_format import ParsedRequest
+from chowder_local.relay.prompt_format import ModelRequest
+from chowder_local.relay.wire.wire_format import ParsedRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -123,8 +122,7 @@ class LoggedCall:
         parsed = self.call.parse()
         if not isinstance(parsed, ParsedRequest):
             return None
-        messages = make_view(parsed.conversation.turns).messages
-        return messages[-1] if messages else None
+        return ModelRequest.of(parsed.conversation).text or None
 
     @property
     def answer(self) -> bytes:

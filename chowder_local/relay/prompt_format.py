@@ -6,7 +6,8 @@ import re
 import secrets
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from cachetools import FIFOCache
 
@@ -210,48 +211,107 @@ _NUDGE = re.compile(
     rf"(?:\A(?:{'|'.join(map(re.escape, _NUDGES))})|\n\n{re.escape(_COMPACTED)}).*\Z",
     re.DOTALL,
 )
+_QUOTED_CHARACTERS = 200
 _SPEAKER = re.compile(r"^(User|Assistant|Tool:\S+): ", re.M)
 _RENDERED_CALL = re.compile(r"\Atool_call id=(\S*) name=(\S+) arguments=(.*)\Z", re.DOTALL)
 
 
 @dataclass(frozen=True)
-class ConversationView:
-    """The user messages, and the tool results since the latest of them."""
+class ModelRequest:
+    """A model request, reduced to what users and tools wrote: what scripts and replies go by."""
 
-    messages: tuple[str, ...]
-    tool_result: ToolResult | None
-    rounds: int
-    """Rounds of tool results; those of one answer are one round."""
+    provider: str
+    model: str
+    turn: int
+    """The number of user messages in the conversation."""
+    text: str
+    """The latest user message; empty if there is none."""
+    round: int = 0
+    """The number of rounds of tool results since that message; those of one answer are one."""
+    called: str | None = None
+    """The tool whose result came last since that message, by the model's name for it."""
+    result: str | None = None
+    session: str | None = None
+    """Name of the session; None is the main session."""
+    is_session_known: bool = False
+    """False for a turn that a messenger began, for example."""
+    digest: str = ""
+    """Source of the ids in the answer, the same for equal requests."""
+    text_before: str = ""
+    """The user message before the latest."""
+
+    @classmethod
+    def of(
+        cls,
+        conversation: Conversation,
+        provider: str = "",
+        session: str | None = None,
+        *,
+        is_session_known: bool = False,
+    ) -> Self:
+        """The request of a conversation, without what OpenClaw adds to it."""
+        messages: list[str] = []
+        names: dict[str, str] = {}
+        called = result = None
+        latest_tool = ""
+        rounds = 0
+        is_in_round = False
+        for turn in unfold(conversation.turns):
+            if isinstance(turn, UserMessage):
+                messages.append(turn.parts[0])
+                called, result, rounds, is_in_round = None, None, 0, False
+            elif isinstance(turn, ToolResult):
+                # The client sees another call id than the model, so the name may be unknown.
+                called = turn.name or names.get(turn.call_id) or latest_tool or turn.call_id
+                result = turn.text
+                if not is_in_round and HANDED_OVER not in turn.text:
+                    rounds, is_in_round = rounds + 1, True
+            else:
+                is_in_round = False
+                if isinstance(turn, ToolCall):
+                    names[turn.id] = latest_tool = turn.name
+        before, text = ["", "", *messages][-2:]
+        return cls(
+            provider,
+            conversation.model,
+            len(messages),
+            text,
+            rounds,
+            called,
+            result,
+            session,
+            is_session_known,
+            conversation.digest,
+            before,
+        )
 
     @property
-    def latest(self) -> str:
-        """The latest user message; empty if there is none."""
-        return self.messages[-1] if self.messages else ""
+    def tool(self) -> str | None:
+        """The client's name of the tool."""
+        return None if self.called is None else client_name(self.called)
+
+    @cached_property
+    def folded_text(self) -> str:
+        """The case-folded text, cached because each rule compares it."""
+        return self.text.casefold()
+
+    @cached_property
+    def folded_result(self) -> str:
+        return (self.result or "").casefold()
+
+    def __str__(self) -> str:
+        where = ""
+        if self.is_session_known:
+            where = " in the main session" if self.session is None else f" in {self.session!r}"
+        description = f"turn {self.turn}{where}, {_quoted(self.text)}"
+        if self.tool is not None:
+            description += f", after {self.tool} returned {_quoted(self.result or '')}"
+        return f"{description}, model {self.model}"
 
 
-def make_view(turns: Iterable[Turn]) -> ConversationView:
-    """The view of a conversation, without what OpenClaw adds."""
-    messages: list[str] = []
-    names: dict[str, str] = {}
-    tool_result: ToolResult | None = None
-    latest_tool = ""
-    rounds = 0
-    is_in_round = False
-    for turn in unfold(turns):
-        if isinstance(turn, UserMessage):
-            messages.append(turn.parts[0])
-            tool_result, rounds, is_in_round = None, 0, False
-        elif isinstance(turn, ToolResult):
-            # The client sees another call id than the model, so the name may be unknown.
-            name = turn.name or names.get(turn.call_id) or latest_tool or turn.call_id
-            tool_result = ToolResult(turn.call_id, turn.text, name)
-            if not is_in_round and HANDED_OVER not in turn.text:
-                rounds, is_in_round = rounds + 1, True
-        else:
-            is_in_round = False
-            if isinstance(turn, ToolCall):
-                names[turn.id] = latest_tool = turn.name
-    return ConversationView(tuple(messages), tool_result, rounds)
+def _quoted(text: str) -> str:
+    cut = text if len(text) <= _QUOTED_CHARACTERS else text[:_QUOTED_CHARACTERS] + "…"
+    return f'"{cut}"'
 
 
 def clean(part: str) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from chowder_local.relay.metering import Meter
 from chowder_local.relay.prompt_format import client_name
 from chowder_local.relay.wire.conversation import ToolCall, ToolResult
-from chowder_local.relay.wire.request_format import ParsedRequest
+from chowder_local.relay.wire.wire_format import ParsedRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

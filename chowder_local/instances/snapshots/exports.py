@@ -23,8 +23,8 @@ from chowder_local.core.domain import (
     Snapshot,
     SnapshotId,
 )
+from chowder_local.core.errors.agents import VersionUnavailable
 from chowder_local.core.errors.requests import ArchiveRefused, BodyTooLarge
-from chowder_local.core.errors.versions import VersionUnavailable
 from chowder_local.core.release import is_release
 from chowder_local.openclaw.config import agent_config, edits
 from chowder_local.openclaw.home import sanitize

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from chowder_local.core import untrusted_json
 from chowder_local.core.domain import InstanceStatus
+from chowder_local.core.errors.agents import UpgradeRefused
 from chowder_local.core.errors.sandboxes import EngineUnavailable
-from chowder_local.core.errors.versions import UpgradeRefused
 from chowder_local.core.tasks import together
 from chowder_local.openclaw.config.agent_config import CONFIG_FILE
 

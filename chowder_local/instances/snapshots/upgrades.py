@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from chowder_local.core.domain import UPGRADE_SNAPSHOT_PREFIX, InstanceStatus
+from chowder_local.core.errors.agents import InstanceInUse
 from chowder_local.core.errors.requests import InstanceStateWrong
-from chowder_local.core.errors.versions import InstanceInUse
 
 if TYPE_CHECKING:
     from chowder_local.core.domain import Instance, Snapshot

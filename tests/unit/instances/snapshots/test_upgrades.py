@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from chowder_local.core.domain import Instance, InstanceStatus
+from chowder_local.core.errors.agents import InstanceInUse, UpgradeRefused, VersionUnavailable
 from chowder_local.core.errors.requests import InstanceStateWrong
 from chowder_local.core.errors.sandboxes import EngineUnavailable
-from chowder_local.core.errors.versions import InstanceInUse, UpgradeRefused, VersionUnavailable
 from tests.scripted.homes import archive
 from tests.scripted.world import World, open_world
 

@@ -5,7 +5,7 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
-from chowder_local.relay.offline.function_calls import fits, minimal
+from chowder_local.relay.offline_model import fits, minimal
 
 
 def test_only_required_properties_are_given() -> None:

@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 
-from chowder_local.relay.offline.decision import decide
+from chowder_local.relay.offline_model import decide
 from chowder_local.relay.prompt_format import ONE_AT_A_TIME
 from chowder_local.relay.wire.conversation import (
     AssistantText,
     Conversation,
+    Reply,
     Tool,
     ToolCall,
     ToolChoice,
@@ -17,7 +18,6 @@ from chowder_local.relay.wire.conversation import (
     Turn,
     UserMessage,
 )
-from chowder_local.relay.wire.reply import Reply
 
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 WEATHER = Tool("get_weather", CITY)
@@ -112,18 +112,18 @@ QUESTION = "What's the weather like in San Francisco?"
     [
         (QUESTION, (EXEC, WEATHER, TIME), ("get_weather", {"city": "San Francisco"})),
         ("Is it time?", (WEATHER, TIME), ("getCurrentTime", {})),
-        ("Show me my orders.", (Tool("list_order"),), ("list_order", {})),
+        ("Show me my orders.", (Tool("listOrders"),), ("listOrders", {})),
         ('Weather: {"city": "Rome"}', (WEATHER,), ("get_weather", {"city": "Rome"})),
         ('Weather: {"town": "Rome"}', (WEATHER,), ("get_weather", {"city": "text"})),
-        ('In Rome, "sunny" weather?', (WEATHER,), ("get_weather", {"city": "Rome"})),
-        # What tells nothing, what fits several, and what is the agent's own.
+        ('Is "sunny" weather in Rome?', (WEATHER,), ("get_weather", {"city": "sunny"})),
+        # No function's name is there, or only its short words, several are, or the agent's own is.
         ("Hello", (WEATHER, TIME), None),
-        ("Can you get and list the current ones?", (WEATHER, TIME, Tool("list_the_ones")), None),
+        ("Can you get and set them all?", (WEATHER, TIME, Tool("set_all")), None),
         ("What time is it, and what's the weather?", (WEATHER, TIME), None),
         ("How do I exec this?", (EXEC, WEATHER), None),
     ],
 )
-def test_a_function_is_called_if_the_message_is_about_it_alone(
+def test_a_function_is_called_if_the_message_has_a_long_word_of_its_name_alone(
     message: str, tools: tuple[Tool, ...], call: Any
 ) -> None:
     assert call_of(chat(message, system=OPENCLAW, tools=tools)) == call
@@ -135,7 +135,7 @@ def test_a_function_whose_output_has_come_is_not_called_again() -> None:
     assert decide(conversation).text.endswith('Tool get_weather answered: "sunny"')
 
 
-def test_without_a_list_of_own_tools_no_function_is_matched_by_topic() -> None:
+def test_without_a_list_of_own_tools_no_function_is_matched_by_name() -> None:
     conversation = chat("How do I exec this?", system="You run inside OpenClaw.", tools=(EXEC,))
     assert call_of(conversation) is None
 

@@ -1,4 +1,4 @@
-"""Matches a message to a client's function and makes the smallest arguments (pure)."""
+"""The offline model: a quote that proves memory, or a tool call with the smallest arguments."""
 
 from __future__ import annotations
 
@@ -8,10 +8,31 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from chowder_local.relay.prompt_format import (
+    ANSWER_TOOL,
+    ONE_AT_A_TIME,
+    CallableTools,
+    ModelRequest,
+    find_tool_demand,
+    own_tools,
+)
+from chowder_local.relay.wire.conversation import Reply, Tool, ToolCall, ToolChoice
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from chowder_local.relay.wire.conversation import Tool
+    from chowder_local.relay.wire.conversation import Conversation
+
+_MAX_QUOTE = 2000
+_MAX_SEARCHED = 64_000
+"""The part of a message that is searched for calls and JSON objects."""
+_MAX_CALLS = 16
+_MAX_OBJECTS = 32
+"""How many braces of a message are tried as the beginning of a JSON object."""
+# The only argument of an answer tool that takes any JSON object, as a text.
+_ANY_OBJECT = "json"
+_CALL_REQUEST = re.compile(r"\bcall\s+[`'\"]?([A-Za-z_][\w.-]*)[`'\"]?\s*", re.IGNORECASE)
+
 
 _MAX_DEPTH = 12
 _MAX_STEPS = 2_000
@@ -33,65 +54,155 @@ _FORMATS = {
     "url": "https://example.com",
     "uuid": "00000000-0000-4000-8000-000000000000",
 }
-_COMMON = """
-    all an and any are as at be by call can check client current did do does fetch find for from
-    function get give has have how if in info is it its list look make me my new no not now of
-    on one or our please run set show tell that the then this to tool use was we what when where
-    which who why will with you your
-"""
-_STOP_WORDS = frozenset(_COMMON.split())
-"""Words that say nothing about the topic of a function or a message."""
-
-_WORD_OF_NAME = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
-_WORD = re.compile(r"[^\W\d_]+")
-_PHRASE = re.compile(r'"([^"\n]+)"|“([^“”\n]+)”|((?:\b[A-Z][\w-]*)(?: [A-Z][\w-]*)*)')
+_WORD_OF_NAME = re.compile(r"[A-Z]?[a-z]{3,}|[A-Z]{4,}")
+_WORD = re.compile(r"[^\W\d_]{4,}")
+_PHRASE = re.compile(r'"([^"\n]+)"|(?<=[a-z,] )([A-Z][\w-]+(?: [A-Z][\w-]*)*)')
+"""A quotation, or a name within a sentence."""
 _MAX_CHARACTERS = 10_000
-"""The part of a message that is searched."""
+"""The part of a message that is searched for words and names."""
 _PLACEHOLDER = "text"
 
 
+def decide(conversation: Conversation) -> Reply:
+    """The reply; always the same for the same conversation."""
+    request = ModelRequest.of(conversation)
+    is_demanded, name = find_tool_demand(conversation.system)
+    answer_tool = _find_tool(conversation, ANSWER_TOOL) if is_demanded else None
+    choice = conversation.choice
+    if is_demanded and choice.mode == "auto":
+        choice = ToolChoice("required", name)
+    if request.called is None:
+        calls = tuple(
+            _calls(conversation, request, choice, has_answer_tool=answer_tool is not None)
+        )
+        if calls:
+            return Reply(calls=calls[:1] if ONE_AT_A_TIME in conversation.system else calls)
+    # A structured answer that came back was rejected, and there is no other.
+    if answer_tool is not None and request.called != ANSWER_TOOL:
+        return Reply(calls=(_structured_answer(conversation, request, answer_tool),))
+    return Reply(_answer(request))
+
+
+def _answer(request: ModelRequest) -> str:
+    text = f'[offline] Turn {request.turn}. You said: "{_quote(request.text)}"'
+    if request.tool is not None:
+        return f'{text} Tool {request.tool} answered: "{_quote(request.result or "")}"'
+    if request.turn > 1:
+        return f'{text} Before that: "{_quote(request.text_before)}"'
+    return text
+
+
+def _quote(text: str) -> str:
+    return text if len(text) <= _MAX_QUOTE else text[:_MAX_QUOTE] + "…"
+
+
+def _calls(
+    conversation: Conversation, request: ModelRequest, choice: ToolChoice, *, has_answer_tool: bool
+) -> Iterator[ToolCall]:
+    if choice.mode == "none" or not conversation.tools or not request.turn:
+        return
+    message = request.text[:_MAX_SEARCHED]
+    calls = list(islice(_requested_calls(conversation, message), _MAX_CALLS))
+    if not calls and choice.name is None:
+        calls = list(_matching_calls(conversation, message))
+    if not calls and choice.mode == "required" and not has_answer_tool:
+        tool = _find_tool(conversation, choice.name) or _first_client_tool(conversation)
+        calls = [(tool, _first_object(message))]
+    for number, (tool, arguments) in enumerate(calls):
+        filled = minimal(tool.parameters) if arguments is None else arguments
+        yield ToolCall(f"call_{conversation.digest[:22]}{number:02}", tool.name, filled)
+
+
+def _requested_calls(
+    conversation: Conversation, message: str
+) -> Iterator[tuple[Tool, dict[str, Any] | None]]:
+    tools, at = CallableTools(conversation), 0
+    offered = {tool.name: tool for tool in reversed(conversation.tools)}
+    while at >= 0 and (match := _CALL_REQUEST.search(message, at)):
+        at = match.end(1)
+        if name := tools.find(match[1].rstrip(".-")):
+            tool = offered.get(name) or Tool(name)
+            arguments, end = _object_at(message, match.end())
+            yield tool, arguments
+            at = message.find("\n", at if arguments is None else end)
+
+
+def _matching_calls(
+    conversation: Conversation, message: str
+) -> Iterator[tuple[Tool, dict[str, Any] | None]]:
+    functions = [each for each in client_functions(conversation) if each.name != ANSWER_TOOL]
+    if tool := match_function(message, functions):
+        values = _first_object(message)
+        is_fit = values is not None and fits(tool.parameters, values)
+        yield tool, values if is_fit else arguments_from(message, tool.parameters)
+
+
+def _structured_answer(conversation: Conversation, request: ModelRequest, tool: Tool) -> ToolCall:
+    """A call with the object in the user's message if it fits, else with the smallest one."""
+    arguments = minimal(tool.parameters)
+    written = _first_object(request.text[:_MAX_SEARCHED])
+    if list(arguments) == [_ANY_OBJECT]:
+        answer = {"answer": _answer(request)} if written is None else written
+        arguments = {_ANY_OBJECT: json.dumps(answer, ensure_ascii=False)}
+    elif written is not None and fits(tool.parameters, written):
+        arguments = written
+    return ToolCall(f"call_{conversation.digest[:24]}", tool.name, arguments)
+
+
+def _find_tool(conversation: Conversation, name: str | None) -> Tool | None:
+    return next((tool for tool in conversation.tools if tool.name == name), None)
+
+
+def _first_client_tool(conversation: Conversation) -> Tool:
+    return (client_functions(conversation) or list(conversation.tools))[0]
+
+
+def client_functions(conversation: Conversation) -> list[Tool]:
+    """The tools that are not the agent's own, which OpenClaw lists in its system prompt."""
+    own = own_tools(conversation.system)
+    if own is None:
+        # Without that list they cannot be distinguished.
+        return []
+    return [tool for tool in conversation.tools if tool.name not in own]
+
+
+def _object_at(text: str, start: int) -> tuple[dict[str, Any] | None, int]:
+    """The JSON object at a place, None if there is none, and the index of its end."""
+    try:
+        value, end = json.JSONDecoder().raw_decode(text, start)
+    except (ValueError, RecursionError):
+        return None, start
+    return (value, end) if isinstance(value, dict) else (None, start)
+
+
+def _first_object(text: str) -> dict[str, Any] | None:
+    for match in islice(re.finditer(r"\{", text), _MAX_OBJECTS):
+        if (value := _object_at(text, match.start())[0]) is not None:
+            return value
+    return None
+
+
 def match_function(message: str, functions: Iterable[Tool]) -> Tool | None:
-    """The only function whose name shares a word with the message; None if there are several."""
-    topics = _topics(_WORD.findall(message[:_MAX_CHARACTERS]))
-    fitting = [
-        each
-        for each in islice(functions, _MAX_FUNCTIONS)
-        if topics & _topics(_WORD_OF_NAME.findall(each.name[:_MAX_NAME]))
-    ]
+    """The only function that has a word of four letters or more of its name in the message."""
+    words = set(_WORD.findall(message[:_MAX_CHARACTERS].lower()))
+    fitting = [each for each in islice(functions, _MAX_FUNCTIONS) if words & _words_of(each.name)]
     return fitting[0] if len(fitting) == 1 else None
+
+
+def _words_of(name: str) -> set[str]:
+    return {each.lower() for each in _WORD_OF_NAME.findall(name[:_MAX_NAME]) if len(each) > 3}
 
 
 def arguments_from(message: str, schema: Mapping[str, Any]) -> dict[str, Any]:
     """The smallest arguments of a schema; names and quotations of the message fill its texts."""
     # Text within a JSON object of the message does not count.
-    arguments, phrases = minimal(schema), _phrases(message[:_MAX_CHARACTERS].partition("{")[0])
-    properties = schema.get("properties") or {}
+    phrases = _PHRASE.finditer(message[:_MAX_CHARACTERS].partition("{")[0])
+    arguments, properties = minimal(schema), schema.get("properties") or {}
     for name, value in arguments.items():
-        if value == _PLACEHOLDER and _is_free_text(properties.get(name)):
-            arguments[name] = next(phrases, value)
+        is_free = value == _PLACEHOLDER and _is_free_text(properties.get(name))
+        if is_free and (phrase := next(phrases, None)):
+            arguments[name] = phrase[1] or phrase[2]
     return arguments
-
-
-def _topics(words: Iterable[str]) -> set[str]:
-    lowered = {word.lower() for word in words if len(word) > 1} - _STOP_WORDS
-    # Singular, so that list_orders matches "order".
-    return {word.removesuffix("s") if len(word) > 3 else word for word in lowered} - _STOP_WORDS
-
-
-def _phrases(message: str) -> Iterator[str]:
-    for match in _PHRASE.finditer(message):
-        phrase: str = match[1] or match[2] or match[3]
-        if match[3] and _begins_sentence(message, match.start()):
-            # The first word of a sentence is always capitalized.
-            first, _, rest = phrase.partition(" ")
-            phrase = rest if first.lower() in _STOP_WORDS or not rest else phrase
-        if phrase and phrase.lower() not in {"i", *_STOP_WORDS}:
-            yield phrase
-
-
-def _begins_sentence(message: str, at: int) -> bool:
-    before = message[:at].rstrip()
-    return not before or before[-1] in ".!?:" or "\n" in message[len(before) : at]
 
 
 def _is_free_text(schema: Any) -> bool:
