@@ -27,15 +27,12 @@ from chowder_local.instances.configuration.initial_config import InitialConfigs
 from chowder_local.instances.configuration.live_config import LiveConfig
 from chowder_local.instances.configuration.reconfiguration import Reconfiguration
 from chowder_local.instances.configuration.validator import ConfigValidator
-from chowder_local.instances.conversations.failure_diagnosis import FailureDiagnosis
 from chowder_local.instances.conversations.histories import Histories
 from chowder_local.instances.conversations.idempotency import IdempotentMessages
-from chowder_local.instances.conversations.model_resolver import ModelResolver
-from chowder_local.instances.conversations.service import Conversations
-from chowder_local.instances.conversations.session_names import SessionNames
+from chowder_local.instances.conversations.models import ModelResolver, VisionModels
+from chowder_local.instances.conversations.service import Conversations, FailureDiagnosis
+from chowder_local.instances.conversations.sessions import ConversationReader, SessionNames
 from chowder_local.instances.conversations.trace_log import TraceLog
-from chowder_local.instances.conversations.transcripts import ConversationReader
-from chowder_local.instances.conversations.vision_models import VisionModels
 from chowder_local.instances.directory import InstanceDirectory
 from chowder_local.instances.image_shortcuts import ImageShortcuts
 from chowder_local.instances.lifecycle.boot_queue import BootQueue
@@ -520,7 +517,7 @@ class Services:
             self._allows_in,
         )
         self.conversations = Conversations(
-            models=ModelResolver(
+            model_resolver=ModelResolver(
                 model_keys=self.model_keys,
                 endpoints=self.endpoints,
                 catalogue=self.catalogue,

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from chowder_local.core.domain import Instance, SandboxId
-    from chowder_local.instances.conversations.vision_models import VisionModels
+    from chowder_local.instances.conversations.models import VisionModels
     from chowder_local.instances.engine_protocol import Engine
     from chowder_local.instances.lifecycle.readiness import Readiness
     from chowder_local.instances.lifecycle.sandbox_boot import SandboxBoot

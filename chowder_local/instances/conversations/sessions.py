@@ -1,4 +1,4 @@
-"""Reading an agent's sessions and transcripts, whether it runs or not."""
+"""The sessions of agents: their names, and reading them and their transcripts, running or not."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from chowder_local.core.domain import InstanceStatus
 from chowder_local.core.errors.requests import InstanceStateWrong, SessionNotFound
 from chowder_local.core.errors.sandboxes import SandboxPaused
-from chowder_local.openclaw.session_keys import MAIN_KEY
+from chowder_local.openclaw.session_keys import MAIN_KEY, session_key
 from chowder_local.openclaw.transcripts.reader import TEXT_MAX
 from chowder_local.openclaw.transcripts.turns import with_statuses
+from chowder_local.relay.local_model import SessionName
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from datetime import datetime
 
-    from chowder_local.core.domain import Instance, SandboxId
+    from chowder_local.core.domain import Instance, InstanceId, SandboxId
     from chowder_local.core.keyed_lock import KeyedLocks
     from chowder_local.instances.lifecycle.instance_uses import InstanceUses
     from chowder_local.openclaw.transcripts.program_output import KeptSession
@@ -26,6 +27,26 @@ if TYPE_CHECKING:
     from chowder_local.relay.session_watch import SessionWatch
     from chowder_local.store.instances import InstanceQueries
     from chowder_local.store.sessions import NamedSession, SessionQueries
+
+
+@dataclass(eq=False, repr=False)
+class SessionNames:
+    """Stores names, and finds those that were used since the server was started."""
+
+    sessions: SessionQueries
+    clock: Callable[[], datetime]
+
+    async def remember(self, instance_id: InstanceId, name: str) -> None:
+        """Stores a name, and that its session is used now."""
+        await self.sessions.remember(instance_id, name, session_key(name), self.clock())
+
+    def find(self, instance_id: InstanceId, session_key: str) -> SessionName | None:
+        """The session's name; None if the API did not name it, as in a messenger's chat."""
+        if session_key == MAIN_KEY:
+            return SessionName(None)
+        name = self.sessions.name_of(instance_id, session_key)
+        return None if name is None else SessionName(name)
+
 
 Result = TypeVar("Result")
 ResultOut = TypeVar("ResultOut", covariant=True)
