@@ -22,11 +22,12 @@ from chowder_local.core.keyed_lock import KeyedLocks
 from chowder_local.core.metrics import Metrics
 from chowder_local.core.shutdown import Shutdown
 from chowder_local.diagnostics.server import ServerDiagnosis
-from chowder_local.instances.configuration.editing import ConfigEditing
-from chowder_local.instances.configuration.initial_config import InitialConfigs
-from chowder_local.instances.configuration.live_config import LiveConfig
-from chowder_local.instances.configuration.reconfiguration import Reconfiguration
-from chowder_local.instances.configuration.validator import ConfigValidator
+from chowder_local.instances.configuration.initial_config import ConfigValidator, InitialConfigs
+from chowder_local.instances.configuration.live_config import (
+    ConfigEditing,
+    LiveConfig,
+    Reconfiguration,
+)
 from chowder_local.instances.conversations.histories import Histories
 from chowder_local.instances.conversations.idempotency import IdempotentMessages
 from chowder_local.instances.conversations.models import ModelResolver, VisionModels
@@ -34,7 +35,6 @@ from chowder_local.instances.conversations.service import Conversations, Failure
 from chowder_local.instances.conversations.sessions import ConversationReader, SessionNames
 from chowder_local.instances.conversations.trace_log import TraceLog
 from chowder_local.instances.directory import InstanceDirectory
-from chowder_local.instances.image_shortcuts import ImageShortcuts
 from chowder_local.instances.lifecycle.boot_queue import BootQueue
 from chowder_local.instances.lifecycle.capacity import Capacity
 from chowder_local.instances.lifecycle.creation import InstanceCreation
@@ -54,27 +54,24 @@ from chowder_local.instances.lifecycle.sandbox_control import SandboxControl
 from chowder_local.instances.lifecycle.service import Lifecycle
 from chowder_local.instances.lifecycle.waking import Waking
 from chowder_local.instances.monitoring.health import Health
-from chowder_local.instances.monitoring.usage_samples import UsageSamples
+from chowder_local.instances.monitoring.usage import UsageSamples
 from chowder_local.instances.snapshots.archives import Archives
-from chowder_local.instances.snapshots.conversation_records import ConversationRecords
 from chowder_local.instances.snapshots.exports import Exports
-from chowder_local.instances.snapshots.forks import Forks
-from chowder_local.instances.snapshots.home_copies import HomeCopies
-from chowder_local.instances.snapshots.interval_snapshots import IntervalSnapshots
-from chowder_local.instances.snapshots.recovery import Recovery
-from chowder_local.instances.snapshots.restores import Restores
-from chowder_local.instances.snapshots.service import Snapshots
-from chowder_local.instances.snapshots.upgrade_checks import UpgradeChecks
-from chowder_local.instances.snapshots.upgrades import Upgrades
+from chowder_local.instances.snapshots.forks import Forks, Restores
+from chowder_local.instances.snapshots.recovery import IntervalSnapshots, Recovery
+from chowder_local.instances.snapshots.service import ConversationRecords, Snapshots
+from chowder_local.instances.snapshots.upgrades import UpgradeChecks, Upgrades
 from chowder_local.instances.transitions import Transitions
-from chowder_local.instances.versions import OpenclawVersions
+from chowder_local.instances.versions import ImageShortcuts, OpenclawVersions
 from chowder_local.instances.warm_pool.allocation import Allocation
-from chowder_local.instances.warm_pool.demand import Demand
-from chowder_local.instances.warm_pool.fit import Fit
-from chowder_local.instances.warm_pool.hydration import Hydration
 from chowder_local.instances.warm_pool.pool import WarmPool, has_idle_processor
-from chowder_local.instances.warm_pool.rehydration import Rehydration
-from chowder_local.instances.warm_pool.sandboxes import WarmSandboxes
+from chowder_local.instances.warm_pool.rehydration import HomeCopies, Rehydration
+from chowder_local.instances.warm_pool.sandboxes import (
+    Demand,
+    Hydration,
+    WarmSandboxes,
+    WarmSandboxMatcher,
+)
 from chowder_local.openclaw.channels import CONNECT_TIMEOUT_S, Channels
 from chowder_local.openclaw.control import Control
 from chowder_local.openclaw.files import Files
@@ -317,7 +314,7 @@ class Services:
             readiness=self.readiness,
         )
         self.demand = Demand(self.clock)
-        self.fit = Fit(
+        self.matcher = WarmSandboxMatcher(
             self.warm_sandboxes,
             self.organizations,
             self.egress_rule,
@@ -326,7 +323,7 @@ class Services:
             self.versions,
         )
         self.rehydration = Rehydration(
-            fit=self.fit,
+            matcher=self.matcher,
             queries=self.warm_queries,
             warm_sandboxes=self.warm_sandboxes,
             home_copies=HomeCopies(self.engine, self.snapshots),
@@ -355,7 +352,7 @@ class Services:
             capacity=self.capacity,
             is_idle=self.is_idle,
         )
-        self.allocation = Allocation(self.pool, self.provisioner, self.fit)
+        self.allocation = Allocation(self.pool, self.provisioner, self.matcher)
 
     def _compose_instances(self) -> None:
         settings = self.settings

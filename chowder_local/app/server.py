@@ -36,8 +36,8 @@ from chowder_local.engine.image_recipe import expected_tag, openclaw_version
 from chowder_local.engine.specs import HOME, STATE_DIR, Limits, SandboxDefaults
 from chowder_local.http import middleware
 from chowder_local.instances.lifecycle.egress import EgressRule
-from chowder_local.instances.monitoring.disk_quota import DiskWatch
 from chowder_local.instances.monitoring.health import ServerFacts
+from chowder_local.instances.monitoring.usage import DiskWatch
 from chowder_local.mcp.requests import McpRequests
 from chowder_local.mcp.route import mcp_route
 from chowder_local.openclaw.gateway import open_gateways

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from chowder_local.core.formatting import size_of
-from chowder_local.instances.monitoring.usage_samples import KEPT
+from chowder_local.instances.monitoring.usage import KEPT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from chowder_local.instances.monitoring.usage_samples import Gauge
+    from chowder_local.instances.monitoring.usage import Gauge
 
 LINE_WIDTH, LINE_HEIGHT = 96, 24
 LINE_MARGIN = 2

@@ -1,4 +1,4 @@
-"""Changing a running agent's configuration atomically."""
+"""Changing a running agent's configuration: patches, overrides, and the editor of the document."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from chowder_local.core import untrusted_json
+from chowder_local.core.domain import InstanceStatus
 from chowder_local.core.errors.agents import (
     ConfigNotApplied,
     ConfigRefused,
@@ -17,22 +19,33 @@ from chowder_local.core.errors.agents import (
     FileRefused,
     FileTooLarge,
     GatewayUnavailable,
+    RpcRefused,
 )
+from chowder_local.core.errors.requests import InstanceNotFound, InstanceStateWrong
 from chowder_local.core.errors.sandboxes import BootFailed
 from chowder_local.core.tasks import watched
+from chowder_local.openclaw.config import agent_config
 from chowder_local.openclaw.config.agent_config import CONFIG_FILE
+from chowder_local.openclaw.config.edits import changed_paths, visible_config
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from chowder_local.core.domain import Instance, SandboxId
+    from chowder_local.core.domain import Instance, OrganizationId, SandboxId
+    from chowder_local.core.keyed_lock import KeyedLocks
+    from chowder_local.instances.configuration.initial_config import ConfigValidator
     from chowder_local.instances.conversations.models import VisionModels
+    from chowder_local.instances.directory import InstanceDirectory
     from chowder_local.instances.engine_protocol import Engine
+    from chowder_local.instances.lifecycle.in_memory import InMemory
     from chowder_local.instances.lifecycle.readiness import Readiness
     from chowder_local.instances.lifecycle.sandbox_boot import SandboxBoot
+    from chowder_local.instances.lifecycle.sandbox_control import SandboxControl
+    from chowder_local.instances.lifecycle.waking import Waking
     from chowder_local.instances.transitions import Transitions
     from chowder_local.openclaw.files import Files
     from chowder_local.openclaw.gateway import Gateway, GatewayOf
+    from chowder_local.store.instances import InstanceChanges
 
 LOG_LINES = 20
 REASON_TIMEOUT_S = 2.0
@@ -120,3 +133,135 @@ def _reload_failure(log_text: str, since: datetime) -> str | None:
         with suppress(ValueError):
             return str(reason) if datetime.fromisoformat(stamp) >= since else None
     return None
+
+
+@dataclass(frozen=True)
+class ChangedInstance:
+    """A changed instance, and whether its gateway has restarted itself for the change."""
+
+    instance: Instance
+    has_restarted: bool
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class Reconfiguration:
+    """Changes the agent first, then the row: if OpenClaw refuses, nothing changes."""
+
+    directory: InstanceDirectory
+    transitions: Transitions
+    locks: KeyedLocks
+    live_config: LiveConfig
+    waking: Waking
+    in_memory: InMemory
+    sandbox_control: SandboxControl
+
+    async def change(
+        self,
+        organization_id: OrganizationId,
+        instance_id: str,
+        *,
+        name: str | None = None,
+        overrides: Mapping[str, Any] | None = None,
+    ) -> ChangedInstance:
+        """Renames the instance and merges overrides into those that it has.
+
+        Raises InstanceNotFound; InstanceStateWrong if it is deleted, or is to get overrides and is
+        neither running nor stopped; ConfigRefused if OpenClaw refuses the overrides.
+        """
+        stale = await self.directory.get_for_request(organization_id, instance_id)
+        has_restarted = False
+        async with self.locks.holding(stale.id):
+            instance = await self.directory.current(stale)
+            fields: InstanceChanges = {} if name is None else {"name": name}
+            if overrides:
+                instance = await self.in_memory.bring_back(instance)
+                has_restarted = await self._configure(
+                    instance, agent_config.to_merge_patch(overrides)
+                )
+                fields["openclaw_config"] = agent_config.apply_change(
+                    instance.openclaw_config, overrides, instance.model_provider
+                )
+            if instance.status is InstanceStatus.TERMINATED:
+                raise InstanceStateWrong(instance.status, "alive")
+            changed = await self.transitions.update(instance, **fields)
+        if changed is None:
+            raise InstanceNotFound
+        return ChangedInstance(changed, has_restarted)
+
+    async def _configure(self, instance: Instance, patch: Mapping[str, Any]) -> bool:
+        if instance.status is InstanceStatus.RUNNING:
+            return await self.live_config.change(instance, patch)
+        if instance.status is InstanceStatus.STOPPED:
+            # Only the agent itself can validate its configuration, so it is resumed for that.
+            resumed = await self.waking.wake(instance)
+            try:
+                return await self.live_config.change(resumed, patch)
+            finally:
+                await self.sandbox_control.freeze(resumed)
+        raise InstanceStateWrong(instance.status, "running or stopped", instance.error_message)
+
+
+MAX_LOOKUPS = 24
+"""At most so many changed paths are looked up in OpenClaw's schema."""
+
+
+@dataclass(frozen=True)
+class ChangePreview:
+    """What a configuration change would do."""
+
+    changed: tuple[str, ...]
+    restarting: tuple[str, ...]
+    """The changed paths for which OpenClaw will restart itself."""
+
+
+@dataclass(eq=False, repr=False)
+class ConfigEditing:
+    """The operations of the dashboard's configuration editor."""
+
+    reconfiguration: Reconfiguration
+    config_validator: ConfigValidator
+    gateway_of: GatewayOf
+
+    async def read(self, instance: Instance) -> dict[str, Any]:
+        """The written configuration, without the parts that are the server's, and secrets hidden.
+
+        Raises GatewayUnavailable, RpcRefused.
+        """
+        config = await self._gateway(instance).call("config.get", {})
+        return visible_config(untrusted_json.object_of(config.get("sourceConfig")))
+
+    async def check(self, instance: Instance, patch: Mapping[str, Any]) -> ChangePreview:
+        """Previews a merge patch. Raises ConfigRefused if it does not fit OpenClaw's schema."""
+        await self.config_validator.check_overrides(patch, instance.openclaw_version)
+        changed = tuple(changed_paths(agent_config.to_merge_patch(patch)))
+        gateway = self._gateway(instance)
+        kinds = {path: await _reload_kind(gateway, path) for path in changed[:MAX_LOOKUPS]}
+        return ChangePreview(
+            changed, tuple(path for path in changed if kinds.get(path) == "restart")
+        )
+
+    async def save(self, instance: Instance, patch: Mapping[str, Any]) -> bool:
+        """Applies a merge patch; True if OpenClaw has restarted itself for it.
+
+        Raises as `Reconfiguration.change`, and GatewayUnavailable.
+        """
+        changed = await self.reconfiguration.change(
+            instance.organization_id, instance.id, overrides=patch
+        )
+        return changed.has_restarted
+
+    def _gateway(self, instance: Instance) -> Gateway:
+        return self.gateway_of(instance.sandbox_id, instance.gateway_url)
+
+
+async def _reload_kind(gateway: Gateway, path: str) -> str:
+    """How OpenClaw applies a change at a path: `hot`, `restart` or `none`; empty if unknown."""
+    while path:
+        try:
+            entry = await gateway.call("config.schema.lookup", {"path": path})
+        except RpcRefused:
+            # Names that users choose are not in the schema, but their parents are.
+            path = path.rpartition(".")[0]
+        else:
+            return untrusted_json.text_of(entry.get("reloadKind"))
+    return ""

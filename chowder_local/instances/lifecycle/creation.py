@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from chowder_local.accounts.organizations import Organizations
     from chowder_local.core.domain import OrganizationId, WarmSandbox
-    from chowder_local.instances.configuration.validator import ConfigValidator
+    from chowder_local.instances.configuration.initial_config import ConfigValidator
     from chowder_local.instances.versions import OpenclawVersions
     from chowder_local.instances.warm_pool.allocation import Allocation
     from chowder_local.store.instances import InstanceQueries

@@ -1,19 +1,30 @@
-"""Forking instances and snapshots."""
+"""Forking instances and snapshots, and restoring instances from snapshots."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from chowder_local.core.domain import DEFAULT_VERSION, SnapshotId
+from chowder_local.core.errors.requests import InstanceStateWrong
 from chowder_local.core.events import EventType
+from chowder_local.instances.lifecycle.creation import new_sandbox_id
+from chowder_local.instances.snapshots.service import COPYABLE
 
 if TYPE_CHECKING:
-    from chowder_local.core.domain import Instance, OrganizationId, Snapshot
+    from collections.abc import Collection
+
+    from chowder_local.core.domain import Instance, OrganizationId, SandboxId, Snapshot, WarmSandbox
     from chowder_local.core.events import Events
+    from chowder_local.core.keyed_lock import KeyedLocks
+    from chowder_local.instances.directory import InstanceDirectory
     from chowder_local.instances.lifecycle.creation import InstanceCreation
+    from chowder_local.instances.lifecycle.sandbox_control import SandboxControl
     from chowder_local.instances.lifecycle.service import Lifecycle
     from chowder_local.instances.snapshots.service import Snapshots
+    from chowder_local.instances.transitions import Transitions
+    from chowder_local.instances.warm_pool.allocation import Allocation
+    from chowder_local.store.conversation_histories import ConversationHistoryQueries
 
 
 @dataclass(eq=False, repr=False)
@@ -75,3 +86,80 @@ class Forks:
             snapshot_id=snapshot.id,
         )
         return fork
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class Restores:
+    """Replaces an instance's sandbox by one that is created from a snapshot."""
+
+    snapshots: Snapshots
+    directory: InstanceDirectory
+    transitions: Transitions
+    locks: KeyedLocks
+    allocation: Allocation
+    sandbox_control: SandboxControl
+    histories: ConversationHistoryQueries
+    events: Events
+
+    async def restore(
+        self,
+        organization_id: OrganizationId,
+        stale: Instance,
+        snapshot_id: str,
+        *,
+        keeps_turns: bool = False,
+    ) -> Instance:
+        """The instance, `provisioning`, with the snapshot's state. Its egress setting stays.
+
+        It gets another sandbox id, so that nothing cached for the former one is used.
+        It also gets the snapshot's `openclaw_version`. With `keeps_turns`, its machine is away: it
+        is not drained, and lost turns stay, for the agent to hear them again.
+        Raises SnapshotNotFound; VersionUnavailable, before any change; InstanceStateWrong if it is
+        `provisioning` or `terminated`.
+        """
+        with self.snapshots.using(SnapshotId(snapshot_id)):
+            snapshot = await self.snapshots.get(organization_id, snapshot_id)
+            version = snapshot.openclaw_version or stale.openclaw_version
+            await self.allocation.check_version(version)
+            async with self.locks.holding(stale.id):
+                former = await self.directory.current(stale)
+                if former.status not in COPYABLE:
+                    raise InstanceStateWrong(
+                        former.status, "running or stopped", former.error_message
+                    )
+                if not keeps_turns:
+                    if former.is_in_memory:
+                        await self.sandbox_control.drain(former)
+                    await self.histories.forget_unsaved(former.id)
+                restored = await self._replace_sandbox(former, snapshot, version)
+                self.events.publish(
+                    EventType.INSTANCE_RESTORED,
+                    restored.organization_id,
+                    restored.id,
+                    snapshot_id=snapshot.id,
+                )
+                await self.sandbox_control.discard(former.sandbox_id)
+        return restored
+
+    async def _replace_sandbox(
+        self, former: Instance, snapshot: Snapshot, version: str
+    ) -> Instance:
+        async def write(
+            fingerprint: str | None, booting: Collection[SandboxId]
+        ) -> tuple[Instance, WarmSandbox | None]:
+            replaced = await self.transitions.replace_sandbox(
+                former,
+                new_sandbox_id(),
+                fingerprint,
+                booting,
+                openclaw_config=snapshot.content.get("overrides"),
+                model_provider=snapshot.model_provider,
+                origin_snapshot_id=snapshot.id,
+                openclaw_version=version,
+            )
+            if replaced is None:
+                await self.directory.raise_status_changed(former)
+            return replaced
+
+        wanted = replace(former, openclaw_version=version)
+        return await self.allocation.claim_or_boot(wanted, write)

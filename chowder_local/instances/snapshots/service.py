@@ -8,6 +8,7 @@ import uuid
 from collections import Counter
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import IO, TYPE_CHECKING, Any
 
@@ -20,25 +21,74 @@ from chowder_local.core.errors.requests import (
 )
 from chowder_local.core.errors.sandboxes import OriginMissing, SandboxMissing
 from chowder_local.core.tasks import contained, together
-from chowder_local.instances.configuration.initial_config import Origin
-from chowder_local.instances.snapshots.append_stream import CHUNK_BYTES
+from chowder_local.instances.configuration.initial_config import SnapshotSource
+from chowder_local.instances.snapshots.archives import CHUNK_BYTES
 from chowder_local.openclaw.config import transfer
 from chowder_local.openclaw.home import sanitize
+from chowder_local.openclaw.session_keys import session_key
+from chowder_local.store.conversation_histories import ConversationHistory
+from chowder_local.store.sessions import NamedSession
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-    from datetime import datetime
 
     from chowder_local.core.domain import Instance, InstanceId, OrganizationId
     from chowder_local.core.keyed_lock import KeyedLocks
     from chowder_local.instances.engine_protocol import Engine
     from chowder_local.instances.lifecycle.sandbox_control import SandboxControl
     from chowder_local.instances.snapshots.archives import Archives
-    from chowder_local.instances.snapshots.conversation_records import ConversationRecords
+    from chowder_local.store.conversation_histories import ConversationHistoryQueries
     from chowder_local.store.instances import InstanceQueries
+    from chowder_local.store.sessions import SessionQueries
     from chowder_local.store.snapshots import SnapshotQueries
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(eq=False, repr=False)
+class ConversationRecords:
+    """Reads and writes session names and histories; the texts are in the agent's home."""
+
+    sessions: SessionQueries
+    histories: ConversationHistoryQueries
+
+    async def read(self, instance_id: InstanceId) -> dict[str, Any]:
+        """The `sessions` and `histories` of a snapshot's content."""
+        sessions = await self.sessions.of_instance(instance_id)
+        histories = await self.histories.of_instance(instance_id)
+        return {
+            "sessions": [
+                {
+                    "name": each.name,
+                    "created_at": each.created_at.isoformat(),
+                    "last_used_at": each.last_used_at.isoformat(),
+                }
+                for each in sessions
+            ],
+            "histories": {key: each.to_json() for key, each in histories.items()},
+        }
+
+    async def write(self, instance_id: InstanceId, content: Mapping[str, Any]) -> None:
+        """Replaces an instance's records by those of a snapshot's content."""
+        histories = content.get("histories") or {}
+        await self.histories.replace(
+            instance_id,
+            {key: ConversationHistory.from_json(each) for key, each in histories.items()},
+        )
+        await self.sessions.replace(
+            instance_id,
+            [
+                NamedSession(
+                    instance_id,
+                    each["name"],
+                    session_key(each["name"]),
+                    datetime.fromisoformat(each["created_at"]),
+                    datetime.fromisoformat(each["last_used_at"]),
+                )
+                for each in content.get("sessions") or []
+            ],
+        )
+
 
 HOME_PREFIX = "data/"
 """The prefix of names in an engine's archive of a home."""
@@ -176,7 +226,7 @@ class Snapshots:
             if not self._in_use[snapshot_id]:
                 del self._in_use[snapshot_id]
 
-    async def origin(self, instance: Instance) -> Origin | None:
+    async def origin(self, instance: Instance) -> SnapshotSource | None:
         """The origin of an instance that was never ready; None if it is to be blank.
 
         Waits for the copy. Raises OriginMissing if the copy has failed or is gone.
@@ -192,7 +242,7 @@ class Snapshots:
         # A fork must not use the channels of its original; a restored agent keeps them.
         if isinstance(config, dict) and snapshot.instance_id != instance.id:
             config = transfer.with_channels_disabled(config)
-        return Origin(self.archives.path(snapshot.id), config)
+        return SnapshotSource(self.archives.path(snapshot.id), config)
 
     async def chunks(self, instance: Instance) -> Iterator[bytes]:
         """The archive of an instance's origin, to be read in a thread while it is written.

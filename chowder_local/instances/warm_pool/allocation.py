@@ -10,8 +10,8 @@ if TYPE_CHECKING:
 
     from chowder_local.core.domain import Instance, SandboxId, WarmSandbox
     from chowder_local.instances.lifecycle.provisioner import Provisioner
-    from chowder_local.instances.warm_pool.fit import Fit
     from chowder_local.instances.warm_pool.pool import WarmPool
+    from chowder_local.instances.warm_pool.sandboxes import WarmSandboxMatcher
 
     Write = Callable[
         [str | None, Collection[SandboxId]], Awaitable[tuple[Instance, WarmSandbox | None]]
@@ -26,11 +26,11 @@ class Allocation:
 
     pool: WarmPool
     provisioner: Provisioner
-    fit: Fit
+    matcher: WarmSandboxMatcher
 
     async def check_version(self, version: str) -> None:
         """Raises VersionUnavailable if no sandbox could have a snapshot's `openclaw_version`."""
-        await self.fit.versions.check(version)
+        await self.matcher.versions.check(version)
 
     async def claim_or_boot(self, instance: Instance, write: Write) -> Instance:
         """The instance, `provisioning`, once its row is written; a task then provisions it.
@@ -48,4 +48,4 @@ class Allocation:
         # A fault fails the boot, and a warm sandbox would be wasted.
         if not self.pool.size or self.provisioner.next_creation_fails(instance.organization_id):
             return None
-        return await self.fit.wanted(instance)
+        return await self.matcher.fingerprint_for(instance)

@@ -9,7 +9,7 @@ import pytest
 
 from chowder_local.core.domain import InstanceStatus, SandboxId, SandboxState
 from chowder_local.core.errors.sandboxes import EngineUnavailable
-from chowder_local.instances.monitoring.disk_quota import MB, DiskWatch
+from chowder_local.instances.monitoring.usage import MB, DiskWatch
 from tests.scripted.engine import Hold
 from tests.scripted.serving import eventually
 

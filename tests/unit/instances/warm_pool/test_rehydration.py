@@ -11,7 +11,7 @@ import pytest
 
 from chowder_local.core.domain import Egress, Instance, InstanceStatus, SandboxState
 from chowder_local.core.events import EventType
-from chowder_local.instances.snapshots import home_copies
+from chowder_local.instances.warm_pool import rehydration
 from chowder_local.openclaw.home.state_transfer import StateTransfer
 from tests.scripted.agents import agent_at, first_column
 from tests.scripted.engine import Hold
@@ -209,7 +209,7 @@ async def test_a_home_that_needs_a_start_is_booted_and_not_moved_again(
 
 
 async def test_a_large_home_is_booted(world: World, instance: Instance) -> None:
-    with patch.object(home_copies, "MAX_BYTES", 1000):
+    with patch.object(rehydration, "MAX_BYTES", 1000):
         started = await start(world, instance)
     assert (started.status, started.sandbox_id) == (RUNNING, instance.sandbox_id)
     assert world.snapshots.archives.ids() == set()

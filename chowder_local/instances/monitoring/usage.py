@@ -1,4 +1,4 @@
-"""Recent memory and processor use of running agents, sampled while there are viewers."""
+"""What running agents use of memory, processor and disk, and the disk quota."""
 
 from __future__ import annotations
 
@@ -9,14 +9,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from chowder_local.core import request_context
 from chowder_local.core.change_signal import ChangeSignal
 from chowder_local.core.errors import ChowderError
+from chowder_local.core.tasks import contained, every
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from chowder_local.core.domain import InstanceId, SandboxUsage
+    from chowder_local.core.domain import Instance, InstanceId, SandboxUsage
+    from chowder_local.core.keyed_lock import KeyedLocks
     from chowder_local.instances.engine_protocol import Engine
+    from chowder_local.instances.transitions import Transitions
     from chowder_local.store.instances import InstanceQueries
 
 log = logging.getLogger(__name__)
@@ -111,3 +115,54 @@ class UsageSamples:
         }
         for instance_id, gauge in self._gauges.items():
             gauge.read(usages[running[instance_id]])
+
+
+MB = 1024 * 1024
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class DiskWatch:
+    """Checks running instances, one at a time; stopped ones cannot grow."""
+
+    instances: InstanceQueries
+    transitions: Transitions
+    engine: Engine
+    locks: KeyedLocks
+    limit_mb: int
+    interval_s: float
+
+    async def run(self) -> None:
+        """Checks at intervals, until cancelled."""
+        await every(self.interval_s, "checking disk use", self.check)
+
+    async def check(self) -> None:
+        """Checks every running instance once, and ends those over the limit."""
+        for listed in await self.instances.running_or_provisioning():
+            with (
+                request_context.for_instance(listed.id),
+                contained(f"instance {listed.id}: checking its disk use"),
+            ):
+                # Those before it took a while, in which it may have moved to another sandbox.
+                instance = await self.instances.get(listed.id)
+                if instance is None or not instance.is_in_memory:
+                    continue
+                used = await self.engine.disk_bytes(instance.sandbox_id, self.limit_mb * MB)
+                if used > self.limit_mb * MB:
+                    await self._end(instance)
+
+    async def _end(self, measured: Instance) -> None:
+        async with self.locks.holding(measured.id):
+            instance = await self.instances.get(measured.id)
+            if instance is None or instance.sandbox_id != measured.sandbox_id:
+                return
+            # The row first: the reconciler boots ended sandboxes of `running` instances again.
+            ended = await self.transitions.to_error(
+                measured,
+                f"The agent's files take more than the {self.limit_mb} MB of disk that it "
+                "may use (CHOWDER_DISK_LIMIT_MB), so it was ended. They are kept on the "
+                f"volume {instance.sandbox_id} until it is deleted.",
+                gateway_url=None,
+            )
+            if ended is not None:
+                log.warning("instance %s: ended, because it exceeds its disk quota", instance.id)
+                await self.engine.release(instance.sandbox_id)
