@@ -32,17 +32,12 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from chowder_local.core.domain import Instance, OrganizationId, SandboxId
-    from chowder_local.core.keyed_lock import KeyedLocks
     from chowder_local.instances.configuration.initial_config import ConfigValidator
     from chowder_local.instances.conversations.models import VisionModels
     from chowder_local.instances.directory import InstanceDirectory
     from chowder_local.instances.engine_protocol import Engine
-    from chowder_local.instances.lifecycle.in_memory import InMemory
-    from chowder_local.instances.lifecycle.readiness import Readiness
-    from chowder_local.instances.lifecycle.sandbox_boot import SandboxBoot
-    from chowder_local.instances.lifecycle.sandbox_control import SandboxControl
-    from chowder_local.instances.lifecycle.waking import Waking
-    from chowder_local.instances.transitions import Transitions
+    from chowder_local.instances.lifecycle.agents import Agent, Agents
+    from chowder_local.instances.lifecycle.boots import Readiness
     from chowder_local.openclaw.files import Files
     from chowder_local.openclaw.gateway import Gateway, GatewayOf
     from chowder_local.store.instances import InstanceChanges
@@ -59,47 +54,46 @@ _RELOAD_FAILED = re.compile(r"(\d{4}-\d\d-\d\dT[\d:.]+[+-]\d\d:\d\d) .*reload fa
 class LiveConfig:
     """Patches configurations, and restores the former one if OpenClaw cannot use the new one."""
 
-    transitions: Transitions
     engine: Engine
-    sandbox_boot: SandboxBoot
     readiness: Readiness
     files: Files
-    gateway_of: GatewayOf
     vision_models: VisionModels
 
-    async def change(self, instance: Instance, patch: Mapping[str, Any]) -> bool:
+    async def change(self, agent: Agent, patch: Mapping[str, Any]) -> bool:
         """Applies a merge patch; the agent accepts turns when this returns.
 
         True if the gateway has restarted itself for it. Raises ConfigRefused with OpenClaw's
         message if it refuses the patch or does not start with it, and nothing has changed then;
         raises GatewayUnavailable, BootFailed, EngineUnavailable.
         """
-        gateway = self.gateway_of(instance.sandbox_id, instance.gateway_url)
+        gateway = agent.gateway
         # Held until no restore can follow, which would undo other changes.
         async with gateway.hold_config() as revise:
             try:
                 async with watched(self.engine.version):
-                    return await self._apply(instance, gateway, lambda: revise(lambda _: patch))
+                    return await self._apply(agent, gateway, lambda: revise(lambda _: patch))
             finally:
                 # The configuration may have another list of models now.
-                self.vision_models.forget(instance.sandbox_id)
+                self.vision_models.forget(agent.row.sandbox_id)
 
     async def _apply(
-        self, instance: Instance, gateway: Gateway, patch: Callable[[], Awaitable[bool]]
+        self, agent: Agent, gateway: Gateway, patch: Callable[[], Awaitable[bool]]
     ) -> bool:
         # OpenClaw writes some configurations before it finds that they cannot work.
-        former = await self._read(instance.sandbox_id)
+        sandbox_id = agent.row.sandbox_id
+        former = await self._read(sandbox_id)
         began_s, began = time.monotonic(), datetime.now(UTC)
         try:
             if has_restarted := await patch():
                 await gateway.wait_for_restart(began_s)
-                await self.readiness.wait(await self.engine.inspect(instance.sandbox_id))
+                await self.readiness.wait(await agent.inspect())
         except ConfigNotApplied:
-            await self.files.write_text(instance.sandbox_id, CONFIG_FILE, former)
-            reason = await self._reason(instance.sandbox_id, began)
+            await self.files.write_text(sandbox_id, CONFIG_FILE, former)
+            reason = await self._reason(sandbox_id, began)
             raise ConfigRefused(f"OpenClaw does not apply this: {reason}") from None
         except BootFailed as failure:
-            await self._boot_with(instance, former)
+            url = await agent.boot({CONFIG_FILE: former.encode()})
+            await agent.update(gateway_url=url)
             raise ConfigRefused(f"OpenClaw does not start with this: {failure}") from None
         return has_restarted
 
@@ -120,10 +114,6 @@ class LiveConfig:
         except (FileMissing, FileRefused, FileTooLarge) as failure:
             # The agent can damage its own configuration file.
             raise GatewayUnavailable(f"its configuration cannot be read: {failure}") from None
-
-    async def _boot_with(self, instance: Instance, former: str) -> None:
-        url = await self.sandbox_boot.boot(instance, {CONFIG_FILE: former.encode()})
-        await self.transitions.update(instance, gateway_url=url)
 
 
 def _reload_failure(log_text: str, since: datetime) -> str | None:
@@ -148,12 +138,8 @@ class Reconfiguration:
     """Changes the agent first, then the row: if OpenClaw refuses, nothing changes."""
 
     directory: InstanceDirectory
-    transitions: Transitions
-    locks: KeyedLocks
+    agents: Agents
     live_config: LiveConfig
-    waking: Waking
-    in_memory: InMemory
-    sandbox_control: SandboxControl
 
     async def change(
         self,
@@ -170,35 +156,33 @@ class Reconfiguration:
         """
         stale = await self.directory.get_for_request(organization_id, instance_id)
         has_restarted = False
-        async with self.locks.holding(stale.id):
-            instance = await self.directory.current(stale)
+        async with self.agents.holding(stale) as agent:
             fields: InstanceChanges = {} if name is None else {"name": name}
             if overrides:
-                instance = await self.in_memory.bring_back(instance)
-                has_restarted = await self._configure(
-                    instance, agent_config.to_merge_patch(overrides)
-                )
+                await agent.bring_back()
+                has_restarted = await self._configure(agent, agent_config.to_merge_patch(overrides))
                 fields["openclaw_config"] = agent_config.apply_change(
-                    instance.openclaw_config, overrides, instance.model_provider
+                    agent.row.openclaw_config, overrides, agent.row.model_provider
                 )
-            if instance.status is InstanceStatus.TERMINATED:
-                raise InstanceStateWrong(instance.status, "alive")
-            changed = await self.transitions.update(instance, **fields)
-        if changed is None:
-            raise InstanceNotFound
-        return ChangedInstance(changed, has_restarted)
+            if agent.row.status is InstanceStatus.TERMINATED:
+                raise InstanceStateWrong(agent.row.status, "alive")
+            if not await agent.update(**fields):
+                raise InstanceNotFound
+            return ChangedInstance(agent.row, has_restarted)
 
-    async def _configure(self, instance: Instance, patch: Mapping[str, Any]) -> bool:
-        if instance.status is InstanceStatus.RUNNING:
-            return await self.live_config.change(instance, patch)
-        if instance.status is InstanceStatus.STOPPED:
+    async def _configure(self, agent: Agent, patch: Mapping[str, Any]) -> bool:
+        status = agent.row.status
+        if status is InstanceStatus.RUNNING:
+            return await self.live_config.change(agent, patch)
+        if status is InstanceStatus.STOPPED:
             # Only the agent itself can validate its configuration, so it is resumed for that.
-            resumed = await self.waking.wake(instance)
+            url = await agent.resume()
             try:
-                return await self.live_config.change(resumed, patch)
+                await agent.update(gateway_url=url)
+                return await self.live_config.change(agent, patch)
             finally:
-                await self.sandbox_control.freeze(resumed)
-        raise InstanceStateWrong(instance.status, "running or stopped", instance.error_message)
+                await agent.freeze()
+        raise InstanceStateWrong(status, "running or stopped", agent.row.error_message)
 
 
 MAX_LOOKUPS = 24

@@ -29,7 +29,7 @@ from chowder_local.core.errors.agents import (
 from chowder_local.core.errors.requests import InstanceStateWrong
 from chowder_local.core.errors.sandboxes import NodeUnreachable
 from chowder_local.core.keyed_lock import KeyedLocks
-from chowder_local.instances.lifecycle.readiness import MIN_FREE_DISK_BYTES, out_of_memory
+from chowder_local.instances.lifecycle.boots import MIN_FREE_DISK_BYTES, out_of_memory
 from chowder_local.openclaw.gateway import read_answer
 from chowder_local.openclaw.responses import requests, response_normalizer
 from chowder_local.openclaw.responses.events import EventWriter, error_members
@@ -47,8 +47,8 @@ if TYPE_CHECKING:
     from chowder_local.instances.conversations.sessions import SessionNames
     from chowder_local.instances.conversations.trace_log import TraceLog
     from chowder_local.instances.engine_protocol import Engine
-    from chowder_local.instances.lifecycle.healing import Healing
-    from chowder_local.instances.lifecycle.in_memory import InMemory
+    from chowder_local.instances.lifecycle.reconciler import Healing
+    from chowder_local.instances.lifecycle.residency import Residency
     from chowder_local.openclaw.gateway import Gateway, GatewayOf
     from chowder_local.openclaw.models import ModelRoute
     from chowder_local.openclaw.shortcuts.catalogue import Allows
@@ -88,7 +88,7 @@ class Conversations:
     histories: Histories
     traces: TraceLog
     diagnosis: FailureDiagnosis
-    in_memory: InMemory
+    residency: Residency
     gateway_of: GatewayOf
     shutdown: Shutdown
 
@@ -187,7 +187,7 @@ class Conversations:
         route, turn = await self._resolve(stale, request)
         key = session_key(session)
         with self.traces.turn(stale.id, key) as traced:
-            async with self.in_memory.using(stale) as instance:
+            async with self.residency.using(stale) as instance:
                 if session is not None:
                     await self.session_names.remember(instance.id, session)
                 gateway = self.gateway_of(instance.sandbox_id, instance.gateway_url)
@@ -201,7 +201,7 @@ class Conversations:
                 try:
                     await register()
                 except GatewaySuspended:
-                    await self.in_memory.wait_until_resumed(instance)
+                    await self.residency.wait_until_resumed(instance)
                     await register()
                 async with (
                     self._first_turn_locks.turn((instance.sandbox_id, session)) as session_exists,
@@ -255,7 +255,7 @@ class Exchange:
             if answer.status != HTTPStatus.SERVICE_UNAVAILABLE:
                 yield answer
                 return
-        await self.conversations.in_memory.wait_until_resumed(self.instance)
+        await self.conversations.residency.wait_until_resumed(self.instance)
         async with ask() as answer:
             yield answer
 

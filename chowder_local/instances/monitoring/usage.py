@@ -18,9 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from chowder_local.core.domain import Instance, InstanceId, SandboxUsage
-    from chowder_local.core.keyed_lock import KeyedLocks
     from chowder_local.instances.engine_protocol import Engine
-    from chowder_local.instances.transitions import Transitions
+    from chowder_local.instances.lifecycle.agents import Agents
     from chowder_local.store.instances import InstanceQueries
 
 log = logging.getLogger(__name__)
@@ -125,9 +124,8 @@ class DiskWatch:
     """Checks running instances, one at a time; stopped ones cannot grow."""
 
     instances: InstanceQueries
-    transitions: Transitions
     engine: Engine
-    locks: KeyedLocks
+    agents: Agents
     limit_mb: int
     interval_s: float
 
@@ -151,18 +149,16 @@ class DiskWatch:
                     await self._end(instance)
 
     async def _end(self, measured: Instance) -> None:
-        async with self.locks.holding(measured.id):
-            instance = await self.instances.get(measured.id)
-            if instance is None or instance.sandbox_id != measured.sandbox_id:
+        async with self.agents.holding(measured) as agent:
+            if agent.row.sandbox_id != measured.sandbox_id or agent.row.status != measured.status:
                 return
             # The row first: the reconciler boots ended sandboxes of `running` instances again.
-            ended = await self.transitions.to_error(
-                measured,
+            is_ended = await agent.to_error(
                 f"The agent's files take more than the {self.limit_mb} MB of disk that it "
                 "may use (CHOWDER_DISK_LIMIT_MB), so it was ended. They are kept on the "
-                f"volume {instance.sandbox_id} until it is deleted.",
+                f"volume {agent.row.sandbox_id} until it is deleted.",
                 gateway_url=None,
             )
-            if ended is not None:
-                log.warning("instance %s: ended, because it exceeds its disk quota", instance.id)
-                await self.engine.release(instance.sandbox_id)
+            if is_ended:
+                log.warning("instance %s: ended, because it exceeds its disk quota", measured.id)
+                await agent.release()

@@ -16,14 +16,10 @@ if TYPE_CHECKING:
 
     from chowder_local.core.domain import Instance, OrganizationId, SandboxId, Snapshot, WarmSandbox
     from chowder_local.core.events import Events
-    from chowder_local.core.keyed_lock import KeyedLocks
-    from chowder_local.instances.directory import InstanceDirectory
-    from chowder_local.instances.lifecycle.creation import InstanceCreation
-    from chowder_local.instances.lifecycle.sandbox_control import SandboxControl
+    from chowder_local.instances.lifecycle.agents import Agent, Agents
+    from chowder_local.instances.lifecycle.creation import Allocation, InstanceCreation
     from chowder_local.instances.lifecycle.service import Lifecycle
     from chowder_local.instances.snapshots.service import Snapshots
-    from chowder_local.instances.transitions import Transitions
-    from chowder_local.instances.warm_pool.allocation import Allocation
     from chowder_local.store.conversation_histories import ConversationHistoryQueries
 
 
@@ -93,11 +89,8 @@ class Restores:
     """Replaces an instance's sandbox by one that is created from a snapshot."""
 
     snapshots: Snapshots
-    directory: InstanceDirectory
-    transitions: Transitions
-    locks: KeyedLocks
     allocation: Allocation
-    sandbox_control: SandboxControl
+    agents: Agents
     histories: ConversationHistoryQueries
     events: Events
 
@@ -121,34 +114,31 @@ class Restores:
             snapshot = await self.snapshots.get(organization_id, snapshot_id)
             version = snapshot.openclaw_version or stale.openclaw_version
             await self.allocation.check_version(version)
-            async with self.locks.holding(stale.id):
-                former = await self.directory.current(stale)
+            async with self.agents.holding(stale) as agent:
+                former = agent.row
                 if former.status not in COPYABLE:
                     raise InstanceStateWrong(
                         former.status, "running or stopped", former.error_message
                     )
                 if not keeps_turns:
                     if former.is_in_memory:
-                        await self.sandbox_control.drain(former)
+                        await agent.drain()
                     await self.histories.forget_unsaved(former.id)
-                restored = await self._replace_sandbox(former, snapshot, version)
+                restored = await self._replace_sandbox(agent, snapshot, version)
                 self.events.publish(
                     EventType.INSTANCE_RESTORED,
                     restored.organization_id,
                     restored.id,
                     snapshot_id=snapshot.id,
                 )
-                await self.sandbox_control.discard(former.sandbox_id)
+                await self.agents.discard(former.sandbox_id)
         return restored
 
-    async def _replace_sandbox(
-        self, former: Instance, snapshot: Snapshot, version: str
-    ) -> Instance:
+    async def _replace_sandbox(self, agent: Agent, snapshot: Snapshot, version: str) -> Instance:
         async def write(
             fingerprint: str | None, booting: Collection[SandboxId]
         ) -> tuple[Instance, WarmSandbox | None]:
-            replaced = await self.transitions.replace_sandbox(
-                former,
+            claimed = await agent.replace_sandbox(
                 new_sandbox_id(),
                 fingerprint,
                 booting,
@@ -157,9 +147,7 @@ class Restores:
                 origin_snapshot_id=snapshot.id,
                 openclaw_version=version,
             )
-            if replaced is None:
-                await self.directory.raise_status_changed(former)
-            return replaced
+            return agent.row, claimed
 
-        wanted = replace(former, openclaw_version=version)
+        wanted = replace(agent.row, openclaw_version=version)
         return await self.allocation.claim_or_boot(wanted, write)

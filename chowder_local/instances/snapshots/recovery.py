@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from chowder_local.core.domain import Instance, SandboxId, Snapshot
     from chowder_local.core.events import Events
     from chowder_local.instances.engine_protocol import Engine
-    from chowder_local.instances.lifecycle.instance_uses import InstanceUses
+    from chowder_local.instances.lifecycle.residency import Residency
     from chowder_local.instances.snapshots.forks import Restores
     from chowder_local.instances.snapshots.service import Snapshots
     from chowder_local.store.conversation_histories import ConversationHistoryQueries
@@ -37,7 +37,7 @@ class IntervalSnapshots:
     instances: InstanceQueries
     snapshots: Snapshots
     histories: ConversationHistoryQueries
-    uses: InstanceUses
+    residency: Residency
     interval_s: float
     clock: Callable[[], datetime]
 
@@ -74,7 +74,7 @@ class IntervalSnapshots:
             return False
         age_s = (self.clock() - taken_at).total_seconds()
         # Not in the way of an answer, but one that is always in use has its turn, too.
-        is_put_off = self.uses.is_used(instance.id) and age_s < 2 * self.interval_s
+        is_put_off = self.residency.is_used(instance.id) and age_s < 2 * self.interval_s
         return age_s >= self.interval_s and not is_put_off
 
 

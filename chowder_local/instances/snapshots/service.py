@@ -15,7 +15,6 @@ from typing import IO, TYPE_CHECKING, Any
 from chowder_local.core.domain import InstanceStatus, Snapshot, SnapshotId
 from chowder_local.core.errors import ChowderError
 from chowder_local.core.errors.requests import (
-    InstanceNotFound,
     InstanceStateWrong,
     SnapshotNotFound,
 )
@@ -33,12 +32,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 
     from chowder_local.core.domain import Instance, InstanceId, OrganizationId
-    from chowder_local.core.keyed_lock import KeyedLocks
     from chowder_local.instances.engine_protocol import Engine
-    from chowder_local.instances.lifecycle.sandbox_control import SandboxControl
+    from chowder_local.instances.lifecycle.agents import Agents
     from chowder_local.instances.snapshots.archives import Archives
     from chowder_local.store.conversation_histories import ConversationHistoryQueries
-    from chowder_local.store.instances import InstanceQueries
     from chowder_local.store.sessions import SessionQueries
     from chowder_local.store.snapshots import SnapshotQueries
 
@@ -115,12 +112,10 @@ class Snapshots:
     """Takes, stores and removes snapshots. Writes the row first, so a crash leaves no orphans."""
 
     queries: SnapshotQueries
-    instances: InstanceQueries
     conversations: ConversationRecords
     engine: Engine
     archives: Archives
-    locks: KeyedLocks
-    sandbox_control: SandboxControl
+    agents: Agents
     clock: Callable[[], datetime]
 
     def __post_init__(self) -> None:
@@ -168,7 +163,7 @@ class Snapshots:
         """As `take`. A snapshot that is not kept exists until the block has ended and no instance
         is being created from it.
 
-        `meanwhile` is called during the copy with the unfinished snapshot; `origin` and `chunks`
+        `meanwhile` is called during the copy with the unfinished snapshot; `source` and `chunks`
         wait for the rest.
         """
         snapshot_id = SnapshotId(str(uuid.uuid4()))
@@ -226,7 +221,7 @@ class Snapshots:
             if not self._in_use[snapshot_id]:
                 del self._in_use[snapshot_id]
 
-    async def origin(self, instance: Instance) -> SnapshotSource | None:
+    async def source(self, instance: Instance) -> SnapshotSource | None:
         """The origin of an instance that was never ready; None if it is to be blank.
 
         Waits for the copy. Raises OriginMissing if the copy has failed or is gone.
@@ -293,10 +288,8 @@ class Snapshots:
         *,
         is_kept: bool,
     ) -> Snapshot:
-        async with self.locks.holding(stale.id), AsyncExitStack() as stillness:
-            instance = await self.instances.get(stale.id)
-            if instance is None:
-                raise InstanceNotFound
+        async with self.agents.holding(stale) as agent, AsyncExitStack() as stillness:
+            instance = agent.row
             if instance.status not in COPYABLE or instance.first_ready_at is None:
                 raise InstanceStateWrong(
                     instance.status, "running or stopped", instance.error_message
@@ -318,7 +311,7 @@ class Snapshots:
             )
             await self.queries.add(snapshot)
             async with self._forget_unless_whole(snapshot_id):
-                still = stillness.enter_async_context(self.sandbox_control.frozen(instance))
+                still = stillness.enter_async_context(agent.frozen())
                 # `meanwhile` first, because a client waits for it.
                 await (still if meanwhile is None else together(meanwhile(snapshot), still))
                 frozen_at = self.clock()

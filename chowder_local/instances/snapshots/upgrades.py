@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from chowder_local.core import untrusted_json
 from chowder_local.core.domain import UPGRADE_SNAPSHOT_PREFIX, InstanceStatus
-from chowder_local.core.errors.requests import InstanceStateWrong
 from chowder_local.core.errors.sandboxes import EngineUnavailable
 from chowder_local.core.errors.versions import InstanceInUse, UpgradeRefused
 from chowder_local.core.tasks import together
@@ -21,15 +20,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from chowder_local.core.domain import Instance, Snapshot
-    from chowder_local.core.keyed_lock import KeyedLocks
     from chowder_local.instances.configuration.initial_config import InitialConfigs
     from chowder_local.instances.directory import InstanceDirectory
     from chowder_local.instances.engine_protocol import Engine
-    from chowder_local.instances.lifecycle.instance_uses import InstanceUses
+    from chowder_local.instances.lifecycle.agents import Agents
     from chowder_local.instances.lifecycle.provisioner import Provisioner
-    from chowder_local.instances.lifecycle.sandbox_control import SandboxControl
+    from chowder_local.instances.lifecycle.residency import Residency
     from chowder_local.instances.snapshots.service import Snapshots
-    from chowder_local.instances.transitions import Transitions
     from chowder_local.instances.versions import OpenclawVersions
 
 log = logging.getLogger(__name__)
@@ -44,12 +41,10 @@ class Upgrades:
     """
 
     checks: UpgradeChecks
-    transitions: Transitions
-    locks: KeyedLocks
     snapshots: Snapshots
     provisioner: Provisioner
-    sandbox_control: SandboxControl
-    uses: InstanceUses
+    agents: Agents
+    residency: Residency
 
     async def upgrade(self, stale: Instance, version: str) -> tuple[Instance, Snapshot]:
         """The instance, `provisioning` with another release, and the snapshot to go back to.
@@ -59,26 +54,24 @@ class Upgrades:
         `Snapshots.take`.
         """
         instance = await self.checks.ensure_possible(stale, version)
-        if self.uses.is_used(instance.id):
+        if self.residency.is_used(instance.id):
             raise InstanceInUse
         name = f"{UPGRADE_SNAPSHOT_PREFIX}{self.checks.versions.release(version)}"
         snapshot = await self.snapshots.take(instance, name)
-        async with self.locks.holding(instance.id):
-            instance = await self.checks.ensure_possible(instance, version)
-            if instance.is_in_memory:
-                await self.sandbox_control.drain(instance)
-            upgraded = await self.transitions.to_provisioning(instance, openclaw_version=version)
-            if upgraded is None:
-                raise InstanceStateWrong(InstanceStatus.PROVISIONING, instance.status)
-            self.sandbox_control.forget(instance.sandbox_id)
-            self.provisioner.begin(upgraded)
+        async with self.agents.holding(instance) as agent:
+            await self.checks.ensure_possible(agent.row, version)
+            if agent.row.is_in_memory:
+                await agent.drain()
+            if not await agent.to_provisioning(openclaw_version=version):
+                await agent.raise_moved()
+            self.provisioner.begin(agent.row)
         log.info(
             "instance %s: goes from OpenClaw %s to %s",
             instance.id,
             instance.openclaw_version,
             version,
         )
-        return upgraded, snapshot
+        return agent.row, snapshot
 
 
 ERROR = "error"

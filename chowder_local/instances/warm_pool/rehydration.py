@@ -27,10 +27,9 @@ if TYPE_CHECKING:
 
     from chowder_local.core.domain import Instance, InstanceId, WarmSandbox
     from chowder_local.instances.engine_protocol import Engine
-    from chowder_local.instances.lifecycle.sandbox_control import SandboxControl
+    from chowder_local.instances.lifecycle.agents import Agent, Agents
     from chowder_local.instances.snapshots.archives import Archives
     from chowder_local.instances.snapshots.service import Snapshots
-    from chowder_local.instances.transitions import Transitions
     from chowder_local.instances.warm_pool.sandboxes import WarmSandboxes, WarmSandboxMatcher
     from chowder_local.store.warm_sandboxes import WarmSandboxQueries
 
@@ -49,19 +48,18 @@ class Rehydration:
     queries: WarmSandboxQueries
     warm_sandboxes: WarmSandboxes
     home_copies: HomeCopies
-    engine: Engine
-    transitions: Transitions
-    sandbox_control: SandboxControl
+    agents: Agents
 
     def __post_init__(self) -> None:
         self._refused: TTLCache[InstanceId, bool] = TTLCache(REFUSALS_KEPT, REFUSAL_KEPT_S)
 
-    async def move(self, instance: Instance) -> Instance | None:
-        """The instance with its new sandbox and that gateway's address; None if it must be booted.
+    async def move(self, agent: Agent) -> str | None:
+        """The gateway's address in the agent's new sandbox; None if it must be booted.
 
         The volume stays until the home is on the new one's disk and the row names the new sandbox,
         so nothing is lost at any moment.
         """
+        instance = agent.row
         if instance.first_ready_at is None or instance.id in self._refused:
             return None
         fingerprint = await self.matcher.fingerprint_for(instance)
@@ -71,26 +69,27 @@ class Rehydration:
                 warm = await stack.enter_async_context(reserving)
             if warm is None:
                 return None
-            url = await self._wake(warm, instance)
-            moved = url and await self.transitions.move_sandbox(instance, warm.sandbox_id)
+            url = await self._fill(warm, instance)
+            is_moved = url is not None and await agent.move_sandbox(warm.sandbox_id)
             # After a cancellation the reconciler removes what no row names: a row may have been
             # written although its call was cancelled.
-            await self.sandbox_control.discard(instance.sandbox_id if moved else warm.sandbox_id)
-        if not moved:
+            await self.agents.discard(instance.sandbox_id if is_moved else warm.sandbox_id)
+        if not is_moved:
             return None
         log.info("instance %s: moved to sandbox %s", instance.id, warm.sandbox_id)
-        return replace(moved, gateway_url=url)
+        return url
 
-    async def _wake(self, warm: WarmSandbox, instance: Instance) -> str | None:
+    async def _fill(self, warm: WarmSandbox, instance: Instance) -> str | None:
         """The gateway's address in the warm sandbox, once it has the home; None if that fails."""
+        engine = self.agents.engine
         try:
-            former = await self.engine.inspect(instance.sandbox_id)
+            former = await engine.inspect(instance.sandbox_id)
             if former.state is SandboxState.RUNNING:
                 # All its files are then of one moment, as after a power cut.
-                await self.engine.pause(instance.sandbox_id)
+                await engine.pause(instance.sandbox_id)
             moved = replace(instance, sandbox_id=warm.sandbox_id)
             async with self.home_copies.open(instance) as copy:
-                return await self.warm_sandboxes.wake(moved, warm, copy)
+                return await self.warm_sandboxes.turn_into(moved, warm, copy)
         except ChowderError as problem:
             if isinstance(problem, (ArchiveRefused, GatewayUnavailable)):
                 self._refused[instance.id] = True
@@ -129,7 +128,7 @@ class HomeCopy:
             self.made.result()
         return self.archives.chunks(self.copy_id)
 
-    async def origin(self, _: Instance) -> SnapshotSource:
+    async def source(self, _: Instance) -> SnapshotSource:
         """The configuration, once the copy is whole."""
         home = await asyncio.shield(self.made)
         return SnapshotSource(self.archives.path(self.copy_id), transfer.read_config(home.config))

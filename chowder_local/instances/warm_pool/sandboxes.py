@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from chowder_local.core.domain import Egress, Instance
     from chowder_local.instances.configuration.initial_config import InitialConfigs, SnapshotSource
     from chowder_local.instances.engine_protocol import Engine
-    from chowder_local.instances.lifecycle.egress import EgressRule
-    from chowder_local.instances.lifecycle.readiness import Readiness
+    from chowder_local.instances.lifecycle.agents import EgressRule
+    from chowder_local.instances.lifecycle.boots import Readiness
     from chowder_local.instances.snapshots.service import Snapshots
     from chowder_local.instances.versions import OpenclawVersions
     from chowder_local.openclaw.gateway import GatewayOf
@@ -89,7 +89,7 @@ class WarmSandboxes:
     async def reserve_booting(self) -> AsyncIterator[Collection[SandboxId]]:
         """The warm sandboxes that are booting, for an instance that finds none ready.
 
-        The instance claims one by dropping its row within the block; `wake` then waits for it.
+        The instance claims one by dropping its row within the block; `turn_into` then waits for it.
         """
         async with self._reserving:
             yield frozenset(self._claimable)
@@ -136,7 +136,7 @@ class WarmSandboxes:
         async with self._reserving:
             is_claimed = not await self.queries.has(sandbox_id)
         if is_claimed:
-            # `wake` takes it from here.
+            # `turn_into` takes it from here.
             if failure is not None:
                 log.warning("warm sandbox %s: claimed, but not booted: %s", sandbox_id, failure)
             return None
@@ -167,18 +167,20 @@ class WarmSandboxes:
         self._booting.pop(sandbox_id, None)
         await self.hydration.forget(sandbox_id)
 
-    async def wake(self, instance: Instance, warm: WarmSandbox, homes: Homes | None = None) -> str:
+    async def turn_into(
+        self, instance: Instance, warm: WarmSandbox, homes: Homes | None = None
+    ) -> str:
         """Turns a claimed warm sandbox into the instance's own; returns the gateway's address.
 
         It accepts turns when this returns. Its home comes from `homes`, or else from its origin.
         Raises ChowderError.
         """
         try:
-            return await self._wake(instance, warm, homes)
+            return await self._turn_into(instance, warm, homes)
         finally:
             await self.hydration.forget(warm.sandbox_id)
 
-    async def _wake(self, instance: Instance, warm: WarmSandbox, homes: Homes | None) -> str:
+    async def _turn_into(self, instance: Instance, warm: WarmSandbox, homes: Homes | None) -> str:
         if (url := warm.gateway_url) is None:
             progress = await self._take_booting(warm.sandbox_id)
             # Before the gateway is ready: a home that needs another boot need not wait for it.
@@ -339,7 +341,7 @@ class Hydration:
                 await transfer.check()
                 gateway = self.gateway_of(instance.sandbox_id, await when_booted())
                 await gateway.open_conversations()
-            _, origin = await together(transfer.apply(), homes.origin(instance))
+            _, origin = await together(transfer.apply(), homes.source(instance))
             if homes is not self.snapshots:
                 # The former volume is removed next; a snapshot's archive stays for a while.
                 await transfer.sync()
@@ -354,5 +356,5 @@ class Homes(Protocol):
     async def chunks(self, instance: Instance) -> Iterator[bytes]:
         """The archive of the instance's home."""
 
-    async def origin(self, instance: Instance) -> SnapshotSource | None:
+    async def source(self, instance: Instance) -> SnapshotSource | None:
         """Its configuration, once the archive is whole."""
