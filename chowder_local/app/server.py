@@ -32,9 +32,9 @@ from chowder_local.engine.docker import DockerEngine
 from chowder_local.engine.image_recipe import expected_tag, openclaw_version
 from chowder_local.engine.specs import HOME, STATE_DIR, Limits, SandboxDefaults
 from chowder_local.http import middleware
-from chowder_local.instances.lifecycle.egress import EgressRule
-from chowder_local.instances.monitoring.disk_quota import DiskWatch
+from chowder_local.instances.lifecycle.agents import EgressRule
 from chowder_local.instances.monitoring.health import ServerFacts
+from chowder_local.instances.monitoring.usage import DiskWatch
 from chowder_local.mcp.requests import McpRequests
 from chowder_local.mcp.route import mcp_route
 from chowder_local.openclaw.gateway import open_gateways
@@ -245,15 +245,14 @@ async def begin(services: Services) -> None:
 
 async def _resume(services: Services) -> None:
     with contained("resuming"):
-        await services.sandbox_control.resume_all()
+        await services.agents.end_leftover_drains()
 
 
 def _disk_watch(services: Services, limit_mb: int) -> DiskWatch:
     return DiskWatch(
         instances=services.instances,
-        transitions=services.transitions,
         engine=services.engine,
-        locks=services.locks,
+        agents=services.agents,
         limit_mb=limit_mb,
         interval_s=services.settings.disk_interval_s,
     )

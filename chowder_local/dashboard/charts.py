@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from chowder_local.core.wording import size_of
-from chowder_local.instances.monitoring.usage_samples import KEPT
+from chowder_local.instances.monitoring.usage import KEPT
 from chowder_local.relay.turn_steps import StepKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from chowder_local.instances.conversations.trace_log import TracedTurn
-    from chowder_local.instances.monitoring.usage_samples import Gauge
+    from chowder_local.instances.monitoring.usage import Gauge
     from chowder_local.relay.turn_steps import Step
 
 LINE_WIDTH, LINE_HEIGHT = 96, 24

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from chowder_local.core.domain import Instance
-    from chowder_local.instances.conversations.transcripts import Session
+    from chowder_local.instances.conversations.sessions import Session
     from chowder_local.openclaw.transcripts.reader import Transcript
     from chowder_local.openclaw.transcripts.turns import Turn
 

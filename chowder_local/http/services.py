@@ -69,7 +69,7 @@ async def running(request: Request, instance: Instance) -> Instance:
 
     Raises InstanceStateWrong if it does not run, and what brings a hibernated one back raises.
     """
-    using = services(request).in_memory.using(instance)
+    using = services(request).residency.using(instance)
     return await exits(request).enter_async_context(using)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from contextlib import aclosing
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -15,7 +14,7 @@ from chowder_local.store.usage import UNSPECIFIED, Counts, UsageKey
 from chowder_local.upstream.sse import EventReader
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import Callable
     from datetime import datetime
 
     from chowder_local.relay.calls import Credential, ModelCall
@@ -151,25 +150,6 @@ class Metering:
 
     ledger: Ledger
     clock: Callable[[], datetime]
-
-    async def meter(
-        self,
-        call: ModelCall,
-        credential: Credential,
-        chunks: AsyncGenerator[bytes, None],
-        *,
-        is_billed: bool,
-    ) -> AsyncGenerator[bytes, None]:
-        """The same chunks; `is_billed` says whether a provider is paid for them."""
-        meter = Meter(call.wire)
-        try:
-            async with aclosing(chunks):
-                async for chunk in chunks:
-                    meter.feed(chunk)
-                    yield chunk
-        finally:
-            # At the end, when no client waits any more.
-            self.note(call, credential, meter.usage, is_billed=is_billed)
 
     def note(
         self, call: ModelCall, credential: Credential, usage: Usage | None, *, is_billed: bool

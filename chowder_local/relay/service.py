@@ -26,7 +26,7 @@ from chowder_local.relay.calls import (
     ModelCall,
     local_answer,
 )
-from chowder_local.relay.metering import CompletionObserver, EndObserver
+from chowder_local.relay.metering import CompletionObserver, EndObserver, Meter
 from chowder_local.relay.tool_choice import enforce_tool_choice
 from chowder_local.relay.upstreams import read_failure
 from chowder_local.relay.wire.errors import is_overflow, retry_wait_s
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from chowder_local.relay.metering import Metering, StreamObserver
     from chowder_local.relay.session_watch import SessionWatch
     from chowder_local.relay.upstreams import Upstreams
+    from chowder_local.relay.wire.wire_format import Usage
 
 
 _log = logging.getLogger(__name__)
@@ -129,7 +130,7 @@ class Relay:
             self.journal.finish(active.logged, "refused", _FORGOTTEN)
             return _marked(call, _FORGOTTEN)
         try:
-            return self._meter(active, await self._forward(active))
+            return self._observed(active, await self._forward(active))
         except UpstreamFailed as failed:
             failure = self.upstreams.unreachable(call, failed)
             return self._fail(active, "unreachable", failure)
@@ -195,12 +196,8 @@ class Relay:
         await asyncio.sleep(wait_s)
         return await send()
 
-    def _meter(self, active: _Active, answer: ModelAnswer) -> ModelAnswer:
+    def _observed(self, active: _Active, answer: ModelAnswer) -> ModelAnswer:
         chunks = self._observe(active, answer)
-        if active.call.method == "POST":
-            chunks = self.metering.meter(
-                active.call, active.credential, chunks, is_billed=active.is_billed
-            )
 
         async def close() -> None:
             await chunks.aclose()
@@ -214,16 +211,20 @@ class Relay:
     def _note_left(self, active: _Active) -> None:
         """Ends a call whose sandbox left before the first byte. The provider may bill it."""
         self.journal.finish(active.logged, "client_disconnected")
+        self._note_usage(active, None)
+
+    def _note_usage(self, active: _Active, usage: Usage | None) -> None:
         if active.call.method == "POST":
-            self.metering.note(active.call, active.credential, None, is_billed=active.is_billed)
+            self.metering.note(active.call, active.credential, usage, is_billed=active.is_billed)
 
     async def _observe(self, active: _Active, answer: ModelAnswer) -> AsyncGenerator[bytes, None]:
         outcome, error = "client_disconnected", None
-        observer = self._observer(active)
+        observer, meter = self._observer(active), Meter(active.call.wire)
         try:
             async with aclosing(answer.chunks) as chunks:
                 async for chunk in chunks:
                     self.journal.append(active.logged, chunk)
+                    meter.feed(chunk)
                     if observer is not None and observer.problem is None:
                         observer.feed(chunk)
                         # Noted before the chunk is sent: OpenClaw may disconnect on receiving it.
@@ -246,6 +247,8 @@ class Relay:
                 # It disconnected after the answer was complete.
                 outcome = active.logged.good_outcome
             self.journal.finish(active.logged, outcome, error)
+            # At the end, when no client waits any more.
+            self._note_usage(active, meter.usage)
 
     def _observer(self, active: _Active) -> StreamObserver | None:
         """The observer of an answer; None if it is no stream. Only named providers are judged."""

@@ -79,7 +79,9 @@ class InstanceChanges(TypedDict, total=False):
     openclaw_version: str
 
 
-class _Changes(InstanceChanges, total=False):
+class RowChanges(InstanceChanges, total=False):
+    """As well, the sandbox of an instance whose home has moved."""
+
     sandbox_id: SandboxId
 
 
@@ -221,7 +223,7 @@ class InstanceQueries:
         *,
         only_from: Collection[InstanceStatus] | None = None,
         now: datetime,
-        **fields: Unpack[_Changes],
+        **fields: Unpack[RowChanges],
     ) -> Instance | None:
         """The changed instance; None if it is gone or in none of the statuses `only_from`.
 

@@ -40,10 +40,10 @@ async def change(request: Request) -> LocalInstanceView:
     body = await parse(request, LocalInstanceChange)
     if "egress" in body.model_fields_set:
         note(request, egress=body.egress or "default")
-        instance = await services(request).egress.change(instance, body.egress)
+        instance = await services(request).lifecycle.change_egress(instance, body.egress)
     if body.hibernate is not None:
         note(request, hibernate=str(body.hibernate).lower())
-        instance = await services(request).in_memory.allow_hibernation(instance, body.hibernate)
+        instance = await services(request).lifecycle.allow_hibernation(instance, body.hibernate)
     return _view(request, instance)
 
 
@@ -90,6 +90,6 @@ async def _living(request: Request) -> Instance:
 
 
 def _view(request: Request, instance: Instance) -> LocalInstanceView:
-    egress_in_force = services(request).egress.rule.effective(instance)
+    egress_in_force = services(request).egress_rule.effective(instance)
     node = services(request).engine.node_of(instance.sandbox_id)
     return LocalInstanceView.from_instance(instance, egress_in_force, node)

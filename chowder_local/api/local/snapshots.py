@@ -23,7 +23,7 @@ from chowder_local.http.bodies import parse, parse_query
 from chowder_local.http.middleware import note
 from chowder_local.http.responses import CLIENT_CLOSED_REQUEST, download
 from chowder_local.http.services import caller, instance_of, services
-from chowder_local.instances.snapshots.upgrade_checks import ERROR
+from chowder_local.instances.snapshots.upgrades import ERROR
 
 if TYPE_CHECKING:
     from starlette.requests import Request

@@ -57,16 +57,16 @@ class Delivery:
         """Whether the agent may have received it."""
 
     @property
-    def is_lost(self) -> bool:
+    def history_is_gone(self) -> bool:
         """Whether the agent turns out to have forgotten the items that were left out.
 
-        This shows before its first output; `Histories.make_whole` prepares another attempt.
+        This shows before its first output; `Histories.prepare_full_resend` prepares another try.
         """
         return self.watched.is_lost
 
     @property
-    def is_certain(self) -> bool:
-        """Whether `is_lost` can no longer become true."""
+    def history_confirmed(self) -> bool:
+        """Whether `history_is_gone` can no longer become true."""
         return self.watched.is_certain
 
     def record_answer(self, response: Mapping[str, Any]) -> None:
@@ -135,7 +135,7 @@ class Histories:
                 self._record(instance.id, session_key, delivery, status)
                 traced.response_id, traced.status = delivery.response_id, TurnStatus(status)
 
-    async def make_whole(
+    async def prepare_full_resend(
         self, instance: Instance, session_key: str, turn: Turn, delivery: Delivery
     ) -> None:
         """Resets a lost delivery so that it can be sent again, with the whole message."""

@@ -99,7 +99,7 @@ async def test_the_servers_own_release_is_an_upgrade_too(world: World) -> None:
 
 async def test_an_agent_that_answers_is_not_interrupted(world: World) -> None:
     instance = await agent(world)
-    with world.uses.using(instance.id), pytest.raises(InstanceInUse):
+    with world.residency.counting(instance.id), pytest.raises(InstanceInUse):
         await world.upgrades.upgrade(instance, "2026.9.7")
     assert await world.snapshots.of_instance(instance.id) == []
 

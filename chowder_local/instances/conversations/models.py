@@ -1,11 +1,13 @@
-"""Resolving the model that a message asks for, and registering it with the agent."""
+"""The model that a message asks for: resolving it, and registering it with the agent."""
 
 from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from cachetools import LRUCache
 
 from chowder_local.core.errors.requests import ModelKeyMissing, ProviderReserved
 from chowder_local.core.model_endpoints import OLLAMA
@@ -17,7 +19,6 @@ if TYPE_CHECKING:
     from chowder_local.accounts.credentials import ModelKeys
     from chowder_local.core.domain import Instance, OrganizationId, SandboxId
     from chowder_local.core.model_endpoints import Endpoint
-    from chowder_local.instances.conversations.vision_models import VisionModels
     from chowder_local.openclaw.gateway import Gateway
     from chowder_local.relay.recordings.registry import RecordingRegistry
     from chowder_local.relay.upstreams import Catalogue
@@ -83,3 +84,47 @@ class ModelResolver:
             await self.vision_models.ensure_registered(sandbox_id, gateway, route, patch_of)
         elif has_images:
             await self.vision_models.ensure_registered(sandbox_id, gateway, route)
+
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from chowder_local.core.domain import SandboxId
+    from chowder_local.openclaw.gateway import Gateway
+
+    PatchOf = Callable[[Mapping[str, Any], models.ModelRoute], dict[str, Any] | None]
+
+CAPACITY = 10_000
+
+
+class VisionModels:
+    """Registers models with sandboxes, and remembers which ones it has registered.
+
+    Any model id is accepted, so a model is registered with the first image that it gets.
+    """
+
+    def __init__(self, capacity: int = CAPACITY) -> None:
+        # An evicted model is only looked up once more.
+        self._registered: LRUCache[tuple[SandboxId, str], None] = LRUCache(capacity)
+
+    async def ensure_registered(
+        self,
+        sandbox_id: SandboxId,
+        gateway: Gateway,
+        route: models.ModelRoute,
+        patch_of: PatchOf = models.vision_patch,
+    ) -> None:
+        """Makes sure that the patch of `patch_of`, by default for images, is in the configuration.
+
+        Raises GatewayUnavailable, ConfigRefused.
+        """
+        key = (sandbox_id, route.openclaw_model)
+        if key not in self._registered:
+            # A patch replaces the whole list of models, so it is made from the current list.
+            await gateway.revise_config(lambda config: patch_of(config, route))
+        self._registered[key] = None
+
+    def forget(self, sandbox_id: SandboxId) -> None:
+        """Forgets a sandbox's registrations, because its configuration may have changed."""
+        for key in [each for each in self._registered if each[0] == sandbox_id]:
+            del self._registered[key]

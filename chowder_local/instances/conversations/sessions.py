@@ -1,4 +1,4 @@
-"""Reading an agent's sessions and transcripts, whether it runs or not."""
+"""The sessions of agents: their names, and reading them and their transcripts, running or not."""
 
 from __future__ import annotations
 
@@ -10,22 +10,42 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from chowder_local.core.domain import InstanceStatus
 from chowder_local.core.errors.requests import InstanceStateWrong, SessionNotFound
 from chowder_local.core.errors.sandboxes import SandboxPaused
-from chowder_local.openclaw.session_keys import MAIN_KEY
+from chowder_local.openclaw.session_keys import MAIN_KEY, session_key
 from chowder_local.openclaw.transcripts.reader import TEXT_MAX
 from chowder_local.openclaw.transcripts.turns import with_statuses
+from chowder_local.relay.local_model import SessionName
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from datetime import datetime
 
-    from chowder_local.core.domain import Instance, SandboxId
-    from chowder_local.core.tasks import KeyedLocks
-    from chowder_local.instances.lifecycle.instance_uses import InstanceUses
+    from chowder_local.core.domain import Instance, InstanceId, SandboxId
+    from chowder_local.instances.lifecycle.agents import Agents
+    from chowder_local.instances.lifecycle.residency import Residency
     from chowder_local.openclaw.transcripts.program_output import KeptSession
     from chowder_local.openclaw.transcripts.reader import Transcript, Transcripts
     from chowder_local.relay.session_watch import SessionWatch
-    from chowder_local.store.instances import InstanceQueries
     from chowder_local.store.sessions import NamedSession, SessionQueries
+
+
+@dataclass(eq=False, repr=False)
+class SessionNames:
+    """Stores names, and finds those that were used since the server was started."""
+
+    sessions: SessionQueries
+    clock: Callable[[], datetime]
+
+    async def remember(self, instance_id: InstanceId, name: str) -> None:
+        """Stores a name, and that its session is used now."""
+        await self.sessions.remember(instance_id, name, session_key(name), self.clock())
+
+    def find(self, instance_id: InstanceId, session_key: str) -> SessionName | None:
+        """The session's name; None if the API did not name it, as in a messenger's chat."""
+        if session_key == MAIN_KEY:
+            return SessionName(None)
+        name = self.sessions.name_of(instance_id, session_key)
+        return None if name is None else SessionName(name)
+
 
 Result = TypeVar("Result")
 ResultOut = TypeVar("ResultOut", covariant=True)
@@ -56,25 +76,15 @@ class Session:
         return self.key == MAIN_KEY
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class ConversationReader:
     """Reads sessions and transcripts of instances."""
 
-    def __init__(
-        self,
-        *,
-        instances: InstanceQueries,
-        sessions: SessionQueries,
-        transcripts: Transcripts,
-        locks: KeyedLocks,
-        uses: InstanceUses,
-        watch: SessionWatch,
-    ) -> None:
-        self._instances = instances
-        self._sessions = sessions
-        self._transcripts = transcripts
-        self._locks = locks
-        self._uses = uses
-        self._watch = watch
+    agents: Agents
+    residency: Residency
+    session_queries: SessionQueries
+    transcripts: Transcripts
+    watch: SessionWatch
 
     async def sessions(self, instance: Instance) -> list[Session]:
         """The main session, then all others, last used first.
@@ -82,12 +92,14 @@ class ConversationReader:
         Raises InstanceStateWrong if the instance is `provisioning` or `terminated`;
         GatewayUnavailable, EngineUnavailable, ImageMissing, SandboxMissing.
         """
-        kept = await self._read(instance, self._transcripts.sessions)
+        kept = await self._read(instance, self.transcripts.sessions)
         return await self._merge(instance, kept)
 
     async def _merge(self, instance: Instance, kept: Sequence[KeptSession]) -> list[Session]:
         stored = {each.key: each for each in kept}
-        named = {each.session_key: each for each in await self._sessions.of_instance(instance.id)}
+        named = {
+            each.session_key: each for each in await self.session_queries.of_instance(instance.id)
+        }
         keys = [key for key in {**stored, **named} if key != MAIN_KEY]
         others = [_session(key, stored.get(key), named.get(key)) for key in keys]
         others.sort(key=_latest, reverse=True)
@@ -108,12 +120,12 @@ class ConversationReader:
         and what `sessions` raises.
         """
         read = partial(
-            self._transcripts.transcript, key=key,
+            self.transcripts.transcript, key=key,
             limit=limit, before=before, text_max=text_max,
         )  # fmt: skip
         transcript = self._with_statuses(instance, key, before, await self._read(instance, read))
         if not transcript.is_known and key != MAIN_KEY:
-            named = await self._sessions.of_instance(instance.id)
+            named = await self.session_queries.of_instance(instance.id)
             if all(each.session_key != key for each in named):
                 raise SessionNotFound
         return transcript
@@ -123,7 +135,7 @@ class ConversationReader:
     ) -> tuple[list[Session], Transcript]:
         """The results of `sessions` and `transcript` in one read; raises what these raise."""
         read = partial(
-            self._transcripts.sessions_and_transcript, key=key,
+            self.transcripts.sessions_and_transcript, key=key,
             limit=limit, before=before, text_max=text_max,
         )  # fmt: skip
         kept, transcript = await self._read(instance, read)
@@ -135,24 +147,24 @@ class ConversationReader:
     def _with_statuses(
         self, instance: Instance, key: str, before: int | None, transcript: Transcript
     ) -> Transcript:
-        is_answering = self._watch.is_active(instance.sandbox_id, key)
+        is_answering = self.watch.is_active(instance.sandbox_id, key)
         turns = with_statuses(transcript.turns, is_end=before is None, is_answering=is_answering)
         return replace(transcript, turns=turns)
 
     async def _read(self, instance: Instance, read: Read[Result]) -> Result:
-        with self._uses.using(instance.id):
+        with self.residency.counting(instance.id):
             # Held in memory while it is read there; one that is not is read where it is.
-            if instance.is_in_memory and not self._uses.is_stale(instance):
+            if instance.is_in_memory and not self.residency.is_stale(instance):
                 # It may be frozen already, by a stop that is in progress.
                 with suppress(SandboxPaused):
                     return await read(instance.sandbox_id, is_running=True)
         # A sandbox must not be resumed or removed while a program reads its volume.
-        async with self._locks.holding(instance.id):
-            current = await self._instances.get(instance.id)
-            if current is None or current.status in _WITHOUT_CONVERSATIONS:
-                status = InstanceStatus.TERMINATED if current is None else current.status
-                reason = None if current is None else current.error_message
-                raise InstanceStateWrong(status, "running or stopped", reason)
+        async with self.agents.holding(instance) as agent:
+            current = agent.row
+            if current.status in _WITHOUT_CONVERSATIONS:
+                raise InstanceStateWrong(
+                    current.status, "running or stopped", current.error_message
+                )
             return await read(current.sandbox_id, is_running=current.is_in_memory)
 
 

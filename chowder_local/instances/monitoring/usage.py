@@ -1,4 +1,4 @@
-"""Recent memory and processor use of running agents, sampled while there are viewers."""
+"""What running agents use of memory, processor and disk, and the disk quota."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from chowder_local.core import logs
 from chowder_local.core.errors import ChowderError
 from chowder_local.core.events import ChangeSignal
+from chowder_local.core.tasks import contained, every
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from chowder_local.core.domain import InstanceId, SandboxUsage
+    from chowder_local.core.domain import Instance, InstanceId, SandboxUsage
     from chowder_local.instances.engine_protocol import Engine
+    from chowder_local.instances.lifecycle.agents import Agents
     from chowder_local.store.instances import InstanceQueries
 
 log = logging.getLogger(__name__)
@@ -111,3 +114,51 @@ class UsageSamples:
         }
         for instance_id, gauge in self._gauges.items():
             gauge.read(usages[running[instance_id]])
+
+
+MB = 1024 * 1024
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class DiskWatch:
+    """Checks running instances, one at a time; stopped ones cannot grow."""
+
+    instances: InstanceQueries
+    engine: Engine
+    agents: Agents
+    limit_mb: int
+    interval_s: float
+
+    async def run(self) -> None:
+        """Checks at intervals, until cancelled."""
+        await every(self.interval_s, "checking disk use", self.check)
+
+    async def check(self) -> None:
+        """Checks every running instance once, and ends those over the limit."""
+        for listed in await self.instances.running_or_provisioning():
+            with (
+                logs.for_instance(listed.id),
+                contained(f"instance {listed.id}: checking its disk use"),
+            ):
+                # Those before it took a while, in which it may have moved to another sandbox.
+                instance = await self.instances.get(listed.id)
+                if instance is None or not instance.is_in_memory:
+                    continue
+                used = await self.engine.disk_bytes(instance.sandbox_id, self.limit_mb * MB)
+                if used > self.limit_mb * MB:
+                    await self._end(instance)
+
+    async def _end(self, measured: Instance) -> None:
+        async with self.agents.holding(measured) as agent:
+            if agent.row.sandbox_id != measured.sandbox_id or agent.row.status != measured.status:
+                return
+            # The row first: the reconciler boots ended sandboxes of `running` instances again.
+            is_ended = await agent.to_error(
+                f"The agent's files take more than the {self.limit_mb} MB of disk that it "
+                "may use (CHOWDER_DISK_LIMIT_MB), so it was ended. They are kept on the "
+                f"volume {agent.row.sandbox_id} until it is deleted.",
+                gateway_url=None,
+            )
+            if is_ended:
+                log.warning("instance %s: ended, because it exceeds its disk quota", measured.id)
+                await agent.release()
