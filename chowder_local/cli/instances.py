@@ -81,7 +81,7 @@ def ls(client: Client, output: Output) -> None:
         "UPDATED": "updated_at",
     }
     if output is Output.WIDE and client.health()["nodes"]:
-        rows = [{**each, "node": client.egress(each["id"])["node"]} for each in rows]
+        rows = [{**each, "node": client.instance_settings(each["id"])["node"]} for each in rows]
         wide["NODE"] = "node"
     show_list(
         rows,
@@ -256,7 +256,7 @@ def egress(client: Client, output: Output, instance: str, choice: str | None, wa
     """
     agent = find_instance(client, instance)
     if choice is None:
-        view = client.egress(agent["id"])
+        view = client.instance_settings(agent["id"])
     else:
         view = client.set_egress(agent["id"], None if choice == "default" else choice)
     if choice is not None and wait and view["status"] == "provisioning":
@@ -280,7 +280,7 @@ def hibernation(client: Client, output: Output, instance: str, choice: str | Non
     """
     agent = find_instance(client, instance)
     if choice is None:
-        view = client.egress(agent["id"])
+        view = client.instance_settings(agent["id"])
     else:
         view = client.set_hibernation(agent["id"], choice == "on")
     place = "hibernates now" if view["is_hibernated"] else "is in memory"

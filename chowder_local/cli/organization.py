@@ -72,7 +72,7 @@ def remove_key(client: Client, output: Output, provider: str, yes: bool) -> None
 @pass_client
 def tier(client: Client, output: Output, tier: str | None) -> None:
     """Show the tier and what is used of it, or move to another one. Nothing is paid."""
-    view = client.subscription() if tier is None else client.move(tier)
+    view = client.subscription() if tier is None else client.set_tier(tier)
     show_result(view, f"{view['tier']}: {_use(view)}", output=output)
 
 

@@ -126,7 +126,7 @@ def test_each_method_makes_the_call_of_the_contract(script: Script, client: Clie
         assert method("i 1") == one
     client.delete("i 1")
     assert client.gateway("i 1") == {"token": "t"}
-    assert client.egress("i 1") == {"egress": None}
+    assert client.instance_settings("i 1") == {"egress": None}
     assert client.set_egress("i 1", "off") == {"egress": "off"}
     assert [body for call, body in script.requests if body] == [
         {"name": "a", "model_provider": "openai", "openclaw_config": {"x.y": 1}},
@@ -495,13 +495,24 @@ def test_an_organization_is_signed_up_and_configured(script: Script, client: Cli
     script.on("PATCH /v1/instances/i%201", value({"id": "i 1"}))
     assert client.signup("kitchen") == {"api_key": "chd_org_x"}
     assert client.set_model_keys({"openai": "offline"}) == {"model_providers": ["openai"]}
-    assert client.move("crab") == {"tier": "crab"}
+    assert client.set_tier("crab") == {"tier": "crab"}
     assert client.configure("i 1", {"a": None}) == {"id": "i 1"}
     assert [body for _, body in script.requests if body] == [
         {"name": "kitchen"},
         {"model_api_keys": {"openai": "offline"}},
         {"openclaw_config": {"a": None}},
     ]
+
+
+def test_former_names_warn_and_do_the_same(script: Script, client: Client) -> None:
+    script.on("GET /local/instances/i", value({"egress": None}))
+    with pytest.warns(DeprecationWarning, match=r"call instance_settings\(\)"):
+        assert client.egress("i") == {"egress": None}
+    script.on("POST /v1/subscription/portal", value({"url": "/local/portal?session=s"}))
+    script.on("POST /local/portal?session=s&tier=crab", content(b""))
+    script.on("GET /v1/subscription", value({"tier": "crab"}))
+    with pytest.warns(DeprecationWarning, match=r"call set_tier\(\)"):
+        assert client.move("crab") == {"tier": "crab"}
 
 
 def moved(path: str) -> Answer:
