@@ -10,9 +10,8 @@ from urllib.parse import urlsplit
 
 import click
 
-from chowder_local.cli.exit_codes import FAILURE
 from chowder_local.cli.options import Command, yes_option
-from chowder_local.cli.output import count_of, note, say
+from chowder_local.cli.output import FAILURE, count_of, note, say
 from chowder_local.conformance.run import Run, require_pytest, run
 from chowder_local.conformance.service import BASE_URL, KEY, OPTIONAL, Service, Target
 from chowder_local.core.addresses import is_loopback

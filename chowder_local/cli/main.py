@@ -11,8 +11,8 @@ import click
 
 from chowder_local import __version__
 from chowder_local.cli.context import Context
-from chowder_local.cli.exit_codes import BROKEN_PIPE, FAILURE, INTERRUPTED, exit_code_of
 from chowder_local.cli.options import data_dir_option, write_examples
+from chowder_local.cli.output import BROKEN_PIPE, FAILURE, INTERRUPTED, exit_code_of
 from chowder_local.core.errors import ChowderError
 from chowder_local.core.program_name import PROGRAM
 
@@ -27,29 +27,29 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "dashboard": ("server", "Print a link that signs in to the dashboard."),
     "exec": ("exec", "Run a command with a server that is removed afterwards."),
     "doctor": ("doctor", "Find problems, and say how to fix them."),
-    "disk": ("disk", "Show what agents, snapshots, images and caches take."),
+    "disk": ("image", "Show what agents, snapshots, images and caches take."),
     "instances": ("instances", "List, create, copy, stop, start and remove agents."),
     "snapshots": ("snapshots", "List, take, restore and remove snapshots of agents."),
     "chat": ("chat", "Talk to an agent."),
-    "logs": ("logs", "Print the logs of agents' sandboxes."),
+    "logs": ("history", "Print the logs of agents' sandboxes."),
     "sessions": ("history", "List and read the sessions of an agent."),
-    "trace": ("trace", "Show what an agent did for an answer, step by step."),
+    "trace": ("history", "Show what an agent did for an answer, step by step."),
     "usage": ("history", "Show what model calls cost."),
-    "files": ("files", "List, read, download and upload an agent's files."),
-    "keys": ("keys", "List, create and revoke scoped keys."),
-    "channels": ("channels", "List, connect and pair an agent's channels to messengers."),
-    "skills": ("skills", "List, add, install and set up an agent's skills."),
-    "organization": ("organization", "Show and change the organization's keys and tier."),
-    "replies": ("replies", "Script what the offline model says."),
-    "exchanges": ("replies", "List an agent's latest model calls, or show one."),
-    "events": ("events", "Follow what the server decides, as it happens."),
-    "mcp": ("mcp", "Print how to give editors the server's tools, or serve one."),
+    "files": ("agent_contents", "List, read, download and upload an agent's files."),
+    "keys": ("accounts", "List, create and revoke scoped keys."),
+    "channels": ("agent_contents", "List, connect and pair an agent's channels to messengers."),
+    "skills": ("agent_contents", "List, add, install and set up an agent's skills."),
+    "organization": ("accounts", "Show and change the organization's keys and tier."),
+    "replies": ("testing", "Script what the offline model says."),
+    "exchanges": ("history", "List an agent's latest model calls, or show one."),
+    "events": ("history", "Follow what the server decides, as it happens."),
+    "mcp": ("integrations", "Print how to give editors the server's tools, or serve one."),
     "seed": ("seed", "Bring the server to what a file declares."),
-    "faults": ("faults", "Make calls fail, wait, or break off, for tests."),
+    "faults": ("testing", "Make calls fail, wait, or break off, for tests."),
     "image": ("image", "Build, list and remove the sandbox image."),
-    "worker": ("worker", "Serve a node of a swarm; docker/stack.yaml starts it."),
+    "worker": ("integrations", "Serve a node of a swarm; docker/stack.yaml starts it."),
     "conformance": ("conformance", "Judge a service by the published contract."),
-    "completion": ("completion", "Print a script with which a shell completes names."),
+    "completion": ("integrations", "Print a script with which a shell completes names."),
     "reset": ("reset", "Remove every agent and all data, after asking."),
 }
 """Each command's module and summary, here so that `--help` need not import them all."""

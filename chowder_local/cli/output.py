@@ -1,4 +1,4 @@
-"""How the command line prints: lines, tables, JSON, and progress."""
+"""How the command line prints and ends: lines, tables, JSON, progress, and exit codes."""
 
 from __future__ import annotations
 
@@ -13,12 +13,36 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from chowder_local.core.errors import ChowderError, process, sandboxes
 from chowder_local.core.progress import progress_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from rich.console import Console
+
+    Column = str | Callable[[Any], str]
+
+FAILURE = 1
+USAGE = 2
+INTERRUPTED = 130
+BROKEN_PIPE = 141
+
+EXIT_CODES: Mapping[type[ChowderError], int] = {
+    process.SettingsInvalid: USAGE,
+    process.ServerElsewhere: USAGE,
+    process.PortTaken: 3,
+    process.DataDirLocked: 4,
+    process.DataDirUnusable: 5,
+    sandboxes.EngineUnavailable: 6,
+    sandboxes.EngineRemote: 6,
+    sandboxes.ImageMissing: 7,
+    sandboxes.ImageBuildFailed: 7,
+    sandboxes.BootFailed: 8,
+    sandboxes.BootTimedOut: 9,
+    ChowderError: FAILURE,
+}
+"""The row of the nearest base class counts; an error without one of its own is 1."""
 
 CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 CONTROLS_BUT_BREAKS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -59,8 +83,7 @@ def show_result(value: Any, line: str, *, output: Output) -> None:
 
 def show_list(
     items: Sequence[Any],
-    headings: Sequence[str],
-    row: Callable[[Any], Sequence[str]],
+    columns: Mapping[str, Column],
     *,
     output: Output,
     wide: Mapping[str, str] = MappingProxyType({}),
@@ -68,20 +91,22 @@ def show_list(
 ) -> None:
     """Prints a list as JSON for a script, or else as a table, or as a note that it is empty.
 
-    `wide` has the headings of a wide table's further columns, with the item's member of each.
+    `columns` and `wide`, a wide table's further ones, have a member of the item by their heading,
+    or a function of the item.
     """
     if output is Output.JSON:
         show_json(items)
     elif not items and if_empty is not None:
         note(if_empty)
-    elif output is Output.WIDE:
-        rows = [(*row(each), *(_cell(each[member]) for member in wide.values())) for each in items]
-        show_table((*headings, *wide), rows, is_cut=False)
     else:
-        show_table(headings, [row(each) for each in items])
+        is_wide = output is Output.WIDE
+        shown = {**columns, **wide} if is_wide else columns
+        rows = [[_cell(each, column) for column in shown.values()] for each in items]
+        show_table(list(shown), rows, is_cut=not is_wide)
 
 
-def _cell(value: Any) -> str:
+def _cell(item: Any, column: Column) -> str:
+    value = item[column] if isinstance(column, str) else column(item)
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list):
@@ -97,6 +122,11 @@ def count_of(number: int, noun: str) -> str:
 def format_time(time: str | None, length: int = 16) -> str:
     """A time of the API for people, to the minute; "-" for None."""
     return "-" if time is None else time[:length].replace("T", " ")
+
+
+def at(member: str) -> Callable[[Mapping[str, Any]], str]:
+    """A column with the time of a member."""
+    return lambda item: format_time(item[member])
 
 
 def without_controls(text: str) -> str:
@@ -182,3 +212,8 @@ def _live_line(console: Console, first: str) -> Iterator[Callable[[str], None]]:
             progress.update(task, description=state)
 
         yield update
+
+
+def exit_code_of(failure: ChowderError) -> int:
+    """The exit code of an error, which scripts may rely on."""
+    return next(EXIT_CODES[kind] for kind in type(failure).__mro__ if kind in EXIT_CODES)

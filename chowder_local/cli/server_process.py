@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from filelock import FileLock, Timeout
 
-from chowder_local.cli.exit_codes import FAILURE
-from chowder_local.cli.output import waiting
+from chowder_local.cli.output import FAILURE, waiting
 from chowder_local.core.data_dir import full, is_full, open_log
 from chowder_local.core.errors import ChowderError
 from chowder_local.core.errors.process import (

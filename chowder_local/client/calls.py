@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 from urllib.parse import urlsplit
 
 from chowder_local.client.plain_calls import PlainCalls
-from chowder_local.client.transport import Json, given, segment
+from chowder_local.client.transport import Json, given, optional, segment
 from chowder_local.core.errors.process import ApiRefused, ServerNotRunning, ServerSilent
 from chowder_local.core.errors.sandboxes import BootFailed, BootTimedOut
 from chowder_local.core.errors.upstream import StreamBroken
@@ -314,7 +314,7 @@ class Client(PlainCalls):
 
         `script` has the members of a file for `up --replies`: `replies` and `unmatched`.
         """
-        owner = "" if instance_id is None else f"/instances/{segment(instance_id)}"
+        owner = optional("/instances/", instance_id)
         return self._call("PUT", f"/local{owner}/replies", json=dict(script))
 
     def egress(self, instance_id: str) -> Json:
@@ -329,8 +329,7 @@ class Client(PlainCalls):
 
 
 def _responses_path(instance_id: str, session: str | None) -> str:
-    whose = "" if session is None else f"/session/{segment(session)}"
-    return f"/v1/instances/{segment(instance_id)}{whose}/responses"
+    return f"/v1/instances/{segment(instance_id)}{optional('/session/', session)}/responses"
 
 
 def _events(response: httpx.Response) -> Generator[Json, None, bool]:

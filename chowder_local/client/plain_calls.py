@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from chowder_local.client.transport import Json, Transport, given, segment
+from chowder_local.client.transport import Json, Transport, given, optional, segment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -294,21 +294,11 @@ class PlainCalls(Transport):
 
     def replies(self, instance_id: str | None = None) -> Json:
         """The script, how often each of its rules was used, and the calls that no rule matched."""
-        path = (
-            "/local/replies"
-            if instance_id is None
-            else f"/local/instances/{segment(instance_id)}/replies"
-        )
-        return self._call("GET", path)
+        return self._call("GET", f"/local{optional('/instances/', instance_id)}/replies")
 
     def clear_replies(self, instance_id: str | None = None) -> None:
         """Removes the script, if there is one."""
-        path = (
-            "/local/replies"
-            if instance_id is None
-            else f"/local/instances/{segment(instance_id)}/replies"
-        )
-        self._call("DELETE", path)
+        self._call("DELETE", f"/local{optional('/instances/', instance_id)}/replies")
 
     def recording(self, instance_id: str, after: str | None = None) -> Json:
         """The instance's model calls that are still in memory, as a recording.
@@ -412,8 +402,7 @@ class PlainCalls(Transport):
 
         With `fault_id`: Removes one fault.
         """
-        path = "/local/faults" if fault_id is None else f"/local/faults/{segment(fault_id)}"
-        self._call("DELETE", path)
+        self._call("DELETE", f"/local/faults{optional('/', fault_id)}")
 
     def reset(self) -> Json:
         """Removes the organization's instances, snapshots, scoped keys, faults and scripted
@@ -431,12 +420,9 @@ class PlainCalls(Transport):
 
         `limit`: How many rows, at most.
         """
-        path = (
-            "/local/usage"
-            if instance_id is None
-            else f"/local/instances/{segment(instance_id)}/usage"
+        return self._call(
+            "GET", f"/local{optional('/instances/', instance_id)}/usage", params=given(limit=limit)
         )
-        return self._call("GET", path, params=given(limit=limit))
 
     def take_snapshot(self, instance_id: str, name: str | None = None) -> Json:
         """Takes a snapshot of an instance, after the turn in progress if there is one."""
@@ -452,12 +438,7 @@ class PlainCalls(Transport):
 
         With `instance_id`: The snapshots of an instance, oldest first.
         """
-        path = (
-            "/local/snapshots"
-            if instance_id is None
-            else f"/local/instances/{segment(instance_id)}/snapshots"
-        )
-        return self._list("GET", path)
+        return self._list("GET", f"/local{optional('/instances/', instance_id)}/snapshots")
 
     def snapshot(self, snapshot_id: str) -> Json:
         """One snapshot."""

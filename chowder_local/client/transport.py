@@ -120,6 +120,11 @@ def segment(text: str) -> str:
     return quote(text, safe="")
 
 
+def optional(before: str, text: str | None) -> str:
+    """A part of a path that is left out without its text."""
+    return "" if text is None else before + segment(text)
+
+
 def _message(response: httpx.Response) -> str:
     """The message of an error response, in any of the contract's shapes."""
     try:

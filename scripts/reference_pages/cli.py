@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chowder_local.cli.examples import examples_of
-from chowder_local.cli.exit_codes import EXIT_CODES
 from chowder_local.cli.main import chowder_local
 from chowder_local.cli.options import ALIASES
+from chowder_local.cli.output import EXIT_CODES
 from chowder_local.core.errors import ChowderError
 from chowder_local.core.program_name import PROGRAM
 from chowder_local.core.settings import PREFIX, Settings

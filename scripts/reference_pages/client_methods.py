@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from chowder_local.client.transport import Json, Transport, given, segment
+from chowder_local.client.transport import Json, Transport, given, optional, segment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -75,12 +75,10 @@ def _method(name: str, operation: Operation, other: Operation | None = None) -> 
     by_name: list[str] = []
     texts = []
     path = _path(operation)
-    choice = ""
     if other is not None:
         (extra,) = set(_names(other)) - set(in_path)
         optional.append(f"{extra}: str | None = None")
-        choice = f"path = {path} if {extra} is None else {_path(other)}\n"
-        path = "path"
+        path = _path_of_both(operation.path, other.path, extra)
     for model in (operation.query, operation.body):
         for member, field in _fields(model):
             type_, default = _type(field.annotation), field.default
@@ -105,7 +103,7 @@ def _method(name: str, operation: Operation, other: Operation | None = None) -> 
     return (
         f"\n    def {name}({', '.join(parameters)}) -> {kind}:\n"
         f"{indent(_docstring(documented), ' ' * 8)}\n"
-        f"{indent(choice, ' ' * 8)}        {call}({', '.join(arguments)})\n"
+        f"        {call}({', '.join(arguments)})\n"
     )
 
 
@@ -126,6 +124,13 @@ def _path(operation: Operation) -> str:
         lambda match: f"{{segment({NAMES.get(match[1], match[1])})}}", operation.path
     )
     return f'f"{found}"' if "{" in found else f'"{found}"'
+
+
+def _path_of_both(path: str, longer: str, extra: str) -> str:
+    """Two paths as one f-string, of which one has another parameter."""
+    before, after = longer.split(f"{{{extra}}}")
+    word = before.removeprefix(path.removesuffix(after))
+    return f"f\"{path.removesuffix(after)}{{optional('{word}', {extra})}}{after}\""
 
 
 def _sent(operation: Operation) -> list[str]:

@@ -9,7 +9,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from chowder_local import client
-from chowder_local.cli.exit_codes import exit_code_of
+from chowder_local.cli.output import exit_code_of
 from chowder_local.core.errors import (
     ChowderError,
     agents,

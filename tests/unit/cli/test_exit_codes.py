@@ -1,6 +1,6 @@
 """The exit codes of errors."""
 
-from chowder_local.cli.exit_codes import EXIT_CODES, exit_code_of
+from chowder_local.cli.output import EXIT_CODES, exit_code_of
 from chowder_local.core.errors import process, requests
 
 

@@ -332,3 +332,20 @@ def test_egress_is_chosen_and_waits_until_the_agent_runs_again(
     assert [body for call, body in requests if call.startswith("PATCH")] == [{"egress": sent}]
     assert run(["instances", "egress", "fish", word, "--json", "--no-wait"], env) == 0
     assert json.loads(capsys.readouterr().out)["status"] == "provisioning"
+
+
+def test_hibernation_is_shown_and_chosen(serve: Serve, capsys: Output) -> None:
+    local = f"/local{PATH.removeprefix('/v1')}"
+    view = {"hibernate": True, "is_hibernated": True, "status": "running"}
+    env, requests = serve(
+        {
+            LIST: [ONE],
+            f"GET {local}": view,
+            f"PATCH {local}": view | {"hibernate": False, "is_hibernated": False},
+        }
+    )
+    assert run(["instances", "hibernation", "fish"], env) == 0
+    assert capsys.readouterr().out == "fish: hibernation on; it hibernates now\n"
+    assert run(["instances", "hibernation", "fish", "off"], env) == 0
+    assert capsys.readouterr().out == "fish: hibernation off; it is in memory\n"
+    assert requests[-1] == (f"PATCH {local}", {"hibernate": False})

@@ -3,7 +3,7 @@
 import click
 import pytest
 
-from chowder_local.cli.resolve import choose_instance
+from chowder_local.cli.commands import choose_instance
 
 ALL = [
     {"id": "aaaa-1", "name": "fish"},
