@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, Field
 
 from chowder_local.accounts.keys import KeyDraft
-from chowder_local.api.schemas.keys import MOST_INSTANCES, KeyCreation
-from chowder_local.api.schemas.organization import OrganizationChange
+from chowder_local.api.schemas.accounts import MOST_INSTANCES, KeyCreation, OrganizationChange
 from chowder_local.core.domain import ModelProvider, Permission
 from chowder_local.dashboard.forms import fields, parse_form, with_query
 from chowder_local.dashboard.instances import CHOICES, instance_choices, instance_names

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.responses import HTMLResponse, RedirectResponse
 
-from chowder_local.api.schemas.organization import CheckoutCreation
+from chowder_local.api.schemas.accounts import CheckoutCreation
 from chowder_local.core.domain import Tier
 from chowder_local.core.errors.requests import LinkInvalid
 from chowder_local.dashboard.forms import parse_form, with_query

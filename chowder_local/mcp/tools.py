@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel
 
 from chowder_local.api.access import Access
-from chowder_local.api.openapi.parameters import PATH_PARAMETERS
+from chowder_local.api.openapi.document import PATH_PARAMETERS
 from chowder_local.api.operations import IN_PATH
 from chowder_local.api.routes import OPERATIONS
 

@@ -1,25 +1,28 @@
-"""Handlers: the call log, recordings and scripted replies."""
+"""Handlers: faults, scripted replies and recordings, with which tests arrange what happens."""
 
 from __future__ import annotations
 
 import asyncio
-from itertools import islice, takewhile
+from dataclasses import replace
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from starlette.responses import JSONResponse
+from starlette.routing import Route
 
-from chowder_local.api.schemas.model_calls import (
-    ExchangeDetailsView,
-    ExchangeQuery,
-    ExchangeView,
-    RecordingPlayback,
-    RecordingQuery,
-    RecordingView,
+from chowder_local.api.endpoints import OperationsEndpoint
+from chowder_local.api.fault_injection import kinds_of
+from chowder_local.api.schemas.faults_and_replies import (
+    FaultCreation,
+    FaultView,
+    ReplyScriptChange,
+    ScriptView,
 )
-from chowder_local.api.schemas.replies import ReplyScriptChange, ScriptView
-from chowder_local.core.errors.requests import ExchangeNotFound, InputInvalid
+from chowder_local.api.schemas.history import RecordingPlayback, RecordingQuery, RecordingView
+from chowder_local.core.errors.requests import InputInvalid
+from chowder_local.core.fault_injection import Call, matches
 from chowder_local.core.json_paths import written_path
-from chowder_local.http.bodies import json_body, parse_query, validated
+from chowder_local.http.bodies import json_body, parse, parse_query, validated
 from chowder_local.http.responses import json_in_thread
 from chowder_local.http.services import caller, instance_of, services
 from chowder_local.relay import call_log
@@ -27,43 +30,78 @@ from chowder_local.relay.recordings.registry import make_recording
 from chowder_local.relay.scripts.rules import MAX_BYTES
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from starlette.requests import Request
     from starlette.responses import Response
+    from starlette.routing import BaseRoute
 
     from chowder_local.core.domain import Instance
-    from chowder_local.relay.call_log import LoggedCall
-    from chowder_local.relay.local_model import SessionName
+    from chowder_local.core.fault_injection import Fault, FaultDraft
     from chowder_local.relay.scripts.registry import ActiveScript, Owner
 
 
-async def list_exchanges(request: Request) -> Response:
-    """The instance's model calls that are still in memory, latest first."""
-    instance = await instance_of(request)
-    limit = parse_query(request, ExchangeQuery).limit
-    latest = list(islice(services(request).call_log.of_instance(instance.id), limit))
-    return await json_in_thread(
-        lambda: [ExchangeView.from_call(each, _session(request, each)) for each in latest]
-    )
+async def create_fault(request: Request) -> FaultView:
+    """Sets a fault: the organization's next calls of a kind fail, wait, or break off.
+
+    A call takes one fault, the oldest that matches, once its key and its body are found valid. A
+    fault is gone when it is used up, and when the server stops.
+    """
+    return FaultView.from_fault(await set_fault(request, await parse(request, FaultCreation)))
 
 
-async def show_exchange(request: Request) -> Response:
-    """One model call: the request without its headers, and the answer in the chunks that came."""
+async def list_faults(request: Request) -> list[FaultView]:
+    """The organization's faults that are not used up, in the order in which they were set."""
+    faults = services(request).faults.of_organization(caller(request).organization_id)
+    return [FaultView.from_fault(each) for each in faults]
+
+
+async def delete_fault(request: Request) -> None:
+    """Removes one fault."""
+    organization_id, fault_id = caller(request).organization_id, request.path_params["fault_id"]
+    services(request).faults.remove(organization_id, fault_id)
+
+
+async def delete_faults(request: Request) -> None:
+    """Removes all of the organization's faults."""
+    services(request).faults.clear(caller(request).organization_id)
+
+
+async def set_fault(request: Request, creation: FaultCreation) -> Fault:
+    """Sets a fault for the caller's organization.
+
+    Raises InputInvalid if its path matches no call, InstanceNotFound if its instance does not
+    exist, and FaultsFull if there are too many faults.
+    """
+    draft = creation.draft()
+    _check_path(request, draft)
     organization_id = caller(request).organization_id
-    call = services(request).call_log.get(organization_id, request.path_params["exchange_id"])
-    if call is None:
-        raise ExchangeNotFound
-    return await json_in_thread(
-        lambda: ExchangeDetailsView.from_call(call, _session(request, call))
+    if draft.instance_id is not None:
+        await services(request).directory.get(organization_id, draft.instance_id)
+    return services(request).faults.add(organization_id, draft)
+
+
+def _check_path(request: Request, draft: FaultDraft) -> None:
+    """Raises InputInvalid if no request can match the fault."""
+    anywhere = replace(draft, instance_id=None)
+    if draft.path is None or any(matches(anywhere, each) for each in _calls(request.app.routes)):
+        return
+    message = (
+        "Value error, No call that needs a key has this method and path. Use a path of "
+        "/openapi.json, such as /v1/instances/{instance_id}/files; * stands for any part"
     )
+    raise InputInvalid([{"loc": ["body", "path"], "msg": message, "type": "value_error"}])
 
 
-def _session(request: Request, call: LoggedCall) -> SessionName | None:
-    if call.session_key is None or call.instance_id is None:
-        return None
-    return services(request).session_names.find(call.instance_id, call.session_key)
+def _calls(routes: Iterable[BaseRoute]) -> Iterator[Call]:
+    """Every request that a fault can be injected into."""
+    for route in routes:
+        if isinstance(route, Route) and isinstance(route.endpoint, OperationsEndpoint):
+            for each in route.endpoint.operations:
+                yield Call(kinds_of(each), each.method, each.template)
 
 
-async def show_recording(request: Request) -> Response:
+async def get_recording(request: Request) -> Response:
     """The instance's model calls that are still in memory, as a recording.
 
     Calls that failed, or whose answer is longer than a megabyte, are left out.
@@ -72,7 +110,7 @@ async def show_recording(request: Request) -> Response:
     return await _recording(request, instance, parse_query(request, RecordingQuery).after)
 
 
-async def put_recording(request: Request) -> Response:
+async def set_recording(request: Request) -> Response:
     """Answers the instance's model calls from a recording, without any provider.
 
     A call that the recording lacks fails, and the error says what differs from the nearest one. A
@@ -85,7 +123,7 @@ async def put_recording(request: Request) -> Response:
     return await _recording(request, instance)
 
 
-async def remove_recording(request: Request) -> None:
+async def delete_recording(request: Request) -> None:
     """Ends the replay: the instance's models answer again."""
     services(request).recordings.remove((await instance_of(request)).id)
 
@@ -103,12 +141,12 @@ async def _recording(request: Request, instance: Instance, after: str | None = N
     return await json_in_thread(make)
 
 
-async def show_replies(request: Request) -> JSONResponse:
+async def get_replies(request: Request) -> JSONResponse:
     """The script, how often each of its rules was used, and the calls that no rule matched."""
     return _replies(request, await _owner(request))
 
 
-async def put_replies(request: Request) -> JSONResponse:
+async def set_replies(request: Request) -> JSONResponse:
     """Sets the reply script, and counts its rules' uses from 0.
 
     An instance's rules come before its organization's, and those before the server's own
@@ -122,7 +160,7 @@ async def put_replies(request: Request) -> JSONResponse:
     return _replies(request, owner)
 
 
-async def remove_replies(request: Request) -> None:
+async def delete_replies(request: Request) -> None:
     """Removes the script, if there is one."""
     services(request).scripts.remove(await _owner(request))
 

@@ -1,4 +1,4 @@
-"""Handlers: sign-up, the organization, its tier, and links to the pages that change the tier."""
+"""Handlers: organizations, their tier, and scoped keys."""
 
 from __future__ import annotations
 
@@ -7,8 +7,13 @@ from urllib.parse import urlencode
 
 from starlette.responses import Response
 
-from chowder_local.api.schemas.organization import (
+from chowder_local.accounts.keys import KeyDraft
+from chowder_local.api.schemas.accounts import (
     CheckoutCreation,
+    IssuedKeyView,
+    KeyCreation,
+    KeyDetailsView,
+    KeyView,
     LinkView,
     OrganizationChange,
     OrganizationView,
@@ -19,20 +24,21 @@ from chowder_local.api.schemas.organization import (
 from chowder_local.http.bodies import parse
 from chowder_local.http.middleware import OFFLINE_PROVIDERS_HEADER
 from chowder_local.http.request_log import note
+from chowder_local.http.responses import array
 from chowder_local.http.services import caller, services
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
 
-async def signup(request: Request) -> SignupView:
+async def sign_up(request: Request) -> SignupView:
     """Creates an organization and its key, which no other answer has."""
     body = await parse(request, Signup)
     details, api_key = await services(request).organizations.signup(body.name)
     return SignupView(organization=OrganizationView.from_details(details), api_key=api_key)
 
 
-async def show(request: Request) -> Response:
+async def get_organization(request: Request) -> Response:
     """The caller's organization. A header has the providers whose key is `offline`."""
     details = await services(request).organizations.details(caller(request).organization_id)
     view = OrganizationView.from_details(details)
@@ -41,7 +47,7 @@ async def show(request: Request) -> Response:
     return Response(view.model_dump_json(), headers=headers, media_type="application/json")
 
 
-async def change(request: Request) -> OrganizationView:
+async def update_organization(request: Request) -> OrganizationView:
     """Renames the organization, or sets or removes model keys."""
     body = await parse(request, OrganizationChange)
     if body.model_api_keys:
@@ -52,13 +58,13 @@ async def change(request: Request) -> OrganizationView:
     return OrganizationView.from_details(details)
 
 
-async def subscription(request: Request) -> SubscriptionView:
+async def get_subscription(request: Request) -> SubscriptionView:
     """The organization's tier, and how many of its instances are used."""
     details = await services(request).organizations.details(caller(request).organization_id)
     return SubscriptionView.from_details(details)
 
 
-async def checkout(request: Request) -> LinkView:
+async def create_checkout(request: Request) -> LinkView:
     """A link to a page of this server where one click changes the tier; nothing is paid."""
     body = await parse(request, CheckoutCreation)
     session = services(request).subscriptions.checkout_session(
@@ -67,7 +73,7 @@ async def checkout(request: Request) -> LinkView:
     return _link(request, "checkout", session)
 
 
-async def portal(request: Request) -> LinkView:
+async def create_portal(request: Request) -> LinkView:
     """A link to a page of this server where any tier can be chosen."""
     session = services(request).subscriptions.portal_session(caller(request).organization_id)
     return _link(request, "portal", session)
@@ -76,3 +82,36 @@ async def portal(request: Request) -> LinkView:
 def _link(request: Request, page: str, session: str) -> LinkView:
     # The host that the client used: the server may not know it.
     return LinkView(url=f"{request.base_url}local/{page}?{urlencode({'session': session})}")
+
+
+async def create_key(request: Request) -> IssuedKeyView:
+    """A new key for some of the organization's instances. Only this answer has its token."""
+    body = await parse(request, KeyCreation)
+    draft = KeyDraft(**body.model_dump())
+    key, raw_key = await services(request).keys.create(caller(request).organization_id, draft)
+    note(request, key=key.id)
+    return IssuedKeyView.from_key(key, raw_key)
+
+
+async def list_keys(request: Request) -> Response:
+    """The organization's scoped keys, oldest first, with revoked and expired ones.
+
+    The organization key, which cannot be revoked, is not listed.
+    """
+    keys = services(request).keys.all(caller(request).organization_id)
+    return await array(keys, KeyView.model_validate)
+
+
+async def get_key(request: Request) -> KeyDetailsView:
+    """One key with its permissions."""
+    organization_id, key_id = caller(request).organization_id, request.path_params["key_id"]
+    return KeyDetailsView.from_key(await services(request).keys.get(organization_id, key_id))
+
+
+async def revoke_key(request: Request) -> None:
+    """Revokes a key: the next request with it gets a 401. It stays in the list as inactive.
+
+    Streams that have begun go on to their end. Revoking again changes nothing.
+    """
+    organization_id, key_id = caller(request).organization_id, request.path_params["key_id"]
+    await services(request).keys.revoke(organization_id, key_id)

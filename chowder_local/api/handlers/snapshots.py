@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
 
-async def create(request: Request) -> SnapshotView:
+async def create_snapshot(request: Request) -> SnapshotView:
     """Takes a snapshot of an instance, after the turn in progress if there is one."""
     instance = await instance_of(request)
     body = await parse(request, SnapshotCreation)
@@ -38,21 +38,21 @@ async def create(request: Request) -> SnapshotView:
     return SnapshotView.model_validate(snapshot)
 
 
-async def of_instance(request: Request) -> list[SnapshotView]:
+async def list_instance_snapshots(request: Request) -> list[SnapshotView]:
     """The snapshots of an instance, oldest first."""
     instance = await instance_of(request)
     snapshots = await services(request).snapshots.of_instance(instance.id)
     return [SnapshotView.model_validate(each) for each in snapshots]
 
 
-async def index(request: Request) -> list[SnapshotView]:
+async def list_snapshots(request: Request) -> list[SnapshotView]:
     """All snapshots, oldest first, with those of deleted instances."""
     organization_id = caller(request).organization_id
     snapshots = await services(request).snapshots.of_organization(organization_id)
     return [SnapshotView.model_validate(each) for each in snapshots]
 
 
-async def show(request: Request) -> SnapshotView:
+async def get_snapshot(request: Request) -> SnapshotView:
     """One snapshot."""
     snapshot = await services(request).snapshots.get(
         caller(request).organization_id, request.path_params["snapshot_id"]
@@ -60,14 +60,14 @@ async def show(request: Request) -> SnapshotView:
     return SnapshotView.model_validate(snapshot)
 
 
-async def delete(request: Request) -> None:
+async def delete_snapshot(request: Request) -> None:
     """Removes a snapshot, but not the instances that were made from it."""
     await services(request).snapshots.remove(
         caller(request).organization_id, request.path_params["snapshot_id"]
     )
 
 
-async def fork(request: Request) -> InstanceView:
+async def fork_instance(request: Request) -> InstanceView:
     """A new instance with a copy of this one's conversations, files and configuration."""
     instance = await instance_of(request)
     body = await parse(request, Fork)
@@ -84,7 +84,7 @@ async def fork_snapshot(request: Request) -> InstanceView:
     return InstanceView.from_instance(forked, caller(request))
 
 
-async def restore(request: Request) -> InstanceView:
+async def restore_instance(request: Request) -> InstanceView:
     """Takes an instance back to a snapshot; what it has done since then is lost."""
     instance = await instance_of(request)
     body = await parse(request, Restoration)
@@ -95,7 +95,7 @@ async def restore(request: Request) -> InstanceView:
     return InstanceView.from_instance(restored, caller(request))
 
 
-async def upgrade(request: Request) -> UpgradeView:
+async def upgrade_instance(request: Request) -> UpgradeView:
     """Moves a running instance to a newer OpenClaw release, after a snapshot of it.
 
     With `dry_run`, it only runs that release's own checks on a copy. To go back, restore the

@@ -29,7 +29,7 @@ IDEMPOTENCY_KEY_HEADER = "Idempotency-Key"
 REPLAYED_HEADER = "Idempotent-Replayed"
 
 
-async def respond(request: Request) -> Response:
+async def create_response(request: Request) -> Response:
     """Sends a message to the agent's main session, or to the session that the path names.
 
     With an `Idempotency-Key`, the same message gets the same answer for 24 hours, and the agent

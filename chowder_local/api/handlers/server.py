@@ -29,23 +29,23 @@ MEDIA_TYPE = "text/event-stream"
 COMMENT = b":\n\n"
 
 
-async def health(request: Request) -> JSONResponse:
+async def get_health(request: Request) -> JSONResponse:
     """Versions, paths, counts, and whether the engine answers."""
     return JSONResponse(await services(request).health.report())
 
 
-async def ready(_: Request) -> ReadyView:
+async def get_readiness(_: Request) -> ReadyView:
     """Answers once the server takes calls; before that nothing listens."""
     return ReadyView(ready=True)
 
 
-async def metrics(request: Request) -> Response:
+async def get_metrics(request: Request) -> Response:
     """Counts, durations and states in the text format of Prometheus; see the metrics reference."""
     figures = await services(request).health.figures()
     return Response(services(request).metrics.render(figures), media_type=CONTENT_TYPE)
 
 
-async def follow(request: Request) -> Response:
+async def stream_events(request: Request) -> Response:
     """The events of the organization's instances, and those that concern no instance.
 
     The header `Last-Event-ID` resumes after that event. The events reference lists the types.
