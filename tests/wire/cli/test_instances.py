@@ -43,12 +43,6 @@ def test_an_empty_list_says_how_to_get_one(serve: Serve, capsys: Output) -> None
     assert "instances create NAME" in capsys.readouterr().err
 
 
-def test_the_list_as_json_is_that_of_the_api(serve: Serve, capsys: Output) -> None:
-    env, _ = serve({LIST: [ONE]})
-    assert run(["instances", "ls", "--json"], env) == 0
-    assert json.loads(capsys.readouterr().out) == [ONE]
-
-
 def test_a_wide_list_has_whole_ids_and_addresses(serve: Serve, capsys: Output) -> None:
     more = {"updated_at": "2026-11-25T01:02:03Z", "openclaw_version": "2026.9.5"}
     cells = [ONE["id"], "2026.9.5", ONE["gateway_url"], "2026-11-25T01:02:03Z"]
