@@ -9,6 +9,7 @@ import click
 
 from scripts.reference_pages import (
     cli,
+    client_methods,
     differences,
     editor_tools,
     errors,
@@ -45,6 +46,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
 }
 
 MODULES: Mapping[str, Callable[[], str]] = {
+    "../../chowder_local/client/plain_calls.py": client_methods.methods,
     "../../js/src/operations.js": javascript.operations,
     "../../js/src/openapi.d.ts": javascript.types,
 }
@@ -69,7 +71,7 @@ def _read(file: Path) -> str | None:
 @click.option("--check", is_flag=True, help="Write nothing; exit with 1 if a page is out of date.")
 @click.pass_context
 def main(context: click.Context, check: bool) -> None:
-    """Write the pages of docs/reference/, and modules in js/, that are out of date."""
+    """Write the pages of docs/reference/, and generated modules, that are out of date."""
     pages = stale(FOLDER)
     for name, text in pages.items():
         if check:

@@ -13,8 +13,7 @@ from schemathesis.core.failures import AcceptedNegativeData
 from schemathesis.engine import events, from_schema
 from schemathesis.hooks import unregister
 
-from chowder_local.api.openapi.descriptions import MEDIA_EXAMPLES
-from chowder_local.api.openapi.examples import UUID
+from chowder_local.api.openapi.document import MEDIA_EXAMPLES, UUID
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -30,7 +30,9 @@ class Operation:
     type or None; `events` is the model of a stream's events, if the answer is or may be a stream.
     `errors` are statuses besides those that follow from the access (401, 403, 404), the body (413,
     415, 422) and the query (422).
-    `headers` are response headers besides those of every response.
+    `headers` are response headers besides those of every response. `python` is the method of the
+    Python client, if its name does not follow from `operation_id` (`method_name`); `tool` is the
+    tool of `/mcp`, if the call is one.
     """
 
     method: str
@@ -47,12 +49,20 @@ class Operation:
     body_type: str = "application/json"
     events: type[BaseModel] | None = None
     headers: tuple[str, ...] = ()
+    python: str | None = None
+    tool: str | None = None
     is_audited: bool = False
 
     @property
     def template(self) -> str:
         """The path as OpenAPI writes it."""
         return IN_PATH.sub(r"{\1}", self.path)
+
+    @property
+    def method_name(self) -> str:
+        """The method of the Python client; scripts/reference writes the plain ones."""
+        words = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", self.operation_id).lower()
+        return self.python or words.removeprefix("get_").removeprefix("list_")
 
     @property
     def is_message(self) -> bool:

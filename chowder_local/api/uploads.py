@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from chowder_local.api.schemas.files import FileQuery
+from chowder_local.api.schemas.agent_contents import FileQuery
 from chowder_local.core.errors.requests import ClientStalled, InputInvalid
 from chowder_local.http.bodies import validated
 from chowder_local.http.services import services

@@ -35,8 +35,7 @@ from chowder_local.http import middleware
 from chowder_local.instances.lifecycle.agents import EgressRule
 from chowder_local.instances.monitoring.health import ServerFacts
 from chowder_local.instances.monitoring.usage import DiskWatch
-from chowder_local.mcp.requests import McpRequests
-from chowder_local.mcp.route import mcp_route
+from chowder_local.mcp.requests import McpRequests, mcp_route
 from chowder_local.openclaw.gateway import open_gateways
 from chowder_local.openclaw.home.state_transfer import StateTransfers
 from chowder_local.relay.recordings.registry import RecordingRegistry

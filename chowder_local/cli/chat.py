@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chowder_local.cli.completion import complete_instance
+from chowder_local.cli.commands import find_instance, instance_argument
 from chowder_local.cli.context import pass_client
 from chowder_local.cli.instance_status import wait_until_running
 from chowder_local.cli.options import WAIT_TIMEOUT_S, Command
 from chowder_local.cli.output import note, waiting
-from chowder_local.cli.resolve import find_instance
 from chowder_local.core.domain import InstanceStatus, ModelProvider
 from chowder_local.core.errors import ChowderError
 from chowder_local.core.errors.process import ApiRefused
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=Command)
-@click.argument("instance", shell_complete=complete_instance)
+@instance_argument
 @click.argument("message", nargs=-1)
 @click.option("-s", "--session", help="Named session to use instead of the main one.")
 @click.option("-m", "--model", help="Model id; by default, a model of the agent's provider.")

@@ -1,18 +1,31 @@
-"""`sessions` and `usage`: an agent's transcripts, and the cost of its model calls."""
+"""What agents did and do: `sessions`, `usage`, `exchanges`, `trace`, `events` and `logs`."""
 
 from __future__ import annotations
 
 import json
+import re
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from textwrap import indent
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from chowder_local.cli.completion import complete_instance
+from chowder_local.cli.commands import (
+    SHORT_ID_LENGTH,
+    Row,
+    find_instance,
+    find_instance_id,
+    instance_argument,
+    noun,
+)
 from chowder_local.cli.context import Context, pass_client
-from chowder_local.cli.options import Command, Group, output_option
+from chowder_local.cli.options import Command, complete_instance, output_option
 from chowder_local.cli.output import (
     Output,
+    at,
     count_of,
     format_time,
     note,
@@ -22,35 +35,52 @@ from chowder_local.cli.output import (
     show_table,
     without_controls,
 )
-from chowder_local.cli.resolve import SHORT_ID_LENGTH, find_instance, find_instance_id
+from chowder_local.core.errors import ChowderError
+from chowder_local.core.wording import size_of
 from chowder_local.openclaw.session_keys import MAIN_KEY
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Generator, Mapping
 
+    from chowder_local.cli.output import Column
     from chowder_local.client import Client
 
+FAILED = "failed"
+MAX_FAILED = 5
+MAX_ARGUMENTS = 60
+"""Characters of a tool's arguments in a table that is not wide."""
+UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+DISTANCE = re.compile(r"(\d{1,6})([smhd])")
 
-@click.group(cls=Group)
-def sessions() -> None:
-    """List and read the sessions of an agent, running or stopped."""
+
+def _session_name(session: Mapping[str, Any]) -> str:
+    name = session["key"] if session["name"] is None else session["name"]
+    return "(main)" if session["is_main"] else str(name)
 
 
-@sessions.command("ls")
-@output_option
-@click.argument("instance", shell_complete=complete_instance)
-@pass_client
-def ls(client: Client, output: Output, instance: str) -> None:
-    """List the sessions of INSTANCE: the main one first, then the last used ones."""
-    rows = client.sessions(find_instance(client, instance)["id"])
-    headings = ("NAME", "MESSAGES", "CREATED", "LAST USED")
-    wide = {"KEY": "key", "CHANNEL": "channel"}
-    show_list(rows, headings, _session_row, output=output, wide=wide)
+sessions = noun(
+    "sessions",
+    "List and read the sessions of an agent, running or stopped.",
+    {
+        "ls": Row(
+            "List the sessions of INSTANCE: the main one first, then the last used ones.",
+            "sessions",
+            "instance",
+            columns={
+                "NAME": _session_name,
+                "MESSAGES": "messages",
+                "CREATED": at("created_at"),
+                "LAST USED": at("last_used_at"),
+            },
+            wide={"KEY": "key", "CHANNEL": "channel"},
+        )
+    },
+)
 
 
 @sessions.command("show")
 @output_option
-@click.argument("instance", shell_complete=complete_instance)
+@instance_argument
 @click.argument("name", required=False)
 @click.option("-s", "--session", help="Name of the session, in place of NAME, as in `chat`.")
 @click.option("--key", help="OpenClaw's key of a session without a name, as 'ls' shows it.")
@@ -59,7 +89,7 @@ def ls(client: Client, output: Output, instance: str) -> None:
 )
 @click.option("--before", type=click.IntRange(0), help="Only messages before this position.")
 @click.pass_obj
-def show(
+def show_session(
     context: Context,
     output: Output,
     instance: str,
@@ -123,16 +153,6 @@ def usage(client: Client, output: Output, instance: str | None, limit: int) -> N
     note(f"List prices as of {as_of}. '?' means that a price is not known: set CHOWDER_PRICES.")
 
 
-def _session_row(session: Mapping[str, Any]) -> tuple[str, ...]:
-    name = session["key"] if session["name"] is None else session["name"]
-    return (
-        "(main)" if session["is_main"] else str(name),
-        str(session["messages"]),
-        format_time(session["created_at"]),
-        format_time(session["last_used_at"]),
-    )
-
-
 def session_title(row: Mapping[str, Any]) -> str:
     """The name of the session of a usage row or a model call, for a table."""
     if row["session"] is not None:
@@ -161,3 +181,233 @@ def _figures(row: Mapping[str, Any]) -> tuple[str, ...]:
     names = ("calls", "input_tokens", "cached_tokens", "output_tokens")
     cost = row["cost_usd"]
     return (*(str(row[name]) for name in names), "?" if cost is None else f"${cost:.4f}")
+
+
+@click.command(cls=Command)
+@output_option
+@instance_argument
+@click.argument("exchange", required=False)
+@click.option("-n", "--limit", default=20, show_default=True, help="Number of latest calls.")
+@pass_client
+def exchanges(
+    client: Client, output: Output, instance: str, exchange: str | None, limit: int
+) -> None:
+    """List an agent's latest model calls, or show the request and answer of one."""
+    if exchange is not None:
+        _show_exchange(client.exchange(exchange), output=output)
+        return
+    rows = client.exchanges(find_instance(client, instance)["id"], limit)
+    columns: dict[str, Column] = {
+        "ID": "id",
+        "AT": lambda call: call["at"][11:19],
+        "SESSION": session_title,
+        "SOURCE": "source",
+        # The source already says that it was the offline model.
+        "OUTCOME": lambda call: "answered" if (o := call["outcome"]) == "offline" else o or "…",
+        "TOOK": lambda call: "…" if call["took_s"] is None else f"{call['took_s']:.2f} s",
+        "SENT": lambda call: size_of(call["request_bytes"]),
+        "BACK": lambda call: size_of(call["answer_bytes"]),
+    }
+    wide = {"PROVIDER": "provider", "PATH": "path", "TURN": "turn_id"}
+    show_list(rows, columns, output=output, wide=wide)
+
+
+def _show_exchange(exchange: dict[str, Any], *, output: Output) -> None:
+    if output is Output.JSON:
+        show_json(exchange)
+        return
+    say(json.dumps(exchange["request"], indent=2, ensure_ascii=False))
+    for chunk in exchange["chunks"]:
+        note(f"# {chunk['after_s']:.3f} s")
+        say(chunk["text"].rstrip("\n"))
+
+
+@click.command(cls=Command)
+@output_option
+@instance_argument
+@click.argument("response", required=False)
+@click.option("--list", "is_list", is_flag=True, help="List the latest turns instead.")
+@click.option("-n", "--limit", default=20, show_default=True, help="Number of turns to list.")
+@pass_client
+def trace(
+    client: Client, output: Output, instance: str, response: str | None, is_list: bool, limit: int
+) -> None:
+    """Show what an agent did in a turn: its model calls, and the tools that it ran.
+
+    RESPONSE is the id of an answer or, as failed turns have none, of a turn or its request; the
+    beginning is enough. By default the latest turn is shown, whether it failed or not, after a line
+    for each of the last ones that failed.
+    """
+    agent = find_instance(client, instance)
+    turns = client.traces(agent["id"], limit if is_list else 1000)
+    # What failed is first, then the latest.
+    failed = [each for each in turns if each["status"] == FAILED]
+    if is_list:
+        turns = [*failed, *(each for each in turns if each["status"] != FAILED)]
+        show_list(turns, TURN_COLUMNS, output=output, wide={"SESSION KEY": "session_key"})
+        return
+    found = [
+        each
+        for each in turns
+        if response is None or _id(each).startswith(response) or each["id"].startswith(response)
+    ]
+    if not found:
+        what = f"no turn {response}" if response else "no turn"
+        raise click.ClickException(
+            f"{agent['name']} has {what} in memory. See: trace {instance} --list"
+        )
+    if response is None:
+        for each in failed[:MAX_FAILED]:
+            if each is not found[0]:
+                why = f": {each['error']}" if each["error"] else ""
+                note(f"{_id(each)} failed at {format_time(each['at'], 19)}{why}")
+    view = client.trace(agent["id"], found[0]["id"])
+    if output is Output.JSON:
+        show_json(view)
+        return
+    session = "the main session" if view["session"] is None else f"session {view['session']}"
+    say(f"{_id(view)}, {session}, {format_time(view['at'], 19)}")
+    error = f": {view['error']}" if view["error"] else ""
+    say(f"{view['status'].replace('_', ' ')} after {view['took_s']:.2f} s{error}")
+    if len([each for each in view["steps"] if each["kind"] == "model_call"]) < view["model_calls"]:
+        note("Some of its model calls are not in memory any more.")
+    is_wide = output is Output.WIDE
+    rows = [_step_row(each, is_wide=is_wide) for each in view["steps"]]
+    show_table(("AFTER", "TOOK", "STEP", "NAME", "TOKENS", "DETAILS"), rows, is_cut=not is_wide)
+
+
+def _id(turn: dict[str, Any]) -> str:
+    """The id of the answer, or that of a turn without one."""
+    return str(turn["response_id"] or turn["id"])
+
+
+TURN_COLUMNS: dict[str, Column] = {
+    "RESPONSE": _id,
+    "AT": lambda turn: format_time(turn["at"], 19),
+    "SESSION": lambda turn: turn["session"] or "(main)",
+    "STATUS": lambda turn: turn["status"].replace("_", " "),
+    "TOOK": lambda turn: f"{turn['took_s']:.2f} s",
+    "MODEL CALLS": "model_calls",
+}
+
+
+def _step_row(step: dict[str, Any], *, is_wide: bool) -> tuple[str, ...]:
+    is_tool = step["kind"] == "tool"
+    tokens = "-"
+    if step["input_tokens"] is not None:
+        tokens = f"{step['input_tokens']} + {step['output_tokens']}"
+    details = f"{step['exchange_id']}: {step['error'] or step['outcome'] or 'in progress'}"
+    if is_tool:
+        details = json.dumps(step["arguments"], ensure_ascii=False)
+    return (
+        f"{step['after_s']:.2f} s",
+        "…" if step["took_s"] is None else f"{step['took_s']:.2f} s",
+        "tool" if is_tool else "model",
+        step["name"],
+        tokens,
+        details if is_wide or len(details) <= MAX_ARGUMENTS else f"{details[:MAX_ARGUMENTS]}…",
+    )
+
+
+@click.command(cls=Command)
+@output_option
+@click.argument("instance", required=False, shell_complete=complete_instance)
+@click.option("-t", "--type", "prefix", default="", help="Only types that begin so: boot, model.")
+@pass_client
+def events(client: Client, output: Output, instance: str | None, prefix: str) -> None:
+    """Follow the events of all instances, or those of INSTANCE, until Ctrl-C.
+
+    With --output json, each event is one line.
+    """
+    instance_id = find_instance_id(client, instance)
+    with closing(client.events()) as following:
+        for event in following:
+            if instance_id not in (None, event.get("instance_id")):
+                continue
+            if event["type"].startswith(prefix):
+                say(json.dumps(event) if output is Output.JSON else _event_line(event, output))
+
+
+def _event_line(event: dict[str, Any], output: Output) -> str:
+    members = dict(event)
+    at, kind = members.pop("at"), members.pop("type")
+    whose = members.pop("instance_id", None) or "-"
+    if output is Output.TABLE:
+        at, whose = at[11:23], whose[:SHORT_ID_LENGTH]
+    known = (f"{name}={value}" for name, value in members.items() if value is not None)
+    return without_controls(f"{at}  {whose}  {kind}  {' '.join(known)}").rstrip()
+
+
+class Since(click.ParamType[datetime]):
+    """A time in ISO 8601, in this machine's zone if it names none, or how long ago it was."""
+
+    name = "time"
+
+    def convert(
+        self, value: str, param: click.Parameter | None, ctx: click.Context | None
+    ) -> datetime:
+        try:
+            if distance := DISTANCE.fullmatch(value):
+                number, unit = distance.groups()
+                return datetime.now(UTC) - timedelta(seconds=int(number) * UNITS_S[unit])
+            return datetime.fromisoformat(value).astimezone()
+        except (ValueError, OverflowError):
+            self.fail(f"{value!r} is neither a time such as 2026-11-28T10:00 nor 10m.", param, ctx)
+
+
+@click.command(cls=Command)
+@click.argument("instance", required=False, shell_complete=complete_instance)
+@click.option("--all", "is_all", is_flag=True, help="All agents; their names begin the lines.")
+@click.option("-f", "--follow", is_flag=True, help="Print new lines as they come.")
+@click.option(
+    "--tail", type=click.IntRange(1), default=200, show_default=True, help="Number of latest lines."
+)
+@click.option(
+    "--since",
+    type=Since(),
+    help="Leave out lines before this time, or before so long ago: 10m, 2h.",
+)
+@pass_client
+def logs(
+    client: Client,
+    instance: str | None,
+    is_all: bool,
+    follow: bool,
+    tail: int,
+    since: datetime | None,
+) -> None:
+    """Print the log of the sandbox of INSTANCE (name, id, or beginning of an id).
+
+    With --all and --follow, the agents are those that there are now.
+    """
+    if is_all is (instance is not None):
+        raise click.UsageError("Give either INSTANCE or --all.")
+
+    read = partial(client.logs, tail=tail, follow=follow, since=since)
+    if instance is not None:
+        _show_log(read, find_instance(client, instance)["id"])
+        return
+    # One that is followed has no end. Daemons, so that Ctrl-C ends them all.
+    threads = [
+        Thread(target=_show_one_of_all, args=(read, agent), daemon=True)
+        for agent in client.instances()
+    ]
+    for thread in threads:
+        thread.start()
+        if not follow:
+            thread.join()
+    for thread in threads:
+        thread.join()
+
+
+def _show_log(read: Callable[[str], Generator[str]], instance_id: str, prefix: str = "") -> None:
+    with closing(read(instance_id)) as lines:
+        for line in lines:
+            say(prefix + line)
+
+
+def _show_one_of_all(read: Callable[[str], Generator[str]], agent: dict[str, Any]) -> None:
+    try:
+        _show_log(read, agent["id"], f"{agent['name']} | ")
+    except ChowderError as failure:
+        note(f"{agent['name']}: {failure}")

@@ -1,7 +1,9 @@
-"""`image`: the images of sandboxes and of the server on this machine's engine."""
+"""`image` and `disk`: what is stored on this machine, and how it is made and freed."""
 
 from __future__ import annotations
 
+import shlex
+from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -9,21 +11,28 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chowder_local.cli.options import (
+    Command,
     Group,
     confirm,
     openclaw_option,
     output_option,
     yes_option,
 )
-from chowder_local.cli.output import Output, format_time, note, say, show_list, waiting
+from chowder_local.cli.output import Output, at, note, say, show_list, waiting
+from chowder_local.core.errors import ChowderError
 from chowder_local.core.release import is_release
-from chowder_local.core.wording import size_of
+from chowder_local.core.wording import program, size_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
     from chowder_local.cli.context import Context
     from chowder_local.core.settings import Settings
 
 SHOWN_USERS = 5
+WARM = "warm sandboxes, other organizations' agents"
+ALL = "all agents and warm sandboxes (a running server names each)"
 
 
 @click.group(cls=Group)
@@ -88,8 +97,13 @@ def ls(context: Context, output: Output) -> None:
     ]
     show_list(
         rows,
-        ("", "TAG", "OPENCLAW", "SIZE", "CREATED"),
-        _row,
+        {
+            "": lambda image: "*" if image["used"] else "",
+            "TAG": "tag",
+            "OPENCLAW": lambda image: image["openclaw_version"] or image["kind"],
+            "SIZE": lambda image: size_of(image["size_bytes"]),
+            "CREATED": at("created_at"),
+        },
         output=output,
         if_empty="There is no image. Build it with: chowder-local image build",
     )
@@ -139,11 +153,60 @@ def _users(settings: Settings, tag: str) -> list[str]:
     return [name for name, version in in_use if image_of(version) == tag]
 
 
-def _row(image: dict[str, Any]) -> tuple[str, ...]:
-    return (
-        "*" if image["used"] else "",
-        image["tag"],
-        image["openclaw_version"] or image["kind"],
-        size_of(image["size_bytes"]),
-        format_time(image["created_at"]),
+@click.command(cls=Command)
+@output_option
+@click.pass_obj
+def disk(context: Context, output: Output) -> None:
+    """Show what agents, snapshots, images and caches take, and what frees each.
+
+    The engine measures its volumes for this, which takes seconds. The sizes are of this machine's
+    engine and data directory, even if CHOWDER_BASE_URL names another server.
+    """
+    show_list(
+        [{"what": what, "size_bytes": size, "free": free} for what, size, free in _parts(context)],
+        {
+            "WHAT": "what",
+            "SIZE": lambda part: size_of(part["size_bytes"]),
+            "FREE IT WITH": "free",
+        },
+        output=output,
     )
+
+
+def _parts(context: Context) -> Iterator[tuple[str, int, str | None]]:
+    """Each part with its size, and the command that frees it."""
+    from chowder_local.engine.engine_facts import ask_disk_use
+
+    settings = context.settings()
+    store_id = settings.store_file.read_text().strip() if settings.store_file.exists() else ""
+    use = ask_disk_use(context.env, store_id)
+    # Another data directory may have agents of the same names.
+    command = program(settings.data_dir)
+    names = _agents(context)
+    named = [(size, names[each]) for each, size in use.sandboxes.items() if names and each in names]
+    for size, name in sorted(named, reverse=True):
+        yield f"agent {name}", size, f"{command} instances rm {shlex.quote(name)}"
+    rest = sum(use.sandboxes.values()) - sum(size for size, _ in named)
+    yield (ALL if names is None else WARM), rest, None
+    snapshots = _size(settings.snapshots_dir)
+    yield "snapshots", snapshots, f"{command} snapshots rm SNAPSHOT"
+    yield "database, keys and log", _size(settings.data_dir) - snapshots, None
+    yield "other data directories' agents", use.other_stores, "chowder-local reset --data-dir DIR"
+    for tag, size in use.removable_images.items():
+        yield f"image {tag}", size, f"chowder-local image rm {tag}"
+    for tag, size in use.base_images.items():
+        yield f"image {tag}", size, f"docker image rm {tag}"
+    if use.build_cache is not None:
+        yield "the engine's build cache", use.build_cache, "docker builder prune"
+
+
+def _agents(context: Context) -> dict[str, str] | None:
+    """The default organization's agents by the id of the sandbox; None if no server runs."""
+    with suppress(ChowderError), context.for_data_dir().client() as client:
+        return {str(each["sandbox_id"]): each["name"] for each in client.instances()}
+    return None
+
+
+def _size(folder: Path) -> int:
+    files: Any = folder.rglob("*") if folder.exists() else ()
+    return sum(each.stat().st_size for each in files if each.is_file())

@@ -10,10 +10,16 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import click
 
-from chowder_local.cli.assignments import settings
-from chowder_local.cli.completion import complete_instance
+from chowder_local.cli.agent_contents import save
+from chowder_local.cli.commands import (
+    Row,
+    choose_instance,
+    find_instance,
+    instance_argument,
+    noun,
+    short_id,
+)
 from chowder_local.cli.context import pass_client
-from chowder_local.cli.files import save
 from chowder_local.cli.instance_status import (
     call_for_status,
     change_status,
@@ -23,18 +29,19 @@ from chowder_local.cli.instance_status import (
 )
 from chowder_local.cli.options import (
     WAIT_TIMEOUT_S,
-    Group,
+    complete_instance,
     confirm,
     ensure_writable,
     openclaw_option,
     output_option,
+    settings,
     timeout_option,
     wait_option,
     yes_option,
 )
 from chowder_local.cli.output import (
     Output,
-    format_time,
+    at,
     note,
     say,
     show_json,
@@ -42,8 +49,7 @@ from chowder_local.cli.output import (
     show_result,
     waiting,
 )
-from chowder_local.cli.resolve import choose_instance, find_instance, short_id
-from chowder_local.cli.upgrade import upgrade
+from chowder_local.cli.snapshots import upgrade
 from chowder_local.core.domain import Egress, InstanceStatus, ModelProvider
 from chowder_local.core.errors.process import ApiRefused
 from chowder_local.core.errors.sandboxes import BootFailed
@@ -57,14 +63,63 @@ if TYPE_CHECKING:
 EXPORT_SUFFIX = ".chowder.tar"
 
 
-@click.group(cls=Group)
-def instances() -> None:
+def _status(instance: dict[str, Any]) -> str:
+    """Its status; a running instance without an address is not in memory."""
+    is_hibernated = instance["status"] == InstanceStatus.RUNNING and not instance["gateway_url"]
+    return "running (hibernated)" if is_hibernated else str(instance["status"])
+
+
+def _describe_gateway(view: dict[str, Any]) -> str:
+    url = view["gateway_url"] or "none while it is not running"
+    return f"URL    {url}\nToken  {view['token']}"
+
+
+def _hibernation(client: Client, instance_id: str, choice: str | None) -> dict[str, Any]:
+    if choice is None:
+        return client.instance_settings(instance_id)
+    return client.set_hibernation(instance_id, choice == "on")
+
+
+def _describe_hibernation(view: dict[str, Any]) -> str:
+    line = f"{view['instance']['name']}: hibernation {'on' if view['hibernate'] else 'off'}"
+    if view["status"] != InstanceStatus.RUNNING:
+        return line
+    return f"{line}; it {'hibernates now' if view['is_hibernated'] else 'is in memory'}"
+
+
+instances = noun(
+    "instances",
     """List, create, copy, stop, start and remove agents.
 
     INSTANCE is an instance's name, its id, or the beginning of its id.
-    """
+    """,
+    {
+        "show": Row("Print an instance with all its members, as JSON.", "instance", "instance"),
+        "gateway": Row(
+            "Print the address and the token of an agent's own OpenClaw gateway.",
+            "gateway",
+            "instance",
+            line=_describe_gateway,
+        ),
+        "hibernation": Row(
+            """Show or choose whether an agent may leave memory while nobody uses it.
 
-
+            It goes on running then, and its next message or call brings it back. With "off" it
+            stays in memory.
+            """,
+            _hibernation,
+            "instance",
+            options=(click.argument("choice", type=click.Choice(["on", "off"]), required=False),),
+            line=_describe_hibernation,
+        ),
+        "fork": Row(
+            "Create an agent as an independent copy of INSTANCE, as it is now.",
+            "fork",
+            "instance name",
+            is_created=True,
+        ),
+    },
+)
 instances.add_command(upgrade)
 
 
@@ -81,12 +136,17 @@ def ls(client: Client, output: Output) -> None:
         "UPDATED": "updated_at",
     }
     if output is Output.WIDE and client.health()["nodes"]:
-        rows = [{**each, "node": client.egress(each["id"])["node"]} for each in rows]
+        rows = [{**each, "node": client.instance_settings(each["id"])["node"]} for each in rows]
         wide["NODE"] = "node"
     show_list(
         rows,
-        ("ID", "NAME", "STATUS", "MODELS", "CREATED"),
-        _row,
+        {
+            "ID": short_id,
+            "NAME": "name",
+            "STATUS": _status,
+            "MODELS": "model_provider",
+            "CREATED": at("created_at"),
+        },
         output=output,
         wide=wide,
         if_empty="There are no instances. Create one with: chowder-local instances create NAME",
@@ -138,7 +198,7 @@ def create(
 
 @instances.command("wait")
 @output_option
-@click.argument("instance", shell_complete=complete_instance)
+@instance_argument
 @timeout_option
 @pass_client
 def wait_for(client: Client, output: Output, instance: str, timeout: float) -> None:
@@ -168,7 +228,7 @@ def rm(client: Client, instance: tuple[str, ...], yes: bool) -> None:
 
 @instances.command("stop")
 @output_option
-@click.argument("instance", shell_complete=complete_instance)
+@instance_argument
 @pass_client
 def stop(client: Client, output: Output, instance: str) -> None:
     """Stop a running instance; its memory, files and conversations are kept.
@@ -181,7 +241,7 @@ def stop(client: Client, output: Output, instance: str) -> None:
 
 @instances.command("start")
 @output_option
-@click.argument("instance", shell_complete=complete_instance)
+@instance_argument
 @pass_client
 def start(client: Client, output: Output, instance: str) -> None:
     """Start a stopped instance; a running one is left alone."""
@@ -191,7 +251,7 @@ def start(client: Client, output: Output, instance: str) -> None:
 
 @instances.command("restart")
 @output_option
-@click.argument("instance", shell_complete=complete_instance)
+@instance_argument
 @pass_client
 def restart(client: Client, output: Output, instance: str) -> None:
     """Stop an instance, if it runs, and start it."""
@@ -200,17 +260,9 @@ def restart(client: Client, output: Output, instance: str) -> None:
     change_status(client, agent, client.start, InstanceStatus.RUNNING, output=output)
 
 
-@instances.command("show")
-@click.argument("instance", shell_complete=complete_instance)
-@pass_client
-def show(client: Client, instance: str) -> None:
-    """Print an instance with all its members, as JSON."""
-    show_json(client.instance(find_instance(client, instance)["id"]))
-
-
 @instances.command("configure")
 @output_option
-@click.argument("instance", shell_complete=complete_instance)
+@instance_argument
 @click.argument("overrides", nargs=-1, metavar="[PATH=VALUE]...", callback=settings)
 @click.option("--name", help="Another name for the instance.")
 @pass_client
@@ -230,20 +282,9 @@ def configure(
     show_result(view, "\n".join(lines) or "There are no overrides.", output=output)
 
 
-@instances.command("gateway")
-@output_option
-@click.argument("instance", shell_complete=complete_instance)
-@pass_client
-def gateway(client: Client, output: Output, instance: str) -> None:
-    """Print the address and the token of an agent's own OpenClaw gateway."""
-    view = client.gateway(find_instance(client, instance)["id"])
-    url = view["gateway_url"] or "none while it is not running"
-    show_result(view, f"URL    {url}\nToken  {view['token']}", output=output)
-
-
 @instances.command("egress")
 @output_option
-@click.argument("instance", shell_complete=complete_instance)
+@instance_argument
 @click.argument("choice", type=click.Choice([*map(str, Egress), "default"]), required=False)
 @wait_option
 @pass_client
@@ -256,7 +297,7 @@ def egress(client: Client, output: Output, instance: str, choice: str | None, wa
     """
     agent = find_instance(client, instance)
     if choice is None:
-        view = client.egress(agent["id"])
+        view = client.instance_settings(agent["id"])
     else:
         view = client.set_egress(agent["id"], None if choice == "default" else choice)
     if choice is not None and wait and view["status"] == "provisioning":
@@ -265,41 +306,6 @@ def egress(client: Client, output: Output, instance: str, choice: str | None, wa
     origin = "the server's setting" if view["egress"] is None else "the agent's own setting"
     line = f"{agent['name']}: egress {view['egress_in_force']} ({origin})"
     show_result(view, line, output=output)
-
-
-@instances.command("hibernation")
-@output_option
-@click.argument("instance", shell_complete=complete_instance)
-@click.argument("choice", type=click.Choice(["on", "off"]), required=False)
-@pass_client
-def hibernation(client: Client, output: Output, instance: str, choice: str | None) -> None:
-    """Show or choose whether an agent may leave memory while nobody uses it.
-
-    It goes on running then, and its next message or call brings it back. With "off" it stays in
-    memory.
-    """
-    agent = find_instance(client, instance)
-    if choice is None:
-        view = client.egress(agent["id"])
-    else:
-        view = client.set_hibernation(agent["id"], choice == "on")
-    place = "hibernates now" if view["is_hibernated"] else "is in memory"
-    line = f"{agent['name']}: hibernation {'on' if view['hibernate'] else 'off'}"
-    if view["status"] == InstanceStatus.RUNNING:
-        line += f"; it {place}"
-    show_result(view, line, output=output)
-
-
-@instances.command("fork")
-@output_option
-@click.argument("instance", shell_complete=complete_instance)
-@click.argument("name")
-@wait_option
-@pass_client
-def fork(client: Client, output: Output, instance: str, name: str, wait: bool) -> None:
-    """Create an agent as an independent copy of INSTANCE, as it is now."""
-    copy = client.fork(find_instance(client, instance)["id"], name)
-    show_created(client, copy, output=output, wait=wait)
 
 
 @instances.command("export")
@@ -425,22 +431,6 @@ def _each_failure_reported() -> Iterator[Callable[[str], AbstractContextManager[
     yield attempt
     if failed:
         raise click.ClickException(f"Not done: {', '.join(failed)}.")
-
-
-def _row(instance: dict[str, Any]) -> tuple[str, ...]:
-    return (
-        short_id(instance),
-        instance["name"],
-        _status(instance),
-        instance["model_provider"],
-        format_time(instance["created_at"]),
-    )
-
-
-def _status(instance: dict[str, Any]) -> str:
-    """Its status; a running instance without an address is not in memory."""
-    is_hibernated = instance["status"] == InstanceStatus.RUNNING and not instance["gateway_url"]
-    return "running (hibernated)" if is_hibernated else str(instance["status"])
 
 
 def _export_name(name: str) -> str:

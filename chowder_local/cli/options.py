@@ -1,7 +1,8 @@
-"""Options, command classes and questions that several commands share."""
+"""Options, arguments, command classes and questions that several commands share."""
 
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import replace
 from functools import update_wrapper
@@ -9,9 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
 from chowder_local.cli.examples import examples_of
 from chowder_local.cli.output import Output
+from chowder_local.core.errors import ChowderError
 from chowder_local.core.release import is_release
 
 if TYPE_CHECKING:
@@ -21,6 +24,8 @@ Result = TypeVar("Result")
 
 ALIASES = {"list": "ls", "ps": "ls", "remove": "rm", "delete": "rm"}
 WAIT_TIMEOUT_S = 300.0
+COMPLETION_TIMEOUT_S = 2.0
+STANDARD_INPUT = "@-"
 
 yes_option = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 wait_option = click.option(
@@ -45,6 +50,22 @@ openclaw_option = click.option(
     callback=parse_version,
     help="OpenClaw release; the server's own if it is left out.",
 )
+
+
+def complete_instance(
+    context: click.Context, _: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """The names of instances that begin like this; none if the server does not answer."""
+    # Not the context's own client, whose remarks would get into the line that is being typed.
+    from chowder_local.client import Client
+
+    found = context.obj
+    try:
+        with Client(found.root_url(), found.key(), timeout_s=COMPLETION_TIMEOUT_S) as client:
+            names = sorted(str(each["name"]) for each in client.instances())
+    except ChowderError:
+        return []
+    return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
 def output_option(command: Callable[..., Result]) -> Callable[..., Result]:
@@ -145,3 +166,58 @@ def ensure_writable(path: Path, *, yes: bool) -> None:
         if not path.is_file():
             raise click.ClickException(f"{path} exists and is not a file.")
         confirm(f"{path} exists. Overwrite it?", yes=yes)
+
+
+def json_value(text: str) -> Any:
+    """The value that JSON gives, or else the text itself."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _texts(texts: tuple[str, ...], hint: str) -> dict[str, str]:
+    given: dict[str, str] = {}
+    for each in texts:
+        name, equals, value = each.partition("=")
+        if not (name and equals):
+            raise click.BadParameter(f"{each!r} is not {hint}.", param_hint=hint)
+        given[name] = value
+    return given
+
+
+def settings(
+    _: click.Context, parameter: click.Parameter, texts: tuple[str, ...]
+) -> dict[str, Any]:
+    """A callback of click: settings by path, whose values are JSON or else strings."""
+    given = _texts(texts, parameter.metavar or "PATH=VALUE")
+    return {path: json_value(value) for path, value in given.items()}
+
+
+def secrets(_: click.Context, parameter: click.Parameter, texts: tuple[str, ...]) -> dict[str, str]:
+    """A callback of click: texts by name. `@FILE` is read, and `@-` is standard input."""
+    given = _texts(texts, parameter.metavar or "NAME=VALUE")
+    return {name: _secret(value) for name, value in given.items()}
+
+
+def _secret(value: str) -> str:
+    if value == STANDARD_INPUT:
+        return sys.stdin.readline().rstrip("\n")
+    if not value.startswith("@"):
+        return value
+    try:
+        return Path(value[1:]).read_text().rstrip("\n")
+    except (OSError, ValueError) as failure:
+        raise click.BadParameter(f"{value[1:]} cannot be read: {failure}") from failure
+
+
+def env_option(help_text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """`--env NAME=VALUE`, repeatable."""
+    return click.option(
+        "-e",
+        "--env",
+        multiple=True,
+        metavar="NAME=VALUE",
+        callback=secrets,
+        help=f"{help_text} @FILE reads the value from a file, @- from standard input. Repeatable.",
+    )

@@ -1,4 +1,4 @@
-"""How the command line prints: lines, tables, JSON, and progress."""
+"""How the command line prints and ends: lines, tables, JSON, progress, and exit codes."""
 
 from __future__ import annotations
 
@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from rich.console import Console
+
+    Column = str | Callable[[Any], str]
+
+USAGE = 2
+
 
 CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 CONTROLS_BUT_BREAKS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -59,8 +64,7 @@ def show_result(value: Any, line: str, *, output: Output) -> None:
 
 def show_list(
     items: Sequence[Any],
-    headings: Sequence[str],
-    row: Callable[[Any], Sequence[str]],
+    columns: Mapping[str, Column],
     *,
     output: Output,
     wide: Mapping[str, str] = MappingProxyType({}),
@@ -68,20 +72,22 @@ def show_list(
 ) -> None:
     """Prints a list as JSON for a script, or else as a table, or as a note that it is empty.
 
-    `wide` has the headings of a wide table's further columns, with the item's member of each.
+    `columns` and `wide`, a wide table's further ones, have a member of the item by their heading,
+    or a function of the item.
     """
     if output is Output.JSON:
         show_json(items)
     elif not items and if_empty is not None:
         note(if_empty)
-    elif output is Output.WIDE:
-        rows = [(*row(each), *(_cell(each[member]) for member in wide.values())) for each in items]
-        show_table((*headings, *wide), rows, is_cut=False)
     else:
-        show_table(headings, [row(each) for each in items])
+        is_wide = output is Output.WIDE
+        shown = {**columns, **wide} if is_wide else columns
+        rows = [[_cell(each, column) for column in shown.values()] for each in items]
+        show_table(list(shown), rows, is_cut=not is_wide)
 
 
-def _cell(value: Any) -> str:
+def _cell(item: Any, column: Column) -> str:
+    value = item[column] if isinstance(column, str) else column(item)
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list):
@@ -97,6 +103,11 @@ def count_of(number: int, noun: str) -> str:
 def format_time(time: str | None, length: int = 16) -> str:
     """A time of the API for people, to the minute; "-" for None."""
     return "-" if time is None else time[:length].replace("T", " ")
+
+
+def at(member: str) -> Callable[[Mapping[str, Any]], str]:
+    """A column with the time of a member."""
+    return lambda item: format_time(item[member])
 
 
 def without_controls(text: str) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote, urlsplit
 
@@ -67,8 +69,8 @@ class Transport:
             return value
         raise ServerSilent(f"The program at {self._root} is not a chowder-local server.")
 
-    def _list(self, path: str, **params: Any) -> list[Json]:
-        return list(self._value("GET", path, params=params) or [])
+    def _list(self, method: str, path: str, **options: Any) -> list[Json]:
+        return list(self._value(method, path, **options) or [])
 
     def _value(self, method: str, path: str, **options: Any) -> Any:
         try:
@@ -100,19 +102,27 @@ class Transport:
             ) from failure
 
 
-def url_path(*segments: str) -> str:
-    """The path of a resource; slashes and other special characters of segments are escaped."""
-    return "".join(f"/{quote(segment, safe='')}" for segment in segments)
+def given(**members: Any) -> Json:
+    """The members that are not None, as JSON and queries take them."""
+    return {name: _plain(value) for name, value in members.items() if value is not None}
 
 
-def instance_path(instance_id: str, *segments: str) -> str:
-    """A path of the contract, for an instance."""
-    return url_path("v1", "instances", instance_id, *segments)
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, Mapping):
+        return dict(value)
+    return value if isinstance(value, str) or not isinstance(value, Sequence) else list(value)
 
 
-def local_path(instance_id: str, *segments: str) -> str:
-    """A path that only the local server has, for an instance."""
-    return url_path("local", "instances", instance_id, *segments)
+def segment(text: str) -> str:
+    """A text as one segment of a path; slashes and other special characters are escaped."""
+    return quote(text, safe="")
+
+
+def optional(before: str, text: str | None) -> str:
+    """A part of a path that is left out without its text."""
+    return "" if text is None else before + segment(text)
 
 
 def _message(response: httpx.Response) -> str:

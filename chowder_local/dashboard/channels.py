@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from chowder_local.api.schemas.channels import ChannelConnecting, Pairing
+from chowder_local.api.schemas.agent_contents import ChannelConnecting, Pairing
 from chowder_local.core import untrusted_json
 from chowder_local.core.errors.agents import ChannelNotFound
 from chowder_local.dashboard.pages import (

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, get_args
 
 from pydantic import BaseModel, Field
 
-from chowder_local.api.local.faults import set_fault
+from chowder_local.api.handlers.faults_and_replies import set_fault
 from chowder_local.api.routes import OPERATIONS
-from chowder_local.api.schemas.faults import NEW, USUAL_STATUSES, FaultCreation, Method
+from chowder_local.api.schemas.faults_and_replies import NEW, USUAL_STATUSES, FaultCreation, Method
 from chowder_local.core.fault_injection import FaultKind
 from chowder_local.dashboard.instances import instance_choices, instance_names
 from chowder_local.dashboard.pages import dialog, notice, page, parse_form, part

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from chowder_local.api.schemas.files import FileQuery, FileWriting, FolderQuery
+from chowder_local.api.schemas.agent_contents import FileQuery, FileWriting, FolderQuery
 from chowder_local.api.uploads import upload_into
 from chowder_local.core.domain import InstanceStatus
 from chowder_local.core.errors import ChowderError

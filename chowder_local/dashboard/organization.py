@@ -12,8 +12,12 @@ from pydantic import BaseModel, Field
 from starlette.responses import HTMLResponse, RedirectResponse
 
 from chowder_local.accounts.keys import KeyDraft
-from chowder_local.api.schemas.keys import MOST_INSTANCES, KeyCreation
-from chowder_local.api.schemas.organization import CheckoutCreation, OrganizationChange
+from chowder_local.api.schemas.accounts import (
+    MOST_INSTANCES,
+    CheckoutCreation,
+    KeyCreation,
+    OrganizationChange,
+)
 from chowder_local.core.domain import ModelProvider, Permission, Tier
 from chowder_local.core.errors.requests import LinkInvalid
 from chowder_local.dashboard.instances import CHOICES, instance_choices, instance_names

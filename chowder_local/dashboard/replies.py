@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from chowder_local.api.schemas.model_calls import RecordingPlayback
+from chowder_local.api.schemas.history import RecordingPlayback
 from chowder_local.api.uploads import form_of
 from chowder_local.core.errors.requests import InputInvalid
 from chowder_local.dashboard.instances import instance_choices, instance_names

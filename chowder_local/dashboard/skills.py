@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, Field
 
-from chowder_local.api.schemas.skills import SkillChange, SkillInstallation
+from chowder_local.api.schemas.agent_contents import SkillChange, SkillInstallation
 from chowder_local.dashboard.pages import (
     agent_part,
     form,

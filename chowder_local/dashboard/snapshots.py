@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, Field
 
-from chowder_local.api.local.snapshots import export_instance
+from chowder_local.api.handlers.snapshots import export_instance
 from chowder_local.api.schemas.instances import Fork, SnapshotCreation
 from chowder_local.core.events import EventType
 from chowder_local.dashboard.pages import dialog, instance_page, notice, parse_form, part

@@ -1,4 +1,4 @@
-"""The requests of the protocol, whose server begins with the first one."""
+"""The path `/mcp`, and the requests of the protocol, whose server begins with the first one."""
 
 from __future__ import annotations
 
@@ -7,16 +7,22 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, cast
 
+from chowder_local.api.access import Access, Authorization
 from chowder_local.core.errors.process import ToolsUnavailable
 from chowder_local.core.tasks import contained
+from chowder_local.http.endpoints import Endpoint, path_route
 
 if TYPE_CHECKING:
     from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+    from starlette.routing import Route
     from starlette.types import Receive, Scope, Send
 
     from chowder_local.core.domain import Caller
     from chowder_local.diagnostics.checks import ServerDiagnosis
-    from chowder_local.mcp.calls import Calls
+    from chowder_local.mcp.server import Calls
+
+
+PATH = "/mcp"
 
 
 @dataclass(eq=False, repr=False)
@@ -54,8 +60,7 @@ class McpRequests:
         import httpx
         from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 
-        from chowder_local.mcp.calls import Calls
-        from chowder_local.mcp.server import ToolServer
+        from chowder_local.mcp.server import Calls, ToolServer
 
         # A turn may take any time. A proxy of the environment is not for this machine.
         async with httpx.AsyncClient(
@@ -89,3 +94,15 @@ def _root_url(scope: Scope) -> str:
     """This server's address, as the request has reached it."""
     host, port = scope["server"]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+async def _serve_request(scope: Scope, receive: Receive, send: Send) -> None:
+    requests: McpRequests = scope["state"]["mcp"]
+    await requests.handle(scope, receive, send)
+
+
+def mcp_route() -> Route:
+    """The route of the protocol, whose tools check what a key may do."""
+    app = Authorization(_serve_request, Access.ANY_KEY)
+    # Without sessions there is nothing that a GET could follow, or a DELETE end.
+    return path_route(PATH, Endpoint({"POST": app}))

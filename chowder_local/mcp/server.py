@@ -1,25 +1,33 @@
-"""The protocol's server: lists and calls the tools, and reads the resources."""
+"""The protocol's server: its tools and resources are calls of the API, with the client's key."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import re
+import time
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import mcp_types as types
 from mcp.server.lowlevel import Server
 from mcp.shared.exceptions import MCPError
+from pydantic import BaseModel
 
 from chowder_local import __version__
 from chowder_local.api.access import Access
+from chowder_local.api.operations import IN_PATH
 from chowder_local.core.domain import ModelProvider
+from chowder_local.core.errors import ChowderError
 from chowder_local.core.errors.requests import OrganizationKeyRequired
-from chowder_local.mcp.calls import LAST_LINES, CallRefused, Calls, escaped
-from chowder_local.mcp.explanation import explain
-from chowder_local.mcp.tools import EXPLAIN_FAILURE, SEND_MESSAGE, Tool, tools
+from chowder_local.mcp.tools import CHANGES_STATUS, EXPLAIN_FAILURE, SEND_MESSAGE, Tool, tools
 from chowder_local.openclaw.models import DEFAULT_MODELS
+from chowder_local.upstream.sse import EventReader
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -220,3 +228,172 @@ def _result(value: Any, *, is_error: bool = False) -> types.CallToolResult:
     content = types.TextContent(type="text", text=text)
     structured = value if isinstance(value, dict) else None
     return types.CallToolResult(content=[content], structured_content=structured, is_error=is_error)
+
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+
+    import httpx
+
+    from chowder_local.api.operations import Operation
+
+    Progress = Callable[[float, str], Awaitable[None]]
+
+POLL_INTERVAL_S = 0.1
+LAST_LINES = 200
+
+
+class CallRefused(ChowderError):
+    """The API refused a call; the message is its own."""
+
+
+@dataclass(frozen=True)
+class Calls:
+    """Calls of one client, whose headers name its key, to this server at `root_url`."""
+
+    http: httpx.AsyncClient
+    root_url: str
+    headers: Mapping[str, str]
+    on_progress: Progress
+
+    async def perform(self, operation: Operation, arguments: Mapping[str, Any]) -> Any:
+        """The answer of an operation. Raises CallRefused if the API refuses it."""
+        left = dict(arguments)
+        path = IN_PATH.sub(lambda match: escaped(left.pop(match[1])), operation.path)
+        names = operation.query.model_fields if operation.query else ()
+        query = {name: left.pop(name) for name in names if name in left}
+        is_json = isinstance(operation.body, type) and issubclass(operation.body, BaseModel)
+        answer = await self.call(operation.method, path, query, left if is_json else None)
+        if operation.operation_id in CHANGES_STATUS:
+            return await self._until_provisioned(answer)
+        return answer
+
+    async def call(
+        self, method: str, path: str, query: Mapping[str, Any] | None = None, body: Any = None
+    ) -> Any:
+        """The answer of a call: JSON, or else text. Raises CallRefused if the API refuses it."""
+        response = await self.http.request(
+            method, self.root_url + path, params=query, json=body, headers=dict(self.headers)
+        )
+        if not response.is_success:
+            raise CallRefused(_message(response.status_code, response.text))
+        if "json" in response.headers.get("Content-Type", ""):
+            return response.json()
+        return response.text
+
+    async def answer(
+        self, instance_id: str, text: str, session: str | None, model: str
+    ) -> dict[str, Any]:
+        """An agent's whole answer, whose text is reported as it comes. Raises CallRefused."""
+        whose = "" if session is None else f"/session/{escaped(session)}"
+        path = f"/v1/instances/{escaped(instance_id)}{whose}/responses"
+        body = {"model": model, "input": text, "stream": True}
+        length = 0
+        async with self.http.stream(
+            "POST", self.root_url + path, json=body, headers=dict(self.headers)
+        ) as response:
+            if not response.is_success:
+                await response.aread()
+                raise CallRefused(_message(response.status_code, response.text))
+            async for event in _events(response):
+                kind = event.get("type")
+                if kind == "response.output_text.delta":
+                    length += len(event["delta"])
+                    await self.on_progress(length, event["delta"])
+                elif kind == "response.completed":
+                    return dict(event["response"])
+                elif kind in {"response.failed", "error"}:
+                    error = event.get("response", event).get("error") or event
+                    raise CallRefused(str(error.get("message") or "The answer failed."))
+        raise CallRefused("The answer broke off before its end.")
+
+    async def _until_provisioned(self, instance: dict[str, Any]) -> dict[str, Any]:
+        path = f"/v1/instances/{instance['id']}"
+        began, last = time.monotonic(), -1
+        while instance["status"] == "provisioning":
+            if (took_s := int(time.monotonic() - began)) > last:
+                last = took_s
+                await self.on_progress(took_s, f"provisioning for {took_s} s")
+            await asyncio.sleep(POLL_INTERVAL_S)
+            status = await self.call("GET", f"{path}/status")
+            if status["status"] != "provisioning":
+                instance = await self.call("GET", path)
+        return instance
+
+
+def escaped(argument: Any) -> str:
+    """An argument as one segment of a path."""
+    return quote(str(argument), safe="")
+
+
+async def _events(response: httpx.Response) -> AsyncIterator[dict[str, Any]]:
+    reader = EventReader()
+    async for chunk in response.aiter_bytes():
+        for event in reader.feed(chunk):
+            if event.data is not None and event.data != "[DONE]":
+                yield json.loads(event.data)
+
+
+def _message(status: int, text: str) -> str:
+    """The words of an error in any of the contract's shapes, which are sent on as they are."""
+    phrase = HTTPStatus(status).phrase
+    return f"{status} {phrase}: {text.strip()[:4000]}"
+
+
+SUSPICIOUS = re.compile(r"error|fail|refus|denied|timeout|timed out|invalid|fatal", re.IGNORECASE)
+MAX_LINES = 20
+
+Json = dict[str, Any]
+
+
+def explain(
+    instance: Json,
+    calls: Sequence[Json],
+    faults: Sequence[Json],
+    log: Sequence[str],
+    *,
+    is_hibernated: bool = False,
+) -> Json:
+    """All that is known of a failure, and a `summary` for a person.
+
+    `calls` are the agent's model calls, the latest first; `faults` the organization's; `log` the
+    last lines of its sandbox.
+    """
+    own = [each for each in faults if each["instance_id"] in (None, instance["id"])]
+    failed = next((each for each in calls if _has_failed(each)), None)
+    is_over = failed is not None and failed is not calls[0]
+    suspicious = [line for line in log if SUSPICIOUS.search(line)][-MAX_LINES:]
+    return {
+        "summary": " ".join(_sentences(instance, failed, own, is_over=is_over)),
+        "status": instance["status"],
+        "error_message": instance["error_message"],
+        "is_hibernated": is_hibernated,
+        "failed_model_call": failed,
+        "faults": own,
+        "log": suspicious or list(log)[-MAX_LINES:],
+    }
+
+
+def _has_failed(call: Mapping[str, Any]) -> bool:
+    return call["error"] is not None or (call["status"] or 0) >= 400
+
+
+def _sentences(
+    instance: Json, failed: Json | None, faults: Sequence[Json], *, is_over: bool
+) -> list[str]:
+    sentences: list[str] = []
+    if instance["status"] == "error":
+        sentences.append(f"The instance is in error: {instance['error_message']}")
+    elif instance["status"] != "running":
+        sentences.append(
+            f"The instance is {instance['status']}, and takes messages when it is running."
+        )
+    if failed is not None:
+        why = failed["error"] or f"the provider answered {failed['status']}"
+        sentences.append(f"The model call {failed['id']} to {failed['provider']} failed: {why}.")
+        if is_over:
+            sentences.append("Later calls succeeded.")
+    if faults:
+        kinds = ", ".join(f"{each['kind']} ({each['left']} left)" for each in faults)
+        sentences.append(f"Faults are set, which make calls fail on purpose: {kinds}.")
+    return sentences or ["Nothing has failed: it runs, its model calls succeeded, no fault is set."]

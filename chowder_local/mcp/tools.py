@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel
 
 from chowder_local.api.access import Access
-from chowder_local.api.openapi.parameters import PATH_PARAMETERS
+from chowder_local.api.openapi.document import PATH_PARAMETERS
 from chowder_local.api.operations import IN_PATH
 from chowder_local.api.routes import OPERATIONS
 
@@ -19,39 +19,6 @@ if TYPE_CHECKING:
 
     from chowder_local.api.operations import Operation
 
-CALLS: Mapping[str, str] = {
-    "list_instances": "listInstances",
-    "create_instance": "createInstance",
-    "get_instance": "getInstance",
-    "configure_instance": "updateInstance",
-    "stop_instance": "stopInstance",
-    "start_instance": "startInstance",
-    "delete_instance": "deleteInstance",
-    "fork_instance": "forkInstance",
-    "list_sessions": "listSessions",
-    "read_transcript": "readTranscript",
-    "read_session_transcript": "readSessionTranscript",
-    "read_log": "readLogs",
-    "list_traces": "listTraces",
-    "get_trace": "getTrace",
-    "list_model_calls": "listExchanges",
-    "get_model_call": "getExchange",
-    "get_usage": "getUsage",
-    "get_replies": "getReplies",
-    "set_replies": "setReplies",
-    "clear_replies": "deleteReplies",
-    "list_faults": "listFaults",
-    "set_fault": "createFault",
-    "clear_faults": "deleteFaults",
-    "take_snapshot": "createSnapshot",
-    "list_snapshots": "listSnapshots",
-    "restore_snapshot": "restoreInstance",
-    "delete_snapshot": "deleteSnapshot",
-    "list_files": "listFiles",
-    "read_file": "readFile",
-    "write_file": "writeFile",
-}
-"""The id of the operation that a tool stands for."""
 SEND_MESSAGE = "send_message"
 EXPLAIN_FAILURE = "explain_failure"
 DOCTOR = "doctor"
@@ -85,8 +52,7 @@ class Tool:
 @cache
 def tools() -> Mapping[str, Tool]:
     """All tools by name."""
-    operations = {each.operation_id: each for each in OPERATIONS}
-    of_calls = [_of_call(name, operations[call]) for name, call in CALLS.items()]
+    of_calls = [_of_call(each.tool, each) for each in OPERATIONS if each.tool]
     return {each.name: each for each in (*of_calls, *_OWN)}
 
 

@@ -54,7 +54,7 @@ class Move(Step):
     tier: Tier
 
     def take(self, target: SeedTarget) -> None:
-        target.client(self.organization).move(self.tier)
+        target.client(self.organization).set_tier(self.tier)
 
 
 @dataclass(frozen=True)

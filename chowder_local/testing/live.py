@@ -70,7 +70,7 @@ class LiveOrganization:
             client.set_model_keys(
                 {each: env.get(f"{each.upper()}_API_KEY") or OFFLINE_KEY for each in ModelProvider}
             )
-            client.move(Tier.WHALE)
+            client.set_tier(Tier.WHALE)
             try:
                 yield cls(client, key)
             finally:

@@ -8,21 +8,19 @@ from textwrap import indent
 from typing import TYPE_CHECKING
 
 from chowder_local import client, testing
-from chowder_local.client import Client, transport, v1
-from chowder_local.client.local import LocalCalls
-from chowder_local.client.snapshots import SnapshotCalls
-from chowder_local.client.test_support import SupportCalls
+from chowder_local.api.routes import OPERATIONS
+from chowder_local.client import Client, calls, transport
 from chowder_local.client.transport import Transport
-from chowder_local.client.v1 import V1Calls
-from scripts.reference_pages.markdown import code, codes, fence, inline, prose, table
+from scripts.reference_pages.client_methods import plain_calls
+from scripts.reference_pages.markdown import code, codes, fence, prose, table
 from scripts.reference_pages.markdown import page as make_page
 from scripts.reference_pages.signatures import members, signature
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
     from types import ModuleType
 
 _ALIAS = re.compile(r"^ *(Json|Input) = (.+)$", re.MULTILINE)
-CALLS: tuple[type, ...] = (V1Calls, LocalCalls, SupportCalls, SnapshotCalls)
 EXAMPLE = """\
 import os
 
@@ -38,11 +36,14 @@ Import these. Other modules and names of the package are its own, and change wit
 error is a subclass of `ChowderError`; [Errors](errors.md#command-line-and-python-client) says when
 it is raised."""
 
+PLAIN = """\
+Each is one call of the [HTTP API](http-api.md), which says what its answer has."""
+
 
 def page() -> str:
     """The whole page."""
     pairs = [
-        each for module in (transport, v1) for each in _ALIAS.findall(inspect.getsource(module))
+        each for module in (transport, calls) for each in _ALIAS.findall(inspect.getsource(module))
     ]
     aliases = "; ".join(f"{code(name)} is {code(meaning)}" for name, meaning in pairs)
     parts = [
@@ -54,9 +55,25 @@ def page() -> str:
         *members(Transport),
     ]
     parts += ["## Public names", PUBLIC, table(("Module", "Names"), map(_names, (client, testing)))]
-    for calls in CALLS:
-        parts += [f"## {inline(calls.__doc__ or '').rstrip('.')}", *members(calls)]
+    parts += ["## Streams, files, waiting and messages", *members(Client)]
+    parts += ["## Plain calls", PLAIN, *_linked(members(plain_calls()))]
     return make_page("Python client", *parts)
+
+
+def _linked(parts: Iterable[str]) -> Iterator[str]:
+    """The parts, with links from each method to its calls."""
+    summaries: dict[str, list[str]] = {}
+    for each in OPERATIONS:
+        summaries.setdefault(f"### {each.method_name}", []).append(each.summary)
+    for part in parts:
+        yield part
+        if part in summaries:
+            links = (f"[{each}](http-api.md#{_anchor(each)})" for each in summaries[part])
+            yield f"HTTP: {', '.join(links)}"
+
+
+def _anchor(heading: str) -> str:
+    return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
 
 
 def _names(module: ModuleType) -> tuple[str, str]:

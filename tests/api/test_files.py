@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import pytest
 
-from chowder_local.api.schemas.files import MAX_PATH_CHARS, FolderView
+from chowder_local.api.schemas.agent_contents import MAX_PATH_CHARS, FolderView
 from chowder_local.api.uploads import MAX_FIELD_BYTES
 from chowder_local.core.domain import InstanceStatus
 from chowder_local.core.errors.agents import SandboxFull

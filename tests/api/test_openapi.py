@@ -18,10 +18,9 @@ from openapi_spec_validator import OpenAPIV31SpecValidator, OpenAPIV32SpecValida
 
 from chowder_local import __version__
 from chowder_local.api.access import Access
-from chowder_local.api.local.server import encoded
+from chowder_local.api.handlers.server import encoded
 from chowder_local.api.openapi.differences import by_operation
-from chowder_local.api.openapi.document import DIFFERENCES, document
-from chowder_local.api.openapi.examples import UNKNOWN
+from chowder_local.api.openapi.document import DIFFERENCES, UNKNOWN, document
 from chowder_local.api.routes import OPERATIONS
 from chowder_local.api.schemas.server import ServerEvent
 from chowder_local.http.bodies import JSON

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from chowder_local.api.local import model_calls
+from chowder_local.api.handlers import faults_and_replies
 from chowder_local.core.domain import InstanceId, ModelProvider, OrganizationId
 from chowder_local.relay.prompt_format import ModelRequest
 from chowder_local.relay.scripts.registry import ActiveScript
@@ -44,7 +44,7 @@ async def test_an_invalid_script_is_a_422_with_the_path_of_the_error(
 
 async def test_a_script_has_its_own_size_limit(http: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     script = json.dumps(SCRIPT)
-    monkeypatch.setattr(model_calls, "MAX_BYTES", len(script))
+    monkeypatch.setattr(faults_and_replies, "MAX_BYTES", len(script))
     for content, status in ((script, 200), (f"{script} ", 413)):
         answer = await http.call("PUT", "/local/replies", content=content)
         assert answer.status_code == status

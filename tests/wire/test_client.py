@@ -3,20 +3,27 @@
 import json
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from inspect import signature
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 
+from chowder_local.api.openapi.document import example_of
+from chowder_local.api.operations import IN_PATH
+from chowder_local.api.routes import OPERATIONS
 from chowder_local.client import Client
+from chowder_local.client.plain_calls import PlainCalls
 from chowder_local.core.errors.process import ApiRefused, ServerNotRunning, ServerSilent
 from chowder_local.core.errors.sandboxes import BootFailed
 from chowder_local.core.errors.upstream import StreamBroken
 
+NAMES = {"skill_name": "name"}
 Answer = Callable[[BaseHTTPRequestHandler], None]
 
 
@@ -107,87 +114,72 @@ def test_without_a_key_none_is_sent(script: Script) -> None:
     assert script.keys == [None]
 
 
-def test_each_method_makes_the_call_of_the_contract(script: Script, client: Client) -> None:
-    one = {"id": "i 1", "status": "running"}
-    script.on("GET /v1/instances", value([one]))
-    script.on("POST /v1/instances", value(one, 201))
-    for call in ("GET /v1/instances/i%201", "GET /v1/instances/i%201/status"):
-        script.on(call, value(one))
-    for call in ("POST /v1/instances/i%201/stop", "POST /v1/instances/i%201/start"):
-        script.on(call, value(one))
-    script.on("DELETE /v1/instances/i%201", content(b"", 204))
-    script.on("GET /local/instances/i%201/gateway", value({"token": "t"}))
-    script.on("GET /local/instances/i%201", value({"egress": None}))
-    script.on("PATCH /local/instances/i%201", value({"egress": "off"}))
-    assert client.instances() == [one]
-    assert client.create_instance("a", "openai", {"x.y": 1}) == one
-    assert client.create_instance("b") == one
-    for method in (client.instance, client.status, client.stop, client.start):
-        assert method("i 1") == one
-    client.delete("i 1")
-    assert client.gateway("i 1") == {"token": "t"}
-    assert client.egress("i 1") == {"egress": None}
-    assert client.set_egress("i 1", "off") == {"egress": "off"}
-    assert [body for call, body in script.requests if body] == [
-        {"name": "a", "model_provider": "openai", "openclaw_config": {"x.y": 1}},
-        {"name": "b", "model_provider": "anthropic"},
-        {"egress": "off"},
-    ]
+def test_each_plain_method_makes_the_call_of_its_row(script: Script, client: Client) -> None:
+    """With the examples of the schemas, which the call must carry as they are."""
+    plain = [each for each in OPERATIONS if each.method_name in vars(PlainCalls)]
+    assert len(plain) > 40
+    for operation in plain:
+        method = getattr(client, operation.method_name)
+        takes = signature(method).parameters
+        in_path = {
+            NAMES.get(name, name): f"{name} /1" for name, _ in IN_PATH.findall(operation.path)
+        }
+        query, body = (_example(model, takes) for model in (operation.query, operation.body))
+        path = IN_PATH.sub(lambda match: f"{match[1]}%20%2F1", operation.path)
+        texts = {name: str(value).lower() for name, value in query.items()}
+        call = f"{operation.method} {path}{'?' if query else ''}{urlencode(texts)}"
+        answer: Any = [{"a": 1}] if isinstance(operation.answer, list) else {"a": 1}
+        script.on(call, value(answer) if operation.answer else content(b"", 204))
+        assert method(**in_path, **query, **body) == (answer if operation.answer else None)
+        assert script.requests[-1] == (call, body or ({} if operation.body else None))
 
 
-def test_replies_are_set_read_and_removed(script: Script, client: Client) -> None:
-    calls: list[tuple[str, Any]] = []
-    for path in ("/local/replies", "/local/instances/i%201/replies"):
-        for method in ("GET", "PUT"):
-            script.on(f"{method} {path}", value({"own": path}))
-        script.on(f"DELETE {path}", content(b"", 204))
-    rules = {"replies": [{"reply": "Hello"}]}
-    for instance_id, path in ((None, "/local/replies"), ("i 1", "/local/instances/i%201/replies")):
-        assert client.set_replies(rules, instance_id) == {"own": path}
-        assert client.replies(instance_id) == {"own": path}
-        client.clear_replies(instance_id)
-        calls += [(f"PUT {path}", rules), (f"GET {path}", None), (f"DELETE {path}", None)]
-    assert script.requests == calls
+def _example(model: Any, takes: Container[str]) -> dict[str, Any]:
+    """An example of a model's members that the method takes, with their defaults."""
+    if model is None:
+        return {}
+    schema = model.model_json_schema()
+    found = example_of(schema | {"required": [*schema["properties"]]}, schema.get("$defs", {}))
+    return {name: each for name, each in found.items() if name in takes and each is not None}
 
 
-def test_a_recording_is_taken_and_replayed(script: Script, client: Client) -> None:
-    path = "/local/instances/i/recording"
-    script.on(f"GET {path}", value({"entries": {"1": {}}}))
-    script.on(f"GET {path}?after=ex-1", value({"entries": {}}))
-    script.on(f"PUT {path}", value({"entries": {}, "is_replayed": True}))
-    script.on(f"DELETE {path}", content(b"", 204))
-    entries = client.recording("i")["entries"]
-    assert client.recording("i", after="ex-1") == {"entries": {}}
-    assert client.replay("i", entries)["is_replayed"]
-    assert script.requests[-1] == (f"PUT {path}", {"entries": {"1": {}}})
-    client.end_replay("i")
-
-
-def test_model_calls_are_listed_and_shown(script: Script, client: Client) -> None:
-    script.on("GET /local/instances/i/exchanges?limit=5", value([{"id": "ex-1"}]))
-    script.on("GET /local/exchanges/ex-1", value({"id": "ex-1", "chunks": []}))
-    (found,) = client.exchanges("i", 5)
-    assert client.exchange(found["id"]) == {"id": "ex-1", "chunks": []}
-
-
-def test_keys_are_made_listed_shown_and_revoked(script: Script, client: Client) -> None:
-    one = {"id": "k 1", "raw_key": "chd_sk_x"}
-    script.on("GET /v1/keys", value([one]))
-    script.on("GET /v1/keys/k%201", value(one))
-    script.on("POST /v1/keys", value(one, 201))
-    script.on("DELETE /v1/keys/k%201", content(b"", 204))
-    assert client.keys() == [one]
-    assert client.key("k 1") == one
-    assert (
-        client.create_key("ci", ["i"], ("read", "files"), datetime(2027, 1, 1, tzinfo=UTC)) == one
-    )
-    assert client.create_key("ci", ("i", "j"), ["read"]) == one
-    client.revoke_key("k 1")
-    first = {"name": "ci", "instance_ids": ["i"], "permissions": ["read", "files"]}
-    assert [body for _, body in script.requests if body] == [
+def test_what_is_none_is_not_sent_and_a_time_is_iso_8601(script: Script, client: Client) -> None:
+    script.on("POST /v1/keys", value({"id": "k"}, 201))
+    client.create_key("ci", ("i", "j"), ["read"], datetime(2027, 1, 1, tzinfo=UTC))
+    client.create_key("ci", ["i"], ["read"])
+    first = {"name": "ci", "instance_ids": ["i", "j"], "permissions": ["read"]}
+    assert [body for _, body in script.requests] == [
         {**first, "expires_at": "2027-01-01T00:00:00+00:00"},
-        {"name": "ci", "instance_ids": ["i", "j"], "permissions": ["read"]},
+        {**first, "instance_ids": ["i"]},
     ]
+
+
+def test_settings_that_may_be_null_are_sent_so(script: Script, client: Client) -> None:
+    script.on("PATCH /local/instances/i%201", value({"egress": None}))
+    script.on("PUT /local/instances/i%201/replies", value({"own": {}}))
+    script.on("PUT /local/replies", value({"own": {}}))
+    client.set_egress("i 1", None)
+    client.set_hibernation("i 1", is_allowed=False)
+    client.set_replies({"replies": []}, "i 1")
+    client.set_replies({"replies": []})
+    assert [body for _, body in script.requests] == [
+        {"egress": None}, {"hibernate": False}, {"replies": []}, {"replies": []},
+    ]  # fmt: skip
+
+
+def test_the_organization_is_changed_and_moved_to_a_tier(script: Script, client: Client) -> None:
+    link = f"{script.root_url}/local/portal?session=s.x"
+    script.on("PATCH /v1/organization", value({"model_providers": ["openai"]}))
+    script.on("POST /v1/subscription/portal", value({"url": link}))
+    script.on("POST /local/portal?session=s.x&tier=crab", moved("/local/portal?session=s.x"))
+    script.on("GET /local/portal?session=s.x", content(b"<p>", kind="text/html"))
+    script.on("GET /v1/subscription", value({"tier": "crab"}))
+    assert client.set_model_keys({"openai": "offline"}) == {"model_providers": ["openai"]}
+    client.rename_organization("kitchen")
+    assert client.set_tier("crab") == {"tier": "crab"}
+    assert [body for _, body in script.requests if body] == [
+        {"model_api_keys": {"openai": "offline"}}, {"name": "kitchen"},
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -407,13 +399,6 @@ def test_transcripts_are_read_for_any_session_name(script: Script, client: Clien
     assert client.transcript("x", "a/b é", limit=5, before=0) == page
 
 
-def test_usage_is_of_one_instance_or_of_all(script: Script, client: Client) -> None:
-    script.on("GET /local/instances/x/usage?limit=1000", value({"rows": [1]}))
-    script.on("GET /local/usage?limit=2", value({"rows": [2]}))
-    assert client.usage("x") == {"rows": [1]}
-    assert client.usage(limit=2) == {"rows": [2]}
-
-
 def test_text_files_are_read_and_written(script: Script) -> None:
     path = "/v1/instances/i-1/files/content"
     script.on(f"GET {path}?path=a", value({"path": "a", "content": "tide"}))
@@ -454,54 +439,15 @@ def test_a_download_that_breaks_off_is_an_error(script: Script) -> None:
         list(client.download("i-1", "x"))
 
 
-def test_faults_are_set_listed_and_removed(script: Script, client: Client) -> None:
-    one = {"id": "f 1", "kind": "message"}
-    script.on("POST /local/faults", value(one, 201))
-    script.on("GET /local/faults", value([one]))
-    script.on("DELETE /local/faults", content(b"", 204))
-    script.on("DELETE /local/faults/f%201", content(b"", 204))
-    assert client.add_fault("message", status=429, retry_after_s=3, instance_id="i") == one
-    client.add_fault("stream", times=2, delay_s=0.5, after_events=0)
-    client.add_fault("call", method="GET", path="/v1/keys", detail="No.")
-    assert client.faults() == [one]
-    client.clear_faults("f 1")
-    client.clear_faults()
-    sent = [body for _, body in script.requests[:3]]
-    assert sent[0] | {"times": 1, "delay_s": 0.0} == sent[0]
-    assert [{k: v for k, v in each.items() if v not in (1, 0.0)} for each in sent] == [
-        {"kind": "message", "status": 429, "retry_after_s": 3, "instance_id": "i"},
-        {"kind": "stream", "times": 2, "delay_s": 0.5},
-        {"kind": "call", "method": "GET", "path": "/v1/keys", "detail": "No."},
-    ]
-    assert sent[1]["after_events"] == 0
-    assert [call for call, _ in script.requests[4:]] == [
-        "DELETE /local/faults/f%201", "DELETE /local/faults",
-    ]  # fmt: skip
-
-
-def test_a_reset_returns_the_numbers_of_removed_resources(script: Script, client: Client) -> None:
-    script.on("POST /local/reset", value({"instances": 2, "keys": 1, "faults": 0}))
-    assert client.reset() == {"instances": 2, "keys": 1, "faults": 0}
-
-
-def test_an_organization_is_signed_up_and_configured(script: Script, client: Client) -> None:
-    link = f"{script.root_url}/local/portal?session=s.x"
-    script.on("POST /v1/organization/signup", value({"api_key": "chd_org_x"}, 201))
-    script.on("PATCH /v1/organization", value({"model_providers": ["openai"]}))
-    script.on("POST /v1/subscription/portal", value({"url": link}))
-    script.on("POST /local/portal?session=s.x&tier=crab", moved("/local/portal?session=s.x"))
-    script.on("GET /local/portal?session=s.x", content(b"<p>", kind="text/html"))
+def test_former_names_warn_and_do_the_same(script: Script, client: Client) -> None:
+    script.on("GET /local/instances/i", value({"egress": None}))
+    with pytest.warns(DeprecationWarning, match=r"call instance_settings\(\)"):
+        assert client.egress("i") == {"egress": None}
+    script.on("POST /v1/subscription/portal", value({"url": "/local/portal?session=s"}))
+    script.on("POST /local/portal?session=s&tier=crab", content(b""))
     script.on("GET /v1/subscription", value({"tier": "crab"}))
-    script.on("PATCH /v1/instances/i%201", value({"id": "i 1"}))
-    assert client.signup("kitchen") == {"api_key": "chd_org_x"}
-    assert client.set_model_keys({"openai": "offline"}) == {"model_providers": ["openai"]}
-    assert client.move("crab") == {"tier": "crab"}
-    assert client.configure("i 1", {"a": None}) == {"id": "i 1"}
-    assert [body for _, body in script.requests if body] == [
-        {"name": "kitchen"},
-        {"model_api_keys": {"openai": "offline"}},
-        {"openclaw_config": {"a": None}},
-    ]
+    with pytest.warns(DeprecationWarning, match=r"call set_tier\(\)"):
+        assert client.move("crab") == {"tier": "crab"}
 
 
 def moved(path: str) -> Answer:

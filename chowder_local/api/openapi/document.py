@@ -11,33 +11,88 @@ from pydantic.json_schema import models_json_schema
 from chowder_local import __version__
 from chowder_local.api.access import Access
 from chowder_local.api.openapi import differences, errors
-from chowder_local.api.openapi.descriptions import (
-    ABOUT,
-    CONTACT,
-    EVENT_EXAMPLES,
-    EVENT_STREAM,
-    KEY,
-    MEDIA_EXAMPLES,
-    QUEUE_POSITION,
-    REQUEST_ID,
-    SUMMARY,
-    TAGS,
-)
-from chowder_local.api.openapi.examples import example_of
-from chowder_local.api.openapi.parameters import parameters_of
-from chowder_local.api.schemas.responses import ResponseStreamEvent
+from chowder_local.api.operations import IN_PATH
+from chowder_local.api.schemas.responses import Message, ResponseStreamEvent
+from chowder_local.api.schemas.server import ServerEvent
 from chowder_local.core.logs import REQUEST_ID_HEADER
 from chowder_local.http.middleware import OFFLINE_PROVIDERS_HEADER, QUEUE_POSITION_HEADER
+from chowder_local.instances.conversations.idempotency import KEY_CHARACTERS
+from chowder_local.openclaw.channel_table import CHANNELS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from typing import Literal
-
-    from pydantic import BaseModel
+    from collections.abc import Mapping
 
     from chowder_local.api.operations import Operation
 
-    Mode = Literal["validation", "serialization"]
+SUMMARY = "The hosted OpenClaw agents API, on your own machine."
+
+CONTACT = {"name": "chowder-local", "url": "https://github.com/chowder-local/chowder-local"}
+
+ABOUT = """\
+The calls under `/v1` are those of the hosted service, with the same shapes, statuses and errors.
+Each instance is a container in which OpenClaw runs. The calls under `/local` exist only here.
+
+- Bodies are JSON in UTF-8, sent with `Content-Type: application/json`. The server ignores members
+  that a body's schema does not name; it passes those of a message on to the agent.
+- Ids are UUIDs; times are ISO 8601 in UTC.
+- An error is `{"detail": "…"}`. If an agent's gateway or a model provider fails, it is
+  `{"detail": {"error": "…"}}`. If the request is invalid, it is
+  `{"detail": [{"loc": […], "msg": "…", "type": "…"}]}`. The answer to a message, a list of
+  models and the 404 of another call of OpenAI's API have its
+  `"error": {"message": "…", "type": "…", "code": "…", "param": "…"}` beside `detail`.
+- The server refuses with a 403, whatever the key, a request whose `Host` it does not know, and a
+  change that a page of another site requests.
+- What belongs to another organization is a 404.
+"""
+
+KEY = (
+    "`chd_org_…` is an organization key, for everything that belongs to the organization; "
+    "`chd_sk_…` is a scoped key, for chosen instances and permissions."
+)
+
+TAGS = {
+    "organization": "Sign up, and show or change the organization.",
+    "instances": "Create, change, stop, start and delete instances.",
+    "messages": "Send messages to an agent in the OpenAI Responses format.",
+    "keys": "Create, list and revoke scoped keys.",
+    "channels": "Connect an agent to messengers.",
+    "skills": "Install and change an agent's skills.",
+    "files": "Read and write the files of an agent's home.",
+    "subscription": "The tier, which limits how many instances an organization may have.",
+    "local": "What only the local server has.",
+}
+
+EVENT_STREAM = "text/event-stream"
+EVENT_EXAMPLES = {
+    ResponseStreamEvent: (
+        "event: response.output_text.delta\n"
+        'data: {"type": "response.output_text.delta", "item_id": "msg_1", "output_index": 0, '
+        '"content_index": 0, "delta": "Hello!", "sequence_number": 4}\n\n'
+        "data: [DONE]\n\n"
+    ),
+    ServerEvent: (
+        "id: 5f2c81d0-7\n"
+        "event: instance.status\n"
+        'data: {"type": "instance.status", "at": "2026-05-04T03:02:01.000+00:00", '
+        '"instance_id": "3f6d8a52-0c1e-4b7a-9d54-1e2f3a4b5c6d", "status": "running", '
+        '"before": "provisioning", "error_message": null}\n\n'
+    ),
+}
+"""Example streams, by the model of their events."""
+
+MEDIA_EXAMPLES = {
+    "text/plain": "2026-05-04T03:02:01Z gateway: ready\n",
+    "text/html": "<!doctype html>\n<title>chowder-local</title>\n",
+    "application/octet-stream": "any bytes",
+}
+"""Example responses, by media type."""
+
+REQUEST_ID = (
+    "It is the request's id, which the server's log has, too: the value of the request's own "
+    "header of that name, if that has 1 to 64 letters, digits, `.`, `_`, `~` or `-`, or else a new "
+    "id."
+)
+QUEUE_POSITION = "The instance's place in the boot queue, from 1, while it waits there."
 
 DIFFERENCES = "x-chowder-differences"
 
@@ -242,3 +297,115 @@ def _close_patterns(part: Any) -> None:
 
 def _ref(model: type[BaseModel]) -> dict[str, Any]:
     return {"$ref": f"#/components/schemas/{model.__name__}"}
+
+
+_UUID = {"type": "string", "format": "uuid"}
+
+PATH_PARAMETERS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "instance_id": ("The instance's id; an unknown or malformed one is a 404.", _UUID),
+    "key_id": ("The key's id.", _UUID),
+    "exchange_id": ("The model call's id.", {"type": "string", "examples": ["ex-1"]}),
+    "response_id": (
+        "The answer's id, or the turn's.",
+        {"type": "string", "examples": ["resp_0f8fad5b"]},
+    ),
+    "fault_id": ("The fault's id.", _UUID),
+    "snapshot_id": ("The snapshot's id.", _UUID),
+    "session_id": (
+        "The session's name: any text. Percent-encode a `/` in it.",
+        {"type": "string", "minLength": 1, "examples": ["project-alpha"]},
+    ),
+    "channel": ("The channel's name.", {"type": "string", "enum": list(CHANNELS)}),
+    "skill_name": (
+        "The skill's name.",
+        {"type": "string", "minLength": 1, "examples": ["weather"]},
+    ),
+}
+"""By the name in the path: description and schema."""
+
+
+IDEMPOTENCY_KEY: dict[str, Any] = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "Any text. For 24 hours the same message with the same key gets the same "
+    "answer, and the agent gets it once. The same key with another body is a 409. While the "
+    "message is being answered, the key is a 409 with `Retry-After`.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": KEY_CHARACTERS},
+}
+
+
+def parameters_of(operation: Operation, schemas: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The parameters of path and query; `schemas` holds the query's model."""
+    parameters: list[dict[str, Any]] = []
+    for name, _ in IN_PATH.findall(operation.path):
+        text, schema = PATH_PARAMETERS[name]
+        parameters.append(
+            {"name": name, "in": "path", "required": True, "description": text, "schema": schema}
+        )
+    if operation.query is not None:
+        query = schemas[operation.query.__name__]
+        required = query.get("required", ())
+        for name, member in query["properties"].items():
+            schema = {key: value for key, value in member.items() if key != "description"}
+            parameters.append(
+                {
+                    "name": name,
+                    "in": "query",
+                    "required": name in required,
+                    "description": member.get("description", ""),
+                    "schema": schema,
+                }
+            )
+    if operation.body is Message:
+        parameters.append(IDEMPOTENCY_KEY)
+    return parameters
+
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from typing import Literal
+
+    from pydantic import BaseModel
+
+    from chowder_local.api.operations import Operation
+
+    Mode = Literal["validation", "serialization"]
+
+
+UUID = "3f6d8a52-0c1e-4b7a-9d54-1e2f3a4b5c6d"
+TIME = "2026-05-04T03:02:01Z"
+UNKNOWN = "string"
+"""The example of a string that has none of its own."""
+
+_BY_FORMAT = {"uuid": UUID, "date-time": TIME, "uri": "http://127.0.0.1:2469/"}
+_BY_TYPE: Mapping[str, Any] = {"string": UNKNOWN, "integer": 1, "number": 1.0, "boolean": True}
+
+
+def example_of(schema: Mapping[str, Any], schemas: Mapping[str, Any]) -> Any:
+    """The example; `schemas` has the schemas of `$ref`, by the last part of its path."""
+    if "$ref" in schema:
+        return example_of(schemas[schema["$ref"].rsplit("/", 1)[-1]], schemas)
+    for keyword in ("examples", "enum"):
+        if schema.get(keyword):
+            return schema[keyword][0]
+    for keyword in ("example", "const", "default"):
+        if schema.get(keyword) is not None:
+            return schema[keyword]
+    if "anyOf" in schema and "properties" not in schema:
+        return example_of(schema["anyOf"][0], schemas)
+    return _of_type(schema, schemas)
+
+
+def _of_type(schema: Mapping[str, Any], schemas: Mapping[str, Any]) -> Any:
+    kind = schema.get("type", "object")
+    if kind == "array":
+        return [example_of(schema["items"], schemas)] if "items" in schema else []
+    if kind == "object":
+        required = schema.get("required", ())
+        return {
+            name: example_of(member, schemas)
+            for name, member in schema.get("properties", {}).items()
+            if name in required or "examples" in member
+        }
+    return _BY_FORMAT.get(schema.get("format", ""), _BY_TYPE.get(kind))

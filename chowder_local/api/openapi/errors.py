@@ -6,15 +6,9 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+from pydantic import BaseModel, Field
+
 from chowder_local.api.access import Access
-from chowder_local.api.schemas.errors import (
-    ErrorView,
-    GatewayErrorView,
-    MessageErrorView,
-    MessageGatewayErrorView,
-    MessageValidationErrorView,
-    ValidationErrorView,
-)
 from chowder_local.core.errors import ChowderError, agents, process, requests, sandboxes, upstream
 from chowder_local.http.error_rendering import detail_of, status_of
 from chowder_local.http.message_errors import error_of
@@ -22,9 +16,74 @@ from chowder_local.http.message_errors import error_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from pydantic import BaseModel
-
     from chowder_local.api.operations import Operation
+
+
+class ErrorView(BaseModel):
+    """An error."""
+
+    detail: str = Field(examples=["Instance not found."])
+
+
+class GatewayError(BaseModel):
+    """An error of an agent's gateway or a model provider."""
+
+    error: str = Field(examples=["Gateway unavailable – it does not answer"])
+
+
+class GatewayErrorView(BaseModel):
+    """An agent's gateway or a model provider failed, or refused the request."""
+
+    detail: GatewayError
+
+
+class Problem(BaseModel):
+    """An invalid part of the request."""
+
+    loc: list[str | int] = Field(
+        description="The location: `body`, `query` or `path`, then the names and indexes below it.",
+        examples=[["body", "name"]],
+    )
+    msg: str = Field(examples=["Field required"])
+    type: str = Field(examples=["missing"])
+
+
+class ValidationErrorView(BaseModel):
+    """The request is invalid."""
+
+    detail: list[Problem]
+
+
+class MessageError(BaseModel):
+    """The error in the format of OpenAI's API, which its SDKs read."""
+
+    message: str = Field(examples=["Instance is stopped, but must be running for this."])
+    type: str = Field(
+        description="`invalid_request_error`, `rate_limit_error` or `server_error`.",
+        examples=["invalid_request_error"],
+    )
+    code: str | None = Field(
+        description="This server's name for the error, or the model provider's own.",
+        examples=["instance_state_wrong"],
+    )
+    param: str | None = Field(description="The invalid member of the body, if it is exactly one.")
+
+
+class _OfMessage(BaseModel):
+    error: MessageError = Field(description="The same error, for SDKs of OpenAI's API.")
+
+
+class MessageErrorView(_OfMessage, ErrorView):
+    """An error of a message."""
+
+
+class MessageGatewayErrorView(_OfMessage, GatewayErrorView):
+    """An agent's gateway or a model provider failed, or refused the message."""
+
+
+class MessageValidationErrorView(_OfMessage, ValidationErrorView):
+    """The message is invalid."""
+
 
 _MESSAGE_MODELS: Mapping[type[BaseModel], type[BaseModel]] = {
     ErrorView: MessageErrorView,

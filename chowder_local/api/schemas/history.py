@@ -1,14 +1,26 @@
-"""Bodies: sessions and transcripts."""
+"""Bodies: what agents did, as transcripts, traces and model calls."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, Field
+from pydantic.config import JsonDict  # noqa: TC002 - of a constant
 
-from chowder_local.api.schemas.fields import View
+from chowder_local.api.schemas.fields import Id, View
+from chowder_local.core import untrusted_json
+from chowder_local.instances.conversations.trace_log import TurnStatus
 from chowder_local.openclaw.session_keys import MAIN_KEY
+from chowder_local.relay.recordings.entries import Entry
+from chowder_local.relay.turn_steps import Step, StepKind
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from chowder_local.instances.conversations.trace_log import TracedTurn
+    from chowder_local.relay.call_log import LoggedCall
+    from chowder_local.relay.local_model import SessionName
 
 MESSAGES_MAX = 1000
 POSITION_MAX = (1 << 53) - 1
@@ -156,4 +168,258 @@ class TranscriptView(View):
     before: Annotated[
         int | None,
         Field(description="`before` of the next older page; null: there is none.", examples=[None]),
+    ]
+
+
+LISTED_MAX = 1_000
+
+
+class TraceQuery(BaseModel):
+    """The traces to list."""
+
+    limit: int = Field(
+        100, ge=1, le=LISTED_MAX, description="How many of the latest turns, at most."
+    )
+
+
+class TraceView(BaseModel):
+    """A turn: a message and all that the agent did until its answer was complete."""
+
+    id: Annotated[
+        str,
+        Field(
+            description="The turn's id from its beginning, also if it fails: that of its request "
+            "(`X-Request-Id`).",
+            examples=["5bf024d133589c269a9492149020d5fe"],
+        ),
+    ]
+    response_id: Annotated[
+        str | None,
+        Field(
+            description="The answer's id; null if there is no answer.",
+            examples=["resp_0f8fad5b-d9cb-469f-a165-70867728950e"],
+        ),
+    ]
+    instance_id: Id
+    session: Annotated[
+        str | None,
+        Field(
+            description="The session's name; null for the main session.", examples=["project-alpha"]
+        ),
+    ]
+    session_key: Annotated[
+        str, Field(description="OpenClaw's key of the session.", examples=["agent:main:main"])
+    ]
+    at: Annotated[datetime, Field(description="When the message arrived.")]
+    took_s: Annotated[float, Field(description="Until now if in progress.", examples=[0.41])]
+    status: Annotated[
+        TurnStatus, Field(description="How the turn ended, if it has.", examples=["answered"])
+    ]
+    error: Annotated[
+        str | None,
+        Field(description="Why it failed, if the answer had not begun.", examples=[None]),
+    ]
+    model_calls: Annotated[int, Field(description="How many the agent made.", examples=[2])]
+
+    @classmethod
+    def from_turn(cls, turn: TracedTurn, session: SessionName | None) -> Self:
+        return cls(**_members(turn, session))
+
+
+class StepView(BaseModel):
+    """A model call, or a tool that the agent ran because an answer of the model asked for it.
+
+    A tool's time is that between this answer and the next model call; tools that one answer asks
+    for share it.
+    """
+
+    kind: Annotated[StepKind, Field(examples=["model_call"])]
+    name: Annotated[str, Field(description="The model's id or the tool's name.", examples=["exec"])]
+    exchange_id: Annotated[
+        str, Field(description="The model call, or the one that asked.", examples=["ex-1"])
+    ]
+    after_s: Annotated[float, Field(description="Seconds since the message.", examples=[0.12])]
+    took_s: Annotated[
+        float | None, Field(description="Null while it is in progress.", examples=[0.2])
+    ]
+    outcome: Annotated[
+        str | None, Field(description="Of a model call, as in the metrics.", examples=["offline"])
+    ]
+    error: Annotated[
+        str | None, Field(description="The error that the agent got.", examples=[None])
+    ]
+    input_tokens: Annotated[int | None, Field(examples=[16_721])]
+    output_tokens: Annotated[int | None, Field(examples=[9])]
+    cost_usd: Annotated[
+        float | None,
+        Field(description="At list price; null if the price is unknown.", examples=[0.0]),
+    ]
+    call_id: Annotated[str | None, Field(description="A tool call's id.", examples=["toolu_1"])]
+    arguments: Annotated[dict[str, Any] | None, Field(examples=[{"command": "date"}])]
+
+
+class TraceDetailsView(TraceView):
+    """A turn and its steps, those of model calls that are still in memory."""
+
+    steps: list[StepView]
+
+    @classmethod
+    def from_steps(
+        cls, turn: TracedTurn, session: SessionName | None, steps: Sequence[Step]
+    ) -> Self:
+        return cls(**_members(turn, session), steps=[StepView(**vars(each)) for each in steps])
+
+
+def _members(turn: TracedTurn, session: SessionName | None) -> dict[str, Any]:
+    return {
+        **vars(turn),
+        "took_s": turn.took_s,
+        "session": session.name if session else None,
+        "model_calls": len(turn.exchange_ids),
+    }
+
+
+ENTRIES_MAX = 10_000
+EXAMPLE: JsonDict = {
+    "0001-openai-gpt-4o.json": {
+        "format": 1,
+        "asked": {
+            "provider": "openai",
+            "model": "gpt-4o",
+            "is_streamed": True,
+            "turns": [{"said": "Hello!"}],
+        },
+        "answered": {"status": 200, "content_type": "text/event-stream", "events": ["data: {}"]},
+    }
+}
+
+Entries = Annotated[
+    dict[str, Entry],
+    Field(
+        max_length=ENTRIES_MAX,
+        description="Model calls by file name, in the order of the names.",
+        examples=[EXAMPLE],
+    ),
+]
+
+
+class ExchangeQuery(BaseModel):
+    """The model calls to list."""
+
+    limit: int = Field(
+        100, ge=1, le=LISTED_MAX, description="How many of the latest calls, at most."
+    )
+
+
+class ExchangeView(BaseModel):
+    """A summary of a model call."""
+
+    id: Annotated[str, Field(examples=["ex-1"])]
+    at: datetime
+    instance_id: Id
+    session: Annotated[
+        str | None,
+        Field(
+            description="The session's name; null for the main session and OpenClaw's own.",
+            examples=["project-alpha"],
+        ),
+    ]
+    session_key: Annotated[
+        str | None,
+        Field(
+            description="OpenClaw's key of the session; null for its own calls, such as summaries.",
+            examples=["agent:main:main"],
+        ),
+    ]
+    turn_id: Annotated[
+        str | None, Field(description="The same for all calls of a turn.", examples=["4bf92f35"])
+    ]
+    provider: Annotated[str, Field(examples=["anthropic"])]
+    path: Annotated[str, Field(examples=["v1/messages"])]
+    source: Annotated[
+        str,
+        Field(description="provider, offline, or `script: ` and the rule.", examples=["offline"]),
+    ]
+    status: Annotated[int | None, Field(description="The provider's status.", examples=[200])]
+    outcome: Annotated[
+        str | None,
+        Field(description="As in the metrics; null while it is in progress.", examples=["offline"]),
+    ]
+    error: Annotated[
+        str | None, Field(description="The error that the agent got.", examples=[None])
+    ]
+    took_s: float | None
+    request_bytes: int
+    answer_bytes: int
+
+    @classmethod
+    def from_call(cls, call: LoggedCall, session: SessionName | None) -> Self:
+        return cls(**_fields(call, session))
+
+
+class ChunkView(BaseModel):
+    """A chunk of an answer."""
+
+    after_s: Annotated[float, Field(description="Seconds since the call.")]
+    text: Annotated[str, Field(examples=["event: message_start\ndata: {…}\n\n"])]
+
+
+class ExchangeDetailsView(ExchangeView):
+    """A model call with its request and its answer."""
+
+    request: Annotated[
+        Any,
+        Field(description="The body; as text if it is not JSON.", examples=[{"model": "gpt-4o"}]),
+    ]
+    chunks: Annotated[
+        list[ChunkView],
+        Field(description="The first megabyte of the answer, in the chunks that arrived."),
+    ]
+
+    @classmethod
+    def from_call(cls, call: LoggedCall, session: SessionName | None) -> Self:
+        chunks = [
+            ChunkView(after_s=each.after_s, text=each.data.decode("utf-8", "replace"))
+            for each in call.chunks
+        ]
+        details = {"request": _content(call.request), "chunks": chunks}
+        return cls(**_fields(call, session) | details)
+
+
+def _fields(call: LoggedCall, session: SessionName | None) -> dict[str, Any]:
+    return {
+        **vars(call),
+        "session": session.name if session else None,
+        "session_key": call.session_key,
+        "request_bytes": len(call.request),
+    }
+
+
+def _content(body: bytes) -> Any:
+    try:
+        return untrusted_json.read_encodable(body)
+    except ValueError:
+        return body.decode("utf-8", "replace")
+
+
+class RecordingQuery(BaseModel):
+    """The model calls to record."""
+
+    after: str | None = Field(
+        None, description="Id of a model call: only later ones.", examples=["ex-1"]
+    )
+
+
+class RecordingPlayback(BaseModel):
+    """The recording to replay."""
+
+    entries: Entries
+
+
+class RecordingView(BaseModel):
+    """A recording of the instance's latest model calls."""
+
+    entries: Entries
+    is_replayed: Annotated[
+        bool, Field(description="Whether a recording is replayed.", examples=[False])
     ]

@@ -37,6 +37,11 @@ class InstanceCreation(BaseModel):
 
     name: Name
     model_provider: ModelProvider = ModelProvider.ANTHROPIC
+    openclaw_config: Overrides | None = Field(
+        None,
+        description=OVERRIDES_DESCRIPTION,
+        examples=[{"agents.defaults.thinkingDefault": "off"}],
+    )
     sandbox_provider: ShortText = "sandbox"
     openclaw_version: Annotated[
         OpenclawVersion | None,
@@ -46,23 +51,18 @@ class InstanceCreation(BaseModel):
             examples=["v1", "2026.9.5"],
         ),
     ] = DEFAULT_VERSION
-    openclaw_config: Overrides | None = Field(
-        None,
-        description=OVERRIDES_DESCRIPTION,
-        examples=[{"agents.defaults.thinkingDefault": "off"}],
-    )
     region: ShortText | None = None
 
 
 class InstanceChange(BaseModel):
     """Changes to an instance."""
 
-    name: Name | None = None
     openclaw_config: Overrides | None = Field(
         None,
         description=f"{OVERRIDES_DESCRIPTION} They are merged with the present ones.",
         examples=[{"agents.defaults.thinkingDefault": "low", "logging": {"level": None}}],
     )
+    name: Name | None = None
 
 
 class InstanceView(BaseModel):

@@ -17,7 +17,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from chowder_local.api.schemas.errors import MessageError
+from chowder_local.api.openapi.errors import MessageError
 from chowder_local.openclaw.responses.inputs import BLANK
 
 # It is sent as a header, which other characters could end or split.

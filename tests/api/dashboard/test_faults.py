@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chowder_local.api.schemas.faults import NEW
+from chowder_local.api.schemas.faults_and_replies import NEW
 from chowder_local.core.domain import InstanceStatus
 from chowder_local.core.fault_injection import FaultKind
 from tests.api.dashboard.conftest import Elements, Visitor

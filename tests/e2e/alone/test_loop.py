@@ -20,7 +20,7 @@ import pytest
 
 from chowder_local.api.operations import IN_PATH
 from chowder_local.api.routes import OPERATIONS
-from chowder_local.api.schemas.model_calls import ENTRIES_MAX
+from chowder_local.api.schemas.history import ENTRIES_MAX
 from chowder_local.app.relay_app import MAX_BODY_BYTES as RELAY_BODY_BYTES
 from chowder_local.app.relay_app import create_relay_app
 from chowder_local.app.server import api

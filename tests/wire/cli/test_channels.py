@@ -48,6 +48,21 @@ def test_those_who_wait_are_listed_with_their_codes(serve: Serve, capsys: Output
     assert capsys.readouterr().out.splitlines()[1].split() == list(waiting.values())
 
 
+def test_the_fields_of_a_channel_are_listed(serve: Serve, capsys: Output) -> None:
+    required = {"token": "The bot's token."}
+    env, _ = serve(
+        {
+            INSTANCES: [FISH],
+            f"{CHANNELS}/telegram": {"required_fields": required},
+            f"{CHANNELS}/whatsapp": {"required_fields": {}},
+        }
+    )
+    assert run(["channels", "fields", "fish", "telegram", "--json"], env) == 0
+    assert json.loads(capsys.readouterr().out) == [{"field": "token", "what": required["token"]}]
+    assert run(["channels", "fields", "fish", "whatsapp"], env) == 0
+    assert capsys.readouterr() == ("", "whatsapp requires no fields.\n")
+
+
 def test_a_field_is_read_from_a_file(serve: Serve, capsys: Output, tmp_path: Path) -> None:
     (tmp_path / "token").write_text("123:abc\n")
     env, requests = serve({INSTANCES: [FISH], CONNECT: CONNECTED})

@@ -59,18 +59,6 @@ def test_the_list_has_the_effects_of_each_fault(serve: Serve, capsys: Output) ->
     assert call == "66667777 call 1 GET /v1/keys, answers 500"
 
 
-def test_the_list_as_json_is_that_of_the_api(serve: Serve, capsys: Output) -> None:
-    env, _ = serve({LIST: [ONE]})
-    assert run(["faults", "ls", "--json"], env) == 0
-    assert json.loads(capsys.readouterr().out) == [ONE]
-
-
-def test_an_empty_list_says_how_to_set_one(serve: Serve, capsys: Output) -> None:
-    env, _ = serve({LIST: []})
-    assert run(["faults", "ls"], env) == 0
-    assert "faults add KIND" in capsys.readouterr().err
-
-
 def test_a_fault_is_removed_by_the_beginning_of_its_id(serve: Serve) -> None:
     env, requests = serve({LIST: [ONE, STREAM], "DELETE /local/faults/44445555": (204, b"")})
     assert run(["faults", "rm", "4444"], env) == 0

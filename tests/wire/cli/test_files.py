@@ -1,6 +1,5 @@
 """`files` against a scripted server."""
 
-import json
 import os
 import re
 import sys
@@ -44,13 +43,6 @@ def test_the_home_is_listed_when_no_path_is_given(serve: Serve, capsys: Output) 
     env, _ = serve({LIST: [INSTANCE], f"GET {FILES}?path=.": {"path": ".", "entries": []}})
     assert run(["files", "ls", "0a1b"], env) == 0
     assert capsys.readouterr().err == "The folder is empty.\n"
-
-
-def test_a_folder_as_json_is_that_of_the_api(serve: Serve, capsys: Output) -> None:
-    listing = {"path": ".", "entries": [FOLDER, FILE]}
-    env, _ = serve({LIST: [INSTANCE], f"GET {FILES}?path=.": listing})
-    assert run(["files", "ls", "fish", "--json"], env) == 0
-    assert json.loads(capsys.readouterr().out) == [FOLDER, FILE]
 
 
 def test_a_file_is_printed_byte_for_byte(

@@ -43,12 +43,6 @@ def test_an_empty_list_says_how_to_get_one(serve: Serve, capsys: Output) -> None
     assert "instances create NAME" in capsys.readouterr().err
 
 
-def test_the_list_as_json_is_that_of_the_api(serve: Serve, capsys: Output) -> None:
-    env, _ = serve({LIST: [ONE]})
-    assert run(["instances", "ls", "--json"], env) == 0
-    assert json.loads(capsys.readouterr().out) == [ONE]
-
-
 def test_a_wide_list_has_whole_ids_and_addresses(serve: Serve, capsys: Output) -> None:
     more = {"updated_at": "2026-11-25T01:02:03Z", "openclaw_version": "2026.9.5"}
     cells = [ONE["id"], "2026.9.5", ONE["gateway_url"], "2026-11-25T01:02:03Z"]
@@ -332,3 +326,20 @@ def test_egress_is_chosen_and_waits_until_the_agent_runs_again(
     assert [body for call, body in requests if call.startswith("PATCH")] == [{"egress": sent}]
     assert run(["instances", "egress", "fish", word, "--json", "--no-wait"], env) == 0
     assert json.loads(capsys.readouterr().out)["status"] == "provisioning"
+
+
+def test_hibernation_is_shown_and_chosen(serve: Serve, capsys: Output) -> None:
+    local = f"/local{PATH.removeprefix('/v1')}"
+    view = {"hibernate": True, "is_hibernated": True, "status": "running"}
+    env, requests = serve(
+        {
+            LIST: [ONE],
+            f"GET {local}": view,
+            f"PATCH {local}": view | {"hibernate": False, "is_hibernated": False},
+        }
+    )
+    assert run(["instances", "hibernation", "fish"], env) == 0
+    assert capsys.readouterr().out == "fish: hibernation on; it hibernates now\n"
+    assert run(["instances", "hibernation", "fish", "off"], env) == 0
+    assert capsys.readouterr().out == "fish: hibernation off; it is in memory\n"
+    assert requests[-1] == (f"PATCH {local}", {"hibernate": False})

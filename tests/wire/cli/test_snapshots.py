@@ -59,7 +59,7 @@ def test_a_snapshot_is_taken(
     env, requests = serve({LIST: [INSTANCE], others: [], call: (201, SNAPSHOT)})
     assert run(["snapshots", "create", "fish", *more], env) == 0
     assert capsys.readouterr().out.strip() == SNAPSHOT["id"]
-    assert requests[-1] == (call, {"name": name})
+    assert requests[-1] == (call, {"name": name} if name else {})
     assert run(["snapshots", "create", "fish", *more, "--json"], env) == 0
     assert json.loads(capsys.readouterr().out) == SNAPSHOT
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from chowder_local.api.openapi.examples import TIME, UNKNOWN, UUID, example_of
+from chowder_local.api.openapi.document import TIME, UNKNOWN, UUID, example_of
 
 ITEM = {"type": "object", "properties": {"id": {"type": "string", "format": "uuid"}},
         "required": ["id"]}  # fmt: skip

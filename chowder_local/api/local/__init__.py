@@ -1,1 +1,0 @@
-"""Handlers of what only the local server has."""

@@ -1,1 +1,0 @@
-"""Handlers of the contract, one module a subject."""

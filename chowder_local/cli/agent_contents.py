@@ -1,0 +1,383 @@
+"""`files`, `channels` and `skills`: what an agent has, can reach, and knows how to do."""
+
+from __future__ import annotations
+
+import sys
+from base64 import b64decode
+from contextlib import closing
+from http import HTTPStatus
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
+
+import click
+
+from chowder_local.cli.commands import Row, find_instance, instance_argument, noun
+from chowder_local.cli.context import Context, pass_client
+from chowder_local.cli.options import (
+    ensure_writable,
+    env_option,
+    output_option,
+    secrets,
+    settings,
+    yes_option,
+)
+from chowder_local.cli.output import (
+    Output,
+    at,
+    count_of,
+    note,
+    say,
+    show_result,
+    waiting,
+    without_controls,
+)
+from chowder_local.core.errors.process import ApiRefused
+from chowder_local.core.wording import MOMENT_S, size_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from chowder_local.client import Client
+
+SKILL_MEMBERS = ("name", "description", "source", "ready", "path")
+
+files = noun(
+    "files",
+    """List, read, download and upload an agent's files.
+
+    A PATH is relative to the agent's OpenClaw home, where openclaw.json and workspace/ are.
+    """,
+    {
+        "ls": Row(
+            "List a folder; by default, the agent's home.",
+            "files",
+            "instance path=.",
+            columns={
+                "MODE": "permissions",
+                "SIZE": lambda entry: "" if entry["is_dir"] else size_of(entry["size"]),
+                "CHANGED": at("mod_time"),
+                "NAME": lambda entry: entry["name"] + ("/" if entry["is_dir"] else ""),
+            },
+            wide={"PATH": "path"},
+            if_empty="The folder is empty.",
+        )
+    },
+)
+
+
+@files.command("cat")
+@instance_argument
+@click.argument("path")
+@pass_client
+def cat(client: Client, instance: str, path: str) -> None:
+    """Print a file, byte for byte."""
+    instance_id = find_instance(client, instance)["id"]
+    with closing(client.download(instance_id, path)) as chunks:
+        sys.stdout.buffer.writelines(chunks)
+
+
+@files.command("get")
+@instance_argument
+@click.argument("path")
+@click.argument("target", default=".", type=click.Path())
+@yes_option
+@click.pass_obj
+def get(context: Context, instance: str, path: str, target: str, yes: bool) -> None:
+    """Download a file to TARGET, a file or folder; by default, the current folder.
+
+    It asks before it overwrites a file.
+    """
+    destination = Path(target)
+    # A slash at the end means a folder, even if there is none.
+    if destination.is_dir() or target.endswith("/"):
+        destination /= PurePosixPath(path).name
+    ensure_writable(destination, yes=yes)
+    with context.client() as client:
+        instance_id = find_instance(client, instance)["id"]
+        with closing(client.download(instance_id, path)) as chunks:
+            save(chunks, destination)
+
+
+@files.command("put")
+@instance_argument
+@click.argument("source", type=click.Path(exists=True, allow_dash=True))
+@click.argument("path", default="workspace/")
+@pass_client
+def put(client: Client, instance: str, source: str, path: str) -> None:
+    """Upload a file ("-" is standard input) or a folder of this machine to PATH.
+
+    If PATH is a folder or ends with "/", the file or folder keeps its name. PATH is workspace/ by
+    default. Of a folder, empty folders and links to other folders are left out.
+    """
+    instance_id = find_instance(client, instance)["id"]
+    folder = Path(source)
+    if source == "-" or not folder.is_dir():
+        with click.open_file(source, "rb") as file:
+            client.upload(instance_id, path, cast("BinaryIO", file))
+        return
+    if path.endswith("/") or _is_folder(client, instance_id, path):
+        path = f"{path.rstrip('/')}/{folder.resolve().name}"
+    count = put_folder(client, instance_id, folder, path)
+    note(f"{count_of(count, 'file')} put into {path}.")
+
+
+def put_folder(client: Client, instance_id: str, folder: Path, path: str) -> int:
+    """Uploads the files of a folder to the folder `path`; returns how many they are."""
+    files = sorted(each for each in folder.rglob("*") if each.is_file())
+    with waiting(f"Uploading {count_of(len(files), 'file')}", after_s=MOMENT_S) as update:
+        for number, each in enumerate(files, 1):
+            name = each.relative_to(folder).as_posix()
+            update(f"Uploading {number} of {len(files)}: {name}")
+            with each.open("rb") as file:
+                client.upload(instance_id, f"{path}/{name}", file)
+    return len(files)
+
+
+def _is_folder(client: Client, instance_id: str, path: str) -> bool:
+    try:
+        client.files(instance_id, path)
+    except ApiRefused as refused:
+        if refused.status in {HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND}:
+            return False
+        raise
+    return True
+
+
+def save(chunks: Iterable[bytes], path: Path, mode: int = 0o666) -> None:
+    """Writes a whole file; if the chunks break off, the old one stays. The umask limits `mode`."""
+    partial = path.with_name(f"{path.name}.part")
+    try:
+        partial.touch(mode)
+        with partial.open("wb") as file:
+            file.writelines(chunks)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _describe_status(state: dict[str, Any]) -> str:
+    line = f"{state['channel']} is {'' if state['connected'] else 'not '}connected"
+    reason = state["details"]["reason"]
+    return f"{line}: {reason}" if reason else line
+
+
+channels = noun(
+    "channels",
+    "List, connect, pair and disconnect an agent's channels to messengers.",
+    {
+        "ls": Row(
+            "List all channels, and whether they are enabled.",
+            "channels",
+            "instance",
+            columns={"CHANNEL": "channel", "CONNECTS BY": "connection_type", "ENABLED": "enabled"},
+        ),
+        "fields": Row(
+            "List the fields that connecting a channel requires.",
+            "channel",
+            "instance channel",
+            items=lambda info: [
+                {"field": name, "what": what} for name, what in info["required_fields"].items()
+            ],
+            columns={"FIELD": "field", "WHAT IT IS": "what"},
+            if_empty="{channel} requires no fields.",
+        ),
+        "status": Row(
+            "Show whether a channel is connected, and why not.",
+            "channel_status",
+            "instance channel",
+            line=_describe_status,
+        ),
+        "pairings": Row(
+            "List the people who wait for an approval, with their codes.",
+            "channel_pairings",
+            "instance channel",
+            columns={"CODE": "code", "SENDER": "sender", "SINCE": "created_at"},
+            if_empty="Nobody waits in {channel}.",
+        ),
+        "pair": Row(
+            "Approve the unknown sender who got this pairing CODE from the agent.",
+            "pair_channel",
+            "instance channel code",
+            line="{output}",
+        ),
+        "disconnect": Row(
+            "Disconnect a channel; OpenClaw keeps its credentials.",
+            "disconnect_channel",
+            "instance channel",
+            done="{channel} is disconnected.",
+        ),
+    },
+)
+
+
+@channels.command("connect")
+@output_option
+@instance_argument
+@click.argument("channel")
+@click.argument("fields", nargs=-1, metavar="[FIELD=VALUE]...", callback=secrets)
+@click.option(
+    "--qr", type=click.Path(dir_okay=False, path_type=Path), help="Where a QR code is written."
+)
+@yes_option
+@pass_client
+def connect(
+    client: Client,
+    output: Output,
+    instance: str,
+    channel: str,
+    fields: dict[str, str],
+    qr: Path | None,
+    yes: bool,
+) -> None:
+    """Connect a channel. On a terminal, required fields that are not given are asked for.
+
+    A field that is left empty keeps what OpenClaw has. A value @FILE is read from a file and @-
+    from standard input, so that it is in no history of commands. If a person has to scan a QR
+    code, it is written to CHANNEL.png.
+    """
+    agent = find_instance(client, instance)
+    if sys.stdin.isatty():
+        required = client.channel(agent["id"], channel)["required_fields"]
+        fields |= _ask({name: what for name, what in required.items() if name not in fields})
+    connection = client.connect_channel(agent["id"], channel, fields)
+    if image := connection["qr_image_base64"]:
+        path = qr or Path(f"{channel}.png")
+        ensure_writable(path, yes=yes)
+        path.write_bytes(b64decode(image))
+        note(f"Scan the QR code in {path}.")
+    show_result(connection, without_controls(connection["message"]), output=output)
+
+
+def _ask(required: dict[str, str]) -> dict[str, str]:
+    """What a person types for each field, without those that are left empty."""
+    answers = {
+        name: click.prompt(
+            f"{name} ({what})", default="", show_default=False, hide_input=True, err=True
+        )
+        for name, what in required.items()
+    }
+    return {name: answer for name, answer in answers.items() if answer}
+
+
+def _describe_skill(skill: dict[str, Any]) -> str:
+    return "\n".join(f"{member.capitalize():<12}{skill[member]}" for member in SKILL_MEMBERS)
+
+
+def _says_what_it_needs(installed: dict[str, Any]) -> str:
+    missing = sorted({*installed["required_env"]} - {*installed["env_applied"]})
+    if not missing:
+        return ""
+    agent, names = installed["instance"]["name"], " ".join(f"-e {name}=…" for name in missing)
+    return f"It needs: chowder-local skills set {agent} {installed['skill']} {names}"
+
+
+skills = noun(
+    "skills",
+    "List, add, install and set up an agent's skills.",
+    {
+        "ls": Row(
+            "List an agent's skills.",
+            "skills",
+            "instance",
+            options=(
+                click.option(
+                    "--ready",
+                    "eligible_only",
+                    is_flag=True,
+                    help="Only those that the agent can use now.",
+                ),
+            ),
+            columns={
+                "NAME": "name",
+                "READY": "ready",
+                "SOURCE": "source",
+                "WHAT IT IS FOR": "description",
+            },
+        ),
+        "install": Row(
+            """Install a skill from ClawHub.
+
+            SLUG is `slug`, `@owner/slug` or `skills-sh:owner/repository/slug`.
+            """,
+            "install_skill",
+            "instance slug",
+            options=(env_option("Environment variable for the skill."),),
+            line="{message}",
+            note=_says_what_it_needs,
+        ),
+        "show": Row(
+            "Show a skill and its path in the sandbox.",
+            "skill",
+            "instance skill",
+            line=_describe_skill,
+        ),
+    },
+)
+
+
+@skills.command("add")
+@output_option
+@instance_argument
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@pass_client
+def add_skill(client: Client, output: Output, instance: str, folder: Path) -> None:
+    """Add a skill of your own: a folder of this machine with a SKILL.md.
+
+    Its files replace those of the same names in workspace/skills/ of the agent, and the agent can
+    use it at once.
+    """
+    if not (folder / "SKILL.md").is_file():
+        raise click.UsageError(f"{folder} should be a folder with a SKILL.md in it.")
+    instance_id = find_instance(client, instance)["id"]
+    path = f"workspace/skills/{folder.resolve().name}"
+    put_folder(client, instance_id, folder, path)
+    # SKILL.md may give it another name than its folder has.
+    own = [each["name"] for each in client.skills(instance_id) if "workspace" in each["source"]]
+    views = (client.skill(instance_id, name) for name in own)
+    view = next((each for each in views if each["path"].endswith(f"/{path}/SKILL.md")), None)
+    if view is None:
+        raise click.ClickException(
+            f"The files are in {path}, but OpenClaw does not list the skill. Begin SKILL.md with "
+            "--- and the lines 'name: …', 'description: …' and ---."
+        )
+    show_result(view, _describe_skill(view), output=output)
+
+
+@skills.command("set")
+@instance_argument
+@click.argument("skill")
+@click.option("--enable/--disable", "enabled", default=None, help="Whether the agent uses it.")
+@click.option(
+    "--api-key",
+    metavar="KEY",
+    callback=lambda context, parameter, text: (
+        None if text is None else secrets(context, parameter, (f"key={text}",))["key"]
+    ),
+    help="Value of its one main variable; @FILE and @- as above, an empty text removes it.",
+)
+@env_option("Environment variable; an empty value removes it.")
+@click.option(
+    "-c",
+    "--config",
+    multiple=True,
+    metavar="NAME=VALUE",
+    callback=settings,
+    help="A setting of its own; VALUE is JSON, or else a string. Repeatable.",
+)
+@pass_client
+def set_skill(
+    client: Client,
+    instance: str,
+    skill: str,
+    enabled: bool | None,
+    api_key: str | None,
+    env: dict[str, str],
+    config: dict[str, Any],
+) -> None:
+    """Enable, disable or set up a skill; settings are merged with the present ones."""
+    given = {"enabled": enabled, "apiKey": api_key, "env": env or None, "config": config or None}
+    change = {name: value for name, value in given.items() if value is not None}
+    if not change:
+        raise click.UsageError("Give at least one of --enable, --disable, --api-key, -e and -c.")
+    client.change_skill(find_instance(client, instance)["id"], skill, **change)
+    say(f"{skill} is changed.")
