@@ -8,8 +8,6 @@ import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from docker.errors import NotFound
-
 from chowder_local.core.errors.sandboxes import EngineUnavailable
 
 if TYPE_CHECKING:
@@ -47,6 +45,9 @@ def own_container(client: docker.DockerClient) -> str | None:
     """
     if not is_in_container():
         return None
+    # Quick commands import this module, and load no SDK.
+    from docker.errors import NotFound
+
     for name in possible_names(MOUNTS.read_text("utf-8"), socket.gethostname()):
         try:
             details = client.api.inspect_container(name)

@@ -8,6 +8,7 @@ import pytest
 
 from chowder_local.core.errors import ChowderError, agents, process, requests, sandboxes, upstream
 from chowder_local.http.error_rendering import detail_of, error_response, status_of
+from chowder_local.mcp.server import CallRefused
 
 
 def all_below(kind: type[ChowderError]) -> set[type[ChowderError]]:
@@ -43,6 +44,8 @@ NEVER_ANSWERED: set[type[ChowderError]] = {
     requests.FaultAnswered,
     upstream.ProviderFailed,
     ChowderError,
+    # The answer of a tool for editors.
+    CallRefused,
 }
 """Errors without a status, because no client of the API gets them."""
 
