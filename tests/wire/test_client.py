@@ -5,9 +5,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -132,61 +130,6 @@ def test_each_method_makes_the_call_of_the_contract(script: Script, client: Clie
         {"name": "a", "model_provider": "openai", "openclaw_config": {"x.y": 1}},
         {"name": "b", "model_provider": "anthropic"},
         {"egress": "off"},
-    ]
-
-
-def test_replies_are_set_read_and_removed(script: Script, client: Client) -> None:
-    calls: list[tuple[str, Any]] = []
-    for path in ("/local/replies", "/local/instances/i%201/replies"):
-        for method in ("GET", "PUT"):
-            script.on(f"{method} {path}", value({"own": path}))
-        script.on(f"DELETE {path}", content(b"", 204))
-    rules = {"replies": [{"reply": "Hello"}]}
-    for instance_id, path in ((None, "/local/replies"), ("i 1", "/local/instances/i%201/replies")):
-        assert client.set_replies(rules, instance_id) == {"own": path}
-        assert client.replies(instance_id) == {"own": path}
-        client.clear_replies(instance_id)
-        calls += [(f"PUT {path}", rules), (f"GET {path}", None), (f"DELETE {path}", None)]
-    assert script.requests == calls
-
-
-def test_a_recording_is_taken_and_replayed(script: Script, client: Client) -> None:
-    path = "/local/instances/i/recording"
-    script.on(f"GET {path}", value({"entries": {"1": {}}}))
-    script.on(f"GET {path}?after=ex-1", value({"entries": {}}))
-    script.on(f"PUT {path}", value({"entries": {}, "is_replayed": True}))
-    script.on(f"DELETE {path}", content(b"", 204))
-    entries = client.recording("i")["entries"]
-    assert client.recording("i", after="ex-1") == {"entries": {}}
-    assert client.replay("i", entries)["is_replayed"]
-    assert script.requests[-1] == (f"PUT {path}", {"entries": {"1": {}}})
-    client.end_replay("i")
-
-
-def test_model_calls_are_listed_and_shown(script: Script, client: Client) -> None:
-    script.on("GET /local/instances/i/exchanges?limit=5", value([{"id": "ex-1"}]))
-    script.on("GET /local/exchanges/ex-1", value({"id": "ex-1", "chunks": []}))
-    (found,) = client.exchanges("i", 5)
-    assert client.exchange(found["id"]) == {"id": "ex-1", "chunks": []}
-
-
-def test_keys_are_made_listed_shown_and_revoked(script: Script, client: Client) -> None:
-    one = {"id": "k 1", "raw_key": "chd_sk_x"}
-    script.on("GET /v1/keys", value([one]))
-    script.on("GET /v1/keys/k%201", value(one))
-    script.on("POST /v1/keys", value(one, 201))
-    script.on("DELETE /v1/keys/k%201", content(b"", 204))
-    assert client.keys() == [one]
-    assert client.key("k 1") == one
-    assert (
-        client.create_key("ci", ["i"], ("read", "files"), datetime(2027, 1, 1, tzinfo=UTC)) == one
-    )
-    assert client.create_key("ci", ("i", "j"), ["read"]) == one
-    client.revoke_key("k 1")
-    first = {"name": "ci", "instance_ids": ["i"], "permissions": ["read", "files"]}
-    assert [body for _, body in script.requests if body] == [
-        {**first, "expires_at": "2027-01-01T00:00:00+00:00"},
-        {"name": "ci", "instance_ids": ["i", "j"], "permissions": ["read"]},
     ]
 
 
@@ -394,53 +337,6 @@ def test_the_environments_proxy_is_not_used_for_the_loopback(
         client.health()
 
 
-def test_transcripts_are_read_for_any_session_name(script: Script, client: Client) -> None:
-    page: dict[str, Any] = {"turns": [], "before": None}
-    script.on("GET /local/instances/x/sessions", value({"sessions": [{"name": "a/b"}]}))
-    script.on("GET /local/instances/x/transcript?limit=100", value(page))
-    script.on("GET /local/instances/x/transcript?limit=100&key=k%3A1", value(page))
-    named = "GET /local/instances/x/sessions/a%2Fb%20%C3%A9/transcript"
-    script.on(f"{named}?limit=5&before=0", value(page))
-    assert client.sessions("x") == [{"name": "a/b"}]
-    assert client.transcript("x") == page
-    assert client.transcript("x", key="k:1") == page
-    assert client.transcript("x", "a/b é", limit=5, before=0) == page
-
-
-def test_usage_is_of_one_instance_or_of_all(script: Script, client: Client) -> None:
-    script.on("GET /local/instances/x/usage?limit=1000", value({"rows": [1]}))
-    script.on("GET /local/usage?limit=2", value({"rows": [2]}))
-    assert client.usage("x") == {"rows": [1]}
-    assert client.usage(limit=2) == {"rows": [2]}
-
-
-def test_text_files_are_read_and_written(script: Script) -> None:
-    path = "/v1/instances/i-1/files/content"
-    script.on(f"GET {path}?path=a", value({"path": "a", "content": "tide"}))
-    script.on(f"PUT {path}", content(b"", 204))
-    with Client(script.root_url, "k") as client:
-        assert client.read_file("i-1", "a") == "tide"
-        client.write_file("i-1", "a", "ebb")
-    assert script.requests[1][1] == {"path": "a", "content": "ebb"}
-
-
-def test_files_are_listed_uploaded_and_downloaded(script: Script, tmp_path: Path) -> None:
-    entry = {"name": "x", "path": "a/x"}
-    script.on("GET /v1/instances/i-1/files?path=a", value({"path": "a", "entries": [entry]}))
-    script.on("POST /v1/instances/i-1/files/upload", content(b"", 204))
-    script.on("GET /v1/instances/i-1/files/download?path=a%2Fx", content(b"\x00\xff"))
-    (tmp_path / "x.bin").write_bytes(b"\x00sent")
-    with Client(script.root_url, "k") as client:
-        assert client.files("i-1", "a") == [entry]
-        with (tmp_path / "x.bin").open("rb") as file:
-            client.upload("i-1", "a/", file)
-        assert b"".join(client.download("i-1", "a/x")) == b"\x00\xff"
-    form = script.requests[1][1]
-    assert b'name="path"\r\n\r\na/\r\n' in form
-    assert b'name="file"; filename="x.bin"' in form
-    assert b"\r\n\r\n\x00sent\r\n" in form
-
-
 def test_a_download_that_breaks_off_is_an_error(script: Script) -> None:
     def broken(request: BaseHTTPRequestHandler) -> None:
         request.send_response(200)
@@ -452,62 +348,3 @@ def test_a_download_that_breaks_off_is_an_error(script: Script) -> None:
     script.on("GET /v1/instances/i-1/files/download?path=x", broken)
     with Client(script.root_url, "k") as client, pytest.raises(ServerSilent, match="broke off"):
         list(client.download("i-1", "x"))
-
-
-def test_faults_are_set_listed_and_removed(script: Script, client: Client) -> None:
-    one = {"id": "f 1", "kind": "message"}
-    script.on("POST /local/faults", value(one, 201))
-    script.on("GET /local/faults", value([one]))
-    script.on("DELETE /local/faults", content(b"", 204))
-    script.on("DELETE /local/faults/f%201", content(b"", 204))
-    assert client.add_fault("message", status=429, retry_after_s=3, instance_id="i") == one
-    client.add_fault("stream", times=2, delay_s=0.5, after_events=0)
-    client.add_fault("call", method="GET", path="/v1/keys", detail="No.")
-    assert client.faults() == [one]
-    client.clear_faults("f 1")
-    client.clear_faults()
-    sent = [body for _, body in script.requests[:3]]
-    assert sent[0] | {"times": 1, "delay_s": 0.0} == sent[0]
-    assert [{k: v for k, v in each.items() if v not in (1, 0.0)} for each in sent] == [
-        {"kind": "message", "status": 429, "retry_after_s": 3, "instance_id": "i"},
-        {"kind": "stream", "times": 2, "delay_s": 0.5},
-        {"kind": "call", "method": "GET", "path": "/v1/keys", "detail": "No."},
-    ]
-    assert sent[1]["after_events"] == 0
-    assert [call for call, _ in script.requests[4:]] == [
-        "DELETE /local/faults/f%201", "DELETE /local/faults",
-    ]  # fmt: skip
-
-
-def test_a_reset_returns_the_numbers_of_removed_resources(script: Script, client: Client) -> None:
-    script.on("POST /local/reset", value({"instances": 2, "keys": 1, "faults": 0}))
-    assert client.reset() == {"instances": 2, "keys": 1, "faults": 0}
-
-
-def test_an_organization_is_signed_up_and_configured(script: Script, client: Client) -> None:
-    link = f"{script.root_url}/local/portal?session=s.x"
-    script.on("POST /v1/organization/signup", value({"api_key": "chd_org_x"}, 201))
-    script.on("PATCH /v1/organization", value({"model_providers": ["openai"]}))
-    script.on("POST /v1/subscription/portal", value({"url": link}))
-    script.on("POST /local/portal?session=s.x&tier=crab", moved("/local/portal?session=s.x"))
-    script.on("GET /local/portal?session=s.x", content(b"<p>", kind="text/html"))
-    script.on("GET /v1/subscription", value({"tier": "crab"}))
-    script.on("PATCH /v1/instances/i%201", value({"id": "i 1"}))
-    assert client.signup("kitchen") == {"api_key": "chd_org_x"}
-    assert client.set_model_keys({"openai": "offline"}) == {"model_providers": ["openai"]}
-    assert client.move("crab") == {"tier": "crab"}
-    assert client.configure("i 1", {"a": None}) == {"id": "i 1"}
-    assert [body for _, body in script.requests if body] == [
-        {"name": "kitchen"},
-        {"model_api_keys": {"openai": "offline"}},
-        {"openclaw_config": {"a": None}},
-    ]
-
-
-def moved(path: str) -> Answer:
-    def answer(request: BaseHTTPRequestHandler) -> None:
-        request.send_response(303)
-        request.send_header("Location", path)
-        request.end_headers()
-
-    return answer
