@@ -362,6 +362,15 @@ async def test_an_injected_status_has_the_message_of_a_real_error(
     assert (await http.get(f"/v1/keys/{key_id}")).status_code == 200
 
 
+async def test_a_502_of_stop_looks_like_an_absent_engine(http: Api) -> None:
+    instance = await http.world.created()
+    await set_fault(http, "stop")
+    answer = await http.post(f"/v1/instances/{instance.id}/stop")
+    assert answer.status_code == 502
+    assert answer.json()["detail"].startswith("The container engine does not answer")
+    assert (await http.world.now(instance)).status is InstanceStatus.RUNNING
+
+
 CONFIG = {"openclaw_config": {"gateway": {"port": 1}}}
 MISTAKES: list[tuple[str, str, str, dict[str, Any], int]] = [
     ("message", "POST", "/v1/instances/{running}/responses", {"json": {"model": "x"}}, 422),

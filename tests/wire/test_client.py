@@ -133,6 +133,19 @@ def test_each_method_makes_the_call_of_the_contract(script: Script, client: Clie
     ]
 
 
+def test_a_recording_is_taken_and_replayed(script: Script, client: Client) -> None:
+    path = "/local/instances/i/recording"
+    script.on(f"GET {path}", value({"entries": {"1": {}}}))
+    script.on(f"GET {path}?after=ex-1", value({"entries": {}}))
+    script.on(f"PUT {path}", value({"entries": {}, "is_replayed": True}))
+    script.on(f"DELETE {path}", content(b"", 204))
+    entries = client.recording("i")["entries"]
+    assert client.recording("i", after="ex-1") == {"entries": {}}
+    assert client.replay("i", entries)["is_replayed"]
+    assert script.requests[-1] == (f"PUT {path}", {"entries": {"1": {}}})
+    client.end_replay("i")
+
+
 @pytest.mark.parametrize(
     ("body", "text"),
     [
@@ -335,6 +348,16 @@ def test_the_environments_proxy_is_not_used_for_the_loopback(
             assert client.health() == {"status": "ok"}
     with Client("http://agents.invalid") as client, pytest.raises(ServerNotRunning):
         client.health()
+
+
+def test_text_files_are_read_and_written(script: Script) -> None:
+    path = "/v1/instances/i-1/files/content"
+    script.on(f"GET {path}?path=a", value({"path": "a", "content": "tide"}))
+    script.on(f"PUT {path}", content(b"", 204))
+    with Client(script.root_url, "k") as client:
+        assert client.read_file("i-1", "a") == "tide"
+        client.write_file("i-1", "a", "ebb")
+    assert script.requests[1][1] == {"path": "a", "content": "ebb"}
 
 
 def test_a_download_that_breaks_off_is_an_error(script: Script) -> None:

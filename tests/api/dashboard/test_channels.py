@@ -218,3 +218,15 @@ async def test_an_unavailable_agent_can_be_retried(visitor: Visitor) -> None:
         assert answer.status_code == 286, part
         assert "busy" in answer.text, part
         assert f'hx-get="/instances/{instance.id}/{part}"' in answer.text
+
+
+ACTIONS = ["channels/telegram/connect", "channels/telegram/pair", "channels/telegram/disconnect",
+"skills", "skills/one", "config", "config/check"]  # fmt: skip
+
+
+async def test_actions_on_a_stopped_instance_are_refused(visitor: Visitor) -> None:
+    instance = await visitor.http.world.placed(InstanceStatus.STOPPED)
+    for action in ACTIONS:
+        answer = await visitor.post(f"/instances/{instance.id}/{action}", {"name": "x"})
+        assert answer.status_code == 409, action
+        assert "Instance is stopped" in answer.text, action

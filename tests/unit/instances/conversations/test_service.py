@@ -7,13 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chowder_local.core.errors.agents import AnswerUnfit
+from chowder_local.core.errors.agents import AnswerUnfit, MessageRefused
+from chowder_local.core.errors.requests import (
+    ModelKeyMissing,
+    ModelUnknown,
+    ProviderReserved,
+)
+from chowder_local.core.errors.upstream import ProviderFailed
 from chowder_local.openclaw.session_keys import session_key
 from tests.scripted import gateway as scripted
 from tests.scripted.talking import (
     CLAUDE,
     IMAGE_REQUEST,
     REQUEST,
+    STREAM_REQUEST,
     respond,
     stream,
     streaming,
@@ -22,6 +29,7 @@ from tests.scripted.talking import (
 if TYPE_CHECKING:
     from starlette.types import Receive, Send
 
+    from chowder_local.core.errors import ChowderError
     from tests.scripted.gateway import ReceivedMessage
     from tests.scripted.world import World
 
@@ -73,6 +81,28 @@ async def test_a_comment_in_a_stream_is_passed_on(world: World) -> None:
 
 
 # Refusals
+
+
+@pytest.mark.parametrize(
+    ("asked", "failure"),
+    [
+        ({"model": "llama3"}, ModelUnknown),
+        ({"model": "gemini-2.0-flash"}, ModelKeyMissing),
+        ({"model": "cloud/model"}, ProviderReserved),
+        # Ollama does not run.
+        ({"model": "ollama/llama3.2"}, ProviderFailed),
+        ({"tools": [{"type": "mcp"}]}, MessageRefused),
+    ],
+)
+async def test_an_invalid_message_is_refused_before_the_gateway_is_called(
+    world: World, asked: dict[str, Any], failure: type[ChowderError]
+) -> None:
+    instance = await world.created()
+    with pytest.raises(failure):
+        await respond(world, instance, REQUEST | asked)
+    with pytest.raises(failure):
+        await stream(world, instance, STREAM_REQUEST | asked)
+    assert world.gateway.messages == []
 
 
 async def test_the_model_of_a_named_endpoint_is_registered_with_the_first_message(

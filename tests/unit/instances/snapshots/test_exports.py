@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tarfile
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +19,12 @@ from chowder_local.core.errors.requests import (
 )
 from chowder_local.core.errors.sandboxes import EngineUnavailable
 from chowder_local.instances.snapshots import exports
-from chowder_local.instances.snapshots.exports import MANIFEST
+from chowder_local.instances.snapshots.exports import MANIFEST, MAX_MANIFEST_BYTES, manifest_entry
 from chowder_local.openclaw.session_keys import session_key
 from chowder_local.openclaw.shortcuts.catalogue import EXPORTS
 from chowder_local.store.sessions import NamedSession
-from tests.scripted.homes import archive, contents, exported
+from tests.scripted.homes import archive, contents, exported, link
+from tests.scripted.refusals import refusal_of
 from tests.scripted.shortcuts import make_unfit
 from tests.scripted.world import World, open_world
 
@@ -187,6 +189,53 @@ async def test_an_imported_configuration_cannot_set_reserved_settings(world: Wor
     assert json.loads(told)["gateway"]["bind"] == "lan"
     with pytest.raises(ConfigRefused):
         await import_archive(world, exported(overrides=evil))
+
+
+def first_entry(name: str, content: bytes) -> bytes:
+    entry = tarfile.TarInfo(name)
+    entry.size = len(content)
+    return entry.tobuf() + content + bytes(-len(content) % 512)
+
+
+WRONG = {
+    "no archive": (b"PK\x03\x04" + bytes(2000), "not a plain tar"),
+    "nothing": (b"", "not a plain tar"),
+    "no manifest": (archive({NOTES: b""}, prefix=""), f"does not begin with {MANIFEST}"),
+    "another file": (first_entry("a.json", b"{}"), f"does not begin with {MANIFEST}"),
+    "an endless manifest": (
+        first_entry(MANIFEST, bytes(MAX_MANIFEST_BYTES + 1)),
+        f"does not begin with {MANIFEST}",
+    ),
+    "no JSON": (manifest_entry(b"{ a: 1 }"), "is not JSON"),
+    "too deep JSON": (manifest_entry(b"[" * 100_000), "is not JSON"),
+    "too much JSON": (manifest_entry(b"[" + b"0," * 1_000_000 + b"0]"), "more than 1000000 values"),
+    "another format": (exported(format="docker"), "does not describe an agent"),
+    "no version": (exported(version="1"), "does not describe an agent"),
+    "a later version": (exported(version=2), "version is 2, but this server supports 1"),
+    "another provider": (exported(model_provider="mine"), "model_provider"),
+    "an endless path": (exported(overrides={"a." * 100_000 + "a": 1}), "too many parts"),
+    "no name": (exported(name=""), "name"),
+    "a session without a zone": (
+        exported(sessions=[SESSION | {"created_at": "2026-05-04T03:02:01"}]),
+        "sessions.0.created_at",
+    ),
+    "a home that breaks off": (exported({NOTES: bytes(20_000)})[:-15_000], "truncated"),
+    "a link": (
+        manifest_entry(json.dumps({"format": "chowder-local agent", "version": 1}).encode())
+        + archive({}, link("l", "/etc/shadow"), prefix=""),
+        "leads out",
+    ),
+}
+
+
+async def test_an_invalid_archive_is_refused_and_leaves_nothing(world: World) -> None:
+    mismatches = {}
+    for what, (content, words) in WRONG.items():
+        told = await refusal_of(ArchiveRefused, import_archive(world, content))
+        left = (files_left(world), await world.snapshot_queries.ids(), world.engine.calls)
+        if words not in told or left != ([], set(), []):
+            mismatches[what] = told, left
+    assert not mismatches
 
 
 async def test_an_archive_over_the_limit_is_refused(world: World) -> None:
