@@ -7,17 +7,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.scripted.programs import done
-from tests.scripted.world import World, open_world
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    async with open_world(tmp_path) as world:
-        yield world
+    from tests.scripted.world import World
 
 
 @pytest.mark.parametrize("skills", [None, [], ["what"], [{}], [{"name": None, "missing": 1}]])

@@ -26,11 +26,11 @@ from chowder_local.store.sessions import NamedSession
 from tests.scripted.homes import archive, contents, exported, link
 from tests.scripted.refusals import refusal_of
 from tests.scripted.shortcuts import make_unfit
-from tests.scripted.world import World, open_world
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
+
+    from tests.scripted.world import World
 
 NOTES = ".openclaw/workspace/notes.md"
 SESSION = {
@@ -38,17 +38,6 @@ SESSION = {
     "created_at": "2026-05-04T03:02:01+00:00",
     "last_used_at": "2026-05-05T03:02:01+00:00",
 }
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    async with open_world(tmp_path) as world:
-        yield world
 
 
 async def agent(world: World) -> Instance:

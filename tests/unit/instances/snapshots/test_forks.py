@@ -49,11 +49,6 @@ ERROR, RUNNING = InstanceStatus.ERROR, InstanceStatus.RUNNING
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
     async with open_world(tmp_path) as world:
         world.programs.answers["sessions.delete"] = done()

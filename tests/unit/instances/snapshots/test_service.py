@@ -29,25 +29,12 @@ from chowder_local.openclaw.session_keys import session_key
 from tests.scripted import homes
 from tests.scripted.engine import Hold
 from tests.scripted.homes import archive, blank, contents
-from tests.scripted.world import World, open_world
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
+    from tests.scripted.world import World
 
 NOTES = ".openclaw/workspace/notes.md"
 RUNNING, PAUSED = SandboxState.RUNNING, SandboxState.PAUSED
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    async with open_world(tmp_path) as world:
-        yield world
 
 
 async def agent(world: World) -> Instance:

@@ -12,24 +12,11 @@ from chowder_local.core.errors.requests import InstanceStateWrong
 from chowder_local.core.errors.sandboxes import EngineUnavailable
 from chowder_local.core.errors.versions import InstanceInUse, VersionUnavailable
 from tests.scripted.homes import archive
-from tests.scripted.world import World, open_world
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
+    from tests.scripted.world import World
 
 NOTES = ".openclaw/workspace/notes.md"
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    async with open_world(tmp_path) as world:
-        yield world
 
 
 async def agent(world: World, version: str = "2026.9.5") -> Instance:
