@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode
 
 import pytest
 
-from tests.api.dashboard.conftest import Elements, assert_only_text
+from tests.api.dashboard.conftest import Elements
 from tests.api.test_skills import PAGER, WEATHER, entry, needing, set_clawhub, set_skills
 from tests.scripted.gateway import ok
 
@@ -67,19 +66,6 @@ async def test_a_skills_name_is_never_part_of_a_path(visitor: Visitor, path: str
         details = await visitor.get(link.replace("/one?", "/one/details?"))
         assert details.status_code == 200
         assert not Elements(details.text).all("script")
-
-
-async def test_no_text_of_a_skill_is_code(visitor: Visitor, path: str) -> None:
-    set_settings(visitor)
-    texts = dict.fromkeys(("description", "source", "filePath", "baseDir", "primaryEnv"), HOSTILE)
-    lists = {kind: [HOSTILE] for kind in ("env", "bins", "anyBins", "config", "os")}
-    evil = entry(HOSTILE, **texts, requirements=lists, missing=lists, eligible=False)
-    set_skills(visitor.http.world, evil | {"homepage": "javascript:alert(1)"})
-    query = urlencode({"name": HOSTILE})
-    for address in ("list", f"one?{query}", f"one/details?{query}"):
-        answer = await visitor.get(f"{path}/{address}")
-        assert answer.status_code == 200
-        assert_only_text(answer.text)
 
 
 async def test_a_skill_is_disabled_and_enabled(visitor: Visitor, path: str) -> None:
