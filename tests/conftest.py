@@ -1,4 +1,6 @@
-"""How workers of pytest-xdist share the tests: their number, what stays together, the order."""
+"""What tests of all folders use, and how workers of pytest-xdist share the tests: their number,
+what stays together, the order.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,12 @@ from xdist.scheduler import LoadScopeScheduling
 from tests import descriptors
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
     from xdist.remote import Producer
+
+    from tests.scripted.world import World
 
 MOST_WORKERS = 4
 WORKER_MEMORY_BYTES = 5 * 1024**3
@@ -60,3 +67,18 @@ def _how_early(item: pytest.Item) -> tuple[bool, bool, bool]:
         not item.get_closest_marker("long"),
         not item.get_closest_marker("docker"),
     )
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    """The services of a server on a scripted engine, of a test's own."""
+    # Most tests of real agents need none of what it imports.
+    from tests.scripted.world import open_world
+
+    async with open_world(tmp_path) as world:
+        yield world

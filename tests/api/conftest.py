@@ -21,7 +21,6 @@ from tests.scripted.world import World, open_world
 if TYPE_CHECKING:
     import re
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
     from starlette.applications import Starlette
     from starlette.types import ASGIApp
@@ -30,17 +29,6 @@ if TYPE_CHECKING:
 
 ALLOWED_ORIGIN = "https://app.example"
 ALLOWED_HOSTS = ["server.test", "chowder.internal"]
-
-
-@pytest.fixture(scope="session")
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    async with open_world(tmp_path) as world:
-        yield world
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chowder_local.api.access import Access
 from chowder_local.api.routes import OPERATIONS
 from chowder_local.core.domain import EngineMemory, InstanceId, Permission, Tier
 from chowder_local.core.fault_injection import FaultDraft, FaultKind
@@ -20,7 +19,6 @@ from tests.scripted.programs import done
 
 if TYPE_CHECKING:
     from chowder_local.api.operations import Operation
-    from chowder_local.core.domain import Instance
     from tests.api.conftest import Api
 
 ROUTES: tuple[Operation | Page, ...] = (*OPERATIONS, *LINKED_PAGES)
@@ -368,25 +366,6 @@ async def test_a_refusal_names_the_missing_permission(http: Api) -> None:
         assert (answer.status_code, answer.json()) == (403, {"detail": words})
     answer = await http.get("/v1/organization", key="chd_org_unknown")
     assert (answer.status_code, answer.json()) == (401, {"detail": "Invalid API key."})
-
-
-async def test_an_unknown_instance_is_a_404(shared: Api, agent: Instance) -> None:
-    names = await names_in_paths(shared, agent.id) | {"instance_id": "none"}
-    key = await scoped(shared, agent.id, *Permission, name="every")
-    result, expected = {}, {}
-    for operation in OPERATIONS:
-        if "{instance_id}" not in operation.path or operation.access is Access.ANYONE:
-            continue
-        path = filled(operation.path, names)
-        request = filled(REQUESTS.get(route(operation), {}), names)
-        answers = [
-            await shared.call(operation.method, path, key=each, **request)
-            for each in (shared.world.key, key)
-        ]
-        result[route(operation)] = [answer.status_code for answer in answers]
-        expected[route(operation)] = [404, 404 if operation.access.permission else 403]
-    assert result == expected
-    assert len(result) > 30
 
 
 async def test_a_scoped_key_lists_its_own_instances_only(http: Api) -> None:

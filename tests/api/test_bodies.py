@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chowder_local.api.access import Access
 from chowder_local.api.routes import OPERATIONS
 from chowder_local.core.untrusted_json import DEPTH_MAX
 from chowder_local.http import bodies
@@ -29,12 +28,9 @@ WITH_BODY = [each for each in OPERATIONS if isinstance(each.body, type) and each
 
 Call = tuple[str, str, dict[str, Any]]
 
-SIGNUP: Call = ("POST", "/v1/organization/signup", {"name": "Kitchen"})
 ORGANIZATION: Call = ("PATCH", "/v1/organization", {})
 CREATION: Call = ("POST", "/v1/instances", {"name": "Ada"})
-CHANGE: Call = ("PATCH", "/v1/instances/{id}", {})
 MESSAGE: Call = ("POST", "/v1/instances/{id}/responses", {"model": "gpt-4o", "input": "Hi"})
-KEY: Call = ("POST", "/v1/keys", {"name": "k", "instance_ids": ["x"], "permissions": ["read"]})
 CHECKOUT: Call = ("POST", "/v1/subscription/checkout", {"tier": "crab"})
 FILE: Call = ("PUT", "/v1/instances/{id}/files/content", {"path": "a.md", "content": ""})
 INSTALLATION: Call = ("POST", "/v1/instances/{id}/skills/install", {"slug": "weather"})
@@ -46,112 +42,42 @@ PAIRING: Call = ("POST", "/v1/instances/{id}/channels/telegram/pair", {"code": "
 REPLIES: Call = ("PUT", "/local/replies", {"replies": []})
 RECORDING: Call = ("PUT", "/local/instances/{id}/recording", {"entries": {}})
 ANSWERED = {"answered": {"status": 200, "text": ""}}
-AGENTS_REPLIES: Call = ("PUT", "/local/instances/{id}/replies", {"replies": []})
-SNAPSHOT: Call = ("POST", "/local/instances/{id}/snapshots", {})
-FORK: Call = ("POST", "/local/instances/{id}/fork", {"name": "Bea"})
-FORK_OF_SNAPSHOT: Call = ("POST", "/local/snapshots/{snapshot_id}/fork", {"name": "Bea"})
 UPGRADE: Call = ("POST", "/local/instances/{id}/upgrade", {"to": "2026.9.7"})
-RESTORATION: Call = ("POST", "/local/instances/{id}/restore", {"snapshot_id": "x"})
 EGRESS: Call = ("PATCH", "/local/instances/{id}", {"egress": "off"})
 FAULT: Call = ("POST", "/local/faults", {"kind": "message"})
 
 LONG = "x" * 129
 BREAKING: list[tuple[Call, dict[str, Any], list[Any], str]] = [
     (EGRESS, {"egress": "maybe"}, ["egress"], "enum"),
-    (EGRESS, {"hibernate": "maybe"}, ["hibernate"], "bool_type"),
-    (REPLIES, {"unmatched": "maybe"}, ["unmatched"], "literal_error"),
     (REPLIES, {"replies": "x"}, ["replies"], "list_type"),
     (REPLIES, {"rules": []}, ["rules"], "extra_forbidden"),
     (REPLIES, {"replies": [{"match": {}}]}, ["replies", 0, "reply"], "missing"),
-    (RECORDING, {"entries": []}, ["entries"], "dict_type"),
     (RECORDING, {"entries": {"1": ANSWERED}}, ["entries", "1", "asked"], "missing"),
-    (AGENTS_REPLIES, {"unmatched": None}, ["unmatched"], "literal_error"),
-    (FAULT, {"kind": "boredom"}, ["kind"], "enum"),
     (FAULT, {"status": 200}, ["status"], "greater_than_equal"),
     (FAULT, {"delay_s": 601}, ["delay_s"], "less_than_equal"),
-    (SNAPSHOT, {"name": ""}, ["name"], "string_too_short"),
-    (FORK, {"name": LONG}, ["name"], "string_too_long"),
-    (UPGRADE, {"to": None}, ["to"], "string_type"),
-    (FORK_OF_SNAPSHOT, {"name": None}, ["name"], "string_type"),
-    (RESTORATION, {"snapshot_id": 1}, ["snapshot_id"], "string_type"),
-    (SIGNUP, {"name": ""}, ["name"], "string_too_short"),
-    (SIGNUP, {"name": LONG}, ["name"], "string_too_long"),
-    (SIGNUP, {"name": 5}, ["name"], "string_type"),
-    (SIGNUP, {"name": None}, ["name"], "string_type"),
-    (ORGANIZATION, {"name": ""}, ["name"], "string_too_short"),
-    (ORGANIZATION, {"name": LONG}, ["name"], "string_too_long"),
     (ORGANIZATION, {"model_api_keys": {"mistral": "x"}}, ["model_api_keys"], "enum"),
     (ORGANIZATION, {"model_api_keys": {"openai": 5}}, ["model_api_keys"], "string_type"),
-    (ORGANIZATION, {"model_api_keys": ["x"]}, ["model_api_keys"], "dict_type"),
     (CREATION, {"name": ""}, ["name"], "string_too_short"),
     (CREATION, {"name": LONG}, ["name"], "string_too_long"),
     (CREATION, {"name": ["Ada"]}, ["name"], "string_type"),
-    (CREATION, {"model_provider": "mistral"}, ["model_provider"], "enum"),
-    (CREATION, {"sandbox_provider": 1}, ["sandbox_provider"], "string_type"),
-    (CREATION, {"openclaw_version": 5}, ["openclaw_version"], "string_type"),
-    (CREATION, {"openclaw_config": "x"}, ["openclaw_config"], "dict_type"),
     (CREATION, {"openclaw_config": [1]}, ["openclaw_config"], "dict_type"),
-    (CREATION, {"region": 1}, ["region"], "string_type"),
-    (CREATION, {"region": LONG}, ["region"], "string_too_long"),
-    (CREATION, {"sandbox_provider": LONG}, ["sandbox_provider"], "string_too_long"),
     (CREATION, {"openclaw_version": "latest"}, ["openclaw_version"], "string_pattern_mismatch"),
-    (CHANGE, {"name": ""}, ["name"], "string_too_short"),
-    (CHANGE, {"name": LONG}, ["name"], "string_too_long"),
-    (CHANGE, {"openclaw_config": 1}, ["openclaw_config"], "dict_type"),
-    (MESSAGE, {"model": ""}, ["model"], "string_too_short"),
     (MESSAGE, {"model": "x" * 257}, ["model"], "string_too_long"),
-    (MESSAGE, {"model": "gpt 4"}, ["model"], "string_pattern_mismatch"),
     (MESSAGE, {"model": "gpt\r\nx: y"}, ["model"], "string_pattern_mismatch"),
-    (MESSAGE, {"model": None}, ["model"], "string_type"),
-    (MESSAGE, {"input": 5}, ["input"], "string_type"),
-    (MESSAGE, {"input": None}, ["input"], "string_type"),
     (MESSAGE, {"input": ["Hi"]}, ["input"], "dict_type"),
-    (MESSAGE, {"input": ""}, ["input"], "blank"),
     (MESSAGE, {"input": " \n"}, ["input"], "blank"),
     (MESSAGE, {"input": []}, ["input"], "blank"),
     (MESSAGE, {"input": [{"role": "user", "content": " "}]}, ["input"], "blank"),
-    (MESSAGE, {"stream": "maybe"}, ["stream"], "bool_type"),
-    (KEY, {"name": LONG}, ["name"], "string_too_long"),
-    (KEY, {"instance_ids": []}, ["instance_ids"], "too_short"),
-    (KEY, {"instance_ids": ["x"] * 1001}, ["instance_ids"], "too_long"),
-    (KEY, {"instance_ids": [5]}, ["instance_ids", 0], "string_type"),
-    (KEY, {"permissions": []}, ["permissions"], "too_short"),
-    (KEY, {"permissions": ["read", "everything"]}, ["permissions", 1], "enum"),
-    (KEY, {"expires_at": "tomorrow"}, ["expires_at"], "datetime_from_date_parsing"),
     (CHECKOUT, {"tier": "whale"}, ["tier"], "literal_error"),
     (FILE, {"path": "x" * 4097}, ["path"], "string_too_long"),
-    (FILE, {"path": 5}, ["path"], "string_type"),
-    (FILE, {"content": None}, ["content"], "string_type"),
     (INSTALLATION, {"slug": "../weather"}, ["slug"], "string_pattern_mismatch"),
-    (INSTALLATION, {"slug": "x" * 257}, ["slug"], "string_too_long"),
     (INSTALLATION, {"env": {"A B": "x"}}, ["env"], "string_pattern_mismatch"),
-    (INSTALLATION, {"env": {"A": 5}}, ["env"], "string_type"),
     (SKILL, {"enabled": "maybe"}, ["enabled"], "bool_type"),
-    (SKILL, {"apiKey": 5}, ["apiKey"], "string_type"),
     (SKILL, {"env": {"A": "x\x00"}}, ["env"], "string_pattern_mismatch"),
-    (SKILL, {"config": "x"}, ["config"], "dict_type"),
-    (CONNECTING, {"config": "x"}, ["config"], "dict_type"),
     (CONNECTING, {"config": {}}, ["config", "token"], "missing"),
-    (PAIRING, {"code": ""}, ["code"], "string_pattern_mismatch"),
-    (PAIRING, {"code": "x" * 65}, ["code"], "string_too_long"),
     (PAIRING, {"code": "--help"}, ["code"], "string_pattern_mismatch"),
 ]
-MISSING = [
-    (SIGNUP, "name"),
-    (CREATION, "name"),
-    (MESSAGE, "model"),
-    (MESSAGE, "input"),
-    (KEY, "name"),
-    (KEY, "instance_ids"),
-    (KEY, "permissions"),
-    (CHECKOUT, "tier"),
-    (FILE, "path"),
-    (FILE, "content"),
-    (INSTALLATION, "slug"),
-    (CONNECTING, "config"),
-    (PAIRING, "code"),
-    (FAULT, "kind"),
-]
+MISSING = [(CREATION, "name"), (MESSAGE, "input"), (FILE, "content"), (FAULT, "kind")]
 
 
 def address_of(operation: Operation) -> str:
@@ -245,10 +171,6 @@ async def test_a_422_does_not_repeat_the_input(shared: Api) -> None:
     assert "sk-secret" not in answer.text
 
 
-def described(operation: Operation) -> str:
-    return f"{operation.method} {operation.path}"
-
-
 NO_JSON_OBJECTS = [
     (b"", "missing"),
     (b"{", "json_invalid"),
@@ -265,18 +187,12 @@ NO_JSON_OBJECTS = [
 ]
 
 
-async def test_every_operation_refuses_a_body_that_is_not_a_json_object(
-    shared: Api, agent: Instance
-) -> None:
-    wrong = {}
-    for operation in WITH_BODY:
-        path = address_of(operation).replace("{id}", agent.id)
-        for body, kind in NO_JSON_OBJECTS:
-            answer = await shared.call(operation.method, path, content=body)
-            result = [(each["type"], each["loc"][0]) for each in problems(answer)]
-            if result != [(kind, "body")]:
-                wrong[described(operation), body[:20]] = result
-    assert wrong == {}
+async def test_a_body_that_is_not_a_json_object_is_refused(shared: Api) -> None:
+    found = []
+    for body, _ in NO_JSON_OBJECTS:
+        answer = await shared.post("/v1/instances", content=body)
+        found += [(each["type"], *each["loc"][:1]) for each in problems(answer)]
+    assert found == [(kind, "body") for _, kind in NO_JSON_OBJECTS]
 
 
 async def test_an_escaped_surrogate_pair_is_decoded(shared: Api) -> None:
@@ -353,26 +269,14 @@ async def test_any_text_is_a_valid_name_and_is_returned_unchanged(shared: Api, n
 
 
 NO_IDS = ["no-uuid", "no-such", "%00", "%ff", "🦞", "x" * 5000, "a%0Ab", "'"]
-OF_INSTANCES = [
-    each for each in OPERATIONS if "{instance_id}" in each.path and each.access is not Access.ANYONE
-]
 
 
-async def test_every_operation_answers_404_for_an_unknown_instance(shared: Api) -> None:
-    body = {"name": "Bea", "model": "gpt-4o", "input": "Hi"}
-    wrong = {}
-    for operation in OF_INSTANCES:
-        for instance_id in NO_IDS:
-            path = address_of(operation).replace("{id}", instance_id)
-            answer = await shared.call(operation.method, path, json=body)
-            if (answer.status_code, answer.json()["detail"]) != (404, "Instance not found."):
-                wrong[described(operation), instance_id[:20]] = answer.text
-        # With an escaped slash it may match another route, or none.
-        path = address_of(operation).replace("{id}", "..%2F..")
-        answer = await shared.call(operation.method, path, json=body)
-        if answer.status_code != 404:
-            wrong[described(operation), "..%2F.."] = answer.text
-    assert wrong == {}
+async def test_what_can_be_no_instances_id_is_not_found(shared: Api) -> None:
+    for wrong in NO_IDS:
+        answer = await shared.get(f"/v1/instances/{wrong}/status")
+        assert (answer.status_code, answer.json()["detail"]) == (404, "Instance not found."), wrong
+    # With an escaped slash it may match another route, or none.
+    assert (await shared.get("/v1/instances/..%2F../status")).status_code == 404
 
 
 async def test_unknown_members_are_ignored(shared: Api) -> None:
@@ -394,16 +298,10 @@ async def test_a_body_up_to_the_limit_is_accepted(shared: Api) -> None:
     assert (await shared.post("/v1/organization/signup", content=body)).status_code == 201
 
 
-async def test_every_operation_refuses_a_body_over_the_limit(shared: Api, agent: Instance) -> None:
-    body = sized(MAX_BODY_BYTES + 1)
+async def test_a_body_over_the_limit_is_refused(shared: Api) -> None:
+    answer = await shared.post("/v1/organization/signup", content=sized(MAX_BODY_BYTES + 1))
     refused = (413, f"The request body is larger than {MAX_BODY_BYTES} bytes.")
-    wrong = {}
-    for operation in WITH_BODY:
-        path = address_of(operation).replace("{id}", agent.id)
-        answer = await shared.call(operation.method, path, content=body)
-        if (answer.status_code, answer.json()["detail"]) != refused:
-            wrong[described(operation)] = answer.text
-    assert wrong == {}
+    assert (answer.status_code, answer.json()["detail"]) == refused
 
 
 @pytest.mark.parametrize(
@@ -467,14 +365,6 @@ async def test_a_body_without_a_length_is_not_read_beyond_the_limit(shared: Api)
     answer = await shared.post("/v1/organization/signup", content=forever())
     assert answer.status_code == 413
     assert sent <= MAX_BODY_BYTES * 2
-
-
-def test_every_operation_with_a_body_is_in_the_table() -> None:
-    tried = {json.dumps([method, path]) for method, path, _ in
-             [call for call, *_ in BREAKING]}  # fmt: skip
-    known = {json.dumps([each.method, address_of(each)])
-             for each in WITH_BODY if "session" not in each.path}  # fmt: skip
-    assert tried == known
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ import pytest
 
 from chowder_local.api.routes import OPERATIONS
 from chowder_local.core.domain import InstanceStatus, Permission
-from chowder_local.core.errors.upstream import ProviderFailed
 from chowder_local.core.events import EventType
 from tests.api.test_access import scoped
 from tests.scripted.serving import eventually
@@ -143,14 +142,6 @@ async def test_the_number_of_faults_is_limited(http: Api) -> None:
     assert "DELETE /local/faults" in answer.json()["detail"]
 
 
-async def test_a_fault_is_injected_into_one_call(http: Api) -> None:
-    instance_id = await running(http)
-    await set_fault(http, "message")
-    assert [(await send_message(http, instance_id)).status_code for _ in range(2)] == [502, 200]
-    # The agent got only one message.
-    assert len(http.world.gateway.messages) == 1
-
-
 async def test_a_fault_is_injected_into_as_many_calls_as_set(http: Api) -> None:
     instance_id = await running(http)
     await set_fault(http, "message", times=2)
@@ -215,14 +206,6 @@ async def test_a_create_fault_looks_like_the_instance_limit(http: Api) -> None:
     assert real.json() == {"detail": "Instance limit reached (1/1). Upgrade your subscription."}
 
 
-async def test_a_409_of_a_message_looks_like_a_stopped_instance(http: Api) -> None:
-    instance = await http.world.created()
-    await set_fault(http, "message", status=409)
-    faked = await send_message(http, instance.id)
-    await http.world.lifecycle.stop(http.world.organization_id, instance.id)
-    assert without_id(faked) == without_id(await send_message(http, instance.id))
-
-
 @pytest.mark.parametrize(("kind", "before"), [("start", "stopped"), ("stop", "running")])
 async def test_a_409_of_start_or_stop_looks_like_the_wrong_status(
     http: Api, kind: str, before: str
@@ -246,15 +229,6 @@ async def test_a_502_of_a_message_looks_like_an_unreachable_gateway(http: Api) -
     assert without_id(faked) == without_id(await send_message(http, instance.id))
     expected = {"error": "Gateway unavailable – the sandbox does not answer"}
     assert faked.json()["detail"] == expected
-
-
-async def test_a_429_of_a_message_looks_like_a_providers_rate_limit(http: Api) -> None:
-    instance = await http.world.created()
-    await set_fault(http, "message", status=429, retry_after_s=7, detail="Slow down.")
-    faked = await send_message(http, instance.id)
-    assert faked.headers["Retry-After"] == "7"
-    limited = ProviderFailed("anthropic", 429, "Slow down.", "7")
-    assert (faked.status_code, faked.json()["detail"]) == (429, {"error": str(limited)})
 
 
 DETAILS: list[tuple[int, Any]] = [

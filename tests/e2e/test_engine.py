@@ -11,18 +11,14 @@ import pytest
 from chowder_local.instances.lifecycle.reconciler import DEATHS_ALLOWED
 from tests.e2e.containers import (
     container_of,
-    containers,
     inside,
     names_of_sandboxes,
     open_network,
 )
 from tests.e2e.quick_agents import (
-    FIRST,
-    HELD,
     degraded,
     health,
     is_well,
-    let_go,
     made,
     remembers,
 )
@@ -33,7 +29,6 @@ if TYPE_CHECKING:
 
     import docker
     import httpx
-    from docker.models.containers import Container
 
     from tests.e2e.api import Api
     from tests.e2e.engine_door import EngineDoor
@@ -180,84 +175,6 @@ def test_an_engine_that_is_gone_and_comes_back_with_everything_ended(
 
 
 @pytest.mark.slow
-def test_an_agent_whose_boot_the_engine_ends_boots_again(
-    api: Api, server: ServerProcess, engine: docker.DockerClient
-) -> None:
-    instance_id = api.created("held", openclaw_config=HELD)
-    let_go(api, server, engine, instance_id)
-    api.say(instance_id, FIRST)
-    first = container_of(engine, api, instance_id)
-    assert inside(first, "rm /data/go")[0] == 0
-    first.kill()
-
-    def booting() -> Container | None:
-        found = containers(engine, server.store_id)
-        return next(
-            (each for each in found if each.id != first.id and each.status == "running"), None
-        )
-
-    # As an engine does that restarts.
-    eventually(booting, "it boots again").kill()
-    let_go(api, server, engine, instance_id)
-    remembers(api, instance_id)
-
-
-@pytest.mark.slow
-def test_all_that_ended_with_the_machine_is_there_again(
-    api: Api, server: ServerProcess, engine: docker.DockerClient, running: str, stopped: str
-) -> None:
-    server.kill()
-    for name in names_of_sandboxes(engine, server.store_id):
-        engine.containers.get(name).kill()
-    server.up()
-    remembers(api, running)
-    assert api.status(stopped) == "stopped"
-    api.start(stopped)
-    remembers(api, stopped)
-
-
-@pytest.mark.slow
-def test_an_image_that_was_removed_is_missed_with_its_cure(
-    api: Api,
-    server: ServerProcess,
-    engine: docker.DockerClient,
-    image: str,
-    running: str,
-    stopped: str,
-) -> None:
-    kept = engine.images.get(image)
-    # Another name keeps it from being removed in earnest.
-    assert kept.tag(f"{image}-kept")
-    engine.images.remove(image)
-    try:
-        cure = f"The sandbox image {image} is not there. Get it with: docker pull {image}"
-        report = degraded(server)
-        assert report["engine"]["error"] == cure
-        assert report["engine"]["reachable"]
-        config = {"openclaw_config": {"agents.defaults.thinkingDefault": "off"}}
-        for more in ({}, config):
-            assert comes_to(api, api.created("formless", **more)) == ("error", cure)
-        container_of(engine, api, stopped).remove(force=True)
-        answer = api.post(f"instances/{stopped}/start")
-        assert (answer.status_code, answer.json()["detail"]) == (502, cure)
-        container_of(engine, api, running).remove(force=True)
-
-        def is_waiting() -> bool:
-            row = api.get(f"instances/{running}").json()
-            return (row["status"], row["error_message"]) == ("provisioning", cure)
-
-        eventually(is_waiting, "it waits for the image, and says so")
-        assert cure in doctor(server)[1]
-    finally:
-        assert kept.tag(image)
-        engine.images.remove(f"{image}-kept")
-    remembers(api, running)
-    api.start(stopped)
-    remembers(api, stopped)
-    is_well(server)
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("is_removed", [True, False])
 def test_a_network_that_is_gone_is_made_again_and_leads_to_the_relay(
     api: Api, server: ServerProcess, engine: docker.DockerClient, running: str, is_removed: bool
@@ -273,20 +190,3 @@ def test_a_network_that_is_gone_is_made_again_and_leads_to_the_relay(
     relay_url = health(server)["relay"]["url"]
     script = f"node -e \"fetch('{relay_url}/nothing').then(({{status}}) => console.log(status))\""
     assert inside(container_of(engine, api, running), script) == (0, "404\n")
-
-
-@pytest.mark.slow
-def test_an_agent_that_runs_out_of_memory_again_and_again_is_given_up_with_words(
-    api: Api, running: str
-) -> None:
-    for _ in range(DEATHS_ALLOWED):
-        answer = api.message(running, "Now eat memory.")
-        assert answer.status_code == 502
-        assert set(answer.json()["detail"]) == {"error"}
-        remembers(api, running)
-    assert api.message(running, "Now eat memory.").status_code == 502
-    status, error = comes_to(api, running)
-    assert status == "error"
-    assert "ran out of memory (its limit is " in error
-    assert " MB; raise CHOWDER_MEMORY_LIMIT_MB) and has died" in error
-    assert "Its files are kept" in error

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.e2e.plugin_runs import PYTEST, RUN_TIMEOUT_S, begun, environment, run
+from tests.e2e.plugin_runs import run
 from tests.e2e.quick_agents import open_quick_server
 
 if TYPE_CHECKING:
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
 
     import docker
 
-    from chowder_local.diagnostics.checks import Finding
     from tests.e2e.dashboards import Served
     from tests.e2e.serving import ServerProcess
     from tests.e2e.stand_in import StandIn
@@ -55,22 +53,6 @@ UNMATCHED = """
 def test_unmatched(chowder_common_instance, chowder_replies):
     chowder_replies.add("Sunny.", text="weather")
     assert chowder_common_instance.say("ask your model: the wether?") == "Sunny."
-"""
-KILLED = """
-def test_that_waits(chowder_instance):
-    print("started", flush=True)
-    input()
-
-def test_that_begins(chowder_organization):
-    pass
-"""
-WAITING = """
-import sys
-
-def test_that_its_server_lives_as_long_as_it(chowder_server):
-    print("started", flush=True)
-    assert sys.stdin.readline() == "go on\\n"
-    assert chowder_server.is_healthy()
 """
 
 
@@ -181,63 +163,6 @@ def test_a_message_without_a_rule_fails_the_test_with_that_and_not_with_what_fol
     assert '>       assert chowder_common_instance.say("ask your model' in done.stdout
     assert "AssertionError" not in done.stdout
     assert "ApiRefused" not in done.stdout
-
-
-def test_what_a_killed_run_leaves_is_named_with_its_cure_and_ended_by_the_next_run(
-    served: Served, tmp_path: Path
-) -> None:
-    (tmp_path / "test_mine.py").write_text(KILLED)
-    # The findings of a scripted server are of this folder.
-    env = environment(tmp_path, None) | {
-        "CHOWDER_BASE_URL": f"{served.root_url}/v1", "CHOWDER_KEY": served.world.key,
-        "CHOWDER_DATA_DIR": str(served.world.settings.data_dir),
-    }  # fmt: skip
-    with subprocess.Popen(
-        [*PYTEST, "-s", "-k", "waits"], cwd=tmp_path, env=env, text=True,
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-    ) as killed:  # fmt: skip
-        assert started(killed)
-        assert "test runs" not in [each.subject for each in findings(served)]
-        killed.kill()
-    (found,) = [each for each in findings(served) if each.subject == "test runs"]
-    assert f"pytest (process {killed.pid}, " in found.words
-    assert "Remove them with 'reset --abandoned'" in str(found.cure)
-    running = served.call(served.world.instances.running)
-    assert len(running) == 1
-    again = subprocess.run(
-        [*PYTEST, "-k", "begins"], cwd=tmp_path, env=env, capture_output=True, text=True,
-        check=False, timeout=RUN_TIMEOUT_S,
-    )  # fmt: skip
-    assert "1 passed" in again.stdout, again.stdout + again.stderr
-    assert served.call(served.world.instances.running) == {}
-    assert "test runs" not in [each.subject for each in findings(served)]
-
-
-def findings(served: Served) -> list[Finding]:
-    """What the dashboard's Health has."""
-    _, found = served.call(served.world.server_diagnosis.report)
-    return list(found)
-
-
-@pytest.mark.docker
-@pytest.mark.slow
-def test_of_two_runs_in_one_project_the_last_ends_the_server(tmp_path: Path) -> None:
-    (tmp_path / "test_mine.py").write_text(WAITING)
-    with begun(tmp_path) as first, begun(tmp_path) as second:
-        for each in (first, second):
-            assert started(each)
-        said, _ = first.communicate("go on\n", timeout=RUN_TIMEOUT_S)
-        assert "1 passed" in said
-        (place,) = tmp_path.glob(".pytest_cache/d/chowder-local/server")
-        said, _ = second.communicate("go on\n", timeout=RUN_TIMEOUT_S)
-        assert "1 passed" in said
-    assert not place.exists()
-
-
-def started(process: subprocess.Popen[str]) -> bool:
-    """Whether its test has its server; waits until it is so, or the run is over."""
-    assert process.stdout is not None
-    return any(line.endswith("started\n") for line in process.stdout)
 
 
 def test_a_run_that_has_nothing_to_do_with_agents_is_left_alone(tmp_path: Path) -> None:

@@ -45,59 +45,6 @@ def neighbour(quick_ids: list[str]) -> str:
     return quick_ids[1]
 
 
-def gateway_of(api: Api, server: ServerProcess, instance_id: str) -> dict[str, str]:
-    root = server.base_url.removesuffix("/v1")
-    found: dict[str, str] = api.get(f"{root}/local/instances/{instance_id}/gateway").json()
-    return found
-
-
-def test_a_sandbox_has_no_rights_and_bounds_on_all_it_uses(
-    api: Api, engine: docker.DockerClient, agent: str
-) -> None:
-    attributes = container_of(engine, api, agent).attrs
-    host = attributes["HostConfig"]
-    assert attributes["Config"]["User"] == "1000:1000"
-    assert host["CapDrop"] == ["ALL"]
-    assert not host["CapAdd"]
-    assert host["SecurityOpt"] == ["no-new-privileges"]
-    assert host["ReadonlyRootfs"] is True
-    assert host["Privileged"] is False
-    assert host["Memory"] == host["MemorySwap"] == 768 * 1024 * 1024
-    assert host["NanoCpus"] == 2_000_000_000
-    assert host["PidsLimit"] == 512
-    assert host["RestartPolicy"]["Name"] == "no"
-    assert host["LogConfig"] == {
-        "Type": "json-file",
-        "Config": {"max-file": "3", "max-size": "10m"},
-    }
-    assert {each["Name"]: each["Hard"] for each in host["Ulimits"]} == {"nofile": 16384, "core": 0}
-    # Nothing of the host's is shared, but the kernel.
-    assert (host["PidMode"], host["IpcMode"], host["UTSMode"]) == ("", "private", "")
-    assert not host["Devices"]
-
-
-def test_a_sandbox_bears_our_labels_has_its_own_volume_and_is_published_on_the_loopback(
-    api: Api, server: ServerProcess, engine: docker.DockerClient, agent: str
-) -> None:
-    attributes = container_of(engine, api, agent).attrs
-    sandbox_id = api.get(f"instances/{agent}").json()["sandbox_id"]
-    labels = {
-        "dev.chowder-local.store": server.store_id,
-        "dev.chowder-local.sandbox": sandbox_id,
-    }
-    assert labels.items() <= attributes["Config"]["Labels"].items()
-    (mount,) = attributes["Mounts"]
-    assert (mount["Type"], mount["Name"], mount["Destination"]) == ("volume", sandbox_id, "/data")
-    assert engine.volumes.get(sandbox_id).attrs["Labels"] == labels
-    assert list(attributes["NetworkSettings"]["Networks"]) == [f"chowder-{server.store_id}"]
-    published = [
-        binding["HostIp"]
-        for bindings in attributes["NetworkSettings"]["Ports"].values()
-        for binding in bindings or ()
-    ]
-    assert published == ["127.0.0.1"]
-
-
 def test_its_processes_have_no_capabilities_and_cannot_write_the_root(
     api: Api, engine: docker.DockerClient, agent: str
 ) -> None:
@@ -229,10 +176,3 @@ def test_a_sandbox_reaches_the_relay_with_its_token_only_and_not_the_api(
     host = urlsplit(base_url).hostname
     code, _ = inside(container, f"{REACH} http://{host}:{server.port}/local/ready")
     assert code != 0
-
-
-def test_two_agents_have_different_gateway_tokens(
-    api: Api, server: ServerProcess, agent: str, neighbour: str
-) -> None:
-    tokens = {gateway_of(api, server, each)["token"] for each in (agent, neighbour)}
-    assert len(tokens) == 2

@@ -18,7 +18,7 @@ import httpx
 import pytest
 from docker.errors import APIError
 
-from chowder_local.core.domain import HOST_HOSTNAME, RELAY_HOSTNAME
+from chowder_local.core.domain import RELAY_HOSTNAME
 from chowder_local.core.settings import Settings
 from chowder_local.engine.image_recipe import expected_tag
 from chowder_local.engine.server_container import build_server, server_tag
@@ -53,7 +53,6 @@ SETTINGS = {
     "CHOWDER_SNAPSHOT_INTERVAL_S": "20",
 }
 NEXT_IMAGE = "chowder-local/server:next"
-ADDRESS = f"getent hosts {HOST_HOSTNAME} | cut -d' ' -f1"
 PROBE = """
 import socket, sys
 try:
@@ -188,25 +187,6 @@ def test_its_sandbox_is_as_confined_as_on_one_machine(deployed: Deployed, first:
     assert _inside(container, "cp /bin/true /tmp/ran && /tmp/ran") == (0, "")
 
 
-def test_without_egress_it_reaches_the_relay_only(deployed: Deployed, first: str) -> None:
-    api, manager = deployed.api, deployed.swarm.manager
-    # No other test changes the egress, so it is still on.
-    node, container = deployed.sandbox(first)
-    bridge = node.engine.networks.get("bridge").attrs["IPAM"]["Config"][0]["Gateway"]
-    assert _inside(container, ADDRESS) == (0, f"{bridge}\n")
-    changed = api.patch(
-        f"http://{manager.address}:2469/local/instances/{first}", json={"egress": "off"}
-    )
-    assert changed.is_success, changed.text
-    api.until(first, "running")
-    assert "Hello." in api.say(first, "Hello.")
-    _, container = deployed.sandbox(first)
-    for address in (manager.address, "10.213.77.254"):
-        assert _inside(container, f"python3 -c '{PROBE}' {address} 2469")[0]
-    assert _inside(container, f"python3 -c '{PROBE}' {RELAY_HOSTNAME} 2470") == (0, "")
-    assert _inside(container, ADDRESS)[1] == ""
-
-
 def test_an_update_of_the_server_and_of_its_workers_loses_nothing(
     deployed: Deployed, first: str
 ) -> None:
@@ -283,30 +263,6 @@ def test_an_agent_of_a_machine_that_is_cut_off_comes_back_elsewhere_and_is_not_d
     eventually(lambda: not node.engine.volumes.list(filters=filters), "its files are gone", 120)
     assert not node.engine.containers.list(all=True, filters=filters)
     assert "Do you remember?" in api.say(doomed, "What did I ask last?")
-
-
-def test_a_drained_machine_gives_its_agents_to_others(deployed: Deployed, doomed: str) -> None:
-    api, (node, _) = deployed.api, deployed.sandbox(doomed)
-    api.say(doomed, "Pack your things.")
-    with deployed.swarm.drained(node):
-        eventually(lambda: deployed.places(doomed) - {node}, "it is elsewhere", 180)
-        eventually(lambda: _says(api, doomed, "Where are you?"), "the agent answers again", 180)
-        assert "Where are you?" in api.say(doomed, "Do you remember?")
-        assert node not in deployed.places(doomed)
-        eventually(lambda: not node.container_of(WORKER), "its worker has left")
-        assert not node.engine.volumes.list(filters={"label": SANDBOX})
-
-
-def test_a_deleted_one_leaves_nothing_on_any_machine(deployed: Deployed) -> None:
-    deleted = deployed.created("deleted")
-    sandbox_id = deployed.api.get(f"instances/{deleted}").json()["sandbox_id"]
-    assert deployed.api.delete(f"instances/{deleted}").status_code == 204
-    filters: Filters = {"label": f"{SANDBOX}={sandbox_id}"}
-    services = deployed.swarm.manager.engine.services
-    eventually(lambda: not services.list(filters=dict(filters)), "no service")
-    for node in deployed.swarm.nodes:
-        left = node.engine.containers.list(all=True, filters=filters)
-        assert (left, node.engine.volumes.list(filters=filters)) == ([], []), node.name
 
 
 def _inside(container: Container, script: str) -> tuple[int, str]:

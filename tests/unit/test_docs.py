@@ -27,7 +27,6 @@ ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "examples/README.md"])
 SHELLS = {"sh", "bash", "shell"}
 UNCHECKED = {"text", "http"}
-README_LINES = 180
 
 
 class Block(NamedTuple):
@@ -55,10 +54,6 @@ BLOCKS = list(_blocks())
 
 def of_language(*languages: str) -> list[Block]:
     return [each for each in BLOCKS if each.language in languages]
-
-
-def test_readme_is_short() -> None:
-    assert len((ROOT / "README.md").read_text().splitlines()) <= README_LINES
 
 
 def test_a_relative_link_leads_to_a_file() -> None:

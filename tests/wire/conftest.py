@@ -44,11 +44,6 @@ RELAY_TOKEN = "sandbox-1.relay-token"
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def serve() -> Callable[[ASGIApp], AbstractAsyncContextManager[str]]:
     """Serves an application on a free port of the loopback; gives its URL."""
     return serving.serve

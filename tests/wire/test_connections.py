@@ -162,11 +162,6 @@ async def serving(protocol: type[Connection]) -> AsyncIterator[Server]:
         yield server
 
 
-@pytest.fixture(scope="module")
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.fixture(scope="module", params=[Hasty, HastySandbox])
 async def _hasty_server(request: pytest.FixtureRequest) -> AsyncIterator[Server]:
     """A server with short timeouts, which it checks at each of uvicorn's ticks."""

@@ -18,13 +18,13 @@ from chowder_local.relay.scripts.rules import ReplyScript
 from chowder_local.upstream import sse
 from tests.api.conftest import app_of
 from tests.scripted.serving import eventually, loopback_client, serve
-from tests.scripted.world import World, open_world
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
     import httpx
+
+    from tests.scripted.world import World
 
 
 DEADLINE_S = 20.0
@@ -52,12 +52,6 @@ class Page:
             while words not in (data := (await self.next()).data or ""):
                 pass
         return data
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    async with open_world(tmp_path) as world:
-        yield world
 
 
 @pytest.fixture

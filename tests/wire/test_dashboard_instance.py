@@ -14,22 +14,15 @@ from chowder_local.core.events import EventType
 from chowder_local.dashboard.logs import KEPT
 from tests.api.conftest import app_of
 from tests.scripted.serving import eventually, loopback_client, serve
-from tests.scripted.world import World, open_world
 from tests.wire.test_dashboard import DEADLINE_S, Page
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
     import httpx
 
     from chowder_local.core.domain import Instance
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    async with open_world(tmp_path) as world:
-        yield world
+    from tests.scripted.world import World
 
 
 @pytest.fixture

@@ -12,14 +12,14 @@ from chowder_local.app.server import State, api
 from chowder_local.core.domain import OrganizationId
 from chowder_local.http.listener import bound_socket, listening, with_state
 from tests.scripted.serving import eventually, loopback_client
-from tests.scripted.world import World, open_world
 
 if TYPE_CHECKING:
     import logging
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
     from starlette.applications import Starlette
+
+    from tests.scripted.world import World
 
 ASKED: dict[str, Any] = {"model": "claude-sonnet-4-20250514", "input": "Hi", "stream": True}
 
@@ -41,12 +41,6 @@ async def serving(world: World) -> AsyncIterator[httpx.AsyncClient]:
             loopback_client(base_url=url, headers=headers, trust_env=False) as client,
         ):
             yield client
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    async with open_world(tmp_path) as world:
-        yield world
 
 
 @pytest.fixture

@@ -145,28 +145,6 @@ async def test_the_key_offline_selects_the_offline_model(
     assert relay.usage[0][0].is_billed is False
 
 
-async def test_a_refusal_is_remembered_with_its_status_and_words(
-    serve: Serve, open_relay: OpenRelay, http: httpx.AsyncClient
-) -> None:
-    refusing = Upstream(answer(404, {"error": {"message": "model 'a' not found"}}))
-    async with serve(refusing) as url, open_relay("", NOWHERE, endpoints=lab(url)) as relay:
-        found = await http.post(f"{relay.url}/other/chat/completions", json=ASKED)
-    assert found.status_code == 400
-    failure = relay.failures.find(error_message(found.content))
-    assert isinstance(failure, ProviderFailed)
-    assert (failure.provider, failure.status, failure.reason) == ("lab", 404, "model 'a' not found")
-
-
-async def test_an_overflow_is_told_so_that_openclaw_shortens_the_prompt(
-    serve: Serve, open_relay: OpenRelay, http: httpx.AsyncClient
-) -> None:
-    words = "request (9000 tokens) exceeds the available context size (8192 tokens)"
-    refusing = Upstream(answer(400, {"error": {"message": words}}))
-    async with serve(refusing) as url, open_relay("", NOWHERE, endpoints=lab(url)) as relay:
-        found = await http.post(f"{relay.url}/other/chat/completions", json=ASKED)
-    assert words in error_message(found.content)
-
-
 async def test_a_provider_that_does_not_run_is_told_with_its_url_and_the_cure(
     open_relay: OpenRelay, http: httpx.AsyncClient
 ) -> None:

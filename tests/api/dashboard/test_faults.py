@@ -89,13 +89,3 @@ async def test_an_invalid_fault_is_refused(visitor: Visitor) -> None:
         assert (await visitor.post("/faults", form)).status_code == 422, form
     answer = await visitor.post("/faults", {"kind": "message", "instance_id": "another"})
     assert answer.status_code == 404
-
-
-async def test_an_organization_sees_its_own_only(visitor: Visitor) -> None:
-    await visitor.post("/faults", {"kind": "message"})
-    (fault_id,) = listed((await visitor.get("/faults")).text)
-    await visitor.sign_in(await visitor.http.other_key())
-    assert listed((await visitor.get("/faults")).text) == []
-    assert (await visitor.post(f"/faults/{fault_id}/remove")).status_code == 404
-    await visitor.post("/faults/clear")
-    assert len(visitor.http.world.faults.of_organization(visitor.http.world.organization_id)) == 1

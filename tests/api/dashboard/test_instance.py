@@ -7,7 +7,6 @@ import json
 import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode
 
 import pytest
 
@@ -16,7 +15,7 @@ from chowder_local.dashboard.conversation import SHOWN_MAX_CHARS
 from chowder_local.openclaw.session_keys import MAIN_KEY, session_key
 from chowder_local.openclaw.transcripts.reader import TEXT_MAX
 from chowder_local.store.usage import Counts, UsageKey
-from tests.api.dashboard.conftest import Elements, assert_only_text
+from tests.api.dashboard.conftest import Elements
 from tests.scripted import gateway as scripted
 from tests.scripted.programs import done
 from tests.scripted.serving import eventually
@@ -99,26 +98,6 @@ async def test_a_conversation_in_the_list_says_its_messages_and_age(visitor: Vis
     assert re.search(r"10 messages, <time [^>]*>\d+ d</time> ago", html)
 
 
-async def test_no_name_of_a_conversation_or_tool_is_code(visitor: Visitor) -> None:
-    agent, world = await visitor.http.world.created(), visitor.http.world
-    key = session_key(HOSTILE)
-    await world.sessions.remember(agent.id, HOSTILE, key, world.clock.now)
-    call = {"type": "tool_call", "id": HOSTILE, "name": HOSTILE, "arguments": {HOSTILE: HOSTILE}}
-    spoken = message("user", HOSTILE) | {"error": HOSTILE, "model": HOSTILE, "name": HOSTILE}
-    called = message("assistant", HOSTILE, 2) | {"parts": [call], "error": HOSTILE}
-    result = message("tool", HOSTILE, 3) | {"call_id": HOSTILE, "name": HOSTILE, "is_error": True}
-    set_transcript(visitor, spoken, called, result)
-    kept = [{"key": each, "channel": HOSTILE} for each in (key, HOSTILE)]
-    world.programs.answers["list"] = done(sessions=kept)
-    for each in (key, HOSTILE):
-        query = urlencode({"key": each})
-        for address in ("", "/conversation"):
-            answer = await visitor.get(f"/instances/{agent.id}{address}?{query}")
-            assert answer.status_code == 200
-            assert_only_text(answer.text)
-            assert address == "" or answer.text.count("alert(1)") > 5
-
-
 async def test_an_answer_is_streamed_in_pieces_and_then_rendered(visitor: Visitor) -> None:
     agent = await visitor.http.world.created()
     answer = await visitor.get(await send_message(visitor, agent, "Hello!"))
@@ -194,14 +173,6 @@ async def test_a_failed_answer_is_streamed_as_an_error(visitor: Visitor) -> None
     body = (await visitor.get(await send_message(visitor, agent, "Hello!"))).text
     names = [name for name, _ in events(body)]
     assert names == ["failed", "done"]
-
-
-async def test_another_organization_cannot_open_the_stream(visitor: Visitor) -> None:
-    agent = await visitor.http.world.created()
-    address = await send_message(visitor, agent, "Hello!")
-    await visitor.sign_in(await visitor.http.other_key())
-    assert (await visitor.get(address)).status_code == 404
-    assert not visitor.http.world.gateway.messages
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from chowder_local.core.domain import Instance, InstanceStatus, ModelProvider
-from chowder_local.core.errors.sandboxes import EngineUnavailable
 from tests.api.dashboard.conftest import Elements
 
 if TYPE_CHECKING:
@@ -90,14 +89,6 @@ async def test_a_conflict_is_explained_in_the_page(visitor: Visitor) -> None:
     assert "stopped" in answer.text
 
 
-async def test_the_tiers_limit_is_reported(visitor: Visitor) -> None:
-    for number in range(10):
-        await visitor.http.world.placed(InstanceStatus.STOPPED, number)
-    answer = await visitor.post("/instances")
-    assert answer.status_code == 402
-    assert "No more instances on this tier." in answer.text
-
-
 async def test_an_invalid_form_names_the_field(visitor: Visitor) -> None:
     agent = await visitor.http.world.created()
     for path, form, field in (
@@ -116,11 +107,3 @@ async def test_a_form_is_limited_in_bytes_and_fields(visitor: Visitor) -> None:
     assert too_long.status_code == 413
     too_many = await visitor.post("/instances", {f"f{number}": "x" for number in range(60)})
     assert too_many.status_code == 422
-
-
-async def test_an_unavailable_engine_is_reported_with_the_remedy(visitor: Visitor) -> None:
-    agent = await visitor.http.world.created()
-    visitor.http.world.engine.failing["pause"] = EngineUnavailable("Start Docker, please.")
-    answer = await visitor.post(f"/instances/{agent.id}/stop")
-    assert answer.status_code == 502
-    assert "Start Docker, please." in answer.text

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode
 
 import pytest
 
-from tests.api.dashboard.conftest import Elements, assert_only_text
+from tests.api.dashboard.conftest import Elements
 from tests.api.test_skills import PAGER, WEATHER, entry, needing, set_clawhub, set_skills
-from tests.scripted.gateway import ok, refused
-from tests.scripted.programs import REACH
+from tests.scripted.gateway import ok
 
 if TYPE_CHECKING:
     from tests.api.dashboard.conftest import Visitor
@@ -68,19 +66,6 @@ async def test_a_skills_name_is_never_part_of_a_path(visitor: Visitor, path: str
         details = await visitor.get(link.replace("/one?", "/one/details?"))
         assert details.status_code == 200
         assert not Elements(details.text).all("script")
-
-
-async def test_no_text_of_a_skill_is_code(visitor: Visitor, path: str) -> None:
-    set_settings(visitor)
-    texts = dict.fromkeys(("description", "source", "filePath", "baseDir", "primaryEnv"), HOSTILE)
-    lists = {kind: [HOSTILE] for kind in ("env", "bins", "anyBins", "config", "os")}
-    evil = entry(HOSTILE, **texts, requirements=lists, missing=lists, eligible=False)
-    set_skills(visitor.http.world, evil | {"homepage": "javascript:alert(1)"})
-    query = urlencode({"name": HOSTILE})
-    for address in ("list", f"one?{query}", f"one/details?{query}"):
-        answer = await visitor.get(f"{path}/{address}")
-        assert answer.status_code == 200
-        assert_only_text(answer.text)
 
 
 async def test_a_skill_is_disabled_and_enabled(visitor: Visitor, path: str) -> None:
@@ -158,35 +143,9 @@ async def test_an_invalid_form_changes_no_skill(visitor: Visitor, path: str) -> 
         assert changes(visitor) == [], fields
 
 
-async def test_an_unknown_skill_is_reported(visitor: Visitor, path: str) -> None:
-    set_skills(visitor.http.world, WEATHER)
-    details = await visitor.get(f"{path}/one/details?name=nobody")
-    assert "Skill not found." in details.text
-    answer = await visitor.post(f"{path}/one", {"name": "nobody", "enabled": "false"})
-    assert answer.status_code == 404
-
-
 async def test_a_skill_is_installed_from_clawhub(visitor: Visitor, path: str) -> None:
     set_clawhub(visitor.http.world, "weather", [WEATHER])
     answer = await visitor.post(path, {"slug": "weather"})
     assert answer.status_code == 200, answer.text
     assert "Installed weather@1.0.0." in answer.text
     assert "About weather." in answer.text
-
-
-async def test_an_unreachable_clawhub_is_reported(visitor: Visitor, path: str) -> None:
-    error = {"url": "https://clawhub.ai", "error": "getaddrinfo ENOTFOUND clawhub.ai"}
-    visitor.http.world.programs.answers[REACH] = error
-    answer = await visitor.post(path, {"slug": "weather"})
-    assert answer.status_code == 502
-    assert "<strong>ClawHub is unavailable.</strong>" in answer.text
-    assert "Nothing was installed." in answer.text
-    assert (await visitor.post(path, {"slug": "no such name"})).status_code == 422
-
-
-async def test_openclaws_refusal_is_shown_verbatim(visitor: Visitor, path: str) -> None:
-    set_skills(visitor.http.world, NEEDY)
-    visitor.http.world.gateway.rpc_answers["config.patch"] = refused("invalid config: no")
-    answer = await visitor.post(f"{path}/one", {"name": "pager", "config": "{}"})
-    assert answer.status_code == 400
-    assert "invalid config: no" in answer.text

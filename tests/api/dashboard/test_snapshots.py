@@ -104,18 +104,6 @@ async def test_a_snapshot_is_deleted(visitor: Visitor) -> None:
         assert (await visitor.post(at(agent, snapshot, action))).status_code == 404
 
 
-async def test_snapshots_of_other_organizations_are_not_found(visitor: Visitor) -> None:
-    world = visitor.http.world
-    theirs = await world.snapshots.take(await world.created(), "theirs")
-    details, key = await world.organizations.signup("Others")
-    mine = await world.placed(InstanceStatus.STOPPED, organization_id=details.organization.id)
-    await visitor.sign_in(key)
-    for action in ("restore", "fork", "delete"):
-        assert (await visitor.get(at(mine, theirs, action))).status_code == 404
-        assert (await visitor.post(at(mine, theirs, action), {"name": "x"})).status_code == 404
-    assert await world.snapshots.of_organization(world.organization_id) == [theirs]
-
-
 async def test_a_provisioning_instance_cannot_be_copied(visitor: Visitor) -> None:
     agent = await visitor.http.world.placed(InstanceStatus.PROVISIONING)
     answer = await visitor.post(at(agent), {"name": "x"})

@@ -17,11 +17,6 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def get_weather(city: str) -> str:
     """The weather in a city."""
     return f"18 °C in {city}"

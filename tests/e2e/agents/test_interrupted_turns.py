@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from http.client import HTTPConnection
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 
-from tests.e2e.api import BOOT_TIMEOUT_S, CLAUDE, responses_path
-from tests.e2e.containers import names_of_sandboxes
 from tests.e2e.stand_in import Slow
-from tests.e2e.waiting import eventually
 
 if TYPE_CHECKING:
-    import docker
-
     from tests.e2e.api import Api
     from tests.e2e.serving import ServerProcess
     from tests.e2e.stand_in import StandIn
@@ -68,27 +61,6 @@ def test_a_client_that_leaves_a_stream_ends_the_run(
     assert keyed.say(patient, "Never mind.")
 
 
-def test_a_client_that_leaves_before_a_whole_answer_ends_the_run(
-    keyed: Api, server: ServerProcess, patient: str, stand_in: StandIn
-) -> None:
-    slow = Slow()
-    body = json.dumps({"model": CLAUDE, "input": "Tell me a long story."})
-    headers = {
-        "Authorization": keyed.headers["Authorization"],
-        "Content-Type": "application/json",
-    }
-    with (
-        stand_in.behaving(slow),
-        closing(HTTPConnection("127.0.0.1", server.port)) as connection,
-    ):
-        path = f"/v1/{responses_path(patient)}"
-        connection.request("POST", path, body=body, headers=headers)
-        assert slow.begun.wait(BEGIN_TIMEOUT_S)
-        connection.close()
-        assert slow.left.wait(LEAVE_TIMEOUT_S)
-    assert keyed.say(patient, "Never mind.")
-
-
 def test_a_stop_waits_for_the_turn_that_is_running(
     keyed: Api, patient: str, stand_in: StandIn
 ) -> None:
@@ -116,28 +88,3 @@ def test_a_turn_that_is_too_long_for_a_stop_goes_on_after_the_start(
         slow.go_on()
         assert sending.result() == Slow.WORDS
     assert keyed.say(patient, "Thanks.")
-
-
-def test_a_boot_that_fails_says_why_in_openclaws_words_and_can_be_deleted(
-    api: Api, server: ServerProcess, engine: docker.DockerClient
-) -> None:
-    before = names_of_sandboxes(engine, server.store_id)
-    # No schema tells this one; OpenClaw finds it out on its way up.
-    instance_id = api.created("misconfigured", openclaw_config={"hooks.enabled": True})
-
-    def failed() -> dict[str, Any] | None:
-        instance: dict[str, Any] = api.get(f"instances/{instance_id}").json()
-        return None if instance["status"] == "provisioning" else instance
-
-    instance = eventually(failed, "the boot has failed", BOOT_TIMEOUT_S)
-    assert instance["status"] == "error"
-    assert "hooks.enabled requires hooks.token" in instance["error_message"]
-    # It does not set about repairing itself with a model that somebody pays for.
-    root = str(api.base_url).removesuffix("/v1/")
-    assert "riage" not in api.get(f"{root}/local/instances/{instance_id}/logs").text
-    assert instance["gateway_url"] is None
-    for move in ("stop", "start"):
-        assert api.post(f"instances/{instance_id}/{move}").status_code == 409
-    assert api.message(instance_id, "Hello?").status_code == 409
-    assert api.delete(f"instances/{instance_id}").status_code == 204
-    assert names_of_sandboxes(engine, server.store_id) == before

@@ -142,26 +142,6 @@ def test_an_image_that_a_tool_gave_back_reaches_the_model(
     assert PIXEL in stand_in.requests[0]
 
 
-@pytest.mark.parametrize(
-    ("part", "words"),
-    [
-        ({"type": "input_image", "image_url": "http://127.0.0.1:1/a.png"}, "private addresses"),
-        ({"type": "input_image", "image_url": "data:image/svg+xml;base64,AAAA"}, "image/svg+xml"),
-        ({"type": "input_image", "file_id": "file-1"}, "file ids are not kept"),
-        ({"type": "input_file", "file_id": "file-1"}, "file ids are not kept"),
-        ({"type": "input_audio", "input_audio": {"data": "", "format": "mp3"}}, "input_audio"),
-    ],
-)
-def test_what_no_agent_could_look_at_is_refused_with_words(
-    api: Api, instance: str, part: dict[str, Any], words: str
-) -> None:
-    items = [{"role": "user", "content": [part]}]
-    body = {"model": MODELS["openai"], "input": items}
-    answer = api.post(responses_path(instance, "media"), json=body)
-    assert answer.status_code == 400
-    assert words in answer.json()["detail"]
-
-
 # Items
 
 
@@ -200,12 +180,6 @@ def test_every_member_of_a_request_is_taken_and_told(api: Api, instance: str) ->
     }  # fmt: skip
     answer = sent(api, instance, **told, **untold)
     assert {key: answer[key] for key in told} == told
-
-
-def test_an_id_of_another_conversation_leads_nowhere(api: Api, instance: str) -> None:
-    secret = sent(api, instance, "theirs", input="The word is xyzzy.")
-    answer = sent(api, instance, input="And?", previous_response_id=secret["id"])
-    assert text_of(answer) == '[offline] Turn 1. You said: "And?"'
 
 
 # Functions
@@ -331,45 +305,4 @@ def test_a_clients_function_comes_before_a_structured_answer(agent: OpenAI) -> N
     assert answer.output_parsed is not None
 
 
-def test_a_model_that_answers_in_words_has_refused(keyed: Api, instance: str) -> None:
-    schema = {"type": "json_schema", "name": "place", "schema": PARAMETERS}
-    body = {"model": MODELS["openai"], "input": "Hi", "text": {"format": schema}}
-    answer = keyed.post(responses_path(instance, "choices"), json=body)
-    (message,) = answer.json()["output"]
-    assert message["content"] == [{"type": "refusal", "refusal": "Mock response from gpt-4o."}]
-
-
-def test_a_model_that_finds_no_answer_that_fits_has_refused(agent: OpenAI) -> None:
-    # The offline model knows nothing of patterns.
-    schema = {**PARAMETERS, "properties": {"city": {"type": "string", "pattern": "^[0-9]+$"}}}
-    form: Any = {"type": "json_schema", "name": "place", "schema": schema}
-    answer = agent.responses.create(model=MODELS["openai"], input="Hi", text={"format": form})
-    (message,) = answer.output
-    assert message.type == "message"
-    (part,) = message.content
-    assert part.type == "refusal"
-    assert "Validation failed" in part.refusal
-
-
 # What is not available
-
-
-@pytest.mark.parametrize(
-    ("members", "words"),
-    [
-        ({"background": True}, "stream it instead"),
-        ({"conversation": "conv_1"}, "/session/"),
-        ({"prompt": {"id": "pmpt_1"}}, "send the prompt's text"),
-        ({"tools": [{"type": "file_search", "vector_store_ids": ["v"]}]}, "'file_search'"),
-        ({"tools": [{"type": "mcp", "server_label": "m"}]}, "'mcp'"),
-        ({"tool_choice": "required"}, "not among the tools"),
-        ({"text": {"format": {"type": "json_schema", "name": "n", "schema": {}}}}, "its root"),
-    ],
-)
-def test_what_cannot_be_honoured_is_refused_with_words(
-    api: Api, instance: str, members: dict[str, Any], words: str
-) -> None:
-    body = {"model": MODELS["openai"], "input": "Hi"} | members
-    answer = api.post(responses_path(instance, "refused"), json=body)
-    assert answer.status_code == 400, answer.text
-    assert words in answer.json()["detail"]

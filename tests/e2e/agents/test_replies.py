@@ -88,34 +88,3 @@ def test_a_name_is_the_clients_function_or_else_the_agents_tool_by_any_of_its_na
     unknown = api.message(instance, "Hi", session=session)
     assert unknown.status_code == 400
     assert "calls 'lookup', which neither" in unknown.json()["error"]["message"]
-
-
-@pytest.mark.slow
-def test_a_rule_may_be_about_a_session_and_a_turn(
-    api: Api, instance: str, path: str, session: str
-) -> None:
-    scripted(
-        api,
-        path,
-        {"match": {"session": session, "turn": 2}, "reply": "The second."},
-        {"match": {"session": session}, "reply": "Another."},
-        {"reply": "Elsewhere."},
-    )
-    heard = [api.say(instance, "Hi", session=session) for _ in range(3)]
-    assert heard == ["Another.", "The second.", "Another."]
-    assert api.say(instance, "Hi", session=f"{session}-else") == "Elsewhere."
-
-
-def test_what_comes_before_a_pause_is_there_before_it_is_over(
-    api: Api, instance: str, path: str, session: str
-) -> None:
-    scripted(api, path, {"reply": {"chunks": ["Once upon", {"wait_s": 600}, " a time."]}})
-    body = {"model": "gpt-4o", "input": "Tell me a story.", "stream": True}
-    url = f"instances/{instance}/session/{session}/responses"
-    with api.stream("POST", url, json=body) as answer:
-        lines = answer.iter_lines()
-        first = next(line for line in lines if '"response.output_text.delta"' in line)
-    assert json.loads(first.partition("data: ")[2])["delta"] == "Once upon"
-    # Who leaves ends the agent's turn, and with it the pause.
-    scripted(api, path, {"reply": "The end."})
-    assert api.say(instance, "And then?", session=session) == "The end."

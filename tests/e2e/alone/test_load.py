@@ -10,8 +10,6 @@ import random
 import sqlite3
 import subprocess
 import sys
-from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,8 +18,8 @@ import pytest
 
 from chowder_local.core.secrets import SecretBox
 from tests.e2e import pressure
-from tests.e2e.api import CLAUDE, Api, responses_path
-from tests.e2e.containers import names_of_sandboxes, open_network
+from tests.e2e.api import Api, responses_path
+from tests.e2e.containers import open_network
 from tests.e2e.pressure import Address, Tally
 from tests.e2e.serving import ServerProcess
 from tests.e2e.waiting import eventually
@@ -41,7 +39,6 @@ LOAD_S = float(os.environ.get("CHOWDER_TEST_LOAD_S", "6"))
 """Longer shows more; ten minutes is what it was judged by."""
 IS_LONG = LOAD_S >= 60
 THROWN = 5000 if IS_LONG else 500
-CREATES = 200 if IS_LONG else 12
 PLACES = 5
 STREAMS = 64
 AT_ONCE = 32
@@ -198,44 +195,6 @@ def test_streams_with_clients_that_stall_vanish_and_flood_starve_nobody_and_leav
     assert failures_counted(loaded) == []
 
 
-def test_a_body_may_be_as_long_as_the_limit_and_not_a_byte_longer(
-    loaded: ServerProcess, agent: str, address: Address
-) -> None:
-    pid = pid_of(loaded)
-    before = pressure.taken(pid)
-
-    def message(length: int) -> bytes:
-        empty = len(json.dumps({"model": CLAUDE, "input": ""}))
-        return json.dumps({"model": CLAUDE, "input": "x" * (length - empty)}).encode()
-
-    def chunks(body: bytes) -> Iterator[bytes]:
-        for start in range(0, len(body), 65_536):
-            yield body[start : start + 65_536]
-
-    fits, over = message(MAX_BODY_BYTES), message(MAX_BODY_BYTES + 1)
-    path, kind = responses_path(agent), {"Content-Type": "application/json"}
-    with Api(loaded.base_url, loaded.key) as api:
-        for _ in range(8):
-            assert api.post(path, content=fits, headers=kind).status_code == 200
-            assert api.post(path, content=chunks(fits), headers=kind).status_code == 200
-            for body in (over, chunks(over)):
-                told = api.post(path, content=body, headers=kind)
-                assert (told.status_code, "larger than" in told.text) == (413, True)
-        many = b"[" + b"[]," * (MAX_BODY_BYTES // 3 - 2) + b"1]"
-        for _ in range(4):
-            told = api.post("organization/signup", content=many, headers=kind)
-            assert told.status_code == 422
-            assert "values" in told.text
-    # Who says more than he sends, or sends more than he said, is nobody's business but his.
-    for length in ("Content-Length: 99999999999", "Transfer-Encoding: chunked"):
-        request = address.head("POST", f"/v1/{path}", length) + b"{}"
-        assert asyncio.run(pressure.throw(address, request, Tally())) < 500
-    after = pressure.taken(pid)
-    log.info("bodies: before %s, after %s", before, after)
-    assert after["rss_mb"] <= before["rss_mb"] + 2 * GROWTH_MB
-    assert failures_counted(loaded) == []
-
-
 def relay_of(server: ServerProcess, engine: docker.DockerClient, agent: str) -> Address:
     """The relay, called as that agent would."""
     with closing(sqlite3.connect(server.data_dir / "chowder.db")) as file:
@@ -285,62 +244,3 @@ def test_garbage_is_refused_and_breaks_nothing(
     assert worst == {}
     assert len(tally.statuses) > 3
     assert pressure.taken(pid)["rss_mb"] <= before["rss_mb"] + GROWTH_MB
-
-
-def create_too_many(loaded: ServerProcess, agent: str) -> None:
-    """Makes more agents than there is room for beside that one, and deletes them again."""
-    queued: set[str] = set()
-    with Api(loaded.base_url, loaded.key) as api, ThreadPoolExecutor(8) as threads:
-        made = list(threads.map(lambda n: api.created(f"one of many {n}"), range(CREATES)))
-
-        def settled(instance_id: str) -> dict[str, Any] | None:
-            status = api.get(f"instances/{instance_id}/status")
-            if "X-Queue-Position" in status.headers:
-                queued.add(instance_id)
-            if status.json()["status"] == "provisioning":
-                return None
-            shown: dict[str, Any] = api.get(f"instances/{instance_id}").json()
-            return shown
-
-        def until_settled(instance_id: str) -> dict[str, Any]:
-            return eventually(lambda: settled(instance_id), f"{instance_id} is settled", 300)
-
-        told = list(threads.map(until_settled, made))
-        statuses = Counter(each["status"] for each in told)
-        log.info(
-            "creates: %s, queued %d, %s",
-            dict(statuses),
-            len(queued),
-            pressure.taken(pid_of(loaded)),
-        )
-        # One place is the loaded agent's.
-        assert statuses == {"running": PLACES - 1, "error": CREATES - PLACES + 1}
-        words = {each["error_message"] for each in told if each["status"] == "error"}
-        log.info("told: %s", words)
-        assert all("memory" in each for each in words), words
-        ended = list(threads.map(lambda i: api.delete(f"instances/{i}").status_code, made))
-        assert set(ended) == {204}
-        assert [each["id"] for each in api.get("instances").json()] == [agent]
-
-
-def test_creates_beyond_what_the_machine_holds_are_told_so_and_leave_nothing(
-    loaded: ServerProcess, agent: str, engine: docker.DockerClient
-) -> None:
-    pid = pid_of(loaded)
-    sandboxes = names_of_sandboxes(engine, loaded.store_id)
-    # What a server keeps open, to its database and to the engine, is open then.
-    create_too_many(loaded, agent)
-    before = pressure.taken(pid)
-    create_too_many(loaded, agent)
-    eventually(
-        lambda: names_of_sandboxes(engine, loaded.store_id) == sandboxes,
-        "nothing of them is left on the engine",
-        STILL_TIMEOUT_S,
-    )
-    eventually(
-        lambda: pressure.taken(pid)["descriptors"] <= before["descriptors"] + 16,
-        "all connections are gone",
-        STILL_TIMEOUT_S,
-    )
-    assert pressure.taken(pid)["rss_mb"] <= before["rss_mb"] + GROWTH_MB
-    assert failures_counted(loaded) == []

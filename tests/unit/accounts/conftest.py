@@ -51,11 +51,6 @@ class Accounts:
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 async def accounts(tmp_path: Path) -> AsyncIterator[Accounts]:
     box = SecretBox.load(tmp_path / "secret.key")
     path = empty_database(tmp_path)

@@ -11,19 +11,11 @@ from chowder_local.accounts.cost_report import BilledModel, CostReports
 from chowder_local.core.domain import InstanceId, ModelProvider
 from chowder_local.relay.prices import Prices
 from chowder_local.store.usage import Counts, Span, UsageKey
-from tests.scripted.world import World, open_world
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
+    from tests.scripted.world import World
 
 MILLION = Counts(calls=1, input_tokens=1_000_000)
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    async with open_world(tmp_path) as world:
-        yield world
 
 
 def usage_key(instance_id: InstanceId, model: str, *, is_billed: bool = True) -> UsageKey:

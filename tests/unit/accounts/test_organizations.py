@@ -24,6 +24,12 @@ async def test_an_empty_model_key_at_signup_is_ignored(accounts: Any) -> None:
     assert details.organization.model_providers == ()
 
 
+async def test_changing_the_name_keeps_the_rest(accounts: Any) -> None:
+    details, _ = await accounts.organizations.signup("Kitchen", model_keys={OPENAI: "sk-o"})
+    changed = await accounts.organizations.change(details.organization.id, name="Harbour")
+    assert changed.organization.model_providers == (OPENAI,)
+
+
 async def test_an_unknown_organization_is_not_found(accounts: Any) -> None:
     unknown = OrganizationId("unknown")
     with pytest.raises(OrganizationNotFound):

@@ -27,15 +27,6 @@ async def events_after(events: Events, last_id: str | None = None) -> list[Event
         return await events_of(follower)
 
 
-async def test_a_follower_gets_events_from_now_on() -> None:
-    events = Events()
-    publish(events)
-    with events.follow(OURS) as follower:
-        publish(events, 2)
-        events.close()
-        assert [each.number for each in await events_of(follower)] == [2, 3]
-
-
 async def test_an_event_wakes_a_waiting_follower() -> None:
     events = Events()
     with events.follow(OURS) as follower:
@@ -43,16 +34,6 @@ async def test_an_event_wakes_a_waiting_follower() -> None:
         for number in (1, 2):
             publish(events)
             assert [each.number for each in await anext(batches)] == [number]
-
-
-async def test_an_organization_gets_its_own_events_and_those_of_all() -> None:
-    events = Events()
-    with events.follow(OURS) as follower:
-        publish(events, organization_id=OTHERS)
-        publish(events, organization_id=OURS)
-        publish(events, organization_id=None)
-        events.close()
-        assert [each.organization_id for each in await events_of(follower)] == [OURS, None]
 
 
 async def test_events_of_others_do_not_change_the_time_of_keepalives() -> None:
@@ -64,12 +45,6 @@ async def test_events_of_others_do_not_change_the_time_of_keepalives() -> None:
         assert await anext(batches) == []
         publish(events)
         assert len(await anext(batches)) == 1
-
-
-async def test_a_follower_that_resumes_gets_the_events_that_it_missed() -> None:
-    events = Events()
-    publish(events, 5)
-    assert [each.number for each in await events_after(events, events.id_of(3))] == [4, 5]
 
 
 async def test_a_follower_that_resumes_after_the_last_event_gets_nothing() -> None:
@@ -120,18 +95,6 @@ async def test_an_id_of_a_future_event_gets_the_next_events() -> None:
         publish(events)
         events.close()
         assert [each.number for each in await events_of(follower)] == [2]
-
-
-async def test_a_follower_that_reads_too_slowly_is_dropped() -> None:
-    events = Events(capacity=3)
-    with events.follow(OURS) as slow, events.follow(OURS) as quick:
-        batches = quick.batches()
-        for _ in range(4):
-            publish(events)
-            await anext(batches)
-        assert slow.is_outrun.is_set()
-        assert not quick.is_outrun.is_set()
-        assert await events_of(slow) == []
 
 
 async def test_the_number_of_kept_events_is_limited() -> None:

@@ -43,18 +43,6 @@ def used_metrics() -> Metrics:
     return metrics
 
 
-def test_a_request_is_counted_by_route_and_class_of_status() -> None:
-    metrics = used_metrics()
-    metrics.request("GET", "/v1/keys", 204, 0.02)
-    metrics.request("GET", "/v1/keys", 404, 0.2)
-    labels = {"method": "GET", "route": "/v1/keys"}
-    assert value(metrics, "chowder_requests_total", status="2xx", **labels) == 2
-    assert value(metrics, "chowder_requests_total", status="4xx", **labels) == 1
-    assert value(metrics, "chowder_request_duration_seconds_count", **labels) == 3
-    bucket = "chowder_request_duration_seconds_bucket"
-    assert value(metrics, bucket, le="0.025", **labels) == 2
-
-
 def test_machines_of_a_swarm_are_counted_with_their_sandboxes() -> None:
     assert value(Metrics(), "chowder_node_sandboxes", node="node1") == 7
     assert value(Metrics(), "chowder_nodes_linked") == 1

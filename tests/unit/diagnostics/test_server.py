@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pytest
-
 from chowder_local.core.domain import EngineNode
 from chowder_local.core.errors.sandboxes import EngineUnavailable, ImageMissing
 from chowder_local.core.settings import Settings
 from chowder_local.diagnostics.checks import Finding, Level, ServerDiagnosis
 from chowder_local.engine.connection import EngineAddress
 from chowder_local.engine.engine_facts import EngineFacts
-from tests.scripted.world import World, open_world
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
+
+    from tests.scripted.world import World
 
 FACTS = EngineFacts(
     address=EngineAddress("unix:///x.sock", "a test"),
@@ -29,12 +27,6 @@ FACTS = EngineFacts(
     has_memory_limit=True,
     has_pids_limit=True,
 )
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    async with open_world(tmp_path) as world:
-        yield world
 
 
 async def findings_of(

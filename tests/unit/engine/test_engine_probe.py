@@ -13,11 +13,6 @@ from chowder_local.engine.threads import EngineProbe
 DEADLINE_S = 10.0
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class Engine:
     """Answers or fails once `may_answer` is set."""
 

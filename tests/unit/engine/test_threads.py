@@ -14,11 +14,6 @@ from tests.scripted.serving import eventually
 DEADLINE_S = 10.0
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class Blocking:
     """Calls that block until `may_end` is set, and counts of them."""
 

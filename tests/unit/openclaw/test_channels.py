@@ -10,19 +10,11 @@ from chowder_local.openclaw.channel_table import CHANNELS
 from chowder_local.openclaw.channels import ChannelState, Connection, ConnectionStatus
 from tests.scripted.gateway import ok, refused
 from tests.scripted.serving import eventually
-from tests.scripted.world import World, open_world
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
+    from tests.scripted.world import World
 
 QR = "data:image/png;base64,iVBORw0KGgo="
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    async with open_world(tmp_path) as world:
-        yield world
 
 
 def state(*issues: dict[str, Any], **account: Any) -> ChannelState:

@@ -11,17 +11,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from chowder_local.core import logs
-from chowder_local.core.domain import SandboxId, SandboxState
+from chowder_local.core.domain import SandboxId
 from chowder_local.core.errors.agents import (
     ConfigNotApplied,
     ConfigRefused,
     GatewayUnavailable,
     MessageTooLarge,
-    RpcRefused,
 )
 from chowder_local.core.tasks import KeyedLocks
 from chowder_local.openclaw.gateway import MAX_MESSAGE_BYTES, PATCH_ATTEMPTS, Gateway, open_gateways
-from tests.scripted.gateway import SandboxGateways, ScriptedGateway, ok, refused
+from tests.scripted.gateway import ScriptedGateway, ok, refused
 from tests.scripted.serving import eventually, serve
 
 if TYPE_CHECKING:
@@ -65,14 +64,6 @@ async def test_a_gateway_that_is_not_there_is_not_started() -> None:
         assert not await Gateway(forwarder, "http://127.0.0.1:9", "gw-token").is_started()
 
 
-async def test_a_control_call_sends_the_token_and_returns_the_payload() -> None:
-    gateways = SandboxGateways(ScriptedGateway(), lambda _: "gw-token")
-    async with gateways.serving(), open_gateways() as forwarder:
-        url = gateways.follow(SandboxId("chowder-1"), SandboxState.RUNNING)
-        gateway = Gateway(forwarder, url, "gw-token")
-        assert await gateway.call("config.get", {}) == {"hash": "hmac-sha256:v1:abc"}
-
-
 async def test_a_gateway_gets_the_request_id() -> None:
     scripted = ScriptedGateway()
     async with reaching(scripted) as gateway:
@@ -91,36 +82,11 @@ async def test_a_gateway_gets_the_request_id() -> None:
     assert ids == ["my-id", None]
 
 
-async def test_a_refused_control_call_has_the_gateways_message() -> None:
-    scripted = ScriptedGateway(rpc_answers={"config.get": refused("no such thing")})
-    async with reaching(scripted) as gateway:
-        with pytest.raises(RpcRefused, match="no such thing"):
-            await gateway.call("config.get", {})
-
-
 async def test_a_control_call_that_the_gateway_cannot_serve_is_no_refusal() -> None:
     scripted = ScriptedGateway(rpc_answers={"config.get": refused("suspending", 503)})
     async with reaching(scripted) as gateway:
         with pytest.raises(GatewayUnavailable, match="suspending"):
             await gateway.call("config.get", {})
-
-
-async def test_an_answer_that_is_no_json_is_no_answer() -> None:
-    async def garbage(scope: Any, receive: Any, send: Any) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": b"<html>"})
-
-    async with reaching(garbage) as gateway:
-        with pytest.raises(GatewayUnavailable):
-            await gateway.call("config.get", {})
-
-
-async def test_a_refused_configuration_has_openclaws_message() -> None:
-    scripted = ScriptedGateway(rpc_answers={"config.patch": refused("Unrecognized key")})
-    async with reaching(scripted) as gateway:
-        with pytest.raises(ConfigRefused, match="Unrecognized key"):
-            await gateway.patch_config({"nonsense": 1})
-    assert len(scripted.called("config.patch")) == 1
 
 
 async def test_a_patch_that_meets_another_writer_is_tried_again_and_given_up_in_the_end() -> None:

@@ -18,11 +18,6 @@ from tests.scripted.shortcuts import all_fit
 SANDBOX = SandboxId("chowder-1")
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def message(role: str, text: str = "", **more: Any) -> dict[str, Any]:
     parts = [{"type": "text", "text": text}] if text else []
     return {"position": 0, "role": role, "parts": parts, "id": f"entry-{text}", **more}

@@ -27,11 +27,6 @@ SANDBOX = SandboxId("chowder-1")
 ERASED = done(ids=[], is_found=False, is_truncated=True)
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @asynccontextmanager
 async def warming(
     gateway: ScriptedGateway,

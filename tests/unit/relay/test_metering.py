@@ -11,10 +11,7 @@ import pytest
 from chowder_local.core.domain import ModelProvider
 from chowder_local.relay.calls import wire_format
 from chowder_local.relay.metering import LONGEST_BYTES, Meter
-from chowder_local.relay.offline_model import decide
-from chowder_local.relay.wire.wire_format import MAX_TOKENS, ParsedRequest, Usage
-from tests.scripted.model_calls import model_call
-from tests.unit.relay.wire.steps import as_bytes
+from chowder_local.relay.wire.wire_format import MAX_TOKENS, Usage
 
 ANTHROPIC, OPENAI, GEMINI = ModelProvider
 SIZES = (1, 2, 3, 7, 64, 1_000_000)
@@ -121,40 +118,6 @@ def test_usage_is_read_from_compact_and_indented_json(size: int) -> None:
 def test_embeddings_cost_input_alone() -> None:
     answer = json.dumps({"data": [], "usage": {"prompt_tokens": 3, "total_tokens": 3}})
     assert measured(OPENAI, answer.encode()) == Usage(input_tokens=3)
-
-
-BODY = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], "stream": True}
-
-
-@pytest.mark.parametrize(
-    ("provider", "path", "query", "body"),
-    [
-        (ANTHROPIC, "v1/messages", "", BODY),
-        (OPENAI, "chat/completions", "", BODY | {"stream_options": {"include_usage": True}}),
-        (OPENAI, "responses", "", {"model": "m", "input": "Hi", "stream": True}),
-        (OPENAI, "embeddings", "", {"model": "m", "input": "Hi"}),
-        (
-            GEMINI,
-            "models/m:streamGenerateContent",
-            "alt=sse",
-            {"contents": [{"role": "user", "parts": [{"text": "Hi"}]}]},
-        ),
-    ],
-)
-@pytest.mark.parametrize("is_streamed", [True, False])
-def test_the_offline_model_is_metered_like_any_other(
-    provider: ModelProvider, path: str, query: str, body: dict[str, Any], is_streamed: bool
-) -> None:
-    if not is_streamed:
-        path, body = path.replace("streamG", "g"), body | {"stream": False}
-    answer = model_call(provider, path, body, query).parse()
-    if isinstance(answer, ParsedRequest):
-        answer = answer.render(decide(answer.conversation))
-    assert answer.status == 200
-    usage = measured(provider, as_bytes(answer.steps))
-    assert usage is not None
-    assert usage.input_tokens > 0
-    assert path == "embeddings" or usage.output_tokens > 0
 
 
 NO_USAGE = [

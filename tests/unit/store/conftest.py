@@ -38,11 +38,6 @@ BOX = SecretBox(b"s" * 32)
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 async def database(tmp_path: Path) -> AsyncIterator[Database]:
     async with Database.open(empty_database(tmp_path)) as database:
         yield database

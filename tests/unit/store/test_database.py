@@ -5,10 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
-import signal
 import sqlite3
-import subprocess
-import sys
 import threading
 from contextlib import aclosing, closing
 from typing import TYPE_CHECKING, Any
@@ -188,42 +185,6 @@ async def test_a_write_waits_for_the_write_of_another_process(
             assert not writing.done()
             other.execute("ROLLBACK")
     assert await MetaQueries(database).get("a") == "b"
-
-
-WRITER = """
-import asyncio, sys
-from pathlib import Path
-from chowder_local.store import database as database_module
-from chowder_local.store.database import Database
-from chowder_local.store.database import MetaQueries
-
-async def write() -> None:
-    async with Database.open(Path(sys.argv[1])) as database:
-        number = 0
-        while True:
-            await MetaQueries(database).put(str(number), "x" * 2000)
-            print(number, flush=True)
-            number += 1
-
-asyncio.run(write())
-"""
-
-
-async def test_acknowledged_writes_survive_kill_9(tmp_path: Path) -> None:
-    path = tmp_path / "chowder.db"
-    writer = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE)
-    with writer:
-        assert writer.stdout is not None
-        acknowledged = [int(writer.stdout.readline()) for _ in range(30)]
-        writer.send_signal(signal.SIGKILL)
-        acknowledged += [int(line) for line in writer.stdout.read().splitlines()]
-    async with Database.open(path) as database, database.reading() as session:
-        kept = {int(row.name) for row in (await session.exec(select(MetaRow))).all()}
-        intact = await sql(session, "PRAGMA integrity_check")
-    assert set(acknowledged) <= kept
-    # At most one more write was in progress and not acknowledged.
-    assert len(kept) <= len(acknowledged) + 1
-    assert intact == "ok"
 
 
 async def test_a_full_disk_raises_an_error_and_loses_nothing(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -37,36 +36,6 @@ async def test_an_instance_can_be_renamed_in_any_state(
 ) -> None:
     instance = await world.placed(status)
     assert (await change(world, instance, name="Bea")).name == "Bea"
-
-
-async def test_a_terminated_instance_cannot_be_changed(world: World) -> None:
-    instance = await world.placed(TERMINATED)
-    with pytest.raises(InstanceStateWrong):
-        await change(world, instance, name="Bea")
-    assert await world.now(instance) == instance
-
-
-async def test_a_running_agent_is_patched_live(world: World) -> None:
-    instance = await world.created(openclaw_config={"a": {"b": 1}})
-    changed = await change(world, instance, overrides={"a.c": 2, "x": {"y": None}})
-    (patched,) = world.gateway.called("config.patch")
-    assert json.loads(patched["raw"]) == {"a": {"c": 2}, "x": {"y": None}}
-    assert patched["baseHash"] == "hmac-sha256:v1:abc"
-    assert changed.openclaw_config == {"a": {"b": 1}, "a.c": 2, "x": {}}
-    assert changed.status is RUNNING
-
-
-@pytest.mark.parametrize("is_stopped", [False, True])
-async def test_a_configuration_that_openclaw_refuses_changes_nothing(
-    world: World, is_stopped: bool
-) -> None:
-    instance = await (world.stopped() if is_stopped else world.created())
-    state = world.engine.state(instance.sandbox_id)
-    world.gateway.rpc_answers["config.patch"] = refused('invalid config: Unrecognized key: "foo"')
-    with pytest.raises(ConfigRefused, match="Unrecognized key"):
-        await change(world, instance, name="Bea", overrides={"foo": 1})
-    assert await world.now(instance) == instance
-    assert world.engine.state(instance.sandbox_id) is state
 
 
 async def test_a_reserved_setting_is_refused_before_the_gateway_is_called(world: World) -> None:

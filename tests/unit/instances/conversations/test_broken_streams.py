@@ -12,12 +12,10 @@ from chowder_local.core.errors.agents import (
     AnswerUnfit,
     GatewayUnavailable,
     MessageRefused,
-    ServerStopping,
 )
 from chowder_local.core.errors.requests import InstanceStateWrong
 from chowder_local.core.errors.sandboxes import EngineUnavailable
 from chowder_local.instances.lifecycle import reconciler
-from chowder_local.upstream import sse
 from tests.scripted import gateway as scripted
 from tests.scripted.engine import Hold
 from tests.scripted.refusals import refusal_of
@@ -26,11 +24,9 @@ from tests.scripted.talking import (
     IMAGE_REQUEST,
     STREAM_REQUEST,
     ask,
-    content,
     failed,
     respond,
     stream,
-    streaming,
 )  # fmt: skip
 
 if TYPE_CHECKING:
@@ -146,29 +142,6 @@ async def test_a_stream_that_breaks_off_ends_with_an_error_and_heals_the_instanc
     assert world.engine.made("inspect") > asked_before
 
 
-async def test_a_shutdown_ends_a_stream_with_an_error_and_ends_the_run(
-    world: World,
-) -> None:
-    instance = await world.created()
-    world.gateway.handler = scripted.endless
-    asked_before = world.engine.made("inspect")
-    events = []
-    reader = sse.EventReader()
-    async for chunk in world.conversations.stream(instance, STREAM_REQUEST):
-        events += [content(event) for event in reader.feed(chunk)]
-        if DELTA in {event["type"] for event in events if event != "[DONE]"}:
-            world.shutdown.begin()
-    *_, error, _, end = events
-    assert (error["type"], error["code"]) == ("error", "server_error")
-    assert error["message"] == "Gateway unavailable – the server is stopping"
-    assert error["sequence_number"] == 2
-    assert end == "[DONE]"
-    async with asyncio.timeout(10):
-        await world.gateway.has_left.wait()
-    # The sandbox is not healed.
-    assert world.engine.made("inspect") == asked_before
-
-
 async def test_a_shutdown_adds_nothing_to_a_stream_that_has_ended(
     world: World,
 ) -> None:
@@ -190,58 +163,7 @@ async def test_a_shutdown_adds_nothing_to_a_stream_that_has_ended(
     assert b"server_stopping" not in content
 
 
-async def test_a_stream_that_begins_during_a_shutdown_is_refused(world: World) -> None:
-    instance = await world.created()
-    world.gateway.handler = scripted.endless
-    world.shutdown.begin()
-    with pytest.raises(ServerStopping):
-        await stream(world, instance)
-
-
 DELTA = "response.output_text.delta"
-
-
-async def test_an_invalid_stream_ends_with_an_error(world: World) -> None:
-    instance = await world.created()
-    for events, words in (
-        # Ends properly on the wire, but without a final event.
-        ([scripted.DELTA], "the answer broke off"),
-        ([scripted.DELTA, "no json"], "something other than an event"),
-        ([scripted.DELTA, '["no", "event"]'], "something other than an event"),
-    ):
-        world.gateway.handler = streaming(*events)
-        delta, error, end = await stream(world, instance)
-        assert delta["type"] == DELTA, events
-        assert words in error["message"], events
-        assert end == "[DONE]", events
-
-
-async def test_a_stream_that_breaks_before_its_first_event_raises(
-    world: World,
-) -> None:
-    instance = await world.created()
-    for words, events in {"broke off": [], "something other than": ["no json"]}.items():
-        world.gateway.handler = streaming(*events)
-        with pytest.raises(GatewayUnavailable, match=words):
-            await anext(world.conversations.stream(instance, STREAM_REQUEST))
-
-
-async def test_an_answer_that_is_no_json_object_raises(
-    world: World,
-) -> None:
-    instance = await world.created()
-    for body in (b"<html>", b"[]", b""):
-        world.gateway.handler = html(body)
-        with pytest.raises(GatewayUnavailable, match="something other than"):
-            await respond(world, instance)
-
-
-def html(body: bytes) -> scripted.Handler:
-    async def handler(_: ReceivedMessage, __: Receive, send: Send) -> None:
-        await scripted.begin(send, 200, "text/html")
-        await send({"type": "http.response.body", "body": body})
-
-    return handler
 
 
 async def test_a_failure_of_the_engine_does_not_hide_one_of_the_gateway(

@@ -21,14 +21,6 @@ PROVISIONING, RUNNING, ERROR = (
 )
 
 
-async def test_a_new_instance_becomes_running_with_an_address(world: World) -> None:
-    instance = await world.created()
-    assert instance.status is RUNNING
-    assert instance.gateway_url == world.engine.address(instance.sandbox_id)
-    assert instance.first_ready_at == world.clock.now
-    assert instance.error_message is None
-
-
 async def test_a_new_sandbox_has_a_configuration_with_its_own_tokens(world: World) -> None:
     instance = await world.created(
         model_provider=ModelProvider.OPENAI,
@@ -56,23 +48,6 @@ async def test_a_boot_whose_outcome_cannot_be_written_ends_no_other_task(
     assert instance.status is PROVISIONING
     await world.reconciler.reconcile()
     assert (await world.settled(instance)).status is RUNNING
-
-
-async def test_no_model_key_gets_into_a_sandbox(world: World) -> None:
-    instance = await world.created()
-    written = b"".join(world.engine.files[instance.sandbox_id].values())
-    assert b"sk-ant" not in written
-
-
-async def test_without_a_model_key_nothing_boots_and_the_error_says_what_to_do(
-    world: World,
-) -> None:
-    instance = await world.created(model_provider=ModelProvider.GEMINI)
-    assert instance.status is ERROR
-    assert instance.error_message is not None
-    assert "No API key for gemini" in instance.error_message
-    assert "PATCH /v1/organization" in instance.error_message
-    assert world.engine.made("boot") == 0
 
 
 @pytest.mark.parametrize("call", ["boot", "remove"])

@@ -27,24 +27,6 @@ if TYPE_CHECKING:
     from tests.scripted.operations import Operation
 
 PROVISIONING, RUNNING, STOPPED, ERROR, TERMINATED = InstanceStatus
-NOT_RUNNING = [PROVISIONING, STOPPED, ERROR, TERMINATED]
-NOT_STOPPED = [PROVISIONING, RUNNING, ERROR, TERMINATED]
-
-
-@pytest.mark.parametrize("status", NOT_RUNNING)
-async def test_only_a_running_instance_can_be_stopped(world: World, status: InstanceStatus) -> None:
-    instance = await world.placed(status)
-    with pytest.raises(InstanceStateWrong, match=f"is {status}, but must be running"):
-        await stop(world, instance)
-    assert await world.now(instance) == instance
-
-
-@pytest.mark.parametrize("status", NOT_STOPPED)
-async def test_only_a_stopped_instance_can_be_started(world: World, status: InstanceStatus) -> None:
-    instance = await world.placed(status)
-    with pytest.raises(InstanceStateWrong, match=f"is {status}, but must be stopped"):
-        await start(world, instance)
-    assert await world.now(instance) == instance
 
 
 @pytest.mark.parametrize(("operation", "call"), [(stop, "pause"), (start, "unpause")])

@@ -26,11 +26,11 @@ from chowder_local.store.sessions import NamedSession
 from tests.scripted.homes import archive, contents, exported, link
 from tests.scripted.refusals import refusal_of
 from tests.scripted.shortcuts import make_unfit
-from tests.scripted.world import World, open_world
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
+
+    from tests.scripted.world import World
 
 NOTES = ".openclaw/workspace/notes.md"
 SESSION = {
@@ -38,17 +38,6 @@ SESSION = {
     "created_at": "2026-05-04T03:02:01+00:00",
     "last_used_at": "2026-05-05T03:02:01+00:00",
 }
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    async with open_world(tmp_path) as world:
-        yield world
 
 
 async def agent(world: World) -> Instance:
@@ -168,21 +157,6 @@ async def test_a_stopped_instance_can_be_exported_and_one_that_was_never_ready_c
     unborn = await world.placed(InstanceStatus.ERROR, first_ready_at=None)
     with pytest.raises(InstanceStateWrong):
         await world.exports.export(unborn)
-
-
-async def test_an_import_has_the_files_and_conversations_of_the_export(world: World) -> None:
-    original = await agent(world)
-    made = await import_archive(world, await export(world, original))
-    assert (made.name, made.status) == ("Ada", InstanceStatus.RUNNING)
-    assert (world.engine.home(made.sandbox_id) / NOTES).read_bytes() == b"teal"
-    (session,) = await world.sessions.of_instance(made.id)
-    assert (session.name, session.session_key) == ("Ticket 1", session_key("Ticket 1"))
-    config = json.loads(world.engine.files[made.sandbox_id]["openclaw.json"])
-    assert config["gateway"]["auth"]["token"] == world.box.gateway_token(made.sandbox_id)
-    assert config["agents"]["defaults"]["thinkingDefault"] == "off"
-    assert "channels" not in config
-    await world.reconciler.reconcile()
-    assert (files_left(world), await world.snapshot_queries.ids()) == ([], set())
 
 
 async def test_an_import_may_have_another_name(world: World) -> None:

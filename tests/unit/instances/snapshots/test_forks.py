@@ -16,10 +16,8 @@ from chowder_local.core.domain import (
     ModelProvider,
     SandboxState,
     SnapshotId,
-    Tier,
 )
 from chowder_local.core.errors.requests import (
-    InstanceLimitReached,
     InstanceNotFound,
     InstanceStateWrong,
     SnapshotNotFound,
@@ -48,11 +46,6 @@ OWN = {
     "channels": {"telegram": {"enabled": True, "botToken": "bot"}},
 }
 ERROR, RUNNING = InstanceStatus.ERROR, InstanceStatus.RUNNING
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
 
 
 @pytest.fixture
@@ -157,15 +150,6 @@ async def test_forks_of_a_snapshot_are_independent_of_later_changes_to_the_origi
     ]
     assert [notes_of(world, each) for each in forks] == [b"teal", b"teal"]
     assert [await names(world, each) for each in forks] == [["Ticket 1"], ["Ticket 1"]]
-
-
-async def test_a_fork_counts_towards_the_limit(world: World) -> None:
-    original = await agent(world)
-    await world.organizations.move(world.organization_id, Tier.SHRIMP, is_paid_for=False)
-    with pytest.raises(InstanceLimitReached):
-        await world.forks.fork(original, "Bea")
-    await world.reconciler.reconcile()
-    assert await world.snapshot_queries.ids() == set()
 
 
 async def test_a_fork_whose_copy_fails_is_removed(world: World) -> None:

@@ -20,11 +20,6 @@ INTERVAL_S = 600.0
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
     async with open_world(tmp_path, snapshot_interval_s=INTERVAL_S) as world:
         yield world

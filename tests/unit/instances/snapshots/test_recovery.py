@@ -31,11 +31,6 @@ FILES = {".openclaw/openclaw.json": b"{}"}
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
     async with open_world(tmp_path, snapshot_interval_s=600.0) as world:
         world.engine.node_list = [EngineNode("host-1", True, False, 1, 8 * AGENT_MEMORY_BYTES, 3)]

@@ -29,25 +29,12 @@ from chowder_local.openclaw.session_keys import session_key
 from tests.scripted import homes
 from tests.scripted.engine import Hold
 from tests.scripted.homes import archive, blank, contents
-from tests.scripted.world import World, open_world
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
+    from tests.scripted.world import World
 
 NOTES = ".openclaw/workspace/notes.md"
 RUNNING, PAUSED = SandboxState.RUNNING, SandboxState.PAUSED
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    async with open_world(tmp_path) as world:
-        yield world
 
 
 async def agent(world: World) -> Instance:
@@ -184,37 +171,6 @@ async def test_a_snapshot_of_a_missing_instance_raises(world: World) -> None:
     instance = await world.created()
     with pytest.raises(InstanceNotFound):
         await world.snapshots.take(replace(instance, id="none"))  # type: ignore[arg-type]  # no id
-
-
-async def test_snapshots_are_listed_oldest_first_and_outlive_their_instance(world: World) -> None:
-    instance, other = await agent(world), await world.created()
-    snapshot_ids = []
-    for each in (instance, other, instance):
-        world.clock.advance(1)
-        snapshot_ids.append((await world.snapshots.take(each)).id)
-    await world.lifecycle.delete(world.organization_id, instance.id)
-    listed = await world.snapshots.of_instance(instance.id)
-    assert [each.id for each in listed] == [snapshot_ids[0], snapshot_ids[2]]
-    everything = await world.snapshots.of_organization(world.organization_id)
-    assert [each.id for each in everything] == snapshot_ids
-    await world.reconciler.reconcile()
-    assert len(archive_names(world)) == 3
-
-
-async def test_a_removed_snapshot_is_gone_with_its_archive(world: World) -> None:
-    snapshot = await world.snapshots.take(await agent(world))
-    await world.snapshots.remove(world.organization_id, snapshot.id)
-    assert archive_names(world) == []
-    with pytest.raises(SnapshotNotFound):
-        await world.snapshots.get(world.organization_id, snapshot.id)
-    with pytest.raises(SnapshotNotFound):
-        await world.snapshots.remove(world.organization_id, snapshot.id)
-
-
-async def test_a_snapshot_of_another_organization_is_not_found(world: World) -> None:
-    snapshot = await world.snapshots.take(await agent(world))
-    with pytest.raises(SnapshotNotFound):
-        await world.snapshots.get("another", snapshot.id)  # type: ignore[arg-type]  # no id
 
 
 async def test_unneeded_snapshots_are_removed_and_used_ones_stay(world: World) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from openresponses_types import types as spec
 
-from chowder_local.core.errors.agents import AnswerUnfit
 from chowder_local.openclaw.responses.requests import Turn
 from chowder_local.openclaw.responses.response_normalizer import normalize, normalize_output
 from chowder_local.openclaw.responses.tools import Format
@@ -274,23 +273,6 @@ def test_the_last_of_several_answers_counts() -> None:
 def test_a_clients_function_comes_before_the_answer() -> None:
     items = output(STRUCTURED, MESSAGE, CALL, TOLD)
     assert [each["type"] for each in items] == ["message", "function_call"]
-
-
-def test_a_text_answer_that_fits_is_accepted() -> None:
-    fits = MESSAGE | {"content": [{"type": "output_text", "text": '{"city": "Rome"}'}]}
-    (message,) = output(STRUCTURED, fits)
-    assert message["content"][0]["text"] == '{"city": "Rome"}'
-
-
-def test_prose_instead_of_the_answer_is_a_refusal() -> None:
-    (message,) = output(STRUCTURED, MESSAGE)
-    assert message["content"] == [{"type": "refusal", "refusal": "Hello there."}]
-    spec.Message.model_validate(message)
-
-
-def test_an_answer_that_does_not_fit_is_a_failure() -> None:
-    with pytest.raises(AnswerUnfit, match="country"):
-        output(Turn({}, format=Format({**PARAMETERS, "required": ["country"]})), TOLD)
 
 
 @pytest.mark.parametrize("status", ["incomplete", "failed"])

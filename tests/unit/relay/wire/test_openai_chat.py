@@ -22,8 +22,6 @@ from chowder_local.upstream.sse import EventReader
 from tests.scripted.model_calls import conversation_of
 from tests.unit.relay.wire.steps import as_bytes
 
-CALL = Reply(calls=(ToolCall("call_1", "exec", {"command": "id -u"}),))
-
 
 def parse(content: dict[str, Any]) -> Conversation:
     return conversation_of(ModelProvider.OPENAI, "chat/completions", content)
@@ -85,47 +83,9 @@ def test_choices_are_read() -> None:
     assert parse(body(tool_choice=named)).choice == ToolChoice("required", "exec")
 
 
-def test_a_text_is_written_whole() -> None:
-    completion = json.loads(as_bytes(render(parse(body()), Reply("Hello"))))
-
-    (choice,) = completion["choices"]
-    assert (choice["message"]["content"], choice["finish_reason"]) == ("Hello", "stop")
-    assert completion["object"] == "chat.completion"
-    assert completion["usage"]["completion_tokens"] == 2
-
-
-def test_a_call_is_written_whole() -> None:
-    (choice,) = json.loads(as_bytes(render(parse(body()), CALL)))["choices"]
-
-    (call,) = choice["message"]["tool_calls"]
-    assert (call["id"], call["function"]["name"]) == ("call_1", "exec")
-    assert json.loads(call["function"]["arguments"]) == {"command": "id -u"}
-    assert choice["finish_reason"] == "tool_calls"
-
-
-def test_a_text_is_written_in_several_chunks() -> None:
-    given = chunks(parse(body(stream=True)), Reply("one two three four five"))
-
-    texts = [each["choices"][0]["delta"].get("content", "") for each in given]
-    assert "".join(texts) == "one two three four five"
-    assert len(texts) == 4
-    assert given[-1]["choices"][0]["finish_reason"] == "stop"
-    assert "usage" not in given[-1]
-
-
 def test_usage_is_streamed_when_it_is_asked_for() -> None:
     wish = {"include_usage": True}
     given = chunks(parse(body(stream=True, stream_options=wish)), Reply("Hello"))
 
     assert given[-1]["choices"] == []
     assert given[-1]["usage"]["completion_tokens"] == 2
-
-
-def test_a_call_is_written_in_chunks() -> None:
-    given = chunks(parse(body(stream=True)), CALL)
-
-    calls = [each["choices"][0]["delta"]["tool_calls"][0] for each in given[:-1]]
-    assert calls[0]["id"] == "call_1"
-    arguments = "".join(call["function"]["arguments"] for call in calls)
-    assert json.loads(arguments) == {"command": "id -u"}
-    assert given[-1]["choices"][0]["finish_reason"] == "tool_calls"

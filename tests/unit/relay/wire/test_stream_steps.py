@@ -214,11 +214,6 @@ def test_an_answer_that_breaks_at_once_has_no_text() -> None:
     assert next(iter(given.steps)) == Cut(cut=True)
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 async def test_an_answer_is_played_until_it_breaks_off() -> None:
     playing = play([b"a", Pause(wait_s=0), Verbatim(raw="b"), Cut(cut=True), b"c"])
 
