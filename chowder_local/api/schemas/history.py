@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 
 from chowder_local.api.schemas.fields import View
 from chowder_local.openclaw.session_keys import MAIN_KEY
+from chowder_local.openclaw.transcripts.turns import Attempt, TurnUsage
 
 MESSAGES_MAX = 1000
 POSITION_MAX = (1 << 53) - 1
@@ -71,25 +72,6 @@ class SessionsView(BaseModel):
     sessions: list[SessionView]
 
 
-class TurnUsageView(View):
-    """Tokens of a turn's model call; the input tokens include those of the cache."""
-
-    input_tokens: Annotated[int, Field(examples=[16_480])]
-    cached_tokens: Annotated[int, Field(examples=[0])]
-    cache_write_tokens: Annotated[int, Field(examples=[0])]
-    output_tokens: Annotated[int, Field(examples=[12])]
-
-
-class AttemptView(View):
-    """An earlier attempt to send a message, which got no answer."""
-
-    at: datetime | None
-    status: Literal["failed", "cancelled"]
-    error: Annotated[
-        str | None, Field(description="Why the model did not answer.", examples=[None])
-    ]
-
-
 class TurnView(View):
     """A message, a tool call or a tool result."""
 
@@ -118,7 +100,7 @@ class TurnView(View):
     ]
     model: Annotated[str | None, Field(examples=["gpt-4o"])]
     usage: Annotated[
-        TurnUsageView | None,
+        TurnUsage | None,
         Field(description="For the first turn of a model call; else null."),
     ]
     response_id: Annotated[
@@ -141,7 +123,7 @@ class TurnView(View):
         ),
     ]
     attempts: Annotated[
-        list[AttemptView],
+        list[Attempt],
         Field(
             description="For a user's message: earlier attempts without an answer, oldest first. "
             "The agent's own history has only the last one."

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 from chowder_local.api.schemas.fields import Id
 from chowder_local.instances.conversations.trace_log import TurnStatus
-from chowder_local.relay.turn_steps import Step, StepKind
+from chowder_local.relay.turn_steps import Step
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,48 +72,16 @@ class TraceView(BaseModel):
         return cls(**_members(turn, session))
 
 
-class StepView(BaseModel):
-    """A model call, or a tool that the agent ran because an answer of the model asked for it.
-
-    A tool's time is that between this answer and the next model call; tools that one answer asks
-    for share it.
-    """
-
-    kind: Annotated[StepKind, Field(examples=["model_call"])]
-    name: Annotated[str, Field(description="The model's id or the tool's name.", examples=["exec"])]
-    exchange_id: Annotated[
-        str, Field(description="The model call, or the one that asked.", examples=["ex-1"])
-    ]
-    after_s: Annotated[float, Field(description="Seconds since the message.", examples=[0.12])]
-    took_s: Annotated[
-        float | None, Field(description="Null while it is in progress.", examples=[0.2])
-    ]
-    outcome: Annotated[
-        str | None, Field(description="Of a model call, as in the metrics.", examples=["offline"])
-    ]
-    error: Annotated[
-        str | None, Field(description="The error that the agent got.", examples=[None])
-    ]
-    input_tokens: Annotated[int | None, Field(examples=[16_721])]
-    output_tokens: Annotated[int | None, Field(examples=[9])]
-    cost_usd: Annotated[
-        float | None,
-        Field(description="At list price; null if the price is unknown.", examples=[0.0]),
-    ]
-    call_id: Annotated[str | None, Field(description="A tool call's id.", examples=["toolu_1"])]
-    arguments: Annotated[dict[str, Any] | None, Field(examples=[{"command": "date"}])]
-
-
 class TraceDetailsView(TraceView):
     """A turn and its steps, those of model calls that are still in memory."""
 
-    steps: list[StepView]
+    steps: list[Step]
 
     @classmethod
     def from_steps(
         cls, turn: TracedTurn, session: SessionName | None, steps: Sequence[Step]
     ) -> Self:
-        return cls(**_members(turn, session), steps=[StepView(**vars(each)) for each in steps])
+        return cls(**_members(turn, session), steps=list(steps))
 
 
 def _members(turn: TracedTurn, session: SessionName | None) -> dict[str, Any]:
