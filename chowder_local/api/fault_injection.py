@@ -19,7 +19,6 @@ from chowder_local.http import bodies, error_rendering
 from chowder_local.http.listener import break_off
 from chowder_local.http.responses import CLIENT_CLOSED_REQUEST, while_connected
 from chowder_local.http.services import caller, instance, instance_of, require_running, services
-from chowder_local.instances.lifecycle.creation import InstanceDraft
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -109,7 +108,7 @@ class FaultInjection:
             message = body.model_dump(exclude_unset=True)
             await services(request).conversations.check(instance(request), message)
         elif FaultKind.CREATE in self._kinds and body is not None:
-            await services(request).creation.check(InstanceDraft(**body.model_dump()))
+            await services(request).creation.check(**body.model_dump())
         elif operation.access is Access.ORGANIZATION:
             await self._check_path(request)
         elif operation.tag in IN_SANDBOX:

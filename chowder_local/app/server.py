@@ -62,6 +62,8 @@ if TYPE_CHECKING:
 
 
 VERSIONS_KEPT = 64
+ENGINE_THREADS = 8
+"""The most calls to the engine at the same time."""
 
 
 @dataclass(frozen=True)
@@ -293,19 +295,18 @@ def _connect(
     settings: Settings, machine: Machine, store_id: str
 ) -> AbstractAsyncContextManager[DockerEngine | SwarmEngine]:
     address, timeout_s = machine.engine_address, settings.engine_timeout_s
-    thread_count = settings.engine_threads
     if settings.swarm is None:
         return DockerEngine.connect(
-            address, store_id, timeout_s=timeout_s, thread_count=thread_count
+            address, store_id, timeout_s=timeout_s, thread_count=ENGINE_THREADS
         )
     # Most servers have one machine.
     from chowder_local.engine.swarm.engine import SwarmEngine
     from chowder_local.engine.swarm.nodes import Stack
     from chowder_local.engine.swarm.tunnel import read_secret
 
-    deployed = Stack(settings.swarm, read_secret(settings.swarm_secret_file))
+    deployed = Stack(settings.swarm, read_secret())
     return SwarmEngine.connect(
-        address, store_id, deployed, timeout_s=timeout_s, thread_count=thread_count
+        address, store_id, deployed, timeout_s=timeout_s, thread_count=ENGINE_THREADS
     )
 
 

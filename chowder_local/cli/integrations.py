@@ -100,5 +100,5 @@ def worker(context: Context) -> None:
     if settings.swarm is None:
         raise SettingsInvalid("CHOWDER_SWARM is not set: docker/stack.yaml starts workers.")
     logs.configure(settings.log_level, settings.log_format)
-    secret = read_secret(settings.swarm_secret_file)
+    secret = read_secret()
     node_worker.run(find_engine(context.env), f"{settings.swarm}_control", secret)

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from chowder_local.cli.context import Context
-    from chowder_local.seeding.memory import Memory
-    from chowder_local.seeding.run import SeedFile, SeedResult
+    from chowder_local.seeding.desired_state import Document
+    from chowder_local.seeding.run import SeedResult
+    from chowder_local.seeding.target import Memory
 
 SEED_PATH = click.Path(dir_okay=False, path_type=Path)
 
@@ -50,14 +51,14 @@ def seed(context: Context, file: Path, output: str | None) -> None:
             say(f"export {name}={shlex.quote(value)}")
 
 
-def read_file(context: Context, file: Path) -> SeedFile:
+def read_file(context: Context, file: Path) -> Document:
     """Reads a seed file. Raises SettingsInvalid if it is invalid."""
-    from chowder_local.seeding.run import read_seed
+    from chowder_local.seeding.desired_state import read_seed
 
     return read_seed(file, context.env)
 
 
-def seed_server(context: Context, file: SeedFile) -> SeedResult:
+def seed_server(context: Context, file: Document) -> SeedResult:
     """Seeds the running server, and notes the number of steps.
 
     Raises ServerNotRunning, and SettingsInvalid if a step is impossible or refused.
@@ -97,7 +98,7 @@ def shell_variables(declared: Mapping[str, Any]) -> dict[str, str]:
 
 def open_memory(context: Context) -> Memory:
     """The memory of earlier seedings of the server. Raises DataDirUnusable if it is unreadable."""
-    from chowder_local.seeding.memory import Memory
+    from chowder_local.seeding.target import Memory
 
     settings = context.settings()
     file = settings.seed_file

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from chowder_local.cli.context import Context
     from chowder_local.cli.server_process import RunningServer
     from chowder_local.core.settings import Settings
-    from chowder_local.seeding.run import SeedFile
+    from chowder_local.seeding.desired_state import Document
 
 
 @click.command(cls=Command)
@@ -131,7 +131,7 @@ def ensure_image(settings: Settings, env: Mapping[str, str]) -> None:
     note(f"The sandbox image {tag} is built.")
 
 
-def _serve(context: Context, settings: Settings, seeding: SeedFile | None) -> int:
+def _serve(context: Context, settings: Settings, seeding: Document | None) -> int:
     from chowder_local.app.process import run
 
     def announce() -> None:
@@ -145,7 +145,7 @@ def _serve(context: Context, settings: Settings, seeding: SeedFile | None) -> in
     return run(settings, context.env, announcing.start)
 
 
-def _seed(context: Context, seeding: SeedFile) -> None:
+def _seed(context: Context, seeding: Document) -> None:
     try:
         seed_server(context.for_data_dir(), seeding)
     except ChowderError as failure:

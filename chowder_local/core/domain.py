@@ -171,10 +171,10 @@ class Instance:
     organization_id: OrganizationId
     name: str
     status: InstanceStatus
-    model_provider: ModelProvider
     sandbox_id: SandboxId
     created_at: datetime
     updated_at: datetime
+    model_provider: ModelProvider = ModelProvider.ANTHROPIC
     sandbox_provider: str = "sandbox"
     openclaw_version: str = DEFAULT_VERSION
     """An exact OpenClaw release, or DEFAULT_VERSION."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -32,6 +34,11 @@ _LISTS = {
     "provider_context_tokens",
     "prices",
 }
+
+GIVEN_UP = frozenset({"engine_threads", "swarm_secret_file"})
+"""Settings of 0.1. A variable with such a name is ignored, with a warning, until 0.3."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(eq=False, repr=False)
@@ -92,10 +99,6 @@ class Settings(BaseModel):
         pattern=r"^[a-z0-9][a-z0-9_-]{0,40}$",
         description="Name of the Docker stack that this server is part of, if sandboxes run on all "
         "nodes of a swarm; `docker/stack.yaml` sets it.",
-    )
-    swarm_secret_file: Path = Field(
-        Path("/run/secrets/worker"),
-        description="File of the secret that the server and its node workers share.",
     )
     ca_bundle: Path | None = Field(
         None,
@@ -202,7 +205,6 @@ class Settings(BaseModel):
     engine_timeout_s: float = Field(
         30.0, gt=0, description="How long one call to the engine may take."
     )
-    engine_threads: int = Field(8, ge=1, description="Calls to the engine at the same time.")
     model_first_byte_timeout_s: float = Field(
         60.0, gt=0, description="How long a model provider may take to begin its answer."
     )
@@ -361,6 +363,9 @@ class Settings(BaseModel):
         for name, value in env.items():
             if name.startswith(PREFIX) and name not in CLIENT_NAMES:
                 values[name.removeprefix(PREFIX).lower()] = value
+        for name in values.keys() & GIVEN_UP:
+            _warn_of(PREFIX + name.upper())
+            del values[name]
         # A typo in a name would otherwise run silently on the default.
         if unknown := sorted(values.keys() - cls.model_fields.keys()):
             names = ", ".join(PREFIX + name.upper() for name in unknown)
@@ -440,6 +445,12 @@ class Settings(BaseModel):
     """The run file of the server that ended last, which has its address."""
     log_file: ClassVar = _InDataDir("server.log")
     """The log of a detached server."""
+
+
+@cache
+def _warn_of(variable: str) -> None:
+    """Warns once in a process, whose settings are read more than once."""
+    log.warning("%s is no setting any more and has no effect: unset it.", variable)
 
 
 def exposure_warning(host: str, *, is_in_container: bool = False) -> str:

@@ -14,7 +14,7 @@ import yaml
 from yaml.constructor import SafeConstructor
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 MAX_CHARACTERS = 4_000_000
 """Of the text, and of all its values together."""
@@ -61,6 +61,21 @@ def parts(node: yaml.Node) -> Iterator[tuple[str, yaml.Node, yaml.Node]]:
         for key, value in node.value:
             # A text of any other key could be of any length; none can be constructed.
             yield key.value if isinstance(key, yaml.ScalarNode) else "", key, value
+
+
+def line_of(root: yaml.Node | None, location: Iterable[int | str]) -> int | None:
+    """The line of a part; if it is missing, that of the nearest part around it."""
+    if root is None:
+        return None
+    node, line = root, root.start_mark.line
+    for part in location:
+        matches = [(key, value) for name, key, value in parts(node) if name == str(part)]
+        # The location may have steps that are not in the text.
+        if matches:
+            # If a name is there twice, the second one is the error.
+            key, node = matches[-1]
+            line = key.start_mark.line
+    return int(line) + 1
 
 
 @contextmanager

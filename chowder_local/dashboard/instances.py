@@ -17,7 +17,6 @@ from chowder_local.dashboard.charts import Sparkline, cpu_sparkline, memory_spar
 from chowder_local.dashboard.pages import dialog, form, notice, parse_form, part, redirect
 from chowder_local.http.bodies import parse_query, validated
 from chowder_local.http.services import caller, instance_of, services
-from chowder_local.instances.lifecycle.creation import InstanceDraft
 from chowder_local.instances.snapshots.service import COPYABLE
 
 if TYPE_CHECKING:
@@ -119,8 +118,8 @@ async def instance_choices(request: Request) -> list[Instance]:
 async def create(request: Request) -> Response:
     """Creates an instance; the page's stream adds its row."""
     sent = {"name": f"agent-{secrets.token_hex(2)}"} | await form(request)
-    draft = InstanceDraft(**validated(InstanceCreation, sent, "body").model_dump())
-    instance = await services(request).creation.create(caller(request).organization_id, draft)
+    fields = validated(InstanceCreation, sent, "body").model_dump()
+    instance = await services(request).creation.create(caller(request).organization_id, **fields)
     return await _changed(request, f"{instance.name} is being created.")
 
 

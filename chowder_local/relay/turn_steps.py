@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
 
 from chowder_local.relay.metering import Meter
 from chowder_local.relay.prompt_format import client_name
@@ -13,7 +15,7 @@ from chowder_local.relay.wire.conversation import ToolCall, ToolResult
 from chowder_local.relay.wire.wire_format import ParsedRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
     from datetime import datetime
 
     from chowder_local.relay.call_log import LoggedCall
@@ -68,25 +70,35 @@ class StepKind(StrEnum):
 
 @dataclass(frozen=True)
 class Step:
-    """A model call, or a tool that the agent ran for one; `after_s` counts from the turn's start.
+    """A model call, or a tool that the agent ran because an answer of the model asked for it.
 
-    A tool runs from the end of the model call that asked for it to the beginning of the next one.
-    Tools that one answer asks for share that time. `took_s` is None while the step is in progress,
-    or if nothing tells its end.
+    A tool's time is that between this answer and the next model call; tools that one answer asks
+    for share it.
     """
 
-    kind: StepKind
-    name: str
-    exchange_id: str
-    after_s: float
-    took_s: float | None
-    outcome: str | None = None
-    error: str | None = None
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    cost_usd: float | None = None
-    call_id: str | None = None
-    arguments: Mapping[str, Any] | None = None
+    kind: Annotated[StepKind, Field(examples=["model_call"])]
+    name: Annotated[str, Field(description="The model's id or the tool's name.", examples=["exec"])]
+    exchange_id: Annotated[
+        str, Field(description="The model call, or the one that asked.", examples=["ex-1"])
+    ]
+    after_s: Annotated[float, Field(description="Seconds since the message.", examples=[0.12])]
+    took_s: Annotated[
+        float | None, Field(description="Null while it is in progress.", examples=[0.2])
+    ]
+    outcome: Annotated[
+        str | None, Field(description="Of a model call, as in the metrics.", examples=["offline"])
+    ]
+    error: Annotated[
+        str | None, Field(description="The error that the agent got.", examples=[None])
+    ]
+    input_tokens: Annotated[int | None, Field(examples=[16_721])]
+    output_tokens: Annotated[int | None, Field(examples=[9])]
+    cost_usd: Annotated[
+        float | None,
+        Field(description="At list price; null if the price is unknown.", examples=[0.0]),
+    ]
+    call_id: Annotated[str | None, Field(description="A tool call's id.", examples=["toolu_1"])]
+    arguments: Annotated[dict[str, Any] | None, Field(examples=[{"command": "date"}])]
 
 
 def steps_of(calls: Sequence[LoggedCall], began_at: datetime) -> list[Step]:
@@ -111,6 +123,8 @@ def _steps(call: LoggedCall, following: LoggedCall | None, began_at: datetime) -
         None if usage is None else usage.input_tokens,
         None if usage is None else usage.output_tokens,
         None if usage is None else call.cost_usd(usage),
+        call_id=None,
+        arguments=None,
     )
     if call.took_s is None:
         return
@@ -124,6 +138,11 @@ def _steps(call: LoggedCall, following: LoggedCall | None, began_at: datetime) -
             call.id,
             ended_s,
             took_s,
+            outcome=None,
+            error=None,
+            input_tokens=None,
+            output_tokens=None,
+            cost_usd=None,
             call_id=tool.id,
-            arguments=tool.arguments,
+            arguments=dict(tool.arguments),
         )

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from hashlib import sha256
-from typing import TYPE_CHECKING, Annotated, Any, Self, cast
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Self, cast
 
+import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -22,10 +23,11 @@ from pydantic import (
     model_validator,
 )
 
+from chowder_local.core import untrusted_json, untrusted_yaml
 from chowder_local.core.domain import OFFLINE_KEY, ModelProvider, Permission, Tier
 from chowder_local.core.errors.agents import ConfigRefused
+from chowder_local.core.errors.process import SettingsInvalid
 from chowder_local.openclaw.config import agent_config
-from chowder_local.seeding.source_locations import Location, SourceLocations, read
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -131,7 +133,7 @@ Text = Annotated[str, Field(min_length=1)]
 class _Part(BaseModel):
     # Somebody may write a key itself instead of env:NAME.
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-    _location: Location = PrivateAttr(())
+    _location: Location = PrivateAttr()
 
     @property
     def location(self) -> Location:
@@ -145,7 +147,7 @@ class _Part(BaseModel):
             if isinstance(value, list):
                 for index, each in enumerate(value):
                     if isinstance(each, _Part):
-                        each.set_location((*location, name, index))
+                        each.set_location(location / name / index)
 
 
 class DesiredFile(_Part):
@@ -227,10 +229,12 @@ class DesiredInstance(_Part):
         files: dict[str, tuple[bytes, Location]] = {}
         for name, contents in self.skills.items():
             for path, content in contents.items():
-                location = (*self.location, "skills", name)
-                files[f"workspace/skills/{name}/{path}"] = (content, location)
+                files[f"workspace/skills/{name}/{path}"] = (
+                    content,
+                    self.location / "skills" / name,
+                )
         for path, file in self.files.items():
-            files[path] = (file.read(), (*self.location, "files", path))
+            files[path] = (file.read(), self.location / "files" / path)
         return files
 
 
@@ -292,24 +296,93 @@ class Document(_Part):
         return self
 
 
-def read_document(file: Path, env: Mapping[str, str]) -> tuple[Document, SourceLocations]:
+def read_seed(file: Path, env: Mapping[str, str]) -> Document:
     """Reads a seed file and the files in it. Raises SettingsInvalid if one is invalid."""
-    content, locations = read(file)
+    content, location = read(file)
     if not isinstance(content, dict):
         example = "docs/guides/seeding-and-reset.md has an example."
-        locations.fail((), f"It should begin with 'organizations:'; {example}")
+        location.fail(f"It should begin with 'organizations:'; {example}")
     try:
         document = Document.model_validate(content, context=Sources(file.parent, env))
     except ValidationError as invalid:
         problem = invalid.errors(include_url=False, include_input=False)[0]
         message = problem["msg"].removeprefix("Value error, ").rstrip(".")
-        location = [part for part in problem["loc"] if part != "[key]"]
-        locations.fail(location, f"{message[:1].upper()}{message[1:]}.")
-    document.set_location(())
-    return document, locations
+        path = tuple(part for part in problem["loc"] if part != "[key]")
+        replace(location, path=path).fail(f"{message[:1].upper()}{message[1:]}.")
+    document.set_location(location)
+    return document
 
 
 def _check_unique(kind: str, names: Iterable[str]) -> None:
     repeated = [name for name, count in Counter(names).items() if count > 1]
     if repeated:
         raise ValueError(f"{kind} {repeated[0]} is there twice; names must be unique")
+
+
+@dataclass(frozen=True)
+class Location:
+    """A place in a seed file, for error messages."""
+
+    file: Path
+    root: yaml.Node | None = field(default=None, repr=False)
+    path: tuple[int | str, ...] = ()
+    """The names and indexes that lead to the place."""
+
+    def __truediv__(self, part: int | str) -> Location:
+        return replace(self, path=(*self.path, part))
+
+    def fail(self, message: str) -> NoReturn:
+        """Raises SettingsInvalid with the file, the line, the place and the message."""
+        line = untrusted_yaml.line_of(self.root, self.path)
+        where = str(self.file) if line is None else f"{self.file}, line {line}"
+        steps = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in self.path]
+        place = f", {''.join(steps).removeprefix('.')}" if steps else ""
+        raise SettingsInvalid(f"{where}{place}: {message}")
+
+
+def read(file: Path) -> tuple[Any, Location]:
+    """The content of a seed file. Raises SettingsInvalid if it cannot be read or parsed."""
+    try:
+        text = file.read_text("utf-8")
+    except OSError as failure:
+        raise SettingsInvalid(f"{file} cannot be read: {failure.strerror}.") from None
+    except UnicodeDecodeError:
+        raise SettingsInvalid(f"{file} is not text in UTF-8.") from None
+    try:
+        return _parse(file, text)
+    except json.JSONDecodeError as broken:
+        raise SettingsInvalid(f"{file}, line {broken.lineno}: {broken.msg}.") from None
+    except untrusted_yaml.YamlInvalid as invalid:
+        where = " cannot be read" if invalid.line is None else f", line {invalid.line}"
+        raise SettingsInvalid(f"{file}{where}: {invalid}.") from None
+    except ValueError as invalid:
+        raise SettingsInvalid(f"{file} cannot be read: it is {invalid}.") from None
+
+
+def _parse(file: Path, text: str) -> tuple[Any, Location]:
+    is_json, root = file.suffix == ".json", None
+    try:
+        root = untrusted_yaml.compose(text)
+    except untrusted_yaml.YamlInvalid:
+        # Most JSON is YAML as well. For the rest, messages have no lines.
+        if not is_json:
+            raise
+    location = Location(file, root)
+    if root is not None:
+        _check_unique_names(location, root)
+    # Constructing merges names, so that some would be there twice.
+    content = untrusted_json.read(text) if is_json else untrusted_yaml.construct(root)
+    if is_json and untrusted_json.replace_surrogates(content) != content:
+        raise ValueError("no Unicode: a text has half of a character, as \\ud800 is")
+    return content, location
+
+
+def _check_unique_names(location: Location, node: yaml.Node) -> None:
+    """Raises SettingsInvalid if a name is there twice, because YAML uses the last one silently."""
+    seen: set[str] = set()
+    for name, _, value in untrusted_yaml.parts(node):
+        if name in seen:
+            (location / name).fail("This name is there twice; remove one of them.")
+        seen.add(name)
+        part = int(name) if isinstance(node, yaml.SequenceNode) else name
+        _check_unique_names(location / part, value)

@@ -1,34 +1,171 @@
-"""Plans the steps from the current to the desired state of a server (pure)."""
+"""The steps from the current to the desired state of a server: what each does, and the plan."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from chowder_local.accounts.bootstrap import NAME as DEFAULT
 from chowder_local.openclaw.models import DEFAULT_MODELS
-from chowder_local.seeding import steps
-from chowder_local.seeding.current_state import CurrentInstance, CurrentKey, CurrentOrganization
 from chowder_local.seeding.desired_state import digest
+from chowder_local.seeding.target import (
+    MARKER,
+    CurrentInstance,
+    CurrentKey,
+    CurrentOrganization,
+    StoredKey,
+    parse_marker,
+    serialize_marker,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from chowder_local.core.domain import ModelProvider, Tier
     from chowder_local.seeding.desired_state import (
         DesiredInstance,
         DesiredKey,
         DesiredOrganization,
         DesiredSession,
+        Location,
     )
-    from chowder_local.seeding.source_locations import SourceLocations
-    from chowder_local.seeding.steps import Step
+    from chowder_local.seeding.target import SeedTarget
 
     Removal = Callable[[str, str], str]
+
+
+@dataclass(frozen=True)
+class Step(ABC):
+    """One change of an organization; `str()` describes it for people."""
+
+    organization: str
+    location: Location
+    """Where the file declares it."""
+    description: str
+    """The change, without secrets."""
+
+    def __str__(self) -> str:
+        return f"{self.organization}: {self.description}"
+
+    @abstractmethod
+    def take(self, target: SeedTarget) -> None:
+        """Makes the change, and remembers it for later seedings.
+
+        Raises ApiRefused if the server refuses it, and BootFailed if its agent does not run.
+        """
+
+
+@dataclass(frozen=True)
+class SignUp(Step):
+    def take(self, target: SeedTarget) -> None:
+        target.sign_up(self.organization)
+
+
+@dataclass(frozen=True)
+class Move(Step):
+    """Moves the organization to another tier."""
+
+    tier: Tier
+
+    def take(self, target: SeedTarget) -> None:
+        target.client(self.organization).set_tier(self.tier)
+
+
+@dataclass(frozen=True)
+class SetModelKeys(Step):
+    """Sets the model keys that are new or changed."""
+
+    model_keys: Mapping[ModelProvider, str] = field(repr=False)
+
+    def take(self, target: SeedTarget) -> None:
+        keys = {str(provider): key for provider, key in self.model_keys.items()}
+        target.client(self.organization).set_model_keys(keys)
+        stored = target.memory.organizations[self.organization]
+        stored.model_keys |= {each: digest(key) for each, key in self.model_keys.items()}
+        if self.organization == DEFAULT:
+            stored.started_at = target.started_at()
+        target.memory.write()
+
+
+@dataclass(frozen=True)
+class Create(Step):
+    instance: DesiredInstance = field(repr=False)
+
+    def take(self, target: SeedTarget) -> None:
+        instance = target.client(self.organization).create_instance(
+            self.instance.name, self.instance.model_provider, self.instance.openclaw_config or None
+        )
+        target.add_instance(self.organization, self.instance.name, instance["id"])
+
+
+@dataclass(frozen=True)
+class Configure(Step):
+    """Changes the configuration of an existing agent."""
+
+    instance: DesiredInstance = field(repr=False)
+
+    def take(self, target: SeedTarget) -> None:
+        agent = target.running_agent(self.organization, self.instance.name)
+        agent.client.configure(agent.instance_id, self.instance.openclaw_config)
+
+
+@dataclass(frozen=True)
+class WriteFile(Step):
+    """Writes a file that is new or has other content."""
+
+    instance: str
+    path: str
+    content: bytes = field(repr=False)
+
+    def take(self, target: SeedTarget) -> None:
+        agent = target.running_agent(self.organization, self.instance)
+        # Refused for a folder: an upload would add a file to it.
+        agent.digest_of(self.path)
+        agent.write(self.path, self.content)
+
+
+@dataclass(frozen=True)
+class Send(Step):
+    """Sends a message; `before` has the digests of the earlier messages of its session."""
+
+    instance: str
+    session: str | None
+    model: str
+    message: str = field(repr=False)
+    before: tuple[str, ...] = field(repr=False)
+
+    def take(self, target: SeedTarget) -> None:
+        agent = target.running_agent(self.organization, self.instance)
+        agent.client.respond(agent.instance_id, self.message, self.model, self.session)
+        # After the answer, because a message without an answer must be sent again.
+        sent = parse_marker(agent.read(MARKER))
+        sent[self.session] = (*self.before, digest(self.message))
+        agent.write(MARKER, serialize_marker(sent))
+
+
+@dataclass(frozen=True)
+class MakeKey(Step):
+    """Creates a scoped key, and revokes the former one of its name."""
+
+    key: DesiredKey
+    former_id: str | None = None
+
+    def take(self, target: SeedTarget) -> None:
+        client = target.client(self.organization)
+        ids = {target.instance_id(self.organization, name) for name in self.key.instances}
+        permissions = sorted(set(self.key.permissions))
+        key = client.create_key(self.key.name, sorted(ids), permissions, self.key.expires_at)
+        stored = StoredKey(id=key["id"], raw_key=key["raw_key"])
+        target.memory.organizations[self.organization].keys[self.key.name] = stored
+        target.memory.write()
+        if self.former_id is not None:
+            client.revoke_key(self.former_id)
 
 
 def plan(
     desired: Sequence[DesiredOrganization],
     current: Mapping[str, CurrentOrganization],
-    locations: SourceLocations,
     removal: Removal,
 ) -> list[Step]:
     """The steps in order: agents are created early, and boot during the other steps.
@@ -36,28 +173,15 @@ def plan(
     `removal` returns the command that removes an agent of an organization, by its id. Raises
     SettingsInvalid if the desired state would need something to be destroyed.
     """
-    planner = _Planner(locations, removal)
+    planner = _Planner(removal)
     unordered = [
         step for each in desired for step in planner.organization(each, current.get(each.name))
     ]
     return sorted(unordered, key=lambda step: PHASES.index(type(step)))
 
 
-PHASES = (
-    steps.SignUp,
-    steps.Move,
-    steps.SetModelKeys,
-    steps.Create,
-    steps.Configure,
-    steps.WriteFile,
-    steps.Send,
-    steps.MakeKey,
-)
-
-
 @dataclass(frozen=True)
 class _Planner:
-    locations: SourceLocations
     removal: Removal
 
     def organization(
@@ -66,10 +190,10 @@ class _Planner:
         name, location = desired.name, desired.location
         current = existing or CurrentOrganization()
         if existing is None:
-            yield steps.SignUp(name, location, "sign up")
+            yield SignUp(name, location, "sign up")
         if desired.tier is not None and desired.tier is not current.tier:
-            where, tier = (*location, "tier"), desired.tier
-            yield steps.Move(name, where, f"move to {tier}", tier)
+            where, tier = location / "tier", desired.tier
+            yield Move(name, where, f"move to {tier}", tier)
         changed_keys = {
             provider: key
             for provider, key in desired.model_keys.items()
@@ -77,7 +201,7 @@ class _Planner:
         }
         if changed_keys:
             description = f"set the model keys of {', '.join(changed_keys)}"
-            yield steps.SetModelKeys(name, (*location, "model_keys"), description, changed_keys)
+            yield SetModelKeys(name, location / "model_keys", description, changed_keys)
         for instance in desired.instances:
             yield from self._instance(name, instance, current.instances.get(instance.name))
         ids = {instance_name: each.id for instance_name, each in current.instances.items()}
@@ -86,29 +210,28 @@ class _Planner:
             if former is None or not _is_as_desired(former, key, ids):
                 verb, former_id = ("renew", former.id) if former else ("make", None)
                 description = f"{verb} the key {key.name}"
-                yield steps.MakeKey(name, key.location, description, key, former_id)
+                yield MakeKey(name, key.location, description, key, former_id)
 
     def _instance(
         self, organization: str, desired: DesiredInstance, current: CurrentInstance | None
     ) -> Iterator[Step]:
         location = desired.location
         if current is None:
-            yield steps.Create(organization, location, f"create {desired.name}", desired)
+            yield Create(organization, location, f"create {desired.name}", desired)
         elif current.model_provider is not desired.model_provider:
-            self.locations.fail(
-                (*location, "model_provider"),
+            (location / "model_provider").fail(
                 f"{desired.name} exists with {current.model_provider}, which cannot be changed. "
                 "Write that provider, use another name, or remove the agent with: "
                 f"{self.removal(organization, current.id)}",
             )
         elif not contains(current.openclaw_config, desired.openclaw_config):
-            where, description = (*location, "openclaw_config"), f"configure {desired.name}"
-            yield steps.Configure(organization, where, description, desired)
+            where, description = location / "openclaw_config", f"configure {desired.name}"
+            yield Configure(organization, where, description, desired)
         digests = current.files if current else {}
         for path, (content, file_location) in desired.home_files().items():
             if digests.get(path) != digest(content):
                 description = f"write {path} of {desired.name}"
-                yield steps.WriteFile(
+                yield WriteFile(
                     organization, file_location, description, desired.name, path, content
                 )
         for session in desired.sessions:
@@ -122,11 +245,10 @@ class _Planner:
         current: CurrentInstance | None,
     ) -> Iterator[Step]:
         """The steps for messages of a session that were not sent yet."""
-        location = (*session.location, "messages")
+        location = session.location / "messages"
         sent = current.sent.get(session.name, ()) if current else ()
         if current is not None and sent != session.digests[: len(sent)]:
-            self.locations.fail(
-                location,
+            location.fail(
                 f"An earlier seeding sent other messages to this session of {instance.name}. Add "
                 "messages at the end only, use another session name, or remove the agent with: "
                 f"{self.removal(organization, current.id)}",
@@ -134,9 +256,9 @@ class _Planner:
         model = session.model or DEFAULT_MODELS[instance.model_provider]
         conversation = session.name or "the main conversation"
         for index in range(len(sent), len(session.messages)):
-            yield steps.Send(
+            yield Send(
                 organization,
-                (*location, index),
+                location / index,
                 f"send message {index + 1} of {len(session.messages)} to {conversation} of "
                 f"{instance.name}",
                 instance.name,
@@ -165,3 +287,15 @@ def _is_as_desired(current: CurrentKey, desired: DesiredKey, ids: Mapping[str, s
     permissions = frozenset(desired.permissions)
     grants = {ids.get(name, ""): permissions for name in desired.instances}
     return current.grants == grants and current.expires_at == desired.expires_at
+
+
+PHASES = (
+    SignUp,
+    Move,
+    SetModelKeys,
+    Create,
+    Configure,
+    WriteFile,
+    Send,
+    MakeKey,
+)

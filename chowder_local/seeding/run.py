@@ -7,26 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from chowder_local.core.errors.process import ApiRefused
 from chowder_local.core.errors.sandboxes import BootFailed
-from chowder_local.seeding.desired_state import read_document
-from chowder_local.seeding.plan import plan
-from chowder_local.seeding.steps import Create
+from chowder_local.seeding.plan import Create, plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
 
-    from chowder_local.seeding.desired_state import DesiredOrganization
-    from chowder_local.seeding.source_locations import SourceLocations
-    from chowder_local.seeding.steps import Step
+    from chowder_local.seeding.desired_state import DesiredOrganization, Document
+    from chowder_local.seeding.plan import Step
     from chowder_local.seeding.target import SeedTarget
-
-
-@dataclass(frozen=True)
-class SeedFile:
-    """A valid seed file."""
-
-    desired: Sequence[DesiredOrganization]
-    locations: SourceLocations
 
 
 @dataclass(frozen=True)
@@ -37,44 +25,36 @@ class SeedResult:
     declared: Mapping[str, Any]
 
 
-def read_seed(file: Path, env: Mapping[str, str]) -> SeedFile:
-    """Reads a seed file and the files in it. Raises SettingsInvalid if one is invalid."""
-    document, locations = read_document(file, env)
-    return SeedFile(document.organizations, locations)
-
-
-def seed(file: SeedFile, target: SeedTarget, report: Callable[[str], None]) -> SeedResult:
+def seed(file: Document, target: SeedTarget, report: Callable[[str], None]) -> SeedResult:
     """Brings a server to the declared state; `report` is called with each step before it is taken.
 
     Raises SettingsInvalid if a step is impossible or refused; earlier steps are not undone.
     """
-    current = target.current_state(file.desired, file.locations)
-    steps = plan(file.desired, current, file.locations, target.removal)
+    current = target.current_state(file.organizations)
+    steps = plan(file.organizations, current, target.removal)
     for number, step in enumerate(steps, 1):
         report(f"[{number}/{len(steps)}] {step}")
-        _take(step, target, file.locations)
-    _wait_for_created(steps, target, file.locations)
-    organizations = [_declared(each, target) for each in file.desired]
+        _take(step, target)
+    _wait_for_created(steps, target)
+    organizations = [_declared(each, target) for each in file.organizations]
     return SeedResult(len(steps), {"base_url": target.public_url, "organizations": organizations})
 
 
-def _take(step: Step, target: SeedTarget, locations: SourceLocations) -> None:
+def _take(step: Step, target: SeedTarget) -> None:
     try:
         step.take(target)
     except (ApiRefused, BootFailed) as refused:
-        locations.fail(step.location, f"Could not {step.description}: {refused}")
+        step.location.fail(f"Could not {step.description}: {refused}")
 
 
-def _wait_for_created(
-    steps: Sequence[Step], target: SeedTarget, locations: SourceLocations
-) -> None:
+def _wait_for_created(steps: Sequence[Step], target: SeedTarget) -> None:
     for step in steps:
         if isinstance(step, Create):
             name = step.instance.name
             try:
                 target.running_agent(step.organization, name)
             except BootFailed as failed:
-                locations.fail(step.location, f"{name} was created, but does not run: {failed}")
+                step.location.fail(f"{name} was created, but does not run: {failed}")
 
 
 def _declared(desired: DesiredOrganization, target: SeedTarget) -> dict[str, Any]:

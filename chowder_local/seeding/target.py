@@ -1,29 +1,145 @@
-"""The server that is seeded: clients by organization, and its current state."""
+"""The server that is seeded: its current state, and what earlier seedings remember of it."""
 
 from __future__ import annotations
 
 import io
+import json
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import sha256
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
 from chowder_local.accounts.bootstrap import NAME as DEFAULT
 from chowder_local.client import Client
+from chowder_local.core.data_dir import write_private
 from chowder_local.core.domain import ModelProvider, Permission, Tier
-from chowder_local.core.errors.process import ApiRefused
+from chowder_local.core.errors.process import ApiRefused, DataDirUnusable
 from chowder_local.openclaw.config import agent_config
-from chowder_local.seeding import marker
-from chowder_local.seeding.current_state import CurrentInstance, CurrentKey, CurrentOrganization
-from chowder_local.seeding.memory import Memory, StoredOrganization
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+
+class StoredKey(BaseModel):
+    """A scoped key that a seeding made."""
+
+    id: str
+    raw_key: str
+
+
+class StoredOrganization(BaseModel):
+    """A seeded organization; `key` is None for the default one, whose key is in a file.
+
+    `model_keys` has the digests of the keys that were set. `started_at` is the start of the server
+    that they were set on, because each start sets those of the default organization again.
+    """
+
+    id: str
+    key: str | None = None
+    model_keys: dict[ModelProvider, str] = Field(default_factory=dict)
+    started_at: str | None = None
+    keys: dict[str, StoredKey] = Field(default_factory=dict)
+
+
+ORGANIZATIONS = TypeAdapter(
+    dict[str, StoredOrganization], config=ConfigDict(hide_input_in_errors=True)
+)
+
+
+@dataclass(eq=False, repr=False)
+class Memory:
+    """A file in the data directory with mode 0600."""
+
+    file: Path
+
+    def __post_init__(self) -> None:
+        self.organizations = self._read()
+
+    def write(self) -> None:
+        """Writes the file. Raises DataDirUnusable if it cannot be written."""
+        write_private(self.file, ORGANIZATIONS.dump_json(self.organizations, indent=2))
+
+    def _read(self) -> dict[str, StoredOrganization]:
+        try:
+            return ORGANIZATIONS.validate_json(self.file.read_bytes())
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError) as failure:
+            raise DataDirUnusable(
+                f"{self.file} cannot be read: {failure}. It has the keys of seeded organizations. "
+                "Correct it, or remove it to have the organizations made again."
+            ) from None
+
+
+MARKER = ".chowder-seed.json"
+"""Beside the workspace, because an agent reads the workspace by itself."""
+
+Sent = dict[str | None, tuple[str, ...]]
+
+
+def serialize_marker(sent: Mapping[str | None, tuple[str, ...]]) -> bytes:
+    """The file's content, from digests of messages by session name."""
+    sessions = [{"name": name, "messages": list(digests)} for name, digests in sent.items()]
+    return json.dumps({"sessions": sessions}, indent=2).encode()
+
+
+def parse_marker(content: bytes | None) -> Sent:
+    """Digests of messages by session name. Raises ValueError if the file is invalid."""
+    if content is None:
+        return {}
+    try:
+        sessions = json.loads(content)["sessions"]
+        return {each["name"]: tuple(map(str, each["messages"])) for each in sessions}
+    except (ValueError, TypeError, KeyError) as broken:
+        raise ValueError(f"{MARKER} in its home cannot be read") from broken
+
+
+@dataclass(frozen=True)
+class CurrentInstance:
+    """An existing agent with a declared name.
+
+    `files` has the digests of its declared files, and `sent` the digests of the messages that were
+    seeded, by session.
+    """
+
+    id: str
+    model_provider: ModelProvider
+    openclaw_config: Mapping[str, Any] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+    sent: Mapping[str | None, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CurrentKey:
+    """An active scoped key of an earlier seeding; `grants` has permissions by instance id."""
+
+    id: str
+    grants: Mapping[str, frozenset[Permission]]
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class CurrentOrganization:
+    """An organization; `tier` is None if it does not exist yet.
+
+    `model_keys` has the digests of the keys that it was last seeded with and still has.
+    """
+
+    tier: Tier | None = None
+    model_keys: Mapping[ModelProvider, str] = field(default_factory=dict)
+    instances: Mapping[str, CurrentInstance] = field(default_factory=dict)
+    keys: Mapping[str, CurrentKey] = field(default_factory=dict)
+
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from chowder_local.seeding.desired_state import DesiredInstance, DesiredOrganization
-    from chowder_local.seeding.source_locations import SourceLocations
 
     Json = dict[str, Any]
 
@@ -138,7 +254,7 @@ class SeedTarget(ExitStack):
         return Agent(client, instance_id)
 
     def current_state(
-        self, desired: Iterable[DesiredOrganization], locations: SourceLocations
+        self, desired: Iterable[DesiredOrganization]
     ) -> dict[str, CurrentOrganization]:
         """The state of the desired organizations that exist.
 
@@ -148,7 +264,7 @@ class SeedTarget(ExitStack):
         for each in desired:
             stored = self._stored(each.name)
             if stored is not None:
-                organizations[each.name] = self._organization(each, stored, locations)
+                organizations[each.name] = self._organization(each, stored)
         return organizations
 
     def _connect(self, organization: str, key: str) -> Client:
@@ -177,7 +293,7 @@ class SeedTarget(ExitStack):
         return stored
 
     def _organization(
-        self, desired: DesiredOrganization, stored: StoredOrganization, locations: SourceLocations
+        self, desired: DesiredOrganization, stored: StoredOrganization
     ) -> CurrentOrganization:
         client = self.client(desired.name)
         organization = client.organization()
@@ -192,9 +308,9 @@ class SeedTarget(ExitStack):
                 if is_set and provider in organization["model_providers"]
             },
             {
-                each.name: self._instance(desired.name, each, instance, locations)
+                each.name: self._instance(desired.name, each, instance)
                 for each in desired.instances
-                if (instance := _find_by_name(instances, each, locations)) is not None
+                if (instance := _find_by_name(instances, each)) is not None
             },
             _keys(client, stored),
         )
@@ -204,23 +320,21 @@ class SeedTarget(ExitStack):
         organization: str,
         desired: DesiredInstance,
         instance: Json,
-        locations: SourceLocations,
     ) -> CurrentInstance:
         instance_id = instance["id"]
         self.add_instance(organization, desired.name, instance_id)
         if instance["status"] == "error":
-            locations.fail(
-                desired.location,
+            desired.location.fail(
                 f"{desired.name} is in error: {instance['error_message']} Remove it and seed again "
                 f"with: {self.removal(organization, instance_id)}",
             )
         files: dict[str, str] = {}
-        sent: marker.Sent = {}
+        sent: Sent = {}
         if desired.files or desired.skills or desired.sessions:
             agent = self.running_agent(organization, desired.name)
-            files = _digests(agent, desired, locations)
+            files = _digests(agent, desired)
             if desired.sessions:
-                sent = _sent_messages(agent, desired, locations)
+                sent = _sent_messages(agent, desired)
         return CurrentInstance(
             instance_id,
             ModelProvider(instance["model_provider"]),
@@ -230,39 +344,33 @@ class SeedTarget(ExitStack):
         )
 
 
-def _digests(agent: Agent, desired: DesiredInstance, locations: SourceLocations) -> dict[str, str]:
+def _digests(agent: Agent, desired: DesiredInstance) -> dict[str, str]:
     digests = {}
     for path, (_, location) in desired.home_files().items():
         try:
             digest = agent.digest_of(path)
         except ApiRefused as refused:
-            locations.fail(location, f"{desired.name}: {refused}")
+            location.fail(f"{desired.name}: {refused}")
         if digest is not None:
             digests[path] = digest
     return digests
 
 
-def _sent_messages(
-    agent: Agent, desired: DesiredInstance, locations: SourceLocations
-) -> marker.Sent:
+def _sent_messages(agent: Agent, desired: DesiredInstance) -> Sent:
     try:
-        return marker.parse(agent.read(marker.PATH))
+        return parse_marker(agent.read(MARKER))
     except ValueError as invalid:
-        locations.fail(
-            (*desired.location, "sessions"),
+        (desired.location / "sessions").fail(
             f"{desired.name}: {invalid}. It lists the messages that were sent. Remove the file to "
             "have all messages sent again.",
         )
 
 
-def _find_by_name(
-    instances: list[Json], desired: DesiredInstance, locations: SourceLocations
-) -> Json | None:
+def _find_by_name(instances: list[Json], desired: DesiredInstance) -> Json | None:
     named = [each for each in instances if each["name"] == desired.name]
     if len(named) > 1:
         ids = ", ".join(each["id"] for each in named)
-        locations.fail(
-            (*desired.location, "name"),
+        (desired.location / "name").fail(
             f"There are several agents called {desired.name} ({ids}). Rename or remove all but "
             "one.",
         )

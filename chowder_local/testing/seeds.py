@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from chowder_local.accounts.bootstrap import NAME as DEFAULT
-from chowder_local.seeding.memory import Memory
-from chowder_local.seeding.run import read_seed, seed
-from chowder_local.seeding.target import SeedTarget
+from chowder_local.seeding.desired_state import read_seed
+from chowder_local.seeding.run import seed
+from chowder_local.seeding.target import Memory, SeedTarget
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,7 +27,7 @@ def seed_organization(
     declares another organization, and BootFailed if an instance does not run.
     """
     declared = read_seed(file, env)
-    others = [each.name for each in declared.desired if each.name != DEFAULT]
+    others = [each.name for each in declared.organizations if each.name != DEFAULT]
     if others:
         raise ValueError(
             f"{file} declares {', '.join(others)}. A test has one organization: call it {DEFAULT}."

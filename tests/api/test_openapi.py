@@ -275,7 +275,7 @@ def test_no_response_is_an_undescribed_object() -> None:
         "InstanceView.openclaw_config",
         "ChannelStatusView.details",
         "ExchangeDetailsView.request",
-        "StepView.arguments",
+        "Step.arguments",
         "TurnView.arguments",
     }
 

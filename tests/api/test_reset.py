@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from chowder_local.core.domain import InstanceStatus, Permission
 from chowder_local.core.errors.sandboxes import EngineUnavailable
-from chowder_local.instances.lifecycle.creation import InstanceDraft
 from chowder_local.instances.lifecycle.service import DELETE_CONCURRENCY
 from tests.api.test_access import scoped
 from tests.scripted.engine import Hold
@@ -69,7 +68,7 @@ async def test_a_reset_leaves_other_organizations_alone(http: Api) -> None:
 async def test_a_reset_removes_instances_that_are_booting(http: Api) -> None:
     world = http.world
     hold = world.engine.holds["boot"] = Hold()
-    made = await world.creation.create(world.organization_id, InstanceDraft("Ada"))
+    made = await world.creation.create(world.organization_id, name="Ada")
     await hold.has_begun.wait()
     assert (await http.post("/local/reset")).json()["instances"] == 1
     assert (await world.now(made)).status is InstanceStatus.TERMINATED

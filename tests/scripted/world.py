@@ -27,7 +27,6 @@ from chowder_local.core.settings import Settings
 from chowder_local.core.tasks import owned_tasks
 from chowder_local.engine.specs import HOME, STATE_DIR
 from chowder_local.instances.lifecycle.agents import EgressRule
-from chowder_local.instances.lifecycle.creation import InstanceDraft
 from chowder_local.instances.monitoring.health import ServerFacts
 from chowder_local.openclaw.gateway import open_gateways
 from chowder_local.openclaw.home.state_transfer import StateTransfers
@@ -112,8 +111,8 @@ class World(Services):
 
     async def created(self, **fields: Any) -> Instance:
         """Creates an instance and waits for its boot to end."""
-        draft = InstanceDraft(name=fields.pop("name", "Ada"), **fields)
-        return await self.settled(await self.creation.create(self.organization_id, draft))
+        fields = {"name": "Ada"} | fields
+        return await self.settled(await self.creation.create(self.organization_id, **fields))
 
     async def stopped(self) -> Instance:
         """Creates an instance and stops it."""

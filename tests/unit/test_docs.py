@@ -18,7 +18,7 @@ from markdown_it import MarkdownIt
 from chowder_local.api.routes import OPERATIONS
 from chowder_local.cli.main import chowder_local
 from chowder_local.relay.scripts.files import parse
-from chowder_local.seeding.desired_state import read_document
+from chowder_local.seeding.desired_state import read_seed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -154,7 +154,7 @@ def test_a_seed_file_is_one(tmp_path: Path) -> None:
             for instance in organization.get("instances", ()):
                 _make_sources(folder, instance)
         (folder / "seed.yaml").write_text(each.content)
-        document, _ = read_document(folder / "seed.yaml", AnyKey())
+        document = read_seed(folder / "seed.yaml", AnyKey())
         assert document.organizations, each
 
 

@@ -14,7 +14,6 @@ from chowder_local.core.errors.sandboxes import EngineUnavailable
 from chowder_local.core.settings import Settings
 from chowder_local.engine.connection import EngineAddress
 from chowder_local.engine.networks import SandboxNetwork, SandboxNetworks
-from chowder_local.instances.lifecycle.creation import InstanceDraft
 from tests.scripted.engine import ScriptedEngine
 
 if TYPE_CHECKING:
@@ -69,7 +68,7 @@ async def test_what_was_used_is_told_after_the_server_has_ended(
     engine = Engine(tmp_path)
     async with open_server(tmp_path, engine, monkeypatch) as services:
         caller = await services.authentication.caller((tmp_path / "default.key").read_text())
-        instance = await services.creation.create(caller.organization_id, InstanceDraft("Ada"))
+        instance = await services.creation.create(caller.organization_id, name="Ada")
         headers = {"Authorization": f"Bearer {services.box.relay_token(instance.sandbox_id)}"}
         url = f"http://127.0.0.1:{engine.relay_port}/openai/responses"
         async with httpx.AsyncClient(trust_env=False) as client:

@@ -23,7 +23,6 @@ from chowder_local.http.bodies import parse, parse_query
 from chowder_local.http.middleware import QUEUE_POSITION_HEADER, note
 from chowder_local.http.responses import ClosingStream, array
 from chowder_local.http.services import caller, instance, instance_of, running, services
-from chowder_local.instances.lifecycle.creation import InstanceDraft
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -34,8 +33,8 @@ if TYPE_CHECKING:
 async def create_instance(request: Request) -> InstanceView:
     """Creates an instance, which is provisioned in the background."""
     body = await parse(request, InstanceCreation)
-    draft = InstanceDraft(**body.model_dump())
-    created = await services(request).creation.create(caller(request).organization_id, draft)
+    organization_id = caller(request).organization_id
+    created = await services(request).creation.create(organization_id, **body.model_dump())
     return InstanceView.from_instance(created, caller(request))
 
 

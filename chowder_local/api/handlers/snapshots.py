@@ -15,7 +15,6 @@ from chowder_local.api.schemas.instances import (
     SnapshotCreation,
     SnapshotView,
     Upgrade,
-    UpgradeFindingView,
     UpgradeView,
 )
 from chowder_local.api.uploads import steady
@@ -118,7 +117,7 @@ async def upgrade_instance(request: Request) -> UpgradeView:
         snapshot_id=snapshot_id,
         status=instance.status,
         can_upgrade=all(each.severity != ERROR or each.is_expected for each in findings),
-        findings=[UpgradeFindingView.model_validate(each) for each in findings],
+        findings=list(findings),
     )
 
 

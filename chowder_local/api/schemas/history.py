@@ -13,7 +13,7 @@ from chowder_local.core import untrusted_json
 from chowder_local.instances.conversations.trace_log import TurnStatus
 from chowder_local.openclaw.session_keys import MAIN_KEY
 from chowder_local.relay.recordings.entries import Entry
-from chowder_local.relay.turn_steps import Step, StepKind
+from chowder_local.relay.turn_steps import Step
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from chowder_local.instances.conversations.trace_log import TracedTurn
     from chowder_local.relay.call_log import LoggedCall
     from chowder_local.relay.local_model import SessionName
+from chowder_local.openclaw.transcripts.turns import Attempt, TurnUsage
 
 MESSAGES_MAX = 1000
 POSITION_MAX = (1 << 53) - 1
@@ -83,25 +84,6 @@ class SessionsView(BaseModel):
     sessions: list[SessionView]
 
 
-class TurnUsageView(View):
-    """Tokens of a turn's model call; the input tokens include those of the cache."""
-
-    input_tokens: Annotated[int, Field(examples=[16_480])]
-    cached_tokens: Annotated[int, Field(examples=[0])]
-    cache_write_tokens: Annotated[int, Field(examples=[0])]
-    output_tokens: Annotated[int, Field(examples=[12])]
-
-
-class AttemptView(View):
-    """An earlier attempt to send a message, which got no answer."""
-
-    at: datetime | None
-    status: Literal["failed", "cancelled"]
-    error: Annotated[
-        str | None, Field(description="Why the model did not answer.", examples=[None])
-    ]
-
-
 class TurnView(View):
     """A message, a tool call or a tool result."""
 
@@ -130,7 +112,7 @@ class TurnView(View):
     ]
     model: Annotated[str | None, Field(examples=["gpt-4o"])]
     usage: Annotated[
-        TurnUsageView | None,
+        TurnUsage | None,
         Field(description="For the first turn of a model call; else null."),
     ]
     response_id: Annotated[
@@ -153,7 +135,7 @@ class TurnView(View):
         ),
     ]
     attempts: Annotated[
-        list[AttemptView],
+        list[Attempt],
         Field(
             description="For a user's message: earlier attempts without an answer, oldest first. "
             "The agent's own history has only the last one."
@@ -226,48 +208,16 @@ class TraceView(BaseModel):
         return cls(**_members(turn, session))
 
 
-class StepView(BaseModel):
-    """A model call, or a tool that the agent ran because an answer of the model asked for it.
-
-    A tool's time is that between this answer and the next model call; tools that one answer asks
-    for share it.
-    """
-
-    kind: Annotated[StepKind, Field(examples=["model_call"])]
-    name: Annotated[str, Field(description="The model's id or the tool's name.", examples=["exec"])]
-    exchange_id: Annotated[
-        str, Field(description="The model call, or the one that asked.", examples=["ex-1"])
-    ]
-    after_s: Annotated[float, Field(description="Seconds since the message.", examples=[0.12])]
-    took_s: Annotated[
-        float | None, Field(description="Null while it is in progress.", examples=[0.2])
-    ]
-    outcome: Annotated[
-        str | None, Field(description="Of a model call, as in the metrics.", examples=["offline"])
-    ]
-    error: Annotated[
-        str | None, Field(description="The error that the agent got.", examples=[None])
-    ]
-    input_tokens: Annotated[int | None, Field(examples=[16_721])]
-    output_tokens: Annotated[int | None, Field(examples=[9])]
-    cost_usd: Annotated[
-        float | None,
-        Field(description="At list price; null if the price is unknown.", examples=[0.0]),
-    ]
-    call_id: Annotated[str | None, Field(description="A tool call's id.", examples=["toolu_1"])]
-    arguments: Annotated[dict[str, Any] | None, Field(examples=[{"command": "date"}])]
-
-
 class TraceDetailsView(TraceView):
     """A turn and its steps, those of model calls that are still in memory."""
 
-    steps: list[StepView]
+    steps: list[Step]
 
     @classmethod
     def from_steps(
         cls, turn: TracedTurn, session: SessionName | None, steps: Sequence[Step]
     ) -> Self:
-        return cls(**_members(turn, session), steps=[StepView(**vars(each)) for each in steps])
+        return cls(**_members(turn, session), steps=list(steps))
 
 
 def _members(turn: TracedTurn, session: SessionName | None) -> dict[str, Any]:

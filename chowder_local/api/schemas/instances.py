@@ -16,6 +16,7 @@ from chowder_local.core.domain import (
     Permission,
 )
 from chowder_local.core.release import RELEASE_PATTERN
+from chowder_local.instances.snapshots.upgrades import UpgradeFinding
 
 if TYPE_CHECKING:
     from chowder_local.core.domain import Caller, Instance
@@ -142,18 +143,6 @@ class Upgrade(BaseModel):
     dry_run: StrictBool = Field(False, description="Only report what the upgrade would meet.")
 
 
-class UpgradeFindingView(View):
-    """Something that OpenClaw's own checks find in a copy of the agent."""
-
-    check: Annotated[str, Field(examples=["core/doctor/gateway-config"])]
-    severity: Annotated[str, Field(examples=["warning"])]
-    message: Annotated[str, Field(examples=["gateway.mode is unset"])]
-    is_expected: Annotated[
-        bool,
-        Field(description="Whether every upgrade has it, or the present release finds it as well."),
-    ]
-
-
 class UpgradeView(View):
     """An upgrade, or what it would meet."""
 
@@ -175,7 +164,7 @@ class UpgradeView(View):
         ),
     ]
     findings: Annotated[
-        list[UpgradeFindingView], Field(description="Of a dry run, by OpenClaw's own doctor.")
+        list[UpgradeFinding], Field(description="Of a dry run, by OpenClaw's own doctor.")
     ]
 
 

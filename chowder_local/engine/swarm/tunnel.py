@@ -15,6 +15,7 @@ import socket
 import ssl
 from contextlib import asynccontextmanager, suppress
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from chowder_local.core.errors.process import SettingsInvalid
@@ -25,7 +26,6 @@ log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
-    from pathlib import Path
 
     Handle = Callable[["Streams"], Awaitable[None]]
     Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -121,22 +121,26 @@ SILENCE_S = 10
 """After so long without a sign of the other machine a stream ends: later than the link to it."""
 PROBE_INTERVAL_S = 2
 SECRET_CHARS = 32
+SECRET_FILE = Path("/run/secrets/worker")
+"""Docker puts it there; the server and its node workers share it."""
 CHUNK_BYTES = 256 * 1024
 _ACCEPTED = b"ok\n"
 # Only these: with a certificate, anybody could answer.
 _CIPHERS = "ECDHE-PSK-CHACHA20-POLY1305"
 
 
-def read_secret(path: Path) -> str:
-    """The secret in a file. Blocks; raises SettingsInvalid if there is none."""
+def read_secret() -> str:
+    """The stack's secret. Blocks; raises SettingsInvalid if there is none."""
     try:
-        secret = path.read_text("utf-8").strip()
+        secret = SECRET_FILE.read_text("utf-8").strip()
     except OSError as failure:
-        problem = f"CHOWDER_SWARM_SECRET_FILE: {path}: {failure.strerror}."
-        raise SettingsInvalid(problem) from failure
+        raise SettingsInvalid(
+            f"The stack's secret cannot be read: {SECRET_FILE}: {failure.strerror}. Deploy "
+            "docker/stack.yaml, which gives it to the server and its workers."
+        ) from failure
     if len(secret) < SECRET_CHARS or not secret.isalnum():
         raise SettingsInvalid(
-            f"CHOWDER_SWARM_SECRET_FILE: {path} must have one word of at least {SECRET_CHARS} "
+            f"The stack's secret, {SECRET_FILE}, must be one word of at least {SECRET_CHARS} "
             "letters and digits."
         )
     return secret

@@ -13,7 +13,6 @@ from chowder_local.core.domain import (
     Instance,
     InstanceId,
     InstanceStatus,
-    ModelProvider,
     SandboxId,
 )
 
@@ -37,18 +36,6 @@ if TYPE_CHECKING:
     must have, and the ids of those that boot; returns the instance and the claimed sandbox."""
 
 
-@dataclass(frozen=True)
-class InstanceDraft:
-    """The fields of a create request."""
-
-    name: str
-    model_provider: ModelProvider = ModelProvider.ANTHROPIC
-    sandbox_provider: str = "sandbox"
-    openclaw_version: str = DEFAULT_VERSION
-    openclaw_config: Mapping[str, Any] | None = None
-    region: str | None = None
-
-
 @dataclass(eq=False, repr=False, kw_only=True)
 class InstanceCreation:
     """Creates instances within the limit of their organization's tier."""
@@ -60,19 +47,24 @@ class InstanceCreation:
     versions: OpenclawVersions
     clock: Callable[[], datetime]
 
-    async def create(self, organization_id: OrganizationId, draft: InstanceDraft) -> Instance:
-        """A new instance, `provisioning`. Raises as `check` and `add`."""
-        await self.check(draft)
-        return await self.add(organization_id, **vars(draft))
+    async def create(self, organization_id: OrganizationId, **fields: Any) -> Instance:
+        """A new instance, `provisioning`, with these fields. Raises as `check` and `add`."""
+        await self.check(**fields)
+        return await self.add(organization_id, **fields)
 
-    async def check(self, draft: InstanceDraft) -> None:
+    async def check(
+        self,
+        *,
+        openclaw_version: str = DEFAULT_VERSION,
+        openclaw_config: Mapping[str, Any] | None = None,
+        **_: Any,
+    ) -> None:
         """Raises VersionUnavailable, and ConfigRefused for a configuration no agent could have."""
-        await self.versions.check(draft.openclaw_version)
-        overrides = draft.openclaw_config or {}
-        await self.config_validator.check_overrides(overrides, draft.openclaw_version)
+        await self.versions.check(openclaw_version)
+        await self.config_validator.check_overrides(openclaw_config or {}, openclaw_version)
 
     async def add(self, organization_id: OrganizationId, **fields: Any) -> Instance:
-        """As `create`, from the fields of the row, with a configuration that is not checked.
+        """As `create`, with a configuration that is not checked.
 
         Raises VersionUnavailable, InstanceLimitReached.
         """

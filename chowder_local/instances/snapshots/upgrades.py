@@ -6,7 +6,9 @@ import asyncio
 import logging
 from dataclasses import dataclass, field, replace
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
 
 from chowder_local.core import untrusted_json
 from chowder_local.core.domain import UPGRADE_SNAPSHOT_PREFIX, InstanceStatus
@@ -81,13 +83,17 @@ MAX_CHARACTERS = 1000
 
 @dataclass(frozen=True)
 class UpgradeFinding:
-    """What one check has found; `severity` is `info`, `warning` or `error`."""
+    """Something that OpenClaw's own checks find in a copy of the agent."""
 
-    check: str
-    severity: str
-    message: str
-    is_expected: bool = field(compare=False)
-    """Whether it is no news of this release: every upgrade has it, or the present release does."""
+    check: Annotated[str, Field(examples=["core/doctor/gateway-config"])]
+    severity: Annotated[
+        str, Field(description="`info`, `warning` or `error`.", examples=["warning"])
+    ]
+    message: Annotated[str, Field(examples=["gateway.mode is unset"])]
+    is_expected: Annotated[
+        bool,
+        Field(description="Whether every upgrade has it, or the present release finds it as well."),
+    ] = field(compare=False)
 
 
 @dataclass(eq=False, repr=False)

@@ -8,16 +8,20 @@ An unanswered message that was sent again is an attempt of the later message.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from datetime import datetime  # noqa: TC003 - the API's schema reads it
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from datetime import datetime
 
     from chowder_local.openclaw.transcripts.program_output import Message
 
 
-COMPLETED, FAILED, CANCELLED = "completed", "failed", "cancelled"
+COMPLETED = "completed"
+FAILED: Literal["failed"] = "failed"
+CANCELLED: Literal["cancelled"] = "cancelled"
 IN_PROGRESS = "in_progress"
 CLIENT_GONE = "HTTP client disconnected"
 """The error with which OpenClaw 2026.8 keeps the answer to a client that has gone."""
@@ -25,21 +29,23 @@ CLIENT_GONE = "HTTP client disconnected"
 
 @dataclass(frozen=True)
 class TurnUsage:
-    """The tokens of the model call that produced a turn."""
+    """Tokens of a turn's model call; the input tokens include those of the cache."""
 
-    input_tokens: int
-    cached_tokens: int
-    cache_write_tokens: int
-    output_tokens: int
+    input_tokens: Annotated[int, Field(examples=[16_480])]
+    cached_tokens: Annotated[int, Field(examples=[0])]
+    cache_write_tokens: Annotated[int, Field(examples=[0])]
+    output_tokens: Annotated[int, Field(examples=[12])]
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """An unanswered message that was sent again."""
+    """An earlier attempt to send a message, which got no answer."""
 
     at: datetime | None
-    status: str
-    error: str | None = None
+    status: Literal["failed", "cancelled"]
+    error: Annotated[
+        str | None, Field(description="Why the model did not answer.", examples=[None])
+    ]
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from yaml import Node
-
     from chowder_local.relay.wire.conversation import Conversation
     from chowder_local.relay.wire.wire_format import ModelOutput
 
@@ -81,26 +79,11 @@ def parse(text: str) -> ReplyScript:
             Problem(
                 message=problem["msg"],
                 place=".".join(map(str, written_path(script, problem["loc"], problem["type"]))),
-                line=_line(node, problem["loc"][len(head) :]),
+                line=untrusted_yaml.line_of(node, problem["loc"][len(head) :]),
             )
             for problem in invalid.errors()
         ]
         raise TextInvalid(problems) from None
-
-
-def _line(node: Node | None, place: Sequence[str | int]) -> int | None:
-    """The line of the nearest node to a place, which may have steps that are not in the text."""
-    from chowder_local.core.untrusted_yaml import parts
-
-    if node is None:
-        return None
-    line: int = node.start_mark.line + 1
-    for step in place:
-        for name, at, value in parts(node):
-            if name == str(step):
-                node, line = value, at.start_mark.line + 1
-                break
-    return line
 
 
 MATCHED_TEXT_MAX = 200

@@ -55,6 +55,13 @@ def test_a_misspelt_setting_is_refused_by_name() -> None:
         Settings.read(env)
 
 
+def test_a_setting_that_was_given_up_is_ignored_with_a_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    assert Settings.read({"CHOWDER_ENGINE_THREADS": "4"}) == Settings.read({})
+    assert "CHOWDER_ENGINE_THREADS is no setting any more" in caplog.text
+
+
 def test_the_variables_of_clients_are_no_settings() -> None:
     env = {"CHOWDER_BASE_URL": "http://127.0.0.1:2469/v1", "CHOWDER_KEY": "chd_org_x"}
     assert Settings.read(env) == Settings.read({})

@@ -20,10 +20,10 @@ resource.setrlimit(resource.RLIMIT_AS, (1024**3, 1024**3))
 resource.setrlimit(resource.RLIMIT_CPU, (30, 30))
 from chowder_local.core.errors.process import SettingsInvalid
 from chowder_local.relay.scripts import files
-from chowder_local.seeding import source_locations
+from chowder_local.seeding import desired_state
 
 for file in pathlib.Path(sys.argv[1]).iterdir():
-    for read in (files.read_file, source_locations.read):
+    for read in (files.read_file, desired_state.read):
         try:
             read(file)
         except SettingsInvalid:

@@ -27,10 +27,10 @@ AGENT = Instance(
     OrganizationId("kitchen"),
     "'; rm -rf ~; '",
     InstanceStatus.RUNNING,
-    ModelProvider.OPENAI,
     SandboxId("chowder-1"),
     NOW,
     NOW,
+    ModelProvider.OPENAI,
 )
 
 

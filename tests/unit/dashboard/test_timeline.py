@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,7 +18,9 @@ TURN = TracedTurn(
 
 
 def step(after_s: float, took_s: float | None, **more: Any) -> Step:
-    return Step(StepKind.MODEL, "gpt-4o", "ex-1", after_s, took_s, **more)
+    fields: dict[str, Any] = dict.fromkeys(each.name for each in dataclasses.fields(Step)) | more
+    fields |= {"kind": StepKind.MODEL, "name": "gpt-4o", "exchange_id": "ex-1"}
+    return Step(**fields | {"after_s": after_s, "took_s": took_s})
 
 
 def test_a_bar_is_where_its_step_was_in_the_turn() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -9,8 +10,7 @@ import pytest
 
 from chowder_local.core.domain import ModelProvider, Permission, Tier
 from chowder_local.core.errors.process import SettingsInvalid
-from chowder_local.seeding.run import read_seed
-from chowder_local.seeding.source_locations import read
+from chowder_local.seeding.desired_state import read, read_seed
 from tests.scripted.refusals import refusal
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ ADA = "organizations: [{name: kitchen, instances: [{name: ada, %s}]}]"
 
 def test_a_seed_file_may_be_json(reading: Reading) -> None:
     text = '{"organizations":\n\t[{"name": "kitchen", "tier": "whale"}]}'
-    (kitchen,) = reading(text, name="seed.json").desired
+    (kitchen,) = reading(text, name="seed.json").organizations
     assert (kitchen.name, kitchen.tier) == ("kitchen", Tier.WHALE)
 
 
@@ -46,16 +46,17 @@ organizations:
     keys:
       - {name: page, instances: [ada], permissions: [read], expires_at: 2030-01-02 03:04:05}
 """
-    (kitchen,) = reading(text, {"MY_KEY": " sk-x\n"}).desired
+    (kitchen,) = reading(text, {"MY_KEY": " sk-x\n"}).organizations
     assert kitchen.model_keys == {ModelProvider.ANTHROPIC: "offline", ModelProvider.OPENAI: "sk-x"}
     (ada,) = kitchen.instances
     assert ada.openclaw_config == {"a": {"b": 1}}
-    here = ("organizations", 0, "instances", 0)
+    here = ada.location
+    assert here.path == ("organizations", 0, "instances", 0)
     assert ada.home_files() == {
-        "workspace/skills/pager/SKILL.md": (b"Page.", (*here, "skills", "pager")),
-        "workspace/skills/pager/bin/page": (b"\xff", (*here, "skills", "pager")),
-        "x.md": (b"text", (*here, "files", "x.md")),
-        "y/z": (b"1,2", (*here, "files", "y/z")),
+        "workspace/skills/pager/SKILL.md": (b"Page.", here / "skills" / "pager"),
+        "workspace/skills/pager/bin/page": (b"\xff", here / "skills" / "pager"),
+        "x.md": (b"text", here / "files" / "x.md"),
+        "y/z": (b"1,2", here / "files" / "y/z"),
     }
     main, named = ada.sessions
     assert (main.name, main.model, main.messages) == (None, None, ["Hi"])
@@ -139,7 +140,7 @@ def test_a_missing_location_has_the_line_of_the_nearest_one(
 ) -> None:
     file = tmp_path / "seed.yaml"
     file.write_text("a: 1\nc: [1]\n")
-    _, locations = read(file)
+    _, root = read(file)
     line = 2 if location[0] == "c" else 1
     with pytest.raises(SettingsInvalid, match=f"seed.yaml, line {line}, .*: No."):
-        locations.fail(location, "No.")
+        replace(root, path=location).fail("No.")

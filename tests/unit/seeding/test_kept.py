@@ -8,8 +8,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from chowder_local.core.errors.process import DataDirUnusable
-from chowder_local.seeding import marker
-from chowder_local.seeding.memory import Memory, StoredKey, StoredOrganization
+from chowder_local.seeding.target import (
+    Memory,
+    Sent,
+    StoredKey,
+    StoredOrganization,
+    parse_marker,
+    serialize_marker,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,9 +51,9 @@ def test_the_error_of_an_invalid_memory_quotes_no_key(tmp_path: Path) -> None:
 
 
 def test_a_marker_keeps_the_digests_of_sent_messages() -> None:
-    sent: marker.Sent = {None: ("a", "b"), "ticket/1": ("c",)}
-    assert marker.parse(marker.serialize(sent)) == sent
-    assert marker.parse(None) == {}
+    sent: Sent = {None: ("a", "b"), "ticket/1": ("c",)}
+    assert parse_marker(serialize_marker(sent)) == sent
+    assert parse_marker(None) == {}
 
 
 SPOILT = [b"", b"\xff", b"[]", b'{"sessions": [{}]}', b'{"sessions": 1}']
@@ -56,4 +62,4 @@ SPOILT = [b"", b"\xff", b"[]", b'{"sessions": [{}]}', b'{"sessions": 1}']
 @pytest.mark.parametrize("content", SPOILT)
 def test_an_invalid_marker_is_an_error(content: bytes) -> None:
     with pytest.raises(ValueError, match="cannot be read"):
-        marker.parse(content)
+        parse_marker(content)

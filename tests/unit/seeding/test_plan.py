@@ -11,22 +11,25 @@ import pytest
 
 from chowder_local.core.domain import ModelProvider, Permission, Tier
 from chowder_local.core.errors.process import SettingsInvalid
-from chowder_local.seeding.current_state import CurrentInstance, CurrentKey, CurrentOrganization
-from chowder_local.seeding.desired_state import DesiredOrganization, Sources, digest
-from chowder_local.seeding.plan import contains, plan
-from chowder_local.seeding.source_locations import SourceLocations
-from chowder_local.seeding.steps import Send, Step
+from chowder_local.seeding.desired_state import (
+    DesiredOrganization,
+    Location,
+    Sources,
+    digest,
+)
+from chowder_local.seeding.plan import Send, Step, contains, plan
+from chowder_local.seeding.target import CurrentInstance, CurrentKey, CurrentOrganization
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-LOCATIONS = SourceLocations(Path("seed.yaml"), None)
+ROOT = Location(Path("seed.yaml"))
 
 
 def organization(name: str, **fields: Any) -> DesiredOrganization:
     sources = Sources(Path(), {"MY_KEY": "sk-secret"})
     made = DesiredOrganization.model_validate({"name": name, **fields}, context=sources)
-    made.set_location(("organizations", 0))
+    made.set_location(ROOT / "organizations" / 0)
     return made
 
 
@@ -57,7 +60,7 @@ FOUND = CurrentOrganization(
 
 
 def steps(*wanted: DesiredOrganization, found: Mapping[str, CurrentOrganization]) -> list[Step]:
-    return plan(wanted, found, LOCATIONS, lambda organization, id_: f"rm {organization} {id_}")
+    return plan(wanted, found, lambda organization, id_: f"rm {organization} {id_}")
 
 
 def words(found: CurrentOrganization | None, wanted: DesiredOrganization = KITCHEN) -> list[str]:
@@ -142,7 +145,7 @@ def test_a_message_step_has_the_digests_of_earlier_messages() -> None:
     sending = [each for each in steps(KITCHEN, found={}) if isinstance(each, Send)]
     assert {each.model for each in sending} == {"gpt-4o"}
     assert [each.before for each in sending] == [(), MAIN.digests[:1]]
-    assert [each.location[-1] for each in sending] == [0, 1]
+    assert [each.location.path[-1] for each in sending] == [0, 1]
 
 
 def test_no_step_shows_a_secret() -> None:

@@ -17,7 +17,8 @@ from chowder_local.cli.main import run
 from chowder_local.cli.server_process import RunningServer
 from chowder_local.core.errors.process import SettingsInvalid
 from chowder_local.core.settings import Settings
-from chowder_local.seeding.run import SeedFile, SeedResult
+from chowder_local.seeding.desired_state import Document
+from chowder_local.seeding.run import SeedResult
 
 Serve = Callable[[dict[str, Any]], tuple[dict[str, str], list[Any]]]
 Output = pytest.CaptureFixture[str]
@@ -215,8 +216,8 @@ def seeded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the seeded organizations."""
     names: list[str] = []
 
-    def seed_server(_: object, file: SeedFile) -> SeedResult:
-        names.extend(each.name for each in file.desired)
+    def seed_server(_: object, file: Document) -> SeedResult:
+        names.extend(each.name for each in file.organizations)
         if "broken" in names:
             raise SettingsInvalid("No.")
         return SeedResult(1, {})

@@ -9,7 +9,6 @@ import pytest
 from chowder_local.core.domain import InstanceStatus, ModelProvider, OrganizationId, SandboxState
 from chowder_local.core.events import EventType
 from chowder_local.core.fault_injection import FaultDraft, FaultKind
-from chowder_local.instances.lifecycle.creation import InstanceDraft
 from chowder_local.openclaw.warmup import TURN_COUNT
 from tests.scripted.programs import done
 from tests.scripted.serving import eventually
@@ -55,7 +54,7 @@ async def test_a_delayed_boot_is_provisioning_and_delays_no_other(
 ) -> None:
     async with open_world(tmp_path, boot_concurrency=1) as world:
         set_fault(world, FaultDraft(FaultKind.PROVISIONING, delay_s=NEVER_S))
-        slow = await world.creation.create(world.organization_id, InstanceDraft("Ada"))
+        slow = await world.creation.create(world.organization_id, name="Ada")
         assert (await world.created()).status is RUNNING
         assert (await world.now(slow)).status is PROVISIONING
         # The reconciler does not begin a second boot.
@@ -114,7 +113,7 @@ async def test_an_instance_that_a_fault_fails_claims_no_warm_sandbox(
 async def test_a_delay_ends_with_the_server(tmp_path: Path) -> None:
     async with open_world(tmp_path) as world:
         set_fault(world, FaultDraft(FaultKind.PROVISIONING, delay_s=NEVER_S, detail="No."))
-        instance = await world.creation.create(world.organization_id, InstanceDraft("Ada"))
+        instance = await world.creation.create(world.organization_id, name="Ada")
         await eventually(lambda: world.provisioner.in_progress_count, "it waits")
     # The row stays `provisioning`, so that the next server process boots it.
     assert instance.status is PROVISIONING

@@ -18,7 +18,6 @@ from chowder_local.core.domain import (
     SandboxState,
 )
 from chowder_local.core.errors.sandboxes import EngineUnavailable, HostFull
-from chowder_local.instances.lifecycle.creation import InstanceDraft
 from tests.scripted.engine import Hold
 from tests.scripted.programs import done
 from tests.scripted.serving import eventually
@@ -48,7 +47,7 @@ async def test_a_boot_without_room_fails_with_a_message(world: World) -> None:
 
 
 async def test_of_creates_that_race_only_as_many_succeed_as_there_is_room_for(world: World) -> None:
-    drafts = [world.creation.create(world.organization_id, InstanceDraft("Ada")) for _ in range(6)]
+    drafts = [world.creation.create(world.organization_id, name="Ada") for _ in range(6)]
     made = await asyncio.gather(*drafts)
     statuses = [(await world.settled(each)).status for each in made]
     assert (statuses.count(RUNNING), statuses.count(ERROR)) == (2, 4)
@@ -56,8 +55,9 @@ async def test_of_creates_that_race_only_as_many_succeed_as_there_is_room_for(wo
 
 async def test_a_boot_that_waits_for_its_turn_has_its_place(world: World) -> None:
     hold = world.engine.holds["boot"] = Hold()
-    draft = InstanceDraft("Ada")
-    *earlier, last = [await world.creation.create(world.organization_id, draft) for _ in range(3)]
+    *earlier, last = [
+        await world.creation.create(world.organization_id, name="Ada") for _ in range(3)
+    ]
     assert (await world.settled(last)).status is ERROR
     hold.may_end.set()
     assert [(await world.settled(each)).status for each in earlier] == [RUNNING, RUNNING]
@@ -171,9 +171,7 @@ async def test_the_limit_follows_from_the_memory_of_the_engine(tmp_path: Path) -
 
 async def test_a_queued_instance_has_a_position(world: World) -> None:
     hold = world.engine.holds["boot"] = Hold()
-    made = [
-        await world.creation.create(world.organization_id, InstanceDraft("Ada")) for _ in range(2)
-    ]
+    made = [await world.creation.create(world.organization_id, name="Ada") for _ in range(2)]
     await hold.has_begun.wait()
     await eventually(lambda: world.boot_queue.length == 1, "the other waits")
     assert [world.boot_queue.position(each.id) for each in made] == [None, 1]

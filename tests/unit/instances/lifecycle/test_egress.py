@@ -12,7 +12,6 @@ from chowder_local.core.domain import Egress, InstanceId, InstanceStatus, Sandbo
 from chowder_local.core.errors.requests import InstanceNotFound, InstanceStateWrong
 from chowder_local.core.errors.sandboxes import EgressUnavailable
 from chowder_local.instances.lifecycle.agents import EgressRule
-from chowder_local.instances.lifecycle.creation import InstanceDraft
 from chowder_local.instances.lifecycle.reconciler import DEATHS_ALLOWED
 from tests.scripted.engine import Hold
 from tests.scripted.programs import done
@@ -98,7 +97,7 @@ async def test_a_stopped_instance_gets_its_new_sandbox_when_it_is_started(world:
 
 async def test_a_change_during_provisioning_restarts_the_boot(world: World) -> None:
     hold = world.engine.holds["boot"] = Hold()
-    instance = await world.creation.create(world.organization_id, InstanceDraft("Ada"))
+    instance = await world.creation.create(world.organization_id, name="Ada")
     await hold.has_begun.wait()
     del world.engine.holds["boot"]
     changed = await world.lifecycle.change_egress(instance, OFF)

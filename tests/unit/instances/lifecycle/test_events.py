@@ -8,7 +8,6 @@ import pytest
 
 from chowder_local.core.domain import InstanceStatus, ModelProvider, SandboxId, SandboxState
 from chowder_local.core.errors.sandboxes import BootFailed, EngineUnavailable
-from chowder_local.instances.lifecycle.creation import InstanceDraft
 from tests.scripted.programs import done
 from tests.scripted.serving import eventually
 from tests.scripted.world import World, open_world
@@ -81,8 +80,8 @@ async def test_an_abandoned_boot_has_an_ended_event(tmp_path: Path) -> None:
     async with open_world(tmp_path, boot_concurrency=1) as world:
         log = EventLog(world)
         world.gateway.is_started = False
-        drafts = InstanceDraft("under way"), InstanceDraft("waiting")
-        made = [await world.creation.create(world.organization_id, draft) for draft in drafts]
+        names = "under way", "waiting"
+        made = [await world.creation.create(world.organization_id, name=each) for each in names]
         await eventually(lambda: world.boot_queue.position(made[1].id) == 1, "the second one waits")
         await eventually(lambda: "boot.begun" in log.types, "the first one boots")
         for instance in reversed(made):

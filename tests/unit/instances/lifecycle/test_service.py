@@ -14,7 +14,6 @@ from chowder_local.core.errors import ChowderError
 from chowder_local.core.errors.requests import InstanceStateWrong
 from chowder_local.core.errors.sandboxes import EngineSilent, EngineUnavailable
 from chowder_local.core.errors.upstream import RelayTokenInvalid
-from chowder_local.instances.lifecycle.creation import InstanceDraft
 from chowder_local.relay.scripts.rules import ReplyScript
 from tests.scripted.engine import Hold
 from tests.scripted.operations import delete, start, stop
@@ -92,7 +91,7 @@ async def test_a_delete_removes_the_reply_script(world: World) -> None:
 
 async def test_deleting_during_provisioning_leaves_nothing(world: World) -> None:
     hold = world.engine.holds["boot"] = Hold()
-    instance = await world.creation.create(world.organization_id, InstanceDraft(name="Ada"))
+    instance = await world.creation.create(world.organization_id, name="Ada")
     await hold.has_begun.wait()
     await delete(world, instance)
     assert not world.provisioner.is_in_progress(instance.id)
@@ -104,8 +103,9 @@ async def test_deleting_during_provisioning_leaves_nothing(world: World) -> None
 async def test_deleting_while_a_boot_is_queued_leaves_nothing(tmp_path: Path) -> None:
     async with open_world(tmp_path, boot_concurrency=1) as world:
         hold = world.engine.holds["boot"] = Hold()
-        drafts = [InstanceDraft(name="one"), InstanceDraft(name="two")]
-        one, two = [await world.creation.create(world.organization_id, each) for each in drafts]
+        one, two = [
+            await world.creation.create(world.organization_id, name=each) for each in ("one", "two")
+        ]
         await hold.has_begun.wait()
         await delete(world, two)
         hold.may_end.set()

@@ -20,7 +20,6 @@ from chowder_local.core.domain import (
 )
 from chowder_local.core.errors.sandboxes import EngineUnavailable, NodeUnreachable
 from chowder_local.core.fault_injection import FaultDraft, FaultKind
-from chowder_local.instances.lifecycle.creation import InstanceDraft
 from chowder_local.instances.warm_pool import pool as pool_module
 from chowder_local.instances.warm_pool import sandboxes as warm_sandboxes_module
 from chowder_local.openclaw.warmup import TURN_COUNT
@@ -206,7 +205,7 @@ async def test_a_warm_sandbox_that_cannot_be_resumed_leads_to_a_boot(
 async def test_a_claim_waits_until_the_gateway_accepts_turns(world: World) -> None:
     await full(world)
     world.gateway.is_started, probes = False, world.gateway.probes
-    instance = await world.creation.create(world.organization_id, InstanceDraft("Ada"))
+    instance = await world.creation.create(world.organization_id, name="Ada")
     await eventually(lambda: world.gateway.probes > probes + 1, "it was asked twice")
     world.gateway.is_started = True
     assert (await world.settled(instance)).status is InstanceStatus.RUNNING
@@ -219,7 +218,7 @@ async def test_a_warm_sandbox_that_never_accepts_turns_leads_to_a_boot(
     await full(world)
     monkeypatch.setattr(warm_sandboxes_module, "WAKE_TIMEOUT_S", 0.0)
     world.gateway.is_started = False
-    instance = await world.creation.create(world.organization_id, InstanceDraft("Ada"))
+    instance = await world.creation.create(world.organization_id, name="Ada")
     await eventually(lambda: world.engine.made("boot") == 3, "it is booted")
     world.gateway.is_started = True
     assert (await world.settled(instance)).status is InstanceStatus.RUNNING
@@ -247,8 +246,8 @@ async def booting(world: World) -> AsyncIterator[Hold]:
 async def test_without_a_ready_one_an_instance_claims_the_booting_one(world: World) -> None:
     async with booting(world) as hold:
         (offered,) = await world.warm_queries.all()
-        draft = InstanceDraft("Ada", ModelProvider.OPENAI)
-        instance = await world.creation.create(world.organization_id, draft)
+        fields = {"name": "Ada", "model_provider": ModelProvider.OPENAI}
+        instance = await world.creation.create(world.organization_id, **fields)
         assert instance.sandbox_id == offered.sandbox_id
         assert (await world.now(instance)).status is InstanceStatus.PROVISIONING
         # A second instance gets a boot of its own.
@@ -273,8 +272,7 @@ async def test_an_idle_machine_boots_several_at_once_and_each_can_be_claimed(wor
     making = asyncio.create_task(idle.pool.adjust())
     await eventually(lambda: world.engine.made("boot") == 2, "both boot")
     warm_ids = {each.sandbox_id for each in await world.warm_queries.all()}
-    draft = InstanceDraft("Ada")
-    instances = [await idle.creation.create(world.organization_id, draft) for _ in range(3)]
+    instances = [await idle.creation.create(world.organization_id, name="Ada") for _ in range(3)]
     assert {each.sandbox_id for each in instances[:2]} == warm_ids
     assert instances[2].sandbox_id not in warm_ids
     hold.may_end.set()
@@ -333,7 +331,7 @@ async def test_a_sandbox_whose_boot_fails_after_the_claim_is_booted_again(
 ) -> None:
     async with booting(world) as hold:
         (offered,) = await world.warm_queries.all()
-        instance = await world.creation.create(world.organization_id, InstanceDraft("Ada"))
+        instance = await world.creation.create(world.organization_id, name="Ada")
         world.engine.put(offered.sandbox_id, SandboxState.EXITED)
         hold.may_end.set()
         instance = await world.settled(instance)
@@ -347,7 +345,7 @@ async def test_a_sandbox_whose_boot_fails_after_the_claim_is_booted_again(
 
 async def test_deleting_the_claimer_of_a_booting_sandbox_leaves_nothing(world: World) -> None:
     async with booting(world):
-        instance = await world.creation.create(world.organization_id, InstanceDraft("Ada"))
+        instance = await world.creation.create(world.organization_id, name="Ada")
         await world.lifecycle.delete(world.organization_id, instance.id)
     assert world.engine.containers == {}
     assert world.pool.problem is None
@@ -360,7 +358,7 @@ async def test_deleting_the_claimer_before_its_sandbox_is_resumed_leaves_nothing
     world.processes.failing = None
     await full(world)
     world.faults.add(world.organization_id, FaultDraft(FaultKind.PROVISIONING, delay_s=600.0))
-    slow = await world.creation.create(world.organization_id, InstanceDraft("Ada"))
+    slow = await world.creation.create(world.organization_id, name="Ada")
     await world.lifecycle.delete(world.organization_id, slow.id)
     # The other warm sandbox is left.
     assert world.processes.running == 1
@@ -495,7 +493,7 @@ async def test_a_warm_sandbox_on_a_machine_that_is_away_is_replaced(world: World
 
 async def test_no_warm_sandbox_is_made_while_instances_boot(world: World) -> None:
     world.gateway.is_started = False
-    await world.creation.create(world.organization_id, InstanceDraft("Ada"))
+    await world.creation.create(world.organization_id, name="Ada")
     assert not await world.pool.adjust()
     assert world.engine.warm_sandboxes == []
     world.gateway.is_started = True

@@ -70,7 +70,7 @@ def test_an_off_branch_message_that_was_not_sent_again_keeps_its_error() -> None
 
 def test_an_off_branch_message_is_an_attempt_of_the_later_one_with_the_same_text() -> None:
     result = with_off_branch_turns([user("a"), other()], [[user("a"), FAILURE], [user("a")]])
-    attempts = (Attempt(None, "failed", "500"), Attempt(None, "cancelled"))
+    attempts = (Attempt(None, "failed", "500"), Attempt(None, "cancelled", None))
     assert [turn.attempts for turn in result] == [attempts, ()]
     assert statuses(*result) == ["completed"]
 
