@@ -46,8 +46,9 @@ LOG_LINES = 20
 REASON_TIMEOUT_S = 2.0
 """OpenClaw answers that a reload failed before the engine's log says why."""
 REASON_INTERVAL_S = 0.1
-
 _RELOAD_FAILED = re.compile(r"(\d{4}-\d\d-\d\dT[\d:.]+[+-]\d\d:\d\d) .*reload failed: (.+)")
+MAX_LOOKUPS = 24
+"""At most so many changed paths are looked up in OpenClaw's schema."""
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -116,15 +117,6 @@ class LiveConfig:
             raise GatewayUnavailable(f"its configuration cannot be read: {failure}") from None
 
 
-def _reload_failure(log_text: str, since: datetime) -> str | None:
-    """The reason of the latest failed reload in a log, unless it is older than `since`."""
-    for stamp, reason in reversed(_RELOAD_FAILED.findall(log_text)):
-        # The agent's own programs can write such lines, too.
-        with suppress(ValueError):
-            return str(reason) if datetime.fromisoformat(stamp) >= since else None
-    return None
-
-
 @dataclass(frozen=True)
 class ChangedInstance:
     """A changed instance, and whether its gateway has restarted itself for the change."""
@@ -183,10 +175,6 @@ class Reconfiguration:
             finally:
                 await agent.freeze()
         raise InstanceStateWrong(status, "running or stopped", agent.row.error_message)
-
-
-MAX_LOOKUPS = 24
-"""At most so many changed paths are looked up in OpenClaw's schema."""
 
 
 @dataclass(frozen=True)
@@ -249,3 +237,12 @@ async def _reload_kind(gateway: Gateway, path: str) -> str:
         else:
             return untrusted_json.text_of(entry.get("reloadKind"))
     return ""
+
+
+def _reload_failure(log_text: str, since: datetime) -> str | None:
+    """The reason of the latest failed reload in a log, unless it is older than `since`."""
+    for stamp, reason in reversed(_RELOAD_FAILED.findall(log_text)):
+        # The agent's own programs can write such lines, too.
+        with suppress(ValueError):
+            return str(reason) if datetime.fromisoformat(stamp) >= since else None
+    return None

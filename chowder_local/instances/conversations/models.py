@@ -23,6 +23,15 @@ if TYPE_CHECKING:
     from chowder_local.relay.recordings.registry import RecordingRegistry
     from chowder_local.relay.upstreams import Catalogue
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from chowder_local.core.domain import SandboxId
+    from chowder_local.openclaw.gateway import Gateway
+
+    PatchOf = Callable[[Mapping[str, Any], models.ModelRoute], dict[str, Any] | None]
+CAPACITY = 10_000
+
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class ModelResolver:
@@ -84,17 +93,6 @@ class ModelResolver:
             await self.vision_models.ensure_registered(sandbox_id, gateway, route, patch_of)
         elif has_images:
             await self.vision_models.ensure_registered(sandbox_id, gateway, route)
-
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from chowder_local.core.domain import SandboxId
-    from chowder_local.openclaw.gateway import Gateway
-
-    PatchOf = Callable[[Mapping[str, Any], models.ModelRoute], dict[str, Any] | None]
-
-CAPACITY = 10_000
 
 
 class VisionModels:

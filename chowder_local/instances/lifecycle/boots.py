@@ -34,6 +34,24 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+MIN_FREE_DISK_BYTES = 1024 * 1024
+"""With less free space a disk counts as full: databases grow by pages."""
+PROBE_INTERVAL_S = 0.1
+INSPECT_EVERY = 10
+AWAY_TIMEOUT_S = 30.0
+"""An engine that restarts is back within seconds, as is a node whose worker is replaced."""
+ENDED_FROM_OUTSIDE = (
+    "The sandbox was ended from outside while it booted, as by an engine that restarts. Try again."
+)
+LOG_LINES = 200
+QUOTED_LINES = 4
+MAKE_ROOM = "Make room on the engine's disk: 'docker system df' shows what takes it."
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")
+_NO_ROOM = re.compile(r"ENOSPC|no space left|disk is full", re.I)
+_SIGNIFICANT = re.compile(
+    r"error|invalid|fail|refus|unrecognized|blocked|fatal|denied|no space|ENOSPC|disk is full", re.I
+)
+
 
 class BootQueue:
     """Bounds how many sandboxes boot at once, and publishes the outcome of each boot."""
@@ -82,26 +100,6 @@ class BootQueue:
             took_s = time.monotonic() - began_s
             self._metrics.boot(outcome, took_s)
             publish(EventType.BOOT_ENDED, outcome=outcome, took_s=round(took_s, 3))
-
-
-MIN_FREE_DISK_BYTES = 1024 * 1024
-"""With less free space a disk counts as full: databases grow by pages."""
-PROBE_INTERVAL_S = 0.1
-INSPECT_EVERY = 10
-AWAY_TIMEOUT_S = 30.0
-"""An engine that restarts is back within seconds, as is a node whose worker is replaced."""
-ENDED_FROM_OUTSIDE = (
-    "The sandbox was ended from outside while it booted, as by an engine that restarts. Try again."
-)
-LOG_LINES = 200
-QUOTED_LINES = 4
-MAKE_ROOM = "Make room on the engine's disk: 'docker system df' shows what takes it."
-
-_ANSI = re.compile(r"\x1b\[[0-9;]*m")
-_NO_ROOM = re.compile(r"ENOSPC|no space left|disk is full", re.I)
-_SIGNIFICANT = re.compile(
-    r"error|invalid|fail|refus|unrecognized|blocked|fatal|denied|no space|ENOSPC|disk is full", re.I
-)
 
 
 @dataclass(eq=False, repr=False)

@@ -91,11 +91,6 @@ class InstanceCreation:
         return await self.allocation.claim_or_boot(instance, write)
 
 
-def new_sandbox_id() -> SandboxId:
-    """A new random id, which names the container and its volume."""
-    return SandboxId(f"chowder-{secrets.token_hex(6)}")
-
-
 @dataclass(eq=False, repr=False)
 class Allocation:
     """The allocation of sandboxes for create, fork and restore."""
@@ -125,3 +120,8 @@ class Allocation:
         if not self.pool.size or self.provisioner.next_creation_fails(instance.organization_id):
             return None
         return await self.matcher.fingerprint_for(instance)
+
+
+def new_sandbox_id() -> SandboxId:
+    """A new random id, which names the container and its volume."""
+    return SandboxId(f"chowder-{secrets.token_hex(6)}")

@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 INTERVAL_S = 2.0
 KEPT = 60
 """Samples of each agent: two minutes."""
+MB = 1024 * 1024
 
 
 @dataclass
@@ -114,9 +115,6 @@ class UsageSamples:
         }
         for instance_id, gauge in self._gauges.items():
             gauge.read(usages[running[instance_id]])
-
-
-MB = 1024 * 1024
 
 
 @dataclass(eq=False, repr=False, kw_only=True)

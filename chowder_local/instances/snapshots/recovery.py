@@ -28,6 +28,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 DUE_INTERVAL_S = 10.0
+LOOK_INTERVAL_S = 5.0
+NAMES_MAX = 20
+"""So many sessions are named in an event."""
+AWAY_S = 60.0
+"""A machine that is cut off freezes its agents after 20 seconds, so no agent runs twice."""
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -76,13 +81,6 @@ class IntervalSnapshots:
         # Not in the way of an answer, but one that is always in use has its turn, too.
         is_put_off = self.residency.is_used(instance.id) and age_s < 2 * self.interval_s
         return age_s >= self.interval_s and not is_put_off
-
-
-LOOK_INTERVAL_S = 5.0
-NAMES_MAX = 20
-"""So many sessions are named in an event."""
-AWAY_S = 60.0
-"""A machine that is cut off freezes its agents after 20 seconds, so no agent runs twice."""
 
 
 @dataclass(eq=False, repr=False, kw_only=True)

@@ -41,70 +41,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-
-@dataclass(eq=False, repr=False)
-class ConversationRecords:
-    """Reads and writes session names and histories; the texts are in the agent's home."""
-
-    sessions: SessionQueries
-    histories: ConversationHistoryQueries
-
-    async def read(self, instance_id: InstanceId) -> dict[str, Any]:
-        """The `sessions` and `histories` of a snapshot's content."""
-        sessions = await self.sessions.of_instance(instance_id)
-        histories = await self.histories.of_instance(instance_id)
-        return {
-            "sessions": [
-                {
-                    "name": each.name,
-                    "created_at": each.created_at.isoformat(),
-                    "last_used_at": each.last_used_at.isoformat(),
-                }
-                for each in sessions
-            ],
-            "histories": {key: each.to_json() for key, each in histories.items()},
-        }
-
-    async def write(self, instance_id: InstanceId, content: Mapping[str, Any]) -> None:
-        """Replaces an instance's records by those of a snapshot's content."""
-        histories = content.get("histories") or {}
-        await self.histories.replace(
-            instance_id,
-            {key: ConversationHistory.from_json(each) for key, each in histories.items()},
-        )
-        await self.sessions.replace(
-            instance_id,
-            [
-                NamedSession(
-                    instance_id,
-                    each["name"],
-                    session_key(each["name"]),
-                    datetime.fromisoformat(each["created_at"]),
-                    datetime.fromisoformat(each["last_used_at"]),
-                )
-                for each in content.get("sessions") or []
-            ],
-        )
-
-
 HOME_PREFIX = "data/"
 """The prefix of names in an engine's archive of a home."""
 COPYABLE = {InstanceStatus.RUNNING, InstanceStatus.STOPPED, InstanceStatus.ERROR}
-
-
-class _CopyProgress:
-    """The progress of a snapshot's copy."""
-
-    def __init__(self) -> None:
-        self.begun, self.ended = asyncio.Event(), asyncio.Event()
-        self._loop = asyncio.get_running_loop()
-
-    def begin_from_thread(self) -> None:
-        self._loop.call_soon_threadsafe(self.begun.set)
-
-    def end(self) -> None:
-        self.begun.set()
-        self.ended.set()
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -355,3 +294,63 @@ class Snapshots:
         if (copying := self._copying.get(snapshot_id)) is not None:
             copying.end()
         return snapshot
+
+
+class _CopyProgress:
+    """The progress of a snapshot's copy."""
+
+    def __init__(self) -> None:
+        self.begun, self.ended = asyncio.Event(), asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+
+    def begin_from_thread(self) -> None:
+        self._loop.call_soon_threadsafe(self.begun.set)
+
+    def end(self) -> None:
+        self.begun.set()
+        self.ended.set()
+
+
+@dataclass(eq=False, repr=False)
+class ConversationRecords:
+    """Reads and writes session names and histories; the texts are in the agent's home."""
+
+    sessions: SessionQueries
+    histories: ConversationHistoryQueries
+
+    async def read(self, instance_id: InstanceId) -> dict[str, Any]:
+        """The `sessions` and `histories` of a snapshot's content."""
+        sessions = await self.sessions.of_instance(instance_id)
+        histories = await self.histories.of_instance(instance_id)
+        return {
+            "sessions": [
+                {
+                    "name": each.name,
+                    "created_at": each.created_at.isoformat(),
+                    "last_used_at": each.last_used_at.isoformat(),
+                }
+                for each in sessions
+            ],
+            "histories": {key: each.to_json() for key, each in histories.items()},
+        }
+
+    async def write(self, instance_id: InstanceId, content: Mapping[str, Any]) -> None:
+        """Replaces an instance's records by those of a snapshot's content."""
+        histories = content.get("histories") or {}
+        await self.histories.replace(
+            instance_id,
+            {key: ConversationHistory.from_json(each) for key, each in histories.items()},
+        )
+        await self.sessions.replace(
+            instance_id,
+            [
+                NamedSession(
+                    instance_id,
+                    each["name"],
+                    session_key(each["name"]),
+                    datetime.fromisoformat(each["created_at"]),
+                    datetime.fromisoformat(each["last_used_at"]),
+                )
+                for each in content.get("sessions") or []
+            ],
+        )

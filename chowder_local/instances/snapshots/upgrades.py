@@ -33,6 +33,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+ERROR = "error"
+MAX_FINDINGS = 200
+MAX_CHARACTERS = 1000
+_MEMBERS = ("check", "severity", "message")
+
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class Upgrades:
@@ -74,11 +79,6 @@ class Upgrades:
             version,
         )
         return agent.row, snapshot
-
-
-ERROR = "error"
-MAX_FINDINGS = 200
-MAX_CHARACTERS = 1000
 
 
 @dataclass(frozen=True)
@@ -166,6 +166,3 @@ def _findings(answer: dict[str, Any]) -> Iterator[UpgradeFinding]:
             untrusted_json.text_of(each.get(name))[:MAX_CHARACTERS] for name in _MEMBERS
         )
         yield UpgradeFinding(check, severity, message, each.get("is_expected") is True)
-
-
-_MEMBERS = ("check", "severity", "message")

@@ -38,6 +38,8 @@ log = logging.getLogger(__name__)
 REFUSALS_KEPT = 1024
 REFUSAL_KEPT_S = 3600.0
 """For how long an instance whose home could not be moved is booted: an attempt costs a sandbox."""
+MAX_BYTES = 256 * 1024 * 1024
+"""A larger home takes longer to copy than a boot takes."""
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -95,10 +97,6 @@ class Rehydration:
                 self._refused[instance.id] = True
             log.info("instance %s: is booted, not moved: %s", instance.id, problem)
             return None
-
-
-MAX_BYTES = 256 * 1024 * 1024
-"""A larger home takes longer to copy than a boot takes."""
 
 
 @dataclass(frozen=True)
