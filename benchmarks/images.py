@@ -9,7 +9,8 @@ from docker.errors import ImageNotFound
 
 from benchmarks.waiting import NotMeasured
 from chowder_local.core.settings import Settings
-from chowder_local.engine.build_command import (
+from chowder_local.engine.connection import find_engine
+from chowder_local.engine.images import (
     build_command,
     command_env,
     find_ca_bundle,
@@ -17,7 +18,6 @@ from chowder_local.engine.build_command import (
     relevant_lines,
     run_command,
 )
-from chowder_local.engine.connection import find_engine
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -20,8 +20,8 @@ from starlette.routing import Route
 from chowder_local.core.domain import ModelProvider
 from chowder_local.http.listener import bound_socket, listener
 from chowder_local.relay.calls import ModelCall, local_answer
-from chowder_local.relay.offline.decision import decide
-from chowder_local.relay.wire.request_format import ParsedRequest
+from chowder_local.relay.offline_model import decide
+from chowder_local.relay.wire.wire_format import ParsedRequest
 from chowder_local.upstream.sse import encode
 
 if TYPE_CHECKING:

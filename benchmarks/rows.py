@@ -11,9 +11,8 @@ from sqlalchemy import create_engine, select
 from chowder_local.accounts.bootstrap import FIRST_TIER, META_NAME, NAME
 from chowder_local.core.domain import InstanceStatus, ModelProvider, Permission, Tier
 from chowder_local.core.secrets import SCOPED_PREFIX, SecretBox, digest
-from chowder_local.store.encrypted_json import encrypt_json
 from chowder_local.store.schema import prepare
-from chowder_local.store.tables import METADATA
+from chowder_local.store.tables import METADATA, encrypt_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,7 +15,7 @@ from benchmarks.servers import Server
 from benchmarks.waiting import NotMeasured, took_ms, until
 from chowder_local.core.settings import Settings
 from chowder_local.engine.image_recipe import expected_tag
-from chowder_local.engine.server_image import build_server
+from chowder_local.engine.server_container import build_server
 from tests.e2e.three_nodes import ThreeNodes
 
 if TYPE_CHECKING:

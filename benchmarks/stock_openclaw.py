@@ -19,8 +19,8 @@ from benchmarks.images import build, has_image
 from benchmarks.servers import MODEL
 from benchmarks.waiting import NotMeasured, ms_since, until
 from chowder_local.core.settings import Settings
-from chowder_local.engine.build_command import build_arguments
 from chowder_local.engine.image_recipe import read_versions, recipe_dir
+from chowder_local.engine.images import build_arguments
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

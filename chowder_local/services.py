@@ -8,101 +8,77 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
-from chowder_local.accounts.authentication import Authentication
 from chowder_local.accounts.cost_report import CostReports
 from chowder_local.accounts.credentials import ModelCredentials, ModelKeys
-from chowder_local.accounts.dashboard_sessions import DashboardSessions
-from chowder_local.accounts.keys import Keys
-from chowder_local.accounts.organizations import Organizations
-from chowder_local.accounts.subscriptions import Subscriptions
+from chowder_local.accounts.keys import Authentication, DashboardSessions, Keys
+from chowder_local.accounts.organizations import Organizations, Subscriptions
 from chowder_local.core.domain import DEFAULT_VERSION
 from chowder_local.core.events import Events
 from chowder_local.core.fault_injection import Faults
-from chowder_local.core.keyed_lock import KeyedLocks
 from chowder_local.core.metrics import Metrics
-from chowder_local.core.shutdown import Shutdown
-from chowder_local.diagnostics.server import ServerDiagnosis
-from chowder_local.instances.configuration.editing import ConfigEditing
-from chowder_local.instances.configuration.initial_config import InitialConfigs
-from chowder_local.instances.configuration.live_config import LiveConfig
-from chowder_local.instances.configuration.reconfiguration import Reconfiguration
-from chowder_local.instances.configuration.validator import ConfigValidator
-from chowder_local.instances.conversations.failure_diagnosis import FailureDiagnosis
+from chowder_local.core.tasks import KeyedLocks, Shutdown
+from chowder_local.diagnostics.checks import ServerDiagnosis
+from chowder_local.instances.configuration.initial_config import ConfigValidator, InitialConfigs
+from chowder_local.instances.configuration.live_config import (
+    ConfigEditing,
+    LiveConfig,
+    Reconfiguration,
+)
 from chowder_local.instances.conversations.histories import Histories
 from chowder_local.instances.conversations.idempotency import IdempotentMessages
-from chowder_local.instances.conversations.model_resolver import ModelResolver
-from chowder_local.instances.conversations.service import Conversations
-from chowder_local.instances.conversations.session_names import SessionNames
+from chowder_local.instances.conversations.models import ModelResolver, VisionModels
+from chowder_local.instances.conversations.service import Conversations, FailureDiagnosis
+from chowder_local.instances.conversations.sessions import ConversationReader, SessionNames
 from chowder_local.instances.conversations.trace_log import TraceLog
-from chowder_local.instances.conversations.transcripts import ConversationReader
-from chowder_local.instances.conversations.vision_models import VisionModels
 from chowder_local.instances.directory import InstanceDirectory
-from chowder_local.instances.image_shortcuts import ImageShortcuts
-from chowder_local.instances.lifecycle.boot_queue import BootQueue
+from chowder_local.instances.lifecycle.agents import Agents
+from chowder_local.instances.lifecycle.boots import BootQueue, Readiness
 from chowder_local.instances.lifecycle.capacity import Capacity
-from chowder_local.instances.lifecycle.creation import InstanceCreation
-from chowder_local.instances.lifecycle.drain import Drain
-from chowder_local.instances.lifecycle.egress_changes import EgressChanges
-from chowder_local.instances.lifecycle.eviction import Eviction
-from chowder_local.instances.lifecycle.healing import Healing
-from chowder_local.instances.lifecycle.hibernation import Hibernation
-from chowder_local.instances.lifecycle.in_memory import InMemory
-from chowder_local.instances.lifecycle.instance_uses import InstanceUses
-from chowder_local.instances.lifecycle.organization_reset import OrganizationReset
+from chowder_local.instances.lifecycle.creation import Allocation, InstanceCreation
 from chowder_local.instances.lifecycle.provisioner import Provisioner
-from chowder_local.instances.lifecycle.readiness import Readiness
-from chowder_local.instances.lifecycle.reconciler import Reconciler
-from chowder_local.instances.lifecycle.sandbox_boot import SandboxBoot
-from chowder_local.instances.lifecycle.sandbox_control import SandboxControl
-from chowder_local.instances.lifecycle.service import Lifecycle
-from chowder_local.instances.lifecycle.waking import Waking
+from chowder_local.instances.lifecycle.reconciler import Healing, Reconciler
+from chowder_local.instances.lifecycle.residency import Hibernation, Residency
+from chowder_local.instances.lifecycle.service import Lifecycle, OrganizationReset
 from chowder_local.instances.monitoring.health import Health
-from chowder_local.instances.monitoring.usage_samples import UsageSamples
+from chowder_local.instances.monitoring.usage import UsageSamples
 from chowder_local.instances.snapshots.archives import Archives
-from chowder_local.instances.snapshots.conversation_records import ConversationRecords
 from chowder_local.instances.snapshots.exports import Exports
-from chowder_local.instances.snapshots.forks import Forks
-from chowder_local.instances.snapshots.home_copies import HomeCopies
-from chowder_local.instances.snapshots.interval_snapshots import IntervalSnapshots
-from chowder_local.instances.snapshots.recovery import Recovery
-from chowder_local.instances.snapshots.restores import Restores
-from chowder_local.instances.snapshots.service import Snapshots
-from chowder_local.instances.snapshots.upgrade_checks import UpgradeChecks
-from chowder_local.instances.snapshots.upgrades import Upgrades
-from chowder_local.instances.transitions import Transitions
-from chowder_local.instances.versions import OpenclawVersions
-from chowder_local.instances.warm_pool.allocation import Allocation
-from chowder_local.instances.warm_pool.demand import Demand
-from chowder_local.instances.warm_pool.fit import Fit
-from chowder_local.instances.warm_pool.hydration import Hydration
+from chowder_local.instances.snapshots.forks import Forks, Restores
+from chowder_local.instances.snapshots.recovery import IntervalSnapshots, Recovery
+from chowder_local.instances.snapshots.service import ConversationRecords, Snapshots
+from chowder_local.instances.snapshots.upgrades import UpgradeChecks, Upgrades
+from chowder_local.instances.versions import ImageShortcuts, OpenclawVersions
 from chowder_local.instances.warm_pool.pool import WarmPool, has_idle_processor
-from chowder_local.instances.warm_pool.rehydration import Rehydration
-from chowder_local.instances.warm_pool.sandboxes import WarmSandboxes
+from chowder_local.instances.warm_pool.rehydration import HomeCopies, Rehydration
+from chowder_local.instances.warm_pool.sandboxes import (
+    Demand,
+    Hydration,
+    WarmSandboxes,
+    WarmSandboxMatcher,
+)
 from chowder_local.openclaw.channels import CONNECT_TIMEOUT_S, Channels
-from chowder_local.openclaw.control import Control
 from chowder_local.openclaw.files import Files
 from chowder_local.openclaw.gateway import Gateway, take_refused_sizes
 from chowder_local.openclaw.rewinding import Rewinding
+from chowder_local.openclaw.sandbox_exec import Control
 from chowder_local.openclaw.skills import Skills
 from chowder_local.openclaw.transcripts.chat_history import ChatHistory
 from chowder_local.openclaw.transcripts.reader import Transcripts
 from chowder_local.openclaw.warmup import WarmUp
-from chowder_local.relay.call_log import CallLog
-from chowder_local.relay.catalogue import Catalogue
+from chowder_local.relay.call_log import CallJournal, CallLog
 from chowder_local.relay.compaction import Compactions
-from chowder_local.relay.journal import CallJournal
 from chowder_local.relay.local_model import LocalModel
 from chowder_local.relay.metering import Metering
 from chowder_local.relay.prices import Price, Prices
-from chowder_local.relay.prompt_format.failure_markers import FailureMarkers
+from chowder_local.relay.prompt_format import FailureMarkers
 from chowder_local.relay.service import Relay
 from chowder_local.relay.session_watch import SessionWatch
-from chowder_local.relay.upstreams import Upstreams
+from chowder_local.relay.upstreams import Catalogue, Upstreams
 from chowder_local.store.conversation_histories import ConversationHistoryQueries
+from chowder_local.store.database import MetaQueries
 from chowder_local.store.idempotent_answers import IdempotentAnswerQueries
 from chowder_local.store.instances import InstanceQueries
 from chowder_local.store.keys import DashboardSessionQueries, KeyQueries
-from chowder_local.store.meta import MetaQueries
 from chowder_local.store.organizations import OrganizationQueries
 from chowder_local.store.sessions import SessionQueries
 from chowder_local.store.snapshots import SnapshotQueries
@@ -119,11 +95,11 @@ if TYPE_CHECKING:
     from chowder_local.core.settings import Settings
     from chowder_local.engine.engine_facts import EngineFacts
     from chowder_local.instances.engine_protocol import Engine
-    from chowder_local.instances.lifecycle.egress import EgressRule
+    from chowder_local.instances.lifecycle.agents import EgressRule
     from chowder_local.instances.monitoring.health import ServerFacts
     from chowder_local.openclaw.home.state_transfer import StateTransfers
     from chowder_local.openclaw.sandbox_exec import Processes
-    from chowder_local.openclaw.shortcuts.catalogue import Shortcut
+    from chowder_local.openclaw.shortcuts import Shortcut
     from chowder_local.relay.recordings.registry import RecordingRegistry
     from chowder_local.relay.scripts.registry import ScriptRegistry
     from chowder_local.store.database import Database
@@ -244,45 +220,47 @@ class Services:
 
     def _compose_sandboxes(self) -> None:
         settings = self.settings
-        self.locks = KeyedLocks()
         self.config_locks = KeyedLocks()
         self.files = Files(
             self.exec_files, self.state_dir, idle_timeout_s=settings.transfer_idle_timeout_s
         )
         self.shortcuts = ImageShortcuts(self.engine)
         self.directory = InstanceDirectory(self.instances)
-        self.transitions = Transitions(self.instances, self.clock)
         self.versions = OpenclawVersions(self.engine, self.server_facts.openclaw_version)
         self.control = Control(self.exec, self.box.gateway_token)
         self.readiness = Readiness(
             self.engine, self.gateway_of, boot_timeout_s=settings.boot_timeout_s
         )
-        self.drain = Drain(self.gateway_of, settings.drain_timeout_s)
-        self.sandbox_control = SandboxControl(self.engine, self.drain, self.instances, self.locks)
-        self.eviction = Eviction(self.instances, self.engine, self.locks, self.events)
-        self.uses = InstanceUses(self.clock)
-        self.hibernation = Hibernation(
+        self.initial_configs = InitialConfigs(self.organizations, self.box, self.relay_url)
+        self.boot_queue = BootQueue(settings.boot_concurrency, self.events, self.metrics)
+        self.agents = Agents(
             instances=self.instances,
-            transitions=self.transitions,
             engine=self.engine,
-            locks=self.locks,
-            uses=self.uses,
             gateway_of=self.gateway_of,
+            initial_configs=self.initial_configs,
+            readiness=self.readiness,
+            boot_queue=self.boot_queue,
+            egress=self.egress_rule,
+            events=self.events,
+            drain_timeout_s=settings.drain_timeout_s,
+            clock=self.clock,
+        )
+        self.residency = Residency(agents=self.agents, group=self.tasks, clock=self.clock)
+        self.hibernation = Hibernation(
+            agents=self.agents,
+            residency=self.residency,
             allows=self.shortcuts.allow,
             after_s=settings.hibernate_after_s,
             interval_s=settings.reconcile_interval_s,
         )
         self.snapshots = Snapshots(
             queries=self.snapshot_queries,
-            instances=self.instances,
             conversations=ConversationRecords(self.sessions, self.histories),
             engine=self.engine,
             archives=Archives(settings.snapshots_dir),
-            locks=self.locks,
-            sandbox_control=self.sandbox_control,
+            agents=self.agents,
             clock=self.clock,
         )
-        self.initial_configs = InitialConfigs(self.organizations, self.box, self.relay_url)
         self.warm_sandboxes = WarmSandboxes(
             queries=self.warm_queries,
             engine=self.engine,
@@ -305,22 +283,12 @@ class Services:
             instances=self.instances,
             warm_sandboxes=self.warm_sandboxes,
             warm_queries=self.warm_queries,
-            eviction=self.eviction,
+            agents=self.agents,
             hibernation=self.hibernation,
             max_running=settings.max_running,
         )
-        self.boot_queue = BootQueue(settings.boot_concurrency, self.events, self.metrics)
-        self.sandbox_boot = SandboxBoot(
-            engine=self.engine,
-            queue=self.boot_queue,
-            capacity=self.capacity,
-            initial_configs=self.initial_configs,
-            snapshots=self.snapshots,
-            egress=self.egress_rule,
-            readiness=self.readiness,
-        )
         self.demand = Demand(self.clock)
-        self.fit = Fit(
+        self.matcher = WarmSandboxMatcher(
             self.warm_sandboxes,
             self.organizations,
             self.egress_rule,
@@ -329,20 +297,20 @@ class Services:
             self.versions,
         )
         self.rehydration = Rehydration(
-            fit=self.fit,
+            matcher=self.matcher,
             queries=self.warm_queries,
             warm_sandboxes=self.warm_sandboxes,
             home_copies=HomeCopies(self.engine, self.snapshots),
-            engine=self.engine,
-            transitions=self.transitions,
-            sandbox_control=self.sandbox_control,
+            agents=self.agents,
+        )
+        self.agents.connect(
+            reserve_memory=self.capacity.reserve,
+            source_of=self.snapshots.source,
+            move_home=self.rehydration.move,
         )
         self.provisioner = Provisioner(
-            transitions=self.transitions,
-            sandbox_boot=self.sandbox_boot,
-            sandbox_control=self.sandbox_control,
+            agents=self.agents,
             warm_sandboxes=self.warm_sandboxes,
-            rehydration=self.rehydration,
             snapshots=self.snapshots,
             faults=self.faults,
             group=self.tasks,
@@ -358,7 +326,7 @@ class Services:
             capacity=self.capacity,
             is_idle=self.is_idle,
         )
-        self.allocation = Allocation(self.pool, self.provisioner, self.fit)
+        self.allocation = Allocation(self.pool, self.provisioner, self.matcher)
 
     def _compose_instances(self) -> None:
         settings = self.settings
@@ -373,77 +341,32 @@ class Services:
             versions=self.versions,
             clock=self.clock,
         )
-        self.waking = Waking(
-            engine=self.engine,
-            sandbox_boot=self.sandbox_boot,
-            rehydration=self.rehydration,
-            readiness=self.readiness,
-            drain=self.drain,
-            egress=self.egress_rule,
-            events=self.events,
-        )
-        self.in_memory = InMemory(
-            uses=self.uses,
-            directory=self.directory,
-            transitions=self.transitions,
-            locks=self.locks,
-            waking=self.waking,
-            sandbox_control=self.sandbox_control,
-            group=self.tasks,
-        )
         self.lifecycle = Lifecycle(
             directory=self.directory,
-            transitions=self.transitions,
-            locks=self.locks,
-            sandbox_control=self.sandbox_control,
-            in_memory=self.in_memory,
+            agents=self.agents,
             provisioner=self.provisioner,
             on_delete=self._forget,
         )
         self.reconfiguration = Reconfiguration(
             directory=self.directory,
-            transitions=self.transitions,
-            locks=self.locks,
+            agents=self.agents,
             live_config=LiveConfig(
-                transitions=self.transitions,
                 engine=self.engine,
-                sandbox_boot=self.sandbox_boot,
                 readiness=self.readiness,
                 files=self.files,
-                gateway_of=self.gateway_of,
                 vision_models=self.vision_models,
             ),
-            waking=self.waking,
-            in_memory=self.in_memory,
-            sandbox_control=self.sandbox_control,
         )
         self.config_editing = ConfigEditing(
             self.reconfiguration, self.config_validator, self.gateway_of
         )
-        self.egress = EgressChanges(
-            rule=self.egress_rule,
-            directory=self.directory,
-            transitions=self.transitions,
-            locks=self.locks,
-            provisioner=self.provisioner,
-            sandbox_control=self.sandbox_control,
-        )
-        self.healing = Healing(
-            instances=self.instances,
-            transitions=self.transitions,
-            locks=self.locks,
-            engine=self.engine,
-            provisioner=self.provisioner,
-            egress=self.egress_rule,
-            events=self.events,
-            clock=self.clock,
-        )
+        self.healing = Healing(agents=self.agents, provisioner=self.provisioner, clock=self.clock)
         self.reconciler = Reconciler(
             instances=self.instances,
             warm_queries=self.warm_queries,
             engine=self.engine,
             healing=self.healing,
-            eviction=self.eviction,
+            agents=self.agents,
             snapshots=self.snapshots,
             events=self.events,
             interval_s=settings.reconcile_interval_s,
@@ -458,21 +381,16 @@ class Services:
         )
         self.upgrades = Upgrades(
             checks=self.upgrade_checks,
-            transitions=self.transitions,
-            locks=self.locks,
             snapshots=self.snapshots,
             provisioner=self.provisioner,
-            sandbox_control=self.sandbox_control,
-            uses=self.uses,
+            agents=self.agents,
+            residency=self.residency,
         )
         self.forks = Forks(self.snapshots, self.creation, self.lifecycle, self.events)
         self.restores = Restores(
             snapshots=self.snapshots,
-            directory=self.directory,
-            transitions=self.transitions,
-            locks=self.locks,
+            agents=self.agents,
             allocation=self.allocation,
-            sandbox_control=self.sandbox_control,
             histories=self.histories,
             events=self.events,
         )
@@ -480,7 +398,7 @@ class Services:
             instances=self.instances,
             snapshots=self.snapshots,
             histories=self.histories,
-            uses=self.uses,
+            residency=self.residency,
             interval_s=settings.snapshot_interval_s,
             clock=self.clock,
         )
@@ -520,7 +438,7 @@ class Services:
             self._allows_in,
         )
         self.conversations = Conversations(
-            models=ModelResolver(
+            model_resolver=ModelResolver(
                 model_keys=self.model_keys,
                 endpoints=self.endpoints,
                 catalogue=self.catalogue,
@@ -540,16 +458,15 @@ class Services:
             diagnosis=FailureDiagnosis(
                 self.engine, self.healing, self.model_failures, self._allows_in
             ),
-            in_memory=self.in_memory,
+            residency=self.residency,
             gateway_of=self.gateway_of,
             shutdown=self.shutdown,
         )
         self.idempotency = IdempotentMessages(self.idempotent_answers, self.clock)
         self.conversation_reader = ConversationReader(
-            instances=self.instances,
-            sessions=self.sessions,
-            locks=self.locks,
-            uses=self.uses,
+            agents=self.agents,
+            residency=self.residency,
+            session_queries=self.sessions,
             watch=self.session_watch,
             transcripts=self.transcripts,
         )
@@ -594,6 +511,6 @@ class Services:
         """Drops what is in memory of an instance that is deleted."""
         self.scripts.forget(instance_id)
         self.recordings.remove(instance_id)
-        self.uses.forget(instance_id)
+        self.residency.forget(instance_id)
         self.call_log.remove(instance_id)
         self.traces.remove(instance_id)

@@ -28,9 +28,8 @@ from chowder_local.engine.image_recipe import (
     recipe_of,
     versions_dir,
 )
-from chowder_local.openclaw.config.schema import SCHEMA_FILE
-from chowder_local.openclaw.shortcuts.catalogue import find_misfits
-from chowder_local.openclaw.shortcuts.observations import OBSERVATIONS_FILE, read_observations
+from chowder_local.openclaw.config.edits import SCHEMA_FILE
+from chowder_local.openclaw.shortcuts import OBSERVATIONS_FILE, find_misfits, read_observations
 from scripts.canary_report import (
     Failure,
     Release,

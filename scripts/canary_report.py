@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 from benchmarks.report import number
-from chowder_local.openclaw.shortcuts.catalogue import SHORTCUTS
+from chowder_local.openclaw.shortcuts import SHORTCUTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -8,17 +8,25 @@ import uuid
 from typing import TYPE_CHECKING
 
 from chowder_local.core.data_dir import write_private
-from chowder_local.core.domain import OFFLINE_KEY, ModelProvider, OrganizationId, Tier
-from chowder_local.core.errors.requests import KeyInvalid, KeyMissing, OrganizationNotFound
+from chowder_local.core.domain import (
+    OFFLINE_KEY,
+    ModelProvider,
+    OrganizationId,
+    Tier,
+)
+from chowder_local.core.errors.requests import (
+    KeyInvalid,
+    KeyMissing,
+    OrganizationNotFound,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from chowder_local.accounts.authentication import Authentication
+    from chowder_local.accounts.keys import Authentication
     from chowder_local.accounts.organizations import Organizations
-    from chowder_local.store.meta import MetaQueries
-
+    from chowder_local.store.database import MetaQueries
 log = logging.getLogger(__name__)
 
 NAME = "default"

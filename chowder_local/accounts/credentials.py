@@ -5,7 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from chowder_local.core.domain import OFFLINE_KEY, InstanceStatus, ModelProvider, SandboxId
+from chowder_local.core.domain import (
+    OFFLINE_KEY,
+    InstanceStatus,
+    ModelProvider,
+    OrganizationId,
+    SandboxId,
+)
 from chowder_local.core.errors.upstream import RelayTokenInvalid
 from chowder_local.relay.calls import Credential
 
@@ -13,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from chowder_local.accounts.organizations import Organizations
-    from chowder_local.core.domain import OrganizationId
     from chowder_local.core.model_endpoints import Endpoint
     from chowder_local.core.secrets import SecretBox
     from chowder_local.store.instances import InstanceQueries

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from chowder_local.core import request_context
+from chowder_local.core import logs
 from chowder_local.core.domain import InstanceStatus, Permission
 from chowder_local.core.errors.requests import (
     InstanceNotFound,
     OrganizationKeyRequired,
     PermissionMissing,
 )
-from chowder_local.http.headers import fields_of
+from chowder_local.http.services import fields_of
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -77,7 +77,7 @@ class Authorization:
                     # No scoped key is for it any more.
                     raise InstanceNotFound
                 raise PermissionMissing(permission)
-            request_context.set_instance(instance.id)
+            logs.set_instance(instance.id)
             state["instance"] = instance
         await self.app(scope, receive, send)
 

@@ -16,9 +16,9 @@ from chowder_local.core.errors import agents, requests, sandboxes, upstream
 from chowder_local.core.errors.requests import FaultAnswered, InputInvalid, InstanceStateWrong
 from chowder_local.core.fault_injection import Call, FaultKind
 from chowder_local.http import bodies, error_rendering
-from chowder_local.http.connections import break_off
+from chowder_local.http.listener import break_off
+from chowder_local.http.responses import CLIENT_CLOSED_REQUEST, while_connected
 from chowder_local.http.services import caller, instance, instance_of, require_running, services
-from chowder_local.http.streams import CLIENT_CLOSED_REQUEST, while_connected
 from chowder_local.instances.lifecycle.creation import InstanceDraft
 
 if TYPE_CHECKING:

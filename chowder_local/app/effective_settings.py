@@ -14,7 +14,7 @@ from chowder_local.core.settings import PREFIX, Settings
 from chowder_local.engine.connection import find_engine
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     Values = Mapping[str, Any]
@@ -51,13 +51,11 @@ def effective_settings(
     return values | {ENGINE: engine_url}
 
 
-def mismatches(
-    settings: Settings, env: Mapping[str, str], options: Iterable[str], running: Values
-) -> Iterator[str]:
+def mismatches(settings: Settings, env: Mapping[str, str], running: Values) -> Iterator[str]:
     """Yields a sentence for each requested setting that the running server does not have.
 
-    `env` and the names in `options` are the request, and `settings` its values; other settings are
-    not compared. Raises EngineRemote and EngineUnavailable as `find_engine` does.
+    `env` is the request, and `settings` its values; other settings are not compared. Raises
+    EngineRemote and EngineUnavailable as `find_engine` does.
     """
     requested = effective_settings(
         settings,
@@ -66,7 +64,7 @@ def mismatches(
         engine_url=find_engine(env).url if env.get(ENGINE) else "",
         salt=str(running.get(SALT)),
     )
-    for name in _requested_names(settings, env, options):
+    for name in _requested_names(settings, env):
         is_field = name.startswith(PREFIX)
         if requested[name] != running.get(name):
             field = name.removeprefix(PREFIX).lower()
@@ -79,12 +77,9 @@ def mismatches(
                 yield f"{name} has changed since the server read it"
 
 
-def _requested_names(
-    settings: Settings, env: Mapping[str, str], options: Iterable[str]
-) -> Iterator[str]:
-    requested = {PREFIX + name.upper() for name in options} | set(env)
+def _requested_names(settings: Settings, env: Mapping[str, str]) -> Iterator[str]:
     for name in sorted(Settings.model_fields.keys() - _NOT_COMPARED):
-        if PREFIX + name.upper() in requested:
+        if PREFIX + name.upper() in env:
             yield PREFIX + name.upper()
     keys: list[str] = []
     # A server that is all offline uses no keys.

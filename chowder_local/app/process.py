@@ -23,21 +23,20 @@ from chowder_local.core import logs
 from chowder_local.core.data_dir import make_private_folder, touch_private, unusable, write_private
 from chowder_local.core.errors.process import DataDirLocked
 from chowder_local.core.settings import exposure_warning
-from chowder_local.engine.build_command import find_ca_bundle
 from chowder_local.engine.connection import find_engine
-from chowder_local.engine.container_detection import is_in_container, process_namespace
 from chowder_local.engine.image_recipe import expected_tag
-from chowder_local.http.connections import raise_descriptor_limit
-from chowder_local.http.listener import bound_socket, listener, with_state
+from chowder_local.engine.images import find_ca_bundle
+from chowder_local.engine.self_container import is_in_container, process_namespace
+from chowder_local.http.listener import bound_socket, listener, raise_descriptor_limit, with_state
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from starlette.applications import Starlette
 
     from chowder_local.core.settings import Settings
-    from chowder_local.core.shutdown import Shutdown
+    from chowder_local.core.tasks import Shutdown
     from chowder_local.http.listener import Listener
 
 log = logging.getLogger(__name__)
@@ -45,10 +44,12 @@ log = logging.getLogger(__name__)
 LOCK_TIMEOUT_S = 0.5
 
 
-def run(settings: Settings, env: Mapping[str, str]) -> int:
+def run(
+    settings: Settings, env: Mapping[str, str], on_ready: Callable[[], object] | None = None
+) -> int:
     """Serves until SIGINT or SIGTERM, and returns the exit code.
 
-    Raises ChowderError if the server cannot start.
+    Calls `on_ready` once, when clients can connect. Raises ChowderError if the server cannot start.
     """
     logs.configure(settings.log_level, settings.log_format, settings.log_file)
     raise_descriptor_limit()
@@ -63,7 +64,7 @@ def run(settings: Settings, env: Mapping[str, str]) -> int:
                 engine_url=machine.engine_address.url,
                 salt=secrets.token_hex(16),
             )
-            runner.run(_serve(app, bound, settings, effective))
+            runner.run(_serve(app, bound, settings, effective, on_ready))
     return 0
 
 
@@ -96,7 +97,11 @@ def _held_data_dir(settings: Settings) -> Iterator[None]:
 
 
 async def _serve(
-    app: Starlette, bound: socket.socket, settings: Settings, effective: Mapping[str, Any]
+    app: Starlette,
+    bound: socket.socket,
+    settings: Settings,
+    effective: Mapping[str, Any],
+    on_ready: Callable[[], object] | None,
 ) -> None:
     async with app.router.lifespan_context(app) as yielded:
         state = dict(yielded or {})
@@ -114,6 +119,8 @@ async def _serve(
             if not settings.is_on_loopback:
                 is_inside = is_in_container()
                 log.warning("%s", exposure_warning(settings.host, is_in_container=is_inside))
+            if on_ready is not None:
+                on_ready()
             await server.serve(sockets=[bound])
             log.info("stopping; agents stay as they are")
 

@@ -23,15 +23,12 @@ from chowder_local.core.domain import (
 from chowder_local.core.errors.process import PortTaken, RelayPortTaken
 from chowder_local.core.errors.requests import BodiesTooMany, BodyTooLarge, ClientStalled
 from chowder_local.core.errors.upstream import RelayTokenInvalid, StreamBroken
-from chowder_local.http.bodies import check_values
-from chowder_local.http.body_memory import BodyMemory
-from chowder_local.http.connections import SandboxConnection, break_off
-from chowder_local.http.listener import bound_socket, listening
-from chowder_local.http.origin_guard import OriginGuard
-from chowder_local.relay.calls import ModelCall
+from chowder_local.http.bodies import BodyMemory, check_values
+from chowder_local.http.listener import SandboxConnection, bound_socket, break_off, listening
+from chowder_local.http.middleware import OriginGuard
+from chowder_local.relay.calls import ModelCall, wire_format
 from chowder_local.relay.service import CROSSING_STATUS
 from chowder_local.relay.upstreams import ENDPOINT_PATH
-from chowder_local.relay.wire.formats import wire_format
 
 if TYPE_CHECKING:
     import socket
@@ -42,7 +39,7 @@ if TYPE_CHECKING:
 
     from chowder_local.relay.calls import ModelAnswer
     from chowder_local.relay.service import Relay
-    from chowder_local.store.meta import MetaQueries
+    from chowder_local.store.database import MetaQueries
 
 _log = logging.getLogger(__name__)
 

@@ -20,33 +20,29 @@ from chowder_local.core.data_dir import write_private
 from chowder_local.core.domain import RELAY_HOSTNAME
 from chowder_local.core.events import Events
 from chowder_local.core.metrics import Metrics
-from chowder_local.core.program_name import program
 from chowder_local.core.release import is_release
 from chowder_local.core.secrets import SecretBox
-from chowder_local.core.shutdown import Shutdown
-from chowder_local.core.tasks import contained, owned_tasks
-from chowder_local.dashboard.assets import Assets
+from chowder_local.core.tasks import Shutdown, contained, owned_tasks
+from chowder_local.core.wording import program
 from chowder_local.dashboard.chat_stream import ChatStreams
-from chowder_local.dashboard.errors import page_of
-from chowder_local.dashboard.rendering import Rendering
+from chowder_local.dashboard.pages import Dashboard, page_of
+from chowder_local.dashboard.rendering import Assets, Rendering
 from chowder_local.dashboard.routes import dashboard_routes
-from chowder_local.dashboard.services import Dashboard
 from chowder_local.engine.docker import DockerEngine
 from chowder_local.engine.image_recipe import expected_tag, openclaw_version
 from chowder_local.engine.specs import HOME, STATE_DIR, Limits, SandboxDefaults
 from chowder_local.http import middleware
-from chowder_local.instances.lifecycle.egress import EgressRule
-from chowder_local.instances.monitoring.disk_quota import DiskWatch
+from chowder_local.instances.lifecycle.agents import EgressRule
 from chowder_local.instances.monitoring.health import ServerFacts
+from chowder_local.instances.monitoring.usage import DiskWatch
 from chowder_local.mcp.requests import McpRequests, mcp_route
 from chowder_local.openclaw.gateway import open_gateways
 from chowder_local.openclaw.home.state_transfer import StateTransfers
 from chowder_local.relay.recordings.registry import RecordingRegistry
-from chowder_local.relay.scripts import parser
+from chowder_local.relay.scripts import files
 from chowder_local.relay.scripts.registry import ScriptRegistry
 from chowder_local.services import Services, now
-from chowder_local.store.database import Database
-from chowder_local.store.meta import MetaQueries
+from chowder_local.store.database import Database, MetaQueries
 from chowder_local.upstream.forward import Forwarder, open_client
 
 if TYPE_CHECKING:
@@ -248,15 +244,14 @@ async def begin(services: Services) -> None:
 
 async def _resume(services: Services) -> None:
     with contained("resuming"):
-        await services.sandbox_control.resume_all()
+        await services.agents.end_leftover_drains()
 
 
 def _disk_watch(services: Services, limit_mb: int) -> DiskWatch:
     return DiskWatch(
         instances=services.instances,
-        transitions=services.transitions,
         engine=services.engine,
-        locks=services.locks,
+        agents=services.agents,
         limit_mb=limit_mb,
         interval_s=services.settings.disk_interval_s,
     )
@@ -305,7 +300,7 @@ def _connect(
         )
     # Most servers have one machine.
     from chowder_local.engine.swarm.engine import SwarmEngine
-    from chowder_local.engine.swarm.node_link import Stack
+    from chowder_local.engine.swarm.nodes import Stack
     from chowder_local.engine.swarm.tunnel import read_secret
 
     deployed = Stack(settings.swarm, read_secret(settings.swarm_secret_file))
@@ -355,7 +350,7 @@ async def _read_scripts(settings: Settings) -> ScriptRegistry:
     """The offline model's reply scripts, from the file in the settings."""
     if settings.replies is None:
         return ScriptRegistry()
-    return ScriptRegistry(await asyncio.to_thread(parser.read_file, settings.replies))
+    return ScriptRegistry(await asyncio.to_thread(files.read_file, settings.replies))
 
 
 def _server_facts(settings: Settings, machine: Machine, relay_url: str) -> ServerFacts:

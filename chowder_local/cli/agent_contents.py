@@ -32,8 +32,7 @@ from chowder_local.cli.output import (
     without_controls,
 )
 from chowder_local.core.errors.process import ApiRefused
-from chowder_local.core.formatting import size_of
-from chowder_local.core.progress import MOMENT_S
+from chowder_local.core.wording import MOMENT_S, size_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

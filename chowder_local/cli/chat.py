@@ -17,7 +17,7 @@ from chowder_local.cli.output import note, waiting
 from chowder_local.core.domain import InstanceStatus, ModelProvider
 from chowder_local.core.errors import ChowderError
 from chowder_local.core.errors.process import ApiRefused
-from chowder_local.core.progress import MOMENT_S
+from chowder_local.core.wording import MOMENT_S
 from chowder_local.openclaw.models import DEFAULT_MODELS
 
 if TYPE_CHECKING:

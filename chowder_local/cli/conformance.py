@@ -11,10 +11,11 @@ from urllib.parse import urlsplit
 import click
 
 from chowder_local.cli.options import Command, yes_option
-from chowder_local.cli.output import FAILURE, count_of, note, say
+from chowder_local.cli.output import count_of, note, say
 from chowder_local.conformance.run import Run, require_pytest, run
 from chowder_local.conformance.service import BASE_URL, KEY, OPTIONAL, Service, Target
 from chowder_local.core.addresses import is_loopback
+from chowder_local.core.errors import FAILURE
 from chowder_local.core.errors.process import SettingsInvalid
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def _has_failed(result: Run) -> bool:
 
 
 def _report(result: Run, service: Service, files: Sequence[Path]) -> None:
-    from chowder_local.conformance.report import as_json, as_markdown
+    from chowder_local.conformance.run import as_json, as_markdown
 
     content = as_json(result, service.base_url, str(service.target), datetime.now(UTC))
     text = as_markdown(content, result.findings)

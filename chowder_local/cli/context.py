@@ -20,8 +20,8 @@ from chowder_local.core.errors.process import (
     ServerNotRunning,
     SettingsInvalid,
 )
-from chowder_local.core.program_name import program
-from chowder_local.core.settings import Settings
+from chowder_local.core.settings import PREFIX, Settings
+from chowder_local.core.wording import program
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -48,9 +48,17 @@ class Context:
     env: Mapping[str, str]
     data_dir: Path | None = None
 
-    def settings(self, **options: Any) -> Settings:
-        """The settings; a command's options win over the environment."""
-        return Settings.read(self.env, data_dir=self.data_dir, **options)
+    def settings(self) -> Settings:
+        return Settings.read(self.env, data_dir=self.data_dir)
+
+    def with_settings(self, options: Mapping[str, Any]) -> Context:
+        """A context whose environment has the settings that were given as options, too."""
+        given = {
+            PREFIX + name.upper(): ",".join(value) if isinstance(value, tuple) else str(value)
+            for name, value in options.items()
+            if value not in (None, ())
+        }
+        return replace(self, env={**self.env, **given})
 
     def for_data_dir(self) -> Context:
         """A context for the data directory's server, even if CHOWDER_BASE_URL names another."""

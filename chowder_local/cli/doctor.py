@@ -15,8 +15,7 @@ from chowder_local.core import model_endpoints
 from chowder_local.core.errors import ChowderError
 from chowder_local.diagnostics import checks
 from chowder_local.diagnostics.checks import Finding, Level
-from chowder_local.openclaw.shortcuts.catalogue import find_misfits
-from chowder_local.openclaw.shortcuts.observations import OBSERVATIONS_FILE, read_observations
+from chowder_local.openclaw.shortcuts import OBSERVATIONS_FILE, find_misfits, read_observations
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

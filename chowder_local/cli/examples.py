@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from chowder_local.core.program_name import PROGRAM
+from chowder_local.core.wording import PROGRAM
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

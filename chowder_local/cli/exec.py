@@ -16,10 +16,11 @@ import click
 
 from chowder_local.cli.context import BASE_URL, DATA_DIR, KEY
 from chowder_local.cli.options import Command
-from chowder_local.cli.output import FAILURE, note, waiting
+from chowder_local.cli.output import note, waiting
 from chowder_local.cli.seed import SEED_PATH, read_file, seed_server
 from chowder_local.cli.server_process import healthy_server
 from chowder_local.core.addresses import free_port
+from chowder_local.core.errors import FAILURE
 from chowder_local.core.errors.process import SettingsInvalid
 
 if TYPE_CHECKING:

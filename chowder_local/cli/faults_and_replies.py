@@ -122,7 +122,7 @@ replies = noun("replies", """Script what the offline model says.
 @click.pass_obj
 def set_replies(context: Context, instance: str | None, file: Path) -> None:
     """Put the script in FILE in force; no rule counts as used."""
-    from chowder_local.relay.scripts.parser import read_file
+    from chowder_local.relay.scripts.files import read_file
 
     script = read_file(file).model_dump(mode="json", exclude_unset=True)
     with context.client() as client:

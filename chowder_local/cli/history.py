@@ -36,7 +36,7 @@ from chowder_local.cli.output import (
     without_controls,
 )
 from chowder_local.core.errors import ChowderError
-from chowder_local.core.formatting import size_of
+from chowder_local.core.wording import size_of
 from chowder_local.openclaw.session_keys import MAIN_KEY
 
 if TYPE_CHECKING:

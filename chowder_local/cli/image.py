@@ -20,9 +20,8 @@ from chowder_local.cli.options import (
 )
 from chowder_local.cli.output import Output, at, note, say, show_list, waiting
 from chowder_local.core.errors import ChowderError
-from chowder_local.core.formatting import size_of
-from chowder_local.core.program_name import program
 from chowder_local.core.release import is_release
+from chowder_local.core.wording import program, size_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,7 +53,7 @@ def image() -> None:
 def build(context: Context, no_cache: bool, version: str | None, server: bool) -> None:
     """Build the image that this version uses, and print its tag."""
     from chowder_local.engine.images import build as build_sandbox
-    from chowder_local.engine.server_image import build_server
+    from chowder_local.engine.server_container import build_server
 
     if server and version:
         raise click.UsageError("--server and --openclaw name two images; build one at a time.")
@@ -85,7 +84,7 @@ def ls(context: Context, output: Output) -> None:
     """
     from chowder_local.engine import images
     from chowder_local.engine.image_recipe import expected_tag
-    from chowder_local.engine.server_image import server_tag
+    from chowder_local.engine.server_container import server_tag
 
     used = {expected_tag(context.settings()), server_tag()}
     rows = [

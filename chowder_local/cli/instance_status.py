@@ -10,7 +10,7 @@ from chowder_local.cli.output import Output, note, say, show_json, waiting
 from chowder_local.core.domain import InstanceStatus
 from chowder_local.core.errors.process import ApiRefused
 from chowder_local.core.errors.sandboxes import BootFailed, BootTimedOut
-from chowder_local.core.progress import MOMENT_S
+from chowder_local.core.wording import MOMENT_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,7 +16,7 @@ from click.shell_completion import BashComplete, FishComplete, ZshComplete
 from chowder_local.cli.options import Command
 from chowder_local.cli.output import say
 from chowder_local.core.errors.process import SettingsInvalid
-from chowder_local.core.program_name import PROGRAM
+from chowder_local.core.wording import PROGRAM
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""The command `chowder-local`: the only reader of the process's environment and arguments."""
+"""The command `chowder-local`: reads the process's environment and arguments."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ import click
 from chowder_local import __version__
 from chowder_local.cli.context import Context
 from chowder_local.cli.options import data_dir_option, write_examples
-from chowder_local.cli.output import BROKEN_PIPE, FAILURE, INTERRUPTED, exit_code_of
-from chowder_local.core.errors import ChowderError
-from chowder_local.core.program_name import PROGRAM
+from chowder_local.core.errors import FAILURE, ChowderError
+from chowder_local.core.wording import PROGRAM
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+INTERRUPTED = 130
+BROKEN_PIPE = 141
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "up": ("up", "Start the server; build the sandbox image if it is missing."),
     "down": ("server", "Stop the server; agents stay as they are."),
@@ -104,7 +105,7 @@ def run(arguments: Sequence[str], env: Mapping[str, str]) -> int:
         sys.stdout.flush()
     except ChowderError as failure:
         click.echo(f"Error: {failure}", err=True)
-        return exit_code_of(failure)
+        return failure.exit_code
     except click.ClickException as refusal:
         refusal.show()
         return refusal.exit_code

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chowder_local.core.errors import ChowderError, process, sandboxes
-from chowder_local.core.progress import progress_lines
+from chowder_local.core.wording import progress_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -23,26 +22,8 @@ if TYPE_CHECKING:
 
     Column = str | Callable[[Any], str]
 
-FAILURE = 1
 USAGE = 2
-INTERRUPTED = 130
-BROKEN_PIPE = 141
 
-EXIT_CODES: Mapping[type[ChowderError], int] = {
-    process.SettingsInvalid: USAGE,
-    process.ServerElsewhere: USAGE,
-    process.PortTaken: 3,
-    process.DataDirLocked: 4,
-    process.DataDirUnusable: 5,
-    sandboxes.EngineUnavailable: 6,
-    sandboxes.EngineRemote: 6,
-    sandboxes.ImageMissing: 7,
-    sandboxes.ImageBuildFailed: 7,
-    sandboxes.BootFailed: 8,
-    sandboxes.BootTimedOut: 9,
-    ChowderError: FAILURE,
-}
-"""The row of the nearest base class counts; an error without one of its own is 1."""
 
 CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 CONTROLS_BUT_BREAKS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -212,8 +193,3 @@ def _live_line(console: Console, first: str) -> Iterator[Callable[[str], None]]:
             progress.update(task, description=state)
 
         yield update
-
-
-def exit_code_of(failure: ChowderError) -> int:
-    """The exit code of an error, which scripts may rely on."""
-    return next(EXIT_CODES[kind] for kind in type(failure).__mro__ if kind in EXIT_CODES)

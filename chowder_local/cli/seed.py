@@ -14,8 +14,8 @@ from chowder_local.cli.options import Command
 from chowder_local.cli.output import count_of, note, say, show_json, waiting
 from chowder_local.core.data_dir import make_private_folder
 from chowder_local.core.errors.process import SettingsInvalid
-from chowder_local.core.program_name import program
 from chowder_local.core.settings import Settings
+from chowder_local.core.wording import program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -126,7 +126,7 @@ def dashboard(context: Context, is_opened: bool) -> None:
 
     It is for the default organization, or for that of CHOWDER_KEY. It does not contain the key.
     """
-    from chowder_local.accounts.dashboard_sessions import sign_in_link
+    from chowder_local.accounts.keys import sign_in_link
     from chowder_local.core.secrets import SecretBox
 
     context.require_local("dashboard")

@@ -15,19 +15,20 @@ from typing import TYPE_CHECKING, Any
 import click
 from filelock import FileLock, Timeout
 
-from chowder_local.cli.output import FAILURE, waiting
+from chowder_local.cli.output import waiting
 from chowder_local.core.data_dir import full, is_full, open_log
-from chowder_local.core.errors import ChowderError
+from chowder_local.core.errors import FAILURE, ChowderError
 from chowder_local.core.errors.process import (
     DataDirUnusable,
     ServerNotReady,
     ServerOfContainer,
     ServerStuck,
 )
-from chowder_local.engine.container_detection import is_in_container, process_namespace
+from chowder_local.core.settings import PREFIX
+from chowder_local.engine.self_container import is_in_container, process_namespace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
     from chowder_local.core.settings import Settings
 
@@ -172,19 +173,17 @@ def healthy_server(settings: Settings) -> RunningServer | None:
 
 
 def start_detached(
-    settings: Settings,
-    options: Sequence[str],
-    env: Mapping[str, str],
-    timeout_s: float = READY_TIMEOUT_S,
+    settings: Settings, env: Mapping[str, str], timeout_s: float = READY_TIMEOUT_S
 ) -> RunningServer:
     """Starts a server in a process session of its own, and returns it once it is ready.
+
+    The environment has its settings.
 
     Raises ServerFailed with the server's own message if it ends, ServerNotReady if it is not ready
     in time (the server is ended then), and DataDirUnusable if its log cannot be written.
     """
     # -P: a module in the current folder must not replace one of ours.
-    command = [sys.executable, "-P", "-m", "chowder_local"]
-    command += ["--data-dir", str(settings.data_dir.absolute()), "up", *options]
+    command = [sys.executable, "-P", "-m", "chowder_local.app"]
     with open_log(settings.log_file) as log:
         start = log.tell()
         process = subprocess.Popen(  # noqa: S603 - our own command line
@@ -192,7 +191,7 @@ def start_detached(
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            env=dict(env),
+            env={**env, f"{PREFIX}DATA_DIR": str(settings.data_dir)},
             start_new_session=True,
         )
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,7 @@ from chowder_local import __version__
 from chowder_local.cli.options import Command
 from chowder_local.cli.output import note, say, waiting
 from chowder_local.cli.seed import SEED_PATH, read_file, seed_server
-from chowder_local.cli.server_process import healthy_server, start_detached, wait_until_ready
+from chowder_local.cli.server_process import healthy_server, start_detached
 from chowder_local.client import Client
 from chowder_local.core.domain import Egress, Tier
 from chowder_local.core.errors import ChowderError
@@ -87,19 +86,19 @@ def up(context: Context, /, seed: Path | None, detach: bool, **options: Any) -> 
     the offline model for the other providers. With --offline, the offline model also answers for
     the providers of --provider.
     """
-    options["providers"] = options["providers"] or None
-    settings = context.settings(**options)
+    context = context.with_settings(options)
+    settings = context.settings()
     # An invalid seed file is refused before anything is started.
     seeding = None if seed is None else read_file(context, seed)
     if running := healthy_server(settings):
-        _check_settings(context, settings, options, running)
+        _check_settings(context, settings, running)
         _say_running(context, running)
     else:
         _check_files(settings)
         ensure_image(settings, context.env)
         if not detach:
             return _serve(context, settings, seeding)
-        _say_ready(context, settings, start_detached(settings, _options(settings), context.env))
+        _say_ready(context, settings, start_detached(settings, context.env))
     if seeding is not None:
         seed_server(context.for_data_dir(), seeding)
     return 0
@@ -108,9 +107,9 @@ def up(context: Context, /, seed: Path | None, detach: bool, **options: Any) -> 
 def _check_files(settings: Settings) -> None:
     """Raises SettingsInvalid if the reply script or the recording is invalid."""
     if settings.replies is not None:
-        from chowder_local.relay.scripts import parser
+        from chowder_local.relay.scripts import files
 
-        parser.read_file(settings.replies)
+        files.read_file(settings.replies)
     if settings.replay is not None:
         from chowder_local.relay.recordings import folders
 
@@ -135,21 +134,15 @@ def ensure_image(settings: Settings, env: Mapping[str, str]) -> None:
 def _serve(context: Context, settings: Settings, seeding: SeedFile | None) -> int:
     from chowder_local.app.process import run
 
-    has_ended = threading.Event()
-
     def announce() -> None:
-        if running := wait_until_ready(settings, os.getpid(), has_ended.is_set):
-            _say_ready(context, settings, running)
-            say("\nCtrl-C stops the server; agents stay as they are.")
-            if seeding is not None:
-                _seed(context, seeding)
+        _say_ready(context, settings, context.running())
+        say("\nCtrl-C stops the server; agents stay as they are.")
+        if seeding is not None:
+            _seed(context, seeding)
 
-    # A daemon thread, because a server that fails to start must not wait for it.
-    threading.Thread(target=announce, daemon=True, name="announce").start()
-    try:
-        return run(settings, context.env)
-    finally:
-        has_ended.set()
+    # A thread, because seeding calls this server; its end does not wait for the thread.
+    announcing = threading.Thread(target=announce, daemon=True, name="announce")
+    return run(settings, context.env, announcing.start)
 
 
 def _seed(context: Context, seeding: SeedFile) -> None:
@@ -160,32 +153,11 @@ def _seed(context: Context, seeding: SeedFile) -> None:
         note(f"Error: {failure}")
 
 
-def _options(settings: Settings) -> list[str]:
-    """The settings as options for another process."""
-    options = ["--host", settings.host, "--port", str(settings.port)]
-    options += ["--egress", settings.egress]
-    if settings.offline:
-        options.append("--offline")
-    if settings.tier is not None:
-        options += ["--tier", settings.tier]
-    if settings.image is not None:
-        options += ["--image", settings.image]
-    for name, url in settings.providers.items():
-        options += ["--provider", f"{name}={url}"]
-    for name in ("replies", "record", "replay"):
-        if (path := getattr(settings, name)) is not None:
-            options += [f"--{name}", str(path)]
-    return options
-
-
-def _check_settings(
-    context: Context, settings: Settings, options: Mapping[str, Any], running: RunningServer
-) -> None:
+def _check_settings(context: Context, settings: Settings, running: RunningServer) -> None:
     """Raises ServerDiffers if the running server has other settings than these."""
     from chowder_local.app.effective_settings import mismatches
 
-    chosen = [name for name, value in options.items() if value is not None]
-    differences = list(mismatches(settings, context.env, chosen, running.settings))
+    differences = list(mismatches(settings, context.env, running.settings))
     if settings.tier is not None:
         # A subscription may have changed the tier since the start.
         with Client(running.root_url, context.for_data_dir().key()) as client:
@@ -209,7 +181,7 @@ def _say_ready(context: Context, settings: Settings, running: RunningServer) -> 
     if settings.egress is Egress.OFF:
         note("\nEgress is off: agents reach only their models, unless they have their own setting.")
     if not settings.is_on_loopback:
-        from chowder_local.engine.container_detection import is_in_container
+        from chowder_local.engine.self_container import is_in_container
 
         warning = exposure_warning(settings.host, is_in_container=is_in_container())
         note(f"\nWarning: {warning}")

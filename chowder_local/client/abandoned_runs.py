@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from chowder_local.client import Client
-from chowder_local.core import leases
+from chowder_local.core import data_dir
 from chowder_local.core.errors import ChowderError
 from chowder_local.core.errors.process import ApiRefused, ServerNotRunning
 
@@ -38,7 +38,7 @@ def end_abandoned(
     engine does not answer, the lease is kept. `base_url` is the current address of the server of
     the folder's data directory, which may have changed since the lease was taken.
     """
-    for lease in leases.abandoned(folder):
+    for lease in data_dir.abandoned(folder):
         facts = lease.facts
         try:
             if facts["kind"] == "container":

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from chowder_local.conformance import published
-from chowder_local.conformance.answers import OPERATION, answered, refused, require, require_status
+from chowder_local.conformance.drift import OPERATION, answered, refused, require, require_status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from chowder_local.conformance.drift import Drift, Finding, redacted
-from chowder_local.conformance.judge import Judge
+from chowder_local.conformance.drift import Drift, Finding, Judge, redacted
 from chowder_local.conformance.rows import RowsFailed
 
 if TYPE_CHECKING:

@@ -6,19 +6,110 @@ import json
 import subprocess
 import sys
 import tempfile
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from chowder_local.conformance import published
 from chowder_local.conformance.drift import Finding
 from chowder_local.conformance.service import BASE_URL, KEY, READ_ONLY, TARGET
+from chowder_local.core.addresses import free_port
 from chowder_local.core.errors.process import SettingsInvalid
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from datetime import datetime
 
     from chowder_local.conformance.service import Service
+
+
+@contextmanager
+def local_service(data_dir: Path, env: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Base URL and key of a server with offline models, which is removed afterwards."""
+    program = Path(sys.executable).with_name("chowder-local")
+    # Settings for another server must not affect this one; the OpenClaw release is to be judged.
+    # A run makes few agents, so warm sandboxes would be wasted.
+    own = {
+        name: value
+        for name, value in env.items()
+        if name == "CHOWDER_OPENCLAW_VERSION" or not name.startswith("CHOWDER_")
+    }
+    own["CHOWDER_WARM_POOL_SIZE"] = "0"
+
+    def run(*arguments: str) -> str:
+        command = [str(program), "--data-dir", str(data_dir), *arguments]
+        done = subprocess.run(command, env=own, check=True, capture_output=True, text=True)  # noqa: S603 - our own
+        return done.stdout
+
+    try:
+        run("up", "--detach", "--offline", "--port", str(free_port()))
+        values = json.loads(run("env", "--format", "json"))
+        yield values["CHOWDER_BASE_URL"], values["CHOWDER_KEY"]
+    finally:
+        run("reset", "--yes")
+
+
+HEADERS = ("operation", "expected", "got", "entry", "test")
+NOT_KNOWN = "none"
+
+
+def as_json(run: Run, base_url: str, target: str, now: datetime) -> dict[str, Any]:
+    """The report's content for programs."""
+    return {
+        "base_url": base_url,
+        "judged_as": target,
+        "at": now.isoformat(timespec="seconds"),
+        "passed": run.count("passed"),
+        "failed": run.count("failed"),
+        "skipped": [each for each in run.tests if each["outcome"] == "skipped"],
+        "drifts": [each.as_json() for each in run.findings],
+        "calls_without_success": _without_success(run),
+    }
+
+
+def as_markdown(content: dict[str, Any], findings: Sequence[Finding]) -> str:
+    """The same for people; `content` is that of `as_json`."""
+    known = [each for each in findings if each.entry is not None]
+    unexplained = [each for each in findings if each.entry is None]
+    skipped = content["skipped"]
+    parts = [
+        "# Drift report",
+        f"{content['base_url']}, judged as {content['judged_as']}, at {content['at']}: "
+        f"{content['passed']} tests passed, {content['failed']} failed, {len(skipped)} skipped.",
+        f"## Drifts that no entry of the differences explains ({len(unexplained)})",
+        _table(unexplained),
+        f"## Known drifts ({len(known)})",
+        _table(known),
+        f"## Not judged ({len(skipped) + len(content['calls_without_success'])})",
+        "\n".join(
+            [f"- {each['test']}: {each['reason']}" for each in skipped]
+            + [f"- `{each}` has not succeeded." for each in content["calls_without_success"]]
+        )
+        or "Everything was judged.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _without_success(run: Run) -> list[str]:
+    return sorted(set(published.read().calls) - set(run.operations))
+
+
+def _table(findings: Iterable[Finding]) -> str:
+    rows = [
+        (f"`{each.operation}`", each.expected, each.observed, each.entry or NOT_KNOWN, each.test)
+        for each in findings
+    ]
+    if not rows:
+        return "None."
+    lines = [_line(HEADERS), _line(["---"] * len(HEADERS)), *map(_line, rows)]
+    return "\n".join(lines)
+
+
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
 
 SUITE = Path(__file__).parent / "suite"
 

@@ -1,16 +1,23 @@
-"""Makes files and folders of the data directory that only this user can read, with any umask."""
+"""Files and folders of the data directory that only this user can read, and leases in it."""
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import stat
+import uuid
 from contextlib import suppress
-from typing import IO, TYPE_CHECKING
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import IO, TYPE_CHECKING, Self
+
+from filelock import FileLock, Timeout
 
 from chowder_local.core.errors.process import DataDirFull, DataDirUnusable, data_dir_failure
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 PRIVATE_FILE = 0o600
@@ -107,3 +114,61 @@ def is_full(folder: Path) -> bool:
     # File systems with unlimited inodes report 0 of them.
     is_out_of_inodes = disk.f_files > 0 and disk.f_favail == 0
     return is_out_of_inodes or disk.f_bavail * disk.f_frsize < SMALL_FILE_BYTES
+
+
+SUFFIX = ".json"
+
+
+@dataclass
+class Lease:
+    """Facts about a resource. They may be secrets, so only the user can read the file."""
+
+    path: Path
+    facts: dict[str, str]
+    _lock: FileLock = field(repr=False)
+
+    @classmethod
+    def take(cls, folder: Path, facts: Mapping[str, str]) -> Self:
+        """A new lease of this process. Raises OSError if it cannot be written."""
+        make_private_folder(folder)
+        path = folder / f"{uuid.uuid4().hex}{SUFFIX}"
+        lock = _lock_of(path)
+        lock.acquire()
+        began_at = datetime.now(UTC).isoformat(timespec="seconds")
+        lease = cls(path, {"began_at": began_at, "pid": str(os.getpid()), **facts}, lock)
+        lease._write()
+        return lease
+
+    def update(self, **facts: str) -> None:
+        """Adds facts. Raises OSError if they cannot be written."""
+        self.facts |= facts
+        self._write()
+
+    def end(self) -> None:
+        """Removes the lease after its resource was removed."""
+        self.path.unlink(missing_ok=True)
+        self._lock.release()
+        self.path.with_suffix(".lock").unlink(missing_ok=True)
+
+    def _write(self) -> None:
+        part = self.path.with_suffix(".part")
+        touch_private(part)
+        part.write_text(json.dumps(self.facts))
+        part.replace(self.path)
+
+
+def abandoned(folder: Path) -> Iterator[Lease]:
+    """The leases of ended processes, each locked until the iterator advances."""
+    for path in sorted(folder.glob(f"*{SUFFIX}")):
+        lock = _lock_of(path)
+        try:
+            with lock.acquire(timeout=0):
+                facts = json.loads(path.read_text())
+                yield Lease(path, {str(name): str(value) for name, value in facts.items()}, lock)
+        except (Timeout, OSError, ValueError, AttributeError):
+            # It is in use, another process has just ended it, or the file is no lease.
+            continue
+
+
+def _lock_of(path: Path) -> FileLock:
+    return FileLock(path.with_suffix(".lock"), mode=PRIVATE_FILE)

@@ -17,6 +17,32 @@ if TYPE_CHECKING:
 
     from chowder_local.core.domain import InstanceId, OrganizationId
 
+
+class ChangeSignal:
+    """One event for each viewer. Use it in one event loop only."""
+
+    def __init__(self) -> None:
+        self._viewers: set[asyncio.Event] = set()
+
+    @property
+    def has_viewers(self) -> bool:
+        return bool(self._viewers)
+
+    @contextmanager
+    def watching(self) -> Iterator[asyncio.Event]:
+        """An event that is set at each change during the block; the viewer clears it."""
+        changed = asyncio.Event()
+        self._viewers.add(changed)
+        try:
+            yield changed
+        finally:
+            self._viewers.discard(changed)
+
+    def notify(self) -> None:
+        for changed in self._viewers:
+            changed.set()
+
+
 CAPACITY = 1000
 """The number of events that are kept for followers that reconnect or read slowly."""
 QUIET_S = 15.0

@@ -9,9 +9,8 @@ from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from chowder_local.core.change_signal import ChangeSignal
 from chowder_local.core.errors.requests import FaultNotFound, FaultsFull
-from chowder_local.core.events import EventType
+from chowder_local.core.events import ChangeSignal, EventType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection

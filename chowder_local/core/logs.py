@@ -1,4 +1,4 @@
-"""Sets up logging to standard error: one event a line, as text or JSON."""
+"""Logging: one event a line, with the request and the instance that it is about."""
 
 from __future__ import annotations
 
@@ -6,18 +6,83 @@ import json
 import logging
 import logging.config
 import os
+import re
 import sys
-from contextlib import suppress
+import time
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chowder_local.core import request_context
 from chowder_local.core.data_dir import touch_private
 
 if TYPE_CHECKING:
     import io
+    from collections.abc import Iterator
+
+    from chowder_local.core.domain import InstanceId
+
+REQUEST_ID_HEADER = "X-Request-Id"
+
+_ACCEPTED = re.compile(r"[A-Za-z0-9._~-]{1,64}")
+# A task that a request starts, such as a boot, inherits its context.
+_current: ContextVar[tuple[str | None, InstanceId | None]] = ContextVar(
+    "current", default=(None, None)
+)
+
+
+_arrival: ContextVar[tuple[float, str | None]] = ContextVar("arrival")
+
+
+def request_id() -> str | None:
+    """The id of the current request, if there is one."""
+    return _current.get()[0]
+
+
+def instance_id() -> InstanceId | None:
+    """The id of the current instance, once it is known."""
+    return _current.get()[1]
+
+
+def may_be_logged(client_id: str) -> bool:
+    """Whether the id that a client gave its request is short and harmless in a log."""
+    return _ACCEPTED.fullmatch(client_id) is not None
+
+
+def waited_s() -> float:
+    """The time since the current request has arrived; 0 if there is none."""
+    arrival = _arrival.get(None)
+    return 0.0 if arrival is None else time.monotonic() - arrival[0]
+
+
+def traceparent() -> str | None:
+    """The trace that the current request belongs to, by its own header (W3C Trace Context)."""
+    arrival = _arrival.get(None)
+    return None if arrival is None else arrival[1]
+
+
+def set_request(request_id: str, traceparent: str | None = None) -> None:
+    """Makes a request the current one until the task ends, with no instance yet."""
+    _current.set((request_id, None))
+    _arrival.set((time.monotonic(), traceparent))
+
+
+def set_instance(instance_id: InstanceId | None) -> None:
+    """Makes an instance the current one until the request or the task ends."""
+    _current.set((_current.get()[0], instance_id))
+
+
+@contextmanager
+def for_instance(instance_id: InstanceId) -> Iterator[None]:
+    """Makes an instance the current one within the block."""
+    former = _current.set((_current.get()[0], instance_id))
+    try:
+        yield
+    finally:
+        _current.reset(former)
+
 
 FILE_BYTES = 10 * 1024 * 1024
 FORMER_FILES = 2
@@ -68,11 +133,11 @@ class Line(logging.Formatter):
         """The line without a traceback."""
         # A text from outside could otherwise pass for lines of the server.
         line = super().formatMessage(record).replace("\r", "\\r").replace("\n", "\\n")
-        request_id = request_context.request_id()
+        current = request_id()
         # The line of the request log has the id already.
-        if request_id is None or line.endswith(request_id):
+        if current is None or line.endswith(current):
             return line
-        return f"{line} [{request_id}]"
+        return f"{line} [{current}]"
 
 
 class JsonLine(logging.Formatter):
@@ -85,8 +150,8 @@ class JsonLine(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
-            "request_id": request_context.request_id(),
-            "instance_id": request_context.instance_id(),
+            "request_id": request_id(),
+            "instance_id": instance_id(),
             "exception": self.formatException(record.exc_info) if record.exc_info else None,
         }
         return json.dumps({name: value for name, value in entry.items() if value is not None})

@@ -1,4 +1,4 @@
-"""Tasks that end with their block or call, and loops that survive failures."""
+"""Tasks that end with their block, loops that survive failures, locks by key, and the shutdown."""
 
 from __future__ import annotations
 
@@ -6,13 +6,59 @@ import asyncio
 import logging
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, TypeVar
+from weakref import WeakValueDictionary
 
 from chowder_local.core.errors import ChowderError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterator
 
 log = logging.getLogger(__name__)
+
+
+class KeyedLocks:
+    """One lock for each key. A lock exists while it is referenced."""
+
+    def __init__(self) -> None:
+        self._locks: WeakValueDictionary[Hashable, asyncio.Lock] = WeakValueDictionary()
+
+    def holding(self, key: Hashable) -> asyncio.Lock:
+        """The lock of a key, to be entered; all callers of the same moment get the same one."""
+        return self._locks.setdefault(key, asyncio.Lock())
+
+    def is_held(self, key: Hashable) -> bool:
+        lock = self._locks.get(key)
+        return lock is not None and lock.locked()
+
+
+class Shutdown:
+    """Calls callbacks when the server stops accepting requests."""
+
+    def __init__(self) -> None:
+        self.has_begun = False
+        self._ends: dict[object, Callable[[], None]] = {}
+
+    def begin(self) -> None:
+        """Calls all callbacks; a second call does nothing."""
+        self.has_begun = True
+        while self._ends:
+            _, end = self._ends.popitem()
+            end()
+
+    @contextmanager
+    def on_shutdown(self, end: Callable[[], None]) -> Iterator[None]:
+        """Calls `end` when the shutdown begins within the block, or at once if it has begun."""
+        # Callbacks are cheaper than a waiting task for each of many streams.
+        token = object()
+        if self.has_begun:
+            end()
+        else:
+            self._ends[token] = end
+        try:
+            yield
+        finally:
+            self._ends.pop(token, None)
+
 
 First = TypeVar("First")
 Second = TypeVar("Second")

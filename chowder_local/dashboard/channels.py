@@ -13,8 +13,16 @@ from starlette.responses import Response
 from chowder_local.api.schemas.agent_contents import ChannelConnecting, Pairing
 from chowder_local.core import untrusted_json
 from chowder_local.core.errors.agents import ChannelNotFound
-from chowder_local.dashboard.forms import form, parse_form
-from chowder_local.dashboard.pages import agent_part, dialog, instance_page, notice, part, parts
+from chowder_local.dashboard.pages import (
+    agent_part,
+    dialog,
+    form,
+    instance_page,
+    notice,
+    parse_form,
+    part,
+    parts,
+)
 from chowder_local.dashboard.rendering import HEADERS
 from chowder_local.http.bodies import parse_query, validated
 from chowder_local.http.services import instance_of, running_instance_of, services

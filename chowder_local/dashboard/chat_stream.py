@@ -20,7 +20,7 @@ from chowder_local.dashboard.rendering import (
     STREAM_MEDIA_TYPE,
     render_markdown,
 )
-from chowder_local.http.streams import ClosingStream
+from chowder_local.http.responses import ClosingStream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from chowder_local.instances.conversations.service import Conversations
     from chowder_local.relay.call_log import CallLog
     from chowder_local.services import Services
-
 log = logging.getLogger(__name__)
 
 DONE = b"event: done\ndata:\n\n"

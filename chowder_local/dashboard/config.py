@@ -15,8 +15,7 @@ from chowder_local.api.schemas.instances import InstanceChange
 from chowder_local.core.errors.agents import ConfigRefused, FileTooLarge, Problem
 from chowder_local.core.errors.requests import InputInvalid
 from chowder_local.core.untrusted_json import is_deeper
-from chowder_local.dashboard.forms import parse_form
-from chowder_local.dashboard.pages import agent_part, instance_page, notice, part, parts
+from chowder_local.dashboard.pages import agent_part, instance_page, notice, parse_form, part, parts
 from chowder_local.http.bodies import json_of, validated
 from chowder_local.http.services import instance_of, running_instance_of, services
 from chowder_local.openclaw.config.agent_config import CONFIG_FILE

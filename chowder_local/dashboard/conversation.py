@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,11 +17,19 @@ from chowder_local.core.domain import MAIN_SESSION, ModelProvider
 from chowder_local.core.errors import ChowderError
 from chowder_local.core.errors.requests import TurnNotFound
 from chowder_local.dashboard.chat_stream import Answer, ChatEvent, ChatStream
-from chowder_local.dashboard.forms import parse_form
-from chowder_local.dashboard.pages import fragment, instance_page, part, parts
-from chowder_local.dashboard.rendering import HEADERS, render_markdown
-from chowder_local.dashboard.services import dashboard
-from chowder_local.dashboard.snippets import MODELS, model_of
+from chowder_local.dashboard.model_calls import MODELS, model_of
+from chowder_local.dashboard.pages import (
+    dashboard,
+    fragment,
+    instance_page,
+    parse_form,
+    part,
+    parts,
+)
+from chowder_local.dashboard.rendering import (
+    HEADERS,
+    render_markdown,
+)
 from chowder_local.http.bodies import parse_query, validated
 from chowder_local.http.responses import attachment
 from chowder_local.http.services import caller, instance_of, services
@@ -34,9 +43,12 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from chowder_local.core.domain import Instance
-    from chowder_local.instances.conversations.transcripts import Session
+    from chowder_local.instances.conversations.sessions import Session
     from chowder_local.openclaw.transcripts.reader import Transcript
     from chowder_local.openclaw.transcripts.turns import Turn
+
+log = logging.getLogger(__name__)
+
 
 MACROS = "_messages.html"
 PORTION = 60

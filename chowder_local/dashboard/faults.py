@@ -12,9 +12,8 @@ from chowder_local.api.handlers.faults_and_replies import set_fault
 from chowder_local.api.routes import OPERATIONS
 from chowder_local.api.schemas.faults_and_replies import NEW, USUAL_STATUSES, FaultCreation, Method
 from chowder_local.core.fault_injection import FaultKind
-from chowder_local.dashboard.forms import parse_form
 from chowder_local.dashboard.instances import instance_choices, instance_names
-from chowder_local.dashboard.pages import dialog, notice, page, part
+from chowder_local.dashboard.pages import dialog, notice, page, parse_form, part
 from chowder_local.dashboard.streams import LiveStream, PageEvent, watch_signal
 from chowder_local.http.bodies import parse_query
 from chowder_local.http.services import caller, services

@@ -16,8 +16,7 @@ from chowder_local.api.uploads import upload_into
 from chowder_local.core.domain import InstanceStatus
 from chowder_local.core.errors import ChowderError
 from chowder_local.core.errors.agents import FileMissing
-from chowder_local.dashboard.forms import fields, with_query
-from chowder_local.dashboard.pages import instance_page, notice, part, parts
+from chowder_local.dashboard.pages import fields, instance_page, notice, part, parts, with_query
 from chowder_local.dashboard.rendering import HEADERS
 from chowder_local.http.bodies import parse_query, validated
 from chowder_local.http.error_rendering import status_of

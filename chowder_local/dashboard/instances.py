@@ -14,8 +14,7 @@ from chowder_local.api.uploads import steady
 from chowder_local.core.domain import Instance, InstanceStatus
 from chowder_local.core.errors.requests import InstanceNotFound
 from chowder_local.dashboard.charts import Sparkline, cpu_sparkline, memory_sparkline
-from chowder_local.dashboard.forms import form, parse_form
-from chowder_local.dashboard.pages import dialog, notice, part, redirect
+from chowder_local.dashboard.pages import dialog, form, notice, parse_form, part, redirect
 from chowder_local.http.bodies import parse_query, validated
 from chowder_local.http.services import caller, instance_of, services
 from chowder_local.instances.lifecycle.creation import InstanceDraft

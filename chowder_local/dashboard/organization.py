@@ -1,4 +1,4 @@
-"""The organization: its name, its model keys, and its scoped keys."""
+"""The organization: its name, model keys, scoped keys and subscription."""
 
 from __future__ import annotations
 
@@ -6,18 +6,36 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, Field
+from starlette.responses import HTMLResponse, RedirectResponse
 
 from chowder_local.accounts.keys import KeyDraft
-from chowder_local.api.schemas.accounts import MOST_INSTANCES, KeyCreation, OrganizationChange
-from chowder_local.core.domain import ModelProvider, Permission
-from chowder_local.dashboard.forms import fields, parse_form, with_query
+from chowder_local.api.schemas.accounts import (
+    MOST_INSTANCES,
+    CheckoutCreation,
+    KeyCreation,
+    OrganizationChange,
+)
+from chowder_local.core.domain import ModelProvider, Permission, Tier
+from chowder_local.core.errors.requests import LinkInvalid
 from chowder_local.dashboard.instances import CHOICES, instance_choices, instance_names
-from chowder_local.dashboard.pages import dialog, notice, page, part, parts
+from chowder_local.dashboard.pages import (
+    dashboard,
+    dialog,
+    fields,
+    notice,
+    page,
+    parse_form,
+    part,
+    parts,
+    redirect,
+    with_query,
+)
+from chowder_local.dashboard.rendering import HEADERS
 from chowder_local.http.bodies import parse_query, validated
-from chowder_local.http.request_log import note
+from chowder_local.http.middleware import note
 from chowder_local.http.services import caller, services
 
 if TYPE_CHECKING:
@@ -174,3 +192,84 @@ async def _rows(request: Request, keys: Sequence[ApiKey]) -> list[KeyRow]:
         permissions = [each for each in Permission if each in granted]
         rows.append(KeyRow(key, permissions, [names[each] for each in ids]))
     return rows
+
+
+LINK_PAGE_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; "
+        "base-uri 'none'; frame-ancestors 'none'"
+    ),
+    # The address alone authorizes, so it must not leak.
+    **{name: HEADERS[name] for name in ("Referrer-Policy", "Cache-Control")},
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+async def show_subscription(request: Request) -> Response:
+    """The current tier, and links to the other tiers."""
+    return await page(
+        request,
+        "subscription.html",
+        here="/subscription",
+        details=await services(request).organizations.details(caller(request).organization_id),
+        payable=CheckoutCreation.model_json_schema()["properties"]["tier"]["enum"],
+    )
+
+
+async def begin_checkout(request: Request) -> Response:
+    """Redirects to the checkout of a tier."""
+    creation = await parse_form(request, CheckoutCreation)
+    session = services(request).subscriptions.checkout_session(
+        caller(request).organization_id, creation.tier
+    )
+    return redirect(request, with_query("/local/checkout", session=session))
+
+
+async def open_portal(request: Request) -> Response:
+    """Redirects to the portal, which offers every tier."""
+    session = services(request).subscriptions.portal_session(caller(request).organization_id)
+    return redirect(request, with_query("/local/portal", session=session))
+
+
+async def show_checkout(request: Request) -> Response:
+    """The checkout: a button that pays nothing, or the tier that is already paid."""
+    checkout = await services(request).subscriptions.checkout(_session(request))
+    return _link_page(request, details=checkout.details, tier=checkout.tier)
+
+
+async def pay(request: Request) -> Response:
+    """Moves the organization to the checkout's tier."""
+    await services(request).subscriptions.pay(_session(request))
+    return _see_other(request)
+
+
+async def show_portal(request: Request) -> Response:
+    """The current tier, and a button for each other tier."""
+    details = await services(request).subscriptions.portal(_session(request))
+    return _link_page(request, details=details, tier=None)
+
+
+async def choose(request: Request) -> Response:
+    """Moves the organization to a tier. Raises LinkInvalid if there is no such tier."""
+    tier = request.query_params.get("tier", "")
+    if tier not in set(Tier):
+        raise LinkInvalid
+    await services(request).subscriptions.choose(_session(request), Tier(tier))
+    return _see_other(request)
+
+
+def _session(request: Request) -> str:
+    return request.query_params.get("session", "")
+
+
+def _address(request: Request) -> str:
+    return with_query(request.url.path, session=_session(request))
+
+
+def _link_page(request: Request, **context: Any) -> Response:
+    html = dashboard(request).rendering.html("tiers.html", address=_address(request), **context)
+    return HTMLResponse(html, headers=LINK_PAGE_HEADERS)
+
+
+def _see_other(request: Request) -> Response:
+    return RedirectResponse(_address(request), 303, LINK_PAGE_HEADERS)

@@ -10,11 +10,9 @@ from pydantic import BaseModel, Field
 
 from chowder_local.core.domain import InstanceId, InstanceStatus
 from chowder_local.core.events import EventType
-from chowder_local.dashboard.forms import with_query
 from chowder_local.dashboard.instances import MACROS, build_rows, find_instance
-from chowder_local.dashboard.pages import page, part, parts
-from chowder_local.dashboard.services import dashboard
-from chowder_local.dashboard.snippets import snippets
+from chowder_local.dashboard.model_calls import snippets
+from chowder_local.dashboard.pages import dashboard, page, part, parts, with_query
 from chowder_local.dashboard.streams import (
     LiveStream,
     PageEvent,

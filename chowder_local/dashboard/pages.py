@@ -1,23 +1,91 @@
-"""Responses of page handlers: pages, parts of pages, notices and dialogs."""
+"""What page handlers share: forms, responses with pages or parts of them, and errors as pages."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+from urllib.parse import parse_qsl, quote, urlencode
 
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, Response
 
 from chowder_local.core.errors import ChowderError
+from chowder_local.core.errors.requests import InputInvalid, LinkInvalid, SignInNeeded
 from chowder_local.dashboard.rendering import HEADERS
-from chowder_local.dashboard.services import dashboard
-from chowder_local.http.services import caller, instance_of, running, services
+from chowder_local.http.bodies import read_body, validated
+from chowder_local.http.error_rendering import detail_of, status_of
+from chowder_local.http.services import caller, fields_of, instance_of, running, services
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from markupsafe import Markup
-    from starlette.requests import Request
+    from starlette.types import Scope
 
     from chowder_local.core.domain import Instance
+    from chowder_local.dashboard.chat_stream import ChatStreams
+    from chowder_local.dashboard.rendering import Assets, Rendering
+
+
+@dataclass(frozen=True)
+class Dashboard:
+    """What only the dashboard has; `env_command` sets base URL and key in a shell."""
+
+    assets: Assets
+    rendering: Rendering
+    chat_streams: ChatStreams
+    base_url: str
+    env_command: str
+
+
+def dashboard(request: Request) -> Dashboard:
+    return cast("Dashboard", request.scope["state"]["dashboard"])
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+FORM_MAX_BYTES = 64 * 1024
+FIELDS_MAX = 50
+
+
+async def form(request: Request, max_bytes: int = FORM_MAX_BYTES) -> dict[str, str]:
+    """The fields that are not empty, by name. Raises like `fields`."""
+    sent = await fields(request, max_bytes)
+    return {name: value.strip() for name, value in sent if value.strip()}
+
+
+async def parse_form(request: Request, kind: type[Model], max_bytes: int = FORM_MAX_BYTES) -> Model:
+    """The form as a model. Raises like `fields`, and InputInvalid if the model refuses it."""
+    return validated(kind, await form(request, max_bytes), "body")
+
+
+async def fields(
+    request: Request, max_bytes: int = FORM_MAX_BYTES, max_count: int = FIELDS_MAX
+) -> list[tuple[str, str]]:
+    """All fields as sent, repeated ones included.
+
+    Raises BodyTooLarge above `max_bytes`, and InputInvalid if the body is no form or has more than
+    `max_count` fields.
+    """
+    body = await read_body(request, max_bytes)
+    try:
+        # A long text would block the event loop.
+        return await asyncio.to_thread(
+            parse_qsl, body.decode(), keep_blank_values=True, max_num_fields=max_count
+        )
+    except ValueError as invalid:
+        problem = {"loc": ["body"], "msg": f"Invalid form: {invalid}", "type": "form"}
+        raise InputInvalid([problem]) from None
+
+
+def with_query(path: str, /, **values: str | int | None) -> str:
+    """The path with a query of the non-empty values."""
+    query = urlencode({name: value for name, value in values.items() if value})
+    return f"{path}?{query}" if query else path
+
 
 TABS = (
     ("", "Talk"),
@@ -104,3 +172,71 @@ def redirect(request: Request, address: str) -> Response:
     if "HX-Request" in request.headers:
         return Response(headers={**HEADERS, "HX-Redirect": address})
     return Response(status_code=303, headers={**HEADERS, "Location": address})
+
+
+PROGRAM_PATHS = (
+    "/v1",
+    "/local",
+    "/docs",
+    "/openapi.json",
+    "/openapi-3.2.json",
+    "/assets",
+)
+"""Errors below these paths are JSON, whatever the client accepts."""
+TITLES = {
+    400: "Invalid request",
+    401: "Sign in again",
+    402: "No more instances on this tier",
+    403: "Refused",
+    404: "Page not found",
+    405: "Page not found",
+    409: "Not possible now",
+    413: "Too large",
+    422: "Invalid input",
+    502: "The agent or its engine does not answer",
+    503: "Too many requests",
+}
+
+
+def page_of(raised: Exception, scope: Scope) -> Response | None:
+    """The error as HTML; None if the client is a program or has disconnected."""
+    # A person follows this link in a browser, whatever the browser accepts.
+    is_browser = isinstance(raised, LinkInvalid) or _is_from_browser(scope)
+    if isinstance(raised, ClientDisconnect) or not is_browser:
+        return None
+    request = Request(scope)
+    if isinstance(raised, SignInNeeded):
+        # After the sign-in the browser goes to the page; an action is not repeated.
+        onward = scope["path"] if scope["method"] == "GET" and not _is_htmx(scope) else "/"
+        return redirect(request, f"/sign-in?next={quote(onward)}")
+    status, text = _describe(raised)
+    own_title = raised.title if isinstance(raised, ChowderError) else None
+    title = own_title or TITLES.get(status, "Something went wrong")
+    if _is_htmx(scope):
+        return parts(part(request, MACROS, "error_notice", title, text), status=status)
+    return fragment(request, "error.html", status, title=title, text=text, number=status)
+
+
+def _is_from_browser(scope: Scope) -> bool:
+    path: str = scope["path"]
+    if any(path == each or path.startswith(f"{each}/") for each in PROGRAM_PATHS):
+        return False
+    return _is_htmx(scope) or b"text/html" in fields_of(scope).get(b"accept", b"")
+
+
+def _is_htmx(scope: Scope) -> bool:
+    return b"hx-request" in fields_of(scope)
+
+
+def _describe(raised: Exception) -> tuple[int, str]:
+    if isinstance(raised, HTTPException):
+        return raised.status_code, "Check the address; it may also belong to another version."
+    if isinstance(raised, LinkInvalid):
+        return status_of(raised), f"{raised} {raised.remedy.replace('`', '')}"
+    if isinstance(raised, InputInvalid):
+        problems = ((each["loc"][-1:] or ("",), each["msg"]) for each in raised.problems)
+        return 422, "; ".join(f"{name}: {text}" for (name,), text in problems)
+    if isinstance(raised, ChowderError):
+        detail = detail_of(raised)
+        return status_of(raised), str(detail["error"] if isinstance(detail, dict) else detail)
+    return 500, "The server has failed unexpectedly; its log has the details."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from base64 import b64encode
@@ -9,18 +10,59 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import cache, cached_property
 from hashlib import sha256
+from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
 from chowder_local.core.domain import ModelProvider, Permission, Tier
-from chowder_local.core.formatting import size_of
-from chowder_local.http.streams import EVENT_STREAM
+from chowder_local.core.wording import size_of
+from chowder_local.http.responses import EVENT_STREAM
 
 if TYPE_CHECKING:
     from jinja2 import Environment
     from markdown_it import MarkdownIt
     from markupsafe import Markup
 
-    from chowder_local.dashboard.assets import Assets
+MEDIA_TYPES = {
+    ".css": "text/css",
+    ".js": "text/javascript",
+    ".svg": "image/svg+xml",
+}
+PATH = "/assets/{name}"
+HASH_DIGITS = 12
+
+
+class Assets:
+    """The files of `static/`, read once: a few hundred kilobytes."""
+
+    def __init__(self) -> None:
+        self._addresses: dict[str, str] = {}
+        self._contents: dict[str, tuple[str, bytes]] = {}
+        for file in files(__package__).joinpath("static").iterdir():
+            stem, dot, end = file.name.rpartition(".")
+            if (media_type := MEDIA_TYPES.get(dot + end)) is None:
+                continue
+            content = file.read_bytes()
+            hashed = f"{stem}.{hashlib.sha256(content).hexdigest()[:HASH_DIGITS]}{dot}{end}"
+            self._addresses[file.name] = f"/assets/{hashed}"
+            self._contents[hashed] = media_type, content
+
+    def address(self, name: str) -> str:
+        return self._addresses[name]
+
+    def serve(self, hashed: str) -> Response:
+        """The file of this name and hash. Raises HTTPException 404 if there is none."""
+        if (file := self._contents.get(hashed)) is None:
+            raise HTTPException(404)
+        media_type, content = file
+        headers = {
+            "Cache-Control": "public, max-age=31536000, immutable",
+            "X-Content-Type-Options": "nosniff",
+            "Cross-Origin-Resource-Policy": "same-origin",
+        }
+        return Response(content, media_type=media_type, headers=headers)
 
 
 RELOADING = (

@@ -14,18 +14,16 @@ from starlette.responses import Response
 from chowder_local.api.schemas.history import RecordingPlayback
 from chowder_local.api.uploads import form_of
 from chowder_local.core.errors.requests import InputInvalid
-from chowder_local.dashboard.forms import fields, parse_form
-from chowder_local.dashboard.inspector import all_calls
 from chowder_local.dashboard.instances import instance_choices, instance_names
-from chowder_local.dashboard.pages import dialog, notice, page, part, parts
+from chowder_local.dashboard.model_calls import all_calls
+from chowder_local.dashboard.pages import dialog, fields, notice, page, parse_form, part, parts
 from chowder_local.dashboard.rendering import HEADERS
 from chowder_local.dashboard.streams import LiveStream, PageEvent, watch_signal
 from chowder_local.http.bodies import json_of, parse_query, read_body, validated
 from chowder_local.http.responses import attachment
 from chowder_local.http.services import caller, instance_of, services
 from chowder_local.relay.recordings.registry import make_recording
-from chowder_local.relay.scripts.parser import TextInvalid, parse
-from chowder_local.relay.scripts.serializer import serialize
+from chowder_local.relay.scripts.files import TextInvalid, parse, serialize
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Hashable

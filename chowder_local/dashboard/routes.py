@@ -14,28 +14,26 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from chowder_local.dashboard import (
-    assets,
-    call_detail,
     channels,
     config,
     conversation,
     faults,
     files,
     guide,
-    inspector,
     instances,
     logs,
+    model_calls,
     organization,
     overview,
+    rendering,
     replies,
     sign_in,
     skills,
     snapshots,
-    subscription,
     usage,
 )
-from chowder_local.dashboard.guard import guarded
-from chowder_local.dashboard.services import dashboard
+from chowder_local.dashboard.pages import dashboard
+from chowder_local.dashboard.sign_in import guarded
 from chowder_local.http.endpoints import Endpoint, path_route, request_response
 
 if TYPE_CHECKING:
@@ -121,11 +119,11 @@ PAGES: tuple[Page, ...] = (
     Page("POST", f"{INSTANCE}/config", config.save),
     Page("GET", f"{INSTANCE}/config/editor", config.edit),
     Page("POST", f"{INSTANCE}/config/check", config.check),
-    Page("GET", "/model-calls", inspector.show),
-    Page("GET", "/model-calls/live", inspector.follow),
-    Page("GET", EXCHANGE, call_detail.show),
-    Page("POST", f"{EXCHANGE}/script", call_detail.add_to_script),
-    Page("POST", f"{EXCHANGE}/fail", call_detail.fail_next_message),
+    Page("GET", "/model-calls", model_calls.show),
+    Page("GET", "/model-calls/live", model_calls.follow),
+    Page("GET", EXCHANGE, model_calls.show_call),
+    Page("POST", f"{EXCHANGE}/script", model_calls.add_to_script),
+    Page("POST", f"{EXCHANGE}/fail", model_calls.fail_next_message),
     Page("GET", "/usage", usage.show),
     Page("GET", "/faults", faults.show),
     Page("POST", "/faults", faults.add),
@@ -151,9 +149,9 @@ PAGES: tuple[Page, ...] = (
     Page("POST", "/organization/keys", organization.create_key, is_audited=True),
     Page("GET", f"{KEY}/revoke", organization.confirm_revoke),
     Page("POST", f"{KEY}/revoke", organization.revoke_key, is_audited=True),
-    Page("GET", "/subscription", subscription.show),
-    Page("POST", "/subscription/checkout", subscription.begin_checkout),
-    Page("POST", "/subscription/portal", subscription.open_portal),
+    Page("GET", "/subscription", organization.show_subscription),
+    Page("POST", "/subscription/checkout", organization.begin_checkout),
+    Page("POST", "/subscription/portal", organization.open_portal),
     Page("GET", "/guide", guide.show, is_open=True),
     Page("GET", "/guide/{path:path}", guide.show, is_open=True),
     Page("GET", "/sign-in", sign_in.show, is_open=True),
@@ -169,10 +167,10 @@ FORMER_PAGES = tuple(
 """The address of release 0.1, which works until 0.3."""
 
 LINKED_PAGES: tuple[Page, ...] = (
-    Page("GET", "/local/checkout", subscription.show_checkout),
-    Page("POST", "/local/checkout", subscription.pay),
-    Page("GET", "/local/portal", subscription.show_portal),
-    Page("POST", "/local/portal", subscription.choose),
+    Page("GET", "/local/checkout", organization.show_checkout),
+    Page("POST", "/local/checkout", organization.pay),
+    Page("GET", "/local/portal", organization.show_portal),
+    Page("POST", "/local/portal", organization.choose),
 )
 """Pages whose links authorize instead of a session; programs may follow them, too."""
 
@@ -188,7 +186,7 @@ def dashboard_routes(pages: Iterable[Page] = (*PAGES, *FORMER_PAGES)) -> list[Ro
         paths.setdefault(each.path, {})[each.method] = request_response(handler)
     for each in LINKED_PAGES:
         paths.setdefault(each.path, {})[each.method] = request_response(each.handler)
-    paths[assets.PATH] = {"GET": request_response(_serve_asset)}
+    paths[rendering.PATH] = {"GET": request_response(_serve_asset)}
     return [path_route(path, Endpoint(apps, audited.get(path, ()))) for path, apps in paths.items()]
 
 

@@ -10,8 +10,16 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, Field
 
 from chowder_local.api.schemas.agent_contents import SkillChange, SkillInstallation
-from chowder_local.dashboard.forms import form, parse_form, with_query
-from chowder_local.dashboard.pages import agent_part, instance_page, notice, part, parts
+from chowder_local.dashboard.pages import (
+    agent_part,
+    form,
+    instance_page,
+    notice,
+    parse_form,
+    part,
+    parts,
+    with_query,
+)
 from chowder_local.http.bodies import json_of, parse_query, validated
 from chowder_local.http.services import instance_of, running_instance_of, services
 

@@ -10,8 +10,7 @@ from pydantic import BaseModel, Field
 from chowder_local.api.handlers.snapshots import export_instance
 from chowder_local.api.schemas.instances import Fork, SnapshotCreation
 from chowder_local.core.events import EventType
-from chowder_local.dashboard.forms import parse_form
-from chowder_local.dashboard.pages import dialog, instance_page, notice, part
+from chowder_local.dashboard.pages import dialog, instance_page, notice, parse_form, part
 from chowder_local.dashboard.rendering import HEADERS
 from chowder_local.dashboard.streams import LiveStream, PageEvent, watch_events
 from chowder_local.http.bodies import parse_query

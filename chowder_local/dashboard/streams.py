@@ -11,10 +11,10 @@ from starlette.responses import Response
 
 from chowder_local.core.errors.requests import SignInNeeded
 from chowder_local.core.events import EventType
-from chowder_local.dashboard.guard import session
 from chowder_local.dashboard.rendering import STREAM_HEADERS, STREAM_MEDIA_TYPE
+from chowder_local.dashboard.sign_in import session
+from chowder_local.http.responses import ClosingStream
 from chowder_local.http.services import caller, services
-from chowder_local.http.streams import ClosingStream
 from chowder_local.upstream import sse
 
 if TYPE_CHECKING:
@@ -32,9 +32,8 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import Receive, Scope, Send
 
-    from chowder_local.core.change_signal import ChangeSignal
     from chowder_local.core.domain import InstanceId
-    from chowder_local.core.events import Event
+    from chowder_local.core.events import ChangeSignal, Event
 
     Source = Callable[["Marks"], Coroutine[Any, Any, None]]
     Render = Callable[[frozenset[Hashable]], Awaitable["PageEvent"]]

@@ -12,9 +12,8 @@ from pydantic import BaseModel, Field
 from chowder_local.accounts.cost_report import Tally
 from chowder_local.core.domain import InstanceStatus
 from chowder_local.dashboard.charts import SERIES_MAX, BarChart, Series, bar_chart
-from chowder_local.dashboard.forms import with_query
 from chowder_local.dashboard.instances import find_instance
-from chowder_local.dashboard.pages import page
+from chowder_local.dashboard.pages import page, with_query
 from chowder_local.dashboard.rendering import day, money, number
 from chowder_local.http.bodies import parse_query
 from chowder_local.http.services import caller, services

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import platform
 import shutil
@@ -14,19 +15,20 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from chowder_local import __version__
-from chowder_local.core import leases
+from chowder_local.core.data_dir import abandoned
 from chowder_local.core.domain import RELAY_PORT, agent_capacity
 from chowder_local.core.errors import ChowderError
-from chowder_local.core.formatting import size_of
 from chowder_local.core.model_endpoints import models_in
-from chowder_local.openclaw.shortcuts.catalogue import SHORTCUTS, unproved
+from chowder_local.core.wording import size_of
+from chowder_local.openclaw.shortcuts import SHORTCUTS, unproved
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 
     from chowder_local.core.model_endpoints import Endpoint
     from chowder_local.core.settings import Settings
     from chowder_local.engine.engine_facts import EngineFacts
+    from chowder_local.instances.monitoring.health import Health
 
 MIN_DATA_BYTES = 200e6
 MIN_ENGINE_BYTES = 1e9
@@ -228,13 +230,13 @@ def memory(facts: EngineFacts, running_count: int | None) -> Finding:
 
 def test_runs(settings: Settings) -> Iterator[Finding]:
     """Agents of killed test runs, which only `reset --abandoned` or the next run can remove."""
-    abandoned = [
+    left = [
         f"{each.facts.get('name')} (process {each.facts.get('pid')}, "
         f"since {each.facts.get('began_at')}, {each.facts.get('base_url', 'in a container')})"
-        for each in leases.abandoned(settings.leases_dir)
+        for each in abandoned(settings.leases_dir)
     ]
-    if abandoned:
-        words = f"killed test runs may have left agents running: {', '.join(abandoned)}"
+    if left:
+        words = f"killed test runs may have left agents running: {', '.join(left)}"
         cure = "Remove them with 'reset --abandoned'; the next run of the pytest plugin does, too."
         yield Finding("test runs", Level.WARN, words, cure)
 
@@ -303,3 +305,56 @@ def _bind_problem(host: str, port: int) -> str | None:
     except OSError as failure:
         return (failure.strerror or str(failure)).lower()
     return None
+
+
+@dataclass(eq=False, repr=False)
+class ServerDiagnosis:
+    """Runs all checks for each report, with some calls to the engine."""
+
+    settings: Settings
+    health: Health
+    engine_facts: Callable[[], Awaitable[EngineFacts]]
+
+    async def report(self) -> tuple[dict[str, Any], list[Finding]]:
+        """The server's health report, and all findings."""
+        health = await self.health.report()
+        pool = [_pool(health["pool"]), *_nodes(health["nodes"])]
+        facts: EngineFacts | ChowderError
+        images: list[Finding] = []
+        try:
+            facts = await self.engine_facts()
+            images = list(_images(health))
+        except ChowderError as failure:
+            facts = failure
+        checks = examine(self.settings, facts, images, health, pool)
+        return health, await asyncio.to_thread(list, checks)
+
+
+def _images(health: Mapping[str, Any]) -> Iterator[Finding]:
+    if (problem := health["engine"]["error"]) is not None:
+        # The error's message contains its cure.
+        yield Finding("image", Level.FAIL, problem)
+        return
+    yield Finding("image", Level.OK, f"{health['image']} is there")
+    if (off := health["shortcuts_off"]) is not None:
+        yield from shortcuts(off, health["openclaw_version"])
+
+
+def _nodes(nodes: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
+    """A finding for each machine of a swarm."""
+    for node in nodes:
+        subject, words = f"node, {node['name']}", f"{node['sandboxes']} sandboxes"
+        if not node["is_linked"]:
+            problem = node["problem"] or "its worker does not answer; see docker node ls"
+            yield Finding(subject, Level.WARN, f"{words}; {problem}")
+            continue
+        free_gb = (node["available_bytes"] or 0) / 1e9
+        drained = ", drained" if node["is_drained"] else ""
+        yield Finding(subject, Level.OK, f"{words}, {free_gb:.1f} GB of memory free{drained}")
+
+
+def _pool(pool: Mapping[str, Any]) -> Finding:
+    words = f"{pool['ready']} of {pool['size']} warm sandboxes ready"
+    if pool["error"] is not None:
+        return Finding("pool", Level.WARN, f"{words}; {pool['error']}")
+    return Finding("pool", Level.OK, words)

@@ -19,7 +19,7 @@ from requests.exceptions import RequestException
 
 from chowder_local.core.addresses import is_loopback
 from chowder_local.core.errors.sandboxes import EngineRemote, EngineSilent, EngineUnavailable
-from chowder_local.engine.container_detection import is_in_container
+from chowder_local.engine.self_container import is_in_container
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

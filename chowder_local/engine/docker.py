@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 from chowder_local.core.domain import DEFAULT_VERSION, SandboxId, SandboxInfo, SandboxState
 from chowder_local.core.errors.sandboxes import EngineDiskFull, EngineUnavailable
-from chowder_local.engine import log_stream, resource_usage, specs, volume_archives
+from chowder_local.engine import container_exec, engine_facts, specs, volume_archives
 from chowder_local.engine.connection import ask_version, open_client
 from chowder_local.engine.container_exec import DockerProcess, python_command, start_exec
 from chowder_local.engine.containers import (
+    OwnedResources,
     list_commands,
     parse_container,
     parse_row,
@@ -23,13 +24,12 @@ from chowder_local.engine.containers import (
 )
 from chowder_local.engine.engine_facts import read_facts, read_memory
 from chowder_local.engine.error_translation import translated_errors
+from chowder_local.engine.image_recipe import Templates
 from chowder_local.engine.networks import Networks, SandboxNetworks
-from chowder_local.engine.owned_resources import OwnedResources
 from chowder_local.engine.sandbox_start import SandboxStarts, networks_under
 from chowder_local.engine.self_container import own_container
-from chowder_local.engine.templates import Templates
 from chowder_local.engine.threads import EngineProbe, Threads, ensure_awaited
-from chowder_local.engine.volume_job import VolumeJobs
+from chowder_local.engine.volume_archives import VolumeJobs
 
 if TYPE_CHECKING:
     from collections.abc import (
@@ -244,7 +244,9 @@ class DockerEngine:
 
     async def promote(self, sandbox_id: SandboxId) -> None:
         await self._act(
-            sandbox_id, "promote", lambda container: container.update(cpu_shares=specs.CPU_SHARES)
+            sandbox_id,
+            "promote",
+            lambda container: container.update(cpu_shares=specs.CPU_SHARES),
         )
 
     async def release(self, sandbox_id: SandboxId) -> None:
@@ -278,11 +280,11 @@ class DockerEngine:
         return await self._run("report its state", partial(read_facts, self._client, address))
 
     async def usage(self, sandbox_ids: Collection[SandboxId]) -> dict[SandboxId, SandboxUsage]:
-        read = partial(resource_usage.read_usage, self._client, self._own, sandbox_ids)
+        read = partial(engine_facts.read_usage, self._client, self._own, sandbox_ids)
         return await self._run("report the usage of sandboxes", read)
 
     async def disk_bytes(self, sandbox_id: SandboxId, limit: int) -> int:
-        measure = partial(resource_usage.disk_bytes, self._client, limit=limit)
+        measure = partial(engine_facts.disk_bytes, self._client, limit=limit)
         return await self._act(sandbox_id, "measure the disk usage of", measure)
 
     async def disk_free_bytes(self, sandbox_id: SandboxId) -> int:
@@ -293,7 +295,7 @@ class DockerEngine:
                 output = (await process.read()).decode() or process.stderr_tail
         except EngineDiskFull:
             return 0
-        return resource_usage.parse_measure(sandbox_id, output)
+        return engine_facts.parse_measure(sandbox_id, output)
 
     async def processes(self, sandbox_id: SandboxId) -> list[str]:
         return await self._act(sandbox_id, "list the processes of", list_commands)
@@ -301,7 +303,7 @@ class DockerEngine:
     async def log_tail(
         self, sandbox_id: SandboxId, line_count: int, since: datetime | None = None
     ) -> str:
-        since_s = log_stream.since_s(since)
+        since_s = container_exec.since_s(since)
 
         def call() -> str:
             container = self._own.find(sandbox_id)
@@ -322,7 +324,9 @@ class DockerEngine:
             sandbox_id, "follow the log of", lambda container: str(container.id)
         )
         # Uses no thread: a few dozen followers, which wait for hours, would take them all.
-        lines = log_stream.follow(self._address, container_id, line_count, since, self._timeout_s)
+        lines = container_exec.follow(
+            self._address, container_id, line_count, since, self._timeout_s
+        )
         async with aclosing(lines):
             async for chunk in lines:
                 yield chunk

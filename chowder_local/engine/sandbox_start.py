@@ -6,17 +6,31 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from chowder_local.core.errors.sandboxes import EngineUnavailable
-from chowder_local.engine import confinement, specs, volume_archives
+from chowder_local.engine import volume_archives
 from chowder_local.engine.containers import parse_container
+from chowder_local.engine.specs import (
+    CONFINED,
+    STATE_DIR,
+    ConfinementChecks,
+    SandboxTemplate,
+    confine,
+    container_options,
+    is_needed,
+    tar_of_files,
+    volume_files,
+)
 from chowder_local.engine.threads import ensure_awaited
 
 if TYPE_CHECKING:
     import docker
     from docker.models.containers import Container
 
-    from chowder_local.core.domain import SandboxInfo, SandboxSpec
+    from chowder_local.core.domain import (
+        SandboxInfo,
+        SandboxSpec,
+    )
+    from chowder_local.engine.containers import OwnedResources
     from chowder_local.engine.networks import Networks, SandboxNetworks
-    from chowder_local.engine.owned_resources import OwnedResources
 
 
 # What `confine.py` begins with, and gVisor refuses.
@@ -31,7 +45,7 @@ def networks_under(
     Runs a container to find out. Blocks; raises the SDK's errors if the engine has no such
     runtime, and EngineUnavailable if the sandboxes could not be isolated from each other.
     """
-    options = {"entrypoint": "/usr/bin/python3", **specs.CONFINED, "runtime": runtime}
+    options = {"entrypoint": "/usr/bin/python3", **CONFINED, "runtime": runtime}
     with own.temporary_container(image, ["-I", "-S", "-c", _OPEN_NETFILTER], **options) as probe:
         probe.start()
         if probe.wait()["StatusCode"] == 0:
@@ -54,16 +68,16 @@ class SandboxStarts:
     networks: Networks
 
     def __post_init__(self) -> None:
-        self.checks = confinement.ConfinementChecks(self.client)
+        self.checks = ConfinementChecks(self.client)
         self.relay_port: int | None = None
         """The only port that a sandbox without egress may call."""
 
-    def boot(self, spec: SandboxSpec, template: specs.SandboxTemplate) -> SandboxInfo:
+    def boot(self, spec: SandboxSpec, template: SandboxTemplate) -> SandboxInfo:
         """Creates and starts the container in place of one of that id; an existing volume is kept.
 
         Raises EgressUnavailable, before any change, if `spec` wants an isolated network in vain.
         """
-        options = specs.container_options(spec, template)
+        options = container_options(spec, template)
         self.own.discard(spec.id)
         # A removed network takes the relay's address with it.
         self.networks.recreate(template.networks)
@@ -74,15 +88,13 @@ class SandboxStarts:
         container.start()
         return self._confined(container, spec, template)
 
-    def admit(
-        self, spec: SandboxSpec, template: specs.SandboxTemplate, container_id: str
-    ) -> SandboxInfo:
+    def admit(self, spec: SandboxSpec, template: SandboxTemplate, container_id: str) -> SandboxInfo:
         """Completes a container that Swarm has created and started, whose command still waits.
 
         Swarm cannot express its network on the node, its limit of swap and its share of the
         processor.
         """
-        options = specs.container_options(spec, template)
+        options = container_options(spec, template)
         self.networks.recreate(template.networks)
         container = self.client.containers.get(container_id)
         connected = container.attrs["NetworkSettings"]["Networks"]
@@ -98,23 +110,21 @@ class SandboxStarts:
         return self._confined(container, spec, template)
 
     def _confined(
-        self, container: Container, spec: SandboxSpec, template: specs.SandboxTemplate
+        self, container: Container, spec: SandboxSpec, template: SandboxTemplate
     ) -> SandboxInfo:
-        needs_rules = confinement.is_needed(spec.egress, template.networks)
+        needs_rules = is_needed(spec.egress, template.networks)
         if needs_rules:
-            confinement.confine(
-                self.client, container, template.networks, spec.egress, self.relay_port
-            )
+            confine(self.client, container, template.networks, spec.egress, self.relay_port)
         container.reload()
         if needs_rules:
             self.checks.mark(container)
         return parse_container(spec.id, container.attrs)
 
 
-def _fill(container: Container, spec: SandboxSpec, template: specs.SandboxTemplate) -> None:
+def _fill(container: Container, spec: SandboxSpec, template: SandboxTemplate) -> None:
     if spec.home is not None:
         ensure_awaited()
         volume_archives.put_home(container, spec.home)
-    if files := specs.volume_files(spec, template):
+    if files := volume_files(spec, template):
         ensure_awaited()
-        container.put_archive(specs.STATE_DIR, specs.tar_of_files(files))
+        container.put_archive(STATE_DIR, tar_of_files(files))

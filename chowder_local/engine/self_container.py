@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from docker.errors import NotFound
-
 from chowder_local.core.errors.sandboxes import EngineUnavailable
-from chowder_local.engine.container_detection import is_in_container
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import docker
+
+MARKS = (Path("/.dockerenv"), Path("/run/.containerenv"))
+"""Files that Docker and Podman create in each container."""
+
+
+def is_in_container() -> bool:
+    return any(mark.exists() for mark in MARKS)
+
+
+def process_namespace() -> str:
+    """Identifies the processes among which a process id is unique; empty if the system has one."""
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
+
 
 MOUNTS = Path("/proc/self/mountinfo")
 _ENGINE_MOUNTS = frozenset({"/etc/hostname", "/etc/hosts", "/etc/resolv.conf"})
@@ -31,6 +45,9 @@ def own_container(client: docker.DockerClient) -> str | None:
     """
     if not is_in_container():
         return None
+    # Quick commands import this module, and load no SDK.
+    from docker.errors import NotFound
+
     for name in possible_names(MOUNTS.read_text("utf-8"), socket.gethostname()):
         try:
             details = client.api.inspect_container(name)

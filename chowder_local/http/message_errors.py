@@ -27,12 +27,6 @@ _ROUTE = re.compile(
 _MEMBERS = PASSED_ON | TRANSLATED | DROPPED | REFUSED.keys()
 # "tools[0].name: …": how messages about a member begin, OpenClaw's included.
 _MEMBER_PREFIX = re.compile(r"((\w+)(?:\.\w+|\[\d+\])*): ")
-_MODEL_ERRORS = (
-    requests.ModelUnknown,
-    requests.ModelMissing,
-    requests.ModelKeyMissing,
-    requests.ProviderReserved,
-)
 JSON_INVALID = "json_invalid"
 """The type of a problem whose `loc` ends with a position in the body's text, as in FastAPI."""
 RATE_LIMIT_CODE = "rate_limit_exceeded"
@@ -91,11 +85,9 @@ def _param(raised: Exception) -> str | None:
             None if each["type"] == JSON_INVALID else _dotted(each["loc"]) for each in problems
         }
         return members.pop() if len(members) == 1 else None
-    if isinstance(raised, _MODEL_ERRORS):
-        return "model"
     if isinstance(raised, MessageRefused) and (prefix := _MEMBER_PREFIX.match(str(raised))):
         return prefix[1] if prefix[2] in _MEMBERS else None
-    return None
+    return raised.param if isinstance(raised, ChowderError) else None
 
 
 def _dotted(loc: Sequence[str | int]) -> str | None:

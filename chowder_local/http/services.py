@@ -4,17 +4,34 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from chowder_local.core import request_context
+from chowder_local.core import logs
 from chowder_local.core.domain import InstanceStatus
 from chowder_local.core.errors.requests import InstanceStateWrong
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from contextlib import AsyncExitStack
 
     from starlette.requests import Request
+    from starlette.types import Scope
 
     from chowder_local.core.domain import Caller, Instance
     from chowder_local.services import Services
+
+
+def fields_of(scope: Scope) -> Mapping[bytes, bytes]:
+    """The fields by name in lower case; the values of a repeated field are joined by a comma.
+
+    Of two values that differ it is unclear which one counts, so that neither is taken.
+    """
+    if (fields := scope.get("fields")) is None:
+        fields = dict(scope["headers"])
+        if len(fields) < len(scope["headers"]):
+            fields = {}
+            for name, value in scope["headers"]:
+                fields[name] = fields[name] + b", " + value if name in fields else value
+        scope["fields"] = fields
+    return cast("Mapping[bytes, bytes]", fields)
 
 
 def services(request: Request) -> Services:
@@ -52,7 +69,7 @@ async def running(request: Request, instance: Instance) -> Instance:
 
     Raises InstanceStateWrong if it does not run, and what brings a hibernated one back raises.
     """
-    using = services(request).in_memory.using(instance)
+    using = services(request).residency.using(instance)
     return await exits(request).enter_async_context(using)
 
 
@@ -69,5 +86,5 @@ async def instance_of(request: Request) -> Instance:
     instance = await services(request).directory.get(
         caller(request).organization_id, request.path_params["instance_id"]
     )
-    request_context.set_instance(instance.id)
+    logs.set_instance(instance.id)
     return instance

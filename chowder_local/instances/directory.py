@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
-from chowder_local.core import request_context
+from chowder_local.core import logs
 from chowder_local.core.domain import InstanceId
 from chowder_local.core.errors.requests import InstanceNotFound, InstanceStateWrong
 
@@ -32,7 +32,7 @@ class InstanceDirectory:
     async def get_for_request(self, organization_id: OrganizationId, instance_id: str) -> Instance:
         """As `get`; log lines of this request carry the instance's id from now on."""
         instance = await self.get(organization_id, instance_id)
-        request_context.set_instance(instance.id)
+        logs.set_instance(instance.id)
         return instance
 
     async def ids_of(self, caller: Caller, name: str) -> list[InstanceId]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     from chowder_local.core.domain import Caller
-    from chowder_local.diagnostics.server import ServerDiagnosis
+    from chowder_local.diagnostics.checks import ServerDiagnosis
     from chowder_local.mcp.server import Calls
 
 

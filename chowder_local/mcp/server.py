@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from mcp.server.context import ServerRequestContext
 
     from chowder_local.core.domain import Caller
-    from chowder_local.diagnostics.server import ServerDiagnosis
+    from chowder_local.diagnostics.checks import ServerDiagnosis
 
     Context = ServerRequestContext[Any]
 

@@ -166,8 +166,7 @@ class Channels:
         state_dir: str,
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
     ) -> None:
-        self._approving = Program(processes, "approve.mjs")
-        self._listing = Program(processes, "pairings.py")
+        self._pairings = Program(processes, "pairings.py")
         self._state_dir = state_dir
         self._gateway_of = gateway_of
         self._logins = QrLogins(group)
@@ -243,7 +242,7 @@ class Channels:
         Raises ChannelRefused if OpenClaw does not list them, and GatewayUnavailable.
         """
         params = {"channel": channel.name, "state_dir": self._state_dir}
-        answer = await self._listing.ask(
+        answer = await self._pairings.ask(
             instance.sandbox_id,
             {"method": LIST_PAIRINGS, "params": params},
             timeout_s=PAIR_TIMEOUT_S,
@@ -264,7 +263,7 @@ class Channels:
         refuses it for another reason, and GatewayUnavailable.
         """
         request = {"method": APPROVE, "params": {"channel": channel.name, "code": code}}
-        answer = await self._approving.ask(
+        answer = await self._pairings.ask(
             instance.sandbox_id,
             request,
             timeout_s=PAIR_TIMEOUT_S,

@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from chowder_local.core import request_context, untrusted_json
+from chowder_local.core import logs, untrusted_json
 from chowder_local.core.errors import ChowderError
 from chowder_local.core.errors.agents import (
     ConfigNotApplied,
@@ -30,7 +30,7 @@ from chowder_local.core.errors.agents import (
 )
 from chowder_local.core.errors.upstream import StreamBroken, UpstreamFailed
 from chowder_local.openclaw.config.agent_config import CONFIG_FILE, merged
-from chowder_local.openclaw.responses.gateway_shapes import (
+from chowder_local.openclaw.responses.response_normalizer import (
     MAX_ANSWER_BYTES,
     MAX_ANSWER_VALUES,
     check_response,
@@ -457,8 +457,8 @@ class Gateway:
         *,
         is_patient: bool = False,
     ) -> AsyncIterator[Answer]:
-        if (request_id := request_context.request_id()) is not None:
-            headers = {**headers, request_context.REQUEST_ID_HEADER: request_id}
+        if (request_id := logs.request_id()) is not None:
+            headers = {**headers, logs.REQUEST_ID_HEADER: request_id}
         answer = await self._forwarder.open(
             method, self._url + path, headers.items(), body, is_patient=is_patient
         )

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 
 from chowder_local.core.errors import ChowderError
 from chowder_local.core.errors.agents import GatewayUnavailable
-from chowder_local.openclaw.responses.item_digests import collapse_whitespace
+from chowder_local.openclaw.responses.history import collapse_whitespace
 
 if TYPE_CHECKING:
     from chowder_local.core.domain import SandboxId
-    from chowder_local.openclaw.control import Control
+    from chowder_local.openclaw.sandbox_exec import Control
     from chowder_local.openclaw.transcripts.reader import Transcripts
 
 log = logging.getLogger(__name__)

@@ -21,9 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from chowder_local.core.domain import Instance, SandboxId
-    from chowder_local.openclaw.control import Control
     from chowder_local.openclaw.gateway import Gateway, GatewayOf
-    from chowder_local.openclaw.sandbox_exec import Processes
+    from chowder_local.openclaw.sandbox_exec import Control, Processes
 
 REACH_TIMEOUT_S = 5.0
 PROGRAM_TIMEOUT_S = REACH_TIMEOUT_S + 5.0

@@ -10,16 +10,15 @@ from typing import TYPE_CHECKING, Any
 from chowder_local.core.errors.agents import GatewayUnavailable
 from chowder_local.openclaw.sandbox_exec import Program, command, error_message
 from chowder_local.openclaw.session_keys import session_key
-from chowder_local.openclaw.shortcuts.catalogue import WARM_UP
+from chowder_local.openclaw.shortcuts import WARM_UP
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from chowder_local.core.domain import SandboxId
-    from chowder_local.openclaw.control import Control
     from chowder_local.openclaw.gateway import Gateway
-    from chowder_local.openclaw.sandbox_exec import Processes
-    from chowder_local.openclaw.shortcuts.catalogue import Allows
+    from chowder_local.openclaw.sandbox_exec import Control, Processes
+    from chowder_local.openclaw.shortcuts import Allows
 
 log = logging.getLogger(__name__)
 

@@ -9,18 +9,29 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from chowder_local.core import untrusted_json
 from chowder_local.core.domain import ModelProvider
-from chowder_local.relay.prompt_format.system_prompt import LONGEST_NAME, find_session
-from chowder_local.relay.wire.formats import wire_format
-from chowder_local.relay.wire.reply import play
+from chowder_local.relay.prompt_format import LONGEST_NAME, find_session
+from chowder_local.relay.wire.anthropic import Anthropic
+from chowder_local.relay.wire.conversation import play
+from chowder_local.relay.wire.gemini import Gemini
+from chowder_local.relay.wire.openai import OpenAI
 from chowder_local.relay.wire.wire_format import MALFORMED
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
     from chowder_local.core.domain import InstanceId, OrganizationId, SandboxId
-    from chowder_local.relay.prompt_format.system_prompt import Session
-    from chowder_local.relay.wire.request_format import ParsedRequest, RenderedAnswer
-    from chowder_local.relay.wire.wire_format import WireFormat
+    from chowder_local.relay.prompt_format import Session
+    from chowder_local.relay.wire.wire_format import ParsedRequest, RenderedAnswer, WireFormat
+
+_OPENAI = OpenAI()
+WIRE_FORMATS: dict[str, WireFormat] = {
+    each.provider: each for each in (Anthropic(), _OPENAI, Gemini())
+}
+
+
+def wire_format(provider: str) -> WireFormat:
+    """The format of a provider's calls; named endpoints use OpenAI's."""
+    return WIRE_FORMATS.get(provider, _OPENAI)
 
 
 @dataclass(frozen=True)

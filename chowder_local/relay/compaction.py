@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from cachetools import FIFOCache
 
 from chowder_local.core.errors.upstream import ContextLengthExceeded
-from chowder_local.relay.prompt_format.system_prompt import SAVING_SESSION, SUMMARIZER
+from chowder_local.relay.prompt_format import SAVING_SESSION, SUMMARIZER
 from chowder_local.relay.wire.errors import read_overflow
 from chowder_local.relay.wire.wire_format import MALFORMED
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from chowder_local.core.domain import SandboxId
     from chowder_local.core.errors.upstream import ProviderFailed
     from chowder_local.relay.calls import ModelCall
-    from chowder_local.relay.prompt_format.failure_markers import FailureMarkers
+    from chowder_local.relay.prompt_format import FailureMarkers
     from chowder_local.relay.wire.errors import Overflow
 
 MAX_CALLS = 12

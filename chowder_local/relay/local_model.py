@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from chowder_local.core.domain import OFFLINE_KEY
 from chowder_local.relay.calls import local_answer
-from chowder_local.relay.offline.decision import decide
-from chowder_local.relay.prompt_format.tool_names import CallableTools
+from chowder_local.relay.offline_model import decide
+from chowder_local.relay.prompt_format import CallableTools, ModelRequest
 from chowder_local.relay.recordings.entries import RecordedRequest
-from chowder_local.relay.scripts.matching import ModelRequest, Refusal
-from chowder_local.relay.wire.reply import Reply
-from chowder_local.relay.wire.request_format import ParsedRequest, RenderedAnswer
+from chowder_local.relay.scripts.registry import Refusal
+from chowder_local.relay.wire.conversation import Reply
+from chowder_local.relay.wire.wire_format import ParsedRequest, RenderedAnswer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from chowder_local.relay.call_log import LoggedCall
     from chowder_local.relay.calls import Credential, ModelAnswer, ModelCall
     from chowder_local.relay.recordings.registry import Playback, RecordingRegistry
-    from chowder_local.relay.scripts.matching import ScriptedAnswer
-    from chowder_local.relay.scripts.registry import ScriptRegistry
+    from chowder_local.relay.scripts.registry import ScriptedAnswer, ScriptRegistry
     from chowder_local.relay.wire.conversation import Conversation
 
     FindSessionName = Callable[[InstanceId, str], "SessionName | None"]
@@ -107,9 +106,9 @@ class LocalModel:
         if not self.scripts.active_for(organization_id, instance_id):
             return None
         session = self.find_session_name(instance_id, call.session.key)
-        request = ModelRequest.from_conversation(
-            call.provider,
+        request = ModelRequest.of(
             conversation,
+            call.provider,
             session.name if session else None,
             is_session_known=session is not None,
         )

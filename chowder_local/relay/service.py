@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from chowder_local.core import request_context
+from chowder_local.core import logs
 from chowder_local.core.errors import ChowderError
 from chowder_local.core.errors.upstream import (
     ContextLengthExceeded,
@@ -19,25 +19,30 @@ from chowder_local.core.errors.upstream import (
     StreamBroken,
     UpstreamFailed,
 )
-from chowder_local.relay.calls import ModelAnswer, local_answer
-from chowder_local.relay.stream_observer import CompletionObserver, EndObserver
+from chowder_local.relay.calls import (
+    Credential,
+    CredentialResolver,
+    ModelAnswer,
+    ModelCall,
+    local_answer,
+)
+from chowder_local.relay.metering import CompletionObserver, EndObserver, Meter
 from chowder_local.relay.tool_choice import enforce_tool_choice
 from chowder_local.relay.upstreams import read_failure
 from chowder_local.relay.wire.errors import is_overflow, retry_wait_s
-from chowder_local.upstream import headers
+from chowder_local.upstream import forward
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
 
-    from chowder_local.relay.call_log import LoggedCall
-    from chowder_local.relay.calls import Credential, CredentialResolver, ModelCall
+    from chowder_local.relay.call_log import CallJournal, LoggedCall
     from chowder_local.relay.compaction import Compactions
-    from chowder_local.relay.journal import CallJournal
     from chowder_local.relay.local_model import LocalModel
-    from chowder_local.relay.metering import Metering
+    from chowder_local.relay.metering import Metering, StreamObserver
     from chowder_local.relay.session_watch import SessionWatch
-    from chowder_local.relay.stream_observer import StreamObserver
     from chowder_local.relay.upstreams import Upstreams
+    from chowder_local.relay.wire.wire_format import Usage
+
 
 _log = logging.getLogger(__name__)
 
@@ -125,7 +130,7 @@ class Relay:
             self.journal.finish(active.logged, "refused", _FORGOTTEN)
             return _marked(call, _FORGOTTEN)
         try:
-            return self._meter(active, await self._forward(active))
+            return self._observed(active, await self._forward(active))
         except UpstreamFailed as failed:
             failure = self.upstreams.unreachable(call, failed)
             return self._fail(active, "unreachable", failure)
@@ -137,7 +142,7 @@ class Relay:
         if token is None:
             raise RelayTokenInvalid
         credential = await self.resolver.resolve(token, call.provider)
-        request_context.set_instance(credential.instance_id)
+        logs.set_instance(credential.instance_id)
         return credential
 
     async def _forward(self, active: _Active) -> ModelAnswer:
@@ -191,12 +196,8 @@ class Relay:
         await asyncio.sleep(wait_s)
         return await send()
 
-    def _meter(self, active: _Active, answer: ModelAnswer) -> ModelAnswer:
+    def _observed(self, active: _Active, answer: ModelAnswer) -> ModelAnswer:
         chunks = self._observe(active, answer)
-        if active.call.method == "POST":
-            chunks = self.metering.meter(
-                active.call, active.credential, chunks, is_billed=active.is_billed
-            )
 
         async def close() -> None:
             await chunks.aclose()
@@ -205,21 +206,25 @@ class Relay:
                 self._note_left(active)
             await answer.close()
 
-        return ModelAnswer(answer.status, headers.for_caller(answer.headers), chunks, close)
+        return ModelAnswer(answer.status, forward.for_caller(answer.headers), chunks, close)
 
     def _note_left(self, active: _Active) -> None:
         """Ends a call whose sandbox left before the first byte. The provider may bill it."""
         self.journal.finish(active.logged, "client_disconnected")
+        self._note_usage(active, None)
+
+    def _note_usage(self, active: _Active, usage: Usage | None) -> None:
         if active.call.method == "POST":
-            self.metering.note(active.call, active.credential, None, is_billed=active.is_billed)
+            self.metering.note(active.call, active.credential, usage, is_billed=active.is_billed)
 
     async def _observe(self, active: _Active, answer: ModelAnswer) -> AsyncGenerator[bytes, None]:
         outcome, error = "client_disconnected", None
-        observer = self._observer(active)
+        observer, meter = self._observer(active), Meter(active.call.wire)
         try:
             async with aclosing(answer.chunks) as chunks:
                 async for chunk in chunks:
                     self.journal.append(active.logged, chunk)
+                    meter.feed(chunk)
                     if observer is not None and observer.problem is None:
                         observer.feed(chunk)
                         # Noted before the chunk is sent: OpenClaw may disconnect on receiving it.
@@ -242,6 +247,8 @@ class Relay:
                 # It disconnected after the answer was complete.
                 outcome = active.logged.good_outcome
             self.journal.finish(active.logged, outcome, error)
+            # At the end, when no client waits any more.
+            self._note_usage(active, meter.usage)
 
     def _observer(self, active: _Active) -> StreamObserver | None:
         """The observer of an answer; None if it is no stream. Only named providers are judged."""

@@ -11,7 +11,7 @@ import json
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
-from chowder_local.relay.prompt_format.system_prompt import (
+from chowder_local.relay.prompt_format import (
     HANDED_OVER,
     ONE_AT_A_TIME,
     TOOL_RULE_MARKS,

@@ -28,7 +28,7 @@ from chowder_local.store.tables import (
     IdempotentAnswerRow,
     UnsavedTurnRow,
 )
-from chowder_local.store.write_behind import WriteBehind
+from chowder_local.store.usage import WriteBehind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

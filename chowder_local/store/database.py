@@ -12,15 +12,22 @@ from sqlalchemy import URL, Connection, event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from chowder_local.store.error_translation import translated_errors
 from chowder_local.store.schema import prepare
-from chowder_local.store.sqlite_connection import connect, uninterrupted
+from chowder_local.store.sqlite import connect, translated_errors, uninterrupted
+from chowder_local.store.tables import MetaRow
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Hashable
+    from collections.abc import (
+        AsyncGenerator,
+        AsyncIterator,
+        Awaitable,
+        Callable,
+        Hashable,
+    )
     from pathlib import Path
 
     from sqlalchemy import Select
+
 
 Value = TypeVar("Value")
 
@@ -164,3 +171,28 @@ def _engine(path: Path, size: int, begin: str, pragmas: tuple[str, ...]) -> Asyn
     event.listen(engine.sync_engine, "connect", on_connect)
     event.listen(engine.sync_engine, "begin", on_begin)
     return engine
+
+
+@dataclass(eq=False, repr=False)
+class MetaQueries:
+    """Values by name."""
+
+    database: Database
+
+    async def get(self, name: str) -> str | None:
+        async with self.database.reading() as session:
+            row = await session.get(MetaRow, name)
+            return None if row is None else row.value
+
+    async def put_if_absent(self, name: str, value: str) -> str:
+        """The existing value, or else the new one, which it stores."""
+        async with self.database.writing() as session:
+            row = await session.get(MetaRow, name)
+            if row is not None:
+                return row.value
+            session.add(MetaRow(name=name, value=value))
+            return value
+
+    async def put(self, name: str, value: str) -> None:
+        async with self.database.writing() as session:
+            await session.merge(MetaRow(name=name, value=value))

@@ -12,15 +12,16 @@ from chowder_local.core.domain import Instance, InstanceId, InstanceStatus, Sand
 from chowder_local.core.errors.requests import InstanceLimitReached
 from chowder_local.core.events import Events, EventType
 from chowder_local.store.database import ReadCache
-from chowder_local.store.encrypted_json import EncryptedJson, encrypt_json
 from chowder_local.store.tables import (
     METADATA,
     ConversationHistoryRow,
+    EncryptedJson,
     IdempotentAnswerRow,
     InstanceRow,
     KeyGrantRow,
     SessionRow,
     UnsavedTurnRow,
+    encrypt_json,
 )
 from chowder_local.store.warm_sandboxes import claim
 
@@ -78,7 +79,9 @@ class InstanceChanges(TypedDict, total=False):
     openclaw_version: str
 
 
-class _Changes(InstanceChanges, total=False):
+class RowChanges(InstanceChanges, total=False):
+    """As well, the sandbox of an instance whose home has moved."""
+
     sandbox_id: SandboxId
 
 
@@ -220,7 +223,7 @@ class InstanceQueries:
         *,
         only_from: Collection[InstanceStatus] | None = None,
         now: datetime,
-        **fields: Unpack[_Changes],
+        **fields: Unpack[RowChanges],
     ) -> Instance | None:
         """The changed instance; None if it is gone or in none of the statuses `only_from`.
 

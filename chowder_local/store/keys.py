@@ -19,7 +19,7 @@ from chowder_local.store.tables import (
     DashboardSessionRow,
     KeyGrantRow,
 )
-from chowder_local.store.write_behind import WriteBehind
+from chowder_local.store.usage import WriteBehind
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence

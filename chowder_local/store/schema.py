@@ -4,21 +4,69 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shlex
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from chowder_local.core.data_dir import sync
 from chowder_local.core.errors.process import DataDirUnusable
-from chowder_local.store import backups
-from chowder_local.store.error_translation import translated_errors, unwritable
-from chowder_local.store.sqlite_connection import BUSY_TIMEOUT_S
+from chowder_local.store.sqlite import BUSY_TIMEOUT_S, translated_errors, unwritable
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
 log = logging.getLogger(__name__)
+
+KEPT_BACKUPS = 3
+"""The number of the newest backups that are kept; they cover some releases."""
+
+_TIME = "%Y%m%dT%H%M%S.%fZ"
+_NAME = re.compile(r"\.backup-(?P<revision>[^-]+)-(?P<time>[^-]+Z)$")
+
+
+def create(path: Path, revision: str) -> Path:
+    """Copies the database, whose schema has the revision, and removes the oldest backups.
+
+    No other process may write meanwhile. Raises sqlite3.Error or OSError if the copy fails, which
+    leaves no new backup.
+    """
+    created_at = datetime.now(UTC).strftime(_TIME)
+    backup = path.with_name(f"{path.name}.backup-{revision}-{created_at}")
+    part = backup.with_name(f"{backup.name}.part")
+    for leftover in path.parent.glob(f"{path.name}.backup-*Z.part*"):
+        # A killed process left it.
+        leftover.unlink()
+    try:
+        os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        # SQLite's backup API, because the latest commits may be in the WAL only.
+        with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(part)) as copy:
+            source.backup(copy)
+            # The backup must be a single file, without a WAL.
+            copy.execute("PRAGMA journal_mode = DELETE")
+        sync(part)
+        part.replace(backup)
+        sync(path.parent)
+    finally:
+        with suppress(FileNotFoundError):
+            part.unlink()
+    for old in find(path)[KEPT_BACKUPS:]:
+        old.unlink()
+    return backup
+
+
+def find(path: Path, revisions: Collection[str] | None = None) -> list[Path]:
+    """The backups of a database, newest first; with `revisions`, only those of one of them."""
+    backups = []
+    for each in path.parent.glob(f"{path.name}.backup-*"):
+        name = _NAME.search(each.name)
+        if name and (revisions is None or name["revision"] in revisions):
+            backups.append((name["time"], each))
+    return [each for _, each in sorted(backups, reverse=True)]
+
 
 REVISION = "v0004"
 """The newest revision; a file that has it is opened without importing Alembic."""
@@ -121,7 +169,7 @@ def _erase_leftovers(path: Path) -> None:
 
 def _back_up(path: Path, current: str) -> None:
     try:
-        backup = backups.create(path, current)
+        backup = create(path, current)
     except OSError as failed:
         raise unwritable(path, failed) from failed
     log.warning(
@@ -143,7 +191,7 @@ def _unknown_revision(path: Path, current: str, revisions: Collection[str]) -> D
             f"its data with: {reset} – or choose another directory with --data-dir."
         )
     remedy = "There is no backup from before the upgrade here"
-    if usable := backups.find(path, revisions):
+    if usable := find(path, revisions):
         remedy = (
             f"To go back to the state before the upgrade, remove {path}-wal and {path}-shm if they "
             f"exist, and copy {usable[0]} over {path}; the next start removes agents that were "

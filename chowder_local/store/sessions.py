@@ -15,7 +15,7 @@ from sqlmodel import col, delete, select, update
 from chowder_local.core.domain import InstanceId
 from chowder_local.store.instances import erase_deleted
 from chowder_local.store.tables import SessionRow
-from chowder_local.store.write_behind import WriteBehind
+from chowder_local.store.usage import WriteBehind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,9 +10,8 @@ from sqlmodel import col, delete, select
 
 from chowder_local.core.domain import InstanceStatus, Snapshot, SnapshotId
 from chowder_local.core.events import Events, EventType
-from chowder_local.store.encrypted_json import EncryptedJson, encrypt_json
-from chowder_local.store.error_translation import translated_errors
-from chowder_local.store.tables import InstanceRow, SnapshotRow
+from chowder_local.store.sqlite import translated_errors
+from chowder_local.store.tables import EncryptedJson, InstanceRow, SnapshotRow, encrypt_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, Self
 
 from chowder_local.client import Client
 from chowder_local.client.abandoned_runs import container_facts, end_abandoned
+from chowder_local.core.data_dir import Lease
 from chowder_local.core.errors import ChowderError
-from chowder_local.core.leases import Lease
 from chowder_local.core.settings import Settings
 from chowder_local.engine import server_container
 from chowder_local.engine.connection import EngineAddress
 from chowder_local.engine.images import is_there
-from chowder_local.engine.server_image import build_server, is_current, server_tag
+from chowder_local.engine.server_container import build_server, is_current, server_tag
 from chowder_local.engine.store_resources import sweep
 
 try:

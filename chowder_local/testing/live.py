@@ -11,9 +11,9 @@ from urllib.parse import quote
 
 from chowder_local.client import Client
 from chowder_local.core.domain import OFFLINE_KEY, ModelProvider, Tier
-from chowder_local.core.progress import MOMENT_S, progress_lines
+from chowder_local.core.wording import MOMENT_S, progress_lines
 from chowder_local.openclaw.models import DEFAULT_MODELS
-from chowder_local.relay.prompt_format.failure_markers import PREFIX as FAILURE_MARKER
+from chowder_local.relay.prompt_format import PREFIX as FAILURE_MARKER
 from chowder_local.testing.replies import Replies
 
 if TYPE_CHECKING:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-    from chowder_local.core.leases import Lease
+    from chowder_local.core.data_dir import Lease
     from chowder_local.testing.live import LiveInstance, LiveOrganization
     from chowder_local.testing.recording import NewRecording, Replay
     from chowder_local.testing.replies import Replies
@@ -129,7 +129,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         return
     if not cache.get(SERVER_STARTED, False):
         return
-    from chowder_local.testing.server_leases import ServerLeases
+    from chowder_local.testing.servers import ServerLeases
 
     def end(kind: str) -> None:
         # A server that is kept is ended by a later run that uses it.
@@ -145,10 +145,9 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 @pytest.fixture(scope="session")
 def chowder_server(request: pytest.FixtureRequest) -> Server:
     """The server of the run, with `base_url` and the `key` of an organization."""
-    from chowder_local.core.progress import MOMENT_S, progress_lines
     from chowder_local.core.settings import Settings
-    from chowder_local.testing.server_leases import ServerLeases
-    from chowder_local.testing.servers import Server
+    from chowder_local.core.wording import MOMENT_S, progress_lines
+    from chowder_local.testing.servers import Server, ServerLeases
 
     config, env = request.config, environment()
     choice = config.getoption("--chowder")
@@ -433,7 +432,7 @@ def _saying(config: pytest.Config) -> Callable[[str], None]:
 
 
 def _take_lease(folder: Path, facts: Mapping[str, str]) -> Lease | None:
-    from chowder_local.core.leases import Lease
+    from chowder_local.core.data_dir import Lease
 
     try:
         return Lease.take(folder, facts)

@@ -70,7 +70,7 @@ class Replies:
 
         Raises SettingsInvalid if the file is invalid.
         """
-        from chowder_local.relay.scripts.parser import read_file
+        from chowder_local.relay.scripts.files import read_file
 
         script = read_file(path).model_dump(mode="json", exclude_unset=True)
         self.set(

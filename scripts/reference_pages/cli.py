@@ -10,11 +10,10 @@ import click
 from chowder_local.cli.examples import examples_of
 from chowder_local.cli.main import chowder_local
 from chowder_local.cli.options import ALIASES
-from chowder_local.cli.output import EXIT_CODES
 from chowder_local.core.errors import ChowderError
-from chowder_local.core.program_name import PROGRAM
 from chowder_local.core.settings import PREFIX, Settings
-from scripts.reference_pages.errors import anchor, meaning
+from chowder_local.core.wording import PROGRAM
+from scripts.reference_pages.errors import anchor, every_error, meaning
 from scripts.reference_pages.markdown import code, codes, fence, inline, prose, table
 from scripts.reference_pages.markdown import page as make_page
 
@@ -110,8 +109,8 @@ def _default(context: click.Context, option: click.Option, variables: list[str])
 
 def _exit_codes() -> Iterator[tuple[str, str, str]]:
     yield "`0`", "The command is done.", ""
-    for error, number in sorted(EXIT_CODES.items(), key=lambda row: row[1]):
-        if error is ChowderError:
-            yield code(number), "Any other failure.", ""
-        else:
-            yield code(number), inline(meaning(error)[0]), f"[{code(error.code)}]({anchor(error)})"
+    yield code(ChowderError.exit_code), "Any other failure.", ""
+    declared = [each for each in every_error() if "exit_code" in vars(each)]
+    for error in sorted(declared, key=lambda each: each.exit_code):
+        link = f"[{code(error.code)}]({anchor(error)})"
+        yield code(error.exit_code), inline(meaning(error)), link

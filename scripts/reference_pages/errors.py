@@ -9,24 +9,14 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from chowder_local import client
-from chowder_local.cli.output import exit_code_of
-from chowder_local.core.errors import (
-    ChowderError,
-    agents,
-    process,
-    requests,
-    sandboxes,
-    upstream,
-    versions,
-)
-from chowder_local.http.error_rendering import SHOULD_RETRY_HEADER, STATUSES, error_response
+from chowder_local.core.errors import ChowderError, agents, process, requests, sandboxes, upstream
+from chowder_local.http.error_rendering import SHOULD_RETRY_HEADER, error_response
 from scripts.reference_pages.markdown import code, inline, paragraphs, table
 from scripts.reference_pages.markdown import page as make_page
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-REMEDY = "Remedy: "
 SCOPE = {"type": "http", "path": "/"}
 # Python before 3.13 has other names for these.
 PHRASES = {413: "Content Too Large", 422: "Unprocessable Content"}
@@ -70,23 +60,22 @@ class _Number(int):
 def page() -> str:
     """The whole page."""
     by_status: defaultdict[str, list[type[ChowderError]]] = defaultdict(list)
-    for error in _classes(requests, agents, sandboxes, versions, upstream, process):
+    local: list[type[ChowderError]] = []
+    relay: list[type[ChowderError]] = []
+    for error in every_error():
         if error in (requests.FaultAnswered, upstream.ProviderFailed):
             by_status[OWN_STATUS].append(error)
-        elif error in STATUSES:
-            by_status[status_heading(STATUSES[error])].append(error)
-    local = [each for each in _classes(sandboxes, process) if each not in STATUSES]
-    relay = [
-        each
-        for each in _classes(requests, upstream)
-        if each not in STATUSES and each is not upstream.ProviderFailed
-    ]
+        elif error.http_status is not None:
+            by_status[status_heading(error.http_status)].append(error)
+        else:
+            is_local = error.__module__ in (sandboxes.__name__, process.__name__)
+            (local if is_local else relay).append(error)
     groups = [(heading, by_status[heading]) for heading in sorted(by_status)]
     parts = [LEAD, table(("Status", "Codes"), (_row(*each) for each in groups))]
     for heading, errors in groups:
         parts.append(f"## {heading}")
         if heading == status_heading(HTTPStatus.CONFLICT):
-            rows = ((_link(each), inline(meaning(each)[0]), each.retry) for each in errors)
+            rows = ((_link(each), inline(meaning(each)), each.retry) for each in errors)
             parts += [RETRIES, table(("Code", "When", "Retry"), rows)]
         parts += [_section(each) for each in errors]
     parts += ["## Command line and Python client", COMMAND_LINE]
@@ -95,13 +84,18 @@ def page() -> str:
     return make_page("Errors", *parts)
 
 
-def meaning(error: type[ChowderError]) -> tuple[str, str]:
-    """The conditions and the remedy of an error."""
-    first, *others = paragraphs(error.__doc__)
-    remedies = [each.removeprefix(REMEDY) for each in others if each.startswith(REMEDY)]
-    if not remedies:
-        raise ValueError(f"{error.__name__} has no paragraph that begins with {REMEDY!r}")
-    return first, remedies[0]
+def every_error() -> Iterator[type[ChowderError]]:
+    """The classes of errors, in the order of their declarations."""
+    for module in (requests, agents, sandboxes, upstream, process):
+        for value in vars(module).values():
+            is_error = inspect.isclass(value) and issubclass(value, ChowderError)
+            if is_error and value.__module__ == module.__name__:
+                yield value
+
+
+def meaning(error: type[ChowderError]) -> str:
+    """The conditions of an error."""
+    return paragraphs(error.__doc__)[0]
 
 
 def anchor(error: type[ChowderError]) -> str:
@@ -132,28 +126,19 @@ def _link(error: type[ChowderError]) -> str:
     return f"[{code(error.code)}](#{error.code})"
 
 
-def _classes(*modules: Any) -> Iterator[type[ChowderError]]:
-    for module in modules:
-        for value in vars(module).values():
-            is_error = inspect.isclass(value) and issubclass(value, ChowderError)
-            if is_error and value.__module__ == module.__name__:
-                yield value
-
-
 def _section(error: type[ChowderError], *, is_local: bool = False) -> str:
-    when, remedy = meaning(error)
     example = _example(error)
-    facts = [f"What to do: {inline(remedy)}"]
+    facts = [f"What to do: {inline(error.remedy)}"]
     if is_local:
         facts.insert(0, f"Message: {_message(str(example))}")
         facts += [
-            f"Exit code: {code(exit_code_of(example))}",
+            f"Exit code: {code(error.exit_code)}",
             f"Class: {code(f'{_public_module(error)}.{error.__qualname__}')}",
         ]
     else:
         facts = [*_answer(example), *facts]
     lines = "\n".join(f"- {each}" for each in facts)
-    return f"### {code(error.code)}\n\n{inline(when)}\n\n{lines}"
+    return f"### {code(error.code)}\n\n{inline(meaning(error))}\n\n{lines}"
 
 
 def _public_module(error: type[ChowderError]) -> str:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from chowder_local.relay.scripts import rules
-from chowder_local.relay.scripts.patterns import LENGTH_MAX, SIZE_MAX
-from chowder_local.relay.scripts.templates import RENDERED_MAX, TEMPLATE_MAX
+from chowder_local.relay.scripts.expressions import LENGTH_MAX, RENDERED_MAX, SIZE_MAX, TEMPLATE_MAX
 from chowder_local.seeding.desired_state import Document
 from scripts.reference_pages.markdown import page as make_page
 from scripts.reference_pages.markdown import prose

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from chowder_local.api.openapi.document import document
 from chowder_local.api.routes import OPERATIONS
-from chowder_local.core.request_context import REQUEST_ID_HEADER
+from chowder_local.core.logs import REQUEST_ID_HEADER
 from chowder_local.relay.scripts.rules import ReplyScript
 from scripts.reference_pages.errors import status_link
 from scripts.reference_pages.markdown import code, inline, prose, table

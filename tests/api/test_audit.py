@@ -27,13 +27,13 @@ async def test_each_audited_call_is_logged_with_caller_target_and_result(
     snapshot = (await http.post(f"/local/instances/{agent.id}/snapshots", json={})).json()["id"]
     visitor = Visitor(http)
     await visitor.sign_in()
-    caplog.set_level(logging.INFO, "chowder_local.http.request_log")
+    caplog.set_level(logging.INFO, "chowder_local.http.middleware")
     caplog.clear()
     result: list[str] = []
 
     async def lines(answer: Any, *words: str) -> None:
         (record,) = [
-            each for each in caplog.records if each.name == "chowder_local.http.request_log"
+            each for each in caplog.records if each.name == "chowder_local.http.middleware"
         ]
         caplog.clear()
         line = record.getMessage()

@@ -6,16 +6,9 @@ import re
 
 import pytest
 
-from chowder_local.core.errors import (
-    ChowderError,
-    agents,
-    process,
-    requests,
-    sandboxes,
-    upstream,
-    versions,
-)
-from chowder_local.http.error_rendering import STATUSES, detail_of, error_response, status_of
+from chowder_local.core.errors import ChowderError, agents, process, requests, sandboxes, upstream
+from chowder_local.http.error_rendering import detail_of, error_response, status_of
+from chowder_local.mcp.server import CallRefused
 
 
 def all_below(kind: type[ChowderError]) -> set[type[ChowderError]]:
@@ -47,26 +40,27 @@ NEVER_ANSWERED: set[type[ChowderError]] = {
     # Raised by the model relay, which renders errors in the provider's format.
     requests.BodiesTooMany,
     upstream.RelayTokenInvalid,
-    # Has the provider's own status.
+    # Have a status of their own.
+    requests.FaultAnswered,
     upstream.ProviderFailed,
+    ChowderError,
+    # The answer of a tool for editors.
+    CallRefused,
 }
-"""Errors without a row, because no client of the API gets them."""
+"""Errors without a status, because no client of the API gets them."""
 
 
 @pytest.mark.parametrize("kind", EVERY)
 def test_every_error_that_can_reach_a_client_has_a_status(
     kind: type[ChowderError],
 ) -> None:
-    assert (kind in STATUSES) != (kind in NEVER_ANSWERED)
+    assert (kind.http_status is not None) != (kind in NEVER_ANSWERED)
 
 
 def test_every_status_is_in_the_contract() -> None:
-    assert set(STATUSES.values()) <= {400, 401, 402, 403, 404, 409, 413, 422, 500, 502} | {
-        # Not in the contract: an unknown compression.
-        415,
-        # Nor a full disk.
-        507,
-    }
+    # Not in the contract: 415 for an unknown compression, and 507 for a full disk.
+    contract = {400, 401, 402, 403, 404, 409, 413, 422, 500, 502}
+    assert {kind.http_status for kind in EVERY} - {None} <= contract | {415, 507}
 
 
 def test_every_error_has_a_code_of_its_own() -> None:
@@ -75,9 +69,9 @@ def test_every_error_has_a_code_of_its_own() -> None:
     assert all(re.fullmatch(r"[a-z]+(_[a-z]+)*", code) for code in codes)
 
 
-def test_an_error_without_a_row_is_a_500() -> None:
+def test_an_error_without_a_status_is_a_500() -> None:
     class BrandNew(ChowderError):
-        """Has no row."""
+        """Has no status."""
 
     assert status_of(BrandNew("Oh.")) == 500
     assert detail_of(BrandNew("Oh.")) == "Oh."
@@ -89,7 +83,7 @@ def test_an_error_without_a_row_is_a_500() -> None:
         (requests.InstanceStateWrong("provisioning", "running"), "true"),
         (requests.InstanceStateWrong("stopped", "running"), "false"),
         (requests.IdempotencyKeyInUse(), "true"),
-        (versions.InstanceInUse(), "true"),
+        (agents.InstanceInUse(), "true"),
         (agents.ConversationsAtRest(), "false"),
         (sandboxes.HostFull(2), "false"),
     ],

@@ -19,8 +19,8 @@ from chowder_local.core.domain import (
 )
 from chowder_local.core.errors.sandboxes import EngineDiskFull, EngineUnavailable
 from chowder_local.core.secrets import SecretBox
-from chowder_local.openclaw.config.schema import SCHEMA_FILE
-from chowder_local.relay.scripts.matching import ModelRequest
+from chowder_local.openclaw.config.edits import SCHEMA_FILE
+from chowder_local.relay.prompt_format import ModelRequest
 from chowder_local.store.conversation_histories import ConversationHistory
 from chowder_local.store.idempotent_answers import KeptAnswer, MessageKey
 from chowder_local.store.sessions import SessionQueries

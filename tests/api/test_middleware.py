@@ -12,8 +12,7 @@ import pytest
 
 from chowder_local.core.logs import JsonLine
 from chowder_local.core.metrics import Metrics
-from chowder_local.http.middleware import ErrorMiddleware
-from chowder_local.http.request_log import RequestLog
+from chowder_local.http.middleware import ErrorMiddleware, RequestLog
 from tests.api.conftest import ALLOWED_ORIGIN
 from tests.scripted.serving import eventually
 
@@ -126,7 +125,7 @@ async def test_a_request_is_logged_with_the_instance_of_its_path_only(
     http: Api, caplog: pytest.LogCaptureFixture
 ) -> None:
     one, other = await http.world.created(), await http.world.created()
-    caplog.set_level(logging.DEBUG, "chowder_local.http.request_log")
+    caplog.set_level(logging.DEBUG, "chowder_local.http.middleware")
     caplog.handler.setFormatter(JsonLine())
     await http.get(f"/v1/instances/{one.id}")
     await http.post(f"/v1/instances/{one.id}/stop")
@@ -141,9 +140,9 @@ async def test_a_request_is_logged_with_the_instance_of_its_path_only(
 async def test_a_request_is_one_line_in_the_log_without_query_or_key(
     shared: Api, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "chowder_local.http.request_log")
+    caplog.set_level(logging.INFO, "chowder_local.http.middleware")
     answer = await shared.get("/v1/organization?secret=1")
-    (record,) = [each for each in caplog.records if each.name == "chowder_local.http.request_log"]
+    (record,) = [each for each in caplog.records if each.name == "chowder_local.http.middleware"]
     line = record.getMessage()
     assert line.startswith("GET /v1/organization 200 ")
     assert line.endswith(answer.headers["X-Request-Id"])
@@ -154,7 +153,7 @@ async def test_a_request_is_one_line_in_the_log_without_query_or_key(
 async def test_polled_routes_do_not_fill_the_log(
     shared: Api, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "chowder_local.http.request_log")
+    caplog.set_level(logging.INFO, "chowder_local.http.middleware")
     await shared.get("/local/health")
     assert caplog.records == []
 
@@ -162,7 +161,7 @@ async def test_polled_routes_do_not_fill_the_log(
 async def test_a_polled_status_does_not_fill_the_log(
     shared: Api, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "chowder_local.http.request_log")
+    caplog.set_level(logging.INFO, "chowder_local.http.middleware")
     await shared.call("GET", "/v1/instances/some/status")
     assert caplog.records == []
 
@@ -170,7 +169,7 @@ async def test_a_polled_status_does_not_fill_the_log(
 async def test_a_path_cannot_start_a_new_log_line(
     shared: Api, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "chowder_local.http.request_log")
+    caplog.set_level(logging.INFO, "chowder_local.http.middleware")
     await shared.call("GET", "/v1/instances/a%0AERROR%20forged")
     assert "\nERROR" not in caplog.text
     assert "%0AERROR%20forged" in caplog.text

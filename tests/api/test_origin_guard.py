@@ -11,9 +11,7 @@ from chowder_local.api.routes import OPERATIONS
 from chowder_local.core.domain import RELAY_HOSTNAME
 from chowder_local.core.metrics import Metrics
 from chowder_local.dashboard.routes import LINKED_PAGES, PAGES
-from chowder_local.http.middleware import PagesCORS, stack
-from chowder_local.http.origin_guard import OriginGuard, host_name
-from chowder_local.http.request_log import RequestLog
+from chowder_local.http.middleware import OriginGuard, PagesCORS, RequestLog, host_name, stack
 from tests.api.conftest import ALLOWED_HOSTS, ALLOWED_ORIGIN
 from tests.api.test_middleware import FOREIGN, LOOPBACK
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from chowder_local.api.handlers import faults_and_replies
 from chowder_local.core.domain import InstanceId, ModelProvider, OrganizationId
-from chowder_local.relay.scripts.matching import ModelRequest
+from chowder_local.relay.prompt_format import ModelRequest
 from chowder_local.relay.scripts.registry import ActiveScript
 from chowder_local.relay.scripts.rules import ReplyScript
 

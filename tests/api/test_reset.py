@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from chowder_local.core.domain import InstanceStatus, Permission
 from chowder_local.core.errors.sandboxes import EngineUnavailable
 from chowder_local.instances.lifecycle.creation import InstanceDraft
-from chowder_local.instances.lifecycle.organization_reset import DELETE_CONCURRENCY
+from chowder_local.instances.lifecycle.service import DELETE_CONCURRENCY
 from tests.api.test_access import scoped
 from tests.scripted.engine import Hold
 from tests.scripted.serving import eventually

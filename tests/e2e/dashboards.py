@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from anyio.from_thread import BlockingPortal
     from playwright.sync_api import Browser, Locator, Page, Response, ViewportSize
 
-    from chowder_local.accounts.dashboard_sessions import DashboardSessions
+    from chowder_local.accounts.keys import DashboardSessions
     from tests.e2e.serving import ServerProcess
 
 BOOT_TIMEOUT_MS = BOOT_TIMEOUT_S * 1000

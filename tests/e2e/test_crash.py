@@ -83,18 +83,6 @@ def test_a_server_killed_after_a_delete_began_ends_it(
     eventually(lambda: our_sandboxes(engine, quick_server) == before, "its sandbox is gone")
 
 
-def test_an_agent_can_be_deleted_while_it_boots(
-    quick_api: Api, quick_server: ServerProcess, engine: docker.DockerClient
-) -> None:
-    before = our_sandboxes(engine, quick_server)
-    instance_id = quick_api.created("short-lived", openclaw_config=HELD)
-    eventually(lambda: our_sandboxes(engine, quick_server) - before, "its sandbox is made")
-    assert quick_api.status(instance_id) == "provisioning"
-    assert quick_api.delete(f"instances/{instance_id}").status_code == 204
-    assert quick_api.status(instance_id) == "terminated"
-    assert our_sandboxes(engine, quick_server) == before
-
-
 @pytest.mark.slow
 def test_a_server_that_ends_in_the_middle_of_a_turn_says_so_and_the_agent_goes_on(
     quick_api: Api, quick_server: ServerProcess, engine: docker.DockerClient, agent: str
@@ -163,33 +151,3 @@ def test_a_sandbox_that_ended_while_the_server_was_down_is_made_again(
     said = quick_api.say(instance_id, "Still there? And what was before?")
     assert said.endswith('Before that: "Do not forget me."')
     assert quick_api.delete(f"instances/{instance_id}").status_code == 204
-
-
-@pytest.mark.parametrize("end", ["kill", "remove"])
-def test_a_stopped_sandbox_that_has_ended_boots_at_start(
-    quick_api: Api, engine: docker.DockerClient, agent: str, end: str
-) -> None:
-    quick_api.stop(agent)
-    container = container_of(engine, quick_api, agent)
-    if end == "kill":
-        container.kill()
-    else:
-        container.remove(force=True)
-    assert quick_api.status(agent) == "stopped"
-    quick_api.start(agent)
-    remembers(quick_api, agent)
-
-
-def test_a_sandbox_that_somebody_paused_or_woke_is_put_right(
-    quick_api: Api, engine: docker.DockerClient, agent: str
-) -> None:
-    def is_now(status: str) -> bool:
-        return bool(container_of(engine, quick_api, agent).status == status)
-
-    container_of(engine, quick_api, agent).pause()
-    eventually(lambda: is_now("running"), "it is unpaused", 30)
-    assert quick_api.say(agent, "Awake?")
-    quick_api.stop(agent)
-    container_of(engine, quick_api, agent).unpause()
-    eventually(lambda: is_now("paused"), "it is paused", 30)
-    assert quick_api.status(agent) == "stopped"

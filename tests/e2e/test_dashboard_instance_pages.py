@@ -12,13 +12,10 @@ from chowder_local.dashboard.logs import KEPT
 from chowder_local.openclaw.session_keys import session_key
 from tests.api.test_skills import entry as skill
 from tests.e2e.dashboards import Served, judge_in_all_looks, refuse
-from tests.e2e.waiting import eventually
 from tests.scripted.programs import done
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from playwright.sync_api import Dialog, FilePayload, Page
+    from playwright.sync_api import FilePayload, Page
 
     from chowder_local.core.domain import Instance
 
@@ -120,34 +117,6 @@ def test_no_name_and_no_text_of_an_agent_runs_on_a_page(page: Page, served: Serv
         assert page.title() != "owned"
 
 
-def test_several_files_are_uploaded_and_one_is_fetched(page: Page, served: Served) -> None:
-    ada = served.created("Ada")
-    home = served.world.state_of(ada)
-    (home / "workspace").mkdir()
-    show(page, served, ada, "/files")
-    entry(page, "workspace/").click()
-    page.get_by_text("This folder is empty.").wait_for()
-    large = bytes(range(256)) * 8000
-    page.locator("#upload").set_input_files(
-        [payload(HOSTILE, SCRIPT.encode()), payload("chart.png", large)]
-    )
-    entry(page, "chart.png").wait_for()
-    entry(page, HOSTILE).wait_for()
-    page.locator("#uploads").get_by_text("done").nth(1).wait_for()
-    assert (home / "workspace" / "chart.png").read_bytes() == large
-    with page.expect_download() as fetched:
-        page.get_by_role("link", name="Download chart.png").click()
-    assert fetched.value.suggested_filename == "chart.png"
-    assert fetched.value.path().read_bytes() == large
-    # It is kept and not shown, also where somebody opens its address.
-    with page.expect_download() as fetched:
-        page.get_by_role("link", name=f"Download {HOSTILE}").click()
-    assert fetched.value.path().read_text() == SCRIPT
-    entry(page, HOSTILE).click()
-    assert page.get_by_label("Content of").input_value() == SCRIPT
-    assert page.title() != "owned"
-
-
 def test_an_upload_that_is_refused_says_why_and_the_next_one_goes_on(
     page: Page, served: Served
 ) -> None:
@@ -161,59 +130,6 @@ def test_an_upload_that_is_refused_says_why_and_the_next_one_goes_on(
     page.locator("#uploads").get_by_text("is a directory").wait_for()
     entry(page, "y").wait_for()
     assert (home / "taken" / "y").read_bytes() == b"2"
-
-
-def test_a_file_is_begun_saved_and_looked_after(page: Page, served: Served) -> None:
-    ada = served.created("Ada")
-    home = served.world.state_of(ada)
-    show(page, served, ada, "/files")
-    page.get_by_label("Name of the new file").fill("notes/today.md")
-    page.keyboard.press("Enter")
-    text = page.get_by_label("Content of notes/today.md")
-    text.fill("# Today\n")
-    page.wait_for_load_state()  # A script has the key.
-    page.keyboard.press("Control+s")
-    page.locator("#notice").get_by_text("notes/today.md is saved.").wait_for()
-    assert (home / "notes/today.md").read_text() == "# Today\n"
-    (home / "notes/today.md").write_text("# The agent's\n")
-    text.fill("# Mine\n")
-    page.keyboard.press("Control+s")
-    page.get_by_text("has changed the file since you opened it").wait_for()
-    assert (home / "notes/today.md").read_text() == "# The agent's\n"
-    # Who leaves now is asked, and may stay.
-    asked: list[str] = []
-
-    def stay(dialog: Dialog) -> None:
-        asked.append(dialog.type)
-        dialog.dismiss()
-
-    page.once("dialog", stay)
-    page.get_by_role("link", name="Logs").click()
-    eventually(lambda: bool(asked), "the browser asks")
-    assert asked == ["beforeunload"]
-    with page.expect_popup() as other:
-        page.get_by_role("link", name="Open the current file").click()
-    assert other.value.get_by_label("Content of").input_value() == "# The agent's\n"
-    page.get_by_label("Save my version anyway").check()
-    page.get_by_role("button", name="Save").click()
-    page.get_by_text("has changed the file").wait_for(state="detached")
-    assert (home / "notes/today.md").read_text() == "# Mine\n"
-    page.get_by_role("link", name="notes", exact=True).click()
-    entry(page, "today.md").wait_for()
-
-
-def test_a_large_folder_is_searched_while_one_types(page: Page, served: Served) -> None:
-    ada = served.created("Ada")
-    home = served.world.state_of(ada)
-    for number in range(1000):
-        (home / f"note-{number:03}.md").touch()
-    show(page, served, ada, "/files")
-    entry(page, "note-000.md").wait_for()
-    page.get_by_role("link", name="Show more").click()
-    entry(page, "note-300.md").wait_for()
-    page.get_by_role("searchbox").fill("999")
-    entry(page, "note-999.md").wait_for()
-    assert page.locator("#rows tr").count() == 1
 
 
 def test_a_log_is_followed_filtered_and_held_back(page: Page, served: Served) -> None:
@@ -255,44 +171,3 @@ def test_a_log_that_is_read_further_up_stays_there(page: Page, served: Served) -
     printed(served, "later")
     log.get_by_text("later").wait_for()
     assert log.evaluate("log => log.scrollTop") == 100
-
-
-def test_an_agent_goes_out_as_a_file_and_comes_in_as_another(
-    page: Page, served: Served, tmp_path: Path
-) -> None:
-    ada = served.created("Ada")
-    show(page, served, ada, "/snapshots")
-    with page.expect_download() as fetched:
-        page.get_by_role("link", name="Export").click()
-    assert fetched.value.suggested_filename == "Ada.chowder.tar"
-    fetched.value.save_as(tmp_path / "agent.tar")
-    (tmp_path / "other.tar").write_bytes(b"no agent")
-    page.goto(f"{served.root_url}/")
-    page.get_by_role("button", name="Import").click()
-    dialog = page.get_by_role("dialog", name="Import an agent")
-    dialog.get_by_label("File", exact=True).set_input_files(tmp_path / "other.tar")
-    refuse(page, 400)
-    dialog.get_by_role("button", name="Import").click()
-    dialog.get_by_text("This archive cannot be imported").wait_for()
-    dialog.get_by_label("File", exact=True).set_input_files(tmp_path / "agent.tar")
-    dialog.get_by_label("Name of the new instance").fill("Bea")
-    dialog.get_by_role("button", name="Import").click()
-    dialog.wait_for(state="hidden")
-    page.locator("#rows").get_by_role("link", name="Bea").wait_for()
-
-
-def test_snapshots_that_others_take_come_into_the_list(page: Page, served: Served) -> None:
-    ada = served.created("Ada")
-    show(page, served, ada, "/snapshots")
-    page.get_by_text("There are no snapshots of").wait_for()
-    page.get_by_label("Name of the new snapshot").fill("half a name")
-    served.call(served.world.snapshots.take, ada, "theirs")
-    page.get_by_text("theirs").first.wait_for()
-    served.call(served.world.lifecycle.stop, ada.organization_id, ada.id)
-    page.locator("#head").get_by_role("button", name="Start").wait_for()
-    assert page.get_by_label("Name of the new snapshot").input_value() == "half a name"
-    page.keyboard.press("Enter")
-    page.locator("#snapshots").get_by_text("half a name").first.wait_for()
-    page.get_by_role("button", name="Delete theirs").click()
-    page.get_by_role("button", name="Delete for good").click()
-    page.locator("#snapshots .name", has_text="theirs").wait_for(state="detached")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import httpx
 import pytest
@@ -16,11 +16,8 @@ from playwright.sync_api import expect
 
 from chowder_local.store.usage import Counts, UsageKey
 from tests.e2e.dashboards import Served, judge, judge_in_all_looks, open_all, refuse
-from tests.scripted.programs import done
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from playwright.sync_api import Page
 
     from chowder_local.core.domain import Instance
@@ -30,8 +27,6 @@ pytestmark = pytest.mark.slow
 
 PAGES = ("/organization", "/usage", "/faults", "/faults?kind=call", "/recordings", "/subscription",
          "/model-calls")  # fmt: skip
-HUGE = 1_500_000
-"""Characters of a message that no page bears."""
 
 
 def go(page: Page, served: Served, path: str) -> None:
@@ -117,53 +112,6 @@ def test_a_key_is_made_seen_once_used_and_revoked(page: Page, served: Served) ->
     assert httpx.get(path, headers=headers).status_code == 401
 
 
-def test_the_organization_is_renamed_and_its_model_keys_are_set_and_cleared(
-    page: Page, served: Served
-) -> None:
-    go(page, served, "/organization")
-    page.locator("#name").fill("Galley")
-    page.get_by_role("button", name="Rename").click()
-    page.get_by_role("heading", name="Galley").wait_for()
-    page.locator("#who").get_by_text("Galley, crab").wait_for()
-    gemini = page.locator("#model-key-gemini")
-    expect(gemini).to_contain_text("not set")
-    gemini.get_by_role("textbox").fill("AIza-secret")
-    gemini.get_by_role("button", name="Set").click()
-    page.get_by_text("The key for gemini is set.").wait_for()
-    assert "AIza-secret" not in page.content()
-    gemini.get_by_role("button", name="Clear").click()
-    page.get_by_role("dialog", name="Clear the key for gemini?").wait_for()
-    page.get_by_role("button", name="Clear it").click()
-    expect(gemini).to_contain_text("not set")
-
-
-def test_usage_is_drawn_and_told_for_a_range(page: Page, served: Served) -> None:
-    ada = served.created("Ada")
-    go(page, served, "/usage")
-    page.get_by_text("There were no model calls in this time.").wait_for()
-    spend(served, ada)
-    page.reload()
-    totals = page.locator(".totals")
-    expect(totals).to_contain_text("180")
-    expect(totals).to_contain_text("90,000,000")
-    # 30 days of a million tokens at $2.50 and a thousand at $10, and nothing for the others.
-    expect(totals).to_contain_text("$75.30")
-    expect(totals).to_contain_text("without lab/tiny")
-    chart = page.get_by_role("img", name="Calls: 180 in all, 6 at most")
-    assert chart.locator("rect").count() == 90
-    page.get_by_text("Show as a table").click()
-    assert page.get_by_role("table", name="Usage by day").locator("tbody tr").count() == 30
-    expect(page.locator("#models tr", has_text="lab/tiny")).to_contain_text("not known")
-    page.get_by_role("link", name="7 days").click()
-    expect(totals).to_contain_text("42")
-    page.wait_for_url("**/usage?range=7d")
-    page.get_by_role("link", name="A year").click()
-    expect(totals).to_contain_text("240")
-    page.locator("#instances").get_by_role("link", name="Ada").click()
-    page.get_by_text("Only Ada.").wait_for()
-    expect(totals).to_contain_text("240")
-
-
 def test_a_fault_is_set_used_and_taken_back(page: Page, served: Served) -> None:
     ada = served.created("Ada")
     go(page, served, "/faults")
@@ -247,111 +195,6 @@ def test_open_pages_follow_faults_and_replies_that_others_change(
         expect(page.locator("#rules tbody tr")).to_have_count(1)
         other.delete("/local/replies").raise_for_status()
         page.get_by_text("There are no rules here.").wait_for()
-
-
-def test_an_agent_is_answered_from_its_calls_and_from_a_file(
-    page: Page, served: Served, tmp_path: Path
-) -> None:
-    ada = served.created("Ada")
-    go(page, served, "/recordings")
-    line = page.locator(f"#recording-{ada.id}")
-    made = call(served, ada)
-    end(served, made, 200)
-    with page.expect_download() as download:
-        line.get_by_role("link", name="Download").click()
-    file = tmp_path / "recording.json"
-    download.value.save_as(file)
-    line.get_by_role("button", name="Replay these").click()
-    expect(line).to_contain_text("a recording of 1")
-    line.get_by_role("button", name="Stop").click()
-    expect(line).to_contain_text("its models")
-    line.get_by_role("button", name="Load").click()
-    page.get_by_label("Recording", exact=True).set_input_files(file)
-    judge(page)
-    page.get_by_role("dialog").get_by_role("button", name="Load").click()
-    expect(line).to_contain_text("a recording of 1")
-
-
-def test_a_tier_is_changed_by_the_contracts_own_pages(page: Page, served: Served) -> None:
-    go(page, served, "/subscription")
-    page.get_by_role("button", name="Move to lobster").click()
-    page.get_by_role("heading", name="Move to lobster").wait_for()
-    judge(page)
-    page.get_by_role("button", name="Pay nothing and move to lobster").click()
-    page.get_by_role("link", name="The subscription on the dashboard").click()
-    page.get_by_role("heading", name="lobster").first.wait_for()
-    page.get_by_text("active").wait_for()
-    page.get_by_role("button", name="Change or cancel in the portal").click()
-    page.get_by_role("button", name="Move to shrimp").wait_for()
-    judge(page)
-
-
-def test_calls_are_filtered_and_an_attempt_is_told_from_the_first(
-    page: Page, served: Served
-) -> None:
-    ada, bea = served.created("Ada"), served.created("Bea")
-    failed = call(served, ada)
-    end(served, failed, 429, "Slow down.")
-    again = call(served, ada)
-    other = call(served, bea)
-    end(served, other, 200)
-    go(page, served, "/model-calls")
-    rows = page.locator("#rows tr")
-    expect(rows).to_have_count(3)
-    expect(page.locator(f"#call-{again.id}")).to_contain_text(f"2nd attempt, after {failed.id}")
-    page.get_by_label("Status").select_option("running")
-    expect(rows).to_have_count(1)
-    page.wait_for_url("**/model-calls?*status=running*")
-    # It leaves the list as it ends, and comes into the one that it is then of.
-    end(served, again, 200)
-    expect(rows).to_have_count(0)
-    page.get_by_label("Status").select_option("ok")
-    expect(rows).to_have_count(2)
-    page.get_by_label("Agent", exact=True).select_option("Bea")
-    expect(rows).to_have_count(1)
-    page.get_by_label("Status").select_option("")
-    page.get_by_label("Agent", exact=True).select_option("Ada")
-    page.get_by_label("Model", exact=True).select_option("gpt-4o")
-    expect(rows).to_have_count(2)
-    page.locator(f"#open-{again.id}").click()
-    page.get_by_text("OpenClaw retries after").get_by_role("link", name=failed.id).click()
-    page.get_by_text("Slow down.").first.wait_for()
-
-
-def test_a_long_conversation_is_read_by_portions(page: Page, served: Served) -> None:
-    ada = served.created("Ada")
-
-    def said(position: int, role: str, text: str, **more: Any) -> dict[str, Any]:
-        parts = [{"type": "text", "text": text, **more}]
-        return {"position": position, "role": role, "at": 0, "parts": parts}
-
-    whole = "tide " * 30_000
-    huge = said(61, "assistant", "x" * 4000, is_cut=True, length=HUGE)
-    messages = [said(each, "user", f"Message {each}") for each in range(62, 120)]
-    latest = [said(60, "assistant", whole[:4000], is_cut=True, length=len(whole)), huge, *messages]
-    older = [said(each, "user", f"Message {each}") for each in range(60)]
-    place = served.world.programs
-    place.answers["list"] = done(sessions=[])
-    place.answers["read"] = [
-        done(is_known=True, messages=latest, has_more=True),
-        done(is_known=True, messages=[said(60, "assistant", whole)], has_more=True),
-        done(is_known=True, messages=older, has_more=False),
-    ]
-    go(page, served, f"/instances/{ada.id}")
-    turns = page.locator("#talk > li")
-    expect(turns).to_have_count(60)
-    assert len(page.content()) < 60_000
-    judge(page)
-    # What no page bears can only be taken along.
-    expect(turns.nth(1)).to_contain_text("1,500,000 characters")
-    assert turns.nth(1).get_by_role("button", name="Show all").count() == 0
-    turns.nth(1).get_by_role("link", name="Download").wait_for()
-    turns.nth(0).get_by_role("button", name="Show all").click()
-    expect(turns.nth(0).locator("pre")).to_have_text(whole)
-    page.get_by_role("link", name="Older").click()
-    expect(turns).to_have_count(120)
-    expect(turns.first).to_contain_text("Message 0")
-    expect(page.get_by_role("link", name="Older")).to_have_count(0)
 
 
 # axe-core judges each page in four looks.

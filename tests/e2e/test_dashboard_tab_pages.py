@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from chowder_local.core.domain import InstanceStatus
-from chowder_local.openclaw.channels import APPROVE
-from chowder_local.openclaw.config.edits import HIDDEN
-from chowder_local.openclaw.config.schema import SCHEMA_FILE
+from chowder_local.openclaw.config.edits import HIDDEN, SCHEMA_FILE
 from tests.api.test_channels import REFUSED, UP, set_config, set_states
 from tests.api.test_skills import WEATHER, entry, needing
 from tests.e2e import qr
@@ -29,7 +27,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.slow
 
-ADA = 555
 HOSTILE = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
 UNLINKED = {"accountId": "default", "linked": False, "running": False, "connected": False}
 PAGER = needing("pager", "PAGER_KEY", "PAGER_ROOM", missing=("PAGER_KEY",))
@@ -128,18 +125,6 @@ def test_a_code_that_has_expired_is_told_and_made_anew(
     page.get_by_text("The code has expired.").wait_for()
 
 
-def test_a_stranger_with_a_code_is_let_in(page: Page, served: Served, ada: Instance) -> None:
-    output = f"Approved telegram sender {ADA}."
-    served.world.programs.answers[APPROVE] = {"status": 0, "output": output}
-    set_config(served.world, telegram={"enabled": True})
-    set_states(served.world, "telegram", UP)
-    opened(page, served, ada, "channels")
-    page.locator("#code-telegram").fill("abcd2345")
-    page.keyboard.press("Enter")
-    page.locator("#notice").get_by_text(output).wait_for()
-    assert served.world.programs.called(APPROVE) == [{"channel": "telegram", "code": "abcd2345"}]
-
-
 def test_what_is_typed_stays_while_states_change(page: Page, served: Served, ada: Instance) -> None:
     world = served.world
     set_config(world, telegram={"enabled": True})
@@ -157,39 +142,6 @@ def test_what_is_typed_stays_while_states_change(page: Page, served: Served, ada
     page.locator("#connect-telegram").click()
     page.get_by_role("alert").get_by_text("Telegram bot token unauthorized").wait_for()
     assert page.locator("#telegram-token").input_value() == "1:wrong"
-
-
-def test_what_an_author_writes_is_text(page: Page, served: Served, ada: Instance) -> None:
-    opened(page, served, ada, "skills")
-    page.locator("#skill-rows").get_by_text(HOSTILE).first.wait_for()
-    page.get_by_role("link", name="evil").click()
-    page.get_by_text(HOSTILE).first.wait_for()
-    assert "owned" not in page.title()
-
-
-def test_skills_are_found_while_one_types(page: Page, served: Served, ada: Instance) -> None:
-    opened(page, served, ada, "skills")
-    rows = page.locator("#skill-rows tr").locator("visible=true")
-    eventually(lambda: rows.count() == 3, "all are there")
-    page.get_by_label("Search the skills").fill("ABOUT pag")
-    assert rows.count() == 1
-    assert page.locator("#announcement").text_content() == "1 found"
-    page.keyboard.press("Enter")
-    assert rows.count() == 1
-    page.get_by_label("Search the skills").fill("")
-    page.get_by_label("State").select_option("disabled")
-    assert rows.count() == 1
-    page.get_by_label("Search the skills").fill("nothing like it")
-    page.get_by_text("No skill matches.").wait_for()
-    page.get_by_label("Search the skills").fill("")
-    page.get_by_label("State").select_option("ready")
-    # The line is another one afterwards, and the focus is where it was.
-    page.get_by_role("button", name="Disable weather").focus()
-    has_changed = WEATHER | {"disabled": True, "eligible": False}
-    served.world.programs.answers["skills.status"] = done(skills=[has_changed])
-    page.keyboard.press("Enter")
-    page.locator("#notice").get_by_text("weather is disabled.").wait_for()
-    assert page.evaluate("document.activeElement.textContent") == "Enable weather"
 
 
 def test_a_refused_configuration_stays_as_it_was_typed(

@@ -123,15 +123,3 @@ def test_a_turn_that_failed_says_why_after_a_reload(page: Page, served: Served) 
     page.locator("#talk .model").get_by_text("Well, it").wait_for()
     page.locator("#talk .model .why").get_by_text("Rate limit reached.").wait_for()
     judge(page)
-
-
-def test_an_instance_is_deleted_from_its_own_page(page: Page, served: Served) -> None:
-    ada = served.created("Ada")
-    page.goto(f"{served.root_url}/instances/{ada.id}/logs")
-    page.get_by_role("button", name="Delete Ada").click()
-    page.get_by_role("dialog", name="Delete Ada?").get_by_role("button", name="Keep it").click()
-    page.get_by_role("dialog").wait_for(state="hidden")
-    page.get_by_role("button", name="Delete Ada").click()
-    page.get_by_role("button", name="Delete for good").click()
-    page.wait_for_url(f"{served.root_url}/")
-    page.get_by_text("There are no instances yet.").wait_for()

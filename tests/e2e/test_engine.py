@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chowder_local.instances.lifecycle.healing import DEATHS_ALLOWED
+from chowder_local.instances.lifecycle.reconciler import DEATHS_ALLOWED
 from tests.e2e.containers import (
     container_of,
     containers,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from chowder_local.core.settings import Settings
-from chowder_local.engine.server_image import build_server, is_current
+from chowder_local.engine.server_container import build_server, is_current
 from tests.e2e.node import CLIENTS, RUN_TIMEOUT_S, node_modules, tool
 from tests.e2e.quick_image import quick_image
 from tests.e2e.serving import bare_environment

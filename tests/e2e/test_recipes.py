@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import secrets
 import shutil
 import subprocess
 import sys
@@ -15,16 +13,14 @@ from typing import TYPE_CHECKING
 import pytest
 from filelock import FileLock
 
-from chowder_local.core.settings import Settings
-from chowder_local.engine.image_recipe import expected_tag
 from tests.e2e.github_runner import Failed, GitHubRunner
 from tests.e2e.gitlab_runner import job, run_job
 from tests.e2e.made_once import made_once
-from tests.e2e.serving import VERSION, bare_environment, free_port
+from tests.e2e.serving import bare_environment, free_port
 from tests.e2e.whole_life import assert_nothing_left
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     import docker
 
@@ -45,7 +41,6 @@ id=$(chowder-local instances create from-ci)
 curl -sSf "$CHOWDER_BASE_URL/instances/$id/responses" -H "Authorization: Bearer $CHOWDER_KEY" \
   -H "Content-Type: application/json" -d '{"model": "gpt-4o", "input": "ask your model: Hello"}'
 """
-TINY_DOCKERFILE = "FROM scratch\nCOPY versions.env /\n"
 
 
 @pytest.fixture(scope="module")
@@ -114,30 +109,6 @@ def runner(
         assert_nothing_left(engine, store_id)
 
 
-@pytest.fixture
-def tiny_recipe(checkout: Path, engine: docker.DockerClient) -> Iterator[Callable[[], None]]:
-    """An image that is quickly built, instead of the real one; called, it takes it away."""
-    recipe, kept = checkout / "docker/sandbox", checkout / "docker/kept"
-    recipe.rename(kept)
-    recipe.mkdir()
-    version = f"0.0.0-{secrets.token_hex(4)}"
-    (recipe / "versions.env").write_text(f"NODE_VERSION=24\nOPENCLAW_VERSION={version}\n")
-    package = {"dependencies": {"openclaw": version}}
-    (recipe / "package.json").write_text(json.dumps(package))
-    (recipe / "Dockerfile").write_text(TINY_DOCKERFILE)
-
-    def remove() -> None:
-        for image in engine.images.list("chowder-local/sandbox"):
-            for tag in image.tags:
-                if version in tag:
-                    engine.images.remove(tag)
-
-    yield remove
-    remove()
-    shutil.rmtree(recipe)
-    kept.rename(recipe)
-
-
 def bundled(file: Path) -> dict[str, str]:
     """The texts of a bundle."""
     with zipfile.ZipFile(file) as archive:
@@ -169,37 +140,6 @@ def test_github_a_job_talks_to_an_agent_and_its_failure_leaves_logs(
     texts = bundled(runner.artifacts / "chowder-local-agents-0" / "logs.zip")
     assert "POST /v1/instances 201" in texts["server.log"]
     assert gave["key"] not in "".join(texts.values()) + runner.log
-
-
-def test_github_a_start_that_fails_leaves_logs_by_itself(
-    checkout: Path, runner: GitHubRunner
-) -> None:
-    (runner.workspace / "replies.yaml").write_text("- match: {txt: hello}\n  reply: Hello.\n")
-    with pytest.raises(Failed, match="txt"):
-        runner.use(checkout, replies="replies.yaml", port=str(free_port()))
-    texts = bundled(runner.artifacts / "chowder-local-agents-0" / "logs.zip")
-    assert json.loads(texts["versions.json"])["chowder-local"]
-    assert "CHOWDER_KEY" not in runner.env
-
-
-def test_github_an_image_is_built_once_and_then_comes_from_the_cache(
-    checkout: Path, runner: GitHubRunner, tiny_recipe: Callable[[], None]
-) -> None:
-    del runner.env["CHOWDER_IMAGE"]
-    runner.env.pop(VERSION, None)
-    # What a build needs to have; the recipe makes nothing of it.
-    runner.env["CHOWDER_BASE_IMAGE"] = expected_tag(Settings())
-    for step in ("building", "loading"):
-        before = len(runner.log)
-        runner.use(checkout, port=str(free_port()), **{"warm-pool-size": "0"})
-        said = runner.log[before:]
-        assert ("building chowder-local/sandbox:0.0.0-" in said) is (step == "building"), said
-        assert ("ci: loading" in said) is (step == "loading"), said
-        assert len(list(runner.caches.iterdir())) == 1
-        if step == "building":
-            runner.run("chowder-local reset --yes")
-            tiny_recipe()
-            shutil.rmtree(runner.temp / "chowder-local")
 
 
 @pytest.mark.parametrize("is_good", [True, False])

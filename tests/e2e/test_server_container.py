@@ -17,12 +17,11 @@ import pytest
 
 import chowder_local
 from chowder_local.client.abandoned_runs import container_facts
+from chowder_local.core.data_dir import Lease
 from chowder_local.core.domain import HOST_HOSTNAME
-from chowder_local.core.leases import Lease
 from chowder_local.core.settings import Settings
 from chowder_local.engine.image_recipe import expected_tag
-from chowder_local.engine.server_container import STORE_FILE, read_file
-from chowder_local.engine.server_image import build_server, server_tag
+from chowder_local.engine.server_container import STORE_FILE, build_server, read_file, server_tag
 from chowder_local.engine.store_resources import remove_store
 from tests.e2e.api import Api
 from tests.e2e.containers import container_of, inside, names_of_sandboxes, networks

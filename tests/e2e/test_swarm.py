@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import io
 import os
-import secrets
 import ssl
 import sys
-import tarfile
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -22,19 +18,14 @@ import httpx
 import pytest
 from docker.errors import APIError
 
-from chowder_local.core.domain import AGENT_MEMORY_BYTES, HOST_HOSTNAME, RELAY_HOSTNAME
+from chowder_local.core.domain import HOST_HOSTNAME, RELAY_HOSTNAME
 from chowder_local.core.settings import Settings
-from chowder_local.engine.connection import EngineAddress
 from chowder_local.engine.image_recipe import expected_tag
-from chowder_local.engine.server_image import build_server, server_tag
-from chowder_local.engine.swarm import tunnel
-from chowder_local.engine.swarm.image_copies import copy_missing_image
-from chowder_local.engine.swarm.listeners import Listeners
-from chowder_local.engine.swarm.worker import PORT, Worker
+from chowder_local.engine.server_container import build_server, server_tag
+from chowder_local.engine.swarm.worker import PORT
 from tests.e2e.api import Api, text_of
 from tests.e2e.containers import inside
-from tests.e2e.registry import Registry
-from tests.e2e.three_nodes import BRIDGE_ADDRESS, SERVER, WORKER, NodeEngine, ThreeNodes
+from tests.e2e.three_nodes import SERVER, WORKER, NodeEngine, ThreeNodes
 from tests.e2e.waiting import eventually
 
 if TYPE_CHECKING:
@@ -55,7 +46,6 @@ pytestmark = [
     pytest.mark.skipif(not IS_POSSIBLE, reason="it takes root on Linux, and Python 3.13"),
 ]
 
-SECRET = "s" * 64
 SANDBOX = "dev.chowder-local.sandbox"
 SETTINGS = {
     "CHOWDER_WARM_POOL_SIZE": "0",
@@ -171,45 +161,6 @@ def test_an_agent_on_another_machine_talks_stops_starts_and_keeps_its_files(
     assert read.content == content
 
 
-def test_a_machine_takes_an_image_from_its_registry_and_without_that_from_the_server(
-    deployed: Deployed, tmp_path: Path
-) -> None:
-    giver, taker = deployed.swarm.manager, deployed.swarm.nodes[-1]
-    source, target = (EngineAddress(each.url, each.name) for each in (giver, taker))
-
-    async def copied(tag: str) -> None:
-        async with Listeners.opened() as listeners:
-            served = Worker(target, SECRET, listeners, tmp_path)
-            tls = tunnel.server_tls(SECRET)
-            port = await listeners.listen("127.0.0.1", 0, served.handle, tls)
-            dialled = partial(tunnel.dial, "127.0.0.1", port, SECRET)
-            await copy_missing_image(tag, source, target, dialled, print)
-
-    def copy(tag: str) -> None:
-        asyncio.run(copied(tag))
-        assert taker.engine.images.get(tag).id == giver.engine.images.get(tag).id
-
-    assert any("gets the sandbox image" in each for each in deployed.problems), deployed.problems
-    with Registry(BRIDGE_ADDRESS) as registry:
-        for tag in ("test/pulled:1", "test/copied:1"):
-            place = f"{registry.name}/{tag}"
-            giver.engine.images.get(_made(giver, tag)).tag(place)
-            giver.engine.images.push(place)
-        copy("test/pulled:1")
-        assert {address for address, _ in registry.pulls} == {taker.address}
-    copy("test/copied:1")
-
-
-def _made(node: NodeEngine, tag: str) -> str:
-    """A small image, of which no other engine knows anything."""
-    content = io.BytesIO()
-    with tarfile.open(fileobj=content, mode="w") as archive:
-        archive.addfile(tarfile.TarInfo(secrets.token_hex(8)))
-    repository, _, version = tag.partition(":")
-    node.engine.api.import_image_from_data(content.getvalue(), repository, version)
-    return tag
-
-
 def test_its_sandbox_is_as_confined_as_on_one_machine(deployed: Deployed, first: str) -> None:
     node, container = deployed.sandbox(first)
     host = container.attrs["HostConfig"]
@@ -254,20 +205,6 @@ def test_without_egress_it_reaches_the_relay_only(deployed: Deployed, first: str
         assert _inside(container, f"python3 -c '{PROBE}' {address} 2469")[0]
     assert _inside(container, f"python3 -c '{PROBE}' {RELAY_HOSTNAME} 2470") == (0, "")
     assert _inside(container, ADDRESS)[1] == ""
-
-
-def test_the_servers_end_and_restart_lose_nothing(deployed: Deployed, first: str) -> None:
-    server = deployed.swarm.manager.container_of(SERVER)
-    assert server is not None
-    server.kill(signal="SIGKILL")
-
-    def is_back() -> bool:
-        now = deployed.swarm.manager.container_of(SERVER)
-        return now is not None and now.id != server.id and _answers(deployed.api)
-
-    eventually(is_back, "Swarm has started the server again", 120)
-    eventually(lambda: _says(deployed.api, first, "And now?"), "the agent answers")
-    assert "And now?" in deployed.api.say(first, "What did I ask last?")
 
 
 def test_an_update_of_the_server_and_of_its_workers_loses_nothing(
@@ -372,22 +309,6 @@ def test_a_deleted_one_leaves_nothing_on_any_machine(deployed: Deployed) -> None
         assert (left, node.engine.volumes.list(filters=filters)) == ([], []), node.name
 
 
-def test_an_agent_for_which_no_machine_has_memory_says_so(deployed: Deployed, first: str) -> None:
-    api = deployed.api
-    kept = api.patch(f"{_local(api)}/instances/{first}", json={"hibernate": False})
-    assert kept.is_success, kept.text
-    place, _ = deployed.sandbox(first)
-    agents = {node: int(node is place) for node in deployed.swarm.nodes}
-    with deployed.swarm.filled(agents, AGENT_MEMORY_BYTES // 2):
-        refused = api.created("refused")
-        eventually(lambda: api.status(refused) == "error", "it is refused")
-        reason = api.get(f"instances/{refused}").json()["error_message"]
-        assert "No node has room" in reason
-        api.delete(f"instances/{refused}")
-        assert "Hello." in api.say(first, "Hello.")
-    api.delete(f"instances/{deployed.created('accepted')}")
-
-
 def _inside(container: Container, script: str) -> tuple[int, str]:
     """As `inside`, but not while the container is frozen for a copy."""
 
@@ -420,13 +341,6 @@ def _local(api: Api) -> str:
 def _is_saved_since(api: Api, instance_id: str, time: datetime) -> bool:
     listed = api.get(f"{_local(api)}/instances/{instance_id}/snapshots").json()
     return any(datetime.fromisoformat(each["created_at"]) > time for each in listed)
-
-
-def _answers(api: Api) -> bool:
-    try:
-        return api.get("instances").is_success
-    except httpx.TransportError:
-        return False
 
 
 def _says(api: Api, instance_id: str, text: str) -> str | None:

@@ -22,8 +22,7 @@ from docker.types import Healthcheck, Resources
 from chowder_local.core.domain import AGENT_MEMORY_BYTES
 from chowder_local.core.errors.sandboxes import EngineUnavailable
 from chowder_local.engine.connection import EngineAddress, open_client
-from chowder_local.engine.server_container import KEY_FILE, read_file
-from chowder_local.engine.server_image import server_tag
+from chowder_local.engine.server_container import KEY_FILE, read_file, server_tag
 from tests.e2e.serving import POLL, bare_environment
 from tests.e2e.waiting import eventually
 

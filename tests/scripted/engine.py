@@ -23,7 +23,7 @@ from chowder_local.core.errors.sandboxes import (
     SandboxPaused,
 )
 from chowder_local.core.release import is_release
-from chowder_local.openclaw.shortcuts.observations import OBSERVATIONS_FILE
+from chowder_local.openclaw.shortcuts import OBSERVATIONS_FILE
 from tests.scripted import homes
 from tests.scripted.gateway import HAVE_PROCESS
 

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from chowder_local.relay.calls import ModelCall
-from chowder_local.relay.wire.request_format import ParsedRequest
+from chowder_local.relay.wire.wire_format import ParsedRequest
 
 if TYPE_CHECKING:
     from chowder_local.relay.wire.conversation import Conversation

@@ -6,11 +6,11 @@ import json
 from typing import TYPE_CHECKING
 
 from chowder_local.core.domain import DEFAULT_VERSION
-from chowder_local.openclaw.shortcuts.observations import OBSERVATIONS_FILE
+from chowder_local.openclaw.shortcuts import OBSERVATIONS_FILE
 from tests.scripted.engine import OBSERVATIONS
 
 if TYPE_CHECKING:
-    from chowder_local.openclaw.shortcuts.catalogue import Allows, Shortcut
+    from chowder_local.openclaw.shortcuts import Allows, Shortcut
     from tests.scripted.engine import ScriptedEngine
 
 REASON = "it was renamed"

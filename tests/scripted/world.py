@@ -26,8 +26,8 @@ from chowder_local.core.secrets import SecretBox
 from chowder_local.core.settings import Settings
 from chowder_local.core.tasks import owned_tasks
 from chowder_local.engine.specs import HOME, STATE_DIR
+from chowder_local.instances.lifecycle.agents import EgressRule
 from chowder_local.instances.lifecycle.creation import InstanceDraft
-from chowder_local.instances.lifecycle.egress import EgressRule
 from chowder_local.instances.monitoring.health import ServerFacts
 from chowder_local.openclaw.gateway import open_gateways
 from chowder_local.openclaw.home.state_transfer import StateTransfers

@@ -17,7 +17,7 @@ from markdown_it import MarkdownIt
 
 from chowder_local.api.routes import OPERATIONS
 from chowder_local.cli.main import chowder_local
-from chowder_local.relay.scripts.parser import parse
+from chowder_local.relay.scripts.files import parse
 from chowder_local.seeding.desired_state import read_document
 
 if TYPE_CHECKING:

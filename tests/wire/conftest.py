@@ -14,13 +14,12 @@ from chowder_local.core.domain import InstanceId, ModelProvider, OrganizationId,
 from chowder_local.core.errors.upstream import RelayTokenInvalid
 from chowder_local.core.events import Events
 from chowder_local.core.metrics import Metrics
-from chowder_local.relay.call_log import CallLog
+from chowder_local.relay.call_log import CallJournal, CallLog
 from chowder_local.relay.calls import Credential
 from chowder_local.relay.compaction import Compactions
-from chowder_local.relay.journal import CallJournal
 from chowder_local.relay.local_model import LocalModel, SessionName
 from chowder_local.relay.metering import Metering
-from chowder_local.relay.prompt_format.failure_markers import FailureMarkers
+from chowder_local.relay.prompt_format import FailureMarkers
 from chowder_local.relay.recordings.registry import RecordingRegistry
 from chowder_local.relay.scripts.registry import ScriptRegistry
 from chowder_local.relay.service import Relay

@@ -15,7 +15,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from chowder_local.core.errors.requests import BodiesTooMany
-from chowder_local.http.body_memory import UNCOUNTED_BYTES, WAIT_S, BodyMemory, _Share
+from chowder_local.http.bodies import UNMETERED_BYTES, WAIT_S, BodyMemory, _Share
 from tests.scripted.serving import eventually, loopback_client, serve
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ async def test_all_large_bodies_are_read_but_only_some_at_once(is_told: bool) ->
 
 async def test_small_bodies_do_not_wait() -> None:
     async with serving(memory(LARGEST)) as (server, client), asyncio.TaskGroup() as group:
-        for length in (LARGEST, LARGEST, *[UNCOUNTED_BYTES] * CLIENTS):
+        for length in (LARGEST, LARGEST, *[UNMETERED_BYTES] * CLIENTS):
             group.create_task(client.post("/", content=b"x" * length))
         await eventually(lambda: server.read == 1 + CLIENTS, "all but a large one were read")
         server.may_answer.set()
@@ -150,7 +150,7 @@ async def test_a_large_content_length_alone_reserves_nothing() -> None:
         writers = []
         for _ in range(CLIENTS):
             _, writer = await asyncio.open_connection(host, int(port))
-            writer.write(BEGUN[: UNCOUNTED_BYTES // 2])
+            writer.write(BEGUN[: UNMETERED_BYTES // 2])
             writers.append(writer)
         await eventually(lambda: len(server.body_memory._reading) == CLIENTS, "all have begun")
         server.may_answer.set()
@@ -171,17 +171,17 @@ async def test_a_client_that_leaves_releases_its_memory() -> None:
 
 
 async def test_one_address_gets_no_more_than_its_limit() -> None:
-    body_memory = BodyMemory(4 * UNCOUNTED_BYTES, 2 * UNCOUNTED_BYTES)
+    body_memory = BodyMemory(4 * UNMETERED_BYTES, 2 * UNMETERED_BYTES)
     first, second, other = _Share("a"), _Share("a"), _Share("b")
-    await body_memory._grow(first, 2 * UNCOUNTED_BYTES)
+    await body_memory._grow(first, 2 * UNMETERED_BYTES)
     async with asyncio.TaskGroup() as group:
-        waiting = group.create_task(body_memory._grow(second, UNCOUNTED_BYTES))
+        waiting = group.create_task(body_memory._grow(second, UNMETERED_BYTES))
         await eventually(lambda: body_memory._waiting, "it waits for its own like")
         # A later body from another address does not wait.
-        await body_memory._grow(other, 2 * UNCOUNTED_BYTES)
+        await body_memory._grow(other, 2 * UNMETERED_BYTES)
         assert not waiting.done()
         body_memory._shrink(first, 0)
-    assert body_memory.held_bytes == 3 * UNCOUNTED_BYTES
+    assert body_memory.held_bytes == 3 * UNMETERED_BYTES
 
 
 async def test_a_wait_that_is_cancelled_as_it_is_served_releases_its_memory() -> None:

@@ -19,10 +19,15 @@ from starlette.routing import Route
 
 from chowder_local.http import bodies, listener
 from chowder_local.http.bodies import read_body
-from chowder_local.http.connections import Connection, SandboxConnection, connection_limit
-from chowder_local.http.listener import bound_socket, listening
+from chowder_local.http.listener import (
+    Connection,
+    SandboxConnection,
+    bound_socket,
+    connection_limit,
+    listening,
+)
 from chowder_local.http.middleware import Api, ErrorMiddleware
-from chowder_local.http.streams import ClosingStream
+from chowder_local.http.responses import ClosingStream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -397,7 +402,7 @@ def test_the_connection_limit_leaves_descriptors_for_messages(
 
 def test_the_descriptor_limit_is_raised_to_the_hard_limit() -> None:
     program = (
-        "import resource as r; from chowder_local.http import connections as c;"
+        "import resource as r; from chowder_local.http import listener as c;"
         "r.setrlimit(r.RLIMIT_NOFILE, (200, 300)); c.raise_descriptor_limit();"
         "assert r.getrlimit(r.RLIMIT_NOFILE) == (300, 300); c.raise_descriptor_limit()"
     )

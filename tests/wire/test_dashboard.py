@@ -13,7 +13,7 @@ from chowder_local.core.events import EventType
 from chowder_local.core.fault_injection import Call, FaultDraft, FaultKind
 from chowder_local.core.tasks import owned_tasks
 from chowder_local.dashboard.streams import CHANGES_MAX
-from chowder_local.relay.scripts.matching import ModelRequest
+from chowder_local.relay.prompt_format import ModelRequest
 from chowder_local.relay.scripts.rules import ReplyScript
 from chowder_local.upstream import sse
 from tests.api.conftest import app_of

@@ -14,7 +14,7 @@ import pytest
 from chowder_local.app.server import api, open_events
 from chowder_local.core.domain import OrganizationId
 from chowder_local.core.events import Events, EventType
-from chowder_local.core.shutdown import Shutdown
+from chowder_local.core.tasks import Shutdown
 from chowder_local.http.listener import with_state
 from chowder_local.upstream import sse
 from tests.scripted.serving import eventually, loopback_client, no_lifespan, serve

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from chowder_local.instances.lifecycle import healing
+from chowder_local.instances.lifecycle import reconciler
 from chowder_local.openclaw import gateway, skills
 from chowder_local.openclaw.channels import APPROVE
 from chowder_local.upstream.forward import Answer, Forwarder
@@ -118,7 +118,7 @@ class Victim:
 @pytest.fixture
 async def victim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Victim]:
     """It waits for nothing that the gateway only says is going to be."""
-    monkeypatch.setattr(healing, "CHECK_INTERVAL_S", 0.0)
+    monkeypatch.setattr(reconciler, "CHECK_INTERVAL_S", 0.0)
     monkeypatch.setattr(gateway, "RESTART_TIMEOUT_S", 0.0)
     monkeypatch.setattr(gateway, "LONGEST_TURN_WAIT_S", 0.0)
     async with open_world(tmp_path, drain_timeout_s=0.2, boot_timeout_s=0.5) as world:

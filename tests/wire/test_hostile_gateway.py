@@ -16,9 +16,9 @@ import pytest
 from chowder_local.app.server import api
 from chowder_local.core.domain import SandboxState
 from chowder_local.http.listener import with_state
-from chowder_local.instances.lifecycle import healing
+from chowder_local.instances.lifecycle import reconciler
 from chowder_local.openclaw import gateway as gateway_module
-from chowder_local.openclaw.responses.gateway_shapes import MAX_ANSWER_BYTES
+from chowder_local.openclaw.responses.response_normalizer import MAX_ANSWER_BYTES
 from tests.scripted.gateway import DELTA, RESPONSE, STARTED
 from tests.scripted.hostile import (
     PIECE,
@@ -149,7 +149,7 @@ class Victim:
 @pytest.fixture
 async def victim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Victim]:
     # After each failure it looks whether the sandbox has died, for half a second.
-    monkeypatch.setattr(healing, "CHECK_INTERVAL_S", 0.001)
+    monkeypatch.setattr(reconciler, "CHECK_INTERVAL_S", 0.001)
     async with open_victim(tmp_path, boot_timeout_s=0.5) as victim:
         yield victim
 

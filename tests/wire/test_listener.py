@@ -15,7 +15,7 @@ from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 
 from chowder_local.core.errors.process import PortTaken, SettingsInvalid
-from chowder_local.core.shutdown import Shutdown
+from chowder_local.core.tasks import Shutdown
 from chowder_local.http.listener import GRACE_S, bound_socket, listener, listening, with_state
 from tests.scripted.serving import loopback_client
 

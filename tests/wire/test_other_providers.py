@@ -13,8 +13,8 @@ from chowder_local.core.domain import OFFLINE_KEY, SandboxId
 from chowder_local.core.errors.requests import ModelMissing, ModelUnknown, ProviderReserved
 from chowder_local.core.errors.upstream import ProviderFailed
 from chowder_local.core.model_endpoints import Endpoint
-from chowder_local.relay.catalogue import Catalogue
 from chowder_local.relay.prices import Price, Prices
+from chowder_local.relay.upstreams import Catalogue
 from chowder_local.relay.wire.errors import error_message
 from chowder_local.relay.wire.wire_format import Usage
 from chowder_local.upstream.forward import Forwarder, open_client
@@ -293,7 +293,7 @@ async def test_ollama_that_does_not_run_or_hangs_is_told_with_the_cure(
 ) -> None:
     with pytest.raises(ProviderFailed, match=f"running at {NOWHERE}/v1.*ollama serve"):
         await catalogue.check(ollama(NOWHERE), "llama3.2")
-    monkeypatch.setattr("chowder_local.relay.catalogue.TIMEOUT_S", 0.1)
+    monkeypatch.setattr("chowder_local.relay.upstreams.TIMEOUT_S", 0.1)
     async with serve(Upstream(hang)) as url:
         with pytest.raises(ProviderFailed, match=r"no answer within 0\.1 seconds.*ollama serve"):
             await catalogue.check(ollama(url), "llama3.2")

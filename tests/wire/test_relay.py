@@ -23,7 +23,7 @@ from chowder_local.core.errors.upstream import ProviderFailed
 from chowder_local.core.logs import JsonLine
 from chowder_local.http.bodies import UNCOUNTED_BYTES
 from chowder_local.relay.call_log import FailedAttempt
-from chowder_local.relay.prompt_format.system_prompt import ANY_TOOL
+from chowder_local.relay.prompt_format import ANY_TOOL
 from chowder_local.relay.wire.errors import error_message
 from tests.scripted.serving import eventually, loopback_client
 from tests.unit.core.test_metrics import FIGURES

@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from chowder_local.cli.main import run
-from chowder_local.engine.container_detection import process_namespace
+from chowder_local.engine.self_container import process_namespace
 from tests.scripted.server_process import GO
 from tests.wire.forked_servers import ForkedServers
 

@@ -16,9 +16,9 @@ from starlette.routing import Route
 from chowder_local.core.errors.agents import GatewayUnavailable
 from chowder_local.core.errors.sandboxes import EngineUnavailable
 from chowder_local.core.metrics import Metrics
-from chowder_local.core.shutdown import Shutdown
+from chowder_local.core.tasks import Shutdown
 from chowder_local.http import middleware
-from chowder_local.http.streams import ClosingStream, event_stream, while_connected
+from chowder_local.http.responses import ClosingStream, event_stream, while_connected
 from tests.scripted.serving import eventually, loopback_client, serve
 
 if TYPE_CHECKING:

@@ -22,8 +22,7 @@ from chowder_local.api.schemas.accounts import (
     SubscriptionView,
 )
 from chowder_local.http.bodies import parse
-from chowder_local.http.middleware import OFFLINE_PROVIDERS_HEADER
-from chowder_local.http.request_log import note
+from chowder_local.http.middleware import OFFLINE_PROVIDERS_HEADER, note
 from chowder_local.http.responses import array
 from chowder_local.http.services import caller, services
 

@@ -21,7 +21,7 @@ from chowder_local.api.schemas.faults_and_replies import (
 from chowder_local.api.schemas.history import RecordingPlayback, RecordingQuery, RecordingView
 from chowder_local.core.errors.requests import InputInvalid
 from chowder_local.core.fault_injection import Call, matches
-from chowder_local.core.json_paths import written_path
+from chowder_local.core.untrusted_json import written_path
 from chowder_local.http.bodies import json_body, parse, parse_query, validated
 from chowder_local.http.responses import json_in_thread
 from chowder_local.http.services import caller, instance_of, services

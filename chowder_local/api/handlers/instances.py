@@ -20,11 +20,9 @@ from chowder_local.api.schemas.instances import (
 from chowder_local.core.domain import InstanceStatus
 from chowder_local.core.errors.requests import InstanceStateWrong
 from chowder_local.http.bodies import parse, parse_query
-from chowder_local.http.middleware import QUEUE_POSITION_HEADER
-from chowder_local.http.request_log import note
-from chowder_local.http.responses import array
+from chowder_local.http.middleware import QUEUE_POSITION_HEADER, note
+from chowder_local.http.responses import ClosingStream, array
 from chowder_local.http.services import caller, instance, instance_of, running, services
-from chowder_local.http.streams import ClosingStream
 from chowder_local.instances.lifecycle.creation import InstanceDraft
 
 if TYPE_CHECKING:
@@ -118,10 +116,10 @@ async def set_instance_settings(request: Request) -> LocalInstanceView:
     body = await parse(request, LocalInstanceChange)
     if "egress" in body.model_fields_set:
         note(request, egress=body.egress or "default")
-        instance = await services(request).egress.change(instance, body.egress)
+        instance = await services(request).lifecycle.change_egress(instance, body.egress)
     if body.hibernate is not None:
         note(request, hibernate=str(body.hibernate).lower())
-        instance = await services(request).in_memory.allow_hibernation(instance, body.hibernate)
+        instance = await services(request).lifecycle.allow_hibernation(instance, body.hibernate)
     return _settings(request, instance)
 
 
@@ -168,6 +166,6 @@ async def _living(request: Request) -> Instance:
 
 
 def _settings(request: Request, instance: Instance) -> LocalInstanceView:
-    egress_in_force = services(request).egress.rule.effective(instance)
+    egress_in_force = services(request).egress_rule.effective(instance)
     node = services(request).engine.node_of(instance.sandbox_id)
     return LocalInstanceView.from_instance(instance, egress_in_force, node)

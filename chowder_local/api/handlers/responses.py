@@ -12,13 +12,13 @@ from chowder_local.api.schemas.responses import Message, ModelsView, ModelView
 from chowder_local.core.domain import MAIN_SESSION
 from chowder_local.core.errors.requests import InputInvalid
 from chowder_local.http.bodies import parse
-from chowder_local.http.services import instance, services
-from chowder_local.http.streams import (
+from chowder_local.http.responses import (
     CLIENT_CLOSED_REQUEST,
     EVENT_STREAM,
     event_stream,
     while_connected,
 )
+from chowder_local.http.services import instance, services
 from chowder_local.instances.conversations.idempotency import EVENTS, JSON
 from chowder_local.openclaw.session_keys import session_key
 

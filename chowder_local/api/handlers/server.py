@@ -11,8 +11,8 @@ from starlette.responses import JSONResponse, Response
 
 from chowder_local.api.schemas.server import ReadyView
 from chowder_local.core.metrics import CONTENT_TYPE
+from chowder_local.http.responses import EVENT_STREAM, event_stream
 from chowder_local.http.services import caller, services
-from chowder_local.http.streams import EVENT_STREAM, event_stream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -20,11 +20,10 @@ from chowder_local.api.schemas.instances import (
 )
 from chowder_local.api.uploads import steady
 from chowder_local.http.bodies import parse, parse_query
-from chowder_local.http.request_log import note
-from chowder_local.http.responses import download
+from chowder_local.http.middleware import note
+from chowder_local.http.responses import CLIENT_CLOSED_REQUEST, download
 from chowder_local.http.services import caller, instance_of, services
-from chowder_local.http.streams import CLIENT_CLOSED_REQUEST
-from chowder_local.instances.snapshots.upgrade_checks import ERROR
+from chowder_local.instances.snapshots.upgrades import ERROR
 
 if TYPE_CHECKING:
     from starlette.requests import Request

@@ -14,7 +14,7 @@ from chowder_local.api.openapi import differences, errors
 from chowder_local.api.operations import IN_PATH
 from chowder_local.api.schemas.responses import Message, ResponseStreamEvent
 from chowder_local.api.schemas.server import ServerEvent
-from chowder_local.core.request_context import REQUEST_ID_HEADER
+from chowder_local.core.logs import REQUEST_ID_HEADER
 from chowder_local.http.middleware import OFFLINE_PROVIDERS_HEADER, QUEUE_POSITION_HEADER
 from chowder_local.instances.conversations.idempotency import KEY_CHARACTERS
 from chowder_local.openclaw.channel_table import CHANNELS

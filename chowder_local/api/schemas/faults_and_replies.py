@@ -215,7 +215,12 @@ class ScriptView(BaseModel):
             script=running.script,
             used=running.used,
             unmatched=[
-                UnmatchedView(at=each.at, instance_id=each.instance_id, **vars(each.request))
+                UnmatchedView(
+                    at=each.at,
+                    instance_id=each.instance_id,
+                    tool=each.request.tool,
+                    **vars(each.request),
+                )
                 for each in running.unmatched
                 if each.organization_id == organization_id
             ],

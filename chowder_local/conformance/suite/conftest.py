@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from chowder_local.api.openapi import differences
-from chowder_local.conformance.answers import answered
 from chowder_local.conformance.client import Client
-from chowder_local.conformance.judge import Judge
-from chowder_local.conformance.local import local_service
+from chowder_local.conformance.drift import Judge, answered
 from chowder_local.conformance.outcomes import JUDGE, OPERATIONS
 from chowder_local.conformance.published import PERMISSIONS
+from chowder_local.conformance.run import local_service
 from chowder_local.conformance.service import BASE_URL, KEY, READ_ONLY, TARGET, Target
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from chowder_local.conformance import published
-from chowder_local.conformance.answers import allowed, answered, fits, invalid, refused, rejected
+from chowder_local.conformance.drift import allowed, answered, fits, invalid, refused, rejected
 from chowder_local.conformance.harmless_requests import ENDS, NOWHERE, calls, send
 from chowder_local.conformance.published import PERMISSIONS
 from chowder_local.conformance.rows import every_row
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from chowder_local.conformance.client import Client
-    from chowder_local.conformance.judge import Judge
+    from chowder_local.conformance.drift import Judge
 
     NewKey = Callable[..., dict[str, Any]]
 

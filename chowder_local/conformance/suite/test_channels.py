@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from chowder_local.conformance import published
-from chowder_local.conformance.answers import answered, refused, rejected, require_status
+from chowder_local.conformance.drift import answered, refused, rejected, require_status
 from chowder_local.conformance.rows import every_row
 
 if TYPE_CHECKING:
     from chowder_local.conformance.client import Client
-    from chowder_local.conformance.judge import Judge
+    from chowder_local.conformance.drift import Judge
 
 DIFFERENT = {"nostr", "matrix", "msteams"}
 """Channels whose fields are a difference, with the channel's name as the entry's id."""

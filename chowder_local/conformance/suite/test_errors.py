@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from chowder_local.conformance.answers import answered, refused
+from chowder_local.conformance.drift import answered, refused
 from chowder_local.conformance.rows import every_row
 
 if TYPE_CHECKING:
     import httpx
 
     from chowder_local.conformance.client import Client
-    from chowder_local.conformance.judge import Judge
+    from chowder_local.conformance.drift import Judge
 
 METHODS = ("GET", "POST", "PATCH", "PUT", "DELETE")
 ORIGIN = "http://localhost:5173"

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chowder_local.conformance.answers import answered, invalid, is_recent, refused, rejected
 from chowder_local.conformance.client import eventually
+from chowder_local.conformance.drift import answered, invalid, is_recent, refused, rejected
 from chowder_local.conformance.rows import every_row
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chowder_local.conformance.answers import (
+from chowder_local.conformance.drift import (
     answered,
     fits,
     invalid,
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from chowder_local.conformance.client import Client
-    from chowder_local.conformance.judge import Judge
+    from chowder_local.conformance.drift import Judge
 
 THINKING = "agents.defaults.thinkingDefault"
 REGION = "europe"

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chowder_local.conformance.answers import answered, fits, refused, rejected
 from chowder_local.conformance.client import MODEL, media_type_of, responses_path, text_of
+from chowder_local.conformance.drift import answered, fits, refused, rejected
 from chowder_local.conformance.rows import every_row
 
 if TYPE_CHECKING:
     from chowder_local.conformance.client import Client
-    from chowder_local.conformance.judge import Judge
+    from chowder_local.conformance.drift import Judge
 
 costs = pytest.mark.costs
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from chowder_local.conformance import published
-from chowder_local.conformance.answers import answered, invalid, refused
+from chowder_local.conformance.drift import answered, invalid, refused
 from chowder_local.conformance.rows import every_row
 
 if TYPE_CHECKING:
     from chowder_local.conformance.client import Client
-    from chowder_local.conformance.judge import Judge
+    from chowder_local.conformance.drift import Judge
 
 
 @pytest.mark.read_only

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from chowder_local.conformance.answers import invalid
+from chowder_local.conformance.drift import invalid
 from chowder_local.conformance.harmless_requests import calls, send
 from chowder_local.conformance.rows import every_row
 

@@ -1,8 +1,7 @@
 """The base class of all errors that the server explains.
 
-http/error_rendering.py gives an error its HTTP status, and cli/exit_codes.py its exit code. A
-class's docstring says when the error is raised, and its `Remedy:` paragraph what to do then;
-docs/reference/errors.md is generated from both.
+An error's class declares all there is to it; its docstring says when the error is raised.
+docs/reference/errors.md is generated from the classes.
 """
 
 from __future__ import annotations
@@ -10,16 +9,33 @@ from __future__ import annotations
 import re
 from typing import ClassVar
 
+FAILURE = 1
+
 
 class ChowderError(Exception):
     """An error that the server explains; `str()` is a message for people."""
 
     code: ClassVar[str] = "error"
     """The class's name in snake case, which clients see: renaming a class changes the API."""
+    http_status: int | None = None
+    """None: no client of the API gets this error."""
+    exit_code: ClassVar[int] = FAILURE
+    """The exit code of a command that the error ends, which scripts may rely on."""
     message: ClassVar[str]
     """The message, if it is always the same."""
+    remedy: ClassVar[str]
+    """What the reader of the message should do, in Markdown."""
     retry: ClassVar[str] = "no"
     """For a conflict (409): whether, or while what, the same request may succeed later."""
+    retry_after: str | None = None
+    """The `Retry-After` header of the answer."""
+    is_proxied: ClassVar[bool] = False
+    """Whether the answer's `detail` is an object with `error`, as the contract has it for failures
+    behind the server."""
+    param: ClassVar[str | None] = None
+    """The member of a message's body that is at fault, if it is always the same."""
+    title: ClassVar[str | None] = None
+    """The dashboard's title for the error, in place of its status's."""
 
     def __init_subclass__(cls) -> None:
         cls.code = re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()

@@ -1,4 +1,4 @@
-"""Errors of an agent's gateway, channels, skills and files."""
+"""Errors of an agent's gateway, channels, skills, files and OpenClaw release."""
 
 from __future__ import annotations
 
@@ -11,38 +11,39 @@ if TYPE_CHECKING:
 
 
 class GatewayUnavailable(ChowderError):
-    """The instance's gateway does not answer, or it cannot do what the call needs.
+    """The instance's gateway does not answer, or it cannot do what the call needs."""
 
-    Remedy: Send the request again. If it fails again, read the sandbox's log with `chowder-local
-    logs INSTANCE`.
-    """
+    http_status = 502
+    is_proxied = True
+    remedy = (
+        "Send the request again. If it fails again, read the sandbox's log with `chowder-local "
+        "logs INSTANCE`."
+    )
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"Gateway unavailable – {reason}")
 
 
 class GatewaySuspended(GatewayUnavailable):
-    """The gateway takes no new turn while a stop or a snapshot of the instance is in progress.
+    """The gateway takes no new turn while a stop or a snapshot of the instance is in progress."""
 
-    Remedy: Send the message again in a moment.
-    """
+    remedy = "Send the message again in a moment."
 
 
 class ServerStopping(GatewayUnavailable):
-    """The server stopped before the answer was complete.
+    """The server stopped before the answer was complete."""
 
-    Remedy: Send the request again once the server runs.
-    """
+    remedy = "Send the request again once the server runs."
 
     def __init__(self) -> None:
         super().__init__("the server is stopping")
 
 
 class AgentDiskFull(GatewayUnavailable):
-    """The disk that holds the instance's files is full, so the agent cannot work.
+    """The disk that holds the instance's files is full, so the agent cannot work."""
 
-    Remedy: Free disk space on the engine's machine and send the message again.
-    """
+    http_status = 507
+    remedy = "Free disk space on the engine's machine and send the message again."
 
     def __init__(self) -> None:
         super().__init__(
@@ -54,9 +55,9 @@ class AgentDiskFull(GatewayUnavailable):
 class AgentRenewed(GatewayUnavailable):
     """The agent cannot recover from a full disk, so the server boots the instance again on its
     volume.
-
-    Remedy: Wait until the instance is `running` and send the message again.
     """
+
+    remedy = "Wait until the instance is `running` and send the message again."
 
     def __init__(self) -> None:
         super().__init__(
@@ -66,12 +67,13 @@ class AgentRenewed(GatewayUnavailable):
 
 
 class ConversationsAtRest(ChowderError):
-    """The conversations of an instance that is not in memory cannot be read with its OpenClaw.
+    """The conversations of an instance that is not in memory cannot be read with its OpenClaw."""
 
-    Remedy: Start the instance, or send it a message if it is `running`, and read them then.
-    `chowder-local doctor` says why the server cannot read them from the instance's files.
-    """
-
+    http_status = 409
+    remedy = (
+        "Start the instance, or send it a message if it is `running`, and read them then. "
+        "`chowder-local doctor` says why the server cannot read them from the instance's files."
+    )
     message = (
         "The conversations can be read only while the agent is in memory, because the server does "
         "not know this OpenClaw's database. Start the instance, or send it a message."
@@ -91,10 +93,12 @@ class Problem(NamedTuple):
 class RpcRefused(ChowderError):
     """The gateway refuses a control call. The message is OpenClaw's.
 
-    Remedy: Correct what the message names.
-
     `problems` has the problems whose paths are known.
     """
+
+    http_status = 502
+    is_proxied = True
+    remedy = "Correct what the message names."
 
     def __init__(self, message: str, problems: Iterable[Problem] = ()) -> None:
         super().__init__(message)
@@ -104,10 +108,13 @@ class RpcRefused(ChowderError):
 class ConfigRefused(ChowderError):
     """A configuration is invalid for OpenClaw, or sets what the server reserves for itself.
 
-    Remedy: Correct the paths that the message names. The instance keeps its former configuration.
-
     `problems` has the problems whose paths are known.
     """
+
+    http_status = 400
+    remedy = (
+        "Correct the paths that the message names. The instance keeps its former configuration."
+    )
 
     def __init__(self, message: str, problems: Iterable[Problem] = ()) -> None:
         super().__init__(message)
@@ -115,67 +122,71 @@ class ConfigRefused(ChowderError):
 
 
 class ConfigNotApplied(ConfigRefused):
-    """OpenClaw has written a configuration that it then cannot use. The message is OpenClaw's.
+    """OpenClaw has written a configuration that it then cannot use. The message is OpenClaw's."""
 
-    Remedy: Correct the paths that the message names.
-    """
+    remedy = "Correct the paths that the message names."
 
 
 class MessageRefused(ChowderError):
-    """The body of a message has a member or an item that the agent does not take.
+    """The body of a message has a member or an item that the agent does not take."""
 
-    Remedy: Correct the member that the text names.
-    """
+    http_status = 400
+    remedy = "Correct the member that the text names."
 
 
 class MessageTooLarge(MessageRefused):
-    """The message is larger than the gateway takes.
+    """The message is larger than the gateway takes."""
 
-    Remedy: Send a shorter message, or upload the content as a file.
-    """
-
+    http_status = 413
+    remedy = "Send a shorter message, or upload the content as a file."
     message = "The message is larger than the agent's gateway takes."
 
 
 class AnswerUnfit(ChowderError):
     """The model's answer does not fit `text.format`, or calls no function although `tool_choice`
     demands one.
-
-    Remedy: Send the message again, or demand less. SDKs do not retry by themselves, because the
-    agent has already done its work.
     """
+
+    # Not a status that clients retry: the agent would do its work a second time.
+    http_status = 400
+    remedy = (
+        "Send the message again, or demand less. SDKs do not retry by themselves, because the "
+        "agent has already done its work."
+    )
 
 
 class ChannelNotFound(ChowderError):
-    """No channel has the name in the path.
+    """No channel has the name in the path."""
 
-    Remedy: Use a name from `GET /v1/instances/{instance_id}/channels`.
-    """
-
+    http_status = 404
+    remedy = "Use a name from `GET /v1/instances/{instance_id}/channels`."
     message = "Channel not found."
 
 
 class PairingNotFound(ChowderError):
-    """No pending pairing request of the channel has the code.
+    """No pending pairing request of the channel has the code."""
 
-    Remedy: Let the sender write to the agent again, and use the new code.
-    """
-
+    http_status = 404
+    title = "Not paired"
+    remedy = "Let the sender write to the agent again, and use the new code."
     message = "No pending pairing request has this code."
 
 
 class ChannelRefused(ChowderError):
-    """The messenger refuses the credentials or the code. The message is OpenClaw's.
+    """The messenger refuses the credentials or the code. The message is OpenClaw's."""
 
-    Remedy: Correct the credentials and connect the channel again.
-    """
+    http_status = 400
+    title = "Not connected"
+    remedy = "Correct the credentials and connect the channel again."
 
 
 class ChannelUnreachable(ChowderError):
-    """The channel is configured, but OpenClaw has not connected it in time.
+    """The channel is configured, but OpenClaw has not connected it in time."""
 
-    Remedy: Poll the status of the channel: OpenClaw keeps trying.
-    """
+    http_status = 502
+    is_proxied = True
+    title = "Not connected"
+    remedy = "Poll the status of the channel: OpenClaw keeps trying."
 
     def __init__(self, channel: str, reason: str | None) -> None:
         cause = (reason or "OpenClaw does not say why").rstrip(".")
@@ -183,64 +194,70 @@ class ChannelUnreachable(ChowderError):
 
 
 class SkillNotFound(ChowderError):
-    """The agent has no such skill, or ClawHub has none for the slug.
+    """The agent has no such skill, or ClawHub has none for the slug."""
 
-    Remedy: Use a name from `GET /v1/instances/{instance_id}/skills`, or a slug that ClawHub lists.
-    """
-
+    http_status = 404
+    remedy = (
+        "Use a name from `GET /v1/instances/{instance_id}/skills`, or a slug that ClawHub lists."
+    )
     message = "Skill not found."
 
 
 class SkillInstalled(ChowderError):
-    """The skill is installed already.
+    """The skill is installed already."""
 
-    Remedy: Change its settings with `PATCH /v1/instances/{instance_id}/skills/{skill_name}`
-    instead.
-    """
+    http_status = 409
+    remedy = (
+        "Change its settings with `PATCH /v1/instances/{instance_id}/skills/{skill_name}` instead."
+    )
 
     def __init__(self, slug: str) -> None:
         super().__init__(f"Skill {slug!r} is installed already.")
 
 
 class SkillRefused(ChowderError):
-    """OpenClaw does not install the skill. The message is OpenClaw's.
+    """OpenClaw does not install the skill. The message is OpenClaw's."""
 
-    Remedy: Correct what the message names.
-    """
+    http_status = 400
+    remedy = "Correct what the message names."
 
 
 class ClawHubUnavailable(ChowderError):
-    """The sandbox cannot reach ClawHub, or ClawHub fails.
+    """The sandbox cannot reach ClawHub, or ClawHub fails."""
 
-    Remedy: Check that the instance's egress is `on`, or set `CHOWDER_CLAWHUB_URL`, and try again.
-    """
+    http_status = 502
+    is_proxied = True
+    title = "ClawHub is unavailable"
+    remedy = (
+        "Check that the instance's egress is `on`, or set `CHOWDER_CLAWHUB_URL`, and try again."
+    )
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"ClawHub unavailable – {reason}. Nothing was installed.")
 
 
 class FileMissing(ChowderError):
-    """No file or folder is at the path.
+    """No file or folder is at the path."""
 
-    Remedy: List the folder with `GET /v1/instances/{instance_id}/files`.
-    """
-
+    http_status = 404
+    remedy = "List the folder with `GET /v1/instances/{instance_id}/files`."
     message = "File not found."
 
 
 class FileRefused(ChowderError):
     """The path cannot be used for the operation: it is absolute, leads out of the home, or is not a
     text file.
-
-    Remedy: Correct the path as the message says.
     """
+
+    http_status = 400
+    remedy = "Correct the path as the message says."
 
 
 class FileTooLarge(ChowderError):
-    """The file is too large to be read as text.
+    """The file is too large to be read as text."""
 
-    Remedy: Download it with `GET /v1/instances/{instance_id}/files/download`.
-    """
+    http_status = 413
+    remedy = "Download it with `GET /v1/instances/{instance_id}/files/download`."
 
     def __init__(self, path: str, limit_bytes: int) -> None:
         super().__init__(
@@ -250,18 +267,46 @@ class FileTooLarge(ChowderError):
 
 
 class SandboxFull(ChowderError):
-    """The disk has no space for the agent's files.
+    """The disk has no space for the agent's files."""
 
-    Remedy: Remove files of the agent or free disk space on the engine's machine, and try again.
-    """
-
+    http_status = 507
+    remedy = "Remove files of the agent or free disk space on the engine's machine, and try again."
     message = "No space is left for the agent's files; nothing was changed."
 
 
 class TraceNotFound(ChowderError):
-    """The instance has no turn or answer with this id, or it is not in memory any more.
+    """The instance has no turn or answer with this id, or it is not in memory any more."""
 
-    Remedy: Use an `id` or `response_id` from `GET /local/instances/{instance_id}/traces`.
-    """
-
+    http_status = 404
+    remedy = "Use an `id` or `response_id` from `GET /local/instances/{instance_id}/traces`."
     message = "Trace not found: only those of the latest turns are kept, until the server ends."
+
+
+class VersionUnavailable(ChowderError):
+    """The server cannot run an OpenClaw release, because it has no image of it."""
+
+    http_status = 400
+    remedy = "Build its image with `chowder-local image build --openclaw`, or name another release."
+
+    def __init__(self, version: str) -> None:
+        super().__init__(
+            f"OpenClaw {version} is not available: its image is not on the engine. Build it with: "
+            f"chowder-local image build --openclaw {version}"
+        )
+
+
+class UpgradeRefused(ChowderError):
+    """An instance cannot move to the OpenClaw release that an upgrade names."""
+
+    http_status = 409
+    remedy = "Name a newer release. To go back, restore the snapshot that the upgrade has taken."
+
+
+class InstanceInUse(ChowderError):
+    """The instance is answering a message, and the call would interrupt it."""
+
+    http_status = 409
+    remedy = "Wait for the answer, and try again."
+    retry = "yes"
+
+    message = "The instance is answering a message. Try again when it has answered."

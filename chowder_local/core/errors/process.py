@@ -8,17 +8,17 @@ from chowder_local.core.errors import ChowderError
 
 
 class SettingsInvalid(ChowderError):
-    """A setting is unknown or has an invalid value, or a file of the user's is invalid.
+    """A setting is unknown or has an invalid value, or a file of the user's is invalid."""
 
-    Remedy: Correct the variable, option or file that the message names.
-    """
+    exit_code = 2
+    remedy = "Correct the variable, option or file that the message names."
 
 
 class PortTaken(ChowderError):
-    """Another process listens on the API's port.
+    """Another process listens on the API's port."""
 
-    Remedy: Stop that process, or choose another port with `--port`.
-    """
+    exit_code = 3
+    remedy = "Stop that process, or choose another port with `--port`."
 
     def __init__(self, host: str, port: int) -> None:
         super().__init__(
@@ -28,10 +28,9 @@ class PortTaken(ChowderError):
 
 
 class RelayPortTaken(ChowderError):
-    """Another process listens on the model relay's port, by which running agents know the relay.
+    """Another process listens on the model relay's port, by which running agents know the relay."""
 
-    Remedy: Stop that process. The port cannot change while there are agents.
-    """
+    remedy = "Stop that process. The port cannot change while there are agents."
 
     def __init__(self, host: str, port: int) -> None:
         super().__init__(
@@ -41,10 +40,10 @@ class RelayPortTaken(ChowderError):
 
 
 class DataDirLocked(ChowderError):
-    """Another server uses the data directory.
+    """Another server uses the data directory."""
 
-    Remedy: Stop it with `chowder-local down`, or choose another directory with `--data-dir`.
-    """
+    exit_code = 4
+    remedy = "Stop it with `chowder-local down`, or choose another directory with `--data-dir`."
 
     def __init__(self, data_dir: str) -> None:
         super().__init__(
@@ -54,19 +53,21 @@ class DataDirLocked(ChowderError):
 
 
 class DataDirUnusable(ChowderError):
-    """The data directory or a file in it cannot be used, because it is read-only or damaged.
+    """The data directory or a file in it cannot be used, because it is read-only or damaged."""
 
-    Remedy: Do what the message says, or choose another directory with `--data-dir`.
-    """
+    http_status = 500
+    exit_code = 5
+    remedy = "Do what the message says, or choose another directory with `--data-dir`."
 
 
 class DataDirFull(DataDirUnusable):
-    """The disk that holds the data directory is full. What was acknowledged is kept.
+    """The disk that holds the data directory is full. What was acknowledged is kept."""
 
-    Remedy: Free space on the disk and send the request again, or choose another directory with
-    `--data-dir`.
-    """
-
+    http_status = 507
+    remedy = (
+        "Free space on the disk and send the request again, or choose another directory with "
+        "`--data-dir`."
+    )
     errnos = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
@@ -77,11 +78,13 @@ def data_dir_failure(failed: OSError, message: str) -> DataDirUnusable:
 
 
 class ToolsUnavailable(ChowderError):
-    """The tools for editors could not start.
+    """The tools for editors could not start."""
 
-    Remedy: See the server's log for the cause (`chowder-local logs`), mend it, and send the request
-    again.
-    """
+    http_status = 500
+    remedy = (
+        "See the server's log for the cause (`chowder-local logs`), mend it, and send the request "
+        "again."
+    )
 
     def __init__(self) -> None:
         super().__init__(
@@ -91,10 +94,9 @@ class ToolsUnavailable(ChowderError):
 
 
 class ServerNotRunning(ChowderError):
-    """No server answers at the address that the command or client calls.
+    """No server answers at the address that the command or client calls."""
 
-    Remedy: Start one with `chowder-local up --detach`.
-    """
+    remedy = "Start one with `chowder-local up --detach`."
 
     def __init__(self, base_url: str) -> None:
         super().__init__(
@@ -104,10 +106,10 @@ class ServerNotRunning(ChowderError):
 
 
 class ServerElsewhere(ChowderError):
-    """A command needs the server's data directory, but `CHOWDER_BASE_URL` names another server.
+    """A command needs the server's data directory, but `CHOWDER_BASE_URL` names another server."""
 
-    Remedy: Unset `CHOWDER_BASE_URL`, or name the data directory with `--data-dir`.
-    """
+    exit_code = 2
+    remedy = "Unset `CHOWDER_BASE_URL`, or name the data directory with `--data-dir`."
 
     def __init__(self, command: str, root_url: str, data_dir: str) -> None:
         super().__init__(
@@ -119,11 +121,11 @@ class ServerElsewhere(ChowderError):
 
 
 class ServerDiffers(ChowderError):
-    """`up` was given settings that the running server does not have.
+    """`up` was given settings that the running server does not have."""
 
-    Remedy: Stop the server with `chowder-local down`, and run `up` again. Instances stay as they
-    are.
-    """
+    remedy = (
+        "Stop the server with `chowder-local down`, and run `up` again. Instances stay as they are."
+    )
 
     def __init__(self, pid: int, differences: str, program: str) -> None:
         super().__init__(
@@ -134,24 +136,21 @@ class ServerDiffers(ChowderError):
 
 
 class ServerNotReady(ChowderError):
-    """A server was started, but it did not become healthy.
+    """A server was started, but it did not become healthy."""
 
-    Remedy: Read the end of its log, which the message quotes, and run `chowder-local doctor`.
-    """
+    remedy = "Read the end of its log, which the message quotes, and run `chowder-local doctor`."
 
 
 class ServerSilent(ChowderError):
-    """The server was reached, but its answer did not come in time or broke off.
+    """The server was reached, but its answer did not come in time or broke off."""
 
-    Remedy: Try again, and run `chowder-local doctor` if it happens again.
-    """
+    remedy = "Try again, and run `chowder-local doctor` if it happens again."
 
 
 class ServerStuck(ChowderError):
-    """A server does not stop in time.
+    """A server does not stop in time."""
 
-    Remedy: Run `chowder-local down` again, or end the process that the message names.
-    """
+    remedy = "Run `chowder-local down` again, or end the process that the message names."
 
     def __init__(self, pid: int, waited_s: float) -> None:
         super().__init__(
@@ -161,11 +160,9 @@ class ServerStuck(ChowderError):
 
 
 class ServerOfContainer(ChowderError):
-    """The server is its container's main process, so only the engine can stop it properly.
+    """The server is its container's main process, so only the engine can stop it properly."""
 
-    Remedy: Stop the container with `docker stop` or `docker compose stop`.
-    """
-
+    remedy = "Stop the container with `docker stop` or `docker compose stop`."
     message = (
         "The server is this container's main process and cannot be stopped from inside. Stop "
         "the container with docker stop or docker compose stop. To run a command without the "
@@ -174,10 +171,9 @@ class ServerOfContainer(ChowderError):
 
 
 class ApiRefused(ChowderError):
-    """The server answered a client's call with an error. The message is the answer's.
+    """The server answered a client's call with an error. The message is the answer's."""
 
-    Remedy: Look the message up among the errors of the HTTP API.
-    """
+    remedy = "Look the message up among the errors of the HTTP API."
 
     def __init__(self, status: int, detail: str) -> None:
         super().__init__(f"{detail} (HTTP {status})")

@@ -15,10 +15,10 @@ SHOWN_CHARACTERS = 100
 
 
 class HostUnknown(ChowderError):
-    """The `Host` header has a name that is not this server's, as after DNS rebinding.
+    """The `Host` header has a name that is not this server's, as after DNS rebinding."""
 
-    Remedy: Add the name to `CHOWDER_ALLOWED_HOSTS`, and start the server again.
-    """
+    http_status = 403
+    remedy = "Add the name to `CHOWDER_ALLOWED_HOSTS`, and start the server again."
 
     def __init__(self, host: str) -> None:
         super().__init__(
@@ -28,10 +28,10 @@ class HostUnknown(ChowderError):
 
 
 class PageRefused(ChowderError):
-    """A page of another site sends a request that changes something.
+    """A page of another site sends a request that changes something."""
 
-    Remedy: Add the page's origin to `CHOWDER_CORS_ORIGINS`, and start the server again.
-    """
+    http_status = 403
+    remedy = "Add the page's origin to `CHOWDER_CORS_ORIGINS`, and start the server again."
 
     def __init__(self, origin: str) -> None:
         super().__init__(
@@ -41,47 +41,44 @@ class PageRefused(ChowderError):
 
 
 class KeyMissing(ChowderError):
-    """The request has no API key.
+    """The request has no API key."""
 
-    Remedy: Send `Authorization: Bearer` and a key; `chowder-local env` prints one.
-    """
-
+    http_status = 401
+    remedy = "Send `Authorization: Bearer` and a key; `chowder-local env` prints one."
     message = "Missing API key. Send it as 'Authorization: Bearer chd_org_…'."
 
 
 class KeyInvalid(ChowderError):
-    """The key is unknown, revoked or expired.
+    """The key is unknown, revoked or expired."""
 
-    Remedy: Use another key; `chowder-local env` prints the default organization's.
-    """
-
+    http_status = 401
+    remedy = "Use another key; `chowder-local env` prints the default organization's."
     message = "Invalid API key."
 
 
 class ActionRefused(ChowderError):
-    """The dashboard got a request for an action that none of its own pages sent.
+    """The dashboard got a request for an action that none of its own pages sent."""
 
-    Remedy: Reload the page with JavaScript enabled, and try again. Programs call the API instead.
-    """
-
+    http_status = 403
+    remedy = (
+        "Reload the page with JavaScript enabled, and try again. Programs call the API instead."
+    )
     message = "The dashboard takes actions from its own pages only. Reload it, with JavaScript on."
 
 
 class SignInNeeded(ChowderError):
-    """A page of the dashboard was requested without a session.
+    """A page of the dashboard was requested without a session."""
 
-    Remedy: Sign in with an organization key, or run `chowder-local dashboard`.
-    """
-
+    http_status = 401
+    remedy = "Sign in with an organization key, or run `chowder-local dashboard`."
     message = "Sign in with your organization's key."
 
 
 class SignInLinkUsed(ChowderError):
-    """A sign-in link was followed too late, or a second time.
+    """A sign-in link was followed too late, or a second time."""
 
-    Remedy: Get a new link with `chowder-local dashboard`.
-    """
-
+    http_status = 403
+    remedy = "Get a new link with `chowder-local dashboard`."
     message = (
         "This link was used already or is too old. Get a new one with 'chowder-local "
         "dashboard', or sign in with your organization's key."
@@ -89,46 +86,45 @@ class SignInLinkUsed(ChowderError):
 
 
 class OrganizationKeyRequired(ChowderError):
-    """The call needs an organization key, and the request has a scoped key.
+    """The call needs an organization key, and the request has a scoped key."""
 
-    Remedy: Use the organization's key.
-    """
-
+    http_status = 403
+    remedy = "Use the organization's key."
     message = "This call needs an organization key."
 
 
 class PermissionMissing(ChowderError):
-    """The scoped key lacks the permission that the call needs for this instance.
+    """The scoped key lacks the permission that the call needs for this instance."""
 
-    Remedy: Create a key that has the permission, or use the organization's key.
-    """
+    http_status = 403
+    remedy = "Create a key that has the permission, or use the organization's key."
 
     def __init__(self, permission: str) -> None:
         super().__init__(f"This key lacks the '{permission}' permission for this instance.")
 
 
 class InstanceLimitReached(ChowderError):
-    """The organization has as many instances as its tier allows.
+    """The organization has as many instances as its tier allows."""
 
-    Remedy: Delete an instance, or move to a higher tier with `POST /v1/subscription/portal`.
-    """
+    http_status = 402
+    remedy = "Delete an instance, or move to a higher tier with `POST /v1/subscription/portal`."
 
     def __init__(self, count: int, limit: int) -> None:
         super().__init__(f"Instance limit reached ({count}/{limit}). Upgrade your subscription.")
 
 
 class RouteMissing(ChowderError):
-    """No call has the path, such as another one of OpenAI's API, or one with a wrong base URL.
+    """No call has the path, such as another one of OpenAI's API, or one with a wrong base URL."""
 
-    Remedy: Call what the message names.
-    """
+    http_status = 404
+    remedy = "Call what the message names."
 
 
 class InstanceNotFound(ChowderError):
-    """The organization has no such instance, or it is terminated.
+    """The organization has no such instance, or it is terminated."""
 
-    Remedy: Use an id from `GET /v1/instances`. For a name, the message has the id.
-    """
+    http_status = 404
+    remedy = "Use an id from `GET /v1/instances`. For a name, the message has the id."
 
     def __init__(self, name: str = "", ids: Sequence[str] = ()) -> None:
         hint = f" The path takes an id, and {name!r} is the name of {' and '.join(ids)}."
@@ -136,83 +132,76 @@ class InstanceNotFound(ChowderError):
 
 
 class TurnNotFound(ChowderError):
-    """The conversation has no message at the position that a page of the dashboard requests.
+    """The conversation has no message at the position that a page of the dashboard requests."""
 
-    Remedy: Reload the conversation's page.
-    """
-
+    http_status = 404
+    remedy = "Reload the conversation's page."
     message = "Message not found."
 
 
 class ExchangeNotFound(ChowderError):
-    """The organization has no such model call, or it is not in memory any more.
+    """The organization has no such model call, or it is not in memory any more."""
 
-    Remedy: Use an id from `GET /local/instances/{instance_id}/exchanges`.
-    """
-
+    http_status = 404
+    remedy = "Use an id from `GET /local/instances/{instance_id}/exchanges`."
     message = "Exchange not found: only the latest are kept, until the server ends."
 
 
 class SessionNotFound(ChowderError):
-    """The instance has no such session.
+    """The instance has no such session."""
 
-    Remedy: Use a name from `GET /local/instances/{instance_id}/sessions`.
-    """
-
+    http_status = 404
+    remedy = "Use a name from `GET /local/instances/{instance_id}/sessions`."
     message = "Session not found: a session exists from its first message on."
 
 
 class SnapshotNotFound(ChowderError):
-    """The organization has no such snapshot.
+    """The organization has no such snapshot."""
 
-    Remedy: Use an id from `GET /local/snapshots`.
-    """
-
+    http_status = 404
+    remedy = "Use an id from `GET /local/snapshots`."
     message = "Snapshot not found."
 
 
 class ArchiveRefused(ChowderError):
-    """The file to import is broken, or has content that no export has.
+    """The file to import is broken, or has content that no export has."""
 
-    Remedy: Export the instance again and import that file.
-    """
+    http_status = 400
+    remedy = "Export the instance again and import that file."
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"This archive cannot be imported: {reason}")
 
 
 class OrganizationNotFound(ChowderError):
-    """The key's organization does not exist any more.
+    """The key's organization does not exist any more."""
 
-    Remedy: Use another organization's key, or sign up for a new organization.
-    """
-
+    http_status = 404
+    remedy = "Use another organization's key, or sign up for a new organization."
     message = "Organization not found."
 
 
 class KeyNotFound(ChowderError):
-    """The organization has no such scoped key.
+    """The organization has no such scoped key."""
 
-    Remedy: Use an id from `GET /v1/keys`.
-    """
-
+    http_status = 404
+    remedy = "Use an id from `GET /v1/keys`."
     message = "Key not found."
 
 
 class FaultNotFound(ChowderError):
-    """The organization has no such fault, or it is used up.
+    """The organization has no such fault, or it is used up."""
 
-    Remedy: Use an id from `GET /local/faults`.
-    """
-
+    http_status = 404
+    remedy = "Use an id from `GET /local/faults`."
     message = "Fault not found."
 
 
 class FaultsFull(ChowderError):
-    """The organization has 100 faults, or all organizations of the server together have 1000.
+    """The organization has 100 faults, or all organizations of the server together have 1000."""
 
-    Remedy: Remove faults with `DELETE /local/faults`.
-    """
+    http_status = 409
+    remedy = "Remove faults with `DELETE /local/faults`."
 
     def __init__(self, owner: str, limit: int) -> None:
         super().__init__(
@@ -222,33 +211,34 @@ class FaultsFull(ChowderError):
 
 
 class FaultAnswered(ChowderError):
-    """An injected fault has a status that no error of the server has.
+    """An injected fault has a status that no error of the server has."""
 
-    Remedy: Nothing: a test has set the fault. Its status and message are those of the answer.
-    """
+    remedy = "Nothing: a test has set the fault. Its status and message are those of the answer."
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
-        self.status = status
+        self.http_status = status
 
 
 class LinkInvalid(ChowderError):
-    """A checkout or portal link has expired, or is incomplete.
+    """A checkout or portal link has expired, or is incomplete."""
 
-    Remedy: Get a new link with `POST /v1/subscription/checkout` or `POST /v1/subscription/portal`.
-    """
-
+    http_status = 400
+    title = "This link does not work"
+    remedy = (
+        "Get a new link with `POST /v1/subscription/checkout` or `POST /v1/subscription/portal`."
+    )
     message = "This link has expired or is incomplete. Request a new one."
 
 
 class InstanceStateWrong(ChowderError):
     """The instance's status does not allow the call.
 
-    Remedy: Wait while it is `provisioning`; else bring it to the status that the message names.
-
     The message of one whose boot is postponed goes on with the reason, such as a full disk.
     """
 
+    http_status = 409
+    remedy = "Wait while it is `provisioning`; else bring it to the status that the message names."
     retry = "while the instance is `provisioning`"
 
     def __init__(self, status: str, wanted: str, error_message: str | None = None) -> None:
@@ -265,10 +255,10 @@ class InstanceStateWrong(ChowderError):
 
 
 class InputInvalid(ChowderError):
-    """The body, path or query of a request is invalid.
+    """The body, path or query of a request is invalid."""
 
-    Remedy: Correct each place that `loc` names.
-    """
+    http_status = 422
+    remedy = "Correct each place that `loc` names."
 
     def __init__(self, problems: Sequence[Mapping[str, Any]]) -> None:
         super().__init__("The request is not valid.")
@@ -276,20 +266,20 @@ class InputInvalid(ChowderError):
 
 
 class BodyTooLarge(ChowderError):
-    """The request body is larger than the server takes.
+    """The request body is larger than the server takes."""
 
-    Remedy: Send less, raise `CHOWDER_MAX_BODY_BYTES`, or upload the content as a file.
-    """
+    http_status = 413
+    remedy = "Send less, raise `CHOWDER_MAX_BODY_BYTES`, or upload the content as a file."
 
     def __init__(self, limit_bytes: int) -> None:
         super().__init__(f"The request body is larger than {limit_bytes} bytes.")
 
 
 class BodyEncodingUnknown(ChowderError):
-    """The request body is compressed in a way that the server does not read.
+    """The request body is compressed in a way that the server does not read."""
 
-    Remedy: Send the body uncompressed, or as `gzip` or `deflate`.
-    """
+    http_status = 415
+    remedy = "Send the body uncompressed, or as `gzip` or `deflate`."
 
     def __init__(self, encoding: str) -> None:
         super().__init__(
@@ -299,10 +289,9 @@ class BodyEncodingUnknown(ChowderError):
 
 
 class BodiesTooMany(ChowderError):
-    """A sandbox calls the model relay while other calls' bodies use all of the memory for bodies.
+    """A sandbox calls the model relay while the bodies of other calls use all memory for bodies."""
 
-    Remedy: Nothing: the agent tries again.
-    """
+    remedy = "Nothing: the agent tries again."
 
     def __init__(self, limit_bytes: int) -> None:
         super().__init__(
@@ -312,20 +301,23 @@ class BodiesTooMany(ChowderError):
 
 
 class ClientStalled(ChowderError):
-    """A client that uploads has sent nothing for too long.
+    """A client that uploads has sent nothing for too long."""
 
-    Remedy: Upload again. `CHOWDER_TRANSFER_IDLE_TIMEOUT_S` sets the limit for files.
-    """
+    http_status = 400
+    remedy = "Upload again. `CHOWDER_TRANSFER_IDLE_TIMEOUT_S` sets the limit for files."
 
     def __init__(self, waited_s: float) -> None:
         super().__init__(f"The upload sent nothing for {waited_s:g} s; nothing was changed.")
 
 
 class ModelUnknown(ChowderError):
-    """The requested model belongs to no provider that the server knows.
+    """The requested model belongs to no provider that the server knows."""
 
-    Remedy: Use a model id that the message lists, or add a provider with `up --provider NAME=URL`.
-    """
+    http_status = 400
+    param = "model"
+    remedy = (
+        "Use a model id that the message lists, or add a provider with `up --provider NAME=URL`."
+    )
 
     def __init__(self, model: str, named: Iterable[str] = ()) -> None:
         providers = ", ".join(["anthropic", "openai", "gemini", *named])
@@ -336,10 +328,11 @@ class ModelUnknown(ChowderError):
 
 
 class ModelMissing(ChowderError):
-    """Ollama runs, but does not have the model.
+    """Ollama runs, but does not have the model."""
 
-    Remedy: Run `ollama pull` with the model's name.
-    """
+    http_status = 400
+    param = "model"
+    remedy = "Run `ollama pull` with the model's name."
 
     def __init__(self, provider: str, model: str, models: Sequence[str]) -> None:
         listed = ", ".join(f"{provider}/{each}" for each in models[:20]) or "none"
@@ -351,20 +344,22 @@ class ModelMissing(ChowderError):
 
 
 class ProviderReserved(ChowderError):
-    """The provider has a key, and the server uses it for its default organization only.
+    """The provider has a key, and the server uses it for its default organization only."""
 
-    Remedy: Call with the default organization's key.
-    """
+    http_status = 400
+    param = "model"
+    remedy = "Call with the default organization's key."
 
     def __init__(self, provider: str) -> None:
         super().__init__(f"The server's key for {provider} is for its default organization only.")
 
 
 class ModelKeyMissing(ChowderError):
-    """The organization has no key for the model's provider.
+    """The organization has no key for the model's provider."""
 
-    Remedy: Set one with `PATCH /v1/organization`; the value `offline` selects the offline model.
-    """
+    http_status = 400
+    param = "model"
+    remedy = "Set one with `PATCH /v1/organization`; the value `offline` selects the offline model."
 
     def __init__(self, provider: str) -> None:
         super().__init__(
@@ -375,21 +370,20 @@ class ModelKeyMissing(ChowderError):
 
 
 class IdempotencyKeyInvalid(ChowderError):
-    """The `Idempotency-Key` header is empty or too long.
+    """The `Idempotency-Key` header is empty or too long."""
 
-    Remedy: Send a key of a length that the message names.
-    """
+    http_status = 400
+    remedy = "Send a key of a length that the message names."
 
     def __init__(self, longest: int) -> None:
         super().__init__(f"Idempotency-Key should have 1 to {longest} characters.")
 
 
 class IdempotencyKeyReused(ChowderError):
-    """Another message had the same `Idempotency-Key` within the last 24 hours.
+    """Another message had the same `Idempotency-Key` within the last 24 hours."""
 
-    Remedy: Send the same body again, or choose another key.
-    """
-
+    http_status = 409
+    remedy = "Send the same body again, or choose another key."
     message = (
         "Idempotency-Key: this key was used for another message within the last 24 hours. "
         "Send the same body again, or choose another key."
@@ -397,12 +391,12 @@ class IdempotencyKeyReused(ChowderError):
 
 
 class IdempotencyKeyInUse(ChowderError):
-    """The message with this `Idempotency-Key` is still being answered.
+    """The message with this `Idempotency-Key` is still being answered."""
 
-    Remedy: Try again after the seconds in `Retry-After` to get its answer.
-    """
-
+    http_status = 409
+    remedy = "Try again after the seconds in `Retry-After` to get its answer."
     retry = "after the seconds in `Retry-After`"
+    retry_after = "1"
 
     message = (
         "Idempotency-Key: the message with this key is still being answered. Try again in a "

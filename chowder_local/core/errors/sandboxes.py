@@ -6,41 +6,42 @@ from chowder_local.core.errors import ChowderError
 
 
 class EngineUnavailable(ChowderError):
-    """The container engine cannot be reached, or refuses a call.
+    """The container engine cannot be reached, or refuses a call."""
 
-    Remedy: Start the engine, and run `chowder-local doctor`.
-    """
+    http_status = 502
+    exit_code = 6
+    remedy = "Start the engine, and run `chowder-local doctor`."
 
 
 class EngineSilent(EngineUnavailable):
-    """The container engine does not answer in time, so it may or may not have done the work.
+    """The container engine does not answer in time, so it may or may not have done the work."""
 
-    Remedy: Check the engine, and try again. `CHOWDER_ENGINE_TIMEOUT_S` sets the limit.
-    """
+    remedy = "Check the engine, and try again. `CHOWDER_ENGINE_TIMEOUT_S` sets the limit."
 
 
 class EngineDiskFull(EngineUnavailable):
-    """The engine refuses a call, because its disk is full. Agents go on once there is room.
+    """The engine refuses a call, because its disk is full. Agents go on once there is room."""
 
-    Remedy: Free space on the engine's disk (`docker system df` shows what uses it), and try again.
-    """
+    http_status = 507
+    remedy = (
+        "Free space on the engine's disk (`docker system df` shows what uses it), and try again."
+    )
 
 
 class NodeUnreachable(EngineUnavailable):
-    """The machine of a swarm that has the agent does not answer. The message names the machine.
+    """The machine of a swarm that has the agent does not answer. The message names the machine."""
 
-    Remedy: Bring the machine back (`docker node ls`); its agents then go on.
-    """
+    remedy = "Bring the machine back (`docker node ls`); its agents then go on."
 
     def __init__(self, node: str) -> None:
         super().__init__(f"The node {node} does not answer. Its agents go on once it is back.")
 
 
 class EngineRemote(ChowderError):
-    """The container engine is on another machine, where its sandboxes cannot reach the server.
+    """The container engine is on another machine, where its sandboxes cannot reach the server."""
 
-    Remedy: Run `chowder-local` on that machine, and forward its port.
-    """
+    exit_code = 6
+    remedy = "Run `chowder-local` on that machine, and forward its port."
 
     def __init__(self, host: str) -> None:
         super().__init__(
@@ -50,10 +51,13 @@ class EngineRemote(ChowderError):
 
 
 class ImageMissing(ChowderError):
-    """The sandbox image is not on the engine.
+    """The sandbox image is not on the engine."""
 
-    Remedy: Build it with `chowder-local image build`, or pull the one that `CHOWDER_IMAGE` names.
-    """
+    http_status = 502
+    exit_code = 7
+    remedy = (
+        "Build it with `chowder-local image build`, or pull the one that `CHOWDER_IMAGE` names."
+    )
 
     def __init__(self, image: str) -> None:
         is_ours = image.startswith("chowder-local/")
@@ -62,73 +66,71 @@ class ImageMissing(ChowderError):
 
 
 class ImageUnknown(ChowderError):
-    """`image rm` names an image that is not there.
+    """`image rm` names an image that is not there."""
 
-    Remedy: Use a tag from `chowder-local image ls`.
-    """
+    remedy = "Use a tag from `chowder-local image ls`."
 
     def __init__(self, image: str) -> None:
         super().__init__(f"There is no image {image}. 'image ls' shows those that are there.")
 
 
 class ImageBuildFailed(ChowderError):
-    """The sandbox image could not be built. The message quotes the build.
+    """The sandbox image could not be built. The message quotes the build."""
 
-    Remedy: Correct what the message names, and run `chowder-local image build`.
-    """
+    exit_code = 7
+    remedy = "Correct what the message names, and run `chowder-local image build`."
 
 
 class ImageKept(ChowderError):
     """`image rm` does not remove the image, because another program built it or a container uses
     it.
-
-    Remedy: Remove the containers that use it first.
     """
+
+    remedy = "Remove the containers that use it first."
 
     def __init__(self, image: str, reason: str) -> None:
         super().__init__(f"The image {image} is kept: {reason}.")
 
 
 class SandboxMissing(ChowderError):
-    """A sandbox, or the volume of one, is gone from the engine.
+    """A sandbox, or the volume of one, is gone from the engine."""
 
-    Remedy: Delete the instance and create another one, or restore it from a snapshot.
-    """
+    http_status = 404
+    remedy = "Delete the instance and create another one, or restore it from a snapshot."
 
 
 class OriginMissing(SandboxMissing):
-    """The snapshot from which an instance was to be created was never finished, or is gone.
+    """The snapshot from which an instance was to be created was never finished, or is gone."""
 
-    Remedy: Fork again, from a snapshot that `GET /local/snapshots` lists.
-    """
-
+    remedy = "Fork again, from a snapshot that `GET /local/snapshots` lists."
     message = "The snapshot from which the agent was to be created is gone."
 
 
 class SandboxPaused(ChowderError):
-    """The instance has just been stopped, so nothing can run in its sandbox.
+    """The instance has just been stopped, so nothing can run in its sandbox."""
 
-    Remedy: Start the instance, and try again.
-    """
-
+    http_status = 409
+    remedy = "Start the instance, and try again."
     message = "Instance is stopped, but must be running for this."
 
 
 class EgressUnavailable(EngineUnavailable):
-    """The engine cannot keep a sandbox from the outside. The message says why.
+    """The engine cannot keep a sandbox from the outside. The message says why."""
 
-    Remedy: Use `egress` `on`, or correct what the message names.
-    """
+    # The engine works, but cannot provide the requested egress.
+    http_status = 400
+    remedy = "Use `egress` `on`, or correct what the message names."
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"Egress cannot be off here: {reason}")
 
 
 class HostFull(ChowderError):
-    """The engine's machine has no memory for one more sandbox, and none can be freed.
+    """The engine's machine has no memory for one more sandbox, and none can be freed."""
 
-    Remedy: Stop or delete an instance, or raise `CHOWDER_MAX_RUNNING`.
-    """
+    # Not a failure: the caller's other running agents take the memory.
+    http_status = 409
+    remedy = "Stop or delete an instance, or raise `CHOWDER_MAX_RUNNING`."
 
     def __init__(self, limit: int) -> None:
         super().__init__(
@@ -138,21 +140,23 @@ class HostFull(ChowderError):
 
 
 class BootFailed(ChowderError):
-    """A sandbox did not become ready. The message quotes its log.
+    """A sandbox did not become ready. The message quotes its log."""
 
-    Remedy: Read the log with `chowder-local logs INSTANCE`.
-    """
+    http_status: int | None = 502
+    exit_code = 8
+    remedy = "Read the log with `chowder-local logs INSTANCE`."
 
 
 class BootTimedOut(BootFailed):
-    """A client stopped waiting for an instance. The sandbox goes on booting.
+    """A client stopped waiting for an instance. The sandbox goes on booting."""
 
-    Remedy: Wait again with `chowder-local instances wait INSTANCE`.
-    """
+    http_status = None
+    exit_code = 9
+    remedy = "Wait again with `chowder-local instances wait INSTANCE`."
 
 
 class DiskFull(BootFailed):
-    """A sandbox did not become ready, because its disk is full.
+    """A sandbox did not become ready, because its disk is full."""
 
-    Remedy: Free disk space on the engine's machine, and start the instance again.
-    """
+    http_status = 507
+    remedy = "Free disk space on the engine's machine, and start the instance again."

@@ -9,11 +9,12 @@ class ProviderFailed(ChowderError):
     """A model provider refuses or fails a model call. The status is the provider's, or 502 if it
     gave none.
 
-    Remedy: Do what the provider's message says. Honour `Retry-After` if the answer has it.
-
     `status` is what the provider answered, if anything. `provider_code` is its own code, if it has
     one. `has_begun` is whether it failed within an answer that it had begun.
     """
+
+    is_proxied = True
+    remedy = "Do what the provider's message says. Honour `Retry-After` if the answer has it."
 
     def __init__(
         self,
@@ -29,6 +30,8 @@ class ProviderFailed(ChowderError):
         if has_begun:
             answered = "failed within its answer"
         super().__init__(f"The model provider {provider} {answered}: {reason}")
+        # The provider's own, so that clients retry as they would there.
+        self.http_status = status if status is not None and 400 <= status < 600 else 502
         self.provider = provider
         self.status = status
         self.reason = reason
@@ -39,10 +42,11 @@ class ProviderFailed(ChowderError):
 class ContextLengthExceeded(ChowderError):
     """The conversation is longer than its model takes, and OpenClaw cannot shorten it.
 
-    Remedy: Go on in another session, or with a model that takes more.
-
     `bound` says what kept OpenClaw from shortening it.
     """
+
+    http_status = 400
+    remedy = "Go on in another session, or with a model that takes more."
 
     def __init__(self, model: str, bound: str) -> None:
         super().__init__(
@@ -52,19 +56,17 @@ class ContextLengthExceeded(ChowderError):
 
 
 class RelayTokenInvalid(ChowderError):
-    """A sandbox calls the model relay with a token that belongs to no living instance.
+    """A sandbox calls the model relay with a token that belongs to no living instance."""
 
-    Remedy: Nothing: only processes in sandboxes call the relay.
-    """
-
+    remedy = "Nothing: only processes in sandboxes call the relay."
     message = "Invalid relay token."
 
 
 class RelayFailed(ChowderError):
-    """The model relay failed, not the provider.
+    """The model relay failed, not the provider."""
 
-    Remedy: Read the server's log, and send the message again.
-    """
+    http_status = 500
+    remedy = "Read the server's log, and send the message again."
 
     def __init__(self, cause: str | None) -> None:
         super().__init__(
@@ -75,10 +77,11 @@ class RelayFailed(ChowderError):
 class UpstreamFailed(ChowderError):
     """No answer came from where a request was forwarded. The message says why.
 
-    Remedy: Send the request again.
-
     `is_sent` is False when the request cannot have had an effect there.
     """
+
+    http_status = 502
+    remedy = "Send the request again."
 
     def __init__(self, message: str, *, is_sent: bool) -> None:
         super().__init__(message)
@@ -86,7 +89,7 @@ class UpstreamFailed(ChowderError):
 
 
 class StreamBroken(ChowderError):
-    """An answer that had begun broke off, or cannot be read. The message says how.
+    """An answer that had begun broke off, or cannot be read. The message says how."""
 
-    Remedy: Send the request again.
-    """
+    http_status = 502
+    remedy = "Send the request again."

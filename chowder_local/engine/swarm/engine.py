@@ -27,13 +27,11 @@ from chowder_local.engine.docker import DockerEngine
 from chowder_local.engine.error_translation import translated_errors
 from chowder_local.engine.networks import SandboxNetwork, SandboxNetworks
 from chowder_local.engine.self_container import address_on
-from chowder_local.engine.swarm.listeners import Listeners
-from chowder_local.engine.swarm.moves import Moves
-from chowder_local.engine.swarm.node_jobs import NodeJobs
-from chowder_local.engine.swarm.node_link import Links, Node, NodeNeeds, Stack
-from chowder_local.engine.swarm.nodes import Nodes
+from chowder_local.engine.swarm.evacuation import Moves, NodeJobs
+from chowder_local.engine.swarm.forwards import LOOPBACK, Gateways, RelayDoor
+from chowder_local.engine.swarm.nodes import Links, Node, NodeNeeds, Nodes, Stack
 from chowder_local.engine.swarm.services import Services, service_spec
-from chowder_local.engine.swarm.ways import LOOPBACK, Gateways, RelayDoor
+from chowder_local.engine.swarm.tunnel import Listeners
 from chowder_local.engine.threads import Threads
 
 if TYPE_CHECKING:

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from docker.errors import APIError, NotFound
 
 from chowder_local.core.domain import AGENT_MEMORY_BYTES, SandboxId
 from chowder_local.core.errors.sandboxes import EngineUnavailable
-from chowder_local.engine import labels
+from chowder_local.engine import labels, volume_archives
+from chowder_local.engine.containers import OwnedResources
+from chowder_local.engine.docker import DockerEngine
 from chowder_local.engine.threads import ensure_awaited
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     import docker
+    from docker.models.containers import Container
+
+    from chowder_local.core.domain import SandboxInfo, SandboxSpec
+    from chowder_local.engine import specs
+    from chowder_local.engine.networks import SandboxNetworks
 
 NODE_LABEL = "dev.chowder-local.node"
 """The id of the node that has a sandbox's volume."""
@@ -232,3 +240,54 @@ def _tmpfs(target: str, text: str) -> dict[str, Any]:
 
 def _bytes(text: str) -> int:
     return int(text.removesuffix("m")) * 1024 * 1024
+
+
+class TaskContainers(OwnedResources):
+    """The resources that bear this data directory's labels, on one node. All calls block."""
+
+    def find(self, sandbox_id: SandboxId) -> Container | None:
+        """The sandbox's newest container; None if there is none."""
+        wanted = labels.sandbox_labels(self.store_id, sandbox_id)
+        filters = {"label": [f"{name}={value}" for name, value in wanted.items()]}
+        rows = self._client.api.containers(all=True, filters=filters)
+        for row in sorted(rows, key=lambda each: int(each["Created"]), reverse=True):
+            try:
+                container = self._client.containers.get(row["Id"])
+            except NotFound:
+                continue
+            ensure_awaited()
+            return container
+        return None
+
+
+class NodeEngine(DockerEngine):
+    """One server's view of a node's engine, through the node's worker."""
+
+    resources = TaskContainers
+
+    async def prepare_node(self, defaults: specs.SandboxDefaults, worker: str) -> SandboxNetworks:
+        """As `prepare`; `worker` is the id of the container through which sandboxes are reached.
+
+        It stays on their networks when the server leaves.
+        """
+        return await self._prepare(defaults, lambda: self._networks.ensure(worker))
+
+    async def admit(self, spec: SandboxSpec, container_id: str) -> SandboxInfo:
+        """Lets a container begin that Swarm has started, as `boot` does with one that it creates.
+
+        Raises EgressUnavailable as `boot` does.
+        """
+        template = await self.templates.template(spec.openclaw_version)
+        admit = partial(self._starts.admit, spec, template, container_id)
+        return await self._run("admit", admit, sandbox_id=spec.id, image=template.image)
+
+    async def discard(self, sandbox_id: SandboxId) -> None:
+        """Destroys a sandbox's container, if it exists; the volume stays."""
+        await self._run("remove", partial(self._own.discard, sandbox_id), sandbox_id=sandbox_id)
+
+    async def put_volume(self, sandbox_id: SandboxId, tar: IO[bytes]) -> None:
+        """Makes a sandbox's volume of a tar as `read_home` reads it."""
+        put = partial(
+            volume_archives.put_volume, self._own, sandbox_id, self.templates.own().image, tar
+        )
+        await self._run("write the home of", put, sandbox_id=sandbox_id)

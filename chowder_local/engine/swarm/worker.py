@@ -31,8 +31,8 @@ from chowder_local.engine.connection import EngineAddress, open_client
 from chowder_local.engine.containers import pause
 from chowder_local.engine.self_container import address_on
 from chowder_local.engine.swarm import tunnel
-from chowder_local.engine.swarm.image_spool import ImageSpool
-from chowder_local.engine.swarm.listeners import Listeners
+from chowder_local.engine.swarm.image_copies import ImageSpool
+from chowder_local.engine.swarm.tunnel import Listeners
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

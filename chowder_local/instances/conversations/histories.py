@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from chowder_local.core.errors.agents import AnswerUnfit, MessageRefused, MessageTooLarge
 from chowder_local.core.errors.requests import InstanceStateWrong
 from chowder_local.instances.conversations.trace_log import TurnStatus
-from chowder_local.openclaw.responses import history, inputs, item_digests
+from chowder_local.openclaw.responses import history, inputs
 from chowder_local.store.conversation_histories import (
     ConversationHistory,
     HistoryItem,
@@ -57,23 +57,23 @@ class Delivery:
         """Whether the agent may have received it."""
 
     @property
-    def is_lost(self) -> bool:
+    def history_is_gone(self) -> bool:
         """Whether the agent turns out to have forgotten the items that were left out.
 
-        This shows before its first output; `Histories.make_whole` prepares another attempt.
+        This shows before its first output; `Histories.prepare_full_resend` prepares another try.
         """
         return self.watched.is_lost
 
     @property
-    def is_certain(self) -> bool:
-        """Whether `is_lost` can no longer become true."""
+    def history_confirmed(self) -> bool:
+        """Whether `history_is_gone` can no longer become true."""
         return self.watched.is_certain
 
     def record_answer(self, response: Mapping[str, Any]) -> None:
         """Keeps the id and the items of the answer that the client gets."""
         self.response_id = response.get("id") or self.response_id
         if response.get("status") in ANSWERED_STATUSES:
-            self.answer = item_digests.items_of_output(response.get("output", []))
+            self.answer = history.items_of_output(response.get("output", []))
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -135,7 +135,7 @@ class Histories:
                 self._record(instance.id, session_key, delivery, status)
                 traced.response_id, traced.status = delivery.response_id, TurnStatus(status)
 
-    async def make_whole(
+    async def prepare_full_resend(
         self, instance: Instance, session_key: str, turn: Turn, delivery: Delivery
     ) -> None:
         """Resets a lost delivery so that it can be sent again, with the whole message."""
@@ -149,12 +149,12 @@ class Histories:
     async def _rewind(self, instance: Instance, session_key: str, items: Sequence[Item]) -> None:
         """Removes the latest unanswered messages from the session if they are being sent again."""
         record = await self.queries.get(instance.id, session_key)
-        resent = {each: item for item in items if (each := item_digests.digest(item)) is not None}
+        resent = {each: item for item in items if (each := history.digest(item)) is not None}
         unanswered = list(record.unanswered)
         # OpenClaw itself recognizes a single message that was cancelled and is sent again.
         is_recognized = unanswered == [HistoryItem(each, ItemStatus.CANCELLED) for each in resent]
         while unanswered and unanswered[-1].digest in resent:
-            text = item_digests.item_text(resent[unanswered.pop().digest])
+            text = history.item_text(resent[unanswered.pop().digest])
             if text and not is_recognized:
                 await self.rewinding.take_back(instance.sandbox_id, session_key, text)
         if len(unanswered) < len(record.unanswered):
@@ -168,7 +168,7 @@ class Histories:
         if not delivery.is_sent:
             return
         record = self.queries.latest(instance_id, session_key)
-        digests = item_digests.digests_of_items
+        digests = history.digests_of_items
         items = [HistoryItem(each, status) for each in digests(delivery.items)]
         earlier = record.items
         if status is ItemStatus.ANSWERED:
@@ -220,4 +220,4 @@ def _remembered(item: HistoryItem) -> HistoryItem:
 
 
 def _last_text(items: Iterable[Item]) -> str:
-    return next(filter(None, map(item_digests.item_text, reversed(list(items)))), "")
+    return next(filter(None, map(history.item_text, reversed(list(items)))), "")

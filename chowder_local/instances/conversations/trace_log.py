@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from chowder_local.core import request_context
+from chowder_local.core import logs
 from chowder_local.core.errors import ChowderError
 from chowder_local.openclaw.session_keys import MAIN_KEY
 
@@ -56,8 +56,8 @@ class TracedTurn:
     """Its model calls while it is in progress."""
     ended_calls: tuple[str, ...] = ()
     """The ids of its model calls afterwards: the calls themselves would fill the memory."""
-    waited_s: float = field(default_factory=request_context.waited_s)
-    traceparent: str | None = field(default_factory=request_context.traceparent)
+    waited_s: float = field(default_factory=logs.waited_s)
+    traceparent: str | None = field(default_factory=logs.traceparent)
 
     @property
     def exchange_ids(self) -> tuple[str, ...]:
@@ -89,7 +89,7 @@ class TraceLog:
     @contextmanager
     def turn(self, instance_id: InstanceId, session_key: str) -> Iterator[TracedTurn]:
         """Traces the turn of this block, which has failed unless the block sets another status."""
-        request_id = request_context.request_id() or uuid.uuid4().hex
+        request_id = logs.request_id() or uuid.uuid4().hex
         turn = TracedTurn(request_id, instance_id, session_key, self.clock(), time.monotonic())
         self.add(turn)
         status = TurnStatus.FAILED

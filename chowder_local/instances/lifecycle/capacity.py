@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from chowder_local.core.domain import EngineNode, SandboxInfo
     from chowder_local.instances.engine_protocol import Engine
-    from chowder_local.instances.lifecycle.eviction import Eviction
-    from chowder_local.instances.lifecycle.hibernation import Hibernation
+    from chowder_local.instances.lifecycle.agents import Agents
+    from chowder_local.instances.lifecycle.residency import Hibernation
     from chowder_local.instances.warm_pool.sandboxes import WarmSandboxes
     from chowder_local.store.instances import InstanceQueries
     from chowder_local.store.warm_sandboxes import WarmSandboxQueries
@@ -48,7 +48,7 @@ class Capacity:
     instances: InstanceQueries
     warm_sandboxes: WarmSandboxes
     warm_queries: WarmSandboxQueries
-    eviction: Eviction
+    agents: Agents
     hibernation: Hibernation
     max_running: int | None
 
@@ -133,7 +133,7 @@ class Capacity:
         # The one that was stopped longest ago is the least likely to be started soon.
         for instance in sorted(stopped, key=lambda each: each.updated_at):
             with contained(f"sandbox {instance.sandbox_id}: eviction"):
-                if await self.eviction.release(instance):
+                if await self.agents.evict(instance):
                     return instance.sandbox_id
         for warm in await self.warm_queries.all():
             is_ready = warm.gateway_url is not None and warm.sandbox_id in sandboxes

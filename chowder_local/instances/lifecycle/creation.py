@@ -7,7 +7,7 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from chowder_local.core import request_context
+from chowder_local.core import logs
 from chowder_local.core.domain import (
     DEFAULT_VERSION,
     Instance,
@@ -18,15 +18,23 @@ from chowder_local.core.domain import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Awaitable, Callable, Collection, Mapping
     from datetime import datetime
 
     from chowder_local.accounts.organizations import Organizations
     from chowder_local.core.domain import OrganizationId, WarmSandbox
-    from chowder_local.instances.configuration.validator import ConfigValidator
+    from chowder_local.instances.configuration.initial_config import ConfigValidator
+    from chowder_local.instances.lifecycle.provisioner import Provisioner
     from chowder_local.instances.versions import OpenclawVersions
-    from chowder_local.instances.warm_pool.allocation import Allocation
+    from chowder_local.instances.warm_pool.pool import WarmPool
+    from chowder_local.instances.warm_pool.sandboxes import WarmSandboxMatcher
     from chowder_local.store.instances import InstanceQueries
+
+    Write = Callable[
+        [str | None, Collection[SandboxId]], Awaitable[tuple[Instance, WarmSandbox | None]]
+    ]
+    """Writes the row in one transaction with the claim. Takes the fingerprint that a warm sandbox
+    must have, and the ids of those that boot; returns the instance and the claimed sandbox."""
 
 
 @dataclass(frozen=True)
@@ -87,10 +95,41 @@ class InstanceCreation:
         ) -> tuple[Instance, WarmSandbox | None]:
             return await self.instances.add(instance, limit, fingerprint, booting)
 
-        request_context.set_instance(instance.id)
+        logs.set_instance(instance.id)
         return await self.allocation.claim_or_boot(instance, write)
 
 
 def new_sandbox_id() -> SandboxId:
     """A new random id, which names the container and its volume."""
     return SandboxId(f"chowder-{secrets.token_hex(6)}")
+
+
+@dataclass(eq=False, repr=False)
+class Allocation:
+    """The allocation of sandboxes for create, fork and restore."""
+
+    pool: WarmPool
+    provisioner: Provisioner
+    matcher: WarmSandboxMatcher
+
+    async def check_version(self, version: str) -> None:
+        """Raises VersionUnavailable if no sandbox could have a snapshot's `openclaw_version`."""
+        await self.matcher.versions.check(version)
+
+    async def claim_or_boot(self, instance: Instance, write: Write) -> Instance:
+        """The instance, `provisioning`, once its row is written; a task then provisions it.
+
+        Raises what `write` raises.
+        """
+        fingerprint = await self._fingerprint(instance)
+        async with self.pool.reserve_booting() as booting:
+            instance, warm_sandbox = await write(fingerprint, booting)
+        self.provisioner.begin(instance, warm_sandbox)
+        return instance
+
+    async def _fingerprint(self, instance: Instance) -> str | None:
+        """The fingerprint of a warm sandbox that the instance may claim; None if it must boot."""
+        # A fault fails the boot, and a warm sandbox would be wasted.
+        if not self.pool.size or self.provisioner.next_creation_fails(instance.organization_id):
+            return None
+        return await self.matcher.fingerprint_for(instance)

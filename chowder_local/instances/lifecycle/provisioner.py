@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from chowder_local.core import request_context
+from chowder_local.core import logs
 from chowder_local.core.errors import ChowderError
 from chowder_local.core.errors.sandboxes import (
     DiskFull,
@@ -19,17 +19,15 @@ from chowder_local.core.errors.sandboxes import (
 )
 from chowder_local.core.fault_injection import Call, FaultKind
 from chowder_local.core.tasks import contained
+from chowder_local.instances.lifecycle.agents import Agent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from chowder_local.core.domain import Instance, InstanceId, OrganizationId, WarmSandbox
     from chowder_local.core.fault_injection import FaultDraft, Faults
-    from chowder_local.instances.lifecycle.sandbox_boot import SandboxBoot
-    from chowder_local.instances.lifecycle.sandbox_control import SandboxControl
+    from chowder_local.instances.lifecycle.agents import Agents
     from chowder_local.instances.snapshots.service import Snapshots
-    from chowder_local.instances.transitions import Transitions
-    from chowder_local.instances.warm_pool.rehydration import Rehydration
     from chowder_local.instances.warm_pool.sandboxes import WarmSandboxes
 
 log = logging.getLogger(__name__)
@@ -42,11 +40,8 @@ DISK_FULL_PAUSE_S = 30.0
 class Provisioner:
     """Takes instances from `provisioning` to `running` or `error`."""
 
-    transitions: Transitions
-    sandbox_boot: SandboxBoot
-    sandbox_control: SandboxControl
+    agents: Agents
     warm_sandboxes: WarmSandboxes
-    rehydration: Rehydration
     snapshots: Snapshots
     faults: Faults
     group: asyncio.TaskGroup
@@ -115,63 +110,62 @@ class Provisioner:
     async def _provision(
         self, instance: Instance, warm_sandbox: WarmSandbox | None, fault: FaultDraft | None
     ) -> None:
-        request_context.set_instance(instance.id)
+        logs.set_instance(instance.id)
         log.info("instance %s: booting sandbox %s", instance.id, instance.sandbox_id)
+        agent = Agent(self.agents, instance)
         try:
             if fault is not None:
-                await self._inject(instance, fault)
-            ready = await self._bring_up(instance, warm_sandbox)
+                await self._inject(agent, fault)
+            gateway_url = await self._bring_up(agent, warm_sandbox)
         except (EngineUnavailable, HostFull, ImageMissing) as unavailable:
             log.warning("instance %s: boot postponed: %s", instance.id, unavailable)
-            await self._postpone(instance, str(unavailable))
+            await self._postpone(agent, str(unavailable))
         except OriginMissing as missing:
             log.info("instance %s: deleted: %s", instance.id, missing)
-            await self.transitions.to_terminated(instance)
-            await self.sandbox_control.discard(instance.sandbox_id)
+            await agent.to_terminated()
+            await self.agents.discard(instance.sandbox_id)
         except DiskFull as full:
             log.warning("instance %s: boot postponed: %s", instance.id, full)
             self._not_before_s[instance.id] = time.monotonic() + DISK_FULL_PAUSE_S
-            await self._postpone(instance, str(full))
+            await self._postpone(agent, str(full))
         except ChowderError as failure:
             log.warning("instance %s: boot failed: %s", instance.id, failure)
-            await self.transitions.to_error(instance, str(failure))
+            await agent.to_error(str(failure))
         except Exception:
             # A defect in this server must not end its other work.
             log.exception("instance %s: boot failed unexpectedly", instance.id)
             reason = "An internal error; the server's log has the details."
-            await self.transitions.to_error(instance, reason)
+            await agent.to_error(reason)
         else:
-            await self.transitions.to_running(ready)
+            await agent.to_running(gateway_url)
 
-    async def _bring_up(self, instance: Instance, warm_sandbox: WarmSandbox | None) -> Instance:
-        """The instance with its sandbox and address, once it is ready. Raises ChowderError."""
-        ready = None
+    async def _bring_up(self, agent: Agent, warm_sandbox: WarmSandbox | None) -> str:
+        """The gateway's address, once the agent is ready. Raises ChowderError."""
+        instance, gateway_url = agent.row, None
         if warm_sandbox is not None:
             try:
-                gateway_url = await self.warm_sandboxes.wake(instance, warm_sandbox)
-                ready = replace(instance, gateway_url=gateway_url)
+                gateway_url = await self.warm_sandboxes.turn_into(instance, warm_sandbox)
             except ChowderError as failure:
                 log.warning("instance %s: its warm sandbox failed: %s", instance.id, failure)
         else:
-            ready = await self.rehydration.move(instance)
-        if ready is None:
-            gateway_url = await self.sandbox_boot.boot(instance)
-            ready = replace(instance, gateway_url=gateway_url)
+            gateway_url = await self.agents.move_home(agent)
+        if gateway_url is None:
+            gateway_url = await agent.boot()
         await self.snapshots.restore_conversations(instance)
-        return ready
+        return gateway_url
 
-    async def _inject(self, instance: Instance, fault: FaultDraft) -> None:
+    async def _inject(self, agent: Agent, fault: FaultDraft) -> None:
         """Delays the boot, or fails it; but raises errors first that it would have anyway."""
-        await self.sandbox_boot.check(instance)
+        await agent.check_boot()
         # Outside the queue, so that no other boot waits for the delay.
         await asyncio.sleep(fault.delay_s)
         if fault.detail is not None:
-            await self.sandbox_boot.fail(instance, fault.detail)
+            await agent.fail_boot(fault.detail)
 
-    async def _postpone(self, instance: Instance, reason: str) -> None:
-        if instance.first_ready_at is None:
+    async def _postpone(self, agent: Agent, reason: str) -> None:
+        if agent.row.first_ready_at is None:
             # A new instance has no data to lose: its client may create another.
-            await self.transitions.to_error(instance, reason)
+            await agent.to_error(reason)
         else:
             # It has files, so the reconciler tries again until the engine has what it needs.
-            await self.transitions.postpone(instance, reason)
+            await agent.postpone(reason)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from chowder_local.instances.engine_protocol import Engine
-    from chowder_local.instances.lifecycle.boot_queue import BootQueue
+    from chowder_local.instances.lifecycle.boots import BootQueue
     from chowder_local.instances.lifecycle.capacity import Capacity
     from chowder_local.instances.lifecycle.provisioner import Provisioner
     from chowder_local.instances.warm_pool.pool import WarmPool

@@ -23,12 +23,12 @@ from chowder_local.core.domain import (
     Snapshot,
     SnapshotId,
 )
+from chowder_local.core.errors.agents import VersionUnavailable
 from chowder_local.core.errors.requests import ArchiveRefused, BodyTooLarge
-from chowder_local.core.errors.versions import VersionUnavailable
 from chowder_local.core.release import is_release
-from chowder_local.openclaw.config import agent_config, reserved, transfer
+from chowder_local.openclaw.config import agent_config, edits
 from chowder_local.openclaw.home import sanitize
-from chowder_local.openclaw.shortcuts.catalogue import EXPORTS
+from chowder_local.openclaw.shortcuts import EXPORTS
 from chowder_local.store.conversation_histories import ConversationHistory
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from chowder_local.instances.snapshots.forks import Forks
     from chowder_local.instances.snapshots.service import Snapshots
     from chowder_local.instances.versions import OpenclawVersions
-    from chowder_local.openclaw.shortcuts.catalogue import Allows
+    from chowder_local.openclaw.shortcuts import Allows
 
 log = logging.getLogger(__name__)
 
@@ -225,10 +225,10 @@ class Exports:
                 "name": instance.name,
                 "model_provider": snapshot.model_provider,
                 "egress": snapshot.egress,
-                "config": None if settings is None else transfer.portable(settings),
+                "config": None if settings is None else agent_config.portable(settings),
                 "overrides": None
                 if overrides is None
-                else transfer.portable(agent_config.to_merge_patch(overrides)),
+                else agent_config.portable(agent_config.to_merge_patch(overrides)),
                 "sessions": list(
                     _fitting(
                         islice(snapshot.content.get("sessions") or [], MAX_SESSIONS),
@@ -300,7 +300,7 @@ def _content(manifest: Manifest) -> dict[str, Any]:
     if any(path.count(".") > PATH_DEPTH_MAX for path in overrides or {}):
         raise ArchiveRefused(f"{MANIFEST}: overrides: a path has too many parts.")
     return {
-        "config": None if manifest.config is None else reserved.without_reserved(manifest.config),
+        "config": None if manifest.config is None else edits.without_reserved(manifest.config),
         "overrides": None if overrides is None else agent_config.to_merge_patch(overrides),
         "sessions": [each.model_dump(mode="json") for each in manifest.sessions],
         "histories": {key: each.model_dump() for key, each in manifest.histories.items()},

@@ -1,19 +1,26 @@
-"""Forking instances and snapshots."""
+"""Forking instances and snapshots, and restoring instances from snapshots."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from chowder_local.core.domain import DEFAULT_VERSION, SnapshotId
+from chowder_local.core.errors.requests import InstanceStateWrong
 from chowder_local.core.events import EventType
+from chowder_local.instances.lifecycle.creation import new_sandbox_id
+from chowder_local.instances.snapshots.service import COPYABLE
 
 if TYPE_CHECKING:
-    from chowder_local.core.domain import Instance, OrganizationId, Snapshot
+    from collections.abc import Collection
+
+    from chowder_local.core.domain import Instance, OrganizationId, SandboxId, Snapshot, WarmSandbox
     from chowder_local.core.events import Events
-    from chowder_local.instances.lifecycle.creation import InstanceCreation
+    from chowder_local.instances.lifecycle.agents import Agent, Agents
+    from chowder_local.instances.lifecycle.creation import Allocation, InstanceCreation
     from chowder_local.instances.lifecycle.service import Lifecycle
     from chowder_local.instances.snapshots.service import Snapshots
+    from chowder_local.store.conversation_histories import ConversationHistoryQueries
 
 
 @dataclass(eq=False, repr=False)
@@ -75,3 +82,72 @@ class Forks:
             snapshot_id=snapshot.id,
         )
         return fork
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class Restores:
+    """Replaces an instance's sandbox by one that is created from a snapshot."""
+
+    snapshots: Snapshots
+    allocation: Allocation
+    agents: Agents
+    histories: ConversationHistoryQueries
+    events: Events
+
+    async def restore(
+        self,
+        organization_id: OrganizationId,
+        stale: Instance,
+        snapshot_id: str,
+        *,
+        keeps_turns: bool = False,
+    ) -> Instance:
+        """The instance, `provisioning`, with the snapshot's state. Its egress setting stays.
+
+        It gets another sandbox id, so that nothing cached for the former one is used.
+        It also gets the snapshot's `openclaw_version`. With `keeps_turns`, its machine is away: it
+        is not drained, and lost turns stay, for the agent to hear them again.
+        Raises SnapshotNotFound; VersionUnavailable, before any change; InstanceStateWrong if it is
+        `provisioning` or `terminated`.
+        """
+        with self.snapshots.using(SnapshotId(snapshot_id)):
+            snapshot = await self.snapshots.get(organization_id, snapshot_id)
+            version = snapshot.openclaw_version or stale.openclaw_version
+            await self.allocation.check_version(version)
+            async with self.agents.holding(stale) as agent:
+                former = agent.row
+                if former.status not in COPYABLE:
+                    raise InstanceStateWrong(
+                        former.status, "running or stopped", former.error_message
+                    )
+                if not keeps_turns:
+                    if former.is_in_memory:
+                        await agent.drain()
+                    await self.histories.forget_unsaved(former.id)
+                restored = await self._replace_sandbox(agent, snapshot, version)
+                self.events.publish(
+                    EventType.INSTANCE_RESTORED,
+                    restored.organization_id,
+                    restored.id,
+                    snapshot_id=snapshot.id,
+                )
+                await self.agents.discard(former.sandbox_id)
+        return restored
+
+    async def _replace_sandbox(self, agent: Agent, snapshot: Snapshot, version: str) -> Instance:
+        async def write(
+            fingerprint: str | None, booting: Collection[SandboxId]
+        ) -> tuple[Instance, WarmSandbox | None]:
+            claimed = await agent.replace_sandbox(
+                new_sandbox_id(),
+                fingerprint,
+                booting,
+                openclaw_config=snapshot.content.get("overrides"),
+                model_provider=snapshot.model_provider,
+                origin_snapshot_id=snapshot.id,
+                openclaw_version=version,
+            )
+            return agent.row, claimed
+
+        wanted = replace(agent.row, openclaw_version=version)
+        return await self.allocation.claim_or_boot(wanted, write)

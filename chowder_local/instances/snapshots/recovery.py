@@ -1,4 +1,4 @@
-"""Bringing back the instances of a machine that is away, on another one."""
+"""Snapshots at intervals, from which the instances of a machine that is away come back."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from chowder_local.core import request_context
-from chowder_local.core.domain import InstanceStatus, SandboxState
+from chowder_local.core import logs
+from chowder_local.core.domain import INTERVAL_SNAPSHOT_NAME, InstanceStatus, SandboxState
 from chowder_local.core.events import EventType
 from chowder_local.core.tasks import contained, every
 
@@ -15,16 +15,68 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from chowder_local.core.domain import SandboxId
+    from chowder_local.core.domain import Instance, SandboxId, Snapshot
     from chowder_local.core.events import Events
     from chowder_local.instances.engine_protocol import Engine
-    from chowder_local.instances.snapshots.restores import Restores
+    from chowder_local.instances.lifecycle.residency import Residency
+    from chowder_local.instances.snapshots.forks import Restores
     from chowder_local.instances.snapshots.service import Snapshots
     from chowder_local.store.conversation_histories import ConversationHistoryQueries
     from chowder_local.store.instances import InstanceQueries
     from chowder_local.store.sessions import SessionQueries
 
 log = logging.getLogger(__name__)
+
+DUE_INTERVAL_S = 10.0
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class IntervalSnapshots:
+    """Keeps one snapshot of each running instance that is at most about an interval old."""
+
+    instances: InstanceQueries
+    snapshots: Snapshots
+    histories: ConversationHistoryQueries
+    residency: Residency
+    interval_s: float
+    clock: Callable[[], datetime]
+
+    async def run(self) -> None:
+        """Takes what is due, until cancelled."""
+        pause_s = min(DUE_INTERVAL_S, self.interval_s)
+        await every(pause_s, "taking snapshots at intervals", self.take_due)
+
+    async def take_due(self) -> None:
+        """Takes each snapshot that is due, and removes the one that it replaces."""
+        for instance in await self.instances.running_or_provisioning():
+            if instance.status is not InstanceStatus.RUNNING:
+                continue
+            with (
+                logs.for_instance(instance.id),
+                contained(f"instance {instance.id}: its snapshot at an interval"),
+            ):
+                former = [
+                    each
+                    for each in await self.snapshots.of_instance(instance.id)
+                    if each.name == INTERVAL_SNAPSHOT_NAME
+                ]
+                if self._is_due(instance, former):
+                    taken = await self.snapshots.take(instance, INTERVAL_SNAPSHOT_NAME)
+                    await self.histories.forget_unsaved(instance.id, taken.frozen_at)
+                    for each in former:
+                        await self.snapshots.remove(instance.organization_id, each.id)
+
+    def _is_due(self, instance: Instance, former: list[Snapshot]) -> bool:
+        if not former:
+            return True
+        taken_at = former[-1].created_at
+        if not instance.is_in_memory and instance.updated_at <= taken_at:
+            return False
+        age_s = (self.clock() - taken_at).total_seconds()
+        # Not in the way of an answer, but one that is always in use has its turn, too.
+        is_put_off = self.residency.is_used(instance.id) and age_s < 2 * self.interval_s
+        return age_s >= self.interval_s and not is_put_off
+
 
 LOOK_INTERVAL_S = 5.0
 NAMES_MAX = 20
@@ -75,7 +127,7 @@ class Recovery:
         instance = await self.instances.by_sandbox(sandbox_id)
         if instance is None or instance.status is not InstanceStatus.RUNNING:
             return
-        with request_context.for_instance(instance.id):
+        with logs.for_instance(instance.id):
             if not (snapshots := await self.snapshots.of_instance(instance.id)):
                 return
             latest = snapshots[-1]

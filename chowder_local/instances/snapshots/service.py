@@ -8,37 +8,84 @@ import uuid
 from collections import Counter
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import IO, TYPE_CHECKING, Any
 
 from chowder_local.core.domain import InstanceStatus, Snapshot, SnapshotId
 from chowder_local.core.errors import ChowderError
 from chowder_local.core.errors.requests import (
-    InstanceNotFound,
     InstanceStateWrong,
     SnapshotNotFound,
 )
 from chowder_local.core.errors.sandboxes import OriginMissing, SandboxMissing
 from chowder_local.core.tasks import contained, together
-from chowder_local.instances.configuration.initial_config import Origin
-from chowder_local.instances.snapshots.append_stream import CHUNK_BYTES
-from chowder_local.openclaw.config import transfer
+from chowder_local.instances.configuration.initial_config import SnapshotSource
+from chowder_local.instances.snapshots.archives import CHUNK_BYTES
+from chowder_local.openclaw.config import agent_config
 from chowder_local.openclaw.home import sanitize
+from chowder_local.openclaw.session_keys import session_key
+from chowder_local.store.conversation_histories import ConversationHistory
+from chowder_local.store.sessions import NamedSession
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-    from datetime import datetime
 
     from chowder_local.core.domain import Instance, InstanceId, OrganizationId
-    from chowder_local.core.keyed_lock import KeyedLocks
     from chowder_local.instances.engine_protocol import Engine
-    from chowder_local.instances.lifecycle.sandbox_control import SandboxControl
+    from chowder_local.instances.lifecycle.agents import Agents
     from chowder_local.instances.snapshots.archives import Archives
-    from chowder_local.instances.snapshots.conversation_records import ConversationRecords
-    from chowder_local.store.instances import InstanceQueries
+    from chowder_local.store.conversation_histories import ConversationHistoryQueries
+    from chowder_local.store.sessions import SessionQueries
     from chowder_local.store.snapshots import SnapshotQueries
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(eq=False, repr=False)
+class ConversationRecords:
+    """Reads and writes session names and histories; the texts are in the agent's home."""
+
+    sessions: SessionQueries
+    histories: ConversationHistoryQueries
+
+    async def read(self, instance_id: InstanceId) -> dict[str, Any]:
+        """The `sessions` and `histories` of a snapshot's content."""
+        sessions = await self.sessions.of_instance(instance_id)
+        histories = await self.histories.of_instance(instance_id)
+        return {
+            "sessions": [
+                {
+                    "name": each.name,
+                    "created_at": each.created_at.isoformat(),
+                    "last_used_at": each.last_used_at.isoformat(),
+                }
+                for each in sessions
+            ],
+            "histories": {key: each.to_json() for key, each in histories.items()},
+        }
+
+    async def write(self, instance_id: InstanceId, content: Mapping[str, Any]) -> None:
+        """Replaces an instance's records by those of a snapshot's content."""
+        histories = content.get("histories") or {}
+        await self.histories.replace(
+            instance_id,
+            {key: ConversationHistory.from_json(each) for key, each in histories.items()},
+        )
+        await self.sessions.replace(
+            instance_id,
+            [
+                NamedSession(
+                    instance_id,
+                    each["name"],
+                    session_key(each["name"]),
+                    datetime.fromisoformat(each["created_at"]),
+                    datetime.fromisoformat(each["last_used_at"]),
+                )
+                for each in content.get("sessions") or []
+            ],
+        )
+
 
 HOME_PREFIX = "data/"
 """The prefix of names in an engine's archive of a home."""
@@ -65,12 +112,10 @@ class Snapshots:
     """Takes, stores and removes snapshots. Writes the row first, so a crash leaves no orphans."""
 
     queries: SnapshotQueries
-    instances: InstanceQueries
     conversations: ConversationRecords
     engine: Engine
     archives: Archives
-    locks: KeyedLocks
-    sandbox_control: SandboxControl
+    agents: Agents
     clock: Callable[[], datetime]
 
     def __post_init__(self) -> None:
@@ -118,7 +163,7 @@ class Snapshots:
         """As `take`. A snapshot that is not kept exists until the block has ended and no instance
         is being created from it.
 
-        `meanwhile` is called during the copy with the unfinished snapshot; `origin` and `chunks`
+        `meanwhile` is called during the copy with the unfinished snapshot; `source` and `chunks`
         wait for the rest.
         """
         snapshot_id = SnapshotId(str(uuid.uuid4()))
@@ -176,7 +221,7 @@ class Snapshots:
             if not self._in_use[snapshot_id]:
                 del self._in_use[snapshot_id]
 
-    async def origin(self, instance: Instance) -> Origin | None:
+    async def source(self, instance: Instance) -> SnapshotSource | None:
         """The origin of an instance that was never ready; None if it is to be blank.
 
         Waits for the copy. Raises OriginMissing if the copy has failed or is gone.
@@ -191,8 +236,8 @@ class Snapshots:
         config = snapshot.content.get("config")
         # A fork must not use the channels of its original; a restored agent keeps them.
         if isinstance(config, dict) and snapshot.instance_id != instance.id:
-            config = transfer.with_channels_disabled(config)
-        return Origin(self.archives.path(snapshot.id), config)
+            config = agent_config.with_channels_disabled(config)
+        return SnapshotSource(self.archives.path(snapshot.id), config)
 
     async def chunks(self, instance: Instance) -> Iterator[bytes]:
         """The archive of an instance's origin, to be read in a thread while it is written.
@@ -243,10 +288,8 @@ class Snapshots:
         *,
         is_kept: bool,
     ) -> Snapshot:
-        async with self.locks.holding(stale.id), AsyncExitStack() as stillness:
-            instance = await self.instances.get(stale.id)
-            if instance is None:
-                raise InstanceNotFound
+        async with self.agents.holding(stale) as agent, AsyncExitStack() as stillness:
+            instance = agent.row
             if instance.status not in COPYABLE or instance.first_ready_at is None:
                 raise InstanceStateWrong(
                     instance.status, "running or stopped", instance.error_message
@@ -268,7 +311,7 @@ class Snapshots:
             )
             await self.queries.add(snapshot)
             async with self._forget_unless_whole(snapshot_id):
-                still = stillness.enter_async_context(self.sandbox_control.frozen(instance))
+                still = stillness.enter_async_context(agent.frozen())
                 # `meanwhile` first, because a client waits for it.
                 await (still if meanwhile is None else together(meanwhile(snapshot), still))
                 frozen_at = self.clock()
@@ -305,7 +348,7 @@ class Snapshots:
         """Keeps the filled archive. Raises DataDirUnusable, SnapshotNotFound if its row is gone."""
         await asyncio.to_thread(self.archives.keep, snapshot_id)
         if "config" not in content:
-            content = {**content, "config": transfer.read_config(home.config)}
+            content = {**content, "config": agent_config.read_config(home.config)}
         snapshot = await self.queries.finish(snapshot_id, home.size_bytes, content)
         if snapshot is None:
             raise SnapshotNotFound

@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from chowder_local.core.domain import SandboxId, WarmSandbox
     from chowder_local.instances.lifecycle.capacity import Capacity
     from chowder_local.instances.lifecycle.provisioner import Provisioner
-    from chowder_local.instances.warm_pool.demand import Demand
-    from chowder_local.instances.warm_pool.sandboxes import WarmSandboxes
+    from chowder_local.instances.warm_pool.sandboxes import Demand, WarmSandboxes
     from chowder_local.store.warm_sandboxes import WarmSandboxQueries
 
 log = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""Making blank sandboxes in advance, and resuming them for the instances that claim them."""
+"""Warm sandboxes: made in advance, matched with what instances need, and turned into theirs."""
 
 from __future__ import annotations
 
@@ -6,29 +6,37 @@ import asyncio
 import logging
 import secrets
 import time
+from collections import deque
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Protocol
 
 from chowder_local.core.domain import SandboxId, SandboxSpec, SandboxState, WarmSandbox
 from chowder_local.core.errors import ChowderError
 from chowder_local.core.errors.agents import GatewayUnavailable
-from chowder_local.core.errors.sandboxes import EngineUnavailable, NodeUnreachable
+from chowder_local.core.errors.sandboxes import EngineUnavailable, NodeUnreachable, SandboxMissing
 from chowder_local.core.tasks import together
 from chowder_local.openclaw.config import agent_config
 from chowder_local.openclaw.config.agent_config import BLANK_PROVIDER
 from chowder_local.openclaw.models import DEFAULT_MODELS, ModelRoute
+from chowder_local.openclaw.shortcuts import STATE_TRANSFER
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Collection
+    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
     from datetime import datetime
 
+    from chowder_local.accounts.organizations import Organizations
     from chowder_local.core.domain import Egress, Instance
-    from chowder_local.instances.configuration.initial_config import InitialConfigs
+    from chowder_local.instances.configuration.initial_config import InitialConfigs, SnapshotSource
     from chowder_local.instances.engine_protocol import Engine
-    from chowder_local.instances.lifecycle.readiness import Readiness
-    from chowder_local.instances.warm_pool.hydration import Homes, Hydration
+    from chowder_local.instances.lifecycle.agents import EgressRule
+    from chowder_local.instances.lifecycle.boots import Readiness
+    from chowder_local.instances.snapshots.service import Snapshots
+    from chowder_local.instances.versions import OpenclawVersions
     from chowder_local.openclaw.gateway import GatewayOf
+    from chowder_local.openclaw.home.state_transfer import StateTransfers
+    from chowder_local.openclaw.shortcuts import Allows
     from chowder_local.openclaw.warmup import WarmUp
     from chowder_local.store.warm_sandboxes import WarmSandboxQueries
 
@@ -37,35 +45,11 @@ log = logging.getLogger(__name__)
 NEVER_READY = "the warm sandbox never became ready"
 WAKE_TIMEOUT_S = 15.0
 """Warm sandboxes that are resumed at once slow each other down; discarding one costs a boot."""
-
-
-class _BootProgress:
-    """The progress of a warm sandbox's boot."""
-
-    def __init__(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._has_started: asyncio.Future[bool] = loop.create_future()
-        self._url: asyncio.Future[str | None] = loop.create_future()
-
-    def container_started(self) -> None:
-        self._has_started.set_result(True)
-
-    def ended(self, url: str | None) -> None:
-        """Sets the gateway's address, or None if the boot has failed."""
-        if not self._has_started.done():
-            self._has_started.set_result(False)
-        self._url.set_result(url)
-
-    async def wait_for_container(self) -> None:
-        """Waits until the container runs. Raises GatewayUnavailable if the boot fails before."""
-        if not await asyncio.shield(self._has_started):
-            raise GatewayUnavailable(NEVER_READY)
-
-    async def wait_for_gateway(self) -> str:
-        """The gateway's address, once it is booted. Raises GatewayUnavailable if that fails."""
-        if (url := await asyncio.shield(self._url)) is None:
-            raise GatewayUnavailable(NEVER_READY)
-        return url
+BURST = timedelta(seconds=30)
+"""Warm sandboxes that are wanted within this time are wanted at once: each takes a boot to make."""
+KEPT = timedelta(hours=1)
+"""For how long a burst is remembered."""
+KEPT_MAX = 1000
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -105,7 +89,7 @@ class WarmSandboxes:
     async def reserve_booting(self) -> AsyncIterator[Collection[SandboxId]]:
         """The warm sandboxes that are booting, for an instance that finds none ready.
 
-        The instance claims one by dropping its row within the block; `wake` then waits for it.
+        The instance claims one by dropping its row within the block; `turn_into` then waits for it.
         """
         async with self._reserving:
             yield frozenset(self._claimable)
@@ -152,7 +136,7 @@ class WarmSandboxes:
         async with self._reserving:
             is_claimed = not await self.queries.has(sandbox_id)
         if is_claimed:
-            # `wake` takes it from here.
+            # `turn_into` takes it from here.
             if failure is not None:
                 log.warning("warm sandbox %s: claimed, but not booted: %s", sandbox_id, failure)
             return None
@@ -183,18 +167,20 @@ class WarmSandboxes:
         self._booting.pop(sandbox_id, None)
         await self.hydration.forget(sandbox_id)
 
-    async def wake(self, instance: Instance, warm: WarmSandbox, homes: Homes | None = None) -> str:
+    async def turn_into(
+        self, instance: Instance, warm: WarmSandbox, homes: Homes | None = None
+    ) -> str:
         """Turns a claimed warm sandbox into the instance's own; returns the gateway's address.
 
         It accepts turns when this returns. Its home comes from `homes`, or else from its origin.
         Raises ChowderError.
         """
         try:
-            return await self._wake(instance, warm, homes)
+            return await self._turn_into(instance, warm, homes)
         finally:
             await self.hydration.forget(warm.sandbox_id)
 
-    async def _wake(self, instance: Instance, warm: WarmSandbox, homes: Homes | None) -> str:
+    async def _turn_into(self, instance: Instance, warm: WarmSandbox, homes: Homes | None) -> str:
         if (url := warm.gateway_url) is None:
             progress = await self._take_booting(warm.sandbox_id)
             # Before the gateway is ready: a home that needs another boot need not wait for it.
@@ -224,3 +210,151 @@ class WarmSandboxes:
         await progress.wait_for_container()
         await self.engine.promote(sandbox_id)
         return progress
+
+
+class _BootProgress:
+    """The progress of a warm sandbox's boot."""
+
+    def __init__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._has_started: asyncio.Future[bool] = loop.create_future()
+        self._url: asyncio.Future[str | None] = loop.create_future()
+
+    def container_started(self) -> None:
+        self._has_started.set_result(True)
+
+    def ended(self, url: str | None) -> None:
+        """Sets the gateway's address, or None if the boot has failed."""
+        if not self._has_started.done():
+            self._has_started.set_result(False)
+        self._url.set_result(url)
+
+    async def wait_for_container(self) -> None:
+        """Waits until the container runs. Raises GatewayUnavailable if the boot fails before."""
+        if not await asyncio.shield(self._has_started):
+            raise GatewayUnavailable(NEVER_READY)
+
+    async def wait_for_gateway(self) -> str:
+        """The gateway's address, once it is booted. Raises GatewayUnavailable if that fails."""
+        if (url := await asyncio.shield(self._url)) is None:
+            raise GatewayUnavailable(NEVER_READY)
+        return url
+
+
+@dataclass(eq=False, repr=False)
+class WarmSandboxMatcher:
+    """Compares what an instance needs with what warm sandboxes are made of."""
+
+    warm_sandboxes: WarmSandboxes
+    organizations: Organizations
+    egress: EgressRule
+    demand: Demand
+    allows: Allows
+    versions: OpenclawVersions
+
+    async def fingerprint_for(self, instance: Instance) -> str | None:
+        """The fingerprint of the warm sandbox that an instance wants now, whether or not it exists.
+
+        None if none fits.
+        """
+        if not self.versions.is_default(instance):
+            return None
+        organization_id, provider = instance.organization_id, instance.model_provider
+        # Without a key the boot fails, and a warm sandbox would be wasted.
+        if await self.organizations.model_key(organization_id, provider) is None:
+            return None
+        if self.egress.effective(instance) is not self.egress.default:
+            return None
+        if instance.has_home and not await self.allows(STATE_TRANSFER):
+            return None
+        self.demand.add()
+        return self.warm_sandboxes.fingerprint
+
+
+@dataclass(eq=False, repr=False)
+class Demand:
+    """Remembers when warm sandboxes were wanted; the warm pool's size follows the largest burst."""
+
+    clock: Callable[[], datetime]
+
+    def __post_init__(self) -> None:
+        self._times: deque[datetime] = deque(maxlen=KEPT_MAX)
+        self.changed = asyncio.Event()
+        """Set when one is wanted."""
+
+    def add(self, count: int = 1) -> None:
+        """An instance wants a warm sandbox now, or `count` instances do."""
+        self._times.extend([self.clock()] * count)
+        self.changed.set()
+
+    def peak(self) -> int:
+        """The number of the largest burst that is remembered."""
+        oldest = self.clock() - KEPT
+        while self._times and self._times[0] < oldest:
+            self._times.popleft()
+        largest = first = 0
+        for count, at in enumerate(self._times, 1):
+            while at - self._times[first] > BURST:
+                first += 1
+            largest = max(largest, count - first)
+        return largest
+
+
+@dataclass(eq=False, repr=False)
+class Hydration:
+    """Transfers a home into a warm sandbox, if the instance has one: its own, or a snapshot's."""
+
+    state_transfers: StateTransfers
+    snapshots: Snapshots
+    initial_configs: InitialConfigs
+    gateway_of: GatewayOf
+    allows: Allows
+
+    async def prepare(self, sandbox_id: SandboxId) -> None:
+        """Starts the program that receives a state in advance."""
+        if await self.allows(STATE_TRANSFER):
+            await self.state_transfers.prepare(sandbox_id)
+
+    async def forget(self, sandbox_id: SandboxId) -> None:
+        """Ends that program."""
+        await self.state_transfers.forget(sandbox_id)
+
+    async def patch(
+        self,
+        instance: Instance,
+        when_booted: Callable[[], Awaitable[str]] | None = None,
+        homes: Homes | None = None,
+    ) -> dict[str, Any]:
+        """Transfers the instance's home; returns the configuration patch that remains to be made.
+
+        `when_booted` returns the gateway's address of a sandbox that still boots. Without `homes`,
+        the home is that of the snapshot that the instance is created from. Raises ChowderError.
+        """
+        if homes is None and instance.origin_snapshot_id is None:
+            return self.initial_configs.patch_of_blank(instance, None)
+        if not await self.allows(STATE_TRANSFER):
+            raise GatewayUnavailable("the state transfer does not fit this OpenClaw")
+        homes = homes or self.snapshots
+        async with self.state_transfers.open(instance.sandbox_id) as transfer:
+            await transfer.unpack(await homes.chunks(instance))
+            if when_booted is not None:
+                await transfer.check()
+                gateway = self.gateway_of(instance.sandbox_id, await when_booted())
+                await gateway.open_conversations()
+            _, origin = await together(transfer.apply(), homes.source(instance))
+            if homes is not self.snapshots:
+                # The former volume is removed next; a snapshot's archive stays for a while.
+                await transfer.sync()
+        if origin is None:
+            raise SandboxMissing("The instance has no snapshot that it could be created from.")
+        return self.initial_configs.patch_of_blank(instance, origin)
+
+
+class Homes(Protocol):
+    """Where the homes of instances are read from; either may still be being copied."""
+
+    async def chunks(self, instance: Instance) -> Iterator[bytes]:
+        """The archive of the instance's home."""
+
+    async def source(self, instance: Instance) -> SnapshotSource | None:
+        """Its configuration, once the archive is whole."""

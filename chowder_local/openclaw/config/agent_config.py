@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from chowder_local.core.domain import GATEWAY_PORT, OTHER_PROVIDERS, ModelProvider
 from chowder_local.core.errors.agents import ConfigRefused
-from chowder_local.openclaw.config import reserved
+from chowder_local.core.untrusted_json import read_object
+from chowder_local.openclaw.config import edits
 from chowder_local.openclaw.models import (
     DEFAULT_MODELS,
     KNOWN_MODELS,
@@ -93,7 +95,7 @@ def to_merge_patch(overrides: Mapping[str, Any]) -> dict[str, Any]:
     Raises ConfigRefused if a path is reserved or has an empty part.
     """
     nested = _nest(overrides)
-    reserved.check(nested)
+    edits.check(nested)
     return nested
 
 
@@ -220,3 +222,63 @@ def merged(
 
 def serialize_config(config: Mapping[str, Any]) -> bytes:
     return json.dumps(config, indent=2, ensure_ascii=False).encode()
+
+
+_SECRET = re.compile(
+    r"token|secret|password|passwd|api_?key|private_?key|credential|cookie|authorization"
+    r"|service_?account|webhook",
+    re.I,
+)
+_PRIVATE = {"channels", "env", "headers", "secrets", "auth"}
+"""Members that an export omits at any depth."""
+
+
+def read_config(content: bytes | None) -> dict[str, Any] | None:
+    """An `openclaw.json` without reserved paths; None if it cannot be parsed.
+
+    The agent can write the file, and OpenClaw accepts more than JSON.
+    """
+    if content is None:
+        return None
+    try:
+        return edits.without_reserved(read_object(content))
+    except (ValueError, RecursionError):
+        return None
+
+
+def with_reserved(initial: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    """A new sandbox's configuration: reserved paths of `initial`, everything else of `config`."""
+    return merged(config, edits.only_reserved(initial))
+
+
+def with_channels_disabled(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings with all channels disabled: two agents cannot share one account."""
+    channels = settings.get("channels")
+    if not isinstance(channels, dict):
+        return dict(settings)
+    disabled = {
+        name: {**each, "enabled": False} if isinstance(each, dict) and name != "defaults" else each
+        for name, each in channels.items()
+    }
+    return {**settings, "channels": disabled}
+
+
+def portable(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings without channels, and without members that may be credentials."""
+    kept: dict[str, Any] = {}
+    for key, value in settings.items():
+        if key in _PRIVATE:
+            continue
+        # Many numbers and booleans have such a name: maxTokens.
+        if _SECRET.search(key) and not isinstance(value, bool | int | float):
+            continue
+        kept[key] = _portable(value)
+    return kept
+
+
+def _portable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return portable(value)
+    if isinstance(value, list):
+        return [_portable(each) for each in value]
+    return value

@@ -1,9 +1,10 @@
-"""Lists the people who wait for an approval in a channel, from inside their agent's sandbox.
+"""Lists and approves the people who wait for an approval in a channel, from inside the sandbox.
 
 In: one line of JSON {params: {channel, state_dir}}. Out: one line of JSON {requests}, as OpenClaw's
 command line prints them, or {error} with what that has said. OpenClaw's database is read, which
 takes milliseconds; its command line, which takes seconds, is run only if the database is another
-one.
+one. With {params: {channel, code}} that command line approves the code, for which OpenClaw's
+protocol has no call; out: {status, output}.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ SILENCE_S = 2
 
 
 def main(request: dict[str, Any]) -> dict[str, Any]:
+    if "code" in request:
+        return approved(request["channel"], request["code"])
     path = os.path.join(request["state_dir"], DATABASE)
     try:
         with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=10)) as database:
@@ -55,25 +58,36 @@ def is_pending(request: dict[str, Any]) -> bool:
 
 
 def listed_by_command(channel: str) -> dict[str, Any]:
+    _, output, errors = openclaw("list", channel, "--json")
+    try:
+        answer: dict[str, Any] = json.loads(output)
+    except ValueError:
+        return {"error": f"{output}{errors}".strip()}
+    return answer
+
+
+def approved(channel: str, code: str) -> dict[str, Any]:
+    status, output, errors = openclaw("approve", "--channel", channel, code)
+    return {"status": status, "output": f"{output}{errors}".strip()}
+
+
+def openclaw(*words: str) -> tuple[int, str, str]:
+    """Runs one of OpenClaw's commands for pairings: its exit code, output and errors."""
     child = subprocess.Popen(  # noqa: S603 - no shell, and the server names the channel
-        ["openclaw", "pairing", "list", channel, "--json"],  # noqa: S607 - the image's own
+        ["env", "NO_COLOR=1", "openclaw", "pairing", *words],  # noqa: S607 - the image's own
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
-    ended = None
-    while ended is None:
+    while True:
         try:
-            ended = child.communicate(timeout=SILENCE_S)
+            output, errors = child.communicate(timeout=SILENCE_S)
         except subprocess.TimeoutExpired:
             # A silent program counts as dead. Leading spaces are valid JSON.
             sys.stdout.write(" ")
             sys.stdout.flush()
-    try:
-        answer: dict[str, Any] = json.loads(ended[0])
-    except ValueError:
-        return {"error": "".join(ended).strip()}
-    return answer
+        else:
+            return child.returncode, output, errors
 
 
 if __name__ == "__main__":

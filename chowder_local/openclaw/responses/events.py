@@ -12,7 +12,7 @@ from chowder_local.core import untrusted_json
 from chowder_local.core.errors.agents import AnswerUnfit, MessageRefused
 from chowder_local.core.errors.upstream import ContextLengthExceeded, ProviderFailed, StreamBroken
 from chowder_local.openclaw.responses import response_normalizer
-from chowder_local.openclaw.responses.gateway_shapes import (
+from chowder_local.openclaw.responses.response_normalizer import (
     MAX_ANSWER_BYTES,
     MAX_ANSWER_VALUES,
     check_event,

@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 from chowder_local.core.errors.agents import MessageRefused
 from chowder_local.core.errors.requests import InputInvalid
-from chowder_local.openclaw.responses import history, inputs, media, structured_outputs, tools
-from chowder_local.openclaw.responses.validators import as_object
+from chowder_local.openclaw.responses import history, inputs, tools
+from chowder_local.openclaw.responses.inputs import as_object
+from chowder_local.openclaw.responses.tools import parse_tools
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from chowder_local.openclaw.responses.history import Input
-    from chowder_local.openclaw.responses.structured_outputs import Format
+    from chowder_local.openclaw.responses.tools import Format
+
 
 PASSED_ON = frozenset(
     {
@@ -98,7 +100,7 @@ class Turn:
         return replace(
             self,
             request={**self.request, "input": value},
-            may_show_images=any(media.may_show_images(part) for part in _parts(value)),
+            may_show_images=any(inputs.may_show_images(part) for part in _parts(value)),
         )
 
 
@@ -110,8 +112,8 @@ def parse_request(body: Mapping[str, Any]) -> Turn:
     for member, reason in REFUSED.items():
         if body.get(member):
             raise MessageRefused(f"{member}: {reason}")
-    offer = tools.parse_tools(body)
-    text_format = structured_outputs.parse_format(as_object(body.get("text"), "text"))
+    offer = parse_tools(body)
+    text_format = tools.parse_format(as_object(body.get("text"), "text"))
     # If a call of a client's function is required, it comes before the formatted answer.
     answer_format = None if offer.is_call_required else text_format
     request = {key: body[key] for key in PASSED_ON if body.get(key) is not None}
@@ -138,7 +140,7 @@ def parse_request(body: Mapping[str, Any]) -> Turn:
         format=answer_format,
         is_single=offer.is_single,
         names=offer.names,
-        may_show_images=any(media.may_show_images(part) for part in _parts(request["input"])),
+        may_show_images=any(inputs.may_show_images(part) for part in _parts(request["input"])),
         includes_tool_calls=TOOL_CALLS in (body.get("include") or ()),
         client_input=client_input,
     )

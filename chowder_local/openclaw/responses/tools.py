@@ -1,20 +1,22 @@
-"""Translates a client's tools and tool choice for the gateway (pure).
-
-The agent has its own tools. A provider's built-in tool is left out if the agent has an equivalent
-(`AGENT_BUILT_INS`); any other tool that is not a function is refused. A function gets another name
-at the gateway if the agent has a tool of that name.
-"""
+"""A client's tools and structured outputs, which become function calls, for the gateway (pure)."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from chowder_local.core.errors.agents import MessageRefused
+from chowder_local.core import untrusted_json
+from chowder_local.core.errors.agents import AnswerUnfit, MessageRefused
 from chowder_local.core.errors.requests import SHOWN_CHARACTERS
-from chowder_local.openclaw.responses.validators import as_array, as_object, pick
-from chowder_local.relay.prompt_format.system_prompt import ONE_AT_A_TIME
-from chowder_local.relay.prompt_format.tool_names import gateway_names
+from chowder_local.openclaw.responses.inputs import as_array, as_object, as_string, pick
+from chowder_local.relay.prompt_format import (
+    ANSWER_TOOL,
+    ANY_TOOL,
+    ONE_AT_A_TIME,
+    ONE_TOOL,
+    gateway_names,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -25,10 +27,12 @@ AGENT_BUILT_INS = frozenset(
         "web_search_preview_2025_03_11",
     }
 )  # fmt: skip
+
 """Built-in tools with an equivalent in the agent: it can search the web and run programs."""
 
 # OpenClaw does not offer a function without parameters to a model.
 _NO_PARAMETERS = {"type": "object", "properties": {}}
+
 _MODES = ("auto", "none", "required")
 
 
@@ -140,3 +144,141 @@ def _choice(requested: Any) -> _Choice:
     raise MessageRefused(
         "tool_choice: it must be 'auto', 'none', 'required', a function, or allowed_tools."
     )
+
+
+_TEXT_MEMBER = "json"
+_ANY_OBJECT = {
+    "type": "object",
+    "properties": {
+        _TEXT_MEMBER: {"type": "string", "description": "The answer: the text of a JSON object."}
+    },
+    "required": [_TEXT_MEMBER],
+    "additionalProperties": False,
+}
+"""The parameters for any JSON object: some providers refuse a function without declared ones."""
+
+_FENCE = "```"
+_SHOWN_CHARACTERS = 300
+
+
+@dataclass(frozen=True)
+class Format:
+    """The format of an answer: JSON that fits a schema, or any JSON object without a schema."""
+
+    schema: Mapping[str, Any] | None = None
+    description: str | None = None
+
+    @property
+    def tool(self) -> dict[str, Any]:
+        """The function whose arguments are the answer."""
+        text = "Gives your whole answer to the user, who sees nothing else of it."
+        return {
+            "type": "function",
+            "name": ANSWER_TOOL,
+            "description": f"{text} The answer: {self.description}" if self.description else text,
+            "parameters": _ANY_OBJECT if self.schema is None else dict(self.schema),
+        }
+
+    def rule(self, offer: Offer) -> str:
+        """The instruction to the model to use the function."""
+        text = f"Give your answer to the user by calling the {ANSWER_TOOL} tool, and only so."
+        if offer.tools and offer.mode == "auto":
+            return f"{text} To call another function of the user's comes before that. {ANY_TOOL}"
+        return f"{text} {ONE_AT_A_TIME} {ONE_TOOL.format(ANSWER_TOOL)}"
+
+    def from_arguments(self, arguments: str) -> str:
+        """The answer from the function's arguments. Raises AnswerUnfit if it does not fit."""
+        if self.schema is None:
+            arguments = str(_parse(arguments).get(_TEXT_MEMBER))
+        return self._check(arguments)
+
+    def from_text(self, text: str) -> str | None:
+        """The answer from a text; None if it is not JSON. Raises AnswerUnfit if it does not fit."""
+        text = text.strip()
+        opening, _, fenced = text.partition("\n")
+        if opening.strip() in (_FENCE, f"{_FENCE}json") and fenced.endswith(f"\n{_FENCE}"):
+            text = fenced.removesuffix(_FENCE).strip()
+        return self._check(text) if text.startswith("{") else None
+
+    def _check(self, text: str) -> str:
+        answer = _parse(text)
+        if self.schema is not None and (problem := _misfit(self.schema, answer)):
+            raise AnswerUnfit(f"The model's answer does not fit text.format.schema: {problem}")
+        return text
+
+
+def parse_format(text: Mapping[str, Any]) -> Format | None:
+    """The format in a request's `text`; None for text. Raises MessageRefused if unsupported."""
+    requested = as_object(text.get("format"), "text.format")
+    kind = requested.get("type", "text")
+    if kind == "text":
+        return None
+    if kind == "json_object":
+        return Format()
+    if kind != "json_schema":
+        raise MessageRefused(f"text.format: {kind!r} is none of text, json_object, json_schema.")
+    if isinstance(requested.get("json_schema"), dict):
+        # The form of Chat Completions.
+        requested = requested["json_schema"]
+    if requested.get("schema") is None:
+        raise MessageRefused(
+            "text.format: json_schema needs the answer's JSON schema as `schema`; request "
+            "json_object for any JSON object."
+        )
+    schema = as_object(requested["schema"], "text.format.schema")
+    _validator(schema)
+    description = requested.get("description") or ""
+    return Format(
+        _with_object_root(schema), as_string(description, "text.format.description") or None
+    )
+
+
+def _with_object_root(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema without a reference at its root. Raises MessageRefused if that is no object."""
+    root = schema
+    reference = str(schema.get("$ref", ""))
+    if match := re.fullmatch(r"#/(\$defs|definitions)/([^/]+)", reference):
+        target = schema.get(match[1], {}).get(match[2])
+        if isinstance(target, dict):
+            rest = {key: value for key, value in schema.items() if key != "$ref"}
+            root = {**target, **rest}
+    if root.get("type") != "object":
+        raise MessageRefused("text.format.schema: its root must be of type 'object'.")
+    return root
+
+
+def _parse(text: str) -> dict[str, Any]:
+    try:
+        answer = untrusted_json.read(text, values_max=untrusted_json.VALUES_MAX)
+    except ValueError as error:
+        start = text[:_SHOWN_CHARACTERS]
+        raise AnswerUnfit(f"The model's answer is not JSON ({error}): {start}") from None
+    if not isinstance(answer, dict):
+        raise AnswerUnfit("The model's answer is JSON, but not an object.")
+    return answer
+
+
+def _misfit(schema: Mapping[str, Any], answer: Any) -> str | None:
+    """Why an answer does not fit; None if it does."""
+    error = next(_validator(schema).iter_errors(answer), None)
+    if error is None:
+        return None
+    path = "/".join(str(step) for step in error.instance_path)
+    # It quotes what does not fit.
+    return untrusted_json.message_of(f"{path}: {error.message}" if path else str(error.message))
+
+
+def _validator(schema: Mapping[str, Any]) -> Any:
+    """A validator for answers. Raises MessageRefused if the schema is invalid."""
+    # Imported when a format is requested, not at every start.
+    import jsonschema_rs
+
+    def fetch(address: str) -> Any:
+        # A client's schema must not make this server call other addresses.
+        raise ValueError(f"{address} is outside of the schema")
+
+    try:
+        return jsonschema_rs.validator_for(dict(schema), retriever=fetch)
+    except (ValueError, jsonschema_rs.ReferencingError) as error:
+        text = str(error).splitlines()[0]
+        raise MessageRefused(f"text.format.schema: it is not a JSON schema: {text}") from None

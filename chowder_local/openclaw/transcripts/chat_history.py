@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from chowder_local.core.domain import SandboxId
-    from chowder_local.openclaw.control import Control
-
+    from chowder_local.openclaw.sandbox_exec import Control
 SESSIONS_MAX = 10_000
 MESSAGES_MAX = 1000
 """OpenClaw returns no more at once."""

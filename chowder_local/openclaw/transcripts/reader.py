@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from chowder_local.core.errors.agents import ConversationsAtRest, GatewayUnavailable
 from chowder_local.openclaw.sandbox_exec import Program, error_message
-from chowder_local.openclaw.shortcuts.catalogue import TRANSCRIPTS
+from chowder_local.openclaw.shortcuts import TRANSCRIPTS
 from chowder_local.openclaw.transcripts.program_output import (
     KeptSession,
     Message,
@@ -25,10 +25,13 @@ from chowder_local.openclaw.transcripts.turns import (
     off_branch_messages,
     with_off_branch_turns,
 )
-from chowder_local.relay.prompt_format.failure_markers import read_marked_message
-from chowder_local.relay.prompt_format.system_prompt import ANSWER_TOOL, HANDED_OVER
-from chowder_local.relay.prompt_format.tool_names import client_name
-from chowder_local.relay.prompt_format.user_messages import unfold
+from chowder_local.relay.prompt_format import (
+    ANSWER_TOOL,
+    HANDED_OVER,
+    client_name,
+    read_marked_message,
+    unfold,
+)
 from chowder_local.relay.wire.conversation import AssistantText, ToolCall, UserMessage
 
 if TYPE_CHECKING:
@@ -36,8 +39,9 @@ if TYPE_CHECKING:
 
     from chowder_local.core.domain import SandboxId
     from chowder_local.openclaw.sandbox_exec import Processes
-    from chowder_local.openclaw.shortcuts.catalogue import Allows
+    from chowder_local.openclaw.shortcuts import Allows
     from chowder_local.openclaw.transcripts.chat_history import ChatHistory
+
 
 DATABASE = "agents/main/agent/openclaw-agent.sqlite"
 """The path of OpenClaw's database below its state directory."""

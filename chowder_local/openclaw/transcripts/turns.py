@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from chowder_local.openclaw.transcripts.program_output import Message
 
+
 COMPLETED, FAILED, CANCELLED = "completed", "failed", "cancelled"
 IN_PROGRESS = "in_progress"
 CLIENT_GONE = "HTTP client disconnected"

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from chowder_local.relay.prompt_format.user_messages import unfold
+from chowder_local.relay.prompt_format import unfold
 from chowder_local.relay.wire.conversation import AssistantText, ToolCall, UserMessage
-from chowder_local.relay.wire.request_format import ParsedRequest
+from chowder_local.relay.wire.wire_format import ParsedRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar
 
 from anyio import CapacityLimiter, to_thread
 
-from chowder_local.core.change_signal import ChangeSignal
+from chowder_local.core.events import ChangeSignal
 from chowder_local.relay.recordings import folders
 from chowder_local.relay.recordings.entries import Entry, RecordedAnswer, RecordedRequest
 from chowder_local.relay.recordings.recorder import Recorder

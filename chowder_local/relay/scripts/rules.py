@@ -26,11 +26,16 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from chowder_local.core.domain import ModelProvider
 from chowder_local.core.errors.upstream import StreamBroken
 from chowder_local.core.untrusted_json import is_deeper
-from chowder_local.relay.prompt_format.tool_names import AGENT_TOOL_NAMES, client_name
-from chowder_local.relay.scripts.patterns import SIZE_MAX, PatternInvalid, compile_pattern, size
-from chowder_local.relay.scripts.templates import TemplateInvalid
-from chowder_local.relay.scripts.templates import check as check_template
-from chowder_local.relay.wire.reply import StreamStep
+from chowder_local.relay.prompt_format import AGENT_TOOL_NAMES, client_name
+from chowder_local.relay.scripts.expressions import (
+    SIZE_MAX,
+    PatternInvalid,
+    TemplateInvalid,
+    compile_pattern,
+    size,
+)
+from chowder_local.relay.scripts.expressions import check as check_template
+from chowder_local.relay.wire.conversation import StreamStep
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

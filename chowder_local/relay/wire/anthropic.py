@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from chowder_local.core.domain import ModelProvider
 from chowder_local.relay.wire.conversation import (
     AssistantText,
     Conversation,
+    StreamStep,
     Tool,
     ToolCall,
     ToolChoice,
@@ -17,10 +19,9 @@ from chowder_local.relay.wire.conversation import (
     UserMessage,
     first_limit,
 )
-from chowder_local.relay.wire.reply import StreamStep, split_text
-from chowder_local.relay.wire.request_format import RequestFormat
 from chowder_local.relay.wire.wire_format import (
     CallPiece,
+    RequestFormat,
     Usage,
     WireFormat,
     read_count,
@@ -30,8 +31,7 @@ from chowder_local.relay.wire.wire_format import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from chowder_local.relay.wire.conversation import Turn
-    from chowder_local.relay.wire.reply import Reply
+    from chowder_local.relay.wire.conversation import Reply, Turn
 
 _CHOICES = {"any": "required", "tool": "required", "none": "none"}
 _ERROR_TYPES = {
@@ -144,11 +144,7 @@ class Messages(RequestFormat):
         for index, block in enumerate(reply.blocks):
             started = _block("" if isinstance(block, str) else replace(block, arguments={}))
             yield {"type": "content_block_start", "index": index, "content_block": started}
-            for delta in _deltas(reply, block):
-                if isinstance(delta, StreamStep):
-                    yield delta
-                else:
-                    yield {"type": "content_block_delta", "index": index, "delta": delta}
+            yield from reply.events(block, partial(_delta, index, block))
             yield {"type": "content_block_stop", "index": index}
         yield {
             "type": "message_delta",
@@ -189,13 +185,11 @@ def _stop_reason(reply: Reply) -> str:
     return "tool_use" if reply.calls else "end_turn"
 
 
-def _deltas(reply: Reply, block: str | ToolCall) -> Iterator[dict[str, Any] | StreamStep]:
+def _delta(index: int, block: str | ToolCall, piece: str) -> dict[str, Any]:
+    delta = {"type": "text_delta", "text": piece}
     if isinstance(block, ToolCall):
-        for piece in split_text(block.arguments_json):
-            yield {"type": "input_json_delta", "partial_json": piece}
-        return
-    for step in reply.stream():
-        yield step if isinstance(step, StreamStep) else {"type": "text_delta", "text": step}
+        delta = {"type": "input_json_delta", "partial_json": piece}
+    return {"type": "content_block_delta", "index": index, "delta": delta}
 
 
 def _read_block(index: int, block: Mapping[str, Any]) -> Iterator[str | CallPiece]:

@@ -12,6 +12,7 @@ from chowder_local.core.domain import ModelProvider
 from chowder_local.relay.wire.conversation import (
     AssistantText,
     Conversation,
+    StreamStep,
     Tool,
     ToolCall,
     ToolChoice,
@@ -19,10 +20,9 @@ from chowder_local.relay.wire.conversation import (
     UserMessage,
     first_limit,
 )
-from chowder_local.relay.wire.reply import StreamStep
-from chowder_local.relay.wire.request_format import RequestFormat
 from chowder_local.relay.wire.wire_format import (
     CallPiece,
+    RequestFormat,
     Usage,
     WireFormat,
     read_count,
@@ -33,8 +33,7 @@ from chowder_local.relay.wire.wire_format import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from chowder_local.relay.wire.conversation import Turn
-    from chowder_local.relay.wire.reply import Reply
+    from chowder_local.relay.wire.conversation import Reply, Turn
 
 _CHOICES = {"ANY": "required", "NONE": "none"}
 _STATUSES = {
@@ -189,23 +188,23 @@ def _result(response: Mapping[str, Any]) -> str:
 def _chunks(conversation: Conversation, reply: Reply) -> Iterator[dict[str, Any] | StreamStep]:
     # Each chunk is held back until the next one comes, because the last has other members.
     held: list[dict[str, Any]] = []
-    for step in _steps(reply):
+    for step in _parts(reply):
         if held:
             yield _chunk(conversation, reply, held, is_last=False)
         held = []
         if isinstance(step, StreamStep):
             yield step
         else:
-            held = [_part(step)]
+            held = [step]
     yield _chunk(conversation, reply, held or [_part("")], is_last=True)
 
 
-def _steps(reply: Reply) -> Iterator[str | ToolCall | StreamStep]:
+def _parts(reply: Reply) -> Iterator[dict[str, Any] | StreamStep]:
     for block in reply.blocks:
         if isinstance(block, ToolCall):
-            yield block
+            yield _part(block)
         else:
-            yield from reply.stream()
+            yield from reply.events(block, _part)
 
 
 def _part(block: str | ToolCall) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from chowder_local.dashboard.assets import Assets
+from chowder_local.dashboard.rendering import Assets
 from tests.api.dashboard.conftest import Elements
 
 if TYPE_CHECKING:

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from chowder_local.dashboard.config import DOCUMENT_MAX_CHARS
-from chowder_local.openclaw.config.edits import HIDDEN
-from chowder_local.openclaw.config.schema import SCHEMA_FILE
+from chowder_local.openclaw.config.edits import HIDDEN, SCHEMA_FILE
 from tests.api.dashboard.conftest import Elements
 from tests.scripted.gateway import ok, refused
 

@@ -8,7 +8,6 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 
-from chowder_local.core.errors.sandboxes import SandboxPaused
 from chowder_local.dashboard.files import PORTION
 from tests.api.dashboard.conftest import NAVIGATING, ORIGIN, Elements
 from tests.scripted.world import MAX_BODY_BYTES
@@ -167,17 +166,6 @@ async def test_the_page_of_a_stopped_instance_says_what_to_do(visitor: Visitor) 
         assert "is stopped. Start it above to see its files." in answer.text
     assert (await visitor.get(f"{files}/download?path=AGENTS.md")).status_code == 409
     assert (await upload(visitor, files, "./", "a", b"")).status_code == 409
-
-
-async def test_a_stop_during_the_request_is_reported(
-    visitor: Visitor, files: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def folder(*_: object) -> None:
-        raise SandboxPaused
-
-    monkeypatch.setattr(visitor.http.world.files, "folder", folder)
-    answer = await visitor.get(files)
-    assert (answer.status_code, "Instance is stopped" in answer.text) == (409, True)
 
 
 @pytest.mark.parametrize("name", ["chart.png", HOSTILE.replace("/", ""), "ü.bin"])

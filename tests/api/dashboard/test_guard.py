@@ -12,10 +12,10 @@ from chowder_local.accounts.keys import KeyDraft
 from chowder_local.core.domain import Permission
 from chowder_local.core.errors.requests import ActionRefused
 from chowder_local.core.fault_injection import FaultDraft, FaultKind
-from chowder_local.dashboard.guard import guarded
 from chowder_local.dashboard.pages import TABS
 from chowder_local.dashboard.rendering import RELOADING_HASH
 from chowder_local.dashboard.routes import LINKED_PAGES, PAGES, Page
+from chowder_local.dashboard.sign_in import guarded
 from tests.api.conftest import ALLOWED_ORIGIN
 from tests.api.dashboard.conftest import NAVIGATING, ORIGIN, Elements, Visitor
 

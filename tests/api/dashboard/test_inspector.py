@@ -10,11 +10,10 @@ import pytest
 
 from chowder_local.core.domain import ModelProvider
 from chowder_local.core.fault_injection import FaultKind
-from chowder_local.dashboard.inspector import PORTION
+from chowder_local.dashboard.model_calls import PORTION
 from chowder_local.instances.conversations.trace_log import TracedTurn, TurnStatus
 from chowder_local.openclaw.session_keys import MAIN_KEY
-from chowder_local.relay.wire.conversation import ToolCall
-from chowder_local.relay.wire.reply import Reply
+from chowder_local.relay.wire.conversation import Reply, ToolCall
 from tests.api.dashboard.conftest import Elements
 from tests.scripted.model_calls import parse
 

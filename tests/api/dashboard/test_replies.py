@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from chowder_local.dashboard.replies import TEXT_MAX_CHARS
-from chowder_local.relay.scripts.matching import ModelRequest
+from chowder_local.relay.prompt_format import ModelRequest
 from chowder_local.relay.scripts.rules import ReplyScript
 from tests.api.dashboard.conftest import NAVIGATING, ORIGIN, Elements
 from tests.api.test_recordings import ENTRY, NAME, log_call

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from chowder_local.accounts.dashboard_sessions import LINK_LIFE_S, SESSION_LIFE_S, sign_in_link
+from chowder_local.accounts.keys import LINK_LIFE_S, SESSION_LIFE_S, sign_in_link
 from chowder_local.core.domain import InstanceId, KeyId, Permission
 from tests.api.dashboard.conftest import ORIGIN, Elements, Visitor
 

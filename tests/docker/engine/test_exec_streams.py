@@ -155,7 +155,7 @@ async def test_a_paused_sandbox_runs_nothing(
 async def test_a_sandbox_that_was_paused_a_moment_ago_runs_nothing(container: Container) -> None:
     container.reload()
     assert container.client is not None
-    container.client.api.pause(container.id)
+    container.client.api.pause(str(container.id))
     try:
         with ExitStack() as stack, pytest.raises(SandboxPaused):
             start_exec(container.client, container, ["true"], stack)

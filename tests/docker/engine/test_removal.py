@@ -15,7 +15,7 @@ from docker.errors import NotFound
 from chowder_local.core.domain import SandboxId
 from chowder_local.core.errors.sandboxes import EngineUnavailable
 from chowder_local.core.settings import Settings
-from chowder_local.engine import owned_resources as own_module
+from chowder_local.engine import containers as own_module
 from chowder_local.engine.connection import find_engine, open_client
 from chowder_local.engine.docker import DockerEngine
 from chowder_local.engine.image_recipe import expected_tag

@@ -20,10 +20,17 @@ from chowder_local.engine.labels import sandbox_labels
 from chowder_local.engine.networks import SandboxNetworks
 from chowder_local.engine.specs import Limits, SandboxDefaults
 from chowder_local.engine.swarm import tunnel, worker
-from chowder_local.engine.swarm.listeners import Listeners
-from chowder_local.engine.swarm.members import Member, WorkerPlace
-from chowder_local.engine.swarm.node_link import Links, Node, NodeNeeds, Stack, beat
-from chowder_local.engine.swarm.ways import Gateways, RelayDoor
+from chowder_local.engine.swarm.forwards import Gateways, RelayDoor
+from chowder_local.engine.swarm.nodes import (
+    Links,
+    Member,
+    Node,
+    NodeNeeds,
+    Stack,
+    WorkerPlace,
+    beat,
+)
+from chowder_local.engine.swarm.tunnel import Listeners
 from chowder_local.engine.swarm.worker import Worker
 
 if TYPE_CHECKING:

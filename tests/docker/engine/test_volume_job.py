@@ -20,7 +20,7 @@ from chowder_local.engine.image_recipe import expected_tag
 from chowder_local.engine.labels import SANDBOX, sandbox_labels, store_filter, store_labels
 from chowder_local.engine.networks import SandboxNetwork, SandboxNetworks
 from chowder_local.engine.specs import HOME, STATE_DIR, Limits, SandboxTemplate
-from chowder_local.openclaw.control import Control
+from chowder_local.openclaw.sandbox_exec import Control
 from chowder_local.openclaw.session_keys import MAIN_KEY
 from chowder_local.openclaw.transcripts import reader
 from chowder_local.openclaw.transcripts.chat_history import ChatHistory

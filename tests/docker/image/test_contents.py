@@ -12,9 +12,13 @@ from chowder_local.core.domain import ModelProvider
 from chowder_local.engine.image_recipe import read_versions, recipe_dir
 from chowder_local.openclaw.channel_table import CHANNELS
 from chowder_local.openclaw.config import agent_config
-from chowder_local.openclaw.config.schema import SCHEMA_FILE, find_problems
-from chowder_local.openclaw.shortcuts.catalogue import find_misfits, unproved
-from chowder_local.openclaw.shortcuts.observations import OBSERVATIONS_FILE, read_observations
+from chowder_local.openclaw.config.edits import SCHEMA_FILE, find_problems
+from chowder_local.openclaw.shortcuts import (
+    OBSERVATIONS_FILE,
+    find_misfits,
+    read_observations,
+    unproved,
+)
 from tests.docker.image.inside import inside
 
 if TYPE_CHECKING:

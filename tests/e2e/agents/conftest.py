@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from chowder_local.core.domain import OFFLINE_KEY
-from chowder_local.openclaw.shortcuts.catalogue import PROMPT_TEXTS
+from chowder_local.openclaw.shortcuts import PROMPT_TEXTS
 from tests.e2e.api import Api
 from tests.e2e.clawhub import ClawHub
 from tests.e2e.copies import local

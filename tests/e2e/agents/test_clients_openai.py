@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import uuid
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -55,18 +53,6 @@ def test_a_conversation_goes_on_with_and_without_a_response_id(client: OpenAI) -
     assert 'Before that: "What is my name?"' in third.output_text
 
 
-@pytest.mark.slow
-def test_the_main_conversation_goes_on_too(server: ServerProcess, instance: str) -> None:
-    from openai import OpenAI
-
-    base_url = f"{server.base_url}/instances/{instance}"
-    said = f"Remember {uuid.uuid4()}."
-    with OpenAI(base_url=base_url, api_key=server.key, max_retries=0) as client:
-        client.responses.create(model=MODEL, input=said)
-        again = client.responses.create(model=MODEL, input="What was it?")
-    assert f'Before that: "{said}"' in again.output_text
-
-
 def test_the_tools_that_the_agent_ran_are_items_of_its_answer_and_may_be_sent_back(
     client: OpenAI,
 ) -> None:
@@ -88,23 +74,6 @@ def test_the_tools_that_the_agent_ran_are_items_of_its_answer_and_may_be_sent_ba
     items.append({"role": "user", "content": "And now?"})
     last = client.responses.create(model=MODEL, input=items)
     assert 'Before that: "call exec' in last.output_text
-
-
-@pytest.mark.slow
-def test_the_asynchronous_client_streams(server: ServerProcess, conversation: str) -> None:
-    from openai import AsyncOpenAI
-
-    async def streamed() -> tuple[str, str]:
-        async with (
-            AsyncOpenAI(base_url=conversation, api_key=server.key, max_retries=0) as client,
-            client.responses.stream(model=MODEL, input="Tell me a story.") as stream,
-        ):
-            deltas = [e.delta async for e in stream if e.type == "response.output_text.delta"]
-            return "".join(deltas), (await stream.get_final_response()).output_text
-
-    deltas, whole = asyncio.run(streamed())
-    assert deltas == whole
-    assert "Tell me a story." in whole
 
 
 def test_an_answer_that_fits_a_type_is_parsed_whole_and_streamed(client: OpenAI) -> None:

@@ -185,33 +185,3 @@ def test_settings_may_become_much_shorter(
     live = config_of(container_of(engine, api, patient))
     assert "SHRINKING" not in live.get("env", {}).get("vars", {})
     assert "remote" not in live["gateway"]
-
-
-@pytest.mark.parametrize(
-    ("overrides", "words"),
-    [
-        ({"agents.defaults.nonsense": 1}, 'agents.defaults: Unrecognized key: "nonsense"'),
-        (
-            {"nonsense": 1, "logging.level": "low"},
-            'logging.level: Invalid input (allowed: "silent"',
-        ),
-        ({"channels.telegram.dmPolicy": "none"}, "channels.telegram.dmPolicy: Invalid "),
-    ],
-)
-def test_what_openclaw_is_known_to_refuse_makes_no_instance(
-    api: Api, overrides: dict[str, Any], words: str
-) -> None:
-    before = [each["id"] for each in api.get("instances").json()]
-    answer = api.post("instances", json={"name": "refused", "openclaw_config": overrides})
-    assert answer.status_code == 400
-    assert answer.json()["detail"].startswith(f"invalid config: {words}")
-    assert [each["id"] for each in api.get("instances").json()] == before
-
-
-@pytest.mark.slow
-def test_an_agent_can_be_renamed_in_any_state(api: Api, patient: str) -> None:
-    answer = api.patch(f"instances/{patient}", json={"name": "other"})
-    assert (answer.status_code, answer.json()["name"]) == (200, "other")
-    api.stop(patient)
-    answer = api.patch(f"instances/{patient}", json={"name": "patient"})
-    assert (answer.json()["name"], answer.json()["status"]) == ("patient", "stopped")

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from chowder_local.relay.offline.decision import client_functions
-from chowder_local.relay.wire.openai_responses import Responses
+from chowder_local.relay.offline_model import client_functions
+from chowder_local.relay.wire.openai import Responses
 from tests.e2e.api import CLAUDE, Api, responses_path
 from tests.e2e.open_responses import WEATHER, asks_for_weather, calls_in, message, sent
 from tests.e2e.serving import is_before

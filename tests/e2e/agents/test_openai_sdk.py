@@ -108,20 +108,6 @@ def test_a_required_tool_is_called_and_its_result_comes_back_by_response_id(
     assert "18 °C, rain" in answered.output_text
 
 
-def test_a_tool_is_called_by_choice_and_its_result_comes_back_in_the_whole_history(
-    connect: Connect,
-) -> None:
-    client = connect("/session/whole-history")
-    history: list[Any] = [{"role": "user", "content": 'call get_weather {"city":"Paris"}'}]
-    asked = client.responses.create(model="gpt-4o", input=history, tools=[WEATHER])
-    call = call_in(asked)
-    assert (call.name, call.arguments.replace(" ", "")) == ("get_weather", '{"city":"Paris"}')
-    history += [item.model_dump(exclude_none=True) for item in asked.output]
-    history.append(result_of(call))
-    answered = client.responses.create(model="gpt-4o", input=history, tools=[WEATHER])
-    assert "18 °C, rain" in answered.output_text
-
-
 def test_a_streamed_tool_call_has_its_arguments_in_the_events(connect: Connect) -> None:
     client = connect("/session/streamed-tool")
     with client.responses.stream(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.e2e.containers import config_of, container_of
-from tests.e2e.stand_in import listing, refusal
+from tests.e2e.stand_in import refusal
 
 if TYPE_CHECKING:
     import docker
@@ -46,13 +46,6 @@ def test_a_named_providers_model_answers_and_gets_no_key_of_anybodys(
         assert token not in recorded
 
 
-def test_its_stream_arrives_in_pieces_that_add_up(keyed: Api, instance: str) -> None:
-    events = list(keyed.events(instance, "Stream it.", model=MODEL, session=SESSION))
-    assert events[-1]["type"] == "response.completed"
-    text = "".join(e["delta"] for e in events if e["type"] == "response.output_text.delta")
-    assert text == events[-1]["response"]["output"][0]["content"][0]["text"] != ""
-
-
 def test_its_model_calls_the_agents_tools(keyed: Api, instance: str, stand_in: StandIn) -> None:
     async def calling(_: Any, send: Any) -> None:
         body = json.loads(stand_in.requests[-1].body)
@@ -69,17 +62,6 @@ def test_its_model_calls_the_agents_tools(keyed: Api, instance: str, stand_in: S
     with stand_in.behaving(calling):
         said = keyed.say(instance, "Reckon.", model=MODEL, session="reckoning")
     assert "42" in said
-
-
-@pytest.mark.parametrize("status", [401, 404, 429, 500])
-def test_its_refusal_is_the_clients_answer(
-    keyed: Api, instance: str, stand_in: StandIn, status: int
-) -> None:
-    with stand_in.behaving(refusal(status, "No way, says the lab.")):
-        answer = keyed.message(instance, "Please.", model=MODEL, session=SESSION)
-    assert answer.status_code == status, answer.text
-    assert "No way, says the lab." in answer.json()["detail"]["error"]
-    assert keyed.say(instance, "Again.", model=MODEL, session=SESSION)
 
 
 def test_an_answer_that_is_cut_off_within_a_tool_call_says_so(
@@ -109,38 +91,6 @@ def test_a_long_conversation_that_cannot_fit_is_not_summarized_in_vain(
     assert answer.status_code == 400, answer.text
     assert words in answer.json()["detail"]["error"]
     assert not any("context summarization" in each for each in stand_in.requests)
-
-
-def test_one_that_does_not_run_is_a_502_with_its_url_and_the_cure(
-    keyed: Api, instance: str, stand_in: StandIn
-) -> None:
-    with stand_in.gone():
-        answer = keyed.message(instance, "Anybody?", model=MODEL, session=SESSION)
-        unasked = keyed.message(instance, "Anybody?", model="ollama/gone", session=SESSION)
-    assert answer.status_code == 502, answer.text
-    assert "Is it running at http://127.0.0.1:" in answer.json()["detail"]["error"]
-    assert unasked.status_code == 502, unasked.text
-    assert "ollama serve" in unasked.json()["detail"]["error"]
-
-
-def test_a_model_that_ollama_lacks_is_refused_before_the_agent_is_asked(
-    keyed: Api, instance: str, stand_in: StandIn
-) -> None:
-    stand_in.requests.clear()
-    with stand_in.behaving(listing("llama3.2:latest", "qwen3:8b")):
-        answer = keyed.message(instance, "Hi.", model="ollama/nope", session=SESSION)
-    assert answer.status_code == 400, answer.text
-    assert "ollama/llama3.2:latest, ollama/qwen3:8b" in answer.json()["detail"]
-    assert "ollama pull nope" in answer.json()["detail"]
-    assert chats(stand_in) == []
-
-
-def test_what_is_no_model_is_refused_with_the_names_that_there_are(
-    keyed: Api, instance: str
-) -> None:
-    answer = keyed.message(instance, "Hi.", model="nobody/model", session=SESSION)
-    assert answer.status_code == 400
-    assert "anthropic, openai, gemini, lab, ollama" in answer.json()["detail"]
 
 
 async def send_chunks(send: Any, delta: dict[str, Any], reason: str) -> None:

@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.e2e.agents.conftest import MODEL_KEYS
-from tests.e2e.api import responses_path
 from tests.e2e.containers import config_of, container_of
-from tests.e2e.stand_in import break_off, refusal
+from tests.e2e.stand_in import refusal
 
 if TYPE_CHECKING:
     import docker
-    import httpx
 
     from tests.e2e.api import Api
     from tests.e2e.stand_in import Recorded, StandIn
@@ -120,81 +118,3 @@ def test_a_providers_refusal_is_the_clients_answer(
             wrong[status] = f"{seen}: {answer.text}"
     assert wrong == {}
     assert_works(keyed, instance, provider)
-
-
-def test_a_limit_is_waited_for_once_and_then_told_with_its_time(
-    keyed: Api, instance: str, stand_in: StandIn
-) -> None:
-    stand_in.requests.clear()
-    with stand_in.behaving(refusal(429, "Slow down.", retry_after="1")):
-        answer = keyed.message(instance, "Please.", session=SESSION)
-    assert (answer.status_code, answer.headers["retry-after"]) == (429, "1")
-    assert "Slow down." in answer.json()["detail"]["error"]
-    assert len(stand_in.requests) == 2
-    assert_works(keyed, instance, "anthropic")
-
-
-def streamed(keyed: Api, instance_id: str, provider: str) -> httpx.Response:
-    """The answer to a message that asks for a stream."""
-    body = {"model": MODELS[provider], "input": "Go.", "stream": True}
-    return keyed.post(responses_path(instance_id, SESSION), json=body)
-
-
-@pytest.mark.parametrize(
-    ("provider", "status"), [("anthropic", 401), ("openai", 429), ("gemini", 500)]
-)
-def test_a_refusal_before_a_streams_first_words_is_its_answer(
-    keyed: Api, instance: str, stand_in: StandIn, provider: str, status: int
-) -> None:
-    with stand_in.behaving(refusal(status, "No way, says the provider.")):
-        answer = streamed(keyed, instance, provider)
-    assert answer.status_code == status
-    assert "No way, says the provider." in answer.json()["error"]["message"]
-    assert_works(keyed, instance, provider)
-
-
-def test_a_provider_that_is_not_there_is_a_502_with_words(
-    keyed: Api, instance: str, stand_in: StandIn
-) -> None:
-    with stand_in.gone():
-        answer = keyed.message(instance, "Anybody?", session=SESSION)
-        stream = streamed(keyed, instance, "openai")
-    assert (answer.status_code, stream.status_code) == (502, 502)
-    assert "anthropic did not answer" in answer.json()["detail"]["error"]
-    assert "openai did not answer" in stream.json()["detail"]["error"]
-    assert_works(keyed, instance, "anthropic")
-
-
-def test_an_answer_that_breaks_off_is_told_as_the_providers_failure(
-    keyed: Api, instance: str, stand_in: StandIn
-) -> None:
-    with stand_in.behaving(break_off):
-        answer = keyed.message(instance, "Tell me a story.", session=SESSION)
-    assert answer.status_code == 502, answer.text
-    assert "broke off" in answer.json()["detail"]["error"]
-    assert_works(keyed, instance, "anthropic")
-
-
-def test_an_answer_that_breaks_off_ends_its_stream_with_words(
-    keyed: Api, instance: str, stand_in: StandIn
-) -> None:
-    with stand_in.behaving(break_off):
-        *_, error, last = keyed.events(instance, "Go.", session=SESSION)
-    assert (error["type"], last["type"]) == ("error", "response.failed")
-    assert "broke off" in error["message"]
-    assert last["response"]["error"]["message"] == error["message"]
-    assert_works(keyed, instance, "anthropic")
-
-
-def test_any_model_id_reaches_its_provider_unchanged(
-    keyed: Api, instance: str, stand_in: StandIn
-) -> None:
-    models = ["claude-99-imagined", "gpt-99", "gemini-1.5-pro", "anthropic/some.model"]
-    for model in models:
-        stand_in.requests.clear()
-        answer = keyed.post(
-            responses_path(instance, SESSION), json={"model": model, "input": "Hello."}
-        )
-        # Whether the provider knows it is the provider's affair.
-        assert model.removeprefix("anthropic/") in stand_in.requests[0]
-        assert answer.status_code != 200 or answer.json()["model"] == model

@@ -9,13 +9,11 @@ from uuid import uuid4
 import pytest
 
 from tests.e2e.api import responses_path
-from tests.e2e.serving import is_before
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from tests.e2e.api import Api
-    from tests.e2e.serving import ServerProcess
 
 pytestmark = pytest.mark.docker
 
@@ -106,56 +104,6 @@ def test_a_rule_may_be_about_a_session_and_a_turn(
     heard = [api.say(instance, "Hi", session=session) for _ in range(3)]
     assert heard == ["Another.", "The second.", "Another."]
     assert api.say(instance, "Hi", session=f"{session}-else") == "Elsewhere."
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("error", "status", "words"),
-    [
-        ({"error": 429, "message": "Slow down.", "retry_after_s": 60}, 429, "Slow down."),
-        ({"error": 500, "message": "boom"}, 500, "boom"),
-        ({"error": "overloaded", "message": "Later."}, 529, "Later."),
-    ],
-)
-def test_the_models_failure_is_the_clients(
-    api: Api, instance: str, path: str, session: str, error: Any, status: int, words: str
-) -> None:
-    scripted(api, path, {"reply": error, "times": 1}, {"reply": "Here I am."})
-    failed = api.message(instance, "Hi", session=session)
-    assert (failed.status_code, words in failed.text) == (status, True)
-    assert failed.headers.get("Retry-After") == ("60" if status == 429 else None)
-    # And with that it is over: nothing keeps the next from being answered.
-    assert api.say(instance, "Hi again", session=session) == "Here I am."
-
-
-@pytest.mark.slow
-def test_an_answer_that_is_cut_or_broken_is_a_failure_at_once_and_no_error_of_ours(
-    api: Api, server: ServerProcess, instance: str, path: str, session: str
-) -> None:
-    logged = len(server.log())
-    scripted(
-        api,
-        path,
-        {"match": {"text": "cut"}, "reply": {"chunks": ["Once ", {"cut": True}]}},
-        {"match": {"text": "broken"}, "reply": {"chunks": ["Once ", {"raw": "data: {\n\n"}]}},
-    )
-    cut, broken = (api.message(instance, word, session=session) for word in ("cut", "broken"))
-    assert (cut.status_code, broken.status_code) == (502, 502)
-    assert "cut the answer off" in cut.text
-    assert list(api.events(instance, "cut", session=session))[-1]["type"] == "response.failed"
-    assert " ERROR " not in server.log()[logged:]
-
-
-@pytest.mark.skipif(is_before("2026.9.1"), reason="OpenClaw repeats a refused model call")
-def test_what_no_rule_is_about_fails_with_what_was_asked(
-    api: Api, instance: str, path: str, session: str
-) -> None:
-    scripted(api, path, {"match": {"text": "something else"}, "reply": "Yes."})
-    answer = api.message(instance, "How deep is the sea?", session=session)
-    assert answer.status_code == 400
-    assert f"turn 1 in '{session}', \\\"How deep is the sea?\\\"" in answer.text
-    (missed,) = api.get(path).json()["own"]["unmatched"]
-    assert (missed["session"], missed["text"]) == (session, "How deep is the sea?")
 
 
 def test_what_comes_before_a_pause_is_there_before_it_is_over(

@@ -61,18 +61,6 @@ def prompt(keyed: Api, instance_id: str, stand_in: StandIn) -> str:
     return "\n".join(each.body for each in stand_in.requests)
 
 
-def test_openclaws_own_skills_are_listed(api: Api, instance: str) -> None:
-    found = api.get(f"instances/{instance}/skills").json()
-    usable = api.get(f"instances/{instance}/skills?eligible_only=true").json()
-    assert len(found) > len(usable) > 5
-    assert usable == [each for each in found if each["ready"]]
-    weather = api.get(f"instances/{instance}/skills/weather").json()
-    assert weather["source"] == "openclaw-bundled"
-    assert weather["path"].endswith("/skills/weather/SKILL.md")
-    unknown = api.get(f"instances/{instance}/skills/no-such-skill")
-    assert (unknown.status_code, unknown.json()) == (404, {"detail": "Skill not found."})
-
-
 def test_a_skill_from_clawhub_is_used_until_it_is_disabled(
     keyed: Api, patient: str, skills: str, clawhub: ClawHub, stand_in: StandIn, slug: str
 ) -> None:
@@ -118,15 +106,6 @@ def test_a_skill_is_ready_once_it_has_what_it_needs(
         assert secret not in server.log()
 
 
-def test_what_clawhub_does_not_have_is_not_found(
-    api: Api, skills: str, slug: str, clawhub: ClawHub
-) -> None:
-    answer = api.post(f"{skills}/install", json={"slug": slug})
-    assert answer.status_code == 404
-    assert answer.json()["detail"] == f"Skill '{slug}' not found on ClawHub."
-    assert listed(api, skills, slug) is None
-
-
 @pytest.mark.slow
 def test_a_clawhub_that_fails_is_told_within_seconds(
     api: Api, skills: str, slug: str, clawhub: ClawHub
@@ -158,14 +137,3 @@ def test_a_folder_in_the_workspace_is_a_skill(
     found = listed(keyed, skills, slug) or {}
     assert (found["source"], found["ready"]) == ("openclaw-workspace", True)
     assert "Can juggle seven balls." in prompt(keyed, patient, stand_in)
-
-
-@pytest.mark.slow
-def test_a_skill_survives_a_stop(
-    api: Api, patient: str, skills: str, slug: str, write_skill: Callable[[str, str], None]
-) -> None:
-    write_skill(slug, skill_text(slug, "Stays."))
-    api.stop(patient)
-    assert api.get(skills).status_code == 409
-    api.start(patient)
-    assert listed(api, skills, slug) is not None

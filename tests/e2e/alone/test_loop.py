@@ -31,9 +31,9 @@ from chowder_local.http.bodies import JSON, UNCOUNTED_BYTES, VALUES_MAX
 from chowder_local.http.listener import with_state
 from chowder_local.instances.snapshots.exports import FORMAT, manifest_entry
 from chowder_local.openclaw.gateway import MAX_RPC_BYTES
-from chowder_local.openclaw.home.safe_tar import MAX_EXTENSION_BYTES
+from chowder_local.openclaw.home.sanitize import MAX_EXTENSION_BYTES
 from chowder_local.relay.call_log import MAX_BYTES
-from chowder_local.relay.prompt_format.system_prompt import ANY_TOOL
+from chowder_local.relay.prompt_format import ANY_TOOL
 from tests.scripted.gateway import MESSAGE, RESPONSE
 from tests.scripted.homes import archive
 from tests.scripted.hostile import json_response, response

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from chowder_local.accounts.authentication import Authentication
+from chowder_local.accounts.keys import Authentication
 from chowder_local.accounts.organizations import Organizations
 from chowder_local.core.secrets import SecretBox
-from chowder_local.store.database import Database
+from chowder_local.store.database import Database, MetaQueries
 from chowder_local.store.instances import InstanceQueries
 from chowder_local.store.keys import DashboardSessionQueries, KeyQueries
-from chowder_local.store.meta import MetaQueries
 from chowder_local.store.organizations import OrganizationQueries
 from chowder_local.store.warm_sandboxes import WarmSandboxQueries
 from tests.scripted.database import empty_database

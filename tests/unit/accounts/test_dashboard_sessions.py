@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlmodel import select
 
-from chowder_local.accounts.dashboard_sessions import (
+from chowder_local.accounts.keys import (
     LINK_LIFE_S,
     SESSION_LIFE_S,
     DashboardSessions,

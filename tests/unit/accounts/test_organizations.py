@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from chowder_local.accounts.organizations import Organizations
-from chowder_local.core.domain import ModelProvider, OrganizationId, Tier
+from chowder_local.core.domain import ModelProvider, OrganizationId
 from chowder_local.core.errors.requests import OrganizationNotFound
 from chowder_local.core.secrets import SecretBox
 from chowder_local.store.organizations import OrganizationQueries
@@ -20,55 +19,9 @@ if TYPE_CHECKING:
 ANTHROPIC, OPENAI, GEMINI = ModelProvider.ANTHROPIC, ModelProvider.OPENAI, ModelProvider.GEMINI
 
 
-async def test_a_signup_is_a_shrimp_without_model_keys(accounts: Any) -> None:
-    details, raw_key = await accounts.organizations.signup("Kitchen")
-    assert details.organization.name == "Kitchen"
-    assert details.organization.tier is Tier.SHRIMP
-    assert details.organization.model_providers == ()
-    assert (details.instance_count, details.instance_limit) == (0, 1)
-    assert details.organization.created_at == accounts.clock()
-    caller = await accounts.authentication.caller(raw_key)
-    assert caller.organization_id == details.organization.id
-    assert await accounts.organizations.details(details.organization.id) == details
-
-
-async def test_two_signups_share_nothing(accounts: Any) -> None:
-    first, first_key = await accounts.organizations.signup("Kitchen")
-    second, second_key = await accounts.organizations.signup("Kitchen")
-    assert first.organization.id != second.organization.id
-    assert first_key != second_key
-
-
-async def test_model_keys_are_merged_and_an_empty_one_is_removed(accounts: Any) -> None:
-    organizations = accounts.organizations
-    details, _ = await organizations.signup(
-        "Kitchen", tier=Tier.WHALE, model_keys={ANTHROPIC: "sk-a", OPENAI: "offline"}
-    )
-    organization_id = details.organization.id
-    assert details.organization.model_providers == (ANTHROPIC, OPENAI)
-    assert details.offline_providers == (OPENAI,)
-    assert details.instance_limit is None
-    accounts.clock.now += timedelta(seconds=1)
-    changed = await organizations.change(
-        organization_id, name="Harbour", model_api_keys={OPENAI: "", GEMINI: " sk-g\n"}
-    )
-    assert changed.organization.name == "Harbour"
-    assert changed.organization.model_providers == (ANTHROPIC, GEMINI)
-    assert changed.organization.updated_at == accounts.clock()
-    assert await organizations.model_key(organization_id, ANTHROPIC) == "sk-a"
-    assert await organizations.model_key(organization_id, OPENAI) is None
-    assert await organizations.model_key(organization_id, GEMINI) == "sk-g"
-
-
 async def test_an_empty_model_key_at_signup_is_ignored(accounts: Any) -> None:
     details, _ = await accounts.organizations.signup("Kitchen", model_keys={OPENAI: " "})
     assert details.organization.model_providers == ()
-
-
-async def test_changing_the_name_keeps_the_rest(accounts: Any) -> None:
-    details, _ = await accounts.organizations.signup("Kitchen", model_keys={OPENAI: "sk-o"})
-    changed = await accounts.organizations.change(details.organization.id, name="Harbour")
-    assert changed.organization.model_providers == (OPENAI,)
 
 
 async def test_an_unknown_organization_is_not_found(accounts: Any) -> None:

@@ -36,7 +36,7 @@ def read_back(env: dict[str, str]) -> dict[str, object]:
 
 
 def differences(env: dict[str, str], started: dict[str, str]) -> list[str]:
-    return list(mismatches(Settings.read(env), env, (), read_back(started)))
+    return list(mismatches(Settings.read(env), env, read_back(started)))
 
 
 def test_equal_settings_and_settings_that_are_not_requested_match() -> None:
@@ -89,9 +89,9 @@ def test_a_file_that_has_changed_since_the_start_is_named(tmp_path: Path, is_fol
     file.write_text("one")
     env = {name: str(path)}
     running = read_back(env)
-    assert list(mismatches(Settings.read(env), env, (), running)) == []
+    assert list(mismatches(Settings.read(env), env, running)) == []
     file.write_text("two")
-    sentences = list(mismatches(Settings.read(env), env, (), running))
+    sentences = list(mismatches(Settings.read(env), env, running))
     assert sentences == [f"{name} has changed since the server read it"]
     file.unlink()
-    assert list(mismatches(Settings.read(env), env, (), running)) == sentences
+    assert list(mismatches(Settings.read(env), env, running)) == sentences

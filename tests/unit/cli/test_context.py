@@ -18,7 +18,7 @@ from chowder_local.core.errors.process import (
 def test_an_option_wins_over_the_environment(tmp_path: Path) -> None:
     context = Context({"CHOWDER_PORT": "1111", "CHOWDER_DATA_DIR": "/x"}, tmp_path)
     assert context.settings().port == 1111
-    assert context.settings(port=2222).port == 2222
+    assert context.with_settings({"port": 2222}).settings().port == 2222
     assert context.settings().data_dir == tmp_path
 
 

@@ -20,7 +20,7 @@ from chowder_local.core.errors.process import (
     ServerStuck,
 )
 from chowder_local.core.settings import Settings
-from chowder_local.engine.container_detection import process_namespace
+from chowder_local.engine.self_container import process_namespace
 
 HOLDS_THE_LOCK = """
 import json, os, signal, sys, time

@@ -7,11 +7,9 @@ from datetime import UTC, datetime
 import pytest
 
 from chowder_local.api.openapi.differences import Difference, Expectation
-from chowder_local.conformance.drift import Drift, Finding, redacted
-from chowder_local.conformance.judge import Judge
-from chowder_local.conformance.report import as_json, as_markdown
+from chowder_local.conformance.drift import Drift, Finding, Judge, redacted
 from chowder_local.conformance.rows import RowsFailed, every_row
-from chowder_local.conformance.run import Run
+from chowder_local.conformance.run import Run, as_json, as_markdown
 from chowder_local.conformance.service import Target
 
 ENTRY = Difference(

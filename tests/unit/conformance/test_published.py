@@ -14,8 +14,7 @@ from chowder_local.api.openapi import differences
 from chowder_local.api.openapi.document import document
 from chowder_local.api.routes import OPERATIONS
 from chowder_local.conformance import published
-from chowder_local.conformance.answers import fits
-from chowder_local.conformance.drift import Drift
+from chowder_local.conformance.drift import Drift, fits
 from tests.unit.conformance.contracts import documented, restated
 
 if TYPE_CHECKING:

@@ -6,17 +6,9 @@ import inspect
 import re
 from typing import Any, get_type_hints
 
-from chowder_local.core.errors import (
-    ChowderError,
-    agents,
-    process,
-    requests,
-    sandboxes,
-    upstream,
-    versions,
-)
+from chowder_local.core.errors import ChowderError, agents, process, requests, sandboxes, upstream
 
-MODULES = (agents, process, requests, sandboxes, upstream, versions)
+MODULES = (agents, process, requests, sandboxes, upstream)
 KINDS = [
     kind
     for module in MODULES
@@ -48,14 +40,14 @@ def sample(kind: type[ChowderError]) -> ChowderError:
     return kind(*(SAMPLES[p.annotation] for p in required if p.kind is not p.KEYWORD_ONLY), **named)
 
 
-def test_every_error_has_a_docstring_and_a_message_of_one_line() -> None:
+def test_every_error_has_a_docstring_a_remedy_and_a_message_of_one_line() -> None:
     messages = {kind: str(sample(kind)) for kind in KINDS}
     assert not [
         (kind, text)
         for kind, text in messages.items()
         if not (text[0].isupper() or text.startswith(("sample", "'"))) or "\n" in text
     ]
-    assert not [kind for kind in KINDS if not inspect.getdoc(kind)]
+    assert all(inspect.getdoc(kind) and kind.remedy for kind in KINDS)
 
 
 def test_codes_are_class_names_in_snake_case_and_unique() -> None:
@@ -97,3 +89,10 @@ def test_problems_of_an_input_are_kept() -> None:
 
 def test_codes_are_declared_for_type_checkers() -> None:
     assert "code" in get_type_hints(ChowderError)
+
+
+def test_exit_codes_go_from_1_to_9_and_hold_for_subclasses() -> None:
+    assert {kind.exit_code for kind in KINDS} == set(range(1, 10))
+    assert requests.InstanceNotFound.exit_code == 1
+    assert process.SettingsInvalid.exit_code == 2
+    assert sandboxes.EngineSilent.exit_code == sandboxes.EngineUnavailable.exit_code == 6

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from chowder_local.core.formatting import size_of
+from chowder_local.core.wording import size_of
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import gc
 import pytest
 
 from chowder_local.core.domain import InstanceId
-from chowder_local.core.keyed_lock import KeyedLocks
+from chowder_local.core.tasks import KeyedLocks
 
 ADA, BEA = InstanceId("ada"), InstanceId("bea")
 

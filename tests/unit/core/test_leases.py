@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from chowder_local.core import leases
-from chowder_local.core.leases import Lease
+from chowder_local.core import data_dir
+from chowder_local.core.data_dir import Lease
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 HOLDER = """
 import sys
 from pathlib import Path
-from chowder_local.core.leases import Lease
+from chowder_local.core.data_dir import Lease
 lease = Lease.take(Path(sys.argv[1]), {"name": "pytest", "key": "chd_org_1"})
 print("taken", flush=True)
 input()
@@ -43,19 +43,19 @@ def test_the_lease_of_a_killed_process_is_abandoned(
 ) -> None:
     folder = tmp_path / "leases"
     own = Lease.take(folder, {"name": "ours"})
-    assert list(leases.abandoned(folder)) == []
+    assert list(data_dir.abandoned(folder)) == []
     holder.kill()
     holder.wait()
-    (lease,) = leases.abandoned(folder)
+    (lease,) = data_dir.abandoned(folder)
     assert (lease.facts["name"], lease.facts["key"]) == ("pytest", "chd_org_1")
     assert lease.path.stat().st_mode & 0o077 == folder.stat().st_mode & 0o077 == 0
     lease.end()
-    assert list(leases.abandoned(folder)) == []
+    assert list(data_dir.abandoned(folder)) == []
     own.end()
     assert list(folder.iterdir()) == []
 
 
 def test_a_missing_folder_or_one_with_other_files_has_no_leases(tmp_path: Path) -> None:
-    assert list(leases.abandoned(tmp_path / "nowhere")) == []
+    assert list(data_dir.abandoned(tmp_path / "nowhere")) == []
     (tmp_path / "notes.json").write_text("no JSON")
-    assert list(leases.abandoned(tmp_path)) == []
+    assert list(data_dir.abandoned(tmp_path)) == []

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chowder_local.core import request_context
+from chowder_local.core import logs
 from chowder_local.core.domain import InstanceId
 from chowder_local.core.logs import JsonLine, Line
 
@@ -73,9 +73,9 @@ def test_a_json_line_has_time_level_logger_and_message() -> None:
 
 def test_a_json_line_has_the_current_request_and_instance() -> None:
     def work() -> dict[str, object]:
-        request_context.set_request("r-1")
+        logs.set_request("r-1")
         assert "instance_id" not in json_line(record("x"))
-        request_context.set_instance(InstanceId("i-1"))
+        logs.set_instance(InstanceId("i-1"))
         return json_line(record("x"))
 
     content = copy_context().run(work)
@@ -107,7 +107,7 @@ def test_a_text_line_for_a_request_ends_with_its_id() -> None:
     line = Line("%(levelname)s: %(message)s")
     assert line.format(record("x")) == "WARNING: x"
     context = copy_context()
-    context.run(request_context.set_request, "r-1")
+    context.run(logs.set_request, "r-1")
     assert context.run(line.format, record("x")) == "WARNING: x [r-1]"
     assert context.run(line.format, record("GET / 200 r-1")) == "WARNING: GET / 200 r-1"
 
@@ -116,11 +116,11 @@ def test_a_text_line_for_a_request_ends_with_its_id() -> None:
     "client_id", ["a", "my-id_1.2~3", "9" * 64, "3f6d8a52-0c1e-4b7a-9d54-1e2f"]
 )
 def test_a_short_harmless_id_of_a_client_may_be_logged(client_id: str) -> None:
-    assert request_context.may_be_logged(client_id)
+    assert logs.may_be_logged(client_id)
 
 
 UNFIT = ["", "9" * 65, "a b", "a\n", "a\nb", "é", "a/b", '"', "{}", "\x00", "٣", "chd,org"]
 
 
 def test_other_ids_of_clients_may_not_be_logged() -> None:
-    assert not [client_id for client_id in UNFIT if request_context.may_be_logged(client_id)]
+    assert not [client_id for client_id in UNFIT if logs.may_be_logged(client_id)]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from chowder_local.core.program_name import program
 from chowder_local.core.settings import Settings
+from chowder_local.core.wording import program
 
 DEFAULT = Settings.read({}).data_dir
 

@@ -2,7 +2,7 @@
 
 from queue import SimpleQueue
 
-from chowder_local.core.progress import progress_lines
+from chowder_local.core.wording import progress_lines
 
 
 def test_what_ends_within_a_moment_needs_no_word() -> None:

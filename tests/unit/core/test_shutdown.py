@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
-from chowder_local.core.shutdown import Shutdown
+from chowder_local.core.tasks import Shutdown
 
 
 def test_callbacks_within_their_block_are_called_once() -> None:

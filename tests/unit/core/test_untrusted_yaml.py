@@ -19,11 +19,11 @@ import pathlib, resource, sys
 resource.setrlimit(resource.RLIMIT_AS, (1024**3, 1024**3))
 resource.setrlimit(resource.RLIMIT_CPU, (30, 30))
 from chowder_local.core.errors.process import SettingsInvalid
-from chowder_local.relay.scripts import parser
+from chowder_local.relay.scripts import files
 from chowder_local.seeding import source_locations
 
 for file in pathlib.Path(sys.argv[1]).iterdir():
-    for read in (parser.read_file, source_locations.read):
+    for read in (files.read_file, source_locations.read):
         try:
             read(file)
         except SettingsInvalid:

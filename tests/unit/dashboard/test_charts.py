@@ -16,7 +16,7 @@ from chowder_local.dashboard.charts import (
     cpu_sparkline,
     memory_sparkline,
 )
-from chowder_local.instances.monitoring.usage_samples import KEPT, Gauge
+from chowder_local.instances.monitoring.usage import KEPT, Gauge
 
 TIMES = ["1 May", "2 May", "3 May"]
 

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from chowder_local.core.domain import InstanceId, OrganizationId
-from chowder_local.dashboard.inspector import Retried, retried_by
+from chowder_local.dashboard.model_calls import Retried, retried_by
 from chowder_local.relay.call_log import CallLog, LoggedCall
 
 MAIN = "agent:main:main"

@@ -7,8 +7,16 @@ from datetime import UTC, date, datetime, timedelta, timezone
 import pytest
 from jinja2 import UndefinedError
 
-from chowder_local.dashboard.assets import Assets
-from chowder_local.dashboard.rendering import Rendering, ago, day, iso, money, number, ordinal
+from chowder_local.dashboard.rendering import (
+    Assets,
+    Rendering,
+    ago,
+    day,
+    iso,
+    money,
+    number,
+    ordinal,
+)
 
 NOW = datetime(2026, 5, 4, 12, tzinfo=UTC)
 

@@ -16,7 +16,7 @@ from chowder_local.core.domain import (
     OrganizationId,
     SandboxId,
 )
-from chowder_local.dashboard.snippets import model_of, provider_curl, snippets
+from chowder_local.dashboard.model_calls import model_of, provider_curl, snippets
 from chowder_local.relay.call_log import LoggedCall
 
 VARIABLES = ("ANTHROPIC_API_KEY", "OPENAI_API_KEY", "GEMINI_API_KEY", "OLLAMA_URL", "X__ID__URL")

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from chowder_local.core.domain import InstanceId
-from chowder_local.dashboard.timeline import LEAST_WIDTH, WIDTH, timeline
+from chowder_local.dashboard.charts import LEAST_WIDTH, WIDTH, timeline
 from chowder_local.instances.conversations.trace_log import TracedTurn, TurnStatus
 from chowder_local.relay.turn_steps import Step, StepKind
 

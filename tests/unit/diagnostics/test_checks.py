@@ -16,7 +16,7 @@ from chowder_local.diagnostics import checks
 from chowder_local.diagnostics.checks import Level
 from chowder_local.engine.connection import EngineAddress
 from chowder_local.engine.engine_facts import EngineFacts
-from chowder_local.openclaw.shortcuts.catalogue import STATE_TRANSFER, TRANSCRIPTS
+from chowder_local.openclaw.shortcuts import STATE_TRANSFER, TRANSCRIPTS
 
 FACTS = EngineFacts(
     address=EngineAddress("unix:///s", "DOCKER_HOST"),

@@ -9,8 +9,7 @@ import pytest
 from chowder_local.core.domain import EngineNode
 from chowder_local.core.errors.sandboxes import EngineUnavailable, ImageMissing
 from chowder_local.core.settings import Settings
-from chowder_local.diagnostics.checks import Finding, Level
-from chowder_local.diagnostics.server import ServerDiagnosis
+from chowder_local.diagnostics.checks import Finding, Level, ServerDiagnosis
 from chowder_local.engine.connection import EngineAddress
 from chowder_local.engine.engine_facts import EngineFacts
 from tests.scripted.world import World, open_world

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from chowder_local.engine.build_command import (
+from chowder_local.engine.connection import EngineAddress
+from chowder_local.engine.images import (
     LONGEST_QUOTE,
     build_arguments,
     build_command,
@@ -15,7 +16,6 @@ from chowder_local.engine.build_command import (
     format_progress,
     relevant_lines,
 )
-from chowder_local.engine.connection import EngineAddress
 
 VERSIONS = {"NODE_VERSION": "24.0.0", "OPENCLAW_VERSION": "2026.1.1", "NPM_VERSION": "11.0.0"}
 

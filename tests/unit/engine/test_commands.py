@@ -9,7 +9,7 @@ import time
 import pytest
 
 from chowder_local.core.errors.sandboxes import ImageBuildFailed
-from chowder_local.engine.build_command import run_command
+from chowder_local.engine.images import run_command
 
 ENV = {"PATH": os.defpath}
 

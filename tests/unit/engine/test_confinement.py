@@ -10,8 +10,8 @@ from docker.errors import APIError
 
 from chowder_local.core.domain import Egress, SandboxId, SandboxInfo, SandboxState
 from chowder_local.core.errors.sandboxes import EgressUnavailable, EngineUnavailable
-from chowder_local.engine.confinement import ConfinementChecks, confine
 from chowder_local.engine.networks import SandboxNetwork, SandboxNetworks
+from chowder_local.engine.specs import ConfinementChecks, confine
 
 if TYPE_CHECKING:
     import docker
@@ -130,7 +130,7 @@ def test_a_sandbox_without_its_rules_does_not_run(monkeypatch: pytest.MonkeyPatc
         calls.append(arguments[2:])
         return False, "Traceback\nOSError: the kernel refuses the rules"
 
-    monkeypatch.setattr("chowder_local.engine.confinement.run_privileged", refuse)
+    monkeypatch.setattr("chowder_local.engine.specs.run_privileged", refuse)
     network = SandboxNetwork(
         "n", "172.22.255.254", "172.22.255.254", ("172.22.0.0/16", "172.22.0.1")
     )

@@ -14,10 +14,9 @@ from docker.errors import APIError
 from chowder_local.core.domain import SandboxId
 from chowder_local.core.errors.sandboxes import EngineUnavailable
 from chowder_local.engine.connection import EngineAddress
-from chowder_local.engine.containers import PAUSE_ATTEMPTS
+from chowder_local.engine.containers import PAUSE_ATTEMPTS, OwnedResources
 from chowder_local.engine.docker import DockerEngine
 from chowder_local.engine.labels import sandbox_labels
-from chowder_local.engine.owned_resources import OwnedResources
 from chowder_local.engine.threads import Threads
 
 if TYPE_CHECKING:

@@ -9,8 +9,7 @@ import pytest
 
 from chowder_local.core.errors.sandboxes import EngineSilent
 from chowder_local.engine.connection import EngineAddress
-from chowder_local.engine.container_exec import Frames
-from chowder_local.engine.log_stream import follow
+from chowder_local.engine.container_exec import Frames, follow
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, cast
 from docker.errors import NotFound
 
 from chowder_local.core.domain import SandboxId, SandboxUsage
-from chowder_local.engine.resource_usage import parse_usage, read_usage
+from chowder_local.engine.engine_facts import parse_usage, read_usage
 
 if TYPE_CHECKING:
     import docker
 
-    from chowder_local.engine.owned_resources import OwnedResources
+    from chowder_local.engine.containers import OwnedResources
 
 READING: dict[str, Any] = {
     "memory_stats": {"usage": 700, "limit": 2_000, "stats": {"inactive_file": 100}},

@@ -11,9 +11,9 @@ import pytest
 
 import chowder_local
 from chowder_local.core.settings import Settings
-from chowder_local.engine import server_image as module
+from chowder_local.engine import server_container as module
 from chowder_local.engine.image_recipe import recipe_digest, recipe_dir
-from chowder_local.engine.server_image import build_server, is_current, server_tag
+from chowder_local.engine.server_container import build_server, is_current, server_tag
 
 ROOT = Path(__file__).parents[3]
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from chowder_local.core.errors.sandboxes import EngineUnavailable, ImageMissing
-from chowder_local.instances.image_shortcuts import ImageShortcuts
-from chowder_local.openclaw.shortcuts.catalogue import STATE_TRANSFER, TRANSCRIPTS
+from chowder_local.instances.versions import ImageShortcuts
+from chowder_local.openclaw.shortcuts import STATE_TRANSFER, TRANSCRIPTS
 from tests.scripted.engine import ScriptedEngine
 from tests.scripted.shortcuts import REASON, make_unfit
 

@@ -12,7 +12,7 @@ import pytest
 from chowder_local.core.domain import SandboxId
 from chowder_local.core.errors.agents import GatewayUnavailable, RpcRefused
 from chowder_local.openclaw import sandbox_exec
-from chowder_local.openclaw.control import Control
+from chowder_local.openclaw.sandbox_exec import Control
 from tests.scripted.hostile import heartbeat
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chowder_local.core import request_context
+from chowder_local.core import logs
 from chowder_local.core.domain import SandboxId, SandboxState
 from chowder_local.core.errors.agents import (
     ConfigNotApplied,
@@ -19,7 +19,7 @@ from chowder_local.core.errors.agents import (
     MessageTooLarge,
     RpcRefused,
 )
-from chowder_local.core.keyed_lock import KeyedLocks
+from chowder_local.core.tasks import KeyedLocks
 from chowder_local.openclaw.gateway import MAX_MESSAGE_BYTES, PATCH_ATTEMPTS, Gateway, open_gateways
 from tests.scripted.gateway import SandboxGateways, ScriptedGateway, ok, refused
 from tests.scripted.serving import eventually, serve
@@ -82,7 +82,7 @@ async def test_a_gateway_gets_the_request_id() -> None:
                 await answer.read()
 
         async def ask_for_a_request() -> None:
-            request_context.set_request("my-id")
+            logs.set_request("my-id")
             await ask()
 
         await asyncio.create_task(ask_for_a_request())

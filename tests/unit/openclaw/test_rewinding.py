@@ -8,8 +8,8 @@ import pytest
 
 from chowder_local.core.domain import SandboxId
 from chowder_local.openclaw import rewinding
-from chowder_local.openclaw.control import Control
 from chowder_local.openclaw.rewinding import Rewinding
+from chowder_local.openclaw.sandbox_exec import Control
 from chowder_local.openclaw.transcripts.chat_history import ChatHistory
 from chowder_local.openclaw.transcripts.reader import Transcripts
 from tests.scripted.programs import ScriptedPrograms, done, undone

@@ -9,9 +9,9 @@ import pytest
 
 from chowder_local.core.domain import SandboxId
 from chowder_local.core.errors.agents import GatewayUnavailable, RpcRefused
-from chowder_local.openclaw.control import Control
 from chowder_local.openclaw.gateway import Gateway, open_gateways
-from chowder_local.openclaw.shortcuts.catalogue import WARM_UP
+from chowder_local.openclaw.sandbox_exec import Control
+from chowder_local.openclaw.shortcuts import WARM_UP
 from chowder_local.openclaw.warmup import TURN_COUNT, WarmUp
 from tests.scripted.gateway import ScriptedGateway, breaking_off
 from tests.scripted.programs import ScriptedPrograms, done, undone
@@ -21,7 +21,7 @@ from tests.scripted.shortcuts import all_but, all_fit
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from chowder_local.openclaw.shortcuts.catalogue import Allows
+    from chowder_local.openclaw.shortcuts import Allows
 
 SANDBOX = SandboxId("chowder-1")
 ERASED = done(ids=[], is_found=False, is_truncated=True)

@@ -9,11 +9,10 @@ from typing import Any
 import pytest
 
 from chowder_local.core.domain import ModelProvider
+from chowder_local.relay.calls import wire_format
 from chowder_local.relay.metering import LONGEST_BYTES, Meter
-from chowder_local.relay.offline.decision import decide
-from chowder_local.relay.wire.formats import wire_format
-from chowder_local.relay.wire.request_format import ParsedRequest
-from chowder_local.relay.wire.wire_format import MAX_TOKENS, Usage
+from chowder_local.relay.offline_model import decide
+from chowder_local.relay.wire.wire_format import MAX_TOKENS, ParsedRequest, Usage
 from tests.scripted.model_calls import model_call
 from tests.unit.relay.wire.steps import as_bytes
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from chowder_local.core.domain import ModelProvider
-from chowder_local.relay.stream_observer import CompletionObserver, EndObserver, StreamObserver
-from chowder_local.relay.wire.formats import wire_format
+from chowder_local.relay.calls import wire_format
+from chowder_local.relay.metering import CompletionObserver, EndObserver, StreamObserver
 
 ANTHROPIC, OPENAI, GEMINI = ModelProvider
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from chowder_local.core.domain import ModelProvider
-from chowder_local.relay.prompt_format.system_prompt import (
+from chowder_local.relay.prompt_format import (
     ANY_TOOL,
     ONE_AT_A_TIME,
     ONE_TOOL,

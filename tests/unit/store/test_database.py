@@ -22,8 +22,7 @@ from chowder_local.core.errors import ChowderError
 from chowder_local.core.errors.process import DataDirFull, DataDirUnusable
 from chowder_local.core.errors.requests import InstanceNotFound
 from chowder_local.store import database as database_module
-from chowder_local.store.database import Database
-from chowder_local.store.meta import MetaQueries
+from chowder_local.store.database import Database, MetaQueries
 from chowder_local.store.tables import METADATA, InstanceRow, MetaRow
 
 if TYPE_CHECKING:
@@ -196,7 +195,7 @@ import asyncio, sys
 from pathlib import Path
 from chowder_local.store import database as database_module
 from chowder_local.store.database import Database
-from chowder_local.store.meta import MetaQueries
+from chowder_local.store.database import MetaQueries
 
 async def write() -> None:
     async with Database.open(Path(sys.argv[1])) as database:

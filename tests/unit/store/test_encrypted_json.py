@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from chowder_local.core.secrets import SecretBox
-from chowder_local.store.encrypted_json import EncryptedJson, encrypt_json
+from chowder_local.store.tables import EncryptedJson, encrypt_json
 
 CONFIG = {"channels": {"line": {"channelSecret": "PLANTED-é"}}, "list": [1, None]}
 

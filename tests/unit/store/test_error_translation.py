@@ -10,8 +10,8 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from chowder_local.core.errors.process import DataDirFull, DataDirUnusable
-from chowder_local.store import error_translation
-from chowder_local.store.error_translation import translated_errors, unwritable
+from chowder_local.store import sqlite
+from chowder_local.store.sqlite import translated_errors, unwritable
 
 PATH = Path("/data/chowder.db")
 
@@ -44,7 +44,7 @@ def test_each_code_has_a_message_with_a_remedy(code: int, words: str) -> None:
 
 
 def test_a_failing_file_on_a_full_disk_is_a_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(error_translation, "is_full", lambda _: True)
+    monkeypatch.setattr(sqlite, "is_full", lambda _: True)
     with pytest.raises(DataDirFull, match="/data is full"), translated_errors(PATH):
         raise refusal(sqlite3.SQLITE_IOERR_SHMSIZE)
 

@@ -11,32 +11,25 @@ import pytest
 from sqlalchemy.exc import IntegrityError, StatementError
 
 from chowder_local.core.domain import (
-    ApiKey,
     Egress,
     Instance,
     InstanceId,
     InstanceStatus,
-    KeyId,
     OrganizationId,
-    Permission,
     SandboxId,
 )
 from chowder_local.core.errors.requests import InstanceLimitReached
 from chowder_local.core.secrets import SecretBox
-from chowder_local.store import backups
 from chowder_local.store import database as database_module
 from chowder_local.store import instances as instances_module
+from chowder_local.store import schema
 from chowder_local.store.instances import InstanceQueries
-from chowder_local.store.keys import KeyQueries
-from chowder_local.store.organizations import OrganizationQueries
 from chowder_local.store.schema import REVISION
-from tests.scripted.pages import all_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from chowder_local.core.domain import Organization
     from chowder_local.store.database import Database
 
 PROVISIONING, RUNNING, STOPPED, TERMINATED = (
@@ -87,37 +80,12 @@ async def test_racing_adds_cannot_exceed_the_limit(
     assert len(await instances.running_or_provisioning()) == 10
 
 
-async def test_stopped_instances_count_and_terminated_ones_do_not(
-    database: Database, instances: InstanceQueries, make: Callable[..., Instance]
-) -> None:
-    await instances.add(make(1, status=STOPPED), 2)
-    await instances.add(make(2, status=InstanceStatus.ERROR), 2)
-    with pytest.raises(InstanceLimitReached):
-        await instances.add(make(3), 2)
-    counted = OrganizationQueries(database).instance_count
-    assert await counted(make(1).organization_id) == 2
-    await instances.change(make(1).id, now=make(1).created_at, status=TERMINATED)
-    assert await counted(make(1).organization_id) == 1
-    await instances.add(make(3), 2)
-
-
 async def test_two_instances_never_share_a_sandbox(
     instances: InstanceQueries, make: Callable[..., Instance]
 ) -> None:
     await instances.add(make(1), None)
     with pytest.raises(IntegrityError):
         await instances.add(make(2, sandbox_id=make(1).sandbox_id), None)
-
-
-async def test_lists_are_oldest_first_without_terminated_instances(
-    instances: InstanceQueries, make: Callable[..., Instance]
-) -> None:
-    for number in (3, 1, 2):
-        await instances.add(make(number, status=TERMINATED if number == 2 else RUNNING), None)
-    expected = [make(1, status=RUNNING), make(3, status=RUNNING)]
-    assert await all_of(instances.of_organization(make(1).organization_id)) == expected
-    assert await instances.running_or_provisioning() == expected
-    assert await all_of(instances.of_organization(OrganizationId("other"))) == []
 
 
 async def test_a_list_of_many_pages_is_complete_and_in_order(
@@ -129,30 +97,6 @@ async def test_a_list_of_many_pages_is_complete_and_in_order(
     pages = [page async for page in instances.of_organization(make(1).organization_id)]
     assert [len(page) for page in pages] == [2, 2, 1]
     assert [each for page in pages for each in page] == [make(number) for number in range(1, 6)]
-
-
-async def test_a_scoped_key_lists_its_living_instances(
-    database: Database,
-    organization: Organization,
-    instances: InstanceQueries,
-    make: Callable[..., Instance],
-) -> None:
-    for number in (3, 2, 1):
-        await instances.add(make(number), None)
-    await instances.add(make(4, status=TERMINATED), None)
-    granted = [make(number).id for number in (1, 3, 4)]
-    key = ApiKey(
-        id=KeyId("scoped"),
-        organization_id=organization.id,
-        name="page",
-        prefix="chd_sk_abcd",
-        created_at=organization.created_at,
-        is_organization_key=False,
-        grants=dict.fromkeys(granted, frozenset({Permission.FILES})),
-    )
-    await KeyQueries(database).add(key, "digest-2")
-    assert await all_of(instances.of_key(key.id)) == [make(1), make(3)]
-    assert await all_of(instances.of_key(KeyId("other"))) == []
 
 
 async def test_has_all_is_true_for_living_instances_of_the_organization_only(
@@ -222,22 +166,6 @@ async def test_a_change_keeps_the_other_fields(
     assert await instances.get(before.id) == cleared
 
 
-async def test_an_unknown_instance_is_not_changed(
-    instances: InstanceQueries, make: Callable[..., Instance]
-) -> None:
-    now = make(1).created_at
-    assert await instances.change(make(1).id, now=now, name="x") is None
-
-
-async def test_every_status_is_counted(
-    instances: InstanceQueries, make: Callable[..., Instance]
-) -> None:
-    for number, status in enumerate([RUNNING, RUNNING, TERMINATED]):
-        await instances.add(make(number, status=status), None)
-    counts = await instances.counts()
-    assert counts == dict.fromkeys(InstanceStatus, 0) | {RUNNING: 2, TERMINATED: 1}
-
-
 async def test_times_of_any_zone_come_back_as_the_same_moment_in_utc(
     instances: InstanceQueries, make: Callable[..., Instance]
 ) -> None:
@@ -271,7 +199,7 @@ async def test_the_configuration_is_encrypted_in_all_files(
     stored = await instances.get(made.id)
     assert stored is not None
     assert stored.openclaw_config == config
-    backup = backups.create(tmp_path / "chowder.db", REVISION)
+    backup = schema.create(tmp_path / "chowder.db", REVISION)
     files = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
     assert set(files) >= {"chowder.db", "chowder.db-wal", backup.name}
     assert any(made.name.encode() in content for content in files.values())

@@ -24,7 +24,6 @@ from chowder_local.core.domain import (
 from chowder_local.core.secrets import SCOPED_PREFIX, SecretBox, digest, new_key
 from chowder_local.store.instances import InstanceQueries
 from chowder_local.store.keys import KeyQueries
-from tests.scripted.pages import all_of
 
 if TYPE_CHECKING:
     from chowder_local.core.domain import Organization
@@ -72,10 +71,6 @@ async def test_a_stored_key_is_read_unchanged(database: Database, key: ApiKey) -
     assert await KeyQueries(database).by_digest("digest-2") == key
 
 
-async def test_an_unknown_digest_finds_nothing(database: Database) -> None:
-    assert await KeyQueries(database).by_digest("digest-2") is None
-
-
 async def test_digests_are_compared_in_constant_time(
     database: Database, key: ApiKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -114,58 +109,11 @@ async def test_two_keys_never_share_a_digest(database: Database, key: ApiKey) ->
         await keys.add(replace(key, id=KeyId("key-3")), "digest-2")
 
 
-async def test_grants_come_back_with_their_key(
-    database: Database, key: ApiKey, instance_ids: tuple[InstanceId, InstanceId]
-) -> None:
-    one, two = instance_ids
-    grants = {one: frozenset({Permission.READ, Permission.FILES}), two: frozenset(Permission)}
-    granted = replace(key, grants=grants)
-    await KeyQueries(database).add(granted, "digest-2")
-    keys = KeyQueries(database)
-    assert await keys.by_digest("digest-2") == granted
-    assert await keys.get(key.id) == granted
-
-
 async def test_a_key_for_a_missing_instance_is_not_stored(database: Database, key: ApiKey) -> None:
     keys = KeyQueries(database)
     with pytest.raises(IntegrityError):
         await keys.add(replace(key, grants={InstanceId("no"): frozenset(Permission)}), "digest-2")
     assert await keys.get(key.id) is None
-
-
-async def test_only_scoped_keys_are_listed_in_order(database: Database, key: ApiKey) -> None:
-    keys = KeyQueries(database)
-    later = replace(key, id=KeyId("a"), created_at=key.created_at + timedelta(seconds=1))
-    await keys.add(later, "digest-3")
-    await keys.add(key, "digest-2")
-    assert await all_of(keys.scoped(key.organization_id)) == [key, later]
-    assert await all_of(keys.scoped(OrganizationId("org-2"))) == []
-
-
-async def test_a_revoked_key_is_inactive_for_the_next_read(database: Database, key: ApiKey) -> None:
-    keys = KeyQueries(database)
-    await keys.add(replace(key, is_active=True), "digest-2")
-    before = await keys.by_digest("digest-2")
-    await keys.revoke(key.id)
-    after = await keys.by_digest("digest-2")
-    assert before is not None
-    assert after is not None
-    assert (before.is_active, after.is_active) == (True, False)
-
-
-async def test_revoking_an_unknown_key_does_nothing(database: Database) -> None:
-    await KeyQueries(database).revoke(KeyId("no"))
-
-
-async def test_a_use_is_visible_before_it_is_written(database: Database, key: ApiKey) -> None:
-    keys = KeyQueries(database)
-    await keys.add(key, "digest-2")
-    generation = database.generation
-    used_at = key.created_at + timedelta(days=2)
-    keys.note_use(key.id, used_at)
-    assert await keys.get(key.id) == replace(key, last_used_at=used_at)
-    assert await all_of(keys.scoped(key.organization_id)) == [replace(key, last_used_at=used_at)]
-    assert database.generation == generation
 
 
 async def test_the_latest_keys_come_with_their_grants(

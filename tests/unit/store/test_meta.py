@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from chowder_local.store.meta import MetaQueries
+from chowder_local.store.database import MetaQueries
 
 if TYPE_CHECKING:
     from chowder_local.store.database import Database

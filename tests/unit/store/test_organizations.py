@@ -54,41 +54,6 @@ async def test_an_organization_and_its_keys_are_added_atomically(
     assert await queries.model_key(other.id, OPENAI) == b"x"
 
 
-async def test_a_change_keeps_the_other_fields_and_model_keys(
-    queries: OrganizationQueries, organization: Organization
-) -> None:
-    now = organization.created_at + timedelta(seconds=1)
-    first = await queries.change(
-        organization.id, name=None, model_keys={OPENAI: b"o", GEMINI: b"g"}, now=now
-    )
-    assert first == replace(organization, model_providers=(GEMINI, OPENAI), updated_at=now)
-    later = now + timedelta(seconds=1)
-    second = await queries.change(
-        organization.id,
-        name="Harbour",
-        model_keys={OPENAI: b"o2", GEMINI: None, ANTHROPIC: None},
-        now=later,
-    )
-    assert second == replace(
-        organization, name="Harbour", model_providers=(OPENAI,), updated_at=later
-    )
-    assert await queries.get(organization.id) == second
-    assert await queries.model_key(organization.id, OPENAI) == b"o2"
-    assert await queries.model_key(organization.id, GEMINI) is None
-
-
-async def test_an_unknown_organization_is_not_changed(
-    queries: OrganizationQueries, organization: Organization
-) -> None:
-    changed = await queries.change(
-        OrganizationId("nobody"),
-        name="x",
-        model_keys={OPENAI: b"o"},
-        now=organization.created_at,
-    )
-    assert changed is None
-
-
 async def test_a_subscription_keeps_its_ids_until_it_ends(
     database: Database, organization: Organization
 ) -> None:
@@ -107,10 +72,3 @@ async def test_a_subscription_keeps_its_ids_until_it_ends(
     assert await moved(Tier.LOBSTER, "cus-2", "sub-2") == (Tier.LOBSTER, "cus-1", "sub-1")
     assert await moved(Tier.SHRIMP, "cus-3", None) == (Tier.SHRIMP, "cus-1", None)
     assert await moved(Tier.WHALE, "cus-4", "sub-4") == (Tier.WHALE, "cus-1", "sub-4")
-
-
-async def test_an_unknown_organization_cannot_change_its_tier(database: Database) -> None:
-    moved = await OrganizationQueries(database).subscribe(
-        OrganizationId("no"), Tier.CRAB, customer_id=None, subscription_id=None, now=LATER
-    )
-    assert moved is None

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from chowder_local.store.database import ReadCache
-from chowder_local.store.meta import MetaQueries
+from chowder_local.store.database import MetaQueries, ReadCache
 
 if TYPE_CHECKING:
     from chowder_local.store.database import Database

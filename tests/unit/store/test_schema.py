@@ -19,7 +19,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, inspect
 
 from chowder_local.core.errors.process import DataDirFull, DataDirUnusable
-from chowder_local.store import backups, schema
+from chowder_local.store import schema
 from chowder_local.store.schema import MIGRATIONS, REVISION, prepare
 from chowder_local.store.tables import METADATA
 
@@ -157,12 +157,12 @@ def test_an_upgrade_makes_a_backup_and_logs_its_path(
 ) -> None:
     prepare(path)
     # Creating a database is not an upgrade.
-    assert backups.find(path) == []
+    assert schema.find(path) == []
     fill(path, "first")
     before = {name: rows_of(path, name) for name in tables(path)}
     next_revision()
     prepare(path)
-    (backup,) = backups.find(path)
+    (backup,) = schema.find(path)
     assert "from schema v0004 to v9001" in caplog.text
     assert str(backup) in caplog.text
     assert {name: rows_of(backup, name) for name in tables(backup)} == before
@@ -181,7 +181,7 @@ def test_an_upgrade_erases_replaced_content_from_the_file_and_its_wal(
         # An open reader keeps the WAL, like a crash.
         reader.execute("SELECT * FROM meta").fetchall()
         prepare(path)
-        (backup,) = backups.find(path)
+        (backup,) = schema.find(path)
         beside = [each for each in path.parent.iterdir() if each.is_file() and each != backup]
         files = {each.name: each.read_bytes() for each in beside}
     assert set(files) == {"chowder.db", "chowder.db-wal", "chowder.db-shm"}
@@ -189,7 +189,7 @@ def test_an_upgrade_erases_replaced_content_from_the_file_and_its_wal(
     assert rows_of(path, "meta") == [{"name": "a", "value": "encrypted", "note": None}]
     # The backup has the content before the upgrade.
     assert b"PLANTED" in backup.read_bytes()
-    later = backups.create(path, schema.REVISION)
+    later = schema.create(path, schema.REVISION)
     assert b"PLANTED" not in later.read_bytes()
 
 
@@ -224,7 +224,7 @@ def test_without_space_for_a_backup_nothing_is_upgraded(
 
     prepare(path)
     next_revision()
-    monkeypatch.setattr(backups, "create", full)
+    monkeypatch.setattr(schema, "create", full)
     with pytest.raises(DataDirFull, match=r"is full\. Free some space"):
         prepare(path)
     assert rows_of(path, "alembic_version") == [{"version_num": REVISION}]
@@ -256,7 +256,7 @@ def test_a_schema_from_before_the_first_release_is_refused_and_unchanged(
         prepare(path)
     assert f"chowder-local reset --data-dir '{path.parent}'" in str(refused.value)
     assert path.read_bytes() == before
-    assert backups.find(path) == []
+    assert schema.find(path) == []
 
 
 def test_the_error_for_a_newer_schema_names_the_backup_to_restore(
@@ -268,10 +268,10 @@ def test_the_error_for_a_newer_schema_names_the_backup_to_restore(
     before = rows_of(path, "instance")
     # The second of two upgrades has an unknown revision.
     prepare(path)
-    backups.create(path, "v9001")
+    schema.create(path, "v9001")
     with closing(sqlite3.connect(path)) as file, file:
         file.execute("UPDATE alembic_version SET version_num = 'v9999'")
-    (newest, older) = backups.find(path)
+    (newest, older) = schema.find(path)
     with pytest.raises(DataDirUnusable) as refused:
         prepare(path)
     paths = re.search(r"remove (\S+) and (\S+) if .* copy (\S+) over (\S+);", str(refused.value))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from chowder_local.store.sqlite_connection import connect, uninterrupted
+from chowder_local.store.sqlite import connect, uninterrupted
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,7 +11,7 @@ import pytest
 from chowder_local.core.domain import KeyId
 from chowder_local.core.errors.process import DataDirUnusable
 from chowder_local.core.tasks import owned_tasks
-from chowder_local.store import write_behind
+from chowder_local.store import usage
 from chowder_local.store.keys import KeyQueries
 from tests.scripted.serving import eventually
 from tests.unit.store.conftest import NOW
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sqlmodel.ext.asyncio.session import AsyncSession
 
     from chowder_local.store.database import Database
-    from chowder_local.store.write_behind import WriteBehind
+    from chowder_local.store.usage import WriteBehind
 
 KEY = KeyId("key-1")
 LATER = NOW + timedelta(minutes=1)
@@ -104,7 +104,7 @@ async def test_uses_are_written_repeatedly(
     writes: list[None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(write_behind, "WRITE_INTERVAL_S", 0.001)
+    monkeypatch.setattr(usage, "WRITE_INTERVAL_S", 0.001)
     async with owned_tasks() as tasks:
         tasks.create_task(uses.run())
         for moment in (NOW, LATER):

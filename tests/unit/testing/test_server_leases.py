@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from chowder_local.testing.server_leases import ServerLeases
+from chowder_local.testing.servers import ServerLeases
 
 OURS = os.getpid()
 

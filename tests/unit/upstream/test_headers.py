@@ -1,6 +1,6 @@
 """Which headers cross the relay, in both directions."""
 
-from chowder_local.upstream.headers import for_caller, for_upstream
+from chowder_local.upstream.forward import for_caller, for_upstream
 
 CREDENTIAL = ("x-api-key", "sk-organization")
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import pytest
 
-from chowder_local.accounts.dashboard_sessions import LINK_LIFE_S
+from chowder_local.accounts.keys import LINK_LIFE_S
 from chowder_local.cli.main import run
 from chowder_local.core.secrets import SecretBox
 

@@ -17,7 +17,7 @@ from chowder_local.core.settings import Settings
 from chowder_local.diagnostics.checks import Finding, Level
 from chowder_local.engine.connection import EngineAddress
 from chowder_local.engine.engine_facts import EngineFacts
-from chowder_local.openclaw.shortcuts.catalogue import SHORTCUTS
+from chowder_local.openclaw.shortcuts import SHORTCUTS
 from tests.scripted.engine import OBSERVATIONS
 
 Serve = Callable[[dict[str, Any]], tuple[dict[str, str], list[Any]]]

@@ -87,7 +87,9 @@ def test_the_server_image_is_built_and_listed(
     env: dict[str, str], capsys: Output, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tag = f"chowder-local/server:{__version__}"
-    monkeypatch.setattr("chowder_local.engine.server_image.build_server", lambda *_, **options: tag)
+    monkeypatch.setattr(
+        "chowder_local.engine.server_container.build_server", lambda *_, **options: tag
+    )
     assert run(["image", "build", "--server"], env) == 0
     assert capsys.readouterr() == (f"{tag}\n", "Building the server image\n")
     put_images(monkeypatch, ImageInfo(tag, "sha256:3", "", int(7.1e8), MADE_AT, "server"))

@@ -14,7 +14,7 @@ from chowder_local.cli import reset as module
 from chowder_local.cli.main import run
 from chowder_local.cli.reset import own_files
 from chowder_local.client.abandoned_runs import organization_facts
-from chowder_local.core.leases import Lease
+from chowder_local.core.data_dir import Lease
 from chowder_local.core.settings import Settings
 from chowder_local.diagnostics import checks
 from chowder_local.engine.store_resources import SweepReport

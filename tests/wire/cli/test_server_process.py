@@ -58,7 +58,7 @@ def become(tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_starting_returns_once_the_server_takes_calls(settings: Settings, become: Become) -> None:
-    running = start_detached(settings, [], become(SERVES))
+    running = start_detached(settings, become(SERVES))
     try:
         assert healthy_server(settings) == running
         assert os.getsid(running.pid) == running.pid
@@ -70,21 +70,14 @@ def test_starting_returns_once_the_server_takes_calls(settings: Settings, become
     assert healthy_server(settings) is None
 
 
-def test_the_server_gets_its_data_directory_and_options(settings: Settings, become: Become) -> None:
-    env = become("import sys; print('Error:', sys.argv[1:]); sys.exit(1)")
+def test_the_server_gets_its_settings_by_environment(settings: Settings, become: Become) -> None:
+    env = become(
+        "import os, sys; print('Error:', sys.argv[1:], os.environ['CHOWDER_DATA_DIR'],"
+        " os.environ['CHOWDER_PORT']); sys.exit(1)"
+    )
     with pytest.raises(ServerFailed) as failed:
-        start_detached(settings, ["--port", "7"], env)
-    arguments = [
-        "-P",
-        "-m",
-        "chowder_local",
-        "--data-dir",
-        str(settings.data_dir),
-        "up",
-        "--port",
-        "7",
-    ]
-    assert str(failed.value) == str(arguments)
+        start_detached(settings, env | {"CHOWDER_PORT": "7"})
+    assert str(failed.value) == f"['-P', '-m', 'chowder_local.app'] {settings.data_dir} 7"
 
 
 def test_the_servers_error_and_exit_code_are_passed_on(settings: Settings, become: Become) -> None:
@@ -92,7 +85,7 @@ def test_the_servers_error_and_exit_code_are_passed_on(settings: Settings, becom
     settings.log_file.write_text("Error: of yesterday\n")
     env = become("import sys; print('starting\\nError: Port 7 is taken.\\nReally.'); sys.exit(3)")
     with pytest.raises(ServerFailed) as failed:
-        start_detached(settings, [], env)
+        start_detached(settings, env)
     assert (str(failed.value), failed.value.exit_code) == ("Port 7 is taken.\nReally.", 3)
 
 
@@ -101,7 +94,7 @@ def test_the_log_of_a_server_that_ends_without_an_error_is_quoted(
 ) -> None:
     env = become("import os; print('starting', flush=True); os.kill(os.getpid(), 9)")
     with pytest.raises(ServerFailed, match="without an error message") as failed:
-        start_detached(settings, [], env)
+        start_detached(settings, env)
     assert str(failed.value).endswith("\n  starting")
     assert failed.value.exit_code == 1
 
@@ -111,13 +104,13 @@ def test_a_server_that_had_no_room_for_its_error_ends_with_a_full_disk(
 ) -> None:
     monkeypatch.setattr(server_process, "is_full", lambda _: True)
     with pytest.raises(ServerFailed, match=f"The disk that holds {settings.data_dir} is full"):
-        start_detached(settings, [], become("raise SystemExit(5)"))
+        start_detached(settings, become("raise SystemExit(5)"))
 
 
 def test_a_server_that_does_not_become_ready_is_ended(settings: Settings, become: Become) -> None:
     code = "import os, sys, time; print(os.getpid(), flush=True); time.sleep(60)"
     with pytest.raises(ServerNotReady, match=r"within 1 s and was ended"):
-        start_detached(settings, [], become(code), timeout_s=1)
+        start_detached(settings, become(code), timeout_s=1)
     with pytest.raises(ProcessLookupError):
         os.kill(int(settings.log_file.read_text()), 0)
 
@@ -131,7 +124,7 @@ def test_a_server_that_ignores_sigterm_is_killed(
         "print(os.getpid(), flush=True); time.sleep(60)"
     )
     with pytest.raises(ServerNotReady):
-        start_detached(settings, [], become(code), timeout_s=1)
+        start_detached(settings, become(code), timeout_s=1)
     with pytest.raises(ProcessLookupError):
         os.kill(int(settings.log_file.read_text()), 0)
 
@@ -147,7 +140,7 @@ def test_an_interrupted_wait_ends_the_server(
 
     monkeypatch.setattr(server_process, "wait_until_ready", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        start_detached(settings, [], become("import time; time.sleep(60)"))
+        start_detached(settings, become("import time; time.sleep(60)"))
     with pytest.raises(ProcessLookupError):
         os.kill(started[0], 0)
 
@@ -156,7 +149,7 @@ def test_a_data_directory_that_cannot_be_made_is_an_error(tmp_path: Path) -> Non
     (tmp_path / "file").touch()
     settings = Settings.read({}, data_dir=tmp_path / "file" / "data")
     with pytest.raises(DataDirUnusable, match="Not a directory"):
-        start_detached(settings, [], {})
+        start_detached(settings, {})
 
 
 def test_the_run_file_of_another_process_is_ignored(settings: Settings) -> None:

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from chowder_local.app.effective_settings import effective_settings
-from chowder_local.cli import server_process
 from chowder_local.cli import up as module
 from chowder_local.cli.main import run
 from chowder_local.cli.server_process import RunningServer
@@ -116,8 +115,9 @@ def test_in_the_foreground_it_announces_itself_once_it_takes_calls(
         if "Ctrl-C" in message:
             is_announced.set()
 
-    def serve_for_a_while(settings: Settings, env: object) -> int:
+    def serve_for_a_while(settings: Settings, env: object, on_ready: Callable[[], None]) -> int:
         serve(READY)
+        on_ready()
         return 5 if is_announced.wait(10) else 0
 
     monkeypatch.setattr("chowder_local.app.process.run", serve_for_a_while)
@@ -129,31 +129,41 @@ def test_in_the_foreground_it_announces_itself_once_it_takes_calls(
 
 
 @pytest.mark.usefixtures("has_image")
-def test_a_detached_server_gets_the_options(
+def test_a_detached_server_gets_the_options_as_variables(
     tmp_path: Path, capsys: Output, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    handed: list[str] = []
+    given: dict[str, str] = {}
 
-    def start(settings: Settings, options: list[str], env: object) -> RunningServer:
-        handed.extend(options)
+    def start(settings: Settings, env: dict[str, str]) -> RunningServer:
+        given.update(env)
         return RunningServer(7, "http://127.0.0.1:8", "1")
 
     monkeypatch.setattr(module, "start_detached", start)
-    env = {"CHOWDER_DATA_DIR": str(tmp_path), "OPENAI_API_KEY": "sk-x"}
-    arguments = ["up", "-d", "--host", "localhost", "--port", "8", "--offline", "--image", "my:1"]
-    assert run(arguments, env) == 0
-    assert handed == [
-        "--host", "localhost", "--port", "8", "--egress", "on", "--offline", "--image", "my:1",
+    env = {"CHOWDER_DATA_DIR": str(tmp_path), "OPENAI_API_KEY": "sk-x", "CHOWDER_EGRESS": "off"}
+    (tmp_path / "replies.yaml").write_text("[]")
+    arguments = [
+        "up", "-d", "--host", "localhost", "--port", "8", "--offline", "--image", "my:1",
+        "--tier", "crab", "--egress", "on", "--replies", str(tmp_path / "replies.yaml"),
+        "--provider", "lab=http://lab.example/v1", "--provider", "far=https://far.example",
     ]  # fmt: skip
-    assert "anthropic, openai, gemini: built-in offline model\n" in capsys.readouterr().out
-    handed.clear()
+    assert run(arguments, env) == 0
+    assert given == env | {
+        "CHOWDER_HOST": "localhost",
+        "CHOWDER_PORT": "8",
+        "CHOWDER_OFFLINE": "True",
+        "CHOWDER_IMAGE": "my:1",
+        "CHOWDER_TIER": "crab",
+        "CHOWDER_EGRESS": "on",
+        "CHOWDER_REPLIES": str(tmp_path / "replies.yaml"),
+        "CHOWDER_PROVIDERS": "lab=http://lab.example/v1,far=https://far.example",
+    }
+    settings = Settings.read(given)
+    assert settings.offline
+    assert list(settings.providers) == ["lab", "far"]
+    assert "anthropic, openai, gemini: built-in offline model; lab/" in capsys.readouterr().out
+    given.clear()
     assert run(["up", "-d"], env) == 0
-    assert handed == ["--host", "127.0.0.1", "--port", "2469", "--egress", "on"]
-    # An option must win over the environment in the new process as well.
-    handed.clear()
-    assert run(["up", "-d", "--egress", "on"], env | {"CHOWDER_EGRESS": "off"}) == 0
-    assert handed[-2:] == ["--egress", "on"]
-    assert run(["up", "-d"], env | {"CHOWDER_EGRESS": "off"}) == 0
+    assert given == env
     assert "Egress is off" in capsys.readouterr().err
 
 
@@ -161,21 +171,8 @@ def test_a_detached_server_gets_the_options(
 def test_a_server_that_ends_before_it_is_ready_announces_nothing(
     tmp_path: Path, capsys: Output, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    began = threading.Event()
-    announcing: list[threading.Thread] = []
-
-    def look(settings: Settings) -> None:
-        if (thread := threading.current_thread()).name == "announce":
-            announcing.append(thread)
-            began.set()
-
-    monkeypatch.setattr(server_process, "find_running", look)
-    monkeypatch.setattr(
-        "chowder_local.app.process.run", lambda settings, env: 1 if began.wait(10) else 0
-    )
+    monkeypatch.setattr("chowder_local.app.process.run", lambda settings, env, on_ready: 1)
     assert run(["up"], {"CHOWDER_DATA_DIR": str(tmp_path)}) == 1
-    announcing[0].join(10)
-    assert not announcing[0].is_alive()
     assert capsys.readouterr().out == ""
 
 
@@ -196,21 +193,6 @@ def test_named_providers_are_listed_with_urls_and_without_keys(tmp_path: Path) -
     )
     offline = Settings.read(named, data_dir=tmp_path, offline=True)
     assert module._models(offline, {}).endswith("; ollama/…: built-in offline model")
-
-
-def test_settings_become_options_of_a_detached_server(tmp_path: Path) -> None:
-    chosen = {"port": 3000, "offline": True, "tier": "shrimp", "image": "my:1", "egress": "off"}
-    files = {name: f"/a/{name}" for name in ("replies", "record", "replay")}
-    named = ("lab=http://lab.example/v1", "far=https://far.example")
-    settings = Settings.read({}, data_dir=tmp_path, providers=named, **chosen, **files)
-    options = module._options(settings)
-    assert options == [
-        "--host", "127.0.0.1", "--port", "3000", "--egress", "off", "--offline",
-        "--tier", "shrimp", "--image", "my:1",
-        "--provider", "lab=http://lab.example/v1", "--provider", "far=https://far.example",
-        "--replies", "/a/replies", "--record", "/a/record",
-        "--replay", "/a/replay",
-    ]  # fmt: skip
 
 
 @pytest.mark.usefixtures("has_image")
@@ -283,8 +265,9 @@ def test_a_server_in_the_foreground_survives_a_failed_seeding(
         seeding(*arguments)
         is_over.set()
 
-    def serve_for_a_while(settings: Settings, env: object) -> int:
+    def serve_for_a_while(settings: Settings, env: object, on_ready: Callable[[], None]) -> int:
         serve(READY)
+        on_ready()
         return 5 if is_over.wait(10) else 0
 
     monkeypatch.setattr(module, "_seed", seed_and_report)

@@ -6,7 +6,7 @@ import socket
 import struct
 from typing import TYPE_CHECKING
 
-from chowder_local.engine import confinement
+from chowder_local.engine import specs
 from chowder_local.engine.programs import confine
 
 if TYPE_CHECKING:
@@ -80,6 +80,6 @@ def test_with_egress_neighbours_and_multicast_stay_blocked() -> None:
 
 
 def test_a_command_waits_for_the_mark_of_the_program() -> None:
-    *shell, name, first, second = confinement.waiting_command(["gateway", "--bind"])
+    *shell, name, first, second = specs.waiting_command(["gateway", "--bind"])
     assert (name, first, second) == ("sh", "gateway", "--bind")
-    assert confinement.MARK in shell[-1]
+    assert specs.MARK in shell[-1]

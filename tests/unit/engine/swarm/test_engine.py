@@ -23,12 +23,10 @@ from chowder_local.engine.connection import EngineAddress
 from chowder_local.engine.specs import Limits, SandboxTemplate
 from chowder_local.engine.swarm import nodes
 from chowder_local.engine.swarm.engine import NETWORKS, SwarmEngine
-from chowder_local.engine.swarm.listeners import Listeners
-from chowder_local.engine.swarm.members import Member, WorkerPlace
-from chowder_local.engine.swarm.moves import Moves
-from chowder_local.engine.swarm.node_link import Links, Node, Stack
-from chowder_local.engine.swarm.nodes import Nodes
+from chowder_local.engine.swarm.evacuation import Moves
+from chowder_local.engine.swarm.nodes import Links, Member, Node, Nodes, Stack, WorkerPlace
 from chowder_local.engine.swarm.services import NODE_LABEL, Services
+from chowder_local.engine.swarm.tunnel import Listeners
 from chowder_local.engine.threads import Threads
 from tests.scripted.engine import ScriptedEngine
 from tests.scripted.serving import eventually
@@ -40,7 +38,7 @@ if TYPE_CHECKING:
     import docker
 
     from chowder_local.engine.docker import DockerEngine
-    from chowder_local.engine.swarm.node_engine import NodeEngine
+    from chowder_local.engine.swarm.services import NodeEngine
 
 pytestmark = pytest.mark.anyio
 

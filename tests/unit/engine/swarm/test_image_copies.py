@@ -14,9 +14,8 @@ from docker.models.images import Image
 from chowder_local.core.errors.sandboxes import EngineUnavailable
 from chowder_local.engine.connection import EngineAddress
 from chowder_local.engine.swarm import tunnel
-from chowder_local.engine.swarm.image_copies import in_registries, send
-from chowder_local.engine.swarm.image_spool import ImageSpool
-from chowder_local.engine.swarm.listeners import Listeners
+from chowder_local.engine.swarm.image_copies import ImageSpool, in_registries, send
+from chowder_local.engine.swarm.tunnel import Listeners
 from chowder_local.engine.swarm.worker import Worker
 from tests.scripted.serving import eventually
 

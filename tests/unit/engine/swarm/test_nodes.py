@@ -14,11 +14,10 @@ import pytest
 from chowder_local.core.errors.sandboxes import EngineUnavailable
 from chowder_local.core.tasks import owned_tasks
 from chowder_local.engine.connection import EngineAddress
-from chowder_local.engine.swarm import node_link, tunnel
 from chowder_local.engine.swarm import nodes as module
-from chowder_local.engine.swarm.listeners import Listeners
-from chowder_local.engine.swarm.node_link import Node, Stack
-from chowder_local.engine.swarm.nodes import Nodes
+from chowder_local.engine.swarm import tunnel
+from chowder_local.engine.swarm.nodes import Node, Nodes, Stack
+from chowder_local.engine.swarm.tunnel import Listeners
 from chowder_local.engine.swarm.worker import Watched, Worker
 from chowder_local.engine.threads import Threads
 from tests.scripted.engine import ScriptedEngine
@@ -29,9 +28,8 @@ if TYPE_CHECKING:
 
     import docker
 
-    from chowder_local.engine.swarm.members import Member, WorkerPlace
-    from chowder_local.engine.swarm.node_engine import NodeEngine
-    from chowder_local.engine.swarm.node_link import Links, NodeNeeds
+    from chowder_local.engine.swarm.nodes import Links, Member, NodeNeeds, WorkerPlace
+    from chowder_local.engine.swarm.services import NodeEngine
     from chowder_local.engine.swarm.tunnel import Streams
 
 pytestmark = pytest.mark.anyio
@@ -132,7 +130,7 @@ class World:
 
 @pytest.fixture
 async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
-    monkeypatch.setattr(node_link, "BEAT_INTERVAL_S", 0.02)
+    monkeypatch.setattr(module, "BEAT_INTERVAL_S", 0.02)
     monkeypatch.setattr(module, "LOOK_INTERVAL_S", 0.02)
     swarm = ScriptedSwarm()
     image = SimpleNamespace(get=lambda _: SimpleNamespace(id="sha256:" + "a" * 64))
@@ -178,7 +176,7 @@ async def test_one_that_breaks_off_is_lost_and_linked_again(
 async def test_the_end_of_a_worker_is_noticed_before_the_next_beat(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(node_link, "BEAT_INTERVAL_S", 60.0)
+    monkeypatch.setattr(module, "BEAT_INTERVAL_S", 60.0)
     await world.give_another_worker()
     world.links.problem = EngineUnavailable("its cable is cut")
     await world.worker.close()

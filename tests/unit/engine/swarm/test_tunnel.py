@@ -14,7 +14,7 @@ import pytest
 
 from chowder_local.core.errors.sandboxes import EngineUnavailable
 from chowder_local.engine.swarm import tunnel
-from chowder_local.engine.swarm.listeners import Listeners
+from chowder_local.engine.swarm.tunnel import Listeners
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -134,7 +134,7 @@ SERVE = """
 import asyncio, sys
 from tests.unit.engine.swarm.test_tunnel import SECRET, echo
 from chowder_local.engine.swarm import tunnel
-from chowder_local.engine.swarm.listeners import Listeners
+from chowder_local.engine.swarm.tunnel import Listeners
 
 async def serve():
     async with Listeners.opened() as listeners:

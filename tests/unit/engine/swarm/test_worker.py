@@ -18,8 +18,8 @@ from chowder_local.core.errors.sandboxes import EngineUnavailable
 from chowder_local.core.tasks import owned_tasks
 from chowder_local.engine.connection import EngineAddress
 from chowder_local.engine.swarm import tunnel, worker
-from chowder_local.engine.swarm.listeners import Listeners
-from chowder_local.engine.swarm.ways import Gateways, RelayDoor, own_address
+from chowder_local.engine.swarm.forwards import Gateways, RelayDoor, own_address
+from chowder_local.engine.swarm.tunnel import Listeners
 from chowder_local.engine.swarm.worker import Watched, Worker
 from tests.scripted.serving import eventually
 

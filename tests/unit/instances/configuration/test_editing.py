@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from chowder_local.core.errors.agents import ConfigRefused, GatewayUnavailable
-from chowder_local.instances.configuration.editing import MAX_LOOKUPS
-from chowder_local.openclaw.config.schema import SCHEMA_FILE
+from chowder_local.instances.configuration.live_config import MAX_LOOKUPS
+from chowder_local.openclaw.config.edits import SCHEMA_FILE
 from tests.scripted.gateway import ok, refused
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ import pytest
 
 from chowder_local.core.errors.agents import ConfigRefused
 from chowder_local.core.errors.sandboxes import EngineUnavailable, ImageMissing
-from chowder_local.instances.configuration.validator import ConfigValidator
-from chowder_local.openclaw.config.schema import SCHEMA_FILE
+from chowder_local.instances.configuration.initial_config import ConfigValidator
+from chowder_local.openclaw.config.edits import SCHEMA_FILE
 from tests.scripted.engine import ScriptedEngine
 
 NOTHING_ALLOWED = json.dumps({"type": "object", "additionalProperties": False}).encode()

@@ -16,7 +16,7 @@ from chowder_local.core.errors.agents import (
 )
 from chowder_local.core.errors.requests import InstanceStateWrong
 from chowder_local.core.errors.sandboxes import EngineUnavailable
-from chowder_local.instances.lifecycle import healing
+from chowder_local.instances.lifecycle import reconciler
 from chowder_local.upstream import sse
 from tests.scripted import gateway as scripted
 from tests.scripted.engine import Hold
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def short_check_interval(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(healing, "CHECK_INTERVAL_S", 0.001)
+    monkeypatch.setattr(reconciler, "CHECK_INTERVAL_S", 0.001)
 
 
 @pytest.mark.parametrize("is_streamed", [False, True])
@@ -95,7 +95,7 @@ async def test_a_message_whose_model_cannot_be_registered_during_a_stop_waits_to
     world: World, is_stopped: bool
 ) -> None:
     instance = await world.created()
-    async with asyncio.TaskGroup() as tasks, world.locks.holding(instance.id):
+    async with asyncio.TaskGroup() as tasks, world.agents.holding(instance):
         world.gateway.suspended.add(world.engine.address(instance.sandbox_id))
         asking = tasks.create_task(_outcome(respond(world, instance, IMAGE_REQUEST)))
         await eventually(lambda: world.gateway.refusals == 1, "it cannot be made known")

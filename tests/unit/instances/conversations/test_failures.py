@@ -16,8 +16,8 @@ from chowder_local.core.errors.agents import (
 from chowder_local.core.errors.requests import ModelKeyMissing
 from chowder_local.core.errors.sandboxes import EngineUnavailable
 from chowder_local.core.errors.upstream import ProviderFailed
-from chowder_local.instances.lifecycle.readiness import MIN_FREE_DISK_BYTES
-from chowder_local.openclaw.shortcuts.catalogue import FAILURE_MARKERS
+from chowder_local.instances.lifecycle.boots import MIN_FREE_DISK_BYTES
+from chowder_local.openclaw.shortcuts import FAILURE_MARKERS
 from tests.scripted import gateway as scripted
 from tests.scripted.shortcuts import make_unfit
 from tests.scripted.talking import ask, failed, relayed, respond, stream, streaming

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from chowder_local.instances.conversations.first_turn_lock import FirstTurnLocks
+from chowder_local.instances.conversations.service import FirstTurnLocks
 
 TIMEOUT_S = 10.0
 

@@ -10,7 +10,7 @@ import pytest
 
 from chowder_local.core.domain import InstanceStatus, SandboxState
 from chowder_local.core.errors.agents import AgentDiskFull
-from chowder_local.instances.lifecycle.healing import DEATHS_WINDOW_S
+from chowder_local.instances.lifecycle.reconciler import DEATHS_WINDOW_S
 from tests.scripted import gateway as scripted
 from tests.scripted.talking import IMAGE_REQUEST, failed, respond
 from tests.scripted.world import World, open_world
@@ -75,7 +75,7 @@ async def use_everything(world: World) -> None:
     assert (await world.settled(instance)).status is InstanceStatus.PROVISIONING
     world.engine.booted, world.engine.log = good, log
     # A message to it goes on while it is deleted.
-    with world.uses.using(instance.id):
+    with world.residency.counting(instance.id):
         for each in (instance, fork):
             await world.lifecycle.delete(world.organization_id, each.id)
     world.clock.advance(DEATHS_WINDOW_S)

@@ -73,7 +73,7 @@ async def test_an_instance_without_conversations_raises(
 async def test_a_stopped_instance_keeps_its_status_during_a_read(world: World) -> None:
     instance = await world.stopped()
     world.beside.answers["read"] = PAGE
-    async with world.locks.holding(instance.id):
+    async with world.agents.holding(instance):
         reading = asyncio.ensure_future(read(world, instance))
         for _ in range(100):
             await asyncio.sleep(0)

@@ -10,7 +10,7 @@ import pytest
 
 from chowder_local.core.domain import ModelProvider, SandboxId
 from chowder_local.core.errors.agents import GatewayUnavailable
-from chowder_local.instances.conversations.vision_models import VisionModels
+from chowder_local.instances.conversations.models import VisionModels
 from chowder_local.openclaw.gateway import Gateway, open_gateways
 from chowder_local.openclaw.models import ModelRoute
 from tests.scripted.gateway import ScriptedGateway, ok, refused

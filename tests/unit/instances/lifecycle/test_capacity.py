@@ -201,10 +201,10 @@ async def test_a_stopped_instance_is_evicted_after_the_ttl(tmp_path: Path) -> No
 async def test_an_instance_whose_lock_is_held_is_not_evicted(tmp_path: Path) -> None:
     async with open_world(tmp_path) as world:
         instance = await world.stopped()
-        async with world.locks.holding(instance.id):
-            assert not await world.eviction.release(instance)
+        async with world.agents.holding(instance):
+            assert not await world.agents.evict(instance)
         started = await world.lifecycle.start(world.organization_id, instance.id)
-        assert not await world.eviction.release(instance)
+        assert not await world.agents.evict(instance)
         assert world.engine.state(started.sandbox_id) is SandboxState.RUNNING
 
 

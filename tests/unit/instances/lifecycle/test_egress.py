@@ -11,9 +11,9 @@ import pytest
 from chowder_local.core.domain import Egress, InstanceId, InstanceStatus, SandboxState
 from chowder_local.core.errors.requests import InstanceNotFound, InstanceStateWrong
 from chowder_local.core.errors.sandboxes import EgressUnavailable
+from chowder_local.instances.lifecycle.agents import EgressRule
 from chowder_local.instances.lifecycle.creation import InstanceDraft
-from chowder_local.instances.lifecycle.egress import EgressRule
-from chowder_local.instances.lifecycle.healing import DEATHS_ALLOWED
+from chowder_local.instances.lifecycle.reconciler import DEATHS_ALLOWED
 from tests.scripted.engine import Hold
 from tests.scripted.programs import done
 from tests.scripted.world import World, open_world
@@ -63,7 +63,7 @@ async def test_a_change_of_a_running_instance_replaces_the_container_and_keeps_t
 ) -> None:
     instance = await world.created()
     provisioner, removals = world.engine.made("boot"), world.engine.made("remove")
-    changed = await world.egress.change(instance, OFF)
+    changed = await world.lifecycle.change_egress(instance, OFF)
     assert (changed.status, changed.egress) == (InstanceStatus.PROVISIONING, OFF)
     assert changed.gateway_url is None
     settled = await world.settled(instance)
@@ -78,15 +78,15 @@ async def test_a_change_of_a_running_instance_replaces_the_container_and_keeps_t
 async def test_setting_the_effective_egress_again_keeps_the_sandbox(world: World) -> None:
     instance = await world.created()
     provisioner = world.engine.made("boot")
-    changed = await world.egress.change(instance, ON)
+    changed = await world.lifecycle.change_egress(instance, ON)
     assert (changed.status, changed.egress) == (InstanceStatus.RUNNING, ON)
-    assert (await world.egress.change(instance, None)).egress is None
+    assert (await world.lifecycle.change_egress(instance, None)).egress is None
     assert world.engine.made("boot") == provisioner
 
 
 async def test_a_stopped_instance_gets_its_new_sandbox_when_it_is_started(world: World) -> None:
     instance = await world.stopped()
-    changed = await world.egress.change(instance, OFF)
+    changed = await world.lifecycle.change_egress(instance, OFF)
     assert changed.status is InstanceStatus.STOPPED
     assert world.engine.state(instance.sandbox_id) is SandboxState.PAUSED
     unpaused = world.engine.made("unpause")
@@ -101,7 +101,7 @@ async def test_a_change_during_provisioning_restarts_the_boot(world: World) -> N
     instance = await world.creation.create(world.organization_id, InstanceDraft("Ada"))
     await hold.has_begun.wait()
     del world.engine.holds["boot"]
-    changed = await world.egress.change(instance, OFF)
+    changed = await world.lifecycle.change_egress(instance, OFF)
     assert changed.status is InstanceStatus.PROVISIONING
     assert (await world.settled(instance)).status is InstanceStatus.RUNNING
     assert egress_of(world, instance) is OFF
@@ -113,9 +113,9 @@ async def test_a_failed_or_deleted_instance_cannot_be_changed(
 ) -> None:
     instance = await world.placed(status)
     with pytest.raises(InstanceStateWrong):
-        await world.egress.change(instance, OFF)
+        await world.lifecycle.change_egress(instance, OFF)
     with pytest.raises(InstanceNotFound):
-        await world.egress.change(replace(instance, id=InstanceId("none")), OFF)
+        await world.lifecycle.change_egress(replace(instance, id=InstanceId("none")), OFF)
 
 
 async def test_egress_off_is_refused_if_the_engine_cannot_isolate_sandboxes(
@@ -124,11 +124,11 @@ async def test_egress_off_is_refused_if_the_engine_cannot_isolate_sandboxes(
     async with open_world(tmp_path, egress=EgressRule(problem="it is a ship.")) as world:
         instance = await world.created()
         with pytest.raises(EgressUnavailable, match="it is a ship"):
-            await world.egress.change(instance, OFF)
+            await world.lifecycle.change_egress(instance, OFF)
         assert await world.now(instance) == instance
         with pytest.raises(EgressUnavailable):
-            world.egress.rule.check(OFF)
-        world.egress.rule.check(ON)
+            world.egress_rule.check(OFF)
+        world.egress_rule.check(ON)
 
 
 @pytest.mark.parametrize("state", [SandboxState.RUNNING, SandboxState.PAUSED, SandboxState.EXITED])
@@ -178,7 +178,9 @@ async def test_warm_sandboxes_have_the_default_egress_and_fit_no_other_setting(
 
 async def test_of_two_simultaneous_changes_one_wins(world: World) -> None:
     instance = await world.created()
-    await asyncio.gather(*(world.egress.change(instance, each) for each in (OFF, ON, OFF)))
+    await asyncio.gather(
+        *(world.lifecycle.change_egress(instance, each) for each in (OFF, ON, OFF))
+    )
     settled = await world.settled(instance)
     assert settled.status is InstanceStatus.RUNNING
-    assert egress_of(world, instance) is world.egress.rule.effective(settled)
+    assert egress_of(world, instance) is world.egress_rule.effective(settled)

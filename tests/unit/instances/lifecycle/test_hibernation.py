@@ -12,7 +12,7 @@ from chowder_local.core.domain import InstanceStatus, SandboxState
 from chowder_local.core.errors.requests import InstanceStateWrong
 from chowder_local.core.errors.sandboxes import BootFailed, EngineUnavailable
 from chowder_local.core.events import EventType
-from chowder_local.openclaw.shortcuts.catalogue import HIBERNATION
+from chowder_local.openclaw.shortcuts import HIBERNATION
 from tests.scripted.engine import Hold
 from tests.scripted.gateway import ok
 from tests.scripted.programs import done
@@ -60,7 +60,7 @@ async def test_an_idle_instance_leaves_memory_and_stays_running(world: World) ->
 
 async def test_it_stays_while_it_is_used_or_was_used_a_moment_ago(world: World) -> None:
     instance = await idle(world)
-    async with world.in_memory.using(instance):
+    async with world.residency.using(instance):
         await world.hibernation.hibernate_idle()
         assert not await world.hibernation.hibernate(instance)
     await world.hibernation.hibernate_idle()
@@ -119,7 +119,7 @@ async def test_it_stays_if_its_openclaw_tells_its_own_work_in_another_way(world:
 
 async def test_an_instance_may_be_kept_in_memory(world: World) -> None:
     instance = await hibernated(world)
-    kept = await world.in_memory.allow_hibernation(instance, is_allowed=False)
+    kept = await world.lifecycle.allow_hibernation(instance, is_allowed=False)
     assert kept.is_in_memory
     world.clock.advance(AFTER_S)
     await world.hibernation.hibernate_idle()
@@ -269,5 +269,5 @@ async def test_a_row_read_before_it_left_is_not_trusted(world: World) -> None:
     read_before = replace(instance, gateway_url="http://127.0.0.1:9")
     for _ in range(2):
         # The second time it is back already, at another address.
-        async with world.in_memory.using(read_before) as current:
+        async with world.residency.using(read_before) as current:
             assert current.gateway_url == world.engine.address(instance.sandbox_id)

@@ -13,8 +13,8 @@ from chowder_local.core.errors.sandboxes import (
     EngineUnavailable,
     NodeUnreachable,
 )
-from chowder_local.instances.lifecycle import readiness
-from chowder_local.instances.lifecycle.readiness import MIN_FREE_DISK_BYTES, significant_lines
+from chowder_local.instances.lifecycle import boots
+from chowder_local.instances.lifecycle.boots import MIN_FREE_DISK_BYTES, significant_lines
 from tests.scripted.serving import eventually
 from tests.scripted.world import World, open_world
 
@@ -66,7 +66,7 @@ async def test_a_gateway_that_starts_later_is_waited_for(world: World) -> None:
 async def test_an_engine_that_is_away_for_a_moment_ends_no_boot(
     away: EngineUnavailable, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(readiness, "INSPECT_EVERY", 1)
+    monkeypatch.setattr(boots, "INSPECT_EVERY", 1)
     world.gateway.is_started = False
     world.engine.put(ID, SandboxState.RUNNING)
     sandbox = await world.engine.inspect(ID)
@@ -83,8 +83,8 @@ async def test_an_engine_that_is_away_for_a_moment_ends_no_boot(
 async def test_a_node_that_stays_away_ends_a_boot(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(readiness, "INSPECT_EVERY", 1)
-    monkeypatch.setattr(readiness, "AWAY_TIMEOUT_S", 0.0)
+    monkeypatch.setattr(boots, "INSPECT_EVERY", 1)
+    monkeypatch.setattr(boots, "AWAY_TIMEOUT_S", 0.0)
     world.gateway.is_started = False
     world.engine.put(ID, SandboxState.RUNNING)
     sandbox = await world.engine.inspect(ID)

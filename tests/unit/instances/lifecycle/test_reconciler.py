@@ -12,15 +12,17 @@ import pytest
 from chowder_local.app.server import begin
 from chowder_local.core.domain import (
     EngineNode,
-    InstanceId,
     InstanceStatus,
     SandboxId,
     SandboxState,
 )
 from chowder_local.core.errors.sandboxes import EngineUnavailable, ImageMissing
 from chowder_local.instances.lifecycle import provisioner, reconciler
-from chowder_local.instances.lifecycle.healing import DEATHS_ALLOWED, DEATHS_WINDOW_S
-from chowder_local.instances.lifecycle.reconciler import ROUNDS_PER_VOLUME_LISTING
+from chowder_local.instances.lifecycle.reconciler import (
+    DEATHS_ALLOWED,
+    DEATHS_WINDOW_S,
+    ROUNDS_PER_VOLUME_LISTING,
+)
 from tests.scripted.engine import Hold
 from tests.scripted.serving import eventually
 
@@ -187,12 +189,6 @@ async def test_healing_uses_the_current_status(world: World) -> None:
     assert world.engine.made("boot") == 0
 
 
-async def test_healing_an_instance_without_a_row_does_nothing(world: World) -> None:
-    instance = await world.placed(RUNNING)
-    await world.healing.check(replace(instance, id=InstanceId("no-such")))
-    assert world.engine.calls == []
-
-
 async def test_a_boot_in_progress_is_not_disturbed(world: World) -> None:
     hold = world.engine.holds["boot"] = Hold()
     instance = await world.placed(PROVISIONING)
@@ -209,7 +205,7 @@ async def test_a_boot_in_progress_is_not_disturbed(world: World) -> None:
 async def test_an_instance_whose_lock_is_held_does_not_delay_the_round(world: World) -> None:
     instance = await world.placed(RUNNING)
     world.engine.put(instance.sandbox_id, PAUSED)
-    async with world.locks.holding(instance.id), asyncio.timeout(5):
+    async with world.agents.holding(instance), asyncio.timeout(5):
         await world.reconciler.reconcile()
     assert world.engine.state(instance.sandbox_id) is PAUSED
     await world.reconciler.reconcile()
@@ -219,7 +215,7 @@ async def test_an_instance_whose_lock_is_held_does_not_delay_the_round(world: Wo
 async def test_an_instance_that_changed_during_the_round_is_read_again(world: World) -> None:
     instance = await world.placed(RUNNING)
     world.engine.put(instance.sandbox_id, PAUSED)
-    async with asyncio.TaskGroup() as group, world.locks.holding(instance.id):
+    async with asyncio.TaskGroup() as group, world.agents.holding(instance):
         group.create_task(world.healing.check(instance))
         await asyncio.sleep(0)
         await world.instances.change(instance.id, now=world.clock.now, status=STOPPED)

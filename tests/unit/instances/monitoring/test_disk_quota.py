@@ -9,7 +9,8 @@ import pytest
 
 from chowder_local.core.domain import InstanceStatus, SandboxId, SandboxState
 from chowder_local.core.errors.sandboxes import EngineUnavailable
-from chowder_local.instances.monitoring.disk_quota import MB, DiskWatch
+from chowder_local.instances.lifecycle.agents import Agent
+from chowder_local.instances.monitoring.usage import MB, DiskWatch
 from tests.scripted.engine import Hold
 from tests.scripted.serving import eventually
 
@@ -23,9 +24,8 @@ LIMIT_MB = 300
 def watch(world: World) -> DiskWatch:
     return DiskWatch(
         instances=world.instances,
-        transitions=world.transitions,
         engine=world.engine,
-        locks=world.locks,
+        agents=world.agents,
         limit_mb=LIMIT_MB,
         interval_s=0.001,
     )
@@ -58,7 +58,7 @@ async def test_an_instance_that_was_stopped_meanwhile_is_not_ended(
 ) -> None:
     hog = await world.created()
     world.engine.disk = {hog.sandbox_id: LIMIT_MB * MB + 1}
-    async with asyncio.TaskGroup() as group, world.locks.holding(hog.id):
+    async with asyncio.TaskGroup() as group, world.agents.holding(hog):
         group.create_task(watch.check())
         await eventually(lambda: world.engine.made("disk_bytes"), "its disk use was measured")
         await world.instances.change(hog.id, now=world.clock(), status=InstanceStatus.STOPPED)
@@ -70,10 +70,10 @@ async def test_an_instance_that_moved_meanwhile_is_not_ended_for_its_former_sand
 ) -> None:
     hog = await world.created()
     world.engine.disk = {hog.sandbox_id: LIMIT_MB * MB + 1}
-    async with asyncio.TaskGroup() as group, world.locks.holding(hog.id):
+    async with asyncio.TaskGroup() as group, world.agents.holding(hog):
         group.create_task(watch.check())
         await eventually(lambda: world.engine.made("disk_bytes"), "its disk use was measured")
-        await world.transitions.move_sandbox(hog, SandboxId("chowder-another"))
+        await Agent(world.agents, hog).move_sandbox(SandboxId("chowder-another"))
     assert (await world.now(hog)).status is InstanceStatus.RUNNING
 
 

@@ -6,7 +6,7 @@ import json
 from chowder_local.core.domain import InstanceStatus
 from chowder_local.core.errors.sandboxes import EngineUnavailable, ImageMissing
 from chowder_local.instances.monitoring.health import PROBE_MAX_AGE
-from chowder_local.openclaw.shortcuts.catalogue import STATE_TRANSFER
+from chowder_local.openclaw.shortcuts import STATE_TRANSFER
 from tests.scripted.shortcuts import REASON, make_unfit
 from tests.scripted.world import World
 

@@ -10,7 +10,7 @@ import pytest
 from chowder_local.core.domain import InstanceStatus, SandboxUsage
 from chowder_local.core.errors.sandboxes import EngineUnavailable
 from chowder_local.core.tasks import owned_tasks
-from chowder_local.instances.monitoring.usage_samples import Gauge, UsageSamples
+from chowder_local.instances.monitoring.usage import Gauge, UsageSamples
 from tests.scripted.serving import eventually
 
 if TYPE_CHECKING:

@@ -13,8 +13,7 @@ from chowder_local.core.domain import SnapshotId
 from chowder_local.core.errors.process import DataDirUnusable
 from chowder_local.core.errors.requests import ArchiveRefused
 from chowder_local.core.errors.sandboxes import SandboxMissing
-from chowder_local.instances.snapshots.append_stream import AppendStream
-from chowder_local.instances.snapshots.archives import Archives
+from chowder_local.instances.snapshots.archives import AppendStream, Archives
 from tests.scripted.homes import archive, contents
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from chowder_local.core.errors.sandboxes import EngineUnavailable
 from chowder_local.instances.snapshots import exports
 from chowder_local.instances.snapshots.exports import MANIFEST, MAX_MANIFEST_BYTES, manifest_entry
 from chowder_local.openclaw.session_keys import session_key
-from chowder_local.openclaw.shortcuts.catalogue import EXPORTS
+from chowder_local.openclaw.shortcuts import EXPORTS
 from chowder_local.store.sessions import NamedSession
 from tests.scripted.homes import archive, contents, exported, link
 from tests.scripted.refusals import refusal_of

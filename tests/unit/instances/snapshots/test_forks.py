@@ -27,7 +27,7 @@ from chowder_local.core.errors.requests import (
 from chowder_local.core.errors.sandboxes import EngineUnavailable
 from chowder_local.core.events import EventType
 from chowder_local.openclaw.session_keys import session_key
-from chowder_local.openclaw.shortcuts.catalogue import STATE_TRANSFER
+from chowder_local.openclaw.shortcuts import STATE_TRANSFER
 from tests.scripted.agents import CONVERSATIONS, agent_at, first_column
 from tests.scripted.engine import Hold
 from tests.scripted.homes import archive, of_folder

@@ -8,6 +8,7 @@ import pytest
 
 from chowder_local.core.domain import INTERVAL_SNAPSHOT_NAME, Instance, SandboxState
 from chowder_local.core.errors.sandboxes import EngineUnavailable, NodeUnreachable
+from chowder_local.instances.lifecycle.agents import Agent
 from tests.scripted.homes import archive
 from tests.scripted.world import World, open_world
 
@@ -59,7 +60,7 @@ async def test_each_snapshot_replaces_the_former_and_no_other(world: World) -> N
 async def test_one_that_is_in_use_has_its_turn_later(world: World) -> None:
     instance = await agent(world)
     (first,) = await taken(world, instance)
-    with world.uses.using(instance.id):
+    with world.residency.counting(instance.id):
         world.clock.advance(INTERVAL_S)
         assert await taken(world, instance) == [first]
         world.clock.advance(INTERVAL_S)
@@ -84,7 +85,7 @@ async def test_one_that_its_machine_has_frozen_goes_on_after_the_copy(world: Wor
 async def test_one_that_has_left_memory_is_copied_once(world: World) -> None:
     instance = await agent(world)
     world.clock.advance(1)
-    assert await world.transitions.hibernate(instance)
+    assert await Agent(world.agents, instance).hibernate()
     (first,) = await taken(world, instance)
     world.clock.advance(2 * INTERVAL_S)
     assert await taken(world, instance) == [first]

@@ -16,7 +16,7 @@ from chowder_local.core.domain import (
 )
 from chowder_local.core.errors.sandboxes import NodeUnreachable
 from chowder_local.core.events import EventType
-from chowder_local.instances.lifecycle.drain import Drain
+from chowder_local.instances.lifecycle.agents import Agent
 from chowder_local.instances.snapshots.recovery import AWAY_S
 from tests.scripted.homes import archive
 from tests.scripted.talking import REQUEST, respond
@@ -65,7 +65,7 @@ async def test_an_agent_comes_back_elsewhere_with_what_its_latest_snapshot_has(
     assert await world.now(instance) == instance
     world.clock.advance(1)
     # Each attempt at a drain would take seconds, one agent after the other.
-    monkeypatch.delattr(Drain, "drain")
+    monkeypatch.delattr(Agent, "drain")
     await world.recovery.recover()
     recovered = await world.settled(instance)
     assert recovered.status is InstanceStatus.RUNNING

@@ -274,7 +274,7 @@ async def test_reading_the_archive_of_a_missing_snapshot_raises(world: World) ->
     instance = await world.created()
     unborn = replace(instance, first_ready_at=None, origin_snapshot_id=SnapshotId("gone"))
     with pytest.raises(SandboxMissing, match="is gone"):
-        await world.snapshots.origin(unborn)
+        await world.snapshots.source(unborn)
     await world.snapshots.restore_conversations(unborn)
     assert await world.sessions.of_instance(instance.id) == []
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from chowder_local.core.domain import Instance, InstanceStatus
+from chowder_local.core.errors.agents import InstanceInUse, UpgradeRefused, VersionUnavailable
 from chowder_local.core.errors.requests import InstanceStateWrong
 from chowder_local.core.errors.sandboxes import EngineUnavailable
-from chowder_local.core.errors.versions import InstanceInUse, UpgradeRefused, VersionUnavailable
 from tests.scripted.homes import archive
 from tests.scripted.world import World, open_world
 
@@ -99,7 +99,7 @@ async def test_the_servers_own_release_is_an_upgrade_too(world: World) -> None:
 
 async def test_an_agent_that_answers_is_not_interrupted(world: World) -> None:
     instance = await agent(world)
-    with world.uses.using(instance.id), pytest.raises(InstanceInUse):
+    with world.residency.counting(instance.id), pytest.raises(InstanceInUse):
         await world.upgrades.upgrade(instance, "2026.9.7")
     assert await world.snapshots.of_instance(instance.id) == []
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from chowder_local.instances.warm_pool.demand import Demand
+from chowder_local.instances.warm_pool.sandboxes import Demand
 from tests.scripted.programs import done
 from tests.scripted.world import Clock, World, open_world
 

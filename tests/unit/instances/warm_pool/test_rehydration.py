@@ -11,7 +11,8 @@ import pytest
 
 from chowder_local.core.domain import Egress, Instance, InstanceStatus, SandboxState
 from chowder_local.core.events import EventType
-from chowder_local.instances.snapshots import home_copies
+from chowder_local.instances.lifecycle.agents import Agent
+from chowder_local.instances.warm_pool import rehydration
 from chowder_local.openclaw.home.state_transfer import StateTransfer
 from tests.scripted.agents import agent_at, first_column
 from tests.scripted.engine import Hold
@@ -209,7 +210,7 @@ async def test_a_home_that_needs_a_start_is_booted_and_not_moved_again(
 
 
 async def test_a_large_home_is_booted(world: World, instance: Instance) -> None:
-    with patch.object(home_copies, "MAX_BYTES", 1000):
+    with patch.object(rehydration, "MAX_BYTES", 1000):
         started = await start(world, instance)
     assert (started.status, started.sandbox_id) == (RUNNING, instance.sandbox_id)
     assert world.snapshots.archives.ids() == set()
@@ -227,7 +228,7 @@ async def test_an_instance_that_changes_during_the_move_keeps_its_sandbox(
 ) -> None:
     hold = world.engine.holds["unpause"] = Hold()
     (warm,) = await world.warm_queries.all()
-    starting = asyncio.create_task(world.rehydration.move(instance))
+    starting = asyncio.create_task(world.rehydration.move(Agent(world.agents, instance)))
     await hold.has_begun.wait()
     await world.instances.change(instance.id, now=world.clock.now, status=InstanceStatus.ERROR)
     hold.may_end.set()
@@ -252,17 +253,18 @@ async def test_a_cancelled_move_loses_nothing(world: World, instance: Instance) 
 async def test_a_move_that_is_cancelled_while_its_row_is_written_loses_nothing(
     world: World, instance: Instance
 ) -> None:
-    move_sandbox = world.transitions.move_sandbox
+    agent = Agent(world.agents, instance)
+    move_sandbox = agent.move_sandbox
 
     async def cancelled(*arguments: Any) -> None:
         await move_sandbox(*arguments)
         raise asyncio.CancelledError
 
     with (
-        patch.object(world.transitions, "move_sandbox", cancelled),
+        patch.object(agent, "move_sandbox", cancelled),
         pytest.raises(asyncio.CancelledError),
     ):
-        await world.rehydration.move(instance)
+        await world.rehydration.move(agent)
     await world.reconciler.reconcile()
     current = await world.now(instance)
     assert current.sandbox_id != instance.sandbox_id

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from chowder_local.openclaw.config.schema import find_problems
+from chowder_local.openclaw.config.edits import find_problems
 
 
 def closed(**properties: Any) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from chowder_local.core.domain import ModelProvider
-from chowder_local.openclaw.config import agent_config, edits, reserved, transfer
+from chowder_local.openclaw.config import agent_config, edits
 
 
 def seed(name: str, **more: Any) -> dict[str, Any]:
@@ -23,7 +23,7 @@ def seed(name: str, **more: Any) -> dict[str, Any]:
 
 def test_a_configuration_is_read_without_reserved_paths() -> None:
     mine = {"agents.defaults.thinkingDefault": "off", "channels.telegram.botToken": "b"}
-    parsed = transfer.read_config(
+    parsed = agent_config.read_config(
         agent_config.serialize_config(seed("old", overrides=mine) | {"meta": {"a": 1}})
     )
     assert parsed is not None
@@ -35,27 +35,27 @@ def test_a_configuration_is_read_without_reserved_paths() -> None:
 
 
 def test_with_the_initial_configuration_it_is_complete_again() -> None:
-    parsed = transfer.read_config(
+    parsed = agent_config.read_config(
         agent_config.serialize_config(seed("old", overrides={"logging.level": "debug"}))
     )
     assert parsed is not None
-    whole = transfer.with_reserved(seed("new"), parsed)
+    whole = agent_config.with_reserved(seed("new"), parsed)
     assert whole == seed("new", overrides={"logging.level": "debug"})
 
 
 def test_a_removed_initial_setting_does_not_come_back() -> None:
-    parsed = transfer.read_config(
+    parsed = agent_config.read_config(
         agent_config.serialize_config(seed("old", overrides={"memory": None}))
     )
     assert parsed is not None
-    assert "memory" not in transfer.with_reserved(seed("new"), parsed)
+    assert "memory" not in agent_config.with_reserved(seed("new"), parsed)
 
 
 @pytest.mark.parametrize(
     "content", [None, b"", b"{ a: 1 }", b"[]", b"\xff", b"[" * 5000, b'{"a":' * 300 + b"1"]
 )
 def test_a_broken_configuration_is_not_read(content: bytes | None) -> None:
-    assert transfer.read_config(content) is None
+    assert agent_config.read_config(content) is None
 
 
 @pytest.mark.parametrize(
@@ -69,10 +69,10 @@ def test_a_broken_configuration_is_not_read(content: bytes | None) -> None:
     ],
 )
 def test_reserved_paths_are_not_taken_over(settings: dict[str, Any]) -> None:
-    assert reserved.without_reserved(settings) == {}
-    assert transfer.with_reserved(
-        seed("new"), reserved.without_reserved(settings)
-    ) == transfer.with_reserved(seed("new"), {})
+    assert edits.without_reserved(settings) == {}
+    assert agent_config.with_reserved(
+        seed("new"), edits.without_reserved(settings)
+    ) == agent_config.with_reserved(seed("new"), {})
 
 
 def test_a_forks_channels_are_disabled() -> None:
@@ -84,14 +84,14 @@ def test_a_forks_channels_are_disabled() -> None:
             "odd": 1,
         }
     }
-    assert transfer.with_channels_disabled(settings)["channels"] == {
+    assert agent_config.with_channels_disabled(settings)["channels"] == {
         "telegram": {"enabled": False, "botToken": "b"},
         "discord": {"enabled": False, "token": "d"},
         "defaults": {"x": 1},
         "odd": 1,
     }
     assert settings["channels"]["telegram"] == {"enabled": True, "botToken": "b"}
-    assert transfer.with_channels_disabled({"a": 1}) == {"a": 1}
+    assert agent_config.with_channels_disabled({"a": 1}) == {"a": 1}
 
 
 def test_possible_credentials_are_not_exported() -> None:
@@ -105,7 +105,7 @@ def test_possible_credentials_are_not_exported() -> None:
         "mcp": {"servers": [{"url": "http://x", "headers": {"A": "secret"}, "authorization": "s"}]},
         "logging": {"level": "debug"},
     }
-    assert transfer.portable(settings) == {
+    assert agent_config.portable(settings) == {
         "skills": {"entries": {"weather": {"enabled": True}}},
         "models": {"providers": {"mine": {"models": [{"id": "m", "maxTokens": 5}]}}},
         "mcp": {"servers": [{"url": "http://x"}]},

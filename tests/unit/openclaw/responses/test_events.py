@@ -12,7 +12,7 @@ from chowder_local.core.errors.agents import AnswerUnfit
 from chowder_local.core.errors.upstream import StreamBroken
 from chowder_local.openclaw.responses.events import EventWriter
 from chowder_local.openclaw.responses.requests import Turn
-from chowder_local.openclaw.responses.structured_outputs import Format
+from chowder_local.openclaw.responses.tools import Format
 from chowder_local.upstream import sse
 from tests.scripted.answers import (
     ANSWERS,

@@ -1,6 +1,6 @@
 """Responses and events of a gateway that are accepted."""
 
-from chowder_local.openclaw.responses.gateway_shapes import check_event, check_response
+from chowder_local.openclaw.responses.response_normalizer import check_event, check_response
 
 
 def test_unused_members_may_have_any_type() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from chowder_local.openclaw.responses import history
-from chowder_local.openclaw.responses.item_digests import digests_of_items
+from chowder_local.openclaw.responses.history import digests_of_items
 
 
 def user(text: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from chowder_local.openclaw.responses import inputs
-from chowder_local.openclaw.responses.item_digests import (
+from chowder_local.openclaw.responses.history import (
     digests_of_items,
     item_text,
     items_of_output,

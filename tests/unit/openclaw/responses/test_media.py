@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from chowder_local.core.errors.agents import MessageRefused
-from chowder_local.openclaw.responses.media import (
+from chowder_local.openclaw.responses.inputs import (
     is_medium,
     may_show_images,
     placeholder,

@@ -12,7 +12,7 @@ from chowder_local.openclaw.responses.requests import (
     Turn,
     parse_request,
 )
-from chowder_local.relay.prompt_format.system_prompt import ONE_AT_A_TIME
+from chowder_local.relay.prompt_format import ONE_AT_A_TIME
 from tests.scripted.refusals import refusal
 
 PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}

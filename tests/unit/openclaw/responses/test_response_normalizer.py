@@ -10,7 +10,7 @@ from openresponses_types import types as spec
 from chowder_local.core.errors.agents import AnswerUnfit
 from chowder_local.openclaw.responses.requests import Turn
 from chowder_local.openclaw.responses.response_normalizer import normalize, normalize_output
-from chowder_local.openclaw.responses.structured_outputs import Format
+from chowder_local.openclaw.responses.tools import Format
 from tests.scripted.answers import (
     ANSWERS,
     CALL,

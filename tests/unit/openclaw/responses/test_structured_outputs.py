@@ -5,8 +5,7 @@ from typing import Any
 import pytest
 
 from chowder_local.core.errors.agents import AnswerUnfit, MessageRefused
-from chowder_local.openclaw.responses.structured_outputs import Format, parse_format
-from chowder_local.openclaw.responses.tools import Offer
+from chowder_local.openclaw.responses.tools import Format, Offer, parse_format
 
 SCHEMA: dict[str, Any] = {
     "type": "object",

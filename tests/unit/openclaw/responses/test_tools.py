@@ -11,8 +11,7 @@ from chowder_local.openclaw.responses.tools import (
     parse_tools,
     to_gateway_function,
 )
-from chowder_local.relay.prompt_format.system_prompt import ONE_AT_A_TIME
-from chowder_local.relay.prompt_format.tool_names import AGENT_TOOL_NAMES
+from chowder_local.relay.prompt_format import AGENT_TOOL_NAMES, ONE_AT_A_TIME
 
 PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 TOOL = {"type": "function", "name": "get_weather", "parameters": PARAMETERS}

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from chowder_local.core.errors.agents import MessageRefused
-from chowder_local.openclaw.responses.validators import as_array, as_object, as_string, pick
+from chowder_local.openclaw.responses.inputs import as_array, as_object, as_string, pick
 
 
 def test_values_of_the_right_type_are_returned() -> None:

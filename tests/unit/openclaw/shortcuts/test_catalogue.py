@@ -9,16 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chowder_local.openclaw.shortcuts import catalogue
-from chowder_local.openclaw.shortcuts.catalogue import SHORTCUTS, find_misfits, unproved
-from chowder_local.openclaw.shortcuts.observations import read_observations
+from chowder_local.openclaw import shortcuts
+from chowder_local.openclaw.shortcuts import SHORTCUTS, find_misfits, read_observations, unproved
 from chowder_local.openclaw.transcripts import tables
 from tests.scripted.engine import OBSERVATIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from chowder_local.openclaw.shortcuts.catalogue import Shortcut
+    from chowder_local.openclaw.shortcuts import Shortcut
 
 Seen = dict[str, Any]
 
@@ -46,25 +45,25 @@ def test_all_fit_the_release_that_was_seen() -> None:
 @pytest.mark.parametrize(
     ("shortcut", "change"),
     [
-        (catalogue.STATE_TRANSFER, renamed("worker_session_placements", "worker_places")),
-        (catalogue.STATE_TRANSFER, renamed("declaration_key", "declared_as")),
-        (catalogue.STATE_TRANSFER, lambda seen: seen["tables"].update(state=None)),
-        (catalogue.WARM_UP, renamed("run_id", "turn_id")),
-        (catalogue.WARM_UP, lambda seen: seen["tables"].update(conversations=None)),
-        (catalogue.TRANSCRIPTS, renamed("active_message_count", "message_count")),
-        (catalogue.TRANSCRIPTS, lambda seen: seen.update(messages=[])),
-        (catalogue.HIBERNATION, renamed("openclaw-gateway", "openclaw-door")),
-        (catalogue.HIBERNATION, renamed("sourceConfig", "writtenConfig")),
-        (catalogue.HIBERNATION, renamed("heartbeat", "pulse")),
-        (catalogue.HIBERNATION, renamed("declarationKey", "declaredAs")),
-        (catalogue.EXPORTS, renamed("trajectory_", "itinerary_")),
-        (catalogue.EXPORTS, lambda seen: seen["home"].append("keychain")),
-        (catalogue.PROMPT_TEXTS, renamed("Runtime: agent=", "Agent: name=")),
-        (catalogue.PROMPT_TEXTS, renamed("## Tooling", "## Utensils")),
-        (catalogue.PROMPT_TEXTS, renamed("Current message", "Latest message")),
-        (catalogue.PROMPT_TEXTS, renamed("delegated to client", "left to the client")),
-        (catalogue.PROMPT_TEXTS, renamed("Tool:", "Result:")),
-        (catalogue.FAILURE_MARKERS, lambda seen: seen.update(failures=["internal error"])),
+        (shortcuts.STATE_TRANSFER, renamed("worker_session_placements", "worker_places")),
+        (shortcuts.STATE_TRANSFER, renamed("declaration_key", "declared_as")),
+        (shortcuts.STATE_TRANSFER, lambda seen: seen["tables"].update(state=None)),
+        (shortcuts.WARM_UP, renamed("run_id", "turn_id")),
+        (shortcuts.WARM_UP, lambda seen: seen["tables"].update(conversations=None)),
+        (shortcuts.TRANSCRIPTS, renamed("active_message_count", "message_count")),
+        (shortcuts.TRANSCRIPTS, lambda seen: seen.update(messages=[])),
+        (shortcuts.HIBERNATION, renamed("openclaw-gateway", "openclaw-door")),
+        (shortcuts.HIBERNATION, renamed("sourceConfig", "writtenConfig")),
+        (shortcuts.HIBERNATION, renamed("heartbeat", "pulse")),
+        (shortcuts.HIBERNATION, renamed("declarationKey", "declaredAs")),
+        (shortcuts.EXPORTS, renamed("trajectory_", "itinerary_")),
+        (shortcuts.EXPORTS, lambda seen: seen["home"].append("keychain")),
+        (shortcuts.PROMPT_TEXTS, renamed("Runtime: agent=", "Agent: name=")),
+        (shortcuts.PROMPT_TEXTS, renamed("## Tooling", "## Utensils")),
+        (shortcuts.PROMPT_TEXTS, renamed("Current message", "Latest message")),
+        (shortcuts.PROMPT_TEXTS, renamed("delegated to client", "left to the client")),
+        (shortcuts.PROMPT_TEXTS, renamed("Tool:", "Result:")),
+        (shortcuts.FAILURE_MARKERS, lambda seen: seen.update(failures=["internal error"])),
     ],
 )
 def test_what_a_shortcut_relies_on_is_looked_for(

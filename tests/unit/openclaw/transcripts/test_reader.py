@@ -10,18 +10,18 @@ import pytest
 from chowder_local.core.domain import SandboxId
 from chowder_local.core.errors.agents import ConversationsAtRest, GatewayUnavailable
 from chowder_local.core.errors.upstream import ProviderFailed
-from chowder_local.openclaw.control import Control
-from chowder_local.openclaw.shortcuts.catalogue import TRANSCRIPTS
+from chowder_local.openclaw.sandbox_exec import Control
+from chowder_local.openclaw.shortcuts import TRANSCRIPTS
 from chowder_local.openclaw.transcripts import reader
 from chowder_local.openclaw.transcripts.chat_history import ChatHistory
 from chowder_local.openclaw.transcripts.reader import LatestMessage, Transcript, Transcripts
 from chowder_local.openclaw.transcripts.turns import Turn, TurnUsage
-from chowder_local.relay.prompt_format.failure_markers import FailureMarkers
+from chowder_local.relay.prompt_format import FailureMarkers
 from tests.scripted.programs import ScriptedPrograms, done, undone
 from tests.scripted.shortcuts import all_but, all_fit
 
 if TYPE_CHECKING:
-    from chowder_local.openclaw.shortcuts.catalogue import Allows
+    from chowder_local.openclaw.shortcuts import Allows
 
 SANDBOX_ID = SandboxId("chowder-1")
 AT_MS = 1_795_643_430_126

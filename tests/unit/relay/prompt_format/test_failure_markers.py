@@ -3,7 +3,7 @@
 from chowder_local.core.domain import SandboxId
 from chowder_local.core.errors.requests import ModelKeyMissing
 from chowder_local.core.errors.upstream import ProviderFailed
-from chowder_local.relay.prompt_format.failure_markers import FailureMarkers, read_marked_message
+from chowder_local.relay.prompt_format import FailureMarkers, read_marked_message
 
 ONE, OTHER = SandboxId("one"), SandboxId("other")
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from chowder_local.core.domain import ModelProvider
-from chowder_local.relay.prompt_format.system_prompt import LONGEST_NAME
+from chowder_local.relay.prompt_format import LONGEST_NAME
 from tests.scripted.model_calls import model_call
 
 ANTHROPIC, OPENAI, GEMINI = ModelProvider

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from chowder_local.relay.prompt_format.tool_names import (
+from chowder_local.relay.prompt_format import (
     CallableTools,
     client_name,
     gateway_names,

@@ -1,6 +1,6 @@
 """Extracting the user's text; the prompts are what OpenClaw 2026.9.6 sends."""
 
-from chowder_local.relay.prompt_format.user_messages import clean, unfold
+from chowder_local.relay.prompt_format import clean, unfold
 from chowder_local.relay.wire.conversation import (
     AssistantText,
     ToolCall,

@@ -9,7 +9,7 @@ import asyncio, resource
 resource.setrlimit(resource.RLIMIT_AS, (1024**3, 1024**3))
 resource.setrlimit(resource.RLIMIT_CPU, (30, 30))
 from pydantic import ValidationError
-from chowder_local.relay.scripts.matching import ModelRequest
+from chowder_local.relay.prompt_format import ModelRequest
 from chowder_local.relay.scripts.rules import ReplyScript
 from chowder_local.relay.scripts.registry import ScriptRegistry
 """

@@ -8,18 +8,17 @@ from typing import Any
 import pytest
 
 from chowder_local.core.domain import ModelProvider
-from chowder_local.relay.prompt_format.system_prompt import HANDED_OVER
-from chowder_local.relay.scripts.matching import (
-    ModelRequest,
-    Refusal,
-    ScriptedAnswer,
-    find_answer,
-    make_answer,
-)
-from chowder_local.relay.scripts.patterns import TimeLimit
+from chowder_local.relay.prompt_format import HANDED_OVER, ModelRequest
+from chowder_local.relay.scripts.expressions import TimeLimit
+from chowder_local.relay.scripts.registry import Refusal, ScriptedAnswer, find_answer, make_answer
 from chowder_local.relay.scripts.rules import Cut, Pause, Rule, Verbatim
-from chowder_local.relay.wire.conversation import Conversation, ToolCall, ToolResult, UserMessage
-from chowder_local.relay.wire.reply import Reply
+from chowder_local.relay.wire.conversation import (
+    Conversation,
+    Reply,
+    ToolCall,
+    ToolResult,
+    UserMessage,
+)
 
 REQUEST = ModelRequest(
     provider=ModelProvider.OPENAI,
@@ -30,7 +29,7 @@ REQUEST = ModelRequest(
     is_session_known=True,
     digest="d" * 64,
 )
-RESULT = replace(REQUEST, round=1, tool="exec", result="It is 21 degrees")
+RESULT = replace(REQUEST, round=1, called="exec", result="It is 21 degrees")
 
 
 def rule(reply: Any = "yes", **match: Any) -> Rule:
@@ -220,13 +219,12 @@ def test_additions_of_openclaw_are_not_part_of_the_request() -> None:
         ),
     )
 
-    request = ModelRequest.from_conversation(
-        ModelProvider.OPENAI, conversation, "alpha", is_session_known=True
-    )
+    request = ModelRequest.of(conversation, ModelProvider.OPENAI, "alpha", is_session_known=True)
 
     assert request == ModelRequest(
-        ModelProvider.OPENAI, "gpt-4o", 2, "What is the time?", 2, "exec", "one", "alpha", True
-    )
+        ModelProvider.OPENAI, "gpt-4o", 2, "What is the time?", 2, "exec", "one", "alpha", True,
+        text_before="Hi",
+    )  # fmt: skip
 
 
 def test_a_clients_function_is_one_round_of_results() -> None:
@@ -237,16 +235,16 @@ def test_a_clients_function_is_one_round_of_results() -> None:
         UserMessage(("Tool:1: sunny",)),
     )
 
-    request = ModelRequest.from_conversation(
-        ModelProvider.OPENAI, Conversation("gpt-4o", "", turns), None, is_session_known=False
+    request = ModelRequest.of(
+        Conversation("gpt-4o", "", turns), ModelProvider.OPENAI, None, is_session_known=False
     )
 
     assert (request.round, request.tool, request.result) == (1, "get_weather", "sunny")
 
 
 def test_a_conversation_without_messages_is_a_request() -> None:
-    request = ModelRequest.from_conversation(
-        ModelProvider.OPENAI, Conversation("gpt-4o", "", ()), None, is_session_known=False
+    request = ModelRequest.of(
+        Conversation("gpt-4o", "", ()), ModelProvider.OPENAI, None, is_session_known=False
     )
 
     assert (request.turn, request.text, request.round) == (0, "", 0)

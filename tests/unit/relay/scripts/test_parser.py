@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from chowder_local.relay.scripts.parser import TextInvalid, parse
-from chowder_local.relay.scripts.serializer import LONG_SCRIPT_RULES, serialize
+from chowder_local.relay.scripts.files import LONG_SCRIPT_RULES, TextInvalid, parse, serialize
 
 GOOD = "- match: {text: weather}\n  reply: It is sunny.\n"
 

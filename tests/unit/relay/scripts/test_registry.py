@@ -6,13 +6,13 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from chowder_local.core.domain import InstanceId, ModelProvider, OrganizationId
-from chowder_local.relay.scripts.matching import ModelRequest, Refusal
-from chowder_local.relay.scripts.registry import UNMATCHED_KEPT, ScriptRegistry
+from chowder_local.relay.prompt_format import ModelRequest
+from chowder_local.relay.scripts.registry import UNMATCHED_KEPT, Refusal, ScriptRegistry
 from chowder_local.relay.scripts.rules import ReplyScript
-from chowder_local.relay.wire.reply import Reply
+from chowder_local.relay.wire.conversation import Reply
 
 if TYPE_CHECKING:
-    from chowder_local.relay.scripts.matching import ScriptedAnswer
+    from chowder_local.relay.scripts.registry import ScriptedAnswer
 
 ORGANIZATION, INSTANCE = OrganizationId("o"), InstanceId("i")
 REQUEST = ModelRequest(ModelProvider.OPENAI, "gpt-4o", 1, "Hi")

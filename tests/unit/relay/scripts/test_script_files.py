@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from chowder_local.core.errors.process import SettingsInvalid
-from chowder_local.relay.scripts.parser import read_file
+from chowder_local.relay.scripts.files import read_file
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,12 +7,10 @@ from typing import Any
 import pytest
 
 from chowder_local.core.domain import InstanceId, ModelProvider, OrganizationId
-from chowder_local.relay.scripts.matching import ModelRequest, Refusal
-from chowder_local.relay.scripts.parser import parse
-from chowder_local.relay.scripts.registry import ScriptRegistry
-from chowder_local.relay.scripts.serializer import make_script, serialize
-from chowder_local.relay.wire.conversation import Conversation, ToolCall
-from chowder_local.relay.wire.reply import Reply
+from chowder_local.relay.prompt_format import ModelRequest
+from chowder_local.relay.scripts.files import make_script, parse, serialize
+from chowder_local.relay.scripts.registry import Refusal, ScriptRegistry
+from chowder_local.relay.wire.conversation import Conversation, Reply, ToolCall
 from chowder_local.relay.wire.wire_format import ModelOutput
 from tests.scripted.model_calls import conversation_of
 
@@ -36,9 +34,7 @@ async def replayed(recorded: Conversation, output: ModelOutput, status: int) -> 
     # As a file, which must be accepted.
     script = parse(serialize(make_script(recorded, output, status)))
     scripts.put(OrganizationId("o"), script)
-    request = ModelRequest.from_conversation(
-        ModelProvider.OPENAI, recorded, None, is_session_known=False
-    )
+    request = ModelRequest.of(recorded, ModelProvider.OPENAI, None, is_session_known=False)
     scripted = await scripts.answer(OrganizationId("o"), InstanceId("i"), request)
     assert scripted is not None
     return scripted.answer

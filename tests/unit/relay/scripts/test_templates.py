@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from chowder_local.relay.scripts.templates import (
+from chowder_local.relay.scripts.expressions import (
     RENDERED_MAX,
     TEMPLATE_MAX,
     TemplateInvalid,

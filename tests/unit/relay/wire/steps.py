@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from chowder_local.relay.wire.reply import StreamStep
+    from chowder_local.relay.wire.conversation import StreamStep
 
 
 def as_bytes(steps: Iterable[bytes | StreamStep]) -> bytes:

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from chowder_local.core.domain import ModelProvider
+from chowder_local.relay.calls import wire_format
 from chowder_local.relay.wire.errors import (
     Overflow,
     error_code,
@@ -13,7 +14,6 @@ from chowder_local.relay.wire.errors import (
     read_overflow,
     retry_wait_s,
 )
-from chowder_local.relay.wire.formats import wire_format
 from chowder_local.relay.wire.wire_format import strip_key
 
 ANTHROPIC, OPENAI, GEMINI = ModelProvider

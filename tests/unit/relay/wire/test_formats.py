@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from chowder_local.core.domain import ModelProvider
-from chowder_local.relay.wire.formats import wire_format
+from chowder_local.relay.calls import wire_format
 
 
 def test_a_provider_that_the_operator_named_speaks_as_openai_does() -> None:

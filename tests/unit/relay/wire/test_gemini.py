@@ -6,6 +6,7 @@ from typing import Any
 from chowder_local.relay.wire.conversation import (
     AssistantText,
     Conversation,
+    Reply,
     Tool,
     ToolCall,
     ToolChoice,
@@ -13,8 +14,7 @@ from chowder_local.relay.wire.conversation import (
     UserMessage,
 )
 from chowder_local.relay.wire.gemini import GenerateContent
-from chowder_local.relay.wire.reply import Reply
-from chowder_local.relay.wire.request_format import ParsedRequest
+from chowder_local.relay.wire.wire_format import ParsedRequest
 from chowder_local.upstream.sse import EventReader
 from tests.unit.relay.wire.steps import as_bytes
 

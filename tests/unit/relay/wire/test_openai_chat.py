@@ -8,15 +8,16 @@ from chowder_local.core.domain import ModelProvider
 from chowder_local.relay.wire.conversation import (
     AssistantText,
     Conversation,
+    Reply,
+    StreamStep,
     Tool,
     ToolCall,
     ToolChoice,
     ToolResult,
     UserMessage,
 )
-from chowder_local.relay.wire.openai_chat import ChatCompletions
-from chowder_local.relay.wire.reply import Reply, StreamStep
-from chowder_local.relay.wire.request_format import ParsedRequest
+from chowder_local.relay.wire.openai import ChatCompletions
+from chowder_local.relay.wire.wire_format import ParsedRequest
 from chowder_local.upstream.sse import EventReader
 from tests.scripted.model_calls import conversation_of
 from tests.unit.relay.wire.steps import as_bytes

@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 
 from chowder_local.core.domain import ModelProvider
-from chowder_local.relay.wire.conversation import ToolCall
-from chowder_local.relay.wire.formats import wire_format
-from chowder_local.relay.wire.reply import Reply
+from chowder_local.relay.calls import wire_format
+from chowder_local.relay.wire.conversation import Reply, ToolCall
 from tests.scripted.model_calls import parse
 from tests.unit.relay.wire.steps import as_bytes
 

@@ -1,7 +1,6 @@
 """Token counts, digests and pieces of replies."""
 
-from chowder_local.relay.wire.conversation import ToolCall, count_tokens, digest
-from chowder_local.relay.wire.reply import Reply, split_text
+from chowder_local.relay.wire.conversation import Reply, ToolCall, count_tokens, digest, split_text
 
 
 def test_tokens_are_a_quarter_of_the_characters_rounded_up() -> None:

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from chowder_local.core.domain import ModelProvider
-from chowder_local.relay.offline.decision import decide
+from chowder_local.relay.offline_model import decide
 from chowder_local.relay.wire.errors import error_message
-from chowder_local.relay.wire.request_format import RenderedAnswer
+from chowder_local.relay.wire.wire_format import RenderedAnswer
 from tests.scripted.model_calls import model_call
 from tests.unit.relay.wire.steps import as_bytes
 

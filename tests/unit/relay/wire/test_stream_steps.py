@@ -10,10 +10,9 @@ import pytest
 from chowder_local.core.domain import ModelProvider
 from chowder_local.core.errors.upstream import StreamBroken
 from chowder_local.openclaw.models import model_entry
+from chowder_local.relay.calls import wire_format
 from chowder_local.relay.scripts.rules import Cut, Pause, Verbatim
-from chowder_local.relay.wire.conversation import ToolCall
-from chowder_local.relay.wire.formats import wire_format
-from chowder_local.relay.wire.reply import USUAL_LIMIT_TOKENS, Reply, play
+from chowder_local.relay.wire.conversation import USUAL_LIMIT_TOKENS, Reply, ToolCall, play
 from chowder_local.upstream.sse import EventReader
 from tests.scripted.model_calls import parse
 from tests.unit.relay.wire.steps import as_bytes
@@ -21,7 +20,7 @@ from tests.unit.relay.wire.steps import as_bytes
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from chowder_local.relay.wire.request_format import ParsedRequest
+    from chowder_local.relay.wire.wire_format import ParsedRequest
 
 ANTHROPIC, OPENAI, GEMINI = ModelProvider
 MESSAGES: dict[str, Any] = {"messages": [{"role": "user", "content": "Hi"}]}

@@ -1,0 +1,24 @@
+"""The server process that `up --detach` starts; all its settings are in the environment."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from chowder_local.app.process import run
+from chowder_local.core.errors import FAILURE, ChowderError
+from chowder_local.core.settings import Settings
+
+
+def main() -> int:
+    """Serves, and returns the exit code. `up` quotes the error from the log."""
+    env = dict(os.environ)
+    try:
+        return run(Settings.read(env), env)
+    except (ChowderError, OSError) as failure:
+        sys.stderr.write(f"Error: {failure}\n")
+        return failure.exit_code if isinstance(failure, ChowderError) else FAILURE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,80 @@
+"""How the program speaks to people: its name in a shell, numbers, and progress line by line."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Timer
+from typing import TYPE_CHECKING
+
+from chowder_local.core.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+def size_of(size_bytes: float) -> str:
+    """A number of bytes with a decimal unit."""
+    for unit in ("B", "kB", "MB"):
+        if abs(size_bytes) < 1000:
+            return f"{size_bytes:.0f} {unit}"
+        size_bytes /= 1000
+    return f"{size_bytes:.1f} GB"
+
+
+PROGRAM = "chowder-local"
+
+
+def program(data_dir: Path, path: str | None = None) -> str:
+    """The command for a data directory; `path` is searched in place of the PATH.
+
+    The virtual environment may not be on the PATH, and the shell into which a user pastes the
+    command may lack variables of this process.
+    """
+    script = Path(sys.executable).with_name(PROGRAM)
+    command = [PROGRAM]
+    if shutil.which(PROGRAM, path=path) is None:
+        command = [str(script)] if script.exists() else [sys.executable, "-m", "chowder_local"]
+    if data_dir != Settings.read({}).data_dir:
+        command += ["--data-dir", str(data_dir.absolute())]
+    return shlex.join(command)
+
+
+MOMENT_S = 1.0
+"""What takes no longer needs no word."""
+
+
+@contextmanager
+def progress_lines(
+    write: Callable[[str], None], first: str, after_s: float = 0.0
+) -> Iterator[Callable[[str], None]]:
+    """Writes the state `first`; yields a function to call with each new state.
+
+    Nothing is written before `after_s` seconds, and then the state at that time.
+    """
+    latest, is_late = first, after_s == 0
+
+    def update(state: str) -> None:
+        nonlocal latest
+        if state != latest:
+            latest = state
+            if is_late:
+                write(state)
+
+    def begin() -> None:
+        nonlocal is_late
+        is_late = True
+        write(latest)
+
+    if is_late:
+        write(first)
+    timer = Timer(after_s, begin)
+    if not is_late:
+        timer.start()
+    try:
+        yield update
+    finally:
+        timer.cancel()

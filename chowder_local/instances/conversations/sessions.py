@@ -1,0 +1,187 @@
+"""The sessions of agents: their names, and reading them and their transcripts, running or not."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from chowder_local.core.domain import InstanceStatus
+from chowder_local.core.errors.requests import InstanceStateWrong, SessionNotFound
+from chowder_local.core.errors.sandboxes import SandboxPaused
+from chowder_local.openclaw.session_keys import MAIN_KEY, session_key
+from chowder_local.openclaw.transcripts.reader import TEXT_MAX
+from chowder_local.openclaw.transcripts.turns import with_statuses
+from chowder_local.relay.local_model import SessionName
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from datetime import datetime
+
+    from chowder_local.core.domain import Instance, InstanceId, SandboxId
+    from chowder_local.instances.lifecycle.agents import Agents
+    from chowder_local.instances.lifecycle.residency import Residency
+    from chowder_local.openclaw.transcripts.program_output import KeptSession
+    from chowder_local.openclaw.transcripts.reader import Transcript, Transcripts
+    from chowder_local.relay.session_watch import SessionWatch
+    from chowder_local.store.sessions import NamedSession, SessionQueries
+
+
+@dataclass(eq=False, repr=False)
+class SessionNames:
+    """Stores names, and finds those that were used since the server was started."""
+
+    sessions: SessionQueries
+    clock: Callable[[], datetime]
+
+    async def remember(self, instance_id: InstanceId, name: str) -> None:
+        """Stores a name, and that its session is used now."""
+        await self.sessions.remember(instance_id, name, session_key(name), self.clock())
+
+    def find(self, instance_id: InstanceId, session_key: str) -> SessionName | None:
+        """The session's name; None if the API did not name it, as in a messenger's chat."""
+        if session_key == MAIN_KEY:
+            return SessionName(None)
+        name = self.sessions.name_of(instance_id, session_key)
+        return None if name is None else SessionName(name)
+
+
+Result = TypeVar("Result")
+ResultOut = TypeVar("ResultOut", covariant=True)
+
+_WITHOUT_CONVERSATIONS = {InstanceStatus.PROVISIONING, InstanceStatus.TERMINATED}
+
+
+class Read(Protocol[ResultOut]):
+    """Reads from the agent's database: inside its sandbox if it runs, or else from its volume."""
+
+    async def __call__(self, sandbox_id: SandboxId, *, is_running: bool) -> ResultOut: ...
+
+
+@dataclass(frozen=True)
+class Session:
+    """A session; without a name it is the main one, or one that OpenClaw created itself."""
+
+    key: str
+    name: str | None
+    created_at: datetime | None
+    last_used_at: datetime | None
+    messages: int
+    channel: str | None
+
+    @property
+    def is_main(self) -> bool:
+        """Whether messages without a session go to it."""
+        return self.key == MAIN_KEY
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class ConversationReader:
+    """Reads sessions and transcripts of instances."""
+
+    agents: Agents
+    residency: Residency
+    session_queries: SessionQueries
+    transcripts: Transcripts
+    watch: SessionWatch
+
+    async def sessions(self, instance: Instance) -> list[Session]:
+        """The main session, then all others, last used first.
+
+        Raises InstanceStateWrong if the instance is `provisioning` or `terminated`;
+        GatewayUnavailable, EngineUnavailable, ImageMissing, SandboxMissing.
+        """
+        kept = await self._read(instance, self.transcripts.sessions)
+        return await self._merge(instance, kept)
+
+    async def _merge(self, instance: Instance, kept: Sequence[KeptSession]) -> list[Session]:
+        stored = {each.key: each for each in kept}
+        named = {
+            each.session_key: each for each in await self.session_queries.of_instance(instance.id)
+        }
+        keys = [key for key in {**stored, **named} if key != MAIN_KEY]
+        others = [_session(key, stored.get(key), named.get(key)) for key in keys]
+        others.sort(key=_latest, reverse=True)
+        return [_session(MAIN_KEY, stored.get(MAIN_KEY), None), *others]
+
+    async def transcript(
+        self,
+        instance: Instance,
+        key: str,
+        *,
+        limit: int,
+        before: int | None,
+        text_max: int = TEXT_MAX,
+    ) -> Transcript:
+        """The latest messages of a session, or the latest before a position.
+
+        Texts are cut to `text_max` characters. Raises SessionNotFound if there is no such session,
+        and what `sessions` raises.
+        """
+        read = partial(
+            self.transcripts.transcript, key=key,
+            limit=limit, before=before, text_max=text_max,
+        )  # fmt: skip
+        transcript = self._with_statuses(instance, key, before, await self._read(instance, read))
+        if not transcript.is_known and key != MAIN_KEY:
+            named = await self.session_queries.of_instance(instance.id)
+            if all(each.session_key != key for each in named):
+                raise SessionNotFound
+        return transcript
+
+    async def sessions_and_transcript(
+        self, instance: Instance, key: str, *, limit: int, before: int | None, text_max: int
+    ) -> tuple[list[Session], Transcript]:
+        """The results of `sessions` and `transcript` in one read; raises what these raise."""
+        read = partial(
+            self.transcripts.sessions_and_transcript, key=key,
+            limit=limit, before=before, text_max=text_max,
+        )  # fmt: skip
+        kept, transcript = await self._read(instance, read)
+        sessions = await self._merge(instance, kept)
+        if not transcript.is_known and all(each.key != key for each in sessions):
+            raise SessionNotFound
+        return sessions, self._with_statuses(instance, key, before, transcript)
+
+    def _with_statuses(
+        self, instance: Instance, key: str, before: int | None, transcript: Transcript
+    ) -> Transcript:
+        is_answering = self.watch.is_active(instance.sandbox_id, key)
+        turns = with_statuses(transcript.turns, is_end=before is None, is_answering=is_answering)
+        return replace(transcript, turns=turns)
+
+    async def _read(self, instance: Instance, read: Read[Result]) -> Result:
+        with self.residency.counting(instance.id):
+            # Held in memory while it is read there; one that is not is read where it is.
+            if instance.is_in_memory and not self.residency.is_stale(instance):
+                # It may be frozen already, by a stop that is in progress.
+                with suppress(SandboxPaused):
+                    return await read(instance.sandbox_id, is_running=True)
+        # A sandbox must not be resumed or removed while a program reads its volume.
+        async with self.agents.holding(instance) as agent:
+            current = agent.row
+            if current.status in _WITHOUT_CONVERSATIONS:
+                raise InstanceStateWrong(
+                    current.status, "running or stopped", current.error_message
+                )
+            return await read(current.sandbox_id, is_running=current.is_in_memory)
+
+
+def _session(key: str, kept: KeptSession | None, named: NamedSession | None) -> Session:
+    # The name is stored before OpenClaw creates the session, so either may be missing.
+    records = [each for each in (kept, named) if each is not None]
+    return Session(
+        key=key,
+        name=None if named is None else named.name,
+        created_at=min((each.created_at for each in records if each.created_at), default=None),
+        last_used_at=max(
+            (each.last_used_at for each in records if each.last_used_at), default=None
+        ),
+        messages=0 if kept is None else kept.messages,
+        channel=None if kept is None else kept.channel,
+    )
+
+
+def _latest(session: Session) -> float:
+    return 0.0 if session.last_used_at is None else session.last_used_at.timestamp()

@@ -1,0 +1,227 @@
+"""Running agents in memory: held there while they are used, and hibernated while nobody does."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cachetools import LRUCache, TTLCache
+
+from chowder_local.core import logs
+from chowder_local.core.domain import InstanceStatus, SandboxState
+from chowder_local.core.errors.agents import GatewayUnavailable, RpcRefused
+from chowder_local.core.errors.requests import InstanceStateWrong
+from chowder_local.core.tasks import contained, every
+from chowder_local.openclaw.shortcuts import HIBERNATION
+from chowder_local.openclaw.standing_work import find_standing_work, has_foreign_process
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+    from datetime import datetime
+
+    from chowder_local.core.domain import Instance, InstanceId
+    from chowder_local.instances.lifecycle.agents import Agent, Agents
+    from chowder_local.openclaw.shortcuts import Allows
+
+log = logging.getLogger(__name__)
+
+ENDS_KEPT = 10_000
+BUSY_KEPT = 4096
+BUSY_KEPT_S = 60.0
+"""For how long an agent that has work of its own is not asked again."""
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class Residency:
+    """The one way to a running agent: whoever calls its sandbox holds it in memory by `using`."""
+
+    agents: Agents
+    group: asyncio.TaskGroup
+    clock: Callable[[], datetime]
+
+    def __post_init__(self) -> None:
+        self._counts: Counter[InstanceId] = Counter()
+        # Of the latest only: a request that is late may still use an instance that is deleted.
+        self._ends: LRUCache[InstanceId, datetime] = LRUCache(ENDS_KEPT)
+        self._began = self.clock()
+        self._addresses: dict[InstanceId, str | None] = {}
+        """Of the instances that have left memory, or were about to; None until they are back."""
+        self._coming_back: dict[InstanceId, asyncio.Future[Instance]] = {}
+
+    @asynccontextmanager
+    async def using(self, instance: Instance) -> AsyncIterator[Instance]:
+        """A running instance, in memory during the block; waits if it was hibernated.
+
+        Raises InstanceStateWrong if it does not run, and what `Agent.bring_back` raises.
+        """
+        if instance.status is not InstanceStatus.RUNNING:
+            raise InstanceStateWrong(
+                instance.status, InstanceStatus.RUNNING, instance.error_message
+            )
+        with self.counting(instance.id):
+            if self.is_stale(instance):
+                instance = await self._current(instance)
+            yield instance
+
+    async def _current(self, stale: Instance) -> Instance:
+        # It goes on if the caller leaves: a boot takes longer than some clients wait.
+        pending = self._coming_back.get(stale.id)
+        if pending is None:
+            pending = self._coming_back[stale.id] = asyncio.get_running_loop().create_future()
+            work = self._settle(stale, pending)
+            self.group.create_task(work, name=f"bring back {stale.id}")
+        return await asyncio.shield(pending)
+
+    async def _settle(self, stale: Instance, pending: asyncio.Future[Instance]) -> None:
+        try:
+            async with self.agents.holding(stale, InstanceStatus.RUNNING) as agent:
+                await agent.bring_back()
+                self.end_leaving(agent.row)
+            pending.set_result(agent.row)
+        except Exception as problem:  # noqa: BLE001 - raised to those who wait
+            pending.set_exception(problem)
+            # Perhaps nobody waits any more.
+            pending.exception()
+        finally:
+            del self._coming_back[stale.id]
+            pending.cancel()
+
+    async def wait_until_resumed(self, instance: Instance) -> None:
+        """Waits for a stop in progress. Raises InstanceStateWrong if the agent is stopped then."""
+        async with self.agents.holding(instance, InstanceStatus.RUNNING) as agent:
+            if agent.row.is_in_memory:
+                await agent.end_leftover_drain()
+
+    @contextmanager
+    def counting(self, instance_id: InstanceId) -> Iterator[None]:
+        """Keeps the instance in memory during the block, if it is there."""
+        self._counts[instance_id] += 1
+        try:
+            yield
+        finally:
+            # It may have been deleted meanwhile.
+            if instance_id in self._counts:
+                self._counts[instance_id] -= 1
+                if not self._counts[instance_id]:
+                    del self._counts[instance_id]
+                self._ends[instance_id] = self.clock()
+
+    def begin_leaving(self, instance_id: InstanceId) -> bool:
+        """Whether nobody uses it; if so, every row of it that was read before is stale."""
+        if instance_id in self._counts:
+            return False
+        self._addresses[instance_id] = None
+        return True
+
+    def is_stale(self, instance: Instance) -> bool:
+        """Whether it may have left memory, or come back elsewhere, since its row was read."""
+        address = self._addresses.get(instance.id, instance.gateway_url)
+        return address is None or address != instance.gateway_url
+
+    def end_leaving(self, instance: Instance) -> None:
+        """It is in memory as this row says: it came back, or has not left after all."""
+        self._addresses[instance.id] = instance.gateway_url
+
+    def is_used(self, instance_id: InstanceId) -> bool:
+        """Whether a call needs it now."""
+        return instance_id in self._counts
+
+    def idle_s(self, instance: Instance) -> float:
+        """For how long nobody has used an instance, and it has not changed."""
+        if self.is_used(instance.id):
+            return 0.0
+        since = max(self._ends.get(instance.id, self._began), instance.updated_at)
+        return (self.clock() - since).total_seconds()
+
+    def forget(self, instance_id: InstanceId) -> None:
+        """Drops what is known of an instance that is deleted."""
+        self._counts.pop(instance_id, None)
+        self._ends.pop(instance_id, None)
+        self._addresses.pop(instance_id, None)
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class Hibernation:
+    """Releases the sandboxes of running instances that nobody uses. Their status stays."""
+
+    agents: Agents
+    residency: Residency
+    allows: Allows
+    after_s: float
+    interval_s: float
+
+    def __post_init__(self) -> None:
+        self._busy: TTLCache[InstanceId, str] = TTLCache(BUSY_KEPT, BUSY_KEPT_S)
+
+    async def run(self) -> None:
+        """Hibernates what was idle for long enough, at intervals, until cancelled."""
+        await every(self.interval_s, "hibernating", self.hibernate_idle)
+
+    async def hibernate_idle(self) -> None:
+        """Hibernates each instance that was idle for long enough."""
+        for instance in await self.agents.instances.running_or_provisioning():
+            if self.idle_s(instance) >= self.after_s:
+                with (
+                    logs.for_instance(instance.id),
+                    contained(f"instance {instance.id}: hibernating"),
+                ):
+                    await self.hibernate(instance)
+
+    def idle_s(self, instance: Instance) -> float:
+        """For how long nobody has used an instance; 0 if it may not hibernate now."""
+        if not (instance.is_in_memory and instance.may_hibernate) or instance.id in self._busy:
+            return 0.0
+        return self.residency.idle_s(instance)
+
+    async def hibernate(self, stale: Instance) -> bool:
+        """Frees a running instance's memory; False if it is in use or has work of its own.
+
+        Raises EngineUnavailable.
+        """
+        # The lock's holder may itself wait for memory.
+        if self.agents.is_held(stale.id) or not self.idle_s(stale):
+            return False
+        async with self.agents.holding(stale) as agent:
+            if not self.idle_s(agent.row):
+                return False
+            if (await agent.inspect()).state is not SandboxState.RUNNING:
+                # Perhaps it has died, which is not for this to repair.
+                return False
+            former = agent.row
+            try:
+                reason = await self._find_work(agent)
+                # From here on, each use waits for the lock and looks at the row again.
+                is_leaving = reason is None and self.residency.begin_leaving(former.id)
+                has_left = is_leaving and await self._leave(agent)
+            except (GatewayUnavailable, RpcRefused) as problem:
+                reason, has_left = str(problem), False
+            if not has_left:
+                self.residency.end_leaving(former)
+                self._busy[former.id] = reason or "in use"
+                log.debug("instance %s: does not hibernate: %s", former.id, reason)
+        return has_left
+
+    async def _find_work(self, agent: Agent) -> str | None:
+        if not await self.allows(HIBERNATION, agent.row.openclaw_version):
+            return "its own work cannot be told from that of this OpenClaw"
+        work = await find_standing_work(agent.gateway)
+        if work is None:
+            commands = await self.agents.engine.processes(agent.row.sandbox_id)
+            work = "it runs other programs" if has_foreign_process(commands) else None
+        return work
+
+    async def _leave(self, agent: Agent) -> bool:
+        # Without a drain, a turn or tool in progress refuses it.
+        suspension = await agent.gateway.suspend(agent.row.sandbox_id, drains=False)
+        if not suspension.is_drained:
+            return False
+        # The row first: if the server dies before the release, the reconciler makes it.
+        if not await agent.hibernate():
+            return False
+        await agent.release()
+        log.info("instance %s: hibernated", agent.row.id)
+        return True

@@ -1,1 +1,0 @@
-"""The built-in offline model: deterministic answers in each provider's own format."""

@@ -1,0 +1,458 @@
+"""OpenClaw's own texts in model calls: prompts, tool names, wrapped messages, errors (pure)."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+from cachetools import FIFOCache
+
+from chowder_local.core import untrusted_json
+from chowder_local.relay.wire.conversation import AssistantText, ToolCall, ToolResult, UserMessage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from chowder_local.core.domain import SandboxId
+    from chowder_local.core.errors import ChowderError
+    from chowder_local.relay.wire.conversation import Conversation, Turn
+
+LONGEST_NAME = 200
+"""Longer names of models and sessions are not real ones and would only fill the store."""
+
+ANSWER_TOOL = "final_answer"
+"""The function by which a structured output is requested."""
+
+ANY_TOOL = "You must call one of the available tools before responding."
+ONE_TOOL = "You must call the {} tool before responding."
+ONE_AT_A_TIME = "Call at most one tool at a time."
+TOOL_RULE_MARKS = (b"before responding.", ONE_AT_A_TIME.encode())
+"""Each request whose system prompt restricts the choice of tools contains one of these."""
+
+HANDED_OVER = "Tool execution delegated to client"
+"""OpenClaw's placeholder for the result of a function that the client has to call."""
+
+SUMMARIZER = "You are a context summarization assistant."
+"""In the system prompt of each request for a summary of a part of a conversation."""
+SAVING_SESSION = ":internal-session-effects:"
+"""In the key of each session in which an agent saves what it has to remember."""
+
+_DEMAND = re.compile(r"You must call (?:the (\S+) tool|one of the available tools) before resp")
+_RUNTIME_MARK = b"Runtime: agent="
+# Without quotes, line ends and backslashes, so that it is the same in JSON and in text.
+_RUNTIME = re.compile(
+    r"Runtime: agent=[^|\"\\\n]* \| session=(?P<key>[^\"\\\n]+?) \| sessionId=(?P<id>[\w-]*)"
+)
+_TOOLING = "\n## Tooling\n"
+_MAX_TOOLING = 64_000
+_OWN_TOOL = re.compile(r"^- (\S+?)(?=[:\s]|$)", re.MULTILINE)
+
+
+class Session(NamedTuple):
+    """OpenClaw's key of a session, and the id of its current memory."""
+
+    key: str
+    id: str
+
+
+def find_session(body: bytes, read_system_prompt: Callable[[], str]) -> Session | None:
+    """The session of a model request; None if its system prompt does not name one.
+
+    OpenClaw's system prompt ends with a line about its runtime. If the body has several such lines,
+    because a message quotes one, the system prompt is parsed, which takes longer.
+    """
+    first = body.find(_RUNTIME_MARK)
+    if first < 0:
+        return None
+    if body.find(_RUNTIME_MARK, first + 1) < 0:
+        # A line of ours is ASCII up to the end of its key.
+        text = body[first : first + 4 * LONGEST_NAME].decode("utf-8", "replace")
+    else:
+        system = read_system_prompt()
+        text = system[max(0, system.rfind(_RUNTIME_MARK.decode())) :][: 4 * LONGEST_NAME]
+    match = _RUNTIME.match(text)
+    if match is None or len(match["key"]) > LONGEST_NAME:
+        return None
+    return Session(match["key"], match["id"])
+
+
+def find_tool_demand(system: str) -> tuple[bool, str | None]:
+    """Whether a system prompt demands a tool call, and the tool if it names one."""
+    match = _DEMAND.search(system)
+    return match is not None, match and match[1]
+
+
+def own_tools(system: str) -> set[str] | None:
+    """Names of the agent's own tools; None if OpenClaw's system prompt does not list them."""
+    # Without an expression: a system prompt can have megabytes.
+    _, heading, section = f"\n{system}".partition(_TOOLING)
+    if heading:
+        return set(_OWN_TOOL.findall(section[:_MAX_TOOLING].partition("\n## ")[0]))
+    return None if "OpenClaw" in system else set()
+
+
+AGENT_TOOL_NAMES = frozenset(
+    {
+        "agents_list", "agents_wait", "apply-patch", "apply_patch", "ask_user", "automations",
+        "bash", "browser", "canvas", "computer", "conversations_list", "conversations_send",
+        "conversations_turn", "create_goal", "cron", "dashboard", "dir_fetch", "dir_list", "edit",
+        "exec", "file_fetch", "file_write", "find", "gateway", "get_goal",
+        "github_identity_status", "grep", "image", "image_generate", "intent", "ls", "memory_get",
+        "memory_search", "message", "mobile_ui", "music_generate", "node_inference", "nodes",
+        "openclaw", "pdf", "plugins", "portal", "process", "progress_card", "read", "secrets",
+        "session_status", "sessions", "sessions_history", "sessions_list", "sessions_search",
+        "sessions_send", "sessions_spawn", "sessions_yield", "skill_workshop", "subagents",
+        "talk_voice", "terminal", "theme", "tool_call", "tool_describe", "tool_search", "tts",
+        "update_goal", "video_generate", "view_image", "web_fetch", "web_search", "write",
+        ANSWER_TOOL,
+    }
+)  # fmt: skip
+"""Names of OpenClaw's own tools, which it refuses in a request, and of ours."""
+
+ALIASES = {"apply-patch": "apply_patch", "bash": "exec", "cron": "automations"}
+"""Names that OpenClaw's configuration and documents use for tools of other names."""
+
+_PREFIX = "client_"
+_PREFIXES = re.compile(f"\\A(?:{_PREFIX})+")
+# Tools of MCP servers are never listed, and a long list is cut.
+_UNLISTED = " additional tools omitted. "
+_SHOWN_CHARACTERS = 2000
+
+
+def gateway_names(client_names: Iterable[str]) -> dict[str, str]:
+    """Unused names for functions that are called like an agent's tool, by the client's names."""
+    names = set(client_names)
+    renamed: dict[str, str] = {}
+    for name in names:
+        if name.lower() in AGENT_TOOL_NAMES:
+            other = _PREFIX + name
+            while other in names:
+                other = _PREFIX + other
+            renamed[name] = other
+    return renamed
+
+
+def client_name(name: str) -> str:
+    """The client's name of a function that `gateway_names` has renamed; others stay."""
+    original = _PREFIXES.sub("", name)
+    return original if original.lower() in AGENT_TOOL_NAMES else name
+
+
+def is_same_tool(name: str, other: str) -> bool:
+    """Whether two names are of one tool: by an alias, or with and without the client's prefix."""
+    first, second = client_name(name), client_name(other)
+    return ALIASES.get(first, first) == ALIASES.get(second, second)
+
+
+class CallableTools:
+    """The tools that a model can call for one request, by all of their names."""
+
+    def __init__(self, conversation: Conversation) -> None:
+        listed = own_tools(conversation.system) or set()
+        offered = {each.name for each in conversation.tools}
+        # The longest name comes last: a renamed function has the most prefixes.
+        self._functions = {client_name(each): each for each in sorted(offered - listed, key=len)}
+        self._names = offered | listed
+        self.is_complete = bool(listed) and _UNLISTED not in conversation.system
+        """Whether there are no others."""
+
+    def find(self, name: str) -> str | None:
+        """The name to call a tool by; of equal names a client's function comes first."""
+        alias = ALIASES.get(name, name)
+        found = self._functions.get(name) or (name if name in self._names else alias)
+        return found if found in self._names else None
+
+    def __str__(self) -> str:
+        functions = set(self._functions.values())
+        theirs = ", ".join(sorted(self._functions))[:_SHOWN_CHARACTERS] or "none"
+        own = ", ".join(sorted(self._names - functions))[:_SHOWN_CHARACTERS]
+        return f"The client's functions: {theirs}. The agent's tools: {own}."
+
+
+_INTERNAL = re.compile(
+    r"<<<BEGIN_OPENCLAW_INTERNAL_CONTEXT>>>.*?(?:<<<END_OPENCLAW_INTERNAL_CONTEXT>>>|\Z)", re.DOTALL
+)
+_RUNTIME_END = re.compile(r"\n\nRuntime: agent=[^\n]*\Z")
+_TIMESTAMP = re.compile(r"\A\[[A-Z][a-z]{2} \d{4}-\d\d-\d\d \d\d:\d\d(?::\d\d)? [^\]\n]+\] ?")
+_CONTEXT_MARK = "⟦openclaw:ctx⟧"
+"""The end of each line above a block that OpenClaw writes above what somebody says in a messenger.
+
+The block is JSON in a fence, or goes to a blank line. OpenClaw removes the mark from users' texts.
+"""
+_QUEUED = re.compile(r"\A(?:\[Queued user message [^\]\n]*\]\n)+")
+_HISTORY = re.compile(
+    r"\A(?:\[(?:Chat messages since your last reply|Recent chat messages) - for context\]\n"
+    r"(?P<history>.*)\n\n)?\[Current message - respond to this\]\n(?P<current>.*)\Z",
+    re.DOTALL,
+)
+_COMPACTED = (
+    "The previous attempt compacted the conversation context before producing a final "
+    "user-visible answer. Continue from the compacted transcript"
+)
+_NUDGES = (
+    "The previous attempt did not produce a user-visible answer. Continue from the current state",
+    "The previous assistant turn recorded reasoning but did not produce a user-visible answer. ",
+    "The previous assistant turn completed its tool calls but did not produce a user-visible "
+    "answer. ",
+    _COMPACTED,
+    "Before accepting the previous final answer, apply this revision request and produce the "
+    "revised final answer. ",
+    "Continue the current task from the existing transcript, preserving completed work. ",
+)
+"""Messages that OpenClaw writes in the user's name to repeat a call without visible answer."""
+_ABORTED = re.compile(r"\A<turn_aborted>\n.*\n</turn_aborted>\Z", re.DOTALL)
+"""A message in which OpenClaw says that the turn before was interrupted."""
+_NUDGE = re.compile(
+    # Only the one about compaction follows the user's text; the others stand alone.
+    rf"(?:\A(?:{'|'.join(map(re.escape, _NUDGES))})|\n\n{re.escape(_COMPACTED)}).*\Z",
+    re.DOTALL,
+)
+_QUOTED_CHARACTERS = 200
+_SPEAKER = re.compile(r"^(User|Assistant|Tool:\S+): ", re.M)
+_RENDERED_CALL = re.compile(r"\Atool_call id=(\S*) name=(\S+) arguments=(.*)\Z", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class ModelRequest:
+    """A model request, reduced to what users and tools wrote: what scripts and replies go by."""
+
+    provider: str
+    model: str
+    turn: int
+    """The number of user messages in the conversation."""
+    text: str
+    """The latest user message; empty if there is none."""
+    round: int = 0
+    """The number of rounds of tool results since that message; those of one answer are one."""
+    called: str | None = None
+    """The tool whose result came last since that message, by the model's name for it."""
+    result: str | None = None
+    session: str | None = None
+    """Name of the session; None is the main session."""
+    is_session_known: bool = False
+    """False for a turn that a messenger began, for example."""
+    digest: str = ""
+    """Source of the ids in the answer, the same for equal requests."""
+    text_before: str = ""
+    """The user message before the latest."""
+
+    @classmethod
+    def of(
+        cls,
+        conversation: Conversation,
+        provider: str = "",
+        session: str | None = None,
+        *,
+        is_session_known: bool = False,
+    ) -> Self:
+        """The request of a conversation, without what OpenClaw adds to it."""
+        messages: list[str] = []
+        names: dict[str, str] = {}
+        called = result = None
+        latest_tool = ""
+        rounds = 0
+        is_in_round = False
+        for turn in unfold(conversation.turns):
+            if isinstance(turn, UserMessage):
+                messages.append(turn.parts[0])
+                called, result, rounds, is_in_round = None, None, 0, False
+            elif isinstance(turn, ToolResult):
+                # The client sees another call id than the model, so the name may be unknown.
+                called = turn.name or names.get(turn.call_id) or latest_tool or turn.call_id
+                result = turn.text
+                if not is_in_round and HANDED_OVER not in turn.text:
+                    rounds, is_in_round = rounds + 1, True
+            else:
+                is_in_round = False
+                if isinstance(turn, ToolCall):
+                    names[turn.id] = latest_tool = turn.name
+        before, text = ["", "", *messages][-2:]
+        return cls(
+            provider,
+            conversation.model,
+            len(messages),
+            text,
+            rounds,
+            called,
+            result,
+            session,
+            is_session_known,
+            conversation.digest,
+            before,
+        )
+
+    @property
+    def tool(self) -> str | None:
+        """The client's name of the tool."""
+        return None if self.called is None else client_name(self.called)
+
+    @cached_property
+    def folded_text(self) -> str:
+        """The case-folded text, cached because each rule compares it."""
+        return self.text.casefold()
+
+    @cached_property
+    def folded_result(self) -> str:
+        return (self.result or "").casefold()
+
+    def __str__(self) -> str:
+        where = ""
+        if self.is_session_known:
+            where = " in the main session" if self.session is None else f" in {self.session!r}"
+        description = f"turn {self.turn}{where}, {_quoted(self.text)}"
+        if self.tool is not None:
+            description += f", after {self.tool} returned {_quoted(self.result or '')}"
+        return f"{description}, model {self.model}"
+
+
+def _quoted(text: str) -> str:
+    cut = text if len(text) <= _QUOTED_CHARACTERS else text[:_QUOTED_CHARACTERS] + "…"
+    return f'"{cut}"'
+
+
+def clean(part: str) -> str:
+    """The user's own text in a part of a message; empty if it has none."""
+    text = _RUNTIME_END.sub("", _INTERNAL.sub("", part)).strip()
+    text = _without_context(_TIMESTAMP.sub("", text))
+    return _ABORTED.sub("", _NUDGE.sub("", text)).strip()
+
+
+def _without_context(text: str) -> str:
+    """The text below OpenClaw's blocks; empty if the last of them has no end."""
+    start = 0
+    while (end := text.find("\n", start)) > 0 and text[start:end].endswith(_CONTEXT_MARK):
+        fence = "\n```" if text.startswith("```", end + 1) else "\n\n"
+        end = text.find(fence, end + 1)
+        if end < 0:
+            return ""
+        start = end + len(fence)
+        while text.startswith("\n", start):
+            start += 1
+    return text[start:]
+
+
+def unfold(turns: Iterable[Turn]) -> Iterator[Turn]:
+    """The turns before OpenClaw's gateway folded them into one user message.
+
+    A client's history and tool results arrive as lines `User: …`, `Assistant: …`, `Tool:id: …`.
+    Messages without text of the user are left out.
+    """
+    for turn in turns:
+        if not isinstance(turn, UserMessage):
+            yield turn
+            continue
+        text = "\n".join(filter(None, map(clean, turn.parts)))
+        if _QUEUED.match(text):
+            # An unanswered message before the current one. Nothing marks its end: a blank line is
+            # taken for it, so that nothing of the current one is lost.
+            queued, _, text = _QUEUED.sub("", text).partition("\n\n")
+            yield UserMessage((queued,))
+        if folded := _HISTORY.match(text):
+            yield from _lines(folded["history"] or "")
+            yield from _lines(folded["current"])
+        elif text.startswith("Tool:"):
+            yield from _lines(text)
+        elif text:
+            yield UserMessage((text,))
+
+
+def _lines(text: str) -> Iterator[Turn]:
+    # re.split with one group returns: before, speaker, text, speaker, text, …
+    before, *lines = _SPEAKER.split(text)
+    if before.strip():
+        yield UserMessage((before.strip(),))
+    for speaker, text in zip(lines[::2], lines[1::2], strict=True):
+        yield _read_line(speaker, text.removesuffix("\n"))
+
+
+def _read_line(speaker: str, text: str) -> Turn:
+    if speaker == "User":
+        return UserMessage((text,))
+    if speaker.startswith("Tool:"):
+        return ToolResult(speaker.removeprefix("Tool:"), text)
+    if call := _RENDERED_CALL.match(text):
+        try:
+            arguments = untrusted_json.read_object(call[3])
+        except ValueError:
+            arguments = {}
+        return ToolCall(call[1], call[2], arguments)
+    return AssistantText(text)
+
+
+PREFIX = "relay-failure-"
+"""How each marker begins."""
+_MARKER = re.compile(f"({PREFIX}[0-9a-f]{{32}})(?:-([a-p]*))?")
+_FROM_HEX = str.maketrans("0123456789abcdef", "abcdefghijklmnop")
+_TO_HEX = str.maketrans("abcdefghijklmnop", "0123456789abcdef")
+_MESSAGE_MAX_BYTES = 600
+
+
+class _Entry(NamedTuple):
+    failure: ChowderError
+    sandbox_id: SandboxId | None
+    at_s: float
+
+
+class FailureMarkers:
+    """The latest failures by marker. Markers cannot be guessed."""
+
+    def __init__(self, capacity: int = 1024, clock_s: Callable[[], float] = time.monotonic) -> None:
+        self._clock_s = clock_s
+        self._entries: FIFOCache[str, _Entry] = FIFOCache(capacity)
+
+    def remember(self, failure: ChowderError, sandbox_id: SandboxId | None) -> str:
+        """The marker of a failure, which is kept until newer ones displace it.
+
+        The marker contains the message, too, because transcripts outlive this memory. Without a
+        sandbox the failure is found by its marker only.
+        """
+        marker = PREFIX + secrets.token_hex(16)
+        self._entries[marker] = _Entry(failure, sandbox_id, self._clock_s())
+        return f"{marker}-{_encode(str(failure))}"
+
+    def forget(self, marker: str) -> None:
+        """Drops a failure that has turned out to be none."""
+        self._entries.pop(marker[: len(PREFIX) + 32], None)
+
+    def find(self, text: str) -> ChowderError | None:
+        """The failure of the last known marker in a text."""
+        for marker, _ in reversed(_MARKER.findall(text)):
+            if entry := self._entries.get(marker):
+                return entry.failure
+        return None
+
+    def latest(self, sandbox_id: SandboxId, since_s: float) -> ChowderError | None:
+        """The sandbox's newest failure that is not older than `since_s` on the same clock.
+
+        For errors that OpenClaw replaces by its own: it reports "408 upstream provider timeout" if
+        a stream breaks off, and "500 internal error" if it cannot shorten a prompt.
+        """
+        for entry in reversed(list(self._entries.values())):
+            if entry.at_s < since_s:
+                return None
+            if entry.sandbox_id == sandbox_id:
+                return entry.failure
+        return None
+
+
+def read_marked_message(text: str) -> str | None:
+    """The message in the last marker of a text; None if no marker has one."""
+    encoded = [letters for _, letters in _MARKER.findall(text) if letters]
+    if not encoded:
+        return None
+    # The text may be cut off within the marker.
+    letters = encoded[-1][: len(encoded[-1]) // 2 * 2]
+    return bytes.fromhex(letters.translate(_TO_HEX)).decode("utf-8", "ignore")
+
+
+def _encode(message: str) -> str:
+    """The message in letters that OpenClaw cannot interpret.
+
+    It searches errors for words and numbers, and blocks a provider for some of them.
+    """
+    content = message.encode("utf-8", "replace")[:_MESSAGE_MAX_BYTES]
+    return content.hex().translate(_FROM_HEX)

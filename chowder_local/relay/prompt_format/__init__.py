@@ -1,1 +1,0 @@
-"""The texts that OpenClaw writes into prompts, and the markers that cross OpenClaw."""
