@@ -31,59 +31,32 @@ def _create_key(
     return client.create_key(name, ids, permissions, expires_at)
 
 
-keys = noun(
-    "keys",
-    """List, create and revoke scoped keys.
+# fmt: off
+keys = noun("keys", """List, create and revoke scoped keys.
 
     A scoped key has some permissions for some agents, and no others. KEY is a key's name, its id,
     or the beginning of its id.
-    """,
-    {
-        "ls": Row(
-            "List all scoped keys, revoked and expired ones too.",
-            "keys",
-            columns={
-                "ID": short_id,
-                "NAME": "name",
-                "KEY": lambda key: f"{key['key_prefix']}…",
-                "STATE": lambda key: "active" if key["is_active"] else "inactive",
-                "EXPIRES": at("expires_at"),
-                "LAST USED": at("last_used_at"),
-            },
-            wide={"WHOLE ID": "id", "CREATED": "created_at"},
-            if_empty="There are no scoped keys. Create one with: chowder-local keys create NAME",
-        ),
-        "create": Row(
-            "Create a scoped key and print it. It cannot be shown again.",
-            _create_key,
-            "name",
-            options=(
-                click.option(
-                    "-i",
-                    "--instance",
-                    "instances",
-                    multiple=True,
-                    required=True,
-                    help="Agent that the key is for: name, id, or beginning of an id. Repeatable.",
-                ),
-                click.option(
-                    "-p",
-                    "--permission",
-                    "permissions",
-                    multiple=True,
-                    required=True,
-                    type=click.Choice([str(permission) for permission in Permission]),
-                    help="Permission for these agents; none includes another. Repeatable.",
-                ),
-                click.option(
-                    "--expires-at", type=click.DateTime(), help="When the key expires, in UTC."
-                ),
-            ),
-            line="{raw_key}",
-            note="Keep the key: it is not shown again.",
-        ),
-    },
-)
+    """, {
+    "ls": Row("keys", "", "List all scoped keys, revoked and expired ones too.",
+        columns={
+            "ID": short_id, "NAME": "name", "KEY": lambda key: f"{key['key_prefix']}…",
+            "STATE": lambda key: "active" if key["is_active"] else "inactive",
+            "EXPIRES": at("expires_at"), "LAST USED": at("last_used_at"),
+        }, wide={"WHOLE ID": "id", "CREATED": "created_at"},
+        if_empty="There are no scoped keys. Create one with: chowder-local keys create NAME"),
+    "create": Row(_create_key, "name",
+        "Create a scoped key and print it. It cannot be shown again.",
+        options=(
+            click.option("-i", "--instance", "instances", multiple=True, required=True,
+                help="Agent that the key is for: name, id, or beginning of an id. Repeatable."),
+            click.option("-p", "--permission", "permissions", multiple=True, required=True,
+                type=click.Choice([str(permission) for permission in Permission]),
+                help="Permission for these agents; none includes another. Repeatable."),
+            click.option("--expires-at", type=click.DateTime(),
+                help="When the key expires, in UTC."),
+        ), line="{raw_key}", note="Keep the key: it is not shown again."),
+})
+# fmt: on
 
 
 @keys.command("revoke")
@@ -136,57 +109,34 @@ def _choose_tier(client: Client, tier: str | None) -> dict[str, Any]:
     return client.subscription() if tier is None else client.set_tier(tier)
 
 
+CHOOSES = "Keep the key: it is not shown again. As CHOWDER_KEY, it chooses this organization."
 provider_argument = click.argument("provider", type=click.Choice([*map(str, ModelProvider)]))
-organization = noun(
-    "organization",
-    "Show and change the organization: its name, model keys and tier.",
-    {
-        "show": Row(
-            "Show the organization that the key belongs to.", "organization", line=_describe
-        ),
-        "rename": Row(
-            "Give the organization another name.", "rename_organization", "name", line=_describe
-        ),
-        "create": Row(
-            "Sign up another organization and print its key. It cannot be shown again.",
-            "signup",
-            "name",
-            line="{api_key}",
-            note="Keep the key: it is not shown again. As CHOWDER_KEY, it chooses this "
-            "organization.",
-        ),
-        "set-key": Row(
-            """Set the key of a model provider, which is read from the terminal or standard input.
+# fmt: off
+organization = noun("organization",
+    "Show and change the organization: its name, model keys and tier.", {
+    "show": Row("organization", "", "Show the organization that the key belongs to.",
+        line=_describe),
+    "rename": Row("rename_organization", "name", "Give the organization another name.",
+        line=_describe),
+    "create": Row("signup", "name",
+        "Sign up another organization and print its key. It cannot be shown again.",
+        line="{api_key}", note=CHOOSES),
+    "set-key": Row(_set_key, "",
+        """Set the key of a model provider, which is read from the terminal or standard input.
 
-            It is stored encrypted, and never shown or put into a sandbox.
-            """,
-            _set_key,
-            options=(
-                provider_argument,
-                click.option(
-                    "--offline", is_flag=True, help="Use the offline model for this provider."
-                ),
-            ),
-            line=_describe,
-        ),
-        "remove-key": Row(
-            "Remove the key of a model provider, after asking.",
-            lambda client, provider: client.set_model_keys({provider: ""}),
-            options=(provider_argument,),
-            asks="Remove the key of {provider}?",
-            line=_describe,
-        ),
-        "tier": Row(
-            "Show the tier and what is used of it, or move to another one. Nothing is paid.",
-            _choose_tier,
-            options=(
-                click.argument(
-                    "tier",
-                    required=False,
-                    type=click.Choice([*map(str, Tier)]),
-                ),
-            ),
-            line=lambda view: f"{view['tier']}: {_use(view)}",
-        ),
-    },
-)
+        It is stored encrypted, and never shown or put into a sandbox.
+        """,
+        options=(
+            provider_argument,
+            click.option("--offline", is_flag=True,
+                help="Use the offline model for this provider."),
+        ), line=_describe),
+    "remove-key": Row(lambda client, provider: client.set_model_keys({provider: ""}), "",
+        "Remove the key of a model provider, after asking.", options=(provider_argument,),
+        asks="Remove the key of {provider}?", line=_describe),
+    "tier": Row(_choose_tier, "",
+        "Show the tier and what is used of it, or move to another one. Nothing is paid.",
+        options=(click.argument("tier", required=False, type=click.Choice([*map(str, Tier)])),),
+        line=lambda view: f"{view['tier']}: {_use(view)}"),
+})
+# fmt: on

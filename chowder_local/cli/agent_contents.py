@@ -41,28 +41,20 @@ if TYPE_CHECKING:
 
 SKILL_MEMBERS = ("name", "description", "source", "ready", "path")
 
-files = noun(
-    "files",
-    """List, read, download and upload an agent's files.
+# fmt: off
+files = noun("files", """List, read, download and upload an agent's files.
 
     A PATH is relative to the agent's OpenClaw home, where openclaw.json and workspace/ are.
-    """,
-    {
-        "ls": Row(
-            "List a folder; by default, the agent's home.",
-            "files",
-            "instance path=.",
-            columns={
-                "MODE": "permissions",
-                "SIZE": lambda entry: "" if entry["is_dir"] else size_of(entry["size"]),
-                "CHANGED": at("mod_time"),
-                "NAME": lambda entry: entry["name"] + ("/" if entry["is_dir"] else ""),
-            },
-            wide={"PATH": "path"},
-            if_empty="The folder is empty.",
-        )
-    },
-)
+    """, {
+    "ls": Row("files", "instance path=.", "List a folder; by default, the agent's home.",
+        columns={
+            "MODE": "permissions",
+            "SIZE": lambda entry: "" if entry["is_dir"] else size_of(entry["size"]),
+            "CHANGED": at("mod_time"),
+            "NAME": lambda entry: entry["name"] + ("/" if entry["is_dir"] else ""),
+        }, wide={"PATH": "path"}, if_empty="The folder is empty."),
+})
+# fmt: on
 
 
 @files.command("cat")
@@ -155,59 +147,36 @@ def save(chunks: Iterable[bytes], path: Path, mode: int = 0o666) -> None:
         partial.unlink(missing_ok=True)
 
 
+def _fields(info: dict[str, Any]) -> list[dict[str, str]]:
+    return [{"field": name, "what": what} for name, what in info["required_fields"].items()]
+
+
 def _describe_status(state: dict[str, Any]) -> str:
     line = f"{state['channel']} is {'' if state['connected'] else 'not '}connected"
     reason = state["details"]["reason"]
     return f"{line}: {reason}" if reason else line
 
 
-channels = noun(
-    "channels",
-    "List, connect, pair and disconnect an agent's channels to messengers.",
-    {
-        "ls": Row(
-            "List all channels, and whether they are enabled.",
-            "channels",
-            "instance",
-            columns={"CHANNEL": "channel", "CONNECTS BY": "connection_type", "ENABLED": "enabled"},
-        ),
-        "fields": Row(
-            "List the fields that connecting a channel requires.",
-            "channel",
-            "instance channel",
-            items=lambda info: [
-                {"field": name, "what": what} for name, what in info["required_fields"].items()
-            ],
-            columns={"FIELD": "field", "WHAT IT IS": "what"},
-            if_empty="{channel} requires no fields.",
-        ),
-        "status": Row(
-            "Show whether a channel is connected, and why not.",
-            "channel_status",
-            "instance channel",
-            line=_describe_status,
-        ),
-        "pairings": Row(
-            "List the people who wait for an approval, with their codes.",
-            "channel_pairings",
-            "instance channel",
-            columns={"CODE": "code", "SENDER": "sender", "SINCE": "created_at"},
-            if_empty="Nobody waits in {channel}.",
-        ),
-        "pair": Row(
-            "Approve the unknown sender who got this pairing CODE from the agent.",
-            "pair_channel",
-            "instance channel code",
-            line="{output}",
-        ),
-        "disconnect": Row(
-            "Disconnect a channel; OpenClaw keeps its credentials.",
-            "disconnect_channel",
-            "instance channel",
-            done="{channel} is disconnected.",
-        ),
-    },
-)
+# fmt: off
+channels = noun("channels",
+    "List, connect, pair and disconnect an agent's channels to messengers.", {
+    "ls": Row("channels", "instance", "List all channels, and whether they are enabled.",
+        columns={"CHANNEL": "channel", "CONNECTS BY": "connection_type", "ENABLED": "enabled"}),
+    "fields": Row("channel", "instance channel",
+        "List the fields that connecting a channel requires.", items=_fields,
+        columns={"FIELD": "field", "WHAT IT IS": "what"}, if_empty="{channel} requires no fields."),
+    "status": Row("channel_status", "instance channel",
+        "Show whether a channel is connected, and why not.", line=_describe_status),
+    "pairings": Row("channel_pairings", "instance channel",
+        "List the people who wait for an approval, with their codes.",
+        columns={"CODE": "code", "SENDER": "sender", "SINCE": "created_at"},
+        if_empty="Nobody waits in {channel}."),
+    "pair": Row("pair_channel", "instance channel code",
+        "Approve the unknown sender who got this pairing CODE from the agent.", line="{output}"),
+    "disconnect": Row("disconnect_channel", "instance channel",
+        "Disconnect a channel; OpenClaw keeps its credentials.", done="{channel} is disconnected."),
+})
+# fmt: on
 
 
 @channels.command("connect")
@@ -271,48 +240,26 @@ def _says_what_it_needs(installed: dict[str, Any]) -> str:
     return f"It needs: chowder-local skills set {agent} {installed['skill']} {names}"
 
 
-skills = noun(
-    "skills",
-    "List, add, install and set up an agent's skills.",
-    {
-        "ls": Row(
-            "List an agent's skills.",
-            "skills",
-            "instance",
-            options=(
-                click.option(
-                    "--ready",
-                    "eligible_only",
-                    is_flag=True,
-                    help="Only those that the agent can use now.",
-                ),
-            ),
-            columns={
-                "NAME": "name",
-                "READY": "ready",
-                "SOURCE": "source",
-                "WHAT IT IS FOR": "description",
-            },
+# fmt: off
+skills = noun("skills", "List, add, install and set up an agent's skills.", {
+    "ls": Row("skills", "instance", "List an agent's skills.",
+        options=(
+            click.option("--ready", "eligible_only", is_flag=True,
+                help="Only those that the agent can use now."),
         ),
-        "install": Row(
-            """Install a skill from ClawHub.
+        columns={
+            "NAME": "name", "READY": "ready", "SOURCE": "source", "WHAT IT IS FOR": "description",
+        }),
+    "install": Row("install_skill", "instance slug",
+        """Install a skill from ClawHub.
 
-            SLUG is `slug`, `@owner/slug` or `skills-sh:owner/repository/slug`.
-            """,
-            "install_skill",
-            "instance slug",
-            options=(env_option("Environment variable for the skill."),),
-            line="{message}",
-            note=_says_what_it_needs,
-        ),
-        "show": Row(
-            "Show a skill and its path in the sandbox.",
-            "skill",
-            "instance skill",
-            line=_describe_skill,
-        ),
-    },
-)
+        SLUG is `slug`, `@owner/slug` or `skills-sh:owner/repository/slug`.
+        """, options=(env_option("Environment variable for the skill."),), line="{message}",
+        note=_says_what_it_needs),
+    "show": Row("skill", "instance skill", "Show a skill and its path in the sandbox.",
+        line=_describe_skill),
+})
+# fmt: on
 
 
 @skills.command("add")

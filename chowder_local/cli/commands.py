@@ -5,7 +5,7 @@ What a command names is found by its id, the beginning of its id, or its name.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -57,10 +57,10 @@ class Row:
     `asks`. The texts are formats, or functions, of the arguments and the answer's members.
     """
 
-    help: str
     call: str | Callable[..., Any]
-    takes: str = ""
-    options: tuple[Decorator, ...] = field(default=(), kw_only=True)
+    takes: str
+    help: str
+    options: tuple[Decorator, ...] = ()
     columns: Mapping[str, Column] = MappingProxyType({})
     wide: Mapping[str, str] = MappingProxyType({})
     if_empty: Text | None = None

@@ -41,74 +41,51 @@ def _describe_fault(fault: dict[str, Any]) -> str:
     return ", ".join(effects)
 
 
-faults = noun(
-    "faults",
-    """Make the next calls of a kind fail, wait, or break off.
+# fmt: off
+faults = noun("faults", """Make the next calls of a kind fail, wait, or break off.
 
     Faults affect calls with any key of the organization, scoped keys included. Each call uses one
     fault, the one that was set first. Faults are gone once they are used up, and when the server
     stops.
-    """,
-    {
-        "add": Row(
-            """Set a fault of KIND and print its id.
+    """, {
+    "add": Row("add_fault", "",
+        """Set a fault of KIND and print its id.
 
-    \b
-    provisioning  a new agent gets into error; --detail is its message
-    create        creating an agent fails: 402, as if the tier were full
-    start, stop   the call fails: 502
-    message       a message fails: 502; 429, 409 and so on with --status
-    stream        a streamed answer breaks off after the first event
-    call          any call, chosen by --path and --method: 500
+        \b
+        provisioning  a new agent gets into error; --detail is its message
+        create        creating an agent fails: 402, as if the tier were full
+        start, stop   the call fails: 502
+        message       a message fails: 502; 429, 409 and so on with --status
+        stream        a streamed answer breaks off after the first event
+        call          any call, chosen by --path and --method: 500
 
-    With --delay alone, the call is slow and succeeds.
-    """,
-            "add_fault",
-            options=(
-                click.argument(
-                    "kind",
-                    type=click.Choice([str(kind) for kind in FaultKind]),
-                ),
-                click.option(
-                    "-n", "--times", type=int, default=1, show_default=True, help="Number of calls."
-                ),
-                click.option(
-                    "-i",
-                    "--instance",
-                    help="Only calls for this agent: name, id, or beginning of an id.",
-                ),
-                click.option("--status", type=int, help="Status of the answer, from 400 to 599."),
-                click.option("--detail", help="Text of the error."),
-                click.option(
-                    "--retry-after",
-                    "retry_after_s",
-                    type=int,
-                    help="Value of the Retry-After header, in seconds.",
-                ),
-                click.option(
-                    "--delay", "delay_s", type=float, default=0.0, help="Seconds to wait first."
-                ),
-                click.option(
-                    "--after-events",
-                    type=int,
-                    help="Of a stream: number of events before it breaks off.",
-                ),
-                click.option("--method", help="Of a call: GET, POST and so on; by default, any."),
-                click.option(
-                    "--path", help="Of a call: a path as in /openapi.json; * stands for any part."
-                ),
-            ),
-            line="{id}",
-        ),
-        "ls": Row(
-            "List the faults that are not used up, in the order in which they were set.",
-            "faults",
-            columns={"ID": short_id, "KIND": "kind", "LEFT": "left", "EFFECT": _describe_fault},
-            wide={"WHOLE ID": "id", "INSTANCE": "instance_id", "CREATED": "created_at"},
-            if_empty="There are no faults. Set one with: chowder-local faults add KIND",
-        ),
-    },
-)
+        With --delay alone, the call is slow and succeeds.
+        """,
+        options=(
+            click.argument("kind", type=click.Choice([str(kind) for kind in FaultKind])),
+            click.option("-n", "--times", type=int, default=1, show_default=True,
+                help="Number of calls."),
+            click.option("-i", "--instance",
+                help="Only calls for this agent: name, id, or beginning of an id."),
+            click.option("--status", type=int, help="Status of the answer, from 400 to 599."),
+            click.option("--detail", help="Text of the error."),
+            click.option("--retry-after", "retry_after_s", type=int,
+                help="Value of the Retry-After header, in seconds."),
+            click.option("--delay", "delay_s", type=float, default=0.0,
+                help="Seconds to wait first."),
+            click.option("--after-events", type=int,
+                help="Of a stream: number of events before it breaks off."),
+            click.option("--method", help="Of a call: GET, POST and so on; by default, any."),
+            click.option("--path",
+                help="Of a call: a path as in /openapi.json; * stands for any part."),
+        ), line="{id}"),
+    "ls": Row("faults", "",
+        "List the faults that are not used up, in the order in which they were set.",
+        columns={"ID": short_id, "KIND": "kind", "LEFT": "left", "EFFECT": _describe_fault},
+        wide={"WHOLE ID": "id", "INSTANCE": "instance_id", "CREATED": "created_at"},
+        if_empty="There are no faults. Set one with: chowder-local faults add KIND"),
+})
+# fmt: on
 
 
 @faults.command("rm")
@@ -126,23 +103,17 @@ def remove_faults(context: Context, fault: str | None, is_all: bool) -> None:
 instance_option = click.option(
     "-i", "--instance", help="For one agent only: name, id, or beginning of an id."
 )
-replies = noun(
-    "replies",
-    """Script what the offline model says.
+# fmt: off
+replies = noun("replies", """Script what the offline model says.
 
     A script is a YAML or JSON file of rules: which messages a rule matches, and its reply. It is in
     force for the organization, or for one agent with --instance, until it is cleared or the server
     stops.
-    """,
-    {
-        "clear": Row(
-            "Remove the script.",
-            "clear_replies",
-            options=(instance_option,),
-            done="The script is removed.",
-        )
-    },
-)
+    """, {
+    "clear": Row("clear_replies", "", "Remove the script.", options=(instance_option,),
+        done="The script is removed."),
+})
+# fmt: on
 
 
 @replies.command("set")

@@ -58,24 +58,16 @@ def _session_name(session: Mapping[str, Any]) -> str:
     return "(main)" if session["is_main"] else str(name)
 
 
-sessions = noun(
-    "sessions",
-    "List and read the sessions of an agent, running or stopped.",
-    {
-        "ls": Row(
-            "List the sessions of INSTANCE: the main one first, then the last used ones.",
-            "sessions",
-            "instance",
-            columns={
-                "NAME": _session_name,
-                "MESSAGES": "messages",
-                "CREATED": at("created_at"),
-                "LAST USED": at("last_used_at"),
-            },
-            wide={"KEY": "key", "CHANNEL": "channel"},
-        )
-    },
-)
+# fmt: off
+sessions = noun("sessions", "List and read the sessions of an agent, running or stopped.", {
+    "ls": Row("sessions", "instance",
+        "List the sessions of INSTANCE: the main one first, then the last used ones.",
+        columns={
+            "NAME": _session_name, "MESSAGES": "messages", "CREATED": at("created_at"),
+            "LAST USED": at("last_used_at"),
+        }, wide={"KEY": "key", "CHANNEL": "channel"}),
+})
+# fmt: on
 
 
 @sessions.command("show")

@@ -87,39 +87,26 @@ def _describe_hibernation(view: dict[str, Any]) -> str:
     return f"{line}; it {'hibernates now' if view['is_hibernated'] else 'is in memory'}"
 
 
-instances = noun(
-    "instances",
-    """List, create, copy, stop, start and remove agents.
+# fmt: off
+instances = noun("instances", """List, create, copy, stop, start and remove agents.
 
     INSTANCE is an instance's name, its id, or the beginning of its id.
-    """,
-    {
-        "show": Row("Print an instance with all its members, as JSON.", "instance", "instance"),
-        "gateway": Row(
-            "Print the address and the token of an agent's own OpenClaw gateway.",
-            "gateway",
-            "instance",
-            line=_describe_gateway,
-        ),
-        "hibernation": Row(
-            """Show or choose whether an agent may leave memory while nobody uses it.
+    """, {
+    "show": Row("instance", "instance", "Print an instance with all its members, as JSON."),
+    "gateway": Row("gateway", "instance",
+        "Print the address and the token of an agent's own OpenClaw gateway.",
+        line=_describe_gateway),
+    "hibernation": Row(_hibernation, "instance",
+        """Show or choose whether an agent may leave memory while nobody uses it.
 
-            It goes on running then, and its next message or call brings it back. With "off" it
-            stays in memory.
-            """,
-            _hibernation,
-            "instance",
-            options=(click.argument("choice", type=click.Choice(["on", "off"]), required=False),),
-            line=_describe_hibernation,
-        ),
-        "fork": Row(
-            "Create an agent as an independent copy of INSTANCE, as it is now.",
-            "fork",
-            "instance name",
-            is_created=True,
-        ),
-    },
-)
+        It goes on running then, and its next message or call brings it back. With "off" it
+        stays in memory.
+        """, options=(click.argument("choice", type=click.Choice(["on", "off"]), required=False),),
+        line=_describe_hibernation),
+    "fork": Row("fork", "instance name",
+        "Create an agent as an independent copy of INSTANCE, as it is now.", is_created=True),
+})
+# fmt: on
 instances.add_command(upgrade)
 
 

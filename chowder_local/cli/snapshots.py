@@ -56,35 +56,22 @@ def _asks_to_restore(given: dict[str, Any]) -> str:
     )
 
 
-snapshots = noun(
-    "snapshots",
-    """List, take, restore and remove snapshots of agents.
+# fmt: off
+snapshots = noun("snapshots", """List, take, restore and remove snapshots of agents.
 
     SNAPSHOT is a snapshot's name, its id, or the beginning of its id; INSTANCE likewise. If
     snapshots of several agents have one name, `restore` uses the agent's own.
-    """,
-    {
-        "rm": Row(
-            "Remove a snapshot, after asking; agents that were made of it stay.",
-            "delete_snapshot",
-            "snapshot",
-            asks=_asks_to_remove,
-            done=lambda given: (
-                f"{given['snapshot']['name'] or given['snapshot']['id']} is removed."
-            ),
-        ),
-        "restore": Row(
-            "Restore an agent to a snapshot, after asking; all changes since then are lost.",
-            "restore",
-            "instance snapshot",
-            asks=_asks_to_restore,
-            is_created=True,
-        ),
-        "fork": Row(
-            "Create an agent from a snapshot.", "fork_snapshot", "snapshot name", is_created=True
-        ),
-    },
-)
+    """, {
+    "rm": Row("delete_snapshot", "snapshot",
+        "Remove a snapshot, after asking; agents that were made of it stay.", asks=_asks_to_remove,
+        done=lambda given: (f"{given['snapshot']['name'] or given['snapshot']['id']} is removed.")),
+    "restore": Row("restore", "instance snapshot",
+        "Restore an agent to a snapshot, after asking; all changes since then are lost.",
+        asks=_asks_to_restore, is_created=True),
+    "fork": Row("fork_snapshot", "snapshot name", "Create an agent from a snapshot.",
+        is_created=True),
+})
+# fmt: on
 
 
 @snapshots.command("ls")

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 __tracebackhide__ = True
+# fmt: off
 
 
 class PlainCalls(Transport):
@@ -20,13 +21,9 @@ class PlainCalls(Transport):
         """Creates an organization and its key, which no other answer has."""
         return self._call("POST", "/v1/organization/signup", json=given(name=name))
 
-    def create_instance(
-        self,
-        name: str,
-        model_provider: str = "anthropic",
-        openclaw_config: Mapping[str, Any] | None = None,
-        openclaw_version: str | None = None,
-    ) -> Json:
+    def create_instance(self, name: str, model_provider: str = 'anthropic',
+            openclaw_config: Mapping[str, Any] | None = None,
+            openclaw_version: str | None = None) -> Json:
         """Creates an instance, which is provisioned in the background.
 
         `openclaw_config`: Overrides of OpenClaw's configuration. A key is a path with dots, or the
@@ -35,16 +32,9 @@ class PlainCalls(Transport):
         `openclaw_version`: An OpenClaw release whose image is built; `v1` or null: the server's
         own.
         """
-        return self._call(
-            "POST",
-            "/v1/instances",
-            json=given(
-                name=name,
-                model_provider=model_provider,
-                openclaw_config=openclaw_config,
-                openclaw_version=openclaw_version,
-            ),
-        )
+        return self._call("POST", "/v1/instances", json=given(name=name,
+                model_provider=model_provider, openclaw_config=openclaw_config,
+                openclaw_version=openclaw_version))
 
     def instances(self) -> list[Json]:
         """The organization's instances, or those that a scoped key is for; no terminated ones.
@@ -58,12 +48,8 @@ class PlainCalls(Transport):
         """One instance."""
         return self._call("GET", f"/v1/instances/{segment(instance_id)}")
 
-    def configure(
-        self,
-        instance_id: str,
-        openclaw_config: Mapping[str, Any] | None = None,
-        name: str | None = None,
-    ) -> Json:
+    def configure(self, instance_id: str, openclaw_config: Mapping[str, Any] | None = None,
+            name: str | None = None) -> Json:
         """Renames an instance, or changes its OpenClaw configuration while it runs.
 
         A scoped key that may not `read` the instance gets the same members as null as in the list.
@@ -72,12 +58,8 @@ class PlainCalls(Transport):
         name of a nested object, whose own keys may contain dots. null removes a setting. They are
         merged with the present ones.
         """
-        return self._call(
-            "PATCH",
-            f"/v1/instances/{segment(instance_id)}",
-            json=given(openclaw_config=openclaw_config, name=name),
-            timeout=self._turn_timeout,
-        )
+        return self._call("PATCH", f"/v1/instances/{segment(instance_id)}",
+                json=given(openclaw_config=openclaw_config, name=name), timeout=self._turn_timeout)
 
     def delete(self, instance_id: str) -> None:
         """Terminates an instance, and deletes its sandbox and data."""
@@ -89,15 +71,13 @@ class PlainCalls(Transport):
 
     def stop(self, instance_id: str) -> Json:
         """Pauses a running instance, and keeps its files, sessions and memory."""
-        return self._call(
-            "POST", f"/v1/instances/{segment(instance_id)}/stop", timeout=self._turn_timeout
-        )
+        return self._call("POST", f"/v1/instances/{segment(instance_id)}/stop",
+                timeout=self._turn_timeout)
 
     def start(self, instance_id: str) -> Json:
         """Starts a stopped instance again, where it was."""
-        return self._call(
-            "POST", f"/v1/instances/{segment(instance_id)}/start", timeout=self._turn_timeout
-        )
+        return self._call("POST", f"/v1/instances/{segment(instance_id)}/start",
+                timeout=self._turn_timeout)
 
     def channels(self, instance_id: str) -> list[Json]:
         """All channels, and whether each is enabled."""
@@ -105,9 +85,8 @@ class PlainCalls(Transport):
 
     def channel(self, instance_id: str, channel: str) -> Json:
         """The fields that connecting a channel requires; the same for every agent."""
-        return self._call(
-            "GET", f"/v1/instances/{segment(instance_id)}/channels/{segment(channel)}"
-        )
+        return self._call("GET",
+                f"/v1/instances/{segment(instance_id)}/channels/{segment(channel)}")
 
     def connect_channel(self, instance_id: str, channel: str, config: Mapping[str, Any]) -> Json:
         """Enables a channel with the credentials of the body, or with those that it has.
@@ -116,86 +95,60 @@ class PlainCalls(Transport):
         `snake_case` names become OpenClaw's `camelCase` ones. An unknown sender of a private
         message gets a pairing code unless `dm_policy` says otherwise.
         """
-        return self._call(
-            "POST",
-            f"/v1/instances/{segment(instance_id)}/channels/{segment(channel)}/connect",
-            json=given(config=config),
-            timeout=self._turn_timeout,
-        )
+        return self._call("POST",
+                f"/v1/instances/{segment(instance_id)}/channels/{segment(channel)}/connect",
+                json=given(config=config), timeout=self._turn_timeout)
 
     def channel_status(self, instance_id: str, channel: str) -> Json:
         """Whether a channel is connected, and if not, why."""
-        return self._call(
-            "GET", f"/v1/instances/{segment(instance_id)}/channels/{segment(channel)}/status"
-        )
+        return self._call("GET",
+                f"/v1/instances/{segment(instance_id)}/channels/{segment(channel)}/status")
 
     def pair_channel(self, instance_id: str, channel: str, code: str) -> Json:
         """Approves the sender who got the pairing code, so that the agent answers."""
-        return self._call(
-            "POST",
-            f"/v1/instances/{segment(instance_id)}/channels/{segment(channel)}/pair",
-            json=given(code=code),
-            timeout=self._turn_timeout,
-        )
+        return self._call("POST",
+                f"/v1/instances/{segment(instance_id)}/channels/{segment(channel)}/pair",
+                json=given(code=code), timeout=self._turn_timeout)
 
     def disconnect_channel(self, instance_id: str, channel: str) -> None:
         """Disables a channel, and keeps its credentials for the next connection."""
-        self._call(
-            "POST",
-            f"/v1/instances/{segment(instance_id)}/channels/{segment(channel)}/disconnect",
-            timeout=self._turn_timeout,
-        )
+        self._call("POST",
+                f"/v1/instances/{segment(instance_id)}/channels/{segment(channel)}/disconnect",
+                timeout=self._turn_timeout)
 
     def write_file(self, instance_id: str, path: str, content: str) -> None:
         """Creates or replaces a text file atomically, and creates the folders above it.
 
         `path`: Relative to the instance root. Symbolic links are not followed.
         """
-        self._call(
-            "PUT",
-            f"/v1/instances/{segment(instance_id)}/files/content",
-            json=given(path=path, content=content),
-            timeout=self._turn_timeout,
-        )
+        self._call("PUT", f"/v1/instances/{segment(instance_id)}/files/content",
+                json=given(path=path, content=content), timeout=self._turn_timeout)
 
     def skills(self, instance_id: str, *, eligible_only: bool = False) -> list[Json]:
         """The agent's skills: OpenClaw's own, those from ClawHub, and those in its workspace.
 
         `eligible_only`: Only those that the agent can use now.
         """
-        return self._list(
-            "GET",
-            f"/v1/instances/{segment(instance_id)}/skills",
-            params=given(eligible_only=eligible_only),
-        )
+        return self._list("GET", f"/v1/instances/{segment(instance_id)}/skills",
+                params=given(eligible_only=eligible_only))
 
-    def install_skill(
-        self, instance_id: str, slug: str, env: Mapping[str, str] | None = None
-    ) -> Json:
+    def install_skill(self, instance_id: str, slug: str,
+            env: Mapping[str, str] | None = None) -> Json:
         """Installs a skill from ClawHub, as OpenClaw's own client does.
 
         `slug`: `slug`, `@owner/slug` or `skills-sh:owner/repository/slug`.
 
         `env`: Environment variables for the skill, by name.
         """
-        return self._call(
-            "POST",
-            f"/v1/instances/{segment(instance_id)}/skills/install",
-            json=given(slug=slug, env=env),
-            timeout=self._turn_timeout,
-        )
+        return self._call("POST", f"/v1/instances/{segment(instance_id)}/skills/install",
+                json=given(slug=slug, env=env), timeout=self._turn_timeout)
 
     def skill(self, instance_id: str, name: str) -> Json:
         """One skill."""
         return self._call("GET", f"/v1/instances/{segment(instance_id)}/skills/{segment(name)}")
 
-    def create_key(
-        self,
-        name: str,
-        instance_ids: Sequence[str],
-        permissions: Sequence[str],
-        expires_at: datetime | None = None,
-    ) -> Json:
+    def create_key(self, name: str, instance_ids: Sequence[str], permissions: Sequence[str],
+            expires_at: datetime | None = None) -> Json:
         """A new key for some of the organization's instances. Only this answer has its token.
 
         `instance_ids`: The instances that it is for. None may be terminated.
@@ -204,13 +157,8 @@ class PlainCalls(Transport):
 
         `expires_at`: When it expires; a time without a zone is in UTC.
         """
-        return self._call(
-            "POST",
-            "/v1/keys",
-            json=given(
-                name=name, instance_ids=instance_ids, permissions=permissions, expires_at=expires_at
-            ),
-        )
+        return self._call("POST", "/v1/keys", json=given(name=name, instance_ids=instance_ids,
+                permissions=permissions, expires_at=expires_at))
 
     def keys(self) -> list[Json]:
         """The organization's scoped keys, oldest first, with revoked and expired ones.
@@ -258,18 +206,16 @@ class PlainCalls(Transport):
 
     def channel_pairings(self, instance_id: str, channel: str) -> list[Json]:
         """The people who wait until somebody approves them, oldest first."""
-        return self._list(
-            "GET", f"/local/instances/{segment(instance_id)}/channels/{segment(channel)}/pairings"
-        )
+        return self._list("GET",
+                f"/local/instances/{segment(instance_id)}/channels/{segment(channel)}/pairings")
 
     def exchanges(self, instance_id: str, limit: int = 100) -> list[Json]:
         """The instance's model calls that are still in memory, latest first.
 
         `limit`: How many of the latest calls, at most.
         """
-        return self._list(
-            "GET", f"/local/instances/{segment(instance_id)}/exchanges", params=given(limit=limit)
-        )
+        return self._list("GET", f"/local/instances/{segment(instance_id)}/exchanges",
+                params=given(limit=limit))
 
     def exchange(self, exchange_id: str) -> Json:
         """One model call: the request without its headers, and the answer in the chunks that
@@ -282,15 +228,13 @@ class PlainCalls(Transport):
 
         `limit`: How many of the latest turns, at most.
         """
-        return self._list(
-            "GET", f"/local/instances/{segment(instance_id)}/traces", params=given(limit=limit)
-        )
+        return self._list("GET", f"/local/instances/{segment(instance_id)}/traces",
+                params=given(limit=limit))
 
     def trace(self, instance_id: str, response_id: str) -> Json:
         """What the agent did in one turn: its model calls and the tools that it ran."""
-        return self._call(
-            "GET", f"/local/instances/{segment(instance_id)}/traces/{segment(response_id)}"
-        )
+        return self._call("GET",
+                f"/local/instances/{segment(instance_id)}/traces/{segment(response_id)}")
 
     def replies(self, instance_id: str | None = None) -> Json:
         """The script, how often each of its rules was used, and the calls that no rule matched."""
@@ -307,9 +251,8 @@ class PlainCalls(Transport):
 
         `after`: Id of a model call: only later ones.
         """
-        return self._call(
-            "GET", f"/local/instances/{segment(instance_id)}/recording", params=given(after=after)
-        )
+        return self._call("GET", f"/local/instances/{segment(instance_id)}/recording",
+                params=given(after=after))
 
     def replay(self, instance_id: str, entries: Mapping[str, Any]) -> Json:
         """Answers the instance's model calls from a recording, without any provider.
@@ -319,35 +262,18 @@ class PlainCalls(Transport):
 
         `entries`: Model calls by file name, in the order of the names.
         """
-        return self._call(
-            "PUT",
-            f"/local/instances/{segment(instance_id)}/recording",
-            json=given(entries=entries),
-            timeout=self._turn_timeout,
-        )
+        return self._call("PUT", f"/local/instances/{segment(instance_id)}/recording",
+                json=given(entries=entries), timeout=self._turn_timeout)
 
     def end_replay(self, instance_id: str) -> None:
         """Ends the replay: the instance's models answer again."""
-        self._call(
-            "DELETE",
-            f"/local/instances/{segment(instance_id)}/recording",
-            timeout=self._turn_timeout,
-        )
+        self._call("DELETE", f"/local/instances/{segment(instance_id)}/recording",
+                timeout=self._turn_timeout)
 
-    def add_fault(
-        self,
-        kind: str,
-        *,
-        times: int = 1,
-        instance_id: str | None = None,
-        status: int | None = None,
-        detail: str | None = None,
-        retry_after_s: int | None = None,
-        delay_s: float = 0.0,
-        after_events: int | None = None,
-        method: str | None = None,
-        path: str | None = None,
-    ) -> Json:
+    def add_fault(self, kind: str, *, times: int = 1, instance_id: str | None = None,
+            status: int | None = None, detail: str | None = None, retry_after_s: int | None = None,
+            delay_s: float = 0.0, after_events: int | None = None, method: str | None = None,
+            path: str | None = None) -> Json:
         """Sets a fault: the organization's next calls of a kind fail, wait, or break off.
 
         A call takes one fault, the oldest that matches, once its key and its body are found valid.
@@ -376,22 +302,9 @@ class PlainCalls(Transport):
 
         `path`: For `call`: a path of this document; `*` stands for any part of it.
         """
-        return self._call(
-            "POST",
-            "/local/faults",
-            json=given(
-                kind=kind,
-                times=times,
-                instance_id=instance_id,
-                status=status,
-                detail=detail,
-                retry_after_s=retry_after_s,
-                delay_s=delay_s,
-                after_events=after_events,
-                method=method,
-                path=path,
-            ),
-        )
+        return self._call("POST", "/local/faults", json=given(kind=kind, times=times,
+                instance_id=instance_id, status=status, detail=detail, retry_after_s=retry_after_s,
+                delay_s=delay_s, after_events=after_events, method=method, path=path))
 
     def faults(self) -> list[Json]:
         """The organization's faults that are not used up, in the order in which they were set."""
@@ -420,18 +333,13 @@ class PlainCalls(Transport):
 
         `limit`: How many rows, at most.
         """
-        return self._call(
-            "GET", f"/local{optional('/instances/', instance_id)}/usage", params=given(limit=limit)
-        )
+        return self._call("GET", f"/local{optional('/instances/', instance_id)}/usage",
+                params=given(limit=limit))
 
     def take_snapshot(self, instance_id: str, name: str | None = None) -> Json:
         """Takes a snapshot of an instance, after the turn in progress if there is one."""
-        return self._call(
-            "POST",
-            f"/local/instances/{segment(instance_id)}/snapshots",
-            json=given(name=name),
-            timeout=self._turn_timeout,
-        )
+        return self._call("POST", f"/local/instances/{segment(instance_id)}/snapshots",
+                json=given(name=name), timeout=self._turn_timeout)
 
     def snapshots(self, instance_id: str | None = None) -> list[Json]:
         """All snapshots, oldest first, with those of deleted instances.
@@ -450,30 +358,18 @@ class PlainCalls(Transport):
 
     def fork_snapshot(self, snapshot_id: str, name: str) -> Json:
         """A new instance with the snapshot's conversations, files and configuration."""
-        return self._call(
-            "POST",
-            f"/local/snapshots/{segment(snapshot_id)}/fork",
-            json=given(name=name),
-            timeout=self._turn_timeout,
-        )
+        return self._call("POST", f"/local/snapshots/{segment(snapshot_id)}/fork",
+                json=given(name=name), timeout=self._turn_timeout)
 
     def fork(self, instance_id: str, name: str) -> Json:
         """A new instance with a copy of this one's conversations, files and configuration."""
-        return self._call(
-            "POST",
-            f"/local/instances/{segment(instance_id)}/fork",
-            json=given(name=name),
-            timeout=self._turn_timeout,
-        )
+        return self._call("POST", f"/local/instances/{segment(instance_id)}/fork",
+                json=given(name=name), timeout=self._turn_timeout)
 
     def restore(self, instance_id: str, snapshot_id: str) -> Json:
         """Takes an instance back to a snapshot; what it has done since then is lost."""
-        return self._call(
-            "POST",
-            f"/local/instances/{segment(instance_id)}/restore",
-            json=given(snapshot_id=snapshot_id),
-            timeout=self._turn_timeout,
-        )
+        return self._call("POST", f"/local/instances/{segment(instance_id)}/restore",
+                json=given(snapshot_id=snapshot_id), timeout=self._turn_timeout)
 
     def upgrade(self, instance_id: str, to: str, *, dry_run: bool = False) -> Json:
         """Moves a running instance to a newer OpenClaw release, after a snapshot of it.
@@ -483,9 +379,5 @@ class PlainCalls(Transport):
 
         `dry_run`: Only report what the upgrade would meet.
         """
-        return self._call(
-            "POST",
-            f"/local/instances/{segment(instance_id)}/upgrade",
-            json=given(to=to, dry_run=dry_run),
-            timeout=self._turn_timeout,
-        )
+        return self._call("POST", f"/local/instances/{segment(instance_id)}/upgrade",
+                json=given(to=to, dry_run=dry_run), timeout=self._turn_timeout)

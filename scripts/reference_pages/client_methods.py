@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import re
 from datetime import datetime
 from enum import Enum
 from inspect import getdoc
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 __tracebackhide__ = True
+# fmt: off
 
 
 class PlainCalls(Transport):
@@ -51,10 +51,7 @@ def methods() -> str:
     for each in OPERATIONS:
         if each.method_name not in vars(Client) and not isinstance(each.answer, str):
             by_name.setdefault(each.method_name, []).append(each)
-    source = HEAD + "".join(_method(name, *each) for name, each in by_name.items())
-    command = [sys.executable, "-m", "ruff", "format", "--stdin-filename", "plain_calls.py", "-"]
-    done = subprocess.run(command, input=source, capture_output=True, text=True, check=True)  # noqa: S603 - our own
-    return done.stdout
+    return HEAD + "".join(_method(name, *each) for name, each in by_name.items())
 
 
 def plain_calls() -> type:
@@ -100,11 +97,32 @@ def _method(name: str, operation: Operation, other: Operation | None = None) -> 
     kind = {list: "list[Json]", NoneType: "None"}.get(type(operation.answer), "Json")
     call = {"list[Json]": "return self._list", "None": "self._call"}.get(kind, "return self._call")
     arguments = [f'"{operation.method}"', path, *_sent(operation)]
-    return (
-        f"\n    def {name}({', '.join(parameters)}) -> {kind}:\n"
-        f"{indent(_docstring(documented), ' ' * 8)}\n"
-        f"        {call}({', '.join(arguments)})\n"
+    return "\n".join(
+        [
+            "",
+            _wrapped(f"def {name}({', '.join(parameters)}) -> {kind}:", 4),
+            indent(_docstring(documented), " " * 8),
+            _wrapped(f"{call}({', '.join(arguments)})", 8),
+            "",
+        ]
     )
+
+
+def _wrapped(code: str, columns: int) -> str:
+    """Code on as few lines as fit; those of one call are indented below its first."""
+    # Only after the commas of parameters and arguments.
+    whole = re.compile(r"\{.*?\}|\[[^\]]*\]|(?<!,) ")
+    parts = whole.sub(lambda match: match[0].replace(" ", "\xa0"), code)
+    margin = " " * columns
+    lines = fill(
+        parts,
+        100,
+        initial_indent=margin,
+        subsequent_indent=f"{margin}        ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return lines.replace("\xa0", " ")
 
 
 def _fields(model: object) -> list[tuple[str, Any]]:
