@@ -24,7 +24,11 @@ ROUNDS = 3
 SILENT_MIN = (2, 10)
 FROZEN_MIN = (2, 30)
 BOUND_MS = 500
-LEAVING = {"PAUSED_TTL_S": "0.1", "HIBERNATE_AFTER_S": "0.1", "RECONCILE_INTERVAL_S": "0.5"}
+LEAVING = {
+    "RELEASE_STOPPED_AFTER_S": "0.1",
+    "HIBERNATE_AFTER_S": "0.1",
+    "RECONCILE_INTERVAL_S": "0.5",
+}
 """Agents leave memory as soon as they are stopped, or not used."""
 
 

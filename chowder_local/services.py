@@ -285,7 +285,7 @@ class Services:
             warm_queries=self.warm_queries,
             agents=self.agents,
             hibernation=self.hibernation,
-            max_running=settings.max_running,
+            max_sandboxes=settings.max_sandboxes,
         )
         self.demand = Demand(self.clock)
         self.matcher = WarmSandboxMatcher(
@@ -370,7 +370,7 @@ class Services:
             snapshots=self.snapshots,
             events=self.events,
             interval_s=settings.reconcile_interval_s,
-            paused_ttl_s=settings.paused_ttl_s,
+            release_stopped_after_s=settings.release_stopped_after_s,
             clock=self.clock,
         )
 

@@ -27,7 +27,7 @@ from chowder_local.http.bodies import BodyMemory, check_values
 from chowder_local.http.listener import SandboxConnection, bound_socket, break_off, listening
 from chowder_local.http.middleware import OriginGuard
 from chowder_local.relay.calls import ModelCall, wire_format
-from chowder_local.relay.service import CROSSING_STATUS
+from chowder_local.relay.service import UNRETRIED_STATUS
 from chowder_local.relay.upstreams import ENDPOINT_PATH
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ class _Calls:
             _log.exception("A call of %s failed unexpectedly.", call.provider)
             message = UNEXPECTED
         if not has_begun:
-            await _refusal(call.provider, CROSSING_STATUS, message)(scope, receive, send)
+            await _refusal(call.provider, UNRETRIED_STATUS, message)(scope, receive, send)
         return None
 
     async def _serve(self, call: ModelCall, scope: Scope, receive: Receive, send: Send) -> None:

@@ -22,7 +22,7 @@ from chowder_local.core.events import Events
 from chowder_local.core.metrics import Metrics
 from chowder_local.core.release import is_release
 from chowder_local.core.secrets import SecretBox
-from chowder_local.core.tasks import Shutdown, contained, owned_tasks
+from chowder_local.core.tasks import Shutdown, logging_errors, owned_tasks
 from chowder_local.core.wording import program
 from chowder_local.dashboard.chat_stream import ChatStreams
 from chowder_local.dashboard.pages import Dashboard, page_of
@@ -245,7 +245,7 @@ async def begin(services: Services) -> None:
 
 
 async def _resume(services: Services) -> None:
-    with contained("resuming"):
+    with logging_errors("resuming"):
         await services.agents.end_leftover_drains()
 
 
@@ -301,10 +301,10 @@ def _connect(
         )
     # Most servers have one machine.
     from chowder_local.engine.swarm.engine import SwarmEngine
-    from chowder_local.engine.swarm.nodes import Stack
+    from chowder_local.engine.swarm.nodes import DeployedStack
     from chowder_local.engine.swarm.tunnel import read_secret
 
-    deployed = Stack(settings.swarm, read_secret())
+    deployed = DeployedStack(settings.swarm, read_secret())
     return SwarmEngine.connect(
         address, store_id, deployed, timeout_s=timeout_s, thread_count=ENGINE_THREADS
     )

@@ -35,8 +35,13 @@ _LISTS = {
     "prices",
 }
 
-GIVEN_UP = frozenset({"engine_threads", "swarm_secret_file"})
-"""Settings of 0.1. A variable with such a name is ignored, with a warning, until 0.3."""
+FORMER_NAMES: Mapping[str, str | None] = {
+    "max_running": "max_sandboxes",
+    "paused_ttl_s": "release_stopped_after_s",
+    "engine_threads": None,
+    "swarm_secret_file": None,
+}
+"""Names of settings in 0.1, with today's or None; they are taken with a warning until 0.3."""
 
 log = logging.getLogger(__name__)
 
@@ -161,13 +166,13 @@ class Settings(BaseModel):
         description="The most warm sandboxes, if instances are often created or brought back "
         "several at once and the processor is idle.",
     )
-    max_running: int | None = Field(
+    max_sandboxes: int | None = Field(
         None,
         ge=1,
         description="Sandboxes in memory at once; by default as many as the engine's machine "
         "can hold.",
     )
-    paused_ttl_s: float = Field(
+    release_stopped_after_s: float = Field(
         900.0,
         gt=0,
         description="How long a stopped agent stays in memory before its sandbox is released.",
@@ -363,9 +368,11 @@ class Settings(BaseModel):
         for name, value in env.items():
             if name.startswith(PREFIX) and name not in CLIENT_NAMES:
                 values[name.removeprefix(PREFIX).lower()] = value
-        for name in values.keys() & GIVEN_UP:
-            _warn_of(PREFIX + name.upper())
-            del values[name]
+        for former in values.keys() & FORMER_NAMES:
+            value, today = values.pop(former), FORMER_NAMES[former]
+            _warn_of(PREFIX + former.upper(), today and PREFIX + today.upper())
+            if today is not None:
+                values.setdefault(today, value)
         # A typo in a name would otherwise run silently on the default.
         if unknown := sorted(values.keys() - cls.model_fields.keys()):
             names = ", ".join(PREFIX + name.upper() for name in unknown)
@@ -448,9 +455,12 @@ class Settings(BaseModel):
 
 
 @cache
-def _warn_of(variable: str) -> None:
+def _warn_of(variable: str, name: str | None) -> None:
     """Warns once in a process, whose settings are read more than once."""
-    log.warning("%s is no setting any more and has no effect: unset it.", variable)
+    if name is None:
+        log.warning("%s is no setting any more and has no effect: unset it.", variable)
+    else:
+        log.warning("%s is called %s now: set that, as 0.3 takes no other.", variable, name)
 
 
 def exposure_warning(host: str, *, is_in_container: bool = False) -> str:

@@ -93,7 +93,7 @@ async def owned_tasks() -> AsyncIterator[asyncio.TaskGroup]:
 
 
 @contextmanager
-def contained(what: str) -> Iterator[None]:
+def logging_errors(what: str) -> Iterator[None]:
     """Logs an error of the block and continues after it; an unexpected one with a traceback.
 
     For work in the background, whose failure must not end its loop. `what` names the work, as in
@@ -107,18 +107,18 @@ def contained(what: str) -> Iterator[None]:
         log.exception("%s failed unexpectedly", what)
 
 
-async def every(interval_s: float, what: str, work: Callable[[], Awaitable[object]]) -> None:
+async def run_every(interval_s: float, what: str, work: Callable[[], Awaitable[object]]) -> None:
     """Repeats the work with a pause before each round, until it is cancelled.
 
     Logs a round that fails, and continues. `what` is as in `contained`.
     """
     while True:
         await asyncio.sleep(interval_s)
-        with contained(what):
+        with logging_errors(what):
             await work()
 
 
-async def together(first: Awaitable[First], second: Awaitable[Second]) -> tuple[First, Second]:
+async def gather_both(first: Awaitable[First], second: Awaitable[Second]) -> tuple[First, Second]:
     """The results of two concurrent awaitables. Raises a failure after both have ended."""
     one, other = await asyncio.gather(first, second, return_exceptions=True)
     if isinstance(one, BaseException):

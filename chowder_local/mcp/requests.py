@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from chowder_local.api.access import Access, Authorization
 from chowder_local.core.errors.process import ToolsUnavailable
-from chowder_local.core.tasks import contained
+from chowder_local.core.tasks import logging_errors
 from chowder_local.http.endpoints import Endpoint, path_route
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class McpRequests:
 
     async def _serve(self, ready: asyncio.Future[StreamableHTTPSessionManager]) -> None:
         try:
-            with contained("serving the Model Context Protocol"):
+            with logging_errors("serving the Model Context Protocol"):
                 await self._run(ready)
         finally:
             self._manager = None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from chowder_local.core import untrusted_json
 from chowder_local.core.errors.agents import GatewayUnavailable, RpcRefused
-from chowder_local.core.tasks import contained
+from chowder_local.core.tasks import logging_errors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -73,7 +73,7 @@ class QrLogins:
 
     async def _watch(self, key: tuple[SandboxId, str], gateway: Gateway, login: QrLogin) -> None:
         is_scanned = False
-        with contained(f"sandbox {key[0]}: waiting for a scan"):
+        with logging_errors(f"sandbox {key[0]}: waiting for a scan"):
             try:
                 is_scanned = await _is_scanned(gateway, key[1], login)
             except (GatewayUnavailable, RpcRefused) as failure:

@@ -148,7 +148,7 @@ class LoggedCall:
         return self.source == "provider"
 
     @property
-    def good_outcome(self) -> str:
+    def success_outcome(self) -> str:
         return "answered" if self.is_of_provider else "offline"
 
     @property

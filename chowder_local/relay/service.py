@@ -49,7 +49,7 @@ _log = logging.getLogger(__name__)
 _MAX_WAIT_S = 10.0
 # After this status OpenClaw neither retries nor blocks the provider for a while, as it does after
 # 401, 403, 429 and 5xx.
-CROSSING_STATUS = 400
+UNRETRIED_STATUS = 400
 REFUSED_STATUS = 403
 """For a path that the relay does not forward. Agents' own model calls never get it."""
 _EVENT_STREAM = "text/event-stream"
@@ -233,7 +233,7 @@ class Relay:
             if observer is not None and observer.problem is None:
                 observer.end()
                 error = self._note_problem(active, observer)
-            outcome = active.logged.good_outcome
+            outcome = active.logged.success_outcome
         except Exception as problem:
             outcome = "broken" if isinstance(problem, StreamBroken) else "failed"
             failure = self._stream_failure(active, problem)
@@ -245,7 +245,7 @@ class Relay:
         finally:
             if outcome == "client_disconnected" and observer is not None and observer.is_whole:
                 # It disconnected after the answer was complete.
-                outcome = active.logged.good_outcome
+                outcome = active.logged.success_outcome
             self.journal.finish(active.logged, outcome, error)
             # At the end, when no client waits any more.
             self._note_usage(active, meter.usage)
@@ -289,7 +289,7 @@ class Relay:
 
 def _marked(call: ModelCall, message: str) -> ModelAnswer:
     """The error that carries a marker through OpenClaw."""
-    return local_answer(call.wire.refuse(CROSSING_STATUS, message))
+    return local_answer(call.wire.refuse(UNRETRIED_STATUS, message))
 
 
 def _unexpected(call: ModelCall, credential: Credential | None, problem: Exception) -> RelayFailed:

@@ -21,7 +21,7 @@ from sqlalchemy.dialects.sqlite import insert
 from sqlmodel import col, delete, select, update
 
 from chowder_local.core.domain import InstanceId
-from chowder_local.core.tasks import contained
+from chowder_local.core.tasks import logging_errors
 from chowder_local.store.instances import erase_deleted
 from chowder_local.store.tables import (
     ConversationHistoryRow,
@@ -260,7 +260,7 @@ class ConversationHistoryQueries:
         while True:
             await self._is_new.wait()
             self._is_new.clear()
-            with contained("writing conversation histories"):
+            with logging_errors("writing conversation histories"):
                 await self.write()
             is_left = self._unwritten.pending or self._unwritten_turns.pending
             if is_left and not self._is_new.is_set():

@@ -14,7 +14,7 @@ from sqlmodel import col, select
 
 from chowder_local.core.domain import InstanceId
 from chowder_local.core.errors.process import DataDirUnusable
-from chowder_local.core.tasks import every
+from chowder_local.core.tasks import run_every
 from chowder_local.store.tables import COUNTED, InstanceRow, SessionRow, UsageRow
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class WriteBehind(Generic[Key, Value]):
 
     async def run(self) -> None:
         """Writes pending values every ten seconds, until cancelled."""
-        await every(WRITE_INTERVAL_S, self.what, self.write)
+        await run_every(WRITE_INTERVAL_S, self.what, self.write)
 
     async def write(self) -> None:
         """Writes all pending values in one transaction. Logs a failure, and keeps the values."""
@@ -168,7 +168,7 @@ class UsageQueries:
 
     async def run(self) -> None:
         """Writes new counts every ten seconds, until cancelled."""
-        await every(WRITE_INTERVAL_S, "writing usage", self.write)
+        await run_every(WRITE_INTERVAL_S, "writing usage", self.write)
 
     async def write(self) -> None:
         """Writes all new counts in one transaction. Logs a failure, and keeps the counts."""

@@ -28,7 +28,7 @@ POLL = re.compile(r"request_log: GET \S+ 200 ")
 DEFAULTS = {
     "CHOWDER_WARM_POOL_SIZE": "0",
     "CHOWDER_WARM_POOL_MAX": "0",
-    "CHOWDER_MAX_RUNNING": "16",
+    "CHOWDER_MAX_SANDBOXES": "16",
     # A run on a slow machine takes longer, and tests look into containers of idle agents.
     "CHOWDER_HIBERNATE_AFTER_S": "86400",
 }

@@ -91,7 +91,7 @@ def clone(source: Path, target: Path) -> None:
 def env(image: str) -> dict[str, str]:
     """A job's: as few agents as do, there at once, and no other test's memory counted."""
     return bare_environment() | {
-        "CHOWDER_IMAGE": image, "CHOWDER_MAX_RUNNING": "16", "NO_PROXY": "127.0.0.1",
+        "CHOWDER_IMAGE": image, "CHOWDER_MAX_SANDBOXES": "16", "NO_PROXY": "127.0.0.1",
     }  # fmt: skip
 
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.long]
 
 SETTINGS = {
-    "CHOWDER_PAUSED_TTL_S": "1",
+    "CHOWDER_RELEASE_STOPPED_AFTER_S": "1",
     "CHOWDER_RECONCILE_INTERVAL_S": "1",
 }
 """A warm sandbox is frozen at once; the memory of a stopped agent is released after a second."""

@@ -130,12 +130,12 @@ class HostFull(ChowderError):
 
     # Not a failure: the caller's other running agents take the memory.
     http_status = 409
-    remedy = "Stop or delete an instance, or raise `CHOWDER_MAX_RUNNING`."
+    remedy = "Stop or delete an instance, or raise `CHOWDER_MAX_SANDBOXES`."
 
     def __init__(self, limit: int) -> None:
         super().__init__(
             f"This machine has memory for {limit} agents at a time, and that many are in use. "
-            "Stop or delete one and try again, or raise CHOWDER_MAX_RUNNING."
+            "Stop or delete one and try again, or raise CHOWDER_MAX_SANDBOXES."
         )
 
 

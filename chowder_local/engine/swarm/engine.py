@@ -27,9 +27,9 @@ from chowder_local.engine.docker import DockerEngine
 from chowder_local.engine.error_translation import translated_errors
 from chowder_local.engine.networks import SandboxNetwork, SandboxNetworks
 from chowder_local.engine.self_container import address_on
-from chowder_local.engine.swarm.evacuation import Moves, NodeJobs
-from chowder_local.engine.swarm.forwards import LOOPBACK, Gateways, RelayDoor
-from chowder_local.engine.swarm.nodes import Links, Node, NodeNeeds, Nodes, Stack
+from chowder_local.engine.swarm.evacuation import NodeEvacuation, NodeJobs
+from chowder_local.engine.swarm.forwards import LOOPBACK, Gateways, RelayIngress
+from chowder_local.engine.swarm.nodes import DeployedStack, Node, NodeLinks, NodeNeeds, Nodes
 from chowder_local.engine.swarm.services import Services, service_spec
 from chowder_local.engine.swarm.tunnel import Listeners
 from chowder_local.engine.threads import Threads
@@ -89,10 +89,10 @@ class SwarmEngine:
         secret, listeners = nodes.links.stack.secret, nodes.links.listeners
         self._services = Services(client, nodes.links.store_id)
         self._gateways = Gateways(listeners, secret, nodes.has_link)
-        self._door = RelayDoor(listeners, secret)
+        self._door = RelayIngress(listeners, secret)
         self._defaults: specs.SandboxDefaults | None = None
         self._node_ids: dict[SandboxId, str] = {}
-        self._moves = Moves(nodes, self._services, self._node_ids)
+        self._moves = NodeEvacuation(nodes, self._services, self._node_ids)
         self.volume_jobs = NodeJobs(self._engine_of)
         """Runs programs on the volumes of paused and exited sandboxes."""
 
@@ -102,7 +102,7 @@ class SwarmEngine:
         cls,
         address: EngineAddress,
         store_id: str,
-        deployed: Stack,
+        deployed: DeployedStack,
         *,
         timeout_s: float,
         thread_count: int,
@@ -119,7 +119,7 @@ class SwarmEngine:
             stack.enter_context(closing(client))
             folder = Path(stack.enter_context(TemporaryDirectory(prefix="chowder-nodes-")))
             listeners = await stack.enter_async_context(Listeners.opened())
-            links = Links(deployed, store_id, folder, listeners, timeout_s, thread_count)
+            links = NodeLinks(deployed, store_id, folder, listeners, timeout_s, thread_count)
             nodes = Nodes(client, threads, links)
             tasks = await stack.enter_async_context(owned_tasks())
             yield cls(address, client, threads, manager, nodes, tasks)

@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING
 
 from chowder_local.core.domain import SandboxState
 from chowder_local.core.errors.sandboxes import EngineUnavailable
-from chowder_local.core.tasks import KeyedLocks, contained, every
+from chowder_local.core.tasks import KeyedLocks, logging_errors, run_every
 from chowder_local.engine.error_translation import translated_errors
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ _IN_MEMORY = {SandboxState.RUNNING, SandboxState.PAUSED}
 
 
 @dataclass(eq=False, repr=False)
-class Moves:
+class NodeEvacuation:
     """`node_ids` has the node of each sandbox, and is kept up to date."""
 
     nodes: Nodes
@@ -59,7 +59,7 @@ class Moves:
 
     async def run(self) -> None:
         """Empties drained nodes, until cancelled: agents at rest move, too."""
-        await every(INTERVAL_S, "emptying drained nodes", self.empty)
+        await run_every(INTERVAL_S, "emptying drained nodes", self.empty)
 
     async def empty(self) -> None:
         """One round over all drained nodes, from which Swarm takes what runs by itself."""
@@ -68,7 +68,9 @@ class Moves:
             for sandbox_id in await node.engine.volumes():
                 info = running.get(sandbox_id)
                 if info is None or info.state not in _IN_MEMORY:
-                    with contained(f"sandbox {sandbox_id}: moving it from {node.member.hostname}"):
+                    with logging_errors(
+                        f"sandbox {sandbox_id}: moving it from {node.member.hostname}"
+                    ):
                         await self.move(sandbox_id, node)
 
     async def move(self, sandbox_id: SandboxId, source: Node) -> str:

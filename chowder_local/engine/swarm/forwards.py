@@ -73,7 +73,7 @@ class Gateways:
 
 
 @dataclass(eq=False, repr=False)
-class RelayDoor:
+class RelayIngress:
     """Where workers bring the model calls of their sandboxes."""
 
     listeners: Listeners

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from chowder_local.core.errors import ChowderError
 from chowder_local.core.errors.sandboxes import EngineUnavailable, NodeUnreachable
-from chowder_local.core.tasks import contained, every
+from chowder_local.core.tasks import logging_errors, run_every
 from chowder_local.engine.connection import EngineAddress
 from chowder_local.engine.error_translation import translated_errors
 from chowder_local.engine.swarm import tunnel, worker
 from chowder_local.engine.swarm.image_copies import copy_missing_image
 from chowder_local.engine.swarm.services import NodeEngine, image_label
-from chowder_local.engine.swarm.worker import Word
+from chowder_local.engine.swarm.worker import Order
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -100,7 +100,7 @@ BEAT_TIMEOUT_S = 6.0
 
 
 @dataclass(frozen=True)
-class Stack:
+class DeployedStack:
     """A deployed stack: the names of its parts begin with `name`, and they share a secret."""
 
     name: str
@@ -141,10 +141,10 @@ class Node:
 
 
 @dataclass(frozen=True)
-class Links:
+class NodeLinks:
     """Makes links; the sockets of nodes' engines are in `folder`."""
 
-    stack: Stack
+    stack: DeployedStack
     store_id: str
     folder: Path
     listeners: Listeners
@@ -174,7 +174,7 @@ class Links:
             ) as engine:
                 networks = await engine.prepare_node(needs.defaults, place.container_id)
                 await engine.open_relay(needs.relay_port)
-                watched = worker.Watched(
+                watched = worker.ServerHello(
                     self.store_id,
                     tuple(networks.relay_binds),
                     needs.relay_port,
@@ -210,7 +210,7 @@ class Links:
         return await tunnel.dial(place.address, worker.PORT, self.stack.secret, target)
 
 
-async def beat(node: Node, watch: Streams, word: worker.Word = worker.Word.SERVE) -> None:
+async def beat(node: Node, watch: Streams, word: worker.Order = worker.Order.SERVE) -> None:
     """Shows the worker that the server is there. Raises EngineUnavailable if the worker is not."""
     reader, writer = watch
     try:
@@ -248,7 +248,7 @@ class Nodes:
 
     client: docker.DockerClient
     threads: Threads
-    links: Links
+    links: NodeLinks
     members: list[Member] = field(default_factory=list)
     linked: dict[str, Node] = field(default_factory=dict)
     """Nodes by their ids."""
@@ -263,9 +263,9 @@ class Nodes:
         """Looks for nodes at intervals, until cancelled."""
         look = partial(self.look, needs)
         try:
-            with contained("looking for nodes"):
+            with logging_errors("looking for nodes"):
                 await look()
-            await every(LOOK_INTERVAL_S, "looking for nodes", look)
+            await run_every(LOOK_INTERVAL_S, "looking for nodes", look)
         finally:
             await asyncio.gather(*map(self._end, list(self._tasks)))
 
@@ -362,7 +362,7 @@ class Nodes:
 
     async def _keep(self, member: Member, place: WorkerPlace, needs: NodeNeeds) -> None:
         """Keeps one link until it breaks."""
-        with contained(f"node {member.hostname}"), self._noted(member):
+        with logging_errors(f"node {member.hostname}"), self._noted(member):
             progress = partial(self.problems.__setitem__, member.id)
             async with self.links.linked(member, place, needs, progress) as (node, watch):
                 await self.threads.run(self._label, member.id, needs.defaults.image)
@@ -402,8 +402,8 @@ class Nodes:
             self._changed.notify_all()
 
 
-async def _word(node: Node) -> Word:
+async def _word(node: Node) -> Order:
     """What a worker has to know of its node."""
     if not node.member.is_drained:
-        return Word.SERVE
-    return Word.STAY if await node.engine.volumes() else Word.LEAVE
+        return Order.SERVE
+    return Order.STAY if await node.engine.volumes() else Order.LEAVE

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 from chowder_local.core.errors.process import SettingsInvalid
 from chowder_local.core.errors.sandboxes import EngineUnavailable
-from chowder_local.core.tasks import contained, owned_tasks
+from chowder_local.core.tasks import logging_errors, owned_tasks
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ class Listeners:
         async def handled(streams: Streams) -> None:
             try:
                 # A connection that breaks has ended.
-                with contained("a connection"), suppress(OSError):
+                with logging_errors("a connection"), suppress(OSError):
                     await handle(streams)
             finally:
                 streams[1].close()

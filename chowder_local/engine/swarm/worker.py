@@ -25,7 +25,7 @@ import psutil
 import uvloop
 
 from chowder_local.core.domain import GATEWAY_PORT
-from chowder_local.core.tasks import contained, owned_tasks
+from chowder_local.core.tasks import logging_errors, owned_tasks
 from chowder_local.engine import labels
 from chowder_local.engine.connection import EngineAddress, open_client
 from chowder_local.engine.containers import pause
@@ -50,7 +50,7 @@ LEAVE_INTERVAL_S = 0.5
 FREEZE_RETRY_S = 1.0
 
 
-class Word(StrEnum):
+class Order(StrEnum):
     """What the server says to a worker at each beat."""
 
     SERVE = "serve"
@@ -61,7 +61,7 @@ class Word(StrEnum):
 
 
 @dataclass(frozen=True)
-class Watched:
+class ServerHello:
     """What the server sends at the beginning of its watch over a node.
 
     `relay_binds` are the worker's addresses on the sandboxes' networks; at `door_port` the server
@@ -85,10 +85,10 @@ class Worker:
         self._secret = secret
         self._listeners = listeners
         self._server = ""
-        self._watched = Watched("", (), 0, 0)
+        self._watched = ServerHello("", (), 0, 0)
         self._relay_ports: set[tuple[str, int]] = set()
         self._beat = asyncio.Event()
-        self._word = Word.SERVE
+        self._word = Order.SERVE
         self._heard_s = 0.0
         self._watches = 0
         self._has_left = False
@@ -107,7 +107,7 @@ class Worker:
             case ["watch", sent]:
                 self._server = writer.get_extra_info("peername")[0]
                 tunnel.accept(writer)
-                await self._watch(streams, Watched(**_read(sent)))
+                await self._watch(streams, ServerHello(**_read(sent)))
             case _:
                 tunnel.refuse(writer, "the target is unknown")
 
@@ -129,7 +129,7 @@ class Worker:
             log.warning("the server has been silent for %.0f s; its sandboxes freeze", SILENCE_S)
             is_frozen = False
             while not (is_frozen or self._beat.is_set()):
-                with contained("freezing sandboxes"):
+                with logging_errors("freezing sandboxes"):
                     await asyncio.to_thread(self._freeze)
                     is_frozen = True
                 await asyncio.sleep(FREEZE_RETRY_S)
@@ -142,9 +142,9 @@ class Worker:
         Swarm ends a worker together with the sandboxes of its node.
         """
         began_s = time.monotonic()
-        while self._word is not Word.LEAVE:
+        while self._word is not Order.LEAVE:
             now_s = time.monotonic()
-            is_needed = self._word is Word.STAY and now_s - self._heard_s < SILENCE_S
+            is_needed = self._word is Order.STAY and now_s - self._heard_s < SILENCE_S
             # Without a server nobody says that the node is drained.
             if not is_needed and (not self._watches or now_s - began_s > NOTICE_S):
                 return
@@ -163,7 +163,7 @@ class Worker:
         tunnel.accept(streams[1])
         await tunnel.splice(streams, other)
 
-    async def _watch(self, streams: Streams, watched: Watched) -> None:
+    async def _watch(self, streams: Streams, watched: ServerHello) -> None:
         """Answers each line of the server with the node's free memory, until it leaves."""
         reader, writer = streams
         self._watched = watched
@@ -174,7 +174,7 @@ class Worker:
             # One that is cut off times out instead.
             with suppress(ConnectionError):
                 while line := await reader.readline():
-                    self._word = Word(line.decode().strip())
+                    self._word = Order(line.decode().strip())
                     self._heard_s = time.monotonic()
                     self._beat.set()
                     writer.write(b"%d\n" % psutil.virtual_memory().available)
@@ -184,7 +184,7 @@ class Worker:
         finally:
             self._watches -= 1
 
-    async def _serve_relay(self, watched: Watched) -> None:
+    async def _serve_relay(self, watched: ServerHello) -> None:
         wanted = {(address, watched.relay_port) for address in watched.relay_binds}
         for address, port in self._relay_ports - wanted:
             self._listeners.end(address, port)

@@ -20,7 +20,7 @@ from chowder_local.core.errors.requests import (
     IdempotencyKeyInvalid,
     IdempotencyKeyReused,
 )
-from chowder_local.core.tasks import contained
+from chowder_local.core.tasks import logging_errors
 from chowder_local.store.idempotent_answers import KeptAnswer, MessageKey
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ class IdempotentMessages:
     async def run(self) -> None:
         """Removes expired answers at intervals, until cancelled."""
         while True:
-            with contained("removing expired answers"):
+            with logging_errors("removing expired answers"):
                 await self.queries.expire(self.clock())
             await asyncio.sleep(EXPIRY_INTERVAL_S)
 

@@ -23,7 +23,7 @@ from chowder_local.core.errors.sandboxes import (
     SandboxMissing,
 )
 from chowder_local.core.events import EventType
-from chowder_local.core.tasks import KeyedLocks, contained, watched
+from chowder_local.core.tasks import KeyedLocks, logging_errors, watched
 from chowder_local.openclaw.config import agent_config
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ class Agents:
             return
         with (
             logs.for_instance(stale.id),
-            contained(f"sandbox {stale.sandbox_id}: resuming"),
+            logging_errors(f"sandbox {stale.sandbox_id}: resuming"),
         ):
             async with self.holding(stale) as agent:
                 if agent.row.is_in_memory:
@@ -501,7 +501,7 @@ class Agent:
             except BootFailed:
                 # It may be ready later: it would answer its channels' messages and call models,
                 # and it holds memory. The volume stays.
-                with contained(f"sandbox {sandbox_id}: ending it after a failed boot"):
+                with logging_errors(f"sandbox {sandbox_id}: ending it after a failed boot"):
                     await agents.engine.release(sandbox_id)
                 raise
 

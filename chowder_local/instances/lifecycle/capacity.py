@@ -16,7 +16,7 @@ from chowder_local.core.domain import (
     agent_capacity,
 )
 from chowder_local.core.errors.sandboxes import HostFull
-from chowder_local.core.tasks import contained
+from chowder_local.core.tasks import logging_errors
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -50,7 +50,7 @@ class Capacity:
     warm_queries: WarmSandboxQueries
     agents: Agents
     hibernation: Hibernation
-    max_running: int | None
+    max_sandboxes: int | None
 
     def __post_init__(self) -> None:
         self._reserved: set[SandboxId] = set()
@@ -58,8 +58,8 @@ class Capacity:
 
     async def limit(self) -> int:
         """The number of sandboxes that fit in memory at once."""
-        if self.max_running is not None:
-            return self.max_running
+        if self.max_sandboxes is not None:
+            return self.max_sandboxes
         return max(1, agent_capacity((await self.engine.memory()).total_bytes))
 
     @asynccontextmanager
@@ -132,12 +132,12 @@ class Capacity:
         stopped = [each for each in owners if each.status is InstanceStatus.STOPPED]
         # The one that was stopped longest ago is the least likely to be started soon.
         for instance in sorted(stopped, key=lambda each: each.updated_at):
-            with contained(f"sandbox {instance.sandbox_id}: eviction"):
+            with logging_errors(f"sandbox {instance.sandbox_id}: eviction"):
                 if await self.agents.evict(instance):
                     return instance.sandbox_id
         for warm in await self.warm_queries.all():
             is_ready = warm.gateway_url is not None and warm.sandbox_id in sandboxes
-            with contained(f"sandbox {warm.sandbox_id}: eviction"):
+            with logging_errors(f"sandbox {warm.sandbox_id}: eviction"):
                 if is_ready and await self.warm_sandboxes.discard(warm):
                     log.info("warm sandbox %s: evicted for an instance", warm.sandbox_id)
                     return warm.sandbox_id
@@ -151,7 +151,7 @@ class Capacity:
         owners = await self.instances.owners(running)
         for instance in sorted(owners, key=self.hibernation.idle_s, reverse=True):
             if self.hibernation.idle_s(instance) > idle_min_s:
-                with contained(f"sandbox {instance.sandbox_id}: hibernation"):
+                with logging_errors(f"sandbox {instance.sandbox_id}: hibernation"):
                     if await self.hibernation.hibernate(instance):
                         return instance.sandbox_id
         return None

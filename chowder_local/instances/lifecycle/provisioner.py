@@ -18,7 +18,7 @@ from chowder_local.core.errors.sandboxes import (
     OriginMissing,
 )
 from chowder_local.core.fault_injection import Call, FaultKind
-from chowder_local.core.tasks import contained
+from chowder_local.core.tasks import logging_errors
 from chowder_local.instances.lifecycle.agents import Agent
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class Provisioner:
         self, instance: Instance, warm_sandbox: WarmSandbox | None, fault: FaultDraft | None
     ) -> None:
         # If the outcome cannot be written, the reconciler begins again.
-        with contained(f"instance {instance.id}: boot"):
+        with logging_errors(f"instance {instance.id}: boot"):
             try:
                 await self._provision(instance, warm_sandbox, fault)
             finally:

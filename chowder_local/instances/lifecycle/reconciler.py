@@ -13,7 +13,7 @@ from chowder_local.core import logs
 from chowder_local.core.domain import InstanceStatus, SandboxInfo, SandboxState
 from chowder_local.core.errors.sandboxes import EngineUnavailable
 from chowder_local.core.events import EventType
-from chowder_local.core.tasks import contained, every
+from chowder_local.core.tasks import logging_errors, run_every
 from chowder_local.instances.lifecycle.boots import out_of_memory
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Reconciler:
     snapshots: Snapshots
     events: Events
     interval_s: float
-    paused_ttl_s: float
+    release_stopped_after_s: float
     clock: Callable[[], datetime]
 
     def __post_init__(self) -> None:
@@ -67,7 +67,9 @@ class Reconciler:
 
     async def run(self) -> None:
         """Reconciles at intervals, and whenever a machine is linked, until cancelled."""
-        await every(min(LINK_INTERVAL_S, self.interval_s), "reconciling", self._reconcile_if_due)
+        await run_every(
+            min(LINK_INTERVAL_S, self.interval_s), "reconciling", self._reconcile_if_due
+        )
 
     async def _reconcile_if_due(self) -> None:
         # A machine that was cut off has frozen its agents.
@@ -110,7 +112,7 @@ class Reconciler:
                     await self.healing.heal(instance)
                 elif self._is_eviction_due(instance, sandbox):
                     await self.agents.evict(instance)
-        with contained("removing unneeded snapshots"):
+        with logging_errors("removing unneeded snapshots"):
             await self.snapshots.clear_unneeded()
         for sandbox_id in (sandboxes.keys() | volumes) - warm - owned:
             log.info("removing sandbox %s, which belongs to no instance", sandbox_id)
@@ -126,7 +128,7 @@ class Reconciler:
         if instance.status is not InstanceStatus.STOPPED or sandbox is None:
             return False
         stopped_s = (self.clock() - instance.updated_at).total_seconds()
-        return sandbox.state is SandboxState.PAUSED and stopped_s >= self.paused_ttl_s
+        return sandbox.state is SandboxState.PAUSED and stopped_s >= self.release_stopped_after_s
 
     def _set_engine_problem(self, problem: str | None) -> None:
         if problem != self.engine_problem:
@@ -273,4 +275,4 @@ class Healing:
 
 def _isolated(sandbox_id: SandboxId) -> AbstractContextManager[None]:
     """Logs a failure with one sandbox, so that the round goes on with the others."""
-    return contained(f"sandbox {sandbox_id}: reconciling")
+    return logging_errors(f"sandbox {sandbox_id}: reconciling")

@@ -15,7 +15,7 @@ from chowder_local.core import logs
 from chowder_local.core.domain import InstanceStatus, SandboxState
 from chowder_local.core.errors.agents import GatewayUnavailable, RpcRefused
 from chowder_local.core.errors.requests import InstanceStateWrong
-from chowder_local.core.tasks import contained, every
+from chowder_local.core.tasks import logging_errors, run_every
 from chowder_local.openclaw.shortcuts import HIBERNATION
 from chowder_local.openclaw.standing_work import find_standing_work, has_foreign_process
 
@@ -159,7 +159,7 @@ class Hibernation:
 
     async def run(self) -> None:
         """Hibernates what was idle for long enough, at intervals, until cancelled."""
-        await every(self.interval_s, "hibernating", self.hibernate_idle)
+        await run_every(self.interval_s, "hibernating", self.hibernate_idle)
 
     async def hibernate_idle(self) -> None:
         """Hibernates each instance that was idle for long enough."""
@@ -167,7 +167,7 @@ class Hibernation:
             if self.idle_s(instance) >= self.after_s:
                 with (
                     logs.for_instance(instance.id),
-                    contained(f"instance {instance.id}: hibernating"),
+                    logging_errors(f"instance {instance.id}: hibernating"),
                 ):
                     await self.hibernate(instance)
 

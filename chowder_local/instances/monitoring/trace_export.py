@@ -19,7 +19,7 @@ from opentelemetry.trace import SpanKind, StatusCode, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from chowder_local import __version__
-from chowder_local.core.tasks import contained
+from chowder_local.core.tasks import logging_errors
 from chowder_local.instances.conversations.trace_log import TurnStatus
 from chowder_local.relay.turn_steps import Step, StepKind, steps_of
 
@@ -83,7 +83,7 @@ class TraceExport:
         self._thread.submit(self._export, turn, calls)
 
     def _export(self, turn: TracedTurn, calls: Sequence[LoggedCall]) -> None:
-        with contained("exporting a trace"):
+        with logging_errors("exporting a trace"):
             self._spans(turn, calls)
 
     def _spans(self, turn: TracedTurn, calls: Sequence[LoggedCall]) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from chowder_local.core import logs
 from chowder_local.core.errors import ChowderError
 from chowder_local.core.events import ChangeSignal
-from chowder_local.core.tasks import contained, every
+from chowder_local.core.tasks import logging_errors, run_every
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -129,14 +129,14 @@ class DiskWatch:
 
     async def run(self) -> None:
         """Checks at intervals, until cancelled."""
-        await every(self.interval_s, "checking disk use", self.check)
+        await run_every(self.interval_s, "checking disk use", self.check)
 
     async def check(self) -> None:
         """Checks every running instance once, and ends those over the limit."""
         for listed in await self.instances.running_or_provisioning():
             with (
                 logs.for_instance(listed.id),
-                contained(f"instance {listed.id}: checking its disk use"),
+                logging_errors(f"instance {listed.id}: checking its disk use"),
             ):
                 # Those before it took a while, in which it may have moved to another sandbox.
                 instance = await self.instances.get(listed.id)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from chowder_local.core import logs
 from chowder_local.core.domain import INTERVAL_SNAPSHOT_NAME, InstanceStatus, SandboxState
 from chowder_local.core.events import EventType
-from chowder_local.core.tasks import contained, every
+from chowder_local.core.tasks import logging_errors, run_every
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,7 +49,7 @@ class IntervalSnapshots:
     async def run(self) -> None:
         """Takes what is due, until cancelled."""
         pause_s = min(DUE_INTERVAL_S, self.interval_s)
-        await every(pause_s, "taking snapshots at intervals", self.take_due)
+        await run_every(pause_s, "taking snapshots at intervals", self.take_due)
 
     async def take_due(self) -> None:
         """Takes each snapshot that is due, and removes the one that it replaces."""
@@ -58,7 +58,7 @@ class IntervalSnapshots:
                 continue
             with (
                 logs.for_instance(instance.id),
-                contained(f"instance {instance.id}: its snapshot at an interval"),
+                logging_errors(f"instance {instance.id}: its snapshot at an interval"),
             ):
                 former = [
                     each
@@ -101,7 +101,7 @@ class Recovery:
 
     async def run(self) -> None:
         """Looks for sandboxes whose machine is away, until cancelled."""
-        await every(LOOK_INTERVAL_S, "recovering instances", self.recover)
+        await run_every(LOOK_INTERVAL_S, "recovering instances", self.recover)
 
     async def recover(self) -> None:
         """Restores each running instance whose machine was away for long enough.
@@ -118,7 +118,7 @@ class Recovery:
         }
         for sandbox_id, since in self._away_since.items():
             if (now - since).total_seconds() >= AWAY_S:
-                with contained(f"sandbox {sandbox_id}: recovery"):
+                with logging_errors(f"sandbox {sandbox_id}: recovery"):
                     await self._restore(sandbox_id)
 
     async def _restore(self, sandbox_id: SandboxId) -> None:

@@ -19,7 +19,7 @@ from chowder_local.core.errors.requests import (
     SnapshotNotFound,
 )
 from chowder_local.core.errors.sandboxes import OriginMissing, SandboxMissing
-from chowder_local.core.tasks import contained, together
+from chowder_local.core.tasks import gather_both, logging_errors
 from chowder_local.instances.configuration.initial_config import SnapshotSource
 from chowder_local.instances.snapshots.archives import CHUNK_BYTES
 from chowder_local.openclaw.config import agent_config
@@ -210,7 +210,7 @@ class Snapshots:
                 if snapshot_id in self._used_while_clearing:
                     continue
                 # If this fails, its row or its file is left for the next time.
-                with contained(f"snapshot {snapshot_id}: removal"):
+                with logging_errors(f"snapshot {snapshot_id}: removal"):
                     await self._forget(snapshot_id)
 
     async def _forget(self, snapshot_id: SnapshotId) -> None:
@@ -252,14 +252,14 @@ class Snapshots:
             async with self._forget_unless_whole(snapshot_id):
                 still = stillness.enter_async_context(agent.frozen())
                 # `meanwhile` first, because a client waits for it.
-                await (still if meanwhile is None else together(meanwhile(snapshot), still))
+                await (still if meanwhile is None else gather_both(meanwhile(snapshot), still))
                 frozen_at = self.clock()
                 fill = partial(
                     self.archives.fill, snapshot_id,
                     prefix=HOME_PREFIX, is_wanted=is_wanted,
                     begun=self._copying[snapshot_id].begin_from_thread,
                 )  # fmt: skip
-                home, conversations = await together(
+                home, conversations = await gather_both(
                     self.engine.read_home(instance.sandbox_id, fill),
                     self.conversations.read(instance.id),
                 )
@@ -268,7 +268,7 @@ class Snapshots:
                     **snapshot.content, **conversations, "frozen_at": frozen_at.isoformat()
                 }  # fmt: skip
                 # The agent is resumed while the copy is finished.
-                finished, _ = await together(
+                finished, _ = await gather_both(
                     self._finish(snapshot_id, home, content), stillness.pop_all().aclose()
                 )
         return finished

@@ -14,7 +14,7 @@ from chowder_local.core import untrusted_json
 from chowder_local.core.domain import UPGRADE_SNAPSHOT_PREFIX, InstanceStatus
 from chowder_local.core.errors.agents import InstanceInUse, UpgradeRefused
 from chowder_local.core.errors.sandboxes import EngineUnavailable
-from chowder_local.core.tasks import together
+from chowder_local.core.tasks import gather_both
 from chowder_local.openclaw.config.agent_config import CONFIG_FILE
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ class UpgradeChecks:
             config = await self.initial_configs.of_snapshot(instance, snapshot)
             archive = self.snapshots.archives.path(snapshot.id)
             # Each takes half a minute of one processor.
-            known, found = await together(
+            known, found = await gather_both(
                 self._findings(archive, config, instance.openclaw_version),
                 self._findings(archive, config, version),
             )

@@ -11,7 +11,7 @@ import psutil
 
 from chowder_local.core.errors import ChowderError
 from chowder_local.core.errors.sandboxes import EngineSilent
-from chowder_local.core.tasks import contained
+from chowder_local.core.tasks import logging_errors
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
@@ -97,11 +97,11 @@ class WarmPool:
         """Adjusts the pool at intervals, until cancelled."""
         while True:
             self._demand.changed.clear()
-            with contained("adjusting the warm pool"):
+            with logging_errors("adjusting the warm pool"):
                 while await self._engine_answers() and await self.adjust():
                     pass
             if await self._is_demanded(self._pause_s()):
-                with contained("looking at the warm pool"):
+                with logging_errors("looking at the warm pool"):
                     await self._settle()
 
     async def _settle(self) -> None:
@@ -190,4 +190,4 @@ class WarmPool:
 
 def _isolated(warm: WarmSandbox) -> AbstractContextManager[None]:
     """Logs a failure with one warm sandbox, so that the check goes on with the others."""
-    return contained(f"warm sandbox {warm.sandbox_id}: check")
+    return logging_errors(f"warm sandbox {warm.sandbox_id}: check")

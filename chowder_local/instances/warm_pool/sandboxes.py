@@ -16,7 +16,7 @@ from chowder_local.core.domain import SandboxId, SandboxSpec, SandboxState, Warm
 from chowder_local.core.errors import ChowderError
 from chowder_local.core.errors.agents import GatewayUnavailable
 from chowder_local.core.errors.sandboxes import EngineUnavailable, NodeUnreachable, SandboxMissing
-from chowder_local.core.tasks import together
+from chowder_local.core.tasks import gather_both
 from chowder_local.openclaw.config import agent_config
 from chowder_local.openclaw.config.agent_config import BLANK_PROVIDER
 from chowder_local.openclaw.models import DEFAULT_MODELS, ModelRoute
@@ -191,7 +191,7 @@ class WarmSandboxes:
         else:
             await self.engine.unpause(warm.sandbox_id)
             gateway = self.gateway_of(warm.sandbox_id, url)
-            patch, is_started = await together(
+            patch, is_started = await gather_both(
                 self.hydration.patch(instance, homes=homes),
                 gateway.wait_until_started(WAKE_TIMEOUT_S),
             )
@@ -341,7 +341,7 @@ class Hydration:
                 await transfer.check()
                 gateway = self.gateway_of(instance.sandbox_id, await when_booted())
                 await gateway.open_conversations()
-            _, origin = await together(transfer.apply(), homes.source(instance))
+            _, origin = await gather_both(transfer.apply(), homes.source(instance))
             if homes is not self.snapshots:
                 # The former volume is removed next; a snapshot's archive stays for a while.
                 await transfer.sync()

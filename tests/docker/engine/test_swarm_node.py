@@ -20,13 +20,13 @@ from chowder_local.engine.labels import sandbox_labels
 from chowder_local.engine.networks import SandboxNetworks
 from chowder_local.engine.specs import Limits, SandboxDefaults
 from chowder_local.engine.swarm import tunnel, worker
-from chowder_local.engine.swarm.forwards import Gateways, RelayDoor
+from chowder_local.engine.swarm.forwards import Gateways, RelayIngress
 from chowder_local.engine.swarm.nodes import (
-    Links,
+    DeployedStack,
     Member,
     Node,
+    NodeLinks,
     NodeNeeds,
-    Stack,
     WorkerPlace,
     beat,
 )
@@ -74,7 +74,7 @@ async def linked(
     needs = NodeNeeds(find_engine(os.environ), defaults, RELAY_PORT, door_port=1)
     place = WorkerPlace(str(container.id), HOST)
     member = Member("n1", "node1", is_up=True, is_drained=False, memory_bytes=1, worker=place)
-    links = Links(Stack("test", SECRET), store_id, folder, listeners, 20.0, 2)
+    links = NodeLinks(DeployedStack("test", SECRET), store_id, folder, listeners, 20.0, 2)
     async with links.linked(member, place, needs, print) as (node, watch):
         assert node.available_bytes
         await beat(node, watch)
@@ -129,7 +129,7 @@ async def test_streams_between_agents_and_the_server_end_with_the_link_to_their_
         agent_port = await listeners.listen("127.0.0.78", 0, _greets)
         monkeypatch.setattr(worker, "GATEWAY_PORT", agent_port)
         relay_port = await listeners.listen(HOST, 0, _greets)
-        door_port = await RelayDoor(listeners, SECRET).open(HOST, relay_port)
+        door_port = await RelayIngress(listeners, SECRET).open(HOST, relay_port)
         gateways = Gateways(listeners, SECRET, lambda _: True)
         async with linked(store_id, own, tmp_path, port, listeners):
             url = urlsplit(await gateways.local_url(SANDBOX_ID, HOST, "http://127.0.0.78:1"))

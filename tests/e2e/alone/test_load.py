@@ -68,7 +68,7 @@ def loaded(
 ) -> Iterator[ServerProcess]:
     settings = {
         "CHOWDER_IMAGE": image,
-        "CHOWDER_MAX_RUNNING": str(PLACES),
+        "CHOWDER_MAX_SANDBOXES": str(PLACES),
         "CHOWDER_MAX_BODY_BYTES": str(MAX_BODY_BYTES),
         # glibc gives every large block back then, however it was used before: what stays is kept.
         "MALLOC_MMAP_THRESHOLD_": str(256 * 1024),

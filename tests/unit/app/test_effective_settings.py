@@ -42,8 +42,8 @@ def differences(env: dict[str, str], started: dict[str, str]) -> list[str]:
 def test_equal_settings_and_settings_that_are_not_requested_match() -> None:
     assert differences(STARTED, STARTED) == []
     assert differences({}, STARTED) == []
-    assert differences({"CHOWDER_TIER": "crab", "CHOWDER_MAX_RUNNING": "3"}, STARTED) == [
-        "CHOWDER_MAX_RUNNING is not set, not 3"
+    assert differences({"CHOWDER_TIER": "crab", "CHOWDER_MAX_SANDBOXES": "3"}, STARTED) == [
+        "CHOWDER_MAX_SANDBOXES is not set, not 3"
     ]
 
 

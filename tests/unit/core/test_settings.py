@@ -55,6 +55,16 @@ def test_a_misspelt_setting_is_refused_by_name() -> None:
         Settings.read(env)
 
 
+def test_a_setting_by_its_former_name_is_taken_with_a_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    env = {"CHOWDER_MAX_RUNNING": "3", "CHOWDER_PAUSED_TTL_S": "60"}
+    settings = Settings.read(env)
+    assert (settings.max_sandboxes, settings.release_stopped_after_s) == (3, 60)
+    assert "CHOWDER_MAX_RUNNING is called CHOWDER_MAX_SANDBOXES now" in caplog.text
+    assert Settings.read(env | {"CHOWDER_MAX_SANDBOXES": "4"}).max_sandboxes == 4
+
+
 def test_a_setting_that_was_given_up_is_ignored_with_a_warning(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from chowder_local.core.errors import ChowderError
-from chowder_local.core.tasks import contained, every, owned_tasks, together
+from chowder_local.core.tasks import gather_both, logging_errors, owned_tasks, run_every
 
 
 async def test_tasks_are_cancelled_and_awaited_at_the_end_of_the_block() -> None:
@@ -79,11 +79,11 @@ async def test_both_of_two_awaitables_end_even_if_one_fails() -> None:
         return "done"
 
     ended: list[str] = []
-    assert await together(work(), work()) == ("done", "done")
+    assert await gather_both(work(), work()) == ("done", "done")
     for pair in ((fail(), work()), (work(), fail())):
         ended.clear()
         with pytest.raises(LookupError, match="the first"):
-            await together(*pair)
+            await gather_both(*pair)
         assert ended == ["the second"]
 
 
@@ -100,7 +100,7 @@ def test_a_failure_of_background_work_is_logged(
     def fail() -> None:
         raise failure
 
-    with contained("the work"):
+    with logging_errors("the work"):
         fail()
     (record,) = caplog.records
     assert (record.getMessage(), record.exc_info is not None) == (line, has_traceback)
@@ -118,6 +118,6 @@ async def test_work_is_repeated_after_a_failure() -> None:
         done.set()
 
     async with owned_tasks() as group:
-        group.create_task(every(0.001, "working", work))
+        group.create_task(run_every(0.001, "working", work))
         assert rounds == 0
         await asyncio.wait_for(done.wait(), 10)

@@ -18,13 +18,20 @@ from chowder_local.core.domain import (
     SandboxState,
 )
 from chowder_local.core.errors.sandboxes import EngineUnavailable, NodeUnreachable, SandboxMissing
-from chowder_local.core.tasks import owned_tasks, together
+from chowder_local.core.tasks import gather_both, owned_tasks
 from chowder_local.engine.connection import EngineAddress
 from chowder_local.engine.specs import Limits, SandboxTemplate
 from chowder_local.engine.swarm import nodes
 from chowder_local.engine.swarm.engine import NETWORKS, SwarmEngine
-from chowder_local.engine.swarm.evacuation import Moves
-from chowder_local.engine.swarm.nodes import Links, Member, Node, Nodes, Stack, WorkerPlace
+from chowder_local.engine.swarm.evacuation import NodeEvacuation
+from chowder_local.engine.swarm.nodes import (
+    DeployedStack,
+    Member,
+    Node,
+    NodeLinks,
+    Nodes,
+    WorkerPlace,
+)
 from chowder_local.engine.swarm.services import NODE_LABEL, Services
 from chowder_local.engine.swarm.tunnel import Listeners
 from chowder_local.engine.threads import Threads
@@ -143,7 +150,9 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     manager = SimpleNamespace(templates=SimpleNamespace(template=own_template))
     async with Listeners.opened() as listeners, owned_tasks() as tasks:
         with Threads(2, "swarm") as threads:
-            links = Links(Stack("chowder", "s" * 64), "store", tmp_path, listeners, 5.0, 2)
+            links = NodeLinks(
+                DeployedStack("chowder", "s" * 64), "store", tmp_path, listeners, 5.0, 2
+            )
             nodes = Nodes(client, threads, links)
             own = cast("DockerEngine", manager)
             engine = SwarmEngine(ADDRESS, client, threads, own, nodes, tasks)
@@ -252,7 +261,9 @@ async def test_a_drained_nodes_agents_move_to_another_one_with_their_files(world
     await world.engine.boot(SandboxSpec(ONE))
     old = world.nodes.linked["n1"]
     old.member = replace(old.member, is_drained=True)
-    moves = Moves(world.nodes, Services(world.nodes.client, "store"), world.engine._node_ids)
+    moves = NodeEvacuation(
+        world.nodes, Services(world.nodes.client, "store"), world.engine._node_ids
+    )
     await moves.empty()
     # Swarm ends it first.
     assert world.node("n1").volume_ids == {ONE}
@@ -280,7 +291,9 @@ async def test_after_an_interrupted_move_the_copy_in_swarms_records_is_the_one_t
     assert await world.engine.volumes() == {ONE}
     world.swarm.place = "n2"
     await world.engine.boot(SandboxSpec(ONE))
-    moves = Moves(world.nodes, Services(world.nodes.client, "store"), world.engine._node_ids)
+    moves = NodeEvacuation(
+        world.nodes, Services(world.nodes.client, "store"), world.engine._node_ids
+    )
     await moves.empty()
     assert (world.node("n1").volume_ids, world.node("n2").volume_ids) == (set(), {ONE})
     assert (await world.engine.sandboxes())[ONE].state is SandboxState.RUNNING
@@ -291,7 +304,7 @@ async def test_two_looks_at_a_new_sandbox_at_once_find_the_same_address(world: W
     world.node("n1").put(ONE, SandboxState.RUNNING)
     world.node("n1").volume_ids.add(ONE)
     await world.engine.volumes()
-    first, second = await together(world.engine.inspect(ONE), world.engine.inspect(ONE))
+    first, second = await gather_both(world.engine.inspect(ONE), world.engine.inspect(ONE))
     assert first.gateway_url == second.gateway_url is not None
 
 

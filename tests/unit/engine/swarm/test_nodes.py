@@ -16,9 +16,9 @@ from chowder_local.core.tasks import owned_tasks
 from chowder_local.engine.connection import EngineAddress
 from chowder_local.engine.swarm import nodes as module
 from chowder_local.engine.swarm import tunnel
-from chowder_local.engine.swarm.nodes import Node, Nodes, Stack
+from chowder_local.engine.swarm.nodes import DeployedStack, Node, Nodes
 from chowder_local.engine.swarm.tunnel import Listeners
-from chowder_local.engine.swarm.worker import Watched, Worker
+from chowder_local.engine.swarm.worker import ServerHello, Worker
 from chowder_local.engine.threads import Threads
 from tests.scripted.engine import ScriptedEngine
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     import docker
 
-    from chowder_local.engine.swarm.nodes import Links, Member, NodeNeeds, WorkerPlace
+    from chowder_local.engine.swarm.nodes import Member, NodeLinks, NodeNeeds, WorkerPlace
     from chowder_local.engine.swarm.services import NodeEngine
     from chowder_local.engine.swarm.tunnel import Streams
 
@@ -88,7 +88,7 @@ class WatchLinks:
 
     port: int
     problem: EngineUnavailable | None = None
-    stack: Stack = field(default_factory=lambda: Stack("chowder", SECRET))
+    stack: DeployedStack = field(default_factory=lambda: DeployedStack("chowder", SECRET))
     open: list[asyncio.StreamWriter] = field(default_factory=list)
 
     @asynccontextmanager
@@ -97,7 +97,7 @@ class WatchLinks:
     ) -> AsyncIterator[tuple[Node, Streams]]:
         if self.problem is not None:
             raise self.problem
-        sent = json.dumps(asdict(Watched("store", (), 1, 2)))
+        sent = json.dumps(asdict(ServerHello("store", (), 1, 2)))
         watch = await tunnel.dial(place.address, self.port, SECRET, f"watch {sent}")
         self.open.append(watch[1])
         with closing(watch[1]):
@@ -141,7 +141,7 @@ async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
             await listeners.listen(HOST, 0, served.handle, tunnel.server_tls(SECRET))
         )
         with Threads(2, "swarm") as threads:
-            nodes = Nodes(client, threads, cast("Links", links))
+            nodes = Nodes(client, threads, cast("NodeLinks", links))
             tasks.create_task(nodes.run(NEEDS))
             yield World(nodes, swarm, links, listeners)
 

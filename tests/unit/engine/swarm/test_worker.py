@@ -18,9 +18,9 @@ from chowder_local.core.errors.sandboxes import EngineUnavailable
 from chowder_local.core.tasks import owned_tasks
 from chowder_local.engine.connection import EngineAddress
 from chowder_local.engine.swarm import tunnel, worker
-from chowder_local.engine.swarm.forwards import Gateways, RelayDoor, own_address
+from chowder_local.engine.swarm.forwards import Gateways, RelayIngress, own_address
 from chowder_local.engine.swarm.tunnel import Listeners
-from chowder_local.engine.swarm.worker import Watched, Worker
+from chowder_local.engine.swarm.worker import ServerHello, Worker
 from tests.scripted.serving import eventually
 
 if TYPE_CHECKING:
@@ -124,8 +124,8 @@ async def test_model_calls_go_from_a_sandbox_through_its_node_to_the_relay(
     listeners: Listeners, node: tuple[str, int]
 ) -> None:
     relay_port = await listeners.listen(HOST, 0, _names_its_caller)
-    door_port = await RelayDoor(listeners, SECRET).open(HOST, relay_port)
-    watched = Watched("store", ("127.0.0.79",), relay_port, door_port)
+    door_port = await RelayIngress(listeners, SECRET).open(HOST, relay_port)
+    watched = ServerHello("store", ("127.0.0.79",), relay_port, door_port)
     watch = await tunnel.dial(*node, SECRET, f"watch {json.dumps(asdict(watched))}")
     reader, writer = watch
     writer.write(b"serve\n")
@@ -159,7 +159,7 @@ async def test_a_server_that_is_silent_for_too_long_finds_its_sandboxes_frozen(
     served = Worker(EngineAddress("unix:///nowhere", "the test"), SECRET, listeners, tmp_path)
     port = await listeners.listen(NODE, 0, served.handle, tunnel.server_tls(SECRET))
     freezing = asyncio.create_task(served.freeze_in_silence())
-    watch = f"watch {json.dumps(asdict(Watched('store', (), 1, 2)))}"
+    watch = f"watch {json.dumps(asdict(ServerHello('store', (), 1, 2)))}"
     _, writer = await tunnel.dial(NODE, port, SECRET, watch)
     with caplog.at_level(logging.WARNING):
         writer.write(b"serve\n")
@@ -212,7 +212,7 @@ async def test_on_a_drained_node_a_worker_stays_until_its_agents_have_left(
     await served.leave()
     monkeypatch.setattr(worker, "NOTICE_S", 0.0)
     port = await listeners.listen(NODE, 0, served.handle, tunnel.server_tls(SECRET))
-    sent = json.dumps(asdict(Watched("store", (), 1, 2)))
+    sent = json.dumps(asdict(ServerHello("store", (), 1, 2)))
     reader, writer = await tunnel.dial(NODE, port, SECRET, f"watch {sent}")
     writer.write(b"stay\n")
     await reader.readline()

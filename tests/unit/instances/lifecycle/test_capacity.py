@@ -32,7 +32,7 @@ RUNNING, STOPPED, ERROR = InstanceStatus.RUNNING, InstanceStatus.STOPPED, Instan
 
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
-    async with open_world(tmp_path, max_running=2, boot_concurrency=1) as world:
+    async with open_world(tmp_path, max_sandboxes=2, boot_concurrency=1) as world:
         yield world
 
 
@@ -42,7 +42,7 @@ async def test_a_boot_without_room_fails_with_a_message(world: World) -> None:
     assert third.status is ERROR
     assert third.error_message is not None
     assert "memory for 2 agents at a time" in third.error_message
-    assert "CHOWDER_MAX_RUNNING" in third.error_message
+    assert "CHOWDER_MAX_SANDBOXES" in third.error_message
     assert [(await world.now(each)).status for each in awake] == [RUNNING, RUNNING]
 
 
@@ -112,7 +112,7 @@ async def test_an_evicted_instance_is_booted_by_its_start(world: World) -> None:
 async def test_an_agent_of_a_full_machine_takes_the_place_of_another_one_there(
     tmp_path: Path,
 ) -> None:
-    async with open_world(tmp_path, max_running=8) as world:
+    async with open_world(tmp_path, max_sandboxes=8) as world:
         elsewhere, beside, released = [await world.stopped() for _ in range(3)]
         world.engine.node_names[elsewhere.sandbox_id] = "host-2"
         world.engine.node_list = [
@@ -136,7 +136,7 @@ async def test_a_start_without_room_changes_nothing(world: World) -> None:
 
 
 async def test_a_warm_sandbox_is_evicted_for_an_instance(tmp_path: Path) -> None:
-    async with open_world(tmp_path, max_running=8, warm_pool_size=2) as world:
+    async with open_world(tmp_path, max_sandboxes=8, warm_pool_size=2) as world:
         world.programs.answers["sessions.delete"] = done()
         while await world.pool.adjust():
             pass
@@ -184,7 +184,7 @@ async def test_a_queued_instance_has_a_position(world: World) -> None:
 
 
 async def test_a_stopped_instance_is_evicted_after_the_ttl(tmp_path: Path) -> None:
-    async with open_world(tmp_path, paused_ttl_s=60) as world:
+    async with open_world(tmp_path, release_stopped_after_s=60) as world:
         instance = await world.stopped()
         world.clock.advance(59)
         await world.reconciler.reconcile()
@@ -209,7 +209,7 @@ async def test_an_instance_whose_lock_is_held_is_not_evicted(tmp_path: Path) -> 
 async def test_a_failed_eviction_does_not_fail_the_round(
     tmp_path: Path,
 ) -> None:
-    async with open_world(tmp_path, paused_ttl_s=1) as world:
+    async with open_world(tmp_path, release_stopped_after_s=1) as world:
         instance = await world.stopped()
         world.clock.advance(2)
         world.engine.failing["release"] = EngineUnavailable("The engine is on holiday.")

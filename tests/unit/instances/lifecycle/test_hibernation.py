@@ -244,7 +244,7 @@ async def test_what_a_crash_left_in_memory_is_released(world: World) -> None:
 
 
 async def test_the_one_that_was_used_the_longest_time_ago_makes_room(tmp_path: Path) -> None:
-    async with open_world(tmp_path, max_running=2) as world:
+    async with open_world(tmp_path, max_sandboxes=2) as world:
         first, second = await world.created(), await world.created()
         world.clock.advance(1)
         await respond(world, first)
@@ -255,7 +255,7 @@ async def test_the_one_that_was_used_the_longest_time_ago_makes_room(tmp_path: P
 
 
 async def test_a_long_idle_instance_makes_room_for_a_warm_sandbox(tmp_path: Path) -> None:
-    async with open_world(tmp_path, max_running=4, warm_pool_size=1) as world:
+    async with open_world(tmp_path, max_sandboxes=4, warm_pool_size=1) as world:
         made = [await world.created() for _ in range(4)]
         assert not await world.capacity.make_room_for_warm_sandbox(0)
         world.clock.advance(61)
