@@ -146,7 +146,7 @@ class SwarmEngine:
         needs = NodeNeeds(self._address, self._defaults, port, door_port)
         self._tasks.create_task(self._nodes.run(needs))
         self._tasks.create_task(self._moves.run())
-        # Or the first looks at agents would find some of them unreachable.
+        # The reconciler's first round would otherwise find some agents unreachable.
         await self._nodes.wait_for_all()
 
     @property

@@ -59,7 +59,7 @@ def read_members(client: docker.DockerClient, service: str, network: str) -> lis
     """All nodes, with the tasks of the service of workers. Blocks; raises the SDK's errors."""
     # The SDK's types leave Swarm out.
     api: Any = client.api
-    # That of a drained node is to end, and still runs.
+    # The worker of a drained node still runs: its evacuation needs it, although Swarm is to end it.
     tasks = sorted(api.tasks({"service": service}), key=lambda task: str(task["CreatedAt"]))
     workers = {each["NodeID"]: place for each in tasks if (place := _place(each, network))}
     return [_member(each, workers) for each in api.nodes()]
@@ -187,8 +187,8 @@ class NodeLinks:
                     try:
                         yield node, watch
                     finally:
-                        # Or closing the engine would wait for calls that have no answer, and so
-                        # would clients for agents, and agents for models.
+                        # Closing the engine would otherwise wait for calls that get no answer, as
+                        # would clients of agents, and agents that call models.
                         self.listeners.end_at_path(path)
                         self.listeners.end_connections(place.address)
 
@@ -384,7 +384,7 @@ class Nodes:
                 log.warning("node %s: %s", member.hostname, failure)
             self.problems[member.id] = str(failure)
         except asyncio.CancelledError:
-            # Nor is an image on its way then.
+            # The cancelled task was perhaps sending the node its image.
             self.problems.pop(member.id, None)
             raise
 

@@ -187,7 +187,7 @@ async def dial(host: str, port: int, secret: str, target: str) -> Streams:
                 writer.write(f"{target}\n".encode())
                 answer = await reader.readline()
             except BaseException:
-                # Nor does a cancelled caller leave a connection behind.
+                # A cancelled caller leaves no connection behind.
                 writer.close()
                 raise
     except (OSError, TimeoutError, ValueError) as failure:

@@ -63,7 +63,7 @@ def initial_config(
             }
         },
         "memory": {"search": {"provider": "none"}},
-        # Nor calls to the vendor: the image fixes the release, the relay the models.
+        # No calls to the vendor either: the image fixes the release, the relay the models.
         "update": {"checkOnStart": False},
         # Otherwise OpenClaw's tool search hides a client's function tools.
         "tools": {"toolSearch": {"mode": "directory"}},
