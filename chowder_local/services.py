@@ -25,7 +25,6 @@ from chowder_local.diagnostics.server import ServerDiagnosis
 from chowder_local.instances.configuration.initial_config import ConfigValidator, InitialConfigs
 from chowder_local.instances.configuration.live_config import (
     ConfigEditing,
-    LiveConfig,
     Reconfiguration,
 )
 from chowder_local.instances.conversations.histories import Histories
@@ -38,7 +37,7 @@ from chowder_local.instances.directory import InstanceDirectory
 from chowder_local.instances.lifecycle.agents import Agents
 from chowder_local.instances.lifecycle.boots import BootQueue, Readiness
 from chowder_local.instances.lifecycle.capacity import Capacity
-from chowder_local.instances.lifecycle.creation import Allocation, InstanceCreation
+from chowder_local.instances.lifecycle.creation import InstanceCreation
 from chowder_local.instances.lifecycle.provisioner import Provisioner
 from chowder_local.instances.lifecycle.reconciler import Healing, Reconciler
 from chowder_local.instances.lifecycle.residency import Hibernation, Residency
@@ -262,7 +261,6 @@ class Services:
         self.snapshots = Snapshots(
             queries=self.snapshot_queries,
             conversations=ConversationRecords(self.sessions, self.histories),
-            engine=self.engine,
             archives=Archives(settings.snapshots_dir),
             agents=self.agents,
             clock=self.clock,
@@ -285,8 +283,6 @@ class Services:
             clock=self.clock,
         )
         self.capacity = Capacity(
-            engine=self.engine,
-            instances=self.instances,
             warm_sandboxes=self.warm_sandboxes,
             warm_queries=self.warm_queries,
             agents=self.agents,
@@ -322,8 +318,8 @@ class Services:
             group=self.tasks,
         )
         self.pool = WarmPool(
-            size=settings.warm_pool_size,
-            size_max=settings.warm_pool_max,
+            usual_size=settings.warm_pool_size,
+            max_size=settings.warm_pool_max,
             boot_concurrency=settings.boot_concurrency,
             demand=self.demand,
             warm_sandboxes=self.warm_sandboxes,
@@ -332,7 +328,6 @@ class Services:
             capacity=self.capacity,
             is_idle=self.is_idle,
         )
-        self.allocation = Allocation(self.pool, self.provisioner, self.matcher)
 
     def _compose_instances(self) -> None:
         settings = self.settings
@@ -343,8 +338,10 @@ class Services:
             instances=self.instances,
             organizations=self.organizations,
             config_validator=self.config_validator,
-            allocation=self.allocation,
             versions=self.versions,
+            pool=self.pool,
+            provisioner=self.provisioner,
+            matcher=self.matcher,
             clock=self.clock,
         )
         self.lifecycle = Lifecycle(
@@ -356,25 +353,18 @@ class Services:
         self.reconfiguration = Reconfiguration(
             directory=self.directory,
             agents=self.agents,
-            live_config=LiveConfig(
-                engine=self.engine,
-                readiness=self.readiness,
-                files=self.files,
-                vision_models=self.vision_models,
-            ),
+            files=self.files,
+            vision_models=self.vision_models,
         )
         self.config_editing = ConfigEditing(
             self.reconfiguration, self.config_validator, self.gateway_of
         )
         self.healing = Healing(agents=self.agents, provisioner=self.provisioner, clock=self.clock)
         self.reconciler = Reconciler(
-            instances=self.instances,
             warm_queries=self.warm_queries,
-            engine=self.engine,
             healing=self.healing,
             agents=self.agents,
             snapshots=self.snapshots,
-            events=self.events,
             interval_s=settings.reconcile_interval_s,
             paused_ttl_s=settings.paused_ttl_s,
             clock=self.clock,
@@ -396,7 +386,7 @@ class Services:
         self.restores = Restores(
             snapshots=self.snapshots,
             agents=self.agents,
-            allocation=self.allocation,
+            creation=self.creation,
             histories=self.histories,
             events=self.events,
         )

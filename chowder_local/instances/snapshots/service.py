@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 
     from chowder_local.core.domain import Instance, InstanceId, OrganizationId
-    from chowder_local.instances.engine_protocol import Engine
     from chowder_local.instances.lifecycle.agents import Agents
     from chowder_local.instances.snapshots.archives import Archives
     from chowder_local.store.conversation_histories import ConversationHistoryQueries
@@ -52,7 +51,6 @@ class Snapshots:
 
     queries: SnapshotQueries
     conversations: ConversationRecords
-    engine: Engine
     archives: Archives
     agents: Agents
     clock: Callable[[], datetime]
@@ -124,7 +122,7 @@ class Snapshots:
             self.archives.fill, snapshot.id, prefix=HOME_PREFIX, is_wanted=sanitize.is_exported
         )
         async with self._forget_unless_whole(snapshot.id):
-            home = await self.engine.rework_home(program, source, fill)
+            home = await self.agents.engine.rework_home(program, source, fill)
             return await self._finish(snapshot.id, home, snapshot.content)
 
     async def import_archive(
@@ -260,7 +258,7 @@ class Snapshots:
                     begun=self._copying[snapshot_id].begin_from_thread,
                 )  # fmt: skip
                 home, conversations = await together(
-                    self.engine.read_home(instance.sandbox_id, fill),
+                    self.agents.engine.read_home(instance.sandbox_id, fill),
                     self.conversations.read(instance.id),
                 )
                 # What is answered later is not in it.

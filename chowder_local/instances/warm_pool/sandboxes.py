@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 import time
 from collections import deque
 from contextlib import asynccontextmanager
@@ -17,6 +16,7 @@ from chowder_local.core.errors import ChowderError
 from chowder_local.core.errors.agents import GatewayUnavailable
 from chowder_local.core.errors.sandboxes import EngineUnavailable, NodeUnreachable, SandboxMissing
 from chowder_local.core.tasks import together
+from chowder_local.instances.lifecycle.agents import new_sandbox_id
 from chowder_local.openclaw.config import agent_config
 from chowder_local.openclaw.config.agent_config import BLANK_PROVIDER
 from chowder_local.openclaw.models import DEFAULT_MODELS, ModelRoute
@@ -99,7 +99,7 @@ class WarmSandboxes:
 
         Raises ChowderError if the boot or the warm-up fails.
         """
-        sandbox_id = SandboxId(f"chowder-{secrets.token_hex(6)}")
+        sandbox_id = new_sandbox_id()
         # The row first: if the server dies meanwhile, it marks the sandbox as unclaimed.
         await self.queries.add(WarmSandbox(sandbox_id, self.fingerprint, self.clock()))
         if (url := await self._boot(sandbox_id)) is None:
