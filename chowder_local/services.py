@@ -48,14 +48,13 @@ from chowder_local.instances.snapshots.archives import Archives
 from chowder_local.instances.snapshots.exports import Exports
 from chowder_local.instances.snapshots.forks import Forks, Restores
 from chowder_local.instances.snapshots.recovery import IntervalSnapshots, Recovery
-from chowder_local.instances.snapshots.service import ConversationRecords, Snapshots
+from chowder_local.instances.snapshots.service import Snapshots
 from chowder_local.instances.snapshots.upgrades import UpgradeChecks, Upgrades
 from chowder_local.instances.versions import ImageShortcuts, OpenclawVersions
 from chowder_local.instances.warm_pool.pool import WarmPool, has_idle_processor
-from chowder_local.instances.warm_pool.rehydration import HomeCopies, Rehydration
+from chowder_local.instances.warm_pool.rehydration import Rehydration
 from chowder_local.instances.warm_pool.sandboxes import (
     Demand,
-    Hydration,
     WarmSandboxes,
     WarmSandboxMatcher,
 )
@@ -260,26 +259,19 @@ class Services:
         )
         self.snapshots = Snapshots(
             queries=self.snapshot_queries,
-            conversations=ConversationRecords(self.sessions, self.histories),
+            sessions=self.sessions,
+            histories=self.histories,
             archives=Archives(settings.snapshots_dir),
             agents=self.agents,
             clock=self.clock,
         )
         self.warm_sandboxes = WarmSandboxes(
             queries=self.warm_queries,
-            engine=self.engine,
-            readiness=self.readiness,
-            initial_configs=self.initial_configs,
+            agents=self.agents,
+            snapshots=self.snapshots,
             warm_up=WarmUp(self.control, self.exec, self.home, self.shortcuts.allow),
-            hydration=Hydration(
-                self.state_transfers,
-                self.snapshots,
-                self.initial_configs,
-                self.gateway_of,
-                self.shortcuts.allow,
-            ),
-            gateway_of=self.gateway_of,
-            egress=self.egress_rule.default,
+            state_transfers=self.state_transfers,
+            allows=self.shortcuts.allow,
             clock=self.clock,
         )
         self.capacity = Capacity(
@@ -291,18 +283,13 @@ class Services:
         )
         self.demand = Demand(self.clock)
         self.matcher = WarmSandboxMatcher(
-            self.warm_sandboxes,
-            self.organizations,
-            self.egress_rule,
-            self.demand,
-            self.shortcuts.allow,
-            self.versions,
+            self.warm_sandboxes, self.organizations, self.demand, self.versions
         )
         self.rehydration = Rehydration(
             matcher=self.matcher,
             queries=self.warm_queries,
             warm_sandboxes=self.warm_sandboxes,
-            home_copies=HomeCopies(self.engine, self.snapshots),
+            snapshots=self.snapshots,
             agents=self.agents,
         )
         self.agents.connect(
