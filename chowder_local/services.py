@@ -21,7 +21,6 @@ from chowder_local.diagnostics.checks import ServerDiagnosis
 from chowder_local.instances.configuration.initial_config import ConfigValidator, InitialConfigs
 from chowder_local.instances.configuration.live_config import (
     ConfigEditing,
-    LiveConfig,
     Reconfiguration,
 )
 from chowder_local.instances.conversations.histories import Histories
@@ -34,7 +33,7 @@ from chowder_local.instances.directory import InstanceDirectory
 from chowder_local.instances.lifecycle.agents import Agents
 from chowder_local.instances.lifecycle.boots import BootQueue, Readiness
 from chowder_local.instances.lifecycle.capacity import Capacity
-from chowder_local.instances.lifecycle.creation import Allocation, InstanceCreation
+from chowder_local.instances.lifecycle.creation import InstanceCreation
 from chowder_local.instances.lifecycle.provisioner import Provisioner
 from chowder_local.instances.lifecycle.reconciler import Healing, Reconciler
 from chowder_local.instances.lifecycle.residency import Hibernation, Residency
@@ -45,14 +44,13 @@ from chowder_local.instances.snapshots.archives import Archives
 from chowder_local.instances.snapshots.exports import Exports
 from chowder_local.instances.snapshots.forks import Forks, Restores
 from chowder_local.instances.snapshots.recovery import IntervalSnapshots, Recovery
-from chowder_local.instances.snapshots.service import ConversationRecords, Snapshots
+from chowder_local.instances.snapshots.service import Snapshots
 from chowder_local.instances.snapshots.upgrades import UpgradeChecks, Upgrades
 from chowder_local.instances.versions import ImageShortcuts, OpenclawVersions
 from chowder_local.instances.warm_pool.pool import WarmPool, has_idle_processor
-from chowder_local.instances.warm_pool.rehydration import HomeCopies, Rehydration
+from chowder_local.instances.warm_pool.rehydration import Rehydration
 from chowder_local.instances.warm_pool.sandboxes import (
     Demand,
-    Hydration,
     WarmSandboxes,
     WarmSandboxMatcher,
 )
@@ -255,32 +253,22 @@ class Services:
         )
         self.snapshots = Snapshots(
             queries=self.snapshot_queries,
-            conversations=ConversationRecords(self.sessions, self.histories),
-            engine=self.engine,
+            sessions=self.sessions,
+            histories=self.histories,
             archives=Archives(settings.snapshots_dir),
             agents=self.agents,
             clock=self.clock,
         )
         self.warm_sandboxes = WarmSandboxes(
             queries=self.warm_queries,
-            engine=self.engine,
-            readiness=self.readiness,
-            initial_configs=self.initial_configs,
+            agents=self.agents,
+            snapshots=self.snapshots,
             warm_up=WarmUp(self.control, self.exec, self.home, self.shortcuts.allow),
-            hydration=Hydration(
-                self.state_transfers,
-                self.snapshots,
-                self.initial_configs,
-                self.gateway_of,
-                self.shortcuts.allow,
-            ),
-            gateway_of=self.gateway_of,
-            egress=self.egress_rule.default,
+            state_transfers=self.state_transfers,
+            allows=self.shortcuts.allow,
             clock=self.clock,
         )
         self.capacity = Capacity(
-            engine=self.engine,
-            instances=self.instances,
             warm_sandboxes=self.warm_sandboxes,
             warm_queries=self.warm_queries,
             agents=self.agents,
@@ -289,18 +277,13 @@ class Services:
         )
         self.demand = Demand(self.clock)
         self.matcher = WarmSandboxMatcher(
-            self.warm_sandboxes,
-            self.organizations,
-            self.egress_rule,
-            self.demand,
-            self.shortcuts.allow,
-            self.versions,
+            self.warm_sandboxes, self.organizations, self.demand, self.versions
         )
         self.rehydration = Rehydration(
             matcher=self.matcher,
             queries=self.warm_queries,
             warm_sandboxes=self.warm_sandboxes,
-            home_copies=HomeCopies(self.engine, self.snapshots),
+            snapshots=self.snapshots,
             agents=self.agents,
         )
         self.agents.connect(
@@ -316,8 +299,8 @@ class Services:
             group=self.tasks,
         )
         self.pool = WarmPool(
-            size=settings.warm_pool_size,
-            size_max=settings.warm_pool_max,
+            usual_size=settings.warm_pool_size,
+            max_size=settings.warm_pool_max,
             boot_concurrency=settings.boot_concurrency,
             demand=self.demand,
             warm_sandboxes=self.warm_sandboxes,
@@ -326,7 +309,6 @@ class Services:
             capacity=self.capacity,
             is_idle=self.is_idle,
         )
-        self.allocation = Allocation(self.pool, self.provisioner, self.matcher)
 
     def _compose_instances(self) -> None:
         settings = self.settings
@@ -337,8 +319,10 @@ class Services:
             instances=self.instances,
             organizations=self.organizations,
             config_validator=self.config_validator,
-            allocation=self.allocation,
             versions=self.versions,
+            pool=self.pool,
+            provisioner=self.provisioner,
+            matcher=self.matcher,
             clock=self.clock,
         )
         self.lifecycle = Lifecycle(
@@ -350,25 +334,18 @@ class Services:
         self.reconfiguration = Reconfiguration(
             directory=self.directory,
             agents=self.agents,
-            live_config=LiveConfig(
-                engine=self.engine,
-                readiness=self.readiness,
-                files=self.files,
-                vision_models=self.vision_models,
-            ),
+            files=self.files,
+            vision_models=self.vision_models,
         )
         self.config_editing = ConfigEditing(
             self.reconfiguration, self.config_validator, self.gateway_of
         )
         self.healing = Healing(agents=self.agents, provisioner=self.provisioner, clock=self.clock)
         self.reconciler = Reconciler(
-            instances=self.instances,
             warm_queries=self.warm_queries,
-            engine=self.engine,
             healing=self.healing,
             agents=self.agents,
             snapshots=self.snapshots,
-            events=self.events,
             interval_s=settings.reconcile_interval_s,
             release_stopped_after_s=settings.release_stopped_after_s,
             clock=self.clock,
@@ -390,7 +367,7 @@ class Services:
         self.restores = Restores(
             snapshots=self.snapshots,
             agents=self.agents,
-            allocation=self.allocation,
+            creation=self.creation,
             histories=self.histories,
             events=self.events,
         )

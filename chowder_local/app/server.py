@@ -251,8 +251,6 @@ async def _resume(services: Services) -> None:
 
 def _disk_watch(services: Services, limit_mb: int) -> DiskWatch:
     return DiskWatch(
-        instances=services.instances,
-        engine=services.engine,
         agents=services.agents,
         limit_mb=limit_mb,
         interval_s=services.settings.disk_interval_s,

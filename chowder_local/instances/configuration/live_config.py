@@ -35,9 +35,7 @@ if TYPE_CHECKING:
     from chowder_local.instances.configuration.initial_config import ConfigValidator
     from chowder_local.instances.conversations.models import VisionModels
     from chowder_local.instances.directory import InstanceDirectory
-    from chowder_local.instances.engine_protocol import Engine
     from chowder_local.instances.lifecycle.agents import Agent, Agents
-    from chowder_local.instances.lifecycle.boots import Readiness
     from chowder_local.openclaw.files import Files
     from chowder_local.openclaw.gateway import Gateway, GatewayOf
     from chowder_local.store.instances import InstanceChanges
@@ -49,72 +47,6 @@ REASON_INTERVAL_S = 0.1
 _RELOAD_FAILED = re.compile(r"(\d{4}-\d\d-\d\dT[\d:.]+[+-]\d\d:\d\d) .*reload failed: (.+)")
 MAX_LOOKUPS = 24
 """At most so many changed paths are looked up in OpenClaw's schema."""
-
-
-@dataclass(eq=False, repr=False, kw_only=True)
-class LiveConfig:
-    """Patches configurations, and restores the former one if OpenClaw cannot use the new one."""
-
-    engine: Engine
-    readiness: Readiness
-    files: Files
-    vision_models: VisionModels
-
-    async def change(self, agent: Agent, patch: Mapping[str, Any]) -> bool:
-        """Applies a merge patch; the agent accepts turns when this returns.
-
-        True if the gateway has restarted itself for it. Raises ConfigRefused with OpenClaw's
-        message if it refuses the patch or does not start with it, and nothing has changed then;
-        raises GatewayUnavailable, BootFailed, EngineUnavailable.
-        """
-        gateway = agent.gateway
-        # Held until no restore can follow, which would undo other changes.
-        async with gateway.hold_config() as revise:
-            try:
-                async with watched(self.engine.version):
-                    return await self._apply(agent, gateway, lambda: revise(lambda _: patch))
-            finally:
-                # The configuration may have another list of models now.
-                self.vision_models.forget(agent.row.sandbox_id)
-
-    async def _apply(
-        self, agent: Agent, gateway: Gateway, patch: Callable[[], Awaitable[bool]]
-    ) -> bool:
-        # OpenClaw writes some configurations before it finds that they cannot work.
-        sandbox_id = agent.row.sandbox_id
-        former = await self._read(sandbox_id)
-        began_s, began = time.monotonic(), datetime.now(UTC)
-        try:
-            if has_restarted := await patch():
-                await gateway.wait_for_restart(began_s)
-                await self.readiness.wait(await agent.inspect())
-        except ConfigNotApplied:
-            await self.files.write_text(sandbox_id, CONFIG_FILE, former)
-            reason = await self._reason(sandbox_id, began)
-            raise ConfigRefused(f"OpenClaw does not apply this: {reason}") from None
-        except BootFailed as failure:
-            url = await agent.boot({CONFIG_FILE: former.encode()})
-            await agent.update(gateway_url=url)
-            raise ConfigRefused(f"OpenClaw does not start with this: {failure}") from None
-        return has_restarted
-
-    async def _reason(self, sandbox_id: SandboxId, since: datetime) -> str:
-        """Why a reload has failed, according to the sandbox's log."""
-        ends_s = time.monotonic() + REASON_TIMEOUT_S
-        while True:
-            log_text = await self.engine.log_tail(sandbox_id, LOG_LINES)
-            if reason := _reload_failure(log_text, since):
-                return reason
-            if time.monotonic() > ends_s:
-                return "its log does not say why"
-            await asyncio.sleep(REASON_INTERVAL_S)
-
-    async def _read(self, sandbox_id: SandboxId) -> str:
-        try:
-            return await self.files.text(sandbox_id, CONFIG_FILE)
-        except (FileMissing, FileRefused, FileTooLarge) as failure:
-            # The agent can damage its own configuration file.
-            raise GatewayUnavailable(f"its configuration cannot be read: {failure}") from None
 
 
 @dataclass(frozen=True)
@@ -131,7 +63,8 @@ class Reconfiguration:
 
     directory: InstanceDirectory
     agents: Agents
-    live_config: LiveConfig
+    files: Files
+    vision_models: VisionModels
 
     async def change(
         self,
@@ -165,16 +98,72 @@ class Reconfiguration:
     async def _configure(self, agent: Agent, patch: Mapping[str, Any]) -> bool:
         status = agent.row.status
         if status is InstanceStatus.RUNNING:
-            return await self.live_config.change(agent, patch)
+            return await self._apply(agent, patch)
         if status is InstanceStatus.STOPPED:
             # Only the agent itself can validate its configuration, so it is resumed for that.
             url = await agent.resume()
             try:
                 await agent.update(gateway_url=url)
-                return await self.live_config.change(agent, patch)
+                return await self._apply(agent, patch)
             finally:
                 await agent.freeze()
         raise InstanceStateWrong(status, "running or stopped", agent.row.error_message)
+
+    async def _apply(self, agent: Agent, patch: Mapping[str, Any]) -> bool:
+        """Applies a merge patch; the agent accepts turns when this returns.
+
+        True if the gateway has restarted itself for it. Raises ConfigRefused with OpenClaw's
+        message if it refuses the patch or does not start with it, and nothing has changed then;
+        raises GatewayUnavailable, BootFailed, EngineUnavailable.
+        """
+        gateway = agent.gateway
+        # Held until no restore can follow, which would undo other changes.
+        async with gateway.hold_config() as revise:
+            try:
+                async with watched(self.agents.engine.version):
+                    return await self._patch(agent, gateway, lambda: revise(lambda _: patch))
+            finally:
+                # The configuration may have another list of models now.
+                self.vision_models.forget(agent.row.sandbox_id)
+
+    async def _patch(
+        self, agent: Agent, gateway: Gateway, patch: Callable[[], Awaitable[bool]]
+    ) -> bool:
+        # OpenClaw writes some configurations before it finds that they cannot work.
+        sandbox_id = agent.row.sandbox_id
+        former = await self._read(sandbox_id)
+        began_s, began = time.monotonic(), datetime.now(UTC)
+        try:
+            if has_restarted := await patch():
+                await gateway.wait_for_restart(began_s)
+                await self.agents.readiness.wait(await agent.inspect())
+        except ConfigNotApplied:
+            await self.files.write_text(sandbox_id, CONFIG_FILE, former)
+            reason = await self._reason(sandbox_id, began)
+            raise ConfigRefused(f"OpenClaw does not apply this: {reason}") from None
+        except BootFailed as failure:
+            url = await agent.boot({CONFIG_FILE: former.encode()})
+            await agent.update(gateway_url=url)
+            raise ConfigRefused(f"OpenClaw does not start with this: {failure}") from None
+        return has_restarted
+
+    async def _reason(self, sandbox_id: SandboxId, since: datetime) -> str:
+        """Why a reload has failed, according to the sandbox's log."""
+        ends_s = time.monotonic() + REASON_TIMEOUT_S
+        while True:
+            log_text = await self.agents.engine.log_tail(sandbox_id, LOG_LINES)
+            if reason := _reload_failure(log_text, since):
+                return reason
+            if time.monotonic() > ends_s:
+                return "its log does not say why"
+            await asyncio.sleep(REASON_INTERVAL_S)
+
+    async def _read(self, sandbox_id: SandboxId) -> str:
+        try:
+            return await self.files.text(sandbox_id, CONFIG_FILE)
+        except (FileMissing, FileRefused, FileTooLarge) as failure:
+            # The agent can damage its own configuration file.
+            raise GatewayUnavailable(f"its configuration cannot be read: {failure}") from None
 
 
 @dataclass(frozen=True)

@@ -23,13 +23,8 @@ if TYPE_CHECKING:
     from chowder_local.relay.recordings.registry import RecordingRegistry
     from chowder_local.relay.upstreams import Catalogue
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from chowder_local.core.domain import SandboxId
-    from chowder_local.openclaw.gateway import Gateway
-
     PatchOf = Callable[[Mapping[str, Any], models.ModelRoute], dict[str, Any] | None]
+
 CAPACITY = 10_000
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn, Unpack
 
 from chowder_local.core import logs
-from chowder_local.core.domain import Egress, InstanceStatus, SandboxSpec, SandboxState
+from chowder_local.core.domain import Egress, InstanceStatus, SandboxId, SandboxSpec, SandboxState
 from chowder_local.core.errors import ChowderError
 from chowder_local.core.errors.agents import GatewayUnavailable, RpcRefused
 from chowder_local.core.errors.requests import InstanceNotFound, InstanceStateWrong
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
     from datetime import datetime
 
-    from chowder_local.core.domain import Instance, InstanceId, SandboxId, SandboxInfo, WarmSandbox
+    from chowder_local.core.domain import Instance, InstanceId, SandboxInfo, WarmSandbox
     from chowder_local.core.events import Events
     from chowder_local.instances.configuration.initial_config import InitialConfigs, SnapshotSource
     from chowder_local.instances.engine_protocol import Engine
@@ -514,3 +515,8 @@ class Agent:
         """Queues a boot that fails, for an injected fault. Raises BootFailed."""
         async with self.agents.boot_queue.turn(self.row):
             raise BootFailed(reason)
+
+
+def new_sandbox_id() -> SandboxId:
+    """A new random id, which names the container and its volume."""
+    return SandboxId(f"chowder-{secrets.token_hex(6)}")

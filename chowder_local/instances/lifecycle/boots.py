@@ -53,14 +53,17 @@ _SIGNIFICANT = re.compile(
 )
 
 
+@dataclass(eq=False, repr=False)
 class BootQueue:
     """Bounds how many sandboxes boot at once, and publishes the outcome of each boot."""
 
-    def __init__(self, concurrency: int, events: Events, metrics: Metrics) -> None:
+    concurrency: int
+    events: Events
+    metrics: Metrics
+
+    def __post_init__(self) -> None:
         # A boot is bound by the processor: more at once would only delay all of them.
-        self._slots = asyncio.Semaphore(concurrency)
-        self._events = events
-        self._metrics = metrics
+        self._slots = asyncio.Semaphore(self.concurrency)
         self._waiting: dict[InstanceId, None] = {}
 
     @property
@@ -76,7 +79,7 @@ class BootQueue:
     async def turn(self, instance: Instance) -> AsyncIterator[None]:
         """Waits for a free slot and holds it during the block, which is the boot."""
         publish = partial(
-            self._events.publish, organization_id=instance.organization_id, instance_id=instance.id
+            self.events.publish, organization_id=instance.organization_id, instance_id=instance.id
         )
         publish(EventType.BOOT_QUEUED)
         self._waiting[instance.id] = None
@@ -98,7 +101,7 @@ class BootQueue:
         finally:
             self._slots.release()
             took_s = time.monotonic() - began_s
-            self._metrics.boot(outcome, took_s)
+            self.metrics.boot(outcome, took_s)
             publish(EventType.BOOT_ENDED, outcome=outcome, took_s=round(took_s, 3))
 
 

@@ -22,11 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from chowder_local.core.domain import EngineNode, SandboxInfo
-    from chowder_local.instances.engine_protocol import Engine
     from chowder_local.instances.lifecycle.agents import Agents
     from chowder_local.instances.lifecycle.residency import Hibernation
     from chowder_local.instances.warm_pool.sandboxes import WarmSandboxes
-    from chowder_local.store.instances import InstanceQueries
     from chowder_local.store.warm_sandboxes import WarmSandboxQueries
 
 log = logging.getLogger(__name__)
@@ -44,8 +42,6 @@ IN_MEMORY = {SandboxState.RUNNING, SandboxState.PAUSED}
 class Capacity:
     """Counts the sandboxes in memory; evicts stopped, warm and idle ones for others."""
 
-    engine: Engine
-    instances: InstanceQueries
     warm_sandboxes: WarmSandboxes
     warm_queries: WarmSandboxQueries
     agents: Agents
@@ -60,7 +56,7 @@ class Capacity:
         """The number of sandboxes that fit in memory at once."""
         if self.max_sandboxes is not None:
             return self.max_sandboxes
-        return max(1, agent_capacity((await self.engine.memory()).total_bytes))
+        return max(1, agent_capacity((await self.agents.engine.memory()).total_bytes))
 
     @asynccontextmanager
     async def reserve(self, sandbox_id: SandboxId) -> AsyncIterator[None]:
@@ -87,10 +83,10 @@ class Capacity:
         limit = await self.limit()
         if warm_count + begun_count >= limit // WARM_SHARE:
             return False
-        available = (await self.engine.memory()).available_bytes
+        available = (await self.agents.engine.memory()).available_bytes
         if available is not None and available < (2 + begun_count) * AGENT_MEMORY_BYTES:
             return False
-        sandboxes = await self.engine.sandboxes()
+        sandboxes = await self.agents.engine.sandboxes()
         # Memory for one stays free, or the new warm sandbox would soon be evicted.
         is_free = len(self._reserved | _in_memory(sandboxes)) + begun_count + 1 < limit
         return is_free or await self._hibernate_one(sandboxes, IDLE_FOR_WARM_S) is not None
@@ -102,7 +98,7 @@ class Capacity:
         # A list of the engine's may still have a sandbox as running that has just ended.
         not_counted = {sandbox_id}
         while True:
-            listed = await self.engine.sandboxes()
+            listed = await self.agents.engine.sandboxes()
             sandboxes = {
                 each: info for each, info in listed.items() if self._is_on(each, node_name)
             }
@@ -116,19 +112,19 @@ class Capacity:
 
     def _node_of(self, sandbox_id: SandboxId) -> EngineNode | None:
         """The machine of several that has the sandbox's files, and may boot it."""
-        name = self.engine.node_of(sandbox_id)
-        found = (each for each in self.engine.nodes() if each.name == name)
+        name = self.agents.engine.node_of(sandbox_id)
+        found = (each for each in self.agents.engine.nodes() if each.name == name)
         # From a drained one they move to where there is room.
         return next((each for each in found if not each.is_drained), None)
 
     def _is_on(self, sandbox_id: SandboxId, node_name: str | None) -> bool:
         """Whether it counts for a node; None stands for all of them."""
-        return node_name is None or self.engine.node_of(sandbox_id) == node_name
+        return node_name is None or self.agents.engine.node_of(sandbox_id) == node_name
 
     async def _evict_one(self, sandboxes: dict[SandboxId, SandboxInfo]) -> SandboxId | None:
         """The sandbox that has left memory; None if none can."""
         paused = [each.id for each in sandboxes.values() if each.state is SandboxState.PAUSED]
-        owners = await self.instances.owners(paused)
+        owners = await self.agents.instances.owners(paused)
         stopped = [each for each in owners if each.status is InstanceStatus.STOPPED]
         # The one that was stopped longest ago is the least likely to be started soon.
         for instance in sorted(stopped, key=lambda each: each.updated_at):
@@ -148,7 +144,7 @@ class Capacity:
     ) -> SandboxId | None:
         """Hibernates the running instance that was used the longest time ago."""
         running = [each.id for each in sandboxes.values() if each.state is SandboxState.RUNNING]
-        owners = await self.instances.owners(running)
+        owners = await self.agents.instances.owners(running)
         for instance in sorted(owners, key=self.hibernation.idle_s, reverse=True):
             if self.hibernation.idle_s(instance) > idle_min_s:
                 with logging_errors(f"sandbox {instance.sandbox_id}: hibernation"):

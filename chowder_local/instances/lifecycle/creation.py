@@ -1,8 +1,7 @@
-"""Creating instances: the row, and the allocation of a sandbox."""
+"""Creating instances: the row, and the allocation of a sandbox, which restores need as well."""
 
 from __future__ import annotations
 
-import secrets
 import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from chowder_local.core.domain import (
     InstanceStatus,
     SandboxId,
 )
+from chowder_local.instances.lifecycle.agents import new_sandbox_id
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping
@@ -43,8 +43,10 @@ class InstanceCreation:
     instances: InstanceQueries
     organizations: Organizations
     config_validator: ConfigValidator
-    allocation: Allocation
     versions: OpenclawVersions
+    pool: WarmPool
+    provisioner: Provisioner
+    matcher: WarmSandboxMatcher
     clock: Callable[[], datetime]
 
     async def create(self, organization_id: OrganizationId, **fields: Any) -> Instance:
@@ -88,20 +90,7 @@ class InstanceCreation:
             return await self.instances.add(instance, limit, fingerprint, booting)
 
         logs.set_instance(instance.id)
-        return await self.allocation.claim_or_boot(instance, write)
-
-
-@dataclass(eq=False, repr=False)
-class Allocation:
-    """The allocation of sandboxes for create, fork and restore."""
-
-    pool: WarmPool
-    provisioner: Provisioner
-    matcher: WarmSandboxMatcher
-
-    async def check_version(self, version: str) -> None:
-        """Raises VersionUnavailable if no sandbox could have a snapshot's `openclaw_version`."""
-        await self.matcher.versions.check(version)
+        return await self.claim_or_boot(instance, write)
 
     async def claim_or_boot(self, instance: Instance, write: Write) -> Instance:
         """The instance, `provisioning`, once its row is written; a task then provisions it.
@@ -120,8 +109,3 @@ class Allocation:
         if not self.pool.size or self.provisioner.next_creation_fails(instance.organization_id):
             return None
         return await self.matcher.fingerprint_for(instance)
-
-
-def new_sandbox_id() -> SandboxId:
-    """A new random id, which names the container and its volume."""
-    return SandboxId(f"chowder-{secrets.token_hex(6)}")

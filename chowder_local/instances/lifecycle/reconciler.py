@@ -22,12 +22,9 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from chowder_local.core.domain import Instance, InstanceId, SandboxId
-    from chowder_local.core.events import Events
-    from chowder_local.instances.engine_protocol import Engine
     from chowder_local.instances.lifecycle.agents import Agent, Agents
     from chowder_local.instances.lifecycle.provisioner import Provisioner
     from chowder_local.instances.snapshots.service import Snapshots
-    from chowder_local.store.instances import InstanceQueries
     from chowder_local.store.warm_sandboxes import WarmSandboxQueries
 
 log = logging.getLogger(__name__)
@@ -47,13 +44,10 @@ LINK_INTERVAL_S = 0.5
 class Reconciler:
     """Compares rows with sandboxes, and heals the instances for which they disagree."""
 
-    instances: InstanceQueries
     warm_queries: WarmSandboxQueries
-    engine: Engine
     healing: Healing
     agents: Agents
     snapshots: Snapshots
-    events: Events
     interval_s: float
     release_stopped_after_s: float
     clock: Callable[[], datetime]
@@ -80,7 +74,7 @@ class Reconciler:
                 self._due_s = time.monotonic() + self.interval_s
 
     def _linked_nodes(self) -> set[str]:
-        return {node.name for node in self.engine.nodes() if node.is_linked}
+        return {node.name for node in self.agents.engine.nodes() if node.is_linked}
 
     async def reconcile(self) -> None:
         """One round over all instances and sandboxes of this server."""
@@ -91,8 +85,8 @@ class Reconciler:
         try:
             # The engine first: a row is written before its sandbox is created, so a sandbox that
             # is listed here and has no row afterwards is an orphan.
-            sandboxes = await self.engine.sandboxes()
-            volumes = await self.engine.volumes() if is_volume_round else set()
+            sandboxes = await self.agents.engine.sandboxes()
+            volumes = await self.agents.engine.volumes() if is_volume_round else set()
         except EngineUnavailable as unavailable:
             self._set_engine_problem(str(unavailable))
             raise
@@ -100,10 +94,11 @@ class Reconciler:
         self._set_engine_problem(None)
         # Warm ones before instances: one that is claimed in between is seen as both, not neither.
         warm = await self.warm_queries.ids()
-        owners = await self.instances.owners(sandboxes)
-        owned = {each.sandbox_id for each in owners} | await self.instances.owned(volumes)
+        owners = await self.agents.instances.owners(sandboxes)
+        owned = {each.sandbox_id for each in owners} | await self.agents.instances.owned(volumes)
         rows = {
-            each.id: each for each in [*owners, *await self.instances.running_or_provisioning()]
+            each.id: each
+            for each in [*owners, *await self.agents.instances.running_or_provisioning()]
         }
         for instance in rows.values():
             sandbox = sandboxes.get(instance.sandbox_id)
@@ -119,9 +114,9 @@ class Reconciler:
             # If the removal fails, the next round lists the volumes again.
             rounds, self._rounds = self._rounds, 0
             with _isolated(sandbox_id):
-                await self.engine.remove(sandbox_id)
+                await self.agents.engine.remove(sandbox_id)
                 self._rounds = rounds
-                self.events.publish(EventType.SANDBOX_REMOVED, sandbox_id=sandbox_id)
+                self.agents.events.publish(EventType.SANDBOX_REMOVED, sandbox_id=sandbox_id)
         self.healing.forget_old_deaths()
 
     def _is_eviction_due(self, instance: Instance, sandbox: SandboxInfo | None) -> bool:
@@ -136,7 +131,7 @@ class Reconciler:
             is_new = (problem is None) is not (self.engine_problem is None)
             if is_new:
                 lost, back = EventType.ENGINE_LOST, EventType.ENGINE_BACK
-                self.events.publish(back if problem is None else lost)
+                self.agents.events.publish(back if problem is None else lost)
             if problem is None:
                 # What went down with the engine has not died. Failed removals are tried again.
                 self.healing.forget_deaths()

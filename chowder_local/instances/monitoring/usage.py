@@ -121,8 +121,6 @@ class UsageSamples:
 class DiskWatch:
     """Checks running instances, one at a time; stopped ones cannot grow."""
 
-    instances: InstanceQueries
-    engine: Engine
     agents: Agents
     limit_mb: int
     interval_s: float
@@ -133,16 +131,16 @@ class DiskWatch:
 
     async def check(self) -> None:
         """Checks every running instance once, and ends those over the limit."""
-        for listed in await self.instances.running_or_provisioning():
+        for listed in await self.agents.instances.running_or_provisioning():
             with (
                 logs.for_instance(listed.id),
                 logging_errors(f"instance {listed.id}: checking its disk use"),
             ):
                 # Those before it took a while, in which it may have moved to another sandbox.
-                instance = await self.instances.get(listed.id)
+                instance = await self.agents.instances.get(listed.id)
                 if instance is None or not instance.is_in_memory:
                     continue
-                used = await self.engine.disk_bytes(instance.sandbox_id, self.limit_mb * MB)
+                used = await self.agents.engine.disk_bytes(instance.sandbox_id, self.limit_mb * MB)
                 if used > self.limit_mb * MB:
                     await self._end(instance)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from chowder_local.core.domain import DEFAULT_VERSION, SnapshotId
 from chowder_local.core.errors.requests import InstanceStateWrong
 from chowder_local.core.events import EventType
-from chowder_local.instances.lifecycle.creation import new_sandbox_id
+from chowder_local.instances.lifecycle.agents import new_sandbox_id
 from chowder_local.instances.snapshots.service import COPYABLE
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from chowder_local.core.domain import Instance, OrganizationId, SandboxId, Snapshot, WarmSandbox
     from chowder_local.core.events import Events
     from chowder_local.instances.lifecycle.agents import Agent, Agents
-    from chowder_local.instances.lifecycle.creation import Allocation, InstanceCreation
+    from chowder_local.instances.lifecycle.creation import InstanceCreation
     from chowder_local.instances.lifecycle.service import Lifecycle
     from chowder_local.instances.snapshots.service import Snapshots
     from chowder_local.store.conversation_histories import ConversationHistoryQueries
@@ -89,7 +89,7 @@ class Restores:
     """Replaces an instance's sandbox by one that is created from a snapshot."""
 
     snapshots: Snapshots
-    allocation: Allocation
+    creation: InstanceCreation
     agents: Agents
     histories: ConversationHistoryQueries
     events: Events
@@ -113,7 +113,7 @@ class Restores:
         with self.snapshots.using(SnapshotId(snapshot_id)):
             snapshot = await self.snapshots.get(organization_id, snapshot_id)
             version = snapshot.openclaw_version or stale.openclaw_version
-            await self.allocation.check_version(version)
+            await self.creation.versions.check(version)
             async with self.agents.holding(stale) as agent:
                 former = agent.row
                 if former.status not in COPYABLE:
@@ -150,4 +150,4 @@ class Restores:
             return agent.row, claimed
 
         wanted = replace(agent.row, openclaw_version=version)
-        return await self.allocation.claim_or_boot(wanted, write)
+        return await self.creation.claim_or_boot(wanted, write)

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 
     from chowder_local.core.domain import Instance, InstanceId, OrganizationId
-    from chowder_local.instances.engine_protocol import Engine
     from chowder_local.instances.lifecycle.agents import Agents
     from chowder_local.instances.snapshots.archives import Archives
     from chowder_local.store.conversation_histories import ConversationHistoryQueries
@@ -51,8 +50,8 @@ class Snapshots:
     """Takes, stores and removes snapshots. Writes the row first, so a crash leaves no orphans."""
 
     queries: SnapshotQueries
-    conversations: ConversationRecords
-    engine: Engine
+    sessions: SessionQueries
+    histories: ConversationHistoryQueries
     archives: Archives
     agents: Agents
     clock: Callable[[], datetime]
@@ -124,7 +123,7 @@ class Snapshots:
             self.archives.fill, snapshot.id, prefix=HOME_PREFIX, is_wanted=sanitize.is_exported
         )
         async with self._forget_unless_whole(snapshot.id):
-            home = await self.engine.rework_home(program, source, fill)
+            home = await self.agents.engine.rework_home(program, source, fill)
             return await self._finish(snapshot.id, home, snapshot.content)
 
     async def import_archive(
@@ -195,7 +194,7 @@ class Snapshots:
         if instance.first_ready_at is not None or instance.origin_snapshot_id is None:
             return
         snapshot = await self.queries.get(instance.origin_snapshot_id)
-        await self.conversations.write(instance.id, {} if snapshot is None else snapshot.content)
+        await self._write_conversations(instance.id, {} if snapshot is None else snapshot.content)
 
     async def clear_unneeded(self) -> None:
         """Removes files without rows, unfinished snapshots, and those neither kept nor needed."""
@@ -260,8 +259,8 @@ class Snapshots:
                     begun=self._copying[snapshot_id].begin_from_thread,
                 )  # fmt: skip
                 home, conversations = await gather_both(
-                    self.engine.read_home(instance.sandbox_id, fill),
-                    self.conversations.read(instance.id),
+                    self.agents.engine.read_home(instance.sandbox_id, fill),
+                    self._read_conversations(instance.id),
                 )
                 # What is answered later is not in it.
                 content = {
@@ -272,6 +271,45 @@ class Snapshots:
                     self._finish(snapshot_id, home, content), stillness.pop_all().aclose()
                 )
         return finished
+
+    async def _read_conversations(self, instance_id: InstanceId) -> dict[str, Any]:
+        """The `sessions` and `histories` of a snapshot's content."""
+        sessions = await self.sessions.of_instance(instance_id)
+        histories = await self.histories.of_instance(instance_id)
+        return {
+            "sessions": [
+                {
+                    "name": each.name,
+                    "created_at": each.created_at.isoformat(),
+                    "last_used_at": each.last_used_at.isoformat(),
+                }
+                for each in sessions
+            ],
+            "histories": {key: each.to_json() for key, each in histories.items()},
+        }
+
+    async def _write_conversations(
+        self, instance_id: InstanceId, content: Mapping[str, Any]
+    ) -> None:
+        """Replaces an instance's records by those of a snapshot's content."""
+        histories = content.get("histories") or {}
+        await self.histories.replace(
+            instance_id,
+            {key: ConversationHistory.from_json(each) for key, each in histories.items()},
+        )
+        await self.sessions.replace(
+            instance_id,
+            [
+                NamedSession(
+                    instance_id,
+                    each["name"],
+                    session_key(each["name"]),
+                    datetime.fromisoformat(each["created_at"]),
+                    datetime.fromisoformat(each["last_used_at"]),
+                )
+                for each in content.get("sessions") or []
+            ],
+        )
 
     @asynccontextmanager
     async def _forget_unless_whole(self, snapshot_id: SnapshotId) -> AsyncIterator[None]:
@@ -309,48 +347,3 @@ class _CopyProgress:
     def end(self) -> None:
         self.begun.set()
         self.ended.set()
-
-
-@dataclass(eq=False, repr=False)
-class ConversationRecords:
-    """Reads and writes session names and histories; the texts are in the agent's home."""
-
-    sessions: SessionQueries
-    histories: ConversationHistoryQueries
-
-    async def read(self, instance_id: InstanceId) -> dict[str, Any]:
-        """The `sessions` and `histories` of a snapshot's content."""
-        sessions = await self.sessions.of_instance(instance_id)
-        histories = await self.histories.of_instance(instance_id)
-        return {
-            "sessions": [
-                {
-                    "name": each.name,
-                    "created_at": each.created_at.isoformat(),
-                    "last_used_at": each.last_used_at.isoformat(),
-                }
-                for each in sessions
-            ],
-            "histories": {key: each.to_json() for key, each in histories.items()},
-        }
-
-    async def write(self, instance_id: InstanceId, content: Mapping[str, Any]) -> None:
-        """Replaces an instance's records by those of a snapshot's content."""
-        histories = content.get("histories") or {}
-        await self.histories.replace(
-            instance_id,
-            {key: ConversationHistory.from_json(each) for key, each in histories.items()},
-        )
-        await self.sessions.replace(
-            instance_id,
-            [
-                NamedSession(
-                    instance_id,
-                    each["name"],
-                    session_key(each["name"]),
-                    datetime.fromisoformat(each["created_at"]),
-                    datetime.fromisoformat(each["last_used_at"]),
-                )
-                for each in content.get("sessions") or []
-            ],
-        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import psutil
@@ -50,53 +51,43 @@ async def has_idle_processor() -> bool:
     return False
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class WarmPool:
     """Replaces warm sandboxes that were claimed, have died, or are out of date."""
 
-    def __init__(
-        self,
-        *,
-        size: int,
-        size_max: int,
-        boot_concurrency: int,
-        demand: Demand,
-        warm_sandboxes: WarmSandboxes,
-        queries: WarmSandboxQueries,
-        provisioner: Provisioner,
-        capacity: Capacity,
-        is_idle: Callable[[], Awaitable[bool]],
-    ) -> None:
-        self._size = size
-        self._size_max = size_max
-        self._boot_concurrency = boot_concurrency
-        self._demand = demand
-        self._warm_sandboxes = warm_sandboxes
-        self._queries = queries
-        self._provisioner = provisioner
-        self._capacity = capacity
-        self._is_idle = is_idle
+    usual_size: int
+    max_size: int
+    boot_concurrency: int
+    demand: Demand
+    warm_sandboxes: WarmSandboxes
+    queries: WarmSandboxQueries
+    provisioner: Provisioner
+    capacity: Capacity
+    is_idle: Callable[[], Awaitable[bool]]
+
+    def __post_init__(self) -> None:
         self._failures = 0
         self._is_engine_away = False
         self._is_new = True
-        provisioner.on_idle = demand.changed.set
+        self.provisioner.on_idle = self.demand.changed.set
         self.problem: str | None = None
         """Why the latest warm sandbox could not be made; None if it could."""
 
     @property
     def size(self) -> int:
         """The number of warm sandboxes to have: it follows the demand between two settings."""
-        if not self._size:
+        if not self.usual_size:
             return 0
-        return max(self._size, min(self._demand.peak(), self._size_max))
+        return max(self.usual_size, min(self.demand.peak(), self.max_size))
 
     def reserve_booting(self) -> AbstractAsyncContextManager[Collection[SandboxId]]:
         """The warm sandboxes that are booting, for an instance that finds none ready."""
-        return self._warm_sandboxes.reserve_booting()
+        return self.warm_sandboxes.reserve_booting()
 
     async def run(self) -> None:
         """Adjusts the pool at intervals, until cancelled."""
         while True:
-            self._demand.changed.clear()
+            self.demand.changed.clear()
             with logging_errors("adjusting the warm pool"):
                 while await self._engine_answers() and await self.adjust():
                     pass
@@ -107,36 +98,36 @@ class WarmPool:
     async def _settle(self) -> None:
         """Returns once nothing was demanded for a while, or at once if the pool runs short."""
         while await self._has_half():
-            self._demand.changed.clear()
+            self.demand.changed.clear()
             if not await self._is_demanded(SETTLE_S):
                 return
 
     async def _is_demanded(self, within_s: float) -> bool:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within_s):
-                return await self._demand.changed.wait()
+                return await self.demand.changed.wait()
         return False
 
     async def _has_half(self) -> bool:
-        ready = [each for each in await self._queries.all() if each.gateway_url is not None]
+        ready = [each for each in await self.queries.all() if each.gateway_url is not None]
         return 0 < len(ready) * 2 >= self.size
 
     async def adjust(self) -> bool:
         """Discards and makes warm sandboxes; True if some were made, and more may be missing."""
-        found = await self._queries.all()
+        found = await self.queries.all()
         if self._is_new:
             # As many as an earlier run of the server had, which knew the demand. They may have
             # ended with the engine.
             self._is_new = False
-            self._demand.add(sum(each.gateway_url is not None for each in found))
+            self.demand.add(sum(each.gateway_url is not None for each in found))
         fit = [each for each in found if await self._is_kept(each)]
         for surplus in fit[self.size :]:
             with _isolated(surplus):
-                await self._warm_sandboxes.discard(surplus)
+                await self.warm_sandboxes.discard(surplus)
         wanted, count = await self._wanted(len(fit)), 0
-        if self._provisioner.in_progress_count:
+        if self.provisioner.in_progress_count:
             return False
-        while count < wanted and await self._capacity.make_room_for_warm_sandbox(len(fit), count):
+        while count < wanted and await self.capacity.make_room_for_warm_sandbox(len(fit), count):
             count += 1
         async with asyncio.TaskGroup() as tasks:
             making = [tasks.create_task(self._make()) for _ in range(count)]
@@ -144,26 +135,26 @@ class WarmPool:
 
     async def _wanted(self, fit_count: int) -> int:
         """How many to make at once."""
-        wanted = min(self.size - fit_count, self._boot_concurrency)
+        wanted = min(self.size - fit_count, self.boot_concurrency)
         if wanted < 1:
             return 0
-        usual = min(self._size - fit_count, 1)
+        usual = min(self.usual_size - fit_count, 1)
         # What is wanted beyond the usual number, or at once, does not slow down what runs.
-        return wanted if wanted == usual or await self._is_idle() else usual
+        return wanted if wanted == usual or await self.is_idle() else usual
 
     async def _is_kept(self, warm: WarmSandbox) -> bool:
         """Whether it is fit; discards it otherwise."""
         # Only `adjust` makes them, and waits for all, so one without an address is a crash's.
         with _isolated(warm):
-            if await self._warm_sandboxes.is_fit(warm):
+            if await self.warm_sandboxes.is_fit(warm):
                 return True
-            if await self._warm_sandboxes.discard(warm):
+            if await self.warm_sandboxes.discard(warm):
                 log.info("warm sandbox %s: discarded", warm.sandbox_id)
         return False
 
     async def _make(self) -> bool:
         try:
-            await self._warm_sandboxes.make()
+            await self.warm_sandboxes.make()
         except ChowderError as failure:
             if isinstance(failure, EngineSilent) or not await self._engine_answers():
                 return False
@@ -177,7 +168,7 @@ class WarmPool:
 
     async def _engine_answers(self) -> bool:
         # The reconciler reports it. An engine that is away is no failure of warm sandboxes.
-        self._is_engine_away = not await self._warm_sandboxes.engine_answers()
+        self._is_engine_away = not await self.warm_sandboxes.engine_answers()
         if self._is_engine_away:
             self._failures = 0
         return not self._is_engine_away

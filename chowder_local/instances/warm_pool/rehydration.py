@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Iterator
 
     from chowder_local.core.domain import Instance, InstanceId, WarmSandbox
-    from chowder_local.instances.engine_protocol import Engine
     from chowder_local.instances.lifecycle.agents import Agent, Agents
     from chowder_local.instances.snapshots.archives import Archives
     from chowder_local.instances.snapshots.service import Snapshots
@@ -49,7 +48,7 @@ class Rehydration:
     matcher: WarmSandboxMatcher
     queries: WarmSandboxQueries
     warm_sandboxes: WarmSandboxes
-    home_copies: HomeCopies
+    snapshots: Snapshots
     agents: Agents
 
     def __post_init__(self) -> None:
@@ -90,13 +89,42 @@ class Rehydration:
                 # All its files are then of one moment, as after a power cut.
                 await engine.pause(instance.sandbox_id)
             moved = replace(instance, sandbox_id=warm.sandbox_id)
-            async with self.home_copies.open(instance) as copy:
+            async with self._copying(instance) as copy:
                 return await self.warm_sandboxes.turn_into(moved, warm, copy)
         except ChowderError as problem:
             if isinstance(problem, (ArchiveRefused, GatewayUnavailable)):
                 self._refused[instance.id] = True
             log.info("instance %s: is booted, not moved: %s", instance.id, problem)
             return None
+
+    @asynccontextmanager
+    async def _copying(self, instance: Instance) -> AsyncIterator[HomeCopy]:
+        """Copies everything but what belongs to the sandbox; the copy is gone after the block.
+
+        A home that is too large, or has a link that another sandbox could not have, is refused:
+        the copy then raises ArchiveRefused.
+        """
+        copy_id, begun = SnapshotId(str(uuid.uuid4())), asyncio.Event()
+        archives, loop = self.snapshots.archives, asyncio.get_running_loop()
+        fill = partial(
+            archives.fill,
+            copy_id,
+            prefix=HOME_PREFIX,
+            is_wanted=sanitize.is_moved,
+            is_strict=True,
+            max_bytes=MAX_BYTES,
+            begun=partial(loop.call_soon_threadsafe, begun.set),
+        )
+        with self.snapshots.using(copy_id):
+            copy = HomeCopy(archives, copy_id, begun, loop.create_future())
+            try:
+                async with owned_tasks() as group:
+                    group.create_task(
+                        copy.make(self.agents.engine.read_home(instance.sandbox_id, fill))
+                    )
+                    yield copy
+            finally:
+                await asyncio.to_thread(archives.remove, copy_id)
 
 
 @dataclass(frozen=True)
@@ -132,38 +160,3 @@ class HomeCopy:
         return SnapshotSource(
             self.archives.path(self.copy_id), agent_config.read_config(home.config)
         )
-
-
-@dataclass(eq=False, repr=False)
-class HomeCopies:
-    """Copies homes beside the archives of snapshots, which a crash leaves to be cleared."""
-
-    engine: Engine
-    snapshots: Snapshots
-
-    @asynccontextmanager
-    async def open(self, instance: Instance) -> AsyncIterator[HomeCopy]:
-        """Copies everything but what belongs to the sandbox; the copy is gone after the block.
-
-        A home that is too large, or has a link that another sandbox could not have, is refused:
-        the copy then raises ArchiveRefused.
-        """
-        copy_id, begun = SnapshotId(str(uuid.uuid4())), asyncio.Event()
-        archives, loop = self.snapshots.archives, asyncio.get_running_loop()
-        fill = partial(
-            archives.fill,
-            copy_id,
-            prefix=HOME_PREFIX,
-            is_wanted=sanitize.is_moved,
-            is_strict=True,
-            max_bytes=MAX_BYTES,
-            begun=partial(loop.call_soon_threadsafe, begun.set),
-        )
-        with self.snapshots.using(copy_id):
-            copy = HomeCopy(archives, copy_id, begun, loop.create_future())
-            try:
-                async with owned_tasks() as group:
-                    group.create_task(copy.make(self.engine.read_home(instance.sandbox_id, fill)))
-                    yield copy
-            finally:
-                await asyncio.to_thread(archives.remove, copy_id)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 import time
 from collections import deque
 from contextlib import asynccontextmanager
@@ -17,6 +16,7 @@ from chowder_local.core.errors import ChowderError
 from chowder_local.core.errors.agents import GatewayUnavailable
 from chowder_local.core.errors.sandboxes import EngineUnavailable, NodeUnreachable, SandboxMissing
 from chowder_local.core.tasks import gather_both
+from chowder_local.instances.lifecycle.agents import new_sandbox_id
 from chowder_local.openclaw.config import agent_config
 from chowder_local.openclaw.config.agent_config import BLANK_PROVIDER
 from chowder_local.openclaw.models import DEFAULT_MODELS, ModelRoute
@@ -27,14 +27,11 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from chowder_local.accounts.organizations import Organizations
-    from chowder_local.core.domain import Egress, Instance
-    from chowder_local.instances.configuration.initial_config import InitialConfigs, SnapshotSource
-    from chowder_local.instances.engine_protocol import Engine
-    from chowder_local.instances.lifecycle.agents import EgressRule
-    from chowder_local.instances.lifecycle.boots import Readiness
+    from chowder_local.core.domain import Instance
+    from chowder_local.instances.configuration.initial_config import SnapshotSource
+    from chowder_local.instances.lifecycle.agents import Agents
     from chowder_local.instances.snapshots.service import Snapshots
     from chowder_local.instances.versions import OpenclawVersions
-    from chowder_local.openclaw.gateway import GatewayOf
     from chowder_local.openclaw.home.state_transfer import StateTransfers
     from chowder_local.openclaw.shortcuts import Allows
     from chowder_local.openclaw.warmup import WarmUp
@@ -57,13 +54,11 @@ class WarmSandboxes:
     """Makes, freezes, resumes and discards warm sandboxes; the store assigns them."""
 
     queries: WarmSandboxQueries
-    engine: Engine
-    readiness: Readiness
-    initial_configs: InitialConfigs
+    agents: Agents
+    snapshots: Snapshots
     warm_up: WarmUp
-    hydration: Hydration
-    gateway_of: GatewayOf
-    egress: Egress
+    state_transfers: StateTransfers
+    allows: Allows
     clock: Callable[[], datetime]
 
     def __post_init__(self) -> None:
@@ -74,13 +69,17 @@ class WarmSandboxes:
     @property
     def fingerprint(self) -> str:
         """Identifies everything that a warm sandbox is made of now."""
-        parts = (self.engine.fingerprint, self.initial_configs.fingerprint, self.egress)
+        parts = (
+            self.agents.engine.fingerprint,
+            self.agents.initial_configs.fingerprint,
+            self.agents.egress.default,
+        )
         return ".".join((*parts, self.warm_up.fingerprint))
 
     async def engine_answers(self) -> bool:
         """Whether the engine could make and freeze any now."""
         try:
-            await self.engine.version()
+            await self.agents.engine.version()
         except EngineUnavailable:
             return False
         return True
@@ -99,20 +98,21 @@ class WarmSandboxes:
 
         Raises ChowderError if the boot or the warm-up fails.
         """
-        sandbox_id = SandboxId(f"chowder-{secrets.token_hex(6)}")
+        sandbox_id = new_sandbox_id()
         # The row first: if the server dies meanwhile, it marks the sandbox as unclaimed.
         await self.queries.add(WarmSandbox(sandbox_id, self.fingerprint, self.clock()))
         if (url := await self._boot(sandbox_id)) is None:
             return
         model = ModelRoute(BLANK_PROVIDER, DEFAULT_MODELS[BLANK_PROVIDER]).openclaw_model
-        await self.warm_up.warm(sandbox_id, self.gateway_of(sandbox_id, url), model)
+        await self.warm_up.warm(sandbox_id, self.agents.gateway_of(sandbox_id, url), model)
         try:
             # Started in advance, because this would take a fifth of the time of a fork.
-            await self.hydration.prepare(sandbox_id)
+            if await self.allows(STATE_TRANSFER):
+                await self.state_transfers.prepare(sandbox_id)
         except ChowderError as problem:
             log.warning("warm sandbox %s: not prepared for forks: %s", sandbox_id, problem)
-        await self.engine.promote(sandbox_id)
-        await self.engine.pause(sandbox_id)
+        await self.agents.engine.promote(sandbox_id)
+        await self.agents.engine.pause(sandbox_id)
         await self.queries.ready(sandbox_id, url)
         log.info("warm sandbox %s: ready", sandbox_id)
 
@@ -122,11 +122,11 @@ class WarmSandboxes:
         self._claimable.add(sandbox_id)
         url, failure = None, None
         try:
-            files = {agent_config.CONFIG_FILE: self.initial_configs.blank(sandbox_id)}
-            spec = SandboxSpec(sandbox_id, files, is_warm=True, egress=self.egress)
-            sandbox = await self.engine.boot(spec)
+            files = {agent_config.CONFIG_FILE: self.agents.initial_configs.blank(sandbox_id)}
+            spec = SandboxSpec(sandbox_id, files, is_warm=True, egress=self.agents.egress.default)
+            sandbox = await self.agents.engine.boot(spec)
             progress.container_started()
-            url = await self.readiness.wait(sandbox)
+            url = await self.agents.readiness.wait(sandbox)
         except ChowderError as problem:
             failure = problem
         finally:
@@ -150,7 +150,7 @@ class WarmSandboxes:
         if warm.gateway_url is None or warm.fingerprint != self.fingerprint:
             return False
         try:
-            return (await self.engine.inspect(warm.sandbox_id)).state is SandboxState.PAUSED
+            return (await self.agents.engine.inspect(warm.sandbox_id)).state is SandboxState.PAUSED
         except NodeUnreachable:
             return False
 
@@ -159,13 +159,13 @@ class WarmSandboxes:
         if not await self.queries.drop(warm.sandbox_id):
             return False
         await self.forget(warm.sandbox_id)
-        await self.engine.remove(warm.sandbox_id)
+        await self.agents.engine.remove(warm.sandbox_id)
         return True
 
     async def forget(self, sandbox_id: SandboxId) -> None:
         """Drops the state of a warm sandbox that left the pool; the sandbox itself stays."""
         self._booting.pop(sandbox_id, None)
-        await self.hydration.forget(sandbox_id)
+        await self.state_transfers.forget(sandbox_id)
 
     async def turn_into(
         self, instance: Instance, warm: WarmSandbox, homes: Homes | None = None
@@ -178,21 +178,21 @@ class WarmSandboxes:
         try:
             return await self._turn_into(instance, warm, homes)
         finally:
-            await self.hydration.forget(warm.sandbox_id)
+            await self.state_transfers.forget(warm.sandbox_id)
 
     async def _turn_into(self, instance: Instance, warm: WarmSandbox, homes: Homes | None) -> str:
         if (url := warm.gateway_url) is None:
             progress = await self._take_booting(warm.sandbox_id)
             # Before the gateway is ready: a home that needs another boot need not wait for it.
-            patch = await self.hydration.patch(instance, progress.wait_for_gateway, homes)
+            patch = await self._hydrate(instance, progress.wait_for_gateway, homes)
             url = await progress.wait_for_gateway()
-            gateway = self.gateway_of(warm.sandbox_id, url)
+            gateway = self.agents.gateway_of(warm.sandbox_id, url)
             is_started = await gateway.wait_until_started(WAKE_TIMEOUT_S)
         else:
-            await self.engine.unpause(warm.sandbox_id)
-            gateway = self.gateway_of(warm.sandbox_id, url)
+            await self.agents.engine.unpause(warm.sandbox_id)
+            gateway = self.agents.gateway_of(warm.sandbox_id, url)
             patch, is_started = await gather_both(
-                self.hydration.patch(instance, homes=homes),
+                self._hydrate(instance, homes=homes),
                 gateway.wait_until_started(WAKE_TIMEOUT_S),
             )
         began_s = time.monotonic()
@@ -203,12 +203,42 @@ class WarmSandboxes:
             raise GatewayUnavailable("the warm sandbox does not accept turns")
         return url
 
+    async def _hydrate(
+        self,
+        instance: Instance,
+        when_booted: Callable[[], Awaitable[str]] | None = None,
+        homes: Homes | None = None,
+    ) -> dict[str, Any]:
+        """Transfers the instance's home; returns the configuration patch that remains to be made.
+
+        `when_booted` returns the gateway's address of a sandbox that still boots. Without `homes`,
+        the home is that of the snapshot that the instance is created from. Raises ChowderError.
+        """
+        if homes is None and instance.origin_snapshot_id is None:
+            return self.agents.initial_configs.patch_of_blank(instance, None)
+        if not await self.allows(STATE_TRANSFER):
+            raise GatewayUnavailable("the state transfer does not fit this OpenClaw")
+        homes = homes or self.snapshots
+        async with self.state_transfers.open(instance.sandbox_id) as transfer:
+            await transfer.unpack(await homes.chunks(instance))
+            if when_booted is not None:
+                await transfer.check()
+                gateway = self.agents.gateway_of(instance.sandbox_id, await when_booted())
+                await gateway.open_conversations()
+            _, origin = await gather_both(transfer.apply(), homes.source(instance))
+            if homes is not self.snapshots:
+                # The former volume is removed next; a snapshot's archive stays for a while.
+                await transfer.sync()
+        if origin is None:
+            raise SandboxMissing("The instance has no snapshot that it could be created from.")
+        return self.agents.initial_configs.patch_of_blank(instance, origin)
+
     async def _take_booting(self, sandbox_id: SandboxId) -> _BootProgress:
         """A warm sandbox that was claimed during its boot, once its container runs."""
         if (progress := self._booting.pop(sandbox_id, None)) is None:
             raise GatewayUnavailable(NEVER_READY)
         await progress.wait_for_container()
-        await self.engine.promote(sandbox_id)
+        await self.agents.engine.promote(sandbox_id)
         return progress
 
 
@@ -247,9 +277,7 @@ class WarmSandboxMatcher:
 
     warm_sandboxes: WarmSandboxes
     organizations: Organizations
-    egress: EgressRule
     demand: Demand
-    allows: Allows
     versions: OpenclawVersions
 
     async def fingerprint_for(self, instance: Instance) -> str | None:
@@ -263,9 +291,10 @@ class WarmSandboxMatcher:
         # Without a key the boot fails, and a warm sandbox would be wasted.
         if await self.organizations.model_key(organization_id, provider) is None:
             return None
-        if self.egress.effective(instance) is not self.egress.default:
+        egress = self.warm_sandboxes.agents.egress
+        if egress.effective(instance) is not egress.default:
             return None
-        if instance.has_home and not await self.allows(STATE_TRANSFER):
+        if instance.has_home and not await self.warm_sandboxes.allows(STATE_TRANSFER):
             return None
         self.demand.add()
         return self.warm_sandboxes.fingerprint
@@ -298,56 +327,6 @@ class Demand:
                 first += 1
             largest = max(largest, count - first)
         return largest
-
-
-@dataclass(eq=False, repr=False)
-class Hydration:
-    """Transfers a home into a warm sandbox, if the instance has one: its own, or a snapshot's."""
-
-    state_transfers: StateTransfers
-    snapshots: Snapshots
-    initial_configs: InitialConfigs
-    gateway_of: GatewayOf
-    allows: Allows
-
-    async def prepare(self, sandbox_id: SandboxId) -> None:
-        """Starts the program that receives a state in advance."""
-        if await self.allows(STATE_TRANSFER):
-            await self.state_transfers.prepare(sandbox_id)
-
-    async def forget(self, sandbox_id: SandboxId) -> None:
-        """Ends that program."""
-        await self.state_transfers.forget(sandbox_id)
-
-    async def patch(
-        self,
-        instance: Instance,
-        when_booted: Callable[[], Awaitable[str]] | None = None,
-        homes: Homes | None = None,
-    ) -> dict[str, Any]:
-        """Transfers the instance's home; returns the configuration patch that remains to be made.
-
-        `when_booted` returns the gateway's address of a sandbox that still boots. Without `homes`,
-        the home is that of the snapshot that the instance is created from. Raises ChowderError.
-        """
-        if homes is None and instance.origin_snapshot_id is None:
-            return self.initial_configs.patch_of_blank(instance, None)
-        if not await self.allows(STATE_TRANSFER):
-            raise GatewayUnavailable("the state transfer does not fit this OpenClaw")
-        homes = homes or self.snapshots
-        async with self.state_transfers.open(instance.sandbox_id) as transfer:
-            await transfer.unpack(await homes.chunks(instance))
-            if when_booted is not None:
-                await transfer.check()
-                gateway = self.gateway_of(instance.sandbox_id, await when_booted())
-                await gateway.open_conversations()
-            _, origin = await gather_both(transfer.apply(), homes.source(instance))
-            if homes is not self.snapshots:
-                # The former volume is removed next; a snapshot's archive stays for a while.
-                await transfer.sync()
-        if origin is None:
-            raise SandboxMissing("The instance has no snapshot that it could be created from.")
-        return self.initial_configs.patch_of_blank(instance, origin)
 
 
 class Homes(Protocol):

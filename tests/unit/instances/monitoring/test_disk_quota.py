@@ -23,8 +23,6 @@ LIMIT_MB = 300
 @pytest.fixture
 def watch(world: World) -> DiskWatch:
     return DiskWatch(
-        instances=world.instances,
-        engine=world.engine,
         agents=world.agents,
         limit_mb=LIMIT_MB,
         interval_s=0.001,
