@@ -10,8 +10,9 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
+    from jinja2 import nodes
     from regex import Match, Pattern
 
 LIMIT_S = 0.5
@@ -127,11 +128,6 @@ SYNTAX = (
     f"Up to {FILTERS_MAX} filters may follow: {', '.join(_FILTERS)}, and "
     "{{ tool | default('none') }} for a missing value"
 )
-_UNSUPPORTED = ("{%", "{#")
-_TOKEN = re.compile(
-    r"""\s*(?:(?P<end>\}\})|(?P<word>[A-Za-z_]\w*)|(?P<number>\d+)"""
-    r"""|"(?P<double>[^"]*)"|'(?P<single>[^']*)'|(?P<mark>[][|().]))"""
-)
 _MISSING = object()
 
 
@@ -201,92 +197,56 @@ def _check_length(value: Any, before: int = 0) -> int:
 
 @lru_cache(maxsize=32)
 def _read(template: str) -> tuple[str | _Slot, ...]:
+    # Imported here because few servers have a script.
+    from jinja2 import Environment, TemplateSyntaxError, nodes
+
     if len(template) > TEMPLATE_MAX:
         raise TemplateInvalid(f"is not a valid template: more than {TEMPLATE_MAX:,} characters")
-    return tuple(_Reader(template).parts())
+    try:
+        # Only parsed: what Jinja would compile could take any time and memory.
+        body = Environment(keep_trailing_newline=True).parse(template).body  # noqa: S701 - no HTML
+    except TemplateSyntaxError as error:
+        raise _invalid(error.lineno, str(error.message)) from None
+    except RecursionError:
+        raise _invalid(1, "it is nested too deeply") from None
+    except ValueError as error:
+        raise _invalid(1, str(error)) from None
+    parts = (part for each in body for part in getattr(each, "nodes", None) or [each])
+    return tuple(
+        part.data if isinstance(part, nodes.TemplateData) else _slot(part) for part in parts
+    )
 
 
-@dataclass(eq=False, repr=False)
-class _Reader:
-    """Parses a template in one pass."""
+def _slot(node: nodes.Node) -> _Slot:
+    from jinja2 import nodes
 
-    template: str
+    line, filters = node.lineno, list[tuple[str, str | None]]()
+    while isinstance(node, nodes.Filter) and node.node is not None:
+        match node:
+            case nodes.Filter(name="default", args=[nodes.Const(value=str(text))], kwargs=[]):
+                filters.insert(0, ("default", text))
+            case nodes.Filter(name=name, args=[], kwargs=[]) if name in _FILTERS:
+                filters.insert(0, (name, None))
+            case _:
+                raise _invalid(line, f"{node.name!r} is not a known filter, or has another form")
+        node = node.node
+    if len(filters) > FILTERS_MAX:
+        raise _invalid(line, "there are too many filters")
+    of_groups = nodes.Name("groups", "load")
+    match node:
+        case nodes.Const(value=str(text)):
+            return _Slot(None, text, tuple(filters))
+        case nodes.Name(name=name) if name in NAMES and node != of_groups:
+            return _Slot(name, None, tuple(filters))
+        case nodes.Getattr(node=groups, attr=key) if groups == of_groups:
+            return _Slot("groups", key, tuple(filters))
+        case nodes.Getitem(node=groups, arg=nodes.Const(value=str(key) | int(key))) if (
+            groups == of_groups
+        ):
+            return _Slot("groups", key, tuple(filters))
+    what = f"{node.name!r}" if isinstance(node, nodes.Name) else type(node).__name__
+    raise _invalid(line, f"{what} is not supported")
 
-    def __post_init__(self) -> None:
-        self._at = 0
 
-    def parts(self) -> Iterator[str | _Slot]:
-        while (begin := self.template.find("{{", self._at)) >= 0:
-            yield self._plain(self.template[self._at : begin])
-            self._at = begin + 2
-            yield self._slot()
-        yield self._plain(self.template[self._at :])
-
-    def _plain(self, text: str) -> str:
-        for mark in _UNSUPPORTED:
-            if (place := text.find(mark)) >= 0:
-                self._at += place
-                raise self._invalid(
-                    f"{mark} is not supported; for the characters, write {{{{ '{mark}' }}}}"
-                )
-        return text
-
-    def _slot(self) -> _Slot:
-        name: str | None = None
-        key: str | int | None = None
-        kind, text = self._next()
-        if kind in {"double", "single"}:
-            key = text
-        elif kind == "word" and text in NAMES:
-            name = text
-            if name == "groups":
-                key = self._key()
-        else:
-            raise self._invalid(f"{text!r} is not a known name")
-        return _Slot(name, key, tuple(self._filters()))
-
-    def _key(self) -> str | int:
-        mark = self._next()[1]
-        kind, text = self._next() if mark in {".", "["} else ("", "")
-        if mark == "." and kind in {"word", "number"}:
-            return int(text) if kind == "number" else text
-        if mark == "[" and kind in {"number", "double", "single"} and self._next()[1] == "]":
-            return int(text) if kind == "number" else text
-        raise self._invalid("groups needs a number or a name")
-
-    def _filters(self) -> Iterator[tuple[str, str | None]]:
-        for _ in range(FILTERS_MAX + 1):
-            kind, text = self._next()
-            if kind == "end":
-                return
-            if text != "|":
-                raise self._invalid(f"{text!r} is not expected here")
-            _, name = self._next()
-            if name == "default":
-                yield name, self._default()
-            elif name in _FILTERS:
-                yield name, None
-            else:
-                raise self._invalid(f"{name!r} is not a known filter")
-        raise self._invalid("there are too many filters")
-
-    def _default(self) -> str:
-        opened, (kind, text), closed = self._next(), self._next(), self._next()
-        if (opened[1], closed[1]) != ("(", ")") or kind not in {"double", "single"}:
-            raise self._invalid("default takes a text in quotes")
-        return text
-
-    def _next(self) -> tuple[str, str]:
-        token = _TOKEN.match(self.template, self._at)
-        if token is None:
-            is_over = not self.template[self._at :].strip()
-            raise self._invalid(
-                "it ends within braces" if is_over else "this is not a name or filter"
-            )
-        self._at = token.end()
-        kind = str(token.lastgroup)
-        return kind, token[kind]
-
-    def _invalid(self, reason: str) -> TemplateInvalid:
-        place = f"is not a valid template at character {self._at}"
-        return TemplateInvalid(f"{place}: {reason}. {SYNTAX}")
+def _invalid(line: int, reason: str) -> TemplateInvalid:
+    return TemplateInvalid(f"is not a valid template, line {line}: {reason}. {SYNTAX}")
