@@ -1,15 +1,12 @@
 """`faults` against a scripted server."""
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from chowder_local.cli.main import run
-
-Serve = Callable[[dict[str, Any]], tuple[dict[str, str], list[Any]]]
-Output = pytest.CaptureFixture[str]
+from tests.wire.cli.conftest import Output, Serve
 
 NONE = dict.fromkeys(
     ("instance_id", "status", "detail", "retry_after_s", "after_events", "method", "path")
@@ -57,18 +54,6 @@ def test_the_list_has_the_effects_of_each_fault(serve: Serve, capsys: Output) ->
     assert one == '11112222 message 2 for 0a1b2c3d, waits 1.5 s, answers 429, "Slow [down]."'
     assert stream == "44445555 stream 1 breaks off after 3 events"
     assert call == "66667777 call 1 GET /v1/keys, answers 500"
-
-
-def test_the_list_as_json_is_that_of_the_api(serve: Serve, capsys: Output) -> None:
-    env, _ = serve({LIST: [ONE]})
-    assert run(["faults", "ls", "--json"], env) == 0
-    assert json.loads(capsys.readouterr().out) == [ONE]
-
-
-def test_an_empty_list_says_how_to_set_one(serve: Serve, capsys: Output) -> None:
-    env, _ = serve({LIST: []})
-    assert run(["faults", "ls"], env) == 0
-    assert "faults add KIND" in capsys.readouterr().err
 
 
 def test_a_fault_is_removed_by_the_beginning_of_its_id(serve: Serve) -> None:
