@@ -11,6 +11,10 @@ from typing import Any
 
 import pytest
 
+Serve = Callable[[dict[str, Any]], tuple[dict[str, str], list[Any]]]
+"""What the fixture `serve` is."""
+Output = pytest.CaptureFixture[str]
+
 
 class Scripted(ThreadingHTTPServer):
     """Answers `METHOD /path` from a table of bytes, values, or (status, value, header, …)."""
@@ -52,11 +56,11 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def serve(tmp_path: Path) -> Iterator[Callable[..., tuple[dict[str, str], list[Any]]]]:
+def serve(tmp_path: Path) -> Iterator[Serve]:
     """Starts a server; returns the environment that names it, and a list of its requests."""
     with ExitStack() as stack:
 
-        def start(table: Mapping[str, Any]) -> tuple[dict[str, str], list[Any]]:
+        def start(table: dict[str, Any]) -> tuple[dict[str, str], list[Any]]:
             server = stack.enter_context(Scripted(table))
             thread = threading.Thread(target=server.serve_forever, args=(0.01,))
             stack.callback(thread.join)

@@ -3,17 +3,13 @@
 import json
 import stat
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from chowder_local.cli.main import run
 from chowder_local.core.secrets import SecretBox
-
-Serve = Callable[[dict[str, Any]], tuple[dict[str, str], list[Any]]]
-Output = pytest.CaptureFixture[str]
+from tests.wire.cli.conftest import Output, Serve
 
 NO_ENGINE = {"DOCKER_HOST": "unix:///nowhere.sock"}
 SECRET = b"s" * 32

@@ -4,16 +4,13 @@ import base64
 import io
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from chowder_local.cli.main import run
-
-Serve = Callable[[dict[str, Any]], tuple[dict[str, str], list[Any]]]
-Output = pytest.CaptureFixture[str]
+from tests.wire.cli.conftest import Output, Serve
 
 FISH: dict[str, Any] = {"id": "0a1b2c3d-4e5f", "name": "fish"}
 INSTANCES = "GET /v1/instances"

@@ -16,9 +16,9 @@ from chowder_local.core.secrets import SecretBox
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    Serve = Callable[[dict[str, Any]], tuple[dict[str, str], list[Any]]]
+    from tests.wire.cli.conftest import Output
 
-Output = pytest.CaptureFixture[str]
+    Serve = Callable[[dict[str, Any]], tuple[dict[str, str], list[Any]]]
 
 
 def test_the_link_has_a_code_behind_the_hash_and_no_key(serve: Serve, capsys: Output) -> None:

@@ -2,9 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from filelock import FileLock
@@ -19,9 +17,7 @@ from chowder_local.engine.connection import EngineAddress
 from chowder_local.engine.engine_facts import EngineFacts
 from chowder_local.openclaw.shortcuts import SHORTCUTS
 from tests.scripted.engine import OBSERVATIONS
-
-Serve = Callable[[dict[str, Any]], tuple[dict[str, str], list[Any]]]
-Output = pytest.CaptureFixture[str]
+from tests.wire.cli.conftest import Output, Serve
 
 NO_ENGINE = {"DOCKER_HOST": "unix:///nowhere.sock"}
 FACTS = EngineFacts(

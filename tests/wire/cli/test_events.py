@@ -1,15 +1,12 @@
 """`events` against a scripted server."""
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from chowder_local.cli.main import run
-
-Serve = Callable[[dict[str, Any]], tuple[dict[str, str], list[Any]]]
-Output = pytest.CaptureFixture[str]
+from tests.wire.cli.conftest import Output, Serve
 
 FISH: dict[str, Any] = {"id": "0a1b2c3d-4e5f-6071", "name": "fish"}
 AT = "2026-11-29T10:11:12.345+00:00"

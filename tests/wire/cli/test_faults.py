@@ -1,15 +1,12 @@
 """`faults` against a scripted server."""
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from chowder_local.cli.main import run
-
-Serve = Callable[[dict[str, Any]], tuple[dict[str, str], list[Any]]]
-Output = pytest.CaptureFixture[str]
+from tests.wire.cli.conftest import Output, Serve
 
 NONE = dict.fromkeys(
     ("instance_id", "status", "detail", "retry_after_s", "after_events", "method", "path")

@@ -4,12 +4,10 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-import pytest
-
 from chowder_local.cli.main import run
+from tests.wire.cli.conftest import Output
 
 Serve = Callable[..., tuple[dict[str, str], list[Any]]]
-Output = pytest.CaptureFixture[str]
 
 LIST = "GET /v1/instances"
 ONE = {"id": "0a1b2c3d-0000-0000-0000-000000000000", "name": "fish", "status": "running"}

@@ -12,8 +12,7 @@ from chowder_local.cli.main import run
 from chowder_local.core.settings import Settings
 from chowder_local.engine.image_recipe import expected_tag
 from chowder_local.engine.images import ImageInfo
-
-Output = pytest.CaptureFixture[str]
+from tests.wire.cli.conftest import Output
 
 MADE_AT = datetime(2026, 11, 24, 10, 11, tzinfo=UTC)
 USED = ImageInfo("my:1", "sha256:1", "2026.9.6", int(9.4e8), MADE_AT)

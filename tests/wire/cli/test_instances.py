@@ -3,15 +3,12 @@
 import io
 import json
 import sys
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from chowder_local.cli.main import run
-
-Serve = Callable[[dict[str, Any]], tuple[dict[str, str], list[Any]]]
-Output = pytest.CaptureFixture[str]
+from tests.wire.cli.conftest import Output, Serve
 
 ONE: dict[str, Any] = {
     "id": "0a1b2c3d-4e5f",
@@ -35,12 +32,6 @@ def test_the_list_is_a_table_and_says_what_failed(serve: Serve, capsys: Output) 
         "0a1b2c3d", "fish", "running", "anthropic", "2026-11-24", "10:11",
     ]  # fmt: skip
     assert notes == "crab: no key\n"
-
-
-def test_an_empty_list_says_how_to_get_one(serve: Serve, capsys: Output) -> None:
-    env, _ = serve({LIST: []})
-    assert run(["instances", "ls"], env) == 0
-    assert "instances create NAME" in capsys.readouterr().err
 
 
 def test_a_wide_list_has_whole_ids_and_addresses(serve: Serve, capsys: Output) -> None:

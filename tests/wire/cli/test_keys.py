@@ -3,15 +3,12 @@
 import io
 import json
 import sys
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from chowder_local.cli.main import run
-
-Serve = Callable[[dict[str, Any]], tuple[dict[str, str], list[Any]]]
-Output = pytest.CaptureFixture[str]
+from tests.wire.cli.conftest import Output, Serve
 
 FISH: dict[str, Any] = {"id": "0a1b2c3d-4e5f", "name": "fish"}
 ONE: dict[str, Any] = {
@@ -33,18 +30,6 @@ def test_the_list_is_a_table(serve: Serve, capsys: Output) -> None:
     assert old == ["44445555", "page", "chd_sk_abcde…", "inactive", "2026-11-01", "00:00",
                    "2026-11-24", "10:11"]  # fmt: skip
     assert one == ["11112222", "page", "chd_sk_abcde…", "active", "-", "2026-11-24", "10:11"]
-
-
-def test_an_empty_list_says_how_to_get_one(serve: Serve, capsys: Output) -> None:
-    env, _ = serve({LIST: []})
-    assert run(["keys", "ls"], env) == 0
-    assert "keys create NAME" in capsys.readouterr().err
-
-
-def test_the_list_as_json_is_that_of_the_api(serve: Serve, capsys: Output) -> None:
-    env, _ = serve({LIST: [ONE]})
-    assert run(["keys", "ls", "--json"], env) == 0
-    assert json.loads(capsys.readouterr().out) == [ONE]
 
 
 def test_create_prints_the_key_alone(serve: Serve, capsys: Output) -> None:

@@ -2,15 +2,12 @@
 
 import io
 import sys
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from chowder_local.cli.main import run
-
-Serve = Callable[[dict[str, Any]], tuple[dict[str, str], list[Any]]]
-Output = pytest.CaptureFixture[str]
+from tests.wire.cli.conftest import Output, Serve
 
 KITCHEN: dict[str, Any] = {
     "id": "0a1b2c3d-4e5f",

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
-
-import pytest
 
 from chowder_local.cli.main import run
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-Serve = Callable[[dict[str, Any]], tuple[dict[str, str], list[Any]]]
-Output = pytest.CaptureFixture[str]
+    from tests.wire.cli.conftest import Output, Serve
+
 
 FISH: dict[str, Any] = {"id": "0a1b2c3d-4e5f", "name": "fish"}
 RULES = [{"name": "greeting", "match": {"text": "hi"}, "reply": "Hello"}, {"reply": "Eh?"}]

@@ -3,9 +3,7 @@
 import io
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from filelock import FileLock
@@ -18,9 +16,7 @@ from chowder_local.core.data_dir import Lease
 from chowder_local.core.settings import Settings
 from chowder_local.diagnostics import checks
 from chowder_local.engine.store_resources import SweepReport
-
-Serve = Callable[[dict[str, Any]], tuple[dict[str, str], list[Any]]]
-Output = pytest.CaptureFixture[str]
+from tests.wire.cli.conftest import Output, Serve
 
 
 @pytest.fixture

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
     from tests.scripted.world import World
+    from tests.wire.cli.conftest import Output
 
-Output = pytest.CaptureFixture[str]
 
 FILE = """
 organizations:

@@ -1,16 +1,12 @@
 """`snapshots`, and `instances fork`, `export` and `import`, against a scripted server."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from chowder_local.cli.main import run
-
-Serve = Callable[[dict[str, Any]], tuple[dict[str, str], list[Any]]]
-Output = pytest.CaptureFixture[str]
+from tests.wire.cli.conftest import Output, Serve
 
 LIST, SNAPSHOTS = "GET /v1/instances", "GET /local/snapshots"
 INSTANCE = {"id": "0a1b2c3d-4e5f", "name": "fish", "status": "running"}
@@ -42,12 +38,6 @@ def test_the_snapshots_of_an_instance_are_listed_as_json(serve: Serve, capsys: O
     env, _ = serve({LIST: [INSTANCE], f"GET {OF_FISH}/snapshots": [SNAPSHOT]})
     assert run(["snapshots", "ls", "fish", "--json"], env) == 0
     assert json.loads(capsys.readouterr().out) == [SNAPSHOT]
-
-
-def test_an_empty_list_says_how_to_take_a_snapshot(serve: Serve, capsys: Output) -> None:
-    env, _ = serve({LIST: [], SNAPSHOTS: []})
-    assert run(["snapshots", "ls"], env) == 0
-    assert "snapshots create INSTANCE" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("more", "name"), [([], None), (["before"], "before")])

@@ -19,9 +19,7 @@ from chowder_local.core.errors.process import SettingsInvalid
 from chowder_local.core.settings import Settings
 from chowder_local.seeding.desired_state import Document
 from chowder_local.seeding.run import SeedResult
-
-Serve = Callable[[dict[str, Any]], tuple[dict[str, str], list[Any]]]
-Output = pytest.CaptureFixture[str]
+from tests.wire.cli.conftest import Output, Serve
 
 READY: dict[str, Any] = {"GET /local/ready": {"ready": True}}
 HEALTHY = {**READY, "GET /local/health": {"pid": os.getpid()}}
