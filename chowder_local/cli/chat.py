@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chowder_local.cli.commands import find_instance, instance_argument
+from chowder_local.cli.commands import find_instance, instance_argument, wait_until_running
 from chowder_local.cli.context import pass_client
-from chowder_local.cli.instance_status import wait_until_running
 from chowder_local.cli.options import WAIT_TIMEOUT_S, Command
 from chowder_local.cli.output import note, waiting
 from chowder_local.core.domain import InstanceStatus, ModelProvider

@@ -13,20 +13,18 @@ import click
 from chowder_local.cli.agent_contents import save
 from chowder_local.cli.commands import (
     Row,
+    call_for_status,
+    change_status,
     choose_instance,
     find_instance,
     instance_argument,
     noun,
     short_id,
-)
-from chowder_local.cli.context import pass_client
-from chowder_local.cli.instance_status import (
-    call_for_status,
-    change_status,
     show_created,
     show_status,
     wait_until_running,
 )
+from chowder_local.cli.context import pass_client
 from chowder_local.cli.options import (
     WAIT_TIMEOUT_S,
     complete_instance,

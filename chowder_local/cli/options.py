@@ -1,4 +1,4 @@
-"""Options, arguments, command classes and questions that several commands share."""
+"""Options, arguments, command classes and questions that several commands share, and examples."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
-from chowder_local.cli.examples import examples_of
 from chowder_local.cli.output import Output
 from chowder_local.core.errors import ChowderError
 from chowder_local.core.release import is_release
+from chowder_local.core.wording import PROGRAM
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 Result = TypeVar("Result")
 
@@ -221,3 +221,127 @@ def env_option(help_text: str) -> Callable[[Callable[..., Any]], Callable[..., A
         callback=secrets,
         help=f"{help_text} @FILE reads the value from a file, @- from standard input. Repeatable.",
     )
+
+
+EXAMPLES: Mapping[str, tuple[str, ...]] = {
+    "": ("up --detach", "instances create support", "chat support", "exec -- npm test"),
+    "up": ("up --detach", "up --offline --port 2470 --seed seed.yaml"),
+    "status": ("status --output json",),
+    "env": ('eval "$(chowder-local env)"', "env --format json"),
+    "dashboard": ("dashboard --open",),
+    "exec": ("exec -- npm test", "exec --instance support -- pytest -q"),
+    "doctor": ("doctor", "doctor --bundle report.zip"),
+    "disk": ("disk", "disk --output json"),
+    "instances configure": (
+        "instances configure support agents.defaults.thinkingDefault=low",
+        "instances configure support --name help-desk",
+    ),
+    "instances create": (
+        "instances create support",
+        "instances create support --provider openai --no-wait",
+    ),
+    "instances egress": ("instances egress support off",),
+    "instances export": (
+        "instances export support support.chowder.tar",
+        "instances export --all agents",
+    ),
+    "instances hibernation": ("instances hibernation support off",),
+    "instances import": (
+        "instances import support.chowder.tar support-2",
+        "instances import --all agents",
+    ),
+    "instances ls": ("instances ls --output wide",),
+    "instances rm": ("instances rm support support-2 --yes",),
+    "instances upgrade": (
+        "instances upgrade support --to 2026.9.6 --dry-run",
+        "instances upgrade support --rollback",
+    ),
+    "instances wait": ("instances wait support --timeout 60",),
+    "snapshots create": ("snapshots create support before-release",),
+    "snapshots ls": ("snapshots ls support",),
+    "snapshots rm": ("snapshots rm before-release --yes",),
+    "chat": ("chat support", 'chat support --session orders "Where is order 7?"'),
+    "logs": ("logs support --follow", "logs support --since 10m", "logs --all"),
+    "sessions show": ("sessions show support orders --limit 20",),
+    "trace": ("trace support", "trace support --list", "trace support resp_0f8fad5b"),
+    "usage": ("usage", "usage support --output json"),
+    "files cat": ("files cat support workspace/SOUL.md",),
+    "files get": ("files get support workspace/report.pdf .",),
+    "files ls": ("files ls support workspace",),
+    "files put": ("files put support prices.csv workspace/", "files put support docs workspace/"),
+    "keys create": ("keys create shop -i support -p interact -p read",),
+    "keys revoke": ("keys revoke shop --yes",),
+    "channels connect": (
+        "channels connect support telegram token=@telegram-token.txt",
+        "channels connect support whatsapp --qr scan-me.png",
+    ),
+    "channels fields": ("channels fields support slack",),
+    "skills add": ("skills add support ./tides",),
+    "skills install": ("skills install support @steipete/weather --env WEATHER_KEY=@key.txt",),
+    "skills ls": ("skills ls support --ready",),
+    "skills set": (
+        "skills set support weather --disable",
+        "skills set support weather --env WEATHER_KEY=@key.txt",
+    ),
+    "organization create": ("organization create kitchen",),
+    "organization remove-key": ("organization remove-key openai",),
+    "organization rename": ("organization rename kitchen",),
+    "organization set-key": (
+        "organization set-key anthropic <key.txt",
+        "organization set-key openai --offline",
+    ),
+    "organization tier": ("organization tier", "organization tier crab"),
+    "replies clear": ("replies clear --instance support",),
+    "replies set": ("replies set replies.yaml", "replies set --instance support replies.yaml"),
+    "exchanges": ("exchanges support", "exchanges support ex-1"),
+    "events": ("events", "events support --type instance --output json"),
+    "mcp": ("mcp", "mcp --stdio"),
+    "seed": ("seed seed.yaml", 'eval "$(chowder-local seed seed.yaml --output env)"'),
+    "faults add": (
+        "faults add message --status 429 --retry-after 2",
+        "faults add stream --after-events 3 --instance support",
+    ),
+    "faults rm": ("faults rm --all",),
+    "image build": ("image build", "image build --openclaw 2026.9.5"),
+    "conformance": (
+        "conformance https://api.example/v1 --read-only",
+        "conformance https://api.example/v1 --report drift.md --report drift.json",
+    ),
+    "completion": ("completion bash >>~/.bashrc", "completion fish | source"),
+    "reset": ("reset", "reset --organization --yes"),
+}
+"""By command; the name of the program is left out where a line would begin with it."""
+
+
+GROUP_EXAMPLES = 4
+"""How many lines the help of a group of commands has."""
+SAMPLES: Mapping[str, str] = {
+    "instance": "support",
+    "name": "support-2",
+    "snapshot": "before-release",
+    "channel": "telegram",
+    "code": "ABCD2345",
+    "skill": "weather",
+}
+"""Arguments of a command without examples of its own."""
+
+
+def examples_of(context: click.Context) -> list[str]:
+    """The lines for a shell that a command's help has; a group has the first ones of a few."""
+    _, _, path = context.command_path.partition(" ")
+    command = context.command
+    if path and isinstance(command, click.Group):
+        below = [
+            (name, command.get_command(context, name)) for name in command.list_commands(context)
+        ]
+        return [_lines(f"{path} {name}", each)[0] for name, each in below if each][:GROUP_EXAMPLES]
+    return _lines(path, command)
+
+
+def _lines(path: str, command: click.Command) -> list[str]:
+    arguments = [each for each in command.params if isinstance(each, click.Argument)]
+    samples = [
+        SAMPLES[str(each.name)] for each in arguments if each.required and path not in EXAMPLES
+    ]
+    lines = EXAMPLES.get(path) or (" ".join([path, *samples]),)
+    return [line if PROGRAM in line else f"{PROGRAM} {line}" for line in lines]

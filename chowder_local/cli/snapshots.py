@@ -14,9 +14,9 @@ from chowder_local.cli.commands import (
     instance_argument,
     noun,
     short_id,
+    show_created,
 )
 from chowder_local.cli.context import pass_client
-from chowder_local.cli.instance_status import show_created
 from chowder_local.cli.options import (
     Command,
     complete_instance,

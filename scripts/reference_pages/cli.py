@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chowder_local.cli.examples import examples_of
 from chowder_local.cli.main import chowder_local
-from chowder_local.cli.options import ALIASES
+from chowder_local.cli.options import ALIASES, examples_of
 from chowder_local.core.errors import ChowderError
 from chowder_local.core.settings import PREFIX, Settings
 from chowder_local.core.wording import PROGRAM

@@ -15,8 +15,8 @@ import pytest
 from chowder_local import __version__
 from chowder_local.cli import main as module
 from chowder_local.cli.context import Context
-from chowder_local.cli.examples import examples_of
 from chowder_local.cli.main import COMMANDS, chowder_local, main, run
+from chowder_local.cli.options import examples_of
 from chowder_local.core.errors.sandboxes import EngineUnavailable
 from chowder_local.diagnostics.checks import Finding, Level
 

@@ -64,7 +64,7 @@ def test_an_answer_that_takes_longer_than_a_moment_says_what_is_waited_for(
     traces: list[Any],
     words: str,
 ) -> None:
-    for name in ("chat", "instance_status"):
+    for name in ("chat", "commands"):
         monkeypatch.setattr(f"chowder_local.cli.{name}.MOMENT_S", 0.0)
     state = {"GET /v1/instances/abc/status": {"status": "running"}, "GET /v1/instances/abc": FISH}
     listed = {"GET /v1/instances": [FISH | change]}
