@@ -146,7 +146,7 @@ def populate(api: Api) -> dict[str, str]:
     api.stop(made["night-watch"])
     cook = made["galley-cook"]
     administer(api, made)
-    local = api.base_url.join(f"/local/instances/{cook}/exchanges")
+    local = api.base_url.join(f"/local/instances/{cook}/model-calls")
     first = api.get(str(local)).json()[-1]
     for name in ("first-broth", "before-the-storm"):
         api.post(str(api.base_url.join(f"/local/instances/{cook}/snapshots")), json={"name": name})

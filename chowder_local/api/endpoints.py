@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from pydantic_core import to_json
@@ -16,9 +17,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from starlette.requests import Request
-    from starlette.types import ASGIApp
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
     from chowder_local.api.operations import Operation
+
+log = logging.getLogger(__name__)
 
 
 class OperationsEndpoint(Endpoint):
@@ -30,6 +33,23 @@ class OperationsEndpoint(Endpoint):
             {each.method: _app(each) for each in self.operations},
             {each.method for each in self.operations if each.is_audited},
         )
+
+
+class FormerEndpoint(Endpoint):
+    """The endpoint of an operation at the path of an earlier release; says so once in the log."""
+
+    def __init__(self, operation: Operation) -> None:
+        self.operation = operation
+        self._is_said = False
+        super().__init__({operation.method: _app(operation)})
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if not self._is_said:
+            self._is_said = True
+            log.warning(
+                "%s is %s now, and goes with 0.3", self.operation.former_path, self.operation.path
+            )
+        await super().__call__(scope, receive, send)
 
 
 def _app(operation: Operation) -> ASGIApp:

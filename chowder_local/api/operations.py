@@ -32,7 +32,7 @@ class Operation:
     415, 422) and the query (422).
     `headers` are response headers besides those of every response. `python` is the method of the
     Python client, if its name does not follow from `operation_id` (`method_name`); `tool` is the
-    tool of `/mcp`, if the call is one.
+    tool of `/mcp`, if the call is one. `former_path` is that of 0.1, which works until 0.3.
     """
 
     method: str
@@ -52,6 +52,7 @@ class Operation:
     python: str | None = None
     tool: str | None = None
     is_audited: bool = False
+    former_path: str | None = None
 
     @property
     def template(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from chowder_local.api.access import Access
-from chowder_local.api.endpoints import OperationsEndpoint
+from chowder_local.api.endpoints import FormerEndpoint, OperationsEndpoint
 from chowder_local.api.handlers import (
     accounts,
     agent_contents,
@@ -62,10 +62,10 @@ from chowder_local.api.schemas.faults_and_replies import (
     ResetView,
 )
 from chowder_local.api.schemas.history import (
-    ExchangeDetailsView,
-    ExchangeQuery,
-    ExchangeView,
     KeyedTranscriptQuery,
+    ModelCallDetailsView,
+    ModelCallQuery,
+    ModelCallView,
     RecordingPlayback,
     RecordingQuery,
     RecordingView,
@@ -164,8 +164,8 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("GET",    "/local/instances/{instance_id}/logs",                                  instances.read_logs,                 ORG,       "readLogs",              "Read an instance's log",         None,                "text/plain", 200, (409, 502), LogQuery, python="logs", tool="read_log"),
     Operation("GET",    "/local/instances/{instance_id}/gateway",                               instances.get_gateway,               ORG,       "getGateway",            "Show an instance's gateway",     None,                GatewayView, 200, (409,)),
     Operation("GET",    "/local/instances/{instance_id}/channels/{channel}/pairings",           agent_contents.list_pairings,        CHANNELS,  "listPairings",          "List who waits for approval",    None,                [PairingRequestView], 200, (400, 404, 409, 502), python="channel_pairings"),
-    Operation("GET",    "/local/instances/{instance_id}/exchanges",                             history.list_exchanges,              ORG,       "listExchanges",         "List model calls",               None,                [ExchangeView], query=ExchangeQuery, tool="list_model_calls"),
-    Operation("GET",    "/local/exchanges/{exchange_id}",                                       history.get_exchange,                ORG,       "getExchange",           "Show a model call",              None,                ExchangeDetailsView, 200, (404,), tool="get_model_call"),
+    Operation("GET",    "/local/instances/{instance_id}/model-calls",                           history.list_model_calls,            ORG,       "listModelCalls",        "List model calls",               None,                [ModelCallView], query=ModelCallQuery, tool="list_model_calls", former_path="/local/instances/{instance_id}/exchanges"),
+    Operation("GET",    "/local/model-calls/{model_call_id}",                                   history.get_model_call,              ORG,       "getModelCall",          "Show a model call",              None,                ModelCallDetailsView, 200, (404,), tool="get_model_call", former_path="/local/exchanges/{model_call_id}"),
     Operation("GET",    "/local/instances/{instance_id}/traces",                                history.list_traces,                 ORG,       "listTraces",            "List traces",                    None,                [TraceView], query=TraceQuery, tool="list_traces"),
     Operation("GET",    "/local/instances/{instance_id}/traces/{response_id}",                  history.get_trace,                   ORG,       "getTrace",              "Show a trace",                   None,                TraceDetailsView, 200, (404,), tool="get_trace"),
     Operation("GET",    "/local/replies",                                                       faults_and_replies.get_replies,      ORG,       "getReplies",            "Show scripted replies",          None,                RepliesView, tool="get_replies"),
@@ -210,6 +210,13 @@ def routes(operations: Iterable[Operation] = OPERATIONS) -> list[Route]:
     in_order = sorted(by_path, key=lambda path: path != POLLED)
     return [
         # Other methods on IMPORT would match the route of an instance with the id "import".
-        path_route(path, OperationsEndpoint(by_path[path]), takes_any_method=path == IMPORT)
-        for path in in_order
+        *(
+            path_route(path, OperationsEndpoint(by_path[path]), takes_any_method=path == IMPORT)
+            for path in in_order
+        ),
+        *(
+            path_route(each.former_path, FormerEndpoint(each))
+            for each in operations
+            if each.former_path is not None
+        ),
     ]

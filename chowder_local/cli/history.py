@@ -1,4 +1,4 @@
-"""What agents did and do: `sessions`, `usage`, `exchanges`, `trace`, `events` and `logs`."""
+"""What agents did and do: `sessions`, `usage`, `calls`, `trace`, `events` and `logs`."""
 
 from __future__ import annotations
 
@@ -178,17 +178,15 @@ def _figures(row: Mapping[str, Any]) -> tuple[str, ...]:
 @click.command(cls=Command)
 @output_option
 @instance_argument
-@click.argument("exchange", required=False)
+@click.argument("call", required=False)
 @click.option("-n", "--limit", default=20, show_default=True, help="Number of latest calls.")
 @pass_client
-def exchanges(
-    client: Client, output: Output, instance: str, exchange: str | None, limit: int
-) -> None:
+def calls(client: Client, output: Output, instance: str, call: str | None, limit: int) -> None:
     """List an agent's latest model calls, or show the request and answer of one."""
-    if exchange is not None:
-        _show_exchange(client.exchange(exchange), output=output)
+    if call is not None:
+        _show_call(client.model_call(call), output=output)
         return
-    rows = client.exchanges(find_instance(client, instance)["id"], limit)
+    rows = client.model_calls(find_instance(client, instance)["id"], limit)
     columns: dict[str, Column] = {
         "ID": "id",
         "AT": lambda call: call["at"][11:19],
@@ -204,12 +202,12 @@ def exchanges(
     show_list(rows, columns, output=output, wide=wide)
 
 
-def _show_exchange(exchange: dict[str, Any], *, output: Output) -> None:
+def _show_call(call: dict[str, Any], *, output: Output) -> None:
     if output is Output.JSON:
-        show_json(exchange)
+        show_json(call)
         return
-    say(json.dumps(exchange["request"], indent=2, ensure_ascii=False))
-    for chunk in exchange["chunks"]:
+    say(json.dumps(call["request"], indent=2, ensure_ascii=False))
+    for chunk in call["chunks"]:
         note(f"# {chunk['after_s']:.3f} s")
         say(chunk["text"].rstrip("\n"))
 
@@ -288,7 +286,7 @@ def _step_row(step: dict[str, Any], *, is_wide: bool) -> tuple[str, ...]:
     tokens = "-"
     if step["input_tokens"] is not None:
         tokens = f"{step['input_tokens']} + {step['output_tokens']}"
-    details = f"{step['exchange_id']}: {step['error'] or step['outcome'] or 'in progress'}"
+    details = f"{step['model_call_id']}: {step['error'] or step['outcome'] or 'in progress'}"
     if is_tool:
         details = json.dumps(step["arguments"], ensure_ascii=False)
     return (

@@ -42,7 +42,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "skills": ("agent_contents", "List, add, install and set up an agent's skills."),
     "organization": ("accounts", "Show and change the organization's keys and tier."),
     "replies": ("faults_and_replies", "Script what the offline model says."),
-    "exchanges": ("history", "List an agent's latest model calls, or show one."),
+    "calls": ("history", "List an agent's latest model calls, or show one."),
     "events": ("history", "Follow what the server decides, as it happens."),
     "mcp": ("integrations", "Print how to give editors the server's tools, or serve one."),
     "seed": ("seed", "Bring the server to what a file declares."),
@@ -53,6 +53,8 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "completion": ("integrations", "Print a script with which a shell completes names."),
     "reset": ("reset", "Remove every agent and all data, after asking."),
 }
+FORMER_NAMES = {"exchanges": "calls"}
+"""Names of commands in 0.1, which are taken with a warning until 0.3."""
 """Each command's module and summary, here so that `--help` need not import them all."""
 
 
@@ -67,6 +69,9 @@ class Commands(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if (name := FORMER_NAMES.get(cmd_name)) is not None:
+            click.echo(f"Warning: '{cmd_name}' is '{name}' now, and goes with 0.3.", err=True)
+            cmd_name = name
         if cmd_name not in COMMANDS:
             return None
         module, _ = COMMANDS[cmd_name]

@@ -293,7 +293,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "organization tier": ("organization tier", "organization tier crab"),
     "replies clear": ("replies clear --instance support",),
     "replies set": ("replies set replies.yaml", "replies set --instance support replies.yaml"),
-    "exchanges": ("exchanges support", "exchanges support ex-1"),
+    "calls": ("calls support", "calls support ex-1"),
     "events": ("events", "events support --type instance --output json"),
     "mcp": ("mcp", "mcp --stdio"),
     "seed": ("seed seed.yaml", 'eval "$(chowder-local seed seed.yaml --output env)"'),

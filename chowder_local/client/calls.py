@@ -322,6 +322,16 @@ class Client(PlainCalls):
         _warn("egress", "instance_settings")
         return self.instance_settings(instance_id)
 
+    def exchanges(self, instance_id: str, limit: int = 100) -> list[Json]:
+        """The former name of `model_calls`, until 0.3."""
+        _warn("exchanges", "model_calls")
+        return self.model_calls(instance_id, limit)
+
+    def exchange(self, model_call_id: str) -> Json:
+        """The former name of `model_call`, until 0.3."""
+        _warn("exchange", "model_call")
+        return self.model_call(model_call_id)
+
     def move(self, tier: str) -> Json:
         """The former name of `set_tier`, until 0.3."""
         _warn("move", "set_tier")

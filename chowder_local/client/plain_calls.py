@@ -209,19 +209,19 @@ class PlainCalls(Transport):
         return self._list("GET",
                 f"/local/instances/{segment(instance_id)}/channels/{segment(channel)}/pairings")
 
-    def exchanges(self, instance_id: str, limit: int = 100) -> list[Json]:
+    def model_calls(self, instance_id: str, limit: int = 100) -> list[Json]:
         """The instance's model calls that are still in memory, latest first.
 
         `limit`: How many of the latest calls, at most.
         """
-        return self._list("GET", f"/local/instances/{segment(instance_id)}/exchanges",
+        return self._list("GET", f"/local/instances/{segment(instance_id)}/model-calls",
                 params=given(limit=limit))
 
-    def exchange(self, exchange_id: str) -> Json:
+    def model_call(self, model_call_id: str) -> Json:
         """One model call: the request without its headers, and the answer in the chunks that
         came.
         """
-        return self._call("GET", f"/local/exchanges/{segment(exchange_id)}")
+        return self._call("GET", f"/local/model-calls/{segment(model_call_id)}")
 
     def traces(self, instance_id: str, limit: int = 100) -> list[Json]:
         """The instance's turns that are still in memory, latest first.

@@ -141,15 +141,15 @@ async def _read_answer(
 
 
 async def _read_tool_calls(
-    chat_stream: ChatStream, exchanges: CallLog, events: asyncio.Queue[ChatEvent | None]
+    chat_stream: ChatStream, call_log: CallLog, events: asyncio.Queue[ChatEvent | None]
 ) -> None:
     """Adds the tools that the agent's model calls from now on, when each model call ends."""
-    seen = {each.id for each in exchanges.of_instance(chat_stream.instance.id)}
-    with exchanges.changes.watching() as news:
+    seen = {each.id for each in call_log.of_instance(chat_stream.instance.id)}
+    with call_log.changes.watching() as news:
         while True:
             await news.wait()
             news.clear()
-            for each in reversed(list(exchanges.of_instance(chat_stream.instance.id))):
+            for each in reversed(list(call_log.of_instance(chat_stream.instance.id))):
                 if each.id in seen or each.outcome is None:
                     continue
                 seen.add(each.id)

@@ -16,7 +16,7 @@ from pydantic import BaseModel, BeforeValidator, Field
 from chowder_local.accounts.bootstrap import MODEL_KEY_VARIABLES
 from chowder_local.core import untrusted_json
 from chowder_local.core.domain import InstanceId, ModelProvider
-from chowder_local.core.errors.requests import ExchangeNotFound
+from chowder_local.core.errors.requests import ModelCallNotFound
 from chowder_local.core.fault_injection import FaultDraft, FaultKind
 from chowder_local.dashboard.charts import TimelineRow, timeline
 from chowder_local.dashboard.instances import instance_names
@@ -209,7 +209,7 @@ async def show_call(request: Request) -> Response:
 
 
 async def _timeline(request: Request, turn: TracedTurn) -> list[TimelineRow]:
-    found = map(services(request).call_log.find, turn.exchange_ids)
+    found = map(services(request).call_log.find, turn.model_call_ids)
     calls = [each for each in found if each is not None]
     # Long conversations take time to parse.
     return await asyncio.to_thread(lambda: timeline(turn, steps_of(calls, turn.at)))
@@ -220,7 +220,7 @@ async def add_to_script(request: Request) -> Response:
     call = _find(request)
     content = await asyncio.to_thread(_parse, call)
     if content.script is None or call.instance_id is None:
-        raise ExchangeNotFound
+        raise ModelCallNotFound
     scripts = services(request).scripts
     running = scripts.get(call.instance_id)
     script = running.script if running is not None else ReplyScript()
@@ -248,9 +248,9 @@ async def fail_next_message(request: Request) -> Response:
 
 def _find(request: Request) -> LoggedCall:
     organization_id = caller(request).organization_id
-    call = services(request).call_log.get(organization_id, request.path_params["exchange_id"])
+    call = services(request).call_log.get(organization_id, request.path_params["model_call_id"])
     if call is None:
-        raise ExchangeNotFound
+        raise ModelCallNotFound
     return call
 
 

@@ -95,7 +95,7 @@ async def show(request: Request) -> Response:
         filters=filters,
         rows=rows,
         more=filters.address(after=rows[-1].instance.id) if len(matches) > PORTION else None,
-        live=filters.address("/live", after=last_event),
+        live=filters.address("/overview/live", after=last_event),
         counts=await _counts(request),
         base_url=dashboard(request).base_url,
         env_command=dashboard(request).env_command,

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from chowder_local.relay.scripts.registry import ActiveScript, Owner, Unmatched
     from chowder_local.relay.scripts.rules import Rule
 
-HERE = "/recordings"
+HERE = "/replies"
 MACROS = "_replies.html"
 TEXT_MAX_CHARS = 128 * 1024
 FORM_MAX_BYTES = 4 * TEXT_MAX_CHARS

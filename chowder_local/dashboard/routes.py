@@ -62,14 +62,14 @@ class Page:
 INSTANCE = "/instances/{instance_id}"
 SNAPSHOT = f"{INSTANCE}/snapshots/{{snapshot_id}}"
 CHANNEL = f"{INSTANCE}/channels/{{channel}}"
-EXCHANGE = "/model-calls/{exchange_id}"
-RECORDING = "/recordings/{instance_id}"
+MODEL_CALL = "/model-calls/{model_call_id}"
+RECORDING = "/replies/recordings/{instance_id}"
 KEY = "/organization/keys/{key_id}"
 
 PAGES: tuple[Page, ...] = (
     Page("GET", "/", overview.show),
-    Page("GET", "/live", overview.follow),
-    Page("GET", "/health", overview.show_health),
+    Page("GET", "/overview/live", overview.follow),
+    Page("GET", "/overview/health", overview.show_health),
     Page("POST", "/instances", instances.create),
     Page("GET", "/instances/import", instances.choose_import),
     Page("POST", "/instances/import", instances.import_archive),
@@ -121,9 +121,9 @@ PAGES: tuple[Page, ...] = (
     Page("POST", f"{INSTANCE}/config/check", config.check),
     Page("GET", "/model-calls", model_calls.show),
     Page("GET", "/model-calls/live", model_calls.follow),
-    Page("GET", EXCHANGE, model_calls.show_call),
-    Page("POST", f"{EXCHANGE}/script", model_calls.add_to_script),
-    Page("POST", f"{EXCHANGE}/fail", model_calls.fail_next_message),
+    Page("GET", MODEL_CALL, model_calls.show_call),
+    Page("POST", f"{MODEL_CALL}/script", model_calls.add_to_script),
+    Page("POST", f"{MODEL_CALL}/fail", model_calls.fail_next_message),
     Page("GET", "/usage", usage.show),
     Page("GET", "/faults", faults.show),
     Page("POST", "/faults", faults.add),
@@ -131,11 +131,11 @@ PAGES: tuple[Page, ...] = (
     Page("GET", "/faults/clear", faults.confirm_clear),
     Page("POST", "/faults/clear", faults.clear),
     Page("POST", "/faults/{fault_id}/remove", faults.remove),
-    Page("GET", "/recordings", replies.show),
-    Page("GET", "/recordings/live", replies.follow),
-    Page("POST", "/recordings/replies", replies.put),
-    Page("GET", "/recordings/replies/clear", replies.confirm_clear),
-    Page("POST", "/recordings/replies/clear", replies.clear),
+    Page("GET", "/replies", replies.show),
+    Page("GET", "/replies/live", replies.follow),
+    Page("POST", "/replies/script", replies.put),
+    Page("GET", "/replies/script/clear", replies.confirm_clear),
+    Page("POST", "/replies/script/clear", replies.clear),
     Page("GET", f"{RECORDING}/file", replies.download_recording),
     Page("POST", f"{RECORDING}/play", replies.replay_calls),
     Page("GET", f"{RECORDING}/load", replies.choose_recording),
@@ -159,12 +159,15 @@ PAGES: tuple[Page, ...] = (
     Page("POST", "/sign-in/link", sign_in.follow_link, is_open=True),
     Page("POST", "/sign-out", sign_in.sign_out),
 )
-FORMER_PAGES = tuple(
-    replace(each, path=each.path.replace("/model-calls", "/inspector", 1))
-    for each in PAGES
-    if each.path.startswith("/model-calls")
+FORMER_PAGES = (
+    *(
+        replace(each, path=each.path.replace("/model-calls", "/inspector", 1))
+        for each in PAGES
+        if each.path.startswith("/model-calls")
+    ),
+    Page("GET", "/recordings", replies.show),
 )
-"""The address of release 0.1, which works until 0.3."""
+"""The addresses of release 0.1, which work until 0.3."""
 
 LINKED_PAGES: tuple[Page, ...] = (
     Page("GET", "/local/checkout", organization.show_checkout),

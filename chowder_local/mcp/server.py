@@ -169,14 +169,14 @@ async def _send(
 async def _explain(calls: Calls, instance_id: str) -> dict[str, Any]:
     # The first call refuses a key that may not, and an id that is unknown.
     settings = await calls.call("GET", f"/local/instances/{instance_id}")
-    instance, exchanges, faults, log = await asyncio.gather(
+    instance, model_calls, faults, log = await asyncio.gather(
         calls.call("GET", f"/v1/instances/{instance_id}"),
-        calls.call("GET", f"/local/instances/{instance_id}/exchanges"),
+        calls.call("GET", f"/local/instances/{instance_id}/model-calls"),
         calls.call("GET", "/local/faults"),
         _log(calls, instance_id),
     )
     is_hibernated = settings["is_hibernated"]
-    return explain(instance, exchanges, faults, log, is_hibernated=is_hibernated)
+    return explain(instance, model_calls, faults, log, is_hibernated=is_hibernated)
 
 
 async def _log(calls: Calls, instance_id: str) -> list[str]:

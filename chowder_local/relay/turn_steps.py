@@ -78,7 +78,7 @@ class Step:
 
     kind: Annotated[StepKind, Field(examples=["model_call"])]
     name: Annotated[str, Field(description="The model's id or the tool's name.", examples=["exec"])]
-    exchange_id: Annotated[
+    model_call_id: Annotated[
         str, Field(description="The model call, or the one that asked.", examples=["ex-1"])
     ]
     after_s: Annotated[float, Field(description="Seconds since the message.", examples=[0.12])]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -230,10 +231,15 @@ class LiveInstance:
         """The last 100 messages of a session, the oldest first; each has `role` and `text`."""
         return list(self.client.transcript(self.id, session)["turns"])
 
-    def exchanges(self) -> list[Json]:
+    def model_calls(self) -> list[Json]:
         """The latest 100 model calls with requests and answers, the oldest first."""
-        calls = self.client.exchanges(self.id)
-        return [self.client.exchange(each["id"]) for each in reversed(calls)]
+        calls = self.client.model_calls(self.id)
+        return [self.client.model_call(each["id"]) for each in reversed(calls)]
+
+    def exchanges(self) -> list[Json]:
+        """The former name of `model_calls`, until 0.3."""
+        warnings.warn("exchanges() goes with 0.3: call model_calls().", DeprecationWarning, 2)
+        return self.model_calls()
 
     def delete(self) -> None:
         """Deletes the instance with all its data."""
@@ -251,7 +257,7 @@ class LiveInstance:
 
         There are none for an older instance without model calls since then.
         """
-        latest = self.client.exchanges(self.id)
+        latest = self.client.model_calls(self.id)
         calls = [each for each in latest if datetime.fromisoformat(each["at"]) >= since]
         if not calls and self.created_at < since:
             return

@@ -48,7 +48,7 @@ class Replay:
     def has_answered(self, since: datetime) -> bool:
         """Whether a model call since a time was answered from the recording."""
         calls = chain.from_iterable(
-            each.client.exchanges(each.id, LISTED_CALLS)
+            each.client.model_calls(each.id, LISTED_CALLS)
             for each in self._instances
             if each.is_there
         )
@@ -77,7 +77,7 @@ class NewRecording:
 
     def begin(self, instance: LiveInstance) -> None:
         """Records the instance's model calls from now on."""
-        before = instance.client.exchanges(instance.id, limit=1)
+        before = instance.client.model_calls(instance.id, limit=1)
         self._instances.append((instance, before[0]["id"] if before else None))
 
     def check(self) -> None:
@@ -120,7 +120,7 @@ class NewRecording:
 
 def _calls_after(instance: LiveInstance, last_id: str | None) -> Iterator[dict[str, Any]]:
     """The calls that are recorded: those after `last_id`, except embeddings."""
-    for call in instance.client.exchanges(instance.id, LISTED_CALLS):
+    for call in instance.client.model_calls(instance.id, LISTED_CALLS):
         if call["id"] == last_id:
             return
         if "embed" not in call["path"].lower():
@@ -131,7 +131,7 @@ def _wait_for_the_end(instances: list[LiveInstance]) -> None:
     """Waits for running model calls: an agent may answer before its model's answer has ended."""
     deadline = time.monotonic() + END_TIMEOUT_S
     while any(
-        call["outcome"] is None for each in instances for call in each.client.exchanges(each.id)
+        call["outcome"] is None for each in instances for call in each.client.model_calls(each.id)
     ):
         if time.monotonic() > deadline:
             raise ServerSilent(

@@ -34,7 +34,7 @@ def test_the_model_is_asked_with_the_persons_words(
     chowder_replies.add("On its way.", regex=r"order (\d+)")
     reply = chowder_common_instance.say("Where is order 7?", chowder_session)
     assert reply == "On its way."
-    assert "order 7" in json.dumps(chowder_common_instance.exchanges()[-1]["request"])
+    assert "order 7" in json.dumps(chowder_common_instance.model_calls()[-1]["request"])
 
 
 @pytest.mark.chowder_recording("recordings/greeting")

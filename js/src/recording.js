@@ -127,7 +127,7 @@ async function files(folder) {
 }
 
 const listed = ({ client, id }, limit = LISTED_CALLS) =>
-  client.call("listExchanges", { path: { instance_id: id }, query: { limit } });
+  client.call("listModelCalls", { path: { instance_id: id }, query: { limit } });
 
 /** Waits for running model calls: an agent may answer before its model's answer has ended. */
 async function untilEnded(instances) {

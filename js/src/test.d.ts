@@ -54,7 +54,9 @@ export interface TestInstance {
   /** The last 100 messages of a session, the oldest first. */
   transcript(session?: string): Promise<Schemas["TranscriptView"]["turns"]>;
   /** The latest 100 model calls with requests and answers, the oldest first. */
-  exchanges(): Promise<Schemas["ExchangeDetailsView"][]>;
+  modelCalls(): Promise<Schemas["ModelCallDetailsView"][]>;
+  /** @deprecated The former name of `modelCalls`, until 0.3. */
+  exchanges(): Promise<Schemas["ModelCallDetailsView"][]>;
   delete(): Promise<void>;
   /** What a failed test that began at `since` has to tell of the agent; "" if nothing. */
   report(since: Date): Promise<string>;

@@ -288,9 +288,15 @@ class TestInstance {
     return (await this.client.call(id, { path })).turns;
   }
 
-  async exchanges() {
-    const calls = await this.client.call("listExchanges", { path: this.#path });
-    const whole = calls.map(({ id }) => this.client.call("getExchange", { path: { exchange_id: id } }));
+  /** The former name of `modelCalls`, until 0.3. */
+  exchanges() {
+    process.emitWarning("exchanges() goes with 0.3: call modelCalls().", "DeprecationWarning");
+    return this.modelCalls();
+  }
+
+  async modelCalls() {
+    const calls = await this.client.call("listModelCalls", { path: this.#path });
+    const whole = calls.map(({ id }) => this.client.call("getModelCall", { path: { model_call_id: id } }));
     return (await Promise.all(whole)).reverse();
   }
 
@@ -301,7 +307,7 @@ class TestInstance {
 
   /** What a failed test that began at `since` has to tell of the agent; "" if nothing. */
   async report(since) {
-    const all = await this.client.call("listExchanges", { path: this.#path });
+    const all = await this.client.call("listModelCalls", { path: this.#path });
     const calls = all.filter(({ at }) => new Date(at) >= since);
     if (calls.length === 0 && this.createdAt < since) return "";
     const parts = [];

@@ -99,7 +99,10 @@ def _documented() -> list[tuple[re.Pattern[str], dict[str, Any]]]:
     """The document's paths as patterns, in the order in which routes match."""
     paths = document(OPERATIONS)["paths"]
     return [
-        (route.path_regex, paths[route.path.replace(":path}", "}")]) for route in routes(OPERATIONS)
+        (route.path_regex, paths[template])
+        for route in routes(OPERATIONS)
+        # Former paths are left out.
+        if (template := route.path.replace(":path}", "}")) in paths
     ]
 
 

@@ -92,8 +92,8 @@ GET    /local/instances/{instance_id}/logs          401  403  403  403  403  403
 GET    /local/instances/{instance_id}/gateway       401  403  403  403  403  403  403  403  404  200
 GET    /local/instances/{instance_id}/channels/{channel}/pairings
                                                     401  403  403  403  403  403  409  409  404  409
-GET    /local/instances/{instance_id}/exchanges     401  403  403  403  403  403  403  403  404  200
-GET    /local/exchanges/{exchange_id}               401  403  403  403  403  403  403  403  404  404
+GET    /local/instances/{instance_id}/model-calls 401  403  403  403  403  403  403  403  404  200
+GET    /local/model-calls/{model_call_id}           401  403  403  403  403  403  403  403  404  404
 GET    /local/instances/{instance_id}/traces        401  403  403  403  403  403  403  403  404  200
 GET    /local/instances/{instance_id}/traces/{response_id}  401 403 403 403 403 403 403 403 404 404
 GET    /local/replies                               401  403  403  403  403  403  403  403  200  200
@@ -216,7 +216,7 @@ async def names_in_paths(http: Api, instance_id: str) -> dict[str, str]:
         "snapshot_id": snapshot.id,
         "session_id": "ticket-1",
         "key_id": warm_sandbox,
-        "exchange_id": "ex-0",
+        "model_call_id": "ex-0",
         "response_id": "resp_0",
         "channel": "telegram",
         "fault_id": http.world.faults.add(organization_id, FaultDraft(FaultKind.STOP)).id,

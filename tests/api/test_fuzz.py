@@ -88,7 +88,7 @@ class Place:
     instance_id: str
     stopping_id: str
     deleted_id: str
-    exchange_id: str
+    model_call_id: str
 
     def new_fault(self) -> str:
         """The id of a new fault for a call that no test makes."""
@@ -192,8 +192,8 @@ def test_every_operation_answers_as_documented(
                 "parameters": {"path.instance_id": place.deleted_id},
             },
             {
-                "include-name": "GET /local/exchanges/{exchange_id}",
-                "parameters": {"path.exchange_id": place.exchange_id},
+                "include-name": "GET /local/model-calls/{model_call_id}",
+                "parameters": {"path.model_call_id": place.model_call_id},
             },
             {
                 "include-name": "GET /local/instances/{instance_id}/traces/{response_id}",

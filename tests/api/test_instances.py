@@ -282,11 +282,11 @@ async def test_a_deleted_instance_leaves_no_texts_of_its_model_calls(http: Api) 
         await world.scripts.answer(world.organization_id, each.id, request)
     (exchange,) = http.world.call_log.of_instance(agent.id)
     await http.call("DELETE", f"/v1/instances/{agent.id}")
-    assert (await http.get(f"/local/instances/{agent.id}/exchanges")).json() == []
-    assert (await http.get(f"/local/exchanges/{exchange.id}")).status_code == 404
+    assert (await http.get(f"/local/instances/{agent.id}/model-calls")).json() == []
+    assert (await http.get(f"/local/model-calls/{exchange.id}")).status_code == 404
     recording = await http.get(f"/local/instances/{agent.id}/recording")
     assert recording.json() == {"entries": {}, "is_replayed": False}
-    assert len((await http.get(f"/local/instances/{kept.id}/exchanges")).json()) == 1
+    assert len((await http.get(f"/local/instances/{kept.id}/model-calls")).json()) == 1
     unmatched = (await http.get("/local/replies")).json()["own"]["unmatched"]
     assert [each["text"] for each in unmatched] == [kept.id]
 

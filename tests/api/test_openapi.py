@@ -274,7 +274,7 @@ def test_no_response_is_an_undescribed_object() -> None:
     assert free <= {
         "InstanceView.openclaw_config",
         "ChannelStatusView.details",
-        "ExchangeDetailsView.request",
+        "ModelCallDetailsView.request",
         "Step.arguments",
         "TurnView.arguments",
     }

@@ -82,25 +82,36 @@ async def test_model_calls_are_listed_and_shown(http: Api) -> None:
         new.session_key = "agent:main:main"
         exchanges.append(new, b"data: {}\n\n")
         new.finish("offline")
-    listed = (await http.get(f"/local/instances/{instance.id}/exchanges")).json()
+    listed = (await http.get(f"/local/instances/{instance.id}/model-calls")).json()
     assert [each["id"] for each in listed] == ["ex-2", "ex-1"]
     assert {"request", "chunks"}.isdisjoint(listed[0])
-    shortened = await http.get(f"/local/instances/{instance.id}/exchanges?limit=1")
+    shortened = await http.get(f"/local/instances/{instance.id}/model-calls?limit=1")
     assert [each["id"] for each in shortened.json()] == ["ex-2"]
-    first = (await http.get("/local/exchanges/ex-1")).json()
+    first = (await http.get("/local/model-calls/ex-1")).json()
     assert first["request"] == {"model": "gpt-4o"}
     assert [chunk["text"] for chunk in first["chunks"]] == ["data: {}\n\n"]
     assert (first["session"], first["turn_id"], first["outcome"]) == (None, "t1", "offline")
-    assert (await http.get("/local/exchanges/ex-2")).json()["request"] == "\ufffd no JSON"
+    assert (await http.get("/local/model-calls/ex-2")).json()["request"] == "\ufffd no JSON"
+
+
+async def test_model_calls_are_found_at_their_former_paths_with_a_warning(
+    http: Api, caplog: pytest.LogCaptureFixture
+) -> None:
+    instance = await http.world.created()
+    listed = await http.get(f"/local/instances/{instance.id}/exchanges", is_documented=False)
+    assert (listed.status_code, listed.json()) == (200, [])
+    missing = await http.get("/local/exchanges/ex-9", is_documented=False)
+    assert missing.json()["detail"].startswith("Model call not found")
+    assert "/local/exchanges/{model_call_id} is /local/model-calls/" in caplog.text
 
 
 async def test_another_organizations_model_call_is_a_404(http: Api) -> None:
     http.world.call_log.begin(
         OrganizationId("other"), InstanceId("i"), ModelProvider.OPENAI, "responses", b"{}"
     )
-    answer = await http.get("/local/exchanges/ex-1")
+    answer = await http.get("/local/model-calls/ex-1")
     assert answer.status_code == 404
-    assert answer.json()["detail"].startswith("Exchange not found: only the latest are kept")
+    assert answer.json()["detail"].startswith("Model call not found: only the latest are kept")
 
 
 async def test_a_model_call_has_its_sessions_name(http: Api) -> None:
@@ -114,6 +125,6 @@ async def test_a_model_call_has_its_sessions_name(http: Api) -> None:
             world.organization_id, instance.id, ModelProvider.OPENAI, "responses", b"{}"
         )
         new.session_key = key
-    listed = (await http.get(f"/local/instances/{instance.id}/exchanges")).json()
+    listed = (await http.get(f"/local/instances/{instance.id}/model-calls")).json()
     named = [(each["session"], each["session_key"]) for each in reversed(listed)]
     assert named == [("Zürich/7", keys[0]), (None, keys[1]), (None, None)]

@@ -207,5 +207,5 @@ def words_of(response: dict[str, Any]) -> str:
 
 
 def exchanges(api: Api, instance_id: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = api.get(f"{local(api, instance_id)}/exchanges").json()
+    found: list[dict[str, Any]] = api.get(f"{local(api, instance_id)}/model-calls").json()
     return found

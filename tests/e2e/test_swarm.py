@@ -319,7 +319,7 @@ def _in_flight(api: Api, instance_id: str) -> Iterator[Future[str]]:
         answer = api.message(instance_id, "Take your time.")
         return f"{answer.status_code}: {answer.json().get('detail')}"
 
-    calls = f"{_local(api)}/instances/{instance_id}/exchanges"
+    calls = f"{_local(api)}/instances/{instance_id}/model-calls"
     count = len(api.get(calls).json())
     with ThreadPoolExecutor() as pool:
         sending = pool.submit(refused)

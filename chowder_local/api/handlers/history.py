@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from chowder_local.api.handlers.responses import session_of
 from chowder_local.api.schemas.accounts import UsageQuery, UsageReportView
 from chowder_local.api.schemas.history import (
-    ExchangeDetailsView,
-    ExchangeQuery,
-    ExchangeView,
     KeyedTranscriptQuery,
+    ModelCallDetailsView,
+    ModelCallQuery,
+    ModelCallView,
     SessionsView,
     TraceDetailsView,
     TraceQuery,
@@ -20,7 +20,7 @@ from chowder_local.api.schemas.history import (
     TranscriptView,
 )
 from chowder_local.core.errors.agents import TraceNotFound
-from chowder_local.core.errors.requests import ExchangeNotFound
+from chowder_local.core.errors.requests import ModelCallNotFound
 from chowder_local.http.bodies import parse_query
 from chowder_local.http.responses import json_in_thread
 from chowder_local.http.services import caller, instance_of, services
@@ -94,8 +94,8 @@ async def get_trace(request: Request) -> Response:
     turn = services(request).traces.get(instance.id, request.path_params["response_id"])
     if turn is None:
         raise TraceNotFound
-    exchanges, organization_id = services(request).call_log, instance.organization_id
-    found = (exchanges.get(organization_id, each) for each in turn.exchange_ids)
+    call_log, organization_id = services(request).call_log, instance.organization_id
+    found = (call_log.get(organization_id, each) for each in turn.model_call_ids)
     calls = [call for call in found if call is not None]
     session = _session(request, turn)
     # Requests of long conversations take time to parse.
@@ -111,22 +111,22 @@ def _session(request: Request, item: TracedTurn | LoggedCall) -> SessionName | N
     return services(request).session_names.find(item.instance_id, item.session_key)
 
 
-async def list_exchanges(request: Request) -> Response:
+async def list_model_calls(request: Request) -> Response:
     """The instance's model calls that are still in memory, latest first."""
     instance = await instance_of(request)
-    limit = parse_query(request, ExchangeQuery).limit
+    limit = parse_query(request, ModelCallQuery).limit
     latest = list(islice(services(request).call_log.of_instance(instance.id), limit))
     return await json_in_thread(
-        lambda: [ExchangeView.from_call(each, _session(request, each)) for each in latest]
+        lambda: [ModelCallView.from_call(each, _session(request, each)) for each in latest]
     )
 
 
-async def get_exchange(request: Request) -> Response:
+async def get_model_call(request: Request) -> Response:
     """One model call: the request without its headers, and the answer in the chunks that came."""
     organization_id = caller(request).organization_id
-    call = services(request).call_log.get(organization_id, request.path_params["exchange_id"])
+    call = services(request).call_log.get(organization_id, request.path_params["model_call_id"])
     if call is None:
-        raise ExchangeNotFound
+        raise ModelCallNotFound
     return await json_in_thread(
-        lambda: ExchangeDetailsView.from_call(call, _session(request, call))
+        lambda: ModelCallDetailsView.from_call(call, _session(request, call))
     )

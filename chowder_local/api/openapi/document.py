@@ -304,7 +304,7 @@ _UUID = {"type": "string", "format": "uuid"}
 PATH_PARAMETERS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "instance_id": ("The instance's id; an unknown or malformed one is a 404.", _UUID),
     "key_id": ("The key's id.", _UUID),
-    "exchange_id": ("The model call's id.", {"type": "string", "examples": ["ex-1"]}),
+    "model_call_id": ("The model call's id.", {"type": "string", "examples": ["ex-1"]}),
     "response_id": (
         "The answer's id, or the turn's.",
         {"type": "string", "examples": ["resp_0f8fad5b"]},

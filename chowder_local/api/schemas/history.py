@@ -225,7 +225,7 @@ def _members(turn: TracedTurn, session: SessionName | None) -> dict[str, Any]:
         **vars(turn),
         "took_s": turn.took_s,
         "session": session.name if session else None,
-        "model_calls": len(turn.exchange_ids),
+        "model_calls": len(turn.model_call_ids),
     }
 
 
@@ -253,7 +253,7 @@ Entries = Annotated[
 ]
 
 
-class ExchangeQuery(BaseModel):
+class ModelCallQuery(BaseModel):
     """The model calls to list."""
 
     limit: int = Field(
@@ -261,7 +261,7 @@ class ExchangeQuery(BaseModel):
     )
 
 
-class ExchangeView(BaseModel):
+class ModelCallView(BaseModel):
     """A summary of a model call."""
 
     id: Annotated[str, Field(examples=["ex-1"])]
@@ -314,7 +314,7 @@ class ChunkView(BaseModel):
     text: Annotated[str, Field(examples=["event: message_start\ndata: {…}\n\n"])]
 
 
-class ExchangeDetailsView(ExchangeView):
+class ModelCallDetailsView(ModelCallView):
     """A model call with its request and its answer."""
 
     request: Annotated[

@@ -139,12 +139,12 @@ class TurnNotFound(ChowderError):
     message = "Message not found."
 
 
-class ExchangeNotFound(ChowderError):
+class ModelCallNotFound(ChowderError):
     """The organization has no such model call, or it is not in memory any more."""
 
     http_status = 404
-    remedy = "Use an id from `GET /local/instances/{instance_id}/exchanges`."
-    message = "Exchange not found: only the latest are kept, until the server ends."
+    remedy = "Use an id from `GET /local/instances/{instance_id}/model-calls`."
+    message = "Model call not found: only the latest are kept, until the server ends."
 
 
 class SessionNotFound(ChowderError):

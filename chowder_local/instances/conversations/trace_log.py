@@ -60,7 +60,7 @@ class TracedTurn:
     traceparent: str | None = field(default_factory=logs.traceparent)
 
     @property
-    def exchange_ids(self) -> tuple[str, ...]:
+    def model_call_ids(self) -> tuple[str, ...]:
         """The ids of its model calls, in their order."""
         return self.ended_calls or tuple(each.id for each in self.running_calls)
 
@@ -105,7 +105,7 @@ class TraceLog:
             if turn.status is TurnStatus.IN_PROGRESS:
                 turn.status = status
             turn.ended_s = time.monotonic()
-            turn.ended_calls, turn.running_calls = turn.exchange_ids, ()
+            turn.ended_calls, turn.running_calls = turn.model_call_ids, ()
             if self.export is not None:
                 self.export(turn)
 
@@ -121,10 +121,10 @@ class TraceLog:
         """The instance's turns, latest first."""
         return (each for each in reversed(self._turns) if each.instance_id == instance_id)
 
-    def with_call(self, instance_id: InstanceId, exchange_id: str) -> TracedTurn | None:
+    def with_call(self, instance_id: InstanceId, model_call_id: str) -> TracedTurn | None:
         """The turn that a model call belongs to; None if it is gone, or belongs to none."""
         turns = self.of_instance(instance_id)
-        return next((each for each in turns if exchange_id in each.exchange_ids), None)
+        return next((each for each in turns if model_call_id in each.model_call_ids), None)
 
     def get(self, instance_id: InstanceId, turn_id: str) -> TracedTurn | None:
         """The turn with this id, or with this answer; None if it is gone or another instance's."""

@@ -78,7 +78,7 @@ class TraceExport:
     def turn(self, turn: TracedTurn) -> None:
         """Exports a turn that has ended."""
         # The log may soon drop the calls.
-        found = (self.call_log.find(each) for each in turn.exchange_ids)
+        found = (self.call_log.find(each) for each in turn.model_call_ids)
         calls = [each for each in found if each is not None]
         self._thread.submit(self._export, turn, calls)
 
@@ -111,7 +111,7 @@ class TraceExport:
         inside = set_span_in_context(run)
         by_id = {each.id: each for each in calls}
         for step in steps_of(calls, turn.at):
-            self._step(turn, step, by_id[step.exchange_id], inside)
+            self._step(turn, step, by_id[step.model_call_id], inside)
         for span in (run, call):
             if turn.status is not TurnStatus.ANSWERED:
                 span.set_status(StatusCode.ERROR, str(turn.status))
@@ -156,7 +156,7 @@ def _model_call(step: Step, call: LoggedCall) -> dict[str, Any]:
         "gen_ai.response.finish_reasons": ("tool_calls",) if call.output.calls else ("stop",),
         "http.response.status_code": call.status,
         "chowder.source": call.source,
-        "chowder.exchange.id": call.id,
+        "chowder.model_call.id": call.id,
         "error.type": None if step.error is None else step.outcome,
     }
 

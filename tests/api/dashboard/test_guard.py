@@ -65,7 +65,7 @@ async def addresses(visitor: Visitor) -> dict[str, str]:
     key, _ = await services.keys.create(agent.organization_id, draft)
     fault = services.faults.add(agent.organization_id, FaultDraft(FaultKind.MESSAGE))
     places = {
-        "instance_id": agent.id, "exchange_id": call.id, "token": "none", "key_id": key.id,
+        "instance_id": agent.id, "model_call_id": call.id, "token": "none", "key_id": key.id,
         "fault_id": fault.id, "position": "1", "channel": "telegram", "path": "tutorial.md",
         "snapshot_id": (await services.snapshots.take(agent)).id,
     }  # fmt: skip

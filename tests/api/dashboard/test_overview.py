@@ -152,7 +152,7 @@ async def test_the_commands_to_copy_contain_no_key(visitor: Visitor) -> None:
 
 
 async def test_health_shows_the_findings_of_doctor_with_their_remedies(visitor: Visitor) -> None:
-    html = (await visitor.get("/health")).text
+    html = (await visitor.get("/overview/health")).text
     assert "1 problem" in html
     assert "Start a real one." in html
     assert "0 of 0 ready" in html

@@ -23,7 +23,7 @@ HOSTILE = '"><script>alert(1)</script>'
 
 
 async def put(visitor: Visitor, text: str, **more: str) -> str:
-    answer = await visitor.post("/recordings/replies", {"text": text} | more)
+    answer = await visitor.post("/replies/script", {"text": text} | more)
     assert answer.status_code == 200, answer.text
     return answer.text
 
@@ -36,16 +36,16 @@ async def test_rules_apply_to_all_agents_or_to_one(visitor: Visitor) -> None:
     assert "In force: 1 rule." in await put(visitor, TEXT, instance=agent.id)
     assert world.scripts.get(world.organization_id) is not None
     assert world.scripts.get(agent.id) is not None
-    html = (await visitor.get(f"/recordings?instance={agent.id}")).text
+    html = (await visitor.get(f"/replies?instance={agent.id}")).text
     assert "It is sunny." in html
     assert "for Ada" in html
     assert "Clear the rules of Ada?" in (
-        await visitor.get(f"/recordings/replies/clear?instance={agent.id}")
+        await visitor.get(f"/replies/script/clear?instance={agent.id}")
     ).text  # fmt: skip
-    await visitor.post("/recordings/replies/clear", {"instance": agent.id})
+    await visitor.post("/replies/script/clear", {"instance": agent.id})
     assert world.scripts.get(agent.id) is None
     assert world.scripts.get(world.organization_id) is not None
-    await visitor.post("/recordings/replies/clear")
+    await visitor.post("/replies/script/clear")
     assert world.scripts.get(world.organization_id) is None
 
 
@@ -73,7 +73,7 @@ async def test_an_invalid_script_is_explained_and_changes_nothing(
 
 async def test_a_scripts_length_is_limited(visitor: Visitor) -> None:
     assert "In force" in await put(visitor, TEXT + "\n" * 20_000)
-    answer = await visitor.post("/recordings/replies", {"text": "x" * (TEXT_MAX_CHARS + 1)})
+    answer = await visitor.post("/replies/script", {"text": "x" * (TEXT_MAX_CHARS + 1)})
     assert answer.status_code == 413
 
 
@@ -83,14 +83,14 @@ async def test_unmatched_messages_are_shown_to_their_organization_only(visitor: 
     world.scripts.own = world.scripts.put(world.organization_id, ReplyScript(unmatched="fail"))
     request = ModelRequest("openai", "gpt-4o", 1, HOSTILE)
     await world.scripts.answer(world.organization_id, agent.id, request)
-    html = (await visitor.get("/recordings")).text
+    html = (await visitor.get("/replies")).text
     assert "Unmatched messages" in html
     assert "alert(1)" in html
     assert "<script>alert" not in html
     await visitor.sign_in(await visitor.http.other_key())
-    assert "alert(1)" not in (await visitor.get("/recordings")).text
-    assert (await visitor.get(f"/recordings?instance={agent.id}")).status_code == 404
-    answer = await visitor.post("/recordings/replies", {"text": TEXT, "instance": agent.id})
+    assert "alert(1)" not in (await visitor.get("/replies")).text
+    assert (await visitor.get(f"/replies?instance={agent.id}")).status_code == 404
+    answer = await visitor.post("/replies/script", {"text": TEXT, "instance": agent.id})
     assert answer.status_code == 404
 
 
@@ -103,7 +103,7 @@ async def loaded(visitor: Visitor, path: str, content: Any) -> httpx.Response:
 async def test_calls_in_memory_are_replayed_saved_and_loaded(visitor: Visitor) -> None:
     http = visitor.http
     agent = await http.world.created()
-    path = f"/recordings/{agent.id}"
+    path = f"/replies/{agent.id}"
     assert (await visitor.post(f"{path}/play")).status_code == 422
     log_call(http, agent.id)
     assert "now replays 1 recorded call." in (await visitor.post(f"{path}/play")).text
@@ -131,6 +131,6 @@ NO_RECORDINGS: list[Any] = [
 async def test_an_invalid_recording_is_refused(visitor: Visitor) -> None:
     agent = await visitor.http.world.created()
     for content in NO_RECORDINGS:
-        answer = await loaded(visitor, f"/recordings/{agent.id}/load", content)
+        answer = await loaded(visitor, f"/replies/{agent.id}/load", content)
         assert answer.status_code == 422, (content, answer.text)
         assert visitor.http.world.recordings.entries(agent.id) is None, content

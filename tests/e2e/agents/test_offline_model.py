@@ -83,8 +83,8 @@ def test_the_agents_own_tools_are_told_from_the_clients_functions(
 ) -> None:
     sent(api, path, input="Hello", tools=[WEATHER, TIME])
     local = str(api.base_url).replace("/v1/", "/local/")
-    latest = api.get(f"{local}instances/{instance}/exchanges").json()[0]
-    request = api.get(f"{local}exchanges/{latest['id']}").json()["request"]
+    latest = api.get(f"{local}instances/{instance}/model-calls").json()[0]
+    request = api.get(f"{local}model-calls/{latest['id']}").json()["request"]
     conversation = Responses().parse(request)
     assert len(conversation.tools) > 10
     theirs = {tool.name for tool in client_functions(conversation)}

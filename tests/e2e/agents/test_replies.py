@@ -56,11 +56,11 @@ def test_the_agent_carries_out_what_the_script_calls(
     assert answer == "It is 42."
     told = api.get(path).json()["own"]
     assert (told["used"], told["unmatched"]) == ([1], [])
-    calls = api.get(f"../local/instances/{instance}/exchanges?limit=2").json()
+    calls = api.get(f"../local/instances/{instance}/model-calls?limit=2").json()
     assert [each["session"] for each in calls] == [session, session]
     # Both are of one turn, and the second has what the first came to.
     assert len({each["turn_id"] for each in calls}) == 1
-    whole = api.get(f"../local/exchanges/{calls[0]['id']}").json()
+    whole = api.get(f"../local/model-calls/{calls[0]['id']}").json()
     assert "42" in json.dumps(whole["request"])
     assert "It is" in "".join(chunk["text"] for chunk in whole["chunks"])
 

@@ -338,7 +338,7 @@ async def test_no_model_call_of_the_longest_body_holds_the_loop(target: Target) 
         await target.call_relay("runtime lines", path, body("Hi", ANY_TOOL + runtime))
     # Which a client then reads.
     (call,) = target.world.call_log.latest().values()
-    await target.call("the longest call", "GET", f"/local/exchanges/{call.id}")
+    await target.call("the longest call", "GET", f"/local/model-calls/{call.id}")
     for what, (path, sent) in awkward_calls():
         await target.call_relay(what, path, sent)
     target.heartbeat.check()
@@ -566,7 +566,7 @@ async def test_no_document_holds_the_loop_or_is_a_defect(target: Target) -> None
         await target.submit(what, "/recordings", {})
         await target.call_relay(what, CHAT, chat("Hi")[:-1] + f',"x":{document}}}'.encode())
         (call,) = target.world.call_log.latest().values()
-        await target.call(what, "GET", f"/local/exchanges/{call.id}")
+        await target.call(what, "GET", f"/local/model-calls/{call.id}")
         page = await target.submit(what, f"/model-calls/{call.id}", {})
         assert len(page) < 50 * len(document) + 100_000, what
     target.heartbeat.check()

@@ -19,7 +19,7 @@ TURN = TracedTurn(
 
 def step(after_s: float, took_s: float | None, **more: Any) -> Step:
     fields: dict[str, Any] = dict.fromkeys(each.name for each in dataclasses.fields(Step)) | more
-    fields |= {"kind": StepKind.MODEL, "name": "gpt-4o", "exchange_id": "ex-1"}
+    fields |= {"kind": StepKind.MODEL, "name": "gpt-4o", "model_call_id": "ex-1"}
     return Step(**fields | {"after_s": after_s, "took_s": took_s})
 
 

@@ -1,4 +1,4 @@
-"""`replies` and `exchanges` against a scripted server."""
+"""`replies` and `calls` against a scripted server."""
 
 from __future__ import annotations
 
@@ -81,9 +81,9 @@ def test_model_calls_are_a_table(serve: Serve, capsys: Output) -> None:
     done = {**CALL, "session": "alpha", "session_key": "agent:main:s-1", "took_s": 1.234}
     done["outcome"] = "offline"
     own = {**done, "session": None, "session_key": None}
-    path = f"GET /local/instances/{FISH['id']}/exchanges?limit=20"
+    path = f"GET /local/instances/{FISH['id']}/model-calls?limit=20"
     env, _ = serve({"GET /v1/instances": [FISH], path: [CALL, done, own]})
-    assert run(["exchanges", "fish"], env) == 0
+    assert run(["calls", "fish"], env) == 0
     _, *rows = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert rows == [
         ["ex-1", "10:11:12", "(main)", "offline", "…", "…", "70", "B", "7", "B"],
@@ -91,16 +91,18 @@ def test_model_calls_are_a_table(serve: Serve, capsys: Output) -> None:
         ["ex-1", "10:11:12", "-", "offline", "answered", "1.23", "s", "70", "B", "7", "B"],
     ]
     assert run(["exchanges", "fish", "--json"], env) == 0
-    assert json.loads(capsys.readouterr().out) == [CALL, done, own]
+    printed, warning = capsys.readouterr()
+    assert json.loads(printed) == [CALL, done, own]
+    assert "'exchanges' is 'calls' now" in warning
 
 
 def test_a_model_call_is_shown_with_request_and_answer(serve: Serve, capsys: Output) -> None:
     chunks = [{"after_s": 0.5, "text": "data: {}\n\n"}]
     found = {**CALL, "request": {"model": "gpt-4o"}, "chunks": chunks}
-    env, _ = serve({"GET /local/exchanges/ex-1": found})
-    assert run(["exchanges", "fish", "ex-1"], env) == 0
+    env, _ = serve({"GET /local/model-calls/ex-1": found})
+    assert run(["calls", "fish", "ex-1"], env) == 0
     printed, notes = capsys.readouterr()
     assert printed == '{\n  "model": "gpt-4o"\n}\ndata: {}\n'
     assert notes == "# 0.500 s\n"
-    assert run(["exchanges", "fish", "ex-1", "--json"], env) == 0
+    assert run(["calls", "fish", "ex-1", "--json"], env) == 0
     assert json.loads(capsys.readouterr().out) == found

@@ -23,7 +23,7 @@ TURN: dict[str, Any] = {
 MODEL: dict[str, Any] = {
     "kind": "model_call",
     "name": "gpt-4o",
-    "exchange_id": "ex-1",
+    "model_call_id": "ex-1",
     "after_s": 0.1,
     "took_s": 0.5,
     "outcome": "offline",
