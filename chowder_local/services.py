@@ -334,6 +334,7 @@ class Services:
         self.lifecycle = Lifecycle(
             directory=self.directory,
             agents=self.agents,
+            residency=self.residency,
             provisioner=self.provisioner,
             on_delete=self._forget,
         )
