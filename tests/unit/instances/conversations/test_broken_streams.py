@@ -270,7 +270,7 @@ REFUSALS: list[tuple[int, dict[str, Any], type[ChowderError], str]] = [
     (400, {"error": {"message": "invalid request"}}, MessageRefused, "an image or file of the"),
     (
         400,
-        failed("invalid tool configuration", "invalid_askederror"),
+        failed("invalid tool configuration", "invalid_request_error"),
         MessageRefused,
         "called like one of the agent's own tools",
     ),
