@@ -328,6 +328,7 @@ class Services:
         self.lifecycle = Lifecycle(
             directory=self.directory,
             agents=self.agents,
+            residency=self.residency,
             provisioner=self.provisioner,
             on_delete=self._forget,
         )

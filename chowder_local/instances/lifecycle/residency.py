@@ -114,8 +114,12 @@ class Residency:
         """Whether nobody uses it; if so, every row of it that was read before is stale."""
         if instance_id in self._counts:
             return False
-        self._addresses[instance_id] = None
+        self.mark_stale(instance_id)
         return True
+
+    def mark_stale(self, instance_id: InstanceId) -> None:
+        """From now on, each use waits for the instance's lock and reads its row again."""
+        self._addresses[instance_id] = None
 
     def is_stale(self, instance: Instance) -> bool:
         """Whether it may have left memory, or come back elsewhere, since its row was read."""

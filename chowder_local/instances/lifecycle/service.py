@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from chowder_local.instances.directory import InstanceDirectory
     from chowder_local.instances.lifecycle.agents import Agents
     from chowder_local.instances.lifecycle.provisioner import Provisioner
+    from chowder_local.instances.lifecycle.residency import Residency
     from chowder_local.instances.snapshots.service import Snapshots
     from chowder_local.relay.scripts.registry import ScriptRegistry
     from chowder_local.store.instances import InstanceQueries
@@ -39,6 +40,7 @@ class Lifecycle:
 
     directory: InstanceDirectory
     agents: Agents
+    residency: Residency
     provisioner: Provisioner
     on_delete: Callable[[InstanceId], None]
 
@@ -47,6 +49,8 @@ class Lifecycle:
         stale = await self.directory.get_for_request(organization_id, instance_id)
         async with self.agents.holding(stale, InstanceStatus.RUNNING) as agent:
             if agent.row.is_in_memory:
+                # A frozen gateway takes messages, and answers them after the next start.
+                self.residency.mark_stale(stale.id)
                 await agent.freeze()
             if not await agent.to_stopped():
                 await agent.raise_moved()

@@ -22,6 +22,7 @@ from tests.scripted.refusals import refusal_of
 from tests.scripted.serving import eventually
 from tests.scripted.talking import (
     IMAGE_REQUEST,
+    REQUEST,
     STREAM_REQUEST,
     ask,
     failed,
@@ -70,16 +71,17 @@ async def test_a_message_ends_the_drain_of_an_interrupted_stop(
 
 
 @pytest.mark.parametrize("is_streamed", [False, True])
+@pytest.mark.parametrize("call", ["inspect", "pause"])
 async def test_a_message_during_a_stop_waits_and_is_refused(
-    world: World, is_streamed: bool
+    world: World, call: str, is_streamed: bool
 ) -> None:
     instance = await world.created()
-    hold = world.engine.holds["inspect"] = Hold()
-    async with asyncio.TaskGroup() as tasks:
+    hold = world.engine.holds[call] = Hold()
+    async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
         stopping = tasks.create_task(world.lifecycle.stop(world.organization_id, instance.id))
         await hold.has_begun.wait()
         asking = tasks.create_task(_refused(world, instance, is_streamed))
-        await eventually(lambda: world.gateway.refusals == 1, "the message was refused")
+        await eventually(lambda: world.residency.is_used(instance.id), "the message has come")
         hold.may_end.set()
     assert stopping.result().status is InstanceStatus.STOPPED
     assert asking.result() == "Instance is stopped, but must be running for this."
@@ -87,14 +89,15 @@ async def test_a_message_during_a_stop_waits_and_is_refused(
 
 
 @pytest.mark.parametrize("is_stopped", [False, True])
-async def test_a_message_whose_model_cannot_be_registered_during_a_stop_waits_too(
-    world: World, is_stopped: bool
+@pytest.mark.parametrize("asked", [REQUEST, IMAGE_REQUEST], ids=["sent", "registered"])
+async def test_a_message_that_a_drained_gateway_refuses_waits_for_the_stop_too(
+    world: World, asked: dict[str, Any], is_stopped: bool
 ) -> None:
     instance = await world.created()
     async with asyncio.TaskGroup() as tasks, world.agents.holding(instance):
         world.gateway.suspended.add(world.engine.address(instance.sandbox_id))
-        asking = tasks.create_task(_outcome(respond(world, instance, IMAGE_REQUEST)))
-        await eventually(lambda: world.gateway.refusals == 1, "it cannot be made known")
+        asking = tasks.create_task(_outcome(respond(world, instance, asked)))
+        await eventually(lambda: world.gateway.refusals == 1, "the gateway refused it")
         if is_stopped:
             status = InstanceStatus.STOPPED
             await world.instances.change(instance.id, now=world.clock(), status=status)
