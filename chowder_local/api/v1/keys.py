@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from chowder_local.accounts.keys import KeyDraft
 from chowder_local.api.schemas.keys import IssuedKeyView, KeyCreation, KeyDetailsView, KeyView
 from chowder_local.http.bodies import parse
 from chowder_local.http.request_log import note
@@ -19,8 +18,8 @@ if TYPE_CHECKING:
 async def create(request: Request) -> IssuedKeyView:
     """A new key for some of the organization's instances. Only this answer has its token."""
     body = await parse(request, KeyCreation)
-    draft = KeyDraft(**body.model_dump())
-    key, raw_key = await services(request).keys.create(caller(request).organization_id, draft)
+    organization_id = caller(request).organization_id
+    key, raw_key = await services(request).keys.create(organization_id, **body.model_dump())
     note(request, key=key.id)
     return IssuedKeyView.from_key(key, raw_key)
 

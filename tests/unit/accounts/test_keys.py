@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chowder_local.accounts.keys import KeyDraft, Keys
+from chowder_local.accounts.keys import Keys
 from chowder_local.core.domain import (
     Instance,
     InstanceId,
@@ -68,8 +68,7 @@ async def test_a_new_key_has_each_permission_for_each_instance(
     accounts: Accounts, keys: Keys, organization_id: OrganizationId
 ) -> None:
     one, two = [await placed(accounts, organization_id, number) for number in (1, 2)]
-    draft = KeyDraft("ci", [two, one, two], [FILES, READ, FILES])
-    key, raw_key = await keys.create(organization_id, draft)
+    key, raw_key = await keys.create(organization_id, "ci", [two, one, two], [FILES, READ, FILES])
     assert raw_key.startswith("chd_sk_")
     assert raw_key.startswith(key.prefix)
     caller = await accounts.authentication.caller(raw_key)
@@ -83,7 +82,7 @@ async def test_the_store_keeps_the_hash_and_not_the_token(
     accounts: Accounts, keys: Keys, organization_id: OrganizationId
 ) -> None:
     instance_id = await placed(accounts, organization_id)
-    key, raw_key = await keys.create(organization_id, KeyDraft("ci", [instance_id], [READ]))
+    key, raw_key = await keys.create(organization_id, "ci", [instance_id], [READ])
     assert await accounts.keys.by_digest(digest(raw_key)) == key
     with_log = [accounts.path, accounts.path.with_name(f"{accounts.path.name}-wal")]
     kept = b"".join(file.read_bytes() for file in with_log if file.exists())
@@ -96,12 +95,11 @@ async def test_every_living_instance_can_have_keys(
     accounts: Accounts, keys: Keys, organization_id: OrganizationId, status: InstanceStatus
 ) -> None:
     instance_id = await placed(accounts, organization_id, status=status)
-    draft = KeyDraft("ci", [instance_id], [READ])
     if status is InstanceStatus.TERMINATED:
         with pytest.raises(InstanceNotFound):
-            await keys.create(organization_id, draft)
+            await keys.create(organization_id, "ci", [instance_id], [READ])
     else:
-        assert await keys.create(organization_id, draft)
+        assert await keys.create(organization_id, "ci", [instance_id], [READ])
 
 
 async def test_a_key_for_an_instance_of_another_organization_is_refused(
@@ -112,7 +110,7 @@ async def test_a_key_for_an_instance_of_another_organization_is_refused(
     foreign = await placed(accounts, details.organization.id, 2)
     for wrong in (foreign, "unknown", ""):
         with pytest.raises(InstanceNotFound):
-            await keys.create(organization_id, KeyDraft("ci", [own, wrong], [READ]))
+            await keys.create(organization_id, "ci", [own, wrong], [READ])
     assert await all_of(keys.all(organization_id)) == []
 
 
@@ -121,8 +119,7 @@ async def test_a_key_is_inactive_after_its_expiry(
 ) -> None:
     instance_id = await placed(accounts, organization_id)
     expires_at = accounts.clock.now + timedelta(seconds=1)
-    draft = KeyDraft("ci", [instance_id], [READ], expires_at)
-    key, raw_key = await keys.create(organization_id, draft)
+    key, raw_key = await keys.create(organization_id, "ci", [instance_id], [READ], expires_at)
     assert (await keys.get(organization_id, key.id)).is_active
     accounts.clock.now = expires_at
     with pytest.raises(KeyInvalid):
@@ -137,9 +134,9 @@ async def test_an_expiry_in_the_past_is_refused(
     accounts: Accounts, keys: Keys, organization_id: OrganizationId, ago: timedelta
 ) -> None:
     instance_id = await placed(accounts, organization_id)
-    draft = KeyDraft("ci", [instance_id], [READ], accounts.clock.now - ago)
+    past = accounts.clock.now - ago
     with pytest.raises(InputInvalid) as refused:
-        await keys.create(organization_id, draft)
+        await keys.create(organization_id, "ci", [instance_id], [READ], past)
     assert refused.value.problems[0]["loc"] == ["body", "expires_at"]
 
 
@@ -147,7 +144,7 @@ async def test_a_revoked_key_stays_listed_and_is_invalid(
     accounts: Accounts, keys: Keys, organization_id: OrganizationId
 ) -> None:
     instance_id = await placed(accounts, organization_id)
-    key, raw_key = await keys.create(organization_id, KeyDraft("ci", [instance_id], [READ]))
+    key, raw_key = await keys.create(organization_id, "ci", [instance_id], [READ])
     assert (await accounts.authentication.caller(raw_key)).key_id == key.id
     for _ in range(2):
         await keys.revoke(organization_id, key.id)
@@ -175,7 +172,7 @@ async def test_a_key_of_another_organization_is_not_found(
     details, _ = await accounts.organizations.signup("Cellar")
     other = details.organization.id
     instance_id = await placed(accounts, other)
-    key, raw_key = await keys.create(other, KeyDraft("ci", [instance_id], [READ]))
+    key, raw_key = await keys.create(other, "ci", [instance_id], [READ])
     for wrong in (key.id, "unknown"):
         with pytest.raises(KeyNotFound):
             await keys.get(organization_id, wrong)
@@ -188,7 +185,7 @@ async def test_a_use_is_visible_at_once_and_a_refused_request_is_no_use(
     accounts: Accounts, keys: Keys, organization_id: OrganizationId
 ) -> None:
     instance_id = await placed(accounts, organization_id)
-    key, raw_key = await keys.create(organization_id, KeyDraft("ci", [instance_id], [READ]))
+    key, raw_key = await keys.create(organization_id, "ci", [instance_id], [READ])
 
     async def last_use() -> Any:
         (listed,) = await all_of(keys.all(organization_id))
