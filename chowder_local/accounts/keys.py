@@ -30,7 +30,7 @@ from chowder_local.core.secrets import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Sequence
+    from collections.abc import AsyncGenerator, Callable, Iterable
     from datetime import datetime
 
     from chowder_local.core.domain import OrganizationId, Permission
@@ -90,16 +90,6 @@ def make_key(
     return ApiKey(key_id, organization_id, name, shown, now, **fields), raw_key
 
 
-@dataclass(frozen=True)
-class KeyDraft:
-    """A key to create, which gets each of the permissions for each of the instances."""
-
-    name: str
-    instance_ids: Sequence[str]
-    permissions: Sequence[Permission]
-    expires_at: datetime | None = None
-
-
 @dataclass(eq=False, repr=False)
 class Keys:
     """Scoped keys. An organization key is not among them, so that nobody can lock themselves out.
@@ -111,26 +101,33 @@ class Keys:
     instances: InstanceQueries
     clock: Callable[[], datetime]
 
-    async def create(self, organization_id: OrganizationId, draft: KeyDraft) -> tuple[ApiKey, str]:
+    async def create(
+        self,
+        organization_id: OrganizationId,
+        name: str,
+        instance_ids: Iterable[str],
+        permissions: Iterable[Permission],
+        expires_at: datetime | None = None,
+    ) -> tuple[ApiKey, str]:
         """A new key and its raw token, which is not stored.
 
-        Raises InstanceNotFound if the organization lacks one of the instances, and InputInvalid if
-        the expiry is not in the future.
+        It gets each of the permissions for each of the instances. Raises InstanceNotFound if the
+        organization lacks one of them, and InputInvalid if the expiry is not in the future.
         """
         now = self.clock()
-        if draft.expires_at is not None and draft.expires_at <= now:
+        if expires_at is not None and expires_at <= now:
             raise InputInvalid([_PAST_EXPIRY])
-        instance_ids = {InstanceId(each) for each in draft.instance_ids}
-        if not await self.instances.has_all(organization_id, instance_ids):
+        distinct_ids = {InstanceId(each) for each in instance_ids}
+        if not await self.instances.has_all(organization_id, distinct_ids):
             raise InstanceNotFound
         key, raw_key = make_key(
             SCOPED_PREFIX,
             organization_id,
-            draft.name,
+            name,
             now,
-            expires_at=draft.expires_at,
+            expires_at=expires_at,
             is_organization_key=False,
-            grants=dict.fromkeys(sorted(instance_ids), frozenset(draft.permissions)),
+            grants=dict.fromkeys(sorted(distinct_ids), frozenset(permissions)),
         )
         await self.keys.add(key, digest(raw_key))
         log.info("Organization %s created key %s", organization_id, key.id)

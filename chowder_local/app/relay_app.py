@@ -32,7 +32,7 @@ from chowder_local.relay.upstreams import ENDPOINT_PATH
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from contextlib import AbstractAsyncContextManager
 
     from starlette.types import Message, Receive, Scope, Send
@@ -52,11 +52,6 @@ RELAY_GRACE_S = 1
 turn may have no end."""
 STOPPING = "The server is stopping."
 UNEXPECTED = "The server could not make the model call: its log has the cause."
-
-
-_UNREAD: Mapping[type[Exception], int] = {
-    BodyTooLarge: 413, BodiesTooMany: 503, ClientStalled: 400, ValueError: 400,
-}  # fmt: skip
 
 
 class _HungUp(Exception):
@@ -147,8 +142,10 @@ class _Calls:
             reading = self._body_memory.body(request, self.max_body_bytes)
             body = await stack.enter_async_context(reading)
             check_values(body)
-        except tuple(_UNREAD) as error:
-            status = next(_UNREAD[kind] for kind in type(error).__mro__ if kind in _UNREAD)
+        except BodiesTooMany as error:
+            return await _refusal(provider, 503, str(error))(scope, receive, send)
+        except (BodyTooLarge, ClientStalled, ValueError) as error:
+            status = getattr(error, "http_status", None) or 400
             return await _refusal(provider, status, str(error))(scope, receive, send)
         except ClientDisconnect:
             return None

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, Field
 from starlette.responses import HTMLResponse, RedirectResponse
 
-from chowder_local.accounts.keys import KeyDraft
 from chowder_local.api.schemas.accounts import (
     MOST_INSTANCES,
     CheckoutCreation,
@@ -144,8 +143,8 @@ async def create_key(request: Request) -> Response:
         "permissions": [value for name, value in sent if name == "permissions"],
         "expires_at": filled.get("expires_at"),
     }
-    draft = KeyDraft(**validated(KeyCreation, creation, "body").model_dump())
-    key, raw_key = await services(request).keys.create(caller(request).organization_id, draft)
+    valid = validated(KeyCreation, creation, "body").model_dump()
+    key, raw_key = await services(request).keys.create(caller(request).organization_id, **valid)
     note(request, key=key.id)
     (row,) = await _rows(request, [key])
     return parts(part(request, MACROS, "new_key", row, raw_key))

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.slow
 
-PAGES = ("/organization", "/usage", "/faults", "/faults?kind=call", "/recordings", "/subscription",
+PAGES = ("/organization", "/usage", "/faults", "/faults?kind=call", "/replies", "/subscription",
          "/model-calls")  # fmt: skip
 
 
@@ -149,7 +149,7 @@ def test_a_fault_is_set_used_and_taken_back(page: Page, served: Served) -> None:
 
 def test_replies_with_an_error_are_mended_and_then_in_force(page: Page, served: Served) -> None:
     served.created("Ada")
-    go(page, served, "/recordings")
+    go(page, served, "/replies")
     script = page.get_by_label("The script, as YAML")
     text = "- match: {text: weather}\n  reply: It is sunny.\n- match: {txt: order}\n  reply: No."
     script.fill(text)
@@ -189,7 +189,7 @@ def test_open_pages_follow_faults_and_replies_that_others_change(
         expect(page.locator("#faults tbody tr")).to_have_count(1)
         other.delete("/local/faults").raise_for_status()
         page.get_by_text("No fault is set.").wait_for()
-        go(page, served, "/recordings")
+        go(page, served, "/replies")
         script = {"replies": [{"match": {"text": "weather"}, "reply": "It is sunny."}]}
         other.put("/local/replies", json=script).raise_for_status()
         expect(page.locator("#rules tbody tr")).to_have_count(1)

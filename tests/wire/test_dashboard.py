@@ -198,7 +198,7 @@ async def test_what_rules_have_come_to_is_told(client: httpx.AsyncClient, world:
     agent = await world.created()
     script = ReplyScript.model_validate({"replies": [{"name": "sun", "reply": "Sunny."}]})
     world.scripts.put(agent.id, script)
-    async with looking(client, f"/recordings/live?instance={agent.id}") as page:
+    async with looking(client, f"/replies/live?instance={agent.id}") as page:
         await page.until("sun")
         request = ModelRequest("openai", "gpt-4o", 1, "How is it?")
         await world.scripts.answer(world.organization_id, agent.id, request)

@@ -7,7 +7,6 @@ from urllib.parse import urlencode
 
 from starlette.responses import Response
 
-from chowder_local.accounts.keys import KeyDraft
 from chowder_local.api.schemas.accounts import (
     CheckoutCreation,
     IssuedKeyView,
@@ -86,8 +85,8 @@ def _link(request: Request, page: str, session: str) -> LinkView:
 async def create_key(request: Request) -> IssuedKeyView:
     """A new key for some of the organization's instances. Only this answer has its token."""
     body = await parse(request, KeyCreation)
-    draft = KeyDraft(**body.model_dump())
-    key, raw_key = await services(request).keys.create(caller(request).organization_id, draft)
+    organization_id = caller(request).organization_id
+    key, raw_key = await services(request).keys.create(organization_id, **body.model_dump())
     note(request, key=key.id)
     return IssuedKeyView.from_key(key, raw_key)
 

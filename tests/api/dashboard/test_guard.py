@@ -8,7 +8,6 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import Response
 
-from chowder_local.accounts.keys import KeyDraft
 from chowder_local.core.domain import Permission
 from chowder_local.core.errors.requests import ActionRefused
 from chowder_local.core.fault_injection import FaultDraft, FaultKind
@@ -61,8 +60,9 @@ async def addresses(visitor: Visitor) -> dict[str, str]:
     call = services.call_log.begin(
         agent.organization_id, agent.id, "openai", "v1/chat/completions", b"{}"
     )
-    draft = KeyDraft("ours", [agent.id], [Permission.READ])
-    key, _ = await services.keys.create(agent.organization_id, draft)
+    key, _ = await services.keys.create(
+        agent.organization_id, "ours", [agent.id], [Permission.READ]
+    )
     fault = services.faults.add(agent.organization_id, FaultDraft(FaultKind.MESSAGE))
     places = {
         "instance_id": agent.id, "model_call_id": call.id, "token": "none", "key_id": key.id,

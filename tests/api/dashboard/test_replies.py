@@ -103,7 +103,7 @@ async def loaded(visitor: Visitor, path: str, content: Any) -> httpx.Response:
 async def test_calls_in_memory_are_replayed_saved_and_loaded(visitor: Visitor) -> None:
     http = visitor.http
     agent = await http.world.created()
-    path = f"/replies/{agent.id}"
+    path = f"/replies/recordings/{agent.id}"
     assert (await visitor.post(f"{path}/play")).status_code == 422
     log_call(http, agent.id)
     assert "now replays 1 recorded call." in (await visitor.post(f"{path}/play")).text
@@ -131,6 +131,6 @@ NO_RECORDINGS: list[Any] = [
 async def test_an_invalid_recording_is_refused(visitor: Visitor) -> None:
     agent = await visitor.http.world.created()
     for content in NO_RECORDINGS:
-        answer = await loaded(visitor, f"/replies/{agent.id}/load", content)
+        answer = await loaded(visitor, f"/replies/recordings/{agent.id}/load", content)
         assert answer.status_code == 422, (content, answer.text)
         assert visitor.http.world.recordings.entries(agent.id) is None, content

@@ -155,7 +155,7 @@ class Target:
         """Sends a form of the dashboard with a recording."""
         headers, path = (
             self._as_page(f"{MULTIPART}; boundary=x"),
-            f"/recordings/{self.instance.id}/load",
+            f"/replies/recordings/{self.instance.id}/load",
         )
         answer = await self._send(what, self.url, "POST", path, recording, "", headers)
         assert answer.startswith((b"HTTP/1.1 200", b"HTTP/1.1 422", b"HTTP/1.1 413")), answer[:300]
@@ -548,7 +548,7 @@ DOCUMENTS = {
 async def test_no_document_holds_the_loop_or_is_a_defect(target: Target) -> None:
     await target.sign_in()
     config = f"/instances/{target.instance.id}/config"
-    assert (await target.submit("", "/recordings", {})).startswith(b"HTTP/1.1 200")
+    assert (await target.submit("", "/replies", {})).startswith(b"HTTP/1.1 200")
     # The gateway takes each change.
     payload = {"hash": "h", "sourceConfig": {}, "sentinel": {"payload": {"stats": {}}}}
     target.provider.answers = [json_response({"ok": True, "payload": payload})]
@@ -559,11 +559,11 @@ async def test_no_document_holds_the_loop_or_is_a_defect(target: Target) -> None
         for _ in range(2):
             await target.call(what, "PATCH", f"/v1/instances/{target.instance.id}", change)
         rule = f'{{"replies":[{{"reply":{{"call":"exec","arguments":{document}}}}}]}}'
-        await target.submit(what, "/recordings/replies", {"text": rule})
-        await target.submit(what, "/recordings", {})
+        await target.submit(what, "/replies/script", {"text": rule})
+        await target.submit(what, "/replies", {})
         await target.call(what, "GET", "/local/replies")
         await target.call(what, "PUT", "/local/replies", rule.encode())
-        await target.submit(what, "/recordings", {})
+        await target.submit(what, "/replies", {})
         await target.call_relay(what, CHAT, chat("Hi")[:-1] + f',"x":{document}}}'.encode())
         (call,) = target.world.call_log.latest().values()
         await target.call(what, "GET", f"/local/model-calls/{call.id}")

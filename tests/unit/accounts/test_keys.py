@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chowder_local.accounts.keys import KeyDraft, Keys
+from chowder_local.accounts.keys import Keys
 from chowder_local.core.domain import (
     Instance,
     InstanceId,
@@ -64,7 +64,7 @@ async def test_the_store_keeps_the_hash_and_not_the_token(
     accounts: Accounts, keys: Keys, organization_id: OrganizationId
 ) -> None:
     instance_id = await placed(accounts, organization_id)
-    key, raw_key = await keys.create(organization_id, KeyDraft("ci", [instance_id], [READ]))
+    key, raw_key = await keys.create(organization_id, "ci", [instance_id], [READ])
     assert await accounts.keys.by_digest(digest(raw_key)) == key
     with_log = [accounts.path, accounts.path.with_name(f"{accounts.path.name}-wal")]
     kept = b"".join(file.read_bytes() for file in with_log if file.exists())
@@ -76,7 +76,7 @@ async def test_a_use_is_visible_at_once_and_a_refused_request_is_no_use(
     accounts: Accounts, keys: Keys, organization_id: OrganizationId
 ) -> None:
     instance_id = await placed(accounts, organization_id)
-    key, raw_key = await keys.create(organization_id, KeyDraft("ci", [instance_id], [READ]))
+    key, raw_key = await keys.create(organization_id, "ci", [instance_id], [READ])
 
     async def last_use() -> Any:
         (listed,) = await all_of(keys.all(organization_id))
