@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import uuid
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -14,7 +13,6 @@ from chowder_local.core.domain import InstanceStatus, SandboxState
 from chowder_local.core.errors.upstream import ProviderFailed
 from chowder_local.openclaw.session_keys import session_key
 from tests.scripted import gateway as scripted
-from tests.scripted.world import MAX_BODY_BYTES
 
 if TYPE_CHECKING:
     import httpx
@@ -179,34 +177,6 @@ async def test_a_member_of_the_wrong_kind_is_a_422_that_names_it(
     answer = await send_to(shared, agent, ASKED | {member: value})
     assert answer.status_code == 422, answer.text
     assert answer.json()["detail"][0]["loc"] == ["body", member, *where]
-
-
-async def test_every_error_of_a_message_has_openais_error_beside_the_contracts_detail(
-    http: Api,
-) -> None:
-    instance = await http.world.created()
-    path = f"/v1/instances/{instance.id}/session/a%2Fb/responses"
-    large = ASKED | {"input": "x" * MAX_BODY_BYTES}
-    elsewhere = f"/v1/instances/{uuid.uuid4()}/responses"
-    refused = [
-        ("host_unknown", await http.post(path, json=ASKED, headers={"Host": "evil.example"})),
-        ("page_refused", await http.post(path, headers={"Origin": "https://x.example"})),
-        ("key_missing", await http.post(path, json=ASKED, key=None)),
-        ("instance_not_found", await http.post(elsewhere, json=ASKED)),
-        ("method_not_allowed", await http.get(path)),
-        ("body_too_large", await http.post(path, json=large)),
-        ("input_invalid", await http.post(path, json={"model": "gpt-4o"})),
-        ("model_unknown", await http.post(path, json=ASKED | {"model": "llama3"})),
-    ]
-    errors = {}
-    for code, answer in refused:
-        detail, errors[code] = (answer.json()[name] for name in ("detail", "error"))
-        assert (errors[code]["type"], errors[code]["code"]) == ("invalid_request_error", code)
-        assert isinstance(detail, list) or errors[code]["message"] == detail
-    assert errors["input_invalid"]["message"] == "body.input: Field required"
-    named = {code: error["param"] for code, error in errors.items() if error["param"]}
-    assert named == {"input_invalid": "input", "model_unknown": "model"}
-    assert (await http.get(f"/v1/instances/{uuid.uuid4()}")).json().keys() == {"detail"}
 
 
 async def test_a_null_selects_the_default(shared: Api, agent: Instance) -> None:

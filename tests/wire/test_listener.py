@@ -8,15 +8,13 @@ import signal
 import socket
 from typing import TYPE_CHECKING
 
-import httpx
 import pytest
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 
 from chowder_local.core.errors.process import PortTaken, SettingsInvalid
-from chowder_local.core.tasks import Shutdown
-from chowder_local.http.listener import GRACE_S, bound_socket, listener, listening, with_state
+from chowder_local.http.listener import bound_socket, listener, listening, with_state
 from tests.scripted.serving import loopback_client
 
 if TYPE_CHECKING:
@@ -104,72 +102,6 @@ async def test_a_client_that_connects_before_the_server_starts_is_served() -> No
         await asyncio.sleep(0)
         async with listening(APP, bound):
             assert (await early).text == "hello"
-
-
-async def test_an_open_stream_does_not_keep_the_server_from_stopping() -> None:
-    bound = bound_socket(LOOPBACK, 0)
-    assert listener(APP).config.timeout_graceful_shutdown == GRACE_S
-    async with loopback_client() as client, asyncio.timeout(30):
-        async with listening(APP, bound, grace_s=0):
-            request = client.build_request("GET", f"{url_of(bound)}/endless")
-            chunks = (await client.send(request, stream=True)).aiter_raw()
-            await anext(chunks)
-        with pytest.raises(httpx.RemoteProtocolError):
-            await anext(chunks)
-
-
-async def test_a_stopping_server_notifies_streams_before_it_waits() -> None:
-    shutdown, may_end = Shutdown(), asyncio.Event()
-
-    async def until_told(_: Request) -> Response:
-        with shutdown.on_shutdown(may_end.set):
-            has_begun.set()
-            await may_end.wait()
-        return PlainTextResponse("told")
-
-    has_begun = asyncio.Event()
-    server = listener(Starlette(routes=[Route("/", until_told)]), grace_s=3600, shutdown=shutdown)
-    bound = bound_socket(LOOPBACK, 0)
-    url = url_of(bound)
-    async with (
-        asyncio.timeout(30),
-        asyncio.TaskGroup() as group,
-        loopback_client() as client,
-    ):
-        group.create_task(server.serve(sockets=[bound]))
-        asking = group.create_task(client.get(url))
-        await has_begun.wait()
-        server.stop()
-        assert (await asking).text == "told"
-
-
-async def test_a_second_stop_cancels_open_requests() -> None:
-    was_cut, has_begun = asyncio.Event(), asyncio.Event()
-
-    async def stubborn(_: Request) -> Response:
-        has_begun.set()
-        try:
-            await asyncio.Event().wait()
-        except asyncio.CancelledError:
-            was_cut.set()
-        return PlainTextResponse("cut")
-
-    server = listener(Starlette(routes=[Route("/", stubborn)]), grace_s=3600)
-    bound = bound_socket(LOOPBACK, 0)
-    url = url_of(bound)
-    async with (
-        asyncio.timeout(30),
-        asyncio.TaskGroup() as group,
-        loopback_client() as client,
-    ):
-        serving = group.create_task(server.serve(sockets=[bound]))
-        asking = group.create_task(client.get(url))
-        await has_begun.wait()
-        server.stop()
-        assert not was_cut.is_set()
-        server.stop()
-        assert (await asking).text == "cut"
-        await serving
 
 
 async def test_an_error_inside_the_block_stops_the_server() -> None:

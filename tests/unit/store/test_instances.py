@@ -18,7 +18,6 @@ from chowder_local.core.domain import (
     OrganizationId,
     SandboxId,
 )
-from chowder_local.core.errors.requests import InstanceLimitReached
 from chowder_local.core.secrets import SecretBox
 from chowder_local.store import database as database_module
 from chowder_local.store import instances as instances_module
@@ -60,24 +59,6 @@ async def test_a_stored_instance_is_read_unchanged(
         assert await instances.by_sandbox(instance.sandbox_id) == instance
     assert await instances.get(InstanceId("other")) is None
     assert await instances.by_sandbox(SandboxId("other")) is None
-
-
-async def test_racing_adds_cannot_exceed_the_limit(
-    instances: InstanceQueries, make: Callable[..., Instance]
-) -> None:
-    async def add(number: int) -> str:
-        try:
-            await instances.add(make(number), 10)
-        except InstanceLimitReached as reached:
-            return str(reached)
-        return "added"
-
-    async with asyncio.TaskGroup() as tasks:
-        adding = [tasks.create_task(add(number)) for number in range(50)]
-    answers = [task.result() for task in adding]
-    refused = "Instance limit reached (10/10). Upgrade your subscription."
-    assert (answers.count("added"), answers.count(refused)) == (10, 40)
-    assert len(await instances.running_or_provisioning()) == 10
 
 
 async def test_two_instances_never_share_a_sandbox(
@@ -141,29 +122,6 @@ async def test_one_of_racing_changes_from_a_status_wins(
     won = [task.result() for task in stopping if task.result() is not None]
     assert won == [replace(running, status=STOPPED, updated_at=now)]
     assert await instances.get(running.id) == won[0]
-
-
-async def test_a_change_keeps_the_other_fields(
-    instances: InstanceQueries, make: Callable[..., Instance]
-) -> None:
-    before = make(1, openclaw_config={"a": 1})
-    await instances.add(before, None)
-    now = before.created_at + timedelta(minutes=1)
-    ready = await instances.change(
-        before.id, now=now, status=RUNNING, gateway_url="http://127.0.0.1:4", first_ready_at=now
-    )
-    assert ready == replace(
-        before, status=RUNNING, gateway_url="http://127.0.0.1:4", first_ready_at=now, updated_at=now
-    )
-    renamed = await instances.change(
-        before.id, now=now, name="chef", openclaw_config={"b": 2}, error_message="no"
-    )
-    assert renamed is not None
-    assert (renamed.name, renamed.openclaw_config) == ("chef", {"b": 2})
-    cleared = await instances.change(before.id, now=now, openclaw_config=None, error_message=None)
-    assert cleared is not None
-    assert (cleared.openclaw_config, cleared.error_message) == (None, None)
-    assert await instances.get(before.id) == cleared
 
 
 async def test_times_of_any_zone_come_back_as_the_same_moment_in_utc(

@@ -12,17 +12,11 @@ from sqlalchemy.exc import IntegrityError
 
 from chowder_local.core.domain import (
     ApiKey,
-    Instance,
     InstanceId,
-    InstanceStatus,
     KeyId,
-    ModelProvider,
-    OrganizationId,
     Permission,
-    SandboxId,
 )
-from chowder_local.core.secrets import SCOPED_PREFIX, SecretBox, digest, new_key
-from chowder_local.store.instances import InstanceQueries
+from chowder_local.core.secrets import SCOPED_PREFIX, digest, new_key
 from chowder_local.store.keys import KeyQueries
 
 if TYPE_CHECKING:
@@ -44,26 +38,6 @@ def key(organization: Organization) -> ApiKey:
         last_used_at=now + timedelta(hours=1),
         is_organization_key=False,
     )
-
-
-@pytest.fixture
-async def instance_ids(
-    database: Database, organization: Organization
-) -> tuple[InstanceId, InstanceId]:
-    first, second = InstanceId("instance-1"), InstanceId("instance-2")
-    for instance_id in (first, second):
-        instance = Instance(
-            id=instance_id,
-            organization_id=organization.id,
-            name="Ada",
-            status=InstanceStatus.RUNNING,
-            model_provider=ModelProvider.ANTHROPIC,
-            sandbox_id=SandboxId(f"sandbox-of-{instance_id}"),
-            created_at=organization.created_at,
-            updated_at=organization.created_at,
-        )
-        await InstanceQueries(database, SecretBox(b"s" * 32)).add(instance, limit=None)
-    return first, second
 
 
 async def test_a_stored_key_is_read_unchanged(database: Database, key: ApiKey) -> None:
@@ -114,27 +88,3 @@ async def test_a_key_for_a_missing_instance_is_not_stored(database: Database, ke
     with pytest.raises(IntegrityError):
         await keys.add(replace(key, grants={InstanceId("no"): frozenset(Permission)}), "digest-2")
     assert await keys.get(key.id) is None
-
-
-async def test_the_latest_keys_come_with_their_grants(
-    database: Database, key: ApiKey, instance_ids: tuple[InstanceId, InstanceId]
-) -> None:
-    keys, (one, two) = KeyQueries(database), instance_ids
-    may = frozenset({Permission.READ})
-    made = [
-        replace(
-            key,
-            id=KeyId(f"key-{number}"),
-            created_at=key.created_at + timedelta(seconds=number // 2),
-            grants={one: may, two: may} if number == 5 else {},
-        )
-        for number in range(2, 7)
-    ]
-    for each in made:
-        await keys.add(each, f"digest-of-{each.id}")
-    organization_id = key.organization_id
-    assert await keys.latest(organization_id, limit=2) == [made[4], made[3]]
-    # Keys of the same moment are ordered by their ids.
-    assert await keys.latest(organization_id, limit=2, before=made[3]) == [made[2], made[1]]
-    assert await keys.latest(organization_id, limit=9, before=made[1]) == [made[0]]
-    assert await keys.latest(OrganizationId("another"), limit=9) == []

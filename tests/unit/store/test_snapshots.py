@@ -19,7 +19,6 @@ from chowder_local.core.domain import (
     SnapshotId,
     WarmSandbox,
 )
-from chowder_local.store.sessions import NamedSession, SessionQueries
 from chowder_local.store.snapshots import SnapshotQueries, read_versions_in_use
 from chowder_local.store.warm_sandboxes import WarmSandboxQueries
 from tests.unit.store.conftest import BOX, NOW
@@ -75,24 +74,6 @@ async def test_the_content_of_a_snapshot_is_encrypted(
     written = b"".join(each.read_bytes() for each in path.parent.glob(f"{path.name}*"))
     assert b"snapshot-1" in written
     assert b"bot-secret" not in written
-
-
-async def test_lists_have_complete_kept_snapshots_oldest_first(
-    snapshots: SnapshotQueries, organization: Organization
-) -> None:
-    for number in (3, 1, 2):
-        await snapshots.add(snapshot(organization, number, is_whole=True))
-    await snapshots.add(snapshot(organization, 4, is_whole=False))
-    await snapshots.add(snapshot(organization, 5, is_whole=True, is_kept=False))
-    for listed in (
-        await snapshots.of_organization(organization.id),
-        await snapshots.of_instance(InstanceId("instance-1")),
-    ):
-        assert [each.id for each in listed] == ["snapshot-1", "snapshot-2", "snapshot-3"]
-    assert await snapshots.of_instance(InstanceId("another")) == []
-    assert len(await snapshots.ids()) == 5
-    await snapshots.drop(SnapshotId("snapshot-3"))
-    assert len(await snapshots.ids()) == 4
 
 
 async def test_the_versions_that_agents_and_snapshots_need_are_read_beside_a_server(
@@ -160,23 +141,3 @@ async def test_replacing_a_sandbox_claims_a_warm_one_if_one_fits(
     anew, warm_sandbox = await remade(anew, "like")
     assert (anew.sandbox_id, warm_sandbox) == ("chowder-warm sandbox", waiting)
     assert await WarmSandboxQueries(database).all() == []
-
-
-async def test_the_sessions_of_an_instance_are_replaced(
-    database: Database, instances: InstanceQueries, make: Callable[..., Instance]
-) -> None:
-    for number in (1, 2):
-        await instances.add(make(number), None)
-    one, two = InstanceId("instance-1"), InstanceId("instance-2")
-    sessions = SessionQueries(database)
-    for instance_id in (one, two):
-        await sessions.remember(instance_id, "old", "key-old", NOW)
-    wanted = NamedSession(one, "new", "key-new", NOW, NOW + timedelta(days=1))
-    await sessions.replace(one, [wanted])
-    assert await sessions.of_instance(one) == [wanted]
-    assert [each.name for each in await sessions.of_instance(two)] == ["old"]
-    await sessions.replace(one, [])
-    assert await sessions.of_instance(one) == []
-    # The cache does not claim that the former session is still stored.
-    await sessions.remember(one, "old", "key-old", NOW)
-    assert [each.name for each in await sessions.of_instance(one)] == ["old"]

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from chowder_local.core.domain import InstanceId, ModelProvider, Organization, OrganizationId
+from chowder_local.core.domain import InstanceId, ModelProvider, Organization
 from chowder_local.core.errors.process import DataDirUnusable
 from chowder_local.core.tasks import owned_tasks
 from chowder_local.store import usage
 from chowder_local.store.sessions import SessionQueries
-from chowder_local.store.usage import Counts, Span, UsageKey, UsagePart, UsageQueries
+from chowder_local.store.usage import Counts, UsageKey, UsageQueries
 from tests.scripted.serving import eventually
 from tests.unit.store.conftest import NOW
 
@@ -87,21 +87,6 @@ async def test_counts_that_are_not_written_yet_are_read(
     usage_queries.note(KEY, ONE)
     (row,) = await usage_queries.rows(organization.id, limit=9)
     assert row.counts.calls == 2
-
-
-async def test_sums_are_by_model_for_an_organization_or_instance(
-    usage_queries: UsageQueries, organization: Organization
-) -> None:
-    other = replace(KEY, instance_id=InstanceId("instance-2"), session_key="")
-    offline = replace(KEY, is_billed=False)
-    for kind in (KEY, other, offline):
-        usage_queries.note(kind, ONE)
-    sums = {each.is_billed: each.counts.calls for each in await usage_queries.sums(organization.id)}
-    assert sums == {True: 2, False: 1}
-    (one,) = await usage_queries.sums(organization.id, InstanceId("instance-2"))
-    assert one.counts.calls == 1
-    assert await usage_queries.sums(OrganizationId("another")) == []
-    assert await usage_queries.rows(OrganizationId("another"), limit=9) == []
 
 
 async def test_rows_are_latest_day_first_and_limited(
@@ -193,30 +178,3 @@ async def test_counts_are_written_repeatedly(
         await eventually(lambda: len(writes) == 1, "it is written")
         usage_queries.note(KEY, ONE)
         await eventually(lambda: len(writes) == 2, "it is written once more")
-
-
-async def test_a_span_is_summed_by_day_and_by_instance(
-    usage_queries: UsageQueries, organization: Organization
-) -> None:
-    for day in (3, 4, 5, 6):
-        kind = replace(KEY, day=date(2026, 5, day))
-        for each in (kind, replace(kind, session_key="other"), replace(kind, is_billed=False)):
-            usage_queries.note(each, ONE)
-    second = InstanceId("instance-2")
-    usage_queries.note(replace(KEY, instance_id=second), ONE)
-    span = Span(date(2026, 5, 4), date(2026, 5, 5))
-    days, parts, count = await usage_queries.over_time(organization.id, span)
-    assert [(part.of, part.is_billed, part.counts.calls) for part in days] == [
-        (date(2026, 5, 4), False, 1),
-        (date(2026, 5, 4), True, 3),
-        (date(2026, 5, 5), False, 1),
-        (date(2026, 5, 5), True, 2),
-    ]
-    assert days[1] == UsagePart("gpt-4o", True, added(ONE, ONE, ONE), date(2026, 5, 4))
-    assert [(part.of, part.counts.calls) for part in parts] == [
-        (KEY.instance_id, 2), (KEY.instance_id, 4), (second, 1),
-    ]  # fmt: skip
-    assert count == 2
-    (own,), (part,), _ = await usage_queries.over_time(organization.id, span, second)
-    assert own.counts == part.counts == ONE
-    assert await usage_queries.over_time(OrganizationId("another"), span) == ([], [], 0)

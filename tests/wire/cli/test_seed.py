@@ -21,6 +21,7 @@ from chowder_local.client import Client
 from chowder_local.core.domain import InstanceStatus
 from chowder_local.core.errors.process import SettingsInvalid
 from chowder_local.http.listener import with_state
+from chowder_local.seeding.marker import PATH as MARKER
 from tests.scripted.gateway import failing, friendly
 from tests.scripted.homes import STATE
 from tests.scripted.serving import serve as served
@@ -359,6 +360,14 @@ def test_two_agents_of_one_name_are_refused(place: Place, capsys: Output) -> Non
     place.write((OURS % ("", "")).replace("ada", "Ada"))
     assert place.seed() == 2
     assert "There are several agents called Ada" in capsys.readouterr().err
+
+
+def test_an_invalid_marker_is_refused(place: Place, capsys: Output) -> None:
+    place.write(LIGHT)
+    assert place.seed() == 0
+    (place.state / MARKER).write_text("?")
+    assert place.seed() == 2
+    assert f"{MARKER} in its home cannot be read" in capsys.readouterr().err
 
 
 def test_a_file_in_place_of_a_folder_is_refused(place: Place, capsys: Output) -> None:
