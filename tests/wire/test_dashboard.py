@@ -66,7 +66,7 @@ async def client(world: World) -> AsyncIterator[httpx.AsyncClient]:
 
 @asynccontextmanager
 async def looking(
-    client: httpx.AsyncClient, path: str = "/live", **headers: str
+    client: httpx.AsyncClient, path: str = "/overview/live", **headers: str
 ) -> AsyncIterator[Page]:
     async with client.stream("GET", path, headers=headers) as answer:
         assert answer.status_code == 200
@@ -111,7 +111,7 @@ async def test_what_leaves_the_list_by_its_status_goes_and_what_enters_it_comes(
     client: httpx.AsyncClient, world: World
 ) -> None:
     agent = await world.created()
-    async with looking(client, "/live?status=stopped") as page:
+    async with looking(client, "/overview/live?status=stopped") as page:
         await world.lifecycle.stop(world.organization_id, agent.id)
         assert "afterbegin:#rows" in await page.until('data-status="stopped"')
         await world.lifecycle.start(world.organization_id, agent.id)
@@ -123,10 +123,10 @@ async def test_what_happened_since_the_page_was_made_is_told(
 ) -> None:
     before = world.events.last_id
     await world.created()
-    async with looking(client, f"/live?after={before}") as page:
+    async with looking(client, f"/overview/live?after={before}") as page:
         told = await page.next()
         assert "afterbegin:#rows" in (told.data or "")
-    async with looking(client, "/live", **{"Last-Event-ID": "another-life-1"}) as page:
+    async with looking(client, "/overview/live", **{"Last-Event-ID": "another-life-1"}) as page:
         assert (await page.next()).name == "stale"
 
 
