@@ -21,7 +21,7 @@ from chowder_local.client import Client
 from chowder_local.core.domain import InstanceStatus
 from chowder_local.core.errors.process import SettingsInvalid
 from chowder_local.http.listener import with_state
-from chowder_local.seeding.marker import PATH as MARKER
+from chowder_local.seeding.target import MARKER
 from tests.scripted.gateway import failing, friendly
 from tests.scripted.homes import STATE
 from tests.scripted.serving import serve as served
