@@ -16,7 +16,7 @@ from chowder_local.core.domain import Instance, InstanceStatus
 from chowder_local.core.events import EventType
 from chowder_local.dashboard.overview import PORTION
 from chowder_local.store.tables import InstanceRow
-from tests.e2e.dashboards import Served, judge_in_all_looks, open_all, provoke, refuse, visit
+from tests.e2e.dashboards import Served, judge_in_all_looks, open_all, provoke, visit
 from tests.e2e.waiting import eventually
 from tests.scripted.programs import done
 
@@ -150,20 +150,6 @@ def test_calls_that_came_before_the_page_listens_are_in_the_list(
     assert page.locator("#rows tr").first.get_attribute("id") == f"call-{calls[0]}"
 
 
-def test_a_call_comes_into_the_list_while_one_looks(page: Page, served: Served) -> None:
-    ada = served.created("Ada")
-    page.goto(f"{served.root_url}/model-calls")
-    page.get_by_text("No agent has called its model yet.").wait_for()
-    call = served.call(answered, served, ada)
-    line = page.locator(f"#call-{call}")
-    line.get_by_text("200").wait_for()
-    page.get_by_role("searchbox").fill("south")
-    page.get_by_text("No call matches.").wait_for()
-    page.get_by_role("searchbox").fill("north")
-    line.get_by_role("link").click()
-    page.get_by_role("heading", name="Which way is north?").wait_for()
-
-
 async def answered(served: Served, instance: Instance) -> str:
     """The id of a model call of the instance, which is over."""
     message = {"role": "user", "content": "Which way is north?"}
@@ -179,19 +165,6 @@ async def answered(served: Served, instance: Instance) -> str:
     made.status = 200
     made.finish("answered")
     return made.id
-
-
-def test_what_is_refused_is_said_in_the_page(page: Page, served: Served) -> None:
-    ada = served.created("Ada")
-    row(page, ada, "running")
-    page.locator(f"#fork-{ada.id}").click()
-    page.get_by_role("dialog").wait_for()
-    served.call(served.world.lifecycle.delete, ada.organization_id, ada.id)
-    refuse(page, 409)
-    page.get_by_role("dialog").get_by_role("button", name="Fork").click()
-    page.get_by_role("alert").get_by_text("Not possible now.").wait_for()
-    page.get_by_role("button", name="Dismiss this message").click()
-    page.get_by_role("alert").wait_for(state="detached")
 
 
 def test_a_page_of_which_a_file_did_not_come_is_loaded_again(

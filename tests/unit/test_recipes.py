@@ -27,10 +27,10 @@ def examples(begins: str) -> list[str]:
     return [*found, WORKFLOW.read_text()] if begins == "on:" else found
 
 
-def assert_valid(schema: str, file: Path) -> None:
+def assert_valid(schema: str, *files: Path) -> None:
     """By the schemas that the services' editors use, as the checker brings them along."""
     command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", f"vendor.{schema}"]
-    done = subprocess.run([*command, str(file)], capture_output=True, text=True, check=False)
+    done = subprocess.run([*command, *map(str, files)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -52,9 +52,10 @@ def test_an_example_has_the_form_that_its_service_wants(
 ) -> None:
     found = examples(begins)
     assert found
-    for text in found:
-        (tmp_path / "example.yml").write_text(text)
-        assert_valid(schema, tmp_path / "example.yml")
+    files = [tmp_path / f"{number}.yml" for number in range(len(found))]
+    for file, text in zip(files, found, strict=True):
+        file.write_text(text)
+    assert_valid(schema, *files)
 
 
 def test_an_examples_workflow_names_only_inputs_that_there_are() -> None:

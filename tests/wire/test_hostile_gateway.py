@@ -370,12 +370,11 @@ def _many(unit: bytes, size: int, separator: bytes = b"") -> bytes:
     return separator.join([unit] * (size // len(unit + separator)))
 
 
-@pytest.mark.parametrize("size", [100_000, MAX_ANSWER_BYTES - 100])
-async def test_no_answer_holds_the_event_loop(victim: Victim, size: int) -> None:
+async def test_no_answer_holds_the_event_loop(victim: Victim) -> None:
     path = f"/v1/instances/{victim.taken.id}"
     change = {"openclaw_config": {"logging.level": "debug"}}
-    for what, body in bombs(size).items():
-        async with heartbeat(f"{size} bytes of {what}"):
+    for what, body in bombs(MAX_ANSWER_BYTES - 100).items():
+        async with heartbeat(what):
             for status in ("200 OK", "400 Bad Request", "503 Service Unavailable"):
                 victim.gateway.pieces = [response_head(status=status), *_pieces(body)]
                 answer = await victim.say(victim.taken)

@@ -89,26 +89,6 @@ async def test_a_function_tool_is_called_and_its_result_is_answered(agent: Agent
     ]
 
 
-@pytest.mark.usefixtures("prompt_texts")
-async def test_a_function_tool_is_called_in_a_streamed_run(agent: Agent[None]) -> None:
-    running = run_streamed(agent, 'call get_weather {"city": "Rome"}')
-    names = [
-        event.name
-        async for event in running.stream_events()
-        if event.type == "run_item_stream_event"
-    ]
-    assert 'Tool get_weather answered: "18 °C in Rome"' in running.final_output
-    assert {"tool_called", "tool_output"} <= set(names)
-
-
-@pytest.mark.usefixtures("prompt_texts")
-async def test_a_tools_result_goes_back_by_response_id(agent: Agent[None]) -> None:
-    ended = await run(agent, 'call get_weather {"city": "Nice"}', auto_previous_response_id=True)
-    # The third message would be the question again, had the SDK sent its whole history.
-    assert ended.final_output.startswith("[offline] Turn 1.")
-    assert 'Tool get_weather answered: "18 °C in Nice"' in ended.final_output
-
-
 async def test_a_conversation_goes_on_by_response_id(agent: Agent[None]) -> None:
     first = await run(agent, "My name is Ada.")
     second = await run(agent, "What is my name?", previous_response_id=first.last_response_id)
@@ -131,10 +111,3 @@ async def test_an_output_type_is_the_type_of_the_final_output(agent: Agent[None]
     async for _ in streamed.stream_events():
         pass
     assert streamed.final_output == ended.final_output
-
-
-async def test_an_output_type_comes_after_a_tools_result(agent: Agent[None]) -> None:
-    typed = agent.clone(output_type=Place)
-    ended = await run(typed, 'call get_weather {"city": "Paris"}')
-    assert "tool_call_output_item" in [item.type for item in ended.new_items]
-    assert isinstance(ended.final_output, Place)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import reduce
-from operator import add
 from typing import TYPE_CHECKING, Literal
 
 import pytest
@@ -72,23 +70,6 @@ def test_a_bound_tool_is_called_and_its_result_is_answered(chat: ChatOpenAI) -> 
     assert (call["name"], call["args"]) == ("get_weather", {"city": "Paris"})
     history += [asked, weather.invoke(call)]
     assert 'Tool get_weather answered: "18 °C in Paris"' in bound.invoke(history).text
-
-
-def test_a_bound_tool_that_must_be_called_is(chat: ChatOpenAI) -> None:
-    bound = chat.bind_tools([get_weather], tool_choice="get_weather")
-    (call,) = bound.invoke('How is the weather? {"city": "Nice"}').tool_calls
-    assert (call["name"], call["args"]) == ("get_weather", {"city": "Nice"})
-
-
-def test_a_streamed_tool_call_has_its_arguments(chat: ChatOpenAI) -> None:
-    from langchain_core.messages import AIMessage
-
-    chunks = chat.bind_tools([get_weather]).stream('call get_weather {"city": "Rome"}')
-    whole = reduce(add, chunks)
-    assert isinstance(whole, AIMessage)
-    (call,) = whole.tool_calls
-    assert (call["name"], call["args"]) == ("get_weather", {"city": "Rome"})
-    assert whole.usage_metadata is not None
 
 
 def test_a_conversation_goes_on_by_history_and_by_response_id(chat: ChatOpenAI) -> None:

@@ -12,7 +12,6 @@ from chowder_local.testing import plugin
 from tests.e2e.plugin_runs import run
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
 
@@ -71,24 +70,18 @@ def pytest_runtest_setup(item):
 """
 
 
-@pytest.mark.parametrize("options", [(), ("-n", "1")])
-def test_a_run_that_waited_for_agents_says_so_and_names_the_remedy(
-    tmp_path: Path, options: Sequence[str]
-) -> None:
+def test_a_run_that_waited_for_agents_says_so_and_names_the_remedy(tmp_path: Path) -> None:
     (tmp_path / "conftest.py").write_text(CONFTEST)
     (tmp_path / "test_mine.py").write_text("def test_slow(): pass\ndef test_other(): pass\n")
-    waited = run(tmp_path, None, *options).stdout
+    waited = run(tmp_path, None, "-n", "1").stdout
     assert "create      1 x  median   8.00 s  total     8.0 s" in waited
     assert "raise CHOWDER_WARM_POOL_SIZE" in waited
-    quick = run(tmp_path, None, *options, "-k", "other").stdout
+    quick = run(tmp_path, None, "-k", "other").stdout
     assert "1 passed" in quick
     assert "waiting for agents" not in quick
 
 
-@pytest.mark.parametrize(
-    "marker",
-    ['replies("a.yaml", unusd="fail")', 'replies("a.yaml", "fail")', "replies", "recording()"],
-)
+@pytest.mark.parametrize("marker", ['replies("a.yaml", unusd="fail")', "recording()"])
 def test_a_marker_with_other_arguments_is_refused_with_those_it_takes(
     tmp_path: Path, marker: str
 ) -> None:

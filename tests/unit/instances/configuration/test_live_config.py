@@ -11,6 +11,7 @@ import pytest
 from chowder_local.core.domain import InstanceStatus, SandboxState
 from chowder_local.core.errors.agents import ConfigRefused, GatewayUnavailable
 from chowder_local.instances.configuration import live_config
+from chowder_local.openclaw import gateway
 from chowder_local.openclaw.config.agent_config import CONFIG_FILE
 from tests.scripted.engine import Hold
 from tests.scripted.gateway import refused
@@ -90,8 +91,9 @@ async def test_without_a_reason_in_the_log_the_refusal_says_so(
 
 
 async def test_an_agent_that_does_not_restart_is_booted_with_the_former_configuration(
-    world: World,
+    world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(gateway, "RESTART_TIMEOUT_S", 5.0)
     instance = await world.created()
     (world.state_of(instance) / CONFIG_FILE).write_text(FORMER)
     world.gateway.requires_restart = True
