@@ -74,9 +74,9 @@ def constructor_lines(path: Path) -> int:
 
 
 @contextmanager
-def passed() -> Iterator[set[str]]:
-    """The modules of the package whose functions begin within the block, in any thread."""
-    names: set[str] = set()
+def passed() -> Iterator[dict[str, None]]:
+    """The modules whose functions begin within the block, in any thread and in that order."""
+    names: dict[str, None] = {}
     known: dict[str, str | None] = {}
 
     def note(frame: FrameType, event: str, _: object) -> None:
@@ -89,7 +89,7 @@ def passed() -> Iterator[set[str]]:
             is_ours = path.is_relative_to(PACKAGE)
             known[file] = str(path.relative_to(PACKAGE)) if is_ours else None
         if (name := known[file]) is not None:
-            names.add(name)
+            names.setdefault(name)
 
     threading.setprofile(note)
     sys.setprofile(note)
@@ -132,7 +132,7 @@ async def ways() -> dict[str, str]:
                     (await client.post(path, json=body)).raise_for_status()
     return {
         "modules that a warm create passes, in the request + behind it": (
-            f"{len(in_request)} + {len(behind - in_request)}"
+            f"{len(in_request)} + {len(behind.keys() - in_request.keys())}"
         ),
         "modules that a streamed message passes (its model call apart)": str(len(message)),
     }
