@@ -98,7 +98,7 @@ if TYPE_CHECKING:
     from chowder_local.openclaw.home.state_transfer import StateTransfers
     from chowder_local.openclaw.sandbox_exec import Processes
     from chowder_local.openclaw.shortcuts import Shortcut
-    from chowder_local.relay.recordings.registry import RecordingRegistry
+    from chowder_local.relay.recordings import RecordingRegistry
     from chowder_local.relay.scripts.registry import ScriptRegistry
     from chowder_local.store.database import Database
     from chowder_local.upstream.forward import Forwarder

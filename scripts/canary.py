@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 from benchmarks.bench import UNMEASURED, open_bench
 from benchmarks.releases import compare_releases
 from chowder_local.cli.output import note, say
+from chowder_local.core.domain import is_release
 from chowder_local.core.errors import ChowderError
-from chowder_local.core.release import is_release
 from chowder_local.core.settings import Settings
 from chowder_local.engine import images
 from chowder_local.engine.image_recipe import (

@@ -17,10 +17,9 @@ from chowder_local.api.openapi.page import documentation_routes
 from chowder_local.api.routes import OPERATIONS, routes
 from chowder_local.app.relay_app import bind_relay, serve_relay
 from chowder_local.core.data_dir import write_private
-from chowder_local.core.domain import RELAY_HOSTNAME
+from chowder_local.core.domain import RELAY_HOSTNAME, is_release
 from chowder_local.core.events import Events
 from chowder_local.core.metrics import Metrics
-from chowder_local.core.release import is_release
 from chowder_local.core.secrets import SecretBox
 from chowder_local.core.tasks import Shutdown, logging_errors, owned_tasks
 from chowder_local.core.wording import program
@@ -38,7 +37,7 @@ from chowder_local.instances.monitoring.usage import DiskWatch
 from chowder_local.mcp.requests import McpRequests, mcp_route
 from chowder_local.openclaw.gateway import open_gateways
 from chowder_local.openclaw.home.state_transfer import StateTransfers
-from chowder_local.relay.recordings.registry import RecordingRegistry
+from chowder_local.relay.recordings import RecordingRegistry
 from chowder_local.relay.scripts import files
 from chowder_local.relay.scripts.registry import ScriptRegistry
 from chowder_local.services import Services, now

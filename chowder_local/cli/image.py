@@ -19,8 +19,8 @@ from chowder_local.cli.options import (
     yes_option,
 )
 from chowder_local.cli.output import Output, at, note, say, show_list, waiting
+from chowder_local.core.domain import is_release
 from chowder_local.core.errors import ChowderError
-from chowder_local.core.release import is_release
 from chowder_local.core.wording import program, size_of
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ import click
 from click.shell_completion import CompletionItem
 
 from chowder_local.cli.output import Output
+from chowder_local.core.domain import is_release
 from chowder_local.core.errors import ChowderError
-from chowder_local.core.release import is_release
 from chowder_local.core.wording import PROGRAM
 
 if TYPE_CHECKING:

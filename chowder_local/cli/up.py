@@ -111,9 +111,9 @@ def _check_files(settings: Settings) -> None:
 
         files.read_file(settings.replies)
     if settings.replay is not None:
-        from chowder_local.relay.recordings import folders
+        from chowder_local.relay import recordings
 
-        folders.read(settings.replay)
+        recordings.read(settings.replay)
 
 
 def ensure_image(settings: Settings, env: Mapping[str, str]) -> None:

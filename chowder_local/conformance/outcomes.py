@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from chowder_local.conformance.drift import Drift, Finding, Judge, redacted
-from chowder_local.conformance.rows import RowsFailed
+from chowder_local.conformance.service import RowsFailed
 
 if TYPE_CHECKING:
     from collections.abc import Generator

@@ -22,7 +22,7 @@ from chowder_local.dashboard.streams import LiveStream, PageEvent, watch_signal
 from chowder_local.http.bodies import json_of, parse_query, read_body, validated
 from chowder_local.http.responses import attachment
 from chowder_local.http.services import caller, instance_of, services
-from chowder_local.relay.recordings.registry import make_recording
+from chowder_local.relay.call_log import make_recording
 from chowder_local.relay.scripts.files import TextInvalid, parse, serialize
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from chowder_local.core.domain import Instance
-    from chowder_local.relay.recordings.entries import Entry
+    from chowder_local.relay.recordings import Entry
     from chowder_local.relay.scripts.registry import ActiveScript, Owner, Unmatched
     from chowder_local.relay.scripts.rules import Rule
 

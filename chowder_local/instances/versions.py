@@ -7,10 +7,9 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from chowder_local.core.domain import DEFAULT_VERSION
+from chowder_local.core.domain import DEFAULT_VERSION, is_release, release_order
 from chowder_local.core.errors.agents import VersionUnavailable
 from chowder_local.core.errors.sandboxes import EngineUnavailable, ImageMissing
-from chowder_local.core.release import is_release, release_order
 from chowder_local.openclaw.shortcuts import OBSERVATIONS_FILE, find_misfits, read_observations
 
 if TYPE_CHECKING:

@@ -16,10 +16,11 @@ from chowder_local.core.events import ChangeSignal, EventType
 from chowder_local.relay.calls import ModelCall, wire_format
 from chowder_local.relay.prices import Prices
 from chowder_local.relay.prompt_format import ModelRequest
+from chowder_local.relay.recordings import Entry, RecordedAnswer, RecordedRequest, file_name
 from chowder_local.relay.wire.wire_format import ParsedRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from chowder_local.core.domain import InstanceId, OrganizationId, SandboxId
     from chowder_local.core.errors import ChowderError
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from chowder_local.core.metrics import Metrics
     from chowder_local.relay.calls import Credential, ModelAnswer
     from chowder_local.relay.prompt_format import FailureMarkers
-    from chowder_local.relay.recordings.recorder import Recorder
+    from chowder_local.relay.recordings import Recorder
     from chowder_local.relay.wire.wire_format import ModelOutput, Usage
 
 MAX_BYTES = 32 * 1024 * 1024
@@ -311,3 +312,15 @@ class CallJournal:
         """Records a provider's refusal, if the server records."""
         if self.recorder is not None:
             await self.recorder.record_failure(call, failure, key)
+
+
+def make_recording(calls: Iterable[LoggedCall]) -> dict[str, Entry]:
+    """The entries of logged calls by file name, without calls whose answer is incomplete."""
+    entries: dict[str, Entry] = {}
+    for call in calls:
+        request = RecordedRequest.from_call(call.call)
+        if request is not None and call.is_whole and call.status is not None:
+            answer = RecordedAnswer.from_body(call.status, call.content_type, call.answer)
+            entry = Entry(asked=request, answered=answer)
+            entries[file_name(len(entries) + 1, entry)] = entry
+    return entries

@@ -11,7 +11,7 @@ from chowder_local.core.domain import OFFLINE_KEY
 from chowder_local.relay.calls import local_answer
 from chowder_local.relay.offline_model import decide
 from chowder_local.relay.prompt_format import CallableTools, ModelRequest
-from chowder_local.relay.recordings.entries import RecordedRequest
+from chowder_local.relay.recordings import RecordedRequest
 from chowder_local.relay.scripts.registry import Refusal
 from chowder_local.relay.wire.conversation import Reply
 from chowder_local.relay.wire.wire_format import ParsedRequest, RenderedAnswer
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from chowder_local.core.domain import InstanceId
     from chowder_local.relay.call_log import LoggedCall
     from chowder_local.relay.calls import Credential, ModelAnswer, ModelCall
-    from chowder_local.relay.recordings.registry import Playback, RecordingRegistry
+    from chowder_local.relay.recordings import Playback, RecordingRegistry
     from chowder_local.relay.scripts.registry import ScriptedAnswer, ScriptRegistry
     from chowder_local.relay.wire.conversation import Conversation
 

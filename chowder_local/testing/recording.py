@@ -9,8 +9,8 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from chowder_local.core.errors.process import ServerSilent, SettingsInvalid
-from chowder_local.relay.recordings import folders
-from chowder_local.relay.recordings.entries import Entry
+from chowder_local.relay import recordings
+from chowder_local.relay.recordings import Entry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,7 +37,7 @@ class Replay:
 
         Raises SettingsInvalid if there is no recording in the folder or if it is invalid.
         """
-        entries = folders.read(folder, f"{command}, with a model key in the environment")
+        entries = recordings.read(folder, f"{command}, with a model key in the environment")
         self._entries = {name: entry.model_dump(mode="json") for name, entry in entries.items()}
         self._instances: list[LiveInstance] = []
 
@@ -109,10 +109,10 @@ class NewRecording:
             recording = instance.client.recording(instance.id, after=last_id)
             entries += recording["entries"].values()
         if self.folder.is_dir():
-            for earlier in self.folder.glob(f"*{folders.SUFFIX}"):
+            for earlier in self.folder.glob(f"*{recordings.SUFFIX}"):
                 earlier.unlink()
         for number, entry in enumerate(entries, start=1):
-            folders.write(self.folder, number, Entry.model_validate(entry))
+            recordings.write(self.folder, number, Entry.model_validate(entry))
 
     def _present(self) -> list[tuple[LiveInstance, str | None]]:
         return [each for each in self._instances if each[0].is_there]

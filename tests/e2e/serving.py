@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from chowder_local.core.release import release_order
+from chowder_local.core.domain import release_order
 from tests.e2e.waiting import eventually
 
 if TYPE_CHECKING:

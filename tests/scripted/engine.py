@@ -15,6 +15,7 @@ from chowder_local.core.domain import (
     SandboxId,
     SandboxInfo,
     SandboxState,
+    is_release,
 )
 from chowder_local.core.errors.sandboxes import (
     EngineUnavailable,
@@ -22,7 +23,6 @@ from chowder_local.core.errors.sandboxes import (
     SandboxMissing,
     SandboxPaused,
 )
-from chowder_local.core.release import is_release
 from chowder_local.openclaw.shortcuts import OBSERVATIONS_FILE
 from tests.scripted import homes
 from tests.scripted.gateway import HAVE_PROCESS

@@ -30,7 +30,7 @@ from chowder_local.instances.lifecycle.agents import EgressRule
 from chowder_local.instances.monitoring.health import ServerFacts
 from chowder_local.openclaw.gateway import open_gateways
 from chowder_local.openclaw.home.state_transfer import StateTransfers
-from chowder_local.relay.recordings.registry import RecordingRegistry
+from chowder_local.relay.recordings import RecordingRegistry
 from chowder_local.relay.scripts.registry import ScriptRegistry
 from chowder_local.services import Services
 from chowder_local.store.database import Database

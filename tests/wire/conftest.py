@@ -20,7 +20,7 @@ from chowder_local.relay.compaction import Compactions
 from chowder_local.relay.local_model import LocalModel, SessionName
 from chowder_local.relay.metering import Metering
 from chowder_local.relay.prompt_format import FailureMarkers
-from chowder_local.relay.recordings.registry import RecordingRegistry
+from chowder_local.relay.recordings import RecordingRegistry
 from chowder_local.relay.scripts.registry import ScriptRegistry
 from chowder_local.relay.service import Relay
 from chowder_local.relay.session_watch import SessionWatch

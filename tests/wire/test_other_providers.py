@@ -120,7 +120,7 @@ async def test_a_call_without_a_key_costs_something_if_its_model_has_a_price(
 async def test_a_recording_answers_with_no_provider_there(
     serve: Serve, open_relay: OpenRelay, http: httpx.AsyncClient, tmp_path: Path
 ) -> None:
-    from chowder_local.relay.recordings import folders
+    from chowder_local.relay import recordings
 
     async with (
         serve(Upstream(ANSWER)) as url,
@@ -128,7 +128,7 @@ async def test_a_recording_answers_with_no_provider_there(
     ):
         await http.post(f"{relay.url}/other/chat/completions", json=ASKED)
     async with open_relay("", NOWHERE, endpoints=lab(NOWHERE)) as relay:
-        await relay.recordings.put("i", folders.read(tmp_path))
+        await relay.recordings.put("i", recordings.read(tmp_path))
         found = await http.post(f"{relay.url}/other/chat/completions", json=ASKED)
         assert "Hello." in found.text
         assert relay.exchanges.get("o", "ex-1").source == "recording"

@@ -13,7 +13,7 @@ from llmock.simulation import MockResponseSettings
 
 from chowder_local.core.domain import InstanceId, ModelProvider
 from chowder_local.core.errors.upstream import ProviderFailed
-from chowder_local.relay.recordings.folders import read
+from chowder_local.relay.recordings import read
 from tests.scripted.serving import eventually, loopback_client
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ from chowder_local.http.bodies import json_body, parse, parse_query, validated
 from chowder_local.http.responses import json_in_thread
 from chowder_local.http.services import caller, instance_of, services
 from chowder_local.relay import call_log
-from chowder_local.relay.recordings.registry import make_recording
+from chowder_local.relay.call_log import make_recording
 from chowder_local.relay.scripts.rules import MAX_BYTES
 
 if TYPE_CHECKING:

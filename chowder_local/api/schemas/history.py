@@ -12,7 +12,7 @@ from chowder_local.api.schemas.fields import Id, View
 from chowder_local.core import untrusted_json
 from chowder_local.instances.conversations.trace_log import TurnStatus
 from chowder_local.openclaw.session_keys import MAIN_KEY
-from chowder_local.relay.recordings.entries import Entry
+from chowder_local.relay.recordings import Entry
 from chowder_local.relay.turn_steps import Step
 
 if TYPE_CHECKING:

@@ -10,12 +10,12 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, 
 from chowder_local.api.schemas.fields import Id, Name, Overrides, ShortText, View
 from chowder_local.core.domain import (
     DEFAULT_VERSION,
+    RELEASE_PATTERN,
     Egress,
     InstanceStatus,
     ModelProvider,
     Permission,
 )
-from chowder_local.core.release import RELEASE_PATTERN
 from chowder_local.instances.snapshots.upgrades import UpgradeFinding
 
 if TYPE_CHECKING:

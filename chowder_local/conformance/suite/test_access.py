@@ -14,7 +14,7 @@ from chowder_local.conformance import published
 from chowder_local.conformance.drift import allowed, answered, fits, invalid, refused, rejected
 from chowder_local.conformance.harmless_requests import ENDS, NOWHERE, calls, send
 from chowder_local.conformance.published import PERMISSIONS
-from chowder_local.conformance.rows import every_row
+from chowder_local.conformance.service import every_row
 
 if TYPE_CHECKING:
     from collections.abc import Callable

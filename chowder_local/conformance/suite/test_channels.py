@@ -8,7 +8,7 @@ import pytest
 
 from chowder_local.conformance import published
 from chowder_local.conformance.drift import answered, refused, rejected, require_status
-from chowder_local.conformance.rows import every_row
+from chowder_local.conformance.service import every_row
 
 if TYPE_CHECKING:
     from chowder_local.conformance.client import Client

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from chowder_local.conformance.drift import answered, refused
-from chowder_local.conformance.rows import every_row
+from chowder_local.conformance.service import every_row
 
 if TYPE_CHECKING:
     import httpx

@@ -14,7 +14,7 @@ from chowder_local.conformance.drift import (
     refused,
     rejected,
 )
-from chowder_local.conformance.rows import every_row
+from chowder_local.conformance.service import every_row
 
 if TYPE_CHECKING:
     from datetime import datetime

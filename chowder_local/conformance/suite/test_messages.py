@@ -9,7 +9,7 @@ import pytest
 
 from chowder_local.conformance.client import MODEL, media_type_of, responses_path, text_of
 from chowder_local.conformance.drift import answered, fits, refused, rejected
-from chowder_local.conformance.rows import every_row
+from chowder_local.conformance.service import every_row
 
 if TYPE_CHECKING:
     from chowder_local.conformance.client import Client

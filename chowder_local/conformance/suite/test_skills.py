@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from chowder_local.conformance.drift import answered, invalid, refused
-from chowder_local.conformance.rows import every_row
+from chowder_local.conformance.service import every_row
 
 if TYPE_CHECKING:
     from chowder_local.conformance.client import Client

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from chowder_local.core.domain import Instance, OrganizationId, SandboxId
     from chowder_local.core.model_endpoints import Endpoint
     from chowder_local.openclaw.gateway import Gateway
-    from chowder_local.relay.recordings.registry import RecordingRegistry
+    from chowder_local.relay.recordings import RecordingRegistry
     from chowder_local.relay.upstreams import Catalogue
 
     PatchOf = Callable[[Mapping[str, Any], models.ModelRoute], dict[str, Any] | None]

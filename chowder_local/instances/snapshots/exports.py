@@ -22,10 +22,10 @@ from chowder_local.core.domain import (
     ModelProvider,
     Snapshot,
     SnapshotId,
+    is_release,
 )
 from chowder_local.core.errors.agents import VersionUnavailable
 from chowder_local.core.errors.requests import ArchiveRefused, BodyTooLarge
-from chowder_local.core.release import is_release
 from chowder_local.openclaw.config import agent_config, edits
 from chowder_local.openclaw.home import sanitize
 from chowder_local.openclaw.shortcuts import EXPORTS

@@ -8,9 +8,8 @@ import pytest
 
 from chowder_local.api.openapi.differences import Difference, Expectation
 from chowder_local.conformance.drift import Drift, Finding, Judge, redacted
-from chowder_local.conformance.rows import RowsFailed, every_row
 from chowder_local.conformance.run import Run, as_json, as_markdown
-from chowder_local.conformance.service import Target
+from chowder_local.conformance.service import RowsFailed, Target, every_row
 
 ENTRY = Difference(
     id="status",

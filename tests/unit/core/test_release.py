@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from chowder_local.core.release import is_release, release_order
+from chowder_local.core.domain import is_release, release_order
 
 IN_ORDER = [
     "2026.8.2", "2026.9.1-beta.1", "2026.9.1", "2026.9.1-2", "2026.9.6", "2026.10.1", "2027.1.1",

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from chowder_local.core.domain import ModelProvider
-from chowder_local.relay.recordings.entries import (
+from chowder_local.relay.recordings import (
     Entry,
     RecordedAnswer,
     RecordedRequest,

@@ -8,8 +8,15 @@ import pytest
 
 from chowder_local.core.domain import ModelProvider
 from chowder_local.core.errors.process import SettingsInvalid
-from chowder_local.relay.recordings.entries import Entry, RecordedAnswer, RecordedRequest
-from chowder_local.relay.recordings.folders import file_name, last_number, read, write
+from chowder_local.relay.recordings import (
+    Entry,
+    RecordedAnswer,
+    RecordedRequest,
+    file_name,
+    last_number,
+    read,
+    write,
+)
 from chowder_local.relay.wire.conversation import Conversation, UserMessage
 
 if TYPE_CHECKING:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from chowder_local.core.domain import ModelProvider
-from chowder_local.relay.recordings.entries import Entry, RecordedAnswer, RecordedRequest
-from chowder_local.relay.recordings.registry import Playback
+from chowder_local.relay.recordings import Entry, Playback, RecordedAnswer, RecordedRequest
 from chowder_local.relay.wire.conversation import (
     AssistantText,
     Conversation,

@@ -1,1 +1,0 @@
-"""Recordings: model calls and their answers in files, to be replayed."""
