@@ -34,7 +34,16 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 FORMAT = 1
+SUFFIX = ".json"
+SCRUBBED = "…"
+SHOWN_DIFFERENCES = 6
+SHOWN_CHARACTERS = 200
+COMPARED_LINES = 100
+THREADS = 2
 _CHUNK_BYTES = 8 * 1024
 _MASKED_CHARACTERS = 64_000
 """Times and ids in the rest of a turn are compared as they are."""
@@ -150,9 +159,6 @@ def _line(turn: dict[str, Any]) -> str:
     return mask_variable_parts(text[:_MASKED_CHARACTERS]) + text[_MASKED_CHARACTERS:]
 
 
-SUFFIX = ".json"
-
-
 def read(folder: Path, command: str | None = None) -> dict[str, Entry]:
     """The entries by file name, in order; blocks.
 
@@ -204,9 +210,6 @@ def file_name(number: int, entry: Entry) -> str:
     return f"{number:04}-{entry.asked.provider}-{model[:60]}{SUFFIX}"
 
 
-SCRUBBED = "…"
-
-
 @dataclass(eq=False, repr=False)
 class Recorder:
     """Adds calls to a folder, in the order in which their answers end.
@@ -252,15 +255,6 @@ class Recorder:
             log.error("a model call could not be recorded: %s", error)
             return
         log.info("recorded: %s", path)
-
-
-SHOWN_DIFFERENCES = 6
-SHOWN_CHARACTERS = 200
-COMPARED_LINES = 100
-THREADS = 2
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 
 @dataclass(eq=False, repr=False)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import io
 import os
+import secrets
 import ssl
 import sys
+import tarfile
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -18,14 +22,19 @@ import httpx
 import pytest
 from docker.errors import APIError
 
-from chowder_local.core.domain import RELAY_HOSTNAME
+from chowder_local.core.domain import HOST_HOSTNAME, RELAY_HOSTNAME
 from chowder_local.core.settings import Settings
+from chowder_local.engine.connection import EngineAddress
 from chowder_local.engine.image_recipe import expected_tag
 from chowder_local.engine.server_container import build_server, server_tag
-from chowder_local.engine.swarm.worker import PORT
+from chowder_local.engine.swarm import tunnel
+from chowder_local.engine.swarm.image_copies import copy_missing_image
+from chowder_local.engine.swarm.tunnel import Listeners
+from chowder_local.engine.swarm.worker import PORT, Worker
 from tests.e2e.api import Api, text_of
 from tests.e2e.containers import inside
-from tests.e2e.three_nodes import SERVER, WORKER, NodeEngine, ThreeNodes
+from tests.e2e.registry import Registry
+from tests.e2e.three_nodes import BRIDGE_ADDRESS, SERVER, WORKER, NodeEngine, ThreeNodes
 from tests.e2e.waiting import eventually
 
 if TYPE_CHECKING:
@@ -46,6 +55,7 @@ pytestmark = [
     pytest.mark.skipif(not IS_POSSIBLE, reason="it takes root on Linux, and Python 3.13"),
 ]
 
+SECRET = "s" * 64
 SANDBOX = "dev.chowder-local.sandbox"
 SETTINGS = {
     "CHOWDER_WARM_POOL_SIZE": "0",
@@ -53,6 +63,7 @@ SETTINGS = {
     "CHOWDER_SNAPSHOT_INTERVAL_S": "20",
 }
 NEXT_IMAGE = "chowder-local/server:next"
+ADDRESS = f"getent hosts {HOST_HOSTNAME} | cut -d' ' -f1"
 PROBE = """
 import socket, sys
 try:
@@ -160,6 +171,45 @@ def test_an_agent_on_another_machine_talks_stops_starts_and_keeps_its_files(
     assert read.content == content
 
 
+def test_a_machine_takes_an_image_from_its_registry_and_without_that_from_the_server(
+    deployed: Deployed, tmp_path: Path
+) -> None:
+    giver, taker = deployed.swarm.manager, deployed.swarm.nodes[-1]
+    source, target = (EngineAddress(each.url, each.name) for each in (giver, taker))
+
+    async def copied(tag: str) -> None:
+        async with Listeners.opened() as listeners:
+            served = Worker(target, SECRET, listeners, tmp_path)
+            tls = tunnel.server_tls(SECRET)
+            port = await listeners.listen("127.0.0.1", 0, served.handle, tls)
+            dialled = partial(tunnel.dial, "127.0.0.1", port, SECRET)
+            await copy_missing_image(tag, source, target, dialled, print)
+
+    def copy(tag: str) -> None:
+        asyncio.run(copied(tag))
+        assert taker.engine.images.get(tag).id == giver.engine.images.get(tag).id
+
+    assert any("gets the sandbox image" in each for each in deployed.problems), deployed.problems
+    with Registry(BRIDGE_ADDRESS) as registry:
+        for tag in ("test/pulled:1", "test/copied:1"):
+            place = f"{registry.name}/{tag}"
+            giver.engine.images.get(_made(giver, tag)).tag(place)
+            giver.engine.images.push(place)
+        copy("test/pulled:1")
+        assert {address for address, _ in registry.pulls} == {taker.address}
+    copy("test/copied:1")
+
+
+def _made(node: NodeEngine, tag: str) -> str:
+    """A small image, of which no other engine knows anything."""
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo(secrets.token_hex(8)))
+    repository, _, version = tag.partition(":")
+    node.engine.api.import_image_from_data(content.getvalue(), repository, version)
+    return tag
+
+
 def test_its_sandbox_is_as_confined_as_on_one_machine(deployed: Deployed, first: str) -> None:
     node, container = deployed.sandbox(first)
     host = container.attrs["HostConfig"]
@@ -185,6 +235,25 @@ def test_its_sandbox_is_as_confined_as_on_one_machine(deployed: Deployed, first:
         assert code, f"{address}:{port} is reached: {reason}"
     assert _inside(container, f"python3 -c '{PROBE}' {RELAY_HOSTNAME} 2470") == (0, "")
     assert _inside(container, "cp /bin/true /tmp/ran && /tmp/ran") == (0, "")
+
+
+def test_without_egress_it_reaches_the_relay_only(deployed: Deployed, first: str) -> None:
+    api, manager = deployed.api, deployed.swarm.manager
+    # No other test changes the egress, so it is still on.
+    node, container = deployed.sandbox(first)
+    bridge = node.engine.networks.get("bridge").attrs["IPAM"]["Config"][0]["Gateway"]
+    assert _inside(container, ADDRESS) == (0, f"{bridge}\n")
+    changed = api.patch(
+        f"http://{manager.address}:2469/local/instances/{first}", json={"egress": "off"}
+    )
+    assert changed.is_success, changed.text
+    api.until(first, "running")
+    assert "Hello." in api.say(first, "Hello.")
+    _, container = deployed.sandbox(first)
+    for address in (manager.address, "10.213.77.254"):
+        assert _inside(container, f"python3 -c '{PROBE}' {address} 2469")[0]
+    assert _inside(container, f"python3 -c '{PROBE}' {RELAY_HOSTNAME} 2470") == (0, "")
+    assert _inside(container, ADDRESS)[1] == ""
 
 
 def test_an_update_of_the_server_and_of_its_workers_loses_nothing(
@@ -263,6 +332,30 @@ def test_an_agent_of_a_machine_that_is_cut_off_comes_back_elsewhere_and_is_not_d
     eventually(lambda: not node.engine.volumes.list(filters=filters), "its files are gone", 120)
     assert not node.engine.containers.list(all=True, filters=filters)
     assert "Do you remember?" in api.say(doomed, "What did I ask last?")
+
+
+def test_a_drained_machine_gives_its_agents_to_others(deployed: Deployed, doomed: str) -> None:
+    api, (node, _) = deployed.api, deployed.sandbox(doomed)
+    api.say(doomed, "Pack your things.")
+    with deployed.swarm.drained(node):
+        eventually(lambda: deployed.places(doomed) - {node}, "it is elsewhere", 180)
+        eventually(lambda: _says(api, doomed, "Where are you?"), "the agent answers again", 180)
+        assert "Where are you?" in api.say(doomed, "Do you remember?")
+        assert node not in deployed.places(doomed)
+        eventually(lambda: not node.container_of(WORKER), "its worker has left")
+        assert not node.engine.volumes.list(filters={"label": SANDBOX})
+
+
+def test_a_deleted_one_leaves_nothing_on_any_machine(deployed: Deployed) -> None:
+    deleted = deployed.created("deleted")
+    sandbox_id = deployed.api.get(f"instances/{deleted}").json()["sandbox_id"]
+    assert deployed.api.delete(f"instances/{deleted}").status_code == 204
+    filters: Filters = {"label": f"{SANDBOX}={sandbox_id}"}
+    services = deployed.swarm.manager.engine.services
+    eventually(lambda: not services.list(filters=dict(filters)), "no service")
+    for node in deployed.swarm.nodes:
+        left = node.engine.containers.list(all=True, filters=filters)
+        assert (left, node.engine.volumes.list(filters=filters)) == ([], []), node.name
 
 
 def _inside(container: Container, script: str) -> tuple[int, str]:

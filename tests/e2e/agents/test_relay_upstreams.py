@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.e2e.agents.conftest import MODEL_KEYS
+from tests.e2e.api import responses_path
 from tests.e2e.containers import config_of, container_of
-from tests.e2e.stand_in import refusal
+from tests.e2e.stand_in import break_off, refusal
 
 if TYPE_CHECKING:
     import docker
+    import httpx
 
     from tests.e2e.api import Api
     from tests.e2e.stand_in import Recorded, StandIn
@@ -81,3 +83,33 @@ def test_a_providers_refusal_is_the_clients_answer(
             wrong[status] = f"{seen}: {answer.text}"
     assert wrong == {}
     assert_works(keyed, instance, provider)
+
+
+def streamed(keyed: Api, instance_id: str, provider: str) -> httpx.Response:
+    """The answer to a message that asks for a stream."""
+    body = {"model": MODELS[provider], "input": "Go.", "stream": True}
+    return keyed.post(responses_path(instance_id, SESSION), json=body)
+
+
+@pytest.mark.parametrize(
+    ("provider", "status"), [("anthropic", 401), ("openai", 429), ("gemini", 500)]
+)
+def test_a_refusal_before_a_streams_first_words_is_its_answer(
+    keyed: Api, instance: str, stand_in: StandIn, provider: str, status: int
+) -> None:
+    with stand_in.behaving(refusal(status, "No way, says the provider.")):
+        answer = streamed(keyed, instance, provider)
+    assert answer.status_code == status
+    assert "No way, says the provider." in answer.json()["error"]["message"]
+    assert_works(keyed, instance, provider)
+
+
+def test_an_answer_that_breaks_off_ends_its_stream_with_words(
+    keyed: Api, instance: str, stand_in: StandIn
+) -> None:
+    with stand_in.behaving(break_off):
+        *_, error, last = keyed.events(instance, "Go.", session=SESSION)
+    assert (error["type"], last["type"]) == ("error", "response.failed")
+    assert "broke off" in error["message"]
+    assert last["response"]["error"]["message"] == error["message"]
+    assert_works(keyed, instance, "anthropic")

@@ -111,26 +111,3 @@ def test_possible_credentials_are_not_exported() -> None:
         "mcp": {"servers": [{"url": "http://x"}]},
         "logging": {"level": "debug"},
     }
-
-
-@pytest.mark.parametrize(
-    ("before", "after"),
-    [
-        ({}, {}),
-        ({"a": 1}, {"a": 1}),
-        ({"a": {"b": 1}, "c": 1}, {"a": {"b": 1}, "c": 2}),
-        ({"a": 1}, {"a": True}),
-        ({"a": 1, "b": {"c": 1, "d": 2}}, {"b": {"c": 1, "e": [1]}}),
-        ({"a": {"b": 1}}, {"a": 2}),
-        ({"a": 2}, {"a": {"b": 1}}),
-        ({"a": [1, 2]}, {"a": [1]}),
-    ],
-)
-def test_a_difference_applied_to_the_first_gives_the_second(
-    before: dict[str, Any], after: dict[str, Any]
-) -> None:
-    patch = edits.merge_patch_between(before, after)
-    assert json.dumps(agent_config.merged(before, patch), sort_keys=True) == json.dumps(
-        after, sort_keys=True
-    )
-    assert (patch == {}) is (json.dumps(before) == json.dumps(after))
