@@ -1,4 +1,4 @@
-"""Runs the suite against a service, in a process of its own."""
+"""Runs the suite against a service, in a process of its own, and reports the drifts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Events: the server publishes its decisions to followers."""
+"""Events of the server's decisions for followers, and signals of changes in memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sparklines and bar charts, with descriptions for screen readers (pure)."""
+"""Sparklines, bar charts and timelines, with descriptions for screen readers (pure)."""
 
 from __future__ import annotations
 

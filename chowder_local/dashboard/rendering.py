@@ -1,4 +1,4 @@
-"""Rendering of templates and Markdown, and the headers of every page."""
+"""Rendering of templates and Markdown, static files, and the headers of every page."""
 
 from __future__ import annotations
 

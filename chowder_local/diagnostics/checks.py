@@ -1,4 +1,4 @@
-"""The checks of `doctor`: each returns findings, and each bad finding has a cure."""
+"""The checks of `doctor`, alone or in a running server: each bad finding has a cure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The recipes of the sandbox images, one for each OpenClaw release, and the images' tags."""
+"""The recipes and tags of the sandbox images, one for each OpenClaw release."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Finds the container that this server runs in, if it runs in one of the engine that it uses."""
+"""Whether this process runs in a container, and which one of the engine that it uses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads and validates the body and query of a request, with bounds on size and time."""
+"""Bodies and queries of requests: read and validated, with bounds on size, time and memory."""
 
 from __future__ import annotations
 

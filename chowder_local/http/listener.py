@@ -1,4 +1,4 @@
-"""Listening sockets, which are bound before anything else is opened, and uvicorn servers."""
+"""Listening sockets and uvicorn servers, with bounds on what a client's connections take."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What handlers reach through a request: services, the caller, the instance."""
+"""What handlers reach through a request: services, the caller, the instance, header fields."""
 
 from __future__ import annotations
 

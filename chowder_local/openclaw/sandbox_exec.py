@@ -1,4 +1,4 @@
-"""Runs programs inside sandboxes, and exchanges JSON lines with them."""
+"""Programs inside sandboxes, JSON lines with them, and calls to the gateway through them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The latest model calls of each instance with their answers, kept in memory."""
+"""The latest model calls of each instance, kept in memory, and all that records one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Counts the tokens of model calls while their answers pass."""
+"""Observes model calls as their answers pass: their tokens, and whether they are whole."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an agent did in a turn, from its model calls (pure)."""
+"""What an agent did in a turn, from its model calls, and the items for its tools (pure)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Routes model calls to providers and sends them."""
+"""Routes model calls to providers and sends them, and checks that a provider has a model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Opens the SQLite file and provides sessions: many readers, one writer at a time."""
+"""The SQLite file and its sessions: many readers, one writer at a time; values of the server."""
 
 from __future__ import annotations
 

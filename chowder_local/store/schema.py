@@ -1,4 +1,4 @@
-"""Creates the database file, or upgrades its schema to the newest revision."""
+"""Creates the database file, or upgrades its schema after a backup."""
 
 from __future__ import annotations
 

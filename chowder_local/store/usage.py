@@ -1,4 +1,4 @@
-"""Usage of model calls: counted in memory, written every few seconds, read in sums."""
+"""Usage of model calls: counted in memory, written behind every few seconds, read in sums."""
 
 from __future__ import annotations
 

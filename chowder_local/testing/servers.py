@@ -1,4 +1,4 @@
-"""The server of a test run: an existing one, or one that is started for the tests."""
+"""The server of a test run: an existing one, or one that runs share and the last one ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sends requests to upstreams and streams their answers; owns all timeouts."""
+"""Sends requests to upstreams and streams their answers; owns timeouts and header filters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Gives a node the sandbox image that it lacks: from a registry, or from the server's own node."""
+"""Gives a node the sandbox image that it lacks, from a registry or in pieces from the server."""
 
 from __future__ import annotations
 

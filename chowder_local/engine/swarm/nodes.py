@@ -1,4 +1,4 @@
-"""The nodes of a swarm that the server is linked to."""
+"""The nodes of a swarm, and the links of the server to them."""
 
 from __future__ import annotations
 

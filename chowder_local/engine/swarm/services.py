@@ -1,4 +1,4 @@
-"""Sandboxes as Swarm services, one each: what they are made of, and where Swarm has put them."""
+"""Sandboxes as Swarm services, one each, and their containers on a node."""
 
 from __future__ import annotations
 

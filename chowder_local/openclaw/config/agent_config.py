@@ -1,4 +1,4 @@
-"""Builds an agent's `openclaw.json`, and applies a user's overrides to it (pure)."""
+"""An agent's `openclaw.json`: built, overridden, and taken over from another agent (pure)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The part of an agent's configuration that users see, and the patches that edits make (pure)."""
+"""An agent's configuration as users see and edit it, and what of it is refused (pure)."""
 
 from __future__ import annotations
 
