@@ -40,11 +40,6 @@ from chowder_local.core.errors.sandboxes import BootFailed, BootTimedOut
 from chowder_local.core.wording import MOMENT_S
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from chowder_local.client import Client
-
-if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from chowder_local.cli.output import Column
@@ -52,6 +47,7 @@ if TYPE_CHECKING:
 
     Decorator = Callable[[Any], Any]
     Text = str | Callable[[dict[str, Any]], str]
+
 
 SHORT_ID_LENGTH = 8
 instance_argument = click.argument("instance", shell_complete=complete_instance)

@@ -27,17 +27,18 @@ from chowder_local.openclaw.models import DEFAULT_MODELS
 from chowder_local.upstream.sse import EventReader
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
+    import httpx
     from mcp.server.context import ServerRequestContext
 
+    from chowder_local.api.operations import Operation
     from chowder_local.core.domain import Caller
     from chowder_local.diagnostics.checks import ServerDiagnosis
 
     Context = ServerRequestContext[Any]
+    Progress = Callable[[float, str], Awaitable[None]]
+
 
 INSTRUCTIONS = (
     "Tools of chowder-local, which runs OpenClaw agents on this machine. List the instances "
@@ -229,15 +230,6 @@ def _result(value: Any, *, is_error: bool = False) -> types.CallToolResult:
     structured = value if isinstance(value, dict) else None
     return types.CallToolResult(content=[content], structured_content=structured, is_error=is_error)
 
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-
-    import httpx
-
-    from chowder_local.api.operations import Operation
-
-    Progress = Callable[[float, str], Awaitable[None]]
 
 POLL_INTERVAL_S = 0.1
 LAST_LINES = 200

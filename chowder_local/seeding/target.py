@@ -21,8 +21,12 @@ from chowder_local.core.errors.process import ApiRefused, DataDirUnusable
 from chowder_local.openclaw.config import agent_config
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
+
+    from chowder_local.seeding.desired_state import DesiredInstance, DesiredOrganization
+
+    Json = dict[str, Any]
 
 
 class StoredKey(BaseModel):
@@ -135,13 +139,6 @@ class CurrentOrganization:
     instances: Mapping[str, CurrentInstance] = field(default_factory=dict)
     keys: Mapping[str, CurrentKey] = field(default_factory=dict)
 
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-
-    from chowder_local.seeding.desired_state import DesiredInstance, DesiredOrganization
-
-    Json = dict[str, Any]
 
 BOOT_TIMEOUT_S = 600.0
 """For many agents, which boot two at a time."""

@@ -20,9 +20,14 @@ from chowder_local.instances.conversations.idempotency import KEY_CHARACTERS
 from chowder_local.openclaw.channel_table import CHANNELS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
+    from typing import Literal
+
+    from pydantic import BaseModel
 
     from chowder_local.api.operations import Operation
+
+    Mode = Literal["validation", "serialization"]
 
 SUMMARY = "The hosted OpenClaw agents API, on your own machine."
 
@@ -360,17 +365,6 @@ def parameters_of(operation: Operation, schemas: Mapping[str, Any]) -> list[dict
     if operation.body is Message:
         parameters.append(IDEMPOTENCY_KEY)
     return parameters
-
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from typing import Literal
-
-    from pydantic import BaseModel
-
-    from chowder_local.api.operations import Operation
-
-    Mode = Literal["validation", "serialization"]
 
 
 UUID = "3f6d8a52-0c1e-4b7a-9d54-1e2f3a4b5c6d"
