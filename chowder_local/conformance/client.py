@@ -25,7 +25,7 @@ KEEP_ALIVE_S = 1.0
 MODEL = "claude-sonnet-4-20250514"
 
 
-class Client(httpx.Client):
+class ContractClient(httpx.Client):
     """Calls with one key, and the removal of what they make."""
 
     def __init__(
@@ -51,9 +51,9 @@ class Client(httpx.Client):
         answer.extensions[OPERATION] = operation
         self.operations.append((operation, answer.is_success))
 
-    def with_key(self, key: str | None) -> Client:
+    def with_key(self, key: str | None) -> ContractClient:
         """A client of the same service with another key, or none."""
-        return Client(str(self.base_url), key, self.operations)
+        return ContractClient(str(self.base_url), key, self.operations)
 
     @property
     def root_url(self) -> str:

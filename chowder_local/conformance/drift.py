@@ -40,7 +40,7 @@ class Drift(AssertionError):
 
 
 @dataclass(frozen=True)
-class Finding:
+class DriftFinding:
     """A drift in a report, without secrets."""
 
     operation: str
@@ -51,7 +51,7 @@ class Finding:
     test: str
 
     @classmethod
-    def from_drift(cls, drift: Drift, test: str) -> Finding:
+    def from_drift(cls, drift: Drift, test: str) -> DriftFinding:
         return cls(
             redacted(drift.operation),
             redacted(drift.expected),

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from chowder_local.conformance.client import Client
-    from chowder_local.conformance.published import Call
+    from chowder_local.conformance.client import ContractClient
+    from chowder_local.conformance.published import PublishedCall
 
 NOWHERE = str(uuid.UUID(int=0))
 ENDS = ("stopInstance", "startInstance", "deleteInstance")
@@ -22,14 +22,14 @@ BODIES: dict[str, Any] = {"updateSkill": {"enabled": "neither"}}
 """What changes nothing where an empty object could."""
 
 
-def calls(*access: str) -> Iterator[tuple[str, Call]]:
+def calls(*access: str) -> Iterator[tuple[str, PublishedCall]]:
     """The ids and calls with one of these accesses; all if none is named."""
     for operation, call in published.read().calls.items():
         if not access or call.access in access:
             yield operation, call
 
 
-def send(client: Client, operation: str, instance_id: str = NOWHERE) -> httpx.Response:
+def send(client: ContractClient, operation: str, instance_id: str = NOWHERE) -> httpx.Response:
     """Sends a request without any required member, which changes nothing unless it is of ENDS."""
     call = published.read().calls[operation]
     places = {

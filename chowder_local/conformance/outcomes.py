@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from chowder_local.conformance.drift import Drift, Finding, Judge, redacted
+from chowder_local.conformance.drift import Drift, DriftFinding, Judge, redacted
 from chowder_local.conformance.service import RowsFailed
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Outcomes:
 
     def __post_init__(self) -> None:
         self._tests: dict[str, dict[str, str]] = {}
-        self._findings: list[Finding] = []
+        self._findings: list[DriftFinding] = []
         self._begin = 0
         """How many requests there were before the current test."""
 
@@ -61,7 +61,7 @@ class Outcomes:
         drifts = self._drifts(call.excinfo.value, name) if report.failed and call.excinfo else []
         if (judge := self.config.stash.get(JUDGE, None)) is not None:
             drifts += judge.take_known()
-        self._findings += [Finding.from_drift(each, name) for each in drifts]
+        self._findings += [DriftFinding.from_drift(each, name) for each in drifts]
         return report
 
     def pytest_sessionfinish(self) -> None:

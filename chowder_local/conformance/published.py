@@ -31,7 +31,7 @@ _INHERITED = "<<"
 _MORE = "..."
 
 
-class Call(BaseModel):
+class PublishedCall(BaseModel):
     """A call: who may send what, and what the answer is."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -107,7 +107,7 @@ class Published(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     objects: dict[str, dict[str, Kind]]
-    calls: dict[str, Call]
+    calls: dict[str, PublishedCall]
     channels: dict[str, tuple[str, ...]]
     tiers: dict[str, int | None]
     messages: dict[str, str]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chowder_local.conformance import published
-from chowder_local.conformance.drift import Finding
+from chowder_local.conformance.drift import DriftFinding
 from chowder_local.conformance.service import BASE_URL, KEY, READ_ONLY, TARGET
 from chowder_local.core.addresses import free_port
 from chowder_local.core.errors.process import SettingsInvalid
@@ -69,7 +69,7 @@ def as_json(run: Run, base_url: str, target: str, now: datetime) -> dict[str, An
     }
 
 
-def as_markdown(content: dict[str, Any], findings: Sequence[Finding]) -> str:
+def as_markdown(content: dict[str, Any], findings: Sequence[DriftFinding]) -> str:
     """The same for people; `content` is that of `as_json`."""
     known = [each for each in findings if each.entry is not None]
     unexplained = [each for each in findings if each.entry is None]
@@ -96,7 +96,7 @@ def _without_success(run: Run) -> list[str]:
     return sorted(set(published.read().calls) - set(run.operations))
 
 
-def _table(findings: Iterable[Finding]) -> str:
+def _table(findings: Iterable[DriftFinding]) -> str:
     rows = [
         (f"`{each.operation}`", each.expected, each.observed, each.entry or NOT_KNOWN, each.test)
         for each in findings
@@ -124,11 +124,11 @@ class Run:
 
     code: int
     tests: tuple[dict[str, str], ...]
-    findings: tuple[Finding, ...]
+    findings: tuple[DriftFinding, ...]
     operations: tuple[str, ...]
 
     @property
-    def unexplained(self) -> tuple[Finding, ...]:
+    def unexplained(self) -> tuple[DriftFinding, ...]:
         """The drifts that no entry of the differences explains."""
         return tuple(each for each in self.findings if each.entry is None)
 
@@ -167,7 +167,7 @@ def run(
     return Run(
         code=code,
         tests=tuple(content["tests"]),
-        findings=_distinct(Finding(**each) for each in content["findings"]),
+        findings=_distinct(DriftFinding(**each) for each in content["findings"]),
         operations=tuple(content["operations"]),
     )
 
@@ -203,9 +203,9 @@ def _env(service: Service, env: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _distinct(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+def _distinct(findings: Iterable[DriftFinding]) -> tuple[DriftFinding, ...]:
     """The findings without those that another test has found, too."""
-    found: dict[tuple[str, str, str], Finding] = {}
+    found: dict[tuple[str, str, str], DriftFinding] = {}
     for each in findings:
         found.setdefault((each.operation, each.expected, each.observed), each)
     return tuple(found.values())

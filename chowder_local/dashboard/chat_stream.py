@@ -77,7 +77,7 @@ class ChatStreams:
         return self._waiting.pop(token, None)
 
 
-class Answer(Response):
+class ChatAnswer(Response):
     """Sends the message to the agent, and streams tool calls and answer in order.
 
     If the client disconnects, the agent's run is cancelled.

@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 
 from chowder_local.api.schemas.fields import OVERRIDES_DEPTH_MAX
 from chowder_local.api.schemas.instances import InstanceChange
-from chowder_local.core.errors.agents import ConfigRefused, FileTooLarge, Problem
+from chowder_local.core.errors.agents import ConfigProblem, ConfigRefused, FileTooLarge
 from chowder_local.core.errors.requests import InputInvalid
 from chowder_local.core.untrusted_json import is_deeper
 from chowder_local.dashboard.pages import agent_part, instance_page, notice, parse_form, part, parts
@@ -97,7 +97,7 @@ async def _with_patch(request: Request, action: Action) -> Response:
         validated(InstanceChange, {"openclaw_config": patch}, "body")
         return await action(request, instance, patch)
     except ConfigRefused as refused:
-        problems = refused.problems or (Problem("", str(refused)),)
+        problems = refused.problems or (ConfigProblem("", str(refused)),)
         return _refused(request, locate(sent.document, problems))
 
 
@@ -150,7 +150,7 @@ def read_document(text: str) -> dict[str, Any] | LocatedProblem:
     return document
 
 
-def locate(text: str, problems: Iterable[Problem]) -> list[LocatedProblem]:
+def locate(text: str, problems: Iterable[ConfigProblem]) -> list[LocatedProblem]:
     """Problems with their lines, in order; a missing member gets its parent's line."""
     lines: dict[str, int] = {}
     for path, line in _members(text):
@@ -161,7 +161,7 @@ def locate(text: str, problems: Iterable[Problem]) -> list[LocatedProblem]:
     return sorted(located, key=lambda each: each.line or 0)
 
 
-def _line_of(lines: dict[str, int], problem: Problem) -> int | None:
+def _line_of(lines: dict[str, int], problem: ConfigProblem) -> int | None:
     path = problem.path
     for key in _unknown_keys(problem.text):
         key_path = f"{path}.{key}" if path else key

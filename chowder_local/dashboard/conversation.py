@@ -16,7 +16,7 @@ from chowder_local.api.schemas.responses import Message
 from chowder_local.core.domain import MAIN_SESSION, ModelProvider
 from chowder_local.core.errors import ChowderError
 from chowder_local.core.errors.requests import TurnNotFound
-from chowder_local.dashboard.chat_stream import Answer, ChatEvent, ChatStream
+from chowder_local.dashboard.chat_stream import ChatAnswer, ChatEvent, ChatStream
 from chowder_local.dashboard.model_calls import MODELS, model_of
 from chowder_local.dashboard.pages import (
     dashboard,
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from chowder_local.core.domain import Instance
     from chowder_local.instances.conversations.sessions import Session
     from chowder_local.openclaw.transcripts.reader import Transcript
-    from chowder_local.openclaw.transcripts.turns import Turn
+    from chowder_local.openclaw.transcripts.turns import TranscriptTurn
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ class MessageForm(BaseModel):
 class TurnRow:
     """A turn with the beginning of its text; `characters` is the length of the whole text."""
 
-    turn: Turn
+    turn: TranscriptTurn
     nth: int
     text: str
     characters: int
@@ -155,7 +155,7 @@ async def stream_answer(request: Request) -> Response:
         # The template escapes each piece: HTML in it is shown, not executed.
         return sse.encode(part(request, MACROS, "event", event), event.name, errors="replace")
 
-    return Answer(chat_stream, services(request), encode)
+    return ChatAnswer(chat_stream, services(request), encode)
 
 
 async def show_turn(request: Request) -> Response:
@@ -195,7 +195,7 @@ def _model(request: Request, instance: Instance) -> str:
     return model_of(ModelProvider(instance.model_provider))
 
 
-def _turn_rows(turns: Sequence[Turn]) -> list[TurnRow]:
+def _turn_rows(turns: Sequence[TranscriptTurn]) -> list[TurnRow]:
     """Rows of the turns; slow if it renders dozens of long texts."""
     before: Counter[int] = Counter()
     rows = []
@@ -217,7 +217,7 @@ def _turn_rows(turns: Sequence[Turn]) -> list[TurnRow]:
     return rows
 
 
-async def _find_turn(request: Request, text_max: int) -> Turn:
+async def _find_turn(request: Request, text_max: int) -> TranscriptTurn:
     instance = await instance_of(request)
     query = parse_query(request, TurnQuery)
     digits = request.path_params["position"]
@@ -234,11 +234,11 @@ async def _find_turn(request: Request, text_max: int) -> Turn:
     return turns[query.nth]
 
 
-def _html(turn: Turn, text: str) -> str | None:
+def _html(turn: TranscriptTurn, text: str) -> str | None:
     return render_markdown(text) if turn.role == "assistant" else None
 
 
-def _text(turn: Turn) -> str:
+def _text(turn: TranscriptTurn) -> str:
     if turn.role == "tool_call":
         arguments = turn.arguments
         return "" if arguments is None else json.dumps(arguments, indent=2, ensure_ascii=False)

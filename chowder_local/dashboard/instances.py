@@ -34,7 +34,7 @@ CHOICES = 100
 
 
 @dataclass(frozen=True)
-class Row:
+class InstanceListRow:
     """A row of the list; `stage` is 0 while an instance waits for its boot, 1 while it boots."""
 
     instance: Instance
@@ -54,7 +54,7 @@ class DeletionQuery(BaseModel):
     """Whether the button is on the instance's own page, which the deletion removes."""
 
 
-async def build_rows(request: Request, instances: Sequence[Instance]) -> list[Row]:
+async def build_rows(request: Request, instances: Sequence[Instance]) -> list[InstanceListRow]:
     latest = services(request).call_log.latest()
     calls = {each.id: latest[each.id] for each in instances if each.id in latest}
     await asyncio.to_thread(_parse, calls.values())
@@ -67,11 +67,11 @@ def _parse(calls: Iterable[LoggedCall]) -> None:
         _ = each.model, each.last_message
 
 
-def _row(request: Request, instance: Instance, last_call: LoggedCall | None) -> Row:
+def _row(request: Request, instance: Instance, last_call: LoggedCall | None) -> InstanceListRow:
     stage, queue_text = _stage(request, instance)
     is_running = instance.status is InstanceStatus.RUNNING
     gauge = services(request).usage_samples.get(instance.id) if is_running else None
-    return Row(
+    return InstanceListRow(
         instance=instance,
         stage=stage,
         queue_text=queue_text,

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from chowder_local.dashboard.streams import Marks
     from chowder_local.instances.conversations.trace_log import TracedTurn
     from chowder_local.relay.call_log import LoggedCall
-    from chowder_local.relay.wire.conversation import Conversation, Turn
+    from chowder_local.relay.wire.conversation import Conversation, PromptTurn
     from chowder_local.relay.wire.wire_format import ModelOutput, Usage
 
 MODELS = {
@@ -157,7 +157,7 @@ INDENTED_MAX_TIMES = 4
 
 
 @dataclass(frozen=True)
-class PromptTurn:
+class TurnRow:
     """A turn of the prompt; `name` is the name of a called tool."""
 
     role: str
@@ -170,7 +170,7 @@ class ParsedCall:
     """A call's content; `prompt` is None if it is no conversation, such as embeddings."""
 
     prompt: Conversation | None
-    turns: list[PromptTurn]
+    turns: list[TurnRow]
     answer: ModelOutput
     usage: Usage | None
     cost_usd: float | None
@@ -273,15 +273,15 @@ def _parse(call: LoggedCall) -> ParsedCall:
     )
 
 
-def _prompt_turn(turn: Turn) -> PromptTurn:
+def _prompt_turn(turn: PromptTurn) -> TurnRow:
     if isinstance(turn, UserMessage):
         # OpenClaw also writes messages in the user's role.
-        return PromptTurn("user" if any(map(clean, turn.parts)) else "OpenClaw", turn.parts)
+        return TurnRow("user" if any(map(clean, turn.parts)) else "OpenClaw", turn.parts)
     if isinstance(turn, AssistantText):
-        return PromptTurn("model", (turn.text,))
+        return TurnRow("model", (turn.text,))
     if isinstance(turn, ToolCall):
-        return PromptTurn("calls", (turn.arguments_json,), turn.name)
-    return PromptTurn("result", (turn.text,), turn.name)
+        return TurnRow("calls", (turn.arguments_json,), turn.name)
+    return TurnRow("result", (turn.text,), turn.name)
 
 
 def _indented(body: bytes) -> str:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from chowder_local.core.domain import Instance
-    from chowder_local.relay.recordings import Entry
+    from chowder_local.relay.recordings import RecordedCall
     from chowder_local.relay.scripts.registry import ActiveScript, Owner, Unmatched
     from chowder_local.relay.scripts.rules import Rule
 
@@ -268,13 +268,15 @@ async def stop_replay(request: Request) -> Response:
     return await _recordings_changed(request, f"{instance.name} calls its models again.")
 
 
-async def _recorded(request: Request, instance: Instance) -> dict[str, Entry]:
+async def _recorded(request: Request, instance: Instance) -> dict[str, RecordedCall]:
     calls = list(services(request).call_log.of_instance(instance.id))
     # This parses megabytes of JSON.
     return await asyncio.to_thread(make_recording, calls[::-1])
 
 
-async def _played(request: Request, instance: Instance, entries: dict[str, Entry]) -> Response:
+async def _played(
+    request: Request, instance: Instance, entries: dict[str, RecordedCall]
+) -> Response:
     if not entries:
         text = "It has no complete model call, so it cannot answer anything."
         raise InputInvalid([{"loc": ["recording"], "msg": text, "type": "value_error"}])

@@ -72,7 +72,7 @@ class UsagePageQuery(BaseModel):
 
 
 @dataclass(frozen=True)
-class Group:
+class UsageGroup:
     """Models that share a colour; most groups have one model."""
 
     name: str
@@ -80,7 +80,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class UsageRow:
+class UsageLine:
     """A row of a table; `part` is its tokens as a fraction of the largest row's.
 
     `series` is the colour of a model in the charts.
@@ -132,7 +132,7 @@ def _times(span: Span, range_: Range) -> list[date]:
 
 
 def _charts(
-    spent: SpendingOverTime, times: Sequence[date], range_: Range, groups: Sequence[Group]
+    spent: SpendingOverTime, times: Sequence[date], range_: Range, groups: Sequence[UsageGroup]
 ) -> list[BarChart]:
     numbers = {model: at for at, group in enumerate(groups) for model in group.models}
     sums = [{each: Tally() for each in times} for _ in groups]
@@ -158,14 +158,14 @@ def _charts(
     ]
 
 
-def _groups(models: Mapping[BilledModel, Tally]) -> list[Group]:
+def _groups(models: Mapping[BilledModel, Tally]) -> list[UsageGroup]:
     """The largest models; the others share one group if there are more models than colours."""
     ranked = sorted(models, key=lambda each: _tokens(models[each]), reverse=True)
     if len(ranked) <= SERIES_MAX:
-        return [Group(_title(each), [each]) for each in ranked]
+        return [UsageGroup(_title(each), [each]) for each in ranked]
     largest, others = ranked[: SERIES_MAX - 1], ranked[SERIES_MAX - 1 :]
-    groups = [Group(_title(each), [each]) for each in largest]
-    return [*groups, Group(f"{len(others)} others", others)]
+    groups = [UsageGroup(_title(each), [each]) for each in largest]
+    return [*groups, UsageGroup(f"{len(others)} others", others)]
 
 
 def _over_time(
@@ -178,9 +178,9 @@ def _over_time(
     return list(sums.items())
 
 
-def _models(models: Mapping[BilledModel, Tally], groups: Sequence[Group]) -> list[UsageRow]:
+def _models(models: Mapping[BilledModel, Tally], groups: Sequence[UsageGroup]) -> list[UsageLine]:
     return _ranked(
-        UsageRow(
+        UsageLine(
             each.name or UNKNOWN_MODEL,
             models[each],
             "" if each.is_billed else NOT_BILLED,
@@ -191,7 +191,7 @@ def _models(models: Mapping[BilledModel, Tally], groups: Sequence[Group]) -> lis
     )
 
 
-async def _instances(request: Request, spent: SpendingOverTime) -> list[UsageRow]:
+async def _instances(request: Request, spent: SpendingOverTime) -> list[UsageLine]:
     largest = dict(spent.instances)
     others = largest.pop(OTHERS, None)
     rows = []
@@ -199,14 +199,14 @@ async def _instances(request: Request, spent: SpendingOverTime) -> list[UsageRow
         instance = await find_instance(request, each)
         has_page = instance is not None and instance.status is not InstanceStatus.TERMINATED
         name = instance.name if instance else each[:8]
-        rows.append(UsageRow(name, tally, "" if has_page else "deleted", each, has_page))
+        rows.append(UsageLine(name, tally, "" if has_page else "deleted", each, has_page))
     rows = _ranked(rows)
     if others is not None:
-        rows.append(UsageRow(f"{spent.instance_count - len(largest)} others", others))
+        rows.append(UsageLine(f"{spent.instance_count - len(largest)} others", others))
     return rows
 
 
-def _ranked(rows: Iterable[UsageRow]) -> list[UsageRow]:
+def _ranked(rows: Iterable[UsageLine]) -> list[UsageLine]:
     """The rows with `part` set, largest first."""
     ranked = sorted(rows, key=lambda each: _tokens(each.tally), reverse=True)
     top = max((_tokens(each.tally) for each in ranked), default=0) or 1

@@ -22,7 +22,7 @@ from chowder_local.api.operations import IN_PATH
 from chowder_local.core.domain import ModelProvider
 from chowder_local.core.errors import ChowderError
 from chowder_local.core.errors.requests import OrganizationKeyRequired
-from chowder_local.mcp.tools import CHANGES_STATUS, EXPLAIN_FAILURE, SEND_MESSAGE, Tool, tools
+from chowder_local.mcp.tools import CHANGES_STATUS, EXPLAIN_FAILURE, SEND_MESSAGE, EditorTool, tools
 from chowder_local.openclaw.models import DEFAULT_MODELS
 from chowder_local.upstream.sse import EventReader
 
@@ -102,7 +102,7 @@ class ToolServer:
         except (CallRefused, OrganizationKeyRequired) as refused:
             return _result(str(refused), is_error=True)
 
-    async def _use(self, context: Context, tool: Tool, arguments: Mapping[str, Any]) -> Any:
+    async def _use(self, context: Context, tool: EditorTool, arguments: Mapping[str, Any]) -> Any:
         calls = self.calls_of(context)
         if tool.operation is not None:
             return await calls.perform(tool.operation, arguments)
@@ -202,7 +202,7 @@ def _path_of(uri: str) -> str:
     raise MCPError(types.INVALID_PARAMS, f"There is no resource {unquote(uri)}.")
 
 
-def _described(tool: Tool) -> types.Tool:
+def _described(tool: EditorTool) -> types.Tool:
     return types.Tool(
         name=tool.name,
         description=tool.description,

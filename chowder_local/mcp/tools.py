@@ -29,7 +29,7 @@ ENDLESS = frozenset({"follow"})
 
 
 @dataclass(frozen=True)
-class Tool:
+class EditorTool:
     """A tool: `operation` is None for one that stands for several calls."""
 
     name: str
@@ -50,13 +50,13 @@ class Tool:
 
 
 @cache
-def tools() -> Mapping[str, Tool]:
+def tools() -> Mapping[str, EditorTool]:
     """All tools by name."""
     of_calls = [_of_call(each.tool, each) for each in OPERATIONS if each.tool]
     return {each.name: each for each in (*of_calls, *_OWN)}
 
 
-def _of_call(name: str, operation: Operation) -> Tool:
+def _of_call(name: str, operation: Operation) -> EditorTool:
     members: dict[str, Any] = {}
     required: list[str] = []
     definitions: dict[str, Any] = {}
@@ -76,7 +76,7 @@ def _of_call(name: str, operation: Operation) -> Tool:
         whole["$defs"] = definitions
     documented = getdoc(operation.handler)
     description = f"{operation.summary}. {documented}" if documented else f"{operation.summary}."
-    return Tool(name, description, whole, operation.access, operation)
+    return EditorTool(name, description, whole, operation.access, operation)
 
 
 def _untitled(schema: Any) -> Any:
@@ -98,7 +98,7 @@ def _instance_member() -> dict[str, Any]:
 
 
 _OWN = (
-    Tool(
+    EditorTool(
         SEND_MESSAGE,
         "Send a message to an agent, and get its answer. The answer's text comes as progress while "
         "the agent writes it.",
@@ -120,7 +120,7 @@ _OWN = (
         },
         Access.INTERACT,
     ),
-    Tool(
+    EditorTool(
         EXPLAIN_FAILURE,
         "Explain why an agent failed, or that nothing did: its status, the last model call that "
         "failed, faults that are set, and what its log says, with a summary.",
@@ -131,7 +131,7 @@ _OWN = (
         },
         Access.ORGANIZATION,
     ),
-    Tool(
+    EditorTool(
         DOCTOR,
         "Find problems of the server, the container engine and the image, and how to fix them.",
         {"type": "object", "properties": {}},

@@ -141,7 +141,7 @@ _REQUESTS = TypeAdapter(Annotated[list[PairingRequest], FailFast(), Field(max_le
 
 
 @dataclass(frozen=True)
-class Connection:
+class ChannelConnection:
     """The result of `Channels.connect`; `qr` is a PNG image in a data URL."""
 
     channel: str
@@ -191,7 +191,7 @@ class Channels:
 
     async def connect(
         self, instance: Instance, channel: Channel, fields: Mapping[str, Any]
-    ) -> Connection:
+    ) -> ChannelConnection:
         """Merges the fields into the channel's configuration and waits for the connection.
 
         It waits `connect_timeout_s` at most. Raises InputInvalid if a required field is missing
@@ -281,7 +281,7 @@ class Channels:
 
     async def _until_connected(
         self, gateway: Gateway, channel: Channel, former: ChannelState
-    ) -> Connection:
+    ) -> ChannelConnection:
         """Waits for the result of an attempt that is not the one of the former state."""
         ends_s = time.monotonic() + self._connect_timeout_s
         while True:
@@ -292,7 +292,7 @@ class Channels:
                 message = f"{channel.name} is connected."
                 if not channel.is_checked:
                     message = f"{channel.name} is set up. {_UNCHECKED}"
-                return Connection(channel.name, ConnectionStatus.CONNECTED, message)
+                return ChannelConnection(channel.name, ConnectionStatus.CONNECTED, message)
             if state.is_refused and (is_new or is_over):
                 raise ChannelRefused(f"{channel.name} is not connected: {state.reason}")
             if (state.has_failed and is_new) or is_over:
@@ -301,7 +301,7 @@ class Channels:
 
     async def _link(
         self, sandbox_id: SandboxId, gateway: Gateway, channel: Channel, former: ChannelState
-    ) -> Connection:
+    ) -> ChannelConnection:
         """Requests a QR code for a person to scan, unless the account is linked already."""
         try:
             request = {"channel": channel.name, "timeoutMs": int(QR_TIMEOUT_S * 1000)}
@@ -311,7 +311,7 @@ class Channels:
         message, qr = read_login(login)
         if qr:
             self._logins.follow(sandbox_id, channel.name, gateway, qr, message)
-            return Connection(channel.name, ConnectionStatus.AWAITING_SCAN, message, qr)
+            return ChannelConnection(channel.name, ConnectionStatus.AWAITING_SCAN, message, qr)
         if login.get("connected") or _ALREADY_LINKED in message:
             return await self._until_connected(gateway, channel, former)
         raise ChannelUnreachable(channel.name, message)

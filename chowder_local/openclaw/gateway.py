@@ -21,11 +21,11 @@ from chowder_local.core import logs, untrusted_json
 from chowder_local.core.errors import ChowderError
 from chowder_local.core.errors.agents import (
     ConfigNotApplied,
+    ConfigProblem,
     ConfigRefused,
     GatewaySuspended,
     GatewayUnavailable,
     MessageTooLarge,
-    Problem,
     RpcRefused,
 )
 from chowder_local.core.errors.upstream import StreamBroken, UpstreamFailed
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from chowder_local.core.domain import SandboxId
     from chowder_local.openclaw.files import Files
-    from chowder_local.upstream.forward import Answer
+    from chowder_local.upstream.forward import UpstreamAnswer
 
     PatchOf = Callable[[Mapping[str, Any]], Mapping[str, Any] | None]
     GatewayOf = Callable[[SandboxId, str | None], "Gateway"]
@@ -403,7 +403,7 @@ class Gateway:
     @asynccontextmanager
     async def respond(
         self, request: Mapping[str, Any], *, model: str, session: str | None
-    ) -> AsyncIterator[Answer]:
+    ) -> AsyncIterator[UpstreamAnswer]:
         """Sends a message. Leaving the block before the end of the answer cancels the turn.
 
         A stream begins within STREAM_START_TIMEOUT_S, and any answer ends within the forwarder's
@@ -456,7 +456,7 @@ class Gateway:
         body: bytes,
         *,
         is_patient: bool = False,
-    ) -> AsyncIterator[Answer]:
+    ) -> AsyncIterator[UpstreamAnswer]:
         if (request_id := logs.request_id()) is not None:
             headers = {**headers, logs.REQUEST_ID_HEADER: request_id}
         answer = await self._forwarder.open(
@@ -495,7 +495,7 @@ def _is_padded(config: Mapping[str, Any]) -> bool:
     return untrusted_json.text_of(remote.get("sshIdentity")).startswith(_PAD)
 
 
-async def read_answer(answer: Answer) -> dict[str, Any]:
+async def read_answer(answer: UpstreamAnswer) -> dict[str, Any]:
     """The response in an answer to a message, or the object of its error.
 
     The gateway sends it at once, when the turn has ended. Raises GatewayUnavailable if it is
@@ -519,11 +519,13 @@ def _array_paths(patch: Mapping[str, Any], above: str = "") -> Iterator[str]:
             yield f"{above}{key}"
 
 
-def _problems(error: Mapping[str, Any]) -> Iterator[Problem]:
+def _problems(error: Mapping[str, Any]) -> Iterator[ConfigProblem]:
     """The problems that a refusal lists by path."""
     details = untrusted_json.object_at(error, "details")
     for each in untrusted_json.objects_of(details.get("issues"))[:MAX_PROBLEMS]:
-        yield Problem(*(untrusted_json.message_of(each.get(name)) for name in ("path", "message")))
+        yield ConfigProblem(
+            *(untrusted_json.message_of(each.get(name)) for name in ("path", "message"))
+        )
 
 
 def _lost_arrays(refusal: str) -> list[str]:

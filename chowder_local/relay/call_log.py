@@ -16,7 +16,7 @@ from chowder_local.core.events import ChangeSignal, EventType
 from chowder_local.relay.calls import ModelCall, wire_format
 from chowder_local.relay.prices import Prices
 from chowder_local.relay.prompt_format import ModelRequest
-from chowder_local.relay.recordings import Entry, RecordedAnswer, RecordedRequest, file_name
+from chowder_local.relay.recordings import RecordedAnswer, RecordedCall, RecordedRequest, file_name
 from chowder_local.relay.wire.wire_format import ParsedRequest
 
 if TYPE_CHECKING:
@@ -314,13 +314,13 @@ class CallJournal:
             await self.recorder.record_failure(call, failure, key)
 
 
-def make_recording(calls: Iterable[LoggedCall]) -> dict[str, Entry]:
+def make_recording(calls: Iterable[LoggedCall]) -> dict[str, RecordedCall]:
     """The entries of logged calls by file name, without calls whose answer is incomplete."""
-    entries: dict[str, Entry] = {}
+    entries: dict[str, RecordedCall] = {}
     for call in calls:
         request = RecordedRequest.from_call(call.call)
         if request is not None and call.is_whole and call.status is not None:
             answer = RecordedAnswer.from_body(call.status, call.content_type, call.answer)
-            entry = Entry(asked=request, answered=answer)
+            entry = RecordedCall(asked=request, answered=answer)
             entries[file_name(len(entries) + 1, entry)] = entry
     return entries

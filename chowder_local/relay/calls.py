@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
     from chowder_local.core.domain import InstanceId, OrganizationId, SandboxId
-    from chowder_local.relay.prompt_format import Session
+    from chowder_local.relay.prompt_format import PromptSession
     from chowder_local.relay.wire.wire_format import ParsedRequest, RenderedAnswer, WireFormat
 
 _OPENAI = OpenAI()
@@ -95,7 +95,7 @@ class ModelCall:
             return ""
 
     @cached_property
-    def session(self) -> Session | None:
+    def session(self) -> PromptSession | None:
         """The OpenClaw session of the call; None if its system prompt does not name one."""
         return find_session(self.body, lambda: self.system_prompt)
 

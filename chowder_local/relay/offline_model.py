@@ -16,7 +16,7 @@ from chowder_local.relay.prompt_format import (
     find_tool_demand,
     own_tools,
 )
-from chowder_local.relay.wire.conversation import Reply, Tool, ToolCall, ToolChoice
+from chowder_local.relay.wire.conversation import PromptTool, Reply, ToolCall, ToolChoice
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -115,13 +115,13 @@ def _calls(
 
 def _requested_calls(
     conversation: Conversation, message: str
-) -> Iterator[tuple[Tool, dict[str, Any] | None]]:
+) -> Iterator[tuple[PromptTool, dict[str, Any] | None]]:
     tools, at = CallableTools(conversation), 0
     offered = {tool.name: tool for tool in reversed(conversation.tools)}
     while at >= 0 and (match := _CALL_REQUEST.search(message, at)):
         at = match.end(1)
         if name := tools.find(match[1].rstrip(".-")):
-            tool = offered.get(name) or Tool(name)
+            tool = offered.get(name) or PromptTool(name)
             arguments, end = _object_at(message, match.end())
             yield tool, arguments
             at = message.find("\n", at if arguments is None else end)
@@ -129,7 +129,7 @@ def _requested_calls(
 
 def _matching_calls(
     conversation: Conversation, message: str
-) -> Iterator[tuple[Tool, dict[str, Any] | None]]:
+) -> Iterator[tuple[PromptTool, dict[str, Any] | None]]:
     functions = [each for each in client_functions(conversation) if each.name != ANSWER_TOOL]
     if tool := match_function(message, functions):
         values = _first_object(message)
@@ -137,7 +137,9 @@ def _matching_calls(
         yield tool, values if is_fit else arguments_from(message, tool.parameters)
 
 
-def _structured_answer(conversation: Conversation, request: ModelRequest, tool: Tool) -> ToolCall:
+def _structured_answer(
+    conversation: Conversation, request: ModelRequest, tool: PromptTool
+) -> ToolCall:
     """A call with the object in the user's message if it fits, else with the smallest one."""
     arguments = minimal(tool.parameters)
     written = _first_object(request.text[:_MAX_SEARCHED])
@@ -149,15 +151,15 @@ def _structured_answer(conversation: Conversation, request: ModelRequest, tool: 
     return ToolCall(f"call_{conversation.digest[:24]}", tool.name, arguments)
 
 
-def _find_tool(conversation: Conversation, name: str | None) -> Tool | None:
+def _find_tool(conversation: Conversation, name: str | None) -> PromptTool | None:
     return next((tool for tool in conversation.tools if tool.name == name), None)
 
 
-def _first_client_tool(conversation: Conversation) -> Tool:
+def _first_client_tool(conversation: Conversation) -> PromptTool:
     return (client_functions(conversation) or list(conversation.tools))[0]
 
 
-def client_functions(conversation: Conversation) -> list[Tool]:
+def client_functions(conversation: Conversation) -> list[PromptTool]:
     """The tools that are not the agent's own, which OpenClaw lists in its system prompt."""
     own = own_tools(conversation.system)
     if own is None:
@@ -182,7 +184,7 @@ def _first_object(text: str) -> dict[str, Any] | None:
     return None
 
 
-def match_function(message: str, functions: Iterable[Tool]) -> Tool | None:
+def match_function(message: str, functions: Iterable[PromptTool]) -> PromptTool | None:
     """The only function that has a word of four letters or more of its name in the message."""
     words = set(_WORD.findall(message[:_MAX_CHARACTERS].lower()))
     fitting = [each for each in islice(functions, _MAX_FUNCTIONS) if words & _words_of(each.name)]

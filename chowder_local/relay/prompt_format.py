@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from chowder_local.core.domain import SandboxId
     from chowder_local.core.errors import ChowderError
-    from chowder_local.relay.wire.conversation import Conversation, Turn
+    from chowder_local.relay.wire.conversation import Conversation, PromptTurn
 
 LONGEST_NAME = 200
 """Longer names of models and sessions are not real ones and would only fill the store."""
@@ -52,14 +52,14 @@ _MAX_TOOLING = 64_000
 _OWN_TOOL = re.compile(r"^- (\S+?)(?=[:\s]|$)", re.MULTILINE)
 
 
-class Session(NamedTuple):
+class PromptSession(NamedTuple):
     """OpenClaw's key of a session, and the id of its current memory."""
 
     key: str
     id: str
 
 
-def find_session(body: bytes, read_system_prompt: Callable[[], str]) -> Session | None:
+def find_session(body: bytes, read_system_prompt: Callable[[], str]) -> PromptSession | None:
     """The session of a model request; None if its system prompt does not name one.
 
     OpenClaw's system prompt ends with a line about its runtime. If the body has several such lines,
@@ -77,7 +77,7 @@ def find_session(body: bytes, read_system_prompt: Callable[[], str]) -> Session 
     match = _RUNTIME.match(text)
     if match is None or len(match["key"]) > LONGEST_NAME:
         return None
-    return Session(match["key"], match["id"])
+    return PromptSession(match["key"], match["id"])
 
 
 def find_tool_demand(system: str) -> tuple[bool, str | None]:
@@ -335,7 +335,7 @@ def _without_context(text: str) -> str:
     return text[start:]
 
 
-def unfold(turns: Iterable[Turn]) -> Iterator[Turn]:
+def unfold(turns: Iterable[PromptTurn]) -> Iterator[PromptTurn]:
     """The turns before OpenClaw's gateway folded them into one user message.
 
     A client's history and tool results arrive as lines `User: …`, `Assistant: …`, `Tool:id: …`.
@@ -360,7 +360,7 @@ def unfold(turns: Iterable[Turn]) -> Iterator[Turn]:
             yield UserMessage((text,))
 
 
-def _lines(text: str) -> Iterator[Turn]:
+def _lines(text: str) -> Iterator[PromptTurn]:
     # re.split with one group returns: before, speaker, text, speaker, text, …
     before, *lines = _SPEAKER.split(text)
     if before.strip():
@@ -369,7 +369,7 @@ def _lines(text: str) -> Iterator[Turn]:
         yield _read_line(speaker, text.removesuffix("\n"))
 
 
-def _read_line(speaker: str, text: str) -> Turn:
+def _read_line(speaker: str, text: str) -> PromptTurn:
     if speaker == "User":
         return UserMessage((text,))
     if speaker.startswith("Tool:"):

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from chowder_local.core.domain import InstanceId
     from chowder_local.core.errors.upstream import ProviderFailed
     from chowder_local.relay.calls import ModelAnswer, ModelCall
-    from chowder_local.relay.wire.conversation import Conversation, Turn
+    from chowder_local.relay.wire.conversation import Conversation, PromptTurn
 
 log = logging.getLogger(__name__)
 
@@ -127,7 +127,7 @@ class RecordedAnswer(_Strict):
                 yield data[start : start + _CHUNK_BYTES]
 
 
-class Entry(_Strict):
+class RecordedCall(_Strict):
     """A model call with its answer: one file of a recording."""
 
     format: Annotated[int, Field(ge=FORMAT, le=FORMAT)] = FORMAT
@@ -142,7 +142,7 @@ def mask_variable_parts(text: str) -> str:
     return text
 
 
-def _turn(turn: Turn) -> dict[str, Any]:
+def _turn(turn: PromptTurn) -> dict[str, Any]:
     if isinstance(turn, UserMessage):
         return {"said": "\n".join(turn.parts)}
     if isinstance(turn, AssistantText):
@@ -159,7 +159,7 @@ def _line(turn: dict[str, Any]) -> str:
     return mask_variable_parts(text[:_MASKED_CHARACTERS]) + text[_MASKED_CHARACTERS:]
 
 
-def read(folder: Path, command: str | None = None) -> dict[str, Entry]:
+def read(folder: Path, command: str | None = None) -> dict[str, RecordedCall]:
     """The entries by file name, in order; blocks.
 
     Raises SettingsInvalid if a file is invalid, or if there is no such folder. The message then
@@ -171,9 +171,9 @@ def read(folder: Path, command: str | None = None) -> dict[str, Entry]:
     return {path.name: _entry(path) for path in sorted(folder.glob(f"*{SUFFIX}"))}
 
 
-def _entry(path: Path) -> Entry:
+def _entry(path: Path) -> RecordedCall:
     try:
-        return Entry.model_validate_json(path.read_bytes())
+        return RecordedCall.model_validate_json(path.read_bytes())
     except OSError as error:
         raise SettingsInvalid(f"{path} cannot be read: {error}") from None
     except ValidationError as invalid:
@@ -183,7 +183,7 @@ def _entry(path: Path) -> Entry:
         raise SettingsInvalid(f"{path} is not a recorded model call: {cause}") from None
 
 
-def write(folder: Path, number: int, entry: Entry) -> Path:
+def write(folder: Path, number: int, entry: RecordedCall) -> Path:
     """Writes an entry to a new file whose name begins with the number; blocks."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / file_name(number, entry)
@@ -204,7 +204,7 @@ def last_number(folder: Path) -> int:
     return max((int(number[0]) for number in numbers if number), default=0)
 
 
-def file_name(number: int, entry: Entry) -> str:
+def file_name(number: int, entry: RecordedCall) -> str:
     """The file name of an entry: its number, provider and model."""
     model = re.sub(r"[^A-Za-z0-9.-]+", "-", entry.asked.model).strip("-.") or "model"
     return f"{number:04}-{entry.asked.provider}-{model[:60]}{SUFFIX}"
@@ -244,10 +244,10 @@ class Recorder:
         if request is None:
             return
         self.number += 1
-        entry = Entry(asked=request, answered=answer)
+        entry = RecordedCall(asked=request, answered=answer)
         if key:
             text = entry.model_dump_json().replace(key, SCRUBBED)
-            entry = Entry.model_validate_json(text)
+            entry = RecordedCall.model_validate_json(text)
         try:
             path = await asyncio.to_thread(write, self.folder, self.number, entry)
         except OSError as error:
@@ -264,7 +264,7 @@ class Playback:
     `entries` are by file name, in order.
     """
 
-    entries: Mapping[str, Entry]
+    entries: Mapping[str, RecordedCall]
 
     def __post_init__(self) -> None:
         self._requests = {name: entry.asked.lines() for name, entry in self.entries.items()}
@@ -327,7 +327,7 @@ class RecordingRegistry:
         """Whether the server was started with a recording that answers all model calls."""
         return self._playback is not None
 
-    async def put(self, instance_id: InstanceId, entries: Mapping[str, Entry]) -> None:
+    async def put(self, instance_id: InstanceId, entries: Mapping[str, RecordedCall]) -> None:
         """Answers the instance's model calls from these entries, instead of earlier ones."""
         self._by_instance[instance_id] = await self.run(Playback, entries)
         self.changes.notify()
@@ -336,7 +336,7 @@ class RecordingRegistry:
         """Runs work that grows with a recording in one of a few threads that do only this."""
         return await to_thread.run_sync(partial(call, *args, **kwargs), limiter=self._threads)
 
-    def entries(self, instance_id: InstanceId) -> Mapping[str, Entry] | None:
+    def entries(self, instance_id: InstanceId) -> Mapping[str, RecordedCall] | None:
         playback = self._by_instance.get(instance_id)
         return None if playback is None else playback.entries
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Step(ABC):
+class SeedStep(ABC):
     """One change of an organization; `str()` describes it for people."""
 
     organization: str
@@ -57,13 +57,13 @@ class Step(ABC):
 
 
 @dataclass(frozen=True)
-class SignUp(Step):
+class SignUp(SeedStep):
     def take(self, target: SeedTarget) -> None:
         target.sign_up(self.organization)
 
 
 @dataclass(frozen=True)
-class Move(Step):
+class Move(SeedStep):
     """Moves the organization to another tier."""
 
     tier: Tier
@@ -73,7 +73,7 @@ class Move(Step):
 
 
 @dataclass(frozen=True)
-class SetModelKeys(Step):
+class SetModelKeys(SeedStep):
     """Sets the model keys that are new or changed."""
 
     model_keys: Mapping[ModelProvider, str] = field(repr=False)
@@ -89,7 +89,7 @@ class SetModelKeys(Step):
 
 
 @dataclass(frozen=True)
-class Create(Step):
+class Create(SeedStep):
     instance: DesiredInstance = field(repr=False)
 
     def take(self, target: SeedTarget) -> None:
@@ -100,7 +100,7 @@ class Create(Step):
 
 
 @dataclass(frozen=True)
-class Configure(Step):
+class Configure(SeedStep):
     """Changes the configuration of an existing agent."""
 
     instance: DesiredInstance = field(repr=False)
@@ -111,7 +111,7 @@ class Configure(Step):
 
 
 @dataclass(frozen=True)
-class WriteFile(Step):
+class WriteFile(SeedStep):
     """Writes a file that is new or has other content."""
 
     instance: str
@@ -126,7 +126,7 @@ class WriteFile(Step):
 
 
 @dataclass(frozen=True)
-class Send(Step):
+class Send(SeedStep):
     """Sends a message; `before` has the digests of the earlier messages of its session."""
 
     instance: str
@@ -145,7 +145,7 @@ class Send(Step):
 
 
 @dataclass(frozen=True)
-class MakeKey(Step):
+class MakeKey(SeedStep):
     """Creates a scoped key, and revokes the former one of its name."""
 
     key: DesiredKey
@@ -167,7 +167,7 @@ def plan(
     desired: Sequence[DesiredOrganization],
     current: Mapping[str, CurrentOrganization],
     removal: Removal,
-) -> list[Step]:
+) -> list[SeedStep]:
     """The steps in order: agents are created early, and boot during the other steps.
 
     `removal` returns the command that removes an agent of an organization, by its id. Raises
@@ -186,7 +186,7 @@ class _Planner:
 
     def organization(
         self, desired: DesiredOrganization, existing: CurrentOrganization | None
-    ) -> Iterator[Step]:
+    ) -> Iterator[SeedStep]:
         name, location = desired.name, desired.location
         current = existing or CurrentOrganization()
         if existing is None:
@@ -214,7 +214,7 @@ class _Planner:
 
     def _instance(
         self, organization: str, desired: DesiredInstance, current: CurrentInstance | None
-    ) -> Iterator[Step]:
+    ) -> Iterator[SeedStep]:
         location = desired.location
         if current is None:
             yield Create(organization, location, f"create {desired.name}", desired)
@@ -243,7 +243,7 @@ class _Planner:
         instance: DesiredInstance,
         session: DesiredSession,
         current: CurrentInstance | None,
-    ) -> Iterator[Step]:
+    ) -> Iterator[SeedStep]:
         """The steps for messages of a session that were not sent yet."""
         location = session.location / "messages"
         sent = current.sent.get(session.name, ()) if current else ()

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from chowder_local.seeding.desired_state import DesiredOrganization, Document
-    from chowder_local.seeding.plan import Step
+    from chowder_local.seeding.plan import SeedStep
     from chowder_local.seeding.target import SeedTarget
 
 
@@ -40,14 +40,14 @@ def seed(file: Document, target: SeedTarget, report: Callable[[str], None]) -> S
     return SeedResult(len(steps), {"base_url": target.public_url, "organizations": organizations})
 
 
-def _take(step: Step, target: SeedTarget) -> None:
+def _take(step: SeedStep, target: SeedTarget) -> None:
     try:
         step.take(target)
     except (ApiRefused, BootFailed) as refused:
         step.location.fail(f"Could not {step.description}: {refused}")
 
 
-def _wait_for_created(steps: Sequence[Step], target: SeedTarget) -> None:
+def _wait_for_created(steps: Sequence[SeedStep], target: SeedTarget) -> None:
     for step in steps:
         if isinstance(step, Create):
             name = step.instance.name

@@ -145,7 +145,7 @@ BOOT_TIMEOUT_S = 600.0
 
 
 @dataclass(frozen=True)
-class Agent:
+class SeededAgent:
     """A running agent, whose files can be read and written."""
 
     client: Client
@@ -234,7 +234,7 @@ class SeedTarget(ExitStack):
         with Client(self._base_url) as client:
             return str(client.health()["started_at"])
 
-    def running_agent(self, organization: str, name: str) -> Agent:
+    def running_agent(self, organization: str, name: str) -> SeededAgent:
         """The agent once it runs; a stopped one is started, and stopped again at the end.
 
         Raises BootFailed if it does not run.
@@ -248,7 +248,7 @@ class SeedTarget(ExitStack):
             client.wait_until_running(
                 instance_id, BOOT_TIMEOUT_S, on_status=lambda now: self._report(f"{name} is {now}")
             )
-        return Agent(client, instance_id)
+        return SeededAgent(client, instance_id)
 
     def current_state(
         self, desired: Iterable[DesiredOrganization]
@@ -341,7 +341,7 @@ class SeedTarget(ExitStack):
         )
 
 
-def _digests(agent: Agent, desired: DesiredInstance) -> dict[str, str]:
+def _digests(agent: SeededAgent, desired: DesiredInstance) -> dict[str, str]:
     digests = {}
     for path, (_, location) in desired.home_files().items():
         try:
@@ -353,7 +353,7 @@ def _digests(agent: Agent, desired: DesiredInstance) -> dict[str, str]:
     return digests
 
 
-def _sent_messages(agent: Agent, desired: DesiredInstance) -> Sent:
+def _sent_messages(agent: SeededAgent, desired: DesiredInstance) -> Sent:
     try:
         return parse_marker(agent.read(MARKER))
     except ValueError as invalid:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from chowder_local.core.errors.process import ServerSilent, SettingsInvalid
 from chowder_local.relay import recordings
-from chowder_local.relay.recordings import Entry
+from chowder_local.relay.recordings import RecordedCall
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -112,7 +112,7 @@ class NewRecording:
             for earlier in self.folder.glob(f"*{recordings.SUFFIX}"):
                 earlier.unlink()
         for number, entry in enumerate(entries, start=1):
-            recordings.write(self.folder, number, Entry.model_validate(entry))
+            recordings.write(self.folder, number, RecordedCall.model_validate(entry))
 
     def _present(self) -> list[tuple[LiveInstance, str | None]]:
         return [each for each in self._instances if each[0].is_there]

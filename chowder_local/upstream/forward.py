@@ -126,7 +126,7 @@ async def open_client(
 
 
 @dataclass(frozen=True)
-class Answer:
+class UpstreamAnswer:
     """An answer whose body is still arriving. Its owner closes it in any case."""
 
     status: int
@@ -206,7 +206,7 @@ class Forwarder:
         body: bytes,
         *,
         is_patient: bool = False,
-    ) -> Answer:
+    ) -> UpstreamAnswer:
         """The answer, as soon as its status is there. Raises UpstreamFailed if none comes in time.
 
         If it is late, the cause of the error is a TimeoutError. With `is_patient` the status may
@@ -232,7 +232,7 @@ class Forwarder:
             (name.decode("latin-1").lower(), value.decode("latin-1"))
             for name, value in response.raw_headers
         ]
-        return Answer(response.status, pairs, response, self._total_timeout_s)
+        return UpstreamAnswer(response.status, pairs, response, self._total_timeout_s)
 
 
 @cache

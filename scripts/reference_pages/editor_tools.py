@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from chowder_local.api.access import Access
 from chowder_local.mcp.server import DOCUMENT, TEMPLATES
-from chowder_local.mcp.tools import Tool, tools
+from chowder_local.mcp.tools import EditorTool, tools
 from scripts.reference_pages.markdown import code, codes, inline, table
 from scripts.reference_pages.markdown import page as make_page
 
@@ -30,7 +30,7 @@ def page() -> str:
     )
 
 
-def _row(tool: Tool) -> tuple[str, ...]:
+def _row(tool: EditorTool) -> tuple[str, ...]:
     required = tool.schema.get("required", ())
     optional = [name for name in tool.schema["properties"] if name not in required]
     takes = [codes(required)] if required else []

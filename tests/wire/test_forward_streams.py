@@ -18,7 +18,7 @@ from tests.scripted.serving import eventually
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from chowder_local.upstream.forward import Answer
+    from chowder_local.upstream.forward import UpstreamAnswer
 
     Script = Callable[["Server", asyncio.StreamWriter], Awaitable[None]]
 
@@ -110,7 +110,9 @@ async def open_forwarder(
 
 
 @asynccontextmanager
-async def asking(forwarder: Forwarder, url: str, body: bytes = b"") -> AsyncIterator[Answer]:
+async def asking(
+    forwarder: Forwarder, url: str, body: bytes = b""
+) -> AsyncIterator[UpstreamAnswer]:
     async with asyncio.timeout(DEADLINE_S):
         answer = await forwarder.open("POST", f"{url}/v1/x", [("X-Mine", "1")], body)
         try:
@@ -334,7 +336,7 @@ async def without_end(server: Server, writer: asyncio.StreamWriter) -> None:
         server.sent_bytes += CHUNK_BYTES
 
 
-async def read_slowly(answer: Answer) -> None:
+async def read_slowly(answer: UpstreamAnswer) -> None:
     async for _ in answer.chunks():
         # The next chunk is there before it is wanted.
         await asyncio.sleep(0.05)

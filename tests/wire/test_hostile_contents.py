@@ -15,7 +15,7 @@ import pytest
 from chowder_local.instances.lifecycle import reconciler
 from chowder_local.openclaw import gateway, skills
 from chowder_local.openclaw.channels import APPROVE
-from chowder_local.upstream.forward import Answer, Forwarder
+from chowder_local.upstream.forward import Forwarder, UpstreamAnswer
 from tests.api.conftest import app_of
 from tests.scripted.programs import REACH, done
 from tests.scripted.world import World, open_world
@@ -66,7 +66,7 @@ def spoilt(value: Any) -> Iterator[Any]:
 
 
 @dataclass(frozen=True)
-class Told(Answer):
+class Told(UpstreamAnswer):
     """An answer that has come already."""
 
     body: bytes
@@ -90,7 +90,7 @@ class Victim:
     """What the agent's gateway answers to everything."""
     is_asked: bool = False
 
-    async def open(self, *_: object, **__: object) -> Answer:
+    async def open(self, *_: object, **__: object) -> UpstreamAnswer:
         """In the place of a forwarder's."""
         self.is_asked = True
         body = json.dumps(self.content).encode()

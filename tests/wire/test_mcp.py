@@ -20,7 +20,7 @@ from chowder_local.api.access import Access
 from chowder_local.app.server import api
 from chowder_local.core.domain import Permission
 from chowder_local.http.listener import with_state
-from chowder_local.mcp.tools import Tool, tools
+from chowder_local.mcp.tools import EditorTool, tools
 from tests.scripted.serving import loopback_client, no_lifespan, serve
 from tests.scripted.world import World, open_world
 
@@ -130,7 +130,7 @@ async def test_a_key_is_needed_as_for_the_api(server: Server) -> None:
         assert (await client.get(f"{server.url}/mcp")).status_code == 405
 
 
-def may(permission: Permission, tool: Tool) -> bool:
+def may(permission: Permission, tool: EditorTool) -> bool:
     return tool.access in {Access.ANY_KEY, Access(permission)}
 
 

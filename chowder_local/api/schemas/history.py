@@ -12,7 +12,7 @@ from chowder_local.api.schemas.fields import Id, View
 from chowder_local.core import untrusted_json
 from chowder_local.instances.conversations.trace_log import TurnStatus
 from chowder_local.openclaw.session_keys import MAIN_KEY
-from chowder_local.relay.recordings import Entry
+from chowder_local.relay.recordings import RecordedCall
 from chowder_local.relay.turn_steps import Step
 
 if TYPE_CHECKING:
@@ -244,7 +244,7 @@ EXAMPLE: JsonDict = {
 }
 
 Entries = Annotated[
-    dict[str, Entry],
+    dict[str, RecordedCall],
     Field(
         max_length=ENTRIES_MAX,
         description="Model calls by file name, in the order of the names.",

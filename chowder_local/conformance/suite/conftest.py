@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from chowder_local.api.openapi import differences
-from chowder_local.conformance.client import Client
+from chowder_local.conformance.client import ContractClient
 from chowder_local.conformance.drift import Judge, answered
 from chowder_local.conformance.outcomes import JUDGE, OPERATIONS
 from chowder_local.conformance.published import PERMISSIONS
@@ -61,9 +61,9 @@ def judge(request: pytest.FixtureRequest) -> Judge:
 
 
 @pytest.fixture(scope="session")
-def api(request: pytest.FixtureRequest, service: tuple[str, str]) -> Iterator[Client]:
+def api(request: pytest.FixtureRequest, service: tuple[str, str]) -> Iterator[ContractClient]:
     """The organization's client; fails at the end if something noted cannot be deleted."""
-    with Client(*service) as client:
+    with ContractClient(*service) as client:
         request.config.stash[OPERATIONS] = client.operations
         yield client
         left = client.clean_up()
@@ -71,7 +71,7 @@ def api(request: pytest.FixtureRequest, service: tuple[str, str]) -> Iterator[Cl
 
 
 @pytest.fixture(scope="session")
-def anyone(api: Client) -> Iterator[Client]:
+def anyone(api: ContractClient) -> Iterator[ContractClient]:
     """A client without a key."""
     with api.with_key(None) as client:
         yield client
@@ -84,7 +84,7 @@ def began_at() -> datetime:
 
 
 @pytest.fixture(scope="session")
-def creation(api: Client, began_at: datetime) -> dict[str, Any]:
+def creation(api: ContractClient, began_at: datetime) -> dict[str, Any]:
     """The answer to the creation of the run's agent."""
     return api.created_or_skipped(
         name=NAME, openclaw_config={"agents.defaults.thinkingDefault": "off"}
@@ -92,7 +92,7 @@ def creation(api: Client, began_at: datetime) -> dict[str, Any]:
 
 
 @pytest.fixture
-def agent(api: Client, creation: dict[str, Any]) -> str:
+def agent(api: ContractClient, creation: dict[str, Any]) -> str:
     """The id of the run's agent, which is running at the start of each test."""
     instance_id: str = creation["id"]
     if api.until(instance_id, "running", "stopped", "error") == "stopped":
@@ -103,7 +103,7 @@ def agent(api: Client, creation: dict[str, Any]) -> str:
 
 
 @pytest.fixture
-def present(request: pytest.FixtureRequest, api: Client) -> str:
+def present(request: pytest.FixtureRequest, api: ContractClient) -> str:
     """A running instance for reading: the run's, or one of the organization in a read-only run."""
     if request.config.getoption("markexpr") != READ_ONLY:
         instance_id: str = request.getfixturevalue("agent")
@@ -115,14 +115,14 @@ def present(request: pytest.FixtureRequest, api: Client) -> str:
 
 
 @pytest.fixture
-def stopped(api: Client, agent: str) -> str:
+def stopped(api: ContractClient, agent: str) -> str:
     """The same agent, stopped."""
     answered(api.post(f"instances/{agent}/stop"))
     return agent
 
 
 @pytest.fixture(scope="session")
-def newcomer(anyone: Client) -> Iterator[Client]:
+def newcomer(anyone: ContractClient) -> Iterator[ContractClient]:
     """The client of a new organization without model keys; what it makes is deleted."""
     signup = answered(anyone.post("organization/signup", json={"name": NAME}))
     with anyone.with_key(signup["api_key"]) as client:
@@ -132,7 +132,7 @@ def newcomer(anyone: Client) -> Iterator[Client]:
 
 
 @pytest.fixture(scope="session")
-def new_key(api: Client) -> Callable[..., dict[str, Any]]:
+def new_key(api: ContractClient) -> Callable[..., dict[str, Any]]:
     """Makes a scoped key for an instance; it is revoked at the end."""
 
     def make(instance_id: str, *permissions: str, **more: Any) -> dict[str, Any]:
@@ -148,8 +148,8 @@ def new_key(api: Client) -> Callable[..., dict[str, Any]]:
 
 @pytest.fixture(scope="session")
 def scoped(
-    api: Client, creation: dict[str, Any], new_key: Callable[..., dict[str, Any]]
-) -> Iterator[dict[str, Client]]:
+    api: ContractClient, creation: dict[str, Any], new_key: Callable[..., dict[str, Any]]
+) -> Iterator[dict[str, ContractClient]]:
     """Clients by permission: each has a key with that permission only, for the run's agent."""
     instance_id = creation["id"]
     clients = {each: api.with_key(new_key(instance_id, each)["raw_key"]) for each in PERMISSIONS}

@@ -19,7 +19,7 @@ from chowder_local.conformance.service import every_row
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from chowder_local.conformance.client import Client
+    from chowder_local.conformance.client import ContractClient
     from chowder_local.conformance.drift import Judge
 
     NewKey = Callable[..., dict[str, Any]]
@@ -37,7 +37,9 @@ BAD_KEYS = ("nonsense", "chd_org_nonsense", "chd_sk_nonsense")
 
 
 @pytest.mark.read_only
-def test_a_call_without_a_key_or_with_a_bad_one_is_refused(api: Client, anyone: Client) -> None:
+def test_a_call_without_a_key_or_with_a_bad_one_is_refused(
+    api: ContractClient, anyone: ContractClient
+) -> None:
     guarded = calls("any", "organization", *PERMISSIONS)
     with ExitStack() as stack, every_row() as row:
         strangers = [stack.enter_context(api.with_key(key)) for key in BAD_KEYS]
@@ -47,7 +49,7 @@ def test_a_call_without_a_key_or_with_a_bad_one_is_refused(api: Client, anyone: 
                     refused(send(client, operation), 401)
 
 
-def test_a_permission_allows_its_calls_only(agent: str, scoped: dict[str, Client]) -> None:
+def test_a_permission_allows_its_calls_only(agent: str, scoped: dict[str, ContractClient]) -> None:
     with every_row() as row:
         for operation, call in calls(*PERMISSIONS):
             for permission, client in scoped.items():
@@ -60,7 +62,7 @@ def test_a_permission_allows_its_calls_only(agent: str, scoped: dict[str, Client
 
 
 def test_a_scoped_key_allows_no_call_for_organization_keys(
-    api: Client, agent: str, new_key: NewKey
+    api: ContractClient, agent: str, new_key: NewKey
 ) -> None:
     with api.with_key(new_key(agent, *PERMISSIONS)["raw_key"]) as client, every_row() as row:
         for operation, _ in calls("organization"):
@@ -69,7 +71,7 @@ def test_a_scoped_key_allows_no_call_for_organization_keys(
 
 
 def test_a_scoped_key_sees_its_own_instance(
-    agent: str, scoped: dict[str, Client], judge: Judge
+    agent: str, scoped: dict[str, ContractClient], judge: Judge
 ) -> None:
     for permission in ("read", "interact"):
         (seen,) = answered(scoped[permission].get("instances"))
@@ -80,7 +82,7 @@ def test_a_scoped_key_sees_its_own_instance(
 
 @pytest.mark.read_only
 def test_an_unknown_instance_is_not_found_before_the_body_is_checked(
-    api: Client, judge: Judge
+    api: ContractClient, judge: Judge
 ) -> None:
     words = published.read().messages["instance_not_found"]
     with every_row() as row:
@@ -95,7 +97,7 @@ def test_an_unknown_instance_is_not_found_before_the_body_is_checked(
 
 @pytest.mark.stays
 def test_an_instance_of_another_organization_is_not_found(
-    newcomer: Client, creation: dict[str, Any]
+    newcomer: ContractClient, creation: dict[str, Any]
 ) -> None:
     words = published.read().messages["instance_not_found"]
     with every_row() as row:
@@ -106,7 +108,7 @@ def test_an_instance_of_another_organization_is_not_found(
 
 @pytest.mark.stays
 def test_a_key_of_another_organization_is_not_found(
-    newcomer: Client, agent: str, new_key: NewKey
+    newcomer: ContractClient, agent: str, new_key: NewKey
 ) -> None:
     key = new_key(agent, "read")
     refused(newcomer.get(f"keys/{key['id']}"), 404)
@@ -114,7 +116,7 @@ def test_a_key_of_another_organization_is_not_found(
 
 
 def test_a_new_key_is_returned_with_its_token_once(
-    api: Client, agent: str, new_key: NewKey, judge: Judge
+    api: ContractClient, agent: str, new_key: NewKey, judge: Judge
 ) -> None:
     key = new_key(agent, "read", "interact")
     # A failed assertion shows what is compared.
@@ -133,14 +135,16 @@ def test_a_new_key_is_returned_with_its_token_once(
     assert found == {name: value for name, value in shown.items() if name != "instances"}
 
 
-def test_a_used_key_has_the_time_of_its_last_use(api: Client, agent: str, new_key: NewKey) -> None:
+def test_a_used_key_has_the_time_of_its_last_use(
+    api: ContractClient, agent: str, new_key: NewKey
+) -> None:
     key = new_key(agent, "read")
     with api.with_key(key["raw_key"]) as client:
         answered(client.get(f"instances/{agent}/status"))
     fits(answered(api.get(f"keys/{key['id']}"))["last_used_at"], "time", "getKey")
 
 
-def test_a_revoked_key_is_refused_at_once(api: Client, agent: str, new_key: NewKey) -> None:
+def test_a_revoked_key_is_refused_at_once(api: ContractClient, agent: str, new_key: NewKey) -> None:
     key = new_key(agent, "read")
     with api.with_key(key["raw_key"]) as client:
         answered(client.get(f"instances/{agent}"))
@@ -152,7 +156,7 @@ def test_a_revoked_key_is_refused_at_once(api: Client, agent: str, new_key: NewK
 
 
 @pytest.mark.slow
-def test_a_key_ends_when_it_expires(api: Client, agent: str, new_key: NewKey) -> None:
+def test_a_key_ends_when_it_expires(api: ContractClient, agent: str, new_key: NewKey) -> None:
     ends_at = datetime.now(UTC) + timedelta(seconds=3)
     key = new_key(agent, "read", expires_at=ends_at.isoformat())
     with api.with_key(key["raw_key"]) as client:
@@ -167,7 +171,7 @@ def test_a_key_ends_when_it_expires(api: Client, agent: str, new_key: NewKey) ->
     assert answered(api.get(f"keys/{key['id']}"))["is_active"] is False
 
 
-def test_an_invalid_or_incomplete_new_key_is_refused(api: Client, agent: str) -> None:
+def test_an_invalid_or_incomplete_new_key_is_refused(api: ContractClient, agent: str) -> None:
     body = {"name": "never made", "instance_ids": [agent], "permissions": ["read"]}
     with every_row() as row:
         for field, value in BREACHES:
@@ -180,13 +184,13 @@ def test_an_invalid_or_incomplete_new_key_is_refused(api: Client, agent: str) ->
                 assert problem["type"] == "missing"
 
 
-def test_a_key_for_an_unknown_instance_is_not_made(api: Client) -> None:
+def test_a_key_for_an_unknown_instance_is_not_made(api: ContractClient) -> None:
     body = {"name": "never made", "instance_ids": [NOWHERE], "permissions": ["read"]}
     refused(api.post("keys", json=body), 404)
 
 
 @pytest.mark.read_only
-def test_an_unknown_key_is_not_found(api: Client, judge: Judge) -> None:
+def test_an_unknown_key_is_not_found(api: ContractClient, judge: Judge) -> None:
     refused(api.get(f"keys/{NOWHERE}"), 404)
     refused(api.delete(f"keys/{NOWHERE}"), 404)
     judge("malformed-ids", api.get("keys/no-uuid").status_code)

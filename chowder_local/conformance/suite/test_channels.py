@@ -11,7 +11,7 @@ from chowder_local.conformance.drift import answered, refused, rejected, require
 from chowder_local.conformance.service import every_row
 
 if TYPE_CHECKING:
-    from chowder_local.conformance.client import Client
+    from chowder_local.conformance.client import ContractClient
     from chowder_local.conformance.drift import Judge
 
 DIFFERENT = {"nostr", "matrix", "msteams"}
@@ -24,7 +24,7 @@ def kind(channel: str) -> str:
 
 
 @pytest.mark.read_only
-def test_all_channels_are_listed(api: Client, present: str) -> None:
+def test_all_channels_are_listed(api: ContractClient, present: str) -> None:
     channels = answered(api.get(f"instances/{present}/channels"))
     found = {each["channel"]: each["connection_type"] for each in channels}
     assert found == {channel: kind(channel) for channel in published.read().channels}
@@ -32,7 +32,9 @@ def test_all_channels_are_listed(api: Client, present: str) -> None:
 
 
 @pytest.mark.read_only
-def test_the_fields_of_a_channel_need_no_key(anyone: Client, present: str, judge: Judge) -> None:
+def test_the_fields_of_a_channel_need_no_key(
+    anyone: ContractClient, present: str, judge: Judge
+) -> None:
     with every_row() as row:
         for channel, fields in published.read().channels.items():
             with row(channel):
@@ -46,7 +48,9 @@ def test_the_fields_of_a_channel_need_no_key(anyone: Client, present: str, judge
                 assert all(info["required_fields"].values())
 
 
-def test_an_unknown_channel_is_not_found(api: Client, anyone: Client, agent: str) -> None:
+def test_an_unknown_channel_is_not_found(
+    api: ContractClient, anyone: ContractClient, agent: str
+) -> None:
     path = f"instances/{agent}/channels/pigeon"
     refused(anyone.get(path), 404)
     refused(api.get(f"{path}/status"), 404)
@@ -55,7 +59,7 @@ def test_an_unknown_channel_is_not_found(api: Client, anyone: Client, agent: str
     refused(api.post(f"{path}/disconnect"), 404)
 
 
-def test_a_missing_field_is_named(api: Client, agent: str) -> None:
+def test_a_missing_field_is_named(api: ContractClient, agent: str) -> None:
     with every_row() as row:
         for channel, fields in published.read().channels.items():
             # Another test connects telegram, and stored credentials need not be sent again.
@@ -69,7 +73,7 @@ def test_a_missing_field_is_named(api: Client, agent: str) -> None:
                 check_missing_field(api, agent, channel, field)
 
 
-def check_missing_field(api: Client, agent: str, channel: str, field: str) -> None:
+def check_missing_field(api: ContractClient, agent: str, channel: str, field: str) -> None:
     fields = set(published.read().channels[channel])
     path = f"instances/{agent}/channels/{channel}/connect"
     answer = api.post(path, json={"config": dict.fromkeys(fields - {field}, "x")})
@@ -77,7 +81,7 @@ def check_missing_field(api: Client, agent: str, channel: str, field: str) -> No
     assert field in answer.text
 
 
-def test_an_unconnected_channel_has_that_status(api: Client, agent: str) -> None:
+def test_an_unconnected_channel_has_that_status(api: ContractClient, agent: str) -> None:
     with every_row() as row:
         for channel in sorted(set(published.read().channels) - {"telegram"}):
             with row(channel):
@@ -87,7 +91,9 @@ def test_an_unconnected_channel_has_that_status(api: Client, agent: str) -> None
 
 
 @pytest.mark.slow
-def test_a_channel_is_connected_and_disconnected(api: Client, agent: str, judge: Judge) -> None:
+def test_a_channel_is_connected_and_disconnected(
+    api: ContractClient, agent: str, judge: Judge
+) -> None:
     check_missing_field(api, agent, "telegram", "token")
     path = f"instances/{agent}/channels/telegram"
     answer = api.post(f"{path}/connect", json={"config": {"token": WRONG_TOKEN}})
@@ -108,5 +114,5 @@ def test_a_channel_is_connected_and_disconnected(api: Client, agent: str, judge:
 
 # OpenClaw runs its command line for this call, which is slow.
 @pytest.mark.slow
-def test_an_unknown_pairing_code_is_refused(api: Client, agent: str) -> None:
+def test_an_unknown_pairing_code_is_refused(api: ContractClient, agent: str) -> None:
     rejected(api.post(f"instances/{agent}/channels/telegram/pair", json={"code": "ZZZZ9999"}))

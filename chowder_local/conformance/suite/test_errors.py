@@ -12,7 +12,7 @@ from chowder_local.conformance.service import every_row
 if TYPE_CHECKING:
     import httpx
 
-    from chowder_local.conformance.client import Client
+    from chowder_local.conformance.client import ContractClient
     from chowder_local.conformance.drift import Judge
 
 METHODS = ("GET", "POST", "PATCH", "PUT", "DELETE")
@@ -22,7 +22,7 @@ OTHER_ORIGIN = "https://page.example"
 pytestmark = pytest.mark.read_only
 
 
-def test_an_unknown_path_is_not_found(api: Client) -> None:
+def test_an_unknown_path_is_not_found(api: ContractClient) -> None:
     with every_row() as row:
         for path in ("nowhere", "instances/x/nowhere", "organization/nowhere"):
             for method in METHODS:
@@ -30,7 +30,7 @@ def test_an_unknown_path_is_not_found(api: Client) -> None:
                     refused(api.request(method, path), 404)
 
 
-def test_an_unknown_method_is_not_allowed(api: Client) -> None:
+def test_an_unknown_method_is_not_allowed(api: ContractClient) -> None:
     unknown = [
         ("PUT", "organization"),
         ("GET", "organization/signup"),
@@ -44,11 +44,11 @@ def test_an_unknown_method_is_not_allowed(api: Client) -> None:
                 refused(api.request(method, path), 405)
 
 
-def test_chat_completions_are_not_found(api: Client, judge: Judge) -> None:
+def test_chat_completions_are_not_found(api: ContractClient, judge: Judge) -> None:
     judge("chat-completions", api.post("chat/completions", json={}).status_code)
 
 
-def test_a_page_of_a_loopback_origin_may_send_requests(anyone: Client) -> None:
+def test_a_page_of_a_loopback_origin_may_send_requests(anyone: ContractClient) -> None:
     with every_row() as row:
         for method in METHODS:
             with row(method):
@@ -62,7 +62,7 @@ def test_a_page_of_a_loopback_origin_may_send_requests(anyone: Client) -> None:
                 )
 
 
-def preflight(anyone: Client, method: str, origin: str) -> httpx.Response:
+def preflight(anyone: ContractClient, method: str, origin: str) -> httpx.Response:
     headers = {
         "Origin": origin,
         "Access-Control-Request-Method": method,
@@ -75,11 +75,11 @@ def allows(answer: httpx.Response, origin: str) -> bool:
     return answer.headers.get("Access-Control-Allow-Origin") in {origin, "*"}
 
 
-def test_a_page_of_any_origin_may_send_requests(anyone: Client, judge: Judge) -> None:
+def test_a_page_of_any_origin_may_send_requests(anyone: ContractClient, judge: Judge) -> None:
     judge("cors", allows(preflight(anyone, "POST", OTHER_ORIGIN), OTHER_ORIGIN))
 
 
-def test_a_page_can_read_answers_and_errors(api: Client, anyone: Client) -> None:
+def test_a_page_can_read_answers_and_errors(api: ContractClient, anyone: ContractClient) -> None:
     headers = {"Origin": ORIGIN}
     good = api.get("organization", headers=headers)
     answered(good)
@@ -89,17 +89,19 @@ def test_a_page_can_read_answers_and_errors(api: Client, anyone: Client) -> None
         assert allows(answer, ORIGIN)
 
 
-def test_answers_have_the_id_of_their_request(api: Client, judge: Judge) -> None:
+def test_answers_have_the_id_of_their_request(api: ContractClient, judge: Judge) -> None:
     judge("response-headers", "X-Request-Id" in api.get("organization").headers)
 
 
-def test_a_body_of_another_type_is_refused(api: Client, judge: Judge) -> None:
+def test_a_body_of_another_type_is_refused(api: ContractClient, judge: Judge) -> None:
     headers = {"Content-Type": "text/plain"}
     # Without a name, no instance is made in any case.
     answer = api.post("instances", content="{}", headers=headers)
     judge("request-bodies", answer.status_code)
 
 
-def test_a_local_server_describes_itself_and_has_more_routes(anyone: Client, judge: Judge) -> None:
+def test_a_local_server_describes_itself_and_has_more_routes(
+    anyone: ContractClient, judge: Judge
+) -> None:
     judge("descriptions", anyone.get(f"{anyone.root_url}/openapi.json").status_code)
     judge("more-routes", anyone.get(f"{anyone.root_url}/local/health").status_code)

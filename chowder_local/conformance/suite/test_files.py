@@ -11,7 +11,7 @@ from chowder_local.conformance.drift import answered, invalid, is_recent, refuse
 from chowder_local.conformance.service import every_row
 
 if TYPE_CHECKING:
-    from chowder_local.conformance.client import Client
+    from chowder_local.conformance.client import ContractClient
 
 FOLDER_PATH = "workspace/conformance"
 TEXT = "Hello, \u00fcber \U0001f99e\n"
@@ -19,7 +19,7 @@ BYTES = bytes(range(256)) * 4096
 
 
 @pytest.mark.read_only
-def test_the_root_is_the_agents_home(api: Client, present: str) -> None:
+def test_the_root_is_the_agents_home(api: ContractClient, present: str) -> None:
     def listing(query: str) -> Any:
         return answered(api.get(f"instances/{present}/files{query}"))
 
@@ -29,7 +29,7 @@ def test_the_root_is_the_agents_home(api: Client, present: str) -> None:
     assert (kinds["openclaw.json"], kinds["workspace"]) == (False, True)
 
 
-def test_a_written_file_is_listed_and_read(api: Client, agent: str) -> None:
+def test_a_written_file_is_listed_and_read(api: ContractClient, agent: str) -> None:
     files, path = f"instances/{agent}/files", f"{FOLDER_PATH}/deep/er/\u00fcber \U0001f99e.md"
     answered(api.put(f"{files}/content", json={"path": path, "content": TEXT}))
 
@@ -45,7 +45,7 @@ def test_a_written_file_is_listed_and_read(api: Client, agent: str) -> None:
     assert is_recent(entry["mod_time"])
 
 
-def test_a_file_can_be_overwritten(api: Client, agent: str) -> None:
+def test_a_file_can_be_overwritten(api: ContractClient, agent: str) -> None:
     files, path = f"instances/{agent}/files", f"{FOLDER_PATH}/anew.md"
     for content in (TEXT, "", "shorter"):
         answered(api.put(f"{files}/content", json={"path": path, "content": content}))
@@ -53,7 +53,7 @@ def test_a_file_can_be_overwritten(api: Client, agent: str) -> None:
         assert read["content"] == content
 
 
-def test_an_uploaded_file_is_downloaded_unchanged(api: Client, agent: str) -> None:
+def test_an_uploaded_file_is_downloaded_unchanged(api: ContractClient, agent: str) -> None:
     files, path = f"instances/{agent}/files", f"{FOLDER_PATH}/bytes.bin"
     answered(api.post(f"{files}/upload", data={"path": path}, files={"file": ("b.bin", BYTES)}))
     answer = api.get(f"{files}/download", params={"path": path})
@@ -64,7 +64,7 @@ def test_an_uploaded_file_is_downloaded_unchanged(api: Client, agent: str) -> No
 OUTSIDE = ("../outside", "/etc/passwd", "workspace/../../outside", "workspace/../../../etc/passwd")
 
 
-def test_paths_outside_the_root_are_refused(api: Client, agent: str) -> None:
+def test_paths_outside_the_root_are_refused(api: ContractClient, agent: str) -> None:
     files = f"instances/{agent}/files"
     with every_row() as row:
         for path in OUTSIDE:
@@ -80,7 +80,7 @@ def test_paths_outside_the_root_are_refused(api: Client, agent: str) -> None:
 
 
 @pytest.mark.read_only
-def test_a_missing_file_is_not_found(api: Client, present: str) -> None:
+def test_a_missing_file_is_not_found(api: ContractClient, present: str) -> None:
     files, params = f"instances/{present}/files", {"path": f"{FOLDER_PATH}/nowhere.md"}
     refused(api.get(files, params=params), 404)
     refused(api.get(f"{files}/content", params=params), 404)
@@ -88,7 +88,7 @@ def test_a_missing_file_is_not_found(api: Client, present: str) -> None:
 
 
 @pytest.mark.read_only
-def test_an_upload_needs_a_path_and_a_file(api: Client, present: str) -> None:
+def test_an_upload_needs_a_path_and_a_file(api: ContractClient, present: str) -> None:
     upload = f"instances/{present}/files/upload"
     invalid(api.post(upload, files={"file": ("x", b"x")}), "body", "path")
     invalid(api.post(upload, data={"path": "x"}, files={"no": ("x", b"")}), "body", "file")

@@ -19,7 +19,7 @@ from chowder_local.conformance.service import every_row
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from chowder_local.conformance.client import Client
+    from chowder_local.conformance.client import ContractClient
     from chowder_local.conformance.drift import Judge
 
 THINKING = "agents.defaults.thinkingDefault"
@@ -27,7 +27,7 @@ REGION = "europe"
 
 
 def test_a_new_instance_is_provisioning(
-    api: Client, creation: dict[str, Any], began_at: datetime
+    api: ContractClient, creation: dict[str, Any], began_at: datetime
 ) -> None:
     fits(creation, "Instance", "createInstance")
     assert creation["status"] == "provisioning"
@@ -41,7 +41,7 @@ def test_a_new_instance_is_provisioning(
     assert creation["organization_id"] == answered(api.get("organization"))["id"]
 
 
-def test_a_running_instance_has_a_gateway(api: Client, agent: str, judge: Judge) -> None:
+def test_a_running_instance_has_a_gateway(api: ContractClient, agent: str, judge: Judge) -> None:
     shown = answered(api.get(f"instances/{agent}"))
     assert (shown["id"], shown["status"], shown["error_message"]) == (agent, "running", None)
     assert shown["sandbox_id"]
@@ -49,40 +49,42 @@ def test_a_running_instance_has_a_gateway(api: Client, agent: str, judge: Judge)
 
 
 @pytest.mark.read_only
-def test_a_status_is_a_part_of_the_instance(api: Client, present: str) -> None:
+def test_a_status_is_a_part_of_the_instance(api: ContractClient, present: str) -> None:
     status = answered(api.get(f"instances/{present}/status"))
     shown = answered(api.get(f"instances/{present}"))
     assert status == {name: shown[name] for name in status}
 
 
 @pytest.mark.read_only
-def test_the_list_has_the_instance_unchanged(api: Client, present: str) -> None:
+def test_the_list_has_the_instance_unchanged(api: ContractClient, present: str) -> None:
     (found,) = [each for each in answered(api.get("instances")) if each["id"] == present]
     assert found == answered(api.get(f"instances/{present}"))
 
 
 @pytest.mark.read_only
-def test_an_instance_counts_for_the_limit(api: Client, present: str) -> None:
+def test_an_instance_counts_for_the_limit(api: ContractClient, present: str) -> None:
     instances = answered(api.get("instances"))
     assert answered(api.get("organization"))["instance_count"] == len(instances)
     assert present in [each["id"] for each in instances]
 
 
-def test_an_instance_can_be_renamed(api: Client, agent: str) -> None:
+def test_an_instance_can_be_renamed(api: ContractClient, agent: str) -> None:
     before = answered(api.get(f"instances/{agent}"))
     after = answered(api.patch(f"instances/{agent}", json={"name": "renamed"}))
     assert (after["id"], after["name"]) == (agent, "renamed")
     answered(api.patch(f"instances/{agent}", json={"name": before["name"]}))
 
 
-def test_the_configuration_of_a_running_instance_can_be_changed(api: Client, agent: str) -> None:
+def test_the_configuration_of_a_running_instance_can_be_changed(
+    api: ContractClient, agent: str
+) -> None:
     body = {"openclaw_config": {THINKING: "low"}}
     changed = answered(api.patch(f"instances/{agent}", json=body))
     assert changed["status"] == "running"
     assert changed["openclaw_config"][THINKING] == "low"
 
 
-def test_an_invalid_configuration_is_refused(api: Client, agent: str, judge: Judge) -> None:
+def test_an_invalid_configuration_is_refused(api: ContractClient, agent: str, judge: Judge) -> None:
     body = {"openclaw_config": {THINKING: {"no": "such thing"}}}
     answer = api.patch(f"instances/{agent}", json=body)
     judge("refused-overrides", answer.status_code)
@@ -91,7 +93,9 @@ def test_an_invalid_configuration_is_refused(api: Client, agent: str, judge: Jud
     assert kept["openclaw_config"][THINKING] in {"off", "low"}
 
 
-def test_a_system_prompt_is_set_as_in_the_guide(api: Client, agent: str, judge: Judge) -> None:
+def test_a_system_prompt_is_set_as_in_the_guide(
+    api: ContractClient, agent: str, judge: Judge
+) -> None:
     body = {"openclaw_config": {"agent": {"system_prompt": "Be brief."}}}
     judge("system-prompt", api.patch(f"instances/{agent}", json=body).status_code)
 
@@ -111,7 +115,7 @@ BREACHES: list[tuple[str, Any]] = [
 """Invalid values for the members of a new instance."""
 
 
-def test_an_invalid_field_is_named(api: Client) -> None:
+def test_an_invalid_field_is_named(api: ContractClient) -> None:
     with every_row() as row:
         for field, value in BREACHES:
             with row(f"{field}={value!r}"):
@@ -119,7 +123,7 @@ def test_an_invalid_field_is_named(api: Client) -> None:
 
 
 @pytest.mark.read_only
-def test_a_body_that_is_no_object_is_refused(api: Client) -> None:
+def test_a_body_that_is_no_object_is_refused(api: ContractClient) -> None:
     headers = {"Content-Type": "application/json"}
     with every_row() as row:
         for body in ("", "{", "nonsense", "[]", "null", "5"):
@@ -127,7 +131,7 @@ def test_a_body_that_is_no_object_is_refused(api: Client) -> None:
                 invalid(api.post("instances", content=body, headers=headers), "body")
 
 
-def test_an_instance_is_stopped_and_started(api: Client, agent: str) -> None:
+def test_an_instance_is_stopped_and_started(api: ContractClient, agent: str) -> None:
     refused(api.post(f"instances/{agent}/start"), 409)
 
     stopped = answered(api.post(f"instances/{agent}/stop"))
@@ -141,7 +145,7 @@ def test_an_instance_is_stopped_and_started(api: Client, agent: str) -> None:
 
 
 def test_a_stopped_instance_takes_its_configuration_only(
-    api: Client, stopped: str, judge: Judge
+    api: ContractClient, stopped: str, judge: Judge
 ) -> None:
     answer = api.message(stopped, input="Hello")
     refused(answer, 409)
@@ -154,7 +158,7 @@ def test_a_stopped_instance_takes_its_configuration_only(
     judge("configure-stopped", api.patch(f"instances/{stopped}", json=body).status_code)
 
 
-def test_a_provisioning_instance_can_be_deleted(api: Client, judge: Judge) -> None:
+def test_a_provisioning_instance_can_be_deleted(api: ContractClient, judge: Judge) -> None:
     created = api.created_or_skipped(name="deleted at once", region=REGION)
     judge("region", created["region"])
     judge("sandbox-provider", created["sandbox_provider"])

@@ -12,7 +12,7 @@ from chowder_local.conformance.drift import answered, fits, refused, rejected
 from chowder_local.conformance.service import every_row
 
 if TYPE_CHECKING:
-    from chowder_local.conformance.client import Client
+    from chowder_local.conformance.client import ContractClient
     from chowder_local.conformance.drift import Judge
 
 costs = pytest.mark.costs
@@ -33,7 +33,7 @@ def check_response(response: dict[str, Any], model: str = MODEL) -> None:
 
 @costs
 def test_a_message_is_answered_once_for_its_idempotency_key(
-    api: Client, agent: str, judge: Judge
+    api: ContractClient, agent: str, judge: Judge
 ) -> None:
     headers = {"Idempotency-Key": f"conformance-{secrets.token_hex(8)}"}
     response = answered(api.message(agent, input="Say hello.", headers=headers))
@@ -45,7 +45,7 @@ def test_a_message_is_answered_once_for_its_idempotency_key(
 
 
 @costs
-def test_a_message_may_be_a_list_of_items(api: Client, agent: str) -> None:
+def test_a_message_may_be_a_list_of_items(api: ContractClient, agent: str) -> None:
     item = {
         "type": "message",
         "role": "user",
@@ -55,7 +55,7 @@ def test_a_message_may_be_a_list_of_items(api: Client, agent: str) -> None:
 
 
 @costs
-def test_other_members_of_the_format_are_accepted(api: Client, agent: str) -> None:
+def test_other_members_of_the_format_are_accepted(api: ContractClient, agent: str) -> None:
     answer = api.message(
         agent, "more", input="Say hello.", instructions="Be brief.", max_output_tokens=512,
         metadata={"ticket": "42"}, user="someone", store=True, temperature=0.5,
@@ -64,14 +64,16 @@ def test_other_members_of_the_format_are_accepted(api: Client, agent: str) -> No
 
 
 @costs
-def test_a_member_that_cannot_be_honoured_is_refused(api: Client, agent: str, judge: Judge) -> None:
+def test_a_member_that_cannot_be_honoured_is_refused(
+    api: ContractClient, agent: str, judge: Judge
+) -> None:
     answer = api.message(agent, "background", input="Say hello.", background=True)
     judge("message-fields", answer.status_code)
 
 
 @costs
 def test_the_main_conversation_remembers_and_is_called_main(
-    api: Client, agent: str, judge: Judge
+    api: ContractClient, agent: str, judge: Judge
 ) -> None:
     word = f"word{secrets.token_hex(3)}"
     first = answered(api.message(agent, input=f"Remember this word: {word}"))
@@ -81,7 +83,7 @@ def test_the_main_conversation_remembers_and_is_called_main(
 
 
 @costs
-def test_a_conversation_survives_stop_and_start(api: Client, agent: str) -> None:
+def test_a_conversation_survives_stop_and_start(api: ContractClient, agent: str) -> None:
     word = f"word{secrets.token_hex(3)}"
     api.say(agent, f"Remember this word: {word}", "outlives")
     answered(api.post(f"instances/{agent}/stop"))
@@ -90,7 +92,7 @@ def test_a_conversation_survives_stop_and_start(api: Client, agent: str) -> None
 
 
 @costs
-def test_conversations_are_isolated(api: Client, agent: str) -> None:
+def test_conversations_are_isolated(api: ContractClient, agent: str) -> None:
     words = {session: f"word{secrets.token_hex(3)}" for session in SESSIONS}
     for session, word in words.items():
         api.say(agent, f"Remember this word: {word}", session)
@@ -102,7 +104,7 @@ def test_conversations_are_isolated(api: Client, agent: str) -> None:
 
 
 @costs
-def test_an_answer_is_streamed(api: Client, agent: str, judge: Judge) -> None:
+def test_an_answer_is_streamed(api: ContractClient, agent: str, judge: Judge) -> None:
     body = {"model": MODEL, "input": "Say hello.", "stream": True}
     with api.stream("POST", responses_path(agent, "streamed"), json=body) as answer:
         if judge("streaming", media_type_of(answer)) != "text/event-stream":
@@ -121,7 +123,7 @@ def test_an_answer_is_streamed(api: Client, agent: str, judge: Judge) -> None:
 
 
 @costs
-def test_each_message_may_name_another_model(api: Client, agent: str) -> None:
+def test_each_message_may_name_another_model(api: ContractClient, agent: str) -> None:
     providers = answered(api.get("organization"))["model_providers"]
     if "openai" not in providers:
         pytest.skip("The organization has no key for a second model provider.")
@@ -132,15 +134,15 @@ def test_each_message_may_name_another_model(api: Client, agent: str) -> None:
     assert word in text_of(response)
 
 
-def test_the_models_are_listed(api: Client, agent: str, judge: Judge) -> None:
+def test_the_models_are_listed(api: ContractClient, agent: str, judge: Judge) -> None:
     judge("models", api.get(f"instances/{agent}/models").status_code)
 
 
-def test_an_unknown_model_is_refused(api: Client, agent: str) -> None:
+def test_an_unknown_model_is_refused(api: ContractClient, agent: str) -> None:
     rejected(api.message(agent, input="Hello", model="no-such-model"))
 
 
-def test_a_rate_limit_can_be_rehearsed(api: Client, agent: str, judge: Judge) -> None:
+def test_a_rate_limit_can_be_rehearsed(api: ContractClient, agent: str, judge: Judge) -> None:
     faults = f"{api.root_url}/local/faults"
     fault = {"kind": "message", "instance_id": agent, "status": TOO_MANY, "retry_after_s": 1}
     added = api.post(faults, json=fault)

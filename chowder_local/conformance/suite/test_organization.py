@@ -11,12 +11,12 @@ from chowder_local.conformance.drift import answered, invalid, refused
 from chowder_local.conformance.service import every_row
 
 if TYPE_CHECKING:
-    from chowder_local.conformance.client import Client
+    from chowder_local.conformance.client import ContractClient
     from chowder_local.conformance.drift import Judge
 
 
 @pytest.mark.read_only
-def test_an_organization_is_shown(api: Client, judge: Judge) -> None:
+def test_an_organization_is_shown(api: ContractClient, judge: Judge) -> None:
     organization = answered(api.get("organization"))
     tier, limit = organization["subscription_tier"], organization["instance_limit"]
     if tier == "lobster":
@@ -26,7 +26,7 @@ def test_an_organization_is_shown(api: Client, judge: Judge) -> None:
     judge("times", organization["created_at"])
 
 
-def test_an_empty_change_changes_nothing(api: Client) -> None:
+def test_an_empty_change_changes_nothing(api: ContractClient) -> None:
     before = answered(api.get("organization"))
     after = answered(api.patch("organization", json={}))
     changing = {"updated_at", "instance_count"}
@@ -35,7 +35,7 @@ def test_an_empty_change_changes_nothing(api: Client) -> None:
     }
 
 
-def test_an_invalid_name_is_refused(api: Client, anyone: Client) -> None:
+def test_an_invalid_name_is_refused(api: ContractClient, anyone: ContractClient) -> None:
     names: list[Any] = ["", "x" * 129, 5, None, ["x"]]
     with every_row() as row:
         for name in names:
@@ -45,12 +45,14 @@ def test_an_invalid_name_is_refused(api: Client, anyone: Client) -> None:
                     invalid(api.patch("organization", json={"name": name}), "body", "name")
 
 
-def test_a_model_key_for_an_unknown_provider_is_refused(api: Client) -> None:
+def test_a_model_key_for_an_unknown_provider_is_refused(api: ContractClient) -> None:
     invalid(api.patch("organization", json={"model_api_keys": {"nobody": "x"}}), "body")
 
 
 @pytest.mark.stays
-def test_a_new_organization_may_have_one_instance_and_has_no_model_key(newcomer: Client) -> None:
+def test_a_new_organization_may_have_one_instance_and_has_no_model_key(
+    newcomer: ContractClient,
+) -> None:
     organization = answered(newcomer.get("organization"))
     assert organization["subscription_tier"] == "shrimp"
     assert organization["instance_limit"] == 1
@@ -58,7 +60,7 @@ def test_a_new_organization_may_have_one_instance_and_has_no_model_key(newcomer:
 
 
 @pytest.mark.stays
-def test_a_signup_answers_the_organization_and_its_key(anyone: Client) -> None:
+def test_a_signup_answers_the_organization_and_its_key(anyone: ContractClient) -> None:
     name = "conformance \u00e4\U0001f99e"
     content = answered(anyone.post("organization/signup", json={"name": name}))
     assert content["organization"]["name"] == name
@@ -70,7 +72,7 @@ def test_a_signup_answers_the_organization_and_its_key(anyone: Client) -> None:
 
 
 @pytest.mark.stays
-def test_model_keys_are_merged_removed_and_never_shown(newcomer: Client) -> None:
+def test_model_keys_are_merged_removed_and_never_shown(newcomer: ContractClient) -> None:
     def change(**keys: str) -> list[str]:
         answer = newcomer.patch("organization", json={"model_api_keys": keys})
         providers: list[str] = answered(answer)["model_providers"]
@@ -84,7 +86,7 @@ def test_model_keys_are_merged_removed_and_never_shown(newcomer: Client) -> None
 
 
 @pytest.mark.stays
-def test_an_organization_can_be_renamed(newcomer: Client) -> None:
+def test_an_organization_can_be_renamed(newcomer: ContractClient) -> None:
     before = answered(newcomer.get("organization"))
     after = answered(newcomer.patch("organization", json={"name": "renamed"}))
     assert (after["id"], after["name"]) == (before["id"], "renamed")
@@ -93,7 +95,7 @@ def test_an_organization_can_be_renamed(newcomer: Client) -> None:
 
 @pytest.mark.stays
 def test_an_instance_without_a_model_key_ends_in_error_and_counts_until_it_is_deleted(
-    newcomer: Client, judge: Judge
+    newcomer: ContractClient, judge: Judge
 ) -> None:
     instance_id = answered(newcomer.created(name="no key", model_provider="gemini"))["id"]
     judge("missing-model-key", newcomer.until(instance_id, "error", "running"))
@@ -109,7 +111,7 @@ def test_an_instance_without_a_model_key_ends_in_error_and_counts_until_it_is_de
 
 
 @pytest.mark.read_only
-def test_the_subscription_agrees_with_the_organization(api: Client) -> None:
+def test_the_subscription_agrees_with_the_organization(api: ContractClient) -> None:
     subscription = answered(api.get("subscription"))
     organization = answered(api.get("organization"))
     assert subscription["tier"] == organization["subscription_tier"]
@@ -117,7 +119,7 @@ def test_the_subscription_agrees_with_the_organization(api: Client) -> None:
 
 
 @pytest.mark.stays
-def test_a_checkout_has_a_url(newcomer: Client) -> None:
+def test_a_checkout_has_a_url(newcomer: ContractClient) -> None:
     with every_row() as row:
         for tier in ("crab", "lobster"):
             with row(tier):
@@ -126,7 +128,7 @@ def test_a_checkout_has_a_url(newcomer: Client) -> None:
 
 
 @pytest.mark.read_only
-def test_a_checkout_of_another_tier_is_refused(api: Client) -> None:
+def test_a_checkout_of_another_tier_is_refused(api: ContractClient) -> None:
     tiers: list[Any] = ["shrimp", "whale", "", 1]
     with every_row() as row:
         for tier in tiers:
@@ -135,7 +137,7 @@ def test_a_checkout_of_another_tier_is_refused(api: Client) -> None:
 
 
 @pytest.mark.stays
-def test_the_portal_has_a_url(newcomer: Client, judge: Judge) -> None:
+def test_the_portal_has_a_url(newcomer: ContractClient, judge: Judge) -> None:
     answer = newcomer.post("subscription/portal")
     # Without a payment, a payment service may have no customer.
     if judge("tier-change", answer.status_code) == 200:

@@ -11,11 +11,11 @@ from chowder_local.conformance.harmless_requests import calls, send
 from chowder_local.conformance.service import every_row
 
 if TYPE_CHECKING:
-    from chowder_local.conformance.client import Client
+    from chowder_local.conformance.client import ContractClient
 
 
 @pytest.mark.read_only
-def test_every_missing_member_is_named(api: Client, present: str) -> None:
+def test_every_missing_member_is_named(api: ContractClient, present: str) -> None:
     with every_row() as row:
         for operation, call in calls():
             required = {("body", each) for each in call.required} | {

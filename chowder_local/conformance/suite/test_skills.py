@@ -10,7 +10,7 @@ from chowder_local.conformance.drift import answered, invalid, refused
 from chowder_local.conformance.service import every_row
 
 if TYPE_CHECKING:
-    from chowder_local.conformance.client import Client
+    from chowder_local.conformance.client import ContractClient
     from chowder_local.conformance.drift import Judge
 
 SLUG = "weather"
@@ -18,7 +18,7 @@ NAMELESS = "no-such-skill-conformance"
 
 
 @pytest.mark.read_only
-def test_skills_are_listed(api: Client, present: str, judge: Judge) -> None:
+def test_skills_are_listed(api: ContractClient, present: str, judge: Judge) -> None:
     skills = answered(api.get(f"instances/{present}/skills"))
     assert skills
     names = [each["name"] for each in skills]
@@ -27,7 +27,7 @@ def test_skills_are_listed(api: Client, present: str, judge: Judge) -> None:
 
 
 @pytest.mark.read_only
-def test_eligible_skills_are_a_part_of_all(api: Client, present: str) -> None:
+def test_eligible_skills_are_a_part_of_all(api: ContractClient, present: str) -> None:
     path = f"instances/{present}/skills"
     every = answered(api.get(path))
     assert every == answered(api.get(f"{path}?eligible_only=false"))
@@ -37,19 +37,19 @@ def test_eligible_skills_are_a_part_of_all(api: Client, present: str) -> None:
 
 
 @pytest.mark.read_only
-def test_a_skill_is_shown_with_its_path(api: Client, present: str) -> None:
+def test_a_skill_is_shown_with_its_path(api: ContractClient, present: str) -> None:
     first = answered(api.get(f"instances/{present}/skills"))[0]
     shown = answered(api.get(f"instances/{present}/skills/{first['name']}"))
     assert {name: shown[name] for name in first} == first
 
 
 @pytest.mark.read_only
-def test_an_unknown_skill_is_not_found(api: Client, present: str) -> None:
+def test_an_unknown_skill_is_not_found(api: ContractClient, present: str) -> None:
     refused(api.get(f"instances/{present}/skills/{NAMELESS}"), 404)
 
 
 @pytest.mark.slow
-def test_a_skill_can_be_switched_off_and_on(api: Client, agent: str) -> None:
+def test_a_skill_can_be_switched_off_and_on(api: ContractClient, agent: str) -> None:
     ready = answered(api.get(f"instances/{agent}/skills?eligible_only=true"))
     if not ready:
         pytest.skip("The agent has no skill that is ready.")
@@ -61,13 +61,13 @@ def test_a_skill_can_be_switched_off_and_on(api: Client, agent: str) -> None:
 
 
 @pytest.mark.slow
-def test_the_settings_of_a_skill_can_be_changed(api: Client, agent: str) -> None:
+def test_the_settings_of_a_skill_can_be_changed(api: ContractClient, agent: str) -> None:
     first = answered(api.get(f"instances/{agent}/skills"))[0]
     body = {"env": {"CONFORMANCE": "1"}, "config": {"conformance": True}}
     answered(api.patch(f"instances/{agent}/skills/{first['name']}", json=body))
 
 
-def test_invalid_settings_are_refused(api: Client, agent: str) -> None:
+def test_invalid_settings_are_refused(api: ContractClient, agent: str) -> None:
     bodies: list[dict[str, Any]] = [
         {"enabled": "neither"},
         {"env": "text"},
@@ -83,7 +83,7 @@ def test_invalid_settings_are_refused(api: Client, agent: str) -> None:
 
 
 def test_a_skill_that_clawhub_does_not_have_is_not_installed(
-    api: Client, agent: str, judge: Judge
+    api: ContractClient, agent: str, judge: Judge
 ) -> None:
     answer = api.post(f"instances/{agent}/skills/install", json={"slug": NAMELESS})
     judge("clawhub", answer.status_code)
@@ -91,7 +91,7 @@ def test_a_skill_that_clawhub_does_not_have_is_not_installed(
 
 
 def test_a_skill_is_installed_from_clawhub_by_its_bare_slug(
-    api: Client, agent: str, judge: Judge
+    api: ContractClient, agent: str, judge: Judge
 ) -> None:
     answer = api.post(f"instances/{agent}/skills/install", json={"slug": SLUG})
     if judge("slugs", answer.status_code) == 502:

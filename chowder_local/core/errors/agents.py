@@ -80,7 +80,7 @@ class ConversationsAtRest(ChowderError):
     )
 
 
-class Problem(NamedTuple):
+class ConfigProblem(NamedTuple):
     """A problem in a configuration, at a dotted path as OpenClaw writes it."""
 
     path: str
@@ -100,7 +100,7 @@ class RpcRefused(ChowderError):
     is_proxied = True
     remedy = "Correct what the message names."
 
-    def __init__(self, message: str, problems: Iterable[Problem] = ()) -> None:
+    def __init__(self, message: str, problems: Iterable[ConfigProblem] = ()) -> None:
         super().__init__(message)
         self.problems = tuple(problems)
 
@@ -116,7 +116,7 @@ class ConfigRefused(ChowderError):
         "Correct the paths that the message names. The instance keeps its former configuration."
     )
 
-    def __init__(self, message: str, problems: Iterable[Problem] = ()) -> None:
+    def __init__(self, message: str, problems: Iterable[ConfigProblem] = ()) -> None:
         super().__init__(message)
         self.problems = tuple(problems)
 

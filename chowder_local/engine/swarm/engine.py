@@ -30,7 +30,7 @@ from chowder_local.engine.self_container import address_on
 from chowder_local.engine.swarm.evacuation import NodeEvacuation, NodeJobs
 from chowder_local.engine.swarm.forwards import LOOPBACK, Gateways, RelayIngress
 from chowder_local.engine.swarm.nodes import DeployedStack, Node, NodeLinks, NodeNeeds, Nodes
-from chowder_local.engine.swarm.services import Services, service_spec
+from chowder_local.engine.swarm.services import SwarmServices, service_spec
 from chowder_local.engine.swarm.tunnel import Listeners
 from chowder_local.engine.threads import Threads
 
@@ -87,7 +87,7 @@ class SwarmEngine:
         self._nodes = nodes
         self._tasks = tasks
         secret, listeners = nodes.links.stack.secret, nodes.links.listeners
-        self._services = Services(client, nodes.links.store_id)
+        self._services = SwarmServices(client, nodes.links.store_id)
         self._gateways = Gateways(listeners, secret, nodes.has_link)
         self._door = RelayIngress(listeners, secret)
         self._defaults: specs.SandboxDefaults | None = None

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from chowder_local.engine.container_exec import DockerProcess
     from chowder_local.engine.docker import DockerEngine
     from chowder_local.engine.swarm.nodes import Node, Nodes
-    from chowder_local.engine.swarm.services import Services
+    from chowder_local.engine.swarm.services import SwarmServices
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class NodeEvacuation:
     """`node_ids` has the node of each sandbox, and is kept up to date."""
 
     nodes: Nodes
-    services: Services
+    services: SwarmServices
     node_ids: dict[SandboxId, str]
 
     def __post_init__(self) -> None:

@@ -124,7 +124,7 @@ def image_label(image_id: str) -> str:
     return f"dev.chowder-local.image-{image_id.removeprefix('sha256:')[:12]}"
 
 
-class Services:
+class SwarmServices:
     """The services of one data directory, through a manager's engine. All calls block."""
 
     def __init__(self, client: docker.DockerClient, store_id: str) -> None:

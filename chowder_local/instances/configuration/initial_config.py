@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from chowder_local.accounts.organizations import Organizations
     from chowder_local.core.domain import Instance, ModelProvider, SandboxId, Snapshot
-    from chowder_local.core.errors.agents import Problem
+    from chowder_local.core.errors.agents import ConfigProblem
     from chowder_local.core.secrets import SecretBox
     from chowder_local.instances.engine_protocol import Engine
 
@@ -139,7 +139,7 @@ class ConfigValidator:
             return self._schemas[version]
 
 
-def _message(problems: Sequence[Problem]) -> str:
+def _message(problems: Sequence[ConfigProblem]) -> str:
     text = "; ".join(map(str, problems[:MAX_PROBLEMS]))
     more = len(problems) - MAX_PROBLEMS
     return f"{text} (+{more} more issue{'s' if more > 1 else ''})" if more > 0 else text

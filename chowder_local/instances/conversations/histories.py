@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from chowder_local.core.domain import Instance, InstanceId
     from chowder_local.instances.conversations.trace_log import TracedTurn
     from chowder_local.openclaw.responses.inputs import Item
-    from chowder_local.openclaw.responses.requests import Turn
+    from chowder_local.openclaw.responses.requests import GatewayRequest
     from chowder_local.openclaw.rewinding import Rewinding
     from chowder_local.relay.session_watch import SessionWatch, WatchedMessage
     from chowder_local.store.conversation_histories import (
@@ -46,7 +46,7 @@ class Delivery:
     `turn` goes to the agent; it may have fewer items than the client has sent.
     """
 
-    turn: Turn
+    turn: GatewayRequest
     items: Sequence[Item]
     watched: WatchedMessage
 
@@ -92,7 +92,7 @@ class Histories:
 
     @asynccontextmanager
     async def delivery(
-        self, instance: Instance, session_key: str, turn: Turn, traced: TracedTurn
+        self, instance: Instance, session_key: str, turn: GatewayRequest, traced: TracedTurn
     ) -> AsyncIterator[Delivery]:
         """A message that is sent and answered in this block.
 
@@ -136,7 +136,7 @@ class Histories:
                 traced.response_id, traced.status = delivery.response_id, TurnStatus(status)
 
     async def prepare_full_resend(
-        self, instance: Instance, session_key: str, turn: Turn, delivery: Delivery
+        self, instance: Instance, session_key: str, turn: GatewayRequest, delivery: Delivery
     ) -> None:
         """Resets a lost delivery so that it can be sent again, with the whole message."""
         self.queries.put(instance.id, session_key, ConversationHistory())

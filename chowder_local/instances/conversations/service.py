@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from chowder_local.openclaw.models import ModelRoute
     from chowder_local.openclaw.shortcuts import Allows
     from chowder_local.relay.prompt_format import FailureMarkers
-    from chowder_local.upstream.forward import Answer
+    from chowder_local.upstream.forward import UpstreamAnswer
 
 log = logging.getLogger(__name__)
 
@@ -171,7 +171,7 @@ class Conversations:
 
     async def _resolve(
         self, instance: Instance, request: Mapping[str, Any]
-    ) -> tuple[ModelRoute, requests.Turn]:
+    ) -> tuple[ModelRoute, requests.GatewayRequest]:
         if instance.status is not InstanceStatus.RUNNING:
             raise InstanceStateWrong(
                 instance.status, InstanceStatus.RUNNING, instance.error_message
@@ -227,7 +227,7 @@ class Exchange:
     route: ModelRoute
     session: str | None
     request: Mapping[str, Any]
-    turn: requests.Turn
+    turn: requests.GatewayRequest
     delivery: Delivery
     session_exists: Callable[[], None]
 
@@ -239,7 +239,7 @@ class Exchange:
         self._writer = EventWriter(self.request, self.delivery.turn, time.time, self.tool_calls)
 
     @asynccontextmanager
-    async def send(self) -> AsyncIterator[Answer]:
+    async def send(self) -> AsyncIterator[UpstreamAnswer]:
         """The gateway's answer. Sends a second time if the gateway was suspended at first.
 
         Raises InstanceStateWrong if a stop has suspended it.

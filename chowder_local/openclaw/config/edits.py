@@ -6,7 +6,7 @@ import json
 import operator
 from typing import TYPE_CHECKING, Any
 
-from chowder_local.core.errors.agents import ConfigRefused, Problem
+from chowder_local.core.errors.agents import ConfigProblem, ConfigRefused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -51,7 +51,7 @@ def check(patch: Mapping[str, Any]) -> None:
     for names, value in leaves(patch):
         if reason := _refusal(names, value):
             path = ".".join(names)
-            problem = Problem(path, f"It {reason}")
+            problem = ConfigProblem(path, f"It {reason}")
             raise ConfigRefused(f"The configuration path {path!r} {reason}", [problem])
 
 
@@ -146,13 +146,15 @@ _BOUNDS: dict[str, tuple[Callable[[Any, Any], bool], str]] = {
 }
 
 
-def find_problems(schema: Mapping[str, Any], patch: Mapping[str, Any]) -> list[Problem]:
+def find_problems(schema: Mapping[str, Any], patch: Mapping[str, Any]) -> list[ConfigProblem]:
     """The problems of a nested merge patch, worded as OpenClaw does; empty if there are none.
 
     It finds only certain problems: unknown keys, wrong types, and values outside of an enumeration
     or a range. OpenClaw itself does not enforce the rest of the schema in all cases.
     """
-    return [Problem(".".join(path), message) for path, message in _problems(schema, patch, ())]
+    return [
+        ConfigProblem(".".join(path), message) for path, message in _problems(schema, patch, ())
+    ]
 
 
 def _problems(schema: Any, value: Any, path: Path) -> Iterator[tuple[Path, str]]:
@@ -326,7 +328,7 @@ def _is_same(old: Any, new: Any) -> bool:
     return isinstance(old, bool) == isinstance(new, bool) and bool(old == new)
 
 
-def _misplaced(before: Any, after: Any, path: Path) -> Iterator[Problem]:
+def _misplaced(before: Any, after: Any, path: Path) -> Iterator[ConfigProblem]:
     if isinstance(after, dict):
         members = before if isinstance(before, dict) else {}
         for key, value in after.items():
@@ -334,9 +336,9 @@ def _misplaced(before: Any, after: Any, path: Path) -> Iterator[Problem]:
     elif isinstance(after, list):
         # A changed list does not tell which item a placeholder stands for.
         if not _is_same(before, after) and _has_hidden(after):
-            yield Problem(".".join(path), _IN_LIST)
+            yield ConfigProblem(".".join(path), _IN_LIST)
     elif after == HIDDEN and before != HIDDEN:
-        yield Problem(".".join(path), _MOVED)
+        yield ConfigProblem(".".join(path), _MOVED)
 
 
 def _has_hidden(value: Any) -> bool:

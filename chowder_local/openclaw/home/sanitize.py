@@ -76,7 +76,7 @@ _WITHOUT_CONTENT = {tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, b"3", b"4
 """Types without content, whatever size their header has; unknown types have content."""
 
 
-class Target(Protocol):
+class CleanArchive(Protocol):
     """The file to which an archive is written."""
 
     def write(self, content: bytes) -> int:
@@ -121,7 +121,7 @@ def is_in_workspace(name: str) -> bool:
 
 def sanitize_home(
     source: Iterable[bytes],
-    target: Target,
+    target: CleanArchive,
     *,
     prefix: str = "",
     is_wanted: Callable[[str], bool] = is_in_snapshot,
@@ -152,7 +152,7 @@ def sanitize_home(
 @dataclass(eq=False, repr=False)
 class _Writer:
     stream: Stream
-    target: Target
+    target: CleanArchive
     prefix: str
     is_wanted: Callable[[str], bool]
     _: KW_ONLY

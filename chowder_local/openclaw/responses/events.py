@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from chowder_local.core.errors import ChowderError
-    from chowder_local.openclaw.responses.requests import Turn
+    from chowder_local.openclaw.responses.requests import GatewayRequest
 
 DONE = "[DONE]"
 
@@ -68,7 +68,7 @@ class EventWriter:
     """
 
     requested: Mapping[str, Any]
-    turn: Turn
+    turn: GatewayRequest
     clock_s: Callable[[], float]
     more_items: Callable[[], Iterable[Event]] = tuple
 

@@ -78,7 +78,7 @@ TOOL_CALLS = "agent.tool_calls"
 
 
 @dataclass(frozen=True)
-class Turn:
+class GatewayRequest:
     """A translated message: the gateway's request, and how to normalize its answer."""
 
     request: dict[str, Any]
@@ -94,7 +94,7 @@ class Turn:
     client_input: Input = field(default_factory=lambda: history.Input((), ()))
     """All items that the client has sent."""
 
-    def with_items(self, items: Iterable[dict[str, Any]]) -> Turn:
+    def with_items(self, items: Iterable[dict[str, Any]]) -> GatewayRequest:
         """A copy whose request has only these items as its input."""
         value = inputs.gateway_input(list(items))
         return replace(
@@ -104,7 +104,7 @@ class Turn:
         )
 
 
-def parse_request(body: Mapping[str, Any]) -> Turn:
+def parse_request(body: Mapping[str, Any]) -> GatewayRequest:
     """Translates a request's body.
 
     Raises MessageRefused if a member cannot be honoured, InputInvalid if there is no input.
@@ -135,7 +135,7 @@ def parse_request(body: Mapping[str, Any]) -> Turn:
         request["instructions"] = instructions
     if (effort := as_object(body.get("reasoning"), "reasoning").get("effort")) in EFFORTS:
         request["reasoning"] = {"effort": effort}
-    return Turn(
+    return GatewayRequest(
         request=request,
         format=answer_format,
         is_single=offer.is_single,

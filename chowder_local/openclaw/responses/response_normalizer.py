@@ -16,7 +16,7 @@ from chowder_local.openclaw.responses.tools import to_gateway_function
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from chowder_local.openclaw.responses.requests import Turn
+    from chowder_local.openclaw.responses.requests import GatewayRequest
     from chowder_local.openclaw.responses.tools import Format
 
 MAX_ANSWER_BYTES = 1_500_000
@@ -96,7 +96,7 @@ _SUMMARIES = ("concise", "detailed", "auto")
 _MODES = ("none", "auto", "required")
 
 
-def normalize_output(response: Mapping[str, Any], turn: Turn) -> dict[str, Any]:
+def normalize_output(response: Mapping[str, Any], turn: GatewayRequest) -> dict[str, Any]:
     """A response with the requested form of output. Raises AnswerUnfit if it does not fit."""
     output = [to_client_item(each, turn.names) for each in response.get("output", [])]
     if response.get("status") == "incomplete":

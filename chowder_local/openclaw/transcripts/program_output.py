@@ -48,7 +48,7 @@ class Tokens(_Shape):
     cache_write: int = 0
 
 
-class Message(_Shape):
+class StoredMessage(_Shape):
     """A message in OpenClaw's database; one off the active branch was taken back or sent again."""
 
     position: int
@@ -67,9 +67,9 @@ class Message(_Shape):
     is_off_branch: bool = False
 
 
-class Page(_Shape):
+class StoredPage(_Shape):
     is_known: bool
-    messages: Annotated[list[Message], FailFast(), Field(max_length=MESSAGES_MAX)]
+    messages: Annotated[list[StoredMessage], FailFast(), Field(max_length=MESSAGES_MAX)]
     has_more: bool
 
 
@@ -87,5 +87,5 @@ class Sessions(_Shape):
     sessions: Annotated[list[KeptSession], FailFast(), Field(max_length=SESSIONS_MAX)]
 
 
-class SessionsAndPage(Page, Sessions):
+class SessionsAndPage(StoredPage, Sessions):
     """All conversations, and a page of one of them."""

@@ -14,13 +14,13 @@ from chowder_local.openclaw.sandbox_exec import Program, error_message
 from chowder_local.openclaw.shortcuts import TRANSCRIPTS
 from chowder_local.openclaw.transcripts.program_output import (
     KeptSession,
-    Message,
-    Page,
     Sessions,
     SessionsAndPage,
+    StoredMessage,
+    StoredPage,
 )
 from chowder_local.openclaw.transcripts.turns import (
-    Turn,
+    TranscriptTurn,
     TurnUsage,
     off_branch_messages,
     with_off_branch_turns,
@@ -86,7 +86,7 @@ class Transcript:
     """A page of turns; `before` is the position to request the next older page with."""
 
     is_known: bool
-    turns: Sequence[Turn]
+    turns: Sequence[TranscriptTurn]
     before: int | None
 
 
@@ -134,14 +134,14 @@ class Transcripts:
         Texts are cut to `text_max` characters, but a user's to TEXT_MAX at least.
         """
         request = _page_request("read", key, limit, before, text_max)
-        page = await self._ask(sandbox_id, request, Page, is_running=is_running)
+        page = await self._ask(sandbox_id, request, StoredPage, is_running=is_running)
         return await asyncio.to_thread(_transcript, page)
 
     async def latest_message(self, sandbox_id: SandboxId, key: str) -> LatestMessage | None:
         """The user's latest message to a running agent. Raises as `sessions` does."""
         # Texts of answers are not needed, and would take hundreds of megabytes with a few readers.
         request = _page_request("read", key, LATEST_MESSAGES, None, text_max=0)
-        page = await self._ask(sandbox_id, request, Page, is_running=True)
+        page = await self._ask(sandbox_id, request, StoredPage, is_running=True)
         is_unanswered = True
         for message in reversed([each for each in page.messages if not each.is_off_branch]):
             if message.role == "user":
@@ -206,7 +206,7 @@ def _page_request(
     return {"op": op, "key": key, "limit": limit, "before": last, "textMax": text_max}
 
 
-def _transcript(page: Page) -> Transcript:
+def _transcript(page: StoredPage) -> Transcript:
     before = page.messages[0].position if page.has_more and page.messages else None
     on_branch = [each for each in page.messages if not each.is_off_branch]
     turns = with_off_branch_turns(
@@ -215,10 +215,10 @@ def _transcript(page: Page) -> Transcript:
     return Transcript(page.is_known, turns, before)
 
 
-def _turns(messages: Sequence[Message]) -> list[Turn]:
+def _turns(messages: Sequence[StoredMessage]) -> list[TranscriptTurn]:
     """The turns of the messages; a client's function results get the ids of their calls."""
-    turns: list[Turn] = []
-    handed_over: list[Turn] = []
+    turns: list[TranscriptTurn] = []
+    handed_over: list[TranscriptTurn] = []
     for message in messages:
         for turn in _turns_of(message):
             if turn.role == "tool_result" and message.role == "user" and handed_over:
@@ -232,7 +232,7 @@ def _turns(messages: Sequence[Message]) -> list[Turn]:
     return turns
 
 
-def _turns_of(message: Message) -> Iterator[Turn]:
+def _turns_of(message: StoredMessage) -> Iterator[TranscriptTurn]:
     base = _base_turn(message)
     if message.role == "user":
         yield from _from_user(message, base)
@@ -248,12 +248,12 @@ def _turns_of(message: Message) -> Iterator[Turn]:
         )
 
 
-def _base_turn(message: Message) -> Turn:
+def _base_turn(message: StoredMessage) -> TranscriptTurn:
     """The members that all turns of a message share, and its text."""
     parts = message.parts
     texts = [part for part in parts if part.type == "text"]
     is_cut = any(part.is_cut for part in texts)
-    return Turn(
+    return TranscriptTurn(
         position=message.position,
         role=message.role,
         at=message.at,
@@ -265,7 +265,7 @@ def _base_turn(message: Message) -> Turn:
     )
 
 
-def _from_user(message: Message, base: Turn) -> Iterator[Turn]:
+def _from_user(message: StoredMessage, base: TranscriptTurn) -> Iterator[TranscriptTurn]:
     texts = [part.text or "" for part in message.parts if part.type == "text"]
     if not any(mark in text for text in texts for mark in _FOLDED):
         yield replace(base, role="user", text="\n".join(texts))
@@ -300,7 +300,7 @@ def _from_user(message: Message, base: Turn) -> Iterator[Turn]:
             )
 
 
-def _from_assistant(message: Message, base: Turn) -> Iterator[Turn]:
+def _from_assistant(message: StoredMessage, base: TranscriptTurn) -> Iterator[TranscriptTurn]:
     error = message.error and _plain(message.error)
     template = replace(base, model=message.model, usage=_usage(message), error=error)
     calls = [part for part in message.parts if part.type == "call"]
@@ -334,7 +334,7 @@ def _plain(error: str) -> str:
     return read_marked_message(error) or error
 
 
-def _is_handed_over(message: Message) -> bool:
+def _is_handed_over(message: StoredMessage) -> bool:
     return (
         message.role == "toolResult"
         and message.is_pending
@@ -342,7 +342,7 @@ def _is_handed_over(message: Message) -> bool:
     )
 
 
-def _usage(message: Message) -> TurnUsage | None:
+def _usage(message: StoredMessage) -> TurnUsage | None:
     if (tokens := message.usage) is None:
         return None
     return TurnUsage(

@@ -16,7 +16,7 @@ from pydantic import Field
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from chowder_local.openclaw.transcripts.program_output import Message
+    from chowder_local.openclaw.transcripts.program_output import StoredMessage
 
 
 COMPLETED = "completed"
@@ -49,7 +49,7 @@ class Attempt:
 
 
 @dataclass(frozen=True)
-class Turn:
+class TranscriptTurn:
     """A text, tool call or tool result; `position` is the index of its message in OpenClaw.
 
     `role` is user, assistant, tool_call or tool_result.
@@ -76,12 +76,12 @@ class Turn:
     attempts: tuple[Attempt, ...] = ()
 
 
-def off_branch_messages(messages: Iterable[Message]) -> list[list[Message]]:
+def off_branch_messages(messages: Iterable[StoredMessage]) -> list[list[StoredMessage]]:
     """The messages off the active branch, in groups: a user's message, then its failures.
 
     Other groups are omitted: OpenClaw leaves moved messages there, which are on the branch, too.
     """
-    groups: list[list[Message]] = []
+    groups: list[list[StoredMessage]] = []
     for message in messages:
         if message.is_off_branch and message.role == "user":
             groups.append([message])
@@ -90,7 +90,9 @@ def off_branch_messages(messages: Iterable[Message]) -> list[list[Message]]:
     return [group for group in groups if all(map(_is_failure, group[1:]))]
 
 
-def with_off_branch_turns(turns: Sequence[Turn], groups: Iterable[Sequence[Turn]]) -> list[Turn]:
+def with_off_branch_turns(
+    turns: Sequence[TranscriptTurn], groups: Iterable[Sequence[TranscriptTurn]]
+) -> list[TranscriptTurn]:
     """The turns with the off-branch groups as attempts, or as turns at their former places."""
     result = list(turns)
     for group in groups:
@@ -112,14 +114,16 @@ def with_off_branch_turns(turns: Sequence[Turn], groups: Iterable[Sequence[Turn]
     return result
 
 
-def with_statuses(turns: Sequence[Turn], *, is_end: bool, is_answering: bool) -> list[Turn]:
+def with_statuses(
+    turns: Sequence[TranscriptTurn], *, is_end: bool, is_answering: bool
+) -> list[TranscriptTurn]:
     """The turns with the statuses of the user's turns.
 
     Consecutive messages share the answer of the last one. A last turn without an answer gets a
     status only if `is_end`, at the end of the conversation.
     """
     result = list(turns)
-    answer: Turn | None = None
+    answer: TranscriptTurn | None = None
     unanswered = (IN_PROGRESS if is_answering else CANCELLED) if is_end else None
     later = unanswered
     for at in range(len(result) - 1, -1, -1):
@@ -134,7 +138,7 @@ def with_statuses(turns: Sequence[Turn], *, is_end: bool, is_answering: bool) ->
     return result
 
 
-def _status(answer: Turn, unanswered: str | None) -> str | None:
+def _status(answer: TranscriptTurn, unanswered: str | None) -> str | None:
     if answer.role == "tool_result":
         # The agent has used tools, but has not answered.
         return unanswered
@@ -143,9 +147,9 @@ def _status(answer: Turn, unanswered: str | None) -> str | None:
     return COMPLETED if answer.error is None else FAILED
 
 
-def _is_retry(turn: Turn, sent: Turn) -> bool:
+def _is_retry(turn: TranscriptTurn, sent: TranscriptTurn) -> bool:
     return turn.role == "user" and turn.position == sent.position and turn.text == sent.text
 
 
-def _is_failure(message: Message) -> bool:
+def _is_failure(message: StoredMessage) -> bool:
     return message.role == "assistant" and (message.error is not None or not message.parts)

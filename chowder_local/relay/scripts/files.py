@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Problem:
+class ScriptProblem:
     """A problem, its place in the script such as `replies.0.reply`, and its line if known."""
 
     message: str
@@ -33,7 +33,7 @@ class Problem:
 class TextInvalid(Exception):
     """A text is not valid YAML, or not a valid script."""
 
-    def __init__(self, problems: Sequence[Problem], *, is_yaml: bool = True) -> None:
+    def __init__(self, problems: Sequence[ScriptProblem], *, is_yaml: bool = True) -> None:
         super().__init__("; ".join(f"{each.place}: {each.message}" for each in problems))
         self.problems = problems
         self.is_yaml = is_yaml
@@ -53,7 +53,7 @@ def read_file(path: Path) -> ReplyScript:
         raise SettingsInvalid(f"The replies in {path} {cause}:\n{problems}") from None
 
 
-def _locate(path: Path, problem: Problem) -> str:
+def _locate(path: Path, problem: ScriptProblem) -> str:
     """A problem as `path:line: place: message`, which editors can jump to."""
     where = str(path) if problem.line is None else f"{path}:{problem.line}"
     return ": ".join(filter(None, (where, problem.place, problem.message)))
@@ -68,7 +68,7 @@ def parse(text: str) -> ReplyScript:
         node = untrusted_yaml.compose(text)
         content = untrusted_yaml.construct(node)
     except untrusted_yaml.YamlInvalid as invalid:
-        raise TextInvalid([Problem(str(invalid), "", invalid.line)], is_yaml=False) from None
+        raise TextInvalid([ScriptProblem(str(invalid), "", invalid.line)], is_yaml=False) from None
     # A list of rules alone is a script, too.
     script = {"replies": content} if isinstance(content, list) else content or {}
     try:
@@ -76,7 +76,7 @@ def parse(text: str) -> ReplyScript:
     except ValidationError as invalid:
         head = ("replies",) if isinstance(content, list) else ()
         problems = [
-            Problem(
+            ScriptProblem(
                 message=problem["msg"],
                 place=".".join(map(str, written_path(script, problem["loc"], problem["type"]))),
                 line=untrusted_yaml.line_of(node, problem["loc"][len(head) :]),

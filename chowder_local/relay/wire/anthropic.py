@@ -11,8 +11,8 @@ from chowder_local.core.domain import ModelProvider
 from chowder_local.relay.wire.conversation import (
     AssistantText,
     Conversation,
+    PromptTool,
     StreamStep,
-    Tool,
     ToolCall,
     ToolChoice,
     ToolResult,
@@ -31,7 +31,7 @@ from chowder_local.relay.wire.wire_format import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from chowder_local.relay.wire.conversation import Reply, Turn
+    from chowder_local.relay.wire.conversation import PromptTurn, Reply
 
 _CHOICES = {"any": "required", "tool": "required", "none": "none"}
 _ERROR_TYPES = {
@@ -111,7 +111,7 @@ class Messages(RequestFormat):
             system=read_text(content.get("system")),
             turns=tuple(turn for message in content["messages"] for turn in _turns(message)),
             tools=tuple(
-                Tool(tool["name"], tool.get("input_schema") or {})
+                PromptTool(tool["name"], tool.get("input_schema") or {})
                 for tool in content.get("tools") or []
             ),
             choice=ToolChoice(mode, choice.get("name")),
@@ -154,7 +154,7 @@ class Messages(RequestFormat):
         yield {"type": "message_stop"}
 
 
-def _turns(message: Mapping[str, Any]) -> Iterator[Turn]:
+def _turns(message: Mapping[str, Any]) -> Iterator[PromptTurn]:
     content: Any = message["content"]
     if isinstance(content, str):
         content = [{"type": "text", "text": content}]

@@ -58,11 +58,11 @@ class ToolResult:
     name: str = ""
 
 
-Turn = UserMessage | AssistantText | ToolCall | ToolResult
+PromptTurn = UserMessage | AssistantText | ToolCall | ToolResult
 
 
 @dataclass(frozen=True)
-class Tool:
+class PromptTool:
     """A tool that the model may call; `parameters` is the JSON schema of its arguments."""
 
     name: str
@@ -83,8 +83,8 @@ class Conversation:
 
     model: str
     system: str
-    turns: tuple[Turn, ...]
-    tools: tuple[Tool, ...] = ()
+    turns: tuple[PromptTurn, ...]
+    tools: tuple[PromptTool, ...] = ()
     choice: ToolChoice = field(default_factory=ToolChoice)
     is_streamed: bool = False
     has_usage_in_stream: bool = True

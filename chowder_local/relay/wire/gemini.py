@@ -12,8 +12,8 @@ from chowder_local.core.domain import ModelProvider
 from chowder_local.relay.wire.conversation import (
     AssistantText,
     Conversation,
+    PromptTool,
     StreamStep,
-    Tool,
     ToolCall,
     ToolChoice,
     ToolResult,
@@ -33,7 +33,7 @@ from chowder_local.relay.wire.wire_format import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from chowder_local.relay.wire.conversation import Reply, Turn
+    from chowder_local.relay.wire.conversation import PromptTurn, Reply
 
 _CHOICES = {"ANY": "required", "NONE": "none"}
 _STATUSES = {
@@ -131,7 +131,9 @@ class GenerateContent(RequestFormat):
             system=_system_prompt(content),
             turns=tuple(turn for each in contents for turn in _turns(each)),
             tools=tuple(
-                Tool(each["name"], each.get("parametersJsonSchema") or each.get("parameters") or {})
+                PromptTool(
+                    each["name"], each.get("parametersJsonSchema") or each.get("parameters") or {}
+                )
                 for tool in content.get("tools") or []
                 for each in tool.get("functionDeclarations") or []
             ),
@@ -165,7 +167,7 @@ def _system_prompt(content: Mapping[str, Any]) -> str:
     return read_text(system.get("parts"))
 
 
-def _turns(content: Mapping[str, Any]) -> Iterator[Turn]:
+def _turns(content: Mapping[str, Any]) -> Iterator[PromptTurn]:
     parts = content.get("parts") or []
     for part in parts:
         if call := part.get("functionCall"):

@@ -15,8 +15,8 @@ from chowder_local.core.domain import ModelProvider
 from chowder_local.relay.wire.conversation import (
     AssistantText,
     Conversation,
+    PromptTool,
     StreamStep,
-    Tool,
     ToolCall,
     ToolChoice,
     ToolResult,
@@ -42,7 +42,7 @@ from chowder_local.upstream.sse import encode
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from chowder_local.relay.wire.conversation import Reply, Turn
+    from chowder_local.relay.wire.conversation import PromptTurn, Reply
 
 _DIMENSIONS = 64
 MAX_NUMBERS = 200_000
@@ -138,7 +138,7 @@ class Responses(RequestFormat):
             system=_system_prompt(content),
             turns=tuple(turn for item in items for turn in _turns_of_item(item)),
             tools=tuple(
-                Tool(tool["name"], tool.get("parameters") or {})
+                PromptTool(tool["name"], tool.get("parameters") or {})
                 for tool in content.get("tools") or []
                 if tool.get("type") == "function"
             ),
@@ -221,7 +221,7 @@ def _read_choice(choice: Any) -> ToolChoice:
     return ToolChoice(choice if choice in {"none", "required"} else "auto")
 
 
-def _turns_of_item(item: Mapping[str, Any]) -> Iterator[Turn]:
+def _turns_of_item(item: Mapping[str, Any]) -> Iterator[PromptTurn]:
     kind = item.get("type", "message")
     if kind == "function_call":
         yield tool_call(_call_piece(item))
@@ -321,7 +321,7 @@ class ChatCompletions(RequestFormat):
                 turn for message in content["messages"] for turn in _turns_of_message(message)
             ),
             tools=tuple(
-                Tool(tool["function"]["name"], tool["function"].get("parameters") or {})
+                PromptTool(tool["function"]["name"], tool["function"].get("parameters") or {})
                 for tool in content.get("tools") or []
                 if tool.get("type") == "function"
             ),
@@ -372,7 +372,7 @@ class ChatCompletions(RequestFormat):
         }
 
 
-def _turns_of_message(message: Mapping[str, Any]) -> Iterator[Turn]:
+def _turns_of_message(message: Mapping[str, Any]) -> Iterator[PromptTurn]:
     content = message.get("content")
     if message["role"] == "user":
         yield UserMessage(tuple(read_texts(content)))

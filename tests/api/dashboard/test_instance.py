@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chowder_local.dashboard.chat_stream import Answer
+from chowder_local.dashboard.chat_stream import ChatAnswer
 from chowder_local.dashboard.conversation import SHOWN_MAX_CHARS
 from chowder_local.openclaw.session_keys import MAIN_KEY, session_key
 from chowder_local.openclaw.transcripts.reader import TEXT_MAX
@@ -146,7 +146,7 @@ async def test_a_disconnect_cancels_the_agents_run(visitor: Visitor) -> None:
         if message.get("body"):
             has_begun.set()
 
-    answer = Answer(chat_stream, world, lambda _: b"piece")
+    answer = ChatAnswer(chat_stream, world, lambda _: b"piece")
     async with asyncio.timeout(5):
         await answer({"type": "http", "asgi": {"spec_version": "2.3"}}, receive, send)
         await world.gateway.has_left.wait()

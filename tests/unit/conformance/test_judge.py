@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from chowder_local.api.openapi.differences import Difference, Expectation
-from chowder_local.conformance.drift import Drift, Finding, Judge, redacted
+from chowder_local.conformance.drift import Drift, DriftFinding, Judge, redacted
 from chowder_local.conformance.run import Run, as_json, as_markdown
 from chowder_local.conformance.service import RowsFailed, Target, every_row
 
@@ -83,8 +83,8 @@ def test_a_report_has_no_keys(text: str, expected: str) -> None:
 
 def test_a_report_separates_what_no_entry_explains() -> None:
     findings = (
-        Finding("getKey", "404", "410 | gone", None, "A key"),
-        Finding("pairChannel", "approved", "paired", "status", "A pairing"),
+        DriftFinding("getKey", "404", "410 | gone", None, "A key"),
+        DriftFinding("pairChannel", "approved", "paired", "status", "A pairing"),
     )
     tests = ({"test": "A skill", "outcome": "skipped", "reason": "No agent."},)
     run = Run(1, tests, findings, ("getKey",))

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from chowder_local.core.errors.agents import Problem
+from chowder_local.core.errors.agents import ConfigProblem
 from chowder_local.dashboard.config import LocatedProblem, locate, read_document
 
 TEXT = """{
@@ -40,11 +40,13 @@ TEXT = """{
     ],
 )
 def test_a_problem_gets_the_line_of_its_path(path: str, words: str, line: int | None) -> None:
-    assert locate(TEXT, [Problem(path, words)]) == [LocatedProblem(words, path, line)]
+    assert locate(TEXT, [ConfigProblem(path, words)]) == [LocatedProblem(words, path, line)]
 
 
 def test_problems_are_sorted_by_line() -> None:
-    result = locate(TEXT, [Problem("a.b", "x"), Problem("", "y"), Problem("agents", "z")])
+    result = locate(
+        TEXT, [ConfigProblem("a.b", "x"), ConfigProblem("", "y"), ConfigProblem("agents", "z")]
+    )
     assert [each.message for each in result] == ["y", "z", "x"]
 
 

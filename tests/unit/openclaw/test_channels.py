@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from chowder_local.openclaw.channel_table import CHANNELS
-from chowder_local.openclaw.channels import ChannelState, Connection, ConnectionStatus
+from chowder_local.openclaw.channels import ChannelConnection, ChannelState, ConnectionStatus
 from tests.scripted.gateway import ok, refused
 from tests.scripted.serving import eventually
 
@@ -59,8 +59,8 @@ def test_a_channel_that_was_given_up_is_not_connected_whatever_it_reports() -> N
 
 def test_the_image_alone_is_in_the_data_url() -> None:
     awaiting = ConnectionStatus.AWAITING_SCAN
-    assert Connection("whatsapp", awaiting, "Scan.", QR).qr_base64 == "iVBORw0KGgo="
-    assert Connection("whatsapp", ConnectionStatus.CONNECTED, "Done.").qr_base64 is None
+    assert ChannelConnection("whatsapp", awaiting, "Scan.", QR).qr_base64 == "iVBORw0KGgo="
+    assert ChannelConnection("whatsapp", ConnectionStatus.CONNECTED, "Done.").qr_base64 is None
 
 
 @pytest.mark.parametrize(

@@ -10,24 +10,24 @@ from chowder_local.relay.prompt_format import ONE_AT_A_TIME
 from chowder_local.relay.wire.conversation import (
     AssistantText,
     Conversation,
+    PromptTool,
+    PromptTurn,
     Reply,
-    Tool,
     ToolCall,
     ToolChoice,
     ToolResult,
-    Turn,
     UserMessage,
 )
 
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
-WEATHER = Tool("get_weather", CITY)
-EXEC = Tool("exec", {"properties": {"command": {"type": "string"}}, "required": ["command"]})
+WEATHER = PromptTool("get_weather", CITY)
+EXEC = PromptTool("exec", {"properties": {"command": {"type": "string"}}, "required": ["command"]})
 OPENCLAW = (
     "You are an agent.\n## Tooling\nCase-sensitive.\n- exec: Run shell\n- tool_call\n## Next\n"
 )
 
 
-def chat(*turns: Turn | str, **more: Any) -> Conversation:
+def chat(*turns: PromptTurn | str, **more: Any) -> Conversation:
     messages = tuple(UserMessage((turn,)) if isinstance(turn, str) else turn for turn in turns)
     return Conversation("m", more.pop("system", ""), messages, digest="d" * 64, **more)
 
@@ -103,7 +103,7 @@ def test_each_line_with_a_call_is_a_call_of_its_own() -> None:
     assert decide(replace(conversation, system=ONE_AT_A_TIME)).calls == calls[:1]
 
 
-TIME = Tool("getCurrentTime")
+TIME = PromptTool("getCurrentTime")
 QUESTION = "What's the weather like in San Francisco?"
 
 
@@ -112,19 +112,19 @@ QUESTION = "What's the weather like in San Francisco?"
     [
         (QUESTION, (EXEC, WEATHER, TIME), ("get_weather", {"city": "San Francisco"})),
         ("Is it time?", (WEATHER, TIME), ("getCurrentTime", {})),
-        ("Show me my orders.", (Tool("listOrders"),), ("listOrders", {})),
+        ("Show me my orders.", (PromptTool("listOrders"),), ("listOrders", {})),
         ('Weather: {"city": "Rome"}', (WEATHER,), ("get_weather", {"city": "Rome"})),
         ('Weather: {"town": "Rome"}', (WEATHER,), ("get_weather", {"city": "text"})),
         ('Is "sunny" weather in Rome?', (WEATHER,), ("get_weather", {"city": "sunny"})),
         # No function's name is there, or only its short words, several are, or the agent's own is.
         ("Hello", (WEATHER, TIME), None),
-        ("Can you get and set them all?", (WEATHER, TIME, Tool("set_all")), None),
+        ("Can you get and set them all?", (WEATHER, TIME, PromptTool("set_all")), None),
         ("What time is it, and what's the weather?", (WEATHER, TIME), None),
         ("How do I exec this?", (EXEC, WEATHER), None),
     ],
 )
 def test_a_function_is_called_if_the_message_has_a_long_word_of_its_name_alone(
-    message: str, tools: tuple[Tool, ...], call: Any
+    message: str, tools: tuple[PromptTool, ...], call: Any
 ) -> None:
     assert call_of(chat(message, system=OPENCLAW, tools=tools)) == call
 
@@ -226,8 +226,8 @@ def test_ids_depend_on_the_request_only() -> None:
 
 MUST_ANSWER = "You must call the final_answer tool before responding."
 MAY_CALL = "You must call one of the available tools before responding."
-ANSWER = Tool("final_answer", CITY)
-ANY_ANSWER = Tool(
+ANSWER = PromptTool("final_answer", CITY)
+ANY_ANSWER = PromptTool(
     "final_answer", {"properties": {"json": {"type": "string"}}, "required": ["json"]}
 )
 
@@ -281,7 +281,7 @@ def test_a_demand_in_words_stands_beside_one_of_the_providers() -> None:
     conversation = chat(
         "Hey!",
         system="You must call the b tool before responding.",
-        tools=(WEATHER, Tool("b")),
+        tools=(WEATHER, PromptTool("b")),
         choice=ToolChoice("auto"),
     )
     assert call_of(conversation) == ("b", {})

@@ -17,7 +17,7 @@ from chowder_local.seeding.desired_state import (
     Sources,
     digest,
 )
-from chowder_local.seeding.plan import Send, Step, contains, plan
+from chowder_local.seeding.plan import SeedStep, Send, contains, plan
 from chowder_local.seeding.target import CurrentInstance, CurrentKey, CurrentOrganization
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ FOUND = CurrentOrganization(
 )
 
 
-def steps(*wanted: DesiredOrganization, found: Mapping[str, CurrentOrganization]) -> list[Step]:
+def steps(*wanted: DesiredOrganization, found: Mapping[str, CurrentOrganization]) -> list[SeedStep]:
     return plan(wanted, found, lambda organization, id_: f"rm {organization} {id_}")
 
 

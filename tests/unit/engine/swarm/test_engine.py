@@ -32,7 +32,7 @@ from chowder_local.engine.swarm.nodes import (
     Nodes,
     WorkerPlace,
 )
-from chowder_local.engine.swarm.services import NODE_LABEL, Services
+from chowder_local.engine.swarm.services import NODE_LABEL, SwarmServices
 from chowder_local.engine.swarm.tunnel import Listeners
 from chowder_local.engine.threads import Threads
 from tests.scripted.engine import ScriptedEngine
@@ -262,7 +262,7 @@ async def test_a_drained_nodes_agents_move_to_another_one_with_their_files(world
     old = world.nodes.linked["n1"]
     old.member = replace(old.member, is_drained=True)
     moves = NodeEvacuation(
-        world.nodes, Services(world.nodes.client, "store"), world.engine._node_ids
+        world.nodes, SwarmServices(world.nodes.client, "store"), world.engine._node_ids
     )
     await moves.empty()
     # Swarm ends it first.
@@ -287,12 +287,12 @@ async def test_after_an_interrupted_move_the_copy_in_swarms_records_is_the_one_t
     # All was copied and recorded, but the server ended before it removed the source.
     world.node("n2").make_volume(ONE)
     (world.node("n2").home(ONE) / "whole").touch()
-    Services(world.nodes.client, "store").park(ONE, "n2")
+    SwarmServices(world.nodes.client, "store").park(ONE, "n2")
     assert await world.engine.volumes() == {ONE}
     world.swarm.place = "n2"
     await world.engine.boot(SandboxSpec(ONE))
     moves = NodeEvacuation(
-        world.nodes, Services(world.nodes.client, "store"), world.engine._node_ids
+        world.nodes, SwarmServices(world.nodes.client, "store"), world.engine._node_ids
     )
     await moves.empty()
     assert (world.node("n1").volume_ids, world.node("n2").volume_ids) == (set(), {ONE})

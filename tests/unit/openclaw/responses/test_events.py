@@ -11,7 +11,7 @@ from chowder_local.api.schemas.responses import ResponseStreamEvent
 from chowder_local.core.errors.agents import AnswerUnfit
 from chowder_local.core.errors.upstream import StreamBroken
 from chowder_local.openclaw.responses.events import EventWriter
-from chowder_local.openclaw.responses.requests import Turn
+from chowder_local.openclaw.responses.requests import GatewayRequest
 from chowder_local.openclaw.responses.tools import Format
 from chowder_local.upstream import sse
 from tests.scripted.answers import (
@@ -98,7 +98,9 @@ JUDGES: dict[str, type[BaseModel]] = {
 
 
 def writer(**options: Any) -> EventWriter:
-    return EventWriter(REQUEST, options.pop("turn", Turn({})), lambda: NOW_S + 0.9, **options)
+    return EventWriter(
+        REQUEST, options.pop("turn", GatewayRequest({})), lambda: NOW_S + 0.9, **options
+    )
 
 
 def written(data: str, stream: EventWriter) -> dict[str, Any]:
@@ -270,7 +272,7 @@ def test_the_first_events_are_written_with_the_first_text() -> None:
 
 def test_a_call_has_the_clients_name_in_every_event() -> None:
     named = json.loads(json.dumps(CALL_ALONE).replace("get_weather", "client_read"))
-    out = rewrite(named, writer(turn=Turn({}, names={"client_read": "read"})))
+    out = rewrite(named, writer(turn=GatewayRequest({}, names={"client_read": "read"})))
     assert "client_read" not in json.dumps(out)
     assert out[-1]["response"]["output"][0]["name"] == "read"
 
@@ -284,12 +286,12 @@ def test_without_parallel_calls_only_the_first_call_is_written() -> None:
         "type": "response.completed",
         "response": gateway_response(output=[WORDLESS, CALL, CALL]),
     }
-    out = rewrite([*CALL_ALONE[:-1], *second, end], writer(turn=Turn({}, is_single=True)))
+    out = rewrite([*CALL_ALONE[:-1], *second, end], writer(turn=GatewayRequest({}, is_single=True)))
     assert "toolu_2" not in json.dumps(out)
     assert len(out[-1]["response"]["output"]) == 1
 
 
-STRUCTURED = Turn({}, format=Format(PARAMETERS))
+STRUCTURED = GatewayRequest({}, format=Format(PARAMETERS))
 ANSWER = CALL | {"name": "final_answer"}
 
 

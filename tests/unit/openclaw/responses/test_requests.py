@@ -9,7 +9,7 @@ from chowder_local.openclaw.responses.requests import (
     PASSED_ON,
     REFUSED,
     TRANSLATED,
-    Turn,
+    GatewayRequest,
     parse_request,
 )
 from chowder_local.relay.prompt_format import ONE_AT_A_TIME
@@ -20,7 +20,7 @@ TOOL = {"type": "function", "name": "get_weather", "parameters": PARAMETERS}
 IMAGE = {"type": "input_image", "image_url": "https://x.example/y.png"}
 
 
-def parse_with(**members: Any) -> Turn:
+def parse_with(**members: Any) -> GatewayRequest:
     return parse_request({"model": "gpt-4o", "input": "Hi", **members})
 
 

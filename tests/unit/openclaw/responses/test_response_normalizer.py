@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from openresponses_types import types as spec
 
-from chowder_local.openclaw.responses.requests import Turn
+from chowder_local.openclaw.responses.requests import GatewayRequest
 from chowder_local.openclaw.responses.response_normalizer import normalize, normalize_output
 from chowder_local.openclaw.responses.tools import Format
 from tests.scripted.answers import (
@@ -223,12 +223,14 @@ def test_a_requested_schema_is_echoed_in_openais_form(
     assert judged.name == "place"
 
 
-TURN = Turn({})
-STRUCTURED = Turn({}, format=Format(PARAMETERS))
+TURN = GatewayRequest({})
+STRUCTURED = GatewayRequest({}, format=Format(PARAMETERS))
 TOLD = CALL | {"name": "final_answer"}
 
 
-def output(turn: Turn, *items: dict[str, Any], status: str = "completed") -> list[dict[str, Any]]:
+def output(
+    turn: GatewayRequest, *items: dict[str, Any], status: str = "completed"
+) -> list[dict[str, Any]]:
     whole = normalize_output(gateway_response(output=list(items), status=status), turn)
     return list(normalize(whole, REQUEST, NOW_S)["output"])
 
@@ -240,13 +242,13 @@ def test_an_empty_message_is_omitted() -> None:
 
 
 def test_a_call_has_the_clients_name_of_the_function() -> None:
-    turn = Turn({}, names={"client_read": "read"})
+    turn = GatewayRequest({}, names={"client_read": "read"})
     calls = output(turn, CALL | {"name": "client_read"}, CALL)
     assert [call["name"] for call in calls] == ["read", "get_weather"]
 
 
 def test_without_parallel_calls_only_the_first_call_counts() -> None:
-    turn = Turn({}, is_single=True)
+    turn = GatewayRequest({}, is_single=True)
     assert [call["call_id"] for call in output(turn, CALL, CALL | {"call_id": "2"})] == [
         "call_toolu_1"
     ]
@@ -285,8 +287,8 @@ def test_a_truncated_answer_has_only_the_models_text() -> None:
     notice = "⚠️ Reply truncated at the model's output token limit. The text above is partial."
     part = {"type": "output_text", "text": f"One\n\ntwo\n\n{notice}"}
     message = MESSAGE | {"content": [part], "status": "incomplete"}
-    cut = normalize_output(ANSWERS["cut short"] | {"output": [message]}, Turn({}))
+    cut = normalize_output(ANSWERS["cut short"] | {"output": [message]}, GatewayRequest({}))
     assert cut["output"][0]["content"][0]["text"] == "One\n\ntwo"
     # A model may write the same text.
-    whole = normalize_output(gateway_response(output=[message]), Turn({}))
+    whole = normalize_output(gateway_response(output=[message]), GatewayRequest({}))
     assert whole["output"][0]["content"] == [part]

@@ -15,7 +15,7 @@ from chowder_local.openclaw.shortcuts import TRANSCRIPTS
 from chowder_local.openclaw.transcripts import reader
 from chowder_local.openclaw.transcripts.chat_history import ChatHistory
 from chowder_local.openclaw.transcripts.reader import LatestMessage, Transcript, Transcripts
-from chowder_local.openclaw.transcripts.turns import Turn, TurnUsage
+from chowder_local.openclaw.transcripts.turns import TranscriptTurn, TurnUsage
 from chowder_local.relay.prompt_format import FailureMarkers
 from tests.scripted.programs import ScriptedPrograms, done, undone
 from tests.scripted.shortcuts import all_but, all_fit
@@ -64,8 +64,8 @@ async def test_question_and_answer_are_two_turns() -> None:
         ),
     )  # fmt: skip
     assert page.turns == [
-        Turn(0, "user", AT, "Hello"),
-        Turn(
+        TranscriptTurn(0, "user", AT, "Hello"),
+        TranscriptTurn(
             1, "assistant", AT, "Hi there", model="gpt-4o", response_id="resp_1",
             usage=TurnUsage(16, 5, 1, 2),
         ),

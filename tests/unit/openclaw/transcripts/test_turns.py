@@ -6,28 +6,30 @@ from typing import Any
 
 import pytest
 
-from chowder_local.openclaw.transcripts.program_output import Message
+from chowder_local.openclaw.transcripts.program_output import StoredMessage
 from chowder_local.openclaw.transcripts.turns import (
     Attempt,
-    Turn,
+    TranscriptTurn,
     off_branch_messages,
     with_off_branch_turns,
     with_statuses,
 )
 
 
-def user(text: str, position: int = 0) -> Turn:
-    return Turn(position, "user", text=text)
+def user(text: str, position: int = 0) -> TranscriptTurn:
+    return TranscriptTurn(position, "user", text=text)
 
 
-def other(role: str = "assistant", **more: Any) -> Turn:
-    return Turn(1, role, text="x", **more)
+def other(role: str = "assistant", **more: Any) -> TranscriptTurn:
+    return TranscriptTurn(1, role, text="x", **more)
 
 
 FAILURE = other(error="500")
 
 
-def statuses(*turns: Turn, is_end: bool = True, is_answering: bool = False) -> list[str | None]:
+def statuses(
+    *turns: TranscriptTurn, is_end: bool = True, is_answering: bool = False
+) -> list[str | None]:
     result = with_statuses(turns, is_end=is_end, is_answering=is_answering)
     return [turn.status for turn in result if turn.role == "user"]
 
@@ -49,7 +51,7 @@ def statuses(*turns: Turn, is_end: bool = True, is_answering: bool = False) -> l
     ],
 )  # fmt: skip
 def test_a_messages_status_depends_on_its_answer(
-    turns: list[Turn], expected: list[str | None]
+    turns: list[TranscriptTurn], expected: list[str | None]
 ) -> None:
     assert statuses(*turns) == expected
 
@@ -96,7 +98,7 @@ def test_only_unanswered_off_branch_messages_become_turns() -> None:
         ("assistant", True, {"parts": [text]}),
     ]
     messages = [
-        Message.model_validate(
+        StoredMessage.model_validate(
             {"position": 0, "role": role, "is_off_branch": is_off_branch, **more}
         )
         for role, is_off_branch, more in kinds

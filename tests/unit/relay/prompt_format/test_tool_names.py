@@ -10,7 +10,7 @@ from chowder_local.relay.prompt_format import (
     gateway_names,
     is_same_tool,
 )
-from chowder_local.relay.wire.conversation import Conversation, Tool
+from chowder_local.relay.wire.conversation import Conversation, PromptTool
 
 PROMPT = (
     "OpenClaw\n## Tooling\n- exec: Run shell\n- read\n### Deferred Tool Schemas\n"
@@ -21,7 +21,7 @@ PROMPT = (
 def tools(*functions: str, omitted: str = "") -> CallableTools:
     offered = ["exec", "read", *(gateway_names(functions).get(each, each) for each in functions)]
     system = PROMPT.format(omitted)
-    return CallableTools(Conversation("m", system, (), tools=tuple(map(Tool, offered))))
+    return CallableTools(Conversation("m", system, (), tools=tuple(map(PromptTool, offered))))
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,9 @@
 from chowder_local.relay.prompt_format import clean, unfold
 from chowder_local.relay.wire.conversation import (
     AssistantText,
+    PromptTurn,
     ToolCall,
     ToolResult,
-    Turn,
     UserMessage,
 )
 
@@ -20,7 +20,7 @@ QUEUED = (
 )
 
 
-def turns(*parts: str) -> list[Turn]:
+def turns(*parts: str) -> list[PromptTurn]:
     return list(unfold([UserMessage(parts)]))
 
 
@@ -67,7 +67,7 @@ def test_openclaws_own_nudges_are_removed_and_are_no_turns() -> None:
         "user-visible answer. Continue from the compacted transcript and produce the final answer."
     )
     for nudge in (empty, compacted):
-        given: list[Turn] = [
+        given: list[PromptTurn] = [
             UserMessage(("Hi",)),
             AssistantText(""),
             UserMessage((nudge,)),
@@ -94,7 +94,7 @@ def test_a_queued_message_is_a_turn_of_its_own() -> None:
 
 
 def test_other_turns_are_left_alone() -> None:
-    given: list[Turn] = [AssistantText("a"), ToolCall("1", "exec"), ToolResult("1", "ok")]
+    given: list[PromptTurn] = [AssistantText("a"), ToolCall("1", "exec"), ToolResult("1", "ok")]
 
     assert list(unfold(given)) == given
 

@@ -9,8 +9,8 @@ from pydantic import ValidationError
 
 from chowder_local.core.domain import ModelProvider
 from chowder_local.relay.recordings import (
-    Entry,
     RecordedAnswer,
+    RecordedCall,
     RecordedRequest,
     mask_variable_parts,
 )
@@ -98,7 +98,7 @@ def test_an_answer_that_is_not_streamed_is_kept_as_it_is() -> None:
 
 
 def test_an_entry_of_another_format_is_refused() -> None:
-    entry = Entry(asked=recorded_request(), answered=RecordedAnswer(status=200, text=""))
+    entry = RecordedCall(asked=recorded_request(), answered=RecordedAnswer(status=200, text=""))
     content = json.loads(entry.model_dump_json()) | {"format": 2}
     with pytest.raises(ValidationError, match="format"):
-        Entry.model_validate(content)
+        RecordedCall.model_validate(content)

@@ -9,8 +9,8 @@ import pytest
 from chowder_local.core.domain import ModelProvider
 from chowder_local.core.errors.process import SettingsInvalid
 from chowder_local.relay.recordings import (
-    Entry,
     RecordedAnswer,
+    RecordedCall,
     RecordedRequest,
     file_name,
     last_number,
@@ -22,7 +22,7 @@ from chowder_local.relay.wire.conversation import Conversation, UserMessage
 if TYPE_CHECKING:
     from pathlib import Path
 
-ENTRY = Entry(
+ENTRY = RecordedCall(
     asked=RecordedRequest.from_conversation(
         ModelProvider.OPENAI, Conversation("gpt/4 o", "", (UserMessage(("Zürich?",)),))
     ),
@@ -37,7 +37,9 @@ def test_entries_are_read_in_the_order_of_their_numbers(tmp_path: Path) -> None:
         "0002-openai-gpt-4-o.json", "0001-openai-gpt-4-o.json", "0010-openai-gpt-4-o.json",
     ]  # fmt: skip
     assert list(read(folder)) == sorted(path.name for path in paths)
-    assert set(map(Entry.model_dump_json, read(folder).values())) == {ENTRY.model_dump_json()}
+    assert set(map(RecordedCall.model_dump_json, read(folder).values())) == {
+        ENTRY.model_dump_json()
+    }
 
 
 def test_the_next_number_follows_the_highest_one_after_a_deletion(tmp_path: Path) -> None:

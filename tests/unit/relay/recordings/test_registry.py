@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from chowder_local.core.domain import ModelProvider
-from chowder_local.relay.recordings import Entry, Playback, RecordedAnswer, RecordedRequest
+from chowder_local.relay.recordings import Playback, RecordedAnswer, RecordedCall, RecordedRequest
 from chowder_local.relay.wire.conversation import (
     AssistantText,
     Conversation,
@@ -20,8 +20,8 @@ def request(*texts: str, model: str = "gpt-4o") -> RecordedRequest:
     return RecordedRequest.from_conversation(ModelProvider.OPENAI, Conversation(model, "", turns))
 
 
-def entry(answer: str, *texts: str) -> Entry:
-    return Entry(asked=request(*texts), answered=RecordedAnswer(status=200, text=answer))
+def entry(answer: str, *texts: str) -> RecordedCall:
+    return RecordedCall(asked=request(*texts), answered=RecordedAnswer(status=200, text=answer))
 
 
 def text(playback: Playback, *texts: str) -> str | None:
@@ -56,7 +56,7 @@ def test_a_tool_call_that_was_recorded_without_arguments_matches() -> None:
         for call in (ToolCall("1", "exec"), ToolCall("1", "exec", {"command": "id"}))
     )
     answer = RecordedAnswer(status=200, text="a")
-    playback = Playback({"1": Entry(asked=bare, answered=answer)})
+    playback = Playback({"1": RecordedCall(asked=bare, answered=answer)})
     assert playback.answer(called.lines()) == answer
 
 

@@ -6,7 +6,7 @@ from chowder_local.core.domain import ModelProvider
 from chowder_local.relay.wire.conversation import (
     AssistantText,
     Conversation,
-    Tool,
+    PromptTool,
     ToolCall,
     ToolChoice,
     ToolResult,
@@ -61,7 +61,7 @@ def test_a_whole_conversation_is_read() -> None:
         UserMessage(("and",)),
     )
     assert (conversation.model, conversation.system) == ("claude-x", "S1\nS2")
-    assert conversation.tools == (Tool("exec", {"type": "object"}), Tool("web"))
+    assert conversation.tools == (PromptTool("exec", {"type": "object"}), PromptTool("web"))
     assert conversation.is_streamed
     assert conversation.choice == ToolChoice()
 

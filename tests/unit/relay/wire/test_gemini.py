@@ -6,8 +6,8 @@ from typing import Any
 from chowder_local.relay.wire.conversation import (
     AssistantText,
     Conversation,
+    PromptTool,
     Reply,
-    Tool,
     ToolCall,
     ToolChoice,
     ToolResult,
@@ -73,9 +73,9 @@ def test_a_whole_conversation_is_read() -> None:
     )
     assert (conversation.model, conversation.system) == ("gemini-x", "S1\nS2")
     assert conversation.tools == (
-        Tool("exec", {"type": "OBJECT"}),
-        Tool("json", {"type": "object"}),
-        Tool("bare"),
+        PromptTool("exec", {"type": "OBJECT"}),
+        PromptTool("json", {"type": "object"}),
+        PromptTool("bare"),
     )
     assert not conversation.is_streamed
 

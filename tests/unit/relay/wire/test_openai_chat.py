@@ -8,9 +8,9 @@ from chowder_local.core.domain import ModelProvider
 from chowder_local.relay.wire.conversation import (
     AssistantText,
     Conversation,
+    PromptTool,
     Reply,
     StreamStep,
-    Tool,
     ToolCall,
     ToolChoice,
     ToolResult,
@@ -71,7 +71,7 @@ def test_a_whole_conversation_is_read() -> None:
         ToolResult("c1", "ok"),
     )
     assert conversation.system == "S1\n\nS2"
-    assert conversation.tools == (Tool("exec", {"a": 1}), Tool("bare"))
+    assert conversation.tools == (PromptTool("exec", {"a": 1}), PromptTool("bare"))
     assert conversation.is_streamed
 
 

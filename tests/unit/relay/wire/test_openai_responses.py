@@ -6,7 +6,7 @@ from chowder_local.core.domain import ModelProvider
 from chowder_local.relay.wire.conversation import (
     AssistantText,
     Conversation,
-    Tool,
+    PromptTool,
     ToolCall,
     ToolChoice,
     ToolResult,
@@ -67,7 +67,7 @@ def test_a_whole_conversation_is_read() -> None:
         AssistantText("x"),
     )
     assert conversation.system == "S1\n\nS2"
-    assert conversation.tools == (Tool("exec", {"type": "object"}), Tool("bare"))
+    assert conversation.tools == (PromptTool("exec", {"type": "object"}), PromptTool("bare"))
     assert conversation.is_streamed
 
 
