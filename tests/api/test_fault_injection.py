@@ -98,6 +98,8 @@ SENSELESS: list[dict[str, Any]] = [
     {"kind": "call", "path": "/v1/nowhere"},
     {"kind": "call", "path": "/v1/keys", "method": "PUT"},
     {"kind": "call", "path": "/local/health"},
+    # A misspelt member.
+    {"kind": "message", "statsu": 429},
     {"kind": "call", "path": "/local/faults"},
     {"kind": "call", "path": "/local/faults/{fault_id}"},
 ]

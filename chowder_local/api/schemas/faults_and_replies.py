@@ -79,6 +79,9 @@ AfterEvents = Annotated[
 class FaultCreation(BaseModel):
     """A fault for the organization's next calls of a kind."""
 
+    # A misspelt member would otherwise make another fault than the one that was meant.
+    model_config = ConfigDict(extra="forbid")
+
     kind: Kind
     times: int = Field(1, ge=1, le=1000, description="How many calls get the fault.")
     instance_id: OfInstance = None
