@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     AnyCase = schemathesis.Case[Any]
 
 SEED = 20260504
+MAX_EXAMPLES = 2
 PHASES = ("examples", "coverage", "fuzzing", "stateful")
 SHOWN_BYTES = 300
 ANY_BYTES = (MEDIA_EXAMPLES["application/octet-stream"], b"any bytes")
@@ -152,19 +153,15 @@ def fuzz(
     *,
     operations: Sequence[Mapping[str, Any]],
     instance_id: str,
-    max_examples: int,
-    phases: Sequence[str],
-    excluded: Sequence[str] = (),
-    is_learning: bool = True,
-    snapshot_id: str = "",
-    archive: bytes = b"",
+    snapshot_id: str,
+    archive: bytes,
 ) -> Findings:
     """What the operations of a server answer to requests made from its document.
 
     `operations` are schemathesis' own settings for some of them. Where the document's examples
     have an id, `instance_id` is sent, or `snapshot_id`,
-    and `archive` in place of any bytes. What the server answered is used in later requests if
-    `is_learning`. Deterministic, but for what the server does.
+    and `archive` in place of any bytes. What the server answered is used in later requests.
+    Deterministic, but for what the server does.
     """
     document = httpx.get(f"{root_url}/openapi-3.2.json", trust_env=False).json()
     close_answers(document)
@@ -172,13 +169,11 @@ def fuzz(
         {
             "base-url": root_url,
             "headers": {"Authorization": f"Bearer {key}"},
-            **_settings(max_examples, phases, is_learning=is_learning),
+            **_settings(),
             "operations": [*operations, *REFUSALS],
         }
     )
     schema: BaseSchema = schemathesis.openapi.from_dict(document, config=config)
-    for label in excluded:
-        schema = schema.exclude(name=label)
 
     @schema.hook
     def filter_failure(_: Any, failure: Failure, case: AnyCase, __: Any) -> bool:
@@ -189,7 +184,7 @@ def fuzz(
         case.body = _placed(case.body, instance_id)
         if isinstance(case.body, dict) and case.body.get("snapshot_id") == instance_id:
             case.body["snapshot_id"] = snapshot_id
-        if case.body in ANY_BYTES and archive:
+        if case.body in ANY_BYTES:
             case.body = archive
         # An agent whose configuration is overwritten with anything is broken, and 502 says so.
         if isinstance(case.body, dict) and "openclaw.json" in str(case.body.get("path")):
@@ -204,8 +199,8 @@ def fuzz(
     return findings
 
 
-def _settings(max_examples: int, phases: Sequence[str], *, is_learning: bool) -> dict[str, Any]:
-    learning = {"extra-data-sources": {"responses": is_learning}}
+def _settings() -> dict[str, Any]:
+    learning = {"enabled": True, "extra-data-sources": {"responses": True}}
     return {
         "seed": SEED,
         # What an earlier run has seen must not change this one.
@@ -213,17 +208,17 @@ def _settings(max_examples: int, phases: Sequence[str], *, is_learning: bool) ->
         "continue-on-failure": True,
         "request-timeout": 30,
         "generation": {
-            "max-examples": max_examples,
+            "max-examples": MAX_EXAMPLES,
             "deterministic": True,
             "no-shrink": True,
             "database": "none",
         },
         "phases": {
-            **{name: {"enabled": name in phases, **learning} for name in PHASES},
+            **dict.fromkeys(PHASES, learning),
             # That a path has no other methods is the route table's to prove.
-            "coverage": {"enabled": "coverage" in phases, **learning, "unexpected-methods": []},
+            "coverage": {**learning, "unexpected-methods": []},
             # Values of earlier answers take the place of invalid ones there.
-            "stateful": {"enabled": "stateful" in phases, "generation": {"mode": "positive"}},
+            "stateful": {"enabled": True, "generation": {"mode": "positive"}},
         },
         "checks": CHECKS,
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 # Measuring coverage about doubles its time.
 pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.no_cover]
 
-MAX_EXAMPLES = 2
 ENDING = [
     "POST /v1/instances/{instance_id}/stop",
     "POST /v1/instances/{instance_id}/start",
@@ -90,36 +89,11 @@ class Place:
     deleted_id: str
     model_call_id: str
 
-    def new_fault(self) -> str:
-        """The id of a new fault for a call that no test makes."""
-        body = {"kind": "start", "instance_id": self.instance_id}
+    def create(self, path: str, **body: Any) -> str:
+        """The id of what is made with the organization's key."""
         headers = {"Authorization": f"Bearer {self.key}"}
-        answer = httpx.post(f"{self.url}/local/faults", json=body, headers=headers)
-        fault_id: str = answer.json()["id"]
-        return fault_id
-
-    def new_key(self) -> str:
-        """The id of a new scoped key."""
-        body = {"name": "fuzz", "instance_ids": [self.instance_id], "permissions": ["read"]}
-        headers = {"Authorization": f"Bearer {self.key}"}
-        answer = httpx.post(f"{self.url}/v1/keys", json=body, headers=headers)
-        key_id: str = answer.json()["id"]
-        return key_id
-
-    def new_response(self) -> str:
-        """The id of a new answer."""
-        path = f"{self.url}/v1/instances/{self.instance_id}/responses"
-        headers = {"Authorization": f"Bearer {self.key}"}
-        body = {"model": "gpt-4o", "input": "Hi"}
-        response_id: str = httpx.post(path, json=body, headers=headers).json()["id"]
-        return response_id
-
-    def new_snapshot(self) -> str:
-        """The id of a new snapshot."""
-        path = f"{self.url}/local/instances/{self.instance_id}/snapshots"
-        headers = {"Authorization": f"Bearer {self.key}"}
-        snapshot_id: str = httpx.post(path, json={}, headers=headers).json()["id"]
-        return snapshot_id
+        made = httpx.post(f"{self.url}{path}", json=body, headers=headers).json()
+        return str(made["id"])
 
 
 @asynccontextmanager
@@ -165,21 +139,23 @@ def test_every_operation_answers_as_documented(
 ) -> None:
     from tests.fuzz import fuzz
 
-    snapshot_id = place.new_snapshot()
+    agent = place.instance_id
+    snapshots = f"/local/instances/{agent}/snapshots"
+    snapshot_id = place.create(snapshots)
+    key = {"name": "fuzz", "instance_ids": [agent], "permissions": ["read"]}
+    message = {"model": "gpt-4o", "input": "Hi"}
     findings = fuzz(
         place.url,
         place.key,
-        instance_id=place.instance_id,
+        instance_id=agent,
         snapshot_id=snapshot_id,
         archive=exported(),
-        max_examples=MAX_EXAMPLES,
-        phases=("examples", "coverage", "fuzzing", "stateful"),
         operations=[
             {
                 "include-path-regex": r"\{instance_id\}",
                 "exclude-name": ENDING,
                 "parameters": {
-                    "path.instance_id": place.instance_id,
+                    "path.instance_id": agent,
                     "path.channel": "telegram",
                 },
             },
@@ -198,17 +174,17 @@ def test_every_operation_answers_as_documented(
             {
                 "include-name": "GET /local/instances/{instance_id}/traces/{response_id}",
                 "parameters": {
-                    "path.instance_id": place.instance_id,
-                    "path.response_id": place.new_response(),
+                    "path.instance_id": agent,
+                    "path.response_id": place.create(f"/v1/instances/{agent}/responses", **message),
                 },
             },
             {
                 "include-name": "GET /v1/keys/{key_id}",
-                "parameters": {"path.key_id": place.new_key()},
+                "parameters": {"path.key_id": place.create("/v1/keys", **key)},
             },
             {
                 "include-name": "DELETE /v1/keys/{key_id}",
-                "parameters": {"path.key_id": place.new_key()},
+                "parameters": {"path.key_id": place.create("/v1/keys", **key)},
             },
             {
                 "include-name": [
@@ -219,7 +195,7 @@ def test_every_operation_answers_as_documented(
             },
             {
                 "include-name": "DELETE /local/snapshots/{snapshot_id}",
-                "parameters": {"path.snapshot_id": place.new_snapshot()},
+                "parameters": {"path.snapshot_id": place.create(snapshots)},
             },
             # Another organization, so that the agents' one keeps its model keys.
             {
@@ -232,7 +208,9 @@ def test_every_operation_answers_as_documented(
             },
             {
                 "include-name": "DELETE /local/faults/{fault_id}",
-                "parameters": {"path.fault_id": place.new_fault()},
+                "parameters": {
+                    "path.fault_id": place.create("/local/faults", kind="start", instance_id=agent)
+                },
             },
         ],
     )

@@ -9,6 +9,7 @@ from playwright.sync_api import expect
 
 from tests.e2e.dashboards import NARROW, SCHEMES, WIDE, Served, judge, judge_in_all_looks
 from tests.scripted import gateway as scripted
+from tests.scripted.answers import MESSAGE
 from tests.scripted.programs import done
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ async def in_pieces(_: ReceivedMessage, __: Any, send: Any) -> None:
     """Streams ANSWER."""
     pieces = [ANSWER[at : at + 30] for at in range(0, len(ANSWER), 30)]
     content = [{"type": "output_text", "text": ANSWER}]
-    whole = scripted.RESPONSE | {"output": [scripted.MESSAGE | {"content": content}]}
+    whole = scripted.RESPONSE | {"output": [MESSAGE | {"content": content}]}
     await scripted.begin(send, 200, "text/event-stream")
     await scripted.events(send, {"type": "response.created", "response": scripted.STARTED})
     await scripted.events(send, *(scripted.DELTA | {"delta": piece} for piece in pieces))

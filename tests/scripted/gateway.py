@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from chowder_local.core.domain import SandboxState
+from tests.scripted.answers import MESSAGE
 from tests.scripted.serving import open_server
 
 if TYPE_CHECKING:
@@ -22,14 +23,6 @@ if TYPE_CHECKING:
     Handler = Callable[["ReceivedMessage", Receive, Send], Awaitable[None]]
     RpcAnswer = tuple[int, dict[str, Any]]
 
-MESSAGE = {
-    "type": "message",
-    "id": "msg_1",
-    "role": "assistant",
-    "content": [{"type": "output_text", "text": "Hello there."}],
-    "phase": "final_answer",
-    "status": "completed",
-}
 RESPONSE = {
     "id": "resp_1",
     "object": "response",

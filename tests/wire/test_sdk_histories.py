@@ -15,6 +15,7 @@ from chowder_local.http.listener import with_state
 from chowder_local.openclaw.session_keys import MAIN_KEY
 from chowder_local.relay.call_log import CallLog
 from tests.scripted import gateway as scripted
+from tests.scripted.answers import MESSAGE
 from tests.scripted.serving import no_lifespan, serve
 from tests.scripted.world import World, open_world
 
@@ -75,7 +76,7 @@ def _agent(world: World, sandbox_id: SandboxId) -> Any:
         assert world.session_watch.note(sandbox_id, call)
         latest = asked.body["input"][-1]
         is_question = "weather" in str(latest.get("content"))
-        output = [CALL] if is_question else [scripted.MESSAGE]
+        output = [CALL] if is_question else [MESSAGE]
         await scripted.answer(send, 200, scripted.RESPONSE | {"output": output})
 
     return handler

@@ -34,7 +34,8 @@ from chowder_local.openclaw.gateway import MAX_RPC_BYTES
 from chowder_local.openclaw.home.sanitize import MAX_EXTENSION_BYTES
 from chowder_local.relay.call_log import MAX_BYTES
 from chowder_local.relay.prompt_format import ANY_TOOL
-from tests.scripted.gateway import MESSAGE, RESPONSE
+from tests.scripted.answers import MESSAGE
+from tests.scripted.gateway import RESPONSE
 from tests.scripted.homes import archive
 from tests.scripted.hostile import json_response, response
 from tests.scripted.programs import done

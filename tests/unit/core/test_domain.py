@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import FrozenInstanceError
-
-import pytest
-
 from chowder_local.core.domain import (
-    Caller,
     InstanceStatus,
-    KeyId,
     ModelProvider,
-    OrganizationId,
     Permission,
     Tier,
 )
@@ -27,9 +20,3 @@ def test_values_are_those_of_the_contract() -> None:
 def test_each_tier_has_its_limit() -> None:
     limits = {tier: tier.instance_limit for tier in Tier}
     assert limits == {Tier.SHRIMP: 1, Tier.CRAB: 10, Tier.LOBSTER: 500, Tier.WHALE: None}
-
-
-def test_a_caller_is_immutable() -> None:
-    caller = Caller(OrganizationId("org"), KeyId("key"))
-    with pytest.raises(FrozenInstanceError):
-        caller.is_organization_key = False  # type: ignore[misc]  # what the test is about

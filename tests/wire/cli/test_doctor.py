@@ -13,24 +13,12 @@ from chowder_local.cli.main import run
 from chowder_local.core.errors.sandboxes import EngineUnavailable
 from chowder_local.core.settings import Settings
 from chowder_local.diagnostics.checks import Finding, Level
-from chowder_local.engine.connection import EngineAddress
-from chowder_local.engine.engine_facts import EngineFacts
 from chowder_local.openclaw.shortcuts import SHORTCUTS
 from tests.scripted.engine import OBSERVATIONS
+from tests.unit.diagnostics.test_checks import FACTS
 from tests.wire.cli.conftest import Output, Serve
 
 NO_ENGINE = {"DOCKER_HOST": "unix:///nowhere.sock"}
-FACTS = EngineFacts(
-    address=EngineAddress("unix:///s", "a test"),
-    version="26",
-    api_version="1.45",
-    system="Debian",
-    memory_bytes=int(8e9),
-    cpu_count=2,
-    root_dir="",
-    has_memory_limit=True,
-    has_pids_limit=True,
-)
 
 
 def by_subject(found: list[Finding]) -> dict[str, Finding]:

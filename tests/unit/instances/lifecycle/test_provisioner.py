@@ -62,16 +62,6 @@ async def test_a_failure_of_the_engine_leaves_an_error_with_its_message(
     assert instance.first_ready_at is None
 
 
-async def test_a_sandbox_that_ends_leaves_an_error_that_quotes_its_log(world: World) -> None:
-    world.engine.booted = SandboxInfo(world.engine.booted.id, SandboxState.EXITED, exit_code=78)
-    world.engine.log = "Gateway failed to start: Invalid config"
-    instance = await world.created()
-    assert instance.status is ERROR
-    assert instance.error_message is not None
-    assert "exit code 78" in instance.error_message
-    assert "Invalid config" in instance.error_message
-
-
 async def test_a_boot_past_its_time_limit_leaves_no_running_sandbox_but_its_volume(
     tmp_path: Path,
 ) -> None:

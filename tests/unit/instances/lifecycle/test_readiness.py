@@ -153,17 +153,6 @@ async def test_an_unreadable_log_does_not_hide_how_the_sandbox_ended(world: Worl
         await world.readiness.wait(SandboxInfo(ID, SandboxState.EXITED, exit_code=1))
 
 
-async def test_a_gateway_that_never_starts_fails_after_the_boot_timeout(
-    tmp_path: Path,
-) -> None:
-    async with open_world(tmp_path, boot_timeout_s=0.05) as world:
-        world.gateway.is_started = False
-        world.engine.put(ID, SandboxState.RUNNING)
-        world.engine.log = "still loading"
-        with pytest.raises(BootFailed, match=r"was not ready after 0\.05 s\. Its log says: still"):
-            await world.readiness.wait(await world.engine.inspect(ID))
-
-
 async def test_a_container_that_dies_during_the_wait_ends_it(world: World) -> None:
     world.gateway.is_started = False
     world.engine.put(ID, SandboxState.RUNNING)

@@ -14,7 +14,6 @@ from chowder_local.core.errors.agents import ConfigRefused
 from chowder_local.core.errors.requests import (
     ArchiveRefused,
     BodyTooLarge,
-    InstanceLimitReached,
     InstanceStateWrong,
 )
 from chowder_local.core.errors.sandboxes import EngineUnavailable
@@ -241,15 +240,6 @@ async def test_an_interrupted_import_leaves_nothing(world: World) -> None:
     with pytest.raises(ConnectionError):
         await world.exports.import_archive(world.organization_id, breaking())
     assert files_left(world) == []
-
-
-async def test_an_import_counts_towards_the_limit(world: World) -> None:
-    for number in range(10):
-        await world.placed(InstanceStatus.STOPPED, number)
-    with pytest.raises(InstanceLimitReached):
-        await import_archive(world, exported())
-    await world.reconciler.reconcile()
-    assert (files_left(world), await world.snapshot_queries.ids()) == ([], set())
 
 
 @pytest.mark.parametrize(

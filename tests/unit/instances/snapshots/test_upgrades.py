@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from chowder_local.core.domain import Instance, InstanceStatus
-from chowder_local.core.errors.agents import InstanceInUse, VersionUnavailable
+from chowder_local.core.errors.agents import InstanceInUse, UpgradeRefused, VersionUnavailable
 from chowder_local.core.errors.requests import InstanceStateWrong
 from chowder_local.core.errors.sandboxes import EngineUnavailable
 from tests.scripted.homes import archive
@@ -61,6 +61,21 @@ async def test_a_fork_has_the_release_of_its_original(world: World) -> None:
     fork = await world.settled(await world.forks.fork(await agent(world), "Bea"))
     assert fork.openclaw_version == "2026.9.5"
     assert world.engine.booted_versions[fork.sandbox_id] == "2026.9.5"
+
+
+@pytest.mark.parametrize(
+    ("to", "reason"),
+    [
+        ("2026.9.5", "runs OpenClaw 2026.9.5 already"),
+        ("2026.9.4", "2026.9.4 does not read what 2026.9.5 has written"),
+    ],
+)
+async def test_only_a_newer_release_is_an_upgrade(world: World, to: str, reason: str) -> None:
+    instance = await agent(world)
+    world.engine.versions.add("2026.9.4")
+    with pytest.raises(UpgradeRefused, match=reason):
+        await world.upgrades.upgrade(instance, to)
+    assert await world.snapshots.of_instance(instance.id) == []
 
 
 async def test_the_servers_own_release_is_an_upgrade_too(world: World) -> None:
