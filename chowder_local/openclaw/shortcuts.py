@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -24,11 +24,10 @@ from chowder_local.relay.wire.conversation import ToolResult
 from chowder_local.relay.wire.wire_format import ParsedRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
-    Allows = Callable[..., Awaitable[bool]]
-    """Whether the server may take a shortcut, with the OpenClaw of its own image or with that of
-    the `openclaw_version` or the sandbox that follows."""
+    from chowder_local.core.domain import SandboxId
+
 
 UNKNOWN = "the image does not say what its OpenClaw is like"
 
@@ -45,6 +44,18 @@ class Shortcut:
     """The versions of OpenClaw with which all tests have passed."""
     misfit: Callable[[Observations], str | None] | None = None
     """Why the server may not take it; None for one that is the image's alone."""
+
+
+class MayTake(Protocol):
+    """Whether the server may take a shortcut with a release of OpenClaw, by default its own."""
+
+    async def __call__(self, shortcut: Shortcut, version: str = ..., /) -> bool: ...
+
+
+class MayTakeIn(Protocol):
+    """Whether the server may take a shortcut with the OpenClaw of a sandbox."""
+
+    async def __call__(self, shortcut: Shortcut, sandbox_id: SandboxId, /) -> bool: ...
 
 
 OBSERVATIONS_FILE = "/opt/openclaw/observations.json"

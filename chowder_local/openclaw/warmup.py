@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from chowder_local.core.domain import SandboxId
     from chowder_local.openclaw.gateway import Gateway
     from chowder_local.openclaw.sandbox_exec import Control, Processes
-    from chowder_local.openclaw.shortcuts import Allows
+    from chowder_local.openclaw.shortcuts import MayTake
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ _ERASER = "erase_session.py"
 
 
 class WarmUp:
-    def __init__(self, control: Control, processes: Processes, home: str, allows: Allows) -> None:
+    def __init__(self, control: Control, processes: Processes, home: str, allows: MayTake) -> None:
         self._control = control
         self._eraser = Program(processes, _ERASER)
         self._home = home

@@ -10,7 +10,7 @@ from chowder_local.openclaw.shortcuts import OBSERVATIONS_FILE
 from tests.scripted.engine import OBSERVATIONS
 
 if TYPE_CHECKING:
-    from chowder_local.openclaw.shortcuts import Allows, Shortcut
+    from chowder_local.openclaw.shortcuts import MayTake, Shortcut
     from tests.scripted.engine import ScriptedEngine
 
 REASON = "it was renamed"
@@ -20,7 +20,7 @@ async def all_fit(_: Shortcut, __: str = DEFAULT_VERSION) -> bool:
     return True
 
 
-def all_but(*unfit: Shortcut) -> Allows:
+def all_but(*unfit: Shortcut) -> MayTake:
     """All shortcuts fit except these."""
 
     async def allows(shortcut: Shortcut, _: str = DEFAULT_VERSION) -> bool:

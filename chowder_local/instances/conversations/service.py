@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from chowder_local.instances.lifecycle.residency import Residency
     from chowder_local.openclaw.gateway import Gateway, GatewayOf
     from chowder_local.openclaw.models import ModelRoute
-    from chowder_local.openclaw.shortcuts import Allows
+    from chowder_local.openclaw.shortcuts import MayTakeIn
     from chowder_local.relay.prompt_format import FailureMarkers
     from chowder_local.upstream.forward import UpstreamAnswer
 
@@ -375,7 +375,7 @@ class FailureDiagnosis:
     engine: Engine
     healing: Healing
     failures: FailureMarkers
-    allows: Allows
+    allows: MayTakeIn
 
     def __post_init__(self) -> None:
         # Bounded, because instances that are deleted while it is full are never removed.

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from chowder_local.core.domain import Instance, InstanceId
     from chowder_local.instances.lifecycle.agents import Agent, Agents
-    from chowder_local.openclaw.shortcuts import Allows
+    from chowder_local.openclaw.shortcuts import MayTake
 
 log = logging.getLogger(__name__)
 
@@ -154,7 +154,7 @@ class Hibernation:
 
     agents: Agents
     residency: Residency
-    allows: Allows
+    allows: MayTake
     after_s: float
     interval_s: float
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from chowder_local.instances.snapshots.forks import Forks
     from chowder_local.instances.snapshots.service import Snapshots
     from chowder_local.instances.versions import OpenclawVersions
-    from chowder_local.openclaw.shortcuts import Allows
+    from chowder_local.openclaw.shortcuts import MayTake
 
 log = logging.getLogger(__name__)
 
@@ -120,7 +120,7 @@ class Exports:
     made_by: str
     versions: OpenclawVersions
     clock: Callable[[], datetime]
-    allows: Allows
+    allows: MayTake
 
     def __post_init__(self) -> None:
         program = resources.files("chowder_local.openclaw.programs") / "scrub.py"

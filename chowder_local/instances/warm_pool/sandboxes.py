@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from chowder_local.instances.snapshots.service import Snapshots
     from chowder_local.instances.versions import OpenclawVersions
     from chowder_local.openclaw.home.state_transfer import StateTransfers
-    from chowder_local.openclaw.shortcuts import Allows
+    from chowder_local.openclaw.shortcuts import MayTake
     from chowder_local.openclaw.warmup import WarmUp
     from chowder_local.store.warm_sandboxes import WarmSandboxQueries
 
@@ -58,7 +58,7 @@ class WarmSandboxes:
     snapshots: Snapshots
     warm_up: WarmUp
     state_transfers: StateTransfers
-    allows: Allows
+    allows: MayTake
     clock: Callable[[], datetime]
 
     def __post_init__(self) -> None:

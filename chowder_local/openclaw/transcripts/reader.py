@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from chowder_local.core.domain import SandboxId
     from chowder_local.openclaw.sandbox_exec import Processes
-    from chowder_local.openclaw.shortcuts import Allows
+    from chowder_local.openclaw.shortcuts import MayTakeIn
     from chowder_local.openclaw.transcripts.chat_history import ChatHistory
 
 
@@ -102,7 +102,7 @@ class Transcripts:
         on_volume: Processes,
         root: str,
         chat_history: ChatHistory,
-        allows: Allows,
+        allows: MayTakeIn,
     ) -> None:
         self._in_sandbox = Program(in_sandbox, _PROGRAM)
         self._on_volume = Program(on_volume, _PROGRAM)

@@ -21,7 +21,7 @@ from tests.scripted.shortcuts import all_but, all_fit
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from chowder_local.openclaw.shortcuts import Allows
+    from chowder_local.openclaw.shortcuts import MayTake
 
 SANDBOX = SandboxId("chowder-1")
 ERASED = done(ids=[], is_found=False, is_truncated=True)
@@ -32,7 +32,7 @@ async def warming(
     gateway: ScriptedGateway,
     deleted: dict[str, Any],
     erased: dict[str, Any] | None = None,
-    allows: Allows = all_fit,
+    allows: MayTake = all_fit,
 ) -> AsyncIterator[tuple[WarmUp, Gateway]]:
     programs = ScriptedPrograms({"sessions.delete": deleted, "erase": erased or ERASED})
     control = Control(programs, lambda _: "token")

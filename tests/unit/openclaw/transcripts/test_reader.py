@@ -21,7 +21,7 @@ from tests.scripted.programs import ScriptedPrograms, done, undone
 from tests.scripted.shortcuts import all_but, all_fit
 
 if TYPE_CHECKING:
-    from chowder_local.openclaw.shortcuts import Allows
+    from chowder_local.openclaw.shortcuts import MayTakeIn
 
 SANDBOX_ID = SandboxId("chowder-1")
 AT_MS = 1_795_643_430_126
@@ -37,7 +37,7 @@ def message(position: int, role: str, *parts: dict[str, Any], **more: Any) -> di
 
 
 def transcripts_in(
-    inside: ScriptedPrograms, beside: ScriptedPrograms | None = None, allows: Allows = all_fit
+    inside: ScriptedPrograms, beside: ScriptedPrograms | None = None, allows: MayTakeIn = all_fit
 ) -> Transcripts:
     history = ChatHistory(Control(inside, lambda _: "token"))
     return Transcripts(inside, beside or ScriptedPrograms(), "/home", history, allows)
