@@ -38,7 +38,7 @@ def end_abandoned(
     engine does not answer, the lease is kept. `base_url` is the current address of the server of
     the folder's data directory, which may have changed since the lease was taken.
     """
-    for lease in data_dir.abandoned(folder):
+    for lease in data_dir.abandoned_leases(folder):
         facts = lease.facts
         try:
             if facts["kind"] == "container":

@@ -157,7 +157,7 @@ class Lease:
         part.replace(self.path)
 
 
-def abandoned(folder: Path) -> Iterator[Lease]:
+def abandoned_leases(folder: Path) -> Iterator[Lease]:
     """The leases of ended processes, each locked until the iterator advances."""
     for path in sorted(folder.glob(f"*{SUFFIX}")):
         lock = _lock_of(path)

@@ -30,7 +30,7 @@ MEDIA_TYPES = {
     ".js": "text/javascript",
     ".svg": "image/svg+xml",
 }
-PATH = "/assets/{name}"
+ASSETS_PATH = "/assets/{name}"
 HASH_DIGITS = 12
 
 

@@ -189,7 +189,7 @@ def dashboard_routes(pages: Iterable[Page] = (*PAGES, *FORMER_PAGES)) -> list[Ro
         paths.setdefault(each.path, {})[each.method] = request_response(handler)
     for each in LINKED_PAGES:
         paths.setdefault(each.path, {})[each.method] = request_response(each.handler)
-    paths[rendering.PATH] = {"GET": request_response(_serve_asset)}
+    paths[rendering.ASSETS_PATH] = {"GET": request_response(_serve_asset)}
     return [path_route(path, Endpoint(apps, audited.get(path, ()))) for path, apps in paths.items()]
 
 

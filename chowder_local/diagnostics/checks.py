@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from chowder_local import __version__
-from chowder_local.core.data_dir import abandoned
+from chowder_local.core.data_dir import abandoned_leases
 from chowder_local.core.domain import RELAY_PORT, agent_capacity
 from chowder_local.core.errors import ChowderError
 from chowder_local.core.model_endpoints import models_in
@@ -233,7 +233,7 @@ def test_runs(settings: Settings) -> Iterator[Finding]:
     left = [
         f"{each.facts.get('name')} (process {each.facts.get('pid')}, "
         f"since {each.facts.get('began_at')}, {each.facts.get('base_url', 'in a container')})"
-        for each in abandoned(settings.leases_dir)
+        for each in abandoned_leases(settings.leases_dir)
     ]
     if left:
         words = f"killed test runs may have left agents running: {', '.join(left)}"

@@ -15,7 +15,7 @@ from chowder_local.engine.specs import (
     SandboxTemplate,
     confine,
     container_options,
-    is_needed,
+    needs_confinement,
     tar_of_files,
     volume_files,
 )
@@ -112,7 +112,7 @@ class SandboxStarts:
     def _confined(
         self, container: Container, spec: SandboxSpec, template: SandboxTemplate
     ) -> SandboxInfo:
-        needs_rules = is_needed(spec.egress, template.networks)
+        needs_rules = needs_confinement(spec.egress, template.networks)
         if needs_rules:
             confine(self.client, container, template.networks, spec.egress, self.relay_port)
         container.reload()

@@ -254,13 +254,13 @@ def tar_of_files(files: Mapping[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
-MARK = "/tmp/confined"  # noqa: S108 - inside
+CONFINED_MARK = "/tmp/confined"  # noqa: S108 - inside
 
 # Five minutes, since a node of a swarm unpacks a large home meanwhile; nothing else runs inside.
 # /tmp is empty at each start: a sandbox that another program starts ends, and is booted again.
 _WAIT = f"""\
 n=0
-until [ -e {MARK} ]; do
+until [ -e {CONFINED_MARK} ]; do
     n=$((n + 1))
     if [ "$n" -gt 15000 ]; then echo "no firewall rules; the sandbox ends" >&2; exit 1; fi
     sleep 0.02
@@ -274,7 +274,7 @@ def waiting_command(command: Sequence[str]) -> list[str]:
     return ["sh", "-c", _WAIT, "sh", *command]
 
 
-def is_needed(egress: Egress, networks: SandboxNetworks) -> bool:
+def needs_confinement(egress: Egress, networks: SandboxNetworks) -> bool:
     """Whether a sandbox needs firewall rules; else its network is enough."""
     return egress is Egress.OFF or networks.joined_by is not None
 
@@ -296,7 +296,7 @@ def confine(
     network = networks.closed if is_closed else networks.open
     if network is None or network.relay_address is None or relay_port is None:
         raise EgressUnavailable("the model relay does not listen yet; try again in a moment.")
-    arguments = [network.relay_address, str(relay_port), str(GATEWAY_PORT), MARK]
+    arguments = [network.relay_address, str(relay_port), str(GATEWAY_PORT), CONFINED_MARK]
     if not is_closed and network.addresses is not None:
         arguments.append(network.addresses[0])
     succeeded, output = run_privileged(client, container, "confine.py", *arguments)
@@ -355,7 +355,7 @@ class ConfinementChecks:
 
     def _is_marked(self, container_id: str) -> bool:
         try:
-            is_marked, _ = run_exec(self.client, container_id, ["test", "-e", MARK])
+            is_marked, _ = run_exec(self.client, container_id, ["test", "-e", CONFINED_MARK])
         except APIError:
             # The sandbox has ended meanwhile; the next check sees that.
             return True

@@ -199,7 +199,7 @@ def of_prompt_texts(seen: Observations) -> str | None:
     turns = parsed.conversation.turns
     if not any(isinstance(each, ToolResult) and HANDED_OVER in each.text for each in turns):
         return "a client's function has another result until the client returns its own"
-    request = ModelRequest.of(parsed.conversation)
+    request = ModelRequest.from_conversation(parsed.conversation)
     if (request.turn, request.text_before, request.text) != (2, "first", "look"):
         return "a client's history is told to the model in another way"
     if (request.result, request.round) != ("found", 1):

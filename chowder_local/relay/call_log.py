@@ -123,7 +123,7 @@ class LoggedCall:
         parsed = self.call.parse()
         if not isinstance(parsed, ParsedRequest):
             return None
-        return ModelRequest.of(parsed.conversation).text or None
+        return ModelRequest.from_conversation(parsed.conversation).text or None
 
     @property
     def answer(self) -> bytes:

@@ -106,7 +106,7 @@ class LocalModel:
         if not self.scripts.active_for(organization_id, instance_id):
             return None
         session = self.find_session_name(instance_id, call.session.key)
-        request = ModelRequest.of(
+        request = ModelRequest.from_conversation(
             conversation,
             call.provider,
             session.name if session else None,

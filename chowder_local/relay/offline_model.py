@@ -65,7 +65,7 @@ _PLACEHOLDER = "text"
 
 def decide(conversation: Conversation) -> Reply:
     """The reply; always the same for the same conversation."""
-    request = ModelRequest.of(conversation)
+    request = ModelRequest.from_conversation(conversation)
     is_demanded, name = find_tool_demand(conversation.system)
     answer_tool = _find_tool(conversation, ANSWER_TOOL) if is_demanded else None
     choice = conversation.choice

@@ -241,7 +241,7 @@ class ModelRequest:
     """The user message before the latest."""
 
     @classmethod
-    def of(
+    def from_conversation(
         cls,
         conversation: Conversation,
         provider: str = "",

@@ -28,7 +28,7 @@ _TIME = "%Y%m%dT%H%M%S.%fZ"
 _NAME = re.compile(r"\.backup-(?P<revision>[^-]+)-(?P<time>[^-]+Z)$")
 
 
-def create(path: Path, revision: str) -> Path:
+def back_up(path: Path, revision: str) -> Path:
     """Copies the database, whose schema has the revision, and removes the oldest backups.
 
     No other process may write meanwhile. Raises sqlite3.Error or OSError if the copy fails, which
@@ -169,7 +169,7 @@ def _erase_leftovers(path: Path) -> None:
 
 def _back_up(path: Path, current: str) -> None:
     try:
-        backup = create(path, current)
+        backup = back_up(path, current)
     except OSError as failed:
         raise unwritable(path, failed) from failed
     log.warning(

@@ -95,7 +95,7 @@ def to_merge_patch(overrides: Mapping[str, Any]) -> dict[str, Any]:
     Raises ConfigRefused if a path is reserved or has an empty part.
     """
     nested = _nest(overrides)
-    edits.check(nested)
+    edits.check_reserved(nested)
     return nested
 
 

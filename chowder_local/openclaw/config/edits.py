@@ -46,7 +46,7 @@ _ROUTES = {"api", "v1", "startupz", "readyz", "healthz"}
 """The first segments of the gateway's routes that the server calls."""
 
 
-def check(patch: Mapping[str, Any]) -> None:
+def check_reserved(patch: Mapping[str, Any]) -> None:
     """Raises ConfigRefused if a nested merge patch sets a reserved path; the error names it."""
     for names, value in leaves(patch):
         if reason := _refusal(names, value):
@@ -56,7 +56,7 @@ def check(patch: Mapping[str, Any]) -> None:
 
 
 def without_reserved(nested: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration without everything that `check` refuses."""
+    """A configuration without everything that `check_reserved` refuses."""
     return _filtered(nested, lambda names, value: _refusal(names, value) is None, ())
 
 

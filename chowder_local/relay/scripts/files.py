@@ -109,7 +109,7 @@ def serialize(script: ReplyScript) -> str:
 
 def make_script(conversation: Conversation, output: ModelOutput, status: int | None) -> ReplyScript:
     """A script whose rule matches the conversation and repeats its answer or its error."""
-    request = ModelRequest.of(conversation)
+    request = ModelRequest.from_conversation(conversation)
     match = {"text": request.text[:MATCHED_TEXT_MAX], "tool": request.tool}
     # Only members with a value, so that the rule is written without the others.
     match = {name: value for name, value in match.items() if value}

@@ -43,19 +43,19 @@ def test_the_lease_of_a_killed_process_is_abandoned(
 ) -> None:
     folder = tmp_path / "leases"
     own = Lease.take(folder, {"name": "ours"})
-    assert list(data_dir.abandoned(folder)) == []
+    assert list(data_dir.abandoned_leases(folder)) == []
     holder.kill()
     holder.wait()
-    (lease,) = data_dir.abandoned(folder)
+    (lease,) = data_dir.abandoned_leases(folder)
     assert (lease.facts["name"], lease.facts["key"]) == ("pytest", "chd_org_1")
     assert lease.path.stat().st_mode & 0o077 == folder.stat().st_mode & 0o077 == 0
     lease.end()
-    assert list(data_dir.abandoned(folder)) == []
+    assert list(data_dir.abandoned_leases(folder)) == []
     own.end()
     assert list(folder.iterdir()) == []
 
 
 def test_a_missing_folder_or_one_with_other_files_has_no_leases(tmp_path: Path) -> None:
-    assert list(data_dir.abandoned(tmp_path / "nowhere")) == []
+    assert list(data_dir.abandoned_leases(tmp_path / "nowhere")) == []
     (tmp_path / "notes.json").write_text("no JSON")
-    assert list(data_dir.abandoned(tmp_path)) == []
+    assert list(data_dir.abandoned_leases(tmp_path)) == []

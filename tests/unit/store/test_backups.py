@@ -36,7 +36,7 @@ def test_a_backup_includes_the_wal_and_is_one_private_file(path: Path) -> None:
             writer.execute("INSERT INTO meta VALUES ('late', 'but there')")
         # As after a crash: the WAL is not merged into the file.
         assert path.with_name("chowder.db-wal").stat().st_size > 0
-        backup = schema.create(path, "0002")
+        backup = schema.back_up(path, "0002")
         beside = {each.name for each in path.parent.iterdir()}
     assert beside == {"chowder.db", "chowder.db-wal", "chowder.db-shm", backup.name}
     assert backup.name.startswith("chowder.db.backup-0002-")
@@ -49,7 +49,7 @@ def test_a_backup_includes_the_wal_and_is_one_private_file(path: Path) -> None:
 def test_the_newest_backups_are_kept_and_the_others_removed(path: Path) -> None:
     mine = path.with_name("chowder.db.backup-of-mine")
     mine.touch()
-    made = [schema.create(path, f"{number:04}") for number in range(schema.KEPT_BACKUPS + 2)]
+    made = [schema.back_up(path, f"{number:04}") for number in range(schema.KEPT_BACKUPS + 2)]
     kept = list(reversed(made))[: schema.KEPT_BACKUPS]
     assert schema.find(path) == kept
     assert [each for each in made if each.exists()] == list(reversed(kept))
@@ -57,7 +57,7 @@ def test_the_newest_backups_are_kept_and_the_others_removed(path: Path) -> None:
 
 
 def test_backups_are_found_by_their_revision(path: Path) -> None:
-    old, new = schema.create(path, "0001"), schema.create(path, "0009")
+    old, new = schema.back_up(path, "0001"), schema.back_up(path, "0009")
     assert schema.find(path, {"0001", "0002"}) == [old]
     assert schema.find(path, {"0009"}) == [new]
     assert schema.find(path, set()) == []
@@ -69,7 +69,7 @@ def test_a_backup_that_fails_leaves_no_file(path: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
-        schema.create(path, "0002")
+        schema.back_up(path, "0002")
     assert [each.name for each in path.parent.iterdir()] == ["chowder.db"]
 
 
@@ -79,5 +79,5 @@ def test_a_partial_backup_of_a_crash_is_ignored_and_removed_by_the_next(path: Pa
     half.write_bytes(b"half a copy")
     journal.touch()
     assert schema.find(path) == []
-    backup = schema.create(path, "0002")
+    backup = schema.back_up(path, "0002")
     assert {each.name for each in path.parent.iterdir()} == {"chowder.db", backup.name}

@@ -157,7 +157,7 @@ async def test_the_configuration_is_encrypted_in_all_files(
     stored = await instances.get(made.id)
     assert stored is not None
     assert stored.openclaw_config == config
-    backup = schema.create(tmp_path / "chowder.db", REVISION)
+    backup = schema.back_up(tmp_path / "chowder.db", REVISION)
     files = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
     assert set(files) >= {"chowder.db", "chowder.db-wal", backup.name}
     assert any(made.name.encode() in content for content in files.values())

@@ -189,7 +189,7 @@ def test_an_upgrade_erases_replaced_content_from_the_file_and_its_wal(
     assert rows_of(path, "meta") == [{"name": "a", "value": "encrypted", "note": None}]
     # The backup has the content before the upgrade.
     assert b"PLANTED" in backup.read_bytes()
-    later = schema.create(path, schema.REVISION)
+    later = schema.back_up(path, schema.REVISION)
     assert b"PLANTED" not in later.read_bytes()
 
 
@@ -224,7 +224,7 @@ def test_without_space_for_a_backup_nothing_is_upgraded(
 
     prepare(path)
     next_revision()
-    monkeypatch.setattr(schema, "create", full)
+    monkeypatch.setattr(schema, "back_up", full)
     with pytest.raises(DataDirFull, match=r"is full\. Free some space"):
         prepare(path)
     assert rows_of(path, "alembic_version") == [{"version_num": REVISION}]
@@ -268,7 +268,7 @@ def test_the_error_for_a_newer_schema_names_the_backup_to_restore(
     before = rows_of(path, "instance")
     # The second of two upgrades has an unknown revision.
     prepare(path)
-    schema.create(path, "v9001")
+    schema.back_up(path, "v9001")
     with closing(sqlite3.connect(path)) as file, file:
         file.execute("UPDATE alembic_version SET version_num = 'v9999'")
     (newest, older) = schema.find(path)

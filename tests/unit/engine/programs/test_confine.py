@@ -82,4 +82,4 @@ def test_with_egress_neighbours_and_multicast_stay_blocked() -> None:
 def test_a_command_waits_for_the_mark_of_the_program() -> None:
     *shell, name, first, second = specs.waiting_command(["gateway", "--bind"])
     assert (name, first, second) == ("sh", "gateway", "--bind")
-    assert specs.MARK in shell[-1]
+    assert specs.CONFINED_MARK in shell[-1]

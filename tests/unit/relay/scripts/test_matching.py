@@ -219,7 +219,9 @@ def test_additions_of_openclaw_are_not_part_of_the_request() -> None:
         ),
     )
 
-    request = ModelRequest.of(conversation, ModelProvider.OPENAI, "alpha", is_session_known=True)
+    request = ModelRequest.from_conversation(
+        conversation, ModelProvider.OPENAI, "alpha", is_session_known=True
+    )
 
     assert request == ModelRequest(
         ModelProvider.OPENAI, "gpt-4o", 2, "What is the time?", 2, "exec", "one", "alpha", True,
@@ -235,7 +237,7 @@ def test_a_clients_function_is_one_round_of_results() -> None:
         UserMessage(("Tool:1: sunny",)),
     )
 
-    request = ModelRequest.of(
+    request = ModelRequest.from_conversation(
         Conversation("gpt-4o", "", turns), ModelProvider.OPENAI, None, is_session_known=False
     )
 
@@ -243,7 +245,7 @@ def test_a_clients_function_is_one_round_of_results() -> None:
 
 
 def test_a_conversation_without_messages_is_a_request() -> None:
-    request = ModelRequest.of(
+    request = ModelRequest.from_conversation(
         Conversation("gpt-4o", "", ()), ModelProvider.OPENAI, None, is_session_known=False
     )
 

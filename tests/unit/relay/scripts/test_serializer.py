@@ -34,7 +34,9 @@ async def replayed(recorded: Conversation, output: ModelOutput, status: int) -> 
     # As a file, which must be accepted.
     script = parse(serialize(make_script(recorded, output, status)))
     scripts.put(OrganizationId("o"), script)
-    request = ModelRequest.of(recorded, ModelProvider.OPENAI, None, is_session_known=False)
+    request = ModelRequest.from_conversation(
+        recorded, ModelProvider.OPENAI, None, is_session_known=False
+    )
     scripted = await scripts.answer(OrganizationId("o"), InstanceId("i"), request)
     assert scripted is not None
     return scripted.answer
