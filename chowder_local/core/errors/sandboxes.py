@@ -155,6 +155,12 @@ class BootTimedOut(BootFailed):
     remedy = "Wait again with `chowder-local instances wait INSTANCE`."
 
 
+class BootStarved(BootFailed):
+    """OpenClaw gave its start up, because the machine was too busy. The boot is tried once more."""
+
+    remedy = "Boot fewer agents at once: set `CHOWDER_BOOT_CONCURRENCY=1`, and start it again."
+
+
 class DiskFull(BootFailed):
     """A sandbox did not become ready, because its disk is full."""
 

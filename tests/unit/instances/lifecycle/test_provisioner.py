@@ -170,6 +170,24 @@ async def test_a_boot_that_ends_with_the_engine_is_tried_again(world: World) -> 
     assert (await world.settled(instance)).status is RUNNING
 
 
+async def test_a_start_that_openclaw_gives_up_on_a_busy_machine_is_tried_once_more(
+    world: World,
+) -> None:
+    world.engine.log = "Error: state lease heartbeat did not become ready (status=starting)"
+    whole = world.engine.booted
+    world.engine.booted = replace(whole, state=SandboxState.EXITED, exit_code=1)
+    instance = await world.created()
+    assert instance.status is ERROR
+    assert world.engine.made("boot") == 2
+    hold = world.engine.holds["boot"] = Hold()
+    instance = await world.creation.create(world.organization_id, name="Ada")
+    await hold.has_begun.wait()
+    world.engine.booted = whole
+    hold.may_end.set()
+    assert (await world.settled(instance)).status is RUNNING
+    assert world.engine.made("boot") == 4
+
+
 async def test_abandoning_an_instance_that_does_not_boot_does_nothing(world: World) -> None:
     instance = await world.placed(RUNNING)
     await world.provisioner.abandon(instance.id)
