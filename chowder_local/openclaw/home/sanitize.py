@@ -143,7 +143,9 @@ def sanitize_home(
                 # Otherwise it keeps every entry in memory.
                 tar.members.clear()  # type: ignore[attr-defined]  # a documented list
                 writer.add(entry)
-        stream.drain()
+        if stream.read_some(1):
+            # tarfile takes an entry whose extension is broken for the end.
+            raise ArchiveRefused("it is broken: an entry's extension cannot be read.")
     except (tarfile.TarError, EOFError, UnicodeError, OverflowError) as broken:
         raise ArchiveRefused(f"it is broken: {broken}") from None
     return writer.finish()
