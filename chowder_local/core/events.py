@@ -74,6 +74,7 @@ class EventType(StrEnum):
     INSTANCE_RECOVERED = "instance.recovered"
     INSTANCE_HIBERNATED = "instance.hibernated"
     INSTANCE_RESUMED = "instance.resumed"
+    CHANNEL_MESSAGE = "channel.message"
     EVENTS_MISSED = "events.missed"
     """Never published: sent to a follower that resumes after an event that is not kept."""
 

@@ -119,5 +119,9 @@ class SecretBox:
         is_valid = hmac.compare_digest(relay_token.encode(), expected.encode())
         return sandbox_id if is_valid else None
 
+    def messenger_secret(self, instance_id: str, channel: str) -> str:
+        """What an agent's channel sends the local messenger in place of a bot's token."""
+        return self._derive("messenger", f"{instance_id}/{channel}").hex()
+
     def _derive(self, purpose: str, name: str) -> bytes:
         return hmac.digest(self.secret, f"{purpose}\0{name}".encode(), "sha256")

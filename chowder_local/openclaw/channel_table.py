@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from chowder_local.core.domain import RELAY_HOSTNAME
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
@@ -159,6 +161,18 @@ _CHANNELS = (
 )
 
 CHANNELS: Mapping[str, Channel] = {channel.name: channel for channel in _CHANNELS}
+
+
+def is_local(configured: Any) -> bool:
+    """Whether a channel's configuration connects it to the local messenger."""
+    if isinstance(configured, str):
+        return configured.startswith(_LOCAL)
+    if isinstance(configured, dict):
+        return any(map(is_local, configured.values()))
+    return isinstance(configured, list) and any(map(is_local, configured))
+
+
+_LOCAL = (f"http://{RELAY_HOSTNAME}:", f"ws://{RELAY_HOSTNAME}:")
 
 
 def camel_case(name: str) -> str:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, FailFast, Field, TypeAdapter, ValidationError
 
 from chowder_local.core import untrusted_json
 from chowder_local.core.errors.agents import (
+    ChannelNotLocal,
     ChannelRefused,
     ChannelUnreachable,
     ConfigNotApplied,
@@ -26,6 +27,7 @@ from chowder_local.openclaw.channel_table import (
     CHANNELS,
     ConnectionType,
     generated_fields,
+    is_local,
     missing_fields,
     to_openclaw_config,
 )
@@ -34,7 +36,7 @@ from chowder_local.openclaw.qr_login import QrLogins, call_login, read_login
 from chowder_local.openclaw.sandbox_exec import Program
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from chowder_local.core.domain import Instance, SandboxId
     from chowder_local.openclaw.channel_table import Channel
@@ -48,6 +50,8 @@ LOOK_INTERVAL_S = 0.25
 QR_TIMEOUT_S = 20.0
 PAIR_TIMEOUT_S = 120.0
 """A pairing starts OpenClaw's command line, which took over 60 s at a load of 14 on two cores."""
+OFFLINE = "offline"
+"""The member, or the value of a credential, that connects a channel to the local messenger."""
 APPROVE = "pairing.approve"
 LIST_PAIRINGS = "pairing.list"
 
@@ -164,10 +168,12 @@ class Channels:
         group: asyncio.TaskGroup,
         *,
         state_dir: str,
+        local_fields: Callable[[Instance, str], Mapping[str, Any] | None],
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
     ) -> None:
         self._pairings = Program(processes, "pairings.py")
         self._state_dir = state_dir
+        self._local_fields = local_fields
         self._gateway_of = gateway_of
         self._logins = QrLogins(group)
         self._connect_timeout_s = connect_timeout_s
@@ -204,6 +210,7 @@ class Channels:
         channels = untrusted_json.object_at(former_config, "sourceConfig", "channels")
         configured = untrusted_json.object_of(channels.get(channel.name))
         former = await self.state(instance, channel)
+        fields = self._with_local_fields(instance, channel, fields, configured)
         change = to_openclaw_config(channel, fields)
         change |= generated_fields(channel, merged(configured, change))
         if missing := missing_fields(channel, merged(configured, change)):
@@ -223,6 +230,25 @@ class Channels:
             return await self._link(instance.sandbox_id, gateway, channel, former)
         return await self._until_connected(gateway, channel, former)
 
+    def _with_local_fields(
+        self,
+        instance: Instance,
+        channel: Channel,
+        fields: Mapping[str, Any],
+        configured: Mapping[str, Any],
+    ) -> Mapping[str, Any]:
+        """The fields with those of the local messenger, or without those that it had set."""
+        local = self._local_fields(instance, channel.name)
+        rest = {name: value for name, value in fields.items() if name != OFFLINE}
+        if fields.get(OFFLINE) is True or OFFLINE in rest.values():
+            if local is None:
+                raise InputInvalid([_no_local_messenger(channel.name)])
+            return {**local, **{name: each for name, each in rest.items() if each != OFFLINE}}
+        if is_local(configured) and rest:
+            # A real messenger has its own address.
+            return {**dict.fromkeys(local or {}), **rest}
+        return rest
+
     async def disconnect(self, instance: Instance, channel: Channel) -> None:
         """Disables a channel and keeps its credentials. Raises GatewayUnavailable."""
         gateway = self._gateway(instance)
@@ -235,6 +261,25 @@ class Channels:
                     await gateway.wait_for_restart(started_s)
             except ConfigNotApplied:
                 await gateway.call("channels.stop", {"channel": channel.name})
+
+    async def check_local(self, instance: Instance, channel: Channel) -> None:
+        """Raises ChannelNotLocal unless the channel is connected to the local messenger."""
+        section = (await _configured(self._gateway(instance))).get(channel.name)
+        if not (_is_enabled(section) and is_local(section)):
+            raise ChannelNotLocal(channel.name)
+
+    async def admit(self, instance: Instance, channel: Channel, sender: str) -> None:
+        """Approves a sender without a pairing code. Raises ChannelRefused, GatewayUnavailable."""
+        params = {"channel": channel.name, "state_dir": self._state_dir, "sender": sender}
+        answer = await self._pairings.ask(
+            instance.sandbox_id,
+            {"method": APPROVE, "params": params},
+            timeout_s=PAIR_TIMEOUT_S,
+            timeout_message="the person was not approved in time",
+        )
+        if "error" in answer:
+            reason = _last_line(untrusted_json.text_of(answer["error"]))
+            raise ChannelRefused(f"{channel.name} does not approve {sender}: {reason}")
 
     async def pairings(self, instance: Instance, channel: Channel) -> list[PairingRequest]:
         """The people who wait for an approval, oldest first.
@@ -372,6 +417,14 @@ def _dm_policy(channel: Channel) -> dict[str, Any]:
 
 def _missing_field_error(name: str) -> dict[str, Any]:
     return {"loc": ["body", "config", name], "msg": "Field required", "type": "missing"}
+
+
+def _no_local_messenger(channel: str) -> dict[str, Any]:
+    return {
+        "loc": ["body", "config", OFFLINE],
+        "msg": f"{channel} has no local messenger yet; connect it with its real credentials",
+        "type": "value_error",
+    }
 
 
 def _last_line(output: str) -> str:

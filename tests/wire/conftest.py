@@ -128,7 +128,7 @@ async def _open_relay(
             session_watch=watch,
             compactions=Compactions(compaction_timeout_s, failures),
         )
-        app = create_relay_app(relay, max_body_bytes=max_body_bytes)
+        app = create_relay_app(relay, world.messengers, max_body_bytes=max_body_bytes)
         url = await stack.enter_async_context(serving.serve(app))
         yield RelayUnderTest(
             url, app, RELAY_TOKEN, failures, events, metrics, exchanges, scripts, recordings,

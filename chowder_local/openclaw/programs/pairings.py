@@ -4,7 +4,8 @@ In: one line of JSON {params: {channel, state_dir}}. Out: one line of JSON {requ
 command line prints them, or {error} with what that has said. OpenClaw's database is read, which
 takes milliseconds; its command line, which takes seconds, is run only if the database is another
 one. With {params: {channel, code}} that command line approves the code, for which OpenClaw's
-protocol has no call; out: {status, output}.
+protocol has no call; out: {status, output}. With {params: {channel, sender, state_dir}} it approves
+a person of the local messenger in the database; out: {}, or {error}.
 """
 
 from __future__ import annotations
@@ -27,12 +28,21 @@ QUERY = (
     f"SELECT {', '.join(COLUMNS)} FROM {TABLE}"  # noqa: S608 - our constants
     f" WHERE channel_key = ? ORDER BY created_at LIMIT {MAX_REQUESTS}"
 )
+ADMIT = (
+    "INSERT OR IGNORE INTO channel_pairing_allow_entries"
+    " (channel_key, account_id, entry, sort_order, updated_at) VALUES (?1, ?2, ?3,"
+    " (SELECT count(*) FROM channel_pairing_allow_entries"
+    " WHERE channel_key = ?1 AND account_id = ?2), ?4)"
+)
+FORGET = f"DELETE FROM {TABLE} WHERE channel_key = ? AND account_id = ? AND request_id = ?"  # noqa: S608 - our constant
 KEPT_S = 3600
 """OpenClaw drops older requests when it next uses them."""
 SILENCE_S = 2
 
 
 def main(request: dict[str, Any]) -> dict[str, Any]:
+    if "sender" in request:
+        return admitted(request)
     if "code" in request:
         return approved(request["channel"], request["code"])
     path = os.path.join(request["state_dir"], DATABASE)
@@ -42,6 +52,19 @@ def main(request: dict[str, Any]) -> dict[str, Any]:
         return {"requests": [each for each in map(request_of, rows) if is_pending(each)]}
     except (sqlite3.Error, ValueError, TypeError, AttributeError):
         return listed_by_command(request["channel"])
+
+
+def admitted(request: dict[str, Any]) -> dict[str, Any]:
+    """Approves a sender as OpenClaw does, with or without a request of theirs."""
+    path = os.path.join(request["state_dir"], DATABASE)
+    key = (request["channel"], "default", request["sender"])
+    try:
+        with closing(sqlite3.connect(path, timeout=10)) as database, database:
+            database.execute(ADMIT, (*key, int(time.time() * 1000)))
+            database.execute(FORGET, key)
+    except sqlite3.Error as failed:
+        return {"error": str(failed)}
+    return {}
 
 
 def request_of(row: tuple[str, ...]) -> dict[str, Any]:
