@@ -2,6 +2,7 @@
 
 /** Method and path of each operation of /openapi.json, by its id. */
 export const OPERATIONS = {
+  clearChannelMessages: ["DELETE", "/local/instances/{instance_id}/channels/{channel}/messages"],
   connectChannel: ["POST", "/v1/instances/{instance_id}/channels/{channel}/connect"],
   createCheckout: ["POST", "/v1/subscription/checkout"],
   createFault: ["POST", "/local/faults"],
@@ -46,6 +47,7 @@ export const OPERATIONS = {
   getUsage: ["GET", "/local/usage"],
   importInstance: ["POST", "/local/instances/import"],
   installSkill: ["POST", "/v1/instances/{instance_id}/skills/install"],
+  listChannelMessages: ["GET", "/local/instances/{instance_id}/channels/{channel}/messages"],
   listChannels: ["GET", "/v1/instances/{instance_id}/channels"],
   listFaults: ["GET", "/local/faults"],
   listFiles: ["GET", "/v1/instances/{instance_id}/files"],
@@ -67,6 +69,7 @@ export const OPERATIONS = {
   resetOrganization: ["POST", "/local/reset"],
   restoreInstance: ["POST", "/local/instances/{instance_id}/restore"],
   revokeKey: ["DELETE", "/v1/keys/{key_id}"],
+  sayInChannel: ["POST", "/local/instances/{instance_id}/channels/{channel}/messages"],
   setInstanceReplies: ["PUT", "/local/instances/{instance_id}/replies"],
   setInstanceSettings: ["PATCH", "/local/instances/{instance_id}"],
   setRecording: ["PUT", "/local/instances/{instance_id}/recording"],

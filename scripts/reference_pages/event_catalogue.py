@@ -111,6 +111,15 @@ CATALOGUE: Mapping[EventType, EventDescription] = {
     EventType.INSTANCE_RESUMED: EventDescription(
         "A hibernated instance is in memory again, because it is used.", _SANDBOX
     ),
+    EventType.CHANNEL_MESSAGE: EventDescription(
+        "A person or the agent has said something in a channel of the local messenger.",
+        {
+            "channel": "Name of the channel.",
+            "message_id": "Id of the message.",
+            "author": "`person` or `agent`.",
+            "message_kind": "`message`, `edit`, `deletion`, `reaction` or `typing`.",
+        },
+    ),
     EventType.EVENTS_MISSED: EventDescription(
         "The first event of a stream whose `Last-Event-ID` is too old, or of an earlier run of the "
         "server: events before it are lost."
