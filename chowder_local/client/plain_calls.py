@@ -209,15 +209,14 @@ class PlainCalls(Transport):
         return self._list("GET",
                 f"/local/instances/{segment(instance_id)}/channels/{segment(channel)}/pairings")
 
-    def say_in_channel(self, instance_id: str, channel: str, *, person: str = 'Ada', text: str = '',
-            group: str | None = None, thread: str | None = None,
-            image: Mapping[str, Any] | None = None, approve: bool = False,
-            wait_s: float = 0.0) -> Json:
+    def say_in_channel(self, instance_id: str, channel: str, person: str, text: str = '',
+            group: str | None = None, thread: str | None = None, image: str | None = None, *,
+            approve: bool = False, wait_s: float = 0.0) -> Json:
         """Says something to the agent as a person, and with `wait_s` returns its answer.
 
         A stopped agent gets it when it is started.
 
-        `person`: Who says it.
+        `person`: The name of who says it.
 
         `group`: The group in which it is said. Most channels answer there when the agent is
         mentioned.
@@ -232,7 +231,7 @@ class PlainCalls(Transport):
         """
         return self._call("POST",
                 f"/local/instances/{segment(instance_id)}/channels/{segment(channel)}/messages",
-                json=given(person=person, text=text, group=group, thread=thread, image=image,
+                json=given(**{"from": person}, text=text, group=group, thread=thread, image=image,
                 approve=approve, wait_s=wait_s), timeout=self._turn_timeout)
 
     def channel_messages(self, instance_id: str, channel: str, *, after: int = 0,

@@ -20,7 +20,7 @@ class ChannelSaying(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    person: Person = Field("Ada", alias="from", description="Who says it.")
+    person: Person = Field(alias="from", description="The name of who says it.")
     text: Annotated[str, Field(max_length=MAX_TEXT_CHARS, examples=["Hello"])] = ""
     group: Person | None = Field(
         None,
@@ -30,7 +30,7 @@ class ChannelSaying(BaseModel):
     )
     thread: Person | None = Field(None, description="The thread of the group.", examples=["Plans"])
     image: Annotated[Base64Bytes, Field(max_length=MAX_IMAGE_CHARS)] | None = Field(
-        None, description="A picture, in Base64."
+        None, description="A picture, in Base64.", examples=["iVBORw0KGgo="]
     )
     approve: bool = Field(
         False, description="Approves the person first, so that the agent gives no pairing code."
