@@ -122,7 +122,7 @@ class Services:
     settings: Settings
     endpoints: Mapping[str, Endpoint]
     database: Database
-    box: SecretBox
+    secret_box: SecretBox
     store_id: str
     default_organization_id: OrganizationId
     tasks: asyncio.TaskGroup
@@ -163,22 +163,22 @@ class Services:
         self.meta = MetaQueries(self.database)
         self.organization_queries = OrganizationQueries(self.database)
         self.key_queries = KeyQueries(self.database)
-        self.instances = InstanceQueries(self.database, self.box, self.events)
+        self.instances = InstanceQueries(self.database, self.secret_box, self.events)
         self.warm_queries = WarmSandboxQueries(self.database, self.events)
-        self.snapshot_queries = SnapshotQueries(self.database, self.box, self.events)
+        self.snapshot_queries = SnapshotQueries(self.database, self.secret_box, self.events)
         self.sessions = SessionQueries(self.database)
-        self.histories = ConversationHistoryQueries(self.database, self.box)
-        self.idempotent_answers = IdempotentAnswerQueries(self.database, self.box)
+        self.histories = ConversationHistoryQueries(self.database, self.secret_box)
+        self.idempotent_answers = IdempotentAnswerQueries(self.database, self.secret_box)
         self.usage = UsageQueries(self.database)
 
     def _compose_accounts(self) -> None:
-        self.organizations = Organizations(self.organization_queries, self.box, self.clock)
+        self.organizations = Organizations(self.organization_queries, self.secret_box, self.clock)
         self.authentication = Authentication(self.key_queries, self.clock)
         self.keys = Keys(self.key_queries, self.instances, self.clock)
         self.model_keys = ModelKeys(
             self.organizations, self.endpoints, self.default_organization_id
         )
-        self.subscriptions = Subscriptions(self.organizations, self.box, self.clock)
+        self.subscriptions = Subscriptions(self.organizations, self.secret_box, self.clock)
         self.prices = Prices({name: Price(*usd) for name, usd in self.settings.prices.items()})
         self.cost_reports = CostReports(self.usage, self.prices)
         self.faults = Faults(self.events, self.clock)
@@ -186,7 +186,7 @@ class Services:
             authentication=self.authentication,
             keys=self.key_queries,
             sessions=DashboardSessionQueries(self.database),
-            box=self.box,
+            secret_box=self.secret_box,
             store_id=self.store_id,
             clock=self.clock,
         )
@@ -199,7 +199,9 @@ class Services:
         self.catalogue = Catalogue(self.providers)
         self.session_names = SessionNames(self.sessions, self.clock)
         self.relay = Relay(
-            resolver=ModelCredentials(self.box, self.instances, self.warm_queries, self.model_keys),
+            resolver=ModelCredentials(
+                self.secret_box, self.instances, self.warm_queries, self.model_keys
+            ),
             upstreams=Upstreams(
                 settings.model_base_urls, self.endpoints, self.providers, settings.relay_paths
             ),
@@ -225,11 +227,11 @@ class Services:
         self.shortcuts = ImageShortcuts(self.engine)
         self.directory = InstanceDirectory(self.instances)
         self.versions = OpenclawVersions(self.engine, self.server_facts.openclaw_version)
-        self.control = Control(self.exec, self.box.gateway_token)
+        self.control = Control(self.exec, self.secret_box.gateway_token)
         self.readiness = Readiness(
             self.engine, self.gateway_of, boot_timeout_s=settings.boot_timeout_s
         )
-        self.initial_configs = InitialConfigs(self.organizations, self.box, self.relay_url)
+        self.initial_configs = InitialConfigs(self.organizations, self.secret_box, self.relay_url)
         self.boot_queue = BootQueue(settings.boot_concurrency, self.events, self.metrics)
         self.agents = Agents(
             instances=self.instances,
@@ -421,7 +423,7 @@ class Services:
                 endpoints=self.endpoints,
                 catalogue=self.catalogue,
                 recordings=self.recordings,
-                relay_token_of=self.box.relay_token,
+                relay_token_of=self.secret_box.relay_token,
                 vision_models=self.vision_models,
             ),
             session_names=self.session_names,
@@ -475,7 +477,10 @@ class Services:
 
     def gateway_of(self, sandbox_id: SandboxId, url: str | None) -> Gateway:
         """A sandbox's gateway, with its token."""
-        token, lock = self.box.gateway_token(sandbox_id), self.config_locks.holding(sandbox_id)
+        token, lock = (
+            self.secret_box.gateway_token(sandbox_id),
+            self.config_locks.holding(sandbox_id),
+        )
         refused_sizes = partial(take_refused_sizes, self.files, sandbox_id)
         return Gateway(self.gateways, url, token, lock, refused_sizes)
 

@@ -130,7 +130,7 @@ def _all_routes() -> tuple[BaseRoute, ...]:
 async def _open(
     settings: Settings, machine: Machine, metrics: Metrics, stack: AsyncExitStack
 ) -> Services:
-    box = await asyncio.to_thread(SecretBox.load, settings.secret_file)
+    secret_box = await asyncio.to_thread(SecretBox.load, settings.secret_file)
     database = await stack.enter_async_context(Database.open(settings.database_file))
     meta = MetaQueries(database)
     store_id = await _store_id(settings, meta)
@@ -149,7 +149,7 @@ async def _open(
         settings=settings,
         endpoints=machine.endpoints,
         database=database,
-        box=box,
+        secret_box=secret_box,
         events=open_events(shutdown, stack),
         metrics=metrics,
         shutdown=shutdown,

@@ -160,8 +160,8 @@ async def open_world(
 ) -> AsyncIterator[World]:
     """A world whose organization has keys for two of the three providers."""
     clock, gateway, egress_rule = Clock(), ScriptedGateway(), egress or EgressRule()
-    box = SecretBox(SECRET)
-    gateways = SandboxGateways(gateway, box.gateway_token)
+    secret_box = SecretBox(SECRET)
+    gateways = SandboxGateways(gateway, secret_box.gateway_token)
     # The path must not contain links.
     engine = ScriptedEngine(tmp_path.resolve() / "homes", gateways)
     processes = LocalProcesses(engine.running_home)
@@ -179,7 +179,7 @@ async def open_world(
             settings=_settings(tmp_path, egress=egress_rule.default, **settings),
             endpoints=ENDPOINTS,
             database=database,
-            box=box,
+            secret_box=secret_box,
             tasks=tasks,
             clock=clock,
             events=events or Events(),

@@ -142,7 +142,7 @@ async def get_gateway(request: Request) -> GatewayView:
     instance = await _living(request)
     if instance.status is InstanceStatus.RUNNING:
         instance = await running(request, instance)
-    token = services(request).box.gateway_token(instance.sandbox_id)
+    token = services(request).secret_box.gateway_token(instance.sandbox_id)
     return GatewayView(gateway_url=instance.gateway_url, token=token)
 
 
