@@ -133,7 +133,7 @@ class Organizations:
         try:
             return self.secret_box.decrypt(ciphertext)
         except InvalidToken:
-            # It counts as not set: the error for a missing key says how to set one.
+            # The key counts as not set: the error for a missing key says how to set one.
             log.warning(
                 "The %s key of organization %s was encrypted with another secret.key; set it again",
                 provider,

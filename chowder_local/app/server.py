@@ -313,7 +313,7 @@ def _sandbox_defaults(settings: Settings, machine: Machine) -> SandboxDefaults:
         Limits(settings.memory_limit_mb, settings.cpu_limit, settings.pids_limit),
         machine.ca_bundle,
         settings.sandbox_environment,
-        # Its tag is a digest of a megabyte.
+        # The image's tag is the digest of a megabyte, so it is computed once for each release.
         lru_cache(VERSIONS_KEPT)(partial(_image_of, settings, machine)),
         settings.container_runtime,
     )

@@ -378,7 +378,7 @@ class CallRow:
 async def show(request: Request) -> Response:
     """The page; htmx selects a part of it for a search and for more rows."""
     filters = parse_query(request, Filters)
-    # Read before the list: a call in between is then sent twice rather than never.
+    # The latest call is read before the list: a call in between is sent twice rather than never.
     latest = next(_calls(request, filters), None)
     matches = await _search(request, filters)
     rows = matches[:PORTION]

@@ -292,7 +292,7 @@ class Gateway:
                 return False
             if padding or _is_padded(config):
                 patch = merged(_padding(padding), patch, keep_nulls=True)
-            # Otherwise OpenClaw merges arrays, or refuses to remove entries.
+            # Without this member, OpenClaw merges arrays, or refuses to remove entries.
             replaced = {*_array_paths(patch), *lost_arrays}
             params = {
                 "raw": json.dumps(patch),
@@ -305,7 +305,8 @@ class Gateway:
                 # Only OpenClaw knows the arrays below an object that a null deletes.
                 more = set(_lost_arrays(str(refused))) - replaced
                 lost_arrays |= more
-                # Read again, too, if the agent or a channel has changed the configuration.
+                # The configuration is read again if more arrays have to be named, or if the agent
+                # or a channel has changed it.
                 if not more and "changed since last load" not in str(refused):
                     raise ConfigRefused(str(refused), refused.problems) from refused
         raise GatewayUnavailable("the configuration changes faster than it can be patched")
@@ -479,7 +480,7 @@ async def take_refused_sizes(files: Files, sandbox_id: SandboxId) -> tuple[int, 
     except ChowderError as failure:
         log.info("sandbox %s: its folder cannot be read: %s", sandbox_id, failure)
         return None
-    # Their names end with the time.
+    # The names end with the time, so the last one is the latest.
     refused = [each.size for each in entries if each.name.startswith(_REFUSED_PREFIX)]
     former = [each.size for each in entries if each.name == CONFIG_FILE]
     return (former[0], refused[-1]) if former and refused else None

@@ -190,7 +190,7 @@ class Meter:
         elif self._mark in chunk:
             self._scan(chunk)
         elif not chunk.endswith((b"\n", b"}")):
-            # Nearly every event ends so. Any other chunk may end within the mark.
+            # Nearly every event ends with one of these. Any other chunk may end within the mark.
             self._held = _beginning(chunk, self._mark)
 
     @property

@@ -187,11 +187,11 @@ def write(folder: Path, number: int, entry: RecordedCall) -> Path:
     """Writes an entry to a new file whose name begins with the number; blocks."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / file_name(number, entry)
-    # Indented, so that a diff of two recordings shows lines.
+    # The file is indented, so that a diff of two recordings shows lines.
     text = json.dumps(
         entry.model_dump(mode="json", exclude_none=True), indent=2, ensure_ascii=False
     )
-    # Renamed when complete, so that readers of the folder see no partial file.
+    # The file gets its name when it is complete, so that readers of the folder see no partial file.
     part = path.with_suffix(".part")
     part.write_text(text + "\n", encoding="utf-8")
     part.replace(path)

@@ -246,10 +246,10 @@ class Relay:
             raise StreamBroken(error) from problem
         finally:
             if outcome == "client_disconnected" and observer is not None and observer.is_whole:
-                # It disconnected after the answer was complete.
+                # The client disconnected after the answer was complete.
                 outcome = active.call.success_outcome
             self.journal.finish(active.call, outcome, error)
-            # At the end, when no client waits any more.
+            # The usage is noted at the end, when no client waits any more.
             self._note_usage(active, meter.usage)
 
     def _observer(self, active: _Active) -> StreamObserver | None:

@@ -50,7 +50,7 @@ class EncryptedJson(Mapping[str, Any]):
         try:
             content: dict[str, Any] = json.loads(self._secret_box.decrypt(self._ciphertext))
         except InvalidToken:
-            # It counts as not set, like a model key.
+            # The value counts as not set, like a model key.
             log.warning("%s was encrypted with another secret.key; set it again", self._name)
             return {}
         return content

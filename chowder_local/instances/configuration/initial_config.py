@@ -72,7 +72,7 @@ class InitialConfigs:
     def _config(self, origin: SnapshotSource | None, instance: Instance) -> dict[str, Any]:
         provider = instance.model_provider
         if origin is None or origin.config is None:
-            # Without the agent's own version, the overrides are the best that is known.
+            # Nobody knows the agent's own configuration, so its overrides are the best there is.
             return self._base(instance.sandbox_id, provider, instance.openclaw_config)
         return agent_config.with_reserved(
             self._base(instance.sandbox_id, provider, None), origin.config

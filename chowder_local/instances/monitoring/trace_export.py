@@ -127,7 +127,7 @@ class TraceExport:
         span = self._span(name, kind, parent, _ns(turn.at, step.after_s), attributes)
         if step.error is not None:
             span.set_status(StatusCode.ERROR, step.error)
-        # What never ended did so with the turn at the latest.
+        # A step without an end has ended with its turn at the latest.
         took_s = turn.took_s - step.after_s if step.took_s is None else step.took_s
         span.end(_ns(turn.at, step.after_s + max(took_s, 0.0)))
 

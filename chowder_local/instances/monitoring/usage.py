@@ -136,7 +136,8 @@ class DiskWatch:
                 logs.for_instance(listed.id),
                 logging_errors(f"instance {listed.id}: checking its disk use"),
             ):
-                # Those before it took a while, in which it may have moved to another sandbox.
+                # Measuring the others took a while, in which this instance may have moved to
+                # another sandbox.
                 instance = await self.agents.instances.get(listed.id)
                 if instance is None or not instance.is_in_memory:
                     continue
