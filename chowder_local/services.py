@@ -30,12 +30,12 @@ from chowder_local.instances.conversations.service import Conversations, Failure
 from chowder_local.instances.conversations.sessions import ConversationReader, SessionNames
 from chowder_local.instances.conversations.trace_log import TraceLog
 from chowder_local.instances.directory import InstanceDirectory
-from chowder_local.instances.lifecycle.agents import Agents
+from chowder_local.instances.lifecycle.agents import DRAIN_TIMEOUT_S, Agents
 from chowder_local.instances.lifecycle.boots import BootQueue, Readiness
 from chowder_local.instances.lifecycle.capacity import Capacity
 from chowder_local.instances.lifecycle.creation import InstanceCreation
 from chowder_local.instances.lifecycle.provisioner import Provisioner
-from chowder_local.instances.lifecycle.reconciler import Healing, Reconciler
+from chowder_local.instances.lifecycle.reconciler import RECONCILE_INTERVAL_S, Healing, Reconciler
 from chowder_local.instances.lifecycle.residency import Hibernation, Residency
 from chowder_local.instances.lifecycle.service import Lifecycle, OrganizationReset
 from chowder_local.instances.monitoring.health import Health
@@ -55,7 +55,7 @@ from chowder_local.instances.warm_pool.sandboxes import (
     WarmSandboxMatcher,
 )
 from chowder_local.openclaw.channels import CONNECT_TIMEOUT_S, Channels
-from chowder_local.openclaw.files import Files
+from chowder_local.openclaw.files import TRANSFER_IDLE_TIMEOUT_S, Files
 from chowder_local.openclaw.gateway import Gateway, take_refused_sizes
 from chowder_local.openclaw.rewinding import Rewinding
 from chowder_local.openclaw.sandbox_exec import Control
@@ -143,6 +143,9 @@ class Services:
     engine_facts: Callable[[], Awaitable[EngineFacts]]
     is_idle: Callable[[], Awaitable[bool]] = has_idle_processor
     channel_connect_timeout_s: float = CONNECT_TIMEOUT_S
+    drain_timeout_s: float = DRAIN_TIMEOUT_S
+    reconcile_interval_s: float = RECONCILE_INTERVAL_S
+    transfer_idle_timeout_s: float = TRANSFER_IDLE_TIMEOUT_S
     clock: Callable[[], datetime] = now
     events: Events = field(default_factory=Events)
     metrics: Metrics = field(default_factory=Metrics)
@@ -222,7 +225,7 @@ class Services:
         settings = self.settings
         self.config_locks = KeyedLocks()
         self.files = Files(
-            self.exec_files, self.state_dir, idle_timeout_s=settings.transfer_idle_timeout_s
+            self.exec_files, self.state_dir, idle_timeout_s=self.transfer_idle_timeout_s
         )
         self.shortcuts = ImageShortcuts(self.engine)
         self.directory = InstanceDirectory(self.instances)
@@ -242,7 +245,7 @@ class Services:
             boot_queue=self.boot_queue,
             egress=self.egress_rule,
             events=self.events,
-            drain_timeout_s=settings.drain_timeout_s,
+            drain_timeout_s=self.drain_timeout_s,
             clock=self.clock,
         )
         self.residency = Residency(agents=self.agents, group=self.tasks, clock=self.clock)
@@ -251,7 +254,7 @@ class Services:
             residency=self.residency,
             allows=self.shortcuts.allow,
             after_s=settings.hibernate_after_s,
-            interval_s=settings.reconcile_interval_s,
+            interval_s=self.reconcile_interval_s,
         )
         self.snapshots = Snapshots(
             queries=self.snapshot_queries,
@@ -349,7 +352,7 @@ class Services:
             healing=self.healing,
             agents=self.agents,
             snapshots=self.snapshots,
-            interval_s=settings.reconcile_interval_s,
+            interval_s=self.reconcile_interval_s,
             release_stopped_after_s=settings.release_stopped_after_s,
             clock=self.clock,
         )

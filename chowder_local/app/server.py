@@ -164,7 +164,7 @@ async def _open(
         exec_beside=engine.volume_jobs,
         home=HOME,
         state_dir=STATE_DIR,
-        gateways=await stack.enter_async_context(open_gateways(settings.turn_timeout_s)),
+        gateways=await stack.enter_async_context(open_gateways()),
         state_transfers=await stack.enter_async_context(StateTransfers(engine, HOME)),
         egress_rule=egress_rule,
         relay_url=relay_url,
@@ -249,11 +249,7 @@ async def _resume(services: Services) -> None:
 
 
 def _disk_watch(services: Services, limit_mb: int) -> DiskWatch:
-    return DiskWatch(
-        agents=services.agents,
-        limit_mb=limit_mb,
-        interval_s=services.settings.disk_interval_s,
-    )
+    return DiskWatch(agents=services.agents, limit_mb=limit_mb)
 
 
 async def _write_back(services: Services) -> None:

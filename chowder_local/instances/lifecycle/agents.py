@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+DRAIN_TIMEOUT_S = 10.0
 DRAIN_POLL_S = 0.1
 PROVISIONING, RUNNING, STOPPED, ERROR, TERMINATED = InstanceStatus
 
