@@ -30,12 +30,12 @@ from chowder_local.instances.conversations.service import Conversations, Failure
 from chowder_local.instances.conversations.sessions import ConversationReader, SessionNames
 from chowder_local.instances.conversations.trace_log import TraceLog
 from chowder_local.instances.directory import InstanceDirectory
-from chowder_local.instances.lifecycle.agents import Agents
+from chowder_local.instances.lifecycle.agents import DRAIN_TIMEOUT_S, Agents
 from chowder_local.instances.lifecycle.boots import BootQueue, Readiness
 from chowder_local.instances.lifecycle.capacity import Capacity
 from chowder_local.instances.lifecycle.creation import InstanceCreation
 from chowder_local.instances.lifecycle.provisioner import Provisioner
-from chowder_local.instances.lifecycle.reconciler import Healing, Reconciler
+from chowder_local.instances.lifecycle.reconciler import RECONCILE_INTERVAL_S, Healing, Reconciler
 from chowder_local.instances.lifecycle.residency import Hibernation, Residency
 from chowder_local.instances.lifecycle.service import Lifecycle, OrganizationReset
 from chowder_local.instances.monitoring.health import Health
@@ -55,7 +55,7 @@ from chowder_local.instances.warm_pool.sandboxes import (
     WarmSandboxMatcher,
 )
 from chowder_local.openclaw.channels import CONNECT_TIMEOUT_S, Channels
-from chowder_local.openclaw.files import Files
+from chowder_local.openclaw.files import TRANSFER_IDLE_TIMEOUT_S, Files
 from chowder_local.openclaw.gateway import Gateway, take_refused_sizes
 from chowder_local.openclaw.rewinding import Rewinding
 from chowder_local.openclaw.sandbox_exec import Control
@@ -122,7 +122,7 @@ class Services:
     settings: Settings
     endpoints: Mapping[str, Endpoint]
     database: Database
-    box: SecretBox
+    secret_box: SecretBox
     store_id: str
     default_organization_id: OrganizationId
     tasks: asyncio.TaskGroup
@@ -143,6 +143,9 @@ class Services:
     engine_facts: Callable[[], Awaitable[EngineFacts]]
     is_idle: Callable[[], Awaitable[bool]] = has_idle_processor
     channel_connect_timeout_s: float = CONNECT_TIMEOUT_S
+    drain_timeout_s: float = DRAIN_TIMEOUT_S
+    reconcile_interval_s: float = RECONCILE_INTERVAL_S
+    transfer_idle_timeout_s: float = TRANSFER_IDLE_TIMEOUT_S
     clock: Callable[[], datetime] = now
     events: Events = field(default_factory=Events)
     metrics: Metrics = field(default_factory=Metrics)
@@ -163,22 +166,22 @@ class Services:
         self.meta = MetaQueries(self.database)
         self.organization_queries = OrganizationQueries(self.database)
         self.key_queries = KeyQueries(self.database)
-        self.instances = InstanceQueries(self.database, self.box, self.events)
+        self.instances = InstanceQueries(self.database, self.secret_box, self.events)
         self.warm_queries = WarmSandboxQueries(self.database, self.events)
-        self.snapshot_queries = SnapshotQueries(self.database, self.box, self.events)
+        self.snapshot_queries = SnapshotQueries(self.database, self.secret_box, self.events)
         self.sessions = SessionQueries(self.database)
-        self.histories = ConversationHistoryQueries(self.database, self.box)
-        self.idempotent_answers = IdempotentAnswerQueries(self.database, self.box)
+        self.histories = ConversationHistoryQueries(self.database, self.secret_box)
+        self.idempotent_answers = IdempotentAnswerQueries(self.database, self.secret_box)
         self.usage = UsageQueries(self.database)
 
     def _compose_accounts(self) -> None:
-        self.organizations = Organizations(self.organization_queries, self.box, self.clock)
+        self.organizations = Organizations(self.organization_queries, self.secret_box, self.clock)
         self.authentication = Authentication(self.key_queries, self.clock)
         self.keys = Keys(self.key_queries, self.instances, self.clock)
         self.model_keys = ModelKeys(
             self.organizations, self.endpoints, self.default_organization_id
         )
-        self.subscriptions = Subscriptions(self.organizations, self.box, self.clock)
+        self.subscriptions = Subscriptions(self.organizations, self.secret_box, self.clock)
         self.prices = Prices({name: Price(*usd) for name, usd in self.settings.prices.items()})
         self.cost_reports = CostReports(self.usage, self.prices)
         self.faults = Faults(self.events, self.clock)
@@ -186,7 +189,7 @@ class Services:
             authentication=self.authentication,
             keys=self.key_queries,
             sessions=DashboardSessionQueries(self.database),
-            box=self.box,
+            secret_box=self.secret_box,
             store_id=self.store_id,
             clock=self.clock,
         )
@@ -199,7 +202,9 @@ class Services:
         self.catalogue = Catalogue(self.providers)
         self.session_names = SessionNames(self.sessions, self.clock)
         self.relay = Relay(
-            resolver=ModelCredentials(self.box, self.instances, self.warm_queries, self.model_keys),
+            resolver=ModelCredentials(
+                self.secret_box, self.instances, self.warm_queries, self.model_keys
+            ),
             upstreams=Upstreams(
                 settings.model_base_urls, self.endpoints, self.providers, settings.relay_paths
             ),
@@ -220,16 +225,16 @@ class Services:
         settings = self.settings
         self.config_locks = KeyedLocks()
         self.files = Files(
-            self.exec_files, self.state_dir, idle_timeout_s=settings.transfer_idle_timeout_s
+            self.exec_files, self.state_dir, idle_timeout_s=self.transfer_idle_timeout_s
         )
         self.shortcuts = ImageShortcuts(self.engine)
         self.directory = InstanceDirectory(self.instances)
         self.versions = OpenclawVersions(self.engine, self.server_facts.openclaw_version)
-        self.control = Control(self.exec, self.box.gateway_token)
+        self.control = Control(self.exec, self.secret_box.gateway_token)
         self.readiness = Readiness(
             self.engine, self.gateway_of, boot_timeout_s=settings.boot_timeout_s
         )
-        self.initial_configs = InitialConfigs(self.organizations, self.box, self.relay_url)
+        self.initial_configs = InitialConfigs(self.organizations, self.secret_box, self.relay_url)
         self.boot_queue = BootQueue(settings.boot_concurrency, self.events, self.metrics)
         self.agents = Agents(
             instances=self.instances,
@@ -240,7 +245,7 @@ class Services:
             boot_queue=self.boot_queue,
             egress=self.egress_rule,
             events=self.events,
-            drain_timeout_s=settings.drain_timeout_s,
+            drain_timeout_s=self.drain_timeout_s,
             clock=self.clock,
         )
         self.residency = Residency(agents=self.agents, group=self.tasks, clock=self.clock)
@@ -249,7 +254,7 @@ class Services:
             residency=self.residency,
             allows=self.shortcuts.allow,
             after_s=settings.hibernate_after_s,
-            interval_s=settings.reconcile_interval_s,
+            interval_s=self.reconcile_interval_s,
         )
         self.snapshots = Snapshots(
             queries=self.snapshot_queries,
@@ -347,7 +352,7 @@ class Services:
             healing=self.healing,
             agents=self.agents,
             snapshots=self.snapshots,
-            interval_s=settings.reconcile_interval_s,
+            interval_s=self.reconcile_interval_s,
             release_stopped_after_s=settings.release_stopped_after_s,
             clock=self.clock,
         )
@@ -421,7 +426,7 @@ class Services:
                 endpoints=self.endpoints,
                 catalogue=self.catalogue,
                 recordings=self.recordings,
-                relay_token_of=self.box.relay_token,
+                relay_token_of=self.secret_box.relay_token,
                 vision_models=self.vision_models,
             ),
             session_names=self.session_names,
@@ -475,7 +480,10 @@ class Services:
 
     def gateway_of(self, sandbox_id: SandboxId, url: str | None) -> Gateway:
         """A sandbox's gateway, with its token."""
-        token, lock = self.box.gateway_token(sandbox_id), self.config_locks.holding(sandbox_id)
+        token, lock = (
+            self.secret_box.gateway_token(sandbox_id),
+            self.config_locks.holding(sandbox_id),
+        )
         refused_sizes = partial(take_refused_sizes, self.files, sandbox_id)
         return Gateway(self.gateways, url, token, lock, refused_sizes)
 

@@ -230,7 +230,7 @@ def trace(
     """
     agent = find_instance(client, instance)
     turns = client.traces(agent["id"], limit if is_list else 1000)
-    # What failed is first, then the latest.
+    # Failed turns are first, then the latest.
     failed = [each for each in turns if each["status"] == FAILED]
     if is_list:
         turns = [*failed, *(each for each in turns if each["status"] != FAILED)]
@@ -377,7 +377,7 @@ def logs(
     if instance is not None:
         _show_log(read, find_instance(client, instance)["id"])
         return
-    # One that is followed has no end. Daemons, so that Ctrl-C ends them all.
+    # A log that is followed has no end. The threads are daemons, so that Ctrl-C ends them all.
     threads = [
         Thread(target=_show_one_of_all, args=(read, agent), daemon=True)
         for agent in client.instances()

@@ -56,7 +56,7 @@ def complete_instance(
     context: click.Context, _: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """The names of instances that begin like this; none if the server does not answer."""
-    # Not the context's own client, whose remarks would get into the line that is being typed.
+    # A client of the context would write its remarks into the line that the user types.
     from chowder_local.client import Client
 
     found = context.obj

@@ -43,7 +43,7 @@ SAVING_SESSION = ":internal-session-effects:"
 
 _DEMAND = re.compile(r"You must call (?:the (\S+) tool|one of the available tools) before resp")
 _RUNTIME_MARK = b"Runtime: agent="
-# Without quotes, line ends and backslashes, so that it is the same in JSON and in text.
+# The key has no quotes, line ends or backslashes, so that it is the same in JSON and in text.
 _RUNTIME = re.compile(
     r"Runtime: agent=[^|\"\\\n]* \| session=(?P<key>[^\"\\\n]+?) \| sessionId=(?P<id>[\w-]*)"
 )
@@ -88,7 +88,7 @@ def find_tool_demand(system: str) -> tuple[bool, str | None]:
 
 def own_tools(system: str) -> set[str] | None:
     """Names of the agent's own tools; None if OpenClaw's system prompt does not list them."""
-    # Without an expression: a system prompt can have megabytes.
+    # A system prompt can have megabytes, for which a regular expression takes too long.
     _, heading, section = f"\n{system}".partition(_TOOLING)
     if heading:
         return set(_OWN_TOOL.findall(section[:_MAX_TOOLING].partition("\n## ")[0]))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from chowder_local.core.domain import SandboxId
-    from chowder_local.relay.call_log import LoggedCall
+    from chowder_local.relay.call_log import ModelCall
 
 
 @dataclass(eq=False, repr=False)
@@ -32,7 +32,7 @@ class WatchedMessage:
         """Whether the session differs from the expected one."""
         self.turn_id: str | None = None
         """OpenClaw's id of the message's turn; None before its first model call."""
-        self.calls: list[LoggedCall] = []
+        self.calls: list[ModelCall] = []
         """Its model calls, in their order."""
 
     @property
@@ -68,31 +68,31 @@ class SessionWatch:
     def is_active(self, sandbox_id: SandboxId, session_key: str) -> bool:
         return (sandbox_id, session_key) in self._messages
 
-    def note(self, sandbox_id: SandboxId, logged: LoggedCall) -> bool:
+    def note(self, sandbox_id: SandboxId, call: ModelCall) -> bool:
         """Notes a model call; False if it belongs to a message whose session is forgotten."""
-        if not self._messages or (session := logged.call.session) is None:
+        if not self._messages or (session := call.request.session) is None:
             return True
         messages = self._messages.get((sandbox_id, session.key), [])
         for message in messages:
             message.note_session(session.id)
         if messages:
-            message = _owner(messages, logged)
-            message.turn_id = message.turn_id or logged.turn_id
-            message.calls.append(logged)
+            message = _owner(messages, call)
+            message.turn_id = message.turn_id or call.turn_id
+            message.calls.append(call)
         return not any(message.is_lost for message in messages)
 
 
-def _owner(messages: Sequence[WatchedMessage], logged: LoggedCall) -> WatchedMessage:
+def _owner(messages: Sequence[WatchedMessage], call: ModelCall) -> WatchedMessage:
     """The message of a model call.
 
     OpenClaw takes the waiting messages of a session one after another, in any order.
     """
     for message in messages:
-        if message.turn_id is not None and message.turn_id == logged.turn_id:
+        if message.turn_id is not None and message.turn_id == call.turn_id:
             return message
     waiting = [each for each in messages if each.turn_id is None]
     if len(waiting) > 1:
-        last = logged.last_message or ""
+        last = call.last_message or ""
         if matching := [each for each in waiting if each.text in last]:
             return max(matching, key=lambda each: len(each.text))
     return (waiting or messages)[0]

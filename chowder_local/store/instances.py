@@ -88,9 +88,11 @@ class RowChanges(InstanceChanges, total=False):
 class InstanceQueries:
     """Queries on instances, including terminated ones. Changes of a status publish events."""
 
-    def __init__(self, database: Database, box: SecretBox, events: Events | None = None) -> None:
+    def __init__(
+        self, database: Database, secret_box: SecretBox, events: Events | None = None
+    ) -> None:
         self._database = database
-        self._box = box
+        self._secret_box = secret_box
         self._events = events or Events()
         self._read_cache = ReadCache[Instance](database)
 
@@ -356,14 +358,14 @@ class InstanceQueries:
         columns = dict(fields)
         if "openclaw_config" in columns:
             config = columns.pop("openclaw_config")
-            ciphertext = None if config is None else encrypt_json(config, self._box)
+            ciphertext = None if config is None else encrypt_json(config, self._secret_box)
             columns["openclaw_config_ciphertext"] = ciphertext
         return columns
 
     def _instance(self, fields: dict[str, Any]) -> Instance:
         if (ciphertext := fields.pop("openclaw_config_ciphertext")) is not None:
             name = f"The openclaw_config of instance {fields['id']}"
-            fields["openclaw_config"] = EncryptedJson(ciphertext, self._box, name)
+            fields["openclaw_config"] = EncryptedJson(ciphertext, self._secret_box, name)
         return Instance(**fields)
 
 

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def encrypt_json(content: Mapping[str, Any], box: SecretBox) -> bytes:
+def encrypt_json(content: Mapping[str, Any], secret_box: SecretBox) -> bytes:
     """The ciphertext of an object, for a column; `EncryptedJson` reads it."""
-    return box.encrypt(json.dumps(dict(content)))
+    return secret_box.encrypt(json.dumps(dict(content)))
 
 
 class EncryptedJson(Mapping[str, Any]):
@@ -40,17 +40,17 @@ class EncryptedJson(Mapping[str, Any]):
     Its `repr` shows no content. An object that was encrypted with another secret is empty.
     """
 
-    def __init__(self, ciphertext: bytes, box: SecretBox, name: str) -> None:
+    def __init__(self, ciphertext: bytes, secret_box: SecretBox, name: str) -> None:
         self._ciphertext = ciphertext
-        self._box = box
+        self._secret_box = secret_box
         self._name = name
 
     @cached_property
     def _content(self) -> dict[str, Any]:
         try:
-            content: dict[str, Any] = json.loads(self._box.decrypt(self._ciphertext))
+            content: dict[str, Any] = json.loads(self._secret_box.decrypt(self._ciphertext))
         except InvalidToken:
-            # It counts as not set, like a model key.
+            # The value counts as not set, like a model key.
             log.warning("%s was encrypted with another secret.key; set it again", self._name)
             return {}
         return content

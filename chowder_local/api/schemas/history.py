@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from chowder_local.instances.conversations.trace_log import TracedTurn
-    from chowder_local.relay.call_log import LoggedCall
+    from chowder_local.relay.call_log import ModelCall
     from chowder_local.relay.local_model import SessionName
 from chowder_local.openclaw.transcripts.turns import Attempt, TurnUsage
 
@@ -303,7 +303,7 @@ class ModelCallView(BaseModel):
     answer_bytes: int
 
     @classmethod
-    def from_call(cls, call: LoggedCall, session: SessionName | None) -> Self:
+    def from_call(cls, call: ModelCall, session: SessionName | None) -> Self:
         return cls(**_fields(call, session))
 
 
@@ -327,21 +327,21 @@ class ModelCallDetailsView(ModelCallView):
     ]
 
     @classmethod
-    def from_call(cls, call: LoggedCall, session: SessionName | None) -> Self:
+    def from_call(cls, call: ModelCall, session: SessionName | None) -> Self:
         chunks = [
             ChunkView(after_s=each.after_s, text=each.data.decode("utf-8", "replace"))
             for each in call.chunks
         ]
-        details = {"request": _content(call.request), "chunks": chunks}
+        details = {"request": _content(call.body), "chunks": chunks}
         return cls(**_fields(call, session) | details)
 
 
-def _fields(call: LoggedCall, session: SessionName | None) -> dict[str, Any]:
+def _fields(call: ModelCall, session: SessionName | None) -> dict[str, Any]:
     return {
         **vars(call),
         "session": session.name if session else None,
         "session_key": call.session_key,
-        "request_bytes": len(call.request),
+        "request_bytes": len(call.body),
     }
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from chowder_local.core.domain import InstanceId
-    from chowder_local.relay.call_log import LoggedCall
+    from chowder_local.relay.call_log import ModelCall
 
 MAX_TURNS = 2000
 
@@ -52,7 +52,7 @@ class TracedTurn:
     status: TurnStatus = TurnStatus.IN_PROGRESS
     response_id: str | None = None
     error: str | None = None
-    running_calls: Sequence[LoggedCall] = ()
+    running_calls: Sequence[ModelCall] = ()
     """Its model calls while it is in progress."""
     ended_calls: tuple[str, ...] = ()
     """The ids of its model calls afterwards: the calls themselves would fill the memory."""

@@ -43,15 +43,16 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+DRAIN_TIMEOUT_S = 10.0
 DRAIN_POLL_S = 0.1
 PROVISIONING, RUNNING, STOPPED, ERROR, TERMINATED = InstanceStatus
 
 MOVES: Mapping[InstanceStatus, Set[InstanceStatus]] = {
-    # To itself when the sandbox is replaced during a boot.
+    # It changes to itself when the sandbox is replaced during a boot.
     PROVISIONING: {PROVISIONING, RUNNING, ERROR, TERMINATED},
     RUNNING: {PROVISIONING, STOPPED, ERROR, TERMINATED},
     STOPPED: {PROVISIONING, RUNNING, ERROR, TERMINATED},
-    # By a restore from a snapshot.
+    # A restore from a snapshot provisions it again.
     ERROR: {PROVISIONING, TERMINATED},
     TERMINATED: set(),
 }
@@ -384,10 +385,10 @@ class Agent:
         if not self.row.is_in_memory:
             yield
             return
-        # One whose machine is away would be drained for minutes, as nobody could end that.
+        # This fails on a machine that is away, where nobody could end a drain for minutes.
         if (await self.inspect()).state is SandboxState.PAUSED:
-            # Its machine was cut off. Frozen, it takes no drain, and would stay frozen until the
-            # attempts end, as the reconciler waits for this.
+            # The agent's machine was cut off, which freezes the agent. A frozen agent takes no
+            # drain, and the reconciler, which resumes it, waits for this lock.
             await self.agents.engine.unpause(self.row.sandbox_id)
         await self.drain()
         try:
@@ -436,7 +437,7 @@ class Agent:
         try:
             return await self.resume()
         except (EngineUnavailable, HostFull, ImageMissing, DiskFull):
-            # It stays as it is: a later attempt may succeed.
+            # The agent stays stopped: a later attempt may succeed.
             raise
         except ChowderError as failure:
             await self.to_error(str(failure))
@@ -511,8 +512,8 @@ class Agent:
         try:
             return await self.agents.readiness.wait(sandbox)
         except BootFailed:
-            # It may be ready later: it would answer its channels' messages and call models,
-            # and it holds memory. The volume stays.
+            # A sandbox that becomes ready later would answer its channels' messages and call
+            # models, and it holds memory. The volume stays.
             with logging_errors(f"sandbox {spec.id}: ending it after a failed boot"):
                 await engine.release(spec.id)
             raise

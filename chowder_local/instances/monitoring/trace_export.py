@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
     from chowder_local.instances.conversations.trace_log import TracedTurn
-    from chowder_local.relay.call_log import CallLog, LoggedCall
+    from chowder_local.relay.call_log import CallLog, ModelCall
 
 log = logging.getLogger(__name__)
 
@@ -82,11 +82,11 @@ class TraceExport:
         calls = [each for each in found if each is not None]
         self._thread.submit(self._export, turn, calls)
 
-    def _export(self, turn: TracedTurn, calls: Sequence[LoggedCall]) -> None:
+    def _export(self, turn: TracedTurn, calls: Sequence[ModelCall]) -> None:
         with logging_errors("exporting a trace"):
             self._spans(turn, calls)
 
-    def _spans(self, turn: TracedTurn, calls: Sequence[LoggedCall]) -> None:
+    def _spans(self, turn: TracedTurn, calls: Sequence[ModelCall]) -> None:
         arrived_ns = _ns(turn.at, -turn.waited_s)
         ended_ns = _ns(turn.at, turn.took_s)
         carrier = {} if turn.traceparent is None else {"traceparent": turn.traceparent}
@@ -117,7 +117,7 @@ class TraceExport:
                 span.set_status(StatusCode.ERROR, str(turn.status))
             span.end(ended_ns)
 
-    def _step(self, turn: TracedTurn, step: Step, call: LoggedCall, parent: Context) -> None:
+    def _step(self, turn: TracedTurn, step: Step, call: ModelCall, parent: Context) -> None:
         is_tool = step.kind is StepKind.TOOL
         attributes = _tool(step) if is_tool else _model_call(step, call)
         if self.has_content:
@@ -127,7 +127,7 @@ class TraceExport:
         span = self._span(name, kind, parent, _ns(turn.at, step.after_s), attributes)
         if step.error is not None:
             span.set_status(StatusCode.ERROR, step.error)
-        # What never ended did so with the turn at the latest.
+        # A step without an end has ended with its turn at the latest.
         took_s = turn.took_s - step.after_s if step.took_s is None else step.took_s
         span.end(_ns(turn.at, step.after_s + max(took_s, 0.0)))
 
@@ -145,7 +145,7 @@ class TraceExport:
         )
 
 
-def _model_call(step: Step, call: LoggedCall) -> dict[str, Any]:
+def _model_call(step: Step, call: ModelCall) -> dict[str, Any]:
     return {
         "gen_ai.operation.name": "chat",
         "gen_ai.provider.name": call.provider,
@@ -170,7 +170,7 @@ def _tool(step: Step) -> dict[str, Any]:
     }
 
 
-def _content(call: LoggedCall) -> dict[str, Any]:
+def _content(call: ModelCall) -> dict[str, Any]:
     return {"gen_ai.input.messages": call.last_message, "gen_ai.output.messages": call.output.text}
 
 

@@ -267,7 +267,7 @@ class ScriptRegistry:
         scripts = self.active_for(organization_id, instance_id)
         if not scripts:
             return None
-        # One at a time for each organization, so that slow rules of one delay no other.
+        # Each organization has one call at a time here, so that its slow rules delay no other.
         async with self._turns.holding(organization_id):
             answer = await self._find(scripts, request)
         if answer is not None:

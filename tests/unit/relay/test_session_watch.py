@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from chowder_local.core.domain import InstanceId, ModelProvider, SandboxId
-from chowder_local.relay.call_log import CallLog, LoggedCall
+from chowder_local.relay.call_log import CallLog, ModelCall
 from chowder_local.relay.session_watch import SessionWatch
 
 SANDBOX, KEY = SandboxId("chowder-1"), "agent:main:main"
@@ -17,7 +17,7 @@ def call(session_id: str, key: str = KEY, text: str = "Hi") -> bytes:
     return json.dumps({"model": "gpt-4o", "input": turns}).encode()
 
 
-def logged(body: bytes, turn_id: str | None = None) -> LoggedCall:
+def logged(body: bytes, turn_id: str | None = None) -> ModelCall:
     instance = InstanceId("i")
     return CallLog().begin(None, instance, ModelProvider.OPENAI, "responses", body, turn_id)
 
