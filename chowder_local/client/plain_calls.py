@@ -204,8 +204,8 @@ class PlainCalls(Transport):
         """The agent's time, and whether it is the machine's."""
         return self._call("GET", f"/local/instances/{segment(instance_id)}/clock")
 
-    def set_clock(self, instance_id: str, at: Mapping[str, Any] | None = None,
-            frozen: bool | None = None, seed: int | None = None) -> Json:
+    def set_clock(self, instance_id: str, at: datetime | None = None, frozen: bool | None = None,
+            seed: int | None = None) -> Json:
         """Sets the agent's clock, for all its programs at once, or for its next start if it is
         stopped.
 
@@ -222,9 +222,16 @@ class PlainCalls(Transport):
         return self._call("PUT", f"/local/instances/{segment(instance_id)}/clock", json=given(at=at,
                 frozen=frozen, seed=seed), timeout=self._turn_timeout)
 
-    def advance_clock(self, instance_id: str, by: str | None = None,
-            until: Mapping[str, Any] | None = None, to: str | None = None,
-            limit: int = 1000) -> Json:
+    def reset_clock(self, instance_id: str) -> Json:
+        """Gives the agent the machine's time again, and random ids.
+
+        A clock that is ahead does not go back once the agent has jobs.
+        """
+        return self._call("DELETE", f"/local/instances/{segment(instance_id)}/clock",
+                timeout=self._turn_timeout)
+
+    def advance_clock(self, instance_id: str, by: str | None = None, until: datetime | None = None,
+            to: str | None = None, limit: int = 1000) -> Json:
         """Moves the agent's clock on, from one time at which jobs are due to the next.
 
         Each job runs at its time. The answer comes when the agent is quiet; the event stream has

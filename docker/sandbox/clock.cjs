@@ -1,4 +1,4 @@
-// Sets the agent's clock: a request with the header writes the record that clock/clock.c maps into
+// Sets the agent's clock and the seed of its ids: a request with the header writes the record that clock/clock.c maps into
 // every program, so that the clock is set before the request is answered. Where the image has no such
 // library, only `Date` of the gateway and its workers follows.
 "use strict";
@@ -6,6 +6,8 @@
 const { subscribe } = require("node:diagnostics_channel");
 const { closeSync, existsSync, openSync, readFileSync, readSync, writeSync } = require("node:fs");
 const { getEnvironmentData, isMainThread, setEnvironmentData } = require("node:worker_threads");
+
+const { setSeed } = require("./seed.cjs");
 
 const RECORD = "/data/.openclaw/chowder-clock";
 const LIBRARY = "/usr/local/lib/chowder-clock.so";
@@ -15,10 +17,11 @@ const KEY = "chowder-clock";
 // See `struct record`.
 const SLOTS_AT = 16;
 const SLOT_BYTES = 16;
+const SEED_AT = 48;
 
 const isGateway = isMainThread && process.argv.includes("gateway");
 
-function writeRecord(offsetNs, fixedNs) {
+function writeRecord(offsetNs, fixedNs, seed) {
   const file = openSync(RECORD, "r+");
   try {
     const next = Buffer.alloc(1);
@@ -29,6 +32,9 @@ function writeRecord(offsetNs, fixedNs) {
     slot.writeBigInt64LE(fixedNs, 8);
     writeSync(file, slot, 0, SLOT_BYTES, SLOTS_AT + next[0] * SLOT_BYTES);
     writeSync(file, next, 0, 1, 0);
+    // 0 is none.
+    slot.writeBigInt64LE(seed === undefined ? 0n : seed + 1n, 0);
+    writeSync(file, slot, 0, 8, SEED_AT);
   } finally {
     closeSync(file);
   }
@@ -36,9 +42,10 @@ function writeRecord(offsetNs, fixedNs) {
 
 function readRecord() {
   const record = existsSync(RECORD) ? readFileSync(RECORD) : Buffer.alloc(0);
-  if (record.length < SLOTS_AT + 2 * SLOT_BYTES) return [0n, 0n];
+  if (record.length < SEED_AT + 8) return [0n, 0n];
   const at = SLOTS_AT + (record[0] & 1) * SLOT_BYTES;
-  return [record.readBigInt64LE(at), record.readBigInt64LE(at + 8)];
+  const seed = record.readBigInt64LE(SEED_AT);
+  return [record.readBigInt64LE(at), record.readBigInt64LE(at + 8), seed ? seed - 1n : undefined];
 }
 
 // The plain way: offset and fixed time in milliseconds, in memory that all threads share.
@@ -67,13 +74,18 @@ function moveDates() {
 
 const inThreads = existsSync(LIBRARY) ? () => {} : moveDates();
 
+function take(offsetNs, fixedNs, seed) {
+  inThreads(offsetNs, fixedNs);
+  setSeed(seed === undefined ? undefined : String(seed));
+}
+
 if (isGateway) {
-  inThreads(...readRecord());
+  take(...readRecord());
   subscribe("http.server.request.start", ({ request }) => {
     const text = request.headers[HEADER];
     if (!text) return;
-    const [offsetNs, fixedNs] = text.split(" ", 2).map(BigInt);
-    writeRecord(offsetNs, fixedNs);
-    inThreads(offsetNs, fixedNs);
+    const [offsetNs, fixedNs, seed] = text.split(" ").map((part) => (part === "-" ? undefined : BigInt(part)));
+    writeRecord(offsetNs, fixedNs, seed);
+    take(offsetNs, fixedNs, seed);
   });
 }

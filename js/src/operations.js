@@ -67,6 +67,7 @@ export const OPERATIONS = {
   readLogs: ["GET", "/local/instances/{instance_id}/logs"],
   readSessionTranscript: ["GET", "/local/instances/{instance_id}/sessions/{session_id}/transcript"],
   readTranscript: ["GET", "/local/instances/{instance_id}/transcript"],
+  resetClock: ["DELETE", "/local/instances/{instance_id}/clock"],
   resetOrganization: ["POST", "/local/reset"],
   restoreInstance: ["POST", "/local/instances/{instance_id}/restore"],
   revokeKey: ["DELETE", "/v1/keys/{key_id}"],

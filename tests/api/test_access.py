@@ -90,6 +90,7 @@ GET    /local/instances/{instance_id}               401  403  403  403  403  403
 PATCH  /local/instances/{instance_id}               401  403  403  403  403  403  403  403  404  200
 GET    /local/instances/{instance_id}/clock         401  403  403  403  403  403  403  403  404  200
 PUT    /local/instances/{instance_id}/clock         401  403  403  403  403  403  403  403  404  200
+DELETE /local/instances/{instance_id}/clock         401  403  403  403  403  403  403  403  404  200
 POST   /local/instances/{instance_id}/clock/advance 401  403  403  403  403  403  403  403  404  200
 DELETE /local/instances/{instance_id}/clock/advance 401  403  403  403  403  403  403  403  404  204
 GET    /local/instances/{instance_id}/logs          401  403  403  403  403  403  403  403  404  200

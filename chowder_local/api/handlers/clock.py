@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 
-from chowder_local.api.schemas.clock import AdvanceView, ClockAdvance, ClockSetting, ClockView
+from chowder_local.api.schemas.clock import (
+    AdvancedRunView,
+    AdvanceView,
+    ClockAdvance,
+    ClockSetting,
+    ClockView,
+)
 from chowder_local.http.bodies import parse
 from chowder_local.http.middleware import note
 from chowder_local.http.responses import CLIENT_CLOSED_REQUEST, while_connected
@@ -14,6 +20,7 @@ from chowder_local.http.services import instance_of, services
 from chowder_local.instances.schedule.clock import ClockChange
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
     from starlette.requests import Request
 
     from chowder_local.core.domain import Instance
@@ -32,9 +39,19 @@ async def set_clock(request: Request) -> ClockView:
     """
     instance = await instance_of(request)
     body = await parse(request, ClockSetting)
-    note(request, **body.model_dump(exclude_unset=True, mode="json"))
+    _note(request, body)
     change = ClockChange(body.at, body.frozen, body.seed, "seed" in body.model_fields_set)
     return _view(request, await services(request).clocks.set(instance, change))
+
+
+async def reset_clock(request: Request) -> ClockView:
+    """Gives the agent the machine's time again, and random ids.
+
+    A clock that is ahead does not go back once the agent has jobs.
+    """
+    clocks, machine_time = services(request).clocks, services(request).clock()
+    change = ClockChange(machine_time, is_frozen=False, seed=None, sets_seed=True)
+    return _view(request, await clocks.set(await instance_of(request), change))
 
 
 async def advance_clock(request: Request) -> AdvanceView | Response:
@@ -47,13 +64,15 @@ async def advance_clock(request: Request) -> AdvanceView | Response:
     body = await parse(request, ClockAdvance)
     clocks, shutdown = services(request).clocks, services(request).shutdown
     until = body.until_from(clocks.time_of(instance))
-    note(request, **body.model_dump(exclude_unset=True, mode="json"))
+    _note(request, body)
     advance = await while_connected(
         request, lambda: clocks.advance(instance, until, body.limit), shutdown
     )
     if advance is None:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
-    return AdvanceView.from_advance(advance, clocks.time_of(advance.instance), clocks.clock())
+    clock = _view(request, advance.instance)
+    runs = [AdvancedRunView.model_validate(each) for each in advance.runs]
+    return AdvanceView(**clock.model_dump(), has_arrived=advance.has_arrived, runs=runs)
 
 
 async def cancel_advance(request: Request) -> None:
@@ -62,7 +81,10 @@ async def cancel_advance(request: Request) -> None:
 
 
 def _view(request: Request, instance: Instance) -> ClockView:
-    machine_time = services(request).clocks.clock()
     return ClockView.from_instance(
-        instance, services(request).clocks.time_of(instance), machine_time
+        instance, services(request).clock(), services(request).egress_rule.effective(instance)
     )
+
+
+def _note(request: Request, body: BaseModel) -> None:
+    note(request, **{key: str(value) for key, value in body.model_dump(exclude_unset=True).items()})

@@ -17,13 +17,17 @@ from pydantic import (
 )
 
 from chowder_local.api.schemas.fields import Id, View
-from chowder_local.core.domain import LARGEST_SEED, LATEST_CLOCK_MS
-from chowder_local.instances.schedule.clock import LONGEST_ADVANCE, MAX_RUNS
+from chowder_local.core.domain import LARGEST_SEED, LATEST_CLOCK_MS, Egress
+from chowder_local.instances.schedule.clock import LONGEST_ADVANCE, MACHINE_CLOCK, MAX_RUNS
 
 if TYPE_CHECKING:
     from chowder_local.core.domain import Instance
-    from chowder_local.instances.schedule.clock import Advance
 
+TRUSTED_DISTANCE = timedelta(hours=1)
+FAR_AWAY = (
+    "The agent reaches the outside (egress is on). Certificates of servers and signatures of "
+    "channels are judged by its clock, and fail if that is too far from the machine's."
+)
 _DURATION = re.compile(r"(?:(\d{1,4})d)?(?:(\d{1,6})h)?(?:(\d{1,7})m)?(?:(\d{1,9})s)?")
 _EARLIEST = datetime(1971, 1, 1, tzinfo=UTC)
 _LATEST = datetime.fromtimestamp(LATEST_CLOCK_MS / 1000, UTC)
@@ -96,17 +100,27 @@ class ClockView(BaseModel):
         int, Field(description="Seconds of it in a second: 1, or 0 if it stands.", examples=[1])
     ]
     seed: Seed
+    warning: Annotated[
+        str | None,
+        Field(
+            description="What does not work with a clock that is so far from the machine's.",
+            examples=[None],
+        ),
+    ]
 
     @classmethod
-    def from_instance(cls, instance: Instance, now: datetime, machine_time: datetime) -> Self:
-        clock = instance.clock
-        is_frozen = clock is not None and clock.frozen_ms is not None
+    def from_instance(cls, instance: Instance, machine_time: datetime, egress: Egress) -> Self:
+        clock = instance.clock or MACHINE_CLOCK
+        now = clock.at(machine_time)
+        is_frozen = clock.frozen_ms is not None
+        is_far = abs(now - machine_time) > TRUSTED_DISTANCE
         return cls(
             now=now,
             offset_s=round((now - machine_time) / timedelta(seconds=1), 3),
             is_frozen=is_frozen,
             rate=0 if is_frozen else 1,
-            seed=None if clock is None else clock.seed,
+            seed=clock.seed,
+            warning=FAR_AWAY if is_far and egress is Egress.ON else None,
         )
 
 
@@ -167,9 +181,3 @@ class AdvanceView(ClockView):
         Field(description="False if the limit or a cancellation has ended it before its time."),
     ]
     runs: Annotated[list[AdvancedRunView], Field(description="In the order of their beginnings.")]
-
-    @classmethod
-    def from_advance(cls, advance: Advance, now: datetime, machine_time: datetime) -> Self:
-        clock = ClockView.from_instance(advance.instance, now, machine_time)
-        runs = [AdvancedRunView.model_validate(each) for each in advance.runs]
-        return cls(**clock.model_dump(), has_arrived=advance.has_arrived, runs=runs)

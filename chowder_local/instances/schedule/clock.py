@@ -93,6 +93,10 @@ class Clocks:
         """The agent's time."""
         return (instance.clock or MACHINE_CLOCK).at(self.clock())
 
+    def is_moved(self, instance: Instance) -> bool:
+        """Whether the agent's time is not the machine's."""
+        return abs(self.time_of(instance) - self.clock()) > timedelta(seconds=1)
+
     async def set(self, instance: Instance, change: ClockChange) -> Instance:
         """The instance with its clock changed, for its programs at once if it is in memory.
 
