@@ -40,6 +40,7 @@ from chowder_local.instances.lifecycle.residency import Hibernation, Residency
 from chowder_local.instances.lifecycle.service import Lifecycle, OrganizationReset
 from chowder_local.instances.monitoring.health import Health
 from chowder_local.instances.monitoring.usage import UsageSamples
+from chowder_local.instances.schedule.clock import Clocks
 from chowder_local.instances.snapshots.archives import Archives
 from chowder_local.instances.snapshots.exports import Exports
 from chowder_local.instances.snapshots.forks import Forks, Restores
@@ -345,6 +346,13 @@ class Services:
         )
         self.config_editing = ConfigEditing(
             self.reconfiguration, self.config_validator, self.gateway_of
+        )
+        self.clocks = Clocks(
+            agents=self.agents,
+            residency=self.residency,
+            call_log=self.call_log,
+            events=self.events,
+            clock=self.clock,
         )
         self.healing = Healing(agents=self.agents, provisioner=self.provisioner, clock=self.clock)
         self.reconciler = Reconciler(

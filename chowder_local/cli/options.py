@@ -260,6 +260,11 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "snapshots create": ("snapshots create support before-release",),
     "snapshots ls": ("snapshots ls support",),
     "snapshots rm": ("snapshots rm before-release --yes",),
+    "clock advance": ("clock advance support 25h", "clock advance support --next-job"),
+    "clock set": (
+        "clock set support --at 2027-01-01T09:00Z --frozen",
+        "clock set support --running",
+    ),
     "chat": ("chat support", 'chat support --session orders "Where is order 7?"'),
     "logs": ("logs support --follow", "logs support --since 10m", "logs --all"),
     "sessions show": ("sessions show support orders --limit 20",),

@@ -74,6 +74,8 @@ class EventType(StrEnum):
     INSTANCE_RECOVERED = "instance.recovered"
     INSTANCE_HIBERNATED = "instance.hibernated"
     INSTANCE_RESUMED = "instance.resumed"
+    CLOCK_SET = "clock.set"
+    CLOCK_ADVANCED = "clock.advanced"
     EVENTS_MISSED = "events.missed"
     """Never published: sent to a follower that resumes after an event that is not kept."""
 

@@ -147,6 +147,15 @@ async def start(request: Request) -> Response:
     return await _changed(request, f"{started.name} is running.", started)
 
 
+async def advance_clock(request: Request) -> Response:
+    """Moves the agent's clock on to the next time at which a job is due."""
+    instance = await instance_of(request)
+    advance = await services(request).clocks.advance(instance, None)
+    names = ", ".join(each.job for each in advance.runs)
+    text = f"{names} has run." if names else f"No job of {instance.name} is due."
+    return await _changed(request, text, advance.instance)
+
+
 async def propose_fork(request: Request) -> Response:
     return dialog(request, MACROS, "propose_fork", await instance_of(request))
 

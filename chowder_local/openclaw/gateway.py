@@ -29,6 +29,7 @@ from chowder_local.core.errors.agents import (
     RpcRefused,
 )
 from chowder_local.core.errors.upstream import StreamBroken, UpstreamFailed
+from chowder_local.openclaw.clock import CLOCK_HEADER, header_of
 from chowder_local.openclaw.config.agent_config import CONFIG_FILE, merged
 from chowder_local.openclaw.responses.response_normalizer import (
     MAX_ANSWER_BYTES,
@@ -41,7 +42,7 @@ from chowder_local.upstream.forward import Forwarder, open_client
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 
-    from chowder_local.core.domain import SandboxId
+    from chowder_local.core.domain import AgentClock, SandboxId
     from chowder_local.openclaw.files import Files
     from chowder_local.upstream.forward import UpstreamAnswer
 
@@ -182,7 +183,14 @@ class Gateway:
 
         Raises GatewayUnavailable.
         """
-        headers = {COLLECT_HEADER: "1"}
+        await self._signal({COLLECT_HEADER: "1"})
+
+    async def set_clock(self, clock: AgentClock) -> None:
+        """Sets the clock of the sandbox's programs. Raises GatewayUnavailable."""
+        await self._signal({CLOCK_HEADER: header_of(clock)})
+
+    async def _signal(self, headers: Mapping[str, str]) -> None:
+        """Sends headers to the preloads of `docker/sandbox`, even while turns are refused."""
         try:
             await self._exchange("GET", "/startupz", headers=headers, timeout_s=RPC_TIMEOUT_S)
         except _UNANSWERED as failure:

@@ -321,6 +321,13 @@ FAILURE_MARKERS = Shortcut(
     misfit=of_failure_markers,
 )
 
+PROGRAM_CLOCK = Shortcut(
+    "program clock",
+    relies_on="a C library that programs load first (docker/sandbox/clock)",
+    plain_way="an agent's clock is moved for its gateway only: commands that it runs, as date, "
+    "have the machine's time",
+)
+
 SHORTCUTS = (
     FLAT_PACKAGES,
     FLAT_WORKERS,
@@ -339,6 +346,7 @@ SHORTCUTS = (
     PAIRINGS,
     PROMPT_TEXTS,
     FAILURE_MARKERS,
+    PROGRAM_CLOCK,
 )
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from contextlib import aclosing
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
 
 from sqlmodel import col, delete, func, select, tuple_
 
-from chowder_local.core.domain import Instance, InstanceId, InstanceStatus, SandboxId
+from chowder_local.core.domain import AgentClock, Instance, InstanceId, InstanceStatus, SandboxId
 from chowder_local.core.errors.requests import InstanceLimitReached
 from chowder_local.core.events import Events, EventType
 from chowder_local.store.database import ReadCache
@@ -77,6 +77,7 @@ class InstanceChanges(TypedDict, total=False):
     origin_snapshot_id: SnapshotId | None
     may_hibernate: bool
     openclaw_version: str
+    clock: AgentClock | None
 
 
 class RowChanges(InstanceChanges, total=False):
@@ -360,12 +361,16 @@ class InstanceQueries:
             config = columns.pop("openclaw_config")
             ciphertext = None if config is None else encrypt_json(config, self._secret_box)
             columns["openclaw_config_ciphertext"] = ciphertext
+        if (clock := columns.get("clock")) is not None:
+            columns["clock"] = asdict(clock)
         return columns
 
     def _instance(self, fields: dict[str, Any]) -> Instance:
         if (ciphertext := fields.pop("openclaw_config_ciphertext")) is not None:
             name = f"The openclaw_config of instance {fields['id']}"
             fields["openclaw_config"] = EncryptedJson(ciphertext, self._secret_box, name)
+        if (clock := fields["clock"]) is not None:
+            fields["clock"] = AgentClock(**clock)
         return Instance(**fields)
 
 

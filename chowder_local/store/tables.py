@@ -207,6 +207,7 @@ class InstanceRow(Table, table=True):
     openclaw_config_ciphertext: bytes | None
     origin_snapshot_id: str | None
     may_hibernate: bool = Field(sa_column_kwargs={"server_default": true()})
+    clock: dict[str, Any] | None = Field(sa_type=JSON(none_as_null=True))
 
 
 class WarmSandboxRow(Table, table=True):

@@ -2,6 +2,8 @@
 
 /** Method and path of each operation of /openapi.json, by its id. */
 export const OPERATIONS = {
+  advanceClock: ["POST", "/local/instances/{instance_id}/clock/advance"],
+  cancelAdvance: ["DELETE", "/local/instances/{instance_id}/clock/advance"],
   connectChannel: ["POST", "/v1/instances/{instance_id}/channels/{channel}/connect"],
   createCheckout: ["POST", "/v1/subscription/checkout"],
   createFault: ["POST", "/local/faults"],
@@ -25,6 +27,7 @@ export const OPERATIONS = {
   forkSnapshot: ["POST", "/local/snapshots/{snapshot_id}/fork"],
   getChannel: ["GET", "/v1/instances/{instance_id}/channels/{channel}"],
   getChannelStatus: ["GET", "/v1/instances/{instance_id}/channels/{channel}/status"],
+  getClock: ["GET", "/local/instances/{instance_id}/clock"],
   getGateway: ["GET", "/local/instances/{instance_id}/gateway"],
   getHealth: ["GET", "/local/health"],
   getInstance: ["GET", "/v1/instances/{instance_id}"],
@@ -64,9 +67,11 @@ export const OPERATIONS = {
   readLogs: ["GET", "/local/instances/{instance_id}/logs"],
   readSessionTranscript: ["GET", "/local/instances/{instance_id}/sessions/{session_id}/transcript"],
   readTranscript: ["GET", "/local/instances/{instance_id}/transcript"],
+  resetClock: ["DELETE", "/local/instances/{instance_id}/clock"],
   resetOrganization: ["POST", "/local/reset"],
   restoreInstance: ["POST", "/local/instances/{instance_id}/restore"],
   revokeKey: ["DELETE", "/v1/keys/{key_id}"],
+  setClock: ["PUT", "/local/instances/{instance_id}/clock"],
   setInstanceReplies: ["PUT", "/local/instances/{instance_id}/replies"],
   setInstanceSettings: ["PATCH", "/local/instances/{instance_id}"],
   setRecording: ["PUT", "/local/instances/{instance_id}/recording"],

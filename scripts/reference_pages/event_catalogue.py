@@ -22,6 +22,7 @@ class EventDescription:
 _SANDBOX = {"sandbox_id": "Id of the sandbox."}
 _SNAPSHOT = {"snapshot_id": "Id of the snapshot."}
 
+_NOW = {"now": "The agent's time."}
 CATALOGUE: Mapping[EventType, EventDescription] = {
     EventType.INSTANCE_STATUS: EventDescription(
         "An instance is created, or its status or error message changes.",
@@ -110,6 +111,11 @@ CATALOGUE: Mapping[EventType, EventDescription] = {
     ),
     EventType.INSTANCE_RESUMED: EventDescription(
         "A hibernated instance is in memory again, because it is used.", _SANDBOX
+    ),
+    EventType.CLOCK_SET: EventDescription("The clock of an agent is set.", _NOW),
+    EventType.CLOCK_ADVANCED: EventDescription(
+        "A part of an advance of an agent's clock is done: the jobs that were due have run.",
+        _NOW | {"until": "Time to which it is moved on.", "runs": "Number of runs so far."},
     ),
     EventType.EVENTS_MISSED: EventDescription(
         "The first event of a stream whose `Last-Event-ID` is too old, or of an earlier run of the "

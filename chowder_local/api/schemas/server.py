@@ -42,6 +42,9 @@ class ServerEvent(BaseModel):
     copied_at: datetime | None = None
     messages: int | None = None
     sessions: list[str] | None = None
+    now: datetime | None = None
+    until: datetime | None = None
+    runs: int | None = None
 
 
 class EngineHealth(BaseModel):

@@ -26,6 +26,7 @@ from chowder_local.core.errors.sandboxes import (
 )
 from chowder_local.core.events import EventType
 from chowder_local.core.tasks import KeyedLocks, logging_errors, watched
+from chowder_local.openclaw.clock import CLOCK_FILE, record_of
 from chowder_local.openclaw.config import agent_config
 
 if TYPE_CHECKING:
@@ -170,6 +171,8 @@ class Agents:
             async with self.holding(stale) as agent:
                 if agent.row.is_in_memory:
                     await agent.end_leftover_drain()
+                    # The row is set first, and the end of that process may have come in between.
+                    await agent.set_clock(agent.row.gateway_url)
 
     async def discard(self, sandbox_id: SandboxId) -> None:
         """Destroys a sandbox that belongs to no instance; if that fails, the reconciler does."""
@@ -361,6 +364,12 @@ class Agent:
         except (GatewayUnavailable, RpcRefused) as reason:
             log.warning("instance %s: still drained: %s", self.row.id, reason)
 
+    async def set_clock(self, gateway_url: str | None) -> None:
+        """Sets the running sandbox's clock as the row has it. Raises GatewayUnavailable."""
+        if self.row.clock is not None:
+            gateway = self.agents.gateway_of(self.row.sandbox_id, gateway_url)
+            await gateway.set_clock(self.row.clock)
+
     # Leaving memory
 
     async def freeze(self) -> None:
@@ -459,6 +468,7 @@ class Agent:
                     sandbox = await self.inspect()
                 if sandbox.state is SandboxState.RUNNING:
                     try:
+                        await self.set_clock(sandbox.gateway_url)
                         await self.end_drain(sandbox.gateway_url)
                         return await self.agents.readiness.wait(sandbox)
                     except (GatewayUnavailable, RpcRefused, BootFailed) as reason:
@@ -483,6 +493,8 @@ class Agent:
         source = await agents.source_of(instance)
         async with agents.reserve_memory(sandbox_id), agents.boot_queue.turn(instance):
             content = dict(files or {})
+            if instance.clock is not None:
+                content[CLOCK_FILE] = record_of(instance.clock)
             if instance.first_ready_at is None:
                 config = await agents.initial_configs.first(instance, source)
                 content[agent_config.CONFIG_FILE] = config

@@ -196,6 +196,8 @@ class WarmSandboxes:
                 self._hydrate(instance, homes=homes),
                 gateway.wait_until_started(WAKE_TIMEOUT_S),
             )
+        if instance.clock is not None:
+            await gateway.set_clock(instance.clock)
         began_s = time.monotonic()
         if patch and await gateway.patch_config(patch):
             await gateway.wait_for_restart(began_s)

@@ -29,6 +29,7 @@ _OF_THE_SANDBOX = (
     # Each sandbox gets its own: the configuration has its tokens and port.
     CONFIG,
     ".openclaw/chowder-ca.pem",
+    ".openclaw/chowder-clock",
     # Process locks and copies of plugins.
     ".openclaw/tmp/",
 )
