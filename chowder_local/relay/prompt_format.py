@@ -15,7 +15,7 @@ from chowder_local.core import untrusted_json
 from chowder_local.relay.wire.conversation import AssistantText, ToolCall, ToolResult, UserMessage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from chowder_local.core.domain import SandboxId
     from chowder_local.core.errors import ChowderError
@@ -41,11 +41,16 @@ SUMMARIZER = "You are a context summarization assistant."
 SAVING_SESSION = ":internal-session-effects:"
 """In the key of each session in which an agent saves what it has to remember."""
 
+JOB_SESSIONS = "agent:main:cron:"
+"""How the keys of the sessions begin in which scheduled jobs run; the job's id follows."""
+
 _DEMAND = re.compile(r"You must call (?:the (\S+) tool|one of the available tools) before resp")
 _RUNTIME_MARK = b"Runtime: agent="
 # The key has no quotes, line ends or backslashes, so that it is the same in JSON and in text.
+# That of a scheduled job has no id: each of its runs begins a memory of its own.
 _RUNTIME = re.compile(
-    r"Runtime: agent=[^|\"\\\n]* \| session=(?P<key>[^\"\\\n]+?) \| sessionId=(?P<id>[\w-]*)"
+    r"Runtime: agent=[^|\"\\\n]* \| session=(?P<key>[^\"\\\n]+?)"
+    r" \| (?:sessionId=(?P<id>[\w-]*)|host=)"
 )
 _TOOLING = "\n## Tooling\n"
 _MAX_TOOLING = 64_000
@@ -53,10 +58,16 @@ _OWN_TOOL = re.compile(r"^- (\S+?)(?=[:\s]|$)", re.MULTILINE)
 
 
 class PromptSession(NamedTuple):
-    """OpenClaw's key of a session, and the id of its current memory."""
+    """OpenClaw's key of a session, and the id of its current memory; empty if it is not told."""
 
     key: str
     id: str
+
+    @property
+    def job_id(self) -> str | None:
+        """The scheduled job whose session it is."""
+        job = self.key.removeprefix(JOB_SESSIONS)
+        return None if job == self.key else job.partition(":")[0]
 
 
 def find_session(body: bytes, read_system_prompt: Callable[[], str]) -> PromptSession | None:
@@ -77,7 +88,7 @@ def find_session(body: bytes, read_system_prompt: Callable[[], str]) -> PromptSe
     match = _RUNTIME.match(text)
     if match is None or len(match["key"]) > LONGEST_NAME:
         return None
-    return PromptSession(match["key"], match["id"])
+    return PromptSession(match["key"], match["id"] or "")
 
 
 def find_tool_demand(system: str) -> tuple[bool, str | None]:
@@ -211,6 +222,10 @@ _NUDGE = re.compile(
     rf"(?:\A(?:{'|'.join(map(re.escape, _NUDGES))})|\n\n{re.escape(_COMPACTED)}).*\Z",
     re.DOTALL,
 )
+_JOB = re.compile(r"\A\[cron:\S{1,200} (?P<name>[^\n]*?)\] ")
+"""What OpenClaw writes before a scheduled job's message."""
+_JOB_END = "\nCurrent time: "
+"""How that begins which OpenClaw writes below it."""
 _QUOTED_CHARACTERS = 200
 _SPEAKER = re.compile(r"^(User|Assistant|Tool:\S+): ", re.M)
 _RENDERED_CALL = re.compile(r"\Atool_call id=(\S*) name=(\S+) arguments=(.*)\Z", re.DOTALL)
@@ -239,6 +254,8 @@ class ModelRequest:
     """Source of the ids in the answer, the same for equal requests."""
     text_before: str = ""
     """The user message before the latest."""
+    job: str | None = None
+    """Name of the scheduled job that the latest user message is of."""
 
     @classmethod
     def from_conversation(
@@ -283,6 +300,7 @@ class ModelRequest:
             is_session_known,
             conversation.digest,
             before,
+            _find_job(conversation.turns),
         )
 
     @property
@@ -303,6 +321,8 @@ class ModelRequest:
         where = ""
         if self.is_session_known:
             where = " in the main session" if self.session is None else f" in {self.session!r}"
+        if self.job is not None:
+            where = f" of the job {_quoted(self.job)}"
         description = f"turn {self.turn}{where}, {_quoted(self.text)}"
         if self.tool is not None:
             description += f", after {self.tool} returned {_quoted(self.result or '')}"
@@ -318,7 +338,19 @@ def clean(part: str) -> str:
     """The user's own text in a part of a message; empty if it has none."""
     text = _RUNTIME_END.sub("", _INTERNAL.sub("", part)).strip()
     text = _without_context(_TIMESTAMP.sub("", text))
+    if job := _JOB.match(text):
+        text = text[job.end() :]
+        text = text[: text.rfind(_JOB_END) if _JOB_END in text else None]
     return _ABORTED.sub("", _NUDGE.sub("", text)).strip()
+
+
+def _find_job(turns: Sequence[PromptTurn]) -> str | None:
+    """The name of the scheduled job that the latest message of a user is of."""
+    for turn in reversed(turns):
+        if isinstance(turn, UserMessage) and any(map(clean, turn.parts)):
+            found = filter(None, (_JOB.match(each.lstrip()) for each in turn.parts))
+            return next((each["name"] for each in found), None)
+    return None
 
 
 def _without_context(text: str) -> str:

@@ -70,7 +70,7 @@ class SessionWatch:
 
     def note(self, sandbox_id: SandboxId, call: ModelCall) -> bool:
         """Notes a model call; False if it belongs to a message whose session is forgotten."""
-        if not self._messages or (session := call.request.session) is None:
+        if not self._messages or (session := call.request.session) is None or not session.id:
             return True
         messages = self._messages.get((sandbox_id, session.key), [])
         for message in messages:

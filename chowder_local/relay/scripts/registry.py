@@ -75,6 +75,7 @@ def _fits(match: Condition, request: ModelRequest, limit: TimeLimit) -> bool:
         return False
     return (
         (match.turn is None or match.turn == request.turn)
+        and (match.job is None or match.job == request.job)
         and (match.provider is None or match.provider == request.provider)
         and (match.model is None or fnmatchcase(request.model, match.model))
         and _is(request.text, match.equals, limit)

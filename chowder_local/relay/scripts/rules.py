@@ -161,6 +161,9 @@ class Condition(_Strict):
     session: MatchText | None = Field(
         None, description="Name of the session; `main` and an explicit null are the main one."
     )
+    job: MatchText | None = Field(
+        None, description="Name of the scheduled job whose message it is."
+    )
     model: Id | None = Field(None, description="Id of the model; `*` and `?` are wildcards.")
     provider: ModelProvider | None = Field(None, description="Provider of the model.")
     tool: str | None = Field(

@@ -37,6 +37,13 @@ def test_a_message_that_relies_on_an_earlier_session_is_lost_in_another_one() ->
     assert not is_lost(watch, call("second"))
 
 
+def test_a_call_without_the_id_of_a_session_is_no_sign_of_a_lost_one() -> None:
+    watch = SessionWatch()
+    with watch.watching(SANDBOX, KEY, "first") as message:
+        assert not is_lost(watch, call("first").replace(b" | sessionId=first", b""))
+        assert message.session_id is None
+
+
 def test_a_message_without_an_expected_session_gets_the_current_one() -> None:
     watch = SessionWatch()
     with watch.watching(SANDBOX, KEY, None) as message:
