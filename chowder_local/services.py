@@ -40,6 +40,7 @@ from chowder_local.instances.lifecycle.residency import Hibernation, Residency
 from chowder_local.instances.lifecycle.service import Lifecycle, OrganizationReset
 from chowder_local.instances.monitoring.health import Health
 from chowder_local.instances.monitoring.usage import UsageSamples
+from chowder_local.instances.schedule.unasked_turns import UnaskedTurns
 from chowder_local.instances.snapshots.archives import Archives
 from chowder_local.instances.snapshots.exports import Exports
 from chowder_local.instances.snapshots.forks import Forks, Restores
@@ -440,6 +441,15 @@ class Services:
             gateway_of=self.gateway_of,
             shutdown=self.shutdown,
         )
+        self.unasked_turns = UnaskedTurns(
+            traces=self.traces,
+            instances=self.instances,
+            residency=self.residency,
+            gateway_of=self.gateway_of,
+            control=self.control,
+            group=self.tasks,
+        )
+        self.session_watch.unasked = self.unasked_turns
         self.idempotency = IdempotentMessages(self.idempotent_answers, self.clock)
         self.conversation_reader = ConversationReader(
             agents=self.agents,
@@ -491,4 +501,5 @@ class Services:
         self.recordings.remove(instance_id)
         self.residency.forget(instance_id)
         self.call_log.remove(instance_id)
+        self.unasked_turns.forget(instance_id)
         self.traces.remove(instance_id)

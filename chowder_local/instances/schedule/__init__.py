@@ -1,0 +1,1 @@
+"""What agents do at their own times: the turns that no message of a client begins."""
