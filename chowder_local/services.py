@@ -73,6 +73,7 @@ from chowder_local.relay.prompt_format import FailureMarkers
 from chowder_local.relay.service import Relay
 from chowder_local.relay.session_watch import SessionWatch
 from chowder_local.relay.upstreams import Catalogue, Upstreams
+from chowder_local.store.agent_entries import AgentEntries
 from chowder_local.store.conversation_histories import ConversationHistoryQueries
 from chowder_local.store.database import MetaQueries
 from chowder_local.store.idempotent_answers import IdempotentAnswerQueries
@@ -171,6 +172,8 @@ class Services:
         self.histories = ConversationHistoryQueries(self.database, self.box)
         self.idempotent_answers = IdempotentAnswerQueries(self.database, self.box)
         self.usage = UsageQueries(self.database)
+        self.messages = AgentEntries.of_messages(self.database, self.box, self.shutdown)
+        self.inboxes = AgentEntries.of_inboxes(self.database, self.box, self.shutdown)
 
     def _compose_accounts(self) -> None:
         self.organizations = Organizations(self.organization_queries, self.box, self.clock)
@@ -447,6 +450,8 @@ class Services:
             residency=self.residency,
             gateway_of=self.gateway_of,
             control=self.control,
+            messages=self.messages,
+            events=self.events,
             group=self.tasks,
         )
         self.session_watch.unasked = self.unasked_turns

@@ -74,6 +74,7 @@ class EventType(StrEnum):
     INSTANCE_RECOVERED = "instance.recovered"
     INSTANCE_HIBERNATED = "instance.hibernated"
     INSTANCE_RESUMED = "instance.resumed"
+    MESSAGE_SENT = "message.sent"
     EVENTS_MISSED = "events.missed"
     """Never published: sent to a follower that resumes after an event that is not kept."""
 
@@ -105,6 +106,7 @@ class Events:
     def publish(
         self,
         kind: EventType,
+        /,
         organization_id: OrganizationId | None = None,
         instance_id: InstanceId | None = None,
         **members: Any,

@@ -100,3 +100,53 @@ async def test_work_for_a_message_begins_no_turn(http: Api) -> None:
     # Its client has left, and the agent calls the model once more.
     begin(http, instance, "[Tue 2026-12-01 02:52 UTC] Hello", trace="t-1")
     assert await traces(http, instance) == []
+
+
+async def messages(http: Api, instance: Instance, **query: Any) -> dict[str, Any]:
+    answer = await http.get(f"/local/instances/{instance.id}/messages", params=query)
+    assert answer.status_code == 200, answer.text
+    listed: dict[str, Any] = answer.json()
+    return listed
+
+
+async def test_a_report_is_a_message_for_which_a_client_can_wait(http: Api) -> None:
+    instance = await http.world.created()
+    waiting = asyncio.create_task(messages(http, instance, wait_s=20))
+    end(http, begin(http, instance, TASK, CHILD, "t-1"), "It is cheese.")
+    end(http, begin(http, instance, "[cron:1 daily] Go", "agent:main:cron:1", "t-2"), "NO_REPLY")
+    end(http, begin(http, instance, REPORT, trace="t-3"), "My helper says cheese.")
+    listed = await waiting
+    (message,) = listed["messages"]
+    assert (message["text"], message["kind"]) == ("My helper says cheese.", "subagent")
+    assert (message["session"], message["session_key"]) == (None, MAIN)
+    assert message["trace_id"] == (await traces(http, instance))[0]["id"]
+    (event,) = [each for each in http.world.events.after(0) if each.type == "message.sent"]
+    assert event.members["number"] == message["number"]
+    assert (await messages(http, instance, after=listed["after"]))["messages"] == []
+
+
+async def test_messages_are_chosen_by_their_session_and_numbered_without_gaps(http: Api) -> None:
+    instance = await http.world.created()
+    for number in range(1, 4):
+        key = "agent:main:cron:1" if number == 2 else MAIN
+        content: dict[str, Any] = {
+            "kind": "job",
+            "job": None,
+            "session_key": key,
+            "text": str(number),
+        }
+        content |= {"trace_id": "t", "model_calls": 1, "is_cut": False}
+        await http.world.messages.add(instance.id, http.world.clock(), content)
+    listed = await messages(http, instance, session="main", limit=1)
+    assert ([each["text"] for each in listed["messages"]], listed["after"]) == (["1"], 1)
+    listed = await messages(http, instance, session="main", after=1)
+    assert ([each["text"] for each in listed["messages"]], listed["after"]) == (["3"], 3)
+    listed = await messages(http, instance, session="agent:main:cron:1")
+    assert [each["text"] for each in listed["messages"]] == ["2"]
+
+
+async def test_a_deleted_instance_leaves_no_message(http: Api) -> None:
+    instance = await http.world.created()
+    assert (await http.call("DELETE", f"/v1/instances/{instance.id}")).status_code == 204
+    await http.world.messages.add(instance.id, http.world.clock(), {"text": "late"})
+    assert not (await http.world.messages.read(instance.id, 0)).entries

@@ -1,1 +1,1 @@
-"""What agents do at their own times: the turns that no message of a client begins."""
+"""What agents do when nobody asks, and when: jobs, and the clock that they go by."""

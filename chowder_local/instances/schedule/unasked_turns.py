@@ -17,20 +17,28 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chowder_local.core import untrusted_json
 from chowder_local.core.domain import InstanceStatus
+from chowder_local.core.events import EventType
 from chowder_local.core.tasks import logging_errors
 from chowder_local.instances.conversations.trace_log import TracedTurn, TurnStatus
-from chowder_local.relay.prompt_format import TurnKind, find_origin
+from chowder_local.relay.prompt_format import (
+    TurnKind,
+    find_origin,
+    is_subagent,
+    spoken_text,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
     from chowder_local.core.domain import Instance, InstanceId, SandboxId
+    from chowder_local.core.events import Events
     from chowder_local.instances.conversations.trace_log import TraceLog
     from chowder_local.instances.lifecycle.residency import Residency
     from chowder_local.openclaw.gateway import GatewayOf
     from chowder_local.openclaw.sandbox_exec import Control
     from chowder_local.relay.call_log import LoggedCall
     from chowder_local.relay.wire.wire_format import ModelOutput
+    from chowder_local.store.agent_entries import AgentEntries
     from chowder_local.store.instances import InstanceQueries
 
 log = logging.getLogger(__name__)
@@ -43,6 +51,8 @@ AGAIN_S = 5.0
 LARGE_ANSWER_BYTES = 64 * 1024
 """A larger answer is read in a thread."""
 SESSIONS_MAX = 1000
+MAX_TEXT = 64 * 1024
+"""The most characters of a message that are kept; the transcript has all."""
 YIELDING_TOOL = "sessions_yield"
 """The tool that ends a turn without an answer, until a sub-agent reports."""
 _GOOD_OUTCOMES = {"answered", "offline"}
@@ -67,13 +77,15 @@ class _OpenTurn:
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class UnaskedTurns:
-    """The unasked turns in progress, each of which is in the trace log."""
+    """The unasked turns in progress, each of which is in the trace log; and what they say."""
 
     traces: TraceLog
     instances: InstanceQueries
     residency: Residency
     gateway_of: GatewayOf
     control: Control
+    messages: AgentEntries
+    events: Events
     group: asyncio.TaskGroup
 
     def __post_init__(self) -> None:
@@ -160,6 +172,30 @@ class UnaskedTurns:
                 self._set_timer(running, ending)
             else:
                 self._end(running, TurnStatus.ANSWERED)
+                await self._send(running.turn, call, output.text)
+
+    async def _send(self, turn: TracedTurn, call: LoggedCall, answer: str) -> None:
+        """Stores what the agent says by an answer, if it says something to somebody."""
+        is_internal = turn.kind is TurnKind.CHANNEL or is_subagent(turn.session_key)
+        text = "" if is_internal else spoken_text(answer, turn.kind)
+        if not text:
+            return
+        about = {
+            "kind": str(turn.kind),
+            "job": turn.job,
+            "session_key": turn.session_key,
+            "trace_id": turn.id,
+        }
+        content = {
+            **about,
+            "model_calls": len(turn.model_call_ids),
+            "text": text[:MAX_TEXT],
+            "is_cut": len(text) > MAX_TEXT,
+        }
+        number = await self.messages.add(turn.instance_id, self.traces.clock(), content)
+        self.events.publish(
+            EventType.MESSAGE_SENT, call.organization_id, turn.instance_id, number=number, **about
+        )
 
     async def _ask_after(self, running: _OpenTurn) -> None:
         """Asks the gateway at growing intervals, and ends a turn whose run has ended."""
