@@ -41,6 +41,7 @@ from chowder_local.instances.lifecycle.service import Lifecycle, OrganizationRes
 from chowder_local.instances.monitoring.health import Health
 from chowder_local.instances.monitoring.usage import UsageSamples
 from chowder_local.instances.schedule.clock import Clocks
+from chowder_local.instances.schedule.unasked_turns import UnaskedTurns
 from chowder_local.instances.snapshots.archives import Archives
 from chowder_local.instances.snapshots.exports import Exports
 from chowder_local.instances.snapshots.forks import Forks, Restores
@@ -73,6 +74,7 @@ from chowder_local.relay.prompt_format import FailureMarkers
 from chowder_local.relay.service import Relay
 from chowder_local.relay.session_watch import SessionWatch
 from chowder_local.relay.upstreams import Catalogue, Upstreams
+from chowder_local.store.agent_entries import AgentEntries
 from chowder_local.store.conversation_histories import ConversationHistoryQueries
 from chowder_local.store.database import MetaQueries
 from chowder_local.store.idempotent_answers import IdempotentAnswerQueries
@@ -174,6 +176,8 @@ class Services:
         self.histories = ConversationHistoryQueries(self.database, self.secret_box)
         self.idempotent_answers = IdempotentAnswerQueries(self.database, self.secret_box)
         self.usage = UsageQueries(self.database)
+        self.messages = AgentEntries.of_messages(self.database, self.secret_box, self.shutdown)
+        self.inboxes = AgentEntries.of_inboxes(self.database, self.secret_box, self.shutdown)
 
     def _compose_accounts(self) -> None:
         self.organizations = Organizations(self.organization_queries, self.secret_box, self.clock)
@@ -453,6 +457,17 @@ class Services:
             gateway_of=self.gateway_of,
             shutdown=self.shutdown,
         )
+        self.unasked_turns = UnaskedTurns(
+            traces=self.traces,
+            instances=self.instances,
+            residency=self.residency,
+            gateway_of=self.gateway_of,
+            control=self.control,
+            messages=self.messages,
+            events=self.events,
+            group=self.tasks,
+        )
+        self.session_watch.unasked = self.unasked_turns
         self.idempotency = IdempotentMessages(self.idempotent_answers, self.clock)
         self.conversation_reader = ConversationReader(
             agents=self.agents,
@@ -507,4 +522,5 @@ class Services:
         self.recordings.remove(instance_id)
         self.residency.forget(instance_id)
         self.call_log.remove(instance_id)
+        self.unasked_turns.forget(instance_id)
         self.traces.remove(instance_id)

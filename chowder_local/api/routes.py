@@ -13,6 +13,7 @@ from chowder_local.api.handlers import (
     faults_and_replies,
     history,
     instances,
+    messages,
     responses,
     server,
     snapshots,
@@ -95,6 +96,7 @@ from chowder_local.api.schemas.instances import (
     Upgrade,
     UpgradeView,
 )
+from chowder_local.api.schemas.messages import MessagesQuery, SentMessagesView
 from chowder_local.api.schemas.responses import (
     Message,
     ModelsView,
@@ -175,6 +177,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("GET",    "/local/model-calls/{model_call_id}",                                   history.get_model_call,              ORG,       "getModelCall",          "Show a model call",              None,                ModelCallDetailsView, 200, (404,), tool="get_model_call", former_path="/local/exchanges/{model_call_id}"),
     Operation("GET",    "/local/instances/{instance_id}/traces",                                history.list_traces,                 ORG,       "listTraces",            "List traces",                    None,                [TraceView], query=TraceQuery, tool="list_traces"),
     Operation("GET",    "/local/instances/{instance_id}/traces/{response_id}",                  history.get_trace,                   ORG,       "getTrace",              "Show a trace",                   None,                TraceDetailsView, 200, (404,), tool="get_trace"),
+    Operation("GET",    "/local/instances/{instance_id}/messages",                              messages.list_messages,              ORG,       "listMessages",          "List unasked messages",          None,                SentMessagesView, query=MessagesQuery, tool="list_messages"),
     Operation("GET",    "/local/replies",                                                       faults_and_replies.get_replies,      ORG,       "getReplies",            "Show scripted replies",          None,                RepliesView, tool="get_replies"),
     Operation("PUT",    "/local/replies",                                                       faults_and_replies.set_replies,      ORG,       "setReplies",            "Set scripted replies",           ReplyScriptChange,   RepliesView, tool="set_replies"),
     Operation("DELETE", "/local/replies",                                                       faults_and_replies.delete_replies,   ORG,       "deleteReplies",         "Remove scripted replies",        None,                None, 204, python="clear_replies", tool="clear_replies"),

@@ -255,8 +255,11 @@ def trace(
     if output is Output.JSON:
         show_json(view)
         return
-    session = "the main session" if view["session"] is None else f"session {view['session']}"
-    say(f"{_id(view)}, {session}, {format_time(view['at'], 19)}")
+    job = f" {view['job']}" if view["job"] else ""
+    kind = "" if view["kind"] == "message" else f"{view['kind']}{job}, "
+    is_main = view["session_key"] == MAIN_KEY
+    session = "the main session" if is_main else f"session {session_title(view)}"
+    say(f"{_id(view)}, {kind}{session}, {format_time(view['at'], 19)}")
     error = f": {view['error']}" if view["error"] else ""
     say(f"{view['status'].replace('_', ' ')} after {view['took_s']:.2f} s{error}")
     if len([each for each in view["steps"] if each["kind"] == "model_call"]) < view["model_calls"]:
@@ -274,7 +277,8 @@ def _id(turn: dict[str, Any]) -> str:
 TURN_COLUMNS: dict[str, Column] = {
     "RESPONSE": _id,
     "AT": lambda turn: format_time(turn["at"], 19),
-    "SESSION": lambda turn: turn["session"] or "(main)",
+    "BEGAN BY": lambda turn: turn["job"] or turn["kind"],
+    "SESSION": session_title,
     "STATUS": lambda turn: turn["status"].replace("_", " "),
     "TOOK": lambda turn: f"{turn['took_s']:.2f} s",
     "MODEL CALLS": "model_calls",

@@ -291,6 +291,24 @@ class PlainCalls(Transport):
         return self._call("GET",
                 f"/local/instances/{segment(instance_id)}/traces/{segment(response_id)}")
 
+    def messages(self, instance_id: str, after: int = 0, wait_s: float = 0.0, limit: int = 100,
+            session: str | None = None) -> Json:
+        """What the agent said without being asked: reports of sub-agents, answers to jobs, and
+        more.
+
+        An answer that says that there is nothing to say (NO_REPLY, HEARTBEAT_OK) is no message.
+
+        `after`: Only later ones: `after` of the answer before. 0: all that are kept.
+
+        `wait_s`: So many seconds the answer waits for one, if there is none.
+
+        `limit`: How many, at most.
+
+        `session`: Only those in this session: its name, `main`, or OpenClaw's key.
+        """
+        return self._call("GET", f"/local/instances/{segment(instance_id)}/messages",
+                params=given(after=after, wait_s=wait_s, limit=limit, session=session))
+
     def replies(self, instance_id: str | None = None) -> Json:
         """The script, how often each of its rules was used, and the calls that no rule matched."""
         return self._call("GET", f"/local{optional('/instances/', instance_id)}/replies")

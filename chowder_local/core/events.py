@@ -76,6 +76,7 @@ class EventType(StrEnum):
     INSTANCE_RESUMED = "instance.resumed"
     CLOCK_SET = "clock.set"
     CLOCK_ADVANCED = "clock.advanced"
+    MESSAGE_SENT = "message.sent"
     EVENTS_MISSED = "events.missed"
     """Never published: sent to a follower that resumes after an event that is not kept."""
 
@@ -107,6 +108,7 @@ class Events:
     def publish(
         self,
         kind: EventType,
+        /,
         organization_id: OrganizationId | None = None,
         instance_id: InstanceId | None = None,
         **members: Any,

@@ -82,6 +82,8 @@ class ModelCall:
     answer_bytes: int = 0
     took_s: float | None = None
     prices: Prices = field(default_factory=Prices)
+    on_finish: Callable[[], object] | None = None
+    """Called once it has ended; set for the calls of turns that no client's message began."""
     _began_s: float = field(default_factory=time.monotonic)
     _notify: Callable[[], None] = lambda: None
 
@@ -102,6 +104,8 @@ class ModelCall:
         self.outcome, self.error = outcome, error
         self.took_s = time.monotonic() - self._began_s
         self._notify()
+        if self.on_finish is not None:
+            self.on_finish()
 
     @property
     def request(self) -> RelayRequest:

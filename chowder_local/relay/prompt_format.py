@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 import secrets
 import time
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple, Self
 
@@ -89,6 +91,110 @@ def find_session(body: bytes, read_system_prompt: Callable[[], str]) -> PromptSe
     if match is None or len(match["key"]) > LONGEST_NAME:
         return None
     return PromptSession(match["key"], match["id"] or "")
+
+
+class TurnKind(StrEnum):
+    """What began a turn; all but `message` are unasked turns, which no client's message began."""
+
+    MESSAGE = "message"
+    JOB = "job"
+    HEARTBEAT = "heartbeat"
+    SUBAGENT = "subagent"
+    HOOK = "hook"
+    CHANNEL = "channel"
+    OTHER = "other"
+
+
+class TurnOrigin(NamedTuple):
+    """What began a turn, as OpenClaw's text for the model says it."""
+
+    kind: TurnKind
+    job_id: str | None = None
+    job: str | None = None
+    """The job's name. OpenClaw does not name a job that runs in the main session."""
+
+
+_SCANNED_BYTES = 1024 * 1024
+"""The end of a request that is searched for its origin, so that a long one costs no more."""
+_ANSWERED = (b'"role":"assistant"', b'"role":"model"', b'"type":"function_call"')
+"""Members of a request's items that the model wrote; what began the turn comes after the last."""
+_ORIGIN = re.compile(
+    rb'(?<!\\)"(?P<time>\[[A-Z][a-z]{2} \d{4}-\d\d-\d\d [^\]"\n]{1,40}\] )?'
+    rb"(?:(?P<job>\[cron:(?P<id>[\w-]{1,80}) (?P<name>(?:[^\]\\\"]|\\.){0,400})\])"
+    rb"|(?P<reminder>A scheduled (?:reminder|cron event) )"
+    rb"|(?P<hook>Job ID: [\w-]{1,80} \| Received: )"
+    rb"|(?P<subagent>\[Subagent Context\]|A background task )"
+    rb"|(?P<heartbeat>Follow the heartbeat |Read HEARTBEAT\.md |An async command )"
+    rb"|(?P<client>(?(time)|(?!))))"
+)
+"""How OpenClaw's own texts begin. Before a client's text there is only the time in brackets."""
+_CHANNEL = re.compile(rb"Runtime: agent=[^\"\\\n]* \| channel=([\w-]+)")
+_API_CHANNEL = b"webchat"
+"""The channel of clients' messages, and of the turns that follow from them."""
+_HOOK_EVENT = b"] Hook "
+"""In a system event that says what a hook's turn has answered."""
+
+
+def marked_origin(body: bytes) -> TurnOrigin | None:
+    """The origin of a turn whose first model request has a text of OpenClaw's own; else None."""
+    tail = body[-_SCANNED_BYTES:]
+    start = max(0, *(tail.rfind(each) for each in _ANSWERED))
+    found = None
+    for match in _ORIGIN.finditer(tail, start):
+        found = match
+    if found is None or found["client"] is not None:
+        return None
+    if found["job"]:
+        name = json.loads(b'"' + found["name"] + b'"', strict=False)
+        return TurnOrigin(TurnKind.JOB, found["id"].decode(), name)
+    if found["heartbeat"] and tail.find(_HOOK_EVENT, found.end()) >= 0:
+        return TurnOrigin(TurnKind.HOOK)
+    if found["reminder"]:
+        return TurnOrigin(TurnKind.JOB)
+    names = ("hook", "subagent", "heartbeat")
+    return TurnOrigin(TurnKind(next(each for each in names if found[each])))
+
+
+def find_origin(body: bytes, session_key: str | None) -> TurnOrigin:
+    """The origin of a turn that no client's message began, from its first model request."""
+    if (origin := marked_origin(body)) is not None:
+        return origin
+    if is_subagent(session_key):
+        return TurnOrigin(TurnKind.SUBAGENT)
+    channel = None
+    for match in _CHANNEL.finditer(body[-_SCANNED_BYTES:]):
+        channel = match[1]
+    if channel not in (None, _API_CHANNEL):
+        return TurnOrigin(TurnKind.CHANNEL)
+    # A heartbeat's text can be a setting. It is the only turn of a conversation without a channel.
+    is_of_openclaw = channel is None and not is_side_task(session_key)
+    return TurnOrigin(TurnKind.HEARTBEAT if is_of_openclaw else TurnKind.OTHER)
+
+
+def is_side_task(session_key: str | None) -> bool:
+    """Whether a call is OpenClaw's own work on a conversation, such as a summary of it."""
+    return session_key is None or SAVING_SESSION in session_key
+
+
+def is_subagent(session_key: str | None) -> bool:
+    """Whether a session is a sub-agent's own, whose answers only its agent reads."""
+    return session_key is not None and ":subagent:" in session_key
+
+
+_SILENCE = re.compile(
+    r"\A\W{0,8}(?:NO_REPLY|HEARTBEAT_OK)\b\W{0,8}|\b(?:NO_REPLY|HEARTBEAT_OK)\W{0,8}\Z"
+)
+"""By these words an agent answers that it has nothing to say."""
+LONGEST_ACKNOWLEDGEMENT = 300
+"""So many characters beside HEARTBEAT_OK count as nothing: OpenClaw's default."""
+
+
+def spoken_text(answer: str, kind: TurnKind) -> str:
+    """What an agent says by an answer to an unasked turn; empty if it says that it has nothing."""
+    text, count = _SILENCE.subn("", answer.strip())
+    text = text.strip()
+    is_acknowledgement = count and kind is TurnKind.HEARTBEAT and "HEARTBEAT_OK" in answer
+    return "" if is_acknowledgement and len(text) <= LONGEST_ACKNOWLEDGEMENT else text
 
 
 def find_tool_demand(system: str) -> tuple[bool, str | None]:

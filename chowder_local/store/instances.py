@@ -17,9 +17,11 @@ from chowder_local.store.tables import (
     ConversationHistoryRow,
     EncryptedJson,
     IdempotentAnswerRow,
+    InboxRequestRow,
     InstanceRow,
     KeyGrantRow,
     SessionRow,
+    UnaskedMessageRow,
     UnsavedTurnRow,
     encrypt_json,
 )
@@ -52,14 +54,30 @@ _IS_LIVING = col(InstanceRow.status) != InstanceStatus.TERMINATED
 BATCH_SIZE = 500
 """The number of values in one statement, which SQLite limits."""
 _TABLE = METADATA.tables["instance"]
-_CONTENT = (SessionRow, KeyGrantRow, ConversationHistoryRow, IdempotentAnswerRow, UnsavedTurnRow)
+_CONTENT = (
+    SessionRow,
+    KeyGrantRow,
+    ConversationHistoryRow,
+    IdempotentAnswerRow,
+    UnsavedTurnRow,
+    UnaskedMessageRow,
+    InboxRequestRow,
+)
 _NO_CONTENT = {
     "openclaw_config_ciphertext": None,
     "error_message": None,
     "origin_snapshot_id": None,
 }
 
-Content = SessionRow | KeyGrantRow | ConversationHistoryRow | IdempotentAnswerRow | UnsavedTurnRow
+Content = (
+    SessionRow
+    | KeyGrantRow
+    | ConversationHistoryRow
+    | IdempotentAnswerRow
+    | UnsavedTurnRow
+    | UnaskedMessageRow
+    | InboxRequestRow
+)
 Value = TypeVar("Value")
 
 

@@ -55,6 +55,7 @@ export const OPERATIONS = {
   listInstanceSnapshots: ["GET", "/local/instances/{instance_id}/snapshots"],
   listInstances: ["GET", "/v1/instances"],
   listKeys: ["GET", "/v1/keys"],
+  listMessages: ["GET", "/local/instances/{instance_id}/messages"],
   listModelCalls: ["GET", "/local/instances/{instance_id}/model-calls"],
   listModels: ["GET", "/v1/instances/{instance_id}/models"],
   listPairings: ["GET", "/local/instances/{instance_id}/channels/{channel}/pairings"],

@@ -117,6 +117,16 @@ CATALOGUE: Mapping[EventType, EventDescription] = {
         "A part of an advance of an agent's clock is done: the jobs that were due have run.",
         _NOW | {"until": "Time to which it is moved on.", "runs": "Number of runs so far."},
     ),
+    EventType.MESSAGE_SENT: EventDescription(
+        "An agent says something without being asked, such as a job's answer.",
+        {
+            "number": "Number of the message, by which its text is listed.",
+            "kind": "What began the turn: `job`, `heartbeat`, `subagent`, `hook` or `other`.",
+            "job": "Name of the job, or null.",
+            "session_key": "OpenClaw's key of the session, or null.",
+            "trace_id": "Id of the trace.",
+        },
+    ),
     EventType.EVENTS_MISSED: EventDescription(
         "The first event of a stream whose `Last-Event-ID` is too old, or of an earlier run of the "
         "server: events before it are lost."
