@@ -49,7 +49,7 @@ class ModelKeys:
 class ModelCredentials:
     """Resolves a sandbox's token to the model key of its organization."""
 
-    box: SecretBox
+    secret_box: SecretBox
     instances: InstanceQueries
     warm_sandboxes: WarmSandboxQueries
     model_keys: ModelKeys
@@ -60,7 +60,7 @@ class ModelCredentials:
         A warm sandbox, which belongs to no instance yet, gets the offline model. Raises
         RelayTokenInvalid if the token is not valid or its instance is terminated.
         """
-        if (token_sandbox_id := self.box.sandbox_of(relay_token)) is None:
+        if (token_sandbox_id := self.secret_box.sandbox_of(relay_token)) is None:
             raise RelayTokenInvalid
         sandbox_id = SandboxId(token_sandbox_id)
         instance = await self.instances.by_sandbox(sandbox_id)

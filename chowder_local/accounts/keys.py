@@ -201,14 +201,14 @@ class DashboardSessions:
         authentication: Authentication,
         keys: KeyQueries,
         sessions: DashboardSessionQueries,
-        box: SecretBox,
+        secret_box: SecretBox,
         store_id: str,
         clock: Callable[[], datetime],
     ) -> None:
         self._authentication = authentication
         self._keys = keys
         self._sessions = sessions
-        self._box = box
+        self._secret_box = secret_box
         self._clock = clock
         self._used_links: dict[str, float] = {}
         self.cookie = f"chowder_{store_id}"
@@ -228,7 +228,7 @@ class DashboardSessions:
     async def redeem(self, link: str) -> str:
         """A new session for a link. Raises SignInLinkUsed if it was used, is too old or invalid."""
         now = self._clock()
-        content = self._box.decrypt_link(link, _LINK, now, LINK_LIFE_S)
+        content = self._secret_box.decrypt_link(link, _LINK, now, LINK_LIFE_S)
         self._used_links = {
             code: until_s for code, until_s in self._used_links.items() if until_s > now.timestamp()
         }
@@ -261,10 +261,10 @@ class DashboardSessions:
         return session
 
 
-def sign_in_link(box: SecretBox, raw_key: str, now: datetime) -> str:
+def sign_in_link(secret_box: SecretBox, raw_key: str, now: datetime) -> str:
     """The token of a link that signs in once, within two minutes.
 
     It needs the data directory's secret, and has the digest of the key, not the key.
     """
     content = {"id": secrets.token_hex(16), "key_digest": digest(raw_key)}
-    return box.encrypt_link(_LINK, content, now)
+    return secret_box.encrypt_link(_LINK, content, now)

@@ -142,9 +142,9 @@ def _run_file(settings: Settings, effective: Mapping[str, Any]) -> Iterator[None
         "base_url": settings.root_url,
         "public_url": settings.client_url,
         "version": __version__,
-        # For `doctor`, which lacks the options of `up`. The URLs contain no secret.
+        # `doctor` reads these, as it does not know the options of `up`. The URLs contain no secret.
         "providers": settings.providers,
-        # For another `up`, which compares them with its own.
+        # Another `up` compares these with its own settings.
         "settings": effective,
     }
     write_private(settings.run_file, json.dumps(facts).encode())

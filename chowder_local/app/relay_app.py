@@ -30,7 +30,7 @@ from chowder_local.http.listener import SandboxConnection, bound_socket, break_o
 from chowder_local.http.middleware import OriginGuard
 from chowder_local.messengers.service import PATH as MESSENGERS_PATH
 from chowder_local.messengers.stand_in import Call, parse_object
-from chowder_local.relay.calls import ModelCall, wire_format
+from chowder_local.relay.calls import RelayRequest, wire_format
 from chowder_local.relay.service import UNRETRIED_STATUS
 from chowder_local.relay.upstreams import ENDPOINT_PATH
 
@@ -172,7 +172,9 @@ class _Calls:
             return None
         return await self._respond(_call(request, provider, body), scope, receive, send)
 
-    async def _respond(self, call: ModelCall, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _respond(
+        self, request: RelayRequest, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         has_begun = False
 
         async def tracked_send(message: Message) -> None:
@@ -181,34 +183,36 @@ class _Calls:
             await send(message)
 
         try:
-            return await self._serve(call, scope, receive, tracked_send)
+            return await self._serve(request, scope, receive, tracked_send)
         except asyncio.CancelledError:
             # Only a stopping server cancels calls, after the grace period.
-            _log.info("A call of %s was cut off by the server's end.", call.provider)
+            _log.info("A call of %s was cut off by the server's end.", request.provider)
             message = STOPPING
         except Exception:  # noqa: BLE001 - logged, with its traceback
-            _log.exception("A call of %s failed unexpectedly.", call.provider)
+            _log.exception("A call of %s failed unexpectedly.", request.provider)
             message = UNEXPECTED
         if not has_begun:
-            await _refusal(call.provider, UNRETRIED_STATUS, message)(scope, receive, send)
+            await _refusal(request.provider, UNRETRIED_STATUS, message)(scope, receive, send)
         return None
 
-    async def _serve(self, call: ModelCall, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _serve(
+        self, request: RelayRequest, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         answer: ModelAnswer | None = None
         try:
             async with asyncio.TaskGroup() as tasks:
                 watcher = tasks.create_task(_watch(receive))
                 try:
-                    answer = await self.relay.answer(call)
+                    answer = await self.relay.answer(request)
                     await _stream(answer, send)
                 except RelayTokenInvalid as error:
-                    await _refusal(call.provider, 401, str(error))(scope, receive, send)
+                    await _refusal(request.provider, 401, str(error))(scope, receive, send)
                 except StreamBroken:
                     # An orderly end would pass for a whole response. The relay has logged why.
                     break_off(receive)
                 watcher.cancel()
         except* _HungUp:
-            _log.info("A sandbox left a call of %s before its end.", call.provider)
+            _log.info("A sandbox left a call of %s before its end.", request.provider)
         finally:
             if answer is not None:
                 await answer.close()
@@ -336,11 +340,11 @@ async def _stream(answer: ModelAnswer, send: Send) -> None:
     await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-def _call(request: Request, provider: str, body: bytes) -> ModelCall:
+def _call(request: Request, provider: str, body: bytes) -> RelayRequest:
     # Undecoded, because a decoded path may name another resource.
     raw_path: bytes = request.scope.get("raw_path") or request.url.path.encode()
     path = raw_path.decode("latin-1").removeprefix(f"/{provider}/")
-    return ModelCall(
+    return RelayRequest(
         provider, request.method, path, request.url.query, request.headers.items(), body
     )
 

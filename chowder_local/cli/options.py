@@ -56,7 +56,7 @@ def complete_instance(
     context: click.Context, _: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """The names of instances that begin like this; none if the server does not answer."""
-    # Not the context's own client, whose remarks would get into the line that is being typed.
+    # A client of the context would write its remarks into the line that the user types.
     from chowder_local.client import Client
 
     found = context.obj
@@ -260,6 +260,11 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "snapshots create": ("snapshots create support before-release",),
     "snapshots ls": ("snapshots ls support",),
     "snapshots rm": ("snapshots rm before-release --yes",),
+    "clock advance": ("clock advance support 25h", "clock advance support --next-job"),
+    "clock set": (
+        "clock set support --at 2027-01-01T09:00Z --frozen",
+        "clock set support --running",
+    ),
     "chat": ("chat support", 'chat support --session orders "Where is order 7?"'),
     "logs": ("logs support --follow", "logs support --since 10m", "logs --all"),
     "sessions show": ("sessions show support orders --limit 20",),

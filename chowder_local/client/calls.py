@@ -204,7 +204,7 @@ class Client(PlainCalls):
         If `path` is a folder or ends with "/", the file in it gets the name of `file`.
         """
         if not file.seekable():
-            # httpx would take the length of a pipe for that of its content, which is not known.
+            # httpx would take the length of a pipe, which is 0, for the length of its content.
             file = cast("BinaryIO", SimpleNamespace(read=file.read, name=file.name))
         url = f"/v1/instances/{segment(instance_id)}/files/upload"
         form, files = {"path": path}, {"file": file}

@@ -140,9 +140,9 @@ class UnsavedTurn:
 class ConversationHistoryQueries:
     """Histories by instance and OpenClaw's session key."""
 
-    def __init__(self, database: Database, box: SecretBox, capacity: int = CAPACITY) -> None:
+    def __init__(self, database: Database, secret_box: SecretBox, capacity: int = CAPACITY) -> None:
         self._database = database
-        self._box = box
+        self._secret_box = secret_box
         self._cache = LRUCache[Identity, ConversationHistory](capacity)
         self._unwritten = WriteBehind[Identity, ConversationHistory](
             database, "writing conversation histories", _save
@@ -203,7 +203,7 @@ class ConversationHistoryQueries:
     ) -> None:
         """Keeps an answered turn until it is in a snapshot. It has the session's lost ones, too."""
         is_short = sum(len(str(part)) for each in items for part in each.values()) < MAX_TURN_CHARS
-        packed = self._box.encrypt(json.dumps(items)) if is_short else None
+        packed = self._secret_box.encrypt(json.dumps(items)) if is_short else None
         self._unwritten_turns.pending[(instance_id, session_key), at] = packed
         if self._with_lost is not None:
             self._with_lost.discard((instance_id, session_key))
@@ -250,7 +250,7 @@ class ConversationHistoryQueries:
 
     def _unpacked(self, packed: bytes | None) -> tuple[dict[str, Any], ...] | None:
         try:
-            return None if packed is None else tuple(json.loads(self._box.decrypt(packed)))
+            return None if packed is None else tuple(json.loads(self._secret_box.decrypt(packed)))
         except InvalidToken:
             # It was encrypted with another secret.key, and counts as too long.
             return None

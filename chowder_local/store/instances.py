@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from contextlib import aclosing
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
 
 from sqlmodel import col, delete, func, select, tuple_
 
-from chowder_local.core.domain import Instance, InstanceId, InstanceStatus, SandboxId
+from chowder_local.core.domain import AgentClock, Instance, InstanceId, InstanceStatus, SandboxId
 from chowder_local.core.errors.requests import InstanceLimitReached
 from chowder_local.core.events import Events, EventType
 from chowder_local.store.database import ReadCache
@@ -18,9 +18,11 @@ from chowder_local.store.tables import (
     ConversationHistoryRow,
     EncryptedJson,
     IdempotentAnswerRow,
+    InboxRequestRow,
     InstanceRow,
     KeyGrantRow,
     SessionRow,
+    UnaskedMessageRow,
     UnsavedTurnRow,
     encrypt_json,
 )
@@ -59,6 +61,8 @@ _CONTENT = (
     ConversationHistoryRow,
     IdempotentAnswerRow,
     UnsavedTurnRow,
+    UnaskedMessageRow,
+    InboxRequestRow,
     ChannelMessageRow,
 )
 _NO_CONTENT = {
@@ -73,6 +77,8 @@ Content = (
     | ConversationHistoryRow
     | IdempotentAnswerRow
     | UnsavedTurnRow
+    | UnaskedMessageRow
+    | InboxRequestRow
     | ChannelMessageRow
 )
 Value = TypeVar("Value")
@@ -92,6 +98,7 @@ class InstanceChanges(TypedDict, total=False):
     origin_snapshot_id: SnapshotId | None
     may_hibernate: bool
     openclaw_version: str
+    clock: AgentClock | None
 
 
 class RowChanges(InstanceChanges, total=False):
@@ -103,9 +110,11 @@ class RowChanges(InstanceChanges, total=False):
 class InstanceQueries:
     """Queries on instances, including terminated ones. Changes of a status publish events."""
 
-    def __init__(self, database: Database, box: SecretBox, events: Events | None = None) -> None:
+    def __init__(
+        self, database: Database, secret_box: SecretBox, events: Events | None = None
+    ) -> None:
         self._database = database
-        self._box = box
+        self._secret_box = secret_box
         self._events = events or Events()
         self._read_cache = ReadCache[Instance](database)
 
@@ -371,14 +380,18 @@ class InstanceQueries:
         columns = dict(fields)
         if "openclaw_config" in columns:
             config = columns.pop("openclaw_config")
-            ciphertext = None if config is None else encrypt_json(config, self._box)
+            ciphertext = None if config is None else encrypt_json(config, self._secret_box)
             columns["openclaw_config_ciphertext"] = ciphertext
+        if (clock := columns.get("clock")) is not None:
+            columns["clock"] = asdict(clock)
         return columns
 
     def _instance(self, fields: dict[str, Any]) -> Instance:
         if (ciphertext := fields.pop("openclaw_config_ciphertext")) is not None:
             name = f"The openclaw_config of instance {fields['id']}"
-            fields["openclaw_config"] = EncryptedJson(ciphertext, self._box, name)
+            fields["openclaw_config"] = EncryptedJson(ciphertext, self._secret_box, name)
+        if (clock := fields["clock"]) is not None:
+            fields["clock"] = AgentClock(**clock)
         return Instance(**fields)
 
 

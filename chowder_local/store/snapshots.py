@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from chowder_local.store.database import Database
 
 
-def read_versions_in_use(path: Path, box: SecretBox) -> list[tuple[str, str | None]]:
+def read_versions_in_use(path: Path, secret_box: SecretBox) -> list[tuple[str, str | None]]:
     """The agents and snapshots in a database, each with its `openclaw_version` if that is known.
 
     For commands: it needs no server. Raises DataDirUnusable if the file cannot be read.
@@ -37,7 +37,7 @@ def read_versions_in_use(path: Path, box: SecretBox) -> list[tuple[str, str | No
     ):
         in_use = [(f"the agent {name}", version) for name, version in database.execute(agents)]
         for snapshot_id, name, ciphertext in database.execute(kept):
-            content = EncryptedJson(ciphertext, box, f"The snapshot {snapshot_id}")
+            content = EncryptedJson(ciphertext, secret_box, f"The snapshot {snapshot_id}")
             in_use.append((f"the snapshot {name or snapshot_id}", content.get("openclaw_version")))
     return in_use
 
@@ -45,15 +45,17 @@ def read_versions_in_use(path: Path, box: SecretBox) -> list[tuple[str, str | No
 class SnapshotQueries:
     """Queries on snapshots, complete or not. Changes of kept snapshots publish events."""
 
-    def __init__(self, database: Database, box: SecretBox, events: Events | None = None) -> None:
+    def __init__(
+        self, database: Database, secret_box: SecretBox, events: Events | None = None
+    ) -> None:
         self._database = database
-        self._box = box
+        self._secret_box = secret_box
         self._events = events or Events()
 
     async def add(self, snapshot: Snapshot) -> None:
         """Adds a snapshot before it is made."""
         async with self._database.writing(invalidates_caches=False) as session:
-            ciphertext = encrypt_json(snapshot.content, self._box)
+            ciphertext = encrypt_json(snapshot.content, self._secret_box)
             session.add(SnapshotRow(**vars(snapshot), content_ciphertext=ciphertext))
 
     async def finish(
@@ -65,7 +67,7 @@ class SnapshotQueries:
             if row is None:
                 return None
             row.is_whole, row.size_bytes = True, size_bytes
-            row.content_ciphertext = encrypt_json(content, self._box)
+            row.content_ciphertext = encrypt_json(content, self._secret_box)
             snapshot = self._snapshot(row)
         if snapshot.is_kept:
             self._publish(EventType.SNAPSHOT_MADE, snapshot)
@@ -142,6 +144,6 @@ class SnapshotQueries:
     def _snapshot(self, row: SnapshotRow) -> Snapshot:
         fields = row.model_dump()
         content = EncryptedJson(
-            fields.pop("content_ciphertext"), self._box, f"The snapshot {row.id}"
+            fields.pop("content_ciphertext"), self._secret_box, f"The snapshot {row.id}"
         )
         return Snapshot(**fields, content=content)

@@ -118,6 +118,54 @@ class LiveOrganization:
         return instance
 
 
+@dataclass(frozen=True)
+class LiveClock:
+    """The clock of an instance: the machine's until it is set."""
+
+    client: Client
+    instance_id: str
+
+    @property
+    def now(self) -> datetime:
+        """The agent's time."""
+        return datetime.fromisoformat(self.client.clock(self.instance_id)["now"])
+
+    def set(
+        self,
+        at: datetime | str | None = None,
+        *,
+        frozen: bool | None = None,
+        seed: int | None = None,
+    ) -> Json:
+        """Sets the clock; what is left out stays. A text is a time with its zone, in ISO 8601."""
+        if isinstance(at, str):
+            at = datetime.fromisoformat(at)
+        return self.client.set_clock(self.instance_id, at, frozen, seed)
+
+    def reset(self) -> None:
+        """Gives the agent the machine's time, and random ids."""
+        self.client.reset_clock(self.instance_id)
+
+    def advance(
+        self,
+        by: str | None = None,
+        *,
+        until: datetime | str | None = None,
+        to: str | None = None,
+        limit: int | None = None,
+    ) -> list[Json]:
+        """Moves the clock on by a duration such as `25h`, until a time, or to `next_job`.
+
+        Each job that falls due runs at its time. Returns the runs; each has `job`, `due_at`,
+        `began_at`, `status` and `answer`.
+        """
+        if isinstance(until, str):
+            until = datetime.fromisoformat(until)
+        limits = {} if limit is None else {"limit": limit}
+        moved = self.client.advance_clock(self.instance_id, by=by, until=until, to=to, **limits)
+        return list(moved["runs"])
+
+
 class LiveInstance:
     """A running instance; `base_url` and `key` give an SDK its main session."""
 
@@ -130,6 +178,7 @@ class LiveInstance:
         self.key = key
         self.base_url = f"{client.base_url}/instances/{self.id}"
         self.replies = Replies(client, self.id)
+        self.clock = LiveClock(client, self.id)
         self.created_at = datetime.fromisoformat(instance["created_at"])
         self.ready_at = datetime.now(UTC)
         """When it was last ready; what its sandbox logged before, such as warm-up turns, is not its

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-    from chowder_local.testing.live import LiveInstance, LiveOrganization
+    from chowder_local.testing.live import LiveClock, LiveInstance, LiveOrganization
 
 __tracebackhide__ = True
 
@@ -83,6 +83,25 @@ def chowder_faults(chowder_organization: LiveOrganization) -> Iterator[Callable[
     """A function that sets a fault, as `Client.add_fault`; all are removed after the test."""
     yield chowder_organization.client.add_fault
     chowder_organization.client.clear_faults()
+
+
+@pytest.fixture
+def chowder_clock() -> Iterator[Callable[[LiveInstance], LiveClock]]:
+    """A function that returns the clock of an instance, which gets the machine's after the test.
+
+    An instance that has jobs then cannot go back: use `chowder_instance`, or a fork.
+    """
+    taken: list[LiveInstance] = []
+
+    def take(instance: LiveInstance) -> LiveClock:
+        taken.append(instance)
+        return instance.clock
+
+    yield take
+    for each in taken:
+        if each.is_there:
+            with errors_fail_the_test():
+                each.clock.reset()
 
 
 @contextmanager

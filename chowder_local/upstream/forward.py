@@ -219,7 +219,7 @@ class Forwarder:
                     method,
                     url,
                     headers=list(headers),
-                    # A file, because aiohttp warns about bytes of more than a megabyte.
+                    # aiohttp warns about bytes of more than a megabyte, so it gets a file.
                     data=BytesIO(body) if body else None,
                     timeout=self._timeout,
                     allow_redirects=False,

@@ -2,6 +2,8 @@
 
 /** Method and path of each operation of /openapi.json, by its id. */
 export const OPERATIONS = {
+  advanceClock: ["POST", "/local/instances/{instance_id}/clock/advance"],
+  cancelAdvance: ["DELETE", "/local/instances/{instance_id}/clock/advance"],
   clearChannelMessages: ["DELETE", "/local/instances/{instance_id}/channels/{channel}/messages"],
   connectChannel: ["POST", "/v1/instances/{instance_id}/channels/{channel}/connect"],
   createCheckout: ["POST", "/v1/subscription/checkout"],
@@ -26,6 +28,7 @@ export const OPERATIONS = {
   forkSnapshot: ["POST", "/local/snapshots/{snapshot_id}/fork"],
   getChannel: ["GET", "/v1/instances/{instance_id}/channels/{channel}"],
   getChannelStatus: ["GET", "/v1/instances/{instance_id}/channels/{channel}/status"],
+  getClock: ["GET", "/local/instances/{instance_id}/clock"],
   getGateway: ["GET", "/local/instances/{instance_id}/gateway"],
   getHealth: ["GET", "/local/health"],
   getInstance: ["GET", "/v1/instances/{instance_id}"],
@@ -54,6 +57,7 @@ export const OPERATIONS = {
   listInstanceSnapshots: ["GET", "/local/instances/{instance_id}/snapshots"],
   listInstances: ["GET", "/v1/instances"],
   listKeys: ["GET", "/v1/keys"],
+  listMessages: ["GET", "/local/instances/{instance_id}/messages"],
   listModelCalls: ["GET", "/local/instances/{instance_id}/model-calls"],
   listModels: ["GET", "/v1/instances/{instance_id}/models"],
   listPairings: ["GET", "/local/instances/{instance_id}/channels/{channel}/pairings"],
@@ -66,10 +70,12 @@ export const OPERATIONS = {
   readLogs: ["GET", "/local/instances/{instance_id}/logs"],
   readSessionTranscript: ["GET", "/local/instances/{instance_id}/sessions/{session_id}/transcript"],
   readTranscript: ["GET", "/local/instances/{instance_id}/transcript"],
+  resetClock: ["DELETE", "/local/instances/{instance_id}/clock"],
   resetOrganization: ["POST", "/local/reset"],
   restoreInstance: ["POST", "/local/instances/{instance_id}/restore"],
   revokeKey: ["DELETE", "/v1/keys/{key_id}"],
   sayInChannel: ["POST", "/local/instances/{instance_id}/channels/{channel}/messages"],
+  setClock: ["PUT", "/local/instances/{instance_id}/clock"],
   setInstanceReplies: ["PUT", "/local/instances/{instance_id}/replies"],
   setInstanceSettings: ["PATCH", "/local/instances/{instance_id}"],
   setRecording: ["PUT", "/local/instances/{instance_id}/recording"],

@@ -45,6 +45,21 @@ export interface TestInstance {
   stop(): Promise<void>;
   /** Starts the instance again, and waits until it runs. */
   start(): Promise<void>;
+  /** The clock of the agent: the machine's until it is set. */
+  readonly clock: {
+    now(): Promise<Date>;
+    /** Sets the clock; what is left out stays. */
+    set(
+      at?: Date | string,
+      options?: { frozen?: boolean; seed?: number | null },
+    ): Promise<Schemas["ClockView"]>;
+    /** Gives the agent the machine's time, and random ids. */
+    reset(): Promise<Schemas["ClockView"]>;
+    /** Moves on by a duration such as `25h`, until a time, or to the next job; gives the runs. */
+    advance(
+      by: string | { until: Date | string; limit?: number } | { to: "next_job" },
+    ): Promise<Schemas["AdvancedRunView"][]>;
+  };
   /** Takes a snapshot, for `restore`. */
   snapshot(name?: string): Promise<Schemas["SnapshotView"]>;
   /** Takes the instance back to a snapshot, and waits until it runs. */

@@ -264,6 +264,22 @@ class TestInstance {
     this.#readyAt = new Date();
   }
 
+  /** The clock: the machine's until it is set. */
+  get clock() {
+    const call = async (id, body) => this.client.call(id, { path: this.#path, ...(body && { body }) });
+    const iso = ({ at, until, ...rest }) => ({
+      ...rest,
+      ...(at !== undefined && { at: new Date(at).toISOString() }),
+      ...(until !== undefined && { until: new Date(until).toISOString() }),
+    });
+    return {
+      now: async () => new Date((await call("getClock")).now),
+      set: (at, options = {}) => call("setClock", iso({ at, ...options })),
+      reset: () => call("resetClock"),
+      advance: async (by) => (await call("advanceClock", iso(typeof by === "string" ? { by } : by))).runs,
+    };
+  }
+
   snapshot(name) {
     return this.client.call("createSnapshot", { path: this.#path, body: { name } });
   }

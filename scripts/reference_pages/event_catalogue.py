@@ -22,6 +22,7 @@ class EventDescription:
 _SANDBOX = {"sandbox_id": "Id of the sandbox."}
 _SNAPSHOT = {"snapshot_id": "Id of the snapshot."}
 
+_NOW = {"now": "The agent's time."}
 CATALOGUE: Mapping[EventType, EventDescription] = {
     EventType.INSTANCE_STATUS: EventDescription(
         "An instance is created, or its status or error message changes.",
@@ -118,6 +119,21 @@ CATALOGUE: Mapping[EventType, EventDescription] = {
             "message_id": "Id of the message.",
             "author": "`person` or `agent`.",
             "message_kind": "`message`, `edit`, `deletion`, `reaction` or `typing`.",
+        },
+    ),
+    EventType.CLOCK_SET: EventDescription("The clock of an agent is set.", _NOW),
+    EventType.CLOCK_ADVANCED: EventDescription(
+        "A part of an advance of an agent's clock is done: the jobs that were due have run.",
+        _NOW | {"until": "Time to which it is moved on.", "runs": "Number of runs so far."},
+    ),
+    EventType.MESSAGE_SENT: EventDescription(
+        "An agent says something without being asked, such as a job's answer.",
+        {
+            "number": "Number of the message, by which its text is listed.",
+            "kind": "What began the turn: `job`, `heartbeat`, `subagent`, `hook` or `other`.",
+            "job": "Name of the job, or null.",
+            "session_key": "OpenClaw's key of the session, or null.",
+            "trace_id": "Id of the trace.",
         },
     ),
     EventType.EVENTS_MISSED: EventDescription(

@@ -88,6 +88,11 @@ GET    /local/metrics                               200  200  200  200  200  200
 GET    /local/events                                401  403  403  403  403  403  403  403  200  200
 GET    /local/instances/{instance_id}               401  403  403  403  403  403  403  403  404  200
 PATCH  /local/instances/{instance_id}               401  403  403  403  403  403  403  403  404  200
+GET    /local/instances/{instance_id}/clock         401  403  403  403  403  403  403  403  404  200
+PUT    /local/instances/{instance_id}/clock         401  403  403  403  403  403  403  403  404  200
+DELETE /local/instances/{instance_id}/clock         401  403  403  403  403  403  403  403  404  200
+POST   /local/instances/{instance_id}/clock/advance 401  403  403  403  403  403  403  403  404  200
+DELETE /local/instances/{instance_id}/clock/advance 401  403  403  403  403  403  403  403  404  204
 GET    /local/instances/{instance_id}/logs          401  403  403  403  403  403  403  403  404  200
 GET    /local/instances/{instance_id}/gateway       401  403  403  403  403  403  403  403  404  200
 GET    /local/instances/{instance_id}/channels/{channel}/pairings
@@ -170,6 +175,8 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "PUT /local/instances/{instance_id}/recording": {"json": {"entries": {}}},
     "PATCH /local/instances/{instance_id}": {"json": {"egress": None}},
     "POST /local/faults": {"json": {"kind": "message"}},
+    "PUT /local/instances/{instance_id}/clock": {"json": {"frozen": False}},
+    "POST /local/instances/{instance_id}/clock/advance": {"json": {"by": "1h"}},
     "POST /local/instances/{instance_id}/snapshots": {"json": {"name": "before"}},
     "POST /local/snapshots/{snapshot_id}/fork": {"json": {"name": "Bea"}},
     "POST /local/instances/{instance_id}/fork": {"json": {"name": "Bea"}},

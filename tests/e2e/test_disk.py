@@ -45,9 +45,9 @@ def server(
         "CHOWDER_IMAGE": image,
         "CHOWDER_OFFLINE": "true",
         "CHOWDER_DISK_LIMIT_MB": str(LIMIT_MB),
-        "CHOWDER_DISK_INTERVAL_S": "0.2",
     }
-    server = ServerProcess(tmp_path_factory.mktemp("disk") / "data", settings)
+    constants = {"instances.monitoring.usage:DISK_INTERVAL_S": 0.2}
+    server = ServerProcess(tmp_path_factory.mktemp("disk") / "data", settings, constants)
     with served(server, engine, request.config):
         yield server
 

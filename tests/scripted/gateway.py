@@ -73,6 +73,8 @@ class ScriptedGateway:
     refusals: int = 0
     """How many messages and configuration calls came to a suspended one."""
     probes: int = 0
+    clocks: list[str] = field(default_factory=list)
+    """The clocks that were set, as their header has them."""
     history_status: int = 404
     on_history: Callable[[], object] = lambda: None
     """Called when a client requests a conversation; the gateway has none."""
@@ -89,6 +91,8 @@ class ScriptedGateway:
         headers = {name.decode(): value.decode("latin-1") for name, value in scope["headers"]}
         if scope["path"] == "/startupz":
             self.probes += 1
+            if (clock := headers.get("x-chowder-clock")) is not None:
+                self.clocks.append(clock)
             takes_turns = self.is_started and not is_suspended
             await answer(send, 200 if takes_turns else 503, {"uptimeMs": self.uptime_ms})
             return

@@ -164,7 +164,7 @@ def test_a_key_ends_when_it_expires(api: ContractClient, agent: str, new_key: Ne
         # A slow service may answer too late.
         if datetime.now(UTC) < ends_at:
             answered(answer)
-        # Nothing tells that a key expires: this time is what the test is about.
+        # The server does not announce that a key expires, so the test has to wait for the time.
         while datetime.now(UTC) < ends_at + timedelta(seconds=1):
             time.sleep(0.2)
         refused(client.get(f"instances/{agent}"), 401)

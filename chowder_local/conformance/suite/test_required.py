@@ -21,7 +21,7 @@ def test_every_missing_member_is_named(api: ContractClient, present: str) -> Non
             required = {("body", each) for each in call.required} | {
                 ("query", each) for each in call.query if not each.endswith("?")
             }
-            # An upload is no JSON, and has a test of its own.
+            # Uploads send no JSON and have a test of their own.
             if required and operation != "uploadFile":
                 with row(operation):
                     problems = invalid(send(api, operation, present))

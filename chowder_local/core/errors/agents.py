@@ -315,6 +315,18 @@ class UpgradeRefused(ChowderError):
     remedy = "Name a newer release. To go back, restore the snapshot that the upgrade has taken."
 
 
+class ClockRefused(ChowderError):
+    """The agent's clock would go back although it may have jobs, or is being moved on already."""
+
+    http_status = 409
+    retry = "while the clock is being moved on"
+    remedy = (
+        "Set a clock that is to start in the past before the agent's first job. To go back, "
+        "restore a snapshot from before, or create another agent. End an advance in progress with "
+        "`DELETE /local/instances/{instance_id}/clock/advance`."
+    )
+
+
 class InstanceInUse(ChowderError):
     """The instance is answering a message, and the call would interrupt it."""
 

@@ -30,7 +30,7 @@ class ProviderFailed(ChowderError):
         if has_begun:
             answered = "failed within its answer"
         super().__init__(f"The model provider {provider} {answered}: {reason}")
-        # The provider's own, so that clients retry as they would there.
+        # The provider's own status makes clients retry as they would at the provider.
         self.http_status = status if status is not None and 400 <= status < 600 else 502
         self.provider = provider
         self.status = status

@@ -44,7 +44,7 @@ class InitialConfigs:
     """Writes initial configurations; `relay_url` is the relay's address in sandboxes."""
 
     organizations: Organizations
-    box: SecretBox
+    secret_box: SecretBox
     relay_url: str
 
     async def first(self, instance: Instance, origin: SnapshotSource | None) -> bytes:
@@ -72,7 +72,7 @@ class InitialConfigs:
     def _config(self, origin: SnapshotSource | None, instance: Instance) -> dict[str, Any]:
         provider = instance.model_provider
         if origin is None or origin.config is None:
-            # Without the agent's own version, the overrides are the best that is known.
+            # Nobody knows the agent's own configuration, so its overrides are the best there is.
             return self._base(instance.sandbox_id, provider, instance.openclaw_config)
         return agent_config.with_reserved(
             self._base(instance.sandbox_id, provider, None), origin.config
@@ -82,9 +82,9 @@ class InitialConfigs:
         self, sandbox_id: SandboxId, provider: ModelProvider, overrides: Mapping[str, Any] | None
     ) -> dict[str, Any]:
         return agent_config.initial_config(
-            gateway_token=self.box.gateway_token(sandbox_id),
+            gateway_token=self.secret_box.gateway_token(sandbox_id),
             relay_url=self.relay_url,
-            relay_token=self.box.relay_token(sandbox_id),
+            relay_token=self.secret_box.relay_token(sandbox_id),
             provider=provider,
             overrides=overrides,
         )

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 INTERVAL_S = 2.0
+DISK_INTERVAL_S = 60.0
 KEPT = 60
 """Samples of each agent: two minutes."""
 MB = 1024 * 1024
@@ -123,7 +124,7 @@ class DiskWatch:
 
     agents: Agents
     limit_mb: int
-    interval_s: float
+    interval_s: float = DISK_INTERVAL_S
 
     async def run(self) -> None:
         """Checks at intervals, until cancelled."""
@@ -136,7 +137,8 @@ class DiskWatch:
                 logs.for_instance(listed.id),
                 logging_errors(f"instance {listed.id}: checking its disk use"),
             ):
-                # Those before it took a while, in which it may have moved to another sandbox.
+                # Measuring the others took a while, in which this instance may have moved to
+                # another sandbox.
                 instance = await self.agents.instances.get(listed.id)
                 if instance is None or not instance.is_in_memory:
                     continue

@@ -63,9 +63,10 @@ def initial_config(
             }
         },
         "memory": {"search": {"provider": "none"}},
-        # No calls to the vendor either: the image fixes the release, the relay the models.
+        # OpenClaw must not call its vendor: the image fixes the release, and the relay serves the
+        # models.
         "update": {"checkOnStart": False},
-        # Otherwise OpenClaw's tool search hides a client's function tools.
+        # In its other modes, OpenClaw's tool search hides a client's function tools.
         "tools": {"toolSearch": {"mode": "directory"}},
         "plugins": {"entries": {"admin-http-rpc": {"enabled": True}}},
         "models": {
@@ -192,7 +193,8 @@ def _nest(overrides: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _merge_into(config: dict[str, Any], change: Mapping[str, Any]) -> None:
-    # In place, and no object of `change` becomes part of it: copies would take quadratic time.
+    # `config` is changed in place, because copies of it would take quadratic time. It gets no
+    # object of `change`.
     for key, value in change.items():
         if isinstance(value, dict):
             if not isinstance(config.get(key), dict):

@@ -161,6 +161,9 @@ class Condition(_Strict):
     session: MatchText | None = Field(
         None, description="Name of the session; `main` and an explicit null are the main one."
     )
+    job: MatchText | None = Field(
+        None, description="Name of the scheduled job whose message it is."
+    )
     model: Id | None = Field(None, description="Id of the model; `*` and `?` are wildcards.")
     provider: ModelProvider | None = Field(None, description="Provider of the model.")
     tool: str | None = Field(
@@ -396,7 +399,7 @@ class ReplyScript(_Strict):
     @model_validator(mode="before")
     @classmethod
     def _not_too_much(cls, script: Any) -> Any:
-        # Before any is compiled, which takes 1 to 20 ms each.
+        # This comes before compiling, which takes 1 to 20 ms for each expression.
         if isinstance(script, dict) and _pattern_size(script.get("replies")) > MAX_PATTERN_SIZE:
             raise ValueError(
                 f"all regular expressions together may have {MAX_PATTERN_SIZE:,} characters, with "
@@ -406,7 +409,8 @@ class ReplyScript(_Strict):
 
     @model_validator(mode="after")
     def _known_tools(self) -> Self:
-        # At once, because a misspelt name would fail only the message that its rule answers.
+        # The script is refused at once: a misspelt name would fail only when its rule answers a
+        # message.
         known = AGENT_TOOL_NAMES.union(self.tools)
         unknown = (
             each for each in self._named_tools() if not known & {each[1], client_name(each[1])}

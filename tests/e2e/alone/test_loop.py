@@ -169,7 +169,7 @@ class Target:
         )
 
     async def call_relay(self, what: str, path: str, body: bytes) -> bytes:
-        token = self.world.box.relay_token(str(self.instance.sandbox_id))
+        token = self.world.secret_box.relay_token(str(self.instance.sandbox_id))
         return await self._send(what, self.relay_url, "POST", path, body, token)
 
     async def _send(

@@ -140,9 +140,11 @@ async def test_a_delete_while_the_engine_is_down_is_completed_by_the_reconciler(
         await world.reconciler.reconcile()
     # Nor does the agent, which may still run, get a model any more.
     model_keys = ModelKeys(world.organizations, {}, world.organization_id)
-    lending = ModelCredentials(world.box, world.instances, world.warm_queries, model_keys)
+    lending = ModelCredentials(world.secret_box, world.instances, world.warm_queries, model_keys)
     with pytest.raises(RelayTokenInvalid):
-        await lending.resolve(world.box.relay_token(instance.sandbox_id), ModelProvider.OPENAI)
+        await lending.resolve(
+            world.secret_box.relay_token(instance.sandbox_id), ModelProvider.OPENAI
+        )
     world.engine.failing.clear()
     await world.reconciler.reconcile()
     assert world.engine.containers == {}

@@ -1,0 +1,59 @@
+"""Handlers: what agents say without being asked, and the webhooks that reach and leave them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from starlette.responses import Response
+
+from chowder_local.api.schemas.messages import MessagesQuery, SentMessagesView, SentMessageView
+from chowder_local.http.bodies import parse_query
+from chowder_local.http.responses import CLIENT_CLOSED_REQUEST, json_in_thread, while_connected
+from chowder_local.http.services import instance_of, services
+from chowder_local.openclaw.session_keys import session_key
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from chowder_local.store.agent_entries import Entry
+
+
+async def list_messages(request: Request) -> Response:
+    """What the agent said without being asked: reports of sub-agents, answers to jobs, and more.
+
+    An answer that says that there is nothing to say (NO_REPLY, HEARTBEAT_OK) is no message.
+    """
+    query = parse_query(request, MessagesQuery)
+    instance = await instance_of(request)
+    names = services(request).session_names
+    keys = {query.session, session_key(query.session)}
+
+    def matches(entry: Entry) -> bool:
+        return query.session is None or entry.content["session_key"] in keys
+
+    page = await while_connected(
+        request,
+        lambda: services(request).messages.read(
+            instance.id, query.after, wait_s=query.wait_s, limit=query.limit, matches=matches
+        ),
+    )
+    if page is None:
+        return Response(status_code=CLIENT_CLOSED_REQUEST)
+
+    def view(entry: Entry) -> SentMessageView:
+        key = entry.content["session_key"]
+        session = None if key is None else names.find(instance.id, key)
+        return SentMessageView(
+            **entry.content,
+            number=entry.number,
+            at=entry.at,
+            session=session.name if session else None,
+        )
+
+    return await json_in_thread(
+        lambda: SentMessagesView(
+            messages=[view(each) for each in page.entries],
+            after=page.last,
+            is_incomplete=page.is_incomplete,
+        )
+    )
