@@ -264,6 +264,15 @@ class PlainCalls(Transport):
         return self._list("GET",
                 f"/local/instances/{segment(instance_id)}/channels/{segment(channel)}/pairings")
 
+    def approve_pairing(self, instance_id: str, channel: str, code: str) -> None:
+        """Approves who waits with a pairing code, in OpenClaw's database instead of by its command.
+
+        That takes a fraction of a second, tells the person nothing, and makes nobody the owner.
+        """
+        self._call("POST",
+                f"/local/instances/{segment(instance_id)}/channels/{segment(channel)}/pairings/{segment(code)}/approve",
+                timeout=self._turn_timeout)
+
     def say_in_channel(self, instance_id: str, channel: str, person: str, text: str = '',
             group: str | None = None, thread: str | None = None, image: str | None = None, *,
             approve: bool = False, wait_s: float = 0.0) -> Json:

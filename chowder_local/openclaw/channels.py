@@ -53,6 +53,7 @@ PAIR_TIMEOUT_S = 120.0
 OFFLINE = "offline"
 """The member, or the value of a credential, that connects a channel to the local messenger."""
 APPROVE = "pairing.approve"
+ADMIT = "pairing.admit"
 LIST_PAIRINGS = "pairing.list"
 
 _UNCHECKED = "OpenClaw does not check its credentials before the first message."
@@ -268,18 +269,23 @@ class Channels:
         if not (_is_enabled(section) and is_local(section)):
             raise ChannelNotLocal(channel.name)
 
-    async def admit(self, instance: Instance, channel: Channel, sender: str) -> None:
-        """Approves a sender without a pairing code. Raises ChannelRefused, GatewayUnavailable."""
-        params = {"channel": channel.name, "state_dir": self._state_dir, "sender": sender}
+    async def admit(self, instance: Instance, channel: Channel, **who: str) -> None:
+        """Approves a `sender`, or who has the pairing `code`, in OpenClaw's database.
+
+        Raises PairingNotFound, ChannelRefused if the database is another one, GatewayUnavailable.
+        """
+        params = {"channel": channel.name, "state_dir": self._state_dir, **who}
         answer = await self._pairings.ask(
             instance.sandbox_id,
-            {"method": APPROVE, "params": params},
+            {"method": ADMIT, "params": params},
             timeout_s=PAIR_TIMEOUT_S,
             timeout_message="the person was not approved in time",
         )
         if "error" in answer:
             reason = _last_line(untrusted_json.text_of(answer["error"]))
-            raise ChannelRefused(f"{channel.name} does not approve {sender}: {reason}")
+            raise ChannelRefused(f"{channel.name} has not approved anybody: {reason}")
+        if not answer.get("is_found"):
+            raise PairingNotFound
 
     async def pairings(self, instance: Instance, channel: Channel) -> list[PairingRequest]:
         """The people who wait for an approval, oldest first.

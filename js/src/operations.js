@@ -3,6 +3,7 @@
 /** Method and path of each operation of /openapi.json, by its id. */
 export const OPERATIONS = {
   advanceClock: ["POST", "/local/instances/{instance_id}/clock/advance"],
+  approvePairing: ["POST", "/local/instances/{instance_id}/channels/{channel}/pairings/{code}/approve"],
   cancelAdvance: ["DELETE", "/local/instances/{instance_id}/clock/advance"],
   clearChannelMessages: ["DELETE", "/local/instances/{instance_id}/channels/{channel}/messages"],
   connectChannel: ["POST", "/v1/instances/{instance_id}/channels/{channel}/connect"],

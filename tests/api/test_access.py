@@ -97,6 +97,8 @@ GET    /local/instances/{instance_id}/logs          401  403  403  403  403  403
 GET    /local/instances/{instance_id}/gateway       401  403  403  403  403  403  403  403  404  200
 GET    /local/instances/{instance_id}/channels/{channel}/pairings
                                                     401  403  403  403  403  403  409  409  404  409
+POST   /local/instances/{instance_id}/channels/{channel}/pairings/{code}/approve
+                                                    401  403  403  403  403  403  409  409  404  409
 POST   /local/instances/{instance_id}/channels/{channel}/messages
                                                     401  403  403  403  403  403  201  201  404  201
 GET    /local/instances/{instance_id}/channels/{channel}/messages

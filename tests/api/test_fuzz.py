@@ -15,7 +15,7 @@ from chowder_local.app.server import State, api
 from chowder_local.core.domain import EngineMemory, InstanceId, ModelProvider, Tier
 from chowder_local.core.tasks import Shutdown
 from chowder_local.http.listener import with_state
-from chowder_local.openclaw.channels import APPROVE, LIST_PAIRINGS
+from chowder_local.openclaw.channels import ADMIT, APPROVE, LIST_PAIRINGS
 from tests.scripted.gateway import ok
 from tests.scripted.homes import exported
 from tests.scripted.programs import REACH, done
@@ -59,6 +59,7 @@ PROGRAMS = {
     REACH: {"url": "https://clawhub.ai", "status": 200},
     "skills.status": done(skills=[SKILL]),
     APPROVE: {"status": 0, "output": "Approved telegram sender 555."},
+    ADMIT: {"is_found": True},
     LIST_PAIRINGS: {"requests": [PAIRING]},
     "skills.install": done(
         ok=True, message="Installed", slug="weather", targetDir=SKILL["baseDir"]

@@ -33,7 +33,7 @@ async def say_in_channel(request: Request) -> SaidView:
         await services(request).channels.check_local(agent, channel)
         if body.approve:
             sender = STAND_INS[mailbox.channel].sender(body.person)
-            await services(request).channels.admit(agent, channel, sender)
+            await services(request).channels.admit(agent, channel, sender=sender)
     message = await mailbox.add(
         "person",
         body.image,
