@@ -95,6 +95,8 @@ class Mailbox:
     channel: str
     secret: str
     """What the agent authenticates with, where its protocol has something for that."""
+    url: str
+    """Where the agent finds the messenger's server."""
     queries: ChannelMessageQueries
     events: Events
     shutdown: Shutdown
@@ -195,11 +197,14 @@ class Mailbox:
         """The kept messages with a higher number, oldest first."""
         return list(reversed(list(_newer(reversed(self.messages), number))))
 
-    async def undelivered(self, wait_s: float) -> list[ChannelMessage]:
-        """What people wrote and the agent has not fetched; waits if there is nothing."""
+    async def undelivered(self, wait_s: float, after: int = 0) -> list[ChannelMessage]:
+        """What people wrote and the agent has not fetched; waits if there is nothing.
+
+        `after` leaves out what has been sent, but not acknowledged.
+        """
 
         def waiting() -> list[ChannelMessage]:
-            return [each for each in self.messages if not each.is_delivered]
+            return [each for each in self.messages if not each.is_delivered and each.id > after]
 
         await self.wait_for(lambda: bool(waiting()), wait_s)
         return waiting()

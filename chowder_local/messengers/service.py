@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from chowder_local.core.domain import InstanceId, InstanceStatus
 from chowder_local.core.tasks import KeyedLocks
 from chowder_local.messengers.mailbox import Mailbox
+from chowder_local.messengers.slack import Slack
 from chowder_local.messengers.telegram import Telegram
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from chowder_local.store.channel_messages import ChannelMessageQueries
     from chowder_local.store.instances import InstanceQueries
 
-STAND_INS: Mapping[str, StandIn] = {each.channel: each for each in (Telegram(),)}
+STAND_INS: Mapping[str, StandIn] = {each.channel: each for each in (Telegram(), Slack())}
 """The channels that can be answered without the Internet."""
 PATH = "messengers"
 
@@ -46,7 +47,7 @@ class Messengers:
         stand_in = STAND_INS.get(channel)
         if stand_in is None:
             return None
-        url = f"{self.relay_url}/{PATH}/{channel}/{instance.id}"
+        url = self._url(instance, channel)
         return stand_in.fields(url, self.box.messenger_secret(instance.id, channel))
 
     async def mailbox(self, instance: Instance, channel: str) -> Mailbox:
@@ -58,6 +59,7 @@ class Messengers:
                     instance=instance,
                     channel=channel,
                     secret=self.box.messenger_secret(instance.id, channel),
+                    url=self._url(instance, channel),
                     queries=self.queries,
                     events=self.events,
                     shutdown=self.shutdown,
@@ -84,6 +86,9 @@ class Messengers:
             return None
         is_gone = instance.status is InstanceStatus.TERMINATED
         return None if is_gone else await self.mailbox(instance, channel)
+
+    def _url(self, instance: Instance, channel: str) -> str:
+        return f"{self.relay_url}/{PATH}/{channel}/{instance.id}"
 
     def forget(self, instance_id: InstanceId) -> None:
         """Drops the mailboxes of an instance that is deleted."""

@@ -52,6 +52,8 @@ PAIR_TIMEOUT_S = 120.0
 """A pairing starts OpenClaw's command line, which took over 60 s at a load of 14 on two cores."""
 OFFLINE = "offline"
 """The member, or the value of a credential, that connects a channel to the local messenger."""
+ENVIRONMENT = "env"
+"""Of a local messenger's fields: variables, which are not in the channel's section."""
 APPROVE = "pairing.approve"
 ADMIT = "pairing.admit"
 LIST_PAIRINGS = "pairing.list"
@@ -211,16 +213,19 @@ class Channels:
         channels = untrusted_json.object_at(former_config, "sourceConfig", "channels")
         configured = untrusted_json.object_of(channels.get(channel.name))
         former = await self.state(instance, channel)
-        fields = self._with_local_fields(instance, channel, fields, configured)
+        fields, environment = self._with_local_fields(instance, channel, fields, configured)
         change = to_openclaw_config(channel, fields)
         change |= generated_fields(channel, merged(configured, change))
         if missing := missing_fields(channel, merged(configured, change)):
             raise InputInvalid([_missing_field_error(name) for name in missing])
         started_s = time.monotonic()
         wanted = merged(_dm_policy(channel), change, keep_nulls=True) | {"enabled": True}
+        patch = to_merge_patch({"channels": {channel.name: wanted}})
+        if environment:
+            patch["env"] = {"vars": environment}
         # OpenClaw applies a written configuration later; the wait below shows whether it did.
         with contextlib.suppress(ConfigNotApplied):
-            if await gateway.patch_config(to_merge_patch({"channels": {channel.name: wanted}})):
+            if await gateway.patch_config(patch):
                 await gateway.wait_for_restart(started_s)
         config = await gateway.call("config.get", {})
         was_enabled = _is_enabled(channels.get(channel.name))
@@ -237,18 +242,23 @@ class Channels:
         channel: Channel,
         fields: Mapping[str, Any],
         configured: Mapping[str, Any],
-    ) -> Mapping[str, Any]:
-        """The fields with those of the local messenger, or without those that it had set."""
-        local = self._local_fields(instance, channel.name)
+    ) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+        """The fields with those of the local messenger, or without those that it had set.
+
+        The second are the variables that OpenClaw's environment has to have with them.
+        """
+        local = dict(self._local_fields(instance, channel.name) or {})
+        environment = local.pop(ENVIRONMENT, {})
         rest = {name: value for name, value in fields.items() if name != OFFLINE}
         if fields.get(OFFLINE) is True or OFFLINE in rest.values():
-            if local is None:
+            if not local:
                 raise InputInvalid([_no_local_messenger(channel.name)])
-            return {**local, **{name: each for name, each in rest.items() if each != OFFLINE}}
+            given = {name: each for name, each in rest.items() if each != OFFLINE}
+            return {**local, **given}, environment
         if is_local(configured) and rest:
             # A real messenger has its own address.
-            return {**dict.fromkeys(local or {}), **rest}
-        return rest
+            return {**dict.fromkeys(local), **rest}, dict.fromkeys(environment)
+        return rest, {}
 
     async def disconnect(self, instance: Instance, channel: Channel) -> None:
         """Disables a channel and keeps its credentials. Raises GatewayUnavailable."""
