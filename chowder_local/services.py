@@ -456,6 +456,7 @@ class Services:
             box=self.box,
             relay_url=self.relay_url,
             events=self.events,
+            shutdown=self.shutdown,
             clock=self.clock,
         )
         self.channels = Channels(

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from chowder_local.core.domain import Instance
     from chowder_local.core.events import Events
+    from chowder_local.core.tasks import Shutdown
     from chowder_local.store.channel_messages import ChannelMessageQueries
 
 MAX_MESSAGES = 1000
@@ -96,6 +97,7 @@ class Mailbox:
     """What the agent authenticates with, where its protocol has something for that."""
     queries: ChannelMessageQueries
     events: Events
+    shutdown: Shutdown
     clock: Callable[[], datetime]
     messages: deque[ChannelMessage] = field(default_factory=deque)
 
@@ -220,11 +222,16 @@ class Mailbox:
             self.changes.notify()
 
     async def wait_for(self, is_so: Callable[[], bool], wait_s: float) -> bool:
-        """Waits for a change after which it is so; False if that takes too long."""
+        """Waits for a change after which it is so; False after `wait_s`, or if the server stops."""
         try:
-            with self.changes.watching() as changed:
+            with (
+                self.changes.watching() as changed,
+                self.shutdown.on_shutdown(self.changes.notify),
+            ):
                 async with asyncio.timeout(wait_s):
                     while not is_so():
+                        if self.shutdown.has_begun:
+                            return False
                         await changed.wait()
                         changed.clear()
         except TimeoutError:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from chowder_local.core.domain import Instance
     from chowder_local.core.events import Events
     from chowder_local.core.secrets import SecretBox
+    from chowder_local.core.tasks import Shutdown
     from chowder_local.messengers.stand_in import Call, Reply, Socket, StandIn
     from chowder_local.store.channel_messages import ChannelMessageQueries
     from chowder_local.store.instances import InstanceQueries
@@ -38,6 +39,7 @@ class Messengers:
     box: SecretBox
     relay_url: str
     events: Events
+    shutdown: Shutdown
     clock: Callable[[], datetime]
     _mailboxes: dict[tuple[InstanceId, str], Mailbox] = field(default_factory=dict)
     _locks: KeyedLocks = field(default_factory=KeyedLocks)
@@ -61,6 +63,7 @@ class Messengers:
                     secret=self.box.messenger_secret(instance.id, channel),
                     queries=self.queries,
                     events=self.events,
+                    shutdown=self.shutdown,
                     clock=self.clock,
                 )
                 await mailbox.load()

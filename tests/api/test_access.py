@@ -92,6 +92,12 @@ GET    /local/instances/{instance_id}/logs          401  403  403  403  403  403
 GET    /local/instances/{instance_id}/gateway       401  403  403  403  403  403  403  403  404  200
 GET    /local/instances/{instance_id}/channels/{channel}/pairings
                                                     401  403  403  403  403  403  409  409  404  409
+POST   /local/instances/{instance_id}/channels/{channel}/messages
+                                                    401  403  403  403  403  403  201  201  404  201
+GET    /local/instances/{instance_id}/channels/{channel}/messages
+                                                    401  403  403  403  403  403  200  200  404  200
+DELETE /local/instances/{instance_id}/channels/{channel}/messages
+                                                    401  403  403  403  403  403  204  204  404  204
 GET    /local/instances/{instance_id}/model-calls 401  403  403  403  403  403  403  403  404  200
 GET    /local/model-calls/{model_call_id}           401  403  403  403  403  403  403  403  404  404
 GET    /local/instances/{instance_id}/traces        401  403  403  403  403  403  403  403  404  200
@@ -145,6 +151,7 @@ REQUESTS: dict[str, dict[str, Any]] = {
         "json": {"config": {"token": "x"}}
     },
     "POST /v1/instances/{instance_id}/channels/{channel}/pair": {"json": {"code": "ABCD2345"}},
+    "POST /local/instances/{instance_id}/channels/{channel}/messages": {"json": {"from": "Ada"}},
     "GET /v1/instances/{instance_id}/files/content": {"params": {"path": "a"}},
     "PUT /v1/instances/{instance_id}/files/content": {"json": {"path": "a", "content": "b"}},
     "POST /v1/instances/{instance_id}/files/upload": {

@@ -13,6 +13,7 @@ from anyio.from_thread import start_blocking_portal
 from chowder_local.api.routes import OPERATIONS
 from chowder_local.app.server import State, api
 from chowder_local.core.domain import EngineMemory, InstanceId, ModelProvider, Tier
+from chowder_local.core.tasks import Shutdown
 from chowder_local.http.listener import with_state
 from chowder_local.openclaw.channels import APPROVE, LIST_PAIRINGS
 from tests.scripted.gateway import ok
@@ -64,8 +65,9 @@ PROGRAMS = {
     ),
 }
 """Answers of the programs in every sandbox."""
+TELEGRAM = {"botToken": "…", "apiRoot": "http://relay.local:2470/messengers/telegram/1"}
 CALLS = {
-    "config.get": ok({"hash": "1", "sourceConfig": {"channels": {"telegram": {"botToken": "…"}}}}),
+    "config.get": ok({"hash": "1", "sourceConfig": {"channels": {"telegram": TELEGRAM}}}),
     # Also while another operation drains it: all agents share this gateway.
     "config.patch": ok(
         {"sentinel": {"persisted": True, "payload": {"stats": {"requiresRestart": False}}}}
@@ -117,6 +119,9 @@ async def open_place(tmp_path: Path) -> AsyncIterator[Place]:
         ids.append(InstanceId(exchange.id))
         # Event streams end at once.
         world.events.close()
+        # And what waits for an agent's answer.
+        world.messengers.shutdown = Shutdown()
+        world.messengers.shutdown.begin()
         _, other_key = await world.organizations.signup("Others")
         app = with_state(api([], lifespan, world.metrics), world.state)
         async with serve(app) as url:
