@@ -66,7 +66,8 @@ async def _events(mailbox: Mailbox) -> AsyncIterator[bytes]:
     connection = mailbox.state["connection"] = object()
     while True:
         waiting = await mailbox.undelivered(KEEP_ALIVE_S)
-        if mailbox.state["connection"] is not connection:
+        is_latest = mailbox.state["connection"] is connection
+        if not is_latest or mailbox.shutdown.has_begun:
             return
         if not waiting:
             yield b":\n\n"

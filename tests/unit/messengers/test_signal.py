@@ -102,6 +102,13 @@ async def test_only_the_latest_stream_gets_messages(mailbox: Mailbox) -> None:
     assert [each async for each in former] == []
 
 
+async def test_a_stopping_server_ends_its_streams(mailbox: Mailbox) -> None:
+    events = (await call(mailbox, "GET", "api/v1/events")).events
+    assert events is not None
+    mailbox.shutdown.begin()
+    assert [each async for each in events] == []
+
+
 async def test_a_mention_in_a_group_is_one_of_signals(mailbox: Mailbox) -> None:
     await mailbox.add("person", person="Ada", group="Team", text="😀 @agent_bot: hello")
     (envelope,) = await next_envelopes(mailbox, 1)
