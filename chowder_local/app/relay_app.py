@@ -266,7 +266,7 @@ class _StandIns:
         )
         try:
             await self.messengers.converse(channel, instance_id, call, _Socket(websocket))
-        except WebSocketDisconnect:
+        except* WebSocketDisconnect:
             _log.debug("A sandbox left a conversation with %s.", channel)
         finally:
             self._sockets[instance_id] -= 1
@@ -290,7 +290,11 @@ class _Socket:
         await self.websocket.send_text(text)
 
     async def receive(self) -> str:
-        return await self.websocket.receive_text()
+        try:
+            return await self.websocket.receive_text()
+        except KeyError:
+            # Bytes, which none of the protocols has.
+            raise WebSocketDisconnect(1003) from None
 
 
 def _messenger(connection: Request | WebSocket) -> tuple[str, str]:

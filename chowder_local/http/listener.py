@@ -93,8 +93,9 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._head_bytes = 0
         super().on_headers_complete()
-        # Trailers that follow the body must not be taken for headers.
-        self.headers = []
+        if not self._should_upgrade():
+            # Trailers that follow the body must not be taken for headers.
+            self.headers = []
 
     def on_body(self, body: bytes) -> None:
         self._head_bytes = 0
