@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from chowder_local.core.domain import InstanceId, InstanceStatus
 from chowder_local.core.tasks import KeyedLocks
 from chowder_local.messengers.mailbox import Mailbox
+from chowder_local.messengers.nostr import Nostr
 from chowder_local.messengers.signal import Signal
 from chowder_local.messengers.telegram import Telegram
 
@@ -23,9 +24,12 @@ if TYPE_CHECKING:
     from chowder_local.store.channel_messages import ChannelMessageQueries
     from chowder_local.store.instances import InstanceQueries
 
-STAND_INS: Mapping[str, StandIn] = {each.channel: each for each in (Signal(), Telegram())}
+STAND_INS: Mapping[str, StandIn] = {each.channel: each for each in (Nostr(), Signal(), Telegram())}
 """The channels that can be answered without the Internet."""
-LACKS: Mapping[str, frozenset[str]] = {"signal": frozenset({"thread"})}
+LACKS: Mapping[str, frozenset[str]] = {
+    "nostr": frozenset({"group", "thread", "image"}),
+    "signal": frozenset({"thread"}),
+}
 """What people cannot send in a channel."""
 PATH = "messengers"
 
