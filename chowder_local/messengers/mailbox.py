@@ -193,6 +193,13 @@ class Mailbox:
         """The kept message with a number."""
         return next((each for each in self.messages if each.id == number), None)
 
+    async def image(self, number: int) -> bytes | None:
+        """The image of the kept message with a number; None if there is none."""
+        # A number of an agent's may be larger than the database can take.
+        if self.find(number) is None:
+            return None
+        return await self.queries.image(self.instance.id, self.channel, number)
+
     def after(self, number: int) -> list[ChannelMessage]:
         """The kept messages with a higher number, oldest first."""
         return list(reversed(list(_newer(reversed(self.messages), number))))

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from chowder_local.core.domain import InstanceId, InstanceStatus
 from chowder_local.core.tasks import KeyedLocks
 from chowder_local.messengers.mailbox import Mailbox
+from chowder_local.messengers.nostr import Nostr
+from chowder_local.messengers.signal import Signal
 from chowder_local.messengers.slack import Slack
 from chowder_local.messengers.telegram import Telegram
 
@@ -23,8 +25,15 @@ if TYPE_CHECKING:
     from chowder_local.store.channel_messages import ChannelMessageQueries
     from chowder_local.store.instances import InstanceQueries
 
-STAND_INS: Mapping[str, StandIn] = {each.channel: each for each in (Telegram(), Slack())}
+STAND_INS: Mapping[str, StandIn] = {
+    each.channel: each for each in (Nostr(), Signal(), Slack(), Telegram())
+}
 """The channels that can be answered without the Internet."""
+LACKS: Mapping[str, frozenset[str]] = {
+    "nostr": frozenset({"group", "thread", "image"}),
+    "signal": frozenset({"thread"}),
+}
+"""What people cannot send in a channel."""
 PATH = "messengers"
 
 

@@ -274,10 +274,16 @@ class Channels:
                 await gateway.call("channels.stop", {"channel": channel.name})
 
     async def check_local(self, instance: Instance, channel: Channel) -> None:
-        """Raises ChannelNotLocal unless the channel is connected to the local messenger."""
-        section = (await _configured(self._gateway(instance))).get(channel.name)
+        """Raises ChannelNotLocal unless the channel is connected to the local messenger.
+
+        Connects one again that does not so itself, after a restart of the server.
+        """
+        gateway = self._gateway(instance)
+        section = (await _configured(gateway)).get(channel.name)
         if not (_is_enabled(section) and is_local(section)):
             raise ChannelNotLocal(channel.name)
+        if not channel.reconnects:
+            await _try_again(gateway, channel, (await _states(gateway))[channel.name])
 
     async def admit(self, instance: Instance, channel: Channel, **who: str) -> None:
         """Approves a `sender`, or who has the pairing `code`, in OpenClaw's database.
