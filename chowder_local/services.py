@@ -9,9 +9,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from chowder_local.accounts.cost_report import CostReports
-from chowder_local.accounts.credentials import ModelCredentials, ModelKeys
+from chowder_local.accounts.credentials import ModelCredentials
 from chowder_local.accounts.keys import Authentication, DashboardSessions, Keys
-from chowder_local.accounts.organizations import Organizations, Subscriptions
+from chowder_local.accounts.organizations import ModelKeys, Organizations, Subscriptions
 from chowder_local.core.domain import DEFAULT_VERSION
 from chowder_local.core.events import Events
 from chowder_local.core.fault_injection import Faults

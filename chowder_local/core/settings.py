@@ -42,6 +42,7 @@ FORMER_NAMES: Mapping[str, str | None] = {
     "swarm_secret_file": None,
     "disk_interval_s": None,
     "turn_timeout_s": None,
+    "stop_grace_s": None,
     "drain_timeout_s": None,
     "reconcile_interval_s": None,
     "transfer_idle_timeout_s": None,
@@ -187,11 +188,6 @@ class Settings(BaseModel):
         ge=0,
         description="How often each running agent is copied to a snapshot, of which the latest is "
         "kept; 0 for never. On several machines an agent comes back from it if its own is away.",
-    )
-    stop_grace_s: int = Field(
-        3,
-        ge=0,
-        description="How long requests may go on when the server stops.",
     )
     engine_timeout_s: float = Field(
         30.0, gt=0, description="How long one call to the engine may take."
