@@ -31,6 +31,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "disk": ("image", "Show what agents, snapshots, images and caches take."),
     "instances": ("instances", "List, create, copy, stop, start and remove agents."),
     "snapshots": ("snapshots", "List, take, restore and remove snapshots of agents."),
+    "jobs": ("jobs", "List, create, change and run an agent's scheduled jobs."),
     "chat": ("chat", "Talk to an agent."),
     "logs": ("history", "Print the logs of agents' sandboxes."),
     "sessions": ("history", "List and read the sessions of an agent."),

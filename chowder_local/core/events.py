@@ -74,6 +74,10 @@ class EventType(StrEnum):
     INSTANCE_RECOVERED = "instance.recovered"
     INSTANCE_HIBERNATED = "instance.hibernated"
     INSTANCE_RESUMED = "instance.resumed"
+    JOB_DUE = "job.due"
+    JOB_BEGAN = "job.began"
+    JOB_ENDED = "job.ended"
+    JOB_MISSED = "job.missed"
     EVENTS_MISSED = "events.missed"
     """Never published: sent to a follower that resumes after an event that is not kept."""
 

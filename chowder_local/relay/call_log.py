@@ -259,11 +259,13 @@ class CallJournal:
     events: Events
     metrics: Metrics
     recorder: Recorder | None = None
+    on_call: Callable[[LoggedCall], None] | None = None
+    """Is called with each call at its beginning and at its end."""
 
     def begin(self, call: ModelCall, credential: Credential) -> LoggedCall:
         # OpenClaw sends one trace id a turn and one span id a call.
         _, _, trace = dict(call.headers).get("traceparent", "").partition("-")
-        return self.call_log.begin(
+        logged = self.call_log.begin(
             credential.organization_id,
             credential.instance_id,
             call.provider,
@@ -271,6 +273,9 @@ class CallJournal:
             call.body,
             trace.partition("-")[0] or None,
         )
+        if self.on_call is not None:
+            self.on_call(logged)
+        return logged
 
     def append(self, logged: LoggedCall, chunk: bytes) -> None:
         self.call_log.append(logged, chunk)
@@ -281,6 +286,8 @@ class CallJournal:
             "Instance %s: model call of %s: %s", logged.instance_id, logged.provider, outcome
         )
         logged.finish(outcome, error)
+        if self.on_call is not None:
+            self.on_call(logged)
 
     def remember(self, logged: LoggedCall, sandbox_id: SandboxId, failure: ChowderError) -> str:
         """Publishes a failure as an event and returns the marker by which it is found again."""

@@ -15,6 +15,7 @@ from chowder_local.store.database import ReadCache
 from chowder_local.store.tables import (
     METADATA,
     ConversationHistoryRow,
+    DueJobRow,
     EncryptedJson,
     IdempotentAnswerRow,
     InstanceRow,
@@ -52,14 +53,28 @@ _IS_LIVING = col(InstanceRow.status) != InstanceStatus.TERMINATED
 BATCH_SIZE = 500
 """The number of values in one statement, which SQLite limits."""
 _TABLE = METADATA.tables["instance"]
-_CONTENT = (SessionRow, KeyGrantRow, ConversationHistoryRow, IdempotentAnswerRow, UnsavedTurnRow)
+_CONTENT = (
+    SessionRow,
+    KeyGrantRow,
+    ConversationHistoryRow,
+    IdempotentAnswerRow,
+    UnsavedTurnRow,
+    DueJobRow,
+)
 _NO_CONTENT = {
     "openclaw_config_ciphertext": None,
     "error_message": None,
     "origin_snapshot_id": None,
 }
 
-Content = SessionRow | KeyGrantRow | ConversationHistoryRow | IdempotentAnswerRow | UnsavedTurnRow
+Content = (
+    SessionRow
+    | KeyGrantRow
+    | ConversationHistoryRow
+    | IdempotentAnswerRow
+    | UnsavedTurnRow
+    | DueJobRow
+)
 Value = TypeVar("Value")
 
 

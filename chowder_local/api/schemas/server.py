@@ -42,6 +42,12 @@ class ServerEvent(BaseModel):
     copied_at: datetime | None = None
     messages: int | None = None
     sessions: list[str] | None = None
+    job_id: str | None = None
+    job: str | None = None
+    due_at: datetime | None = None
+    began_at: datetime | None = None
+    run_id: str | None = None
+    is_forced: bool | None = None
 
 
 class EngineHealth(BaseModel):
