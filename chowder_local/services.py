@@ -233,7 +233,9 @@ class Services:
         self.readiness = Readiness(
             self.engine, self.gateway_of, boot_timeout_s=settings.boot_timeout_s
         )
-        self.initial_configs = InitialConfigs(self.organizations, self.box, self.relay_url)
+        self.initial_configs = InitialConfigs(
+            self.organizations, self.box, self.relay_url, settings.system_jobs
+        )
         self.boot_queue = BootQueue(settings.boot_concurrency, self.events, self.metrics)
         self.agents = Agents(
             instances=self.instances,

@@ -131,8 +131,9 @@ class DueJobs:
         """Takes note of all jobs that an agent has now."""
         due_at = next_due(jobs)
         if instance.id in self._followed or due_at is not None:
-            await self._store(self._follow(instance.id), due_at)
-            self.look_again(instance.id)
+            followed = self._follow(instance.id)
+            await self._store(followed, due_at)
+            followed.changed.set()
 
     def is_due_soon(self, instance: Instance, jobs: Iterable[Job]) -> bool:
         """Whether an agent would have to come back before it is worth its while to leave."""

@@ -159,6 +159,7 @@ class Jobs:
     async def _read(self, instance: Instance, gateway: Gateway) -> list[Job]:
         listed = jobs.read_jobs(await _call(gateway, "cron.list", {"includeDisabled": True}))
         await self.due_jobs.note(instance, listed)
+        self.due_jobs.look_again(instance.id)
         return listed
 
     async def _session(self, instance: Instance, name: str | None) -> str | None:
