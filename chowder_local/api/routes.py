@@ -13,6 +13,7 @@ from chowder_local.api.handlers import (
     faults_and_replies,
     history,
     instances,
+    jobs,
     messages,
     responses,
     server,
@@ -95,6 +96,15 @@ from chowder_local.api.schemas.instances import (
     SnapshotView,
     Upgrade,
     UpgradeView,
+)
+from chowder_local.api.schemas.jobs import (
+    BegunRunView,
+    JobChange,
+    JobCreation,
+    JobView,
+    RunQuery,
+    RunView,
+    WakeBody,
 )
 from chowder_local.api.schemas.messages import MessagesQuery, SentMessagesView
 from chowder_local.api.schemas.responses import (
@@ -195,6 +205,14 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("GET",    "/local/instances/{instance_id}/sessions",                              history.list_sessions,               ORG,       "listSessions",          "List sessions",                  None,                SessionsView, 200, (409, 502), tool="list_sessions"),
     Operation("GET",    "/local/instances/{instance_id}/transcript",                            history.read_transcript,             ORG,       "readTranscript",        "Read a transcript",              None,                TranscriptView, 200, (409, 502), KeyedTranscriptQuery, python="transcript", tool="read_transcript"),
     Operation("GET",    "/local/instances/{instance_id}/sessions/{session_id:path}/transcript", history.read_session_transcript,     ORG,       "readSessionTranscript", "Read a session's transcript",    None,                TranscriptView, 200, (409, 502), TranscriptQuery, python="transcript", tool="read_session_transcript"),
+    Operation("GET",    "/local/instances/{instance_id}/jobs",                                  jobs.list_jobs,                      ORG,       "listJobs",              "List jobs",                      None,                [JobView], 200, (409, 502), tool="list_jobs"),
+    Operation("POST",   "/local/instances/{instance_id}/jobs",                                  jobs.create_job,                     ORG,       "createJob",             "Create a job",                   JobCreation,         JobView, 201, (400, 409, 502), tool="create_job"),
+    Operation("GET",    "/local/instances/{instance_id}/jobs/{job_id}",                         jobs.get_job,                        ORG,       "getJob",                "Show a job",                     None,                JobView, 200, (409, 502)),
+    Operation("PATCH",  "/local/instances/{instance_id}/jobs/{job_id}",                         jobs.update_job,                     ORG,       "updateJob",             "Change a job",                   JobChange,           JobView, 200, (400, 409, 502), tool="update_job"),
+    Operation("DELETE", "/local/instances/{instance_id}/jobs/{job_id}",                         jobs.delete_job,                     ORG,       "deleteJob",             "Delete a job",                   None,                None, 204, (409, 502), tool="delete_job"),
+    Operation("POST",   "/local/instances/{instance_id}/jobs/{job_id}/run",                     jobs.run_job,                        ORG,       "runJob",                "Run a job now",                  None,                BegunRunView, 202, (409, 502), tool="run_job"),
+    Operation("GET",    "/local/instances/{instance_id}/jobs/{job_id}/runs",                    jobs.list_job_runs,                  ORG,       "listJobRuns",           "List a job's runs",              None,                [RunView], 200, (409, 502), RunQuery, tool="list_job_runs"),
+    Operation("POST",   "/local/instances/{instance_id}/wake",                                  jobs.wake_instance,                  ORG,       "wakeInstance",          "Wake an agent",                  WakeBody,            None, 204, (409, 502), tool="wake_instance"),
     Operation("GET",    "/local/instances/{instance_id}/usage",                                 history.get_instance_usage,          ORG,       "getInstanceUsage",      "Show an instance's usage",       None,                UsageReportView, 200, (), UsageQuery, python="usage"),
     Operation("GET",    "/local/usage",                                                         history.get_usage,                   ORG,       "getUsage",              "Show the organization's usage",  None,                UsageReportView, 200, (), UsageQuery, tool="get_usage"),
     Operation("POST",   "/local/instances/{instance_id}/snapshots",                             snapshots.create_snapshot,           ORG,       "createSnapshot",        "Take a snapshot",                SnapshotCreation,    SnapshotView, 201, (400, 409, 502), python="take_snapshot", tool="take_snapshot"),

@@ -239,6 +239,7 @@ async def begin(services: Services) -> None:
         loops["recovery"] = services.recovery.run
     if settings.disk_limit_mb is not None:
         loops["disk quota"] = DiskWatch(services.agents, settings.disk_limit_mb).run
+    await services.due_jobs.begin()
     for name, run in loops.items():
         services.tasks.create_task(run(), name=name)
 

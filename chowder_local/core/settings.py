@@ -183,6 +183,11 @@ class Settings(BaseModel):
         description="How long nobody has to use a running agent before it leaves memory; its "
         "next message or call brings it back.",
     )
+    system_jobs: bool = Field(
+        False,
+        description="`on`: new agents keep OpenClaw's own scheduled jobs, which go over their "
+        "memories each night and over their skills each week; they call the model unasked.",
+    )
     snapshot_interval_s: float = Field(
         0.0,
         ge=0,

@@ -15,6 +15,7 @@ from chowder_local.store.database import ReadCache
 from chowder_local.store.tables import (
     METADATA,
     ConversationHistoryRow,
+    DueJobRow,
     EncryptedJson,
     IdempotentAnswerRow,
     InboxRequestRow,
@@ -62,6 +63,7 @@ _CONTENT = (
     UnsavedTurnRow,
     UnaskedMessageRow,
     InboxRequestRow,
+    DueJobRow,
 )
 _NO_CONTENT = {
     "openclaw_config_ciphertext": None,
@@ -77,6 +79,7 @@ Content = (
     | UnsavedTurnRow
     | UnaskedMessageRow
     | InboxRequestRow
+    | DueJobRow
 )
 Value = TypeVar("Value")
 

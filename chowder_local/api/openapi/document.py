@@ -315,6 +315,7 @@ PATH_PARAMETERS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
         {"type": "string", "examples": ["resp_0f8fad5b"]},
     ),
     "fault_id": ("The fault's id.", _UUID),
+    "job_id": ("The job's id, as OpenClaw has given it.", {"type": "string"}),
     "snapshot_id": ("The snapshot's id.", _UUID),
     "session_id": (
         "The session's name: any text. Percent-encode a `/` in it.",
