@@ -40,6 +40,7 @@ from chowder_local.instances.lifecycle.residency import Hibernation, Residency
 from chowder_local.instances.lifecycle.service import Lifecycle, OrganizationReset
 from chowder_local.instances.monitoring.health import Health
 from chowder_local.instances.monitoring.usage import UsageSamples
+from chowder_local.instances.schedule.hooks import Hooks
 from chowder_local.instances.schedule.unasked_turns import UnaskedTurns
 from chowder_local.instances.snapshots.archives import Archives
 from chowder_local.instances.snapshots.exports import Exports
@@ -66,6 +67,7 @@ from chowder_local.openclaw.transcripts.reader import Transcripts
 from chowder_local.openclaw.warmup import WarmUp
 from chowder_local.relay.call_log import CallJournal, CallLog
 from chowder_local.relay.compaction import Compactions
+from chowder_local.relay.inbox import Inbox
 from chowder_local.relay.local_model import LocalModel
 from chowder_local.relay.metering import Metering
 from chowder_local.relay.prices import Price, Prices
@@ -173,7 +175,7 @@ class Services:
         self.idempotent_answers = IdempotentAnswerQueries(self.database, self.box)
         self.usage = UsageQueries(self.database)
         self.messages = AgentEntries.of_messages(self.database, self.box, self.shutdown)
-        self.inboxes = AgentEntries.of_inboxes(self.database, self.box, self.shutdown)
+        self.inbox_entries = AgentEntries.of_inboxes(self.database, self.box, self.shutdown)
 
     def _compose_accounts(self) -> None:
         self.organizations = Organizations(self.organization_queries, self.box, self.clock)
@@ -218,6 +220,14 @@ class Services:
             local_model=LocalModel(self.scripts, self.recordings, self.session_names.find),
             session_watch=self.session_watch,
             compactions=Compactions(settings.compaction_timeout_s, self.model_failures),
+        )
+
+        self.inbox = Inbox(
+            box=self.box,
+            instances=self.instances,
+            entries=self.inbox_entries,
+            events=self.events,
+            clock=self.clock,
         )
 
     def _compose_sandboxes(self) -> None:
@@ -455,6 +465,12 @@ class Services:
             group=self.tasks,
         )
         self.session_watch.unasked = self.unasked_turns
+        self.hooks = Hooks(
+            residency=self.residency,
+            unasked_turns=self.unasked_turns,
+            gateway_of=self.gateway_of,
+            box=self.box,
+        )
         self.idempotency = IdempotentMessages(self.idempotent_answers, self.clock)
         self.conversation_reader = ConversationReader(
             agents=self.agents,

@@ -75,6 +75,7 @@ class EventType(StrEnum):
     INSTANCE_HIBERNATED = "instance.hibernated"
     INSTANCE_RESUMED = "instance.resumed"
     MESSAGE_SENT = "message.sent"
+    WEBHOOK_RECEIVED = "webhook.received"
     EVENTS_MISSED = "events.missed"
     """Never published: sent to a follower that resumes after an event that is not kept."""
 

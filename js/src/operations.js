@@ -2,6 +2,7 @@
 
 /** Method and path of each operation of /openapi.json, by its id. */
 export const OPERATIONS = {
+  clearInbox: ["DELETE", "/local/instances/{instance_id}/inbox"],
   connectChannel: ["POST", "/v1/instances/{instance_id}/channels/{channel}/connect"],
   createCheckout: ["POST", "/v1/subscription/checkout"],
   createFault: ["POST", "/local/faults"],
@@ -49,6 +50,7 @@ export const OPERATIONS = {
   listChannels: ["GET", "/v1/instances/{instance_id}/channels"],
   listFaults: ["GET", "/local/faults"],
   listFiles: ["GET", "/v1/instances/{instance_id}/files"],
+  listInbox: ["GET", "/local/instances/{instance_id}/inbox"],
   listInstanceSnapshots: ["GET", "/local/instances/{instance_id}/snapshots"],
   listInstances: ["GET", "/v1/instances"],
   listKeys: ["GET", "/v1/keys"],
@@ -68,6 +70,7 @@ export const OPERATIONS = {
   resetOrganization: ["POST", "/local/reset"],
   restoreInstance: ["POST", "/local/instances/{instance_id}/restore"],
   revokeKey: ["DELETE", "/v1/keys/{key_id}"],
+  sendHook: ["POST", "/local/instances/{instance_id}/hooks/{hook}"],
   setInstanceReplies: ["PUT", "/local/instances/{instance_id}/replies"],
   setInstanceSettings: ["PATCH", "/local/instances/{instance_id}"],
   setRecording: ["PUT", "/local/instances/{instance_id}/recording"],

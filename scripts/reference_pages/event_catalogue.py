@@ -121,6 +121,14 @@ CATALOGUE: Mapping[EventType, EventDescription] = {
             "trace_id": "Id of the trace.",
         },
     ),
+    EventType.WEBHOOK_RECEIVED: EventDescription(
+        "An agent sends a webhook to its inbox.",
+        {
+            "number": "Number of the webhook, by which it is listed.",
+            "method": "Its HTTP method.",
+            "path": "Its path in the inbox.",
+        },
+    ),
     EventType.EVENTS_MISSED: EventDescription(
         "The first event of a stream whose `Last-Event-ID` is too old, or of an earlier run of the "
         "server: events before it are lost."

@@ -274,6 +274,7 @@ def test_no_response_is_an_undescribed_object() -> None:
     assert free <= {
         "InstanceView.openclaw_config",
         "ChannelStatusView.details",
+        "HookView.answer",
         "ModelCallDetailsView.request",
         "Step.arguments",
         "TurnView.arguments",

@@ -48,6 +48,8 @@ class ServerEvent(BaseModel):
     job: str | None = None
     session_key: str | None = None
     trace_id: str | None = None
+    method: str | None = None
+    path: str | None = None
 
 
 class EngineHealth(BaseModel):
