@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-    from chowder_local.testing.live import LiveInstance, LiveOrganization
+    from chowder_local.testing.live import LiveInbox, LiveInstance, LiveOrganization
 
 __tracebackhide__ = True
 
@@ -83,6 +83,23 @@ def chowder_faults(chowder_organization: LiveOrganization) -> Iterator[Callable[
     """A function that sets a fault, as `Client.add_fault`; all are removed after the test."""
     yield chowder_organization.client.add_fault
     chowder_organization.client.clear_faults()
+
+
+@pytest.fixture
+def chowder_inbox() -> Iterator[Callable[[LiveInstance], LiveInbox]]:
+    """A function that returns the inbox of an instance, empty at first and after the test."""
+    taken: list[LiveInstance] = []
+
+    def take(instance: LiveInstance) -> LiveInbox:
+        taken.append(instance)
+        instance.inbox.clear()
+        return instance.inbox
+
+    yield take
+    for each in taken:
+        if each.is_there:
+            with errors_fail_the_test():
+                each.inbox.clear()
 
 
 @contextmanager
