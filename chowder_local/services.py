@@ -42,6 +42,7 @@ from chowder_local.instances.monitoring.health import Health
 from chowder_local.instances.monitoring.usage import UsageSamples
 from chowder_local.instances.schedule.clock import Clocks
 from chowder_local.instances.schedule.due_jobs import DueJobs
+from chowder_local.instances.schedule.hooks import Hooks
 from chowder_local.instances.schedule.jobs import Jobs
 from chowder_local.instances.schedule.unasked_turns import UnaskedTurns
 from chowder_local.instances.snapshots.archives import Archives
@@ -69,6 +70,7 @@ from chowder_local.openclaw.transcripts.reader import Transcripts
 from chowder_local.openclaw.warmup import WarmUp
 from chowder_local.relay.call_log import CallJournal, CallLog
 from chowder_local.relay.compaction import Compactions
+from chowder_local.relay.inbox import Inbox
 from chowder_local.relay.local_model import LocalModel
 from chowder_local.relay.metering import Metering
 from chowder_local.relay.prices import Price, Prices
@@ -180,7 +182,7 @@ class Services:
         self.idempotent_answers = IdempotentAnswerQueries(self.database, self.secret_box)
         self.usage = UsageQueries(self.database)
         self.messages = AgentEntries.of_messages(self.database, self.secret_box, self.shutdown)
-        self.inboxes = AgentEntries.of_inboxes(self.database, self.secret_box, self.shutdown)
+        self.inbox_entries = AgentEntries.of_inboxes(self.database, self.secret_box, self.shutdown)
 
     def _compose_accounts(self) -> None:
         self.organizations = Organizations(self.organization_queries, self.secret_box, self.clock)
@@ -228,6 +230,14 @@ class Services:
             local_model=LocalModel(self.scripts, self.recordings, self.session_names.find),
             session_watch=self.session_watch,
             compactions=Compactions(settings.compaction_timeout_s, self.model_failures),
+        )
+
+        self.inbox = Inbox(
+            box=self.secret_box,
+            instances=self.instances,
+            entries=self.inbox_entries,
+            events=self.events,
+            clock=self.clock,
         )
 
     def _compose_sandboxes(self) -> None:
@@ -496,6 +506,12 @@ class Services:
             group=self.tasks,
         )
         self.session_watch.unasked = self.unasked_turns
+        self.hooks = Hooks(
+            residency=self.residency,
+            unasked_turns=self.unasked_turns,
+            gateway_of=self.gateway_of,
+            box=self.secret_box,
+        )
         self.idempotency = IdempotentMessages(self.idempotent_answers, self.clock)
         self.conversation_reader = ConversationReader(
             agents=self.agents,

@@ -279,6 +279,12 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "logs": ("logs support --follow", "logs support --since 10m", "logs --all"),
     "sessions show": ("sessions show support orders --limit 20",),
     "trace": ("trace support", "trace support --list", "trace support resp_0f8fad5b"),
+    "messages": ("messages support", "messages support --wait --session orders"),
+    "hooks send": (
+        """hooks send support wake '{"text": "The build is green."}'""",
+        """hooks send support agent '{"message": "Summarize the import.", "name": "CI"}'""",
+    ),
+    "inbox ls": ("inbox ls support --follow", "inbox ls support --wait --timeout 30"),
     "usage": ("usage", "usage support --output json"),
     "files cat": ("files cat support workspace/SOUL.md",),
     "files get": ("files get support workspace/report.pdf .",),

@@ -81,6 +81,7 @@ class EventType(StrEnum):
     JOB_BEGAN = "job.began"
     JOB_ENDED = "job.ended"
     JOB_MISSED = "job.missed"
+    WEBHOOK_RECEIVED = "webhook.received"
     EVENTS_MISSED = "events.missed"
     """Never published: sent to a follower that resumes after an event that is not kept."""
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-    from chowder_local.testing.live import LiveClock, LiveInstance, LiveOrganization
+    from chowder_local.testing.live import LiveClock, LiveInbox, LiveInstance, LiveOrganization
 
 __tracebackhide__ = True
 
@@ -139,6 +139,23 @@ def _seed(
         each["name"]: known.get(each["id"]) or organization.adopt(each["id"])
         for each in result["instances"]
     }
+
+
+@pytest.fixture
+def chowder_inbox() -> Iterator[Callable[[LiveInstance], LiveInbox]]:
+    """A function that returns the inbox of an instance, empty at first and after the test."""
+    taken: list[LiveInstance] = []
+
+    def take(instance: LiveInstance) -> LiveInbox:
+        taken.append(instance)
+        instance.inbox.clear()
+        return instance.inbox
+
+    yield take
+    for each in taken:
+        if each.is_there:
+            with errors_fail_the_test():
+                each.inbox.clear()
 
 
 @contextmanager

@@ -4,6 +4,7 @@
 export const OPERATIONS = {
   advanceClock: ["POST", "/local/instances/{instance_id}/clock/advance"],
   cancelAdvance: ["DELETE", "/local/instances/{instance_id}/clock/advance"],
+  clearInbox: ["DELETE", "/local/instances/{instance_id}/inbox"],
   connectChannel: ["POST", "/v1/instances/{instance_id}/channels/{channel}/connect"],
   createCheckout: ["POST", "/v1/subscription/checkout"],
   createFault: ["POST", "/local/faults"],
@@ -55,6 +56,7 @@ export const OPERATIONS = {
   listChannels: ["GET", "/v1/instances/{instance_id}/channels"],
   listFaults: ["GET", "/local/faults"],
   listFiles: ["GET", "/v1/instances/{instance_id}/files"],
+  listInbox: ["GET", "/local/instances/{instance_id}/inbox"],
   listInstanceSnapshots: ["GET", "/local/instances/{instance_id}/snapshots"],
   listInstances: ["GET", "/v1/instances"],
   listJobRuns: ["GET", "/local/instances/{instance_id}/jobs/{job_id}/runs"],
@@ -78,6 +80,7 @@ export const OPERATIONS = {
   restoreInstance: ["POST", "/local/instances/{instance_id}/restore"],
   revokeKey: ["DELETE", "/v1/keys/{key_id}"],
   runJob: ["POST", "/local/instances/{instance_id}/jobs/{job_id}/run"],
+  sendHook: ["POST", "/local/instances/{instance_id}/hooks/{hook}"],
   setClock: ["PUT", "/local/instances/{instance_id}/clock"],
   setInstanceReplies: ["PUT", "/local/instances/{instance_id}/replies"],
   setInstanceSettings: ["PATCH", "/local/instances/{instance_id}"],

@@ -152,6 +152,14 @@ CATALOGUE: Mapping[EventType, EventDescription] = {
         "has skipped it. A run that comes later has its own events.",
         _JOB | {"due_at": "The due time that has passed, on the agent's clock."},
     ),
+    EventType.WEBHOOK_RECEIVED: EventDescription(
+        "An agent sends a webhook to its inbox.",
+        {
+            "number": "Number of the webhook, by which it is listed.",
+            "method": "Its HTTP method.",
+            "path": "Its path in the inbox.",
+        },
+    ),
     EventType.EVENTS_MISSED: EventDescription(
         "The first event of a stream whose `Last-Event-ID` is too old, or of an earlier run of the "
         "server: events before it are lost."

@@ -101,6 +101,11 @@ GET    /local/instances/{instance_id}/model-calls 401  403  403  403  403  403  
 GET    /local/model-calls/{model_call_id}           401  403  403  403  403  403  403  403  404  404
 GET    /local/instances/{instance_id}/traces        401  403  403  403  403  403  403  403  404  200
 GET    /local/instances/{instance_id}/traces/{response_id}  401 403 403 403 403 403 403 403 404 404
+GET    /local/instances/{instance_id}/messages      401  403  403  403  403  403  403  403  404  200
+POST   /local/instances/{instance_id}/hooks/{hook:path}
+                                                    401  403  403  200  403  403  403  200  404  200
+GET    /local/instances/{instance_id}/inbox         401  403  403  403  403  403  403  403  404  200
+DELETE /local/instances/{instance_id}/inbox         401  403  403  403  403  403  403  403  404  204
 GET    /local/replies                               401  403  403  403  403  403  403  403  200  200
 PUT    /local/replies                               401  403  403  403  403  403  403  403  200  200
 DELETE /local/replies                               401  403  403  403  403  403  403  403  204  204
@@ -176,6 +181,7 @@ REQUESTS: dict[str, dict[str, Any]] = {
         "json": {"name": "ci", "instance_ids": ["{instance_id}"], "permissions": ["read"]}
     },
     "POST /v1/subscription/checkout": {"json": {"tier": "crab"}},
+    "POST /local/instances/{instance_id}/hooks/{hook:path}": {"json": {"text": "Hi"}},
     "PUT /local/replies": {"json": {"replies": []}},
     "PUT /local/instances/{instance_id}/replies": {"json": {"replies": []}},
     "PUT /local/instances/{instance_id}/recording": {"json": {"entries": {}}},
@@ -240,6 +246,7 @@ async def names_in_paths(http: Api, instance_id: str) -> dict[str, str]:
         "response_id": "resp_0",
         "channel": "telegram",
         "job_id": "j-1",
+        "hook": "wake",
         "fault_id": http.world.faults.add(organization_id, FaultDraft(FaultKind.STOP)).id,
         "skill_name": "weather",
         "checkout": subscriptions.checkout_session(organization_id, Tier.LOBSTER),

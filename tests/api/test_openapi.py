@@ -275,6 +275,7 @@ def test_no_response_is_an_undescribed_object() -> None:
         "InstanceView.openclaw_config",
         "ChannelStatusView.details",
         "JobView.openclaw",
+        "HookView.answer",
         "ModelCallDetailsView.request",
         "RunView.openclaw",
         "Step.arguments",

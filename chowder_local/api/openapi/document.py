@@ -321,6 +321,10 @@ PATH_PARAMETERS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
         "The session's name: any text. Percent-encode a `/` in it.",
         {"type": "string", "minLength": 1, "examples": ["project-alpha"]},
     ),
+    "hook": (
+        "The hook's name: `wake`, `agent`, or that of a mapping.",
+        {"type": "string", "minLength": 1, "examples": ["agent"]},
+    ),
     "channel": ("The channel's name.", {"type": "string", "enum": list(CHANNELS)}),
     "skill_name": (
         "The skill's name.",

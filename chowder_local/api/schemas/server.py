@@ -56,6 +56,8 @@ class ServerEvent(BaseModel):
     began_at: datetime | None = None
     run_id: str | None = None
     is_forced: bool | None = None
+    method: str | None = None
+    path: str | None = None
 
 
 class EngineHealth(BaseModel):

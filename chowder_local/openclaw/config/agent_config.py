@@ -7,7 +7,12 @@ import re
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-from chowder_local.core.domain import GATEWAY_PORT, OTHER_PROVIDERS, ModelProvider
+from chowder_local.core.domain import (
+    GATEWAY_PORT,
+    OTHER_PROVIDERS,
+    RELAY_HOSTNAME,
+    ModelProvider,
+)
 from chowder_local.core.errors.agents import ConfigRefused
 from chowder_local.core.untrusted_json import read_object
 from chowder_local.openclaw.config import edits
@@ -64,6 +69,8 @@ def initial_config(
             }
         },
         "memory": {"search": {"provider": "none"}},
+        # Otherwise OpenClaw sends no job's webhook to the inbox, which has a private address.
+        "cron": {"webhookSsrfPolicy": {"allowedHostnames": [RELAY_HOSTNAME]}},
         # OpenClaw must not call its vendor: the image fixes the release, and the relay serves the
         # models.
         "update": {"checkOnStart": False},
