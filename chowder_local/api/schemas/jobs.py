@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 
 from chowder_local.api.schemas.fields import Overrides
 from chowder_local.core.domain import OTHER_PROVIDERS
@@ -264,6 +264,9 @@ class JobView(BaseModel):
     name: Annotated[str, Field(examples=["morning report"])]
     kind: Annotated[
         JobKind,
+        # In its place, as turns have a kind `heartbeat`, too, and some generators have one name
+        # for a value.
+        WithJsonSchema({"type": "string", "enum": [*JobKind]}),
         Field(
             description="`user`: made by a client or by the agent itself; `system`: OpenClaw's own "
             "upkeep; `heartbeat`.",
