@@ -9,9 +9,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from chowder_local.accounts.cost_report import CostReports
-from chowder_local.accounts.credentials import ModelCredentials, ModelKeys
+from chowder_local.accounts.credentials import ModelCredentials
 from chowder_local.accounts.keys import Authentication, DashboardSessions, Keys
-from chowder_local.accounts.organizations import Organizations, Subscriptions
+from chowder_local.accounts.organizations import ModelKeys, Organizations, Subscriptions
 from chowder_local.core.domain import DEFAULT_VERSION
 from chowder_local.core.events import Events
 from chowder_local.core.fault_injection import Faults
@@ -41,6 +41,9 @@ from chowder_local.instances.lifecycle.service import Lifecycle, OrganizationRes
 from chowder_local.instances.monitoring.health import Health
 from chowder_local.instances.monitoring.usage import UsageSamples
 from chowder_local.instances.schedule.clock import Clocks
+from chowder_local.instances.schedule.due_jobs import DueJobs
+from chowder_local.instances.schedule.hooks import Hooks
+from chowder_local.instances.schedule.jobs import Jobs
 from chowder_local.instances.schedule.unasked_turns import UnaskedTurns
 from chowder_local.instances.snapshots.archives import Archives
 from chowder_local.instances.snapshots.exports import Exports
@@ -68,6 +71,7 @@ from chowder_local.openclaw.transcripts.reader import Transcripts
 from chowder_local.openclaw.warmup import WarmUp
 from chowder_local.relay.call_log import CallJournal, CallLog
 from chowder_local.relay.compaction import Compactions
+from chowder_local.relay.inbox import Inbox
 from chowder_local.relay.local_model import LocalModel
 from chowder_local.relay.metering import Metering
 from chowder_local.relay.prices import Price, Prices
@@ -79,6 +83,7 @@ from chowder_local.store.agent_entries import AgentEntries
 from chowder_local.store.channel_messages import ChannelMessageQueries
 from chowder_local.store.conversation_histories import ConversationHistoryQueries
 from chowder_local.store.database import MetaQueries
+from chowder_local.store.due_jobs import DueJobQueries
 from chowder_local.store.idempotent_answers import IdempotentAnswerQueries
 from chowder_local.store.instances import InstanceQueries
 from chowder_local.store.keys import DashboardSessionQueries, KeyQueries
@@ -179,7 +184,7 @@ class Services:
         self.idempotent_answers = IdempotentAnswerQueries(self.database, self.secret_box)
         self.usage = UsageQueries(self.database)
         self.messages = AgentEntries.of_messages(self.database, self.secret_box, self.shutdown)
-        self.inboxes = AgentEntries.of_inboxes(self.database, self.secret_box, self.shutdown)
+        self.inbox_entries = AgentEntries.of_inboxes(self.database, self.secret_box, self.shutdown)
 
     def _compose_accounts(self) -> None:
         self.organizations = Organizations(self.organization_queries, self.secret_box, self.clock)
@@ -208,6 +213,13 @@ class Services:
         self.session_watch = SessionWatch()
         self.catalogue = Catalogue(self.providers)
         self.session_names = SessionNames(self.sessions, self.clock)
+        self.journal = CallJournal(
+            self.call_log,
+            self.model_failures,
+            self.events,
+            self.metrics,
+            self.recordings.recorder,
+        )
         self.relay = Relay(
             resolver=ModelCredentials(
                 self.secret_box, self.instances, self.warm_queries, self.model_keys
@@ -215,17 +227,19 @@ class Services:
             upstreams=Upstreams(
                 settings.model_base_urls, self.endpoints, self.providers, settings.relay_paths
             ),
-            journal=CallJournal(
-                self.call_log,
-                self.model_failures,
-                self.events,
-                self.metrics,
-                self.recordings.recorder,
-            ),
+            journal=self.journal,
             metering=Metering(self.usage, self.clock),
             local_model=LocalModel(self.scripts, self.recordings, self.session_names.find),
             session_watch=self.session_watch,
             compactions=Compactions(settings.compaction_timeout_s, self.model_failures),
+        )
+
+        self.inbox = Inbox(
+            box=self.secret_box,
+            instances=self.instances,
+            entries=self.inbox_entries,
+            events=self.events,
+            clock=self.clock,
         )
 
     def _compose_sandboxes(self) -> None:
@@ -241,7 +255,9 @@ class Services:
         self.readiness = Readiness(
             self.engine, self.gateway_of, boot_timeout_s=settings.boot_timeout_s
         )
-        self.initial_configs = InitialConfigs(self.organizations, self.secret_box, self.relay_url)
+        self.initial_configs = InitialConfigs(
+            self.organizations, self.secret_box, self.relay_url, settings.system_jobs
+        )
         self.boot_queue = BootQueue(settings.boot_concurrency, self.events, self.metrics)
         self.agents = Agents(
             instances=self.instances,
@@ -256,9 +272,20 @@ class Services:
             clock=self.clock,
         )
         self.residency = Residency(agents=self.agents, group=self.tasks, clock=self.clock)
+        self.due_jobs = DueJobs(
+            instances=self.instances,
+            queries=DueJobQueries(self.database),
+            use=self.residency.using,
+            gateway_of=self.gateway_of,
+            events=self.events,
+            group=self.tasks,
+            clock=self.clock,
+        )
+        self.journal.on_call = self.due_jobs.note_call
         self.hibernation = Hibernation(
             agents=self.agents,
             residency=self.residency,
+            due_jobs=self.due_jobs,
             allows=self.shortcuts.allow,
             after_s=settings.hibernate_after_s,
             interval_s=self.reconcile_interval_s,
@@ -434,15 +461,26 @@ class Services:
             ChatHistory(self.control),
             self._allows_in,
         )
+        model_resolver = ModelResolver(
+            model_keys=self.model_keys,
+            endpoints=self.endpoints,
+            catalogue=self.catalogue,
+            recordings=self.recordings,
+            relay_token_of=self.secret_box.relay_token,
+            vision_models=self.vision_models,
+        )
+        self.jobs = Jobs(
+            residency=self.residency,
+            gateway_of=self.gateway_of,
+            control=self.control,
+            models=model_resolver,
+            session_names=self.session_names,
+            call_log=self.call_log,
+            traces=self.traces,
+            due_jobs=self.due_jobs,
+        )
         self.conversations = Conversations(
-            model_resolver=ModelResolver(
-                model_keys=self.model_keys,
-                endpoints=self.endpoints,
-                catalogue=self.catalogue,
-                recordings=self.recordings,
-                relay_token_of=self.secret_box.relay_token,
-                vision_models=self.vision_models,
-            ),
+            model_resolver=model_resolver,
             session_names=self.session_names,
             histories=Histories(
                 keeps_turns=lambda: bool(self.settings.snapshot_interval_s and self.engine.nodes()),
@@ -470,6 +508,12 @@ class Services:
             group=self.tasks,
         )
         self.session_watch.unasked = self.unasked_turns
+        self.hooks = Hooks(
+            residency=self.residency,
+            unasked_turns=self.unasked_turns,
+            gateway_of=self.gateway_of,
+            box=self.secret_box,
+        )
         self.idempotency = IdempotentMessages(self.idempotent_answers, self.clock)
         self.conversation_reader = ConversationReader(
             agents=self.agents,

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import datetime
 
+    from chowder_local.core.model_endpoints import Endpoint
     from chowder_local.core.secrets import SecretBox
     from chowder_local.store.organizations import OrganizationQueries
 
@@ -168,6 +169,26 @@ def _local_id(kind: str) -> str:
 
 
 LINK_LIFE_S = 3600
+
+
+@dataclass(eq=False, repr=False)
+class ModelKeys:
+    """The model keys of organizations and of the operator's endpoints."""
+
+    organizations: Organizations
+    endpoints: Mapping[str, Endpoint]
+    default_organization_id: OrganizationId
+
+    async def find(self, organization_id: OrganizationId, provider: str) -> str | None:
+        """The key; "" if the provider needs none, None if the organization has none."""
+        if (endpoint := self.endpoints.get(provider)) is None:
+            if provider not in set(ModelProvider):
+                return None
+            return await self.organizations.model_key(organization_id, ModelProvider(provider))
+        # Organizations that sign up must not spend the operator's money.
+        if endpoint.has_secret and organization_id != self.default_organization_id:
+            return None
+        return endpoint.key
 
 
 @dataclass(frozen=True)

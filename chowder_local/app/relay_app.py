@@ -13,7 +13,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
-from starlette.routing import Route, WebSocketRoute
+from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from chowder_local.core.domain import (
@@ -22,15 +22,18 @@ from chowder_local.core.domain import (
     RELAY_PORT,
     ModelProvider,
 )
+from chowder_local.core.errors import ChowderError
 from chowder_local.core.errors.process import PortTaken, RelayPortTaken
 from chowder_local.core.errors.requests import BodiesTooMany, BodyTooLarge, ClientStalled
-from chowder_local.core.errors.upstream import RelayTokenInvalid, StreamBroken
+from chowder_local.core.errors.upstream import InboxUnknown, RelayTokenInvalid, StreamBroken
 from chowder_local.http.bodies import BodyMemory, check_values
 from chowder_local.http.listener import SandboxConnection, bound_socket, break_off, listening
 from chowder_local.http.middleware import OriginGuard
 from chowder_local.messengers.service import PATH as MESSENGERS_PATH
 from chowder_local.messengers.stand_in import Call, parse_object
 from chowder_local.relay.calls import RelayRequest, wire_format
+from chowder_local.relay.inbox import INBOX
+from chowder_local.relay.inbox import MAX_BODY_BYTES as MAX_WEBHOOK_BYTES
 from chowder_local.relay.service import UNRETRIED_STATUS
 from chowder_local.relay.upstreams import ENDPOINT_PATH
 
@@ -43,6 +46,7 @@ if TYPE_CHECKING:
 
     from chowder_local.messengers.service import Messengers
     from chowder_local.relay.calls import ModelAnswer
+    from chowder_local.relay.inbox import Inbox
     from chowder_local.relay.service import Relay
     from chowder_local.store.database import MetaQueries
 
@@ -68,21 +72,27 @@ class _HungUp(Exception):
 
 
 def create_relay_app(
-    relay: Relay, messengers: Messengers, *, max_body_bytes: int = MAX_BODY_BYTES
+    relay: Relay,
+    inbox: Inbox | None = None,
+    messengers: Messengers | None = None,
+    *,
+    max_body_bytes: int = MAX_BODY_BYTES,
 ) -> Starlette:
-    """The ASGI application of the relay."""
+    """The ASGI application of the relay; the other two are left out in tests of model calls."""
     calls = _Calls(relay, max_body_bytes)
-    stand_ins = _StandIns(messengers)
-    messengers_path = f"/{MESSENGERS_PATH}/{{channel}}/{{instance_id}}/{{path:path}}"
+    more: list[BaseRoute] = []
+    if inbox is not None:
+        more.append(Route(f"/{INBOX}/{{token}}{{path:path}}", _Webhooks(inbox)))
+    if messengers is not None:
+        stand_ins = _StandIns(messengers)
+        path = f"/{MESSENGERS_PATH}/{{channel}}/{{instance_id}}/{{path:path}}"
+        methods = ["GET", "POST", "PUT", "DELETE", "PATCH"]
+        more.append(Route(path, stand_ins.serve_http, methods=methods))
+        more.append(WebSocketRoute(path, stand_ins.serve_websocket))
     app = Starlette(
         routes=[
             Route("/health", _health),
-            Route(
-                messengers_path,
-                stand_ins.serve_http,
-                methods=["GET", "POST", "PUT", "DELETE", "PATCH"],
-            ),
-            WebSocketRoute(messengers_path, stand_ins.serve_websocket),
+            *more,
             Route("/{provider}/{path:path}", calls, methods=["GET", "POST"]),
         ],
         middleware=[Middleware(OriginGuard, hosts=[RELAY_HOSTNAME], origins=[])],
@@ -112,10 +122,10 @@ async def bind_relay(
 
 
 def serve_relay(
-    relay: Relay, messengers: Messengers, sockets: Sequence[socket.socket]
+    relay: Relay, inbox: Inbox, messengers: Messengers, sockets: Sequence[socket.socket]
 ) -> AbstractAsyncContextManager[None]:
     """Serves the relay during the block."""
-    app = create_relay_app(relay, messengers)
+    app = create_relay_app(relay, inbox, messengers)
     return listening(
         app, *sockets, grace_s=RELAY_GRACE_S, protocol=SandboxConnection, takes_websockets=True
     )
@@ -132,6 +142,48 @@ def _relay_socket(host: str, stored_port: int | None) -> socket.socket:
 
 async def _health(_: Request) -> JSONResponse:
     return JSONResponse({"status": "ok"})
+
+
+@dataclass(eq=False, repr=False)
+class _Webhooks:
+    """Takes webhooks for inboxes, with any method."""
+
+    inbox: Inbox
+
+    def __post_init__(self) -> None:
+        self._body_memory = BodyMemory(
+            MAX_LARGE_BODIES * MAX_WEBHOOK_BYTES, MAX_LARGE_BODIES_PER_ADDRESS * MAX_WEBHOOK_BYTES
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        status, message = await self._receive(request)
+        await JSONResponse({"detail": message}, status)(scope, receive, send)
+
+    async def _receive(self, request: Request) -> tuple[int, str]:
+        """The status of the answer, and what it says."""
+        try:
+            # Nobody without an inbox gets to send a body.
+            owner = self.inbox.owner(request.path_params["token"])
+            async with self._body_memory.body(request, MAX_WEBHOOK_BYTES) as body:
+                await self.inbox.receive(
+                    owner,
+                    request.method,
+                    request.path_params["path"],
+                    request.url.query,
+                    request.headers.items(),
+                    body,
+                )
+        except InboxUnknown as error:
+            return 404, str(error)
+        except (BodiesTooMany, BodyTooLarge, ClientStalled) as error:
+            return error.http_status or 503, str(error)
+        except ClientDisconnect:
+            return 400, ""
+        except ChowderError as error:
+            _log.warning("A webhook could not be kept: %s", error)
+            return 503, str(error)
+        return 200, "The webhook is in the inbox."
 
 
 @dataclass(eq=False, repr=False)

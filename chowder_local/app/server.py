@@ -185,7 +185,9 @@ async def _open(
         offline=settings.offline,
         tier=settings.tier,
     )
-    await last.enter_async_context(serve_relay(services.relay, services.messengers, relay_sockets))
+    await last.enter_async_context(
+        serve_relay(services.relay, services.inbox, services.messengers, relay_sockets)
+    )
     await begin(services)
     return services
 
@@ -238,7 +240,8 @@ async def begin(services: Services) -> None:
         loops["snapshots at intervals"] = services.interval_snapshots.run
         loops["recovery"] = services.recovery.run
     if settings.disk_limit_mb is not None:
-        loops["disk quota"] = _disk_watch(services, settings.disk_limit_mb).run
+        loops["disk quota"] = DiskWatch(services.agents, settings.disk_limit_mb).run
+    await services.due_jobs.begin()
     for name, run in loops.items():
         services.tasks.create_task(run(), name=name)
 
@@ -246,10 +249,6 @@ async def begin(services: Services) -> None:
 async def _resume(services: Services) -> None:
     with logging_errors("resuming"):
         await services.agents.end_leftover_drains()
-
-
-def _disk_watch(services: Services, limit_mb: int) -> DiskWatch:
-    return DiskWatch(agents=services.agents, limit_mb=limit_mb)
 
 
 async def _write_back(services: Services) -> None:

@@ -60,6 +60,11 @@ class Client(PlainCalls):
         with self._stream("GET", "/local/events", timeout=self._endless) as response:
             yield from _events(response)
 
+    def send_hook(self, instance_id: str, hook: str, body: Any) -> Json:
+        """Sends a webhook to an agent: `wake`, `agent`, or a mapping's name. The body is JSON."""
+        path = f"/local/instances/{segment(instance_id)}/hooks/{segment(hook)}"
+        return self._call("POST", path, json=body)
+
     def organization(self) -> Json:
         """The organization that the key belongs to.
 

@@ -78,6 +78,11 @@ class EventType(StrEnum):
     CLOCK_SET = "clock.set"
     CLOCK_ADVANCED = "clock.advanced"
     MESSAGE_SENT = "message.sent"
+    JOB_DUE = "job.due"
+    JOB_BEGAN = "job.began"
+    JOB_ENDED = "job.ended"
+    JOB_MISSED = "job.missed"
+    WEBHOOK_RECEIVED = "webhook.received"
     EVENTS_MISSED = "events.missed"
     """Never published: sent to a follower that resumes after an event that is not kept."""
 

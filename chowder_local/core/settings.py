@@ -42,6 +42,7 @@ FORMER_NAMES: Mapping[str, str | None] = {
     "swarm_secret_file": None,
     "disk_interval_s": None,
     "turn_timeout_s": None,
+    "stop_grace_s": None,
     "drain_timeout_s": None,
     "reconcile_interval_s": None,
     "transfer_idle_timeout_s": None,
@@ -182,16 +183,16 @@ class Settings(BaseModel):
         description="How long nobody has to use a running agent before it leaves memory; its "
         "next message or call brings it back.",
     )
+    system_jobs: bool = Field(
+        False,
+        description="`on`: new agents keep OpenClaw's own scheduled jobs, which go over their "
+        "memories each night and over their skills each week; they call the model unasked.",
+    )
     snapshot_interval_s: float = Field(
         0.0,
         ge=0,
         description="How often each running agent is copied to a snapshot, of which the latest is "
         "kept; 0 for never. On several machines an agent comes back from it if its own is away.",
-    )
-    stop_grace_s: int = Field(
-        3,
-        ge=0,
-        description="How long requests may go on when the server stops.",
     )
     engine_timeout_s: float = Field(
         30.0, gt=0, description="How long one call to the engine may take."

@@ -63,6 +63,8 @@ STREAM_START_TIMEOUT_S = 900.0
 """OpenClaw begins a stream before it calls the model, but after it has fetched up to eight files,
 of which each may take 40 s."""
 RPC_TIMEOUT_S = 30.0
+HOOK_TIMEOUT_S = 600.0
+"""A hook can ask for an answer at the end of its turn."""
 PATCH_ATTEMPTS = 5
 LONGEST_TURN_WAIT_S = 60.0
 LONGEST_UPTIME_MS = 1e15
@@ -440,6 +442,22 @@ class Gateway:
                 yield answer
         except (UpstreamFailed, StreamBroken) as failure:
             raise GatewayUnavailable(_reason(failure)) from failure
+
+    async def post_hook(
+        self, path: str, headers: Mapping[str, str], body: bytes
+    ) -> tuple[int, bytes]:
+        """Calls one of OpenClaw's hooks with its own token; its status and answer.
+
+        Raises GatewayUnavailable, also after HOOK_TIMEOUT_S.
+        """
+        try:
+            async with (
+                asyncio.timeout(HOOK_TIMEOUT_S),
+                self._open("POST", path, headers, body, is_patient=True) as answer,
+            ):
+                return answer.status, await answer.read(MAX_RPC_BYTES)
+        except _UNANSWERED as failure:
+            raise GatewayUnavailable(f"hooks: {_reason(failure)}") from failure
 
     async def _exchange(
         self,

@@ -263,11 +263,13 @@ class CallJournal:
     events: Events
     metrics: Metrics
     recorder: Recorder | None = None
+    on_call: Callable[[ModelCall], None] | None = None
+    """Is called with each call at its beginning and at its end."""
 
     def begin(self, request: RelayRequest, credential: Credential) -> ModelCall:
         # OpenClaw sends one trace id a turn and one span id a call.
         _, _, trace = dict(request.headers).get("traceparent", "").partition("-")
-        return self.call_log.begin(
+        call = self.call_log.begin(
             credential.organization_id,
             credential.instance_id,
             request.provider,
@@ -275,6 +277,9 @@ class CallJournal:
             request.body,
             trace.partition("-")[0] or None,
         )
+        if self.on_call is not None:
+            self.on_call(call)
+        return call
 
     def append(self, call: ModelCall, chunk: bytes) -> None:
         self.call_log.append(call, chunk)
@@ -283,6 +288,8 @@ class CallJournal:
         self.metrics.model_call(call.provider, outcome)
         _log.debug("Instance %s: model call of %s: %s", call.instance_id, call.provider, outcome)
         call.finish(outcome, error)
+        if self.on_call is not None:
+            self.on_call(call)
 
     def remember(self, call: ModelCall, sandbox_id: SandboxId, failure: ChowderError) -> str:
         """Publishes a failure as an event and returns the marker by which it is found again."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-import time
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
@@ -26,7 +25,7 @@ from chowder_local.relay.wire.wire_format import MALFORMED, bearer, strip_key
 from chowder_local.upstream import forward
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Collection, Mapping
 
     from chowder_local.core.errors import ChowderError
     from chowder_local.core.model_endpoints import Endpoint
@@ -45,9 +44,9 @@ _CAPACITY = 1024
 class Catalogue:
     """Lists a provider's models when one is first used, not at the server's start."""
 
-    def __init__(self, forwarder: Forwarder, clock_s: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, forwarder: Forwarder) -> None:
         self._forwarder = forwarder
-        self._known: TTLCache[tuple[str, str], bool] = TTLCache(_CAPACITY, TRUSTED_S, clock_s)
+        self._known: TTLCache[tuple[str, str], bool] = TTLCache(_CAPACITY, TRUSTED_S)
 
     async def check(self, endpoint: Endpoint, model: str) -> None:
         """Raises ModelMissing if the provider lists other models only, and ProviderFailed if it

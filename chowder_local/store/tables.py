@@ -233,6 +233,15 @@ class SessionRow(Table, table=True):
     last_used_at: datetime = Field(sa_type=UtcDateTime)
 
 
+class DueJobRow(Table, table=True):
+    """The next due time of an agent's scheduled jobs, on the agent's own clock."""
+
+    __tablename__: ClassVar[str] = "due_job"
+
+    instance_id: str = Field(primary_key=True, foreign_key="instance.id")
+    at: datetime = Field(sa_type=UtcDateTime)
+
+
 class ConversationHistoryRow(Table, table=True):
     """The items of a conversation: a status byte and a digest of 16 bytes for each."""
 

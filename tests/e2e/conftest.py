@@ -106,13 +106,11 @@ def only_quick_server(
         "CHOWDER_IMAGE": image,
         "CHOWDER_OFFLINE": "true",
         "CHOWDER_MEMORY_LIMIT_MB": "768",
-        # An engine that hangs, and a turn that goes on, are waited for by every test of them.
+        # Every test of an engine that hangs waits for it.
         "CHOWDER_ENGINE_TIMEOUT_S": "5",
-        "CHOWDER_STOP_GRACE_S": "1",
     }
-    server = ServerProcess(
-        tmp_path_factory.mktemp("quick") / "data", settings, {RECONCILE_INTERVAL: 1}
-    )
+    constants = {RECONCILE_INTERVAL: 1, "app.process:STOP_GRACE_S": 1}
+    server = ServerProcess(tmp_path_factory.mktemp("quick") / "data", settings, constants)
     with served(server, engine, request.config):
         yield server
 

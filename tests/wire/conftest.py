@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from chowder_local.core.model_endpoints import Endpoint
-    from chowder_local.messengers.service import Messengers
     from chowder_local.relay.calls import CredentialResolver
     from chowder_local.relay.prices import Prices
     from chowder_local.store.usage import Counts, UsageKey
@@ -129,7 +128,7 @@ async def _open_relay(
             session_watch=watch,
             compactions=Compactions(compaction_timeout_s, failures),
         )
-        app = create_relay_app(relay, cast("Messengers", None), max_body_bytes=max_body_bytes)
+        app = create_relay_app(relay, max_body_bytes=max_body_bytes)
         url = await stack.enter_async_context(serving.serve(app))
         yield RelayUnderTest(
             url, app, RELAY_TOKEN, failures, events, metrics, call_log, scripts, recordings,

@@ -51,6 +51,13 @@ class ServerEvent(BaseModel):
     job: str | None = None
     session_key: str | None = None
     trace_id: str | None = None
+    job_id: str | None = None
+    due_at: datetime | None = None
+    began_at: datetime | None = None
+    run_id: str | None = None
+    is_forced: bool | None = None
+    method: str | None = None
+    path: str | None = None
 
 
 class EngineHealth(BaseModel):

@@ -46,6 +46,7 @@ class InitialConfigs:
     organizations: Organizations
     secret_box: SecretBox
     relay_url: str
+    has_system_jobs: bool = False
 
     async def first(self, instance: Instance, origin: SnapshotSource | None) -> bytes:
         """An instance's initial `openclaw.json`. Raises ModelKeyMissing if it has no model key."""
@@ -86,6 +87,7 @@ class InitialConfigs:
             relay_url=self.relay_url,
             relay_token=self.secret_box.relay_token(sandbox_id),
             provider=provider,
+            has_system_jobs=self.has_system_jobs,
             overrides=overrides,
         )
 
@@ -93,7 +95,11 @@ class InitialConfigs:
     def fingerprint(self) -> str:
         """Identifies the blank configuration that warm sandboxes are created with now."""
         blank = agent_config.initial_config(
-            gateway_token="", relay_url=self.relay_url, relay_token="", provider=BLANK_PROVIDER
+            gateway_token="",
+            relay_url=self.relay_url,
+            relay_token="",
+            provider=BLANK_PROVIDER,
+            has_system_jobs=self.has_system_jobs,
         )
         return hashlib.sha256(json.dumps(blank, sort_keys=True).encode()).hexdigest()
 

@@ -118,17 +118,16 @@ class UsageSamples:
             gauge.read(usages[running[instance_id]])
 
 
-@dataclass(eq=False, repr=False, kw_only=True)
+@dataclass(eq=False, repr=False)
 class DiskWatch:
     """Checks running instances, one at a time; stopped ones cannot grow."""
 
     agents: Agents
     limit_mb: int
-    interval_s: float = DISK_INTERVAL_S
 
     async def run(self) -> None:
         """Checks at intervals, until cancelled."""
-        await run_every(self.interval_s, "checking disk use", self.check)
+        await run_every(DISK_INTERVAL_S, "checking disk use", self.check)
 
     async def check(self) -> None:
         """Checks every running instance once, and ends those over the limit."""

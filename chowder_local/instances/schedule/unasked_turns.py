@@ -15,6 +15,8 @@ import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from cachetools import TTLCache
+
 from chowder_local.core import untrusted_json
 from chowder_local.core.domain import InstanceStatus
 from chowder_local.core.events import EventType
@@ -51,6 +53,9 @@ AGAIN_S = 5.0
 LARGE_ANSWER_BYTES = 64 * 1024
 """A larger answer is read in a thread."""
 SESSIONS_MAX = 1000
+HOOKS_KEPT = 4096
+HOOK_KEPT_S = 120.0
+"""For how long a heartbeat is taken for that which a hook has asked for."""
 MAX_TEXT = 64 * 1024
 """The most characters of a message that are kept; the transcript has all."""
 YIELDING_TOOL = "sessions_yield"
@@ -90,6 +95,11 @@ class UnaskedTurns:
 
     def __post_init__(self) -> None:
         self._open: dict[_TurnId, _OpenTurn] = {}
+        self._hooks: TTLCache[SandboxId, bool] = TTLCache(HOOKS_KEPT, HOOK_KEPT_S)
+
+    def expect_hook(self, sandbox_id: SandboxId) -> None:
+        """A hook has woken the agent: the next heartbeat is its turn."""
+        self._hooks[sandbox_id] = True
 
     def is_open(self, sandbox_id: SandboxId, logged: ModelCall) -> bool:
         return _TurnId(sandbox_id, logged.session_key, logged.turn_id) in self._open
@@ -118,13 +128,16 @@ class UnaskedTurns:
         session_key = logged.session_key
         if session_key is None and origin.job_id is not None:
             session_key = f"agent:main:cron:{origin.job_id}"
+        kind = origin.kind
+        if kind is TurnKind.HEARTBEAT and self._hooks.pop(turn_id.sandbox_id, False):
+            kind = TurnKind.HOOK
         turn = TracedTurn(
             uuid.uuid4().hex,
             logged.instance_id,
             session_key,
             self.traces.clock(),
             time.monotonic(),
-            kind=origin.kind,
+            kind=kind,
             job=origin.job,
             waited_s=0.0,
             traceparent=None,

@@ -117,6 +117,7 @@ NAMED = {
 DECLARED = {
     ("memory-core:memory-dreaming-promotion", 1),
     ("heartbeat:main", 0),
+    ("skill-collection-review:main", 0),
     ("skill-collection-review:main", 1),
     ("matrix", "inbound-dedupe-migration-state", "sqlite-json-to-claimable-v1"),
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from difflib import SequenceMatcher, get_close_matches
+from difflib import SequenceMatcher
 from functools import cache, cached_property
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
@@ -38,7 +38,7 @@ from chowder_local.relay.scripts.expressions import check as check_template
 from chowder_local.relay.wire.conversation import StreamStep
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from regex import Pattern
 
@@ -77,6 +77,22 @@ def _flag(value: Any) -> Any:
     return value
 
 
+def _nearest(name: str, names: Iterable[str]) -> str | None:
+    """The name that a misspelt one may have meant.
+
+    Only the one with most letters in common is compared, because a script may have a hundred
+    thousand mistakes.
+    """
+    letters = set(name)
+    nearest = max(
+        names, key=lambda each: len(letters.intersection(each)) / len(letters.union(each))
+    )
+    is_near = (
+        len(name) <= MAX_NAME_CHARS and SequenceMatcher(None, name, nearest).ratio() >= MIN_RATIO
+    )
+    return nearest if is_near else None
+
+
 def _shallow(arguments: dict[str, Any]) -> dict[str, Any]:
     # The dashboard shows them indented, which would multiply them by their levels.
     if is_deeper(arguments, MAX_LEVELS):
@@ -112,28 +128,16 @@ class _Strict(BaseModel):
 
     @classmethod
     @cache
-    def _members(cls) -> dict[str, set[str]]:
-        """The letters of each member."""
+    def _members(cls) -> dict[str, None]:
         aliases = (each.validation_alias for each in cls.model_fields.values())
         choices = (each.choices for each in aliases if isinstance(each, AliasChoices))
-        return {str(each): set(str(each)) for each in (*cls.model_fields, *chain(*choices))}
+        return dict.fromkeys(map(str, (*cls.model_fields, *chain(*choices))))
 
     @classmethod
     def _hint(cls, name: str) -> PydanticCustomError:
-        """The error for a misspelt member, with the nearest one.
-
-        Only the one with most letters in common is compared, because a script may have a hundred
-        thousand mistakes.
-        """
-        letters, members = set(name), cls._members()
-        nearest = max(
-            members, key=lambda each: len(letters & members[each]) / len(letters | members[each])
-        )
-        is_near = (
-            len(name) <= MAX_NAME_CHARS
-            and SequenceMatcher(None, name, nearest).ratio() >= MIN_RATIO
-        )
-        question = f" Did you mean {nearest}?" if is_near else ""
+        """The error for a misspelt member, with the nearest one."""
+        nearest = _nearest(name, cls._members())
+        question = f" Did you mean {nearest}?" if nearest else ""
         return PydanticCustomError(
             "extra_forbidden",
             "No such member.{question} Allowed: {allowed}",
@@ -439,9 +443,9 @@ class ReplyScript(_Strict):
 
 def _unknown_tool(name: str, known: frozenset[str]) -> PydanticCustomError:
     name = name[:TOOL_NAME_MAX]
-    near = get_close_matches(name, known, 1, 0.75)
+    near = _nearest(name, sorted(known))
     message = (
-        f"there is no tool {name!r}{f'; did you mean {near[0]!r}?' if near else '.'} "
+        f"there is no tool {name!r}{f'; did you mean {near!r}?' if near else '.'} "
         "List functions of your client, and tools of MCP servers and plugins, under `tools` of "
         f"the script. The others are: {', '.join(sorted(known))[:2000]}"
     )

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chowder_local.accounts.credentials import ModelCredentials, ModelKeys
+from chowder_local.accounts.credentials import ModelCredentials
+from chowder_local.accounts.organizations import ModelKeys
 from chowder_local.core.domain import (
     OFFLINE_KEY,
     Instance,

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chowder_local.accounts.credentials import ModelCredentials, ModelKeys
+from chowder_local.accounts.credentials import ModelCredentials
+from chowder_local.accounts.organizations import ModelKeys
 from chowder_local.core.domain import InstanceStatus, ModelProvider, SandboxState
 from chowder_local.core.errors import ChowderError
 from chowder_local.core.errors.requests import InstanceStateWrong
