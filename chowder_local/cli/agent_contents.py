@@ -257,13 +257,13 @@ def say_in(
     """Say something to the agent as a person, in a channel of the local messenger."""
     agent = find_instance(client, instance)
     picture = None if image is None else b64encode(image.read()).decode()
-    said = client.say_in_channel(
+    result = client.say_in_channel(
         agent["id"], channel, person, text, group, thread, picture,
         approve=approve, wait_s=ANSWER_WAIT_S if wait else 0.0,
     )  # fmt: skip
-    texts = "\n".join(without_controls(each["text"] or "") for each in said["answers"])
-    show_result(said, texts, output=output)
-    if wait and not said["answers"]:
+    texts = "\n".join(without_controls(each["text"] or "") for each in result["answers"])
+    show_result(result, texts, output=output)
+    if wait and not result["answers"]:
         note(f"{agent['name']} has not answered within {ANSWER_WAIT_S:g} s.")
 
 

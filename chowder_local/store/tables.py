@@ -371,11 +371,7 @@ class ChannelMessageRow(Table, table=True):
     """
 
     __tablename__: ClassVar[str] = "channel_message"
-    __table_args__ = (
-        Index("ix_channel_message_chat", "instance_id", "channel"),
-        # A deleted message's number is that of no other one: OpenClaw remembers the last it got.
-        {"sqlite_autoincrement": True},
-    )
+    __table_args__ = (Index("ix_channel_message_chat", "instance_id", "channel"),)
 
     id: int | None = Field(default=None, primary_key=True)
     instance_id: str = Field(foreign_key="instance.id")

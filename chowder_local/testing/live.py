@@ -174,7 +174,7 @@ class LiveClock:
 
 
 @dataclass(frozen=True)
-class Said:
+class ChannelAnswers:
     """What a person said in a channel, and what the agent had answered when the wait ended."""
 
     message: Json
@@ -202,9 +202,9 @@ class LivePerson:
         thread: str | None = None,
         image: bytes | None = None,
         wait_s: float = CHANNEL_WAIT_S,
-    ) -> Said:
+    ) -> ChannelAnswers:
         """Says something, and waits until the agent has answered, or for `wait_s`."""
-        said = self.messenger.client.say_in_channel(
+        result = self.messenger.client.say_in_channel(
             self.messenger.instance_id,
             self.messenger.channel,
             self.name,
@@ -215,7 +215,7 @@ class LivePerson:
             approve=self.is_approved,
             wait_s=wait_s,
         )
-        return Said(said["message"], said["answers"])
+        return ChannelAnswers(result["message"], result["answers"])
 
     def approve(self) -> Self:
         """The same person, approved, so that the agent answers instead of giving a code."""

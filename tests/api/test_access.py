@@ -254,6 +254,7 @@ async def names_in_paths(http: Api, instance_id: str) -> dict[str, str]:
         "model_call_id": "ex-0",
         "response_id": "resp_0",
         "channel": "telegram",
+        "code": "ABCD2345",
         "job_id": "j-1",
         "hook": "wake",
         "fault_id": http.world.faults.add(organization_id, FaultDraft(FaultKind.STOP)).id,

@@ -124,7 +124,7 @@ def openclaw(*words: str) -> tuple[int, str, str]:
 
 if __name__ == "__main__":
     request = json.loads(sys.stdin.readline())
-    run = admitted if request["method"] == "pairing.admit" else main
+    run = admitted if request.get("method") == "pairing.admit" else main
     sys.stdout.write(json.dumps(run(request["params"])) + "\n")
     sys.stdout.flush()
     # The engine may drop what an ended program wrote, so this one ends when its answer was read.

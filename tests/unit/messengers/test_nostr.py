@@ -57,7 +57,10 @@ class Relay:
 @pytest.fixture
 async def relay(world: World) -> AsyncIterator[Relay]:
     instance = await world.placed(InstanceStatus.RUNNING)
-    app, bound = create_relay_app(world.relay, world.messengers), bound_socket("127.0.0.1", 0)
+    app, bound = (
+        create_relay_app(world.relay, messengers=world.messengers),
+        bound_socket("127.0.0.1", 0),
+    )
     async with listening(app, bound, protocol=SandboxConnection, takes_websockets=True):
         mailbox = await world.messengers.mailbox(instance, "nostr")
         yield Relay(mailbox, bound.getsockname()[1])

@@ -23,6 +23,5 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(
             ["instance_id"], ["instance.id"], name="fk_channel_message_instance_id_instance"
         ),
-        sqlite_autoincrement=True,
     )
     op.create_index("ix_channel_message_chat", "channel_message", ["instance_id", "channel"])
