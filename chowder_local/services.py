@@ -59,6 +59,7 @@ from chowder_local.instances.warm_pool.sandboxes import (
     WarmSandboxes,
     WarmSandboxMatcher,
 )
+from chowder_local.messengers.service import Messengers
 from chowder_local.openclaw.channels import CONNECT_TIMEOUT_S, Channels
 from chowder_local.openclaw.files import TRANSFER_IDLE_TIMEOUT_S, Files
 from chowder_local.openclaw.gateway import Gateway, take_refused_sizes
@@ -79,6 +80,7 @@ from chowder_local.relay.service import Relay
 from chowder_local.relay.session_watch import SessionWatch
 from chowder_local.relay.upstreams import Catalogue, Upstreams
 from chowder_local.store.agent_entries import AgentEntries
+from chowder_local.store.channel_messages import ChannelMessageQueries
 from chowder_local.store.conversation_histories import ConversationHistoryQueries
 from chowder_local.store.database import MetaQueries
 from chowder_local.store.due_jobs import DueJobQueries
@@ -520,11 +522,21 @@ class Services:
             watch=self.session_watch,
             transcripts=self.transcripts,
         )
+        self.messengers = Messengers(
+            queries=ChannelMessageQueries(self.database, self.secret_box),
+            instances=self.instances,
+            box=self.secret_box,
+            relay_url=self.relay_url,
+            events=self.events,
+            shutdown=self.shutdown,
+            clock=self.clock,
+        )
         self.channels = Channels(
             self.exec,
             self.gateway_of,
             self.tasks,
             state_dir=self.state_dir,
+            local_fields=self.messengers.fields,
             connect_timeout_s=self.channel_connect_timeout_s,
         )
         self.skills = Skills(self.control, self.exec, self.gateway_of)
@@ -568,3 +580,4 @@ class Services:
         self.call_log.remove(instance_id)
         self.unasked_turns.forget(instance_id)
         self.traces.remove(instance_id)
+        self.messengers.forget(instance_id)

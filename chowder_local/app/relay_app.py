@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,8 +12,9 @@ from typing import TYPE_CHECKING
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from chowder_local.core.domain import (
     OTHER_PROVIDERS,
@@ -27,6 +29,8 @@ from chowder_local.core.errors.upstream import InboxUnknown, RelayTokenInvalid, 
 from chowder_local.http.bodies import BodyMemory, check_values
 from chowder_local.http.listener import SandboxConnection, bound_socket, break_off, listening
 from chowder_local.http.middleware import OriginGuard
+from chowder_local.messengers.service import PATH as MESSENGERS_PATH
+from chowder_local.messengers.stand_in import Call, parse_object
 from chowder_local.relay.calls import RelayRequest, wire_format
 from chowder_local.relay.inbox import INBOX
 from chowder_local.relay.inbox import MAX_BODY_BYTES as MAX_WEBHOOK_BYTES
@@ -40,6 +44,7 @@ if TYPE_CHECKING:
 
     from starlette.types import Message, Receive, Scope, Send
 
+    from chowder_local.messengers.service import Messengers
     from chowder_local.relay.calls import ModelAnswer
     from chowder_local.relay.inbox import Inbox
     from chowder_local.relay.service import Relay
@@ -51,6 +56,10 @@ MAX_BODY_BYTES = 32 * 1024 * 1024
 MAX_LARGE_BODIES = 8
 MAX_LARGE_BODIES_PER_ADDRESS = 2
 """Each sandbox has its own address."""
+MAX_MESSENGER_BYTES = 20 * 1024 * 1024
+MAX_SOCKETS = 16
+"""The WebSockets of one agent's channels."""
+FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
 RELAY_GRACE_S = 1
 """No client waits for an agent any more when the relay stops, and a model call of a messenger's
 turn may have no end."""
@@ -63,17 +72,27 @@ class _HungUp(Exception):
 
 
 def create_relay_app(
-    relay: Relay, inbox: Inbox | None = None, *, max_body_bytes: int = MAX_BODY_BYTES
+    relay: Relay,
+    inbox: Inbox | None = None,
+    messengers: Messengers | None = None,
+    *,
+    max_body_bytes: int = MAX_BODY_BYTES,
 ) -> Starlette:
-    """The ASGI application of the relay; without an inbox, it takes no webhooks."""
+    """The ASGI application of the relay; the other two are left out in tests of model calls."""
     calls = _Calls(relay, max_body_bytes)
-    webhooks = (
-        [] if inbox is None else [Route(f"/{INBOX}/{{token}}{{path:path}}", _Webhooks(inbox))]
-    )
+    more: list[BaseRoute] = []
+    if inbox is not None:
+        more.append(Route(f"/{INBOX}/{{token}}{{path:path}}", _Webhooks(inbox)))
+    if messengers is not None:
+        stand_ins = _StandIns(messengers)
+        path = f"/{MESSENGERS_PATH}/{{channel}}/{{instance_id}}/{{path:path}}"
+        methods = ["GET", "POST", "PUT", "DELETE", "PATCH"]
+        more.append(Route(path, stand_ins.serve_http, methods=methods))
+        more.append(WebSocketRoute(path, stand_ins.serve_websocket))
     app = Starlette(
         routes=[
             Route("/health", _health),
-            *webhooks,
+            *more,
             Route("/{provider}/{path:path}", calls, methods=["GET", "POST"]),
         ],
         middleware=[Middleware(OriginGuard, hosts=[RELAY_HOSTNAME], origins=[])],
@@ -103,11 +122,13 @@ async def bind_relay(
 
 
 def serve_relay(
-    relay: Relay, inbox: Inbox, sockets: Sequence[socket.socket]
+    relay: Relay, inbox: Inbox, messengers: Messengers, sockets: Sequence[socket.socket]
 ) -> AbstractAsyncContextManager[None]:
     """Serves the relay during the block."""
-    app = create_relay_app(relay, inbox)
-    return listening(app, *sockets, grace_s=RELAY_GRACE_S, protocol=SandboxConnection)
+    app = create_relay_app(relay, inbox, messengers)
+    return listening(
+        app, *sockets, grace_s=RELAY_GRACE_S, protocol=SandboxConnection, takes_websockets=True
+    )
 
 
 def _relay_socket(host: str, stored_port: int | None) -> socket.socket:
@@ -247,6 +268,106 @@ class _Calls:
         finally:
             if answer is not None:
                 await answer.close()
+
+
+@dataclass(eq=False, repr=False)
+class _StandIns:
+    """Serves agents' calls of the local messenger; one whose sandbox disconnects is cancelled."""
+
+    messengers: Messengers
+
+    def __post_init__(self) -> None:
+        self._body_memory = BodyMemory(8 * MAX_MESSENGER_BYTES, 2 * MAX_MESSENGER_BYTES)
+        self._sockets: Counter[str] = Counter()
+
+    async def serve_http(self, request: Request) -> Response:
+        """The answer of the stand-in that the path names."""
+        try:
+            async with self._body_memory.body(request, MAX_MESSENGER_BYTES) as body:
+                check_values(body)
+                call = await _messenger_call(request, body)
+        except (BodiesTooMany, BodyTooLarge, ClientStalled, ValueError) as error:
+            return Response(str(error), getattr(error, "http_status", None) or 400)
+        channel, instance_id = _messenger(request)
+        response = Response(status_code=404)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                # A long poll would else outlive its sandbox, and take what the next one is to get.
+                watcher = tasks.create_task(_watch(request.receive))
+                reply = await self.messengers.reply(channel, instance_id, call)
+                if reply is not None and reply.events is not None:
+                    response = StreamingResponse(
+                        reply.events, reply.status, media_type="text/event-stream"
+                    )
+                elif reply is not None:
+                    response = Response(reply.body, reply.status, media_type=reply.content_type)
+                watcher.cancel()
+        except* _HungUp:
+            _log.debug("A sandbox left a call of %s before its end.", channel)
+        return response
+
+    async def serve_websocket(self, websocket: WebSocket) -> None:
+        """A conversation with the stand-in that the path names."""
+        channel, instance_id = _messenger(websocket)
+        if self._sockets[instance_id] >= MAX_SOCKETS:
+            await websocket.close()
+            return
+        self._sockets[instance_id] += 1
+        call = Call(
+            "GET",
+            websocket.path_params["path"],
+            dict(websocket.query_params),
+            websocket.headers,
+            {},
+        )
+        try:
+            await self.messengers.converse(channel, instance_id, call, _Socket(websocket))
+        except* WebSocketDisconnect:
+            _log.debug("A sandbox left a conversation with %s.", channel)
+        finally:
+            self._sockets[instance_id] -= 1
+            if not self._sockets[instance_id]:
+                del self._sockets[instance_id]
+        if WebSocketState.DISCONNECTED not in {
+            websocket.client_state,
+            websocket.application_state,
+        }:
+            await websocket.close()
+
+
+@dataclass(eq=False, repr=False)
+class _Socket:
+    websocket: WebSocket
+
+    async def accept(self) -> None:
+        await self.websocket.accept()
+
+    async def send(self, text: str) -> None:
+        await self.websocket.send_text(text)
+
+    async def receive(self) -> str:
+        try:
+            return await self.websocket.receive_text()
+        except KeyError:
+            # Bytes, which none of the protocols has.
+            raise WebSocketDisconnect(1003) from None
+
+
+def _messenger(connection: Request | WebSocket) -> tuple[str, str]:
+    return connection.path_params["channel"], connection.path_params["instance_id"]
+
+
+async def _messenger_call(request: Request, body: bytes) -> Call:
+    headers = request.headers
+    if headers.get("content-type", "").startswith(FORMS):
+        # The body has been read: Starlette's parser takes it from there.
+        request._body = body
+        async with request.form(max_files=20, max_fields=100) as fields:
+            form = dict(fields.items())
+    else:
+        form = parse_object(body)
+    path = request.path_params["path"]
+    return Call(request.method, path, dict(request.query_params), headers, form, body)
 
 
 def _provider(request: Request) -> str | None:

@@ -185,7 +185,9 @@ async def _open(
         offline=settings.offline,
         tier=settings.tier,
     )
-    await last.enter_async_context(serve_relay(services.relay, services.inbox, relay_sockets))
+    await last.enter_async_context(
+        serve_relay(services.relay, services.inbox, services.messengers, relay_sockets)
+    )
     await begin(services)
     return services
 

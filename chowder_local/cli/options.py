@@ -229,6 +229,10 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "status": ("status --output json",),
     "env": ('eval "$(chowder-local env)"', "env --format json"),
     "dashboard": ("dashboard --open",),
+    "channels say": (
+        'channels say support telegram "Hello" --as Ada --approve',
+        'channels say support telegram "@agent_bot Hello" --group Team',
+    ),
     "exec": ("exec -- npm test", "exec --instance support -- pytest -q"),
     "doctor": ("doctor", "doctor --bundle report.zip"),
     "disk": ("disk", "disk --output json"),

@@ -74,6 +74,7 @@ class EventType(StrEnum):
     INSTANCE_RECOVERED = "instance.recovered"
     INSTANCE_HIBERNATED = "instance.hibernated"
     INSTANCE_RESUMED = "instance.resumed"
+    CHANNEL_MESSAGE = "channel.message"
     CLOCK_SET = "clock.set"
     CLOCK_ADVANCED = "clock.advanced"
     MESSAGE_SENT = "message.sent"

@@ -119,6 +119,10 @@ class SecretBox:
         is_valid = hmac.compare_digest(relay_token.encode(), expected.encode())
         return sandbox_id if is_valid else None
 
+    def messenger_secret(self, instance_id: str, channel: str) -> str:
+        """What an agent's channel sends the local messenger in place of a bot's token."""
+        return self._derive("messenger", f"{instance_id}/{channel}").hex()
+
     def hook_token(self, instance_id: str) -> str:
         """The token of OpenClaw's hooks, which an instance keeps in each of its sandboxes."""
         return self._derive("hook", instance_id).hex()

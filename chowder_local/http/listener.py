@@ -35,6 +35,8 @@ DESCRIPTORS_MAX = 10_240
 DESCRIPTORS_PER_CONNECTION = 5
 """A message takes four at most: its client's, gateway's, sandbox's and provider's."""
 CONNECTIONS_MAX = 2_000
+MAX_FRAME_BYTES = 1024 * 1024
+"""Of a message on a WebSocket."""
 
 
 class Connection(HttpToolsProtocol):
@@ -91,8 +93,9 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._head_bytes = 0
         super().on_headers_complete()
-        # Trailers that follow the body must not be taken for headers.
-        self.headers = []
+        if not self._should_upgrade():
+            # Trailers that follow the body must not be taken for headers.
+            self.headers = []
 
     def on_body(self, body: bytes) -> None:
         self._head_bytes = 0
@@ -271,6 +274,7 @@ def listener(
     grace_s: int = GRACE_S,
     shutdown: Shutdown | None = None,
     protocol: type[Connection] = Connection,
+    takes_websockets: bool = False,
 ) -> Listener:
     """Makes a server for the app, with the settings that the API and the relay share.
 
@@ -281,7 +285,8 @@ def listener(
             app,
             http=protocol,
             limit_concurrency=connection_limit(),
-            ws="none",
+            ws="websockets-sansio" if takes_websockets else "none",
+            ws_max_size=MAX_FRAME_BYTES,
             lifespan="off",
             log_config=None,
             access_log=False,
@@ -309,9 +314,10 @@ async def listening(
     *bound: socket.socket,
     grace_s: int = GRACE_S,
     protocol: type[Connection] = Connection,
+    takes_websockets: bool = False,
 ) -> AsyncIterator[None]:
     """Serves the app on the sockets during the block, and closes them."""
-    server = listener(app, grace_s=grace_s, protocol=protocol)
+    server = listener(app, grace_s=grace_s, protocol=protocol, takes_websockets=takes_websockets)
     async with owned_tasks() as group:
         serving = group.create_task(server.serve(sockets=[*bound]))
         try:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from chowder_local.core.domain import RELAY_HOSTNAME
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
@@ -48,6 +50,8 @@ class Channel:
     """A field that OpenClaw also needs before it connects, for error messages."""
     is_checked: bool = True
     """Whether OpenClaw uses the credentials when it connects, so that wrong ones are noticed."""
+    reconnects: bool = True
+    """Whether OpenClaw connects again by itself, within seconds."""
 
 
 _CHANNELS = (
@@ -137,6 +141,7 @@ _CHANNELS = (
                 generate=lambda: secrets.token_hex(32),
             ),
         ),
+        reconnects=False,
     ),
     Channel(
         "line",
@@ -159,6 +164,18 @@ _CHANNELS = (
 )
 
 CHANNELS: Mapping[str, Channel] = {channel.name: channel for channel in _CHANNELS}
+
+
+def is_local(configured: Any) -> bool:
+    """Whether a channel's configuration connects it to the local messenger."""
+    if isinstance(configured, str):
+        return configured.startswith(_LOCAL)
+    if isinstance(configured, dict):
+        return any(map(is_local, configured.values()))
+    return isinstance(configured, list) and any(map(is_local, configured))
+
+
+_LOCAL = (f"http://{RELAY_HOSTNAME}:", f"ws://{RELAY_HOSTNAME}:")
 
 
 def camel_case(name: str) -> str:

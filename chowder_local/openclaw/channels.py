@@ -14,6 +14,7 @@ from pydantic import BaseModel, FailFast, Field, TypeAdapter, ValidationError
 
 from chowder_local.core import untrusted_json
 from chowder_local.core.errors.agents import (
+    ChannelNotLocal,
     ChannelRefused,
     ChannelUnreachable,
     ConfigNotApplied,
@@ -26,6 +27,7 @@ from chowder_local.openclaw.channel_table import (
     CHANNELS,
     ConnectionType,
     generated_fields,
+    is_local,
     missing_fields,
     to_openclaw_config,
 )
@@ -34,7 +36,7 @@ from chowder_local.openclaw.qr_login import QrLogins, call_login, read_login
 from chowder_local.openclaw.sandbox_exec import Program
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from chowder_local.core.domain import Instance, SandboxId
     from chowder_local.openclaw.channel_table import Channel
@@ -48,7 +50,12 @@ LOOK_INTERVAL_S = 0.25
 QR_TIMEOUT_S = 20.0
 PAIR_TIMEOUT_S = 120.0
 """A pairing starts OpenClaw's command line, which took over 60 s at a load of 14 on two cores."""
+OFFLINE = "offline"
+"""The member, or the value of a credential, that connects a channel to the local messenger."""
+ENVIRONMENT = "env"
+"""Of a local messenger's fields: variables, which are not in the channel's section."""
 APPROVE = "pairing.approve"
+ADMIT = "pairing.admit"
 LIST_PAIRINGS = "pairing.list"
 
 _UNCHECKED = "OpenClaw does not check its credentials before the first message."
@@ -164,10 +171,12 @@ class Channels:
         group: asyncio.TaskGroup,
         *,
         state_dir: str,
+        local_fields: Callable[[Instance, str], Mapping[str, Any] | None],
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
     ) -> None:
         self._pairings = Program(processes, "pairings.py")
         self._state_dir = state_dir
+        self._local_fields = local_fields
         self._gateway_of = gateway_of
         self._logins = QrLogins(group)
         self._connect_timeout_s = connect_timeout_s
@@ -204,15 +213,19 @@ class Channels:
         channels = untrusted_json.object_at(former_config, "sourceConfig", "channels")
         configured = untrusted_json.object_of(channels.get(channel.name))
         former = await self.state(instance, channel)
+        fields, environment = self._with_local_fields(instance, channel, fields, configured)
         change = to_openclaw_config(channel, fields)
         change |= generated_fields(channel, merged(configured, change))
         if missing := missing_fields(channel, merged(configured, change)):
             raise InputInvalid([_missing_field_error(name) for name in missing])
         started_s = time.monotonic()
         wanted = merged(_dm_policy(channel), change, keep_nulls=True) | {"enabled": True}
+        patch = to_merge_patch({"channels": {channel.name: wanted}})
+        if environment:
+            patch["env"] = {"vars": environment}
         # OpenClaw applies a written configuration later; the wait below shows whether it did.
         with contextlib.suppress(ConfigNotApplied):
-            if await gateway.patch_config(to_merge_patch({"channels": {channel.name: wanted}})):
+            if await gateway.patch_config(patch):
                 await gateway.wait_for_restart(started_s)
         config = await gateway.call("config.get", {})
         was_enabled = _is_enabled(channels.get(channel.name))
@@ -222,6 +235,30 @@ class Channels:
         if channel.connection_type is ConnectionType.INTERACTIVE:
             return await self._link(instance.sandbox_id, gateway, channel, former)
         return await self._until_connected(gateway, channel, former)
+
+    def _with_local_fields(
+        self,
+        instance: Instance,
+        channel: Channel,
+        fields: Mapping[str, Any],
+        configured: Mapping[str, Any],
+    ) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+        """The fields with those of the local messenger, or without those that it had set.
+
+        The second are the variables that OpenClaw's environment has to have with them.
+        """
+        local = dict(self._local_fields(instance, channel.name) or {})
+        environment = local.pop(ENVIRONMENT, {})
+        rest = {name: value for name, value in fields.items() if name != OFFLINE}
+        if fields.get(OFFLINE) is True or OFFLINE in rest.values():
+            if not local:
+                raise InputInvalid([_no_local_messenger(channel.name)])
+            given = {name: each for name, each in rest.items() if each != OFFLINE}
+            return {**local, **given}, environment
+        if is_local(configured) and rest:
+            # A real messenger has its own address.
+            return {**dict.fromkeys(local), **rest}, dict.fromkeys(environment)
+        return rest, {}
 
     async def disconnect(self, instance: Instance, channel: Channel) -> None:
         """Disables a channel and keeps its credentials. Raises GatewayUnavailable."""
@@ -235,6 +272,36 @@ class Channels:
                     await gateway.wait_for_restart(started_s)
             except ConfigNotApplied:
                 await gateway.call("channels.stop", {"channel": channel.name})
+
+    async def check_local(self, instance: Instance, channel: Channel) -> None:
+        """Raises ChannelNotLocal unless the channel is connected to the local messenger.
+
+        Connects one again that does not so itself, after a restart of the server.
+        """
+        gateway = self._gateway(instance)
+        section = (await _configured(gateway)).get(channel.name)
+        if not (_is_enabled(section) and is_local(section)):
+            raise ChannelNotLocal(channel.name)
+        if not channel.reconnects:
+            await _try_again(gateway, channel, (await _states(gateway))[channel.name])
+
+    async def admit(self, instance: Instance, channel: Channel, **who: str) -> None:
+        """Approves a `sender`, or who has the pairing `code`, in OpenClaw's database.
+
+        Raises PairingNotFound, ChannelRefused if the database is another one, GatewayUnavailable.
+        """
+        params = {"channel": channel.name, "state_dir": self._state_dir, **who}
+        answer = await self._pairings.ask(
+            instance.sandbox_id,
+            {"method": ADMIT, "params": params},
+            timeout_s=PAIR_TIMEOUT_S,
+            timeout_message="the person was not approved in time",
+        )
+        if "error" in answer:
+            reason = _last_line(untrusted_json.text_of(answer["error"]))
+            raise ChannelRefused(f"{channel.name} has not approved anybody: {reason}")
+        if not answer.get("is_found"):
+            raise PairingNotFound
 
     async def pairings(self, instance: Instance, channel: Channel) -> list[PairingRequest]:
         """The people who wait for an approval, oldest first.
@@ -372,6 +439,14 @@ def _dm_policy(channel: Channel) -> dict[str, Any]:
 
 def _missing_field_error(name: str) -> dict[str, Any]:
     return {"loc": ["body", "config", name], "msg": "Field required", "type": "missing"}
+
+
+def _no_local_messenger(channel: str) -> dict[str, Any]:
+    return {
+        "loc": ["body", "config", OFFLINE],
+        "msg": f"{channel} has no local messenger yet; connect it with its real credentials",
+        "type": "value_error",
+    }
 
 
 def _last_line(output: str) -> str:

@@ -80,8 +80,10 @@ READ_AT_ONCE_BYTES = 300_000
 CONFIG_TIMEOUT_S = 180.0
 """A change of the configuration with a wait for OpenClaw's rate limit, a restart and a retry."""
 MAX_PROBLEMS = 100
-RESTART_TIMEOUT_S = 30.0
-"""A restart begins some seconds after the patch that requires it, once running turns have ended."""
+RESTART_TIMEOUT_S = 60.0
+"""A restart begins some seconds after the patch that requires it, once running turns have ended.
+
+One took 40 s at a load of 20 on two cores."""
 
 PADDING_SLACK_BYTES = 256
 """More than the key of the padding takes in the configuration."""

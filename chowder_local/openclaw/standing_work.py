@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from chowder_local.core import untrusted_json
-from chowder_local.openclaw.channel_table import CHANNELS
+from chowder_local.openclaw.channel_table import CHANNELS, is_local
 from chowder_local.openclaw.jobs import JobKind, read_jobs
 
 if TYPE_CHECKING:
@@ -34,7 +34,9 @@ async def find_standing_work(gateway: Gateway) -> StandingWork:
     config = await gateway.call("config.get", {})
     channels = untrusted_json.object_at(config, "sourceConfig", "channels")
     for name in CHANNELS:
-        if untrusted_json.object_of(channels.get(name)).get("enabled") is True:
+        section = untrusted_json.object_of(channels.get(name))
+        # The local messenger wakes its agent.
+        if section.get("enabled") is True and not is_local(section):
             return StandingWork(f"{name} is connected")
     health = await gateway.call("health", {})
     for agent in untrusted_json.objects_of(health.get("agents")):

@@ -14,6 +14,7 @@ from chowder_local.core.events import Events, EventType
 from chowder_local.store.database import ReadCache
 from chowder_local.store.tables import (
     METADATA,
+    ChannelMessageRow,
     ConversationHistoryRow,
     DueJobRow,
     EncryptedJson,
@@ -63,6 +64,7 @@ _CONTENT = (
     UnsavedTurnRow,
     UnaskedMessageRow,
     InboxRequestRow,
+    ChannelMessageRow,
     DueJobRow,
 )
 _NO_CONTENT = {
@@ -79,6 +81,7 @@ Content = (
     | UnsavedTurnRow
     | UnaskedMessageRow
     | InboxRequestRow
+    | ChannelMessageRow
     | DueJobRow
 )
 Value = TypeVar("Value")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 import warnings
+from base64 import b64encode
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import quote
@@ -33,6 +34,9 @@ WAIT_S = 60.0
 LONGEST_WAIT_S = 25.0
 """Of one call, which may then be repeated."""
 MAX_CALLS = 20
+CHANNEL_WAIT_S = 60.0
+"""For how long a person waits for an answer."""
+POLL_S = 20.0
 MAX_LINES = 60
 MAX_SESSIONS = 3
 MAX_TURNS = 20
@@ -169,6 +173,92 @@ class LiveClock:
         return list(moved["runs"])
 
 
+@dataclass(frozen=True)
+class ChannelAnswers:
+    """What a person said in a channel, and what the agent had answered when the wait ended."""
+
+    message: Json
+    answers: list[Json]
+
+    @property
+    def answer(self) -> str:
+        """The text of all answers."""
+        return "\n".join(each["text"] or "" for each in self.answers)
+
+
+@dataclass(frozen=True)
+class LivePerson:
+    """A person who writes to the agent in a channel, in private or in a group."""
+
+    messenger: LiveMessenger
+    name: str
+    group: str | None = None
+    is_approved: bool = False
+
+    def say(
+        self,
+        text: str = "",
+        *,
+        thread: str | None = None,
+        image: bytes | None = None,
+        wait_s: float = CHANNEL_WAIT_S,
+    ) -> ChannelAnswers:
+        """Says something, and waits until the agent has answered, or for `wait_s`."""
+        result = self.messenger.client.say_in_channel(
+            self.messenger.instance_id,
+            self.messenger.channel,
+            self.name,
+            text,
+            self.group,
+            thread,
+            None if image is None else b64encode(image).decode(),
+            approve=self.is_approved,
+            wait_s=wait_s,
+        )
+        return ChannelAnswers(result["message"], result["answers"])
+
+    def approve(self) -> Self:
+        """The same person, approved, so that the agent answers instead of giving a code."""
+        return replace(self, is_approved=True)
+
+
+@dataclass(frozen=True)
+class LiveMessenger:
+    """A channel of an instance that is connected to the local messenger."""
+
+    client: Client
+    instance_id: str
+    channel: str
+
+    def person(self, name: str) -> LivePerson:
+        """A person who writes to the agent in private; who need not exist before."""
+        return LivePerson(self, name)
+
+    def group(self, name: str, person: str = "Ada") -> LivePerson:
+        """A person who writes in a group."""
+        return LivePerson(self, person, name)
+
+    def approve(self, code: str) -> None:
+        """Approves the person who got the pairing code."""
+        self.client.approve_pairing(self.instance_id, self.channel, code)
+
+    def messages(self, after: int = 0) -> list[Json]:
+        """What people and the agent have said, oldest first."""
+        return self.client.channel_messages(self.instance_id, self.channel, after=after)
+
+    def wait_for(self, text: str, after: int = 0, wait_s: float = CHANNEL_WAIT_S) -> Json:
+        """The first message of the agent that contains a text. Raises TimeoutError."""
+        ends_s = time.monotonic() + wait_s
+        while (left_s := ends_s - time.monotonic()) > 0:
+            for each in self.client.channel_messages(
+                self.instance_id, self.channel, after=after, wait_s=min(left_s, POLL_S)
+            ):
+                after = each["id"]
+                if each["author"] == "agent" and text in (each["text"] or ""):
+                    return each
+        raise TimeoutError(f"The agent said nothing with {text!r} in {self.channel}.")
+
+
 class LiveMessages:
     """What an instance says without being asked; each has `text`, `kind`, `job` and `session`."""
 
@@ -249,6 +339,11 @@ class LiveInstance:
         """When it was last ready; what its sandbox logged before, such as warm-up turns, is not its
         own."""
         self._organization = organization
+
+    def messenger(self, channel: str) -> LiveMessenger:
+        """Connects a channel to the local messenger."""
+        self.client.connect_channel(self.id, channel, {"offline": True})
+        return LiveMessenger(self.client, self.id, channel)
 
     def session_url(self, session: str) -> str:
         """The base URL for an SDK to use a named session, which may have any name."""

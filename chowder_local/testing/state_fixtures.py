@@ -12,7 +12,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-    from chowder_local.testing.live import LiveClock, LiveInbox, LiveInstance, LiveOrganization
+    from chowder_local.testing.live import (
+        LiveClock,
+        LiveInbox,
+        LiveInstance,
+        LiveMessenger,
+        LiveOrganization,
+    )
 
 __tracebackhide__ = True
 
@@ -100,6 +106,32 @@ def chowder_clock() -> Iterator[Callable[[LiveInstance], LiveClock]]:
         if each.is_there:
             with errors_fail_the_test():
                 each.clock.reset()
+
+
+@pytest.fixture
+def chowder_messenger(
+    request: pytest.FixtureRequest,
+) -> Iterator[Callable[..., LiveMessenger]]:
+    """A function that connects a channel, such as `telegram`, to the local messenger.
+
+    It takes the instance, too, which is `chowder_instance` if it is left out. After the test, the
+    channel is disconnected and its messages are removed.
+    """
+    taken: list[tuple[LiveInstance, str]] = []
+
+    def take(channel: str, instance: LiveInstance | None = None) -> LiveMessenger:
+        agent = instance or request.getfixturevalue("chowder_instance")
+        taken.append((agent, channel))
+        with errors_fail_the_test():
+            messenger: LiveMessenger = agent.messenger(channel)
+        return messenger
+
+    yield take
+    for agent, channel in taken:
+        if agent.is_there:
+            with errors_fail_the_test():
+                agent.client.disconnect_channel(agent.id, channel)
+                agent.client.clear_channel_messages(agent.id, channel)
 
 
 def _seed(

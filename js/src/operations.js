@@ -3,7 +3,9 @@
 /** Method and path of each operation of /openapi.json, by its id. */
 export const OPERATIONS = {
   advanceClock: ["POST", "/local/instances/{instance_id}/clock/advance"],
+  approvePairing: ["POST", "/local/instances/{instance_id}/channels/{channel}/pairings/{code}/approve"],
   cancelAdvance: ["DELETE", "/local/instances/{instance_id}/clock/advance"],
+  clearChannelMessages: ["DELETE", "/local/instances/{instance_id}/channels/{channel}/messages"],
   clearInbox: ["DELETE", "/local/instances/{instance_id}/inbox"],
   connectChannel: ["POST", "/v1/instances/{instance_id}/channels/{channel}/connect"],
   createCheckout: ["POST", "/v1/subscription/checkout"],
@@ -53,6 +55,7 @@ export const OPERATIONS = {
   getUsage: ["GET", "/local/usage"],
   importInstance: ["POST", "/local/instances/import"],
   installSkill: ["POST", "/v1/instances/{instance_id}/skills/install"],
+  listChannelMessages: ["GET", "/local/instances/{instance_id}/channels/{channel}/messages"],
   listChannels: ["GET", "/v1/instances/{instance_id}/channels"],
   listFaults: ["GET", "/local/faults"],
   listFiles: ["GET", "/v1/instances/{instance_id}/files"],
@@ -80,6 +83,7 @@ export const OPERATIONS = {
   restoreInstance: ["POST", "/local/instances/{instance_id}/restore"],
   revokeKey: ["DELETE", "/v1/keys/{key_id}"],
   runJob: ["POST", "/local/instances/{instance_id}/jobs/{job_id}/run"],
+  sayInChannel: ["POST", "/local/instances/{instance_id}/channels/{channel}/messages"],
   sendHook: ["POST", "/local/instances/{instance_id}/hooks/{hook}"],
   setClock: ["PUT", "/local/instances/{instance_id}/clock"],
   setInstanceReplies: ["PUT", "/local/instances/{instance_id}/replies"],

@@ -155,7 +155,12 @@ def _sent(operation: Operation) -> list[str]:
     sent = []
     for word, model in (("params", operation.query), ("json", operation.body)):
         if fields := _fields(model):
-            sent.append(f"{word}=given({', '.join(f'{name}={name}' for name, _ in fields)})")
+            # A member may have a name that Python keeps for itself.
+            members = [
+                f'**{{"{each.alias}": {name}}}' if each.alias else f"{name}={name}"
+                for name, each in fields
+            ]
+            sent.append(f"{word}=given({', '.join(members)})")
     # A change of an agent or of a copy of one may wait for the turn in progress.
     is_slow = "{instance_id}" in operation.path or "{snapshot_id}" in operation.path
     if operation.method != "GET" and (is_slow or 502 in operation.errors):
@@ -185,6 +190,7 @@ def _type(annotation: Any) -> str:
         int: "int",
         float: "float",
         bool: "bool",
+        bytes: "str",
     }
     return names.get(annotation, "Mapping[str, Any]")
 

@@ -114,6 +114,15 @@ CATALOGUE: Mapping[EventType, EventDescription] = {
     EventType.INSTANCE_RESUMED: EventDescription(
         "A hibernated instance is in memory again, because it is used.", _SANDBOX
     ),
+    EventType.CHANNEL_MESSAGE: EventDescription(
+        "A person or the agent has said something in a channel of the local messenger.",
+        {
+            "channel": "Name of the channel.",
+            "message_id": "Id of the message.",
+            "author": "`person` or `agent`.",
+            "message_kind": "`message`, `edit`, `deletion`, `reaction` or `typing`.",
+        },
+    ),
     EventType.CLOCK_SET: EventDescription("The clock of an agent is set.", _NOW),
     EventType.CLOCK_ADVANCED: EventDescription(
         "A part of an advance of an agent's clock is done: the jobs that were due have run.",

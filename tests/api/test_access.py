@@ -97,6 +97,14 @@ GET    /local/instances/{instance_id}/logs          401  403  403  403  403  403
 GET    /local/instances/{instance_id}/gateway       401  403  403  403  403  403  403  403  404  200
 GET    /local/instances/{instance_id}/channels/{channel}/pairings
                                                     401  403  403  403  403  403  409  409  404  409
+POST   /local/instances/{instance_id}/channels/{channel}/pairings/{code}/approve
+                                                    401  403  403  403  403  403  409  409  404  409
+POST   /local/instances/{instance_id}/channels/{channel}/messages
+                                                    401  403  403  403  403  403  201  201  404  201
+GET    /local/instances/{instance_id}/channels/{channel}/messages
+                                                    401  403  403  403  403  403  200  200  404  200
+DELETE /local/instances/{instance_id}/channels/{channel}/messages
+                                                    401  403  403  403  403  403  204  204  404  204
 GET    /local/instances/{instance_id}/model-calls 401  403  403  403  403  403  403  403  404  200
 GET    /local/model-calls/{model_call_id}           401  403  403  403  403  403  403  403  404  404
 GET    /local/instances/{instance_id}/traces        401  403  403  403  403  403  403  403  404  200
@@ -163,6 +171,7 @@ REQUESTS: dict[str, dict[str, Any]] = {
         "json": {"config": {"token": "x"}}
     },
     "POST /v1/instances/{instance_id}/channels/{channel}/pair": {"json": {"code": "ABCD2345"}},
+    "POST /local/instances/{instance_id}/channels/{channel}/messages": {"json": {"from": "Ada"}},
     "POST /local/instances/{instance_id}/jobs": {
         "json": {"name": "r", "schedule": {"kind": "every", "every_s": 60}, "message": "m"}
     },
@@ -245,6 +254,7 @@ async def names_in_paths(http: Api, instance_id: str) -> dict[str, str]:
         "model_call_id": "ex-0",
         "response_id": "resp_0",
         "channel": "telegram",
+        "code": "ABCD2345",
         "job_id": "j-1",
         "hook": "wake",
         "fault_id": http.world.faults.add(organization_id, FaultDraft(FaultKind.STOP)).id,

@@ -326,6 +326,7 @@ PATH_PARAMETERS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
         {"type": "string", "minLength": 1, "examples": ["agent"]},
     ),
     "channel": ("The channel's name.", {"type": "string", "enum": list(CHANNELS)}),
+    "code": ("The pairing code.", {"type": "string", "examples": ["ABCD2345"]}),
     "skill_name": (
         "The skill's name.",
         {"type": "string", "minLength": 1, "examples": ["weather"]},

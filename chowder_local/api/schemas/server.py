@@ -58,6 +58,10 @@ class ServerEvent(BaseModel):
     is_forced: bool | None = None
     method: str | None = None
     path: str | None = None
+    channel: str | None = None
+    message_id: int | None = None
+    author: str | None = None
+    message_kind: str | None = None
 
 
 class EngineHealth(BaseModel):

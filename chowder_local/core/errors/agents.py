@@ -211,6 +211,19 @@ class ChannelUnreachable(ChowderError):
         super().__init__(f"{channel} is set up, but not connected yet: {cause}.")
 
 
+class ChannelNotLocal(ChowderError):
+    """The channel is not connected to the local messenger, so that nobody here can write to it."""
+
+    http_status = 409
+    remedy = (
+        'Connect it with `{"config": {"offline": true}}` in '
+        "`POST /v1/instances/{instance_id}/channels/{channel}/connect`."
+    )
+
+    def __init__(self, channel: str) -> None:
+        super().__init__(f"{channel} is not connected to the local messenger.")
+
+
 class SkillNotFound(ChowderError):
     """The agent has no such skill, or ClawHub has none for the slug."""
 

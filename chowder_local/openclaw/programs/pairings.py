@@ -4,7 +4,8 @@ In: one line of JSON {params: {channel, state_dir}}. Out: one line of JSON {requ
 command line prints them, or {error} with what that has said. OpenClaw's database is read, which
 takes milliseconds; its command line, which takes seconds, is run only if the database is another
 one. With {params: {channel, code}} that command line approves the code, for which OpenClaw's
-protocol has no call; out: {status, output}.
+protocol has no call; out: {status, output}. With the method `pairing.admit` and {params: {channel,
+state_dir, code or sender}} it approves somebody in the database itself; out: {is_found} or {error}.
 """
 
 from __future__ import annotations
@@ -27,6 +28,20 @@ QUERY = (
     f"SELECT {', '.join(COLUMNS)} FROM {TABLE}"  # noqa: S608 - our constants
     f" WHERE channel_key = ? ORDER BY created_at LIMIT {MAX_REQUESTS}"
 )
+ADMIT = (
+    "INSERT OR IGNORE INTO channel_pairing_allow_entries"
+    " (channel_key, account_id, entry, sort_order, updated_at) VALUES (?1, ?2, ?3,"
+    " (SELECT count(*) FROM channel_pairing_allow_entries"
+    " WHERE channel_key = ?1 AND account_id = ?2), ?4)"
+)
+FIND = (
+    "SELECT account_id, request_id FROM channel_pairing_requests"
+    " WHERE channel_key = ? AND upper(code) = upper(?)"
+)
+FORGET = (
+    "DELETE FROM channel_pairing_requests"
+    " WHERE channel_key = ? AND account_id = ? AND request_id = ?"
+)
 KEPT_S = 3600
 """OpenClaw drops older requests when it next uses them."""
 SILENCE_S = 2
@@ -42,6 +57,23 @@ def main(request: dict[str, Any]) -> dict[str, Any]:
         return {"requests": [each for each in map(request_of, rows) if is_pending(each)]}
     except (sqlite3.Error, ValueError, TypeError, AttributeError):
         return listed_by_command(request["channel"])
+
+
+def admitted(request: dict[str, Any]) -> dict[str, Any]:
+    """Approves a sender, or who has a code, as OpenClaw does."""
+    path, channel = os.path.join(request["state_dir"], DATABASE), request["channel"]
+    try:
+        with closing(sqlite3.connect(path, timeout=10)) as database, database:
+            who = [("default", request.get("sender"))]
+            if "code" in request:
+                who = database.execute(FIND, (channel, request["code"])).fetchall()
+            for account, sender in who:
+                key = (channel, account, sender)
+                database.execute(ADMIT, (*key, int(time.time() * 1000)))
+                database.execute(FORGET, key)
+    except sqlite3.Error as failed:
+        return {"error": str(failed)}
+    return {"is_found": bool(who)}
 
 
 def request_of(row: tuple[str, ...]) -> dict[str, Any]:
@@ -91,7 +123,9 @@ def openclaw(*words: str) -> tuple[int, str, str]:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(main(json.loads(sys.stdin.readline())["params"])) + "\n")
+    request = json.loads(sys.stdin.readline())
+    run = admitted if request.get("method") == "pairing.admit" else main
+    sys.stdout.write(json.dumps(run(request["params"])) + "\n")
     sys.stdout.flush()
     # The engine may drop what an ended program wrote, so this one ends when its answer was read.
     sys.stdin.read()

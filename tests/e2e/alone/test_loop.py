@@ -235,7 +235,7 @@ async def target(tmp_path: Path) -> AsyncIterator[Target]:
             ) as world,
             serve(with_state(api([], no_lifespan, world.metrics), world.state))
             as url,
-            serve(create_relay_app(world.relay, world.inbox)) as relay_url,
+            serve(create_relay_app(world.relay, world.inbox, world.messengers)) as relay_url,
         ):  # fmt: skip
             await world.organizations.change(
                 world.organization_id, model_api_keys={ModelProvider.GEMINI: OFFLINE_KEY}

@@ -1,0 +1,96 @@
+"""Handlers of the local messenger: people who talk to an agent in its channels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from chowder_local.api.schemas.messengers import ChannelMessageQuery, ChannelSaying, SaidView
+from chowder_local.core.domain import InstanceStatus
+from chowder_local.core.errors.agents import ChannelNotFound, ChannelNotLocal
+from chowder_local.core.errors.requests import InputInvalid
+from chowder_local.http.bodies import parse, parse_query
+from chowder_local.http.services import instance, running_instance, services
+from chowder_local.messengers.service import LACKS, STAND_INS
+from chowder_local.openclaw.channel_table import CHANNELS
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from chowder_local.messengers.mailbox import ChannelMessage, Mailbox
+
+
+async def say_in_channel(request: Request) -> SaidView:
+    """Says something to the agent as a person, and with `wait_s` returns its answer.
+
+    A stopped agent gets it when it is started.
+    """
+    mailbox = await _mailbox(request)
+    body = await parse(request, ChannelSaying)
+    lacking = [each for each in LACKS.get(mailbox.channel, ()) if getattr(body, each) is not None]
+    if lacking:
+        raise InputInvalid([_lacking(mailbox.channel, each) for each in lacking])
+    image_type = None if body.image is None else _image_type(body.image)
+    if instance(request).status is InstanceStatus.RUNNING or body.approve or body.wait_s:
+        # A hibernated agent comes back for it.
+        agent = await running_instance(request)
+        channel = CHANNELS[mailbox.channel]
+        await services(request).channels.check_local(agent, channel)
+        if body.approve:
+            sender = STAND_INS[mailbox.channel].sender(body.person)
+            await services(request).channels.admit(agent, channel, sender=sender)
+    message = await mailbox.add(
+        "person",
+        body.image,
+        person=body.person,
+        group=body.group,
+        thread=body.thread,
+        text=body.text,
+        image_type=image_type,
+    )
+    answers = await mailbox.answers_to(message, body.wait_s) if body.wait_s else []
+    return SaidView(message=mailbox.find(message.id) or message, answers=answers)
+
+
+async def list_channel_messages(request: Request) -> list[ChannelMessage]:
+    """What people and the agent have said in a channel, oldest first."""
+    mailbox = await _mailbox(request)
+    query = parse_query(request, ChannelMessageQuery)
+
+    def wanted() -> list[ChannelMessage]:
+        return [
+            each
+            for each in mailbox.after(query.after)
+            if query.person in (None, each.person) and query.group in (None, each.group)
+        ]
+
+    await mailbox.wait_for(lambda: bool(wanted()), query.wait_s)
+    return wanted()[-query.limit :]
+
+
+async def clear_channel_messages(request: Request) -> None:
+    """Removes what was said in a channel; the agent remembers it."""
+    await (await _mailbox(request)).clear()
+
+
+async def _mailbox(request: Request) -> Mailbox:
+    name = request.path_params["channel"]
+    if name not in CHANNELS:
+        raise ChannelNotFound
+    if name not in STAND_INS:
+        raise ChannelNotLocal(name)
+    return await services(request).messengers.mailbox(instance(request), name)
+
+
+def _lacking(channel: str, member: str) -> dict[str, Any]:
+    return {"loc": ["body", member], "msg": f"{channel} has no {member}s", "type": "value_error"}
+
+
+def _image_type(image: bytes) -> str:
+    for start, kind in (
+        (b"\x89PNG", "image/png"),
+        (b"\xff\xd8", "image/jpeg"),
+        (b"GIF8", "image/gif"),
+    ):
+        if image.startswith(start):
+            return kind
+    return "image/webp" if image[8:12] == b"WEBP" else "application/octet-stream"

@@ -1,0 +1,278 @@
+"""What people and an agent have said to each other in one channel."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import deque
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+
+from chowder_local.core.events import ChangeSignal, EventType
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from chowder_local.core.domain import Instance
+    from chowder_local.core.events import Events
+    from chowder_local.core.tasks import Shutdown
+    from chowder_local.store.channel_messages import ChannelMessageQueries
+
+MAX_MESSAGES = 1000
+"""The messages of a channel that are kept; older ones are removed."""
+ANSWER_QUIET_S = 1.0
+"""An agent that has said and typed nothing for so long has answered."""
+MORE_MESSAGES = 100
+"""So many more are let come before the older ones are removed, all at once."""
+
+
+class MessageKind(StrEnum):
+    """What somebody has done. All but a message are the agent's."""
+
+    MESSAGE = "message"
+    EDIT = "edit"
+    DELETION = "deletion"
+    REACTION = "reaction"
+    TYPING = "typing"
+
+
+class ChannelMessage(BaseModel):
+    """A message of a channel, or what the agent has done to one."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: int = Field(description="Grows with each message of the server.", examples=[17])
+    channel: str = Field(examples=["telegram"])
+    at: datetime
+    author: Literal["person", "agent"]
+    # In its place, as some generators have one name for a value, and turns are of kinds, too.
+    kind: Annotated[
+        MessageKind, WithJsonSchema({"type": "string", "enum": [*MessageKind]})
+    ] = MessageKind.MESSAGE
+    person: str | None = Field(
+        description="Who wrote it, or whom the agent answers; null for the agent's in a group.",
+        examples=["Ada"],
+    )
+    group: str | None = Field(None, examples=["Team"])
+    thread: str | None = Field(None, examples=["Plans"])
+    text: str | None = Field(None, examples=["Hello"])
+    image_type: str | None = Field(
+        None, description="The media type of its image.", examples=["image/png"]
+    )
+    of: int | None = Field(
+        None, description="The message that it edits, deletes or reacts to.", examples=[16]
+    )
+    is_delivered: bool = Field(True, description="Whether the agent has fetched it.")
+    payload: dict[str, Any] = Field(
+        default_factory=dict, description="As the messenger's own protocol has it."
+    )
+
+    @property
+    def chat(self) -> tuple[str | None, str | None]:
+        """The conversation that it belongs to: a group, or a person."""
+        return (self.group, None) if self.group else (None, self.person)
+
+    @property
+    def is_answer(self) -> bool:
+        """Whether it changes what a person reads."""
+        return self.author == "agent" and self.kind not in {
+            MessageKind.TYPING,
+            MessageKind.REACTION,
+        }
+
+
+def number_of(name: str, bits: int = 31) -> int:
+    """A messenger's number for a name: the same at any time, and on any machine."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") % (1 << bits) or 1
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class Mailbox:
+    """One channel of one agent. Use it in one event loop only."""
+
+    instance: Instance
+    channel: str
+    secret: str
+    """What the agent authenticates with, where its protocol has something for that."""
+    url: str
+    """Where the agent finds the messenger's server."""
+    queries: ChannelMessageQueries
+    events: Events
+    shutdown: Shutdown
+    clock: Callable[[], datetime]
+    messages: deque[ChannelMessage] = field(default_factory=deque)
+
+    def __post_init__(self) -> None:
+        self.changes = ChangeSignal()
+        self.state: dict[str, Any] = {}
+        """What a stand-in remembers of the connection."""
+
+    async def load(self) -> None:
+        """Reads the kept messages."""
+        stored = await self.queries.of_channel(
+            self.instance.id, self.channel, MAX_MESSAGES + MORE_MESSAGES
+        )
+        self.messages = deque(
+            ChannelMessage(
+                id=each.id,
+                channel=self.channel,
+                is_delivered=each.is_delivered,
+                **each.content,
+            )
+            for each in stored
+        )
+
+    async def add(
+        self, author: Literal["person", "agent"], image: bytes | None = None, **content: Any
+    ) -> ChannelMessage:
+        """Keeps a message, and tells all who wait for one."""
+        message = ChannelMessage(
+            id=0,
+            channel=self.channel,
+            at=self.clock(),
+            author=author,
+            is_delivered=author == "agent",
+            **content,
+        )
+        number = await self.queries.add(
+            self.instance.id,
+            self.channel,
+            message.model_dump(
+                mode="json", exclude={"id", "channel", "is_delivered"}, exclude_defaults=True
+            ),
+            image,
+            is_delivered=message.is_delivered,
+        )
+        message = message.model_copy(update={"id": number})
+        self.messages.append(message)
+        self.changes.notify()
+        self.events.publish(
+            EventType.CHANNEL_MESSAGE,
+            self.instance.organization_id,
+            self.instance.id,
+            channel=self.channel,
+            message_id=number,
+            author=author,
+            message_kind=message.kind,
+        )
+        if len(self.messages) > MAX_MESSAGES + MORE_MESSAGES:
+            while len(self.messages) > MAX_MESSAGES:
+                self.messages.popleft()
+            await self.queries.remove_before(self.instance.id, self.channel, self.messages[0].id)
+        return message
+
+    async def add_typing(self, **content: Any) -> None:
+        """Keeps that the agent types, once for each message."""
+        if not (self.messages and self.messages[-1].kind is MessageKind.TYPING):
+            await self.add("agent", kind=MessageKind.TYPING, **content)
+
+    async def answers_to(self, message: ChannelMessage, wait_s: float) -> list[ChannelMessage]:
+        """What the agent has answered to a message, as a person reads it in the end.
+
+        Waits until the agent has answered and is quiet, or `wait_s`.
+        """
+
+        def answers() -> list[ChannelMessage]:
+            after = self.after(message.id)
+            return [each for each in after if each.is_answer and each.chat == message.chat]
+
+        if await self.wait_for(lambda: bool(answers()), wait_s):
+            latest = -1
+            while latest != (latest := self.messages[-1].id):
+                await self.wait_for(lambda: self.messages[-1].id != latest, ANSWER_QUIET_S)
+        return as_read(answers())
+
+    async def clear(self) -> None:
+        """Removes all messages."""
+        if self.messages:
+            await self.queries.clear(self.instance.id, self.channel, self.messages[-1].id)
+            self.messages.clear()
+            self.changes.notify()
+
+    def find(self, number: int) -> ChannelMessage | None:
+        """The kept message with a number."""
+        return next((each for each in self.messages if each.id == number), None)
+
+    async def image(self, number: int) -> bytes | None:
+        """The image of the kept message with a number; None if there is none."""
+        # A number of an agent's may be larger than the database can take.
+        if self.find(number) is None:
+            return None
+        return await self.queries.image(self.instance.id, self.channel, number)
+
+    def after(self, number: int) -> list[ChannelMessage]:
+        """The kept messages with a higher number, oldest first."""
+        return list(reversed(list(_newer(reversed(self.messages), number))))
+
+    async def undelivered(self, wait_s: float, after: int = 0) -> list[ChannelMessage]:
+        """What people wrote and the agent has not fetched; waits if there is nothing.
+
+        `after` leaves out what has been sent, but not acknowledged.
+        """
+
+        def waiting() -> list[ChannelMessage]:
+            return [each for each in self.messages if not each.is_delivered and each.id > after]
+
+        await self.wait_for(lambda: bool(waiting()), wait_s)
+        return waiting()
+
+    async def mark_delivered(self, up_to: int) -> None:
+        """The agent has fetched all messages up to this number."""
+        fetched = {each.id for each in self.messages if not each.is_delivered and each.id <= up_to}
+        if fetched:
+            await self.queries.mark_delivered(fetched)
+            for at, each in enumerate(self.messages):
+                if each.id in fetched:
+                    self.messages[at] = each.model_copy(update={"is_delivered": True})
+            self.changes.notify()
+
+    async def wait_for(self, is_so: Callable[[], bool], wait_s: float) -> bool:
+        """Waits for a change after which it is so; False after `wait_s`, or if the server stops."""
+        try:
+            with (
+                self.changes.watching() as changed,
+                self.shutdown.on_shutdown(self.changes.notify),
+            ):
+                async with asyncio.timeout(wait_s):
+                    while not is_so():
+                        if self.shutdown.has_begun:
+                            return False
+                        await changed.wait()
+                        changed.clear()
+        except TimeoutError:
+            return False
+        return True
+
+    def person_of(self, number_of_name: Callable[[str], str], number: str) -> str | None:
+        """The name of a person whom the stand-in knows by a number."""
+        names = (each.person for each in reversed(self.messages) if each.person)
+        return next((name for name in names if number_of_name(name) == number), None)
+
+    def group_of(self, number_of_name: Callable[[str], str], number: str) -> str | None:
+        """The name of a group that the stand-in knows by a number."""
+        names = (each.group for each in reversed(self.messages) if each.group)
+        return next((name for name in names if number_of_name(name) == number), None)
+
+
+def as_read(messages: Iterable[ChannelMessage]) -> list[ChannelMessage]:
+    """The messages with later edits made, and without those that were deleted."""
+    shown: dict[int, ChannelMessage] = {}
+    for each in messages:
+        if each.kind is MessageKind.MESSAGE:
+            shown[each.id] = each
+        elif each.of in shown and each.kind is MessageKind.EDIT:
+            shown[each.of] = shown[each.of].model_copy(update={"text": each.text})
+        elif each.kind is MessageKind.DELETION:
+            shown.pop(each.of or 0, None)
+    return list(shown.values())
+
+
+def _newer(latest_first: Iterable[ChannelMessage], number: int) -> Iterator[ChannelMessage]:
+    for each in latest_first:
+        if each.id <= number:
+            return
+        yield each

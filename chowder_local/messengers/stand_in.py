@@ -1,0 +1,85 @@
+"""What each stand-in for a messenger's server does."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from chowder_local.core import untrusted_json
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    from chowder_local.messengers.mailbox import Mailbox
+
+BOT_NAME = "agent_bot"
+"""What people call the agent in groups, after an @."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """An agent's call of its messenger's server; `path` has no leading slash."""
+
+    method: str
+    path: str
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    form: Mapping[str, Any]
+    """The members of its body, whether JSON or a form; none if it is neither."""
+    body: bytes = b""
+
+
+@dataclass(frozen=True)
+class Reply:
+    status: int
+    body: bytes
+    content_type: str = "application/json"
+    events: AsyncIterator[bytes] | None = None
+    """A stream of server-sent events, in place of the body."""
+
+
+class Socket(Protocol):
+    """An agent's WebSocket, which ends the stand-in's conversation when the agent closes it."""
+
+    async def accept(self) -> None:
+        """Accepts the connection; one that is not accepted is refused."""
+
+    async def send(self, text: str) -> None:
+        """Sends a text."""
+
+    async def receive(self) -> str:
+        """The next text."""
+
+
+def json_reply(content: Any, status: int = 200) -> Reply:
+    return Reply(status, json.dumps(content).encode())
+
+
+class StandIn(Protocol):
+    """A messenger's protocol, as far as OpenClaw's plugin uses it."""
+
+    channel: str
+
+    def fields(self, url: str, secret: str) -> dict[str, Any]:
+        """What connects an agent to this stand-in at `url`, as a client of ours would give it.
+
+        `env` are variables of OpenClaw's environment.
+        """
+
+    def sender(self, person: str) -> str:
+        """The id by which OpenClaw knows a person."""
+
+    async def reply(self, call: Call, mailbox: Mailbox) -> Reply:
+        """The answer to a call."""
+
+    async def converse(self, call: Call, mailbox: Mailbox, socket: Socket) -> None:
+        """A whole conversation on a WebSocket; the socket is closed when it returns."""
+
+
+def parse_object(body: bytes) -> dict[str, Any]:
+    """A JSON body's members; none if it has no such body."""
+    try:
+        return untrusted_json.read_encodable_object(body) if body else {}
+    except ValueError:
+        return {}
