@@ -149,7 +149,7 @@ def form_of(request: Request) -> Form:
 
 
 async def steady(chunks: AsyncIterator[bytes], idle_timeout_s: float) -> AsyncIterator[bytes]:
-    """The same chunks. Raises ClientStalled if one takes longer than `idle_timeout_s`."""
+    """Passes the chunks on. Raises ClientStalled if one takes longer than `idle_timeout_s`."""
     while True:
         try:
             async with asyncio.timeout(idle_timeout_s):

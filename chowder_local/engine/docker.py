@@ -365,7 +365,7 @@ class DockerEngine:
     async def rework_home(
         self, program: str, source: Path, work: Callable[[Iterator[bytes]], Result]
     ) -> Result:
-        """The same for the home in `source` after a Python program without a network changed it."""
+        """As `read_home`, of the home in `source` after a program without a network changed it."""
         image = self.templates.own().image
         rework = partial(volume_archives.rework_home, self._own, image, program, source, work)
         return await self._run("rewrite a home", rework)

@@ -339,7 +339,7 @@ class ConfinementChecks:
         return info
 
     def check_row(self, info: SandboxInfo, row: dict[str, Any]) -> SandboxInfo:
-        """The same for a row of the engine's list, which lacks the time of the start."""
+        """As `check`, for a row of the engine's list, which lacks the time of the start."""
         if not _needs_rules(info, row):
             return info
         try:

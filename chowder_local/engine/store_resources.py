@@ -93,7 +93,7 @@ def remove_store(store_id: str, env: Mapping[str, str]) -> SweepReport:
 
 
 def sweep(client: docker.DockerClient, store_id: str) -> SweepReport:
-    """The same with an open client. Blocks; raises the SDK's errors."""
+    """As `remove_store`, with an open client. Blocks; raises the SDK's errors."""
     if not store_id:
         raise ValueError("an empty store id would match resources of other programs")
     filters = store_filter(store_id)

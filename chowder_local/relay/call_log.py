@@ -67,7 +67,7 @@ class ModelCall:
     path: str
     body: bytes
     turn_id: str | None
-    """The same for all calls of a turn."""
+    """All calls of a turn have the same one."""
     at: datetime = field(default_factory=lambda: datetime.now(UTC))
     source: str = "provider"
     """What answers: `provider`, `offline`, `recording`, or `script: ` and the rule's name."""
@@ -191,7 +191,7 @@ class CallLog:
         body: bytes,
         turn_id: str | None = None,
     ) -> ModelCall:
-        """Adds an entry for the caller to complete. That of a warm sandbox is not kept."""
+        """Adds a call for the caller to complete. A call of a warm sandbox is not kept."""
         call = ModelCall(
             f"ex-{next(self._numbers)}",
             organization_id,
@@ -229,7 +229,7 @@ class CallLog:
         }
 
     def find(self, call_id: str) -> ModelCall | None:
-        """The call with the id, whoever's it is; None if it is gone."""
+        """The call with the id, of any organization; None if it is gone."""
         return self._kept.get(call_id)
 
     def get(self, organization_id: OrganizationId, call_id: str) -> ModelCall | None:

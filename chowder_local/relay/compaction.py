@@ -125,7 +125,7 @@ class Compactions:
     async def bound_chunks(
         self, request: RelayRequest, compaction: Compaction, chunks: AsyncGenerator[bytes, None]
     ) -> AsyncGenerator[bytes, None]:
-        """The same chunks. Raises ContextLengthExceeded when the compaction's time ends."""
+        """Passes the chunks on. Raises ContextLengthExceeded when the compaction's time ends."""
         async with aclosing(chunks):
             while (
                 chunk := await self.in_time(request, compaction, anext(chunks, None))

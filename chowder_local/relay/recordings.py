@@ -223,7 +223,7 @@ class Recorder:
     async def record_answer(
         self, request: RelayRequest, answer: ModelAnswer, key: str
     ) -> AsyncGenerator[bytes, None]:
-        """The same chunks. Records the answer once it is complete."""
+        """Passes the chunks on, and records the answer once it is complete."""
         body = bytearray()
         async with aclosing(answer.chunks) as chunks:
             async for chunk in chunks:

@@ -195,7 +195,7 @@ class SwarmEngine:
         return await self._reached(node, await node.engine.inspect(sandbox_id))
 
     async def sandboxes(self) -> dict[SandboxId, SandboxInfo]:
-        """Those of all linked nodes; those of others are unreachable, which is not missing."""
+        """The sandboxes of all linked nodes; those of other nodes are unreachable, not missing."""
         lists = await self._lists(lambda engine: engine.sandboxes())
         # Swarm's own records decide: a move that was interrupted has left files on two nodes.
         placed = await self._run("list the services", self._services.nodes_of_sandboxes)

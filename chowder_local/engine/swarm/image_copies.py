@@ -146,7 +146,7 @@ async def copy_missing_image(
 
 
 async def send(chunks: Iterator[bytes], streams: Streams) -> AsyncIterator[int]:
-    """Sends what the worker has not got yet, and gives the number of bytes that it has got.
+    """Sends what the worker lacks, and yields the number of bytes that it has.
 
     Raises EngineUnavailable if it refuses, OSError.
     """

@@ -1,4 +1,4 @@
-"""Encrypted byte streams between the server and its node workers, for whoever has their secret.
+"""Encrypted byte streams between the server and its node workers, which share a secret.
 
 TLS with a key that both sides have (RFC 4279) proves each side to the other, and the secret itself
 never crosses the network. Swarm's own encryption of overlay networks loses all packets, without a

@@ -55,7 +55,7 @@ class Order(StrEnum):
 
     SERVE = "serve"
     STAY = "stay"
-    """The node is drained, and has agents yet."""
+    """The node is drained, and still has agents."""
     LEAVE = "leave"
     """The node is drained, and its agents are elsewhere."""
 

@@ -85,7 +85,7 @@ class EgressRule:
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class Agents:
-    """All agents. Whoever moves one, or needs it to stay as it is, holds it by `holding`.
+    """All agents. Code that moves one, or needs it to stay as it is, holds it by `holding`.
 
     Only a boot in the background moves one without: its end compares and sets the status.
     """
@@ -489,7 +489,7 @@ class Agent:
         """
         instance, agents = self.row, self.agents
         sandbox_id = instance.sandbox_id
-        # Waits for a copy that is in progress, and so must not hold a place in the queue yet.
+        # This waits for a copy that is in progress, so it comes before the place in the queue.
         source = await agents.source_of(instance)
         async with agents.reserve_memory(sandbox_id), agents.boot_queue.turn(instance):
             content = dict(files or {})

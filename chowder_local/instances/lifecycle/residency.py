@@ -42,7 +42,7 @@ BUSY_KEPT_S = 60.0
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class Residency:
-    """The one way to a running agent: whoever calls its sandbox holds it in memory by `using`."""
+    """The one way to a running agent: code that calls its sandbox holds it in memory by `using`."""
 
     agents: Agents
     group: asyncio.TaskGroup

@@ -164,7 +164,7 @@ class _Slot:
 
 
 def check(template: str) -> str:
-    """The same template. Raises TemplateInvalid if it is invalid."""
+    """Returns the template. Raises TemplateInvalid if it is invalid."""
     _read(template)
     return template
 
