@@ -80,7 +80,7 @@ def get(context: Context, instance: str, path: str, target: str, yes: bool) -> N
     It asks before it overwrites a file.
     """
     destination = Path(target)
-    # A slash at the end means a folder, even if there is none.
+    # A target that ends with a slash is a folder, even if it does not exist.
     if destination.is_dir() or target.endswith("/"):
         destination /= PurePosixPath(path).name
     ensure_writable(destination, yes=yes)

@@ -217,7 +217,7 @@ class Channels:
         config = await gateway.call("config.get", {})
         was_enabled = _is_enabled(channels.get(channel.name))
         if was_enabled and config.get("hash") == former_config.get("hash"):
-            # OpenClaw does not try again by itself, or only after a while.
+            # OpenClaw tries again only after a while, or never.
             await _try_again(gateway, channel, former)
         if channel.connection_type is ConnectionType.INTERACTIVE:
             return await self._link(instance.sandbox_id, gateway, channel, former)

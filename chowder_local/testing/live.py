@@ -29,6 +29,9 @@ Result = TypeVar("Result")
 DEFAULT_MODEL = DEFAULT_MODELS[ModelProvider.ANTHROPIC]
 LOGGED_FAILURES = (FAILURE_MARKER, "provider rejected the request schema")
 """What OpenClaw's log has instead of the failure of a model call, which the report shows itself."""
+WAIT_S = 60.0
+LONGEST_WAIT_S = 25.0
+"""Of one call, which may then be repeated."""
 MAX_CALLS = 20
 MAX_LINES = 60
 MAX_SESSIONS = 3
@@ -167,6 +170,66 @@ class LiveClock:
         return list(moved["runs"])
 
 
+class LiveMessages:
+    """What an instance says without being asked; each has `text`, `kind`, `job` and `session`."""
+
+    _member = "messages"
+
+    def __init__(self, client: Client, instance_id: str) -> None:
+        self.client = client
+        self.instance_id = instance_id
+        self._after = 0
+
+    def _page(self, after: int, wait_s: float = 0.0) -> Json:
+        return self.client.messages(self.instance_id, after=after, wait_s=wait_s)
+
+    def list(self) -> list[Json]:
+        """All that are kept, the oldest first."""
+        return list(self._entries())
+
+    def _entries(self) -> Iterator[Json]:
+        after = 0
+        while entries := (page := self._page(after))[self._member]:
+            yield from entries
+            after = page["after"]
+
+    def wait(self, timeout_s: float = WAIT_S, **members: Any) -> Json:
+        """The next one that no `wait` has returned, with these members, such as `kind="job"`.
+
+        Raises TimeoutError, with what came instead.
+        """
+        until_s = time.monotonic() + timeout_s
+        passed: list[Json] = []
+        while True:
+            left_s = max(0.0, until_s - time.monotonic())
+            found: list[Json] = self._page(self._after, min(left_s, LONGEST_WAIT_S))[self._member]
+            for each in found:
+                self._after = each["number"]
+                if all(each[name] == value for name, value in members.items()):
+                    return each
+                passed.append(each)
+            if not found and not left_s:
+                raise TimeoutError(f"None came within {timeout_s:g} s. Others: {passed or 'none'}")
+
+
+class LiveInbox(LiveMessages):
+    """The webhooks that an instance sends; each has `method`, `path`, `headers` and `body`."""
+
+    _member = "webhooks"
+
+    def _page(self, after: int, wait_s: float = 0.0) -> Json:
+        return self.client.inbox(self.instance_id, after=after, wait_s=wait_s)
+
+    @property
+    def url(self) -> str:
+        """The address for the agent; anything may follow."""
+        return str(self._page(0)["url"])
+
+    def clear(self) -> None:
+        """Removes the webhooks."""
+        self.client.clear_inbox(self.instance_id)
+
+
 class LiveInstance:
     """A running instance; `base_url` and `key` give an SDK its main session."""
 
@@ -180,6 +243,8 @@ class LiveInstance:
         self.base_url = f"{client.base_url}/instances/{self.id}"
         self.replies = Replies(client, self.id)
         self.clock = LiveClock(client, self.id)
+        self.messages = LiveMessages(client, self.id)
+        self.inbox = LiveInbox(client, self.id)
         self.created_at = datetime.fromisoformat(instance["created_at"])
         self.ready_at = datetime.now(UTC)
         """When it was last ready; what its sandbox logged before, such as warm-up turns, is not its
@@ -221,6 +286,10 @@ class LiveInstance:
     async def asay(self, text: str, session: str | None = None, model: str = DEFAULT_MODEL) -> str:
         """As `say`, for a test with asyncio or Trio."""
         return await _in_thread(self.say, text, session, model)
+
+    def send_hook(self, hook: str, body: Mapping[str, Any]) -> Json:
+        """Sends a webhook: a `text` to `wake`, a `message` to `agent`, or a mapping's body."""
+        return self.client.send_hook(self.id, hook, body)
 
     async def afork(self, name: str | None = None) -> LiveInstance:
         """As `fork`, for a test with asyncio or Trio."""

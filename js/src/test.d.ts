@@ -24,6 +24,14 @@ export interface Replies {
   check(): Promise<void>;
 }
 
+/** A list that grows while the agent works. */
+export interface EntryList<Entry> {
+  /** All that are kept, the oldest first. */
+  list(): Promise<Entry[]>;
+  /** The next one that no `wait` has given, with these members, such as `kind: "job"`. */
+  wait(options?: Partial<Entry> & { timeoutMs?: number }): Promise<Entry>;
+}
+
 /** A running instance; `baseUrl` and `key` give an SDK its main session. */
 export interface TestInstance {
   readonly client: Client;
@@ -60,6 +68,17 @@ export interface TestInstance {
       by: string | { until: Date | string; limit?: number } | { to: "next_job" },
     ): Promise<Schemas["AdvancedRunView"][]>;
   };
+  /** What the agent says without being asked. */
+  readonly messages: EntryList<Schemas["SentMessageView"]>;
+  /** The webhooks that the agent sends. */
+  readonly inbox: EntryList<Schemas["WebhookView"]> & {
+    /** The address for the agent; anything may follow. */
+    url(): Promise<string>;
+    /** Removes the webhooks. */
+    clear(): Promise<void>;
+  };
+  /** Sends a webhook: to `wake` with a `text`, to `agent` with a `message`, or to a mapping. */
+  sendHook(hook: string, body: unknown): Promise<Schemas["HookView"]>;
   /** Takes a snapshot, for `restore`. */
   snapshot(name?: string): Promise<Schemas["SnapshotView"]>;
   /** Takes the instance back to a snapshot, and waits until it runs. */

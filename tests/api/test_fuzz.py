@@ -111,10 +111,10 @@ async def open_place(tmp_path: Path) -> AsyncIterator[Place]:
         world.programs.answers |= PROGRAMS
         world.beside.answers |= PROGRAMS
         world.gateway.rpc_answers |= CALLS
-        exchange = world.call_log.begin(
+        call = world.call_log.begin(
             world.organization_id, InstanceId(ids[0]), ModelProvider.OPENAI, "responses", b"{}"
         )
-        ids.append(InstanceId(exchange.id))
+        ids.append(InstanceId(call.id))
         # Event streams end at once.
         world.events.close()
         _, other_key = await world.organizations.signup("Others")

@@ -315,10 +315,15 @@ PATH_PARAMETERS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
         {"type": "string", "examples": ["resp_0f8fad5b"]},
     ),
     "fault_id": ("The fault's id.", _UUID),
+    "job_id": ("The job's id, as OpenClaw has given it.", {"type": "string"}),
     "snapshot_id": ("The snapshot's id.", _UUID),
     "session_id": (
         "The session's name: any text. Percent-encode a `/` in it.",
         {"type": "string", "minLength": 1, "examples": ["project-alpha"]},
+    ),
+    "hook": (
+        "The hook's name: `wake`, `agent`, or that of a mapping.",
+        {"type": "string", "minLength": 1, "examples": ["agent"]},
     ),
     "channel": ("The channel's name.", {"type": "string", "enum": list(CHANNELS)}),
     "skill_name": (

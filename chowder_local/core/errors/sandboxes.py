@@ -128,7 +128,7 @@ class EgressUnavailable(EngineUnavailable):
 class HostFull(ChowderError):
     """The engine's machine has no memory for one more sandbox, and none can be freed."""
 
-    # Not a failure: the caller's other running agents take the memory.
+    # This is no failure of the server: the caller's other running agents take the memory.
     http_status = 409
     remedy = "Stop or delete an instance, or raise `CHOWDER_MAX_SANDBOXES`."
 
@@ -153,6 +153,12 @@ class BootTimedOut(BootFailed):
     http_status = None
     exit_code = 9
     remedy = "Wait again with `chowder-local instances wait INSTANCE`."
+
+
+class BootStarved(BootFailed):
+    """OpenClaw gave its start up, because the machine was too busy. The boot is tried once more."""
+
+    remedy = "Boot fewer agents at once: set `CHOWDER_BOOT_CONCURRENCY=1`, and start it again."
 
 
 class DiskFull(BootFailed):

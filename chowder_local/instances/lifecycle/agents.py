@@ -16,6 +16,7 @@ from chowder_local.core.errors.agents import GatewayUnavailable, RpcRefused
 from chowder_local.core.errors.requests import InstanceNotFound, InstanceStateWrong
 from chowder_local.core.errors.sandboxes import (
     BootFailed,
+    BootStarved,
     DiskFull,
     EgressUnavailable,
     EngineUnavailable,
@@ -43,15 +44,16 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+DRAIN_TIMEOUT_S = 10.0
 DRAIN_POLL_S = 0.1
 PROVISIONING, RUNNING, STOPPED, ERROR, TERMINATED = InstanceStatus
 
 MOVES: Mapping[InstanceStatus, Set[InstanceStatus]] = {
-    # To itself when the sandbox is replaced during a boot.
+    # It changes to itself when the sandbox is replaced during a boot.
     PROVISIONING: {PROVISIONING, RUNNING, ERROR, TERMINATED},
     RUNNING: {PROVISIONING, STOPPED, ERROR, TERMINATED},
     STOPPED: {PROVISIONING, RUNNING, ERROR, TERMINATED},
-    # By a restore from a snapshot.
+    # A restore from a snapshot provisions it again.
     ERROR: {PROVISIONING, TERMINATED},
     TERMINATED: set(),
 }
@@ -392,10 +394,10 @@ class Agent:
         if not self.row.is_in_memory:
             yield
             return
-        # One whose machine is away would be drained for minutes, as nobody could end that.
+        # This fails on a machine that is away, where nobody could end a drain for minutes.
         if (await self.inspect()).state is SandboxState.PAUSED:
-            # Its machine was cut off. Frozen, it takes no drain, and would stay frozen until the
-            # attempts end, as the reconciler waits for this.
+            # The agent's machine was cut off, which freezes the agent. A frozen agent takes no
+            # drain, and the reconciler, which resumes it, waits for this lock.
             await self.agents.engine.unpause(self.row.sandbox_id)
         await self.drain()
         try:
@@ -444,7 +446,7 @@ class Agent:
         try:
             return await self.resume()
         except (EngineUnavailable, HostFull, ImageMissing, DiskFull):
-            # It stays as it is: a later attempt may succeed.
+            # The agent stays stopped: a later attempt may succeed.
             raise
         except ChowderError as failure:
             await self.to_error(str(failure))
@@ -482,7 +484,8 @@ class Agent:
 
         Waits for memory and for its turn in the queue. An instance that was ready before keeps its
         volume; leftovers of one that never was are removed first. `files` are written to the
-        volume. A sandbox that does not become ready is ended. Raises ChowderError.
+        volume. A sandbox that does not become ready is ended, and one whose start was starved is
+        booted once more. Raises ChowderError.
         """
         instance, agents = self.row, self.agents
         sandbox_id = instance.sandbox_id
@@ -495,7 +498,6 @@ class Agent:
             if instance.first_ready_at is None:
                 config = await agents.initial_configs.first(instance, source)
                 content[agent_config.CONFIG_FILE] = config
-                await agents.engine.remove(sandbox_id)
             elif sandbox_id not in await agents.engine.volumes():
                 raise SandboxMissing(
                     f"The volume {sandbox_id} with the agent's files and memory is gone "
@@ -508,15 +510,25 @@ class Agent:
                 home=None if source is None else source.archive,
                 openclaw_version=instance.openclaw_version,
             )
-            sandbox = await agents.engine.boot(spec)
             try:
-                return await agents.readiness.wait(sandbox)
-            except BootFailed:
-                # It may be ready later: it would answer its channels' messages and call models,
-                # and it holds memory. The volume stays.
-                with logging_errors(f"sandbox {sandbox_id}: ending it after a failed boot"):
-                    await agents.engine.release(sandbox_id)
-                raise
+                return await self._boot_once(spec)
+            except BootStarved as starved:
+                log.warning("instance %s: is booted once more: %s", instance.id, starved)
+                return await self._boot_once(spec)
+
+    async def _boot_once(self, spec: SandboxSpec) -> str:
+        engine = self.agents.engine
+        if self.row.first_ready_at is None:
+            await engine.remove(spec.id)
+        sandbox = await engine.boot(spec)
+        try:
+            return await self.agents.readiness.wait(sandbox)
+        except BootFailed:
+            # A sandbox that becomes ready later would answer its channels' messages and call
+            # models, and it holds memory. The volume stays.
+            with logging_errors(f"sandbox {spec.id}: ending it after a failed boot"):
+                await engine.release(spec.id)
+            raise
 
     async def check_boot(self) -> None:
         """Raises the errors that a first boot would have before it is queued."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from chowder_local.core.domain import SandboxState
 from chowder_local.core.errors.sandboxes import (
     BootFailed,
+    BootStarved,
     DiskFull,
     EngineSilent,
     EngineUnavailable,
@@ -48,6 +49,8 @@ QUOTED_LINES = 4
 MAKE_ROOM = "Make room on the engine's disk: 'docker system df' shows what takes it."
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _NO_ROOM = re.compile(r"ENOSPC|no space left|disk is full", re.I)
+# OpenClaw waits five seconds for a worker of its own, or for a lock that another of them holds.
+_STARVED = re.compile(r"state lease heartbeat did not become ready|owns state-lifecycle")
 _SIGNIFICANT = re.compile(
     r"error|invalid|fail|refus|unrecognized|blocked|fatal|denied|no space|ENOSPC|disk is full", re.I
 )
@@ -62,7 +65,7 @@ class BootQueue:
     metrics: Metrics
 
     def __post_init__(self) -> None:
-        # A boot is bound by the processor: more at once would only delay all of them.
+        # The processor bounds a boot: more boots at once would only delay all of them.
         self._slots = asyncio.Semaphore(self.concurrency)
         self._waiting: dict[InstanceId, None] = {}
 
@@ -117,8 +120,8 @@ class Readiness:
     async def wait(self, sandbox: SandboxInfo) -> str:
         """The gateway's address once it accepts turns.
 
-        Raises BootFailed at once if the container ends, or else after the boot timeout; raises
-        DiskFull if the log shows that as the cause. The message quotes the relevant log lines.
+        Raises BootFailed at once if the container ends, or else after the boot timeout, but
+        DiskFull or BootStarved if the log shows that. The message quotes the relevant log lines.
         Raises EngineSilent if the engine has ended the container, as one does that restarts; and
         EngineSilent or NodeUnreachable if the engine or the sandbox's node stays away.
         """
@@ -160,7 +163,8 @@ class Readiness:
         quote = f" Its log says: {' | '.join(lines)}" if lines else " Its log says nothing."
         if any(_NO_ROOM.search(line) for line in lines) or await self._is_disk_full(sandbox):
             return DiskFull(f"The sandbox {what}, as its disk is full. {MAKE_ROOM}{quote}")
-        return BootFailed(f"The sandbox {what}.{quote}")
+        is_starved = any(_STARVED.search(line) for line in lines)
+        return (BootStarved if is_starved else BootFailed)(f"The sandbox {what}.{quote}")
 
     async def _is_disk_full(self, sandbox: SandboxInfo) -> bool:
         # The engine keeps the log on the same disk, so it may have had no room for the reason.

@@ -169,5 +169,6 @@ class Provisioner:
             # A new instance has no data to lose: its client may create another.
             await agent.to_error(reason)
         else:
-            # It has files, so the reconciler tries again until the engine has what it needs.
+            # The instance has files, so the reconciler tries again until the engine has what a boot
+            # needs.
             await agent.postpone(reason)

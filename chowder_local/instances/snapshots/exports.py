@@ -196,7 +196,7 @@ class Exports:
                     "an older OpenClaw does not read what a newer one has written, and "
                     f"{str(unavailable)[0].lower()}{str(unavailable)[1:]}"
                 ) from None
-            # A newer OpenClaw takes over what an older one has written.
+            # A newer OpenClaw reads what an older one has written.
             return DEFAULT_VERSION
         return release
 

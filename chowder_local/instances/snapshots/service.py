@@ -263,7 +263,7 @@ class Snapshots:
                     self.agents.engine.read_home(instance.sandbox_id, fill),
                     self._read_conversations(instance.id),
                 )
-                # What is answered later is not in it.
+                # The snapshot leaves out what the agent answers later.
                 content = {
                     **snapshot.content, **conversations, "frozen_at": frozen_at.isoformat()
                 }  # fmt: skip

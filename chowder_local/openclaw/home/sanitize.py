@@ -144,7 +144,9 @@ def sanitize_home(
                 # Otherwise it keeps every entry in memory.
                 tar.members.clear()  # type: ignore[attr-defined]  # a documented list
                 writer.add(entry)
-        stream.drain()
+        if stream.read_some(1):
+            # tarfile takes an entry whose extension is broken for the end.
+            raise ArchiveRefused("it is broken: an entry's extension cannot be read.")
     except (tarfile.TarError, EOFError, UnicodeError, OverflowError) as broken:
         raise ArchiveRefused(f"it is broken: {broken}") from None
     return writer.finish()
@@ -182,7 +184,7 @@ class _Writer:
         if not self.is_wanted(name):
             return
         if name.rpartition("/")[0] not in self._folders:
-            # Its parent is not a folder, or was omitted.
+            # The entry's parent is not a folder, or was omitted.
             self._omit(f"{_display(name)} is not in a folder of the archive.")
         elif name in self._files or (name in self._folders and not entry.isdir()):
             raise ArchiveRefused(f"{_display(name)} occurs twice.")
@@ -201,7 +203,7 @@ class _Writer:
             return
         copy.type = entry.type
         if entry.isdir():
-            # Otherwise its entries could not be unpacked.
+            # Without these bits the folder's entries could not be unpacked.
             copy.mode |= 0o700
             self._folders.add(name)
         elif entry.issym() and _is_safe_link(name, entry.linkname):

@@ -27,11 +27,11 @@ async def test_a_new_sandbox_has_a_configuration_with_its_own_tokens(world: Worl
         openclaw_config={"agents.defaults.thinkingDefault": "off"},
     )
     config = json.loads(world.engine.files[instance.sandbox_id]["openclaw.json"])
-    assert config["gateway"]["auth"]["token"] == world.box.gateway_token(instance.sandbox_id)
+    assert config["gateway"]["auth"]["token"] == world.secret_box.gateway_token(instance.sandbox_id)
     assert config["agents"]["defaults"]["model"]["primary"] == "chowder-openai/gpt-4o"
     assert config["agents"]["defaults"]["thinkingDefault"] == "off"
     keys = {each["apiKey"] for each in config["models"]["providers"].values()}
-    assert keys == {world.box.relay_token(instance.sandbox_id)}
+    assert keys == {world.secret_box.relay_token(instance.sandbox_id)}
 
 
 async def test_a_boot_whose_outcome_cannot_be_written_ends_no_other_task(
@@ -168,6 +168,24 @@ async def test_a_boot_that_ends_with_the_engine_is_tried_again(world: World) -> 
     world.engine.booted = whole
     await world.reconciler.reconcile()
     assert (await world.settled(instance)).status is RUNNING
+
+
+async def test_a_start_that_openclaw_gives_up_on_a_busy_machine_is_tried_once_more(
+    world: World,
+) -> None:
+    world.engine.log = "Error: state lease heartbeat did not become ready (status=starting)"
+    whole = world.engine.booted
+    world.engine.booted = replace(whole, state=SandboxState.EXITED, exit_code=1)
+    instance = await world.created()
+    assert instance.status is ERROR
+    assert world.engine.made("boot") == 2
+    hold = world.engine.holds["boot"] = Hold()
+    instance = await world.creation.create(world.organization_id, name="Ada")
+    await hold.has_begun.wait()
+    world.engine.booted = whole
+    hold.may_end.set()
+    assert (await world.settled(instance)).status is RUNNING
+    assert world.engine.made("boot") == 4
 
 
 async def test_abandoning_an_instance_that_does_not_boot_does_nothing(world: World) -> None:

@@ -231,6 +231,13 @@ def test_a_negative_size_is_refused() -> None:
         clean(raw(bytes(block)))
 
 
+def test_an_archive_with_a_broken_extension_amid_it_is_refused_whole() -> None:
+    broken = b"99 mtime=x\n"
+    blocks = (header(tarfile.REGTYPE, 0), header(tarfile.XHDTYPE, len(broken)), broken)
+    with pytest.raises(ArchiveRefused, match="extension cannot be read"):
+        clean(raw(*blocks, header(tarfile.REGTYPE, 0, "data/y")))
+
+
 def test_an_archive_may_end_without_an_end() -> None:
     whole = raw(header(tarfile.REGTYPE, 600), b"x" * 600)
     assert contents(clean(whole[:-1024])[2]) == {"x": b"x" * 600}
