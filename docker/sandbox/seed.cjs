@@ -11,8 +11,8 @@ const { syncBuiltinESMExports } = require("node:module");
 
 const COUNTS = "/data/.openclaw/chowder-seed.json";
 const HELPERS = /\/(?:secure-random|uuid)\b/;
-// Beyond it the next calls differ with what has called them.
-const CALLERS = 2;
+// Of the functions that have led to a call: one alone may stand for much that happens side by side.
+const CALLERS = 4;
 
 const { randomInt, randomUUID } = crypto;
 let seed;
@@ -22,13 +22,14 @@ function placeOf(asked) {
   const { prepareStackTrace, stackTraceLimit } = Error;
   const holder = {};
   try {
-    Error.stackTraceLimit = 8;
+    Error.stackTraceLimit = 16;
     Error.prepareStackTrace = (_, frames) => frames;
     Error.captureStackTrace(holder, asked);
     return holder.stack
       .filter((frame) => !HELPERS.test(frame.getFileName() ?? ""))
+      .map((frame) => frame.getFunctionName())
+      .filter((name) => name && !name.includes("processTicks"))
       .slice(0, CALLERS)
-      .map((frame) => frame.getFunctionName() ?? "")
       .join("<");
   } finally {
     Object.assign(Error, { prepareStackTrace, stackTraceLimit });

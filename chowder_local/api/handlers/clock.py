@@ -17,7 +17,7 @@ from chowder_local.http.bodies import parse
 from chowder_local.http.middleware import note
 from chowder_local.http.responses import CLIENT_CLOSED_REQUEST, while_connected
 from chowder_local.http.services import instance_of, services
-from chowder_local.instances.schedule.clock import ClockChange
+from chowder_local.instances.schedule.clock import RESET, ClockChange
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -49,9 +49,8 @@ async def reset_clock(request: Request) -> ClockView:
 
     A clock that is ahead does not go back once the agent has jobs.
     """
-    clocks, machine_time = services(request).clocks, services(request).clock()
-    change = ClockChange(machine_time, is_frozen=False, seed=None, sets_seed=True)
-    return _view(request, await clocks.set(await instance_of(request), change))
+    instance = await instance_of(request)
+    return _view(request, await services(request).clocks.set(instance, RESET))
 
 
 async def advance_clock(request: Request) -> AdvanceView | Response:

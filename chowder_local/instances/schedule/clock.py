@@ -32,7 +32,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MACHINE_CLOCK = AgentClock()
 MAX_RUNS = 1000
 LONGEST_ADVANCE = timedelta(days=366)
-LEAD_MS = 20
+LEAD = timedelta(milliseconds=20)
 """OpenClaw waits two seconds for a job that is due already, but not for one that is about to be."""
 FIRST_POLL_S = 0.05
 LONGEST_POLL_S = 0.5
@@ -49,6 +49,11 @@ class ClockChange:
     is_frozen: bool | None = None
     seed: int | None = None
     sets_seed: bool = False
+    is_reset: bool = False
+    """Whether the time is the machine's."""
+
+
+RESET = ClockChange(is_frozen=False, sets_seed=True, is_reset=True)
 
 
 @dataclass(frozen=True)
@@ -117,7 +122,7 @@ class Clocks:
             former = agent.row.clock or MACHINE_CLOCK
             machine_time = self.clock()
             now = former.at(machine_time)
-            at = now if change.at is None else change.at
+            at = machine_time if change.is_reset else change.at or now
             jobs = await read_jobs(agent.gateway) if agent.row.is_in_memory else {}
             if at < now:
                 _check_back(agent.row, at, now, has_jobs=any(map(_is_planned, jobs.values())))
@@ -129,9 +134,8 @@ class Clocks:
             await self._write(agent, clock)
             if agent.row.is_in_memory:
                 await agent.set_clock(agent.row.gateway_url)
-                if _next_due_ms(jobs) is not None:
-                    # OpenClaw's scheduler would look at the clock within a minute.
-                    await rearm(agent.gateway)
+                # OpenClaw's scheduler would look at the clock within a minute.
+                await _rearm(agent.gateway, jobs)
             self._publish(agent.row, EventType.CLOCK_SET)
             return agent.row
 
@@ -181,10 +185,11 @@ class Clocks:
             if len(runs) >= limit or cancelled.is_set():
                 return Advance(instance, runs, has_arrived=False)
             with anyio.CancelScope(shield=True):
-                instance = await self._move_to(instance, _time_of_ms(due_ms), LEAD_MS)
+                instance = await self._move_to(instance, _time_of_ms(due_ms), jobs)
             batch = {key: job for key, job in jobs.items() if _is_due(job, due_ms)}
             jobs = await self._wait_for_runs(gateway, batch, cancelled)
-            runs += await _runs_of(gateway, batch, jobs)
+            ended = {key: job for key, job in batch.items() if not _waits(job, jobs.get(key))}
+            runs += await _runs_of(gateway, ended, jobs)
             await self._wait_until_quiet(instance.id, cancelled)
             self._publish(
                 instance, EventType.CLOCK_ADVANCED, until=until.isoformat(), runs=len(runs)
@@ -193,13 +198,13 @@ class Clocks:
                 break
         if not cancelled.is_set() and self.time_of(instance) < until:
             with anyio.CancelScope(shield=True):
-                instance = await self._move_to(instance, until)
+                instance = await self._move_to(instance, until, jobs)
             self._publish(
                 instance, EventType.CLOCK_ADVANCED, until=until.isoformat(), runs=len(runs)
             )
         return Advance(instance, runs, has_arrived=not cancelled.is_set())
 
-    async def _move_to(self, stale: Instance, at: datetime, lead_ms: int = 0) -> Instance:
+    async def _move_to(self, stale: Instance, at: datetime, jobs: Jobs) -> Instance:
         """Moves the clock on to a time, and has the scheduler see that; never moves it back.
 
         The row has the clock as it goes on. Meanwhile it stands shortly before, so that a job of
@@ -212,10 +217,10 @@ class Clocks:
             if at > now:
                 moved = _clock_at(at, machine_time, is_frozen=former.frozen_ms is not None)
                 await self._write(agent, replace(moved, seed=former.seed))
-                before = max(at - timedelta(milliseconds=lead_ms), now)
+                before = max(at - LEAD, now)
                 standing = _clock_at(before, machine_time, is_frozen=True)
                 await agent.gateway.set_clock(replace(standing, seed=former.seed))
-            await rearm(agent.gateway)
+            await _rearm(agent.gateway, jobs)
             await agent.set_clock(agent.row.gateway_url)
             return agent.row
 
@@ -269,6 +274,11 @@ def _time_of_ms(at_ms: int) -> datetime:
     return EPOCH + timedelta(milliseconds=at_ms)
 
 
+async def _rearm(gateway: Gateway, jobs: Jobs) -> None:
+    if _next_due_ms(jobs) is not None:
+        await rearm(gateway)
+
+
 def _check_back(instance: Instance, at: datetime, now: datetime, *, has_jobs: bool) -> None:
     """Raises ClockRefused unless nothing of the agent could be planned for a later time."""
     is_new = instance.first_ready_at is None and instance.origin_snapshot_id is None
@@ -318,11 +328,15 @@ async def _runs_of(gateway: Gateway, batch: Jobs, jobs: Jobs) -> list[JobRun]:
     by_job = {str(each.get("jobId")): each for each in reversed(latest)}
     runs = []
     for key, before in batch.items():
-        state = (jobs.get(key) or before).get("state") or {}
+        after = jobs.get(key) or before
+        state = after.get("state") or {}
         due_ms = state_of(before, "nextRunAtMs") or 0
         entry = by_job.get(key) or {}
         if int(entry.get("ts") or 0) < due_ms:
             entry = {}
+        if not entry and state_of(after, "lastRunAtMs") == state_of(before, "lastRunAtMs"):
+            # Its next time is another one, but it has not run.
+            state = {}
         runs.append(
             JobRun(
                 job_id=key,

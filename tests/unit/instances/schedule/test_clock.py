@@ -13,7 +13,7 @@ from chowder_local.core.domain import AgentClock, InstanceStatus
 from chowder_local.core.errors.agents import ClockRefused, GatewayUnavailable
 from chowder_local.core.errors.requests import InstanceStateWrong
 from chowder_local.core.events import EventType
-from chowder_local.instances.schedule.clock import ClockChange
+from chowder_local.instances.schedule.clock import RESET, ClockChange
 from chowder_local.openclaw.clock import CLOCK_FILE, header_of, record_of
 from tests.scripted.agents import agent_at
 from tests.scripted.gateway import ok
@@ -246,6 +246,7 @@ async def test_an_advance_lets_each_job_run_at_its_time_in_order(
     assert world.clocks.time_of(advance.instance) == start + 2 * DAY
     # Before each time the clock stands still, so that the scheduler finds the job not yet due.
     assert [each.split()[1] == "0" for each in world.gateway.clocks] == [False, True] * 4
+    assert len(world.gateway.called("cron.add")) == 4
 
 
 async def test_an_advance_to_the_next_job_ends_there(world: World, scheduler: Scheduler) -> None:
@@ -310,6 +311,37 @@ async def test_an_advance_waits_for_model_calls_that_a_job_has_begun(
     monkeypatch.setattr(world.call_log, "of_instance", of_instance)
     await world.clocks.advance(instance, NEXT_YEAR)
     assert asked == 3
+
+
+async def test_a_job_that_openclaw_passes_over_is_skipped(
+    world: World, scheduler: Scheduler
+) -> None:
+    instance = await world.created()
+    due = world.clock.now + DAY
+    scheduler.due |= {"passed over": due}
+    scheduler._list()
+
+    def pass_over(now: datetime) -> None:
+        scheduler.due["passed over"] = due + 9 * DAY
+        scheduler._list()
+
+    scheduler.run_due = pass_over  # type: ignore[method-assign]  # for this test only
+    (run,) = (
+        await world.clocks.advance(instance, NEXT_YEAR.replace(year=2026, month=5, day=6))
+    ).runs
+    assert (run.status, run.began_at) == ("skipped", due)
+
+
+async def test_a_reset_gives_the_machines_time_even_to_an_agent_with_jobs_that_was_not_moved(
+    world: World,
+) -> None:
+    instance = await world.created()
+    world.gateway.rpc_answers["cron.list"] = jobs(job("daily", NEXT_YEAR))
+    instance = await world.clocks.set(instance, RESET)
+    assert instance.clock == AgentClock()
+    await moved(world, instance, NEXT_YEAR, seed=7, sets_seed=True)
+    with pytest.raises(ClockRefused):
+        await world.clocks.set(instance, RESET)
 
 
 async def test_a_job_that_openclaw_does_not_begin_is_an_error(

@@ -1,0 +1,171 @@
+"""The clock of a real agent: what follows it, and jobs that run at their times."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from tests.e2e.copies import local
+from tests.e2e.waiting import eventually
+
+if TYPE_CHECKING:
+    from tests.e2e.api import Api
+    from tests.e2e.serving import ServerProcess
+
+pytestmark = [pytest.mark.docker, pytest.mark.slow]
+
+START = "2027-03-26T22:00:00Z"
+QUIET = {
+    "plugins.entries.memory-core.config.dreaming.enabled": False,
+    "skills.workshop.autonomous.mode": "off",
+}
+"""Without OpenClaw's own jobs, which are not the test's."""
+PROGRAMS = (
+    "date -u +%FT%TZ; "
+    "python3 -c 'import sqlite3; "
+    """print(sqlite3.connect(":memory:").execute("select datetime()").fetchone()[0])'; """
+    "node -p 'new Date().toISOString()'"
+)
+SCRIPT = {
+    "replies": [
+        {
+            "match": {"text": "What time is it"},
+            "reply": [{"call": "exec", "arguments": {"command": PROGRAMS}}, "It is early."],
+        },
+        {
+            "match": {"text": "Begin"},
+            "reply": [
+                {"call": "exec", "arguments": {"command": "sleep 900", "background": True}},
+                "It runs.",
+            ],
+        },
+    ]
+}
+
+
+@pytest.fixture(scope="module")
+def timely() -> list[str]:
+    """The id of the module's agent and of its first snapshot, once they are made."""
+    return []
+
+
+@pytest.fixture
+def agent(api: Api, timely: list[str]) -> str:
+    """An agent whose clock stands at START from its first message on."""
+    if not timely:
+        instance_id = api.created("timely", openclaw_config=QUIET)
+        # While it boots.
+        set_clock(api, instance_id, at=START, frozen=True, seed=7)
+        api.until(instance_id, "running")
+        snapshot = local(api, "POST", f"instances/{instance_id}/snapshots", json={}).json()
+        timely += [instance_id, snapshot["id"]]
+    local(api, "PUT", f"instances/{timely[0]}/replies", json=SCRIPT)
+    return timely[0]
+
+
+def set_clock(api: Api, instance_id: str, **change: Any) -> dict[str, Any]:
+    clock: dict[str, Any] = local(api, "PUT", f"instances/{instance_id}/clock", json=change).json()
+    return clock
+
+
+def advance(api: Api, instance_id: str, **how: Any) -> dict[str, Any]:
+    moved: dict[str, Any] = local(
+        api, "POST", f"instances/{instance_id}/clock/advance", json=how
+    ).json()
+    return moved
+
+
+def call(api: Api, instance_id: str, method: str, **params: Any) -> dict[str, Any]:
+    """A control call of the agent's gateway."""
+    gateway = local(api, "GET", f"instances/{instance_id}/gateway").json()
+    answer = httpx.post(
+        f"{gateway['gateway_url']}/api/v1/admin/rpc",
+        headers={"Authorization": f"Bearer {gateway['token']}"},
+        json={"method": method, "params": params},
+        timeout=60,
+        trust_env=False,
+    )
+    assert answer.is_success, answer.text
+    payload: dict[str, Any] = answer.json()["payload"]
+    return payload
+
+
+def add_job(api: Api, instance_id: str, name: str, schedule: dict[str, Any]) -> None:
+    call(
+        api, instance_id, "cron.add",
+        name=name, schedule=schedule, enabled=True, sessionTarget="isolated", wakeMode="now",
+        delivery={"mode": "none"}, payload={"kind": "agentTurn", "message": f"Do {name}."},
+    )  # fmt: skip
+
+
+def conversation(api: Api, instance_id: str) -> list[Any]:
+    """Two sessions with tools, and the bodies of their model calls."""
+    api.say(instance_id, "What time is it?")
+    api.say(instance_id, "Begin to work.", session="other")
+    api.say(instance_id, "Hello again.")
+    calls = local(api, "GET", f"instances/{instance_id}/model-calls").json()
+    latest = [each["id"] for each in calls[:5]]
+    return [local(api, "GET", f"model-calls/{each}").json()["request"] for each in latest]
+
+
+def without_pids(request: Any) -> str:
+    """The kernel gives them."""
+    text = json.dumps(request)
+    before, found, after = text.partition(", pid ")
+    return before + found + after.lstrip("0123456789")
+
+
+def test_programs_transcripts_and_ids_are_the_same_in_a_second_run(
+    api: Api, agent: str, timely: list[str]
+) -> None:
+    first = conversation(api, agent)
+    turns = local(api, "GET", f"instances/{agent}/transcript").json()["turns"]
+    (result,) = [each["text"] for each in turns if each["role"] == "tool_result"]
+    assert result.split() == [START, *START[:-1].split("T"), START.replace("Z", ".000Z")]
+    assert {datetime.fromisoformat(each["at"]) for each in turns} == {datetime.fromisoformat(START)}
+    local(api, "POST", f"instances/{agent}/restore", json={"snapshot_id": timely[1]})
+    api.until(agent, "running")
+    second = conversation(api, agent)
+    assert [without_pids(each) for each in second] == [without_pids(each) for each in first]
+
+
+def test_jobs_run_once_each_at_their_times(api: Api, agent: str, server: ServerProcess) -> None:
+    zone = {"kind": "cron", "tz": "Europe/Berlin"}
+    add_job(api, agent, "night", {**zone, "expr": "30 2 * * *"})
+    add_job(api, agent, "monthly", {**zone, "expr": "0 12 31 * *"})
+    set_clock(api, agent, frozen=False)
+    # On March 28 there is no 02:30.
+    moved = advance(api, agent, until="2027-03-29T22:00:00Z")
+    assert [(each["job"], each["due_at"], each["status"]) for each in moved["runs"]] == [
+        ("night", "2027-03-27T01:30:00Z", "ok"),
+        ("night", "2027-03-29T00:30:00Z", "ok"),
+    ]
+    with ThreadPoolExecutor(1) as pool:
+        cut_off = pool.submit(advance, api, agent, until="2027-04-01T22:00:00Z")
+        eventually(lambda: len(runs(api, agent)) > len(moved["runs"]), "it moves on", 60)
+        server.kill()
+        assert isinstance(cut_off.exception(), httpx.TransportError)
+    server.up()
+    advance(api, agent, until="2027-04-01T22:00:00Z")
+    assert runs(api, agent) == [
+        ("night", "2027-03-27 01:30"),
+        ("night", "2027-03-29 00:30"),
+        ("night", "2027-03-30 00:30"),
+        ("night", "2027-03-31 00:30"),
+        ("monthly", "2027-03-31 10:00"),
+        ("night", "2027-04-01 00:30"),
+    ]
+
+
+def runs(api: Api, instance_id: str) -> list[tuple[str, str]]:
+    """The jobs that have run, with the minutes, as OpenClaw has noted them."""
+    noted = call(api, instance_id, "cron.runs", scope="all", limit=200)["entries"]
+    return [
+        (each["jobName"], f"{datetime.fromtimestamp(each['runAtMs'] / 1000, UTC):%Y-%m-%d %H:%M}")
+        for each in sorted(noted, key=lambda each: each["runAtMs"])
+    ]
