@@ -17,6 +17,7 @@ import pytest
 from chowder_local.testing.state_fixtures import (  # noqa: F401 - pytest finds fixtures here
     chowder_faults,
     chowder_fork,
+    chowder_job,
     chowder_seed,
     chowder_snapshot,
     delete,

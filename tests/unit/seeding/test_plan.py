@@ -147,7 +147,8 @@ DIFFERING = [
      ["renew the key page"]),
     (replace(FOUND, instances={}),
      ["create ada", "write x of ada", "send message 1 of 2 to the main conversation of ada",
-      "send message 2 of 2 to the main conversation of ada", "renew the key page"]),
+      "send message 2 of 2 to the main conversation of ada", "create the job rep of ada",
+      "renew the key page"]),
 ]  # fmt: skip
 
 
