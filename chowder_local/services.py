@@ -40,6 +40,7 @@ from chowder_local.instances.lifecycle.residency import Hibernation, Residency
 from chowder_local.instances.lifecycle.service import Lifecycle, OrganizationReset
 from chowder_local.instances.monitoring.health import Health
 from chowder_local.instances.monitoring.usage import UsageSamples
+from chowder_local.instances.schedule.carried_jobs import CarriedJobs
 from chowder_local.instances.schedule.clock import Clocks
 from chowder_local.instances.schedule.due_jobs import DueJobs
 from chowder_local.instances.schedule.hooks import Hooks
@@ -295,6 +296,7 @@ class Services:
             sessions=self.sessions,
             histories=self.histories,
             archives=Archives(settings.snapshots_dir),
+            have_jobs=self.due_jobs.is_followed,
             agents=self.agents,
             clock=self.clock,
         )
@@ -330,8 +332,17 @@ class Services:
             source_of=self.snapshots.source,
             move_home=self.rehydration.move,
         )
+        self.carried_jobs = CarriedJobs(
+            agents=self.agents,
+            due_jobs=self.due_jobs,
+            snapshots=self.snapshot_queries,
+            in_sandbox=self.exec,
+            on_volume=self.exec_beside,
+            state_dir=self.state_dir,
+        )
         self.provisioner = Provisioner(
             agents=self.agents,
+            carried_jobs=self.carried_jobs,
             warm_sandboxes=self.warm_sandboxes,
             snapshots=self.snapshots,
             faults=self.faults,
@@ -410,7 +421,13 @@ class Services:
             agents=self.agents,
             residency=self.residency,
         )
-        self.forks = Forks(self.snapshots, self.creation, self.lifecycle, self.events)
+        self.forks = Forks(
+            self.snapshots,
+            self.creation,
+            self.lifecycle,
+            self.events,
+            self.carried_jobs.staying_on.add,
+        )
         self.restores = Restores(
             snapshots=self.snapshots,
             agents=self.agents,
@@ -443,6 +460,7 @@ class Services:
             versions=self.versions,
             clock=self.clock,
             allows=self.shortcuts.allow,
+            jobs_of=self.carried_jobs.read,
         )
         self.organization_reset = OrganizationReset(
             instances=self.instances,

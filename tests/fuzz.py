@@ -65,6 +65,9 @@ REFUSALS = [
     taking("POST /v1/keys", 422),
     # What a channel needs besides its token, and what else OpenClaw has to say of it.
     taking("POST /v1/instances/{instance_id}/channels/{channel}/connect", 400, 422),
+    # Models and time zones that nobody has, and what is null.
+    taking("POST /local/instances/{instance_id}/jobs", 400, 422),
+    taking("PATCH /local/instances/{instance_id}/jobs/{job_id}", 400, 422),
     # What goes with another kind, and paths that no call has.
     taking("POST /local/faults", 422),
     # What is at the end of a path, and names that are too long in bytes.

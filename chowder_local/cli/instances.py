@@ -30,6 +30,7 @@ from chowder_local.cli.options import (
     complete_instance,
     confirm,
     ensure_writable,
+    jobs_option,
     openclaw_option,
     output_option,
     settings,
@@ -102,7 +103,10 @@ instances = noun("instances", """List, create, copy, stop, start and remove agen
         """, options=(click.argument("choice", type=click.Choice(["on", "off"]), required=False),),
         line=_describe_hibernation),
     "fork": Row("fork", "instance name",
-        "Create an agent as an independent copy of INSTANCE, as it is now.", is_created=True),
+        """Create an agent as an independent copy of INSTANCE, as it is now.
+
+        Its scheduled jobs are switched off, unless --jobs on lets it do the same work as well.
+        """, options=(jobs_option,), is_created=True),
 })
 # fmt: on
 instances.add_command(upgrade)
@@ -354,10 +358,17 @@ def _export(client: Client, agent: dict[str, Any], path: Path) -> None:
 @click.argument("source", type=click.Path(exists=True, path_type=Path, allow_dash=True))
 @click.argument("name", required=False)
 @click.option("--all", "is_all", is_flag=True, help="SOURCE is a folder of such files.")
+@jobs_option
 @wait_option
 @pass_client
 def import_(
-    client: Client, output: Output, source: Path, name: str | None, is_all: bool, wait: bool
+    client: Client,
+    output: Output,
+    source: Path,
+    name: str | None,
+    is_all: bool,
+    jobs: str,
+    wait: bool,
 ) -> None:
     """Create an agent from a file that `export` wrote ("-" is standard input).
 
@@ -367,14 +378,14 @@ def import_(
     if is_all is not source.is_dir() or (is_all and name):
         raise click.UsageError("Give a file and perhaps a NAME, or --all and a folder.")
     if is_all:
-        _import_all(client, source, output=output, wait=wait)
+        _import_all(client, source, jobs, output=output, wait=wait)
         return
     with click.open_file(str(source), "rb") as file:
-        instance = client.import_instance(cast("BinaryIO", file), name)
+        instance = client.import_instance(cast("BinaryIO", file), name, jobs)
     show_created(client, instance, output=output, wait=wait)
 
 
-def _import_all(client: Client, folder: Path, *, output: Output, wait: bool) -> None:
+def _import_all(client: Client, folder: Path, jobs: str, *, output: Output, wait: bool) -> None:
     files = sorted(folder.glob(f"*{EXPORT_SUFFIX}"))
     if not files:
         raise click.ClickException(f"{folder} has no files *{EXPORT_SUFFIX}.")
@@ -382,7 +393,7 @@ def _import_all(client: Client, folder: Path, *, output: Output, wait: bool) -> 
     with _each_failure_reported() as attempt:
         for path in files:
             with attempt(path.name), path.open("rb") as file:
-                created.append(client.import_instance(file))
+                created.append(client.import_instance(file, jobs=jobs))
                 if output is not Output.JSON:
                     say(f"{created[-1]['id']}  {created[-1]['name']}")
         for number, agent in enumerate(created if wait else ()):

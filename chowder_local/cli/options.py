@@ -27,6 +27,13 @@ WAIT_TIMEOUT_S = 300.0
 COMPLETION_TIMEOUT_S = 2.0
 STANDARD_INPUT = "@-"
 
+jobs_option = click.option(
+    "--jobs",
+    type=click.Choice(["on", "off"]),
+    default="off",
+    show_default=True,
+    help="Whether the scheduled jobs of the copy run.",
+)
 yes_option = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 wait_option = click.option(
     "--wait/--no-wait", default=True, help="Wait until it is running (the default)."

@@ -21,6 +21,7 @@ from chowder_local.cli.options import (
     Command,
     complete_instance,
     confirm,
+    jobs_option,
     output_option,
     wait_option,
     yes_option,
@@ -69,7 +70,7 @@ snapshots = noun("snapshots", """List, take, restore and remove snapshots of age
         "Restore an agent to a snapshot, after asking; all changes since then are lost.",
         asks=_asks_to_restore, is_created=True),
     "fork": Row("fork_snapshot", "snapshot name", "Create an agent from a snapshot.",
-        is_created=True),
+        options=(jobs_option,), is_created=True),
 })
 # fmt: on
 

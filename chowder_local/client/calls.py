@@ -230,12 +230,17 @@ class Client(PlainCalls):
         with self._stream("GET", path, timeout=self._turn_timeout) as response:
             yield from response.iter_bytes()
 
-    def import_instance(self, file: BinaryIO, name: str | None = None) -> Json:
-        """Creates an instance from an export, which is `provisioning` at first."""
+    def import_instance(
+        self, file: BinaryIO, name: str | None = None, jobs: str | None = None
+    ) -> Json:
+        """Creates an instance from an export, which is `provisioning` at first.
+
+        Its scheduled jobs are off unless `jobs` is "on".
+        """
         return self._call(
             "POST",
             "/local/instances/import",
-            params=given(name=name),
+            params=given(name=name, jobs=jobs),
             content=iter(lambda: file.read(256 * 1024), b""),
             headers={"Content-Type": "application/x-tar"},
             timeout=self._turn_timeout,

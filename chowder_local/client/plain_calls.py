@@ -479,11 +479,14 @@ class PlainCalls(Transport):
         """The agent's jobs: those of clients and of the agent itself, and OpenClaw's own."""
         return self._list("GET", f"/local/instances/{segment(instance_id)}/jobs")
 
-    def create_job(self, instance_id: str, name: str, schedule: Mapping[str, Any], message: str,
+    def create_job(self, instance_id: str, name: str,
+            schedule: Mapping[str, Any] | Mapping[str, Any] | Mapping[str, Any], message: str,
             session: str | None = None, model: str | None = None,
-            deliver: Mapping[str, Any] | None = None, *, is_enabled: bool = True,
-            openclaw: Mapping[str, Any] | None = None) -> Json:
+            deliver: Mapping[str, Any] | Mapping[str, Any] | None = None, *,
+            is_enabled: bool = True, openclaw: Mapping[str, Any] | None = None) -> Json:
         """Creates a job.
+
+        `schedule`: When.
 
         `message`: What the agent is told when the job is due.
 
@@ -499,10 +502,10 @@ class PlainCalls(Transport):
         return self._call("GET", f"/local/instances/{segment(instance_id)}/jobs/{segment(job_id)}")
 
     def update_job(self, instance_id: str, job_id: str, *, name: str | None = None,
-            schedule: Mapping[str, Any] | None = None, message: str | None = None,
-            session: str | None = None, model: str | None = None,
-            deliver: Mapping[str, Any] | None = None, is_enabled: bool | None = None,
-            openclaw: Mapping[str, Any] | None = None) -> Json:
+            schedule: Mapping[str, Any] | Mapping[str, Any] | Mapping[str, Any] | None = None,
+            message: str | None = None, session: str | None = None, model: str | None = None,
+            deliver: Mapping[str, Any] | Mapping[str, Any] | None = None,
+            is_enabled: bool | None = None, openclaw: Mapping[str, Any] | None = None) -> Json:
         """Changes a job, or switches it on or off."""
         return self._call("PATCH",
                 f"/local/instances/{segment(instance_id)}/jobs/{segment(job_id)}",
@@ -568,15 +571,23 @@ class PlainCalls(Transport):
         """Removes a snapshot, but not the instances that were made from it."""
         self._call("DELETE", f"/local/snapshots/{segment(snapshot_id)}", timeout=self._turn_timeout)
 
-    def fork_snapshot(self, snapshot_id: str, name: str) -> Json:
-        """A new instance with the snapshot's conversations, files and configuration."""
-        return self._call("POST", f"/local/snapshots/{segment(snapshot_id)}/fork",
-                json=given(name=name), timeout=self._turn_timeout)
+    def fork_snapshot(self, snapshot_id: str, name: str, jobs: str = 'off') -> Json:
+        """A new instance with the snapshot's conversations, files and configuration.
 
-    def fork(self, instance_id: str, name: str) -> Json:
-        """A new instance with a copy of this one's conversations, files and configuration."""
+        `jobs`: Whether the scheduled jobs of the copy run; `off` leaves them switched off, because
+        two agents would do the same work twice.
+        """
+        return self._call("POST", f"/local/snapshots/{segment(snapshot_id)}/fork",
+                json=given(name=name, jobs=jobs), timeout=self._turn_timeout)
+
+    def fork(self, instance_id: str, name: str, jobs: str = 'off') -> Json:
+        """A new instance with a copy of this one's conversations, files and configuration.
+
+        `jobs`: Whether the scheduled jobs of the copy run; `off` leaves them switched off, because
+        two agents would do the same work twice.
+        """
         return self._call("POST", f"/local/instances/{segment(instance_id)}/fork",
-                json=given(name=name), timeout=self._turn_timeout)
+                json=given(name=name, jobs=jobs), timeout=self._turn_timeout)
 
     def restore(self, instance_id: str, snapshot_id: str) -> Json:
         """Takes an instance back to a snapshot; what it has done since then is lost."""

@@ -93,6 +93,7 @@ TABS = (
     ("/channels", "Channels"),
     ("/skills", "Skills"),
     ("/config", "Configuration"),
+    ("/schedule", "Schedule"),
     ("/snapshots", "Snapshots"),
     ("/logs", "Logs"),
 )

@@ -169,6 +169,17 @@ def update_patch(
     return merged(patch, openclaw, keep_nulls=True)
 
 
+_CARRIED = {
+    "name", "displayName", "description", "enabled", "deleteAfterRun", "schedule", "pacing",
+    "trigger", "sessionTarget", "wakeMode", "payload", "delivery", "failureAlert",
+}  # fmt: skip
+
+
+def carried_params(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of `cron.add` for a job like this one, in another agent."""
+    return {name: value for name, value in raw.items() if name in _CARRIED}
+
+
 def read_job(raw: Mapping[str, Any]) -> Job:
     """A job in an answer of the gateway."""
     payload, state = object_of(raw.get("payload")), object_of(raw.get("state"))

@@ -23,11 +23,13 @@ from pydantic import (
     model_validator,
 )
 
+from chowder_local.api.schemas.jobs import JobCreation
 from chowder_local.core import untrusted_json, untrusted_yaml
 from chowder_local.core.domain import OFFLINE_KEY, ModelProvider, Permission, Tier
 from chowder_local.core.errors.agents import ConfigRefused
 from chowder_local.core.errors.process import SettingsInvalid
 from chowder_local.openclaw.config import agent_config
+from chowder_local.openclaw.jobs import Schedule
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -188,8 +190,30 @@ class DesiredSession(_Part):
         return tuple(map(digest, self.messages))
 
 
+class DesiredJob(_Part, JobCreation):
+    """A scheduled job, found again by its name."""
+
+    def has(self, job: Mapping[str, Any]) -> bool:
+        """Whether a job of the API is as it is declared; one-time jobs are off after their run."""
+        wanted = self.model_dump(include={"message", "session", "deliver"})
+        found = {name: job[name] for name in wanted}
+        if found["deliver"] is not None:
+            found["deliver"] = {name: each for name, each in found["deliver"].items() if each}
+        schedule = {**job["schedule"]}
+        if schedule["at"] is not None:
+            schedule["at"] = datetime.fromisoformat(schedule["at"])
+        is_on = job["is_enabled"] is self.is_enabled or self.schedule.kind == "at"
+        model = str(job["model"] or "")
+        return (
+            wanted == found
+            and self.schedule.schedule() == Schedule(**schedule)
+            and is_on
+            and (self.model is None or model.rpartition("/")[2] == self.model.rpartition("/")[2])
+        )
+
+
 class DesiredInstance(_Part):
-    """An instance with its configuration, files, skills and sessions."""
+    """An instance with its configuration, files, skills, sessions and jobs."""
 
     name: Name = Field(description="Name of the instance, unique in the organization.")
     model_provider: ModelProvider = Field(
@@ -218,10 +242,14 @@ class DesiredInstance(_Part):
     sessions: list[DesiredSession] = Field(
         default_factory=list, description="Sessions, and the messages to send to them."
     )
+    jobs: list[DesiredJob] = Field(
+        default_factory=list, description="Scheduled jobs, by name, as the API takes them."
+    )
 
     @model_validator(mode="after")
     def _check_names(self) -> Self:
         _check_unique("session", (each.name or "the main one" for each in self.sessions))
+        _check_unique("job", (each.name for each in self.jobs))
         return self
 
     def home_files(self) -> dict[str, tuple[bytes, Location]]:

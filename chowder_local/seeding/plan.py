@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from chowder_local.core.domain import ModelProvider, Tier
     from chowder_local.seeding.desired_state import (
         DesiredInstance,
+        DesiredJob,
         DesiredKey,
         DesiredOrganization,
         DesiredSession,
@@ -145,6 +146,23 @@ class Send(SeedStep):
 
 
 @dataclass(frozen=True)
+class MakeJob(SeedStep):
+    """Creates a scheduled job, or changes the one of its name."""
+
+    instance: str
+    job: DesiredJob = field(repr=False)
+    former_id: str | None = None
+
+    def take(self, target: SeedTarget) -> None:
+        agent = target.running_agent(self.organization, self.instance)
+        members = self.job.model_dump(mode="json", exclude_none=True)
+        if self.former_id is None:
+            agent.client.create_job(agent.instance_id, **members)
+        else:
+            agent.client.update_job(agent.instance_id, self.former_id, **members)
+
+
+@dataclass(frozen=True)
 class MakeKey(SeedStep):
     """Creates a scoped key, and revokes the former one of its name."""
 
@@ -236,6 +254,12 @@ class _Planner:
                 )
         for session in desired.sessions:
             yield from self._unsent(organization, desired, session, current)
+        for job in desired.jobs:
+            former = current.jobs.get(job.name) if current else None
+            if former is None or not job.has(former):
+                verb, former_id = ("change", former["id"]) if former else ("create", None)
+                description = f"{verb} the job {job.name} of {desired.name}"
+                yield MakeJob(organization, job.location, description, desired.name, job, former_id)
 
     def _unsent(
         self,
@@ -297,5 +321,6 @@ PHASES = (
     Configure,
     WriteFile,
     Send,
+    MakeJob,
     MakeKey,
 )

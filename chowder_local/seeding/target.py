@@ -116,6 +116,8 @@ class CurrentInstance:
     openclaw_config: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
     sent: Mapping[str | None, tuple[str, ...]] = field(default_factory=dict)
+    jobs: Mapping[str, Json] = field(default_factory=dict)
+    """Its jobs by name, if some are declared."""
 
 
 @dataclass(frozen=True)
@@ -327,8 +329,11 @@ class SeedTarget(ExitStack):
             )
         files: dict[str, str] = {}
         sent: Sent = {}
-        if desired.files or desired.skills or desired.sessions:
+        jobs: dict[str, Json] = {}
+        if desired.files or desired.skills or desired.sessions or desired.jobs:
             agent = self.running_agent(organization, desired.name)
+            if desired.jobs:
+                jobs = {each["name"]: each for each in agent.client.jobs(instance_id)}
             files = _digests(agent, desired)
             if desired.sessions:
                 sent = _sent_messages(agent, desired)
@@ -338,6 +343,7 @@ class SeedTarget(ExitStack):
             agent_config.to_merge_patch(instance["openclaw_config"] or {}),
             files,
             sent,
+            jobs,
         )
 
 

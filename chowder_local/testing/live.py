@@ -390,6 +390,19 @@ class LiveInstance:
         """As `fork`, for a test with asyncio or Trio."""
         return await _in_thread(self.fork, name)
 
+    def create_job(
+        self, name: str, message: str, schedule: Mapping[str, Any] | None = None, **members: Any
+    ) -> LiveJob:
+        """Creates a scheduled job; without a schedule it is switched off, for `run` alone.
+
+        `schedule` is that of the API, such as `{"kind": "every", "every_s": 60}`, and `members` are
+        those that `Client.create_job` takes besides.
+        """
+        if schedule is None:
+            schedule, members = {"kind": "every", "every_s": 3600}, {"is_enabled": False, **members}
+        job = self.client.create_job(self.id, name, schedule, message, **members)
+        return LiveJob(self, job["id"])
+
     def stop(self) -> None:
         """Stops the instance; files, sessions and memory are kept."""
         self.client.stop(self.id)
@@ -511,3 +524,44 @@ def _describe_call(call: Json) -> str:
     error = f": {call['error']}" if call["error"] else ""
     session = call["session"] or call["session_key"] or "no session"
     return f"{call['id']} {call['at']} {session}: {call['source']}, {outcome}{error}"
+
+
+RUN_TIMEOUT_S = 120.0
+RUN_POLL_S = 0.3
+
+
+@dataclass(frozen=True)
+class LiveJob:
+    """A scheduled job of an instance."""
+
+    instance: LiveInstance
+    id: str
+
+    def run(self, timeout: float = RUN_TIMEOUT_S) -> Json:
+        """Runs the job now, and returns the run once it has ended.
+
+        A forced run passes OpenClaw's scheduler by. Raises TimeoutError.
+        """
+        known = len(self.runs())
+        self.instance.client.run_job(self.instance.id, self.id)
+        return self.wait_for_run(known, timeout)
+
+    def wait_for_run(self, known: int = 0, timeout: float = RUN_TIMEOUT_S) -> Json:
+        """The latest run, once there are more than `known`. Raises TimeoutError."""
+        ends_s = time.monotonic() + timeout
+        while len(runs := self.runs()) <= known:
+            if time.monotonic() > ends_s:
+                raise TimeoutError(f"no run of the job {self.id} has ended within {timeout:g} s")
+            time.sleep(RUN_POLL_S)
+        return runs[0]
+
+    def runs(self) -> list[Json]:
+        """The latest runs that have ended, latest first."""
+        return self.instance.client.job_runs(self.instance.id, self.id, 200)
+
+    def show(self) -> Json:
+        """The job as it is now."""
+        return self.instance.client.job(self.instance.id, self.id)
+
+    def delete(self) -> None:
+        self.instance.client.delete_job(self.instance.id, self.id)

@@ -19,6 +19,7 @@ from chowder_local.testing.state_fixtures import (  # noqa: F401 - pytest finds 
     chowder_faults,
     chowder_fork,
     chowder_inbox,
+    chowder_job,
     chowder_messenger,
     chowder_seed,
     chowder_snapshot,

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         LiveClock,
         LiveInbox,
         LiveInstance,
+        LiveJob,
         LiveMessenger,
         LiveOrganization,
     )
@@ -57,6 +58,25 @@ def chowder_snapshot(
     yield take
     for each in taken:
         chowder_organization.client.delete_snapshot(each)
+
+
+@pytest.fixture
+def chowder_job() -> Iterator[Callable[..., LiveJob]]:
+    """A function that creates a scheduled job of an instance, as `LiveInstance.create_job`.
+
+    The job is deleted after the test.
+    """
+    created: list[LiveJob] = []
+
+    def create(instance: LiveInstance, *members: Any, **more: Any) -> LiveJob:
+        with errors_fail_the_test():
+            created.append(instance.create_job(*members, **more))
+        return created[-1]
+
+    yield create
+    for each in created:
+        if each.instance.is_there:
+            each.delete()
 
 
 @pytest.fixture

@@ -96,6 +96,19 @@ export interface TestInstance {
   report(since: Date): Promise<string>;
 }
 
+/** A scheduled job of an instance. */
+export interface TestJob {
+  readonly client: Client;
+  readonly id: string;
+  /** Runs the job now, past OpenClaw's scheduler, and gives the run once it has ended. */
+  run(timeoutMs?: number): Promise<Schemas["RunView"]>;
+  /** The latest run, once there are more than `known`. */
+  waitForRun(known?: number, timeoutMs?: number): Promise<Schemas["RunView"]>;
+  /** The latest runs that have ended, latest first. */
+  runs(): Promise<Schemas["RunView"][]>;
+  delete(): Promise<void>;
+}
+
 /** The organization of a test file, with offline models. */
 export interface Organization {
   readonly baseUrl: string;
@@ -114,6 +127,14 @@ export interface Organization {
   fork(instance: TestInstance): Promise<TestInstance>;
   /** A snapshot of an instance, for `restore`; it is removed after the test. */
   snapshot(instance: TestInstance, name?: string): Promise<Schemas["SnapshotView"]>;
+  /**
+   * A scheduled job of an instance, which is deleted after the test. Without a schedule it is switched
+   * off, for `run` alone.
+   */
+  job(
+    instance: TestInstance,
+    job: Partial<Schemas["JobCreation"]> & Pick<Schemas["JobCreation"], "message">,
+  ): Promise<TestJob>;
   /** Makes calls fail, wait or break off, as `createFault` does; all faults are removed after the test. */
   faults(kind: FaultCreation["kind"], options?: Partial<Omit<FaultCreation, "kind">>): Promise<Schemas["FaultView"]>;
   /**

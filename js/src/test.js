@@ -115,6 +115,19 @@ class Organization {
     return taken;
   }
 
+  /**
+   * A scheduled job of an instance, which is deleted after the test. Without a schedule it is switched
+   * off, for `run` alone.
+   */
+  async job(instance, { name = "test", schedule, ...members }) {
+    const planned = schedule ? { schedule } : { schedule: { kind: "every", every_s: 3600 }, is_enabled: false };
+    const path = { instance_id: instance.id };
+    const { id } = await this.client.call("createJob", { path, body: { name, ...planned, ...members } });
+    const job = new TestJob(this.client, instance.id, id);
+    this.#atEnd(() => instance.isThere && job.delete());
+    return job;
+  }
+
   /** Sets a fault; all are removed after the test. */
   async faults(kind, options = {}) {
     this.#atEnd(() => this.client.call("deleteFaults"));
@@ -213,6 +226,40 @@ function withReport(failure, report) {
   failure.message += report;
   failure.stack = [`${failure.name}: ${failure.message}`, ...own].join("\n");
   return failure;
+}
+
+class TestJob {
+  #path;
+
+  constructor(client, instanceId, id) {
+    this.client = client;
+    this.id = id;
+    this.#path = { instance_id: instanceId, job_id: id };
+  }
+
+  async run(timeoutMs = 120_000) {
+    const known = (await this.runs()).length;
+    await this.client.call("runJob", { path: this.#path });
+    return this.waitForRun(known, timeoutMs);
+  }
+
+  async waitForRun(known = 0, timeoutMs = 120_000) {
+    const endsMs = Date.now() + timeoutMs;
+    for (;;) {
+      const runs = await this.runs();
+      if (runs.length > known) return runs[0];
+      if (Date.now() > endsMs) throw new ChowderError(`No run of the job ${this.id} has ended within ${timeoutMs} ms`);
+      await new Promise((resolve) => setTimeout(resolve, 300));
+    }
+  }
+
+  runs() {
+    return this.client.call("listJobRuns", { path: this.#path, query: { limit: 200 } });
+  }
+
+  async delete() {
+    await this.client.call("deleteJob", { path: this.#path });
+  }
 }
 
 class TestInstance {

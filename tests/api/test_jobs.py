@@ -87,10 +87,9 @@ async def test_a_job_is_created_in_openclaws_words_and_shown_in_ours(http: Api) 
 @pytest.mark.parametrize(
     ("schedule", "words"),
     [
-        ({"kind": "at"}, "a schedule of the kind at needs at"),
-        ({"kind": "cron", "cron": "0 9 * * *", "every_s": 5}, "needs cron and no other time"),
+        ({"kind": "at"}, "Field required"),
+        ({"kind": "cron", "cron": "0 9 * * *", "every_s": 5}, "Extra inputs are not permitted"),
         ({"kind": "cron", "cron": "0 9 * * *", "timezone": "Mars/X"}, "no time zone 'Mars/X'"),
-        ({"kind": "every", "every_s": 5, "timezone": "UTC"}, "timezone goes with at and cron"),
     ],
 )
 async def test_a_wrong_schedule_does_not_reach_openclaw(

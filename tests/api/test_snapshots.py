@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from chowder_local.core.domain import InstanceStatus
 from tests.scripted.engine import Hold
+from tests.scripted.gateway import ok
 from tests.scripted.homes import archive, exported
 
 if TYPE_CHECKING:
@@ -114,6 +116,55 @@ async def test_an_agent_is_exported_and_imported(http: Api) -> None:
     assert result is not None
     settled = await http.world.settled(result)
     assert (http.world.engine.home(settled.sandbox_id) / NOTES).read_bytes() == b"teal"
+
+
+JOB = {
+    "id": "j-1",
+    "name": "report",
+    "enabled": True,
+    "schedule": {"kind": "every", "everyMs": 60_000},
+    "payload": {"kind": "agentTurn", "message": "It is nine"},
+}
+
+
+def changes_of_jobs(http: Api) -> list[tuple[str, Any]]:
+    return [each for each in http.world.gateway.rpc_calls if each[0] in {"cron.update", "cron.add"}]
+
+
+@pytest.mark.parametrize(
+    ("body", "changes"),
+    [
+        ({}, [("cron.update", {"id": "j-1", "patch": {"enabled": False}})]),
+        ({"jobs": "on"}, []),
+    ],
+)
+async def test_the_jobs_of_a_fork_are_off_unless_they_are_wanted(
+    http: Api, body: dict[str, Any], changes: list[tuple[str, Any]]
+) -> None:
+    instance = await agent(http)
+    http.world.gateway.rpc_answers["cron.list"] = ok({"jobs": [JOB]})
+    answer = await http.post(f"/local/instances/{instance.id}/fork", json={"name": "Bea"} | body)
+    assert answer.status_code == 201
+    fork = await http.world.instances.get(answer.json()["id"])
+    assert fork is not None
+    assert (await http.world.settled(fork)).status is InstanceStatus.RUNNING
+    assert changes_of_jobs(http) == changes
+
+
+@pytest.mark.parametrize(("query", "is_enabled"), [({}, False), ({"jobs": "on"}, True)])
+async def test_an_export_carries_the_jobs(
+    http: Api, query: dict[str, str], is_enabled: bool
+) -> None:
+    instance = await agent(http)
+    http.world.programs.answers["jobs"] = {"jobs": [{**JOB, "state": {"nextRunAtMs": 1}}]}
+    given = await http.get(f"/local/instances/{instance.id}/export")
+    path = "/local/instances/import"
+    new = await http.post(path, params=query, content=given.content, headers=TAR)
+    result = await http.world.instances.get(new.json()["id"])
+    assert result is not None
+    await http.world.settled(result)
+    carried = {name: value for name, value in JOB.items() if name != "id"}
+    assert changes_of_jobs(http) == [("cron.add", {**carried, "enabled": is_enabled})]
 
 
 async def test_an_invalid_archive_is_a_400_that_says_so(http: Api) -> None:

@@ -58,7 +58,13 @@ RELAY_URL = "http://relay.local:2470"
 MAX_BODY_BYTES = 64 * 1024
 TRANSFER_IDLE_TIMEOUT_S = 5.0
 NO_CONVERSATION = done(is_known=False, messages=[], has_more=False)
-PROGRAMS = {"read": NO_CONVERSATION, "erase": done(ids=[], is_found=False, is_truncated=True)}
+PROGRAMS = {
+    "jobs": {"jobs": []},
+    "cron.run": done(),
+    "wake": done(),
+    "read": NO_CONVERSATION,
+    "erase": done(ids=[], is_found=False, is_truncated=True),
+}
 
 
 class Clock:
@@ -168,7 +174,7 @@ async def open_world(
     engine = ScriptedEngine(tmp_path.resolve() / "homes", gateways)
     processes = LocalProcesses(engine.running_home)
     programs = ScriptedPrograms(dict(PROGRAMS), check=engine.running_home)
-    beside = ScriptedPrograms(check=engine.home)
+    beside = ScriptedPrograms({"jobs": PROGRAMS["jobs"]}, check=engine.home)
     kitchen = await kitchen_database(tmp_path, clock)
     async with (
         Database.open(kitchen.path) as database,

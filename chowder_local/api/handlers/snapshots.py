@@ -69,7 +69,7 @@ async def fork_instance(request: Request) -> InstanceView:
     """A new instance with a copy of this one's conversations, files and configuration."""
     instance = await instance_of(request)
     body = await parse(request, Fork)
-    forked = await services(request).forks.fork(instance, body.name)
+    forked = await services(request).forks.fork(instance, body.name, keeps_jobs=body.jobs == "on")
     return InstanceView.from_instance(forked, caller(request))
 
 
@@ -77,7 +77,10 @@ async def fork_snapshot(request: Request) -> InstanceView:
     """A new instance with the snapshot's conversations, files and configuration."""
     body = await parse(request, Fork)
     forked = await services(request).forks.fork_snapshot(
-        caller(request).organization_id, request.path_params["snapshot_id"], body.name
+        caller(request).organization_id,
+        request.path_params["snapshot_id"],
+        body.name,
+        keeps_jobs=body.jobs == "on",
     )
     return InstanceView.from_instance(forked, caller(request))
 
@@ -134,7 +137,9 @@ async def import_instance(request: Request) -> InstanceView | Response:
     exports, by = services(request).exports, caller(request)
     body = steady(request.stream(), services(request).files.idle_timeout_s)
     try:
-        imported = await exports.import_archive(by.organization_id, body, query.name)
+        imported = await exports.import_archive(
+            by.organization_id, body, query.name, keeps_jobs=query.jobs == "on"
+        )
     except ClientDisconnect:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
     return InstanceView.from_instance(imported, by)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, Field, StrictBool
 
@@ -168,10 +168,20 @@ class UpgradeView(View):
     ]
 
 
+JobsSwitch = Annotated[
+    Literal["on", "off"],
+    Field(
+        description="Whether the scheduled jobs of the copy run; `off` leaves them switched off, "
+        "because two agents would do the same work twice."
+    ),
+]
+
+
 class Fork(BaseModel):
     """The new instance."""
 
     name: Name
+    jobs: JobsSwitch = "off"
 
 
 class Restoration(BaseModel):
@@ -184,6 +194,7 @@ class ImportQuery(BaseModel):
     """The name of the imported instance."""
 
     name: Annotated[Name | None, Field(description="Without it, the exported name.")] = None
+    jobs: JobsSwitch = "off"
 
 
 class LogQuery(BaseModel):

@@ -6,7 +6,14 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    model_validator,
+)
 
 from chowder_local.api.schemas.fields import Overrides
 from chowder_local.core.domain import OTHER_PROVIDERS
@@ -26,7 +33,6 @@ SESSION_MAX = 1_000
 EVERY_MAX_S = 10 * 366 * 24 * 3600
 RUNS_MAX = 200
 
-ZoneName = Annotated[str, Field(max_length=100, examples=["Europe/Berlin"])]
 Session = Annotated[
     str,
     Field(
@@ -55,84 +61,108 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class ScheduleBody(_Strict):
-    """When a job is due: give the member of its `kind`."""
+def _zone(name: str) -> str:
+    if name not in available_timezones():
+        raise ValueError(f"There is no time zone {name!r}. Use a name such as Europe/Berlin")
+    return name
 
-    kind: Literal["at", "every", "cron"]
+
+ZoneName = Annotated[
+    str,
+    Field(
+        max_length=100,
+        description="Name of a time zone; UTC without one.",
+        examples=["Europe/Berlin"],
+    ),
+    AfterValidator(_zone),
+]
+
+
+class AtSchedule(_Strict):
+    """Due once."""
+
+    kind: Literal["at"]
     at: Annotated[
-        datetime | None,
+        datetime,
         Field(
-            description="The one time at which it is due; without an offset in `timezone`, or UTC.",
+            description="The time; without an offset it is in `timezone`.",
             examples=["2026-12-24T09:00:00+01:00"],
         ),
-    ] = None
+    ]
+    timezone: ZoneName | None = None
+
+    def schedule(self) -> Schedule:
+        zone = ZoneInfo(self.timezone) if self.timezone else UTC
+        return Schedule(self.kind, at=self.at if self.at.tzinfo else self.at.replace(tzinfo=zone))
+
+
+class EverySchedule(_Strict):
+    """Due again and again."""
+
+    kind: Literal["every"]
     every_s: Annotated[
-        float | None,
+        float,
         Field(ge=1, le=EVERY_MAX_S, description="Seconds between two due times.", examples=[3600]),
-    ] = None
+    ]
+
+    def schedule(self) -> Schedule:
+        return Schedule(self.kind, every_s=self.every_s)
+
+
+class CronSchedule(_Strict):
+    """Due at times of the calendar."""
+
+    kind: Literal["cron"]
     cron: Annotated[
-        str | None,
+        str,
         Field(
             min_length=1,
             max_length=NAME_MAX,
-            description="A cron expression: minute, hour, day, month, day of the week; with six "
-            "fields the first is the second.",
+            description="Minute, hour, day, month, day of the week; with six fields the first is "
+            "the second.",
             examples=["0 9 * * 1-5"],
         ),
-    ] = None
-    timezone: Annotated[
-        ZoneName | None, Field(description="Zone of `cron` and `at`; UTC without one.")
-    ] = None
-
-    @model_validator(mode="after")
-    def _of_its_kind(self) -> Self:
-        member = "every_s" if self.kind == "every" else self.kind
-        given = {name for name in ("at", "every_s", "cron") if getattr(self, name) is not None}
-        if given != {member}:
-            raise ValueError(f"a schedule of the kind {self.kind} needs {member} and no other time")
-        if self.timezone is not None and self.kind == "every":
-            raise ValueError("timezone goes with at and cron")
-        if self.timezone is not None and self.timezone not in available_timezones():
-            raise ValueError(
-                f"there is no time zone {self.timezone!r}; use a name such as Europe/Berlin"
-            )
-        return self
+    ]
+    timezone: ZoneName | None = None
 
     def schedule(self) -> Schedule:
-        at = self.at
-        if at is not None and at.tzinfo is None:
-            at = at.replace(tzinfo=ZoneInfo(self.timezone) if self.timezone else UTC)
-        zone = self.timezone if self.kind == "cron" else None
-        return Schedule(self.kind, at, self.every_s, self.cron, zone)
+        return Schedule(self.kind, cron=self.cron, timezone=self.timezone)
 
 
-class DeliveryBody(_Strict):
-    """Where the answers of runs go: to a `url`, or to somebody in a messenger."""
+ScheduleBody = Annotated[
+    AtSchedule | EverySchedule | CronSchedule, Field(discriminator="kind", description="When.")
+]
+
+
+class UrlDelivery(_Strict):
+    """Answers of runs are posted to a URL."""
 
     url: Annotated[
-        str | None,
-        Field(
-            max_length=2_000,
-            description="OpenClaw posts the answer there.",
-            examples=["http://relay.local:2470/inbox/reports"],
-        ),
-    ] = None
-    channel: Annotated[
-        str | None, Field(max_length=NAME_MAX, description="A channel.", examples=["telegram"])
-    ] = None
-    to: Annotated[
-        str | None,
-        Field(max_length=NAME_MAX, description="Who gets it in the channel.", examples=["12345"]),
-    ] = None
-
-    @model_validator(mode="after")
-    def _one_place(self) -> Self:
-        if (self.url is None) == (self.channel is None) or (self.url and self.to):
-            raise ValueError("give url, or channel with to")
-        return self
+        str,
+        Field(min_length=1, max_length=2_000, examples=["http://relay.local:2470/inbox/reports"]),
+    ]
 
     def delivery(self) -> Delivery:
-        return Delivery(self.url, self.channel, self.to)
+        return Delivery(url=self.url)
+
+
+class ChannelDelivery(_Strict):
+    """Answers of runs go to somebody in a messenger."""
+
+    channel: Annotated[
+        str,
+        Field(min_length=1, max_length=NAME_MAX, description="A channel.", examples=["telegram"]),
+    ]
+    to: Annotated[
+        str | None,
+        Field(max_length=NAME_MAX, description="Who gets them there.", examples=["12345"]),
+    ] = None
+
+    def delivery(self) -> Delivery:
+        return Delivery(channel=self.channel, to=self.to)
+
+
+DeliveryBody = UrlDelivery | ChannelDelivery
 
 
 class JobCreation(_Strict):

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from chowder_local.core.domain import Instance, InstanceId, OrganizationId, WarmSandbox
     from chowder_local.core.fault_injection import FaultDraft, Faults
     from chowder_local.instances.lifecycle.agents import Agents
+    from chowder_local.instances.schedule.carried_jobs import CarriedJobs
     from chowder_local.instances.snapshots.service import Snapshots
     from chowder_local.instances.warm_pool.sandboxes import WarmSandboxes
 
@@ -41,6 +42,7 @@ class Provisioner:
     """Takes instances from `provisioning` to `running` or `error`."""
 
     agents: Agents
+    carried_jobs: CarriedJobs
     warm_sandboxes: WarmSandboxes
     snapshots: Snapshots
     faults: Faults
@@ -143,7 +145,7 @@ class Provisioner:
 
     async def _bring_up(self, agent: Agent, warm_sandbox: WarmSandbox | None) -> str:
         """The gateway's address, once the agent is ready. Raises ChowderError."""
-        instance, gateway_url = agent.row, None
+        instance, gateway_url, is_booted = agent.row, None, False
         if warm_sandbox is not None:
             try:
                 gateway_url = await self.warm_sandboxes.turn_into(instance, warm_sandbox)
@@ -152,8 +154,10 @@ class Provisioner:
         else:
             gateway_url = await self.agents.move_home(agent)
         if gateway_url is None:
-            gateway_url = await agent.boot()
+            gateway_url, is_booted = await agent.boot(), True
         await self.snapshots.restore_conversations(instance)
+        gateway = self.agents.gateway_of(agent.row.sandbox_id, gateway_url)
+        await self.carried_jobs.settle(instance, gateway, is_booted=is_booted)
         return gateway_url
 
     async def _inject(self, agent: Agent, fault: FaultDraft) -> None:

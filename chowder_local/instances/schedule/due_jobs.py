@@ -135,6 +135,10 @@ class DueJobs:
             await self._store(followed, due_at)
             followed.changed.set()
 
+    def is_followed(self, instance_id: InstanceId | None) -> bool:
+        """Whether the agent is known to have jobs."""
+        return instance_id in self._followed
+
     def is_due_soon(self, instance: Instance, jobs: Iterable[Job]) -> bool:
         """Whether an agent would have to come back before it is worth its while to leave."""
         due_at = next_due(jobs)

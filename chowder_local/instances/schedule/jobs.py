@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from chowder_local.core.errors.agents import JobNotFound, JobRefused, RpcRefused
 from chowder_local.openclaw import jobs
+from chowder_local.openclaw.jobs import JobKind
 from chowder_local.openclaw.session_keys import session_key
 
 if TYPE_CHECKING:
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
     from chowder_local.openclaw.sandbox_exec import Control
     from chowder_local.relay.call_log import CallLog, ModelCall
 
+_HEARTBEAT = (
+    "Heartbeats are a setting of the agent: change agents.defaults.heartbeat.every of its "
+    'openclaw_config to a time such as "30m", or to "0m" for none.'
+)
 MAX_RUNS = 200
 """OpenClaw's limit for a page of runs."""
 SLACK = timedelta(milliseconds=500)
@@ -104,7 +109,10 @@ class Jobs:
             if "model" in change:
                 model = change.pop("model")
                 change["openclaw_model"] = await self._model(instance, gateway, model)
-            patch = jobs.update_patch(await _get(gateway, job_id), change, openclaw)
+            job = await _get(gateway, job_id)
+            if job.kind is JobKind.HEARTBEAT:
+                raise JobRefused(_HEARTBEAT)
+            patch = jobs.update_patch(job, change, openclaw)
             raw = await _call(gateway, "cron.update", {"id": job_id, "patch": patch})
             await self._read(instance, gateway)
         return jobs.read_job(raw)
@@ -144,6 +152,13 @@ class Jobs:
                 if not runs:
                     await _get(gateway, job_id)
         return [self._traced(instance, each) for each in runs[:limit]]
+
+    async def overview(self, instance: Instance, limit: int) -> tuple[list[Job], list[TracedRun]]:
+        """All jobs, and the latest runs of any of them."""
+        async with self._gateway(instance) as gateway:
+            listed = await self._read(instance, gateway)
+            answer = await _call(gateway, "cron.runs", {"scope": "all", "limit": limit})
+        return listed, [self._traced(instance, each) for each in jobs.read_runs(answer)]
 
     async def wake(self, instance: Instance, text: str) -> None:
         """Wakes the agent, which takes the text up in its main session as in a heartbeat."""

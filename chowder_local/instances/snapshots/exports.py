@@ -30,11 +30,19 @@ from chowder_local.core.errors.agents import VersionUnavailable
 from chowder_local.core.errors.requests import ArchiveRefused, BodyTooLarge
 from chowder_local.openclaw.config import agent_config, edits
 from chowder_local.openclaw.home import sanitize
+from chowder_local.openclaw.jobs import carried_params
 from chowder_local.openclaw.shortcuts import EXPORTS
 from chowder_local.store.conversation_histories import ConversationHistory
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
+    from collections.abc import (
+        AsyncGenerator,
+        AsyncIterator,
+        Awaitable,
+        Callable,
+        Iterable,
+        Iterator,
+    )
     from datetime import datetime
 
     from chowder_local.core.domain import Instance, OrganizationId
@@ -108,6 +116,7 @@ class Manifest(BaseModel):
     overrides: dict[str, Any] | None = None
     sessions: list[_Session] = Field(default_factory=list, max_length=MAX_SESSIONS)
     histories: dict[_Key, _History] = Field(default_factory=dict, max_length=100_000)
+    jobs: list[dict[str, Any]] = Field(default_factory=list, max_length=1_000)
 
 
 @dataclass(frozen=True)
@@ -130,6 +139,8 @@ class Exports:
     versions: OpenclawVersions
     clock: Callable[[], datetime]
     allows: MayTake
+    jobs_of: Callable[[Instance], Awaitable[list[dict[str, Any]]]]
+    """`CarriedJobs.read`."""
 
     def __post_init__(self) -> None:
         program = resources.files("chowder_local.openclaw.programs") / "scrub.py"
@@ -150,6 +161,8 @@ class Exports:
         body: AsyncIterator[bytes],
         name: str | None = None,
         max_bytes: int = sanitize.MAX_BYTES,
+        *,
+        keeps_jobs: bool = False,
     ) -> Instance:
         """A new instance, `provisioning`, from the archive in a request's body.
 
@@ -182,7 +195,7 @@ class Exports:
                     snapshot = await self.snapshots.import_archive(snapshot_id, file, content)
             finally:
                 await asyncio.to_thread(raw.unlink, missing_ok=True)
-            return await self.forks.make(snapshot, name or manifest.name)
+            return await self.forks.make(snapshot, name or manifest.name, keeps_jobs=keeps_jobs)
 
     async def _version_for(self, release: str) -> str:
         """The `openclaw_version` for an agent that was exported from a release."""
@@ -213,16 +226,21 @@ class Exports:
             path = self.snapshots.archives.path(snapshot.id)
             file = await asyncio.to_thread(path.open, "rb")
             stack.callback(file.close)
-            head = await asyncio.to_thread(self._head, instance, snapshot)
+            # OpenClaw keeps them with what belongs to the machine.
+            jobs = [] if is_wanted is sanitize.is_in_workspace else await self.jobs_of(instance)
+            head = await asyncio.to_thread(self._head, instance, snapshot, jobs)
             yield str(len(head) + snapshot.size_bytes).encode()
             yield head
             while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
                 yield chunk
 
-    def _head(self, instance: Instance, snapshot: Snapshot) -> bytes:
-        return manifest_entry(self._manifest(instance, snapshot).model_dump_json(indent=2).encode())
+    def _head(self, instance: Instance, snapshot: Snapshot, jobs: list[dict[str, Any]]) -> bytes:
+        manifest = self._manifest(instance, snapshot, jobs)
+        return manifest_entry(manifest.model_dump_json(indent=2).encode())
 
-    def _manifest(self, instance: Instance, snapshot: Snapshot) -> Manifest:
+    def _manifest(
+        self, instance: Instance, snapshot: Snapshot, jobs: list[dict[str, Any]]
+    ) -> Manifest:
         settings, overrides = snapshot.content.get("config"), snapshot.content.get("overrides")
         return Manifest.model_validate(
             {
@@ -253,6 +271,7 @@ class Exports:
                         MAX_HISTORIES_CHARACTERS,
                     )
                 ),
+                "jobs": jobs,
             }
         )
 
@@ -315,6 +334,7 @@ def _content(manifest: Manifest) -> dict[str, Any]:
         "overrides": None if overrides is None else agent_config.to_merge_patch(overrides),
         "sessions": [each.model_dump(mode="json") for each in manifest.sessions],
         "histories": {key: each.model_dump() for key, each in manifest.histories.items()},
+        "jobs": [carried_params(each) for each in manifest.jobs],
     }
 
 

@@ -12,11 +12,12 @@ from chowder_local.instances.lifecycle.agents import new_sandbox_id
 from chowder_local.instances.snapshots.service import COPYABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
     from chowder_local.core.domain import (
         AgentClock,
         Instance,
+        InstanceId,
         OrganizationId,
         SandboxId,
         Snapshot,
@@ -38,9 +39,13 @@ class Forks:
     creation: InstanceCreation
     lifecycle: Lifecycle
     events: Events
+    keep_jobs: Callable[[InstanceId], None]
+    """Lets the scheduled jobs of a new instance run."""
 
-    async def fork(self, instance: Instance, name: str) -> Instance:
+    async def fork(self, instance: Instance, name: str, *, keeps_jobs: bool = False) -> Instance:
         """A new instance, `provisioning`, with a copy of this one's present state.
+
+        Its scheduled jobs are off, unless it `keeps_jobs`.
 
         Its row is written and its warm sandbox resumed while the state is copied, to save time.
         Raises InstanceLimitReached if the tier allows no more, and as `Snapshots.take`.
@@ -48,7 +53,7 @@ class Forks:
         forks: list[Instance] = []
 
         async def make(snapshot: Snapshot) -> None:
-            forks.append(await self.make(snapshot, name))
+            forks.append(await self.make(snapshot, name, keeps_jobs=keeps_jobs))
 
         try:
             async with self.snapshots.capture(instance, meanwhile=make):
@@ -60,7 +65,12 @@ class Forks:
             raise
 
     async def fork_snapshot(
-        self, organization_id: OrganizationId, snapshot_id: str, name: str
+        self,
+        organization_id: OrganizationId,
+        snapshot_id: str,
+        name: str,
+        *,
+        keeps_jobs: bool = False,
     ) -> Instance:
         """A new instance, `provisioning`, of the snapshot's `openclaw_version`.
 
@@ -68,9 +78,9 @@ class Forks:
         """
         with self.snapshots.using(SnapshotId(snapshot_id)):
             snapshot = await self.snapshots.get(organization_id, snapshot_id)
-            return await self.make(snapshot, name)
+            return await self.make(snapshot, name, keeps_jobs=keeps_jobs)
 
-    async def make(self, snapshot: Snapshot, name: str) -> Instance:
+    async def make(self, snapshot: Snapshot, name: str, *, keeps_jobs: bool = False) -> Instance:
         """As `fork_snapshot`, from a snapshot that is in use."""
         fork = await self.creation.add(
             snapshot.organization_id,
@@ -82,6 +92,8 @@ class Forks:
             origin_snapshot_id=snapshot.id,
             clock=snapshot.clock,
         )
+        if keeps_jobs:
+            self.keep_jobs(fork.id)
         self.events.publish(
             EventType.INSTANCE_FORKED,
             fork.organization_id,

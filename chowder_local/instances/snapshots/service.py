@@ -54,6 +54,8 @@ class Snapshots:
     histories: ConversationHistoryQueries
     archives: Archives
     agents: Agents
+    have_jobs: Callable[[InstanceId | None], bool]
+    """Whether an instance is known to have scheduled jobs."""
     clock: Callable[[], datetime]
 
     def __post_init__(self) -> None:
@@ -175,6 +177,9 @@ class Snapshots:
         # A fork must not use the channels of its original; a restored agent keeps them.
         if isinstance(config, dict) and snapshot.instance_id != instance.id:
             config = agent_config.with_channels_disabled(config)
+            if self.have_jobs(snapshot.instance_id):
+                # Until `CarriedJobs.settle` has switched each of them off.
+                config = agent_config.merged({"cron": {"enabled": False}}, config)
         return SnapshotSource(self.archives.path(snapshot.id), config)
 
     async def chunks(self, instance: Instance) -> Iterator[bytes]:

@@ -65,7 +65,8 @@ def initial_config(
             "defaults": {
                 "model": {"primary": default.openclaw_model},
                 "utilityModel": "",
-                "heartbeat": {"every": "0m"},
+                # Where it is switched on, it is not skipped for want of a messenger.
+                "heartbeat": {"every": "0m", "target": "none"},
             }
         },
         "memory": {"search": {"provider": "none"}},

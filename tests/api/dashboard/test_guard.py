@@ -66,8 +66,8 @@ async def addresses(visitor: Visitor) -> dict[str, str]:
     fault = services.faults.add(agent.organization_id, FaultDraft(FaultKind.MESSAGE))
     places = {
         "instance_id": agent.id, "model_call_id": call.id, "token": "none", "key_id": key.id,
-        "fault_id": fault.id, "position": "1", "channel": "telegram", "path": "tutorial.md",
-        "snapshot_id": (await services.snapshots.take(agent)).id,
+        "job_id": "j-1", "fault_id": fault.id, "position": "1", "channel": "telegram",
+        "path": "tutorial.md", "snapshot_id": (await services.snapshots.take(agent)).id,
     }  # fmt: skip
     return {name(page): page.path.replace(":path}", "}").format(**places) for page in PAGES}
 

@@ -43,6 +43,7 @@ FIELDS: dict[str, Any] = {
             "openclaw_config": {"a.b": 1},
             "files": {"x": "text"},
             "sessions": [{"messages": ["one", "two"]}],
+            "jobs": [{"name": "rep", "message": "go", "schedule": {"kind": "every", "every_s": 9}}],
         }
     ],
     "keys": [{"name": "page", "instances": ["ada"], "permissions": ["read"]}],
@@ -50,8 +51,23 @@ FIELDS: dict[str, Any] = {
 KITCHEN = organization("kitchen", **FIELDS)
 MAIN = KITCHEN.instances[0].sessions[0]
 
+JOB = {
+    "id": "j1",
+    "name": "rep",
+    "message": "go",
+    "session": None,
+    "model": None,
+    "deliver": None,
+    "is_enabled": True,
+    "schedule": {"kind": "every", "at": None, "every_s": 9, "cron": None, "timezone": None},
+}
 FOUND_ADA = CurrentInstance(
-    "i1", ModelProvider.OPENAI, {"a": {"b": 1, "c": 2}}, {"x": digest("text")}, {None: MAIN.digests}
+    "i1",
+    ModelProvider.OPENAI,
+    {"a": {"b": 1, "c": 2}},
+    {"x": digest("text")},
+    {None: MAIN.digests},
+    {"rep": JOB},
 )
 FOUND_PAGE = CurrentKey("k1", {"i1": frozenset({Permission.READ})})
 FOUND = CurrentOrganization(
@@ -83,6 +99,7 @@ def test_an_empty_server_needs_all_steps_in_order() -> None:
         "write x of ada",
         "send message 1 of 2 to the main conversation of ada",
         "send message 2 of 2 to the main conversation of ada",
+        "create the job rep of ada",
         "make the key page",
     ]
 
@@ -105,6 +122,9 @@ def test_what_the_file_does_not_name_is_left_alone() -> None:
 
 DIFFERING = [
     (replace(FOUND, tier=Tier.WHALE), ["move to crab"]),
+    (changed(jobs={}), ["create the job rep of ada"]),
+    (changed(jobs={"rep": JOB | {"message": "stop"}}), ["change the job rep of ada"]),
+    (changed(jobs={"rep": JOB | {"is_enabled": False}}), ["change the job rep of ada"]),
     (replace(FOUND, model_keys={}), ["set the model keys of openai"]),
     (replace(FOUND, model_keys={ModelProvider.OPENAI: digest("old")}),
      ["set the model keys of openai"]),
@@ -127,7 +147,8 @@ DIFFERING = [
      ["renew the key page"]),
     (replace(FOUND, instances={}),
      ["create ada", "write x of ada", "send message 1 of 2 to the main conversation of ada",
-      "send message 2 of 2 to the main conversation of ada", "renew the key page"]),
+      "send message 2 of 2 to the main conversation of ada", "create the job rep of ada",
+      "renew the key page"]),
 ]  # fmt: skip
 
 

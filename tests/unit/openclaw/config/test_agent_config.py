@@ -86,7 +86,7 @@ def test_the_instances_provider_has_the_default_model(provider: ModelProvider, m
 def test_an_agent_makes_no_unrequested_model_calls() -> None:
     config = seeded()
     assert config["agents"]["defaults"]["utilityModel"] == ""
-    assert config["agents"]["defaults"]["heartbeat"] == {"every": "0m"}
+    assert config["agents"]["defaults"]["heartbeat"] == {"every": "0m", "target": "none"}
     assert config["memory"]["search"]["provider"] == "none"
 
 
