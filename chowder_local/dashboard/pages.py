@@ -89,6 +89,7 @@ def with_query(path: str, /, **values: str | int | None) -> str:
 
 TABS = (
     ("", "Talk"),
+    ("/unasked", "Messages"),
     ("/files", "Files"),
     ("/channels", "Channels"),
     ("/skills", "Skills"),

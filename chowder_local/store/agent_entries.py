@@ -131,6 +131,19 @@ class AgentEntries:
                     async with asyncio.timeout_at(until_s):
                         await changed.wait()
 
+    async def latest(self, instance_id: InstanceId, limit: int = PAGE_SIZE) -> list[Entry]:
+        """The latest entries, the latest first."""
+        table = self.table
+        async with self.database.reading() as session:
+            rows = await session.exec(
+                select(table)
+                .where(col(table.instance_id) == instance_id)
+                .order_by(col(table.number).desc())
+                .limit(limit)
+            )
+            entries = [self._entry(each.model_dump()) for each in rows]
+        return await asyncio.to_thread(_matching, entries, lambda _: True)
+
     async def _page(
         self, instance_id: InstanceId, after: int, limit: int, matches: Callable[[Entry], bool]
     ) -> EntryPage:
