@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from chowder_local.core.domain import InstanceId, InstanceStatus
 from chowder_local.core.tasks import KeyedLocks
 from chowder_local.messengers.mailbox import Mailbox
+from chowder_local.messengers.mattermost import Mattermost
 from chowder_local.messengers.slack import Slack
 from chowder_local.messengers.telegram import Telegram
 
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
     from chowder_local.store.channel_messages import ChannelMessageQueries
     from chowder_local.store.instances import InstanceQueries
 
-STAND_INS: Mapping[str, StandIn] = {each.channel: each for each in (Telegram(), Slack())}
+STAND_INS: Mapping[str, StandIn] = {
+    each.channel: each for each in (Mattermost(), Slack(), Telegram())
+}
 """The channels that can be answered without the Internet."""
 PATH = "messengers"
 
