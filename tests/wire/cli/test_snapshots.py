@@ -179,7 +179,7 @@ def test_a_fork_is_made_and_waited_for(
 ) -> None:
     env, requests = serve({LIST: [INSTANCE], SNAPSHOTS: [SNAPSHOT], call: (201, MADE), **WAITED})
     assert run([*command, "carp"], env) == 0
-    assert (call, {"name": "carp"}) in requests
+    assert (call, {"name": "carp", "jobs": "off"}) in requests
     assert capsys.readouterr().out.strip() == MADE["id"]
     assert run([*command, "carp", "--no-wait", "--json"], env) == 0
     assert json.loads(capsys.readouterr().out) == MADE
@@ -248,7 +248,7 @@ def test_an_export_of_all_asks_once_before_it_overwrites(
 def test_a_folder_of_exports_is_imported_and_new_ids_are_said(
     serve: Serve, tmp_path: Path, capsys: Output
 ) -> None:
-    env, requests = serve({"POST /local/instances/import": (201, MADE), **WAITED})
+    env, requests = serve({"POST /local/instances/import?jobs=off": (201, MADE), **WAITED})
     assert run(["instances", "import", "--all", str(tmp_path)], env) == 1
     for name in ("a.chowder.tar", "b.chowder.tar", "c.tar"):
         (tmp_path / name).write_bytes(b"{}")
@@ -256,7 +256,7 @@ def test_a_folder_of_exports_is_imported_and_new_ids_are_said(
     printed, notes = capsys.readouterr()
     assert printed == f"{MADE['id']}  carp\n" * 2
     assert "Their ids are new" in notes
-    assert [call.split("/")[-1] for call, _ in requests].count("import") == 2
+    assert [call.split("/")[-1] for call, _ in requests].count("import?jobs=off") == 2
     assert run(["instances", "import", "--all", str(tmp_path), "--json"], env) == 0
     listed = json.loads(capsys.readouterr().out)
     assert [each["status"] for each in listed] == ["running", "running"]

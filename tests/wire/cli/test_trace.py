@@ -11,6 +11,8 @@ INSTANCES = "GET /v1/instances"
 TRACES = f"GET /local/instances/{FISH['id']}/traces"
 TURN: dict[str, Any] = {
     "id": "request-1",
+    "kind": "message",
+    "job": None,
     "response_id": "resp_1",
     "session": None,
     "session_key": "agent:main:main",
@@ -40,6 +42,7 @@ TOOL = MODEL | {
     "arguments": {"command": "x" * 99},
 }
 FAILED = TURN | {"id": "request-2", "response_id": None, "status": "failed", "session": "desk",
+                 "session_key": "agent:main:desk",
                  "error": "Gateway unavailable – gone"}  # fmt: skip
 
 
@@ -83,7 +86,7 @@ def test_turns_are_listed_those_that_failed_first(serve: Serve, capsys: Output) 
     assert run(["trace", "fish", "--list"], env) == 0
     _, failed, answered = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert failed[0] == "request-2"
-    assert failed[3:5] == ["desk", "failed"]
+    assert failed[3:6] == ["message", "desk", "failed"]
     assert answered[0] == "resp_1"
 
 
