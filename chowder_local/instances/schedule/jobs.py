@@ -13,7 +13,8 @@ from chowder_local.openclaw.jobs import JobKind
 from chowder_local.openclaw.session_keys import session_key
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from datetime import datetime
 
     from chowder_local.core.domain import Instance
     from chowder_local.instances.conversations.models import ModelResolver
@@ -61,6 +62,7 @@ class Jobs:
     call_log: CallLog
     traces: TraceLog
     due_jobs: DueJobs
+    clock: Callable[[], datetime]
 
     async def all(self, instance: Instance) -> list[Job]:
         """All jobs of the agent: OpenClaw's own, too."""
@@ -193,7 +195,7 @@ class Jobs:
         return route.openclaw_model
 
     def _traced(self, instance: Instance, run: JobRun) -> TracedRun:
-        offset = self.due_jobs.offset_of(instance)
+        offset = self.due_jobs.time_of(instance) - self.clock()
         began, ended = run.began_at - offset - SLACK, run.ended_at - offset + SLACK
         calls = [
             each
