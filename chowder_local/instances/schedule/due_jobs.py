@@ -54,9 +54,11 @@ ASLEEP_INTERVAL_S = 2.0
 """For an agent that does not run, whose row is then only read."""
 LONGEST_WAIT_S = 3600.0
 MAX_RUNS = 50
+MAX_NAME = 200
 LARGE_ANSWER_BYTES = 64 * 1024
 """A larger answer is not parsed: the jobs are looked at."""
 JOB_TOOLS = {"automations", "cron"}
+_JOB_MARK = JOB_SESSIONS.encode()
 _TOOL_MARKS = tuple(f'"{each}"'.encode() for each in (*JOB_TOOLS, "tool_call"))
 
 
@@ -154,7 +156,8 @@ class DueJobs:
             self._follow(instance_id).look_again()
         elif call.outcome is not None and _changes_jobs(call):
             self._changing.add(instance_id)
-        if (call.session_key or "").startswith(JOB_SESSIONS):
+        # The search alone is quick, and nearly all calls end with it.
+        if _JOB_MARK in call.request and (call.session_key or "").startswith(JOB_SESSIONS):
             self._follow(instance_id).look_again()
 
     def _follow(self, instance_id: InstanceId) -> _Followed:
@@ -254,7 +257,8 @@ class DueJobs:
         followed.is_stale = False
         gateway = self.gateway_of(instance.sandbox_id, instance.gateway_url)
         answer = await gateway.call("cron.list", {"includeDisabled": True})
-        listed = {each.id: each for each in read_jobs(answer)}
+        # An agent may have very many.
+        listed = {each.id: each for each in await asyncio.to_thread(read_jobs, answer)}
         former, followed.jobs = followed.jobs, listed
         now = self.time_of(instance)
         for job in listed.values():
@@ -323,7 +327,12 @@ class DueJobs:
 
     def _publish(self, kind: EventType, instance: Instance, job: Job, **members: Any) -> None:
         self.events.publish(
-            kind, instance.organization_id, instance.id, job_id=job.id, job=job.name, **members
+            kind,
+            instance.organization_id,
+            instance.id,
+            job_id=job.id,
+            job=job.name[:MAX_NAME],
+            **members,
         )
 
     async def _store(self, followed: _Followed, due_at: datetime | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -174,7 +175,8 @@ class Jobs:
             yield self.gateway_of(running.sandbox_id, running.gateway_url)
 
     async def _read(self, instance: Instance, gateway: Gateway) -> list[Job]:
-        listed = jobs.read_jobs(await _call(gateway, "cron.list", {"includeDisabled": True}))
+        answer = await _call(gateway, "cron.list", {"includeDisabled": True})
+        listed = await asyncio.to_thread(jobs.read_jobs, answer)
         await self.due_jobs.note(instance, listed)
         self.due_jobs.look_again(instance.id)
         return listed
