@@ -280,7 +280,7 @@ class Services:
             gateway_of=self.gateway_of,
             events=self.events,
             group=self.tasks,
-            clock=self.clock,
+            time_of=lambda _: self.clock(),
         )
         self.journal.on_call = self.due_jobs.note_call
         self.hibernation = Hibernation(
@@ -496,6 +496,7 @@ class Services:
             call_log=self.call_log,
             traces=self.traces,
             due_jobs=self.due_jobs,
+            clock=self.clock,
         )
         self.conversations = Conversations(
             model_resolver=model_resolver,

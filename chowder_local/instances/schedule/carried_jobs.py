@@ -50,6 +50,8 @@ class CarriedJobs:
                 timeout_s=TIMEOUT_S,
                 timeout_message="the agent's jobs cannot be read in time",
             )
+        if problem := untrusted_json.message_of(answer.get("problem")):
+            log.warning("instance %s: exported without its jobs: %s", stale.id, problem)
         return [carried_params(each) for each in untrusted_json.objects_of(answer.get("jobs"))]
 
     async def settle(self, instance: Instance, gateway: Gateway, *, is_booted: bool) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -37,9 +38,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 WAKE_LEAD = timedelta(seconds=45)
-"""So long before a due time a hibernated agent is woken: an agent with jobs always boots, which
-takes about ten seconds, or several times as long on a busy machine."""
-WORTH_LEAVING = 2 * WAKE_LEAD
+"""So long before a due time a hibernated agent is woken at least: one with jobs always boots, which
+takes about ten seconds. OpenClaw puts off what is overdue at its start by two minutes."""
+LONGEST_LEAD = timedelta(minutes=5)
 MISSED_AFTER = timedelta(seconds=30)
 """A run that has not begun so long after its due time counts as missed."""
 TOLERANCE = timedelta(seconds=1)
@@ -53,9 +54,11 @@ ASLEEP_INTERVAL_S = 2.0
 """For an agent that does not run, whose row is then only read."""
 LONGEST_WAIT_S = 3600.0
 MAX_RUNS = 50
+MAX_NAME = 200
 LARGE_ANSWER_BYTES = 64 * 1024
 """A larger answer is not parsed: the jobs are looked at."""
 JOB_TOOLS = {"automations", "cron"}
+_JOB_MARK = JOB_SESSIONS.encode()
 _TOOL_MARKS = tuple(f'"{each}"'.encode() for each in (*JOB_TOOLS, "tool_call"))
 
 
@@ -106,21 +109,14 @@ class DueJobs:
     gateway_of: GatewayOf
     events: Events
     group: asyncio.TaskGroup
-    clock: Callable[[], datetime]
+    time_of: Callable[[Instance], datetime]
+    """The agent's time."""
 
     def __post_init__(self) -> None:
         self._followed: dict[InstanceId, _Followed] = {}
         self._changing: set[InstanceId] = set()
         """Agents whose model has just asked for a change of their jobs."""
-
-    def offset_of(self, instance: Instance) -> timedelta:
-        """How far the agent's clock is ahead of the server's."""
-        del instance
-        return timedelta()
-
-    def now_of(self, instance: Instance) -> datetime:
-        """The agent's time."""
-        return self.clock() + self.offset_of(instance)
+        self._lead = WAKE_LEAD
 
     async def begin(self) -> None:
         """Follows the agents again that an earlier server process has followed."""
@@ -142,7 +138,7 @@ class DueJobs:
     def is_due_soon(self, instance: Instance, jobs: Iterable[Job]) -> bool:
         """Whether an agent would have to come back before it is worth its while to leave."""
         due_at = next_due(jobs)
-        return due_at is not None and due_at - self.now_of(instance) < WORTH_LEAVING
+        return due_at is not None and due_at - self.time_of(instance) < 2 * self._lead
 
     def look_again(self, instance_id: InstanceId) -> None:
         """The agent's jobs or its clock may have changed."""
@@ -160,7 +156,8 @@ class DueJobs:
             self._follow(instance_id).look_again()
         elif call.outcome is not None and _changes_jobs(call):
             self._changing.add(instance_id)
-        if (call.session_key or "").startswith(JOB_SESSIONS):
+        # The search alone is quick, and nearly all calls end with it.
+        if _JOB_MARK in call.request and (call.session_key or "").startswith(JOB_SESSIONS):
             self._follow(instance_id).look_again()
 
     def _follow(self, instance_id: InstanceId) -> _Followed:
@@ -204,14 +201,14 @@ class DueJobs:
             return ASLEEP_INTERVAL_S
 
     async def _step_running(self, followed: _Followed, instance: Instance) -> float | None:
-        now = self.now_of(instance)
+        now = self.time_of(instance)
         self._tell_due(followed, instance, now)
-        is_near = followed.due_at is not None and followed.due_at - now <= WAKE_LEAD
+        is_near = followed.due_at is not None and followed.due_at - now <= self._lead
         if is_near or followed.is_busy:
             instance = await self._hold(followed, instance)
         if instance.is_in_memory and (followed.is_stale or followed.is_busy):
             await self._look(followed, instance)
-        now = self.now_of(instance)
+        now = self.time_of(instance)
         if followed.due_at is None and not followed.is_busy and followed.jobs is not None:
             await self._release(followed)
             return None if not followed.is_stale else 0.0
@@ -224,9 +221,9 @@ class DueJobs:
             # OpenClaw puts it off, and says so nowhere.
             followed.is_stale = True
             return LONGEST_INTERVAL_S
-        if wait > WAKE_LEAD:
+        if wait > self._lead:
             await self._release(followed)
-            wait -= WAKE_LEAD
+            wait -= self._lead
         return min(max(wait.total_seconds(), 0.0), LONGEST_WAIT_S)
 
     def _tell_due(self, followed: _Followed, instance: Instance, now: datetime) -> None:
@@ -240,9 +237,14 @@ class DueJobs:
     async def _hold(self, followed: _Followed, instance: Instance) -> Instance:
         """The instance in memory; a hibernated one comes back."""
         if followed.hold is None:
+            was_hibernated, began_s = instance.is_hibernated, time.monotonic()
             async with AsyncExitStack() as stack:
                 instance = await stack.enter_async_context(self.use(instance))
                 followed.hold = stack.pop_all()
+            if was_hibernated:
+                # On a busy machine the next one takes as long.
+                took = timedelta(seconds=time.monotonic() - began_s)
+                self._lead = min(max(2 * took, WAKE_LEAD), LONGEST_LEAD)
         return instance
 
     async def _release(self, followed: _Followed) -> None:
@@ -255,9 +257,10 @@ class DueJobs:
         followed.is_stale = False
         gateway = self.gateway_of(instance.sandbox_id, instance.gateway_url)
         answer = await gateway.call("cron.list", {"includeDisabled": True})
-        listed = {each.id: each for each in read_jobs(answer)}
+        # An agent may have very many.
+        listed = {each.id: each for each in await asyncio.to_thread(read_jobs, answer)}
         former, followed.jobs = followed.jobs, listed
-        now = self.now_of(instance)
+        now = self.time_of(instance)
         for job in listed.values():
             known = None if former is None else former.get(job.id)
             await self._compare(followed, instance, gateway, known, job, now)
@@ -324,7 +327,12 @@ class DueJobs:
 
     def _publish(self, kind: EventType, instance: Instance, job: Job, **members: Any) -> None:
         self.events.publish(
-            kind, instance.organization_id, instance.id, job_id=job.id, job=job.name, **members
+            kind,
+            instance.organization_id,
+            instance.id,
+            job_id=job.id,
+            job=job.name[:MAX_NAME],
+            **members,
         )
 
     async def _store(self, followed: _Followed, due_at: datetime | None) -> None:

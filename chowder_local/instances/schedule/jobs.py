@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -13,7 +14,8 @@ from chowder_local.openclaw.jobs import JobKind
 from chowder_local.openclaw.session_keys import session_key
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from datetime import datetime
 
     from chowder_local.core.domain import Instance
     from chowder_local.instances.conversations.models import ModelResolver
@@ -61,6 +63,7 @@ class Jobs:
     call_log: CallLog
     traces: TraceLog
     due_jobs: DueJobs
+    clock: Callable[[], datetime]
 
     async def all(self, instance: Instance) -> list[Job]:
         """All jobs of the agent: OpenClaw's own, too."""
@@ -172,7 +175,8 @@ class Jobs:
             yield self.gateway_of(running.sandbox_id, running.gateway_url)
 
     async def _read(self, instance: Instance, gateway: Gateway) -> list[Job]:
-        listed = jobs.read_jobs(await _call(gateway, "cron.list", {"includeDisabled": True}))
+        answer = await _call(gateway, "cron.list", {"includeDisabled": True})
+        listed = await asyncio.to_thread(jobs.read_jobs, answer)
         await self.due_jobs.note(instance, listed)
         self.due_jobs.look_again(instance.id)
         return listed
@@ -193,7 +197,7 @@ class Jobs:
         return route.openclaw_model
 
     def _traced(self, instance: Instance, run: JobRun) -> TracedRun:
-        offset = self.due_jobs.offset_of(instance)
+        offset = self.due_jobs.time_of(instance) - self.clock()
         began, ended = run.began_at - offset - SLACK, run.ended_at - offset + SLACK
         calls = [
             each

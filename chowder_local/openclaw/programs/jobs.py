@@ -22,8 +22,12 @@ def main(request: dict[str, Any]) -> dict[str, Any]:
     path = os.path.join(request["state_dir"], DATABASE)
     if not os.path.exists(path):
         return {"jobs": []}
-    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=10)) as database:
-        rows = database.execute(QUERY, (MAX_JOBS,)).fetchall()
+    try:
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=10)) as database:
+            rows = database.execute(QUERY, (MAX_JOBS,)).fetchall()
+    except sqlite3.OperationalError as error:
+        # Another release of OpenClaw may keep them elsewhere.
+        return {"jobs": [], "problem": str(error)}
     return {
         "jobs": [
             {**json.loads(job), "name": name, "enabled": bool(enabled)}

@@ -30,5 +30,12 @@ def test_jobs_are_read_without_openclaws_own(tmp_path: Path) -> None:
     }
 
 
+def test_a_database_of_another_kind_has_none_and_says_why(tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state/openclaw.sqlite").touch()
+    answer = program.main({"state_dir": str(tmp_path)})
+    assert answer == {"jobs": [], "problem": "no such table: cron_jobs"}
+
+
 def test_an_agent_that_was_never_ready_has_none(tmp_path: Path) -> None:
     assert program.main({"state_dir": str(tmp_path)}) == {"jobs": []}
