@@ -40,9 +40,12 @@ NEVER_ANSWERED: set[type[ChowderError]] = {
     # Raised by the model relay, which renders errors in the provider's format.
     requests.BodiesTooMany,
     upstream.RelayTokenInvalid,
+    # Only agents get it, whose relay renders it.
+    upstream.InboxUnknown,
     # Have a status of their own.
     requests.FaultAnswered,
     upstream.ProviderFailed,
+    agents.HookRefused,
     ChowderError,
     # The answer of a tool for editors.
     CallRefused,

@@ -157,7 +157,7 @@ class DueJobs:
         elif call.outcome is not None and _changes_jobs(call):
             self._changing.add(instance_id)
         # The search alone is quick, and nearly all calls end with it.
-        if _JOB_MARK in call.request and (call.session_key or "").startswith(JOB_SESSIONS):
+        if _JOB_MARK in call.body and (call.session_key or "").startswith(JOB_SESSIONS):
             self._follow(instance_id).look_again()
 
     def _follow(self, instance_id: InstanceId) -> _Followed:
