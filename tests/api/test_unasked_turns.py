@@ -29,7 +29,8 @@ def begin(
         {"role": "developer", "content": RUNTIME.format(key)},
         {"role": "user", "content": [{"type": "input_text", "text": text}]},
     ]
-    body = json.dumps({"model": "gpt-4o", "input": turns}).encode()
+    # As OpenClaw writes it.
+    body = json.dumps({"model": "gpt-4o", "input": turns}, separators=(",", ":")).encode()
     call = http.world.call_log.begin(
         instance.organization_id, instance.id, ModelProvider.OPENAI, "responses", body, trace
     )

@@ -61,7 +61,8 @@ def test_an_unanswered_text_of_openclaw_before_a_clients_message_does_not_count(
         {"role": "user", "content": [{"type": "text", "text": each}]}
         for each in (HEARTBEAT, "[Tue 2026-12-01 02:52 UTC] Hello")
     ]
-    assert marked_origin(json.dumps({"messages": turns}).encode()) is None
+    body = json.dumps({"messages": turns}, separators=(",", ":")).encode()
+    assert marked_origin(body) is None
 
 
 def test_a_turn_without_such_a_text_is_told_by_its_channel() -> None:
