@@ -137,7 +137,10 @@ def marked_origin(body: bytes) -> TurnOrigin | None:
         at = tail.rfind(_ROLE, 0, at)
         if at < 0 or not tail.startswith(_USER, at + len(_ROLE)):
             break
-        text = _FIRST_TEXT.search(tail, at, at + _HEAD_BYTES)
+        # In Gemini's format an item's role comes after its texts.
+        is_last = tail.startswith(b",", at - 1)
+        head = max(0, tail.rfind(_ROLE, 0, at)) if is_last else at
+        text = _FIRST_TEXT.search(tail, head, head + _HEAD_BYTES)
         if text is not None and (found := _BEGINNING.match(tail, text.end())):
             return _origin(found)
     return None
