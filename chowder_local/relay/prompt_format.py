@@ -116,13 +116,18 @@ class TurnOrigin(NamedTuple):
 
 _SCANNED_BYTES = 1024 * 1024
 """The end of a request that is searched for its origin, so that a long one costs no more."""
-_ANSWERED = (b'"role":"assistant"', b'"role":"model"', b'"type":"function_call"')
-"""Members of a request's items that the model wrote; what began the turn comes after the last."""
-_ORIGIN = re.compile(
-    rb'(?<!\\)"(?P<time>\[[A-Z][a-z]{2} \d{4}-\d\d-\d\d [^\]"\n]{1,40}\] )?'
+_ROLE = b'"role":"'
+_USER = b'user"'
+_ITEMS = 8
+"""So many of a user's latest items are looked at: OpenClaw adds some of its own below a text."""
+_FIRST_TEXT = re.compile(rb'"(?:text|content)":"')
+_HEAD_BYTES = 200
+"""In so many bytes an item's first text begins."""
+_BEGINNING = re.compile(
+    rb"(?P<time>\[[A-Z][a-z]{2} \d{4}-\d\d-\d\d [^\]\"\n]{1,40}\] )?"
     rb"(?:(?P<job>\[cron:(?P<id>[\w-]{1,80}) (?P<name>(?:[^\]\\\"]|\\.){0,400})\])"
     rb"|(?P<reminder>A scheduled (?:reminder|cron event) )"
-    rb"|(?P<hook>Job ID: [\w-]{1,80} \| Received: )"
+    rb"|(?P<hook>Job ID: )"
     rb"|(?P<subagent>\[Subagent Context\]|A background task )"
     rb"|(?P<heartbeat>Follow the heartbeat |Read HEARTBEAT\.md |An async command )"
     rb"|(?P<client>(?(time)|(?!))))"
@@ -138,19 +143,31 @@ _HOOK_EVENT = b"] Hook "
 def marked_origin(body: bytes) -> TurnOrigin | None:
     """The origin of a turn whose first model request has a text of OpenClaw's own; else None."""
     tail = body[-_SCANNED_BYTES:]
-    start = max(0, *(tail.rfind(each) for each in _ANSWERED))
-    found = None
-    for match in _ORIGIN.finditer(tail, start):
-        found = match
-    if found is None or found["client"] is not None:
+    at = len(tail)
+    for _ in range(_ITEMS):
+        at = tail.rfind(_ROLE, 0, at)
+        if at < 0 or not tail.startswith(_USER, at + len(_ROLE)):
+            break
+        # In Gemini's format an item's role comes after its texts.
+        is_last = tail.startswith(b",", at - 1)
+        head = max(0, tail.rfind(_ROLE, 0, at)) if is_last else at
+        text = _FIRST_TEXT.search(tail, head, head + _HEAD_BYTES)
+        if text is not None and (found := _BEGINNING.match(tail, text.end())):
+            return _origin(found)
+    return None
+
+
+def _origin(found: re.Match[bytes]) -> TurnOrigin | None:
+    """What the beginning of a text says; None if the text is a client's."""
+    if found["client"] is not None:
         return None
     if found["job"]:
         name = json.loads(b'"' + found["name"] + b'"', strict=False)
         return TurnOrigin(TurnKind.JOB, found["id"].decode(), name)
-    if found["heartbeat"] and tail.find(_HOOK_EVENT, found.end()) >= 0:
-        return TurnOrigin(TurnKind.HOOK)
     if found["reminder"]:
         return TurnOrigin(TurnKind.JOB)
+    if found["heartbeat"] and found.string.find(_HOOK_EVENT, found.end()) >= 0:
+        return TurnOrigin(TurnKind.HOOK)
     names = ("hook", "subagent", "heartbeat")
     return TurnOrigin(TurnKind(next(each for each in names if found[each])))
 

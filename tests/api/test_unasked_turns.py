@@ -7,8 +7,15 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from chowder_local.core.domain import ModelProvider
+from chowder_local.instances.conversations.trace_log import TurnStatus
+from chowder_local.instances.schedule import unasked_turns
+from tests.scripted import gateway as scripted
+from tests.scripted.programs import done
+from tests.scripted.serving import eventually
 
 if TYPE_CHECKING:
+    import pytest
+
     from chowder_local.core.domain import Instance
     from chowder_local.relay.call_log import ModelCall
     from tests.api.conftest import Api
@@ -29,7 +36,8 @@ def begin(
         {"role": "developer", "content": RUNTIME.format(key)},
         {"role": "user", "content": [{"type": "input_text", "text": text}]},
     ]
-    body = json.dumps({"model": "gpt-4o", "input": turns}).encode()
+    # As OpenClaw writes it.
+    body = json.dumps({"model": "gpt-4o", "input": turns}, separators=(",", ":")).encode()
     call = http.world.call_log.begin(
         instance.organization_id, instance.id, ModelProvider.OPENAI, "responses", body, trace
     )
@@ -150,3 +158,55 @@ async def test_a_deleted_instance_leaves_no_message(http: Api) -> None:
     assert (await http.call("DELETE", f"/v1/instances/{instance.id}")).status_code == 204
     await http.world.messages.add(instance.id, http.world.clock(), {"text": "late"})
     assert not (await http.world.messages.read(instance.id, 0)).entries
+
+
+async def test_a_silent_turn_ends_when_the_gateway_has_no_run_of_it(
+    http: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unasked_turns, "QUIET_S", 0.0)
+    instance = await http.world.created()
+    key = "agent:main:cron:1"
+
+    def run(*, is_active: bool) -> dict[str, Any]:
+        return done(sessions=[{"key": f"{key}:run:2", "hasActiveRun": is_active}])
+
+    http.world.programs.answers["sessions.list"] = [run(is_active=True), run(is_active=False)]
+    end(http, begin(http, instance, "[cron:1 daily] Go", key), "", TOOL)
+
+    (turn,) = http.world.traces.of_instance(instance.id)
+    await eventually(lambda: turn.status is TurnStatus.CANCELLED, "the turn ends")
+    assert len(http.world.programs.called("sessions.list")) == 2
+
+
+async def test_a_turn_fails_with_its_last_model_call_unless_it_is_made_again(
+    http: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unasked_turns, "AGAIN_S", 0.0)
+    instance = await http.world.created()
+    call = begin(http, instance, "[cron:1 daily] Go", "agent:main:cron:1")
+    call.finish("refused", "The provider is down.")
+
+    (turn,) = http.world.traces.of_instance(instance.id)
+    await eventually(lambda: turn.status is TurnStatus.FAILED, "the turn fails")
+    assert turn.error == "The provider is down."
+    assert (await messages(http, instance))["messages"] == []
+
+
+async def test_a_job_of_the_main_session_is_found_by_its_text(http: Api) -> None:
+    instance = await http.world.created()
+    jobs = [{"name": "tea", "payload": {"text": 'Say "tea"'}}]
+    http.world.gateway.rpc_answers["cron.list"] = scripted.ok({"jobs": jobs})
+    text = 'A scheduled reminder has been triggered. The reminder content is:\n\nSay "tea"'
+    begin(http, instance, text)
+
+    (turn,) = http.world.traces.of_instance(instance.id)
+    await eventually(lambda: turn.job == "tea", "the job is found")
+
+
+async def test_the_heartbeat_after_a_hook_that_wakes_is_the_hooks_turn(http: Api) -> None:
+    instance = await http.world.created()
+    text = "Follow the heartbeat monitor scratch context when provided."
+    http.world.unasked_turns.expect_hook(instance.sandbox_id)
+    end(http, begin(http, instance, text, trace="t-1"), "The build is green.")
+    end(http, begin(http, instance, text, trace="t-2"), "HEARTBEAT_OK")
+    assert [each["kind"] for each in await traces(http, instance)] == ["heartbeat", "hook"]

@@ -27,10 +27,13 @@ def body(*texts: str, channel: str = "", shape: str = "anthropic") -> bytes:
     for number, text in enumerate(texts):
         role = "assistant" if number % 2 else "user"
         if shape == "gemini":
-            turns.append({"role": "model" if number % 2 else "user", "parts": [{"text": text}]})
+            turns.append({"parts": [{"text": text}], "role": "model" if number % 2 else "user"})
         else:
             turns.append({"role": role, "content": [{"type": "text", "text": text}]})
-    turns.append({"role": "user", "content": [{"type": "text", "text": CONTEXT}]})
+    if shape == "gemini":
+        turns.append({"parts": [{"text": CONTEXT}], "role": "user"})
+    else:
+        turns.append({"role": "user", "content": [{"type": "text", "text": CONTEXT}]})
     content = {"model": "m", "messages": turns, "system": [{"type": "text", "text": line}]}
     return json.dumps(content, separators=(",", ":"), ensure_ascii=False).encode()
 
@@ -61,7 +64,8 @@ def test_an_unanswered_text_of_openclaw_before_a_clients_message_does_not_count(
         {"role": "user", "content": [{"type": "text", "text": each}]}
         for each in (HEARTBEAT, "[Tue 2026-12-01 02:52 UTC] Hello")
     ]
-    assert marked_origin(json.dumps({"messages": turns}).encode()) is None
+    request = json.dumps({"messages": turns}, separators=(",", ":")).encode()
+    assert marked_origin(request) is None
 
 
 def test_a_turn_without_such_a_text_is_told_by_its_channel() -> None:
