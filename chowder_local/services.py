@@ -381,6 +381,7 @@ class Services:
         self.clocks = Clocks(
             agents=self.agents,
             residency=self.residency,
+            due_jobs=self.due_jobs,
             call_log=self.call_log,
             events=self.events,
             clock=self.clock,
@@ -476,6 +477,7 @@ class Services:
             call_log=self.call_log,
             traces=self.traces,
             due_jobs=self.due_jobs,
+            clocks=self.clocks,
         )
         self.conversations = Conversations(
             model_resolver=model_resolver,

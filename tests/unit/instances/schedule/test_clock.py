@@ -329,7 +329,7 @@ async def test_a_job_that_openclaw_passes_over_is_skipped(
     (run,) = (
         await world.clocks.advance(instance, NEXT_YEAR.replace(year=2026, month=5, day=6))
     ).runs
-    assert (run.status, run.began_at) == ("skipped", due)
+    assert (run.outcome, run.began_at) == ("skipped", due)
 
 
 async def test_a_reset_gives_the_machines_time_even_to_an_agent_with_jobs_that_was_not_moved(
