@@ -253,19 +253,25 @@ class Clocks:
     async def _wait_for_runs(self, gateway: Gateway, batch: Jobs, cancelled: asyncio.Event) -> Jobs:
         """All jobs, once those of the batch have run, or the advance is cancelled.
 
-        Raises GatewayUnavailable if OpenClaw does not begin one.
+        Raises GatewayUnavailable if OpenClaw does not begin one, or does not answer for as long.
         """
         pause_s, ends_s = FIRST_POLL_S, time.monotonic() + START_TIMEOUT_S
         while True:
-            jobs = await list_jobs(gateway)
-            waiting = [key for key, job in batch.items() if _waits(job, jobs.get(key))]
-            if cancelled.is_set() or not waiting:
-                return jobs
-            if any(_is_running(jobs[key]) for key in waiting):
-                ends_s = time.monotonic() + START_TIMEOUT_S
-            elif time.monotonic() >= ends_s:
-                name = batch[waiting[0]].name
-                raise GatewayUnavailable(f"OpenClaw does not begin the job {name!r}")
+            try:
+                jobs = await list_jobs(gateway)
+            except GatewayUnavailable:
+                # A busy gateway may break off a call while it runs a job.
+                if time.monotonic() >= ends_s:
+                    raise
+            else:
+                waiting = [key for key, job in batch.items() if _waits(job, jobs.get(key))]
+                if cancelled.is_set() or not waiting:
+                    return jobs
+                if any(_is_running(jobs[key]) for key in waiting):
+                    ends_s = time.monotonic() + START_TIMEOUT_S
+                elif time.monotonic() >= ends_s:
+                    name = batch[waiting[0]].name
+                    raise GatewayUnavailable(f"OpenClaw does not begin the job {name!r}")
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * POLL_GROWTH, LONGEST_POLL_S)
 
