@@ -280,7 +280,7 @@ class Services:
             gateway_of=self.gateway_of,
             events=self.events,
             group=self.tasks,
-            time_of=lambda _: self.clock(),
+            clock=self.clock,
         )
         self.journal.on_call = self.due_jobs.note_call
         self.hibernation = Hibernation(
@@ -394,6 +394,7 @@ class Services:
         self.clocks = Clocks(
             agents=self.agents,
             residency=self.residency,
+            due_jobs=self.due_jobs,
             call_log=self.call_log,
             events=self.events,
             clock=self.clock,
@@ -496,7 +497,7 @@ class Services:
             call_log=self.call_log,
             traces=self.traces,
             due_jobs=self.due_jobs,
-            clock=self.clock,
+            clocks=self.clocks,
         )
         self.conversations = Conversations(
             model_resolver=model_resolver,

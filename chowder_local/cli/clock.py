@@ -99,7 +99,7 @@ def advance(
         return
     for run in moved["runs"]:
         error = f": {run['error']}" if run["error"] else ""
-        say(f"{format_time(run['began_at'])}  {run['job']}  {run['status']}{error}")
+        say(f"{format_time(run['began_at'])}  {run['job']}  {run['outcome']}{error}")
     say(_line(moved))
     if not moved["has_arrived"]:
         note("It has not arrived: the limit or a cancellation has ended it.")

@@ -1,16 +1,17 @@
-"""OpenClaw's scheduler: its jobs, when they are due, and their runs."""
+"""OpenClaw's scheduler, whose jobs are listed in pages, and which looks at the clock when asked."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from chowder_local.core import untrusted_json
+from chowder_local.openclaw.jobs import read_jobs, read_runs
 
 if TYPE_CHECKING:
     from chowder_local.openclaw.gateway import Gateway
+    from chowder_local.openclaw.jobs import Job, JobRun
 
-_ALL = 200
-"""The most jobs that OpenClaw lists at once."""
+_PAGE = 200
+"""The most jobs or runs that OpenClaw lists at once."""
 _PLACEHOLDER = {
     "name": "clock",
     "enabled": False,
@@ -22,33 +23,24 @@ _PLACEHOLDER = {
 }
 
 
-async def read_jobs(gateway: Gateway) -> dict[str, dict[str, Any]]:
-    """All jobs by id, as OpenClaw lists them. Raises GatewayUnavailable, RpcRefused."""
-    wanted = {"includeDisabled": True, "includeDeliveryPreviews": False, "limit": _ALL}
-    jobs: dict[str, dict[str, Any]] = {}
+async def list_jobs(gateway: Gateway) -> dict[str, Job]:
+    """All jobs by id. Raises GatewayUnavailable, RpcRefused."""
+    wanted = {"includeDisabled": True, "includeDeliveryPreviews": False, "limit": _PAGE}
+    jobs: dict[str, Job] = {}
     while True:
-        page = await gateway.call("cron.list", {**wanted, "offset": len(jobs)})
-        listed = untrusted_json.objects_of(page.get("jobs"))
-        jobs |= {str(each.get("id")): each for each in listed}
-        if not (listed and page.get("hasMore")):
+        answer = await gateway.call("cron.list", {**wanted, "offset": len(jobs)})
+        page = {each.id: each for each in read_jobs(answer)}
+        # A page without news would be listed again and again.
+        has_news = not page.keys() <= jobs.keys()
+        jobs |= page
+        if not (has_news and answer.get("hasMore")):
             return jobs
 
 
-async def read_runs(gateway: Gateway, count: int) -> list[dict[str, Any]]:
-    """The latest runs of jobs, as OpenClaw lists them. Raises GatewayUnavailable, RpcRefused."""
-    listed = await gateway.call("cron.runs", {"scope": "all", "limit": min(count, _ALL)})
-    return untrusted_json.objects_of(listed.get("entries"))
-
-
-def state_of(job: dict[str, Any], name: str) -> int | None:
-    """A time in a job's state, such as `nextRunAtMs`, by the agent's clock; None if it has none."""
-    at = untrusted_json.object_of(job.get("state")).get(name)
-    return int(at) if isinstance(at, int | float) else None
-
-
-def is_own(job: dict[str, Any]) -> bool:
-    """Whether a job is not one of those that OpenClaw gives every agent."""
-    return not job.get("declarationKey")
+async def list_runs(gateway: Gateway, count: int) -> list[JobRun]:
+    """The latest runs, latest first. Raises GatewayUnavailable, RpcRefused."""
+    wanted = {"scope": "all", "limit": min(count, _PAGE)}
+    return read_runs(await gateway.call("cron.runs", wanted))
 
 
 async def rearm(gateway: Gateway) -> None:

@@ -165,7 +165,7 @@ class LiveClock:
         """Moves the clock on by a duration such as `25h`, until a time, or to `next_job`.
 
         Each job that falls due runs at its time. Returns the runs; each has `job`, `due_at`,
-        `began_at`, `status` and `answer`.
+        `began_at`, `outcome` and `answer`.
         """
         if isinstance(until, str):
             until = datetime.fromisoformat(until)

@@ -7,6 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from chowder_local.core.events import EventType
+from tests.api.test_jobs import followed, ms, params, pass_time, raw, told
+from tests.scripted.serving import eventually
+
 if TYPE_CHECKING:
     from tests.api.conftest import Api
 
@@ -66,3 +70,54 @@ async def test_a_stopped_agents_clock_is_not_moved_on(http: Api) -> None:
     path = f"/local/instances/{instance.id}/clock"
     assert (await http.post(f"{path}/advance", json={"by": "1h"})).status_code == 409
     assert (await http.call("PUT", path, json={"at": AT})).json()["now"] == AT
+
+
+async def test_a_due_time_over_which_the_clock_is_moved_is_not_missed(http: Api) -> None:
+    world = http.world
+    due_ms = ms(world, 3600)
+    instance = await followed(http, raw(due_ms))
+    at = (world.clock.now + timedelta(days=2)).isoformat()
+    looks = len(params(world, "cron.list"))
+    await http.call("PUT", f"/local/instances/{instance.id}/clock", json={"at": at})
+    # One is the call's own.
+    await eventually(lambda: len(params(world, "cron.list")) > looks + 1, "it is looked at")
+    assert told(world) == []
+
+
+async def test_a_hibernated_agent_is_back_before_its_job_is_due_by_its_clock(http: Api) -> None:
+    world = http.world
+    day_s = 86_400
+    instance = await followed(http, raw(ms(world, day_s + 10_000)))
+    at = (world.clock.now + timedelta(days=1)).isoformat()
+    await http.call("PUT", f"/local/instances/{instance.id}/clock", json={"at": at})
+    world.clock.advance(7_200)
+    await world.hibernation.hibernate_idle()
+    assert (await world.now(instance)).is_hibernated
+    pass_time(world, instance, 2_760)
+    await eventually(
+        lambda: EventType.INSTANCE_RESUMED in [each.type for each in world.events.after(0)],
+        "it is back",
+    )
+
+
+async def test_the_machines_times_of_runs_are_known_after_later_moves(http: Api) -> None:
+    world = http.world
+    instance = await world.created()
+    start = world.clock.now
+    path = f"/local/instances/{instance.id}/clock"
+    for days in (1, 3):
+        at = (start + timedelta(days=days)).isoformat()
+        await http.call("PUT", path, json={"at": at, "frozen": days == 3})
+        world.clock.advance(60)
+    instance = await world.now(instance)
+    first, second = start + timedelta(days=1, seconds=5), start + timedelta(days=3)
+    before = start - timedelta(hours=1)
+    spans = [
+        tuple(world.clocks.machine_time_of(instance, at, is_last=each) for each in (False, True))
+        for at in (before, first, second)
+    ]
+    assert spans == [
+        (before, before),
+        (start + timedelta(seconds=5), start + timedelta(seconds=5)),
+        (start + timedelta(seconds=60), start + timedelta(seconds=120)),
+    ]

@@ -165,9 +165,7 @@ class AdvancedRunView(View):
     due_at: datetime
     began_at: datetime
     took_s: Annotated[float, Field(examples=[1.2])]
-    status: Annotated[
-        str, Field(description="`ok`, `error` or `skipped`, as OpenClaw has it.", examples=["ok"])
-    ]
+    outcome: Annotated[str | None, Field(description="As in the runs of a job.", examples=["ok"])]
     error: Annotated[str | None, Field(examples=[None])]
     answer: Annotated[str | None, Field(description="What the agent answered at last.")]
     session_key: Annotated[str | None, Field(description="OpenClaw's key of its conversation.")]

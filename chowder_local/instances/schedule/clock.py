@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import anyio
+from cachetools import LRUCache
 
 from chowder_local.core.domain import AgentClock, InstanceStatus
 from chowder_local.core.errors.agents import ClockRefused, GatewayUnavailable
 from chowder_local.core.errors.requests import InstanceNotFound, InstanceStateWrong
 from chowder_local.core.events import EventType
-from chowder_local.openclaw.scheduler import is_own, read_jobs, read_runs, rearm, state_of
+from chowder_local.core.untrusted_json import object_at
+from chowder_local.openclaw.jobs import JobKind
+from chowder_local.openclaw.scheduler import list_jobs, list_runs, rearm
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -23,10 +27,12 @@ if TYPE_CHECKING:
     from chowder_local.core.events import Events
     from chowder_local.instances.lifecycle.agents import Agent, Agents
     from chowder_local.instances.lifecycle.residency import Residency
+    from chowder_local.instances.schedule.due_jobs import DueJobs
     from chowder_local.openclaw.gateway import Gateway
+    from chowder_local.openclaw.jobs import Job
     from chowder_local.relay.call_log import CallLog
 
-    Jobs = Mapping[str, dict[str, Any]]
+    Jobs = Mapping[str, Job]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MACHINE_CLOCK = AgentClock()
@@ -37,6 +43,8 @@ LEAD = timedelta(milliseconds=20)
 FIRST_POLL_S = 0.05
 LONGEST_POLL_S = 0.5
 POLL_GROWTH = 1.3
+CHANGED_KEPT = 1000
+CHANGES_KEPT = 2 * MAX_RUNS
 START_TIMEOUT_S = 90.0
 """OpenClaw's scheduler looks at its jobs once a minute at least."""
 
@@ -57,7 +65,7 @@ RESET = ClockChange(is_frozen=False, sets_seed=True, is_reset=True)
 
 
 @dataclass(frozen=True)
-class JobRun:
+class AdvancedRun:
     """A run of a job that an advance has let happen, by the agent's clock."""
 
     job_id: str
@@ -65,8 +73,8 @@ class JobRun:
     due_at: datetime
     began_at: datetime
     took_s: float
-    status: str
-    """`ok`, `error` or `skipped`, as OpenClaw has it."""
+    outcome: str | None
+    """As that of `JobRun`."""
     error: str | None = None
     answer: str | None = None
     session_key: str | None = None
@@ -77,7 +85,7 @@ class Advance:
     """What an advance has come to; it `has_arrived` unless the limit or a client ended it."""
 
     instance: Instance
-    runs: list[JobRun]
+    runs: list[AdvancedRun]
     has_arrived: bool
 
 
@@ -87,11 +95,15 @@ class Clocks:
 
     agents: Agents
     residency: Residency
+    due_jobs: DueJobs
     call_log: CallLog
     events: Events
     clock: Callable[[], datetime]
 
     def __post_init__(self) -> None:
+        self._changes: LRUCache[InstanceId, deque[tuple[datetime, AgentClock]]] = LRUCache(
+            CHANGED_KEPT
+        )
         self._advancing: dict[InstanceId, asyncio.Event] = {}
 
     def time_of(self, instance: Instance) -> datetime:
@@ -101,6 +113,20 @@ class Clocks:
     def is_moved(self, instance: Instance) -> bool:
         """Whether the agent's time is not the machine's."""
         return abs(self.time_of(instance) - self.clock()) > timedelta(seconds=1)
+
+    def machine_time_of(self, instance: Instance, at: datetime, *, is_last: bool) -> datetime:
+        """When the agent's clock had a time, by the machine's, as far as its changes are known.
+
+        Of a clock that stood at that time, the first moment or the last one.
+        """
+        ends_at = self.clock()
+        for since, clock in reversed(self._changes.get(instance.id, ())):
+            if clock.at(since) <= at:
+                if clock.frozen_ms is not None:
+                    return ends_at if is_last else since
+                return at - timedelta(milliseconds=clock.offset_ms)
+            ends_at = since
+        return at - (self.time_of(instance) - self.clock())
 
     async def set(self, instance: Instance, change: ClockChange) -> Instance:
         """The instance with its clock changed, for its programs at once if it is in memory.
@@ -123,7 +149,7 @@ class Clocks:
             machine_time = self.clock()
             now = former.at(machine_time)
             at = machine_time if change.is_reset else change.at or now
-            jobs = await read_jobs(agent.gateway) if agent.row.is_in_memory else {}
+            jobs = await list_jobs(agent.gateway) if agent.row.is_in_memory else {}
             if at < now:
                 _check_back(agent.row, at, now, has_jobs=any(map(_is_planned, jobs.values())))
             is_frozen = former.frozen_ms is not None
@@ -136,6 +162,7 @@ class Clocks:
                 await agent.set_clock(agent.row.gateway_url)
                 # OpenClaw's scheduler would look at the clock within a minute.
                 await _rearm(agent.gateway, jobs)
+            self.due_jobs.look_again(agent.row.id, has_moved=True)
             self._publish(agent.row, EventType.CLOCK_SET)
             return agent.row
 
@@ -169,24 +196,22 @@ class Clocks:
         self, instance: Instance, until: datetime | None, limit: int, cancelled: asyncio.Event
     ) -> Advance:
         gateway = self.agents.gateway_of(instance.sandbox_id, instance.gateway_url)
-        jobs = await read_jobs(gateway)
+        jobs: Jobs = await list_jobs(gateway)
         is_single = until is None
         if until is None:
-            due_ms = _next_due_ms(jobs)
-            until = self.time_of(instance) if due_ms is None else _time_of_ms(due_ms)
-            until = max(until, self.time_of(instance))
+            until = max(_next_due(jobs) or EPOCH, self.time_of(instance))
         elif not timedelta() <= until - self.time_of(instance) <= LONGEST_ADVANCE:
             raise ClockRefused(
                 f"The agent's clock is at {self.time_of(instance):%Y-%m-%d %H:%M:%S} (UTC); one "
                 f"call moves it on by {LONGEST_ADVANCE.days} days at most."
             )
-        runs: list[JobRun] = []
-        while (due_ms := _next_due_ms(jobs)) is not None and _time_of_ms(due_ms) <= until:
+        runs: list[AdvancedRun] = []
+        while (due_at := _next_due(jobs)) is not None and due_at <= until:
             if len(runs) >= limit or cancelled.is_set():
                 return Advance(instance, runs, has_arrived=False)
             with anyio.CancelScope(shield=True):
-                instance = await self._move_to(instance, _time_of_ms(due_ms), jobs)
-            batch = {key: job for key, job in jobs.items() if _is_due(job, due_ms)}
+                instance = await self._move_to(instance, due_at, jobs)
+            batch = {key: job for key, job in jobs.items() if _is_due(job, due_at)}
             jobs = await self._wait_for_runs(gateway, batch, cancelled)
             ended = {key: job for key, job in batch.items() if not _waits(job, jobs.get(key))}
             runs += await _runs_of(gateway, ended, jobs)
@@ -222,26 +247,31 @@ class Clocks:
                 await agent.gateway.set_clock(replace(standing, seed=former.seed))
             await _rearm(agent.gateway, jobs)
             await agent.set_clock(agent.row.gateway_url)
+            self.due_jobs.look_again(agent.row.id)
             return agent.row
 
-    async def _wait_for_runs(
-        self, gateway: Gateway, batch: Jobs, cancelled: asyncio.Event
-    ) -> dict[str, dict[str, Any]]:
+    async def _wait_for_runs(self, gateway: Gateway, batch: Jobs, cancelled: asyncio.Event) -> Jobs:
         """All jobs, once those of the batch have run, or the advance is cancelled.
 
-        Raises GatewayUnavailable if OpenClaw does not begin one.
+        Raises GatewayUnavailable if OpenClaw does not begin one, or does not answer for as long.
         """
         pause_s, ends_s = FIRST_POLL_S, time.monotonic() + START_TIMEOUT_S
         while True:
-            jobs = await read_jobs(gateway)
-            waiting = [key for key, job in batch.items() if _waits(job, jobs.get(key))]
-            if cancelled.is_set() or not waiting:
-                return jobs
-            if any(_is_running(jobs[key]) for key in waiting):
-                ends_s = time.monotonic() + START_TIMEOUT_S
-            elif time.monotonic() >= ends_s:
-                name = batch[waiting[0]].get("name")
-                raise GatewayUnavailable(f"OpenClaw does not begin the job {name!r}")
+            try:
+                jobs = await list_jobs(gateway)
+            except GatewayUnavailable:
+                # A busy gateway may break off a call while it runs a job.
+                if time.monotonic() >= ends_s:
+                    raise
+            else:
+                waiting = [key for key, job in batch.items() if _waits(job, jobs.get(key))]
+                if cancelled.is_set() or not waiting:
+                    return jobs
+                if any(_is_running(jobs[key]) for key in waiting):
+                    ends_s = time.monotonic() + START_TIMEOUT_S
+                elif time.monotonic() >= ends_s:
+                    name = batch[waiting[0]].name
+                    raise GatewayUnavailable(f"OpenClaw does not begin the job {name!r}")
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * POLL_GROWTH, LONGEST_POLL_S)
 
@@ -253,6 +283,10 @@ class Clocks:
             await asyncio.sleep(FIRST_POLL_S)
 
     async def _write(self, agent: Agent, clock: AgentClock) -> None:
+        changes = self._changes.setdefault(agent.row.id, deque(maxlen=CHANGES_KEPT))
+        if not changes:
+            changes.append((EPOCH, agent.row.clock or MACHINE_CLOCK))
+        changes.append((self.clock(), clock))
         if not await agent.update(clock=clock):
             raise InstanceNotFound
 
@@ -270,12 +304,8 @@ def _ms(distance: timedelta) -> int:
     return distance // timedelta(milliseconds=1)
 
 
-def _time_of_ms(at_ms: int) -> datetime:
-    return EPOCH + timedelta(milliseconds=at_ms)
-
-
 async def _rearm(gateway: Gateway, jobs: Jobs) -> None:
-    if _next_due_ms(jobs) is not None:
+    if _next_due(jobs) is not None:
         await rearm(gateway)
 
 
@@ -295,59 +325,56 @@ def _check_back(instance: Instance, at: datetime, now: datetime, *, has_jobs: bo
     )
 
 
-def _is_planned(job: dict[str, Any]) -> bool:
-    return is_own(job) and state_of(job, "nextRunAtMs") is not None
+def _is_planned(job: Job) -> bool:
+    return job.kind is JobKind.USER and job.next_run_at is not None
 
 
-def _next_due_ms(jobs: Jobs) -> int | None:
-    return min(
-        filter(None, (state_of(each, "nextRunAtMs") for each in jobs.values())), default=None
-    )
+def _next_due(jobs: Jobs) -> datetime | None:
+    times = (each.next_run_at for each in jobs.values())
+    return min((each for each in times if each is not None), default=None)
 
 
-def _is_due(job: dict[str, Any], at_ms: int) -> bool:
-    next_ms = state_of(job, "nextRunAtMs")
-    return next_ms is not None and next_ms <= at_ms
+def _is_due(job: Job, at: datetime) -> bool:
+    return job.next_run_at is not None and job.next_run_at <= at
 
 
-def _is_running(job: dict[str, Any]) -> bool:
-    return any(state_of(job, name) is not None for name in ("queuedAtMs", "runningAtMs"))
+def _is_running(job: Job) -> bool:
+    is_queued = object_at(job.openclaw, "state").get("queuedAtMs") is not None
+    return is_queued or job.running_since is not None
 
 
-def _waits(before: dict[str, Any], job: dict[str, Any] | None) -> bool:
+def _waits(before: Job, job: Job | None) -> bool:
     """Whether a job that was due has not run to its end; one that ran only once may be gone."""
     if job is None:
         return False
-    seen = ("nextRunAtMs", "lastRunAtMs")
-    return _is_running(job) or all(state_of(job, each) == state_of(before, each) for each in seen)
+    is_as_before = job.next_run_at == before.next_run_at and _last_at(job) == _last_at(before)
+    return _is_running(job) or is_as_before
 
 
-async def _runs_of(gateway: Gateway, batch: Jobs, jobs: Jobs) -> list[JobRun]:
+def _last_at(job: Job) -> datetime | None:
+    return None if job.last_run is None else job.last_run.at
+
+
+async def _runs_of(gateway: Gateway, batch: Jobs, jobs: Jobs) -> list[AdvancedRun]:
     """The runs of a batch, in order of their beginnings; of OpenClaw's own jobs it lists none."""
-    latest = await read_runs(gateway, 2 * len(batch) + 10)
-    by_job = {str(each.get("jobId")): each for each in reversed(latest)}
+    latest = await list_runs(gateway, 2 * len(batch) + 10)
+    by_job = {each.job_id: each for each in reversed(latest)}
     runs = []
     for key, before in batch.items():
-        after = jobs.get(key) or before
-        state = after.get("state") or {}
-        due_ms = state_of(before, "nextRunAtMs") or 0
-        entry = by_job.get(key) or {}
-        if int(entry.get("ts") or 0) < due_ms:
-            entry = {}
-        if not entry and state_of(after, "lastRunAtMs") == state_of(before, "lastRunAtMs"):
-            # Its next time is another one, but it has not run.
-            state = {}
-        runs.append(
-            JobRun(
-                job_id=key,
-                job=str(before.get("name")),
-                due_at=_time_of_ms(due_ms),
-                began_at=_time_of_ms(entry.get("runAtMs") or state.get("lastRunAtMs") or due_ms),
-                took_s=(entry.get("durationMs") or state.get("lastDurationMs") or 0) / 1000,
-                status=str(entry.get("status") or state.get("lastRunStatus") or "skipped"),
-                error=entry.get("error") or state.get("lastError"),
-                answer=entry.get("summary"),
-                session_key=entry.get("sessionKey"),
+        due_at, after = before.next_run_at or EPOCH, jobs.get(key, before)
+        run, last = by_job.get(key), after.last_run
+        if run is not None and run.ended_at >= due_at:
+            took_s = (run.ended_at - run.began_at).total_seconds()
+            ended = AdvancedRun(
+                key, before.name, due_at, run.began_at, took_s, run.outcome,
+                error=run.error, answer=run.answer, session_key=run.session_key,
+            )  # fmt: skip
+        elif last is not None and last.at != _last_at(before):
+            ended = AdvancedRun(
+                key, before.name, due_at, last.at, last.took_s or 0.0, last.outcome, last.error
             )
-        )
+        else:
+            # Its next time is another one, but it has not run.
+            ended = AdvancedRun(key, before.name, due_at, due_at, 0.0, "skipped")
+        runs.append(ended)
     return sorted(runs, key=lambda each: each.began_at)

@@ -15,7 +15,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from chowder_local.core import logs
-from chowder_local.core.domain import InstanceStatus
+from chowder_local.core.domain import AgentClock, InstanceStatus
 from chowder_local.core.errors import ChowderError
 from chowder_local.core.events import EventType
 from chowder_local.core.tasks import logging_errors
@@ -109,14 +109,17 @@ class DueJobs:
     gateway_of: GatewayOf
     events: Events
     group: asyncio.TaskGroup
-    time_of: Callable[[Instance], datetime]
-    """The agent's time."""
+    clock: Callable[[], datetime]
 
     def __post_init__(self) -> None:
         self._followed: dict[InstanceId, _Followed] = {}
         self._changing: set[InstanceId] = set()
         """Agents whose model has just asked for a change of their jobs."""
         self._lead = WAKE_LEAD
+
+    def time_of(self, instance: Instance) -> datetime:
+        """The agent's time."""
+        return (instance.clock or AgentClock()).at(self.clock())
 
     async def begin(self) -> None:
         """Follows the agents again that an earlier server process has followed."""
@@ -140,9 +143,15 @@ class DueJobs:
         due_at = next_due(jobs)
         return due_at is not None and due_at - self.time_of(instance) < 2 * self._lead
 
-    def look_again(self, instance_id: InstanceId) -> None:
-        """The agent's jobs or its clock may have changed."""
+    def look_again(self, instance_id: InstanceId, *, has_moved: bool = False) -> None:
+        """The agent's jobs or its clock may have changed.
+
+        If the clock `has_moved` over due times, these are not missed: their jobs run late.
+        """
         if (followed := self._followed.get(instance_id)) is not None:
+            if has_moved:
+                followed.jobs = None
+                followed.overdue.clear()
             followed.look_again()
 
     def note_call(self, call: ModelCall) -> None:

@@ -14,14 +14,14 @@ from chowder_local.openclaw.jobs import JobKind
 from chowder_local.openclaw.session_keys import session_key
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-    from datetime import datetime
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     from chowder_local.core.domain import Instance
     from chowder_local.instances.conversations.models import ModelResolver
     from chowder_local.instances.conversations.sessions import SessionNames
     from chowder_local.instances.conversations.trace_log import TraceLog
     from chowder_local.instances.lifecycle.residency import Residency
+    from chowder_local.instances.schedule.clock import Clocks
     from chowder_local.instances.schedule.due_jobs import DueJobs
     from chowder_local.openclaw.gateway import Gateway, GatewayOf
     from chowder_local.openclaw.jobs import Job, JobDefinition, JobRun
@@ -63,7 +63,7 @@ class Jobs:
     call_log: CallLog
     traces: TraceLog
     due_jobs: DueJobs
-    clock: Callable[[], datetime]
+    clocks: Clocks
 
     async def all(self, instance: Instance) -> list[Job]:
         """All jobs of the agent: OpenClaw's own, too."""
@@ -197,8 +197,8 @@ class Jobs:
         return route.openclaw_model
 
     def _traced(self, instance: Instance, run: JobRun) -> TracedRun:
-        offset = self.due_jobs.time_of(instance) - self.clock()
-        began, ended = run.began_at - offset - SLACK, run.ended_at - offset + SLACK
+        began = self.clocks.machine_time_of(instance, run.began_at, is_last=False) - SLACK
+        ended = self.clocks.machine_time_of(instance, run.ended_at, is_last=True) + SLACK
         calls = [
             each
             for each in self.call_log.of_instance(instance.id)

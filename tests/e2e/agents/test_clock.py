@@ -141,7 +141,7 @@ def test_jobs_run_once_each_at_their_times(api: Api, agent: str, server: ServerP
     set_clock(api, agent, frozen=False)
     # On March 28 there is no 02:30.
     moved = advance(api, agent, until="2027-03-29T22:00:00Z")
-    assert [(each["job"], each["due_at"], each["status"]) for each in moved["runs"]] == [
+    assert [(each["job"], each["due_at"], each["outcome"]) for each in moved["runs"]] == [
         ("night", "2027-03-27T01:30:00Z", "ok"),
         ("night", "2027-03-29T00:30:00Z", "ok"),
     ]

@@ -16,7 +16,7 @@ from chowder_local.core.events import EventType
 from chowder_local.instances.schedule.clock import RESET, ClockChange
 from chowder_local.openclaw.clock import CLOCK_FILE, header_of, record_of
 from tests.scripted.agents import agent_at
-from tests.scripted.gateway import ok
+from tests.scripted.gateway import ok, refused
 from tests.scripted.homes import of_folder
 from tests.scripted.programs import done
 from tests.scripted.serving import eventually
@@ -329,7 +329,7 @@ async def test_a_job_that_openclaw_passes_over_is_skipped(
     (run,) = (
         await world.clocks.advance(instance, NEXT_YEAR.replace(year=2026, month=5, day=6))
     ).runs
-    assert (run.status, run.began_at) == ("skipped", due)
+    assert (run.outcome, run.began_at) == ("skipped", due)
 
 
 async def test_a_reset_gives_the_machines_time_even_to_an_agent_with_jobs_that_was_not_moved(
@@ -372,3 +372,22 @@ async def test_followers_see_the_clock_and_the_progress(world: World, scheduler:
         EventType.CLOCK_SET, EventType.CLOCK_ADVANCED, EventType.CLOCK_ADVANCED
     ]  # fmt: skip
     assert [each.members.get("runs") for each in seen] == [None, 1, 1]
+
+
+async def test_an_advance_outlasts_a_call_that_the_gateway_breaks_off(
+    world: World, scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instance = await world.created()
+    scheduler.due |= {"once": world.clock.now + DAY}
+    scheduler.next = lambda *_: None
+    scheduler._list()
+    run_due = scheduler.run_due
+
+    def run_and_break_off(now: datetime) -> None:
+        run_due(now)
+        listed = world.gateway.rpc_answers["cron.list"]
+        assert isinstance(listed, tuple)
+        world.gateway.rpc_answers["cron.list"] = [refused("busy", 503), listed]
+
+    monkeypatch.setattr(scheduler, "run_due", run_and_break_off)
+    assert [each.job for each in (await world.clocks.advance(instance, NEXT_YEAR)).runs] == ["once"]
