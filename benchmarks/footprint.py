@@ -43,7 +43,7 @@ def agent_memory(bench: Bench) -> Outcome:
     """Memory of an agent after its first turn, compared with stock; and after its release."""
     rounds = bench.rounds_or(MEMORY_ROUNDS)
     with (
-        bench.server(RELEASE_STOPPED_AFTER_S="1", RECONCILE_INTERVAL_S="1") as server,
+        bench.server(RELEASE_STOPPED_AFTER_S="1") as server,
         stock(bench) as peer,
     ):
         subjects: dict[str, Callable[[], Sample]] = {

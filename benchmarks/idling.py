@@ -27,7 +27,6 @@ BOUND_MS = 500
 LEAVING = {
     "RELEASE_STOPPED_AFTER_S": "0.1",
     "HIBERNATE_AFTER_S": "0.1",
-    "RECONCILE_INTERVAL_S": "0.5",
 }
 """Agents leave memory as soon as they are stopped, or not used."""
 

@@ -19,7 +19,7 @@ from starlette.routing import Route
 
 from chowder_local.core.domain import ModelProvider
 from chowder_local.http.listener import bound_socket, listener
-from chowder_local.relay.calls import ModelCall, local_answer
+from chowder_local.relay.calls import RelayRequest, local_answer
 from chowder_local.relay.offline_model import decide
 from chowder_local.relay.wire.wire_format import ParsedRequest
 from chowder_local.upstream.sse import encode
@@ -53,7 +53,7 @@ async def messages(request: Request) -> Response:
         pieces, size_bytes, interval_ms = stream
         chunks = _long(pieces, size_bytes, interval_ms / 1000)
         return StreamingResponse(chunks, media_type="text/event-stream")
-    parsed = ModelCall(ModelProvider.ANTHROPIC, "POST", "v1/messages", "", (), body).parse()
+    parsed = RelayRequest(ModelProvider.ANTHROPIC, "POST", "v1/messages", "", (), body).parse()
     if isinstance(parsed, ParsedRequest):
         parsed = parsed.render(decide(parsed.conversation))
     answer = local_answer(parsed)

@@ -9,9 +9,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from chowder_local.accounts.cost_report import CostReports
-from chowder_local.accounts.credentials import ModelCredentials, ModelKeys
+from chowder_local.accounts.credentials import ModelCredentials
 from chowder_local.accounts.keys import Authentication, DashboardSessions, Keys
-from chowder_local.accounts.organizations import Organizations, Subscriptions
+from chowder_local.accounts.organizations import ModelKeys, Organizations, Subscriptions
 from chowder_local.core.domain import DEFAULT_VERSION
 from chowder_local.core.events import Events
 from chowder_local.core.fault_injection import Faults
@@ -30,16 +30,21 @@ from chowder_local.instances.conversations.service import Conversations, Failure
 from chowder_local.instances.conversations.sessions import ConversationReader, SessionNames
 from chowder_local.instances.conversations.trace_log import TraceLog
 from chowder_local.instances.directory import InstanceDirectory
-from chowder_local.instances.lifecycle.agents import Agents
+from chowder_local.instances.lifecycle.agents import DRAIN_TIMEOUT_S, Agents
 from chowder_local.instances.lifecycle.boots import BootQueue, Readiness
 from chowder_local.instances.lifecycle.capacity import Capacity
 from chowder_local.instances.lifecycle.creation import InstanceCreation
 from chowder_local.instances.lifecycle.provisioner import Provisioner
-from chowder_local.instances.lifecycle.reconciler import Healing, Reconciler
+from chowder_local.instances.lifecycle.reconciler import RECONCILE_INTERVAL_S, Healing, Reconciler
 from chowder_local.instances.lifecycle.residency import Hibernation, Residency
 from chowder_local.instances.lifecycle.service import Lifecycle, OrganizationReset
 from chowder_local.instances.monitoring.health import Health
 from chowder_local.instances.monitoring.usage import UsageSamples
+from chowder_local.instances.schedule.clock import Clocks
+from chowder_local.instances.schedule.due_jobs import DueJobs
+from chowder_local.instances.schedule.hooks import Hooks
+from chowder_local.instances.schedule.jobs import Jobs
+from chowder_local.instances.schedule.unasked_turns import UnaskedTurns
 from chowder_local.instances.snapshots.archives import Archives
 from chowder_local.instances.snapshots.exports import Exports
 from chowder_local.instances.snapshots.forks import Forks, Restores
@@ -56,7 +61,7 @@ from chowder_local.instances.warm_pool.sandboxes import (
 )
 from chowder_local.messengers.service import Messengers
 from chowder_local.openclaw.channels import CONNECT_TIMEOUT_S, Channels
-from chowder_local.openclaw.files import Files
+from chowder_local.openclaw.files import TRANSFER_IDLE_TIMEOUT_S, Files
 from chowder_local.openclaw.gateway import Gateway, take_refused_sizes
 from chowder_local.openclaw.rewinding import Rewinding
 from chowder_local.openclaw.sandbox_exec import Control
@@ -66,6 +71,7 @@ from chowder_local.openclaw.transcripts.reader import Transcripts
 from chowder_local.openclaw.warmup import WarmUp
 from chowder_local.relay.call_log import CallJournal, CallLog
 from chowder_local.relay.compaction import Compactions
+from chowder_local.relay.inbox import Inbox
 from chowder_local.relay.local_model import LocalModel
 from chowder_local.relay.metering import Metering
 from chowder_local.relay.prices import Price, Prices
@@ -73,9 +79,11 @@ from chowder_local.relay.prompt_format import FailureMarkers
 from chowder_local.relay.service import Relay
 from chowder_local.relay.session_watch import SessionWatch
 from chowder_local.relay.upstreams import Catalogue, Upstreams
+from chowder_local.store.agent_entries import AgentEntries
 from chowder_local.store.channel_messages import ChannelMessageQueries
 from chowder_local.store.conversation_histories import ConversationHistoryQueries
 from chowder_local.store.database import MetaQueries
+from chowder_local.store.due_jobs import DueJobQueries
 from chowder_local.store.idempotent_answers import IdempotentAnswerQueries
 from chowder_local.store.instances import InstanceQueries
 from chowder_local.store.keys import DashboardSessionQueries, KeyQueries
@@ -124,7 +132,7 @@ class Services:
     settings: Settings
     endpoints: Mapping[str, Endpoint]
     database: Database
-    box: SecretBox
+    secret_box: SecretBox
     store_id: str
     default_organization_id: OrganizationId
     tasks: asyncio.TaskGroup
@@ -145,6 +153,9 @@ class Services:
     engine_facts: Callable[[], Awaitable[EngineFacts]]
     is_idle: Callable[[], Awaitable[bool]] = has_idle_processor
     channel_connect_timeout_s: float = CONNECT_TIMEOUT_S
+    drain_timeout_s: float = DRAIN_TIMEOUT_S
+    reconcile_interval_s: float = RECONCILE_INTERVAL_S
+    transfer_idle_timeout_s: float = TRANSFER_IDLE_TIMEOUT_S
     clock: Callable[[], datetime] = now
     events: Events = field(default_factory=Events)
     metrics: Metrics = field(default_factory=Metrics)
@@ -165,22 +176,24 @@ class Services:
         self.meta = MetaQueries(self.database)
         self.organization_queries = OrganizationQueries(self.database)
         self.key_queries = KeyQueries(self.database)
-        self.instances = InstanceQueries(self.database, self.box, self.events)
+        self.instances = InstanceQueries(self.database, self.secret_box, self.events)
         self.warm_queries = WarmSandboxQueries(self.database, self.events)
-        self.snapshot_queries = SnapshotQueries(self.database, self.box, self.events)
+        self.snapshot_queries = SnapshotQueries(self.database, self.secret_box, self.events)
         self.sessions = SessionQueries(self.database)
-        self.histories = ConversationHistoryQueries(self.database, self.box)
-        self.idempotent_answers = IdempotentAnswerQueries(self.database, self.box)
+        self.histories = ConversationHistoryQueries(self.database, self.secret_box)
+        self.idempotent_answers = IdempotentAnswerQueries(self.database, self.secret_box)
         self.usage = UsageQueries(self.database)
+        self.messages = AgentEntries.of_messages(self.database, self.secret_box, self.shutdown)
+        self.inbox_entries = AgentEntries.of_inboxes(self.database, self.secret_box, self.shutdown)
 
     def _compose_accounts(self) -> None:
-        self.organizations = Organizations(self.organization_queries, self.box, self.clock)
+        self.organizations = Organizations(self.organization_queries, self.secret_box, self.clock)
         self.authentication = Authentication(self.key_queries, self.clock)
         self.keys = Keys(self.key_queries, self.instances, self.clock)
         self.model_keys = ModelKeys(
             self.organizations, self.endpoints, self.default_organization_id
         )
-        self.subscriptions = Subscriptions(self.organizations, self.box, self.clock)
+        self.subscriptions = Subscriptions(self.organizations, self.secret_box, self.clock)
         self.prices = Prices({name: Price(*usd) for name, usd in self.settings.prices.items()})
         self.cost_reports = CostReports(self.usage, self.prices)
         self.faults = Faults(self.events, self.clock)
@@ -188,7 +201,7 @@ class Services:
             authentication=self.authentication,
             keys=self.key_queries,
             sessions=DashboardSessionQueries(self.database),
-            box=self.box,
+            secret_box=self.secret_box,
             store_id=self.store_id,
             clock=self.clock,
         )
@@ -200,38 +213,51 @@ class Services:
         self.session_watch = SessionWatch()
         self.catalogue = Catalogue(self.providers)
         self.session_names = SessionNames(self.sessions, self.clock)
+        self.journal = CallJournal(
+            self.call_log,
+            self.model_failures,
+            self.events,
+            self.metrics,
+            self.recordings.recorder,
+        )
         self.relay = Relay(
-            resolver=ModelCredentials(self.box, self.instances, self.warm_queries, self.model_keys),
+            resolver=ModelCredentials(
+                self.secret_box, self.instances, self.warm_queries, self.model_keys
+            ),
             upstreams=Upstreams(
                 settings.model_base_urls, self.endpoints, self.providers, settings.relay_paths
             ),
-            journal=CallJournal(
-                self.call_log,
-                self.model_failures,
-                self.events,
-                self.metrics,
-                self.recordings.recorder,
-            ),
+            journal=self.journal,
             metering=Metering(self.usage, self.clock),
             local_model=LocalModel(self.scripts, self.recordings, self.session_names.find),
             session_watch=self.session_watch,
             compactions=Compactions(settings.compaction_timeout_s, self.model_failures),
         )
 
+        self.inbox = Inbox(
+            box=self.secret_box,
+            instances=self.instances,
+            entries=self.inbox_entries,
+            events=self.events,
+            clock=self.clock,
+        )
+
     def _compose_sandboxes(self) -> None:
         settings = self.settings
         self.config_locks = KeyedLocks()
         self.files = Files(
-            self.exec_files, self.state_dir, idle_timeout_s=settings.transfer_idle_timeout_s
+            self.exec_files, self.state_dir, idle_timeout_s=self.transfer_idle_timeout_s
         )
         self.shortcuts = ImageShortcuts(self.engine)
         self.directory = InstanceDirectory(self.instances)
         self.versions = OpenclawVersions(self.engine, self.server_facts.openclaw_version)
-        self.control = Control(self.exec, self.box.gateway_token)
+        self.control = Control(self.exec, self.secret_box.gateway_token)
         self.readiness = Readiness(
             self.engine, self.gateway_of, boot_timeout_s=settings.boot_timeout_s
         )
-        self.initial_configs = InitialConfigs(self.organizations, self.box, self.relay_url)
+        self.initial_configs = InitialConfigs(
+            self.organizations, self.secret_box, self.relay_url, settings.system_jobs
+        )
         self.boot_queue = BootQueue(settings.boot_concurrency, self.events, self.metrics)
         self.agents = Agents(
             instances=self.instances,
@@ -242,16 +268,27 @@ class Services:
             boot_queue=self.boot_queue,
             egress=self.egress_rule,
             events=self.events,
-            drain_timeout_s=settings.drain_timeout_s,
+            drain_timeout_s=self.drain_timeout_s,
             clock=self.clock,
         )
         self.residency = Residency(agents=self.agents, group=self.tasks, clock=self.clock)
+        self.due_jobs = DueJobs(
+            instances=self.instances,
+            queries=DueJobQueries(self.database),
+            use=self.residency.using,
+            gateway_of=self.gateway_of,
+            events=self.events,
+            group=self.tasks,
+            clock=self.clock,
+        )
+        self.journal.on_call = self.due_jobs.note_call
         self.hibernation = Hibernation(
             agents=self.agents,
             residency=self.residency,
+            due_jobs=self.due_jobs,
             allows=self.shortcuts.allow,
             after_s=settings.hibernate_after_s,
-            interval_s=settings.reconcile_interval_s,
+            interval_s=self.reconcile_interval_s,
         )
         self.snapshots = Snapshots(
             queries=self.snapshot_queries,
@@ -343,13 +380,20 @@ class Services:
         self.config_editing = ConfigEditing(
             self.reconfiguration, self.config_validator, self.gateway_of
         )
+        self.clocks = Clocks(
+            agents=self.agents,
+            residency=self.residency,
+            call_log=self.call_log,
+            events=self.events,
+            clock=self.clock,
+        )
         self.healing = Healing(agents=self.agents, provisioner=self.provisioner, clock=self.clock)
         self.reconciler = Reconciler(
             warm_queries=self.warm_queries,
             healing=self.healing,
             agents=self.agents,
             snapshots=self.snapshots,
-            interval_s=settings.reconcile_interval_s,
+            interval_s=self.reconcile_interval_s,
             release_stopped_after_s=settings.release_stopped_after_s,
             clock=self.clock,
         )
@@ -417,15 +461,26 @@ class Services:
             ChatHistory(self.control),
             self._allows_in,
         )
+        model_resolver = ModelResolver(
+            model_keys=self.model_keys,
+            endpoints=self.endpoints,
+            catalogue=self.catalogue,
+            recordings=self.recordings,
+            relay_token_of=self.secret_box.relay_token,
+            vision_models=self.vision_models,
+        )
+        self.jobs = Jobs(
+            residency=self.residency,
+            gateway_of=self.gateway_of,
+            control=self.control,
+            models=model_resolver,
+            session_names=self.session_names,
+            call_log=self.call_log,
+            traces=self.traces,
+            due_jobs=self.due_jobs,
+        )
         self.conversations = Conversations(
-            model_resolver=ModelResolver(
-                model_keys=self.model_keys,
-                endpoints=self.endpoints,
-                catalogue=self.catalogue,
-                recordings=self.recordings,
-                relay_token_of=self.box.relay_token,
-                vision_models=self.vision_models,
-            ),
+            model_resolver=model_resolver,
             session_names=self.session_names,
             histories=Histories(
                 keeps_turns=lambda: bool(self.settings.snapshot_interval_s and self.engine.nodes()),
@@ -442,6 +497,23 @@ class Services:
             gateway_of=self.gateway_of,
             shutdown=self.shutdown,
         )
+        self.unasked_turns = UnaskedTurns(
+            traces=self.traces,
+            instances=self.instances,
+            residency=self.residency,
+            gateway_of=self.gateway_of,
+            control=self.control,
+            messages=self.messages,
+            events=self.events,
+            group=self.tasks,
+        )
+        self.session_watch.unasked = self.unasked_turns
+        self.hooks = Hooks(
+            residency=self.residency,
+            unasked_turns=self.unasked_turns,
+            gateway_of=self.gateway_of,
+            box=self.secret_box,
+        )
         self.idempotency = IdempotentMessages(self.idempotent_answers, self.clock)
         self.conversation_reader = ConversationReader(
             agents=self.agents,
@@ -451,11 +523,12 @@ class Services:
             transcripts=self.transcripts,
         )
         self.messengers = Messengers(
-            queries=ChannelMessageQueries(self.database, self.box),
+            queries=ChannelMessageQueries(self.database, self.secret_box),
             instances=self.instances,
-            box=self.box,
+            box=self.secret_box,
             relay_url=self.relay_url,
             events=self.events,
+            shutdown=self.shutdown,
             clock=self.clock,
         )
         self.channels = Channels(
@@ -486,7 +559,10 @@ class Services:
 
     def gateway_of(self, sandbox_id: SandboxId, url: str | None) -> Gateway:
         """A sandbox's gateway, with its token."""
-        token, lock = self.box.gateway_token(sandbox_id), self.config_locks.holding(sandbox_id)
+        token, lock = (
+            self.secret_box.gateway_token(sandbox_id),
+            self.config_locks.holding(sandbox_id),
+        )
         refused_sizes = partial(take_refused_sizes, self.files, sandbox_id)
         return Gateway(self.gateways, url, token, lock, refused_sizes)
 
@@ -502,5 +578,6 @@ class Services:
         self.recordings.remove(instance_id)
         self.residency.forget(instance_id)
         self.call_log.remove(instance_id)
+        self.unasked_turns.forget(instance_id)
         self.traces.remove(instance_id)
         self.messengers.forget(instance_id)

@@ -1,4 +1,4 @@
-"""Resolves the model key for an organization's calls, and the credential for the relay."""
+"""Resolves the credential for a sandbox's model call."""
 
 from __future__ import annotations
 
@@ -8,48 +8,23 @@ from typing import TYPE_CHECKING
 from chowder_local.core.domain import (
     OFFLINE_KEY,
     InstanceStatus,
-    ModelProvider,
-    OrganizationId,
     SandboxId,
 )
 from chowder_local.core.errors.upstream import RelayTokenInvalid
 from chowder_local.relay.calls import Credential
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from chowder_local.accounts.organizations import Organizations
-    from chowder_local.core.model_endpoints import Endpoint
+    from chowder_local.accounts.organizations import ModelKeys
     from chowder_local.core.secrets import SecretBox
     from chowder_local.store.instances import InstanceQueries
     from chowder_local.store.warm_sandboxes import WarmSandboxQueries
 
 
 @dataclass(eq=False, repr=False)
-class ModelKeys:
-    """The model keys of organizations and of the operator's endpoints."""
-
-    organizations: Organizations
-    endpoints: Mapping[str, Endpoint]
-    default_organization_id: OrganizationId
-
-    async def find(self, organization_id: OrganizationId, provider: str) -> str | None:
-        """The key; "" if the provider needs none, None if the organization has none."""
-        if (endpoint := self.endpoints.get(provider)) is None:
-            if provider not in set(ModelProvider):
-                return None
-            return await self.organizations.model_key(organization_id, ModelProvider(provider))
-        # Organizations that sign up must not spend the operator's money.
-        if endpoint.has_secret and organization_id != self.default_organization_id:
-            return None
-        return endpoint.key
-
-
-@dataclass(eq=False, repr=False)
 class ModelCredentials:
     """Resolves a sandbox's token to the model key of its organization."""
 
-    box: SecretBox
+    secret_box: SecretBox
     instances: InstanceQueries
     warm_sandboxes: WarmSandboxQueries
     model_keys: ModelKeys
@@ -60,7 +35,7 @@ class ModelCredentials:
         A warm sandbox, which belongs to no instance yet, gets the offline model. Raises
         RelayTokenInvalid if the token is not valid or its instance is terminated.
         """
-        if (token_sandbox_id := self.box.sandbox_of(relay_token)) is None:
+        if (token_sandbox_id := self.secret_box.sandbox_of(relay_token)) is None:
             raise RelayTokenInvalid
         sandbox_id = SandboxId(token_sandbox_id)
         instance = await self.instances.by_sandbox(sandbox_id)

@@ -188,6 +188,7 @@ LINK_LIFE_S = 120
 _LINK = "dashboard"
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class DashboardSessions:
     """A session is a random token in a cookie, and a row with the key that began it.
 
@@ -195,23 +196,16 @@ class DashboardSessions:
     host, so an agent may get a session; it opens the dashboard's pages only, and is no key.
     """
 
-    def __init__(
-        self,
-        *,
-        authentication: Authentication,
-        keys: KeyQueries,
-        sessions: DashboardSessionQueries,
-        box: SecretBox,
-        store_id: str,
-        clock: Callable[[], datetime],
-    ) -> None:
-        self._authentication = authentication
-        self._keys = keys
-        self._sessions = sessions
-        self._box = box
-        self._clock = clock
+    authentication: Authentication
+    keys: KeyQueries
+    sessions: DashboardSessionQueries
+    secret_box: SecretBox
+    store_id: str
+    clock: Callable[[], datetime]
+
+    def __post_init__(self) -> None:
         self._used_links: dict[str, float] = {}
-        self.cookie = f"chowder_{store_id}"
+        self.cookie = f"chowder_{self.store_id}"
         """The cookie's name, with the store's id: browsers ignore the port of a cookie."""
 
     async def begin(self, raw_key: str | None) -> str:
@@ -220,31 +214,31 @@ class DashboardSessions:
         Raises KeyMissing if there is no key, KeyInvalid if it is not valid, and
         OrganizationKeyRequired if it is a scoped key: the pages show the whole organization.
         """
-        caller = await self._authentication.caller(raw_key)
+        caller = await self.authentication.caller(raw_key)
         if not caller.is_organization_key:
             raise OrganizationKeyRequired
         return await self._begin(caller.key_id)
 
     async def redeem(self, link: str) -> str:
         """A new session for a link. Raises SignInLinkUsed if it was used, is too old or invalid."""
-        now = self._clock()
-        content = self._box.decrypt_link(link, _LINK, now, LINK_LIFE_S)
+        now = self.clock()
+        content = self.secret_box.decrypt_link(link, _LINK, now, LINK_LIFE_S)
         self._used_links = {
             code: until_s for code, until_s in self._used_links.items() if until_s > now.timestamp()
         }
         if content is None or content["id"] in self._used_links:
             raise SignInLinkUsed
         self._used_links[content["id"]] = now.timestamp() + LINK_LIFE_S
-        key = await self._keys.by_digest(content["key_digest"])
+        key = await self.keys.by_digest(content["key_digest"])
         if key is None or not key.is_valid(now) or not key.is_organization_key:
             raise SignInLinkUsed
         return await self._begin(key.id)
 
     async def caller(self, session: str | None) -> Caller:
         """The caller with this session. Raises SignInNeeded if it is missing or has ended."""
-        now = self._clock()
-        key_id = await self._sessions.key_id(digest(session), now) if session else None
-        key = await self._keys.get(key_id) if key_id is not None else None
+        now = self.clock()
+        key_id = await self.sessions.key_id(digest(session), now) if session else None
+        key = await self.keys.get(key_id) if key_id is not None else None
         if key is None or not key.is_valid(now):
             raise SignInNeeded
         return Caller(organization_id=key.organization_id, key_id=key.id)
@@ -252,19 +246,19 @@ class DashboardSessions:
     async def end(self, session: str | None) -> None:
         """Ends a session, if there is one."""
         if session:
-            await self._sessions.remove(digest(session))
+            await self.sessions.remove(digest(session))
 
     async def _begin(self, key_id: KeyId) -> str:
-        session, now = secrets.token_urlsafe(32), self._clock()
+        session, now = secrets.token_urlsafe(32), self.clock()
         expires_at = now + timedelta(seconds=SESSION_LIFE_S)
-        await self._sessions.add(digest(session), key_id, now=now, expires_at=expires_at)
+        await self.sessions.add(digest(session), key_id, now=now, expires_at=expires_at)
         return session
 
 
-def sign_in_link(box: SecretBox, raw_key: str, now: datetime) -> str:
+def sign_in_link(secret_box: SecretBox, raw_key: str, now: datetime) -> str:
     """The token of a link that signs in once, within two minutes.
 
     It needs the data directory's secret, and has the digest of the key, not the key.
     """
     content = {"id": secrets.token_hex(16), "key_digest": digest(raw_key)}
-    return box.encrypt_link(_LINK, content, now)
+    return secret_box.encrypt_link(_LINK, content, now)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import datetime
 
+    from chowder_local.core.model_endpoints import Endpoint
     from chowder_local.core.secrets import SecretBox
     from chowder_local.store.organizations import OrganizationQueries
 
@@ -54,7 +55,7 @@ class Organizations:
     """Organizations. Model keys are plain text in its methods, and encrypted below them."""
 
     queries: OrganizationQueries
-    box: SecretBox
+    secret_box: SecretBox
     clock: Callable[[], datetime]
 
     async def signup(
@@ -131,9 +132,9 @@ class Organizations:
         if ciphertext is None:
             return None
         try:
-            return self.box.decrypt(ciphertext)
+            return self.secret_box.decrypt(ciphertext)
         except InvalidToken:
-            # It counts as not set: the error for a missing key says how to set one.
+            # The key counts as not set: the error for a missing key says how to set one.
             log.warning(
                 "The %s key of organization %s was encrypted with another secret.key; set it again",
                 provider,
@@ -158,7 +159,8 @@ class Organizations:
         # A pasted key often ends with a line break, which a header cannot contain.
         stripped = {provider: key.strip() for provider, key in model_keys.items()}
         return {
-            provider: self.box.encrypt(key) if key else None for provider, key in stripped.items()
+            provider: self.secret_box.encrypt(key) if key else None
+            for provider, key in stripped.items()
         }
 
 
@@ -167,6 +169,26 @@ def _local_id(kind: str) -> str:
 
 
 LINK_LIFE_S = 3600
+
+
+@dataclass(eq=False, repr=False)
+class ModelKeys:
+    """The model keys of organizations and of the operator's endpoints."""
+
+    organizations: Organizations
+    endpoints: Mapping[str, Endpoint]
+    default_organization_id: OrganizationId
+
+    async def find(self, organization_id: OrganizationId, provider: str) -> str | None:
+        """The key; "" if the provider needs none, None if the organization has none."""
+        if (endpoint := self.endpoints.get(provider)) is None:
+            if provider not in set(ModelProvider):
+                return None
+            return await self.organizations.model_key(organization_id, ModelProvider(provider))
+        # Organizations that sign up must not spend the operator's money.
+        if endpoint.has_secret and organization_id != self.default_organization_id:
+            return None
+        return endpoint.key
 
 
 @dataclass(frozen=True)
@@ -185,18 +207,18 @@ class Subscriptions:
     """
 
     organizations: Organizations
-    box: SecretBox
+    secret_box: SecretBox
     clock: Callable[[], datetime]
 
     def checkout_session(self, organization_id: OrganizationId, tier: Tier) -> str:
         """The token of a checkout link."""
         content = {"organization_id": organization_id, "tier": tier}
-        return self.box.encrypt_link("checkout", content, self.clock())
+        return self.secret_box.encrypt_link("checkout", content, self.clock())
 
     def portal_session(self, organization_id: OrganizationId) -> str:
         """The token of a portal link."""
         content = {"organization_id": organization_id}
-        return self.box.encrypt_link("portal", content, self.clock())
+        return self.secret_box.encrypt_link("portal", content, self.clock())
 
     async def checkout(self, session: str) -> Checkout:
         """The checkout of a link. Raises LinkInvalid if the link has expired or is damaged."""
@@ -221,7 +243,7 @@ class Subscriptions:
         await self.organizations.move(details.organization.id, tier, is_paid_for=True)
 
     async def _read(self, session: str, kind: str) -> tuple[OrganizationDetails, dict[str, str]]:
-        content = self.box.decrypt_link(session, kind, self.clock(), LINK_LIFE_S)
+        content = self.secret_box.decrypt_link(session, kind, self.clock(), LINK_LIFE_S)
         if content is None:
             raise LinkInvalid
         try:

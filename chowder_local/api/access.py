@@ -74,7 +74,8 @@ class Authorization:
             )
             if not caller.may(permission, instance.id):
                 if instance.status is InstanceStatus.TERMINATED:
-                    # No scoped key is for it any more.
+                    # A scoped key lost its permission for the instance when the instance was
+                    # deleted.
                     raise InstanceNotFound
                 raise PermissionMissing(permission)
             logs.set_instance(instance.id)

@@ -211,7 +211,7 @@ _NO_ENGINE = (
 async def _limit_reached(request: Request) -> ChowderError:
     organizations = services(request).organizations
     details = await organizations.details(caller(request).organization_id)
-    # For a tier without a limit, the present count is taken for it.
+    # A tier without a limit gets the present count as its limit.
     limit = details.instance_limit or max(details.instance_count, 1)
     return requests.InstanceLimitReached(max(details.instance_count, limit), limit)
 

@@ -9,9 +9,12 @@ from chowder_local.api.endpoints import FormerEndpoint, OperationsEndpoint
 from chowder_local.api.handlers import (
     accounts,
     agent_contents,
+    clock,
     faults_and_replies,
     history,
     instances,
+    jobs,
+    messages,
     messengers,
     responses,
     server,
@@ -55,6 +58,7 @@ from chowder_local.api.schemas.agent_contents import (
     SkillQuery,
     SkillView,
 )
+from chowder_local.api.schemas.clock import AdvanceView, ClockAdvance, ClockSetting, ClockView
 from chowder_local.api.schemas.faults_and_replies import (
     FaultCreation,
     FaultView,
@@ -93,6 +97,23 @@ from chowder_local.api.schemas.instances import (
     SnapshotView,
     Upgrade,
     UpgradeView,
+)
+from chowder_local.api.schemas.jobs import (
+    BegunRunView,
+    JobChange,
+    JobCreation,
+    JobView,
+    RunQuery,
+    RunView,
+    WakeBody,
+)
+from chowder_local.api.schemas.messages import (
+    EntriesQuery,
+    HookBody,
+    HookView,
+    InboxView,
+    MessagesQuery,
+    SentMessagesView,
 )
 from chowder_local.api.schemas.messengers import ChannelMessageQuery, ChannelSaying, SaidView
 from chowder_local.api.schemas.responses import (
@@ -164,9 +185,15 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("POST",   "/local/instances/import",                                              snapshots.import_instance,           ORG,       "importInstance",        "Import an instance",             "application/octet-stream",InstanceView, 201, (400, 402, 413), ImportQuery),
     Operation("GET",    "/local/instances/{instance_id}",                                       instances.get_instance_settings,     ORG,       "getInstanceSettings",   "Show an instance's settings",    None,                LocalInstanceView),
     Operation("PATCH",  "/local/instances/{instance_id}",                                       instances.set_instance_settings,     ORG,       "setInstanceSettings",   "Set an instance's settings",     LocalInstanceChange, LocalInstanceView, 200, (400, 409), is_audited=True, python="set_egress"),
+    Operation("GET",    "/local/instances/{instance_id}/clock",                                 clock.get_clock,                     ORG,       "getClock",              "Show an agent's clock",          None,                ClockView, tool="read_clock"),
+    Operation("PUT",    "/local/instances/{instance_id}/clock",                                 clock.set_clock,                     ORG,       "setClock",              "Set an agent's clock",           ClockSetting,        ClockView, 200, (409, 502), is_audited=True, tool="set_clock"),
+    Operation("DELETE", "/local/instances/{instance_id}/clock",                                 clock.reset_clock,                   ORG,       "resetClock",            "Reset an agent's clock",         None,                ClockView, 200, (409, 502), is_audited=True),
+    Operation("POST",   "/local/instances/{instance_id}/clock/advance",                         clock.advance_clock,                 ORG,       "advanceClock",          "Move an agent's clock on",       ClockAdvance,        AdvanceView, 200, (409, 502), is_audited=True, tool="advance_clock"),
+    Operation("DELETE", "/local/instances/{instance_id}/clock/advance",                         clock.cancel_advance,                ORG,       "cancelAdvance",         "End an advance of a clock",      None,                None, 204),
     Operation("GET",    "/local/instances/{instance_id}/logs",                                  instances.read_logs,                 ORG,       "readLogs",              "Read an instance's log",         None,                "text/plain", 200, (409, 502), LogQuery, python="logs", tool="read_log"),
     Operation("GET",    "/local/instances/{instance_id}/gateway",                               instances.get_gateway,               ORG,       "getGateway",            "Show an instance's gateway",     None,                GatewayView, 200, (409,)),
     Operation("GET",    "/local/instances/{instance_id}/channels/{channel}/pairings",           agent_contents.list_pairings,        CHANNELS,  "listPairings",          "List who waits for approval",    None,                [PairingRequestView], 200, (400, 404, 409, 502), python="channel_pairings"),
+    Operation("POST",   "/local/instances/{instance_id}/channels/{channel}/pairings/{code}/approve", agent_contents.approve_pairing,   CHANNELS,  "approvePairing",        "Approve who waits",              None,                None, 204, (400, 404, 409, 502), tool="approve_pairing"),
     Operation("POST",   "/local/instances/{instance_id}/channels/{channel}/messages",           messengers.say_in_channel,           CHANNELS,  "sayInChannel",          "Say something in a channel",     ChannelSaying,       SaidView, 201, (400, 404, 409, 502), tool="say_in_channel"),
     Operation("GET",    "/local/instances/{instance_id}/channels/{channel}/messages",           messengers.list_channel_messages,    CHANNELS,  "listChannelMessages",   "List a channel's messages",      None,                [ChannelMessage], 200, (404, 409), ChannelMessageQuery, tool="list_channel_messages"),
     Operation("DELETE", "/local/instances/{instance_id}/channels/{channel}/messages",           messengers.clear_channel_messages,   CHANNELS,  "clearChannelMessages",  "Remove a channel's messages",    None,                None, 204, (404, 409)),
@@ -174,6 +201,10 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("GET",    "/local/model-calls/{model_call_id}",                                   history.get_model_call,              ORG,       "getModelCall",          "Show a model call",              None,                ModelCallDetailsView, 200, (404,), tool="get_model_call", former_path="/local/exchanges/{model_call_id}"),
     Operation("GET",    "/local/instances/{instance_id}/traces",                                history.list_traces,                 ORG,       "listTraces",            "List traces",                    None,                [TraceView], query=TraceQuery, tool="list_traces"),
     Operation("GET",    "/local/instances/{instance_id}/traces/{response_id}",                  history.get_trace,                   ORG,       "getTrace",              "Show a trace",                   None,                TraceDetailsView, 200, (404,), tool="get_trace"),
+    Operation("GET",    "/local/instances/{instance_id}/messages",                              messages.list_messages,              ORG,       "listMessages",          "List unasked messages",          None,                SentMessagesView, query=MessagesQuery, tool="list_messages"),
+    Operation("POST",   "/local/instances/{instance_id}/hooks/{hook:path}",                     messages.send_hook,                  INTERACT,  "sendHook",              "Send a webhook to an agent",     HookBody,            HookView, 200, (400, 409, 502), tool="send_hook"),
+    Operation("GET",    "/local/instances/{instance_id}/inbox",                                 messages.list_inbox,                 ORG,       "listInbox",             "List an agent's webhooks",       None,                InboxView, query=EntriesQuery, tool="list_inbox"),
+    Operation("DELETE", "/local/instances/{instance_id}/inbox",                                 messages.clear_inbox,                ORG,       "clearInbox",            "Clear an inbox",                 None,                None, 204),
     Operation("GET",    "/local/replies",                                                       faults_and_replies.get_replies,      ORG,       "getReplies",            "Show scripted replies",          None,                RepliesView, tool="get_replies"),
     Operation("PUT",    "/local/replies",                                                       faults_and_replies.set_replies,      ORG,       "setReplies",            "Set scripted replies",           ReplyScriptChange,   RepliesView, tool="set_replies"),
     Operation("DELETE", "/local/replies",                                                       faults_and_replies.delete_replies,   ORG,       "deleteReplies",         "Remove scripted replies",        None,                None, 204, python="clear_replies", tool="clear_replies"),
@@ -191,6 +222,14 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("GET",    "/local/instances/{instance_id}/sessions",                              history.list_sessions,               ORG,       "listSessions",          "List sessions",                  None,                SessionsView, 200, (409, 502), tool="list_sessions"),
     Operation("GET",    "/local/instances/{instance_id}/transcript",                            history.read_transcript,             ORG,       "readTranscript",        "Read a transcript",              None,                TranscriptView, 200, (409, 502), KeyedTranscriptQuery, python="transcript", tool="read_transcript"),
     Operation("GET",    "/local/instances/{instance_id}/sessions/{session_id:path}/transcript", history.read_session_transcript,     ORG,       "readSessionTranscript", "Read a session's transcript",    None,                TranscriptView, 200, (409, 502), TranscriptQuery, python="transcript", tool="read_session_transcript"),
+    Operation("GET",    "/local/instances/{instance_id}/jobs",                                  jobs.list_jobs,                      ORG,       "listJobs",              "List jobs",                      None,                [JobView], 200, (409, 502), tool="list_jobs"),
+    Operation("POST",   "/local/instances/{instance_id}/jobs",                                  jobs.create_job,                     ORG,       "createJob",             "Create a job",                   JobCreation,         JobView, 201, (400, 409, 502), tool="create_job"),
+    Operation("GET",    "/local/instances/{instance_id}/jobs/{job_id}",                         jobs.get_job,                        ORG,       "getJob",                "Show a job",                     None,                JobView, 200, (409, 502)),
+    Operation("PATCH",  "/local/instances/{instance_id}/jobs/{job_id}",                         jobs.update_job,                     ORG,       "updateJob",             "Change a job",                   JobChange,           JobView, 200, (400, 409, 502), tool="update_job"),
+    Operation("DELETE", "/local/instances/{instance_id}/jobs/{job_id}",                         jobs.delete_job,                     ORG,       "deleteJob",             "Delete a job",                   None,                None, 204, (409, 502), tool="delete_job"),
+    Operation("POST",   "/local/instances/{instance_id}/jobs/{job_id}/run",                     jobs.run_job,                        ORG,       "runJob",                "Run a job now",                  None,                BegunRunView, 202, (409, 502), tool="run_job"),
+    Operation("GET",    "/local/instances/{instance_id}/jobs/{job_id}/runs",                    jobs.list_job_runs,                  ORG,       "listJobRuns",           "List a job's runs",              None,                [RunView], 200, (409, 502), RunQuery, tool="list_job_runs"),
+    Operation("POST",   "/local/instances/{instance_id}/wake",                                  jobs.wake_instance,                  ORG,       "wakeInstance",          "Wake an agent",                  WakeBody,            None, 204, (409, 502), tool="wake_instance"),
     Operation("GET",    "/local/instances/{instance_id}/usage",                                 history.get_instance_usage,          ORG,       "getInstanceUsage",      "Show an instance's usage",       None,                UsageReportView, 200, (), UsageQuery, python="usage"),
     Operation("GET",    "/local/usage",                                                         history.get_usage,                   ORG,       "getUsage",              "Show the organization's usage",  None,                UsageReportView, 200, (), UsageQuery, tool="get_usage"),
     Operation("POST",   "/local/instances/{instance_id}/snapshots",                             snapshots.create_snapshot,           ORG,       "createSnapshot",        "Take a snapshot",                SnapshotCreation,    SnapshotView, 201, (400, 409, 502), python="take_snapshot", tool="take_snapshot"),

@@ -82,7 +82,7 @@ def _requested_names(settings: Settings, env: Mapping[str, str]) -> Iterator[str
         if PREFIX + name.upper() in env:
             yield PREFIX + name.upper()
     keys: list[str] = []
-    # A server that is all offline uses no keys.
+    # A server that is offline for every provider uses no keys.
     if not settings.offline:
         keys = [*MODEL_KEY_VARIABLES.values(), *map(key_variable, settings.endpoints(env))]
     for name in (*keys, "OLLAMA_HOST", ENGINE):

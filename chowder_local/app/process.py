@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LOCK_TIMEOUT_S = 0.5
+STOP_GRACE_S = 3
+"""How long requests may go on when the server stops."""
 
 
 def run(
@@ -106,11 +108,7 @@ async def _serve(
     async with app.router.lifespan_context(app) as yielded:
         state = dict(yielded or {})
         shutdown: Shutdown = state["services"].shutdown
-        server = listener(
-            with_state(app, state),
-            grace_s=settings.stop_grace_s,
-            shutdown=shutdown,
-        )
+        server = listener(with_state(app, state), grace_s=STOP_GRACE_S, shutdown=shutdown)
         # Objects made so far stay; collecting among them would delay requests by about 50 ms.
         gc.freeze()
         _stop_on_signals(server)
@@ -142,9 +140,9 @@ def _run_file(settings: Settings, effective: Mapping[str, Any]) -> Iterator[None
         "base_url": settings.root_url,
         "public_url": settings.client_url,
         "version": __version__,
-        # For `doctor`, which lacks the options of `up`. The URLs contain no secret.
+        # `doctor` reads these, as it does not know the options of `up`. The URLs contain no secret.
         "providers": settings.providers,
-        # For another `up`, which compares them with its own.
+        # Another `up` compares these with its own settings.
         "settings": effective,
     }
     write_private(settings.run_file, json.dumps(facts).encode())

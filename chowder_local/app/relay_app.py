@@ -13,7 +13,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
-from starlette.routing import Route, WebSocketRoute
+from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from chowder_local.core.domain import (
@@ -22,15 +22,18 @@ from chowder_local.core.domain import (
     RELAY_PORT,
     ModelProvider,
 )
+from chowder_local.core.errors import ChowderError
 from chowder_local.core.errors.process import PortTaken, RelayPortTaken
 from chowder_local.core.errors.requests import BodiesTooMany, BodyTooLarge, ClientStalled
-from chowder_local.core.errors.upstream import RelayTokenInvalid, StreamBroken
+from chowder_local.core.errors.upstream import InboxUnknown, RelayTokenInvalid, StreamBroken
 from chowder_local.http.bodies import BodyMemory, check_values
 from chowder_local.http.listener import SandboxConnection, bound_socket, break_off, listening
 from chowder_local.http.middleware import OriginGuard
 from chowder_local.messengers.service import PATH as MESSENGERS_PATH
 from chowder_local.messengers.stand_in import Call, parse_object
-from chowder_local.relay.calls import ModelCall, wire_format
+from chowder_local.relay.calls import RelayRequest, wire_format
+from chowder_local.relay.inbox import INBOX
+from chowder_local.relay.inbox import MAX_BODY_BYTES as MAX_WEBHOOK_BYTES
 from chowder_local.relay.service import UNRETRIED_STATUS
 from chowder_local.relay.upstreams import ENDPOINT_PATH
 
@@ -43,6 +46,7 @@ if TYPE_CHECKING:
 
     from chowder_local.messengers.service import Messengers
     from chowder_local.relay.calls import ModelAnswer
+    from chowder_local.relay.inbox import Inbox
     from chowder_local.relay.service import Relay
     from chowder_local.store.database import MetaQueries
 
@@ -68,21 +72,27 @@ class _HungUp(Exception):
 
 
 def create_relay_app(
-    relay: Relay, messengers: Messengers, *, max_body_bytes: int = MAX_BODY_BYTES
+    relay: Relay,
+    inbox: Inbox | None = None,
+    messengers: Messengers | None = None,
+    *,
+    max_body_bytes: int = MAX_BODY_BYTES,
 ) -> Starlette:
-    """The ASGI application of the relay."""
+    """The ASGI application of the relay; the other two are left out in tests of model calls."""
     calls = _Calls(relay, max_body_bytes)
-    stand_ins = _StandIns(messengers)
-    messengers_path = f"/{MESSENGERS_PATH}/{{channel}}/{{instance_id}}/{{path:path}}"
+    more: list[BaseRoute] = []
+    if inbox is not None:
+        more.append(Route(f"/{INBOX}/{{token}}{{path:path}}", _Webhooks(inbox)))
+    if messengers is not None:
+        stand_ins = _StandIns(messengers)
+        path = f"/{MESSENGERS_PATH}/{{channel}}/{{instance_id}}/{{path:path}}"
+        methods = ["GET", "POST", "PUT", "DELETE", "PATCH"]
+        more.append(Route(path, stand_ins.serve_http, methods=methods))
+        more.append(WebSocketRoute(path, stand_ins.serve_websocket))
     app = Starlette(
         routes=[
             Route("/health", _health),
-            Route(
-                messengers_path,
-                stand_ins.serve_http,
-                methods=["GET", "POST", "PUT", "DELETE", "PATCH"],
-            ),
-            WebSocketRoute(messengers_path, stand_ins.serve_websocket),
+            *more,
             Route("/{provider}/{path:path}", calls, methods=["GET", "POST"]),
         ],
         middleware=[Middleware(OriginGuard, hosts=[RELAY_HOSTNAME], origins=[])],
@@ -112,10 +122,10 @@ async def bind_relay(
 
 
 def serve_relay(
-    relay: Relay, messengers: Messengers, sockets: Sequence[socket.socket]
+    relay: Relay, inbox: Inbox, messengers: Messengers, sockets: Sequence[socket.socket]
 ) -> AbstractAsyncContextManager[None]:
     """Serves the relay during the block."""
-    app = create_relay_app(relay, messengers)
+    app = create_relay_app(relay, inbox, messengers)
     return listening(
         app, *sockets, grace_s=RELAY_GRACE_S, protocol=SandboxConnection, takes_websockets=True
     )
@@ -132,6 +142,48 @@ def _relay_socket(host: str, stored_port: int | None) -> socket.socket:
 
 async def _health(_: Request) -> JSONResponse:
     return JSONResponse({"status": "ok"})
+
+
+@dataclass(eq=False, repr=False)
+class _Webhooks:
+    """Takes webhooks for inboxes, with any method."""
+
+    inbox: Inbox
+
+    def __post_init__(self) -> None:
+        self._body_memory = BodyMemory(
+            MAX_LARGE_BODIES * MAX_WEBHOOK_BYTES, MAX_LARGE_BODIES_PER_ADDRESS * MAX_WEBHOOK_BYTES
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        status, message = await self._receive(request)
+        await JSONResponse({"detail": message}, status)(scope, receive, send)
+
+    async def _receive(self, request: Request) -> tuple[int, str]:
+        """The status of the answer, and what it says."""
+        try:
+            # Nobody without an inbox gets to send a body.
+            owner = self.inbox.owner(request.path_params["token"])
+            async with self._body_memory.body(request, MAX_WEBHOOK_BYTES) as body:
+                await self.inbox.receive(
+                    owner,
+                    request.method,
+                    request.path_params["path"],
+                    request.url.query,
+                    request.headers.items(),
+                    body,
+                )
+        except InboxUnknown as error:
+            return 404, str(error)
+        except (BodiesTooMany, BodyTooLarge, ClientStalled) as error:
+            return error.http_status or 503, str(error)
+        except ClientDisconnect:
+            return 400, ""
+        except ChowderError as error:
+            _log.warning("A webhook could not be kept: %s", error)
+            return 503, str(error)
+        return 200, "The webhook is in the inbox."
 
 
 @dataclass(eq=False, repr=False)
@@ -172,7 +224,9 @@ class _Calls:
             return None
         return await self._respond(_call(request, provider, body), scope, receive, send)
 
-    async def _respond(self, call: ModelCall, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _respond(
+        self, request: RelayRequest, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         has_begun = False
 
         async def tracked_send(message: Message) -> None:
@@ -181,34 +235,36 @@ class _Calls:
             await send(message)
 
         try:
-            return await self._serve(call, scope, receive, tracked_send)
+            return await self._serve(request, scope, receive, tracked_send)
         except asyncio.CancelledError:
             # Only a stopping server cancels calls, after the grace period.
-            _log.info("A call of %s was cut off by the server's end.", call.provider)
+            _log.info("A call of %s was cut off by the server's end.", request.provider)
             message = STOPPING
         except Exception:  # noqa: BLE001 - logged, with its traceback
-            _log.exception("A call of %s failed unexpectedly.", call.provider)
+            _log.exception("A call of %s failed unexpectedly.", request.provider)
             message = UNEXPECTED
         if not has_begun:
-            await _refusal(call.provider, UNRETRIED_STATUS, message)(scope, receive, send)
+            await _refusal(request.provider, UNRETRIED_STATUS, message)(scope, receive, send)
         return None
 
-    async def _serve(self, call: ModelCall, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _serve(
+        self, request: RelayRequest, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         answer: ModelAnswer | None = None
         try:
             async with asyncio.TaskGroup() as tasks:
                 watcher = tasks.create_task(_watch(receive))
                 try:
-                    answer = await self.relay.answer(call)
+                    answer = await self.relay.answer(request)
                     await _stream(answer, send)
                 except RelayTokenInvalid as error:
-                    await _refusal(call.provider, 401, str(error))(scope, receive, send)
+                    await _refusal(request.provider, 401, str(error))(scope, receive, send)
                 except StreamBroken:
                     # An orderly end would pass for a whole response. The relay has logged why.
                     break_off(receive)
                 watcher.cancel()
         except* _HungUp:
-            _log.info("A sandbox left a call of %s before its end.", call.provider)
+            _log.info("A sandbox left a call of %s before its end.", request.provider)
         finally:
             if answer is not None:
                 await answer.close()
@@ -340,11 +396,11 @@ async def _stream(answer: ModelAnswer, send: Send) -> None:
     await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-def _call(request: Request, provider: str, body: bytes) -> ModelCall:
+def _call(request: Request, provider: str, body: bytes) -> RelayRequest:
     # Undecoded, because a decoded path may name another resource.
     raw_path: bytes = request.scope.get("raw_path") or request.url.path.encode()
     path = raw_path.decode("latin-1").removeprefix(f"/{provider}/")
-    return ModelCall(
+    return RelayRequest(
         provider, request.method, path, request.url.query, request.headers.items(), body
     )
 

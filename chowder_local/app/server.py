@@ -130,7 +130,7 @@ def _all_routes() -> tuple[BaseRoute, ...]:
 async def _open(
     settings: Settings, machine: Machine, metrics: Metrics, stack: AsyncExitStack
 ) -> Services:
-    box = await asyncio.to_thread(SecretBox.load, settings.secret_file)
+    secret_box = await asyncio.to_thread(SecretBox.load, settings.secret_file)
     database = await stack.enter_async_context(Database.open(settings.database_file))
     meta = MetaQueries(database)
     store_id = await _store_id(settings, meta)
@@ -149,7 +149,7 @@ async def _open(
         settings=settings,
         endpoints=machine.endpoints,
         database=database,
-        box=box,
+        secret_box=secret_box,
         events=open_events(shutdown, stack),
         metrics=metrics,
         shutdown=shutdown,
@@ -164,7 +164,7 @@ async def _open(
         exec_beside=engine.volume_jobs,
         home=HOME,
         state_dir=STATE_DIR,
-        gateways=await stack.enter_async_context(open_gateways(settings.turn_timeout_s)),
+        gateways=await stack.enter_async_context(open_gateways()),
         state_transfers=await stack.enter_async_context(StateTransfers(engine, HOME)),
         egress_rule=egress_rule,
         relay_url=relay_url,
@@ -185,7 +185,9 @@ async def _open(
         offline=settings.offline,
         tier=settings.tier,
     )
-    await last.enter_async_context(serve_relay(services.relay, services.messengers, relay_sockets))
+    await last.enter_async_context(
+        serve_relay(services.relay, services.inbox, services.messengers, relay_sockets)
+    )
     await begin(services)
     return services
 
@@ -238,7 +240,8 @@ async def begin(services: Services) -> None:
         loops["snapshots at intervals"] = services.interval_snapshots.run
         loops["recovery"] = services.recovery.run
     if settings.disk_limit_mb is not None:
-        loops["disk quota"] = _disk_watch(services, settings.disk_limit_mb).run
+        loops["disk quota"] = DiskWatch(services.agents, settings.disk_limit_mb).run
+    await services.due_jobs.begin()
     for name, run in loops.items():
         services.tasks.create_task(run(), name=name)
 
@@ -246,14 +249,6 @@ async def begin(services: Services) -> None:
 async def _resume(services: Services) -> None:
     with logging_errors("resuming"):
         await services.agents.end_leftover_drains()
-
-
-def _disk_watch(services: Services, limit_mb: int) -> DiskWatch:
-    return DiskWatch(
-        agents=services.agents,
-        limit_mb=limit_mb,
-        interval_s=services.settings.disk_interval_s,
-    )
 
 
 async def _write_back(services: Services) -> None:
@@ -313,7 +308,7 @@ def _sandbox_defaults(settings: Settings, machine: Machine) -> SandboxDefaults:
         Limits(settings.memory_limit_mb, settings.cpu_limit, settings.pids_limit),
         machine.ca_bundle,
         settings.sandbox_environment,
-        # Its tag is a digest of a megabyte.
+        # The image's tag is the digest of a megabyte, so it is computed once for each release.
         lru_cache(VERSIONS_KEPT)(partial(_image_of, settings, machine)),
         settings.container_runtime,
     )

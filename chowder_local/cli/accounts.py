@@ -80,7 +80,7 @@ def _use(view: dict[str, Any]) -> str:
 
 
 def _describe(view: dict[str, Any]) -> str:
-    # The answer to a change does not say.
+    # The answer to a change does not say which providers are offline.
     offline = view.get("offline_providers", ())
     keys = [f"{each} (offline)" if each in offline else each for each in view["model_providers"]]
     return (
@@ -96,7 +96,7 @@ def _read_key(provider: str) -> str:
         return str(click.prompt(f"Key of {provider}", hide_input=True, err=True)).strip()
     key = sys.stdin.readline().strip()
     if not key:
-        # An empty one would remove the key that is set.
+        # An empty key would remove the key that is set.
         raise click.UsageError("There is no key on standard input.")
     return key
 

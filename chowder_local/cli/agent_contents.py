@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from contextlib import closing
 from http import HTTPStatus
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import click
@@ -25,8 +26,10 @@ from chowder_local.cli.output import (
     Output,
     at,
     count_of,
+    format_time,
     note,
     say,
+    show_list,
     show_result,
     waiting,
     without_controls,
@@ -35,10 +38,13 @@ from chowder_local.core.errors.process import ApiRefused
 from chowder_local.core.wording import MOMENT_S, size_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
+    from chowder_local.cli.output import Column
     from chowder_local.client import Client
 
+ANSWER_WAIT_S = 60.0
+POLL_S = 20.0
 SKILL_MEMBERS = ("name", "description", "source", "ready", "path")
 
 # fmt: off
@@ -80,7 +86,7 @@ def get(context: Context, instance: str, path: str, target: str, yes: bool) -> N
     It asks before it overwrites a file.
     """
     destination = Path(target)
-    # A slash at the end means a folder, even if there is none.
+    # A target that ends with a slash is a folder, even if it does not exist.
     if destination.is_dir() or target.endswith("/"):
         destination /= PurePosixPath(path).name
     ensure_writable(destination, yes=yes)
@@ -171,6 +177,8 @@ channels = noun("channels",
         "List the people who wait for an approval, with their codes.",
         columns={"CODE": "code", "SENDER": "sender", "SINCE": "created_at"},
         if_empty="Nobody waits in {channel}."),
+    "approve": Row("approve_pairing", "instance channel code",
+        "Approve at once who waits with this pairing CODE.", done="{code} is approved."),
     "pair": Row("pair_channel", "instance channel code",
         "Approve the unknown sender who got this pairing CODE from the agent.", line="{output}"),
     "disconnect": Row("disconnect_channel", "instance channel",
@@ -184,6 +192,7 @@ channels = noun("channels",
 @instance_argument
 @click.argument("channel")
 @click.argument("fields", nargs=-1, metavar="[FIELD=VALUE]...", callback=secrets)
+@click.option("--offline", is_flag=True, help="Connect it to the local messenger.")
 @click.option(
     "--qr", type=click.Path(dir_okay=False, path_type=Path), help="Where a QR code is written."
 )
@@ -194,7 +203,8 @@ def connect(
     output: Output,
     instance: str,
     channel: str,
-    fields: dict[str, str],
+    fields: dict[str, Any],
+    offline: bool,
     qr: Path | None,
     yes: bool,
 ) -> None:
@@ -205,7 +215,9 @@ def connect(
     code, it is written to CHANNEL.png.
     """
     agent = find_instance(client, instance)
-    if sys.stdin.isatty():
+    if offline:
+        fields |= {"offline": True}
+    elif sys.stdin.isatty():
         required = client.channel(agent["id"], channel)["required_fields"]
         fields |= _ask({name: what for name, what in required.items() if name not in fields})
     connection = client.connect_channel(agent["id"], channel, fields)
@@ -215,6 +227,80 @@ def connect(
         path.write_bytes(b64decode(image))
         note(f"Scan the QR code in {path}.")
     show_result(connection, without_controls(connection["message"]), output=output)
+
+
+@channels.command("say")
+@output_option
+@instance_argument
+@click.argument("channel")
+@click.argument("text")
+@click.option("--as", "person", default="Ada", show_default=True, help="Who says it.")
+@click.option("--group", help="The group in which it is said.")
+@click.option("--thread", help="The thread of the group.")
+@click.option("--image", type=click.File("rb"), help="A picture to send along.")
+@click.option("--approve", is_flag=True, help="Approve the person first.")
+@click.option("--wait/--no-wait", default=True, show_default=True, help="Wait for the answer.")
+@pass_client
+def say_in(
+    client: Client,
+    output: Output,
+    instance: str,
+    channel: str,
+    text: str,
+    person: str,
+    group: str | None,
+    thread: str | None,
+    image: BinaryIO | None,
+    approve: bool,
+    wait: bool,
+) -> None:
+    """Say something to the agent as a person, in a channel of the local messenger."""
+    agent = find_instance(client, instance)
+    picture = None if image is None else b64encode(image.read()).decode()
+    result = client.say_in_channel(
+        agent["id"], channel, person, text, group, thread, picture,
+        approve=approve, wait_s=ANSWER_WAIT_S if wait else 0.0,
+    )  # fmt: skip
+    texts = "\n".join(without_controls(each["text"] or "") for each in result["answers"])
+    show_result(result, texts, output=output)
+    if wait and not result["answers"]:
+        note(f"{agent['name']} has not answered within {ANSWER_WAIT_S:g} s.")
+
+
+@channels.command("inbox")
+@output_option
+@instance_argument
+@click.argument("channel")
+@click.option("-f", "--follow", is_flag=True, help="Print new messages as they come.")
+@pass_client
+def inbox(client: Client, output: Output, instance: str, channel: str, follow: bool) -> None:
+    """Show what people and the agent have said in a channel of the local messenger."""
+    agent = find_instance(client, instance)
+    messages = client.channel_messages(agent["id"], channel)
+    empty = f"Nobody has said anything in {channel}."
+    show_list(messages, MESSAGE_COLUMNS, output=output, if_empty=empty)
+    while follow:
+        after = messages[-1]["id"] if messages else 0
+        new = client.channel_messages(agent["id"], channel, after=after, wait_s=POLL_S)
+        messages = new or messages
+        for each in new:
+            line = f"{format_time(each['at'])}  {_who(each)}: {_what(each)}"
+            show_result(each, without_controls(line), output=output)
+
+
+def _who(message: dict[str, Any]) -> str:
+    who = "the agent" if message["author"] == "agent" else message["person"]
+    return f"{who} in {message['group']}" if message["group"] else who
+
+
+def _what(message: dict[str, Any]) -> str:
+    text = message["text"] or message["image_type"] or ""
+    return text if message["kind"] == "message" else f"({message['kind']}) {text}"
+
+
+MESSAGE_COLUMNS: Mapping[str, Column] = MappingProxyType(
+    {"AT": at("at"), "WHO": _who, "WHAT": _what}
+)
 
 
 def _ask(required: dict[str, str]) -> dict[str, str]:

@@ -69,7 +69,7 @@ class Row:
     help: str
     options: tuple[Decorator, ...] = ()
     columns: Mapping[str, Column] = MappingProxyType({})
-    wide: Mapping[str, str] = MappingProxyType({})
+    wide: Mapping[str, Column] = MappingProxyType({})
     if_empty: Text | None = None
     items: Callable[[Any], Sequence[Any]] = list
     line: Text | None = None
@@ -204,6 +204,9 @@ def find_snapshot(client: Client, reference: str, instance_id: str | None = None
 
 FINDERS: Mapping[str, Callable[[Client, str, dict[str, Any]], dict[str, Any]]] = {
     "instance": lambda client, reference, _: find_instance(client, reference),
+    "job": lambda client, reference, given: _choose(
+        client.jobs(given["instance"]["id"]), reference, "job"
+    ),
     "snapshot": lambda client, reference, given: find_snapshot(
         client, reference, _id(given.get("instance"))
     ),

@@ -281,9 +281,9 @@ def _own_secrets(settings: Settings, sandbox_ids: Iterable[str]) -> set[str]:
         secrets.add(settings.default_key_file.read_text().strip())
     if settings.secret_file.is_file():
         with suppress(ChowderError):
-            box = SecretBox.load(settings.secret_file)
+            secret_box = SecretBox.load(settings.secret_file)
             for each in sandbox_ids:
-                secrets |= {box.gateway_token(each), box.relay_token(each)}
+                secrets |= {secret_box.gateway_token(each), secret_box.relay_token(each)}
     return secrets
 
 

@@ -131,7 +131,7 @@ def _own_server(context: Context, signals: Signals, *, offline: bool) -> Iterato
         own = replace(context, data_dir=Path(folder) / "data")
         up = ["up", "--detach", "--port", str(free_port()), *(["--offline"] if offline else [])]
         try:
-            # Its result is for a person who goes on by hand; its progress is shown.
+            # The output of `up` is for people who continue by hand, so only its progress is shown.
             if code := _run(own, up).returncode:
                 raise click.exceptions.Exit(code)
             yield own

@@ -230,7 +230,7 @@ def trace(
     """
     agent = find_instance(client, instance)
     turns = client.traces(agent["id"], limit if is_list else 1000)
-    # What failed is first, then the latest.
+    # Failed turns are first, then the latest.
     failed = [each for each in turns if each["status"] == FAILED]
     if is_list:
         turns = [*failed, *(each for each in turns if each["status"] != FAILED)]
@@ -255,8 +255,11 @@ def trace(
     if output is Output.JSON:
         show_json(view)
         return
-    session = "the main session" if view["session"] is None else f"session {view['session']}"
-    say(f"{_id(view)}, {session}, {format_time(view['at'], 19)}")
+    job = f" {view['job']}" if view["job"] else ""
+    kind = "" if view["kind"] == "message" else f"{view['kind']}{job}, "
+    is_main = view["session_key"] == MAIN_KEY
+    session = "the main session" if is_main else f"session {session_title(view)}"
+    say(f"{_id(view)}, {kind}{session}, {format_time(view['at'], 19)}")
     error = f": {view['error']}" if view["error"] else ""
     say(f"{view['status'].replace('_', ' ')} after {view['took_s']:.2f} s{error}")
     if len([each for each in view["steps"] if each["kind"] == "model_call"]) < view["model_calls"]:
@@ -274,7 +277,8 @@ def _id(turn: dict[str, Any]) -> str:
 TURN_COLUMNS: dict[str, Column] = {
     "RESPONSE": _id,
     "AT": lambda turn: format_time(turn["at"], 19),
-    "SESSION": lambda turn: turn["session"] or "(main)",
+    "BEGAN BY": lambda turn: turn["job"] or turn["kind"],
+    "SESSION": session_title,
     "STATUS": lambda turn: turn["status"].replace("_", " "),
     "TOOK": lambda turn: f"{turn['took_s']:.2f} s",
     "MODEL CALLS": "model_calls",
@@ -377,7 +381,7 @@ def logs(
     if instance is not None:
         _show_log(read, find_instance(client, instance)["id"])
         return
-    # One that is followed has no end. Daemons, so that Ctrl-C ends them all.
+    # A log that is followed has no end. The threads are daemons, so that Ctrl-C ends them all.
     threads = [
         Thread(target=_show_one_of_all, args=(read, agent), daemon=True)
         for agent in client.instances()

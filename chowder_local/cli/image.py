@@ -180,7 +180,7 @@ def _parts(context: Context) -> Iterator[tuple[str, int, str | None]]:
     settings = context.settings()
     store_id = settings.store_file.read_text().strip() if settings.store_file.exists() else ""
     use = ask_disk_use(context.env, store_id)
-    # Another data directory may have agents of the same names.
+    # The command names the data directory, because agents of another may have the same names.
     command = program(settings.data_dir)
     names = _agents(context)
     named = [(size, names[each]) for each, size in use.sandboxes.items() if names and each in names]

@@ -410,7 +410,7 @@ def _each_failure_reported() -> Iterator[Callable[[str], AbstractContextManager[
             note(f"{name}: {refused}")
         except BootFailed as late:
             failed.append(name)
-            # Its message has the name.
+            # The message has the instance's name.
             note(str(late))
 
     yield attempt

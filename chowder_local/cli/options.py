@@ -56,7 +56,7 @@ def complete_instance(
     context: click.Context, _: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """The names of instances that begin like this; none if the server does not answer."""
-    # Not the context's own client, whose remarks would get into the line that is being typed.
+    # A client of the context would write its remarks into the line that the user types.
     from chowder_local.client import Client
 
     found = context.obj
@@ -229,6 +229,10 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "status": ("status --output json",),
     "env": ('eval "$(chowder-local env)"', "env --format json"),
     "dashboard": ("dashboard --open",),
+    "channels say": (
+        'channels say support telegram "Hello" --as Ada --approve',
+        'channels say support telegram "@agent_bot Hello" --group Team',
+    ),
     "exec": ("exec -- npm test", "exec --instance support -- pytest -q"),
     "doctor": ("doctor", "doctor --bundle report.zip"),
     "disk": ("disk", "disk --output json"),
@@ -260,10 +264,31 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "snapshots create": ("snapshots create support before-release",),
     "snapshots ls": ("snapshots ls support",),
     "snapshots rm": ("snapshots rm before-release --yes",),
+    "clock advance": ("clock advance support 25h", "clock advance support --next-job"),
+    "clock set": (
+        "clock set support --at 2027-01-01T09:00Z --frozen",
+        "clock set support --running",
+    ),
+    "jobs change": ("jobs change support report --off",),
+    "jobs create": (
+        'jobs create support report "Write the report." --cron "0 9 * * 1-5" '
+        "--timezone Europe/Berlin",
+        'jobs create support once "Say hello." --at 2026-12-24T09:00',
+    ),
+    "jobs ls": ("jobs ls support",),
+    "jobs run": ("jobs run support report",),
+    "jobs runs": ("jobs runs support report",),
+    "jobs wake": ('jobs wake support "The build is done."',),
     "chat": ("chat support", 'chat support --session orders "Where is order 7?"'),
     "logs": ("logs support --follow", "logs support --since 10m", "logs --all"),
     "sessions show": ("sessions show support orders --limit 20",),
     "trace": ("trace support", "trace support --list", "trace support resp_0f8fad5b"),
+    "messages": ("messages support", "messages support --wait --session orders"),
+    "hooks send": (
+        """hooks send support wake '{"text": "The build is green."}'""",
+        """hooks send support agent '{"message": "Summarize the import.", "name": "CI"}'""",
+    ),
+    "inbox ls": ("inbox ls support --follow", "inbox ls support --wait --timeout 30"),
     "usage": ("usage", "usage support --output json"),
     "files cat": ("files cat support workspace/SOUL.md",),
     "files get": ("files get support workspace/report.pdf .",),
@@ -316,6 +341,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
 GROUP_EXAMPLES = 4
 """How many lines the help of a group of commands has."""
 SAMPLES: Mapping[str, str] = {
+    "job": "report",
     "instance": "support",
     "name": "support-2",
     "snapshot": "before-release",

@@ -67,7 +67,7 @@ def show_list(
     columns: Mapping[str, Column],
     *,
     output: Output,
-    wide: Mapping[str, str] = MappingProxyType({}),
+    wide: Mapping[str, Column] = MappingProxyType({}),
     if_empty: str | None = None,
 ) -> None:
     """Prints a list as JSON for a script, or else as a table, or as a note that it is empty.

@@ -74,7 +74,7 @@ def reset(context: Context, output: Output, yes: bool, only: str | None) -> None
         stop_running(settings)
         lock = FileLock(settings.lock_file)
         try:
-            # Held to the end, so that no server starts on half-removed data.
+            # The lock is held to the end, so that no server starts on half-removed data.
             with lock.acquire(timeout=0):
                 update("Removing containers, volumes and networks")
                 report = _sweep(settings, context)

@@ -133,7 +133,7 @@ def stop_running(settings: Settings, timeout_s: float = STOP_TIMEOUT_S) -> int |
     if running is None:
         return None
     if running.process_namespace not in {None, process_namespace()}:
-        # Here, its process id is another process's.
+        # In this container, the server's process id belongs to another process.
         raise ServerOfContainer(
             f"The server of {settings.data_dir} runs in another container, so it cannot be stopped "
             "from here. Stop that container with docker stop or docker compose stop."
@@ -274,14 +274,14 @@ def _terminate(process: subprocess.Popen[bytes]) -> None:
 def _error_or_log_tail(log_file: Path, start: int) -> str:
     """The error that the server ended with, or else the last lines of its log."""
     with log_file.open("rb") as log:
-        # Since then, the server may have begun a new file.
+        # The server may have begun a new file since `start` was read.
         log.seek(start if start <= log.seek(0, os.SEEK_END) else 0)
         lines = log.read().decode("utf-8", "replace").splitlines()
-    # The command line writes one such line before it ends.
+    # The server's command line writes a line that begins with `Error: ` before it ends.
     for index in range(len(lines) - 1, -1, -1):
         if lines[index].startswith("Error: "):
             return "\n".join(lines[index:]).removeprefix("Error: ")
-    # Then its message did not fit in the log.
+    # On a full disk, the log has no room for the message.
     if is_full(log_file.parent):
         return str(full(log_file.parent))
     quoted = "\n".join(f"  {line}" for line in lines[-QUOTED_LINES:])

@@ -140,7 +140,7 @@ def _serve(context: Context, settings: Settings, seeding: Document | None) -> in
         if seeding is not None:
             _seed(context, seeding)
 
-    # A thread, because seeding calls this server; its end does not wait for the thread.
+    # Seeding calls this server, so it needs a thread. The server's end does not wait for that.
     announcing = threading.Thread(target=announce, daemon=True, name="announce")
     return run(settings, context.env, announcing.start)
 

@@ -60,6 +60,11 @@ class Client(PlainCalls):
         with self._stream("GET", "/local/events", timeout=self._endless) as response:
             yield from _events(response)
 
+    def send_hook(self, instance_id: str, hook: str, body: Any) -> Json:
+        """Sends a webhook to an agent: `wake`, `agent`, or a mapping's name. The body is JSON."""
+        path = f"/local/instances/{segment(instance_id)}/hooks/{segment(hook)}"
+        return self._call("POST", path, json=body)
+
     def organization(self) -> Json:
         """The organization that the key belongs to.
 
@@ -204,7 +209,7 @@ class Client(PlainCalls):
         If `path` is a folder or ends with "/", the file in it gets the name of `file`.
         """
         if not file.seekable():
-            # httpx would take the length of a pipe for that of its content, which is not known.
+            # httpx would take the length of a pipe, which is 0, for the length of its content.
             file = cast("BinaryIO", SimpleNamespace(read=file.read, name=file.name))
         url = f"/v1/instances/{segment(instance_id)}/files/upload"
         form, files = {"path": path}, {"file": file}

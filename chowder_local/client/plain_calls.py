@@ -200,6 +200,61 @@ class PlainCalls(Transport):
         """
         return self._call("GET", f"/local/instances/{segment(instance_id)}")
 
+    def clock(self, instance_id: str) -> Json:
+        """The agent's time, and whether it is the machine's."""
+        return self._call("GET", f"/local/instances/{segment(instance_id)}/clock")
+
+    def set_clock(self, instance_id: str, at: datetime | None = None, frozen: bool | None = None,
+            seed: int | None = None) -> Json:
+        """Sets the agent's clock, for all its programs at once, or for its next start if it is
+        stopped.
+
+        What has become due is done once, late, as after a suspend. The clock does not go back once
+        the agent has jobs.
+
+        `at`: The agent's time, with its zone; by default, the time that it has.
+
+        `frozen`: Whether the clock stands still.
+
+        `seed`: What the agent's random ids follow from, so that a second run has the same; null:
+        they are random.
+        """
+        return self._call("PUT", f"/local/instances/{segment(instance_id)}/clock", json=given(at=at,
+                frozen=frozen, seed=seed), timeout=self._turn_timeout)
+
+    def reset_clock(self, instance_id: str) -> Json:
+        """Gives the agent the machine's time again, and random ids.
+
+        A clock that is ahead does not go back once the agent has jobs.
+        """
+        return self._call("DELETE", f"/local/instances/{segment(instance_id)}/clock",
+                timeout=self._turn_timeout)
+
+    def advance_clock(self, instance_id: str, by: str | None = None, until: datetime | None = None,
+            to: str | None = None, limit: int = 1000) -> Json:
+        """Moves the agent's clock on, from one time at which jobs are due to the next.
+
+        Each job runs at its time. The answer comes when the agent is quiet; the event stream has
+        the progress. If the client leaves, the clock stays where it has come to.
+
+        `by`: For how long, such as `25h` or `1d12h30m`.
+
+        `until`: To which time, with its zone; at most 366 days away.
+
+        `to`: To the next time at which a job is due.
+
+        `limit`: After how many runs it ends in any case.
+        """
+        return self._call("POST", f"/local/instances/{segment(instance_id)}/clock/advance",
+                json=given(by=by, until=until, to=to, limit=limit), timeout=self._turn_timeout)
+
+    def cancel_advance(self, instance_id: str) -> None:
+        """Ends an advance of the agent's clock, if there is one; it answers with what has
+        happened.
+        """
+        self._call("DELETE", f"/local/instances/{segment(instance_id)}/clock/advance",
+                timeout=self._turn_timeout)
+
     def gateway(self, instance_id: str) -> Json:
         """The address and token with which this machine reaches the agent's gateway directly."""
         return self._call("GET", f"/local/instances/{segment(instance_id)}/gateway")
@@ -208,6 +263,15 @@ class PlainCalls(Transport):
         """The people who wait until somebody approves them, oldest first."""
         return self._list("GET",
                 f"/local/instances/{segment(instance_id)}/channels/{segment(channel)}/pairings")
+
+    def approve_pairing(self, instance_id: str, channel: str, code: str) -> None:
+        """Approves who waits with a pairing code, in OpenClaw's database instead of by its command.
+
+        That takes a fraction of a second, tells the person nothing, and makes nobody the owner.
+        """
+        self._call("POST",
+                f"/local/instances/{segment(instance_id)}/channels/{segment(channel)}/pairings/{segment(code)}/approve",
+                timeout=self._turn_timeout)
 
     def say_in_channel(self, instance_id: str, channel: str, person: str, text: str = '',
             group: str | None = None, thread: str | None = None, image: str | None = None, *,
@@ -281,6 +345,45 @@ class PlainCalls(Transport):
         """What the agent did in one turn: its model calls and the tools that it ran."""
         return self._call("GET",
                 f"/local/instances/{segment(instance_id)}/traces/{segment(response_id)}")
+
+    def messages(self, instance_id: str, after: int = 0, wait_s: float = 0.0, limit: int = 100,
+            session: str | None = None) -> Json:
+        """What the agent said without being asked: reports of sub-agents, answers to jobs, and
+        more.
+
+        An answer that says that there is nothing to say (NO_REPLY, HEARTBEAT_OK) is no message.
+
+        `after`: Only later ones: `after` of the answer before. 0: all that are kept.
+
+        `wait_s`: So many seconds the answer waits for one, if there is none.
+
+        `limit`: How many, at most.
+
+        `session`: Only those in this session: its name, `main`, or OpenClaw's key.
+        """
+        return self._call("GET", f"/local/instances/{segment(instance_id)}/messages",
+                params=given(after=after, wait_s=wait_s, limit=limit, session=session))
+
+    def inbox(self, instance_id: str, after: int = 0, wait_s: float = 0.0,
+            limit: int = 100) -> Json:
+        """The webhooks that the agent sent to its inbox, and the inbox's address.
+
+        Jobs deliver there (`delivery: {"mode": "webhook", "to": …}`), and whatever else the agent
+        runs, also without Internet.
+
+        `after`: Only later ones: `after` of the answer before. 0: all that are kept.
+
+        `wait_s`: So many seconds the answer waits for one, if there is none.
+
+        `limit`: How many, at most.
+        """
+        return self._call("GET", f"/local/instances/{segment(instance_id)}/inbox",
+                params=given(after=after, wait_s=wait_s, limit=limit))
+
+    def clear_inbox(self, instance_id: str) -> None:
+        """Removes the webhooks of the inbox. Later ones get greater numbers."""
+        self._call("DELETE", f"/local/instances/{segment(instance_id)}/inbox",
+                timeout=self._turn_timeout)
 
     def replies(self, instance_id: str | None = None) -> Json:
         """The script, how often each of its rules was used, and the calls that no rule matched."""
@@ -371,6 +474,69 @@ class PlainCalls(Transport):
         affected. The answer comes when all is removed.
         """
         return self._call("POST", "/local/reset", timeout=self._turn_timeout)
+
+    def jobs(self, instance_id: str) -> list[Json]:
+        """The agent's jobs: those of clients and of the agent itself, and OpenClaw's own."""
+        return self._list("GET", f"/local/instances/{segment(instance_id)}/jobs")
+
+    def create_job(self, instance_id: str, name: str, schedule: Mapping[str, Any], message: str,
+            session: str | None = None, model: str | None = None,
+            deliver: Mapping[str, Any] | None = None, *, is_enabled: bool = True,
+            openclaw: Mapping[str, Any] | None = None) -> Json:
+        """Creates a job.
+
+        `message`: What the agent is told when the job is due.
+
+        `deliver`: Without it, an answer goes nowhere.
+        """
+        return self._call("POST", f"/local/instances/{segment(instance_id)}/jobs",
+                json=given(name=name, schedule=schedule, message=message, session=session,
+                model=model, deliver=deliver, is_enabled=is_enabled, openclaw=openclaw),
+                timeout=self._turn_timeout)
+
+    def job(self, instance_id: str, job_id: str) -> Json:
+        """One job."""
+        return self._call("GET", f"/local/instances/{segment(instance_id)}/jobs/{segment(job_id)}")
+
+    def update_job(self, instance_id: str, job_id: str, *, name: str | None = None,
+            schedule: Mapping[str, Any] | None = None, message: str | None = None,
+            session: str | None = None, model: str | None = None,
+            deliver: Mapping[str, Any] | None = None, is_enabled: bool | None = None,
+            openclaw: Mapping[str, Any] | None = None) -> Json:
+        """Changes a job, or switches it on or off."""
+        return self._call("PATCH",
+                f"/local/instances/{segment(instance_id)}/jobs/{segment(job_id)}",
+                json=given(name=name, schedule=schedule, message=message, session=session,
+                model=model, deliver=deliver, is_enabled=is_enabled, openclaw=openclaw),
+                timeout=self._turn_timeout)
+
+    def delete_job(self, instance_id: str, job_id: str) -> None:
+        """Deletes a job; its runs are kept by OpenClaw for a while."""
+        self._call("DELETE", f"/local/instances/{segment(instance_id)}/jobs/{segment(job_id)}",
+                timeout=self._turn_timeout)
+
+    def run_job(self, instance_id: str, job_id: str) -> Json:
+        """Begins a run now, whether the job is due or not; the answer does not wait for its end."""
+        return self._call("POST",
+                f"/local/instances/{segment(instance_id)}/jobs/{segment(job_id)}/run",
+                timeout=self._turn_timeout)
+
+    def job_runs(self, instance_id: str, job_id: str, limit: int = 20) -> list[Json]:
+        """The job's latest runs that have ended, latest first.
+
+        `limit`: How many of the latest, at most.
+        """
+        return self._list("GET",
+                f"/local/instances/{segment(instance_id)}/jobs/{segment(job_id)}/runs",
+                params=given(limit=limit))
+
+    def wake_instance(self, instance_id: str, text: str = 'Wake up.') -> None:
+        """Wakes the agent: it takes the text up in its main session, as in a heartbeat.
+
+        `text`: What the agent is told.
+        """
+        self._call("POST", f"/local/instances/{segment(instance_id)}/wake", json=given(text=text),
+                timeout=self._turn_timeout)
 
     def usage(self, instance_id: str | None = None, *, limit: int = 1000) -> Json:
         """The cost of the organization's model calls, with those of deleted instances.

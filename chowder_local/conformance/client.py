@@ -1,9 +1,10 @@
-"""A plain HTTP client of the contract, with waiting for agents."""
+"""A plain HTTP client of the contract, with waiting for agents, and harmless requests."""
 
 from __future__ import annotations
 
 import json
 import time
+import uuid
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -17,12 +18,19 @@ from chowder_local.conformance.drift import OPERATION, answered, refused, requir
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from chowder_local.conformance.published import PublishedCall
+
 CALL_TIMEOUT_S = 180.0
 AGENT_TIMEOUT_S = 300.0
 POLL_S = 0.25
 KEEP_ALIVE_S = 1.0
 """Less than servers keep an idle connection, so that none is reset as it is used again."""
 MODEL = "claude-sonnet-4-20250514"
+NOWHERE = str(uuid.UUID(int=0))
+ENDS = ("stopInstance", "startInstance", "deleteInstance")
+"""Calls that change something without any body, if they are allowed and of something there."""
+BODIES: dict[str, Any] = {"updateSkill": {"enabled": "neither"}}
+"""What changes nothing where an empty object could."""
 
 
 class ContractClient(httpx.Client):
@@ -133,6 +141,30 @@ def responses_path(instance_id: str, session: str | None = None) -> str:
     if session is None:
         return f"instances/{instance_id}/responses"
     return f"instances/{instance_id}/session/{quote(session, safe='')}/responses"
+
+
+def calls(*access: str) -> Iterator[tuple[str, PublishedCall]]:
+    """The ids and calls with one of these accesses; all if none is named."""
+    for operation, call in published.read().calls.items():
+        if not access or call.access in access:
+            yield operation, call
+
+
+def send_harmless(
+    client: ContractClient, operation: str, instance_id: str = NOWHERE
+) -> httpx.Response:
+    """Sends a request without any required member, which changes nothing unless it is of ENDS."""
+    call = published.read().calls[operation]
+    places = {
+        "id": NOWHERE if operation in {"getKey", "revokeKey"} else instance_id,
+        # To disconnect one needs no body.
+        "channel": "pigeon" if operation == "disconnectChannel" else "telegram",
+        "name": "no-such-skill",
+        "session_id": "a-session",
+    }
+    body = BODIES.get(operation, {}) if call.required or call.optional else None
+    path = call.path.format_map(places)
+    return client.request(call.method, path, **({} if body is None else {"json": body}))
 
 
 def media_type_of(answer: httpx.Response) -> str:

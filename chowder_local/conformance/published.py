@@ -167,7 +167,7 @@ def _schema(kind: Kind) -> dict[str, Any]:
 @cache
 def read() -> Published:
     """The published contract."""
-    # Only here: it takes longer to import than this package.
+    # Imported here, because importing it takes longer than importing this package.
     import yaml
 
     file = resources.files("chowder_local.conformance") / "published.yaml"

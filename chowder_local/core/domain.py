@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NewType
 
@@ -183,6 +183,33 @@ UPGRADE_SNAPSHOT_PREFIX = "before OpenClaw "
 """The names of the snapshots that upgrades take begin with it; the new release follows."""
 
 
+LATEST_CLOCK_MS = 6_000_000_000_000
+"""The latest time of an agent's clock, in the year 2160, and its largest offset: in nanoseconds,
+the sum of two fits into 64 bits."""
+LARGEST_SEED = 2**53 - 1
+"""Every client's numbers have it."""
+
+
+@dataclass(frozen=True)
+class AgentClock:
+    """The clock of an agent, where it was set: the machine's plus an offset, or standing still.
+
+    A clock of zeros is the machine's, but the sandbox may have to be told so.
+    """
+
+    offset_ms: int = 0
+    frozen_ms: int | None = None
+    """The time at which it stands, since 1970; None if it goes on."""
+    seed: int | None = None
+    """What the agent's random ids follow from; None for random ones."""
+
+    def at(self, machine_time: datetime) -> datetime:
+        """The agent's time at a time of the machine."""
+        if self.frozen_ms is not None:
+            return datetime.fromtimestamp(self.frozen_ms / 1000, UTC)
+        return machine_time + timedelta(milliseconds=self.offset_ms)
+
+
 @dataclass(frozen=True)
 class Instance:
     """An instance. Its `sandbox_id` is set with the row, before the sandbox exists."""
@@ -210,6 +237,8 @@ class Instance:
     """The snapshot from which its volume is made until it is first ready; None for a blank one."""
     may_hibernate: bool = True
     """Whether it may leave memory while it runs and nobody uses it."""
+    clock: AgentClock | None = None
+    """None if it was never set."""
 
     @property
     def is_hibernated(self) -> bool:
@@ -245,7 +274,7 @@ class Snapshot:
     size_bytes: int = 0
     egress: Egress | None = None
     content: Mapping[str, Any] = field(default_factory=dict)
-    """The instance's `overrides`, `config`, `sessions` and `openclaw_version`."""
+    """The instance's `overrides`, `config`, `sessions`, `openclaw_version` and `clock`."""
 
     @property
     def frozen_at(self) -> datetime:
@@ -258,6 +287,12 @@ class Snapshot:
         """The instance's `openclaw_version` at that time; None if it is not known."""
         version = self.content.get("openclaw_version")
         return version if isinstance(version, str) else None
+
+    @property
+    def clock(self) -> AgentClock | None:
+        """The instance's clock at that time."""
+        clock = self.content.get("clock")
+        return None if clock is None else AgentClock(**clock)
 
 
 @dataclass(frozen=True)

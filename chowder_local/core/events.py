@@ -75,6 +75,14 @@ class EventType(StrEnum):
     INSTANCE_HIBERNATED = "instance.hibernated"
     INSTANCE_RESUMED = "instance.resumed"
     CHANNEL_MESSAGE = "channel.message"
+    CLOCK_SET = "clock.set"
+    CLOCK_ADVANCED = "clock.advanced"
+    MESSAGE_SENT = "message.sent"
+    JOB_DUE = "job.due"
+    JOB_BEGAN = "job.began"
+    JOB_ENDED = "job.ended"
+    JOB_MISSED = "job.missed"
+    WEBHOOK_RECEIVED = "webhook.received"
     EVENTS_MISSED = "events.missed"
     """Never published: sent to a follower that resumes after an event that is not kept."""
 
@@ -106,6 +114,7 @@ class Events:
     def publish(
         self,
         kind: EventType,
+        /,
         organization_id: OrganizationId | None = None,
         instance_id: InstanceId | None = None,
         **members: Any,

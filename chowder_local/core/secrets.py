@@ -123,5 +123,20 @@ class SecretBox:
         """What an agent's channel sends the local messenger in place of a bot's token."""
         return self._derive("messenger", f"{instance_id}/{channel}").hex()
 
+    def hook_token(self, instance_id: str) -> str:
+        """The token of OpenClaw's hooks, which an instance keeps in each of its sandboxes."""
+        return self._derive("hook", instance_id).hex()
+
+    def inbox_token(self, instance_id: str) -> str:
+        """The token in the address of an instance's inbox; it has the id."""
+        return f"{instance_id}.{self._derive('inbox', instance_id).hex()}"
+
+    def instance_of(self, inbox_token: str) -> str | None:
+        """The id of the instance with this inbox token; None if the token is not valid."""
+        instance_id, _, _ = inbox_token.partition(".")
+        expected = self.inbox_token(instance_id)
+        is_valid = hmac.compare_digest(inbox_token.encode(), expected.encode())
+        return instance_id if is_valid else None
+
     def _derive(self, purpose: str, name: str) -> bytes:
         return hmac.digest(self.secret, f"{purpose}\0{name}".encode(), "sha256")

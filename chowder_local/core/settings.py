@@ -40,6 +40,12 @@ FORMER_NAMES: Mapping[str, str | None] = {
     "paused_ttl_s": "release_stopped_after_s",
     "engine_threads": None,
     "swarm_secret_file": None,
+    "disk_interval_s": None,
+    "turn_timeout_s": None,
+    "stop_grace_s": None,
+    "drain_timeout_s": None,
+    "reconcile_interval_s": None,
+    "transfer_idle_timeout_s": None,
 }
 """Names of settings in 0.1, with today's or None; they are taken with a warning until 0.3."""
 
@@ -145,12 +151,6 @@ class Settings(BaseModel):
         ge=256,
         description="Disk a sandbox may use; the server ends a sandbox that uses more.",
     )
-    disk_interval_s: float = Field(
-        60.0,
-        gt=0,
-        description="Seconds between measurements of the sandboxes' disk use, if "
-        "CHOWDER_DISK_LIMIT_MB is set.",
-    )
     boot_timeout_s: float = Field(
         180.0, gt=0, description="How long a sandbox may take to become ready."
     )
@@ -183,29 +183,16 @@ class Settings(BaseModel):
         description="How long nobody has to use a running agent before it leaves memory; its "
         "next message or call brings it back.",
     )
+    system_jobs: bool = Field(
+        False,
+        description="`on`: new agents keep OpenClaw's own scheduled jobs, which go over their "
+        "memories each night and over their skills each week; they call the model unasked.",
+    )
     snapshot_interval_s: float = Field(
         0.0,
         ge=0,
         description="How often each running agent is copied to a snapshot, of which the latest is "
         "kept; 0 for never. On several machines an agent comes back from it if its own is away.",
-    )
-    turn_timeout_s: float = Field(
-        180_000.0,
-        gt=0,
-        description="How long an agent may take for an answer, with the time that a message waits "
-        "for earlier ones of its conversation; more than OpenClaw allows for one turn, 48 hours or "
-        "what the agent's `agents.defaults.timeoutSeconds` says.",
-    )
-    drain_timeout_s: float = Field(
-        10.0, gt=0, description="How long a stop waits for the turn in progress."
-    )
-    stop_grace_s: int = Field(
-        3,
-        ge=0,
-        description="How long requests may go on when the server stops.",
-    )
-    reconcile_interval_s: float = Field(
-        5.0, gt=0, description="How often the server reconciles instances and sandboxes."
     )
     engine_timeout_s: float = Field(
         30.0, gt=0, description="How long one call to the engine may take."
@@ -268,9 +255,6 @@ class Settings(BaseModel):
     )
     max_body_bytes: int = Field(
         64 * 1024 * 1024, ge=1024, description="Longest request body that the API takes."
-    )
-    transfer_idle_timeout_s: float = Field(
-        60.0, gt=0, description="How long an upload or download of a file may stall."
     )
     replies: Path | None = Field(
         None, description="YAML file of scripted replies for the offline model."

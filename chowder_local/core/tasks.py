@@ -110,7 +110,7 @@ def logging_errors(what: str) -> Iterator[None]:
 async def run_every(interval_s: float, what: str, work: Callable[[], Awaitable[object]]) -> None:
     """Repeats the work with a pause before each round, until it is cancelled.
 
-    Logs a round that fails, and continues. `what` is as in `contained`.
+    Logs a round that fails, and continues. `what` is as in `logging_errors`.
     """
     while True:
         await asyncio.sleep(interval_s)

@@ -59,7 +59,7 @@ def read(text: bytes | str, *, values_max: int | None = None) -> Any:
     except RecursionError:
         raise ValueError("nested too deeply") from None
     except ValueError as error:
-        # Python's words name one of its functions.
+        # Python's message names one of Python's functions.
         if str(error).startswith("Exceeds the limit"):
             raise ValueError("a number has too many digits") from None
         raise
@@ -90,7 +90,7 @@ def read_encodable_object(text: bytes, *, values_max: int = VALUES_MAX) -> dict[
 
 def is_deeper(value: Any, levels: int) -> bool:
     """Whether a JSON value is nested deeper than that; a text or a number has no level."""
-    # Level by level: on a deep stack, the calls of a recursion take a hundred times as long.
+    # The loop goes level by level: on a deep stack, a recursion takes a hundred times as long.
     level = [value] if isinstance(value, dict | list) else []
     for _ in range(levels):
         below: list[Any] = []
@@ -142,7 +142,8 @@ def replace_surrogates(value: Any) -> Any:
     try:
         text.encode()
     except UnicodeEncodeError:
-        # Many times as fast as a search: each half of a character is three invalid bytes.
+        # This is many times as fast as a search: each half of a character becomes three invalid
+        # bytes.
         content = text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
         return json.loads(content.replace("\ufffd" * 3, "\ufffd"))
     return value

@@ -59,7 +59,8 @@ def parts(node: yaml.Node) -> Iterator[tuple[str, yaml.Node, yaml.Node]]:
             yield str(index), each, each
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
-            # A text of any other key could be of any length; none can be constructed.
+            # Only scalars are shown: other keys could be of any length, and `construct` refuses
+            # them.
             yield key.value if isinstance(key, yaml.ScalarNode) else "", key, value
 
 
@@ -114,7 +115,7 @@ def _is_finite(node: yaml.ScalarNode) -> bool:
     try:
         return math.isfinite(SafeConstructor().construct_yaml_float(node))
     except ValueError:
-        # It only says that it is a number, which `construct` refuses.
+        # The text has the form of a number that Python does not read; `construct` refuses it.
         return True
 
 

@@ -83,7 +83,7 @@ async def save(request: Request) -> Response:
 async def _with_patch(request: Request, action: Action) -> Response:
     instance = await running_instance_of(request)
     sent = await parse_form(request, ConfigForm, FORM_MAX_BYTES)
-    # In a thread: to find the lines of many members takes a while.
+    # A thread finds the lines, because that takes a while for many members.
     before, document = await asyncio.to_thread(
         lambda: (read_document(sent.before), read_document(sent.document))
     )

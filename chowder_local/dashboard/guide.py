@@ -54,7 +54,7 @@ async def show(request: Request) -> Response:
     files = await asyncio.to_thread(guide_files)
     name = request.path_params.get("path") or INDEX
     if (file := files.get(name)) is None:
-        # Release 0.1.0 had a folder a page.
+        # In release 0.1.0 each page had a folder of its own.
         for page in (f"{name.rstrip('/')}.md", f"{name.rstrip('/')}/{INDEX}"):
             if page in files:
                 return redirect(request, f"/guide/{page}")
@@ -106,7 +106,7 @@ def _render(file: Path, _modified_ns: int) -> GuidePage:
     for opening, content in _headings(tokens):
         anchor = re.sub(r"[^\w\- ]", "", content.lower()).replace(" ", "-")
         anchors[anchor] = repeated = anchors.get(anchor, -1) + 1
-        # As on GitHub, so that a link leads to the same place here and there.
+        # Anchors are GitHub's, so that a link leads to the same place here and there.
         opening.attrSet("id", f"{anchor}-{repeated}" if repeated else anchor)
         title = title or content
     html: str = markdown.renderer.render(tokens, markdown.options, {})

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from chowder_local.core.domain import InstanceId, OrganizationId
-    from chowder_local.relay.call_log import LoggedCall
+    from chowder_local.relay.call_log import ModelCall
 
 MACROS = "_overview.html"
 CHOICES = 100
@@ -42,7 +42,7 @@ class InstanceListRow:
     queue_text: str | None
     memory: Sparkline | None
     cpu: Sparkline | None
-    last_call: LoggedCall | None
+    last_call: ModelCall | None
 
     @property
     def can_fork(self) -> bool:
@@ -61,13 +61,13 @@ async def build_rows(request: Request, instances: Sequence[Instance]) -> list[In
     return [_row(request, each, calls.get(each.id)) for each in instances]
 
 
-def _parse(calls: Iterable[LoggedCall]) -> None:
+def _parse(calls: Iterable[ModelCall]) -> None:
     """Parses each call's body, which takes a millisecond; the call caches the result."""
     for each in calls:
         _ = each.model, each.last_message
 
 
-def _row(request: Request, instance: Instance, last_call: LoggedCall | None) -> InstanceListRow:
+def _row(request: Request, instance: Instance, last_call: ModelCall | None) -> InstanceListRow:
     stage, queue_text = _stage(request, instance)
     is_running = instance.status is InstanceStatus.RUNNING
     gauge = services(request).usage_samples.get(instance.id) if is_running else None
@@ -145,6 +145,15 @@ async def stop(request: Request) -> Response:
 async def start(request: Request) -> Response:
     started = await services(request).lifecycle.start(*_ids(request))
     return await _changed(request, f"{started.name} is running.", started)
+
+
+async def advance_clock(request: Request) -> Response:
+    """Moves the agent's clock on to the next time at which a job is due."""
+    instance = await instance_of(request)
+    advance = await services(request).clocks.advance(instance, None)
+    names = ", ".join(each.job for each in advance.runs)
+    text = f"{names} has run." if names else f"No job of {instance.name} is due."
+    return await _changed(request, text, advance.instance)
 
 
 async def propose_fork(request: Request) -> Response:

@@ -82,7 +82,7 @@ async def follow(request: Request) -> Response:
     """The last lines, then new lines, also those of the instance's later sandboxes."""
     instance = await instance_of(request)
     if instance.is_in_memory:
-        # Whoever follows its log would not want it to end.
+        # An agent whose log is followed counts as used, so that it does not leave memory.
         instance = await running(request, instance)
     log = _LiveLog(request, instance)
     return LiveStream(request, [log.read, log.watch_instance], log.render)

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from chowder_local.core.domain import Instance
     from chowder_local.dashboard.streams import Marks
     from chowder_local.instances.conversations.trace_log import TracedTurn
-    from chowder_local.relay.call_log import LoggedCall
+    from chowder_local.relay.call_log import ModelCall
     from chowder_local.relay.wire.conversation import Conversation, PromptTurn
     from chowder_local.relay.wire.wire_format import ModelOutput, Usage
 
@@ -129,7 +129,7 @@ const answer = await fetch(`${{CHOWDER_BASE_URL}}/instances{path}`, {{
 console.log(JSON.stringify(await answer.json(), null, 2));"""
 
 
-def provider_curl(call: LoggedCall) -> str:
+def provider_curl(call: ModelCall) -> str:
     """A curl command that sends a model call's body to its provider.
 
     Path and body come from an agent, so they are quoted for the shell; the key is a variable.
@@ -141,7 +141,7 @@ def provider_curl(call: LoggedCall) -> str:
     else:
         url, headers = f'"${re.sub("[^A-Z0-9]", "_", call.provider.upper())}_URL"', []
     options = [f'-H "{each}"' for each in ("content-type: application/json", *headers)]
-    body = shlex.quote(call.request.decode("utf-8", "replace"))
+    body = shlex.quote(call.body.decode("utf-8", "replace"))
     return " \\\n  ".join([f"curl -sS {url}{path}", *options, f"--data-raw {body}"])
 
 
@@ -246,7 +246,7 @@ async def fail_next_message(request: Request) -> Response:
     return notice(request, text)
 
 
-def _find(request: Request) -> LoggedCall:
+def _find(request: Request) -> ModelCall:
     organization_id = caller(request).organization_id
     call = services(request).call_log.get(organization_id, request.path_params["model_call_id"])
     if call is None:
@@ -254,11 +254,11 @@ def _find(request: Request) -> LoggedCall:
     return call
 
 
-def _parse(call: LoggedCall) -> ParsedCall:
-    parsed = call.call.parse()
+def _parse(call: ModelCall) -> ParsedCall:
+    parsed = call.request.parse()
     prompt = parsed.conversation if isinstance(parsed, ParsedRequest) else None
     answer = call.output
-    meter = Meter(call.call.wire)
+    meter = Meter(call.request.wire)
     meter.feed(call.answer)
     usage = meter.usage
     return ParsedCall(
@@ -268,7 +268,7 @@ def _parse(call: LoggedCall) -> ParsedCall:
         usage=usage,
         cost_usd=None if usage is None else call.cost_usd(usage),
         script=make_script(prompt, answer, call.status) if prompt and call.outcome else None,
-        request_text=_indented(call.request),
+        request_text=_indented(call.body),
         curl=provider_curl(call),
     )
 
@@ -349,14 +349,14 @@ class Retried:
     """OpenClaw's failed attempts before a call: their number, and the last one."""
 
     count: int = 0
-    call: LoggedCall | None = None
+    call: ModelCall | None = None
 
 
 @dataclass(frozen=True)
 class CallRow:
     """A row of the list; `text` is the beginning of the user's last message."""
 
-    call: LoggedCall
+    call: ModelCall
     instance_name: str
     session: str
     model: str
@@ -378,7 +378,7 @@ class CallRow:
 async def show(request: Request) -> Response:
     """The page; htmx selects a part of it for a search and for more rows."""
     filters = parse_query(request, Filters)
-    # Read before the list: a call in between is then sent twice rather than never.
+    # The latest call is read before the list: a call in between is sent twice rather than never.
     latest = next(_calls(request, filters), None)
     matches = await _search(request, filters)
     rows = matches[:PORTION]
@@ -446,17 +446,17 @@ class _LiveCalls:
         return PageEvent(part(self.request, MACROS, "changes", added, replaced, removed))
 
 
-def _calls(request: Request, filters: Filters) -> Iterator[LoggedCall]:
+def _calls(request: Request, filters: Filters) -> Iterator[ModelCall]:
     """The organization's calls, or those of one instance."""
     return (each for each in all_calls(request) if filters.instance in {"", each.instance_id})
 
 
-def all_calls(request: Request) -> list[LoggedCall]:
+def all_calls(request: Request) -> list[ModelCall]:
     organization_id = caller(request).organization_id
     return list(services(request).call_log.of_organization(organization_id))
 
 
-def _models(calls: Sequence[LoggedCall], filters: Filters) -> list[str]:
+def _models(calls: Sequence[ModelCall], filters: Filters) -> list[str]:
     """The models to choose from; slow, because it parses each call's body once."""
     models = {each.model or each.provider for each in calls}
     return sorted(models | ({filters.model} if filters.model else set()))
@@ -481,7 +481,7 @@ async def _search(request: Request, filters: Filters) -> list[CallRow]:
     return rows[: PORTION + 1]
 
 
-async def build_rows(request: Request, calls: Sequence[LoggedCall]) -> list[CallRow]:
+async def build_rows(request: Request, calls: Sequence[ModelCall]) -> list[CallRow]:
     names = await instance_names(request, {each.instance_id for each in calls if each.instance_id})
     turns = _turns(request, {each.turn_id for each in calls if each.turn_id is not None})
 
@@ -509,7 +509,7 @@ async def build_rows(request: Request, calls: Sequence[LoggedCall]) -> list[Call
     ]
 
 
-def _session(request: Request, call: LoggedCall) -> str:
+def _session(request: Request, call: ModelCall) -> str:
     if call.session_key is None or call.instance_id is None:
         # OpenClaw's own calls, such as for a summary, belong to no session.
         return "no session"
@@ -519,16 +519,16 @@ def _session(request: Request, call: LoggedCall) -> str:
     return "main" if session.name is None else session.name
 
 
-def _turns(request: Request, turn_ids: set[str]) -> dict[str | None, list[LoggedCall]]:
+def _turns(request: Request, turn_ids: set[str]) -> dict[str | None, list[ModelCall]]:
     """All calls of these turns, latest first."""
-    turns: dict[str | None, list[LoggedCall]] = {each: [] for each in turn_ids}
+    turns: dict[str | None, list[ModelCall]] = {each: [] for each in turn_ids}
     for each in all_calls(request):
         if each.turn_id in turns:
             turns[each.turn_id].append(each)
     return turns
 
 
-def retried_by(call: LoggedCall, turn: Sequence[LoggedCall]) -> Retried:
+def retried_by(call: ModelCall, turn: Sequence[ModelCall]) -> Retried:
     """The failed attempts that a call repeats; `turn` has all calls of its turn, latest first.
 
     A turn continues after a tool's result, or because its last call failed or returned nothing.
@@ -542,12 +542,12 @@ def retried_by(call: LoggedCall, turn: Sequence[LoggedCall]) -> Retried:
     return Retried(count, before[0]) if count else Retried()
 
 
-def has_failed(call: LoggedCall) -> bool:
+def has_failed(call: ModelCall) -> bool:
     """Whether the call ended with an error, or its answer is an error, also by a script."""
     return call.error is not None or (call.status or 0) >= 400
 
 
-def _was_useless(call: LoggedCall) -> bool:
+def _was_useless(call: ModelCall) -> bool:
     if call.outcome is None:
         return False
     if has_failed(call):

@@ -77,7 +77,7 @@ class Mark(Enum):
 async def show(request: Request) -> Response:
     """The page; htmx selects a part of it for a search and for more rows."""
     filters = parse_query(request, Filters)
-    # Read before the list: an event in between is then sent twice rather than never.
+    # The last event is read before the list: an event in between is sent twice rather than never.
     last_event = services(request).events.last_id
     matches = await services(request).directory.search(
         caller(request).organization_id,
@@ -205,7 +205,7 @@ class _LiveOverview:
 
     async def _sampled(self) -> list[Instance]:
         ids = self._usage_samples.instance_ids()
-        # None stands for instances of other organizations.
+        # `find_instance` returns None for instances of other organizations.
         instances = [await find_instance(self.request, each) for each in ids]
         return [each for each in instances if each is not None]
 

@@ -147,7 +147,19 @@ async def instance_page(
     request: Request, template: str, instance: Instance, *, tab: str, **context: Any
 ) -> HTMLResponse:
     """One of an instance's TABS; the template extends `instance_layout.html`."""
-    return await page(request, template, here="/", it=instance, tab=tab, tabs=TABS, **context)
+    clocks = services(request).clocks
+    # Of a running clock, seconds are out of date before they are read.
+    agent_time = clocks.time_of(instance) if clocks.is_moved(instance) else None
+    return await page(
+        request,
+        template,
+        here="/",
+        it=instance,
+        tab=tab,
+        tabs=TABS,
+        agent_time=agent_time,
+        **context,
+    )
 
 
 async def agent_part(

@@ -100,7 +100,8 @@ async def follow(request: Request) -> Response:
     instance = await _instance(request, parse_query(request, ScopeQuery))
 
     registries = services(request).scripts, services(request).recordings
-    # Their changes, too, or a rendering from before one could arrive after it, and stay.
+    # Changes of the scripts and recordings are watched, too: a rendering from before a change could
+    # arrive after the change and stay.
     watched = [services(request).call_log.changes, *(each.changes for each in registries)]
 
     async def render(_: frozenset[Hashable]) -> PageEvent:
@@ -248,7 +249,7 @@ async def load_recording(request: Request) -> Response:
     async def pieces() -> AsyncIterator[bytes]:
         for start in range(0, len(body), PIECE_BYTES):
             yield body[start : start + PIECE_BYTES]
-            # Reading it all would hold up others.
+            # Other requests run between the pieces.
             await asyncio.sleep(0)
 
     async def write(piece: bytes) -> None:

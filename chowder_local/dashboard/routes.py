@@ -37,8 +37,6 @@ from chowder_local.dashboard.sign_in import guarded
 from chowder_local.http.endpoints import Endpoint, path_route, request_response
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from starlette.requests import Request
     from starlette.responses import Response
     from starlette.routing import Route
@@ -81,6 +79,7 @@ PAGES: tuple[Page, ...] = (
     Page("GET", f"{INSTANCE}/turns/{{position}}/file", conversation.download_turn),
     Page("POST", f"{INSTANCE}/stop", instances.stop),
     Page("POST", f"{INSTANCE}/start", instances.start),
+    Page("POST", f"{INSTANCE}/clock/advance", instances.advance_clock),
     Page("GET", f"{INSTANCE}/fork", instances.propose_fork),
     Page("POST", f"{INSTANCE}/fork", instances.fork),
     Page("GET", f"{INSTANCE}/delete", instances.confirm_delete),
@@ -178,11 +177,11 @@ LINKED_PAGES: tuple[Page, ...] = (
 """Pages whose links authorize instead of a session; programs may follow them, too."""
 
 
-def dashboard_routes(pages: Iterable[Page] = (*PAGES, *FORMER_PAGES)) -> list[Route]:
+def dashboard_routes() -> list[Route]:
     """Starlette's routes for the pages, one for each path, and the route of static files."""
     paths: dict[str, dict[str, ASGIApp]] = {}
     audited: dict[str, set[str]] = {}
-    for each in pages:
+    for each in (*PAGES, *FORMER_PAGES):
         if each.is_audited:
             audited.setdefault(each.path, set()).add(each.method)
         handler = guarded(each.handler, is_open=each.is_open)

@@ -140,7 +140,7 @@ async def _table(request: Request, instance: Instance) -> Markup:
     rows = [
         SkillRow.from_skill(each) for each in await services(request).skills.list_skills(instance)
     ]
-    # In a thread: a sandbox may list many.
+    # A thread renders the list, because a sandbox may list many skills.
     return await asyncio.to_thread(part, request, MACROS, "skill_table", instance, rows, KINDS)
 
 

@@ -37,7 +37,7 @@ class StreamQuery(BaseModel):
 
 async def show(request: Request) -> Response:
     instance = await instance_of(request)
-    # Read before the list: an event in between is then sent twice rather than never.
+    # The last event is read before the list: an event in between is sent twice rather than never.
     last_event = services(request).events.last_id
     return await instance_page(
         request,

@@ -147,7 +147,7 @@ def start_exec(
         exec_id = client.api.exec_create(container.id, list(command), stdin=True)["Id"]
         connection = take_socket(client.api.exec_start(exec_id, socket=True))
     except APIError as refused:
-        # It was paused since its status was read.
+        # Somebody paused the container since its status was read.
         if refused.status_code == HTTPStatus.CONFLICT and "is paused" in str(refused.explanation):
             raise SandboxPaused from None
         raise
@@ -204,7 +204,7 @@ async def follow(
     EngineSilent if the engine does not answer, and EngineUnavailable if it refuses.
     """
     base_url, connector = _http_endpoint(address)
-    # No total limit: a follower may wait for hours.
+    # A follower may wait for hours, so there is no total limit.
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=timeout_s)
     async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
         url = f"{base_url}/containers/{container_id}/logs"

@@ -34,7 +34,7 @@ _STATES = {
     "exited": SandboxState.EXITED,
     "dead": SandboxState.EXITED,
     "removing": SandboxState.EXITED,
-    # Podman only.
+    # Only Podman has this status.
     "initialized": SandboxState.CREATED,
     "stopping": SandboxState.EXITED,
     "stopped": SandboxState.EXITED,
@@ -175,7 +175,7 @@ class OwnedResources:
                 f"The container {sandbox_id} was created by another program and is left alone. "
                 "Remove or rename it."
             )
-        # The caller changes it next.
+        # The caller changes the container next, which a cancelled call must not do.
         ensure_awaited()
         return container
 

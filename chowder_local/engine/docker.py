@@ -323,7 +323,8 @@ class DockerEngine:
         container_id = await self._act(
             sandbox_id, "follow the log of", lambda container: str(container.id)
         )
-        # Uses no thread: a few dozen followers, which wait for hours, would take them all.
+        # Followers use no threads, because a few dozen of them, which wait for hours, would take
+        # all.
         lines = container_exec.follow(
             self._address, container_id, line_count, since, self._timeout_s
         )

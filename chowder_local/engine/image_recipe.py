@@ -112,7 +112,7 @@ def recipe_of(version: str) -> Recipe:
         return Recipe(version, {**files, **dict(_contents(own))})
     node = _parse_versions(files[VERSIONS_FILE].decode())["NODE_VERSION"]
     common = {name: content for name, content in files.items() if name not in _OWN}
-    # Of the release alone, so that the tag is known before its packages are.
+    # The tag depends on the release alone, so that it is known before the release's packages are.
     lines = f"NODE_VERSION={node}\nOPENCLAW_VERSION={version}\n"
     return Recipe(version, {**common, VERSIONS_FILE: lines.encode()}, is_locked=False)
 
@@ -141,7 +141,8 @@ def recipe_digest(folder: Path, base_image: str) -> str:
 def _digest(files: Iterable[tuple[str, bytes]], base_image: str) -> str:
     digest = hashlib.sha256(base_image.encode())
     for name, content in files:
-        # The length keeps different folders from being equal as one run of bytes.
+        # The length separates names and contents: without it, different folders could give the same
+        # bytes.
         digest.update(f"\n{name} {len(content)}\n".encode())
         digest.update(content)
     return digest.hexdigest()[:_DIGEST_LENGTH]
@@ -201,7 +202,7 @@ class Templates:
         own = self.own()
         if version == DEFAULT_VERSION or self._image_of is None:
             return own.image
-        # It reads the release's recipe.
+        # A thread computes the image's name, because that reads the release's recipe.
         return await self.threads.run(partial(self._image_of, version))
 
     async def template(self, version: str) -> SandboxTemplate:

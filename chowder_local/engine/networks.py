@@ -181,7 +181,8 @@ class Networks:
 
     def _join(self, network: Network, own: str, address: str) -> None:
         endpoint = self._networks_of(own).get(str(network.name))
-        # One without an id is left of a connection that failed, because the address was in use.
+        # An endpoint without an id is what remains of a connection that failed because its address
+        # was in use.
         if endpoint is not None and endpoint["EndpointID"]:
             if endpoint["IPAddress"] == address:
                 return
@@ -242,7 +243,8 @@ class Networks:
         if addresses is not None:
             subnet, gateway = addresses
             sandbox_range = split_subnet(subnet)[0] if is_joined else None
-            # The relay's socket is bound to an address of the subnet, and works again with it.
+            # The relay's socket is bound to an address of the subnet. It works again once the
+            # subnet exists.
             pool = IPAMPool(subnet=subnet, gateway=gateway, iprange=sandbox_range)
             ipam = IPAMConfig(pool_configs=[pool])
         return self.client.networks.create(
@@ -297,7 +299,7 @@ def _own_addresses() -> Iterator[tuple[str, str]]:
 def _are_taken(refused: APIError) -> bool:
     """Whether the engine refused a network because its addresses are in use."""
     reason = str(refused.explanation).lower()
-    # The last one: the engine shares a subnet among networks with ranges in it, but no gateway.
+    # The last sign appears because the engine shares a subnet among networks, but not its gateway.
     signs = ("non-overlapping", "pool overlaps", "failed to allocate gateway")
     return any(sign in reason for sign in signs)
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from chowder_local.engine.networks import Networks, SandboxNetworks
 
 
-# What `confine.py` begins with, and gVisor refuses.
+# `confine.py` begins by opening this socket, which gVisor refuses.
 _OPEN_NETFILTER = "import socket; socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12)"
 
 

@@ -45,7 +45,7 @@ def own_container(client: docker.DockerClient) -> str | None:
     """
     if not is_in_container():
         return None
-    # Quick commands import this module, and load no SDK.
+    # Quick commands import this module and must not load the SDK.
     from docker.errors import NotFound
 
     for name in possible_names(MOUNTS.read_text("utf-8"), socket.gethostname()):

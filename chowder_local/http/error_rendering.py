@@ -45,7 +45,7 @@ def render(raised: Exception, scope: Scope, message: str | None = None) -> Respo
         body = body_of(scope, raised, raised.status_code, detail)
         return JSONResponse(body, raised.status_code, raised.headers)
     if isinstance(raised, ClientDisconnect):
-        # It left while it sent its body; only the log and the metrics see this.
+        # The client left while it sent its body; only the log and the metrics see this status.
         return Response(status_code=CLIENT_CLOSED_REQUEST)
     log.error("unexpected error", exc_info=raised)
     # The error's message may contain anything, so only the log has it.

@@ -55,7 +55,7 @@ class Connection(HttpToolsProtocol):
         """Accepts the connection; if the server is full, closes another one that is idle."""
         super().connection_made(transport)
         self._idle_since_s, self._latest = self.loop.time(), self.cycle
-        # Bytes of a head, or of the extensions and trailers of chunks.
+        # This counts the bytes of a head, and those of the extensions and trailers of chunks.
         self._head_bytes = 0
         self._make_room()
 
@@ -105,7 +105,7 @@ class Connection(HttpToolsProtocol):
         """Closes the connection if its client is late with a head; called every second."""
         now_s = self.loop.time()
         if not self.is_idle or self.cycle is not self._latest:
-            # Noticed here, so that no request has to set a time.
+            # The timer notices here that a request has begun, so that no request has to set a time.
             self._idle_since_s, self._latest = now_s, self.cycle
         # A client may take any time to read a response.
         if self.transport.get_write_buffer_size() or now_s - self._idle_since_s <= self.head_s:

@@ -85,7 +85,7 @@ class OriginGuard:
     def _is_ours(self, name: str, scope: Scope) -> bool:
         if name in self._hosts or name.endswith(".localhost"):
             return True
-        # The address that the request came to: not a name, so that DNS cannot rebind it.
+        # The request may name the address that it came to, because DNS cannot rebind an address.
         server = scope.get("server")
         return bool(name) and server is not None and name == server[0].removeprefix("::ffff:")
 

@@ -76,7 +76,8 @@ class ClosingStream(StreamingResponse):
             try:
                 await super().__call__(scope, receive, send)
             except ChowderError as broken:
-                # The status is sent: only a closed connection shows that the rest is missing.
+                # The status has been sent, so only a closed connection shows that the rest is
+                # missing.
                 log.warning("a response broke off: %s", broken)
                 break_off(receive)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from chowder_local.core import logs
 from chowder_local.core.domain import InstanceId
@@ -49,11 +49,6 @@ class InstanceDirectory:
         if wanted and instance.status not in wanted:
             raise InstanceStateWrong(instance.status, " or ".join(wanted), instance.error_message)
         return instance
-
-    async def raise_status_changed(self, stale: Instance) -> NoReturn:
-        """Raises InstanceStateWrong, because another task has moved the instance meanwhile."""
-        current = await self.current(stale)
-        raise InstanceStateWrong(current.status, stale.status, current.error_message)
 
     def all(self, caller: Caller) -> AsyncGenerator[list[Instance]]:
         """The instances that a key may use, except terminated ones: oldest first, in pages."""

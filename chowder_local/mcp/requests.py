@@ -51,18 +51,18 @@ class McpRequests:
         finally:
             self._manager = None
             if not ready.done():
-                # For the requests that wait for the beginning; the next one tries again.
+                # The requests that wait for the beginning get this error; the next one tries again.
                 ready.set_exception(ToolsUnavailable())
 
     async def _run(self, ready: asyncio.Future[StreamableHTTPSessionManager]) -> None:
-        # Most servers are never asked, and to load the protocol takes most of a second.
+        # Loading the protocol takes most of a second, and most servers never need it.
         await asyncio.to_thread(import_module, "chowder_local.mcp.server")
         import httpx
         from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 
         from chowder_local.mcp.server import Calls, ToolServer
 
-        # A turn may take any time. A proxy of the environment is not for this machine.
+        # A turn may take any time. The environment's proxies are not for calls on this machine.
         async with httpx.AsyncClient(
             timeout=httpx.Timeout(None), limits=httpx.Limits(), trust_env=False
         ) as http:
@@ -86,7 +86,7 @@ class McpRequests:
             )
             async with manager.run():
                 ready.set_result(manager)
-                # Until the server stops.
+                # The tools stay until the server stops.
                 await asyncio.Event().wait()
 
 
@@ -104,5 +104,5 @@ async def _serve_request(scope: Scope, receive: Receive, send: Send) -> None:
 def mcp_route() -> Route:
     """The route of the protocol, whose tools check what a key may do."""
     app = Authorization(_serve_request, Access.ANY_KEY)
-    # Without sessions there is nothing that a GET could follow, or a DELETE end.
+    # The server has no sessions that a GET could follow or a DELETE could end.
     return path_route(PATH, Endpoint({"POST": app}))

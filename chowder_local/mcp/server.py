@@ -110,7 +110,7 @@ class ToolServer:
             return await _send(calls, **arguments)
         if tool.name == EXPLAIN_FAILURE:
             return await _explain(calls, escaped(arguments["instance_id"]))
-        # What remains is the doctor.
+        # The only other tool is the doctor.
         if not self.caller_of(context).is_organization_key:
             raise OrganizationKeyRequired
         _, findings = await self.diagnosis.report()
@@ -157,7 +157,7 @@ async def _send(
     **_: Any,
 ) -> dict[str, Any]:
     if model is None:
-        # The list is for any key, an instance itself only for one that may read it.
+        # Every key may list instances, but only a key with the permission may read one.
         listed = await calls.call("GET", "/v1/instances")
         providers = {each["id"]: each["model_provider"] for each in listed}
         model = DEFAULT_MODELS[ModelProvider(providers.get(instance_id, ModelProvider.ANTHROPIC))]
@@ -168,7 +168,7 @@ async def _send(
 
 
 async def _explain(calls: Calls, instance_id: str) -> dict[str, Any]:
-    # The first call refuses a key that may not, and an id that is unknown.
+    # The first call refuses a key without the permission and an unknown id.
     settings = await calls.call("GET", f"/local/instances/{instance_id}")
     instance, model_calls, faults, log = await asyncio.gather(
         calls.call("GET", f"/v1/instances/{instance_id}"),

@@ -27,7 +27,7 @@ async def serve(url: str, key: str) -> None:
     """
     headers = {"Authorization": f"Bearer {key}"}
     async with (
-        # A turn may take any time. A proxy of the environment is not for this machine.
+        # A turn may take any time. The environment's proxies are not for calls on this machine.
         httpx2.AsyncClient(headers=headers, timeout=httpx2.Timeout(None), trust_env=False) as http,
         Client(streamable_http_client(url, http_client=http)) as remote,
         stdio_server() as (incoming, outgoing),

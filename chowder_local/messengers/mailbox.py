@@ -8,9 +8,9 @@ from collections import deque
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from chowder_local.core.events import ChangeSignal, EventType
 
@@ -19,13 +19,14 @@ if TYPE_CHECKING:
 
     from chowder_local.core.domain import Instance
     from chowder_local.core.events import Events
+    from chowder_local.core.tasks import Shutdown
     from chowder_local.store.channel_messages import ChannelMessageQueries
 
 MAX_MESSAGES = 1000
 """The messages of a channel that are kept; older ones are removed."""
 ANSWER_QUIET_S = 1.0
 """An agent that has said and typed nothing for so long has answered."""
-SPARE_MESSAGES = 100
+MORE_MESSAGES = 100
 """So many more are let come before the older ones are removed, all at once."""
 
 
@@ -48,7 +49,10 @@ class ChannelMessage(BaseModel):
     channel: str = Field(examples=["telegram"])
     at: datetime
     author: Literal["person", "agent"]
-    kind: MessageKind = MessageKind.MESSAGE
+    # In its place, as some generators have one name for a value, and turns are of kinds, too.
+    kind: Annotated[
+        MessageKind, WithJsonSchema({"type": "string", "enum": [*MessageKind]})
+    ] = MessageKind.MESSAGE
     person: str | None = Field(
         description="Who wrote it, or whom the agent answers; null for the agent's in a group.",
         examples=["Ada"],
@@ -98,6 +102,7 @@ class Mailbox:
     """Where the agent finds the messenger's server."""
     queries: ChannelMessageQueries
     events: Events
+    shutdown: Shutdown
     clock: Callable[[], datetime]
     messages: deque[ChannelMessage] = field(default_factory=deque)
 
@@ -109,7 +114,7 @@ class Mailbox:
     async def load(self) -> None:
         """Reads the kept messages."""
         stored = await self.queries.of_channel(
-            self.instance.id, self.channel, MAX_MESSAGES + SPARE_MESSAGES
+            self.instance.id, self.channel, MAX_MESSAGES + MORE_MESSAGES
         )
         self.messages = deque(
             ChannelMessage(
@@ -154,10 +159,10 @@ class Mailbox:
             author=author,
             message_kind=message.kind,
         )
-        if len(self.messages) > MAX_MESSAGES + SPARE_MESSAGES:
+        if len(self.messages) > MAX_MESSAGES + MORE_MESSAGES:
             while len(self.messages) > MAX_MESSAGES:
                 self.messages.popleft()
-            await self.queries.remove(self.instance.id, self.channel, self.messages[0].id)
+            await self.queries.remove_before(self.instance.id, self.channel, self.messages[0].id)
         return message
 
     async def add_typing(self, **content: Any) -> None:
@@ -183,13 +188,21 @@ class Mailbox:
 
     async def clear(self) -> None:
         """Removes all messages."""
-        await self.queries.remove(self.instance.id, self.channel)
-        self.messages.clear()
-        self.changes.notify()
+        if self.messages:
+            await self.queries.clear(self.instance.id, self.channel, self.messages[-1].id)
+            self.messages.clear()
+            self.changes.notify()
 
     def find(self, number: int) -> ChannelMessage | None:
         """The kept message with a number."""
         return next((each for each in self.messages if each.id == number), None)
+
+    async def image(self, number: int) -> bytes | None:
+        """The image of the kept message with a number; None if there is none."""
+        # A number of an agent's may be larger than the database can take.
+        if self.find(number) is None:
+            return None
+        return await self.queries.image(self.instance.id, self.channel, number)
 
     def after(self, number: int) -> list[ChannelMessage]:
         """The kept messages with a higher number, oldest first."""
@@ -218,11 +231,16 @@ class Mailbox:
             self.changes.notify()
 
     async def wait_for(self, is_so: Callable[[], bool], wait_s: float) -> bool:
-        """Waits for a change after which it is so; False if that takes too long."""
+        """Waits for a change after which it is so; False after `wait_s`, or if the server stops."""
         try:
-            with self.changes.watching() as changed:
+            with (
+                self.changes.watching() as changed,
+                self.shutdown.on_shutdown(self.changes.notify),
+            ):
                 async with asyncio.timeout(wait_s):
                     while not is_so():
+                        if self.shutdown.has_begun:
+                            return False
                         await changed.wait()
                         changed.clear()
         except TimeoutError:

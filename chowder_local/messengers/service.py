@@ -9,6 +9,8 @@ from chowder_local.core.domain import InstanceId, InstanceStatus
 from chowder_local.core.tasks import KeyedLocks
 from chowder_local.messengers.mailbox import Mailbox
 from chowder_local.messengers.mattermost import Mattermost
+from chowder_local.messengers.nostr import Nostr
+from chowder_local.messengers.signal import Signal
 from chowder_local.messengers.slack import Slack
 from chowder_local.messengers.telegram import Telegram
 
@@ -19,14 +21,20 @@ if TYPE_CHECKING:
     from chowder_local.core.domain import Instance
     from chowder_local.core.events import Events
     from chowder_local.core.secrets import SecretBox
+    from chowder_local.core.tasks import Shutdown
     from chowder_local.messengers.stand_in import Call, Reply, Socket, StandIn
     from chowder_local.store.channel_messages import ChannelMessageQueries
     from chowder_local.store.instances import InstanceQueries
 
 STAND_INS: Mapping[str, StandIn] = {
-    each.channel: each for each in (Mattermost(), Slack(), Telegram())
+    each.channel: each for each in (Mattermost(), Nostr(), Signal(), Slack(), Telegram())
 }
 """The channels that can be answered without the Internet."""
+LACKS: Mapping[str, frozenset[str]] = {
+    "nostr": frozenset({"group", "thread", "image"}),
+    "signal": frozenset({"thread"}),
+}
+"""What people cannot send in a channel."""
 PATH = "messengers"
 
 
@@ -39,6 +47,7 @@ class Messengers:
     box: SecretBox
     relay_url: str
     events: Events
+    shutdown: Shutdown
     clock: Callable[[], datetime]
     _mailboxes: dict[tuple[InstanceId, str], Mailbox] = field(default_factory=dict)
     _locks: KeyedLocks = field(default_factory=KeyedLocks)
@@ -63,6 +72,7 @@ class Messengers:
                     url=self._url(instance, channel),
                     queries=self.queries,
                     events=self.events,
+                    shutdown=self.shutdown,
                     clock=self.clock,
                 )
                 await mailbox.load()

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
     from chowder_local.messengers.mailbox import Mailbox
 
+BOT_NAME = "agent_bot"
+"""What people call the agent in groups, after an @."""
+
 
 @dataclass(frozen=True)
 class Call:

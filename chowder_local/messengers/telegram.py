@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from chowder_local.core import untrusted_json
 from chowder_local.messengers.mailbox import ChannelMessage, MessageKind, number_of
-from chowder_local.messengers.stand_in import Call, Reply, Socket, json_reply
+from chowder_local.messengers.stand_in import BOT_NAME, Call, Reply, Socket, json_reply
 
 if TYPE_CHECKING:
     from chowder_local.messengers.mailbox import Mailbox
 
 LONGEST_POLL_S = 25.0
 BOT_ID = 123456
-BOT_NAME = "agent_bot"
 BOT = {
     "id": BOT_ID,
     "is_bot": True,
@@ -147,7 +146,7 @@ async def _sent(form: dict[str, Any], mailbox: Mailbox) -> dict[str, Any]:
 async def _file(path: str, mailbox: Mailbox) -> Reply:
     number = _number(path)
     message = mailbox.find(number)
-    image = await mailbox.queries.image(mailbox.instance.id, mailbox.channel, number)
+    image = await mailbox.image(number)
     if message is None or image is None:
         raise _Refused(404, "Not Found")
     return Reply(200, image, message.image_type or "application/octet-stream")

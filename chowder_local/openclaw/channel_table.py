@@ -50,6 +50,8 @@ class Channel:
     """A field that OpenClaw also needs before it connects, for error messages."""
     is_checked: bool = True
     """Whether OpenClaw uses the credentials when it connects, so that wrong ones are noticed."""
+    reconnects: bool = True
+    """Whether OpenClaw connects again by itself, within seconds."""
 
 
 _CHANNELS = (
@@ -139,6 +141,7 @@ _CHANNELS = (
                 generate=lambda: secrets.token_hex(32),
             ),
         ),
+        reconnects=False,
     ),
     Channel(
         "line",

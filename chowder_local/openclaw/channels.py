@@ -55,6 +55,7 @@ OFFLINE = "offline"
 ENVIRONMENT = "env"
 """Of a local messenger's fields: variables, which are not in the channel's section."""
 APPROVE = "pairing.approve"
+ADMIT = "pairing.admit"
 LIST_PAIRINGS = "pairing.list"
 
 _UNCHECKED = "OpenClaw does not check its credentials before the first message."
@@ -229,7 +230,7 @@ class Channels:
         config = await gateway.call("config.get", {})
         was_enabled = _is_enabled(channels.get(channel.name))
         if was_enabled and config.get("hash") == former_config.get("hash"):
-            # OpenClaw does not try again by itself, or only after a while.
+            # OpenClaw tries again only after a while, or never.
             await _try_again(gateway, channel, former)
         if channel.connection_type is ConnectionType.INTERACTIVE:
             return await self._link(instance.sandbox_id, gateway, channel, former)
@@ -273,23 +274,34 @@ class Channels:
                 await gateway.call("channels.stop", {"channel": channel.name})
 
     async def check_local(self, instance: Instance, channel: Channel) -> None:
-        """Raises ChannelNotLocal unless the channel is connected to the local messenger."""
-        section = (await _configured(self._gateway(instance))).get(channel.name)
+        """Raises ChannelNotLocal unless the channel is connected to the local messenger.
+
+        Connects one again that does not so itself, after a restart of the server.
+        """
+        gateway = self._gateway(instance)
+        section = (await _configured(gateway)).get(channel.name)
         if not (_is_enabled(section) and is_local(section)):
             raise ChannelNotLocal(channel.name)
+        if not channel.reconnects:
+            await _try_again(gateway, channel, (await _states(gateway))[channel.name])
 
-    async def admit(self, instance: Instance, channel: Channel, sender: str) -> None:
-        """Approves a sender without a pairing code. Raises ChannelRefused, GatewayUnavailable."""
-        params = {"channel": channel.name, "state_dir": self._state_dir, "sender": sender}
+    async def admit(self, instance: Instance, channel: Channel, **who: str) -> None:
+        """Approves a `sender`, or who has the pairing `code`, in OpenClaw's database.
+
+        Raises PairingNotFound, ChannelRefused if the database is another one, GatewayUnavailable.
+        """
+        params = {"channel": channel.name, "state_dir": self._state_dir, **who}
         answer = await self._pairings.ask(
             instance.sandbox_id,
-            {"method": APPROVE, "params": params},
+            {"method": ADMIT, "params": params},
             timeout_s=PAIR_TIMEOUT_S,
             timeout_message="the person was not approved in time",
         )
         if "error" in answer:
             reason = _last_line(untrusted_json.text_of(answer["error"]))
-            raise ChannelRefused(f"{channel.name} does not approve {sender}: {reason}")
+            raise ChannelRefused(f"{channel.name} has not approved anybody: {reason}")
+        if not answer.get("is_found"):
+            raise PairingNotFound
 
     async def pairings(self, instance: Instance, channel: Channel) -> list[PairingRequest]:
         """The people who wait for an approval, oldest first.

@@ -38,6 +38,7 @@ MAX_HEADER_BYTES = 64 * 1024
 CHUNK_BYTES = 256 * 1024
 READ_TIMEOUT_S = 120.0
 """For a listing or a text; one that comes byte by byte never stalls."""
+TRANSFER_IDLE_TIMEOUT_S = 60.0
 PROGRAMS_PER_SANDBOX = 8
 """Concurrent transfers per sandbox: each is a process that takes memory from the agent."""
 

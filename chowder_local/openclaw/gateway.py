@@ -29,6 +29,7 @@ from chowder_local.core.errors.agents import (
     RpcRefused,
 )
 from chowder_local.core.errors.upstream import StreamBroken, UpstreamFailed
+from chowder_local.openclaw.clock import CLOCK_HEADER, header_of
 from chowder_local.openclaw.config.agent_config import CONFIG_FILE, merged
 from chowder_local.openclaw.responses.response_normalizer import (
     MAX_ANSWER_BYTES,
@@ -41,7 +42,7 @@ from chowder_local.upstream.forward import Forwarder, open_client
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 
-    from chowder_local.core.domain import SandboxId
+    from chowder_local.core.domain import AgentClock, SandboxId
     from chowder_local.openclaw.files import Files
     from chowder_local.upstream.forward import UpstreamAnswer
 
@@ -56,10 +57,14 @@ KEEPALIVE_S = 2.0
 connection that is being closed, even on a busy machine where both sides run seconds late."""
 PROBE_TIMEOUT_S = 2.0
 ANSWER_TIMEOUT_S = 30.0
+TURN_TIMEOUT_S = 180_000.0
+"""For an answer, and for the earlier messages of its conversation; OpenClaw allows a turn 48 h."""
 STREAM_START_TIMEOUT_S = 900.0
 """OpenClaw begins a stream before it calls the model, but after it has fetched up to eight files,
 of which each may take 40 s."""
 RPC_TIMEOUT_S = 30.0
+HOOK_TIMEOUT_S = 600.0
+"""A hook can ask for an answer at the end of its turn."""
 PATCH_ATTEMPTS = 5
 LONGEST_TURN_WAIT_S = 60.0
 LONGEST_UPTIME_MS = 1e15
@@ -86,8 +91,7 @@ MAX_PADDING_BYTES = 900_000
 """OpenClaw takes control calls of one megabyte at most."""
 
 _LATE_REMEDY = (
-    "Send the message again. If that fails too, stop and start the agent, and read its log; "
-    "CHOWDER_TURN_TIMEOUT_S sets how long an answer may take"
+    "Send the message again. If that fails too, stop and start the agent, and read its log"
 )
 _UNANSWERED = (UpstreamFailed, StreamBroken, TimeoutError)
 _SUSPENDED = "unavailable during gateway suspension"
@@ -123,7 +127,7 @@ class Suspension:
 
 
 @asynccontextmanager
-async def open_gateways(turn_timeout_s: float = math.inf) -> AsyncIterator[Forwarder]:
+async def open_gateways(turn_timeout_s: float = TURN_TIMEOUT_S) -> AsyncIterator[Forwarder]:
     """A forwarder for all gateways, with no time limit for pauses in a turn."""
     # A proxy from the environment must not be used for a port of this machine.
     async with open_client(is_proxied=False, keepalive_s=KEEPALIVE_S) as client:
@@ -183,7 +187,14 @@ class Gateway:
 
         Raises GatewayUnavailable.
         """
-        headers = {COLLECT_HEADER: "1"}
+        await self._signal({COLLECT_HEADER: "1"})
+
+    async def set_clock(self, clock: AgentClock) -> None:
+        """Sets the clock of the sandbox's programs. Raises GatewayUnavailable."""
+        await self._signal({CLOCK_HEADER: header_of(clock)})
+
+    async def _signal(self, headers: Mapping[str, str]) -> None:
+        """Sends headers to the preloads of `docker/sandbox`, even while turns are refused."""
         try:
             await self._exchange("GET", "/startupz", headers=headers, timeout_s=RPC_TIMEOUT_S)
         except _UNANSWERED as failure:
@@ -294,7 +305,7 @@ class Gateway:
                 return False
             if padding or _is_padded(config):
                 patch = merged(_padding(padding), patch, keep_nulls=True)
-            # Otherwise OpenClaw merges arrays, or refuses to remove entries.
+            # Without this member, OpenClaw merges arrays, or refuses to remove entries.
             replaced = {*_array_paths(patch), *lost_arrays}
             params = {
                 "raw": json.dumps(patch),
@@ -307,7 +318,8 @@ class Gateway:
                 # Only OpenClaw knows the arrays below an object that a null deletes.
                 more = set(_lost_arrays(str(refused))) - replaced
                 lost_arrays |= more
-                # Read again, too, if the agent or a channel has changed the configuration.
+                # The configuration is read again if more arrays have to be named, or if the agent
+                # or a channel has changed it.
                 if not more and "changed since last load" not in str(refused):
                     raise ConfigRefused(str(refused), refused.problems) from refused
         raise GatewayUnavailable("the configuration changes faster than it can be patched")
@@ -431,6 +443,22 @@ class Gateway:
         except (UpstreamFailed, StreamBroken) as failure:
             raise GatewayUnavailable(_reason(failure)) from failure
 
+    async def post_hook(
+        self, path: str, headers: Mapping[str, str], body: bytes
+    ) -> tuple[int, bytes]:
+        """Calls one of OpenClaw's hooks with its own token; its status and answer.
+
+        Raises GatewayUnavailable, also after HOOK_TIMEOUT_S.
+        """
+        try:
+            async with (
+                asyncio.timeout(HOOK_TIMEOUT_S),
+                self._open("POST", path, headers, body, is_patient=True) as answer,
+            ):
+                return answer.status, await answer.read(MAX_RPC_BYTES)
+        except _UNANSWERED as failure:
+            raise GatewayUnavailable(f"hooks: {_reason(failure)}") from failure
+
     async def _exchange(
         self,
         method: str,
@@ -481,7 +509,7 @@ async def take_refused_sizes(files: Files, sandbox_id: SandboxId) -> tuple[int, 
     except ChowderError as failure:
         log.info("sandbox %s: its folder cannot be read: %s", sandbox_id, failure)
         return None
-    # Their names end with the time.
+    # The names end with the time, so the last one is the latest.
     refused = [each.size for each in entries if each.name.startswith(_REFUSED_PREFIX)]
     former = [each.size for each in entries if each.name == CONFIG_FILE]
     return (former[0], refused[-1]) if former and refused else None

@@ -134,7 +134,8 @@ def registration_patch(
     others = [model for model in models if model.get("id") != entry["id"]]
     change: dict[str, Any] = {"models": [*others, entry]}
     if name not in providers:
-        # Agents of earlier versions lack this provider; OpenAI's has the relay's URL, too.
+        # Agents of earlier versions lack this provider; the entry of OpenAI has the relay's URL,
+        # too.
         openai_url = str(providers.get(provider_id(ModelProvider.OPENAI), {}).get("baseUrl", ""))
         relay_url = openai_url.removesuffix(f"/{ModelProvider.OPENAI}")
         change |= provider_entry(OTHER_PROVIDERS, relay_url, relay_token)

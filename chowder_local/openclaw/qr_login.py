@@ -106,7 +106,7 @@ async def _is_scanned(gateway: Gateway, channel: str, login: QrLogin) -> bool:
     while (called_s := time.monotonic()) < ends_s:
         request: dict[str, Any] = {"channel": channel, "timeoutMs": int(SCAN_CALL_S * 1000)}
         if login.qr.startswith(_PNG) and len(login.qr) <= LONGEST_QR:
-            # With it, OpenClaw answers as soon as another code has replaced this one.
+            # With this member, OpenClaw answers as soon as another code has replaced this one.
             request["currentQrDataUrl"] = login.qr
         reply = await call_login(gateway, "web.login.wait", request)
         if reply.get("connected"):

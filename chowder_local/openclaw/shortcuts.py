@@ -17,8 +17,8 @@ from chowder_local.core import untrusted_json
 from chowder_local.openclaw.home.sanitize import is_exported
 from chowder_local.openclaw.programs import erase_session, pairings, transfer_state
 from chowder_local.openclaw.standing_work import GATEWAY_PROCESS
-from chowder_local.openclaw.transcripts import tables as transcript_tables
-from chowder_local.relay.calls import ModelCall
+from chowder_local.openclaw.transcripts import program_output
+from chowder_local.relay.calls import RelayRequest
 from chowder_local.relay.prompt_format import HANDED_OVER, ModelRequest, own_tools
 from chowder_local.relay.wire.conversation import ToolResult
 from chowder_local.relay.wire.wire_format import ParsedRequest
@@ -149,7 +149,7 @@ def of_warm_up(seen: Observations) -> str | None:
 
 
 def of_transcripts(seen: Observations) -> str | None:
-    missing = _missing("conversations", seen.tables.conversations, transcript_tables.READ)
+    missing = _missing("conversations", seen.tables.conversations, program_output.TABLES)
     if missing is not None:
         return missing
     roles = {each.get("role") for each in seen.messages}
@@ -188,7 +188,7 @@ def of_pairings(seen: Observations) -> str | None:
 
 def of_prompt_texts(seen: Observations) -> str | None:
     body = json.dumps(seen.prompt.model_dump(), ensure_ascii=False).encode()
-    call = ModelCall("anthropic", "POST", "v1/messages", "", (), body)
+    call = RelayRequest("anthropic", "POST", "v1/messages", "", (), body)
     if call.session is None:
         return "prompts do not name the conversation as before"
     parsed = call.parse()
@@ -321,6 +321,13 @@ FAILURE_MARKERS = Shortcut(
     misfit=of_failure_markers,
 )
 
+PROGRAM_CLOCK = Shortcut(
+    "program clock",
+    relies_on="a C library that programs load first (docker/sandbox/clock)",
+    plain_way="an agent's clock is moved for its gateway only: commands that it runs, as date, "
+    "have the machine's time",
+)
+
 SHORTCUTS = (
     FLAT_PACKAGES,
     FLAT_WORKERS,
@@ -339,6 +346,7 @@ SHORTCUTS = (
     PAIRINGS,
     PROMPT_TEXTS,
     FAILURE_MARKERS,
+    PROGRAM_CLOCK,
 )
 
 

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from chowder_local.core import untrusted_json
 from chowder_local.openclaw.channel_table import CHANNELS, is_local
+from chowder_local.openclaw.jobs import JobKind, read_jobs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from chowder_local.openclaw.gateway import Gateway
+    from chowder_local.openclaw.jobs import Job
 
 GATEWAY_PROCESS = "openclaw-gateway"
 OPENCLAW_PROGRAMS = "/opt/openclaw/node_modules/"
 DEFUNCT = "<defunct>"
 
 
-async def find_standing_work(gateway: Gateway) -> str | None:
-    """What OpenClaw does by itself: channels, heartbeats or jobs; None if it does nothing.
+class StandingWork(NamedTuple):
+    """Why an agent has to stay in memory, if it has to, and the jobs that it has."""
+
+    reason: str | None
+    jobs: Sequence[Job] = ()
+
+
+async def find_standing_work(gateway: Gateway) -> StandingWork:
+    """What OpenClaw does by itself: channels, heartbeats or jobs.
 
     Raises GatewayUnavailable, RpcRefused.
     """
@@ -28,17 +37,15 @@ async def find_standing_work(gateway: Gateway) -> str | None:
         section = untrusted_json.object_of(channels.get(name))
         # The local messenger wakes its agent.
         if section.get("enabled") is True and not is_local(section):
-            return f"{name} is connected"
+            return StandingWork(f"{name} is connected")
     health = await gateway.call("health", {})
     for agent in untrusted_json.objects_of(health.get("agents")):
         if untrusted_json.object_of(agent.get("heartbeat")).get("enabled"):
-            return "it has a heartbeat"
-    jobs = await gateway.call("cron.list", {})
-    for job in untrusted_json.objects_of(jobs.get("jobs")):
-        # Jobs with this key are OpenClaw's own, which every agent has.
-        if job.get("enabled") and not job.get("declarationKey"):
-            return "it has scheduled jobs"
-    return None
+            return StandingWork("it has a heartbeat")
+    jobs = read_jobs(await gateway.call("cron.list", {"includeDisabled": True}))
+    if any(each.is_enabled and each.is_watching and each.kind is JobKind.USER for each in jobs):
+        return StandingWork("it has a job that waits for a program")
+    return StandingWork(None, jobs)
 
 
 def has_foreign_process(commands: Iterable[str]) -> bool:

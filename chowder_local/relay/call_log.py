@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from chowder_local.core.errors.upstream import ProviderFailed, RelayFailed
 from chowder_local.core.events import ChangeSignal, EventType
-from chowder_local.relay.calls import ModelCall, wire_format
+from chowder_local.relay.calls import RelayRequest, wire_format
 from chowder_local.relay.prices import Prices
 from chowder_local.relay.prompt_format import ModelRequest
 from chowder_local.relay.recordings import RecordedAnswer, RecordedCall, RecordedRequest, file_name
@@ -57,15 +57,15 @@ class FailedAttempt:
 
 
 @dataclass
-class LoggedCall:
-    """A model call and its answer so far. It has no headers and therefore no key."""
+class ModelCall:
+    """A model call and its answer so far, as the log has it: without headers, so without a key."""
 
     id: str
     organization_id: OrganizationId | None
     instance_id: InstanceId | None
     provider: str
     path: str
-    request: bytes
+    body: bytes
     turn_id: str | None
     """The same for all calls of a turn."""
     at: datetime = field(default_factory=lambda: datetime.now(UTC))
@@ -82,6 +82,8 @@ class LoggedCall:
     answer_bytes: int = 0
     took_s: float | None = None
     prices: Prices = field(default_factory=Prices)
+    on_finish: Callable[[], object] | None = None
+    """Called once it has ended; set for the calls of turns that no client's message began."""
     _began_s: float = field(default_factory=time.monotonic)
     _notify: Callable[[], None] = lambda: None
 
@@ -102,25 +104,27 @@ class LoggedCall:
         self.outcome, self.error = outcome, error
         self.took_s = time.monotonic() - self._began_s
         self._notify()
+        if self.on_finish is not None:
+            self.on_finish()
 
     @property
-    def call(self) -> ModelCall:
-        """A new ModelCall each time, so that its parsed body is not kept in the log."""
-        return ModelCall(self.provider, "POST", self.path, "", (), self.request)
+    def request(self) -> RelayRequest:
+        """A new object each time, so that its parsed body is not kept in the log."""
+        return RelayRequest(self.provider, "POST", self.path, "", (), self.body)
 
     @cached_property
     def session_key(self) -> str | None:
-        session = self.call.session
+        session = self.request.session
         return None if session is None else session.key
 
     @cached_property
     def model(self) -> str | None:
-        return self.call.model
+        return self.request.model
 
     @cached_property
     def last_message(self) -> str | None:
         """The latest user message; None if the call has none. Parses the whole request."""
-        parsed = self.call.parse()
+        parsed = self.request.parse()
         if not isinstance(parsed, ParsedRequest):
             return None
         return ModelRequest.from_conversation(parsed.conversation).text or None
@@ -137,11 +141,11 @@ class LoggedCall:
     @property
     def has_own_price(self) -> bool:
         """Whether a provider answers for which the operator has set a price."""
-        return self.is_of_provider and self.prices.has_own(self.call.model_id)
+        return self.is_of_provider and self.prices.has_own(self.request.model_id)
 
     def cost_usd(self, usage: Usage) -> float | None:
         """What a usage of its tokens costs; None if the model has no known price."""
-        return self.prices.cost_usd(self.call.model_id, usage, is_billed=self.is_of_provider)
+        return self.prices.cost_usd(self.request.model_id, usage, is_billed=self.is_of_provider)
 
     @property
     def is_of_provider(self) -> bool:
@@ -159,7 +163,7 @@ class LoggedCall:
 
     @property
     def size_bytes(self) -> int:
-        return len(self.request) + self._kept_bytes
+        return len(self.body) + self._kept_bytes
 
     @property
     def _kept_bytes(self) -> int:
@@ -172,7 +176,7 @@ class CallLog:
     def __init__(self, max_bytes: int = MAX_BYTES, prices: Prices | None = None) -> None:
         self._max_bytes = max_bytes
         self._prices = prices or Prices()
-        self._kept: OrderedDict[str, LoggedCall] = OrderedDict()
+        self._kept: OrderedDict[str, ModelCall] = OrderedDict()
         self._bytes = 0
         self._numbers = itertools.count(1)
         self.changes = ChangeSignal()
@@ -184,54 +188,54 @@ class CallLog:
         instance_id: InstanceId | None,
         provider: str,
         path: str,
-        request: bytes,
+        body: bytes,
         turn_id: str | None = None,
-    ) -> LoggedCall:
+    ) -> ModelCall:
         """Adds an entry for the caller to complete. That of a warm sandbox is not kept."""
-        logged = LoggedCall(
+        call = ModelCall(
             f"ex-{next(self._numbers)}",
             organization_id,
             instance_id,
             provider,
             path,
-            request,
+            body,
             turn_id,
             prices=self._prices,
             _notify=self.changes.notify,
         )
         if instance_id is not None:
-            self._kept[logged.id] = logged
-            self._grow(len(request))
+            self._kept[call.id] = call
+            self._grow(len(body))
             self.changes.notify()
-        return logged
+        return call
 
-    def append(self, logged: LoggedCall, data: bytes) -> None:
-        if logged.id in self._kept:
-            self._grow(logged.append(data))
+    def append(self, call: ModelCall, data: bytes) -> None:
+        if call.id in self._kept:
+            self._grow(call.append(data))
 
-    def of_instance(self, instance_id: InstanceId) -> Iterator[LoggedCall]:
+    def of_instance(self, instance_id: InstanceId) -> Iterator[ModelCall]:
         """The instance's calls, latest first."""
         return (each for each in reversed(self._kept.values()) if each.instance_id == instance_id)
 
-    def of_organization(self, organization_id: OrganizationId) -> Iterator[LoggedCall]:
+    def of_organization(self, organization_id: OrganizationId) -> Iterator[ModelCall]:
         """The organization's calls, latest first."""
         kept = reversed(self._kept.values())
         return (each for each in kept if each.organization_id == organization_id)
 
-    def latest(self) -> dict[InstanceId, LoggedCall]:
+    def latest(self) -> dict[InstanceId, ModelCall]:
         """The latest call of each instance that has made one."""
         return {
             each.instance_id: each for each in self._kept.values() if each.instance_id is not None
         }
 
-    def find(self, logged_id: str) -> LoggedCall | None:
+    def find(self, call_id: str) -> ModelCall | None:
         """The call with the id, whoever's it is; None if it is gone."""
-        return self._kept.get(logged_id)
+        return self._kept.get(call_id)
 
-    def get(self, organization_id: OrganizationId, logged_id: str) -> LoggedCall | None:
+    def get(self, organization_id: OrganizationId, call_id: str) -> ModelCall | None:
         """The call with the id; None if it is gone or belongs to another organization."""
-        logged = self._kept.get(logged_id)
-        return logged if logged is not None and logged.organization_id == organization_id else None
+        call = self._kept.get(call_id)
+        return call if call is not None and call.organization_id == organization_id else None
 
     def remove(self, instance_id: InstanceId) -> None:
         """Drops the calls of an instance that is deleted."""
@@ -259,40 +263,45 @@ class CallJournal:
     events: Events
     metrics: Metrics
     recorder: Recorder | None = None
+    on_call: Callable[[ModelCall], None] | None = None
+    """Is called with each call at its beginning and at its end."""
 
-    def begin(self, call: ModelCall, credential: Credential) -> LoggedCall:
+    def begin(self, request: RelayRequest, credential: Credential) -> ModelCall:
         # OpenClaw sends one trace id a turn and one span id a call.
-        _, _, trace = dict(call.headers).get("traceparent", "").partition("-")
-        return self.call_log.begin(
+        _, _, trace = dict(request.headers).get("traceparent", "").partition("-")
+        call = self.call_log.begin(
             credential.organization_id,
             credential.instance_id,
-            call.provider,
-            call.path,
-            call.body,
+            request.provider,
+            request.path,
+            request.body,
             trace.partition("-")[0] or None,
         )
+        if self.on_call is not None:
+            self.on_call(call)
+        return call
 
-    def append(self, logged: LoggedCall, chunk: bytes) -> None:
-        self.call_log.append(logged, chunk)
+    def append(self, call: ModelCall, chunk: bytes) -> None:
+        self.call_log.append(call, chunk)
 
-    def finish(self, logged: LoggedCall, outcome: str, error: str | None = None) -> None:
-        self.metrics.model_call(logged.provider, outcome)
-        _log.debug(
-            "Instance %s: model call of %s: %s", logged.instance_id, logged.provider, outcome
-        )
-        logged.finish(outcome, error)
+    def finish(self, call: ModelCall, outcome: str, error: str | None = None) -> None:
+        self.metrics.model_call(call.provider, outcome)
+        _log.debug("Instance %s: model call of %s: %s", call.instance_id, call.provider, outcome)
+        call.finish(outcome, error)
+        if self.on_call is not None:
+            self.on_call(call)
 
-    def remember(self, logged: LoggedCall, sandbox_id: SandboxId, failure: ChowderError) -> str:
+    def remember(self, call: ModelCall, sandbox_id: SandboxId, failure: ChowderError) -> str:
         """Publishes a failure as an event and returns the marker by which it is found again."""
         if not isinstance(failure, RelayFailed):
-            _log.warning("Instance %s: %s", logged.instance_id, failure)
+            _log.warning("Instance %s: %s", call.instance_id, failure)
         # Without the message: a provider may quote the request in it.
         status = failure.status if isinstance(failure, ProviderFailed) else None
         self.events.publish(
             EventType.MODEL_FAILED,
-            logged.organization_id,
-            logged.instance_id,
-            provider=logged.provider,
+            call.organization_id,
+            call.instance_id,
+            provider=call.provider,
             status=status,
             code=failure.code,
         )
@@ -302,23 +311,25 @@ class CallJournal:
         """The marker of a failure whose sandbox is unknown."""
         return self.failures.remember(failure, None)
 
-    def record(self, call: ModelCall, answer: ModelAnswer, key: str) -> ModelAnswer:
+    def record(self, request: RelayRequest, answer: ModelAnswer, key: str) -> ModelAnswer:
         """A provider's answer; if the server records, its chunks are recorded as they pass."""
         if self.recorder is None:
             return answer
-        return replace(answer, chunks=self.recorder.record_answer(call, answer, key))
+        return replace(answer, chunks=self.recorder.record_answer(request, answer, key))
 
-    async def record_failure(self, call: ModelCall, failure: ProviderFailed, key: str) -> None:
+    async def record_failure(
+        self, request: RelayRequest, failure: ProviderFailed, key: str
+    ) -> None:
         """Records a provider's refusal, if the server records."""
         if self.recorder is not None:
-            await self.recorder.record_failure(call, failure, key)
+            await self.recorder.record_failure(request, failure, key)
 
 
-def make_recording(calls: Iterable[LoggedCall]) -> dict[str, RecordedCall]:
-    """The entries of logged calls by file name, without calls whose answer is incomplete."""
+def make_recording(calls: Iterable[ModelCall]) -> dict[str, RecordedCall]:
+    """The entries of calls by file name, without calls whose answer is incomplete."""
     entries: dict[str, RecordedCall] = {}
     for call in calls:
-        request = RecordedRequest.from_call(call.call)
+        request = RecordedRequest.from_request(call.request)
         if request is not None and call.is_whole and call.status is not None:
             answer = RecordedAnswer.from_body(call.status, call.content_type, call.answer)
             entry = RecordedCall(asked=request, answered=answer)

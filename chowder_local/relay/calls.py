@@ -1,4 +1,4 @@
-"""A sandbox's model call, its credential, and its answer."""
+"""A sandbox's request to the relay, its credential, and the answer."""
 
 from __future__ import annotations
 
@@ -53,10 +53,11 @@ class CredentialResolver(Protocol):
 
 
 @dataclass(frozen=True)
-class ModelCall:
-    """A sandbox's request. Header names are in lower case; the path has no leading slash.
+class RelayRequest:
+    """A sandbox's model call as it arrives.
 
-    The body is parsed on first use, once.
+    Header names are in lower case; the path has no leading slash. The body is parsed on first use,
+    once.
     """
 
     provider: str
@@ -103,7 +104,7 @@ class ModelCall:
         """The parsed request; or the offline model's whole answer, such as an error."""
         return self.wire.parse(self.path, self.query, self.body, lambda: self.content, created)
 
-    def with_content(self, content: Any, *, provider: str | None = None) -> ModelCall:
+    def with_content(self, content: Any, *, provider: str | None = None) -> RelayRequest:
         """The call with another body. Raises ValueError if a text is not valid Unicode."""
         body = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
         changed = replace(self, body=body, provider=provider or self.provider)

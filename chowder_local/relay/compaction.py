@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from chowder_local.core.domain import SandboxId
     from chowder_local.core.errors.upstream import ProviderFailed
-    from chowder_local.relay.calls import ModelCall
+    from chowder_local.relay.calls import RelayRequest
     from chowder_local.relay.prompt_format import FailureMarkers
     from chowder_local.relay.wire.errors import Overflow
 
@@ -65,16 +65,16 @@ class Compactions:
         self._turns: FIFOCache[str, Compaction] = FIFOCache(_KEPT_TURNS)
 
     def find(
-        self, call: ModelCall, turn_id: str | None, sandbox_id: SandboxId
+        self, request: RelayRequest, turn_id: str | None, sandbox_id: SandboxId
     ) -> Compaction | None:
         """The compaction that a call belongs to, if any."""
         if turn_id is None:
             return None
-        if is_summary(call) or is_saving(call):
+        if is_summary(request) or is_saving(request):
             compaction = self._of_turn(turn_id)
-            if compaction.marker is None and is_summary(call):
+            if compaction.marker is None and is_summary(request):
                 # OpenClaw ends a turn without an error if it rejects all summaries.
-                failure = self._outgrown(call, f"with that model's summaries ({_LENIENCE})")
+                failure = self._outgrown(request, f"with that model's summaries ({_LENIENCE})")
                 compaction.marker = self.failures.remember(failure, sandbox_id)
             return compaction
         if (ended := self._turns.get(turn_id)) and ended.marker is not None:
@@ -83,7 +83,7 @@ class Compactions:
             ended.marker = None
         return None
 
-    def count(self, call: ModelCall, compaction: Compaction) -> None:
+    def count(self, request: RelayRequest, compaction: Compaction) -> None:
         """Counts a call of a compaction.
 
         Raises ContextLengthExceeded if the compaction has used up its calls or its time, and
@@ -92,40 +92,44 @@ class Compactions:
         if compaction.hopeless is not None:
             raise compaction.hopeless
         if compaction.calls >= MAX_CALLS:
-            raise self._outgrown(call, f"within {MAX_CALLS} model calls")
+            raise self._outgrown(request, f"within {MAX_CALLS} model calls")
         if self._left_s(compaction) <= 0:
-            raise self._timed_out(call)
+            raise self._timed_out(request)
         compaction.calls += 1
 
     def overflow_message(
-        self, call: ModelCall, turn_id: str | None, failure: ProviderFailed
+        self, request: RelayRequest, turn_id: str | None, failure: ProviderFailed
     ) -> str:
         """The text that makes OpenClaw compact a prompt; empty if compaction would not help."""
         compaction, overflow = self._turns.get(turn_id or ""), read_overflow(failure.reason)
-        if (compaction is not None and compaction.hopeless is not None) or is_saving(call):
+        if (compaction is not None and compaction.hopeless is not None) or is_saving(request):
             return ""
         if overflow is None:
             return f" {failure.reason}"
-        if is_hopeless(call, overflow) and not is_summary(call):
+        if is_hopeless(request, overflow) and not is_summary(request):
             if turn_id is not None:
                 self._of_turn(turn_id).hopeless = failure
             return ""
         return f" {failure.reason} ({overflow})"
 
-    async def in_time(self, call: ModelCall, compaction: Compaction, result: Awaitable[T]) -> T:
+    async def in_time(
+        self, request: RelayRequest, compaction: Compaction, result: Awaitable[T]
+    ) -> T:
         """The result. Raises ContextLengthExceeded if the compaction's time ends before."""
         try:
             async with asyncio.timeout(max(0.0, self._left_s(compaction))):
                 return await result
         except TimeoutError:
-            raise self._timed_out(call) from None
+            raise self._timed_out(request) from None
 
     async def bound_chunks(
-        self, call: ModelCall, compaction: Compaction, chunks: AsyncGenerator[bytes, None]
+        self, request: RelayRequest, compaction: Compaction, chunks: AsyncGenerator[bytes, None]
     ) -> AsyncGenerator[bytes, None]:
         """The same chunks. Raises ContextLengthExceeded when the compaction's time ends."""
         async with aclosing(chunks):
-            while (chunk := await self.in_time(call, compaction, anext(chunks, None))) is not None:
+            while (
+                chunk := await self.in_time(request, compaction, anext(chunks, None))
+            ) is not None:
                 yield chunk
 
     def _of_turn(self, turn_id: str) -> Compaction:
@@ -136,36 +140,36 @@ class Compactions:
     def _left_s(self, compaction: Compaction) -> float:
         return compaction.began_s + self.timeout_s - self.clock_s()
 
-    def _timed_out(self, call: ModelCall) -> ContextLengthExceeded:
-        return self._outgrown(call, f"within {self.timeout_s:g} s ({SETTING})")
+    def _timed_out(self, request: RelayRequest) -> ContextLengthExceeded:
+        return self._outgrown(request, f"within {self.timeout_s:g} s ({SETTING})")
 
-    def _outgrown(self, call: ModelCall, bound: str) -> ContextLengthExceeded:
-        return ContextLengthExceeded(f"{call.provider}/{call.model}", bound)
+    def _outgrown(self, request: RelayRequest, bound: str) -> ContextLengthExceeded:
+        return ContextLengthExceeded(f"{request.provider}/{request.model}", bound)
 
 
-def is_summary(call: ModelCall) -> bool:
+def is_summary(request: RelayRequest) -> bool:
     """Whether a call asks for a summary of a part of a conversation."""
-    return SUMMARIZER.encode() in call.body and SUMMARIZER in call.system_prompt
+    return SUMMARIZER.encode() in request.body and SUMMARIZER in request.system_prompt
 
 
-def is_saving(call: ModelCall) -> bool:
+def is_saving(request: RelayRequest) -> bool:
     """Whether a call belongs to the turn in which an agent saves what it has to remember.
 
     If that turn fails, OpenClaw continues without it. It would compact that turn separately.
     """
-    return call.session is not None and SAVING_SESSION in call.session.key
+    return request.session is not None and SAVING_SESSION in request.session.key
 
 
-def is_hopeless(call: ModelCall, overflow: Overflow) -> bool:
+def is_hopeless(request: RelayRequest, overflow: Overflow) -> bool:
     """Whether a Chat Completions prompt is too long even without the conversation.
 
     Compaction keeps the system prompt, the tools and the latest user message. If these alone exceed
     the limit, it cannot help.
     """
     try:
-        messages = call.content["messages"]
+        messages = request.content["messages"]
         lengths = [_length(message) for message in messages]
-        tools = _length(call.content.get("tools"))
+        tools = _length(request.content.get("tools"))
         is_kept = [message["role"] in ("system", "developer") for message in messages]
         last = max(at for at, message in enumerate(messages) if message["role"] == "user")
         is_kept[last] = True

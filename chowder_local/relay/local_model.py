@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from chowder_local.core.domain import InstanceId
-    from chowder_local.relay.call_log import LoggedCall
-    from chowder_local.relay.calls import Credential, ModelAnswer, ModelCall
+    from chowder_local.relay.call_log import ModelCall
+    from chowder_local.relay.calls import Credential, ModelAnswer, RelayRequest
     from chowder_local.relay.recordings import Playback, RecordingRegistry
     from chowder_local.relay.scripts.registry import ScriptedAnswer, ScriptRegistry
     from chowder_local.relay.wire.conversation import Conversation
@@ -60,59 +60,59 @@ class LocalModel:
         )
 
     async def answer(
-        self, call: ModelCall, credential: Credential, logged: LoggedCall
+        self, request: RelayRequest, credential: Credential, call: ModelCall
     ) -> ModelAnswer:
         """The answer, which may be an error in the provider's format."""
-        logged.source = "offline"
-        parsed = call.parse(int(time.time()))
+        call.source = "offline"
+        parsed = request.parse(int(time.time()))
         if not isinstance(parsed, ParsedRequest):
             return local_answer(parsed)
         if (playback := self.recordings.playback(credential.instance_id)) is not None:
-            logged.source = "recording"
-            request = RecordedRequest.from_conversation(call.provider, parsed.conversation)
-            return await self._replay(call, playback, request)
-        scripted = await self._find_scripted(call, credential, parsed.conversation)
+            call.source = "recording"
+            asked = RecordedRequest.from_conversation(request.provider, parsed.conversation)
+            return await self._replay(request, playback, asked)
+        scripted = await self._find_scripted(request, credential, parsed.conversation)
         if scripted is None:
             return local_answer(parsed.render(decide(parsed.conversation)))
-        logged.source = f"script: {scripted.rule}"
+        call.source = f"script: {scripted.rule}"
         await asyncio.sleep(scripted.delay_s)
         answer = scripted.answer
         if isinstance(answer, Reply) and answer.calls:
             answer = _with_callable_names(answer, parsed.conversation)
         if isinstance(answer, Refusal):
-            return _refuse(call, answer, is_retry=bool(logged.tries))
+            return _refuse(request, answer, is_retry=bool(call.tries))
         return local_answer(parsed.render(answer))
 
     async def _replay(
-        self, call: ModelCall, playback: Playback, request: RecordedRequest
+        self, request: RelayRequest, playback: Playback, asked: RecordedRequest
     ) -> ModelAnswer:
-        lines = await self.recordings.run(request.lines)
+        lines = await self.recordings.run(asked.lines)
         recorded = playback.answer(lines)
         if recorded is None:
             message = await self.recordings.run(playback.describe_nearest, lines)
-            return local_answer(call.wire.refuse(MISSING_STATUS, message))
+            return local_answer(request.wire.refuse(MISSING_STATUS, message))
         wait_s = recorded.retry_after
         extra_headers = [] if wait_s is None else [("retry-after", wait_s)]
         rendered = RenderedAnswer(recorded.status, recorded.content_type, recorded.chunks())
         return local_answer(rendered, *extra_headers)
 
     async def _find_scripted(
-        self, call: ModelCall, credential: Credential, conversation: Conversation
+        self, request: RelayRequest, credential: Credential, conversation: Conversation
     ) -> ScriptedAnswer | None:
         """A script's answer. None for calls without a session, which OpenClaw makes on its own."""
         organization_id, instance_id = credential.organization_id, credential.instance_id
-        if organization_id is None or instance_id is None or call.session is None:
+        if organization_id is None or instance_id is None or request.session is None:
             return None
         if not self.scripts.active_for(organization_id, instance_id):
             return None
-        session = self.find_session_name(instance_id, call.session.key)
-        request = ModelRequest.from_conversation(
+        session = self.find_session_name(instance_id, request.session.key)
+        reduced = ModelRequest.from_conversation(
             conversation,
-            call.provider,
+            request.provider,
             session.name if session else None,
             is_session_known=session is not None,
         )
-        return await self.scripts.answer(organization_id, instance_id, request)
+        return await self.scripts.answer(organization_id, instance_id, reduced)
 
 
 def _with_callable_names(reply: Reply, conversation: Conversation) -> Reply | Refusal:
@@ -132,8 +132,8 @@ def _with_callable_names(reply: Reply, conversation: Conversation) -> Reply | Re
     return replace(reply, calls=tuple(calls))
 
 
-def _refuse(call: ModelCall, refusal: Refusal, *, is_retry: bool) -> ModelAnswer:
+def _refuse(request: RelayRequest, refusal: Refusal, *, is_retry: bool) -> ModelAnswer:
     message = f"{refusal.message} {RETRIED}" if is_retry else refusal.message
     wait_s = refusal.retry_after_s
     extra_headers = [] if wait_s is None else [("retry-after", f"{wait_s:g}")]
-    return local_answer(call.wire.refuse(refusal.status, message), *extra_headers)
+    return local_answer(request.wire.refuse(refusal.status, message), *extra_headers)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from chowder_local.relay.calls import Credential, ModelCall
+    from chowder_local.relay.calls import Credential, RelayRequest
     from chowder_local.relay.wire.wire_format import Usage, WireFormat
     from chowder_local.upstream.sse import Event
 
@@ -152,7 +152,7 @@ class Metering:
     clock: Callable[[], datetime]
 
     def note(
-        self, call: ModelCall, credential: Credential, usage: Usage | None, *, is_billed: bool
+        self, request: RelayRequest, credential: Credential, usage: Usage | None, *, is_billed: bool
     ) -> None:
         """Counts a call that has ended; `usage` is None if no answer has reported any."""
         if credential.instance_id is None:
@@ -160,9 +160,9 @@ class Metering:
         key = UsageKey(
             credential.instance_id,
             self.clock().date(),
-            call.session.key if call.session else UNSPECIFIED,
-            call.provider,
-            call.model_id or UNSPECIFIED,
+            request.session.key if request.session else UNSPECIFIED,
+            request.provider,
+            request.model_id or UNSPECIFIED,
             is_billed,
         )
         tokens = {"unmetered_calls": 1} if usage is None else asdict(usage)
@@ -190,7 +190,7 @@ class Meter:
         elif self._mark in chunk:
             self._scan(chunk)
         elif not chunk.endswith((b"\n", b"}")):
-            # Nearly every event ends so. Any other chunk may end within the mark.
+            # Nearly every event ends with one of these. Any other chunk may end within the mark.
             self._held = _beginning(chunk, self._mark)
 
     @property

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 import secrets
 import time
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple, Self
 
@@ -15,7 +17,7 @@ from chowder_local.core import untrusted_json
 from chowder_local.relay.wire.conversation import AssistantText, ToolCall, ToolResult, UserMessage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from chowder_local.core.domain import SandboxId
     from chowder_local.core.errors import ChowderError
@@ -41,11 +43,16 @@ SUMMARIZER = "You are a context summarization assistant."
 SAVING_SESSION = ":internal-session-effects:"
 """In the key of each session in which an agent saves what it has to remember."""
 
+JOB_SESSIONS = "agent:main:cron:"
+"""How the keys of the sessions begin in which scheduled jobs run; the job's id follows."""
+
 _DEMAND = re.compile(r"You must call (?:the (\S+) tool|one of the available tools) before resp")
 _RUNTIME_MARK = b"Runtime: agent="
-# Without quotes, line ends and backslashes, so that it is the same in JSON and in text.
+# The key has no quotes, line ends or backslashes, so that it is the same in JSON and in text.
+# That of a scheduled job has no id: each of its runs begins a memory of its own.
 _RUNTIME = re.compile(
-    r"Runtime: agent=[^|\"\\\n]* \| session=(?P<key>[^\"\\\n]+?) \| sessionId=(?P<id>[\w-]*)"
+    r"Runtime: agent=[^|\"\\\n]* \| session=(?P<key>[^\"\\\n]+?)"
+    r" \| (?:sessionId=(?P<id>[\w-]*)|host=)"
 )
 _TOOLING = "\n## Tooling\n"
 _MAX_TOOLING = 64_000
@@ -53,10 +60,16 @@ _OWN_TOOL = re.compile(r"^- (\S+?)(?=[:\s]|$)", re.MULTILINE)
 
 
 class PromptSession(NamedTuple):
-    """OpenClaw's key of a session, and the id of its current memory."""
+    """OpenClaw's key of a session, and the id of its current memory; empty if it is not told."""
 
     key: str
     id: str
+
+    @property
+    def job_id(self) -> str | None:
+        """The scheduled job whose session it is."""
+        job = self.key.removeprefix(JOB_SESSIONS)
+        return None if job == self.key else job.partition(":")[0]
 
 
 def find_session(body: bytes, read_system_prompt: Callable[[], str]) -> PromptSession | None:
@@ -77,7 +90,111 @@ def find_session(body: bytes, read_system_prompt: Callable[[], str]) -> PromptSe
     match = _RUNTIME.match(text)
     if match is None or len(match["key"]) > LONGEST_NAME:
         return None
-    return PromptSession(match["key"], match["id"])
+    return PromptSession(match["key"], match["id"] or "")
+
+
+class TurnKind(StrEnum):
+    """What began a turn; all but `message` are unasked turns, which no client's message began."""
+
+    MESSAGE = "message"
+    JOB = "job"
+    HEARTBEAT = "heartbeat"
+    SUBAGENT = "subagent"
+    HOOK = "hook"
+    CHANNEL = "channel"
+    OTHER = "other"
+
+
+class TurnOrigin(NamedTuple):
+    """What began a turn, as OpenClaw's text for the model says it."""
+
+    kind: TurnKind
+    job_id: str | None = None
+    job: str | None = None
+    """The job's name. OpenClaw does not name a job that runs in the main session."""
+
+
+_SCANNED_BYTES = 1024 * 1024
+"""The end of a request that is searched for its origin, so that a long one costs no more."""
+_ANSWERED = (b'"role":"assistant"', b'"role":"model"', b'"type":"function_call"')
+"""Members of a request's items that the model wrote; what began the turn comes after the last."""
+_ORIGIN = re.compile(
+    rb'(?<!\\)"(?P<time>\[[A-Z][a-z]{2} \d{4}-\d\d-\d\d [^\]"\n]{1,40}\] )?'
+    rb"(?:(?P<job>\[cron:(?P<id>[\w-]{1,80}) (?P<name>(?:[^\]\\\"]|\\.){0,400})\])"
+    rb"|(?P<reminder>A scheduled (?:reminder|cron event) )"
+    rb"|(?P<hook>Job ID: [\w-]{1,80} \| Received: )"
+    rb"|(?P<subagent>\[Subagent Context\]|A background task )"
+    rb"|(?P<heartbeat>Follow the heartbeat |Read HEARTBEAT\.md |An async command )"
+    rb"|(?P<client>(?(time)|(?!))))"
+)
+"""How OpenClaw's own texts begin. Before a client's text there is only the time in brackets."""
+_CHANNEL = re.compile(rb"Runtime: agent=[^\"\\\n]* \| channel=([\w-]+)")
+_API_CHANNEL = b"webchat"
+"""The channel of clients' messages, and of the turns that follow from them."""
+_HOOK_EVENT = b"] Hook "
+"""In a system event that says what a hook's turn has answered."""
+
+
+def marked_origin(body: bytes) -> TurnOrigin | None:
+    """The origin of a turn whose first model request has a text of OpenClaw's own; else None."""
+    tail = body[-_SCANNED_BYTES:]
+    start = max(0, *(tail.rfind(each) for each in _ANSWERED))
+    found = None
+    for match in _ORIGIN.finditer(tail, start):
+        found = match
+    if found is None or found["client"] is not None:
+        return None
+    if found["job"]:
+        name = json.loads(b'"' + found["name"] + b'"', strict=False)
+        return TurnOrigin(TurnKind.JOB, found["id"].decode(), name)
+    if found["heartbeat"] and tail.find(_HOOK_EVENT, found.end()) >= 0:
+        return TurnOrigin(TurnKind.HOOK)
+    if found["reminder"]:
+        return TurnOrigin(TurnKind.JOB)
+    names = ("hook", "subagent", "heartbeat")
+    return TurnOrigin(TurnKind(next(each for each in names if found[each])))
+
+
+def find_origin(body: bytes, session_key: str | None) -> TurnOrigin:
+    """The origin of a turn that no client's message began, from its first model request."""
+    if (origin := marked_origin(body)) is not None:
+        return origin
+    if is_subagent(session_key):
+        return TurnOrigin(TurnKind.SUBAGENT)
+    channel = None
+    for match in _CHANNEL.finditer(body[-_SCANNED_BYTES:]):
+        channel = match[1]
+    if channel not in (None, _API_CHANNEL):
+        return TurnOrigin(TurnKind.CHANNEL)
+    # A heartbeat's text can be a setting. It is the only turn of a conversation without a channel.
+    is_of_openclaw = channel is None and not is_side_task(session_key)
+    return TurnOrigin(TurnKind.HEARTBEAT if is_of_openclaw else TurnKind.OTHER)
+
+
+def is_side_task(session_key: str | None) -> bool:
+    """Whether a call is OpenClaw's own work on a conversation, such as a summary of it."""
+    return session_key is None or SAVING_SESSION in session_key
+
+
+def is_subagent(session_key: str | None) -> bool:
+    """Whether a session is a sub-agent's own, whose answers only its agent reads."""
+    return session_key is not None and ":subagent:" in session_key
+
+
+_SILENCE = re.compile(
+    r"\A\W{0,8}(?:NO_REPLY|HEARTBEAT_OK)\b\W{0,8}|\b(?:NO_REPLY|HEARTBEAT_OK)\W{0,8}\Z"
+)
+"""By these words an agent answers that it has nothing to say."""
+LONGEST_ACKNOWLEDGEMENT = 300
+"""So many characters beside HEARTBEAT_OK count as nothing: OpenClaw's default."""
+
+
+def spoken_text(answer: str, kind: TurnKind) -> str:
+    """What an agent says by an answer to an unasked turn; empty if it says that it has nothing."""
+    text, count = _SILENCE.subn("", answer.strip())
+    text = text.strip()
+    is_acknowledgement = count and kind is TurnKind.HEARTBEAT and "HEARTBEAT_OK" in answer
+    return "" if is_acknowledgement and len(text) <= LONGEST_ACKNOWLEDGEMENT else text
 
 
 def find_tool_demand(system: str) -> tuple[bool, str | None]:
@@ -88,7 +205,7 @@ def find_tool_demand(system: str) -> tuple[bool, str | None]:
 
 def own_tools(system: str) -> set[str] | None:
     """Names of the agent's own tools; None if OpenClaw's system prompt does not list them."""
-    # Without an expression: a system prompt can have megabytes.
+    # A system prompt can have megabytes, for which a regular expression takes too long.
     _, heading, section = f"\n{system}".partition(_TOOLING)
     if heading:
         return set(_OWN_TOOL.findall(section[:_MAX_TOOLING].partition("\n## ")[0]))
@@ -211,6 +328,10 @@ _NUDGE = re.compile(
     rf"(?:\A(?:{'|'.join(map(re.escape, _NUDGES))})|\n\n{re.escape(_COMPACTED)}).*\Z",
     re.DOTALL,
 )
+_JOB = re.compile(r"\A\[cron:\S{1,200} (?P<name>[^\n]*?)\] ")
+"""What OpenClaw writes before a scheduled job's message."""
+_JOB_END = "\nCurrent time: "
+"""How that begins which OpenClaw writes below it."""
 _QUOTED_CHARACTERS = 200
 _SPEAKER = re.compile(r"^(User|Assistant|Tool:\S+): ", re.M)
 _RENDERED_CALL = re.compile(r"\Atool_call id=(\S*) name=(\S+) arguments=(.*)\Z", re.DOTALL)
@@ -239,6 +360,8 @@ class ModelRequest:
     """Source of the ids in the answer, the same for equal requests."""
     text_before: str = ""
     """The user message before the latest."""
+    job: str | None = None
+    """Name of the scheduled job that the latest user message is of."""
 
     @classmethod
     def from_conversation(
@@ -283,6 +406,7 @@ class ModelRequest:
             is_session_known,
             conversation.digest,
             before,
+            _find_job(conversation.turns),
         )
 
     @property
@@ -303,6 +427,8 @@ class ModelRequest:
         where = ""
         if self.is_session_known:
             where = " in the main session" if self.session is None else f" in {self.session!r}"
+        if self.job is not None:
+            where = f" of the job {_quoted(self.job)}"
         description = f"turn {self.turn}{where}, {_quoted(self.text)}"
         if self.tool is not None:
             description += f", after {self.tool} returned {_quoted(self.result or '')}"
@@ -318,7 +444,19 @@ def clean(part: str) -> str:
     """The user's own text in a part of a message; empty if it has none."""
     text = _RUNTIME_END.sub("", _INTERNAL.sub("", part)).strip()
     text = _without_context(_TIMESTAMP.sub("", text))
+    if job := _JOB.match(text):
+        text = text[job.end() :]
+        text = text[: text.rfind(_JOB_END) if _JOB_END in text else None]
     return _ABORTED.sub("", _NUDGE.sub("", text)).strip()
+
+
+def _find_job(turns: Sequence[PromptTurn]) -> str | None:
+    """The name of the scheduled job that the latest message of a user is of."""
+    for turn in reversed(turns):
+        if isinstance(turn, UserMessage) and any(map(clean, turn.parts)):
+            found = filter(None, (_JOB.match(each.lstrip()) for each in turn.parts))
+            return next((each["name"] for each in found), None)
+    return None
 
 
 def _without_context(text: str) -> str:

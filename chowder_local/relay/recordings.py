@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from chowder_local.core.domain import InstanceId
     from chowder_local.core.errors.upstream import ProviderFailed
-    from chowder_local.relay.calls import ModelAnswer, ModelCall
+    from chowder_local.relay.calls import ModelAnswer, RelayRequest
     from chowder_local.relay.wire.conversation import Conversation, PromptTurn
 
 log = logging.getLogger(__name__)
@@ -87,12 +87,12 @@ class RecordedRequest(_Strict):
         )
 
     @classmethod
-    def from_call(cls, call: ModelCall) -> Self | None:
-        """The request of a call; None if it has no conversation, as for embeddings."""
-        parsed = call.parse()
+    def from_request(cls, request: RelayRequest) -> Self | None:
+        """None if the request has no conversation, as for embeddings."""
+        parsed = request.parse()
         if not isinstance(parsed, ParsedRequest):
             return None
-        return cls.from_conversation(call.provider, parsed.conversation)
+        return cls.from_conversation(request.provider, parsed.conversation)
 
     def lines(self) -> list[str]:
         """The request as lines for comparison, with times and ids masked."""
@@ -187,11 +187,11 @@ def write(folder: Path, number: int, entry: RecordedCall) -> Path:
     """Writes an entry to a new file whose name begins with the number; blocks."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / file_name(number, entry)
-    # Indented, so that a diff of two recordings shows lines.
+    # The file is indented, so that a diff of two recordings shows lines.
     text = json.dumps(
         entry.model_dump(mode="json", exclude_none=True), indent=2, ensure_ascii=False
     )
-    # Renamed when complete, so that readers of the folder see no partial file.
+    # The file gets its name when it is complete, so that readers of the folder see no partial file.
     part = path.with_suffix(".part")
     part.write_text(text + "\n", encoding="utf-8")
     part.replace(path)
@@ -221,7 +221,7 @@ class Recorder:
     number: int = 0
 
     async def record_answer(
-        self, call: ModelCall, answer: ModelAnswer, key: str
+        self, request: RelayRequest, answer: ModelAnswer, key: str
     ) -> AsyncGenerator[bytes, None]:
         """The same chunks. Records the answer once it is complete."""
         body = bytearray()
@@ -230,21 +230,23 @@ class Recorder:
                 body += chunk
                 yield chunk
         recorded = RecordedAnswer.from_body(answer.status, answer.content_type, bytes(body))
-        await self._write(call, recorded, key)
+        await self._write(request, recorded, key)
 
-    async def record_failure(self, call: ModelCall, failure: ProviderFailed, key: str) -> None:
+    async def record_failure(
+        self, request: RelayRequest, failure: ProviderFailed, key: str
+    ) -> None:
         status = failure.status or 502
-        body = call.wire.error_body(status, failure.reason)
+        body = request.wire.error_body(status, failure.reason)
         recorded = RecordedAnswer.from_body(status, "application/json", body, failure.retry_after)
-        await self._write(call, recorded, key)
+        await self._write(request, recorded, key)
 
-    async def _write(self, call: ModelCall, answer: RecordedAnswer, key: str) -> None:
+    async def _write(self, request: RelayRequest, answer: RecordedAnswer, key: str) -> None:
         """Writes a call with its answer, with the key removed from both."""
-        request = RecordedRequest.from_call(call)
-        if request is None:
+        asked = RecordedRequest.from_request(request)
+        if asked is None:
             return
         self.number += 1
-        entry = RecordedCall(asked=request, answered=answer)
+        entry = RecordedCall(asked=asked, answered=answer)
         if key:
             text = entry.model_dump_json().replace(key, SCRUBBED)
             entry = RecordedCall.model_validate_json(text)

@@ -23,7 +23,7 @@ from chowder_local.relay.calls import (
     Credential,
     CredentialResolver,
     ModelAnswer,
-    ModelCall,
+    RelayRequest,
     local_answer,
 )
 from chowder_local.relay.metering import CompletionObserver, EndObserver, Meter
@@ -35,7 +35,7 @@ from chowder_local.upstream import forward
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
 
-    from chowder_local.relay.call_log import CallJournal, LoggedCall
+    from chowder_local.relay.call_log import CallJournal, ModelCall
     from chowder_local.relay.compaction import Compactions
     from chowder_local.relay.local_model import LocalModel
     from chowder_local.relay.metering import Metering, StreamObserver
@@ -60,9 +60,9 @@ _FORGOTTEN = "The agent has forgotten the conversation; the whole message is sen
 class _Active:
     """A call in progress: its credential, its log entry and its destination."""
 
-    call: ModelCall
+    request: RelayRequest
     credential: Credential
-    logged: LoggedCall
+    call: ModelCall
     is_local: bool
     is_of_endpoint: bool
     """Whether the provider is one that the operator named."""
@@ -75,7 +75,7 @@ class _Active:
     @property
     def is_billed(self) -> bool:
         """Whether the call costs something: one without a key only if its model has a price."""
-        return bool(self.key) or self.logged.has_own_price
+        return bool(self.key) or self.call.has_own_price
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -90,24 +90,26 @@ class Relay:
     session_watch: SessionWatch
     compactions: Compactions
 
-    async def answer(self, call: ModelCall) -> ModelAnswer:
+    async def answer(self, request: RelayRequest) -> ModelAnswer:
         """The provider's answer, streamed; or an error with the marker of a remembered failure.
 
         Raises RelayTokenInvalid if the call has no valid relay token.
         """
-        call = self.upstreams.route(call)
+        request = self.upstreams.route(request)
         try:
-            credential = await self._authenticate(call)
+            credential = await self._authenticate(request)
         except RelayTokenInvalid:
             raise
         except Exception as problem:  # noqa: BLE001 - logged, and reported to the client
-            return _marked(call, self.journal.remember_unowned(_unexpected(call, None, problem)))
+            return _marked(
+                request, self.journal.remember_unowned(_unexpected(request, None, problem))
+            )
         active = _Active(
-            call,
+            request,
             credential,
-            self.journal.begin(call, credential),
+            self.journal.begin(request, credential),
             is_local=self.local_model.handles(credential),
-            is_of_endpoint=self.upstreams.is_endpoint(call.provider),
+            is_of_endpoint=self.upstreams.is_endpoint(request.provider),
         )
         try:
             return await self._answer(active)
@@ -115,60 +117,60 @@ class Relay:
             self._note_left(active)
             raise
         except Exception as problem:  # noqa: BLE001 - logged, and reported to the client
-            return self._fail(active, "failed", _unexpected(call, credential, problem))
+            return self._fail(active, "failed", _unexpected(request, credential, problem))
 
     async def _answer(self, active: _Active) -> ModelAnswer:
-        call, credential = active.call, active.credential
+        request, credential = active.request, active.credential
         if credential.key is None:
-            return self._fail(active, "no_credentials", self.upstreams.missing_key(call))
-        if not active.is_local and (refusal := self.upstreams.path_refusal(call)):
-            active.logged.status = REFUSED_STATUS
-            self.journal.finish(active.logged, "refused", refusal)
-            return local_answer(call.wire.refuse(REFUSED_STATUS, refusal))
-        if not self.session_watch.note(credential.sandbox_id, active.logged):
+            return self._fail(active, "no_credentials", self.upstreams.missing_key(request))
+        if not active.is_local and (refusal := self.upstreams.path_refusal(request)):
+            active.call.status = REFUSED_STATUS
+            self.journal.finish(active.call, "refused", refusal)
+            return local_answer(request.wire.refuse(REFUSED_STATUS, refusal))
+        if not self.session_watch.note(credential.sandbox_id, active.call):
             # The client's message is sent to the agent again, as a whole.
-            self.journal.finish(active.logged, "refused", _FORGOTTEN)
-            return _marked(call, _FORGOTTEN)
+            self.journal.finish(active.call, "refused", _FORGOTTEN)
+            return _marked(request, _FORGOTTEN)
         try:
             return self._observed(active, await self._forward(active))
         except UpstreamFailed as failed:
-            failure = self.upstreams.unreachable(call, failed)
+            failure = self.upstreams.unreachable(request, failed)
             return self._fail(active, "unreachable", failure)
         except (ContextLengthExceeded, ProviderFailed) as failed:
             return self._fail(active, "refused", failed)
 
-    async def _authenticate(self, call: ModelCall) -> Credential:
-        token = call.wire.read_token(dict(call.headers), call.query)
+    async def _authenticate(self, request: RelayRequest) -> Credential:
+        token = request.wire.read_token(dict(request.headers), request.query)
         if token is None:
             raise RelayTokenInvalid
-        credential = await self.resolver.resolve(token, call.provider)
+        credential = await self.resolver.resolve(token, request.provider)
         logs.set_instance(credential.instance_id)
         return credential
 
     async def _forward(self, active: _Active) -> ModelAnswer:
         """A successful answer, recorded. Raises ProviderFailed if the provider refuses the call."""
         answer = await self._open_in_time(active)
-        active.logged.status, active.logged.content_type = answer.status, answer.content_type
+        active.call.status, active.call.content_type = answer.status, answer.content_type
         if answer.status >= 300 or answer.is_page:
-            failure = await read_failure(active.call, answer, active.key)
+            failure = await read_failure(active.request, answer, active.key)
             if not active.is_local:
-                await self.journal.record_failure(active.call, failure, active.key)
+                await self.journal.record_failure(active.request, failure, active.key)
             raise failure
         if active.is_local:
             return answer
-        return self.journal.record(active.call, answer, active.key)
+        return self.journal.record(active.request, answer, active.key)
 
     async def _open_in_time(self, active: _Active) -> ModelAnswer:
         """An answer; in a compaction, one that is bounded by the compaction's time."""
-        call, compaction = active.call, None
+        request, compaction = active.request, None
         if active.is_of_endpoint:
-            turn_id, sandbox_id = active.logged.turn_id, active.credential.sandbox_id
-            compaction = self.compactions.find(call, turn_id, sandbox_id)
+            turn_id, sandbox_id = active.call.turn_id, active.credential.sandbox_id
+            compaction = self.compactions.find(request, turn_id, sandbox_id)
         if compaction is None:
             return await self._open(active)
-        self.compactions.count(call, compaction)
-        answer = await self.compactions.in_time(call, compaction, self._open(active))
-        chunks = self.compactions.bound_chunks(call, compaction, answer.chunks)
+        self.compactions.count(request, compaction)
+        answer = await self.compactions.in_time(request, compaction, self._open(active))
+        chunks = self.compactions.bound_chunks(request, compaction, answer.chunks)
         return replace(answer, chunks=chunks)
 
     async def _open(self, active: _Active) -> ModelAnswer:
@@ -178,21 +180,21 @@ class Relay:
         """
         send: Callable[[], Awaitable[ModelAnswer]]
         if active.is_local:
-            send = partial(self.local_model.answer, active.call, active.credential, active.logged)
+            send = partial(self.local_model.answer, active.request, active.credential, active.call)
         else:
-            send = partial(self.upstreams.send, enforce_tool_choice(active.call), active.key)
+            send = partial(self.upstreams.send, enforce_tool_choice(active.request), active.key)
         try:
             answer = await send()
         except UpstreamFailed as failed:
             if failed.is_sent:
                 raise
-            active.logged.retry(None)
+            active.call.retry(None)
             return await send()
         wait_s = retry_wait_s(dict(answer.headers)) if answer.status == 429 else None
         if wait_s is None or wait_s > _MAX_WAIT_S:
             return answer
         await answer.close()
-        active.logged.retry(answer.status, wait_s)
+        active.call.retry(answer.status, wait_s)
         await asyncio.sleep(wait_s)
         return await send()
 
@@ -201,7 +203,7 @@ class Relay:
 
         async def close() -> None:
             await chunks.aclose()
-            if active.logged.outcome is None:
+            if active.call.outcome is None:
                 # The sandbox left before the first byte, so `chunks` never ran.
                 self._note_left(active)
             await answer.close()
@@ -210,20 +212,20 @@ class Relay:
 
     def _note_left(self, active: _Active) -> None:
         """Ends a call whose sandbox left before the first byte. The provider may bill it."""
-        self.journal.finish(active.logged, "client_disconnected")
+        self.journal.finish(active.call, "client_disconnected")
         self._note_usage(active, None)
 
     def _note_usage(self, active: _Active, usage: Usage | None) -> None:
-        if active.call.method == "POST":
-            self.metering.note(active.call, active.credential, usage, is_billed=active.is_billed)
+        if active.request.method == "POST":
+            self.metering.note(active.request, active.credential, usage, is_billed=active.is_billed)
 
     async def _observe(self, active: _Active, answer: ModelAnswer) -> AsyncGenerator[bytes, None]:
         outcome, error = "client_disconnected", None
-        observer, meter = self._observer(active), Meter(active.call.wire)
+        observer, meter = self._observer(active), Meter(active.request.wire)
         try:
             async with aclosing(answer.chunks) as chunks:
                 async for chunk in chunks:
-                    self.journal.append(active.logged, chunk)
+                    self.journal.append(active.call, chunk)
                     meter.feed(chunk)
                     if observer is not None and observer.problem is None:
                         observer.feed(chunk)
@@ -233,7 +235,7 @@ class Relay:
             if observer is not None and observer.problem is None:
                 observer.end()
                 error = self._note_problem(active, observer)
-            outcome = active.logged.success_outcome
+            outcome = active.call.success_outcome
         except Exception as problem:
             outcome = "broken" if isinstance(problem, StreamBroken) else "failed"
             failure = self._stream_failure(active, problem)
@@ -244,57 +246,59 @@ class Relay:
             raise StreamBroken(error) from problem
         finally:
             if outcome == "client_disconnected" and observer is not None and observer.is_whole:
-                # It disconnected after the answer was complete.
-                outcome = active.logged.success_outcome
-            self.journal.finish(active.logged, outcome, error)
-            # At the end, when no client waits any more.
+                # The client disconnected after the answer was complete.
+                outcome = active.call.success_outcome
+            self.journal.finish(active.call, outcome, error)
+            # The usage is noted at the end, when no client waits any more.
             self._note_usage(active, meter.usage)
 
     def _observer(self, active: _Active) -> StreamObserver | None:
         """The observer of an answer; None if it is no stream. Only named providers are judged."""
-        if _EVENT_STREAM not in active.logged.content_type:
+        if _EVENT_STREAM not in active.call.content_type:
             return None
         # Broken answers of a script are intended.
-        if active.is_of_endpoint and active.logged.source in {"provider", "recording"}:
+        if active.is_of_endpoint and active.call.source in {"provider", "recording"}:
             return CompletionObserver()
-        return EndObserver(active.call.wire)
+        return EndObserver(active.request.wire)
 
     def _note_problem(self, active: _Active, observer: StreamObserver) -> str | None:
         """Remembers what is wrong with an answer, because OpenClaw may not report it."""
         if observer.problem is None:
             return None
-        failure = ProviderFailed(active.call.provider, None, observer.problem, has_begun=True)
+        failure = ProviderFailed(active.request.provider, None, observer.problem, has_begun=True)
         self._remember(active, failure)
         return str(failure)
 
     def _stream_failure(self, active: _Active, problem: Exception) -> ChowderError:
         if isinstance(problem, StreamBroken):
-            return ProviderFailed(active.call.provider, None, str(problem), has_begun=True)
+            return ProviderFailed(active.request.provider, None, str(problem), has_begun=True)
         if isinstance(problem, ContextLengthExceeded):
             return problem
-        return _unexpected(active.call, active.credential, problem)
+        return _unexpected(active.request, active.credential, problem)
 
     def _fail(self, active: _Active, outcome: str, failure: ChowderError) -> ModelAnswer:
-        self.journal.finish(active.logged, outcome, str(failure))
+        self.journal.finish(active.call, outcome, str(failure))
         message = self._remember(active, failure)
         # This text makes OpenClaw compact the conversation. Others make it block the provider.
         if isinstance(failure, ProviderFailed) and is_overflow(failure.reason):
-            turn_id = active.logged.turn_id
-            message += self.compactions.overflow_message(active.call, turn_id, failure)
-        return _marked(active.call, message)
+            turn_id = active.call.turn_id
+            message += self.compactions.overflow_message(active.request, turn_id, failure)
+        return _marked(active.request, message)
 
     def _remember(self, active: _Active, failure: ChowderError) -> str:
-        return self.journal.remember(active.logged, active.credential.sandbox_id, failure)
+        return self.journal.remember(active.call, active.credential.sandbox_id, failure)
 
 
-def _marked(call: ModelCall, message: str) -> ModelAnswer:
+def _marked(request: RelayRequest, message: str) -> ModelAnswer:
     """The error that carries a marker through OpenClaw."""
-    return local_answer(call.wire.refuse(UNRETRIED_STATUS, message))
+    return local_answer(request.wire.refuse(UNRETRIED_STATUS, message))
 
 
-def _unexpected(call: ModelCall, credential: Credential | None, problem: Exception) -> RelayFailed:
+def _unexpected(
+    request: RelayRequest, credential: Credential | None, problem: Exception
+) -> RelayFailed:
     """Logs an unexpected exception and returns the error for the message's client."""
     instance_id = None if credential is None else credential.instance_id
-    _log.error("Instance %s: a call of %s failed", instance_id, call.provider, exc_info=problem)
+    _log.error("Instance %s: a call of %s failed", instance_id, request.provider, exc_info=problem)
     # The text of a foreign exception may contain anything, such as a key.
     return RelayFailed(str(problem) if isinstance(problem, ChowderError) else None)

@@ -22,27 +22,27 @@ from chowder_local.relay.wire.wire_format import MALFORMED
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from chowder_local.relay.calls import ModelCall
+    from chowder_local.relay.calls import RelayRequest
 
 _MAX_CALLS = 25
 
 
-def enforce_tool_choice(call: ModelCall) -> ModelCall:
+def enforce_tool_choice(request: RelayRequest) -> RelayRequest:
     """The call; changed only if its system prompt restricts the choice of tools."""
     # Searching costs less than parsing, and few calls have a mark.
-    if not any(mark in call.body for mark in TOOL_RULE_MARKS):
-        return call
+    if not any(mark in request.body for mark in TOOL_RULE_MARKS):
+        return request
     try:
-        content = call.content
-        is_demanded = find_tool_demand(call.system_prompt)[0] and not _is_done(content)
-        is_single = ONE_AT_A_TIME in call.system_prompt
+        content = request.content
+        is_demanded = find_tool_demand(request.system_prompt)[0] and not _is_done(content)
+        is_single = ONE_AT_A_TIME in request.system_prompt
         if not content.get("tools") or not (is_demanded or is_single):
-            return call
-        changes = call.wire.restrict_tools(content, is_demanded=is_demanded, is_single=is_single)
-        return call.with_content({**content, **changes})
+            return request
+        changes = request.wire.restrict_tools(content, is_demanded=is_demanded, is_single=is_single)
+        return request.with_content({**content, **changes})
     except MALFORMED:
         # The provider judges requests of an unknown shape.
-        return call
+        return request
 
 
 def _is_done(content: Mapping[str, Any]) -> bool:

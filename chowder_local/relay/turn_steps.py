@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from datetime import datetime
 
-    from chowder_local.relay.call_log import LoggedCall
+    from chowder_local.relay.call_log import ModelCall
 
 SERVER_LABEL = "openclaw"
 
 
-def tool_call_items(calls: Sequence[LoggedCall]) -> Iterator[dict[str, Any]]:
+def tool_call_items(calls: Sequence[ModelCall]) -> Iterator[dict[str, Any]]:
     """Items of type `mcp_call` for the tools that the agent ran, in the order of its model calls.
 
     `calls` are the model calls of the turn. It is the Responses API's type for tools that run out
@@ -49,12 +49,12 @@ def tool_call_items(calls: Sequence[LoggedCall]) -> Iterator[dict[str, Any]]:
         }
 
 
-def _results(call: LoggedCall, count: int) -> list[str | None]:
+def _results(call: ModelCall, count: int) -> list[str | None]:
     """The results of the latest tool calls before a model call; None for one that has none.
 
     By their place, because OpenClaw may change a call's id before it sends it back.
     """
-    parsed = call.call.parse()
+    parsed = call.request.parse()
     turns = parsed.conversation.turns if isinstance(parsed, ParsedRequest) else ()
     results = {each.call_id: each.text for each in turns if isinstance(each, ToolResult)}
     found = [results.get(each.id) for each in turns if isinstance(each, ToolCall)]
@@ -101,15 +101,15 @@ class Step:
     arguments: Annotated[dict[str, Any] | None, Field(examples=[{"command": "date"}])]
 
 
-def steps_of(calls: Sequence[LoggedCall], began_at: datetime) -> list[Step]:
+def steps_of(calls: Sequence[ModelCall], began_at: datetime) -> list[Step]:
     """The steps of a turn that began then, in their order; `calls` are its model calls."""
     pairs = zip_longest(calls, calls[1:])
     return [step for call, following in pairs for step in _steps(call, following, began_at)]
 
 
-def _steps(call: LoggedCall, following: LoggedCall | None, began_at: datetime) -> Iterator[Step]:
+def _steps(call: ModelCall, following: ModelCall | None, began_at: datetime) -> Iterator[Step]:
     begun_s = (call.at - began_at).total_seconds()
-    meter = Meter(call.call.wire)
+    meter = Meter(call.request.wire)
     meter.feed(call.answer)
     usage = meter.usage
     yield Step(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-import time
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
@@ -26,11 +25,11 @@ from chowder_local.relay.wire.wire_format import MALFORMED, bearer, strip_key
 from chowder_local.upstream import forward
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Collection, Mapping
 
     from chowder_local.core.errors import ChowderError
     from chowder_local.core.model_endpoints import Endpoint
-    from chowder_local.relay.calls import ModelCall
+    from chowder_local.relay.calls import RelayRequest
     from chowder_local.upstream.forward import Forwarder
 
 log = logging.getLogger(__name__)
@@ -45,9 +44,9 @@ _CAPACITY = 1024
 class Catalogue:
     """Lists a provider's models when one is first used, not at the server's start."""
 
-    def __init__(self, forwarder: Forwarder, clock_s: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, forwarder: Forwarder) -> None:
         self._forwarder = forwarder
-        self._known: TTLCache[tuple[str, str], bool] = TTLCache(_CAPACITY, TRUSTED_S, clock_s)
+        self._known: TTLCache[tuple[str, str], bool] = TTLCache(_CAPACITY, TRUSTED_S)
 
     async def check(self, endpoint: Endpoint, model: str) -> None:
         """Raises ModelMissing if the provider lists other models only, and ProviderFailed if it
@@ -135,74 +134,76 @@ class Upstreams:
         """Whether the operator named the provider."""
         return provider in self._endpoints
 
-    def route(self, call: ModelCall) -> ModelCall:
+    def route(self, request: RelayRequest) -> RelayRequest:
         """The call for its endpoint; unchanged if it does not name one.
 
         A sandbox has one provider for all endpoints, with model ids `name/model`. So warm sandboxes
         do not depend on the endpoints.
         """
-        if call.provider != OTHER_PROVIDERS:
-            return call
+        if request.provider != OTHER_PROVIDERS:
+            return request
         try:
-            content = dict(call.content)
+            content = dict(request.content)
             name, _, model = content["model"].partition("/")
             if name not in self._endpoints or not model:
-                return call
+                return request
             content["model"] = model
             # Ollama knows the older name only; the others know both.
             limit = content.pop("max_completion_tokens", None)
             # OpenClaw asks for a single token if it guesses that the prompt is too long.
             if limit is not None and limit >= LEAST_ANSWER_TOKENS:
                 content["max_tokens"] = limit
-            return call.with_content(content, provider=name)
+            return request.with_content(content, provider=name)
         except MALFORMED:
-            return call
+            return request
 
-    def path_refusal(self, call: ModelCall) -> str | None:
+    def path_refusal(self, request: RelayRequest) -> str | None:
         """Why a call's path is not forwarded with the organization's key; None if it is."""
-        forwarded = _FORWARDED.get(call.provider)
-        if forwarded is None or re.fullmatch(forwarded, f"{call.method} {call.path}", re.ASCII):
+        forwarded = _FORWARDED.get(request.provider)
+        if forwarded is None or re.fullmatch(
+            forwarded, f"{request.method} {request.path}", re.ASCII
+        ):
             return None
-        path = f"{call.provider}/{call.path}"
+        path = f"{request.provider}/{request.path}"
         if _PLAIN_PATH.fullmatch(path) and any(
             f"{path}/".startswith(f"{allowed}/") for allowed in self._more_paths
         ):
             return None
         return (
-            f"The relay does not forward {call.method} {path[:_SHOWN_CHARACTERS]}: agents call "
+            f"The relay does not forward {request.method} {path[:_SHOWN_CHARACTERS]}: agents call "
             "models with the organization's key, and nothing else of the provider's. The server's "
             f"operator can allow more paths with {PATHS_SETTING}."
         )
 
-    async def send(self, call: ModelCall, key: str) -> ModelAnswer:
+    async def send(self, request: RelayRequest, key: str) -> ModelAnswer:
         """The provider's answer, streamed. Raises UpstreamFailed if none comes."""
-        query = strip_key(call.query)
-        url = f"{self._base_urls[call.provider]}/{call.path}" + (f"?{query}" if query else "")
-        credential = call.wire.credential(key) if key else None
-        request_headers = forward.for_upstream(call.headers, credential)
+        query = strip_key(request.query)
+        url = f"{self._base_urls[request.provider]}/{request.path}" + (f"?{query}" if query else "")
+        credential = request.wire.credential(key) if key else None
+        request_headers = forward.for_upstream(request.headers, credential)
         # A local model may have to be loaded first, and reads prompts slowly.
-        is_patient = self.is_endpoint(call.provider)
+        is_patient = self.is_endpoint(request.provider)
         answer = await self._forwarder.open(
-            call.method, url, request_headers, call.body, is_patient=is_patient
+            request.method, url, request_headers, request.body, is_patient=is_patient
         )
         return ModelAnswer(answer.status, answer.headers, answer.chunks(), answer.close)
 
-    def missing_key(self, call: ModelCall) -> ChowderError:
+    def missing_key(self, request: RelayRequest) -> ChowderError:
         """The error for a call without a key."""
-        if self.is_endpoint(call.provider):
-            return ProviderReserved(call.provider)
-        if call.provider not in self._base_urls:
-            return ModelUnknown(call.model or "", self._endpoints)
-        return ModelKeyMissing(call.provider)
+        if self.is_endpoint(request.provider):
+            return ProviderReserved(request.provider)
+        if request.provider not in self._base_urls:
+            return ModelUnknown(request.model or "", self._endpoints)
+        return ModelKeyMissing(request.provider)
 
-    def unreachable(self, call: ModelCall, failed: UpstreamFailed) -> ProviderFailed:
+    def unreachable(self, request: RelayRequest, failed: UpstreamFailed) -> ProviderFailed:
         """The error for a provider that does not answer."""
-        endpoint = self._endpoints.get(call.provider)
+        endpoint = self._endpoints.get(request.provider)
         message = str(failed) if endpoint is None else f"{failed}. {endpoint.remedy}"
-        return ProviderFailed(call.provider, None, message)
+        return ProviderFailed(request.provider, None, message)
 
 
-async def read_failure(call: ModelCall, answer: ModelAnswer, key: str) -> ProviderFailed:
+async def read_failure(request: RelayRequest, answer: ModelAnswer, key: str) -> ProviderFailed:
     """The provider's refusal, with the key removed from its message. Closes the answer."""
     body = b""
     try:
@@ -220,7 +221,7 @@ async def read_failure(call: ModelCall, answer: ModelAnswer, key: str) -> Provid
     if key:
         message = message.replace(key, "…")
     return ProviderFailed(
-        call.provider,
+        request.provider,
         answer.status,
         message or "no error message",
         dict(answer.headers).get("retry-after"),

@@ -370,7 +370,7 @@ def _parse(file: Path, text: str) -> tuple[Any, Location]:
     location = Location(file, root)
     if root is not None:
         _check_unique_names(location, root)
-    # Constructing merges names, so that some would be there twice.
+    # `construct` follows; it would keep only the last of equal names.
     content = untrusted_json.read(text) if is_json else untrusted_yaml.construct(root)
     if is_json and untrusted_json.replace_surrogates(content) != content:
         raise ValueError("no Unicode: a text has half of a character, as \\ud800 is")

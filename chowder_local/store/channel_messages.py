@@ -16,6 +16,8 @@ from chowder_local.store.tables import ChannelMessageRow
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
+    from sqlmodel.ext.asyncio.session import AsyncSession
+
     from chowder_local.core.domain import InstanceId
     from chowder_local.core.secrets import SecretBox
     from chowder_local.store.database import Database
@@ -74,7 +76,7 @@ class ChannelMessageQueries:
         )
         query = (
             select(*columns)
-            .where(*_is_of(instance_id, channel))
+            .where(*_is_of(instance_id, channel), col(ChannelMessageRow.content_ciphertext) != b"")
             .order_by(col(ChannelMessageRow.id).desc())
             .limit(limit)
         )
@@ -104,15 +106,24 @@ class ChannelMessageQueries:
         async with self.database.writing(invalidates_caches=False) as session:
             await session.exec(rows.values(is_delivered=True))
 
-    async def remove(
-        self, instance_id: InstanceId, channel: str, before: int | None = None
-    ) -> None:
-        """Removes a channel's messages, or those with a number below `before`."""
-        rows = _is_of(instance_id, channel)
-        if before is not None:
-            rows = (*rows, col(ChannelMessageRow.id) < before)
+    async def remove_before(self, instance_id: InstanceId, channel: str, number: int) -> None:
+        """Removes the messages with a lower number."""
         async with self.database.writing(invalidates_caches=False) as session:
-            await session.exec(delete(ChannelMessageRow).where(*rows))
+            await self._delete(session, instance_id, channel, number)
+
+    async def clear(self, instance_id: InstanceId, channel: str, last: int) -> None:
+        """Removes all messages, of which `last` is the number of the latest."""
+        # Its row stays, empty: OpenClaw remembers the last number, and takes no lower ones.
+        row = update(ChannelMessageRow).where(col(ChannelMessageRow.id) == last)
+        async with self.database.writing(invalidates_caches=False) as session:
+            await self._delete(session, instance_id, channel, last)
+            await session.exec(row.values(content_ciphertext=b"", image=None, is_delivered=True))
+
+    async def _delete(
+        self, session: AsyncSession, instance_id: InstanceId, channel: str, before: int
+    ) -> None:
+        rows = (*_is_of(instance_id, channel), col(ChannelMessageRow.id) < before)
+        await session.exec(delete(ChannelMessageRow).where(*rows))
 
 
 def _is_of(instance_id: InstanceId, channel: str) -> tuple[Any, ...]:

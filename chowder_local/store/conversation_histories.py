@@ -137,18 +137,20 @@ class UnsavedTurn:
     items: tuple[dict[str, Any], ...] | None
 
 
+@dataclass(eq=False, repr=False)
 class ConversationHistoryQueries:
     """Histories by instance and OpenClaw's session key."""
 
-    def __init__(self, database: Database, box: SecretBox, capacity: int = CAPACITY) -> None:
-        self._database = database
-        self._box = box
-        self._cache = LRUCache[Identity, ConversationHistory](capacity)
+    database: Database
+    secret_box: SecretBox
+
+    def __post_init__(self) -> None:
+        self._cache = LRUCache[Identity, ConversationHistory](CAPACITY)
         self._unwritten = WriteBehind[Identity, ConversationHistory](
-            database, "writing conversation histories", _save
+            self.database, "writing conversation histories", _save
         )
         self._unwritten_turns = WriteBehind[tuple[Identity, datetime], bytes | None](
-            database, "writing the texts of conversations", _save_turns
+            self.database, "writing the texts of conversations", _save_turns
         )
         self._with_lost: set[Identity] | None = None
         """The sessions with lost turns; None until they are read."""
@@ -188,7 +190,7 @@ class ConversationHistoryQueries:
         self, instance_id: InstanceId, histories: Mapping[str, ConversationHistory]
     ) -> None:
         """Replaces all histories of an instance; its unsaved turns stay."""
-        async with self._database.writing(invalidates_caches=False) as session:
+        async with self.database.writing(invalidates_caches=False) as session:
             for histories_in_memory in (self._unwritten.pending, self._cache):
                 for identity in [each for each in histories_in_memory if each[0] == instance_id]:
                     del histories_in_memory[identity]
@@ -203,7 +205,7 @@ class ConversationHistoryQueries:
     ) -> None:
         """Keeps an answered turn until it is in a snapshot. It has the session's lost ones, too."""
         is_short = sum(len(str(part)) for each in items for part in each.values()) < MAX_TURN_CHARS
-        packed = self._box.encrypt(json.dumps(items)) if is_short else None
+        packed = self.secret_box.encrypt(json.dumps(items)) if is_short else None
         self._unwritten_turns.pending[(instance_id, session_key), at] = packed
         if self._with_lost is not None:
             self._with_lost.discard((instance_id, session_key))
@@ -215,7 +217,7 @@ class ConversationHistoryQueries:
         rows = [col(UnsavedTurnRow.instance_id) == instance_id]
         if until is not None:
             rows += [col(UnsavedTurnRow.at) <= until, ~col(UnsavedTurnRow.is_lost)]
-        async with self._database.writing(invalidates_caches=False) as session:
+        async with self.database.writing(invalidates_caches=False) as session:
             await session.exec(delete(UnsavedTurnRow).where(*rows))
         if until is None:
             self._with_lost = None
@@ -224,7 +226,7 @@ class ConversationHistoryQueries:
         """Notes that an instance goes back to a snapshot; the numbers of lost turns by session."""
         await self.write()
         rows = (col(UnsavedTurnRow.instance_id) == instance_id, col(UnsavedTurnRow.at) > since)
-        async with self._database.writing(invalidates_caches=False) as session:
+        async with self.database.writing(invalidates_caches=False) as session:
             await session.exec(update(UnsavedTurnRow).where(*rows).values(is_lost=True))
             lost = Counter(await session.exec(select(UnsavedTurnRow.session_key).where(*rows)))
         self._with_lost = None
@@ -234,7 +236,7 @@ class ConversationHistoryQueries:
         """The turns that the agent has to hear again before a session's next message."""
         if self._with_lost is None:
             columns = UnsavedTurnRow.instance_id, UnsavedTurnRow.session_key
-            async with self._database.reading() as session:
+            async with self.database.reading() as session:
                 found = await session.exec(select(*columns).where(col(UnsavedTurnRow.is_lost)))
                 self._with_lost = {(InstanceId(each), key) for each, key in found}
         if (instance_id, session_key) not in self._with_lost:
@@ -244,13 +246,13 @@ class ConversationHistoryQueries:
             UnsavedTurnRow.session_key == session_key,
             col(UnsavedTurnRow.is_lost),
         )
-        async with self._database.reading() as session:
+        async with self.database.reading() as session:
             rows = await session.exec(query.order_by(col(UnsavedTurnRow.at)))
             return [UnsavedTurn(at, self._unpacked(packed)) for at, packed in rows]
 
     def _unpacked(self, packed: bytes | None) -> tuple[dict[str, Any], ...] | None:
         try:
-            return None if packed is None else tuple(json.loads(self._box.decrypt(packed)))
+            return None if packed is None else tuple(json.loads(self.secret_box.decrypt(packed)))
         except InvalidToken:
             # It was encrypted with another secret.key, and counts as too long.
             return None
@@ -288,7 +290,7 @@ class ConversationHistoryQueries:
         ).where(ConversationHistoryRow.instance_id == instance_id)
         if session_key is not None:
             query = query.where(ConversationHistoryRow.session_key == session_key)
-        async with self._database.reading() as session:
+        async with self.database.reading() as session:
             rows = await session.exec(query)
             return {
                 key: ConversationHistory.from_bytes(session_id, items)

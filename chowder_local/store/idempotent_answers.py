@@ -55,7 +55,7 @@ class IdempotentAnswerQueries:
     """Queries on answers, which are encrypted because they contain conversations."""
 
     database: Database
-    box: SecretBox
+    secret_box: SecretBox
 
     async def get(self, key: MessageKey, now: datetime) -> KeptAnswer | None:
         """The stored answer of a key, unless it has expired."""
@@ -66,7 +66,7 @@ class IdempotentAnswerQueries:
         if row is None or row.created_at <= now - KEPT_FOR:
             return None
         try:
-            packed = base64.b64decode(self.box.decrypt(row.body_ciphertext))
+            packed = base64.b64decode(self.secret_box.decrypt(row.body_ciphertext))
         except InvalidToken:
             log.warning("a stored answer was encrypted with another secret.key and is ignored")
             return None
@@ -83,7 +83,7 @@ class IdempotentAnswerQueries:
             "key_sha256": key.sha256,
             "request_sha256": answer.request_sha256,
             "media_type": answer.media_type,
-            "body_ciphertext": self.box.encrypt(base64.b64encode(packed).decode()),
+            "body_ciphertext": self.secret_box.encrypt(base64.b64encode(packed).decode()),
             "created_at": now,
         }
         of_instance = col(IdempotentAnswerRow.instance_id) == key.instance_id

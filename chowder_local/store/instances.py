@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from contextlib import aclosing
-from dataclasses import replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
 
 from sqlmodel import col, delete, func, select, tuple_
 
-from chowder_local.core.domain import Instance, InstanceId, InstanceStatus, SandboxId
+from chowder_local.core.domain import AgentClock, Instance, InstanceId, InstanceStatus, SandboxId
 from chowder_local.core.errors.requests import InstanceLimitReached
 from chowder_local.core.events import Events, EventType
 from chowder_local.store.database import ReadCache
@@ -16,11 +16,14 @@ from chowder_local.store.tables import (
     METADATA,
     ChannelMessageRow,
     ConversationHistoryRow,
+    DueJobRow,
     EncryptedJson,
     IdempotentAnswerRow,
+    InboxRequestRow,
     InstanceRow,
     KeyGrantRow,
     SessionRow,
+    UnaskedMessageRow,
     UnsavedTurnRow,
     encrypt_json,
 )
@@ -59,7 +62,10 @@ _CONTENT = (
     ConversationHistoryRow,
     IdempotentAnswerRow,
     UnsavedTurnRow,
+    UnaskedMessageRow,
+    InboxRequestRow,
     ChannelMessageRow,
+    DueJobRow,
 )
 _NO_CONTENT = {
     "openclaw_config_ciphertext": None,
@@ -73,7 +79,10 @@ Content = (
     | ConversationHistoryRow
     | IdempotentAnswerRow
     | UnsavedTurnRow
+    | UnaskedMessageRow
+    | InboxRequestRow
     | ChannelMessageRow
+    | DueJobRow
 )
 Value = TypeVar("Value")
 
@@ -92,6 +101,7 @@ class InstanceChanges(TypedDict, total=False):
     origin_snapshot_id: SnapshotId | None
     may_hibernate: bool
     openclaw_version: str
+    clock: AgentClock | None
 
 
 class RowChanges(InstanceChanges, total=False):
@@ -100,14 +110,16 @@ class RowChanges(InstanceChanges, total=False):
     sandbox_id: SandboxId
 
 
+@dataclass(eq=False, repr=False)
 class InstanceQueries:
     """Queries on instances, including terminated ones. Changes of a status publish events."""
 
-    def __init__(self, database: Database, box: SecretBox, events: Events | None = None) -> None:
-        self._database = database
-        self._box = box
-        self._events = events or Events()
-        self._read_cache = ReadCache[Instance](database)
+    database: Database
+    secret_box: SecretBox
+    events: Events = field(default_factory=Events)
+
+    def __post_init__(self) -> None:
+        self._read_cache = ReadCache[Instance](self.database)
 
     async def add(
         self,
@@ -121,7 +133,7 @@ class InstanceQueries:
         Raises InstanceLimitReached if the organization has `limit` living instances. All of it is
         one transaction, so that racing calls cannot exceed the limit or claim a sandbox twice.
         """
-        async with self._database.writing() as session:
+        async with self.database.writing() as session:
             if limit is not None:
                 count = await count_living(session, instance.organization_id)
                 if count >= limit:
@@ -184,7 +196,7 @@ class InstanceQueries:
 
     async def running(self) -> dict[InstanceId, SandboxId]:
         """The sandbox of each running instance that is in memory."""
-        async with self._database.reading() as session:
+        async with self.database.reading() as session:
             rows = await session.exec(
                 select(InstanceRow.id, InstanceRow.sandbox_id).where(
                     InstanceRow.status == InstanceStatus.RUNNING,
@@ -245,7 +257,7 @@ class InstanceQueries:
         A terminated one loses its content. Of calls that race from the same status, only one gets
         the instance.
         """
-        async with self._database.writing() as session:
+        async with self.database.writing() as session:
             row = await session.get(InstanceRow, instance_id)
             if row is None or not (only_from is None or row.status in only_from):
                 return None
@@ -261,7 +273,7 @@ class InstanceQueries:
             self._publish(changed, before[0])
         elif changed.status is InstanceStatus.RUNNING and was_in_memory != changed.is_in_memory:
             left, back = EventType.INSTANCE_HIBERNATED, EventType.INSTANCE_RESUMED
-            self._events.publish(
+            self.events.publish(
                 back if changed.is_in_memory else left,
                 changed.organization_id,
                 changed.id,
@@ -283,7 +295,7 @@ class InstanceQueries:
 
         None if the status has changed. Nothing owns the former sandbox afterwards.
         """
-        async with self._database.writing() as session:
+        async with self.database.writing() as session:
             row = await session.get(InstanceRow, former.id)
             if row is None or row.status is not former.status:
                 return None
@@ -312,7 +324,7 @@ class InstanceQueries:
                 InstanceRow.organization_id == organization_id,
                 col(InstanceRow.status).in_(_LIVING),
             )
-        async with self._database.reading() as session:
+        async with self.database.reading() as session:
             rows = await session.exec(query)
             counts = dict(rows.all())
             return {status: counts.get(status, 0) for status in InstanceStatus}
@@ -322,7 +334,7 @@ class InstanceQueries:
         query = select(func.count()).where(
             InstanceRow.status == InstanceStatus.RUNNING, col(InstanceRow.gateway_url).is_(None)
         )
-        async with self._database.reading() as session:
+        async with self.database.reading() as session:
             return (await session.exec(query)).one()
 
     def _publish(
@@ -330,10 +342,10 @@ class InstanceQueries:
     ) -> None:
         owner = (instance.organization_id, instance.id)
         if claimed is not None:
-            self._events.publish(
+            self.events.publish(
                 EventType.WARM_SANDBOX_CLAIMED, *owner, sandbox_id=claimed.sandbox_id
             )
-        self._events.publish(
+        self.events.publish(
             EventType.INSTANCE_STATUS,
             *owner,
             status=instance.status,
@@ -346,7 +358,7 @@ class InstanceQueries:
     ) -> list[Value]:
         """The results of a query on the living instances with one of the column's values."""
         ordered, results = sorted(values), list[Value]()
-        async with self._database.reading() as session:
+        async with self.database.reading() as session:
             for start in range(0, len(ordered), BATCH_SIZE):
                 batch = ordered[start : start + BATCH_SIZE]
                 results += await session.exec(query.where(column.in_(batch), _IS_LIVING))
@@ -354,7 +366,7 @@ class InstanceQueries:
 
     async def _pages(self, *conditions: ColumnElement[bool]) -> AsyncGenerator[list[Instance]]:
         query = _TABLE.select().where(*conditions).order_by(_TABLE.c.created_at, _TABLE.c.id)
-        async with aclosing(self._database.pages(query)) as pages:
+        async with aclosing(self.database.pages(query)) as pages:
             async for rows in pages:
                 yield [self._instance(fields) for fields in rows]
 
@@ -363,7 +375,7 @@ class InstanceQueries:
         return instances[0] if instances else None
 
     async def _list(self, query: SelectOfScalar[InstanceRow]) -> list[Instance]:
-        async with self._database.reading() as session:
+        async with self.database.reading() as session:
             rows = await session.exec(query)
             return [self._instance(row.model_dump()) for row in rows]
 
@@ -371,14 +383,18 @@ class InstanceQueries:
         columns = dict(fields)
         if "openclaw_config" in columns:
             config = columns.pop("openclaw_config")
-            ciphertext = None if config is None else encrypt_json(config, self._box)
+            ciphertext = None if config is None else encrypt_json(config, self.secret_box)
             columns["openclaw_config_ciphertext"] = ciphertext
+        if (clock := columns.get("clock")) is not None:
+            columns["clock"] = asdict(clock)
         return columns
 
     def _instance(self, fields: dict[str, Any]) -> Instance:
         if (ciphertext := fields.pop("openclaw_config_ciphertext")) is not None:
             name = f"The openclaw_config of instance {fields['id']}"
-            fields["openclaw_config"] = EncryptedJson(ciphertext, self._box, name)
+            fields["openclaw_config"] = EncryptedJson(ciphertext, self.secret_box, name)
+        if (clock := fields["clock"]) is not None:
+            fields["clock"] = AgentClock(**clock)
         return Instance(**fields)
 
 

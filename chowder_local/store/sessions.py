@@ -121,7 +121,7 @@ _UPSERT = _INSERT.on_conflict_do_update(
     index_elements=["instance_id", "session_key"],
     set_={
         "name": _INSERT.excluded.name,
-        # The clock may have been set back since.
+        # The clock may have been set back since the last use.
         "last_used_at": func.max(col(SessionRow.last_used_at), _INSERT.excluded.last_used_at),
     },
 )

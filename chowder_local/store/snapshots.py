@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sqlmodel import col, delete, select
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from chowder_local.store.database import Database
 
 
-def read_versions_in_use(path: Path, box: SecretBox) -> list[tuple[str, str | None]]:
+def read_versions_in_use(path: Path, secret_box: SecretBox) -> list[tuple[str, str | None]]:
     """The agents and snapshots in a database, each with its `openclaw_version` if that is known.
 
     For commands: it needs no server. Raises DataDirUnusable if the file cannot be read.
@@ -37,35 +38,35 @@ def read_versions_in_use(path: Path, box: SecretBox) -> list[tuple[str, str | No
     ):
         in_use = [(f"the agent {name}", version) for name, version in database.execute(agents)]
         for snapshot_id, name, ciphertext in database.execute(kept):
-            content = EncryptedJson(ciphertext, box, f"The snapshot {snapshot_id}")
+            content = EncryptedJson(ciphertext, secret_box, f"The snapshot {snapshot_id}")
             in_use.append((f"the snapshot {name or snapshot_id}", content.get("openclaw_version")))
     return in_use
 
 
+@dataclass(eq=False, repr=False)
 class SnapshotQueries:
     """Queries on snapshots, complete or not. Changes of kept snapshots publish events."""
 
-    def __init__(self, database: Database, box: SecretBox, events: Events | None = None) -> None:
-        self._database = database
-        self._box = box
-        self._events = events or Events()
+    database: Database
+    secret_box: SecretBox
+    events: Events = field(default_factory=Events)
 
     async def add(self, snapshot: Snapshot) -> None:
         """Adds a snapshot before it is made."""
-        async with self._database.writing(invalidates_caches=False) as session:
-            ciphertext = encrypt_json(snapshot.content, self._box)
+        async with self.database.writing(invalidates_caches=False) as session:
+            ciphertext = encrypt_json(snapshot.content, self.secret_box)
             session.add(SnapshotRow(**vars(snapshot), content_ciphertext=ciphertext))
 
     async def finish(
         self, snapshot_id: SnapshotId, size_bytes: int, content: Mapping[str, Any]
     ) -> Snapshot | None:
         """Marks a snapshot as complete; None if it was dropped meanwhile."""
-        async with self._database.writing(invalidates_caches=False) as session:
+        async with self.database.writing(invalidates_caches=False) as session:
             row = await session.get(SnapshotRow, snapshot_id)
             if row is None:
                 return None
             row.is_whole, row.size_bytes = True, size_bytes
-            row.content_ciphertext = encrypt_json(content, self._box)
+            row.content_ciphertext = encrypt_json(content, self.secret_box)
             snapshot = self._snapshot(row)
         if snapshot.is_kept:
             self._publish(EventType.SNAPSHOT_MADE, snapshot)
@@ -73,7 +74,7 @@ class SnapshotQueries:
 
     async def get(self, snapshot_id: SnapshotId) -> Snapshot | None:
         """The snapshot, complete or not, kept or not."""
-        async with self._database.reading() as session:
+        async with self.database.reading() as session:
             row = await session.get(SnapshotRow, snapshot_id)
             return None if row is None else self._snapshot(row)
 
@@ -87,7 +88,7 @@ class SnapshotQueries:
 
     async def release(self, snapshot_id: SnapshotId) -> None:
         """Marks a snapshot as not kept: it is removed when no instance is being made from it."""
-        async with self._database.writing(invalidates_caches=False) as session:
+        async with self.database.writing(invalidates_caches=False) as session:
             row = await session.get(SnapshotRow, snapshot_id)
             if row is None or not row.is_kept:
                 return
@@ -97,7 +98,7 @@ class SnapshotQueries:
 
     async def ids(self) -> set[SnapshotId]:
         """The ids of all snapshots."""
-        async with self._database.reading() as session:
+        async with self.database.reading() as session:
             return {SnapshotId(each) for each in await session.exec(select(SnapshotRow.id))}
 
     async def leftovers(self) -> set[SnapshotId]:
@@ -107,7 +108,7 @@ class SnapshotQueries:
             col(InstanceRow.first_ready_at).is_(None),
             col(InstanceRow.origin_snapshot_id).is_not(None),
         )
-        async with self._database.reading() as session:
+        async with self.database.reading() as session:
             ids = await session.exec(
                 select(SnapshotRow.id).where(
                     col(SnapshotRow.is_whole).is_(False)
@@ -118,11 +119,11 @@ class SnapshotQueries:
 
     async def drop(self, snapshot_id: SnapshotId) -> None:
         """Deletes a snapshot's row. An archive that is left belongs to no row afterwards."""
-        async with self._database.writing(invalidates_caches=False) as session:
+        async with self.database.writing(invalidates_caches=False) as session:
             await session.exec(delete(SnapshotRow).where(col(SnapshotRow.id) == snapshot_id))
 
     async def _list(self, condition: ColumnElement[bool]) -> list[Snapshot]:
-        async with self._database.reading() as session:
+        async with self.database.reading() as session:
             rows = await session.exec(
                 select(SnapshotRow)
                 .where(
@@ -135,13 +136,13 @@ class SnapshotQueries:
             return [self._snapshot(row) for row in rows]
 
     def _publish(self, kind: EventType, snapshot: Snapshot) -> None:
-        self._events.publish(
+        self.events.publish(
             kind, snapshot.organization_id, snapshot.instance_id, snapshot_id=snapshot.id
         )
 
     def _snapshot(self, row: SnapshotRow) -> Snapshot:
         fields = row.model_dump()
         content = EncryptedJson(
-            fields.pop("content_ciphertext"), self._box, f"The snapshot {row.id}"
+            fields.pop("content_ciphertext"), self.secret_box, f"The snapshot {row.id}"
         )
         return Snapshot(**fields, content=content)

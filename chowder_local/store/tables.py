@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def encrypt_json(content: Mapping[str, Any], box: SecretBox) -> bytes:
+def encrypt_json(content: Mapping[str, Any], secret_box: SecretBox) -> bytes:
     """The ciphertext of an object, for a column; `EncryptedJson` reads it."""
-    return box.encrypt(json.dumps(dict(content)))
+    return secret_box.encrypt(json.dumps(dict(content)))
 
 
 class EncryptedJson(Mapping[str, Any]):
@@ -40,17 +40,17 @@ class EncryptedJson(Mapping[str, Any]):
     Its `repr` shows no content. An object that was encrypted with another secret is empty.
     """
 
-    def __init__(self, ciphertext: bytes, box: SecretBox, name: str) -> None:
+    def __init__(self, ciphertext: bytes, secret_box: SecretBox, name: str) -> None:
         self._ciphertext = ciphertext
-        self._box = box
+        self._secret_box = secret_box
         self._name = name
 
     @cached_property
     def _content(self) -> dict[str, Any]:
         try:
-            content: dict[str, Any] = json.loads(self._box.decrypt(self._ciphertext))
+            content: dict[str, Any] = json.loads(self._secret_box.decrypt(self._ciphertext))
         except InvalidToken:
-            # It counts as not set, like a model key.
+            # The value counts as not set, like a model key.
             log.warning("%s was encrypted with another secret.key; set it again", self._name)
             return {}
         return content
@@ -207,6 +207,7 @@ class InstanceRow(Table, table=True):
     openclaw_config_ciphertext: bytes | None
     origin_snapshot_id: str | None
     may_hibernate: bool = Field(sa_column_kwargs={"server_default": true()})
+    clock: dict[str, Any] | None = Field(sa_type=JSON(none_as_null=True))
 
 
 class WarmSandboxRow(Table, table=True):
@@ -230,6 +231,15 @@ class SessionRow(Table, table=True):
     name: str
     created_at: datetime = Field(sa_type=UtcDateTime)
     last_used_at: datetime = Field(sa_type=UtcDateTime)
+
+
+class DueJobRow(Table, table=True):
+    """The next due time of an agent's scheduled jobs, on the agent's own clock."""
+
+    __tablename__: ClassVar[str] = "due_job"
+
+    instance_id: str = Field(primary_key=True, foreign_key="instance.id")
+    at: datetime = Field(sa_type=UtcDateTime)
 
 
 class ConversationHistoryRow(Table, table=True):
@@ -272,6 +282,30 @@ class IdempotentAnswerRow(Table, table=True):
     media_type: str
     body_ciphertext: bytes
     created_at: datetime = Field(sa_type=UtcDateTime)
+
+
+class UnaskedMessageRow(Table, table=True):
+    """What an agent has said without being asked; numbered from 1 for each instance."""
+
+    __tablename__: ClassVar[str] = "unasked_message"
+
+    instance_id: str = Field(primary_key=True, foreign_key="instance.id")
+    number: int = Field(primary_key=True)
+    at: datetime = Field(sa_type=UtcDateTime)
+    size_bytes: int
+    content_ciphertext: bytes
+
+
+class InboxRequestRow(Table, table=True):
+    """A webhook that an agent has sent; numbered from 1 for each instance."""
+
+    __tablename__: ClassVar[str] = "inbox_request"
+
+    instance_id: str = Field(primary_key=True, foreign_key="instance.id")
+    number: int = Field(primary_key=True)
+    at: datetime = Field(sa_type=UtcDateTime)
+    size_bytes: int
+    content_ciphertext: bytes
 
 
 COUNTED = (
@@ -337,11 +371,7 @@ class ChannelMessageRow(Table, table=True):
     """
 
     __tablename__: ClassVar[str] = "channel_message"
-    __table_args__ = (
-        Index("ix_channel_message_chat", "instance_id", "channel"),
-        # A deleted message's number is that of no other one: OpenClaw remembers the last it got.
-        {"sqlite_autoincrement": True},
-    )
+    __table_args__ = (Index("ix_channel_message_chat", "instance_id", "channel"),)
 
     id: int | None = Field(default=None, primary_key=True)
     instance_id: str = Field(foreign_key="instance.id")

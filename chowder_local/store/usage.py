@@ -60,13 +60,15 @@ class WriteBehind(Generic[Key, Value]):
         try:
             # No `ReadCache` holds these values.
             async with self.database.writing(invalidates_caches=False) as session:
-                # Not before: another task may have written the same while this one waited.
+                # `pending` is read within the lock: another task may have written it while this one
+                # waited.
                 if saving := dict(self.pending):
                     await self.save(session, saving)
         except DataDirUnusable as error:
             log.warning("%s postponed: %s", self.what, error)
             return
-        # Removed only now, so that readers always find the values; a newer value stays.
+        # The values are removed after the write, so that readers always find them; a newer value
+        # stays.
         for key, value in saving.items():
             if self.pending.get(key) is value:
                 del self.pending[key]

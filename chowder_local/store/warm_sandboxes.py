@@ -43,7 +43,7 @@ class WarmSandboxQueries:
     async def ids(self) -> set[SandboxId]:
         """The warm sandboxes, including those that are reserved."""
         ids = {each.sandbox_id for each in await self.all()}
-        # Afterwards: a row is deleted after its sandbox was added to these.
+        # The reservations are read after the rows: a row is deleted after its sandbox was reserved.
         return ids | self._reserved
 
     @asynccontextmanager

@@ -132,7 +132,7 @@ class ChowderLocalContainer(DockerContainer):
         socket = server_container.engine_socket_path(address, env)
         self.with_volume_mapping(socket, server_container.SOCKET, "rw")
         names = ["chowder-local", *(self._network_aliases or ())]
-        # On another address than the loopback, other machines would reach the server.
+        # Other machines could reach a port on any address but the loopback.
         binding: Any = ("127.0.0.1", None)
         if self.get_docker_client().get_connection_mode() is not ConnectionMode.docker_host:
             binding = None

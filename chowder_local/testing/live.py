@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 import warnings
+from base64 import b64encode
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import quote
@@ -29,7 +30,13 @@ Result = TypeVar("Result")
 DEFAULT_MODEL = DEFAULT_MODELS[ModelProvider.ANTHROPIC]
 LOGGED_FAILURES = (FAILURE_MARKER, "provider rejected the request schema")
 """What OpenClaw's log has instead of the failure of a model call, which the report shows itself."""
+WAIT_S = 60.0
+LONGEST_WAIT_S = 25.0
+"""Of one call, which may then be repeated."""
 MAX_CALLS = 20
+CHANNEL_WAIT_S = 60.0
+"""For how long a person waits for an answer."""
+POLL_S = 20.0
 MAX_LINES = 60
 MAX_SESSIONS = 3
 MAX_TURNS = 20
@@ -118,6 +125,200 @@ class LiveOrganization:
         return instance
 
 
+@dataclass(frozen=True)
+class LiveClock:
+    """The clock of an instance: the machine's until it is set."""
+
+    client: Client
+    instance_id: str
+
+    @property
+    def now(self) -> datetime:
+        """The agent's time."""
+        return datetime.fromisoformat(self.client.clock(self.instance_id)["now"])
+
+    def set(
+        self,
+        at: datetime | str | None = None,
+        *,
+        frozen: bool | None = None,
+        seed: int | None = None,
+    ) -> Json:
+        """Sets the clock; what is left out stays. A text is a time with its zone, in ISO 8601."""
+        if isinstance(at, str):
+            at = datetime.fromisoformat(at)
+        return self.client.set_clock(self.instance_id, at, frozen, seed)
+
+    def reset(self) -> None:
+        """Gives the agent the machine's time, and random ids."""
+        self.client.reset_clock(self.instance_id)
+
+    def advance(
+        self,
+        by: str | None = None,
+        *,
+        until: datetime | str | None = None,
+        to: str | None = None,
+        limit: int | None = None,
+    ) -> list[Json]:
+        """Moves the clock on by a duration such as `25h`, until a time, or to `next_job`.
+
+        Each job that falls due runs at its time. Returns the runs; each has `job`, `due_at`,
+        `began_at`, `status` and `answer`.
+        """
+        if isinstance(until, str):
+            until = datetime.fromisoformat(until)
+        limits = {} if limit is None else {"limit": limit}
+        moved = self.client.advance_clock(self.instance_id, by=by, until=until, to=to, **limits)
+        return list(moved["runs"])
+
+
+@dataclass(frozen=True)
+class ChannelAnswers:
+    """What a person said in a channel, and what the agent had answered when the wait ended."""
+
+    message: Json
+    answers: list[Json]
+
+    @property
+    def answer(self) -> str:
+        """The text of all answers."""
+        return "\n".join(each["text"] or "" for each in self.answers)
+
+
+@dataclass(frozen=True)
+class LivePerson:
+    """A person who writes to the agent in a channel, in private or in a group."""
+
+    messenger: LiveMessenger
+    name: str
+    group: str | None = None
+    is_approved: bool = False
+
+    def say(
+        self,
+        text: str = "",
+        *,
+        thread: str | None = None,
+        image: bytes | None = None,
+        wait_s: float = CHANNEL_WAIT_S,
+    ) -> ChannelAnswers:
+        """Says something, and waits until the agent has answered, or for `wait_s`."""
+        result = self.messenger.client.say_in_channel(
+            self.messenger.instance_id,
+            self.messenger.channel,
+            self.name,
+            text,
+            self.group,
+            thread,
+            None if image is None else b64encode(image).decode(),
+            approve=self.is_approved,
+            wait_s=wait_s,
+        )
+        return ChannelAnswers(result["message"], result["answers"])
+
+    def approve(self) -> Self:
+        """The same person, approved, so that the agent answers instead of giving a code."""
+        return replace(self, is_approved=True)
+
+
+@dataclass(frozen=True)
+class LiveMessenger:
+    """A channel of an instance that is connected to the local messenger."""
+
+    client: Client
+    instance_id: str
+    channel: str
+
+    def person(self, name: str) -> LivePerson:
+        """A person who writes to the agent in private; who need not exist before."""
+        return LivePerson(self, name)
+
+    def group(self, name: str, person: str = "Ada") -> LivePerson:
+        """A person who writes in a group."""
+        return LivePerson(self, person, name)
+
+    def approve(self, code: str) -> None:
+        """Approves the person who got the pairing code."""
+        self.client.approve_pairing(self.instance_id, self.channel, code)
+
+    def messages(self, after: int = 0) -> list[Json]:
+        """What people and the agent have said, oldest first."""
+        return self.client.channel_messages(self.instance_id, self.channel, after=after)
+
+    def wait_for(self, text: str, after: int = 0, wait_s: float = CHANNEL_WAIT_S) -> Json:
+        """The first message of the agent that contains a text. Raises TimeoutError."""
+        ends_s = time.monotonic() + wait_s
+        while (left_s := ends_s - time.monotonic()) > 0:
+            for each in self.client.channel_messages(
+                self.instance_id, self.channel, after=after, wait_s=min(left_s, POLL_S)
+            ):
+                after = each["id"]
+                if each["author"] == "agent" and text in (each["text"] or ""):
+                    return each
+        raise TimeoutError(f"The agent said nothing with {text!r} in {self.channel}.")
+
+
+class LiveMessages:
+    """What an instance says without being asked; each has `text`, `kind`, `job` and `session`."""
+
+    _member = "messages"
+
+    def __init__(self, client: Client, instance_id: str) -> None:
+        self.client = client
+        self.instance_id = instance_id
+        self._after = 0
+
+    def _page(self, after: int, wait_s: float = 0.0) -> Json:
+        return self.client.messages(self.instance_id, after=after, wait_s=wait_s)
+
+    def list(self) -> list[Json]:
+        """All that are kept, the oldest first."""
+        return list(self._entries())
+
+    def _entries(self) -> Iterator[Json]:
+        after = 0
+        while entries := (page := self._page(after))[self._member]:
+            yield from entries
+            after = page["after"]
+
+    def wait(self, timeout_s: float = WAIT_S, **members: Any) -> Json:
+        """The next one that no `wait` has returned, with these members, such as `kind="job"`.
+
+        Raises TimeoutError, with what came instead.
+        """
+        until_s = time.monotonic() + timeout_s
+        passed: list[Json] = []
+        while True:
+            left_s = max(0.0, until_s - time.monotonic())
+            found: list[Json] = self._page(self._after, min(left_s, LONGEST_WAIT_S))[self._member]
+            for each in found:
+                self._after = each["number"]
+                if all(each[name] == value for name, value in members.items()):
+                    return each
+                passed.append(each)
+            if not found and not left_s:
+                raise TimeoutError(f"None came within {timeout_s:g} s. Others: {passed or 'none'}")
+
+
+class LiveInbox(LiveMessages):
+    """The webhooks that an instance sends; each has `method`, `path`, `headers` and `body`."""
+
+    _member = "webhooks"
+
+    def _page(self, after: int, wait_s: float = 0.0) -> Json:
+        return self.client.inbox(self.instance_id, after=after, wait_s=wait_s)
+
+    @property
+    def url(self) -> str:
+        """The address for the agent; anything may follow."""
+        return str(self._page(0)["url"])
+
+    def clear(self) -> None:
+        """Removes the webhooks."""
+        self.client.clear_inbox(self.instance_id)
+
+
 class LiveInstance:
     """A running instance; `base_url` and `key` give an SDK its main session."""
 
@@ -130,11 +331,19 @@ class LiveInstance:
         self.key = key
         self.base_url = f"{client.base_url}/instances/{self.id}"
         self.replies = Replies(client, self.id)
+        self.clock = LiveClock(client, self.id)
+        self.messages = LiveMessages(client, self.id)
+        self.inbox = LiveInbox(client, self.id)
         self.created_at = datetime.fromisoformat(instance["created_at"])
         self.ready_at = datetime.now(UTC)
         """When it was last ready; what its sandbox logged before, such as warm-up turns, is not its
         own."""
         self._organization = organization
+
+    def messenger(self, channel: str) -> LiveMessenger:
+        """Connects a channel to the local messenger."""
+        self.client.connect_channel(self.id, channel, {"offline": True})
+        return LiveMessenger(self.client, self.id, channel)
 
     def session_url(self, session: str) -> str:
         """The base URL for an SDK to use a named session, which may have any name."""
@@ -171,6 +380,10 @@ class LiveInstance:
     async def asay(self, text: str, session: str | None = None, model: str = DEFAULT_MODEL) -> str:
         """As `say`, for a test with asyncio or Trio."""
         return await _in_thread(self.say, text, session, model)
+
+    def send_hook(self, hook: str, body: Mapping[str, Any]) -> Json:
+        """Sends a webhook: a `text` to `wake`, a `message` to `agent`, or a mapping's body."""
+        return self.client.send_hook(self.id, hook, body)
 
     async def afork(self, name: str | None = None) -> LiveInstance:
         """As `fork`, for a test with asyncio or Trio."""

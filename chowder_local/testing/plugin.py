@@ -15,8 +15,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from chowder_local.testing.state_fixtures import (  # noqa: F401 - pytest finds fixtures here
+    chowder_clock,
     chowder_faults,
     chowder_fork,
+    chowder_inbox,
+    chowder_messenger,
     chowder_seed,
     chowder_snapshot,
     delete,

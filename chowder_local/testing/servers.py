@@ -76,7 +76,7 @@ def _is_running(lease: Path) -> bool:
     try:
         _, _, start_time = lease.read_text().partition(" ")
     except FileNotFoundError:
-        # Its run has just released it.
+        # The lease's run has just released it.
         return True
     return start_time == _start_time(int(lease.name))
 

@@ -12,7 +12,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-    from chowder_local.testing.live import LiveInstance, LiveOrganization
+    from chowder_local.testing.live import (
+        LiveClock,
+        LiveInbox,
+        LiveInstance,
+        LiveMessenger,
+        LiveOrganization,
+    )
 
 __tracebackhide__ = True
 
@@ -62,14 +68,12 @@ def chowder_seed(
     The path is relative to the test file. It returns the file's instances by name, which are
     deleted after the test.
     """
-    from chowder_local.testing.seeds import seed_organization
-
     seeded: dict[str, LiveInstance] = {}
 
     def seed(path: str) -> Mapping[str, LiveInstance]:
         file, memory = request.path.parent / path, tmp_path / "seed.json"
         with errors_fail_the_test():
-            made = seed_organization(chowder_organization, file, memory, environment())
+            made = _seed(chowder_organization, file, memory, environment())
         seeded.update(made)
         return made
 
@@ -83,6 +87,107 @@ def chowder_faults(chowder_organization: LiveOrganization) -> Iterator[Callable[
     """A function that sets a fault, as `Client.add_fault`; all are removed after the test."""
     yield chowder_organization.client.add_fault
     chowder_organization.client.clear_faults()
+
+
+@pytest.fixture
+def chowder_clock() -> Iterator[Callable[[LiveInstance], LiveClock]]:
+    """A function that returns the clock of an instance, which gets the machine's after the test.
+
+    An instance that has jobs then cannot go back: use `chowder_instance`, or a fork.
+    """
+    taken: list[LiveInstance] = []
+
+    def take(instance: LiveInstance) -> LiveClock:
+        taken.append(instance)
+        return instance.clock
+
+    yield take
+    for each in taken:
+        if each.is_there:
+            with errors_fail_the_test():
+                each.clock.reset()
+
+
+@pytest.fixture
+def chowder_messenger(
+    request: pytest.FixtureRequest,
+) -> Iterator[Callable[..., LiveMessenger]]:
+    """A function that connects a channel, such as `telegram`, to the local messenger.
+
+    It takes the instance, too, which is `chowder_instance` if it is left out. After the test, the
+    channel is disconnected and its messages are removed.
+    """
+    taken: list[tuple[LiveInstance, str]] = []
+
+    def take(channel: str, instance: LiveInstance | None = None) -> LiveMessenger:
+        agent = instance or request.getfixturevalue("chowder_instance")
+        taken.append((agent, channel))
+        with errors_fail_the_test():
+            messenger: LiveMessenger = agent.messenger(channel)
+        return messenger
+
+    yield take
+    for agent, channel in taken:
+        if agent.is_there:
+            with errors_fail_the_test():
+                agent.client.disconnect_channel(agent.id, channel)
+                agent.client.clear_channel_messages(agent.id, channel)
+
+
+def _seed(
+    organization: LiveOrganization, file: Path, memory_file: Path, env: Mapping[str, str]
+) -> dict[str, LiveInstance]:
+    """Brings a test's organization to what a file declares for `default`; its instances by name.
+
+    Raises SettingsInvalid if the file is invalid or a step is refused, ValueError if the file
+    declares another organization, and BootFailed if an instance does not run.
+    """
+    from chowder_local.accounts.bootstrap import NAME as DEFAULT
+    from chowder_local.seeding.desired_state import read_seed
+    from chowder_local.seeding.run import seed
+    from chowder_local.seeding.target import Memory, SeedTarget
+
+    declared = read_seed(file, env)
+    others = [each.name for each in declared.organizations if each.name != DEFAULT]
+    if others:
+        raise ValueError(
+            f"{file} declares {', '.join(others)}. A test has one organization: call it {DEFAULT}."
+        )
+    base_url = organization.base_url
+
+    def removal(_: str, instance_id: str) -> str:
+        return f"chowder_organization.client.delete({instance_id!r})"
+
+    def report(_: str) -> None:
+        """The report of a failed test has what went wrong."""
+
+    memory, root_url = Memory(memory_file), base_url.removesuffix("/v1")
+    with SeedTarget(
+        root_url, organization.key, memory, report, public_url=base_url, removal=removal
+    ) as target:
+        (result,) = seed(declared, target, report).declared["organizations"]
+    known = {each.id: each for each in organization.instances}
+    return {
+        each["name"]: known.get(each["id"]) or organization.adopt(each["id"])
+        for each in result["instances"]
+    }
+
+
+@pytest.fixture
+def chowder_inbox() -> Iterator[Callable[[LiveInstance], LiveInbox]]:
+    """A function that returns the inbox of an instance, empty at first and after the test."""
+    taken: list[LiveInstance] = []
+
+    def take(instance: LiveInstance) -> LiveInbox:
+        taken.append(instance)
+        instance.inbox.clear()
+        return instance.inbox
+
+    yield take
+    for each in taken:
+        if each.is_there:
+            with errors_fail_the_test():
+                each.inbox.clear()
 
 
 @contextmanager

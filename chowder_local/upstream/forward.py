@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from aiohttp.connector import Connection
     from aiohttp.tracing import Trace
 
+CONNECT_TIMEOUT_S = 10.0
 _HOP_BY_HOP = frozenset(
     {
         "connection",
@@ -183,7 +184,6 @@ class Forwarder:
         self,
         client: aiohttp.ClientSession,
         *,
-        connect_timeout_s: float = 10.0,
         first_byte_timeout_s: float | None = 60.0,
         idle_timeout_s: float | None = 300.0,
         total_timeout_s: float = math.inf,
@@ -194,7 +194,7 @@ class Forwarder:
         self._total_timeout_s = total_timeout_s
         self._timeout = aiohttp.ClientTimeout(
             total=None if total_timeout_s == math.inf else total_timeout_s,
-            sock_connect=connect_timeout_s,
+            sock_connect=CONNECT_TIMEOUT_S,
             sock_read=idle_timeout_s,
         )
 
@@ -219,7 +219,7 @@ class Forwarder:
                     method,
                     url,
                     headers=list(headers),
-                    # A file, because aiohttp warns about bytes of more than a megabyte.
+                    # aiohttp warns about bytes of more than a megabyte, so it gets a file.
                     data=BytesIO(body) if body else None,
                     timeout=self._timeout,
                     allow_redirects=False,

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from chowder_local.core.errors.upstream import StreamBroken
 
-# Without the "\r" of the line before: it begins with a literal, which `re` finds three times as
-# fast in an event of megabytes.
+# The pattern leaves out the "\r" of the line before, so that it begins with a literal, which `re`
+# finds three times as fast in an event of megabytes.
 _BLANK_LINE = re.compile(rb"\n\r?\n")
 # The longest incomplete blank line at the end of the searched bytes.
 _OVERLAP = 2

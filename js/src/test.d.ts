@@ -24,6 +24,14 @@ export interface Replies {
   check(): Promise<void>;
 }
 
+/** A list that grows while the agent works. */
+export interface EntryList<Entry> {
+  /** All that are kept, the oldest first. */
+  list(): Promise<Entry[]>;
+  /** The next one that no `wait` has given, with these members, such as `kind: "job"`. */
+  wait(options?: Partial<Entry> & { timeoutMs?: number }): Promise<Entry>;
+}
+
 /** A running instance; `baseUrl` and `key` give an SDK its main session. */
 export interface TestInstance {
   readonly client: Client;
@@ -45,6 +53,32 @@ export interface TestInstance {
   stop(): Promise<void>;
   /** Starts the instance again, and waits until it runs. */
   start(): Promise<void>;
+  /** The clock of the agent: the machine's until it is set. */
+  readonly clock: {
+    now(): Promise<Date>;
+    /** Sets the clock; what is left out stays. */
+    set(
+      at?: Date | string,
+      options?: { frozen?: boolean; seed?: number | null },
+    ): Promise<Schemas["ClockView"]>;
+    /** Gives the agent the machine's time, and random ids. */
+    reset(): Promise<Schemas["ClockView"]>;
+    /** Moves on by a duration such as `25h`, until a time, or to the next job; gives the runs. */
+    advance(
+      by: string | { until: Date | string; limit?: number } | { to: "next_job" },
+    ): Promise<Schemas["AdvancedRunView"][]>;
+  };
+  /** What the agent says without being asked. */
+  readonly messages: EntryList<Schemas["SentMessageView"]>;
+  /** The webhooks that the agent sends. */
+  readonly inbox: EntryList<Schemas["WebhookView"]> & {
+    /** The address for the agent; anything may follow. */
+    url(): Promise<string>;
+    /** Removes the webhooks. */
+    clear(): Promise<void>;
+  };
+  /** Sends a webhook: to `wake` with a `text`, to `agent` with a `message`, or to a mapping. */
+  sendHook(hook: string, body: unknown): Promise<Schemas["HookView"]>;
   /** Takes a snapshot, for `restore`. */
   snapshot(name?: string): Promise<Schemas["SnapshotView"]>;
   /** Takes the instance back to a snapshot, and waits until it runs. */

@@ -12,6 +12,9 @@ import { findServer } from "./server.js";
 export { Client, ChowderError, DEFAULT_MODEL, textOf } from "./client.js";
 
 const PROVIDERS = ["anthropic", "openai", "gemini"];
+const WAIT_MS = 60_000;
+/** Of one call, which may then be repeated. */
+const LONGEST_WAIT_S = 25;
 const MAX_CALLS = 20;
 /** What OpenClaw's log has instead of the failure of a model call, which the report shows itself. */
 const LOGGED_FAILURES = ["relay-failure-", "provider rejected the request schema"];
@@ -216,6 +219,8 @@ class TestInstance {
   #organization;
   /** When it last became ready; a test gets it once it runs. */
   #readyAt = new Date();
+  /** The numbers of the entries that a `wait` has given last. */
+  #after = {};
 
   constructor(organization, { id, name, created_at: createdAt }) {
     this.#organization = organization;
@@ -262,6 +267,72 @@ class TestInstance {
     await this.client.call("startInstance", { path: this.#path });
     await this.client.waitUntilRunning(this.id);
     this.#readyAt = new Date();
+  }
+
+  /** The clock: the machine's until it is set. */
+  get clock() {
+    const call = async (id, body) => this.client.call(id, { path: this.#path, ...(body && { body }) });
+    const iso = ({ at, until, ...rest }) => ({
+      ...rest,
+      ...(at !== undefined && { at: new Date(at).toISOString() }),
+      ...(until !== undefined && { until: new Date(until).toISOString() }),
+    });
+    return {
+      now: async () => new Date((await call("getClock")).now),
+      set: (at, options = {}) => call("setClock", iso({ at, ...options })),
+      reset: () => call("resetClock"),
+      advance: async (by) => (await call("advanceClock", iso(typeof by === "string" ? { by } : by))).runs,
+    };
+  }
+
+  /** What the agent says without being asked. */
+  get messages() {
+    return this.#list("listMessages", "messages");
+  }
+
+  /** The webhooks that the agent sends. */
+  get inbox() {
+    const call = (id) => this.client.call(id, { path: this.#path });
+    return {
+      ...this.#list("listInbox", "webhooks"),
+      url: async () => (await call("listInbox")).url,
+      clear: () => call("clearInbox"),
+    };
+  }
+
+  #list(id, member) {
+    const page = (query) => this.client.call(id, { path: this.#path, query });
+    return {
+      list: async () => {
+        const all = [];
+        for (let read = await page({}); read[member].length > 0; read = await page({ after: read.after })) {
+          all.push(...read[member]);
+        }
+        return all;
+      },
+      wait: async ({ timeoutMs = WAIT_MS, ...members } = {}) => {
+        const until = Date.now() + timeoutMs;
+        const passed = [];
+        for (;;) {
+          const left = Math.max(0, until - Date.now());
+          const after = this.#after[member] ?? 0;
+          const found = (await page({ after, wait_s: Math.min(left / 1000, LONGEST_WAIT_S) }))[member];
+          for (const each of found) {
+            this.#after[member] = each.number;
+            if (Object.entries(members).every(([name, value]) => each[name] === value)) return each;
+            passed.push(each);
+          }
+          if (found.length === 0 && left === 0) {
+            throw new ChowderError(`None came within ${timeoutMs / 1000} s. Others: ${JSON.stringify(passed)}`);
+          }
+        }
+      },
+    };
+  }
+
+  /** Sends a webhook: to `wake` with a `text`, to `agent` with a `message`, or to a mapping. */
+  sendHook(hook, body) {
+    return this.client.call("sendHook", { path: { ...this.#path, hook }, body });
   }
 
   snapshot(name) {

@@ -10,7 +10,7 @@ from textwrap import fill, indent
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel
+from pydantic import AwareDatetime, BaseModel
 from pydantic_core import PydanticUndefined
 
 from chowder_local.api.operations import IN_PATH, Operation
@@ -185,6 +185,7 @@ def _type(annotation: Any) -> str:
     names = {
         NoneType: "None",
         datetime: "datetime",
+        AwareDatetime: "datetime",
         str: "str",
         int: "int",
         float: "float",

@@ -21,7 +21,10 @@ class EventDescription:
 
 _SANDBOX = {"sandbox_id": "Id of the sandbox."}
 _SNAPSHOT = {"snapshot_id": "Id of the snapshot."}
+_JOB = {"job_id": "Id of the job.", "job": "Name of the job."}
+_BEGAN_AT = "When the run has begun, on the agent's clock."
 
+_NOW = {"now": "The agent's time."}
 CATALOGUE: Mapping[EventType, EventDescription] = {
     EventType.INSTANCE_STATUS: EventDescription(
         "An instance is created, or its status or error message changes.",
@@ -118,6 +121,52 @@ CATALOGUE: Mapping[EventType, EventDescription] = {
             "message_id": "Id of the message.",
             "author": "`person` or `agent`.",
             "message_kind": "`message`, `edit`, `deletion`, `reaction` or `typing`.",
+        },
+    ),
+    EventType.CLOCK_SET: EventDescription("The clock of an agent is set.", _NOW),
+    EventType.CLOCK_ADVANCED: EventDescription(
+        "A part of an advance of an agent's clock is done: the jobs that were due have run.",
+        _NOW | {"until": "Time to which it is moved on.", "runs": "Number of runs so far."},
+    ),
+    EventType.MESSAGE_SENT: EventDescription(
+        "An agent says something without being asked, such as a job's answer.",
+        {
+            "number": "Number of the message, by which its text is listed.",
+            "kind": "What began the turn: `job`, `heartbeat`, `subagent`, `hook` or `other`.",
+            "job": "Name of the job, or null.",
+            "session_key": "OpenClaw's key of the session, or null.",
+            "trace_id": "Id of the trace.",
+        },
+    ),
+    EventType.JOB_DUE: EventDescription(
+        "A scheduled job of an agent falls due.",
+        _JOB | {"due_at": "Its due time, on the agent's clock."},
+    ),
+    EventType.JOB_BEGAN: EventDescription(
+        "A run of a job begins, because the job is due or the run is forced.",
+        _JOB | {"began_at": _BEGAN_AT},
+    ),
+    EventType.JOB_ENDED: EventDescription(
+        "A run of a job ends.",
+        _JOB
+        | {
+            "run_id": "Id of the run in the list of the job's runs.",
+            "began_at": _BEGAN_AT,
+            "outcome": "`ok`, `failed` or `skipped`; null if OpenClaw names another.",
+            "is_forced": "Whether a call forced the run.",
+        },
+    ),
+    EventType.JOB_MISSED: EventDescription(
+        "A job has not begun 30 s after its due time, because its agent was stopped or OpenClaw "
+        "has skipped it. A run that comes later has its own events.",
+        _JOB | {"due_at": "The due time that has passed, on the agent's clock."},
+    ),
+    EventType.WEBHOOK_RECEIVED: EventDescription(
+        "An agent sends a webhook to its inbox.",
+        {
+            "number": "Number of the webhook, by which it is listed.",
+            "method": "Its HTTP method.",
+            "path": "Its path in the inbox.",
         },
     ),
     EventType.EVENTS_MISSED: EventDescription(

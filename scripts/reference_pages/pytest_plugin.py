@@ -7,7 +7,12 @@ import inspect
 from typing import TYPE_CHECKING, Any, cast
 
 from chowder_local.testing import plugin, state_fixtures
-from chowder_local.testing.live import LiveInstance, LiveOrganization
+from chowder_local.testing.live import (
+    LiveInbox,
+    LiveInstance,
+    LiveMessages,
+    LiveOrganization,
+)
 from chowder_local.testing.replies import Replies
 from chowder_local.testing.servers import Server
 from scripts.reference_pages.markdown import code, codes, inline, prose, table
@@ -22,7 +27,7 @@ if TYPE_CHECKING:
 LEAD = """\
 The package is a pytest plugin: its fixtures are there once it is installed. See [Tests with
 pytest](../guides/pytest.md) for examples."""
-OBJECTS: tuple[type, ...] = (LiveInstance, LiveOrganization, Replies)
+OBJECTS: tuple[type, ...] = (LiveInstance, LiveMessages, LiveInbox, LiveOrganization, Replies)
 WRAPPERS = {"Iterator", "Generator"}
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tests.api.conftest import Api
 
 ROUTES: tuple[Operation | Page, ...] = (*OPERATIONS, *LINKED_PAGES)
-INSIDE = re.compile(r"/(channels|skills|files|sessions|transcript)\b")
+INSIDE = re.compile(r"/(channels|skills|files|sessions|transcript|jobs|wake)\b")
 
 COLUMNS = ("bad", "else", "read", "intr", "conf", "file", "chan", "all", "other", "org")
 """What a cell is about. The keys of a row are used from left to right on one agent, which runs;
@@ -88,14 +88,32 @@ GET    /local/metrics                               200  200  200  200  200  200
 GET    /local/events                                401  403  403  403  403  403  403  403  200  200
 GET    /local/instances/{instance_id}               401  403  403  403  403  403  403  403  404  200
 PATCH  /local/instances/{instance_id}               401  403  403  403  403  403  403  403  404  200
+GET    /local/instances/{instance_id}/clock         401  403  403  403  403  403  403  403  404  200
+PUT    /local/instances/{instance_id}/clock         401  403  403  403  403  403  403  403  404  200
+DELETE /local/instances/{instance_id}/clock         401  403  403  403  403  403  403  403  404  200
+POST   /local/instances/{instance_id}/clock/advance 401  403  403  403  403  403  403  403  404  200
+DELETE /local/instances/{instance_id}/clock/advance 401  403  403  403  403  403  403  403  404  204
 GET    /local/instances/{instance_id}/logs          401  403  403  403  403  403  403  403  404  200
 GET    /local/instances/{instance_id}/gateway       401  403  403  403  403  403  403  403  404  200
 GET    /local/instances/{instance_id}/channels/{channel}/pairings
                                                     401  403  403  403  403  403  409  409  404  409
+POST   /local/instances/{instance_id}/channels/{channel}/pairings/{code}/approve
+                                                    401  403  403  403  403  403  409  409  404  409
+POST   /local/instances/{instance_id}/channels/{channel}/messages
+                                                    401  403  403  403  403  403  201  201  404  201
+GET    /local/instances/{instance_id}/channels/{channel}/messages
+                                                    401  403  403  403  403  403  200  200  404  200
+DELETE /local/instances/{instance_id}/channels/{channel}/messages
+                                                    401  403  403  403  403  403  204  204  404  204
 GET    /local/instances/{instance_id}/model-calls 401  403  403  403  403  403  403  403  404  200
 GET    /local/model-calls/{model_call_id}           401  403  403  403  403  403  403  403  404  404
 GET    /local/instances/{instance_id}/traces        401  403  403  403  403  403  403  403  404  200
 GET    /local/instances/{instance_id}/traces/{response_id}  401 403 403 403 403 403 403 403 404 404
+GET    /local/instances/{instance_id}/messages      401  403  403  403  403  403  403  403  404  200
+POST   /local/instances/{instance_id}/hooks/{hook:path}
+                                                    401  403  403  200  403  403  403  200  404  200
+GET    /local/instances/{instance_id}/inbox         401  403  403  403  403  403  403  403  404  200
+DELETE /local/instances/{instance_id}/inbox         401  403  403  403  403  403  403  403  404  204
 GET    /local/replies                               401  403  403  403  403  403  403  403  200  200
 PUT    /local/replies                               401  403  403  403  403  403  403  403  200  200
 DELETE /local/replies                               401  403  403  403  403  403  403  403  204  204
@@ -114,6 +132,14 @@ GET    /local/instances/{instance_id}/sessions      401  403  403  403  403  403
 GET    /local/instances/{instance_id}/transcript    401  403  403  403  403  403  403  403  404  200
 GET    /local/instances/{instance_id}/sessions/{session_id:path}/transcript
                                                     401  403  403  403  403  403  403  403  404  200
+GET    /local/instances/{instance_id}/jobs          401  403  403  403  403  403  403  403  404  409
+POST   /local/instances/{instance_id}/jobs          401  403  403  403  403  403  403  403  404  409
+GET    /local/instances/{instance_id}/jobs/{job_id} 401  403  403  403  403  403  403  403  404  409
+PATCH  /local/instances/{instance_id}/jobs/{job_id} 401  403  403  403  403  403  403  403  404  409
+DELETE /local/instances/{instance_id}/jobs/{job_id} 401  403  403  403  403  403  403  403  404  409
+POST   /local/instances/{instance_id}/jobs/{job_id}/run 401 403 403 403 403 403 403 403 404 409
+GET    /local/instances/{instance_id}/jobs/{job_id}/runs 401 403 403 403 403 403 403 403 404 409
+POST   /local/instances/{instance_id}/wake          401  403  403  403  403  403  403  403  404  409
 GET    /local/instances/{instance_id}/usage         401  403  403  403  403  403  403  403  404  200
 GET    /local/usage                                 401  403  403  403  403  403  403  403  200  200
 POST   /local/instances/{instance_id}/snapshots     401  403  403  403  403  403  403  403  404  201
@@ -145,6 +171,12 @@ REQUESTS: dict[str, dict[str, Any]] = {
         "json": {"config": {"token": "x"}}
     },
     "POST /v1/instances/{instance_id}/channels/{channel}/pair": {"json": {"code": "ABCD2345"}},
+    "POST /local/instances/{instance_id}/channels/{channel}/messages": {"json": {"from": "Ada"}},
+    "POST /local/instances/{instance_id}/jobs": {
+        "json": {"name": "r", "schedule": {"kind": "every", "every_s": 60}, "message": "m"}
+    },
+    "PATCH /local/instances/{instance_id}/jobs/{job_id}": {"json": {"is_enabled": False}},
+    "POST /local/instances/{instance_id}/wake": {"json": {}},
     "GET /v1/instances/{instance_id}/files/content": {"params": {"path": "a"}},
     "PUT /v1/instances/{instance_id}/files/content": {"json": {"path": "a", "content": "b"}},
     "POST /v1/instances/{instance_id}/files/upload": {
@@ -158,11 +190,14 @@ REQUESTS: dict[str, dict[str, Any]] = {
         "json": {"name": "ci", "instance_ids": ["{instance_id}"], "permissions": ["read"]}
     },
     "POST /v1/subscription/checkout": {"json": {"tier": "crab"}},
+    "POST /local/instances/{instance_id}/hooks/{hook:path}": {"json": {"text": "Hi"}},
     "PUT /local/replies": {"json": {"replies": []}},
     "PUT /local/instances/{instance_id}/replies": {"json": {"replies": []}},
     "PUT /local/instances/{instance_id}/recording": {"json": {"entries": {}}},
     "PATCH /local/instances/{instance_id}": {"json": {"egress": None}},
     "POST /local/faults": {"json": {"kind": "message"}},
+    "PUT /local/instances/{instance_id}/clock": {"json": {"frozen": False}},
+    "POST /local/instances/{instance_id}/clock/advance": {"json": {"by": "1h"}},
     "POST /local/instances/{instance_id}/snapshots": {"json": {"name": "before"}},
     "POST /local/snapshots/{snapshot_id}/fork": {"json": {"name": "Bea"}},
     "POST /local/instances/{instance_id}/fork": {"json": {"name": "Bea"}},
@@ -219,6 +254,9 @@ async def names_in_paths(http: Api, instance_id: str) -> dict[str, str]:
         "model_call_id": "ex-0",
         "response_id": "resp_0",
         "channel": "telegram",
+        "code": "ABCD2345",
+        "job_id": "j-1",
+        "hook": "wake",
         "fault_id": http.world.faults.add(organization_id, FaultDraft(FaultKind.STOP)).id,
         "skill_name": "weather",
         "checkout": subscriptions.checkout_session(organization_id, Tier.LOBSTER),

@@ -497,3 +497,25 @@ async def test_those_who_wait_for_an_approval_are_listed(http: Api, path: str) -
     assert (answer.status_code, "does not support" in answer.json()["detail"]) == (400, True)
     http.world.programs.answers[LIST_PAIRINGS] = {"requests": [{"code": 5}]}
     assert (await http.get(pairings)).status_code == 502
+
+
+async def test_a_local_channel_that_does_not_connect_again_by_itself_is_started_again(
+    http: Api, path: str
+) -> None:
+    relays = ["ws://relay.local:2470/messengers/nostr/1/2"]
+    set_config(http.world, nostr={"relays": relays})
+    messages = f"{path.replace('/v1', '/local', 1)}/nostr/messages"
+    for account, starts in ((UP, 0), (STARTING, 1)):
+        set_states(http.world, "nostr", account)
+        answer = await http.post(messages, json={"from": "Ada", "text": "Hello"})
+        assert answer.status_code == 201, answer.text
+        assert len(http.world.gateway.called("channels.start")) == starts
+
+
+async def test_what_a_channel_does_not_have_is_refused(http: Api, path: str) -> None:
+    messages = f"{path.replace('/v1', '/local', 1)}/nostr/messages"
+    body = {"from": "Ada", "group": "Team", "image": PNG}
+    answer = await http.post(messages, json=body)
+    assert answer.status_code == 422
+    found = {(each["loc"][-1], each["msg"]) for each in answer.json()["detail"]}
+    assert found == {("group", "nostr has no groups"), ("image", "nostr has no images")}

@@ -13,8 +13,9 @@ from anyio.from_thread import start_blocking_portal
 from chowder_local.api.routes import OPERATIONS
 from chowder_local.app.server import State, api
 from chowder_local.core.domain import EngineMemory, InstanceId, ModelProvider, Tier
+from chowder_local.core.tasks import Shutdown
 from chowder_local.http.listener import with_state
-from chowder_local.openclaw.channels import APPROVE, LIST_PAIRINGS
+from chowder_local.openclaw.channels import ADMIT, APPROVE, LIST_PAIRINGS
 from tests.scripted.gateway import ok
 from tests.scripted.homes import exported
 from tests.scripted.programs import REACH, done
@@ -58,14 +59,16 @@ PROGRAMS = {
     REACH: {"url": "https://clawhub.ai", "status": 200},
     "skills.status": done(skills=[SKILL]),
     APPROVE: {"status": 0, "output": "Approved telegram sender 555."},
+    ADMIT: {"is_found": True},
     LIST_PAIRINGS: {"requests": [PAIRING]},
     "skills.install": done(
         ok=True, message="Installed", slug="weather", targetDir=SKILL["baseDir"]
     ),
 }
 """Answers of the programs in every sandbox."""
+TELEGRAM = {"botToken": "…", "apiRoot": "http://relay.local:2470/messengers/telegram/1"}
 CALLS = {
-    "config.get": ok({"hash": "1", "sourceConfig": {"channels": {"telegram": {"botToken": "…"}}}}),
+    "config.get": ok({"hash": "1", "sourceConfig": {"channels": {"telegram": TELEGRAM}}}),
     # Also while another operation drains it: all agents share this gateway.
     "config.patch": ok(
         {"sentinel": {"persisted": True, "payload": {"stats": {"requiresRestart": False}}}}
@@ -111,12 +114,15 @@ async def open_place(tmp_path: Path) -> AsyncIterator[Place]:
         world.programs.answers |= PROGRAMS
         world.beside.answers |= PROGRAMS
         world.gateway.rpc_answers |= CALLS
-        exchange = world.call_log.begin(
+        call = world.call_log.begin(
             world.organization_id, InstanceId(ids[0]), ModelProvider.OPENAI, "responses", b"{}"
         )
-        ids.append(InstanceId(exchange.id))
+        ids.append(InstanceId(call.id))
         # Event streams end at once.
         world.events.close()
+        # And what waits for an agent's answer.
+        world.messengers.shutdown = Shutdown()
+        world.messengers.shutdown.begin()
         _, other_key = await world.organizations.signup("Others")
         app = with_state(api([], lifespan, world.metrics), world.state)
         async with serve(app) as url:

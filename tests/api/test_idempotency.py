@@ -119,7 +119,7 @@ async def test_kept_answers_are_encrypted_bounded_and_expire(
 ) -> None:
     world = http.world
     instance = await world.created()
-    queries = IdempotentAnswerQueries(world.database, world.box)
+    queries = IdempotentAnswerQueries(world.database, world.secret_box)
     monkeypatch.setattr(idempotent_answers, "MAX_ANSWERS_PER_INSTANCE", 2)
     monkeypatch.setattr(idempotent_answers, "MAX_ANSWER_BYTES", 1000)
     keys = [MessageKey(instance.id, "agent:main:main", str(number)) for number in range(4)]

@@ -261,10 +261,10 @@ async def test_a_deleted_instance_leaves_no_texts_of_its_model_calls(http: Api) 
         log_call(http, each.id)
         request = ModelRequest(ModelProvider.OPENAI, "m", 1, each.id, is_session_known=True)
         await world.scripts.answer(world.organization_id, each.id, request)
-    (exchange,) = http.world.call_log.of_instance(agent.id)
+    (call,) = http.world.call_log.of_instance(agent.id)
     await http.call("DELETE", f"/v1/instances/{agent.id}")
     assert (await http.get(f"/local/instances/{agent.id}/model-calls")).json() == []
-    assert (await http.get(f"/local/model-calls/{exchange.id}")).status_code == 404
+    assert (await http.get(f"/local/model-calls/{call.id}")).status_code == 404
     recording = await http.get(f"/local/instances/{agent.id}/recording")
     assert recording.json() == {"entries": {}, "is_replayed": False}
     assert len((await http.get(f"/local/instances/{kept.id}/model-calls")).json()) == 1
@@ -319,8 +319,8 @@ async def test_polls_and_messages_decrypt_nothing(
     instance = await http.world.created(openclaw_config={"logging": {"level": "debug"}})
     decrypt, decrypted = SecretBox.decrypt, []
 
-    def counting(box: SecretBox, ciphertext: bytes) -> str:
-        decrypted.append(text := decrypt(box, ciphertext))
+    def counting(secret_box: SecretBox, ciphertext: bytes) -> str:
+        decrypted.append(text := decrypt(secret_box, ciphertext))
         return text
 
     monkeypatch.setattr(SecretBox, "decrypt", counting)

@@ -99,7 +99,7 @@ async def test_the_gateway_has_an_address_and_a_token(shared: Api, agent: Instan
     answer = await shared.get(f"/local/instances/{agent.id}/gateway")
     assert answer.json() == {
         "gateway_url": shared.world.engine.address(agent.sandbox_id),
-        "token": shared.world.box.gateway_token(agent.sandbox_id),
+        "token": shared.world.secret_box.gateway_token(agent.sandbox_id),
     }
 
 

@@ -274,7 +274,10 @@ def test_no_response_is_an_undescribed_object() -> None:
     assert free <= {
         "InstanceView.openclaw_config",
         "ChannelStatusView.details",
+        "JobView.openclaw",
+        "HookView.answer",
         "ModelCallDetailsView.request",
+        "RunView.openclaw",
         "Step.arguments",
         "TurnView.arguments",
     }

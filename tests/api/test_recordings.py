@@ -28,12 +28,12 @@ def log_call(
     http: Api, instance_id: InstanceId, *, outcome: str = "answered", bytes_: int = 0
 ) -> None:
     body = json.dumps({"model": "gpt-4o", "input": "Hi", "stream": True}).encode()
-    exchanges = http.world.call_log
-    call = exchanges.begin(
+    call_log = http.world.call_log
+    call = call_log.begin(
         http.world.organization_id, instance_id, ModelProvider.OPENAI, "responses", body
     )
     call.status, call.content_type = 200, "text/event-stream"
-    exchanges.append(call, b"data: 1\n\n" + b"x" * bytes_)
+    call_log.append(call, b"data: 1\n\n" + b"x" * bytes_)
     call.finish(outcome)
 
 

@@ -74,13 +74,13 @@ async def test_a_scripts_unmatched_calls_are_those_of_the_organization_only(http
 
 async def test_model_calls_are_listed_and_shown(http: Api) -> None:
     instance = await http.world.created()
-    exchanges = http.world.call_log
+    call_log = http.world.call_log
     for body in (b'{"model": "gpt-4o"}', b"\xff no JSON"):
-        new = exchanges.begin(
+        new = call_log.begin(
             http.world.organization_id, instance.id, ModelProvider.OPENAI, "responses", body, "t1"
         )
         new.session_key = "agent:main:main"
-        exchanges.append(new, b"data: {}\n\n")
+        call_log.append(new, b"data: {}\n\n")
         new.finish("offline")
     listed = (await http.get(f"/local/instances/{instance.id}/model-calls")).json()
     assert [each["id"] for each in listed] == ["ex-2", "ex-1"]
@@ -118,10 +118,10 @@ async def test_a_model_call_has_its_sessions_name(http: Api) -> None:
     world = http.world
     instance = await world.created()
     await world.sessions.remember(instance.id, "Zürich/7", "agent:main:s-1", world.clock())
-    exchanges = http.world.call_log
+    call_log = http.world.call_log
     keys = ("agent:main:s-1", "agent:main:telegram", None)
     for key in keys:
-        new = exchanges.begin(
+        new = call_log.begin(
             world.organization_id, instance.id, ModelProvider.OPENAI, "responses", b"{}"
         )
         new.session_key = key

@@ -29,9 +29,9 @@ USAGE = {"input_tokens": 7, "output_tokens": 2}
 
 def call_model(http: Api, instance: Instance, *output: Any, after: Any = ()) -> None:
     """A model call of the agent's turn, as the relay handles it; `after` has earlier items."""
-    exchanges = http.world.call_log
+    call_log = http.world.call_log
     body = {"model": "gpt-4o", "input": [{"role": "developer", "content": SYSTEM}, *after]}
-    call = exchanges.begin(
+    call = call_log.begin(
         instance.organization_id,
         instance.id,
         ModelProvider.OPENAI,
@@ -41,7 +41,7 @@ def call_model(http: Api, instance: Instance, *output: Any, after: Any = ()) -> 
     )
     assert http.world.session_watch.note(instance.sandbox_id, call)
     answer = {"object": "response", "output": list(output), "usage": USAGE}
-    exchanges.append(call, json.dumps(answer).encode())
+    call_log.append(call, json.dumps(answer).encode())
     call.finish("offline")
 
 

@@ -21,7 +21,7 @@ from tests.e2e.engine_door import EngineDoor
 from tests.e2e.local_model import LocalModel
 from tests.e2e.quick_agents import made
 from tests.e2e.quick_image import quick_image
-from tests.e2e.serving import ServerProcess, bare_environment
+from tests.e2e.serving import RECONCILE_INTERVAL, ServerProcess, bare_environment
 from tests.e2e.stand_in import StandIn
 from tests.e2e.three_nodes import ThreeNodes
 from tests.e2e.whole_life import ENGINE, SERVERS, served
@@ -106,12 +106,11 @@ def only_quick_server(
         "CHOWDER_IMAGE": image,
         "CHOWDER_OFFLINE": "true",
         "CHOWDER_MEMORY_LIMIT_MB": "768",
-        "CHOWDER_RECONCILE_INTERVAL_S": "1",
-        # An engine that hangs, and a turn that goes on, are waited for by every test of them.
+        # Every test of an engine that hangs waits for it.
         "CHOWDER_ENGINE_TIMEOUT_S": "5",
-        "CHOWDER_STOP_GRACE_S": "1",
     }
-    server = ServerProcess(tmp_path_factory.mktemp("quick") / "data", settings)
+    constants = {RECONCILE_INTERVAL: 1, "app.process:STOP_GRACE_S": 1}
+    server = ServerProcess(tmp_path_factory.mktemp("quick") / "data", settings, constants)
     with served(server, engine, request.config):
         yield server
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import secrets
@@ -10,6 +11,7 @@ import socket
 import subprocess
 import sys
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
@@ -19,7 +21,6 @@ from tests.e2e.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
 VERSION = "CHOWDER_OPENCLAW_VERSION"
 TAIL_LINES = 60
@@ -36,6 +37,8 @@ PORTS = range(20_000, 30_000)
 """Of these, a kernel gives none to whoever asks for any, so a server that is down keeps its own."""
 UP_TIMEOUT_S = 60.0
 DOWN_TIMEOUT_S = 30.0
+HURRIED = Path(__file__).with_name("hurried_server.py")
+RECONCILE_INTERVAL = "instances.lifecycle.reconciler:RECONCILE_INTERVAL_S"
 
 
 def free_port() -> int:
@@ -70,8 +73,15 @@ def bare_environment() -> dict[str, str]:
 class ServerProcess:
     """`chowder-local up` on a data directory and port that stay the same."""
 
-    def __init__(self, data_dir: Path, settings: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        settings: Mapping[str, str],
+        constants: Mapping[str, float] | None = None,
+    ) -> None:
         self.data_dir = data_dir
+        self.constants = constants
+        """Constants of the server by `module:NAME` that tests cannot wait for."""
         self.port = free_port()
         self.env = bare_environment() | DEFAULTS | dict(settings)
         self._log_file = data_dir.with_suffix(".log")
@@ -130,8 +140,10 @@ class ServerProcess:
     def command(self) -> list[str]:
         """How the command line is called for this data directory."""
         # -P: what lies in the current folder must not pass for one of our modules.
-        python = [sys.executable, "-P", "-m", "chowder_local"]
-        return [*python, "--data-dir", str(self.data_dir)]
+        program = ["-m", "chowder_local"]
+        if self.constants:
+            program = [str(HURRIED), json.dumps(self.constants)]
+        return [sys.executable, "-P", *program, "--data-dir", str(self.data_dir)]
 
     def log(self) -> str:
         """All that its processes have said."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page
 
     from chowder_local.core.domain import Instance
-    from chowder_local.relay.call_log import LoggedCall
+    from chowder_local.relay.call_log import ModelCall
 
 pytestmark = pytest.mark.slow
 
@@ -33,21 +33,21 @@ def go(page: Page, served: Served, path: str) -> None:
     page.goto(f"{served.root_url}{path}")
 
 
-def call(served: Served, agent: Instance, words: str = "Which way is north?") -> LoggedCall:
+def call(served: Served, agent: Instance, words: str = "Which way is north?") -> ModelCall:
     """A call of a turn of the agent's, which goes on."""
 
-    async def begun() -> LoggedCall:
+    async def begun() -> ModelCall:
         asked = {"model": "gpt-4o", "messages": [{"role": "user", "content": words}]}
         return served.world.call_log.begin(
             agent.organization_id, agent.id, "openai", "v1/chat/completions",
             json.dumps(asked).encode(), "t1",
         )  # fmt: skip
 
-    made: LoggedCall = served.call(begun)
+    made: ModelCall = served.call(begun)
     return made
 
 
-def end(served: Served, call: LoggedCall, status: int, error: str | None = None) -> None:
+def end(served: Served, call: ModelCall, status: int, error: str | None = None) -> None:
     async def ended() -> None:
         call.status = status
         if error is None:

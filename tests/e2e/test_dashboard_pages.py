@@ -156,12 +156,12 @@ async def answered(served: Served, instance: Instance) -> str:
     tool = {"type": "function", "function": {"name": "exec", "parameters": {"type": "object"}}}
     asked = {"model": "gpt-4o", "messages": [message], "tools": [tool]}
     said = {"choices": [{"message": {"role": "assistant", "content": "Up."}}]}
-    exchanges = served.world.call_log
-    made = exchanges.begin(
+    call_log = served.world.call_log
+    made = call_log.begin(
         instance.organization_id, instance.id, "openai", "v1/chat/completions",
         json.dumps(asked).encode(), "t1",
     )  # fmt: skip
-    exchanges.append(made, json.dumps(said).encode())
+    call_log.append(made, json.dumps(said).encode())
     made.status = 200
     made.finish("answered")
     return made.id

@@ -30,7 +30,7 @@ LIMIT_MB = 256
 SMALL = "8m"
 HOG = "/data/hog"
 DATA_DISK_BYTES = 24_000_000
-CREATES = 40
+KEYS = 40
 """More than what a write-ahead log has room for that is there already."""
 
 
@@ -45,9 +45,9 @@ def server(
         "CHOWDER_IMAGE": image,
         "CHOWDER_OFFLINE": "true",
         "CHOWDER_DISK_LIMIT_MB": str(LIMIT_MB),
-        "CHOWDER_DISK_INTERVAL_S": "0.2",
     }
-    server = ServerProcess(tmp_path_factory.mktemp("disk") / "data", settings)
+    constants = {"instances.monitoring.usage:DISK_INTERVAL_S": 0.2}
+    server = ServerProcess(tmp_path_factory.mktemp("disk") / "data", settings, constants)
     with served(server, engine, request.config):
         yield server
 
@@ -116,8 +116,11 @@ def test_a_server_whose_disk_is_full_loses_nothing_and_goes_on_once_there_is_roo
         server = ServerProcess(disk, settings)
         with served(server, engine, request.config), Api(server.base_url, server.key) as api:
             instance_id = made(api)
+            key = {"name": "one of many", "instance_ids": [instance_id], "permissions": ["read"]}
+            answers = [api.post("keys", json=key)]
             fill(disk / "hog")
-            answers = [api.post("instances", json={"name": str(n)}) for n in range(CREATES)]
+            answers += [api.post("keys", json=key) for _ in range(KEYS)]
+            answers.append(api.post("instances", json={"name": "too many"}))
             assert (answers[-1].status_code, "is full" in answers[-1].text) == (507, True)
             acknowledged = {each.json()["id"] for each in answers if each.is_success}
             remembers(api, instance_id)
@@ -132,9 +135,8 @@ def test_a_server_whose_disk_is_full_loses_nothing_and_goes_on_once_there_is_roo
             (disk / "hog").unlink()
             (disk / "more").unlink()
             server.up()
-            assert {each["id"] for each in api.get("instances").json()} == acknowledged | {
-                instance_id
-            }
+            assert {each["id"] for each in api.get("keys").json()} == acknowledged
+            assert [each["id"] for each in api.get("instances").json()] == [instance_id]
             remembers(api, instance_id)
 
 

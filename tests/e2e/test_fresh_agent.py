@@ -148,8 +148,8 @@ def test_an_agent_answers_with_a_real_local_model(api: Api, agent: str) -> None:
     # What it says, and whether it comes to an end, is its own affair: it is small.
     assert words_of(response).strip()
     assert response["usage"]["input_tokens"] > 1000
-    (exchange, *_) = exchanges(api, agent)
-    assert (exchange["provider"], exchange["outcome"]) == ("smol", "answered")
+    (call, *_) = model_calls(api, agent)
+    assert (call["provider"], call["outcome"]) == ("smol", "answered")
 
 
 def stream(api: Api, agent: str, session: str, text: str) -> list[dict[str, Any]]:
@@ -187,7 +187,7 @@ def test_its_stream_comes_in_pieces_that_add_up_and_is_counted(api: Api, agent: 
     final = events[-1]
     assert final["type"] in {"response.completed", "response.incomplete"}, (
         final["response"]["error"],
-        exchanges(api, agent)[0],
+        model_calls(api, agent)[0],
     )
     deltas = deltas_of(events)
     assert len(deltas) > 1
@@ -206,6 +206,6 @@ def words_of(response: dict[str, Any]) -> str:
     return "".join(part["text"] for part in message["content"])
 
 
-def exchanges(api: Api, instance_id: str) -> list[dict[str, Any]]:
+def model_calls(api: Api, instance_id: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = api.get(f"{local(api, instance_id)}/model-calls").json()
     return found

@@ -24,7 +24,7 @@ from tests.e2e.containers import containers, names_of_sandboxes
 from tests.e2e.ledger import Client
 from tests.e2e.quick_image import quick_image
 from tests.e2e.second_engine import is_apart, run_apart, second_engine
-from tests.e2e.serving import ServerProcess
+from tests.e2e.serving import RECONCILE_INTERVAL, ServerProcess
 from tests.e2e.waiting import eventually
 from tests.e2e.whole_life import served
 
@@ -49,8 +49,8 @@ SETTINGS = {
     "CHOWDER_OFFLINE": "true",
     # Claims of it are cut off, too.
     "CHOWDER_WARM_POOL_SIZE": "1",
-    "CHOWDER_RECONCILE_INTERVAL_S": "0.5",
 }
+CONSTANTS = {RECONCILE_INTERVAL: 0.5}
 STATES: dict[str, set[str | None]] = {
     "running": {"running"},
     "stopped": {"paused", "exited", "created", None},
@@ -68,7 +68,7 @@ def server(
     request: pytest.FixtureRequest,
 ) -> Iterator[ServerProcess]:
     settings = SETTINGS | {"CHOWDER_IMAGE": image}
-    server = ServerProcess(tmp_path_factory.mktemp("kill") / "data", settings)
+    server = ServerProcess(tmp_path_factory.mktemp("kill") / "data", settings, CONSTANTS)
     with served(server, engine, request.config):
         yield server
 
@@ -162,7 +162,7 @@ def test_what_was_answered_is_true_after_the_engine_is_killed(
         quick_image(client) as image,
     ):
         settings = SETTINGS | {"CHOWDER_IMAGE": image, "DOCKER_HOST": second.url}
-        server = ServerProcess(tmp_path / "data", settings)
+        server = ServerProcess(tmp_path / "data", settings, CONSTANTS)
 
         def restart(api: Api) -> None:
             second.start()

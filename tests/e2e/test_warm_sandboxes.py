@@ -18,7 +18,7 @@ from chowder_local.client import Client
 from tests.e2e.api import Api
 from tests.e2e.containers import config_of, container_of, inside
 from tests.e2e.copies import ASKED, assert_history, copied, local, read, tell, write
-from tests.e2e.serving import ServerProcess
+from tests.e2e.serving import RECONCILE_INTERVAL, ServerProcess
 from tests.e2e.waiting import eventually
 from tests.e2e.warm_sandboxes import made_of, wait_until_released, warm_sandbox_of
 from tests.e2e.whole_life import served
@@ -33,7 +33,6 @@ pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.long]
 
 SETTINGS = {
     "CHOWDER_RELEASE_STOPPED_AFTER_S": "1",
-    "CHOWDER_RECONCILE_INTERVAL_S": "1",
 }
 """A warm sandbox is frozen at once; the memory of a stopped agent is released after a second."""
 COLD = {"CHOWDER_WARM_POOL_SIZE": "0", "CHOWDER_HIBERNATE_AFTER_S": "86400"}
@@ -96,7 +95,9 @@ def openclaw(
     request: pytest.FixtureRequest,
 ) -> Iterator[ServerProcess]:
     """A server of these tests' own, because it is ended to have other settings."""
-    server = ServerProcess(tmp_path_factory.mktemp("warm sandboxes") / "data", SETTINGS)
+    server = ServerProcess(
+        tmp_path_factory.mktemp("warm sandboxes") / "data", SETTINGS, {RECONCILE_INTERVAL: 1}
+    )
     with served(server, engine, request.config):
         yield server
 

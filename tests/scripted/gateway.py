@@ -53,6 +53,9 @@ class ReceivedMessage:
     body: dict[str, Any]
 
 
+HOOKS = "/hooks/"
+
+
 @dataclass
 class ScriptedGateway:
     """What gateways answer, and what they were sent: the ASGI application of all of them."""
@@ -73,6 +76,8 @@ class ScriptedGateway:
     refusals: int = 0
     """How many messages and configuration calls came to a suspended one."""
     probes: int = 0
+    clocks: list[str] = field(default_factory=list)
+    """The clocks that were set, as their header has them."""
     history_status: int = 404
     on_history: Callable[[], object] = lambda: None
     """Called when a client requests a conversation; the gateway has none."""
@@ -89,6 +94,8 @@ class ScriptedGateway:
         headers = {name.decode(): value.decode("latin-1") for name, value in scope["headers"]}
         if scope["path"] == "/startupz":
             self.probes += 1
+            if (clock := headers.get("x-chowder-clock")) is not None:
+                self.clocks.append(clock)
             takes_turns = self.is_started and not is_suspended
             await answer(send, 200 if takes_turns else 503, {"uptimeMs": self.uptime_ms})
             return
@@ -100,6 +107,11 @@ class ScriptedGateway:
         if scope["path"] == "/api/v1/admin/rpc":
             await answer(send, *self._rpc(address, content["method"], content["params"]))
             return
+        if scope["path"].startswith(HOOKS):
+            hooks = self._hooks()
+            if headers.get("authorization") != f"Bearer {hooks.get('token')}":
+                await answer(send, 401 if hooks else 404, {"error": "Unauthorized"})
+                return
         if is_suspended:
             self.refusals += 1
             await answer(
@@ -109,6 +121,14 @@ class ScriptedGateway:
         message = ReceivedMessage(headers, content)
         self.messages.append(message)
         await (self.handler or friendly)(message, self._receiver(receive), send)
+
+    def _hooks(self) -> dict[str, Any]:
+        """What the latest change of the configuration says about hooks."""
+        patches = [json.loads(each["raw"]) for each in self.called("config.patch")]
+        found: dict[str, Any] = next(
+            (each["hooks"] for each in reversed(patches) if "hooks" in each), {}
+        )
+        return found
 
     def _receiver(self, receive: Receive) -> Receive:
         async def receive_and_note() -> Any:
@@ -191,7 +211,9 @@ class SandboxGateways:
         port = scope["server"][1]
         await self._thawed[port].wait()
         token = f"Bearer {self._token_of(self._owners[port])}"
-        if (b"authorization", token.encode()) in scope["headers"]:
+        # Hooks have a token of their own.
+        is_hook = scope["path"].startswith(HOOKS)
+        if is_hook or (b"authorization", token.encode()) in scope["headers"]:
             await self._script(scope, receive, send)
         else:
             await answer(send, 401, {"error": {"message": "Unauthorized", "type": "unauthorized"}})

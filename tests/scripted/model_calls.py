@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from chowder_local.relay.calls import ModelCall
+from chowder_local.relay.calls import RelayRequest
 from chowder_local.relay.wire.wire_format import ParsedRequest
 
 if TYPE_CHECKING:
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 Body = bytes | dict[str, Any]
 
 
-def model_call(provider: str, path: str, body: Body, query: str = "") -> ModelCall:
+def model_call(provider: str, path: str, body: Body, query: str = "") -> RelayRequest:
     """A POST with that body."""
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return ModelCall(provider, "POST", path, query, (), raw)
+    return RelayRequest(provider, "POST", path, query, (), raw)
 
 
 def parse(provider: str, path: str, body: Body, query: str = "", created: int = 7) -> ParsedRequest:

@@ -38,7 +38,9 @@ def main() -> int:
     settings = Settings.read(os.environ)
     no_engine = Machine(EngineAddress("unix:///nowhere", "the test"), "none", {}, {})
     vars(process).update(
-        create_app=lambda *_: _app(settings.data_dir), _machine=lambda *_: no_engine
+        create_app=lambda *_: _app(settings.data_dir),
+        _machine=lambda *_: no_engine,
+        STOP_GRACE_S=int(os.environ["TEST_GRACE_S"]),
     )
     try:
         return process.run(settings, os.environ)

@@ -156,12 +156,14 @@ async def open_world(
     *,
     events: Events | None = None,
     egress: EgressRule | None = None,
+    drain_timeout_s: float = 10.0,
+    turn_timeout_s: float = math.inf,
     **settings: Any,
 ) -> AsyncIterator[World]:
     """A world whose organization has keys for two of the three providers."""
     clock, gateway, egress_rule = Clock(), ScriptedGateway(), egress or EgressRule()
-    box = SecretBox(SECRET)
-    gateways = SandboxGateways(gateway, box.gateway_token)
+    secret_box = SecretBox(SECRET)
+    gateways = SandboxGateways(gateway, secret_box.gateway_token)
     # The path must not contain links.
     engine = ScriptedEngine(tmp_path.resolve() / "homes", gateways)
     processes = LocalProcesses(engine.running_home)
@@ -171,7 +173,7 @@ async def open_world(
     async with (
         Database.open(kitchen.path) as database,
         gateways.serving(),
-        open_gateways(settings.get("turn_timeout_s", math.inf)) as forwarder,
+        open_gateways(turn_timeout_s) as forwarder,
         StateTransfers(processes, HOME) as state_transfers,
         owned_tasks() as tasks,
     ):
@@ -179,7 +181,7 @@ async def open_world(
             settings=_settings(tmp_path, egress=egress_rule.default, **settings),
             endpoints=ENDPOINTS,
             database=database,
-            box=box,
+            secret_box=secret_box,
             tasks=tasks,
             clock=clock,
             events=events or Events(),
@@ -202,6 +204,9 @@ async def open_world(
             server_facts=_facts(clock),
             engine_facts=_engine_facts,
             channel_connect_timeout_s=1.0,
+            drain_timeout_s=drain_timeout_s,
+            reconcile_interval_s=0.001,
+            transfer_idle_timeout_s=TRANSFER_IDLE_TIMEOUT_S,
             gateway=gateway,
             processes=processes,
             programs=programs,
@@ -216,13 +221,10 @@ def _settings(folder: Path, **settings: Any) -> Settings:
     defaults: dict[str, Any] = {
         "public_url": "http://server.test",
         "boot_timeout_s": 10.0,
-        "drain_timeout_s": 10.0,
         "boot_concurrency": 2,
-        "reconcile_interval_s": 0.001,
         "warm_pool_size": 0,
         "warm_pool_max": 0,
         "max_body_bytes": MAX_BODY_BYTES,
-        "transfer_idle_timeout_s": TRANSFER_IDLE_TIMEOUT_S,
     }
     return Settings(data_dir=folder, **defaults | settings)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from chowder_local.core.model_endpoints import Endpoint
-    from chowder_local.messengers.service import Messengers
     from chowder_local.relay.calls import CredentialResolver
     from chowder_local.relay.prices import Prices
     from chowder_local.store.usage import Counts, UsageKey
@@ -60,7 +59,7 @@ class RelayUnderTest:
     failures: FailureMarkers = field(default_factory=FailureMarkers)
     events: Events = field(default_factory=Events)
     metrics: Metrics = field(default_factory=Metrics)
-    exchanges: CallLog = field(default_factory=CallLog)
+    call_log: CallLog = field(default_factory=CallLog)
     scripts: ScriptRegistry = field(default_factory=ScriptRegistry)
     recordings: RecordingRegistry = field(default_factory=RecordingRegistry)
     usage: list[tuple[UsageKey, Counts]] = field(default_factory=list)
@@ -113,7 +112,7 @@ async def _open_relay(
         client = await stack.enter_async_context(open_client(is_proxied=False))
         failures, events, metrics = FailureMarkers(), Events(), Metrics()
         forwarder = Forwarder(client, first_byte_timeout_s=first_byte_timeout_s)
-        exchanges, scripts, usage, watch = (
+        call_log, scripts, usage, watch = (
             CallLog(prices=prices),
             ScriptRegistry(),
             Noted(),
@@ -123,16 +122,16 @@ async def _open_relay(
         relay = Relay(
             resolver=resolver or _OneKey(key),
             upstreams=Upstreams(base_urls, endpoints or {}, forwarder, more_paths),
-            journal=CallJournal(exchanges, failures, events, metrics, recordings.recorder),
+            journal=CallJournal(call_log, failures, events, metrics, recordings.recorder),
             metering=Metering(usage, lambda: datetime(2026, 5, 4, tzinfo=UTC)),
             local_model=LocalModel(scripts, recordings, session_name),
             session_watch=watch,
             compactions=Compactions(compaction_timeout_s, failures),
         )
-        app = create_relay_app(relay, cast("Messengers", None), max_body_bytes=max_body_bytes)
+        app = create_relay_app(relay, max_body_bytes=max_body_bytes)
         url = await stack.enter_async_context(serving.serve(app))
         yield RelayUnderTest(
-            url, app, RELAY_TOKEN, failures, events, metrics, exchanges, scripts, recordings,
+            url, app, RELAY_TOKEN, failures, events, metrics, call_log, scripts, recordings,
             usage.noted, watch,
         )  # fmt: skip
 

@@ -69,7 +69,9 @@ async def test_what_was_used_is_told_after_the_server_has_ended(
     async with open_server(tmp_path, engine, monkeypatch) as services:
         caller = await services.authentication.caller((tmp_path / "default.key").read_text())
         instance = await services.creation.create(caller.organization_id, name="Ada")
-        headers = {"Authorization": f"Bearer {services.box.relay_token(instance.sandbox_id)}"}
+        headers = {
+            "Authorization": f"Bearer {services.secret_box.relay_token(instance.sandbox_id)}"
+        }
         url = f"http://127.0.0.1:{engine.relay_port}/openai/responses"
         async with httpx.AsyncClient(trust_env=False) as client:
             answer = await client.post(url, json=CALL, headers=headers)

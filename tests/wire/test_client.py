@@ -126,7 +126,10 @@ def test_each_plain_method_makes_the_call_of_its_row(script: Script, client: Cli
         }
         query, body = (_example(model, takes) for model in (operation.query, operation.body))
         path = IN_PATH.sub(lambda match: f"{match[1]}%20%2F1", operation.path)
-        texts = {name: str(value).lower() for name, value in query.items()}
+        texts = {
+            name: str(value).lower() if isinstance(value, bool) else value
+            for name, value in query.items()
+        }
         call = f"{operation.method} {path}{'?' if query else ''}{urlencode(texts)}"
         answer: Any = [{"a": 1}] if isinstance(operation.answer, list) else {"a": 1}
         script.on(call, value(answer) if operation.answer else content(b"", 204))

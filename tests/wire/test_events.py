@@ -186,8 +186,8 @@ async def test_secrets_are_in_no_event(server: Server) -> None:
         instance = await world.created(openclaw_config={"logging": {"file": "planted"}})
         raw = b"".join([(await stream.next()).raw for _ in range(5)])
     tokens = (
-        world.box.gateway_token(instance.sandbox_id),
-        world.box.relay_token(instance.sandbox_id),
+        world.secret_box.gateway_token(instance.sandbox_id),
+        world.secret_box.relay_token(instance.sandbox_id),
     )
     for secret in (world.key, "sk-ant", "planted", *tokens):
         assert secret.encode() not in raw

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractAsyncContextManager
 
-    from chowder_local.relay.call_log import LoggedCall
+    from chowder_local.relay.call_log import ModelCall
 
     Serve = Callable[[Any], AbstractAsyncContextManager[str]]
     OpenRelay = Callable[..., AbstractAsyncContextManager[Any]]
@@ -54,8 +54,8 @@ ASKED = {
 HEADERS = {str(provider): headers for provider, headers in TOKEN_HEADERS.items()}
 
 
-def has_ended(exchange: LoggedCall) -> bool:
-    return exchange.outcome is not None
+def has_ended(call: ModelCall) -> bool:
+    return call.outcome is not None
 
 
 async def outcomes(serve: Serve, open_relay: OpenRelay, *, is_whole: bool) -> dict[str, str]:
@@ -86,9 +86,9 @@ async def outcomes(serve: Serve, open_relay: OpenRelay, *, is_whole: bool) -> di
             async with http.stream("POST", url, json=body, headers=headers) as answer:
                 last = json.dumps(events[-1])
                 await anext(line async for line in answer.aiter_lines() if last in line)
-            (exchange,) = relay.exchanges.latest().values()
-            await eventually(partial(has_ended, exchange), f"{case}: the call has ended")
-            result[case] = exchange.outcome
+            (call,) = relay.call_log.latest().values()
+            await eventually(partial(has_ended, call), f"{case}: the call has ended")
+            result[case] = call.outcome
     return result
 
 
@@ -123,7 +123,7 @@ async def test_a_call_that_a_sandbox_leaves_before_the_first_byte_has_ended(
         await eventually(lambda: upstream.requests, "the provider has the call")
         writer.close()
         await eventually(upstream.has_left.is_set, "the provider's connection is closed")
-        (call,) = relay.exchanges.latest().values()
+        (call,) = relay.call_log.latest().values()
         await eventually(lambda: has_ended(call), "the call has ended")
     assert call.outcome == "client_disconnected"
     assert call.took_s is not None

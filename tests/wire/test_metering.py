@@ -15,7 +15,7 @@ from llmock.main import create_app as create_stand_in
 from llmock.simulation import MockResponseSettings
 
 from chowder_local.core.domain import InstanceId, ModelProvider, SandboxId
-from chowder_local.relay.calls import Credential, ModelCall
+from chowder_local.relay.calls import Credential, RelayRequest
 from chowder_local.relay.metering import Metering
 from chowder_local.store.usage import Counts, UsageKey
 from tests.scripted.serving import eventually, loopback_client
@@ -144,7 +144,7 @@ async def test_a_refusal_and_what_is_no_model_call_are_not_counted(
 
 def test_a_warm_sandboxes_calls_are_nobodys() -> None:
     ledger = Noted()
-    call = ModelCall(OPENAI, "POST", "responses", "", [], json.dumps(RESPONSES).encode())
+    call = RelayRequest(OPENAI, "POST", "responses", "", [], json.dumps(RESPONSES).encode())
     credential = Credential(None, None, SandboxId("s"), "offline")
     metering = Metering(ledger, lambda: pytest.fail("nobody asks for the time"))
     metering.note(call, credential, None, is_billed=False)

@@ -91,8 +91,8 @@ async def test_a_call_is_counted_kept_and_recorded_under_its_providers_name(
     ((kind, counts),) = relay.usage
     assert (kind.provider, kind.model, kind.is_billed) == ("lab", "lab/Qwen/Qwen3:8b", is_billed)
     assert (counts.input_tokens, counts.output_tokens) == (12, 3)
-    exchange = relay.exchanges.get("o", "ex-1")
-    assert (exchange.provider, exchange.outcome) == ("lab", "answered")
+    call = relay.call_log.get("o", "ex-1")
+    assert (call.provider, call.outcome) == ("lab", "answered")
     told = relay.metrics.render(FIGURES).decode()
     assert 'chowder_model_calls_total{outcome="answered",provider="lab"} 1.0' in told
     (path,) = tmp_path.iterdir()
@@ -112,7 +112,7 @@ async def test_a_call_without_a_key_costs_something_if_its_model_has_a_price(
     ):
         await http.post(f"{relay.url}/other/chat/completions", json=ASKED)
         ((kind, _),) = relay.usage
-        call = relay.exchanges.get("o", "ex-1")
+        call = relay.call_log.get("o", "ex-1")
     assert kind.is_billed
     assert call.cost_usd(Usage(input_tokens=12)) == 12
 
@@ -131,7 +131,7 @@ async def test_a_recording_answers_with_no_provider_there(
         await relay.recordings.put("i", recordings.read(tmp_path))
         found = await http.post(f"{relay.url}/other/chat/completions", json=ASKED)
         assert "Hello." in found.text
-        assert relay.exchanges.get("o", "ex-1").source == "recording"
+        assert relay.call_log.get("o", "ex-1").source == "recording"
 
 
 async def test_the_key_offline_selects_the_offline_model(
@@ -294,4 +294,4 @@ async def test_what_is_wrong_with_a_stream_is_known_before_openclaw_has_it(
         await anext(found.aiter_bytes())
         failure = relay.failures.latest(SandboxId("sandbox-1"), 0.0)
     told = "The model provider lab failed within its answer: slot ran out of memory"
-    assert str(failure) == relay.exchanges.get("o", "ex-1").error == told
+    assert str(failure) == relay.call_log.get("o", "ex-1").error == told

@@ -75,11 +75,11 @@ async def test_what_a_provider_answers_is_answered_again_without_it(
         await relay.recordings.put(INSTANCE, entries)
         again = await ask(http, relay.url, "Hello, …")
         whole_again = await ask(http, relay.url, "Hello", is_streamed=False)
-        exchange, *_ = relay.exchanges.of_instance(INSTANCE)
+        call, *_ = relay.call_log.of_instance(INSTANCE)
     assert again.text == streamed.text.replace(KEY, "…")
     assert again.headers["content-type"] == streamed.headers["content-type"]
     assert whole_again.json() == whole.json()
-    assert exchange.source == "recording"
+    assert call.source == "recording"
 
 
 async def test_a_refusal_is_recorded_and_is_one_again(

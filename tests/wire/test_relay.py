@@ -254,8 +254,8 @@ async def test_a_limited_call_is_tried_again_once_after_the_wait(
     first, second = upstream.requests
     assert first == second
     # Whoever looks at the call sees that it was the second one.
-    (exchange,) = relay.exchanges.of_instance(InstanceId("i"))
-    assert exchange.tries == [FailedAttempt("provider", 429, 0.0)]
+    (call,) = relay.call_log.of_instance(InstanceId("i"))
+    assert call.tries == [FailedAttempt("provider", 429, 0.0)]
 
 
 @pytest.mark.parametrize("headers", [{"retry_after": "0"}, {"retry_after": "11"}, {}])
@@ -278,8 +278,8 @@ async def test_a_refused_connection_is_a_failure_without_status(
 
     failure = relay.failures.find(answered.text)
     assert answered.status_code == 400
-    (exchange,) = relay.exchanges.of_instance(InstanceId("i"))
-    assert exchange.tries == [FailedAttempt("provider", None, 0.0)]
+    (call,) = relay.call_log.of_instance(InstanceId("i"))
+    assert call.tries == [FailedAttempt("provider", None, 0.0)]
     assert isinstance(failure, ProviderFailed)
     assert failure.status is None
     assert "did not answer" in str(failure)
@@ -685,7 +685,7 @@ async def test_the_key_goes_with_calls_of_models_and_with_the_paths_of_the_setti
             statuses[call] = answered.status_code
             if answered.status_code == 403:
                 assert "CHOWDER_RELAY_PATHS" in error_message(answered.content)
-        last = next(iter(relay.exchanges.latest().values()))
+        last = next(iter(relay.call_log.latest().values()))
     # A part of dots is refused before.
     refused = {call: 404 if ".." in unquote(call).split("/") else 403 for call in REFUSED}
     assert statuses == dict.fromkeys(FORWARDED, 200) | refused

@@ -80,12 +80,12 @@ async def test_a_failure_of_ours_within_an_answer_breaks_it_off_and_is_told(
         raise RuntimeError("unexpected")
 
     async with open_relay("offline") as relay, loopback_client() as http:
-        monkeypatch.setattr(relay.exchanges, "append", fail)
+        monkeypatch.setattr(relay.call_log, "append", fail)
         with pytest.raises(httpx.RemoteProtocolError):
             await http.post(f"{relay.url}/openai/responses", json=ASK, headers=HEADERS)
     assert isinstance(relay.failures.latest(SandboxId("sandbox-1"), 0.0), RelayFailed)
-    (exchange,) = relay.exchanges.latest().values()
-    assert exchange.outcome == "failed"
+    (call,) = relay.call_log.latest().values()
+    assert call.outcome == "failed"
     assert len(logged(caplog)) == 1
 
 
@@ -116,5 +116,5 @@ async def test_an_answer_is_closed_at_once_when_the_sandbox_leaves_while_it_is_s
     }  # fmt: skip
     async with open_relay("offline") as relay:
         await relay.app(scope, receive, send)
-        (exchange,) = relay.exchanges.latest().values()
-        assert exchange.outcome == "client_disconnected"
+        (call,) = relay.call_log.latest().values()
+        assert call.outcome == "client_disconnected"

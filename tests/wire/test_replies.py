@@ -181,10 +181,10 @@ async def test_an_answer_that_is_cut_breaks_off_on_the_wire_and_is_no_error_of_o
         relay.scripts.put(INSTANCE, script({"reply": {"chunks": ["Once", {"cut": True}]}}))
         with pytest.raises(httpx.RemoteProtocolError):
             await say(http, relay.url, "Tell me a story.")
-        (exchange,) = relay.exchanges.of_instance(INSTANCE)
+        (call,) = relay.call_log.of_instance(INSTANCE)
 
-    assert exchange.outcome == "broken"
-    assert "cut the answer off" in (exchange.error or "")
+    assert call.outcome == "broken"
+    assert "cut the answer off" in (call.error or "")
     assert not [each for each in caplog.records if each.levelno >= logging.ERROR]
 
 
@@ -194,15 +194,15 @@ async def test_a_call_is_kept_with_its_request_and_what_came_back(
     async with open_relay("offline") as relay:
         relay.scripts.put(INSTANCE, script({"name": "greeting", "reply": "Hello"}))
         answer = await say(http, relay.url, "Hi", "agent:main:alpha")
-        (exchange,) = relay.exchanges.of_instance(INSTANCE)
+        (call,) = relay.call_log.of_instance(INSTANCE)
 
-    assert exchange.request == answer.request.content
-    assert b"".join(chunk.data for chunk in exchange.chunks) == answer.content
-    assert exchange.answer_bytes == len(answer.content)
-    assert exchange.turn_id == "4bf92f3577b34da6a3ce929d0e0e4736"
-    assert exchange.session_key == "agent:main:alpha"
-    assert (exchange.source, exchange.status) == ("script: greeting", 200)
-    assert exchange.outcome == "offline"
+    assert call.body == answer.request.content
+    assert b"".join(chunk.data for chunk in call.chunks) == answer.content
+    assert call.answer_bytes == len(answer.content)
+    assert call.turn_id == "4bf92f3577b34da6a3ce929d0e0e4736"
+    assert call.session_key == "agent:main:alpha"
+    assert (call.source, call.status) == ("script: greeting", 200)
+    assert call.outcome == "offline"
 
 
 async def test_a_call_that_fails_is_kept_with_why(
@@ -211,8 +211,8 @@ async def test_a_call_that_fails_is_kept_with_why(
     # Nobody listens there.
     async with open_relay("a-real-key", "http://127.0.0.1:9") as relay:
         await say(http, relay.url, "Hi")
-        (exchange,) = relay.exchanges.of_instance(INSTANCE)
+        (call,) = relay.call_log.of_instance(INSTANCE)
 
-    assert (exchange.source, exchange.status, exchange.outcome) == ("provider", None, "unreachable")
-    assert exchange.session_key == "agent:main:main"
-    assert "anthropic did not answer" in (exchange.error or "")
+    assert (call.source, call.status, call.outcome) == ("provider", None, "unreachable")
+    assert call.session_key == "agent:main:main"
+    assert "anthropic did not answer" in (call.error or "")

@@ -40,7 +40,7 @@ class Server:
         self.env = {
             "CHOWDER_DATA_DIR": str(data_dir),
             "CHOWDER_PORT": str(self.port),
-            "CHOWDER_STOP_GRACE_S": grace_s,
+            "TEST_GRACE_S": grace_s,
         }
         read_end, write_end = os.pipe()
         self.output = open(read_end, encoding="utf-8")  # noqa: SIM115 - see `end`

@@ -40,7 +40,7 @@ async def get_organization(request: Request) -> Response:
     """The caller's organization. A header has the providers whose key is `offline`."""
     details = await services(request).organizations.details(caller(request).organization_id)
     view = OrganizationView.from_details(details)
-    # In a header, because the body is the hosted service's.
+    # The providers are in a header, because the hosted service defines the body.
     headers = {OFFLINE_PROVIDERS_HEADER: ",".join(details.offline_providers)}
     return Response(view.model_dump_json(), headers=headers, media_type="application/json")
 

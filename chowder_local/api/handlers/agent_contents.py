@@ -131,6 +131,17 @@ async def list_pairings(request: Request) -> list[PairingRequestView]:
     return [PairingRequestView.model_validate(each) for each in waiting]
 
 
+async def approve_pairing(request: Request) -> None:
+    """Approves who waits with a pairing code, in OpenClaw's database instead of by its command.
+
+    That takes a fraction of a second, tells the person nothing, and makes nobody the owner.
+    """
+    channel = _channel(request)
+    agent = await running_instance(request)
+    code = request.path_params["code"]
+    await services(request).channels.admit(agent, channel, code=code)
+
+
 async def pair_channel(request: Request) -> PairingView:
     """Approves the sender who got the pairing code, so that the agent answers."""
     channel = _channel(request)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from chowder_local.instances.conversations.trace_log import TracedTurn
-    from chowder_local.relay.call_log import LoggedCall
+    from chowder_local.relay.call_log import ModelCall
     from chowder_local.relay.local_model import SessionName
 
 
@@ -104,7 +104,7 @@ async def get_trace(request: Request) -> Response:
     )
 
 
-def _session(request: Request, item: TracedTurn | LoggedCall) -> SessionName | None:
+def _session(request: Request, item: TracedTurn | ModelCall) -> SessionName | None:
     """The session of a turn or a model call; a model call may have none."""
     if item.session_key is None or item.instance_id is None:
         return None

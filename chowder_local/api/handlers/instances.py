@@ -59,7 +59,7 @@ async def get_instance_status(request: Request) -> Response:
     polled = instance(request)
     view = InstanceStatusView(id=polled.id, status=polled.status, gateway_url=polled.gateway_url)
     position = services(request).boot_queue.position(polled.id)
-    # In a header, because the body is the hosted service's.
+    # The position is in a header, because the hosted service defines the body.
     headers = None if position is None else {QUEUE_POSITION_HEADER: str(position)}
     return Response(view.model_dump_json(), headers=headers, media_type="application/json")
 
@@ -142,7 +142,7 @@ async def get_gateway(request: Request) -> GatewayView:
     instance = await _living(request)
     if instance.status is InstanceStatus.RUNNING:
         instance = await running(request, instance)
-    token = services(request).box.gateway_token(instance.sandbox_id)
+    token = services(request).secret_box.gateway_token(instance.sandbox_id)
     return GatewayView(gateway_url=instance.gateway_url, token=token)
 
 

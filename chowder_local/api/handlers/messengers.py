@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from chowder_local.api.schemas.messengers import ChannelMessageQuery, ChannelSaying, SaidView
 from chowder_local.core.domain import InstanceStatus
 from chowder_local.core.errors.agents import ChannelNotFound, ChannelNotLocal
+from chowder_local.core.errors.requests import InputInvalid
 from chowder_local.http.bodies import parse, parse_query
 from chowder_local.http.services import instance, running_instance, services
-from chowder_local.messengers.service import STAND_INS
+from chowder_local.messengers.service import LACKS, STAND_INS
 from chowder_local.openclaw.channel_table import CHANNELS
 
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ async def say_in_channel(request: Request) -> SaidView:
     """
     mailbox = await _mailbox(request)
     body = await parse(request, ChannelSaying)
+    lacking = [each for each in LACKS.get(mailbox.channel, ()) if getattr(body, each) is not None]
+    if lacking:
+        raise InputInvalid([_lacking(mailbox.channel, each) for each in lacking])
     image_type = None if body.image is None else _image_type(body.image)
     if instance(request).status is InstanceStatus.RUNNING or body.approve or body.wait_s:
         # A hibernated agent comes back for it.
@@ -33,7 +37,7 @@ async def say_in_channel(request: Request) -> SaidView:
         await services(request).channels.check_local(agent, channel)
         if body.approve:
             sender = STAND_INS[mailbox.channel].sender(body.person)
-            await services(request).channels.admit(agent, channel, sender)
+            await services(request).channels.admit(agent, channel, sender=sender)
     message = await mailbox.add(
         "person",
         body.image,
@@ -75,6 +79,10 @@ async def _mailbox(request: Request) -> Mailbox:
     if name not in STAND_INS:
         raise ChannelNotLocal(name)
     return await services(request).messengers.mailbox(instance(request), name)
+
+
+def _lacking(channel: str, member: str) -> dict[str, Any]:
+    return {"loc": ["body", member], "msg": f"{channel} has no {member}s", "type": "value_error"}
 
 
 def _image_type(image: bytes) -> str:

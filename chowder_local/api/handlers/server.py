@@ -82,7 +82,7 @@ async def _drop(follower: Follower, sending: anyio.CancelScope) -> None:
 
 
 async def _encoded(events: Events, follower: Follower) -> AsyncIterator[bytes]:
-    # At once, so that the client knows that the stream has begun.
+    # A comment at once tells the client that the stream has begun.
     yield COMMENT
     async for batch in follower.batches():
         yield b"".join(encoded(events.id_of(each.number), each) for each in batch) or COMMENT

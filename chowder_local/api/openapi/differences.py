@@ -64,7 +64,7 @@ class Section(BaseModel):
 
 def sections() -> list[Section]:
     """All differences, in the order of the page."""
-    # Only here: it takes longer to import than this package.
+    # Imported here, because importing it takes longer than importing this package.
     import yaml
 
     file = resources.files("chowder_local.api.openapi") / "differences.yaml"

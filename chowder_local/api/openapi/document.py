@@ -315,12 +315,18 @@ PATH_PARAMETERS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
         {"type": "string", "examples": ["resp_0f8fad5b"]},
     ),
     "fault_id": ("The fault's id.", _UUID),
+    "job_id": ("The job's id, as OpenClaw has given it.", {"type": "string"}),
     "snapshot_id": ("The snapshot's id.", _UUID),
     "session_id": (
         "The session's name: any text. Percent-encode a `/` in it.",
         {"type": "string", "minLength": 1, "examples": ["project-alpha"]},
     ),
+    "hook": (
+        "The hook's name: `wake`, `agent`, or that of a mapping.",
+        {"type": "string", "minLength": 1, "examples": ["agent"]},
+    ),
     "channel": ("The channel's name.", {"type": "string", "enum": list(CHANNELS)}),
+    "code": ("The pairing code.", {"type": "string", "examples": ["ABCD2345"]}),
     "skill_name": (
         "The skill's name.",
         {"type": "string", "minLength": 1, "examples": ["weather"]},

@@ -25,7 +25,8 @@ PATH, PATH_3_2 = "/openapi.json", "/openapi-3.2.json"
 
 
 def documentation_routes(operations: Sequence[Operation]) -> list[Route | Mount]:
-    # Made at the first request: few servers get one, and it would slow every start.
+    # The page is made at its first request, which few servers get: making it would slow every
+    # start.
     @cache
     def made_once(*, is_3_2: bool) -> dict[str, Any]:
         return document(operations, is_3_2=is_3_2)

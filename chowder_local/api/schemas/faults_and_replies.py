@@ -34,7 +34,8 @@ NEW = {FaultKind.PROVISIONING, FaultKind.CREATE}
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 Kind = Annotated[
     FaultKind,
-    # A schema of its own would have a value of another's, which Go's generators make one name of.
+    # A named schema would share a value with another one, and generators for Go would give both
+    # values the same name.
     WithJsonSchema({"type": "string", "enum": [str(each) for each in FaultKind]}),
     Field(
         description="Where it is injected. `provisioning`: into the provisioning of a new "
@@ -79,7 +80,7 @@ AfterEvents = Annotated[
 class FaultCreation(BaseModel):
     """A fault for the organization's next calls of a kind."""
 
-    # A misspelt member would otherwise make another fault than the one that was meant.
+    # Without this check, a misspelt member would make a fault that nobody meant.
     model_config = ConfigDict(extra="forbid")
 
     kind: Kind

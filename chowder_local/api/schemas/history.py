@@ -12,6 +12,7 @@ from chowder_local.api.schemas.fields import Id, View
 from chowder_local.core import untrusted_json
 from chowder_local.instances.conversations.trace_log import TurnStatus
 from chowder_local.openclaw.session_keys import MAIN_KEY
+from chowder_local.relay.prompt_format import TurnKind
 from chowder_local.relay.recordings import RecordedCall
 from chowder_local.relay.turn_steps import Step
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from chowder_local.instances.conversations.trace_log import TracedTurn
-    from chowder_local.relay.call_log import LoggedCall
+    from chowder_local.relay.call_log import ModelCall
     from chowder_local.relay.local_model import SessionName
 from chowder_local.openclaw.transcripts.turns import Attempt, TurnUsage
 
@@ -165,13 +166,13 @@ class TraceQuery(BaseModel):
 
 
 class TraceView(BaseModel):
-    """A turn: a message and all that the agent did until its answer was complete."""
+    """A turn: all that an agent did for a message, or by itself, until its answer was complete."""
 
     id: Annotated[
         str,
         Field(
             description="The turn's id from its beginning, also if it fails: that of its request "
-            "(`X-Request-Id`).",
+            "(`X-Request-Id`), if a client sent a message.",
             examples=["5bf024d133589c269a9492149020d5fe"],
         ),
     ]
@@ -182,17 +183,32 @@ class TraceView(BaseModel):
             examples=["resp_0f8fad5b-d9cb-469f-a165-70867728950e"],
         ),
     ]
+    kind: Annotated[
+        TurnKind,
+        Field(
+            description="What began it. `message`: a client's message; `channel`: somebody in a "
+            "messenger. The others are the agent's own: a scheduled job, a heartbeat, a sub-agent "
+            "or its report, a webhook, or OpenClaw's own work (`other`).",
+            examples=["message"],
+        ),
+    ]
+    job: Annotated[str | None, Field(description="Name of the job that began it.", examples=[None])]
     instance_id: Id
     session: Annotated[
         str | None,
         Field(
-            description="The session's name; null for the main session.", examples=["project-alpha"]
+            description="The session's name; null for the main session and OpenClaw's own.",
+            examples=["project-alpha"],
         ),
     ]
     session_key: Annotated[
-        str, Field(description="OpenClaw's key of the session.", examples=["agent:main:main"])
+        str | None,
+        Field(
+            description="OpenClaw's key of the session; null for its own work, such as summaries.",
+            examples=["agent:main:main"],
+        ),
     ]
-    at: Annotated[datetime, Field(description="When the message arrived.")]
+    at: Annotated[datetime, Field(description="When the message arrived, or the first model call.")]
     took_s: Annotated[float, Field(description="Until now if in progress.", examples=[0.41])]
     status: Annotated[
         TurnStatus, Field(description="How the turn ended, if it has.", examples=["answered"])
@@ -303,7 +319,7 @@ class ModelCallView(BaseModel):
     answer_bytes: int
 
     @classmethod
-    def from_call(cls, call: LoggedCall, session: SessionName | None) -> Self:
+    def from_call(cls, call: ModelCall, session: SessionName | None) -> Self:
         return cls(**_fields(call, session))
 
 
@@ -327,21 +343,21 @@ class ModelCallDetailsView(ModelCallView):
     ]
 
     @classmethod
-    def from_call(cls, call: LoggedCall, session: SessionName | None) -> Self:
+    def from_call(cls, call: ModelCall, session: SessionName | None) -> Self:
         chunks = [
             ChunkView(after_s=each.after_s, text=each.data.decode("utf-8", "replace"))
             for each in call.chunks
         ]
-        details = {"request": _content(call.request), "chunks": chunks}
+        details = {"request": _content(call.body), "chunks": chunks}
         return cls(**_fields(call, session) | details)
 
 
-def _fields(call: LoggedCall, session: SessionName | None) -> dict[str, Any]:
+def _fields(call: ModelCall, session: SessionName | None) -> dict[str, Any]:
     return {
         **vars(call),
         "session": session.name if session else None,
         "session_key": call.session_key,
-        "request_bytes": len(call.request),
+        "request_bytes": len(call.body),
     }
 
 

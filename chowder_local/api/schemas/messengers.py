@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Base64Bytes, BaseModel, ConfigDict, Field
+from pydantic import Base64Bytes, BaseModel, ConfigDict, Field, StrictBool
 
 from chowder_local.messengers.mailbox import ChannelMessage
 
-MAX_TEXT_CHARS = 100_000
+MAX_TEXT_CHARS = 20_000
 MAX_IMAGE_CHARS = 7_000_000
 MAX_WAIT_S = 600.0
+MAX_POLL_S = 25.0
 
 Person = Annotated[str, Field(min_length=1, max_length=64, examples=["Ada"])]
 
@@ -32,7 +33,7 @@ class ChannelSaying(BaseModel):
     image: Annotated[Base64Bytes, Field(max_length=MAX_IMAGE_CHARS)] | None = Field(
         None, description="A picture, in Base64.", examples=["iVBORw0KGgo="]
     )
-    approve: bool = Field(
+    approve: StrictBool = Field(
         False, description="Approves the person first, so that the agent gives no pairing code."
     )
     wait_s: Annotated[float, Field(ge=0, le=MAX_WAIT_S)] = Field(
@@ -53,7 +54,7 @@ class ChannelMessageQuery(BaseModel):
     """The messages to list."""
 
     after: int = Field(0, ge=0, description="Only those with a higher id.")
-    wait_s: Annotated[float, Field(ge=0, le=MAX_WAIT_S)] = Field(
+    wait_s: Annotated[float, Field(ge=0, le=MAX_POLL_S)] = Field(
         0.0, description="For how long to wait if there is none."
     )
     person: Person | None = None

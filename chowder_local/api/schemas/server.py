@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 from chowder_local.api.schemas.fields import Id
 from chowder_local.core.domain import InstanceStatus, SandboxState
 from chowder_local.core.events import EventType
+from chowder_local.relay.prompt_format import TurnKind
 
 
 class ReadyView(BaseModel):
@@ -42,6 +43,25 @@ class ServerEvent(BaseModel):
     copied_at: datetime | None = None
     messages: int | None = None
     sessions: list[str] | None = None
+    now: datetime | None = None
+    until: datetime | None = None
+    runs: int | None = None
+    number: int | None = None
+    kind: TurnKind | None = None
+    job: str | None = None
+    session_key: str | None = None
+    trace_id: str | None = None
+    job_id: str | None = None
+    due_at: datetime | None = None
+    began_at: datetime | None = None
+    run_id: str | None = None
+    is_forced: bool | None = None
+    method: str | None = None
+    path: str | None = None
+    channel: str | None = None
+    message_id: int | None = None
+    author: str | None = None
+    message_kind: str | None = None
 
 
 class EngineHealth(BaseModel):

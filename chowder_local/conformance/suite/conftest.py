@@ -35,7 +35,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    # Without a service in the environment, a local one is started, for which these markers apply.
+    # If the environment names no service, the suite starts a local one, which needs an engine.
     if BASE_URL not in os.environ:
         item.add_marker("docker")
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from chowder_local.conformance import published
+from chowder_local.conformance.client import ENDS, NOWHERE, calls, send_harmless
 from chowder_local.conformance.drift import allowed, answered, fits, invalid, refused, rejected
-from chowder_local.conformance.harmless_requests import ENDS, NOWHERE, calls, send
 from chowder_local.conformance.published import PERMISSIONS
 from chowder_local.conformance.service import every_row
 
@@ -46,7 +46,7 @@ def test_a_call_without_a_key_or_with_a_bad_one_is_refused(
         for (operation, _), stranger in zip(guarded, cycle(strangers), strict=False):
             for client in (anyone, stranger):
                 with row(f"{operation} with {client.headers.get('Authorization')}"):
-                    refused(send(client, operation), 401)
+                    refused(send_harmless(client, operation), 401)
 
 
 def test_a_permission_allows_its_calls_only(agent: str, scoped: dict[str, ContractClient]) -> None:
@@ -54,7 +54,7 @@ def test_a_permission_allows_its_calls_only(agent: str, scoped: dict[str, Contra
         for operation, call in calls(*PERMISSIONS):
             for permission, client in scoped.items():
                 with row(f"{operation} with the permission {permission}"):
-                    answer = send(client, operation, agent)
+                    answer = send_harmless(client, operation, agent)
                     if permission == call.access:
                         allowed(answer)
                     else:
@@ -67,7 +67,7 @@ def test_a_scoped_key_allows_no_call_for_organization_keys(
     with api.with_key(new_key(agent, *PERMISSIONS)["raw_key"]) as client, every_row() as row:
         for operation, _ in calls("organization"):
             with row(operation):
-                refused(send(client, operation, agent), 403)
+                refused(send_harmless(client, operation, agent), 403)
 
 
 def test_a_scoped_key_sees_its_own_instance(
@@ -88,9 +88,9 @@ def test_an_unknown_instance_is_not_found_before_the_body_is_checked(
     with every_row() as row:
         for operation, _ in calls(*PERMISSIONS):
             with row(operation):
-                refused(send(api, operation), 404, words=words)
+                refused(send_harmless(api, operation), 404, words=words)
             with row(f"{operation} with a malformed id"):
-                answer = send(api, operation, "no-uuid")
+                answer = send_harmless(api, operation, "no-uuid")
                 judge("malformed-ids", answer.status_code)
                 rejected(answer)
 
@@ -103,7 +103,7 @@ def test_an_instance_of_another_organization_is_not_found(
     with every_row() as row:
         for operation in (*(name for name, _ in calls(*PERMISSIONS)), *ENDS):
             with row(operation):
-                refused(send(newcomer, operation, creation["id"]), 404, words=words)
+                refused(send_harmless(newcomer, operation, creation["id"]), 404, words=words)
 
 
 @pytest.mark.stays
@@ -164,7 +164,7 @@ def test_a_key_ends_when_it_expires(api: ContractClient, agent: str, new_key: Ne
         # A slow service may answer too late.
         if datetime.now(UTC) < ends_at:
             answered(answer)
-        # Nothing tells that a key expires: this time is what the test is about.
+        # The server does not announce that a key expires, so the test has to wait for the time.
         while datetime.now(UTC) < ends_at + timedelta(seconds=1):
             time.sleep(0.2)
         refused(client.get(f"instances/{agent}"), 401)

@@ -62,12 +62,13 @@ def test_an_unknown_channel_is_not_found(
 def test_a_missing_field_is_named(api: ContractClient, agent: str) -> None:
     with every_row() as row:
         for channel, fields in published.read().channels.items():
-            # Another test connects telegram, and stored credentials need not be sent again.
+            # Telegram is left out: another test connects it, and a connected channel needs no
+            # credentials.
             if channel != "telegram" and channel not in DIFFERENT:
                 for field in fields:
                     with row(f"{channel} without {field}"):
                         check_missing_field(api, agent, channel, field)
-        # Needed by the pages and here.
+        # The hosted service's guides say that these fields are required.
         for channel, field in (("matrix", "homeserver"), ("msteams", "app_id")):
             with row(f"{channel} without {field}"):
                 check_missing_field(api, agent, channel, field)

@@ -1,4 +1,4 @@
-"""Unknown paths and methods, CORS, and what else is the same for all calls."""
+"""Unknown paths and methods, missing members, CORS, and what else is the same for all calls."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from chowder_local.conformance.drift import answered, refused
+from chowder_local.conformance.client import calls, send_harmless
+from chowder_local.conformance.drift import answered, invalid, refused
 from chowder_local.conformance.service import every_row
 
 if TYPE_CHECKING:
@@ -28,6 +29,20 @@ def test_an_unknown_path_is_not_found(api: ContractClient) -> None:
             for method in METHODS:
                 with row(f"{method} {path}"):
                     refused(api.request(method, path), 404)
+
+
+def test_every_missing_member_is_named(api: ContractClient, present: str) -> None:
+    with every_row() as row:
+        for operation, call in calls():
+            required = {("body", each) for each in call.required} | {
+                ("query", each) for each in call.query if not each.endswith("?")
+            }
+            # Uploads send no JSON and have a test of their own.
+            if required and operation != "uploadFile":
+                with row(operation):
+                    problems = invalid(send_harmless(api, operation, present))
+                    missing = {tuple(each["loc"]) for each in problems if each["type"] == "missing"}
+                    assert missing == required
 
 
 def test_an_unknown_method_is_not_allowed(api: ContractClient) -> None:

@@ -139,6 +139,6 @@ def test_a_checkout_of_another_tier_is_refused(api: ContractClient) -> None:
 @pytest.mark.stays
 def test_the_portal_has_a_url(newcomer: ContractClient, judge: Judge) -> None:
     answer = newcomer.post("subscription/portal")
-    # Without a payment, a payment service may have no customer.
+    # A payment service may have no customer before the first payment.
     if judge("tier-change", answer.status_code) == 200:
         assert answered(answer)["url"].startswith("http")

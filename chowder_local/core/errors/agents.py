@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
+_STATUSES_OF_HOOKS = {400, 404, 409, 413}
+
+
 class GatewayUnavailable(ChowderError):
     """The instance's gateway does not answer, or it cannot do what the call needs."""
 
@@ -64,6 +67,21 @@ class AgentRenewed(GatewayUnavailable):
             "the agent cannot recover from a full disk, so the server starts it again. Send the "
             "message again in a moment"
         )
+
+
+class HookRefused(ChowderError):
+    """OpenClaw refuses a call of one of its hooks. The status is OpenClaw's: 404 if it has no hook
+    of that name, 400 if the body does not fit; 502 if OpenClaw fails.
+    """
+
+    remedy = (
+        "Do what the message says. `wake` and `agent` are always there; other names are those of "
+        "the setting `hooks.mappings`."
+    )
+
+    def __init__(self, name: str, status: int, reason: str) -> None:
+        super().__init__(f"The hook {name!r} answered {status}: {reason}")
+        self.http_status = status if status in _STATUSES_OF_HOOKS else 502
 
 
 class ConversationsAtRest(ChowderError):
@@ -315,6 +333,18 @@ class UpgradeRefused(ChowderError):
     remedy = "Name a newer release. To go back, restore the snapshot that the upgrade has taken."
 
 
+class ClockRefused(ChowderError):
+    """The agent's clock would go back although it may have jobs, or is being moved on already."""
+
+    http_status = 409
+    retry = "while the clock is being moved on"
+    remedy = (
+        "Set a clock that is to start in the past before the agent's first job. To go back, "
+        "restore a snapshot from before, or create another agent. End an advance in progress with "
+        "`DELETE /local/instances/{instance_id}/clock/advance`."
+    )
+
+
 class InstanceInUse(ChowderError):
     """The instance is answering a message, and the call would interrupt it."""
 
@@ -323,3 +353,18 @@ class InstanceInUse(ChowderError):
     retry = "yes"
 
     message = "The instance is answering a message. Try again when it has answered."
+
+
+class JobNotFound(ChowderError):
+    """The agent has no scheduled job with this id."""
+
+    http_status = 404
+    remedy = "Use an `id` from `GET /local/instances/{instance_id}/jobs`."
+    message = "Job not found: use an id from the list of the agent's jobs."
+
+
+class JobRefused(ChowderError):
+    """OpenClaw does not take a scheduled job. The message is OpenClaw's."""
+
+    http_status = 400
+    remedy = "Correct what the message names."

@@ -304,7 +304,7 @@ class ClientStalled(ChowderError):
     """A client that uploads has sent nothing for too long."""
 
     http_status = 400
-    remedy = "Upload again. `CHOWDER_TRANSFER_IDLE_TIMEOUT_S` sets the limit for files."
+    remedy = "Upload again."
 
     def __init__(self, waited_s: float) -> None:
         super().__init__(f"The upload sent nothing for {waited_s:g} s; nothing was changed.")

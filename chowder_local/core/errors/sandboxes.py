@@ -128,7 +128,7 @@ class EgressUnavailable(EngineUnavailable):
 class HostFull(ChowderError):
     """The engine's machine has no memory for one more sandbox, and none can be freed."""
 
-    # Not a failure: the caller's other running agents take the memory.
+    # This is no failure of the server: the caller's other running agents take the memory.
     http_status = 409
     remedy = "Stop or delete an instance, or raise `CHOWDER_MAX_SANDBOXES`."
 

@@ -30,7 +30,7 @@ class ProviderFailed(ChowderError):
         if has_begun:
             answered = "failed within its answer"
         super().__init__(f"The model provider {provider} {answered}: {reason}")
-        # The provider's own, so that clients retry as they would there.
+        # The provider's own status makes clients retry as they would at the provider.
         self.http_status = status if status is not None and 400 <= status < 600 else 502
         self.provider = provider
         self.status = status
@@ -53,6 +53,13 @@ class ContextLengthExceeded(ChowderError):
             f"The conversation is longer than {model} takes, and the agent could not shorten it "
             f"{bound}. Go on in another session, or with a model that takes more."
         )
+
+
+class InboxUnknown(ChowderError):
+    """An agent sends a webhook to an address that is no instance's inbox. The status is 404."""
+
+    message = "This is no instance's inbox. GET /local/instances/{id}/inbox says its address."
+    remedy = "Use the `url` of `GET /local/instances/{id}/inbox`, with anything after it."
 
 
 class RelayTokenInvalid(ChowderError):

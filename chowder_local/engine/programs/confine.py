@@ -111,7 +111,7 @@ def way_out(host: str, relay_port: int, gateway_port: int, subnet: str) -> list[
 def way_in(host: str, subnet: str) -> list[bytes]:
     """Rules for incoming packets: from itself, from the relay's host, and from outside."""
     from_host = loaded(NETWORK_HEADER, FROM, 4) + equals(socket.inet_aton(host))
-    # The gateway, within the subnet, may report that a packet is too long for the way outside.
+    # The subnet's router may report by ICMP that a packet is too long for the way outside.
     is_icmp = ipv4() + meta(META_PROTOCOL, bytes([socket.IPPROTO_ICMP]))
     return [
         meta(META_IN_INDEX, struct.pack("=I", LOOPBACK_INDEX)) + accepted(),

@@ -252,7 +252,8 @@ class SwarmEngine:
 
     async def remove(self, sandbox_id: SandboxId) -> None:
         node_id = await self._node_id_or_none(sandbox_id)
-        # Also one that Swarm could not place, or whose node is away and could start it later.
+        # The service is removed in any case: Swarm could not place it, or its node is away and
+        # could start it later.
         await self._run("remove", partial(self._services.remove, sandbox_id))
         if node_id is not None:
             node = self._nodes.get(node_id)

@@ -84,14 +84,15 @@ class NodeEvacuation:
             owner_id = placed.get(sandbox_id, source.member.id)
             if owner_id == source.member.id:
                 owner_id = await self._copy(sandbox_id, source)
-            # It is whole elsewhere, perhaps since an earlier move that ended before this.
+            # Another node has the whole home now, perhaps since an earlier move that ended before
+            # this removal.
             await source.engine.remove(sandbox_id)
             self.node_ids[sandbox_id] = owner_id
             return owner_id
 
     async def _copy(self, sandbox_id: SandboxId, source: Node) -> str:
         target = self._target()
-        # What an interrupted move has left there is not whole.
+        # An interrupted move may have left a part of the home there.
         await target.engine.remove(sandbox_id)
         with TemporaryFile(dir=self.nodes.links.folder) as file:
             await source.engine.read_home(sandbox_id, partial(_write, file))

@@ -51,14 +51,15 @@ class ImageSpool:
         follow, each after its length, and an empty one at the end.
         """
         if self._sender is not None:
-            # One that is gone without a word would keep the file.
+            # A sender that has vanished would keep the file.
             self._sender.transport.abort()
         self._sender = streams[1]
         path = self.folder / f"{image_id}.tar"
         async with self._receiving:
             try:
                 await self._receive(streams, path)
-            # Before the other: some are errors of the operating system, too.
+            # This comes first, because some of the SDK's errors are errors of the operating system,
+            # too.
             except DockerException as refused:
                 await self._refuse(streams, path, f"its engine does not take it: {refused}")
             except (asyncio.IncompleteReadError, OSError) as broken:
@@ -68,7 +69,8 @@ class ImageSpool:
         reader, writer = streams
         had_bytes, had_digest = await asyncio.to_thread(self._begin, path)
         writer.write(f"{had_bytes}\n".encode())
-        # A sender that leaves before it has said anything is no other copy.
+        # A sender that leaves before its first line raises IncompleteReadError: it has no other
+        # copy.
         if (await reader.readuntil()).decode().strip() != had_digest:
             await self._refuse(streams, path, "what it has is of another copy; that begins anew")
             return
@@ -127,7 +129,8 @@ async def copy_missing_image(
             log.info("copying the sandbox image %s to %s", tag, target.source)
             streams = await dialled(f"image {image_id.removeprefix('sha256:')}")
             try:
-                # Its archive is a little larger, and that of an empty one has a size, too.
+                # The archive is a little larger than the image, and the archive of an empty image
+                # has a size, too.
                 size_bytes = max(1, image.attrs["Size"])
                 chunks = image.save(CHUNK_BYTES, named=tag)
                 async for sent_bytes in send(chunks, streams):

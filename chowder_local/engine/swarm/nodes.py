@@ -210,12 +210,12 @@ class NodeLinks:
         return await tunnel.dial(place.address, worker.PORT, self.stack.secret, target)
 
 
-async def beat(node: Node, watch: Streams, word: worker.Order = worker.Order.SERVE) -> None:
+async def beat(node: Node, watch: Streams, order: worker.Order = worker.Order.SERVE) -> None:
     """Shows the worker that the server is there. Raises EngineUnavailable if the worker is not."""
     reader, writer = watch
     try:
         async with asyncio.timeout(BEAT_TIMEOUT_S):
-            writer.write(f"{word}\n".encode())
+            writer.write(f"{order}\n".encode())
             await writer.drain()
             node.available_bytes = int(await reader.readline())
     except (OSError, ValueError, TimeoutError) as failure:
@@ -228,7 +228,7 @@ async def rest(watch: Streams) -> None:
     with suppress(TimeoutError):
         async with asyncio.timeout(BEAT_INTERVAL_S):
             with suppress(OSError):
-                # It says nothing but its answers to beats.
+                # A worker sends nothing unasked, so this read ends only with the connection.
                 await reader.read(1)
             raise EngineUnavailable("its worker has ended.")
 
@@ -370,7 +370,7 @@ class Nodes:
                 try:
                     while True:
                         await rest(watch)
-                        await beat(node, watch, await _word(node))
+                        await beat(node, watch, await _order_for(node))
                 finally:
                     await self._set(member, None)
 
@@ -402,7 +402,7 @@ class Nodes:
             self._changed.notify_all()
 
 
-async def _word(node: Node) -> Order:
+async def _order_for(node: Node) -> Order:
     """What a worker has to know of its node."""
     if not node.member.is_drained:
         return Order.SERVE

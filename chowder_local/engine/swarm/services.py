@@ -37,7 +37,7 @@ PLACE_TIMEOUT_S = 60.0
 PLACE_INTERVAL_S = 0.05
 _ENDED = frozenset({"complete", "shutdown", "failed", "rejected", "remove", "orphaned"})
 
-# What the node's worker does once the container waits: Swarm's API has no words for it.
+# Swarm's API lacks these options, so the node's worker applies them once the container waits.
 _DONE_ON_THE_NODE = frozenset({"cpu_shares", "memswap_limit", "network", "ports"})
 
 
@@ -67,7 +67,7 @@ def service_spec(
     name, dns = left.pop("name"), left.pop("dns", None)
     hosts = left.pop("extra_hosts")
     container: dict[str, Any] = {
-        # By its id, or each node would ask a registry for it first.
+        # The image is named by its id: for a tag, each node would ask a registry first.
         "Image": image_id,
         "Hostname": left.pop("hostname"),
         "Labels": wanted,
@@ -146,7 +146,7 @@ class SwarmServices:
         try:
             placed = self._placed(str(made["ID"]))
         except EngineUnavailable:
-            # It would keep its place, and start once nobody waits for it.
+            # Swarm would keep the service, and start it when nobody waits for it any more.
             self.remove(name)
             raise
         self._place(name, placed.node_id, {})

@@ -125,7 +125,7 @@ SECRET_FILE = Path("/run/secrets/worker")
 """Docker puts it there; the server and its node workers share it."""
 CHUNK_BYTES = 256 * 1024
 _ACCEPTED = b"ok\n"
-# Only these: with a certificate, anybody could answer.
+# All other ciphers use a certificate, with which anybody could answer.
 _CIPHERS = "ECDHE-PSK-CHACHA20-POLY1305"
 
 
@@ -227,7 +227,7 @@ def _end_in_silence(writer: asyncio.StreamWriter) -> None:
     for option, value in (
         (socket.TCP_KEEPIDLE, PROBE_INTERVAL_S),
         (socket.TCP_KEEPINTVL, PROBE_INTERVAL_S),
-        # Of what is sent and of probes alike; it replaces the number of probes.
+        # This bounds the silence after data and after probes, and replaces the number of probes.
         (socket.TCP_USER_TIMEOUT, SILENCE_S * 1000),
     ):
         connection.setsockopt(socket.IPPROTO_TCP, option, value)
@@ -246,7 +246,7 @@ async def splice(one: Streams, other: Streams) -> None:
             ]
             await asyncio.wait(copies, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        # What has been written to them is sent yet.
+        # The operating system still sends what has been written.
         one[1].close()
         other[1].close()
 
@@ -264,7 +264,7 @@ async def forward(caller: Streams, dialled: Dial) -> None:
     try:
         other = await dialled()
     except EngineUnavailable as failure:
-        # Usual while a gateway starts.
+        # This is usual while a gateway starts.
         log.debug("%s", failure)
         return
     await splice(caller, other)

@@ -88,7 +88,7 @@ class Worker:
         self._watched = ServerHello("", (), 0, 0)
         self._relay_ports: set[tuple[str, int]] = set()
         self._beat = asyncio.Event()
-        self._word = Order.SERVE
+        self._order = Order.SERVE
         self._heard_s = 0.0
         self._watches = 0
         self._has_left = False
@@ -142,9 +142,9 @@ class Worker:
         Swarm ends a worker together with the sandboxes of its node.
         """
         began_s = time.monotonic()
-        while self._word is not Order.LEAVE:
+        while self._order is not Order.LEAVE:
             now_s = time.monotonic()
-            is_needed = self._word is Order.STAY and now_s - self._heard_s < SILENCE_S
+            is_needed = self._order is Order.STAY and now_s - self._heard_s < SILENCE_S
             # Without a server nobody says that the node is drained.
             if not is_needed and (not self._watches or now_s - began_s > NOTICE_S):
                 return
@@ -171,10 +171,10 @@ class Worker:
         self._watches += 1
         self._has_left = False
         try:
-            # One that is cut off times out instead.
+            # A connection that is cut off raises nothing: it times out.
             with suppress(ConnectionError):
                 while line := await reader.readline():
-                    self._word = Order(line.decode().strip())
+                    self._order = Order(line.decode().strip())
                     self._heard_s = time.monotonic()
                     self._beat.set()
                     writer.write(b"%d\n" % psutil.virtual_memory().available)

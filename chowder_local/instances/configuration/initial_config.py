@@ -44,8 +44,9 @@ class InitialConfigs:
     """Writes initial configurations; `relay_url` is the relay's address in sandboxes."""
 
     organizations: Organizations
-    box: SecretBox
+    secret_box: SecretBox
     relay_url: str
+    has_system_jobs: bool = False
 
     async def first(self, instance: Instance, origin: SnapshotSource | None) -> bytes:
         """An instance's initial `openclaw.json`. Raises ModelKeyMissing if it has no model key."""
@@ -72,7 +73,7 @@ class InitialConfigs:
     def _config(self, origin: SnapshotSource | None, instance: Instance) -> dict[str, Any]:
         provider = instance.model_provider
         if origin is None or origin.config is None:
-            # Without the agent's own version, the overrides are the best that is known.
+            # Nobody knows the agent's own configuration, so its overrides are the best there is.
             return self._base(instance.sandbox_id, provider, instance.openclaw_config)
         return agent_config.with_reserved(
             self._base(instance.sandbox_id, provider, None), origin.config
@@ -82,10 +83,11 @@ class InitialConfigs:
         self, sandbox_id: SandboxId, provider: ModelProvider, overrides: Mapping[str, Any] | None
     ) -> dict[str, Any]:
         return agent_config.initial_config(
-            gateway_token=self.box.gateway_token(sandbox_id),
+            gateway_token=self.secret_box.gateway_token(sandbox_id),
             relay_url=self.relay_url,
-            relay_token=self.box.relay_token(sandbox_id),
+            relay_token=self.secret_box.relay_token(sandbox_id),
             provider=provider,
+            has_system_jobs=self.has_system_jobs,
             overrides=overrides,
         )
 
@@ -93,7 +95,11 @@ class InitialConfigs:
     def fingerprint(self) -> str:
         """Identifies the blank configuration that warm sandboxes are created with now."""
         blank = agent_config.initial_config(
-            gateway_token="", relay_url=self.relay_url, relay_token="", provider=BLANK_PROVIDER
+            gateway_token="",
+            relay_url=self.relay_url,
+            relay_token="",
+            provider=BLANK_PROVIDER,
+            has_system_jobs=self.has_system_jobs,
         )
         return hashlib.sha256(json.dumps(blank, sort_keys=True).encode()).hexdigest()
 

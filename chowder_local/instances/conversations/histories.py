@@ -206,7 +206,7 @@ def _repeated(lost: Sequence[UnsavedTurn], *, has_history: bool) -> Iterator[Ite
             f"{len(lost) - count} are missing, because they are too long."
         )
     yield {"type": "message", "role": "user", "content": text}
-    # A client that sends the whole conversation repeats them itself.
+    # A client that sends the whole conversation repeats these items itself.
     yield from () if has_history else repeated
 
 

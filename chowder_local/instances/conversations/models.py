@@ -16,7 +16,7 @@ from chowder_local.openclaw import models
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from chowder_local.accounts.credentials import ModelKeys
+    from chowder_local.accounts.organizations import ModelKeys
     from chowder_local.core.domain import Instance, OrganizationId, SandboxId
     from chowder_local.core.model_endpoints import Endpoint
     from chowder_local.openclaw.gateway import Gateway

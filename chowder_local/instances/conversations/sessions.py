@@ -153,9 +153,9 @@ class ConversationReader:
 
     async def _read(self, instance: Instance, read: Read[Result]) -> Result:
         with self.residency.counting(instance.id):
-            # Held in memory while it is read there; one that is not is read where it is.
+            # An agent in memory stays there while it is read; another one is read from its volume.
             if instance.is_in_memory and not self.residency.is_stale(instance):
-                # It may be frozen already, by a stop that is in progress.
+                # A stop that is in progress may have frozen the agent already.
                 with suppress(SandboxPaused):
                     return await read(instance.sandbox_id, is_running=True)
         # A sandbox must not be resumed or removed while a program reads its volume.

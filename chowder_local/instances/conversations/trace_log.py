@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING
 from chowder_local.core import logs
 from chowder_local.core.errors import ChowderError
 from chowder_local.openclaw.session_keys import MAIN_KEY
+from chowder_local.relay.prompt_format import TurnKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
 
     from chowder_local.core.domain import InstanceId
-    from chowder_local.relay.call_log import LoggedCall
+    from chowder_local.relay.call_log import ModelCall
 
 MAX_TURNS = 2000
 
@@ -36,26 +37,29 @@ class TurnStatus(StrEnum):
 
 @dataclass
 class TracedTurn:
-    """A message to an agent, from its arrival to the end of its answer.
+    """A message to an agent, from its arrival to the end of its answer; or an unasked turn.
 
     `id` is that of its request. `response_id` is the answer's, as the client gets it; None if there
     is none. `error` is why it failed, if the answer had not begun. `waited_s` is the time from the
-    arrival of its request, and `traceparent` the trace that the request belongs to.
+    arrival of its request, and `traceparent` the trace that the request belongs to. `job` is the
+    name of the job that began it, and `session_key` None if OpenClaw names no session.
     """
 
     id: str
     instance_id: InstanceId
-    session_key: str
+    session_key: str | None
     at: datetime
     began_s: float
     ended_s: float | None = None
     status: TurnStatus = TurnStatus.IN_PROGRESS
     response_id: str | None = None
     error: str | None = None
-    running_calls: Sequence[LoggedCall] = ()
+    running_calls: Sequence[ModelCall] = ()
     """Its model calls while it is in progress."""
     ended_calls: tuple[str, ...] = ()
     """The ids of its model calls afterwards: the calls themselves would fill the memory."""
+    kind: TurnKind = TurnKind.MESSAGE
+    job: str | None = None
     waited_s: float = field(default_factory=logs.waited_s)
     traceparent: str | None = field(default_factory=logs.traceparent)
 
@@ -104,10 +108,14 @@ class TraceLog:
         finally:
             if turn.status is TurnStatus.IN_PROGRESS:
                 turn.status = status
-            turn.ended_s = time.monotonic()
-            turn.ended_calls, turn.running_calls = turn.model_call_ids, ()
-            if self.export is not None:
-                self.export(turn)
+            self.end(turn)
+
+    def end(self, turn: TracedTurn) -> None:
+        """Ends a turn, whose status is set."""
+        turn.ended_s = time.monotonic()
+        turn.ended_calls, turn.running_calls = turn.model_call_ids, ()
+        if self.export is not None:
+            self.export(turn)
 
     def add(self, turn: TracedTurn) -> None:
         self._turns.append(turn)

@@ -26,6 +26,7 @@ from chowder_local.core.errors.sandboxes import (
 )
 from chowder_local.core.events import EventType
 from chowder_local.core.tasks import KeyedLocks, logging_errors, watched
+from chowder_local.openclaw.clock import CLOCK_FILE, record_of
 from chowder_local.openclaw.config import agent_config
 
 if TYPE_CHECKING:
@@ -43,15 +44,16 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+DRAIN_TIMEOUT_S = 10.0
 DRAIN_POLL_S = 0.1
 PROVISIONING, RUNNING, STOPPED, ERROR, TERMINATED = InstanceStatus
 
 MOVES: Mapping[InstanceStatus, Set[InstanceStatus]] = {
-    # To itself when the sandbox is replaced during a boot.
+    # It changes to itself when the sandbox is replaced during a boot.
     PROVISIONING: {PROVISIONING, RUNNING, ERROR, TERMINATED},
     RUNNING: {PROVISIONING, STOPPED, ERROR, TERMINATED},
     STOPPED: {PROVISIONING, RUNNING, ERROR, TERMINATED},
-    # By a restore from a snapshot.
+    # A restore from a snapshot provisions it again.
     ERROR: {PROVISIONING, TERMINATED},
     TERMINATED: set(),
 }
@@ -169,6 +171,8 @@ class Agents:
             async with self.holding(stale) as agent:
                 if agent.row.is_in_memory:
                     await agent.end_leftover_drain()
+                    # The row is set first, and the end of that process may have come in between.
+                    await agent.set_clock(agent.row.gateway_url)
 
     async def discard(self, sandbox_id: SandboxId) -> None:
         """Destroys a sandbox that belongs to no instance; if that fails, the reconciler does."""
@@ -360,6 +364,12 @@ class Agent:
         except (GatewayUnavailable, RpcRefused) as reason:
             log.warning("instance %s: still drained: %s", self.row.id, reason)
 
+    async def set_clock(self, gateway_url: str | None) -> None:
+        """Sets the running sandbox's clock as the row has it. Raises GatewayUnavailable."""
+        if self.row.clock is not None:
+            gateway = self.agents.gateway_of(self.row.sandbox_id, gateway_url)
+            await gateway.set_clock(self.row.clock)
+
     # Leaving memory
 
     async def freeze(self) -> None:
@@ -384,10 +394,10 @@ class Agent:
         if not self.row.is_in_memory:
             yield
             return
-        # One whose machine is away would be drained for minutes, as nobody could end that.
+        # This fails on a machine that is away, where nobody could end a drain for minutes.
         if (await self.inspect()).state is SandboxState.PAUSED:
-            # Its machine was cut off. Frozen, it takes no drain, and would stay frozen until the
-            # attempts end, as the reconciler waits for this.
+            # The agent's machine was cut off, which freezes the agent. A frozen agent takes no
+            # drain, and the reconciler, which resumes it, waits for this lock.
             await self.agents.engine.unpause(self.row.sandbox_id)
         await self.drain()
         try:
@@ -436,7 +446,7 @@ class Agent:
         try:
             return await self.resume()
         except (EngineUnavailable, HostFull, ImageMissing, DiskFull):
-            # It stays as it is: a later attempt may succeed.
+            # The agent stays stopped: a later attempt may succeed.
             raise
         except ChowderError as failure:
             await self.to_error(str(failure))
@@ -458,6 +468,7 @@ class Agent:
                     sandbox = await self.inspect()
                 if sandbox.state is SandboxState.RUNNING:
                     try:
+                        await self.set_clock(sandbox.gateway_url)
                         await self.end_drain(sandbox.gateway_url)
                         return await self.agents.readiness.wait(sandbox)
                     except (GatewayUnavailable, RpcRefused, BootFailed) as reason:
@@ -482,6 +493,8 @@ class Agent:
         source = await agents.source_of(instance)
         async with agents.reserve_memory(sandbox_id), agents.boot_queue.turn(instance):
             content = dict(files or {})
+            if instance.clock is not None:
+                content[CLOCK_FILE] = record_of(instance.clock)
             if instance.first_ready_at is None:
                 config = await agents.initial_configs.first(instance, source)
                 content[agent_config.CONFIG_FILE] = config
@@ -511,8 +524,8 @@ class Agent:
         try:
             return await self.agents.readiness.wait(sandbox)
         except BootFailed:
-            # It may be ready later: it would answer its channels' messages and call models,
-            # and it holds memory. The volume stays.
+            # A sandbox that becomes ready later would answer its channels' messages and call
+            # models, and it holds memory. The volume stays.
             with logging_errors(f"sandbox {spec.id}: ending it after a failed boot"):
                 await engine.release(spec.id)
             raise

@@ -65,7 +65,7 @@ class BootQueue:
     metrics: Metrics
 
     def __post_init__(self) -> None:
-        # A boot is bound by the processor: more at once would only delay all of them.
+        # The processor bounds a boot: more boots at once would only delay all of them.
         self._slots = asyncio.Semaphore(self.concurrency)
         self._waiting: dict[InstanceId, None] = {}
 

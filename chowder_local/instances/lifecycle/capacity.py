@@ -61,11 +61,12 @@ class Capacity:
     @asynccontextmanager
     async def reserve(self, sandbox_id: SandboxId) -> AsyncIterator[None]:
         """Reserves memory for a boot in this block. Raises HostFull if nothing can be evicted."""
-        # One at a time, or two boots would take the last place.
+        # Boots decide one at a time, because two of them would both take the last place.
         async with self._deciding:
             await self._make_room(sandbox_id, await self.limit())
             if (node := self._node_of(sandbox_id)) is not None:
-                # Its files are there, so it cannot boot where there is room.
+                # The agent's files are on this node, so it cannot boot on another one that has
+                # room.
                 await self._make_room(sandbox_id, agent_capacity(node.memory_bytes), node.name)
             self._reserved.add(sandbox_id)
         try:
@@ -95,7 +96,7 @@ class Capacity:
         self, sandbox_id: SandboxId, limit: int, node_name: str | None = None
     ) -> None:
         """Evicts others until one more fits, on that node if one is given. Raises HostFull."""
-        # A list of the engine's may still have a sandbox as running that has just ended.
+        # The engine's list may show a sandbox as running that has just ended.
         not_counted = {sandbox_id}
         while True:
             listed = await self.agents.engine.sandboxes()
@@ -114,7 +115,7 @@ class Capacity:
         """The machine of several that has the sandbox's files, and may boot it."""
         name = self.agents.engine.node_of(sandbox_id)
         found = (each for each in self.agents.engine.nodes() if each.name == name)
-        # From a drained one they move to where there is room.
+        # The files move away from a drained machine, to where there is room.
         return next((each for each in found if not each.is_drained), None)
 
     def _is_on(self, sandbox_id: SandboxId, node_name: str | None) -> bool:

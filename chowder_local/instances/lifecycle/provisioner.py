@@ -137,7 +137,9 @@ class Provisioner:
             reason = "An internal error; the server's log has the details."
             await agent.to_error(reason)
         else:
-            await agent.to_running(gateway_url)
+            if await agent.to_running(gateway_url) and agent.row.clock != instance.clock:
+                # It was set during the boot.
+                await agent.set_clock(gateway_url)
 
     async def _bring_up(self, agent: Agent, warm_sandbox: WarmSandbox | None) -> str:
         """The gateway's address, once the agent is ready. Raises ChowderError."""
@@ -167,5 +169,6 @@ class Provisioner:
             # A new instance has no data to lose: its client may create another.
             await agent.to_error(reason)
         else:
-            # It has files, so the reconciler tries again until the engine has what it needs.
+            # The instance has files, so the reconciler tries again until the engine has what a boot
+            # needs.
             await agent.postpone(reason)

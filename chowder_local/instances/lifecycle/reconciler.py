@@ -34,6 +34,7 @@ DEATHS_ALLOWED = 3
 DEATHS_WINDOW_S = 300.0
 CHECKS = 5
 CHECK_INTERVAL_S = 0.1
+RECONCILE_INTERVAL_S = 5.0
 ROUNDS_PER_VOLUME_LISTING = 60
 """Volumes are listed so rarely because there may be thousands, of stopped instances."""
 LINK_INTERVAL_S = 0.5

@@ -17,7 +17,11 @@ from chowder_local.core.errors.agents import GatewayUnavailable, RpcRefused
 from chowder_local.core.errors.requests import InstanceStateWrong
 from chowder_local.core.tasks import logging_errors, run_every
 from chowder_local.openclaw.shortcuts import HIBERNATION
-from chowder_local.openclaw.standing_work import find_standing_work, has_foreign_process
+from chowder_local.openclaw.standing_work import (
+    StandingWork,
+    find_standing_work,
+    has_foreign_process,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
 
     from chowder_local.core.domain import Instance, InstanceId
     from chowder_local.instances.lifecycle.agents import Agent, Agents
+    from chowder_local.instances.schedule.due_jobs import DueJobs
     from chowder_local.openclaw.shortcuts import MayTake
 
 log = logging.getLogger(__name__)
@@ -154,6 +159,7 @@ class Hibernation:
 
     agents: Agents
     residency: Residency
+    due_jobs: DueJobs
     allows: MayTake
     after_s: float
     interval_s: float
@@ -197,7 +203,10 @@ class Hibernation:
                 return False
             former = agent.row
             try:
-                reason = await self._find_work(agent)
+                reason, jobs = await self._find_work(agent)
+                if reason is None:
+                    # Somebody has to know when to bring it back.
+                    await self.due_jobs.note(former, jobs)
                 # From here on, each use waits for the lock and looks at the row again.
                 is_leaving = reason is None and self.residency.begin_leaving(former.id)
                 has_left = is_leaving and await self._leave(agent)
@@ -209,14 +218,16 @@ class Hibernation:
                 log.debug("instance %s: does not hibernate: %s", former.id, reason)
         return has_left
 
-    async def _find_work(self, agent: Agent) -> str | None:
+    async def _find_work(self, agent: Agent) -> StandingWork:
         if not await self.allows(HIBERNATION, agent.row.openclaw_version):
-            return "its own work cannot be told from that of this OpenClaw"
+            return StandingWork("its own work cannot be told from that of this OpenClaw")
         work = await find_standing_work(agent.gateway)
-        if work is None:
-            commands = await self.agents.engine.processes(agent.row.sandbox_id)
-            work = "it runs other programs" if has_foreign_process(commands) else None
-        return work
+        if work.reason is not None:
+            return work
+        if self.due_jobs.is_due_soon(agent.row, work.jobs):
+            return StandingWork("it has a job that is due soon")
+        commands = await self.agents.engine.processes(agent.row.sandbox_id)
+        return StandingWork("it runs other programs") if has_foreign_process(commands) else work
 
     async def _leave(self, agent: Agent) -> bool:
         # Without a drain, a turn or tool in progress refuses it.

@@ -80,7 +80,8 @@ class Lifecycle:
             try:
                 await self.agents.remove(sandbox_id)
             except EngineSilent as silent:
-                # Another request would do no more than the reconciler does by itself.
+                # The client gets no error: a second request would do no more than the reconciler
+                # does.
                 log.warning("instance %s: deleted, but its sandbox not yet: %s", stale.id, silent)
             else:
                 log.info("instance %s: deleted with sandbox %s", stale.id, sandbox_id)

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any, Self
 
+from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
@@ -21,17 +22,17 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from chowder_local import __version__
 from chowder_local.core.tasks import logging_errors
 from chowder_local.instances.conversations.trace_log import TurnStatus
+from chowder_local.relay.prompt_format import TurnKind
 from chowder_local.relay.turn_steps import Step, StepKind, steps_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
-    from opentelemetry.context import Context
     from opentelemetry.trace import Span
 
     from chowder_local.instances.conversations.trace_log import TracedTurn
-    from chowder_local.relay.call_log import CallLog, LoggedCall
+    from chowder_local.relay.call_log import CallLog, ModelCall
 
 log = logging.getLogger(__name__)
 
@@ -82,42 +83,45 @@ class TraceExport:
         calls = [each for each in found if each is not None]
         self._thread.submit(self._export, turn, calls)
 
-    def _export(self, turn: TracedTurn, calls: Sequence[LoggedCall]) -> None:
+    def _export(self, turn: TracedTurn, calls: Sequence[ModelCall]) -> None:
         with logging_errors("exporting a trace"):
             self._spans(turn, calls)
 
-    def _spans(self, turn: TracedTurn, calls: Sequence[LoggedCall]) -> None:
-        arrived_ns = _ns(turn.at, -turn.waited_s)
+    def _spans(self, turn: TracedTurn, calls: Sequence[ModelCall]) -> None:
         ended_ns = _ns(turn.at, turn.took_s)
-        carrier = {} if turn.traceparent is None else {"traceparent": turn.traceparent}
-        named = "/session/{session_id}" if turn.is_named else ""
-        route = f"/v1/instances/{{instance_id}}{named}/responses"
-        call = self._span(
-            f"POST {route}",
-            SpanKind.SERVER,
-            TraceContextTextMapPropagator().extract(carrier),
-            arrived_ns,
-            {"http.request.method": "POST", "http.route": route},
-        )
+        call = self._request_span(turn) if turn.kind is TurnKind.MESSAGE else None
         agent = {
             "gen_ai.operation.name": "invoke_agent",
             "gen_ai.agent.id": turn.instance_id,
             "gen_ai.conversation.id": turn.session_key,
             "gen_ai.response.id": turn.response_id,
+            "chowder.turn.kind": str(turn.kind),
+            "chowder.job": turn.job,
         }
-        run = self._span(
-            "invoke_agent", SpanKind.INTERNAL, set_span_in_context(call), _ns(turn.at, 0), agent
-        )
+        parent = Context() if call is None else set_span_in_context(call)
+        run = self._span("invoke_agent", SpanKind.INTERNAL, parent, _ns(turn.at, 0), agent)
         inside = set_span_in_context(run)
         by_id = {each.id: each for each in calls}
         for step in steps_of(calls, turn.at):
             self._step(turn, step, by_id[step.model_call_id], inside)
-        for span in (run, call):
+        for span in filter(None, (run, call)):
             if turn.status is not TurnStatus.ANSWERED:
                 span.set_status(StatusCode.ERROR, str(turn.status))
             span.end(ended_ns)
 
-    def _step(self, turn: TracedTurn, step: Step, call: LoggedCall, parent: Context) -> None:
+    def _request_span(self, turn: TracedTurn) -> Span:
+        carrier = {} if turn.traceparent is None else {"traceparent": turn.traceparent}
+        named = "/session/{session_id}" if turn.is_named else ""
+        route = f"/v1/instances/{{instance_id}}{named}/responses"
+        return self._span(
+            f"POST {route}",
+            SpanKind.SERVER,
+            TraceContextTextMapPropagator().extract(carrier),
+            _ns(turn.at, -turn.waited_s),
+            {"http.request.method": "POST", "http.route": route},
+        )
+
+    def _step(self, turn: TracedTurn, step: Step, call: ModelCall, parent: Context) -> None:
         is_tool = step.kind is StepKind.TOOL
         attributes = _tool(step) if is_tool else _model_call(step, call)
         if self.has_content:
@@ -127,7 +131,7 @@ class TraceExport:
         span = self._span(name, kind, parent, _ns(turn.at, step.after_s), attributes)
         if step.error is not None:
             span.set_status(StatusCode.ERROR, step.error)
-        # What never ended did so with the turn at the latest.
+        # A step without an end has ended with its turn at the latest.
         took_s = turn.took_s - step.after_s if step.took_s is None else step.took_s
         span.end(_ns(turn.at, step.after_s + max(took_s, 0.0)))
 
@@ -145,7 +149,7 @@ class TraceExport:
         )
 
 
-def _model_call(step: Step, call: LoggedCall) -> dict[str, Any]:
+def _model_call(step: Step, call: ModelCall) -> dict[str, Any]:
     return {
         "gen_ai.operation.name": "chat",
         "gen_ai.provider.name": call.provider,
@@ -170,7 +174,7 @@ def _tool(step: Step) -> dict[str, Any]:
     }
 
 
-def _content(call: LoggedCall) -> dict[str, Any]:
+def _content(call: ModelCall) -> dict[str, Any]:
     return {"gen_ai.input.messages": call.last_message, "gen_ai.output.messages": call.output.text}
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 INTERVAL_S = 2.0
+DISK_INTERVAL_S = 60.0
 KEPT = 60
 """Samples of each agent: two minutes."""
 MB = 1024 * 1024
@@ -117,17 +118,16 @@ class UsageSamples:
             gauge.read(usages[running[instance_id]])
 
 
-@dataclass(eq=False, repr=False, kw_only=True)
+@dataclass(eq=False, repr=False)
 class DiskWatch:
     """Checks running instances, one at a time; stopped ones cannot grow."""
 
     agents: Agents
     limit_mb: int
-    interval_s: float
 
     async def run(self) -> None:
         """Checks at intervals, until cancelled."""
-        await run_every(self.interval_s, "checking disk use", self.check)
+        await run_every(DISK_INTERVAL_S, "checking disk use", self.check)
 
     async def check(self) -> None:
         """Checks every running instance once, and ends those over the limit."""
@@ -136,7 +136,8 @@ class DiskWatch:
                 logs.for_instance(listed.id),
                 logging_errors(f"instance {listed.id}: checking its disk use"),
             ):
-                # Those before it took a while, in which it may have moved to another sandbox.
+                # Measuring the others took a while, in which this instance may have moved to
+                # another sandbox.
                 instance = await self.agents.instances.get(listed.id)
                 if instance is None or not instance.is_in_memory:
                     continue

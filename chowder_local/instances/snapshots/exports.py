@@ -18,6 +18,8 @@ from pydantic import AwareDatetime, BaseModel, Field, ValidationError, model_val
 from chowder_local.core import untrusted_json
 from chowder_local.core.domain import (
     DEFAULT_VERSION,
+    LARGEST_SEED,
+    LATEST_CLOCK_MS,
     Egress,
     ModelProvider,
     Snapshot,
@@ -84,6 +86,12 @@ class _History(BaseModel):
 _Key = Annotated[str, Field(min_length=1, max_length=200)]
 
 
+class _Clock(BaseModel):
+    offset_ms: int = Field(0, ge=-LATEST_CLOCK_MS, le=LATEST_CLOCK_MS)
+    frozen_ms: int | None = Field(None, ge=1, le=LATEST_CLOCK_MS)
+    seed: int | None = Field(None, ge=0, le=LARGEST_SEED)
+
+
 class Manifest(BaseModel):
     """The first file of an archive. An incompatible change of it increases `version`."""
 
@@ -95,6 +103,7 @@ class Manifest(BaseModel):
     name: str = Field("imported", min_length=1, max_length=NAME_CHARS)
     model_provider: ModelProvider = ModelProvider.ANTHROPIC
     egress: Egress | None = None
+    clock: _Clock | None = None
     config: dict[str, Any] | None = None
     overrides: dict[str, Any] | None = None
     sessions: list[_Session] = Field(default_factory=list, max_length=MAX_SESSIONS)
@@ -187,7 +196,7 @@ class Exports:
                     "an older OpenClaw does not read what a newer one has written, and "
                     f"{str(unavailable)[0].lower()}{str(unavailable)[1:]}"
                 ) from None
-            # A newer OpenClaw takes over what an older one has written.
+            # A newer OpenClaw reads what an older one has written.
             return DEFAULT_VERSION
         return release
 
@@ -225,6 +234,7 @@ class Exports:
                 "name": instance.name,
                 "model_provider": snapshot.model_provider,
                 "egress": snapshot.egress,
+                "clock": snapshot.content.get("clock"),
                 "config": None if settings is None else agent_config.portable(settings),
                 "overrides": None
                 if overrides is None
@@ -300,6 +310,7 @@ def _content(manifest: Manifest) -> dict[str, Any]:
     if any(path.count(".") > PATH_DEPTH_MAX for path in overrides or {}):
         raise ArchiveRefused(f"{MANIFEST}: overrides: a path has too many parts.")
     return {
+        "clock": None if manifest.clock is None else manifest.clock.model_dump(),
         "config": None if manifest.config is None else edits.without_reserved(manifest.config),
         "overrides": None if overrides is None else agent_config.to_merge_patch(overrides),
         "sessions": [each.model_dump(mode="json") for each in manifest.sessions],

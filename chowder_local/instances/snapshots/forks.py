@@ -14,7 +14,14 @@ from chowder_local.instances.snapshots.service import COPYABLE
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from chowder_local.core.domain import Instance, OrganizationId, SandboxId, Snapshot, WarmSandbox
+    from chowder_local.core.domain import (
+        AgentClock,
+        Instance,
+        OrganizationId,
+        SandboxId,
+        Snapshot,
+        WarmSandbox,
+    )
     from chowder_local.core.events import Events
     from chowder_local.instances.lifecycle.agents import Agent, Agents
     from chowder_local.instances.lifecycle.creation import InstanceCreation
@@ -73,6 +80,7 @@ class Forks:
             egress=snapshot.egress,
             openclaw_version=snapshot.openclaw_version or DEFAULT_VERSION,
             origin_snapshot_id=snapshot.id,
+            clock=snapshot.clock,
         )
         self.events.publish(
             EventType.INSTANCE_FORKED,
@@ -106,7 +114,7 @@ class Restores:
 
         It gets another sandbox id, so that nothing cached for the former one is used.
         It also gets the snapshot's `openclaw_version`. With `keeps_turns`, its machine is away: it
-        is not drained, and lost turns stay, for the agent to hear them again.
+        is not drained, lost turns stay, for the agent to hear them again, and so does its clock.
         Raises SnapshotNotFound; VersionUnavailable, before any change; InstanceStateWrong if it is
         `provisioning` or `terminated`.
         """
@@ -124,7 +132,8 @@ class Restores:
                     if former.is_in_memory:
                         await agent.drain()
                     await self.histories.forget_unsaved(former.id)
-                restored = await self._replace_sandbox(agent, snapshot, version)
+                clock = former.clock if keeps_turns else snapshot.clock
+                restored = await self._replace_sandbox(agent, snapshot, version, clock)
                 self.events.publish(
                     EventType.INSTANCE_RESTORED,
                     restored.organization_id,
@@ -134,7 +143,9 @@ class Restores:
                 await self.agents.discard(former.sandbox_id)
         return restored
 
-    async def _replace_sandbox(self, agent: Agent, snapshot: Snapshot, version: str) -> Instance:
+    async def _replace_sandbox(
+        self, agent: Agent, snapshot: Snapshot, version: str, clock: AgentClock | None
+    ) -> Instance:
         async def write(
             fingerprint: str | None, booting: Collection[SandboxId]
         ) -> tuple[Instance, WarmSandbox | None]:
@@ -146,8 +157,9 @@ class Restores:
                 model_provider=snapshot.model_provider,
                 origin_snapshot_id=snapshot.id,
                 openclaw_version=version,
+                clock=clock,
             )
             return agent.row, claimed
 
-        wanted = replace(agent.row, openclaw_version=version)
+        wanted = replace(agent.row, openclaw_version=version, clock=clock)
         return await self.creation.claim_or_boot(wanted, write)

@@ -78,7 +78,7 @@ class IntervalSnapshots:
         if not instance.is_in_memory and instance.updated_at <= taken_at:
             return False
         age_s = (self.clock() - taken_at).total_seconds()
-        # Not in the way of an answer, but one that is always in use has its turn, too.
+        # A copy does not delay an answer, but an agent that is always in use is copied, too.
         is_put_off = self.residency.is_used(instance.id) and age_s < 2 * self.interval_s
         return age_s >= self.interval_s and not is_put_off
 

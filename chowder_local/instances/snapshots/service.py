@@ -7,7 +7,7 @@ import logging
 import uuid
 from collections import Counter
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from functools import partial
 from typing import IO, TYPE_CHECKING, Any
@@ -245,6 +245,7 @@ class Snapshots:
                 content={
                     "overrides": None if overrides is None else dict(overrides),
                     "openclaw_version": instance.openclaw_version,
+                    "clock": None if instance.clock is None else asdict(instance.clock),
                 },
             )
             await self.queries.add(snapshot)
@@ -262,7 +263,7 @@ class Snapshots:
                     self.agents.engine.read_home(instance.sandbox_id, fill),
                     self._read_conversations(instance.id),
                 )
-                # What is answered later is not in it.
+                # The snapshot leaves out what the agent answers later.
                 content = {
                     **snapshot.content, **conversations, "frozen_at": frozen_at.isoformat()
                 }  # fmt: skip

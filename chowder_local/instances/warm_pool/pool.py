@@ -116,8 +116,8 @@ class WarmPool:
         """Discards and makes warm sandboxes; True if some were made, and more may be missing."""
         found = await self.queries.all()
         if self._is_new:
-            # As many as an earlier run of the server had, which knew the demand. They may have
-            # ended with the engine.
+            # The first round makes as many as the server had in its earlier run, which knew the
+            # demand. They may have ended with the engine.
             self._is_new = False
             self.demand.add(sum(each.gateway_url is not None for each in found))
         fit = [each for each in found if await self._is_kept(each)]
@@ -139,12 +139,13 @@ class WarmPool:
         if wanted < 1:
             return 0
         usual = min(self.usual_size - fit_count, 1)
-        # What is wanted beyond the usual number, or at once, does not slow down what runs.
+        # More than the usual number, or several at once, are made only while the processor is idle.
         return wanted if wanted == usual or await self.is_idle() else usual
 
     async def _is_kept(self, warm: WarmSandbox) -> bool:
         """Whether it is fit; discards it otherwise."""
-        # Only `adjust` makes them, and waits for all, so one without an address is a crash's.
+        # Only `adjust` makes warm sandboxes, and it waits for all of them: one without an address
+        # is what a crash has left.
         with _isolated(warm):
             if await self.warm_sandboxes.is_fit(warm):
                 return True

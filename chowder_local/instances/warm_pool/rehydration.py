@@ -86,7 +86,7 @@ class Rehydration:
         try:
             former = await engine.inspect(instance.sandbox_id)
             if former.state is SandboxState.RUNNING:
-                # All its files are then of one moment, as after a power cut.
+                # The copy then has all files as they were at one moment, as after a power cut.
                 await engine.pause(instance.sandbox_id)
             moved = replace(instance, sandbox_id=warm.sandbox_id)
             async with self._copying(instance) as copy:
@@ -142,7 +142,7 @@ class HomeCopy:
             self.made.set_result(await copying)
         except ChowderError as problem:
             self.made.set_exception(problem)
-            # Perhaps nobody reads it any more.
+            # Reading the exception keeps asyncio from reporting it if nobody waits any more.
             self.made.exception()
         finally:
             self.begun.set()

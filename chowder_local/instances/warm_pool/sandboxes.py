@@ -106,7 +106,8 @@ class WarmSandboxes:
         model = ModelRoute(BLANK_PROVIDER, DEFAULT_MODELS[BLANK_PROVIDER]).openclaw_model
         await self.warm_up.warm(sandbox_id, self.agents.gateway_of(sandbox_id, url), model)
         try:
-            # Started in advance, because this would take a fifth of the time of a fork.
+            # The receiving program starts now, because its start would take a fifth of the time of
+            # a fork.
             if await self.allows(STATE_TRANSFER):
                 await self.state_transfers.prepare(sandbox_id)
         except ChowderError as problem:
@@ -136,7 +137,7 @@ class WarmSandboxes:
         async with self._reserving:
             is_claimed = not await self.queries.has(sandbox_id)
         if is_claimed:
-            # `turn_into` takes it from here.
+            # `turn_into` owns the sandbox from here.
             if failure is not None:
                 log.warning("warm sandbox %s: claimed, but not booted: %s", sandbox_id, failure)
             return None
@@ -195,6 +196,8 @@ class WarmSandboxes:
                 self._hydrate(instance, homes=homes),
                 gateway.wait_until_started(WAKE_TIMEOUT_S),
             )
+        if instance.clock is not None:
+            await gateway.set_clock(instance.clock)
         began_s = time.monotonic()
         if patch and await gateway.patch_config(patch):
             await gateway.wait_for_restart(began_s)

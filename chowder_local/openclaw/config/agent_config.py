@@ -7,7 +7,12 @@ import re
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-from chowder_local.core.domain import GATEWAY_PORT, OTHER_PROVIDERS, ModelProvider
+from chowder_local.core.domain import (
+    GATEWAY_PORT,
+    OTHER_PROVIDERS,
+    RELAY_HOSTNAME,
+    ModelProvider,
+)
 from chowder_local.core.errors.agents import ConfigRefused
 from chowder_local.core.untrusted_json import read_object
 from chowder_local.openclaw.config import edits
@@ -36,12 +41,13 @@ def initial_config(
     relay_url: str,
     relay_token: str,
     provider: ModelProvider,
+    has_system_jobs: bool = False,
     overrides: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """A new agent's complete configuration.
 
-    `overrides` are applied to it in order, as `openclaw config set` would. Raises ConfigRefused if
-    one sets a reserved path.
+    It `has_system_jobs` if OpenClaw's own scheduled jobs shall run. `overrides` are applied to it
+    in order, as `openclaw config set` would. Raises ConfigRefused if one sets a reserved path.
     """
     default = ModelRoute(provider, DEFAULT_MODELS[provider])
     config: dict[str, Any] = {
@@ -63,9 +69,12 @@ def initial_config(
             }
         },
         "memory": {"search": {"provider": "none"}},
-        # No calls to the vendor either: the image fixes the release, the relay the models.
+        # Otherwise OpenClaw sends no job's webhook to the inbox, which has a private address.
+        "cron": {"webhookSsrfPolicy": {"allowedHostnames": [RELAY_HOSTNAME]}},
+        # OpenClaw must not call its vendor: the image fixes the release, and the relay serves the
+        # models.
         "update": {"checkOnStart": False},
-        # Otherwise OpenClaw's tool search hides a client's function tools.
+        # In its other modes, OpenClaw's tool search hides a client's function tools.
         "tools": {"toolSearch": {"mode": "directory"}},
         "plugins": {"entries": {"admin-http-rpc": {"enabled": True}}},
         "models": {
@@ -79,7 +88,16 @@ def initial_config(
             },
         },
     }
+    if not has_system_jobs:
+        config = merged(config, _NO_SYSTEM_JOBS)
     return merged(config, to_merge_patch(overrides or {}))
+
+
+_NO_SYSTEM_JOBS = {
+    "plugins": {"entries": {"memory-core": {"config": {"dreaming": {"enabled": False}}}}},
+    "skills": {"workshop": {"autonomous": {"mode": "off"}}},
+}
+"""Without the nightly pass over memories, and the weekly one over skills."""
 
 
 def blank_patch(provider: ModelProvider, overrides: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -192,7 +210,8 @@ def _nest(overrides: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _merge_into(config: dict[str, Any], change: Mapping[str, Any]) -> None:
-    # In place, and no object of `change` becomes part of it: copies would take quadratic time.
+    # `config` is changed in place, because copies of it would take quadratic time. It gets no
+    # object of `change`.
     for key, value in change.items():
         if isinstance(value, dict):
             if not isinstance(config.get(key), dict):

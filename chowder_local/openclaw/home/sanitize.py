@@ -29,6 +29,7 @@ _OF_THE_SANDBOX = (
     # Each sandbox gets its own: the configuration has its tokens and port.
     CONFIG,
     ".openclaw/chowder-ca.pem",
+    ".openclaw/chowder-clock",
     # Process locks and copies of plugins.
     ".openclaw/tmp/",
 )
@@ -183,7 +184,7 @@ class _Writer:
         if not self.is_wanted(name):
             return
         if name.rpartition("/")[0] not in self._folders:
-            # Its parent is not a folder, or was omitted.
+            # The entry's parent is not a folder, or was omitted.
             self._omit(f"{_display(name)} is not in a folder of the archive.")
         elif name in self._files or (name in self._folders and not entry.isdir()):
             raise ArchiveRefused(f"{_display(name)} occurs twice.")
@@ -202,7 +203,7 @@ class _Writer:
             return
         copy.type = entry.type
         if entry.isdir():
-            # Otherwise its entries could not be unpacked.
+            # Without these bits the folder's entries could not be unpacked.
             copy.mode |= 0o700
             self._folders.add(name)
         elif entry.issym() and _is_safe_link(name, entry.linkname):

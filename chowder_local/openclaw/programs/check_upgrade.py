@@ -48,7 +48,7 @@ def finding(
 def check_state(path: str) -> dict[str, Any]:
     """Whether the release reads the database that sandbox and agents share."""
     with closing(sqlite3.connect(path)) as database:
-        # One file without a journal, as the check wants it.
+        # The check takes one file without a journal.
         database.execute("VACUUM INTO ?", (COPY,))
     answer = openclaw("database", "preflight", COPY)
     status = "unknown" if answer is None else str(answer.get("status", "unknown"))

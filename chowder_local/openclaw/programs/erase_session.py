@@ -49,7 +49,7 @@ def erase(home: str, key: str, ids: Sequence[str]) -> dict[str, Any]:
     `is_truncated` is false if a WAL still has its text, until OpenClaw writes over it. Raises
     Remaining if a row still mentions it, sqlite3.Error.
     """
-    # What OpenClaw has read for its index of memories is written by then.
+    # OpenClaw writes later what it has read for its index of memories.
     wait_until_idle()
     paths = [os.path.join(home, ".openclaw", name) for name in (AGENT, STATE)]
     with closing(connect(paths[0])) as agent, closing(connect(paths[1])) as shared:
@@ -62,7 +62,7 @@ def erase(home: str, key: str, ids: Sequence[str]) -> dict[str, Any]:
         ]
         for database in found:
             erase_from(database, names)
-        # The agent's own comes last, since that is what is read for long.
+        # The shared database comes first, since OpenClaw reads the agent's own for long.
         truncated = [truncate_log(database) for database in reversed(found)]
     return {"ids": sorted(names), "is_found": bool(found), "is_truncated": all(truncated)}
 
@@ -73,14 +73,15 @@ def wait_until_idle() -> None:
     looks = 0
     while looks < IDLE_LOOKS and time.monotonic() < ends_s:
         looks = 0 if is_busy() else looks + 1
-        # Nothing tells when threads of others come to rest, or have rested for long enough.
+        # The kernel does not tell when threads of other processes come to rest, so this looks
+        # again.
         time.sleep(IDLE_INTERVAL_S)
 
 
 def is_busy() -> bool:
     """Whether a thread of another process runs, or waits for a processor or the disk."""
     for path in glob.iglob(f"{PROCESSES}/[0-9]*/task/*/stat"):
-        # It may have ended since.
+        # The thread may have ended since.
         with suppress(FileNotFoundError, ProcessLookupError), open(path, "rb") as file:
             state = file.read().rpartition(b") ")[2][:1]
             if state in {b"R", b"D"} and path.split("/")[-4] != str(os.getpid()):

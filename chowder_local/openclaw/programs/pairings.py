@@ -4,8 +4,8 @@ In: one line of JSON {params: {channel, state_dir}}. Out: one line of JSON {requ
 command line prints them, or {error} with what that has said. OpenClaw's database is read, which
 takes milliseconds; its command line, which takes seconds, is run only if the database is another
 one. With {params: {channel, code}} that command line approves the code, for which OpenClaw's
-protocol has no call; out: {status, output}. With {params: {channel, sender, state_dir}} it approves
-a person of the local messenger in the database; out: {}, or {error}.
+protocol has no call; out: {status, output}. With the method `pairing.admit` and {params: {channel,
+state_dir, code or sender}} it approves somebody in the database itself; out: {is_found} or {error}.
 """
 
 from __future__ import annotations
@@ -34,15 +34,20 @@ ADMIT = (
     " (SELECT count(*) FROM channel_pairing_allow_entries"
     " WHERE channel_key = ?1 AND account_id = ?2), ?4)"
 )
-FORGET = f"DELETE FROM {TABLE} WHERE channel_key = ? AND account_id = ? AND request_id = ?"  # noqa: S608 - our constant
+FIND = (
+    "SELECT account_id, request_id FROM channel_pairing_requests"
+    " WHERE channel_key = ? AND upper(code) = upper(?)"
+)
+FORGET = (
+    "DELETE FROM channel_pairing_requests"
+    " WHERE channel_key = ? AND account_id = ? AND request_id = ?"
+)
 KEPT_S = 3600
 """OpenClaw drops older requests when it next uses them."""
 SILENCE_S = 2
 
 
 def main(request: dict[str, Any]) -> dict[str, Any]:
-    if "sender" in request:
-        return admitted(request)
     if "code" in request:
         return approved(request["channel"], request["code"])
     path = os.path.join(request["state_dir"], DATABASE)
@@ -55,16 +60,20 @@ def main(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def admitted(request: dict[str, Any]) -> dict[str, Any]:
-    """Approves a sender as OpenClaw does, with or without a request of theirs."""
-    path = os.path.join(request["state_dir"], DATABASE)
-    key = (request["channel"], "default", request["sender"])
+    """Approves a sender, or who has a code, as OpenClaw does."""
+    path, channel = os.path.join(request["state_dir"], DATABASE), request["channel"]
     try:
         with closing(sqlite3.connect(path, timeout=10)) as database, database:
-            database.execute(ADMIT, (*key, int(time.time() * 1000)))
-            database.execute(FORGET, key)
+            who = [("default", request.get("sender"))]
+            if "code" in request:
+                who = database.execute(FIND, (channel, request["code"])).fetchall()
+            for account, sender in who:
+                key = (channel, account, sender)
+                database.execute(ADMIT, (*key, int(time.time() * 1000)))
+                database.execute(FORGET, key)
     except sqlite3.Error as failed:
         return {"error": str(failed)}
-    return {}
+    return {"is_found": bool(who)}
 
 
 def request_of(row: tuple[str, ...]) -> dict[str, Any]:
@@ -114,7 +123,9 @@ def openclaw(*words: str) -> tuple[int, str, str]:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(main(json.loads(sys.stdin.readline())["params"])) + "\n")
+    request = json.loads(sys.stdin.readline())
+    run = admitted if request.get("method") == "pairing.admit" else main
+    sys.stdout.write(json.dumps(run(request["params"])) + "\n")
     sys.stdout.flush()
     # The engine may drop what an ended program wrote, so this one ends when its answer was read.
     sys.stdin.read()

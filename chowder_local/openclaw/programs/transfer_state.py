@@ -117,6 +117,7 @@ NAMED = {
 DECLARED = {
     ("memory-core:memory-dreaming-promotion", 1),
     ("heartbeat:main", 0),
+    ("skill-collection-review:main", 0),
     ("skill-collection-review:main", 1),
     ("matrix", "inbound-dedupe-migration-state", "sqlite-json-to-claimable-v1"),
 }
@@ -158,12 +159,12 @@ class Agent:
     def open(self, timeout_s: float) -> None:
         """Opens the gateway's databases. Raises Unfit if one is not created within the timeout."""
         ends_s = time.monotonic() + timeout_s
-        # In this order: a gateway that starts needs its state database for itself.
+        # The state database is opened last, because a gateway that starts needs it for itself.
         for name in [each for each in (AGENT, STATE) if each not in self.databases]:
             while (database := connect_if_created(os.path.join(self.state, name))) is None:
                 if time.monotonic() >= ends_s:
                     raise Unfit("the gateway has not created its database")
-                # The gateway creates it without a signal.
+                # The gateway does not signal that it has created the database.
                 time.sleep(0.1)
             self.databases[name] = database
 

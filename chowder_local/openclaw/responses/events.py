@@ -104,7 +104,7 @@ class EventWriter:
             raise StreamBroken("too much of the answer comes before its beginning")
         for event in self._reader.feed(chunk):
             if self.error is not None:
-                # Only the end follows a failure.
+                # After a failure only the stream's end follows.
                 return
             if event.data is not None:
                 self._ready += self.write(event.data)

@@ -26,7 +26,7 @@ MAX_ANSWER_VALUES = 10_000
 ID_CHARACTERS = 256
 
 Element = TypeVar("Element")
-# Otherwise an error is made for each of the elements.
+# Without this, pydantic makes an error for each of the elements.
 FailFastList = Annotated[list[Element], FailFast()]
 
 
@@ -59,7 +59,7 @@ class _Usage(_Shape):
 
 
 class _Response(_Shape):
-    # The traces of thousands of answers keep it.
+    # The traces of thousands of answers keep the id, so its length is limited.
     id: Annotated[str, Field(max_length=ID_CHARACTERS)] | None = None
     status: str | None = None
     output: FailFastList[_Item] = []

@@ -264,7 +264,7 @@ def _misfit(schema: Mapping[str, Any], answer: Any) -> str | None:
     if error is None:
         return None
     path = "/".join(str(step) for step in error.instance_path)
-    # It quotes what does not fit.
+    # The library's message quotes the value that does not fit.
     return untrusted_json.message_of(f"{path}: {error.message}" if path else str(error.message))
 
 

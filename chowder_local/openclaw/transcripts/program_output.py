@@ -1,4 +1,7 @@
-"""The output of `transcripts.mjs`; it is untrusted, because the agent can write the database."""
+"""What `transcripts.mjs` reads of OpenClaw's database, and its output.
+
+The output is untrusted, because the agent can write the database.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,16 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, Field
 
+TABLES = {
+    "session_nodes": ("session_key", "updated_at", "current_session_id"),
+    "session_windows": ("session_id", "session_key", "channel", "model", "created_at"),
+    "session_transcript_index_state": ("session_id", "active_message_count", "needs_rebuild"),
+    "session_transcript_active_events": ("session_id", "event_seq", "message_position"),
+    "transcript_events": ("session_id", "seq", "event_json"),
+}
+"""The tables that it reads, with their columns."""
+OPTIONAL_COLUMN = "event_zstd"
+"""A column of `transcript_events` that releases before 2026.9.6 do not have."""
 SESSIONS_MAX = 10_000
 MESSAGES_MAX = 2_100
 """The most of the program: a page of 1000, and those off the active branch."""

@@ -75,6 +75,7 @@ def _fits(match: Condition, request: ModelRequest, limit: TimeLimit) -> bool:
         return False
     return (
         (match.turn is None or match.turn == request.turn)
+        and (match.job is None or match.job == request.job)
         and (match.provider is None or match.provider == request.provider)
         and (match.model is None or fnmatchcase(request.model, match.model))
         and _is(request.text, match.equals, limit)
@@ -267,7 +268,7 @@ class ScriptRegistry:
         scripts = self.active_for(organization_id, instance_id)
         if not scripts:
             return None
-        # One at a time for each organization, so that slow rules of one delay no other.
+        # Each organization has one call at a time here, so that its slow rules delay no other.
         async with self._turns.holding(organization_id):
             answer = await self._find(scripts, request)
         if answer is not None:

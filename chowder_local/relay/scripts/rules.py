@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from difflib import SequenceMatcher, get_close_matches
+from difflib import SequenceMatcher
 from functools import cache, cached_property
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
@@ -38,7 +38,7 @@ from chowder_local.relay.scripts.expressions import check as check_template
 from chowder_local.relay.wire.conversation import StreamStep
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from regex import Pattern
 
@@ -77,6 +77,22 @@ def _flag(value: Any) -> Any:
     return value
 
 
+def _nearest(name: str, names: Iterable[str]) -> str | None:
+    """The name that a misspelt one may have meant.
+
+    Only the one with most letters in common is compared, because a script may have a hundred
+    thousand mistakes.
+    """
+    letters = set(name)
+    nearest = max(
+        names, key=lambda each: len(letters.intersection(each)) / len(letters.union(each))
+    )
+    is_near = (
+        len(name) <= MAX_NAME_CHARS and SequenceMatcher(None, name, nearest).ratio() >= MIN_RATIO
+    )
+    return nearest if is_near else None
+
+
 def _shallow(arguments: dict[str, Any]) -> dict[str, Any]:
     # The dashboard shows them indented, which would multiply them by their levels.
     if is_deeper(arguments, MAX_LEVELS):
@@ -112,28 +128,16 @@ class _Strict(BaseModel):
 
     @classmethod
     @cache
-    def _members(cls) -> dict[str, set[str]]:
-        """The letters of each member."""
+    def _members(cls) -> dict[str, None]:
         aliases = (each.validation_alias for each in cls.model_fields.values())
         choices = (each.choices for each in aliases if isinstance(each, AliasChoices))
-        return {str(each): set(str(each)) for each in (*cls.model_fields, *chain(*choices))}
+        return dict.fromkeys(map(str, (*cls.model_fields, *chain(*choices))))
 
     @classmethod
     def _hint(cls, name: str) -> PydanticCustomError:
-        """The error for a misspelt member, with the nearest one.
-
-        Only the one with most letters in common is compared, because a script may have a hundred
-        thousand mistakes.
-        """
-        letters, members = set(name), cls._members()
-        nearest = max(
-            members, key=lambda each: len(letters & members[each]) / len(letters | members[each])
-        )
-        is_near = (
-            len(name) <= MAX_NAME_CHARS
-            and SequenceMatcher(None, name, nearest).ratio() >= MIN_RATIO
-        )
-        question = f" Did you mean {nearest}?" if is_near else ""
+        """The error for a misspelt member, with the nearest one."""
+        nearest = _nearest(name, cls._members())
+        question = f" Did you mean {nearest}?" if nearest else ""
         return PydanticCustomError(
             "extra_forbidden",
             "No such member.{question} Allowed: {allowed}",
@@ -160,6 +164,9 @@ class Condition(_Strict):
     )
     session: MatchText | None = Field(
         None, description="Name of the session; `main` and an explicit null are the main one."
+    )
+    job: MatchText | None = Field(
+        None, description="Name of the scheduled job whose message it is."
     )
     model: Id | None = Field(None, description="Id of the model; `*` and `?` are wildcards.")
     provider: ModelProvider | None = Field(None, description="Provider of the model.")
@@ -396,7 +403,7 @@ class ReplyScript(_Strict):
     @model_validator(mode="before")
     @classmethod
     def _not_too_much(cls, script: Any) -> Any:
-        # Before any is compiled, which takes 1 to 20 ms each.
+        # This comes before compiling, which takes 1 to 20 ms for each expression.
         if isinstance(script, dict) and _pattern_size(script.get("replies")) > MAX_PATTERN_SIZE:
             raise ValueError(
                 f"all regular expressions together may have {MAX_PATTERN_SIZE:,} characters, with "
@@ -406,7 +413,8 @@ class ReplyScript(_Strict):
 
     @model_validator(mode="after")
     def _known_tools(self) -> Self:
-        # At once, because a misspelt name would fail only the message that its rule answers.
+        # The script is refused at once: a misspelt name would fail only when its rule answers a
+        # message.
         known = AGENT_TOOL_NAMES.union(self.tools)
         unknown = (
             each for each in self._named_tools() if not known & {each[1], client_name(each[1])}
@@ -435,9 +443,9 @@ class ReplyScript(_Strict):
 
 def _unknown_tool(name: str, known: frozenset[str]) -> PydanticCustomError:
     name = name[:TOOL_NAME_MAX]
-    near = get_close_matches(name, known, 1, 0.75)
+    near = _nearest(name, sorted(known))
     message = (
-        f"there is no tool {name!r}{f'; did you mean {near[0]!r}?' if near else '.'} "
+        f"there is no tool {name!r}{f'; did you mean {near!r}?' if near else '.'} "
         "List functions of your client, and tools of MCP servers and plugins, under `tools` of "
         f"the script. The others are: {', '.join(sorted(known))[:2000]}"
     )

@@ -51,7 +51,7 @@ function notes() {
   return unfit;
 }
 
-/** The packages' shortcuts that fit or not, whether or not anything has to be made for them. */
+/** The shortcuts that fit or not, whether or not anything has to be made in the packages for them. */
 function launching() {
   const unfit = {};
   const launcher = readFileSync(`${PACKAGE}/openclaw.mjs`, "utf8");
@@ -60,6 +60,9 @@ function launching() {
   }
   if (!readdirSync(`${PACKAGE}/dist`).some((name) => /-[\w-]{8}\.mjs$/.test(name))) {
     unfit["found modules"] = "none of its modules is named by its content";
+  }
+  if (!existsSync("/etc/ld.so.preload")) {
+    unfit["program clock"] = "the image was built without a C compiler, or its library does not work";
   }
   return unfit;
 }

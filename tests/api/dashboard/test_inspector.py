@@ -19,7 +19,7 @@ from tests.scripted.model_calls import parse
 
 if TYPE_CHECKING:
     from chowder_local.core.domain import Instance
-    from chowder_local.relay.call_log import LoggedCall
+    from chowder_local.relay.call_log import ModelCall
     from tests.api.dashboard.conftest import Visitor
 
 PATH = "v1/chat/completions"
@@ -45,11 +45,11 @@ def called(
     error: str | None = None,
     path: str = PATH,
     turn_id: str | None = None,
-) -> LoggedCall:
+) -> ModelCall:
     """Adds a call of an agent; without a reply it stays open."""
     body = json.dumps(model_request(words)).encode()
-    exchanges = visitor.http.world.call_log
-    made = exchanges.begin(
+    call_log = visitor.http.world.call_log
+    made = call_log.begin(
         agent.organization_id, agent.id, ModelProvider.OPENAI, path, body, turn_id
     )
     if reply is not None or error is not None:
@@ -57,7 +57,7 @@ def called(
         if reply is not None:
             for step in parse(ModelProvider.OPENAI, PATH, body).render(reply).steps:
                 assert isinstance(step, bytes)
-                exchanges.append(made, step)
+                call_log.append(made, step)
         made.finish("refused" if error else "offline", error)
     return made
 

@@ -144,7 +144,7 @@ async def test_sessions_and_checkout_links_are_not_interchangeable(visitor: Visi
 
 async def test_a_link_signs_in_once(stranger: Visitor) -> None:
     world = stranger.http.world
-    code = sign_in_link(world.box, world.key, world.clock())
+    code = sign_in_link(world.secret_box, world.key, world.clock())
     assert world.key not in code
     answer = await link(stranger, code)
     assert (answer.status_code, answer.headers["Location"]) == (303, "/")
@@ -156,8 +156,8 @@ async def test_a_link_signs_in_once(stranger: Visitor) -> None:
 
 async def test_a_link_expires_after_two_minutes_and_with_its_key(stranger: Visitor) -> None:
     world = stranger.http.world
-    late = sign_in_link(world.box, world.key, world.clock())
-    unknown = sign_in_link(world.box, "chd_org_unknown", world.clock())
+    late = sign_in_link(world.secret_box, world.key, world.clock())
+    unknown = sign_in_link(world.secret_box, "chd_org_unknown", world.clock())
     for code in (unknown, "", "x", world.subscriptions.portal_session(world.organization_id)):
         assert (await link(stranger, code)).status_code == 403
     world.clock.advance(LINK_LIFE_S + 1)

@@ -13,7 +13,7 @@ from tests.e2e.api import Api
 from tests.e2e.clawhub import ClawHub
 from tests.e2e.copies import local
 from tests.e2e.node import Programs
-from tests.e2e.serving import ServerProcess, is_before
+from tests.e2e.serving import RECONCILE_INTERVAL, ServerProcess, is_before
 from tests.e2e.waiting import eventually
 from tests.e2e.whole_life import served
 
@@ -53,10 +53,9 @@ def only_server(
     """The server of the run; `server` is what tests ask for."""
     settings = stand_in.settings | {
         "CHOWDER_CLAWHUB_URL": clawhub.url,
-        "CHOWDER_DRAIN_TIMEOUT_S": "3",
-        "CHOWDER_RECONCILE_INTERVAL_S": "1",
     }
-    server = ServerProcess(tmp_path_factory.mktemp("e2e") / "data", settings)
+    constants = {RECONCILE_INTERVAL: 1, "instances.lifecycle.agents:DRAIN_TIMEOUT_S": 3}
+    server = ServerProcess(tmp_path_factory.mktemp("e2e") / "data", settings, constants)
     with served(server, engine, request.config):
         yield server
 

@@ -95,13 +95,6 @@ async def test_a_conversation_goes_on_by_response_id(agent: Agent[None]) -> None
     assert 'Before that: "My name is Ada."' in second.final_output
 
 
-async def test_a_conversation_goes_on_by_the_runs_own_history(agent: Agent[None]) -> None:
-    first = await run(agent, "My name is Ada.")
-    again = {"role": "user", "content": "What is my name?"}
-    second = await run(agent, [*first.to_input_list(), again])
-    assert 'Before that: "My name is Ada."' in second.final_output
-
-
 async def test_an_output_type_is_the_type_of_the_final_output(agent: Agent[None]) -> None:
     asked = 'Which place? {"city": "Oslo", "people": 700000}'
     typed = agent.clone(output_type=Place, tools=[])

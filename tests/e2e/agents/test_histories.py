@@ -115,8 +115,8 @@ def hang_up_once_the_model_is_asked(
     """Sends a message whose model call is the session's `count`-th, and is gone by its answer."""
 
     def is_asked() -> bool:
-        exchanges = api.get(local(api, f"instances/{instance}/model-calls")).json()
-        calls = [each for each in exchanges if each["session"] == session]
+        listed = api.get(local(api, f"instances/{instance}/model-calls")).json()
+        calls = [each for each in listed if each["session"] == session]
         return len(calls) == count
 
     port = api.base_url.port

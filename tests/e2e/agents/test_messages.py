@@ -185,15 +185,7 @@ def test_every_member_of_a_request_is_taken_and_told(api: Api, instance: str) ->
 # Functions
 
 
-@pytest.mark.parametrize(
-    ("provider", "choice"),
-    [
-        # Every provider and every choice once; what is left of their pairs takes its time.
-        pytest.param(provider, choice, marks=[pytest.mark.slow] if row != column else [])
-        for row, provider in enumerate(MODELS)
-        for column, choice in enumerate(CHOICES)
-    ],
-)
+@pytest.mark.parametrize(("provider", "choice"), list(zip(MODELS, CHOICES, strict=True)))
 def test_a_function_that_has_to_be_called_is_called(
     api: Api, instance: str, provider: str, choice: Any
 ) -> None:

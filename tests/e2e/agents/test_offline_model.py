@@ -36,11 +36,8 @@ def path(instance: str) -> str:
     ("model", "stream"),
     [
         (CLAUDE, True),
-        pytest.param(CLAUDE, False, marks=pytest.mark.slow),
-        pytest.param("gpt-4o", True, marks=pytest.mark.slow),
         ("gpt-4o", False),
         pytest.param("gemini-2.0-flash", True, marks=pytest.mark.slow),
-        pytest.param("gemini-2.0-flash", False, marks=pytest.mark.slow),
     ],
 )
 def test_an_answer_that_is_longer_than_allowed_is_incomplete(

@@ -65,23 +65,20 @@ def assert_works(keyed: Api, instance_id: str, provider: str) -> None:
     assert keyed.say(instance_id, "Again.", model=MODELS[provider], session=SESSION)
 
 
-@pytest.mark.parametrize("provider", list(MODELS))
+# OpenClaw gets status 400 for each of them, so one a provider is enough here.
+@pytest.mark.parametrize(
+    ("provider", "status"), [("anthropic", 529), ("openai", 403), ("gemini", 503)]
+)
 def test_a_providers_refusal_is_the_clients_answer(
-    keyed: Api, instance: str, stand_in: StandIn, provider: str
+    keyed: Api, instance: str, stand_in: StandIn, provider: str, status: int
 ) -> None:
-    wrong: dict[int, str] = {}
-    for status in (401, 403, 404, 500, 503, 529):
-        words = f"No way, says the provider of {status}."
-        stand_in.requests.clear()
-        with stand_in.behaving(refusal(status, words)):
-            answer = keyed.message(instance, f"Please, {status}.", model=MODELS[provider],
-                                   session=SESSION)  # fmt: skip
-        error = answer.json()["detail"]["error"]
-        # It was asked, and only once: the refusal before this one is over.
-        seen = (answer.status_code, words in error, provider in error, len(stand_in.requests))
-        if seen != (status, True, True, 1):
-            wrong[status] = f"{seen}: {answer.text}"
-    assert wrong == {}
+    stand_in.requests.clear()
+    with stand_in.behaving(refusal(status, "No way, says the provider.")):
+        answer = keyed.message(instance, "Please.", model=MODELS[provider], session=SESSION)
+    error = answer.json()["detail"]["error"]
+    assert (answer.status_code, len(stand_in.requests)) == (status, 1), answer.text
+    assert "No way, says the provider." in error
+    assert provider in error
     assert_works(keyed, instance, provider)
 
 

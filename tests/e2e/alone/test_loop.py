@@ -169,7 +169,7 @@ class Target:
         )
 
     async def call_relay(self, what: str, path: str, body: bytes) -> bytes:
-        token = self.world.box.relay_token(str(self.instance.sandbox_id))
+        token = self.world.secret_box.relay_token(str(self.instance.sandbox_id))
         return await self._send(what, self.relay_url, "POST", path, body, token)
 
     async def _send(
@@ -235,7 +235,7 @@ async def target(tmp_path: Path) -> AsyncIterator[Target]:
             ) as world,
             serve(with_state(api([], no_lifespan, world.metrics), world.state))
             as url,
-            serve(create_relay_app(world.relay, world.messengers)) as relay_url,
+            serve(create_relay_app(world.relay, world.inbox, world.messengers)) as relay_url,
         ):  # fmt: skip
             await world.organizations.change(
                 world.organization_id, model_api_keys={ModelProvider.GEMINI: OFFLINE_KEY}

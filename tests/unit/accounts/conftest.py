@@ -37,22 +37,24 @@ class Accounts:
 
     database: Database
     path: Path
-    box: SecretBox
+    secret_box: SecretBox
     clock: Clock
 
     def __post_init__(self) -> None:
         self.keys = KeyQueries(self.database)
         self.meta = MetaQueries(self.database)
         self.dashboard_sessions = DashboardSessionQueries(self.database)
-        self.instances = InstanceQueries(self.database, self.box)
+        self.instances = InstanceQueries(self.database, self.secret_box)
         self.warm_sandboxes = WarmSandboxQueries(self.database)
         self.authentication = Authentication(self.keys, self.clock)
-        self.organizations = Organizations(OrganizationQueries(self.database), self.box, self.clock)
+        self.organizations = Organizations(
+            OrganizationQueries(self.database), self.secret_box, self.clock
+        )
 
 
 @pytest.fixture
 async def accounts(tmp_path: Path) -> AsyncIterator[Accounts]:
-    box = SecretBox.load(tmp_path / "secret.key")
+    secret_box = SecretBox.load(tmp_path / "secret.key")
     path = empty_database(tmp_path)
     async with Database.open(path) as database:
-        yield Accounts(database, path, box, Clock())
+        yield Accounts(database, path, secret_box, Clock())

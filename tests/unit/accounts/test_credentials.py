@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chowder_local.accounts.credentials import ModelCredentials, ModelKeys
+from chowder_local.accounts.credentials import ModelCredentials
+from chowder_local.accounts.organizations import ModelKeys
 from chowder_local.core.domain import (
     OFFLINE_KEY,
     Instance,
@@ -52,12 +53,14 @@ async def instance(accounts: Any) -> Instance:
 @pytest.fixture
 def resolver(accounts: Any) -> CredentialResolver:
     model_keys = ModelKeys(accounts.organizations, ENDPOINTS, OrganizationId("default"))
-    return ModelCredentials(accounts.box, accounts.instances, accounts.warm_sandboxes, model_keys)
+    return ModelCredentials(
+        accounts.secret_box, accounts.instances, accounts.warm_sandboxes, model_keys
+    )
 
 
 @pytest.fixture
 def token(accounts: Any, instance: Instance) -> str:
-    return str(accounts.box.relay_token(instance.sandbox_id))
+    return str(accounts.secret_box.relay_token(instance.sandbox_id))
 
 
 async def test_a_sandbox_gets_its_organizations_key(
@@ -91,7 +94,7 @@ async def test_a_warm_sandbox_gets_the_offline_model_until_it_is_dropped(
     accounts: Any, resolver: CredentialResolver
 ) -> None:
     warm_sandbox = WarmSandbox(SandboxId("chowder-9"), "alike", accounts.clock())
-    token = accounts.box.relay_token(warm_sandbox.sandbox_id)
+    token = accounts.secret_box.relay_token(warm_sandbox.sandbox_id)
     await accounts.warm_sandboxes.add(warm_sandbox)
     assert await resolver.resolve(token, OPENAI) == Credential(
         None, None, warm_sandbox.sandbox_id, OFFLINE_KEY
@@ -110,9 +113,9 @@ async def test_an_invalid_token_is_refused(
         instance.sandbox_id,
         token[:-1],
         other.relay_token(instance.sandbox_id),
-        accounts.box.gateway_token(instance.sandbox_id),
+        accounts.secret_box.gateway_token(instance.sandbox_id),
         # A valid token of a sandbox without an instance.
-        accounts.box.relay_token("chowder-2"),
+        accounts.secret_box.relay_token("chowder-2"),
     ):
         with pytest.raises(RelayTokenInvalid):
             await resolver.resolve(wrong, OPENAI)
@@ -129,7 +132,7 @@ async def test_the_key_of_an_endpoint_is_for_the_default_organization_only(
 ) -> None:
     assert (await resolver.resolve(token, "cloud")).key is None
     theirs = ModelKeys(accounts.organizations, ENDPOINTS, instance.organization_id)
-    own = ModelCredentials(accounts.box, accounts.instances, accounts.warm_sandboxes, theirs)
+    own = ModelCredentials(accounts.secret_box, accounts.instances, accounts.warm_sandboxes, theirs)
     assert (await own.resolve(token, "cloud")).key == "sk-cloud"
 
 

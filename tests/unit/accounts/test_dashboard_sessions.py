@@ -28,7 +28,7 @@ def dashboard_sessions(accounts: Accounts) -> DashboardSessions:
         authentication=accounts.authentication,
         keys=accounts.keys,
         sessions=accounts.dashboard_sessions,
-        box=accounts.box,
+        secret_box=accounts.secret_box,
         store_id="abc",
         clock=accounts.clock,
     )
@@ -89,7 +89,7 @@ async def test_a_missing_or_invalid_key_begins_no_session(accounts: Accounts) ->
 async def test_used_links_are_dropped_after_they_expire(accounts: Accounts) -> None:
     _, key = await accounts.organizations.signup("Kitchen")
     sessions = dashboard_sessions(accounts)
-    link = sign_in_link(accounts.box, key, accounts.clock())
+    link = sign_in_link(accounts.secret_box, key, accounts.clock())
     assert (await sessions.caller(await sessions.redeem(link))).is_organization_key
     for seconds in (0, LINK_LIFE_S + 1):
         accounts.clock.now += timedelta(seconds=seconds)

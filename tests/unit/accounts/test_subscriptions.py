@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def subscriptions(accounts: Accounts) -> Subscriptions:
-    return Subscriptions(accounts.organizations, accounts.box, accounts.clock)
+    return Subscriptions(accounts.organizations, accounts.secret_box, accounts.clock)
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def box() -> SecretBox:
+def secret_box() -> SecretBox:
     return SecretBox(b"s" * 32)
 
 
@@ -46,46 +46,46 @@ def test_a_digest_is_the_keys_sha256() -> None:
     assert digest("abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 
-def test_an_encrypted_text_is_unreadable_and_can_be_decrypted(box: SecretBox) -> None:
-    ciphertext = box.encrypt("sk-ärø")
+def test_an_encrypted_text_is_unreadable_and_can_be_decrypted(secret_box: SecretBox) -> None:
+    ciphertext = secret_box.encrypt("sk-ärø")
     assert b"sk-" not in ciphertext
-    assert box.decrypt(ciphertext) == "sk-ärø"
-    assert box.encrypt("sk-ärø") != ciphertext
+    assert secret_box.decrypt(ciphertext) == "sk-ärø"
+    assert secret_box.encrypt("sk-ärø") != ciphertext
 
 
-def test_another_secret_cannot_decrypt(box: SecretBox) -> None:
+def test_another_secret_cannot_decrypt(secret_box: SecretBox) -> None:
     with pytest.raises(InvalidToken):
-        SecretBox(b"o" * 32).decrypt(box.encrypt("sk"))
+        SecretBox(b"o" * 32).decrypt(secret_box.encrypt("sk"))
 
 
-def test_the_tokens_of_a_sandbox_are_unique_and_constant(box: SecretBox) -> None:
+def test_the_tokens_of_a_sandbox_are_unique_and_constant(secret_box: SecretBox) -> None:
     again = SecretBox(b"s" * 32)
-    assert box.gateway_token("chowder-1") == again.gateway_token("chowder-1")
-    assert box.relay_token("chowder-1") == again.relay_token("chowder-1")
+    assert secret_box.gateway_token("chowder-1") == again.gateway_token("chowder-1")
+    assert secret_box.relay_token("chowder-1") == again.relay_token("chowder-1")
     tokens = {
         make(sandbox)
-        for each in (box, SecretBox(b"o" * 32))
+        for each in (secret_box, SecretBox(b"o" * 32))
         for make in (each.gateway_token, each.relay_token)
         for sandbox in ("chowder-1", "chowder-2")
     }
     assert len(tokens) == 8
 
 
-def test_a_relay_token_contains_the_sandbox_id(box: SecretBox) -> None:
-    token = box.relay_token("chowder-1")
+def test_a_relay_token_contains_the_sandbox_id(secret_box: SecretBox) -> None:
+    token = secret_box.relay_token("chowder-1")
     assert token.startswith("chowder-1.")
-    assert box.sandbox_of(token) == "chowder-1"
+    assert secret_box.sandbox_of(token) == "chowder-1"
 
 
 @pytest.mark.parametrize("wrong", ["", ".", "chowder-1", "chowder-1.", "chowder-1.00", "Ærø.x"])
-def test_an_invented_relay_token_is_not_valid(box: SecretBox, wrong: str) -> None:
-    assert box.sandbox_of(wrong) is None
+def test_an_invented_relay_token_is_not_valid(secret_box: SecretBox, wrong: str) -> None:
+    assert secret_box.sandbox_of(wrong) is None
 
 
-def test_a_relay_token_with_a_swapped_part_is_not_valid(box: SecretBox) -> None:
-    _, _, proof = box.relay_token("chowder-1").partition(".")
-    assert box.sandbox_of(f"chowder-2.{proof}") is None
-    assert box.sandbox_of(f"chowder-1.{box.gateway_token('chowder-1')}") is None
+def test_a_relay_token_with_a_swapped_part_is_not_valid(secret_box: SecretBox) -> None:
+    _, _, proof = secret_box.relay_token("chowder-1").partition(".")
+    assert secret_box.sandbox_of(f"chowder-2.{proof}") is None
+    assert secret_box.sandbox_of(f"chowder-1.{secret_box.gateway_token('chowder-1')}") is None
 
 
 def test_a_secret_file_is_made_once_and_is_private(tmp_path: Path) -> None:
@@ -112,22 +112,22 @@ def test_an_unreadable_secret_raises_an_error(tmp_path: Path) -> None:
 
 
 def test_a_link_is_valid_until_it_expires() -> None:
-    box, now = SecretBox(b"s" * 32), datetime(2026, 5, 4, tzinfo=UTC)
-    token = box.encrypt_link("checkout", {"tier": "Ærø"}, now)
+    secret_box, now = SecretBox(b"s" * 32), datetime(2026, 5, 4, tzinfo=UTC)
+    token = secret_box.encrypt_link("checkout", {"tier": "Ærø"}, now)
     later = now + timedelta(seconds=60)
-    assert box.decrypt_link(token, "checkout", later, 60) == {"tier": "Ærø"}
-    assert box.decrypt_link(token, "checkout", later + timedelta(seconds=1), 60) is None
+    assert secret_box.decrypt_link(token, "checkout", later, 60) == {"tier": "Ærø"}
+    assert secret_box.decrypt_link(token, "checkout", later + timedelta(seconds=1), 60) is None
 
 
 def test_damaged_foreign_and_other_tokens_are_no_valid_links() -> None:
-    box, now = SecretBox(b"s" * 32), datetime(2026, 5, 4, tzinfo=UTC)
-    token = box.encrypt_link("checkout", {}, now)
+    secret_box, now = SecretBox(b"s" * 32), datetime(2026, 5, 4, tzinfo=UTC)
+    token = secret_box.encrypt_link("checkout", {}, now)
     changed = token[:20] + ("A" if token[20] != "A" else "B") + token[21:]
     others = SecretBox(b"o" * 32).encrypt_link("checkout", {}, now)
-    stored = box.encrypt('["checkout", {}]').decode()
-    another_kind = box.encrypt_link("portal", {}, now)
+    stored = secret_box.encrypt('["checkout", {}]').decode()
+    another_kind = secret_box.encrypt_link("portal", {}, now)
     for wrong in (changed, token[:-4], others, stored, another_kind, "", "Ærø"):
-        assert box.decrypt_link(wrong, "checkout", now, 60) is None
+        assert secret_box.decrypt_link(wrong, "checkout", now, 60) is None
 
 
 def test_a_link_token_has_only_characters_of_a_url() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from chowder_local.core.domain import InstanceId, OrganizationId
 from chowder_local.dashboard.model_calls import Retried, retried_by
-from chowder_local.relay.call_log import CallLog, LoggedCall
+from chowder_local.relay.call_log import CallLog, ModelCall
 
 MAIN = "agent:main:main"
 
@@ -16,8 +16,8 @@ class Turn:
     """A turn of an agent, to which calls are added."""
 
     def __init__(self) -> None:
-        self.exchanges = CallLog()
-        self.calls: list[LoggedCall] = []
+        self.call_log = CallLog()
+        self.calls: list[ModelCall] = []
 
     def call(
         self, key: str = MAIN, *, reply: str | None = None, error: str | None = None
@@ -25,7 +25,7 @@ class Turn:
         """Adds a call with its answer or error; returns what it retries."""
         system = f"Runtime: agent=main | session={key} | sessionId=1"
         request = {"model": "gpt-4o", "messages": [{"role": "system", "content": system}]}
-        made = self.exchanges.begin(
+        made = self.call_log.begin(
             OrganizationId("o"), InstanceId("i"), "openai", "chat/completions",
             json.dumps(request).encode(), "t",
         )  # fmt: skip
@@ -33,7 +33,7 @@ class Turn:
         retried = retried_by(made, self.calls)
         if reply is not None:
             answer: dict[str, Any] = {"choices": [{"message": {"content": reply}}]}
-            self.exchanges.append(made, json.dumps(answer).encode())
+            self.call_log.append(made, json.dumps(answer).encode())
             made.status = 200
             made.finish("answered")
         elif error is not None:

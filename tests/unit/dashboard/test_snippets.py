@@ -17,7 +17,7 @@ from chowder_local.core.domain import (
     SandboxId,
 )
 from chowder_local.dashboard.model_calls import model_of, provider_curl, snippets
-from chowder_local.relay.call_log import LoggedCall
+from chowder_local.relay.call_log import ModelCall
 
 VARIABLES = ("ANTHROPIC_API_KEY", "OPENAI_API_KEY", "GEMINI_API_KEY", "OLLAMA_URL", "X__ID__URL")
 HOSTILE = "$(touch /tmp/x) `id` '\"; echo !"
@@ -59,7 +59,7 @@ def test_the_python_snippet_compiles() -> None:
 
 @pytest.mark.parametrize("provider", ["anthropic", "openai", "gemini", "ollama", "x$(id)"])
 def test_the_curl_command_quotes_what_an_agent_sent(provider: str) -> None:
-    call = LoggedCall("ex-1", None, None, provider, f"v1/{HOSTILE}", HOSTILE.encode(), None)
+    call = ModelCall("ex-1", None, None, provider, f"v1/{HOSTILE}", HOSTILE.encode(), None)
     command = provider_curl(call).replace("curl -sS", "printf '%s\\n'", 1)
     result = subprocess.run(
         ["sh", "-uc", command], capture_output=True, text=True, check=False,
@@ -72,5 +72,5 @@ def test_the_curl_command_quotes_what_an_agent_sent(provider: str) -> None:
 
 
 def test_the_curl_command_reads_the_key_from_the_environment() -> None:
-    call = LoggedCall("ex-1", None, None, "openai", "v1/responses", b"{}", None)
+    call = ModelCall("ex-1", None, None, "openai", "v1/responses", b"{}", None)
     assert "authorization: Bearer $OPENAI_API_KEY" in shlex.split(provider_curl(call))

@@ -232,7 +232,7 @@ async def test_a_bad_call_is_refused_in_slacks_form(
 async def test_the_agent_connects_once_with_each_ticket(world: World, mailbox: Mailbox) -> None:
     listener = bound_socket("127.0.0.1", 0)
     where = dict(zip(("host", "port"), listener.getsockname(), strict=True))
-    async with serve_relay(world.relay, world.messengers, [listener]):
+    async with serve_relay(world.relay, world.inbox, world.messengers, [listener]):
         url = f"{mailbox.url.replace('http', 'ws')}/{await socket_path(mailbox)}"
         async with connect(url, **where) as socket:
             assert json.loads(await socket.recv())["type"] == "hello"

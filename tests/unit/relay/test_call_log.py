@@ -8,38 +8,38 @@ from typing import Any
 import pytest
 
 from chowder_local.core.domain import InstanceId, ModelProvider, OrganizationId
-from chowder_local.relay.call_log import MAX_ANSWER_BYTES, CallLog, FailedAttempt, LoggedCall
+from chowder_local.relay.call_log import MAX_ANSWER_BYTES, CallLog, FailedAttempt, ModelCall
 
 ORGANIZATION, INSTANCE = OrganizationId("o"), InstanceId("i")
 
 
-def begun(exchanges: CallLog, body: bytes = b"{}", instance: str = "i") -> LoggedCall:
-    return exchanges.begin(
+def begun(call_log: CallLog, body: bytes = b"{}", instance: str = "i") -> ModelCall:
+    return call_log.begin(
         ORGANIZATION, InstanceId(instance), ModelProvider.OPENAI, "responses", body
     )
 
 
 def test_calls_are_listed_by_instance_latest_first() -> None:
-    exchanges = CallLog()
-    first, _, third = begun(exchanges), begun(exchanges, instance="other"), begun(exchanges)
+    call_log = CallLog()
+    first, _, third = begun(call_log), begun(call_log, instance="other"), begun(call_log)
 
-    assert list(exchanges.of_instance(INSTANCE)) == [third, first]
+    assert list(call_log.of_instance(INSTANCE)) == [third, first]
 
 
 def test_a_call_is_found_by_id_only_by_its_own_organization() -> None:
-    exchanges = CallLog()
-    made = begun(exchanges)
+    call_log = CallLog()
+    made = begun(call_log)
 
-    assert exchanges.get(ORGANIZATION, made.id) is made
-    assert exchanges.get(OrganizationId("other"), made.id) is None
-    assert exchanges.get(ORGANIZATION, "ex-99") is None
+    assert call_log.get(ORGANIZATION, made.id) is made
+    assert call_log.get(OrganizationId("other"), made.id) is None
+    assert call_log.get(ORGANIZATION, "ex-99") is None
 
 
 def test_an_answer_is_kept_chunk_by_chunk_up_to_a_size() -> None:
-    exchanges = CallLog()
-    made = begun(exchanges)
+    call_log = CallLog()
+    made = begun(call_log)
     for data in (b"a", b"b" * MAX_ANSWER_BYTES, b"c"):
-        exchanges.append(made, data)
+        call_log.append(made, data)
     made.finish("answered")
 
     assert [chunk.data for chunk in made.chunks] == [b"a"]
@@ -50,38 +50,38 @@ def test_an_answer_is_kept_chunk_by_chunk_up_to_a_size() -> None:
 
 
 def test_the_oldest_calls_make_room_for_new_ones() -> None:
-    exchanges = CallLog(max_bytes=100)
-    first, second = begun(exchanges, b"x" * 60), begun(exchanges, b"x" * 30)
-    exchanges.append(second, b"y" * 20)
+    call_log = CallLog(max_bytes=100)
+    first, second = begun(call_log, b"x" * 60), begun(call_log, b"x" * 30)
+    call_log.append(second, b"y" * 20)
 
-    assert list(exchanges.of_instance(INSTANCE)) == [second]
+    assert list(call_log.of_instance(INSTANCE)) == [second]
     # Chunks for a dropped call are ignored.
-    exchanges.append(first, b"z" * 50)
+    call_log.append(first, b"z" * 50)
     assert first.chunks == []
-    assert list(exchanges.of_instance(INSTANCE)) == [second]
+    assert list(call_log.of_instance(INSTANCE)) == [second]
 
 
 def test_a_call_larger_than_the_log_is_kept_until_the_next_one() -> None:
-    exchanges = CallLog(max_bytes=10)
-    large = begun(exchanges, b"x" * 60)
-    assert list(exchanges.of_instance(INSTANCE)) == [large]
-    small = begun(exchanges)
-    assert list(exchanges.of_instance(INSTANCE)) == [small]
+    call_log = CallLog(max_bytes=10)
+    large = begun(call_log, b"x" * 60)
+    assert list(call_log.of_instance(INSTANCE)) == [large]
+    small = begun(call_log)
+    assert list(call_log.of_instance(INSTANCE)) == [small]
 
 
 def test_calls_of_a_warm_sandbox_are_not_kept() -> None:
-    exchanges = CallLog()
-    made = exchanges.begin(None, None, ModelProvider.ANTHROPIC, "v1/messages", b"{}")
-    exchanges.append(made, b"x")
+    call_log = CallLog()
+    made = call_log.begin(None, None, ModelProvider.ANTHROPIC, "v1/messages", b"{}")
+    call_log.append(made, b"x")
 
     assert made.chunks == []
 
 
 def test_viewers_are_notified_of_a_retry() -> None:
-    exchanges = CallLog()
-    made = begun(exchanges)
+    call_log = CallLog()
+    made = begun(call_log)
     made.source = "script: slow"
-    with exchanges.changes.watching() as news:
+    with call_log.changes.watching() as news:
         made.retry(429, 1.5)
         assert news.is_set()
     assert made.tries == [FailedAttempt("script: slow", 429, 1.5)]

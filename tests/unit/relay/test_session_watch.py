@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from chowder_local.core.domain import InstanceId, ModelProvider, SandboxId
-from chowder_local.relay.call_log import CallLog, LoggedCall
+from chowder_local.relay.call_log import CallLog, ModelCall
 from chowder_local.relay.session_watch import SessionWatch
 
 SANDBOX, KEY = SandboxId("chowder-1"), "agent:main:main"
@@ -17,7 +17,7 @@ def call(session_id: str, key: str = KEY, text: str = "Hi") -> bytes:
     return json.dumps({"model": "gpt-4o", "input": turns}).encode()
 
 
-def logged(body: bytes, turn_id: str | None = None) -> LoggedCall:
+def logged(body: bytes, turn_id: str | None = None) -> ModelCall:
     instance = InstanceId("i")
     return CallLog().begin(None, instance, ModelProvider.OPENAI, "responses", body, turn_id)
 
@@ -35,6 +35,13 @@ def test_a_message_that_relies_on_an_earlier_session_is_lost_in_another_one() ->
         assert is_lost(watch, call("second"))
         assert (message.is_certain, message.is_lost) == (False, True)
     assert not is_lost(watch, call("second"))
+
+
+def test_a_call_without_the_id_of_a_session_is_no_sign_of_a_lost_one() -> None:
+    watch = SessionWatch()
+    with watch.watching(SANDBOX, KEY, "first") as message:
+        assert not is_lost(watch, call("first").replace(b" | sessionId=first", b""))
+        assert message.session_id is None
 
 
 def test_a_message_without_an_expected_session_gets_the_current_one() -> None:

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from chowder_local.core.domain import InstanceId, ModelProvider
-from chowder_local.relay.call_log import CallLog, LoggedCall
+from chowder_local.relay.call_log import CallLog, ModelCall
 from chowder_local.relay.turn_steps import StepKind, steps_of
 
 USAGE = {"input_tokens": 7, "output_tokens": 2}
@@ -17,7 +17,7 @@ def tool(name: str) -> dict[str, Any]:
     return {"type": "function_call", "call_id": f"c-{name}", "name": name, "arguments": "{}"}
 
 
-def ended(log: CallLog, *output: dict[str, Any]) -> LoggedCall:
+def ended(log: CallLog, *output: dict[str, Any]) -> ModelCall:
     body = json.dumps({"model": "gpt-4o", "input": "Hi"}).encode()
     call = log.begin(None, InstanceId("i"), ModelProvider.OPENAI, "responses", body)
     log.append(

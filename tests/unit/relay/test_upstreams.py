@@ -8,19 +8,19 @@ from typing import Any, cast
 import pytest
 
 from chowder_local.core.model_endpoints import Endpoint
-from chowder_local.relay.calls import ModelCall
+from chowder_local.relay.calls import RelayRequest
 from chowder_local.relay.upstreams import Upstreams
 
 ENDPOINTS = {name: Endpoint(name, "http://127.0.0.1:9/v1") for name in ("lab", "ollama")}
 
 
-def route(call: ModelCall) -> ModelCall:
-    return Upstreams({}, ENDPOINTS, cast("Any", None)).route(call)
+def route(request: RelayRequest) -> RelayRequest:
+    return Upstreams({}, ENDPOINTS, cast("Any", None)).route(request)
 
 
-def call(body: bytes | dict[str, Any], provider: str = "other") -> ModelCall:
+def call(body: bytes | dict[str, Any], provider: str = "other") -> RelayRequest:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return ModelCall(provider, "POST", "chat/completions", "", [], raw)
+    return RelayRequest(provider, "POST", "chat/completions", "", [], raw)
 
 
 def test_the_prefix_of_a_model_id_selects_the_provider_and_is_removed() -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from chowder_local.core.domain import Instance, InstanceId, InstanceStatus, ModelProvider, SandboxId
+from chowder_local.core.domain import InstanceId
 from chowder_local.core.secrets import SecretBox
 from chowder_local.store import conversation_histories
 from chowder_local.store.conversation_histories import (
@@ -18,11 +18,13 @@ from chowder_local.store.conversation_histories import (
     HistoryItem,
     ItemStatus,
 )
-from chowder_local.store.instances import InstanceQueries
 
 if TYPE_CHECKING:
-    from chowder_local.core.domain import Organization
+    from collections.abc import Callable
+
+    from chowder_local.core.domain import Instance, Organization
     from chowder_local.store.database import Database
+    from chowder_local.store.instances import InstanceQueries
 
 BOX = SecretBox(b"s" * 32)
 INSTANCE, KEY = InstanceId("instance-1"), "agent:main:main"
@@ -34,19 +36,8 @@ SECOND = timedelta(seconds=1)
 
 
 @pytest.fixture
-async def instances(database: Database, organization: Organization) -> InstanceQueries:
-    instance = Instance(
-        id=INSTANCE,
-        organization_id=organization.id,
-        name="cook",
-        status=InstanceStatus.RUNNING,
-        model_provider=ModelProvider.OPENAI,
-        sandbox_id=SandboxId("chowder-1"),
-        created_at=organization.created_at,
-        updated_at=organization.created_at,
-    )
-    instances = InstanceQueries(database, BOX)
-    await instances.add(instance, None)
+async def instances(instances: InstanceQueries, make: Callable[..., Instance]) -> InstanceQueries:
+    await instances.add(make(1), None)
     return instances
 
 

@@ -8,32 +8,25 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from chowder_local.core.domain import Instance, InstanceId, InstanceStatus, ModelProvider, SandboxId
+from chowder_local.core.domain import InstanceId
 from chowder_local.core.errors.process import DataDirUnusable
-from chowder_local.core.secrets import SecretBox
-from chowder_local.store.instances import InstanceQueries
 from chowder_local.store.sessions import NamedSession, SessionQueries
 
 if TYPE_CHECKING:
-    from chowder_local.core.domain import Organization
+    from collections.abc import Callable
+
+    from chowder_local.core.domain import Instance, Organization
     from chowder_local.store.database import Database
+    from chowder_local.store.instances import InstanceQueries
 
 INSTANCE = InstanceId("instance-1")
 
 
 @pytest.fixture
-async def now(database: Database, organization: Organization) -> datetime:
-    instance = Instance(
-        id=INSTANCE,
-        organization_id=organization.id,
-        name="cook",
-        status=InstanceStatus.RUNNING,
-        model_provider=ModelProvider.OPENAI,
-        sandbox_id=SandboxId("chowder-1"),
-        created_at=organization.created_at,
-        updated_at=organization.created_at,
-    )
-    await InstanceQueries(database, SecretBox(b"s" * 32)).add(instance, None)
+async def now(
+    organization: Organization, instances: InstanceQueries, make: Callable[..., Instance]
+) -> datetime:
+    await instances.add(make(1), None)
     return organization.created_at
 
 

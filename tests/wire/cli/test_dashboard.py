@@ -28,8 +28,8 @@ def test_the_link_has_a_code_behind_the_hash_and_no_key(serve: Serve, capsys: Ou
     assert address.startswith("http://127.0.0.1:")
     assert address.endswith("/sign-in")
     assert "chd_org_k" not in code
-    box = SecretBox.load(Path(env["CHOWDER_DATA_DIR"]) / "secret.key")
-    content = box.decrypt_link(code, "dashboard", datetime.now(UTC), LINK_LIFE_S)
+    secret_box = SecretBox.load(Path(env["CHOWDER_DATA_DIR"]) / "secret.key")
+    content = secret_box.decrypt_link(code, "dashboard", datetime.now(UTC), LINK_LIFE_S)
     assert content is not None
     assert "chd_org_k" not in str(content)
     assert requests == []

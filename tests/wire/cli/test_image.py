@@ -126,7 +126,7 @@ def test_rm_asks_if_an_agent_or_a_snapshot_needs_the_image(
     monkeypatch.setattr("click.termui.visible_prompt_func", refuse)
     in_use = [("the agent fish", "v1"), ("the snapshot before", "2026.9.5")]
     monkeypatch.setattr(
-        "chowder_local.store.snapshots.read_versions_in_use", lambda path, box: in_use
+        "chowder_local.store.snapshots.read_versions_in_use", lambda path, secret_box: in_use
     )
     (tmp_path / "chowder.db").touch()
     old = expected_tag(Settings(), "2026.9.5")

@@ -194,6 +194,6 @@ async def test_the_worker_of_a_drained_node_that_is_empty_may_leave(world: World
     await world.linked("n1")
     world.swarm.availability = "drain"
     await world.nodes.look(NEEDS)
-    assert await module._word(world.nodes.get("n1")) == "leave"
+    assert await module._order_for(world.nodes.get("n1")) == "leave"
     cast("ScriptedEngine", world.nodes.get("n1").engine).volume_ids.add(cast("Any", "chowder-1"))
-    assert await module._word(world.nodes.get("n1")) == "stay"
+    assert await module._order_for(world.nodes.get("n1")) == "stay"

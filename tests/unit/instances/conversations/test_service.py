@@ -46,7 +46,7 @@ async def test_the_gateway_gets_the_model_the_session_and_its_token(
     assert asked.body == {"model": "openclaw", "input": "Hi"}
     assert asked.headers["x-openclaw-model"] == f"chowder-anthropic/{CLAUDE}"
     assert asked.headers["x-openclaw-session-key"] == "agent:main:main"
-    token = world.box.gateway_token(instance.sandbox_id)
+    token = world.secret_box.gateway_token(instance.sandbox_id)
     assert asked.headers["authorization"] == f"Bearer {token}"
 
 

@@ -75,7 +75,9 @@ async def test_it_stays_while_it_is_used_or_was_used_a_moment_ago(world: World) 
     [
         ("config.get", {"sourceConfig": {"channels": {"telegram": {"enabled": True}}}}),
         ("health", {"agents": [{"heartbeat": {"enabled": True}}]}),
-        ("cron.list", {"jobs": [{"enabled": True, "name": "each morning"}]}),
+        ("cron.list", {"jobs": [{"enabled": True, "schedule": {"kind": "on-exit"}}]}),
+        # Due a minute after the hour for which it was idle.
+        ("cron.list", {"jobs": [{"enabled": True, "state": {"nextRunAtMs": 1_777_870_981_000}}]}),
     ],
 )
 async def test_an_agent_with_work_of_its_own_stays_in_memory(

@@ -27,11 +27,11 @@ async def test_a_new_sandbox_has_a_configuration_with_its_own_tokens(world: Worl
         openclaw_config={"agents.defaults.thinkingDefault": "off"},
     )
     config = json.loads(world.engine.files[instance.sandbox_id]["openclaw.json"])
-    assert config["gateway"]["auth"]["token"] == world.box.gateway_token(instance.sandbox_id)
+    assert config["gateway"]["auth"]["token"] == world.secret_box.gateway_token(instance.sandbox_id)
     assert config["agents"]["defaults"]["model"]["primary"] == "chowder-openai/gpt-4o"
     assert config["agents"]["defaults"]["thinkingDefault"] == "off"
     keys = {each["apiKey"] for each in config["models"]["providers"].values()}
-    assert keys == {world.box.relay_token(instance.sandbox_id)}
+    assert keys == {world.secret_box.relay_token(instance.sandbox_id)}
 
 
 async def test_a_boot_whose_outcome_cannot_be_written_ends_no_other_task(

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chowder_local.accounts.credentials import ModelCredentials, ModelKeys
+from chowder_local.accounts.credentials import ModelCredentials
+from chowder_local.accounts.organizations import ModelKeys
 from chowder_local.core.domain import InstanceStatus, ModelProvider, SandboxState
 from chowder_local.core.errors import ChowderError
 from chowder_local.core.errors.requests import InstanceStateWrong
@@ -140,9 +141,11 @@ async def test_a_delete_while_the_engine_is_down_is_completed_by_the_reconciler(
         await world.reconciler.reconcile()
     # Nor does the agent, which may still run, get a model any more.
     model_keys = ModelKeys(world.organizations, {}, world.organization_id)
-    lending = ModelCredentials(world.box, world.instances, world.warm_queries, model_keys)
+    lending = ModelCredentials(world.secret_box, world.instances, world.warm_queries, model_keys)
     with pytest.raises(RelayTokenInvalid):
-        await lending.resolve(world.box.relay_token(instance.sandbox_id), ModelProvider.OPENAI)
+        await lending.resolve(
+            world.secret_box.relay_token(instance.sandbox_id), ModelProvider.OPENAI
+        )
     world.engine.failing.clear()
     await world.reconciler.reconcile()
     assert world.engine.containers == {}

@@ -21,12 +21,9 @@ LIMIT_MB = 300
 
 
 @pytest.fixture
-def watch(world: World) -> DiskWatch:
-    return DiskWatch(
-        agents=world.agents,
-        limit_mb=LIMIT_MB,
-        interval_s=0.001,
-    )
+def watch(world: World, monkeypatch: pytest.MonkeyPatch) -> DiskWatch:
+    monkeypatch.setattr("chowder_local.instances.monitoring.usage.DISK_INTERVAL_S", 0.001)
+    return DiskWatch(world.agents, LIMIT_MB)
 
 
 async def test_an_instance_over_its_quota_is_ended_with_an_error(

@@ -99,7 +99,7 @@ async def test_a_fork_has_the_files_conversations_and_configuration_of_its_origi
     assert session.session_key == session_key("Ticket 1")
     config = config_of(world, fork)
     assert config["agents"] == OWN["agents"]
-    assert config["gateway"]["auth"]["token"] == world.box.gateway_token(fork.sandbox_id)
+    assert config["gateway"]["auth"]["token"] == world.secret_box.gateway_token(fork.sandbox_id)
     assert "the original's" not in json.dumps(config)
     # Two agents with one channel would take each other's messages.
     assert config["channels"] == {"telegram": {"enabled": False, "botToken": "bot"}}

@@ -49,6 +49,20 @@ def test_every_provider_is_reached_through_the_relay_in_its_own_wire_format() ->
     assert {each["apiKey"] for each in providers.values()} == {"relay-token"}
 
 
+def test_openclaws_own_jobs_are_off_unless_they_are_wanted() -> None:
+    assert seeded()["skills"] == {"workshop": {"autonomous": {"mode": "off"}}}
+    assert "memory-core" in seeded()["plugins"]["entries"]
+    wanted = initial_config(
+        gateway_token="",
+        relay_url=RELAY,
+        relay_token="",
+        provider=ModelProvider.OPENAI,
+        has_system_jobs=True,
+    )
+    assert "skills" not in wanted
+    assert wanted["plugins"]["entries"].keys() == {"admin-http-rpc"}
+
+
 def test_a_model_call_has_no_timeout_in_openclaw() -> None:
     # A timeout of ten minutes kept each turn's data until the heap was full.
     seed = seeded()

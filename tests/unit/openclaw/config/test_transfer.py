@@ -30,7 +30,8 @@ def test_a_configuration_is_read_without_reserved_paths() -> None:
     assert "old" not in json.dumps(parsed)
     assert parsed["agents"]["defaults"]["thinkingDefault"] == "off"
     assert parsed["channels"] == {"telegram": {"botToken": "b"}}
-    assert not {"gateway", "meta", "plugins"} & set(parsed)
+    assert not {"gateway", "meta"} & set(parsed)
+    assert parsed["plugins"]["entries"].keys() == {"memory-core"}
     assert "providers" not in parsed["models"]
 
 

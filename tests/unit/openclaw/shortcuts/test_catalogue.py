@@ -11,7 +11,7 @@ import pytest
 
 from chowder_local.openclaw import shortcuts
 from chowder_local.openclaw.shortcuts import SHORTCUTS, find_misfits, read_observations, unproved
-from chowder_local.openclaw.transcripts import tables
+from chowder_local.openclaw.transcripts import program_output
 from tests.scripted.engine import OBSERVATIONS
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def test_no_name_is_used_twice() -> None:
 def test_the_tables_of_transcripts_are_those_that_the_program_reads() -> None:
     program = (resources.files("chowder_local.openclaw.programs") / "transcripts.mjs").read_text()
     read = re.findall(r"(?:FROM|JOIN) ([a-z_]+)", program)
-    assert set(read) - {"sqlite_master"} == set(tables.READ)
+    assert set(read) - {"sqlite_master"} == set(program_output.TABLES)
     named = set(re.findall(r"\b[nwiae]\.([a-z_]+)", program))
-    needed = {column for columns in tables.READ.values() for column in columns}
-    assert named <= needed | {tables.OPTIONAL}
+    needed = {column for columns in program_output.TABLES.values() for column in columns}
+    assert named <= needed | {program_output.OPTIONAL_COLUMN}

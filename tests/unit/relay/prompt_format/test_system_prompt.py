@@ -91,3 +91,11 @@ def test_the_model_is_read_from_the_path_or_the_body(
     provider: ModelProvider, path: str, body: bytes, model: str | None
 ) -> None:
     assert model_call(provider, path, body).model == model
+
+
+def test_a_jobs_runtime_line_has_a_session_without_an_id() -> None:
+    system = "Runtime: agent=main | session=agent:main:cron:9c30-d9 | host=agent | node=v24"
+    session = model_call(OPENAI, "", call(OPENAI, system)).session
+
+    assert session is not None
+    assert (session.key, session.id, session.job_id) == ("agent:main:cron:9c30-d9", "", "9c30-d9")

@@ -61,6 +61,7 @@ OF_A_MESSAGE: list[tuple[dict[str, Any], bool]] = [
     ({"session": "alpha"}, True),
     ({"session": "beta"}, False),
     ({"session": None}, False),
+    ({"job": "report"}, False),
     ({"model": "gpt-*"}, True),
     ({"model": "claude-*"}, False),
     ({"provider": "openai"}, True),
@@ -242,6 +243,28 @@ def test_a_clients_function_is_one_round_of_results() -> None:
     )
 
     assert (request.round, request.tool, request.result) == (1, "get_weather", "sunny")
+
+
+def test_a_jobs_message_has_its_name_and_its_own_words() -> None:
+    job = (
+        "[cron:9c30-d9 morning report] It is nine\nCurrent time: Tuesday\nReference UTC: 2026\n\n"
+        "This is an unattended scheduled run."
+    )
+    turns = (
+        UserMessage(("Hi",)),
+        UserMessage((job,)),
+        UserMessage(("<<<BEGIN_OPENCLAW_INTERNAL_CONTEXT>>>",)),
+    )
+
+    request = ModelRequest.from_conversation(Conversation("gpt-4o", "", turns))
+
+    assert (request.job, request.text, request.turn) == ("morning report", "It is nine", 2)
+    assert find_answer(rule(job="morning report", equals="It is nine"), request, TimeLimit()) == 0
+    assert find_answer(rule(job="evening report"), request, TimeLimit()) is None
+    later = ModelRequest.from_conversation(
+        Conversation("m", "", (*turns, UserMessage(("Thanks",))))
+    )
+    assert later.job is None
 
 
 def test_a_conversation_without_messages_is_a_request() -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "v0005"
-down_revision = "v0004"
+revision = "v0008"
+down_revision = "v0007"
 
 
 def upgrade() -> None:
@@ -23,6 +23,5 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(
             ["instance_id"], ["instance.id"], name="fk_channel_message_instance_id_instance"
         ),
-        sqlite_autoincrement=True,
     )
     op.create_index("ix_channel_message_chat", "channel_message", ["instance_id", "channel"])

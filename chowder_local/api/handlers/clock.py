@@ -1,0 +1,90 @@
+"""Handlers: the clock of an agent."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from starlette.responses import Response
+
+from chowder_local.api.schemas.clock import (
+    AdvancedRunView,
+    AdvanceView,
+    ClockAdvance,
+    ClockSetting,
+    ClockView,
+)
+from chowder_local.http.bodies import parse
+from chowder_local.http.middleware import note
+from chowder_local.http.responses import CLIENT_CLOSED_REQUEST, while_connected
+from chowder_local.http.services import instance_of, services
+from chowder_local.instances.schedule.clock import ClockChange
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+    from starlette.requests import Request
+
+    from chowder_local.core.domain import Instance
+
+
+async def get_clock(request: Request) -> ClockView:
+    """The agent's time, and whether it is the machine's."""
+    return _view(request, await instance_of(request))
+
+
+async def set_clock(request: Request) -> ClockView:
+    """Sets the agent's clock, for all its programs at once, or for its next start if it is stopped.
+
+    What has become due is done once, late, as after a suspend. The clock does not go back once the
+    agent has jobs.
+    """
+    instance = await instance_of(request)
+    body = await parse(request, ClockSetting)
+    _note(request, body)
+    change = ClockChange(body.at, body.frozen, body.seed, "seed" in body.model_fields_set)
+    return _view(request, await services(request).clocks.set(instance, change))
+
+
+async def reset_clock(request: Request) -> ClockView:
+    """Gives the agent the machine's time again, and random ids.
+
+    A clock that is ahead does not go back once the agent has jobs.
+    """
+    clocks, machine_time = services(request).clocks, services(request).clock()
+    change = ClockChange(machine_time, is_frozen=False, seed=None, sets_seed=True)
+    return _view(request, await clocks.set(await instance_of(request), change))
+
+
+async def advance_clock(request: Request) -> AdvanceView | Response:
+    """Moves the agent's clock on, from one time at which jobs are due to the next.
+
+    Each job runs at its time. The answer comes when the agent is quiet; the event stream has the
+    progress. If the client leaves, the clock stays where it has come to.
+    """
+    instance = await instance_of(request)
+    body = await parse(request, ClockAdvance)
+    clocks, shutdown = services(request).clocks, services(request).shutdown
+    until = body.until_from(clocks.time_of(instance))
+    _note(request, body)
+    advance = await while_connected(
+        request, lambda: clocks.advance(instance, until, body.limit), shutdown
+    )
+    if advance is None:
+        return Response(status_code=CLIENT_CLOSED_REQUEST)
+    clock = _view(request, advance.instance)
+    runs = [AdvancedRunView.model_validate(each) for each in advance.runs]
+    return AdvanceView(**clock.model_dump(), has_arrived=advance.has_arrived, runs=runs)
+
+
+async def cancel_advance(request: Request) -> None:
+    """Ends an advance of the agent's clock, if there is one; it answers with what has happened."""
+    services(request).clocks.cancel((await instance_of(request)).id)
+
+
+def _view(request: Request, instance: Instance) -> ClockView:
+    return ClockView.from_instance(
+        instance, services(request).clock(), services(request).egress_rule.effective(instance)
+    )
+
+
+def _note(request: Request, body: BaseModel) -> None:
+    note(request, **{key: str(value) for key, value in body.model_dump(exclude_unset=True).items()})

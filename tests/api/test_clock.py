@@ -1,0 +1,68 @@
+"""The clock of an agent, by the API."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.api.conftest import Api
+
+AT = "2027-01-01T09:00:00Z"
+
+
+async def test_the_clock_is_set_and_shown(http: Api) -> None:
+    instance = await http.world.created()
+    path = f"/local/instances/{instance.id}/clock"
+    before = (await http.get(path)).json()
+    assert (before["offset_s"], before["is_frozen"], before["rate"]) == (0, False, 1)
+    answer = await http.call("PUT", path, json={"at": AT, "frozen": True, "seed": 7})
+    assert answer.status_code == 200
+    shown = (await http.get(path)).json()
+    assert shown == answer.json()
+    assert (shown["now"], shown["is_frozen"], shown["rate"], shown["seed"]) == (AT, True, 0, 7)
+    # What is left out stays.
+    again = (await http.call("PUT", path, json={"frozen": False})).json()
+    assert (again["now"], again["rate"], again["seed"]) == (AT, 1, 7)
+
+
+async def test_the_clock_is_moved_on_by_a_duration(http: Api) -> None:
+    instance = await http.world.created()
+    path = f"/local/instances/{instance.id}/clock/advance"
+    answer = await http.post(path, json={"by": "1d12h30m"})
+    assert answer.status_code == 200
+    assert answer.json()["offset_s"] == timedelta(hours=36, minutes=30).total_seconds()
+    assert (answer.json()["has_arrived"], answer.json()["runs"]) == (True, [])
+    assert (await http.call("DELETE", path)).status_code == 204
+
+
+@pytest.mark.parametrize(
+    ("method", "below", "body"),
+    [
+        ("PUT", "", {"at": "2027-01-01T09:00:00"}),
+        ("PUT", "", {"at": "2400-01-01T09:00:00Z"}),
+        ("PUT", "", {"seed": -1}),
+        ("POST", "/advance", {}),
+        ("POST", "/advance", {"by": "a day"}),
+        ("POST", "/advance", {"by": ""}),
+        ("POST", "/advance", {"by": "0s"}),
+        ("POST", "/advance", {"by": "367d"}),
+        ("POST", "/advance", {"by": "1h", "to": "next_job"}),
+        ("POST", "/advance", {"by": "1h", "limit": 1001}),
+    ],
+)
+async def test_other_times_and_distances_are_refused(
+    http: Api, method: str, below: str, body: dict[str, Any]
+) -> None:
+    instance = await http.world.created()
+    answer = await http.call(method, f"/local/instances/{instance.id}/clock{below}", json=body)
+    assert answer.status_code == 422
+
+
+async def test_a_stopped_agents_clock_is_not_moved_on(http: Api) -> None:
+    instance = await http.world.stopped()
+    path = f"/local/instances/{instance.id}/clock"
+    assert (await http.post(f"{path}/advance", json={"by": "1h"})).status_code == 409
+    assert (await http.call("PUT", path, json={"at": AT})).json()["now"] == AT

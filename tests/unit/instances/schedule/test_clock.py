@@ -1,0 +1,342 @@
+"""The clocks of agents."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from chowder_local.core.domain import AgentClock, InstanceStatus
+from chowder_local.core.errors.agents import ClockRefused, GatewayUnavailable
+from chowder_local.core.errors.requests import InstanceStateWrong
+from chowder_local.core.events import EventType
+from chowder_local.instances.schedule.clock import ClockChange
+from chowder_local.openclaw.clock import CLOCK_FILE, header_of, record_of
+from tests.scripted.agents import agent_at
+from tests.scripted.gateway import ok
+from tests.scripted.homes import of_folder
+from tests.scripted.programs import done
+from tests.scripted.serving import eventually
+from tests.scripted.world import open_world
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from chowder_local.core.domain import Instance
+    from tests.scripted.gateway import ScriptedGateway
+    from tests.scripted.world import World
+
+NEXT_YEAR = datetime(2027, 1, 1, 9, tzinfo=UTC)
+DAY = timedelta(days=1)
+
+
+def job(name: str, due: datetime | None, **state: Any) -> dict[str, Any]:
+    if due is not None:
+        state["nextRunAtMs"] = int(due.timestamp() * 1000)
+    return {"id": name, "name": name, "enabled": True, "state": state}
+
+
+def jobs(*listed: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+    return ok({"jobs": list(listed)})
+
+
+async def moved(world: World, instance: Instance, at: datetime, **change: Any) -> Instance:
+    return await world.clocks.set(instance, ClockChange(at=at, **change))
+
+
+async def test_a_clock_that_was_never_set_is_the_machines(world: World) -> None:
+    instance = await world.created()
+    assert instance.clock is None
+    assert world.clocks.time_of(instance) == world.clock.now
+    assert world.gateway.clocks == []
+    assert CLOCK_FILE not in world.engine.files[instance.sandbox_id]
+
+
+async def test_a_running_agent_gets_its_clock_at_once(world: World) -> None:
+    instance = await moved(world, await world.created(), NEXT_YEAR)
+    assert world.clocks.time_of(instance) == NEXT_YEAR
+    world.clock.advance(60)
+    assert world.clocks.time_of(instance) == NEXT_YEAR + timedelta(minutes=1)
+    assert instance.clock is not None
+    assert world.gateway.clocks == [header_of(instance.clock)]
+
+
+async def test_a_frozen_clock_stands_until_it_is_let_go(world: World) -> None:
+    instance = await moved(world, await world.created(), NEXT_YEAR, is_frozen=True)
+    world.clock.advance(3600)
+    assert world.clocks.time_of(instance) == NEXT_YEAR
+    instance = await world.clocks.set(instance, ClockChange(is_frozen=False))
+    world.clock.advance(1)
+    assert world.clocks.time_of(instance) == NEXT_YEAR + timedelta(seconds=1)
+
+
+async def test_a_stopped_agents_clock_counts_at_its_start(world: World) -> None:
+    instance = await moved(world, await world.stopped(), NEXT_YEAR)
+    assert world.gateway.clocks == []
+    await world.lifecycle.start(world.organization_id, instance.id)
+    assert instance.clock is not None
+    assert world.gateway.clocks == [header_of(instance.clock)]
+
+
+async def test_a_boot_puts_the_clock_on_the_volume(world: World) -> None:
+    instance = await moved(world, await world.created(), NEXT_YEAR)
+    await world.lifecycle.stop(world.organization_id, instance.id)
+    await world.agents.evict(await world.now(instance))
+    await world.lifecycle.start(world.organization_id, instance.id)
+    assert instance.clock is not None
+    assert world.engine.files[instance.sandbox_id][CLOCK_FILE] == record_of(instance.clock)
+
+
+async def test_a_clock_that_is_set_during_a_boot_counts(world: World) -> None:
+    world.gateway.is_started = False
+    booting = await world.creation.create(world.organization_id, name="Ada")
+    await eventually(lambda: world.gateway.probes > 0, "the gateway is probed")
+    # A new agent's clock may begin in the past.
+    at = world.clock.now - 30 * DAY
+    instance = await moved(world, booting, at)
+    world.gateway.is_started = True
+    await world.settled(instance)
+    assert instance.clock is not None
+    assert world.gateway.clocks == [header_of(instance.clock)]
+
+
+async def test_a_server_that_starts_sets_clocks_that_an_earlier_one_wrote(world: World) -> None:
+    instance = await world.created()
+    clock = AgentClock(offset_ms=1000)
+    await world.instances.change(instance.id, now=world.clock.now, clock=clock)
+    await world.agents.end_leftover_drains()
+    assert world.gateway.clocks == [header_of(clock)]
+
+
+async def test_a_fork_and_a_restored_agent_have_the_clock_of_the_snapshot(world: World) -> None:
+    instance = await moved(world, await world.created(), NEXT_YEAR, seed=7, sets_seed=True)
+    snapshot = await world.snapshots.take(instance, None)
+    later = await moved(world, instance, NEXT_YEAR + DAY)
+    fork = await world.forks.fork_snapshot(world.organization_id, snapshot.id, "fork")
+    restored = await world.restores.restore(world.organization_id, later, snapshot.id)
+    assert instance.clock is not None
+    assert instance.clock.seed == 7
+    assert (fork.clock, restored.clock) == (instance.clock, instance.clock)
+    for each in (fork, restored):
+        booted = await world.settled(each)
+        assert world.engine.files[booted.sandbox_id][CLOCK_FILE] == record_of(instance.clock)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the transfer runs in sandboxes only")
+async def test_a_warm_sandbox_gets_the_clock_of_the_fork_that_claims_it(tmp_path: Path) -> None:
+    async with open_world(tmp_path, warm_pool_size=1) as world:
+        world.programs.answers["sessions.delete"] = done()
+        original = await world.created()
+        home = of_folder(agent_at(tmp_path / "original", "teal").parent)
+        world.engine.put_home(original.sandbox_id, home)
+        original = await moved(world, original, NEXT_YEAR)
+        world.engine.furnish = lambda home: agent_at(home, "warm-up")
+        while await world.pool.adjust():
+            pass
+        world.gateway.clocks.clear()
+        fork = await world.settled(await world.forks.fork(original, "Bea"))
+        assert fork.sandbox_id == world.engine.warm_sandboxes[-1]
+        assert original.clock is not None
+        assert world.gateway.clocks == [header_of(original.clock)]
+
+
+async def test_the_clock_goes_back_only_while_nothing_is_planned(world: World) -> None:
+    instance = await moved(world, await world.created(), NEXT_YEAR)
+    instance = await moved(world, instance, NEXT_YEAR - DAY)
+    world.gateway.rpc_answers["cron.list"] = jobs(job("daily", NEXT_YEAR))
+    with pytest.raises(ClockRefused, match="it has jobs, whose next runs would stay"):
+        await moved(world, instance, NEXT_YEAR - 2 * DAY)
+    assert world.clocks.time_of(await world.now(instance)) == NEXT_YEAR - DAY
+    stopped = await world.lifecycle.stop(world.organization_id, instance.id)
+    with pytest.raises(ClockRefused, match="only while it runs"):
+        await moved(world, stopped, NEXT_YEAR - 2 * DAY)
+
+
+async def test_the_clock_of_a_failed_agent_is_not_set(world: World) -> None:
+    failed = await world.placed(InstanceStatus.ERROR)
+    with pytest.raises(InstanceStateWrong):
+        await moved(world, failed, NEXT_YEAR)
+
+
+async def test_a_jump_has_the_scheduler_look_at_once(world: World) -> None:
+    world.gateway.rpc_answers["cron.list"] = jobs(job("daily", NEXT_YEAR))
+    world.gateway.rpc_answers["cron.add"] = ok({"id": "placeholder"})
+    await moved(world, await world.created(), NEXT_YEAR)
+    assert world.gateway.called("cron.remove") == [{"id": "placeholder"}]
+
+
+class Scheduler:
+    """OpenClaw's jobs: each runs once the clock goes on from its time, for a virtual minute."""
+
+    def __init__(self, world: World, due: dict[str, datetime | None]) -> None:
+        self.world, self.due = world, due
+        self.next: Callable[[str, datetime], datetime | None] = lambda _, at: at + DAY
+        self.ran: list[tuple[str, datetime]] = []
+        self.gateway: ScriptedGateway = world.gateway
+        self._last: dict[str, int] = {}
+        self._list()
+
+    def _list(self) -> None:
+        listed = [
+            job(name, due, **({"lastRunAtMs": self._last[name]} if name in self._last else {}))
+            for name, due in self.due.items()
+        ]
+        self.gateway.rpc_answers["cron.list"] = jobs(*listed)
+        entries = [
+            {
+                "jobId": name,
+                "ts": ms(at) + 60_000,
+                "runAtMs": ms(at),
+                "status": "ok",
+                "summary": "x",
+            }
+            for name, at in reversed(self.ran)
+        ]
+        self.gateway.rpc_answers["cron.runs"] = ok({"entries": entries})
+
+    def run_due(self, now: datetime) -> None:
+        for name, due in self.due.items():
+            if due is not None and due <= now:
+                self.ran.append((name, now))
+                self._last[name] = ms(now)
+                self.due[name] = self.next(name, due)
+        self._list()
+
+
+def ms(at: datetime) -> int:
+    return int(at.timestamp() * 1000)
+
+
+@pytest.fixture
+async def scheduler(world: World, monkeypatch: pytest.MonkeyPatch) -> Scheduler:
+    scheduler = Scheduler(world, {})
+
+    class Clocks(list[str]):
+        def append(self, header: str) -> None:
+            super().append(header)
+            offset_ns, frozen_ns, _ = header.split()
+            if frozen_ns == "0":
+                scheduler.run_due(world.clock.now + timedelta(microseconds=int(offset_ns) // 1000))
+
+    monkeypatch.setattr(world.gateway, "clocks", Clocks())
+    return scheduler
+
+
+async def test_an_advance_lets_each_job_run_at_its_time_in_order(
+    world: World, scheduler: Scheduler
+) -> None:
+    instance = await world.created()
+    start = world.clock.now
+    scheduler.due |= {"daily": start + DAY / 2, "once": start + DAY, "later": start + 9 * DAY}
+    scheduler.next = lambda name, at: at + DAY if name == "daily" else None
+    scheduler._list()
+    advance = await world.clocks.advance(instance, start + 2 * DAY)
+    assert advance.has_arrived
+    expected = [
+        ("daily", start + DAY / 2),
+        ("once", start + DAY),
+        ("daily", start + DAY * 3 / 2),
+    ]
+    assert [(each.job, each.began_at) for each in advance.runs] == expected
+    assert [(each.job, each.due_at) for each in advance.runs] == expected
+    assert world.clocks.time_of(advance.instance) == start + 2 * DAY
+    # Before each time the clock stands still, so that the scheduler finds the job not yet due.
+    assert [each.split()[1] == "0" for each in world.gateway.clocks] == [False, True] * 4
+
+
+async def test_an_advance_to_the_next_job_ends_there(world: World, scheduler: Scheduler) -> None:
+    instance = await world.created()
+    due = world.clock.now + DAY
+    scheduler.due |= {"daily": due}
+    scheduler._list()
+    advance = await world.clocks.advance(instance, None)
+    assert [each.job for each in advance.runs] == ["daily"]
+    assert world.clocks.time_of(advance.instance) == due
+
+
+async def test_an_advance_without_jobs_only_moves_the_clock(world: World) -> None:
+    instance = await world.created()
+    advance = await world.clocks.advance(instance, NEXT_YEAR)
+    assert (advance.runs, advance.has_arrived) == ([], True)
+    assert world.clocks.time_of(advance.instance) == NEXT_YEAR
+
+
+async def test_an_advance_ends_after_so_many_runs(world: World, scheduler: Scheduler) -> None:
+    instance = await world.created()
+    start = world.clock.now
+    scheduler.due |= {"daily": start + DAY}
+    scheduler._list()
+    advance = await world.clocks.advance(instance, start + 9 * DAY, limit=2)
+    assert (len(advance.runs), advance.has_arrived) == (2, False)
+    assert world.clocks.time_of(advance.instance) == start + 2 * DAY
+
+
+async def test_an_advance_can_be_ended_and_no_other_begins_meanwhile(world: World) -> None:
+    instance = await world.created()
+    world.gateway.rpc_answers["cron.list"] = jobs(
+        job("endless", world.clock.now, runningAtMs=1, queuedAtMs=1)
+    )
+    advancing = asyncio.create_task(world.clocks.advance(instance, NEXT_YEAR))
+    await eventually(lambda: bool(world.gateway.called("cron.remove")), "the advance has begun")
+    with pytest.raises(ClockRefused, match="being moved on already"):
+        await world.clocks.advance(instance, NEXT_YEAR)
+    assert world.clocks.cancel(instance.id)
+    assert not (await advancing).has_arrived
+    assert not world.clocks.cancel(instance.id)
+
+
+async def test_an_advance_waits_for_model_calls_that_a_job_has_begun(
+    world: World, scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instance = await world.created()
+    scheduler.due |= {"once": world.clock.now + DAY}
+    scheduler.next = lambda *_: None
+    scheduler._list()
+    asked = 0
+
+    class Call:
+        outcome: str | None = None
+
+    def of_instance(_: object) -> list[Call]:
+        nonlocal asked
+        asked += 1
+        Call.outcome = "ok" if asked > 2 else None
+        return [Call()]
+
+    monkeypatch.setattr(world.call_log, "of_instance", of_instance)
+    await world.clocks.advance(instance, NEXT_YEAR)
+    assert asked == 3
+
+
+async def test_a_job_that_openclaw_does_not_begin_is_an_error(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chowder_local.instances.schedule.clock.START_TIMEOUT_S", 0)
+    instance = await world.created()
+    world.gateway.rpc_answers["cron.list"] = jobs(job("stuck", world.clock.now + DAY))
+    with pytest.raises(GatewayUnavailable, match="does not begin the job 'stuck'"):
+        await world.clocks.advance(instance, NEXT_YEAR)
+
+
+async def test_an_advance_is_bounded_and_does_not_go_back(world: World) -> None:
+    instance = await world.created()
+    for until in (world.clock.now + 367 * DAY, world.clock.now - DAY):
+        with pytest.raises(ClockRefused, match="by 366 days at most"):
+            await world.clocks.advance(instance, until)
+
+
+async def test_followers_see_the_clock_and_the_progress(world: World, scheduler: Scheduler) -> None:
+    instance = await moved(world, await world.created(), NEXT_YEAR)
+    scheduler.due |= {"once": NEXT_YEAR + DAY}
+    scheduler.next = lambda *_: None
+    scheduler._list()
+    await world.clocks.advance(instance, NEXT_YEAR + 2 * DAY)
+    seen = [each for each in world.events._kept if each.type.startswith("clock.")]
+    assert [each.type for each in seen] == [
+        EventType.CLOCK_SET, EventType.CLOCK_ADVANCED, EventType.CLOCK_ADVANCED
+    ]  # fmt: skip
+    assert [each.members.get("runs") for each in seen] == [None, 1, 1]
