@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 from collections import deque
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 MAX_MESSAGES = 1000
 """The messages of a channel that are kept; older ones are removed."""
+MAX_TEXT_CHARS = 65_536
+MAX_PAYLOAD_CHARS = 16_384
+"""A longer payload is not kept."""
 ANSWER_QUIET_S = 1.0
 """An agent that has said and typed nothing for so long has answered."""
 MORE_MESSAGES = 100
@@ -130,6 +134,11 @@ class Mailbox:
         self, author: Literal["person", "agent"], image: bytes | None = None, **content: Any
     ) -> ChannelMessage:
         """Keeps a message, and tells all who wait for one."""
+        # What an agent sends may be as long as it likes.
+        if content.get("text") is not None:
+            content["text"] = content["text"][:MAX_TEXT_CHARS]
+        if len(json.dumps(content.get("payload"))) > MAX_PAYLOAD_CHARS:
+            del content["payload"]
         message = ChannelMessage(
             id=0,
             channel=self.channel,
