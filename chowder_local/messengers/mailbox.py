@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 from collections import deque
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
@@ -170,20 +172,32 @@ class Mailbox:
         if not (self.messages and self.messages[-1].kind is MessageKind.TYPING):
             await self.add("agent", kind=MessageKind.TYPING, **content)
 
-    async def answers_to(self, message: ChannelMessage, wait_s: float) -> list[ChannelMessage]:
+    async def answers_to(
+        self, message: ChannelMessage, wait_s: float, is_busy: Callable[[], bool] = lambda: False
+    ) -> list[ChannelMessage]:
         """What the agent has answered to a message, as a person reads it in the end.
 
-        Waits until the agent has answered and is quiet, or `wait_s`.
+        Waits until the agent has answered, is not busy any more and quiet, or `wait_s`.
         """
 
         def answers() -> list[ChannelMessage]:
             after = self.after(message.id)
             return [each for each in after if each.is_answer and each.chat == message.chat]
 
-        if await self.wait_for(lambda: bool(answers()), wait_s):
-            latest = -1
-            while latest != (latest := self.messages[-1].id):
-                await self.wait_for(lambda: self.messages[-1].id != latest, ANSWER_QUIET_S)
+        def newest() -> int:
+            return self.messages[-1].id if self.messages else 0
+
+        def has_changed(since: int) -> bool:
+            return newest() != since
+
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(wait_s):
+                # A first draft is an answer, too.
+                is_over = not await self.wait_for(lambda: bool(answers()), wait_s)
+                while not is_over:
+                    latest, was_busy = newest(), is_busy()
+                    has_more = await self.wait_for(partial(has_changed, latest), ANSWER_QUIET_S)
+                    is_over = not (was_busy or has_more) or self.shutdown.has_begun
         return as_read(answers())
 
     async def clear(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from chowder_local.api.schemas.messengers import ChannelMessageQuery, ChannelSaying, SaidView
@@ -59,7 +60,13 @@ async def say_in_channel(request: Request) -> SaidView:
     if waits_s and not channel.reconnects and not await mailbox.wait_for(is_fetched, waits_s):
         # OpenClaw notices late that a connection has not outlived a stop of its agent.
         await services(request).channels.reconnect(agent, channel)
-    answers = await mailbox.answers_to(message, body.wait_s) if body.wait_s else []
+
+    def is_busy() -> bool:
+        calls = services(request).call_log.of_instance(agent.id)
+        recent = takewhile(lambda each: each.at > message.at, calls)
+        return any(each.outcome is None for each in recent)
+
+    answers = await mailbox.answers_to(message, body.wait_s, is_busy) if body.wait_s else []
     return SaidView(message=mailbox.find(message.id) or message, answers=answers)
 
 
