@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import json
 from collections import deque
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 MAX_MESSAGES = 1000
 """The messages of a channel that are kept; older ones are removed."""
+MAX_TEXT_CHARS = 100_000
+MAX_PAYLOAD_CHARS = 200_000
 ANSWER_QUIET_S = 1.0
 """An agent that has said and typed nothing for so long has answered."""
 MORE_MESSAGES = 100
@@ -131,7 +134,14 @@ class Mailbox:
     async def add(
         self, author: Literal["person", "agent"], image: bytes | None = None, **content: Any
     ) -> ChannelMessage:
-        """Keeps a message, and tells all who wait for one."""
+        """Keeps a message, and tells all who wait for one.
+
+        Of an agent's text MAX_TEXT_CHARS are kept, and no payload longer than MAX_PAYLOAD_CHARS.
+        """
+        payload = json.dumps(content.get("payload") or {}, default=str)
+        content["payload"] = json.loads(payload) if len(payload) <= MAX_PAYLOAD_CHARS else {}
+        if content.get("text"):
+            content["text"] = content["text"][:MAX_TEXT_CHARS]
         message = ChannelMessage(
             id=0,
             channel=self.channel,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from starlette.datastructures import UploadFile
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
@@ -203,6 +205,15 @@ async def test_a_bad_call_is_refused_in_mattermosts_form(
     refused = await reply(mailbox, method, path, content)
     assert refused.status == status
     assert json.loads(refused.body)["status_code"] == status
+
+
+async def test_of_what_an_agent_sends_a_limited_part_is_kept(mailbox: Mailbox) -> None:
+    upload = UploadFile(io.BytesIO(PNG), filename="a.png")
+    sent = await mailbox.add("agent", person="Ada", text="x" * 200_000, payload={"photo": upload})
+    assert len(sent.text or "") == 100_000
+    assert "a.png" in sent.payload["photo"]
+    sent = await mailbox.add("agent", person="Ada", text="Hi", payload={"props": "x" * 300_000})
+    assert (sent.text, sent.payload) == ("Hi", {})
 
 
 async def test_a_post_has_mattermosts_limit(mailbox: Mailbox) -> None:
