@@ -82,6 +82,7 @@ _CHANNELS = (
                 is_secret=True,
             ),
         ),
+        reconnects=False,
     ),
     Channel("whatsapp", (), ConnectionType.INTERACTIVE),
     Channel(

@@ -285,6 +285,10 @@ class Channels:
         if not channel.reconnects:
             await _try_again(gateway, channel, (await _states(gateway))[channel.name])
 
+    async def reconnect(self, instance: Instance, channel: Channel) -> None:
+        """Ends the connection to the messenger and makes another one."""
+        await _start_again(self._gateway(instance), channel)
+
     async def admit(self, instance: Instance, channel: Channel, **who: str) -> None:
         """Approves a `sender`, or who has the pairing `code`, in OpenClaw's database.
 
@@ -386,10 +390,13 @@ class Channels:
 
 async def _try_again(gateway: Gateway, channel: Channel, former: ChannelState) -> None:
     """Starts another attempt to connect, unless the channel is connected."""
+    if not former.is_connected:
+        await _start_again(gateway, channel)
+
+
+async def _start_again(gateway: Gateway, channel: Channel) -> None:
     # A login that waits for a scan goes on.
     is_stopped = channel.connection_type is not ConnectionType.INTERACTIVE
-    if former.is_connected:
-        return
     for method in ("channels.stop", "channels.start") if is_stopped else ("channels.start",):
         with contextlib.suppress(RpcRefused):
             await gateway.call(method, {"channel": channel.name})

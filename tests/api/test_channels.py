@@ -519,3 +519,36 @@ async def test_what_a_channel_does_not_have_is_refused(http: Api, path: str) -> 
     assert answer.status_code == 422
     found = {(each["loc"][-1], each["msg"]) for each in answer.json()["detail"]}
     assert found == {("group", "nostr has no groups"), ("image", "nostr has no images")}
+
+
+async def test_a_variable_of_a_local_messenger_is_set_and_removed_with_it(
+    http: Api, path: str
+) -> None:
+    set_states(http.world, "slack", UP)
+    answer = await http.post(f"{path}/slack/connect", json={"config": {"offline": True}})
+    assert answer.status_code == 200, answer.text
+    (local,) = patches(http.world)
+    url = local["channels"]["slack"]["relay"]["url"]
+    assert local["env"] == {"vars": {"SLACK_API_URL": f"{url}/api/"}}
+
+    set_config(http.world, slack=local["channels"]["slack"])
+    real = {"bot_token": "xoxb-1", "app_token": "xapp-1"}
+    await http.post(f"{path}/slack/connect", json={"config": real})
+    patch = patches(http.world)[-1]
+    assert patch["env"] == {"vars": {"SLACK_API_URL": None}}
+    assert patch["channels"]["slack"]["relay"] is None
+    assert patch["channels"]["slack"]["botToken"] == "xoxb-1"
+
+
+async def test_a_channel_that_does_not_fetch_a_message_is_connected_again(
+    http: Api, path: str
+) -> None:
+    set_states(http.world, "slack", UP)
+    set_config(http.world, slack={"relay": {"url": "http://relay.local:2470/messengers/slack/i"}})
+    for method in ("channels.stop", "channels.start"):
+        http.world.gateway.rpc_answers[method] = ok({})
+    messages = f"{path.replace('/v1', '/local', 1)}/slack/messages"
+    for wait_s, starts in ((0, 0), (0.01, 1)):
+        body = {"from": "Ada", "text": "Hello", "wait_s": wait_s}
+        assert (await http.post(messages, json=body)).status_code == 201
+        assert len(http.world.gateway.called("channels.start")) == starts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from chowder_local.api.schemas.messengers import ChannelMessageQuery, ChannelSaying, SaidView
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
     from chowder_local.messengers.mailbox import ChannelMessage, Mailbox
 
+UNFETCHED_S = 3.0
+"""A message that an agent has not fetched for so long finds no connection."""
+
 
 async def say_in_channel(request: Request) -> SaidView:
     """Says something to the agent as a person, and with `wait_s` returns its answer.
@@ -25,15 +29,16 @@ async def say_in_channel(request: Request) -> SaidView:
     A stopped agent gets it when it is started.
     """
     mailbox = await _mailbox(request)
+    channel = CHANNELS[mailbox.channel]
     body = await parse(request, ChannelSaying)
     lacking = [each for each in LACKS.get(mailbox.channel, ()) if getattr(body, each) is not None]
     if lacking:
         raise InputInvalid([_lacking(mailbox.channel, each) for each in lacking])
     image_type = None if body.image is None else _image_type(body.image)
-    if instance(request).status is InstanceStatus.RUNNING or body.approve or body.wait_s:
+    agent = instance(request)
+    if agent.status is InstanceStatus.RUNNING or body.approve or body.wait_s:
         # A hibernated agent comes back for it.
         agent = await running_instance(request)
-        channel = CHANNELS[mailbox.channel]
         await services(request).channels.check_local(agent, channel)
         if body.approve:
             sender = STAND_INS[mailbox.channel].sender(body.person)
@@ -47,7 +52,21 @@ async def say_in_channel(request: Request) -> SaidView:
         text=body.text,
         image_type=image_type,
     )
-    answers = await mailbox.answers_to(message, body.wait_s) if body.wait_s else []
+
+    def is_fetched() -> bool:
+        return (mailbox.find(message.id) or message).is_delivered
+
+    waits_s = min(body.wait_s, UNFETCHED_S)
+    if waits_s and not channel.reconnects and not await mailbox.wait_for(is_fetched, waits_s):
+        # OpenClaw notices late that a connection has not outlived a stop of its agent.
+        await services(request).channels.reconnect(agent, channel)
+
+    def is_busy() -> bool:
+        calls = services(request).call_log.of_instance(agent.id)
+        recent = takewhile(lambda each: each.at > message.at, calls)
+        return any(each.outcome is None for each in recent)
+
+    answers = await mailbox.answers_to(message, body.wait_s, is_busy) if body.wait_s else []
     return SaidView(message=mailbox.find(message.id) or message, answers=answers)
 
 

@@ -138,6 +138,22 @@ async def test_what_an_agent_sends_is_bounded(
     assert [each.id for each in mailbox.messages] == kept
 
 
+async def test_all_that_an_agent_sends_together_is_bounded(
+    mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mailboxes, "MAX_CHARS", 10_000)
+    await mailbox.add("person", person="Ada", text="Hello")
+    for _ in range(20):
+        await call(mailbox, "sendMessage", chat_id=ADA, text="x" * 1000)
+        if mailbox.messages[0].author == "agent":
+            # Nobody is known any more to whom it could write.
+            break
+    assert sum(each.chars for each in mailbox.messages) <= 10_000
+    kept = [each.id for each in mailbox.messages]
+    await mailbox.load()
+    assert [each.id for each in mailbox.messages] == kept
+
+
 async def test_numbers_grow_after_all_messages_were_removed(mailbox: Mailbox) -> None:
     last = await mailbox.add("person", person="Ada", text="Hello")
     await mailbox.clear()
