@@ -50,9 +50,9 @@ class ChannelMessage(BaseModel):
     at: datetime
     author: Literal["person", "agent"]
     # In its place, as some generators have one name for a value, and turns are of kinds, too.
-    kind: Annotated[
-        MessageKind, WithJsonSchema({"type": "string", "enum": [*MessageKind]})
-    ] = MessageKind.MESSAGE
+    kind: Annotated[MessageKind, WithJsonSchema({"type": "string", "enum": [*MessageKind]})] = (
+        MessageKind.MESSAGE
+    )
     person: str | None = Field(
         description="Who wrote it, or whom the agent answers; null for the agent's in a group.",
         examples=["Ada"],

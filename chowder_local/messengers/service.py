@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from chowder_local.core.domain import InstanceId, InstanceStatus
 from chowder_local.core.tasks import KeyedLocks
 from chowder_local.messengers.mailbox import Mailbox
+from chowder_local.messengers.matrix import Matrix
 from chowder_local.messengers.nostr import Nostr
 from chowder_local.messengers.signal import Signal
 from chowder_local.messengers.slack import Slack
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from chowder_local.store.instances import InstanceQueries
 
 STAND_INS: Mapping[str, StandIn] = {
-    each.channel: each for each in (Nostr(), Signal(), Slack(), Telegram())
+    each.channel: each for each in (Matrix(), Nostr(), Signal(), Slack(), Telegram())
 }
 """The channels that can be answered without the Internet."""
 LACKS: Mapping[str, frozenset[str]] = {
