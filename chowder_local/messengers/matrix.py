@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import hmac
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from chowder_local.messengers.mailbox import Mailbox
 
 LONGEST_POLL_S = 25.0
+START_CHECK_S = 0.2
 SERVER = "local"
 BOT = f"@{BOT_NAME}:{SERVER}"
 BOT_DISPLAY_NAME = "Agent"
@@ -177,7 +180,8 @@ async def _sync(query: Mapping[str, str], mailbox: Mailbox) -> dict[str, Any]:
     else:
         await mailbox.mark_delivered(since)
         wait_s = min((_number(query.get("timeout")) or 0) / 1000, LONGEST_POLL_S)
-        await mailbox.wait_for(lambda: any(map(_is_event, mailbox.after(since))), wait_s)
+        if not await _has_news(since, wait_s, mailbox):
+            return {"next_batch": _token(since)}
     joined = {}
     for room, messages in _by_room(mailbox.messages).items():
         known = [] if since is None else [each for each in messages if each.id <= since]
@@ -207,6 +211,21 @@ async def _sync(query: Mapping[str, str], mailbox: Mailbox) -> dict[str, Any]:
         "account_data": {"events": [direct] if joined or since is None else []},
         "rooms": {"join": joined},
     }
+
+
+async def _has_news(since: int, wait_s: float, mailbox: Mailbox) -> bool:
+    """Waits for what the agent may fetch.
+
+    An agent that is being started drops what reaches it before it runs.
+    """
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(wait_s):
+            await mailbox.wait_for(lambda: any(map(_is_event, mailbox.after(since))), wait_s)
+            while not (  # noqa: ASYNC110 - the store tells nobody of a new status
+                await mailbox.is_running() or mailbox.shutdown.has_begun
+            ):
+                await asyncio.sleep(START_CHECK_S)
+    return any(map(_is_event, mailbox.after(since))) and await mailbox.is_running()
 
 
 async def _sent(

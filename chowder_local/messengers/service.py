@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from chowder_local.core.domain import InstanceId, InstanceStatus
@@ -70,6 +71,7 @@ class Messengers:
                     channel=channel,
                     secret=self.box.messenger_secret(instance.id, channel),
                     url=self._url(instance, channel),
+                    is_running=partial(self._is_running, instance.id),
                     queries=self.queries,
                     events=self.events,
                     shutdown=self.shutdown,
@@ -96,6 +98,10 @@ class Messengers:
             return None
         is_gone = instance.status is InstanceStatus.TERMINATED
         return None if is_gone else await self.mailbox(instance, channel)
+
+    async def _is_running(self, instance_id: InstanceId) -> bool:
+        instance = await self.instances.get(instance_id)
+        return instance is not None and instance.status is InstanceStatus.RUNNING
 
     def _url(self, instance: Instance, channel: str) -> str:
         return f"{self.relay_url}/{PATH}/{channel}/{instance.id}"

@@ -122,6 +122,18 @@ async def test_what_was_not_fetched_is_there_at_the_next_start(mailbox: Mailbox)
     assert len(joined["state"]["events"]) == 4
 
 
+async def test_a_call_of_a_stopped_agent_waits_until_it_runs(
+    world: World, mailbox: Mailbox
+) -> None:
+    await said(mailbox, "Ada", "One")
+    number, now = mailbox.instance.id, world.clock()
+    await world.instances.change(number, now=now, status=InstanceStatus.STOPPED)
+    assert await got(mailbox, "GET", "sync", since="s0", timeout="1") == {"next_batch": "s0"}
+    poll = asyncio.create_task(got(mailbox, "GET", "sync", since="s0", timeout="9000"))
+    await world.instances.change(number, now=now, status=InstanceStatus.RUNNING)
+    assert (await poll)["rooms"]["join"]
+
+
 async def test_a_group_has_its_people_mentions_and_threads(mailbox: Mailbox) -> None:
     first = await said(mailbox, "Ada", "@agent_bot Hello", group="Team", thread="Plans")
     room, content = first["room_id"], first["content"]
