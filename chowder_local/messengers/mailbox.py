@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 from chowder_local.core.events import ChangeSignal, EventType
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Awaitable, Callable, Iterable, Iterator
 
     from chowder_local.core.domain import Instance
     from chowder_local.core.events import Events
@@ -113,6 +113,8 @@ class Mailbox:
     """What the agent authenticates with, where its protocol has something for that."""
     url: str
     """Where the agent finds the messenger's server."""
+    is_running: Callable[[], Awaitable[bool]]
+    """Whether the agent runs; a stopped one may still have a call under way."""
     queries: ChannelMessageQueries
     events: Events
     shutdown: Shutdown

@@ -505,7 +505,8 @@ async def test_a_local_channel_that_does_not_connect_again_by_itself_is_started_
     relays = ["ws://relay.local:2470/messengers/nostr/1/2"]
     set_config(http.world, nostr={"relays": relays})
     messages = f"{path.replace('/v1', '/local', 1)}/nostr/messages"
-    for account, starts in ((UP, 0), (STARTING, 1)):
+    lost = STARTING | {"lifecycle": "recovering"}
+    for account, starts in ((UP, 0), (STARTING, 0), (lost, 1)):
         set_states(http.world, "nostr", account)
         answer = await http.post(messages, json={"from": "Ada", "text": "Hello"})
         assert answer.status_code == 201, answer.text

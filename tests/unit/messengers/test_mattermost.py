@@ -17,7 +17,7 @@ from chowder_local.core.domain import InstanceStatus
 from chowder_local.core.tasks import owned_tasks
 from chowder_local.http.listener import SandboxConnection, bound_socket, listening
 from chowder_local.messengers import mailbox as mailbox_module
-from chowder_local.messengers.mailbox import MessageKind, as_read
+from chowder_local.messengers.mailbox import MAX_TEXT_CHARS, MessageKind, as_read
 from chowder_local.messengers.mattermost import BOT_ID, MENTION, Mattermost
 from chowder_local.messengers.stand_in import Call, parse_object
 from tests.scripted.serving import eventually
@@ -210,7 +210,7 @@ async def test_a_bad_call_is_refused_in_mattermosts_form(
 async def test_of_what_an_agent_sends_a_limited_part_is_kept(mailbox: Mailbox) -> None:
     upload = UploadFile(io.BytesIO(PNG), filename="a.png")
     sent = await mailbox.add("agent", person="Ada", text="x" * 200_000, payload={"photo": upload})
-    assert len(sent.text or "") == 100_000
+    assert len(sent.text or "") == MAX_TEXT_CHARS
     assert "a.png" in sent.payload["photo"]
     sent = await mailbox.add("agent", person="Ada", text="Hi", payload={"props": "x" * 300_000})
     assert (sent.text, sent.payload) == ("Hi", {})
