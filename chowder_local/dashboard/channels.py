@@ -142,7 +142,7 @@ class ChannelRow:
 
     @property
     def title(self) -> str:
-        return _title(self.channel)
+        return title_of(self.channel.name)
 
     @property
     def is_interactive(self) -> bool:
@@ -196,7 +196,7 @@ async def connect(request: Request) -> Response:
     connection = await services(request).channels.connect(instance, channel, sent.config)
     text = connection.message
     if connection.status is ConnectionStatus.AWAITING_SCAN:
-        text = f"Scan the code to connect {_title(channel)}."
+        text = f"Scan the code to connect {title_of(channel.name)}."
     return await _changed(request, instance, channel, text)
 
 
@@ -210,14 +210,14 @@ async def pair(request: Request) -> Response:
 
 async def confirm_disconnect(request: Request) -> Response:
     instance, channel = await instance_of(request), _channel(request)
-    return dialog(request, MACROS, "confirm_disconnect", instance, _title(channel))
+    return dialog(request, MACROS, "confirm_disconnect", instance, title_of(channel.name))
 
 
 async def disconnect(request: Request) -> Response:
     """Disables a channel; its credentials are kept."""
     instance, channel = await running_instance_of(request), _channel(request)
     await services(request).channels.disconnect(instance, channel)
-    return await _changed(request, instance, channel, f"{_title(channel)} is switched off.")
+    return await _changed(request, instance, channel, f"{title_of(channel.name)} is switched off.")
 
 
 async def _rows(request: Request, instance: Instance) -> list[ChannelRow]:
@@ -262,8 +262,8 @@ def _channel(request: Request) -> Channel:
     return channel
 
 
-def _title(channel: Channel) -> str:
-    return TITLES.get(channel.name, channel.name.capitalize())
+def title_of(channel: str) -> str:
+    return TITLES.get(channel, channel.capitalize())
 
 
 def _status(state: ChannelState | None, scan: QrLogin | None) -> tuple[str, str]:

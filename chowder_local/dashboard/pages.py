@@ -92,6 +92,7 @@ TABS = (
     ("/unasked", "Messages"),
     ("/files", "Files"),
     ("/channels", "Channels"),
+    ("/messengers", "Messengers"),
     ("/skills", "Skills"),
     ("/config", "Configuration"),
     ("/schedule", "Schedule"),

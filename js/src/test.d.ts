@@ -32,6 +32,31 @@ export interface EntryList<Entry> {
   wait(options?: Partial<Entry> & { timeoutMs?: number }): Promise<Entry>;
 }
 
+/** A person who writes to the agent in a channel, in private or in a group. */
+export interface Person {
+  /** Says something, and waits until the agent has answered, or for a minute; `answer` is the text of all answers. */
+  say(
+    text?: string,
+    options?: { thread?: string; image?: Uint8Array; waitMs?: number },
+  ): Promise<Schemas["SaidView"] & { answer: string }>;
+  /** The same person, approved, so that the agent answers instead of giving a code. */
+  approve(): Person;
+}
+
+/** A channel of an instance that is connected to the local messenger. */
+export interface Messenger {
+  /** A person who writes to the agent in private; who need not exist before. */
+  person(name: string): Person;
+  /** A person, by default Ada, who writes in a group. */
+  group(name: string, person?: string): Person;
+  /** Approves the person who got the pairing code. */
+  approve(code: string): Promise<void>;
+  /** What people and the agent have said, oldest first. */
+  messages(after?: number): Promise<Schemas["ChannelMessage"][]>;
+  /** The first message of the agent that contains a text. */
+  waitFor(text: string, options?: { after?: number; timeoutMs?: number }): Promise<Schemas["ChannelMessage"]>;
+}
+
 /** A running instance; `baseUrl` and `key` give an SDK its main session. */
 export interface TestInstance {
   readonly client: Client;
@@ -77,6 +102,8 @@ export interface TestInstance {
     /** Removes the webhooks. */
     clear(): Promise<void>;
   };
+  /** Connects a channel to the local messenger; in a test, until its end. */
+  messenger(channel: string): Promise<Messenger>;
   /** Sends a webhook: to `wake` with a `text`, to `agent` with a `message`, or to a mapping. */
   sendHook(hook: string, body: unknown): Promise<Schemas["HookView"]>;
   /** Takes a snapshot, for `restore`. */

@@ -104,14 +104,14 @@ class Organization {
   /** A copy of an instance for this test alone. */
   async fork(instance) {
     const fork = await instance.fork();
-    this.#atEnd(() => fork.isThere && fork.delete());
+    this.atEnd(() => fork.isThere && fork.delete());
     return fork;
   }
 
   /** A snapshot of an instance, which is removed after the test. */
   async snapshot(instance, name) {
     const taken = await instance.snapshot(name);
-    this.#atEnd(() => this.client.call("deleteSnapshot", { path: { snapshot_id: taken.id } }));
+    this.atEnd(() => this.client.call("deleteSnapshot", { path: { snapshot_id: taken.id } }));
     return taken;
   }
 
@@ -124,13 +124,13 @@ class Organization {
     const path = { instance_id: instance.id };
     const { id } = await this.client.call("createJob", { path, body: { name, ...planned, ...members } });
     const job = new TestJob(this.client, instance.id, id);
-    this.#atEnd(() => instance.isThere && job.delete());
+    this.atEnd(() => instance.isThere && job.delete());
     return job;
   }
 
   /** Sets a fault; all are removed after the test. */
   async faults(kind, options = {}) {
-    this.#atEnd(() => this.client.call("deleteFaults"));
+    this.atEnd(() => this.client.call("deleteFaults"));
     return this.client.call("createFault", { body: { kind, ...options } });
   }
 
@@ -152,7 +152,7 @@ class Organization {
       }
       for (const { name, id } of own.instances) {
         made[name] = [...this.#all].find((each) => each.id === id) ?? (await this.adopt(id));
-        this.#atEnd(() => made[name].isThere && made[name].delete());
+        this.atEnd(() => made[name].isThere && made[name].delete());
       }
     } finally {
       await rm(folder, { recursive: true, force: true });
@@ -165,7 +165,7 @@ class Organization {
     const recording = await openRecording(folder);
     for (const each of this.#all) await recording.begin(each);
     this.#recording = recording;
-    this.#atEnd(() => {
+    this.atEnd(() => {
       this.#recording = undefined;
       return recording.end();
     });
@@ -202,7 +202,8 @@ class Organization {
     this.#all.delete(instance);
   }
 
-  #atEnd(end) {
+  /** What a test has to undo, the latest first. */
+  atEnd(end) {
     this.#endings.push(end);
   }
 
@@ -259,6 +260,67 @@ class TestJob {
 
   async delete() {
     await this.client.call("deleteJob", { path: this.#path });
+  }
+}
+
+/** A person who writes to the agent in a channel, in private or in a group. */
+class Person {
+  #messenger;
+  #members;
+
+  constructor(messenger, members) {
+    this.#messenger = messenger;
+    this.#members = members;
+  }
+
+  /** Says something, and waits until the agent has answered. */
+  async say(text = "", { thread, image, waitMs = WAIT_MS } = {}) {
+    const { client, path } = this.#messenger;
+    const picture = image && Buffer.from(image).toString("base64");
+    const body = { ...this.#members, text, thread, image: picture, wait_s: waitMs / 1000 };
+    const { message, answers } = await client.call("sayInChannel", { path, body });
+    return { message, answers, answer: answers.map((each) => each.text ?? "").join("\n") };
+  }
+
+  /** The same person, approved, so that the agent answers instead of giving a code. */
+  approve() {
+    return new Person(this.#messenger, { ...this.#members, approve: true });
+  }
+}
+
+/** A channel of an instance that is connected to the local messenger. */
+class Messenger {
+  constructor(client, path) {
+    this.client = client;
+    this.path = path;
+  }
+
+  person(name) {
+    return new Person(this, { from: name });
+  }
+
+  group(name, person = "Ada") {
+    return new Person(this, { from: person, group: name });
+  }
+
+  async approve(code) {
+    await this.client.call("approvePairing", { path: { ...this.path, code } });
+  }
+
+  messages(after = 0) {
+    return this.client.call("listChannelMessages", { path: this.path, query: { after, limit: 1000 } });
+  }
+
+  async waitFor(text, { after = 0, timeoutMs = WAIT_MS } = {}) {
+    const until = Date.now() + timeoutMs;
+    for (let latest = after, left; (left = until - Date.now()) > 0; ) {
+      const query = { after: latest, wait_s: Math.min(left / 1000, LONGEST_WAIT_S), limit: 1000 };
+      for (const each of await this.client.call("listChannelMessages", { path: this.path, query })) {
+        latest = each.id;
+        if (each.author === "agent" && each.text?.includes(text)) return each;
+      }
+    }
+    throw new ChowderError(`The agent said nothing with ${JSON.stringify(text)} in ${this.path.channel}.`);
   }
 }
 
@@ -345,6 +407,19 @@ class TestInstance {
       url: async () => (await call("listInbox")).url,
       clear: () => call("clearInbox"),
     };
+  }
+
+  /** Connects a channel to the local messenger; in a test, until its end. */
+  async messenger(channel) {
+    const path = { ...this.#path, channel };
+    const body = { config: { offline: true } };
+    this.#organization.atEnd(async () => {
+      if (!this.isThere) return;
+      await this.client.call("disconnectChannel", { path });
+      await this.client.call("clearChannelMessages", { path });
+    });
+    await this.client.call("connectChannel", { path, body });
+    return new Messenger(this.client, path);
   }
 
   #list(id, member) {

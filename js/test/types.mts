@@ -28,10 +28,15 @@ const { desk } = await chowder.seed(new URL("seed.yaml", import.meta.url));
 await desk.restore(await chowder.snapshot(desk));
 await chowder.recording("recordings/greeting");
 const said: string = await agent.say("Hi");
+const telegram = await agent.messenger("telegram");
+const heard: string = (await telegram.group("Team").approve().say("Hi", { thread: "Plans" })).answer;
+const first: number | undefined = (await telegram.messages())[0]?.id;
+// @ts-expect-error: a text is needed
+await telegram.waitFor();
 const container = new ChowderContainer().withEnvironment({ CHOWDER_WARM_POOL_SIZE: "0" });
 agents({ before, after, server: () => container.start() });
 await using server = await container.start();
 const organization: string | undefined = (await server.client().call("getOrganization")).name;
 // @ts-expect-error: a server that has not started has no key
 container.key;
-export { said, running, text, nothing, log, organization };
+export { said, heard, first, running, text, nothing, log, organization };

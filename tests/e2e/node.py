@@ -15,7 +15,7 @@ from tests.e2e.serving import bare_environment
 
 CLIENTS = Path(__file__).parent / "clients"
 INSTALL_TIMEOUT_S = 300
-RUN_TIMEOUT_S = 120
+RUN_TIMEOUT_S = 300
 STOP_TIMEOUT_S = 10
 # No script: one would compile an optional package.
 NPM_CI = ("ci", "--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier",

@@ -10,13 +10,14 @@ from chowder_local.core.domain import InstanceStatus
 from chowder_local.core.errors.agents import ChannelNotFound, ChannelNotLocal
 from chowder_local.core.errors.requests import InputInvalid
 from chowder_local.http.bodies import parse, parse_query
-from chowder_local.http.services import instance, running_instance, services
+from chowder_local.http.services import instance, running, services
 from chowder_local.messengers.service import LACKS, STAND_INS
 from chowder_local.openclaw.channel_table import CHANNELS
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
+    from chowder_local.core.domain import Instance
     from chowder_local.messengers.mailbox import ChannelMessage, Mailbox
 
 UNFETCHED_S = 3.0
@@ -29,21 +30,29 @@ async def say_in_channel(request: Request) -> SaidView:
     A stopped agent gets it when it is started.
     """
     mailbox = await _mailbox(request)
-    channel = CHANNELS[mailbox.channel]
     body = await parse(request, ChannelSaying)
+    message = await say(request, instance(request), mailbox, body)
+    answers = await _answers(request, mailbox, message, body.wait_s) if body.wait_s else []
+    return SaidView(message=mailbox.find(message.id) or message, answers=answers)
+
+
+async def say(
+    request: Request, agent: Instance, mailbox: Mailbox, body: ChannelSaying
+) -> ChannelMessage:
+    """Says something to an agent as a person."""
     lacking = [each for each in LACKS.get(mailbox.channel, ()) if getattr(body, each) is not None]
     if lacking:
         raise InputInvalid([_lacking(mailbox.channel, each) for each in lacking])
     image_type = None if body.image is None else _image_type(body.image)
-    agent = instance(request)
     if agent.status is InstanceStatus.RUNNING or body.approve or body.wait_s:
         # A hibernated agent comes back for it.
-        agent = await running_instance(request)
+        agent = await running(request, agent)
+        channel = CHANNELS[mailbox.channel]
         await services(request).channels.check_local(agent, channel)
         if body.approve:
             sender = STAND_INS[mailbox.channel].sender(body.person)
             await services(request).channels.admit(agent, channel, sender=sender)
-    message = await mailbox.add(
+    return await mailbox.add(
         "person",
         body.image,
         person=body.person,
@@ -53,21 +62,27 @@ async def say_in_channel(request: Request) -> SaidView:
         image_type=image_type,
     )
 
+
+async def _answers(
+    request: Request, mailbox: Mailbox, message: ChannelMessage, wait_s: float
+) -> list[ChannelMessage]:
+    agent, channel = await running(request, instance(request)), CHANNELS[mailbox.channel]
+
     def is_fetched() -> bool:
         return (mailbox.find(message.id) or message).is_delivered
 
-    waits_s = min(body.wait_s, UNFETCHED_S)
-    if waits_s and not channel.reconnects and not await mailbox.wait_for(is_fetched, waits_s):
+    if not channel.reconnects and not await mailbox.wait_for(is_fetched, min(wait_s, UNFETCHED_S)):
         # OpenClaw notices late that a connection has not outlived a stop of its agent.
         await services(request).channels.reconnect(agent, channel)
 
     def is_busy() -> bool:
         calls = services(request).call_log.of_instance(agent.id)
-        recent = takewhile(lambda each: each.at > message.at, calls)
-        return any(each.outcome is None for each in recent)
+        recent = list(takewhile(lambda each: each.at > message.at, calls))
+        # After a tool there is another call.
+        runs_tool = bool(recent and recent[0].output.calls)
+        return runs_tool or any(each.outcome is None for each in recent)
 
-    answers = await mailbox.answers_to(message, body.wait_s, is_busy) if body.wait_s else []
-    return SaidView(message=mailbox.find(message.id) or message, answers=answers)
+    return await mailbox.answers_to(message, wait_s, is_busy)
 
 
 async def list_channel_messages(request: Request) -> list[ChannelMessage]:
@@ -92,12 +107,16 @@ async def clear_channel_messages(request: Request) -> None:
 
 
 async def _mailbox(request: Request) -> Mailbox:
-    name = request.path_params["channel"]
-    if name not in CHANNELS:
+    return await mailbox_of(request, instance(request), request.path_params["channel"])
+
+
+async def mailbox_of(request: Request, agent: Instance, channel: str) -> Mailbox:
+    """Raises ChannelNotFound, and ChannelNotLocal for a channel that has no stand-in."""
+    if channel not in CHANNELS:
         raise ChannelNotFound
-    if name not in STAND_INS:
-        raise ChannelNotLocal(name)
-    return await services(request).messengers.mailbox(instance(request), name)
+    if channel not in STAND_INS:
+        raise ChannelNotLocal(channel)
+    return await services(request).messengers.mailbox(agent, channel)
 
 
 def _lacking(channel: str, member: str) -> dict[str, Any]:

@@ -31,7 +31,7 @@ async def test_every_instance_has_a_log_page(visitor: Visitor) -> None:
         assert not [each for _, each in elements.tags if "onerror" in each], status
 
 
-@pytest.mark.parametrize("path", ["logs/live", "snapshots/live", "unasked/live"])
+@pytest.mark.parametrize("path", ["logs/live", "snapshots/live", "unasked/live", "messengers/live"])
 async def test_head_of_a_stream_has_its_media_type(visitor: Visitor, path: str) -> None:
     agent = await visitor.http.world.created()
     answer = await visitor.http.client.head(f"/instances/{agent.id}/{path}", headers=NAVIGATING)

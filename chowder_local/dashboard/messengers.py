@@ -1,0 +1,190 @@
+"""What people and an instance's agent say in channels of the local messenger."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING
+
+from chowder_local.api.handlers.messengers import mailbox_of, say
+from chowder_local.api.schemas.messengers import ChannelSaying
+from chowder_local.core.events import EventType
+from chowder_local.dashboard.channels import title_of
+from chowder_local.dashboard.pages import agent_part, form, instance_page, notice, part, parts
+from chowder_local.dashboard.snapshots import CHANGED, StreamQuery
+from chowder_local.dashboard.streams import LiveStream, PageEvent, watch_events
+from chowder_local.http.bodies import parse_query, validated
+from chowder_local.http.services import instance_of, running_instance_of, services
+from chowder_local.messengers.mailbox import MessageKind
+from chowder_local.messengers.service import STAND_INS
+from chowder_local.openclaw.channel_table import CHANNELS, is_local
+from chowder_local.openclaw.channels import OFFLINE
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Mapping
+
+    from markupsafe import Markup
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from chowder_local.core.domain import Instance
+    from chowder_local.dashboard.streams import Marks
+    from chowder_local.messengers.mailbox import ChannelMessage
+
+MACROS = "_messengers.html"
+EVENTS = {EventType.CHANNEL_MESSAGE}
+MAX_SHOWN = 200
+"""The latest messages of each channel that the page shows."""
+MAX_TEXT_CHARS = 20_000
+MAX_PAYLOAD_CHARS = 100_000
+MAX_FORM_BYTES = 256 * 1024
+
+
+@dataclass
+class Conversation:
+    """What was said to one person, or in one group."""
+
+    channel: str
+    group: str | None
+    person: str | None
+    messages: list[ChannelMessage] = field(default_factory=list)
+
+    @property
+    def title(self) -> str:
+        return title_of(self.channel)
+
+    @property
+    def deleted(self) -> set[int | None]:
+        """The messages that the agent has deleted."""
+        return {each.of for each in self.messages if each.kind is MessageKind.DELETION}
+
+
+@dataclass(frozen=True)
+class Connected:
+    """A channel that has a stand-in, and who waits in it: names by pairing codes."""
+
+    channel: str
+    is_local: bool
+    is_enabled: bool
+    waiting: Mapping[str, str]
+
+    @property
+    def title(self) -> str:
+        return title_of(self.channel)
+
+
+async def show(request: Request) -> Response:
+    instance = await instance_of(request)
+    # Read before the messages: an event in between is then sent twice rather than never.
+    last_event = services(request).events.last_id
+    return await instance_page(
+        request,
+        "messengers.html",
+        instance,
+        tab="/messengers",
+        titles={name: title_of(name) for name in STAND_INS},
+        conversations=await _conversations(request, instance),
+        max_text=MAX_TEXT_CHARS,
+        last_event=last_event,
+    )
+
+
+async def index(request: Request) -> Response:
+    """The channels and the people who wait in them, which only the agent knows."""
+
+    async def render(instance: Instance) -> Response:
+        return parts(await _connected(request, instance))
+
+    return await agent_part(request, "/messengers/connected", render)
+
+
+async def follow(request: Request) -> Response:
+    """Tells the page when to reload its lists."""
+    instance = await instance_of(request)
+    query = parse_query(request, StreamQuery)
+
+    async def watch(marks: Marks) -> None:
+        notify = partial(marks.add, CHANGED)
+        await watch_events(request, EVENTS, notify, instance_id=instance.id, after=query.after)
+
+    async def render(_: frozenset[Hashable]) -> PageEvent:
+        return PageEvent(name=CHANGED)
+
+    return LiveStream(request, [watch], render)
+
+
+async def say_as(request: Request) -> Response:
+    """Says something as the person whom the form names."""
+    instance = await instance_of(request)
+    sent = await form(request, MAX_FORM_BYTES)
+    mailbox = await mailbox_of(request, instance, sent.pop("channel", ""))
+    said = await say(request, instance, mailbox, validated(ChannelSaying, sent, "body"))
+    return notice(request, f"{said.person} has said it in {title_of(mailbox.channel)}.")
+
+
+async def show_payload(request: Request) -> Response:
+    """A message as the messenger's own protocol has it."""
+    instance = await instance_of(request)
+    mailbox = await mailbox_of(request, instance, request.path_params["channel"])
+    number = request.path_params["number"]
+    message = mailbox.find(int(number)) if number.isdecimal() and len(number) < 20 else None
+    text = "The message is no longer kept."
+    if message is not None:
+        # What an agent sends may be long.
+        text = await asyncio.to_thread(_json_of, message.payload)
+    return parts(part(request, MACROS, "payload", text))
+
+
+async def connect(request: Request) -> Response:
+    """Connects a channel to the local messenger."""
+    instance = await running_instance_of(request)
+    mailbox = await mailbox_of(request, instance, request.path_params["channel"])
+    channel = CHANNELS[mailbox.channel]
+    connection = await services(request).channels.connect(instance, channel, {OFFLINE: True})
+    return notice(request, connection.message, await _connected(request, instance, oob=True))
+
+
+async def approve(request: Request) -> Response:
+    """Approves the person who waits with a pairing code."""
+    instance = await running_instance_of(request)
+    mailbox = await mailbox_of(request, instance, request.path_params["channel"])
+    channel, code = CHANNELS[mailbox.channel], request.path_params["code"]
+    await services(request).channels.admit(instance, channel, code=code)
+    connected = await _connected(request, instance, oob=True)
+    return notice(request, "The agent answers this person from now on.", connected)
+
+
+async def _conversations(request: Request, instance: Instance) -> list[Conversation]:
+    """Those with the latest messages first."""
+    found: dict[tuple[str, str | None, str | None], Conversation] = {}
+    for name in STAND_INS:
+        mailbox = await services(request).messengers.mailbox(instance, name)
+        for each in list(mailbox.messages)[-MAX_SHOWN:]:
+            key = name, *each.chat
+            found.setdefault(key, Conversation(*key)).messages.append(each)
+    return sorted(found.values(), key=lambda each: each.messages[-1].id, reverse=True)
+
+
+async def _connected(request: Request, instance: Instance, *, oob: bool = False) -> Markup:
+    channels, rows = services(request).channels, []
+    for state in await channels.states(instance):
+        if (stand_in := STAND_INS.get(state.channel)) is None:
+            continue
+        is_here = state.is_enabled and is_local(state.configured)
+        waiting = {}
+        if is_here:
+            mailbox = await services(request).messengers.mailbox(instance, state.channel)
+            for each in await channels.pairings(instance, CHANNELS[state.channel]):
+                name = mailbox.person_of(stand_in.sender, each.sender)
+                waiting[each.code] = name or each.sender
+        rows.append(Connected(state.channel, is_here, state.is_enabled, waiting))
+    return part(request, MACROS, "connected", instance, rows, oob=oob)
+
+
+def _json_of(payload: dict[str, object]) -> str:
+    text = json.dumps(payload, ensure_ascii=False)
+    if len(text) > MAX_PAYLOAD_CHARS:
+        return f"{text[:MAX_PAYLOAD_CHARS]}…"
+    return json.dumps(payload, ensure_ascii=False, indent=2)
