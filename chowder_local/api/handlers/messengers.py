@@ -63,8 +63,10 @@ async def say_in_channel(request: Request) -> SaidView:
 
     def is_busy() -> bool:
         calls = services(request).call_log.of_instance(agent.id)
-        recent = takewhile(lambda each: each.at > message.at, calls)
-        return any(each.outcome is None for each in recent)
+        recent = list(takewhile(lambda each: each.at > message.at, calls))
+        # After a tool there is another call.
+        runs_tool = bool(recent and recent[0].output.calls)
+        return runs_tool or any(each.outcome is None for each in recent)
 
     answers = await mailbox.answers_to(message, body.wait_s, is_busy) if body.wait_s else []
     return SaidView(message=mailbox.find(message.id) or message, answers=answers)
