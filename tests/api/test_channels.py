@@ -7,14 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chowder_local.core.domain import InstanceStatus
+from chowder_local.core.domain import InstanceId, InstanceStatus
 from chowder_local.core.errors.agents import GatewayUnavailable
+from chowder_local.core.tasks import owned_tasks
+from chowder_local.messengers import mailbox
 from chowder_local.openclaw.channels import APPROVE, LIST_PAIRINGS
 from tests.scripted.gateway import ok, refused
 from tests.scripted.serving import eventually
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from chowder_local.core.domain import Instance
+    from chowder_local.relay.call_log import ModelCall
     from tests.api.conftest import Api
     from tests.scripted.world import World
 
@@ -553,3 +558,45 @@ async def test_a_channel_that_does_not_fetch_a_message_is_connected_again(
         body = {"from": "Ada", "text": "Hello", "wait_s": wait_s}
         assert (await http.post(messages, json=body)).status_code == 201
         assert len(http.world.gateway.called("channels.start")) == starts
+
+
+async def test_an_answer_is_waited_for_while_the_agent_calls_its_model_or_a_tool(
+    http: Api, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, instance_id = http.world, path.split("/")[3]
+    set_config(world, telegram={"apiRoot": "http://relay.local:2470/messengers/telegram/i"})
+    monkeypatch.setattr(mailbox, "ANSWER_QUIET_S", 0.01)
+    looks: list[str] = []
+    of_instance = world.call_log.of_instance
+
+    def look(instance_id: InstanceId) -> Iterator[ModelCall]:
+        looks.append(instance_id)
+        return of_instance(instance_id)
+
+    monkeypatch.setattr(world.call_log, "of_instance", look)
+    messages = f"{path.replace('/v1', '/local', 1)}/telegram/messages"
+    body = {"from": "Ada", "text": "How many?", "wait_s": 60}
+    instance = await world.instances.get(InstanceId(instance_id))
+    assert instance is not None
+    box = await world.messengers.mailbox(instance, "telegram")
+    async with owned_tasks() as tasks:
+        said = tasks.create_task(http.post(messages, json=body))
+        await eventually(lambda: bool(box.messages), "Ada has written")
+        call = world.call_log.begin(
+            world.organization_id, instance.id, "anthropic", "v1/messages", b"{}"
+        )
+        await box.add("agent", person="Ada", text="Working")
+        await eventually(lambda: len(looks) >= 2, "the model's answer is waited for")
+        call.content_type = "application/json"
+        tool = {"type": "tool_use", "id": "t1", "name": "exec", "input": {}}
+        call.append(json.dumps({"type": "message", "content": [tool]}).encode())
+        call.finish("ok")
+        seen = len(looks)
+        await eventually(lambda: len(looks) >= seen + 2, "the tool is waited for")
+        await box.add("agent", person="Ada", text="Four")
+        last = world.call_log.begin(
+            world.organization_id, instance.id, "anthropic", "v1/messages", b"{}"
+        )
+        last.finish("ok")
+        answers = [each["text"] for each in (await said).json()["answers"]]
+    assert answers == ["Working", "Four"]
