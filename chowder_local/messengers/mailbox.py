@@ -34,6 +34,8 @@ MAX_CHARS = 8_000_000
 """Of all texts and payloads of a channel; then the older half is removed."""
 ANSWER_QUIET_S = 1.0
 """An agent that has said and typed nothing for so long has answered."""
+UNFINISHED_QUIET_S = 5.0
+"""As long as something of its model's answer is missing. A messenger may change it beyond that."""
 MORE_MESSAGES = 100
 """So many more are let come before the older ones are removed, all at once."""
 
@@ -96,6 +98,20 @@ class ChannelMessage(BaseModel):
             MessageKind.TYPING,
             MessageKind.REACTION,
         }
+
+
+@dataclass(frozen=True)
+class AnswerProgress:
+    """How far an agent is with an answer: whether it works, and what its model has said last."""
+
+    is_busy: bool = False
+    text: str = ""
+
+    def is_whole(self, answers: Iterable[ChannelMessage]) -> bool:
+        """Whether the answers have all of the text; messengers change its marks and spaces."""
+        letters = sum(map(str.isalnum, self.text))
+        there = sum(sum(map(str.isalnum, each.text or "")) for each in answers)
+        return 0 < letters <= there
 
 
 def number_of(name: str, bits: int = 31) -> int:
@@ -194,11 +210,15 @@ class Mailbox:
             await self.add("agent", kind=MessageKind.TYPING, **content)
 
     async def answers_to(
-        self, message: ChannelMessage, wait_s: float, is_busy: Callable[[], bool] = lambda: False
+        self,
+        message: ChannelMessage,
+        wait_s: float,
+        progress: Callable[[], AnswerProgress] = lambda: AnswerProgress(),
     ) -> list[ChannelMessage]:
         """What the agent has answered to a message, as a person reads it in the end.
 
-        Waits until the agent has answered, is not busy any more and quiet, or `wait_s`.
+        Waits until all that the model has said is there, or the agent is not busy any more and
+        quiet, or `wait_s`.
         """
 
         def answers() -> list[ChannelMessage]:
@@ -216,9 +236,12 @@ class Mailbox:
                 # A first draft is an answer, too.
                 is_over = not await self.wait_for(lambda: bool(answers()), wait_s)
                 while not is_over:
-                    latest, was_busy = newest(), is_busy()
-                    has_more = await self.wait_for(partial(has_changed, latest), ANSWER_QUIET_S)
-                    is_over = not (was_busy or has_more) or self.shutdown.has_begun
+                    latest, now = newest(), progress()
+                    if not now.is_busy and now.is_whole(as_read(answers())):
+                        break
+                    quiet_s = UNFINISHED_QUIET_S if now.text else ANSWER_QUIET_S
+                    has_more = await self.wait_for(partial(has_changed, latest), quiet_s)
+                    is_over = not (now.is_busy or has_more) or self.shutdown.has_begun
         return as_read(answers())
 
     async def clear(self) -> None:

@@ -11,6 +11,7 @@ from chowder_local.core.errors.agents import ChannelNotFound, ChannelNotLocal
 from chowder_local.core.errors.requests import InputInvalid
 from chowder_local.http.bodies import parse, parse_query
 from chowder_local.http.services import instance, running, services
+from chowder_local.messengers.mailbox import AnswerProgress
 from chowder_local.messengers.service import LACKS, STAND_INS
 from chowder_local.openclaw.channel_table import CHANNELS
 
@@ -75,14 +76,17 @@ async def _answers(
         # OpenClaw notices late that a connection has not outlived a stop of its agent.
         await services(request).channels.reconnect(agent, channel)
 
-    def is_busy() -> bool:
+    def progress() -> AnswerProgress:
         calls = services(request).call_log.of_instance(agent.id)
         recent = list(takewhile(lambda each: each.at > message.at, calls))
+        if not recent:
+            return AnswerProgress()
+        output = recent[0].output
         # After a tool there is another call.
-        runs_tool = bool(recent and recent[0].output.calls)
-        return runs_tool or any(each.outcome is None for each in recent)
+        is_busy = bool(output.calls) or any(each.outcome is None for each in recent)
+        return AnswerProgress(is_busy, output.text)
 
-    return await mailbox.answers_to(message, wait_s, is_busy)
+    return await mailbox.answers_to(message, wait_s, progress)
 
 
 async def list_channel_messages(request: Request) -> list[ChannelMessage]:

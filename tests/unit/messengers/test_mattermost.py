@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import json
@@ -17,7 +18,7 @@ from chowder_local.core.domain import InstanceStatus
 from chowder_local.core.tasks import owned_tasks
 from chowder_local.http.listener import SandboxConnection, bound_socket, listening
 from chowder_local.messengers import mailbox as mailbox_module
-from chowder_local.messengers.mailbox import MAX_TEXT_CHARS, MessageKind, as_read
+from chowder_local.messengers.mailbox import MAX_TEXT_CHARS, AnswerProgress, MessageKind, as_read
 from chowder_local.messengers.mattermost import BOT_ID, MENTION, Mattermost
 from chowder_local.messengers.stand_in import Call, parse_object
 from tests.scripted.serving import eventually
@@ -126,15 +127,30 @@ async def test_an_answer_is_whole_once_no_model_call_is_in_progress(
     draft = await mailbox.add("agent", person="Ada", text="He")
     looks: list[bool] = []
 
-    def is_busy() -> bool:
+    def progress() -> AnswerProgress:
         looks.append(mailbox.messages[-1].id == draft.id)
-        return looks[-1]
+        return AnswerProgress(looks[-1])
 
     async with owned_tasks() as tasks:
-        answers = tasks.create_task(mailbox.answers_to(said, 60, is_busy))
+        answers = tasks.create_task(mailbox.answers_to(said, 60, progress))
         await eventually(lambda: len(looks) == 3, "the answer is waited for")
         await mailbox.add("agent", kind=MessageKind.EDIT, person="Ada", text="Hello", of=draft.id)
         assert [each.text for each in await answers] == ["Hello"]
+
+
+async def test_an_answer_ends_as_soon_as_all_that_the_model_said_is_there(
+    mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mailbox_module, "ANSWER_QUIET_S", 0.01)
+    progress = AnswerProgress(text="**One**, two and three")
+    said = await mailbox.add("person", person="Ada", text="Count")
+    async with owned_tasks() as tasks:
+        await mailbox.add("agent", person="Ada", text="One, two")
+        answers = tasks.create_task(mailbox.answers_to(said, 60, lambda: progress))
+        await asyncio.wait([answers], timeout=0.1)
+        assert not answers.done(), "the rest is waited for"
+        await mailbox.add("agent", person="Ada", text="and three")
+        assert [each.text for each in await answers] == ["One, two", "and three"]
 
 
 async def test_the_agent_answers_in_a_groups_thread_and_reads_it(
