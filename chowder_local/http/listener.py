@@ -287,8 +287,6 @@ def listener(
             limit_concurrency=connection_limit(),
             ws="websockets-sansio" if takes_websockets else "none",
             ws_max_size=MAX_FRAME_BYTES,
-            # A frozen sandbox answers no pings; some of OpenClaw's channels never connect again.
-            ws_ping_interval=None,
             lifespan="off",
             log_config=None,
             access_log=False,
