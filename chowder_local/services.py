@@ -548,6 +548,7 @@ class Services:
             box=self.secret_box,
             relay_url=self.relay_url,
             events=self.events,
+            faults=self.faults,
             shutdown=self.shutdown,
             clock=self.clock,
         )

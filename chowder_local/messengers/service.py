@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import logging
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from chowder_local.core.domain import InstanceId, InstanceStatus
 from chowder_local.core.tasks import KeyedLocks
-from chowder_local.messengers.mailbox import Mailbox
+from chowder_local.messengers.mailbox import ChannelFault, Mailbox
 from chowder_local.messengers.mattermost import Mattermost
 from chowder_local.messengers.nostr import Nostr
 from chowder_local.messengers.signal import Signal
 from chowder_local.messengers.slack import Slack
+from chowder_local.messengers.stand_in import refusal
 from chowder_local.messengers.telegram import Telegram
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
     from datetime import datetime
 
     from chowder_local.core.domain import Instance
     from chowder_local.core.events import Events
+    from chowder_local.core.fault_injection import Faults
     from chowder_local.core.secrets import SecretBox
     from chowder_local.core.tasks import Shutdown
     from chowder_local.messengers.stand_in import Call, Reply, Socket, StandIn
@@ -37,6 +40,8 @@ LACKS: Mapping[str, frozenset[str]] = {
 """What people cannot send in a channel."""
 PATH = "messengers"
 
+_log = logging.getLogger(__name__)
+
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class Messengers:
@@ -47,6 +52,7 @@ class Messengers:
     box: SecretBox
     relay_url: str
     events: Events
+    faults: Faults
     shutdown: Shutdown
     clock: Callable[[], datetime]
     _mailboxes: dict[tuple[InstanceId, str], Mailbox] = field(default_factory=dict)
@@ -72,6 +78,7 @@ class Messengers:
                     url=self._url(instance, channel),
                     queries=self.queries,
                     events=self.events,
+                    faults=self.faults,
                     shutdown=self.shutdown,
                     clock=self.clock,
                 )
@@ -82,12 +89,25 @@ class Messengers:
     async def converse(self, channel: str, instance_id: str, call: Call, socket: Socket) -> None:
         """A conversation of an agent with its messenger's server."""
         if (mailbox := await self._of_agent(channel, instance_id)) is not None:
-            await STAND_INS[channel].converse(call, mailbox, socket)
+            try:
+                await STAND_INS[channel].converse(call, mailbox, socket)
+            except* ChannelFault as ended:
+                _log.info("A conversation in %s ends: %s", channel, ended)
 
     async def reply(self, channel: str, instance_id: str, call: Call) -> Reply | None:
-        """The answer to an agent's call; None if there is no such stand-in or agent."""
-        mailbox = await self._of_agent(channel, instance_id)
-        return None if mailbox is None else await STAND_INS[channel].reply(call, mailbox)
+        """The answer to an agent's call; None if there is no such stand-in or agent.
+
+        Raises ChannelFault if the call is to be cut off.
+        """
+        if (mailbox := await self._of_agent(channel, instance_id)) is None:
+            return None
+        try:
+            reply = await STAND_INS[channel].reply(call, mailbox)
+        except ChannelFault as ended:
+            if ended.fault.status is None:
+                raise
+            return refusal(ended.fault, ended.fault.status)
+        return reply if reply.events is None else replace(reply, events=_until_cut(reply.events))
 
     async def _of_agent(self, channel: str, instance_id: str) -> Mailbox | None:
         """The mailbox that a call's path names. The stand-in checks that the agent may use it."""
@@ -104,3 +124,11 @@ class Messengers:
         """Drops the mailboxes of an instance that is deleted."""
         for key in [each for each in self._mailboxes if each[0] == instance_id]:
             del self._mailboxes[key]
+
+
+async def _until_cut(events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    try:
+        async for each in events:
+            yield each
+    except ChannelFault as ended:
+        _log.info("A stream of events ends: %s", ended)
