@@ -305,8 +305,8 @@ class _StandIns:
                         reply.body, reply.status, reply.headers, media_type=reply.content_type
                     )
                 watcher.cancel()
-        except* ChannelFault as ended:
-            _log.info("A call of %s is cut off: %s", channel, ended)
+        except* ChannelFault:
+            _log.info("A fault cuts a call of %s off.", channel)
             break_off(request.receive)
         except* _HungUp:
             _log.debug("A sandbox left a call of %s before its end.", channel)

@@ -91,8 +91,8 @@ class Messengers:
         if (mailbox := await self._of_agent(channel, instance_id)) is not None:
             try:
                 await STAND_INS[channel].converse(call, mailbox, socket)
-            except* ChannelFault as ended:
-                _log.info("A conversation in %s ends: %s", channel, ended)
+            except* ChannelFault:
+                _log.info("A fault ends a connection of %s.", channel)
 
     async def reply(self, channel: str, instance_id: str, call: Call) -> Reply | None:
         """The answer to an agent's call; None if there is no such stand-in or agent.
@@ -130,5 +130,5 @@ async def _until_cut(events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     try:
         async for each in events:
             yield each
-    except ChannelFault as ended:
-        _log.info("A stream of events ends: %s", ended)
+    except ChannelFault:
+        _log.info("A fault ends a stream of events.")

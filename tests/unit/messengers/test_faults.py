@@ -6,10 +6,13 @@ import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 
 from chowder_local.api.schemas.faults_and_replies import FaultCreation
-from chowder_local.core.domain import InstanceStatus
+from chowder_local.app.relay_app import serve_relay
+from chowder_local.core.domain import RELAY_HOSTNAME, InstanceStatus
+from chowder_local.http.listener import bound_socket
 from chowder_local.messengers.mailbox import ChannelFault
 from chowder_local.messengers.service import STAND_INS
 from chowder_local.messengers.stand_in import Call
@@ -45,12 +48,16 @@ def texts(messages: Iterable[ChannelMessage]) -> list[str | None]:
     return [each.text for each in messages]
 
 
-async def send(world: World, agent: Instance, text: str) -> Reply:
-    """What the agent's call gets that writes to Ada."""
+def sending(world: World, agent: Instance, text: str) -> Call:
+    """The agent's call that writes to Ada."""
     stand_in, box = STAND_INS["telegram"], world.secret_box
     token = stand_in.fields("", box.messenger_secret(agent.id, "telegram"))["token"]
     form = {"chat_id": stand_in.sender("Ada"), "text": text}
-    call = Call("POST", f"bot{token}/sendMessage", {}, {}, form)
+    return Call("POST", f"bot{token}/sendMessage", {}, {}, form)
+
+
+async def send(world: World, agent: Instance, text: str) -> Reply:
+    call = sending(world, agent, text)
     reply = await world.messengers.reply("telegram", agent.id, call)
     assert reply is not None
     return reply
@@ -78,9 +85,19 @@ async def test_the_connection_of_an_agents_message_is_cut(
     world: World, agent: Instance, mailbox: Mailbox
 ) -> None:
     inject(world, agent, effect="cut")
-    with pytest.raises(ChannelFault):
-        await send(world, agent, "one")
-    assert (await send(world, agent, "one")).status == 200
+    listener = bound_socket("127.0.0.1", 0)
+    call = sending(world, agent, "one")
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}/messengers/telegram/{agent.id}/{call.path}"
+    async with (
+        serve_relay(world.relay, world.inbox, world.messengers, [listener]),
+        httpx.AsyncClient(headers={"Host": RELAY_HOSTNAME}) as client,
+    ):
+        with pytest.raises(httpx.RemoteProtocolError):
+            await client.post(url, json=call.form)
+        assert (await client.post(url, json=call.form)).status_code == 200
+        inject(world, agent, retry_after_s=7)
+        refused = await client.post(url, json=call.form)
+        assert (refused.status_code, refused.headers["Retry-After"]) == (429, "7")
     assert texts(mailbox.messages) == ["before", "one"]
 
 
