@@ -369,7 +369,11 @@ async def _messenger_call(request: Request, body: bytes) -> Call:
         # The body has been read: Starlette's parser takes it from there.
         request._body = body
         async with request.form(max_files=20, max_fields=100) as fields:
-            form = dict(fields.items())
+            # Of a file only its name is kept.
+            form = {
+                name: value if isinstance(value, str) else value.filename or ""
+                for name, value in fields.items()
+            }
     else:
         form = parse_object(body)
     path = request.path_params["path"]

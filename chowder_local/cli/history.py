@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import re
-from contextlib import closing
-from datetime import UTC, datetime, timedelta
+from contextlib import closing, suppress
+from datetime import UTC, datetime
 from functools import partial
 from textwrap import indent
 from threading import Thread
@@ -36,7 +35,7 @@ from chowder_local.cli.output import (
     without_controls,
 )
 from chowder_local.core.errors import ChowderError
-from chowder_local.core.wording import size_of
+from chowder_local.core.wording import parse_duration, size_of
 from chowder_local.openclaw.session_keys import MAIN_KEY
 
 if TYPE_CHECKING:
@@ -49,8 +48,6 @@ FAILED = "failed"
 MAX_FAILED = 5
 MAX_ARGUMENTS = 60
 """Characters of a tool's arguments in a table that is not wide."""
-UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-DISTANCE = re.compile(r"(\d{1,6})([smhd])")
 
 
 def _session_name(session: Mapping[str, Any]) -> str:
@@ -341,9 +338,8 @@ class Since(click.ParamType[datetime]):
         self, value: str, param: click.Parameter | None, ctx: click.Context | None
     ) -> datetime:
         try:
-            if distance := DISTANCE.fullmatch(value):
-                number, unit = distance.groups()
-                return datetime.now(UTC) - timedelta(seconds=int(number) * UNITS_S[unit])
+            with suppress(ValueError):
+                return datetime.now(UTC) - parse_duration(value)
             return datetime.fromisoformat(value).astimezone()
         except (ValueError, OverflowError):
             self.fail(f"{value!r} is neither a time such as 2026-11-28T10:00 nor 10m.", param, ctx)

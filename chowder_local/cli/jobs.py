@@ -8,6 +8,7 @@ import click
 
 from chowder_local.cli.commands import Row, noun, short_id
 from chowder_local.cli.output import format_time
+from chowder_local.core.wording import parse_duration
 
 if TYPE_CHECKING:
     from chowder_local.client import Client
@@ -85,9 +86,22 @@ def _wake(client: Client, instance_id: str, text: str | None) -> None:
     client.wake_instance(instance_id, **({} if text is None else {"text": text}))
 
 
+def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    try:
+        return None if value is None else parse_duration(value).total_seconds()
+    except ValueError as problem:
+        raise click.BadParameter(f"{problem}.", ctx, param) from None
+
+
 _OPTIONS = (
     click.option("--at", help="Due once, at this ISO time, such as 2026-12-24T09:00."),
-    click.option("--every", "every_s", type=float, help="Due each time so many seconds pass."),
+    click.option(
+        "--every",
+        "every_s",
+        callback=_seconds,
+        metavar="DURATION",
+        help="Due each time so much time passes: 90s, 1h30m.",
+    ),
     click.option("--cron", help='Due by a cron expression, such as "0 9 * * 1-5".'),
     click.option("--timezone", help="Zone of --at and --cron, such as Europe/Berlin."),
     click.option("--session", help="Run in this session, not in one of its own each time."),
@@ -113,7 +127,7 @@ jobs = noun("jobs", """List, create, change and run an agent's scheduled jobs.
         },
         wide={"WHOLE ID": "id", "SESSION": "session", "MESSAGE": "message"},
         if_empty='It has no jobs. Create one with: chowder-local jobs create INSTANCE NAME MESSAGE '
-            '--every 3600'),
+            '--every 1h'),
     "show": Row("job", "instance job", "Print a job with all its members, as JSON."),
     "create": Row(_create, "instance name message",
         """Create a job, and print its id.

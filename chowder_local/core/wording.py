@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import shutil
 import sys
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from threading import Timer
 from typing import TYPE_CHECKING
@@ -14,6 +16,18 @@ from chowder_local.core.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+
+_DURATION = re.compile(r"(?:(\d{1,4})d)?(?:(\d{1,6})h)?(?:(\d{1,7})m)?(?:(\d{1,9})s)?")
+
+
+def parse_duration(text: str) -> timedelta:
+    """A duration such as `25h` or `1d12h30m`. Raises ValueError."""
+    parts = _DURATION.fullmatch(text)
+    if parts is None or not any(parts.groups()):
+        raise ValueError("It should be a duration such as 25h, 90m or 1d12h")
+    days, hours, minutes, seconds = (int(each or 0) for each in parts.groups())
+    return timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
 
 
 def size_of(size_bytes: float) -> str:

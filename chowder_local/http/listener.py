@@ -37,6 +37,8 @@ DESCRIPTORS_PER_CONNECTION = 5
 CONNECTIONS_MAX = 2_000
 MAX_FRAME_BYTES = 1024 * 1024
 """Of a message on a WebSocket."""
+PONG_TIMEOUT_S = 3600.0
+"""A stopped agent answers no ping; its WebSocket goes on when it is started."""
 
 
 class Connection(HttpToolsProtocol):
@@ -287,6 +289,7 @@ def listener(
             limit_concurrency=connection_limit(),
             ws="websockets-sansio" if takes_websockets else "none",
             ws_max_size=MAX_FRAME_BYTES,
+            ws_ping_timeout=PONG_TIMEOUT_S,
             lifespan="off",
             log_config=None,
             access_log=False,

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
+import json
 from collections import deque
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
@@ -16,7 +19,7 @@ from chowder_local.core.events import ChangeSignal, EventType
 from chowder_local.core.fault_injection import Call, ChannelEffect, FaultKind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Awaitable, Callable, Iterable, Iterator
 
     from chowder_local.core.domain import Instance
     from chowder_local.core.events import Events
@@ -26,6 +29,11 @@ if TYPE_CHECKING:
 
 MAX_MESSAGES = 1000
 """The messages of a channel that are kept; older ones are removed."""
+MAX_TEXT_CHARS = 65_536
+MAX_PAYLOAD_CHARS = 16_384
+"""A longer payload is not kept."""
+MAX_CHARS = 8_000_000
+"""Of all texts and payloads of a channel; then the older half is removed."""
 ANSWER_QUIET_S = 1.0
 """An agent that has said and typed nothing for so long has answered."""
 MORE_MESSAGES = 100
@@ -85,6 +93,11 @@ class ChannelMessage(BaseModel):
     )
 
     @property
+    def chars(self) -> int:
+        """About how much it takes in memory."""
+        return len(self.text or "") + len(json.dumps(self.payload))
+
+    @property
     def chat(self) -> tuple[str | None, str | None]:
         """The conversation that it belongs to: a group, or a person."""
         return (self.group, None) if self.group else (None, self.person)
@@ -121,6 +134,8 @@ class Mailbox:
     """What the agent authenticates with, where its protocol has something for that."""
     url: str
     """Where the agent finds the messenger's server."""
+    is_running: Callable[[], Awaitable[bool]]
+    """Whether the agent runs; a stopped one may still have a call under way."""
     queries: ChannelMessageQueries
     events: Events
     faults: Faults
@@ -130,6 +145,7 @@ class Mailbox:
 
     def __post_init__(self) -> None:
         self.changes = ChangeSignal()
+        self._chars = 0
         self.state: dict[str, Any] = {}
         """What a stand-in remembers of the connection."""
         self._injected: dict[int, FaultDraft] = {}
@@ -149,6 +165,7 @@ class Mailbox:
             )
             for each in stored
         )
+        self._chars = sum(each.chars for each in self.messages)
 
     async def add(
         self, author: Literal["person", "agent"], image: bytes | None = None, **content: Any
@@ -159,6 +176,11 @@ class Mailbox:
             if fault is not None:
                 await asyncio.sleep(fault.delay_s)
                 raise ChannelFault(fault)
+        # What an agent sends may be as long as it likes.
+        if content.get("text") is not None:
+            content["text"] = content["text"][:MAX_TEXT_CHARS]
+        payload = json.dumps(content.get("payload") or {}, default=str)
+        content["payload"] = json.loads(payload) if len(payload) <= MAX_PAYLOAD_CHARS else {}
         message = ChannelMessage(
             id=0,
             channel=self.channel,
@@ -192,9 +214,10 @@ class Mailbox:
             author=author,
             message_kind=message.kind,
         )
-        if len(self.messages) > MAX_MESSAGES + MORE_MESSAGES:
-            while len(self.messages) > MAX_MESSAGES:
-                self.messages.popleft()
+        self._chars += message.chars
+        if len(self.messages) > MAX_MESSAGES + MORE_MESSAGES or self._chars > MAX_CHARS:
+            while len(self.messages) > MAX_MESSAGES or self._chars > MAX_CHARS // 2:
+                self._chars -= self.messages.popleft().chars
             await self.queries.remove_before(self.instance.id, self.channel, self.messages[0].id)
         return message
 
@@ -222,20 +245,32 @@ class Mailbox:
         if not (self.messages and self.messages[-1].kind is MessageKind.TYPING):
             await self.add("agent", kind=MessageKind.TYPING, **content)
 
-    async def answers_to(self, message: ChannelMessage, wait_s: float) -> list[ChannelMessage]:
+    async def answers_to(
+        self, message: ChannelMessage, wait_s: float, is_busy: Callable[[], bool] = lambda: False
+    ) -> list[ChannelMessage]:
         """What the agent has answered to a message, as a person reads it in the end.
 
-        Waits until the agent has answered and is quiet, or `wait_s`.
+        Waits until the agent has answered, is not busy any more and quiet, or `wait_s`.
         """
 
         def answers() -> list[ChannelMessage]:
             after = self.after(message.id)
             return [each for each in after if each.is_answer and each.chat == message.chat]
 
-        if await self.wait_for(lambda: bool(answers()), wait_s):
-            latest = -1
-            while latest != (latest := self.messages[-1].id):
-                await self.wait_for(lambda: self.messages[-1].id != latest, ANSWER_QUIET_S)
+        def newest() -> int:
+            return self.messages[-1].id if self.messages else 0
+
+        def has_changed(since: int) -> bool:
+            return newest() != since
+
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(wait_s):
+                # A first draft is an answer, too.
+                is_over = not await self.wait_for(lambda: bool(answers()), wait_s)
+                while not is_over:
+                    latest, was_busy = newest(), is_busy()
+                    has_more = await self.wait_for(partial(has_changed, latest), ANSWER_QUIET_S)
+                    is_over = not (was_busy or has_more) or self.shutdown.has_begun
         return as_read(answers())
 
     async def clear(self) -> None:
@@ -244,6 +279,7 @@ class Mailbox:
             await self.queries.clear(self.instance.id, self.channel, self.messages[-1].id)
             self.messages.clear()
             self._injected.clear()
+            self._chars = 0
             self.changes.notify()
 
     def find(self, number: int) -> ChannelMessage | None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from chowder_local.core.domain import InstanceId, InstanceStatus
 from chowder_local.core.tasks import KeyedLocks
 from chowder_local.messengers.mailbox import ChannelFault, Mailbox
+from chowder_local.messengers.matrix import Matrix
 from chowder_local.messengers.mattermost import Mattermost
 from chowder_local.messengers.nostr import Nostr
 from chowder_local.messengers.signal import Signal
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     from chowder_local.store.instances import InstanceQueries
 
 STAND_INS: Mapping[str, StandIn] = {
-    each.channel: each for each in (Mattermost(), Nostr(), Signal(), Slack(), Telegram())
+    each.channel: each for each in (Matrix(), Mattermost(), Nostr(), Signal(), Slack(), Telegram())
 }
 """The channels that can be answered without the Internet."""
 LACKS: Mapping[str, frozenset[str]] = {
@@ -76,6 +78,7 @@ class Messengers:
                     channel=channel,
                     secret=self.box.messenger_secret(instance.id, channel),
                     url=self._url(instance, channel),
+                    is_running=partial(self._is_running, instance.id),
                     queries=self.queries,
                     events=self.events,
                     faults=self.faults,
@@ -116,6 +119,10 @@ class Messengers:
             return None
         is_gone = instance.status is InstanceStatus.TERMINATED
         return None if is_gone else await self.mailbox(instance, channel)
+
+    async def _is_running(self, instance_id: InstanceId) -> bool:
+        instance = await self.instances.get(instance_id)
+        return instance is not None and instance.status is InstanceStatus.RUNNING
 
     def _url(self, instance: Instance, channel: str) -> str:
         return f"{self.relay_url}/{PATH}/{channel}/{instance.id}"

@@ -52,6 +52,8 @@ class Channel:
     """Whether OpenClaw uses the credentials when it connects, so that wrong ones are noticed."""
     reconnects: bool = True
     """Whether OpenClaw connects again by itself, within seconds."""
+    caches_approvals: bool = False
+    """Whether OpenClaw refuses an approved person for half a minute, unless it connects again."""
 
 
 _CHANNELS = (
@@ -82,6 +84,7 @@ _CHANNELS = (
                 is_secret=True,
             ),
         ),
+        reconnects=False,
     ),
     Channel("whatsapp", (), ConnectionType.INTERACTIVE),
     Channel(
@@ -109,6 +112,7 @@ _CHANNELS = (
             ),
         ),
         dm_policy=("dm", "policy"),
+        caches_approvals=True,
     ),
     Channel(
         "msteams",

@@ -289,8 +289,12 @@ class Channels:
         section = (await _configured(gateway)).get(channel.name)
         if not (_is_enabled(section) and is_local(section)):
             raise ChannelNotLocal(channel.name)
-        if not channel.reconnects:
-            await _try_again(gateway, channel, (await _states(gateway))[channel.name])
+        if not channel.reconnects and (await _states(gateway))[channel.name].has_failed:
+            await _start_again(gateway, channel)
+
+    async def reconnect(self, instance: Instance, channel: Channel) -> None:
+        """Ends the connection to the messenger and makes another one."""
+        await _start_again(self._gateway(instance), channel)
 
     async def admit(self, instance: Instance, channel: Channel, **who: str) -> None:
         """Approves a `sender`, or who has the pairing `code`, in OpenClaw's database.
@@ -309,6 +313,8 @@ class Channels:
             raise ChannelRefused(f"{channel.name} has not approved anybody: {reason}")
         if not answer.get("is_found"):
             raise PairingNotFound
+        if channel.caches_approvals and answer.get("is_new"):
+            await _start_again(self._gateway(instance), channel)
 
     async def pairings(self, instance: Instance, channel: Channel) -> list[PairingRequest]:
         """The people who wait for an approval, oldest first.
@@ -345,6 +351,8 @@ class Channels:
         )
         output = untrusted_json.text_of(answer.get("output"))
         if answer.get("status") == 0:
+            if channel.caches_approvals:
+                await _start_again(self._gateway(instance), channel)
             return output
         if _NO_SUCH_CODE in output:
             raise PairingNotFound
@@ -393,10 +401,14 @@ class Channels:
 
 async def _try_again(gateway: Gateway, channel: Channel, former: ChannelState) -> None:
     """Starts another attempt to connect, unless the channel is connected."""
+    if not former.is_connected:
+        await _start_again(gateway, channel)
+
+
+async def _start_again(gateway: Gateway, channel: Channel) -> None:
+    """Stops and starts a channel; returns before it is connected."""
     # A login that waits for a scan goes on.
     is_stopped = channel.connection_type is not ConnectionType.INTERACTIVE
-    if former.is_connected:
-        return
     for method in ("channels.stop", "channels.start") if is_stopped else ("channels.start",):
         with contextlib.suppress(RpcRefused):
             await gateway.call(method, {"channel": channel.name})

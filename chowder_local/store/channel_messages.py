@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from base64 import b64decode, b64encode
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +57,9 @@ class ChannelMessageQueries:
             channel=channel,
             is_delivered=is_delivered,
             content_ciphertext=self.box.encrypt(json.dumps(dict(content))),
-            image=image,
+            image_ciphertext=(
+                None if image is None else self.box.encrypt(b64encode(image).decode())
+            ),
         )
         async with self.database.writing(invalidates_caches=False) as session:
             session.add(row)
@@ -94,11 +97,12 @@ class ChannelMessageQueries:
 
     async def image(self, instance_id: InstanceId, channel: str, number: int) -> bytes | None:
         """The image of a message; None if it has none."""
-        query = select(ChannelMessageRow.image).where(
+        query = select(ChannelMessageRow.image_ciphertext).where(
             *_is_of(instance_id, channel), col(ChannelMessageRow.id) == number
         )
         async with self.database.reading() as session:
-            return (await session.exec(query)).first()
+            ciphertext = (await session.exec(query)).first()
+        return None if ciphertext is None else b64decode(self.box.decrypt(ciphertext))
 
     async def mark_delivered(self, numbers: Collection[int]) -> None:
         """The agent has fetched these messages."""
@@ -117,7 +121,9 @@ class ChannelMessageQueries:
         row = update(ChannelMessageRow).where(col(ChannelMessageRow.id) == last)
         async with self.database.writing(invalidates_caches=False) as session:
             await self._delete(session, instance_id, channel, last)
-            await session.exec(row.values(content_ciphertext=b"", image=None, is_delivered=True))
+            await session.exec(
+                row.values(content_ciphertext=b"", image_ciphertext=None, is_delivered=True)
+            )
 
     async def _delete(
         self, session: AsyncSession, instance_id: InstanceId, channel: str, before: int

@@ -378,7 +378,7 @@ class ChannelMessageRow(Table, table=True):
     channel: str
     is_delivered: bool
     content_ciphertext: bytes
-    image: bytes | None = None
+    image_ciphertext: bytes | None = None
 
 
 class MetaRow(Table, table=True):

@@ -1,6 +1,7 @@
-"""Agents that a test brings into a state: by a snapshot, a seed file, a fault, or a stop."""
+"""Agents that a test brings into a state: by a snapshot, a seed file, a fault, a clock, a stop."""
 
 import asyncio
+from datetime import UTC, datetime
 
 import pytest
 
@@ -25,6 +26,13 @@ def test_a_client_is_told_to_wait(chowder_common_instance, chowder_faults):
     chowder_faults("message", status=429, retry_after_s=2)
     with pytest.raises(ApiRefused, match="429"):
         chowder_common_instance.say("Hi")
+
+
+def test_tomorrow_comes_at_once(chowder_common_instance, chowder_clock):
+    clock = chowder_clock(chowder_common_instance)
+    clock.set("2030-01-01T09:00:00+00:00", frozen=True)
+    assert clock.advance("25h") == []
+    assert clock.now == datetime(2030, 1, 2, 10, tzinfo=UTC)
 
 
 def test_two_answers_at_once_after_a_stop(chowder_common_instance):

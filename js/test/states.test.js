@@ -39,3 +39,11 @@ test("a fork and a snapshot keep what was, and a file what was written", chowder
   await agent.start();
   await agent.delete();
 }));
+
+test("an agent's clock is set, and moved on to tomorrow", chowder.test(async () => {
+  const agent = await chowder.instance();
+  await agent.clock.set("2030-01-01T09:00:00Z", { frozen: true });
+  assert.deepEqual(await agent.clock.advance("25h"), []);
+  assert.equal((await agent.clock.now()).toISOString(), "2030-01-02T10:00:00.000Z");
+  assert.equal((await agent.clock.reset()).is_frozen, false);
+}));

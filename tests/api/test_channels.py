@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chowder_local.core.domain import InstanceStatus
+from chowder_local.core.domain import InstanceId, InstanceStatus
 from chowder_local.core.errors.agents import GatewayUnavailable
 from chowder_local.core.errors.requests import InputInvalid
+from chowder_local.core.tasks import owned_tasks
+from chowder_local.messengers import mailbox
 from chowder_local.openclaw.channel_table import CHANNELS
 from chowder_local.openclaw.channels import APPROVE, LIST_PAIRINGS
 from tests.scripted.gateway import ok, refused
@@ -17,9 +19,11 @@ from tests.scripted.serving import eventually
 from tests.scripted.world import open_world
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from chowder_local.core.domain import Instance
+    from chowder_local.relay.call_log import ModelCall
     from tests.api.conftest import Api
     from tests.scripted.world import World
 
@@ -510,7 +514,8 @@ async def test_a_local_channel_that_does_not_connect_again_by_itself_is_started_
     relays = ["ws://relay.local:2470/messengers/nostr/1/2"]
     set_config(http.world, nostr={"relays": relays})
     messages = f"{path.replace('/v1', '/local', 1)}/nostr/messages"
-    for account, starts in ((UP, 0), (STARTING, 1)):
+    lost = STARTING | {"lifecycle": "recovering"}
+    for account, starts in ((UP, 0), (STARTING, 0), (lost, 1)):
         set_states(http.world, "nostr", account)
         answer = await http.post(messages, json={"from": "Ada", "text": "Hello"})
         assert answer.status_code == 201, answer.text
@@ -552,3 +557,78 @@ async def test_real_credentials_are_needed_to_leave_the_local_messenger(
     answer = await http.post(f"{path}/telegram/connect", json={"config": {"offline": False}})
     assert answer.status_code == 422
     assert answer.json()["detail"][0]["loc"] == ["body", "config", "token"]
+
+
+async def test_a_variable_of_a_local_messenger_is_set_and_removed_with_it(
+    http: Api, path: str
+) -> None:
+    set_states(http.world, "slack", UP)
+    answer = await http.post(f"{path}/slack/connect", json={"config": {"offline": True}})
+    assert answer.status_code == 200, answer.text
+    (local,) = patches(http.world)
+    url = local["channels"]["slack"]["relay"]["url"]
+    assert local["env"] == {"vars": {"SLACK_API_URL": f"{url}/api/"}}
+
+    set_config(http.world, slack=local["channels"]["slack"])
+    real = {"bot_token": "xoxb-1", "app_token": "xapp-1"}
+    await http.post(f"{path}/slack/connect", json={"config": real})
+    patch = patches(http.world)[-1]
+    assert patch["env"] == {"vars": {"SLACK_API_URL": None}}
+    assert patch["channels"]["slack"]["relay"] is None
+    assert patch["channels"]["slack"]["botToken"] == "xoxb-1"
+
+
+async def test_a_channel_that_does_not_fetch_a_message_is_connected_again(
+    http: Api, path: str
+) -> None:
+    set_states(http.world, "slack", UP)
+    set_config(http.world, slack={"relay": {"url": "http://relay.local:2470/messengers/slack/i"}})
+    for method in ("channels.stop", "channels.start"):
+        http.world.gateway.rpc_answers[method] = ok({})
+    messages = f"{path.replace('/v1', '/local', 1)}/slack/messages"
+    for wait_s, starts in ((0, 0), (0.01, 1)):
+        body = {"from": "Ada", "text": "Hello", "wait_s": wait_s}
+        assert (await http.post(messages, json=body)).status_code == 201
+        assert len(http.world.gateway.called("channels.start")) == starts
+
+
+async def test_an_answer_is_waited_for_while_the_agent_calls_its_model_or_a_tool(
+    http: Api, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, instance_id = http.world, path.split("/")[3]
+    set_config(world, telegram={"apiRoot": "http://relay.local:2470/messengers/telegram/i"})
+    monkeypatch.setattr(mailbox, "ANSWER_QUIET_S", 0.01)
+    looks: list[str] = []
+    of_instance = world.call_log.of_instance
+
+    def look(instance_id: InstanceId) -> Iterator[ModelCall]:
+        looks.append(instance_id)
+        return of_instance(instance_id)
+
+    monkeypatch.setattr(world.call_log, "of_instance", look)
+    messages = f"{path.replace('/v1', '/local', 1)}/telegram/messages"
+    body = {"from": "Ada", "text": "How many?", "wait_s": 60}
+    instance = await world.instances.get(InstanceId(instance_id))
+    assert instance is not None
+    box = await world.messengers.mailbox(instance, "telegram")
+    async with owned_tasks() as tasks:
+        said = tasks.create_task(http.post(messages, json=body))
+        await eventually(lambda: bool(box.messages), "Ada has written")
+        call = world.call_log.begin(
+            world.organization_id, instance.id, "anthropic", "v1/messages", b"{}"
+        )
+        await box.add("agent", person="Ada", text="Working")
+        await eventually(lambda: len(looks) >= 2, "the model's answer is waited for")
+        call.content_type = "application/json"
+        tool = {"type": "tool_use", "id": "t1", "name": "exec", "input": {}}
+        call.append(json.dumps({"type": "message", "content": [tool]}).encode())
+        call.finish("ok")
+        seen = len(looks)
+        await eventually(lambda: len(looks) >= seen + 2, "the tool is waited for")
+        await box.add("agent", person="Ada", text="Four")
+        last = world.call_log.begin(
+            world.organization_id, instance.id, "anthropic", "v1/messages", b"{}"
+        )
+        last.finish("ok")
+        answers = [each["text"] for each in (await said).json()["answers"]]
+    assert answers == ["Working", "Four"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -242,6 +243,45 @@ async def test_a_due_time_outlives_the_server(http: Api) -> None:
     assert due_at == world.clock.now + timedelta(seconds=60)
     await world.lifecycle.delete(world.organization_id, instance.id)
     assert not await world.due_jobs.queries.all()
+
+
+def call_of(world: World, instance: Instance, session_key: str, answer: bytes = b"") -> None:
+    """A model call from its beginning to its end."""
+    line = f"Runtime: agent=main | session={session_key} | host=agent"
+    body = f'{{"model": "gpt-4o", "input": [{{"role": "developer", "content": "{line}"}}]}}'
+    call = world.call_log.begin(
+        instance.organization_id, instance.id, ModelProvider.OPENAI, "responses", body.encode()
+    )
+    world.due_jobs.note_call(call)
+    world.call_log.append(call, answer)
+    call.finish("offline")
+    world.due_jobs.note_call(call)
+
+
+TOOL = {"type": "function_call", "call_id": "c", "name": "tool_call"}
+ADDING = TOOL | {"arguments": '{"id": "automations", "args": {"action": "add"}}'}
+OTHER = TOOL | {"arguments": '{"id": "web_fetch", "args": {}}'}
+
+
+@pytest.mark.parametrize(("tool", "is_followed"), [(ADDING, True), (OTHER, False)])
+async def test_a_job_that_the_agent_makes_is_followed(
+    http: Api, tool: dict[str, Any], is_followed: bool
+) -> None:
+    world = http.world
+    instance = await world.created()
+    answer_with(world, raw(ms(world, 60)))
+    answer = json.dumps({"object": "response", "output": [tool]}).encode()
+    call_of(world, instance, "agent:main:main", answer)
+    assert not world.due_jobs.is_followed(instance.id)
+    call_of(world, instance, "agent:main:main")
+    assert world.due_jobs.is_followed(instance.id) is is_followed
+
+
+async def test_a_job_that_runs_unknown_is_followed(http: Api) -> None:
+    instance = await http.world.created()
+    answer_with(http.world, raw(ms(http.world, 60)))
+    call_of(http.world, instance, "agent:main:cron:j-1")
+    assert http.world.due_jobs.is_followed(instance.id)
 
 
 async def test_an_agent_without_jobs_is_not_followed(http: Api) -> None:

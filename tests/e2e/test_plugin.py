@@ -89,7 +89,7 @@ def test_the_examples_of_states_pass(quick_server: ServerProcess, tmp_path: Path
     for name in ("test_states.py", "seed.yaml"):
         shutil.copy(EXAMPLES / name, tmp_path)
     done = run(tmp_path, quick_server)
-    assert "4 passed" in done.stdout, done.stdout + done.stderr
+    assert "5 passed" in done.stdout, done.stdout + done.stderr
 
 
 @pytest.mark.docker

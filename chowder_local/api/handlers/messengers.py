@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from chowder_local.api.schemas.messengers import ChannelMessageQuery, ChannelSaying, SaidView
@@ -19,17 +20,19 @@ if TYPE_CHECKING:
     from chowder_local.core.domain import Instance
     from chowder_local.messengers.mailbox import ChannelMessage, Mailbox
 
+UNFETCHED_S = 3.0
+"""A message that an agent has not fetched for so long finds no connection."""
+
 
 async def say_in_channel(request: Request) -> SaidView:
     """Says something to the agent as a person, and with `wait_s` returns its answer.
 
     A stopped agent gets it when it is started.
     """
-    agent = instance(request)
     mailbox = await _mailbox(request)
     body = await parse(request, ChannelSaying)
-    message = await say(request, agent, mailbox, body)
-    answers = await mailbox.answers_to(message, body.wait_s) if body.wait_s else []
+    message = await say(request, instance(request), mailbox, body)
+    answers = await _answers(request, mailbox, message, body.wait_s) if body.wait_s else []
     return SaidView(message=mailbox.find(message.id) or message, answers=answers)
 
 
@@ -58,6 +61,28 @@ async def say(
         text=body.text,
         image_type=image_type,
     )
+
+
+async def _answers(
+    request: Request, mailbox: Mailbox, message: ChannelMessage, wait_s: float
+) -> list[ChannelMessage]:
+    agent, channel = await running(request, instance(request)), CHANNELS[mailbox.channel]
+
+    def is_fetched() -> bool:
+        return (mailbox.find(message.id) or message).is_delivered
+
+    if not channel.reconnects and not await mailbox.wait_for(is_fetched, min(wait_s, UNFETCHED_S)):
+        # OpenClaw notices late that a connection has not outlived a stop of its agent.
+        await services(request).channels.reconnect(agent, channel)
+
+    def is_busy() -> bool:
+        calls = services(request).call_log.of_instance(agent.id)
+        recent = list(takewhile(lambda each: each.at > message.at, calls))
+        # After a tool there is another call.
+        runs_tool = bool(recent and recent[0].output.calls)
+        return runs_tool or any(each.outcome is None for each in recent)
+
+    return await mailbox.answers_to(message, wait_s, is_busy)
 
 
 async def list_channel_messages(request: Request) -> list[ChannelMessage]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
@@ -18,6 +17,7 @@ from pydantic import (
 
 from chowder_local.api.schemas.fields import Id, View
 from chowder_local.core.domain import LARGEST_SEED, LATEST_CLOCK_MS, Egress
+from chowder_local.core.wording import parse_duration
 from chowder_local.instances.schedule.clock import LONGEST_ADVANCE, MACHINE_CLOCK, MAX_RUNS
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ FAR_AWAY = (
     "The agent reaches the outside (egress is on). Certificates of servers and signatures of "
     "channels are judged by its clock, and fail if that is too far from the machine's."
 )
-_DURATION = re.compile(r"(?:(\d{1,4})d)?(?:(\d{1,6})h)?(?:(\d{1,7})m)?(?:(\d{1,9})s)?")
 _EARLIEST = datetime(1971, 1, 1, tzinfo=UTC)
 _LATEST = datetime.fromtimestamp(LATEST_CLOCK_MS / 1000, UTC)
 
@@ -40,15 +39,6 @@ def _bounded(at: datetime) -> datetime:
 
 
 Moment = Annotated[AwareDatetime, AfterValidator(_bounded)]
-
-
-def parse_duration(text: str) -> timedelta:
-    """A duration such as `25h` or `1d12h30m`. Raises ValueError."""
-    parts = _DURATION.fullmatch(text)
-    if parts is None or not any(parts.groups()):
-        raise ValueError("It should be a duration such as 25h, 90m or 1d12h")
-    days, hours, minutes, seconds = (int(each or 0) for each in parts.groups())
-    return timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
 
 
 def _checked(text: str) -> str:

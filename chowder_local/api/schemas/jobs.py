@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     FindName = Callable[[str | None], str | None]
 
 NAME_MAX = 200
-MESSAGE_MAX = 100_000
+MESSAGE_MAX = 32_000
 SESSION_MAX = 1_000
 EVERY_MAX_S = 10 * 366 * 24 * 3600
 RUNS_MAX = 200

@@ -13,7 +13,7 @@ import anyio
 from cachetools import LRUCache
 
 from chowder_local.core.domain import AgentClock, InstanceStatus
-from chowder_local.core.errors.agents import ClockRefused, GatewayUnavailable
+from chowder_local.core.errors.agents import ClockRefused, GatewaySuspended, GatewayUnavailable
 from chowder_local.core.errors.requests import InstanceNotFound, InstanceStateWrong
 from chowder_local.core.events import EventType
 from chowder_local.core.untrusted_json import object_at
@@ -305,8 +305,17 @@ def _ms(distance: timedelta) -> int:
 
 
 async def _rearm(gateway: Gateway, jobs: Jobs) -> None:
-    if _next_due(jobs) is not None:
-        await rearm(gateway)
+    ends_s = time.monotonic() + START_TIMEOUT_S
+    while _next_due(jobs) is not None:
+        try:
+            await rearm(gateway)
+        except GatewaySuspended:
+            # OpenClaw takes the jump for a frozen process, and restarts its channels.
+            if time.monotonic() >= ends_s:
+                raise
+            await asyncio.sleep(FIRST_POLL_S)
+        else:
+            return
 
 
 def _check_back(instance: Instance, at: datetime, now: datetime, *, has_jobs: bool) -> None:

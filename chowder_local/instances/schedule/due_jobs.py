@@ -37,9 +37,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-WAKE_LEAD = timedelta(seconds=45)
+WAKE_LEAD = timedelta(seconds=90)
 """So long before a due time a hibernated agent is woken at least: one with jobs always boots, which
-takes about ten seconds. OpenClaw puts off what is overdue at its start by two minutes."""
+takes about ten seconds, and more than a minute on a machine with ten times the work that it can
+do. OpenClaw puts off what is overdue at its start by two minutes."""
 LONGEST_LEAD = timedelta(minutes=5)
 MISSED_AFTER = timedelta(seconds=30)
 """A run that has not begun so long after its due time counts as missed."""

@@ -5,7 +5,8 @@ command line prints them, or {error} with what that has said. OpenClaw's databas
 takes milliseconds; its command line, which takes seconds, is run only if the database is another
 one. With {params: {channel, code}} that command line approves the code, for which OpenClaw's
 protocol has no call; out: {status, output}. With the method `pairing.admit` and {params: {channel,
-state_dir, code or sender}} it approves somebody in the database itself; out: {is_found} or {error}.
+state_dir, code or sender}} it approves somebody in the database itself; out: {is_found, is_new}
+or {error}.
 """
 
 from __future__ import annotations
@@ -64,16 +65,17 @@ def admitted(request: dict[str, Any]) -> dict[str, Any]:
     path, channel = os.path.join(request["state_dir"], DATABASE), request["channel"]
     try:
         with closing(sqlite3.connect(path, timeout=10)) as database, database:
+            added = 0
             who = [("default", request.get("sender"))]
             if "code" in request:
                 who = database.execute(FIND, (channel, request["code"])).fetchall()
             for account, sender in who:
                 key = (channel, account, sender)
-                database.execute(ADMIT, (*key, int(time.time() * 1000)))
+                added += database.execute(ADMIT, (*key, int(time.time() * 1000))).rowcount
                 database.execute(FORGET, key)
     except sqlite3.Error as failed:
         return {"error": str(failed)}
-    return {"is_found": bool(who)}
+    return {"is_found": bool(who), "is_new": added > 0}
 
 
 def request_of(row: tuple[str, ...]) -> dict[str, Any]:

@@ -15,6 +15,7 @@
 #define PROT_READ 1
 #define MAP_SHARED 1
 #define MAP_FAILED ((void *)-1L)
+#define SEEK_END 2
 #define RTLD_NEXT ((void *)-1L)
 
 struct timespec { long s, ns; };
@@ -25,6 +26,7 @@ struct record { unsigned char in_force, unused[15]; struct slot slots[2]; };
 extern void *dlsym(void *, const char *);
 extern int open(const char *, int, ...);
 extern int close(int);
+extern long lseek(int, long, int);
 extern void *mmap(void *, unsigned long, int, int, int, long);
 
 static const struct record none;
@@ -35,7 +37,10 @@ __attribute__((constructor)) static void begin(void) {
   if (machine_clock) return;
   int file = open(RECORD_FILE, O_RDONLY_CLOEXEC);
   if (file >= 0) {
-    void *mapped = mmap(0, RECORD_BYTES, PROT_READ, MAP_SHARED, file, 0);
+    // What is mapped beyond a file's end ends the program that looks at it.
+    void *mapped = lseek(file, 0, SEEK_END) < RECORD_BYTES
+                       ? MAP_FAILED
+                       : mmap(0, RECORD_BYTES, PROT_READ, MAP_SHARED, file, 0);
     close(file);
     if (mapped != MAP_FAILED) record = mapped;
   }

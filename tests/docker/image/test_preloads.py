@@ -10,6 +10,7 @@ from chowder_local.engine.image_recipe import read_versions, recipe_dir
 from tests.docker.image.inside import inside
 
 if TYPE_CHECKING:
+    import docker
     from docker.models.containers import Container
 
 pytestmark = pytest.mark.docker
@@ -167,3 +168,39 @@ END
         node cached.mjs gateway
     """
     assert inside(container, script).split() == ["false"]
+
+
+@pytest.mark.slow
+def test_the_clock_of_every_program_is_that_of_the_record(
+    client: docker.DockerClient, tag: str
+) -> None:
+    """Of an empty record, one of zeros, one that stands, and one that goes on from a day later."""
+    script = r"""
+        record() {
+            python3 -c "import struct, sys
+sys.stdout.buffer.write(struct.pack('<B15x4q16x', *map(int, sys.argv[1:])))" "$@" \
+                >/data/.openclaw/chowder-clock
+        }
+        tell() {
+            date +%s; python3 -c 'import time; print(int(time.time()))'
+            node -p 'Math.trunc(Date.now() / 1000)'
+        }
+        unset NODE_OPTIONS
+        mkdir /data/.openclaw
+        : >/data/.openclaw/chowder-clock
+        tell
+        record 0 0 0 0 0; tell
+        record 1 0 0 0 1000000000000000000; tell
+        record 0 86400000000000 0 0 5; tell
+    """
+    output = client.containers.run(
+        tag, ["-c", script], entrypoint="sh", remove=True, cap_drop=["ALL"], read_only=True,
+        network_mode="none", tmpfs={"/data": "uid=1000"},
+    )  # fmt: skip
+    times = [int(each) for each in output.split()]
+    machine, zeros, standing, moved = (times[at : at + 3] for at in range(0, 12, 3))
+    assert standing == [1_000_000_000] * 3
+    assert machine == sorted(machine)
+    assert machine[-1] <= zeros[0] <= machine[-1] + 60
+    assert 86_400 <= moved[0] - zeros[-1] <= 86_460
+    assert moved == sorted(moved)

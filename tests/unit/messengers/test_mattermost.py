@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from starlette.datastructures import UploadFile
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from chowder_local.app.relay_app import create_relay_app
 from chowder_local.core.domain import InstanceStatus
+from chowder_local.core.tasks import owned_tasks
 from chowder_local.http.listener import SandboxConnection, bound_socket, listening
-from chowder_local.messengers.mailbox import MessageKind, as_read
+from chowder_local.messengers import mailbox as mailbox_module
+from chowder_local.messengers.mailbox import MAX_TEXT_CHARS, MessageKind, as_read
 from chowder_local.messengers.mattermost import BOT_ID, MENTION, Mattermost
 from chowder_local.messengers.stand_in import Call, parse_object
+from tests.scripted.serving import eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -113,6 +118,25 @@ async def test_a_message_goes_to_the_agent_and_its_answer_comes_back(
     assert mailbox.messages[-1].of == said.id
 
 
+async def test_an_answer_is_whole_once_no_model_call_is_in_progress(
+    mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mailbox_module, "ANSWER_QUIET_S", 0.01)
+    said = await mailbox.add("person", person="Ada", text="Hello")
+    draft = await mailbox.add("agent", person="Ada", text="He")
+    looks: list[bool] = []
+
+    def is_busy() -> bool:
+        looks.append(mailbox.messages[-1].id == draft.id)
+        return looks[-1]
+
+    async with owned_tasks() as tasks:
+        answers = tasks.create_task(mailbox.answers_to(said, 60, is_busy))
+        await eventually(lambda: len(looks) == 3, "the answer is waited for")
+        await mailbox.add("agent", kind=MessageKind.EDIT, person="Ada", text="Hello", of=draft.id)
+        assert [each.text for each in await answers] == ["Hello"]
+
+
 async def test_the_agent_answers_in_a_groups_thread_and_reads_it(
     mailbox: Mailbox, line: ClientConnection
 ) -> None:
@@ -181,6 +205,15 @@ async def test_a_bad_call_is_refused_in_mattermosts_form(
     refused = await reply(mailbox, method, path, content)
     assert refused.status == status
     assert json.loads(refused.body)["status_code"] == status
+
+
+async def test_of_what_an_agent_sends_a_limited_part_is_kept(mailbox: Mailbox) -> None:
+    upload = UploadFile(io.BytesIO(PNG), filename="a.png")
+    sent = await mailbox.add("agent", person="Ada", text="x" * 200_000, payload={"photo": upload})
+    assert len(sent.text or "") == MAX_TEXT_CHARS
+    assert "a.png" in sent.payload["photo"]
+    sent = await mailbox.add("agent", person="Ada", text="Hi", payload={"props": "x" * 300_000})
+    assert (sent.text, sent.payload) == ("Hi", {})
 
 
 async def test_a_post_has_mattermosts_limit(mailbox: Mailbox) -> None:

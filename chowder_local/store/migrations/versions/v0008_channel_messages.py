@@ -18,7 +18,7 @@ def upgrade() -> None:
         sa.Column("channel", sa.String(), nullable=False),
         sa.Column("is_delivered", sa.Boolean(), nullable=False),
         sa.Column("content_ciphertext", sa.LargeBinary(), nullable=False),
-        sa.Column("image", sa.LargeBinary(), nullable=True),
+        sa.Column("image_ciphertext", sa.LargeBinary(), nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_channel_message"),
         sa.ForeignKeyConstraint(
             ["instance_id"], ["instance.id"], name="fk_channel_message_instance_id_instance"

@@ -169,6 +169,14 @@ async def test_a_jump_has_the_scheduler_look_at_once(world: World) -> None:
     assert world.gateway.called("cron.remove") == [{"id": "placeholder"}]
 
 
+async def test_a_jump_waits_for_channels_that_openclaw_restarts_for_it(world: World) -> None:
+    world.gateway.rpc_answers["cron.list"] = jobs(job("daily", NEXT_YEAR))
+    suspended = refused("cron.add unavailable during gateway suspension", 503)
+    world.gateway.rpc_answers["cron.add"] = [suspended, ok({"id": "placeholder"})]
+    await moved(world, await world.created(), NEXT_YEAR)
+    assert world.gateway.called("cron.remove") == [{"id": "placeholder"}]
+
+
 class Scheduler:
     """OpenClaw's jobs: each runs once the clock goes on from its time, for a virtual minute."""
 

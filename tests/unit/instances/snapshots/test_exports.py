@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chowder_local.core.domain import Instance, InstanceStatus
+from chowder_local.core.domain import AgentClock, Instance, InstanceStatus
 from chowder_local.core.errors.agents import ConfigRefused
 from chowder_local.core.errors.requests import (
     ArchiveRefused,
@@ -257,3 +257,13 @@ async def test_an_archive_of_a_newer_release_is_refused_with_the_cure(world: Wor
     refused = exported(openclaw_version="2026.10.1")
     with pytest.raises(ArchiveRefused, match=r"image build --openclaw 2026\.10\.1"):
         await import_archive(world, refused)
+
+
+async def test_an_export_has_the_clock(world: World) -> None:
+    clock = AgentClock(offset_ms=86_400_000, frozen_ms=1_800_000_000_000, seed=7)
+    original = await agent(world)
+    await world.instances.change(original.id, now=world.clock.now, clock=clock)
+    content = await export(world, await world.now(original))
+    assert (await import_archive(world, content)).clock == clock
+    with pytest.raises(ArchiveRefused):
+        await import_archive(world, exported(clock={"offset_ms": 10**18}))

@@ -1,0 +1,112 @@
+"""People who write to an agent in channels of the local messenger."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from chowder_local.core.domain import InstanceStatus
+from chowder_local.openclaw.channels import ADMIT
+from tests.scripted.gateway import ok
+from tests.scripted.serving import eventually
+
+if TYPE_CHECKING:
+    from tests.api.conftest import Api
+
+LOCAL = {"botToken": "…", "apiRoot": "http://relay.local:2470/messengers/telegram/1"}
+
+
+def set_telegram(http: Api, **configured: Any) -> None:
+    config = ok({"hash": "1", "sourceConfig": {"channels": {"telegram": configured}}})
+    http.world.gateway.rpc_answers["config.get"] = config
+
+
+@pytest.fixture
+async def path(http: Api) -> str:
+    set_telegram(http, **LOCAL)
+    agent = await http.world.created()
+    return f"/local/instances/{agent.id}/channels/telegram/messages"
+
+
+async def mailbox_of(http: Api, path: str) -> Any:
+    instance = await http.world.instances.get(path.split("/")[3])  # type: ignore[arg-type]
+    assert instance is not None
+    return await http.world.messengers.mailbox(instance, "telegram")
+
+
+async def test_what_a_person_says_waits_for_the_answer(http: Api, path: str) -> None:
+    mailbox = await mailbox_of(http, path)
+    asking = asyncio.create_task(http.post(path, json={"from": "Ada", "text": "Hi", "wait_s": 30}))
+    await eventually(lambda: len(mailbox.messages) == 1, "it is said")
+    await mailbox.add("agent", person="Bob", text="to somebody else")
+    answer = await mailbox.add("agent", person="Ada", text="Hel")
+    await mailbox.add("agent", person="Ada", text="Hello", kind="edit", of=answer.id)
+    response = await asking
+    assert response.status_code == 201
+    result = response.json()
+    assert (result["message"]["person"], result["message"]["author"]) == ("Ada", "person")
+    assert [each["text"] for each in result["answers"]] == ["Hello"]
+    listed = (await http.get(path, params={"person": "Ada"})).json()
+    assert [each["kind"] for each in listed] == ["message", "message", "edit"]
+    assert (await http.get(path, params={"after": listed[-1]["id"]})).json() == []
+
+
+async def test_a_stopped_agent_gets_it_when_it_is_started(http: Api, path: str) -> None:
+    instance_id = path.split("/")[3]
+    await http.post(f"/v1/instances/{instance_id}/stop")
+    said = await http.post(path, json={"from": "Ada", "text": "Good night"})
+    assert (said.status_code, said.json()["message"]["is_delivered"]) == (201, False)
+    waiting = await http.post(path, json={"from": "Ada", "text": "Hm", "wait_s": 1})
+    assert waiting.status_code == 409
+
+
+async def test_a_person_is_approved_before_the_message_is_delivered(http: Api, path: str) -> None:
+    http.world.programs.answers[ADMIT] = {"is_found": True}
+    said = await http.post(path, json={"from": "Ada", "text": "Hi", "approve": True})
+    assert said.status_code == 201
+    (request,) = http.world.programs.called(ADMIT)
+    assert request["channel"] == "telegram"
+    assert request["sender"].isdigit()
+
+
+async def test_nobody_writes_to_a_real_messenger(http: Api, path: str) -> None:
+    set_telegram(http, botToken="…")
+    said = await http.post(path, json={"from": "Ada", "text": "Hi"})
+    assert said.status_code == 409
+    assert "not connected to the local messenger" in said.text
+    other = path.replace("telegram", "discord")
+    assert (await http.get(other)).status_code == 409
+
+
+async def test_connecting_offline_and_with_real_fields_again(http: Api, path: str) -> None:
+    instance_id = path.split("/")[3]
+    connect = f"/v1/instances/{instance_id}/channels/telegram/connect"
+    account = {"accountId": "default", "running": True, "connected": True, "lifecycle": "ready"}
+    http.world.gateway.rpc_answers |= {
+        "config.patch": ok({"sentinel": {"payload": {"stats": {"requiresRestart": False}}}}),
+        "channels.status": ok({"channelAccounts": {"telegram": [account]}}),
+    }
+    for config in ({"offline": True}, {"token": "offline"}):
+        assert (await http.post(connect, json={"config": config})).status_code == 200
+    assert (await http.post(connect, json={"config": {"token": "1:x"}})).status_code == 200
+    first, second, third = http.world.gateway.called("config.patch")
+    for patch in (first, second):
+        assert f"/messengers/telegram/{instance_id}" in patch["raw"]
+        assert "offline" not in patch["raw"]
+    assert '"apiRoot": null' in third["raw"]
+    unknown = connect.replace("telegram", "line")
+    refused = await http.post(unknown, json={"config": {"offline": True}})
+    assert refused.status_code == 422
+    assert "no local messenger" in refused.text
+
+
+async def test_a_deleted_instance_leaves_no_message(http: Api, path: str) -> None:
+    await http.post(path, json={"from": "Ada", "text": "Hi"})
+    instance_id = path.split("/")[3]
+    assert (await http.call("DELETE", f"/v1/instances/{instance_id}")).status_code == 204
+    gone = await http.world.instances.get(instance_id)  # type: ignore[arg-type]
+    assert gone is None or gone.status is InstanceStatus.TERMINATED
+    rows = await http.world.messengers.queries.of_channel(instance_id, "telegram", 10)  # type: ignore[arg-type]
+    assert rows == []
