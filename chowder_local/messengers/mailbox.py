@@ -304,33 +304,33 @@ class Mailbox:
         """
 
         def waiting() -> list[ChannelMessage]:
-            return list(self._in_order_of_delivery(self._latest_sent(after)))
+            deliverable = self.deliverable(self._latest_sent(after))
+            return [each for each in deliverable if not each.is_delivered]
 
         await self.wait_for(lambda: bool(waiting()), wait_s)
-        found = waiting()
-        for each in found:
-            if self._effect(each.id) is ChannelEffect.DISCONNECT:
-                raise ChannelFault(self._injected.pop(each.id))
-        return found
+        return waiting()
 
-    def _in_order_of_delivery(self, after: int) -> Iterator[ChannelMessage]:
-        """What is not delivered, as the injected faults have it."""
+    def deliverable(self, after: int = 0) -> list[ChannelMessage]:
+        """The messages with a higher number that the agent may get, as injected faults have it.
+
+        Raises ChannelFault.
+        """
+        found: list[ChannelMessage] = []
         postponed: list[ChannelMessage] = []
-        for each in self.messages:
-            if each.is_delivered or each.id <= after:
-                continue
+        for each in self.after(after):
             effect = self._effect(each.id)
+            if effect is ChannelEffect.DISCONNECT:
+                raise ChannelFault(self._injected.pop(each.id))
             if effect is ChannelEffect.LATE:
                 # Those after it wait, too: an agent acknowledges all up to a number.
-                return
-            if effect is ChannelEffect.OUT_OF_ORDER:
+                break
+            if effect is ChannelEffect.OUT_OF_ORDER or (postponed and each.author == "agent"):
                 postponed.append(each)
                 continue
-            yield each
-            if effect is ChannelEffect.TWICE:
-                yield each
-            yield from postponed
+            found += [each, each] if effect is ChannelEffect.TWICE else [each]
+            found += postponed
             postponed.clear()
+        return found
 
     def _latest_sent(self, number: int) -> int:
         """The highest number among those that were sent before this message and with it."""

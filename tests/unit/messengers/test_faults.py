@@ -148,6 +148,36 @@ async def test_the_connection_ends_before_a_persons_message_which_comes_later(
     assert texts(await mailbox.undelivered(0)) == ["one"]
 
 
+async def test_matrix_has_no_list_of_what_is_undelivered_but_the_same_faults(
+    world: World, agent: Instance
+) -> None:
+    matrix = await world.messengers.mailbox(agent, "matrix")
+
+    async def synced(since: str) -> tuple[str, list[str]]:
+        headers, query = {"authorization": f"Bearer {matrix.secret}"}, {"since": since}
+        call = Call("GET", "_matrix/client/v3/sync", query, headers, {})
+        reply = await world.messengers.reply("matrix", agent.id, call)
+        assert reply is not None
+        news = json.loads(reply.body)
+        joined = news.get("rooms", {"join": {}})["join"].values()
+        events = [each for room in joined for each in room["timeline"]["events"]]
+        return news["next_batch"], [each["content"]["body"] for each in events]
+
+    since, _ = await synced("")
+    for effect in ("out_of_order", "twice"):
+        inject(world, agent, effect=effect)
+    inject(world, agent, delay_s=60)
+    await matrix.add("person", person="Ada", text="one")
+    assert await synced(since) == (since, [])
+    sent = {"transaction_id": "t", "type": "m.room.message", "content": {"body": "by itself"}}
+    await matrix.add("agent", person="Ada", text="by itself", payload=sent)
+    for text in ("two", "three"):
+        await matrix.add("person", person="Ada", text=text)
+    since, bodies = await synced(since)
+    assert bodies == ["two", "two", "one", "by itself"]
+    assert await synced(since) == (since, [])
+
+
 async def test_a_stream_of_events_and_a_websocket_end(world: World, agent: Instance) -> None:
     signal = await world.messengers.mailbox(agent, "signal")
     path = STAND_INS["signal"].fields("", signal.secret)["transport"]["url"]
