@@ -60,6 +60,9 @@ class Matrix:
     def sender(self, person: str) -> str:
         return _user(person)
 
+    def native(self, message: ChannelMessage, mailbox: Mailbox) -> dict[str, Any]:
+        return _event(message)
+
     async def reply(self, call: Call, mailbox: Mailbox) -> Reply:
         api, _, path = call.path.removeprefix("_matrix/").partition("/")
         version, _, rest = path.partition("/")

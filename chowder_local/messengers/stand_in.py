@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
     from chowder_local.core.fault_injection import FaultDraft
-    from chowder_local.messengers.mailbox import Mailbox
+    from chowder_local.messengers.mailbox import ChannelMessage, Mailbox
 
 TOO_MANY = 429
 BOT_NAME = "agent_bot"
@@ -97,6 +97,9 @@ class StandIn(Protocol):
 
     def sender(self, person: str) -> str:
         """The id by which OpenClaw knows a person."""
+
+    def native(self, message: ChannelMessage, mailbox: Mailbox) -> dict[str, Any]:
+        """A person's message as the protocol has it. May take milliseconds."""
 
     async def reply(self, call: Call, mailbox: Mailbox) -> Reply:
         """The answer to a call."""
