@@ -548,6 +548,7 @@ class Services:
             box=self.secret_box,
             relay_url=self.relay_url,
             events=self.events,
+            faults=self.faults,
             shutdown=self.shutdown,
             clock=self.clock,
         )
@@ -557,6 +558,7 @@ class Services:
             self.tasks,
             state_dir=self.state_dir,
             local_fields=self.messengers.fields,
+            is_offline=self.settings.messengers == "offline",
             connect_timeout_s=self.channel_connect_timeout_s,
         )
         self.skills = Skills(self.control, self.exec, self.gateway_of)

@@ -29,6 +29,7 @@ from chowder_local.core.errors.upstream import InboxUnknown, RelayTokenInvalid, 
 from chowder_local.http.bodies import BodyMemory, check_values
 from chowder_local.http.listener import SandboxConnection, bound_socket, break_off, listening
 from chowder_local.http.middleware import OriginGuard
+from chowder_local.messengers.mailbox import ChannelFault
 from chowder_local.messengers.service import PATH as MESSENGERS_PATH
 from chowder_local.messengers.stand_in import Call, parse_object
 from chowder_local.relay.calls import RelayRequest, wire_format
@@ -300,8 +301,13 @@ class _StandIns:
                         reply.events, reply.status, media_type="text/event-stream"
                     )
                 elif reply is not None:
-                    response = Response(reply.body, reply.status, media_type=reply.content_type)
+                    response = Response(
+                        reply.body, reply.status, reply.headers, media_type=reply.content_type
+                    )
                 watcher.cancel()
+        except* ChannelFault:
+            _log.info("A fault cuts a call of %s off.", channel)
+            break_off(request.receive)
         except* _HungUp:
             _log.debug("A sandbox left a call of %s before its end.", channel)
         return response

@@ -18,7 +18,7 @@ from chowder_local.cli.commands import (
 from chowder_local.cli.context import Context, pass_client
 from chowder_local.cli.options import output_option
 from chowder_local.cli.output import Output, count_of, note, show_json, show_table
-from chowder_local.core.fault_injection import FaultKind
+from chowder_local.core.fault_injection import ChannelEffect, FaultKind
 
 if TYPE_CHECKING:
     from chowder_local.client import Client
@@ -30,6 +30,7 @@ def _describe_fault(fault: dict[str, Any]) -> str:
     effects = [f"{method} {path}".strip()] if path else []
     if instance_id is not None:
         effects.append(f"for {instance_id[:SHORT_ID_LENGTH]}")
+    effects += [fault[each] for each in ("channel", "effect") if fault[each] is not None]
     if fault["delay_s"]:
         effects.append(f"waits {fault['delay_s']:g} s")
     if fault["status"] is not None:
@@ -58,6 +59,8 @@ faults = noun("faults", """Make the next calls of a kind fail, wait, or break of
         message       a message fails: 502; 429, 409 and so on with --status
         stream        a streamed answer breaks off after the first event
         call          any call, chosen by --path and --method: 500
+        channel       an agent's message in a channel that is connected offline
+                      is refused: 429; cut, twice and so on with --effect
 
         With --delay alone, the call is slow and succeeds.
         """,
@@ -78,6 +81,10 @@ faults = noun("faults", """Make the next calls of a kind fail, wait, or break of
             click.option("--method", help="Of a call: GET, POST and so on; by default, any."),
             click.option("--path",
                 help="Of a call: a path as in /openapi.json; * stands for any part."),
+            click.option("--channel", help="Of a channel: only this one, such as telegram."),
+            click.option("--effect", type=click.Choice([str(each) for each in ChannelEffect]),
+                help="Of a channel: what happens to the agent's next message (refused, cut), or "
+                "to a person's (twice, out_of_order, late, disconnect)."),
         ), line="{id}"),
     "ls": Row("faults", "",
         "List the faults that are not used up, in the order in which they were set.",

@@ -422,7 +422,7 @@ class PlainCalls(Transport):
     def add_fault(self, kind: str, *, times: int = 1, instance_id: str | None = None,
             status: int | None = None, detail: str | None = None, retry_after_s: int | None = None,
             delay_s: float = 0.0, after_events: int | None = None, method: str | None = None,
-            path: str | None = None) -> Json:
+            path: str | None = None, channel: str | None = None, effect: str | None = None) -> Json:
         """Sets a fault: the organization's next calls of a kind fail, wait, or break off.
 
         A call takes one fault, the oldest that matches, once its key and its body are found valid.
@@ -430,14 +430,17 @@ class PlainCalls(Transport):
 
         `kind`: Where it is injected. `provisioning`: into the provisioning of a new instance;
         `create`, `start`, `stop`: into that call; `message`: into a message, streamed or not;
-        `stream`: into the stream of a message; `call`: into calls that match `method` and `path`.
+        `stream`: into the stream of a message; `call`: into calls that match `method` and `path`;
+        `channel`: into what the agent writes, or is written, in a channel that is connected
+        offline.
 
         `times`: How many calls get the fault.
 
         `instance_id`: Only calls for this instance.
 
         `status`: The status of the answer, which has the server's own message for it. By default
-        402 for `create`, 500 for `call`, else 502, or none if there is only a delay.
+        402 for `create`, 500 for `call`, 429 for `channel`, else 502, or none if there is only a
+        delay.
 
         `detail`: The message instead; for `provisioning` it is the instance's `error_message`.
 
@@ -450,10 +453,19 @@ class PlainCalls(Transport):
         `method`: For `call`: the method; by default any.
 
         `path`: For `call`: a path of this document; `*` stands for any part of it.
+
+        `channel`: For `channel`: only this one.
+
+        `effect`: For `channel`. Of the agent's next message, `refused`: the messenger answers
+        `status`; `cut`: it ends the connection instead of answering. Of a person's next message,
+        `twice`: it is delivered twice; `out_of_order`: after the one that follows it; `late`: after
+        `delay_s`; `disconnect`: the connection ends before it, and it is delivered when the agent
+        is back. By default `late` with a delay alone, else `refused`.
         """
         return self._call("POST", "/local/faults", json=given(kind=kind, times=times,
                 instance_id=instance_id, status=status, detail=detail, retry_after_s=retry_after_s,
-                delay_s=delay_s, after_events=after_events, method=method, path=path))
+                delay_s=delay_s, after_events=after_events, method=method, path=path,
+                channel=channel, effect=effect))
 
     def faults(self) -> list[Json]:
         """The organization's faults that are not used up, in the order in which they were set."""

@@ -36,6 +36,18 @@ class FaultKind(StrEnum):
     MESSAGE = "message"
     STREAM = "stream"
     CALL = "call"
+    CHANNEL = "channel"
+
+
+class ChannelEffect(StrEnum):
+    """What the local messenger does to an agent's next message, or to the next one for it."""
+
+    REFUSED = "refused"
+    CUT = "cut"
+    TWICE = "twice"
+    OUT_OF_ORDER = "out_of_order"
+    LATE = "late"
+    DISCONNECT = "disconnect"
 
 
 @dataclass(frozen=True)
@@ -56,6 +68,8 @@ class FaultDraft:
     after_events: int | None = None
     method: str | None = None
     path: str | None = None
+    channel: str | None = None
+    effect: ChannelEffect | None = None
 
 
 @dataclass(frozen=True)
@@ -77,6 +91,8 @@ class Call:
     method: str = ""
     path: str = ""
     instance_id: InstanceId | None = None
+    channel: str | None = None
+    effects: Collection[ChannelEffect | None] = (None,)
 
 
 def matches(fault: FaultDraft, call: Call) -> bool:
@@ -84,6 +100,8 @@ def matches(fault: FaultDraft, call: Call) -> bool:
         fault.kind in call.kinds
         and fault.instance_id in (None, call.instance_id)
         and fault.method in (None, call.method)
+        and fault.channel in (None, call.channel)
+        and fault.effect in call.effects
         and (fault.path is None or fnmatchcase(call.path, fault.path))
     )
 

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from platformdirs import user_data_path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -187,6 +187,11 @@ class Settings(BaseModel):
         False,
         description="`on`: new agents keep OpenClaw's own scheduled jobs, which go over their "
         "memories each night and over their skills each week; they call the model unasked.",
+    )
+    messengers: Literal["real", "offline"] = Field(
+        "real",
+        description="`offline`: channels are connected to the local messenger, whatever "
+        'credentials they are given, unless a call of `connect` has `"offline": false`.',
     )
     snapshot_interval_s: float = Field(
         0.0,

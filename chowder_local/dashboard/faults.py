@@ -11,12 +11,13 @@ from pydantic import BaseModel, Field
 from chowder_local.api.handlers.faults_and_replies import set_fault
 from chowder_local.api.routes import OPERATIONS
 from chowder_local.api.schemas.faults_and_replies import NEW, USUAL_STATUSES, FaultCreation, Method
-from chowder_local.core.fault_injection import FaultKind
+from chowder_local.core.fault_injection import ChannelEffect, FaultKind
 from chowder_local.dashboard.instances import instance_choices, instance_names
 from chowder_local.dashboard.pages import dialog, notice, page, parse_form, part
 from chowder_local.dashboard.streams import LiveStream, PageEvent, watch_signal
 from chowder_local.http.bodies import parse_query
 from chowder_local.http.services import caller, services
+from chowder_local.messengers.service import STAND_INS
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -37,6 +38,7 @@ KIND_TITLES = {
     FaultKind.MESSAGE: "a message, streamed or not",
     FaultKind.STREAM: "the stream of a message",
     FaultKind.CALL: "any API call",
+    FaultKind.CHANNEL: "a message in an offline channel",
 }
 
 
@@ -64,6 +66,8 @@ async def show(request: Request) -> Response:
         query=query,
         kinds=KIND_TITLES,
         usual=USUAL_STATUSES.get(query.kind),
+        effects=list(ChannelEffect),
+        channels=list(STAND_INS),
         is_new=query.kind in NEW,
         methods=get_args(Method),
         paths=list(dict.fromkeys(each.path for each in OPERATIONS)),
@@ -126,11 +130,13 @@ def _target(draft: FaultDraft, instance_name: str | None) -> str:
     target = KIND_TITLES[draft.kind]
     if draft.path is not None:
         target = f"{draft.method or 'any method'} {draft.path}"
+    if draft.channel is not None:
+        target = f"a message in {draft.channel}"
     return target if instance_name is None else f"{target}, for {instance_name}"
 
 
 def _effect(draft: FaultDraft) -> str:
-    effects = []
+    effects = [] if draft.effect is None else [draft.effect.replace("_", " ")]
     if draft.delay_s:
         effects.append(f"delay of {draft.delay_s:g} s")
     if draft.after_events is not None:

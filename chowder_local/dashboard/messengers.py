@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from chowder_local.core.domain import Instance
     from chowder_local.dashboard.streams import Marks
-    from chowder_local.messengers.mailbox import ChannelMessage
+    from chowder_local.messengers.mailbox import ChannelMessage, Mailbox
 
 MACROS = "_messengers.html"
 EVENTS = {EventType.CHANNEL_MESSAGE}
@@ -120,8 +120,8 @@ async def say_as(request: Request) -> Response:
     instance = await instance_of(request)
     sent = await form(request, MAX_FORM_BYTES)
     mailbox = await mailbox_of(request, instance, sent.pop("channel", ""))
-    said = await say(request, instance, mailbox, validated(ChannelSaying, sent, "body"))
-    return notice(request, f"{said.person} has said it in {title_of(mailbox.channel)}.")
+    message = await say(request, instance, mailbox, validated(ChannelSaying, sent, "body"))
+    return notice(request, f"{message.person} has said it in {title_of(mailbox.channel)}.")
 
 
 async def show_payload(request: Request) -> Response:
@@ -132,8 +132,8 @@ async def show_payload(request: Request) -> Response:
     message = mailbox.find(int(number)) if number.isdecimal() and len(number) < 20 else None
     text = "The message is no longer kept."
     if message is not None:
-        # What an agent sends may be long.
-        text = await asyncio.to_thread(_json_of, message.payload)
+        # What an agent sends may be long, and some protocols sign messages.
+        text = await asyncio.to_thread(_payload_of, message, mailbox)
     return parts(part(request, MACROS, "payload", text))
 
 
@@ -183,7 +183,10 @@ async def _connected(request: Request, instance: Instance, *, oob: bool = False)
     return part(request, MACROS, "connected", instance, rows, oob=oob)
 
 
-def _json_of(payload: dict[str, object]) -> str:
+def _payload_of(message: ChannelMessage, mailbox: Mailbox) -> str:
+    payload = message.payload
+    if message.author == "person":
+        payload = STAND_INS[mailbox.channel].native(message, mailbox)
     text = json.dumps(payload, ensure_ascii=False)
     if len(text) > MAX_PAYLOAD_CHARS:
         return f"{text[:MAX_PAYLOAD_CHARS]}…"

@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from chowder_local.core.events import ChangeSignal, EventType
+from chowder_local.core.fault_injection import Call, ChannelEffect, FaultKind
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator
 
     from chowder_local.core.domain import Instance
     from chowder_local.core.events import Events
+    from chowder_local.core.fault_injection import FaultDraft, Faults
     from chowder_local.core.tasks import Shutdown
     from chowder_local.store.channel_messages import ChannelMessageQueries
 
@@ -48,6 +50,17 @@ class MessageKind(StrEnum):
     DELETION = "deletion"
     REACTION = "reaction"
     TYPING = "typing"
+
+
+WRITTEN = {MessageKind.MESSAGE, MessageKind.EDIT}
+"""What an injected fault of the agent's messages applies to."""
+DELIVERED = (
+    ChannelEffect.TWICE,
+    ChannelEffect.OUT_OF_ORDER,
+    ChannelEffect.LATE,
+    ChannelEffect.DISCONNECT,
+)
+"""The effects on what a person has written."""
 
 
 class ChannelMessage(BaseModel):
@@ -114,6 +127,14 @@ class AnswerProgress:
         return 0 < letters <= there
 
 
+class ChannelFault(Exception):
+    """An injected fault ends an agent's call or connection; without a status, by cutting it off."""
+
+    def __init__(self, fault: FaultDraft) -> None:
+        super().__init__(f"a fault was injected: {fault.effect}")
+        self.fault = fault
+
+
 def number_of(name: str, bits: int = 31) -> int:
     """A messenger's number for a name: the same at any time, and on any machine."""
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") % (1 << bits) or 1
@@ -133,6 +154,7 @@ class Mailbox:
     """Whether the agent runs; a stopped one may still have a call under way."""
     queries: ChannelMessageQueries
     events: Events
+    faults: Faults
     shutdown: Shutdown
     clock: Callable[[], datetime]
     messages: deque[ChannelMessage] = field(default_factory=deque)
@@ -142,6 +164,8 @@ class Mailbox:
         self._chars = 0
         self.state: dict[str, Any] = {}
         """What a stand-in remembers of the connection."""
+        self._injected: dict[int, FaultDraft] = {}
+        """The faults of messages that are to be delivered."""
 
     async def load(self) -> None:
         """Reads the kept messages."""
@@ -162,7 +186,12 @@ class Mailbox:
     async def add(
         self, author: Literal["person", "agent"], image: bytes | None = None, **content: Any
     ) -> ChannelMessage:
-        """Keeps a message, and tells all who wait for one."""
+        """Keeps a message, and tells all who wait for one. Raises ChannelFault."""
+        if author == "agent" and content.get("kind", MessageKind.MESSAGE) in WRITTEN:
+            fault = self._take(ChannelEffect.REFUSED, ChannelEffect.CUT)
+            if fault is not None:
+                await asyncio.sleep(fault.delay_s)
+                raise ChannelFault(fault)
         # What an agent sends may be as long as it likes.
         if content.get("text") is not None:
             content["text"] = content["text"][:MAX_TEXT_CHARS]
@@ -186,6 +215,10 @@ class Mailbox:
             is_delivered=message.is_delivered,
         )
         message = message.model_copy(update={"id": number})
+        if author == "person" and (fault := self._take(*DELIVERED)) is not None:
+            self._injected[number] = fault
+            if fault.effect is ChannelEffect.LATE:
+                asyncio.get_running_loop().call_later(fault.delay_s, self._deliver_now, number)
         self.messages.append(message)
         self.changes.notify()
         self.events.publish(
@@ -203,6 +236,25 @@ class Mailbox:
                 self._chars -= self.messages.popleft().chars
             await self.queries.remove_before(self.instance.id, self.channel, self.messages[0].id)
         return message
+
+    def _take(self, *effects: ChannelEffect) -> FaultDraft | None:
+        if not self.faults.are_set:
+            return None
+        call = Call(
+            {FaultKind.CHANNEL},
+            instance_id=self.instance.id,
+            channel=self.channel,
+            effects=effects,
+        )
+        return self.faults.take(self.instance.organization_id, call)
+
+    def _effect(self, number: int) -> ChannelEffect | None:
+        fault = self._injected.get(number)
+        return None if fault is None else fault.effect
+
+    def _deliver_now(self, number: int) -> None:
+        self._injected.pop(number, None)
+        self.changes.notify()
 
     async def add_typing(self, **content: Any) -> None:
         """Keeps that the agent types, once for each message."""
@@ -249,6 +301,7 @@ class Mailbox:
         if self.messages:
             await self.queries.clear(self.instance.id, self.channel, self.messages[-1].id)
             self.messages.clear()
+            self._injected.clear()
             self._chars = 0
             self.changes.notify()
 
@@ -270,20 +323,54 @@ class Mailbox:
     async def undelivered(self, wait_s: float, after: int = 0) -> list[ChannelMessage]:
         """What people wrote and the agent has not fetched; waits if there is nothing.
 
-        `after` leaves out what has been sent, but not acknowledged.
+        `after` leaves out what has been sent, but not acknowledged. Raises ChannelFault.
         """
 
         def waiting() -> list[ChannelMessage]:
-            return [each for each in self.messages if not each.is_delivered and each.id > after]
+            deliverable = self.deliverable(self._latest_sent(after))
+            return [each for each in deliverable if not each.is_delivered]
 
         await self.wait_for(lambda: bool(waiting()), wait_s)
         return waiting()
 
+    def deliverable(self, after: int = 0) -> list[ChannelMessage]:
+        """The messages with a higher number that the agent may get, as injected faults have it.
+
+        Raises ChannelFault.
+        """
+        found: list[ChannelMessage] = []
+        postponed: list[ChannelMessage] = []
+        for each in self.after(after):
+            effect = self._effect(each.id)
+            if effect is ChannelEffect.DISCONNECT:
+                raise ChannelFault(self._injected.pop(each.id))
+            if effect is ChannelEffect.LATE:
+                # Those after it wait, too: an agent acknowledges all up to a number.
+                break
+            if effect is ChannelEffect.OUT_OF_ORDER or (postponed and each.author == "agent"):
+                postponed.append(each)
+                continue
+            found += [each, each] if effect is ChannelEffect.TWICE else [each]
+            found += postponed
+            postponed.clear()
+        return found
+
+    def _latest_sent(self, number: int) -> int:
+        """The highest number among those that were sent before this message and with it."""
+        if self._effect(number) is not ChannelEffect.OUT_OF_ORDER:
+            return number
+        later = (each.id for each in self.messages if not each.is_delivered and each.id > number)
+        in_order = (each for each in later if self._effect(each) is not ChannelEffect.OUT_OF_ORDER)
+        return next(in_order, number)
+
     async def mark_delivered(self, up_to: int) -> None:
         """The agent has fetched all messages up to this number."""
+        up_to = self._latest_sent(up_to)
         fetched = {each.id for each in self.messages if not each.is_delivered and each.id <= up_to}
         if fetched:
             await self.queries.mark_delivered(fetched)
+            for number in fetched:
+                self._injected.pop(number, None)
             for at, each in enumerate(self.messages):
                 if each.id in fetched:
                     self.messages[at] = each.model_copy(update={"is_delivered": True})

@@ -60,6 +60,9 @@ class Matrix:
     def sender(self, person: str) -> str:
         return _user(person)
 
+    def native(self, message: ChannelMessage, mailbox: Mailbox) -> dict[str, Any]:
+        return _event(message)
+
     async def reply(self, call: Call, mailbox: Mailbox) -> Reply:
         api, _, path = call.path.removeprefix("_matrix/").partition("/")
         version, _, rest = path.partition("/")
@@ -182,8 +185,8 @@ async def _sync(query: Mapping[str, str], mailbox: Mailbox) -> dict[str, Any]:
         wait_s = min((_number(query.get("timeout")) or 0) / 1000, LONGEST_POLL_S)
         if not await _has_news(since, wait_s, mailbox):
             return {"next_batch": _token(since)}
-    joined = {}
-    for room, messages in _by_room(mailbox.messages).items():
+    joined, deliverable = {}, mailbox.deliverable()
+    for room, messages in _by_room(deliverable).items():
         known = [] if since is None else [each for each in messages if each.id <= since]
         new = [
             each
@@ -205,7 +208,7 @@ async def _sync(query: Mapping[str, str], mailbox: Mailbox) -> dict[str, Any]:
             },
         }
     direct = {"type": "m.direct", "content": _direct_rooms(mailbox.messages)}
-    latest = mailbox.messages[-1].id if mailbox.messages else since or 0
+    latest = max((each.id for each in deliverable), default=since or 0)
     return {
         "next_batch": _token(latest),
         "account_data": {"events": [direct] if joined or since is None else []},
@@ -220,12 +223,16 @@ async def _has_news(since: int, wait_s: float, mailbox: Mailbox) -> bool:
     """
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(wait_s):
-            await mailbox.wait_for(lambda: any(map(_is_event, mailbox.after(since))), wait_s)
+            await mailbox.wait_for(lambda: _is_news(since, mailbox), wait_s)
             while not (  # noqa: ASYNC110 - the store tells nobody of a new status
                 await mailbox.is_running() or mailbox.shutdown.has_begun
             ):
                 await asyncio.sleep(START_CHECK_S)
-    return any(map(_is_event, mailbox.after(since))) and await mailbox.is_running()
+    return _is_news(since, mailbox) and await mailbox.is_running()
+
+
+def _is_news(since: int, mailbox: Mailbox) -> bool:
+    return any(map(_is_event, mailbox.deliverable(since)))
 
 
 async def _sent(

@@ -53,6 +53,9 @@ class Mattermost:
     def sender(self, person: str) -> str:
         return _id("u", person)
 
+    def native(self, message: ChannelMessage, mailbox: Mailbox) -> dict[str, Any]:
+        return _post(message)
+
     async def reply(self, call: Call, mailbox: Mailbox) -> Reply:
         try:
             _check_token(call.headers.get("authorization", "").removeprefix("Bearer "), mailbox)

@@ -49,6 +49,10 @@ class Nostr:
     def sender(self, person: str) -> str:
         return _public_key(person)
 
+    def native(self, message: ChannelMessage, mailbox: Mailbox) -> dict[str, Any]:
+        agent = _point(int.from_bytes(_digest(f"agent {mailbox.secret}".encode())))
+        return _event(message, f"{agent.x:064x}", 0)
+
     async def reply(self, call: Call, mailbox: Mailbox) -> Reply:
         """The relay's description."""
         return json_reply({"name": "chowder-local", "supported_nips": [1, 4, 11]})

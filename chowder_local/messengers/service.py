@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import logging
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from chowder_local.core.domain import InstanceId, InstanceStatus
 from chowder_local.core.tasks import KeyedLocks
-from chowder_local.messengers.mailbox import Mailbox
+from chowder_local.messengers.mailbox import ChannelFault, Mailbox
 from chowder_local.messengers.matrix import Matrix
 from chowder_local.messengers.mattermost import Mattermost
 from chowder_local.messengers.nostr import Nostr
 from chowder_local.messengers.signal import Signal
 from chowder_local.messengers.slack import Slack
+from chowder_local.messengers.stand_in import refusal
 from chowder_local.messengers.telegram import Telegram
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
     from datetime import datetime
 
     from chowder_local.core.domain import Instance
     from chowder_local.core.events import Events
+    from chowder_local.core.fault_injection import Faults
     from chowder_local.core.secrets import SecretBox
     from chowder_local.core.tasks import Shutdown
     from chowder_local.messengers.stand_in import Call, Reply, Socket, StandIn
@@ -39,6 +42,8 @@ LACKS: Mapping[str, frozenset[str]] = {
 """What people cannot send in a channel."""
 PATH = "messengers"
 
+_log = logging.getLogger(__name__)
+
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class Messengers:
@@ -49,6 +54,7 @@ class Messengers:
     box: SecretBox
     relay_url: str
     events: Events
+    faults: Faults
     shutdown: Shutdown
     clock: Callable[[], datetime]
     _mailboxes: dict[tuple[InstanceId, str], Mailbox] = field(default_factory=dict)
@@ -75,6 +81,7 @@ class Messengers:
                     is_running=partial(self._is_running, instance.id),
                     queries=self.queries,
                     events=self.events,
+                    faults=self.faults,
                     shutdown=self.shutdown,
                     clock=self.clock,
                 )
@@ -85,12 +92,25 @@ class Messengers:
     async def converse(self, channel: str, instance_id: str, call: Call, socket: Socket) -> None:
         """A conversation of an agent with its messenger's server."""
         if (mailbox := await self._of_agent(channel, instance_id)) is not None:
-            await STAND_INS[channel].converse(call, mailbox, socket)
+            try:
+                await STAND_INS[channel].converse(call, mailbox, socket)
+            except* ChannelFault:
+                _log.info("A fault ends a connection of %s.", channel)
 
     async def reply(self, channel: str, instance_id: str, call: Call) -> Reply | None:
-        """The answer to an agent's call; None if there is no such stand-in or agent."""
-        mailbox = await self._of_agent(channel, instance_id)
-        return None if mailbox is None else await STAND_INS[channel].reply(call, mailbox)
+        """The answer to an agent's call; None if there is no such stand-in or agent.
+
+        Raises ChannelFault if the call is to be cut off.
+        """
+        if (mailbox := await self._of_agent(channel, instance_id)) is None:
+            return None
+        try:
+            reply = await STAND_INS[channel].reply(call, mailbox)
+        except ChannelFault as ended:
+            if ended.fault.status is None:
+                raise
+            return refusal(ended.fault, ended.fault.status)
+        return reply if reply.events is None else replace(reply, events=_until_cut(reply.events))
 
     async def _of_agent(self, channel: str, instance_id: str) -> Mailbox | None:
         """The mailbox that a call's path names. The stand-in checks that the agent may use it."""
@@ -111,3 +131,11 @@ class Messengers:
         """Drops the mailboxes of an instance that is deleted."""
         for key in [each for each in self._mailboxes if each[0] == instance_id]:
             del self._mailboxes[key]
+
+
+async def _until_cut(events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    try:
+        async for each in events:
+            yield each
+    except ChannelFault:
+        _log.info("A fault ends a stream of events.")

@@ -45,6 +45,9 @@ class Signal:
     def sender(self, person: str) -> str:
         return _phone(person)
 
+    def native(self, message: ChannelMessage, mailbox: Mailbox) -> dict[str, Any]:
+        return _envelope(message)
+
     async def reply(self, call: Call, mailbox: Mailbox) -> Reply:
         secret, _, path = call.path.partition("/")
         if not hmac.compare_digest(secret.encode(), mailbox.secret.encode()):

@@ -59,6 +59,9 @@ class Slack:
     def sender(self, person: str) -> str:
         return _id("U", person)
 
+    def native(self, message: ChannelMessage, mailbox: Mailbox) -> dict[str, Any]:
+        return _envelope(message)
+
     async def reply(self, call: Call, mailbox: Mailbox) -> Reply:
         try:
             if call.path.startswith(UPLOAD):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from http.client import responses
 from typing import TYPE_CHECKING, Any, Protocol
 
 from chowder_local.core import untrusted_json
@@ -11,8 +12,10 @@ from chowder_local.core import untrusted_json
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-    from chowder_local.messengers.mailbox import Mailbox
+    from chowder_local.core.fault_injection import FaultDraft
+    from chowder_local.messengers.mailbox import ChannelMessage, Mailbox
 
+TOO_MANY = 429
 BOT_NAME = "agent_bot"
 """What people call the agent in groups, after an @."""
 
@@ -37,6 +40,7 @@ class Reply:
     content_type: str = "application/json"
     events: AsyncIterator[bytes] | None = None
     """A stream of server-sent events, in place of the body."""
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 class Socket(Protocol):
@@ -56,6 +60,30 @@ def json_reply(content: Any, status: int = 200) -> Reply:
     return Reply(status, json.dumps(content).encode())
 
 
+def refusal(fault: FaultDraft, status: int) -> Reply:
+    """An injected refusal, with the members in which each protocol has its reason and its wait."""
+    text, is_limit = fault.detail or responses.get(status, "Error"), status == TOO_MANY
+    content: dict[str, Any] = {
+        # Telegram's,
+        "ok": False,
+        "error_code": status,
+        "description": text,
+        # Slack's,
+        "error": "ratelimited" if is_limit else "internal_error",
+        # Mattermost's,
+        "id": "api.local.injected_fault",
+        "message": text,
+        "status_code": status,
+        # and Matrix's.
+        "errcode": "M_LIMIT_EXCEEDED" if is_limit else "M_UNKNOWN",
+    }
+    headers = {}
+    if (wait_s := fault.retry_after_s) is not None:
+        content |= {"parameters": {"retry_after": wait_s}, "retry_after_ms": 1000 * wait_s}
+        headers["Retry-After"] = str(wait_s)
+    return Reply(status, json.dumps(content).encode(), headers=headers)
+
+
 class StandIn(Protocol):
     """A messenger's protocol, as far as OpenClaw's plugin uses it."""
 
@@ -69,6 +97,9 @@ class StandIn(Protocol):
 
     def sender(self, person: str) -> str:
         """The id by which OpenClaw knows a person."""
+
+    def native(self, message: ChannelMessage, mailbox: Mailbox) -> dict[str, Any]:
+        """A person's message as the protocol has it. May take milliseconds."""
 
     async def reply(self, call: Call, mailbox: Mailbox) -> Reply:
         """The answer to a call."""

@@ -43,6 +43,9 @@ class Telegram:
     def sender(self, person: str) -> str:
         return str(number_of(person))
 
+    def native(self, message: ChannelMessage, mailbox: Mailbox) -> dict[str, Any]:
+        return _native(message, mailbox)
+
     async def reply(self, call: Call, mailbox: Mailbox) -> Reply:
         try:
             is_file = call.path.startswith("file/")

@@ -52,6 +52,8 @@ PAIR_TIMEOUT_S = 120.0
 """A pairing starts OpenClaw's command line, which took over 60 s at a load of 14 on two cores."""
 OFFLINE = "offline"
 """The member, or the value of a credential, that connects a channel to the local messenger."""
+GROUP_POLICY = "groupPolicy"
+"""Of a local messenger's fields, the one that a client may give."""
 ENVIRONMENT = "env"
 """Of a local messenger's fields: variables, which are not in the channel's section."""
 APPROVE = "pairing.approve"
@@ -172,11 +174,13 @@ class Channels:
         *,
         state_dir: str,
         local_fields: Callable[[Instance, str], Mapping[str, Any] | None],
+        is_offline: bool = False,
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
     ) -> None:
         self._pairings = Program(processes, "pairings.py")
         self._state_dir = state_dir
         self._local_fields = local_fields
+        self._is_offline = is_offline
         self._gateway_of = gateway_of
         self._logins = QrLogins(group)
         self._connect_timeout_s = connect_timeout_s
@@ -250,12 +254,15 @@ class Channels:
         local = dict(self._local_fields(instance, channel.name) or {})
         environment = local.pop(ENVIRONMENT, {})
         rest = {name: value for name, value in fields.items() if name != OFFLINE}
-        if fields.get(OFFLINE) is True or OFFLINE in rest.values():
+        is_offline = fields.get(OFFLINE, self._is_offline) is True
+        if is_offline or OFFLINE in rest.values():
             if not local:
                 raise InputInvalid([_no_local_messenger(channel.name)])
-            given = {name: each for name, each in rest.items() if each != OFFLINE}
-            return {**local, **given}, environment
-        if is_local(configured) and rest:
+            given = {name: value for name, value in rest.items() if value != OFFLINE}
+            ours, theirs = (to_openclaw_config(channel, each) for each in (local, given))
+            policy = {name: theirs[name] for name in theirs if name == GROUP_POLICY}
+            return {**theirs, **ours, **policy}, environment
+        if is_local(configured) and (rest or OFFLINE in fields):
             # A real messenger has its own address.
             return {**dict.fromkeys(local), **rest}, dict.fromkeys(environment)
         return rest, {}
@@ -456,7 +463,8 @@ def _missing_field_error(name: str) -> dict[str, Any]:
 def _no_local_messenger(channel: str) -> dict[str, Any]:
     return {
         "loc": ["body", "config", OFFLINE],
-        "msg": f"{channel} has no local messenger yet; connect it with its real credentials",
+        "msg": f"{channel} has no local messenger yet; connect it with its real credentials "
+        'and `"offline": false`',
         "type": "value_error",
     }
 

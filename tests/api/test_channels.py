@@ -9,14 +9,18 @@ import pytest
 
 from chowder_local.core.domain import InstanceId, InstanceStatus
 from chowder_local.core.errors.agents import GatewayUnavailable
+from chowder_local.core.errors.requests import InputInvalid
 from chowder_local.core.tasks import owned_tasks
 from chowder_local.messengers import mailbox
+from chowder_local.openclaw.channel_table import CHANNELS
 from chowder_local.openclaw.channels import APPROVE, LIST_PAIRINGS
 from tests.scripted.gateway import ok, refused
 from tests.scripted.serving import eventually
+from tests.scripted.world import open_world
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from chowder_local.core.domain import Instance
     from chowder_local.relay.call_log import ModelCall
@@ -525,6 +529,34 @@ async def test_what_a_channel_does_not_have_is_refused(http: Api, path: str) -> 
     assert answer.status_code == 422
     found = {(each["loc"][-1], each["msg"]) for each in answer.json()["detail"]}
     assert found == {("group", "nostr has no groups"), ("image", "nostr has no images")}
+
+
+async def test_channels_are_offline_if_the_server_is_set_so(tmp_path: Path) -> None:
+    async with open_world(tmp_path, messengers="offline") as world:
+        instance = await world.created()
+        telegram = CHANNELS["telegram"]
+        set_config(world)
+        fields = {"token": "123:real", "groupPolicy": "disabled", "mediaMaxMb": 3}
+        for given in (fields, fields | {"offline": False}):
+            set_states(world, "telegram", UP)
+            await world.channels.connect(instance, telegram, given)
+        with pytest.raises(InputInvalid) as refused:
+            await world.channels.connect(instance, CHANNELS["discord"], {"token": "x"})
+        assert '"offline": false' in str(refused.value.problems)
+    local, real = (each["channels"]["telegram"] for each in patches(world))
+    assert "/messengers/telegram/" in local["apiRoot"]
+    assert local["botToken"] != "123:real"
+    assert (local["groupPolicy"], local["mediaMaxMb"]) == ("disabled", 3)
+    assert (real["botToken"], "apiRoot" in real, "offline" in real) == ("123:real", False, False)
+
+
+async def test_real_credentials_are_needed_to_leave_the_local_messenger(
+    http: Api, path: str
+) -> None:
+    set_config(http.world, telegram={"apiRoot": "http://relay.local:2470/messengers/telegram/1"})
+    answer = await http.post(f"{path}/telegram/connect", json={"config": {"offline": False}})
+    assert answer.status_code == 422
+    assert answer.json()["detail"][0]["loc"] == ["body", "config", "token"]
 
 
 async def test_a_variable_of_a_local_messenger_is_set_and_removed_with_it(

@@ -54,7 +54,7 @@ async def test_a_new_fault_is_returned_with_its_defaults(http: Api) -> None:
     assert made == {
         "id": made["id"], "kind": "message", "left": 1, "instance_id": None, "status": 429,
         "detail": None, "retry_after_s": 1, "delay_s": 0.0, "after_events": None, "method": None,
-        "path": None, "created_at": "2026-05-04T03:02:01Z",
+        "path": None, "channel": None, "effect": None, "created_at": "2026-05-04T03:02:01Z",
     }  # fmt: skip
     assert await faults_left(http) == [made]
 
@@ -74,6 +74,10 @@ USUAL: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"kind": "message", "delay_s": 2, "detail": "No."}, {"status": 502}),
     ({"kind": "message", "delay_s": 2, "status": 429}, {"status": 429, "retry_after_s": 1}),
     ({"kind": "message", "retry_after_s": 9, "status": 503}, {"retry_after_s": 9}),
+    ({"kind": "channel"}, {"effect": "refused", "status": 429, "retry_after_s": 1}),
+    ({"kind": "channel", "delay_s": 2}, {"effect": "late", "status": None}),
+    ({"kind": "channel", "delay_s": 2, "status": 503}, {"effect": "refused", "status": 503}),
+    ({"kind": "channel", "effect": "twice", "channel": "slack"}, {"status": None}),
 ]
 """Requests, and members of their answers."""
 SENSELESS: list[dict[str, Any]] = [
@@ -92,6 +96,12 @@ SENSELESS: list[dict[str, Any]] = [
     {"kind": "stream", "status": 500},
     {"kind": "stream", "after_events": -1},
     {"kind": "provisioning", "status": 500},
+    {"kind": "message", "effect": "twice"},
+    {"kind": "message", "channel": "slack"},
+    {"kind": "channel", "channel": "pigeon"},
+    {"kind": "channel", "effect": "late"},
+    {"kind": "channel", "effect": "twice", "status": 429},
+    {"kind": "channel", "effect": "cut", "delay_s": 1},
     {"kind": "provisioning", "instance_id": "3f6d8a52-0c1e-4b7a-9d54-1e2f3a4b5c6d"},
     {"kind": "create", "instance_id": "3f6d8a52-0c1e-4b7a-9d54-1e2f3a4b5c6d"},
     {"kind": "call"},

@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validat
 from pydantic.config import JsonDict  # noqa: TC002 - of a constant
 
 from chowder_local.api.schemas.fields import Id
-from chowder_local.core.fault_injection import FaultDraft, FaultKind
+from chowder_local.core.fault_injection import ChannelEffect, FaultDraft, FaultKind
+from chowder_local.messengers.service import STAND_INS
 from chowder_local.relay.scripts.rules import ReplyScript
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ USUAL_STATUSES: Mapping[FaultKind, int] = {
     FaultKind.STOP: 502,
     FaultKind.MESSAGE: 502,
     FaultKind.CALL: 500,
+    FaultKind.CHANNEL: 429,
 }
 USUAL_DETAIL = "Provisioning failed: a fault was injected."
 TOO_MANY = 429
@@ -41,7 +43,8 @@ Kind = Annotated[
         description="Where it is injected. `provisioning`: into the provisioning of a new "
         "instance; `create`, `start`, `stop`: into that call; `message`: into a message, streamed "
         "or not; `stream`: into the stream of a message; `call`: into calls that match `method` "
-        "and `path`.",
+        "and `path`; `channel`: into what the agent writes, or is written, in a channel that is "
+        "connected offline.",
         examples=["message"],
     ),
 ]
@@ -52,7 +55,8 @@ Status = Annotated[
         ge=400,
         le=599,
         description="The status of the answer, which has the server's own message for it. By "
-        "default 402 for `create`, 500 for `call`, else 502, or none if there is only a delay.",
+        "default 402 for `create`, 500 for `call`, 429 for `channel`, else 502, or none if there "
+        "is only a delay.",
         examples=[429],
     ),
 ]
@@ -73,6 +77,35 @@ AfterEvents = Annotated[
         ge=0,
         le=100_000,
         description="Events of a `stream` before the connection breaks off; 1 if left out.",
+    ),
+]
+
+ChannelName = Annotated[
+    str | None,
+    Field(
+        min_length=1,
+        max_length=64,
+        description="For `channel`: only this one.",
+        examples=["telegram"],
+    ),
+]
+Effect = Annotated[
+    ChannelEffect | None,
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "enum": [str(each) for each in ChannelEffect]},
+                {"type": "null"},
+            ]
+        }
+    ),
+    Field(
+        description="For `channel`. Of the agent's next message, `refused`: the messenger answers "
+        "`status`; `cut`: it ends the connection instead of answering. Of a person's next message, "
+        "`twice`: it is delivered twice; `out_of_order`: after the one that follows it; `late`: "
+        "after `delay_s`; `disconnect`: the connection ends before it, and it is delivered when "
+        "the agent is back. By default `late` with a delay alone, else `refused`.",
+        examples=["twice"],
     ),
 ]
 
@@ -99,6 +132,8 @@ class FaultCreation(BaseModel):
         description="For `call`: a path of this document; `*` stands for any part of it.",
         examples=["/v1/instances/{instance_id}/files*"],
     )
+    channel: ChannelName = None
+    effect: Effect = None
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Self:
@@ -114,7 +149,23 @@ class FaultCreation(BaseModel):
                 raise ValueError("A fault of kind call needs a path")
         elif self.path is not None or self.method is not None:
             raise ValueError("Only a fault of kind call takes method and path")
+        if kind is FaultKind.CHANNEL:
+            self._check_effect()
+        elif self.channel is not None or self.effect is not None:
+            raise ValueError("Only a fault of kind channel takes channel and effect")
         return self
+
+    def _check_effect(self) -> None:
+        if self.channel not in {None, *STAND_INS}:
+            raise ValueError(f"{self.channel} cannot be connected offline")
+        if self.effect is ChannelEffect.LATE and not self.delay_s:
+            raise ValueError("What is to be late needs a delay_s")
+        answers = (self.status, self.detail, self.retry_after_s)
+        is_refusal = self.effect in {None, ChannelEffect.REFUSED}
+        if not is_refusal and any(each is not None for each in answers):
+            raise ValueError("Only refused takes status, detail and retry_after_s")
+        if self.delay_s and not (is_refusal or self.effect is ChannelEffect.LATE):
+            raise ValueError("Only refused and late take a delay_s")
 
     def draft(self) -> FaultDraft:
         """The fault with its defaults."""
@@ -122,6 +173,10 @@ class FaultCreation(BaseModel):
         retry_after_s, after_events = self.retry_after_s, self.after_events
         # With a delay alone, the call is only late.
         fails = not self.delay_s or detail is not None or retry_after_s is not None
+        effect = self.effect
+        if self.kind is FaultKind.CHANNEL:
+            effect = effect or (ChannelEffect.REFUSED if fails or status else ChannelEffect.LATE)
+            fails = effect is ChannelEffect.REFUSED
         if fails and status is None:
             status = USUAL_STATUSES.get(self.kind)
         if fails and self.kind is FaultKind.PROVISIONING:
@@ -135,6 +190,7 @@ class FaultCreation(BaseModel):
             "detail": detail,
             "retry_after_s": retry_after_s,
             "after_events": after_events,
+            "effect": effect,
         }
         return FaultDraft(**self.model_dump() | filled)
 
@@ -153,6 +209,8 @@ class FaultView(BaseModel):
     after_events: Annotated[int | None, Field(examples=[None])]
     method: Annotated[Method | None, Field(examples=[None])]
     path: Annotated[str | None, Field(examples=[None])]
+    channel: Annotated[ChannelName, Field(examples=[None])]
+    effect: Annotated[Effect, Field(examples=[None])]
     created_at: datetime
 
     @classmethod

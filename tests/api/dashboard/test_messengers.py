@@ -64,6 +64,18 @@ async def test_conversations_show_both_sides_and_what_the_agent_did_to_messages(
     assert "no longer kept" in (await visitor.get(f"{path}/telegram/payloads/{'9' * 30}")).text
 
 
+@pytest.mark.parametrize("channel", STAND_INS)
+async def test_a_persons_message_has_a_payload_too(
+    visitor: Visitor, agent: Instance, channel: str
+) -> None:
+    path = f"/instances/{agent.id}/messengers"
+    mailbox = await visitor.http.world.messengers.mailbox(agent, channel)
+    said = await mailbox.add("person", person="Ada", text="Good morning")
+    (details,) = Elements((await visitor.get(path)).text).all("details", id=f"payload-{said.id}")
+    payload = (await visitor.get(details["hx-get"] or "")).text
+    assert "Good morning" in payload or "?iv=" in payload
+
+
 async def test_the_form_says_something_as_a_person(visitor: Visitor, agent: Instance) -> None:
     path = f"/instances/{agent.id}/messengers"
     form = {"from": "Ada", "group": "", "text": "Hello", "channel": "telegram"}

@@ -9,7 +9,17 @@ from chowder_local.cli.main import run
 from tests.wire.cli.conftest import Output, Serve
 
 NONE = dict.fromkeys(
-    ("instance_id", "status", "detail", "retry_after_s", "after_events", "method", "path")
+    (
+        "instance_id",
+        "status",
+        "detail",
+        "retry_after_s",
+        "after_events",
+        "method",
+        "channel",
+        "effect",
+        "path",
+    )
 )
 ONE: dict[str, Any] = {
     **NONE, "id": "11112222-3333", "kind": "message", "left": 2, "status": 429, "delay_s": 1.5,
@@ -17,6 +27,10 @@ ONE: dict[str, Any] = {
 }  # fmt: skip
 STREAM = {**NONE, "id": "44445555", "kind": "stream", "left": 1, "after_events": 3, "delay_s": 0.0}
 CALL = {**NONE, "id": "66667777", "kind": "call", "left": 1, "path": "/v1/keys", "delay_s": 0.0}
+TWICE = {
+    **NONE, "id": "88889999", "kind": "channel", "left": 1, "channel": "slack", "effect": "twice",
+    "delay_s": 0.0,
+}  # fmt: skip
 LIST = "GET /local/faults"
 FISH = {"id": "0a1b2c3d-4e5f", "name": "fish"}
 
@@ -48,12 +62,15 @@ def test_a_fault_of_a_call_is_named_by_its_path(serve: Serve, capsys: Output) ->
 
 
 def test_the_list_has_the_effects_of_each_fault(serve: Serve, capsys: Output) -> None:
-    env, _ = serve({LIST: [ONE, STREAM, {**CALL, "method": "GET", "status": 500}]})
+    env, _ = serve({LIST: [ONE, STREAM, {**CALL, "method": "GET", "status": 500}, TWICE]})
     assert run(["faults", "ls"], env) == 0
-    _, one, stream, call = [" ".join(x.split()) for x in capsys.readouterr().out.splitlines()]
+    _, one, stream, call, twice = [
+        " ".join(x.split()) for x in capsys.readouterr().out.splitlines()
+    ]
     assert one == '11112222 message 2 for 0a1b2c3d, waits 1.5 s, answers 429, "Slow [down]."'
     assert stream == "44445555 stream 1 breaks off after 3 events"
     assert call == "66667777 call 1 GET /v1/keys, answers 500"
+    assert twice == "88889999 channel 1 slack, twice"
 
 
 def test_a_fault_is_removed_by_the_beginning_of_its_id(serve: Serve) -> None:

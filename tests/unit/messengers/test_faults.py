@@ -1,0 +1,218 @@
+"""Faults of the local messenger, as a real stand-in and a real mailbox have them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from chowder_local.api.schemas.faults_and_replies import FaultCreation
+from chowder_local.app.relay_app import serve_relay
+from chowder_local.core.domain import RELAY_HOSTNAME, InstanceStatus
+from chowder_local.http.listener import bound_socket
+from chowder_local.messengers.mailbox import ChannelFault
+from chowder_local.messengers.service import STAND_INS
+from chowder_local.messengers.stand_in import Call
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from chowder_local.core.domain import Instance
+    from chowder_local.messengers.mailbox import ChannelMessage, Mailbox
+    from chowder_local.messengers.stand_in import Reply
+    from tests.scripted.world import World
+
+
+@pytest.fixture
+async def agent(world: World) -> Instance:
+    return await world.placed(InstanceStatus.RUNNING)
+
+
+@pytest.fixture
+async def mailbox(world: World, agent: Instance) -> Mailbox:
+    mailbox = await world.messengers.mailbox(agent, "telegram")
+    await mailbox.add("person", person="Ada", text="before")
+    await mailbox.mark_delivered(mailbox.messages[-1].id)
+    return mailbox
+
+
+def inject(world: World, agent: Instance, **members: Any) -> None:
+    fault = FaultCreation(kind="channel", instance_id=agent.id, **members).draft()
+    world.faults.add(agent.organization_id, fault)
+
+
+def texts(messages: Iterable[ChannelMessage]) -> list[str | None]:
+    return [each.text for each in messages]
+
+
+def sending(world: World, agent: Instance, text: str) -> Call:
+    """The agent's call that writes to Ada."""
+    stand_in, box = STAND_INS["telegram"], world.secret_box
+    token = stand_in.fields("", box.messenger_secret(agent.id, "telegram"))["token"]
+    form = {"chat_id": stand_in.sender("Ada"), "text": text}
+    return Call("POST", f"bot{token}/sendMessage", {}, {}, form)
+
+
+async def send(world: World, agent: Instance, text: str) -> Reply:
+    call = sending(world, agent, text)
+    reply = await world.messengers.reply("telegram", agent.id, call)
+    assert reply is not None
+    return reply
+
+
+async def test_an_agents_message_is_refused_in_its_protocols_form(
+    world: World, agent: Instance, mailbox: Mailbox
+) -> None:
+    inject(world, agent, channel="slack")
+    inject(world, agent, channel="telegram", retry_after_s=7)
+    inject(world, agent, status=503)
+    refused = await send(world, agent, "one")
+    assert (refused.status, refused.headers) == (429, {"Retry-After": "7"})
+    content = json.loads(refused.body)
+    assert content["parameters"] == {"retry_after": 7}
+    assert (content["ok"], content["error_code"]) == (False, 429)
+    assert (content["error"], content["errcode"]) == ("ratelimited", "M_LIMIT_EXCEEDED")
+    await mailbox.add_typing(person="Ada")
+    assert (await send(world, agent, "one")).status == 503
+    assert (await send(world, agent, "one")).status == 200
+    assert texts(mailbox.messages) == ["before", None, "one"]
+
+
+async def test_the_connection_of_an_agents_message_is_cut(
+    world: World, agent: Instance, mailbox: Mailbox
+) -> None:
+    inject(world, agent, effect="cut")
+    listener = bound_socket("127.0.0.1", 0)
+    call = sending(world, agent, "one")
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}/messengers/telegram/{agent.id}/{call.path}"
+    async with (
+        serve_relay(world.relay, world.inbox, world.messengers, [listener]),
+        httpx.AsyncClient(headers={"Host": RELAY_HOSTNAME}) as client,
+    ):
+        with pytest.raises(httpx.RemoteProtocolError):
+            await client.post(url, json=call.form)
+        assert (await client.post(url, json=call.form)).status_code == 200
+        inject(world, agent, retry_after_s=7)
+        refused = await client.post(url, json=call.form)
+        assert (refused.status_code, refused.headers["Retry-After"]) == (429, "7")
+    assert texts(mailbox.messages) == ["before", "one"]
+
+
+async def test_a_persons_message_comes_twice(
+    world: World, agent: Instance, mailbox: Mailbox
+) -> None:
+    inject(world, agent, effect="twice")
+    for text in ("one", "two"):
+        await mailbox.add("person", person="Ada", text=text)
+    found = await mailbox.undelivered(0)
+    assert texts(found) == ["one", "one", "two"]
+    await mailbox.mark_delivered(found[0].id)
+    assert texts(await mailbox.undelivered(0)) == ["two"]
+
+
+async def test_a_persons_message_comes_after_the_next_one(
+    world: World, agent: Instance, mailbox: Mailbox
+) -> None:
+    inject(world, agent, effect="out_of_order")
+    first = await mailbox.add("person", person="Ada", text="one")
+    assert not await mailbox.undelivered(0)
+    for text in ("two", "three"):
+        await mailbox.add("person", person="Ada", text=text)
+    assert texts(await mailbox.undelivered(0)) == ["two", "one", "three"]
+    # Whoever has got the first has got the second before it.
+    assert texts(await mailbox.undelivered(0, after=first.id)) == ["three"]
+    await mailbox.mark_delivered(first.id)
+    assert texts(await mailbox.undelivered(0)) == ["three"]
+
+
+async def test_a_late_message_holds_those_after_it_back(
+    world: World, agent: Instance, mailbox: Mailbox
+) -> None:
+    inject(world, agent, delay_s=0.05)
+    for text in ("one", "two"):
+        await mailbox.add("person", person="Ada", text=text)
+    assert not await mailbox.undelivered(0)
+    assert texts(await mailbox.undelivered(60)) == ["one", "two"]
+
+
+async def test_the_connection_ends_before_a_persons_message_which_comes_later(
+    world: World, agent: Instance, mailbox: Mailbox
+) -> None:
+    inject(world, agent, effect="disconnect")
+    await mailbox.add("person", person="Ada", text="one")
+    with pytest.raises(ChannelFault):
+        await mailbox.undelivered(0)
+    assert texts(await mailbox.undelivered(0)) == ["one"]
+
+
+async def test_matrix_has_no_list_of_what_is_undelivered_but_the_same_faults(
+    world: World, agent: Instance
+) -> None:
+    matrix = await world.messengers.mailbox(agent, "matrix")
+
+    async def synced(since: str) -> tuple[str, list[str]]:
+        headers, query = {"authorization": f"Bearer {matrix.secret}"}, {"since": since}
+        call = Call("GET", "_matrix/client/v3/sync", query, headers, {})
+        reply = await world.messengers.reply("matrix", agent.id, call)
+        assert reply is not None
+        news = json.loads(reply.body)
+        joined = news.get("rooms", {"join": {}})["join"].values()
+        events = [each for room in joined for each in room["timeline"]["events"]]
+        return news["next_batch"], [each["content"]["body"] for each in events]
+
+    since, _ = await synced("")
+    for effect in ("out_of_order", "twice"):
+        inject(world, agent, effect=effect)
+    inject(world, agent, delay_s=60)
+    await matrix.add("person", person="Ada", text="one")
+    assert await synced(since) == (since, [])
+    sent = {"transaction_id": "t", "type": "m.room.message", "content": {"body": "by itself"}}
+    await matrix.add("agent", person="Ada", text="by itself", payload=sent)
+    for text in ("two", "three"):
+        await matrix.add("person", person="Ada", text=text)
+    since, bodies = await synced(since)
+    assert bodies == ["two", "two", "one", "by itself"]
+    assert await synced(since) == (since, [])
+
+
+async def test_a_stream_of_events_and_a_websocket_end(world: World, agent: Instance) -> None:
+    signal = await world.messengers.mailbox(agent, "signal")
+    path = STAND_INS["signal"].fields("", signal.secret)["transport"]["url"]
+    call = Call("GET", f"{path.lstrip('/')}/api/v1/events", {}, {}, {})
+    inject(world, agent, effect="disconnect")
+    await signal.add("person", person="Ada", text="one")
+    for expected in ([], ["one"]):
+        reply = await world.messengers.reply("signal", agent.id, call)
+        assert reply is not None
+        assert reply.events is not None
+        got = [each async for each in reply.events] if not expected else [await anext(reply.events)]
+        assert len(got) == len(expected)
+    mattermost = await world.messengers.mailbox(agent, "mattermost")
+    inject(world, agent, effect="disconnect")
+    await mattermost.add("person", person="Ada", text="one")
+    line = Line(STAND_INS["mattermost"].fields("", mattermost.secret)["bot_token"])
+    call = Call("GET", "api/v4/websocket", {}, {}, {})
+    await world.messengers.converse("mattermost", agent.id, call, line)
+    assert not line.sent[1:]
+
+
+class Line:
+    """The agent's end of a WebSocket, which says nothing after its token."""
+
+    def __init__(self, token: str) -> None:
+        self.sent: list[str] = []
+        self._said = [json.dumps({"seq": 1, "data": {"token": token}})]
+
+    async def accept(self) -> None:
+        """The connection needs nothing else."""
+
+    async def send(self, text: str) -> None:
+        self.sent.append(text)
+
+    async def receive(self) -> str:
+        if not self._said:
+            await asyncio.Event().wait()
+        return self._said.pop()
