@@ -42,6 +42,8 @@ def taking(label: str, *statuses: int) -> dict[str, Any]:
     """Lets an operation refuse what its schema allows, for what no schema can say."""
     usual = ["2xx", "3xx", 401, 403, 404, 409]
     checks = {"positive_data_acceptance": {"expected-statuses": [*usual, *statuses]}}
+    if 200 in statuses:
+        checks["negative_data_rejection"] = {"expected-statuses": [200, 400, 401, 403, 404, 422]}
     if 413 in statuses:
         checks["negative_data_rejection"] = {"expected-statuses": [400, 401, 403, 404, 413, 422]}
     return {"include-name": label, "checks": checks}
@@ -68,6 +70,10 @@ REFUSALS = [
     # Models and time zones that nobody has, and what is null.
     taking("POST /local/instances/{instance_id}/jobs", 400, 422),
     taking("PATCH /local/instances/{instance_id}/jobs/{job_id}", 400, 422),
+    # One of three ways to say how far.
+    taking("POST /local/instances/{instance_id}/clock/advance", 422),
+    # OpenClaw's own hooks judge their bodies.
+    taking("POST /local/instances/{instance_id}/hooks/{hook}", 200, 400),
     # What goes with another kind, and paths that no call has.
     taking("POST /local/faults", 422),
     # What is at the end of a path, and names that are too long in bytes.

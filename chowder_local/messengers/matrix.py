@@ -311,8 +311,9 @@ def _event(message: ChannelMessage) -> dict[str, Any]:
         return {**event, "type": "m.room.redaction", "redacts": redacts, "content": message.payload}
     if message.author == "person":
         return event
-    sent = message.payload
-    unsigned = {"transaction_id": sent["transaction_id"]}
+    # A payload that is too long is not kept.
+    sent = message.payload or {"type": "m.room.message", "content": _content(message)}
+    unsigned = {"transaction_id": sent.get("transaction_id")}
     return {**event, "type": sent["type"], "content": sent["content"], "unsigned": unsigned}
 
 

@@ -112,6 +112,9 @@ class ScriptedGateway:
             if headers.get("authorization") != f"Bearer {hooks.get('token')}":
                 await answer(send, 401 if hooks else 404, {"error": "Unauthorized"})
                 return
+            if not isinstance(content, dict):
+                await answer(send, 400, {"ok": False, "error": "invalid body"})
+                return
         if is_suspended:
             self.refusals += 1
             await answer(

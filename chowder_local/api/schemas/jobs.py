@@ -169,7 +169,7 @@ class JobCreation(_Strict):
     """A job to create."""
 
     name: Annotated[str, Field(min_length=1, max_length=NAME_MAX, examples=["morning report"])]
-    schedule: ScheduleBody
+    schedule: Annotated[ScheduleBody, Field(examples=[{"kind": "every", "every_s": 3600}])]
     message: Annotated[
         str,
         Field(

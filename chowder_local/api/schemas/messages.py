@@ -161,9 +161,9 @@ class WebhookView(BaseModel):
     ]
     query: Annotated[str, Field(examples=[""])]
     headers: Annotated[
-        list[tuple[str, str]],
+        list[list[str]],
         Field(
-            description="Names in lower case. The values of those that may be secrets are hidden.",
+            description="Pairs of a name in lower case and a value. The values of those that may be secrets are hidden.",
             examples=[[["content-type", "application/json"]]],
         ),
     ]

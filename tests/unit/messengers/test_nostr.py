@@ -19,6 +19,7 @@ from chowder_local.app.relay_app import create_relay_app
 from chowder_local.core.domain import InstanceStatus
 from chowder_local.http.listener import SandboxConnection, bound_socket, listening
 from chowder_local.messengers.nostr import Nostr, sign
+from tests.scripted.serving import eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -116,6 +117,7 @@ async def test_a_message_waits_for_the_agents_next_connection(relay: Relay) -> N
             assert await ask(connection, "REQ", "s", subscription()) == ["EOSE", "s"]
             await relay.mailbox.add("person", person="Ada", text="One")
             assert decrypted(json.loads(await connection.recv())[2]) == "One"
+            await eventually(lambda: relay.mailbox.messages[0].is_delivered, "it is noted")
             await connection.send(json.dumps(["CLOSE", "s"]))
     await relay.mailbox.add("person", person="Ada", text="Two")
     async with relay.connection() as connection:
