@@ -163,7 +163,8 @@ class WebhookView(BaseModel):
     headers: Annotated[
         list[list[str]],
         Field(
-            description="Pairs of a name in lower case and a value. The values of those that may be secrets are hidden.",
+            description="Pairs of a name in lower case and a value. The values of those that may "
+            "be secrets are hidden.",
             examples=[[["content-type", "application/json"]]],
         ),
     ]
