@@ -57,6 +57,12 @@ TESTS = (
     # What the server reads in prompts and databases.
     "tests/e2e/agents/test_offline_model.py",
     "tests/e2e/agents/test_reading.py",
+    # OpenClaw's own plugins for messengers.
+    "tests/e2e/agents/test_local_matrix.py",
+    "tests/e2e/agents/test_local_mattermost.py",
+    "tests/e2e/agents/test_local_nostr.py",
+    "tests/e2e/agents/test_local_signal.py",
+    "tests/e2e/agents/test_local_slack.py",
     # What is done with shortcuts, and without them.
     "tests/e2e/test_warm_sandboxes.py",
     "tests/e2e/test_other_openclaw.py",

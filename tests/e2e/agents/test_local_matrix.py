@@ -13,7 +13,7 @@ from tests.e2e.waiting import eventually
 if TYPE_CHECKING:
     from tests.e2e.api import Api
 
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.occasional]
 
 
 def test_matrix_answers_a_person_on_this_machine(api: Api, patient: str) -> None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from tests.e2e.api import Api
     from tests.e2e.serving import ServerProcess
 
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.occasional]
 
 
 def test_nostr_answers_a_person_on_this_machine(

@@ -11,7 +11,7 @@ from tests.e2e.agents.test_channels import connect, disconnect
 if TYPE_CHECKING:
     from tests.e2e.api import Api
 
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.occasional]
 
 PICTURE = (
     "iVBORw0KGgoAAAANSUhEUgAAAAoAAAAKCAIAAAACUFjqAAAAEklEQVR4nGP8z4APMOGVHbHSAEEsAROxCnMTAAAAAElF"

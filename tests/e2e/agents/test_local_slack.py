@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from tests.e2e.api import Api
 
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.occasional]
 
 ANSWER_TIMEOUT_S = 60.0
 CONNECT_TIMEOUT_S = 180.0
