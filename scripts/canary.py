@@ -58,6 +58,7 @@ TESTS = (
     "tests/e2e/agents/test_offline_model.py",
     "tests/e2e/agents/test_reading.py",
     # OpenClaw's own plugins for messengers.
+    "tests/e2e/agents/test_local_in_javascript.py",
     "tests/e2e/agents/test_local_matrix.py",
     "tests/e2e/agents/test_local_mattermost.py",
     "tests/e2e/agents/test_local_nostr.py",

@@ -36,6 +36,8 @@ MAX_CHARS = 8_000_000
 """Of all texts and payloads of a channel; then the older half is removed."""
 ANSWER_QUIET_S = 1.0
 """An agent that has said and typed nothing for so long has answered."""
+MORE_LETTERS = 40
+"""What a messenger may add to an answer."""
 UNFINISHED_QUIET_S = 5.0
 """As long as something of its model's answer is missing. A messenger may change it beyond that."""
 MORE_MESSAGES = 100
@@ -121,10 +123,13 @@ class AnswerProgress:
     text: str = ""
 
     def is_whole(self, answers: Iterable[ChannelMessage]) -> bool:
-        """Whether the answers have all of the text; messengers change its marks and spaces."""
+        """Whether the answers have all of the text; messengers change its marks and spaces.
+
+        With many more letters, there is still a draft that will be deleted.
+        """
         letters = sum(map(str.isalnum, self.text))
         there = sum(sum(map(str.isalnum, each.text or "")) for each in answers)
-        return 0 < letters <= there
+        return 0 < letters <= there <= letters + MORE_LETTERS
 
 
 class ChannelFault(Exception):

@@ -72,13 +72,6 @@ def test_agents_are_brought_into_a_state_which_ends_with_the_test(
 
 
 @pytest.mark.docker
-@pytest.mark.occasional
-def test_people_talk_to_an_agent_in_a_channel(server: ServerProcess, tmp_path: Path) -> None:
-    said = helped(tmp_path / "js", server, "messenger.test.js")
-    assert "# pass 1\n" in said, said
-
-
-@pytest.mark.docker
 @pytest.mark.slow
 def test_a_recording_is_made_of_real_models_and_then_answers(
     engine: docker.DockerClient, stand_in: StandIn, request: pytest.FixtureRequest, tmp_path: Path

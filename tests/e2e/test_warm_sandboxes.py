@@ -46,9 +46,10 @@ OVERRIDES = {
 HOME = "/data/.openclaw"
 HELLO = "Hello there."
 JOB = {
-    "name": "each morning",
+    "name": "soon",
     "enabled": True,
-    "schedule": {"kind": "cron", "expr": "0 9 * * *"},
+    # Due so soon that it is not worth the agent's while to leave memory.
+    "schedule": {"kind": "every", "everyMs": 170_000},
     "sessionTarget": "isolated",
     "wakeMode": "now",
     "payload": {"kind": "agentTurn", "message": "Good morning."},
@@ -85,7 +86,7 @@ class Returned:
     """Where it is since its message."""
     config: dict[str, Any]
     has_stayed: bool
-    """Whether the other, which has a job, was in memory all the time."""
+    """Whether the other, which has a job that is due soon, was in memory all the time."""
 
 
 @pytest.fixture(scope="module")

@@ -120,8 +120,8 @@ def without_pids(request: Any) -> str:
     return before + found + after.lstrip("0123456789")
 
 
-def test_programs_transcripts_and_ids_are_the_same_in_a_second_run(
-    api: Api, agent: str, timely: list[str]
+def test_a_second_run_is_the_same_and_jobs_run_once_each_at_their_times(
+    api: Api, agent: str, timely: list[str], server: ServerProcess
 ) -> None:
     first = conversation(api, agent)
     turns = local(api, "GET", f"instances/{agent}/transcript").json()["turns"]
@@ -133,8 +133,7 @@ def test_programs_transcripts_and_ids_are_the_same_in_a_second_run(
     second = conversation(api, agent)
     assert [without_pids(each) for each in second] == [without_pids(each) for each in first]
 
-
-def test_jobs_run_once_each_at_their_times(api: Api, agent: str, server: ServerProcess) -> None:
+    # The clock does not go back once there are jobs.
     zone = {"kind": "cron", "tz": "Europe/Berlin"}
     add_job(api, agent, "night", {**zone, "expr": "30 2 * * *"})
     add_job(api, agent, "monthly", {**zone, "expr": "0 12 31 * *"})

@@ -115,7 +115,7 @@ def test_what_openclaw_refuses_changes_nothing(
         ({"plugins.allow": ["telegram"]}, "plugins.allow"),
         ({"env.vars": {"OPENCLAW_STATE_DIR": "/tmp"}}, "env.vars.OPENCLAW_STATE_DIR"),
         # OpenClaw writes this one before it finds out that it cannot live with it.
-        ({"hooks.enabled": True}, "hooks.enabled requires hooks.token"),
+        ({"hooks": {"enabled": True, "token": None}}, "hooks.enabled requires hooks.token"),
     ):
         body = {"name": "renamed", "openclaw_config": overrides}
         answer = api.patch(f"instances/{instance}", json=body)
