@@ -120,9 +120,11 @@ async def open_place(tmp_path: Path) -> AsyncIterator[Place]:
         ids.append(InstanceId(call.id))
         # Event streams end at once.
         world.events.close()
-        # And what waits for an agent's answer.
-        world.messengers.shutdown = Shutdown()
-        world.messengers.shutdown.begin()
+        # And what waits for something that an agent says.
+        over = Shutdown()
+        over.begin()
+        for waiting in (world.messengers, world.messages, world.inbox_entries):
+            waiting.shutdown = over
         _, other_key = await world.organizations.signup("Others")
         app = with_state(api([], lifespan, world.metrics), world.state)
         async with serve(app) as url:
