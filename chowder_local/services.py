@@ -236,7 +236,7 @@ class Services:
         )
 
         self.inbox = Inbox(
-            box=self.secret_box,
+            secret_box=self.secret_box,
             instances=self.instances,
             entries=self.inbox_entries,
             events=self.events,
@@ -532,7 +532,7 @@ class Services:
             residency=self.residency,
             unasked_turns=self.unasked_turns,
             gateway_of=self.gateway_of,
-            box=self.secret_box,
+            secret_box=self.secret_box,
         )
         self.idempotency = IdempotentMessages(self.idempotent_answers, self.clock)
         self.conversation_reader = ConversationReader(
@@ -545,7 +545,7 @@ class Services:
         self.messengers = Messengers(
             queries=ChannelMessageQueries(self.database, self.secret_box),
             instances=self.instances,
-            box=self.secret_box,
+            secret_box=self.secret_box,
             relay_url=self.relay_url,
             events=self.events,
             faults=self.faults,

@@ -58,12 +58,7 @@ TESTS = (
     "tests/e2e/agents/test_offline_model.py",
     "tests/e2e/agents/test_reading.py",
     # OpenClaw's own plugins for messengers.
-    "tests/e2e/agents/test_local_in_javascript.py",
-    "tests/e2e/agents/test_local_matrix.py",
-    "tests/e2e/agents/test_local_mattermost.py",
-    "tests/e2e/agents/test_local_nostr.py",
-    "tests/e2e/agents/test_local_signal.py",
-    "tests/e2e/agents/test_local_slack.py",
+    "tests/e2e/agents/test_local_messengers.py",
     # What is done with shortcuts, and without them.
     "tests/e2e/test_warm_sandboxes.py",
     "tests/e2e/test_other_openclaw.py",

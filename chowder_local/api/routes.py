@@ -115,7 +115,11 @@ from chowder_local.api.schemas.messages import (
     MessagesQuery,
     SentMessagesView,
 )
-from chowder_local.api.schemas.messengers import ChannelMessageQuery, ChannelSaying, SaidView
+from chowder_local.api.schemas.messengers import (
+    ChannelAnswersView,
+    ChannelMessageCreation,
+    ChannelMessageQuery,
+)
 from chowder_local.api.schemas.responses import (
     Message,
     ModelsView,
@@ -194,7 +198,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("GET",    "/local/instances/{instance_id}/gateway",                               instances.get_gateway,               ORG,       "getGateway",            "Show an instance's gateway",     None,                GatewayView, 200, (409,)),
     Operation("GET",    "/local/instances/{instance_id}/channels/{channel}/pairings",           agent_contents.list_pairings,        CHANNELS,  "listPairings",          "List who waits for approval",    None,                [PairingRequestView], 200, (400, 404, 409, 502), python="channel_pairings"),
     Operation("POST",   "/local/instances/{instance_id}/channels/{channel}/pairings/{code}/approve", agent_contents.approve_pairing,   CHANNELS,  "approvePairing",        "Approve who waits",              None,                None, 204, (400, 404, 409, 502), tool="approve_pairing"),
-    Operation("POST",   "/local/instances/{instance_id}/channels/{channel}/messages",           messengers.say_in_channel,           CHANNELS,  "sayInChannel",          "Say something in a channel",     ChannelSaying,       SaidView, 201, (400, 404, 409, 502), tool="say_in_channel"),
+    Operation("POST",   "/local/instances/{instance_id}/channels/{channel}/messages",           messengers.say_in_channel,           CHANNELS,  "sayInChannel",          "Say something in a channel",     ChannelMessageCreation, ChannelAnswersView, 201, (400, 404, 409, 502), tool="say_in_channel"),
     Operation("GET",    "/local/instances/{instance_id}/channels/{channel}/messages",           messengers.list_channel_messages,    CHANNELS,  "listChannelMessages",   "List a channel's messages",      None,                [ChannelMessage], 200, (404, 409), ChannelMessageQuery, tool="list_channel_messages"),
     Operation("DELETE", "/local/instances/{instance_id}/channels/{channel}/messages",           messengers.clear_channel_messages,   CHANNELS,  "clearChannelMessages",  "Remove a channel's messages",    None,                None, 204, (404, 409)),
     Operation("GET",    "/local/instances/{instance_id}/model-calls",                           history.list_model_calls,            ORG,       "listModelCalls",        "List model calls",               None,                [ModelCallView], query=ModelCallQuery, tool="list_model_calls", former_path="/local/instances/{instance_id}/exchanges"),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
@@ -29,9 +29,10 @@ from chowder_local.core.errors.upstream import InboxUnknown, RelayTokenInvalid, 
 from chowder_local.http.bodies import BodyMemory, check_values
 from chowder_local.http.listener import SandboxConnection, bound_socket, break_off, listening
 from chowder_local.http.middleware import OriginGuard
+from chowder_local.http.responses import ClosingStream
 from chowder_local.messengers.mailbox import ChannelFault
 from chowder_local.messengers.service import PATH as MESSENGERS_PATH
-from chowder_local.messengers.stand_in import Call, parse_object
+from chowder_local.messengers.stand_in import MAX_JSON_BYTES, Call, parse_object
 from chowder_local.relay.calls import RelayRequest, wire_format
 from chowder_local.relay.inbox import INBOX
 from chowder_local.relay.inbox import MAX_BODY_BYTES as MAX_WEBHOOK_BYTES
@@ -297,8 +298,11 @@ class _StandIns:
                 watcher = tasks.create_task(_watch(request.receive))
                 reply = await self.messengers.reply(channel, instance_id, call)
                 if reply is not None and reply.events is not None:
-                    response = StreamingResponse(
-                        reply.events, reply.status, media_type="text/event-stream"
+                    response = ClosingStream(
+                        reply.events,
+                        ends_itself=True,
+                        status_code=reply.status,
+                        media_type="text/event-stream",
                     )
                 elif reply is not None:
                     response = Response(
@@ -374,6 +378,8 @@ async def _messenger_call(request: Request, body: bytes) -> Call:
                 name: value if isinstance(value, str) else value.filename or ""
                 for name, value in fields.items()
             }
+    elif len(body) > MAX_JSON_BYTES and "json" in headers.get("content-type", ""):
+        raise BodyTooLarge(MAX_JSON_BYTES)
     else:
         form = parse_object(body)
     path = request.path_params["path"]

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
 from chowder_local.core.events import EventType
 from chowder_local.dashboard.pages import instance_page, notice
-from chowder_local.dashboard.snapshots import StreamQuery
-from chowder_local.dashboard.streams import LiveStream, PageEvent, watch_events
-from chowder_local.http.bodies import parse_query
+from chowder_local.dashboard.streams import follow_instance
 from chowder_local.http.services import instance_of, services
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
-
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from chowder_local.dashboard.streams import Marks
 
-CHANGED = "changed"
 EVENTS = {EventType.MESSAGE_SENT, EventType.WEBHOOK_RECEIVED}
 
 
@@ -43,17 +36,7 @@ async def show(request: Request) -> Response:
 
 async def follow(request: Request) -> Response:
     """Tells the page when to reload its lists."""
-    instance = await instance_of(request)
-    query = parse_query(request, StreamQuery)
-
-    async def watch(marks: Marks) -> None:
-        notify = partial(marks.add, CHANGED)
-        await watch_events(request, EVENTS, notify, instance_id=instance.id, after=query.after)
-
-    async def render(_: frozenset[Hashable]) -> PageEvent:
-        return PageEvent(name=CHANGED)
-
-    return LiveStream(request, [watch], render)
+    return await follow_instance(request, EVENTS)
 
 
 async def clear(request: Request) -> Response:

@@ -5,17 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING
 
 from chowder_local.api.handlers.messengers import mailbox_of, say
-from chowder_local.api.schemas.messengers import ChannelSaying
+from chowder_local.api.schemas.messengers import ChannelMessageCreation
 from chowder_local.core.events import EventType
 from chowder_local.dashboard.channels import title_of
 from chowder_local.dashboard.pages import agent_part, form, instance_page, notice, part, parts
-from chowder_local.dashboard.snapshots import CHANGED, StreamQuery
-from chowder_local.dashboard.streams import LiveStream, PageEvent, watch_events
-from chowder_local.http.bodies import parse_query, validated
+from chowder_local.dashboard.streams import follow_instance
+from chowder_local.http.bodies import validated
 from chowder_local.http.services import instance_of, running_instance_of, services
 from chowder_local.messengers.mailbox import MessageKind
 from chowder_local.messengers.service import STAND_INS
@@ -23,14 +21,13 @@ from chowder_local.openclaw.channel_table import CHANNELS, is_local
 from chowder_local.openclaw.channels import OFFLINE
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping
+    from collections.abc import Mapping
 
     from markupsafe import Markup
     from starlette.requests import Request
     from starlette.responses import Response
 
     from chowder_local.core.domain import Instance
-    from chowder_local.dashboard.streams import Marks
     from chowder_local.messengers.mailbox import ChannelMessage, Mailbox
 
 MACROS = "_messengers.html"
@@ -102,17 +99,7 @@ async def index(request: Request) -> Response:
 
 async def follow(request: Request) -> Response:
     """Tells the page when to reload its lists."""
-    instance = await instance_of(request)
-    query = parse_query(request, StreamQuery)
-
-    async def watch(marks: Marks) -> None:
-        notify = partial(marks.add, CHANGED)
-        await watch_events(request, EVENTS, notify, instance_id=instance.id, after=query.after)
-
-    async def render(_: frozenset[Hashable]) -> PageEvent:
-        return PageEvent(name=CHANGED)
-
-    return LiveStream(request, [watch], render)
+    return await follow_instance(request, EVENTS)
 
 
 async def say_as(request: Request) -> Response:
@@ -120,7 +107,7 @@ async def say_as(request: Request) -> Response:
     instance = await instance_of(request)
     sent = await form(request, MAX_FORM_BYTES)
     mailbox = await mailbox_of(request, instance, sent.pop("channel", ""))
-    message = await say(request, instance, mailbox, validated(ChannelSaying, sent, "body"))
+    message = await say(request, instance, mailbox, validated(ChannelMessageCreation, sent, "body"))
     return notice(request, f"{message.person} has said it in {title_of(mailbox.channel)}.")
 
 

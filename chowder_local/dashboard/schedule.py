@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
 
 from chowder_local.core.events import EventType
 from chowder_local.dashboard.pages import agent_part, instance_page, notice, parse_form, part, parts
-from chowder_local.dashboard.snapshots import CHANGED, StreamQuery
-from chowder_local.dashboard.streams import LiveStream, PageEvent, watch_events
-from chowder_local.http.bodies import parse_query
+from chowder_local.dashboard.streams import follow_instance
 from chowder_local.http.services import instance_of, running_instance_of, services
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
-
     from markupsafe import Markup
     from starlette.requests import Request
     from starlette.responses import Response
 
     from chowder_local.core.domain import Instance
-    from chowder_local.dashboard.streams import Marks
 
 MACROS = "_schedule.html"
 EVENTS = {EventType.JOB_DUE, EventType.JOB_BEGAN, EventType.JOB_ENDED, EventType.JOB_MISSED}
@@ -50,17 +44,7 @@ async def index(request: Request) -> Response:
 
 async def follow(request: Request) -> Response:
     """Tells the page when to reload its list."""
-    instance = await instance_of(request)
-    query = parse_query(request, StreamQuery)
-
-    async def watch(marks: Marks) -> None:
-        notify = partial(marks.add, CHANGED)
-        await watch_events(request, EVENTS, notify, instance_id=instance.id, after=query.after)
-
-    async def render(_: frozenset[Hashable]) -> PageEvent:
-        return PageEvent(name=CHANGED)
-
-    return LiveStream(request, [watch], render)
+    return await follow_instance(request, EVENTS)
 
 
 async def run(request: Request) -> Response:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, Field
@@ -12,21 +11,16 @@ from chowder_local.api.schemas.instances import Fork, SnapshotCreation
 from chowder_local.core.events import EventType
 from chowder_local.dashboard.pages import dialog, instance_page, notice, parse_form, part
 from chowder_local.dashboard.rendering import HEADERS
-from chowder_local.dashboard.streams import LiveStream, PageEvent, watch_events
-from chowder_local.http.bodies import parse_query
+from chowder_local.dashboard.streams import follow_instance
 from chowder_local.http.services import instance_of, services
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
-
     from starlette.requests import Request
     from starlette.responses import Response
 
     from chowder_local.core.domain import Instance, Snapshot
-    from chowder_local.dashboard.streams import Marks
 
 MACROS = "_snapshots.html"
-CHANGED = "changed"
 LIST_EVENTS = {EventType.SNAPSHOT_MADE, EventType.SNAPSHOT_REMOVED, EventType.INSTANCE_STATUS}
 
 
@@ -51,17 +45,7 @@ async def show(request: Request) -> Response:
 
 async def follow(request: Request) -> Response:
     """Tells the page when to reload its list."""
-    instance = await instance_of(request)
-    query = parse_query(request, StreamQuery)
-
-    async def watch(marks: Marks) -> None:
-        notify = partial(marks.add, CHANGED)
-        await watch_events(request, LIST_EVENTS, notify, instance_id=instance.id, after=query.after)
-
-    async def render(_: frozenset[Hashable]) -> PageEvent:
-        return PageEvent(name=CHANGED)
-
-    return LiveStream(request, [watch], render)
+    return await follow_instance(request, LIST_EVENTS)
 
 
 async def take(request: Request) -> Response:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
+from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from chowder_local.core.errors.requests import SignInNeeded
 from chowder_local.core.events import EventType
 from chowder_local.dashboard.rendering import STREAM_HEADERS, STREAM_MEDIA_TYPE
 from chowder_local.dashboard.sign_in import session
+from chowder_local.http.bodies import parse_query
 from chowder_local.http.responses import ClosingStream
-from chowder_local.http.services import caller, services
+from chowder_local.http.services import caller, instance_of, services
 from chowder_local.upstream import sse
 
 if TYPE_CHECKING:
@@ -38,6 +41,8 @@ if TYPE_CHECKING:
     Source = Callable[["Marks"], Coroutine[Any, Any, None]]
     Render = Callable[[frozenset[Hashable]], Awaitable["PageEvent"]]
 
+CHANGED = "changed"
+"""The event by which a page reloads its lists."""
 COLLECT_S = 0.15
 """Changes within this time are sent together."""
 CHANGES_MAX = 100
@@ -178,6 +183,25 @@ async def watch_events(
             for each in batch
         ):
             notify()
+
+
+class StreamQuery(BaseModel):
+    after: str | None = Field(None, max_length=64)
+
+
+async def follow_instance(request: Request, types: Collection[EventType]) -> Response:
+    """A stream of `changed` for a page of an instance, at each of its events of these types."""
+    instance = await instance_of(request)
+    query = parse_query(request, StreamQuery)
+
+    async def watch(marks: Marks) -> None:
+        notify = partial(marks.add, CHANGED)
+        await watch_events(request, types, notify, instance_id=instance.id, after=query.after)
+
+    async def render(_: frozenset[Hashable]) -> PageEvent:
+        return PageEvent(name=CHANGED)
+
+    return LiveStream(request, [watch], render)
 
 
 async def watch_signal(signal: ChangeSignal, marks: Marks) -> None:

@@ -254,7 +254,7 @@ def tar_of_files(files: Mapping[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
-CONFINED_MARK = "/tmp/confined"  # noqa: S108 - inside
+CONFINED_MARK = "/tmp/confined"  # noqa: S108 - in the sandbox, before anybody else runs there
 
 # Five minutes, since a node of a swarm unpacks a large home meanwhile; nothing else runs inside.
 # /tmp is empty at each start: a sandbox that another program starts ends, and is booted again.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from chowder_local.core import untrusted_json
 from chowder_local.messengers.mailbox import ChannelMessage, MessageKind, number_of
-from chowder_local.messengers.stand_in import BOT_NAME, Call, Reply, Socket, json_reply
+from chowder_local.messengers.stand_in import BOT_NAME, MENTION, Call, Reply, Socket, json_reply
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -20,11 +20,9 @@ if TYPE_CHECKING:
     from chowder_local.messengers.mailbox import Mailbox
 
 LONGEST_POLL_S = 25.0
-START_CHECK_S = 0.2
 SERVER = "local"
 BOT = f"@{BOT_NAME}:{SERVER}"
 BOT_DISPLAY_NAME = "Agent"
-MENTION = f"@{BOT_NAME}"
 MAX_EVENTS = 100
 MESSAGE, REACTION, MEMBER = "m.room.message", "m.reaction", "m.room.member"
 RULES = ("override", "content", "room", "sender", "underride")
@@ -163,7 +161,7 @@ def _look(query: Mapping[str, str], room: str, steps: list[str], messages: Messa
                 if (each["type"], each["state_key"]) == (kind, key[0] if key else ""):
                     return each["content"]
         case ["event", event]:
-            return {"room_id": room, **_found(event, messages)}
+            return {"room_id": room, **_context_of(event, messages)}
         case ["messages"]:
             return _history(query, room, messages)
         case ["relations", event, *_]:
@@ -224,11 +222,20 @@ async def _has_news(since: int, wait_s: float, mailbox: Mailbox) -> bool:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(wait_s):
             await mailbox.wait_for(lambda: _is_news(since, mailbox), wait_s)
-            while not (  # noqa: ASYNC110 - the store tells nobody of a new status
-                await mailbox.is_running() or mailbox.shutdown.has_begun
-            ):
-                await asyncio.sleep(START_CHECK_S)
+            await _until_running(mailbox)
     return _is_news(since, mailbox) and await mailbox.is_running()
+
+
+async def _until_running(mailbox: Mailbox) -> None:
+    """Waits until the agent runs, or the server stops."""
+    if await mailbox.is_running():
+        return
+    with mailbox.events.follow(mailbox.instance.organization_id) as follower:
+        if await mailbox.is_running():
+            return
+        async for _ in follower.batches():
+            if await mailbox.is_running():
+                return
 
 
 def _is_news(since: int, mailbox: Mailbox) -> bool:
@@ -286,7 +293,7 @@ def _history(query: Mapping[str, str], room: str, messages: Messages) -> dict[st
     return {"chunk": chunk, "start": _token(start or 0), "end": _token(end)}
 
 
-def _found(event: str, messages: Messages) -> dict[str, Any]:
+def _context_of(event: str, messages: Messages) -> dict[str, Any]:
     """An event of a room; a thread begins with one that nobody has sent."""
     for each in messages:
         if each.thread is not None and _thread_id(each.thread) == event:

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 from chowder_local.core import untrusted_json
 from chowder_local.core.tasks import owned_tasks
 from chowder_local.messengers.mailbox import MessageKind, as_read, number_of
-from chowder_local.messengers.stand_in import Call, Reply, Socket, json_reply, parse_object
+from chowder_local.messengers.stand_in import (
+    BOT_NAME,
+    Call,
+    Reply,
+    Socket,
+    json_reply,
+    parse_object,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -18,8 +25,6 @@ if TYPE_CHECKING:
     from chowder_local.messengers.mailbox import ChannelMessage, Mailbox
 
 API = "api/v4/"
-BOT_NAME = "agent_bot"
-MENTION = f"@{BOT_NAME}"
 MAX_CALL_BYTES = 1024 * 1024
 MAX_POST_CHARS = 16_383
 MAX_PAGE = 200
@@ -145,14 +150,15 @@ async def _result(call: Call, path: list[str], mailbox: Mailbox) -> Any:
             return [_user(each, mailbox) for each in _ids(call)]
         case ("POST", "users", "search"):
             term = untrusted_json.text_of(call.form.get("term")).lower()
-            return [_user(_id("u", each), mailbox) for each in _people(mailbox) if term in each]
+            found = (each for each in _people(mailbox) if term in each.lower())
+            return [_user(_id("u", each), mailbox) for each in found]
         case ("GET", "teams", _, "members"):
             page = call.query.get("page", "0")
             members = (_id("u", each) for each in _people(mailbox))
             return [{"team_id": TEAM["id"], "user_id": each} for each in members if page == "0"]
         case ("GET", "teams", _, "channels", "name", name):
-            found = (each for each in _groups(mailbox) if each["name"] == name)
-            return next(found, None) or _not_found()
+            groups = (each for each in _groups(mailbox) if each["name"] == name)
+            return next(groups, None) or _not_found()
         case ("POST", "channels", "direct"):
             person = next((each for each in _ids(call) if each != BOT_ID), "")
             return _channel(_user(person, mailbox)["username"], None)
@@ -169,7 +175,7 @@ async def _post_result(call: Call, path: list[str], mailbox: Mailbox) -> Any:
             return _channel(**_chat(number, mailbox))
         case ("GET", "channels", number, "posts"):
             chat = _chat(number, mailbox)
-            return _posts(_shown(mailbox, **chat), call)
+            return _posts(_posts_in(mailbox, **chat), call)
         case ("GET", "posts", number):
             return _post(_find(number, mailbox))
         case ("GET", "posts", number, "thread"):
@@ -247,7 +253,7 @@ def _thread(number: str, call: Call, mailbox: Mailbox) -> dict[str, Any]:
     if name is None:
         return _posts([_find(number, mailbox)], call)
     start = next(each for each in mailbox.messages if each.thread == name)
-    found = [each for each in _shown(mailbox, start.person, start.group) if each.thread == name]
+    found = [each for each in _posts_in(mailbox, start.person, start.group) if each.thread == name]
     if latest := call.query.get("fromPost"):
         found = [each for each in found if each.id < _find(latest, mailbox).id]
     posts = _posts(found, call)
@@ -271,7 +277,7 @@ def _posts(messages: Iterable[ChannelMessage], call: Call) -> dict[str, Any]:
     return {"order": list(posts), "posts": posts, "prev_post_id": rest, "next_post_id": ""}
 
 
-def _shown(mailbox: Mailbox, person: str | None, group: str | None) -> list[ChannelMessage]:
+def _posts_in(mailbox: Mailbox, person: str | None, group: str | None) -> list[ChannelMessage]:
     chat = (group, None) if group else (None, person)
     return as_read(each for each in mailbox.messages if each.chat == chat)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from chowder_local.messengers.stand_in import refusal
 from chowder_local.messengers.telegram import Telegram
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncGenerator, Callable, Mapping
     from datetime import datetime
 
     from chowder_local.core.domain import Instance
@@ -51,7 +52,7 @@ class Messengers:
 
     queries: ChannelMessageQueries
     instances: InstanceQueries
-    box: SecretBox
+    secret_box: SecretBox
     relay_url: str
     events: Events
     faults: Faults
@@ -66,7 +67,7 @@ class Messengers:
         if stand_in is None:
             return None
         url = self._url(instance, channel)
-        return stand_in.fields(url, self.box.messenger_secret(instance.id, channel))
+        return stand_in.fields(url, self.secret_box.messenger_secret(instance.id, channel))
 
     async def mailbox(self, instance: Instance, channel: str) -> Mailbox:
         """The mailbox of an agent's channel, with the messages that are kept."""
@@ -76,7 +77,7 @@ class Messengers:
                 mailbox = Mailbox(
                     instance=instance,
                     channel=channel,
-                    secret=self.box.messenger_secret(instance.id, channel),
+                    secret=self.secret_box.messenger_secret(instance.id, channel),
                     url=self._url(instance, channel),
                     is_running=partial(self._is_running, instance.id),
                     queries=self.queries,
@@ -133,9 +134,12 @@ class Messengers:
             del self._mailboxes[key]
 
 
-async def _until_cut(events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _until_cut(events: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    # With it, the agent gets the status at once.
+    yield b""
     try:
-        async for each in events:
-            yield each
+        async with aclosing(events):
+            async for each in events:
+                yield each
     except ChannelFault:
         _log.info("A fault ends a stream of events.")

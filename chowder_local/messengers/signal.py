@@ -11,16 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from chowder_local.core import untrusted_json
 from chowder_local.messengers.mailbox import ChannelMessage, MessageKind, number_of
-from chowder_local.messengers.stand_in import BOT_NAME, Call, Reply, Socket, json_reply
+from chowder_local.messengers.stand_in import MENTION, Call, Reply, Socket, json_reply
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncGenerator, Mapping
 
     from chowder_local.messengers.mailbox import Mailbox
 
 ACCOUNT = "+15550100100"
 KEEP_ALIVE_S = 15.0
-MENTION = f"@{BOT_NAME}"
 MENTION_MARK = "\ufffc"
 """What Signal's texts have in place of a mention."""
 INVALID_REQUEST, NO_SUCH_METHOD, INVALID_PARAMS, USER_ERROR = -32600, -32601, -32602, -1
@@ -64,7 +63,7 @@ class Signal:
         """signal-cli has no WebSockets."""
 
 
-async def _events(mailbox: Mailbox) -> AsyncIterator[bytes]:
+async def _events(mailbox: Mailbox) -> AsyncGenerator[bytes, None]:
     """What people write, as long as this is the agent's latest connection."""
     connection = mailbox.state["connection"] = object()
     while True:

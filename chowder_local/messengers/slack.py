@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 from chowder_local.core import untrusted_json
 from chowder_local.core.tasks import owned_tasks
 from chowder_local.messengers.mailbox import MessageKind, as_read, number_of
-from chowder_local.messengers.stand_in import Call, Reply, Socket, json_reply, parse_object
+from chowder_local.messengers.stand_in import (
+    BOT_NAME,
+    MENTION,
+    Call,
+    Reply,
+    Socket,
+    json_reply,
+    parse_object,
+)
 
 if TYPE_CHECKING:
     from chowder_local.messengers.mailbox import ChannelMessage, Mailbox
@@ -21,8 +29,6 @@ TEAM_ID = "TLOCAL"
 TEAM_NAME = "Local"
 BOT_ID = "BAGENT"
 BOT_USER_ID = "UAGENT"
-BOT_NAME = "agent_bot"
-MENTION = f"@{BOT_NAME}"
 API = "api/"
 SOCKET = "socket/"
 UPLOAD = "upload/"
@@ -186,7 +192,7 @@ async def _change(method: str, form: dict[str, Any], mailbox: Mailbox) -> dict[s
             message = await mailbox.add("agent", text=_words(form), payload=form, **place)
             return {"channel": form["channel"], "ts": _ts(message), "message": _native(message)}
         case "chat.update" | "chat.appendStream" | "chat.stopStream":
-            shown = _shown(form, mailbox)
+            shown = _own_message(form, mailbox)
             text = _words(form) if method == "chat.update" else f"{shown.text}{_words(form)}"
             if text != shown.text:
                 await _add(MessageKind.EDIT, form, mailbox, text)
@@ -359,7 +365,7 @@ def _image(message: ChannelMessage) -> dict[str, Any]:
     return {"id": f"F{message.id}", "name": f"image.{kind.rpartition('/')[2]}", "mimetype": kind}
 
 
-def _shown(form: dict[str, Any], mailbox: Mailbox) -> ChannelMessage:
+def _own_message(form: dict[str, Any], mailbox: Mailbox) -> ChannelMessage:
     number = _number(form.get("ts"))
     shown = (each for each in as_read(mailbox.messages) if each.id == number)
     if (message := next(shown, None)) is None or message.author != "agent":

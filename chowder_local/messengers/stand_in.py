@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from chowder_local.core import untrusted_json
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncGenerator, Mapping
 
     from chowder_local.core.fault_injection import FaultDraft
     from chowder_local.messengers.mailbox import ChannelMessage, Mailbox
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 TOO_MANY = 429
 BOT_NAME = "agent_bot"
 """What people call the agent in groups, after an @."""
+MENTION = f"@{BOT_NAME}"
+MAX_JSON_BYTES = 4 * 1024 * 1024
+"""Reading and writing more at once would hold up the server."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class Reply:
     status: int
     body: bytes
     content_type: str = "application/json"
-    events: AsyncIterator[bytes] | None = None
+    events: AsyncGenerator[bytes, None] | None = None
     """A stream of server-sent events, in place of the body."""
     headers: Mapping[str, str] = field(default_factory=dict)
 
@@ -111,6 +114,6 @@ class StandIn(Protocol):
 def parse_object(body: bytes) -> dict[str, Any]:
     """A JSON body's members; none if it has no such body."""
     try:
-        return untrusted_json.read_encodable_object(body) if body else {}
+        return untrusted_json.read_encodable_object(body) if 0 < len(body) <= MAX_JSON_BYTES else {}
     except ValueError:
         return {}

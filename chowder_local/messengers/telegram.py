@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from chowder_local.core import untrusted_json
 from chowder_local.messengers.mailbox import ChannelMessage, MessageKind, number_of
-from chowder_local.messengers.stand_in import BOT_NAME, Call, Reply, Socket, json_reply
+from chowder_local.messengers.stand_in import BOT_NAME, MENTION, Call, Reply, Socket, json_reply
 
 if TYPE_CHECKING:
     from chowder_local.messengers.mailbox import Mailbox
@@ -213,11 +213,10 @@ def _native(message: ChannelMessage, mailbox: Mailbox, number: int | None = None
         native["photo"] = [{"file_id": str(message.id), **size}]
     if text:
         native[key] = text
-        mention = f"@{BOT_NAME}"
-        if (at := text.find(mention)) >= 0:
+        if (at := text.find(MENTION)) >= 0:
             # Telegram counts in units of UTF-16.
             offset = len(text[:at].encode("utf-16-le")) // 2
-            entities = [{"type": "mention", "offset": offset, "length": len(mention)}]
+            entities = [{"type": "mention", "offset": offset, "length": len(MENTION)}]
             native["entities" if key == "text" else "caption_entities"] = entities
     return native
 

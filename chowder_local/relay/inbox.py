@@ -34,7 +34,7 @@ _CARRIERS = {"connection", "content-length", "host", "keep-alive", "transfer-enc
 class Inbox:
     """Takes webhooks; the token in an inbox's address says whose it is."""
 
-    box: SecretBox
+    secret_box: SecretBox
     instances: InstanceQueries
     entries: AgentEntries
     events: Events
@@ -45,11 +45,11 @@ class Inbox:
 
     def address(self, relay_url: str, instance_id: InstanceId) -> str:
         """The address of an inbox for the agent; anything may follow."""
-        return f"{relay_url}/{INBOX}/{self.box.inbox_token(instance_id)}"
+        return f"{relay_url}/{INBOX}/{self.secret_box.inbox_token(instance_id)}"
 
     def owner(self, token: str) -> InstanceId:
         """The instance whose inbox it is. Raises InboxUnknown."""
-        if (instance_id := self.box.instance_of(token)) is None:
+        if (instance_id := self.secret_box.instance_of(token)) is None:
             raise InboxUnknown
         return InstanceId(instance_id)
 
@@ -68,7 +68,7 @@ class Inbox:
             "method": method,
             "path": path,
             "query": query,
-            "headers": [list(each) for each in _shown(headers)],
+            "headers": [list(each) for each in _without_secrets(headers)],
             **_text(body),
         }
         # One at a time, so that an agent that floods its inbox does not delay other writers.
@@ -87,7 +87,7 @@ class Inbox:
         )
 
 
-def _shown(headers: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+def _without_secrets(headers: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
     """The headers, without the values of those that may be secrets."""
     for name, value in headers:
         if name not in _CARRIERS:

@@ -58,28 +58,28 @@ class AgentEntries:
     """The entries of one table, which are encrypted because they contain conversations."""
 
     database: Database
-    box: SecretBox
+    secret_box: SecretBox
     table: type[UnaskedMessageRow | InboxRequestRow]
     shutdown: Shutdown
     max_bytes: int = MAX_BYTES
     max_count: int = MAX_COUNT
 
     @classmethod
-    def of_messages(cls, database: Database, box: SecretBox, shutdown: Shutdown) -> Self:
+    def of_messages(cls, database: Database, secret_box: SecretBox, shutdown: Shutdown) -> Self:
         """What agents have said without being asked."""
-        return cls(database, box, UnaskedMessageRow, shutdown)
+        return cls(database, secret_box, UnaskedMessageRow, shutdown)
 
     @classmethod
-    def of_inboxes(cls, database: Database, box: SecretBox, shutdown: Shutdown) -> Self:
+    def of_inboxes(cls, database: Database, secret_box: SecretBox, shutdown: Shutdown) -> Self:
         """The webhooks that agents have sent."""
-        return cls(database, box, InboxRequestRow, shutdown)
+        return cls(database, secret_box, InboxRequestRow, shutdown)
 
     def __post_init__(self) -> None:
         self._changes = ChangeSignal()
 
     async def add(self, instance_id: InstanceId, at: datetime, content: Mapping[str, Any]) -> int:
         """Stores an entry and returns its number. It is on disk when this returns."""
-        ciphertext = await asyncio.to_thread(encrypt_json, content, self.box)
+        ciphertext = await asyncio.to_thread(encrypt_json, content, self.secret_box)
         table = self.table
         is_of_instance = col(table.instance_id) == instance_id
         below = func.sum(col(table.size_bytes)).over(order_by=col(table.number).desc())
@@ -171,7 +171,7 @@ class AgentEntries:
 
     def _entry(self, row: Mapping[str, Any]) -> Entry:
         name = f"{self.table.__tablename__} {row['number']} of instance {row['instance_id']}"
-        content = EncryptedJson(row["content_ciphertext"], self.box, name)
+        content = EncryptedJson(row["content_ciphertext"], self.secret_box, name)
         return Entry(row["number"], row["at"], content)
 
     async def remove(self, instance_id: InstanceId) -> None:
@@ -182,7 +182,7 @@ class AgentEntries:
         async with self.database.writing(invalidates_caches=False) as session:
             await session.exec(delete(table).where(is_of_instance, col(table.number) < last))
             # The last number stays, so that the next one is greater.
-            empty = encrypt_json({}, self.box)
+            empty = encrypt_json({}, self.secret_box)
             await session.exec(
                 update(table).where(is_of_instance).values(content_ciphertext=empty, size_bytes=0)
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from base64 import b64decode, b64encode
@@ -9,13 +10,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cryptography.fernet import InvalidToken
-from sqlmodel import col, delete, select, update
+from sqlmodel import col, delete, insert, select, update
 
 from chowder_local.store.instances import erase_deleted
-from chowder_local.store.tables import ChannelMessageRow
+from chowder_local.store.tables import ChannelMessageRow, encrypt_json
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
     from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -40,7 +41,7 @@ class ChannelMessageQueries:
     """The messages of each agent's channels, encrypted."""
 
     database: Database
-    box: SecretBox
+    secret_box: SecretBox
 
     async def add(
         self,
@@ -52,21 +53,26 @@ class ChannelMessageQueries:
         is_delivered: bool,
     ) -> int:
         """Stores a message; returns its number, which grows."""
-        row = ChannelMessageRow(
-            instance_id=instance_id,
-            channel=channel,
-            is_delivered=is_delivered,
-            content_ciphertext=self.box.encrypt(json.dumps(dict(content))),
-            image_ciphertext=(
-                None if image is None else self.box.encrypt(b64encode(image).decode())
-            ),
-        )
+        # A picture may have megabytes.
+        ciphertexts = await asyncio.to_thread(self._encrypted, content, image)
+        row = {
+            "instance_id": instance_id,
+            "channel": channel,
+            "is_delivered": is_delivered,
+            **ciphertexts,
+        }
         async with self.database.writing(invalidates_caches=False) as session:
-            session.add(row)
-            await session.flush()
+            added = insert(ChannelMessageRow).values(row).returning(col(ChannelMessageRow.id))
+            number: int = (await session.exec(added)).scalar_one()
             await erase_deleted(session, {instance_id}, [ChannelMessageRow])
-        assert row.id is not None  # noqa: S101 - the database has given it
-        return row.id
+        return number
+
+    def _encrypted(self, content: Mapping[str, Any], image: bytes | None) -> dict[str, Any]:
+        picture = None if image is None else self.secret_box.encrypt(b64encode(image).decode())
+        return {
+            "content_ciphertext": encrypt_json(content, self.secret_box),
+            "image_ciphertext": picture,
+        }
 
     async def of_channel(
         self, instance_id: InstanceId, channel: str, limit: int
@@ -85,10 +91,13 @@ class ChannelMessageQueries:
         )
         async with self.database.reading() as session:
             rows = (await session.exec(query)).all()
+        return await asyncio.to_thread(self._decrypted, rows)
+
+    def _decrypted(self, rows: Sequence[tuple[int | None, bool, bytes]]) -> list[StoredMessage]:
         found = []
         for number, is_delivered, ciphertext in reversed(rows):
             try:
-                content = json.loads(self.box.decrypt(ciphertext))
+                content = json.loads(self.secret_box.decrypt(ciphertext))
             except InvalidToken:
                 log.warning("channel message %s was encrypted with another secret.key", number)
                 continue
@@ -102,7 +111,9 @@ class ChannelMessageQueries:
         )
         async with self.database.reading() as session:
             ciphertext = (await session.exec(query)).first()
-        return None if ciphertext is None else b64decode(self.box.decrypt(ciphertext))
+        if ciphertext is None:
+            return None
+        return b64decode(await asyncio.to_thread(self.secret_box.decrypt, ciphertext))
 
     async def mark_delivered(self, numbers: Collection[int]) -> None:
         """The agent has fetched these messages."""

@@ -552,6 +552,7 @@ class LiveJob:
         while len(runs := self.runs()) <= known:
             if time.monotonic() > ends_s:
                 raise TimeoutError(f"no run of the job {self.id} has ended within {timeout:g} s")
+            # As for a boot: a run's end is read from OpenClaw, which tells nobody.
             time.sleep(RUN_POLL_S)
         return runs[0]
 

@@ -38,7 +38,7 @@ export interface Person {
   say(
     text?: string,
     options?: { thread?: string; image?: Uint8Array; waitMs?: number },
-  ): Promise<Schemas["SaidView"] & { answer: string }>;
+  ): Promise<Schemas["ChannelAnswersView"] & { answer: string }>;
   /** The same person, approved, so that the agent answers instead of giving a code. */
   approve(): Person;
 }

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from chowder_local.core.events import EventType
-from tests.api.test_jobs import followed, ms, params, pass_time, raw, told
+from tests.api.test_jobs import events_of_jobs, followed, ms, params, pass_time, raw
 from tests.scripted.serving import eventually
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ async def test_a_due_time_over_which_the_clock_is_moved_is_not_missed(http: Api)
     await http.call("PUT", f"/local/instances/{instance.id}/clock", json={"at": at})
     # One is the call's own.
     await eventually(lambda: len(params(world, "cron.list")) > looks + 1, "it is looked at")
-    assert told(world) == []
+    assert events_of_jobs(world) == []
 
 
 async def test_a_hibernated_agent_is_back_before_its_job_is_due_by_its_clock(http: Api) -> None:

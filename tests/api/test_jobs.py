@@ -52,7 +52,7 @@ def ms(world: World, seconds: float = 0.0) -> float:
     return (world.clock.now + timedelta(seconds=seconds)).timestamp() * 1000
 
 
-def told(world: World) -> list[str]:
+def events_of_jobs(world: World) -> list[str]:
     """The events of jobs so far."""
     events = [each for each in world.events.after(0) if each.type.startswith("job.")]
     assert all(each.members["job"] == "report" for each in events)
@@ -199,13 +199,13 @@ async def test_a_due_run_is_told_from_its_due_time_to_its_end(http: Api) -> None
     instance = await followed(http, raw(due_ms))
     answer_with(world, raw(due_ms, state={"runningAtMs": due_ms + 20}))
     pass_time(world, instance, 60)
-    await eventually(lambda: "job.began" in told(world), "the run has begun")
+    await eventually(lambda: "job.began" in events_of_jobs(world), "the run has begun")
     entry = {"ts": due_ms + 900, "runAtMs": due_ms + 20, "jobId": "j-1", "status": "ok"}
     ended = {"lastRunAtMs": due_ms + 20, "lastRunStatus": "ok"}
     answer_with(world, raw(due_ms + 60_000, state=ended), runs=[entry])
     pass_time(world, instance, 1)
-    await eventually(lambda: "job.ended" in told(world), "the run has ended")
-    assert told(world) == ["job.due", "job.began", "job.ended"]
+    await eventually(lambda: "job.ended" in events_of_jobs(world), "the run has ended")
+    assert events_of_jobs(world) == ["job.due", "job.began", "job.ended"]
 
 
 async def test_a_due_time_without_a_run_is_missed_once(http: Api) -> None:
@@ -215,11 +215,11 @@ async def test_a_due_time_without_a_run_is_missed_once(http: Api) -> None:
     # OpenClaw has gone on to the next due time.
     answer_with(world, raw(due_ms + 60_000))
     pass_time(world, instance, 60)
-    await eventually(lambda: "job.due" in told(world), "it is due")
+    await eventually(lambda: "job.due" in events_of_jobs(world), "it is due")
     pass_time(world, instance, 31)
-    await eventually(lambda: "job.missed" in told(world), "it is missed")
+    await eventually(lambda: "job.missed" in events_of_jobs(world), "it is missed")
     pass_time(world, instance, 1)
-    assert told(world) == ["job.due", "job.missed"]
+    assert events_of_jobs(world) == ["job.due", "job.missed"]
 
 
 async def test_a_hibernated_agent_is_back_before_its_job_is_due(http: Api) -> None:
@@ -233,7 +233,7 @@ async def test_a_hibernated_agent_is_back_before_its_job_is_due(http: Api) -> No
     await eventually(
         lambda: EventType.INSTANCE_RESUMED in [each.type for each in kinds(0)], "it is back"
     )
-    assert told(world) == []
+    assert events_of_jobs(world) == []
 
 
 async def test_a_due_time_outlives_the_server(http: Api) -> None:

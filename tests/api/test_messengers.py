@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 
-from chowder_local.core.domain import InstanceStatus
+from chowder_local.app.relay_app import create_relay_app
+from chowder_local.core.domain import InstanceId, InstanceStatus
+from chowder_local.messengers.stand_in import MAX_JSON_BYTES
 from chowder_local.openclaw.channels import ADMIT
 from tests.scripted.gateway import ok
 from tests.scripted.serving import eventually
@@ -31,7 +34,7 @@ async def path(http: Api) -> str:
 
 
 async def mailbox_of(http: Api, path: str) -> Any:
-    instance = await http.world.instances.get(path.split("/")[3])  # type: ignore[arg-type]
+    instance = await http.world.instances.get(InstanceId(path.split("/")[3]))
     assert instance is not None
     return await http.world.messengers.mailbox(instance, "telegram")
 
@@ -104,9 +107,21 @@ async def test_connecting_offline_and_with_real_fields_again(http: Api, path: st
 
 async def test_a_deleted_instance_leaves_no_message(http: Api, path: str) -> None:
     await http.post(path, json={"from": "Ada", "text": "Hi"})
-    instance_id = path.split("/")[3]
+    instance_id = InstanceId(path.split("/")[3])
     assert (await http.call("DELETE", f"/v1/instances/{instance_id}")).status_code == 204
-    gone = await http.world.instances.get(instance_id)  # type: ignore[arg-type]
+    gone = await http.world.instances.get(instance_id)
     assert gone is None or gone.status is InstanceStatus.TERMINATED
-    rows = await http.world.messengers.queries.of_channel(instance_id, "telegram", 10)  # type: ignore[arg-type]
+    rows = await http.world.messengers.queries.of_channel(instance_id, "telegram", 10)
     assert rows == []
+
+
+async def test_a_longer_call_of_the_agents_than_is_read_is_refused(http: Api, path: str) -> None:
+    world = http.world
+    transport = httpx.ASGITransport(create_relay_app(world.relay, messengers=world.messengers))
+    url = f"/messengers/telegram/{path.split('/')[3]}/bot1:x/sendMessage"
+    long = '{"text": "' + "x" * MAX_JSON_BYTES + '"}'
+    async with httpx.AsyncClient(transport=transport, base_url="http://relay.local") as agent:
+        for content_type, status in (("application/json", 413), ("text/plain", 401)):
+            headers = {"Content-Type": content_type}
+            answer = await agent.post(url, content=long, headers=headers)
+            assert answer.status_code == status

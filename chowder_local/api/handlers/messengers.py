@@ -5,7 +5,11 @@ from __future__ import annotations
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
-from chowder_local.api.schemas.messengers import ChannelMessageQuery, ChannelSaying, SaidView
+from chowder_local.api.schemas.messengers import (
+    ChannelAnswersView,
+    ChannelMessageCreation,
+    ChannelMessageQuery,
+)
 from chowder_local.core.domain import InstanceStatus
 from chowder_local.core.errors.agents import ChannelNotFound, ChannelNotLocal
 from chowder_local.core.errors.requests import InputInvalid
@@ -25,20 +29,20 @@ UNFETCHED_S = 3.0
 """A message that an agent has not fetched for so long finds no connection."""
 
 
-async def say_in_channel(request: Request) -> SaidView:
+async def say_in_channel(request: Request) -> ChannelAnswersView:
     """Says something to the agent as a person, and with `wait_s` returns its answer.
 
     A stopped agent gets it when it is started.
     """
     mailbox = await _mailbox(request)
-    body = await parse(request, ChannelSaying)
+    body = await parse(request, ChannelMessageCreation)
     message = await say(request, instance(request), mailbox, body)
     answers = await _answers(request, mailbox, message, body.wait_s) if body.wait_s else []
-    return SaidView(message=mailbox.find(message.id) or message, answers=answers)
+    return ChannelAnswersView(message=mailbox.find(message.id) or message, answers=answers)
 
 
 async def say(
-    request: Request, agent: Instance, mailbox: Mailbox, body: ChannelSaying
+    request: Request, agent: Instance, mailbox: Mailbox, body: ChannelMessageCreation
 ) -> ChannelMessage:
     """Says something to an agent as a person."""
     lacking = [each for each in LACKS.get(mailbox.channel, ()) if getattr(body, each) is not None]

@@ -16,7 +16,7 @@ MAX_POLL_S = 25.0
 Person = Annotated[str, Field(min_length=1, max_length=64, examples=["Ada"])]
 
 
-class ChannelSaying(BaseModel):
+class ChannelMessageCreation(BaseModel):
     """What a person says to the agent, in private or in a group."""
 
     model_config = ConfigDict(extra="forbid")
@@ -41,7 +41,7 @@ class ChannelSaying(BaseModel):
     )
 
 
-class SaidView(BaseModel):
+class ChannelAnswersView(BaseModel):
     """What was said, and what the agent has answered until then."""
 
     message: ChannelMessage

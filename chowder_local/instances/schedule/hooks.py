@@ -44,7 +44,7 @@ class Hooks:
     residency: Residency
     unasked_turns: UnaskedTurns
     gateway_of: GatewayOf
-    box: SecretBox
+    secret_box: SecretBox
 
     async def call(
         self, instance: Instance, name: str, body: bytes, headers: Mapping[str, str]
@@ -120,7 +120,7 @@ class Hooks:
         token = untrusted_json.object_of(settings.get("hooks")).get("token")
         if isinstance(token, str) and token and _SUBSTITUTED not in token:
             return token
-        return self.box.hook_token(instance.id)
+        return self.secret_box.hook_token(instance.id)
 
 
 def _reason(answer: HookAnswer) -> str:

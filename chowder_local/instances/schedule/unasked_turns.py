@@ -123,7 +123,8 @@ class UnaskedTurns:
                 del self._open[each.id]
 
     def _begin(self, turn_id: _TurnId, logged: ModelCall) -> _OpenTurn:
-        assert logged.instance_id is not None  # noqa: S101 - for mypy: `SessionWatch` passes no other
+        if logged.instance_id is None:
+            raise ValueError("A warm sandbox begins no turn.")
         origin = find_origin(logged.body, logged.session_key)
         session_key = logged.session_key
         if session_key is None and origin.job_id is not None:

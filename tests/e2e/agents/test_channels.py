@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from chowder_local.messengers.stand_in import MENTION
+from tests.e2e.agents.local_channel import LONG, PNG, LocalChannel
 from tests.e2e.bots import TOKEN, BotApi
 from tests.e2e.containers import container_of, inside
 
@@ -22,11 +23,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.docker
 
-LONG = " ".join(f"word{number:04d}" for number in range(1200))
-PNG = (
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk"
-    "+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
-)
 CHANNELS = "/opt/openclaw/channels/package.json"
 REPLY_TIMEOUT_S = 60.0
 PLAUSIBLE: dict[str, dict[str, Any]] = {
@@ -66,52 +62,33 @@ def connect_telegram(api: Api, instance_id: str, config: dict[str, Any]) -> None
     assert status(api, instance_id, "telegram")["connected"] is True
 
 
-def test_people_on_this_machine_talk_to_an_agent_in_telegram(
-    api: Api, patient: str, server: ServerProcess
-) -> None:
-    local = f"../local/instances/{patient}/channels/telegram"
-
-    def say(person: str, text: str, **more: Any) -> str:
-        body = {"from": person, "text": text, "wait_s": REPLY_TIMEOUT_S, **more}
-        said = api.post(f"{local}/messages", json=body, timeout=2 * REPLY_TIMEOUT_S)
-        assert said.status_code == 201, said.text
-        assert said.json()["answers"], said.text
-        return "\n".join(each["text"] for each in said.json()["answers"])
-
-    def code_for(person: str) -> str:
-        found = re.search(r"\b[A-HJ-NP-Z2-9]{8}\b", say(person, "Is anybody there?"))
-        assert found
-        (waiting,) = api.get(f"{local}/pairings").json()
-        assert waiting["code"] == found[0]
-        return found[0]
-
-    connect_telegram(api, patient, {"offline": True})
-    assert api.post(f"{local}/pairings/{code_for('Ada')}/approve").status_code == 204
-    assert 'You said: "What is it like inside?"' in say("Ada", "What is it like inside?")
+def test_people_on_this_machine_talk_to_an_agent_in_telegram(api: Api, patient: str) -> None:
+    telegram = LocalChannel(api, patient, "telegram")
+    telegram.connect_offline()
+    approve = f"{telegram.path}/pairings/{telegram.code_for('Ada')}/approve"
+    assert api.post(approve).status_code == 204
+    assert 'You said: "What is it like inside?"' in telegram.say("Ada", "What is it like inside?")
     # OpenClaw's whole command line, which takes as long as a boot.
     path = f"instances/{patient}/channels/telegram/pair"
-    paired = api.post(path, json={"code": code_for("Ben").lower()})
+    paired = api.post(path, json={"code": telegram.code_for("Ben").lower()})
     assert (paired.status_code, paired.json()["status"]) == (200, "paired"), paired.text
-    assert 'You said: "Hello"' in say("Ben", "Hello")
+    assert 'You said: "Hello"' in telegram.say("Ben", "Hello")
 
-    assert say("Cy", "@agent_bot Hi", group="Team") == '[offline] Turn 1. You said: "@agent_bot Hi"'
-    assert "[media attached" in say("Ada", "What is on it?", image=PNG)
-    replies = f"../local/instances/{patient}/replies"
-    rules = [
+    answer = telegram.say("Cy", f"{MENTION} Hi", group="Team")
+    assert answer == f'[offline] Turn 1. You said: "{MENTION} Hi"'
+    assert "[media attached" in telegram.say("Ada", "What is on it?", image=PNG)
+    telegram.script(
         {"match": {"equals": "Say it"}, "reply": ["Said."]},
         {"match": {"equals": "Write"}, "reply": {"text": LONG}},
-    ]
-    assert api.put(replies, json={"replies": rules}).status_code == 200
-    assert say("Ada", "Say it") == "Said."
-    assert say("Ada", "Write").split() == LONG.split()
-    assert api.delete(replies).status_code == 204
-    sent = api.get(f"{local}/messages").json()
-    assert {each["kind"] for each in sent} >= {"message", "typing"}
+    )
+    assert telegram.say("Ada", "Say it") == "Said."
+    assert telegram.say("Ada", "Write").split() == LONG.split()
+    telegram.script()
+    assert {each["kind"] for each in telegram.messages()} >= {"message", "typing"}
 
-    disconnect(api, patient, "telegram")
+    telegram.disconnect()
     assert status(api, patient, "telegram")["connected"] is False
-    assert api.post(f"{local}/messages", json={"from": "Ada", "text": "Hi"}).status_code == 409
-    assert api.delete(f"{local}/messages").status_code == 204
+    assert api.delete(f"{telegram.path}/messages").status_code == 204
 
 
 @pytest.mark.slow

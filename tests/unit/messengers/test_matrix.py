@@ -45,7 +45,7 @@ async def got(
     return json.loads(reply.body)
 
 
-async def said(mailbox: Mailbox, person: str, text: str, **more: Any) -> dict[str, Any]:
+async def delivered(mailbox: Mailbox, person: str, text: str, **more: Any) -> dict[str, Any]:
     """What somebody says, as the agent's next call without a token has it, with its room."""
     message = await mailbox.add("person", person=person, text=text, **more)
     for room, content in (await got(mailbox, "GET", "sync"))["rooms"]["join"].items():
@@ -102,7 +102,7 @@ async def test_a_message_goes_to_the_agent_and_its_answer_comes_back(mailbox: Ma
         (MessageKind.DELETION, None, number, "Ada"),
     ]
     # The agent gets what it has done, too, and nothing of the room that it knows.
-    assert not mailbox.find(first.id).is_delivered  # type: ignore[union-attr]
+    assert not mailbox.messages[0].is_delivered
     again = await got(mailbox, "GET", "sync", since=news["next_batch"])
     own = again["rooms"]["join"][room]
     assert [each["type"] for each in own["timeline"]["events"]] == [
@@ -110,13 +110,13 @@ async def test_a_message_goes_to_the_agent_and_its_answer_comes_back(mailbox: Ma
     ]  # fmt: skip
     assert own["state"]["events"] == []
     assert own["timeline"]["events"][0]["unsigned"] == {"transaction_id": "t1"}
-    assert mailbox.find(first.id).is_delivered  # type: ignore[union-attr]
+    assert mailbox.messages[0].is_delivered
 
 
 async def test_what_was_not_fetched_is_there_at_the_next_start(mailbox: Mailbox) -> None:
-    first = await said(mailbox, "Ada", "One")
+    first = await delivered(mailbox, "Ada", "One")
     await got(mailbox, "GET", "sync", since=f"s{first['event_id'][1:]}")
-    await said(mailbox, "Ada", "Two")
+    await delivered(mailbox, "Ada", "Two")
     joined = (await got(mailbox, "GET", "sync"))["rooms"]["join"][first["room_id"]]
     assert [each["content"]["body"] for each in joined["timeline"]["events"]] == ["Two"]
     assert len(joined["state"]["events"]) == 4
@@ -125,7 +125,7 @@ async def test_what_was_not_fetched_is_there_at_the_next_start(mailbox: Mailbox)
 async def test_a_call_of_a_stopped_agent_waits_until_it_runs(
     world: World, mailbox: Mailbox
 ) -> None:
-    await said(mailbox, "Ada", "One")
+    await delivered(mailbox, "Ada", "One")
     number, now = mailbox.instance.id, world.clock()
     await world.instances.change(number, now=now, status=InstanceStatus.STOPPED)
     assert await got(mailbox, "GET", "sync", since="s0", timeout="1") == {"next_batch": "s0"}
@@ -135,12 +135,12 @@ async def test_a_call_of_a_stopped_agent_waits_until_it_runs(
 
 
 async def test_a_group_has_its_people_mentions_and_threads(mailbox: Mailbox) -> None:
-    first = await said(mailbox, "Ada", "@agent_bot Hello", group="Team", thread="Plans")
+    first = await delivered(mailbox, "Ada", "@agent_bot Hello", group="Team", thread="Plans")
     room, content = first["room_id"], first["content"]
     assert content["m.mentions"] == {"user_ids": [BOT]}
     root = content["m.relates_to"]["event_id"]
     assert (await got(mailbox, "GET", f"rooms/{room}/event/{root}"))["content"]["body"] == "Plans"
-    await said(mailbox, "Eve", "Hello", group="Team")
+    await delivered(mailbox, "Eve", "Hello", group="Team")
     members = await got(mailbox, "GET", f"rooms/{room}/joined_members")
     assert set(members["joined"]) == {BOT, ADA, MATRIX.sender("Eve")}
     joined = (await got(mailbox, "GET", "sync", since=f"s{first['event_id'][1:]}"))["rooms"]["join"]
@@ -160,7 +160,7 @@ async def test_a_group_has_its_people_mentions_and_threads(mailbox: Mailbox) -> 
 
 
 async def test_pictures_go_both_ways(mailbox: Mailbox) -> None:
-    event = await said(mailbox, "Ada", "Look", image=b"\x89PNG", image_type="image/png")
+    event = await delivered(mailbox, "Ada", "Look", image=b"\x89PNG", image_type="image/png")
     content, room = event["content"], event["room_id"]
     assert (content["msgtype"], content["info"]["mimetype"]) == ("m.image", "image/png")
     path = content["url"].removeprefix("mxc://")
@@ -173,7 +173,7 @@ async def test_pictures_go_both_ways(mailbox: Mailbox) -> None:
 
 
 async def test_the_agent_finds_the_room_of_a_person_who_has_written(mailbox: Mailbox) -> None:
-    room = (await said(mailbox, "Ada", "Hello"))["room_id"]
+    room = (await delivered(mailbox, "Ada", "Hello"))["room_id"]
     asked = {"invite": ["@nobody:local", ADA], "is_direct": True}
     assert await got(mailbox, "POST", "createRoom", asked) == {"room_id": room}
     assert await got(mailbox, "GET", "joined_rooms") == {"joined_rooms": [room]}
@@ -207,7 +207,7 @@ async def test_a_call_needs_the_token(mailbox: Mailbox) -> None:
 async def test_what_cannot_be_done_is_refused_as_matrix_does(
     mailbox: Mailbox, method: str, path: str, form: dict[str, Any], status: int, code: str
 ) -> None:
-    room = (await said(mailbox, "Ada", "Hello"))["room_id"]
+    room = (await delivered(mailbox, "Ada", "Hello"))["room_id"]
     reply = await call(mailbox, method, path.replace("ROOM", room), form)
     assert (reply.status, json.loads(reply.body)["errcode"]) == (status, code)
     assert len(mailbox.messages) == 1
@@ -225,7 +225,7 @@ async def test_what_cannot_be_done_is_refused_as_matrix_does(
 async def test_an_odd_message_is_taken_and_can_be_read_again(
     mailbox: Mailbox, content: dict[str, Any]
 ) -> None:
-    room = (await said(mailbox, "Ada", "Hello"))["room_id"]
+    room = (await delivered(mailbox, "Ada", "Hello"))["room_id"]
     sent = await got(mailbox, "PUT", f"rooms/{room}/send/m.room.message/t", content)
     event = await got(mailbox, "GET", f"rooms/{room}/event/{sent['event_id']}")
     assert event["content"] == content

@@ -19,8 +19,8 @@ from chowder_local.core.tasks import owned_tasks
 from chowder_local.http.listener import SandboxConnection, bound_socket, listening
 from chowder_local.messengers import mailbox as mailbox_module
 from chowder_local.messengers.mailbox import MAX_TEXT_CHARS, AnswerProgress, MessageKind, as_read
-from chowder_local.messengers.mattermost import BOT_ID, MENTION, Mattermost
-from chowder_local.messengers.stand_in import Call, parse_object
+from chowder_local.messengers.mattermost import BOT_ID, Mattermost
+from chowder_local.messengers.stand_in import MENTION, Call, parse_object
 from tests.scripted.serving import eventually
 
 if TYPE_CHECKING:
@@ -176,6 +176,30 @@ async def test_the_agent_answers_in_a_groups_thread_and_reads_it(
     page = await api(mailbox, "GET", f"channels/{one['channel_id']}/posts?per_page=2")
     assert [page["posts"][each]["message"] for each in page["order"]] == ["Done", "Two"]
     assert page["prev_post_id"] == one["id"]
+
+
+async def test_the_agent_looks_up_people_and_groups(mailbox: Mailbox) -> None:
+    for person, group in (("Ada", None), ("Ben", "Team")):
+        await mailbox.add("person", person=person, group=group, text="Hello")
+    assert (await api(mailbox, "GET", "users/username/agent_bot"))["id"] == BOT_ID
+    assert (await api(mailbox, "GET", "users/username/Ada"))["id"] == ADA
+    assert [each["id"] for each in await api(mailbox, "POST", "users/ids", [ADA])] == [ADA]
+    found = await api(mailbox, "POST", "users/search", {"term": "ADA"})
+    assert [each["id"] for each in found] == [ADA]
+    (team,) = await api(mailbox, "GET", "users/me/teams")
+    members = f"teams/{team['id']}/members?page="
+    assert [each["user_id"] for each in await api(mailbox, "GET", f"{members}0")] == [
+        ADA, MATTERMOST.sender("Ben")
+    ]  # fmt: skip
+    assert await api(mailbox, "GET", f"{members}1") == []
+    (group,) = await api(mailbox, "GET", "users/me/channels")
+    assert await api(mailbox, "GET", f"teams/{team['id']}/channels/name/Team") == group
+    assert (await reply(mailbox, "GET", f"teams/{team['id']}/channels/name/Other")).status == 404
+    assert (await api(mailbox, "GET", f"channels/{group['id']}"))["display_name"] == "Team"
+    direct = await api(mailbox, "POST", "channels/direct", [BOT_ID, ADA])
+    await api(mailbox, "POST", "posts", {"channel_id": direct["id"], "message": "Hello, Ada"})
+    assert mailbox.messages[-1].person == "Ada"
+    assert await api(mailbox, "GET", "commands") == []
 
 
 async def test_the_agent_fetches_an_image(mailbox: Mailbox) -> None:

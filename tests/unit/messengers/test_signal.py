@@ -48,7 +48,7 @@ async def next_envelopes(mailbox: Mailbox, count: int) -> list[dict[str, Any]]:
     events = (await call(mailbox, "GET", "api/v1/events")).events
     assert events is not None
     envelopes: list[dict[str, Any]] = []
-    async with aclosing(events):  # type: ignore[type-var]  # it is a generator
+    async with aclosing(events):
         async for event in events:
             kind, _, data = event.decode().strip().partition("\n")
             assert kind == "event: receive"

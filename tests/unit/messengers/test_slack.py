@@ -15,8 +15,8 @@ from chowder_local.core.domain import InstanceStatus
 from chowder_local.core.tasks import owned_tasks
 from chowder_local.http.listener import bound_socket
 from chowder_local.messengers.mailbox import MessageKind, as_read
-from chowder_local.messengers.slack import BOT_USER_ID, MENTION, Slack
-from chowder_local.messengers.stand_in import Call
+from chowder_local.messengers.slack import BOT_USER_ID, Slack
+from chowder_local.messengers.stand_in import BOT_NAME, MENTION, Call
 from chowder_local.openclaw.channel_table import CHANNELS, is_local, to_openclaw_config
 
 if TYPE_CHECKING:
@@ -166,6 +166,35 @@ async def test_the_agent_reads_a_threads_and_a_groups_history(mailbox: Mailbox) 
         mailbox, "conversations.replies", channel=channel, ts=in_thread["thread_ts"]
     )
     assert [each["text"] for each in replies["messages"]] == ["Plans", "In it"]
+
+
+async def test_the_agent_looks_up_people_groups_and_pictures(mailbox: Mailbox) -> None:
+    for person, group in (("Ada", None), ("Ben", "Team")):
+        await mailbox.add("person", person=person, group=group, text="Hello")
+    picture = await mailbox.add(
+        "person", b"\x89PNG", person="Ada", text="Look", image_type="image/png"
+    )
+    own = await api(mailbox, "auth.test")
+    assert (own["user_id"], own["user"]) == (BOT_USER_ID, BOT_NAME)
+    people = (await api(mailbox, "users.list"))["members"]
+    assert [each["name"] for each in people] == [BOT_NAME, "Ada", "Ben"]
+    assert [each["is_bot"] for each in people] == [True, False, False]
+    (group,) = (await api(mailbox, "conversations.list"))["channels"]
+    info = await api(mailbox, "conversations.info", channel=group["id"])
+    assert (info["channel"], group["name"]) == (group, "Team")
+    members = await api(mailbox, "conversations.members", channel=group["id"])
+    assert members["members"] == [BOT_USER_ID, SLACK.sender("Ben")]
+    direct = (await api(mailbox, "conversations.open", users=ADA))["channel"]["id"]
+    info = await api(mailbox, "conversations.info", channel=direct)
+    assert info["channel"] == {"id": direct, "is_im": True, "user": ADA}
+    history = await api(mailbox, "conversations.history", channel=direct)
+    (shown,) = history["messages"][0]["files"]
+    found = await api(mailbox, "files.info", file=f"F{picture.id}")
+    assert (
+        found["file"] == shown == {"id": shown["id"], "name": "image.png", "mimetype": "image/png"}
+    )
+    for method, empty in (("emoji.list", {"emoji": {}}), ("pins.list", {"items": []})):
+        assert await api(mailbox, method) == {"ok": True, **empty}
 
 
 async def test_what_is_not_acknowledged_comes_again_on_the_newest_connection(

@@ -112,3 +112,41 @@ def test_a_sender_is_paired_and_a_channel_disconnected(serve: Serve, capsys: Out
     assert capsys.readouterr().out == "Approved telegram sender 555.\n"
     assert run(["channels", "disconnect", "fish", "telegram"], env) == 0
     assert requests[-1] == (f"{path}/disconnect", None)
+
+
+def test_a_person_says_something_and_the_answer_is_printed(
+    serve: Serve, capsys: Output, tmp_path: Path
+) -> None:
+    picture = tmp_path / "a.png"
+    picture.write_bytes(b"\x89PNG")
+    path = f"/local/instances/{FISH['id']}/channels/telegram/messages"
+    answer = {"text": "Hi.\x1b[0m"}
+    env, requests = serve({
+        "GET /v1/instances": [FISH], f"POST {path}": (201, {"message": {}, "answers": [answer]})
+    })  # fmt: skip
+    say = ["channels", "say", "fish", "telegram", "Hello", "--as", "Bob", "--group", "Team"]
+    assert run([*say, "--approve", "--image", str(picture)], env) == 0
+    assert "Hi." in (printed := capsys.readouterr().out)
+    assert "\x1b" not in printed
+    assert requests[-1][1] == {
+        "from": "Bob", "text": "Hello", "group": "Team", "image": "iVBORw==", "approve": True,
+        "wait_s": 60.0,
+    }  # fmt: skip
+    env, _ = serve({
+        "GET /v1/instances": [FISH], f"POST {path}": (201, {"message": {}, "answers": []})
+    })  # fmt: skip
+    assert run(say, env) == 0
+    assert "has not answered" in capsys.readouterr().err
+
+
+def test_what_was_said_in_a_channel_is_a_table(serve: Serve, capsys: Output) -> None:
+    path = f"GET /local/instances/{FISH['id']}/channels/telegram/messages"
+    asked = {"id": 1, "at": "2026-12-01T09:00:00Z", "author": "person", "person": "Ada",
+             "group": None, "kind": "message", "text": "Hello", "image_type": None}  # fmt: skip
+    typing = asked | {"id": 2, "author": "agent", "group": "Team", "kind": "typing", "text": None}
+    query = "after=0&wait_s=0.0&limit=100"
+    env, _ = serve({"GET /v1/instances": [FISH], f"{path}?{query}": [asked, typing]})
+    assert run(["channels", "inbox", "fish", "telegram"], env) == 0
+    _, first, second = capsys.readouterr().out.splitlines()
+    assert first.split() == ["2026-12-01", "09:00", "Ada", "Hello"]
+    assert second.split()[2:] == ["the", "agent", "in", "Team", "(typing)"]

@@ -322,7 +322,7 @@ async def test_an_advance_waits_for_model_calls_that_a_job_has_begun(
 
 
 async def test_a_job_that_openclaw_passes_over_is_skipped(
-    world: World, scheduler: Scheduler
+    world: World, scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     instance = await world.created()
     due = world.clock.now + DAY
@@ -333,7 +333,7 @@ async def test_a_job_that_openclaw_passes_over_is_skipped(
         scheduler.due["passed over"] = due + 9 * DAY
         scheduler._list()
 
-    scheduler.run_due = pass_over  # type: ignore[method-assign]  # for this test only
+    monkeypatch.setattr(scheduler, "run_due", pass_over)
     (run,) = (
         await world.clocks.advance(instance, NEXT_YEAR.replace(year=2026, month=5, day=6))
     ).runs

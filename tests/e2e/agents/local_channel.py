@@ -1,0 +1,79 @@
+"""A channel of an agent in the local messenger, and the people who write in it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import httpx
+
+    from tests.e2e.api import Api
+
+ANSWER_TIMEOUT_S = 60.0
+CONNECT_TIMEOUT_S = 180.0
+"""For a channel whose connection restarts OpenClaw."""
+CODE = re.compile(r"\b[A-HJ-NP-Z2-9]{8}\b")
+LONG = " ".join(f"word{number:04d}" for number in range(1200))
+"""More than any messenger takes in one message."""
+PNG = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAEklEQVR4nGP4z8CAFWEXHbQSACj/P8Fu7N9hAAAAAElF"
+    "TkSuQmCC"
+)
+
+
+@dataclass(frozen=True)
+class LocalChannel:
+    api: Api
+    instance_id: str
+    name: str
+
+    @property
+    def path(self) -> str:
+        return f"../local/instances/{self.instance_id}/channels/{self.name}"
+
+    def connect(self, **config: Any) -> httpx.Response:
+        path = f"instances/{self.instance_id}/channels/{self.name}/connect"
+        return self.api.post(path, json={"config": config}, timeout=CONNECT_TIMEOUT_S)
+
+    def connect_offline(self) -> None:
+        answer = self.connect(offline=True)
+        assert (answer.status_code, answer.json().get("status")) == (200, "connected"), answer.text
+
+    def answers(self, person: str, text: str, **more: Any) -> list[str]:
+        """The texts that the agent answers a person, where that person has written."""
+        body = {"from": person, "text": text, "wait_s": ANSWER_TIMEOUT_S, **more}
+        result = self.api.post(f"{self.path}/messages", json=body, timeout=2 * ANSWER_TIMEOUT_S)
+        assert result.status_code == 201, result.text
+        found = result.json()["answers"]
+        assert found, result.text
+        place = {"group": more.get("group"), "thread": more.get("thread")}
+        assert all(place == {name: each[name] for name in place} for each in found), found
+        return [each["text"] for each in found]
+
+    def say(self, person: str, text: str, **more: Any) -> str:
+        return "\n".join(self.answers(person, text, **more))
+
+    def code_for(self, person: str) -> str:
+        """The pairing code that a stranger gets, which is the only one that waits."""
+        given = CODE.search(self.say(person, "Is anybody there?"))
+        assert given
+        (waiting,) = self.api.get(f"{self.path}/pairings").json()
+        assert waiting["code"] == given[0]
+        return given[0]
+
+    def script(self, *rules: dict[str, Any]) -> None:
+        """Sets the agent's scripted replies; without any, none are left."""
+        path = f"../local/instances/{self.instance_id}/replies"
+        assert self.api.put(path, json={"replies": rules}).status_code == 200
+
+    def messages(self, **query: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.api.get(f"{self.path}/messages", params=query).json()
+        return found
+
+    def disconnect(self) -> None:
+        path = f"instances/{self.instance_id}/channels/{self.name}/disconnect"
+        assert self.api.post(path).status_code == 204
+        refused = self.api.post(f"{self.path}/messages", json={"from": "Ada", "text": "Hi"})
+        assert refused.status_code == 409

@@ -1,0 +1,105 @@
+"""People on this machine talk to a real agent in messengers, without the Internet."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from chowder_local.messengers.stand_in import MENTION
+from tests.e2e.agents.local_channel import LONG, PNG, LocalChannel
+from tests.e2e.containers import config_of, container_of
+from tests.e2e.test_javascript import helped
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import docker
+
+    from tests.e2e.api import Api
+    from tests.e2e.serving import ServerProcess
+
+pytestmark = [pytest.mark.docker, pytest.mark.occasional]
+
+REACT = {"call": "message", "arguments": {"action": "react", "emoji": "👍"}}
+
+
+@dataclass(frozen=True)
+class Messenger:
+    """What a messenger has, and credentials with which OpenClaw looks for the real one in vain."""
+
+    name: str
+    real: dict[str, Any]
+    has_groups: bool = True
+    has_threads: bool = True
+    takes_pictures: bool = True
+
+
+MESSENGERS = [
+    Messenger("matrix", {"homeserver": "https://matrix.invalid", "access_token": "planted"}),
+    Messenger("mattermost", {"base_url": "http://127.0.0.1:9", "bot_token": "planted"}),
+    Messenger(
+        "nostr",
+        {"relays": ["wss://relay.invalid"]},
+        has_groups=False,
+        has_threads=False,
+        takes_pictures=False,
+    ),
+    Messenger("signal", {"account": "+15550100"}, has_threads=False),
+    # OpenClaw fetches pictures from Slack itself only.
+    Messenger(
+        "slack",
+        {"bot_token": "xoxb-1-2-planted", "app_token": "xapp-1-A-2-planted"},
+        takes_pictures=False,
+    ),
+]
+
+
+@pytest.mark.parametrize("messenger", MESSENGERS, ids=lambda each: each.name)
+def test_people_talk_to_an_agent_in_a_messenger(
+    api: Api, patient: str, server: ServerProcess, engine: docker.DockerClient, messenger: Messenger
+) -> None:
+    channel = LocalChannel(api, patient, messenger.name)
+    channel.connect_offline()
+    channel.code_for("Ada")
+    assert "Hello <all> & welcome" in channel.say("Ada", "Hello <all> & welcome", approve=True)
+    if messenger.has_groups:
+        assert "Hello" in channel.say("Ben", f"{MENTION} Hello", group="Team")
+    if messenger.has_threads:
+        assert "Hi" in channel.say("Ben", f"{MENTION} Hi", group="Team", thread="Plans")
+    if messenger.takes_pictures:
+        assert "[media attached" in channel.say("Ada", "Look", image=PNG)
+
+    channel.script({"match": {"equals": "Write"}, "reply": {"text": LONG}})
+    assert channel.say("Ada", "Write").split() == LONG.split()
+    channel.script()
+
+    server.down()
+    server.up()
+    assert "Still there?" in channel.say("Ada", "Still there?")
+
+    assert channel.connect(**messenger.real).status_code == 502
+    config = config_of(container_of(engine, api, patient))
+    assert "/messengers/" not in json.dumps([config["channels"][messenger.name], config.get("env")])
+    channel.disconnect()
+
+
+def test_an_agent_reacts_to_a_persons_message(api: Api, patient: str) -> None:
+    channel = LocalChannel(api, patient, "signal")
+    channel.connect_offline()
+    channel.script({"match": {"equals": "Agreed?"}, "reply": [REACT, "Agreed."]})
+    assert channel.answers("Ada", "Agreed?", approve=True) == ["Agreed."]
+    channel.script()
+    found = channel.messages()
+    (question,) = [each for each in found if each["text"] == "Agreed?"]
+    assert [each["of"] for each in found if each["kind"] == "reaction"] == [question["id"]]
+    channel.disconnect()
+
+
+def test_a_test_in_javascript_has_people_talk_to_an_agent(
+    server: ServerProcess, tmp_path: Path
+) -> None:
+    said = helped(tmp_path / "js", server, "messenger.test.js")
+    assert "# pass 1\n" in said, said

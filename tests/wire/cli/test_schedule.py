@@ -1,0 +1,207 @@
+"""`jobs`, `clock`, `messages`, `inbox` and `hooks`, against a scripted server."""
+
+import json
+from typing import Any
+
+import pytest
+
+from chowder_local.cli.main import run
+from tests.wire.cli.conftest import Output, Serve
+
+LIST = "GET /v1/instances"
+FISH = {"id": "0a1b2c3d-4e5f", "name": "fish", "status": "running"}
+OF_FISH = "/local/instances/0a1b2c3d-4e5f"
+JOBS = f"{OF_FISH}/jobs"
+JOB: dict[str, Any] = {
+    "id": "9c30d9b1-e0de",
+    "name": "report",
+    "kind": "user",
+    "schedule": {"kind": "cron", "cron": "0 9 * * *", "timezone": None},
+    "message": "Write the report.",
+    "session": None,
+    "is_enabled": True,
+    "next_run_at": "2026-12-02T09:00:00Z",
+    "running_since": None,
+    "last_run": {"outcome": "ok", "at": "2026-12-01T09:00:00Z"},
+}
+CLOCK: dict[str, Any] = {
+    "now": "2027-01-01T09:00:00Z",
+    "offset_s": 3600.0,
+    "is_frozen": False,
+    "seed": 7,
+    "warning": "Egress is on.",
+}
+
+
+def test_jobs_are_a_table_with_what_is_next_and_what_was_last(serve: Serve, capsys: Output) -> None:
+    once = {"kind": "at", "at": "2026-12-24T09:00:00Z"}
+    hourly = {"kind": "every", "every_s": 3600.0}
+    others = [
+        JOB | {"id": "1", "name": "once", "schedule": once, "is_enabled": False, "last_run": None},
+        JOB | {"id": "2", "name": "tick", "schedule": hourly, "running_since": "2026-12-01"},
+        JOB | {"id": "3", "name": "odd", "schedule": {"kind": "moon"}},
+    ]
+    env, _ = serve({LIST: [FISH], f"GET {JOBS}": [JOB, *others]})
+    assert run(["jobs", "ls", "fish"], env) == 0
+    _, report, once_line, tick, odd = capsys.readouterr().out.splitlines()
+    assert "0 9 * * * UTC" in report
+    assert "ok 2026-12-01 09:00" in report
+    assert once_line.split()[-2:] == ["off", "-"]
+    assert "every 3600 s" in tick
+    assert tick.endswith("runs now")
+    assert " moon " in odd
+
+
+@pytest.mark.parametrize(
+    ("options", "schedule", "more"),
+    [
+        (["--every", "1h30m"], {"kind": "every", "every_s": 5400.0}, {}),
+        (
+            ["--cron", "0 9 * * *", "--timezone", "Europe/Berlin", "--off"],
+            {"kind": "cron", "cron": "0 9 * * *", "timezone": "Europe/Berlin"},
+            {"is_enabled": False},
+        ),
+        (
+            ["--at", "2026-12-24T09:00", "--deliver-channel", "telegram", "--deliver-to", "5"],
+            {"kind": "at", "at": "2026-12-24T09:00"},
+            {"deliver": {"channel": "telegram", "to": "5"}},
+        ),
+    ],
+)
+def test_a_job_is_created_with_one_of_three_schedules(
+    serve: Serve,
+    capsys: Output,
+    options: list[str],
+    schedule: dict[str, Any],
+    more: dict[str, Any],
+) -> None:
+    env, requests = serve({LIST: [FISH], f"POST {JOBS}": (201, JOB)})
+    assert run(["jobs", "create", "fish", "report", "Write it.", *options], env) == 0
+    assert capsys.readouterr().out == f"{JOB['id']}\n"
+    wanted = {"name": "report", "message": "Write it.", "is_enabled": True, "schedule": schedule}
+    assert requests[-1] == (f"POST {JOBS}", wanted | more)
+
+
+@pytest.mark.parametrize(
+    ("options", "remedy"),
+    [
+        ([], "Give one of --at"),
+        (["--every", "1h", "--at", "2026-12-24"], "Give one of --at"),
+        (["--every", "soon"], "90m"),
+    ],
+)
+def test_a_job_without_one_schedule_is_refused(
+    serve: Serve, capsys: Output, options: list[str], remedy: str
+) -> None:
+    env, requests = serve({LIST: [FISH]})
+    assert run(["jobs", "create", "fish", "report", "Write it.", *options], env) == 2
+    assert remedy in capsys.readouterr().err
+    assert f"POST {JOBS}" not in [call for call, _ in requests]
+
+
+def test_a_job_is_changed_run_and_read_by_its_name(serve: Serve, capsys: Output) -> None:
+    ended = {
+        "began_at": "2026-12-01T09:00:00Z",
+        "took_s": 1.5,
+        "outcome": "ok",
+        "is_forced": True,
+        "error": None,
+        "answer": "Written.",
+        "cost_usd": 0.02,
+        "model_calls": ["ex-1"],
+        "trace_id": "t",
+        "session_key": "agent:main:cron:9c30",
+    }
+    of_job = f"{JOBS}/{JOB['id']}"
+    env, requests = serve({
+        LIST: [FISH],
+        f"GET {JOBS}": [JOB],
+        f"PATCH {of_job}": JOB,
+        f"POST {of_job}/run": (202, {"path": "forced"}),
+        f"GET {of_job}/runs?limit=20": [ended],
+        f"POST {OF_FISH}/wake": (204, None),
+    })  # fmt: skip
+    assert run(["jobs", "change", "fish", "report", "--off"], env) == 0
+    assert requests[-1] == (f"PATCH {of_job}", {"is_enabled": False})
+    assert run(["jobs", "run", "fish", "report"], env) == 0
+    assert run(["jobs", "runs", "fish", "report", "--output", "wide"], env) == 0
+    assert capsys.readouterr().out.splitlines()[-1].split()[2:] == [
+        "1.5", "s", "ok", "yes", "Written.", "$0.0200", "ex-1", "t", "agent:main:cron:9c30",
+    ]  # fmt: skip
+    assert run(["jobs", "wake", "fish", "The build is done."], env) == 0
+    assert requests[-1] == (f"POST {OF_FISH}/wake", {"text": "The build is done."})
+
+
+def test_the_clock_is_shown_and_set(serve: Serve, capsys: Output) -> None:
+    frozen = CLOCK | {"is_frozen": True, "seed": None, "warning": None}
+    env, requests = serve({
+        LIST: [FISH], f"GET {OF_FISH}/clock": CLOCK, f"PUT {OF_FISH}/clock": frozen
+    })  # fmt: skip
+    assert run(["clock", "show", "fish"], env) == 0
+    printed, notes = capsys.readouterr()
+    assert printed == "2027-01-01 09:00 (+3,600 s), goes on, seed 7\n"
+    assert notes == "Egress is on.\n"
+    assert run(["clock", "set", "fish", "--at", "2027-01-01T09:00+00:00", "--frozen"], env) == 0
+    assert capsys.readouterr().out == "2027-01-01 09:00 (+3,600 s), stands still\n"
+    call, body = requests[-1]
+    assert (call, body["frozen"]) == (f"PUT {OF_FISH}/clock", True)
+    assert run(["clock", "set", "fish", "--at", "tomorrow"], env) == 2
+
+
+def test_the_clock_is_moved_on_with_the_runs_that_happened(serve: Serve, capsys: Output) -> None:
+    runs = [
+        {"began_at": "2027-01-01T09:00:00Z", "job": "report", "outcome": "ok", "error": None},
+        {"began_at": "2027-01-01T10:00:00Z", "job": "tick", "outcome": "failed", "error": "No."},
+    ]
+    moved = CLOCK | {"runs": runs, "has_arrived": False}
+    env, requests = serve({LIST: [FISH], f"POST {OF_FISH}/clock/advance": moved})
+    assert run(["clock", "advance", "fish", "25h"], env) == 0
+    printed, notes = capsys.readouterr()
+    assert printed.splitlines()[:2] == [
+        "2027-01-01 09:00  report  ok", "2027-01-01 10:00  tick  failed: No."
+    ]  # fmt: skip
+    assert "It has not arrived" in notes
+    assert requests[-1][1] == {"by": "25h", "limit": 1000}
+    assert run(["clock", "advance", "fish", "--next-job", "--json"], env) == 0
+    assert json.loads(capsys.readouterr().out) == moved
+    assert run(["clock", "advance", "fish", "25h", "--next-job"], env) == 2
+
+
+def page(*entries: dict[str, Any], after: int, member: str = "messages") -> dict[str, Any]:
+    return {member: list(entries), "after": after, "is_incomplete": after == 2}
+
+
+def test_messages_are_printed_and_waited_for(serve: Serve, capsys: Output) -> None:
+    message = {"at": "2026-12-01T09:00:00Z", "job": "report", "kind": "job", "session": "desk",
+               "text": "Written."}  # fmt: skip
+    path = f"GET {OF_FISH}/messages"
+    env, _ = serve({
+        LIST: [FISH],
+        f"{path}?after=0&wait_s=0.0&limit=100": page(message, after=2),
+        f"{path}?after=2&wait_s=0.0&limit=100": page(after=3),
+    })  # fmt: skip
+    assert run(["messages", "fish"], env) == 0
+    printed, notes = capsys.readouterr()
+    assert printed == "2026-12-01 09:00:00  report in desk\nWritten.\n"
+    assert "not kept any more" in notes
+    assert run(["messages", "fish", "--wait", "--timeout", "0"], env) == 1
+    assert "Nothing came within 0 s." in capsys.readouterr().err
+
+
+def test_webhooks_are_sent_and_the_inbox_is_read(serve: Serve, capsys: Output) -> None:
+    webhook = {"at": "2026-12-01T09:00:00Z", "method": "POST", "path": "/orders", "query": "a=1",
+               "body": "{}"}  # fmt: skip
+    path = f"GET {OF_FISH}/inbox"
+    env, requests = serve({
+        LIST: [FISH],
+        f"{path}?after=0&wait_s=0.0&limit=100": page(webhook, after=1, member="webhooks"),
+        f"{path}?after=1&wait_s=0.0&limit=100": page(after=1, member="webhooks"),
+        f"POST {OF_FISH}/hooks/wake": {"status": 200, "answer": {"ok": True}},
+    })  # fmt: skip
+    assert run(["inbox", "ls", "fish", "--json"], env) == 0
+    assert json.loads(capsys.readouterr().out) == webhook
+    assert run(["inbox", "ls", "fish"], env) == 0
+    assert capsys.readouterr().out == "2026-12-01 09:00:00  POST /orders?a=1\n{}\n"
+    assert run(["hooks", "send", "fish", "wake", '{"text": "Up!"}'], env) == 0
+    assert requests[-1] == (f"POST {OF_FISH}/hooks/wake", {"text": "Up!"})
+    assert run(["hooks", "send", "fish", "wake", "Up!"], env) == 2
