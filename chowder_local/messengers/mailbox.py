@@ -125,11 +125,14 @@ class AnswerProgress:
     def is_whole(self, answers: Iterable[ChannelMessage]) -> bool:
         """Whether the answers have all of the text; messengers change its marks and spaces.
 
-        With many more letters, there is still a draft that will be deleted.
+        With many more letters, or a message without which the others have all of it, there is still
+        a draft that will be deleted.
         """
-        letters = sum(map(str.isalnum, self.text))
-        there = sum(sum(map(str.isalnum, each.text or "")) for each in answers)
-        return 0 < letters <= there <= letters + MORE_LETTERS
+        letters = _count_letters(self.text)
+        there = [_count_letters(each.text or "") for each in answers]
+        more = sum(there) - letters
+        is_draft = any(0 < each <= more for each in there)
+        return letters > 0 and 0 <= more <= MORE_LETTERS and not is_draft
 
 
 class ChannelFault(Exception):
@@ -138,6 +141,10 @@ class ChannelFault(Exception):
     def __init__(self, fault: FaultDraft) -> None:
         super().__init__(f"a fault was injected: {fault.effect}")
         self.fault = fault
+
+
+def _count_letters(text: str) -> int:
+    return sum(map(str.isalnum, text))
 
 
 def number_of(name: str, bits: int = 31) -> int:

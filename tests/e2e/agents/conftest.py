@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 OVERRIDES = {"agents.defaults.thinkingDefault": "off"}
 """What the shared agent is created with."""
 MOMENT_S = 10.0
-"""Until OpenClaw before 2026.9.6 lists what is written into a workspace, on a busy machine."""
+"""Until OpenClaw lists what is written into a workspace, on a busy machine."""
 MODEL_KEYS = {
     "anthropic": "sk-ant-planted-5f1c0d",
     "openai": "sk-oai-planted-77ab42",
@@ -142,7 +142,8 @@ def javascript(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Programs]:
 def write_skill(api: Api, patient: str) -> Callable[[str, str], None]:
     """Writes a skill of that name and text into the patient's workspace.
 
-    OpenClaw before 2026.9 sees it only if somebody has spoken with the agent, and a moment later.
+    OpenClaw sees it a moment later, as it watches the folder; before 2026.9.1 only if somebody has
+    spoken with the agent.
     """
 
     def is_listed(name: str) -> bool:
@@ -154,7 +155,6 @@ def write_skill(api: Api, patient: str) -> Callable[[str, str], None]:
         file = {"path": f"workspace/skills/{name}/SKILL.md", "content": text}
         written = api.put(f"instances/{patient}/files/content", json=file)
         assert written.status_code == 204, written.text
-        if is_before("2026.9.6"):
-            eventually(lambda: is_listed(name), "it is listed", MOMENT_S)
+        eventually(lambda: is_listed(name), "it is listed", MOMENT_S)
 
     return write

@@ -153,6 +153,22 @@ async def test_an_answer_ends_as_soon_as_all_that_the_model_said_is_there(
         assert [each.text for each in await answers] == ["One, two", "and three"]
 
 
+async def test_an_answer_does_not_end_while_its_draft_is_there(
+    mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mailbox_module, "ANSWER_QUIET_S", 0.01)
+    progress = AnswerProgress(text="One, two and three")
+    said = await mailbox.add("person", person="Ada", text="Count")
+    async with owned_tasks() as tasks:
+        draft = await mailbox.add("agent", person="Ada", text="One, two")
+        await mailbox.add("agent", person="Ada", text="One, two and three")
+        answers = tasks.create_task(mailbox.answers_to(said, 60, lambda: progress))
+        await asyncio.wait([answers], timeout=0.1)
+        assert not answers.done(), "the draft will be deleted"
+        await mailbox.add("agent", person="Ada", kind=MessageKind.DELETION, of=draft.id)
+        assert [each.text for each in await answers] == ["One, two and three"]
+
+
 async def test_the_agent_answers_in_a_groups_thread_and_reads_it(
     mailbox: Mailbox, line: ClientConnection
 ) -> None:
