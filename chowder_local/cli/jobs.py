@@ -8,6 +8,7 @@ import click
 
 from chowder_local.cli.commands import Row, noun, short_id
 from chowder_local.cli.output import format_time
+from chowder_local.client import NULL
 from chowder_local.core.wording import parse_duration
 
 if TYPE_CHECKING:
@@ -79,6 +80,9 @@ def _create(
 
 def _change(client: Client, instance_id: str, job_id: str, **options: Any) -> dict[str, Any]:
     schedule, deliver = _schedule(options), _delivery(options)
+    if deliver is not None and not any(deliver.values()):
+        deliver = NULL
+    options |= {each: NULL for each in ("session", "model") if options[each] == ""}
     return client.update_job(instance_id, job_id, schedule=schedule, deliver=deliver, **options)
 
 
@@ -136,7 +140,11 @@ jobs = noun("jobs", """List, create, change and run an agent's scheduled jobs.
         """,
         options=(*_OPTIONS, click.option("--off", "is_off", is_flag=True, help="Switched off.")),
         line="{id}"),
-    "change": Row(_change, "instance job", "Change a job.",
+    "change": Row(_change, "instance job",
+        """Change a job.
+
+        An empty --session, --model, --deliver-url or --deliver-channel takes the former one away.
+        """,
         options=(
             click.option("--name", help="Another name."),
             click.option("--message", help="What the agent is told."),

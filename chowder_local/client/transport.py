@@ -24,6 +24,17 @@ __tracebackhide__ = True
 Json = dict[str, Any]
 
 
+class _Null:
+    """Unlike None, which leaves a member out."""
+
+    def __repr__(self) -> str:
+        return "NULL"
+
+
+NULL: Any = _Null()
+"""Sends null for a member, which takes its value away."""
+
+
 class Transport:
     """The connection of all calls; see `client.Client`."""
 
@@ -103,11 +114,13 @@ class Transport:
 
 
 def given(**members: Any) -> Json:
-    """The members that are not None, as JSON and queries take them."""
+    """The members that are not None, as JSON and queries take them; NULL becomes null."""
     return {name: _plain(value) for name, value in members.items() if value is not None}
 
 
 def _plain(value: Any) -> Any:
+    if value is NULL:
+        return None
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, Mapping):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from chowder_local.accounts.bootstrap import NAME as DEFAULT
+from chowder_local.client import NULL
 from chowder_local.openclaw.models import DEFAULT_MODELS
 from chowder_local.seeding.desired_state import digest
 from chowder_local.seeding.target import (
@@ -159,7 +160,8 @@ class MakeJob(SeedStep):
         if self.former_id is None:
             agent.client.create_job(agent.instance_id, **members)
         else:
-            agent.client.update_job(agent.instance_id, self.former_id, **members)
+            gone = {each: NULL for each in ("session", "deliver") if each not in members}
+            agent.client.update_job(agent.instance_id, self.former_id, **members, **gone)
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,10 @@ Import these. Other modules and names of the package are its own, and change wit
 error is a subclass of `ChowderError`; [Errors](errors.md#command-line-and-python-client) says when
 it is raised."""
 
+NULL_MEMBER = """\
+A member that is None is not sent; `NULL` sends null, which takes a value away:
+`client.update_job(instance_id, job_id, session=NULL)`."""
+
 PLAIN = """\
 Each is one call of the [HTTP API](http-api.md), which says what its answer has."""
 
@@ -51,7 +55,7 @@ def page() -> str:
         "## Client",
         fence("python", "class Client:\n" + indent(signature(Transport.__init__), "    ")),
         prose(Client.__doc__),
-        f"In the signatures, {aliases}.",
+        f"In the signatures, {aliases}. {NULL_MEMBER}",
         *members(Transport),
     ]
     parts += ["## Public names", PUBLIC, table(("Module", "Names"), map(_names, (client, testing)))]

@@ -123,6 +123,9 @@ def test_a_job_is_changed_run_and_read_by_its_name(serve: Serve, capsys: Output)
     })  # fmt: skip
     assert run(["jobs", "change", "fish", "report", "--off"], env) == 0
     assert requests[-1] == (f"PATCH {of_job}", {"is_enabled": False})
+    nothing = ["--session", "", "--model", "", "--deliver-url", ""]
+    assert run(["jobs", "change", "fish", "report", *nothing], env) == 0
+    assert requests[-1] == (f"PATCH {of_job}", {"session": None, "model": None, "deliver": None})
     assert run(["jobs", "run", "fish", "report"], env) == 0
     assert run(["jobs", "runs", "fish", "report", "--output", "wide"], env) == 0
     assert capsys.readouterr().out.splitlines()[-1].split()[2:] == [

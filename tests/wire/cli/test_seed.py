@@ -9,9 +9,11 @@ import sys
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
+import yaml
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from chowder_local.app.server import State, api
@@ -21,7 +23,9 @@ from chowder_local.client import Client
 from chowder_local.core.domain import InstanceStatus
 from chowder_local.core.errors.process import SettingsInvalid
 from chowder_local.http.listener import with_state
-from chowder_local.seeding.target import MARKER
+from chowder_local.seeding.desired_state import DesiredJob, Location
+from chowder_local.seeding.plan import MakeJob
+from chowder_local.seeding.target import MARKER, SeededAgent
 from tests.scripted.gateway import failing, friendly
 from tests.scripted.homes import STATE
 from tests.scripted.serving import serve as served
@@ -32,8 +36,9 @@ if TYPE_CHECKING:
 
     from starlette.applications import Starlette
 
+    from chowder_local.seeding.target import SeedTarget
     from tests.scripted.world import World
-    from tests.wire.cli.conftest import Output
+    from tests.wire.cli.conftest import Output, Serve
 
 
 FILE = """
@@ -393,3 +398,18 @@ def test_names_that_give_the_same_variable_are_refused() -> None:
     organization = {"name": "x", "id": "o", "key": "k", "instances": twins, "keys": []}
     with pytest.raises(SettingsInvalid, match="SEED_X_INSTANCE_A_B would have two values"):
         shell_variables({"base_url": "u", "organizations": [organization]})
+
+
+def test_a_job_loses_the_session_that_its_declaration_no_longer_has(serve: Serve) -> None:
+    env, requests = serve({"PATCH /local/instances/i1/jobs/j1": {}})
+    server = json.loads((Path(env["CHOWDER_DATA_DIR"]) / "server.json").read_text())
+    job = DesiredJob.model_validate(
+        {"name": "tea", "message": "Think.", "schedule": {"kind": "every", "every_s": 60}}
+    )
+    where = Location(Path("seed.yaml"), yaml.compose("{}"))
+    with Client(server["base_url"]) as client:
+        target = SimpleNamespace(running_agent=lambda *_: SeededAgent(client, "i1"))
+        MakeJob("o", where, "", "ada", job, "j1").take(cast("SeedTarget", target))
+    ((_, sent),) = requests
+    assert (sent["session"], sent["deliver"]) == (None, None)
+    assert "model" not in sent, "the default one is as good"
