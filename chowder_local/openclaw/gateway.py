@@ -13,7 +13,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -40,7 +39,7 @@ from chowder_local.openclaw.session_keys import MAIN_KEY, session_key
 from chowder_local.upstream.forward import Forwarder, open_client
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 
     from chowder_local.core.domain import AgentClock, SandboxId
     from chowder_local.openclaw.files import Files
@@ -193,10 +192,23 @@ class Gateway:
         """Sets the clock of the sandbox's programs. Raises GatewayUnavailable."""
         await self._signal({CLOCK_HEADER: header_of(clock)})
 
-    async def _signal(self, headers: Mapping[str, str]) -> None:
-        """Sends headers to the preloads of `docker/sandbox`, even while turns are refused."""
+    async def has_clock(self) -> bool:
+        """Whether the sandbox's image is new enough to have one. Raises GatewayUnavailable."""
+        answered = await self._signal({CLOCK_HEADER: "?"})
+        return any(name.lower() == CLOCK_HEADER.lower() for name, _ in answered)
+
+    async def _signal(self, headers: Mapping[str, str]) -> Sequence[tuple[str, str]]:
+        """Sends headers to the preloads of `docker/sandbox`, even while turns are refused.
+
+        Returns those of the answer.
+        """
+        headers = {**self._headers, **headers}
         try:
-            await self._exchange("GET", "/startupz", headers=headers, timeout_s=RPC_TIMEOUT_S)
+            async with (
+                asyncio.timeout(RPC_TIMEOUT_S),
+                self._open("GET", "/startupz", headers, b"") as answer,
+            ):
+                return answer.headers
         except _UNANSWERED as failure:
             raise GatewayUnavailable(_reason(failure)) from failure
 
@@ -466,11 +478,10 @@ class Gateway:
         body: bytes = b"",
         *,
         timeout_s: float,
-        headers: Mapping[str, str] = MappingProxyType({}),
     ) -> tuple[int, bytes]:
         """A short call's status and body. Raises one of `_UNANSWERED` if it fails."""
         content_type = {"Content-Type": "application/json"} if body else {}
-        headers = {**self._headers, **content_type, **headers}
+        headers = {**self._headers, **content_type}
         async with (
             asyncio.timeout(timeout_s),
             self._open(method, path, headers, body) as answer,

@@ -11,7 +11,7 @@ const { setSeed } = require("./seed.cjs");
 
 const RECORD = "/data/.openclaw/chowder-clock";
 const LIBRARY = "/usr/local/lib/chowder-clock.so";
-// `<offset in ns> <fixed time in ns, or 0> <seed, or ->`
+// `<offset in ns> <fixed time in ns, or 0> <seed, or ->`; `?` asks whether the image has a clock.
 const HEADER = "x-chowder-clock";
 const KEY = "chowder-clock";
 // See `struct record`.
@@ -81,9 +81,12 @@ function take(offsetNs, fixedNs, seed) {
 
 if (isGateway) {
   take(...readRecord());
-  subscribe("http.server.request.start", ({ request }) => {
+  subscribe("http.server.request.start", ({ request, response }) => {
     const text = request.headers[HEADER];
     if (!text) return;
+    // An older image answers as well, and moves nothing.
+    response.setHeader(HEADER, "?");
+    if (text === "?") return;
     const [offsetNs, fixedNs, seed] = text.split(" ").map((part) => (part === "-" ? undefined : BigInt(part)));
     writeRecord(offsetNs, fixedNs, seed);
     take(offsetNs, fixedNs, seed);

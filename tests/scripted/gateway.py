@@ -78,6 +78,8 @@ class ScriptedGateway:
     probes: int = 0
     clocks: list[str] = field(default_factory=list)
     """The clocks that were set, as their header has them."""
+    has_clock: bool = True
+    """Whether the image has a clock."""
     history_status: int = 404
     on_history: Callable[[], object] = lambda: None
     """Called when a client requests a conversation; the gateway has none."""
@@ -94,10 +96,12 @@ class ScriptedGateway:
         headers = {name.decode(): value.decode("latin-1") for name, value in scope["headers"]}
         if scope["path"] == "/startupz":
             self.probes += 1
-            if (clock := headers.get("x-chowder-clock")) is not None:
+            clock = headers.get("x-chowder-clock", "?")
+            if clock != "?":
                 self.clocks.append(clock)
             takes_turns = self.is_started and not is_suspended
-            await answer(send, 200 if takes_turns else 503, {"uptimeMs": self.uptime_ms})
+            more = {"x-chowder-clock": "?"} if self.has_clock else {}
+            await answer(send, 200 if takes_turns else 503, {"uptimeMs": self.uptime_ms}, **more)
             return
         if scope["path"].startswith("/sessions/"):
             self.on_history()
@@ -237,16 +241,17 @@ def refused(message: str, status: int = 400) -> tuple[int, dict[str, Any]]:
     return status, {"ok": False, "error": {"code": "INVALID_REQUEST", "message": message}}
 
 
-async def answer(send: Send, status: int, content: dict[str, Any]) -> None:
+async def answer(send: Send, status: int, content: dict[str, Any], **headers: str) -> None:
     """Sends a JSON response."""
-    await begin(send, status, "application/json")
+    await begin(send, status, "application/json", **headers)
     await send({"type": "http.response.body", "body": json.dumps(content).encode()})
 
 
-async def begin(send: Send, status: int, media_type: str) -> None:
+async def begin(send: Send, status: int, media_type: str, **headers: str) -> None:
     """Sends the status and headers."""
-    headers = [(b"content-type", media_type.encode())]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
+    pairs = {"content-type": media_type, **headers}.items()
+    encoded = [(name.encode(), value.encode()) for name, value in pairs]
+    await send({"type": "http.response.start", "status": status, "headers": encoded})
 
 
 async def events(send: Send, *contents: dict[str, Any] | str) -> None:

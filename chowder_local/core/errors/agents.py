@@ -334,7 +334,9 @@ class UpgradeRefused(ChowderError):
 
 
 class ClockRefused(ChowderError):
-    """The agent's clock would go back although it may have jobs, or is being moved on already."""
+    """The agent's clock would go back although it may have jobs, is being moved on already, or its
+    image has none.
+    """
 
     http_status = 409
     retry = "while the clock is being moved on"

@@ -149,6 +149,8 @@ class Clocks:
             machine_time = self.clock()
             now = former.at(machine_time)
             at = machine_time if change.is_reset else change.at or now
+            if agent.row.is_in_memory:
+                await _check_movable(agent.gateway)
             jobs = await list_jobs(agent.gateway) if agent.row.is_in_memory else {}
             if at < now:
                 _check_back(agent.row, at, now, has_jobs=any(map(_is_planned, jobs.values())))
@@ -196,6 +198,7 @@ class Clocks:
         self, instance: Instance, until: datetime | None, limit: int, cancelled: asyncio.Event
     ) -> Advance:
         gateway = self.agents.gateway_of(instance.sandbox_id, instance.gateway_url)
+        await _check_movable(gateway)
         jobs: Jobs = await list_jobs(gateway)
         is_single = until is None
         if until is None:
@@ -302,6 +305,15 @@ def _clock_at(at: datetime, machine_time: datetime, *, is_frozen: bool) -> Agent
 
 def _ms(distance: timedelta) -> int:
     return distance // timedelta(milliseconds=1)
+
+
+async def _check_movable(gateway: Gateway) -> None:
+    if not await gateway.has_clock():
+        raise ClockRefused(
+            "The sandbox is of an older image, which has no clock of its own. The instance gets "
+            "this version's image at its next boot: unset CHOWDER_IMAGE if that names an older "
+            "one, then make a snapshot of the instance and restore it."
+        )
 
 
 async def _rearm(gateway: Gateway, jobs: Jobs) -> None:

@@ -234,6 +234,16 @@ async def scheduler(world: World, monkeypatch: pytest.MonkeyPatch) -> Scheduler:
     return scheduler
 
 
+async def test_the_clock_of_an_image_that_has_none_is_not_moved(world: World) -> None:
+    instance = await world.created()
+    world.gateway.has_clock = False
+    with pytest.raises(ClockRefused, match="an older image"):
+        await moved(world, instance, NEXT_YEAR)
+    with pytest.raises(ClockRefused, match="an older image"):
+        await world.clocks.advance(instance, NEXT_YEAR)
+    assert world.clocks.time_of(await world.now(instance)) == world.clock.now
+
+
 async def test_an_advance_lets_each_job_run_at_its_time_in_order(
     world: World, scheduler: Scheduler
 ) -> None:
