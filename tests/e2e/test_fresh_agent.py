@@ -139,6 +139,7 @@ def asked(text: str, **more: Any) -> dict[str, Any]:
     return {"model": MODEL, "input": text, "max_output_tokens": 48, **more}
 
 
+@pytest.mark.occasional
 def test_an_agent_answers_with_a_real_local_model(api: Api, agent: str) -> None:
     path = responses_path(agent, "real")
     answer = api.post(path, json=asked("What is the capital of France?"), timeout=TURN_TIMEOUT_S)

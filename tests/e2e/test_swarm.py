@@ -299,6 +299,7 @@ def test_a_machine_that_dies_takes_its_agents_along_and_brings_each_back_once(
     deployed.sandbox(doomed)
 
 
+@pytest.mark.occasional
 def test_an_agent_of_a_machine_that_is_cut_off_comes_back_elsewhere_and_is_not_doubled(
     deployed: Deployed, doomed: str
 ) -> None:
