@@ -1,10 +1,14 @@
-"""Takes screenshots of the dashboard's main pages, with a server and agents of its own."""
+"""Takes screenshots of the dashboard's main pages, with a server and agents of its own.
+
+With names as arguments, only these.
+"""
 
 from __future__ import annotations
 
 import json
 import sqlite3
 import subprocess
+import sys
 import tempfile
 from contextlib import closing
 from dataclasses import dataclass
@@ -45,6 +49,16 @@ TALKS = {
     ],
     "night-watch": ["Wake me if the lantern goes out."],
 }
+CHATS: tuple[tuple[str, str, dict[str, bool]], ...] = (
+    ("Ada", "Is there chowder today?", {"approve": True}),
+    ("Ada", "Then keep two bowls, please.", {}),
+    ("Grace", "Hi! Who cooks?", {}),
+)
+"""What people write to the cook in Telegram; Grace waits for somebody's approval."""
+JOBS = (
+    ("morning stock", "0 6 * * *", "Count what is left."),
+    ("weekly order", "30 17 * * 5", "Order what is missing."),
+)
 
 
 @dataclass(frozen=True)
@@ -88,6 +102,11 @@ def skills_listed(page: Page) -> None:
     page.locator("#skill-rows tr").first.wait_for()
 
 
+def channels_listed(page: Page) -> None:
+    """Waits for the connected channels, which load after the page."""
+    page.locator("#waiting button").first.wait_for()
+
+
 def configuration_refused(page: Page) -> None:
     """Types an invalid configuration and checks it."""
     document = page.locator("#document")
@@ -110,6 +129,8 @@ PICTURES = (
     Picture("logs", "/instances/{instance}/logs", TALL, "dark", log_printed),
     Picture("snapshots", "/instances/{instance}/snapshots", WIDE, "light"),
     Picture("channels", "/instances/{instance}/channels", TALL, "light", channels_asked),
+    Picture("messengers", "/instances/{instance}/messengers", TALL, "light", channels_listed),
+    Picture("schedule", "/instances/{instance}/schedule", WIDE, "light"),
     Picture("skills", "/instances/{instance}/skills", TALL, "dark", skills_listed),
     Picture("configuration", "/instances/{instance}/config", TALL, "light", configuration_refused),
     Picture("usage", "/usage", TALL, "light"),
@@ -146,6 +167,7 @@ def populate(api: Api) -> dict[str, str]:
     api.stop(made["night-watch"])
     cook = made["galley-cook"]
     administer(api, made)
+    live_with(api, cook)
     local = api.base_url.join(f"/local/instances/{cook}/model-calls")
     first = api.get(str(local)).json()[-1]
     for name in ("first-broth", "before-the-storm"):
@@ -171,6 +193,20 @@ def administer(api: Api, made: dict[str, str]) -> None:
         {"kind": "stream", "after_events": 5},
     ):
         api.post(str(api.base_url.join("/local/faults")), json=fault).raise_for_status()
+
+
+def live_with(api: Api, instance_id: str) -> None:
+    """People write to an agent, and it has jobs."""
+    local = str(api.base_url.join(f"/local/instances/{instance_id}"))
+    connect = {"config": {"offline": True}}
+    api.post(f"instances/{instance_id}/channels/telegram/connect", json=connect).raise_for_status()
+    for person, text, more in CHATS:
+        message = {"from": person, "text": text, "wait_s": 60, **more}
+        api.post(f"{local}/channels/telegram/messages", json=message).raise_for_status()
+    for name, cron, text in JOBS:
+        job = {"name": name, "schedule": {"kind": "cron", "cron": cron}, "message": text}
+        api.post(f"{local}/jobs", json=job).raise_for_status()
+    api.post(f"{local}/clock/advance", json={"to": "next_job"}).raise_for_status()
 
 
 def spend(database: Path) -> None:
@@ -200,9 +236,11 @@ def photograph(server: ServerProcess, places: dict[str, str]) -> None:
         with Api(server.base_url, server.key) as api:
             # It is provisioning in the screenshots.
             api.created("cabin-boy")
+        wanted = sys.argv[1:] or [each.name for each in PICTURES]
         for each in PICTURES:
-            # A new tab, because leaving the first one ends its samples.
-            take(context.new_page(), root, each, places)
+            if each.name in wanted:
+                # A new tab, because leaving the first one ends its samples.
+                take(context.new_page(), root, each, places)
 
 
 def take(page: Page, root: str, picture: Picture, places: dict[str, str]) -> None:

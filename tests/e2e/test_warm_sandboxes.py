@@ -85,6 +85,8 @@ class Returned:
     container: Container
     """Where it is since its message."""
     config: dict[str, Any]
+    answer: str
+    """What a person in Telegram got who brought it back, and had said hello before."""
     has_stayed: bool
     """Whether the other, which has a job that is due soon, was in memory all the time."""
 
@@ -131,6 +133,11 @@ def returned(
     with Api(openclaw.base_url, openclaw.key) as api:
         job = called(api, with_a_job, "cron.add", JOB)
         tell(api, idle, session)
+        connected = api.post(
+            f"instances/{idle}/channels/telegram/connect", json={"config": {"offline": True}}
+        )
+        assert connected.json()["status"] == "connected", connected.text
+        heard(api, idle, "Hello", approve=True)
         former = container_of(engine, api, idle)
         run_with(openclaw, HIBERNATING)
         eventually(lambda: is_hibernated(api, idle), "the idle agent hibernates")
@@ -138,13 +145,14 @@ def returned(
         eventually(lambda: has_ended(engine, str(former.id)), "its container has ended")
         # The older one was looked at before it.
         has_stayed = not is_hibernated(api, with_a_job)
+        answer = heard(api, idle, "Are you back?")
         assert_history(api, idle, session)
         container = container_of(engine, api, idle)
         config = config_of(container)
         # The next one would only cost time.
         run_with(openclaw, COLD)
         called(api, with_a_job, "cron.remove", {"id": job["id"]})
-    return Returned(former, warm_sandbox, container, config, has_stayed)
+    return Returned(former, warm_sandbox, container, config, answer, has_stayed)
 
 
 @pytest.fixture
@@ -256,6 +264,14 @@ def called(api: Api, instance_id: str, method: str, params: dict[str, Any]) -> d
     return payload
 
 
+def heard(api: Api, instance_id: str, text: str, **more: Any) -> str:
+    """What a person gets who writes in Telegram on this machine."""
+    body = {"from": "Ada", "text": text, "wait_s": 60, **more}
+    path = f"instances/{instance_id}/channels/telegram/messages"
+    (answer,) = local(api, "POST", path, json=body, timeout=90).json()["answers"]
+    return str(answer["text"])
+
+
 def is_hibernated(api: Api, instance_id: str) -> bool:
     return bool(local(api, "GET", f"instances/{instance_id}").json()["is_hibernated"])
 
@@ -325,6 +341,8 @@ def test_an_idle_agent_leaves_memory_and_its_next_message_finds_all_it_had(
     returned: Returned, engine: docker.DockerClient
 ) -> None:
     assert returned.has_stayed
+    # A person's message has brought it back, in their conversation.
+    assert returned.answer.endswith('Before that: "Hello"')
     assert returned.container.id == returned.warm_sandbox.id
     assert returned.config["agents"]["defaults"]["thinkingDefault"] == "off"
     assert returned.former.name not in {each.name for each in engine.volumes.list()}

@@ -16,6 +16,7 @@ BLANK_TABLES = {
     "task_runs": "id TEXT",
     "worker_session_placements": "session_key TEXT, state TEXT",
     "cron_jobs": "declaration_key TEXT, enabled INTEGER, job_id TEXT",
+    "channel_pairing_allow_entries": "channel_key TEXT, entry TEXT",
     "plugin_state_entries": "plugin_id TEXT, namespace TEXT, entry_key TEXT",
 }
 

@@ -79,8 +79,18 @@ COPIED = (
     "workspace_setup_state",
     "workspace_path_aliases",
     "workspace_generated_bootstrap_hashes",
+    "channel_pairing_allow_entries",
+    "channel_pairing_requests",
+    "channel_ingress_events",
 )
 """Tables that the gateway reads on demand."""
+
+OF_CHANNELS = """substr(plugin_id, 1, instr(plugin_id || '-', '-') - 1) IN (
+    'discord', 'googlechat', 'line', 'matrix', 'mattermost', 'msteams', 'nostr', 'signal', 'slack',
+    'telegram', 'whatsapp'
+)"""
+"""Rows of plugins, such as `telegram-message-dispatch-dedupe`, that are read when their channel
+begins, thus after a transfer: a warm sandbox has no channel."""
 
 OF_THE_SANDBOX = {
     "agent_database_leases",
@@ -108,9 +118,10 @@ OF_THE_SANDBOX = {
 }
 """Tables that stay as they are in the sandbox."""
 
+PLUGIN_STATE = "plugin_state_entries"
 NAMED = {
     "cron_jobs": ("declaration_key", "enabled"),
-    "plugin_state_entries": ("plugin_id", "namespace", "entry_key"),
+    PLUGIN_STATE: ("plugin_id", "namespace", "entry_key"),
 }
 """Key columns of tables whose rows OpenClaw keeps in memory, unless it creates them itself."""
 
@@ -309,8 +320,9 @@ def check_state(database: sqlite3.Connection) -> None:
             continue
         if table in NAMED:
             columns = ", ".join(NAMED[table])
+            which = f"NOT {OF_CHANNELS}" if table == PLUGIN_STATE else "TRUE"
             theirs, ours = (
-                set(database.execute(f"SELECT {columns} FROM {name}.{table}"))  # noqa: S608 - our constants
+                set(database.execute(f"SELECT {columns} FROM {name}.{table} WHERE {which}"))  # noqa: S608 - our constants
                 for name in ("theirs", "main")
             )
             if own := {row for row in theirs - ours - DECLARED if row[:2] not in LOCKS}:
@@ -322,11 +334,13 @@ def check_state(database: sqlite3.Connection) -> None:
 
 def copy_state(database: sqlite3.Connection) -> None:
     database.execute("BEGIN IMMEDIATE")
-    for table in COPIED:
+    for table in (*COPIED, PLUGIN_STATE):
         query = "SELECT 1 FROM theirs.sqlite_master WHERE type = 'table' AND name = ?"
         if database.execute(query, (table,)).fetchone():
-            database.execute(f"DELETE FROM main.{table}")  # noqa: S608 - ours
-            database.execute(f"INSERT INTO main.{table} SELECT * FROM theirs.{table}")  # noqa: S608 - ours
+            which = OF_CHANNELS if table == PLUGIN_STATE else "TRUE"
+            database.execute(f"DELETE FROM main.{table} WHERE {which}")  # noqa: S608 - ours
+            rows = f"SELECT * FROM theirs.{table} WHERE {which}"  # noqa: S608 - ours
+            database.execute(f"INSERT INTO main.{table} {rows}")
     database.execute("COMMIT")
 
 

@@ -191,6 +191,22 @@ def test_rows_that_every_agent_gets_are_no_reason_for_a_start(
     assert outcome(warm_sandbox, archive_of(original)) == {"done": True}
 
 
+def test_the_state_of_channels_goes_along(original: Path, warm_sandbox: Path) -> None:
+    rows = [
+        ("telegram", "telegram.update-offsets", "default"),
+        ("telegram-message-dispatch-dedupe", "telegram.message-dispatch-dedupe.1", "k.1"),
+    ]
+    with connect(original / STATE) as database:
+        database.executemany("INSERT INTO plugin_state_entries VALUES (?, ?, ?)", rows)
+        database.execute("INSERT INTO channel_pairing_allow_entries VALUES ('telegram', '1')")
+    assert outcome(warm_sandbox, archive_of(original)) == {"done": True}
+    with connect(warm_sandbox / STATE) as database:
+        assert database.execute("SELECT * FROM plugin_state_entries").fetchall() == rows
+        assert database.execute("SELECT * FROM channel_pairing_allow_entries").fetchall() == [
+            ("telegram", "1")
+        ]
+
+
 def test_a_broken_database_changes_nothing(original: Path, warm_sandbox: Path) -> None:
     (original / STATE).write_bytes(b"none" * 1000)
     assert "DatabaseError" in outcome(warm_sandbox, archive_of(original))["error"]
