@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from calendar import monthrange
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -293,6 +294,54 @@ class Snapshot:
         """The instance's clock at that time."""
         clock = self.content.get("clock")
         return None if clock is None else AgentClock(**clock)
+
+
+class BudgetPeriod(StrEnum):
+    """In which time a budget may be spent: a day or a month, in UTC, or since it was set."""
+
+    DAY = "day"
+    MONTH = "month"
+    TOTAL = "total"
+
+    def begin(self, at: datetime) -> datetime:
+        """The beginning of the day or month of a time; the time itself for a total."""
+        if self is BudgetPeriod.TOTAL:
+            return at
+        day = at.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+        return day if self is BudgetPeriod.DAY else day.replace(day=1)
+
+    def end(self, begin: datetime) -> datetime | None:
+        """When a period ends that began then; None for a total."""
+        if self is BudgetPeriod.TOTAL:
+            return None
+        days = 1 if self is BudgetPeriod.DAY else monthrange(begin.year, begin.month)[1]
+        return begin + timedelta(days=days)
+
+
+@dataclass(frozen=True)
+class BudgetLimits:
+    """The most that model calls may take in a period; None is no limit."""
+
+    per: BudgetPeriod
+    usd: float | None = None
+    tokens: int | None = None
+    model_calls: int | None = None
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What model calls have taken."""
+
+    usd: float = 0.0
+    tokens: int = 0
+    model_calls: int = 0
+
+    def __add__(self, other: Spent) -> Spent:
+        return Spent(
+            self.usd + other.usd,
+            self.tokens + other.tokens,
+            self.model_calls + other.model_calls,
+        )
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from chowder_local.core.events import Events, EventType
 from chowder_local.store.database import ReadCache
 from chowder_local.store.tables import (
     METADATA,
+    BudgetRow,
     ChannelMessageRow,
     ConversationHistoryRow,
     DueJobRow,
@@ -66,6 +67,7 @@ _CONTENT = (
     InboxRequestRow,
     ChannelMessageRow,
     DueJobRow,
+    BudgetRow,
 )
 _NO_CONTENT = {
     "openclaw_config_ciphertext": None,
@@ -83,6 +85,7 @@ Content = (
     | InboxRequestRow
     | ChannelMessageRow
     | DueJobRow
+    | BudgetRow
 )
 Value = TypeVar("Value")
 

@@ -19,7 +19,7 @@ from sqlalchemy.orm import registry
 from sqlalchemy.types import TypeDecorator
 from sqlmodel import Field, SQLModel
 
-from chowder_local.core.domain import Egress, InstanceStatus, ModelProvider, Tier
+from chowder_local.core.domain import BudgetPeriod, Egress, InstanceStatus, ModelProvider, Tier
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -343,6 +343,30 @@ class UsageRow(Table, table=True):
     cache_write_tokens: int
     long_cache_write_tokens: int
     output_tokens: int
+
+
+class BudgetRow(Table, table=True):
+    """A budget of an organization or an instance, whose id is `owner_id`, and what is spent of it.
+
+    What is reserved is that of the calls in progress.
+    """
+
+    __tablename__: ClassVar[str] = "budget"
+
+    owner_id: str = Field(primary_key=True)
+    organization_id: str = Field(foreign_key="organization.id")
+    instance_id: str | None = Field(foreign_key="instance.id")
+    per: BudgetPeriod = Field(sa_type=EnumText(BudgetPeriod))
+    usd: float | None
+    tokens: int | None
+    model_calls: int | None
+    since: datetime = Field(sa_type=UtcDateTime)
+    spent_usd: float
+    spent_tokens: int
+    spent_model_calls: int
+    reserved_usd: float
+    reserved_tokens: int
+    reserved_model_calls: int
 
 
 class SnapshotRow(Table, table=True):

@@ -31,7 +31,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "v9001"
-down_revision = "v0008"
+down_revision = "v0009"
 
 
 def upgrade():

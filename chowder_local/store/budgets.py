@@ -1,0 +1,82 @@
+"""Budgets, and what is spent of them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from sqlmodel import col, delete, select
+
+from chowder_local.core.domain import BudgetLimits, InstanceId, OrganizationId, Spent
+from chowder_local.store.instances import erase_deleted
+from chowder_local.store.tables import BudgetRow
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from datetime import datetime
+
+    from chowder_local.store.database import Database
+
+
+@dataclass(frozen=True)
+class StoredBudget:
+    """A budget of an organization, or of an instance of it."""
+
+    organization_id: OrganizationId
+    instance_id: InstanceId | None
+    limits: BudgetLimits
+    since: datetime
+    spent: Spent
+    reserved: Spent
+
+    @property
+    def owner_id(self) -> str:
+        return self.instance_id or self.organization_id
+
+
+@dataclass(eq=False, repr=False)
+class BudgetQueries:
+    """The budgets of all organizations and instances."""
+
+    database: Database
+
+    async def all(self) -> list[StoredBudget]:
+        async with self.database.reading() as session:
+            return [_budget(row) for row in await session.exec(select(BudgetRow))]
+
+    async def save(self, budgets: Collection[StoredBudget]) -> None:
+        """Adds or replaces budgets, in one transaction; not those of deleted instances."""
+        async with self.database.writing(invalidates_caches=False) as session:
+            for each in budgets:
+                await session.merge(_row(each))
+            owners = {each.instance_id for each in budgets if each.instance_id is not None}
+            if owners:
+                await session.flush()
+                await erase_deleted(session, owners, [BudgetRow])
+
+    async def remove(self, owner_id: str) -> None:
+        async with self.database.writing(invalidates_caches=False) as session:
+            await session.exec(delete(BudgetRow).where(col(BudgetRow.owner_id) == owner_id))
+
+
+def _row(budget: StoredBudget) -> BudgetRow:
+    sums = {"spent": budget.spent, "reserved": budget.reserved}
+    return BudgetRow(
+        owner_id=budget.owner_id,
+        organization_id=budget.organization_id,
+        instance_id=budget.instance_id,
+        since=budget.since,
+        **asdict(budget.limits),
+        **{f"{of}_{name}": each for of, sum_ in sums.items() for name, each in vars(sum_).items()},
+    )
+
+
+def _budget(row: BudgetRow) -> StoredBudget:
+    return StoredBudget(
+        OrganizationId(row.organization_id),
+        None if row.instance_id is None else InstanceId(row.instance_id),
+        BudgetLimits(row.per, row.usd, row.tokens, row.model_calls),
+        row.since,
+        Spent(row.spent_usd, row.spent_tokens, row.spent_model_calls),
+        Spent(row.reserved_usd, row.reserved_tokens, row.reserved_model_calls),
+    )
