@@ -355,7 +355,7 @@ class BudgetRow(Table, table=True):
 
     owner_id: str = Field(primary_key=True)
     organization_id: str = Field(foreign_key="organization.id")
-    instance_id: str | None = Field(foreign_key="instance.id")
+    instance_id: str | None = Field(foreign_key="instance.id", index=True)
     per: BudgetPeriod = Field(sa_type=EnumText(BudgetPeriod))
     usd: float | None
     tokens: int | None

@@ -38,3 +38,4 @@ def upgrade() -> None:
             ["instance_id"], ["instance.id"], name="fk_budget_instance_id_instance"
         ),
     )
+    op.create_index("ix_budget_instance_id", "budget", ["instance_id"])
