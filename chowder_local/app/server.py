@@ -185,6 +185,7 @@ async def _open(
         offline=settings.offline,
         tier=settings.tier,
     )
+    await services.budgets.open(services.default_organization_id, settings.budget_usd)
     await last.enter_async_context(
         serve_relay(services.relay, services.inbox, services.messengers, relay_sockets)
     )
@@ -232,6 +233,7 @@ async def begin(services: Services) -> None:
         "use of keys": services.key_queries.uses.run,
         "use of sessions": services.sessions.uses.run,
         "usage": services.usage.run,
+        "budgets": services.budgets.run,
         "histories": services.histories.run,
         "usage samples": services.usage_samples.run,
         "idempotency": services.idempotency.run,
@@ -257,6 +259,8 @@ async def _write_back(services: Services) -> None:
         services.key_queries.uses, services.sessions.uses, services.usage, services.histories
     ):  # fmt: skip
         await queries.write()
+    with logging_errors("writing budgets"):
+        await services.budgets.write()
 
 
 def open_events(shutdown: Shutdown, stack: AsyncExitStack) -> Events:

@@ -9,6 +9,7 @@ import sys
 import tempfile
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +21,9 @@ from chowder_local.cli.output import note, waiting
 from chowder_local.cli.seed import SEED_PATH, read_file, seed_server
 from chowder_local.cli.server_process import healthy_server
 from chowder_local.core.addresses import free_port
+from chowder_local.core.domain import BudgetPeriod
 from chowder_local.core.errors import FAILURE
-from chowder_local.core.errors.process import SettingsInvalid
+from chowder_local.core.errors.process import ApiRefused, SettingsInvalid
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -43,10 +45,21 @@ OF_SIGNAL = 128
     default=True,
     help="Whether a server that is started for the command has offline models only.",
 )
+@click.option(
+    "--budget",
+    type=click.FloatRange(min=0),
+    metavar="USD",
+    help="Most that the organization's model calls may cost while the command runs.",
+)
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.pass_obj
 def exec(  # noqa: A001 - the command's name
-    context: Context, instance: str | None, seed: Path | None, offline: bool, command: Sequence[str]
+    context: Context,
+    instance: str | None,
+    seed: Path | None,
+    offline: bool,
+    budget: float | None,
+    command: Sequence[str],
 ) -> int:
     """Run COMMAND with a server, as in chowder-local exec -- npm test.
 
@@ -62,6 +75,9 @@ def exec(  # noqa: A001 - the command's name
     with Signals() as signals, ExitStack() as stack:
         if context.other_server() is None and healthy_server(context.settings()) is None:
             context = stack.enter_context(_own_server(context, signals, offline=offline))
+        if budget is not None:
+            client = stack.enter_context(context.client())
+            stack.enter_context(_budget(client, signals, budget))
         if seeding is not None:
             seed_server(context, seeding)
         variables = {BASE_URL: context.base_url(), KEY: context.key()}
@@ -155,6 +171,29 @@ def _run(
         check=False,
         **options,
     )
+
+
+@contextmanager
+def _budget(client: Client, signals: Signals, usd: float) -> Iterator[None]:
+    """A budget of the organization, which is removed at the end."""
+    try:
+        client.budget()
+    except ApiRefused as refused:
+        if refused.status != HTTPStatus.NOT_FOUND:
+            raise
+    else:
+        raise SettingsInvalid(
+            "The organization has a budget already ('chowder-local budget show'), which limits the "
+            "command as well. Remove it, or leave --budget out."
+        )
+    client.set_budget(BudgetPeriod.TOTAL, usd=usd)
+    try:
+        yield
+    finally:
+        signals.ignore()
+        spent = client.budget()
+        note(spent["message"] or f"Model calls took {spent['spent']['usd']:.4f} of {usd:g} USD.")
+        client.remove_budget()
 
 
 @contextmanager

@@ -297,6 +297,11 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     ),
     "inbox ls": ("inbox ls support --follow", "inbox ls support --wait --timeout 30"),
     "usage": ("usage", "usage support --output json"),
+    "budget show": ("budget show", "budget show --instance support"),
+    "budget set": (
+        "budget set --usd 5 --per day",
+        "budget set --model-calls 100 --instance support",
+    ),
     "files cat": ("files cat support workspace/SOUL.md",),
     "files get": ("files get support workspace/report.pdf .",),
     "files ls": ("files ls support workspace",),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,7 +16,7 @@ from chowder_local.cli.server_process import healthy_server, start_detached
 from chowder_local.client import Client
 from chowder_local.core.domain import Egress, Tier
 from chowder_local.core.errors import ChowderError
-from chowder_local.core.errors.process import ServerDiffers
+from chowder_local.core.errors.process import ApiRefused, ServerDiffers
 from chowder_local.core.settings import exposure_warning
 
 if TYPE_CHECKING:
@@ -71,6 +72,14 @@ if TYPE_CHECKING:
     metavar="NAME=URL",
     help="Further model provider: an OpenAI-compatible endpoint, whose models are NAME/model. "
     "Repeatable. Its key, if it needs one, is in NAME_API_KEY.  [env: CHOWDER_PROVIDERS]",
+)
+@click.option(
+    "--budget",
+    "budget_usd",
+    type=click.FloatRange(min=0),
+    metavar="USD",
+    help="Most that the default organization's model calls may cost in total. "
+    "[env: CHOWDER_BUDGET_USD]",
 )
 @click.option("--seed", type=SEED_PATH, help="Seed the server from this file once it is ready.")
 @click.option(
@@ -178,6 +187,11 @@ def _say_running(context: Context, running: RunningServer) -> None:
 def _say_ready(context: Context, settings: Settings, running: RunningServer) -> None:
     say(f"chowder-local {running.version} is ready (process {running.pid}).")
     _say_lines(context, running, _models(settings, context.env))
+    if _spends_without_limit(context, settings, running):
+        note(
+            "\nNo budget limits what model calls cost. Set one with: "
+            f"{context.program()} budget set --usd 5 --per day"
+        )
     if settings.egress is Egress.OFF:
         note("\nEgress is off: agents reach only their models, unless they have their own setting.")
     if not settings.is_on_loopback:
@@ -185,6 +199,21 @@ def _say_ready(context: Context, settings: Settings, running: RunningServer) -> 
 
         warning = exposure_warning(settings.host, is_in_container=is_in_container())
         note(f"\nWarning: {warning}")
+
+
+def _spends_without_limit(context: Context, settings: Settings, running: RunningServer) -> bool:
+    """Whether the default organization has a real model key and no budget."""
+    from chowder_local.accounts.bootstrap import default_model_keys
+    from chowder_local.core.domain import OFFLINE_KEY
+
+    if set(default_model_keys(context.env, settings.offline).values()) == {OFFLINE_KEY}:
+        return False
+    with Client(running.root_url, context.for_data_dir().key()) as client:
+        try:
+            client.budget()
+        except ApiRefused as refused:
+            return refused.status == HTTPStatus.NOT_FOUND
+    return False
 
 
 def _say_lines(context: Context, running: RunningServer, models: str | None = None) -> None:

@@ -250,6 +250,18 @@ class Settings(BaseModel):
             "`fake=0.5/2` is for all models of a provider in CHOWDER_PROVIDERS."
         ),
     )
+    budget_usd: float | None = Field(
+        None,
+        ge=0,
+        description="Budget of the default organization in USD, in total: past it, its agents' "
+        "model calls are refused. Each start sets it; what was spent stays counted.",
+    )
+    max_calls_per_message: int = Field(
+        200,
+        ge=1,
+        description="Model calls that an agent may make for one message, job or other turn, which "
+        "ends loops.",
+    )
     clawhub_url: str | None = Field(
         None,
         pattern="^https?://[^/]",

@@ -137,6 +137,31 @@ _COLON = re.compile(rb"[ \t\r\n]*:[ \t\r\n]*")
 _DECODER = json.JSONDecoder()
 
 
+class Reservation(Protocol):
+    """What budgets keep for a call in progress. Only its first settlement or release counts."""
+
+    def settle(self, usage: Usage | None) -> None:
+        """Takes what the call has cost: all that is reserved if its usage is not known."""
+
+    def release(self) -> None:
+        """Takes nothing: the provider has not done the call."""
+
+
+class Spending(Protocol):
+    """Reserves calls within the budgets."""
+
+    async def reserve(
+        self,
+        request: RelayRequest,
+        credential: Credential,
+        turn_id: str | None,
+        *,
+        is_local: bool,
+        is_billed: bool,
+    ) -> Reservation:
+        """Reserves the most that a call can cost. Raises BudgetExceeded and PriceMissing."""
+
+
 class Ledger(Protocol):
     """Stores the counts."""
 

@@ -46,6 +46,11 @@ class Price:
             + usage.output_tokens * self.output
         ) / _MILLION
 
+    def most_usd(self, input_tokens: int, output_tokens: int) -> float:
+        """The most that these tokens cost, whether or not the input is cached."""
+        writes = self.cache_write or 0.0, self.long_cache_write or 0.0
+        return (input_tokens * max(self.input, *writes) + output_tokens * self.output) / _MILLION
+
 
 _SONNET_4 = Price(3.0, 15.0, 0.30, 3.75, 6.0)
 _GPT_4O = Price(2.5, 10.0, 1.25)
@@ -79,8 +84,12 @@ class Prices:
         """Price of a usage: 0 if no provider is paid, None if the model has no known price."""
         if not is_billed:
             return 0.0
-        price = self._find_own(model) or PRICES.get(model or "")
+        price = self.find(model)
         return None if price is None else price.cost_usd(usage)
+
+    def find(self, model: str | None) -> Price | None:
+        """The price of a model; None if it is not known."""
+        return self._find_own(model) or PRICES.get(model or "")
 
     def _find_own(self, model: str | None) -> Price | None:
         name = model or ""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from chowder_local.core import logs
 from chowder_local.core.errors import ChowderError
+from chowder_local.core.errors.requests import BudgetExceeded, PriceMissing
 from chowder_local.core.errors.upstream import (
     ContextLengthExceeded,
     ProviderFailed,
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from chowder_local.relay.call_log import CallJournal, ModelCall
     from chowder_local.relay.compaction import Compactions
     from chowder_local.relay.local_model import LocalModel
-    from chowder_local.relay.metering import Metering, StreamObserver
+    from chowder_local.relay.metering import Metering, Reservation, Spending, StreamObserver
     from chowder_local.relay.session_watch import SessionWatch
     from chowder_local.relay.upstreams import Upstreams
     from chowder_local.relay.wire.wire_format import Usage
@@ -66,6 +67,8 @@ class _Active:
     is_local: bool
     is_of_endpoint: bool
     """Whether the provider is one that the operator named."""
+    reservation: Reservation | None = None
+    """What budgets keep for the call, once it may be sent."""
 
     @property
     def key(self) -> str:
@@ -86,6 +89,7 @@ class Relay:
     upstreams: Upstreams
     journal: CallJournal
     metering: Metering
+    budgets: Spending
     local_model: LocalModel
     session_watch: SessionWatch
     compactions: Compactions
@@ -132,11 +136,20 @@ class Relay:
             self.journal.finish(active.call, "refused", _FORGOTTEN)
             return _marked(request, _FORGOTTEN)
         try:
+            active.reservation = await self.budgets.reserve(
+                request,
+                credential,
+                active.call.turn_id,
+                is_local=active.is_local,
+                is_billed=not active.is_local and active.is_billed,
+            )
             return self._observed(active, await self._forward(active))
         except UpstreamFailed as failed:
             failure = self.upstreams.unreachable(request, failed)
-            return self._fail(active, "unreachable", failure)
-        except (ContextLengthExceeded, ProviderFailed) as failed:
+            return self._fail(active, "unreachable", failure, is_free=not failed.is_sent)
+        except (BudgetExceeded, PriceMissing, ProviderFailed) as failed:
+            return self._fail(active, "refused", failed, is_free=True)
+        except ContextLengthExceeded as failed:
             return self._fail(active, "refused", failed)
 
     async def _authenticate(self, request: RelayRequest) -> Credential:
@@ -215,7 +228,11 @@ class Relay:
         self.journal.finish(active.call, "client_disconnected")
         self._note_usage(active, None)
 
-    def _note_usage(self, active: _Active, usage: Usage | None) -> None:
+    def _note_usage(
+        self, active: _Active, usage: Usage | None, *, is_complete: bool = False
+    ) -> None:
+        if active.reservation is not None:
+            active.reservation.settle(usage if is_complete else None)
         if active.request.method == "POST":
             self.metering.note(active.request, active.credential, usage, is_billed=active.is_billed)
 
@@ -250,7 +267,8 @@ class Relay:
                 outcome = active.call.success_outcome
             self.journal.finish(active.call, outcome, error)
             # The usage is noted at the end, when no client waits any more.
-            self._note_usage(active, meter.usage)
+            is_complete = outcome == active.call.success_outcome
+            self._note_usage(active, meter.usage, is_complete=is_complete)
 
     def _observer(self, active: _Active) -> StreamObserver | None:
         """The observer of an answer; None if it is no stream. Only named providers are judged."""
@@ -276,7 +294,14 @@ class Relay:
             return problem
         return _unexpected(active.request, active.credential, problem)
 
-    def _fail(self, active: _Active, outcome: str, failure: ChowderError) -> ModelAnswer:
+    def _fail(
+        self, active: _Active, outcome: str, failure: ChowderError, *, is_free: bool = False
+    ) -> ModelAnswer:
+        """The answer for a failed call; `is_free` if the provider has not done it."""
+        if active.reservation is not None and is_free:
+            active.reservation.release()
+        elif active.reservation is not None:
+            active.reservation.settle(None)
         self.journal.finish(active.call, outcome, str(failure))
         message = self._remember(active, failure)
         # This text makes OpenClaw compact the conversation. Others make it block the provider.

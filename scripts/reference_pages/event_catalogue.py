@@ -19,6 +19,12 @@ class EventDescription:
     members: Mapping[str, str] = field(default_factory=dict)
 
 
+_BUDGET = {
+    "per": "`day`, `month` or `total`.",
+    "usd": "Its USD, or null.",
+    "tokens": "Its tokens, or null.",
+    "model_calls": "Its model calls, or null.",
+}
 _SANDBOX = {"sandbox_id": "Id of the sandbox."}
 _SNAPSHOT = {"snapshot_id": "Id of the snapshot."}
 _JOB = {"job_id": "Id of the job.", "job": "Name of the job."}
@@ -86,6 +92,15 @@ CATALOGUE: Mapping[EventType, EventDescription] = {
             "fault": "Kind of the fault.",
             "left": "Calls into which the fault will still be injected.",
         },
+    ),
+    EventType.BUDGET_SET: EventDescription(
+        "A budget is set. Without an instance it is the organization's.", _BUDGET
+    ),
+    EventType.BUDGET_REMOVED: EventDescription("A budget is removed."),
+    EventType.BUDGET_EXCEEDED: EventDescription(
+        "A budget is spent, and refuses a model call for the first time in its period or since it "
+        "was set.",
+        _BUDGET | {"limit": "Name of the limit: `usd`, `tokens` or `model_calls`."},
     ),
     EventType.SNAPSHOT_MADE: EventDescription("A snapshot is complete.", _SNAPSHOT),
     EventType.SNAPSHOT_REMOVED: EventDescription("A snapshot is removed.", _SNAPSHOT),

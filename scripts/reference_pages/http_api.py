@@ -9,7 +9,7 @@ from chowder_local.api.routes import OPERATIONS
 from chowder_local.core.logs import REQUEST_ID_HEADER
 from chowder_local.relay.scripts.rules import ReplyScript
 from scripts.reference_pages.errors import status_link
-from scripts.reference_pages.markdown import code, inline, prose, table
+from scripts.reference_pages.markdown import anchor_of, code, inline, prose, table
 from scripts.reference_pages.markdown import page as make_page
 from scripts.reference_pages.schemas import Schemas, name_of
 
@@ -124,7 +124,7 @@ class _Writer:
             name = name_of(content["schema"])
             other = self._bodies.setdefault(name, operation["summary"])
             if other != operation["summary"]:
-                yield f"The body is that of [{other}](#{other.lower().replace(' ', '-')})."
+                yield f"The body is that of [{other}](#{anchor_of(other)})."
                 continue
             if media_type != JSON:
                 yield f"The body is {code(media_type)}."

@@ -19,6 +19,10 @@ def page(title: str, *parts: str) -> str:
     return "\n\n".join([f"# {title}", *filter(None, parts)]) + "\n"
 
 
+def anchor_of(heading: str) -> str:
+    return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
+
+
 def inline(text: str) -> str:
     """Text for a line or table cell, escaped except for code in backticks."""
     return _SPECIAL.sub(_escape, " ".join(text.split()))

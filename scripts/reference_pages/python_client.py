@@ -12,7 +12,7 @@ from chowder_local.api.routes import OPERATIONS
 from chowder_local.client import Client, calls, transport
 from chowder_local.client.transport import Transport
 from scripts.reference_pages.client_methods import plain_calls
-from scripts.reference_pages.markdown import code, codes, fence, prose, table
+from scripts.reference_pages.markdown import anchor_of, code, codes, fence, prose, table
 from scripts.reference_pages.markdown import page as make_page
 from scripts.reference_pages.signatures import members, signature
 
@@ -72,12 +72,8 @@ def _linked(parts: Iterable[str]) -> Iterator[str]:
     for part in parts:
         yield part
         if part in summaries:
-            links = (f"[{each}](http-api.md#{_anchor(each)})" for each in summaries[part])
+            links = (f"[{each}](http-api.md#{anchor_of(each)})" for each in summaries[part])
             yield f"HTTP: {', '.join(links)}"
-
-
-def _anchor(heading: str) -> str:
-    return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
 
 
 def _names(module: ModuleType) -> tuple[str, str]:

@@ -140,6 +140,12 @@ DELETE /local/instances/{instance_id}/jobs/{job_id} 401  403  403  403  403  403
 POST   /local/instances/{instance_id}/jobs/{job_id}/run 401 403 403 403 403 403 403 403 404 409
 GET    /local/instances/{instance_id}/jobs/{job_id}/runs 401 403 403 403 403 403 403 403 404 409
 POST   /local/instances/{instance_id}/wake          401  403  403  403  403  403  403  403  404  409
+GET    /local/instances/{instance_id}/budget        401  403  403  403  403  403  403  403  404  404
+PUT    /local/instances/{instance_id}/budget        401  403  403  403  403  403  403  403  404  200
+DELETE /local/instances/{instance_id}/budget        401  403  403  403  403  403  403  403  404  204
+GET    /local/budget                                401  403  403  403  403  403  403  403  404  404
+PUT    /local/budget                                401  403  403  403  403  403  403  403  200  200
+DELETE /local/budget                                401  403  403  403  403  403  403  403  204  204
 GET    /local/instances/{instance_id}/usage         401  403  403  403  403  403  403  403  404  200
 GET    /local/usage                                 401  403  403  403  403  403  403  403  200  200
 POST   /local/instances/{instance_id}/snapshots     401  403  403  403  403  403  403  403  404  201
@@ -196,6 +202,8 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "PUT /local/instances/{instance_id}/recording": {"json": {"entries": {}}},
     "PATCH /local/instances/{instance_id}": {"json": {"egress": None}},
     "POST /local/faults": {"json": {"kind": "message"}},
+    "PUT /local/budget": {"json": {"usd": 5, "per": "day"}},
+    "PUT /local/instances/{instance_id}/budget": {"json": {"usd": 5, "per": "day"}},
     "PUT /local/instances/{instance_id}/clock": {"json": {"frozen": False}},
     "POST /local/instances/{instance_id}/clock/advance": {"json": {"by": "1h"}},
     "POST /local/instances/{instance_id}/snapshots": {"json": {"name": "before"}},

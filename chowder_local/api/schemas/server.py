@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, Field
 
 from chowder_local.api.schemas.fields import Id
-from chowder_local.core.domain import InstanceStatus, SandboxState
+from chowder_local.core.domain import BudgetPeriod, InstanceStatus, SandboxState
 from chowder_local.core.events import EventType
 from chowder_local.relay.prompt_format import TurnKind
 
@@ -62,6 +62,11 @@ class ServerEvent(BaseModel):
     message_id: int | None = None
     author: str | None = None
     message_kind: str | None = None
+    per: BudgetPeriod | None = None
+    usd: float | None = None
+    tokens: int | None = None
+    model_calls: int | None = None
+    limit: str | None = None
 
 
 class EngineHealth(BaseModel):

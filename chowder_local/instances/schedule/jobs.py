@@ -205,6 +205,9 @@ class Jobs:
             if began <= each.at <= ended and each.session_key == run.session_key
         ]
         turn = self.traces.with_call(instance.id, calls[-1].id) if calls else None
+        if run.outcome == "failed" and calls and calls[0].error is not None:
+            # OpenClaw's own words for a failed model call do not say why.
+            run = replace(run, error=calls[0].error)
         return TracedRun(run, calls[::-1], None if turn is None else turn.id)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from chowder_local.core import untrusted_json
 from chowder_local.core.errors.agents import AnswerUnfit, MessageRefused
+from chowder_local.core.errors.requests import BudgetExceeded, PriceMissing
 from chowder_local.core.errors.upstream import ContextLengthExceeded, ProviderFailed, StreamBroken
 from chowder_local.openclaw.responses import response_normalizer
 from chowder_local.openclaw.responses.response_normalizer import (
@@ -296,10 +297,17 @@ def _event(data: str) -> Event:
 def error_members(failure: ChowderError) -> dict[str, Any]:
     """The members of an `error` event, for `failure_events`."""
     code = _error_code(failure)
-    return {"type": _ERROR_TYPES[code], "code": code, "message": str(failure), "param": None}
+    return {
+        "type": _ERROR_TYPES.get(code, "invalid_request_error"),
+        "code": code,
+        "message": str(failure),
+        "param": None,
+    }
 
 
 def _error_code(failure: ChowderError) -> str:
+    if isinstance(failure, BudgetExceeded | PriceMissing):
+        return failure.code
     if isinstance(failure, AnswerUnfit | ContextLengthExceeded | MessageRefused):
         return INVALID_PROMPT
     if not isinstance(failure, ProviderFailed) or failure.status is None:

@@ -14,7 +14,7 @@ import pytest
 from chowder_local.app.effective_settings import effective_settings
 from chowder_local.cli import up as module
 from chowder_local.cli.main import run
-from chowder_local.cli.server_process import RunningServer
+from chowder_local.cli.server_process import RunningServer, find_running
 from chowder_local.core.errors.process import SettingsInvalid
 from chowder_local.core.settings import Settings
 from chowder_local.seeding.desired_state import Document
@@ -115,7 +115,7 @@ def test_in_the_foreground_it_announces_itself_once_it_takes_calls(
             is_announced.set()
 
     def serve_for_a_while(settings: Settings, env: object, on_ready: Callable[[], None]) -> int:
-        serve(READY)
+        serve({**READY, "GET /local/budget": {"usd": 5}})
         on_ready()
         return 5 if is_announced.wait(10) else 0
 
@@ -161,9 +161,28 @@ def test_a_detached_server_gets_the_options_as_variables(
     assert list(settings.providers) == ["lab", "far"]
     assert "anthropic, openai, gemini: built-in offline model; lab/" in capsys.readouterr().out
     given.clear()
+    monkeypatch.setattr(module, "_spends_without_limit", lambda *_: False)
     assert run(["up", "-d"], env) == 0
     assert given == env
     assert "Egress is off" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("has_image")
+@pytest.mark.parametrize("has_budget", [False, True])
+def test_a_real_key_without_a_budget_is_said_in_a_line(
+    serve: Serve, capsys: Output, monkeypatch: pytest.MonkeyPatch, has_budget: bool
+) -> None:
+    shown = {"usd": 5} if has_budget else (404, {"detail": "There is no budget."})
+    env, _ = serve({"GET /local/budget": shown})
+
+    def start(settings: Settings, env: dict[str, str]) -> RunningServer:
+        running = find_running(settings)
+        assert running is not None
+        return running
+
+    monkeypatch.setattr(module, "start_detached", start)
+    assert run(["up", "-d"], env | {"OPENAI_API_KEY": "sk-x"}) == 0
+    assert ("No budget limits what model calls cost" in capsys.readouterr().err) is not has_budget
 
 
 @pytest.mark.usefixtures("has_image")
