@@ -23,6 +23,7 @@ from pydantic import (
     model_validator,
 )
 
+from chowder_local.api.schemas.accounts import BudgetSetting
 from chowder_local.api.schemas.jobs import JobCreation
 from chowder_local.core import untrusted_json, untrusted_yaml
 from chowder_local.core.domain import OFFLINE_KEY, ModelProvider, Permission, Tier
@@ -212,6 +213,15 @@ class DesiredJob(_Part, JobCreation):
         )
 
 
+class DesiredBudget(_Part, BudgetSetting):
+    """A budget; what is spent of it stays counted when a later version of the file changes it."""
+
+    def has(self, budget: Mapping[str, Any] | None) -> bool:
+        """Whether a budget of the API has these limits."""
+        wanted = self.model_dump()
+        return budget is not None and all(budget[name] == each for name, each in wanted.items())
+
+
 class DesiredInstance(_Part):
     """An instance with its configuration, files, skills, sessions and jobs."""
 
@@ -244,6 +254,9 @@ class DesiredInstance(_Part):
     )
     jobs: list[DesiredJob] = Field(
         default_factory=list, description="Scheduled jobs, by name, as the API takes them."
+    )
+    budget: DesiredBudget | None = Field(
+        None, description="What its model calls may take; without it, the budget stays as it is."
     )
 
     @model_validator(mode="after")
@@ -292,6 +305,9 @@ class DesiredOrganization(_Part):
         repr=False,
         description="Model keys by provider: `env:NAME` for the key in that environment variable, "
         "or `offline` for the offline model.",
+    )
+    budget: DesiredBudget | None = Field(
+        None, description="What its model calls may take; without it, the budget stays as it is."
     )
     instances: list[DesiredInstance] = Field(
         default_factory=list, description="Instances of the organization."

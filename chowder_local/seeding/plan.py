@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from chowder_local.core.domain import ModelProvider, Tier
     from chowder_local.seeding.desired_state import (
+        DesiredBudget,
         DesiredInstance,
         DesiredJob,
         DesiredKey,
@@ -88,6 +89,19 @@ class SetModelKeys(SeedStep):
         if self.organization == DEFAULT:
             stored.started_at = target.started_at()
         target.memory.write()
+
+
+@dataclass(frozen=True)
+class SetBudget(SeedStep):
+    """Sets the budget of the organization, or of an instance."""
+
+    budget: DesiredBudget
+    instance: str | None = None
+
+    def take(self, target: SeedTarget) -> None:
+        instance_id = self.instance and target.instance_id(self.organization, self.instance)
+        limits = self.budget.model_dump(exclude_none=True)
+        target.client(self.organization).set_budget(instance_id=instance_id, **limits)
 
 
 @dataclass(frozen=True)
@@ -222,6 +236,8 @@ class _Planner:
         if changed_keys:
             description = f"set the model keys of {', '.join(changed_keys)}"
             yield SetModelKeys(name, location / "model_keys", description, changed_keys)
+        if desired.budget is not None and not desired.budget.has(current.budget):
+            yield SetBudget(name, location / "budget", "set the budget", desired.budget)
         for instance in desired.instances:
             yield from self._instance(name, instance, current.instances.get(instance.name))
         ids = {instance_name: each.id for instance_name, each in current.instances.items()}
@@ -247,6 +263,11 @@ class _Planner:
         elif not contains(current.openclaw_config, desired.openclaw_config):
             where, description = location / "openclaw_config", f"configure {desired.name}"
             yield Configure(organization, where, description, desired)
+        budget = desired.budget
+        if budget is not None and not budget.has(current.budget if current else None):
+            description = f"set the budget of {desired.name}"
+            where = location / "budget"
+            yield SetBudget(organization, where, description, budget, desired.name)
         digests = current.files if current else {}
         for path, (content, file_location) in desired.home_files().items():
             if digests.get(path) != digest(content):
@@ -320,6 +341,7 @@ PHASES = (
     Move,
     SetModelKeys,
     Create,
+    SetBudget,
     Configure,
     WriteFile,
     Send,

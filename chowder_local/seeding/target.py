@@ -118,6 +118,8 @@ class CurrentInstance:
     sent: Mapping[str | None, tuple[str, ...]] = field(default_factory=dict)
     jobs: Mapping[str, Json] = field(default_factory=dict)
     """Its jobs by name, if some are declared."""
+    budget: Json | None = None
+    """None if it has none, or if none is declared."""
 
 
 @dataclass(frozen=True)
@@ -140,6 +142,8 @@ class CurrentOrganization:
     model_keys: Mapping[ModelProvider, str] = field(default_factory=dict)
     instances: Mapping[str, CurrentInstance] = field(default_factory=dict)
     keys: Mapping[str, CurrentKey] = field(default_factory=dict)
+    budget: Json | None = None
+    """None if it has none, or if none is declared."""
 
 
 BOOT_TIMEOUT_S = 600.0
@@ -312,6 +316,7 @@ class SeedTarget(ExitStack):
                 if (instance := _find_by_name(instances, each)) is not None
             },
             _keys(client, stored),
+            None if desired.budget is None else _budget(client),
         )
 
     def _instance(
@@ -344,7 +349,17 @@ class SeedTarget(ExitStack):
             files,
             sent,
             jobs,
+            None if desired.budget is None else _budget(self.client(organization), instance_id),
         )
+
+
+def _budget(client: Client, instance_id: str | None = None) -> Json | None:
+    try:
+        return client.budget(instance_id)
+    except ApiRefused as refused:
+        if refused.status == HTTPStatus.NOT_FOUND:
+            return None
+        raise
 
 
 def _digests(agent: SeededAgent, desired: DesiredInstance) -> dict[str, str]:

@@ -36,6 +36,7 @@ def organization(name: str, **fields: Any) -> DesiredOrganization:
 FIELDS: dict[str, Any] = {
     "tier": "crab",
     "model_keys": {"openai": "env:MY_KEY"},
+    "budget": {"usd": 5, "per": "day"},
     "instances": [
         {
             "name": "ada",
@@ -44,6 +45,7 @@ FIELDS: dict[str, Any] = {
             "files": {"x": "text"},
             "sessions": [{"messages": ["one", "two"]}],
             "jobs": [{"name": "rep", "message": "go", "schedule": {"kind": "every", "every_s": 9}}],
+            "budget": {"model_calls": 9, "per": "total"},
         }
     ],
     "keys": [{"name": "page", "instances": ["ada"], "permissions": ["read"]}],
@@ -61,6 +63,7 @@ JOB = {
     "is_enabled": True,
     "schedule": {"kind": "every", "at": None, "every_s": 9, "cron": None, "timezone": None},
 }
+BUDGET = {"usd": 5.0, "tokens": None, "model_calls": None, "per": "day"}
 FOUND_ADA = CurrentInstance(
     "i1",
     ModelProvider.OPENAI,
@@ -68,10 +71,15 @@ FOUND_ADA = CurrentInstance(
     {"x": digest("text")},
     {None: MAIN.digests},
     {"rep": JOB},
+    BUDGET | {"usd": None, "model_calls": 9, "per": "total"},
 )
 FOUND_PAGE = CurrentKey("k1", {"i1": frozenset({Permission.READ})})
 FOUND = CurrentOrganization(
-    Tier.CRAB, {ModelProvider.OPENAI: digest("sk-secret")}, {"ada": FOUND_ADA}, {"page": FOUND_PAGE}
+    Tier.CRAB,
+    {ModelProvider.OPENAI: digest("sk-secret")},
+    {"ada": FOUND_ADA},
+    {"page": FOUND_PAGE},
+    BUDGET,
 )
 
 
@@ -96,6 +104,8 @@ def test_an_empty_server_needs_all_steps_in_order() -> None:
         "move to crab",
         "set the model keys of openai",
         "create ada",
+        "set the budget",
+        "set the budget of ada",
         "write x of ada",
         "send message 1 of 2 to the main conversation of ada",
         "send message 2 of 2 to the main conversation of ada",
@@ -125,6 +135,9 @@ DIFFERING = [
     (changed(jobs={}), ["create the job rep of ada"]),
     (changed(jobs={"rep": JOB | {"message": "stop"}}), ["change the job rep of ada"]),
     (changed(jobs={"rep": JOB | {"is_enabled": False}}), ["change the job rep of ada"]),
+    (replace(FOUND, budget=None), ["set the budget"]),
+    (replace(FOUND, budget=BUDGET | {"usd": 4.0}), ["set the budget"]),
+    (changed(budget=None), ["set the budget of ada"]),
     (replace(FOUND, model_keys={}), ["set the model keys of openai"]),
     (replace(FOUND, model_keys={ModelProvider.OPENAI: digest("old")}),
      ["set the model keys of openai"]),
@@ -146,7 +159,8 @@ DIFFERING = [
                                           expires_at=datetime(2030, 1, 1, tzinfo=UTC))}),
      ["renew the key page"]),
     (replace(FOUND, instances={}),
-     ["create ada", "write x of ada", "send message 1 of 2 to the main conversation of ada",
+     ["create ada", "set the budget of ada", "write x of ada",
+      "send message 1 of 2 to the main conversation of ada",
       "send message 2 of 2 to the main conversation of ada", "create the job rep of ada",
       "renew the key page"]),
 ]  # fmt: skip
