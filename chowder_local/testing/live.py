@@ -61,8 +61,8 @@ class LiveOrganization:
         self.instances: list[LiveInstance] = []
         self.say: Callable[[str], None] = lambda _: None
         """A function that is called with what takes longer than a moment, such as a boot."""
-        self.on_instance: Callable[[LiveInstance], None] | None = None
-        """A function that is called with each new instance, once it runs."""
+        self.on_instance: list[Callable[[LiveInstance], None]] = []
+        """Functions that are called with each new instance, once it runs."""
         self.waits: list[tuple[str, float]] = []
         """What tests waited for (`create`, `fork`, `restore`, `start`), and the seconds."""
 
@@ -121,8 +121,8 @@ class LiveOrganization:
         resource = self.wait(resource["id"], resource["name"])
         instance = LiveInstance(self.client, resource, self.key, self)
         self.instances.append(instance)
-        if self.on_instance is not None:
-            self.on_instance(instance)
+        for call in self.on_instance:
+            call(instance)
         return instance
 
 

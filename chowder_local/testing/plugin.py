@@ -10,7 +10,7 @@ import warnings
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -29,7 +29,7 @@ from chowder_local.testing.state_fixtures import (  # noqa: F401 - pytest finds 
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Mapping
+    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
 
@@ -46,11 +46,13 @@ __tracebackhide__ = True
 
 REPLIES = "chowder_replies"
 RECORDING = "chowder_recording"
-MARKERS: dict[str, tuple[str, set[str]]] = {
-    REPLIES: ("(path, unused='ignore')", {"unused"}),
-    RECORDING: ("(path)", set()),
+BUDGET = "chowder_budget"
+MARKERS: dict[str, tuple[str, int, set[str]]] = {
+    REPLIES: ("(path, unused='ignore')", 1, {"unused"}),
+    RECORDING: ("(path)", 1, set()),
+    BUDGET: ("(usd=1, tokens=None, model_calls=None)", 0, {"usd", "tokens", "model_calls"}),
 }
-"""What each marker takes, and its named arguments."""
+"""What each marker takes, how many arguments without a name, and its named arguments."""
 SERVER_STARTED = "chowder-local/started"
 """The key in pytest's cache of whether a run of the project ever started a server."""
 ORGANIZATION = pytest.StashKey["LiveOrganization"]()
@@ -89,6 +91,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="Record the marked tests again, with the model keys of the environment.",
     )
+    group.addoption(
+        "--chowder-budget",
+        type=float,
+        metavar="USD",
+        help="Most that the model calls of the whole run may cost. The processes of pytest-xdist "
+        "share it evenly.",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -103,11 +112,16 @@ def pytest_configure(config: pytest.Config) -> None:
         f"{RECORDING}(path): Model calls of the test's instances are answered from a folder with a "
         "recording; the path is relative to the test file.",
     )
+    config.addinivalue_line(
+        "markers",
+        f"{BUDGET}(usd=1, tokens=None, model_calls=None): Each agent of the test may take so "
+        "much in it. Past it the agent's turns end, and the test fails.",
+    )
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Adds the fixtures of their markers to marked tests."""
-    for name in (REPLIES, RECORDING):
+    for name in MARKERS:
         if not item.get_closest_marker(name):
             continue
         if not isinstance(item, pytest.Function):
@@ -120,8 +134,8 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 def _check(item: pytest.Item, marker: pytest.Mark) -> None:
     # pytest takes any arguments, and a misspelt one would be ignored silently.
-    signature, names = MARKERS[marker.name]
-    is_known = len(marker.args) <= 1 and marker.kwargs.keys() <= names
+    signature, count, names = MARKERS[marker.name]
+    is_known = len(marker.args) <= count and marker.kwargs.keys() <= names
     if not is_known or not (marker.args or marker.kwargs):
         raise pytest.UsageError(f"{item.nodeid}: write the marker as {marker.name}{signature}")
 
@@ -205,6 +219,9 @@ def chowder_organization(
             organization.base_url, organization.key, name, is_other_server=is_named
         )
         lease = _take_lease(folder, facts)
+        if (usd := request.config.getoption("--chowder-budget")) is not None:
+            count = getattr(request.config, "workerinput", {}).get("workercount", 1)
+            organization.client.set_budget("total", usd=usd / count)
         yield organization
     # If the reset fails, the lease stays, and the next run removes the agents.
     if lease is not None:
@@ -278,13 +295,35 @@ def chowder_recording(
         request.node.stash[REPLAY] = recording
     for instance in chowder_organization.instances:
         recording.begin(instance)
-    chowder_organization.on_instance = recording.begin
+    chowder_organization.on_instance.append(recording.begin)
     yield
-    chowder_organization.on_instance = None
+    chowder_organization.on_instance.remove(recording.begin)
     if isinstance(recording, Replay):
         recording.end()
     elif not request.node.stash.get(HAS_FAILED, False):
         recording.write()
+
+
+@pytest.fixture
+def chowder_budget(
+    request: pytest.FixtureRequest, chowder_organization: LiveOrganization
+) -> Iterator[None]:
+    """Limits what each agent of the test may take in it; for the marker of the same name."""
+    limits: dict[str, Any] = {}
+    for marker in reversed(list(request.node.iter_markers(BUDGET))):
+        limits |= marker.kwargs
+
+    def begin(instance: LiveInstance) -> None:
+        instance.client.remove_budget(instance.id)
+        instance.client.set_budget("total", instance.id, **limits)
+
+    for instance in chowder_organization.instances:
+        begin(instance)
+    chowder_organization.on_instance.append(begin)
+    yield
+    chowder_organization.on_instance.remove(begin)
+    for instance in chowder_organization.instances:
+        instance.client.remove_budget(instance.id)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -297,7 +336,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
     """Fails a test for mistakes in its scripted replies, or for a recording without real models.
 
-    A message that no rule matched is the cause of what fails after it, so it is reported instead.
+    A budget that is spent, or a message that no rule matched, is the cause of what fails after it,
+    so it is reported instead.
     """
     try:
         yield
@@ -305,9 +345,9 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
         # It is a failure to pytest's classes, but the test asked for it.
         raise
     except (Exception, pytest.fail.Exception) as raised:
-        if (unmatched := _unmatched(item)) is not None:
+        if (cause := _exceeded(item) or _unmatched(item)) is not None:
             own = _within(raised.__traceback__, str(item.path))
-            raise pytest.fail.Exception(unmatched).with_traceback(own) from None
+            raise pytest.fail.Exception(cause).with_traceback(own) from None
         raise
     for replies in _scripts(item):
         for problem in replies.problems():
@@ -329,7 +369,7 @@ def pytest_runtest_makereport(
     organization = item.config.stash.get(ORGANIZATION, None)
     if organization is not None:
         vars(report)["chowder_waits"], organization.waits = organization.waits, []
-    names = getattr(item, "fixturenames", ())
+    names = _fixtures(item)
     if not report.failed or not any(each.startswith("chowder_") for each in names):
         return report
     item.stash[HAS_FAILED] = True
@@ -352,13 +392,38 @@ def pytest_runtest_makereport(
     return report
 
 
+def _fixtures(item: pytest.Item) -> Sequence[str]:
+    return getattr(item, "fixturenames", ())
+
+
 def _scripts(item: pytest.Item) -> list[Replies]:
     """The scripts of a test that uses `chowder_replies`."""
-    if REPLIES not in getattr(item, "fixturenames", ()):
+    if REPLIES not in _fixtures(item):
         return []
     organization = item.config.stash[ORGANIZATION]
     new = [each for each in organization.instances if each.created_at >= item.stash[START_TIME]]
     return [organization.replies, *(each.replies for each in new)]
+
+
+def _exceeded(item: pytest.Item) -> str | None:
+    """What a budget says that has refused a model call of a test, if one has."""
+    from chowder_local.core.errors import ChowderError
+
+    organization = item.config.stash.get(ORGANIZATION, None)
+    if organization is None or not any(each.startswith("chowder_") for each in _fixtures(item)):
+        return None
+    for instance_id in (None, *(each.id for each in organization.instances)):
+        try:
+            budget = organization.client.budget(instance_id)
+        except ChowderError:
+            # There is none, or the server does not answer, which the failure itself says.
+            continue
+        refused_at = budget["refused_at"] and datetime.fromisoformat(budget["refused_at"])
+        if refused_at and refused_at >= item.stash[START_TIME]:
+            cost = organization.client.usage()["totals"]["cost_usd"]
+            so_far = "unknown, as a price is" if cost is None else f"{cost:.4f} USD"
+            return f"{budget['message']} Cost of the run so far: {so_far}."
+    return None
 
 
 def _unmatched(item: pytest.Item) -> str | None:

@@ -165,6 +165,13 @@ export interface Organization {
   /** Makes calls fail, wait or break off, as `createFault` does; all faults are removed after the test. */
   faults(kind: FaultCreation["kind"], options?: Partial<Omit<FaultCreation, "kind">>): Promise<Schemas["FaultView"]>;
   /**
+   * Limits what an instance, or without one all of the organization, may take; the budget is removed
+   * after the test. A test whose agent it refuses fails with what the budget says, and the cost so far.
+   */
+  budget(
+    options: Partial<Schemas["BudgetSetting"]> & { instance?: TestInstance },
+  ): Promise<Schemas["BudgetView"]>;
+  /**
    * Makes what a seed file declares for the organization `default`: its instances by name, which are
    * deleted after the test. A path is relative to the working directory. It needs the chowder-local on
    * the PATH, or in CHOWDER_COMMAND.

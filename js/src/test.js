@@ -134,6 +134,31 @@ class Organization {
     return this.client.call("createFault", { body: { kind, ...options } });
   }
 
+  /**
+   * Limits what an instance, or without one all of the organization, may take: `usd`, `tokens` or
+   * `model_calls`. The budget is removed after the test.
+   */
+  async budget({ instance, per = "total", ...limits }) {
+    const ofInstance = instance ? "Instance" : "";
+    const options = instance ? { path: { instance_id: instance.id } } : {};
+    this.atEnd(() => (!instance || instance.isThere) && this.client.call(`delete${ofInstance}Budget`, options));
+    return this.client.call(`set${ofInstance}Budget`, { ...options, body: { per, ...limits } });
+  }
+
+  /** What a budget says that has refused a model call since then, if one has. */
+  async #exceeded(since) {
+    const calls = [...this.#all].map(({ id }) => ["getInstanceBudget", { path: { instance_id: id } }]);
+    for (const [id, options] of [["getBudget", {}], ...calls]) {
+      // Without a budget it is a 404.
+      const budget = await this.client.call(id, options).catch(() => undefined);
+      if (budget?.refused_at && new Date(budget.refused_at) >= since) {
+        const { totals } = await this.client.call("getUsage");
+        return new Error(`${budget.message} Cost so far: ${totals.cost_usd?.toFixed(4) ?? "unknown"} USD.`);
+      }
+    }
+    return undefined;
+  }
+
   /** Makes what a seed file declares for `default`: its instances by name, deleted after the test. */
   async seed(file) {
     const folder = await mkdtemp(path.join(tmpdir(), "chowder-local-"));
@@ -182,11 +207,11 @@ class Organization {
         await this.#check();
         await this.#recording?.finish();
       } catch (failure) {
-        // A message that no rule matched is the cause of what failed after it.
-        const unmatched = await this.#check().catch((problem) => problem);
-        const isCause = unmatched && !(unmatched instanceof ChowderError);
-        if (isCause) unmatched.stack = failure.stack;
-        throw withReport(isCause ? unmatched : failure, await this.#report(since));
+        // A budget that is spent, or a message that no rule matched, is the cause of what failed after it.
+        const cause = (await this.#exceeded(since)) ?? (await this.#check().catch((problem) => problem));
+        const isCause = cause && !(cause instanceof ChowderError);
+        if (isCause) cause.stack = failure.stack;
+        throw withReport(isCause ? cause : failure, await this.#report(since));
       } finally {
         await this.replies.clear();
         for (const end of this.#endings.reverse()) await end();
