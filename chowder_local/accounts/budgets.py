@@ -416,7 +416,8 @@ def _members(limits: BudgetLimits) -> dict[str, object]:
 def _quantity(name: str, value: float) -> str:
     if name == "usd":
         return f"{value:,.4f}".rstrip("0").rstrip(".") + " USD"
-    return f"{value:,} {name.replace('_', ' ')}"
+    noun = name.replace("_", " ")
+    return f"{value:,} {noun[:-1] if value == 1 else noun}"
 
 
 def _moment(at: datetime) -> str:

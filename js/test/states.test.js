@@ -47,3 +47,14 @@ test("an agent's clock is set, and moved on to tomorrow", chowder.test(async () 
   assert.equal((await agent.clock.now()).toISOString(), "2030-01-02T10:00:00.000Z");
   assert.equal((await agent.clock.reset()).is_frozen, false);
 }));
+
+test("a budget ends turns for one test, which it is the headline of", async () => {
+  const agent = await chowder.common();
+  const body = chowder.test(async () => {
+    await chowder.budget({ instance: agent, model_calls: 1 });
+    await agent.say("ask your model: one");
+    await agent.say("ask your model: two");
+  });
+  await assert.rejects(body, /^Error: The agent's budget of 1 model call is spent: .* Cost so far: 0\.0000 USD\./);
+  await chowder.test(() => agent.say("ask your model: three"))();
+});

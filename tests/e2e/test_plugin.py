@@ -55,6 +55,18 @@ def test_unmatched(chowder_common_instance, chowder_replies):
     assert chowder_common_instance.say("ask your model: the wether?") == "Sunny."
 """
 
+LIMITED = """
+import pytest
+
+@pytest.mark.chowder_budget(model_calls=1)
+def test_limited(chowder_common_instance):
+    for _ in range(2):
+        chowder_common_instance.say("ask your model: hi")
+
+def test_after_it(chowder_common_instance):
+    chowder_common_instance.say("ask your model: hi")
+"""
+
 
 @pytest.fixture
 def quick_relay(
@@ -162,6 +174,21 @@ def test_a_message_without_a_rule_fails_the_test_with_that_and_not_with_what_fol
     assert f"E       {headline}\n" in done.stdout, done.stdout + done.stderr
     assert '>       assert chowder_common_instance.say("ask your model' in done.stdout
     assert "AssertionError" not in done.stdout
+    assert "ApiRefused" not in done.stdout
+
+
+def test_a_test_that_a_budget_ends_fails_with_what_it_says(
+    quick_server: ServerProcess, tmp_path: Path
+) -> None:
+    (tmp_path / "test_mine.py").write_text(LIMITED)
+    done = run(tmp_path, quick_server, "-pno:randomly", "--chowder-budget", "0")
+    for words in (
+        "Failed: The agent's budget of 1 model call is spent: 1 model call since ",
+        "Cost of the run so far: 0.0000 USD.",
+        'chowder_common_instance.say("ask your model',
+        "1 failed, 1 passed",
+    ):  # fmt: skip
+        assert words in done.stdout, done.stdout + done.stderr
     assert "ApiRefused" not in done.stdout
 
 
