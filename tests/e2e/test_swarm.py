@@ -243,9 +243,8 @@ def test_without_egress_it_reaches_the_relay_only(deployed: Deployed, first: str
     node, container = deployed.sandbox(first)
     bridge = node.engine.networks.get("bridge").attrs["IPAM"]["Config"][0]["Gateway"]
     assert _inside(container, ADDRESS) == (0, f"{bridge}\n")
-    changed = api.patch(
-        f"http://{manager.address}:2469/local/instances/{first}", json={"egress": "off"}
-    )
+    local = f"http://{manager.address}:2469/local/instances/{first}"
+    changed = api.patch(local, json={"egress": "off"})
     assert changed.is_success, changed.text
     api.until(first, "running")
     assert "Hello." in api.say(first, "Hello.")
@@ -254,6 +253,13 @@ def test_without_egress_it_reaches_the_relay_only(deployed: Deployed, first: str
         assert _inside(container, f"python3 -c '{PROBE}' {address} 2469")[0]
     assert _inside(container, f"python3 -c '{PROBE}' {RELAY_HOSTNAME} 2470") == (0, "")
     assert _inside(container, ADDRESS)[1] == ""
+    # The local messenger is behind the relay.
+    telegram = f"instances/{first}/channels/telegram/connect"
+    connected = api.post(telegram, json={"config": {"offline": True}})
+    assert connected.json()["status"] == "connected", connected.text
+    message = {"from": "Ada", "text": "Are you there?", "approve": True, "wait_s": 60}
+    said = api.post(f"{local}/channels/telegram/messages", json=message, timeout=90)
+    assert "Are you there?" in said.json()["answers"][0]["text"]
 
 
 def test_an_update_of_the_server_and_of_its_workers_loses_nothing(
