@@ -71,6 +71,7 @@ from chowder_local.openclaw.skills import Skills
 from chowder_local.openclaw.transcripts.chat_history import ChatHistory
 from chowder_local.openclaw.transcripts.reader import Transcripts
 from chowder_local.openclaw.warmup import WarmUp
+from chowder_local.relay.breakpoints import Breakpoints
 from chowder_local.relay.call_log import CallJournal, CallLog
 from chowder_local.relay.compaction import Compactions
 from chowder_local.relay.inbox import Inbox
@@ -231,6 +232,14 @@ class Services:
             self.metrics,
             self.recordings.recorder,
         )
+        local_model = LocalModel(self.scripts, self.recordings, self.session_names.find)
+        self.breakpoints = Breakpoints(
+            call_log=self.call_log,
+            local_model=local_model,
+            events=self.events,
+            shutdown=self.shutdown,
+            clock=self.clock,
+        )
         self.relay = Relay(
             resolver=ModelCredentials(
                 self.secret_box, self.instances, self.warm_queries, self.model_keys
@@ -241,9 +250,10 @@ class Services:
             journal=self.journal,
             metering=Metering(self.usage, self.clock),
             budgets=self.budgets,
-            local_model=LocalModel(self.scripts, self.recordings, self.session_names.find),
+            local_model=local_model,
             session_watch=self.session_watch,
             compactions=Compactions(settings.compaction_timeout_s, self.model_failures),
+            breakpoints=self.breakpoints,
         )
 
         self.inbox = Inbox(
@@ -609,6 +619,7 @@ class Services:
         """Drops what is in memory of an instance that is deleted."""
         self.scripts.forget(instance_id)
         self.budgets.forget(instance_id)
+        self.breakpoints.remove(instance_id)
         self.recordings.remove(instance_id)
         self.residency.forget(instance_id)
         self.call_log.remove(instance_id)

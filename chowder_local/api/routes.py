@@ -62,8 +62,12 @@ from chowder_local.api.schemas.agent_contents import (
 )
 from chowder_local.api.schemas.clock import AdvanceView, ClockAdvance, ClockSetting, ClockView
 from chowder_local.api.schemas.faults_and_replies import (
+    BreakpointSetting,
+    BreakpointView,
     FaultCreation,
     FaultView,
+    HeldCallRelease,
+    HeldCallView,
     RepliesView,
     ReplyScriptChange,
     ResetView,
@@ -220,6 +224,11 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("GET",    "/local/instances/{instance_id}/recording",                             faults_and_replies.get_recording,    ORG,       "getRecording",          "Get a recording",                None,                RecordingView, query=RecordingQuery),
     Operation("PUT",    "/local/instances/{instance_id}/recording",                             faults_and_replies.set_recording,    ORG,       "setRecording",          "Replay a recording",             RecordingPlayback,   RecordingView, python="replay"),
     Operation("DELETE", "/local/instances/{instance_id}/recording",                             faults_and_replies.delete_recording, ORG,       "deleteRecording",       "End a replay",                   None,                None, 204, python="end_replay"),
+    Operation("GET",    "/local/instances/{instance_id}/breakpoint",                            faults_and_replies.get_breakpoint,   ORG,       "getBreakpoint",         "Show an instance's breakpoint",  None,                BreakpointView),
+    Operation("PUT",    "/local/instances/{instance_id}/breakpoint",                            faults_and_replies.set_breakpoint,   ORG,       "setBreakpoint",         "Set an instance's breakpoint",   BreakpointSetting,   BreakpointView, tool="set_breakpoint"),
+    Operation("DELETE", "/local/instances/{instance_id}/breakpoint",                            faults_and_replies.delete_breakpoint, ORG,       "deleteBreakpoint",      "Remove an instance's breakpoint", None,                None, 204, python="remove_breakpoint", tool="remove_breakpoint"),
+    Operation("GET",    "/local/held-calls",                                                    faults_and_replies.list_held_calls,  ORG,       "listHeldCalls",         "List held model calls",          None,                [HeldCallView], tool="list_held_calls"),
+    Operation("POST",   "/local/held-calls/{model_call_id}/resume",                             faults_and_replies.resume_call,      ORG,       "resumeCall",            "Let a held model call go on",    HeldCallRelease,     HeldCallView, 200, (404,), tool="resume_call"),
     Operation("POST",   "/local/faults",                                                        faults_and_replies.create_fault,     ORG,       "createFault",           "Set a fault",                    FaultCreation,       FaultView, 201, (404, 409), python="add_fault", tool="set_fault"),
     Operation("GET",    "/local/faults",                                                        faults_and_replies.list_faults,      ORG,       "listFaults",            "List faults",                    None,                [FaultView], tool="list_faults"),
     Operation("DELETE", "/local/faults",                                                        faults_and_replies.delete_faults,    ORG,       "deleteFaults",          "Remove all faults",              None,                None, 204, python="clear_faults", tool="clear_faults"),

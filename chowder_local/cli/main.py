@@ -48,6 +48,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "skills": ("agent_contents", "List, add, install and set up an agent's skills."),
     "organization": ("accounts", "Show and change the organization's keys and tier."),
     "replies": ("faults_and_replies", "Script what the offline model says."),
+    "hold": ("faults_and_replies", "Hold an agent's model calls, and let them go on."),
     "calls": ("history", "List an agent's latest model calls, or show one."),
     "events": ("history", "Follow what the server decides, as it happens."),
     "mcp": ("integrations", "Print how to give editors the server's tools, or serve one."),

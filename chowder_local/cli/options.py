@@ -297,6 +297,8 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     ),
     "inbox ls": ("inbox ls support --follow", "inbox ls support --wait --timeout 30"),
     "usage": ("usage", "usage support --output json"),
+    "hold next": ("hold next support --text weather", "hold next support --tool exec --every"),
+    "hold resume": ('hold resume ex-7 --answer "It is sunny."', "hold resume ex-7 --error 429"),
     "budget show": ("budget show", "budget show --instance support"),
     "budget set": (
         "budget set --usd 5 --per day",

@@ -419,6 +419,46 @@ class PlainCalls(Transport):
         self._call("DELETE", f"/local/instances/{segment(instance_id)}/recording",
                 timeout=self._turn_timeout)
 
+    def breakpoint(self, instance_id: str) -> Json:
+        """The instance's breakpoint."""
+        return self._call("GET", f"/local/instances/{segment(instance_id)}/breakpoint")
+
+    def set_breakpoint(self, instance_id: str, match: Mapping[str, Any] | None = None, *,
+            once: bool = False) -> Json:
+        """Holds the model calls of the instance that match, until somebody lets each go on.
+
+        A call is held for 10 minutes at most, and then refused. It replaces a former breakpoint,
+        and ends with the server.
+
+        `match`: Which calls are held, with the members of a reply rule's `match`; by default, every
+        one.
+
+        `once`: Whether the breakpoint goes with the first call it holds.
+        """
+        return self._call("PUT", f"/local/instances/{segment(instance_id)}/breakpoint",
+                json=given(match=match, once=once), timeout=self._turn_timeout)
+
+    def remove_breakpoint(self, instance_id: str) -> None:
+        """Removes the instance's breakpoint, if it has one. Calls that are held stay held."""
+        self._call("DELETE", f"/local/instances/{segment(instance_id)}/breakpoint",
+                timeout=self._turn_timeout)
+
+    def held_calls(self) -> list[Json]:
+        """The organization's model calls that are held, the longest held first."""
+        return self._list("GET", "/local/held-calls")
+
+    def resume_call(self, model_call_id: str, request: Mapping[str, Any] | None = None,
+            reply: str | Mapping[str, Any] | None = None) -> Json:
+        """Lets a held model call go on: as it is, with another body, or with an answer instead.
+
+        `request`: The body to send instead, in the provider's format.
+
+        `reply`: The answer to give in the model's place, as in a reply script: a text, or an action
+        with `text`, `call`, `error` and so on.
+        """
+        return self._call("POST", f"/local/held-calls/{segment(model_call_id)}/resume",
+                json=given(request=request, reply=reply))
+
     def add_fault(self, kind: str, *, times: int = 1, instance_id: str | None = None,
             status: int | None = None, detail: str | None = None, retry_after_s: int | None = None,
             delay_s: float = 0.0, after_events: int | None = None, method: str | None = None,

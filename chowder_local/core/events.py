@@ -67,6 +67,8 @@ class EventType(StrEnum):
     ENGINE_BACK = "engine.back"
     MODEL_FAILED = "model.failed"
     FAULT_APPLIED = "fault.applied"
+    CALL_HELD = "call.held"
+    CALL_RELEASED = "call.released"
     BUDGET_SET = "budget.set"
     BUDGET_REMOVED = "budget.removed"
     BUDGET_EXCEEDED = "budget.exceeded"

@@ -9,18 +9,19 @@ import shlex
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import dropwhile, islice
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, Field
 
 from chowder_local.accounts.bootstrap import MODEL_KEY_VARIABLES
+from chowder_local.api.schemas.faults_and_replies import HeldCallRelease
 from chowder_local.core import untrusted_json
 from chowder_local.core.domain import InstanceId, ModelProvider
-from chowder_local.core.errors.requests import ModelCallNotFound
+from chowder_local.core.errors.requests import InputInvalid, ModelCallNotFound
 from chowder_local.core.fault_injection import FaultDraft, FaultKind
 from chowder_local.dashboard.charts import TimelineRow, timeline
 from chowder_local.dashboard.instances import instance_names
-from chowder_local.dashboard.pages import notice, page, part, with_query
+from chowder_local.dashboard.pages import notice, page, parse_form, part, redirect, with_query
 from chowder_local.dashboard.streams import (
     LiveStream,
     PageEvent,
@@ -29,12 +30,13 @@ from chowder_local.dashboard.streams import (
     each_news,
 )
 from chowder_local.http.bodies import parse_query
-from chowder_local.http.services import caller, services
+from chowder_local.http.services import caller, instance_of, services
+from chowder_local.relay.breakpoints import BreakpointMatch
 from chowder_local.relay.calls import wire_format
 from chowder_local.relay.metering import Meter
 from chowder_local.relay.prompt_format import clean
 from chowder_local.relay.scripts.files import make_script, serialize
-from chowder_local.relay.scripts.rules import ReplyScript
+from chowder_local.relay.scripts.rules import Action, ReplyScript
 from chowder_local.relay.turn_steps import steps_of
 from chowder_local.relay.wire.conversation import AssistantText, ToolCall, UserMessage
 from chowder_local.relay.wire.wire_format import ParsedRequest
@@ -57,6 +59,8 @@ MODELS = {
     "openai": "gpt-4o",
     "gemini": "gemini-2.5-flash",
 }
+MAX_FORM_BYTES = 8 * 1024 * 1024
+"""A request of a long conversation with pictures, percent-encoded, is longer than its JSON."""
 PROVIDER_URLS = {
     ModelProvider.ANTHROPIC: "https://api.anthropic.com",
     ModelProvider.OPENAI: "https://api.openai.com",
@@ -231,6 +235,48 @@ async def add_to_script(request: Request) -> Response:
     scripts.put(call.instance_id, script.model_copy(update=joined))
     text = f"The rule is in force for this agent, before {len(script.replies)} other rules."
     return notice(request, text)
+
+
+async def hold_next_call(request: Request) -> Response:
+    """Sets a breakpoint for the next model call of the instance."""
+    instance = await instance_of(request)
+    services(request).breakpoints.put(instance.id, BreakpointMatch(), once=True)
+    text = "The agent's next model call is held. “Model calls” lists it, with what it sends."
+    return notice(request, text)
+
+
+class ReleaseForm(BaseModel):
+    """How a held call goes on: as the body says, or with an answer or error instead."""
+
+    body: str = ""
+    answer: str = ""
+    error: int | None = Field(None, ge=400, le=599)
+
+
+async def release(request: Request) -> Response:
+    """Lets a held call go on."""
+    sent = await parse_form(request, ReleaseForm, MAX_FORM_BYTES)
+    call = _find(request)
+    how = HeldCallRelease()
+    if sent.error is not None:
+        how = HeldCallRelease(reply=Action(error=sent.error))
+    elif sent.answer:
+        how = HeldCallRelease(reply=sent.answer)
+    elif sent.body:
+        content = await asyncio.to_thread(_edited, call, sent.body)
+        how = HeldCallRelease(request=content)
+    services(request).breakpoints.resume(caller(request).organization_id, call.id, how.release)
+    return redirect(request, f"{HERE}/{call.id}")
+
+
+def _edited(call: ModelCall, body: str) -> dict[str, Any] | None:
+    """The body of a form if it differs from the call's. Raises InputInvalid if it is no object."""
+    try:
+        content = untrusted_json.read_encodable_object(body.encode())
+    except ValueError as invalid:
+        problem = {"loc": ["body", "request"], "msg": f"No JSON object: {invalid}", "type": "json"}
+        raise InputInvalid([problem]) from None
+    return None if content == call.request.content else content
 
 
 async def fail_next_message(request: Request) -> Response:
@@ -422,7 +468,7 @@ class _LiveCalls:
     def _states(self) -> dict[str, Hashable]:
         """The progress of each call, as its row shows it."""
         calls = _calls(self.request, self.filters)
-        return {each.id: (each.outcome, len(each.tries)) for each in calls}
+        return {each.id: (each.outcome, len(each.tries), each.is_held) for each in calls}
 
     def _missed(self) -> list[RowChanged]:
         """Rows that may have changed since the page was rendered or its stream broke off."""

@@ -142,6 +142,8 @@ PAGES: tuple[Page, ...] = (
     Page("GET", MODEL_CALL, model_calls.show_call),
     Page("POST", f"{MODEL_CALL}/script", model_calls.add_to_script),
     Page("POST", f"{MODEL_CALL}/fail", model_calls.fail_next_message),
+    Page("POST", f"{MODEL_CALL}/release", model_calls.release),
+    Page("POST", f"{INSTANCE}/hold", model_calls.hold_next_call),
     Page("GET", "/usage", usage.show),
     Page("POST", "/usage/budget", usage.set_budget, is_audited=True),
     Page("GET", "/usage/budget/remove", usage.confirm_remove_budget),

@@ -113,6 +113,58 @@ def event_stream(
     )
 
 
+COMMENT_S = 15.0
+"""How long a stream may be silent before it gets a comment, where it may."""
+
+
+async def with_comments(
+    events: AsyncIterator[bytes],
+    comment: Callable[[], bytes],
+    failed: Callable[[ChowderError], bytes],
+) -> AsyncGenerator[bytes]:
+    """The events, and comments while nothing comes, so that no client gives up; empty is none.
+
+    After a comment, an error before the first event cannot be an ordinary response any more: the
+    stream then ends with what `failed` makes of it.
+    """
+    source: AsyncGenerator[bytes, None] = events  # type: ignore[assignment]  # it is one
+    queue: asyncio.Queue[bytes | None] = asyncio.Queue(8)
+    failures: list[Exception] = []
+
+    async def feed() -> None:
+        try:
+            async with aclosing(source):
+                async for chunk in source:
+                    await queue.put(chunk)
+        except Exception as raised:  # noqa: BLE001 - raised below
+            failures.append(raised)
+        await queue.put(None)
+
+    # One task for all steps of the generator, which may have a timeout open.
+    task = asyncio.create_task(feed())  # noqa: TID251 - it ends with this generator
+    has_comments = False
+    try:
+        while True:
+            try:
+                async with asyncio.timeout(COMMENT_S):
+                    chunk = await queue.get()
+            except TimeoutError:
+                if line := comment():
+                    has_comments = True
+                    yield line
+                continue
+            if chunk is None:
+                break
+            yield chunk
+        for failure in failures:
+            if not (has_comments and isinstance(failure, ChowderError)):
+                raise failure
+            yield failed(failure)
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+
+
 async def while_connected(
     request: Request, call: Callable[[], Awaitable[T]], shutdown: Shutdown | None = None
 ) -> T | None:

@@ -82,6 +82,8 @@ class ModelCall:
     answer_bytes: int = 0
     took_s: float | None = None
     prices: Prices = field(default_factory=Prices)
+    is_held: bool = False
+    """Whether a breakpoint holds it."""
     on_finish: Callable[[], object] | None = None
     """Called once it has ended; set for the calls of turns that no client's message began."""
     _began_s: float = field(default_factory=time.monotonic)
@@ -98,6 +100,10 @@ class ModelCall:
 
     def retry(self, status: int | None, waited_s: float = 0.0) -> None:
         self.tries.append(FailedAttempt(self.source, status, waited_s))
+        self._notify()
+
+    def mark_held(self, *, is_held: bool) -> None:
+        self.is_held = is_held
         self._notify()
 
     def finish(self, outcome: str, error: str | None = None) -> None:
@@ -212,6 +218,14 @@ class CallLog:
     def append(self, call: ModelCall, data: bytes) -> None:
         if call.id in self._kept:
             self._grow(call.append(data))
+
+    def replace_body(self, call: ModelCall, body: bytes) -> None:
+        """Keeps the body that is sent in place of the one that was held."""
+        size_bytes, call.body = len(call.body), body
+        for name in ("session_key", "model", "last_message"):
+            vars(call).pop(name, None)
+        if call.id in self._kept:
+            self._grow(len(body) - size_bytes)
 
     def of_instance(self, instance_id: InstanceId) -> Iterator[ModelCall]:
         """The instance's calls, latest first."""

@@ -24,10 +24,13 @@ if TYPE_CHECKING:
     from chowder_local.relay.calls import Credential, ModelAnswer, RelayRequest
     from chowder_local.relay.recordings import Playback, RecordingRegistry
     from chowder_local.relay.scripts.registry import ScriptedAnswer, ScriptRegistry
+    from chowder_local.relay.scripts.rules import Action, Condition
     from chowder_local.relay.wire.conversation import Conversation
 
     FindSessionName = Callable[[InstanceId, str], "SessionName | None"]
 
+BREAKPOINT = "breakpoint"
+"""The source of an answer that somebody gave to a held call."""
 MISSING_STATUS = 400
 """Clients retry after most other statuses, and would only get the same error later."""
 
@@ -75,6 +78,15 @@ class LocalModel:
         if scripted is None:
             return local_answer(parsed.render(decide(parsed.conversation)))
         call.source = f"script: {scripted.rule}"
+        return await self._give(scripted, request, parsed, call)
+
+    async def _give(
+        self,
+        scripted: ScriptedAnswer,
+        request: RelayRequest,
+        parsed: ParsedRequest,
+        call: ModelCall,
+    ) -> ModelAnswer:
         await asyncio.sleep(scripted.delay_s)
         answer = scripted.answer
         if isinstance(answer, Reply) and answer.calls:
@@ -82,6 +94,29 @@ class LocalModel:
         if isinstance(answer, Refusal):
             return _refuse(request, answer, is_retry=bool(call.tries))
         return local_answer(parsed.render(answer))
+
+    async def answer_instead(
+        self, action: Action, request: RelayRequest, credential: Credential, call: ModelCall
+    ) -> ModelAnswer:
+        """The answer that somebody gives to a held call in the model's place."""
+        call.source = BREAKPOINT
+        parsed = request.parse(int(time.time()))
+        if not isinstance(parsed, ParsedRequest):
+            return local_answer(parsed)
+        reduced = self._reduced(request, credential.instance_id, parsed.conversation)
+        answer = await self.scripts.render(action, reduced)
+        return await self._give(answer, request, parsed, call)
+
+    async def fits(
+        self,
+        match: Condition,
+        request: RelayRequest,
+        call: ModelCall,
+        conversation: Conversation,
+    ) -> bool:
+        """Whether a condition, as those of scripts, matches a call."""
+        reduced = self._reduced(request, call.instance_id, conversation)
+        return await self.scripts.fits(match, reduced)
 
     async def _replay(
         self, request: RelayRequest, playback: Playback, asked: RecordedRequest
@@ -105,14 +140,21 @@ class LocalModel:
             return None
         if not self.scripts.active_for(organization_id, instance_id):
             return None
-        session = self.find_session_name(instance_id, request.session.key)
-        reduced = ModelRequest.from_conversation(
+        reduced = self._reduced(request, instance_id, conversation)
+        return await self.scripts.answer(organization_id, instance_id, reduced)
+
+    def _reduced(
+        self, request: RelayRequest, instance_id: InstanceId | None, conversation: Conversation
+    ) -> ModelRequest:
+        session = None
+        if instance_id is not None and request.session is not None:
+            session = self.find_session_name(instance_id, request.session.key)
+        return ModelRequest.from_conversation(
             conversation,
             request.provider,
             session.name if session else None,
             is_session_known=session is not None,
         )
-        return await self.scripts.answer(organization_id, instance_id, reduced)
 
 
 def _with_callable_names(reply: Reply, conversation: Conversation) -> Reply | Refusal:

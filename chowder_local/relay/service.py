@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from chowder_local.core import logs
 from chowder_local.core.errors import ChowderError
-from chowder_local.core.errors.requests import BudgetExceeded, PriceMissing
+from chowder_local.core.errors.requests import BudgetExceeded, HoldEnded, PriceMissing
 from chowder_local.core.errors.upstream import (
     ContextLengthExceeded,
     ProviderFailed,
@@ -31,15 +32,19 @@ from chowder_local.relay.metering import CompletionObserver, EndObserver, Meter
 from chowder_local.relay.tool_choice import enforce_tool_choice
 from chowder_local.relay.upstreams import read_failure
 from chowder_local.relay.wire.errors import is_overflow, retry_wait_s
+from chowder_local.relay.wire.wire_format import EVENTS_TYPE
 from chowder_local.upstream import forward
+from chowder_local.upstream.sse import encode
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
 
+    from chowder_local.relay.breakpoints import Breakpoints, HeldCall
     from chowder_local.relay.call_log import CallJournal, ModelCall
     from chowder_local.relay.compaction import Compactions
     from chowder_local.relay.local_model import LocalModel
     from chowder_local.relay.metering import Metering, Reservation, Spending, StreamObserver
+    from chowder_local.relay.scripts.rules import Action
     from chowder_local.relay.session_watch import SessionWatch
     from chowder_local.relay.upstreams import Upstreams
     from chowder_local.relay.wire.wire_format import Usage
@@ -54,6 +59,9 @@ UNRETRIED_STATUS = 400
 REFUSED_STATUS = 403
 """For a path that the relay does not forward. Agents' own model calls never get it."""
 _EVENT_STREAM = "text/event-stream"
+COMMENT_S = 15.0
+"""After this time, and every so often, the stream of a held call gets a comment."""
+_STREAMED = re.compile(rb'"stream"\s*:\s*true')
 _FORGOTTEN = "The agent has forgotten the conversation; the whole message is sent again."
 
 
@@ -69,6 +77,13 @@ class _Active:
     """Whether the provider is one that the operator named."""
     reservation: Reservation | None = None
     """What budgets keep for the call, once it may be sent."""
+    instead: Action | None = None
+    """What somebody answers in the model's place."""
+
+    @property
+    def is_answered_here(self) -> bool:
+        """Whether no provider is called."""
+        return self.is_local or self.instead is not None
 
     @property
     def key(self) -> str:
@@ -93,6 +108,7 @@ class Relay:
     local_model: LocalModel
     session_watch: SessionWatch
     compactions: Compactions
+    breakpoints: Breakpoints
 
     async def answer(self, request: RelayRequest) -> ModelAnswer:
         """The provider's answer, streamed; or an error with the marker of a remembered failure.
@@ -136,12 +152,81 @@ class Relay:
             self.journal.finish(active.call, "refused", _FORGOTTEN)
             return _marked(request, _FORGOTTEN)
         try:
+            held = await self.breakpoints.hold(request, active.call)
+        except HoldEnded as ended:
+            return self._fail(active, "refused", ended)
+        if held is not None:
+            return await self._hold(active, held)
+        return await self._send(active)
+
+    async def _hold(self, active: _Active, held: HeldCall) -> ModelAnswer:
+        """The answer to a held call, once it is let go.
+
+        A stream begins meanwhile, because OpenClaw waits five minutes for its first bytes.
+        """
+        is_streamed = _STREAMED.search(active.request.body) or "stream" in active.request.path
+        try:
+            if is_streamed and not await held.wait(COMMENT_S):
+                return self._commented(active, held)
+            return await self._let_go(active, held)
+        except BaseException:
+            held.end()
+            raise
+
+    async def _let_go(self, active: _Active, held: HeldCall) -> ModelAnswer:
+        """The answer to a call that was held, edited or in the model's place if so decided."""
+        try:
+            release = await held.released()
+        except HoldEnded as ended:
+            held.end("ended")
+            return self._fail(active, "refused", ended)
+        if release.content is not None:
+            active.request = active.request.with_content(release.content)
+            self.journal.call_log.replace_body(active.call, active.request.body)
+        active.instead = release.action
+        return await self._send(active)
+
+    def _commented(self, active: _Active, held: HeldCall) -> ModelAnswer:
+        """A stream of signs of life until the call is let go, and then of its answer."""
+        sign = active.request.wire.keepalive(active.request.path)
+
+        async def stream() -> AsyncGenerator[bytes, None]:
+            yield sign
+            while not await held.wait(COMMENT_S) and held.breakpoints.clock() < held.until:
+                yield sign
+            answer = await self._let_go(active, held)
+            try:
+                async with aclosing(answer.chunks) as chunks:
+                    if answer.status < 300:
+                        async for chunk in chunks:
+                            yield chunk
+                    else:
+                        # The status is gone: the providers' clients take an error as an event, too.
+                        yield encode(b"".join([each async for each in chunks]).decode(), "error")
+            finally:
+                await answer.close()
+
+        chunks = stream()
+
+        async def close() -> None:
+            await chunks.aclose()
+            held.end()
+            if active.call.outcome is None:
+                self.journal.finish(active.call, "client_disconnected")
+
+        headers = [("content-type", EVENTS_TYPE)]
+        return ModelAnswer(200, headers, chunks, close)
+
+    async def _send(self, active: _Active) -> ModelAnswer:
+        """The answer to a call that is within the budgets."""
+        request, credential = active.request, active.credential
+        try:
             active.reservation = await self.budgets.reserve(
                 request,
                 credential,
                 active.call.turn_id,
-                is_local=active.is_local,
-                is_billed=not active.is_local and active.is_billed,
+                is_local=active.is_answered_here,
+                is_billed=not active.is_answered_here and active.is_billed,
             )
             return self._observed(active, await self._forward(active))
         except UpstreamFailed as failed:
@@ -166,10 +251,10 @@ class Relay:
         active.call.status, active.call.content_type = answer.status, answer.content_type
         if answer.status >= 300 or answer.is_page:
             failure = await read_failure(active.request, answer, active.key)
-            if not active.is_local:
+            if not active.is_answered_here:
                 await self.journal.record_failure(active.request, failure, active.key)
             raise failure
-        if active.is_local:
+        if active.is_answered_here:
             return answer
         return self.journal.record(active.request, answer, active.key)
 
@@ -192,7 +277,15 @@ class Relay:
         Raises UpstreamFailed if no answer comes.
         """
         send: Callable[[], Awaitable[ModelAnswer]]
-        if active.is_local:
+        if active.instead is not None:
+            send = partial(
+                self.local_model.answer_instead,
+                active.instead,
+                active.request,
+                active.credential,
+                active.call,
+            )
+        elif active.is_local:
             send = partial(self.local_model.answer, active.request, active.credential, active.call)
         else:
             send = partial(self.upstreams.send, enforce_tool_choice(active.request), active.key)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from base64 import b64encode
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -37,6 +38,7 @@ MAX_CALLS = 20
 CHANNEL_WAIT_S = 60.0
 """For how long a person waits for an answer."""
 POLL_S = 20.0
+HOLD_POLL_S = 0.05
 MAX_LINES = 60
 MAX_SESSIONS = 3
 MAX_TURNS = 20
@@ -258,6 +260,63 @@ class LiveMessenger:
                 if each["author"] == "agent" and text in (each["text"] or ""):
                     return each
         raise TimeoutError(f"The agent said nothing with {text!r} in {self.channel}.")
+
+
+@dataclass(frozen=True)
+class LiveHeldCall:
+    """A model call that is held; `request` is its body."""
+
+    client: Client
+    id: str
+    request: Json
+
+    def resume(self, request: Json | None = None) -> None:
+        """Lets it go on, as it is or with another body."""
+        self.client.resume_call(self.id, request)
+
+    def answer(self, reply: str | Mapping[str, Any]) -> None:
+        """Answers in the model's place: a text, or an action of a reply script."""
+        self.client.resume_call(self.id, reply=reply)
+
+    def fail(self, status: int = 500, message: str | None = None) -> None:
+        """Answers with an error of the provider."""
+        error = {"error": status} if message is None else {"error": status, "message": message}
+        self.client.resume_call(self.id, reply=error)
+
+
+class LiveHold:
+    """The breakpoint of an instance, which holds its model calls."""
+
+    def __init__(self, instance: LiveInstance) -> None:
+        self._instance = instance
+        self._threads = ThreadPoolExecutor(thread_name_prefix="held")
+
+    def say(self, text: str, session: str | None = None, model: str = DEFAULT_MODEL) -> Future[str]:
+        """Sends a message in a thread, as its calls may be held; `result()` is the answer."""
+        return self._threads.submit(self._instance.say, text, session, model)
+
+    def wait(self, timeout_s: float = WAIT_S) -> LiveHeldCall:
+        """The instance's call that is held the longest. Raises TimeoutError if there is none."""
+        client, until_s = self._instance.client, time.monotonic() + timeout_s
+        while True:
+            held = [
+                each for each in client.held_calls() if each["instance_id"] == self._instance.id
+            ]
+            if held:
+                call_id = held[0]["id"]
+                return LiveHeldCall(client, call_id, client.model_call(call_id)["request"])
+            if time.monotonic() > until_s:
+                raise TimeoutError(f"No model call was held within {timeout_s:g} s.")
+            time.sleep(HOLD_POLL_S)
+
+    def end(self) -> None:
+        """Removes the breakpoint, and lets go on what it holds."""
+        client = self._instance.client
+        client.remove_breakpoint(self._instance.id)
+        for each in client.held_calls():
+            if each["instance_id"] == self._instance.id:
+                client.resume_call(each["id"])
+        self._threads.shutdown()
 
 
 class LiveMessages:

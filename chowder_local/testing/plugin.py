@@ -18,6 +18,7 @@ from chowder_local.testing.state_fixtures import (  # noqa: F401 - pytest finds 
     chowder_clock,
     chowder_faults,
     chowder_fork,
+    chowder_hold,
     chowder_inbox,
     chowder_job,
     chowder_messenger,

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from chowder_local.testing.live import (
         LiveClock,
+        LiveHold,
         LiveInbox,
         LiveInstance,
         LiveJob,
@@ -107,6 +108,29 @@ def chowder_faults(chowder_organization: LiveOrganization) -> Iterator[Callable[
     """A function that sets a fault, as `Client.add_fault`; all are removed after the test."""
     yield chowder_organization.client.add_fault
     chowder_organization.client.clear_faults()
+
+
+@pytest.fixture
+def chowder_hold() -> Iterator[Callable[..., LiveHold]]:
+    """A function that holds the model calls of an instance, all or those that match.
+
+    `chowder_hold(instance, text="weather", tool="exec", model="gpt-*", call_number=1)` returns a
+    `LiveHold`: `say` sends a message, `wait` returns the held call with its `request`. What is
+    held at the end of the test goes on.
+    """
+    from chowder_local.testing.live import LiveHold
+
+    holds: list[LiveHold] = []
+
+    def hold(instance: LiveInstance, *, once: bool = False, **match: Any) -> LiveHold:
+        with errors_fail_the_test():
+            instance.client.set_breakpoint(instance.id, match, once=once)
+        holds.append(LiveHold(instance))
+        return holds[-1]
+
+    yield hold
+    for each in holds:
+        each.end()
 
 
 @pytest.fixture

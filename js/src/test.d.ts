@@ -24,6 +24,16 @@ export interface Replies {
   check(): Promise<void>;
 }
 
+/** A model call that is held. */
+export interface HeldCall {
+  readonly id: string;
+  readonly request: any;
+  /** Lets it go on, as it is or with another body. */
+  resume(request?: Record<string, unknown>): Promise<unknown>;
+  /** Answers in the model's place: a text, or an action of a reply script, such as an `error`. */
+  answer(reply: string | Record<string, unknown>): Promise<unknown>;
+}
+
 /** A list that grows while the agent works. */
 export interface EntryList<Entry> {
   /** All that are kept, the oldest first. */
@@ -164,6 +174,15 @@ export interface Organization {
   ): Promise<TestJob>;
   /** Makes calls fail, wait or break off, as `createFault` does; all faults are removed after the test. */
   faults(kind: FaultCreation["kind"], options?: Partial<Omit<FaultCreation, "kind">>): Promise<Schemas["FaultView"]>;
+  /**
+   * Holds the model calls of an instance until the test's end, all or those that match. `wait` gives
+   * the longest held with its `request`, to `resume` it, or to `answer` in the model's place. Do not
+   * await a message whose calls are held before.
+   */
+  hold(
+    instance: TestInstance,
+    match?: Partial<NonNullable<Schemas["BreakpointSetting"]["match"]>> & { once?: boolean },
+  ): Promise<{ wait(options?: { timeoutMs?: number }): Promise<HeldCall> }>;
   /**
    * Limits what an instance, or without one all of the organization, may take; the budget is removed
    * after the test. A test whose agent it refuses fails with what the budget says, and the cost so far.

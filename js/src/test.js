@@ -3,6 +3,7 @@ import { randomUUID } from "node:crypto";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import { ChowderError, Client, textOf } from "./client.js";
 import { chowderLocal } from "./command.js";
 import { isRecording, openRecording, pathOf } from "./recording.js";
@@ -15,6 +16,7 @@ const PROVIDERS = ["anthropic", "openai", "gemini"];
 const WAIT_MS = 60_000;
 /** Of one call, which may then be repeated. */
 const LONGEST_WAIT_S = 25;
+const HOLD_POLL_MS = 50;
 const MAX_CALLS = 20;
 /** What OpenClaw's log has instead of the failure of a model call, which the report shows itself. */
 const LOGGED_FAILURES = ["relay-failure-", "provider rejected the request schema"];
@@ -143,6 +145,40 @@ class Organization {
     const options = instance ? { path: { instance_id: instance.id } } : {};
     this.atEnd(() => (!instance || instance.isThere) && this.client.call(`delete${ofInstance}Budget`, options));
     return this.client.call(`set${ofInstance}Budget`, { ...options, body: { per, ...limits } });
+  }
+
+  /**
+   * Holds the model calls of an instance until the test's end, all or those that match; `wait` gives
+   * the longest held, to `resume` it, or to `answer` in the model's place.
+   */
+  async hold(instance, { once = false, ...match } = {}) {
+    const path = { instance_id: instance.id };
+    const held = async () => {
+      const calls = await this.client.call("listHeldCalls");
+      return calls.filter(({ instance_id: id }) => id === instance.id);
+    };
+    const resume = (id, body = {}) => this.client.call("resumeCall", { path: { model_call_id: id }, body });
+    this.atEnd(async () => {
+      if (!instance.isThere) return;
+      await this.client.call("deleteBreakpoint", { path });
+      for (const { id } of await held()) await resume(id);
+    });
+    await this.client.call("setBreakpoint", { path, body: { match, once } });
+    const wait = async ({ timeoutMs = WAIT_MS } = {}) => {
+      for (const until = Date.now() + timeoutMs; Date.now() < until; await delay(HOLD_POLL_MS)) {
+        const [first] = await held();
+        if (!first) continue;
+        const { id, request } = await this.client.call("getModelCall", { path: { model_call_id: first.id } });
+        return {
+          id,
+          request,
+          resume: (other) => resume(id, other && { request: other }),
+          answer: (reply) => resume(id, { reply }),
+        };
+      }
+      throw new ChowderError(`No model call was held within ${timeoutMs / 1000} s.`);
+    };
+    return { wait };
   }
 
   /** What a budget says that has refused a model call since then, if one has. */

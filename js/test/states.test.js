@@ -58,3 +58,13 @@ test("a budget ends turns for one test, which it is the headline of", async () =
   await assert.rejects(body, /^Error: The agent's budget of 1 model call is spent: .* Cost so far: 0\.0000 USD\./);
   await chowder.test(() => agent.say("ask your model: three"))();
 });
+
+test("a held call is looked at and answered", chowder.test(async () => {
+  const agent = await chowder.common();
+  const { wait } = await chowder.hold(agent, { text: "weather" });
+  const answer = agent.say("ask your model: the weather?");
+  const call = await wait();
+  assert.match(JSON.stringify(call.request), /the weather\?/);
+  await call.answer("Sunny.");
+  assert.equal(await answer, "Sunny.");
+}));

@@ -93,6 +93,17 @@ CATALOGUE: Mapping[EventType, EventDescription] = {
             "left": "Calls into which the fault will still be injected.",
         },
     ),
+    EventType.CALL_HELD: EventDescription(
+        "A breakpoint holds a model call.", {"model_call_id": "Id of the model call."}
+    ),
+    EventType.CALL_RELEASED: EventDescription(
+        "A held model call is held no more.",
+        {
+            "model_call_id": "Id of the model call.",
+            "how": "`continued`, `edited`, `answered`, `failed`; `ended` if its time or the server "
+            "ended; `left` if the agent left it.",
+        },
+    ),
     EventType.BUDGET_SET: EventDescription(
         "A budget is set. Without an instance it is the organization's.", _BUDGET
     ),

@@ -114,6 +114,11 @@ POST   /local/instances/{instance_id}/hooks/{hook:path}
                                                     401  403  403  200  403  403  403  200  404  200
 GET    /local/instances/{instance_id}/inbox         401  403  403  403  403  403  403  403  404  200
 DELETE /local/instances/{instance_id}/inbox         401  403  403  403  403  403  403  403  404  204
+GET    /local/instances/{instance_id}/breakpoint    401  403  403  403  403  403  403  403  404  404
+PUT    /local/instances/{instance_id}/breakpoint    401  403  403  403  403  403  403  403  404  200
+DELETE /local/instances/{instance_id}/breakpoint    401  403  403  403  403  403  403  403  404  204
+GET    /local/held-calls                            401  403  403  403  403  403  403  403  200  200
+POST   /local/held-calls/{model_call_id}/resume     401  403  403  403  403  403  403  403  404  404
 GET    /local/replies                               401  403  403  403  403  403  403  403  200  200
 PUT    /local/replies                               401  403  403  403  403  403  403  403  200  200
 DELETE /local/replies                               401  403  403  403  403  403  403  403  204  204
@@ -202,6 +207,8 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "PUT /local/instances/{instance_id}/recording": {"json": {"entries": {}}},
     "PATCH /local/instances/{instance_id}": {"json": {"egress": None}},
     "POST /local/faults": {"json": {"kind": "message"}},
+    "PUT /local/instances/{instance_id}/breakpoint": {"json": {}},
+    "POST /local/held-calls/{model_call_id}/resume": {"json": {}},
     "PUT /local/budget": {"json": {"usd": 5, "per": "day"}},
     "PUT /local/instances/{instance_id}/budget": {"json": {"usd": 5, "per": "day"}},
     "PUT /local/instances/{instance_id}/clock": {"json": {"frozen": False}},

@@ -55,6 +55,23 @@ def test_unmatched(chowder_common_instance, chowder_replies):
     assert chowder_common_instance.say("ask your model: the wether?") == "Sunny."
 """
 
+HELD = """
+def test_held(chowder_common_instance, chowder_hold):
+    hold = chowder_hold(chowder_common_instance, text="weather")
+    answer = hold.say("ask your model: the weather?")
+    call = hold.wait()
+    assert "the weather?" in str(call.request["messages"])
+    call.answer("Sunny.")
+    assert answer.result() == "Sunny."
+
+def test_held_at_its_end(chowder_common_instance, chowder_hold):
+    hold = chowder_hold(chowder_common_instance)
+    hold.say("ask your model: hi")
+    hold.wait()
+
+def test_after_it(chowder_common_instance):
+    chowder_common_instance.say("ask your model: hi")
+"""
 LIMITED = """
 import pytest
 
@@ -190,6 +207,14 @@ def test_a_test_that_a_budget_ends_fails_with_what_it_says(
     ):  # fmt: skip
         assert words in done.stdout, done.stdout + done.stderr
     assert "ApiRefused" not in done.stdout
+
+
+def test_a_test_looks_at_a_held_call_and_answers_it(
+    quick_server: ServerProcess, tmp_path: Path
+) -> None:
+    (tmp_path / "test_mine.py").write_text(HELD)
+    done = run(tmp_path, quick_server)
+    assert "3 passed" in done.stdout, done.stdout + done.stderr
 
 
 def test_a_run_that_has_nothing_to_do_with_agents_is_left_alone(tmp_path: Path) -> None:

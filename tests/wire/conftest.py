@@ -15,6 +15,8 @@ from chowder_local.core.domain import InstanceId, ModelProvider, OrganizationId,
 from chowder_local.core.errors.upstream import RelayTokenInvalid
 from chowder_local.core.events import Events
 from chowder_local.core.metrics import Metrics
+from chowder_local.core.tasks import Shutdown
+from chowder_local.relay.breakpoints import Breakpoints
 from chowder_local.relay.call_log import CallJournal, CallLog
 from chowder_local.relay.calls import Credential
 from chowder_local.relay.compaction import Compactions
@@ -127,13 +129,21 @@ async def _open_relay(
             SessionWatch(),
         )
         recordings = await RecordingRegistry.open(record, None)
+        local_model = LocalModel(scripts, recordings, session_name)
         relay = Relay(
             resolver=resolver or _OneKey(key),
             upstreams=Upstreams(base_urls, endpoints or {}, forwarder, more_paths),
             journal=CallJournal(call_log, failures, events, metrics, recordings.recorder),
             metering=Metering(usage, lambda: datetime(2026, 5, 4, tzinfo=UTC)),
             budgets=_Unlimited(),
-            local_model=LocalModel(scripts, recordings, session_name),
+            local_model=local_model,
+            breakpoints=Breakpoints(
+                call_log=call_log,
+                local_model=local_model,
+                events=events,
+                shutdown=Shutdown(),
+                clock=lambda: datetime.now(UTC),
+            ),
             session_watch=watch,
             compactions=Compactions(compaction_timeout_s, failures),
         )

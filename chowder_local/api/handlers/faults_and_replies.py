@@ -1,4 +1,4 @@
-"""Handlers: faults, scripted replies and recordings, with which tests arrange what happens."""
+"""Handlers: faults, scripted replies, recordings and breakpoints, by which tests arrange things."""
 
 from __future__ import annotations
 
@@ -13,8 +13,12 @@ from starlette.routing import Route
 from chowder_local.api.endpoints import OperationsEndpoint
 from chowder_local.api.fault_injection import kinds_of
 from chowder_local.api.schemas.faults_and_replies import (
+    BreakpointSetting,
+    BreakpointView,
     FaultCreation,
     FaultView,
+    HeldCallRelease,
+    HeldCallView,
     ReplyScriptChange,
     ScriptView,
 )
@@ -26,6 +30,7 @@ from chowder_local.http.bodies import json_body, parse, parse_query, validated
 from chowder_local.http.responses import json_in_thread
 from chowder_local.http.services import caller, instance_of, services
 from chowder_local.relay import call_log
+from chowder_local.relay.breakpoints import BreakpointMatch
 from chowder_local.relay.call_log import make_recording
 from chowder_local.relay.scripts.rules import MAX_BYTES
 
@@ -38,6 +43,7 @@ if TYPE_CHECKING:
 
     from chowder_local.core.domain import Instance
     from chowder_local.core.fault_injection import Fault, FaultDraft
+    from chowder_local.relay.breakpoints import HeldCall
     from chowder_local.relay.scripts.registry import ActiveScript, Owner
 
 
@@ -192,3 +198,50 @@ def _running(request: Request, running: ActiveScript | None) -> dict[str, Any] |
     if running is None:
         return None
     return ScriptView.from_running(running, caller(request).organization_id).to_json()
+
+
+async def get_breakpoint(request: Request) -> BreakpointView:
+    """The instance's breakpoint."""
+    instance = await instance_of(request)
+    return BreakpointView.model_validate(services(request).breakpoints.get(instance.id))
+
+
+async def set_breakpoint(request: Request) -> BreakpointView:
+    """Holds the model calls of the instance that match, until somebody lets each go on.
+
+    A call is held for 10 minutes at most, and then refused. It replaces a former breakpoint, and
+    ends with the server.
+    """
+    instance = await instance_of(request)
+    content = await json_body(request, MAX_BYTES)
+    # It compiles regular expressions, which may be slow.
+    setting = await asyncio.to_thread(validated, BreakpointSetting, content, "body")
+    match = setting.match or BreakpointMatch()
+    found = services(request).breakpoints.put(instance.id, match, once=setting.once)
+    return BreakpointView.model_validate(found)
+
+
+async def delete_breakpoint(request: Request) -> None:
+    """Removes the instance's breakpoint, if it has one. Calls that are held stay held."""
+    services(request).breakpoints.remove((await instance_of(request)).id)
+
+
+async def list_held_calls(request: Request) -> list[HeldCallView]:
+    """The organization's model calls that are held, the longest held first."""
+    held = services(request).breakpoints.of_organization(caller(request).organization_id)
+    return [_held_call(request, each) for each in held]
+
+
+async def resume_call(request: Request) -> HeldCallView:
+    """Lets a held model call go on: as it is, with another body, or with an answer instead."""
+    body = await parse(request, HeldCallRelease)
+    organization_id, call_id = caller(request).organization_id, request.path_params["model_call_id"]
+    held = services(request).breakpoints.resume(organization_id, call_id, body.release)
+    return _held_call(request, held)
+
+
+def _held_call(request: Request, held: HeldCall) -> HeldCallView:
+    key = held.call.session_key
+    names = services(request).session_names
+    session = None if key is None else names.find(held.instance_id, key)
+    return HeldCallView.from_held(held, session)

@@ -17,10 +17,13 @@ from chowder_local.http.responses import (
     EVENT_STREAM,
     event_stream,
     while_connected,
+    with_comments,
 )
 from chowder_local.http.services import instance, services
 from chowder_local.instances.conversations.idempotency import EVENTS, JSON
+from chowder_local.openclaw.responses.events import failure_end
 from chowder_local.openclaw.session_keys import session_key
+from chowder_local.relay.wire.wire_format import HELD
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -48,6 +51,11 @@ async def create_response(request: Request) -> Response:
         return Response(kept.body, media_type=kept.media_type, headers=headers)
     if message.get("stream"):
         events = conversations.stream(agent, message, session)
+        breakpoints = services(request).breakpoints
+        if breakpoints.is_active(agent.id):
+            events = with_comments(
+                events, lambda: HELD if breakpoints.is_holding(agent.id) else b"", failure_end
+            )
         if raw_key is not None:
             events = idempotency.stream(*attempt, events)
         return event_stream(events, shutdown=services(request).shutdown, ends_itself=True)

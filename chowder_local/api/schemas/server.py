@@ -62,6 +62,8 @@ class ServerEvent(BaseModel):
     message_id: int | None = None
     author: str | None = None
     message_kind: str | None = None
+    model_call_id: str | None = None
+    how: str | None = None
     per: BudgetPeriod | None = None
     usd: float | None = None
     tokens: int | None = None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from chowder_local.core import untrusted_json
 from chowder_local.core.errors.agents import AnswerUnfit, MessageRefused
-from chowder_local.core.errors.requests import BudgetExceeded, PriceMissing
+from chowder_local.core.errors.requests import BudgetExceeded, HoldEnded, PriceMissing
 from chowder_local.core.errors.upstream import ContextLengthExceeded, ProviderFailed, StreamBroken
 from chowder_local.openclaw.responses import response_normalizer
 from chowder_local.openclaw.responses.response_normalizer import (
@@ -305,8 +305,16 @@ def error_members(failure: ChowderError) -> dict[str, Any]:
     }
 
 
+def failure_end(failure: ChowderError) -> bytes:
+    """The end of a stream that fails before its first event, when its status is sent already."""
+    error = error_members(failure)
+    top = {name: error[name] for name in ("code", "message", "param")}
+    event = {"type": "error", **top, "error": error, "sequence_number": 0}
+    return sse.encode(_to_json(event), "error") + sse.encode(DONE)
+
+
 def _error_code(failure: ChowderError) -> str:
-    if isinstance(failure, BudgetExceeded | PriceMissing):
+    if isinstance(failure, BudgetExceeded | PriceMissing | HoldEnded):
         return failure.code
     if isinstance(failure, AnswerUnfit | ContextLengthExceeded | MessageRefused):
         return INVALID_PROMPT

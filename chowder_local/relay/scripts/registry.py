@@ -22,6 +22,7 @@ from chowder_local.relay.scripts.expressions import (
     render,
     search,
 )
+from chowder_local.relay.scripts.rules import Rule
 from chowder_local.relay.wire.conversation import Reply, StreamStep, ToolCall, split_text
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from regex import Pattern
 
     from chowder_local.relay.prompt_format import ModelRequest
-    from chowder_local.relay.scripts.rules import Action, Condition, ReplyScript, Rule
+    from chowder_local.relay.scripts.rules import Action, Condition, ReplyScript
 
 _OVERLOADED_STATUSES: Mapping[str, int] = {ModelProvider.ANTHROPIC: 529}
 _DEFAULT_MESSAGE = "The reply script asks for this error."
@@ -279,6 +280,26 @@ class ScriptRegistry:
             return None
         refusal = Refusal(UNMATCHED_STATUS, f"No rule of the reply script matches {request}.")
         return ScriptedAnswer("unmatched", refusal)
+
+    async def fits(self, match: Condition, request: ModelRequest) -> bool:
+        """Whether a condition matches a request; one that takes too long does not."""
+
+        def look() -> bool:
+            try:
+                return _fits(match, request, TimeLimit())
+            except MatchingTooSlow:
+                return False
+
+        return await to_thread.run_sync(look, limiter=self._threads)
+
+    async def render(self, action: Action, request: ModelRequest) -> ScriptedAnswer:
+        """The answer of an action that belongs to no script."""
+
+        def make() -> ScriptedAnswer:
+            answer, delay_s = make_answer(Rule(reply=action), action, request, TimeLimit())
+            return ScriptedAnswer("", answer, delay_s)
+
+        return await to_thread.run_sync(make, limiter=self._threads)
 
     async def _find(
         self, scripts: list[ActiveScript], request: ModelRequest

@@ -84,6 +84,12 @@ class OpenAI(WireFormat):
             changes["parallel_tool_calls"] = False
         return changes
 
+    def keepalive(self, path: str) -> bytes:
+        # OpenClaw waits five minutes for the first event, and a comment is none.
+        if path.endswith("responses"):
+            return encode('{"type":"keepalive"}', "keepalive")
+        return encode('{"object":"chat.completion.chunk","choices":[]}')
+
     def _error(self, status: int, message: str) -> dict[str, Any]:
         code = "invalid_api_key" if status == 401 else None
         error = {"message": message, "type": "invalid_request_error", "param": None, "code": code}

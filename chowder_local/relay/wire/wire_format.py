@@ -83,6 +83,8 @@ class ParsedRequest:
             yield encode(json.dumps(step), step.get("type")) if isinstance(step, dict) else step
 
 
+HELD = b": held at a breakpoint\n\n"
+"""A comment in a stream."""
 MALFORMED = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
 """The exceptions of reading JSON of an unexpected shape."""
 _MODEL = re.compile(rb'"model"\s*:\s*"([^"\\]+)"')
@@ -192,6 +194,10 @@ class WireFormat(ABC):
         self, path: str, query: str, created: int
     ) -> RequestFormat | Callable[[Any], bytes] | None:
         """The format of a path; or a function that answers its requests without a reply."""
+
+    def keepalive(self, path: str) -> bytes:
+        """What a stream gets while a call is held, so that OpenClaw does not give up."""
+        return HELD
 
     def refuse(self, status: int, message: str) -> RenderedAnswer:
         return RenderedAnswer(status, JSON_TYPE, iter([self.error_body(status, message)]))

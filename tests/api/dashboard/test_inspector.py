@@ -202,3 +202,29 @@ async def test_a_retry_links_to_the_attempt_before_it(visitor: Visitor) -> None:
     assert "offline answered 429, retry after 1.5 s" in html
     assert "no answer" in html
     assert "attempt" not in (await visitor.get(f"/model-calls/{first.id}")).text
+
+
+async def test_a_call_is_held_and_goes_on_by_the_forms(visitor: Visitor) -> None:
+    agent = await visitor.http.world.created()
+    world = visitor.http.world
+    for form, how in (
+        ({}, "continued"),
+        ({"body": json.dumps(model_request("Which way is south?"))}, "edited"),
+        ({"body": json.dumps(model_request("Which way is north?"))}, "continued"),
+        ({"answer": "That way."}, "answered"),
+        ({"error": "429"}, "failed"),
+    ):
+        assert "is held" in (await visitor.post(f"/instances/{agent.id}/hold")).text
+        call = called(visitor, agent)
+        held = await world.breakpoints.hold(call.request, call)
+        assert held is not None
+        page = (await visitor.get(f"/model-calls/{call.id}")).text
+        assert "Answer instead" in page
+        assert ">held</span>" in (await visitor.get("/model-calls")).text
+        answer = await visitor.post(f"/model-calls/{call.id}/release", form)
+        assert answer.headers["HX-Redirect"] == f"/model-calls/{call.id}"
+        assert (await held.released()).how == how
+        assert "Answer instead" not in (await visitor.get(f"/model-calls/{call.id}")).text
+    call = called(visitor, agent)
+    broken = await visitor.post(f"/model-calls/{call.id}/release", {"body": "{"})
+    assert broken.status_code == 422
