@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from chowder_local.core.domain import InstanceId, InstanceStatus
 from chowder_local.core.tasks import KeyedLocks
+from chowder_local.messengers.discord import Discord
 from chowder_local.messengers.mailbox import ChannelFault, Mailbox
 from chowder_local.messengers.matrix import Matrix
 from chowder_local.messengers.mattermost import Mattermost
@@ -33,7 +34,8 @@ if TYPE_CHECKING:
     from chowder_local.store.instances import InstanceQueries
 
 STAND_INS: Mapping[str, StandIn] = {
-    each.channel: each for each in (Matrix(), Mattermost(), Nostr(), Signal(), Slack(), Telegram())
+    each.channel: each
+    for each in (Discord(), Matrix(), Mattermost(), Nostr(), Signal(), Slack(), Telegram())
 }
 """The channels that can be answered without the Internet."""
 LACKS: Mapping[str, frozenset[str]] = {

@@ -73,7 +73,7 @@ def refusal(fault: FaultDraft, status: int) -> Reply:
         "description": text,
         # Slack's,
         "error": "ratelimited" if is_limit else "internal_error",
-        # Mattermost's,
+        # Mattermost's, and Discord's,
         "id": "api.local.injected_fault",
         "message": text,
         "status_code": status,
@@ -82,7 +82,11 @@ def refusal(fault: FaultDraft, status: int) -> Reply:
     }
     headers = {}
     if (wait_s := fault.retry_after_s) is not None:
-        content |= {"parameters": {"retry_after": wait_s}, "retry_after_ms": 1000 * wait_s}
+        content |= {
+            "parameters": {"retry_after": wait_s},
+            "retry_after": wait_s,
+            "retry_after_ms": 1000 * wait_s,
+        }
         headers["Retry-After"] = str(wait_s)
     return Reply(status, json.dumps(content).encode(), headers=headers)
 

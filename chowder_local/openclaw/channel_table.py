@@ -72,6 +72,7 @@ _CHANNELS = (
     Channel(
         "discord",
         (Field("token", "The bot's token, from Discord's developer portal.", is_secret=True),),
+        reconnects=False,
     ),
     Channel(
         "slack",

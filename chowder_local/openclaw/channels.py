@@ -61,6 +61,12 @@ ADMIT = "pairing.admit"
 LIST_PAIRINGS = "pairing.list"
 
 _UNCHECKED = "OpenClaw does not check its credentials before the first message."
+_NO_WAY = "ECONNREFUSED 127.0.0.1:247"
+"""What plugins say where the image has no docker/sandbox/messengers.cjs."""
+_OLD_IMAGE = (
+    "The image of its sandbox has no local messenger for this channel. Run `chowder-local image "
+    "build`, and have the agent boot from the new image: take a snapshot of it and restore that."
+)
 _PNG = "data:image/png;base64,"
 _ALREADY_LINKED = "already linked"
 _NO_SUCH_CODE = "No pending pairing request"
@@ -129,7 +135,8 @@ class ChannelState:
             self.account.get("stateReason"),
             self.account.get("lifecycle"),
         )
-        return next(filter(None, map(untrusted_json.message_of, reasons)), None)
+        reason = next(filter(None, map(untrusted_json.message_of, reasons)), None)
+        return f"{_OLD_IMAGE} ({reason})" if reason and _NO_WAY in reason else reason
 
     @property
     def _is_ready(self) -> bool:

@@ -541,7 +541,7 @@ async def test_channels_are_offline_if_the_server_is_set_so(tmp_path: Path) -> N
             set_states(world, "telegram", UP)
             await world.channels.connect(instance, telegram, given)
         with pytest.raises(InputInvalid) as refused:
-            await world.channels.connect(instance, CHANNELS["discord"], {"token": "x"})
+            await world.channels.connect(instance, CHANNELS["msteams"], {"app_id": "x"})
         assert '"offline": false' in str(refused.value.problems)
     local, real = (each["channels"]["telegram"] for each in patches(world))
     assert "/messengers/telegram/" in local["apiRoot"]

@@ -79,7 +79,7 @@ async def test_nobody_writes_to_a_real_messenger(http: Api, path: str) -> None:
     said = await http.post(path, json={"from": "Ada", "text": "Hi"})
     assert said.status_code == 409
     assert "not connected to the local messenger" in said.text
-    other = path.replace("telegram", "discord")
+    other = path.replace("telegram", "msteams")
     assert (await http.get(other)).status_code == 409
 
 

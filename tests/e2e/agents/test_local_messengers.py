@@ -38,6 +38,7 @@ class Messenger:
 
 
 MESSENGERS = [
+    Messenger("discord", {"token": "planted"}),
     Messenger("matrix", {"homeserver": "https://matrix.invalid", "access_token": "planted"}),
     Messenger("mattermost", {"base_url": "http://127.0.0.1:9", "bot_token": "planted"}),
     Messenger(
