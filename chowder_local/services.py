@@ -101,7 +101,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Awaitable, Callable, Mapping
 
-    from chowder_local.core.domain import InstanceId, OrganizationId, SandboxId
+    from chowder_local.core.domain import Instance, InstanceId, OrganizationId, SandboxId
     from chowder_local.core.model_endpoints import Endpoint
     from chowder_local.core.secrets import SecretBox
     from chowder_local.core.settings import Settings
@@ -109,6 +109,7 @@ if TYPE_CHECKING:
     from chowder_local.instances.engine_protocol import Engine
     from chowder_local.instances.lifecycle.agents import EgressRule
     from chowder_local.instances.monitoring.health import ServerFacts
+    from chowder_local.messengers.stand_in import Webhook
     from chowder_local.openclaw.home.state_transfer import StateTransfers
     from chowder_local.openclaw.sandbox_exec import Processes
     from chowder_local.openclaw.shortcuts import Shortcut
@@ -572,6 +573,8 @@ class Services:
             faults=self.faults,
             shutdown=self.shutdown,
             clock=self.clock,
+            group=self.tasks,
+            call_agent=self._call_messenger_webhook,
         )
         self.channels = Channels(
             self.exec,
@@ -608,6 +611,12 @@ class Services:
         )
         refused_sizes = partial(take_refused_sizes, self.files, sandbox_id)
         return Gateway(self.gateways, url, token, lock, refused_sizes)
+
+    async def _call_messenger_webhook(self, instance: Instance, webhook: Webhook) -> int:
+        async with self.residency.using(instance) as instance:
+            gateway = self.gateway_of(instance.sandbox_id, instance.gateway_url)
+            status, _ = await gateway.post_hook(webhook.path, webhook.headers, webhook.body)
+        return status
 
     async def _allows_in(self, shortcut: Shortcut, sandbox_id: SandboxId) -> bool:
         """Whether the server may take a shortcut with the OpenClaw of a sandbox's instance."""

@@ -244,6 +244,7 @@ async def begin(services: Services) -> None:
     if settings.disk_limit_mb is not None:
         loops["disk quota"] = DiskWatch(services.agents, settings.disk_limit_mb).run
     await services.due_jobs.begin()
+    await services.messengers.begin()
     for name, run in loops.items():
         services.tasks.create_task(run(), name=name)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
@@ -9,19 +10,23 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from chowder_local.core.domain import InstanceId, InstanceStatus
-from chowder_local.core.tasks import KeyedLocks
+from chowder_local.core.errors import ChowderError
+from chowder_local.core.tasks import KeyedLocks, logging_errors
 from chowder_local.messengers.discord import Discord
+from chowder_local.messengers.googlechat import GoogleChat
+from chowder_local.messengers.line import Line
 from chowder_local.messengers.mailbox import ChannelFault, Mailbox
 from chowder_local.messengers.matrix import Matrix
 from chowder_local.messengers.mattermost import Mattermost
+from chowder_local.messengers.msteams import MsTeams
 from chowder_local.messengers.nostr import Nostr
 from chowder_local.messengers.signal import Signal
 from chowder_local.messengers.slack import Slack
-from chowder_local.messengers.stand_in import refusal
+from chowder_local.messengers.stand_in import CallingStandIn, refusal
 from chowder_local.messengers.telegram import Telegram
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Mapping
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
     from datetime import datetime
 
     from chowder_local.core.domain import Instance
@@ -29,21 +34,42 @@ if TYPE_CHECKING:
     from chowder_local.core.fault_injection import Faults
     from chowder_local.core.secrets import SecretBox
     from chowder_local.core.tasks import Shutdown
-    from chowder_local.messengers.stand_in import Call, Reply, Socket, StandIn
+    from chowder_local.messengers.mailbox import ChannelMessage
+    from chowder_local.messengers.stand_in import Call, Reply, Socket, StandIn, Webhook
     from chowder_local.store.channel_messages import ChannelMessageQueries
     from chowder_local.store.instances import InstanceQueries
 
 STAND_INS: Mapping[str, StandIn] = {
     each.channel: each
-    for each in (Discord(), Matrix(), Mattermost(), Nostr(), Signal(), Slack(), Telegram())
+    for each in (
+        Discord(),
+        GoogleChat(),
+        Line(),
+        Matrix(),
+        Mattermost(),
+        MsTeams(),
+        Nostr(),
+        Signal(),
+        Slack(),
+        Telegram(),
+    )
 }
 """The channels that can be answered without the Internet."""
 LACKS: Mapping[str, frozenset[str]] = {
+    "line": frozenset({"thread"}),
     "nostr": frozenset({"group", "thread", "image"}),
     "signal": frozenset({"thread"}),
 }
 """What people cannot send in a channel."""
+CAPTIONLESS = {"line"}
+"""The channels in which a picture has no text beside it."""
 PATH = "messengers"
+FOR_EVER_S = 31 * 86_400.0
+FIRST_PAUSE_S = 0.25
+LONGEST_PAUSE_S = 16.0
+"""An agent that cannot be called then is called again only after something has happened to it."""
+REFUSED = {400, 413}
+"""What a plugin answers to a message that it will never take."""
 
 _log = logging.getLogger(__name__)
 
@@ -60,8 +86,18 @@ class Messengers:
     faults: Faults
     shutdown: Shutdown
     clock: Callable[[], datetime]
+    group: asyncio.TaskGroup
+    call_agent: Callable[[Instance, Webhook], Awaitable[int]]
+    """Calls a running agent's gateway, and returns the status of its answer."""
     _mailboxes: dict[tuple[InstanceId, str], Mailbox] = field(default_factory=dict)
     _locks: KeyedLocks = field(default_factory=KeyedLocks)
+    _deliveries: dict[tuple[InstanceId, str], asyncio.Task[None]] = field(default_factory=dict)
+
+    async def begin(self) -> None:
+        """Goes on to deliver what was written before the server's start."""
+        for instance_id, channel in await self.queries.undelivered_channels():
+            if isinstance(STAND_INS.get(channel), CallingStandIn):
+                await self._of_agent(channel, instance_id)
 
     def fields(self, instance: Instance, channel: str) -> dict[str, Any] | None:
         """What connects a channel to the local messenger; None if it has no stand-in."""
@@ -90,7 +126,68 @@ class Messengers:
                 )
                 await mailbox.load()
                 self._mailboxes[key] = mailbox
+                stand_in = STAND_INS.get(channel)
+                if isinstance(stand_in, CallingStandIn):
+                    work = self._deliver(mailbox, stand_in)
+                    self._deliveries[key] = self.group.create_task(work, name=f"deliver {key}")
         return mailbox
+
+    async def _deliver(self, mailbox: Mailbox, stand_in: CallingStandIn) -> None:
+        """Brings the agent what people write, when it can take it."""
+        pause_s = FIRST_PAUSE_S
+        while not self.shutdown.has_begun:
+            is_done = False
+            with logging_errors(f"{mailbox.instance.id}: bringing messages of {mailbox.channel}"):
+                is_done = await self._bring(mailbox, stand_in)
+            if is_done:
+                pause_s = FIRST_PAUSE_S
+                continue
+            latest = self.events.last_id
+            if pause_s < LONGEST_PAUSE_S and await mailbox.is_running():
+                await asyncio.sleep(pause_s)
+                pause_s *= 2
+            else:
+                await self._next_event(mailbox, latest)
+                pause_s = FIRST_PAUSE_S
+
+    async def _bring(self, mailbox: Mailbox, stand_in: CallingStandIn) -> bool:
+        """Waits for messages; whether the agent has taken all."""
+        try:
+            messages = await mailbox.undelivered(FOR_EVER_S)
+        except ChannelFault:
+            # It has cut off a call, which is made again.
+            return True
+        for message in messages:
+            if not await self._call(mailbox, stand_in, message):
+                return False
+            await mailbox.mark_delivered(message.id)
+        return True
+
+    async def _call(
+        self, mailbox: Mailbox, stand_in: CallingStandIn, message: ChannelMessage
+    ) -> bool:
+        """Whether the agent has taken a message, or will never take it."""
+        instance = await self.instances.get(mailbox.instance.id)
+        if instance is None or instance.status is not InstanceStatus.RUNNING:
+            return False
+        now = self.clock() if instance.clock is None else instance.clock.at(self.clock())
+        webhook = await stand_in.webhook(message, mailbox, now)
+        try:
+            status = await self.call_agent(instance, webhook)
+        except ChowderError as failed:
+            _log.info("%s is not called about %s: %s", instance.id, mailbox.channel, failed)
+            return False
+        if status in REFUSED:
+            _log.warning("%s refuses a message of %s: %s", instance.id, mailbox.channel, status)
+        return status in REFUSED or status < 300
+
+    async def _next_event(self, mailbox: Mailbox, latest: str) -> None:
+        """Waits until something happens to the agent after an event, such as its start."""
+        instance = mailbox.instance
+        with self.events.follow(instance.organization_id, latest) as follower:
+            async for events in follower.batches():
+                if any(each.instance_id == instance.id for each in events):
+                    return
 
     async def converse(self, channel: str, instance_id: str, call: Call, socket: Socket) -> None:
         """A conversation of an agent with its messenger's server."""
@@ -134,6 +231,8 @@ class Messengers:
         """Drops the mailboxes of an instance that is deleted."""
         for key in [each for each in self._mailboxes if each[0] == instance_id]:
             del self._mailboxes[key]
+            if (delivery := self._deliveries.pop(key, None)) is not None:
+                delivery.cancel()
 
 
 async def _until_cut(events: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:

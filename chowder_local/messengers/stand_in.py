@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from http.client import responses
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from chowder_local.core import untrusted_json
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping
+    from datetime import datetime
 
     from chowder_local.core.fault_injection import FaultDraft
     from chowder_local.messengers.mailbox import ChannelMessage, Mailbox
@@ -44,6 +45,15 @@ class Reply:
     events: AsyncGenerator[bytes, None] | None = None
     """A stream of server-sent events, in place of the body."""
     headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Webhook:
+    """A call of the agent's gateway, for messengers that send what people write."""
+
+    path: str
+    headers: Mapping[str, str]
+    body: bytes
 
 
 class Socket(Protocol):
@@ -113,6 +123,14 @@ class StandIn(Protocol):
 
     async def converse(self, call: Call, mailbox: Mailbox, socket: Socket) -> None:
         """A whole conversation on a WebSocket; the socket is closed when it returns."""
+
+
+@runtime_checkable
+class CallingStandIn(StandIn, Protocol):
+    """A stand-in that calls the agent, in place of being asked by it for messages."""
+
+    async def webhook(self, message: ChannelMessage, mailbox: Mailbox, now: datetime) -> Webhook:
+        """The call that brings a person's message; `now` is the agent's time."""
 
 
 def parse_object(body: bytes) -> dict[str, Any]:

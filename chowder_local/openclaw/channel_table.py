@@ -54,6 +54,8 @@ class Channel:
     """Whether OpenClaw connects again by itself, within seconds."""
     caches_approvals: bool = False
     """Whether OpenClaw refuses an approved person for half a minute, unless it connects again."""
+    has_fixed_hosts: bool = False
+    """Whether the sandbox has to divert OpenClaw's calls to the local messenger."""
 
 
 _CHANNELS = (
@@ -96,6 +98,7 @@ _CHANNELS = (
         ),
         also_required="service_account, the service account's key as JSON",
         is_checked=False,
+        has_fixed_hosts=True,
     ),
     Channel(
         "signal",
@@ -128,6 +131,7 @@ _CHANNELS = (
         ),
         also_required="tenant_id, the directory (tenant) id in Entra",
         is_checked=False,
+        has_fixed_hosts=True,
     ),
     Channel(
         "mattermost",
@@ -165,6 +169,7 @@ _CHANNELS = (
             ),
         ),
         is_checked=False,
+        has_fixed_hosts=True,
     ),
 )
 

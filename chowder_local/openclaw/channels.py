@@ -21,6 +21,7 @@ from chowder_local.core.errors.agents import (
     GatewayUnavailable,
     PairingNotFound,
     RpcRefused,
+    SandboxTooOld,
 )
 from chowder_local.core.errors.requests import InputInvalid
 from chowder_local.openclaw.channel_table import (
@@ -227,6 +228,12 @@ class Channels:
         fields, environment = self._with_local_fields(instance, channel, fields, configured)
         change = to_openclaw_config(channel, fields)
         change |= generated_fields(channel, merged(configured, change))
+        if (
+            channel.has_fixed_hosts
+            and is_local(merged(configured, change))
+            and not await gateway.diverts_messengers()
+        ):
+            raise SandboxTooOld(channel.name)
         if missing := missing_fields(channel, merged(configured, change)):
             raise InputInvalid([_missing_field_error(name) for name in missing])
         started_s = time.monotonic()

@@ -54,6 +54,8 @@ log = logging.getLogger(__name__)
 KEEPALIVE_S = 2.0
 """A gateway closes idle connections after 5 s. The margin keeps a message from being sent on a
 connection that is being closed, even on a busy machine where both sides run seconds late."""
+DIVERSION_PATH = "/chowder-messengers"
+"""What `docker/sandbox/divert.cjs` answers."""
 PROBE_TIMEOUT_S = 2.0
 ANSWER_TIMEOUT_S = 30.0
 TURN_TIMEOUT_S = 180_000.0
@@ -180,6 +182,17 @@ class Gateway:
         if isinstance(uptime_ms, int | float) and uptime_ms < LONGEST_UPTIME_MS:
             return uptime_ms / 1000
         return math.inf
+
+    async def diverts_messengers(self) -> bool:
+        """Whether its image can divert calls of fixed hosts to the local messenger.
+
+        Raises GatewayUnavailable.
+        """
+        try:
+            status, _ = await self._exchange("GET", DIVERSION_PATH, timeout_s=RPC_TIMEOUT_S)
+        except _UNANSWERED as failure:
+            raise GatewayUnavailable(_reason(failure)) from failure
+        return status == HTTPStatus.NO_CONTENT
 
     async def collect_garbage(self) -> None:
         """Collects garbage now, which an agent would else do with its next message.

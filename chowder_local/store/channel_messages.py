@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from cryptography.fernet import InvalidToken
 from sqlmodel import col, delete, insert, select, update
 
+from chowder_local.core.domain import InstanceId
 from chowder_local.store.instances import erase_deleted
 from chowder_local.store.tables import ChannelMessageRow, encrypt_json
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
     from sqlmodel.ext.asyncio.session import AsyncSession
 
-    from chowder_local.core.domain import InstanceId
     from chowder_local.core.secrets import SecretBox
     from chowder_local.store.database import Database
 
@@ -114,6 +114,14 @@ class ChannelMessageQueries:
         if ciphertext is None:
             return None
         return b64decode(await asyncio.to_thread(self.secret_box.decrypt, ciphertext))
+
+    async def undelivered_channels(self) -> list[tuple[InstanceId, str]]:
+        """The agents and channels in which somebody waits."""
+        columns = (col(ChannelMessageRow.instance_id), col(ChannelMessageRow.channel))
+        query = select(*columns).where(~col(ChannelMessageRow.is_delivered)).distinct()
+        async with self.database.reading() as session:
+            rows = (await session.exec(query)).all()
+        return [(InstanceId(instance_id), channel) for instance_id, channel in rows]
 
     async def mark_delivered(self, numbers: Collection[int]) -> None:
         """The agent has fetched these messages."""

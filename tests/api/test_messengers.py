@@ -65,6 +65,12 @@ async def test_a_stopped_agent_gets_it_when_it_is_started(http: Api, path: str) 
     assert waiting.status_code == 409
 
 
+async def test_line_has_no_text_beside_a_picture(http: Api, path: str) -> None:
+    message = {"from": "Ada", "text": "Look", "image": "iVBORw0KGgo="}
+    refused = await http.post(path.replace("telegram", "line"), json=message)
+    assert (refused.status_code, refused.json()["detail"][0]["loc"]) == (422, ["body", "text"])
+
+
 async def test_a_person_is_approved_before_the_message_is_delivered(http: Api, path: str) -> None:
     http.world.programs.answers[ADMIT] = {"is_found": True}
     said = await http.post(path, json={"from": "Ada", "text": "Hi", "approve": True})
@@ -99,7 +105,11 @@ async def test_connecting_offline_and_with_real_fields_again(http: Api, path: st
         assert f"/messengers/telegram/{instance_id}" in patch["raw"]
         assert "offline" not in patch["raw"]
     assert '"apiRoot": null' in third["raw"]
-    unknown = connect.replace("telegram", "line")
+    too_old = connect.replace("telegram", "line")
+    refused = await http.post(too_old, json={"config": {"offline": True}})
+    assert refused.status_code == 409
+    assert "image build" in refused.text
+    unknown = connect.replace("telegram", "discord")
     refused = await http.post(unknown, json={"config": {"offline": True}})
     assert refused.status_code == 422
     assert "no local messenger" in refused.text

@@ -107,6 +107,9 @@ class ScriptedGateway:
             self.on_history()
             await answer(send, self.history_status, {"ok": False})
             return
+        if scope["method"] == "GET":
+            await answer(send, 404, {"error": "Not Found"})
+            return
         content = json.loads(body)
         if scope["path"] == "/api/v1/admin/rpc":
             await answer(send, *self._rpc(address, content["method"], content["params"]))

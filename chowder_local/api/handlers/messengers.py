@@ -16,7 +16,7 @@ from chowder_local.core.errors.requests import InputInvalid
 from chowder_local.http.bodies import parse, parse_query
 from chowder_local.http.services import instance, running, services
 from chowder_local.messengers.mailbox import AnswerProgress
-from chowder_local.messengers.service import LACKS, STAND_INS
+from chowder_local.messengers.service import CAPTIONLESS, LACKS, STAND_INS
 from chowder_local.openclaw.channel_table import CHANNELS
 
 if TYPE_CHECKING:
@@ -48,6 +48,8 @@ async def say(
     lacking = [each for each in LACKS.get(mailbox.channel, ()) if getattr(body, each) is not None]
     if lacking:
         raise InputInvalid([_lacking(mailbox.channel, each) for each in lacking])
+    if body.image is not None and body.text and mailbox.channel in CAPTIONLESS:
+        raise InputInvalid([_captionless(mailbox.channel)])
     image_type = None if body.image is None else _image_type(body.image)
     if agent.status is InstanceStatus.RUNNING or body.approve or body.wait_s:
         # A hibernated agent comes back for it.
@@ -129,6 +131,11 @@ async def mailbox_of(request: Request, agent: Instance, channel: str) -> Mailbox
 
 def _lacking(channel: str, member: str) -> dict[str, Any]:
     return {"loc": ["body", member], "msg": f"{channel} has no {member}s", "type": "value_error"}
+
+
+def _captionless(channel: str) -> dict[str, Any]:
+    message = f"{channel} has no text beside a picture; send it as a message of its own"
+    return {"loc": ["body", "text"], "msg": message, "type": "value_error"}
 
 
 def _image_type(image: bytes) -> str:

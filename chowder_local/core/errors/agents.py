@@ -224,6 +224,22 @@ class ChannelNotLocal(ChowderError):
         super().__init__(f"{channel} is not connected to the local messenger.")
 
 
+class SandboxTooOld(ChowderError):
+    """The agent's sandbox is of an image that cannot do what is asked."""
+
+    http_status = 409
+    remedy = (
+        "Build the present image with `chowder-local image build` (`up` does it, too). Then take a "
+        "snapshot of the agent and restore it, which boots it from that image."
+    )
+
+    def __init__(self, channel: str) -> None:
+        super().__init__(
+            f"The agent's sandbox is of an image that cannot connect {channel} to the local "
+            f"messenger. {self.remedy}"
+        )
+
+
 class SkillNotFound(ChowderError):
     """The agent has no such skill, or ClawHub has none for the slug."""
 

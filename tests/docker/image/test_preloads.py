@@ -204,3 +204,54 @@ sys.stdout.buffer.write(struct.pack('<B15x4q16x', *map(int, sys.argv[1:])))" "$@
     assert machine[-1] <= zeros[0] <= machine[-1] + 60
     assert 86_400 <= moved[0] - zeros[-1] <= 86_460
     assert moved == sorted(moved)
+
+
+def test_the_gateway_alone_calls_the_local_messenger_in_place_of_hosts_that_nobody_can_set(
+    container: Container,
+) -> None:
+    script = """
+        cd /dev/shm
+        cat >calls.mjs <<'END'
+import dns from "node:dns";
+import { writeFileSync } from "node:fs";
+import { createServer } from "node:http";
+import { get as getByHttps } from "node:https";
+const { lookup } = dns;
+dns.lookup = (host, ...rest) => lookup(host === "relay.local" ? "127.0.0.1" : host, ...rest);
+const server = createServer(({ method, url }, response) => response.end(`${method} ${url}`));
+await new Promise((listening) => server.listen(0, "127.0.0.1", listening));
+const base = `http://relay.local:${server.address().port}/messengers`;
+const config = "/data/.openclaw/openclaw.json";
+const write = (channels) => writeFileSync(config, JSON.stringify({ channels }));
+const isHere = (text) => (/^[A-Z]+ .messengers/.test(text) ? text : "elsewhere");
+const call = async (url, method = "GET") => {
+  try {
+    const answer = await fetch(url, { method, signal: AbortSignal.timeout(5_000) });
+    return isHere(await answer.text());
+  } catch {
+    return "elsewhere";
+  }
+};
+const byHttps = (url) =>
+  new Promise((done) => {
+    getByHttps(url, (answer) => answer.on("data", (text) => done(isHere(String(text)))));
+  });
+write({ line: { name: `${base}/line/one` } });
+console.log(await call("https://api.line.me/v2/bot/message/push?a=b", "POST"));
+console.log(await call("https://chat.googleapis.com/v1/spaces"));
+write({ msteams: { sso: { connectionName: `${base}/msteams/two` } } });
+console.log(await call("https://api.line.me/v2/bot/info"));
+const keys = "https://login.botframework.com/v1/keys";
+if (process.argv.includes("gateway")) console.log(await byHttps(keys));
+process.exit();
+END
+        node calls.mjs gateway
+        node calls.mjs other
+    """
+    assert inside(container, script).splitlines() == [
+        "POST /messengers/line/one/api.line.me/v2/bot/message/push?a=b",
+        "elsewhere",
+        "elsewhere",
+        "GET /messengers/msteams/two/login.botframework.com/v1/keys",
+        *["elsewhere"] * 3,
+    ]

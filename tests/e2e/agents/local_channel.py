@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from tests.e2e.waiting import eventually
+
 if TYPE_CHECKING:
     import httpx
 
@@ -55,13 +57,21 @@ class LocalChannel:
     def say(self, person: str, text: str, **more: Any) -> str:
         return "\n".join(self.answers(person, text, **more))
 
-    def code_for(self, person: str) -> str:
+    def code_for(self, person: str, *, is_sent: bool = True) -> str:
         """The pairing code that a stranger gets, which is the only one that waits."""
+        if not is_sent:
+            body = {"from": person, "text": "Is anybody there?"}
+            assert self.api.post(f"{self.path}/messages", json=body).status_code == 201
+            return eventually(self._first_code, "somebody waits")
         given = CODE.search(self.say(person, "Is anybody there?"))
         assert given
-        (waiting,) = self.api.get(f"{self.path}/pairings").json()
-        assert waiting["code"] == given[0]
+        assert self._first_code() == given[0]
         return given[0]
+
+    def _first_code(self) -> str | None:
+        waiting = self.api.get(f"{self.path}/pairings").json()
+        assert len(waiting) <= 1
+        return waiting[0]["code"] if waiting else None
 
     def script(self, *rules: dict[str, Any]) -> None:
         """Sets the agent's scripted replies; without any, none are left."""

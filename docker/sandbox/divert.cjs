@@ -1,0 +1,104 @@
+// The local messenger for channels whose plugins call hosts that no setting changes: what the gateway
+// sends there goes to chowder-local's server instead, as long as the channel's section of the
+// configuration has that server's address. Such a call needs no DNS, no certificate and no egress, and
+// nothing else of the sandbox is touched, neither its other calls nor the agent's programs.
+"use strict";
+
+const dns = require("node:dns");
+const { readFileSync } = require("node:fs");
+const http = require("node:http");
+const { syncBuiltinESMExports } = require("node:module");
+const net = require("node:net");
+const { pipeline } = require("node:stream");
+const tls = require("node:tls");
+const { isMainThread } = require("node:worker_threads");
+
+const CONFIG = "/data/.openclaw/openclaw.json";
+const CHANNELS = {
+  "api.line.me": "line",
+  "api-data.line.me": "line",
+  "chat.googleapis.com": "googlechat",
+  "oauth2.googleapis.com": "googlechat",
+  "www.googleapis.com": "googlechat",
+  "graph.microsoft.com": "msteams",
+  "login.botframework.com": "msteams",
+  "login.microsoftonline.com": "msteams",
+  "smba.trafficmanager.net": "msteams",
+};
+// In the sandbox's network, with no file.
+const DOOR = "\0chowder-messengers";
+// OpenClaw refuses names that have no public address. Nothing is ever sent there.
+const PUBLIC = { address: "1.1.1.1", family: 4 };
+const GATEWAY_PORT = 18789;
+// The plugin's own server, which nothing outside the sandbox reaches.
+const TEAMS = "/api/messages";
+const TEAMS_PORT = 3978;
+// Says that the image has this file.
+const PROBE = "/chowder-messengers";
+
+// Where a host's channel is answered on this machine; nothing if it is not.
+function addressOf(host) {
+  const channel = CHANNELS[host];
+  if (!channel) return undefined;
+  return readFileSync(CONFIG, "utf8").match(`http://relay\\.local:\\d+/messengers/${channel}/[\\w-]+`)?.[0];
+}
+
+function forward(request, response, url) {
+  const headers = { ...request.headers, host: new URL(url).host };
+  // A connection that is kept would be closed at the other end while the agent is frozen.
+  const call = http.request(url, { method: request.method, headers, agent: false }, (answer) => {
+    response.writeHead(answer.statusCode, answer.headers);
+    pipeline(answer, response, () => {});
+  });
+  pipeline(request, call, (error) => error && response.destroy());
+}
+
+const forwarder = http.createServer((request, response) => {
+  const { host } = request.headers;
+  const address = addressOf(host);
+  if (address) forward(request, response, `${address}/${host}${request.url}`);
+  else response.destroy();
+});
+
+function lookupBy(lookup, answer) {
+  const patched = (host, ...rest) => (addressOf(host) ? answer(...rest) : lookup(host, ...rest));
+  return Object.defineProperties(patched, Object.getOwnPropertyDescriptors(lookup));
+}
+
+function divert() {
+  dns.lookup = lookupBy(dns.lookup, (...rest) => {
+    const callback = rest.pop();
+    const found = rest[0]?.all ? [[PUBLIC]] : [PUBLIC.address, PUBLIC.family];
+    process.nextTick(callback, null, ...found);
+  });
+  dns.promises.lookup = lookupBy(dns.promises.lookup, async (options) => (options?.all ? [PUBLIC] : PUBLIC));
+
+  const { connect } = tls;
+  tls.connect = (options, ...rest) => {
+    const host = options?.servername || options?.host;
+    if (options?.socket || !addressOf(host)) return connect(options, ...rest);
+    if (!forwarder.listening) forwarder.listen(DOOR).unref();
+    const socket = net.connect({ path: DOOR });
+    // It never leaves the process: to its user it is what a connection by TLS would be.
+    Object.assign(socket, { encrypted: true, authorized: true, alpnProtocol: false, servername: host });
+    if (typeof rest.at(-1) === "function") socket.once("secureConnect", rest.at(-1));
+    return socket.once("connect", () => socket.emit("secureConnect"));
+  };
+  syncBuiltinESMExports();
+
+  const { emit } = http.Server.prototype;
+  http.Server.prototype.emit = function emitOrTake(event, ...rest) {
+    if (event === "request" && this.address()?.port === GATEWAY_PORT && take(...rest)) return true;
+    return emit.call(this, event, ...rest);
+  };
+}
+
+// Answers a request to the gateway's server, if it is none for OpenClaw.
+function take(request, response) {
+  if (request.url === PROBE) response.writeHead(204).end();
+  else if (request.url === TEAMS) forward(request, response, `http://127.0.0.1:${TEAMS_PORT}${TEAMS}`);
+  else return false;
+  return true;
+}
+
+if (isMainThread && process.argv.includes("gateway")) divert();
