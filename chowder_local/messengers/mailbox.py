@@ -176,6 +176,8 @@ class Mailbox:
         self._chars = 0
         self.state: dict[str, Any] = {}
         """What a stand-in remembers of the connection."""
+        self.drafts: set[int] = set()
+        """The messages that the agent is still writing, where the protocol says so."""
         self._injected: dict[int, FaultDraft] = {}
         """The faults of messages that are to be delivered."""
 
@@ -301,7 +303,9 @@ class Mailbox:
                 is_over = not await self.wait_for(lambda: bool(answers()), wait_s)
                 while not is_over:
                     latest, now = newest(), progress()
-                    if not now.is_busy and now.is_whole(as_read(answers())):
+                    shown = as_read(answers())
+                    has_draft = any(each.id in self.drafts for each in shown)
+                    if not (now.is_busy or has_draft) and now.is_whole(shown):
                         break
                     quiet_s = UNFINISHED_QUIET_S if now.text else ANSWER_QUIET_S
                     has_more = await self.wait_for(partial(has_changed, latest), quiet_s)

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
 
 from chowder_local.core import untrusted_json
-from chowder_local.messengers.mailbox import MessageKind, as_read, number_of
+from chowder_local.messengers.mailbox import MessageKind, number_of
 from chowder_local.messengers.stand_in import (
     BOT_NAME,
     MENTION,
@@ -213,15 +213,18 @@ async def _post(call: Call, place: dict[str, Any], mailbox: Mailbox) -> str:
         types = (untrusted_json.text_of(each.get("contentType"))[:100] for each in attachments)
         image_type = next((each for each in types if each.startswith("image/")), None)
         content = {**place, "text": text, "image_type": image_type}
-        message = await mailbox.add("agent", payload=form, **content)
+        number = (await mailbox.add("agent", payload=form, **content)).id
         if part is None:
-            return str(message.id)
-        _streams(mailbox)[stream] = message.id
+            return str(number)
+        _streams(mailbox)[stream] = number
         for old in list(_streams(mailbox))[:-MAX_STREAMS]:
-            del _streams(mailbox)[old]
-    elif text != next((each.text for each in as_read(mailbox.messages) if each.id == number), ""):
-        # The last part often says what the one before has said.
+            mailbox.drafts.discard(_streams(mailbox).pop(old))
+    else:
         await _change(MessageKind.EDIT, call, stream, mailbox, text)
+    if kind == "typing":
+        mailbox.drafts.add(number)
+    else:
+        mailbox.drafts.discard(number)
     return stream
 
 

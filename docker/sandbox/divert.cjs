@@ -13,7 +13,7 @@ const { pipeline } = require("node:stream");
 const tls = require("node:tls");
 const { isMainThread } = require("node:worker_threads");
 
-const CONFIG = "/data/.openclaw/openclaw.json";
+const CONFIG = `${process.env.HOME}/.openclaw/openclaw.json`;
 const CHANNELS = {
   "api.line.me": "line",
   "api-data.line.me": "line",

@@ -210,7 +210,9 @@ def test_the_gateway_alone_calls_the_local_messenger_in_place_of_hosts_that_nobo
     container: Container,
 ) -> None:
     script = """
-        cd /dev/shm
+        export HOME=/dev/shm
+        cd
+        mkdir .openclaw
         cat >calls.mjs <<'END'
 import dns from "node:dns";
 import { writeFileSync } from "node:fs";
@@ -221,7 +223,7 @@ dns.lookup = (host, ...rest) => lookup(host === "relay.local" ? "127.0.0.1" : ho
 const server = createServer(({ method, url }, response) => response.end(`${method} ${url}`));
 await new Promise((listening) => server.listen(0, "127.0.0.1", listening));
 const base = `http://relay.local:${server.address().port}/messengers`;
-const config = "/data/.openclaw/openclaw.json";
+const config = "/dev/shm/.openclaw/openclaw.json";
 const write = (channels) => writeFileSync(config, JSON.stringify({ channels }));
 const isHere = (text) => (/^[A-Z]+ .messengers/.test(text) ? text : "elsewhere");
 const call = async (url, method = "GET") => {

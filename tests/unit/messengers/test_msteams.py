@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -10,9 +11,10 @@ import jwt
 import pytest
 
 from chowder_local.core.domain import InstanceStatus
-from chowder_local.messengers.mailbox import MessageKind, as_read
+from chowder_local.messengers.mailbox import AnswerProgress, MessageKind, as_read
 from chowder_local.messengers.msteams import APP_ID, ISSUER, SERVICE_URL, TENANT_ID, MsTeams
 from chowder_local.messengers.stand_in import Call, parse_object
+from tests.scripted.serving import eventually
 
 if TYPE_CHECKING:
     from chowder_local.messengers.mailbox import ChannelMessage, Mailbox
@@ -103,11 +105,20 @@ async def test_a_message_that_is_sent_in_parts_is_one_with_edits(mailbox: Mailbo
     number = await send("Thinking", "informative")
     assert await send("Hi", "streaming", number) == number
     assert await send("Hi there", "streaming", number) == number
+
+    # All that the model has said is there, but the agent has not said that it is the end.
+    def progress() -> AnswerProgress:
+        return AnswerProgress(text="Hi there")
+
+    asking = asyncio.create_task(mailbox.answers_to(question, 30, progress))
+    await eventually(lambda: mailbox.changes.has_viewers, "somebody waits")
     assert await send("Hi there", "final", number, "message") == number
+    assert [each.text for each in await asking] == ["Hi there"]
     said = mailbox.after(question.id)
     assert [each.kind for each in said] == [
         MessageKind.TYPING,
         MessageKind.MESSAGE,
+        MessageKind.EDIT,
         MessageKind.EDIT,
     ]
     assert [each.text for each in as_read(said)] == ["Hi there"]
