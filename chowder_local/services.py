@@ -581,6 +581,7 @@ class Services:
             self.gateway_of,
             self.tasks,
             state_dir=self.state_dir,
+            files=self.files,
             local_fields=self.messengers.fields,
             is_offline=self.settings.messengers == "offline",
             connect_timeout_s=self.channel_connect_timeout_s,

@@ -221,7 +221,7 @@ def connect(
         required = client.channel(agent["id"], channel)["required_fields"]
         fields |= _ask({name: what for name, what in required.items() if name not in fields})
     connection = client.connect_channel(agent["id"], channel, fields)
-    if image := connection["qr_image_base64"]:
+    if (image := connection["qr_image_base64"]) and (qr or not offline):
         path = qr or Path(f"{channel}.png")
         ensure_writable(path, yes=yes)
         path.write_bytes(b64decode(image))

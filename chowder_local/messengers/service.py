@@ -24,6 +24,7 @@ from chowder_local.messengers.signal import Signal
 from chowder_local.messengers.slack import Slack
 from chowder_local.messengers.stand_in import CallingStandIn, refusal
 from chowder_local.messengers.telegram import Telegram
+from chowder_local.messengers.whatsapp import Whatsapp
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
@@ -52,6 +53,7 @@ STAND_INS: Mapping[str, StandIn] = {
         Signal(),
         Slack(),
         Telegram(),
+        Whatsapp(),
     )
 }
 """The channels that can be answered without the Internet."""
@@ -59,6 +61,7 @@ LACKS: Mapping[str, frozenset[str]] = {
     "line": frozenset({"thread"}),
     "nostr": frozenset({"group", "thread", "image"}),
     "signal": frozenset({"thread"}),
+    "whatsapp": frozenset({"group", "thread", "image"}),
 }
 """What people cannot send in a channel."""
 CAPTIONLESS = {"line"}

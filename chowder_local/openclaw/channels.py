@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
     from chowder_local.core.domain import Instance, SandboxId
     from chowder_local.openclaw.channel_table import Channel
+    from chowder_local.openclaw.files import Files
     from chowder_local.openclaw.gateway import Gateway, GatewayOf
     from chowder_local.openclaw.qr_login import QrLogin
     from chowder_local.openclaw.sandbox_exec import Processes
@@ -57,6 +58,8 @@ GROUP_POLICY = "groupPolicy"
 """Of a local messenger's fields, the one that a client may give."""
 ENVIRONMENT = "env"
 """Of a local messenger's fields: variables, which are not in the channel's section."""
+FILES = "files"
+"""Of a local messenger's fields: files of the agent's state, with their paths."""
 APPROVE = "pairing.approve"
 ADMIT = "pairing.admit"
 LIST_PAIRINGS = "pairing.list"
@@ -181,12 +184,14 @@ class Channels:
         group: asyncio.TaskGroup,
         *,
         state_dir: str,
+        files: Files,
         local_fields: Callable[[Instance, str], Mapping[str, Any] | None],
         is_offline: bool = False,
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
     ) -> None:
         self._pairings = Program(processes, "pairings.py")
         self._state_dir = state_dir
+        self._files = files
         self._local_fields = local_fields
         self._is_offline = is_offline
         self._gateway_of = gateway_of
@@ -225,7 +230,7 @@ class Channels:
         channels = untrusted_json.object_at(former_config, "sourceConfig", "channels")
         configured = untrusted_json.object_of(channels.get(channel.name))
         former = await self.state(instance, channel)
-        fields, environment = self._with_local_fields(instance, channel, fields, configured)
+        fields, environment, files = self._with_local_fields(instance, channel, fields, configured)
         change = to_openclaw_config(channel, fields)
         change |= generated_fields(channel, merged(configured, change))
         if (
@@ -236,6 +241,8 @@ class Channels:
             raise SandboxTooOld(channel.name)
         if missing := missing_fields(channel, merged(configured, change)):
             raise InputInvalid([_missing_field_error(name) for name in missing])
+        for path, content in files.items():
+            await self._files.write_text(instance.sandbox_id, path, content)
         started_s = time.monotonic()
         wanted = merged(_dm_policy(channel), change, keep_nulls=True) | {"enabled": True}
         patch = to_merge_patch({"channels": {channel.name: wanted}})
@@ -251,6 +258,8 @@ class Channels:
             # OpenClaw tries again only after a while, or never.
             await _try_again(gateway, channel, former)
         if channel.connection_type is ConnectionType.INTERACTIVE:
+            if files and not former.is_connected:
+                return self._scan_itself(instance.sandbox_id, gateway, channel, former)
             return await self._link(instance.sandbox_id, gateway, channel, former)
         return await self._until_connected(gateway, channel, former)
 
@@ -260,13 +269,13 @@ class Channels:
         channel: Channel,
         fields: Mapping[str, Any],
         configured: Mapping[str, Any],
-    ) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    ) -> tuple[Mapping[str, Any], Mapping[str, Any], Mapping[str, str]]:
         """The fields with those of the local messenger, or without those that it had set.
 
-        The second are the variables that OpenClaw's environment has to have with them.
+        The others are the variables and the files that OpenClaw has to have with them.
         """
         local = dict(self._local_fields(instance, channel.name) or {})
-        environment = local.pop(ENVIRONMENT, {})
+        environment, files = local.pop(ENVIRONMENT, {}), local.pop(FILES, {})
         rest = {name: value for name, value in fields.items() if name != OFFLINE}
         is_offline = fields.get(OFFLINE, self._is_offline) is True
         if is_offline or OFFLINE in rest.values():
@@ -275,11 +284,11 @@ class Channels:
             given = {name: value for name, value in rest.items() if value != OFFLINE}
             ours, theirs = (to_openclaw_config(channel, each) for each in (local, given))
             policy = {name: theirs[name] for name in theirs if name == GROUP_POLICY}
-            return {**theirs, **ours, **policy}, environment
+            return {**theirs, **ours, **policy}, environment, files
         if is_local(configured) and (rest or OFFLINE in fields):
             # A real messenger has its own address.
-            return {**dict.fromkeys(local), **rest}, dict.fromkeys(environment)
-        return rest, {}
+            return {**dict.fromkeys(local), **rest}, dict.fromkeys(environment), {}
+        return rest, {}, {}
 
     async def disconnect(self, instance: Instance, channel: Channel) -> None:
         """Disables a channel and keeps its credentials. Raises GatewayUnavailable."""
@@ -394,6 +403,15 @@ class Channels:
             if (state.has_failed and is_new) or is_over:
                 raise ChannelUnreachable(channel.name, state.reason)
             await asyncio.sleep(LOOK_INTERVAL_S)
+
+    def _scan_itself(
+        self, sandbox_id: SandboxId, gateway: Gateway, channel: Channel, former: ChannelState
+    ) -> ChannelConnection:
+        """Shows a QR code for as long as an account of the local messenger takes to connect."""
+        message = f"This code scans itself: {channel.name} connects to the local messenger."
+        connection = self._until_connected(gateway, channel, former)
+        qr = self._logins.show_until(sandbox_id, channel.name, message, connection)
+        return ChannelConnection(channel.name, ConnectionStatus.AWAITING_SCAN, message, qr)
 
     async def _link(
         self, sandbox_id: SandboxId, gateway: Gateway, channel: Channel, former: ChannelState

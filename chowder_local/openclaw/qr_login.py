@@ -8,11 +8,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from chowder_local.core import untrusted_json
-from chowder_local.core.errors.agents import GatewayUnavailable, RpcRefused
+from chowder_local.core.errors.agents import (
+    ChannelRefused,
+    ChannelUnreachable,
+    GatewayUnavailable,
+    RpcRefused,
+)
 from chowder_local.core.tasks import logging_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Mapping
 
     from chowder_local.core.domain import SandboxId
     from chowder_local.openclaw.gateway import Gateway
@@ -26,6 +31,15 @@ MAX_QR = 64 * 1024
 LONGEST_QR = 16_384
 """OpenClaw's own bound for `currentQrDataUrl`."""
 _PNG = "data:image/png;base64,"
+SELF_SCANNED = (
+    f"{_PNG}"
+    "iVBORw0KGgoAAAANSUhEUgAAAJQAAACUAQAAAABdRz15AAAA9UlEQVR42u1WQQ7DMAxC+4D//0t+4AHZrZdt5V"
+    "grUtIcEMHYLvYSxHP3yx2AwXgfH5cvXOPbO+EJKnij8NdtPMzwkPSq4A2EyK3hcYt4WhQS2NHP0n2ikl+HYJLj"
+    "eOi2fnKhNRQmWckHbb0jYOG9UY4L0dNWyK+JySw+sOIX6ScH5tTAMzk5xYBT8R9MzpZGJb9L6RZEFvJB80qvMr"
+    "uCX9wM4uQxvUZ9mJw9k5q7X7+werEyC3gMrXTAWn+ZY75tvPeMDkTBTv26Kk4BT2m+pf/tGcQNPHhiqkpq89IT"
+    "LtbuzLdNw3I/6OQ3jSrm24r/nv/EP+/ebKCBKxNrPx4AAAAASUVORK5CYII="
+)
+"""It says: This code of chowder-local scans itself."""
 _CHANNEL_UNKNOWN = "unexpected property 'channel'"
 
 
@@ -61,22 +75,38 @@ class QrLogins:
             current.qr, current.message = qr, message
             self._logins[sandbox_id, channel] = current
             return
-        login = self._logins[sandbox_id, channel] = QrLogin(qr, message)
+        login = QrLogin(qr, message)
+        self._show((sandbox_id, channel), login, _is_scanned(gateway, channel, login))
+
+    def show_until(
+        self, sandbox_id: SandboxId, channel: str, message: str, connection: Awaitable[Any]
+    ) -> str:
+        """Shows a code that needs no scan, and returns it."""
+
+        async def is_connected() -> bool:
+            return bool(await connection)
+
+        login = QrLogin(SELF_SCANNED, message)
+        self._show((sandbox_id, channel), login, is_connected())
+        return login.qr
+
+    def _show(self, key: tuple[SandboxId, str], login: QrLogin, scan: Awaitable[bool]) -> None:
+        self._logins[key] = login
         while len(self._logins) > MAX_LOGINS:
             del self._logins[next(iter(self._logins))]
-        self.group.create_task(
-            self._watch((sandbox_id, channel), gateway, login), name=f"scan {channel}"
-        )
+        self.group.create_task(self._watch(key, login, scan), name=f"scan {key[1]}")
 
     def forget(self, sandbox_id: SandboxId, channel: str) -> None:
         self._logins.pop((sandbox_id, channel), None)
 
-    async def _watch(self, key: tuple[SandboxId, str], gateway: Gateway, login: QrLogin) -> None:
+    async def _watch(
+        self, key: tuple[SandboxId, str], login: QrLogin, scan: Awaitable[bool]
+    ) -> None:
         is_scanned = False
         with logging_errors(f"sandbox {key[0]}: waiting for a scan"):
             try:
-                is_scanned = await _is_scanned(gateway, key[1], login)
-            except (GatewayUnavailable, RpcRefused) as failure:
+                is_scanned = await scan
+            except (ChannelRefused, ChannelUnreachable, GatewayUnavailable, RpcRefused) as failure:
                 login.message = str(failure)
         login.is_over = True
         if is_scanned and self._logins.get(key) is login:

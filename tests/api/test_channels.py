@@ -528,7 +528,8 @@ async def test_what_a_channel_does_not_have_is_refused(http: Api, path: str) -> 
     answer = await http.post(messages, json=body)
     assert answer.status_code == 422
     found = {(each["loc"][-1], each["msg"]) for each in answer.json()["detail"]}
-    assert found == {("group", "nostr has no groups"), ("image", "nostr has no images")}
+    lacks = "the local messenger has no {}s in nostr"
+    assert found == {(each, lacks.format(each)) for each in ("group", "image")}
 
 
 async def test_channels_are_offline_if_the_server_is_set_so(tmp_path: Path) -> None:

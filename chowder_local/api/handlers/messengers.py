@@ -130,7 +130,8 @@ async def mailbox_of(request: Request, agent: Instance, channel: str) -> Mailbox
 
 
 def _lacking(channel: str, member: str) -> dict[str, Any]:
-    return {"loc": ["body", member], "msg": f"{channel} has no {member}s", "type": "value_error"}
+    message = f"the local messenger has no {member}s in {channel}"
+    return {"loc": ["body", member], "msg": message, "type": "value_error"}
 
 
 def _captionless(channel: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -85,3 +86,22 @@ async def test_waiting_for_a_scan_ends_with_openclaws_answer(
     assert world.gateway.called("web.login.wait") == [
         {"channel": "whatsapp", "timeoutMs": 20000, "currentQrDataUrl": QR}
     ]
+
+
+async def test_an_account_of_the_local_messenger_needs_no_scan(world: World) -> None:
+    instance = await world.created()
+    whatsapp = CHANNELS["whatsapp"]
+    connection = await world.channels.connect(instance, whatsapp, {"offline": True})
+    assert connection.status is ConnectionStatus.AWAITING_SCAN
+    login = world.channels.qr_login(instance, whatsapp)
+    assert login is not None
+    assert login.qr == connection.qr
+    assert world.gateway.called("web.login.start") == []
+    credentials = await world.files.text(
+        instance.sandbox_id, "credentials/whatsapp-local/creds.json"
+    )
+    assert json.loads(credentials)["registered"]
+    account = {"accountId": "default", "running": True, "connected": True}
+    channels = {"channelAccounts": {"whatsapp": [account]}}
+    world.gateway.rpc_answers["channels.status"] = ok(channels)
+    await eventually(lambda: world.channels.qr_login(instance, whatsapp) is None, "it is linked")
