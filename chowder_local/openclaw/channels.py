@@ -140,7 +140,7 @@ class ChannelState:
             self.account.get("lifecycle"),
         )
         reason = next(filter(None, map(untrusted_json.message_of, reasons)), None)
-        return f"{_OLD_IMAGE} ({reason})" if reason and _NO_WAY in reason else reason
+        return _with_remedy(reason) if reason else None
 
     @property
     def _is_ready(self) -> bool:
@@ -258,7 +258,7 @@ class Channels:
             # OpenClaw tries again only after a while, or never.
             await _try_again(gateway, channel, former)
         if channel.connection_type is ConnectionType.INTERACTIVE:
-            if files and not former.is_connected:
+            if files and not (former.is_connected or former.has_failed):
                 return self._scan_itself(instance.sandbox_id, gateway, channel, former)
             return await self._link(instance.sandbox_id, gateway, channel, former)
         return await self._until_connected(gateway, channel, former)
@@ -306,13 +306,19 @@ class Channels:
     async def check_local(self, instance: Instance, channel: Channel) -> None:
         """Raises ChannelNotLocal unless the channel is connected to the local messenger.
 
-        Connects one again that does not so itself, after a restart of the server.
+        Connects one again that does not so itself, after a restart of the server. Raises
+        ChannelUnreachable if the sandbox's image is too old for the channel.
         """
         gateway = self._gateway(instance)
         section = (await _configured(gateway)).get(channel.name)
         if not (_is_enabled(section) and is_local(section)):
             raise ChannelNotLocal(channel.name)
-        if not channel.reconnects and (await _states(gateway))[channel.name].has_failed:
+        if channel.reconnects and channel.connection_type is not ConnectionType.INTERACTIVE:
+            return
+        state = (await _states(gateway))[channel.name]
+        if (reason := state.reason) and _NO_WAY in reason:
+            raise ChannelUnreachable(channel.name, reason)
+        if not channel.reconnects and state.has_failed:
             await _start_again(gateway, channel)
 
     async def reconnect(self, instance: Instance, channel: Channel) -> None:
@@ -428,7 +434,11 @@ class Channels:
             return ChannelConnection(channel.name, ConnectionStatus.AWAITING_SCAN, message, qr)
         if login.get("connected") or _ALREADY_LINKED in message:
             return await self._until_connected(gateway, channel, former)
-        raise ChannelUnreachable(channel.name, message)
+        raise ChannelUnreachable(channel.name, _with_remedy(message))
+
+
+def _with_remedy(reason: str) -> str:
+    return f"{_OLD_IMAGE} ({reason})" if _NO_WAY in reason else reason
 
 
 async def _try_again(gateway: Gateway, channel: Channel, former: ChannelState) -> None:

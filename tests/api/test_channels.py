@@ -522,6 +522,20 @@ async def test_a_local_channel_that_does_not_connect_again_by_itself_is_started_
         assert len(http.world.gateway.called("channels.start")) == starts
 
 
+async def test_nobody_writes_to_an_agent_whose_image_is_too_old(http: Api, path: str) -> None:
+    account = {"default": {"name": "http://relay.local:2470/messengers/whatsapp/1"}}
+    set_config(http.world, whatsapp={"accounts": account})
+    error = "WebSocket Error (connect ECONNREFUSED 127.0.0.1:2471)"
+    set_states(http.world, "whatsapp", STARTING | {"lastError": error})
+    http.world.gateway.rpc_answers["web.login.start"] = ok({"message": error})
+    messages = f"{path.replace('/v1', '/local', 1)}/whatsapp/messages"
+    answer = await http.post(messages, json={"from": "Ada", "text": "Hello"})
+    assert answer.status_code == 502
+    connected = await http.post(f"{path}/whatsapp/connect", json={"config": {"offline": True}})
+    for each in (answer, connected):
+        assert "Run `chowder-local image build`" in each.text
+
+
 async def test_what_a_channel_does_not_have_is_refused(http: Api, path: str) -> None:
     messages = f"{path.replace('/v1', '/local', 1)}/nostr/messages"
     body = {"from": "Ada", "group": "Team", "image": PNG}
