@@ -129,6 +129,8 @@ async def _result(call: Call, path: list[str], mailbox: Mailbox) -> dict[str, An
         case ("GET", "v2", "bot", "info"):
             names = {"basicId": f"@{BOT_NAME}", "displayName": BOT_NAME}
             return {"userId": BOT_ID, **names, "chatMode": "bot", "markAsReadMode": "auto"}
+        case ("GET", "v2", "bot", "channel", "webhook", "endpoint"):
+            return {"endpoint": "https://agent.invalid/line/webhook", "active": True}
         case ("GET", "v2", "bot", "profile", user) | (
             "GET", "v2", "bot", "group", _, "member", user,
         ):  # fmt: skip

@@ -50,7 +50,9 @@ function forward(request, response, url) {
     response.writeHead(answer.statusCode, answer.headers);
     pipeline(answer, response, () => {});
   });
-  pipeline(request, call, (error) => error && response.destroy());
+  // Also after the request has been sent: the server may stop. Unheard, it would end the gateway.
+  call.on("error", () => response.destroy());
+  pipeline(request, call, () => {});
 }
 
 const forwarder = http.createServer((request, response) => {

@@ -147,5 +147,7 @@ async def test_another_token_is_refused(mailbox: Mailbox) -> None:
     assert (await LINE.reply(call, mailbox)).status == 401
     assert channel_secret(mailbox.secret) != mailbox.secret
     assert (await api(mailbox, "GET", "info"))["userId"].startswith("U")
+    # Without it, the plugin says that its webhook is not set up.
+    assert (await api(mailbox, "GET", "channel/webhook/endpoint"))["active"]
     missing = await reply(mailbox, "GET", "api-data.line.me/v2/bot/message/12/content")
     assert missing.status == 404
