@@ -61,6 +61,11 @@ REFUSALS = [
     taking("POST /v1/instances/{instance_id}/session/{session_id}/responses", 400, 422),
     # Expressions and templates that nobody can read, and answers with two texts; and they are long.
     taking("PUT /local/replies", 413, 422),
+    # At least one limit, and one way to go on.
+    taking("PUT /local/budget", 422),
+    taking("PUT /local/instances/{instance_id}/budget", 422),
+    taking("PUT /local/instances/{instance_id}/breakpoint", 413, 422),
+    taking("POST /local/held-calls/{model_call_id}/resume", 413, 422),
     taking("PUT /local/instances/{instance_id}/replies", 413, 422),
     taking("PUT /local/instances/{instance_id}/recording", 413),
     # A time that is over.

@@ -16,6 +16,7 @@ from chowder_local.core.domain import EngineMemory, InstanceId, ModelProvider, T
 from chowder_local.core.tasks import Shutdown
 from chowder_local.http.listener import with_state
 from chowder_local.openclaw.channels import ADMIT, APPROVE, LIST_PAIRINGS
+from chowder_local.relay.breakpoints import BreakpointMatch
 from tests.scripted.gateway import ok
 from tests.scripted.homes import exported
 from tests.scripted.programs import REACH, done
@@ -114,9 +115,12 @@ async def open_place(tmp_path: Path) -> AsyncIterator[Place]:
         world.programs.answers |= PROGRAMS
         world.beside.answers |= PROGRAMS
         world.gateway.rpc_answers |= CALLS
+        body = b'{"model": "gpt-4o", "input": "Hi"}'
         call = world.call_log.begin(
-            world.organization_id, InstanceId(ids[0]), ModelProvider.OPENAI, "responses", b"{}"
+            world.organization_id, InstanceId(ids[0]), ModelProvider.OPENAI, "responses", body
         )
+        world.breakpoints.put(InstanceId(ids[0]), BreakpointMatch(), once=True)
+        await world.breakpoints.hold(call.request, call)
         ids.append(InstanceId(call.id))
         # Event streams end at once.
         world.events.close()
@@ -176,7 +180,10 @@ def test_every_operation_answers_as_documented(
                 "parameters": {"path.instance_id": place.deleted_id},
             },
             {
-                "include-name": "GET /local/model-calls/{model_call_id}",
+                "include-name": [
+                    "GET /local/model-calls/{model_call_id}",
+                    "POST /local/held-calls/{model_call_id}/resume",
+                ],
                 "parameters": {"path.model_call_id": place.model_call_id},
             },
             {
