@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from sqlalchemy.dialects.sqlite import insert
 from sqlmodel import col, delete, select
 
 from chowder_local.core.domain import BudgetLimits, InstanceId, OrganizationId, Spent
@@ -41,34 +42,40 @@ class BudgetQueries:
     database: Database
 
     async def all(self) -> list[StoredBudget]:
-        async with self.database.reading() as session:
+        """All budgets, without those of instances that were deleted during a call."""
+        async with self.database.writing(invalidates_caches=False) as session:
+            owners = [each for each in await session.exec(select(BudgetRow.instance_id)) if each]
+            if owners:
+                await erase_deleted(session, owners, [BudgetRow])
             return [_budget(row) for row in await session.exec(select(BudgetRow))]
 
     async def save(self, budgets: Collection[StoredBudget]) -> None:
-        """Adds or replaces budgets, in one transaction; not those of deleted instances."""
+        """Adds or replaces budgets, in one transaction."""
         async with self.database.writing(invalidates_caches=False) as session:
-            for each in budgets:
-                await session.merge(_row(each))
-            owners = {each.instance_id for each in budgets if each.instance_id is not None}
-            if owners:
-                await session.flush()
-                await erase_deleted(session, owners, [BudgetRow])
+            await session.exec(_UPSERT, params=[_columns(each) for each in budgets])
 
     async def remove(self, owner_id: str) -> None:
         async with self.database.writing(invalidates_caches=False) as session:
             await session.exec(delete(BudgetRow).where(col(BudgetRow.owner_id) == owner_id))
 
 
-def _row(budget: StoredBudget) -> BudgetRow:
+def _columns(budget: StoredBudget) -> dict[str, Any]:
     sums = {"spent": budget.spent, "reserved": budget.reserved}
-    return BudgetRow(
-        owner_id=budget.owner_id,
-        organization_id=budget.organization_id,
-        instance_id=budget.instance_id,
-        since=budget.since,
+    return {
+        "owner_id": budget.owner_id,
+        "organization_id": budget.organization_id,
+        "instance_id": budget.instance_id,
+        "since": budget.since,
         **asdict(budget.limits),
         **{f"{of}_{name}": each for of, sum_ in sums.items() for name, each in vars(sum_).items()},
-    )
+    }
+
+
+_INSERT = insert(BudgetRow)
+_UPSERT = _INSERT.on_conflict_do_update(
+    index_elements=["owner_id"],
+    set_={name: getattr(_INSERT.excluded, name) for name in BudgetRow.model_fields},
+)
 
 
 def _budget(row: BudgetRow) -> StoredBudget:
