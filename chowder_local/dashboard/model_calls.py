@@ -59,6 +59,8 @@ MODELS = {
     "openai": "gpt-4o",
     "gemini": "gemini-2.5-flash",
 }
+CONVERSATIONS = {"messages", "input", "contents"}
+"""The members with what was said, in the providers' formats."""
 MAX_FORM_BYTES = 8 * 1024 * 1024
 """A request of a long conversation with pictures, percent-encoded, is longer than its JSON."""
 PROVIDER_URLS = {
@@ -246,8 +248,10 @@ async def hold_next_call(request: Request) -> Response:
 
 
 class ReleaseForm(BaseModel):
-    """How a held call goes on: as the body says, or with an answer or error instead."""
+    """How a held call goes on: with these texts, this body, or an answer or error instead."""
 
+    text: str = ""
+    system: str = ""
     body: str = ""
     answer: str = ""
     error: int | None = Field(None, ge=400, le=599)
@@ -262,21 +266,52 @@ async def release(request: Request) -> Response:
         how = HeldCallRelease(reply=Action(error=sent.error))
     elif sent.answer:
         how = HeldCallRelease(reply=sent.answer)
-    elif sent.body:
-        content = await asyncio.to_thread(_edited, call, sent.body)
-        how = HeldCallRelease(request=content)
+    elif sent.body or sent.text or sent.system:
+        how = HeldCallRelease(request=await asyncio.to_thread(_edited, call, sent))
     services(request).breakpoints.resume(caller(request).organization_id, call.id, how.release)
     return redirect(request, f"{HERE}/{call.id}")
 
 
-def _edited(call: ModelCall, body: str) -> dict[str, Any] | None:
-    """The body of a form if it differs from the call's. Raises InputInvalid if it is no object."""
-    try:
-        content = untrusted_json.read_encodable_object(body.encode())
-    except ValueError as invalid:
-        problem = {"loc": ["body", "request"], "msg": f"No JSON object: {invalid}", "type": "json"}
-        raise InputInvalid([problem]) from None
-    return None if content == call.request.content else content
+def _edited(call: ModelCall, sent: ReleaseForm) -> dict[str, Any] | None:
+    """The body that a form asks for; None if it is the call's. Raises InputInvalid."""
+    original = call.request.content
+    content = original
+    if sent.body:
+        try:
+            content = untrusted_json.read_encodable_object(sent.body.encode())
+        except ValueError as invalid:
+            problem = {"loc": ["body", "request"], "msg": f"No JSON: {invalid}", "type": "json"}
+            raise InputInvalid([problem]) from None
+    for old, new, members in (
+        (call.request.system_prompt, sent.system, content),
+        (call.last_message or "", sent.text, CONVERSATIONS & content.keys()),
+    ):
+        # A browser sends CRLF for the line breaks of a text.
+        text = new.replace("\r\n", "\n")
+        if not old or not text or text == old.strip():
+            continue
+        found = {each: _replaced(content[each], old.strip(), text) for each in members}
+        changed = {name: each for name, each in found.items() if each is not None}
+        if not changed:
+            words = "This text has several parts in the request: change it in the JSON"
+            raise InputInvalid([{"loc": ["body", "text"], "msg": words, "type": "value_error"}])
+        content = {**content, **changed}
+    return None if content == original else content
+
+
+def _replaced(value: Any, old: str, new: str) -> Any:
+    """The value with its last text that has `old` changed; None if none has it."""
+    if isinstance(value, str):
+        return value.replace(old, new, 1) if old in value else None
+    if not isinstance(value, dict | list):
+        return None
+    keys = list(value) if isinstance(value, dict) else list(range(len(value)))
+    for key in reversed(keys):
+        if (found := _replaced(value[key], old, new)) is not None:
+            copy = value.copy()
+            copy[key] = found
+            return copy
+    return None
 
 
 async def fail_next_message(request: Request) -> Response:

@@ -103,6 +103,8 @@ class LocalModel:
         parsed = request.parse(int(time.time()))
         if not isinstance(parsed, ParsedRequest):
             return local_answer(parsed)
+        if action.error is not None and action.message is None:
+            action = action.model_copy(update={"message": "It was failed at a breakpoint."})
         reduced = self._reduced(request, credential.instance_id, parsed.conversation)
         answer = await self.scripts.render(action, reduced)
         return await self._give(answer, request, parsed, call)

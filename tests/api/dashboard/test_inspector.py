@@ -211,6 +211,9 @@ async def test_a_call_is_held_and_goes_on_by_the_forms(visitor: Visitor) -> None
         ({}, "continued"),
         ({"body": json.dumps(model_request("Which way is south?"))}, "edited"),
         ({"body": json.dumps(model_request("Which way is north?"))}, "continued"),
+        ({"text": "Which way is north?", "system": "You are an agent."}, "continued"),
+        ({"text": "Which way is east?"}, "edited"),
+        ({"system": "You are a sailor."}, "edited"),
         ({"answer": "That way."}, "answered"),
         ({"error": "429"}, "failed"),
     ):
@@ -223,7 +226,10 @@ async def test_a_call_is_held_and_goes_on_by_the_forms(visitor: Visitor) -> None
         assert ">held</span>" in (await visitor.get("/model-calls")).text
         answer = await visitor.post(f"/model-calls/{call.id}/release", form)
         assert answer.headers["HX-Redirect"] == f"/model-calls/{call.id}"
-        assert (await held.released()).how == how
+        release = await held.released()
+        assert release.how == how
+        for word in ("east", "sailor"):
+            assert (word in str(release.content)) is (word in str(form))
         assert "Answer instead" not in (await visitor.get(f"/model-calls/{call.id}")).text
     call = called(visitor, agent)
     broken = await visitor.post(f"/model-calls/{call.id}/release", {"body": "{"})
