@@ -5,11 +5,10 @@
 "use strict";
 
 const dns = require("node:dns");
-const { readFileSync } = require("node:fs");
+const { existsSync, readFileSync } = require("node:fs");
 const http = require("node:http");
 const { syncBuiltinESMExports } = require("node:module");
 const net = require("node:net");
-const { pipeline } = require("node:stream");
 const tls = require("node:tls");
 const { isMainThread } = require("node:worker_threads");
 
@@ -39,20 +38,28 @@ const PROBE = "/chowder-messengers";
 // Where a host's channel is answered on this machine; nothing if it is not.
 function addressOf(host) {
   const channel = CHANNELS[host];
-  if (!channel) return undefined;
+  if (!channel || !existsSync(CONFIG)) return undefined;
   return readFileSync(CONFIG, "utf8").match(`http://relay\\.local:\\d+/messengers/${channel}/[\\w-]+`)?.[0];
 }
 
+// Either end may leave at any time: what nobody hears of here would end the gateway.
 function forward(request, response, url) {
   const headers = { ...request.headers, host: new URL(url).host };
   // A connection that is kept would be closed at the other end while the agent is frozen.
-  const call = http.request(url, { method: request.method, headers, agent: false }, (answer) => {
+  const call = http.request(url, { method: request.method, headers, agent: false });
+  const end = () => {
+    call.destroy();
+    response.destroy();
+  };
+  for (const each of [request, response, call]) each.on("error", end);
+  response.on("close", () => call.destroy());
+  call.on("response", (answer) => {
+    answer.on("error", end);
+    if (response.destroyed) return;
     response.writeHead(answer.statusCode, answer.headers);
-    pipeline(answer, response, () => {});
+    answer.pipe(response);
   });
-  // Also after the request has been sent: the server may stop. Unheard, it would end the gateway.
-  call.on("error", () => response.destroy());
-  pipeline(request, call, () => {});
+  request.pipe(call);
 }
 
 const forwarder = http.createServer((request, response) => {
@@ -61,6 +68,8 @@ const forwarder = http.createServer((request, response) => {
   if (address) forward(request, response, `${address}/${host}${request.url}`);
   else response.destroy();
 });
+// A command of OpenClaw's may have the name before, and then answers, too.
+forwarder.on("error", () => {});
 
 function lookupBy(lookup, answer) {
   const patched = (host, ...rest) => (addressOf(host) ? answer(...rest) : lookup(host, ...rest));

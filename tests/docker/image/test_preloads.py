@@ -220,8 +220,10 @@ import { createServer } from "node:http";
 import { get as getByHttps } from "node:https";
 const { lookup } = dns;
 dns.lookup = (host, ...rest) => lookup(host === "relay.local" ? "127.0.0.1" : host, ...rest);
+let answerLate;
 const server = createServer(({ method, url, socket }, response) => {
   if (url.endsWith("/reset")) socket.resetAndDestroy();
+  else if (url.endsWith("/slow")) answerLate = () => response.end("late");
   else response.end(`${method} ${url}`);
 });
 await new Promise((listening) => server.listen(0, "127.0.0.1", listening));
@@ -243,7 +245,16 @@ const byHttps = (url) =>
   });
 write({ line: { name: `${base}/line/one` } });
 console.log(await call("https://api.line.me/v2/bot/message/push?a=b", "POST"));
-if (process.argv.includes("gateway")) console.log(await call("https://api.line.me/reset"));
+if (process.argv.includes("gateway")) {
+  console.log(await call("https://api.line.me/reset"));
+  // Who asks leaves before the answer.
+  const leaving = new AbortController();
+  const left = fetch("https://api.line.me/slow", { signal: leaving.signal }).catch(() => {});
+  while (!answerLate) await new Promise((done) => setTimeout(done, 10));
+  leaving.abort();
+  answerLate();
+  await left;
+}
 write({ msteams: { sso: { connectionName: `${base}/msteams/two` } } });
 console.log(await call("https://api.line.me/v2/bot/info"));
 const keys = "https://login.botframework.com/v1/keys";
