@@ -51,8 +51,8 @@ TALKS = {
 }
 CHATS: tuple[tuple[str, str, dict[str, bool]], ...] = (
     ("Ada", "Is there chowder today?", {"approve": True}),
-    ("Ada", "Then keep two bowls, please.", {}),
     ("Grace", "Hi! Who cooks?", {}),
+    ("Ada", "Then keep two bowls, please.", {}),
 )
 """What people write to the cook in Telegram; Grace waits for somebody's approval."""
 JOBS = (
@@ -200,13 +200,14 @@ def live_with(api: Api, instance_id: str) -> None:
     local = str(api.base_url.join(f"/local/instances/{instance_id}"))
     connect = {"config": {"offline": True}}
     api.post(f"instances/{instance_id}/channels/telegram/connect", json=connect).raise_for_status()
-    for person, text, more in CHATS:
-        message = {"from": person, "text": text, "wait_s": 60, **more}
-        api.post(f"{local}/channels/telegram/messages", json=message).raise_for_status()
     for name, cron, text in JOBS:
         job = {"name": name, "schedule": {"kind": "cron", "cron": cron}, "message": text}
         api.post(f"{local}/jobs", json=job).raise_for_status()
     api.post(f"{local}/clock/advance", json={"to": "next_job"}).raise_for_status()
+    # Last, because a pairing code ends an hour later by the agent's clock.
+    for person, text, more in CHATS:
+        message = {"from": person, "text": text, "wait_s": 60, **more}
+        api.post(f"{local}/channels/telegram/messages", json=message).raise_for_status()
 
 
 def spend(database: Path) -> None:

@@ -157,14 +157,12 @@ async def _conversations(request: Request, instance: Instance) -> list[Conversat
 async def _connected(request: Request, instance: Instance, *, oob: bool = False) -> Markup:
     channels, rows = services(request).channels, []
     for state in await channels.states(instance):
-        if (stand_in := STAND_INS.get(state.channel)) is None:
-            continue
         is_here = state.is_enabled and is_local(state.configured)
         waiting = {}
         if is_here:
             mailbox = await services(request).messengers.mailbox(instance, state.channel)
             for each in await channels.pairings(instance, CHANNELS[state.channel]):
-                name = mailbox.person_of(stand_in.sender, each.sender)
+                name = mailbox.person_of(STAND_INS[state.channel].sender, each.sender)
                 waiting[each.code] = name or each.sender
         rows.append(Connected(state.channel, is_here, state.is_enabled, waiting))
     return part(request, MACROS, "connected", instance, rows, oob=oob)

@@ -56,7 +56,7 @@ STAND_INS: Mapping[str, StandIn] = {
         Whatsapp(),
     )
 }
-"""The channels that can be answered without the Internet."""
+"""Those of all channels, by name."""
 LACKS: Mapping[str, frozenset[str]] = {
     "line": frozenset({"thread"}),
     "nostr": frozenset({"group", "thread", "image"}),
@@ -102,13 +102,10 @@ class Messengers:
             if isinstance(STAND_INS.get(channel), CallingStandIn):
                 await self._of_agent(channel, instance_id)
 
-    def fields(self, instance: Instance, channel: str) -> dict[str, Any] | None:
-        """What connects a channel to the local messenger; None if it has no stand-in."""
-        stand_in = STAND_INS.get(channel)
-        if stand_in is None:
-            return None
-        url = self._url(instance, channel)
-        return stand_in.fields(url, self.secret_box.messenger_secret(instance.id, channel))
+    def fields(self, instance: Instance, channel: str) -> dict[str, Any]:
+        """What connects a channel to the local messenger."""
+        secret = self.secret_box.messenger_secret(instance.id, channel)
+        return STAND_INS[channel].fields(self._url(instance, channel), secret)
 
     async def mailbox(self, instance: Instance, channel: str) -> Mailbox:
         """The mailbox of an agent's channel, with the messages that are kept."""
@@ -129,7 +126,7 @@ class Messengers:
                 )
                 await mailbox.load()
                 self._mailboxes[key] = mailbox
-                stand_in = STAND_INS.get(channel)
+                stand_in = STAND_INS[channel]
                 if isinstance(stand_in, CallingStandIn):
                     work = self._deliver(mailbox, stand_in)
                     self._deliveries[key] = self.group.create_task(work, name=f"deliver {key}")

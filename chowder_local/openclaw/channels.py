@@ -185,7 +185,7 @@ class Channels:
         *,
         state_dir: str,
         files: Files,
-        local_fields: Callable[[Instance, str], Mapping[str, Any] | None],
+        local_fields: Callable[[Instance, str], Mapping[str, Any]],
         is_offline: bool = False,
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
     ) -> None:
@@ -274,13 +274,11 @@ class Channels:
 
         The others are the variables and the files that OpenClaw has to have with them.
         """
-        local = dict(self._local_fields(instance, channel.name) or {})
+        local = dict(self._local_fields(instance, channel.name))
         environment, files = local.pop(ENVIRONMENT, {}), local.pop(FILES, {})
         rest = {name: value for name, value in fields.items() if name != OFFLINE}
         is_offline = fields.get(OFFLINE, self._is_offline) is True
         if is_offline or OFFLINE in rest.values():
-            if not local:
-                raise InputInvalid([_no_local_messenger(channel.name)])
             given = {name: value for name, value in rest.items() if value != OFFLINE}
             ours, theirs = (to_openclaw_config(channel, each) for each in (local, given))
             policy = {name: theirs[name] for name in theirs if name == GROUP_POLICY}
@@ -500,15 +498,6 @@ def _dm_policy(channel: Channel) -> dict[str, Any]:
 
 def _missing_field_error(name: str) -> dict[str, Any]:
     return {"loc": ["body", "config", name], "msg": "Field required", "type": "missing"}
-
-
-def _no_local_messenger(channel: str) -> dict[str, Any]:
-    return {
-        "loc": ["body", "config", OFFLINE],
-        "msg": f"{channel} has no local messenger yet; connect it with its real credentials "
-        'and `"offline": false`',
-        "type": "value_error",
-    }
 
 
 def _last_line(output: str) -> str:

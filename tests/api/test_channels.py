@@ -9,7 +9,6 @@ import pytest
 
 from chowder_local.core.domain import InstanceId, InstanceStatus
 from chowder_local.core.errors.agents import GatewayUnavailable
-from chowder_local.core.errors.requests import InputInvalid
 from chowder_local.core.tasks import owned_tasks
 from chowder_local.messengers import mailbox
 from chowder_local.openclaw.channel_table import CHANNELS
@@ -555,9 +554,6 @@ async def test_channels_are_offline_if_the_server_is_set_so(tmp_path: Path) -> N
         for given in (fields, fields | {"offline": False}):
             set_states(world, "telegram", UP)
             await world.channels.connect(instance, telegram, given)
-        with pytest.raises(InputInvalid) as refused:
-            await world.channels.connect(instance, CHANNELS["msteams"], {"app_id": "x"})
-        assert '"offline": false' in str(refused.value.problems)
     local, real = (each["channels"]["telegram"] for each in patches(world))
     assert "/messengers/telegram/" in local["apiRoot"]
     assert local["botToken"] != "123:real"

@@ -89,7 +89,7 @@ def test_python_compiles() -> None:
 PUBLIC_NAMES = {
     "chowder_local.client": {
         "ApiRefused", "BootFailed", "BootTimedOut", "ChowderError", "Client", "Input", "Json",
-        "ServerNotRunning", "ServerSilent", "StreamBroken",
+        "NULL", "ServerNotRunning", "ServerSilent", "StreamBroken",
     },
     "chowder_local.testing": {
         "ChowderLocalContainer", "LiveInstance", "LiveOrganization", "Replies", "Server",

@@ -11,7 +11,7 @@ from chowder_local.api.schemas.messengers import (
     ChannelMessageQuery,
 )
 from chowder_local.core.domain import InstanceStatus
-from chowder_local.core.errors.agents import ChannelNotFound, ChannelNotLocal
+from chowder_local.core.errors.agents import ChannelNotFound
 from chowder_local.core.errors.requests import InputInvalid
 from chowder_local.http.bodies import parse, parse_query
 from chowder_local.http.services import instance, running, services
@@ -121,11 +121,9 @@ async def _mailbox(request: Request) -> Mailbox:
 
 
 async def mailbox_of(request: Request, agent: Instance, channel: str) -> Mailbox:
-    """Raises ChannelNotFound, and ChannelNotLocal for a channel that has no stand-in."""
+    """Raises ChannelNotFound."""
     if channel not in CHANNELS:
         raise ChannelNotFound
-    if channel not in STAND_INS:
-        raise ChannelNotLocal(channel)
     return await services(request).messengers.mailbox(agent, channel)
 
 
