@@ -68,8 +68,8 @@ CAPTIONLESS = {"line"}
 """The channels in which a picture has no text beside it."""
 PATH = "messengers"
 FOR_EVER_S = 31 * 86_400.0
-FIRST_PAUSE_S = 0.25
-LONGEST_PAUSE_S = 16.0
+RETRY_S = 0.5
+MAX_TRIES = 120
 """An agent that cannot be called then is called again only after something has happened to it."""
 REFUSED = {400, 413}
 """What a plugin answers to a message that it will never take."""
@@ -134,21 +134,21 @@ class Messengers:
 
     async def _deliver(self, mailbox: Mailbox, stand_in: CallingStandIn) -> None:
         """Brings the agent what people write, when it can take it."""
-        pause_s = FIRST_PAUSE_S
+        tries = 0
         while not self.shutdown.has_begun:
             is_done = False
             with logging_errors(f"{mailbox.instance.id}: bringing messages of {mailbox.channel}"):
                 is_done = await self._bring(mailbox, stand_in)
+            tries = 0 if is_done else tries + 1
             if is_done:
-                pause_s = FIRST_PAUSE_S
                 continue
             latest = self.events.last_id
-            if pause_s < LONGEST_PAUSE_S and await mailbox.is_running():
-                await asyncio.sleep(pause_s)
-                pause_s *= 2
+            # A gateway that has just started takes a while until its channels are there.
+            if tries < MAX_TRIES and await mailbox.is_running():
+                await asyncio.sleep(RETRY_S)
             else:
                 await self._next_event(mailbox, latest)
-                pause_s = FIRST_PAUSE_S
+                tries = 0
 
     async def _bring(self, mailbox: Mailbox, stand_in: CallingStandIn) -> bool:
         """Waits for messages; whether the agent has taken all."""

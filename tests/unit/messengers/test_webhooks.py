@@ -41,7 +41,7 @@ class Agent:
 
 @pytest.fixture
 def agent(world: World, monkeypatch: pytest.MonkeyPatch) -> Agent:
-    monkeypatch.setattr(service, "FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr(service, "RETRY_S", 0.001)
     agent = Agent()
     world.messengers.call_agent = agent.call
     return agent
@@ -90,7 +90,7 @@ async def test_a_stopped_agent_gets_its_messages_when_it_is_started(
 async def test_an_agent_that_never_takes_a_message_is_left_in_peace_until_the_next(
     world: World, agent: Agent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service, "LONGEST_PAUSE_S", 0.002)
+    monkeypatch.setattr(service, "MAX_TRIES", 2)
     mailbox = await world.messengers.mailbox(await world.placed(InstanceStatus.RUNNING), "line")
     agent.statuses = [404, 404]
     await mailbox.add("person", person="Ada", text="one")
