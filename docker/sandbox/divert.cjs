@@ -5,7 +5,7 @@
 "use strict";
 
 const dns = require("node:dns");
-const { existsSync, readFileSync } = require("node:fs");
+const { readFileSync } = require("node:fs");
 const http = require("node:http");
 const { syncBuiltinESMExports } = require("node:module");
 const net = require("node:net");
@@ -35,11 +35,18 @@ const TEAMS_PORT = 3978;
 // Says that the image has this file.
 const PROBE = "/chowder-messengers";
 
-// Where a host's channel is answered on this machine; nothing if it is not.
+// Where a host's channel is answered on this machine; nothing if it is not, or is disconnected.
 function addressOf(host) {
   const channel = CHANNELS[host];
-  if (!channel || !existsSync(CONFIG)) return undefined;
-  return readFileSync(CONFIG, "utf8").match(`http://relay\\.local:\\d+/messengers/${channel}/[\\w-]+`)?.[0];
+  if (!channel) return undefined;
+  let section;
+  try {
+    section = JSON.parse(readFileSync(CONFIG, "utf8")).channels?.[channel];
+  } catch {
+    // It is not there yet, or not whole.
+  }
+  if (!section || section.enabled === false) return undefined;
+  return JSON.stringify(section).match(`http://relay\\.local:\\d+/messengers/${channel}/[\\w-]+`)?.[0];
 }
 
 // Either end may leave at any time: what nobody hears of here would end the gateway.

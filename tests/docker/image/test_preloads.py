@@ -255,6 +255,8 @@ if (process.argv.includes("gateway")) {
   answerLate();
   await left;
 }
+write({ line: { name: `${base}/line/one`, enabled: false } });
+console.log(await call("https://api.line.me/v2/bot/info"));
 write({ msteams: { sso: { connectionName: `${base}/msteams/two` } } });
 console.log(await call("https://api.line.me/v2/bot/info"));
 const keys = "https://login.botframework.com/v1/keys";
@@ -266,8 +268,7 @@ END
     """
     assert inside(container, script).splitlines() == [
         "POST /messengers/line/one/api.line.me/v2/bot/message/push?a=b",
-        "elsewhere",
-        "elsewhere",
+        *["elsewhere"] * 3,
         "GET /messengers/msteams/two/login.botframework.com/v1/keys",
-        *["elsewhere"] * 2,
+        *["elsewhere"] * 3,
     ]
