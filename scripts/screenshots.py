@@ -107,6 +107,11 @@ def channels_listed(page: Page) -> None:
     page.locator("#waiting button").first.wait_for()
 
 
+def jobs_listed(page: Page) -> None:
+    """Waits for the jobs, which load after the page."""
+    page.get_by_text(JOBS[0][0]).first.wait_for()
+
+
 def configuration_refused(page: Page) -> None:
     """Types an invalid configuration and checks it."""
     document = page.locator("#document")
@@ -130,7 +135,7 @@ PICTURES = (
     Picture("snapshots", "/instances/{instance}/snapshots", WIDE, "light"),
     Picture("channels", "/instances/{instance}/channels", TALL, "light", channels_asked),
     Picture("messengers", "/instances/{instance}/messengers", TALL, "light", channels_listed),
-    Picture("schedule", "/instances/{instance}/schedule", WIDE, "light"),
+    Picture("schedule", "/instances/{instance}/schedule", WIDE, "light", jobs_listed),
     Picture("skills", "/instances/{instance}/skills", TALL, "dark", skills_listed),
     Picture("configuration", "/instances/{instance}/config", TALL, "light", configuration_refused),
     Picture("usage", "/usage", TALL, "light"),
