@@ -134,8 +134,10 @@ async def _change(
             if call.form.get("typing"):
                 await mailbox.add_typing(**place)
             return {}
+        case "POST", "receipt" | "read_markers", *_:
+            return {}
         case "POST", *_:
-            # Receipts, and joining rooms: the agent is in all of them.
+            # Joining rooms: the agent is in all of them.
             return {"room_id": room}
     raise _Refused(403, "M_FORBIDDEN", "You cannot change this in the room")
 
@@ -183,7 +185,7 @@ async def _sync(query: Mapping[str, str], mailbox: Mailbox) -> dict[str, Any]:
         wait_s = min((_number(query.get("timeout")) or 0) / 1000, LONGEST_POLL_S)
         if not await _has_news(since, wait_s, mailbox):
             return {"next_batch": _token(since)}
-    joined, deliverable = {}, mailbox.deliverable()
+    joined, has_new_rooms, deliverable = {}, since is None, mailbox.deliverable()
     for room, messages in _by_room(deliverable).items():
         known = [] if since is None else [each for each in messages if each.id <= since]
         new = [
@@ -193,6 +195,7 @@ async def _sync(query: Mapping[str, str], mailbox: Mailbox) -> dict[str, Any]:
         ]
         if not new and since is not None:
             continue
+        has_new_rooms |= not known
         former = _people(known)
         people = [each for each in _people(messages) if each not in former]
         joined[room] = {
@@ -209,7 +212,7 @@ async def _sync(query: Mapping[str, str], mailbox: Mailbox) -> dict[str, Any]:
     latest = max((each.id for each in deliverable), default=since or 0)
     return {
         "next_batch": _token(latest),
-        "account_data": {"events": [direct] if joined or since is None else []},
+        "account_data": {"events": [direct] if has_new_rooms else []},
         "rooms": {"join": joined},
     }
 
@@ -347,7 +350,7 @@ def _state(room: str, messages: Messages) -> list[dict[str, Any]]:
     """The state of the room of these messages."""
     group = messages[-1].group
     contents: dict[tuple[str, str], dict[str, Any]] = {
-        ("m.room.create", ""): {"creator": BOT, "room_version": "11"},
+        ("m.room.create", ""): {"room_version": "11"},
         ("m.room.join_rules", ""): {"join_rule": "invite"},
         (MEMBER, BOT): {
             "membership": "join",
