@@ -18,11 +18,11 @@ import httpx
 import pytest
 import yaml
 
-from benchmarks.servers import free_port
 from chowder_local.core.domain import InstanceStatus
 from chowder_local.messengers.matrix import BOT, SERVER, Matrix
 from chowder_local.messengers.stand_in import BOT_NAME, Call
 from tests.e2e.made_once import made_once
+from tests.e2e.serving import free_port
 from tests.e2e.waiting import eventually
 from tests.scripted.world import open_world
 
