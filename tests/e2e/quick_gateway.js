@@ -160,7 +160,11 @@ async function answer({ method, url, headers }, body, response) {
   if (url === "/api/v1/admin/rpc")
     return end(200, { ok: true, payload: controls[body.method]?.(body.params) ?? {} });
   if (suspendedBy !== null) return end(503, { error: { message: "suspended" } });
-  if (url === "/startupz") return end(200, { uptimeMs: Date.now() - bornAt });
+  if (url === "/startupz") {
+    // As an image answers that has a clock.
+    response.setHeader("x-chowder-clock", "?");
+    return end(200, { uptimeMs: Date.now() - bornAt });
+  }
   if (method === "GET") return end(200, {});
   told.splice(0).forEach((finish) => finish());
   try {

@@ -109,10 +109,10 @@ def test_a_job_fails_with_what_the_budget_says(api: Api, instance: str, spent: N
 def test_a_channels_turn_ends_too(api: Api, patient: str) -> None:
     channel = LocalChannel(api, patient, "telegram")
     channel.connect_offline()
-    assert "Hello" in channel.say("Ada", "Hello", approve=True)
+    assert "Hello" in channel.say("Grace", "Hello", approve=True)
     before = refused(api, patient)
     set_budget(api, model_calls=0)
-    told = channel.say("Ada", "Once more")
+    told = channel.say("Grace", "Once more")
     assert local(api, "DELETE", "budget").status_code == 204
     assert refused(api, patient) - before == 1
     assert told

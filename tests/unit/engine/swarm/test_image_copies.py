@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 DIGEST = f"sha256:{'0' * 64}"
 SECRET = "s" * 64
 NODE = "127.0.0.77"
-PIECES = [os.urandom(700_000) for _ in range(3)]
+PIECES = [bytes([number]) + os.urandom(700_000) for number in (1, 2, 3)]
 
 
 @pytest.fixture
