@@ -9,6 +9,7 @@ import hmac
 import json
 import re
 import secrets
+import threading
 from datetime import timedelta
 from functools import cache
 from hashlib import sha256
@@ -119,9 +120,18 @@ class MsTeams:
         """Teams has no WebSockets for bots."""
 
 
-@cache
+_making_key = threading.Lock()
+
+
 def _key() -> rsa.RSAPrivateKey:
     """The key of what the agent is sent, which takes a while to make; the plugin asks for it."""
+    # Two that ask at once would else get two keys, of which one is forgotten.
+    with _making_key:
+        return _made_key()
+
+
+@cache
+def _made_key() -> rsa.RSAPrivateKey:
     return rsa.generate_private_key(65537, 2048)
 
 

@@ -11,6 +11,7 @@ import jwt
 import pytest
 
 from chowder_local.core.domain import InstanceStatus
+from chowder_local.messengers import msteams
 from chowder_local.messengers.mailbox import AnswerProgress, MessageKind, as_read
 from chowder_local.messengers.msteams import APP_ID, ISSUER, SERVICE_URL, TENANT_ID, MsTeams
 from chowder_local.messengers.stand_in import Call, parse_object
@@ -69,6 +70,12 @@ async def activity(mailbox: Mailbox, message: ChannelMessage) -> dict[str, Any]:
 
 def activities(found: dict[str, Any]) -> str:
     return f"conversations/{found['conversation']['id']}/activities"
+
+
+async def test_those_who_need_the_key_at_once_get_the_same() -> None:
+    msteams._made_key.cache_clear()
+    keys = await asyncio.gather(*(asyncio.to_thread(msteams._key) for _ in range(4)))
+    assert len({id(each) for each in keys}) == 1
 
 
 async def test_a_message_goes_to_the_agent_and_its_answer_comes_back(mailbox: Mailbox) -> None:
