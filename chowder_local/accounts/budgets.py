@@ -295,6 +295,7 @@ class Budgets:
         self._unwritten.update(budgets)
         try:
             await self.write()
+        # A call that is cancelled here is not sent either.
         except BaseException:
             reservation.release()
             raise
@@ -317,6 +318,7 @@ class Budgets:
                 return
             try:
                 await self.queries.save([each.stored() for each in writing])
+            # What a cancelled caller has not written is written by the next one.
             except BaseException:
                 self._unwritten |= writing
                 raise

@@ -118,7 +118,7 @@ COMMENT_S = 15.0
 
 
 async def with_comments(
-    events: AsyncIterator[bytes],
+    events: AsyncGenerator[bytes, None],
     comment: Callable[[], bytes],
     failed: Callable[[ChowderError], bytes],
 ) -> AsyncGenerator[bytes]:
@@ -127,14 +127,13 @@ async def with_comments(
     After a comment, an error before the first event cannot be an ordinary response any more: the
     stream then ends with what `failed` makes of it.
     """
-    source: AsyncGenerator[bytes, None] = events  # type: ignore[assignment]  # it is one
     queue: asyncio.Queue[bytes | None] = asyncio.Queue(8)
     failures: list[Exception] = []
 
     async def feed() -> None:
         try:
-            async with aclosing(source):
-                async for chunk in source:
+            async with aclosing(events):
+                async for chunk in events:
                     await queue.put(chunk)
         except Exception as raised:  # noqa: BLE001 - raised below
             failures.append(raised)

@@ -169,6 +169,7 @@ class Relay:
             if is_streamed and not await held.wait(COMMENT_S):
                 return self._commented(active, held)
             return await self._let_go(active, held)
+        # A client that leaves cancels this: nobody may let its call go on then.
         except BaseException:
             held.end()
             raise

@@ -307,6 +307,7 @@ class LiveHold:
                 return LiveHeldCall(client, call_id, client.model_call(call_id)["request"])
             if time.monotonic() > until_s:
                 raise TimeoutError(f"No model call was held within {timeout_s:g} s.")
+            # The API lists held calls, and has no call that waits for one.
             time.sleep(HOLD_POLL_S)
 
     def end(self) -> None:

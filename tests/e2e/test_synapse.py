@@ -61,14 +61,14 @@ class Synapse:
         person = {"Authorization": f"Bearer {self._register('ada')}"}
         self.ada = f"@ada:{SERVER}"
 
-        def told(method: str, path: str, form: Any) -> Any:
+        def asked_by_ada(method: str, path: str, form: Any) -> Any:
             answer = self._http.request(
                 method, f"/_matrix/client/v3/{path}", json=form, headers=person
             )
             return answer.raise_for_status().json()
 
         invitation = {"invite": [BOT], "is_direct": True}
-        self.room = told("POST", "createRoom", invitation)["room_id"]
+        self.room = asked_by_ada("POST", "createRoom", invitation)["room_id"]
         joined = self._http.post(
             f"/_matrix/client/v3/join/{quote(self.room)}",
             json={},
@@ -82,7 +82,7 @@ class Synapse:
             headers={"Authorization": f"Bearer {self.token}"},
         ).raise_for_status()
         sent = f"rooms/{quote(self.room)}/send/m.room.message/1"
-        self.event = told("PUT", sent, {**TEXT, "body": "Hello"})["event_id"]
+        self.event = asked_by_ada("PUT", sent, {**TEXT, "body": "Hello"})["event_id"]
 
     def _register(self, name: str) -> str:
         path = "/_synapse/admin/v1/register"

@@ -137,7 +137,7 @@ def returned(
             f"instances/{idle}/channels/telegram/connect", json={"config": {"offline": True}}
         )
         assert connected.json()["status"] == "connected", connected.text
-        heard(api, idle, "Hello", approve=True)
+        answer_in_telegram(api, idle, "Hello", approve=True)
         former = container_of(engine, api, idle)
         run_with(openclaw, HIBERNATING)
         eventually(lambda: is_hibernated(api, idle), "the idle agent hibernates")
@@ -145,7 +145,7 @@ def returned(
         eventually(lambda: has_ended(engine, str(former.id)), "its container has ended")
         # The older one was looked at before it.
         has_stayed = not is_hibernated(api, with_a_job)
-        answer = heard(api, idle, "Are you back?")
+        answer = answer_in_telegram(api, idle, "Are you back?")
         assert_history(api, idle, session)
         container = container_of(engine, api, idle)
         config = config_of(container)
@@ -264,7 +264,7 @@ def called(api: Api, instance_id: str, method: str, params: dict[str, Any]) -> d
     return payload
 
 
-def heard(api: Api, instance_id: str, text: str, **more: Any) -> str:
+def answer_in_telegram(api: Api, instance_id: str, text: str, **more: Any) -> str:
     """What a person gets who writes in Telegram on this machine."""
     body = {"from": "Ada", "text": text, "wait_s": 60, **more}
     path = f"instances/{instance_id}/channels/telegram/messages"

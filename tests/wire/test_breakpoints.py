@@ -90,7 +90,7 @@ async def test_an_error_instead_is_the_providers(scene: Scene) -> None:
     hold(scene)
     task, held = await begun(scene)
     resume(scene, held, action=Action(error=429, message="Slow down."))
-    failure = scene.told(await task)
+    failure = scene.error_of(await task)
     assert isinstance(failure, ProviderFailed)
     assert (failure.status, failure.reason) == (429, "Slow down.")
 
@@ -151,7 +151,7 @@ async def test_a_call_that_nobody_lets_go_is_refused_after_a_while(
 ) -> None:
     monkeypatch.setattr(breakpoints_module, "MAX_HOLD_S", 0.05)
     hold(scene)
-    failure = scene.told(await scene.call())
+    failure = scene.error_of(await scene.call())
     assert isinstance(failure, HoldEnded)
     assert "held a model call of the agent, and nobody has let it go on" in str(failure)
     assert (scene.provider.calls, held_calls(scene)) == (0, [])
@@ -161,7 +161,7 @@ async def test_the_servers_end_lets_held_calls_go_with_words(scene: Scene) -> No
     hold(scene)
     task, _ = await begun(scene)
     scene.world.shutdown.begin()
-    failure = scene.told(await task)
+    failure = scene.error_of(await task)
     assert "the server is stopping" in str(failure)
 
 

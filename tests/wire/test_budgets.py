@@ -104,7 +104,7 @@ class Scene:
             self.world.organization_id, None, BudgetLimits(per, **limits)
         )
 
-    def told(self, answer: httpx.Response) -> ChowderError | None:
+    def error_of(self, answer: httpx.Response) -> ChowderError | None:
         """What the client of the message gets for a call that was refused."""
         return self.world.model_failures.find(error_message(answer.content))
 
@@ -142,7 +142,7 @@ async def test_64_calls_at_once_exceed_a_budget_by_no_more_than_one(
     assert 0.1 <= budget.spent.usd < 0.1 + CALL_USD
     assert budget.reserved == Spent()
     refused = [each for each in answers if each.status_code != 200]
-    assert all(isinstance(scene.told(each), BudgetExceeded) for each in refused)
+    assert all(isinstance(scene.error_of(each), BudgetExceeded) for each in refused)
     kept = scene.world.events.after(0)
     assert [each.type for each in kept].count(EventType.BUDGET_EXCEEDED) == 1
 
@@ -152,7 +152,7 @@ async def test_a_refusal_says_which_budget_how_much_until_when_and_how_to_raise_
 ) -> None:
     await scene.limit(DAY, usd=0.01)
     await scene.call()
-    told = str(scene.told(await scene.call()))
+    told = str(scene.error_of(await scene.call()))
     for words in (
         "The organization's budget of 0.01 USD a day is spent: 0.015 USD since 2026-05-04",
         "go on at 2026-05-05 00:00 UTC", "budget set --usd MORE --per day", "PUT /local/budget",
@@ -161,7 +161,7 @@ async def test_a_refusal_says_which_budget_how_much_until_when_and_how_to_raise_
     limits = BudgetLimits(TOTAL, model_calls=0)
     await scene.limit(usd=5)
     await scene.world.budgets.put(scene.world.organization_id, scene.agent.id, limits)
-    told = str(scene.told(await scene.call()))
+    told = str(scene.error_of(await scene.call()))
     assert "The agent's budget of 0 model calls is spent" in told
     assert f"budget set --instance {scene.agent.id} --model-calls MORE --per total" in told
 
@@ -184,7 +184,7 @@ async def test_a_call_that_waits_too_long_is_refused(
     scene.provider.may_answer.clear()
     first = asyncio.create_task(scene.call())
     await eventually(lambda: scene.provider.calls == 1, "it is in progress")
-    assert "is reserved for calls in progress" in str(scene.told(await scene.call()))
+    assert "is reserved for calls in progress" in str(scene.error_of(await scene.call()))
     scene.provider.may_answer.set()
     assert (await first).status_code == 200
 
@@ -212,7 +212,7 @@ async def test_calls_in_progress_count_as_spent_after_a_kill(scene: Scene) -> No
 
 async def test_a_model_without_a_price_is_refused_under_a_budget_in_usd_only(scene: Scene) -> None:
     await scene.limit(usd=5)
-    refusal = scene.told(await scene.call(model="claude-new"))
+    refusal = scene.error_of(await scene.call(model="claude-new"))
     assert isinstance(refusal, PriceMissing)
     assert "CHOWDER_PRICES=claude-new=INPUT/OUTPUT" in str(refusal)
     budget = await scene.limit(tokens=1_000_000)
@@ -258,8 +258,8 @@ async def test_a_message_may_make_so_many_calls_and_another_one_as_many(
         statuses = [(await scene.call("a" * 32)).status_code for _ in range(3)]
         refusal = await scene.call("a" * 32)
         assert statuses == [200] * 3
-        assert isinstance(scene.told(refusal), BudgetExceeded)
-        assert "3 model calls" in str(scene.told(refusal))
+        assert isinstance(scene.error_of(refusal), BudgetExceeded)
+        assert "3 model calls" in str(scene.error_of(refusal))
         assert (await scene.call("b" * 32)).status_code == 200
 
 
@@ -305,4 +305,4 @@ async def test_every_provider_gets_the_refusal_in_its_own_form(scene: Scene) -> 
         answer = await scene.http.post(f"{scene.url}/{provider}/{path}", json=ASK, headers=headers)
         assert answer.status_code == 400
         assert answer.json()["error"]["message"]
-        assert isinstance(scene.told(answer), BudgetExceeded)
+        assert isinstance(scene.error_of(answer), BudgetExceeded)

@@ -38,7 +38,7 @@ from chowder_local.openclaw.shortcuts import FAILURE_MARKERS
 from chowder_local.relay.turn_steps import tool_call_items
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Mapping
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Hashable, Iterator, Mapping
 
     from chowder_local.core.domain import Instance, SandboxId
     from chowder_local.core.tasks import Shutdown
@@ -126,7 +126,7 @@ class Conversations:
 
     async def stream(
         self, instance: Instance, request: Mapping[str, Any], session: str | None = None
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         """The answer's events as they come, as bytes of the event stream.
 
         Raises as `respond` before the first event; a later failure is an event of its own.

@@ -130,7 +130,6 @@ DECLARED = {
     ("heartbeat:main", 0),
     ("skill-collection-review:main", 0),
     ("skill-collection-review:main", 1),
-    ("matrix", "inbound-dedupe-migration-state", "sqlite-json-to-claimable-v1"),
 }
 """Rows of these tables that OpenClaw creates in every agent after some time."""
 
