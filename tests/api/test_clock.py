@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from chowder_local.core.events import EventType
+from chowder_local.instances.schedule import due_jobs
+from chowder_local.openclaw.jobs import read_jobs
 from tests.api.test_jobs import events_of_jobs, followed, ms, params, pass_time, raw
-from tests.scripted.serving import eventually
+from tests.scripted.serving import DEADLINE_S, eventually
 
 if TYPE_CHECKING:
+    from chowder_local.openclaw.jobs import Job
     from tests.api.conftest import Api
 
 AT = "2027-01-01T09:00:00Z"
@@ -72,15 +76,27 @@ async def test_a_stopped_agents_clock_is_not_moved_on(http: Api) -> None:
     assert (await http.call("PUT", path, json={"at": AT})).json()["now"] == AT
 
 
-async def test_a_due_time_over_which_the_clock_is_moved_is_not_missed(http: Api) -> None:
+async def test_a_due_time_over_which_the_clock_is_moved_is_not_missed(
+    http: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
     world = http.world
     due_ms = ms(world, 3600)
     instance = await followed(http, raw(due_ms))
     at = (world.clock.now + timedelta(days=2)).isoformat()
+    has_moved = threading.Event()
+
+    def read_after_the_move(answer: Any) -> list[Job]:
+        assert has_moved.wait(DEADLINE_S)
+        return read_jobs(answer)
+
+    monkeypatch.setattr(due_jobs, "read_jobs", read_after_the_move)
     looks = len(params(world, "cron.list"))
+    world.due_jobs.look_again(instance.id)
+    await eventually(lambda: len(params(world, "cron.list")) > looks, "a look is in progress")
     await http.call("PUT", f"/local/instances/{instance.id}/clock", json={"at": at})
+    has_moved.set()
     # One is the call's own.
-    await eventually(lambda: len(params(world, "cron.list")) > looks + 1, "it is looked at")
+    await eventually(lambda: len(params(world, "cron.list")) > looks + 2, "it is looked at")
     assert events_of_jobs(world) == []
 
 

@@ -159,12 +159,12 @@ class Clocks:
                 is_frozen = change.is_frozen
             clock = _clock_at(at, machine_time, is_frozen=is_frozen)
             clock = replace(clock, seed=change.seed if change.sets_seed else former.seed)
-            await self._write(agent, clock)
-            if agent.row.is_in_memory:
-                await agent.set_clock(agent.row.gateway_url)
-                # OpenClaw's scheduler would look at the clock within a minute.
-                await _rearm(agent.gateway, jobs)
-            self.due_jobs.look_again(agent.row.id, has_moved=True)
+            with self.due_jobs.moving_clock(agent.row.id):
+                await self._write(agent, clock)
+                if agent.row.is_in_memory:
+                    await agent.set_clock(agent.row.gateway_url)
+                    # OpenClaw's scheduler would look at the clock within a minute.
+                    await _rearm(agent.gateway, jobs)
             self._publish(agent.row, EventType.CLOCK_SET)
             return agent.row
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ from chowder_local.openclaw.jobs import JobKind, read_jobs, read_runs
 from chowder_local.relay.prompt_format import JOB_SESSIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from contextlib import AbstractAsyncContextManager
     from datetime import datetime
 
@@ -80,6 +80,8 @@ class _Followed:
     """The runs in progress, by job."""
     is_stale: bool = True
     changed: asyncio.Event = field(default_factory=asyncio.Event)
+    moves: int = 0
+    """How often the agent's clock has been moved over due times."""
     hold: AsyncExitStack | None = None
     """Holds the agent in memory from shortly before a due time to the end of the run."""
 
@@ -116,6 +118,7 @@ class DueJobs:
         self._followed: dict[InstanceId, _Followed] = {}
         self._changing: set[InstanceId] = set()
         """Agents whose model has just asked for a change of their jobs."""
+        self._moving: set[InstanceId] = set()
         self._lead = WAKE_LEAD
 
     def time_of(self, instance: Instance) -> datetime:
@@ -144,16 +147,27 @@ class DueJobs:
         due_at = next_due(jobs)
         return due_at is not None and due_at - self.time_of(instance) < 2 * self._lead
 
-    def look_again(self, instance_id: InstanceId, *, has_moved: bool = False) -> None:
-        """The agent's jobs or its clock may have changed.
-
-        If the clock `has_moved` over due times, these are not missed: their jobs run late.
-        """
+    def look_again(self, instance_id: InstanceId) -> None:
+        """The agent's jobs or its clock may have changed."""
         if (followed := self._followed.get(instance_id)) is not None:
-            if has_moved:
+            followed.look_again()
+
+    @contextmanager
+    def moving_clock(self, instance_id: InstanceId) -> Iterator[None]:
+        """While the agent's clock is moved over due times.
+
+        These are not missed: their jobs run late.
+        """
+        self._moving.add(instance_id)
+        try:
+            yield
+        finally:
+            self._moving.discard(instance_id)
+            if (followed := self._followed.get(instance_id)) is not None:
+                followed.moves += 1
                 followed.jobs = None
                 followed.overdue.clear()
-            followed.look_again()
+                followed.look_again()
 
     def note_call(self, call: ModelCall) -> None:
         """Takes note of a model call, at its beginning and at its end."""
@@ -199,6 +213,8 @@ class DueJobs:
         instance = await self.instances.get(followed.instance_id)
         if instance is None or instance.status is InstanceStatus.TERMINATED:
             return None
+        if instance.id in self._moving:
+            return ASLEEP_INTERVAL_S
         if instance.status is not InstanceStatus.RUNNING:
             await self._release(followed)
             # Its jobs may be others when it runs again, such as those of a snapshot.
@@ -265,10 +281,14 @@ class DueJobs:
     async def _look(self, followed: _Followed, instance: Instance) -> None:
         """Compares the jobs with those of the latest look, and tells what has happened."""
         followed.is_stale = False
+        moves = followed.moves
         gateway = self.gateway_of(instance.sandbox_id, instance.gateway_url)
         answer = await gateway.call("cron.list", {"includeDisabled": True})
         # An agent may have very many.
         listed = {each.id: each for each in await asyncio.to_thread(read_jobs, answer)}
+        if followed.moves != moves or instance.id in self._moving:
+            # They may be as before the move, which ends with another look.
+            return
         former, followed.jobs = followed.jobs, listed
         now = self.time_of(instance)
         for job in listed.values():
