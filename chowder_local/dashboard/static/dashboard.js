@@ -86,9 +86,13 @@
     if (event.target.closest("[data-filters]")) event.preventDefault();
   });
 
-  // Content in the dialog opens it. A form sent from the dialog closes it, whatever the outcome.
+  // Content in the dialog opens it; at its end the button that opened it has the focus again, or the
+  // one that replaced it. A form sent from the dialog closes it, whatever the outcome.
+  let opener = "";
   document.addEventListener("htmx:afterSwap", (event) => {
-    if (event.detail.target === dialog() && !dialog().open) dialog().showModal();
+    if (event.detail.target !== dialog() || dialog().open) return;
+    opener = document.activeElement.id;
+    dialog().showModal();
   });
   document.addEventListener("htmx:afterRequest", (event) => {
     const form = event.detail.elt;
@@ -101,8 +105,8 @@
     "close",
     () => {
       dialog().replaceChildren();
-      // The button that opened it may be gone with its row.
-      if (document.activeElement === document.body) document.getElementById("main").focus();
+      if (document.activeElement !== document.body) return;
+      (document.getElementById(opener) ?? document.getElementById("main")).focus();
     },
     true,
   );
