@@ -116,6 +116,7 @@ def test_a_channels_turn_ends_too(api: Api, patient: str) -> None:
     assert local(api, "DELETE", "budget").status_code == 204
     assert refused(api, patient) - before == 1
     assert told
+    assert "And now?" in channel.say("Grace", "And now?")
 
 
 def test_what_was_spent_survives_a_kill(api: Api, instance: str, server: ServerProcess) -> None:
