@@ -309,6 +309,7 @@ class Services:
             agents=self.agents,
             residency=self.residency,
             due_jobs=self.due_jobs,
+            is_holding=self.breakpoints.is_holding,
             allows=self.shortcuts.allow,
             after_s=settings.hibernate_after_s,
             interval_s=self.reconcile_interval_s,
@@ -629,7 +630,7 @@ class Services:
         """Drops what is in memory of an instance that is deleted."""
         self.scripts.forget(instance_id)
         self.budgets.forget(instance_id)
-        self.breakpoints.remove(instance_id)
+        self.breakpoints.forget(instance_id)
         self.recordings.remove(instance_id)
         self.residency.forget(instance_id)
         self.call_log.remove(instance_id)

@@ -24,7 +24,7 @@ _allowed = 0
 
 def pytest_collection_finish() -> None:
     global _allowed
-    _allowed = _count() + MOST_KEPT
+    _allowed = count() + MOST_KEPT
 
 
 @pytest.hookimpl(wrapper=True)
@@ -32,18 +32,18 @@ def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any]) -> Generator[None, 
     global _allowed
     if fixturedef.scope not in {"session", "package"}:
         return (yield)
-    before = _count()
+    before = count()
     try:
         return (yield)
     finally:
-        _allowed += _count() - before
+        _allowed += count() - before
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(
     item: pytest.Item, nextitem: pytest.Item | None
 ) -> Generator[None, Any, Any]:
-    _GROWTH.setdefault(_module(item), -_count())
+    _GROWTH.setdefault(_module(item), -count())
     return (yield)
 
 
@@ -59,10 +59,10 @@ def pytest_runtest_teardown(
 
 def _judge(module: str) -> None:
     global _allowed
-    if _count() > _allowed:
+    if count() > _allowed:
         gc.collect()
-    excess = _count() - _allowed
-    _GROWTH[module] += _count()
+    excess = count() - _allowed
+    _GROWTH[module] += count()
     if excess > 0:
         # The next module is not to blame.
         _allowed += excess
@@ -79,7 +79,8 @@ def _module(item: pytest.Item) -> str:
     return item.nodeid.partition("::")[0]
 
 
-def _count() -> int:
+def count() -> int:
+    """How many descriptors this process has open."""
     return len(os.listdir(OPEN)) if os.path.exists(OPEN) else 0
 
 

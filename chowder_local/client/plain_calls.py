@@ -443,9 +443,15 @@ class PlainCalls(Transport):
         self._call("DELETE", f"/local/instances/{segment(instance_id)}/breakpoint",
                 timeout=self._turn_timeout)
 
-    def held_calls(self) -> list[Json]:
-        """The organization's model calls that are held, the longest held first."""
-        return self._list("GET", "/local/held-calls")
+    def held_calls(self, instance_id: str | None = None, wait_s: float = 0.0) -> list[Json]:
+        """The organization's model calls that are held, the longest held first.
+
+        `instance_id`: Only those of this instance.
+
+        `wait_s`: So many seconds the answer waits for one, if there is none.
+        """
+        return self._list("GET", "/local/held-calls", params=given(instance_id=instance_id,
+                wait_s=wait_s))
 
     def resume_call(self, model_call_id: str, request: Mapping[str, Any] | None = None,
             reply: str | Mapping[str, Any] | None = None) -> Json:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -82,24 +83,27 @@ class HeldCall:
     )
 
     async def wait(self, timeout_s: float) -> bool:
-        """Whether it is let go within so many seconds."""
-        done, _ = await asyncio.wait({self.release}, timeout=timeout_s)
+        """Whether it is let go, or its hold ends with the server, within so many seconds."""
+        with self.breakpoints.shutdown.on_shutdown(lambda: self.stop("the server is stopping")):
+            done, _ = await asyncio.wait({self.release}, timeout=timeout_s)
         return bool(done)
 
     async def released(self) -> Release:
-        """How it goes on, once it is let go. Raises HoldEnded if its time or the server ends."""
-        breakpoints = self.breakpoints
-        left_s = (self.until - breakpoints.clock()).total_seconds()
+        """How it goes on, once it is let go.
 
-        def stop() -> None:
-            self.release.cancel()
-
-        with breakpoints.shutdown.on_shutdown(stop):
-            await self.wait(max(0.0, left_s))
-        if self.release.cancelled() or not self.release.done():
-            is_stopping = breakpoints.shutdown.has_begun
-            raise HoldEnded("the server is stopping" if is_stopping else _too_long(MAX_HOLD_S))
+        Raises HoldEnded if its time is over, the server ends or its agent is deleted.
+        """
+        left_s = (self.until - self.breakpoints.clock()).total_seconds()
+        if not await self.wait(max(0.0, left_s)):
+            raise HoldEnded(_too_long(MAX_HOLD_S))
         return self.release.result()
+
+    def stop(self, reason: str) -> None:
+        """Ends the hold, unless it is let go: the call is not sent."""
+        if not self.release.done():
+            self.release.set_exception(HoldEnded(reason))
+            # Perhaps nobody waits any more.
+            self.release.exception()
 
     def end(self, how: str = "left") -> None:
         """Takes it off the list; only the first call counts."""
@@ -149,9 +153,38 @@ class Breakpoints:
     def is_holding(self, instance_id: InstanceId) -> bool:
         return any(each.instance_id == instance_id for each in self._held.values())
 
-    def of_organization(self, organization_id: OrganizationId) -> list[HeldCall]:
-        """The held calls of an organization, the longest held first."""
-        return [each for each in self._held.values() if each.organization_id == organization_id]
+    def forget(self, instance_id: InstanceId) -> None:
+        """Removes the breakpoint of an instance that is deleted, and ends what it holds."""
+        self.remove(instance_id)
+        for each in list(self._held.values()):
+            if each.instance_id == instance_id:
+                each.stop("the agent was deleted")
+
+    def held(
+        self, organization_id: OrganizationId, instance_id: InstanceId | None = None
+    ) -> list[HeldCall]:
+        """The held calls of an organization, or of one instance of it, the longest held first."""
+        return [
+            each
+            for each in self._held.values()
+            if each.organization_id == organization_id and instance_id in {None, each.instance_id}
+        ]
+
+    async def wait_for_held(
+        self, organization_id: OrganizationId, instance_id: InstanceId | None, wait_s: float
+    ) -> list[HeldCall]:
+        """As `held`; if there is none, waits for one, for `wait_s` or until the server stops."""
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + wait_s
+        with self.changes.watching() as changed, self.shutdown.on_shutdown(changed.set):
+            while True:
+                changed.clear()
+                found = self.held(organization_id, instance_id)
+                if found or self.shutdown.has_begun or loop.time() >= until_s:
+                    return found
+                with suppress(TimeoutError):
+                    async with asyncio.timeout_at(until_s):
+                        await changed.wait()
 
     def find(self, organization_id: OrganizationId, call_id: str) -> HeldCall:
         """The held call with the id. Raises HeldCallNotFound if there is none."""

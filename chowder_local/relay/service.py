@@ -195,7 +195,11 @@ class Relay:
             yield sign
             while not await held.wait(COMMENT_S) and held.breakpoints.clock() < held.until:
                 yield sign
-            answer = await self._let_go(active, held)
+            try:
+                answer = await self._let_go(active, held)
+            except Exception as problem:  # noqa: BLE001 - logged, and reported to the client
+                failure = _unexpected(active.request, active.credential, problem)
+                answer = self._fail(active, "failed", failure)
             try:
                 async with aclosing(answer.chunks) as chunks:
                     if answer.status < 300:
@@ -213,7 +217,7 @@ class Relay:
             await chunks.aclose()
             held.end()
             if active.call.outcome is None:
-                self.journal.finish(active.call, "client_disconnected")
+                self._note_left(active)
 
         headers = [("content-type", EVENTS_TYPE)]
         return ModelAnswer(200, headers, chunks, close)
@@ -325,8 +329,10 @@ class Relay:
     def _note_usage(
         self, active: _Active, usage: Usage | None, *, is_complete: bool = False
     ) -> None:
-        if active.reservation is not None:
-            active.reservation.settle(usage if is_complete else None)
+        # A call that was held or waited for a budget when its sandbox left was never sent.
+        if active.reservation is None:
+            return
+        active.reservation.settle(usage if is_complete else None)
         if active.request.method == "POST":
             self.metering.note(active.request, active.credential, usage, is_billed=active.is_billed)
 

@@ -38,7 +38,6 @@ MAX_CALLS = 20
 CHANNEL_WAIT_S = 60.0
 """For how long a person waits for an answer."""
 POLL_S = 20.0
-HOLD_POLL_S = 0.05
 MAX_LINES = 60
 MAX_SESSIONS = 3
 MAX_TURNS = 20
@@ -299,24 +298,20 @@ class LiveHold:
         """The instance's call that is held the longest. Raises TimeoutError if there is none."""
         client, until_s = self._instance.client, time.monotonic() + timeout_s
         while True:
-            held = [
-                each for each in client.held_calls() if each["instance_id"] == self._instance.id
-            ]
+            left_s = max(0.0, until_s - time.monotonic())
+            held = client.held_calls(self._instance.id, min(left_s, LONGEST_WAIT_S))
             if held:
                 call_id = held[0]["id"]
                 return LiveHeldCall(client, call_id, client.model_call(call_id)["request"])
-            if time.monotonic() > until_s:
+            if not left_s:
                 raise TimeoutError(f"No model call was held within {timeout_s:g} s.")
-            # The API lists held calls, and has no call that waits for one.
-            time.sleep(HOLD_POLL_S)
 
     def end(self) -> None:
         """Removes the breakpoint, and lets go on what it holds."""
         client = self._instance.client
         client.remove_breakpoint(self._instance.id)
-        for each in client.held_calls():
-            if each["instance_id"] == self._instance.id:
-                client.resume_call(each["id"])
+        for each in client.held_calls(self._instance.id):
+            client.resume_call(each["id"])
         self._threads.shutdown()
 
 

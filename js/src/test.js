@@ -3,7 +3,6 @@ import { randomUUID } from "node:crypto";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
-import { setTimeout as delay } from "node:timers/promises";
 import { ChowderError, Client, textOf } from "./client.js";
 import { chowderLocal } from "./command.js";
 import { isRecording, openRecording, pathOf } from "./recording.js";
@@ -16,7 +15,6 @@ const PROVIDERS = ["anthropic", "openai", "gemini"];
 const WAIT_MS = 60_000;
 /** Of one call, which may then be repeated. */
 const LONGEST_WAIT_S = 25;
-const HOLD_POLL_MS = 50;
 const MAX_CALLS = 20;
 /** What OpenClaw's log has instead of the failure of a model call, which the report shows itself. */
 const LOGGED_FAILURES = ["relay-failure-", "provider rejected the request schema"];
@@ -153,10 +151,8 @@ class Organization {
    */
   async hold(instance, { once = false, ...match } = {}) {
     const path = { instance_id: instance.id };
-    const held = async () => {
-      const calls = await this.client.call("listHeldCalls");
-      return calls.filter(({ instance_id: id }) => id === instance.id);
-    };
+    const held = (waitS = 0) =>
+      this.client.call("listHeldCalls", { query: { instance_id: instance.id, wait_s: waitS } });
     const resume = (id, body = {}) => this.client.call("resumeCall", { path: { model_call_id: id }, body });
     this.atEnd(async () => {
       if (!instance.isThere) return;
@@ -165,8 +161,8 @@ class Organization {
     });
     await this.client.call("setBreakpoint", { path, body: { match, once } });
     const wait = async ({ timeoutMs = WAIT_MS } = {}) => {
-      for (const until = Date.now() + timeoutMs; Date.now() < until; await delay(HOLD_POLL_MS)) {
-        const [first] = await held();
+      for (const until = Date.now() + timeoutMs, left; (left = until - Date.now()) > 0; ) {
+        const [first] = await held(Math.min(left / 1000, LONGEST_WAIT_S));
         if (!first) continue;
         const { id, request } = await this.client.call("getModelCall", { path: { model_call_id: first.id } });
         return {

@@ -52,7 +52,8 @@ async def test_a_breakpoint_is_set_shown_and_removed(http: Api) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [{"match": {"txt": "Hi"}}, {"match": {"call_number": 0}}, {"once": 1}, []]
+    "body",
+    [{"match": {"txt": "Hi"}}, {"match": {"call_number": 0}}, {"once": 1}, [], {"matches": {}}],
 )
 async def test_other_breakpoints_are_refused(http: Api, body: Any) -> None:
     instance = await http.world.created()
@@ -78,6 +79,30 @@ async def test_held_calls_are_listed_and_let_go_by_their_organization_only(http:
     assert (release.action.text, release.how) == ("Yes.", "answered")
     assert (await http.post(path, json={})).status_code == 404
     assert (await http.get("/local/held-calls")).json() == []
+
+
+async def test_a_list_of_held_calls_waits_for_one_of_an_instance(http: Api) -> None:
+    instance, other = await http.world.created(), await http.world.created()
+    for each in (instance, other):
+        http.world.breakpoints.put(each.id, BreakpointMatch(), once=True)
+    path = f"/local/held-calls?instance_id={instance.id}&wait_s="
+    assert (await http.get(f"{path}0.01")).json() == []
+    waiting = asyncio.create_task(http.get(f"{path}25"))
+    changes = http.world.breakpoints.changes
+    await eventually(lambda: changes.has_viewers, "it waits")
+    await held(http, other)
+    call = await held(http, instance)
+    (listed,) = (await waiting).json()
+    assert listed["id"] == call.call.id
+    assert len((await http.get("/local/held-calls")).json()) == 2
+    assert (await http.get(f"{path}26")).status_code == 422
+
+
+async def test_the_servers_end_ends_a_wait_for_held_calls(http: Api) -> None:
+    waiting = asyncio.create_task(http.get("/local/held-calls?wait_s=25"))
+    await eventually(lambda: http.world.breakpoints.changes.has_viewers, "it waits")
+    http.world.shutdown.begin()
+    assert (await waiting).json() == []
 
 
 async def test_the_clients_stream_gets_comments_while_a_call_is_held(

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
+from unittest.mock import AsyncMock
 
 import pytest
 
+from chowder_local.core.domain import Spent
+from chowder_local.core.errors.process import DataDirUnusable
 from chowder_local.core.errors.requests import HoldEnded
 from chowder_local.core.errors.upstream import ProviderFailed
 from chowder_local.core.events import EventType
@@ -16,6 +20,7 @@ from chowder_local.relay import breakpoints as breakpoints_module
 from chowder_local.relay import service
 from chowder_local.relay.breakpoints import BreakpointMatch, HeldCall, Release
 from chowder_local.relay.scripts.rules import Action
+from tests import descriptors
 from tests.scripted.serving import eventually
 from tests.wire.test_budgets import ASK, Scene, open_scene
 
@@ -47,7 +52,7 @@ async def begun(scene: Scene, **changes: Any) -> tuple[asyncio.Task[httpx.Respon
 
 
 def held_calls(scene: Scene) -> list[HeldCall]:
-    return scene.world.breakpoints.of_organization(scene.world.organization_id)
+    return scene.world.breakpoints.held(scene.world.organization_id)
 
 
 def resume(scene: Scene, held: HeldCall, **how: Any) -> None:
@@ -126,20 +131,12 @@ async def test_a_breakpoint_for_once_holds_one_call(scene: Scene) -> None:
 async def test_a_held_stream_gets_comments_and_then_its_answer_or_error(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service, "COMMENT_S", 0.01)
-    hold(scene)
     for action, words in (
         (None, "message_delta"),
         (Action(text="It is sunny."), "sunny"),
         (Action(error=500, message="Down."), "relay-failure-"),
     ):
-        token = scene.world.secret_box.relay_token(scene.agent.sandbox_id)
-        url, headers = f"{scene.url}/anthropic/v1/messages", {"x-api-key": token}
-        sent = scene.http.stream("POST", url, json={**ASK, "stream": True}, headers=headers)
-        async with sent as answer:
-            chunks = answer.aiter_text()
-            assert await anext(chunks) == ": held at a breakpoint\n\n"
-            (held,) = held_calls(scene)
+        async with held_stream(scene, monkeypatch) as (chunks, held):
             resume(scene, held, action=action)
             text = "".join([each async for each in chunks])
         assert words in text
@@ -157,24 +154,88 @@ async def test_a_call_that_nobody_lets_go_is_refused_after_a_while(
     assert (scene.provider.calls, held_calls(scene)) == (0, [])
 
 
-async def test_the_servers_end_lets_held_calls_go_with_words(scene: Scene) -> None:
+@pytest.mark.parametrize("is_streamed", [False, True])
+async def test_the_servers_end_lets_held_calls_go_with_words(
+    scene: Scene, is_streamed: bool
+) -> None:
     hold(scene)
-    task, _ = await begun(scene)
+    # Held streams wait for fifteen seconds to get their first comment.
+    task, _ = await begun(scene, stream=is_streamed)
     scene.world.shutdown.begin()
     failure = scene.error_of(await task)
     assert "the server is stopping" in str(failure)
 
 
-async def test_a_sandbox_that_leaves_is_held_no_more(scene: Scene) -> None:
+async def test_a_deleted_agents_breakpoint_and_held_calls_are_gone(scene: Scene) -> None:
+    hold(scene)
+    task, _ = await begun(scene)
+    await scene.world.lifecycle.delete(scene.world.organization_id, scene.agent.id)
+    assert (await task).status_code == 400
+    assert held_calls(scene) == []
+    assert not scene.world.breakpoints.is_active(scene.agent.id)
+
+
+async def test_a_sandbox_that_leaves_is_held_no_more_and_its_call_counts_for_nothing(
+    scene: Scene,
+) -> None:
+    budget = await scene.limit(usd=5)
     hold(scene)
     task, held = await begun(scene)
     task.cancel()
     await eventually(lambda: not held_calls(scene), "it is off the list")
     assert held.until - held.held_at == timedelta(minutes=10)
+    report = await scene.world.cost_reports.report(scene.world.organization_id, limit=1)
+    assert (budget.spent, report.totals.counts.calls) == (Spent(), 0)
+
+
+@asynccontextmanager
+async def held_stream(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[tuple[AsyncIterator[str], HeldCall]]:
+    """The rest of a stream that has got a comment, and its call."""
+    monkeypatch.setattr(service, "COMMENT_S", 0.01)
+    hold(scene)
+    token = scene.world.secret_box.relay_token(scene.agent.sandbox_id)
+    url, headers = f"{scene.url}/anthropic/v1/messages", {"x-api-key": token}
+    sent = scene.http.stream("POST", url, json={**ASK, "stream": True}, headers=headers)
+    async with sent as answer:
+        chunks = answer.aiter_text()
+        assert await anext(chunks) == ": held at a breakpoint\n\n"
+        (held,) = held_calls(scene)
+        yield chunks, held
+
+
+async def test_a_held_stream_whose_sandbox_leaves_after_it_was_let_go_is_settled(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    budget = await scene.limit(usd=5)
+    scene.provider.may_answer.clear()
+    async with held_stream(scene, monkeypatch) as (_, held):
+        resume(scene, held)
+        await eventually(lambda: scene.provider.calls == 1, "it is at the provider")
+        reserved = budget.reserved
+    await eventually(lambda: budget.reserved == Spent(), "it is settled")
+    assert budget.spent == reserved
+    assert reserved.model_calls == 1
+    assert held.call.outcome == "client_disconnected"
+
+
+async def test_a_held_stream_that_cannot_go_on_ends_with_an_error(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await scene.limit(usd=5)
+    full = DataDirUnusable("The disk is full.")
+    async with held_stream(scene, monkeypatch) as (chunks, held):
+        monkeypatch.setattr(scene.world.budgets.queries, "save", AsyncMock(side_effect=full))
+        resume(scene, held)
+        text = "".join([each async for each in chunks])
+    assert "relay-failure-" in text
+    assert (held.call.outcome, scene.provider.calls) == ("failed", 0)
 
 
 async def test_a_thousand_held_calls_leave_nothing_behind(scene: Scene) -> None:
     hold(scene)
+    loads = []
     for _ in range(20):
         tasks = [asyncio.create_task(scene.call()) for _ in range(50)]
         await eventually(lambda: len(held_calls(scene)) == 50, "they are held")
@@ -182,6 +243,10 @@ async def test_a_thousand_held_calls_leave_nothing_behind(scene: Scene) -> None:
         for each in held:
             resume(scene, each, action=Action(text="Yes."))
         assert {(await each).status_code for each in tasks} == {200}
+        loads.append((len(asyncio.all_tasks()), descriptors.count()))
     breakpoints = scene.world.breakpoints
     assert (breakpoints._held, scene.provider.calls) == ({}, 0)
     assert not scene.world.shutdown._ends
+    assert not breakpoints.changes.has_viewers
+    # The connections of fifty calls at once come and go.
+    assert all(now <= first + 50 for now, first in zip(loads[-1], loads[0], strict=True)), loads

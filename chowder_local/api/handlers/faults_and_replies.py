@@ -18,16 +18,18 @@ from chowder_local.api.schemas.faults_and_replies import (
     FaultCreation,
     FaultView,
     HeldCallRelease,
+    HeldCallsQuery,
     HeldCallView,
     ReplyScriptChange,
     ScriptView,
 )
 from chowder_local.api.schemas.history import RecordingPlayback, RecordingQuery, RecordingView
+from chowder_local.core.domain import InstanceId
 from chowder_local.core.errors.requests import InputInvalid
 from chowder_local.core.fault_injection import Call, matches
 from chowder_local.core.untrusted_json import written_path
 from chowder_local.http.bodies import json_body, parse, parse_query, validated
-from chowder_local.http.responses import json_in_thread
+from chowder_local.http.responses import json_in_thread, while_connected
 from chowder_local.http.services import caller, instance_of, services
 from chowder_local.relay import call_log
 from chowder_local.relay.breakpoints import BreakpointMatch
@@ -228,8 +230,13 @@ async def delete_breakpoint(request: Request) -> None:
 
 async def list_held_calls(request: Request) -> list[HeldCallView]:
     """The organization's model calls that are held, the longest held first."""
-    held = services(request).breakpoints.of_organization(caller(request).organization_id)
-    return [_held_call(request, each) for each in held]
+    query = parse_query(request, HeldCallsQuery)
+    instance_id = None if query.instance_id is None else InstanceId(query.instance_id)
+    organization_id, breakpoints = caller(request).organization_id, services(request).breakpoints
+    held = await while_connected(
+        request, lambda: breakpoints.wait_for_held(organization_id, instance_id, query.wait_s)
+    )
+    return [_held_call(request, each) for each in held or ()]
 
 
 async def resume_call(request: Request) -> HeldCallView:

@@ -10,6 +10,7 @@ from pydantic.config import JsonDict  # noqa: TC002 - of a constant
 
 from chowder_local.api.schemas.fields import Id, View
 from chowder_local.api.schemas.history import ModelCallView
+from chowder_local.api.schemas.messages import MAX_WAIT_S
 from chowder_local.core.fault_injection import ChannelEffect, FaultDraft, FaultKind
 from chowder_local.messengers.service import STAND_INS
 from chowder_local.relay.breakpoints import BreakpointMatch, Release
@@ -314,6 +315,9 @@ class RepliesView(BaseModel):
 class BreakpointSetting(BaseModel):
     """A breakpoint of an instance."""
 
+    # A misspelt `match` would hold every call.
+    model_config = ConfigDict(extra="forbid")
+
     match: Annotated[
         BreakpointMatch | None,
         Field(
@@ -333,6 +337,18 @@ class BreakpointView(View):
     match: BreakpointMatch
     once: bool
     set_at: datetime
+
+
+class HeldCallsQuery(BaseModel):
+    """The held calls to list."""
+
+    instance_id: Annotated[Id | None, Field(description="Only those of this instance.")] = None
+    wait_s: float = Field(
+        0.0,
+        ge=0,
+        le=MAX_WAIT_S,
+        description="So many seconds the answer waits for one, if there is none.",
+    )
 
 
 class HeldCallView(ModelCallView):

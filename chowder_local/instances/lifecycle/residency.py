@@ -160,6 +160,8 @@ class Hibernation:
     agents: Agents
     residency: Residency
     due_jobs: DueJobs
+    is_holding: Callable[[InstanceId], bool]
+    """Whether a breakpoint holds a model call of an instance."""
     allows: MayTake
     after_s: float
     interval_s: float
@@ -184,6 +186,8 @@ class Hibernation:
     def idle_s(self, instance: Instance) -> float:
         """For how long nobody has used an instance; 0 if it may not hibernate now."""
         if not (instance.is_in_memory and instance.may_hibernate) or instance.id in self._busy:
+            return 0.0
+        if self.is_holding(instance.id):
             return 0.0
         return self.residency.idle_s(instance)
 

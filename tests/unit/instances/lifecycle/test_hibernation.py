@@ -13,6 +13,7 @@ from chowder_local.core.errors.requests import InstanceStateWrong
 from chowder_local.core.errors.sandboxes import BootFailed, EngineUnavailable
 from chowder_local.core.events import EventType
 from chowder_local.openclaw.shortcuts import HIBERNATION
+from chowder_local.relay.breakpoints import BreakpointMatch
 from tests.scripted.engine import Hold
 from tests.scripted.gateway import ok
 from tests.scripted.programs import done
@@ -88,6 +89,21 @@ async def test_an_agent_with_work_of_its_own_stays_in_memory(
     await world.hibernation.hibernate_idle()
     assert not (await world.now(instance)).is_hibernated
     assert not world.gateway.suspended
+
+
+async def test_an_agent_whose_model_call_is_held_stays_in_memory(world: World) -> None:
+    instance = await idle(world)
+    world.breakpoints.put(instance.id, BreakpointMatch(), once=True)
+    call = world.call_log.begin(
+        instance.organization_id, instance.id, "openai", "responses", b'{"input": "Hi"}'
+    )
+    held = await world.breakpoints.hold(call.request, call)
+    assert held is not None
+    await world.hibernation.hibernate_idle()
+    assert not (await world.now(instance)).is_hibernated
+    held.end()
+    await world.hibernation.hibernate_idle()
+    assert (await world.now(instance)).is_hibernated
 
 
 async def test_openclaws_own_jobs_and_disabled_channels_do_not_keep_an_agent(
