@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from cachetools import LRUCache
@@ -113,12 +113,18 @@ class Budget:
             whose, path = "The agent's", f"/local/instances/{self.instance_id}/budget"
             option = f" --instance {self.instance_id}"
         a_time = "" if period is BudgetPeriod.TOTAL else f" a {period}"
-        state = "is reserved for calls in progress" if with_reserved else "is spent"
+        state = f"is spent: {_quantity(name, spent)} since {_moment(self.since)}"
         until = "" if self.until is None else f"at {_moment(self.until)}, or "
+        if with_reserved:
+            state = f"is reserved for calls in progress, which have not ended within {WAIT_S:g} s"
+            until = "when they end, or "
+        # The command sets all limits.
+        for each in _LIMITS:
+            kept = "MORE" if each == name else getattr(self.limits, each)
+            option += "" if kept is None else f" {_OPTIONS[each]} {kept}"
         return (
-            f"{whose} budget of {_quantity(name, limit)}{a_time} {state}: "
-            f"{_quantity(name, spent)} since {_moment(self.since)}. Model calls go on {until}when "
-            f"you raise it: chowder-local budget set{option} {_OPTIONS[name]} MORE --per {period} "
+            f"{whose} budget of {_quantity(name, limit)}{a_time} {state}. Model calls go on "
+            f"{until}when you raise it: chowder-local budget set{option} --per {period} "
             f"(PUT {path})."
         )
 
@@ -214,20 +220,22 @@ class Budgets:
         A new day or month has what is known of its usage, a new total begins with nothing.
         """
         owner_id, now = instance_id or organization_id, self.clock()
-        former = self._budgets.get(owner_id)
-        if former is not None and former.limits.per is limits.per:
-            former.begin_period(now)
-            since, spent = former.since, former.spent
-        else:
-            since = limits.per.begin(now)
-            spent = await self._spent_since(organization_id, instance_id, limits.per, since)
-        new = Budget(organization_id, instance_id, limits, since, spent)
         async with self._writing:
-            await self.queries.save([new.stored()])
-            budget = self._budgets.setdefault(owner_id, new)
-            if budget is former and former.limits.per is not limits.per:
-                former.since, former.spent = since, spent
-            budget.limits, budget.refused_at, budget.refusal = limits, None, None
+            former = self._budgets.get(owner_id)
+            budget = former or Budget(organization_id, instance_id, limits, limits.per.begin(now))
+            budget.begin_period(now)
+            since, before = budget.since, budget.spent
+            carried = Spent()
+            if former is None or former.limits.per is not limits.per:
+                since = limits.per.begin(now)
+                known = await self._spent_since(organization_id, instance_id, limits.per, since)
+                carried = known - before
+            # Calls that end meanwhile are in `budget.spent`, and those in progress are reserved.
+            changed = replace(budget.stored(), limits=limits, since=since)
+            await self.queries.save([replace(changed, spent=changed.spent + carried)])
+            budget.limits, budget.since, budget.spent = limits, since, budget.spent + carried
+            budget.refused_at = budget.refusal = None
+            self._budgets[owner_id] = budget
         self._note([budget])
         self.events.publish(
             EventType.BUDGET_SET, organization_id, instance_id, **_members(budget.limits)
@@ -362,6 +370,8 @@ class Budgets:
     def _find_full(self, budgets: Sequence[Budget], amount: Spent) -> tuple[Budget, str] | None:
         """A budget whose rest is reserved, and its limit. Raises BudgetExceeded if one is spent."""
         now = self.clock()
+        # One that is removed meanwhile limits nothing any more.
+        budgets = [each for each in budgets if self._is_set(each)]
         for each in budgets:
             each.begin_period(now)
             if (name := each.exhausted(amount)) is not None:

@@ -9,7 +9,7 @@ import click
 
 from chowder_local.cli.commands import Row, choose_instance, find_key, noun, short_id
 from chowder_local.cli.context import pass_client
-from chowder_local.cli.options import complete_instance, confirm, yes_option
+from chowder_local.cli.options import Usd, complete_instance, confirm, yes_option
 from chowder_local.cli.output import at, format_time, note
 from chowder_local.core.domain import BudgetPeriod, ModelProvider, Permission, Tier
 
@@ -178,7 +178,7 @@ budget = noun("budget", """Limit what model calls may take.
         """,
         options=(
             of_agent,
-            click.option("--usd", type=click.FloatRange(min=0),
+            click.option("--usd", type=Usd(),
                 help="USD at list price, or that of CHOWDER_PRICES."),
             click.option("--tokens", type=click.IntRange(min=0), help="Input and output tokens."),
             click.option("--model-calls", type=click.IntRange(min=0),

@@ -180,6 +180,9 @@ LOG_BYTES = 512 * 1024
 """How much of a log's end is packed."""
 AGENT_LOG_LINES = 1000
 CALL_TIMEOUT_S = 5.0
+SHOWN_CONDITIONS = {"call_number", "turn", "model", "provider", "tool"}
+"""What a breakpoint matches by, without texts of people and agents."""
+HELD_CALL_MEMBERS = ("id", "instance_id", "turn_id", "provider", "path", "held_at", "until")
 
 _SANDBOX_ID = re.compile(r"chowder-[0-9a-f]{12}")
 
@@ -197,6 +200,7 @@ def write_bundle(
         "settings.json": lambda: settings.model_dump(mode="json"),
         "findings.json": lambda: [asdict(finding) for finding in findings],
         "health.json": lambda: _health(settings),
+        "control.json": lambda: _control(settings),
         "containers.json": lambda: _containers(settings, env),
         "server.log": lambda: _log(settings.log_file),
     }
@@ -250,6 +254,34 @@ def _health(settings: Settings) -> Any:
         return {"problem": "no server runs"}
     with Client(running.root_url, timeout_s=CALL_TIMEOUT_S) as client:
         return client.health()
+
+
+def _control(settings: Settings) -> Any:
+    """The default organization's budgets, breakpoints and held calls, without users' texts."""
+    from chowder_local.client import Client
+    from chowder_local.client.transport import if_found
+
+    running = find_running(settings)
+    if running is None:
+        return {"problem": "no server runs"}
+    key = settings.default_key_file.read_text().strip()
+    with Client(running.root_url, key, timeout_s=CALL_TIMEOUT_S) as client:
+        ids = [each["id"] for each in client.instances()]
+        budgets = {each or "organization": if_found(client.budget, each) for each in (None, *ids)}
+        breakpoints = {each: if_found(client.breakpoint, each) for each in ids}
+        held = client.held_calls()
+    for each in breakpoints.values():
+        if each is not None:
+            given = {name: value for name, value in each["match"].items() if value is not None}
+            # Of the other members, the names are enough.
+            each["match"] = {
+                name: value if name in SHOWN_CONDITIONS else "…" for name, value in given.items()
+            }
+    return {
+        "budgets": {name: each for name, each in budgets.items() if each is not None},
+        "breakpoints": {name: each for name, each in breakpoints.items() if each is not None},
+        "held_calls": [{name: each[name] for name in HELD_CALL_MEMBERS} for each in held],
+    }
 
 
 def _containers(settings: Settings, env: Mapping[str, str]) -> Any:

@@ -9,21 +9,20 @@ import sys
 import tempfile
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from chowder_local.cli.context import BASE_URL, DATA_DIR, KEY
-from chowder_local.cli.options import Command
+from chowder_local.cli.options import Command, Usd
 from chowder_local.cli.output import note, waiting
 from chowder_local.cli.seed import SEED_PATH, read_file, seed_server
 from chowder_local.cli.server_process import healthy_server
 from chowder_local.core.addresses import free_port
 from chowder_local.core.domain import BudgetPeriod
 from chowder_local.core.errors import FAILURE
-from chowder_local.core.errors.process import ApiRefused, SettingsInvalid
+from chowder_local.core.errors.process import SettingsInvalid
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -47,7 +46,7 @@ OF_SIGNAL = 128
 )
 @click.option(
     "--budget",
-    type=click.FloatRange(min=0),
+    type=Usd(),
     metavar="USD",
     help="Most that the organization's model calls may cost while the command runs.",
 )
@@ -176,12 +175,9 @@ def _run(
 @contextmanager
 def _budget(client: Client, signals: Signals, usd: float) -> Iterator[None]:
     """A budget of the organization, which is removed at the end."""
-    try:
-        client.budget()
-    except ApiRefused as refused:
-        if refused.status != HTTPStatus.NOT_FOUND:
-            raise
-    else:
+    from chowder_local.client.transport import if_found
+
+    if if_found(client.budget) is not None:
         raise SettingsInvalid(
             "The organization has a budget already ('chowder-local budget show'), which limits the "
             "command as well. Remove it, or leave --budget out."

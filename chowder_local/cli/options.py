@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from dataclasses import replace
 from functools import update_wrapper
@@ -13,7 +14,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from chowder_local.cli.output import Output
-from chowder_local.core.domain import is_release
+from chowder_local.core.domain import MAX_BUDGET_USD, is_release
 from chowder_local.core.errors import ChowderError
 from chowder_local.core.wording import PROGRAM
 
@@ -110,6 +111,22 @@ def data_dir_option() -> click.Option:
         "of this directory, even if CHOWDER_BASE_URL names another. CHOWDER_DATA_DIR names the "
         "directory too, but CHOWDER_BASE_URL and CHOWDER_KEY win over it.",
     )
+
+
+class Usd(click.FloatRange):
+    """An amount of USD."""
+
+    def __init__(self) -> None:
+        super().__init__(min=0, max=MAX_BUDGET_USD)
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """The amount. Fails for `nan`, too, which is in every range."""
+        usd: float = super().convert(value, param, ctx)
+        if math.isnan(usd):
+            self.fail(f"{value!r} is not a number.", param, ctx)
+        return usd
 
 
 class Command(click.Command):

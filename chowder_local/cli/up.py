@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import threading
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from chowder_local import __version__
-from chowder_local.cli.options import Command
+from chowder_local.cli.options import Command, Usd
 from chowder_local.cli.output import note, say, waiting
 from chowder_local.cli.seed import SEED_PATH, read_file, seed_server
 from chowder_local.cli.server_process import healthy_server, start_detached
 from chowder_local.client import Client
+from chowder_local.client.transport import if_found
 from chowder_local.core.domain import Egress, Tier
 from chowder_local.core.errors import ChowderError
-from chowder_local.core.errors.process import ApiRefused, ServerDiffers
+from chowder_local.core.errors.process import ServerDiffers
 from chowder_local.core.settings import exposure_warning
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ if TYPE_CHECKING:
 @click.option(
     "--budget",
     "budget_usd",
-    type=click.FloatRange(min=0),
+    type=Usd(),
     metavar="USD",
     help="Most that the default organization's model calls may cost in total. "
     "[env: CHOWDER_BUDGET_USD]",
@@ -206,14 +206,12 @@ def _spends_without_limit(context: Context, settings: Settings, running: Running
     from chowder_local.accounts.bootstrap import default_model_keys
     from chowder_local.core.domain import OFFLINE_KEY
 
-    if set(default_model_keys(context.env, settings.offline).values()) == {OFFLINE_KEY}:
+    has_key = set(default_model_keys(context.env, settings.offline).values()) != {OFFLINE_KEY}
+    endpoints = settings.endpoints(context.env).values()
+    if not (has_key or any(each.has_secret for each in endpoints)):
         return False
     with Client(running.root_url, context.for_data_dir().key()) as client:
-        try:
-            client.budget()
-        except ApiRefused as refused:
-            return refused.status == HTTPStatus.NOT_FOUND
-    return False
+        return if_found(client.budget) is None
 
 
 def _say_lines(context: Context, running: RunningServer, models: str | None = None) -> None:

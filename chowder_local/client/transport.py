@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote, urlsplit
 
@@ -16,7 +17,7 @@ from chowder_local.core.errors import ChowderError
 from chowder_local.core.errors.process import ApiRefused, ServerNotRunning, ServerSilent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 # Pytest shows the line of a test that fails, and none of the client.
 __tracebackhide__ = True
@@ -126,6 +127,16 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return dict(value)
     return value if isinstance(value, str) or not isinstance(value, Sequence) else list(value)
+
+
+def if_found(show: Callable[..., Json], *arguments: str | None) -> Json | None:
+    """What a call shows; None if the server answers 404."""
+    try:
+        return show(*arguments)
+    except ApiRefused as refused:
+        if refused.status == HTTPStatus.NOT_FOUND:
+            return None
+        raise
 
 
 def segment(text: str) -> str:

@@ -296,6 +296,9 @@ class Snapshot:
         return None if clock is None else AgentClock(**clock)
 
 
+MAX_BUDGET_USD = 1e9
+
+
 class BudgetPeriod(StrEnum):
     """In which time a budget may be spent: a day or a month, in UTC, or since it was set."""
 
@@ -342,6 +345,9 @@ class Spent:
             self.tokens + other.tokens,
             self.model_calls + other.model_calls,
         )
+
+    def __sub__(self, other: Spent) -> Spent:
+        return self + Spent(-other.usd, -other.tokens, -other.model_calls)
 
 
 @dataclass(frozen=True)

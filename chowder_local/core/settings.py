@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from chowder_local.core import model_endpoints
 from chowder_local.core.addresses import is_loopback
-from chowder_local.core.domain import Egress, ModelProvider, Tier
+from chowder_local.core.domain import MAX_BUDGET_USD, Egress, ModelProvider, Tier
 from chowder_local.core.errors.process import SettingsInvalid
 
 if TYPE_CHECKING:
@@ -253,6 +253,9 @@ class Settings(BaseModel):
     budget_usd: float | None = Field(
         None,
         ge=0,
+        le=MAX_BUDGET_USD,
+        # Nothing reaches a budget of NaN.
+        allow_inf_nan=False,
         description="Budget of the default organization in USD, in total: past it, its agents' "
         "model calls are refused. Each start sets it; what was spent stays counted.",
     )

@@ -24,6 +24,7 @@ from pydantic import (
 )
 
 from chowder_local.api.schemas.accounts import BudgetSetting
+from chowder_local.api.schemas.faults_and_replies import BreakpointSetting
 from chowder_local.api.schemas.jobs import JobCreation
 from chowder_local.core import untrusted_json, untrusted_yaml
 from chowder_local.core.domain import OFFLINE_KEY, ModelProvider, Permission, Tier
@@ -31,6 +32,7 @@ from chowder_local.core.errors.agents import ConfigRefused
 from chowder_local.core.errors.process import SettingsInvalid
 from chowder_local.openclaw.config import agent_config
 from chowder_local.openclaw.jobs import Schedule
+from chowder_local.relay.breakpoints import BreakpointMatch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -222,6 +224,19 @@ class DesiredBudget(_Part, BudgetSetting):
         return budget is not None and all(budget[name] == each for name, each in wanted.items())
 
 
+class DesiredBreakpoint(_Part, BreakpointSetting):
+    """A breakpoint. The server forgets it when it stops or, with `once`, when it holds a call."""
+
+    def has(self, found: Mapping[str, Any] | None) -> bool:
+        """Whether a breakpoint of the API is as it is declared."""
+        wanted = (self.match or BreakpointMatch()).model_dump(mode="json")
+        return (
+            found is not None
+            and found["once"] is self.once
+            and all(found["match"].get(name) == each for name, each in wanted.items())
+        )
+
+
 class DesiredInstance(_Part):
     """An instance with its configuration, files, skills, sessions and jobs."""
 
@@ -257,6 +272,11 @@ class DesiredInstance(_Part):
     )
     budget: DesiredBudget | None = Field(
         None, description="What its model calls may take; without it, the budget stays as it is."
+    )
+    breakpoint: DesiredBreakpoint | None = Field(
+        None,
+        description="Which of its model calls are held, from the end of the seeding on; without "
+        "it, the breakpoint stays as it is.",
     )
 
     @model_validator(mode="after")

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from chowder_local.core.domain import ModelProvider, Tier
     from chowder_local.seeding.desired_state import (
+        DesiredBreakpoint,
         DesiredBudget,
         DesiredInstance,
         DesiredJob,
@@ -179,6 +180,19 @@ class MakeJob(SeedStep):
 
 
 @dataclass(frozen=True)
+class SetBreakpoint(SeedStep):
+    """Sets the breakpoint of an instance."""
+
+    instance: str
+    breakpoint: DesiredBreakpoint = field(repr=False)
+
+    def take(self, target: SeedTarget) -> None:
+        instance_id = target.instance_id(self.organization, self.instance)
+        setting = self.breakpoint.model_dump(mode="json", exclude_unset=True)
+        target.client(self.organization).set_breakpoint(instance_id, **setting)
+
+
+@dataclass(frozen=True)
 class MakeKey(SeedStep):
     """Creates a scoped key, and revokes the former one of its name."""
 
@@ -283,6 +297,11 @@ class _Planner:
                 verb, former_id = ("change", former["id"]) if former else ("create", None)
                 description = f"{verb} the job {job.name} of {desired.name}"
                 yield MakeJob(organization, job.location, description, desired.name, job, former_id)
+        wanted = desired.breakpoint
+        if wanted is not None and not wanted.has(current.breakpoint if current else None):
+            description = f"set the breakpoint of {desired.name}"
+            where = location / "breakpoint"
+            yield SetBreakpoint(organization, where, description, desired.name, wanted)
 
     def _unsent(
         self,
@@ -347,4 +366,6 @@ PHASES = (
     Send,
     MakeJob,
     MakeKey,
+    # It would hold the messages of the file.
+    SetBreakpoint,
 )

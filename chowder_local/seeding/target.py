@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from chowder_local.accounts.bootstrap import NAME as DEFAULT
 from chowder_local.client import Client
+from chowder_local.client.transport import if_found
 from chowder_local.core.data_dir import write_private
 from chowder_local.core.domain import ModelProvider, Permission, Tier
 from chowder_local.core.errors.process import ApiRefused, DataDirUnusable
@@ -119,6 +120,8 @@ class CurrentInstance:
     jobs: Mapping[str, Json] = field(default_factory=dict)
     """Its jobs by name, if some are declared."""
     budget: Json | None = None
+    """None if it has none, or if none is declared."""
+    breakpoint: Json | None = None
     """None if it has none, or if none is declared."""
 
 
@@ -316,7 +319,7 @@ class SeedTarget(ExitStack):
                 if (instance := _find_by_name(instances, each)) is not None
             },
             _keys(client, stored),
-            None if desired.budget is None else _budget(client),
+            None if desired.budget is None else if_found(client.budget),
         )
 
     def _instance(
@@ -326,6 +329,7 @@ class SeedTarget(ExitStack):
         instance: Json,
     ) -> CurrentInstance:
         instance_id = instance["id"]
+        client = self.client(organization)
         self.add_instance(organization, desired.name, instance_id)
         if instance["status"] == "error":
             desired.location.fail(
@@ -349,17 +353,9 @@ class SeedTarget(ExitStack):
             files,
             sent,
             jobs,
-            None if desired.budget is None else _budget(self.client(organization), instance_id),
+            None if desired.budget is None else if_found(client.budget, instance_id),
+            None if desired.breakpoint is None else if_found(client.breakpoint, instance_id),
         )
-
-
-def _budget(client: Client, instance_id: str | None = None) -> Json | None:
-    try:
-        return client.budget(instance_id)
-    except ApiRefused as refused:
-        if refused.status == HTTPStatus.NOT_FOUND:
-            return None
-        raise
 
 
 def _digests(agent: SeededAgent, desired: DesiredInstance) -> dict[str, str]:

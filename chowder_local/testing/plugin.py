@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import math
 import os
 import shlex
 import sys
@@ -94,11 +96,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption(
         "--chowder-budget",
-        type=float,
+        type=_usd,
         metavar="USD",
         help="Most that the model calls of the whole run may cost. The processes of pytest-xdist "
         "share it evenly.",
     )
+
+
+def _usd(text: str) -> float:
+    usd = float(text)
+    if not 0 <= usd < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is no amount of USD")
+    return usd
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -316,7 +325,8 @@ def chowder_budget(
 
     def begin(instance: LiveInstance) -> None:
         instance.client.remove_budget(instance.id)
-        instance.client.set_budget("total", instance.id, **limits)
+        with errors_fail_the_test():
+            instance.client.set_budget("total", instance.id, **limits)
 
     for instance in chowder_organization.instances:
         begin(instance)
@@ -423,7 +433,12 @@ def _exceeded(item: pytest.Item) -> str | None:
         if refused_at and refused_at >= item.stash[START_TIME]:
             cost = organization.client.usage()["totals"]["cost_usd"]
             so_far = "unknown, as a price is" if cost is None else f"{cost:.4f} USD"
-            return f"{budget['message']} Cost of the run so far: {so_far}."
+            own = ""
+            if instance_id is not None and BUDGET in _fixtures(item):
+                own = f"The test's marker {BUDGET} sets this budget. "
+            elif instance_id is None and item.config.getoption("--chowder-budget") is not None:
+                own = "The option --chowder-budget sets this budget. "
+            return f"{budget['message']} {own}Cost of the run so far: {so_far}."
     return None
 
 

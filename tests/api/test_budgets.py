@@ -49,6 +49,8 @@ async def test_a_budget_is_set_shown_changed_and_removed(http: Api) -> None:
     [
         {"per": "day"}, {"usd": 5}, {"usd": 5, "per": "week"}, {"usd": -1, "per": "day"},
         {"tokens": 1.5, "per": "day"}, {"model_calls": -1, "per": "total"},
+        {"usd": 1e300, "per": "day"}, {"tokens": 1 << 60, "per": "day"}, [], {},
+        {"usd": 5, "model_cals": 1, "per": "day"},
     ],
 )  # fmt: skip
 async def test_other_budgets_are_refused(http: Api, body: dict[str, Any]) -> None:

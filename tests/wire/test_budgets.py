@@ -282,6 +282,44 @@ async def test_a_day_has_what_was_spent_before_its_budget_and_a_change_keeps_it(
     assert (await scene.limit(TOTAL, usd=9)).spent == Spent()
 
 
+async def test_a_call_that_waits_for_a_budget_goes_on_when_it_is_removed(scene: Scene) -> None:
+    await scene.limit(usd=0.001)
+    scene.provider.may_answer.clear()
+    calls = [asyncio.create_task(scene.call()) for _ in range(2)]
+    await eventually(lambda: scene.provider.calls == 1, "one of them waits")
+    await scene.world.budgets.remove(scene.world.organization_id)
+    await eventually(lambda: scene.provider.calls == 2, "nothing limits it")
+    scene.provider.may_answer.set()
+    assert [(await each).status_code for each in calls] == [200, 200]
+
+
+async def test_a_change_of_the_period_loses_no_call_that_is_in_progress_or_ends_meanwhile(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await scene.limit(TOTAL, usd=5)
+    scene.provider.may_answer.clear()
+    call = asyncio.create_task(scene.call())
+    await eventually(lambda: scene.provider.calls == 1, "it is in progress")
+    budget = await scene.limit(DAY, usd=5)
+    queries = BudgetQueries(scene.world.database)
+    (stored,) = await queries.all()
+    assert (stored.spent, stored.reserved) == (Spent(), budget.reserved)
+    assert budget.reserved.model_calls == 1
+    over_time = scene.world.cost_reports.over_time
+
+    async def slow(*of: Any) -> Any:
+        report = await over_time(*of)
+        scene.provider.may_answer.set()
+        await call
+        return report
+
+    monkeypatch.setattr(scene.world.cost_reports, "over_time", slow)
+    await scene.limit(BudgetPeriod.MONTH, usd=5)
+    (stored,) = await queries.all()
+    assert stored.spent == budget.spent
+    assert budget.spent.usd == pytest.approx(CALL_USD)
+
+
 async def test_a_deleted_agents_budget_is_gone(scene: Scene) -> None:
     limits = BudgetLimits(TOTAL, model_calls=1)
     await scene.world.budgets.put(scene.world.organization_id, scene.agent.id, limits)

@@ -5,10 +5,17 @@ from __future__ import annotations
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, Field, StrictInt, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictInt, model_validator
 
 from chowder_local.api.schemas.fields import Id, Name, View
-from chowder_local.core.domain import BudgetLimits, BudgetPeriod, ModelProvider, Permission, Tier
+from chowder_local.core.domain import (
+    MAX_BUDGET_USD,
+    BudgetLimits,
+    BudgetPeriod,
+    ModelProvider,
+    Permission,
+    Tier,
+)
 from chowder_local.relay import prices
 from chowder_local.relay.wire.wire_format import MAX_TOKENS
 
@@ -292,11 +299,14 @@ class UsageReportView(BaseModel):
 class BudgetSetting(BaseModel):
     """A budget: the most that model calls may take in a period. What is left out has no limit."""
 
+    # A misspelt limit would limit nothing.
+    model_config = ConfigDict(extra="forbid")
+
     usd: Annotated[
         float | None,
         Field(
             ge=0,
-            le=1e9,
+            le=MAX_BUDGET_USD,
             allow_inf_nan=False,
             description="USD at list price, or that of CHOWDER_PRICES.",
             examples=[5],

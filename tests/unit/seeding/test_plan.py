@@ -46,6 +46,7 @@ FIELDS: dict[str, Any] = {
             "sessions": [{"messages": ["one", "two"]}],
             "jobs": [{"name": "rep", "message": "go", "schedule": {"kind": "every", "every_s": 9}}],
             "budget": {"model_calls": 9, "per": "total"},
+            "breakpoint": {"match": {"text": "weather"}, "once": True},
         }
     ],
     "keys": [{"name": "page", "instances": ["ada"], "permissions": ["read"]}],
@@ -63,6 +64,7 @@ JOB = {
     "is_enabled": True,
     "schedule": {"kind": "every", "at": None, "every_s": 9, "cron": None, "timezone": None},
 }
+BREAKPOINT = {"match": {"text": "weather"}, "once": True}
 BUDGET = {"usd": 5.0, "tokens": None, "model_calls": None, "per": "day"}
 FOUND_ADA = CurrentInstance(
     "i1",
@@ -72,6 +74,7 @@ FOUND_ADA = CurrentInstance(
     {None: MAIN.digests},
     {"rep": JOB},
     BUDGET | {"usd": None, "model_calls": 9, "per": "total"},
+    BREAKPOINT,
 )
 FOUND_PAGE = CurrentKey("k1", {"i1": frozenset({Permission.READ})})
 FOUND = CurrentOrganization(
@@ -111,6 +114,7 @@ def test_an_empty_server_needs_all_steps_in_order() -> None:
         "send message 2 of 2 to the main conversation of ada",
         "create the job rep of ada",
         "make the key page",
+        "set the breakpoint of ada",
     ]
 
 
@@ -138,6 +142,9 @@ DIFFERING = [
     (replace(FOUND, budget=None), ["set the budget"]),
     (replace(FOUND, budget=BUDGET | {"usd": 4.0}), ["set the budget"]),
     (changed(budget=None), ["set the budget of ada"]),
+    (changed(breakpoint=None), ["set the breakpoint of ada"]),
+    (changed(breakpoint=BREAKPOINT | {"once": False}), ["set the breakpoint of ada"]),
+    (changed(breakpoint=BREAKPOINT | {"match": {"text": "rain"}}), ["set the breakpoint of ada"]),
     (replace(FOUND, model_keys={}), ["set the model keys of openai"]),
     (replace(FOUND, model_keys={ModelProvider.OPENAI: digest("old")}),
      ["set the model keys of openai"]),
@@ -162,7 +169,7 @@ DIFFERING = [
      ["create ada", "set the budget of ada", "write x of ada",
       "send message 1 of 2 to the main conversation of ada",
       "send message 2 of 2 to the main conversation of ada", "create the job rep of ada",
-      "renew the key page"]),
+      "renew the key page", "set the breakpoint of ada"]),
 ]  # fmt: skip
 
 

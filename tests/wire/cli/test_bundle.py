@@ -37,7 +37,21 @@ def read(path: Path) -> dict[str, str]:
 @pytest.fixture
 def bundled(serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """The files of an archive that was written where secrets are in every source."""
-    env, _ = serve({"GET /local/health": {"status": "ok", "said": f"key {SECRETS[0]}"}})
+    held = {"id": "ex-7", "instance_id": "i1", "turn_id": None, "provider": "openai", "path": "x"}
+    env, _ = serve(
+        {
+            "GET /local/health": {"status": "ok", "said": f"key {SECRETS[0]}"},
+            "GET /v1/instances": [{"id": "i1"}],
+            "GET /local/budget": (404, {"detail": "There is no budget."}),
+            "GET /local/instances/i1/budget": {"usd": 5, "spent": {"usd": 1}},
+            "GET /local/instances/i1/breakpoint": {
+                "match": {"text": "my secret", "tool": "exec", "model": None}, "once": False,
+            },
+            "GET /local/held-calls?wait_s=0.0": [
+                held | {"held_at": "2026", "until": "2027", "error": "my secret"}
+            ],
+        }
+    )  # fmt: skip
     (tmp_path / "default.key").write_text(SECRETS[0])
     (tmp_path / "secret.key").write_bytes(SECRET)
     bare = [each for each in SECRETS if not each.startswith(("planted5", "planted6"))]
@@ -64,8 +78,8 @@ def bundled(serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> di
 
 def test_a_bundle_has_what_a_report_needs(bundled: dict[str, str]) -> None:
     assert list(bundled) == [
-        "versions.json", "settings.json", "findings.json", "health.json", "containers.json",
-        "server.log", "server.log.1", "agents/chowder-0123456789ab.log",
+        "versions.json", "settings.json", "findings.json", "health.json", "control.json",
+        "containers.json", "server.log", "server.log.1", "agents/chowder-0123456789ab.log",
     ]  # fmt: skip
     assert json.loads(bundled["settings.json"])["port"] == 3000
     assert json.loads(bundled["settings.json"])["openai_base_url"].endswith("@proxy.example/v1")
@@ -73,6 +87,16 @@ def test_a_bundle_has_what_a_report_needs(bundled: dict[str, str]) -> None:
     assert "engine" in [each["subject"] for each in json.loads(bundled["findings.json"])]
     assert "openclaw" in json.loads(bundled["versions.json"])
     assert bundled["server.log"].startswith("said ")
+
+
+def test_a_bundle_has_budgets_breakpoints_and_held_calls_without_texts(
+    bundled: dict[str, str],
+) -> None:
+    control = json.loads(bundled["control.json"])
+    assert control["budgets"] == {"i1": {"usd": 5, "spent": {"usd": 1}}}
+    assert control["breakpoints"]["i1"]["match"] == {"text": "…", "tool": "exec"}
+    assert [each["id"] for each in control["held_calls"]] == ["ex-7"]
+    assert "my secret" not in bundled["control.json"]
 
 
 @pytest.mark.parametrize("secret", SECRETS)
