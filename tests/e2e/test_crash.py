@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sqlite3
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 
 from tests.e2e.containers import container_of, names_of_sandboxes
+from tests.e2e.copies import local
 from tests.e2e.quick_agents import HELD, let_go, made, remembers, until_it_waits
 from tests.e2e.waiting import eventually
 
@@ -96,3 +99,96 @@ def test_a_sandbox_killed_in_the_middle_of_a_turn_is_a_502_and_heals(
     assert answer.json()["detail"]["error"].startswith("Gateway unavailable – ")
     remembers(quick_api, agent)
     assert container_of(engine, quick_api, agent).id != container.id
+
+
+SLOW = {"replies": [{"match": {"text": "slow"}, "reply": {"text": "Done.", "delay_s": 600}}]}
+
+
+@pytest.fixture
+def limited(quick_api: Api, agent: str) -> str:
+    """The agent with a budget, and a model that takes ten minutes for a message with `slow`."""
+    budget = {"per": "total", "model_calls": 100}
+    local(quick_api, "PUT", f"instances/{agent}/budget", json=budget)
+    local(quick_api, "PUT", f"instances/{agent}/replies", json=SLOW)
+    return agent
+
+
+def calls_of(api: Api, instance_id: str, sum_: str) -> int:
+    """How many model calls are spent or reserved of its budget."""
+    found = local(api, "GET", f"instances/{instance_id}/budget").json()
+    count: int = found[sum_]["model_calls"]
+    return count
+
+
+def is_reserved(server: ServerProcess, instance_id: str) -> bool:
+    """Whether a model call of its budget is in progress, as the disk says: only then it is sent."""
+    query = "SELECT reserved_model_calls FROM budget WHERE owner_id = ?"
+    with closing(sqlite3.connect(server.data_dir / "chowder.db", timeout=60)) as database:
+        ((count,),) = database.execute(query, [instance_id]).fetchall()
+    return bool(count)
+
+
+def held_id(api: Api, instance_id: str) -> str:
+    """The id of its model call that is held next."""
+    query = {"instance_id": instance_id, "wait_s": 25}
+    (call,) = local(api, "GET", "held-calls", params=query).json()
+    return str(call["id"])
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        pytest.param("reserved", marks=pytest.mark.occasional),
+        pytest.param("held", marks=pytest.mark.occasional),
+        "resumed",
+    ],
+)
+def test_a_server_killed_in_the_middle_of_a_model_call_counts_it_once_if_it_was_sent(
+    quick_api: Api, quick_server: ServerProcess, limited: str, moment: str
+) -> None:
+    if moment != "reserved":
+        local(quick_api, "PUT", f"instances/{limited}/breakpoint", json={})
+    with ThreadPoolExecutor() as pool:
+        sending = pool.submit(quick_api.message, limited, "ask your model: slow")
+        if moment != "reserved":
+            resume = f"held-calls/{held_id(quick_api, limited)}/resume"
+            assert calls_of(quick_api, limited, "reserved") == 0
+            if moment == "resumed":
+                local(quick_api, "POST", resume, json={})
+        if moment != "held":
+            eventually(lambda: is_reserved(quick_server, limited), "the call is in progress")
+        quick_server.kill()
+        assert isinstance(sending.exception(), httpx.TransportError)
+    quick_server.up()
+    assert calls_of(quick_api, limited, "spent") == (moment != "held")
+    assert calls_of(quick_api, limited, "reserved") == 0
+    assert local(quick_api, "GET", "held-calls").json() == []
+    assert quick_api.say(limited, "ask your model: quick")
+    eventually(
+        lambda: calls_of(quick_api, limited, "spent") == 1 + (moment != "held"), "it is counted"
+    )
+
+
+@pytest.mark.occasional
+def test_a_server_killed_before_it_has_written_a_settled_call_counts_it_once(
+    quick_api: Api, quick_server: ServerProcess, limited: str
+) -> None:
+    local(quick_api, "PUT", f"instances/{limited}/breakpoint", json={"once": True})
+    quick = {"replies": [{"match": {"text": "slow"}, "reply": {"text": "Done.", "delay_s": 3}}]}
+    local(quick_api, "PUT", f"instances/{limited}/replies", json=quick)
+    with (
+        ThreadPoolExecutor() as pool,
+        closing(sqlite3.connect(quick_server.data_dir / "chowder.db", timeout=60)) as database,
+    ):
+        sending = pool.submit(quick_api.message, limited, "ask your model: slow")
+        call_id = held_id(quick_api, limited)
+        local(quick_api, "POST", f"held-calls/{call_id}/resume", json={})
+        eventually(lambda: is_reserved(quick_server, limited), "the call is in progress")
+        # From here on the server cannot write.
+        database.execute("BEGIN IMMEDIATE")
+        eventually(lambda: calls_of(quick_api, limited, "spent") == 1, "it is settled")
+        quick_server.kill()
+        sending.exception()
+    quick_server.up()
+    assert calls_of(quick_api, limited, "spent") == 1
+    assert calls_of(quick_api, limited, "reserved") == 0

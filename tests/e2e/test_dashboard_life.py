@@ -5,19 +5,24 @@ Agents are those of the quick image.
 
 from __future__ import annotations
 
+import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
+from playwright.sync_api import expect
 
-from tests.e2e.api import Api
+from tests.e2e.api import Api, text_of
 from tests.e2e.dashboards import line, provoke, root, until, visit_server
-from tests.e2e.quick_agents import HELD, let_go
+from tests.e2e.quick_agents import HELD, let_go, made
 from tests.e2e.serving import is_before
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from concurrent.futures import Future
 
     import docker
+    import httpx
     from playwright.sync_api import Browser, Page
 
     from tests.e2e.serving import ServerProcess
@@ -98,4 +103,70 @@ def test_a_server_that_comes_back_is_followed_again(
     page.get_by_text("The server does not answer.").wait_for(state="detached")
     page.locator("#verdict .facts").wait_for()
     assert page.evaluate("window.stays")
+    assert quick_api.delete(f"instances/{instance_id}").status_code == 204
+
+
+def test_model_calls_are_held_edited_answered_and_limited_by_clicking(
+    page: Page, quick_api: Api, quick_server: ServerProcess
+) -> None:
+    instance_id, said = made(quick_api), "ask your model: My colour is teal."
+    threads = ThreadPoolExecutor()
+
+    def hold() -> Future[httpx.Response]:
+        """Shows a call that is held; the message that it is of."""
+        page.goto(f"{root(quick_server)}/instances/{instance_id}")
+        page.get_by_role("button", name="Hold the next call").click()
+        page.get_by_text("next model call is held").first.wait_for()
+        page.goto(f"{root(quick_server)}/model-calls?instance={instance_id}")
+        sent = threads.submit(quick_api.message, instance_id, said)
+        page.locator("#rows tr", has_text="held").get_by_role("link").first.click()
+        page.get_by_role("heading", name="Held", exact=True).wait_for()
+        return sent
+
+    def let_go(button: str) -> None:
+        page.get_by_role("button", name=button, exact=True).click()
+        page.get_by_role("heading", name="Held", exact=True).wait_for(state="detached")
+
+    with threads:
+        sent = hold()
+        expect(page.get_by_label("Latest message")).to_have_value("My colour is teal.")
+        let_go("Continue")
+        assert "teal" in text_of(sent.result().json())
+
+        sent = hold()
+        page.get_by_label("Latest message").fill("My colour is blue.")
+        let_go("Continue")
+        assert "blue" in text_of(sent.result().json())
+
+        sent = hold()
+        page.get_by_text("Request as JSON").click()
+        request = page.get_by_role("textbox", name="Request", exact=True)
+        body = json.loads(request.input_value())
+        body["messages"][-1]["content"] = "My colour is red."
+        request.fill(json.dumps(body))
+        let_go("Continue with this")
+        assert "red" in text_of(sent.result().json())
+
+        sent = hold()
+        page.get_by_label("Answer in the model's place").fill("It is green.")
+        let_go("Answer instead")
+        assert text_of(sent.result().json()) == "It is green."
+
+        sent = hold()
+        page.get_by_label("Error status").fill("429")
+        let_go("Fail it")
+        assert sent.result().status_code == 429
+
+    page.goto(f"{root(quick_server)}/usage?instance={instance_id}")
+    page.get_by_label("Model calls").fill("0")
+    page.get_by_label("Per").select_option("total")
+    page.get_by_role("button", name="Set", exact=True).click()
+    page.get_by_text("The budget is set.").first.wait_for()
+    assert quick_api.message(instance_id, said).status_code == 402
+    page.reload()
+    page.get_by_role("alert").get_by_text("The agent's budget of 0 model calls is spent").wait_for()
+    page.get_by_role("button", name="Remove", exact=True).click()
+    page.get_by_role("dialog").get_by_role("button", name="Remove").click()
+    page.get_by_text("Nothing limits what model calls may take").wait_for()
+    assert quick_api.message(instance_id, said).status_code == 200
     assert quick_api.delete(f"instances/{instance_id}").status_code == 204
