@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from chowder_local.core.wording import count_of as count_of
 from chowder_local.core.wording import progress_lines
 
 if TYPE_CHECKING:
@@ -93,11 +94,6 @@ def _cell(item: Any, column: Column) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "-"
     return "-" if value is None else str(value)
-
-
-def count_of(number: int, noun: str) -> str:
-    """A number with its noun, such as `1 agent` and `2 agents`."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def format_time(time: str | None, length: int = 16) -> str:

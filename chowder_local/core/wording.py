@@ -30,6 +30,11 @@ def parse_duration(text: str) -> timedelta:
     return timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
 
 
+def count_of(number: int, noun: str) -> str:
+    """A number with its noun, such as `1 agent` and `2 agents`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def size_of(size_bytes: float) -> str:
     """A number of bytes with a decimal unit."""
     for unit in ("B", "kB", "MB"):

@@ -309,9 +309,10 @@ class LiveHold:
     def end(self) -> None:
         """Removes the breakpoint, and lets go on what it holds."""
         client = self._instance.client
-        client.remove_breakpoint(self._instance.id)
-        for each in client.held_calls(self._instance.id):
-            client.resume_call(each["id"])
+        if self._instance.is_there:
+            client.remove_breakpoint(self._instance.id)
+            for each in client.held_calls(self._instance.id):
+                client.resume_call(each["id"])
         self._threads.shutdown()
 
 

@@ -11,7 +11,9 @@ import uuid
 import warnings
 from contextlib import nullcontext
 from datetime import UTC, datetime
+from functools import wraps
 from statistics import median
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from chowder_local.testing.recording import NewRecording, Replay
     from chowder_local.testing.replies import Replies
     from chowder_local.testing.servers import Server
+    from chowder_local.trials.run import Trial, TrialsReport
 
 __tracebackhide__ = True
 
@@ -50,10 +53,16 @@ __tracebackhide__ = True
 REPLIES = "chowder_replies"
 RECORDING = "chowder_recording"
 BUDGET = "chowder_budget"
+TRIALS = "chowder_trials"
 MARKERS: dict[str, tuple[str, int, set[str]]] = {
     REPLIES: ("(path, unused='ignore')", 1, {"unused"}),
     RECORDING: ("(path)", 1, set()),
     BUDGET: ("(usd=1, tokens=None, model_calls=None)", 0, {"usd", "tokens", "model_calls"}),
+    TRIALS: (
+        "(20, at_least=0.9, confidence=0.95, isolation='fork', seed=None)",
+        1,
+        {"trials", "at_least", "confidence", "isolation", "seed"},
+    ),
 }
 """What each marker takes, how many arguments without a name, and its named arguments."""
 SERVER_STARTED = "chowder-local/started"
@@ -68,6 +77,8 @@ LEASES = pytest.StashKey["Path"]()
 """The folder of leases, in the data directory of the run's server if that is known."""
 IS_NAMED = pytest.StashKey[bool]()
 """Whether the environment names the server; its data directory is unknown then."""
+TRIALS_REPORT = pytest.StashKey["TrialsReport"]()
+"""What the trials of a test have come to."""
 START_TIME = pytest.StashKey[datetime]()
 BOOT_S = 3.0
 """An agent that takes longer to run was booted, and had no warm sandbox."""
@@ -101,6 +112,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="Most that the model calls of the whole run may cost. The processes of pytest-xdist "
         "share it evenly.",
     )
+    group.addoption(
+        "--chowder-seed",
+        type=int,
+        metavar="SEED",
+        help="Seed of all trials, to repeat those of a run, which has printed it.",
+    )
 
 
 def _usd(text: str) -> float:
@@ -127,6 +144,13 @@ def pytest_configure(config: pytest.Config) -> None:
         f"{BUDGET}(usd=1, tokens=None, model_calls=None): Each agent of the test may take so "
         "much in it. Past it the agent's turns end, and the test fails.",
     )
+    config.addinivalue_line(
+        "markers",
+        f"{TRIALS}(20, at_least=0.9, confidence=0.95, isolation='fork', seed=None): The test's "
+        "body runs up to so often, each time on forks of the agents that are its arguments, until "
+        "it is certain whether the share at_least passes. isolation='session': on the same agent, "
+        "in a new chowder_session.",
+    )
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
@@ -142,12 +166,16 @@ def pytest_itemcollected(item: pytest.Item) -> None:
             item.fixturenames.append(name)
 
 
-def _check(item: pytest.Item, marker: pytest.Mark) -> None:
+def _check(item: pytest.Function, marker: pytest.Mark) -> None:
     # pytest takes any arguments, and a misspelt one would be ignored silently.
     signature, count, names = MARKERS[marker.name]
     is_known = len(marker.args) <= count and marker.kwargs.keys() <= names
     if not is_known or not (marker.args or marker.kwargs):
         raise pytest.UsageError(f"{item.nodeid}: write the marker as {marker.name}{signature}")
+    if marker.name == TRIALS:
+        from chowder_local.testing.trials import check_marker
+
+        check_marker(item, marker)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -337,6 +365,48 @@ def chowder_budget(
         instance.client.remove_budget(instance.id)
 
 
+@pytest.fixture
+def chowder_trials(chowder_organization: LiveOrganization) -> None:
+    """Runs the test's body as trials; for the marker of the same name."""
+
+
+@pytest.fixture
+def chowder_trial(request: pytest.FixtureRequest) -> Trial | None:
+    """The trial of a test with the marker `chowder_trials`: `number`, `seed` and `random`.
+
+    `random` has random numbers that are the same in a run with the same seed.
+    """
+    if TRIALS not in request.fixturenames:
+        pytest.fail(f"Mark the test with {TRIALS}(20, at_least=0.9).", pytrace=False)
+    # Each trial has its own in place of this.
+    return None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+    """Runs the body of a marked test as trials, also if it is a coroutine function."""
+    marker = pyfuncitem.get_closest_marker(TRIALS)
+    if marker is None:
+        return (yield)
+    from chowder_local.testing.trials import MarkedTest, fail_unless_passed
+
+    organization, body = pyfuncitem.config.stash[ORGANIZATION], pyfuncitem.obj
+    marked = MarkedTest(pyfuncitem, organization, *marker.args, **marker.kwargs)
+
+    # It shows the source of the body in reports.
+    @wraps(body)
+    def run_trials(**shared: Any) -> None:
+        report = pyfuncitem.stash[TRIALS_REPORT] = marked.run(shared)
+        fail_unless_passed(report)
+
+    # No plugin for async tests, nor pytest itself, calls the body instead.
+    pyfuncitem.obj = run_trials
+    try:
+        return (yield)
+    finally:
+        pyfuncitem.obj = body
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Keeps the start time of a test, also if the test is run again."""
@@ -356,11 +426,14 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
         # It is a failure to pytest's classes, but the test asked for it.
         raise
     except (Exception, pytest.fail.Exception) as raised:
+        if TRIALS in _fixtures(item):
+            # Each trial has been judged by itself.
+            raise
         if (cause := _exceeded(item) or _unmatched(item)) is not None:
             own = _within(raised.__traceback__, str(item.path))
             raise pytest.fail.Exception(cause).with_traceback(own) from None
         raise
-    for replies in _scripts(item):
+    for replies in _scripts(item) if TRIALS not in _fixtures(item) else ():
         for problem in replies.problems():
             pytest.fail(problem, pytrace=False)
     if (recording := item.stash.get(NEW_RECORDING, None)) is not None:
@@ -371,6 +444,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item,
+    call: pytest.CallInfo[None],
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Adds transcripts, model calls and logs of its instances to the report of a failed test.
 
@@ -380,6 +454,13 @@ def pytest_runtest_makereport(
     organization = item.config.stash.get(ORGANIZATION, None)
     if organization is not None:
         vars(report)["chowder_waits"], organization.waits = organization.waits, []
+    trials: TrialsReport | None = item.stash.get(TRIALS_REPORT, None)
+    if trials is not None and call.when == "call":
+        vars(report)["chowder_trials"] = trials.as_json() | {"headline": trials.headline}
+        for each in trials.shown():
+            report.sections += [
+                (f"trial {each.number}: {title}", text) for title, text in each.sections
+            ]
     names = _fixtures(item)
     if not report.failed or not any(each.startswith("chowder_") for each in names):
         return report
@@ -418,28 +499,21 @@ def _scripts(item: pytest.Item) -> list[Replies]:
 
 def _exceeded(item: pytest.Item) -> str | None:
     """What a budget says that has refused a model call of a test, if one has."""
-    from chowder_local.core.errors import ChowderError
-
     organization = item.config.stash.get(ORGANIZATION, None)
     if organization is None or not any(each.startswith("chowder_") for each in _fixtures(item)):
         return None
-    for instance_id in (None, *(each.id for each in organization.instances)):
-        try:
-            budget = organization.client.budget(instance_id)
-        except ChowderError:
-            # There is none, or the server does not answer, which the failure itself says.
-            continue
-        refused_at = budget["refused_at"] and datetime.fromisoformat(budget["refused_at"])
-        if refused_at and refused_at >= item.stash[START_TIME]:
-            cost = organization.client.usage()["totals"]["cost_usd"]
-            so_far = "unknown, as a price is" if cost is None else f"{cost:.4f} USD"
-            own = ""
-            if instance_id is not None and BUDGET in _fixtures(item):
-                own = f"The test's marker {BUDGET} sets this budget. "
-            elif instance_id is None and item.config.getoption("--chowder-budget") is not None:
-                own = "The option --chowder-budget sets this budget. "
-            return f"{budget['message']} {own}Cost of the run so far: {so_far}."
-    return None
+    from chowder_local.trials.spending import refusal
+
+    ids = [each.id for each in organization.instances]
+    refused = refusal(organization.client, ids, item.stash[START_TIME])
+    if refused is None:
+        return None
+    message, is_shared = refused
+    if not is_shared and BUDGET in _fixtures(item):
+        return f"{message} The test's marker {BUDGET} sets this budget."
+    if is_shared and item.config.getoption("--chowder-budget") is not None:
+        return f"{message} The option --chowder-budget sets this budget."
+    return message
 
 
 def _unmatched(item: pytest.Item) -> str | None:
@@ -468,8 +542,21 @@ def _within(traceback: TracebackType | None, path: str) -> TracebackType | None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Says how long tests waited for agents, if that is a third of their time or more."""
+    """Says what trials have come to, and how long tests waited for agents, if that is much."""
     reports = [each for reports in terminalreporter.stats.values() for each in reports]
+    trials = [each for each in reports if hasattr(each, "chowder_trials")]
+    if trials:
+        terminalreporter.section("chowder-local: trials")
+    for each in trials:
+        found = each.chowder_trials
+        terminalreporter.line(f"{each.nodeid}\n  {found['headline']}. Seed {found['seed']}.")
+    _summarize_waits(terminalreporter, reports)
+
+
+def _summarize_waits(
+    terminalreporter: pytest.TerminalReporter, reports: Sequence[pytest.TestReport]
+) -> None:
+    """Says how long tests waited for agents, if that is a third of their time or more."""
     waits: dict[str, list[float]] = {}
     for each in reports:
         for kind, seconds in getattr(each, "chowder_waits", ()):
@@ -506,9 +593,11 @@ def _command_to_record(item: pytest.Item) -> str:
 def _saying(config: pytest.Config) -> Callable[[str], None]:
     """A function that prints a line to standard error, past pytest's capture."""
     capture = config.pluginmanager.getplugin("capturemanager")
+    # Trials run in threads.
+    one = Lock()
 
     def say(line: str) -> None:
-        with nullcontext() if capture is None else capture.global_and_fixture_disabled():
+        with one, nullcontext() if capture is None else capture.global_and_fixture_disabled():
             # pytest's own line, such as "test_a.py .", has no end yet.
             sys.stderr.write(f"\nchowder-local: {line}\n")
             sys.stderr.flush()

@@ -81,6 +81,24 @@ def test_a_run_that_waited_for_agents_says_so_and_names_the_remedy(tmp_path: Pat
     assert "waiting for agents" not in quick
 
 
+@pytest.mark.parametrize(
+    ("marker", "words"),
+    [
+        ("(20, at_least=2)", "at_least should be above 0 and at most 1, not 2"),
+        ('(20, isolation="session")', 'isolation="session" needs the fixture chowder_session'),
+        ("(20, at_leat=1)", "write the marker as chowder_trials(20, at_least=0.9"),
+    ],
+)
+def test_trials_that_no_verdict_could_come_of_are_refused_before_any_test(
+    tmp_path: Path, marker: str, words: str
+) -> None:
+    test = f"import pytest\n@pytest.mark.chowder_trials{marker}\ndef test_it(): pass\n"
+    (tmp_path / "test_mine.py").write_text(test)
+    done = run(tmp_path, None)
+    assert done.returncode == 4
+    assert words in done.stdout + done.stderr
+
+
 @pytest.mark.parametrize("marker", ['replies("a.yaml", unusd="fail")', "recording()"])
 def test_a_marker_with_other_arguments_is_refused_with_those_it_takes(
     tmp_path: Path, marker: str
