@@ -353,6 +353,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "events": ("events", "events support --type instance --output json"),
     "mcp": ("mcp", "mcp --stdio"),
     "seed": ("seed seed.yaml", 'eval "$(chowder-local seed seed.yaml --output env)"'),
+    "trials": ("trials cases.yaml", "trials cases.yaml --seed 7 --output json"),
     "faults add": (
         "faults add message --status 429 --retry-after 2",
         "faults add stream --after-events 3 --instance support",

@@ -136,7 +136,7 @@ class TrialsReport:
         if self.uncounted:
             yield (
                 f"{count_of(self.uncounted, 'further trial')} had begun when the verdict was "
-                "certain, and do not count."
+                "certain: not counted."
             )
         spent, turns = self.spent, [each.spent.turns for each in self.results]
         yield (

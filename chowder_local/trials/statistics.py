@@ -121,7 +121,8 @@ class Plan:
         if distance < ROUNDING:
             return None
         # Where Wilson's bound is the demanded rate.
-        return max(1, math.ceil(self.z**2 * demanded * (1 - demanded) / distance**2 - ROUNDING))
+        number = self.z**2 * demanded * (1 - demanded) / distance**2
+        return max(FIRST_LOOK, math.ceil(number - ROUNDING))
 
     def error_rates(self, pass_rate: float) -> ErrorRates:
         """How the plan ends if trials pass at this rate."""

@@ -1,18 +1,24 @@
-"""Trials as a user meets them: pytest, on forks of quick agents."""
+"""Trials as a user meets them: pytest and the command line, on forks of quick agents."""
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.e2e.plugin_runs import run
+from tests.e2e.serving import bare_environment
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.e2e.api import Api
     from tests.e2e.serving import ServerProcess
 
+TIMEOUT_S = 300
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
 TAUGHT = """
@@ -95,3 +101,69 @@ def test_trials_that_fail_are_reported_with_their_seeds_and_agents_and_can_be_re
         line.partition(drawn)[2] for line in done.stdout.splitlines() if line.startswith(drawn)
     }
     assert drawn + number in again.stdout
+
+
+CASES = """
+trials: 3
+cases:
+  - name: remembers
+    state: {instance: taught}
+    message: Hi
+    checks:
+      - {contains: "Ada"}
+      - {regex: "^Turn 2"}
+      - {turns_at_most: 1}
+      - {cost_usd_at_most: 0}
+  - name: a new agent
+    message: Hi
+    checks: [{contains: "Turn 1"}]
+  - name: wrong
+    state: {instance: taught}
+    message: Hi
+    checks: [{contains: "Grace"}, {file: {path: workspace/none.md, contains: a}}]
+  - name: seeded
+    state: {seed: seed.yaml, instance: desk}
+    messages: [One, Two]
+    session: orders
+    checks: [{regex: "^Turn 2. First: One"}, {file: {path: workspace/SOUL.md, contains: short}}]
+"""
+SEED = """
+organizations:
+  - name: default
+    instances:
+      - {name: desk, files: {workspace/SOUL.md: "Be short."}}
+"""
+
+
+def test_the_command_runs_the_cases_of_a_file_and_fails_if_one_does(
+    quick_server: ServerProcess, quick_api: Api, tmp_path: Path
+) -> None:
+    before = {each["id"] for each in quick_api.get("instances").json()}
+    instance_id = quick_api.created("taught")
+    quick_api.until(instance_id, "running")
+    quick_api.say(instance_id, "My name is Ada.")
+    (tmp_path / "cases.yaml").write_text(CASES)
+    (tmp_path / "seed.yaml").write_text(SEED)
+    named = {
+        "CHOWDER_BASE_URL": quick_server.base_url, "CHOWDER_KEY": quick_server.key,
+        "CHOWDER_DATA_DIR": str(tmp_path / "data"),
+    }  # fmt: skip
+    command = [sys.executable, "-m", "chowder_local", "trials", "cases.yaml", "--seed", "5"]
+    done = subprocess.run(
+        [*command, "--json"], cwd=tmp_path, env=bare_environment() | named,
+        capture_output=True, text=True, check=False, timeout=TIMEOUT_S,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stdout + done.stderr
+    found = {each["name"]: each for each in json.loads(done.stdout)}
+    assert {name: (each["verdict"], each["passed"]) for name, each in found.items()} == {
+        "remembers": ("passed", 3), "a new agent": ("passed", 3), "wrong": ("failed", 0),
+        "seeded": ("passed", 3),
+    }, done.stdout + done.stderr  # fmt: skip
+    (result, *_) = found["wrong"]["results"]
+    assert result["reason"].startswith("the answer does not contain 'Grace'; the file workspace/no")
+    assert {each["seed"] for each in found.values()} == {5}
+    new = {each["id"]: each["name"] for each in quick_api.get("instances").json()}
+    new = {each: name for each, name in new.items() if each not in before}
+    assert sorted(new.values()) == ["desk", "taught"]
+    for each in new:
+        quick_api.delete(f"instances/{each}")

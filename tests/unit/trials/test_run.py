@@ -91,7 +91,7 @@ def test_the_report_says_what_failed_and_how_many_trials_would_prove_it() -> Non
     text = "\n".join(report.lines())
     assert "failed: 3 of 6 trials passed (0.5; interval " in text
     assert "at confidence 0.95). At least 0.9 should pass. It is not proved" in text
-    assert "at this rate, 4 trials would prove it." in text
+    assert "at this rate, 10 trials would prove it." in text
     assert "Cost 1.5000 USD, 60 tokens, 12 model calls, 6 turns" in text
     assert f"Trials that are failed: 2 (seed {trial_of(7, 2).seed}), 5 (seed " in text
     assert [each.number for each in report.shown()] == [2, 5, 6]
