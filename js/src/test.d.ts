@@ -128,6 +128,11 @@ export interface TestInstance {
   modelCalls(): Promise<Schemas["ModelCallDetailsView"][]>;
   /** @deprecated The former name of `modelCalls`, until 0.3. */
   exchanges(): Promise<Schemas["ModelCallDetailsView"][]>;
+  /** What its model calls took, or those of a session, and its turns since then. */
+  spent(
+    since: Date,
+    session?: string,
+  ): Promise<{ costUsd: number | null; tokens: number; modelCalls: number; turns: number }>;
   delete(): Promise<void>;
   /** What a failed test that began at `since` has to tell of the agent; "" if nothing. */
   report(since: Date): Promise<string>;
@@ -201,10 +206,41 @@ export interface Organization {
    * has CHOWDER_TEST_RECORD=true and model keys, the test records the folder again, unless it fails.
    */
   recording(folder: string | URL): Promise<void>;
+  /**
+   * A test whose body runs up to so often, each time with a fork of an agent, until it is certain whether
+   * the share `atLeast` (1) passes. With `isolation: "session"` it runs in a new session of the agent.
+   * CHOWDER_TEST_SEED repeats the trials of a run, which has printed its seed.
+   */
+  trials(
+    options: {
+      agent: TestInstance | (() => TestInstance | Promise<TestInstance>);
+      trials: number;
+      atLeast?: number;
+      confidence?: number;
+      isolation?: "fork" | "session";
+      seed?: number;
+    },
+    body: (trial: Trial) => Promise<void>,
+  ): () => Promise<void>;
   /** A test that fails if a message matched no scripted reply, and that reports its agents. */
   test<Context extends unknown[]>(
     body: (...context: Context) => Promise<void>,
   ): (...context: Context) => Promise<void>;
+}
+
+/** What a trial has of its own. */
+export interface Trial {
+  /** A fork of the test's agent, or with `isolation: "session"` that agent. */
+  readonly agent: TestInstance;
+  /** The name of a new session. */
+  readonly session: string;
+  /** From 1. */
+  readonly number: number;
+  /** The same in a run with the same seed. */
+  readonly seed: number;
+  /** Random numbers from 0 to 1, which follow from the seed. */
+  random(): number;
+  readonly replies: Replies;
 }
 
 /**

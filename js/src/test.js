@@ -8,6 +8,7 @@ import { chowderLocal } from "./command.js";
 import { isRecording, openRecording, pathOf } from "./recording.js";
 import { Replies } from "./replies.js";
 import { findServer } from "./server.js";
+import { Plan, howManyAtOnce, linesOf, newSeed, runTrials } from "./trials.js";
 
 export { Client, ChowderError, DEFAULT_MODEL, textOf } from "./client.js";
 
@@ -21,6 +22,8 @@ const LOGGED_FAILURES = ["relay-failure-", "provider rejected the request schema
 const MAX_LINES = 60;
 const MAX_SESSIONS = 3;
 const MAX_TURNS = 20;
+const MAX_TRACES = 1_000;
+const SHOWN_FAILURES = 3;
 const OWN_FRAMES = new URL(".", import.meta.url).href;
 
 /**
@@ -178,14 +181,15 @@ class Organization {
   }
 
   /** What a budget says that has refused a model call since then, if one has. */
-  async #exceeded(since) {
-    const calls = [...this.#all].map(({ id }) => ["getInstanceBudget", { path: { instance_id: id } }]);
+  async #exceeded(since, agents = this.#all) {
+    const calls = [...agents].map(({ id }) => ["getInstanceBudget", { path: { instance_id: id } }]);
     for (const [id, options] of [["getBudget", {}], ...calls]) {
       // Without a budget it is a 404.
       const budget = await this.client.call(id, options).catch(() => undefined);
       if (budget?.refused_at && new Date(budget.refused_at) >= since) {
         const { totals } = await this.client.call("getUsage");
-        return new Error(`${budget.message} Cost so far: ${totals.cost_usd?.toFixed(4) ?? "unknown"} USD.`);
+        const cause = new Error(`${budget.message} Cost so far: ${totals.cost_usd?.toFixed(4) ?? "unknown"} USD.`);
+        return Object.assign(cause, { isOfAll: id === "getBudget" });
       }
     }
     return undefined;
@@ -249,6 +253,67 @@ class Organization {
         for (const end of this.#endings.reverse()) await end();
       }
     };
+  }
+
+  /**
+   * A test whose body runs up to so often, each time with a fork of an agent (`isolation: "session"`: in
+   * a new session), until it is certain whether the share `atLeast` passes.
+   */
+  trials({ agent, isolation = "fork", seed, ...options }, body) {
+    const plan = new Plan(options);
+    if (!["fork", "session"].includes(isolation)) {
+      throw new RangeError(`isolation should be "fork" or "session", not ${JSON.stringify(isolation)}`);
+    }
+    return async () => {
+      this.#endings = [];
+      try {
+        const origin = await (typeof agent === "function" ? agent() : agent);
+        const own = Number(process.env.CHOWDER_TEST_SEED ?? seed ?? newSeed());
+        const atOnce = howManyAtOnce(await this.client.call("getHealth"));
+        const make = (trial) => this.#trial(origin, isolation === "fork", trial, body);
+        const report = await runTrials(plan, own, atOnce, make);
+        const lines = linesOf(report).join("\n");
+        if (report.verdict === "passed") {
+          console.log(lines);
+          return;
+        }
+        const others = report.results.filter(({ outcome }) => outcome !== "passed");
+        const [undecided] = others.filter(({ outcome }) => outcome === "undecided");
+        const head = report.verdict === "undecided" ? [`undecided: ${undecided?.failure.message ?? ""}`] : [];
+        const shown = others.slice(0, SHOWN_FAILURES).map((each) => {
+          return `\n\nTrial ${each.number}, seed ${each.seed}: ${each.failure.stack}${each.report}`;
+        });
+        throw withReport(new Error([...head, lines].join("\n")), shown.join(""));
+      } finally {
+        await this.replies.clear();
+        for (const end of this.#endings.reverse()) await end();
+      }
+    };
+  }
+
+  /** How a trial ends, and what it took. */
+  async #trial(origin, isForking, { number, seed, random }, body) {
+    const since = new Date();
+    const agent = isForking ? await origin.fork(`trial ${number} of ${origin.name}`.slice(0, 128)) : origin;
+    const session = this.session();
+    const ended = async (rest) => ({ ...rest, spent: await agent.spent(since, isForking ? undefined : session) });
+    try {
+      if (isForking) await agent.clock.set(undefined, { seed });
+      try {
+        await body({ agent, session, number, seed, random, replies: agent.replies });
+        if (isForking) await agent.replies.check();
+        return await ended({ outcome: "passed" });
+      } catch (failure) {
+        const report = `\n\n${await agent.report(since)}`;
+        const refusal = await this.#exceeded(since, [agent]);
+        if (refusal) {
+          return await ended({ outcome: "undecided", failure: refusal, isLast: refusal.isOfAll, report });
+        }
+        return await ended({ outcome: "failed", failure, report });
+      }
+    } finally {
+      if (isForking && agent.isThere) await agent.delete();
+    }
   }
 
   has(instance) {
@@ -536,6 +601,21 @@ class TestInstance {
     const path = { ...this.#path, ...(session !== undefined && { session_id: session }) };
     const id = session === undefined ? "readTranscript" : "readSessionTranscript";
     return (await this.client.call(id, { path })).turns;
+  }
+
+  /** What its model calls took, or those of a session, and its turns since then. */
+  async spent(since, session) {
+    const { totals, rows } = await this.client.call("getInstanceUsage", { path: this.#path });
+    const traces = await this.client.call("listTraces", { path: this.#path, query: { limit: MAX_TRACES } });
+    const own = session === undefined ? [totals] : rows.filter((each) => each.session === session);
+    const sum = (value) => own.reduce((total, each) => total + value(each), 0);
+    return {
+      costUsd: own.some(({ cost_usd: cost }) => cost === null) ? null : sum(({ cost_usd: cost }) => cost),
+      tokens: sum((each) => each.input_tokens + each.output_tokens),
+      modelCalls: sum(({ calls }) => calls),
+      turns: traces.filter(({ at, session: name }) => new Date(at) >= since && [undefined, name].includes(session))
+        .length,
+    };
   }
 
   /** The former name of `modelCalls`, until 0.3. */

@@ -125,3 +125,10 @@ def test_the_package_has_the_version_of_the_server_and_needs_nothing() -> None:
     assert "dependencies" not in described
     exported = [file for each in described["exports"].values() for file in each.values()]
     assert all((PACKAGE / file).is_file() for file in exported)
+
+
+@pytest.mark.docker
+@pytest.mark.slow
+def test_a_body_runs_as_trials_on_forks(quick_server: ServerProcess, tmp_path: Path) -> None:
+    said = helped(tmp_path / "js", quick_server, "trials.test.js")
+    assert "# pass 4\n" in said, said
