@@ -19,6 +19,7 @@ from chowder_local.core.fault_injection import Faults
 from chowder_local.core.metrics import Metrics
 from chowder_local.core.tasks import KeyedLocks, Shutdown
 from chowder_local.diagnostics.checks import ServerDiagnosis
+from chowder_local.instances.approvals import Approvals
 from chowder_local.instances.configuration.initial_config import ConfigValidator, InitialConfigs
 from chowder_local.instances.configuration.live_config import (
     ConfigEditing,
@@ -31,6 +32,7 @@ from chowder_local.instances.conversations.service import Conversations, Failure
 from chowder_local.instances.conversations.sessions import ConversationReader, SessionNames
 from chowder_local.instances.conversations.trace_log import TraceLog
 from chowder_local.instances.directory import InstanceDirectory
+from chowder_local.instances.gateway_events import GatewayEvents
 from chowder_local.instances.lifecycle.agents import DRAIN_TIMEOUT_S, Agents
 from chowder_local.instances.lifecycle.boots import BootQueue, Readiness
 from chowder_local.instances.lifecycle.capacity import Capacity
@@ -273,6 +275,7 @@ class Services:
         )
         self.shortcuts = ImageShortcuts(self.engine)
         self.directory = InstanceDirectory(self.instances)
+        self.gateway_events = GatewayEvents(self.secret_box, self.instances)
         self.versions = OpenclawVersions(self.engine, self.server_facts.openclaw_version)
         self.control = Control(self.exec, self.secret_box.gateway_token)
         self.readiness = Readiness(
@@ -295,6 +298,13 @@ class Services:
             clock=self.clock,
         )
         self.residency = Residency(agents=self.agents, group=self.tasks, clock=self.clock)
+        self.approvals = Approvals(
+            residency=self.residency,
+            engine=self.engine,
+            gateway_of=self.gateway_of,
+            gateway_events=self.gateway_events,
+            events=self.events,
+        )
         self.due_jobs = DueJobs(
             instances=self.instances,
             queries=DueJobQueries(self.database),
@@ -631,6 +641,7 @@ class Services:
         self.scripts.forget(instance_id)
         self.budgets.forget(instance_id)
         self.breakpoints.forget(instance_id)
+        self.approvals.forget(instance_id)
         self.recordings.remove(instance_id)
         self.residency.forget(instance_id)
         self.call_log.remove(instance_id)

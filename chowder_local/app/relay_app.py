@@ -30,6 +30,8 @@ from chowder_local.http.bodies import BodyMemory, check_values
 from chowder_local.http.listener import SandboxConnection, bound_socket, break_off, listening
 from chowder_local.http.middleware import OriginGuard
 from chowder_local.http.responses import ClosingStream
+from chowder_local.instances.gateway_events import MAX_BODY_BYTES as MAX_EVENTS_BYTES
+from chowder_local.instances.gateway_events import PATH as EVENTS_PATH
 from chowder_local.messengers.mailbox import ChannelFault
 from chowder_local.messengers.service import PATH as MESSENGERS_PATH
 from chowder_local.messengers.stand_in import MAX_JSON_BYTES, Call, parse_object
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
 
     from starlette.types import Message, Receive, Scope, Send
 
+    from chowder_local.instances.gateway_events import GatewayEvents
     from chowder_local.messengers.service import Messengers
     from chowder_local.relay.calls import ModelAnswer
     from chowder_local.relay.inbox import Inbox
@@ -77,14 +80,17 @@ def create_relay_app(
     relay: Relay,
     inbox: Inbox | None = None,
     messengers: Messengers | None = None,
+    gateway_events: GatewayEvents | None = None,
     *,
     max_body_bytes: int = MAX_BODY_BYTES,
 ) -> Starlette:
-    """The ASGI application of the relay; the other two are left out in tests of model calls."""
+    """The ASGI application of the relay; the others are left out in tests of model calls."""
     calls = _Calls(relay, max_body_bytes)
     more: list[BaseRoute] = []
     if inbox is not None:
         more.append(Route(f"/{INBOX}/{{token}}{{path:path}}", _Webhooks(inbox)))
+    if gateway_events is not None:
+        more.append(Route(f"/{EVENTS_PATH}", _Events(gateway_events), methods=["POST"]))
     if messengers is not None:
         stand_ins = _StandIns(messengers)
         path = f"/{MESSENGERS_PATH}/{{channel}}/{{instance_id}}/{{path:path}}"
@@ -124,10 +130,14 @@ async def bind_relay(
 
 
 def serve_relay(
-    relay: Relay, inbox: Inbox, messengers: Messengers, sockets: Sequence[socket.socket]
+    relay: Relay,
+    inbox: Inbox,
+    messengers: Messengers,
+    sockets: Sequence[socket.socket],
+    gateway_events: GatewayEvents | None = None,
 ) -> AbstractAsyncContextManager[None]:
     """Serves the relay during the block."""
-    app = create_relay_app(relay, inbox, messengers)
+    app = create_relay_app(relay, inbox, messengers, gateway_events)
     return listening(
         app, *sockets, grace_s=RELAY_GRACE_S, protocol=SandboxConnection, takes_websockets=True
     )
@@ -186,6 +196,33 @@ class _Webhooks:
             _log.warning("A webhook could not be kept: %s", error)
             return 503, str(error)
         return 200, "The webhook is in the inbox."
+
+
+@dataclass(eq=False, repr=False)
+class _Events:
+    """Takes what gateways tell."""
+
+    gateway_events: GatewayEvents
+
+    def __post_init__(self) -> None:
+        self._body_memory = BodyMemory(
+            MAX_LARGE_BODIES * MAX_EVENTS_BYTES, MAX_LARGE_BODIES_PER_ADDRESS * MAX_EVENTS_BYTES
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        _, _, token = request.headers.get("authorization", "").partition(" ")
+        status = 204
+        try:
+            async with self._body_memory.body(request, MAX_EVENTS_BYTES) as body:
+                await self.gateway_events.receive(token, body)
+        except RelayTokenInvalid:
+            status = 401
+        except (BodiesTooMany, BodyTooLarge, ClientStalled) as error:
+            status = error.http_status or 503
+        except (ClientDisconnect, ValueError):
+            status = 400
+        await Response(status_code=status)(scope, receive, send)
 
 
 @dataclass(eq=False, repr=False)

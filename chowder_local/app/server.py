@@ -187,7 +187,13 @@ async def _open(
     )
     await services.budgets.open(services.default_organization_id, settings.budget_usd)
     await last.enter_async_context(
-        serve_relay(services.relay, services.inbox, services.messengers, relay_sockets)
+        serve_relay(
+            services.relay,
+            services.inbox,
+            services.messengers,
+            relay_sockets,
+            services.gateway_events,
+        )
     )
     await begin(services)
     return services

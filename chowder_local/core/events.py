@@ -69,6 +69,8 @@ class EventType(StrEnum):
     FAULT_APPLIED = "fault.applied"
     CALL_HELD = "call.held"
     CALL_RELEASED = "call.released"
+    APPROVAL_REQUESTED = "approval.requested"
+    APPROVAL_RESOLVED = "approval.resolved"
     BUDGET_SET = "budget.set"
     BUDGET_REMOVED = "budget.removed"
     BUDGET_EXCEEDED = "budget.exceeded"

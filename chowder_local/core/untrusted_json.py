@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ DEPTH_MAX = 200
 """Far below the limits of Python's json module."""
 VALUES_MAX = 100_000
 """Reading so many values takes up to 50 ms, in which no other thread runs, and 20 MB."""
+_LONGEST_MS = 8.64e15
+_LAST = datetime(9999, 12, 31, tzinfo=UTC)
 _NO_SEPARATORS = bytes(set(range(256)) - set(b",:[{"))
 MESSAGE_MAX = 2_000
 """The most characters of a message for people."""
@@ -134,6 +137,14 @@ def message_of(value: Any) -> str:
 def texts_of(value: Any) -> tuple[str, ...]:
     """The texts in an array that are not empty; none if the value is no array."""
     return tuple(filter(None, map(text_of, value))) if isinstance(value, list) else ()
+
+
+def moment_of(value: Any) -> datetime | None:
+    """The moment of a time in milliseconds, as JavaScript has it; None if the value is none."""
+    if not isinstance(value, int | float) or not 0 < value <= _LONGEST_MS:
+        return None
+    seconds = value / 1000
+    return datetime.fromtimestamp(seconds, UTC) if seconds < _LAST.timestamp() else _LAST
 
 
 def replace_surrogates(value: Any) -> Any:

@@ -238,7 +238,7 @@ class Channels:
             and is_local(merged(configured, change))
             and not await gateway.diverts_messengers()
         ):
-            raise SandboxTooOld(channel.name)
+            raise SandboxTooOld(f"connect {channel.name} to the local messenger")
         if missing := missing_fields(channel, merged(configured, change)):
             raise InputInvalid([_missing_field_error(name) for name in missing])
         for path, content in files.items():

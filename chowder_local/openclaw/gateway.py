@@ -26,6 +26,7 @@ from chowder_local.core.errors.agents import (
     GatewayUnavailable,
     MessageTooLarge,
     RpcRefused,
+    SandboxTooOld,
 )
 from chowder_local.core.errors.upstream import StreamBroken, UpstreamFailed
 from chowder_local.openclaw.clock import CLOCK_HEADER, header_of
@@ -56,6 +57,9 @@ KEEPALIVE_S = 2.0
 connection that is being closed, even on a busy machine where both sides run seconds late."""
 DIVERSION_PATH = "/chowder-messengers"
 """What `docker/sandbox/divert.cjs` answers."""
+RPC_PATH = "/api/v1/admin/rpc"
+CONTROL_PATH = "/chowder-control"
+"""What `docker/sandbox/control.cjs` answers."""
 PROBE_TIMEOUT_S = 2.0
 ANSWER_TIMEOUT_S = 30.0
 TURN_TIMEOUT_S = 180_000.0
@@ -232,20 +236,27 @@ class Gateway:
         """
         began_s = time.monotonic()
         try:
-            return await self._call(method, params)
+            return untrusted_json.object_of(await self._call(method, params))
         except GatewayUnavailable as unavailable:
             # OpenClaw puts off restarts until a turn has ended, and refuses all calls in one.
             if not str(unavailable).endswith(_RESTARTING):
                 raise
         await self.wait_for_restart(began_s)
-        return await self._call(method, params)
+        return untrusted_json.object_of(await self._call(method, params))
 
-    async def _call(self, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
+    async def call_as_client(self, method: str, params: Mapping[str, Any]) -> Any:
+        """The payload of a call that OpenClaw takes from its own clients only.
+
+        Raises SandboxTooOld if the sandbox has no such client, else as `call`.
+        """
+        return await self._call(method, params, CONTROL_PATH)
+
+    async def _call(self, method: str, params: Mapping[str, Any], path: str = RPC_PATH) -> Any:
         request = json.dumps({"method": method, "params": params}).encode()
         try:
-            status, answer = await self._exchange(
-                "POST", "/api/v1/admin/rpc", request, timeout_s=RPC_TIMEOUT_S
-            )
+            status, answer = await self._exchange("POST", path, request, timeout_s=RPC_TIMEOUT_S)
+            if path == CONTROL_PATH and status == HTTPStatus.NOT_FOUND:
+                raise SandboxTooOld(f"call {method}")
             if len(answer) > READ_AT_ONCE_BYTES:
                 # In a thread, which lets others run between its steps.
                 body = await asyncio.to_thread(untrusted_json.read_encodable_object, answer)
@@ -254,7 +265,7 @@ class Gateway:
         except (*_UNANSWERED, ValueError) as failure:
             raise GatewayUnavailable(f"{method}: {_reason(failure)}") from failure
         if body.get("ok"):
-            return untrusted_json.object_of(body.get("payload"))
+            return body.get("payload")
         error = untrusted_json.object_of(body.get("error"))
         message = untrusted_json.message_of(error.get("message")) or f"HTTP {status} without words"
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from chowder_local.core import untrusted_json
-from chowder_local.core.untrusted_json import message_of, object_at, object_of, text_of
+from chowder_local.core.untrusted_json import message_of, moment_of, object_at, object_of, text_of
 from chowder_local.openclaw.config.agent_config import merged
 from chowder_local.openclaw.session_keys import MAIN_KEY
 
@@ -22,7 +22,6 @@ _HEARTBEAT = "heartbeat"
 _FORCED = "manual:"
 _LONGEST_MS = 8.64e15
 """The last moment that OpenClaw's dates have."""
-_LAST = datetime(9999, 12, 31, tzinfo=UTC)
 _SHOWN = {"id", "name", "enabled"}
 _OUTCOMES = {"ok": "ok", "error": "failed", "skipped": "skipped"}
 
@@ -184,7 +183,7 @@ def read_job(raw: Mapping[str, Any]) -> Job:
     """A job in an answer of the gateway."""
     payload, state = object_of(raw.get("payload")), object_of(raw.get("state"))
     delivery = object_of(raw.get("delivery"))
-    last_at = _moment(state.get("lastRunAtMs"))
+    last_at = moment_of(state.get("lastRunAtMs"))
     return Job(
         id=text_of(raw.get("id")),
         name=text_of(raw.get("name")),
@@ -195,8 +194,8 @@ def read_job(raw: Mapping[str, Any]) -> Job:
         openclaw_model=text_of(payload.get("model")) or None,
         deliver=_read_delivery(delivery),
         is_enabled=raw.get("enabled") is True,
-        next_run_at=_moment(state.get("nextRunAtMs")) if raw.get("enabled") is True else None,
-        running_since=_moment(state.get("runningAtMs")),
+        next_run_at=moment_of(state.get("nextRunAtMs")) if raw.get("enabled") is True else None,
+        running_since=moment_of(state.get("runningAtMs")),
         last_run=None
         if last_at is None
         else LastRun(
@@ -221,8 +220,8 @@ def read_runs(answer: Mapping[str, Any]) -> list[JobRun]:
 
 
 def _read_run(raw: Mapping[str, Any]) -> JobRun | None:
-    ended_at = _moment(raw.get("ts"))
-    began_at = _moment(raw.get("runAtMs")) or ended_at
+    ended_at = moment_of(raw.get("ts"))
+    began_at = moment_of(raw.get("runAtMs")) or ended_at
     if ended_at is None or began_at is None:
         return None
     job_id, usage = text_of(raw.get("jobId")), object_of(raw.get("usage"))
@@ -310,13 +309,6 @@ def _read_delivery(raw: Mapping[str, Any]) -> Delivery | None:
 
 def _outcome(status: Any) -> str | None:
     return _OUTCOMES.get(text_of(status))
-
-
-def _moment(value: Any) -> datetime | None:
-    if not isinstance(value, int | float) or not 0 < value <= _LONGEST_MS:
-        return None
-    seconds = value / 1000
-    return datetime.fromtimestamp(seconds, UTC) if seconds < _LAST.timestamp() else _LAST
 
 
 def _seconds(value: Any) -> float | None:

@@ -106,17 +106,19 @@ function divert() {
 
   const { emit } = http.Server.prototype;
   http.Server.prototype.emit = function emitOrTake(event, ...rest) {
-    if (event === "request" && this.address()?.port === GATEWAY_PORT && take(...rest)) return true;
-    return emit.call(this, event, ...rest);
+    const answer = event === "request" && answers[rest[0].url];
+    if (!answer || this.address()?.port !== GATEWAY_PORT) return emit.call(this, event, ...rest);
+    answer(...rest);
+    return true;
   };
 }
 
-// Answers a request to the gateway's server, if it is none for OpenClaw.
-function take(request, response) {
-  if (request.url === PROBE) response.writeHead(204).end();
-  else if (request.url === TEAMS) forward(request, response, `http://127.0.0.1:${TEAMS_PORT}${TEAMS}`);
-  else return false;
-  return true;
-}
+// Of requests to the gateway's server that are none for OpenClaw, by path.
+const answers = {
+  __proto__: null,
+  [PROBE]: (_, response) => response.writeHead(204).end(),
+  [TEAMS]: (request, response) => forward(request, response, `http://127.0.0.1:${TEAMS_PORT}${TEAMS}`),
+};
+exports.answers = answers;
 
 if (isMainThread && process.argv.includes("gateway")) divert();

@@ -25,6 +25,10 @@ _BUDGET = {
     "tokens": "Its tokens, or null.",
     "model_calls": "Its model calls, or null.",
 }
+_APPROVAL = {
+    "approval_id": "Id of the approval.",
+    "command": "The first 500 characters of the command.",
+}
 _SANDBOX = {"sandbox_id": "Id of the sandbox."}
 _SNAPSHOT = {"snapshot_id": "Id of the snapshot."}
 _JOB = {"job_id": "Id of the job.", "job": "Name of the job."}
@@ -102,6 +106,17 @@ CATALOGUE: Mapping[EventType, EventDescription] = {
             "model_call_id": "Id of the model call.",
             "how": "`continued`, `edited`, `answered`, `failed`; `ended` if its time or the server "
             "ended; `left` if the agent left it.",
+        },
+    ),
+    EventType.APPROVAL_REQUESTED: EventDescription(
+        "A command of an agent waits for an approval.", _APPROVAL
+    ),
+    EventType.APPROVAL_RESOLVED: EventDescription(
+        "A command does not wait any more.",
+        _APPROVAL
+        | {
+            "decision": "`allow_once`, `allow_always` or `deny`; `expired` if nobody decided in "
+            "time; `cancelled` if its turn has ended, or the agent was started again.",
         },
     ),
     EventType.BUDGET_SET: EventDescription(

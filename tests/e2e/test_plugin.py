@@ -201,7 +201,7 @@ def test_a_test_that_a_budget_ends_fails_with_what_it_says(
     done = run(tmp_path, quick_server, "-pno:randomly", "--chowder-budget", "0")
     for words in (
         "Failed: The agent's budget of 1 model call is spent: 1 model call since ",
-        "The test's marker chowder_budget sets this budget. Cost of the run so far: 0.0000 USD.",
+        "Cost of the run so far: 0.0000 USD. The test's marker chowder_budget sets this budget.",
         'chowder_common_instance.say("ask your model',
         "1 failed, 1 passed",
     ):  # fmt: skip

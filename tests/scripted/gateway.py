@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from chowder_local.core.domain import SandboxState
+from chowder_local.openclaw.gateway import CONTROL_PATH, RPC_PATH
 from tests.scripted.answers import MESSAGE
 from tests.scripted.serving import open_server
 
@@ -80,6 +81,8 @@ class ScriptedGateway:
     """The clocks that were set, as their header has them."""
     has_clock: bool = True
     """Whether the image has a clock."""
+    has_client: bool = True
+    """Whether the image has a client of the gateway."""
     history_status: int = 404
     on_history: Callable[[], object] = lambda: None
     """Called when a client requests a conversation; the gateway has none."""
@@ -110,8 +113,11 @@ class ScriptedGateway:
         if scope["method"] == "GET":
             await answer(send, 404, {"error": "Not Found"})
             return
+        if scope["path"] == CONTROL_PATH and not self.has_client:
+            await answer(send, 404, {"error": "Not Found"})
+            return
         content = json.loads(body)
-        if scope["path"] == "/api/v1/admin/rpc":
+        if scope["path"] in {RPC_PATH, CONTROL_PATH}:
             await answer(send, *self._rpc(address, content["method"], content["params"]))
             return
         if scope["path"].startswith(HOOKS):
@@ -234,7 +240,7 @@ def address_at(port: int) -> str:
     return f"http://127.0.0.1:{port}"
 
 
-def ok(payload: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+def ok(payload: dict[str, Any] | list[Any]) -> tuple[int, dict[str, Any]]:
     """A successful response to a control call."""
     return 200, {"ok": True, "payload": payload}
 

@@ -17,6 +17,7 @@ from chowder_local.core.errors.agents import (
     ConfigRefused,
     GatewayUnavailable,
     MessageTooLarge,
+    SandboxTooOld,
 )
 from chowder_local.core.tasks import KeyedLocks
 from chowder_local.openclaw.gateway import MAX_MESSAGE_BYTES, PATCH_ATTEMPTS, Gateway, open_gateways
@@ -87,6 +88,16 @@ async def test_a_control_call_that_the_gateway_cannot_serve_is_no_refusal() -> N
     async with reaching(scripted) as gateway:
         with pytest.raises(GatewayUnavailable, match="suspending"):
             await gateway.call("config.get", {})
+
+
+async def test_a_call_of_openclaws_own_clients_needs_an_image_that_has_one() -> None:
+    listed: list[dict[str, int]] = [{"n": 1}]
+    scripted = ScriptedGateway(rpc_answers={"exec.approval.list": ok(listed)})
+    async with reaching(scripted) as gateway:
+        assert await gateway.call_as_client("exec.approval.list", {}) == listed
+        scripted.has_client = False
+        with pytest.raises(SandboxTooOld, match=r"exec\.approval\.list.*image build"):
+            await gateway.call_as_client("exec.approval.list", {})
 
 
 async def test_a_patch_that_meets_another_writer_is_tried_again_and_given_up_in_the_end() -> None:
