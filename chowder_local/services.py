@@ -25,11 +25,16 @@ from chowder_local.instances.configuration.live_config import (
     ConfigEditing,
     Reconfiguration,
 )
+from chowder_local.instances.conversations.activity import Activities
 from chowder_local.instances.conversations.histories import Histories
 from chowder_local.instances.conversations.idempotency import IdempotentMessages
 from chowder_local.instances.conversations.models import ModelResolver, VisionModels
 from chowder_local.instances.conversations.service import Conversations, FailureDiagnosis
-from chowder_local.instances.conversations.sessions import ConversationReader, SessionNames
+from chowder_local.instances.conversations.sessions import (
+    ConversationReader,
+    SessionControl,
+    SessionNames,
+)
 from chowder_local.instances.conversations.trace_log import TraceLog
 from chowder_local.instances.directory import InstanceDirectory
 from chowder_local.instances.gateway_events import GatewayEvents
@@ -395,7 +400,7 @@ class Services:
 
     def _compose_instances(self) -> None:
         settings = self.settings
-        self.traces = TraceLog(self.clock)
+        self.traces = TraceLog(self.clock, self.events)
         self.vision_models = VisionModels()
         self.config_validator = ConfigValidator(self.engine)
         self.creation = InstanceCreation(
@@ -540,6 +545,7 @@ class Services:
                 queries=self.histories,
                 watch=self.session_watch,
                 rewinding=Rewinding(self.transcripts, self.control),
+                traces=self.traces,
                 clock=self.clock,
             ),
             traces=self.traces,
@@ -557,10 +563,29 @@ class Services:
             gateway_of=self.gateway_of,
             control=self.control,
             messages=self.messages,
-            events=self.events,
             group=self.tasks,
         )
         self.session_watch.unasked = self.unasked_turns
+        self.activities = Activities(
+            instances=self.instances,
+            traces=self.traces,
+            unasked_turns=self.unasked_turns,
+            residency=self.residency,
+            gateway_of=self.gateway_of,
+            control=self.control,
+            events=self.events,
+            shutdown=self.shutdown,
+            group=self.tasks,
+            clock=self.clock,
+        )
+        self.traces.on_work = self.activities.watch
+        self.session_control = SessionControl(
+            control=self.control,
+            activities=self.activities,
+            on_delete=self.conversations.forget_session,
+            session_queries=self.sessions,
+            histories=self.histories,
+        )
         self.hooks = Hooks(
             residency=self.residency,
             unasked_turns=self.unasked_turns,

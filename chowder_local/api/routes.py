@@ -8,6 +8,7 @@ from chowder_local.api.access import Access
 from chowder_local.api.endpoints import FormerEndpoint, OperationsEndpoint
 from chowder_local.api.handlers import (
     accounts,
+    activity,
     agent_contents,
     clock,
     faults_and_replies,
@@ -37,6 +38,12 @@ from chowder_local.api.schemas.accounts import (
     SubscriptionView,
     UsageQuery,
     UsageReportView,
+)
+from chowder_local.api.schemas.activity import (
+    ActivityView,
+    CancelledView,
+    CompactionView,
+    IdleWait,
 )
 from chowder_local.api.schemas.agent_contents import (
     ChannelConnecting,
@@ -193,6 +200,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("GET",    "/local/ready",                                                         server.get_readiness,                ANYONE,    "getReadiness",          "Check readiness",                None,                ReadyView, python="is_ready"),
     Operation("GET",    "/local/metrics",                                                       server.get_metrics,                  ANYONE,    "getMetrics",            "Read the metrics",               None,                "text/plain"),
     Operation("GET",    "/local/events",                                                        server.stream_events,                ORG,       "streamEvents",          "Stream events",                  events=ServerEvent, python="events"),
+    Operation("GET",    "/local/instances/{instance_id}/events",                                server.stream_instance_events,       ORG,       "streamInstanceEvents",  "Stream an instance's events",    events=ServerEvent, python="events"),
     Operation("POST",   "/local/instances/import",                                              snapshots.import_instance,           ORG,       "importInstance",        "Import an instance",             "application/octet-stream",InstanceView, 201, (400, 402, 413), ImportQuery),
     Operation("GET",    "/local/instances/{instance_id}",                                       instances.get_instance_settings,     ORG,       "getInstanceSettings",   "Show an instance's settings",    None,                LocalInstanceView),
     Operation("PATCH",  "/local/instances/{instance_id}",                                       instances.set_instance_settings,     ORG,       "setInstanceSettings",   "Set an instance's settings",     LocalInstanceChange, LocalInstanceView, 200, (400, 409), is_audited=True, python="set_egress"),
@@ -238,6 +246,14 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("GET",    "/local/instances/{instance_id}/sessions",                              history.list_sessions,               ORG,       "listSessions",          "List sessions",                  None,                SessionsView, 200, (409, 502), tool="list_sessions"),
     Operation("GET",    "/local/instances/{instance_id}/transcript",                            history.read_transcript,             ORG,       "readTranscript",        "Read a transcript",              None,                TranscriptView, 200, (409, 502), KeyedTranscriptQuery, python="transcript", tool="read_transcript"),
     Operation("GET",    "/local/instances/{instance_id}/sessions/{session_id:path}/transcript", history.read_session_transcript,     ORG,       "readSessionTranscript", "Read a session's transcript",    None,                TranscriptView, 200, (409, 502), TranscriptQuery, python="transcript", tool="read_session_transcript"),
+    Operation("POST",   "/local/instances/{instance_id}/sessions/{session_id:path}/reset",      activity.reset_session,              ORG,       "resetSession",          "Reset a session",                None,                None, 204, (409, 502), tool="reset_session"),
+    Operation("POST",   "/local/instances/{instance_id}/sessions/{session_id:path}/compact",    activity.compact_session,            ORG,       "compactSession",        "Compact a session",              None,                CompactionView, 200, (404, 409, 502), tool="compact_session"),
+    Operation("POST",   "/local/instances/{instance_id}/sessions/{session_id:path}/abort",      activity.abort_session,              ORG,       "abortSession",          "Abort a session's turns",        None,                CancelledView, 200, (409, 502), tool="abort_session"),
+    Operation("DELETE", "/local/instances/{instance_id}/sessions/{session_id:path}",            activity.delete_session,             ORG,       "deleteSession",         "Delete a session",               None,                None, 204, (404, 409, 502), is_audited=True, tool="delete_session"),
+    Operation("GET",    "/local/instances/{instance_id}/activity",                              activity.get_activity,               ORG,       "getActivity",           "Show what an agent is doing",    None,                ActivityView, tool="get_activity"),
+    Operation("DELETE", "/local/instances/{instance_id}/activity",                              activity.cancel_activity,            ORG,       "cancelActivity",        "End all that an agent is doing", None,                CancelledView, 200, (502,), tool="cancel_activity"),
+    Operation("DELETE", "/local/instances/{instance_id}/activity/{item_id}",                    activity.cancel_activity_item,       ORG,       "cancelActivityItem",    "End a turn or a task",           None,                CancelledView, 200, (404, 502), tool="cancel_activity_item"),
+    Operation("POST",   "/local/instances/{instance_id}/wait",                                  activity.wait_for_instance,          ORG,       "waitForInstance",       "Wait until an agent is idle",    IdleWait,            ActivityView, python="wait_until_idle", tool="wait_for_instance"),
     Operation("GET",    "/local/instances/{instance_id}/jobs",                                  jobs.list_jobs,                      ORG,       "listJobs",              "List jobs",                      None,                [JobView], 200, (409, 502), tool="list_jobs"),
     Operation("POST",   "/local/instances/{instance_id}/jobs",                                  jobs.create_job,                     ORG,       "createJob",             "Create a job",                   JobCreation,         JobView, 201, (400, 409, 502), tool="create_job"),
     Operation("GET",    "/local/instances/{instance_id}/jobs/{job_id}",                         jobs.get_job,                        ORG,       "getJob",                "Show a job",                     None,                JobView, 200, (409, 502)),

@@ -1,8 +1,9 @@
-"""What agents did and do: `sessions`, `usage`, `calls`, `trace`, `events` and `logs`."""
+"""What agents did and do: `sessions`, `activity`, `usage`, `calls`, `trace`, `events`, `logs`."""
 
 from __future__ import annotations
 
 import json
+import time
 from contextlib import closing, suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -21,7 +22,12 @@ from chowder_local.cli.commands import (
     noun,
 )
 from chowder_local.cli.context import Context, pass_client
-from chowder_local.cli.options import Command, complete_instance, output_option
+from chowder_local.cli.options import (
+    WAIT_TIMEOUT_S,
+    Command,
+    complete_instance,
+    output_option,
+)
 from chowder_local.cli.output import (
     Output,
     at,
@@ -31,11 +37,13 @@ from chowder_local.cli.output import (
     say,
     show_json,
     show_list,
+    show_result,
     show_table,
+    waiting,
     without_controls,
 )
 from chowder_local.core.errors import ChowderError
-from chowder_local.core.wording import parse_duration, size_of
+from chowder_local.core.wording import MOMENT_S, parse_duration, size_of
 from chowder_local.openclaw.session_keys import MAIN_KEY
 
 if TYPE_CHECKING:
@@ -46,6 +54,8 @@ if TYPE_CHECKING:
 
 FAILED = "failed"
 MAX_FAILED = 5
+ROUND_S = 25.0
+"""The longest wait of one call."""
 MAX_ARGUMENTS = 60
 """Characters of a tool's arguments in a table that is not wide."""
 
@@ -55,16 +65,111 @@ def _session_name(session: Mapping[str, Any]) -> str:
     return "(main)" if session["is_main"] else str(name)
 
 
+def _compaction(compaction: dict[str, Any]) -> str:
+    if compaction["is_compacted"]:
+        return "Compacted."
+    return f"Not compacted: {compaction['reason'] or 'OpenClaw does not say why'}."
+
+
+def _cancelled(cancelled: dict[str, Any]) -> str:
+    ended = ", ".join(cancelled["cancelled"])
+    return f"Ended: {ended}" if ended else "Nothing was in progress."
+
+
 # fmt: off
-sessions = noun("sessions", "List and read the sessions of an agent, running or stopped.", {
+sessions = noun("sessions", """List, read and change the sessions of an agent.
+
+    A session is named by its NAME, `main`, or OpenClaw's key. Only those of running agents can be
+    changed.
+    """, {
     "ls": Row("sessions", "instance",
         "List the sessions of INSTANCE: the main one first, then the last used ones.",
         columns={
             "NAME": _session_name, "MESSAGES": "messages", "CREATED": at("created_at"),
             "LAST USED": at("last_used_at"),
         }, wide={"KEY": "key", "CHANNEL": "channel"}),
+    "reset": Row("reset_session", "instance name",
+        "End what runs in a session, and make the agent forget the conversation.",
+        done="{name} is empty.", asks="Make {instance[name]} forget the session {name}?"),
+    "compact": Row("compact_session", "instance name",
+        "Have the agent's model summarize a session's older messages.", line=_compaction),
+    "abort": Row("abort_session", "instance name",
+        "End the turns of a session, and drop its messages that wait.", line=_cancelled),
+    "rm": Row("delete_session", "instance name",
+        "Remove a session with its transcript; the main session can only be reset.",
+        done="{name} is removed.", asks="Remove the session {name} of {instance[name]}?"),
+})
+
+
+def _activity_lines(activity: dict[str, Any]) -> str:
+    since = f" since {format_time(activity['since'], 19)}" if activity["since"] else ""
+    lines = [f"{activity['status']}{since}", *_tree(activity, "")]
+    lines += [f"OpenClaw: {each}" for each in activity["other"]]
+    if activity["problem"]:
+        lines.append(f"Tasks are unknown: {activity['problem']}")
+    return "\n".join(lines)
+
+
+def _tree(node: Mapping[str, Any], margin: str) -> Generator[str]:
+    for turn in node.get("turns", ()):
+        whose = turn["job"] or turn["channel"] or turn["kind"]
+        where = turn["session"] or turn["session_key"] or "-"
+        tools = ", ".join(
+            f"{each['name']} {each['arguments'][:MAX_ARGUMENTS]}" for each in turn["tools"]
+        )
+        doing = tools or (turn["model"] if turn["state"] == "calling_model" else None) or ""
+        yield (
+            f"{margin}{turn['trace_id']}  {whose} in {where}: {turn['state']} "
+            f"since {format_time(turn['since'], 19)} {doing}"
+        ).rstrip()
+        yield from _tree(turn, margin + "  ")
+    for task in node.get("tasks", ()):
+        yield f"{margin}{task['task_id']}  {task['kind']}: {task['title']}, {task['status']}"
+        yield from _tree(task, margin + "  ")
+
+
+def _cancel(client: Client, instance_id: str, item: str | None) -> Any:
+    if item is None:
+        return client.cancel_activity(instance_id)
+    return client.cancel_activity_item(instance_id, item)
+
+
+activity = noun("activity", """Show what an agent is doing, wait until it is idle, or end it.
+
+    `events` follows it as it happens.
+    """, {
+    "show": Row("activity", "instance",
+        "Show what INSTANCE is doing: its turns, the tools that run, and its tasks.",
+        line=_activity_lines),
+    "cancel": Row(_cancel, "instance", "End all that INSTANCE is doing, or one turn or task.",
+        (click.argument("item", required=False),), line=_cancelled),
 })
 # fmt: on
+
+
+@activity.command("wait", cls=Command)
+@output_option
+@instance_argument
+@click.option(
+    "--timeout", type=click.FloatRange(0), default=WAIT_TIMEOUT_S, show_default=True,
+    help="Seconds to wait.",
+)  # fmt: skip
+@pass_client
+def _wait(client: Client, output: Output, instance: str, timeout: float) -> None:
+    """Wait until INSTANCE is idle: no turn, no task, and no report of a sub-agent still to come."""
+    agent = find_instance(client, instance)
+    until_s = time.monotonic() + timeout
+    with waiting(f"{agent['name']} works", MOMENT_S):
+        while True:
+            left_s = max(0.0, until_s - time.monotonic())
+            found = client.wait_until_idle(agent["id"], timeout_s=min(left_s, ROUND_S))
+            if found["status"] == "idle" or not left_s:
+                break
+    if found["status"] != "idle":
+        raise click.ClickException(
+            f"{agent['name']} is not idle after {timeout:g} s:\n{_activity_lines(found)}"
+        )
+    show_result(found, "It is idle.", output=output)
 
 
 @sessions.command("show")
@@ -311,10 +416,8 @@ def events(client: Client, output: Output, instance: str | None, prefix: str) ->
     With --output json, each event is one line.
     """
     instance_id = find_instance_id(client, instance)
-    with closing(client.events()) as following:
+    with closing(client.events(instance_id)) as following:
         for event in following:
-            if instance_id not in (None, event.get("instance_id")):
-                continue
             if event["type"].startswith(prefix):
                 say(json.dumps(event) if output is Output.JSON else _event_line(event, output))
 

@@ -305,6 +305,13 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "jobs wake": ('jobs wake support "The build is done."',),
     "chat": ("chat support", 'chat support --session orders "Where is order 7?"'),
     "logs": ("logs support --follow", "logs support --since 10m", "logs --all"),
+    "sessions reset": ("sessions reset support orders", "sessions reset support main --yes"),
+    "activity show": ("activity show support",),
+    "activity wait": ("activity wait support --timeout 120",),
+    "activity cancel": (
+        "activity cancel support",
+        "activity cancel support 5bf024d133589c269a9492149020d5fe",
+    ),
     "sessions show": ("sessions show support orders --limit 20",),
     "trace": ("trace support", "trace support --list", "trace support resp_0f8fad5b"),
     "messages": ("messages support", "messages support --wait --session orders"),

@@ -55,9 +55,13 @@ class Client(PlainCalls):
         except (ServerNotRunning, ServerSilent, ApiRefused):
             return False
 
-    def events(self) -> Generator[Json]:
-        """The events of the organization's instances, as they come; the reference lists them."""
-        with self._stream("GET", "/local/events", timeout=self._endless) as response:
+    def events(self, instance_id: str | None = None) -> Generator[Json]:
+        """The events of the organization's instances, or of one, as they come.
+
+        The reference lists them.
+        """
+        path = f"/local{optional('/instances/', instance_id)}/events"
+        with self._stream("GET", path, timeout=self._endless) as response:
             yield from _events(response)
 
     def send_hook(self, instance_id: str, hook: str, body: Any) -> Json:

@@ -533,6 +533,67 @@ class PlainCalls(Transport):
         """
         return self._call("POST", "/local/reset", timeout=self._turn_timeout)
 
+    def reset_session(self, instance_id: str, session_id: str) -> None:
+        """Ends what runs in the session, and makes the agent forget the conversation."""
+        self._call("POST",
+                f"/local/instances/{segment(instance_id)}/sessions/{segment(session_id)}/reset",
+                timeout=self._turn_timeout)
+
+    def compact_session(self, instance_id: str, session_id: str) -> Json:
+        """Has the model summarize the session's older messages, as OpenClaw does when a
+        conversation gets too long. That takes model calls, and as long as they do.
+        """
+        return self._call("POST",
+                f"/local/instances/{segment(instance_id)}/sessions/{segment(session_id)}/compact",
+                timeout=self._turn_timeout)
+
+    def abort_session(self, instance_id: str, session_id: str) -> Json:
+        """Ends the turns of the session, and drops its messages that wait. The conversation
+        stays.
+        """
+        return self._call("POST",
+                f"/local/instances/{segment(instance_id)}/sessions/{segment(session_id)}/abort",
+                timeout=self._turn_timeout)
+
+    def delete_session(self, instance_id: str, session_id: str) -> None:
+        """Ends what runs in the session, and removes it with its transcript. The main session
+        cannot be deleted: reset it.
+        """
+        self._call("DELETE",
+                f"/local/instances/{segment(instance_id)}/sessions/{segment(session_id)}",
+                timeout=self._turn_timeout)
+
+    def activity(self, instance_id: str) -> Json:
+        """What the agent is doing: its turns and tasks in progress, each with what it does and
+        since when. A hibernated or stopped agent is idle, and stays where it is.
+        """
+        return self._call("GET", f"/local/instances/{segment(instance_id)}/activity")
+
+    def cancel_activity(self, instance_id: str) -> Json:
+        """Ends all that the agent is doing. A message in progress gets a 409 with the code
+        `turn_cancelled`; the agent keeps what it has done.
+        """
+        return self._call("DELETE", f"/local/instances/{segment(instance_id)}/activity",
+                timeout=self._turn_timeout)
+
+    def cancel_activity_item(self, instance_id: str, item_id: str) -> Json:
+        """Ends one turn or task of the agent, with the sub-agents that it has begun."""
+        return self._call("DELETE",
+                f"/local/instances/{segment(instance_id)}/activity/{segment(item_id)}",
+                timeout=self._turn_timeout)
+
+    def wait_until_idle(self, instance_id: str, until: str = 'idle',
+            timeout_s: float = 60.0) -> Json:
+        """Waits until the agent is idle: no turn, no task, and no report of a sub-agent still to
+        come.
+
+        Answers after `timeout_s` in any case; `status` says whether it is idle.
+
+        `timeout_s`: So many seconds the answer waits, at most.
+        """
+        return self._call("POST", f"/local/instances/{segment(instance_id)}/wait",
+                json=given(until=until, timeout_s=timeout_s), timeout=self._turn_timeout)
+
     def jobs(self, instance_id: str) -> list[Json]:
         """The agent's jobs: those of clients and of the agent itself, and OpenClaw's own."""
         return self._list("GET", f"/local/instances/{segment(instance_id)}/jobs")

@@ -12,6 +12,8 @@ from enum import StrEnum
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from cachetools import TTLCache
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
 
@@ -43,10 +45,13 @@ class ChangeSignal:
             changed.set()
 
 
-CAPACITY = 1000
+CAPACITY = 4000
 """The number of events that are kept for followers that reconnect or read slowly."""
 QUIET_S = 15.0
 """After this time without an event, a follower gets a keepalive."""
+WATCHED_S = 60.0
+"""For so long a client that has left may come back, and gets what it has missed."""
+WATCHED_KEPT = 4096
 
 
 class EventType(StrEnum):
@@ -84,7 +89,14 @@ class EventType(StrEnum):
     CHANNEL_MESSAGE = "channel.message"
     CLOCK_SET = "clock.set"
     CLOCK_ADVANCED = "clock.advanced"
+    MESSAGE_RECEIVED = "message.received"
     MESSAGE_SENT = "message.sent"
+    TURN_BEGUN = "turn.begun"
+    TURN_ENDED = "turn.ended"
+    TOOL_BEGUN = "tool.begun"
+    TOOL_ENDED = "tool.ended"
+    TASK_BEGUN = "task.begun"
+    TASK_ENDED = "task.ended"
     JOB_DUE = "job.due"
     JOB_BEGAN = "job.began"
     JOB_ENDED = "job.ended"
@@ -114,6 +126,8 @@ class Events:
         self._run_id = secrets.token_hex(4)
         self._kept: deque[Event] = deque(maxlen=capacity)
         self._followers: set[Follower] = set()
+        self._watched: TTLCache[OrganizationId, None] = TTLCache(WATCHED_KEPT, WATCHED_S)
+        """The organizations whose agents somebody has watched until a moment ago."""
         self._is_closed = False
         self._number = 0
         self.quiet_s = quiet_s
@@ -137,12 +151,31 @@ class Events:
     def follower_count(self) -> int:
         return len(self._followers)
 
+    def is_watched(self, organization_id: OrganizationId | None) -> bool:
+        """Whether somebody wants to see what the organization's agents do: tools and tasks.
+
+        Nobody else finds out about these.
+        """
+        return organization_id in self._watched or any(
+            each.is_watching and each.organization_id == organization_id for each in self._followers
+        )
+
     @contextmanager
     def follow(
-        self, organization_id: OrganizationId, last_id: str | None = None
+        self,
+        organization_id: OrganizationId,
+        last_id: str | None = None,
+        *,
+        instance_id: InstanceId | None = None,
+        is_watching: bool = False,
     ) -> Iterator[Follower]:
-        """A follower of an organization's events, after the event `last_id` or from now on."""
-        follower = Follower(self, organization_id, *self._begin(last_id))
+        """A follower of an organization's events, after the event `last_id` or from now on.
+
+        With `instance_id` it gets those of this instance only.
+        """
+        follower = Follower(
+            self, organization_id, *self._begin(last_id), instance_id, is_watching=is_watching
+        )
         self._followers.add(follower)
         if self._is_closed:
             follower.end()
@@ -150,6 +183,8 @@ class Events:
             yield follower
         finally:
             self._followers.discard(follower)
+            if is_watching:
+                self._watched[organization_id] = None
 
     def close(self) -> None:
         """Ends all followers after the present events, so that the server can stop."""
@@ -195,6 +230,9 @@ class Follower:
     organization_id: OrganizationId
     number: int
     has_missed: bool
+    instance_id: InstanceId | None = None
+    is_watching: bool = False
+    """Whether it wants to see what agents do: tools and tasks."""
 
     def __post_init__(self) -> None:
         self._is_over = False
@@ -235,7 +273,9 @@ class Follower:
                 sent_s = asyncio.get_running_loop().time()
 
     def _may_see(self, event: Event) -> bool:
-        return event.organization_id in (None, self.organization_id)
+        if event.organization_id not in (None, self.organization_id):
+            return False
+        return self.instance_id in (None, event.instance_id)
 
     async def _has_news(self, until_s: float) -> bool:
         try:

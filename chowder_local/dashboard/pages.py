@@ -89,6 +89,7 @@ def with_query(path: str, /, **values: str | int | None) -> str:
 
 TABS = (
     ("", "Talk"),
+    ("/activity", "Activity"),
     ("/unasked", "Messages"),
     ("/files", "Files"),
     ("/channels", "Channels"),

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from chowder_local.dashboard import (
+    activity,
     channels,
     config,
     conversation,
@@ -101,6 +102,11 @@ PAGES: tuple[Page, ...] = (
     Page("GET", f"{INSTANCE}/schedule/live", schedule.follow),
     Page("POST", f"{INSTANCE}/schedule/{{job_id}}/run", schedule.run),
     Page("POST", f"{INSTANCE}/schedule/{{job_id}}/switch", schedule.switch),
+    Page("GET", f"{INSTANCE}/activity", activity.show),
+    Page("GET", f"{INSTANCE}/activity/list", activity.index),
+    Page("GET", f"{INSTANCE}/activity/live", activity.follow),
+    Page("POST", f"{INSTANCE}/activity/cancel", activity.cancel),
+    Page("POST", f"{INSTANCE}/activity/{{item_id}}/cancel", activity.cancel),
     Page("GET", f"{INSTANCE}/unasked", messages.show),
     Page("GET", f"{INSTANCE}/unasked/live", messages.follow),
     Page("POST", f"{INSTANCE}/unasked/clear", messages.clear),

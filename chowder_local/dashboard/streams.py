@@ -152,11 +152,17 @@ def changed_rows(marks: frozenset[Hashable]) -> dict[str, bool] | None:
     return changed if len(changed) <= CHANGES_MAX else None
 
 
-async def event_batches(request: Request, after: str | None = None) -> AsyncIterator[list[Event]]:
-    """The organization's events from `after` or from now on; EVENTS_MISSED stands for lost ones."""
+async def event_batches(
+    request: Request, after: str | None = None, *, is_watching: bool = False
+) -> AsyncIterator[list[Event]]:
+    """The organization's events from `after` or from now on; EVENTS_MISSED stands for lost ones.
+
+    Those of tools and tasks come only if it `is_watching`.
+    """
     events, is_outrun = services(request).events, True
+    organization_id = caller(request).organization_id
     while is_outrun:
-        with events.follow(caller(request).organization_id, after) as follower:
+        with events.follow(organization_id, after, is_watching=is_watching) as follower:
             async for batch in follower.batches():
                 yield batch
             is_outrun = follower.is_outrun.is_set()
@@ -170,13 +176,14 @@ async def watch_events(
     *,
     instance_id: InstanceId | None = None,
     after: str | None = None,
+    is_watching: bool = False,
 ) -> None:
     """Calls `notify` for events of these types and for lost events, from `after` or from now on.
 
     With `instance_id`, only events of this instance and events without an instance count.
     """
     notified = {*types, EventType.EVENTS_MISSED}
-    async for batch in event_batches(request, after):
+    async for batch in event_batches(request, after, is_watching=is_watching):
         if any(
             each.type in notified
             and (instance_id is None or each.instance_id in {None, instance_id})
@@ -189,14 +196,23 @@ class StreamQuery(BaseModel):
     after: str | None = Field(None, max_length=64)
 
 
-async def follow_instance(request: Request, types: Collection[EventType]) -> Response:
+async def follow_instance(
+    request: Request, types: Collection[EventType], *, is_watching: bool = False
+) -> Response:
     """A stream of `changed` for a page of an instance, at each of its events of these types."""
     instance = await instance_of(request)
     query = parse_query(request, StreamQuery)
 
     async def watch(marks: Marks) -> None:
         notify = partial(marks.add, CHANGED)
-        await watch_events(request, types, notify, instance_id=instance.id, after=query.after)
+        await watch_events(
+            request,
+            types,
+            notify,
+            instance_id=instance.id,
+            after=query.after,
+            is_watching=is_watching,
+        )
 
     async def render(_: frozenset[Hashable]) -> PageEvent:
         return PageEvent(name=CHANGED)

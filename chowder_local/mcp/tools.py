@@ -24,6 +24,8 @@ EXPLAIN_FAILURE = "explain_failure"
 DOCTOR = "doctor"
 CHANGES_STATUS = frozenset({"createInstance", "startInstance", "forkInstance", "restoreInstance"})
 """The tool waits until the instance that it answers with is no longer `provisioning`."""
+DESTRUCTIVE = frozenset({"restoreInstance", "resetSession"})
+"""Besides calls that delete something."""
 ENDLESS = frozenset({"follow"})
 """Parameters with which a call does not end."""
 
@@ -46,7 +48,7 @@ class EditorTool:
     def is_destructive(self) -> bool:
         if self.operation is None:
             return False
-        return self.operation.method == "DELETE" or self.operation.operation_id == "restoreInstance"
+        return self.operation.method == "DELETE" or self.operation.operation_id in DESTRUCTIVE
 
 
 @cache

@@ -85,7 +85,7 @@ class ModelCall:
     is_held: bool = False
     """Whether a breakpoint holds it."""
     on_finish: Callable[[], object] | None = None
-    """Called once it has ended; set for the calls of turns that no client's message began."""
+    """Called once it has ended; set for the calls of turns."""
     _began_s: float = field(default_factory=time.monotonic)
     _notify: Callable[[], None] = lambda: None
 
@@ -111,7 +111,9 @@ class ModelCall:
         self.took_s = time.monotonic() - self._began_s
         self._notify()
         if self.on_finish is not None:
-            self.on_finish()
+            # What it knows is not kept with the call.
+            on_finish, self.on_finish = self.on_finish, None
+            on_finish()
 
     @property
     def request(self) -> RelayRequest:

@@ -112,6 +112,8 @@ class TurnOrigin(NamedTuple):
     job_id: str | None = None
     job: str | None = None
     """The job's name. OpenClaw does not name a job that runs in the main session."""
+    channel: str | None = None
+    """The messenger in which somebody has said something."""
 
 
 _SCANNED_BYTES = 1024 * 1024
@@ -181,8 +183,8 @@ def find_origin(body: bytes, session_key: str | None) -> TurnOrigin:
     channel = None
     for match in _CHANNEL.finditer(body[-_SCANNED_BYTES:]):
         channel = match[1]
-    if channel not in (None, _API_CHANNEL):
-        return TurnOrigin(TurnKind.CHANNEL)
+    if channel is not None and channel != _API_CHANNEL:
+        return TurnOrigin(TurnKind.CHANNEL, channel=channel.decode())
     # A heartbeat's text can be a setting. It is the only turn of a conversation without a channel.
     is_of_openclaw = channel is None and not is_side_task(session_key)
     return TurnOrigin(TurnKind.HEARTBEAT if is_of_openclaw else TurnKind.OTHER)

@@ -16,7 +16,7 @@ from cachetools import LRUCache
 from chowder_local.relay.prompt_format import is_side_task, is_subagent, marked_origin
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from chowder_local.core.domain import SandboxId
     from chowder_local.relay.call_log import ModelCall
@@ -40,6 +40,8 @@ class WatchedMessage:
 
     expected: str | None
     text: str = ""
+    on_call: Callable[[ModelCall], None] = lambda _: None
+    """Is called with each of its model calls when it begins."""
 
     def __post_init__(self) -> None:
         self.session_id: str | None = None
@@ -72,11 +74,16 @@ class SessionWatch:
 
     @contextmanager
     def watching(
-        self, sandbox_id: SandboxId, session_key: str, expected: str | None, text: str = ""
+        self,
+        sandbox_id: SandboxId,
+        session_key: str,
+        expected: str | None,
+        text: str = "",
+        on_call: Callable[[ModelCall], None] = lambda _: None,
     ) -> Iterator[WatchedMessage]:
         """Watches a message for as long as the block runs; `text` is what it says."""
         messages = self._messages.setdefault((sandbox_id, session_key), [])
-        messages.append(message := WatchedMessage(expected, text))
+        messages.append(message := WatchedMessage(expected, text, on_call))
         try:
             yield message
         finally:
@@ -102,6 +109,7 @@ class SessionWatch:
             message = _owner(messages, call)
             message.turn_id = message.turn_id or call.turn_id
             message.calls.append(call)
+            message.on_call(call)
         return not any(message.is_lost for message in messages)
 
     def _is_unasked(

@@ -34,7 +34,7 @@ def tool_call_items(calls: Sequence[ModelCall]) -> Iterator[dict[str, Any]]:
         return
     # The last call asks for no tool of the agent: the turn ends with it.
     tools = [(call.id, tool) for call in calls[:-1] for tool in call.output.calls]
-    results = _results(calls[-1], len(tools))
+    results = results_before(calls[-1], len(tools))
     for (call_id, tool), result in zip(tools, results, strict=True):
         yield {
             "type": "mcp_call",
@@ -49,7 +49,7 @@ def tool_call_items(calls: Sequence[ModelCall]) -> Iterator[dict[str, Any]]:
         }
 
 
-def _results(call: ModelCall, count: int) -> list[str | None]:
+def results_before(call: ModelCall, count: int) -> list[str | None]:
     """The results of the latest tool calls before a model call; None for one that has none.
 
     By their place, because OpenClaw may change a call's id before it sends it back.

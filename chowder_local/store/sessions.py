@@ -90,6 +90,18 @@ class SessionQueries:
         """The name of a recently used session, from memory."""
         return self._names.get((instance_id, session_key))
 
+    async def remove(self, instance_id: InstanceId, session_key: str) -> None:
+        """Removes a name; its next use stores it again."""
+        self._names.pop((instance_id, session_key), None)
+        self.uses.pending.pop((instance_id, session_key), None)
+        async with self._database.writing(invalidates_caches=False) as session:
+            await session.exec(
+                delete(SessionRow).where(
+                    col(SessionRow.instance_id) == instance_id,
+                    col(SessionRow.session_key) == session_key,
+                )
+            )
+
     async def replace(self, instance_id: InstanceId, sessions: list[NamedSession]) -> None:
         """Replaces the sessions of an instance; of two with the same key, one is stored."""
         async with self._database.writing(invalidates_caches=False) as session:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import quote
 
 from chowder_local.client import Client
-from chowder_local.core.domain import OFFLINE_KEY, ModelProvider, Tier
+from chowder_local.core.domain import MAIN_SESSION, OFFLINE_KEY, ModelProvider, Tier
 from chowder_local.core.wording import MOMENT_S, progress_lines
 from chowder_local.openclaw.models import DEFAULT_MODELS
 from chowder_local.relay.prompt_format import PREFIX as FAILURE_MARKER
@@ -445,6 +445,37 @@ class LiveInstance:
     async def afork(self, name: str | None = None) -> LiveInstance:
         """As `fork`, for a test with asyncio or Trio."""
         return await _in_thread(self.fork, name)
+
+    def activity(self) -> Json:
+        """What the agent is doing: `status` is `idle` or `busy`, with `turns` and `tasks`."""
+        return self.client.activity(self.id)
+
+    def wait_idle(self, timeout_s: float = WAIT_S) -> None:
+        """Waits until the agent is idle: no turn, no task, no report of a sub-agent still to come.
+
+        Raises TimeoutError, with what it is doing.
+        """
+        until_s = time.monotonic() + timeout_s
+        while True:
+            left_s = max(0.0, until_s - time.monotonic())
+            found = self.client.wait_until_idle(self.id, timeout_s=min(left_s, LONGEST_WAIT_S))
+            if found["status"] == "idle":
+                return
+            if not left_s:
+                raise TimeoutError(f"{self.name} is not idle after {timeout_s:g} s: {found}")
+
+    def cancel(self, item_id: str | None = None) -> list[str]:
+        """Ends all that the agent is doing, or one turn or task; their ids.
+
+        A message that it is answering raises ApiRefused with status 409.
+        """
+        if item_id is None:
+            return list(self.client.cancel_activity(self.id)["cancelled"])
+        return list(self.client.cancel_activity_item(self.id, item_id)["cancelled"])
+
+    def reset_session(self, session: str | None = None) -> None:
+        """Makes the agent forget a session, by default the main one, without a message to it."""
+        self.client.reset_session(self.id, session or MAIN_SESSION)
 
     def create_job(
         self, name: str, message: str, schedule: Mapping[str, Any] | None = None, **members: Any

@@ -68,8 +68,8 @@ export class Client {
   stream(instanceId: string, input: Input, options?: MessageOptions): AsyncGenerator<Event>;
   /** As `stream`, but only the pieces of the answer's text. */
   streamText(instanceId: string, input: Input, options?: MessageOptions): AsyncGenerator<string>;
-  /** The events of the organization's instances, as they come. */
-  events(options?: { signal?: AbortSignal }): AsyncGenerator<Event>;
+  /** The events of the organization's instances, or of one, as they come. */
+  events(options?: { instanceId?: string; signal?: AbortSignal }): AsyncGenerator<Event>;
   /** Creates or replaces a file with text or bytes. */
   upload(instanceId: string, path: string, content: string | Uint8Array | Blob): Promise<void>;
   /** The bytes of a file. */

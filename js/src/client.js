@@ -127,9 +127,10 @@ export class Client {
     }
   }
 
-  /** The events of the organization's instances, as they come. */
-  async *events({ signal } = {}) {
-    const response = await this.fetch("streamEvents", { signal });
+  /** The events of the organization's instances, or of one, as they come. */
+  async *events({ instanceId, signal } = {}) {
+    const [id, path] = instanceId ? ["streamInstanceEvents", { instance_id: instanceId }] : ["streamEvents", {}];
+    const response = await this.fetch(id, { path, signal });
     for await (const data of eventsOf(response)) yield JSON.parse(data);
   }
 

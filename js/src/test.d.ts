@@ -83,6 +83,14 @@ export interface TestInstance {
   respond(input: Input, options?: MessageOptions): Promise<Answer>;
   /** Sends a message and gives the text of the answer. */
   say(text: string, options?: MessageOptions): Promise<string>;
+  /** What the agent is doing: `status` is `idle` or `busy`, with `turns` and `tasks`. */
+  activity(): Promise<Schemas["ActivityView"]>;
+  /** Waits until the agent is idle: no turn, no task, no report of a sub-agent still to come. */
+  waitIdle(options?: { timeoutMs?: number }): Promise<void>;
+  /** Ends all that the agent is doing, or one turn or task; gives their ids. */
+  cancel(itemId?: string): Promise<string[]>;
+  /** Makes the agent forget a session, by default the main one, without a message to it. */
+  resetSession(session?: string): Promise<void>;
   /** A copy with the same conversations, files and configuration, once it runs. */
   fork(name?: string): Promise<TestInstance>;
   stop(): Promise<void>;

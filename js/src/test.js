@@ -485,6 +485,31 @@ class TestInstance {
     return textOf(await this.respond(text, options));
   }
 
+  activity() {
+    return this.client.call("getActivity", { path: this.#path });
+  }
+
+  async waitIdle({ timeoutMs = WAIT_MS } = {}) {
+    for (const until = Date.now() + timeoutMs; ; ) {
+      const leftS = Math.max(0, (until - Date.now()) / 1000);
+      const body = { timeout_s: Math.min(leftS, LONGEST_WAIT_S) };
+      const found = await this.client.call("waitForInstance", { path: this.#path, body });
+      if (found.status === "idle") return;
+      if (leftS === 0) {
+        throw new ChowderError(`${this.name} is not idle after ${timeoutMs / 1000} s: ${JSON.stringify(found)}`);
+      }
+    }
+  }
+
+  async cancel(itemId) {
+    const path = { ...this.#path, ...(itemId && { item_id: itemId }) };
+    return (await this.client.call(itemId ? "cancelActivityItem" : "cancelActivity", { path })).cancelled;
+  }
+
+  async resetSession(session = "main") {
+    await this.client.call("resetSession", { path: { ...this.#path, session_id: session } });
+  }
+
   async fork(name = `${this.name} (fork)`) {
     const { id } = await this.client.call("forkInstance", { path: this.#path, body: { name } });
     return this.#organization.adopt(id);

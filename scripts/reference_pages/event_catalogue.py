@@ -32,6 +32,24 @@ _APPROVAL = {
 _SANDBOX = {"sandbox_id": "Id of the sandbox."}
 _SNAPSHOT = {"snapshot_id": "Id of the snapshot."}
 _JOB = {"job_id": "Id of the job.", "job": "Name of the job."}
+_CUT = "cut at 1,000 characters"
+_WATCHED = "Only while somebody follows the events."
+_TURN = {
+    "trace_id": "Id of the turn's trace.",
+    "kind": "What began the turn: `message`, `channel`, `job`, `heartbeat`, `subagent`, `hook` or "
+    "`other`.",
+    "session_key": "OpenClaw's key of the session, or null.",
+    "job": "Name of the job, or null; not for a client's message.",
+    "channel": "Name of the messenger, or null; not for a client's message.",
+}
+_TOOL = {"tool": "Name of the tool.", "call_id": "Id of the tool call."}
+_TASK = {
+    "task_id": "OpenClaw's id of the task.",
+    "task_kind": "`subagent`, `cron` for the run of a job, or what else OpenClaw has.",
+    "title": "What it is about.",
+    "session_key": "The session that asked for it, or null.",
+    "own_session_key": "The session in which it runs, or null.",
+}
 _BEGAN_AT = "When the run has begun, on the agent's clock."
 
 _NOW = {"now": "The agent's time."}
@@ -169,14 +187,59 @@ CATALOGUE: Mapping[EventType, EventDescription] = {
         "A part of an advance of an agent's clock is done: the jobs that were due have run.",
         _NOW | {"until": "Time to which it is moved on.", "runs": "Number of runs so far."},
     ),
+    EventType.MESSAGE_RECEIVED: EventDescription(
+        "Something is said to an agent: by a client, in a messenger, by a job, a webhook or a "
+        "sub-agent.",
+        _TURN | {"text": f"Its text, {_CUT}; null if it is unknown."},
+    ),
     EventType.MESSAGE_SENT: EventDescription(
-        "An agent says something without being asked, such as a job's answer.",
-        {
-            "number": "Number of the message, by which its text is listed.",
-            "kind": "What began the turn: `job`, `heartbeat`, `subagent`, `hook` or `other`.",
-            "job": "Name of the job, or null.",
-            "session_key": "OpenClaw's key of the session, or null.",
-            "trace_id": "Id of the trace.",
+        "An agent answers a client or somebody in a messenger, or says something without being "
+        "asked, such as a job's answer or a sub-agent's report.",
+        _TURN
+        | {
+            "text": f"Its text, {_CUT}.",
+            "response_id": "Id of a client's answer.",
+            "number": "Number in the list of messages, if nobody has asked for it.",
+        },
+    ),
+    EventType.TURN_BEGUN: EventDescription("A turn of an agent begins.", _TURN),
+    EventType.TURN_ENDED: EventDescription(
+        "A turn of an agent ends.",
+        _TURN
+        | {
+            "outcome": "`answered`, `failed` or `cancelled`.",
+            "error_message": "Why it has failed, or null.",
+            "took_s": "Seconds that it took.",
+            "model_calls": "Number of its model calls.",
+        },
+    ),
+    EventType.TOOL_BEGUN: EventDescription(
+        f"An agent runs a tool. {_WATCHED}",
+        _TURN
+        | _TOOL
+        | {
+            "model_call_id": "Id of the model call that asked for it.",
+            "arguments": f"Its arguments as JSON, {_CUT}.",
+        },
+    ),
+    EventType.TOOL_ENDED: EventDescription(
+        f"A tool has ended. {_WATCHED}",
+        _TURN
+        | _TOOL
+        | {
+            "took_s": "Seconds until the next model call.",
+            "result": f"What the model gets, {_CUT}; null if it gets nothing.",
+        },
+    ),
+    EventType.TASK_BEGUN: EventDescription(
+        f"OpenClaw begins a task, such as a sub-agent. {_WATCHED}", _TASK
+    ),
+    EventType.TASK_ENDED: EventDescription(
+        f"A task ends. {_WATCHED}",
+        _TASK
+        | {
+            "outcome": "`completed`, `failed`, `cancelled` or `timed_out`.",
+            "error_message": "Why it has failed, or null.",
         },
     ),
     EventType.JOB_DUE: EventDescription(

@@ -10,7 +10,7 @@ from scripts.reference_pages.markdown import page as make_page
 LEAD = f"""\
 `GET /local/events` streams what the server decides as server-sent events. It needs an
 organization key, and sends the events of the organization's instances, and those that concern
-no instance.
+no instance. `GET /local/instances/{{instance_id}}/events` streams those of one instance.
 
 The `data` of each event is a JSON object with `type`, `at` (a time in UTC) and, for an event
 of an instance, `instance_id`. The table lists the other members.

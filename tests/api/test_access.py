@@ -86,6 +86,7 @@ GET    /local/health                                200  200  200  200  200  200
 GET    /local/ready                                 200  200  200  200  200  200  200  200  200  200
 GET    /local/metrics                               200  200  200  200  200  200  200  200  200  200
 GET    /local/events                                401  403  403  403  403  403  403  403  200  200
+GET    /local/instances/{instance_id}/events        401  403  403  403  403  403  403  403  404  200
 GET    /local/instances/{instance_id}               401  403  403  403  403  403  403  403  404  200
 PATCH  /local/instances/{instance_id}               401  403  403  403  403  403  403  403  404  200
 GET    /local/instances/{instance_id}/clock         401  403  403  403  403  403  403  403  404  200
@@ -137,6 +138,19 @@ GET    /local/instances/{instance_id}/sessions      401  403  403  403  403  403
 GET    /local/instances/{instance_id}/transcript    401  403  403  403  403  403  403  403  404  200
 GET    /local/instances/{instance_id}/sessions/{session_id:path}/transcript
                                                     401  403  403  403  403  403  403  403  404  200
+POST   /local/instances/{instance_id}/sessions/{session_id:path}/reset
+                                                    401  403  403  403  403  403  403  403  404  409
+POST   /local/instances/{instance_id}/sessions/{session_id:path}/compact
+                                                    401  403  403  403  403  403  403  403  404  409
+POST   /local/instances/{instance_id}/sessions/{session_id:path}/abort
+                                                    401  403  403  403  403  403  403  403  404  409
+DELETE /local/instances/{instance_id}/sessions/{session_id:path}
+                                                    401  403  403  403  403  403  403  403  404  409
+GET    /local/instances/{instance_id}/activity      401  403  403  403  403  403  403  403  404  200
+DELETE /local/instances/{instance_id}/activity      401  403  403  403  403  403  403  403  404  200
+DELETE /local/instances/{instance_id}/activity/{item_id}
+                                                    401  403  403  403  403  403  403  403  404  404
+POST   /local/instances/{instance_id}/wait          401  403  403  403  403  403  403  403  404  200
 GET    /local/instances/{instance_id}/jobs          401  403  403  403  403  403  403  403  404  409
 POST   /local/instances/{instance_id}/jobs          401  403  403  403  403  403  403  403  404  409
 GET    /local/instances/{instance_id}/jobs/{job_id} 401  403  403  403  403  403  403  403  404  409
@@ -188,6 +202,7 @@ REQUESTS: dict[str, dict[str, Any]] = {
     },
     "PATCH /local/instances/{instance_id}/jobs/{job_id}": {"json": {"is_enabled": False}},
     "POST /local/instances/{instance_id}/wake": {"json": {}},
+    "POST /local/instances/{instance_id}/wait": {"json": {}},
     "GET /v1/instances/{instance_id}/files/content": {"params": {"path": "a"}},
     "PUT /v1/instances/{instance_id}/files/content": {"json": {"path": "a", "content": "b"}},
     "POST /v1/instances/{instance_id}/files/upload": {
@@ -271,6 +286,7 @@ async def names_in_paths(http: Api, instance_id: str) -> dict[str, str]:
         "channel": "telegram",
         "code": "ABCD2345",
         "job_id": "j-1",
+        "item_id": "t-1",
         "hook": "wake",
         "fault_id": http.world.faults.add(organization_id, FaultDraft(FaultKind.STOP)).id,
         "skill_name": "weather",

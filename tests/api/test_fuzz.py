@@ -68,7 +68,10 @@ PROGRAMS = {
 }
 """Answers of the programs in every sandbox."""
 TELEGRAM = {"botToken": "…", "apiRoot": "http://relay.local:2470/messengers/telegram/1"}
+TASK = {"id": "task-1", "runtime": "subagent", "status": "running", "title": "Fuzz"}
 CALLS = {
+    "tasks.list": ok({"tasks": [TASK]}),
+    "tasks.cancel": ok({"cancelled": True}),
     "config.get": ok({"hash": "1", "sourceConfig": {"channels": {"telegram": TELEGRAM}}}),
     # Also while another operation drains it: all agents share this gateway.
     "config.patch": ok(
@@ -124,10 +127,10 @@ async def open_place(tmp_path: Path) -> AsyncIterator[Place]:
         ids.append(InstanceId(call.id))
         # Event streams end at once.
         world.events.close()
-        # And what waits for something that an agent says.
+        # And what waits for something that an agent says, or for its end.
         over = Shutdown()
         over.begin()
-        for waiting in (world.messengers, world.messages, world.inbox_entries):
+        for waiting in (world.messengers, world.messages, world.inbox_entries, world.activities):
             waiting.shutdown = over
         _, other_key = await world.organizations.signup("Others")
         app = with_state(api([], lifespan, world.metrics), world.state)
@@ -192,6 +195,10 @@ def test_every_operation_answers_as_documented(
                     "path.instance_id": agent,
                     "path.response_id": place.create(f"/v1/instances/{agent}/responses", **message),
                 },
+            },
+            {
+                "include-name": "DELETE /local/instances/{instance_id}/activity/{item_id}",
+                "parameters": {"path.instance_id": agent, "path.item_id": TASK["id"]},
             },
             {
                 "include-name": "GET /v1/keys/{key_id}",

@@ -55,7 +55,7 @@ def test_the_document_as_openapi_3_2_differs_in_the_events_of_streams_alone() ->
             del stream["itemSchema"]
             stream["schema"] = {"type": "string"}
             streams += 1
-    assert (streams, other["openapi"]) == (3, "3.2.0")
+    assert (streams, other["openapi"]) == (4, "3.2.0")
     schemas = DOCUMENT["components"]["schemas"]
     other["components"]["schemas"] = {
         name: each for name, each in other["components"]["schemas"].items() if name in schemas

@@ -67,6 +67,9 @@ async def test_a_turn_ends_with_the_answer_that_asks_for_no_tool(http: Api) -> N
     (turn,) = await traces(http, instance)
     assert (turn["kind"], turn["job"], turn["status"]) == ("job", "daily", "in_progress")
     end(http, begin(http, instance, "a result", "agent:main:cron:1"), "It is done.")
+    # What the agent says is stored first.
+    (running,) = http.world.traces.of_instance(instance.id)
+    await eventually(lambda: not running.is_open, "the turn ends")
     (turn,) = await traces(http, instance)
     assert (turn["status"], turn["model_calls"]) == ("answered", 2)
     assert turn["session_key"] == "agent:main:cron:1"

@@ -65,7 +65,7 @@ class ScriptedPrograms:
             responses = [self.answer({**request, "op": each}) for each in ("list", "read")]
             failed = [each for each in responses if not each["ok"]]
             return failed[0] if failed else _joined(responses)
-        answers = self.answers[method]
+        answers = (IDLE | self.answers)[method]
         if not isinstance(answers, list):
             return answers
         return answers.pop(0) if len(answers) > 1 else answers[0]
@@ -84,3 +84,13 @@ def undone(message: str) -> dict[str, Any]:
     """The response of a failed call."""
     error = {"code": "UNAVAILABLE", "message": message}
     return {"ok": False, "payload": {"ok": False, "error": message}, "error": error}
+
+
+IDLE = {
+    "gateway.restart.preflight": done(blockers=[]),
+    "sessions.abort": done(),
+    "sessions.compact": done(compacted=True),
+    "sessions.delete": done(deleted=True),
+    "sessions.reset": done(),
+}
+"""How an idle agent answers, unless a test says otherwise."""

@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, Response
 from chowder_local.api.schemas.server import ReadyView
 from chowder_local.core.metrics import CONTENT_TYPE
 from chowder_local.http.responses import EVENT_STREAM, event_stream
-from chowder_local.http.services import caller, services
+from chowder_local.http.services import caller, instance_of, services
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import Receive, Scope, Send
 
+    from chowder_local.core.domain import InstanceId
     from chowder_local.core.events import Event, Events, Follower
 
 log = logging.getLogger(__name__)
@@ -52,9 +53,27 @@ async def stream_events(request: Request) -> Response:
     """
     if request.method == "HEAD":
         return Response(media_type=MEDIA_TYPE, headers=EVENT_STREAM)
+    return _following(request, None)
+
+
+async def stream_instance_events(request: Request) -> Response:
+    """The events of the instance alone, as `GET /local/events` streams them.
+
+    They include what the agent does: `message.*`, `turn.*`, `tool.*` and `task.*`.
+    """
+    instance_id = (await instance_of(request)).id
+    if request.method == "HEAD":
+        return Response(media_type=MEDIA_TYPE, headers=EVENT_STREAM)
+    return _following(request, instance_id)
+
+
+def _following(request: Request, instance_id: InstanceId | None) -> Response:
     events = services(request).events
     last_id = request.headers.get("Last-Event-ID")
-    return _Following(events, events.follow(caller(request).organization_id, last_id))
+    following = events.follow(
+        caller(request).organization_id, last_id, instance_id=instance_id, is_watching=True
+    )
+    return _Following(events, following)
 
 
 class _Following(Response):

@@ -315,6 +315,10 @@ PATH_PARAMETERS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
         {"type": "string", "examples": ["resp_0f8fad5b"]},
     ),
     "fault_id": ("The fault's id.", _UUID),
+    "item_id": (
+        "The `trace_id` of a turn, or the `task_id` of a task.",
+        {"type": "string", "examples": ["5bf024d133589c269a9492149020d5fe"]},
+    ),
     "job_id": ("The job's id, as OpenClaw has given it.", {"type": "string"}),
     "snapshot_id": ("The snapshot's id.", _UUID),
     "session_id": (

@@ -51,6 +51,16 @@ class ServerEvent(BaseModel):
     job: str | None = None
     session_key: str | None = None
     trace_id: str | None = None
+    response_id: str | None = None
+    text: str | None = None
+    tool: str | None = None
+    call_id: str | None = None
+    arguments: str | None = None
+    result: str | None = None
+    task_id: str | None = None
+    task_kind: str | None = None
+    title: str | None = None
+    own_session_key: str | None = None
     job_id: str | None = None
     due_at: datetime | None = None
     began_at: datetime | None = None

@@ -360,6 +360,30 @@ class ClockRefused(ChowderError):
     )
 
 
+class TurnCancelled(ChowderError):
+    """Somebody has ended the agent's turn while the message was being answered."""
+
+    # Not a status that clients retry: whoever has ended the turn wants it to end.
+    http_status = 409
+    remedy = "Send the message again if it is still wanted. The agent keeps what it has done."
+    message = "The turn was cancelled before its end. The agent keeps what it has done."
+
+
+class ActivityNotFound(ChowderError):
+    """The agent has no turn or task in progress with this id."""
+
+    http_status = 404
+    remedy = "Use a `trace_id` or `task_id` from `GET /local/instances/{instance_id}/activity`."
+    message = "The agent has no such turn or task in progress: it may have ended."
+
+
+class SessionRefused(ChowderError):
+    """OpenClaw does not change the session now, or not at all. The message is OpenClaw's."""
+
+    http_status = 409
+    remedy = "Wait until the session's turn has ended, or abort it. Reset the main session instead."
+
+
 class InstanceInUse(ChowderError):
     """The instance is answering a message, and the call would interrupt it."""
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from chowder_local.core.errors.agents import AnswerUnfit, MessageRefused, MessageTooLarge
 from chowder_local.core.errors.requests import InstanceStateWrong
-from chowder_local.instances.conversations.trace_log import TurnStatus
+from chowder_local.instances.conversations.trace_log import TEXT_MAX, TurnStatus
 from chowder_local.openclaw.responses import history, inputs
 from chowder_local.store.conversation_histories import (
     ConversationHistory,
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from chowder_local.core.domain import Instance, InstanceId
-    from chowder_local.instances.conversations.trace_log import TracedTurn
+    from chowder_local.instances.conversations.trace_log import TracedTurn, TraceLog
     from chowder_local.openclaw.responses.inputs import Item
     from chowder_local.openclaw.responses.requests import GatewayRequest
     from chowder_local.openclaw.rewinding import Rewinding
@@ -69,6 +70,12 @@ class Delivery:
         """Whether `history_is_gone` can no longer become true."""
         return self.watched.is_certain
 
+    def status(self, traced: TracedTurn, without_answer: ItemStatus) -> ItemStatus:
+        """The status of the message once it is over."""
+        if self.answer is not None:
+            return ItemStatus.ANSWERED
+        return ItemStatus.CANCELLED if traced.is_cancelled else without_answer
+
     def record_answer(self, response: Mapping[str, Any]) -> None:
         """Keeps the id and the items of the answer that the client gets."""
         self.response_id = response.get("id") or self.response_id
@@ -88,6 +95,7 @@ class Histories:
     queries: ConversationHistoryQueries
     watch: SessionWatch
     rewinding: Rewinding
+    traces: TraceLog
     clock: Callable[[], datetime]
 
     @asynccontextmanager
@@ -111,8 +119,11 @@ class Histories:
         if lost := await self.queries.lost(instance.id, session_key):
             items = (*_repeated(lost, has_history=bool(turn.client_input.history)), *items)
         expected = record.openclaw_session_id if is_shorter else None
-        text = _last_text(turn.client_input.new)
-        with self.watch.watching(instance.sandbox_id, session_key, expected, text) as watched:
+        on_call = partial(self.traces.follow_call, traced)
+        client_text = last_text(turn.client_input.new)
+        with self.watch.watching(
+            instance.sandbox_id, session_key, expected, client_text, on_call
+        ) as watched:
             sent = turn.with_items(items) if is_shorter or lost else turn
             delivery = Delivery(sent, items, watched)
             traced.running_calls = watched.calls
@@ -130,17 +141,17 @@ class Histories:
                 delivery.is_sent = False
                 raise
             finally:
-                if delivery.answer is not None:
-                    status = ItemStatus.ANSWERED
+                status = delivery.status(traced, status)
                 self._record(instance.id, session_key, delivery, status)
-                traced.response_id, traced.status = delivery.response_id, TurnStatus(status)
+                traced.status, traced.response_id = TurnStatus(status), delivery.response_id
+                traced.answer = _answer_text(delivery.answer or ())
 
     async def prepare_full_resend(
         self, instance: Instance, session_key: str, turn: GatewayRequest, delivery: Delivery
     ) -> None:
         """Resets a lost delivery so that it can be sent again, with the whole message."""
         self.queries.put(instance.id, session_key, ConversationHistory())
-        text = _last_text(delivery.turn.client_input.new)
+        text = last_text(delivery.turn.client_input.new)
         await self.rewinding.take_back(instance.sandbox_id, session_key, text)
         delivery.turn = turn
         delivery.items = turn.client_input.items
@@ -219,5 +230,12 @@ def _remembered(item: HistoryItem) -> HistoryItem:
     return HistoryItem(item.digest) if item.status is ItemStatus.FAILED else item
 
 
-def _last_text(items: Iterable[Item]) -> str:
+def _answer_text(items: Iterable[Item]) -> str:
+    """The beginning of the text of an answer's items."""
+    texts = (history.message_text(each) for each in items if each.get("role") == "assistant")
+    return " ".join(texts)[:TEXT_MAX]
+
+
+def last_text(items: Iterable[Item]) -> str:
+    """The text of the latest item that has one."""
     return next(filter(None, map(history.item_text, reversed(list(items)))), "")

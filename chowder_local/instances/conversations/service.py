@@ -25,16 +25,20 @@ from chowder_local.core.errors.agents import (
     GatewayUnavailable,
     MessageRefused,
     ServerStopping,
+    TurnCancelled,
 )
 from chowder_local.core.errors.requests import InstanceStateWrong
 from chowder_local.core.errors.sandboxes import NodeUnreachable
 from chowder_local.core.tasks import KeyedLocks
+from chowder_local.instances.conversations.histories import last_text
+from chowder_local.instances.conversations.trace_log import TEXT_MAX
 from chowder_local.instances.lifecycle.boots import MIN_FREE_DISK_BYTES, out_of_memory
 from chowder_local.openclaw.gateway import read_answer
 from chowder_local.openclaw.responses import requests, response_normalizer
 from chowder_local.openclaw.responses.events import EventWriter, error_members
 from chowder_local.openclaw.session_keys import session_key
 from chowder_local.openclaw.shortcuts import FAILURE_MARKERS
+from chowder_local.relay.prompt_format import client_name
 from chowder_local.relay.turn_steps import tool_call_items
 
 if TYPE_CHECKING:
@@ -45,7 +49,7 @@ if TYPE_CHECKING:
     from chowder_local.instances.conversations.histories import Delivery, Histories
     from chowder_local.instances.conversations.models import ModelResolver
     from chowder_local.instances.conversations.sessions import SessionNames
-    from chowder_local.instances.conversations.trace_log import TraceLog
+    from chowder_local.instances.conversations.trace_log import TracedTurn, TraceLog
     from chowder_local.instances.engine_protocol import Engine
     from chowder_local.instances.lifecycle.reconciler import Healing
     from chowder_local.instances.lifecycle.residency import Residency
@@ -101,28 +105,42 @@ class Conversations:
         """The agent's whole answer, as a Responses resource.
 
         Raises InstanceStateWrong if the instance does not run, MessageRefused if OpenClaw refuses
-        the message, AnswerUnfit if the answer lacks what the message requires, GatewayUnavailable,
-        and what `ModelResolver.resolve` raises. Cancelling it ends the agent's run.
+        the message, AnswerUnfit if the answer lacks what the message requires, TurnCancelled if
+        somebody else ends the turn, GatewayUnavailable, and what `ModelResolver.resolve` raises.
+        Cancelling it ends the agent's run.
         """
-        async with self._open(instance, request, session) as exchange:
-            while True:
-                try:
-                    async with exchange.send() as answer:
-                        body = await read_answer(answer)
-                except GatewayUnavailable as broken:
-                    if (reason := await exchange.heal()) is None:
-                        raise
-                    raise reason from broken
-                if not exchange.delivery.history_is_gone:
-                    break
-                await exchange.prepare_full_resend()
-            if not answer.is_success or body.get("error") is not None:
-                raise await exchange.diagnose(answer.status, body)
-            exchange.session_exists()
-            response = response_normalizer.normalize_output(body, exchange.turn)
-            exchange.delivery.record_answer(response)
-            response["output"] += exchange.tool_calls()
+        limit = asyncio.timeout(None)
+        try:
+            async with (
+                limit,
+                self._open(instance, request, session, partial(limit.reschedule, 0)) as exchange,
+            ):
+                response = await self._respond(exchange)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise TurnCancelled from None
         return response_normalizer.normalize(response, request, int(time.time()))
+
+    async def _respond(self, exchange: Exchange) -> dict[str, Any]:
+        while True:
+            try:
+                async with exchange.send() as answer:
+                    body = await read_answer(answer)
+            except GatewayUnavailable as broken:
+                if (reason := await exchange.heal()) is None:
+                    raise
+                raise reason from broken
+            if not exchange.delivery.history_is_gone:
+                break
+            await exchange.prepare_full_resend()
+        if not answer.is_success or body.get("error") is not None:
+            raise await exchange.diagnose(answer.status, body)
+        exchange.session_exists()
+        response = response_normalizer.normalize_output(body, exchange.turn)
+        exchange.delivery.record_answer(response)
+        response["output"] += exchange.tool_calls()
+        return response
 
     async def stream(
         self, instance: Instance, request: Mapping[str, Any], session: str | None = None
@@ -140,6 +158,9 @@ class Conversations:
                     async with exchange.send() as answer:
                         if not answer.is_success:
                             refusal = answer.status, await read_answer(answer)
+                        exchange.traced.on_cancel = answer.break_off
+                        if exchange.traced.is_cancelled:
+                            answer.break_off()
                         with self.shutdown.on_shutdown(answer.break_off):
                             async for chunk in answer.chunks():
                                 if not await exchange.feed(chunk):
@@ -156,6 +177,10 @@ class Conversations:
                 raise await exchange.diagnose(*refusal)
             if last := await exchange.end(broken):
                 yield last
+
+    def forget_session(self, sandbox_id: SandboxId, session: str | None) -> None:
+        """Notes that a session is gone, so that its next message is its first again."""
+        self._first_turn_locks.forget((sandbox_id, session))
 
     def provider_of(self, model: str) -> str:
         """The provider of a model id. Raises ModelUnknown if it names none."""
@@ -181,12 +206,19 @@ class Conversations:
 
     @asynccontextmanager
     async def _open(
-        self, stale: Instance, request: Mapping[str, Any], session: str | None
+        self,
+        stale: Instance,
+        request: Mapping[str, Any],
+        session: str | None,
+        on_cancel: Callable[[], object] | None = None,
     ) -> AsyncIterator[Exchange]:
         """Checks the message, and holds the instance in memory with its model registered."""
         route, turn = await self._resolve(stale, request)
         key = session_key(session)
-        with self.traces.turn(stale.id, key) as traced:
+        text = last_text(turn.client_input.new)[:TEXT_MAX]
+        functions = {client_name(each["name"]) for each in turn.request.get("tools", ())}
+        with self.traces.turn(stale, key, text, functions) as traced:
+            traced.on_cancel = on_cancel
             async with self.residency.using(stale) as instance:
                 if session is not None:
                     await self.session_names.remember(instance.id, session)
@@ -209,7 +241,7 @@ class Conversations:
                 ):
                     yield Exchange(
                         self, instance, gateway, route, session, request, turn, delivery,
-                        session_exists,
+                        traced, session_exists,
                     )  # fmt: skip
 
 
@@ -229,6 +261,7 @@ class Exchange:
     request: Mapping[str, Any]
     turn: requests.GatewayRequest
     delivery: Delivery
+    traced: TracedTurn
     session_exists: Callable[[], None]
 
     def __post_init__(self) -> None:
@@ -242,8 +275,10 @@ class Exchange:
     async def send(self) -> AsyncIterator[UpstreamAnswer]:
         """The gateway's answer. Sends a second time if the gateway was suspended at first.
 
-        Raises InstanceStateWrong if a stop has suspended it.
+        Raises InstanceStateWrong if a stop has suspended it, TurnCancelled before it is sent.
         """
+        if self.traced.is_cancelled:
+            raise TurnCancelled
         self.delivery.is_sent = True
         ask = partial(
             self.gateway.respond,
@@ -302,6 +337,8 @@ class Exchange:
             failure = await self.diagnose(status, {"error": writer.error})
         elif writer.is_over:
             return writer.ready()
+        elif self.traced.is_cancelled:
+            failure = TurnCancelled()
         elif isinstance(broken, AnswerUnfit):
             failure = broken
         elif shutdown.has_begun:
@@ -343,6 +380,9 @@ class FirstTurnLocks:
         # An evicted session costs one more serialized turn.
         self._opened: LRUCache[Hashable, None] = LRUCache(capacity)
         self._locks = KeyedLocks()
+
+    def forget(self, session: Hashable) -> None:
+        self._opened.pop(session, None)
 
     @asynccontextmanager
     async def turn(self, session: Hashable) -> AsyncIterator[Callable[[], None]]:

@@ -5,26 +5,33 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from chowder_local.core import untrusted_json
 from chowder_local.core.domain import InstanceStatus
+from chowder_local.core.errors.agents import RpcRefused, SessionRefused
 from chowder_local.core.errors.requests import InstanceStateWrong, SessionNotFound
 from chowder_local.core.errors.sandboxes import SandboxPaused
+from chowder_local.openclaw.sandbox_exec import CALL_TIMEOUT_S
 from chowder_local.openclaw.session_keys import MAIN_KEY, session_key
 from chowder_local.openclaw.transcripts.reader import TEXT_MAX
 from chowder_local.openclaw.transcripts.turns import with_statuses
 from chowder_local.relay.local_model import SessionName
+from chowder_local.store.conversation_histories import ConversationHistory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import datetime
 
     from chowder_local.core.domain import Instance, InstanceId, SandboxId
+    from chowder_local.instances.conversations.activity import Activities
     from chowder_local.instances.lifecycle.agents import Agents
     from chowder_local.instances.lifecycle.residency import Residency
+    from chowder_local.openclaw.sandbox_exec import Control
     from chowder_local.openclaw.transcripts.program_output import KeptSession
     from chowder_local.openclaw.transcripts.reader import Transcript, Transcripts
     from chowder_local.relay.session_watch import SessionWatch
+    from chowder_local.store.conversation_histories import ConversationHistoryQueries
     from chowder_local.store.sessions import NamedSession, SessionQueries
 
 
@@ -50,6 +57,8 @@ class SessionNames:
 Result = TypeVar("Result")
 ResultOut = TypeVar("ResultOut", covariant=True)
 
+_OWN_KEYS = "agent:"
+"""How OpenClaw's keys of sessions begin."""
 _WITHOUT_CONVERSATIONS = {InstanceStatus.PROVISIONING, InstanceStatus.TERMINATED}
 
 
@@ -166,6 +175,89 @@ class ConversationReader:
                     current.status, "running or stopped", current.error_message
                 )
             return await read(current.sandbox_id, is_running=current.is_in_memory)
+
+
+COMPACTION_TIMEOUT_S = 900.0
+"""A model summarizes the conversation."""
+_WITHOUT_SESSION = {"no sessionId", "no transcript"}
+
+
+@dataclass(frozen=True)
+class Compaction:
+    """Whether a session was compacted; `reason` is OpenClaw's, if it has one."""
+
+    is_compacted: bool
+    reason: str | None
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class SessionControl:
+    """Changes the sessions of running agents, without a message to them.
+
+    All raise SessionRefused with OpenClaw's message if it refuses that, GatewayUnavailable,
+    EngineUnavailable, SandboxMissing, SandboxPaused.
+    """
+
+    control: Control
+    activities: Activities
+    on_delete: Callable[[SandboxId, str | None], object]
+    """Is called with the name of a session that is gone."""
+    session_queries: SessionQueries
+    histories: ConversationHistoryQueries
+
+    async def key_of(self, instance: Instance, name: str | None) -> str:
+        """OpenClaw's key of a session that a name or that key itself names."""
+        key = session_key(name)
+        if name is None or not name.startswith(_OWN_KEYS):
+            return key
+        named = await self.session_queries.of_instance(instance.id)
+        return key if any(each.session_key == key for each in named) else name
+
+    async def reset(self, instance: Instance, name: str | None) -> None:
+        """Ends what runs in a session, and makes the agent forget the conversation."""
+        key = await self.key_of(instance, name)
+        await self.activities.cancel_session(instance, key)
+        await self._call(instance, "sessions.reset", key)
+        self.histories.put(instance.id, key, ConversationHistory())
+
+    async def compact(self, instance: Instance, name: str | None) -> Compaction:
+        """Has the agent's model summarize a session. Raises SessionNotFound if it is empty."""
+        key = await self.key_of(instance, name)
+        answer = await self._call(instance, "sessions.compact", key, timeout_s=COMPACTION_TIMEOUT_S)
+        reason = untrusted_json.message_of(answer.get("reason")) or None
+        if reason in _WITHOUT_SESSION:
+            raise SessionNotFound
+        return Compaction(answer.get("compacted") is True, reason)
+
+    async def abort(self, instance: Instance, name: str | None) -> list[str]:
+        """Ends the turns of a session, and drops its messages that wait; the turns' ids."""
+        return await self.activities.cancel_session(instance, await self.key_of(instance, name))
+
+    async def delete(self, instance: Instance, name: str | None) -> None:
+        """Ends what runs in a session, and removes it with its transcript.
+
+        Raises SessionNotFound if there is none.
+        """
+        key = await self.key_of(instance, name)
+        await self.activities.cancel_session(instance, key)
+        answer = await self._call(instance, "sessions.delete", key)
+        named = await self.session_queries.of_instance(instance.id)
+        is_known = any(each.session_key == key for each in named)
+        self.on_delete(instance.sandbox_id, name)
+        await self.session_queries.remove(instance.id, key)
+        self.histories.put(instance.id, key, ConversationHistory())
+        if answer.get("deleted") is not True and not is_known:
+            raise SessionNotFound
+
+    async def _call(
+        self, instance: Instance, method: str, key: str, timeout_s: float = CALL_TIMEOUT_S
+    ) -> dict[str, Any]:
+        try:
+            return await self.control.call(
+                instance.sandbox_id, method, {"key": key}, timeout_s=timeout_s
+            )
+        except RpcRefused as refused:
+            raise SessionRefused(str(refused)) from refused
 
 
 def _session(key: str, kept: KeptSession | None, named: NamedSession | None) -> Session:

@@ -1,4 +1,4 @@
-"""The latest turns of all agents, and what each agent did in them, kept in memory."""
+"""The latest turns of all agents, and what each agent did and does in them, kept in memory."""
 
 from __future__ import annotations
 
@@ -9,21 +9,30 @@ from collections import deque
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from chowder_local.core import logs
 from chowder_local.core.errors import ChowderError
+from chowder_local.core.events import ChangeSignal, Events, EventType
 from chowder_local.openclaw.session_keys import MAIN_KEY
-from chowder_local.relay.prompt_format import TurnKind
+from chowder_local.relay.prompt_format import ANSWER_TOOL, TurnKind, client_name
+from chowder_local.relay.turn_steps import results_before
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
     from datetime import datetime
 
-    from chowder_local.core.domain import InstanceId
+    from chowder_local.core.domain import Instance, InstanceId, OrganizationId
     from chowder_local.relay.call_log import ModelCall
+    from chowder_local.relay.wire.conversation import ToolCall
+    from chowder_local.relay.wire.wire_format import ModelOutput
 
 MAX_TURNS = 2000
+TEXT_MAX = 1000
+"""The most characters of a text, of arguments and of a result in an event."""
+LONGEST_READ_BYTES = 512 * 1024
+"""Events have no results of tools from a longer request: reading it would delay others."""
 
 
 class TurnStatus(StrEnum):
@@ -35,7 +44,7 @@ class TurnStatus(StrEnum):
     CANCELLED = "cancelled"
 
 
-@dataclass
+@dataclass(eq=False)
 class TracedTurn:
     """A message to an agent, from its arrival to the end of its answer; or an unasked turn.
 
@@ -62,6 +71,21 @@ class TracedTurn:
     job: str | None = None
     waited_s: float = field(default_factory=logs.waited_s)
     traceparent: str | None = field(default_factory=logs.traceparent)
+    organization_id: OrganizationId | None = None
+    channel: str | None = None
+    """The messenger of a turn that somebody there began."""
+    text: str = ""
+    """What a client has said; what began another turn is in its first model call."""
+    answer: str = ""
+    """What a client gets, or somebody in a messenger."""
+    functions: Collection[str] = ()
+    """The client's own functions, which the agent does not run."""
+    on_cancel: Callable[[], object] | None = None
+    """Ends a client's message at once."""
+    is_cancelled: bool = False
+    """Whether somebody other than its client has ended it."""
+    open_tools: list[tuple[ToolCall, float]] = field(default_factory=list)
+    """The tools that run, as far as somebody watches, and since when."""
 
     @property
     def model_call_ids(self) -> tuple[str, ...]:
@@ -74,6 +98,16 @@ class TracedTurn:
         return (time.monotonic() if self.ended_s is None else self.ended_s) - self.began_s
 
     @property
+    def is_open(self) -> bool:
+        return self.ended_s is None
+
+    def cancel(self) -> None:
+        """Ends it, if it is a client's message."""
+        self.is_cancelled = True
+        if self.on_cancel is not None:
+            self.on_cancel()
+
+    @property
     def is_named(self) -> bool:
         """Whether it was sent to a named session."""
         return self.session_key != MAIN_KEY
@@ -81,20 +115,43 @@ class TracedTurn:
 
 @dataclass(eq=False, repr=False)
 class TraceLog:
-    """The latest turns, up to `MAX_TURNS`. Use it in one event loop only."""
+    """The latest turns, up to `MAX_TURNS`, which it tells as events. Use it in one event loop only.
+
+    Tools are told only while somebody watches: that takes reading the model calls.
+    """
 
     clock: Callable[[], datetime]
+    events: Events
 
     def __post_init__(self) -> None:
         self.export: Callable[[TracedTurn], None] | None = None
         """Is called with each turn that has ended."""
+        self.on_work: Callable[[TracedTurn], None] = lambda _: None
+        """Is called with a turn, while somebody watches, after what may begin or end a task."""
         self._turns: deque[TracedTurn] = deque(maxlen=MAX_TURNS)
+        self._open: dict[TracedTurn, None] = {}
+        self.changes = ChangeSignal()
+        """A turn begins or ends, or a model call or a tool does."""
 
     @contextmanager
-    def turn(self, instance_id: InstanceId, session_key: str) -> Iterator[TracedTurn]:
+    def turn(
+        self,
+        instance: Instance,
+        session_key: str,
+        text: str = "",
+        functions: Collection[str] = (),
+    ) -> Iterator[TracedTurn]:
         """Traces the turn of this block, which has failed unless the block sets another status."""
-        request_id = logs.request_id() or uuid.uuid4().hex
-        turn = TracedTurn(request_id, instance_id, session_key, self.clock(), time.monotonic())
+        turn = TracedTurn(
+            logs.request_id() or uuid.uuid4().hex,
+            instance.id,
+            session_key,
+            self.clock(),
+            time.monotonic(),
+            organization_id=instance.organization_id,
+            text=text,
+            functions=functions,
+        )
         self.add(turn)
         status = TurnStatus.FAILED
         try:
@@ -110,20 +167,127 @@ class TraceLog:
                 turn.status = status
             self.end(turn)
 
+    def add(self, turn: TracedTurn) -> None:
+        """Adds a turn that begins, or one that has ended."""
+        self._turns.append(turn)
+        if not turn.is_open:
+            return
+        self._open[turn] = None
+        text = turn.text
+        if turn.kind not in {TurnKind.MESSAGE, TurnKind.HEARTBEAT} and self.is_watched(turn):
+            text = first_text(turn)
+        if turn.kind is not TurnKind.HEARTBEAT:
+            self._publish(EventType.MESSAGE_RECEIVED, turn, text=text[:TEXT_MAX] or None)
+        self._publish(EventType.TURN_BEGUN, turn)
+        self.changes.notify()
+        self._tell_work(turn)
+
     def end(self, turn: TracedTurn) -> None:
         """Ends a turn, whose status is set."""
+        if turn.is_cancelled and turn.status is TurnStatus.FAILED:
+            turn.status = TurnStatus.CANCELLED
         turn.ended_s = time.monotonic()
+        self._open.pop(turn, None)
+        turn.on_cancel = None
+        self._end_tools(turn, None)
+        if turn.answer and turn.status is TurnStatus.ANSWERED:
+            self._publish(
+                EventType.MESSAGE_SENT,
+                turn,
+                text=turn.answer[:TEXT_MAX],
+                response_id=turn.response_id,
+            )
+        self._publish(
+            EventType.TURN_ENDED,
+            turn,
+            outcome=turn.status,
+            error_message=turn.error,
+            took_s=round(turn.took_s, 3),
+            model_calls=len(turn.model_call_ids),
+        )
         turn.ended_calls, turn.running_calls = turn.model_call_ids, ()
+        self.changes.notify()
+        self._tell_work(turn)
         if self.export is not None:
             self.export(turn)
 
-    def add(self, turn: TracedTurn) -> None:
-        self._turns.append(turn)
+    def note_call(self, turn: TracedTurn, call: ModelCall) -> None:
+        """A model call of a turn begins, so that the tools before it have ended."""
+        self._end_tools(turn, call)
+        self.changes.notify()
+
+    def follow_call(self, turn: TracedTurn, call: ModelCall) -> None:
+        """As `note_call`, and notes the call's answer when it has ended."""
+        self.note_call(turn, call)
+        call.on_finish = partial(self.note_answer, turn, call)
+
+    def note_answer(
+        self, turn: TracedTurn, call: ModelCall, output: ModelOutput | None = None
+    ) -> None:
+        """A model call of a turn has ended, so that the tools that it asks for begin."""
+        if self.is_watched(turn) and turn.is_open:
+            for tool in (output or call.output).calls:
+                name = client_name(tool.name)
+                if tool.name == ANSWER_TOOL or name in turn.functions:
+                    continue
+                turn.open_tools.append((tool, time.monotonic()))
+                self._publish(
+                    EventType.TOOL_BEGUN,
+                    turn,
+                    tool=name,
+                    call_id=tool.id,
+                    model_call_id=call.id,
+                    arguments=tool.arguments_json[:TEXT_MAX],
+                )
+        self.changes.notify()
+
+    def _end_tools(self, turn: TracedTurn, call: ModelCall | None) -> None:
+        """Tells that the tools have ended; `call` is the model call that has their results."""
+        if not turn.open_tools:
+            return
+        results: Sequence[str | None] = [None] * len(turn.open_tools)
+        if call is not None and len(call.body) <= LONGEST_READ_BYTES:
+            results = results_before(call, len(turn.open_tools))
+        for (tool, began_s), result in zip(turn.open_tools, results, strict=True):
+            self._publish(
+                EventType.TOOL_ENDED,
+                turn,
+                tool=client_name(tool.name),
+                call_id=tool.id,
+                took_s=round(time.monotonic() - began_s, 3),
+                result=None if result is None else result[:TEXT_MAX],
+            )
+        turn.open_tools.clear()
+        self.on_work(turn)
+
+    def _tell_work(self, turn: TracedTurn) -> None:
+        if turn.kind is not TurnKind.MESSAGE and self.is_watched(turn):
+            self.on_work(turn)
+
+    def is_watched(self, turn: TracedTurn) -> bool:
+        """Whether somebody wants to see its tools."""
+        return self.events.is_watched(turn.organization_id)
+
+    def publish_sent(self, turn: TracedTurn, number: int | None, text: str) -> None:
+        """Tells what an agent has said in an unasked turn; `number` is its place in the list."""
+        self._publish(EventType.MESSAGE_SENT, turn, number=number, text=text[:TEXT_MAX])
+
+    def _publish(self, kind: EventType, turn: TracedTurn, **members: Any) -> None:
+        about = {"kind": turn.kind, "session_key": turn.session_key, "trace_id": turn.id}
+        if turn.kind is not TurnKind.MESSAGE:
+            about |= {"job": turn.job, "channel": turn.channel}
+        self.events.publish(kind, turn.organization_id, turn.instance_id, **about, **members)
+
+    def in_progress(self, instance_id: InstanceId) -> list[TracedTurn]:
+        """The instance's turns that have not ended, the oldest first."""
+        return [each for each in self._open if each.instance_id == instance_id]
 
     def remove(self, instance_id: InstanceId) -> None:
         """Drops the turns of an instance that is deleted."""
         kept = (each for each in self._turns if each.instance_id != instance_id)
         self._turns = deque(kept, maxlen=MAX_TURNS)
+        for each in self.in_progress(instance_id):
+            del self._open[each]
 
     def of_instance(self, instance_id: InstanceId) -> Iterator[TracedTurn]:
         """The instance's turns, latest first."""
@@ -138,3 +302,11 @@ class TraceLog:
         """The turn with this id, or with this answer; None if it is gone or another instance's."""
         turns = self.of_instance(instance_id)
         return next((each for each in turns if turn_id in (each.response_id, each.id)), None)
+
+
+def first_text(turn: TracedTurn) -> str:
+    """What began a turn. Reads its first model call."""
+    if turn.text or not turn.running_calls:
+        return turn.text
+    first = turn.running_calls[0]
+    return "" if len(first.body) > LONGEST_READ_BYTES else first.last_message or ""

@@ -19,9 +19,8 @@ from cachetools import TTLCache
 
 from chowder_local.core import untrusted_json
 from chowder_local.core.domain import InstanceStatus
-from chowder_local.core.events import EventType
 from chowder_local.core.tasks import logging_errors
-from chowder_local.instances.conversations.trace_log import TracedTurn, TurnStatus
+from chowder_local.instances.conversations.trace_log import TEXT_MAX, TracedTurn, TurnStatus
 from chowder_local.relay.prompt_format import (
     TurnKind,
     find_origin,
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
 
     from chowder_local.core.domain import Instance, InstanceId, SandboxId
-    from chowder_local.core.events import Events
     from chowder_local.instances.conversations.trace_log import TraceLog
     from chowder_local.instances.lifecycle.residency import Residency
     from chowder_local.openclaw.gateway import GatewayOf
@@ -90,7 +88,6 @@ class UnaskedTurns:
     gateway_of: GatewayOf
     control: Control
     messages: AgentEntries
-    events: Events
     group: asyncio.TaskGroup
 
     def __post_init__(self) -> None:
@@ -110,9 +107,11 @@ class UnaskedTurns:
         running = self._open.get(turn_id)
         if running is None:
             running = self._open[turn_id] = self._begin(turn_id, logged)
+        else:
+            running.calls.append(logged)
+            self.traces.note_call(running.turn, logged)
         self._set_timer(running, None)
         running.quiet_s = QUIET_S
-        running.calls.append(logged)
         logged.on_finish = lambda: self._start(self._conclude(running, logged))
 
     def forget(self, instance_id: InstanceId) -> None:
@@ -142,8 +141,10 @@ class UnaskedTurns:
             job=origin.job,
             waited_s=0.0,
             traceparent=None,
+            organization_id=logged.organization_id,
+            channel=origin.channel,
         )
-        running = _OpenTurn(turn_id, turn)
+        running = _OpenTurn(turn_id, turn, [logged])
         turn.running_calls = running.calls
         self.traces.add(turn)
         if origin.kind is TurnKind.JOB and origin.job is None:
@@ -180,19 +181,27 @@ class UnaskedTurns:
                 error = call.error or output.error
                 self._set_timer(running, self._end_after(running, AGAIN_S, status, error))
             elif output.calls and YIELDING_TOOL not in {each.name for each in output.calls}:
+                self.traces.note_answer(running.turn, call, output)
                 self._set_timer(running, self._ask_after(running))
             elif not output.text and not output.calls:
                 ending = self._end_after(running, AGAIN_S, TurnStatus.ANSWERED)
                 self._set_timer(running, ending)
             else:
-                self._end(running, TurnStatus.ANSWERED)
-                await self._send(running.turn, call, output.text)
+                try:
+                    # First, so that whoever waits for the turn's end finds what it said.
+                    await self._send(running.turn, output.text)
+                finally:
+                    if running.id in self._open and running.calls[-1] is call:
+                        self._end(running, TurnStatus.ANSWERED)
 
-    async def _send(self, turn: TracedTurn, call: ModelCall, answer: str) -> None:
+    async def _send(self, turn: TracedTurn, answer: str) -> None:
         """Stores what the agent says by an answer, if it says something to somebody."""
-        is_internal = turn.kind is TurnKind.CHANNEL or is_subagent(turn.session_key)
-        text = "" if is_internal else spoken_text(answer, turn.kind)
+        text = "" if is_subagent(turn.session_key) else spoken_text(answer, turn.kind)
         if not text:
+            return
+        if turn.kind is TurnKind.CHANNEL:
+            # OpenClaw delivers it.
+            turn.answer = text[:TEXT_MAX]
             return
         about = {
             "kind": str(turn.kind),
@@ -207,9 +216,7 @@ class UnaskedTurns:
             "is_cut": len(text) > MAX_TEXT,
         }
         number = await self.messages.add(turn.instance_id, self.traces.clock(), content)
-        self.events.publish(
-            EventType.MESSAGE_SENT, call.organization_id, turn.instance_id, number=number, **about
-        )
+        self.traces.publish_sent(turn, number, text)
 
     async def _ask_after(self, running: _OpenTurn) -> None:
         """Asks the gateway at growing intervals, and ends a turn whose run has ended."""
@@ -226,16 +233,27 @@ class UnaskedTurns:
         if instance is None:
             return False
         with self.residency.counting(instance.id):
-            answer = await self.control.call(
-                instance.sandbox_id, "sessions.list", {"limit": SESSIONS_MAX}
-            )
-        # The key of a job's run has that of the job's session in front.
-        key = running.turn.session_key or ""
-        return any(
-            untrusted_json.text_of(each.get("key")).startswith(key)
-            and each.get("hasActiveRun") is True
-            for each in untrusted_json.objects_of(answer.get("sessions"))
+            return bool(await self.running_keys(instance, running.turn.session_key or ""))
+
+    async def running_keys(self, instance: Instance, session_key: str) -> list[str]:
+        """The sessions in which a turn runs: this one, and those of a job's runs.
+
+        Their keys have that of the job's session in front.
+        """
+        answer = await self.control.call(
+            instance.sandbox_id, "sessions.list", {"limit": SESSIONS_MAX}
         )
+        listed = untrusted_json.objects_of(answer.get("sessions"))
+        active = (each for each in listed if each.get("hasActiveRun") is True)
+        keys = (untrusted_json.text_of(each.get("key")) for each in active)
+        own = f"{session_key}:" if session_key else ""
+        return [each for each in keys if f"{each}:".startswith(own)]
+
+    def end_cancelled(self, turn: TracedTurn) -> None:
+        """Ends an unasked turn whose run somebody has ended."""
+        for running in [each for each in self._open.values() if each.turn is turn]:
+            self._set_timer(running, None)
+            self._end(running, TurnStatus.CANCELLED)
 
     async def _resident(self, running: _OpenTurn) -> Instance | None:
         """The turn's instance; None unless it runs in memory, in the same sandbox."""

@@ -59,6 +59,12 @@ def item_text(item: Item) -> str:
     return "" if content is None else next(_content(content))
 
 
+def message_text(item: Item) -> str:
+    """The text of a message, whoever says it, with collapsed white space."""
+    content = item.get("content")
+    return "" if content is None else next(_content(content))
+
+
 def collapse_whitespace(text: str) -> str:
     """A text with each run of white space as one space."""
     return " ".join(text.split())

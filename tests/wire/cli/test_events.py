@@ -23,11 +23,16 @@ RUNNING = {
 
 @pytest.fixture
 def env(serve: Serve) -> dict[str, str]:
-    stream = b": comment\n\n" + b"".join(
-        f"id: {number}\nevent: {event['type']}\ndata: {json.dumps(event)}\n\n".encode()
-        for number, event in enumerate((LOST, QUEUED, RUNNING))
-    )
-    return serve({"GET /v1/instances": [FISH], "GET /local/events": stream})[0]
+    def stream(*events: dict[str, Any]) -> bytes:
+        return b": comment\n\n" + b"".join(
+            f"id: {number}\nevent: {event['type']}\ndata: {json.dumps(event)}\n\n".encode()
+            for number, event in enumerate(events)
+        )
+
+    own = f"GET /local/instances/{FISH['id']}/events"
+    every = stream(LOST, QUEUED, RUNNING)
+    answers = {"GET /v1/instances": [FISH], "GET /local/events": every}
+    return serve({**answers, own: stream(QUEUED, RUNNING)})[0]
 
 
 def test_each_event_is_a_line(env: dict[str, str], capsys: Output) -> None:
